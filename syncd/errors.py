@@ -1,0 +1,98 @@
+"""Errors by remedy: what must happen next, not where it came from.
+
+Retry: the same thing may succeed later. Park: this content cannot succeed. Halt: this mirror cannot go on.
+Brake: a person must agree first. ConfigError: nothing was started. Anything else that escapes is a bug (exit 70).
+"""
+
+from syncd.model import ProblemKind
+
+EXIT_OK = 0
+EXIT_PROBLEMS = 1
+EXIT_CONFIG = 2
+EXIT_HALT = 3
+EXIT_BRAKE = 4
+EXIT_UNREACHABLE = 5
+EXIT_DIFFERENT = 6
+EXIT_LOCKED = 11
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+
+class SyncdError(Exception):
+    """Base of all errors a user may meet. `str(error)` is one line that names the remedy."""
+
+    exit_code = EXIT_PROBLEMS
+
+
+class Retry(SyncdError):
+    """The remote did not do it this time.
+
+    after_s: the seconds the remote asked us to wait, or None. ambiguous: the request may have been carried out
+    all the same (connection lost after sending, 5xx), so a write must be looked up before it is sent again.
+    """
+
+    def __init__(self, message: str, *, after_s: float | None = None, ambiguous: bool = False) -> None:
+        super().__init__(message)
+        self.after_s = after_s
+        self.ambiguous = ambiguous
+
+
+class Unreachable(Retry):
+    """No request was answered well for `retry_for` seconds; the pass ends and keeps the rest for the next one."""
+
+    exit_code = EXIT_UNREACHABLE
+
+
+class Park(SyncdError):
+    """This content cannot succeed; it is shown, and tried again when the file changes.
+
+    kind: the problem kind of the contract. code: the remote's own error code, if it gave one.
+    """
+
+    def __init__(self, kind: ProblemKind, message: str, *, code: int | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.code = code
+
+
+class NotFound(Park):
+    """The remote has no such item. The caller usually knows better than to park: an absent item is deleted."""
+
+    def __init__(self, message: str, *, code: int | None = None) -> None:
+        super().__init__("failed", message, code=code)
+
+
+class Conflict(Park):
+    """The key exists already (AI Search 7042): look it up, then replace it or see that it is ours."""
+
+    def __init__(self, message: str, *, code: int | None = None) -> None:
+        super().__init__("failed", message, code=code)
+
+
+class Halt(SyncdError):
+    """This mirror cannot go on until a person acts: root gone, authentication refused, target missing, quota gone."""
+
+    exit_code = EXIT_HALT
+
+
+class Brake(SyncdError):
+    """The plan deletes more than `max_delete` allows; nothing of it was applied."""
+
+    exit_code = EXIT_BRAKE
+
+    def __init__(self, message: str, *, deletes: int, allowed: int) -> None:
+        super().__init__(message)
+        self.deletes = deletes
+        self.allowed = allowed
+
+
+class ConfigError(SyncdError):
+    """The configuration or the command line is wrong; nothing was started."""
+
+    exit_code = EXIT_CONFIG
+
+
+class Locked(SyncdError):
+    """Another syncd holds the state directory."""
+
+    exit_code = EXIT_LOCKED
