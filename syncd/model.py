@@ -1,7 +1,7 @@
 """Frozen values that the whole program speaks in. PURE: no clock, disk, network, log."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 ActionKind = Literal["put", "delete", "adopt", "forget"]
 Reason = Literal["new", "changed", "missing", "drift", "stale", "orphan", "found", "gone", "unverified"]
@@ -22,3 +22,125 @@ IndexStatus = Literal["queued", "running", "completed", "error", "skipped", "out
 
 HARMLESS: frozenset[ProblemKind] = frozenset({"unsupported_type", "empty", "foreign"})
 """Problem kinds that are reported and do not make the exit code 1 (contract)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A local file as it was when we looked. `checksum` is None until something needs it and the bytes are read."""
+
+    key: str
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    checksum: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A journal row: what we wrote, or adopted, under a key.
+
+    `version` and `remote_size` are the remote's own words about what we wrote; they are compared with later
+    listings and never with the local file. `marked`: the remote kept our sha-256 and owner (None: it did not say).
+    """
+
+    key: str
+    ref: str
+    checksum: str
+    size: int
+    written_at: float
+    version: str | None = None
+    remote_size: int | None = None
+    marked: bool | None = None
+    status: IndexStatus | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A remote entry. None means: the remote does not say.
+
+    `checksum` is a sha-256 we can trust (our own mark), `version` the remote's opaque checksum, `marked` whether
+    the entry carries our kind of marks at all.
+    """
+
+    key: str
+    ref: str
+    checksum: str | None = None
+    version: str | None = None
+    size: int | None = None
+    owner: str | None = None
+    marked: bool | None = None
+    status: IndexStatus | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a key is not in step. `message` names the remedy."""
+
+    key: str
+    kind: ProblemKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """The rules leave this key out. Excluded is not deleted, unless asked."""
+
+    key: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Upload the file at `path`. `ref` is the entry it replaces, if one is known."""
+
+    kind: ClassVar[Literal["put"]] = "put"
+    key: str
+    reason: Reason
+    path: str
+    size: int
+    ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove the remote entry `ref`; `path` is where its file must still be absent."""
+
+    kind: ClassVar[Literal["delete"]] = "delete"
+    key: str
+    reason: Reason
+    path: str
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Write a journal row for an entry whose content is known to equal the file."""
+
+    kind: ClassVar[Literal["adopt"]] = "adopt"
+    key: str
+    reason: Reason
+    ref: str
+    checksum: str
+    size: int
+    version: str | None = None
+    remote_size: int | None = None
+    marked: bool | None = None
+    status: IndexStatus | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Drop the journal row of an entry that is gone."""
+
+    kind: ClassVar[Literal["forget"]] = "forget"
+    key: str
+    reason: Reason
+
+
+Action = Put | Delete | Adopt | Forget
+Local = Item | Problem | Excluded | None

@@ -1,0 +1,175 @@
+"""The state file: one SQLite database in the state directory, an flock beside it, and its migrations.
+
+It is a cache of observations. Stopping syncd and deleting the file loses nothing but time.
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from syncd.errors import ConfigError, Locked
+
+FILE_NAME = "state.db"
+LOCK_NAME = "lock"
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE record (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT NOT NULL, size INTEGER NOT NULL,
+        written_at REAL NOT NULL, version TEXT, remote_size INTEGER, marked INTEGER, status TEXT, error TEXT,
+        PRIMARY KEY (mirror, key)) WITHOUT ROWID;
+    CREATE INDEX record_status ON record (mirror, status);
+    CREATE TABLE tombstone (
+        mirror TEXT NOT NULL, ref TEXT NOT NULL, key TEXT NOT NULL, deleted_at REAL NOT NULL,
+        consented INTEGER NOT NULL, PRIMARY KEY (mirror, ref)) WITHOUT ROWID;
+    CREATE TABLE parked (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, checksum TEXT NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL,
+        PRIMARY KEY (mirror, key)) WITHOUT ROWID;
+    CREATE TABLE dirty (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, subtree INTEGER NOT NULL, first_seen REAL NOT NULL,
+        due REAL NOT NULL, attempts INTEGER NOT NULL, seq INTEGER NOT NULL,
+        PRIMARY KEY (mirror, key)) WITHOUT ROWID;
+    CREATE INDEX dirty_due ON dirty (mirror, due);
+    CREATE TABLE problem (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL, pass INTEGER NOT NULL,
+        PRIMARY KEY (mirror, key)) WITHOUT ROWID;
+    CREATE TABLE file (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+        ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, checksum TEXT NOT NULL,
+        PRIMARY KEY (mirror, key)) WITHOUT ROWID;
+    CREATE TABLE meta (
+        mirror TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (mirror, name)) WITHOUT ROWID;
+    """,
+)
+
+# Nothing in TEMP outlives the process: what a listing said and what a pass plans are only true now.
+SPILL = """
+    CREATE TEMP TABLE listing (
+        pass INTEGER NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (pass, key, ref)) WITHOUT ROWID;
+    CREATE TEMP TABLE plan (
+        pass INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, outcome TEXT,
+        PRIMARY KEY (pass, kind, seq)) WITHOUT ROWID;
+"""
+
+
+def open_state(state_dir: Path) -> sqlite3.Connection:
+    """Open (or make) the state file for writing. Raises ConfigError if the directory cannot be used."""
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = state_dir / FILE_NAME
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        connection = _connect(str(path))
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise ConfigError(f"{path} was made by a newer syncd; upgrade syncd, or stop it and delete the file")
+        for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+            connection.executescript(f"BEGIN; {statements} PRAGMA user_version = {number}; COMMIT;")
+        connection.executescript(SPILL)
+    except OSError as error:
+        raise ConfigError(f"state_dir {state_dir}: {error.strerror}; choose a directory syncd may write") from error
+    except sqlite3.DatabaseError as error:
+        raise ConfigError(f"{state_dir / FILE_NAME}: {error}; it is only a cache: stop syncd and delete it") from error
+    return connection
+
+
+def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
+    """Open the state file without changing it, for commands that only look. None if there is none yet."""
+    path = state_dir / FILE_NAME
+    if not path.exists():
+        return None
+    try:
+        connection = _connect(f"file:{path}?mode=ro", uri=True)
+        connection.execute("SELECT 1 FROM meta LIMIT 1").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise ConfigError(f"{path}: {error}; it is only a cache: stop syncd and delete it") from error
+    return connection
+
+
+def _connect(name: str, *, uri: bool = False) -> sqlite3.Connection:
+    connection = sqlite3.connect(name, isolation_level=None, timeout=10, uri=uri, check_same_thread=True)
+    connection.executescript(
+        # NORMAL: a power cut may lose the last outcomes, never their order; the next pass adopts what they stood for.
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = FILE; PRAGMA cache_size = -8000;"
+        if not uri
+        else "PRAGMA query_only = ON;"
+    )
+    return connection
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Commit all statements of the block together, or none if it raises. A block within a block joins it."""
+    if db.in_transaction:
+        yield
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+@contextmanager
+def lock(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory for this process. Raises Locked (exit 11), naming the pid that holds it."""
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(state_dir / LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"state_dir {state_dir}: {error.strerror}; choose a directory syncd may write") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            raise Locked(
+                f"another syncd (pid {pid}) holds {state_dir}; stop it first, or give this one its own state_dir"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def holder(state_dir: Path) -> int | None:
+    """Return the pid of the syncd that holds the state directory, or None."""
+    try:
+        descriptor = os.open(state_dir / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.read(descriptor, 32).decode("ascii", "replace").strip()
+        return int(text) if text.isdigit() else None
+    finally:
+        os.close(descriptor)
+    return None
+
+
+class Meta:
+    """Small named values of one mirror ("" for the daemon), kept as JSON."""
+
+    def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
+        self._db = db
+        self._mirror = mirror
+
+    def get(self, name: str) -> object:
+        """Return the value, or None if it was never set."""
+        row = self._db.execute("SELECT value FROM meta WHERE mirror = ? AND name = ?", (self._mirror, name)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def set(self, name: str, value: object) -> None:
+        """Store a JSON value; None removes it."""
+        if value is None:
+            self._db.execute("DELETE FROM meta WHERE mirror = ? AND name = ?", (self._mirror, name))
+        else:
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (self._mirror, name, json.dumps(value)))

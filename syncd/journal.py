@@ -1,0 +1,219 @@
+"""The journal: what we wrote where, what we deleted, what was refused, and what stands in the way."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple, fields
+
+from syncd.db import transaction
+from syncd.model import Entry, IndexStatus, Problem, Record
+
+HOUR_S = 3600.0
+_FIELDS = tuple(field.name for field in fields(Record))
+_COLUMNS = ", ".join(_FIELDS)
+LAST = "\U0010ffff"
+"""Sorts after every key, since no key may hold it unpaired at its start."""
+
+
+class Journal:
+    """The journal of one mirror. Times are seconds since the epoch."""
+
+    def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
+        self._db = db
+        self._mirror = mirror
+
+    # -- records
+
+    def get(self, key: str) -> Record | None:
+        """Return the record of a key, or None."""
+        row = self._db.execute(
+            f"SELECT {_COLUMNS} FROM record WHERE mirror = ? AND key = ?",  # noqa: S608
+            (self._mirror, key),
+        ).fetchone()
+        return _record(row) if row else None
+
+    def after(self, key: str, upto: str, limit: int) -> list[Record]:
+        """Return up to `limit` records with key < theirs < upto, in order."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM record WHERE mirror = ? AND key > ? AND key < ? ORDER BY key LIMIT ?",  # noqa: S608
+            (self._mirror, key, upto, limit),
+        )
+        return [_record(row) for row in rows]
+
+    def put(self, record: Record) -> None:
+        """Write what the remote now holds under the key; an older refusal or problem of the key is over."""
+        marks = ", ".join("?" * len(_FIELDS))
+        with transaction(self._db):
+            self._db.execute(
+                f"INSERT OR REPLACE INTO record (mirror, {_COLUMNS}) VALUES (?, {marks})",  # noqa: S608
+                (self._mirror, *astuple(record)),
+            )
+            self.unpark(record.key)
+
+    def forget(self, key: str) -> None:
+        """Drop the record of a key."""
+        self._db.execute("DELETE FROM record WHERE mirror = ? AND key = ?", (self._mirror, key))
+
+    def learn(self, record: Record, entry: Entry) -> None:
+        """Take over what the remote now says of an entry that is in step, if it says something new."""
+        version = entry.version if entry.version is not None else record.version
+        size = entry.size if entry.size is not None else record.remote_size
+        marked = entry.marked if entry.marked is not None else record.marked
+        status = entry.status or record.status
+        news = (version, size, marked, status, entry.error)
+        if news != (record.version, record.remote_size, record.marked, record.status, record.error):
+            self._db.execute(
+                "UPDATE record SET version = ?, remote_size = ?, marked = ?, status = ?, error = ?"
+                " WHERE mirror = ? AND key = ?",
+                (*news, self._mirror, record.key),
+            )
+
+    def count(self) -> int:
+        """How many entries we know to be ours."""
+        row = self._db.execute("SELECT count(*) FROM record WHERE mirror = ?", (self._mirror,)).fetchone()
+        return int(row[0])
+
+    # -- index
+
+    def index_counts(self) -> dict[str, int]:
+        """Records by index status; those without one are left out."""
+        rows = self._db.execute(
+            "SELECT status, count(*) FROM record WHERE mirror = ? AND status IS NOT NULL GROUP BY status",
+            (self._mirror,),
+        )
+        return {str(status): int(count) for status, count in rows}
+
+    def unfinished(self) -> int:
+        """How many records are still on their way into the index."""
+        row = self._db.execute(
+            "SELECT count(*) FROM record WHERE mirror = ? AND status IN ('queued', 'running', 'outdated')",
+            (self._mirror,),
+        ).fetchone()
+        return int(row[0])
+
+    def update_index(self, states: Mapping[str, tuple[IndexStatus, str | None]]) -> None:
+        """Set every record's status: that of `states` by ref, or completed if it is not among them."""
+        with transaction(self._db):
+            self._db.execute("CREATE TEMP TABLE IF NOT EXISTS state (ref TEXT PRIMARY KEY, status TEXT, error TEXT)")
+            self._db.execute("DELETE FROM temp.state")
+            self._db.executemany(
+                "INSERT OR REPLACE INTO temp.state VALUES (?, ?, ?)",
+                ((ref, status, error) for ref, (status, error) in states.items()),
+            )
+            self._db.execute(
+                "UPDATE record SET (status, error) = (SELECT coalesce(max(s.status), 'completed'), max(s.error)"
+                " FROM temp.state AS s WHERE s.ref = record.ref)"
+                " WHERE mirror = ? AND status IS NOT NULL",
+                (self._mirror,),
+            )
+
+    def index_errors(self) -> Iterator[Record]:
+        """Records whose indexing failed."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM record WHERE mirror = ? AND status = 'error' ORDER BY key",  # noqa: S608
+            (self._mirror,),
+        ).fetchall()
+        return (_record(row) for row in rows)
+
+    # -- tombstones
+
+    def bury(self, key: str, ref: str, now: float, *, consented: bool) -> None:
+        """Note a delete. consented: a person forced it, so it does not count for the brake."""
+        with transaction(self._db):
+            self._db.execute(
+                "INSERT OR REPLACE INTO tombstone VALUES (?, ?, ?, ?, ?)", (self._mirror, ref, key, now, consented)
+            )
+            self._db.execute("DELETE FROM record WHERE mirror = ? AND key = ? AND ref = ?", (self._mirror, key, ref))
+            self.unpark(key)
+
+    def deleted_at(self, ref: str) -> float | None:
+        """When we deleted this entry, or None if there is no tombstone."""
+        row = self._db.execute(
+            "SELECT deleted_at FROM tombstone WHERE mirror = ? AND ref = ?", (self._mirror, ref)
+        ).fetchone()
+        return None if row is None else float(row[0])
+
+    def recent_deletes(self, now: float) -> int:
+        """Deletes of the last hour that nobody consented to."""
+        row = self._db.execute(
+            "SELECT count(*) FROM tombstone WHERE mirror = ? AND NOT consented AND deleted_at BETWEEN ? AND ?",
+            (self._mirror, now - HOUR_S, now),
+        ).fetchone()
+        return int(row[0])
+
+    def drop_tombstones(self, before: float) -> None:
+        """Forget deletes older than both `before` and the hour the brake looks back on (or from a clock ahead)."""
+        self._db.execute("DELETE FROM tombstone WHERE mirror = ? AND deleted_at < ?", (self._mirror, before))
+
+    # -- parked content
+
+    def park(self, problem: Problem, checksum: str) -> None:
+        """Remember that the remote refused this content, so that it is not sent again until it changes."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO parked VALUES (?, ?, ?, ?, ?)",
+            (self._mirror, problem.key, checksum, problem.kind, problem.message),
+        )
+
+    def unpark(self, key: str | None) -> None:
+        """Let refused content be tried again: of one key, or of all (None)."""
+        if key is None:
+            self._db.execute("DELETE FROM parked WHERE mirror = ?", (self._mirror,))
+        else:
+            self._db.execute("DELETE FROM parked WHERE mirror = ? AND key = ?", (self._mirror, key))
+
+    def parked(self, first: str, last: str) -> dict[str, tuple[str, Problem]]:
+        """Key -> (checksum, problem) of refused content with first <= key <= last."""
+        rows = self._db.execute(
+            "SELECT key, checksum, kind, message FROM parked WHERE mirror = ? AND key BETWEEN ? AND ?",
+            (self._mirror, first, last),
+        )
+        return {key: (checksum, Problem(key, kind, message)) for key, checksum, kind, message in rows}
+
+    # -- problems
+
+    def note(self, problems: Iterable[Problem], pass_id: int) -> None:
+        """Write down what stands in the way, for status and explain."""
+        with transaction(self._db):
+            self._db.executemany(
+                "INSERT OR REPLACE INTO problem VALUES (?, ?, ?, ?, ?)",
+                [(self._mirror, p.key, p.kind, p.message, pass_id) for p in problems],
+            )
+
+    def clear_problem(self, key: str, *, subtree: bool) -> None:
+        """A key (and all below it) is looked at anew: what was wrong with it is no longer known."""
+        self._db.execute("DELETE FROM problem WHERE mirror = ? AND key = ?", (self._mirror, key))
+        if subtree:
+            first, upto = under(key.rstrip("/") + "/") if key else ("", LAST)
+            self._db.execute(
+                "DELETE FROM problem WHERE mirror = ? AND key >= ? AND key < ?", (self._mirror, first, upto)
+            )
+
+    def clear_problems_before(self, pass_id: int) -> None:
+        """A full pass is over: problems it did not meet again are solved."""
+        self._db.execute("DELETE FROM problem WHERE mirror = ? AND pass < ?", (self._mirror, pass_id))
+
+    def problems(self, pass_id: int = 0, limit: int = -1) -> Iterator[Problem]:
+        """Problems noted by passes from `pass_id` on, by key; at most `limit` if it is not negative."""
+        rows = self._db.execute(
+            "SELECT key, kind, message FROM problem WHERE mirror = ? AND pass >= ? ORDER BY key LIMIT ?",
+            (self._mirror, pass_id, limit),
+        ).fetchall()
+        return (Problem(*row) for row in rows)
+
+    def problem_counts(self, pass_id: int = 0) -> dict[str, int]:
+        """Problems by kind, noted by passes from `pass_id` on."""
+        rows = self._db.execute(
+            "SELECT kind, count(*) FROM problem WHERE mirror = ? AND pass >= ? GROUP BY kind", (self._mirror, pass_id)
+        )
+        return {str(kind): int(count) for kind, count in rows}
+
+
+def under(prefix: str) -> tuple[str, str]:
+    """The key range (first, upto) of everything below a directory key that ends with "/"."""
+    return prefix, prefix[:-1] + chr(ord("/") + 1)
+
+
+def _record(row: tuple[object, ...]) -> Record:
+    values = dict(zip(_FIELDS, row, strict=True))
+    if values["marked"] is not None:
+        values["marked"] = bool(values["marked"])
+    return Record(**values)  # type: ignore[arg-type]

@@ -1,0 +1,91 @@
+"""sd_notify(3): tells systemd how the service is. Without a socket every call does nothing."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Self
+
+import structlog
+
+_log = structlog.get_logger()
+
+_MAX_TEXT = 1024
+"""Characters of a status text; far below the datagram limit, and systemctl shows one line anyway."""
+
+
+class Notifier:
+    """Sends state datagrams. address: a socket path, "@name" for an abstract one, or None to send nothing.
+
+    No method raises: a service must not fail because its manager does not listen.
+    watchdog_interval_s: seconds between two `watchdog()` calls (half of what systemd allows), None if not asked for.
+    """
+
+    def __init__(
+        self,
+        address: str | None,
+        *,
+        watchdog_interval_s: float | None = None,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.watchdog_interval_s = watchdog_interval_s
+        self._address = _usable(address)
+        self._monotonic_ns = monotonic_ns
+        self._failed = False
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Reads NOTIFY_SOCKET, and WATCHDOG_USEC unless WATCHDOG_PID names another process."""
+        return cls(environ.get("NOTIFY_SOCKET"), watchdog_interval_s=_watchdog_interval_s(environ))
+
+    def ready(self) -> None:
+        """The service is up, or is done reloading."""
+        self._send("READY=1")
+
+    def status(self, text: str) -> None:
+        """Shows one line in `systemctl status`; line breaks become blanks so that they cannot smuggle in a state."""
+        line = " ".join(text.encode(errors="replace").decode().replace("\0", " ").splitlines())
+        self._send(f"STATUS={line[:_MAX_TEXT]}")
+
+    def watchdog(self) -> None:
+        """The service is alive."""
+        self._send("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        """The service has begun to stop."""
+        self._send("STOPPING=1")
+
+    def reloading(self) -> None:
+        """The service re-reads its config; `ready()` ends it."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={self._monotonic_ns() // 1000}")
+
+    def _send(self, state: str) -> None:
+        if self._address is None:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                # A manager that does not read must not hang the loop.
+                sender.setblocking(False)
+                sender.sendto(state.encode(), self._address)
+        except OSError as error:
+            if not self._failed:
+                _log.warning("notify.failed", error=str(error))
+            self._failed = True
+        else:
+            self._failed = False
+
+
+def _usable(address: str | None) -> str | None:
+    if not address or address[0] not in "@/":
+        return None
+    return "\0" + address[1:] if address[0] == "@" else address
+
+
+def _watchdog_interval_s(environ: Mapping[str, str]) -> float | None:
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    try:
+        allowed_us = int(environ.get("WATCHDOG_USEC", "0"))
+    except ValueError:
+        return None
+    return allowed_us / 2_000_000 if allowed_us > 0 else None

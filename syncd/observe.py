@@ -1,0 +1,127 @@
+"""What is there: local files, journal rows and remote entries, merged by key, a bounded block at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
+
+from syncd.journal import LAST, under
+from syncd.mirror import Mirror
+from syncd.model import Entry, Item, Local, Problem, Record
+from syncd.plan import Source, entry_of
+from syncd.queue import Dirty
+from syncd.spill import Spill
+
+BLOCK = 512
+"""Keys looked at together: bounds memory, and how long the loop is busy between two breaths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Triple:
+    """All that is known of one key. `others` are further entries under the same key, after the one that counts."""
+
+    key: str
+    local: Local
+    record: Record | None
+    entry: Entry | None
+    seen: Source
+    others: Sequence[Entry] = field(default=())
+
+
+async def whole(mirror: Mirror, spill: Spill) -> AsyncIterator[list[Triple]]:
+    """Yield every key of the mirror in order: the tree merged with the journal and the listing in `spill`."""
+    prefix = mirror.policy.prefix
+    async for block in _merge(mirror, "", (prefix, prefix + LAST), spill):
+        yield block
+
+
+async def parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Triple]]:
+    """Yield the keys of dirty rows, and all keys below those that are directories. R is what J says."""
+    prefix = mirror.policy.prefix
+    for row in rows:
+        if row.subtree:
+            folder = row.key.removeprefix(prefix)
+            keys = under(row.key + "/") if folder else (prefix, prefix + LAST)
+            async for block in _merge(mirror, folder + "/" if folder else "", keys):
+                yield block
+    single = iter([row.key for row in rows if row.key != prefix])
+    while keys_now := list(islice(single, BLOCK)):
+        found = await asyncio.to_thread(lambda keys: [(key, mirror.tree.look(key)) for key in keys], keys_now)
+        yield [_remembered(mirror, key, local, mirror.journal.get(key)) for key, local in found]
+
+
+async def _merge(
+    mirror: Mirror, folder: str, keys: tuple[str, str], spill: Spill | None = None
+) -> AsyncIterator[list[Triple]]:
+    ahead = _Ahead(mirror.tree.walk(folder))
+    after: str | None = keys[0]
+    while after is not None:
+        strays = await ahead.fill()
+        records = mirror.journal.after(after, keys[1], BLOCK)
+        ends = [
+            ahead.end(),
+            records[-1].key if len(records) == BLOCK else None,
+            spill.entry_key(after, BLOCK) if spill else None,
+        ]
+        # Beyond the first source's end, that source may hold keys not fetched yet.
+        end = min((each for each in ends if each is not None), default=None)
+        local = {found.key: found for found in ahead.take(end)}
+        known = {record.key: record for record in records if end is None or record.key <= end}
+        entries = spill.entries(after, end) if spill else None
+        yield [*(Triple(stray.key, stray, None, None, "journal") for stray in strays)] + [
+            _remembered(mirror, key, local.get(key), known.get(key))
+            if entries is None
+            else _listed(key, local.get(key), known.get(key), entries.get(key, []))
+            for key in sorted({*local, *known, *(entries or ())})
+        ]
+        after = end
+
+
+class _Ahead:
+    """The walk, read ahead in a thread, a block at a time."""
+
+    def __init__(self, walk: Iterator[Item | Problem]) -> None:
+        self._walk = walk
+        self._waiting: list[Item | Problem] = []
+        self._ended = False
+
+    async def fill(self) -> list[Problem]:
+        """Read on until a block waits or the walk ends; return the problems that have no place in the order."""
+        strays: list[Problem] = []
+        while len(self._waiting) < BLOCK and not self._ended:
+            found = await asyncio.to_thread(lambda: list(islice(self._walk, BLOCK)))
+            self._ended = len(found) < BLOCK
+            for each in found:
+                if isinstance(each, Problem) and each.kind == "invalid_key":
+                    strays.append(each)
+                else:
+                    self._waiting.append(each)
+        return strays
+
+    def end(self) -> str | None:
+        """The last key that surely has nothing unread before it; None if all is read."""
+        return None if self._ended else self._waiting[-1].key
+
+    def take(self, end: str | None) -> list[Item | Problem]:
+        """Hand over what waits up to and with `end`."""
+        taken = list(takewhile(lambda found: end is None or found.key <= end, self._waiting))
+        self._waiting = self._waiting[len(taken) :]
+        return taken
+
+
+def _remembered(mirror: Mirror, key: str, local: Local, record: Record | None) -> Triple:
+    entry = entry_of(record, mirror.policy.owner) if record else None
+    return Triple(key, local, record, entry, "journal")
+
+
+def _listed(key: str, local: Local, record: Record | None, entries: list[Entry]) -> Triple:
+    """The entry that counts is the one we wrote, else the one that has the content; normally there is only one."""
+
+    def merit(entry: Entry) -> tuple[bool, bool]:
+        return (
+            record is not None and entry.ref == record.ref,
+            record is not None and entry.checksum == record.checksum,
+        )
+
+    first, *others = sorted(entries, key=merit, reverse=True) if entries else (None,)
+    return Triple(key, local, record, first, "listing", tuple(others))

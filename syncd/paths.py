@@ -1,0 +1,154 @@
+"""Names: the key of a path, what a key may not be, and which paths the rules leave out. PURE."""
+
+import os
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from pathspec import GitIgnoreSpec
+
+IGNORE_FILE = ".syncdignore"
+
+BUILTIN_EXCLUDES: tuple[str, ...] = (
+    # version control
+    ".git",
+    ".hg/",
+    ".svn/",
+    ".jj/",
+    # secrets: AI Search would take and index them
+    ".env",
+    ".env.*",
+    "!.env.example",
+    ".netrc",
+    ".npmrc",
+    ".pypirc",
+    ".ssh/",
+    ".gnupg/",
+    "*.pem",
+    "*.key",
+    "*.p12",
+    "*.pfx",
+    "*.kdbx",
+    "id_rsa*",
+    "id_dsa*",
+    "id_ecdsa*",
+    "id_ed25519*",
+    # what editors and systems leave lying about
+    "*.swp",
+    "*.swo",
+    "*.swx",
+    "4913",
+    "*~",
+    ".#*",
+    "\\#*#",
+    ".DS_Store",
+    "._*",
+    "Thumbs.db",
+    "desktop.ini",
+    "lost+found/",
+    "__pycache__/",
+    # our own
+    IGNORE_FILE,
+    "syncd.toml",
+)
+
+INCLUDE_ALL: tuple[str, ...] = ("**/*",)
+
+
+def normal(name: str) -> str:
+    """A name in Unicode NFC, the form every key has, whatever form the file system uses."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def shown(name: str) -> str:
+    """A file name made safe for people, JSON and SQLite: bytes that are not UTF-8 appear backslash-escaped."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return name
+
+
+def name_fault(name: str) -> str | None:
+    """Return why a path or a part of it cannot be (part of) a key, or None if it can."""
+    if name.isascii() and name.isprintable():
+        return None
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not valid UTF-8; rename the file"
+    if any(unicodedata.category(char) == "Cc" for char in name):
+        return "its name has a control character; rename the file"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoreFile:
+    """The patterns of one .syncdignore; `folder` is its directory relative to the root ("" or "a/b/")."""
+
+    folder: str
+    spec: GitIgnoreSpec
+
+    @classmethod
+    def parse(cls, folder: str, text: str) -> "IgnoreFile":
+        """Read gitignore-style lines. Raises ValueError naming a line that is no pattern."""
+        return cls(folder, _spec(text.splitlines()))
+
+    def verdict(self, path: str) -> tuple[bool, str] | None:
+        """(left out?, the rule) for a path under `folder`, or None if no line speaks of it."""
+        found = _last_match(self.spec, path.removeprefix(self.folder))
+        return (found[0], f"{self.folder}{IGNORE_FILE}: {found[1]}") if found else None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A mirror's include and exclude patterns (gitignore style); the built-in list stands before the excludes."""
+
+    include: tuple[str, ...] = INCLUDE_ALL
+    exclude: tuple[str, ...] = ()
+
+    def excluded(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
+        """Return the rule that leaves `path` out (directories end with "/"), or None.
+
+        The last word counts, as in git: the deepest .syncdignore, then those above it, then `exclude`, then the
+        built-in list. Directories are never judged by `include`. Does not look at the parents: see `excluded_deep`.
+        """
+        for ignore in reversed(ignores):
+            if path.startswith(ignore.folder) and (verdict := ignore.verdict(path)):
+                return verdict[1] if verdict[0] else self._not_included(path)
+        if found := _last_match(self._exclude_spec, path):
+            return f"exclude: {found[1]}" if found[0] else self._not_included(path)
+        return self._not_included(path)
+
+    def excluded_deep(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
+        """Like `excluded`, for a path whose parents have not been judged yet."""
+        for end, char in enumerate(path):
+            if char == "/" and end + 1 < len(path) and (rule := self.excluded(path[: end + 1], ignores)):
+                return rule
+        return self.excluded(path, ignores)
+
+    def _not_included(self, path: str) -> str | None:
+        if path.endswith("/") or self.include == INCLUDE_ALL or self._include_spec.match_file(path):
+            return None
+        return "include: no pattern takes it"
+
+    @cached_property
+    def _exclude_spec(self) -> GitIgnoreSpec:
+        return _spec((*BUILTIN_EXCLUDES, *self.exclude))
+
+    @cached_property
+    def _include_spec(self) -> GitIgnoreSpec:
+        return _spec(self.include)
+
+
+def _spec(lines: Sequence[str]) -> GitIgnoreSpec:
+    return GitIgnoreSpec.from_lines(lines)
+
+
+def _last_match(spec: GitIgnoreSpec, path: str) -> tuple[bool, str] | None:
+    result = spec.check_file(path)
+    if result.include is None or result.index is None:
+        return None
+    pattern = spec.patterns[result.index]
+    return result.include, str(getattr(pattern, "pattern", ""))

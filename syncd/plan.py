@@ -1,0 +1,202 @@
+"""The brain: one table, per key (docs/design.md, section 4). PURE.
+
+L is the local file, J the journal row, R the remote entry. A key's fate depends on nothing else.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from syncd.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Local, Problem, Put, Reason, Record
+
+Prune = Literal["owned", "all", "never"]
+Source = Literal["listing", "key", "journal"]
+"""Where R was seen: in a listing, asked for by its key just now, or not at all (R is what J says)."""
+
+BRAKE_FLOOR = 10
+"""Plans with at most this many deletes always pass, unless max_delete is 0 (contract)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the mirror may do: the mark it writes, what it prunes, and whether foreign entries are taken over."""
+
+    owner: str
+    prefix: str = ""
+    prune: Prune = "owned"
+    takeover: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The table cannot decide on this evidence. `confirm`: ask for the entry by key. `verify`: learn its checksum."""
+
+    question: Literal["confirm", "verify"]
+
+
+@dataclass(frozen=True, slots=True)
+class Different:
+    """Evidence that the remote content is not the file, without knowing what it is."""
+
+
+Decision = Action | Problem | Ask | None
+
+
+def decide(local: Local, record: Record | None, entry: Entry | None, policy: Policy, seen: Source) -> Decision:
+    """Return what to do for one key: an action, a problem, a question about R, or None (in step, or not ours).
+
+    `local` must carry its checksum if a record or an entry is given. A Problem protects R whatever J and R say.
+    """
+    match local:
+        case Problem():
+            return local
+        case Excluded():
+            return None
+        case Item():
+            if entry is None:
+                return _upload_or_ask(local, record, seen)
+            return _compare(local, record, entry, policy, seen)
+        case None:
+            return _without_file(record, entry, policy, seen)
+
+
+def mine(record: Record | None, entry: Entry, policy: Policy) -> bool:
+    """True if the entry carries our owner mark, or carries none and we have a live record. A mark beats a record."""
+    return entry.owner == policy.owner if entry.owner is not None else record is not None
+
+
+def evidence(item: Item, record: Record | None, entry: Entry) -> str | Different | None:
+    """Return the sha-256 that R is known to have, Different if it cannot be the file's, None if nothing is known."""
+    if entry.checksum is not None:
+        return entry.checksum
+    if entry.version == item.checksum:
+        return item.checksum
+    if record is not None and same_entry(record, entry):
+        return record.checksum
+    if record is None and entry.size is not None and entry.size != item.size:
+        return Different()
+    return None
+
+
+def same_entry(record: Record, entry: Entry) -> bool:
+    """True if nothing the remote says speaks against R still being what J recorded."""
+    return (
+        record.ref == entry.ref
+        and _agree(record.version, entry.version)
+        and _agree(record.remote_size, entry.size)
+        and not (record.marked and entry.marked is False)
+    )
+
+
+def entry_of(record: Record, owner: str) -> Entry:
+    """R as J remembers it, for scopes without a listing."""
+    return Entry(
+        key=record.key,
+        ref=record.ref,
+        checksum=record.checksum,
+        version=record.version,
+        size=record.remote_size,
+        owner=owner,
+        marked=record.marked,
+        status=record.status,
+        error=record.error,
+    )
+
+
+def brake(deletes: int, recent: int, known: int, max_delete: str | int) -> int | None:
+    """Return the allowed number of deletes if the plan exceeds it, None if the plan may pass.
+
+    deletes: planned now; recent: done in the last hour without consent; known: entries the mirror has;
+    max_delete: a count, or a percentage of `known` such as "25%".
+    """
+    allowed = allowed_deletes(known + recent, max_delete)
+    total = deletes + recent
+    if deletes == 0 or (total <= allowed) or (total <= BRAKE_FLOOR and not _nothing(max_delete)):
+        return None
+    return allowed
+
+
+def allowed_deletes(known: int, max_delete: str | int) -> int:
+    """The number of deletes that `max_delete` means for a mirror of `known` entries."""
+    if isinstance(max_delete, str) and max_delete.endswith("%"):
+        return int(known * float(max_delete[:-1]) / 100)
+    return int(max_delete)
+
+
+def _upload_or_ask(item: Item, record: Record | None, seen: Source) -> Decision:
+    if record is None:
+        # Without a listing nobody has looked whether the key is taken by someone else.
+        return Ask("confirm") if seen == "journal" else _put(item, "new")
+    if record.checksum != item.checksum:
+        return _put(item, "changed", record.ref)
+    # Absent from one listing is not gone: pages shift and listings lag.
+    return _put(item, "missing") if seen == "key" else Ask("confirm")
+
+
+def _compare(item: Item, record: Record | None, entry: Entry, policy: Policy, seen: Source) -> Decision:
+    if entry.owner not in (None, policy.owner):
+        if policy.takeover:
+            return _put(item, "drift", entry.ref)
+        return _foreign(item, f"belongs to owner {entry.owner!r}")
+    known = evidence(item, record, entry)
+    if known == item.checksum:
+        return _in_step_or_adopt(item, record, entry)
+    if record is not None and record.checksum != item.checksum and mine(record, entry, policy):
+        return _put(item, "changed", entry.ref)
+    if known is None:
+        return Ask("verify")
+    if not (mine(record, entry, policy) or policy.takeover):
+        return _foreign(item, "was put there by someone else, with other content")
+    if record is None:
+        return _put(item, "changed" if entry.owner == policy.owner else "drift", entry.ref)
+    return _put(item, "drift", entry.ref) if seen == "key" else Ask("confirm")
+
+
+def _in_step_or_adopt(item: Item, record: Record | None, entry: Entry) -> Action | None:
+    checksum = item.checksum
+    if checksum is None or (record is not None and record.checksum == checksum and same_entry(record, entry)):
+        return None
+    return Adopt(
+        key=item.key,
+        reason="found",
+        ref=entry.ref,
+        checksum=checksum,
+        size=item.size,
+        version=entry.version,
+        remote_size=entry.size,
+        marked=entry.marked,
+        status=entry.status,
+        error=entry.error,
+    )
+
+
+def _without_file(record: Record | None, entry: Entry | None, policy: Policy, seen: Source) -> Decision:
+    if entry is None:
+        if record is None:
+            return None
+        return Ask("confirm") if seen == "listing" else Forget(record.key, "gone")
+    if policy.prune == "never":
+        return None
+    if policy.prune == "all" or mine(record, entry, policy):
+        reason: Reason = "stale" if record is not None else "orphan"
+        return Delete(entry.key, reason, entry.key.removeprefix(policy.prefix), entry.ref)
+    return Forget(entry.key, "gone") if record is not None else None
+
+
+def _put(item: Item, reason: Reason, ref: str | None = None) -> Put:
+    return Put(item.key, reason, item.path, item.size, ref)
+
+
+def _foreign(item: Item, why: str) -> Problem:
+    return Problem(
+        item.key,
+        "foreign",
+        f"the remote entry {why}; it is left alone. To make it this mirror's: syncd reconcile --takeover",
+    )
+
+
+def _agree(ours: object, theirs: object) -> bool:
+    return ours is None or theirs is None or ours == theirs
+
+
+def _nothing(max_delete: str | int) -> bool:
+    return str(max_delete).rstrip("%") in ("0", "0.0")

@@ -1,0 +1,305 @@
+"""The one verb: make the target match the folder. Observe, plan, brake, apply, record.
+
+The daemon and the one-shot command run this same function; a scope says where to look.
+"""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from syncd import observe
+from syncd.db import transaction
+from syncd.errors import Brake, Halt
+from syncd.journal import HOUR_S
+from syncd.mirror import Mirror
+from syncd.model import HARMLESS, Adopt, Item, Problem, Record
+from syncd.plan import brake
+from syncd.queue import Dirty
+from syncd.resolve import Resolved, Resolver
+from syncd.spill import Spill
+from syncd.turn import Turn
+
+log = structlog.get_logger()
+
+LISTING_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where to look: everything (with a remote listing), or only the given dirty rows."""
+
+    rows: Sequence[Dirty] | None = None
+
+    @property
+    def everything(self) -> bool:
+        """True for a full pass."""
+        return self.rows is None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person asked for this once."""
+
+    dry_run: bool = False
+    force: bool = False
+    full: bool = False
+    delete_excluded: bool = False
+
+
+@dataclass(slots=True)
+class Result:
+    """How a pass ended. The plan with its outcomes stays in `spill` until it is dropped.
+
+    refusal: in a dry run, why the delete guard would refuse the plan.
+    """
+
+    spill: Spill
+    pass_id: int
+    dry_run: bool
+    complete: bool = True
+    unchanged: int = 0
+    again: int = 0
+    files_read: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    done: Counter[str] = field(default_factory=Counter)
+    problems: Counter[str] = field(default_factory=Counter)
+    refusal: str | None = None
+
+    @property
+    def clean(self) -> bool:
+        """True if nothing stands in the way but what the contract calls harmless."""
+        return not any(count for kind, count in self.problems.items() if kind not in HARMLESS)
+
+
+Between = Callable[[], Awaitable[None]]
+
+
+async def reconcile(
+    mirror: Mirror,
+    scope: Scope,
+    options: Options = Options(),
+    between: Between | None = None,
+) -> Result:
+    """Bring the target in step with the folder within `scope`.
+
+    between: awaited between turns, so that settled hints are served while a long full pass is under way.
+    Raises Halt, Brake (nothing was changed remotely) or Unreachable (what is left is kept for the next pass).
+    """
+    guard(mirror, force=options.force)
+    pass_id = _next_pass(mirror)
+    rows = mirror.queue.every() if scope.rows is None else scope.rows
+    result = Result(Spill(mirror.db, pass_id), pass_id, options.dry_run)
+    log.debug("pass.start", mirror=mirror.name, scope="all" if scope.everything else len(rows))
+    try:
+        started = mirror.now()
+        if scope.everything:
+            await _list(mirror, result.spill, started)
+        await _plan(mirror, scope, options, result)
+        _brake(mirror, options, result, rows)
+        if not options.dry_run:
+            await _apply(mirror, options, result, between)
+            _record(mirror, scope, result, rows, started)
+    except BaseException:
+        result.spill.drop()
+        raise
+    return result
+
+
+def guard(mirror: Mirror, *, force: bool) -> None:
+    """Look at the root before believing anything in it. Raises Halt if it is missing, emptied, or another mount.
+
+    A root that another folder took the place of on the same device is no reason to halt, but its files are read anew.
+    """
+    identity = mirror.tree.identity()
+    last = mirror.root_seen or mirror.meta.get("root")
+    if mirror.root_seen and identity[0] != mirror.root_seen[0] and not force:
+        raise Halt(
+            f"path {mirror.tree.root} is on another device than when syncd started (a mount came or went); nothing was"
+            f" deleted. Mount it again, or accept this folder: syncd reconcile --force {mirror.name}"
+        )
+    if mirror.tree.is_empty() and mirror.journal.count() and not force:
+        raise Halt(
+            f"path {mirror.tree.root} is empty, but {mirror.journal.count()} of its files are known; nothing was"
+            f" deleted. Bring the files back, or empty the target too: syncd reconcile --force {mirror.name}"
+        )
+    if last is not None and tuple(last) != identity:  # type: ignore[arg-type]
+        log.warning("root.changed", mirror=mirror.name, path=str(mirror.tree.root))
+        mirror.files.distrust()
+    if last is None or tuple(last) != identity:  # type: ignore[arg-type]
+        mirror.meta.set("root", list(identity))
+    mirror.root_seen = identity
+
+
+async def _list(mirror: Mirror, spill: Spill, started: float) -> None:
+    """Spill the remote listing, without the rows of entries that we deleted but that it may not know of yet."""
+    batch = []
+    lag = mirror.target.limits.lag_s
+    async for entry in mirror.target.entries():
+        deleted_at = mirror.journal.deleted_at(entry.ref)
+        if deleted_at is None or started > deleted_at + lag:
+            batch.append(entry)
+        if len(batch) >= LISTING_BATCH:
+            spill.list_entries(batch)
+            batch.clear()
+    spill.list_entries(batch)
+
+
+async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result) -> None:
+    resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded)
+    mirror.tree.complete = True
+    if scope.rows is None:
+        blocks = observe.whole(mirror, result.spill)
+    else:
+        blocks = observe.parts(mirror, scope.rows)
+        _clear_problems(mirror, scope.rows)
+    async for block in blocks:
+        _plan_block(mirror, await resolver.block(block), result)
+    result.files_read = resolver.files_read
+    result.complete = mirror.tree.complete
+    if not result.complete:
+        # Absence proves nothing while a part of the tree could not be read.
+        result.spill.unplan_deletes()
+
+
+def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) -> None:
+    actions, problems, again = [], [], []
+    for each in resolved:
+        triple = each.triple
+        if isinstance(each.decision, Problem):
+            problems.append(each.decision)
+        elif each.decision is not None:
+            actions.append(each.decision)
+            result.reasons[each.decision.reason] += 1
+        elif each.again:
+            again.append((triple.key, False))
+        elif isinstance(triple.local, Item):
+            result.unchanged += 1
+            if triple.record and triple.entry and triple.seen != "journal":
+                mirror.journal.learn(triple.record, triple.entry)
+            if triple.entry and triple.entry.status == "error":
+                problems.append(index_problem(triple.key, triple.entry.error))
+        actions += each.extra
+    with transaction(mirror.db):
+        result.spill.plan(actions)
+        mirror.journal.note(problems, result.pass_id)
+        if again:
+            mirror.queue.mark(again, mirror.now())
+    result.again += len(again)
+    result.problems.update(problem.kind for problem in problems)
+
+
+def index_problem(key: str, error: str | None) -> Problem:
+    """The problem of an entry that is stored but could not be indexed."""
+    return Problem(key, "index_error", f"stored, but indexing failed: {error or 'no reason given'}; syncd retry KEY")
+
+
+def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
+    with transaction(mirror.db):
+        for row in rows:
+            mirror.journal.clear_problem(row.key, subtree=row.subtree)
+
+
+def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirty]) -> None:
+    deletes = result.spill.planned["delete"]
+    known = mirror.journal.count() + result.spill.planned["adopt"] + result.reasons["orphan"]
+    recent = mirror.journal.recent_deletes(mirror.now())
+    allowed = brake(deletes, recent, known, mirror.settings.max_delete)
+    if allowed is None or options.force:
+        return
+    names = ", ".join(action.key for action in result.spill.first("delete", 3))
+    earlier = f", after {recent} in the last hour" if recent else ""
+    refusal = (
+        f"the plan deletes {deletes} of {known} entries ({names}{', …' if deletes > 3 else ''}){earlier};"
+        f" max_delete = {mirror.settings.max_delete} allows {allowed}. Nothing was changed. See all of it:"
+        f" syncd reconcile --dry-run {mirror.name}; if it is meant: syncd reconcile --force {mirror.name}"
+    )
+    if options.dry_run:
+        result.refusal = refusal
+        return
+    now = mirror.now()
+    for row in rows:
+        mirror.queue.retry(row.key, now + mirror.settings.settle_max, row.attempts)
+    raise Brake(refusal, deletes=deletes, allowed=allowed)
+
+
+async def _apply(mirror: Mirror, options: Options, result: Result, between: Between | None) -> None:
+    spill = result.spill
+    _adopt_and_forget(mirror, spill, result)
+    turn = Turn(mirror, spill, result.pass_id, force=options.force, delete_excluded=options.delete_excluded)
+    identity = mirror.root_seen
+    try:
+        for puts in spill.turns("put"):
+            await turn.puts(puts)
+            if between:
+                await between()
+        for deletes in spill.turns("delete"):
+            if mirror.tree.identity() != identity:
+                raise Halt(f"path {mirror.tree.root} was replaced during the pass; the rest was not deleted")
+            await turn.deletes(deletes)
+            if between:
+                await between()
+    finally:
+        result.done.update(turn.done)
+        result.problems.update(turn.problems)
+
+
+def _adopt_and_forget(mirror: Mirror, spill: Spill, result: Result) -> None:
+    for adopts in spill.turns("adopt"):
+        with transaction(mirror.db):
+            for seq, adopt in adopts:
+                mirror.journal.put(_record_of(adopt, mirror.now()))
+                spill.outcome(seq, "adopt", "done")
+        result.done["adopt"] += len(adopts)
+    for forgets in spill.turns("forget"):
+        with transaction(mirror.db):
+            for seq, forget in forgets:
+                mirror.journal.forget(forget.key)
+                spill.outcome(seq, "forget", "done")
+        result.done["forget"] += len(forgets)
+
+
+def _record_of(adopt: Adopt, now: float) -> Record:
+    return Record(
+        key=adopt.key,
+        ref=adopt.ref,
+        checksum=adopt.checksum,
+        size=adopt.size,
+        written_at=now,
+        version=adopt.version,
+        remote_size=adopt.remote_size,
+        marked=adopt.marked,
+        status=adopt.status,
+        error=adopt.error,
+    )
+
+
+def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty], started: float) -> None:
+    with transaction(mirror.db):
+        mirror.queue.done(rows)
+        if not result.complete:
+            for row in rows:
+                mirror.queue.retry(row.key, mirror.now() + mirror.settings.settle_max, row.attempts)
+        if scope.everything:
+            mirror.journal.clear_problems_before(result.pass_id)
+            mirror.journal.drop_tombstones(started - max(mirror.target.limits.lag_s, HOUR_S))
+            mirror.meta.set("last_reconcile", mirror.now())
+    level = log.info if scope.everything or result.spill.planned.total() else log.debug
+    level(
+        "pass.done",
+        mirror=mirror.name,
+        scope="all" if scope.everything else len(rows),
+        planned=dict(result.spill.planned),
+        unchanged=result.unchanged,
+        files_read=result.files_read,
+        problems=dict(result.problems),
+        complete=result.complete,
+    )
+
+
+def _next_pass(mirror: Mirror) -> int:
+    last = mirror.meta.get("pass")
+    pass_id = (last if isinstance(last, int) else 0) + 1
+    mirror.meta.set("pass", pass_id)
+    return pass_id

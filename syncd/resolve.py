@@ -1,0 +1,166 @@
+"""From a triple to a decision: fill in checksums, ask the target what the table asks for, heed what was refused."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from syncd.errors import Halt, Park, Retry, Unreachable
+from syncd.mirror import Mirror
+from syncd.model import Action, Adopt, Delete, Excluded, Forget, Item, Problem, Put
+from syncd.observe import Triple
+from syncd.plan import Ask, Decision, decide
+from syncd.targets.base import Again, Content
+
+_ROUNDS = 4
+"""Questions per key: confirm, verify and their sequels; more would be a table that does not end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What to do for a key. again: the file is changing right now, look later."""
+
+    triple: Triple
+    decision: Action | Problem | None
+    again: bool = False
+    extra: tuple[Delete, ...] = ()
+
+
+class Resolver:
+    """Decides blocks of triples for one pass. `files_read` counts the files whose bytes had to be read."""
+
+    def __init__(self, mirror: Mirror, *, full: bool, delete_excluded: bool) -> None:
+        self._mirror = mirror
+        self._full = full
+        self._delete_excluded = delete_excluded
+        self.files_read = 0
+
+    async def block(self, triples: list[Triple]) -> list[Resolved]:
+        """Decide every triple of a block; questions to the target are asked side by side."""
+        if not triples:
+            return []
+        keys = [triple.key for triple in triples]
+        parked = self._mirror.journal.parked(min(keys), max(keys))
+        triples, changing = await self._with_checksums(triples, parked.keys())
+        resolved = await asyncio.gather(*(self._one(triple, changing) for triple in triples))
+        return [self._heed_refusal(each, parked.get(each.triple.key)) for each in resolved]
+
+    async def _with_checksums(
+        self, triples: list[Triple], parked: Iterable[str]
+    ) -> tuple[list[Triple], frozenset[str]]:
+        refused = set(parked)
+        items = [
+            triple.local
+            for triple in triples
+            if isinstance(triple.local, Item) and (triple.record or triple.entry or triple.key in refused)
+        ]
+        found: dict[str, Item | Problem] = {} if self._full else dict(self._mirror.files.fill(items))
+        fresh, changing = await self._read([item for item in items if item.key not in found])
+        found |= fresh
+        return [replace(t, local=found[t.key]) if t.key in found else t for t in triples], changing
+
+    async def _read(self, items: list[Item]) -> tuple[dict[str, Item | Problem], frozenset[str]]:
+        """Hash files in a thread; return what they are now, and the keys of those that would not hold still."""
+        if not items:
+            return {}, frozenset()
+        tree = self._mirror.tree
+        found: dict[str, Item | Problem] = {}
+        changing: set[str] = set()
+        seen = []
+
+        def work() -> None:
+            for item in items:
+                try:
+                    content, stat = tree.read(item.path)
+                except Again:
+                    changing.add(item.key)
+                except Park as error:
+                    found[item.key] = Problem(item.key, error.kind, str(error))
+                else:
+                    found[item.key] = replace(item, size=stat.st_size, checksum=content.checksum)
+                    seen.append((item.key, stat, content.checksum))
+
+        await asyncio.to_thread(work)
+        self.files_read += len(items)
+        self._mirror.files.store(seen, time.time_ns())
+        return found, frozenset(changing)
+
+    async def _one(self, triple: Triple, changing: frozenset[str]) -> Resolved:
+        if triple.key in changing:
+            return Resolved(triple, None, again=True)
+        try:
+            triple, decision = await self._decide(triple)
+        except (Halt, Unreachable):
+            raise
+        except Again:
+            return Resolved(triple, None, again=True)
+        except (Retry, Park) as error:
+            return Resolved(triple, Problem(triple.key, "failed", str(error)))
+        if isinstance(decision, (Delete, Forget)):
+            return await self._look_twice(triple, decision)
+        return Resolved(triple, decision, extra=self._duplicates(triple))
+
+    async def _decide(self, triple: Triple) -> tuple[Triple, Action | Problem | None]:
+        """Ask the table, and the target what the table asks."""
+        asked: set[str] = set()
+        for _ in range(_ROUNDS):
+            decision: Decision = decide(triple.local, triple.record, triple.entry, self._mirror.policy, triple.seen)
+            if not isinstance(decision, Ask):
+                if "verify" in asked and triple.record is None and isinstance(decision, (Adopt, Put)):
+                    decision = replace(decision, reason="unverified")
+                return triple, decision
+            asked.add(decision.question)
+            triple = await (self._confirm(triple) if decision.question == "confirm" else self._verify(triple))
+        raise AssertionError(f"no decision after {_ROUNDS} questions: {triple}")
+
+    async def _confirm(self, triple: Triple) -> Triple:
+        entry = await self._mirror.target.confirm(triple.key, triple.record.ref if triple.record else None)
+        local = triple.local
+        if entry and isinstance(local, Item) and local.checksum is None:
+            fresh, changing = await self._read([local])
+            if changing:
+                raise Again(triple.key)
+            local = fresh[triple.key]
+        return replace(triple, entry=entry, local=local, seen="key")
+
+    async def _verify(self, triple: Triple) -> Triple:
+        entry = triple.entry
+        if entry is None or not isinstance(triple.local, Item):
+            raise AssertionError(f"nothing to verify: {triple}")
+        content = await self._content(triple.local)
+        checksum = await self._mirror.target.checksum(entry, content)
+        return replace(triple, entry=replace(entry, checksum=checksum) if checksum else None, seen="key")
+
+    async def _content(self, item: Item) -> Content:
+        self.files_read += 1
+        content, _ = await asyncio.to_thread(self._mirror.tree.read, item.path)
+        return content
+
+    async def _look_twice(self, triple: Triple, decision: Delete | Forget) -> Resolved:
+        """An absent file may be one that the rules leave out, or one that came after the walk went by."""
+        local = await asyncio.to_thread(self._mirror.tree.look, triple.key)
+        if isinstance(local, Excluded):
+            return Resolved(triple, decision if self._delete_excluded else None)
+        if isinstance(local, Problem):
+            return Resolved(replace(triple, local=local), local)
+        if local is not None:
+            return Resolved(triple, None, again=True)
+        return Resolved(triple, decision, extra=self._duplicates(triple))
+
+    def _duplicates(self, triple: Triple) -> tuple[Delete, ...]:
+        """Further entries of ours under the same key go; those of anybody else stay."""
+        policy = self._mirror.policy
+        if policy.prune == "never" or isinstance(triple.local, (Problem, Excluded)):
+            return ()
+        return tuple(
+            Delete(entry.key, "orphan", entry.key.removeprefix(policy.prefix), entry.ref)
+            for entry in triple.others
+            if entry.owner == policy.owner
+        )
+
+    @staticmethod
+    def _heed_refusal(resolved: Resolved, parked: tuple[str, Problem] | None) -> Resolved:
+        local = resolved.triple.local
+        if parked and isinstance(resolved.decision, Put) and isinstance(local, Item) and local.checksum == parked[0]:
+            return replace(resolved, decision=parked[1])
+        return resolved

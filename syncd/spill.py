@@ -1,0 +1,109 @@
+"""Temporary tables for what is too long to hold: the remote listing of a pass, and its plan."""
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple
+from typing import Any
+
+from syncd.db import transaction
+from syncd.model import Action, ActionKind, Adopt, Delete, Entry, Forget, Put
+
+_KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in (Put, Delete, Adopt, Forget)}
+_PAGE = 256
+
+
+class Spill:
+    """The listing and the plan of one pass. `drop` them when it ends; the process's end does so too."""
+
+    def __init__(self, db: sqlite3.Connection, pass_id: int) -> None:
+        self._db = db
+        self._pass = pass_id
+        self._seq = 0
+        self.planned: Counter[ActionKind] = Counter()
+
+    # -- listing
+
+    def list_entries(self, entries: Iterable[Entry]) -> None:
+        """Add entries in any order; one that is listed again under the same ref replaces itself."""
+        with transaction(self._db):
+            self._db.executemany(
+                "INSERT OR REPLACE INTO temp.listing VALUES (?, ?, ?, ?)",
+                [(self._pass, e.key, e.ref, json.dumps(astuple(e)[2:])) for e in entries],
+            )
+
+    def entries(self, after: str, upto: str | None) -> dict[str, list[Entry]]:
+        """Return key -> entries for after < key <= upto (None: to the end)."""
+        found: dict[str, list[Entry]] = {}
+        for key, ref, body in self._db.execute(
+            "SELECT key, ref, body FROM temp.listing WHERE pass = ? AND key > ? AND (? IS NULL OR key <= ?)",
+            (self._pass, after, upto, upto),
+        ):
+            found.setdefault(key, []).append(Entry(key, ref, *json.loads(body)))
+        return found
+
+    def entry_key(self, after: str, number: int) -> str | None:
+        """Return the key of the `number`-th listed entry after a key, None if there are fewer."""
+        row = self._db.execute(
+            "SELECT key FROM temp.listing WHERE pass = ? AND key > ? ORDER BY key LIMIT 1 OFFSET ?",
+            (self._pass, after, number - 1),
+        ).fetchone()
+        return row[0] if row else None
+
+    # -- plan
+
+    def plan(self, actions: Iterable[Action]) -> None:
+        """Append actions to the plan."""
+        rows = []
+        for action in actions:
+            self._seq += 1
+            self.planned[action.kind] += 1
+            rows.append((self._pass, self._seq, action.kind, json.dumps(astuple(action))))
+        with transaction(self._db):
+            self._db.executemany("INSERT INTO temp.plan VALUES (?, ?, ?, ?, NULL)", rows)
+
+    def unplan_deletes(self) -> None:
+        """Take every delete out of the plan."""
+        self._db.execute("DELETE FROM temp.plan WHERE pass = ? AND kind = 'delete'", (self._pass,))
+        del self.planned["delete"]
+
+    def turns(self, kind: ActionKind) -> Iterator[list[tuple[int, Any]]]:
+        """Yield the plan's actions of one kind with their numbers, in turns of at most 256."""
+        last = 0
+        while True:
+            rows = self._db.execute(
+                "SELECT seq, body FROM temp.plan WHERE pass = ? AND kind = ? AND seq > ? ORDER BY seq LIMIT ?",
+                (self._pass, kind, last, _PAGE),
+            ).fetchall()
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield [(seq, _KINDS[kind](*json.loads(body))) for seq, body in rows]
+
+    def outcome(self, seq: int, kind: ActionKind, outcome: str) -> None:
+        """Note how a planned action ended."""
+        self._db.execute(
+            "UPDATE temp.plan SET outcome = ? WHERE pass = ? AND kind = ? AND seq = ?", (outcome, self._pass, kind, seq)
+        )
+
+    def actions(self) -> Iterator[tuple[Action, str | None]]:
+        """Yield the whole plan, by kind in the order of its carrying out, each action with its outcome."""
+        for kind in ("adopt", "forget", "put", "delete"):
+            rows = self._db.execute(
+                "SELECT body, outcome FROM temp.plan WHERE pass = ? AND kind = ? ORDER BY seq", (self._pass, kind)
+            )
+            for body, outcome in rows:
+                yield _KINDS[kind](*json.loads(body)), outcome
+
+    def first(self, kind: ActionKind, number: int) -> list[Action]:
+        """Return the first few planned actions of a kind, to name them."""
+        rows = self._db.execute(
+            "SELECT body FROM temp.plan WHERE pass = ? AND kind = ? ORDER BY seq LIMIT ?", (self._pass, kind, number)
+        )
+        return [_KINDS[kind](*json.loads(body)) for (body,) in rows]
+
+    def drop(self) -> None:
+        """Let go of the pass's rows."""
+        self._db.execute("DELETE FROM temp.listing WHERE pass = ?", (self._pass,))
+        self._db.execute("DELETE FROM temp.plan WHERE pass = ?", (self._pass,))

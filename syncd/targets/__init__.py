@@ -1,0 +1,1 @@
+"""Targets: what a mirror is kept in step with. A target translates and never decides."""

@@ -1,0 +1,138 @@
+"""What every target offers to reconcile, and what it is told."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from syncd.errors import SyncdError
+from syncd.model import Delete, Entry, IndexStatus, Problem, Put
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A target's limits as data.
+
+    max_key_length: characters; max_file_size: bytes; lag_s: for how long a listing may predate our own write;
+    extensions: the lower-case file name endings the target takes, None for any; empty: whether it takes no bytes.
+    """
+
+    max_key_length: int = 128
+    max_file_size: int = 4 * 1024 * 1024
+    lag_s: float = 0.0
+    extensions: frozenset[str] | None = None
+    empty: bool = True
+
+    def refuse(self, key: str, size: int) -> Problem | None:
+        """Return the problem a file of `size` bytes under `key` would be, or None if the target takes it."""
+        if len(key) > self.max_key_length:
+            over = f"the name has {len(key)} characters, the target takes {self.max_key_length}; shorten it"
+            return Problem(key, "key_too_long", over)
+        if not self._takes_type(key):
+            return Problem(key, "unsupported_type", "the target does not index this type of file")
+        if size > self.max_file_size:
+            over = f"{megabytes(size)} is over the target's {megabytes(self.max_file_size)}"
+            return Problem(key, "too_large", over)
+        if size == 0 and not self.empty:
+            return Problem(key, "empty", "the file is empty, so there is nothing to index")
+        return None
+
+    def _takes_type(self, key: str) -> bool:
+        if self.extensions is None:
+            return True
+        name = key.rpartition("/")[2].lower()
+        parts = name.split(".")
+        # ".gitignore" is all ending; "a.log.gz" has two of them.
+        return any("." + ".".join(parts[start:]) in self.extensions for start in range(1, len(parts)))
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The very bytes that are sent, and their sha-256."""
+
+    data: bytes
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the remote said after a put. `checksum` is the sha-256 of the bytes it now holds."""
+
+    ref: str
+    checksum: str
+    size: int
+    version: str | None = None
+    remote_size: int | None = None
+    marked: bool | None = None
+    status: IndexStatus | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The action succeeded; `stored` is given for a put. unchanged: the remote had these bytes, nothing was sent."""
+
+    stored: Stored | None = None
+    unchanged: bool = False
+
+
+Outcome = Done | SyncdError
+Read = Callable[[Put], Awaitable[Content]]
+"""Reads a put's file once. Raises `Again` if it changed while being read, Park if it cannot be read or sent."""
+Report = Callable[[Put | Delete, Outcome], None]
+
+
+class Again(SyncdError):
+    """The file changed, or vanished, between plan and read: look again, it is no error."""
+
+
+class Target(Protocol):
+    """A remote store. One item's failure is an outcome; only what stops every item is raised (Halt, Unreachable)."""
+
+    limits: Limits
+
+    async def check(self) -> str:
+        """Return one line saying the target is there and ours to use. Raises Halt with the remedy if it is not."""
+        ...
+
+    def entries(self) -> AsyncIterator[Entry]:
+        """Yield every entry under the mirror's prefix, in any order, whoever owns it."""
+        ...
+
+    async def confirm(self, key: str, ref: str | None) -> Entry | None:
+        """Ask for one entry by ref, then by key, past any listing. None: it is not there."""
+        ...
+
+    async def checksum(self, entry: Entry, content: Content | None) -> str | None:
+        """Return the sha-256 of what the remote holds, by any evidence, at worst by downloading it.
+
+        content: the local file's bytes, so that the remote's own checksum can be recognised. None: it is gone.
+        """
+        ...
+
+    async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
+        """Carry out a batch and report each action's outcome as it comes, exactly once unless cancelled."""
+        ...
+
+    async def not_indexed(self) -> Mapping[str, tuple[IndexStatus, str | None]] | None:
+        """Map ref to (status, error) for everything not yet, or never to be, searchable. None: there is no index."""
+        ...
+
+    async def reindex(self, ref: str) -> IndexStatus:
+        """Index the stored bytes of `ref` again, without an upload."""
+        ...
+
+    def requests(self, puts: int, deletes: int) -> int:
+        """Forecast how many requests an application of so many actions takes."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of what the target holds. The transport is shared and not closed."""
+        ...
+
+
+def megabytes(size: int) -> str:
+    """A size for people, in decimal units: "5.2 MB"."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} B"

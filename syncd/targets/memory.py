@@ -1,0 +1,120 @@
+"""The reference target: a dictionary with the manners of a remote. Used by tests; explains what a target must do."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from syncd.errors import Halt, SyncdError
+from syncd.model import Delete, Entry, IndexStatus, Put
+from syncd.targets.base import Again, Content, Done, Limits, Outcome, Read, Report, Stored
+
+
+@dataclass(slots=True)
+class Held:
+    """What the store holds under a key."""
+
+    ref: str
+    data: bytes
+    checksum: str
+    owner: str | None
+    version: str
+
+
+@dataclass(slots=True)
+class MemoryTarget:
+    """Keeps content in memory. marks: whether checksum and owner are kept with it, as metadata would be."""
+
+    owner: str = "test"
+    prefix: str = ""
+    marks: bool = True
+    limits: Limits = field(default_factory=Limits)
+    store: dict[str, Held] = field(default_factory=dict)
+    changes: int = 0
+    _ids: "count[int]" = field(default_factory=count)
+
+    async def check(self) -> str:
+        """Always there."""
+        return "memory"
+
+    async def entries(self) -> AsyncIterator[Entry]:
+        """Yield what is held now."""
+        for entry in self.listing():
+            yield entry
+
+    def listing(self) -> list[Entry]:
+        """Everything under the prefix, as a listing shows it."""
+        return [self._entry(key, held) for key, held in self.store.items() if key.startswith(self.prefix)]
+
+    async def confirm(self, key: str, ref: str | None) -> Entry | None:  # noqa: ARG002 - keys are unique here
+        """Ask for one key."""
+        held = self.store.get(key)
+        return self._entry(key, held) if held else None
+
+    async def checksum(self, entry: Entry, content: Content | None) -> str | None:  # noqa: ARG002 - it is at hand
+        """The sha-256 of what is held under the entry's ref."""
+        held = self.store.get(entry.key)
+        return held.checksum if held and held.ref == entry.ref else None
+
+    async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
+        """Carry out one action after the other."""
+        for action in batch:
+            report(action, await self._one(action, read))
+
+    async def _one(self, action: Put | Delete, read: Read) -> Outcome:
+        try:
+            if isinstance(action, Delete):
+                held = self.store.get(action.key)
+                if held and held.ref == action.ref:
+                    self.changes += 1
+                    del self.store[action.key]
+                return Done()
+            return Done(await self.put(action.key, await read(action)))
+        except Halt:
+            raise
+        except (Again, SyncdError) as error:
+            return error
+
+    async def put(self, key: str, content: Content) -> Stored:
+        """Hold content under a key, in place of what was there."""
+        self.changes += 1
+        before = self.store.get(key)
+        held = Held(
+            ref=before.ref if before else f"m{next(self._ids)}",
+            data=content.data,
+            checksum=content.checksum,
+            owner=self.owner if self.marks else None,
+            version=f"v{next(self._ids)}",
+        )
+        self.store[key] = held
+        return Stored(
+            held.ref, held.checksum, len(held.data), held.version, len(held.data), marked=self.marks, status="completed"
+        )
+
+    async def not_indexed(self) -> Mapping[str, tuple[IndexStatus, str | None]] | None:
+        """There is no index."""
+        return None
+
+    async def reindex(self, ref: str) -> IndexStatus:
+        """Nothing to do."""
+        del ref
+        return "completed"
+
+    def requests(self, puts: int, deletes: int) -> int:
+        """One for each."""
+        return puts + deletes
+
+    async def aclose(self) -> None:
+        """Nothing to let go of."""
+
+    def _entry(self, key: str, held: Held) -> Entry:
+        marked = held.owner is not None
+        return Entry(
+            key=key,
+            ref=held.ref,
+            checksum=held.checksum if marked else None,
+            version=held.version,
+            size=len(held.data),
+            owner=held.owner,
+            marked=marked,
+            status="completed",
+        )

@@ -1,0 +1,164 @@
+"""One turn of a plan: hand a batch to the target, verify at the last moment, record every outcome as it comes."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import structlog
+
+from syncd.backoff import delay_s
+from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
+from syncd.mirror import Mirror
+from syncd.model import Delete, Excluded, Problem, Put, Record
+from syncd.paths import shown
+from syncd.spill import Spill
+from syncd.targets.base import Again, Content, Done, Outcome, Stored
+
+log = structlog.get_logger()
+
+# Spelled out, so that every event name can be found in the source.
+_DONE = {"put": "put.done", "delete": "delete.done"}
+_AGAIN = {"put": "put.again", "delete": "delete.again"}
+_FAILED = {"put": "put.failed", "delete": "delete.failed"}
+
+
+class Turn:
+    """Applies the turns of one pass. `done` and `problems` count what came of them, by action and by kind."""
+
+    def __init__(self, mirror: Mirror, spill: Spill, pass_id: int, *, force: bool, delete_excluded: bool) -> None:
+        self._mirror = mirror
+        self._spill = spill
+        self._pass = pass_id
+        self._force = force
+        self._delete_excluded = delete_excluded
+        self._started = mirror.now()
+        self._seq: dict[tuple[str, str], int] = {}
+        self._sent: dict[str, str] = {}
+        self.done: Counter[str] = Counter()
+        self.problems: Counter[str] = Counter()
+
+    async def puts(self, batch: Sequence[tuple[int, Put]]) -> None:
+        """Upload a batch, but for keys that a hint's own pass has brought up since this plan was made."""
+        due = []
+        for seq, put in batch:
+            record = self._mirror.journal.get(put.key)
+            if record and record.written_at > self._started:
+                self._spill.outcome(seq, "put", "done")
+                self.done["put"] += 1
+            else:
+                due.append((seq, put))
+        await self._apply(due)
+
+    async def deletes(self, batch: Sequence[tuple[int, Delete]]) -> None:
+        """Delete a batch, but for keys whose file is there again."""
+        looks = await asyncio.to_thread(lambda: [self._mirror.tree.look(action.key) for _, action in batch])
+        due = []
+        for (seq, delete), local in zip(batch, looks, strict=True):
+            duplicate = delete.reason == "orphan" and self._has_another(delete)
+            if local is None or duplicate or (self._delete_excluded and isinstance(local, Excluded)):
+                due.append((seq, delete))
+            else:
+                self._spill.outcome(seq, "delete", "again")
+                self._mirror.queue.mark([(delete.key, False)], self._mirror.now())
+        await self._apply(due)
+
+    def _has_another(self, delete: Delete) -> bool:
+        record = self._mirror.journal.get(delete.key)
+        return record is not None and record.ref != delete.ref
+
+    async def _apply(self, batch: Sequence[tuple[int, Put]] | Sequence[tuple[int, Delete]]) -> None:
+        self._seq = {(action.kind, action.key): seq for seq, action in batch}
+        self._sent.clear()
+        if batch:
+            await self._mirror.target.apply([action for _, action in batch], self.read, self.report)
+
+    async def read(self, put: Put) -> Content:
+        """Read the very bytes to send. A file that never rests is taken as it is after `settle_max`."""
+        mirror = self._mirror
+        first = mirror.queue.first_seen(put.key)
+        torn = first is not None and mirror.now() - first >= mirror.settings.settle_max
+        content, seen = await asyncio.to_thread(mirror.tree.read, put.path, torn=torn)
+        self._sent[put.key] = content.checksum
+        if not torn:
+            mirror.files.store([(put.key, seen, content.checksum)], time.time_ns())
+        return content
+
+    def report(self, action: Put | Delete, outcome: Outcome) -> None:
+        """Record what came of an action: journal row, tombstone, parked content or a later try."""
+        match outcome:
+            case Done(stored=Stored() as stored):
+                self._stored(action.key, stored)
+                self._end(action, "done", checksum=stored.checksum, unchanged=outcome.unchanged)
+            case Done():
+                self._mirror.journal.bury(action.key, _ref(action), self._mirror.now(), consented=self._force)
+                self._end(action, "done")
+            case Again():
+                self._mirror.queue.mark([(action.key, False)], self._mirror.now())
+                self._spill.outcome(self._seq[action.kind, action.key], action.kind, "again")
+                log.info(_AGAIN[action.kind], key=shown(action.key), why=str(outcome))
+            case Park() as refusal if not isinstance(outcome, (NotFound, Conflict)):
+                self._refused(action, refusal)
+            case _:
+                self._failed(action, outcome)
+
+    def _stored(self, key: str, stored: Stored) -> None:
+        self._mirror.journal.put(
+            Record(
+                key=key,
+                ref=stored.ref,
+                checksum=stored.checksum,
+                size=stored.size,
+                written_at=self._mirror.now(),
+                version=stored.version,
+                remote_size=stored.remote_size,
+                marked=stored.marked,
+                status=stored.status,
+                error=stored.error,
+            )
+        )
+
+    def _refused(self, action: Put | Delete, refusal: Park) -> None:
+        code = f" (code {refusal.code})" if refusal.code else ""
+        problem = Problem(action.key, refusal.kind, f"{refusal}{code}")
+        checksum = self._sent.get(action.key)
+        # Whose an entry is can change without the file changing, so a foreign entry is met anew in every pass.
+        if checksum and refusal.kind != "foreign":
+            self._mirror.journal.park(problem, checksum)
+        self._mirror.queue.clear(action.key)
+        self._problem(action, problem)
+
+    def _failed(self, action: Put | Delete, error: SyncdError) -> None:
+        mirror = self._mirror
+        attempts = mirror.queue.attempts(action.key) + 1
+        asked = error.after_s if isinstance(error, Retry) else None
+        wait = delay_s(attempts, mirror.chance(), asked_s=asked)
+        mirror.queue.retry(action.key, mirror.now() + wait, attempts)
+        self._problem(action, Problem(action.key, "failed", str(error)), retry_s=round(wait, 1), attempts=attempts)
+
+    def _problem(self, action: Put | Delete, problem: Problem, **fields: object) -> None:
+        self._mirror.journal.note([problem], self._pass)
+        self.problems[problem.kind] += 1
+        self._spill.outcome(self._seq[action.kind, action.key], action.kind, "failed")
+        why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
+        log.warning(_FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
+
+    def _end(self, action: Put | Delete, outcome: str, **fields: object) -> None:
+        self._mirror.queue.clear(action.key)
+        self.done[action.kind] += 1
+        self._spill.outcome(self._seq[action.kind, action.key], action.kind, outcome)
+        size = {"bytes": action.size} if isinstance(action, Put) else {}
+        log.info(
+            _DONE[action.kind],
+            mirror=self._mirror.name,
+            key=shown(action.key),
+            reason=action.reason,
+            **size,
+            **fields,
+        )
+
+
+def _ref(action: Put | Delete) -> str:
+    if action.ref is None:
+        raise AssertionError(f"a put ended without saying what is stored: {action}")
+    return action.ref
