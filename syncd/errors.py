@@ -75,6 +75,10 @@ class Halt(SyncdError):
     exit_code = EXIT_HALT
 
 
+class TargetMissing(Halt):
+    """The instance, namespace or index is not there; `create = true` would make it."""
+
+
 class Brake(SyncdError):
     """The plan deletes more than `max_delete` allows; nothing of it was applied."""
 

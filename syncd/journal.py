@@ -72,6 +72,23 @@ class Journal:
         row = self._db.execute("SELECT count(*) FROM record WHERE mirror = ?", (self._mirror,)).fetchone()
         return int(row[0])
 
+    def in_step(self) -> int:
+        """How many entries are ours and have neither a change waiting nor a problem that kept them from the target."""
+        row = self._db.execute(
+            "SELECT count(*) FROM record AS r WHERE r.mirror = ?"
+            " AND NOT EXISTS (SELECT 1 FROM dirty AS d WHERE d.mirror = r.mirror AND d.key = r.key)"
+            " AND NOT EXISTS (SELECT 1 FROM problem AS p WHERE p.mirror = r.mirror AND p.key = r.key"
+            "   AND p.kind <> 'index_error')",
+            (self._mirror,),
+        ).fetchone()
+        return int(row[0])
+
+    def clear(self) -> None:
+        """Forget all of the mirror: it points somewhere else now, and the next full pass adopts what is there."""
+        with transaction(self._db):
+            for table in ("record", "tombstone", "parked", "problem", "dirty"):
+                self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (self._mirror,))  # noqa: S608
+
     # -- index
 
     def index_counts(self) -> dict[str, int]:

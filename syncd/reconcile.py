@@ -3,6 +3,7 @@
 The daemon and the one-shot command run this same function; a scope says where to look.
 """
 
+import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from syncd import observe
-from syncd.db import transaction
+from syncd.db import Meta, transaction
 from syncd.errors import Brake, Halt
 from syncd.journal import HOUR_S
 from syncd.mirror import Mirror
@@ -19,7 +20,7 @@ from syncd.plan import brake
 from syncd.queue import Dirty
 from syncd.resolve import Resolved, Resolver
 from syncd.spill import Spill
-from syncd.turn import Turn
+from syncd.turn import Consent, Ledger, Turn
 
 log = structlog.get_logger()
 
@@ -74,21 +75,28 @@ class Result:
 
 
 Between = Callable[[], Awaitable[None]]
+Watch = Callable[[Result], None]
 
 
-async def reconcile(
-    mirror: Mirror,
-    scope: Scope,
-    options: Options = Options(),
-    between: Between | None = None,
-) -> Result:
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Who is to be heard while a pass is under way.
+
+    between: awaited between turns, so that settled hints are served during a long full pass. watch: called with the
+    growing result after every step; whoever watches drops the result's plan, also after an error.
+    """
+
+    between: Between | None = None
+    watch: Watch | None = None
+
+
+async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), hooks: Hooks = Hooks()) -> Result:
     """Bring the target in step with the folder within `scope`.
 
-    between: awaited between turns, so that settled hints are served while a long full pass is under way.
     Raises Halt, Brake (nothing was changed remotely) or Unreachable (what is left is kept for the next pass).
     """
     guard(mirror, force=options.force)
-    pass_id = _next_pass(mirror)
+    pass_id = next_pass(mirror.db)
     rows = mirror.queue.every() if scope.rows is None else scope.rows
     result = Result(Spill(mirror.db, pass_id), pass_id, options.dry_run)
     log.debug("pass.start", mirror=mirror.name, scope="all" if scope.everything else len(rows))
@@ -96,13 +104,14 @@ async def reconcile(
         started = mirror.now()
         if scope.everything:
             await _list(mirror, result.spill, started)
-        await _plan(mirror, scope, options, result)
+        await _plan(mirror, scope, options, result, hooks)
         _brake(mirror, options, result, rows)
         if not options.dry_run:
-            await _apply(mirror, options, result, between)
+            await _apply(mirror, options, result, hooks)
             _record(mirror, scope, result, rows, started)
     except BaseException:
-        result.spill.drop()
+        if not hooks.watch:
+            result.spill.drop()
         raise
     return result
 
@@ -146,7 +155,7 @@ async def _list(mirror: Mirror, spill: Spill, started: float) -> None:
     spill.list_entries(batch)
 
 
-async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result) -> None:
+async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
     resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded)
     mirror.tree.complete = True
     if scope.rows is None:
@@ -156,6 +165,8 @@ async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result) 
         _clear_problems(mirror, scope.rows)
     async for block in blocks:
         _plan_block(mirror, await resolver.block(block), result)
+        if hooks.watch:
+            hooks.watch(result)
     result.files_read = resolver.files_read
     result.complete = mirror.tree.complete
     if not result.complete:
@@ -224,25 +235,30 @@ def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirt
     raise Brake(refusal, deletes=deletes, allowed=allowed)
 
 
-async def _apply(mirror: Mirror, options: Options, result: Result, between: Between | None) -> None:
+async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks) -> None:
     spill = result.spill
     _adopt_and_forget(mirror, spill, result)
-    turn = Turn(mirror, spill, result.pass_id, force=options.force, delete_excluded=options.delete_excluded)
+
+    def tick() -> None:
+        if hooks.watch:
+            hooks.watch(result)
+
+    turn = Turn(
+        mirror,
+        Ledger(spill, result.pass_id, result.done, result.problems, tick),
+        Consent(options.force, options.delete_excluded),
+    )
     identity = mirror.root_seen
-    try:
-        for puts in spill.turns("put"):
-            await turn.puts(puts)
-            if between:
-                await between()
-        for deletes in spill.turns("delete"):
-            if mirror.tree.identity() != identity:
-                raise Halt(f"path {mirror.tree.root} was replaced during the pass; the rest was not deleted")
-            await turn.deletes(deletes)
-            if between:
-                await between()
-    finally:
-        result.done.update(turn.done)
-        result.problems.update(turn.problems)
+    for puts in spill.turns("put"):
+        await turn.puts(puts)
+        if hooks.between:
+            await hooks.between()
+    for deletes in spill.turns("delete"):
+        if mirror.tree.identity() != identity:
+            raise Halt(f"path {mirror.tree.root} was replaced during the pass; the rest was not deleted")
+        await turn.deletes(deletes)
+        if hooks.between:
+            await hooks.between()
 
 
 def _adopt_and_forget(mirror: Mirror, spill: Spill, result: Result) -> None:
@@ -298,8 +314,10 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
     )
 
 
-def _next_pass(mirror: Mirror) -> int:
-    last = mirror.meta.get("pass")
+def next_pass(db: sqlite3.Connection) -> int:
+    """Number a pass; the numbers of all mirrors of a state file grow together."""
+    meta = Meta(db, "")
+    last = meta.get("pass")
     pass_id = (last if isinstance(last, int) else 0) + 1
-    mirror.meta.set("pass", pass_id)
+    meta.set("pass", pass_id)
     return pass_id

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -23,20 +24,35 @@ _AGAIN = {"put": "put.again", "delete": "delete.again"}
 _FAILED = {"put": "put.failed", "delete": "delete.failed"}
 
 
-class Turn:
-    """Applies the turns of one pass. `done` and `problems` count what came of them, by action and by kind."""
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What a person agreed to: deletes past the guard, and deletes of what the rules leave out."""
 
-    def __init__(self, mirror: Mirror, spill: Spill, pass_id: int, *, force: bool, delete_excluded: bool) -> None:
+    force: bool = False
+    delete_excluded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Where a pass writes what came of its plan. tick: called after every outcome."""
+
+    spill: Spill
+    pass_id: int
+    done: Counter[str]
+    problems: Counter[str]
+    tick: Callable[[], None]
+
+
+class Turn:
+    """Applies the turns of one pass and enters every outcome in journal, queue and ledger."""
+
+    def __init__(self, mirror: Mirror, ledger: Ledger, consent: Consent) -> None:
         self._mirror = mirror
-        self._spill = spill
-        self._pass = pass_id
-        self._force = force
-        self._delete_excluded = delete_excluded
+        self._ledger = ledger
+        self._consent = consent
         self._started = mirror.now()
         self._seq: dict[tuple[str, str], int] = {}
         self._sent: dict[str, str] = {}
-        self.done: Counter[str] = Counter()
-        self.problems: Counter[str] = Counter()
 
     async def puts(self, batch: Sequence[tuple[int, Put]]) -> None:
         """Upload a batch, but for keys that a hint's own pass has brought up since this plan was made."""
@@ -44,8 +60,8 @@ class Turn:
         for seq, put in batch:
             record = self._mirror.journal.get(put.key)
             if record and record.written_at > self._started:
-                self._spill.outcome(seq, "put", "done")
-                self.done["put"] += 1
+                self._ledger.spill.outcome(seq, "put", "done")
+                self._ledger.done["put"] += 1
             else:
                 due.append((seq, put))
         await self._apply(due)
@@ -56,10 +72,10 @@ class Turn:
         due = []
         for (seq, delete), local in zip(batch, looks, strict=True):
             duplicate = delete.reason == "orphan" and self._has_another(delete)
-            if local is None or duplicate or (self._delete_excluded and isinstance(local, Excluded)):
+            if local is None or duplicate or (self._consent.delete_excluded and isinstance(local, Excluded)):
                 due.append((seq, delete))
             else:
-                self._spill.outcome(seq, "delete", "again")
+                self._ledger.spill.outcome(seq, "delete", "again")
                 self._mirror.queue.mark([(delete.key, False)], self._mirror.now())
         await self._apply(due)
 
@@ -91,16 +107,17 @@ class Turn:
                 self._stored(action.key, stored)
                 self._end(action, "done", checksum=stored.checksum, unchanged=outcome.unchanged)
             case Done():
-                self._mirror.journal.bury(action.key, _ref(action), self._mirror.now(), consented=self._force)
+                self._mirror.journal.bury(action.key, _ref(action), self._mirror.now(), consented=self._consent.force)
                 self._end(action, "done")
             case Again():
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())
-                self._spill.outcome(self._seq[action.kind, action.key], action.kind, "again")
+                self._ledger.spill.outcome(self._seq[action.kind, action.key], action.kind, "again")
                 log.info(_AGAIN[action.kind], key=shown(action.key), why=str(outcome))
             case Park() as refusal if not isinstance(outcome, (NotFound, Conflict)):
                 self._refused(action, refusal)
             case _:
                 self._failed(action, outcome)
+        self._ledger.tick()
 
     def _stored(self, key: str, stored: Stored) -> None:
         self._mirror.journal.put(
@@ -137,16 +154,16 @@ class Turn:
         self._problem(action, Problem(action.key, "failed", str(error)), retry_s=round(wait, 1), attempts=attempts)
 
     def _problem(self, action: Put | Delete, problem: Problem, **fields: object) -> None:
-        self._mirror.journal.note([problem], self._pass)
-        self.problems[problem.kind] += 1
-        self._spill.outcome(self._seq[action.kind, action.key], action.kind, "failed")
+        self._mirror.journal.note([problem], self._ledger.pass_id)
+        self._ledger.problems[problem.kind] += 1
+        self._ledger.spill.outcome(self._seq[action.kind, action.key], action.kind, "failed")
         why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
         log.warning(_FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
 
     def _end(self, action: Put | Delete, outcome: str, **fields: object) -> None:
         self._mirror.queue.clear(action.key)
-        self.done[action.kind] += 1
-        self._spill.outcome(self._seq[action.kind, action.key], action.kind, outcome)
+        self._ledger.done[action.kind] += 1
+        self._ledger.spill.outcome(self._seq[action.kind, action.key], action.kind, outcome)
         size = {"bytes": action.size} if isinstance(action, Put) else {}
         log.info(
             _DONE[action.kind],

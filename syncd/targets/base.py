@@ -1,11 +1,14 @@
 """What every target offers to reconcile, and what it is told."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from syncd.errors import SyncdError
 from syncd.model import Delete, Entry, IndexStatus, Problem, Put
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,15 @@ class Again(SyncdError):
     """The file changed, or vanished, between plan and read: look again, it is no error."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One piece of text that a search found, and the key it belongs to. score: 0 to 1, best first."""
+
+    key: str
+    score: float
+    text: str
+
+
 class Target(Protocol):
     """A remote store. One item's failure is an outcome; only what stops every item is raised (Halt, Unreachable)."""
 
@@ -92,6 +104,10 @@ class Target(Protocol):
 
     async def check(self) -> str:
         """Return one line saying the target is there and ours to use. Raises Halt with the remedy if it is not."""
+        ...
+
+    async def create(self) -> None:
+        """Make the remote store if it is not there."""
         ...
 
     def entries(self) -> AsyncIterator[Entry]:
@@ -121,6 +137,10 @@ class Target(Protocol):
         """Index the stored bytes of `ref` again, without an upload."""
         ...
 
+    async def search(self, query: str, limit: int) -> Sequence[Hit]:
+        """Ask the target's own search for at most `limit` hits."""
+        ...
+
     def requests(self, puts: int, deletes: int) -> int:
         """Forecast how many requests an application of so many actions takes."""
         ...
@@ -128,6 +148,22 @@ class Target(Protocol):
     async def aclose(self) -> None:
         """Let go of what the target holds. The transport is shared and not closed."""
         ...
+
+
+async def each(items: Sequence[T], work: Callable[[T], Awaitable[None]], concurrency: int) -> None:
+    """Await `work` for every item, at most `concurrency` at a time. The first error ends the rest and is raised."""
+    waiting = iter(items)
+
+    async def worker() -> None:
+        for item in waiting:
+            await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(concurrency, len(items))):
+                group.create_task(worker())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 def megabytes(size: int) -> str:

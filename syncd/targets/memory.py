@@ -6,7 +6,7 @@ from itertools import count
 
 from syncd.errors import Halt, SyncdError
 from syncd.model import Delete, Entry, IndexStatus, Put
-from syncd.targets.base import Again, Content, Done, Limits, Outcome, Read, Report, Stored
+from syncd.targets.base import Again, Content, Done, Hit, Limits, Outcome, Read, Report, Stored
 
 
 @dataclass(slots=True)
@@ -35,6 +35,9 @@ class MemoryTarget:
     async def check(self) -> str:
         """Always there."""
         return "memory"
+
+    async def create(self) -> None:
+        """Always there."""
 
     async def entries(self) -> AsyncIterator[Entry]:
         """Yield what is held now."""
@@ -98,6 +101,11 @@ class MemoryTarget:
         """Nothing to do."""
         del ref
         return "completed"
+
+    async def search(self, query: str, limit: int) -> Sequence[Hit]:
+        """Plain containment."""
+        found = [(key, held.data.decode(errors="replace")) for key, held in sorted(self.store.items())]
+        return [Hit(key, 1.0, text) for key, text in found if query in text][:limit]
 
     def requests(self, puts: int, deletes: int) -> int:
         """One for each."""

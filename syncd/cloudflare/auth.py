@@ -1,0 +1,53 @@
+"""What proves to Cloudflare who we are; never printable."""
+
+from typing import NoReturn, Self
+
+HIDDEN = "[hidden]"
+
+
+class Credentials:
+    """An API token, or an e-mail address with the global API key. No secret is in repr, str or an error.
+
+    Build with `bearer` or `global_key`; ValueError for anything that cannot stand in an HTTP header.
+    """
+
+    __slots__ = ("_headers", "_secret", "kind")
+
+    def __init__(self, kind: str, secret: str, headers: dict[str, str]) -> None:
+        self.kind = kind
+        self._secret = secret
+        self._headers = headers
+
+    @classmethod
+    def bearer(cls, token: str) -> Self:
+        """An API token, sent as `Authorization: Bearer`."""
+        secret = _printable(token, "the API token")
+        return cls("token", secret, {"Authorization": f"Bearer {secret}"})
+
+    @classmethod
+    def global_key(cls, email: str, key: str) -> Self:
+        """An account's e-mail address and its global API key, sent as `X-Auth-Email` and `X-Auth-Key`."""
+        secret = _printable(key, "the global API key")
+        return cls("key", secret, {"X-Auth-Email": _printable(email, "the e-mail address"), "X-Auth-Key": secret})
+
+    def headers(self) -> dict[str, str]:
+        """The headers of one request; a new dict each time."""
+        return dict(self._headers)
+
+    def hide(self, text: str) -> str:
+        """`text` without the secret, for whatever a remote or a library may have echoed."""
+        return text.replace(self._secret, HIDDEN)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("credentials do not travel")
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.kind}={HIDDEN})"
+
+
+def _printable(value: str, what: str) -> str:
+    # A stray newline from a token file would otherwise come back inside the HTTP library's error.
+    value = value.strip()
+    if not value or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError(f"{what} is empty or holds characters that no Cloudflare credential has")
+    return value

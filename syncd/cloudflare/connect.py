@@ -1,0 +1,50 @@
+"""By which way requests go: proxy, TLS, pool."""
+
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from syncd import __version__
+from syncd.cloudflare.base_url import is_loopback
+
+
+def open_client(
+    base_url: str, transfers: int, timeout: float, http: httpx.AsyncBaseTransport | None
+) -> httpx.AsyncClient:
+    """The pooled client for a checked base_url; http replaces the network (tests)."""
+    url = _as_sent(base_url)
+    secure = base_url.startswith("https:") and http is None
+    return httpx.AsyncClient(
+        transport=http,
+        timeout=timeout,
+        limits=httpx.Limits(max_connections=transfers, max_keepalive_connections=transfers),
+        headers={"User-Agent": f"syncd/{__version__}", "Accept": "application/json"},
+        follow_redirects=False,
+        # Not trust_env: it would send loopback through a proxy. The proxy is chosen below, the CA file by the context.
+        trust_env=False,
+        verify=httpx.create_ssl_context() if secure else True,
+        proxy=None if http else _proxy(url),
+    )
+
+
+def _as_sent(base_url: str) -> httpx.URL:
+    """base_url as the HTTP library reads it: two parsers must not disagree on where a token is sent."""
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL:
+        raise ValueError("base_url is no URL") from None
+    if "?" in base_url or "#" in base_url or (url.scheme != "https" and not is_loopback(url.host)):
+        raise ValueError("base_url must be https (plain http for loopback only), without query or fragment")
+    return url
+
+
+def _proxy(url: httpx.URL) -> str | None:
+    """HTTPS_PROXY for https, unless NO_PROXY or loopback."""
+    if url.scheme != "https" or is_loopback(url.host) or proxy_bypass(url.host):
+        return None
+    proxy = getproxies().get("https")
+    if proxy and "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if proxy and httpx.URL(proxy).scheme not in {"http", "https"}:
+        raise ValueError("HTTPS_PROXY must be an http or https proxy")
+    return proxy

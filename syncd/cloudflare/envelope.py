@@ -1,0 +1,187 @@
+"""Pure decoding of Cloudflare's envelope: bytes in, an Answer or an error by remedy out."""
+
+import email.utils
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from syncd.cloudflare.remedies import (
+    BUSY,
+    CHALLENGED,
+    CODES,
+    EDGE_STATUSES,
+    REDIRECTED,
+    REFUSED,
+    STATUSES,
+    UNEXPECTED,
+    Remedy,
+)
+from syncd.errors import Conflict, Halt, NotFound, Park, Retry, TargetMissing
+
+MESSAGE_LIMIT = 400
+"""Longest error message, characters; a remote may send a page of HTML."""
+RETRY_AFTER_LIMIT_S = 300.0
+"""Longest Retry-After that is believed, s: Cloudflare's own block lasts five minutes (API rate limits)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A request that succeeded. result: whatever the endpoint gives; result_info: paging, {} when absent."""
+
+    result: Any
+    result_info: Mapping[str, Any] = field(default_factory=dict)
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What an error message may need. permission: named when access is refused; hide: takes secrets out of a text;
+    now: Unix seconds, for a Retry-After that is a date.
+    """
+
+    permission: str = "for this API"
+    hide: Callable[[str], str] = str
+    now: float = 0.0
+
+
+def decode(status: int, headers: Mapping[str, str], body: bytes, context: Context | None = None) -> Answer:
+    """The Answer of one response, or the error by remedy that it means. Header names in lower case."""
+    context = context or Context()
+    envelope = None if "cf-mitigated" in headers else _parse(body)
+    if envelope is None or envelope["success"] is not True or not 200 <= status < 300:
+        fail(status, headers, body, context)
+    info = envelope.get("result_info")
+    if info is not None and not isinstance(info, dict):
+        _raise(UNEXPECTED, status, headers, "result_info is no object", context)
+    return Answer(envelope.get("result"), info or {}, _texts(envelope.get("messages"), context))
+
+
+def fail(status: int, headers: Mapping[str, str], body: bytes, context: Context | None = None) -> NoReturn:
+    """Raise the error of a response that is no success (or of a success that is no envelope)."""
+    context = context or Context()
+    if "cf-mitigated" in headers:
+        _raise(CHALLENGED, status, headers, "", context)
+    if 300 <= status < 400:
+        _raise(REDIRECTED, status, headers, "", context)
+    envelope = _parse(body)
+    if envelope is None:
+        # A 2xx that ends early or holds HTML may well have been carried out.
+        remedy = STATUSES[status] if status in EDGE_STATUSES else BUSY if status >= 500 else UNEXPECTED
+        _raise(remedy, status, headers, _shape(headers, body), context)
+    errors = _errors(envelope)
+    listed = next(((code, said) for code, said in errors if code in CODES), None)
+    code, said = listed or (errors[0] if errors else (None, ""))
+    _raise(_remedy(status, code), status, headers, said, context, code)
+
+
+def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds asked for by Retry-After (a number or an HTTP date), at most RETRY_AFTER_LIMIT_S; None when it says
+    nothing that can be understood. A date is read against the answer's own Date, else against `now`.
+    """
+    value = headers.get("retry-after", "").strip()
+    if value.replace(".", "", 1).isdecimal():
+        seconds = float(value)
+    else:
+        until = _http_date(value)
+        if until is None:
+            return None
+        seconds = until - (_http_date(headers.get("date", "")) or now)
+    return min(max(seconds, 0.0), RETRY_AFTER_LIMIT_S) if math.isfinite(seconds) else RETRY_AFTER_LIMIT_S
+
+
+def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
+    """`text` on one line, what cannot be printed escaped, cut to `limit` characters."""
+    # Cut twice: an escape is up to ten times as long as its character, and a remote may send a page of HTML.
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: limit + 1])
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def _parse(body: bytes) -> dict[str, Any] | None:
+    """The envelope, or None for anything that is not one."""
+    try:
+        envelope = json.loads(body.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(envelope, dict) or not isinstance(envelope.get("success"), bool):
+        return None
+    return envelope
+
+
+def _remedy(status: int, code: int | None) -> Remedy:
+    if code is not None and code in CODES:
+        return CODES[code]
+    if status in STATUSES:
+        return STATUSES[status]
+    if status >= 500:
+        return BUSY
+    return REFUSED if 400 <= status < 500 else UNEXPECTED
+
+
+def _errors(envelope: Mapping[str, Any]) -> list[tuple[int | None, str]]:
+    """(code, message) of each error, with those of its error_chain in the message."""
+    errors = envelope.get("errors")
+    found = []
+    for error in errors if isinstance(errors, list) else []:
+        if not isinstance(error, dict):
+            continue
+        code, said = _code(error.get("code")), str(error.get("message") or error.get("code") or "")
+        chain = error.get("error_chain")
+        for link in chain if isinstance(chain, list) else []:
+            if isinstance(link, dict):
+                said += f"; {link.get('message', '')} ({link.get('code', '')})"
+        found.append((code, said))
+    return found
+
+
+def _code(value: object) -> int | None:
+    if isinstance(value, str) and value.isdecimal() and len(value) < 10:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _raise(
+    remedy: Remedy, status: int, headers: Mapping[str, str], said: str, context: Context, code: int | None = None
+) -> NoReturn:
+    text = remedy.text.format(permission=context.permission)
+    facts = [f"HTTP {status}"]
+    if code is not None:
+        facts.append(f"code {code}")
+    if ray := headers.get("cf-ray"):
+        facts.append(f"cf-ray {one_line(ray, 64)}")
+    said = one_line(context.hide(said), MESSAGE_LIMIT // 2)
+    message = one_line(f"{text}{f': {said}' if said else ''} ({', '.join(facts)})")
+    match remedy.action:
+        case "halt":
+            raise Halt(message)
+        case "missing":
+            raise TargetMissing(message)
+        case "not_found":
+            raise NotFound(message, code=code)
+        case "conflict":
+            raise Conflict(message, code=code)
+        case "park":
+            raise Park(remedy.kind, message, code=code)
+        case "retry":
+            asked = retry_after_s(headers, context.now)
+            raise Retry(message, after_s=remedy.after_s if asked is None else asked, ambiguous=remedy.ambiguous)
+
+
+def _shape(headers: Mapping[str, str], body: bytes) -> str:
+    """What came instead of an envelope, without quoting a page of it."""
+    kind = headers.get("content-type", "").partition(";")[0].strip() or "no content type"
+    return f"no API envelope but {len(body)} bytes of {kind}"
+
+
+def _texts(messages: object, context: Context) -> tuple[str, ...]:
+    rows = messages if isinstance(messages, list) else []
+    said = (row.get("message") if isinstance(row, dict) else row for row in rows)
+    return tuple(one_line(context.hide(text)) for text in said if isinstance(text, str))
+
+
+def _http_date(value: str) -> float | None:
+    try:
+        return email.utils.parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None

@@ -1,0 +1,105 @@
+"""The error map as data: what each Cloudflare error code means for us.
+
+Codes: AI Search "API error codes" and "Indexing error codes", Workers KV, global API. A code that is not listed is
+judged by its HTTP status.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from syncd.model import ProblemKind
+
+Action = Literal["halt", "missing", "park", "retry", "not_found", "conflict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What to do about an error.
+
+    text: begins the message; `{permission}` is filled in. kind: of a Park. after_s: seconds a Retry waits when the
+    answer names none. ambiguous: of a Retry.
+    """
+
+    action: Action
+    text: str
+    kind: ProblemKind = "refused"
+    after_s: float | None = None
+    ambiguous: bool = False
+
+
+_AUTH = Remedy(
+    "halt",
+    "authentication refused: check the API token, that it has the permission {permission}, and account_id",
+)
+_BUSY = Remedy("retry", "Cloudflare could not do it now", ambiguous=True)
+_BLOCKED = Remedy("retry", "over Cloudflare's request limit; lower tpslimit if this stays", after_s=300.0)
+
+CODES: Mapping[int, Remedy] = {
+    # who we are
+    10000: _AUTH,
+    9106: _AUTH,
+    9109: _AUTH,
+    6003: _AUTH,
+    # where it should go
+    7002: Remedy(
+        "missing", "the AI Search instance is not there: `syncd check` shows its name, create = true makes it"
+    ),
+    7063: Remedy(
+        "missing", "the AI Search namespace is not there: `syncd check` shows its name, create = true makes it"
+    ),
+    7003: Remedy("halt", "Cloudflare knows no such path: check account_id, namespace and instance with `syncd check`"),
+    7013: Remedy("halt", "the account has no room for another AI Search instance: delete one, or use an existing one"),
+    7032: Remedy("halt", "the AI Search instance is paused: see its error in the dashboard and resume it"),
+    7053: Remedy("halt", "the AI Search instance has no built-in storage: use a newly created instance"),
+    7069: Remedy("halt", "the AI Search quota of this month is used up: wait for its reset or upgrade the plan"),
+    10013: Remedy("missing", "the KV namespace is not there: `syncd check` shows its name, create = true makes it"),
+    # which item
+    7041: Remedy("not_found", "the item is not there"),
+    10009: Remedy("not_found", "the key is not there"),
+    7042: Remedy("conflict", "the key exists already"),
+    7022: Remedy("conflict", "the instance exists already"),
+    10014: Remedy("conflict", "a KV namespace of this title exists already"),
+    # what is in it
+    7054: Remedy("park", "the file is too large for the target", kind="too_large"),
+    7060: Remedy("park", "the target does not take this file type", kind="unsupported_type"),
+    7072: Remedy("park", "the key is too long for the target", kind="key_too_long"),
+    7055: Remedy("park", "the upload was refused: no file part"),
+    7056: Remedy("park", "the metadata was refused"),
+    7058: Remedy("park", "the metadata filter was refused"),
+    7059: Remedy("park", "the target gives out only what was uploaded to it"),
+    # try again
+    7001: _BUSY,
+    7009: _BUSY,
+    7017: _BUSY,
+    7044: _BUSY,
+    7068: _BUSY,
+    7114: _BUSY,
+    7020: Remedy("retry", "a sync job ran less than 30 s ago", after_s=30.0),
+    # 971 and 10100 refuse everything for the next five minutes, and come without Retry-After.
+    971: _BLOCKED,
+    10100: _BLOCKED,
+    10429: Remedy("retry", "Cloudflare asks for fewer requests"),
+}
+
+STATUSES: Mapping[int, Remedy] = {
+    401: _AUTH,
+    402: Remedy("halt", "Cloudflare asks for payment: see the account's billing"),
+    403: _AUTH,
+    404: Remedy("not_found", "not there"),
+    408: _BUSY,
+    409: Remedy("conflict", "exists already"),
+    413: Remedy("park", "too large for the target", kind="too_large"),
+    414: Remedy("park", "the key is too long for the target", kind="key_too_long"),
+    429: Remedy("retry", "Cloudflare asks for fewer requests"),
+}
+
+REFUSED = Remedy("park", "refused")
+BUSY = _BUSY
+REDIRECTED = Remedy("retry", "redirected, which the API never does: check base_url and the network")
+CHALLENGED = Remedy("retry", "stopped by a bot challenge before it reached the API: allow this host in the firewall")
+UNEXPECTED = Remedy("retry", "unexpected answer", ambiguous=True)
+
+EDGE_STATUSES: frozenset[int] = frozenset({408, 413, 414, 429})
+"""Statuses that mean the same whoever answered. 401, 403, 404, 409 count only when the API itself said so: an HTML
+404 of something in between must never read as "the item is gone"."""

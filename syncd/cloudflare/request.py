@@ -1,0 +1,54 @@
+"""One request as a value, and the URL path of one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import quote
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to send; at most one of json, content and file.
+
+    path: from `path()`, below the base URL. permission: named when access is refused. reads: it changes nothing
+    although it is no GET. safe: may be sent again when it is not known whether it was carried out; None = all but a
+    POST that changes something. form and file make a multipart body: plain parts first, then the file.
+    """
+
+    method: Method
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    json: Any = field(default=None, repr=False)
+    content: bytes | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    form: Mapping[str, str] = field(default_factory=dict, repr=False)
+    file: tuple[str, bytes, str] | None = field(default=None, repr=False)
+    permission: str = "for this API"
+    reads: bool = False
+    safe: bool | None = None
+
+    @property
+    def changing(self) -> bool:
+        """Whether it may change something at the remote."""
+        return self.method != "GET" and not self.reads
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be sent again although the first one may have been carried out."""
+        return self.safe if self.safe is not None else self.method != "POST" or self.reads
+
+
+def path(*segments: str) -> str:
+    """`/a/b%2Fc` of ("a", "b/c"): everything but letters, digits and `_.-~` is percent-encoded.
+
+    ValueError for a segment that a server could not see ("", ".", "..") or that is no Unicode text.
+    """
+    return "".join("/" + _segment(segment) for segment in segments)
+
+
+def _segment(segment: str) -> str:
+    if segment in {"", ".", ".."}:
+        raise ValueError(f"{segment!r} cannot stand in a URL path")
+    return quote(segment, safe="")

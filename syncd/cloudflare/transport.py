@@ -1,0 +1,232 @@
+"""The one way to Cloudflare: a pooled HTTP client with gate, retry, counting and error map."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import NoReturn, Self
+
+import httpx
+import structlog
+from tenacity import AsyncRetrying
+
+from syncd.cloudflare.auth import Credentials
+from syncd.cloudflare.base_url import check_base_url
+from syncd.cloudflare.connect import open_client
+from syncd.cloudflare.envelope import Answer, Context, decode, fail, one_line
+from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.request import Request
+from syncd.cloudflare.retry import Patience, Pulse
+from syncd.errors import Park, Retry, SyncdError
+
+ANSWER_LIMIT = 32 * 1024 * 1024
+"""Largest JSON answer that is read, bytes: a KV page of 1,000 keys with full metadata is 2 MB."""
+SLOWEST_BYTES_PER_S = 32 * 1024
+"""A body is given this much time on top of the timeout, so that a large file on a slow line can end at all."""
+
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What went over the wire. by: (method, status or "failed") -> requests; changing: requests that may have
+    changed something; bytes are those of the bodies.
+    """
+
+    requests: int = 0
+    changing: int = 0
+    retries: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    by: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Seams:
+    """What a test replaces: the HTTP layer, chance in [0, 1), and Unix time in s. Clock and sleep are the gate's."""
+
+    http: httpx.AsyncBaseTransport | None = None
+    rng: Callable[[], float] = random.random
+    wall: Callable[[], float] = time.time
+
+
+class Transport:
+    """Sends requests to one account.
+
+    timeout: seconds for one try (plus SLOWEST_BYTES_PER_S for its bodies). retry_for: seconds of trying one request.
+    ValueError: a base_url that is not https (plain http is taken for loopback only) or that holds a password, a
+    query or a fragment.
+    """
+
+    def __init__(  # noqa: PLR0913 - six settings and the seams of the tests
+        self,
+        base_url: str,
+        account_id: str,
+        credentials: Credentials,
+        gate: Gate,
+        *,
+        timeout: float = 60.0,
+        retry_for: float = 120.0,
+        seams: Seams = Seams(),
+    ) -> None:
+        self.base_url = check_base_url(base_url)
+        self.account_id = account_id
+        self.credentials = credentials
+        self.gate = gate
+        self.counters = Counters()
+        self._timeout = timeout
+        self._retry_for = retry_for
+        self._seams = seams
+        self._pulse = Pulse()
+        self._client = open_client(self.base_url, gate.transfers, timeout, seams.http)
+
+    async def request(self, request: Request) -> Answer:
+        """The answer, after as many tries as it takes.
+
+        Raises what `attempts` raises. A request that is not repeatable is not sent again once it is unknown whether
+        it was carried out: then the ambiguous Retry comes out at once.
+        """
+        async for attempt in self.attempts(safe=request.repeatable, method=request.method, path=request.path):
+            with attempt:
+                return await self.once(request)
+        raise AssertionError("attempts() ends with an answer or an error")
+
+    async def download(self, request: Request, max_bytes: int) -> bytes:
+        """The raw body of a successful answer, after as many tries as it takes; Park when it is over max_bytes."""
+        async for attempt in self.attempts(safe=request.repeatable, method=request.method, path=request.path):
+            with attempt:
+                return await self.once_bytes(request, max_bytes)
+        raise AssertionError("attempts() ends with an answer or an error")
+
+    def attempts(self, *, safe: bool = True, **fields: str) -> AsyncRetrying:
+        """`async for attempt in transport.attempts(): with attempt: …`: tries until no Retry is raised inside.
+
+        For writes that must be looked up between tries. Park and Halt come out at once. When retry_for is over:
+        Unreachable if no request of this transport was answered well in that time, else the last Retry.
+        safe = False: an ambiguous Retry comes out at once too. fields are logged with each retry.
+        """
+
+        def on_retry(error: Retry, wait_s: float) -> None:
+            self.counters.retries += 1
+            _log.info("http.retry", **fields, wait_s=round(wait_s, 3), why=str(error))
+
+        return Patience(self.gate, self._pulse, self._retry_for, self._seams.rng, safe=safe).attempts(on_retry)
+
+    async def once(self, request: Request) -> Answer:
+        """The answer of exactly one try, or Retry, Park, NotFound, Conflict or Halt."""
+        status, headers, body = await self._exchange(request)
+        with self._judged(status):
+            return decode(status, headers, body, self._context(request))
+
+    async def once_bytes(self, request: Request, max_bytes: int) -> bytes:
+        """The raw body of exactly one try; Park when it is over max_bytes."""
+        status, headers, body = await self._exchange(request, max_bytes)
+        with self._judged(status):
+            if status != httpx.codes.OK or "cf-mitigated" in headers:
+                fail(status, headers, body, self._context(request))
+            return body
+
+    async def aclose(self) -> None:
+        """Close all connections; requests under way are the caller's to cancel."""
+        await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"Transport({self.base_url})"
+
+    @contextmanager
+    def _judged(self, status: int) -> Iterator[None]:
+        """Draw what one answer means for all requests: holds after a refusal, the pulse after an answer."""
+        try:
+            yield
+        except Retry as error:
+            if error.after_s:
+                self.gate.hold(error.after_s)
+            elif status == httpx.codes.TOO_MANY_REQUESTS:
+                self.gate.throttle()
+            raise
+        except SyncdError:
+            self._answered()  # a Park or Halt is an answer too: the remote is there and means it
+            raise
+        else:
+            self._answered()
+
+    def _answered(self) -> None:
+        self._pulse.last_good = self.gate.own_time()
+        self.gate.relax()
+
+    def _context(self, request: Request) -> Context:
+        return Context(permission=request.permission, hide=self.credentials.hide, now=self._seams.wall())
+
+    async def _exchange(self, request: Request, max_bytes: int | None = None) -> tuple[int, Mapping[str, str], bytes]:
+        """One request through the gate and its whole answer; max_bytes for a raw body, else ANSWER_LIMIT."""
+        limit = ANSWER_LIMIT if max_bytes is None else max_bytes
+        async with self.gate.slot():
+            message = self._build(request)
+            sent = int(message.headers.get("content-length", 0))
+            self.counters.requests += 1
+            self.counters.changing += request.changing
+            self.counters.sent_bytes += sent
+            allowed = self._timeout + (sent + (max_bytes or 0)) / SLOWEST_BYTES_PER_S
+            try:
+                async with asyncio.timeout(allowed):
+                    response = await self._client.send(message, stream=True)
+                    try:
+                        self.gate.heed(response.headers.get("ratelimit"))
+                        body = await _read(response, limit)
+                    finally:
+                        await response.aclose()
+            except (httpx.RequestError, TimeoutError) as error:
+                self._lost(request, error)
+            self.counters.by[request.method, str(response.status_code)] += 1
+            self.counters.received_bytes += len(body)
+            _log.debug("http.request", method=request.method, path=request.path, status=response.status_code)
+            if response.is_success and len(body) > limit:
+                raise Park("too_large", f"the answer is over {limit} bytes")
+            return response.status_code, response.headers, body
+
+    def _build(self, request: Request) -> httpx.Request:
+        return self._client.build_request(
+            request.method,
+            self.base_url + request.path,
+            params=dict(request.params) or None,
+            json=request.json,
+            content=request.content,
+            data=dict(request.form) or None,
+            files={"file": request.file} if request.file else None,
+            headers={**self.credentials.headers(), **request.headers},
+        )
+
+    def _lost(self, request: Request, error: Exception) -> NoReturn:
+        self.counters.by[request.method, "failed"] += 1
+        ambiguous = not isinstance(error, _NOT_SENT)
+        name = type(error).__name__
+        _log.debug("http.failed", method=request.method, path=request.path, error=name)
+        what = "no whole answer" if ambiguous else "could not connect"
+        why = one_line(self.credentials.hide(str(error)), 200)
+        raise Retry(f"{what}: {name}{why and f': {why}'}", ambiguous=ambiguous) from error
+
+
+async def _read(response: httpx.Response, limit: int) -> bytes:
+    """The body; when it is longer than limit, its beginning and at least one byte more than limit."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.aiter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            break
+    return b"".join(parts)

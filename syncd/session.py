@@ -1,0 +1,155 @@
+"""From configuration to working mirrors: one state file, one transport with one rate gate, a target for each mirror."""
+
+import sqlite3
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from syncd import db as state
+from syncd.cloudflare.ai_search import AISearch
+from syncd.cloudflare.auth import Credentials
+from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.transport import Transport
+from syncd.config import Config, MirrorConfig, login
+from syncd.errors import ConfigError, TargetMissing
+from syncd.journal import Journal
+from syncd.mirror import Mirror, Settings, assemble
+from syncd.paths import Rules
+from syncd.plan import Policy
+from syncd.targets import aisearch
+from syncd.targets.aisearch import AISearchTarget, Marks
+from syncd.targets.base import Limits, Target
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Everything a command needs, open. Close it by leaving `open_session`."""
+
+    config: Config
+    transport: Transport
+    db: sqlite3.Connection
+    mirrors: dict[str, Mirror]
+
+
+@asynccontextmanager
+async def open_session(
+    config: Config, names: Sequence[str] = (), *, takeover: bool = False, read_only: bool = False
+) -> AsyncIterator[Session]:
+    """Open the named mirrors (all, if none is named) and yield them.
+
+    read_only: work on a copy of the state and without its lock, for commands that change nothing.
+    Raises ConfigError (no token, unknown mirror), Locked, or Halt if a target that is to be made cannot be.
+    """
+    wanted = {name: mirror_config(config, name) for name in names} or config.mirrors
+    async with AsyncExitStack() as stack:
+        if read_only:
+            copy = stack.enter_context(tempfile.TemporaryDirectory(prefix="syncd-"))
+            db = _open_copy(config.state_dir, Path(copy))
+        else:
+            stack.enter_context(state.lock(config.state_dir))
+            db = state.open_state(config.state_dir)
+        stack.callback(db.close)
+        transport = await stack.enter_async_context(open_transport(config))
+        mirrors = {}
+        for name, section in wanted.items():
+            target = make_target(transport, section, takeover=takeover)
+            stack.push_async_callback(target.aclose)
+            _bind(Journal(db, name), state.Meta(db, name), _binding(config, section))
+            mirrors[name] = assemble(db, name, section.path, target, _settings(section, takeover=takeover))
+        yield Session(config, transport, db, mirrors)
+
+
+def mirror_config(config: Config, name: str) -> MirrorConfig:
+    """Return one mirror's section. Raises ConfigError naming the mirrors there are."""
+    try:
+        return config.mirrors[name]
+    except KeyError:
+        raise ConfigError(f"no mirror {name!r} is configured; there is: {', '.join(config.mirrors)}") from None
+
+
+def open_transport(config: Config) -> Transport:
+    """Return the transport of this process. Raises ConfigError if there is no usable token or key."""
+    secret, email = login(config)
+    section = config.cloudflare
+    try:
+        credentials = Credentials.global_key(email, secret) if email else Credentials.bearer(secret)
+    except ValueError as error:
+        raise ConfigError(f"cloudflare: {error}") from None
+    return Transport(
+        section.base_url,
+        section.account_id,
+        credentials,
+        Gate(section.tpslimit, section.transfers),
+        timeout=section.timeout,
+        retry_for=section.retry_for,
+    )
+
+
+def make_target(transport: Transport, section: MirrorConfig, *, takeover: bool = False) -> Target:
+    """Return the target of a mirror."""
+    target = section.target
+    return AISearchTarget(
+        AISearch(transport, target.namespace, target.instance),
+        Marks(section.owner, section.key_prefix, takeover),
+        limits_of(section),
+        concurrency=transport.gate.transfers,
+    )
+
+
+def limits_of(section: MirrorConfig) -> Limits:
+    """Return the limits of a mirror's target, without opening it."""
+    return aisearch.limits(section.target.max_key_length, section.target.max_file_size)
+
+
+def rules_of(section: MirrorConfig) -> Rules:
+    """Return a mirror's include and exclude rules."""
+    return Rules(tuple(section.include), tuple(section.exclude))
+
+
+async def make_missing_targets(session: Session) -> None:
+    """Make the targets that are not there and whose config says `create = true`."""
+    for name, mirror in session.mirrors.items():
+        if session.config.mirrors[name].target.create:
+            try:
+                await mirror.target.check()
+            except TargetMissing:
+                await mirror.target.create()
+
+
+def _settings(section: MirrorConfig, *, takeover: bool) -> Settings:
+    return Settings(
+        policy=Policy(section.owner, section.key_prefix, section.prune, takeover),
+        rules=rules_of(section),
+        max_delete=section.max_delete,
+        settle=section.settle,
+        settle_max=section.settle_max,
+    )
+
+
+def _binding(config: Config, section: MirrorConfig) -> str:
+    return f"{config.cloudflare.account_id} {section.target.spec} {section.key_prefix}"
+
+
+def _bind(journal: Journal, meta: state.Meta, binding: str) -> None:
+    """A journal speaks of one target and prefix only; under another it would be a tale of somewhere else."""
+    before = meta.get("binding")
+    if before not in (None, binding):
+        log.warning("journal.rebound", before=before, now=binding)
+        journal.clear()
+    if before != binding:
+        meta.set("binding", binding)
+
+
+def _open_copy(state_dir: Path, copy_dir: Path) -> sqlite3.Connection:
+    copy = state.open_state(copy_dir)
+    original = state.open_state_to_read(state_dir)
+    if original:
+        original.backup(copy)
+        original.close()
+    return copy

@@ -1,0 +1,93 @@
+"""What `status` shows, read from the state file alone, so that it works beside a running daemon and without one."""
+
+import sqlite3
+import time
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
+
+from syncd.config import Config
+from syncd.db import Meta, holder, open_state_to_read
+from syncd.journal import Journal
+from syncd.model import IndexStatus
+from syncd.queue import Queue
+
+State = Literal["idle", "syncing", "degraded", "halted"]
+_INDEX = get_args(IndexStatus)
+
+
+def set_state(meta: Meta, state: State, detail: str | None = None, *, remaining: int = 0) -> None:
+    """Say what a mirror is doing. detail: why it is degraded or halted. remaining: planned and not yet done."""
+    meta.set("state", {"state": state, "detail": detail, "remaining": remaining})
+
+
+def snapshot(config: Config) -> dict[str, Any]:
+    """Return the object of `status --json`."""
+    pid = holder(config.state_dir)
+    db = open_state_to_read(config.state_dir)
+    try:
+        mirrors = {name: _mirror(config, name, db, running=pid is not None) for name in config.mirrors}
+    finally:
+        if db:
+            db.close()
+    return {"mirrors": mirrors, "daemon": {"running": pid is not None, "pid": pid}}
+
+
+def _mirror(config: Config, name: str, db: sqlite3.Connection | None, *, running: bool) -> dict[str, Any]:
+    section = config.mirrors[name]
+    shown: dict[str, Any] = {
+        "state": "idle",
+        "path": str(section.path),
+        "target": section.target.spec,
+        "items": {"synced": 0, "pending": 0, "failed": 0, "rejected": 0},
+        "index": dict.fromkeys(_INDEX, 0),
+        "last_reconcile": None,
+        "oldest_pending_s": None,
+        "watch": None,
+        "problems": [],
+    }
+    if db is None:
+        return shown
+    journal, queue, meta = Journal(db, name), Queue(db, name, 0, 0), Meta(db, name)
+    said = meta.get("state")
+    said = said if isinstance(said, dict) else {}
+    shown["state"] = _state(said.get("state"), running=running)
+    if said.get("detail") and shown["state"] != "idle":
+        shown["detail"] = said["detail"]
+    shown["items"] = _items(journal, queue, int(said.get("remaining") or 0) if running else 0)
+    shown["index"] |= journal.index_counts()
+    shown["last_reconcile"] = _iso(meta.get("last_reconcile"))
+    oldest = queue.oldest()
+    shown["oldest_pending_s"] = None if oldest is None else round(max(0.0, time.time() - oldest), 1)
+    watch = meta.get("watch")
+    if running and isinstance(watch, dict):
+        shown["watch"] = watch.get("mode")
+        if watch.get("detail"):
+            shown["watch_detail"] = watch["detail"]
+    shown["problems"] = [{"key": p.key, "kind": p.kind, "message": p.message} for p in journal.problems()]
+    return shown
+
+
+def _state(said: object, *, running: bool) -> State:
+    """A mirror that nobody works on is not syncing any more, whatever was said last."""
+    if said in ("degraded", "halted"):
+        return "degraded" if said == "degraded" else "halted"
+    return "syncing" if said == "syncing" and running else "idle"
+
+
+def _items(journal: Journal, queue: Queue, remaining: int) -> dict[str, int]:
+    waiting, _ = queue.counts()
+    kinds = journal.problem_counts()
+    failed = kinds.pop("failed", 0)
+    kinds.pop("index_error", 0)
+    return {
+        "synced": journal.in_step(),
+        "pending": max(waiting, remaining),
+        "failed": failed,
+        "rejected": sum(kinds.values()),
+    }
+
+
+def _iso(moment: object) -> str | None:
+    if not isinstance(moment, (int, float)):
+        return None
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,264 @@
+"""The AI Search target. key = prefix + path, ref = item id; only items of source "builtin" are ever ours."""
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from syncd.cloudflare.ai_search import BUILTIN, AISearch
+from syncd.cloudflare.ai_search_values import Item
+from syncd.cloudflare.content_types import SUPPORTED, content_type
+from syncd.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError, TargetMissing, Unreachable
+from syncd.model import Delete, Entry, IndexStatus, Put
+from syncd.targets.base import Content, Done, Hit, Limits, Outcome, Read, Report, Stored, each
+
+log = structlog.get_logger()
+
+SHA256, OWNER = "sha256", "owner"
+"""Our marks: metadata fields of every item we upload, both text."""
+METADATA_REFUSED = 7056
+LISTINGS = 3
+"""How often a listing that shifts under us is read; what is still missing then is asked for by key."""
+LAG_S = 60.0
+"""Not documented for AI Search; the minute that Workers KV names is assumed."""
+_NOT_COMPLETED: tuple[IndexStatus, ...] = ("queued", "running", "error", "skipped", "outdated")
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What this mirror writes on its items, and whether it may take over those of others."""
+
+    owner: str
+    prefix: str = ""
+    takeover: bool = False
+
+
+def limits(max_key_length: int, max_file_size: int) -> Limits:
+    """The limits of AI Search: characters and bytes as configured, the documented file types, no empty files."""
+    return Limits(max_key_length, max_file_size, LAG_S, SUPPORTED, empty=False)
+
+
+class AISearchTarget:
+    """One mirror's view of one instance. concurrency: uploads whose content is held in memory at a time."""
+
+    def __init__(self, api: AISearch, marks: Marks, limits: Limits, *, concurrency: int = 8) -> None:
+        self.limits = limits
+        self._api = api
+        self._marks = marks
+        self._concurrency = concurrency
+        self._metadata_refused = False
+
+    # -- looking
+
+    async def check(self) -> str:
+        """One line on the instance. Raises TargetMissing if it is not there, Halt if it may not be used."""
+        instance = await self._api.read_instance()
+        return f"AI Search instance {self._api.namespace}/{instance.id} is there"
+
+    async def create(self) -> None:
+        """Make the instance, and its namespace if that is missing too, with our marks declared as text fields."""
+        try:
+            await self._api.create_instance({SHA256: "text", OWNER: "text"})
+        except TargetMissing:
+            await self._api.create_namespace()
+            await self._api.create_instance({SHA256: "text", OWNER: "text"})
+        except Conflict:
+            return
+        log.info("target.created", namespace=self._api.namespace, instance=self._api.instance)
+
+    async def entries(self) -> AsyncIterator[Entry]:
+        """Yield every uploaded item under the prefix, each id at least once, also if pages shift meanwhile."""
+        seen: set[str] = set()
+        for _ in range(LISTINGS):
+            totals: set[int | None] = set()
+            async for page in self._api.iter_pages(source=BUILTIN, sort_by="modified_at"):
+                totals.add(page.total_count)
+                for item in page.items:
+                    # The listing may ignore the source filter; and what is being deleted is as good as gone.
+                    if item.id not in seen and item.source_id == BUILTIN and item.next_action != "DELETE":
+                        seen.add(item.id)
+                        if item.key.startswith(self._marks.prefix):
+                            yield _entry(item)
+            if len(totals) <= 1 and (totals <= {None} or len(seen) >= max(t or 0 for t in totals)):
+                return
+            log.info("listing.shifted", seen=len(seen), totals=sorted(t or 0 for t in totals))
+
+    async def confirm(self, key: str, ref: str | None) -> Entry | None:
+        """Ask for one item by id, then by key."""
+        item = None
+        if ref is not None:
+            try:
+                item = await self._api.get(ref)
+            except NotFound:
+                item = None
+        if item is None or item.key != key or item.source_id != BUILTIN or item.next_action == "DELETE":
+            item = await self._api.find(key)
+        return _entry(item) if item and item.next_action != "DELETE" else None
+
+    async def checksum(self, entry: Entry, content: Content | None) -> str | None:
+        """The sha-256 of what is stored: from the item's own checksum if that is a known digest, else by download."""
+        if content and entry.version and entry.version.lower() in _digests(content.data):
+            return content.checksum
+        try:
+            return hashlib.sha256(await self._api.download(entry.ref)).hexdigest()
+        except NotFound:
+            return None
+
+    async def not_indexed(self) -> Mapping[str, tuple[IndexStatus, str | None]]:
+        """One request, and one listing for each status that has items."""
+        stats = await self._api.stats()
+        found: dict[str, tuple[IndexStatus, str | None]] = {}
+        for status in _NOT_COMPLETED:
+            if getattr(stats, status) == 0:
+                continue
+            async for page in self._api.iter_pages(source=BUILTIN, status=status):
+                found |= {item.id: (item.status or status, item.error) for item in page.items}
+        return found
+
+    async def search(self, query: str, limit: int) -> Sequence[Hit]:
+        """The instance's own search."""
+        hits = await self._api.search(query, max_num_results=limit)
+        return [Hit(hit.key or "", hit.score, hit.text) for hit in hits]
+
+    def requests(self, puts: int, deletes: int) -> int:
+        """There is no bulk endpoint: one request for each."""
+        return puts + deletes
+
+    # -- changing
+
+    async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
+        """Carry out a batch, `concurrency` actions at a time."""
+
+        async def one(action: Put | Delete) -> None:
+            report(action, await self._one(action, read))
+
+        await each(batch, one, self._concurrency)
+
+    async def _one(self, action: Put | Delete, read: Read) -> Outcome:
+        try:
+            if isinstance(action, Delete):
+                await self._delete(action.ref)
+                return Done()
+            return await self._put(action, await read(action))
+        except (Halt, Unreachable):
+            raise
+        except SyncdError as error:
+            return error
+
+    async def _delete(self, ref: str) -> None:
+        try:
+            await self._api.delete(ref)
+        except NotFound:
+            # Deleted by a request whose answer was lost, or by somebody else: gone is what was wanted.
+            log.debug("delete.absent", ref=ref)
+
+    async def _put(self, put: Put, content: Content) -> Done:
+        """Upload, as often as it takes; after an ambiguous answer look first whether it was carried out."""
+        look_first = False
+        async for attempt in self._api.attempts(key=put.key):
+            with attempt:
+                if look_first and (found := await self._api.find(put.key)) and await self._holds(found, content):
+                    return Done(_stored(found, content))
+                try:
+                    return await self._upload(put, content)
+                except Retry as error:
+                    look_first = look_first or error.ambiguous
+                    raise
+        raise AssertionError("attempts end with a result or an error")
+
+    async def _upload(self, put: Put, content: Content) -> Done:
+        try:
+            return Done(_stored(await self._post(put, content), content))
+        except Conflict:
+            pass
+        found = await self._api.find(put.key)
+        if found is None:
+            raise Retry("the remote says the key exists, but does not show it; it may still be on its way out")
+        if await self._holds(found, content):
+            return Done(_stored(found, content), unchanged=True)
+        if not self._replaceable(put, found):
+            raise Park("foreign", "the key is taken by an entry that is not this mirror's; syncd reconcile --takeover")
+        await self._delete(found.id)
+        try:
+            return Done(_stored(await self._post(put, content), content))
+        except Conflict as error:
+            raise Retry("the deleted item is not gone yet") from error
+
+    async def _post(self, put: Put, content: Content) -> Item:
+        kind = content_type(put.key) or "application/octet-stream"
+        marks = None if self._metadata_refused else {SHA256: content.checksum, OWNER: self._marks.owner}
+        try:
+            item = (await self._api.upload(put.key, content.data, kind, marks)).item
+        except Park as error:
+            if error.code != METADATA_REFUSED or marks is None:
+                raise
+            item = (await self._api.upload(put.key, content.data, kind)).item
+            self._metadata_refused = True
+            log.warning("metadata.refused", instance=self._api.instance, consequence="ownership is known locally only")
+        if item.file_size and item.file_size != len(content.data) and not await self._holds(item, content):
+            # 2xx without the new bytes: make room for them.
+            await self._delete(item.id)
+            raise Retry("the remote kept the old content")
+        return item
+
+    async def _holds(self, item: Item, content: Content) -> bool:
+        """True if the item has these bytes and is not marked as another's."""
+        if (item.metadata or {}).get(OWNER, self._marks.owner) != self._marks.owner:
+            return False
+        checksum = (item.metadata or {}).get(SHA256)
+        if checksum is not None:
+            return bool(checksum == content.checksum)
+        if item.file_size and item.file_size != len(content.data):
+            return False
+        return await self.checksum(_entry(item), content) == content.checksum
+
+    def _replaceable(self, put: Put, found: Item) -> bool:
+        """True if it is ours by mark, or unmarked and known to us by its id."""
+        owner = (item_owner := (found.metadata or {}).get(OWNER)) and str(item_owner)
+        return self._marks.takeover or owner == self._marks.owner or (owner is None and put.ref is not None)
+
+    async def reindex(self, ref: str) -> IndexStatus:
+        """Index an item's stored bytes again."""
+        return (await self._api.sync(ref)).status or "queued"
+
+    async def aclose(self) -> None:
+        """Nothing is held; the transport is shared."""
+
+
+def _digests(data: bytes) -> frozenset[str]:
+    """What a remote's checksum may be, if it is a plain digest of the content."""
+    return frozenset(hashlib.new(name, data, usedforsecurity=False).hexdigest() for name in ("md5", "sha1", "sha256"))
+
+
+def _entry(item: Item) -> Entry:
+    marks = item.metadata
+    owner = marks.get(OWNER) if marks else None
+    checksum = marks.get(SHA256) if marks else None
+    return Entry(
+        key=item.key,
+        ref=item.id,
+        checksum=str(checksum) if checksum else None,
+        version=item.checksum,
+        # A size of 0 is one that is not known yet: empty files are never sent.
+        size=item.file_size or None,
+        owner=str(owner) if owner is not None else None,
+        marked=None if marks is None else checksum is not None,
+        status=item.status,
+        error=item.error,
+    )
+
+
+def _stored(item: Item, content: Content) -> Stored:
+    entry = _entry(item)
+    return Stored(
+        ref=item.id,
+        checksum=content.checksum,
+        size=len(content.data),
+        version=entry.version,
+        remote_size=entry.size,
+        # What an upload's answer does not show, the next listing may: only a yes is remembered.
+        marked=entry.marked or None,
+        status=item.status,
+        error=item.error,
+    )

@@ -1,0 +1,17 @@
+import pytest
+from cf_fakes import Remote, VirtualTime
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def time() -> VirtualTime:
+    return VirtualTime()
+
+
+@pytest.fixture
+def remote(time: VirtualTime) -> Remote:
+    return Remote(time)

@@ -1,0 +1,144 @@
+from urllib.parse import unquote
+
+import httpx
+import pytest
+from cf_fakes import VirtualTime
+
+from syncd.cloudflare.auth import Credentials
+from syncd.cloudflare.base_url import check_base_url, is_loopback
+from syncd.cloudflare.connect import _proxy, open_client
+from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.request import Request, path
+from syncd.cloudflare.transport import Transport
+
+API = "https://api.cloudflare.com/client/v4"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http", "https", "all", "no"):
+        monkeypatch.delenv(f"{name}_proxy", raising=False)
+        monkeypatch.delenv(f"{name}_proxy".upper(), raising=False)
+
+
+@pytest.mark.parametrize("url", [API, "http://127.0.0.1:1/client/v4", "http://localhost:1", "http://[::1]:1/x"])
+def test_https_and_loopback_are_taken(url: str) -> None:
+    assert check_base_url(url + "/") == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.cloudflare.com/client/v4",
+        "http://localhost.example.com",
+        "http://10.0.0.1",
+        "http://0.0.0.0",
+        "ftp://localhost",
+        "https://",
+        "api.cloudflare.com",
+        "",
+        "https://me:hush@api.cloudflare.com",
+        "https://api.cloudflare.com/?token=hush",
+        "https://api.cloudflare.com/#hush",
+        "https://hush:port",
+        "https://api.cloudflare.com/?",
+        "https://api.cloudflare.com/#",
+        "http://localhost\\@example.com",
+        "http://localhost\\.example.com",
+        "http://local\nhost",
+    ],
+)
+def test_any_other_base_url_is_refused_without_being_quoted(time: VirtualTime, url: str) -> None:
+    gate = Gate(0, 1, time.clock, time.sleep)
+    with pytest.raises(ValueError, match="base_url") as caught:
+        Transport(url, "a", Credentials.bearer("t"), gate)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("LOCALHOST", True),
+        ("example.com", False),
+        ("8.8.8.8", False),
+    ],
+)
+def test_loopback_is_known_without_a_look_up(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+def test_https_proxy_is_honoured_for_https_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "proxy.example:3128")
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    assert _proxy(httpx.URL(API)) == "http://proxy.example:3128"
+    assert _proxy(httpx.URL("https://localhost:1")) is None
+    assert _proxy(httpx.URL("http://127.0.0.1:1")) is None
+
+
+def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "cloudflare.com")
+    assert _proxy(httpx.URL(API)) is None
+
+
+def test_a_proxy_that_cannot_be_used_is_refused_and_not_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy.example:1080")
+    with pytest.raises(ValueError, match="HTTPS_PROXY"):
+        open_client(API, 1, 1.0, None)
+
+
+async def test_the_client_follows_nothing_and_trusts_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    async with open_client(API, 3, 7.0, None) as client:
+        assert client.follow_redirects is False
+        assert client.trust_env is False
+        assert client.timeout == httpx.Timeout(7.0)
+
+
+@pytest.mark.parametrize(
+    ("segment", "encoded"),
+    [
+        ("a", "/a"),
+        ("a/b", "/a%2Fb"),
+        ("/a", "/%2Fa"),
+        ("a b+c", "/a%20b%2Bc"),
+        ("100%", "/100%25"),
+        ("a%2Fb", "/a%252Fb"),
+        ("é?#&=;@:", "/%C3%A9%3F%23%26%3D%3B%40%3A"),
+        ("...", "/..."),
+        ("\n", "/%0A"),
+    ],
+)
+async def test_a_path_segment_arrives_as_it_was(segment: str, encoded: str) -> None:
+    assert path(segment) == encoded
+    async with open_client("http://127.0.0.1:1", 1, 1.0, httpx.MockTransport(lambda _: httpx.Response(200))) as client:
+        sent = client.build_request("GET", "http://127.0.0.1:1/v4" + path(segment, "x"))
+    raw = sent.url.raw_path.decode()
+    assert raw == f"/v4{encoded}/x"
+    assert unquote(raw.split("/")[2]) == segment
+
+
+@pytest.mark.parametrize("segment", ["", ".", "..", "\ud800"])
+def test_a_segment_that_a_server_could_not_see_is_refused(segment: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        path("a", segment)
+
+
+@pytest.mark.parametrize(
+    ("request_", "changing", "repeatable"),
+    [
+        (Request("GET", "/"), False, True),
+        (Request("POST", "/"), True, False),
+        (Request("POST", "/", reads=True), False, True),
+        (Request("POST", "/", safe=True), True, True),
+        (Request("PUT", "/"), True, True),
+        (Request("PUT", "/", safe=False), True, False),
+        (Request("DELETE", "/"), True, True),
+        (Request("PATCH", "/"), True, True),
+    ],
+)
+def test_a_request_knows_what_it_may_do(request_: Request, changing: bool, repeatable: bool) -> None:
+    assert (request_.changing, request_.repeatable) == (changing, repeatable)

@@ -1,0 +1,48 @@
+import pickle
+
+import pytest
+
+from syncd.cloudflare.auth import Credentials
+
+
+def test_a_token_goes_into_one_header() -> None:
+    assert Credentials.bearer("abc").headers() == {"Authorization": "Bearer abc"}
+
+
+def test_a_global_key_goes_with_its_address_and_without_a_bearer() -> None:
+    headers = Credentials.global_key("me@example.com", "k3y").headers()
+    assert headers == {"X-Auth-Email": "me@example.com", "X-Auth-Key": "k3y"}
+
+
+def test_surrounding_white_space_of_a_token_file_is_dropped() -> None:
+    assert Credentials.bearer(" abc\n").headers() == {"Authorization": "Bearer abc"}
+
+
+@pytest.mark.parametrize("credentials", [Credentials.bearer("s3cr3t"), Credentials.global_key("me@x", "s3cr3t")])
+def test_no_secret_is_printable(credentials: Credentials) -> None:
+    for text in (repr(credentials), str(credentials), f"{credentials}", f"{[credentials]}"):
+        assert "s3cr3t" not in text
+
+
+def test_a_secret_is_hidden_in_any_text() -> None:
+    assert Credentials.bearer("s3cr3t").hide("a s3cr3t b s3cr3t") == "a [hidden] b [hidden]"
+
+
+@pytest.mark.parametrize("value", ["", "  ", "s3c\nr3t", "s3c r3t", "s3cr3té", "s3cr3t\x00"])
+def test_what_cannot_stand_in_a_header_is_refused_without_being_quoted(value: str) -> None:
+    with pytest.raises(ValueError, match="empty or holds") as caught:
+        Credentials.bearer(value)
+    assert "s3c" not in str(caught.value)
+    with pytest.raises(ValueError, match="empty or holds"):
+        Credentials.global_key("me@example.com", value)
+
+
+def test_the_headers_given_out_are_a_copy() -> None:
+    credentials = Credentials.bearer("abc")
+    credentials.headers().clear()
+    assert credentials.headers()
+
+
+def test_credentials_do_not_travel() -> None:
+    with pytest.raises(TypeError, match="do not travel"):
+        pickle.dumps(Credentials.bearer("abc"))
