@@ -37,6 +37,7 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE problem (
         mirror TEXT NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL, pass INTEGER NOT NULL,
         PRIMARY KEY (mirror, key)) WITHOUT ROWID;
+    CREATE TABLE reindex (mirror TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (mirror, key)) WITHOUT ROWID;
     CREATE TABLE file (
         mirror TEXT NOT NULL, key TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
         ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, checksum TEXT NOT NULL,

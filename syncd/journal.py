@@ -1,7 +1,7 @@
 """The journal: what we wrote where, what we deleted, what was refused, and what stands in the way."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, fields
 
 from syncd.db import transaction
@@ -86,7 +86,7 @@ class Journal:
     def clear(self) -> None:
         """Forget all of the mirror: it points somewhere else now, and the next full pass adopts what is there."""
         with transaction(self._db):
-            for table in ("record", "tombstone", "parked", "problem", "dirty"):
+            for table in ("record", "tombstone", "parked", "problem", "dirty", "reindex"):
                 self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (self._mirror,))  # noqa: S608
 
     # -- index
@@ -107,29 +107,42 @@ class Journal:
         ).fetchone()
         return int(row[0])
 
-    def update_index(self, states: Mapping[str, tuple[IndexStatus, str | None]]) -> None:
-        """Set every record's status: that of `states` by ref, or completed if it is not among them."""
-        with transaction(self._db):
-            self._db.execute("CREATE TEMP TABLE IF NOT EXISTS state (ref TEXT PRIMARY KEY, status TEXT, error TEXT)")
-            self._db.execute("DELETE FROM temp.state")
-            self._db.executemany(
-                "INSERT OR REPLACE INTO temp.state VALUES (?, ?, ?)",
-                ((ref, status, error) for ref, (status, error) in states.items()),
-            )
-            self._db.execute(
-                "UPDATE record SET (status, error) = (SELECT coalesce(max(s.status), 'completed'), max(s.error)"
-                " FROM temp.state AS s WHERE s.ref = record.ref)"
-                " WHERE mirror = ? AND status IS NOT NULL",
-                (self._mirror,),
-            )
-
-    def index_errors(self) -> Iterator[Record]:
-        """Records whose indexing failed."""
+    def on_the_way(self, limit: int) -> list[Record]:
+        """Up to `limit` records that are still on their way into the index, the latest written first."""
         rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM record WHERE mirror = ? AND status = 'error' ORDER BY key",  # noqa: S608
+            f"SELECT {_COLUMNS} FROM record WHERE mirror = ? AND status IN ('queued', 'running', 'outdated')"  # noqa: S608
+            " ORDER BY written_at DESC LIMIT ?",
+            (self._mirror, limit),
+        )
+        return [_record(row) for row in rows]
+
+    def want_reindex(self, keys: Iterable[str] | None) -> int:
+        """Ask for another indexing of the given (or all) records whose indexing failed; return how many those are."""
+        chosen = None if keys is None else set(keys)
+        with transaction(self._db):
+            rows = self._db.execute(
+                "SELECT key FROM record WHERE mirror = ? AND status = 'error'", (self._mirror,)
+            ).fetchall()
+            wanted = [(self._mirror, key) for (key,) in rows if chosen is None or key in chosen]
+            self._db.executemany("INSERT OR REPLACE INTO reindex VALUES (?, ?)", wanted)
+        return len(wanted)
+
+    def wanted_reindex(self) -> list[Record]:
+        """Records that a person wants indexed again."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM record JOIN reindex USING (mirror, key) WHERE mirror = ?",  # noqa: S608
             (self._mirror,),
-        ).fetchall()
-        return (_record(row) for row in rows)
+        )
+        return [_record(row) for row in rows]
+
+    def reindexed(self, key: str, status: IndexStatus) -> None:
+        """Note that another indexing was asked for."""
+        with transaction(self._db):
+            self._db.execute("DELETE FROM reindex WHERE mirror = ? AND key = ?", (self._mirror, key))
+            self._db.execute(
+                "UPDATE record SET status = ?, error = NULL WHERE mirror = ? AND key = ?", (status, self._mirror, key)
+            )
+            self.clear_problem(key, subtree=False)
 
     # -- tombstones
 

@@ -27,7 +27,10 @@ class ListParams(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One stored file. status None: one we do not know. source_id "builtin": uploaded, else from elsewhere."""
+    """One stored file. status None: one we do not know. source_id "builtin": uploaded, else from elsewhere.
+
+    metadata None: the remote does not show it, as before July 2026.
+    """
 
     id: str
     key: str
@@ -41,7 +44,7 @@ class Item:
     created_at: str | None = None
     last_seen_at: str | None = None
     namespace: str | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] | None = None
 
     @classmethod
     def parse(cls, fields: Fields) -> Self:
@@ -58,7 +61,7 @@ class Item:
             created_at=fields.opt_text("created_at"),
             last_seen_at=fields.opt_text("last_seen_at"),
             namespace=fields.opt_text("namespace"),
-            metadata=fields.opt_map("metadata"),
+            metadata=fields.said_map("metadata"),
         )
 
 

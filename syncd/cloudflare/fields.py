@@ -52,6 +52,10 @@ class Fields:
         value = self._object.get(name)
         return value if isinstance(value, dict) else {}
 
+    def said_map(self, name: str) -> Mapping[str, Any] | None:
+        """An object; None when the remote does not speak of it, which is not the same as an empty one."""
+        return self.opt_map(name) if name in self._object else None
+
     def opt_list(self, name: str) -> list[Any]:
         """A list; [] when absent."""
         value = self._object.get(name)

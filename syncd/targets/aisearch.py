@@ -1,12 +1,12 @@
 """The AI Search target. key = prefix + path, ref = item id; only items of source "builtin" are ever ours."""
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from syncd.cloudflare.ai_search import BUILTIN, AISearch
+from syncd.cloudflare.ai_search import BUILTIN, PER_PAGE, AISearch
 from syncd.cloudflare.ai_search_values import Item
 from syncd.cloudflare.content_types import SUPPORTED, content_type
 from syncd.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError, TargetMissing, Unreachable
@@ -22,7 +22,8 @@ LISTINGS = 3
 """How often a listing that shifts under us is read; what is still missing then is asked for by key."""
 LAG_S = 60.0
 """Not documented for AI Search; the minute that Workers KV names is assumed."""
-_NOT_COMPLETED: tuple[IndexStatus, ...] = ("queued", "running", "error", "skipped", "outdated")
+STRAGGLERS = 10
+"""Requests by id for one look at the index; the rest waits for the next look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +106,21 @@ class AISearchTarget:
         except NotFound:
             return None
 
-    async def not_indexed(self) -> Mapping[str, tuple[IndexStatus, str | None]]:
-        """One request, and one listing for each status that has items."""
-        stats = await self._api.stats()
-        found: dict[str, tuple[IndexStatus, str | None]] = {}
-        for status in _NOT_COMPLETED:
-            if getattr(stats, status) == 0:
-                continue
-            async for page in self._api.iter_pages(source=BUILTIN, status=status):
-                found |= {item.id: (item.status or status, item.error) for item in page.items}
-        return found
+    async def statuses(self, refs: frozenset[str]) -> Sequence[Entry]:
+        """Read the newest pages of the listing, where fresh uploads are, then ask for a few stragglers by id."""
+        found: dict[str, Entry] = {}
+        pages = len(refs) // PER_PAGE + 2
+        async for page in self._api.iter_pages(source=BUILTIN, sort_by="modified_at"):
+            found |= {item.id: _entry(item) for item in page.items if item.id in refs}
+            pages -= 1
+            if pages == 0 or len(found) == len(refs):
+                break
+        for ref in sorted(refs - found.keys())[:STRAGGLERS]:
+            try:
+                found[ref] = _entry(await self._api.get(ref))
+            except NotFound:
+                log.debug("index.absent", ref=ref)
+        return list(found.values())
 
     async def search(self, query: str, limit: int) -> Sequence[Hit]:
         """The instance's own search."""

@@ -1,7 +1,7 @@
 """What every target offers to reconcile, and what it is told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -129,8 +129,8 @@ class Target(Protocol):
         """Carry out a batch and report each action's outcome as it comes, exactly once unless cancelled."""
         ...
 
-    async def not_indexed(self) -> Mapping[str, tuple[IndexStatus, str | None]] | None:
-        """Map ref to (status, error) for everything not yet, or never to be, searchable. None: there is no index."""
+    async def statuses(self, refs: frozenset[str]) -> Sequence[Entry]:
+        """Return what the remote now says of entries on their way into the index; silent on those it does not show."""
         ...
 
     async def reindex(self, ref: str) -> IndexStatus:

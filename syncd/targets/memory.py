@@ -1,6 +1,6 @@
 """The reference target: a dictionary with the manners of a remote. Used by tests; explains what a target must do."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -93,9 +93,9 @@ class MemoryTarget:
             held.ref, held.checksum, len(held.data), held.version, len(held.data), marked=self.marks, status="completed"
         )
 
-    async def not_indexed(self) -> Mapping[str, tuple[IndexStatus, str | None]] | None:
-        """There is no index."""
-        return None
+    async def statuses(self, refs: frozenset[str]) -> Sequence[Entry]:
+        """Everything is indexed at once."""
+        return [entry for entry in self.listing() if entry.ref in refs]
 
     async def reindex(self, ref: str) -> IndexStatus:
         """Nothing to do."""

@@ -1,0 +1,78 @@
+"""What indexing makes of a file: chunks of text, or a reason why not. PURE."""
+
+import re
+from typing import NamedTuple
+
+from syncd.emulator.limits import BINARY_TYPES
+
+CHUNK_LENGTH = 1000
+"""Characters of a chunk, about; a paragraph that is longer is cut at white space."""
+
+_PARAGRAPH = re.compile(r".+?(?:\n[ \t\r]*\n\s*|\Z)", re.DOTALL)
+_HEADING = re.compile(r"#{1,6}(\s|$)")
+_MARKDOWN = (".md", ".mdx", ".markdown", ".mdoc")
+
+
+class Chunk(NamedTuple):
+    """A piece of a file: data[start_byte:end_byte]."""
+
+    start_byte: int
+    end_byte: int
+    text: str
+
+
+class Outcome(NamedTuple):
+    """How an indexing will end: with chunks, or with one of the service's error values."""
+
+    chunks: list[Chunk]
+    error: str | None
+
+
+def index(key: str, data: bytes, failing: re.Pattern[str] | None) -> Outcome:
+    """Chunks of the content. Keys that `failing` matches end in unknown_error, files without text in
+    file_content_empty. Pictures, PDF and office files are taken without looking into them: no chunks.
+    """
+    if failing is not None and failing.search(key):
+        return Outcome([], "unknown_error")
+    name = key.lower()
+    if not data.strip():
+        return Outcome([], "file_content_empty")
+    if name.endswith(BINARY_TYPES):
+        return Outcome([], None)
+    text = data.decode("utf-8", "surrogateescape")
+    if name.endswith(_MARKDOWN) and all(_HEADING.match(line) for line in text.splitlines() if line.strip()):
+        return Outcome([], "file_content_empty")
+    return Outcome(_chunks(text), None)
+
+
+def _chunks(text: str) -> list[Chunk]:
+    """Every byte belongs to exactly one chunk, so the offsets follow from the lengths."""
+    chunks = []
+    position = 0
+    for piece in _pieces(text):
+        raw = piece.encode("utf-8", "surrogateescape")
+        chunks.append(Chunk(position, position + len(raw), raw.decode("utf-8", "replace")))
+        position += len(raw)
+    return chunks
+
+
+def _pieces(text: str) -> list[str]:
+    pieces = [""]
+    for paragraph in _PARAGRAPH.findall(text):
+        for part in _cut(paragraph):
+            if pieces[-1] and len(pieces[-1]) + len(part) > CHUNK_LENGTH:
+                pieces.append(part)
+            else:
+                pieces[-1] += part
+    return pieces
+
+
+def _cut(paragraph: str) -> list[str]:
+    parts = []
+    start = 0
+    while len(paragraph) - start > CHUNK_LENGTH:
+        end = paragraph.rfind(" ", start + CHUNK_LENGTH // 2, start + CHUNK_LENGTH) + 1 or start + CHUNK_LENGTH
+        parts.append(paragraph[start:end])
+        start = end
+    parts.append(paragraph[start:])
+    return parts

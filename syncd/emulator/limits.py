@@ -1,0 +1,48 @@
+"""Sizes and ranges of the AI Search API, and the file types it takes. Source: Cloudflare's API reference and limits."""
+
+MAX_FILE_SIZE = 4 * 1024 * 1024
+"""Bytes of one upload: "max 4MB" in the API reference (the later 10 MiB for text needs no stand-in)."""
+
+MAX_KEY_LENGTH = 128
+"""Characters of an item's key."""
+
+MAX_ITEM_ID_LENGTH = 64
+MAX_SOURCE_LENGTH = 512
+MAX_FILTER_LENGTH = 2048
+"""Characters of the list parameters item_id, source and metadata_filter."""
+
+MAX_METADATA_SIZE = 10 * 1024
+"""Bytes of an item's metadata as compact JSON, the system's own fields included."""
+
+FILTERABLE_BYTES = 64
+"""Only so many leading bytes of a text field are seen by filters."""
+
+MAX_CUSTOM_FIELDS = 5
+MAX_INSTANCES = 5000
+"""Of one account (paid plan)."""
+
+MAX_NAMESPACES = 100
+MAX_DESCRIPTION_LENGTH = 256
+MAX_ITEMS_PER_PAGE = 50
+MAX_PER_PAGE = 100
+MAX_RESULTS = 50
+MAX_WAIT = 40.0
+"""Seconds that wait_for_completion holds an answer back."""
+
+# fmt: off
+PLAIN_TYPES = (
+    ".txt", ".rst", ".log", ".log.gz", ".ini", ".conf", ".env", ".properties", ".gitignore", ".editorconfig", ".toml",
+    ".markdown", ".md", ".mdx", ".mdoc", ".tex", ".latex", ".sh", ".bat", ".ps1", ".sgml", ".json",
+    ".sql", ".yaml", ".yml", ".css", ".js", ".php", ".py", ".rb", ".java", ".c", ".cpp",
+    ".cxx", ".h", ".hpp", ".go", ".rs", ".swift", ".dart", ".el",
+)
+# fmt: on
+TEXTUAL_RICH_TYPES = (".svg", ".html", ".htm", ".xml", ".csv")
+# fmt: off
+BINARY_TYPES = (
+    ".pdf", ".jpeg", ".jpg", ".png", ".webp", ".gif", ".bmp", ".xlsx", ".xlsm", ".xlsb", ".xls",
+    ".et", ".docx", ".ods", ".odt", ".numbers",
+)
+# fmt: on
+FILE_TYPES = PLAIN_TYPES + TEXTUAL_RICH_TYPES + BINARY_TYPES
+"""Endings of a key that are taken; anything else is 7060."""

@@ -1,0 +1,63 @@
+"""From uploaded to searchable: look after entries that are on their way into the index."""
+
+import structlog
+
+from syncd.errors import NotFound
+from syncd.mirror import Mirror
+from syncd.model import Problem, Record
+from syncd.plan import same_entry
+from syncd.reconcile import index_problem, next_pass
+
+log = structlog.get_logger()
+
+AT_ONCE = 5_000
+"""Records asked about in one look; a look takes one request for 50 of them."""
+FIRST_LOOK_S = 1.0
+LONGEST_LOOK_S = 60.0
+
+
+def pause_s(looks: int) -> float:
+    """Seconds to the next look after `looks` of them: from one second to a minute, growing by half."""
+    return float(min(FIRST_LOOK_S * 1.5 ** min(looks, 32), LONGEST_LOOK_S))
+
+
+async def look(mirror: Mirror) -> int:
+    """Ask the target about everything on its way and record the answers. Return how many are still on their way."""
+    records = {record.ref: record for record in mirror.journal.on_the_way(AT_ONCE)}
+    if not records:
+        return 0
+    problems = []
+    for entry in await mirror.target.statuses(frozenset(records)):
+        record = mirror.journal.get(records[entry.ref].key)
+        # A listing may still show what was there before our last write.
+        if record is None or not same_entry(record, entry):
+            continue
+        mirror.journal.learn(record, entry)
+        problems += _ended(mirror, record, entry.status, entry.error)
+    if problems:
+        mirror.journal.note(problems, next_pass(mirror.db))
+    return mirror.journal.unfinished()
+
+
+def _ended(mirror: Mirror, record: Record, status: str | None, error: str | None) -> list[Problem]:
+    if status == "error":
+        log.warning("index.failed", mirror=mirror.name, key=record.key, error=error)
+        return [index_problem(record.key, error)]
+    if status == "completed":
+        waited = round(max(0.0, mirror.now() - record.written_at), 1)
+        log.info("index.done", mirror=mirror.name, key=record.key, waited_s=waited)
+    return []
+
+
+async def reindex_wanted(mirror: Mirror) -> int:
+    """Ask for another indexing of what a person wants retried, without an upload. Return how many were asked for."""
+    wanted = mirror.journal.wanted_reindex()
+    for record in wanted:
+        try:
+            status = await mirror.target.reindex(record.ref)
+        except NotFound:
+            # Gone since: the next pass finds it missing and puts it.
+            status = "outdated"
+        mirror.journal.reindexed(record.key, status)
+        log.info("index.again", mirror=mirror.name, key=record.key)
+    return len(wanted)

@@ -1,0 +1,1 @@
+"""From file system events to hints: where to look, never what happened."""

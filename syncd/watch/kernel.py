@@ -1,0 +1,264 @@
+"""One watchdog observer for all mirrors (a user has 128 inotify instances), rebuilt when it lost events."""
+
+import contextlib
+import errno
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver, EventEmitter, ObservedWatch
+
+from syncd.watch.events import EVENTS, RootHandler
+from syncd.watch.hints import EVERYTHING
+from syncd.watch.roots import root_identity
+
+_log = structlog.get_logger()
+
+_BUSY_LIMIT_S: Final = 600.0
+"""Setting watches on ten million directories takes less; the dispatcher cannot answer meanwhile."""
+
+_REST_FACTOR: Final = 10.0
+"""Rebuilding takes at most a tenth of the time, however often the queue overflows."""
+
+
+class _Pulse(FileSystemEventHandler):
+    """One proof of life: a token through the dispatcher's queue and an event through the kernel's."""
+
+    def __init__(self, sent_at: float) -> None:
+        self.sent_at = sent_at
+        self.reader = threading.Event()
+        self.dispatcher = threading.Event()
+
+    @property
+    def answered(self) -> bool:
+        return self.reader.is_set() and self.dispatcher.is_set()
+
+    def dispatch(self, event: FileSystemEvent) -> None:
+        del event
+        self.dispatcher.set()
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    observed: ObservedWatch
+    identity: tuple[int, int] | None
+
+
+class KernelWatch:
+    """Attaches roots to the observer. Methods block and are for any thread; `alive` never blocks.
+
+    clock: monotonic seconds. rest_s: the least time between two rebuilds. patience_s: how long a proof of life may
+    be under way before the threads count as stuck.
+    """
+
+    def __init__(self, clock: Callable[[], float], *, rest_s: float = 5.0, patience_s: float = 30.0) -> None:
+        self._clock = clock
+        self._rest_s = rest_s
+        self._patience_s = patience_s
+        self._lock = threading.RLock()
+        self._handlers: list[RootHandler] = []
+        self._watches: dict[str, _Watch] = {}
+        self._observer: BaseObserver | None = None
+        self._pulse: _Pulse | None = None
+        self._busy_since: float | None = None
+        self._overflowed = threading.Event()
+        self._stopped = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="watch-keeper", daemon=True)
+        self.overflows = 0
+
+    def start(self) -> None:
+        """Starts the thread that rebuilds. The observer comes with the first root."""
+        self._keeper.start()
+
+    def attach(self, handler: RootHandler) -> None:
+        """Watches handler.root and all below it. OSError when the root cannot be watched or no descriptor is left."""
+        with self._lock, self._busy():
+            if self._stopped.is_set():
+                raise OSError(errno.ECANCELED, "the watcher was stopped")
+            if self._observer is None:
+                self._observer = self._new_observer()
+            self._handlers.append(handler)
+            try:
+                self._join(handler)
+            except OSError:
+                self._handlers.remove(handler)
+                raise
+
+    def detach(self, handler: RootHandler) -> None:
+        """Stops watching for this handler; others on the same root go on."""
+        with self._lock, self._busy():
+            if handler not in self._handlers:
+                return
+            self._handlers.remove(handler)
+            watch = self._watches.get(handler.root)
+            if watch is None or self._observer is None:
+                return
+            if any(other.root == handler.root for other in self._handlers):
+                self._observer.remove_handler_for_watch(handler, watch.observed)
+            else:
+                del self._watches[handler.root]
+                self._observer.unschedule(watch.observed)
+
+    def holds(self, handler: RootHandler) -> bool:
+        """Whether events of this root still arrive: False after it was deleted or unmounted."""
+        with self._lock:
+            emitter = self._emitter(handler.root)
+            return emitter is not None and bool(getattr(emitter, "holds_root", emitter.is_alive()))
+
+    def alive(self) -> bool:
+        """Whether the threads run and answered the last proof of life; sends the next one. Call it regularly."""
+        now, observer, busy_since = self._clock(), self._observer, self._busy_since
+        if not self._keeper.is_alive():
+            return False
+        if busy_since is not None:
+            return now - busy_since < _BUSY_LIMIT_S
+        if observer is None or self._overflowed.is_set():
+            return True
+        if not _running(observer):
+            return False
+        pulse = self._pulse
+        if pulse is None or pulse.answered:
+            self._pulse = pulse = self._send_pulse(observer)
+        if not pulse.reader.is_set():
+            _probe(observer, pulse.reader)
+        return now - pulse.sent_at < self._patience_s
+
+    def stop(self) -> None:
+        """Ends all threads."""
+        self._stopped.set()
+        self._overflowed.set()
+        if self._keeper.is_alive():
+            self._keeper.join()
+        with self._lock:
+            self._handlers.clear()
+            self._drop_observer()
+
+    def _join(self, handler: RootHandler) -> None:
+        """Watches for one more handler, together with others if the root they watch is still the same."""
+        watch, emitter = self._watches.get(handler.root), self._emitter(handler.root)
+        if watch is None or watch.identity != root_identity(Path(handler.root)) or not self.holds(handler):
+            self._renew(handler.root)
+            for other in self._handlers:
+                if other.root == handler.root and other is not handler:
+                    other.put(EVERYTHING)
+        elif self._observer is not None:
+            self._observer.add_handler_for_watch(handler, watch.observed)
+            # The directories the others ignore have no watch yet.
+            getattr(emitter, "complete", lambda: None)()
+
+    def _renew(self, root: str) -> None:
+        if self._observer is None:
+            return
+        old = self._watches.pop(root, None)
+        if old is not None:
+            self._observer.unschedule(old.observed)
+        identity = root_identity(Path(root))
+        for handler in [handler for handler in self._handlers if handler.root == root]:
+            observed = self._observer.schedule(handler, root, recursive=True, event_filter=EVENTS)
+            self._watches[root] = _Watch(observed, identity)
+
+    def _emitter(self, root: str) -> EventEmitter | None:
+        watch = self._watches.get(root)
+        if watch is None or self._observer is None:
+            return None
+        return next((each for each in self._observer.emitters if each.watch == watch.observed), None)
+
+    def _keep(self) -> None:
+        not_before = self._clock()
+        while not self._stopped.is_set():
+            self._overflowed.wait()
+            if self._stopped.wait(max(0.0, not_before - self._clock())):
+                return
+            started = self._clock()
+            with self._lock, self._busy():
+                self._overflowed.clear()
+                self._rebuild()
+            done = self._clock()
+            not_before = done + max(self._rest_s, (done - started) * _REST_FACTOR)
+
+    def _rebuild(self) -> None:
+        # Old before new: both together could exceed the watch limit. What happens between them EVERYTHING covers.
+        self._drop_observer()
+        try:
+            self._observer = self._new_observer()
+        except OSError as error:
+            _log.warning("watch.rebuild_failed", error=str(error))
+        for root in dict.fromkeys(handler.root for handler in self._handlers):
+            try:
+                self._renew(root)
+            except OSError as error:
+                _log.warning("watch.root_failed", root=root, error=str(error))
+        for handler in self._handlers:
+            handler.put(EVERYTHING)
+        _log.info("watch.rebuilt", roots=len(self._watches))
+
+    def _drop_observer(self) -> None:
+        observer, self._observer, self._pulse = self._observer, None, None
+        self._watches.clear()
+        if observer is not None:
+            observer.stop()
+            observer.join()
+
+    def _new_observer(self) -> BaseObserver:
+        if sys.platform == "linux":
+            from syncd.watch.inotify import InotifyObserver
+
+            observer: BaseObserver = InotifyObserver(self._on_overflow, self._on_refused, self._wanted)
+        else:
+            observer = Observer()
+        observer.start()
+        return observer
+
+    def _send_pulse(self, observer: BaseObserver) -> _Pulse:
+        pulse = _Pulse(self._clock())
+        watch = ObservedWatch(os.devnull, recursive=False)
+        # Not by add_handler_for_watch, whose lock a stuck dispatcher would hold.
+        observer._handlers[watch] = {pulse}  # noqa: SLF001
+        observer.event_queue.put((FileSystemEvent(str(pulse.sent_at)), watch))
+        return pulse
+
+    def _on_overflow(self) -> None:
+        if not self._overflowed.is_set():
+            self.overflows += 1
+            _log.warning("watch.overflow", count=self.overflows)
+            self._overflowed.set()
+
+    def _on_refused(self, path: str) -> None:
+        for handler in tuple(self._handlers):
+            if path == handler.root or path.startswith(handler.root.rstrip("/") + "/"):
+                handler.refuse()
+
+    def _wanted(self, root: str, path: str) -> bool:
+        mine = [handler for handler in tuple(self._handlers) if handler.root == root]
+        return not mine or not all(handler.ignores(path, directory=True) for handler in mine)
+
+    @contextlib.contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._busy_since = self._clock()
+        try:
+            yield
+        finally:
+            self._pulse = self._busy_since = None
+
+
+def _probe(observer: BaseObserver, answered: threading.Event) -> None:
+    descriptor = getattr(observer, "descriptor", None)
+    if descriptor is None:
+        answered.set()
+    else:
+        descriptor.probe(answered)
+
+
+def _running(observer: BaseObserver) -> bool:
+    descriptor = getattr(observer, "descriptor", None)
+    if not observer.is_alive() or (descriptor is not None and not descriptor.is_alive()):
+        return False
+    # An emitter that was stopped on purpose belongs to a root that is gone.
+    return all(emitter.is_alive() or not emitter.should_keep_running() for emitter in tuple(observer.emitters))

@@ -1,0 +1,158 @@
+"""One thread per mirror: keeps an eye on the root, and looks through it where the kernel cannot tell."""
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from syncd.watch.events import RootHandler
+from syncd.watch.hints import EVERYTHING, Hint
+from syncd.watch.kernel import KernelWatch
+from syncd.watch.poll import Ignore, Poller
+from syncd.watch.roots import instance_limit_advice, network_filesystem, root_identity, watch_limit_advice
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class WatchStatus:
+    """How a mirror is watched now. detail: why it is not as configured, or ""; one line for a person."""
+
+    mode: Literal["inotify", "poll", "off"]
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What to watch. mode and poll_interval_s (seconds) are `watch` and `poll_interval` of the config."""
+
+    mirror: str
+    path: Path
+    mode: Literal["auto", "inotify", "poll", "off"]
+    poll_interval_s: float
+    ignore: Ignore | None = None
+
+
+class Monitor(threading.Thread):
+    """Watches one root in the best way there is, until `stop_soon`.
+
+    put: takes the hints. on_ready: called once, when the first watch or snapshot stands. clock: monotonic seconds.
+    identity_interval_s: how often the root's identity is compared; no event tells of an unmount or a rename.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        kernel: KernelWatch,
+        put: Callable[[Hint], None],
+        on_ready: Callable[[], None],
+        clock: Callable[[], float],
+        identity_interval_s: float,
+    ) -> None:
+        super().__init__(name=f"watch-{root.mirror}", daemon=True)
+        self._root = root
+        self._kernel = kernel
+        self._put = put
+        self._on_ready = on_ready
+        self._clock = clock
+        self._interval_s = identity_interval_s
+        self._wake = threading.Event()
+        self._stopped = False
+        self._refused = threading.Event()
+        self._identity: tuple[int, int] | None = None
+        self._handler: RootHandler | None = None
+        self._poller: Poller | None = None
+        self._next_look = 0.0
+        self.status = WatchStatus("off", "starting")
+
+    def stop_soon(self) -> None:
+        """Asks the thread to end; does not wait for it."""
+        self._stopped = True
+        self._wake.set()
+
+    def run(self) -> None:
+        """The thread: one look at the root per interval."""
+        self._establish()
+        self._on_ready()
+        while not self._stopped:
+            self._wake.wait(self._pause_s())
+            self._wake.clear()
+            if not self._stopped:
+                self._check()
+
+    def _pause_s(self) -> float:
+        if self._poller is None:
+            return self._interval_s
+        return min(self._interval_s, max(0.0, self._next_look - self._clock()))
+
+    def _check(self) -> None:
+        identity = root_identity(self._root.path)
+        lost = self._handler is not None and (self._refused.is_set() or not self._kernel.holds(self._handler))
+        if identity != self._identity or lost:
+            _log.info(
+                "watch.renew", mirror=self._root.mirror, found=identity is not None, refused=self._refused.is_set()
+            )
+            self._establish()
+            # After the new watch stands: what happened before it is covered by this.
+            self._put(EVERYTHING)
+        elif self._poller is not None and self._clock() >= self._next_look:
+            self._look(self._put)
+
+    def _establish(self) -> None:
+        if self._handler is not None:
+            self._kernel.detach(self._handler)
+        self._handler = self._poller = None
+        # Read before the watch is set: if the root is swapped in between, the next check sees another one.
+        self._identity = root_identity(self._root.path)
+        if self._identity is None:
+            self.status = WatchStatus("off", f"the root is missing: {self._root.path}")
+        elif self._root.mode == "off":
+            self.status = WatchStatus("off")
+        else:
+            self._watch_or_poll()
+        _log.info("watch.mode", mirror=self._root.mirror, mode=self.status.mode, detail=self.status.detail)
+
+    def _watch_or_poll(self) -> None:
+        reason = "" if self._root.mode == "poll" else self._attach()
+        if self._handler is not None:
+            self.status = WatchStatus("inotify")
+            return
+        self._poller = Poller(self._root.path, self._root.ignore, lambda: self._stopped)
+        self._look(lambda _: None)
+        if self._refused.is_set():
+            reason = watch_limit_advice(self._poller.directories)
+        self.status = WatchStatus("poll", reason)
+
+    def _attach(self) -> str:
+        """Sets self._handler, or gives the reason why there is none."""
+        if self._root.mode == "auto" and (kind := network_filesystem(self._root.path)) is not None:
+            return f"{kind} gives no events of other machines: polled"
+        # A symbolic link as root: watchdog would watch the link itself.
+        handler = RootHandler(os.path.realpath(self._root.path), self._put, self._refuse, self._root.ignore)
+        if self._refused.is_set():
+            return ""
+        try:
+            self._kernel.attach(handler)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                self._refused.set()
+            return instance_limit_advice() if error.errno == errno.EMFILE else f"inotify refused the root: {error}"
+        if self._refused.is_set():
+            self._kernel.detach(handler)
+            return ""
+        self._handler = handler
+        return ""
+
+    def _refuse(self) -> None:
+        self._refused.set()
+        self._wake.set()
+
+    def _look(self, report: Callable[[Hint], None]) -> None:
+        if self._poller is not None:
+            self._poller.look(report)
+        self._next_look = self._clock() + self._root.poll_interval_s

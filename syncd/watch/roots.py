@@ -1,0 +1,79 @@
+"""What a root is made of: its identity, its file system, and the limits a watch on it may meet."""
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Final
+
+_PROC: Final = Path("/proc")
+_SYSCTL_DIR: Final = _PROC / "sys/fs/inotify"
+_FEWEST_WATCHES: Final = 524_288
+"""What most distributions and editors advise, about 0.5 GB of kernel memory if all are used."""
+
+NETWORK_FILESYSTEMS: Final = frozenset(
+    {
+        "9p", "afs", "ceph", "cifs", "coda", "fuse.cephfs", "fuse.davfs", "fuse.glusterfs", "fuse.juicefs",
+        "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "prl_fs",
+        "smb2", "smb3", "smbfs", "vboxsf", "virtiofs",
+    }
+)  # fmt: skip
+"""File systems whose other writers the local kernel does not hear of, as mountinfo names them."""
+
+
+def root_identity(path: Path) -> tuple[int, int] | None:
+    """(st_dev, st_ino) of the folder at path, symbolic links followed; None when there is none or it cannot be read."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return (found.st_dev, found.st_ino)
+
+
+def network_filesystem(path: Path, mountinfo: Path = _PROC / "self/mountinfo") -> str | None:
+    """The type of the file system that holds path, when it is one without events from other machines; else None."""
+    try:
+        table = mountinfo.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return None
+    real = os.path.realpath(path)
+    best = (-1, "")
+    for line in table.splitlines():
+        left, _, right = line.partition(" - ")
+        fields, kinds = left.split(" "), right.split(" ")
+        if len(fields) < 5:
+            continue
+        mount = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
+        inside = real == mount or real.startswith(mount.rstrip("/") + "/")
+        # The last of two mounts on one place is the visible one.
+        if inside and len(mount) >= best[0]:
+            best = (len(mount), kinds[0])
+    return best[1] if best[1] in NETWORK_FILESYSTEMS else None
+
+
+def watch_limit_advice(directories: int, sysctl_dir: Path = _SYSCTL_DIR) -> str:
+    """One line for a root of so many directories that did not fit under fs.inotify.max_user_watches."""
+    limit = _limit(sysctl_dir / "max_user_watches")
+    wanted = max(_FEWEST_WATCHES, 1 << (limit + directories).bit_length())
+    return (
+        f"the inotify watch limit ({limit}) is too low for {directories} directories: "
+        f"sysctl fs.inotify.max_user_watches={wanted}, then restart"
+    )
+
+
+def instance_limit_advice(sysctl_dir: Path = _SYSCTL_DIR) -> str:
+    """One line for a process that got no inotify descriptor."""
+    limit = _limit(sysctl_dir / "max_user_instances")
+    return (
+        f"no inotify instance is left (limit {limit}, or the open-file limit is reached): "
+        f"sysctl fs.inotify.max_user_instances={max(512, limit * 2)}, then restart"
+    )
+
+
+def _limit(path: Path) -> int:
+    if sys.platform != "linux":
+        return 0
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0

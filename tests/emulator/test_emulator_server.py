@@ -1,0 +1,110 @@
+import os
+import signal
+import socket
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from emulator_world import ACCOUNT, ITEMS, ROOT, form
+
+from syncd.emulator.options import Options
+from syncd.emulator.server import run, serve
+
+AUTH = {"Authorization": "Bearer token"}
+
+
+def test_a_server_answers_on_a_free_loopback_port_and_counts() -> None:
+    with serve(Options()) as server:
+        assert server.base_url.startswith("http://127.0.0.1:")
+        assert server.base_url.endswith("/client/v4")
+        answer = httpx.get(f"{server.base_url}/accounts/{ACCOUNT}/tokens/verify", headers=AUTH)
+        assert answer.json()["result"]["status"] == "active"
+        assert server.requests.total == 1
+
+
+def test_a_small_answer_is_not_held_back_by_the_network_stack() -> None:
+    with serve(Options()) as server, httpx.Client(base_url=server.base_url, headers=AUTH) as client:
+        begin = time.monotonic()
+        for _ in range(50):
+            client.get("/user/tokens/verify")
+        assert time.monotonic() - begin < 50 * 0.03
+
+
+def test_a_server_closes_at_once_with_connections_open_and_requests_waiting() -> None:
+    server = serve(Options(create_instances=True, index_delay=30))
+    with httpx.Client(base_url=server.base_url, headers=AUTH) as client:
+        client.get(f"{ROOT}/instances")
+        waiting = threading.Thread(target=_upload_and_wait, args=(server.base_url,))
+        waiting.start()
+        while server.requests.total < 2:
+            time.sleep(0.001)
+        begin = time.monotonic()
+        server.close()
+        assert time.monotonic() - begin < 0.5
+        waiting.join()
+        with pytest.raises(httpx.TransportError):
+            client.get(f"{ROOT}/instances")
+    server.close()
+
+
+def _upload_and_wait(base_url: str) -> None:
+    try:
+        httpx.post(f"{base_url}{ITEMS}", headers=AUTH, **form("a.md", wait_for_completion="true"))
+    except httpx.TransportError:
+        return
+
+
+def test_a_port_that_is_taken_is_an_os_error() -> None:
+    with serve(Options()) as server, pytest.raises(OSError, match="in use"):
+        serve(Options(), httpx.URL(server.base_url).port or 0)
+
+
+@pytest.mark.parametrize("options", [{"index_delay": -1}, {"list_lag": float("nan")}, {"fail_index": "("}])
+def test_options_that_cannot_be_are_named(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Options(**options)
+
+
+def test_a_server_may_be_closed_right_after_its_start() -> None:
+    for _ in range(3):
+        serve(Options()).close()
+
+
+def test_a_store_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(sqlite3.OperationalError):
+        serve(Options(store=tmp_path / "missing" / "emulator.db"))
+
+
+def test_a_too_large_upload_is_answered_although_the_client_is_still_sending() -> None:
+    with serve(Options(create_instances=True)) as server:
+        answer = httpx.post(f"{server.base_url}{ITEMS}", headers=AUTH, **form("a.md", bytes(20_000_000)))
+        assert answer.status_code == 413
+
+
+def test_a_client_that_leaves_in_the_middle_does_no_harm() -> None:
+    with serve(Options(create_instances=True)) as server:
+        url = httpx.URL(server.base_url)
+        with socket.create_connection((url.host, url.port or 0)) as rude:
+            head = f"POST {url.path}{ITEMS} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer t\r\n"
+            rude.sendall(head.encode() + b"Content-Length: 1000\r\n\r\nhalf")
+        answer = httpx.get(f"{server.base_url}{ITEMS}", headers=AUTH)
+        assert answer.json()["result"] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_ends_with_a_signal_and_names_it(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    urls = []
+
+    def ready(url: str) -> None:
+        urls.append(url)
+        assert httpx.get(f"{url}/user/tokens/verify", headers=AUTH).status_code == 200
+        os.kill(os.getpid(), number)
+
+    assert run(Options(), ready=ready) == number
+    assert len(urls) == 1
+    assert signal.getsignal(number) is before
