@@ -8,8 +8,9 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from syncd.errors import ConfigError, Locked
 
@@ -47,6 +48,9 @@ MIGRATIONS: tuple[str, ...] = (
     """,
 )
 
+# NORMAL: a power cut may lose the last outcomes, never their order; the next pass adopts what they stood for.
+PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = FILE; PRAGMA cache_size = -8000;"
+
 # Nothing in TEMP outlives the process: what a listing said and what a pass plans are only true now.
 SPILL = """
     CREATE TEMP TABLE listing (
@@ -60,21 +64,20 @@ SPILL = """
 
 def open_state(state_dir: Path) -> sqlite3.Connection:
     """Open (or make) the state file for writing. Raises ConfigError if the directory cannot be used."""
+    path = state_dir / FILE_NAME
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = state_dir / FILE_NAME
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        connection = _connect(str(path))
+    except OSError as error:
+        raise ConfigError(f"state_dir {state_dir}: {error.strerror}; choose a directory syncd may write") from error
+    with _opened(path, "rw") as connection:
+        connection.executescript(PRAGMAS)
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > len(MIGRATIONS):
             raise ConfigError(f"{path} was made by a newer syncd; upgrade syncd, or stop it and delete the file")
         for number, statements in enumerate(MIGRATIONS[version:], version + 1):
             connection.executescript(f"BEGIN; {statements} PRAGMA user_version = {number}; COMMIT;")
         connection.executescript(SPILL)
-    except OSError as error:
-        raise ConfigError(f"state_dir {state_dir}: {error.strerror}; choose a directory syncd may write") from error
-    except sqlite3.DatabaseError as error:
-        raise ConfigError(f"{state_dir / FILE_NAME}: {error}; it is only a cache: stop syncd and delete it") from error
     return connection
 
 
@@ -83,23 +86,25 @@ def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
     path = state_dir / FILE_NAME
     if not path.exists():
         return None
-    try:
-        connection = _connect(f"file:{path}?mode=ro", uri=True)
+    with _opened(path, "ro") as connection:
+        connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT 1 FROM meta LIMIT 1").fetchone()
-    except sqlite3.DatabaseError as error:
-        raise ConfigError(f"{path}: {error}; it is only a cache: stop syncd and delete it") from error
     return connection
 
 
-def _connect(name: str, *, uri: bool = False) -> sqlite3.Connection:
-    connection = sqlite3.connect(name, isolation_level=None, timeout=10, uri=uri, check_same_thread=True)
-    connection.executescript(
-        # NORMAL: a power cut may lose the last outcomes, never their order; the next pass adopts what they stood for.
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = FILE; PRAGMA cache_size = -8000;"
-        if not uri
-        else "PRAGMA query_only = ON;"
-    )
-    return connection
+@contextmanager
+def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    """Leave the connection open, unless the block finds that the file is not to be used."""
+    with ExitStack() as undo:
+        try:
+            connection = sqlite3.connect(
+                f"file:{quote(str(path.absolute()))}?mode={mode}", isolation_level=None, timeout=10, uri=True
+            )
+            undo.callback(connection.close)
+            yield connection
+        except sqlite3.DatabaseError as error:
+            raise ConfigError(f"{path}: {error}; it is only a cache: stop syncd and delete it") from error
+        undo.pop_all()
 
 
 @contextmanager

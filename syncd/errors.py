@@ -22,6 +22,8 @@ class SyncdError(Exception):
     """Base of all errors a user may meet. `str(error)` is one line that names the remedy."""
 
     exit_code = EXIT_PROBLEMS
+    needs_person = False
+    """True if waiting does not help."""
 
 
 class Retry(SyncdError):
@@ -73,6 +75,11 @@ class Halt(SyncdError):
     """This mirror cannot go on until a person acts: root gone, authentication refused, target missing, quota gone."""
 
     exit_code = EXIT_HALT
+    needs_person = True
+
+
+class RootHalt(Halt):
+    """The folder is not what it was: missing, empty, another mount. It may come back by itself."""
 
 
 class TargetMissing(Halt):
@@ -83,6 +90,7 @@ class Brake(SyncdError):
     """The plan deletes more than `max_delete` allows; nothing of it was applied."""
 
     exit_code = EXIT_BRAKE
+    needs_person = True
 
     def __init__(self, message: str, *, deletes: int, allowed: int) -> None:
         super().__init__(message)

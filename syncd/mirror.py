@@ -7,32 +7,34 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from syncd.backoff import delay_s
 from syncd.db import Meta
 from syncd.files import StatCache
 from syncd.journal import Journal
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.queue import Queue
+from syncd.queue import FAR_S, Queue
 from syncd.scan import Identity, Tree
 from syncd.targets.base import Target
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a person decided for a mirror, beyond what its parts were given."""
+    """What a person decided for a mirror, beyond what its parts were given. create: make a target that is missing."""
 
     policy: Policy
     rules: Rules
     max_delete: str | int = "25%"
     settle: float = 0.5
     settle_max: float = 30.0
+    create: bool = False
 
 
 @dataclass(slots=True)
 class Mirror:
     """A mirror at work. Everything in it belongs to one serial loop.
 
-    root_seen: who the root was when this process first looked at it; see reconcile.guard.
+    root_seen: who the root was when this process first looked at it; see guard.py.
     """
 
     name: str
@@ -52,6 +54,18 @@ class Mirror:
     def policy(self) -> Policy:
         """What the mirror may do to which entries."""
         return self.settings.policy
+
+    def never_rests(self, key: str) -> bool:
+        """True if a file has been changing for `settle_max`, so that it is taken as it is."""
+        first = self.queue.first_seen(key)
+        return first is not None and self.now() - first >= self.settings.settle_max
+
+    def try_later(self, key: str, asked_s: float | None) -> tuple[float, int]:
+        """Put a key that failed off; return for how many seconds, and after how many failed tries."""
+        attempts = self.queue.attempts(key) + 1
+        wait = min(delay_s(attempts, self.chance(), asked_s=asked_s), FAR_S)
+        self.queue.retry(key, self.now() + wait, attempts)
+        return wait, attempts
 
 
 def assemble(db: sqlite3.Connection, name: str, root: Path, target: Target, settings: Settings) -> Mirror:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 
 from syncd.journal import LAST, under
@@ -38,6 +38,7 @@ async def whole(mirror: Mirror, spill: Spill) -> AsyncIterator[list[Triple]]:
 async def parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Triple]]:
     """Yield the keys of dirty rows, and all keys below those that are directories. R is what J says."""
     prefix = mirror.policy.prefix
+    rows = _without_covered(rows, prefix)
     for row in rows:
         if row.subtree:
             folder = row.key.removeprefix(prefix)
@@ -50,9 +51,22 @@ async def parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Tri
         yield [_remembered(mirror, key, local, mirror.journal.get(key)) for key, local in found]
 
 
+def _without_covered(rows: Sequence[Dirty], prefix: str) -> list[Dirty]:
+    """Leave out rows below a directory that is looked at anyway: a key may be planned once only."""
+    folders = {row.key for row in rows if row.subtree}
+
+    def covered(key: str) -> bool:
+        return key != prefix and (
+            prefix in folders or any(key[:end] in folders for end, char in enumerate(key) if char == "/")
+        )
+
+    return [row for row in rows if not covered(row.key)]
+
+
 async def _merge(
     mirror: Mirror, folder: str, keys: tuple[str, str], spill: Spill | None = None
 ) -> AsyncIterator[list[Triple]]:
+    owner = mirror.policy.owner
     ahead = _Ahead(mirror.tree.walk(folder))
     after: str | None = keys[0]
     while after is not None:
@@ -71,7 +85,7 @@ async def _merge(
         yield [*(Triple(stray.key, stray, None, None, "journal") for stray in strays)] + [
             _remembered(mirror, key, local.get(key), known.get(key))
             if entries is None
-            else _listed(key, local.get(key), known.get(key), entries.get(key, []))
+            else _listed(Triple(key, local.get(key), known.get(key), None, "listing"), entries.get(key, []), owner)
             for key in sorted({*local, *known, *(entries or ())})
         ]
         after = end
@@ -114,14 +128,16 @@ def _remembered(mirror: Mirror, key: str, local: Local, record: Record | None) -
     return Triple(key, local, record, entry, "journal")
 
 
-def _listed(key: str, local: Local, record: Record | None, entries: list[Entry]) -> Triple:
-    """The entry that counts is the one we wrote, else the one that has the content; normally there is only one."""
+def _listed(triple: Triple, entries: list[Entry], owner: str) -> Triple:
+    """The entry that counts is the one we wrote, else one with our mark; normally there is only one."""
+    record = triple.record
 
-    def merit(entry: Entry) -> tuple[bool, bool]:
+    def merit(entry: Entry) -> tuple[bool, bool, bool]:
         return (
             record is not None and entry.ref == record.ref,
+            entry.owner == owner,
             record is not None and entry.checksum == record.checksum,
         )
 
     first, *others = sorted(entries, key=merit, reverse=True) if entries else (None,)
-    return Triple(key, local, record, first, "listing", tuple(others))
+    return replace(triple, entry=first, others=tuple(others))

@@ -143,7 +143,7 @@ class Rules:
 
 
 def _spec(lines: Sequence[str]) -> GitIgnoreSpec:
-    return GitIgnoreSpec.from_lines(lines)
+    return GitIgnoreSpec.from_lines([normal(line) for line in lines])
 
 
 def _last_match(spec: GitIgnoreSpec, path: str) -> tuple[bool, str] | None:

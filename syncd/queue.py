@@ -55,6 +55,14 @@ class Queue:
             (self._mirror, key, due, due, attempts),
         )
 
+    def put_off(self, rows: Iterable[Dirty], due: float) -> None:
+        """Look at rows that were taken again at `due`, but for those marked anew since."""
+        with transaction(self._db):
+            self._db.executemany(
+                "UPDATE dirty SET due = ?, seq = seq + 1 WHERE mirror = ? AND key = ? AND seq = ?",
+                [(due, self._mirror, row.key, row.seq) for row in rows],
+            )
+
     def attempts(self, key: str) -> int:
         """How often the key has failed since it last changed."""
         row = self._db.execute(
@@ -95,6 +103,13 @@ class Queue:
         if row[0] is None:
             return None
         return 0.0 if row[1] > now + FAR_S + self._settle_max else max(0.0, row[0] - now)
+
+    def next_fresh(self, now: float) -> float | None:
+        """Seconds until a row that has not failed yet is due, or None if there is none."""
+        row = self._db.execute(
+            "SELECT min(due) FROM dirty WHERE mirror = ? AND attempts = 0", (self._mirror,)
+        ).fetchone()
+        return None if row[0] is None else max(0.0, row[0] - now)
 
     def done(self, rows: Iterable[Dirty]) -> None:
         """Forget rows that were looked at, but for those marked anew since they were taken."""

@@ -5,22 +5,23 @@ The daemon and the one-shot command run this same function; a scope says where t
 
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
 from syncd import observe
 from syncd.db import Meta, transaction
-from syncd.errors import Brake, Halt
+from syncd.errors import Brake, RootHalt, TargetMissing
+from syncd.guard import guard
 from syncd.journal import HOUR_S
 from syncd.mirror import Mirror
-from syncd.model import HARMLESS, Adopt, Item, Problem, Record
+from syncd.model import HARMLESS, Item, Problem
 from syncd.plan import brake
 from syncd.queue import Dirty
 from syncd.resolve import Resolved, Resolver
 from syncd.spill import Spill
-from syncd.turn import Consent, Ledger, Turn
+from syncd.turn import Breath, Consent, Ledger, Turn, adopted
 
 log = structlog.get_logger()
 
@@ -74,7 +75,6 @@ class Result:
         return not any(count for kind, count in self.problems.items() if kind not in HARMLESS)
 
 
-Between = Callable[[], Awaitable[None]]
 Watch = Callable[[Result], None]
 
 
@@ -82,11 +82,11 @@ Watch = Callable[[Result], None]
 class Hooks:
     """Who is to be heard while a pass is under way.
 
-    between: awaited between turns, so that settled hints are served during a long full pass. watch: called with the
+    breath: lets settled hints be served during a long full pass. watch: called with the
     growing result after every step; whoever watches drops the result's plan, also after an error.
     """
 
-    between: Between | None = None
+    breath: Breath = field(default_factory=Breath)
     watch: Watch | None = None
 
 
@@ -99,11 +99,19 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), 
     pass_id = next_pass(mirror.db)
     rows = mirror.queue.every() if scope.rows is None else scope.rows
     result = Result(Spill(mirror.db, pass_id), pass_id, options.dry_run)
+    if hooks.watch:
+        hooks.watch(result)
     log.debug("pass.start", mirror=mirror.name, scope="all" if scope.everything else len(rows))
     try:
         started = mirror.now()
         if scope.everything:
-            await _list(mirror, result.spill, started)
+            try:
+                await _list(mirror, result, hooks)
+            except TargetMissing:
+                if options.dry_run or not mirror.settings.create:
+                    raise
+                await mirror.target.create()
+                await _list(mirror, result, hooks)
         await _plan(mirror, scope, options, result, hooks)
         _brake(mirror, options, result, rows)
         if not options.dry_run:
@@ -116,43 +124,20 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), 
     return result
 
 
-def guard(mirror: Mirror, *, force: bool) -> None:
-    """Look at the root before believing anything in it. Raises Halt if it is missing, emptied, or another mount.
-
-    A root that another folder took the place of on the same device is no reason to halt, but its files are read anew.
-    """
-    identity = mirror.tree.identity()
-    last = mirror.root_seen or mirror.meta.get("root")
-    if mirror.root_seen and identity[0] != mirror.root_seen[0] and not force:
-        raise Halt(
-            f"path {mirror.tree.root} is on another device than when syncd started (a mount came or went); nothing was"
-            f" deleted. Mount it again, or accept this folder: syncd reconcile --force {mirror.name}"
-        )
-    if mirror.tree.is_empty() and mirror.journal.count() and not force:
-        raise Halt(
-            f"path {mirror.tree.root} is empty, but {mirror.journal.count()} of its files are known; nothing was"
-            f" deleted. Bring the files back, or empty the target too: syncd reconcile --force {mirror.name}"
-        )
-    if last is not None and tuple(last) != identity:  # type: ignore[arg-type]
-        log.warning("root.changed", mirror=mirror.name, path=str(mirror.tree.root))
-        mirror.files.distrust()
-    if last is None or tuple(last) != identity:  # type: ignore[arg-type]
-        mirror.meta.set("root", list(identity))
-    mirror.root_seen = identity
-
-
-async def _list(mirror: Mirror, spill: Spill, started: float) -> None:
+async def _list(mirror: Mirror, result: Result, hooks: Hooks) -> None:
     """Spill the remote listing, without the rows of entries that we deleted but that it may not know of yet."""
     batch = []
-    lag = mirror.target.limits.lag_s
+    started, lag = mirror.now(), mirror.target.limits.lag_s
     async for entry in mirror.target.entries():
         deleted_at = mirror.journal.deleted_at(entry.ref)
         if deleted_at is None or started > deleted_at + lag:
             batch.append(entry)
         if len(batch) >= LISTING_BATCH:
-            spill.list_entries(batch)
+            result.spill.list_entries(batch)
             batch.clear()
-    spill.list_entries(batch)
+            if hooks.watch:
+                hooks.watch(result)
+    result.spill.list_entries(batch)
 
 
 async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
@@ -229,9 +214,7 @@ def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirt
     if options.dry_run:
         result.refusal = refusal
         return
-    now = mirror.now()
-    for row in rows:
-        mirror.queue.retry(row.key, now + mirror.settings.settle_max, row.attempts)
+    mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
     raise Brake(refusal, deletes=deletes, allowed=allowed)
 
 
@@ -247,25 +230,22 @@ async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks)
         mirror,
         Ledger(spill, result.pass_id, result.done, result.problems, tick),
         Consent(options.force, options.delete_excluded),
+        hooks.breath,
     )
     identity = mirror.root_seen
     for puts in spill.turns("put"):
         await turn.puts(puts)
-        if hooks.between:
-            await hooks.between()
     for deletes in spill.turns("delete"):
         if mirror.tree.identity() != identity:
-            raise Halt(f"path {mirror.tree.root} was replaced during the pass; the rest was not deleted")
+            raise RootHalt(f"path {mirror.tree.root} was replaced during the pass; the rest was not deleted")
         await turn.deletes(deletes)
-        if hooks.between:
-            await hooks.between()
 
 
 def _adopt_and_forget(mirror: Mirror, spill: Spill, result: Result) -> None:
     for adopts in spill.turns("adopt"):
         with transaction(mirror.db):
             for seq, adopt in adopts:
-                mirror.journal.put(_record_of(adopt, mirror.now()))
+                mirror.journal.put(adopted(adopt, mirror.now()))
                 spill.outcome(seq, "adopt", "done")
         result.done["adopt"] += len(adopts)
     for forgets in spill.turns("forget"):
@@ -276,27 +256,12 @@ def _adopt_and_forget(mirror: Mirror, spill: Spill, result: Result) -> None:
         result.done["forget"] += len(forgets)
 
 
-def _record_of(adopt: Adopt, now: float) -> Record:
-    return Record(
-        key=adopt.key,
-        ref=adopt.ref,
-        checksum=adopt.checksum,
-        size=adopt.size,
-        written_at=now,
-        version=adopt.version,
-        remote_size=adopt.remote_size,
-        marked=adopt.marked,
-        status=adopt.status,
-        error=adopt.error,
-    )
-
-
 def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty], started: float) -> None:
     with transaction(mirror.db):
-        mirror.queue.done(rows)
-        if not result.complete:
-            for row in rows:
-                mirror.queue.retry(row.key, mirror.now() + mirror.settings.settle_max, row.attempts)
+        if result.complete:
+            mirror.queue.done(rows)
+        else:
+            mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
         if scope.everything:
             mirror.journal.clear_problems_before(result.pass_id)
             mirror.journal.drop_tombstones(started - max(mirror.target.limits.lag_s, HOUR_S))

@@ -10,8 +10,10 @@ from syncd.mirror import Mirror
 from syncd.model import Action, Adopt, Delete, Excluded, Forget, Item, Problem, Put
 from syncd.observe import Triple
 from syncd.plan import Ask, Decision, decide
-from syncd.targets.base import Again, Content
+from syncd.targets.base import Again, Content, each
 
+_AT_ONCE = 8
+"""Keys asked about at once; to verify one may take its whole content into memory."""
 _ROUNDS = 4
 """Questions per key: confirm, verify and their sequels; more would be a table that does not end."""
 
@@ -42,8 +44,14 @@ class Resolver:
         keys = [triple.key for triple in triples]
         parked = self._mirror.journal.parked(min(keys), max(keys))
         triples, changing = await self._with_checksums(triples, parked.keys())
-        resolved = await asyncio.gather(*(self._one(triple, changing) for triple in triples))
-        return [self._heed_refusal(each, parked.get(each.triple.key)) for each in resolved]
+        resolved: list[Resolved] = [Resolved(triple, None) for triple in triples]
+
+        async def one(place: int) -> None:
+            found = await self._one(triples[place], changing)
+            resolved[place] = self._heed_refusal(found, parked.get(found.triple.key))
+
+        await each(range(len(triples)), one, _AT_ONCE)
+        return resolved
 
     async def _with_checksums(
         self, triples: list[Triple], parked: Iterable[str]
@@ -64,6 +72,7 @@ class Resolver:
         if not items:
             return {}, frozenset()
         tree = self._mirror.tree
+        torn = frozenset(item.key for item in items if self._mirror.never_rests(item.key))
         found: dict[str, Item | Problem] = {}
         changing: set[str] = set()
         seen = []
@@ -71,14 +80,15 @@ class Resolver:
         def work() -> None:
             for item in items:
                 try:
-                    content, stat = tree.read(item.path)
+                    content, stat = tree.read(item.path, torn=item.key in torn)
                 except Again:
                     changing.add(item.key)
                 except Park as error:
                     found[item.key] = Problem(item.key, error.kind, str(error))
                 else:
                     found[item.key] = replace(item, size=stat.st_size, checksum=content.checksum)
-                    seen.append((item.key, stat, content.checksum))
+                    if item.key not in torn:
+                        seen.append((item.key, stat, content.checksum))
 
         await asyncio.to_thread(work)
         self.files_read += len(items)
@@ -94,8 +104,11 @@ class Resolver:
             raise
         except Again:
             return Resolved(triple, None, again=True)
-        except (Retry, Park) as error:
+        except Retry as error:
+            self._mirror.try_later(triple.key, error.after_s)
             return Resolved(triple, Problem(triple.key, "failed", str(error)))
+        except Park as error:
+            return Resolved(triple, Problem(triple.key, error.kind, str(error)))
         if isinstance(decision, (Delete, Forget)):
             return await self._look_twice(triple, decision)
         return Resolved(triple, decision, extra=self._duplicates(triple))
@@ -133,7 +146,8 @@ class Resolver:
 
     async def _content(self, item: Item) -> Content:
         self.files_read += 1
-        content, _ = await asyncio.to_thread(self._mirror.tree.read, item.path)
+        torn = self._mirror.never_rests(item.key)
+        content, _ = await asyncio.to_thread(self._mirror.tree.read, item.path, torn=torn)
         return content
 
     async def _look_twice(self, triple: Triple, decision: Delete | Forget) -> Resolved:

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncd.errors import Halt, Park
+from syncd.errors import Park, RootHalt
 from syncd.model import Excluded, Item, Local, Problem
 from syncd.paths import IGNORE_FILE, IgnoreFile, Rules, name_fault, normal, shown
 from syncd.targets.base import Again, Content, Limits
@@ -21,6 +21,7 @@ Identity = tuple[int, int]
 """(st_dev, st_ino) of the root."""
 
 _GONE = (errno.ENOENT, errno.ENOTDIR)
+_NO_NAMES = frozenset({"", ".", ".."})
 _MAX_IGNORE_FILE = 1024 * 1024
 
 
@@ -55,22 +56,22 @@ class Tree:
         self.complete = True
 
     def identity(self) -> Identity:
-        """Return who the root is. Raises Halt if it is missing or no directory."""
+        """Return who the root is. Raises RootHalt if it is missing or no directory."""
         try:
             found = self.root.stat()
         except OSError as error:
-            raise Halt(f"path {self.root}: {error.strerror}; nothing was deleted. Bring the folder back") from error
+            raise RootHalt(f"path {self.root}: {error.strerror}; nothing was deleted. Bring the folder back") from error
         if not stat.S_ISDIR(found.st_mode):
-            raise Halt(f"path {self.root} is no directory; nothing was deleted. Bring the folder back")
+            raise RootHalt(f"path {self.root} is no directory; nothing was deleted. Bring the folder back")
         return found.st_dev, found.st_ino
 
     def is_empty(self) -> bool:
-        """True if the root holds no name at all. Raises Halt if it cannot be read."""
+        """True if the root holds no name at all. Raises RootHalt if it cannot be read."""
         try:
             with os.scandir(self.root) as entries:
                 return next(entries, None) is None
         except OSError as error:
-            raise Halt(f"path {self.root}: {error.strerror}; nothing was deleted. Let syncd read it") from error
+            raise RootHalt(f"path {self.root}: {error.strerror}; nothing was deleted. Let syncd read it") from error
 
     # -- the whole, or a part
 
@@ -80,7 +81,11 @@ class Tree:
         A directory that cannot be read is a Problem under its key with "/" and makes `complete` False. Problems of
         kind invalid_key come out of order: such a name has no key to be sorted by.
         """
-        folders, ignores = self._enter(under)
+        try:
+            folders, ignores = self._enter(under)
+        except OSError as error:
+            yield self._unreadable(under, error)
+            return
         stack = [self._list(_Folder(folders, normal(under), ignores))] if folders else []
         while stack:
             found = next(stack[-1], None)
@@ -97,9 +102,14 @@ class Tree:
         for part in under.split("/")[:-1]:
             ignores += self._ignore_files(folders)
             folders = [found.path + "/" for found in self._twins(folders, part) if stat.S_ISDIR(found.stat.st_mode)]
-            if any(self.rules.excluded(folder, ignores) for folder in folders):
+            if any(self.rules.excluded(normal(folder), ignores) for folder in folders):
                 return [], ignores
         return folders, ignores
+
+    def _unreadable(self, folder: str, error: OSError) -> Problem:
+        self.complete = False
+        why = f"the directory cannot be read ({error.strerror}); nothing is deleted until it can"
+        return Problem(self.prefix + shown(normal(folder)), "unreadable", why)
 
     def _list(self, folder: _Folder) -> Iterator[Item | Problem | _Folder]:
         groups: dict[str, list[_Found]] = {}
@@ -108,10 +118,9 @@ class Tree:
             for path in folder.paths:
                 self._collect(path, ignores, groups)
         except OSError as error:
-            if error.errno not in _GONE:
-                self.complete = False
-                why = f"the directory cannot be read ({error.strerror}); nothing is deleted until it can"
-                yield Problem(self.prefix + shown(folder.key), "unreadable", why)
+            # A folder below may go while we walk; the root may not, or all would look deleted.
+            if error.errno not in _GONE or not folder.key:
+                yield self._unreadable(folder.key, error)
             return
         for name in sorted(groups):
             found = groups[name]
@@ -127,7 +136,7 @@ class Tree:
             for entry in entries:
                 path = folder + entry.name
                 is_dir = entry.is_dir(follow_symlinks=False)
-                if self.rules.excluded(path + "/" if is_dir else path, ignores):
+                if self.rules.excluded(normal(path + "/" if is_dir else path), ignores):
                     continue
                 try:
                     found = _Found(path, entry.stat(follow_symlinks=False))
@@ -155,6 +164,9 @@ class Tree:
             return Problem(shown(key), "invalid_key", fault)
         folders, ignores = [""], []
         *parents, name = path.split("/")
+        if not _NO_NAMES.isdisjoint((*parents, name)):
+            # No walk yields such a key. It may be a forged entry's that means to lead out of the root.
+            return None
         try:
             for part in parents:
                 ignores += self._ignore_files(folders)
@@ -198,7 +210,7 @@ class Tree:
             except FileNotFoundError:
                 continue
             try:
-                ignores.append(IgnoreFile.parse(folder, text))
+                ignores.append(IgnoreFile.parse(normal(folder), text))
             except ValueError as error:
                 raise OSError(errno.EINVAL, f"{IGNORE_FILE}: {error}") from error
         return ignores
@@ -227,7 +239,9 @@ class Tree:
 
     @contextmanager
     def _open(self, path: str) -> Iterator[int]:
-        """Open root/path for reading, refusing symbolic links in every component below the root."""
+        """Open root/path for reading, refusing symbolic links in every component below the root, and ways out of it."""
+        if not _NO_NAMES.isdisjoint(path.split("/")):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         flags = os.O_RDONLY | os.O_CLOEXEC
         folder = os.open(self.root, flags | os.O_DIRECTORY)
         try:

@@ -15,7 +15,7 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Transport
 from syncd.config import Config, MirrorConfig, login
-from syncd.errors import ConfigError, TargetMissing
+from syncd.errors import ConfigError
 from syncd.journal import Journal
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.paths import Rules
@@ -44,7 +44,7 @@ async def open_session(
     """Open the named mirrors (all, if none is named) and yield them.
 
     read_only: work on a copy of the state and without its lock, for commands that change nothing.
-    Raises ConfigError (no token, unknown mirror), Locked, or Halt if a target that is to be made cannot be.
+    Raises ConfigError (no token, unknown mirror) or Locked.
     """
     wanted = {name: mirror_config(config, name) for name in names} or config.mirrors
     async with AsyncExitStack() as stack:
@@ -112,16 +112,6 @@ def rules_of(section: MirrorConfig) -> Rules:
     return Rules(tuple(section.include), tuple(section.exclude))
 
 
-async def make_missing_targets(session: Session) -> None:
-    """Make the targets that are not there and whose config says `create = true`."""
-    for name, mirror in session.mirrors.items():
-        if session.config.mirrors[name].target.create:
-            try:
-                await mirror.target.check()
-            except TargetMissing:
-                await mirror.target.create()
-
-
 def _settings(section: MirrorConfig, *, takeover: bool) -> Settings:
     return Settings(
         policy=Policy(section.owner, section.key_prefix, section.prune, takeover),
@@ -129,6 +119,7 @@ def _settings(section: MirrorConfig, *, takeover: bool) -> Settings:
         max_delete=section.max_delete,
         settle=section.settle,
         settle_max=section.settle_max,
+        create=section.target.create,
     )
 
 

@@ -3,18 +3,17 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from syncd.backoff import delay_s
 from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
 from syncd.mirror import Mirror
-from syncd.model import Delete, Excluded, Problem, Put, Record
+from syncd.model import Adopt, Delete, Excluded, Problem, Put, Record
 from syncd.paths import shown
 from syncd.spill import Spill
-from syncd.targets.base import Again, Content, Done, Outcome, Stored
+from syncd.targets.base import Again, Content, Deferred, Done, Outcome, Stored
 
 log = structlog.get_logger()
 
@@ -34,7 +33,10 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Where a pass writes what came of its plan. tick: called after every outcome."""
+    """Where a pass writes what came of its plan: done by action kind (and "failed"), problems by their kind.
+
+    tick: called after every outcome.
+    """
 
     spill: Spill
     pass_id: int
@@ -43,28 +45,47 @@ class Ledger:
     tick: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Breath:
+    """Chances for others during a long pass. pressing: whether somebody waits; between: awaited to serve them."""
+
+    between: Callable[[], Awaitable[None]] | None = None
+    pressing: Callable[[], bool] = lambda: False
+
+
 class Turn:
     """Applies the turns of one pass and enters every outcome in journal, queue and ledger."""
 
-    def __init__(self, mirror: Mirror, ledger: Ledger, consent: Consent) -> None:
+    def __init__(self, mirror: Mirror, ledger: Ledger, consent: Consent, breath: Breath = Breath()) -> None:
         self._mirror = mirror
         self._ledger = ledger
         self._consent = consent
+        self._breath = breath
         self._started = mirror.now()
         self._seq: dict[tuple[str, str], int] = {}
         self._sent: dict[str, str] = {}
+        self._begun = 0
+        self._deferred: list[tuple[int, Put]] = []
 
     async def puts(self, batch: Sequence[tuple[int, Put]]) -> None:
-        """Upload a batch, but for keys that a hint's own pass has brought up since this plan was made."""
-        due = []
-        for seq, put in batch:
-            record = self._mirror.journal.get(put.key)
-            if record and record.written_at > self._started:
-                self._ledger.spill.outcome(seq, "put", "done")
-                self._ledger.done["put"] += 1
-            else:
-                due.append((seq, put))
-        await self._apply(due)
+        """Upload a batch. Whenever something presses, what has not begun yet waits until it is served."""
+        left = batch
+        while left:
+            self._begun = 0
+            self._deferred = []
+            await self._apply([put for put in left if not self._overtaken(*put)])
+            left = self._deferred
+            if self._breath.between:
+                await self._breath.between()
+
+    def _overtaken(self, seq: int, put: Put) -> bool:
+        """True if a hint's own pass has brought the key up since this plan was made."""
+        record = self._mirror.journal.get(put.key)
+        if record is None or record.written_at <= self._started:
+            return False
+        self._ledger.spill.outcome(seq, "put", "done")
+        self._ledger.done["put"] += 1
+        return True
 
     async def deletes(self, batch: Sequence[tuple[int, Delete]]) -> None:
         """Delete a batch, but for keys whose file is there again."""
@@ -78,6 +99,8 @@ class Turn:
                 self._ledger.spill.outcome(seq, "delete", "again")
                 self._mirror.queue.mark([(delete.key, False)], self._mirror.now())
         await self._apply(due)
+        if self._breath.between:
+            await self._breath.between()
 
     def _has_another(self, delete: Delete) -> bool:
         record = self._mirror.journal.get(delete.key)
@@ -92,8 +115,11 @@ class Turn:
     async def read(self, put: Put) -> Content:
         """Read the very bytes to send. A file that never rests is taken as it is after `settle_max`."""
         mirror = self._mirror
-        first = mirror.queue.first_seen(put.key)
-        torn = first is not None and mirror.now() - first >= mirror.settings.settle_max
+        # One put at least goes up between two breaths, so that a folder that never rests cannot starve the pass.
+        if self._begun and self._breath.between and self._breath.pressing():
+            raise Deferred(put.key)
+        self._begun += 1
+        torn = mirror.never_rests(put.key)
         content, seen = await asyncio.to_thread(mirror.tree.read, put.path, torn=torn)
         self._sent[put.key] = content.checksum
         if not torn:
@@ -109,6 +135,9 @@ class Turn:
             case Done():
                 self._mirror.journal.bury(action.key, _ref(action), self._mirror.now(), consented=self._consent.force)
                 self._end(action, "done")
+            case Deferred() if isinstance(action, Put):
+                self._deferred.append((self._seq[action.kind, action.key], action))
+                return
             case Again():
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())
                 self._ledger.spill.outcome(self._seq[action.kind, action.key], action.kind, "again")
@@ -146,16 +175,13 @@ class Turn:
         self._problem(action, problem)
 
     def _failed(self, action: Put | Delete, error: SyncdError) -> None:
-        mirror = self._mirror
-        attempts = mirror.queue.attempts(action.key) + 1
-        asked = error.after_s if isinstance(error, Retry) else None
-        wait = delay_s(attempts, mirror.chance(), asked_s=asked)
-        mirror.queue.retry(action.key, mirror.now() + wait, attempts)
+        wait, attempts = self._mirror.try_later(action.key, error.after_s if isinstance(error, Retry) else None)
         self._problem(action, Problem(action.key, "failed", str(error)), retry_s=round(wait, 1), attempts=attempts)
 
     def _problem(self, action: Put | Delete, problem: Problem, **fields: object) -> None:
         self._mirror.journal.note([problem], self._ledger.pass_id)
         self._ledger.problems[problem.kind] += 1
+        self._ledger.done["failed"] += 1
         self._ledger.spill.outcome(self._seq[action.kind, action.key], action.kind, "failed")
         why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
         log.warning(_FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
@@ -179,3 +205,19 @@ def _ref(action: Put | Delete) -> str:
     if action.ref is None:
         raise AssertionError(f"a put ended without saying what is stored: {action}")
     return action.ref
+
+
+def adopted(adopt: Adopt, now: float) -> Record:
+    """The journal row of an entry that turned out to be in step."""
+    return Record(
+        key=adopt.key,
+        ref=adopt.ref,
+        checksum=adopt.checksum,
+        size=adopt.size,
+        written_at=now,
+        version=adopt.version,
+        remote_size=adopt.remote_size,
+        marked=adopt.marked,
+        status=adopt.status,
+        error=adopt.error,
+    )

@@ -80,7 +80,8 @@ class Done:
 
 Outcome = Done | SyncdError
 Read = Callable[[Put], Awaitable[Content]]
-"""Reads a put's file once. Raises `Again` if it changed while being read, Park if it cannot be read or sent."""
+"""Reads a put's file once. Raises `Again` if it changed while being read, Park if it cannot be read or sent, or
+`Deferred`; the target reports what it raises as the outcome."""
 Report = Callable[[Put | Delete, Outcome], None]
 
 
@@ -95,6 +96,10 @@ class Hit:
     key: str
     score: float
     text: str
+
+
+class Deferred(SyncdError):
+    """Something more urgent waits: this put is left for the next turn of the same pass."""
 
 
 class Target(Protocol):

@@ -1,0 +1,100 @@
+"""The program's frame: global options and the list of commands. Commands import what they need when they run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from syncd import __version__
+
+if TYPE_CHECKING:
+    from syncd.config import Config
+
+
+class LogFormat(StrEnum):
+    """How the log on stderr looks; auto: console on a terminal, JSON otherwise."""
+
+    AUTO = "auto"
+    CONSOLE = "console"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Globals:
+    """The global options of one call."""
+
+    config: Path | None
+    verbose: int
+    quiet: bool
+    log_format: LogFormat
+
+    def load(self, *, level: str = "WARNING") -> "Config":
+        """Read the config and set logging up. level: what this command logs unless told otherwise."""
+        from syncd.config import load
+
+        config = load(self.config)
+        secrets = [config.cloudflare.api_token, config.cloudflare.api_key]
+        self.log(level, [secret.get_secret_value() for secret in secrets if secret])
+        return config
+
+    def log(self, level: str, secrets: Sequence[str] = ()) -> None:
+        """Set logging up."""
+        import logging
+
+        from syncd.logs import configure
+
+        base = logging.getLevelNamesMapping()[level]
+        chosen = logging.ERROR if self.quiet else max(logging.DEBUG, base - 10 * self.verbose)
+        configure(self.log_format.value, chosen, secrets)
+
+
+app = typer.Typer(
+    name="syncd",
+    help="Keep a local folder in step, one way, with Cloudflare AI Search.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"syncd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def frame(
+    ctx: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", metavar="PATH", help="The config file.", show_default=False)
+    ] = None,
+    verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="Log more; twice: everything.")] = 0,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Log errors only.")] = False,
+    log_format: Annotated[LogFormat, typer.Option("--log-format", help="How the log looks.")] = LogFormat.AUTO,
+    version: Annotated[  # noqa: ARG001 - eager: it answers by itself
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Keep a local folder in step, one way, with Cloudflare AI Search."""
+    ctx.obj = Globals(config, verbose, quiet, log_format)
+
+
+def with_optional_values(arguments: Sequence[str]) -> list[str]:
+    """Give a bare `--wait` its value: the library knows no option whose value may be left out."""
+    given = list(arguments)
+    for place, argument in enumerate(given):
+        if argument == "--":
+            break
+        if argument == "--wait":
+            follower = given[place + 1] if place + 1 < len(given) else ""
+            given[place] = "--wait=inf" if not follower.replace(".", "", 1).isdigit() else "--wait"
+    return given
+
+
+from syncd.cli import look, setup, standin, sync  # noqa: E402 - each adds its commands to `app`
+
+__all__ = ["app", "look", "setup", "standin", "sync"]

@@ -1,0 +1,84 @@
+"""What a person sees: tables, sizes, progress. stdout carries the answer, stderr the rest."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from syncd.logs import printable
+from syncd.reconcile import Result
+
+WIDE = 100_000
+"""Columns of a "terminal" that is a file: lines are never folded for scripts."""
+PLAIN_EVERY_S = 5.0
+
+
+def stdout() -> Console:
+    """The console of the answer."""
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else WIDE)
+
+
+def emit(data: Any) -> None:
+    """Print one JSON object."""
+    print(json.dumps(data, indent=2))  # noqa: T201
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows in columns; names are made safe for the terminal."""
+    shown = Table(box=None, pad_edge=False, show_header=bool(headers), header_style="dim")
+    for header in headers:
+        shown.add_column(header, overflow="fold", justify="right" if header == "size" else "left")
+    for row in rows:
+        shown.add_row(*(_cell(value) for value in row))
+    stdout().print(shown)
+
+
+def _cell(value: object) -> str:
+    from rich.markup import escape
+
+    return escape(printable("" if value is None else str(value)))
+
+
+def line(text: str) -> None:
+    """Print one line of the answer as it is, safe for the terminal."""
+    print(printable(text))  # noqa: T201
+
+
+class Watcher:
+    """Shows a growing result: a bar on a terminal, a plain line now and then otherwise."""
+
+    def __init__(self, name: str, progress: Progress | None) -> None:
+        self._name = name
+        self._progress = progress
+        self._task = progress.add_task(f"{name}: comparing", total=None) if progress else None
+        self._said = time.monotonic()
+        self.result: Result | None = None
+
+    def __call__(self, result: Result) -> None:
+        self.result = result
+        total = result.spill.planned.total()
+        done = result.done.total()
+        looked = total + result.unchanged
+        what = f"{self._name}: syncing" if done else f"{self._name}: comparing, {looked} files"
+        if self._progress and self._task is not None:
+            self._progress.update(self._task, description=what, total=total if done else None, completed=done)
+        elif time.monotonic() - self._said >= PLAIN_EVERY_S:
+            self._said = time.monotonic()
+            print(f"{what} {done}/{total}" if done else what, file=sys.stderr)  # noqa: T201
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Progress | None]:
+    """Yield a progress display if stderr is a terminal, None if it is not."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        yield shown

@@ -1,0 +1,74 @@
+"""emulate, demo: the stand-in and the main job on it."""
+
+import signal
+import sqlite3
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from syncd.cli.app import app
+from syncd.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
+
+
+class OnExisting(StrEnum):
+    """What an upload under an existing key meets."""
+
+    OVERWRITE = "overwrite"
+    CONFLICT = "conflict"
+
+
+class Checksum(StrEnum):
+    """What an item's checksum is."""
+
+    OPAQUE = "opaque"
+    ZERO = "zero"
+    MD5 = "md5"
+    SHA256 = "sha256"
+
+
+@app.command()
+def emulate(  # noqa: PLR0913 - the contract's options
+    *,
+    port: Annotated[int, typer.Option("--port", help="Loopback port; 0 takes a free one.", min=0, max=65535)] = 8787,
+    store: Annotated[
+        Path | None, typer.Option("--store", help="SQLite file to keep everything in; default: memory.")
+    ] = None,
+    token: Annotated[str | None, typer.Option("--token", help="Take this token only; default: any.")] = None,
+    on_existing: Annotated[
+        OnExisting, typer.Option("--on-existing", help="What an upload under an existing key meets.")
+    ] = OnExisting.OVERWRITE,
+    checksum: Annotated[Checksum, typer.Option("--checksum", help="What an item's checksum is.")] = Checksum.OPAQUE,
+    index_delay: Annotated[float, typer.Option("--index-delay", help="Seconds until an upload is indexed.")] = 0.2,
+    fail_index: Annotated[
+        str | None, typer.Option("--fail-index", help="Keys (regular expression) whose indexing fails.")
+    ] = None,
+    list_lag: Annotated[float, typer.Option("--list-lag", help="Seconds by which listings are behind.")] = 0.0,
+    latency: Annotated[float, typer.Option("--latency", help="Seconds before any answer.")] = 0.0,
+) -> int:
+    """Serve the stand-in for the Cloudflare API on loopback, and print its base URL."""
+    from syncd.emulator.options import Options
+    from syncd.emulator.server import run
+
+    def ready(base_url: str) -> None:
+        typer.echo(base_url)
+
+    try:
+        options = Options(
+            store=store,
+            token=token,
+            on_existing=on_existing.value,
+            checksum=checksum.value,
+            index_delay=index_delay,
+            fail_index=fail_index,
+            list_lag=list_lag,
+            latency=latency,
+        )
+        return EXIT_INTERRUPTED if run(options, port, ready=ready) == signal.SIGINT else EXIT_OK
+    except ValueError as error:
+        raise ConfigError(f"emulate: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"emulate: port {port}: {error.strerror}; choose another --port") from None
+    except sqlite3.Error as error:
+        raise ConfigError(f"emulate: store {store}: {error}; choose another --store") from None

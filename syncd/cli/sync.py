@@ -1,0 +1,145 @@
+"""run, reconcile, retry: the commands that change the remote."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from syncd.cli.app import Globals, app
+
+if TYPE_CHECKING:
+    from syncd.config import Config
+    from syncd.journal import Journal
+    from syncd.oneshot import Report
+    from syncd.queue import Queue
+    from syncd.reconcile import Options
+    from syncd.session import Session
+
+SEVERITY = (3, 4, 5, 1, 0)
+"""With several mirrors the most serious code wins (contract)."""
+
+
+@app.command()
+def run(ctx: typer.Context) -> int:
+    """Watch the folders and keep them in step until SIGTERM or SIGINT."""
+    from syncd.daemon import serve
+
+    options: Globals = ctx.obj
+    return serve(lambda: options.load(level="INFO"))
+
+
+@app.command()
+def reconcile(  # noqa: PLR0913 - the contract's options
+    ctx: typer.Context,
+    mirrors: Annotated[list[str] | None, typer.Argument(metavar="[MIRROR]...", show_default=False)] = None,
+    *,
+    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Show the plan, change nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    wait: Annotated[
+        float | None,
+        typer.Option("--wait", metavar="[SECONDS]", help="Wait until every item is indexed.", show_default=False),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Pass the delete guard, once.")] = False,
+    takeover: Annotated[bool, typer.Option("--takeover", help="Adopt entries of another owner.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Trust no cache: read every file again.")] = False,
+    delete_excluded: Annotated[
+        bool, typer.Option("--delete-excluded", help="Also remove what the rules now leave out.")
+    ] = False,
+) -> int:
+    """Make one full pass and exit."""
+    from syncd.cli.report import show, to_json
+    from syncd.reconcile import Options
+
+    options: Globals = ctx.obj
+    asked = Options(dry_run=dry_run, force=force, full=full, delete_excluded=delete_excluded)
+
+    def present(session: "Session", reports: dict[str, "Report"], code: int) -> None:
+        if as_json:
+            to_json(session, reports, code)
+        else:
+            show(session, reports)
+
+    return asyncio.run(
+        _reconcile(options, mirrors or [], asked, None if dry_run else wait, takeover=takeover, present=present)
+    )
+
+
+async def _reconcile(
+    options: Globals,
+    names: list[str],
+    asked: "Options",
+    wait: float | None,
+    *,
+    takeover: bool,
+    present: "Callable[[Session, dict[str, Report], int], None]",
+) -> int:
+    from syncd import oneshot
+    from syncd.cli.out import Watcher, progress
+    from syncd.session import open_session
+
+    config = options.load()
+    async with open_session(config, names, takeover=takeover, read_only=asked.dry_run) as session:
+        reports = {}
+        with progress(quiet=options.quiet) as shown:
+            for name, mirror in session.mirrors.items():
+                reports[name] = report = oneshot.Report()
+                began, before = time.monotonic(), session.transport.counters.requests
+                await oneshot.run(mirror, asked, Watcher(name, shown), report)
+                if wait is not None:
+                    await oneshot.wait_until_indexed(mirror, report, wait)
+                report.elapsed_s = time.monotonic() - began
+                report.requests = session.transport.counters.requests - before
+        code = next(code for code in SEVERITY if code in {report.exit_code for report in reports.values()})
+        present(session, reports, code)
+    return code
+
+
+@app.command()
+def retry(
+    ctx: typer.Context,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", show_default=False)] = None,
+) -> int:
+    """Try failed and rejected items again now; re-index, without an upload, what could not be indexed."""
+    options: Globals = ctx.obj
+    return asyncio.run(_retry(options.load(), keys))
+
+
+async def _retry(config: "Config", keys: list[str] | None) -> int:
+    from syncd import oneshot
+    from syncd.db import holder, open_state
+    from syncd.journal import Journal
+    from syncd.queue import Queue
+    from syncd.session import open_session
+
+    db = open_state(config.state_dir)
+    marked = {}
+    try:
+        for name in config.mirrors:
+            marked[name] = _mark(Journal(db, name), Queue(db, name, 0, 0), keys)
+    finally:
+        db.close()
+    total = sum(marked.values())
+    typer.echo(f"{total} item{'' if total == 1 else 's'} to try again")
+    if not total or holder(config.state_dir) is not None:
+        # The daemon sees the marks by itself.
+        return 0
+    code = 0
+    async with open_session(config, [name for name, count in marked.items() if count]) as session:
+        for name, mirror in session.mirrors.items():
+            report = await oneshot.due_only(mirror)
+            for problem in report.problems(mirror):
+                typer.echo(f"{name}: {problem.key}: {problem.kind}: {problem.message}", err=True)
+            code = max(code, report.exit_code)
+    return code
+
+
+def _mark(journal: "Journal", queue: "Queue", keys: list[str] | None) -> int:
+    """Make the mirror's failed and rejected items due; return how many there are."""
+    problems = {problem.key: problem for problem in journal.problems() if keys is None or problem.key in keys}
+    for key in problems:
+        journal.unpark(key)
+    again = [key for key, problem in problems.items() if problem.kind != "index_error"]
+    queue.hurry(again, time.time())
+    return len(again) + journal.want_reindex(keys)

@@ -1,0 +1,187 @@
+"""The daemon: the one verb in a loop for each mirror. Knows signals, intervals and systemd, and no sync rules."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+
+from syncd.config import Config
+from syncd.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
+from syncd.keeper import Keeper
+from syncd.notify import Notifier
+from syncd.paths import Rules, normal
+from syncd.session import Session, open_session
+from syncd.watch.hints import Inbox
+from syncd.watch.watcher import Watcher
+
+log = structlog.get_logger()
+
+GRACE_S = 4.0
+"""SIGTERM ends `run` within 5 s (contract). What hangs in a thread by then, on a dead network mount, is left behind."""
+PULSE_S = 1.0
+"""How often the daemon looks after itself: liveness, status line, marks set by other processes."""
+
+
+def serve(load: Callable[[], Config]) -> int:
+    """Run until SIGTERM (0) or SIGINT (130). load: reads the config, again at every SIGHUP.
+
+    Raises ConfigError or Locked if the daemon cannot start.
+    """
+    return asyncio.run(_Daemon(load).run())
+
+
+class _Daemon:
+    def __init__(self, load: Callable[[], Config]) -> None:
+        self._load = load
+        self._notify = Notifier.from_environ(os.environ)
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+        self._code = EXIT_OK
+
+    async def run(self) -> int:
+        config = self._load()
+        self._catch_signals()
+        log.info("daemon.start", pid=os.getpid(), mirrors=list(config.mirrors))
+        while not self._stop.is_set():
+            self._reload.clear()
+            await self._live(config)
+            if self._reload.is_set() and not self._stop.is_set():
+                self._notify.reloading()
+                config = self._reread(config)
+        log.info("daemon.stop", code=self._code)
+        return self._code
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._end, EXIT_OK)
+        loop.add_signal_handler(signal.SIGINT, self._end, EXIT_INTERRUPTED)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+
+    def _end(self, code: int) -> None:
+        self._code = code
+        self._stop.set()
+        self._notify.stopping()
+        # Nothing is lost by leaving: an outcome that was not recorded is adopted or put again by the next start.
+        last_resort = threading.Timer(GRACE_S, os._exit, (code,))
+        last_resort.daemon = True
+        last_resort.start()
+
+    def _reread(self, config: Config) -> Config:
+        try:
+            return self._load()
+        except ConfigError as error:
+            log.error("config.invalid", error=str(error), consequence="the former config stays in force")  # noqa: TRY400
+            return config
+
+    async def _live(self, config: Config) -> None:
+        """Serve one configuration until a signal ends it."""
+        async with open_session(config) as session:
+            inbox = Inbox(asyncio.get_running_loop())
+            watcher = Watcher(inbox)
+            try:
+                await self._work(session, inbox, watcher)
+            finally:
+                await watcher.stop()
+
+    async def _work(self, session: Session, inbox: Inbox, watcher: Watcher) -> None:
+        keepers = {
+            name: Keeper(mirror, session.config.mirrors[name].reconcile_interval, session.transport.gate)
+            for name, mirror in session.mirrors.items()
+        }
+        for name, mirror in session.mirrors.items():
+            section = session.config.mirrors[name]
+            watcher.add(
+                name,
+                mirror.tree.root,
+                section.watch,
+                poll_interval=section.poll_interval,
+                ignore=_ignore(mirror.settings.rules),
+            )
+        tasks = [asyncio.create_task(self._start_watching(watcher, keepers))]
+        tasks += [asyncio.create_task(keeper.run()) for keeper in keepers.values()]
+        tasks.append(asyncio.create_task(_bridge(inbox, keepers)))
+        tasks.append(asyncio.create_task(self._pulse(session.db, watcher, keepers)))
+        signals = [asyncio.create_task(event.wait()) for event in (self._stop, self._reload)]
+        try:
+            await _until_any(signals, tasks)
+        finally:
+            for task in (*tasks, *signals):
+                task.cancel()
+            await asyncio.gather(*tasks, *signals, return_exceptions=True)
+
+    async def _start_watching(self, watcher: Watcher, keepers: dict[str, Keeper]) -> None:
+        """Watch first, then look at everything: what changes in between is a hint."""
+        await watcher.start()
+        for name, keeper in keepers.items():
+            status = watcher.status(name)
+            log.info("watch.ready", mirror=name, mode=status.mode, detail=status.detail or None)
+            keeper.request_full()
+        self._notify.ready()
+
+    async def _pulse(self, db: sqlite3.Connection, watcher: Watcher, keepers: dict[str, Keeper]) -> None:
+        """Feed the systemd watchdog while everything lives; show the state; notice marks made by `syncd retry`."""
+        seen = _data_version(db)
+        said: dict[str, object] = {}
+        fed = -1e9
+        loop = asyncio.get_running_loop()
+        while True:
+            for name, keeper in keepers.items():
+                status = watcher.status(name)
+                shown = {"mode": status.mode, "detail": status.detail}
+                if said.get(name) != shown:
+                    said[name] = shown
+                    keeper.mirror.meta.set("watch", shown)
+            if (version := _data_version(db)) != seen:
+                seen = version
+                for keeper in keepers.values():
+                    keeper.wake()
+            interval = self._notify.watchdog_interval_s
+            if interval and loop.time() - fed >= interval and _all_alive(watcher, keepers):
+                self._notify.watchdog()
+                fed = loop.time()
+            line = "; ".join(keeper.summary() for keeper in keepers.values())
+            if said.get("") != line:
+                said[""] = line
+                self._notify.status(line)
+            await asyncio.sleep(min(PULSE_S, interval / 2) if interval else PULSE_S)
+
+
+def _all_alive(watcher: Watcher, keepers: dict[str, Keeper]) -> bool:
+    dead = [name for name, keeper in keepers.items() if not keeper.alive()]
+    if dead or not watcher.alive():
+        log.error("daemon.stuck", mirrors=dead, watcher_alive=watcher.alive())
+        return False
+    return True
+
+
+async def _bridge(inbox: Inbox, keepers: dict[str, Keeper]) -> None:
+    while True:
+        for name, hints in (await inbox.get_batch()).items():
+            if name in keepers:
+                keepers[name].hint(hints)
+
+
+async def _until_any(signals: Sequence[asyncio.Task[Any]], tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Return at the first signal; raise what a task dies of. A task that ends well (the start) is no reason to end."""
+    running: set[asyncio.Task[Any]] = {*signals, *tasks}
+    while True:
+        done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        if any(task in done for task in signals):
+            return
+
+
+def _ignore(rules: Rules) -> Callable[[str], bool]:
+    """What need not wake us: paths that the config leaves out. Ignore files are read by the pass, not here."""
+    return lambda path: rules.excluded_deep(normal(path)) is not None and not path.endswith(".syncdignore")
+
+
+def _data_version(db: sqlite3.Connection) -> int:
+    """Changes when another process has written to the state file."""
+    return int(db.execute("PRAGMA data_version").fetchone()[0])

@@ -1,0 +1,33 @@
+"""The guard of the root: an unmounted disk or an emptied folder must not look like a wish to delete everything."""
+
+import structlog
+
+from syncd.errors import RootHalt
+from syncd.mirror import Mirror
+
+log = structlog.get_logger()
+
+
+def guard(mirror: Mirror, *, force: bool) -> None:
+    """Look at the root before believing anything in it. Raises RootHalt if it is missing, emptied, or another mount.
+
+    A root that another folder took the place of on the same device is no reason to halt, but its files are read anew.
+    """
+    identity = mirror.tree.identity()
+    last = mirror.root_seen or mirror.meta.get("root")
+    if mirror.root_seen and identity[0] != mirror.root_seen[0] and not force:
+        raise RootHalt(
+            f"path {mirror.tree.root} is on another device than when syncd started (a mount came or went); nothing was"
+            f" deleted. Mount it again, or accept this folder: syncd reconcile --force {mirror.name}"
+        )
+    if mirror.tree.is_empty() and mirror.journal.count() and not force:
+        raise RootHalt(
+            f"path {mirror.tree.root} is empty, but {mirror.journal.count()} of its files are known; nothing was"
+            f" deleted. Bring the files back, or empty the target too: syncd reconcile --force {mirror.name}"
+        )
+    if last is not None and tuple(last) != identity:  # type: ignore[arg-type]
+        log.warning("root.changed", mirror=mirror.name, path=str(mirror.tree.root))
+        mirror.files.distrust()
+    if last is None or tuple(last) != identity:  # type: ignore[arg-type]
+        mirror.meta.set("root", list(identity))
+    mirror.root_seen = identity

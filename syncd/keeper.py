@@ -1,0 +1,214 @@
+"""Keeps one mirror in step: decides when to look and where, and what to do after an error. One serial loop."""
+
+import asyncio
+import random
+from collections.abc import Iterable
+
+import structlog
+
+from syncd import follow
+from syncd.cloudflare.gate import Gate
+from syncd.errors import Brake, Halt, Retry, RootHalt
+from syncd.mirror import Mirror
+from syncd.paths import IGNORE_FILE, name_fault, normal, shown
+from syncd.queue import Dirty
+from syncd.reconcile import Hooks, Result, Scope, reconcile
+from syncd.status import set_state
+from syncd.turn import Breath
+from syncd.watch.hints import Hint
+
+log = structlog.get_logger()
+
+STALL_S = 900.0
+"""A loop that has neither finished a step nor waited for its next one for so long is taken for stuck."""
+AGAIN_FIRST_S = 5.0
+AGAIN_LONGEST_S = 300.0
+LOOK_AGAIN_S = 10.0
+"""A halted mirror whose files move looks again at most this often."""
+
+
+class Keeper:
+    """The loop of one mirror. interval: seconds between full passes."""
+
+    def __init__(self, mirror: Mirror, interval: float, gate: Gate) -> None:
+        self.mirror = mirror
+        self._interval = interval
+        self._gate = gate
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._full_at: float | None = None
+        self._ticked = self._loop.time()
+        self._failures = 0
+        self._halt: Halt | Brake | None = None
+        self._looks = 0
+        self._look_at: float | None = None
+        self._state = "starting"
+        self._result: Result | None = None
+
+    # -- what others may call
+
+    def hint(self, hints: Iterable[Hint]) -> None:
+        """Mark where something happened; a hint on the whole root asks for a full pass."""
+        marks = []
+        for hint in hints:
+            if not hint.path:
+                self.request_full()
+                continue
+            marks.append(self._mark(hint))
+        if marks:
+            self.mirror.queue.mark(marks, self.mirror.now())
+            if isinstance(self._halt, (Brake, RootHalt)):
+                # The folder moves again: what was wrong with it may be over.
+                self._ask_full(self._loop.time() + LOOK_AGAIN_S)
+        self.wake()
+
+    def request_full(self) -> None:
+        """Make a full pass as soon as possible."""
+        self._ask_full(self._loop.time())
+        self.wake()
+
+    def wake(self) -> None:
+        """Look again whether something is due."""
+        self._wake.set()
+
+    def alive(self) -> bool:
+        """Whether the loop has moved lately, or waits for a remote that asked it to."""
+        return self._loop.time() - self._ticked < STALL_S or self._gate.held_s() > 0
+
+    def summary(self) -> str:
+        """The mirror's part of the status line."""
+        return f"{self.mirror.name}: {self._state}"
+
+    # -- the loop
+
+    async def run(self) -> None:
+        """Serve the mirror until cancelled."""
+        while True:
+            self._tick()
+            await self._sleep()
+            self._tick()
+            try:
+                await self._serve()
+            except Halt as error:
+                self._halted(error)
+            except Brake as error:
+                self._halted(error)
+            except Retry as error:
+                self._degraded(error)
+
+    async def _serve(self) -> None:
+        now = self._loop.time()
+        if self._full_at is not None and now >= self._full_at:
+            self._full_at = None
+            await self._pass(Scope())
+            self._full_at = self._loop.time() + self._interval
+        elif self._halt is None and (rows := self.mirror.queue.settled(self.mirror.now())):
+            await self._pass(Scope(rows))
+        if self._halt is None:
+            await self._follow_index()
+
+    async def _pass(self, scope: Scope) -> None:
+        self._say("syncing")
+        hooks = Hooks(Breath(self._between, self._pressing), self._watch)
+        try:
+            await reconcile(self.mirror, scope, hooks=hooks)
+        finally:
+            if self._result:
+                self._result.spill.drop()
+                self._result = None
+        self._failures = 0
+        self._halt = None
+        self._looks = 0
+        self._look_at = self._loop.time()
+        self._say("idle")
+
+    def _watch(self, result: Result) -> None:
+        """Note that the pass moves, and how much of it is left."""
+        self._tick()
+        self._result = result
+        remaining = result.spill.planned.total() - result.done.total()
+        if remaining % 100 == 0:
+            self._say("syncing", remaining=remaining)
+
+    def _pressing(self) -> bool:
+        return self.mirror.queue.next_due(self.mirror.now()) == 0.0
+
+    async def _between(self) -> None:
+        """Serve what has settled while a long pass is under way."""
+        rows: list[Dirty] = self.mirror.queue.settled(self.mirror.now())
+        if rows:
+            result = await reconcile(self.mirror, Scope(rows))
+            result.spill.drop()
+
+    async def _follow_index(self) -> None:
+        if self._look_at is None or self._loop.time() < self._look_at:
+            return
+        await follow.reindex_wanted(self.mirror)
+        left = await follow.look(self.mirror)
+        self._look_at = self._loop.time() + follow.pause_s(self._looks) if left else None
+        self._looks += 1
+
+    # -- waiting
+
+    async def _sleep(self) -> None:
+        """Wait until something is due, or until somebody calls."""
+        self._wake.clear()
+        wait = self._until_due()
+        if wait <= 0:
+            return
+        try:
+            await asyncio.wait_for(self._wake.wait(), wait)
+        except TimeoutError:
+            return
+
+    def _until_due(self) -> float:
+        now = self._loop.time()
+        due = [STALL_S / 2]
+        if self._full_at is not None:
+            due.append(self._full_at - now)
+        if self._halt is None:
+            fresh = self.mirror.queue.next_due(self.mirror.now())
+            due += [fresh] if fresh is not None else []
+            due += [self._look_at - now] if self._look_at is not None else []
+        return min(due)
+
+    def _ask_full(self, when: float) -> None:
+        self._full_at = when if self._full_at is None else min(when, self._full_at)
+
+    # -- errors
+
+    def _halted(self, error: Halt | Brake) -> None:
+        log.error("mirror.halted", mirror=self.mirror.name, why=str(error))
+        self._halt = error
+        self._say("halted", str(error))
+        self._ask_full(self._loop.time() + self._interval)
+
+    def _degraded(self, error: Retry) -> None:
+        pause = min(AGAIN_FIRST_S * 2.0 ** min(self._failures, 16), AGAIN_LONGEST_S)
+        pause = max(pause * random.uniform(0.8, 1.2), error.after_s or 0.0)  # noqa: S311 - spread, not a secret
+        self._failures += 1
+        log.warning("mirror.degraded", mirror=self.mirror.name, why=str(error), again_s=round(pause, 1))
+        self._say("degraded", str(error))
+        self._ask_full(self._loop.time() + pause)
+
+    # -- small things
+
+    def _mark(self, hint: Hint) -> tuple[str, bool]:
+        path, subtree = hint.path, hint.subtree
+        if name_fault(path):
+            # Such a name has no key; the directory it lies in has one, and reports it.
+            while path and name_fault(path):
+                path = path.rpartition("/")[0]
+            subtree = True
+        elif path.rpartition("/")[2] == IGNORE_FILE:
+            path, subtree = path.rpartition("/")[0], True
+        return self.mirror.policy.prefix + normal(path), subtree
+
+    def _tick(self) -> None:
+        self._ticked = self._loop.time()
+
+    def _say(self, state: str, detail: str | None = None, *, remaining: int = 0) -> None:
+        in_step = self.mirror.journal.count()
+        self._state = f"{state}, {in_step} in step" + (f", {remaining} to go" if remaining else "")
+        self._state += f" ({shown(detail)})" if detail else ""
+        set_state(self.mirror.meta, state, detail, remaining=remaining)  # type: ignore[arg-type]

@@ -1,0 +1,105 @@
+"""One full pass of one mirror, to its end: files that change meanwhile are taken again, indexing is waited for."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from syncd import follow
+from syncd.errors import EXIT_OK, EXIT_PROBLEMS, SyncdError
+from syncd.mirror import Mirror
+from syncd.model import Problem
+from syncd.reconcile import Hooks, Options, Result, Scope, Watch, reconcile
+from syncd.status import set_state
+
+
+@dataclass(slots=True)
+class Report:
+    """How it went. results: one for the full pass, and one for every time that changing files were taken again.
+
+    error: what stopped the mirror. not_indexed: entries that were still not searchable when the wait was over.
+    """
+
+    results: list[Result] = field(default_factory=list)
+    error: SyncdError | None = None
+    requests: int = 0
+    elapsed_s: float = 0.0
+    not_indexed: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """The contract's code for this mirror."""
+        if self.error:
+            return self.error.exit_code
+        clean = all(result.clean for result in self.results) and not self.not_indexed
+        return EXIT_OK if clean else EXIT_PROBLEMS
+
+    def problems(self, mirror: Mirror) -> list[Problem]:
+        """Everything that stands in the way after this pass."""
+        return list(mirror.journal.problems(self.results[0].pass_id)) if self.results else []
+
+
+async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) -> None:
+    """Bring one mirror in step and fill in `report`; SyncdErrors that stop the mirror end up in it, too."""
+
+    def keep(result: Result) -> None:
+        if not report.results or report.results[-1] is not result:
+            report.results.append(result)
+        watch(result)
+
+    hooks = Hooks(watch=keep)
+    try:
+        await reconcile(mirror, Scope(), options, hooks)
+        if not options.dry_run:
+            await _take_again(mirror, options, hooks)
+            await follow.reindex_wanted(mirror)
+    except SyncdError as error:
+        report.error = error
+    if not options.dry_run:
+        _say_state(mirror, report.error)
+
+
+async def due_only(mirror: Mirror) -> Report:
+    """Look at what is due and re-index what a person wants indexed again; no listing, no full pass."""
+    report = Report()
+    hooks = Hooks(watch=lambda result: report.results.append(result) if result not in report.results else None)
+    try:
+        rows = mirror.queue.settled(mirror.now())
+        if rows:
+            await reconcile(mirror, Scope(rows), hooks=hooks)
+        await follow.reindex_wanted(mirror)
+    except SyncdError as error:
+        report.error = error
+    _say_state(mirror, report.error)
+    return report
+
+
+async def wait_until_indexed(mirror: Mirror, report: Report, seconds: float) -> None:
+    """Look at the index until everything is searchable, failed or `seconds` have passed."""
+    if report.error:
+        return
+    end = asyncio.get_running_loop().time() + seconds
+    looks = 0
+    while left := await follow.look(mirror):
+        pause = min(follow.pause_s(looks) / 4, end - asyncio.get_running_loop().time())
+        if pause <= 0:
+            report.not_indexed = left
+            return
+        await asyncio.sleep(pause)
+        looks += 1
+
+
+async def _take_again(mirror: Mirror, options: Options, hooks: Hooks) -> None:
+    """Files that changed while they were read are taken again when they have settled; it is no error."""
+    while True:
+        wait = mirror.queue.next_fresh(mirror.now())
+        if wait is None:
+            return
+        await asyncio.sleep(wait)
+        rows = [row for row in mirror.queue.settled(mirror.now()) if row.attempts == 0]
+        await reconcile(mirror, Scope(rows), options, hooks)
+
+
+def _say_state(mirror: Mirror, error: SyncdError | None) -> None:
+    if error is None:
+        set_state(mirror.meta, "idle")
+    else:
+        set_state(mirror.meta, "halted" if error.needs_person else "degraded", str(error))
