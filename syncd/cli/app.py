@@ -95,6 +95,6 @@ def with_optional_values(arguments: Sequence[str]) -> list[str]:
     return given
 
 
-from syncd.cli import look, setup, standin, sync  # noqa: E402 - each adds its commands to `app`
+from syncd.cli import demo, look, setup, standin, sync  # noqa: E402 - each adds its commands to `app`
 
-__all__ = ["app", "look", "setup", "standin", "sync"]
+__all__ = ["app", "demo", "look", "setup", "standin", "sync"]

@@ -1,1 +1,197 @@
-"""status, ls, explain, search."""
+"""status, ls, explain, search: the commands that only look."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from syncd.cli.app import Globals, app
+from syncd.errors import EXIT_OK, ConfigError
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from syncd.config import Config
+
+PROBLEMS_SHOWN = 20
+REFRESH_S = 1.0
+
+
+@app.command()
+def status(
+    ctx: typer.Context,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every second, until Ctrl-C.")] = False,
+) -> int:
+    """Show what is in step, waiting, indexing and failed; with or without a running daemon."""
+    options: Globals = ctx.obj
+    config = options.load()
+    from syncd.cli.out import emit
+    from syncd.cli.status_view import live, show
+    from syncd.status import snapshot
+
+    if watch:
+        live(lambda: snapshot(config), REFRESH_S)
+    elif as_json:
+        emit(snapshot(config))
+    else:
+        show(snapshot(config))
+    return EXIT_OK
+
+
+@app.command(name="ls")
+def list_items(
+    ctx: typer.Context,
+    mirror: Annotated[str | None, typer.Argument(metavar="[MIRROR]", show_default=False)] = None,
+    *,
+    remote: Annotated[bool, typer.Option("--remote", help="What the target holds, whoever put it there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """List items with size, state and index status."""
+    options: Globals = ctx.obj
+    config = options.load()
+    name = one_mirror(config, mirror)
+    rows = asyncio.run(_remote_rows(config, name)) if remote else list(_local_rows(config, name))
+    from syncd.cli.out import emit, table
+
+    if as_json:
+        emit({"mirror": name, "items": rows})
+    else:
+        headers = ("key", "size", "owner", "index", "ref") if remote else ("key", "size", "state", "index")
+        table(headers, ([row.get(header) for header in headers] for row in rows))
+    return EXIT_OK
+
+
+@app.command()
+def explain(
+    ctx: typer.Context, path: Annotated[Path, typer.Argument(help="A file, or its path in the mirror.")]
+) -> int:
+    """Say which rule took or left a file, what is known of it, and what happens next."""
+    options: Globals = ctx.obj
+    config = options.load()
+    from syncd.cli.out import line
+    from syncd.explain import explain as facts_of
+
+    for name, value in facts_of(config, *_mirror_of(config, path)):
+        line(f"{name:<10} {value}")
+    return EXIT_OK
+
+
+@app.command()
+def search(
+    ctx: typer.Context,
+    query: Annotated[str, typer.Argument(help="What to ask.")],
+    *,
+    mirror: Annotated[str | None, typer.Option("--mirror", metavar="M", help="Which mirror's target to ask.")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="Hits at most.", min=1, max=50)] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Ask the target's own search, and show the hits with their files."""
+    options: Globals = ctx.obj
+    config = options.load()
+    name = one_mirror(config, mirror)
+    hits = asyncio.run(_search(config, name, query, limit))
+    from syncd.cli.out import emit, show_hits
+
+    if as_json:
+        emit({"mirror": name, "query": query, "hits": hits})
+    else:
+        show_hits(hits, query)
+    return EXIT_OK
+
+
+def one_mirror(config: "Config", name: str | None) -> str:
+    """Return the mirror that is meant. Raises ConfigError if several are configured and none is named."""
+    from syncd.session import mirror_config
+
+    if name is not None:
+        mirror_config(config, name)
+        return name
+    if len(config.mirrors) == 1:
+        return next(iter(config.mirrors))
+    raise ConfigError(f"which mirror? Name one of: {', '.join(config.mirrors)}")
+
+
+def _mirror_of(config: "Config", path: Path) -> tuple[str, str]:
+    """Return the mirror a path lies in, and the path relative to its root."""
+    absolute = path.expanduser().absolute()
+    for candidate in (absolute, absolute.parent.resolve() / absolute.name):
+        for name, section in config.mirrors.items():
+            for root in (section.path, section.path.resolve()):
+                if candidate.is_relative_to(root) and candidate != root:
+                    return name, candidate.relative_to(root).as_posix()
+    if len(config.mirrors) == 1 and not path.is_absolute():
+        return next(iter(config.mirrors)), path.as_posix()
+    roots = ", ".join(str(section.path) for section in config.mirrors.values())
+    raise ConfigError(f"{path} lies in no mirrored folder; they are: {roots}")
+
+
+def _local_rows(config: "Config", name: str) -> Iterator[dict[str, Any]]:
+    from syncd.db import open_state_to_read
+
+    db = open_state_to_read(config.state_dir)
+    if db is None:
+        return
+    try:
+        yield from _rows_of(db, name)
+    finally:
+        db.close()
+
+
+def _rows_of(db: "sqlite3.Connection", name: str) -> Iterator[dict[str, Any]]:
+    from syncd.journal import LAST, Journal
+    from syncd.queue import Queue
+
+    journal = Journal(db, name)
+    waiting = {row.key: row for row in Queue(db, name, 0, 0).every()}
+    problems = {problem.key: problem for problem in journal.problems()}
+    after = ""
+    while records := journal.after(after, LAST, 1000):
+        for record in records:
+            problem = problems.pop(record.key, None)
+            yield {
+                "key": record.key,
+                "size": record.size,
+                "state": state_of(problem.kind if problem else None, dirty=record.key in waiting),
+                "index": record.status,
+            }
+        after = records[-1].key
+    for key in sorted(problems):
+        yield {"key": key, "size": None, "state": state_of(problems[key].kind, dirty=False), "index": None}
+
+
+def state_of(kind: str | None, *, dirty: bool) -> str:
+    """An item's state in one word, as `status` counts it."""
+    if kind == "failed":
+        return "failed"
+    if kind is not None and kind != "index_error":
+        return f"rejected: {kind}"
+    return "pending" if dirty else "synced"
+
+
+async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
+    from syncd.session import open_session
+
+    async with open_session(config, [name], read_only=True) as session:
+        target = session.mirrors[name].target
+        rows = [
+            {"key": e.key, "size": e.size, "owner": e.owner, "index": e.status, "ref": e.ref, "checksum": e.checksum}
+            async for e in target.entries()
+        ]
+    return sorted(rows, key=lambda row: str(row["key"]))
+
+
+async def _search(config: "Config", name: str, query: str, limit: int) -> list[dict[str, Any]]:
+    from syncd.session import open_session
+
+    async with open_session(config, [name], read_only=True) as session:
+        mirror = session.mirrors[name]
+        hits = await mirror.target.search(query, limit)
+        root, prefix = mirror.tree.root, mirror.policy.prefix
+        return [
+            {"key": hit.key, "path": str(root / hit.key.removeprefix(prefix)), "score": hit.score, "text": hit.text}
+            for hit in hits
+        ]

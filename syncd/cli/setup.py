@@ -1,1 +1,225 @@
-"""init, check."""
+"""init, check: the way to a first working mirror."""
+
+import asyncio
+import json
+import os
+import re
+import stat
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from syncd.cli.app import Globals, app
+from syncd.errors import EXIT_CONFIG, EXIT_HALT, EXIT_OK, ConfigError, Halt, SyncdError, Unreachable
+
+if TYPE_CHECKING:
+    from syncd.config import Config, MirrorConfig
+    from syncd.session import Session
+
+ACCOUNT_PLACE = "0123456789abcdef0123456789abcdef"
+
+
+@app.command()
+def init(
+    ctx: typer.Context,
+    path: Annotated[Path, typer.Argument(help="The folder to mirror.")] = Path(),
+    *,
+    target: Annotated[str, typer.Option("--target", metavar="SPEC", help="ai-search:NAMESPACE/INSTANCE")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> int:
+    """Write a commented syncd.toml for a folder and a target."""
+    from syncd.templates import config_text
+
+    options: Globals = ctx.obj
+    namespace, instance = _parse_spec(target)
+    root = path.expanduser().absolute()
+    if not root.is_dir():
+        raise ConfigError(f"{root} is no directory; name the folder to mirror: syncd init PATH --target {target}")
+    place = options.config or Path("syncd.toml")
+    account = os.environ.get("CLOUDFLARE_ACCOUNT_ID", ACCOUNT_PLACE)
+    text = config_text(name=_mirror_name(root), path=str(root), namespace=namespace, instance=instance, account=account)
+    _write(place, text, force=force)
+    typer.echo(f"wrote {place}")
+    if account == ACCOUNT_PLACE:
+        typer.echo("next: set account_id in it")
+    typer.echo("next: export CLOUDFLARE_API_TOKEN=… (permission: Account / AI Search: Edit), then: syncd check")
+    return EXIT_OK
+
+
+def _parse_spec(spec: str) -> tuple[str, str]:
+    kind, _, name = spec.partition(":")
+    if kind in ("kv", "vectorize"):
+        raise ConfigError(f"--target {spec}: this version knows ai-search:NAMESPACE/INSTANCE")
+    namespace, slash, instance = name.rpartition("/")
+    if kind != "ai-search" or not re.fullmatch(r"[a-z0-9_-]{1,64}", instance) or (slash and not namespace):
+        raise ConfigError(
+            f"--target {spec}: should be ai-search:NAMESPACE/INSTANCE, such as ai-search:default/docs"
+            " (an instance is 1-64 of a-z 0-9 - _)"
+        )
+    return namespace or "default", instance
+
+
+def _mirror_name(root: Path) -> str:
+    name = re.sub(r"[^a-z0-9_-]+", "-", root.name.lower()).strip("-_")
+    return name[:64] or "docs"
+
+
+def _write(place: Path, text: str, *, force: bool) -> None:
+    """Write a file that may come to hold a token: readable by its owner only."""
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
+    try:
+        with os.fdopen(os.open(place, flags, 0o600), "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{place} exists already; edit it, or overwrite it with --force") from None
+    except OSError as error:
+        raise ConfigError(f"{place}: {error.strerror}; choose another place with: syncd --config PATH init …") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `check`. remedy: what to do, if it is not ok."""
+
+    what: str
+    level: Literal["ok", "warn", "FAIL"]
+    message: str
+    remedy: str | None = None
+
+
+@app.command()
+def check(
+    ctx: typer.Context,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Look at config, token, account, targets, folders and watch limits, and say what to mend. Changes nothing."""
+    options: Globals = ctx.obj
+    findings: list[Finding] = []
+
+    async def collect() -> int:
+        code = EXIT_OK
+        async for finding, failure in _look(options):
+            findings.append(finding)
+            if not as_json:
+                _print(finding)
+            code = code or failure
+        return code
+
+    code = asyncio.run(collect())
+    if as_json:
+        typer.echo(json.dumps({"checks": [asdict(finding) for finding in findings], "exit_code": code}, indent=2))
+    return code
+
+
+def _print(finding: Finding) -> None:
+    from syncd.cli.out import line
+
+    line(f"{finding.level:<5} {finding.what:<22} {finding.message}")
+    if finding.remedy:
+        line(f"{'':<28} → {finding.remedy}")
+
+
+Found = tuple[Finding, int]
+
+
+async def _look(options: Globals) -> AsyncIterator[Found]:
+    try:
+        config = options.load()
+    except ConfigError as error:
+        yield Finding("config", "FAIL", str(error)), EXIT_CONFIG
+        return
+    yield Finding("config", "ok", f"{len(config.mirrors)} mirror(s): {', '.join(config.mirrors)}"), EXIT_OK
+    for finding in _check_secret_file(config):
+        yield finding, EXIT_OK
+    from syncd.session import open_session
+
+    try:
+        async with open_session(config, read_only=True) as session:
+            async for found in _check_remote(session):
+                yield found
+    except SyncdError as error:
+        yield Finding("token", "FAIL", str(error)), error.exit_code
+    for name, section in config.mirrors.items():
+        for found in _check_folder(name, section):
+            yield found
+    yield _check_daemon(config), EXIT_OK
+
+
+def _check_secret_file(config: "Config") -> list[Finding]:
+    path = config.cloudflare.api_token_file
+    if path and path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        return [Finding("token file", "warn", f"{path} can be read by others", f"chmod 600 {path}")]
+    return []
+
+
+async def _check_remote(session: "Session") -> AsyncIterator[Found]:
+    from syncd.cloudflare.ai_search import AISearch
+
+    try:
+        status = await AISearch(session.transport, "default", "check").verify_token()
+    except (Halt, Unreachable) as error:
+        yield Finding("token", "FAIL", str(error)), error.exit_code
+        return
+    if status is None:
+        yield Finding("token", "ok", "global API key; an API token with one permission is safer"), EXIT_OK
+    elif status.status == "active":
+        yield Finding("token", "ok", f"active ({status.kind} token)"), EXIT_OK
+    else:
+        remedy = "make a new token with Account / AI Search: Edit"
+        yield Finding("token", "FAIL", f"the token is {status.status}", remedy), EXIT_HALT
+        return
+    for name, mirror in session.mirrors.items():
+        try:
+            yield Finding(f"{name}: target", "ok", await mirror.target.check()), EXIT_OK
+        except SyncdError as error:
+            yield Finding(f"{name}: target", "FAIL", str(error)), error.exit_code
+
+
+def _check_folder(name: str, section: "MirrorConfig") -> list[Found]:
+    from syncd.scan import Tree
+    from syncd.session import limits_of, rules_of
+
+    tree = Tree(section.path, rules_of(section), limits_of(section), section.key_prefix)
+    try:
+        tree.identity()
+    except Halt as error:
+        return [(Finding(f"{name}: folder", "FAIL", str(error)), EXIT_HALT)]
+    from syncd.model import Item
+
+    files = problems = 0
+    for found in tree.walk():
+        files += isinstance(found, Item)
+        problems += not isinstance(found, Item)
+    message = f"{section.path}: {files} files to mirror, {problems} that cannot be"
+    if not tree.complete:
+        remedy = f"let syncd read every directory under {section.path}; until then nothing is deleted"
+        return [(Finding(f"{name}: folder", "warn", message, remedy), EXIT_OK)]
+    return [(Finding(f"{name}: folder", "ok", message), EXIT_OK), (_check_watches(name, section), EXIT_OK)]
+
+
+def _check_watches(name: str, section: "MirrorConfig") -> Finding:
+    what = f"{name}: watch"
+    limit_file = Path("/proc/sys/fs/inotify/max_user_watches")
+    if section.watch in ("poll", "off") or not limit_file.exists():
+        return Finding(what, "ok", section.watch)
+    limit = int(limit_file.read_text())
+    folders = 1 + sum(len(dirs) for _, dirs, _ in os.walk(section.path))
+    if folders > limit:
+        remedy = f"sysctl fs.inotify.max_user_watches={max(folders * 2, 524288)}; until then syncd polls"
+        return Finding(what, "warn", f"{folders} directories, but inotify allows {limit} watches", remedy)
+    return Finding(what, "ok", f"{folders} directories, inotify allows {limit} watches")
+
+
+def _check_daemon(config: "Config") -> Finding:
+    from syncd.status import snapshot
+
+    seen = snapshot(config)
+    lasts = [mirror["last_reconcile"] for mirror in seen["mirrors"].values()]
+    daemon = f"running (pid {seen['daemon']['pid']})" if seen["daemon"]["running"] else "not running"
+    if None in lasts:
+        return Finding("last reconcile", "warn", f"never, for some mirror; daemon {daemon}", "syncd reconcile")
+    return Finding("last reconcile", "ok", f"{min(lasts)}; daemon {daemon}")

@@ -1,4 +1,4 @@
-"""emulate, demo: the stand-in and the main job on it."""
+"""emulate: the stand-in for the Cloudflare API, on loopback."""
 
 import signal
 import sqlite3

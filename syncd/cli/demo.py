@@ -1,0 +1,112 @@
+"""demo: the main job on the stand-in, on a folder of real files, without an account."""
+
+import asyncio
+import re
+import tempfile
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from syncd.cli.app import Globals, app
+from syncd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from syncd.config import Config
+
+SAMPLE_QUERY = "rotate the API token"
+ACCOUNT = "0123456789abcdef0123456789abcdef"
+
+
+@app.command()
+def demo(
+    ctx: typer.Context,
+    path: Annotated[
+        Path | None, typer.Argument(help="A folder; default: a bundled sample.", show_default=False)
+    ] = None,
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and follow edits until Ctrl-C.")] = False,
+) -> int:
+    """Mirror a folder into the stand-in, search it, and show that a second pass has nothing to do."""
+    from syncd.emulator.options import Options
+    from syncd.emulator.server import serve
+
+    options: Globals = ctx.obj
+    options.log("WARNING")
+    with (
+        as_file(files("syncd") / "sample") as sample,
+        tempfile.TemporaryDirectory(prefix="syncd-demo-") as state,
+        serve(Options(index_delay=0.2)) as server,
+    ):
+        root = path.expanduser().absolute() if path else sample
+        if not root.is_dir():
+            raise ConfigError(f"{root} is no directory; name a folder to mirror: syncd demo PATH")
+        config = _config(root, Path(state), server.base_url)
+        typer.echo(f"stand-in  {server.base_url} (loopback only, forgets everything at the end)")
+        code = asyncio.run(_show(config, SAMPLE_QUERY if path is None else None))
+        if watch:
+            from syncd.daemon import serve as keep
+
+            typer.echo(f"watching  {root}: edit, rename or delete a file there; Ctrl-C ends")
+            options.log("INFO")
+            code = keep(lambda: config)
+        return code
+
+
+def _config(root: Path, state: Path, base_url: str) -> "Config":
+    """A config like any other, from a file and an environment of its own."""
+    from syncd.config import load
+
+    (state / "syncd.toml").write_text(
+        "[mirrors.demo]\n[mirrors.demo.target]\ntype = 'ai-search'\ninstance = 'demo'\ncreate = true\n"
+    )
+    environment = {
+        "SYNCD_STATE_DIR": str(state / "state"),
+        "SYNCD_CLOUDFLARE__ACCOUNT_ID": ACCOUNT,
+        "SYNCD_CLOUDFLARE__API_TOKEN": "demo",
+        "SYNCD_CLOUDFLARE__BASE_URL": base_url,
+        "SYNCD_CLOUDFLARE__TPSLIMIT": "0",
+        "SYNCD_MIRRORS__DEMO__PATH": str(root),
+        "SYNCD_MIRRORS__DEMO__SETTLE": "0.1",
+    }
+    return load(state / "syncd.toml", environment)
+
+
+async def _show(config: "Config", query: str | None) -> int:
+    from syncd import oneshot
+    from syncd.cli.out import Watcher, progress, show_hits
+    from syncd.cli.report import show
+    from syncd.reconcile import Options
+    from syncd.session import open_session
+
+    async with open_session(config) as session:
+        mirror = session.mirrors["demo"]
+        worst = 0
+        for _ in range(2):
+            report = oneshot.Report()
+            before = session.transport.counters.requests
+            began = asyncio.get_running_loop().time()
+            with progress() as shown:
+                await oneshot.run(mirror, Options(), Watcher("demo", shown), report)
+                await oneshot.wait_until_indexed(mirror, report, 60)
+            report.requests = session.transport.counters.requests - before
+            report.elapsed_s = asyncio.get_running_loop().time() - began
+            show(session, {"demo": report})
+            worst = max(worst, report.exit_code)
+        asked = query or _query_from(mirror.tree.root)
+        typer.echo(f'search    "{asked}"')
+        show_hits(
+            [{"key": hit.key, "score": hit.score, "text": hit.text} for hit in await mirror.target.search(asked, 3)],
+            asked,
+        )
+        return worst
+
+
+def _query_from(root: Path) -> str:
+    """The first heading of some Markdown file: a question that this folder can answer."""
+    for file in sorted(root.rglob("*.md*")):
+        for text in file.read_text(encoding="utf-8", errors="replace").splitlines()[:50]:
+            if heading := re.match(r"#+\s+([\w][^`<\[{]{3,60})$", text):
+                return heading[1].strip()
+    return "introduction"

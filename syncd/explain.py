@@ -1,0 +1,83 @@
+"""What is known of one file: the rule that took or left it, its key, the remote id, the last error, the next try."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from syncd.config import Config
+from syncd.db import open_state_to_read
+from syncd.journal import Journal
+from syncd.model import Excluded, Item, Local, Problem, Record
+from syncd.paths import normal, shown
+from syncd.queue import Queue
+from syncd.scan import Tree
+from syncd.session import limits_of, rules_of
+from syncd.targets.base import Again, megabytes
+
+Facts = Iterator[tuple[str, str]]
+
+
+def explain(config: Config, name: str, path: str) -> Facts:
+    """Yield (name, value) pairs on the file at `path` (relative to the root) of mirror `name`. Asks no remote."""
+    section = config.mirrors[name]
+    tree = Tree(section.path, rules_of(section), limits_of(section), section.key_prefix)
+    key = section.key_prefix + normal(path)
+    local = tree.look(key)
+    yield "mirror", f"{name}: {section.path} → {section.target.spec}"
+    yield "key", shown(key)
+    yield from _local(local, tree)
+    db = open_state_to_read(config.state_dir)
+    if db is None:
+        yield "status", "nothing is known yet; run: syncd reconcile"
+        return
+    try:
+        journal = Journal(db, name)
+        record = journal.get(key) if not isinstance(local, Problem) or local.kind != "invalid_key" else None
+        yield from _remembered(record, local)
+        yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))
+    finally:
+        db.close()
+
+
+def _local(local: Local, tree: Tree) -> Facts:
+    match local:
+        case Excluded(rule=rule):
+            yield "rule", f"left out by {rule}"
+            yield "effect", "not mirrored; a remote entry of that key stays (--delete-excluded removes it)"
+        case Problem(kind=kind, message=message):
+            yield "rule", f"not sent: {kind}"
+            yield "reason", message
+        case Item():
+            yield "rule", "taken: no exclude pattern matches" if tree.rules.exclude else "taken: nothing excludes it"
+            yield "size", megabytes(local.size)
+            try:
+                yield "checksum", f"{tree.read(local.path)[0].checksum} (sha-256)"
+            except Again:
+                yield "checksum", "the file is changing right now"
+        case None:
+            yield "rule", "there is no such file"
+
+
+def _remembered(record: Record | None, local: Local) -> Facts:
+    if record is None:
+        yield "status", "never uploaded" if isinstance(local, Item) else "not in the journal"
+        return
+    yield "status", f"uploaded or adopted {_when(record.written_at)}"
+    yield "remote id", record.ref
+    yield "sent", f"{record.checksum} (sha-256), {megabytes(record.size)}"
+    if record.status:
+        yield "index", record.status + (f": {record.error}" if record.error else "")
+
+
+def _trouble(journal: Journal, queue: Queue, key: str) -> Facts:
+    for problem in journal.problems():
+        if problem.key == key:
+            yield "problem", f"{problem.kind}: {problem.message}"
+    due = queue.next_try(key)
+    if due is not None:
+        wait = max(0.0, due - time.time())
+        yield "next try", f"{_when(due)} (in {wait:.0f} s), after {queue.attempts(key)} failed"
+
+
+def _when(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
