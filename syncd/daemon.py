@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 GRACE_S = 4.0
 """SIGTERM ends `run` within 5 s (contract). What hangs in a thread by then, on a dead network mount, is left behind."""
+READY_S = 10.0
+"""After this the service counts as started, even if some root has not answered yet."""
 PULSE_S = 1.0
 """How often the daemon looks after itself: liveness, status line, marks set by other processes."""
 
@@ -115,13 +117,23 @@ class _Daemon:
             await asyncio.gather(*tasks, *signals, return_exceptions=True)
 
     async def _start_watching(self, watcher: Watcher, keepers: dict[str, Keeper]) -> None:
-        """Watch first, then look at everything: what changes in between is a hint."""
-        await watcher.start()
-        for name, keeper in keepers.items():
+        """Watch first, then look at everything: what changes in between is a hint. A root that hangs holds up no other."""
+
+        async def begin(name: str, keeper: Keeper) -> None:
+            await watcher.ready(name)
             status = watcher.status(name)
             log.info("watch.ready", mirror=name, mode=status.mode, detail=status.detail or None)
             keeper.request_full()
-        self._notify.ready()
+
+        begun = [asyncio.create_task(begin(name, keeper)) for name, keeper in keepers.items()]
+        starting = asyncio.create_task(watcher.start())
+        try:
+            await asyncio.wait(begun, timeout=READY_S)
+            self._notify.ready()
+            await asyncio.gather(starting, *begun)
+        finally:
+            for task in (starting, *begun):
+                task.cancel()
 
     async def _pulse(self, db: sqlite3.Connection, watcher: Watcher, keepers: dict[str, Keeper]) -> None:
         """Feed the systemd watchdog while everything lives; show the state; notice marks made by `syncd retry`."""
