@@ -117,7 +117,7 @@ class _Daemon:
             await asyncio.gather(*tasks, *signals, return_exceptions=True)
 
     async def _start_watching(self, watcher: Watcher, keepers: dict[str, Keeper]) -> None:
-        """Watch first, then look at everything: what changes in between is a hint. A root that hangs holds up no other."""
+        """Watch first, then look at everything: what changes in between is a hint. A hung root holds up itself only."""
 
         async def begin(name: str, keeper: Keeper) -> None:
             await watcher.ready(name)
@@ -151,7 +151,7 @@ class _Daemon:
             if (version := _data_version(db)) != seen:
                 seen = version
                 for keeper in keepers.values():
-                    keeper.wake()
+                    keeper.marked()
             interval = self._notify.watchdog_interval_s
             if interval and loop.time() - fed >= interval and _all_alive(watcher, keepers):
                 self._notify.watchdog()

@@ -1,6 +1,8 @@
 """Keeps one mirror in step: decides when to look and where, and what to do after an error. One serial loop."""
 
 import asyncio
+import contextlib
+import math
 import random
 from collections.abc import Iterable
 
@@ -8,7 +10,7 @@ import structlog
 
 from syncd import follow
 from syncd.cloudflare.gate import Gate
-from syncd.errors import Brake, Halt, Retry, RootHalt
+from syncd.errors import Brake, Halt, Retry, RootHalt, SyncdError
 from syncd.mirror import Mirror
 from syncd.paths import IGNORE_FILE, name_fault, normal, shown
 from syncd.queue import Dirty
@@ -39,6 +41,7 @@ class Keeper:
         self._full_at: float | None = None
         self._ticked = self._loop.time()
         self._failures = 0
+        self._rest_until = 0.0
         self._halt: Halt | Brake | None = None
         self._looks = 0
         self._look_at: float | None = None
@@ -60,15 +63,16 @@ class Keeper:
             if isinstance(self._halt, (Brake, RootHalt)):
                 # The folder moves again: what was wrong with it may be over.
                 self._ask_full(self._loop.time() + LOOK_AGAIN_S)
-        self.wake()
+        self._wake.set()
 
     def request_full(self) -> None:
         """Make a full pass as soon as possible."""
         self._ask_full(self._loop.time())
-        self.wake()
+        self._wake.set()
 
-    def wake(self) -> None:
-        """Look again whether something is due."""
+    def marked(self) -> None:
+        """Another process has written to the state file: something may be due now, or wanted indexed again."""
+        self._look_at = self._loop.time()
         self._wake.set()
 
     def alive(self) -> bool:
@@ -89,11 +93,9 @@ class Keeper:
             self._tick()
             try:
                 await self._serve()
-            except Halt as error:
+            except (Halt, Brake) as error:
                 self._halted(error)
-            except Brake as error:
-                self._halted(error)
-            except Retry as error:
+            except SyncdError as error:
                 self._degraded(error)
 
     async def _serve(self) -> None:
@@ -101,7 +103,8 @@ class Keeper:
         if self._full_at is not None and now >= self._full_at:
             self._full_at = None
             await self._pass(Scope())
-            self._full_at = self._loop.time() + self._interval
+            # Not plainly set: another full pass may have been asked for while this one was under way.
+            self._ask_full(self._loop.time() + self._interval)
         elif self._halt is None and (rows := self.mirror.queue.settled(self.mirror.now())):
             await self._pass(Scope(rows))
         if self._halt is None:
@@ -119,7 +122,7 @@ class Keeper:
         self._failures = 0
         self._halt = None
         self._looks = 0
-        self._look_at = self._loop.time()
+        self._look_at = self._loop.time() + follow.pause_s(0)
         self._say("idle")
 
     def _watch(self, result: Result) -> None:
@@ -151,19 +154,20 @@ class Keeper:
     # -- waiting
 
     async def _sleep(self) -> None:
-        """Wait until something is due, or until somebody calls."""
-        self._wake.clear()
-        wait = self._until_due()
-        if wait <= 0:
-            return
-        try:
-            await asyncio.wait_for(self._wake.wait(), wait)
-        except TimeoutError:
-            return
+        """Wait until something is due and the rest after a failure is over."""
+        while True:
+            self._wake.clear()
+            wait = max(self._until_due(), self._rest_until - self._loop.time())
+            if wait <= 0:
+                return
+            # A wait that nothing interrupts still proves, now and then, that the loop lives.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), min(wait, STALL_S / 2))
+            self._tick()
 
     def _until_due(self) -> float:
         now = self._loop.time()
-        due = [STALL_S / 2]
+        due = [math.inf]
         if self._full_at is not None:
             due.append(self._full_at - now)
         if self._halt is None:
@@ -183,13 +187,15 @@ class Keeper:
         self._say("halted", str(error))
         self._ask_full(self._loop.time() + self._interval)
 
-    def _degraded(self, error: Retry) -> None:
+    def _degraded(self, error: SyncdError) -> None:
+        asked = (error.after_s or 0.0) if isinstance(error, Retry) else 0.0
         pause = min(AGAIN_FIRST_S * 2.0 ** min(self._failures, 16), AGAIN_LONGEST_S)
-        pause = max(pause * random.uniform(0.8, 1.2), error.after_s or 0.0)  # noqa: S311 - spread, not a secret
+        pause = max(pause * random.uniform(0.8, 1.2), asked)  # noqa: S311 - spread, not a secret
         self._failures += 1
         log.warning("mirror.degraded", mirror=self.mirror.name, why=str(error), again_s=round(pause, 1))
         self._say("degraded", str(error))
-        self._ask_full(self._loop.time() + pause)
+        self._rest_until = self._loop.time() + pause
+        self._ask_full(self._rest_until)
 
     # -- small things
 

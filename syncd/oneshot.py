@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from syncd import follow
 from syncd.errors import EXIT_OK, EXIT_PROBLEMS, SyncdError
 from syncd.mirror import Mirror
-from syncd.model import Problem
+from syncd.model import HARMLESS, Problem
 from syncd.reconcile import Hooks, Options, Result, Scope, Watch, reconcile
 from syncd.status import set_state
 
@@ -15,11 +15,12 @@ from syncd.status import set_state
 class Report:
     """How it went. results: one for the full pass, and one for every time that changing files were taken again.
 
-    error: what stopped the mirror. not_indexed: entries that were still not searchable when the wait was over.
+    kinds: problems by kind, as they stand at the end. error: what stopped the mirror. not_indexed: entries that were still not searchable when the wait was over.
     """
 
     results: list[Result] = field(default_factory=list)
     error: SyncdError | None = None
+    kinds: dict[str, int] = field(default_factory=dict)
     requests: int = 0
     elapsed_s: float = 0.0
     not_indexed: int = 0
@@ -29,8 +30,13 @@ class Report:
         """The contract's code for this mirror."""
         if self.error:
             return self.error.exit_code
-        clean = all(result.clean for result in self.results) and not self.not_indexed
+        clean = not self.not_indexed and HARMLESS.issuperset(self.kinds)
         return EXIT_OK if clean else EXIT_PROBLEMS
+
+    def close(self, mirror: Mirror) -> None:
+        """Count what stands in the way now that all is done."""
+        if self.results:
+            self.kinds = mirror.journal.problem_counts(self.results[0].pass_id)
 
     def problems(self, mirror: Mirror) -> list[Problem]:
         """Everything that stands in the way after this pass."""
@@ -53,6 +59,7 @@ async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) ->
             await follow.reindex_wanted(mirror)
     except SyncdError as error:
         report.error = error
+    report.close(mirror)
     if not options.dry_run:
         _say_state(mirror, report.error)
 
@@ -68,6 +75,7 @@ async def due_only(mirror: Mirror) -> Report:
         await follow.reindex_wanted(mirror)
     except SyncdError as error:
         report.error = error
+    report.close(mirror)
     _say_state(mirror, report.error)
     return report
 
@@ -76,15 +84,24 @@ async def wait_until_indexed(mirror: Mirror, report: Report, seconds: float) -> 
     """Look at the index until everything is searchable, failed or `seconds` have passed."""
     if report.error:
         return
+    try:
+        report.not_indexed = await _wait(mirror, seconds)
+    except SyncdError as error:
+        report.error = error
+    report.close(mirror)
+
+
+async def _wait(mirror: Mirror, seconds: float) -> int:
+    """Return how many entries are still not searchable in the end."""
     end = asyncio.get_running_loop().time() + seconds
     looks = 0
     while left := await follow.look(mirror):
         pause = min(follow.pause_s(looks) / 4, end - asyncio.get_running_loop().time())
         if pause <= 0:
-            report.not_indexed = left
-            return
+            return left
         await asyncio.sleep(pause)
         looks += 1
+    return 0
 
 
 async def _take_again(mirror: Mirror, options: Options, hooks: Hooks) -> None:

@@ -1,10 +1,10 @@
 """The program's frame: global options and the list of commands. Commands import what they need when they run."""
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -12,6 +12,8 @@ from syncd import __version__
 
 if TYPE_CHECKING:
     from syncd.config import Config
+
+_T = TypeVar("_T")
 
 
 class LogFormat(StrEnum):
@@ -56,6 +58,8 @@ app = typer.Typer(
     help="Keep a local folder in step, one way, with Cloudflare AI Search.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Help in plain text: the coloured boxes take longer to import than everything else together.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -81,6 +85,13 @@ def frame(
 ) -> None:
     """Keep a local folder in step, one way, with Cloudflare AI Search."""
     ctx.obj = Globals(config, verbose, quiet, log_format)
+
+
+def await_(work: Coroutine[None, None, _T]) -> _T:
+    """Run a coroutine to its end. Here, so that a command that needs no event loop does not import one."""
+    import asyncio
+
+    return asyncio.run(work)
 
 
 def with_optional_values(arguments: Sequence[str]) -> list[str]:

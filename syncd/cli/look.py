@@ -1,13 +1,12 @@
 """status, ls, explain, search: the commands that only look."""
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from syncd.cli.app import Globals, app
+from syncd.cli.app import Globals, app, await_
 from syncd.errors import EXIT_OK, ConfigError
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def list_items(
     options: Globals = ctx.obj
     config = options.load()
     name = one_mirror(config, mirror)
-    rows = asyncio.run(_remote_rows(config, name)) if remote else list(_local_rows(config, name))
+    rows = await_(_remote_rows(config, name)) if remote else list(_local_rows(config, name))
     from syncd.cli.out import emit, table
 
     if as_json:
@@ -93,7 +92,7 @@ def search(
     options: Globals = ctx.obj
     config = options.load()
     name = one_mirror(config, mirror)
-    hits = asyncio.run(_search(config, name, query, limit))
+    hits = await_(_search(config, name, query, limit))
     from syncd.cli.out import emit, show_hits
 
     if as_json:

@@ -1,6 +1,5 @@
 """init, check: the way to a first working mirror."""
 
-import asyncio
 import json
 import os
 import re
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from syncd.cli.app import Globals, app
+from syncd.cli.app import Globals, app, await_
 from syncd.errors import EXIT_CONFIG, EXIT_HALT, EXIT_OK, ConfigError, Halt, SyncdError, Unreachable
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ def check(
             code = code or failure
         return code
 
-    code = asyncio.run(collect())
+    code = await_(collect())
     if as_json:
         typer.echo(json.dumps({"checks": [asdict(finding) for finding in findings], "exit_code": code}, indent=2))
     return code

@@ -1,13 +1,12 @@
 """run, reconcile, retry: the commands that change the remote."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from syncd.cli.app import Globals, app
+from syncd.cli.app import Globals, app, await_
 
 if TYPE_CHECKING:
     from syncd.config import Config
@@ -61,7 +60,7 @@ def reconcile(  # noqa: PLR0913 - the contract's options
         else:
             show(session, reports)
 
-    return asyncio.run(
+    return await_(
         _reconcile(options, mirrors or [], asked, None if dry_run else wait, takeover=takeover, present=present)
     )
 
@@ -103,7 +102,7 @@ def retry(
 ) -> int:
     """Try failed and rejected items again now; re-index, without an upload, what could not be indexed."""
     options: Globals = ctx.obj
-    return asyncio.run(_retry(options.load(), keys))
+    return await_(_retry(options.load(), keys))
 
 
 async def _retry(config: "Config", keys: list[str] | None) -> int:
