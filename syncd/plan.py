@@ -199,4 +199,4 @@ def _agree(ours: object, theirs: object) -> bool:
 
 
 def _nothing(max_delete: str | int) -> bool:
-    return str(max_delete).rstrip("%") in ("0", "0.0")
+    return float(str(max_delete).rstrip("%")) == 0

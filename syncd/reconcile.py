@@ -160,11 +160,13 @@ async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, 
 
 
 def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) -> None:
-    actions, problems, again = [], [], []
+    actions, problems, again, lost = [], [], [], []
     for each in resolved:
         triple = each.triple
         if isinstance(each.decision, Problem):
             problems.append(each.decision)
+            if each.decision.kind == "foreign" and triple.record:
+                lost.append(triple.key)
         elif each.decision is not None:
             actions.append(each.decision)
             result.reasons[each.decision.reason] += 1
@@ -180,6 +182,9 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
     with transaction(mirror.db):
         result.spill.plan(actions)
         mirror.journal.note(problems, result.pass_id)
+        # Another's mark beats our record; without one a hint asks again whose the key is before it writes.
+        for key in lost:
+            mirror.journal.forget(key)
         if again:
             mirror.queue.mark(again, mirror.now())
     result.again += len(again)

@@ -142,7 +142,11 @@ class Resolver:
             raise AssertionError(f"nothing to verify: {triple}")
         content = await self._content(triple.local)
         checksum = await self._mirror.target.checksum(entry, content)
-        return replace(triple, entry=replace(entry, checksum=checksum) if checksum else None, seen="key")
+        if checksum:
+            return replace(triple, entry=replace(entry, checksum=checksum), seen="key")
+        # A listing that lags showed an entry that is gone: what took its place must be asked for.
+        there = await self._confirm(triple)
+        return replace(there, entry=None) if there.entry and there.entry.ref == entry.ref else there
 
     async def _content(self, item: Item) -> Content:
         self.files_read += 1

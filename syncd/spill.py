@@ -3,14 +3,20 @@
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import astuple
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from syncd.db import transaction
 from syncd.model import Action, ActionKind, Adopt, Delete, Entry, Forget, Put
 
 _KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in (Put, Delete, Adopt, Forget)}
+_FLAT: tuple[type[Any], ...] = (Entry, *_KINDS.values())
+# What dataclasses.astuple does for flat ones, at a tenth of its price.
+_values: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {
+    kind: attrgetter(*(field.name for field in fields(kind))) for kind in _FLAT
+}
 _PAGE = 256
 
 
@@ -30,7 +36,7 @@ class Spill:
         with transaction(self._db):
             self._db.executemany(
                 "INSERT OR REPLACE INTO temp.listing VALUES (?, ?, ?, ?)",
-                [(self._pass, e.key, e.ref, json.dumps(astuple(e)[2:])) for e in entries],
+                [(self._pass, e.key, e.ref, json.dumps(_values[Entry](e)[2:])) for e in entries],
             )
 
     def entries(self, after: str, upto: str | None) -> dict[str, list[Entry]]:
@@ -59,7 +65,7 @@ class Spill:
         for action in actions:
             self._seq += 1
             self.planned[action.kind] += 1
-            rows.append((self._pass, self._seq, action.kind, json.dumps(astuple(action))))
+            rows.append((self._pass, self._seq, action.kind, json.dumps(_values[type(action)](action))))
         with transaction(self._db):
             self._db.executemany("INSERT INTO temp.plan VALUES (?, ?, ?, ?, NULL)", rows)
 

@@ -1,0 +1,21 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from core_room import Core, open_core
+from hypothesis import settings
+
+# The same examples on every machine and in every run; deadlines are for pytest-timeout.
+settings.register_profile("syncd", derandomize=True, deadline=None, database=None)
+settings.load_profile("syncd")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def core(tmp_path: Path) -> Iterator[Core]:
+    with open_core(tmp_path) as made:
+        yield made

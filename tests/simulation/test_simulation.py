@@ -1,0 +1,356 @@
+"""Everything that can go wrong, in any order, and then peace: does the mirror converge, and was anything hurt?"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import structlog
+from core_room import START, sha
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from lying_target import Crash, Fault, LyingTarget
+
+from syncd.db import FILE_NAME, open_state
+from syncd.errors import Park
+from syncd.mirror import Mirror, Settings, assemble
+from syncd.model import Put
+from syncd.paths import Rules
+from syncd.plan import Policy
+from syncd.reconcile import Options, Result, Scope, reconcile
+from syncd.scan import Tree
+from syncd.targets.base import Content, Limits
+
+LAG_S = 60.0
+FILES = ["a.md", "d/a.md", "d/b.md", "d/e/c.md", "f"]
+KEEP = "keep"  # an emptied root is a case of its own
+PREFIX = "p/"
+texts = st.sampled_from(["one", "two", "three"])
+files = st.sampled_from(FILES)
+edits = st.lists(st.tuples(files, st.one_of(texts, st.none())), min_size=1, max_size=4)
+foreign_entries = st.lists(
+    st.tuples(st.sampled_from([*FILES, "only/remote"]), texts, st.sampled_from([None, "you"])),
+    min_size=1,
+    max_size=3,
+)
+faults = st.lists(st.sampled_from([None, "lost", "ambiguous", "crash before", "crash after"]), max_size=4)
+marked_only = precondition(lambda self: self.target.marks)
+
+
+class LockedTree(Tree):
+    """Files and folders of which the test says that they cannot be read."""
+
+    locked: frozenset[str] = frozenset()
+
+    def read(self, path: str, *, torn: bool = False) -> tuple[Content, os.stat_result]:
+        if path in self.locked:
+            raise Park("unreadable", "let syncd read it")
+        self._enter_all(path)
+        return super().read(path, torn=torn)
+
+    def _collect(self, folder: str, ignores: Any, groups: Any) -> None:
+        self._enter_all(folder)
+        super()._collect(folder, ignores, groups)
+
+    def _twins(self, folders: list[str], name: str) -> Any:
+        for folder in folders:
+            self._enter_all(folder)
+        return super()._twins(folders, name)
+
+    def _enter_all(self, path: str) -> None:
+        if any(lock.endswith("/") and path.startswith(lock) for lock in self.locked):
+            raise PermissionError(13, "Permission denied")
+
+
+class World(RuleBasedStateMachine):
+    """A folder, a mirror that may die at any time, a target that lies, a stranger, and a clock."""
+
+    @initialize(
+        marks=st.sampled_from([True, True, False]),
+        seed=st.integers(0, 1000),
+        first=st.dictionaries(files, texts, min_size=2),
+    )
+    def begin(self, marks: bool, seed: int, first: dict[str, str]) -> None:
+        self.base = Path(tempfile.mkdtemp())
+        self.root = self.base / "root"
+        self.root.mkdir()
+        self.clock = [START]
+        self.written = 0
+        self.locked: frozenset[str] = frozenset()
+        limits = Limits(lag_s=LAG_S)
+        chance = Random(seed)
+        self.target = LyingTarget("me", PREFIX, marks, limits, clock=self.clock, chance=chance)
+        self.runner = asyncio.Runner()
+        self.mirror = self.start()
+        self.write(KEEP, "always here")
+        for path, text in first.items():
+            self.write(path, text)
+        self.look("everything", [], 0, full=False)
+
+    def start(self) -> Mirror:
+        policy = Policy("me", PREFIX)
+        mirror = assemble(
+            open_state(self.base / "state"), "docs", self.root, self.target, Settings(policy, Rules(), "100%")
+        )
+        tree = LockedTree(self.root, Rules(), self.target.limits, PREFIX)
+        tree.locked = self.locked
+        mirror.tree = tree
+        mirror.now = lambda: self.clock[0]
+        mirror.chance = lambda: 0.5
+        return mirror
+
+    def teardown(self) -> None:
+        if hasattr(self, "base"):
+            try:
+                self.come_to_rest()
+            finally:
+                self.mirror.db.close()
+                self.runner.close()
+                shutil.rmtree(self.base)
+
+    # -- the folder
+
+    def write(self, path: str, text: str) -> None:
+        file = self.root / path
+        if any(parent.is_file() for parent in file.relative_to(self.root).parents if parent != Path()):
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Old enough for the stat cache, and never the same time twice.
+        self.written += 1
+        beside = self.root / f".{self.written}~"
+        beside.write_text(text)
+        os.utime(beside, ns=(0, self.written * 10**9))
+        beside.rename(file)
+
+    def notice(self, path: str, *, noticed: bool, subtree: bool = False) -> None:
+        if noticed:
+            self.mirror.queue.mark([(PREFIX + path, subtree)], self.clock[0])
+
+    @rule(edits=edits, noticed=st.booleans())
+    def edit(self, edits: list[tuple[str, str | None]], noticed: bool) -> None:
+        for path, text in edits:
+            if text is None:
+                (self.root / path).unlink(missing_ok=True)
+            else:
+                self.write(path, text)
+            self.notice(path, noticed=noticed)
+
+    @rule(old=files, new=files, noticed=st.booleans())
+    def rename(self, old: str, new: str, noticed: bool) -> None:
+        if (self.root / old).exists() and (self.root / new).parent.is_dir():
+            (self.root / old).rename(self.root / new)
+            self.notice(old, noticed=noticed)
+            self.notice(new, noticed=noticed)
+
+    @rule(noticed=st.booleans(), back=st.booleans())
+    def move_the_folder(self, noticed: bool, back: bool) -> None:
+        old, new = ("moved", "d") if back else ("d", "moved")
+        if (self.root / old).is_dir() and not (self.root / new).exists():
+            (self.root / old).rename(self.root / new)
+            self.notice(old, noticed=noticed, subtree=True)
+            self.notice(new, noticed=noticed, subtree=True)
+
+    @rule(what=st.sampled_from(["", "a.md", "d/a.md", "d/", "d/e/"]))
+    def lock_one_thing_only(self, what: str) -> None:
+        self.locked = frozenset({what} - {""})
+        assert isinstance(self.mirror.tree, LockedTree)
+        self.mirror.tree.locked = self.locked
+        if what and (self.root / what).exists():
+            # A real change of mode changes the ctime, so the stat cache does not answer for it.
+            for file in [self.root / what, *(self.root / what).glob("**/*")]:
+                file.chmod(file.stat().st_mode)
+
+    # -- the remote
+
+    @rule(lagging=st.booleans(), shifting=st.booleans())
+    def listings_lie(self, lagging: bool, shifting: bool) -> None:
+        self.target.lagging, self.target.shifting = lagging, shifting
+
+    @rule(entries=foreign_entries, then=st.sampled_from(["nothing", "hints", "everything"]))
+    def stranger_puts(self, entries: list[tuple[str, str, str | None]], then: str) -> None:
+        for path, text, owner in entries:
+            self.target.stranger_puts(PREFIX + path, text, sha(text), owner)
+        if then != "nothing":
+            self.look(then, [], 0, full=False)
+
+    @rule(paths=st.lists(st.sampled_from([*FILES, "only/remote"]), min_size=1, max_size=3))
+    def stranger_deletes(self, paths: list[str]) -> None:
+        for path in paths:
+            self.target.stranger_deletes(PREFIX + path)
+
+    # -- the mirror
+
+    @rule(seconds=st.sampled_from([1.0, 10.0, 61.0, 4000.0]))
+    def time_goes_by(self, seconds: float) -> None:
+        self.clock[0] += seconds
+
+    @rule(
+        edits=edits,
+        where=st.sampled_from(["hints", "everything"]),
+        faults=faults,
+        unanswered=st.integers(0, 2),
+        full=st.booleans(),
+    )
+    def edit_and_look(
+        self, edits: list[tuple[str, str | None]], where: str, faults: list[Fault | None], unanswered: int, full: bool
+    ) -> None:
+        self.edit(edits, noticed=where == "hints")
+        self.look(where, faults, unanswered, full=full)
+
+    @rule(where=st.sampled_from(["hints", "everything"]))
+    def look_in_peace(self, where: str) -> None:
+        self.look(where, [], 0, full=False)
+
+    def look(self, where: str, faults: list[Fault | None], unanswered: int, *, full: bool) -> None:
+        self.clock[0] += 1
+        # Without marks and without a journal nobody can tell whose an entry is, so nobody may delete it.
+        if self.target.marks:
+            self.target.faults, self.target.unanswered = list(faults), unanswered
+        if where == "everything":
+            self.work(Scope(), full=full)
+        else:
+            self.work(Scope(self.mirror.queue.settled(self.clock[0])))
+        self.target.faults, self.target.unanswered = [], 0
+
+    @rule()
+    def restart(self) -> None:
+        self.mirror.db.close()
+        self.mirror = self.start()
+
+    @marked_only
+    @rule()
+    def lose_the_journal(self) -> None:
+        self.mirror.db.close()
+        for file in (self.base / "state").glob(f"{FILE_NAME}*"):
+            file.unlink()
+        self.mirror = self.start()
+
+    def work(self, scope: Scope, *, full: bool = False) -> Result | None:
+        with self.nobody_is_hurt(everything=scope.everything):
+            try:
+                result = self.runner.run(reconcile(self.mirror, scope, Options(full=full)))
+            except Crash:
+                self.restart()
+                return None
+            assert result.complete or not result.spill.planned["delete"]
+            result.spill.drop()
+            return result
+
+    @contextmanager
+    def nobody_is_hurt(self, *, everything: bool) -> Iterator[None]:
+        """What is another's, and what belongs to a file that cannot be read, is the same afterwards.
+
+        By the table another's entry is at risk only where our journal says the key is ours: without a mark in any
+        pass (it is drift), with a mark in a pass that does not look at the remote.
+        """
+        safe = {
+            key: held
+            for key, held in self.target.strangers.items()
+            if not self.mirror.journal.get(key) or (held.owner and everything)
+        }
+        for lock in self.locked:
+            for key, held in self.target.store.items():
+                path = key.removeprefix(PREFIX)
+                if (path == lock or path.startswith(lock)) and (self.root / path).exists():
+                    safe[key] = held
+        yield
+        for key, held in safe.items():
+            assert self.target.store.get(key) is held, f"{key} was touched"
+        for key in list(self.target.strangers):
+            if self.target.store.get(key) is not self.target.strangers[key]:
+                del self.target.strangers[key]
+
+    # -- peace
+
+    def come_to_rest(self) -> None:
+        self.locked = frozenset()
+        self.lock_one_thing_only("")
+        self.target.lagging = self.target.shifting = False
+        self.target.faults, self.target.unanswered = [], 0
+        for _ in range(3):
+            self.clock[0] += 2 * 3600
+            assert self.work(Scope()) is not None
+        changes = self.target.changes
+        self.clock[0] += 2 * 3600
+        last = self.work(Scope())
+        assert last is not None
+        assert not last.spill.planned.total(), "the fourth pass plans nothing"
+        assert last.problems.keys() <= {"foreign"}
+        assert self.target.changes == changes
+        here = {
+            PREFIX + str(file.relative_to(self.root)): file.read_text()
+            for file in self.root.rglob("*")
+            if file.is_file()
+        }
+        theirs = set(self.target.strangers)
+        there = {key: held.data.decode() for key, held in self.target.store.items() if key not in theirs}
+        assert there == {key: text for key, text in here.items() if key not in theirs}
+        # A stranger's entry under a key of ours is either equal, and so adopted, or reported.
+        foreign = {problem.key for problem in self.mirror.journal.problems() if problem.kind == "foreign"}
+        assert foreign == {
+            key
+            for key, held in self.target.strangers.items()
+            if key in here and (held.owner == "you" or held.data.decode() != here[key])
+        }
+        assert not self.mirror.queue.every(), "nothing waits"
+
+
+@pytest.mark.timeout(600)  # a failure takes its time to be made small
+def test_whatever_happens_nobody_is_hurt_and_the_mirror_comes_to_rest() -> None:
+    with structlog.testing.capture_logs():
+        run_state_machine_as_test(
+            World,
+            settings=settings(
+                max_examples=150,
+                stateful_step_count=30,
+                derandomize=True,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+
+
+def test_the_liar_lies() -> None:
+    """A simulation whose faults never happen proves nothing."""
+    target = LyingTarget("me", limits=Limits(lag_s=LAG_S), clock=[START])
+    outcomes: list[str] = []
+
+    async def put(key: str) -> None:
+        async def read(_: Put) -> Content:
+            return Content(b"x", sha("x"))
+
+        await target.apply([Put(key, "new", key, 1)], read, lambda _, outcome: outcomes.append(type(outcome).__name__))
+
+    async def listed() -> list[str]:
+        return [entry.key async for entry in target.entries()]
+
+    async def story() -> None:
+        target.faults = ["lost", "ambiguous", None]
+        for key in "abc":
+            await put(key)
+        assert outcomes == ["Retry", "Retry", "Done"]
+        assert set(target.store) == {"b", "c"}
+        target.lagging = True
+        assert await listed() == []
+        target.clock[0] += LAG_S + 1
+        assert await listed() == ["b", "c"]
+        target.shifting = True
+        seen = [await listed() for _ in range(20)]
+        assert any(len(keys) < 2 for keys in seen)
+        assert any(len(keys) > len(set(keys)) for keys in seen)
+
+    asyncio.run(story())

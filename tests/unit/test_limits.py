@@ -1,0 +1,85 @@
+import asyncio
+
+import pytest
+
+from syncd.targets.base import Limits, each, megabytes
+
+LIMITS = Limits(max_key_length=10, max_file_size=100, extensions=frozenset({".md", ".tar.gz"}), empty=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "size", "kind"),
+    [
+        ("a" * 6 + ".md", 50, None),
+        ("a" * 7 + ".md", 50, None),
+        ("a" * 8 + ".md", 50, "key_too_long"),
+        ("\U0001f600" * 7 + ".md", 50, None),  # characters, not bytes
+        ("a.md", 99, None),
+        ("a.md", 100, None),
+        ("a.md", 101, "too_large"),
+        ("a.md", 1, None),
+        ("a.md", 0, "empty"),
+        ("A.MD", 1, None),
+        ("a.txt", 1, "unsupported_type"),
+        ("a.tar.gz", 1, None),
+        ("a.b.md", 1, None),
+        ("a.gz", 1, "unsupported_type"),
+        ("md", 1, "unsupported_type"),
+        (".md", 1, None),
+        ("x.md/a", 1, "unsupported_type"),  # the name counts, not the folder
+        ("a.txt", 101, "unsupported_type"),
+    ],
+)
+def test_a_target_takes_what_is_within_its_limits(key: str, size: int, kind: str | None) -> None:
+    problem = LIMITS.refuse(key, size)
+    assert kind == (problem.kind if problem else None)
+    assert problem is None or problem.key == key
+
+
+def test_without_a_list_every_type_is_taken_and_empty_files_by_default() -> None:
+    assert Limits().refuse("no-ending", 0) is None
+
+
+def test_messages_tell_both_sides() -> None:
+    problem = Limits(max_file_size=4_194_304).refuse("big.pdf", 5_200_000)
+    assert problem is not None
+    assert problem.message == "5.2 MB is over the target's 4.2 MB"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_500_000, "1.5 MB"), (2_000_000_000, "2.0 GB")],
+)
+def test_sizes_are_for_people(size: int, text: str) -> None:
+    assert megabytes(size) == text
+
+
+async def test_each_does_all_and_never_more_at_once_than_asked() -> None:
+    now, most, done = 0, 0, []
+
+    async def work(item: int) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0)
+        now -= 1
+        done.append(item)
+
+    await each(range(10), work, 3)
+    assert sorted(done) == list(range(10))
+    assert most == 3
+    await each([], work, 3)
+
+
+async def test_the_first_error_ends_the_rest_and_is_raised_as_itself() -> None:
+    done = []
+
+    async def work(item: int) -> None:
+        await asyncio.sleep(0)
+        if item == 2:
+            raise KeyError(item)
+        done.append(item)
+
+    with pytest.raises(KeyError):
+        await each(range(100), work, 2)
+    assert len(done) < 5

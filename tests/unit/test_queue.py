@@ -1,0 +1,200 @@
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from syncd.db import open_state
+from syncd.queue import FAR_S, Queue
+
+SETTLE, SETTLE_MAX, NOW = 0.5, 30.0, 1_000_000.0
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(open_state(tmp_path)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def queue(db: sqlite3.Connection) -> Queue:
+    return Queue(db, "docs", SETTLE, SETTLE_MAX)
+
+
+def keys(queue: Queue, now: float) -> list[str]:
+    return [row.key for row in queue.settled(now)]
+
+
+def test_a_mark_is_due_after_quiet(queue: Queue) -> None:
+    queue.mark([("a", False)], NOW)
+    assert keys(queue, NOW + SETTLE - 0.001) == []
+    assert keys(queue, NOW + SETTLE) == ["a"]
+
+
+def test_every_further_mark_begins_the_quiet_anew(queue: Queue) -> None:
+    queue.mark([("a", False)], NOW)
+    queue.mark([("a", False)], NOW + 0.4)
+    assert keys(queue, NOW + 0.8) == []
+    assert keys(queue, NOW + 0.9) == ["a"]
+    assert len(queue.every()) == 1, "a set, not a list"
+
+
+def test_a_key_that_never_rests_is_due_after_settle_max(queue: Queue) -> None:
+    moment = NOW
+    while moment < NOW + SETTLE_MAX:
+        queue.mark([("a", False)], moment)
+        assert keys(queue, moment) == []
+        moment += 0.4
+    assert keys(queue, NOW + SETTLE_MAX) == ["a"]
+
+
+def test_rows_come_sorted_by_key_as_python_sorts_them(queue: Queue) -> None:
+    names = ["b", "a/b", "a.b", "a-b", "\u00fc", "\U0001f600", "\uffff", "Z"]
+    queue.mark([(name, False) for name in names], NOW)
+    assert keys(queue, NOW + 1) == sorted(names)
+
+
+def test_done_forgets_what_was_looked_at(queue: Queue) -> None:
+    queue.mark([("a", False), ("b", False)], NOW)
+    rows = queue.settled(NOW + 1)
+    queue.done(rows[:1])
+    assert keys(queue, NOW + 1) == ["b"]
+
+
+def test_a_mark_made_while_its_key_is_worked_on_survives_done(queue: Queue) -> None:
+    queue.mark([("a", False)], NOW)
+    rows = queue.settled(NOW + 1)
+    queue.mark([("a", False)], NOW + 1)
+    queue.done(rows)
+    assert keys(queue, NOW + 2) == ["a"]
+
+
+def test_a_retry_made_while_its_key_is_worked_on_survives_done(queue: Queue) -> None:
+    queue.mark([("a", False)], NOW)
+    rows = queue.settled(NOW + 1)
+    queue.retry("a", NOW + 60, attempts=1)
+    queue.done(rows)
+    assert keys(queue, NOW + 59) == []
+    assert [(row.key, row.attempts) for row in queue.settled(NOW + 60)] == [("a", 1)]
+
+
+def test_news_of_a_key_that_waits_for_its_retry_make_it_due_as_if_new(queue: Queue) -> None:
+    queue.retry("a", NOW + 3600, attempts=7)
+    queue.mark([("a", False)], NOW)
+    assert keys(queue, NOW + SETTLE) == ["a"]
+    assert queue.attempts("a") == 0
+    assert queue.first_seen("a") == NOW
+
+
+def test_a_directory_stays_a_directory_when_its_name_is_marked_as_a_file(queue: Queue) -> None:
+    queue.mark([("a", True)], NOW)
+    queue.mark([("a", False)], NOW)
+    assert [row.subtree for row in queue.settled(NOW + 1)] == [True]
+
+
+def test_a_retry_of_a_directory_stays_one(queue: Queue) -> None:
+    queue.mark([("a", True)], NOW)
+    queue.retry("a", NOW + 10, 0)
+    assert [row.subtree for row in queue.settled(NOW + 10)] == [True]
+
+
+def test_a_clock_that_was_ahead_does_not_hold_marks_back(queue: Queue) -> None:
+    queue.mark([("a", False)], NOW + 10 * FAR_S)
+    assert keys(queue, NOW) == ["a"], "due so far off that another clock must have written it"
+    assert queue.next_due(NOW) == 0.0
+    queue.mark([("a", False)], NOW)
+    assert keys(queue, NOW) == []
+    assert keys(queue, NOW + SETTLE) == ["a"]
+    assert queue.first_seen("a") == NOW
+
+
+def test_a_clock_that_was_a_little_ahead_gives_way_to_the_next_mark(queue: Queue) -> None:
+    queue.mark([("a", False)], NOW + 600)
+    queue.mark([("a", False)], NOW)
+    assert keys(queue, NOW + SETTLE) == ["a"]
+
+
+def test_a_clock_that_was_behind_makes_marks_due_at_once(queue: Queue) -> None:
+    queue.mark([("a", False)], NOW - 86400)
+    queue.mark([("a", False)], NOW)
+    assert keys(queue, NOW) == ["a"]
+
+
+@pytest.mark.parametrize("delay", [0.001, 60.0, FAR_S])
+def test_a_retry_within_two_hours_waits(queue: Queue, delay: float) -> None:
+    queue.retry("a", NOW + delay, 1)
+    assert keys(queue, NOW) == []
+    assert keys(queue, NOW + delay) == ["a"]
+
+
+def test_rows_that_are_put_off_keep_what_they_are_and_give_way_to_news(queue: Queue) -> None:
+    queue.mark([("a", True), ("b", False)], NOW)
+    rows = queue.settled(NOW + 1)
+    queue.mark([("b", False)], NOW + 1)
+    queue.put_off(rows, NOW + 60)
+    assert keys(queue, NOW + 2) == ["b"]
+    assert [(row.key, row.subtree) for row in queue.settled(NOW + 60)] == [("a", True), ("b", False)]
+
+
+def test_fresh_rows_are_those_that_have_not_failed(queue: Queue) -> None:
+    assert queue.next_fresh(NOW) is None
+    queue.retry("a", NOW, 1)
+    assert queue.next_fresh(NOW) is None
+    queue.mark([("b", False)], NOW)
+    assert queue.next_fresh(NOW) == SETTLE
+    assert queue.next_fresh(NOW + 9) == 0.0
+
+
+def test_next_due_tells_how_long_to_sleep(queue: Queue) -> None:
+    assert queue.next_due(NOW) is None
+    queue.retry("b", NOW + 60, 1)
+    assert queue.next_due(NOW) == 60.0
+    queue.mark([("a", False)], NOW)
+    assert queue.next_due(NOW) == SETTLE
+    assert queue.next_due(NOW + 5) == 0.0
+
+
+def test_clear_ends_a_retry_but_not_a_mark(queue: Queue) -> None:
+    queue.retry("failed", NOW, 1)
+    queue.mark([("news", False)], NOW)
+    queue.clear("failed")
+    queue.clear("news")
+    assert [row.key for row in queue.every()] == ["news"]
+
+
+def test_counts_tell_the_new_from_the_failed(queue: Queue) -> None:
+    queue.mark([("a", False), ("b", False)], NOW)
+    queue.retry("c", NOW + 5, 3)
+    assert queue.counts() == (2, 1)
+    assert queue.oldest() == NOW
+    assert queue.next_try("c") == NOW + 5
+    assert queue.next_try("z") is None
+    assert queue.attempts("z") == 0
+
+
+def test_oldest_of_nothing_is_nothing(queue: Queue) -> None:
+    assert queue.oldest() is None
+    assert queue.first_seen("a") is None
+
+
+def test_hurry_makes_everything_due(queue: Queue) -> None:
+    queue.retry("a", NOW + 60, 1)
+    queue.retry("b", NOW + 60, 1)
+    queue.hurry(None, NOW)
+    assert keys(queue, NOW) == ["a", "b"]
+
+
+def test_hurry_makes_the_named_keys_due_even_if_they_do_not_wait(queue: Queue) -> None:
+    queue.retry("a", NOW + 60, 1)
+    queue.retry("b", NOW + 60, 1)
+    queue.hurry(["a", "c"], NOW)
+    assert keys(queue, NOW) == ["a", "c"]
+
+
+def test_mirrors_do_not_see_each_others_rows(db: sqlite3.Connection, queue: Queue) -> None:
+    other = Queue(db, "other", SETTLE, SETTLE_MAX)
+    queue.mark([("a", False)], NOW)
+    assert other.every() == []
+    other.hurry(None, NOW - 100)
+    assert keys(queue, NOW) == []
