@@ -198,6 +198,18 @@ class Journal:
         )
         return {key: (checksum, Problem(key, kind, message)) for key, checksum, kind, message in rows}
 
+    def drop_leftovers(self) -> None:
+        """After a full pass: forget refusals and checksums of files that are neither mirrored nor in the way now."""
+        self._db.execute(
+            "DELETE FROM parked WHERE mirror = ?1 AND key NOT IN (SELECT key FROM problem WHERE mirror = ?1)",
+            (self._mirror,),
+        )
+        self._db.execute(
+            "DELETE FROM file WHERE mirror = ?1 AND key NOT IN (SELECT key FROM record WHERE mirror = ?1"
+            " UNION SELECT key FROM problem WHERE mirror = ?1)",
+            (self._mirror,),
+        )
+
     # -- problems
 
     def note(self, problems: Iterable[Problem], pass_id: int) -> None:

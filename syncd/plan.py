@@ -60,8 +60,13 @@ def decide(local: Local, record: Record | None, entry: Entry | None, policy: Pol
 
 
 def mine(record: Record | None, entry: Entry, policy: Policy) -> bool:
-    """True if the entry carries our owner mark, or carries none and we have a live record. A mark beats a record."""
-    return entry.owner == policy.owner if entry.owner is not None else record is not None
+    """True if the entry carries our owner mark, or carries none and a live record speaks of it. A mark beats a record.
+
+    A record of another ref speaks of an entry that is gone: under its key somebody has put a new one.
+    """
+    if entry.owner is not None:
+        return entry.owner == policy.owner
+    return record is not None and record.ref == entry.ref
 
 
 def evidence(item: Item, record: Record | None, entry: Entry) -> str | Different | None:

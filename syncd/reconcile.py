@@ -16,7 +16,8 @@ from syncd.errors import Brake, RootHalt, TargetMissing
 from syncd.guard import guard
 from syncd.journal import HOUR_S
 from syncd.mirror import Mirror
-from syncd.model import HARMLESS, Item, Problem
+from syncd.model import HARMLESS, Item, Problem, Put
+from syncd.observe import Triple
 from syncd.plan import brake
 from syncd.queue import Dirty
 from syncd.resolve import Resolved, Resolver
@@ -54,7 +55,8 @@ class Options:
 class Result:
     """How a pass ended. The plan with its outcomes stays in `spill` until it is dropped.
 
-    refusal: in a dry run, why the delete guard would refuse the plan.
+    unrecorded: entries of ours that the journal does not know. refusal: in a dry run, why the delete guard would
+    refuse the plan.
     """
 
     spill: Spill
@@ -63,6 +65,7 @@ class Result:
     complete: bool = True
     unchanged: int = 0
     again: int = 0
+    unrecorded: int = 0
     files_read: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     done: Counter[str] = field(default_factory=Counter)
@@ -170,14 +173,12 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
         elif each.decision is not None:
             actions.append(each.decision)
             result.reasons[each.decision.reason] += 1
+            result.unrecorded += triple.record is None and not isinstance(each.decision, Put)
         elif each.again:
             again.append((triple.key, False))
         elif isinstance(triple.local, Item):
             result.unchanged += 1
-            if triple.record and triple.entry and triple.seen != "journal":
-                mirror.journal.learn(triple.record, triple.entry)
-            if triple.entry and triple.entry.status == "error":
-                problems.append(index_problem(triple.key, triple.entry.error))
+            problems += _in_step(mirror, triple)
         actions += each.extra
     with transaction(mirror.db):
         result.spill.plan(actions)
@@ -189,6 +190,15 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
             mirror.queue.mark(again, mirror.now())
     result.again += len(again)
     result.problems.update(problem.kind for problem in problems)
+
+
+def _in_step(mirror: Mirror, triple: Triple) -> list[Problem]:
+    """Take over what the remote says of an entry in step; say so if it could not be indexed."""
+    if triple.record and triple.entry and triple.seen != "journal":
+        mirror.journal.learn(triple.record, triple.entry)
+    if triple.entry and triple.entry.status == "error":
+        return [index_problem(triple.key, triple.entry.error)]
+    return []
 
 
 def index_problem(key: str, error: str | None) -> Problem:
@@ -204,7 +214,7 @@ def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
 
 def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirty]) -> None:
     deletes = result.spill.planned["delete"]
-    known = mirror.journal.count() + result.spill.planned["adopt"] + result.reasons["orphan"]
+    known = mirror.journal.count() + result.unrecorded
     recent = mirror.journal.recent_deletes(mirror.now())
     allowed = brake(deletes, recent, known, mirror.settings.max_delete)
     if allowed is None or options.force:
@@ -269,6 +279,8 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
             mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
         if scope.everything:
             mirror.journal.clear_problems_before(result.pass_id)
+            if result.complete:
+                mirror.journal.drop_leftovers()
             mirror.journal.drop_tombstones(started - max(mirror.target.limits.lag_s, HOUR_S))
             mirror.meta.set("last_reconcile", mirror.now())
     level = log.info if scope.everything or result.spill.planned.total() else log.debug

@@ -160,7 +160,9 @@ class Resolver:
         if isinstance(local, Excluded):
             return Resolved(triple, decision if self._delete_excluded else None)
         if isinstance(local, Problem):
-            return Resolved(replace(triple, local=local), local)
+            # Below a directory that cannot be read its own problem says it all.
+            told = local.kind == "unreadable" and not self._mirror.tree.complete
+            return Resolved(replace(triple, local=local), None if told else local)
         if local is not None:
             return Resolved(triple, None, again=True)
         return Resolved(triple, decision, extra=self._duplicates(triple))
