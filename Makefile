@@ -1,0 +1,87 @@
+# `make demo` and `make test` set up everything they need on a fresh machine: Python >= 3.11 and make are enough.
+# PYTHON=python3.12 chooses the interpreter, VENV=DIR the place, ARGS="…" is handed on to the program that runs.
+
+VENV ?= .venv
+PYTHON ?=
+ARGS ?=
+# Tests wait more than they compute; more workers than four only disturb the timing of the watcher's tests.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 4 ] && n=4; echo "$$n")
+
+BIN := $(VENV)/bin
+LOCK := requirements-dev.txt
+# The first name is how pip has always read constraints, the second how new versions read those for build tools.
+PIP := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK) PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q
+FOUND := import sys; sys.exit(sys.version_info < (3, 11))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fmt lock clean
+# Two set-ups side by side would write to one environment.
+.NOTPARALLEL:
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.run ## mirror a sample folder into a local stand-in of the API, and search it
+	@$(BIN)/syncd demo $(ARGS)
+
+test: $(VENV)/.dev ## run the tests
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+# Test directories are no packages, so their conftest files share one module name and are checked one by one.
+check: $(VENV)/.dev ## lint, format, types (strict), installed packages
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	@set -e; for file in tests/*/conftest.py; do echo "$(BIN)/mypy $$file"; MYPYPATH=tests $(BIN)/mypy "$$file"; done
+	$(BIN)/python -m pip check
+
+bench: $(VENV)/.dev ## measure speed, memory and requests
+	$(BIN)/python -m bench $(ARGS)
+
+fmt: $(VENV)/.dev ## format, and mend what the linter can mend by itself
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+
+lock: ## resolve all dependencies anew and write requirements-dev.txt (needs python3.11, the oldest we support)
+	@set -e; python=$(or $(PYTHON),python3.11); \
+	$$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  echo "make lock: needs Python 3.11, the oldest one supported; or name it: make lock PYTHON=…" >&2; exit 1; }; \
+	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	$$python -m venv "$$dir/venv"; \
+	"$$dir/venv/bin/python" -m pip install -q --disable-pip-version-check -e '.[dev]' hatchling; \
+	{ echo "# Every version that tests, checks and the demo run with. Made by \`make lock\` on the oldest supported Python;"; \
+	  echo "# used as constraints, so nothing is installed that pyproject.toml does not ask for."; \
+	  "$$dir/venv/bin/python" -m pip freeze --exclude-editable | LC_ALL=C sort -f; } > "$$dir/lock"; \
+	cp "$$dir/lock" $(LOCK); echo "wrote $(LOCK): $$(grep -c == $(LOCK)) packages"
+
+clean: ## remove the environment and everything that was built or cached
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find syncd tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- set-up. A stamp is older than what it was made from only after pyproject.toml or the lock has changed.
+
+$(VENV)/.run: $(BIN)/python pyproject.toml $(LOCK)
+	@echo "installing syncd and its dependencies into $(VENV)"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml $(LOCK)
+	@echo "installing syncd, its dependencies and the developer's tools into $(VENV)"
+	@$(PIP) -e '.[dev]'
+	@touch $(VENV)/.run $@
+
+# No prerequisites: the environment is made once. `make clean` unmakes it.
+$(BIN)/python:
+	@python=; bare=; \
+	for each in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
+	  "$$each" -c '$(FOUND)' 2>/dev/null || continue; \
+	  if "$$each" -c 'import ensurepip, venv' 2>/dev/null; then python=$$each; break; fi; \
+	  bare=$${bare:-$$("$$each" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')}; \
+	done; \
+	if [ -z "$$python" ] && [ -n "$$bare" ]; then \
+	  echo "make: $$bare cannot make environments; install the package $$bare-venv (Debian, Ubuntu) and try again" >&2; exit 1; \
+	elif [ -z "$$python" ]; then \
+	  echo "make: $(or $(PYTHON),Python) is not there or is older than 3.11; install the packages python3 and python3-venv, or name one: make PYTHON=…" >&2; exit 1; \
+	fi; \
+	echo "making $(VENV) with $$("$$python" --version)"; \
+	"$$python" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
