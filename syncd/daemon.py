@@ -44,6 +44,7 @@ class _Daemon:
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
         self._code = EXIT_OK
+        self._watching = False
 
     async def run(self) -> int:
         config = self._load()
@@ -82,6 +83,7 @@ class _Daemon:
 
     async def _live(self, config: Config) -> None:
         """Serve one configuration until a signal ends it."""
+        self._watching = False
         async with open_session(config) as session:
             inbox = Inbox(asyncio.get_running_loop())
             watcher = Watcher(inbox)
@@ -131,6 +133,7 @@ class _Daemon:
             await asyncio.wait(begun, timeout=READY_S)
             self._notify.ready()
             await asyncio.gather(starting, *begun)
+            self._watching = True
         finally:
             for task in (starting, *begun):
                 task.cancel()
@@ -153,7 +156,7 @@ class _Daemon:
                 for keeper in keepers.values():
                     keeper.marked()
             interval = self._notify.watchdog_interval_s
-            if interval and loop.time() - fed >= interval and _all_alive(watcher, keepers):
+            if interval and loop.time() - fed >= interval and self._all_alive(watcher, keepers):
                 self._notify.watchdog()
                 fed = loop.time()
             line = "; ".join(keeper.summary() for keeper in keepers.values())
@@ -162,13 +165,13 @@ class _Daemon:
                 self._notify.status(line)
             await asyncio.sleep(min(PULSE_S, interval / 2) if interval else PULSE_S)
 
-
-def _all_alive(watcher: Watcher, keepers: dict[str, Keeper]) -> bool:
-    dead = [name for name, keeper in keepers.items() if not keeper.alive()]
-    if dead or not watcher.alive():
-        log.error("daemon.stuck", mirrors=dead, watcher_alive=watcher.alive())
-        return False
-    return True
+    def _all_alive(self, watcher: Watcher, keepers: dict[str, Keeper]) -> bool:
+        dead = [name for name, keeper in keepers.items() if not keeper.alive()]
+        # Until all watches stand there is nothing that could have stopped.
+        watching = not self._watching or watcher.alive()
+        if dead or not watching:
+            log.error("daemon.stuck", mirrors=dead, watcher_alive=watching)
+        return watching and not dead
 
 
 async def _bridge(inbox: Inbox, keepers: dict[str, Keeper]) -> None:

@@ -15,7 +15,8 @@ from syncd.status import set_state
 class Report:
     """How it went. results: one for the full pass, and one for every time that changing files were taken again.
 
-    kinds: problems by kind, as they stand at the end. error: what stopped the mirror. not_indexed: entries that were still not searchable when the wait was over.
+    kinds: problems by kind, as they stand at the end. error: what stopped the mirror. not_indexed: entries that were
+    still not searchable when the wait was over.
     """
 
     results: list[Result] = field(default_factory=list)

@@ -3,6 +3,7 @@
 The daemon and the one-shot command run this same function; a scope says where to look.
 """
 
+import shlex
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -111,10 +112,12 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), 
             try:
                 await _list(mirror, result, hooks)
             except TargetMissing:
-                if options.dry_run or not mirror.settings.create:
+                if not mirror.settings.create:
                     raise
-                await mirror.target.create()
-                await _list(mirror, result, hooks)
+                # A dry run plans against what a target just made would hold: nothing.
+                if not options.dry_run:
+                    await mirror.target.create()
+                    await _list(mirror, result, hooks)
         await _plan(mirror, scope, options, result, hooks)
         _brake(mirror, options, result, rows)
         if not options.dry_run:
@@ -203,7 +206,8 @@ def _in_step(mirror: Mirror, triple: Triple) -> list[Problem]:
 
 def index_problem(key: str, error: str | None) -> Problem:
     """The problem of an entry that is stored but could not be indexed."""
-    return Problem(key, "index_error", f"stored, but indexing failed: {error or 'no reason given'}; syncd retry KEY")
+    why = f"stored, but indexing failed: {error or 'no reason given'}; try again with: syncd retry {shlex.quote(key)}"
+    return Problem(key, "index_error", why)
 
 
 def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:

@@ -35,11 +35,10 @@ class Globals:
 
     def load(self, *, level: str = "WARNING") -> "Config":
         """Read the config and set logging up. level: what this command logs unless told otherwise."""
-        from syncd.config import load
+        from syncd.config import load, secrets
 
         config = load(self.config)
-        secrets = [config.cloudflare.api_token, config.cloudflare.api_key]
-        self.log(level, [secret.get_secret_value() for secret in secrets if secret])
+        self.log(level, secrets(config))
         return config
 
     def log(self, level: str, secrets: Sequence[str] = ()) -> None:
@@ -76,7 +75,9 @@ def frame(
     config: Annotated[
         Path | None, typer.Option("-c", "--config", metavar="PATH", help="The config file.", show_default=False)
     ] = None,
-    verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, help="Log more; twice: everything.")] = 0,
+    verbose: Annotated[
+        int, typer.Option("-v", "--verbose", count=True, help="Log more; twice: everything.", show_default=False)
+    ] = 0,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Log errors only.")] = False,
     log_format: Annotated[LogFormat, typer.Option("--log-format", help="How the log looks.")] = LogFormat.AUTO,
     version: Annotated[  # noqa: ARG001 - eager: it answers by itself

@@ -26,7 +26,10 @@ def demo(
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and follow edits until Ctrl-C.")] = False,
 ) -> int:
-    """Mirror a folder into the stand-in, search it, and show that a second pass has nothing to do."""
+    """Mirror a folder into the stand-in and search it.
+
+    A second pass shows that nothing is left to do. Needs no account.
+    """
     import tempfile
     from importlib.resources import as_file, files
 

@@ -25,7 +25,10 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every second, until Ctrl-C.")] = False,
 ) -> int:
-    """Show what is in step, waiting, indexing and failed; with or without a running daemon."""
+    """Show what is in step, waiting, indexing and failed.
+
+    With or without a running daemon.
+    """
     options: Globals = ctx.obj
     config = options.load()
     from syncd.cli.out import emit
@@ -68,7 +71,10 @@ def list_items(
 def explain(
     ctx: typer.Context, path: Annotated[Path, typer.Argument(help="A file, or its path in the mirror.")]
 ) -> int:
-    """Say which rule took or left a file, what is known of it, and what happens next."""
+    """Say which rule took or left a file, and what is known of it.
+
+    And what happens next.
+    """
     options: Globals = ctx.obj
     config = options.load()
     from syncd.cli.out import line
@@ -88,7 +94,10 @@ def search(
     limit: Annotated[int, typer.Option("--limit", help="Hits at most.", min=1, max=50)] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """Ask the target's own search, and show the hits with their files."""
+    """Ask the target's own search and show the hits.
+
+    Each with its file.
+    """
     options: Globals = ctx.obj
     config = options.load()
     name = one_mirror(config, mirror)

@@ -5,14 +5,16 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from syncd.logs import printable
-from syncd.reconcile import Result
+
+if TYPE_CHECKING:
+    from syncd.reconcile import Result
 
 WIDE = 100_000
 """Columns of a "terminal" that is a file: lines are never folded for scripts."""
@@ -31,7 +33,7 @@ def emit(data: Any) -> None:
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows in columns; names are made safe for the terminal."""
-    shown = Table(box=None, pad_edge=False, show_header=bool(headers), header_style="dim")
+    shown = Table(box=None, pad_edge=False, show_header=any(headers), header_style="dim")
     for header in headers:
         shown.add_column(header, overflow="fold", justify="right" if header == "size" else "left")
     for row in rows:
@@ -77,16 +79,17 @@ class Watcher:
     def __init__(self, name: str, progress: Progress | None) -> None:
         self._name = name
         self._progress = progress
-        self._task = progress.add_task(f"{name}: comparing", total=None) if progress else None
+        self._task = progress.add_task(f"{name}: listing the target", total=None) if progress else None
         self._said = time.monotonic()
         self.result: Result | None = None
 
-    def __call__(self, result: Result) -> None:
+    def __call__(self, result: "Result") -> None:
         self.result = result
         total = result.spill.planned.total()
         done = result.done.total()
         looked = total + result.unchanged
-        what = f"{self._name}: syncing" if done else f"{self._name}: comparing, {looked} files"
+        what = "syncing" if done else f"comparing, {looked} files" if looked else "listing the target"
+        what = f"{self._name}: {what}"
         if self._progress and self._task is not None:
             self._progress.update(self._task, description=what, total=total if done else None, completed=done)
         elif time.monotonic() - self._said >= PLAIN_EVERY_S:

@@ -51,9 +51,14 @@ def _summary(report: Report) -> str:
     if done.get("failed"):
         words.append(f"{done['failed']} failed")
     words.append(f"{planned['unchanged']} unchanged")
-    tail = "" if dry else f" ({report.requests} requests, {report.elapsed_s:.1f} s)"
-    begun = "would be " if dry else "stopped after " if report.error else ""
+    tail = "" if dry else f" ({counted(report.requests, 'request')}, {report.elapsed_s:.1f} s)"
+    begun = "stopped after " if report.error else "would be " if dry and len(words) > 1 else ""
     return begun + ", ".join(words) + tail
+
+
+def counted(number: int, what: str) -> str:
+    """Number and noun: "1 request", "2 requests"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _show_plan(session: Session, report: Report) -> None:
@@ -65,7 +70,7 @@ def _show_plan(session: Session, report: Report) -> None:
     if rows:
         table(("", "", "", "size"), rows)
         seen = forecast(session, report)
-        line(f"  about {seen['requests']} requests, {seen['seconds']:.0f} s at the present rate limit")
+        line(f"  about {counted(int(seen['requests']), 'request')}, {seen['seconds']:.0f} s at the present rate limit")
     for result in report.results:
         if result.refusal:
             line(f"  refused when run: {result.refusal}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from syncd.cli.app import Globals, app, await_
-from syncd.errors import EXIT_CONFIG, EXIT_HALT, EXIT_OK, ConfigError, Halt, SyncdError, Unreachable
+from syncd.errors import EXIT_CONFIG, EXIT_HALT, EXIT_OK, ConfigError, Halt, SyncdError, TargetMissing, Unreachable
 
 if TYPE_CHECKING:
     from syncd.config import Config, MirrorConfig
@@ -95,7 +95,10 @@ def check(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """Look at config, token, account, targets, folders and watch limits, and say what to mend. Changes nothing."""
+    """Look at everything a mirror needs and say what to mend.
+
+    Config, token, account, targets, folders and watch limits. Changes nothing.
+    """
     options: Globals = ctx.obj
     findings: list[Finding] = []
 
@@ -175,7 +178,15 @@ async def _check_remote(session: "Session") -> AsyncIterator[Found]:
         try:
             yield Finding(f"{name}: target", "ok", await mirror.target.check()), EXIT_OK
         except SyncdError as error:
-            yield Finding(f"{name}: target", "FAIL", str(error)), error.exit_code
+            if isinstance(error, TargetMissing) and mirror.settings.create:
+                remedy = "nothing: the first reconcile makes it (create = true)"
+                yield Finding(f"{name}: target", "warn", f"{_spec(session, name)} is not there yet", remedy), EXIT_OK
+            else:
+                yield Finding(f"{name}: target", "FAIL", str(error)), error.exit_code
+
+
+def _spec(session: "Session", name: str) -> str:
+    return session.config.mirrors[name].target.spec
 
 
 def _check_folder(name: str, section: "MirrorConfig") -> list[Found]:

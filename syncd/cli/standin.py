@@ -47,7 +47,10 @@ def emulate(  # noqa: PLR0913 - the contract's options
     list_lag: Annotated[float, typer.Option("--list-lag", help="Seconds by which listings are behind.")] = 0.0,
     latency: Annotated[float, typer.Option("--latency", help="Seconds before any answer.")] = 0.0,
 ) -> int:
-    """Serve the stand-in for the Cloudflare API on loopback, and print its base URL."""
+    """Serve the stand-in for the Cloudflare API on loopback.
+
+    Prints its base URL.
+    """
     from syncd.emulator.options import Options
     from syncd.emulator.server import run
 

@@ -22,15 +22,18 @@ SEVERITY = (3, 4, 5, 1, 0)
 
 @app.command()
 def run(ctx: typer.Context) -> int:
-    """Watch the folders and keep them in step until SIGTERM or SIGINT."""
+    """Watch the folders and keep them in step.
+
+    Until SIGTERM or SIGINT.
+    """
     from syncd.daemon import serve
 
     options: Globals = ctx.obj
     return serve(lambda: options.load(level="INFO"))
 
 
-@app.command()
-def reconcile(  # noqa: PLR0913 - the contract's options
+@app.command(name="reconcile")
+def full_pass(  # noqa: PLR0913 - the contract's options
     ctx: typer.Context,
     mirrors: Annotated[list[str] | None, typer.Argument(metavar="[MIRROR]...", show_default=False)] = None,
     *,
@@ -100,7 +103,10 @@ def retry(
     ctx: typer.Context,
     keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", show_default=False)] = None,
 ) -> int:
-    """Try failed and rejected items again now; re-index, without an upload, what could not be indexed."""
+    """Try failed and rejected items again now.
+
+    What could not be indexed is indexed again, without an upload.
+    """
     options: Globals = ctx.obj
     return await_(_retry(options.load(), keys))
 
