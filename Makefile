@@ -27,12 +27,10 @@ demo: $(VENV)/.run ## mirror a sample folder into a local stand-in of the API, a
 test: $(VENV)/.dev ## run the tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
-# Test directories are no packages, so their conftest files share one module name and are checked one by one.
 check: $(VENV)/.dev ## lint, format, types (strict), installed packages
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	@set -e; for file in tests/*/conftest.py; do echo "$(BIN)/mypy $$file"; MYPYPATH=tests $(BIN)/mypy "$$file"; done
 	$(BIN)/python -m pip check
 
 bench: $(VENV)/.dev ## measure speed, memory and requests

@@ -1,5 +1,6 @@
 """The configuration: one TOML file, the environment, a systemd credential. Every mistake is one line (exit 2)."""
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from syncd import config_sources
 from syncd.cloudflare.base_url import check_base_url
-from syncd.config_faults import faults, one_line
+from syncd.config_faults import faults, one_line, unknown_key
 from syncd.errors import ConfigError
 from syncd.paths import INCLUDE_ALL, Rules
 
@@ -54,10 +55,24 @@ def _max_delete(value: object) -> object:
 
 
 def _patterns(value: list[str]) -> list[str]:
-    Rules(exclude=tuple(value)).excluded("probe")
+    for number, pattern in enumerate(value, 1):
+        try:
+            Rules(exclude=(pattern,)).excluded("probe")
+        except ValueError:
+            raise ValueError(f"pattern {number} is no gitignore-style pattern") from None
     return value
 
 
+def _path(value: Path) -> Path:
+    if "\0" in str(value):
+        raise ValueError("should be a path without NUL characters")
+    try:
+        return value.expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~ of a user who has no home; write the path in full") from None
+
+
+LocalPath = Annotated[Path, AfterValidator(_path)]
 Patterns = Annotated[list[str], AfterValidator(_patterns)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 AccountId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -72,7 +87,7 @@ class Cloudflare(_Section):
 
     account_id: AccountId
     api_token: SecretStr | None = None
-    api_token_file: Path | None = None
+    api_token_file: LocalPath | None = None
     email: str | None = None
     api_key: SecretStr | None = None
     base_url: Annotated[str, AfterValidator(check_base_url)] = "https://api.cloudflare.com/client/v4"
@@ -92,7 +107,7 @@ class AISearchTarget(_Section):
     """An AI Search instance. Instance ids: 1-64 of a-z 0-9 - _ (API reference)."""
 
     type: Literal["ai-search"]
-    namespace: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "default"
+    namespace: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "default"
     instance: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
     max_file_size: Annotated[int, Field(ge=1, le=AI_SEARCH_MAX_FILE_SIZE)] = 4 * 1024 * 1024
     max_key_length: Annotated[int, Field(ge=1, le=128)] = 128
@@ -107,7 +122,7 @@ class AISearchTarget(_Section):
 class MirrorConfig(_Section):
     """One [mirrors.NAME] section, with [defaults] filled in. Times in seconds."""
 
-    path: Path
+    path: LocalPath
     include: Patterns = Field(default_factory=lambda: list(INCLUDE_ALL))
     exclude: Patterns = Field(default_factory=list)
     key_prefix: str = ""
@@ -143,7 +158,7 @@ class Config(BaseSettings):
 
     model_config = SettingsConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    state_dir: Path
+    state_dir: LocalPath
     cloudflare: Cloudflare
     web: Web = Web()
     mirrors: dict[str, MirrorConfig] = Field(min_length=1)
@@ -167,8 +182,15 @@ class Config(BaseSettings):
     def _fill_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
         """[defaults] stands under every mirror; a mirror's own value wins."""
         defaults = values.pop("defaults", {})
+        if not isinstance(defaults, dict):
+            raise ValueError("defaults: should be a table, [defaults]")  # noqa: TRY004 - what the library collects
+        target = defaults.get("target")
+        for section, model in ((defaults, MirrorConfig), (target if isinstance(target, dict) else {}, AISearchTarget)):
+            if unknown := section.keys() - model.model_fields.keys():
+                where = "defaults.target" if model is AISearchTarget else "defaults"
+                raise ValueError(unknown_key(where, min(unknown), list(model.model_fields)))
         mirrors = values.get("mirrors")
-        if isinstance(mirrors, dict) and isinstance(defaults, dict):
+        if isinstance(mirrors, dict):
             values["mirrors"] = {
                 name: _over(defaults, mirror) if isinstance(mirror, dict) else mirror
                 for name, mirror in mirrors.items()
@@ -187,7 +209,9 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     values = config_sources.file_values(path)
     environment = config_sources.environment_values(environ, known)
     credential = config_sources.credential_values(environ)
-    layers = [environment, credential, values, {"state_dir": str(_default_state_dir(environ))}]
+    layers = [environment, credential, values]
+    if state_dir := _default_state_dir(environ):
+        layers.append({"state_dir": str(state_dir)})
     _keep_strongest_login(layers)
     try:
         config = Config(layers=layers)  # type: ignore[call-arg]
@@ -214,6 +238,16 @@ def login(config: Config) -> tuple[str, str | None]:
     )
 
 
+def secrets(config: Config) -> list[str]:
+    """Return what must never be printed: every token and key the configuration holds or names."""
+    section = config.cloudflare
+    found = [secret.get_secret_value().strip() for secret in (section.api_token, section.api_key) if secret]
+    if section.api_token_file:
+        with contextlib.suppress(ConfigError):
+            found.append(config_sources.read_secret(section.api_token_file, "cloudflare.api_token_file"))
+    return [secret for secret in found if secret]
+
+
 def _over(defaults: dict[str, Any], mirror: dict[str, Any]) -> dict[str, Any]:
     both = {**defaults, **mirror}
     under, over = defaults.get("target"), mirror.get("target")
@@ -236,19 +270,21 @@ def _keep_strongest_login(layers: list[dict[str, Any]]) -> None:
         found = found or has_token or has_key
 
 
-def _default_state_dir(environ: Mapping[str, str]) -> Path:
+def _default_state_dir(environ: Mapping[str, str]) -> Path | None:
     if environ.get("STATE_DIRECTORY"):
         # systemd separates several with colons; the first is ours.
         return Path(environ["STATE_DIRECTORY"].split(":")[0])
-    home = environ.get("XDG_STATE_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "state") / "syncd"
+    if environ.get("XDG_STATE_HOME"):
+        return Path(environ["XDG_STATE_HOME"]) / "syncd"
+    home = config_sources.home()
+    return home / ".local" / "state" / "syncd" if home else None
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
-    """Paths in the config are relative to the file's own directory; ~ is the user's home."""
+    """Paths in the config are relative to the file's own directory."""
 
     def absolute(path: Path) -> Path:
-        return Path(os.path.normpath(base / path.expanduser()))
+        return Path(os.path.normpath(base / path))
 
     mirrors = {
         name: mirror.model_copy(update={"path": absolute(mirror.path), "owner": mirror.owner or name})

@@ -1,14 +1,16 @@
 """What is wrong with a configuration, said in one line that names the key and what would be right."""
 
 import difflib
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ValidationError
 
+from syncd.config_sources import home
 from syncd.paths import name_fault
 
 if TYPE_CHECKING:
@@ -22,57 +24,75 @@ def faults(config: "Config") -> Iterator[tuple[str, str]]:
     for name, mirror in config.mirrors.items():
         if not MIRROR_NAME.fullmatch(name):
             yield name, ": a mirror's name is 1-64 of a-z 0-9 - _, beginning with a letter or digit"
-        root = mirror.path.resolve()
-        if root == Path("/") or root == Path.home().resolve():
+        root = _real(mirror.path)
+        at_home = home()
+        if root == Path("/") or (at_home and root == _real(at_home)):
             yield name, f".path: {mirror.path} is too much to mirror; name a folder of documents inside it"
-        if config.state_dir.resolve().is_relative_to(root):
+        if _real(config.state_dir).is_relative_to(root):
             yield name, f".path: {mirror.path} holds the state directory {config.state_dir}; move one of them"
         if fault := name_fault(mirror.key_prefix + mirror.owner):
             yield name, f": key_prefix and owner: {fault.partition(';')[0]}; use printable characters"
     for (one, first), (other, second) in combinations(config.mirrors.items(), 2):
-        same = first.target.spec == second.target.spec and first.owner == second.owner
         prefixes = first.key_prefix, second.key_prefix
-        if same and (prefixes[0].startswith(prefixes[1]) or prefixes[1].startswith(prefixes[0])):
+        if first.target.spec != second.target.spec or not (
+            prefixes[0].startswith(prefixes[1]) or prefixes[1].startswith(prefixes[0])
+        ):
+            continue
+        if first.owner == second.owner:
             yield one, f" and mirrors.{other} write as the same owner under the same keys; give one another key_prefix"
+        elif "all" in (first.prune, second.prune):
+            yield one, f' and mirrors.{other}: prune = "all" deletes what the other writes; give one another key_prefix'
+
+
+def _real(path: Path) -> Path:
+    """Without symbolic links; a loop of them stays what it is."""
+    return Path(os.path.realpath(path))
 
 
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     """The first mistake, as "key: what would be right"."""
     errors = error.errors(include_input=False, include_url=False, include_context=False)
     first = errors[0]
-    where = ".".join(str(part) for part in first["loc"])
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    *section, key = map(str, first["loc"] or ("",))
+    where = ".".join((*section, key))
     if first["type"] == "extra_forbidden":
-        return f"unknown key {where}{_suggestion(first['loc'], model)}{more}"
-    if where == "mirrors" and first["type"] in ("missing", "too_short"):
-        return f"mirrors: there is no [mirrors.NAME] section; add one with path and target{more}"
-    if where.endswith("account_id"):
-        return f"{where}: should be the account's 32 lower-case hex digits, as in the dashboard's address{more}"
-    if where.endswith(".type"):
-        return f'{where}: this version knows type = "ai-search"{more}'
-    if first["type"] == "missing":
+        return unknown_key(".".join(section), key, _field_names(model, section)) + more
+    if first["type"] == "missing" and key not in ("account_id", "type", "mirrors"):
         return f"{where} is missing{more}"
-    if first["type"].startswith("path"):
-        return f"{where}: should be a path, in quotes{more}"
-    said = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    said = said.removeprefix(f"{first['loc'][-1]} ")
-    return f"{where}: {said}{more}"
+    said = _remedy(where, first["type"]) or first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{where}{': ' if where else ''}{said.removeprefix(f'{key} ')}{more}"
 
 
-def _suggestion(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
-    names = _field_names(model, loc[:-1])
-    close = difflib.get_close_matches(str(loc[-1]), names, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(names)}"
+def _remedy(where: str, kind: str) -> str | None:
+    """What would be right, where we know better than the library."""
+    if where == "mirrors" and kind in ("missing", "too_short"):
+        return "there is no [mirrors.NAME] section; add one with path and target"
+    if where.endswith("account_id"):
+        return "should be the account's 32 lower-case hex digits, as in the dashboard's address"
+    if where.endswith(".type"):
+        return 'this version knows type = "ai-search"'
+    if kind == "string_pattern_mismatch":
+        return "should be 1-64 of a-z 0-9 - _"
+    return "should be a path, in quotes" if kind.startswith("path") else None
 
 
-def _field_names(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """The keys that may stand at a place in the configuration."""
-    for part in loc:
-        field = model.model_fields.get(str(part))
-        # A mirror's own name is no field: the model behind the dictionary goes on.
-        inner = field.annotation if field else model
-        args = getattr(inner, "__args__", ())
-        inner = args[-1] if args else inner
+def unknown_key(section: str, key: str, known: Sequence[str]) -> str:
+    """Say that a section has no such key, and which one may be meant."""
+    close = difflib.get_close_matches(key, known, n=1)
+    remedy = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+    return f"unknown key {f'{section}.' if section else ''}{key}; {remedy}"
+
+
+def _field_names(model: type[BaseModel], section: Sequence[str]) -> list[str]:
+    """The keys that may stand in a section of the configuration."""
+    parts = list(section)
+    while parts:
+        field = model.model_fields.get(parts.pop(0))
+        inner = field.annotation if field else None
+        if args := getattr(inner, "__args__", ()):
+            # The next part is a mirror's own name, and may be that of a key.
+            inner, parts = args[-1], parts[1:]
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return []
         model = inner

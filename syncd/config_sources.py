@@ -26,19 +26,27 @@ def config_path(flag: Path | None, environ: Mapping[str, str]) -> Path:
     """Return the config file to read. Raises ConfigError if a named one is missing, or none is found."""
     named = flag or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
     if named:
-        if not named.is_file():
+        if not os.path.isfile(named):  # noqa: PTH113 - says no, too, where we may not look
             raise ConfigError(f"config file {named} does not exist; make one with: syncd init PATH --target SPEC")
         return named
-    candidates = [
-        Path("syncd.toml"),
-        Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "syncd" / "config.toml",
-        Path("/etc/syncd/config.toml"),
-    ]
+    candidates = [Path("syncd.toml"), Path("/etc/syncd/config.toml")]
+    if environ.get("XDG_CONFIG_HOME"):
+        candidates.insert(1, Path(environ["XDG_CONFIG_HOME"]) / "syncd" / "config.toml")
+    elif at_home := home():
+        candidates.insert(1, at_home / ".config" / "syncd" / "config.toml")
     for candidate in candidates:
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # noqa: PTH113 - as above
             return candidate
     tried = ", ".join(map(str, candidates))
     raise ConfigError(f"no config file (tried {tried}); make one with: syncd init PATH --target SPEC")
+
+
+def home() -> Path | None:
+    """The user's home directory; None for a user who has none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
 
 
 def file_values(path: Path) -> dict[str, Any]:
@@ -47,6 +55,8 @@ def file_values(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text") from None
     except OSError as error:
@@ -87,15 +97,15 @@ def credential_values(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def read_secret(path: Path, name: str) -> str:
-    """Read a one-line secret. Raises ConfigError naming the file, never its content."""
+    """Read a one-line secret. Raises ConfigError naming the key; not the file, for a token may stand in its place."""
     try:
         secret = path.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError:
-        raise ConfigError(f"{name}: {path} is not text; it should hold the token alone") from None
+        raise ConfigError(f"{name}: the file is not text; it should hold the token alone") from None
     except OSError as error:
-        raise ConfigError(f"{name}: {path}: {error.strerror}; let syncd read it") from None
+        raise ConfigError(f"{name}: {error.strerror}; it should name a file that syncd may read") from None
     if not secret or any(char.isspace() for char in secret):
-        raise ConfigError(f"{name}: {path} should hold the token alone, on one line")
+        raise ConfigError(f"{name}: the file should hold the token alone, on one line")
     return secret
 
 
@@ -113,7 +123,7 @@ def _decoded(variable: str, text: str) -> object:
         return text
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         raise ConfigError(f'environment variable {variable} is no JSON list; write it like \'["a", "b"]\'') from None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from syncd.config import Config
+from syncd.config import Config, login
 from syncd.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
 from syncd.keeper import Keeper
 from syncd.notify import Notifier
@@ -51,11 +51,7 @@ class _Daemon:
         self._catch_signals()
         log.info("daemon.start", pid=os.getpid(), mirrors=list(config.mirrors))
         while not self._stop.is_set():
-            self._reload.clear()
-            await self._live(config)
-            if self._reload.is_set() and not self._stop.is_set():
-                self._notify.reloading()
-                config = self._reread(config)
+            config = await self._live(config)
         log.info("daemon.stop", code=self._code)
         return self._code
 
@@ -74,25 +70,36 @@ class _Daemon:
         last_resort.daemon = True
         last_resort.start()
 
-    def _reread(self, config: Config) -> Config:
-        try:
-            return self._load()
-        except ConfigError as error:
-            log.error("config.invalid", error=str(error), consequence="the former config stays in force")  # noqa: TRY400
-            return config
+    async def _reloaded(self, keepers: dict[str, Keeper]) -> Config:
+        """Return the config that a SIGHUP brought. A broken one leaves everything at work, and gets its full pass."""
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            self._notify.reloading()
+            try:
+                config = self._load()
+                login(config)
+            except ConfigError as error:
+                why = {"error": str(error), "consequence": "the former config stays in force"}
+                log.error("config.invalid", **why)  # noqa: TRY400 - the line says it all
+                for keeper in keepers.values():
+                    keeper.request_full()
+                self._notify.ready()
+            else:
+                return config
 
-    async def _live(self, config: Config) -> None:
-        """Serve one configuration until a signal ends it."""
+    async def _live(self, config: Config) -> Config:
+        """Serve one configuration until a signal ends it; return the one to go on with."""
         self._watching = False
         async with open_session(config) as session:
             inbox = Inbox(asyncio.get_running_loop())
             watcher = Watcher(inbox)
             try:
-                await self._work(session, inbox, watcher)
+                return await self._work(session, inbox, watcher)
             finally:
                 await watcher.stop()
 
-    async def _work(self, session: Session, inbox: Inbox, watcher: Watcher) -> None:
+    async def _work(self, session: Session, inbox: Inbox, watcher: Watcher) -> Config:
         keepers = {
             name: Keeper(mirror, session.config.mirrors[name].reconcile_interval, session.transport.gate)
             for name, mirror in session.mirrors.items()
@@ -110,9 +117,11 @@ class _Daemon:
         tasks += [asyncio.create_task(keeper.run()) for keeper in keepers.values()]
         tasks.append(asyncio.create_task(_bridge(inbox, keepers)))
         tasks.append(asyncio.create_task(self._pulse(session.db, watcher, keepers)))
-        signals = [asyncio.create_task(event.wait()) for event in (self._stop, self._reload)]
+        reloaded = asyncio.create_task(self._reloaded(keepers))
+        signals: list[asyncio.Task[Any]] = [asyncio.create_task(self._stop.wait()), reloaded]
         try:
             await _until_any(signals, tasks)
+            return reloaded.result() if reloaded.done() else session.config
         finally:
             for task in (*tasks, *signals):
                 task.cancel()

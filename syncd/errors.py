@@ -31,12 +31,16 @@ class Retry(SyncdError):
 
     after_s: the seconds the remote asked us to wait, or None. ambiguous: the request may have been carried out
     all the same (connection lost after sending, 5xx), so a write must be looked up before it is sent again.
+    status: the HTTP status of the answer, None when there was none.
     """
 
-    def __init__(self, message: str, *, after_s: float | None = None, ambiguous: bool = False) -> None:
+    def __init__(
+        self, message: str, *, after_s: float | None = None, ambiguous: bool = False, status: int | None = None
+    ) -> None:
         super().__init__(message)
         self.after_s = after_s
         self.ambiguous = ambiguous
+        self.status = status
 
 
 class Unreachable(Retry):
@@ -48,27 +52,39 @@ class Unreachable(Retry):
 class Park(SyncdError):
     """This content cannot succeed; it is shown, and tried again when the file changes.
 
-    kind: the problem kind of the contract. code: the remote's own error code, if it gave one.
+    kind: the problem kind of the contract. code: the remote's own error code, if it gave one. status: the HTTP
+    status of its answer, None when nothing was sent.
     """
 
-    def __init__(self, kind: ProblemKind, message: str, *, code: int | None = None) -> None:
+    def __init__(self, kind: ProblemKind, message: str, *, code: int | None = None, status: int | None = None) -> None:
         super().__init__(message)
         self.kind = kind
         self.code = code
+        self.status = status
 
 
 class NotFound(Park):
     """The remote has no such item. The caller usually knows better than to park: an absent item is deleted."""
 
-    def __init__(self, message: str, *, code: int | None = None) -> None:
-        super().__init__("failed", message, code=code)
+    def __init__(self, message: str, *, code: int | None = None, status: int | None = None) -> None:
+        super().__init__("failed", message, code=code, status=status)
 
 
 class Conflict(Park):
     """The key exists already (AI Search 7042): look it up, then replace it or see that it is ours."""
 
-    def __init__(self, message: str, *, code: int | None = None) -> None:
-        super().__init__("failed", message, code=code)
+    def __init__(self, message: str, *, code: int | None = None, status: int | None = None) -> None:
+        super().__init__("failed", message, code=code, status=status)
+
+
+class TooMuch(Park):
+    """One request held more entries than the remote takes or manages (413, 524): send it in two halves.
+
+    Never raised for a single entry. After a 524 some or all of them may have been written.
+    """
+
+    def __init__(self, message: str, *, code: int | None = None, status: int | None = None) -> None:
+        super().__init__("too_large", message, code=code, status=status)
 
 
 class Halt(SyncdError):
@@ -91,11 +107,6 @@ class Brake(SyncdError):
 
     exit_code = EXIT_BRAKE
     needs_person = True
-
-    def __init__(self, message: str, *, deletes: int, allowed: int) -> None:
-        super().__init__(message)
-        self.deletes = deletes
-        self.allowed = allowed
 
 
 class ConfigError(SyncdError):

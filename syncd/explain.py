@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from syncd.config import Config
 from syncd.db import open_state_to_read
+from syncd.errors import Park
 from syncd.journal import Journal
 from syncd.model import Excluded, Item, Local, Problem, Record
 from syncd.paths import normal, shown
@@ -48,14 +49,23 @@ def _local(local: Local, tree: Tree) -> Facts:
             yield "rule", f"not sent: {kind}"
             yield "reason", message
         case Item():
-            yield "rule", "taken: no exclude pattern matches" if tree.rules.exclude else "taken: nothing excludes it"
-            yield "size", megabytes(local.size)
-            try:
-                yield "checksum", f"{tree.read(local.path)[0].checksum} (sha-256)"
-            except Again:
-                yield "checksum", "the file is changing right now"
+            yield from _taken(local, tree)
         case None:
             yield "rule", "there is no such file"
+
+
+def _taken(item: Item, tree: Tree) -> Facts:
+    try:
+        checksum = f"{tree.read(item.path)[0].checksum} (sha-256)"
+    except Again:
+        checksum = "the file is changing right now"
+    except Park as error:
+        yield "rule", f"not sent: {error.kind}"
+        yield "reason", str(error)
+        return
+    yield "rule", "taken: no exclude pattern matches" if tree.rules.exclude else "taken: nothing excludes it"
+    yield "size", megabytes(item.size)
+    yield "checksum", checksum
 
 
 def _remembered(record: Record | None, local: Local) -> Facts:

@@ -6,7 +6,8 @@ from syncd.errors import NotFound
 from syncd.mirror import Mirror
 from syncd.model import Problem, Record
 from syncd.plan import same_entry
-from syncd.reconcile import index_problem, next_pass
+from syncd.reconcile import next_pass
+from syncd.turn import index_problem
 
 log = structlog.get_logger()
 
@@ -60,4 +61,6 @@ async def reindex_wanted(mirror: Mirror) -> int:
             status = "outdated"
         mirror.journal.reindexed(record.key, status)
         log.info("index.again", mirror=mirror.name, key=record.key)
+        if status == "error":
+            mirror.journal.note(_ended(mirror, record, status, None), next_pass(mirror.db))
     return len(wanted)

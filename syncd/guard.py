@@ -1,9 +1,11 @@
-"""The guard of the root: an unmounted disk or an emptied folder must not look like a wish to delete everything."""
+"""The guards: an unmounted disk must not look like a wish to delete everything, nor a slip like a plan."""
 
 import structlog
 
 from syncd.errors import RootHalt
 from syncd.mirror import Mirror
+from syncd.plan import brake
+from syncd.spill import Spill
 
 log = structlog.get_logger()
 
@@ -31,3 +33,23 @@ def guard(mirror: Mirror, *, force: bool) -> None:
     if last is None or tuple(last) != identity:  # type: ignore[arg-type]
         mirror.meta.set("root", list(identity))
     mirror.root_seen = identity
+
+
+def refusal(mirror: Mirror, spill: Spill, unrecorded: int) -> str | None:
+    """Return why a plan deletes too much, and what to do then; None if it may pass.
+
+    unrecorded: entries of ours that the journal does not know.
+    """
+    deletes = spill.planned["delete"]
+    known = mirror.journal.count() + unrecorded
+    recent = mirror.journal.recent_deletes(mirror.now())
+    allowed = brake(deletes, recent, known, mirror.settings.max_delete)
+    if allowed is None:
+        return None
+    names = ", ".join(action.key for action in spill.first("delete", 3))
+    earlier = f", after {recent} in the last hour" if recent else ""
+    return (
+        f"the plan deletes {deletes} of {known} entries ({names}{', …' if deletes > 3 else ''}){earlier};"
+        f" max_delete = {mirror.settings.max_delete} allows {allowed}. Nothing was changed. See all of it:"
+        f" syncd reconcile --dry-run {mirror.name}; if it is meant: syncd reconcile --force {mirror.name}"
+    )

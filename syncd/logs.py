@@ -26,7 +26,9 @@ def configure(log_format: LogFormat, level: int, secrets: Collection[str] = ()) 
         structlog.processors.format_exc_info,
         _Masker(secrets),
         _defused,
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), pad_event_to=24, exception_formatter=structlog.dev.plain_traceback
+        )
         if console
         # ASCII: no character of a file name reaches the journal or a terminal as anything but itself.
         else structlog.processors.JSONRenderer(ensure_ascii=True),
@@ -42,12 +44,15 @@ def configure(log_format: LogFormat, level: int, secrets: Collection[str] = ()) 
 
 
 def printable(text: str) -> str:
-    """Text for a terminal: control, format and surrogate characters appear backslash-escaped."""
+    """Text for a terminal: control, format and surrogate characters and line ends appear backslash-escaped."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        char if unicodedata.category(char)[0] != "C" else char.encode("unicode_escape").decode() for char in text
-    )
+    return "".join(char.encode("unicode_escape").decode() if _unsafe(char) else char for char in text)
+
+
+def _unsafe(char: str) -> bool:
+    category = unicodedata.category(char)
+    return category[0] == "C" or category in ("Zl", "Zp")
 
 
 class _Masker:
@@ -61,24 +66,46 @@ class _Masker:
         return {key: self._mask(value) for key, value in event.items()} if self._secrets else event
 
     def _mask(self, value: Any) -> Any:
-        if isinstance(value, str):
-            for secret in self._secrets:
-                value = value.replace(secret, HIDDEN)
-        return value
+        match value:
+            case None | bool() | int() | float():
+                return value
+            case str():
+                for secret in self._secrets:
+                    value = value.replace(secret, HIDDEN)
+                return value
+            case dict():
+                return {self._mask(key): self._mask(inner) for key, inner in value.items()}
+            case list() | tuple():
+                return [self._mask(inner) for inner in value]
+            case _:
+                # Whatever it is, its representation is what would be printed.
+                shown = repr(value)
+                masked = self._mask(shown)
+                return value if masked == shown else masked
 
 
 def _defused(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     del logger, method
     return {
-        key: printable(value) if isinstance(value, str) and key != "exception" else value
+        key: value if not isinstance(value, str) else _indented(value) if key == "exception" else printable(value)
         for key, value in event.items()
     }
+
+
+def _indented(traceback: str) -> str:
+    """A traceback keeps its lines, but none of them can pass for a line of the log."""
+    return "\n".join("  " + printable(line) for line in traceback.split("\n"))
 
 
 class _Bridge(logging.Handler):
     """What libraries log through the standard library becomes an event like any other."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Pass a record on."""
-        log = structlog.get_logger()
-        log.log(record.levelno, "library.message", library=record.name, message=record.getMessage())
+        """Pass a record on, whatever its level and however wrong its arguments."""
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001 - a library's mistake in logging must not become an error of ours
+            message = f"{record.msg} {record.args}"
+        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
+        fields = {"exc_info": record.exc_info} if record.exc_info else {}
+        structlog.get_logger().log(level, "library.message", library=record.name, message=message, **fields)

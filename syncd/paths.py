@@ -1,6 +1,7 @@
 """Names: the key of a path, what a key may not be, and which paths the rules leave out. PURE."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -143,7 +144,10 @@ class Rules:
 
 
 def _spec(lines: Sequence[str]) -> GitIgnoreSpec:
-    return GitIgnoreSpec.from_lines([normal(line) for line in lines])
+    try:
+        return GitIgnoreSpec.from_lines([normal(line) for line in lines])
+    except re.error as error:
+        raise ValueError(f"a pattern cannot be understood: {error}") from error
 
 
 def _last_match(spec: GitIgnoreSpec, path: str) -> tuple[bool, str] | None:

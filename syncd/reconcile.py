@@ -3,7 +3,6 @@
 The daemon and the one-shot command run this same function; a scope says where to look.
 """
 
-import shlex
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,16 +13,15 @@ import structlog
 from syncd import observe
 from syncd.db import Meta, transaction
 from syncd.errors import Brake, RootHalt, TargetMissing
-from syncd.guard import guard
+from syncd.guard import guard, refusal
 from syncd.journal import HOUR_S
 from syncd.mirror import Mirror
 from syncd.model import HARMLESS, Item, Problem, Put
 from syncd.observe import Triple
-from syncd.plan import brake
 from syncd.queue import Dirty
 from syncd.resolve import Resolved, Resolver
 from syncd.spill import Spill
-from syncd.turn import Breath, Consent, Ledger, Turn, adopted
+from syncd.turn import Breath, Consent, Ledger, Turn, adopted, index_problem
 
 log = structlog.get_logger()
 
@@ -109,15 +107,7 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), 
     try:
         started = mirror.now()
         if scope.everything:
-            try:
-                await _list(mirror, result, hooks)
-            except TargetMissing:
-                if not mirror.settings.create:
-                    raise
-                # A dry run plans against what a target just made would hold: nothing.
-                if not options.dry_run:
-                    await mirror.target.create()
-                    await _list(mirror, result, hooks)
+            await _list_or_make(mirror, options, result, hooks)
         await _plan(mirror, scope, options, result, hooks)
         _brake(mirror, options, result, rows)
         if not options.dry_run:
@@ -128,6 +118,18 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), 
             result.spill.drop()
         raise
     return result
+
+
+async def _list_or_make(mirror: Mirror, options: Options, result: Result, hooks: Hooks) -> None:
+    try:
+        await _list(mirror, result, hooks)
+    except TargetMissing:
+        if not mirror.settings.create:
+            raise
+        # A dry run plans against what a target just made would hold: nothing.
+        if not options.dry_run:
+            await mirror.target.create()
+            await _list(mirror, result, hooks)
 
 
 async def _list(mirror: Mirror, result: Result, hooks: Hooks) -> None:
@@ -204,12 +206,6 @@ def _in_step(mirror: Mirror, triple: Triple) -> list[Problem]:
     return []
 
 
-def index_problem(key: str, error: str | None) -> Problem:
-    """The problem of an entry that is stored but could not be indexed."""
-    why = f"stored, but indexing failed: {error or 'no reason given'}; try again with: syncd retry {shlex.quote(key)}"
-    return Problem(key, "index_error", why)
-
-
 def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
     with transaction(mirror.db):
         for row in rows:
@@ -217,24 +213,11 @@ def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
 
 
 def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirty]) -> None:
-    deletes = result.spill.planned["delete"]
-    known = mirror.journal.count() + result.unrecorded
-    recent = mirror.journal.recent_deletes(mirror.now())
-    allowed = brake(deletes, recent, known, mirror.settings.max_delete)
-    if allowed is None or options.force:
-        return
-    names = ", ".join(action.key for action in result.spill.first("delete", 3))
-    earlier = f", after {recent} in the last hour" if recent else ""
-    refusal = (
-        f"the plan deletes {deletes} of {known} entries ({names}{', …' if deletes > 3 else ''}){earlier};"
-        f" max_delete = {mirror.settings.max_delete} allows {allowed}. Nothing was changed. See all of it:"
-        f" syncd reconcile --dry-run {mirror.name}; if it is meant: syncd reconcile --force {mirror.name}"
-    )
-    if options.dry_run:
-        result.refusal = refusal
-        return
-    mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
-    raise Brake(refusal, deletes=deletes, allowed=allowed)
+    if not options.force:
+        result.refusal = refusal(mirror, result.spill, result.unrecorded)
+    if result.refusal and not options.dry_run:
+        mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
+        raise Brake(result.refusal)
 
 
 async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks) -> None:

@@ -74,21 +74,23 @@ def mirror_config(config: Config, name: str) -> MirrorConfig:
 
 
 def open_transport(config: Config) -> Transport:
-    """Return the transport of this process. Raises ConfigError if there is no usable token or key."""
+    """Return the transport of this process. Raises ConfigError if no token, proxy or certificate can be used."""
     secret, email = login(config)
     section = config.cloudflare
     try:
-        credentials = Credentials.global_key(email, secret) if email else Credentials.bearer(secret)
+        return Transport(
+            section.base_url,
+            section.account_id,
+            Credentials.global_key(email, secret) if email else Credentials.bearer(secret),
+            Gate(section.tpslimit, section.transfers),
+            timeout=section.timeout,
+            retry_for=section.retry_for,
+        )
     except ValueError as error:
         raise ConfigError(f"cloudflare: {error}") from None
-    return Transport(
-        section.base_url,
-        section.account_id,
-        credentials,
-        Gate(section.tpslimit, section.transfers),
-        timeout=section.timeout,
-        retry_for=section.retry_for,
-    )
+    except OSError as error:
+        why = f"the certificates named by SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error.strerror or error}"
+        raise ConfigError(f"cloudflare: {why}") from None
 
 
 def make_target(transport: Transport, section: MirrorConfig, *, takeover: bool = False) -> Target:
@@ -98,7 +100,8 @@ def make_target(transport: Transport, section: MirrorConfig, *, takeover: bool =
         AISearch(transport, target.namespace, target.instance),
         Marks(section.owner, section.key_prefix, takeover),
         limits_of(section),
-        concurrency=transport.gate.transfers,
+        # A little more than may be in flight: the next file is read while a place is waited for.
+        concurrency=transport.gate.transfers + 2,
     )
 
 

@@ -1,6 +1,7 @@
 """One turn of a plan: hand a batch to the target, verify at the last moment, record every outcome as it comes."""
 
 import asyncio
+import shlex
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -163,6 +164,10 @@ class Turn:
                 error=stored.error,
             )
         )
+        if stored.status == "error":
+            problem = index_problem(key, stored.error)
+            self._mirror.journal.note([problem], self._ledger.pass_id)
+            self._ledger.problems[problem.kind] += 1
 
     def _refused(self, action: Put | Delete, refusal: Park) -> None:
         code = f" (code {refusal.code})" if refusal.code else ""
@@ -199,6 +204,12 @@ class Turn:
             **size,
             **fields,
         )
+
+
+def index_problem(key: str, error: str | None) -> Problem:
+    """The problem of an entry that is stored but could not be indexed."""
+    why = f"stored, but indexing failed: {error or 'no reason given'}; try again with: syncd retry {shlex.quote(key)}"
+    return Problem(key, "index_error", why)
 
 
 def _ref(action: Put | Delete) -> str:

@@ -5,6 +5,9 @@ import pytest
 from core_room import Core, open_core
 from hypothesis import settings
 
+# Plugins, not further conftest files: test directories are no packages, so every module name stands once.
+pytest_plugins = ["cf_fixtures", "watch_fixtures"]
+
 # The same examples on every machine and in every run; deadlines are for pytest-timeout.
 settings.register_profile("syncd", derandomize=True, deadline=None, database=None)
 settings.load_profile("syncd")

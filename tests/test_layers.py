@@ -62,7 +62,7 @@ def test_the_modules_are_found() -> None:
     assert {"syncd", "syncd.plan", "syncd.targets.base", "syncd.cloudflare.transport", "syncd.emulator.app"} <= set(
         MODULES
     )
-    assert "syncd.plan" in imports("syncd.reconcile")
+    assert "syncd.plan" in imports("syncd.resolve")
     assert "syncd.observe" in imports("syncd.reconcile"), "a module named in `from syncd import` counts as that module"
 
 

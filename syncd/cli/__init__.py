@@ -1,5 +1,6 @@
 """The command line: one small file for each group of commands. `main` turns every end into an exit code."""
 
+import io
 import os
 import sys
 import traceback
@@ -13,6 +14,7 @@ _EXIT_PIPE = 141
 
 def main() -> None:
     """Run the program and exit with the contract's code."""
+    _ready_streams()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -27,7 +29,12 @@ def run(arguments: Sequence[str]) -> int:
         code = app(with_optional_values(arguments), prog_name="syncd", standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
-        _complain(f"{error.format_message().rstrip('.')}; see: syncd --help")
+        text = error.format_message()
+        if text.startswith("Usage: "):
+            # No command at all: the help, as it is.
+            print(text, file=sys.stderr)  # noqa: T201
+        else:
+            _complain(f"{text.rstrip('.')}; see: syncd --help")
         return EXIT_CONFIG
     except SyncdError as error:
         _complain(str(error))
@@ -37,11 +44,25 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _EXIT_PIPE
+    except SystemExit as end:
+        # The library's own answer to a closed pipe is exit 1, which means something else here.
+        if isinstance(end.__context__, BrokenPipeError):
+            return _EXIT_PIPE
+        raise
     except Exception:  # noqa: BLE001 - the last line of defence: a bug ends with its trace and its own code
         traceback.print_exc()
         _complain("this is a bug; please report it with the lines above")
         return EXIT_BUG
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _ready_streams() -> None:
+    """No stream that is closed, or that cannot write some character, may end a command."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - open as long as the process lives
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _complain(text: str) -> None:

@@ -1,5 +1,6 @@
 """status, ls, explain, search: the commands that only look."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,7 +48,7 @@ def status(
 @app.command(name="ls")
 def list_items(
     ctx: typer.Context,
-    mirror: Annotated[str | None, typer.Argument(metavar="[MIRROR]", show_default=False)] = None,
+    mirror: Annotated[str | None, typer.Argument(metavar="MIRROR", show_default=False)] = None,
     *,
     remote: Annotated[bool, typer.Option("--remote", help="What the target holds, whoever put it there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -69,7 +70,7 @@ def list_items(
 
 @app.command()
 def explain(
-    ctx: typer.Context, path: Annotated[Path, typer.Argument(help="A file, or its path in the mirror.")]
+    ctx: typer.Context, path: Annotated[Path, typer.Argument(help="A file, or its path in the mirror.", readable=False)]
 ) -> int:
     """Say which rule took or left a file, and what is known of it.
 
@@ -99,6 +100,8 @@ def search(
     Each with its file.
     """
     options: Globals = ctx.obj
+    if not query.strip():
+        raise ConfigError("the query is empty; ask for something: syncd search QUERY")
     config = options.load()
     name = one_mirror(config, mirror)
     hits = await_(_search(config, name, query, limit))
@@ -125,8 +128,8 @@ def one_mirror(config: "Config", name: str | None) -> str:
 
 def _mirror_of(config: "Config", path: Path) -> tuple[str, str]:
     """Return the mirror a path lies in, and the path relative to its root."""
-    absolute = path.expanduser().absolute()
-    for candidate in (absolute, absolute.parent.resolve() / absolute.name):
+    absolute = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - takes "..", and follows no link, out
+    for candidate in (absolute, path.expanduser().parent.resolve() / absolute.name):
         for name, section in config.mirrors.items():
             for root in (section.path, section.path.resolve()):
                 if candidate.is_relative_to(root) and candidate != root:

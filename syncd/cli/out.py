@@ -74,13 +74,14 @@ def _snippet(text: str, query: str) -> str:
 
 
 class Watcher:
-    """Shows a growing result: a bar on a terminal, a plain line now and then otherwise."""
+    """Shows a growing result: a bar on a terminal, a plain line now and then otherwise, nothing if quiet."""
 
-    def __init__(self, name: str, progress: Progress | None) -> None:
+    def __init__(self, name: str, progress: Progress | None, *, quiet: bool = False) -> None:
         self._name = name
         self._progress = progress
         self._task = progress.add_task(f"{name}: listing the target", total=None) if progress else None
         self._said = time.monotonic()
+        self._quiet = quiet
         self.result: Result | None = None
 
     def __call__(self, result: "Result") -> None:
@@ -92,7 +93,7 @@ class Watcher:
         what = f"{self._name}: {what}"
         if self._progress and self._task is not None:
             self._progress.update(self._task, description=what, total=total if done else None, completed=done)
-        elif time.monotonic() - self._said >= PLAIN_EVERY_S:
+        elif not self._quiet and time.monotonic() - self._said >= PLAIN_EVERY_S:
             self._said = time.monotonic()
             print(f"{what} {done}/{total}" if done else what, file=sys.stderr)  # noqa: T201
 

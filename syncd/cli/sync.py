@@ -35,7 +35,7 @@ def run(ctx: typer.Context) -> int:
 @app.command(name="reconcile")
 def full_pass(  # noqa: PLR0913 - the contract's options
     ctx: typer.Context,
-    mirrors: Annotated[list[str] | None, typer.Argument(metavar="[MIRROR]...", show_default=False)] = None,
+    mirrors: Annotated[list[str] | None, typer.Argument(metavar="MIRROR", show_default=False)] = None,
     *,
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Show the plan, change nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -88,7 +88,7 @@ async def _reconcile(
             for name, mirror in session.mirrors.items():
                 reports[name] = report = oneshot.Report()
                 began, before = time.monotonic(), session.transport.counters.requests
-                await oneshot.run(mirror, asked, Watcher(name, shown), report)
+                await oneshot.run(mirror, asked, Watcher(name, shown, quiet=options.quiet), report)
                 if wait is not None:
                     await oneshot.wait_until_indexed(mirror, report, wait)
                 report.elapsed_s = time.monotonic() - began
@@ -115,6 +115,7 @@ async def _retry(config: "Config", keys: list[str] | None) -> int:
     from syncd import oneshot
     from syncd.db import holder, open_state
     from syncd.journal import Journal
+    from syncd.logs import printable
     from syncd.queue import Queue
     from syncd.session import open_session
 
@@ -135,7 +136,7 @@ async def _retry(config: "Config", keys: list[str] | None) -> int:
         for name, mirror in session.mirrors.items():
             report = await oneshot.due_only(mirror)
             for problem in report.problems(mirror):
-                typer.echo(f"{name}: {problem.key}: {problem.kind}: {problem.message}", err=True)
+                typer.echo(printable(f"{name}: {problem.key}: {problem.kind}: {problem.message}"), err=True)
             code = max(code, report.exit_code)
     return code
 
@@ -145,6 +146,7 @@ def _mark(journal: "Journal", queue: "Queue", keys: list[str] | None) -> int:
     problems = {problem.key: problem for problem in journal.problems() if keys is None or problem.key in keys}
     for key in problems:
         journal.unpark(key)
-    again = [key for key, problem in problems.items() if problem.kind != "index_error"]
+    # A name that cannot be a key has no place in the queue; a renamed file is another one.
+    again = [key for key, problem in problems.items() if problem.kind not in ("index_error", "invalid_key")]
     queue.hurry(again, time.time())
     return len(again) + journal.want_reindex(keys)

@@ -45,6 +45,10 @@ def _proxy(url: httpx.URL) -> str | None:
     proxy = getproxies().get("https")
     if proxy and "://" not in proxy:
         proxy = f"http://{proxy}"
-    if proxy and httpx.URL(proxy).scheme not in {"http", "https"}:
+    try:
+        scheme = httpx.URL(proxy).scheme if proxy else "http"
+    except httpx.InvalidURL:
+        scheme = ""
+    if scheme not in {"http", "https"}:
         raise ValueError("HTTPS_PROXY must be an http or https proxy")
     return proxy

@@ -38,12 +38,14 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class Context:
     """What an error message may need. permission: named when access is refused; hide: takes secrets out of a text;
-    now: Unix seconds, for a Retry-After that is a date.
+    now: Unix seconds, for a Retry-After that is a date. partial: whether a result that came with an error says by
+    itself what was done and what was not; then it is an answer all the same.
     """
 
     permission: str = "for this API"
     hide: Callable[[str], str] = str
     now: float = 0.0
+    partial: Callable[[Any], bool] | None = None
 
 
 def decode(status: int, headers: Mapping[str, str], body: bytes, context: Context | None = None) -> Answer:
@@ -51,6 +53,8 @@ def decode(status: int, headers: Mapping[str, str], body: bytes, context: Contex
     context = context or Context()
     envelope = None if "cf-mitigated" in headers else _parse(body)
     if envelope is None or envelope["success"] is not True or not 200 <= status < 300:
+        if envelope is not None and _is_partial(status, envelope, context):
+            return Answer(envelope.get("result"), {}, _texts(envelope.get("errors"), context))
         fail(status, headers, body, context)
     info = envelope.get("result_info")
     if info is not None and not isinstance(info, dict):
@@ -70,9 +74,7 @@ def fail(status: int, headers: Mapping[str, str], body: bytes, context: Context 
         # A 2xx that ends early or holds HTML may well have been carried out.
         remedy = STATUSES[status] if status in EDGE_STATUSES else BUSY if status >= 500 else UNEXPECTED
         _raise(remedy, status, headers, _shape(headers, body), context)
-    errors = _errors(envelope)
-    listed = next(((code, said) for code, said in errors if code in CODES), None)
-    code, said = listed or (errors[0] if errors else (None, ""))
+    code, said = _main_error(envelope)
     _raise(_remedy(status, code), status, headers, said, context, code)
 
 
@@ -110,13 +112,29 @@ def _parse(body: bytes) -> dict[str, Any] | None:
 
 
 def _remedy(status: int, code: int | None) -> Remedy:
-    if code is not None and code in CODES:
+    # A code that says "busy" under a status that says "wrong" is the service's framework refusing the request.
+    if code is not None and code in CODES and not (CODES[code] is BUSY and 400 <= status < 500):
         return CODES[code]
     if status in STATUSES:
         return STATUSES[status]
     if status >= 500:
         return BUSY
     return REFUSED if 400 <= status < 500 else UNEXPECTED
+
+
+def _is_partial(status: int, envelope: Mapping[str, Any], context: Context) -> bool:
+    """Whether the result is worth more than the error: not when the error says what to do (wait, halt, send less)."""
+    if context.partial is None or not context.partial(envelope.get("result")):
+        return False
+    code, _ = _main_error(envelope)
+    return _remedy(status, code) in {REFUSED, BUSY, UNEXPECTED} and status not in STATUSES
+
+
+def _main_error(envelope: Mapping[str, Any]) -> tuple[int | None, str]:
+    """The first error whose code is listed, else the first."""
+    errors = _errors(envelope)
+    listed = next(((code, said) for code, said in errors if code in CODES), None)
+    return listed or (errors[0] if errors else (None, ""))
 
 
 def _errors(envelope: Mapping[str, Any]) -> list[tuple[int | None, str]]:
@@ -158,14 +176,15 @@ def _raise(
         case "missing":
             raise TargetMissing(message)
         case "not_found":
-            raise NotFound(message, code=code)
+            raise NotFound(message, code=code, status=status)
         case "conflict":
-            raise Conflict(message, code=code)
+            raise Conflict(message, code=code, status=status)
         case "park":
-            raise Park(remedy.kind, message, code=code)
+            raise Park(remedy.kind, message, code=code, status=status)
         case "retry":
             asked = retry_after_s(headers, context.now)
-            raise Retry(message, after_s=remedy.after_s if asked is None else asked, ambiguous=remedy.ambiguous)
+            after_s = remedy.after_s if asked is None else asked
+            raise Retry(message, after_s=after_s, ambiguous=remedy.ambiguous, status=status)
 
 
 def _shape(headers: Mapping[str, str], body: bytes) -> str:

@@ -28,6 +28,10 @@ class Fields:
             raise Retry(f"unexpected answer: {self._what} has no text {name!r}", ambiguous=True)
         return value
 
+    def any(self, name: str) -> Any:
+        """Whatever stands there, unchecked; None when absent."""
+        return self._object.get(name)
+
     def opt_text(self, name: str) -> str | None:
         value = self._object.get(name)
         return value if isinstance(value, str) else None

@@ -53,6 +53,7 @@ CODES: Mapping[int, Remedy] = {
     7032: Remedy("halt", "the AI Search instance is paused: see its error in the dashboard and resume it"),
     7053: Remedy("halt", "the AI Search instance has no built-in storage: use a newly created instance"),
     7069: Remedy("halt", "the AI Search quota of this month is used up: wait for its reset or upgrade the plan"),
+    10048: Remedy("halt", "the KV quota of this day is used up: wait for 00:00 UTC or upgrade the plan"),
     10013: Remedy("missing", "the KV namespace is not there: `syncd check` shows its name, create = true makes it"),
     # which item
     7041: Remedy("not_found", "the item is not there"),

@@ -1,11 +1,22 @@
 """One request as a value, and the URL path of one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class Stream(Protocol):
+    """A body that is sent piece by piece, so that it is never held twice. Each iteration begins at its start."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole body, exactly."""
+        ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,20 +25,24 @@ class Request:
 
     path: from `path()`, below the base URL. permission: named when access is refused. reads: it changes nothing
     although it is no GET. safe: may be sent again when it is not known whether it was carried out; None = all but a
-    POST that changes something. form and file make a multipart body: plain parts first, then the file.
+    POST that changes something. form and file make a multipart body: plain parts first, then the file, whose part is
+    named `part`. slow_s: seconds the remote may think longer than over other requests. partial: see Context.
     """
 
     method: Method
     path: str
     params: Mapping[str, str] = field(default_factory=dict)
     json: Any = field(default=None, repr=False)
-    content: bytes | None = field(default=None, repr=False)
+    content: bytes | Stream | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     form: Mapping[str, str] = field(default_factory=dict, repr=False)
     file: tuple[str, bytes, str] | None = field(default=None, repr=False)
+    part: str = "file"
     permission: str = "for this API"
     reads: bool = False
     safe: bool | None = None
+    slow_s: float = 0.0
+    partial: Callable[[Any], bool] | None = None
 
     @property
     def changing(self) -> bool:

@@ -79,6 +79,7 @@ class Patience:
                 f"no request was answered for {self._retry_for:g} s: {error}",
                 after_s=error.after_s,
                 ambiguous=error.ambiguous,
+                status=error.status,
             ) from error
         raise error
 

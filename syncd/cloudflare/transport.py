@@ -4,11 +4,11 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn, Self, TypeVar
 
 import httpx
 import structlog
@@ -19,7 +19,7 @@ from syncd.cloudflare.base_url import check_base_url
 from syncd.cloudflare.connect import open_client
 from syncd.cloudflare.envelope import Answer, Context, decode, fail, one_line
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.request import Request
+from syncd.cloudflare.request import Request, Stream
 from syncd.cloudflare.retry import Patience, Pulse
 from syncd.errors import Park, Retry, SyncdError
 
@@ -27,8 +27,12 @@ ANSWER_LIMIT = 32 * 1024 * 1024
 """Largest JSON answer that is read, bytes: a KV page of 1,000 keys with full metadata is 2 MB."""
 SLOWEST_BYTES_PER_S = 32 * 1024
 """A body is given this much time on top of the timeout, so that a large file on a slow line can end at all."""
+ONE_PIECE = 256 * 1024
+"""A multipart body of at most so many bytes is sent in one piece: each of its dozen small parts costs a write."""
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+
+_T = TypeVar("_T")
 
 _log = structlog.get_logger(__name__)
 
@@ -45,6 +49,14 @@ class Counters:
     sent_bytes: int = 0
     received_bytes: int = 0
     by: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An answer that is no envelope: its body, and its headers with names in lower case."""
+
+    content: bytes = field(repr=False)
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +104,24 @@ class Transport:
         Raises what `attempts` raises. A request that is not repeatable is not sent again once it is unknown whether
         it was carried out: then the ambiguous Retry comes out at once.
         """
+        return await self.ask(request, lambda answer: answer)
+
+    async def ask(self, request: Request, parse: Callable[[Answer], _T]) -> _T:
+        """Like `request`, but parsed: an answer that does not parse is tried again like any other bad answer."""
         async for attempt in self.attempts(safe=request.repeatable, method=request.method, path=request.path):
             with attempt:
-                return await self.once(request)
+                return parse(await self.once(request))
         raise AssertionError("attempts() ends with an answer or an error")
 
     async def download(self, request: Request, max_bytes: int) -> bytes:
         """The raw body of a successful answer, after as many tries as it takes; Park when it is over max_bytes."""
+        return (await self.fetch(request, max_bytes)).content
+
+    async def fetch(self, request: Request, max_bytes: int) -> Raw:
+        """Like `download`, with the headers."""
         async for attempt in self.attempts(safe=request.repeatable, method=request.method, path=request.path):
             with attempt:
-                return await self.once_bytes(request, max_bytes)
+                return await self.once_raw(request, max_bytes)
         raise AssertionError("attempts() ends with an answer or an error")
 
     def attempts(self, *, safe: bool = True, **fields: str) -> AsyncRetrying:
@@ -124,13 +144,13 @@ class Transport:
         with self._judged(status):
             return decode(status, headers, body, self._context(request))
 
-    async def once_bytes(self, request: Request, max_bytes: int) -> bytes:
-        """The raw body of exactly one try; Park when it is over max_bytes."""
+    async def once_raw(self, request: Request, max_bytes: int) -> Raw:
+        """The raw answer of exactly one try; Park when its body is over max_bytes."""
         status, headers, body = await self._exchange(request, max_bytes)
         with self._judged(status):
             if status != httpx.codes.OK or "cf-mitigated" in headers:
                 fail(status, headers, body, self._context(request))
-            return body
+            return Raw(body, headers)
 
     async def aclose(self) -> None:
         """Close all connections; requests under way are the caller's to cancel."""
@@ -169,7 +189,7 @@ class Transport:
         self.gate.relax()
 
     def _context(self, request: Request) -> Context:
-        return Context(permission=request.permission, hide=self.credentials.hide, now=self._seams.wall())
+        return Context(request.permission, self.credentials.hide, self._seams.wall(), request.partial)
 
     async def _exchange(self, request: Request, max_bytes: int | None = None) -> tuple[int, Mapping[str, str], bytes]:
         """One request through the gate and its whole answer; max_bytes for a raw body, else ANSWER_LIMIT."""
@@ -177,10 +197,12 @@ class Transport:
         async with self.gate.slot():
             message = self._build(request)
             sent = int(message.headers.get("content-length", 0))
+            if sent <= ONE_PIECE:
+                await message.aread()
             self.counters.requests += 1
             self.counters.changing += request.changing
             self.counters.sent_bytes += sent
-            allowed = self._timeout + (sent + (max_bytes or 0)) / SLOWEST_BYTES_PER_S
+            allowed = self._timeout + request.slow_s + (sent + (max_bytes or 0)) / SLOWEST_BYTES_PER_S
             try:
                 async with asyncio.timeout(allowed):
                     response = await self._client.send(message, stream=True)
@@ -199,15 +221,17 @@ class Transport:
             return response.status_code, response.headers, body
 
     def _build(self, request: Request) -> httpx.Request:
+        body, length = _body(request.content)
         return self._client.build_request(
             request.method,
             self.base_url + request.path,
             params=dict(request.params) or None,
             json=request.json,
-            content=request.content,
+            content=body,
             data=dict(request.form) or None,
-            files={"file": request.file} if request.file else None,
-            headers={**self.credentials.headers(), **request.headers},
+            files={request.part: request.file} if request.file else None,
+            headers={**self.credentials.headers(), **request.headers, **length},
+            timeout=httpx.Timeout(self._timeout, read=self._timeout + request.slow_s),
         )
 
     def _lost(self, request: Request, error: Exception) -> NoReturn:
@@ -218,6 +242,23 @@ class Transport:
         what = "no whole answer" if ambiguous else "could not connect"
         why = one_line(self.credentials.hide(str(error)), 200)
         raise Retry(f"{what}: {name}{why and f': {why}'}", ambiguous=ambiguous) from error
+
+
+class _Pieces:
+    """A Stream as the HTTP library wants it."""
+
+    def __init__(self, body: Stream) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._body:
+            yield piece
+
+
+def _body(content: bytes | Stream | None) -> tuple[bytes | _Pieces | None, dict[str, str]]:
+    if content is None or isinstance(content, bytes):
+        return content, {}
+    return _Pieces(content), {"Content-Length": str(content.size)}
 
 
 async def _read(response: httpx.Response, limit: int) -> bytes:

@@ -9,10 +9,9 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from syncd.emulator import ai_search, auth
+from syncd.emulator import ai_search, auth, kv
 from syncd.emulator.counters import Requests
 from syncd.emulator.envelope import ApiError, error, plain
 from syncd.emulator.options import Options
@@ -36,10 +35,12 @@ def create_app(
     counters.Requests), `app.state.backend.store` is to be closed by the caller. sqlite3.Error if it cannot be
     opened.
     """
-    backend = Backend(options, Store(options.store, [ai_search.SCHEMA]), clock, sleep)
+    backend = Backend(options, Store(options.store, [ai_search.SCHEMA, kv.SCHEMA]), clock, sleep)
     requests = Requests()
-    routes = Routes([*auth.ENDPOINTS, *ai_search.endpoints()])
-    app = Starlette(routes=[Route("/{path:path}", _Gate(backend, routes, requests))])
+    routes = Routes([*auth.ENDPOINTS, *ai_search.endpoints(), *kv.endpoints()])
+    app = Starlette()
+    # Not a Route: its pattern would let no line break through, and a key may have one.
+    app.router.default = _Gate(backend, routes, requests)
     app.state.requests = requests
     app.state.backend = backend
     return app
@@ -53,6 +54,7 @@ class _Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
+        began = self._backend.clock()
         try:
             response = await self._answer(request)
         except ApiError as refusal:
@@ -62,6 +64,10 @@ class _Gate:
         except Exception:  # noqa: BLE001 - a bug of one endpoint is answered in the envelope, like the service does
             _log.exception("emulator.bug path=%s", request.url.path)
             response = error(ApiError(500, 7001, "Internal Error"))
+        # A service that is that far away works while it is waited for: our own work is part of it, not on top of it.
+        left = self._backend.options.latency - (self._backend.clock() - began)
+        if left > 0 and request.url.path.startswith(BASE_PATH):
+            await self._backend.sleep(left)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -70,8 +76,6 @@ class _Gate:
         path = request.scope.get("raw_path", request.url.path.encode()).split(b"?")[0].decode("latin-1")
         if not path.startswith(f"{BASE_PATH}/"):
             return self._own(request.method, path)
-        if self._backend.options.latency:
-            await self._backend.sleep(self._backend.options.latency)
         endpoint, values = self._route(request.method, path.removeprefix(BASE_PATH), request.headers)
         return await endpoint.handler(Call(self._backend, request, values))
 

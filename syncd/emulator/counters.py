@@ -3,14 +3,14 @@
 from collections import Counter
 from typing import Any
 
-_READING_POSTS = ("/search", "/chat/completions")
+_READING_POSTS = ("/search", "/chat/completions", "/bulk/get")
 
 
 class Requests:
     """Counts since the start or the last reset.
 
     routes: "METHOD template" -> number. total: all of them. changing: those that may alter something, i.e. POST, PUT,
-    PATCH and DELETE but for searches. Refused requests count: they cost the caller just the same.
+    PATCH and DELETE but for searches and bulk reads. Refused requests count: they cost the caller just the same.
     """
 
     def __init__(self) -> None:

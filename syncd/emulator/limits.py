@@ -1,4 +1,4 @@
-"""Sizes and ranges of the AI Search API, and the file types it takes. Source: Cloudflare's API reference and limits."""
+"""Sizes and ranges of the APIs, and the file types AI Search takes. Source: Cloudflare's API references and limits."""
 
 MAX_FILE_SIZE = 4 * 1024 * 1024
 """Bytes of one upload: "max 4MB" in the API reference (the later 10 MiB for text needs no stand-in)."""
@@ -46,3 +46,29 @@ BINARY_TYPES = (
 # fmt: on
 FILE_TYPES = PLAIN_TYPES + TEXTUAL_RICH_TYPES + BINARY_TYPES
 """Endings of a key that are taken; anything else is 7060."""
+
+MAX_KV_NAMESPACES = 1000
+"""Of one account."""
+
+MAX_KV_PER_PAGE = 1000
+MAX_KV_TITLE_SIZE = 512
+MAX_KV_KEY_SIZE = 512
+MAX_KV_METADATA_SIZE = 1024
+"""Bytes; of metadata as compact JSON."""
+
+MAX_KV_VALUE_SIZE = 25 * 1024 * 1024
+MIN_KV_TTL = 60
+"""Seconds that an entry lives at least."""
+
+KV_WRITE_INTERVAL = 1.0
+"""Seconds between two writes to one key."""
+
+MAX_KV_BULK_ITEMS = 10_000
+MAX_KV_BULK_SIZE = 100_000_000
+"""Bytes of the whole request; megabytes, not mebibytes."""
+
+MAX_KV_BULK_GET = 100
+"""Keys of one bulk read, whose values together are no larger than one value may be."""
+
+MIN_KV_LIST = 10
+MAX_KV_LIST = 1000

@@ -17,11 +17,19 @@ class Options:
     checksum: the item's `checksum`: "opaque" is new at every write, "zero" is "0", md5 and sha256 are of the content.
     index_delay: seconds from an upload to its end of indexing; one half queued, one half running.
     fail_index: regular expression searched in the key; what matches ends with the status "error".
-    list_lag: seconds by which the item listing is behind.
-    latency: seconds before any request is looked at.
+    list_lag: seconds by which the listings of items and of keys are behind.
+    latency: seconds from a request to its answer, at least.
     metadata: "refuse" answers 7056 to every upload that brings metadata of its own.
     list_metadata: False leaves `metadata` out of every item, as the API did before July 2026.
     create_instances: True makes an instance (and its namespace) spring into being on first use.
+
+    Of KV alone:
+    kv_write_limit: True answers 429 to a write (single or bulk) of a key that was written less than a second ago.
+    unsuccessful: share, 0 to 1, of the keys of bulk writes and deletes that fail: nothing happens to them and they are
+    named in unsuccessful_keys. Which ones follows from the key and the number of the attempt, so a retry may succeed.
+    bulk_max_bytes: bulk bodies over this many bytes are answered 413; None leaves the service's own 100 MB.
+    bulk_fail_over: bulk writes and deletes of more items than this are answered 524 in HTML, and nothing is stored.
+    empty_pages: True puts a page without keys, but with a cursor, before every page of the listing of keys.
     """
 
     store: Path | None = None
@@ -35,12 +43,22 @@ class Options:
     metadata: Literal["keep", "refuse"] = "keep"
     list_metadata: bool = True
     create_instances: bool = False
+    kv_write_limit: bool = False
+    unsuccessful: float = 0.0
+    bulk_max_bytes: int | None = None
+    bulk_fail_over: int | None = None
+    empty_pages: bool = False
 
     def __post_init__(self) -> None:
         """ValueError names the option that cannot be."""
         for name in ("index_delay", "list_lag", "latency"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be 0 or more seconds")
+        if not 0 <= self.unsuccessful <= 1:
+            raise ValueError("unsuccessful must be from 0 to 1")
+        for name in ("bulk_max_bytes", "bulk_fail_over"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} must be 0 or more")
         try:
             re.compile(self.fail_index or "")
         except re.error as reason:

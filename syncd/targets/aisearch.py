@@ -1,22 +1,22 @@
 """The AI Search target. key = prefix + path, ref = item id; only items of source "builtin" are ever ours."""
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
 
 from syncd.cloudflare.ai_search import BUILTIN, PER_PAGE, AISearch
-from syncd.cloudflare.ai_search_values import Item
+from syncd.cloudflare.ai_search_values import Item, ItemPage
 from syncd.cloudflare.content_types import SUPPORTED, content_type
 from syncd.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError, TargetMissing, Unreachable
 from syncd.model import Delete, Entry, IndexStatus, Put
-from syncd.targets.base import Content, Done, Hit, Limits, Outcome, Read, Report, Stored, each
+from syncd.targets.aisearch_rows import OWNER, SHA256, digests, entry_of, stored, there
+from syncd.targets.base import Content, Done, Hit, Limits, Outcome, Read, Report, each
 
 log = structlog.get_logger()
 
-SHA256, OWNER = "sha256", "owner"
-"""Our marks: metadata fields of every item we upload, both text."""
 METADATA_REFUSED = 7056
 LISTINGS = 3
 """How often a listing that shifts under us is read; what is still missing then is asked for by key."""
@@ -49,41 +49,57 @@ class AISearchTarget:
         self._marks = marks
         self._concurrency = concurrency
         self._metadata_refused = False
+        self._listed_whole = True
 
     # -- looking
 
     async def check(self) -> str:
         """One line on the instance. Raises TargetMissing if it is not there, Halt if it may not be used."""
-        instance = await self._api.read_instance()
+        with _refusals_halt():
+            instance = await self._api.read_instance()
         return f"AI Search instance {self._api.namespace}/{instance.id} is there"
 
     async def create(self) -> None:
         """Make the instance, and its namespace if that is missing too, with our marks declared as text fields."""
+        with _refusals_halt():
+            try:
+                made = await self._make()
+            except TargetMissing:
+                await self._api.create_namespace()
+                made = await self._make()
+        if made:
+            log.info("target.created", namespace=self._api.namespace, instance=self._api.instance)
+
+    async def _make(self) -> bool:
+        """Make the instance; False if it is there already."""
         try:
             await self._api.create_instance({SHA256: "text", OWNER: "text"})
-        except TargetMissing:
-            await self._api.create_namespace()
-            await self._api.create_instance({SHA256: "text", OWNER: "text"})
         except Conflict:
-            return
-        log.info("target.created", namespace=self._api.namespace, instance=self._api.instance)
+            return False
+        return True
 
     async def entries(self) -> AsyncIterator[Entry]:
         """Yield every uploaded item under the prefix, each id at least once, also if pages shift meanwhile."""
         seen: set[str] = set()
+        self._listed_whole = False
         for _ in range(LISTINGS):
             totals: set[int | None] = set()
-            async for page in self._api.iter_pages(source=BUILTIN, sort_by="modified_at"):
+            async for page in self._pages():
                 totals.add(page.total_count)
                 for item in page.items:
-                    # The listing may ignore the source filter; and what is being deleted is as good as gone.
-                    if item.id not in seen and item.source_id == BUILTIN and item.next_action != "DELETE":
-                        seen.add(item.id)
-                        if item.key.startswith(self._marks.prefix):
-                            yield _entry(item)
+                    if item.id not in seen and there(item) and item.key.startswith(self._marks.prefix):
+                        yield entry_of(item)
+                    # Rows that are not ours count too: total_count may speak of them.
+                    seen.add(item.id)
             if len(totals) <= 1 and (totals <= {None} or len(seen) >= max(t or 0 for t in totals)):
+                self._listed_whole = True
                 return
             log.info("listing.shifted", seen=len(seen), totals=sorted(t or 0 for t in totals))
+
+    async def _pages(self) -> AsyncIterator[ItemPage]:
+        with _refusals_halt():
+            async for page in self._api.iter_pages(source=BUILTIN, sort_by="modified_at"):
+                yield page
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
         """Ask for one item by id, then by key."""
@@ -93,13 +109,13 @@ class AISearchTarget:
                 item = await self._api.get(ref)
             except NotFound:
                 item = None
-        if item is None or item.key != key or item.source_id != BUILTIN or item.next_action == "DELETE":
-            item = await self._api.find(key)
-        return _entry(item) if item and item.next_action != "DELETE" else None
+        if item is None or item.key != key or not there(item):
+            item = await self._find(key)
+        return entry_of(item) if item else None
 
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:
         """The sha-256 of what is stored: from the item's own checksum if that is a known digest, else by download."""
-        if content and entry.version and entry.version.lower() in _digests(content.data):
+        if content and entry.version and entry.version.lower() in digests(content.data):
             return content.checksum
         try:
             return hashlib.sha256(await self._api.download(entry.ref)).hexdigest()
@@ -110,14 +126,14 @@ class AISearchTarget:
         """Read the newest pages of the listing, where fresh uploads are, then ask for a few stragglers by id."""
         found: dict[str, Entry] = {}
         pages = len(refs) // PER_PAGE + 2
-        async for page in self._api.iter_pages(source=BUILTIN, sort_by="modified_at"):
-            found |= {item.id: _entry(item) for item in page.items if item.id in refs}
+        async for page in self._pages():
+            found |= {item.id: entry_of(item) for item in page.items if item.id in refs}
             pages -= 1
             if pages == 0 or len(found) == len(refs):
                 break
         for ref in sorted(refs - found.keys())[:STRAGGLERS]:
             try:
-                found[ref] = _entry(await self._api.get(ref))
+                found[ref] = entry_of(await self._api.get(ref))
             except NotFound:
                 log.debug("index.absent", ref=ref)
         return list(found.values())
@@ -160,12 +176,17 @@ class AISearchTarget:
             log.debug("delete.absent", ref=ref)
 
     async def _put(self, put: Put, content: Content) -> Done:
-        """Upload, as often as it takes; after an ambiguous answer look first whether it was carried out."""
-        look_first = False
+        """Upload, as often as it takes; after an ambiguous answer look first whether it was carried out.
+
+        Look first, too, if the listing left something out: an overwriting remote takes the place of a stranger's item.
+        """
+        look_first = put.ref is None and not self._listed_whole
         async for attempt in self._api.attempts(key=put.key):
             with attempt:
-                if look_first and (found := await self._api.find(put.key)) and await self._holds(found, content):
-                    return Done(_stored(found, content))
+                if look_first and (found := await self._find(put.key)):
+                    if await self._holds(found, content):
+                        return Done(stored(found, content))
+                    self._check_replaceable(put, found)
                 try:
                     return await self._upload(put, content)
                 except Retry as error:
@@ -175,19 +196,18 @@ class AISearchTarget:
 
     async def _upload(self, put: Put, content: Content) -> Done:
         try:
-            return Done(_stored(await self._post(put, content), content))
+            return Done(stored(await self._post(put, content), content))
         except Conflict:
             pass
-        found = await self._api.find(put.key)
+        found = await self._find(put.key)
         if found is None:
             raise Retry("the remote says the key exists, but does not show it; it may still be on its way out")
         if await self._holds(found, content):
-            return Done(_stored(found, content), unchanged=True)
-        if not self._replaceable(put, found):
-            raise Park("foreign", "the key is taken by an entry that is not this mirror's; syncd reconcile --takeover")
+            return Done(stored(found, content), unchanged=True)
+        self._check_replaceable(put, found)
         await self._delete(found.id)
         try:
-            return Done(_stored(await self._post(put, content), content))
+            return Done(stored(await self._post(put, content), content))
         except Conflict as error:
             raise Retry("the deleted item is not gone yet") from error
 
@@ -204,6 +224,7 @@ class AISearchTarget:
             log.warning("metadata.refused", instance=self._api.instance, consequence="ownership is known locally only")
         if item.file_size and item.file_size != len(content.data) and not await self._holds(item, content):
             # 2xx without the new bytes: make room for them.
+            self._check_replaceable(put, item)
             await self._delete(item.id)
             raise Retry("the remote kept the old content")
         return item
@@ -217,12 +238,18 @@ class AISearchTarget:
             return bool(checksum == content.checksum)
         if item.file_size and item.file_size != len(content.data):
             return False
-        return await self.checksum(_entry(item), content) == content.checksum
+        return await self.checksum(entry_of(item), content) == content.checksum
 
-    def _replaceable(self, put: Put, found: Item) -> bool:
-        """True if it is ours by mark, or unmarked and known to us by its id."""
-        owner = (item_owner := (found.metadata or {}).get(OWNER)) and str(item_owner)
-        return self._marks.takeover or owner == self._marks.owner or (owner is None and put.ref is not None)
+    async def _find(self, key: str) -> Item | None:
+        """The item that has this key, unless it is being deleted."""
+        item = await self._api.find(key)
+        return item if item and there(item) else None
+
+    def _check_replaceable(self, put: Put, found: Item) -> None:
+        """Park unless the item is ours: by its mark, or because it has none and its id is the one we know."""
+        owner = entry_of(found).owner
+        if not (self._marks.takeover or owner == self._marks.owner or (owner is None and found.id == put.ref)):
+            raise Park("foreign", "the key is taken by an entry that is not this mirror's; syncd reconcile --takeover")
 
     async def reindex(self, ref: str) -> IndexStatus:
         """Index an item's stored bytes again."""
@@ -232,39 +259,10 @@ class AISearchTarget:
         """Nothing is held; the transport is shared."""
 
 
-def _digests(data: bytes) -> frozenset[str]:
-    """What a remote's checksum may be, if it is a plain digest of the content."""
-    return frozenset(hashlib.new(name, data, usedforsecurity=False).hexdigest() for name in ("md5", "sha1", "sha256"))
-
-
-def _entry(item: Item) -> Entry:
-    marks = item.metadata
-    owner = marks.get(OWNER) if marks else None
-    checksum = marks.get(SHA256) if marks else None
-    return Entry(
-        key=item.key,
-        ref=item.id,
-        checksum=str(checksum) if checksum else None,
-        version=item.checksum,
-        # A size of 0 is one that is not known yet: empty files are never sent.
-        size=item.file_size or None,
-        owner=str(owner) if owner is not None else None,
-        marked=None if marks is None else checksum is not None,
-        status=item.status,
-        error=item.error,
-    )
-
-
-def _stored(item: Item, content: Content) -> Stored:
-    entry = _entry(item)
-    return Stored(
-        ref=item.id,
-        checksum=content.checksum,
-        size=len(content.data),
-        version=entry.version,
-        remote_size=entry.size,
-        # What an upload's answer does not show, the next listing may: only a yes is remembered.
-        marked=entry.marked or None,
-        status=item.status,
-        error=item.error,
-    )
+@contextmanager
+def _refusals_halt() -> Iterator[None]:
+    """What is refused here is no single item but the instance as a whole."""
+    try:
+        yield
+    except Park as error:
+        raise Halt(f"the AI Search instance cannot be used: {error}") from error

@@ -50,6 +50,7 @@ HALTS = {
     7053: (400, "newly created"),
     7069: (429, "quota"),
     10013: (404, "KV namespace"),
+    10048: (429, "00:00 UTC"),
 }
 
 
@@ -102,6 +103,21 @@ def test_a_busy_remote_is_tried_again_and_may_have_done_it(code: int, status: in
     error = error_of(bad(status, code))
     assert isinstance(error, Retry)
     assert (error.ambiguous, error.after_s) == (True, None)
+
+
+@pytest.mark.parametrize("code", [7001, 7009, 7114, 7068, 7017, 7044])
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, Park), (422, Park), (401, Halt), (404, NotFound), (409, Conflict), (413, Park)]
+)
+def test_a_busy_code_with_the_status_of_a_refusal_is_a_refusal(code: int, status: int, kind: type) -> None:
+    error = error_of(bad(status, code, "Input validation error: key must be a text"))
+    assert type(error) is kind
+    assert f"code {code}" in str(error)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502])
+def test_a_busy_code_with_a_status_that_passes_is_tried_again(status: int) -> None:
+    assert isinstance(error_of(bad(status, 7001)), Retry)
 
 
 @pytest.mark.parametrize(("code", "after_s"), [(971, 300.0), (10100, 300.0), (7020, 30.0), (10429, None), (1, None)])

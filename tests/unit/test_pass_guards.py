@@ -39,8 +39,7 @@ async def test_a_refused_plan_changes_nothing_and_says_what_it_would_and_how_to_
     core.mark("new")
     with pytest.raises(Brake) as caught:
         await core.full()
-    assert (caught.value.deletes, caught.value.allowed) == (13, 12)
-    for part in ("13 of 48", "000, 001, 002, …", "max_delete = 25%", "--dry-run docs", "--force docs"):
+    for part in ("13 of 48", "000, 001, 002, …", "max_delete = 25% allows 12", "--dry-run docs", "--force docs"):
         assert part in str(caught.value)
     assert core.target.changes == 0
     assert core.waiting() == [("new", False)], "what waits is kept, and not due at once"

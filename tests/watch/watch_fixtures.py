@@ -6,11 +6,6 @@ from watch_room import Room
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def room(tmp_path: Path) -> AsyncIterator[Room]:
     made = Room(tmp_path)
     yield made

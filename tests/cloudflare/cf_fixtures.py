@@ -3,11 +3,6 @@ from cf_fakes import Remote, VirtualTime
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def time() -> VirtualTime:
     return VirtualTime()
 

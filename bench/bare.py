@@ -1,0 +1,37 @@
+"""`python -m bench.bare URL FOLDER`: uploads every file with eight requests in flight, and does nothing else.
+
+The floor under a first pass: the same HTTP library, bodies in one piece, no state, no checks, no retries.
+"""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+IN_FLIGHT = 8
+
+
+async def main(url: str, root: Path, files: Iterator[Path]) -> None:
+    """Upload all of the files; an answer that is not a success ends it."""
+    limits = httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=IN_FLIGHT)
+    headers = {"Authorization": "Bearer bench"}
+    client = httpx.AsyncClient(trust_env=False, timeout=30, limits=limits, headers=headers)
+    async with client, asyncio.TaskGroup() as group:
+        for _ in range(IN_FLIGHT):
+            group.create_task(_upload(client, url, root, files))
+
+
+async def _upload(client: httpx.AsyncClient, url: str, root: Path, files: Iterator[Path]) -> None:
+    for file in files:
+        # Keys of their own: what syncd has uploaded is not in the way.
+        form = {"file": (f"bare/{file.relative_to(root)}", file.read_bytes(), "text/markdown")}
+        message = client.build_request("POST", url, files=form)
+        message.read()
+        (await client.send(message)).raise_for_status()
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[2])
+    asyncio.run(main(sys.argv[1], folder, iter(sorted(folder.rglob("*.md")))))

@@ -1,0 +1,295 @@
+"""Mirrors over real files and the stand-in, in one process, with a clock that only the test and sleepers move."""
+
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from syncd.cloudflare.ai_search import AISearch
+from syncd.cloudflare.auth import Credentials
+from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.transport import Seams, Transport
+from syncd.db import FILE_NAME, open_state
+from syncd.emulator.app import create_app
+from syncd.emulator.options import Options as Manners
+from syncd.mirror import Mirror, Settings, assemble
+from syncd.paths import Rules
+from syncd.plan import Policy
+from syncd.reconcile import Options, Result, Scope, reconcile
+from syncd.targets.aisearch import AISearchTarget, Marks, limits
+
+ACCOUNT = "0123456789abcdef0123456789abcdef"
+BASE = "http://127.0.0.1/client/v4"
+INSTANCES = f"{BASE}/accounts/{ACCOUNT}/ai-search/namespaces/default/instances"
+ITEMS = f"{INSTANCES}/docs/items"
+MIB = 1024 * 1024
+
+Forward = Callable[[], Awaitable[httpx.Response]]
+Act = Callable[[httpx.Request, Forward], Awaitable[httpx.Response]]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass(slots=True)
+class Wire(httpx.AsyncBaseTransport):
+    """The way to the stand-in; keeps a diary, and a test may put something in the way.
+
+    times: how often an act is played before it is over; None: always.
+    """
+
+    inner: httpx.ASGITransport
+    diary: list[str] = field(default_factory=list)
+    acts: list[tuple[str, str, Act, int | None]] = field(default_factory=list)
+
+    def plays(self, method: str, suffix: str, act: Act, times: int | None = 1) -> None:
+        self.acts.append((method, suffix, act, times))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        self.diary.append(f"{request.method} {request.url.path.rpartition('/instances/docs')[2] or '/'}")
+
+        async def forward() -> httpx.Response:
+            response = await self.inner.handle_async_request(request)
+            await response.aread()
+            return response
+
+        for place, (method, suffix, act, times) in enumerate(self.acts):
+            if request.method == method and request.url.path.endswith(suffix):
+                if times is not None:
+                    self.acts[place] = (method, suffix, act, times - 1)
+                    if times == 1:
+                        del self.acts[place]
+                return await act(request, forward)
+        return await forward()
+
+    def count(self, method: str, ending: str = "") -> int:
+        return sum(line.startswith(method + " ") and line.endswith(ending) for line in self.diary)
+
+
+def answers(status: int, code: int, message: str = "said") -> Act:
+    """The answer of a remote that did nothing."""
+
+    async def act(request: httpx.Request, forward: Forward) -> httpx.Response:
+        del request, forward
+        body = {"success": False, "errors": [{"code": code, "message": message}], "messages": [], "result": None}
+        return httpx.Response(status, json=body)
+
+    return act
+
+
+def done_but_says(status: int, code: int) -> Act:
+    """Carried out, but the answer says otherwise."""
+
+    async def act(request: httpx.Request, forward: Forward) -> httpx.Response:
+        await forward()
+        return await answers(status, code)(request, forward)
+
+    return act
+
+
+async def done_but_cut_off(request: httpx.Request, forward: Forward) -> httpx.Response:
+    """Carried out, but the connection ends before the answer."""
+    await forward()
+    raise httpx.ReadError("connection reset", request=request)
+
+
+def shows(edit: Callable[[httpx.Request, Any], None]) -> Act:
+    """The answer, after `edit` has changed its JSON in place."""
+
+    async def act(request: httpx.Request, forward: Forward) -> httpx.Response:
+        response = await forward()
+        body = json.loads(response.content)
+        edit(request, body)
+        return httpx.Response(response.status_code, json=body)
+
+    return act
+
+
+def only_for(name: bytes, act: Act) -> Act:
+    """An act for uploads whose body holds `name`; the others go through."""
+
+    async def chosen(request: httpx.Request, forward: Forward) -> httpx.Response:
+        return await act(request, forward) if name in request.content else await forward()
+
+    return chosen
+
+
+@dataclass(slots=True)
+class Side:
+    """One mirror: its folder, its state, its own transport."""
+
+    world: "World"
+    name: str
+    root: Path
+    state: Path
+    marks: Marks
+    settings: Settings
+    transport: Transport
+    mirror: Mirror
+
+    def write(self, path: str, data: str | bytes, *, age_s: float = 0.0) -> Path:
+        """Write a file; with an age, its time is far enough back for the stat cache."""
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data.encode() if isinstance(data, str) else data)
+        if age_s:
+            then = file.stat().st_mtime_ns - int(age_s * 1e9)
+            os.utime(file, ns=(then, then))
+        return file
+
+    def remove(self, *paths: str) -> None:
+        for path in paths:
+            (self.root / path).unlink()
+
+    async def full(self, **options: bool) -> Result:
+        """A full pass, a second later."""
+        self.world.clock.now += 1
+        return await reconcile(self.mirror, Scope(), Options(**options))
+
+    async def hint(self, *paths: str) -> Result:
+        """A pass over what a watcher has marked."""
+        self.mirror.queue.mark([(self.marks.prefix + path, False) for path in paths], self.world.clock.now)
+        self.world.clock.now += 1
+        return await reconcile(self.mirror, Scope(self.mirror.queue.settled(self.world.clock.now)))
+
+    def lose_journal(self) -> None:
+        """Stop, delete the state file, start."""
+        self.mirror.db.close()
+        for file in self.state.glob(FILE_NAME + "*"):
+            file.unlink()
+        self.restart()
+
+    def restart(self) -> None:
+        """The same state file, in a new process so to speak."""
+        self.mirror.db.close()
+        self.mirror = self.world.assemble(self)
+
+    def use(self, *, takeover: bool) -> None:
+        self.marks = Marks(self.marks.owner, self.marks.prefix, takeover)
+        old = self.settings.policy
+        self.settings = Settings(Policy(old.owner, old.prefix, old.prune, takeover), Rules(), max_delete="100%")
+        self.restart()
+
+    def problems(self) -> dict[str, str]:
+        return {problem.key: problem.kind for problem in self.mirror.journal.problems()}
+
+    @property
+    def changing(self) -> int:
+        """Requests so far that may have changed something."""
+        return self.transport.counters.changing
+
+
+@dataclass(slots=True)
+class World:
+    """A stand-in, and whoever works with it. `wire` carries what the mirrors send, `stranger` has a way of its own."""
+
+    base: Path
+    clock: Clock
+    wire: Wire
+    stranger: httpx.AsyncClient
+    sides: list[Side] = field(default_factory=list)
+
+    def side(
+        self,
+        name: str = "me",
+        *,
+        prefix: str = "",
+        prune: Any = "owned",
+        root: Path | None = None,
+        instance: str = "docs",
+        create: bool = False,
+        token: str = "any",
+        retry_for: float = 30.0,
+    ) -> Side:
+        """A mirror that may delete everything it owns; owner and name are the same."""
+        folder = root or self.base / name
+        folder.mkdir(exist_ok=True)
+        transport = Transport(
+            BASE,
+            ACCOUNT,
+            Credentials.bearer(token),
+            Gate(0, 8, self.clock, self.clock.sleep),
+            retry_for=retry_for,
+            seams=Seams(self.wire, rng=lambda: 0.5, wall=self.clock),
+        )
+        settings = Settings(Policy(name, prefix, prune), Rules(), max_delete="100%", create=create)
+        state = self.base / f"state-{name}"
+        made = Side(self, name, folder, state, Marks(name, prefix), settings, transport, None)  # type: ignore[arg-type]
+        made.mirror = self.assemble(made, instance)
+        self.sides.append(made)
+        return made
+
+    def assemble(self, side: Side, instance: str = "docs") -> Mirror:
+        api = AISearch(side.transport, "default", instance)
+        target = AISearchTarget(api, side.marks, limits(128, 4 * MIB))
+        mirror = assemble(open_state(side.state), side.name, side.root, target, side.settings)
+        mirror.now = self.clock
+        mirror.chance = lambda: 0.5
+        return mirror
+
+    # -- the stranger
+
+    async def upload(self, key: str, data: str | bytes, **metadata: str) -> str:
+        """Somebody writes an item without syncd; return its id."""
+        response = await self.stranger.post(
+            ITEMS,
+            files={"file": (key, data.encode() if isinstance(data, str) else data)},
+            data={"metadata": json.dumps(metadata)} if metadata else {},
+        )
+        assert response.is_success, response.text
+        return str(response.json()["result"]["id"])
+
+    async def delete(self, key: str) -> None:
+        [item] = await self.items(key=key)
+        (await self.stranger.delete(f"{ITEMS}/{item['id']}")).raise_for_status()
+
+    async def items(self, **params: str) -> list[Any]:
+        """The rows of the listing, by key."""
+        rows: list[Any] = []
+        for page in range(1, 100):
+            got = await self.stranger.get(ITEMS, params={"per_page": "50", "page": str(page), **params})
+            rows += got.json()["result"]
+            if len(got.json()["result"]) < 50:
+                break
+        return sorted(rows, key=lambda row: str(row["key"]))
+
+    async def contents(self) -> dict[str, str]:
+        """Key -> text of everything that was uploaded."""
+        return {row["key"]: await self.text(row["id"]) for row in await self.items(source="builtin")}
+
+    async def text(self, item_id: str) -> str:
+        return (await self.stranger.get(f"{ITEMS}/{item_id}/download")).content.decode()
+
+
+@asynccontextmanager
+async def world(base: Path, *, instance: bool = True, **manners: Any) -> AsyncIterator[World]:
+    """A stand-in with the instance "docs", unless it is not wanted."""
+    clock = Clock()
+    app = create_app(Manners(**{"index_delay": 0.0, **manners}), clock=clock, sleep=clock.sleep)
+    wire = Wire(httpx.ASGITransport(app=app))
+    headers = {"Authorization": f"Bearer {manners.get('token') or 'any'}"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), headers=headers) as stranger:
+        made = World(base, clock, wire, stranger)
+        try:
+            if instance:
+                (await stranger.post(INSTANCES, json={"id": "docs"})).raise_for_status()
+            yield made
+        finally:
+            for side in made.sides:
+                side.mirror.db.close()
+                await side.transport.aclose()
+            app.state.backend.store.close()

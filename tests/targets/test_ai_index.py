@@ -1,0 +1,180 @@
+"""From uploaded to searchable."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+from ai_room import Side, shows, world
+
+from syncd import follow
+
+
+def statuses(side: Side) -> dict[str, int]:
+    return side.mirror.journal.index_counts()
+
+
+async def test_the_way_into_the_index_is_followed_to_its_end(tmp_path: Path) -> None:
+    async with world(tmp_path, index_delay=10) as w:
+        side = w.side()
+        for number in range(60):
+            side.write(f"{number}.md", f"text {number}")
+        await side.full()
+        assert statuses(side) == {"queued": 60}
+        w.wire.diary.clear()
+        assert await follow.look(side.mirror) == 60
+        w.clock.now += 6
+        assert await follow.look(side.mirror) == 60
+        assert statuses(side) == {"running": 60}
+        w.clock.now += 5
+        assert await follow.look(side.mirror) == 0
+        assert statuses(side) == {"completed": 60}
+        assert w.wire.diary == ["GET /items"] * 6
+        assert await follow.look(side.mirror) == 0
+        assert len(w.wire.diary) == 6
+
+
+async def test_a_full_pass_learns_the_status_from_its_listing(tmp_path: Path) -> None:
+    async with world(tmp_path, index_delay=10) as w:
+        side = w.side()
+        side.write("a.md", "text")
+        await side.full()
+        w.clock.now += 20
+        await side.full()
+        assert statuses(side) == {"completed": 1}
+        assert w.wire.count("GET") == 2
+
+
+async def test_what_could_not_be_indexed_is_a_problem_and_not_sent_again(tmp_path: Path) -> None:
+    async with world(tmp_path, index_delay=1, fail_index="bad") as w:
+        side = w.side()
+        side.write("bad.md", "text")
+        side.write("headings only.md", "# one\n")
+        side.write("good.md", "text")
+        await side.full()
+        w.clock.now += 2
+        assert await follow.look(side.mirror) == 0
+        assert side.problems() == {"bad.md": "index_error", "headings only.md": "index_error"}
+        messages = [problem.message for problem in side.mirror.journal.problems()]
+        assert "unknown_error" in messages[0]
+        assert "file_content_empty" in messages[1]
+        changing = side.changing
+        result = await side.full()
+        assert not result.clean
+        assert side.problems() == {"bad.md": "index_error", "headings only.md": "index_error"}
+        assert side.changing == changing
+        side.write("headings only.md", "# one\n\nand text\n")
+        await side.hint("headings only.md")
+        w.clock.now += 2
+        await side.full()
+        assert side.problems() == {"bad.md": "index_error"}
+
+
+async def test_a_listing_shows_an_index_error_that_nobody_looked_for(tmp_path: Path) -> None:
+    async with world(tmp_path, index_delay=1, fail_index="bad") as w:
+        side = w.side()
+        side.write("bad.md", "text")
+        await side.full()
+        w.clock.now += 2
+        await side.full()
+        assert side.problems() == {"bad.md": "index_error"}
+        side.lose_journal()
+        await side.full()
+        await side.full()
+        assert side.problems() == {"bad.md": "index_error"}
+
+
+async def test_a_failed_index_is_asked_for_again_without_an_upload(tmp_path: Path) -> None:
+    async with world(tmp_path, index_delay=1, fail_index="bad") as w:
+        side = w.side()
+        for name in ("bad.md", "bad too.md", "good.md"):
+            side.write(name, "text")
+        await side.full()
+        w.clock.now += 2
+        await follow.look(side.mirror)
+        w.wire.diary.clear()
+        assert side.mirror.journal.want_reindex(["bad.md", "good.md"]) == 1
+        assert await follow.reindex_wanted(side.mirror) == 1
+        [row] = await w.items(key="bad.md")
+        assert w.wire.diary == [f"PATCH /items/{row['id']}"]
+        assert side.problems() == {"bad too.md": "index_error"}
+        assert statuses(side) == {"queued": 1, "error": 1, "completed": 1}
+        w.clock.now += 2
+        assert await follow.look(side.mirror) == 0
+        assert "bad.md" in side.problems()
+
+
+async def test_an_item_that_is_gone_when_it_is_to_be_indexed_again_is_put_by_the_next_pass(tmp_path: Path) -> None:
+    async with world(tmp_path, fail_index="bad") as w:
+        side = w.side()
+        side.write("bad.md", "text")
+        await side.full()
+        await follow.look(side.mirror)
+        await w.delete("bad.md")
+        side.mirror.journal.want_reindex(None)
+        assert await follow.reindex_wanted(side.mirror) == 1
+        result = await side.full()
+        assert result.reasons == {"missing": 1}
+        assert len(await w.items()) == 1
+
+
+async def test_a_look_does_not_read_the_whole_listing_for_a_few_fresh_items(tmp_path: Path) -> None:
+    async with world(tmp_path, index_delay=10) as w:
+        side = w.side()
+        for number in range(200):
+            side.write(f"{number}.md", f"text {number}")
+        await side.full()
+        w.clock.now += 20
+        await follow.look(side.mirror)
+        side.write("fresh.md", "text")
+        await side.hint("fresh.md")
+        w.wire.diary.clear()
+        await follow.look(side.mirror)
+        assert w.wire.diary == ["GET /items"]
+
+
+async def test_stragglers_that_the_newest_pages_do_not_show_are_asked_for_by_id(tmp_path: Path) -> None:
+    async with world(tmp_path, index_delay=10) as w:
+        side = w.side()
+        for number in range(12):
+            side.write(f"{number}.md", f"text {number}")
+        await side.full()
+        w.clock.now += 20
+
+        def hides_ours(request: httpx.Request, body: Any) -> None:
+            body["result"] = []
+            del request
+
+        w.wire.plays("GET", "/items", shows(hides_ours), times=None)
+        w.wire.diary.clear()
+        assert await follow.look(side.mirror) == 2
+        assert len(w.wire.diary) == 11
+        assert await follow.look(side.mirror) == 0
+
+
+async def test_a_look_forgives_items_that_are_gone(tmp_path: Path) -> None:
+    async with world(tmp_path, index_delay=10) as w:
+        side = w.side()
+        side.write("a.md", "text")
+        await side.full()
+        await w.delete("a.md")
+        assert await follow.look(side.mirror) == 1
+        assert w.wire.diary[-1].startswith("GET /items/")
+
+
+async def hits(side: Side, query: str) -> list[str]:
+    return [hit.key for hit in await side.mirror.target.search(query, 5)]
+
+
+async def test_what_is_indexed_is_found_under_its_key(tmp_path: Path) -> None:
+    async with world(tmp_path, index_delay=1) as w:
+        side = w.side(prefix="p/")
+        side.write("zebra.md", "a zebra crossing")
+        side.write("horse.md", "a horse")
+        await side.full()
+        w.clock.now += 2
+        assert await hits(side, "zebra") == ["p/zebra.md"]
+        side.write("zebra.md", "a pedestrian crossing")
+        await side.full()
+        w.clock.now += 2
+        assert await hits(side, "zebra") == []
+        assert await hits(side, "pedestrian") == ["p/zebra.md"]
