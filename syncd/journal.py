@@ -2,7 +2,8 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, fields
+from dataclasses import fields
+from operator import attrgetter
 
 from syncd.db import transaction
 from syncd.model import Entry, IndexStatus, Problem, Record
@@ -10,6 +11,7 @@ from syncd.model import Entry, IndexStatus, Problem, Record
 HOUR_S = 3600.0
 _FIELDS = tuple(field.name for field in fields(Record))
 _COLUMNS = ", ".join(_FIELDS)
+_VALUES = attrgetter(*_FIELDS)
 LAST = "\U0010ffff"
 """Sorts after every key, since no key may hold it unpaired at its start."""
 
@@ -45,7 +47,7 @@ class Journal:
         with transaction(self._db):
             self._db.execute(
                 f"INSERT OR REPLACE INTO record (mirror, {_COLUMNS}) VALUES (?, {marks})",  # noqa: S608
-                (self._mirror, *astuple(record)),
+                (self._mirror, *_VALUES(record)),
             )
             self.unpark(record.key)
 

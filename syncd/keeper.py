@@ -160,9 +160,11 @@ class Keeper:
             wait = max(self._until_due(), self._rest_until - self._loop.time())
             if wait <= 0:
                 return
-            # A wait that nothing interrupts still proves, now and then, that the loop lives.
+            # A wait that nothing interrupts still proves, now and then, that the loop lives. No wait_for: in
+            # Python 3.11 it swallows a cancellation that comes together with the wake.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), min(wait, STALL_S / 2))
+                async with asyncio.timeout(min(wait, STALL_S / 2)):
+                    await self._wake.wait()
             self._tick()
 
     def _until_due(self) -> float:

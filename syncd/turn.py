@@ -1,6 +1,7 @@
 """One turn of a plan: hand a batch to the target, verify at the last moment, record every outcome as it comes."""
 
 import asyncio
+import os
 import shlex
 import time
 from collections import Counter
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from syncd.db import transaction
 from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
 from syncd.mirror import Mirror
 from syncd.model import Adopt, Delete, Excluded, Problem, Put, Record
@@ -64,7 +66,7 @@ class Turn:
         self._breath = breath
         self._started = mirror.now()
         self._seq: dict[tuple[str, str], int] = {}
-        self._sent: dict[str, str] = {}
+        self._sent: dict[str, tuple[str, os.stat_result | None]] = {}
         self._begun = 0
         self._deferred: list[tuple[int, Put]] = []
 
@@ -122,23 +124,27 @@ class Turn:
         self._begun += 1
         torn = mirror.never_rests(put.key)
         content, seen = await asyncio.to_thread(mirror.tree.read, put.path, torn=torn)
-        self._sent[put.key] = content.checksum
-        if not torn:
-            mirror.files.store([(put.key, seen, content.checksum)], time.time_ns())
+        self._sent[put.key] = (content.checksum, None if torn else seen)
         return content
 
     def report(self, action: Put | Delete, outcome: Outcome) -> None:
-        """Record what came of an action: journal row, tombstone, parked content or a later try."""
+        """Record what came of an action, all at once: journal row, tombstone, parked content or a later try."""
+        if isinstance(outcome, Deferred) and isinstance(action, Put):
+            self._deferred.append((self._seq[action.kind, action.key], action))
+            return
+        with transaction(self._mirror.db):
+            self._enter(action, outcome)
+        self._ledger.tick()
+
+    def _enter(self, action: Put | Delete, outcome: Outcome) -> None:
         match outcome:
             case Done(stored=Stored() as stored):
                 self._stored(action.key, stored)
+                self._remember_read(action.key)
                 self._end(action, "done", checksum=stored.checksum, unchanged=outcome.unchanged)
             case Done():
                 self._mirror.journal.bury(action.key, _ref(action), self._mirror.now(), consented=self._consent.force)
                 self._end(action, "done")
-            case Deferred() if isinstance(action, Put):
-                self._deferred.append((self._seq[action.kind, action.key], action))
-                return
             case Again():
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())
                 self._ledger.spill.outcome(self._seq[action.kind, action.key], action.kind, "again")
@@ -147,7 +153,6 @@ class Turn:
                 self._refused(action, refusal)
             case _:
                 self._failed(action, outcome)
-        self._ledger.tick()
 
     def _stored(self, key: str, stored: Stored) -> None:
         self._mirror.journal.put(
@@ -169,10 +174,15 @@ class Turn:
             self._mirror.journal.note([problem], self._ledger.pass_id)
             self._ledger.problems[problem.kind] += 1
 
+    def _remember_read(self, key: str) -> None:
+        checksum, seen = self._sent.get(key, ("", None))
+        if seen:
+            self._mirror.files.store([(key, seen, checksum)], time.time_ns())
+
     def _refused(self, action: Put | Delete, refusal: Park) -> None:
         code = f" (code {refusal.code})" if refusal.code else ""
         problem = Problem(action.key, refusal.kind, f"{refusal}{code}")
-        checksum = self._sent.get(action.key)
+        checksum, _ = self._sent.get(action.key, (None, None))
         # Whose an entry is can change without the file changing, so a foreign entry is met anew in every pass.
         if checksum and refusal.kind != "foreign":
             self._mirror.journal.park(problem, checksum)

@@ -11,10 +11,14 @@ from syncd.errors import EXIT_BUG, EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_OK, Syncd
 _EXIT_PIPE = 141
 """128 + SIGPIPE: the reader of stdout went away, as shells show it."""
 
+SWITCH_S = 0.0005
+"""Files are read in threads; at Python's own 5 ms each of their system calls may wait as long for a loop that works."""
+
 
 def main() -> None:
     """Run the program and exit with the contract's code."""
     _ready_streams()
+    sys.setswitchinterval(SWITCH_S)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,29 +1,31 @@
 """By which way requests go: proxy, TLS, pool."""
 
+import ssl
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
 from syncd import __version__
 from syncd.cloudflare.base_url import is_loopback
+from syncd.cloudflare.lanes import Lanes
 
 
-def open_client(
-    base_url: str, transfers: int, timeout: float, http: httpx.AsyncBaseTransport | None
-) -> httpx.AsyncClient:
-    """The pooled client for a checked base_url; http replaces the network (tests)."""
+def open_client(base_url: str, timeout: float, http: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+    """The client for a checked base_url; http replaces the network (tests)."""
     url = _as_sent(base_url)
-    secure = base_url.startswith("https:") and http is None
+    secure = url.scheme == "https" and http is None
+    # Loading the CA file takes longer than a request; without it a connection by TLS would be trusted to nobody.
+    verify = httpx.create_ssl_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    proxy = None if http else _proxy(url)
+    one = httpx.Limits(max_connections=1, max_keepalive_connections=1)
     return httpx.AsyncClient(
-        transport=http,
+        # Not trust_env: it would send loopback through a proxy. The proxy is chosen here, the CA file by the context.
+        transport=http
+        or Lanes(lambda: httpx.AsyncHTTPTransport(verify=verify, limits=one, trust_env=False, proxy=proxy)),
         timeout=timeout,
-        limits=httpx.Limits(max_connections=transfers, max_keepalive_connections=transfers),
         headers={"User-Agent": f"syncd/{__version__}", "Accept": "application/json"},
         follow_redirects=False,
-        # Not trust_env: it would send loopback through a proxy. The proxy is chosen below, the CA file by the context.
         trust_env=False,
-        verify=httpx.create_ssl_context() if secure else True,
-        proxy=None if http else _proxy(url),
     )
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar
 
@@ -33,6 +34,9 @@ ONE_PIECE = 256 * 1024
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 _T = TypeVar("_T")
+
+# Parsing a URL costs as much as sending it, and a pass of uploads has only one.
+_url = lru_cache(maxsize=128)(httpx.URL)
 
 _log = structlog.get_logger(__name__)
 
@@ -96,7 +100,7 @@ class Transport:
         self._retry_for = retry_for
         self._seams = seams
         self._pulse = Pulse()
-        self._client = open_client(self.base_url, gate.transfers, timeout, seams.http)
+        self._client = open_client(self.base_url, timeout, seams.http)
 
     async def request(self, request: Request) -> Answer:
         """The answer, after as many tries as it takes.
@@ -194,11 +198,12 @@ class Transport:
     async def _exchange(self, request: Request, max_bytes: int | None = None) -> tuple[int, Mapping[str, str], bytes]:
         """One request through the gate and its whole answer; max_bytes for a raw body, else ANSWER_LIMIT."""
         limit = ANSWER_LIMIT if max_bytes is None else max_bytes
+        # Made before there is a place to send it: while one request is put together, others are on their way.
+        message = self._build(request)
+        sent = int(message.headers.get("content-length", 0))
+        if sent <= ONE_PIECE:
+            await message.aread()
         async with self.gate.slot():
-            message = self._build(request)
-            sent = int(message.headers.get("content-length", 0))
-            if sent <= ONE_PIECE:
-                await message.aread()
             self.counters.requests += 1
             self.counters.changing += request.changing
             self.counters.sent_bytes += sent
@@ -224,7 +229,7 @@ class Transport:
         body, length = _body(request.content)
         return self._client.build_request(
             request.method,
-            self.base_url + request.path,
+            _url(self.base_url + request.path),
             params=dict(request.params) or None,
             json=request.json,
             content=body,

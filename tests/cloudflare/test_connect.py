@@ -87,12 +87,12 @@ def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_proxy_that_cannot_be_used_is_refused_and_not_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy.example:1080")
     with pytest.raises(ValueError, match="HTTPS_PROXY"):
-        open_client(API, 1, 1.0, None)
+        open_client(API, 1.0, None)
 
 
 async def test_the_client_follows_nothing_and_trusts_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
-    async with open_client(API, 3, 7.0, None) as client:
+    async with open_client(API, 7.0, None) as client:
         assert client.follow_redirects is False
         assert client.trust_env is False
         assert client.timeout == httpx.Timeout(7.0)
@@ -114,7 +114,7 @@ async def test_the_client_follows_nothing_and_trusts_no_environment(monkeypatch:
 )
 async def test_a_path_segment_arrives_as_it_was(segment: str, encoded: str) -> None:
     assert path(segment) == encoded
-    async with open_client("http://127.0.0.1:1", 1, 1.0, httpx.MockTransport(lambda _: httpx.Response(200))) as client:
+    async with open_client("http://127.0.0.1:1", 1.0, httpx.MockTransport(lambda _: httpx.Response(200))) as client:
         sent = client.build_request("GET", "http://127.0.0.1:1/v4" + path(segment, "x"))
     raw = sent.url.raw_path.decode()
     assert raw == f"/v4{encoded}/x"
