@@ -9,9 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
@@ -24,12 +22,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from syncd import config_sources
 from syncd.cloudflare.base_url import check_base_url
 from syncd.config_faults import faults, one_line, unknown_key
+from syncd.config_targets import AISearchTarget, KVTarget, Section
 from syncd.errors import ConfigError
 from syncd.paths import INCLUDE_ALL, Rules
 
 _LOGIN = ("api_token", "api_token_file", "email", "api_key")
-AI_SEARCH_MAX_FILE_SIZE = 10 * 1024 * 1024
-"""Bytes; what AI Search takes of text since its general availability. 4 MiB, the default, holds for every type."""
 
 
 def _listen(value: str) -> str:
@@ -78,11 +75,7 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 AccountId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class Cloudflare(_Section):
+class Cloudflare(Section):
     """How to reach the API. Times in seconds, tpslimit in requests per second."""
 
     account_id: AccountId
@@ -97,29 +90,13 @@ class Cloudflare(_Section):
     retry_for: Seconds = 120.0
 
 
-class Web(_Section):
+class Web(Section):
     """The status page."""
 
     listen: Annotated[str, AfterValidator(_listen)] = ""
 
 
-class AISearchTarget(_Section):
-    """An AI Search instance. Instance ids: 1-64 of a-z 0-9 - _ (API reference)."""
-
-    type: Literal["ai-search"]
-    namespace: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "default"
-    instance: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
-    max_file_size: Annotated[int, Field(ge=1, le=AI_SEARCH_MAX_FILE_SIZE)] = 4 * 1024 * 1024
-    max_key_length: Annotated[int, Field(ge=1, le=128)] = 128
-    create: bool = False
-
-    @property
-    def spec(self) -> str:
-        """The target as `init --target` and `status` write it."""
-        return f"ai-search:{self.namespace}/{self.instance}"
-
-
-class MirrorConfig(_Section):
+class MirrorConfig(Section):
     """One [mirrors.NAME] section, with [defaults] filled in. Times in seconds."""
 
     path: LocalPath
@@ -135,7 +112,7 @@ class MirrorConfig(_Section):
     watch: Literal["auto", "inotify", "poll", "off"] = "auto"
     poll_interval: Annotated[float, Field(ge=0.1, allow_inf_nan=False)] = 30.0
     oversize: Annotated[Literal["reject", "split"], AfterValidator(_oversize)] = "reject"
-    target: AISearchTarget
+    target: Annotated[AISearchTarget | KVTarget, Field(discriminator="type")]
 
 
 class _Layer(PydanticBaseSettingsSource):

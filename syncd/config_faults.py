@@ -16,6 +16,7 @@ from syncd.paths import name_fault
 if TYPE_CHECKING:
     from syncd.config import Config
 
+TARGET_TYPES = ("ai-search", "kv")
 MIRROR_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -54,11 +55,12 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     errors = error.errors(include_input=False, include_url=False, include_context=False)
     first = errors[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    *section, key = map(str, first["loc"] or ("",))
+    # The type of a target stands in the place of its error, but not in the file.
+    *section, key = [str(part) for part in first["loc"] if part not in TARGET_TYPES] or [""]
     where = ".".join((*section, key))
     if first["type"] == "extra_forbidden":
-        return unknown_key(".".join(section), key, _field_names(model, section)) + more
-    if first["type"] == "missing" and key not in ("account_id", "type", "mirrors"):
+        return unknown_key(".".join(section), key, _field_names(model, list(map(str, first["loc"][:-1])))) + more
+    if first["type"] == "missing" and key not in ("account_id", "mirrors"):
         return f"{where} is missing{more}"
     said = _remedy(where, first["type"]) or first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return f"{where}{': ' if where else ''}{said.removeprefix(f'{key} ')}{more}"
@@ -70,11 +72,21 @@ def _remedy(where: str, kind: str) -> str | None:
         return "there is no [mirrors.NAME] section; add one with path and target"
     if where.endswith("account_id"):
         return "should be the account's 32 lower-case hex digits, as in the dashboard's address"
-    if where.endswith(".type"):
-        return 'this version knows type = "ai-search"'
+    if kind.startswith("union_tag"):
+        return 'its type should be "ai-search" or "kv"; this version knows no other'
+    if where.endswith("namespace_id"):
+        return "should be the namespace's 32 lower-case hex digits; by its title: namespace_title"
     if kind == "string_pattern_mismatch":
         return "should be 1-64 of a-z 0-9 - _"
     return "should be a path, in quotes" if kind.startswith("path") else None
+
+
+def _models(union: object) -> list[type[BaseModel]]:
+    return [each for each in getattr(union, "__args__", ()) if isinstance(each, type) and issubclass(each, BaseModel)]
+
+
+def _types(model: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(getattr(model.model_fields["type"].annotation, "__args__", ()))
 
 
 def unknown_key(section: str, key: str, known: Sequence[str]) -> str:
@@ -90,7 +102,11 @@ def _field_names(model: type[BaseModel], section: Sequence[str]) -> list[str]:
     while parts:
         field = model.model_fields.get(parts.pop(0))
         inner = field.annotation if field else None
-        if args := getattr(inner, "__args__", ()):
+        if field and field.discriminator and parts:
+            # The next part says which of several models it is.
+            kind = parts.pop(0)
+            inner = next((each for each in _models(inner) if kind in _types(each)), None)
+        elif args := getattr(inner, "__args__", ()):
             # The next part is a mirror's own name, and may be that of a key.
             inner, parts = args[-1], parts[1:]
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):

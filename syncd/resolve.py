@@ -9,7 +9,7 @@ from syncd.errors import Halt, Park, Retry, Unreachable
 from syncd.mirror import Mirror
 from syncd.model import Action, Adopt, Delete, Excluded, Forget, Item, Problem, Put
 from syncd.observe import Triple
-from syncd.plan import Ask, Decision, decide
+from syncd.plan import Ask, Decision, decide, entry_of
 from syncd.targets.base import Again, Content, each
 
 _AT_ONCE = 8
@@ -127,6 +127,10 @@ class Resolver:
         raise AssertionError(f"no decision after {_ROUNDS} questions: {triple}")
 
     async def _confirm(self, triple: Triple) -> Triple:
+        record, limits = triple.record, self._mirror.target.limits
+        if record and limits.reads_lag and self._mirror.now() < record.written_at + limits.lag_s:
+            # Nothing that can be asked is sure to know of this write yet.
+            return replace(triple, entry=entry_of(record, self._mirror.policy.owner), seen="key")
         entry = await self._mirror.target.confirm(triple.key, triple.record.ref if triple.record else None)
         local = triple.local
         if entry and isinstance(local, Item) and local.checksum is None:

@@ -13,14 +13,16 @@ from syncd import db as state
 from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.kv import KV
 from syncd.cloudflare.transport import Transport
 from syncd.config import Config, MirrorConfig, login
+from syncd.config_targets import KVTarget
 from syncd.errors import ConfigError
 from syncd.journal import Journal
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.targets import aisearch
+from syncd.targets import aisearch, kv
 from syncd.targets.aisearch import AISearchTarget, Marks
 from syncd.targets.base import Limits, Target
 
@@ -96,6 +98,10 @@ def open_transport(config: Config) -> Transport:
 def make_target(transport: Transport, section: MirrorConfig, *, takeover: bool = False) -> Target:
     """Return the target of a mirror."""
     target = section.target
+    if isinstance(target, KVTarget):
+        place = kv.Place(target.namespace_id, target.namespace_title)
+        terms = kv.Terms(section.owner, section.key_prefix, target.expiration_ttl, target.stale_ttl)
+        return kv.KVTarget(KV(transport), place, terms, limits_of(section))
     return AISearchTarget(
         AISearch(transport, target.namespace, target.instance),
         Marks(section.owner, section.key_prefix, takeover),
@@ -107,7 +113,8 @@ def make_target(transport: Transport, section: MirrorConfig, *, takeover: bool =
 
 def limits_of(section: MirrorConfig) -> Limits:
     """Return the limits of a mirror's target, without opening it."""
-    return aisearch.limits(section.target.max_key_length, section.target.max_file_size)
+    of_type = kv.limits if isinstance(section.target, KVTarget) else aisearch.limits
+    return of_type(section.target.max_key_length, section.target.max_file_size)
 
 
 def rules_of(section: MirrorConfig) -> Rules:

@@ -74,13 +74,13 @@ class Spill:
         self._db.execute("DELETE FROM temp.plan WHERE pass = ? AND kind = 'delete'", (self._pass,))
         del self.planned["delete"]
 
-    def turns(self, kind: ActionKind) -> Iterator[list[tuple[int, Any]]]:
-        """Yield the plan's actions of one kind with their numbers, in turns of at most 256."""
+    def turns(self, kind: ActionKind, size: int = _PAGE) -> Iterator[list[tuple[int, Any]]]:
+        """Yield the plan's actions of one kind with their numbers, in turns of at most `size`."""
         last = 0
         while True:
             rows = self._db.execute(
                 "SELECT seq, body FROM temp.plan WHERE pass = ? AND kind = ? AND seq > ? ORDER BY seq LIMIT ?",
-                (self._pass, kind, last, _PAGE),
+                (self._pass, kind, last, size),
             ).fetchall()
             if not rows:
                 return

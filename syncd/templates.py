@@ -1,6 +1,7 @@
 """The commented config that `init` writes."""
 
 import json
+import re
 from string import Template
 
 _CONFIG = Template("""# syncd: keeps a folder in step, one way, with Cloudflare. All keys: config.example.toml
@@ -8,7 +9,8 @@ _CONFIG = Template("""# syncd: keeps a folder in step, one way, with Cloudflare.
 
 [cloudflare]
 account_id = "$account"   # 32 hex digits, in the dashboard's address
-# The token: export CLOUDFLARE_API_TOKEN=…, or the file that holds it (permission: Account / AI Search: Edit).
+# The token: export CLOUDFLARE_API_TOKEN=…, or the file that holds it (permission: Account / AI Search: Edit,
+# or Account / Workers KV Storage: Edit).
 # api_token_file = "/etc/syncd/token"
 # tpslimit = 3.5                      # requests per second; Cloudflare allows 4 on average for a whole account
 
@@ -19,16 +21,36 @@ path = $path
 # max_delete = "25%"                  # a plan that deletes more (and more than 10) is refused
 
 [mirrors.$name.target]
-type = "ai-search"
+$target""")
+
+_AI_SEARCH = Template("""type = "ai-search"
 namespace = "$namespace"
 instance = "$instance"
 create = true                         # make the instance if it is not there
 """)
 
+_KV = Template("""type = "kv"
+$key = $value
+create = $create                         # make the namespace if there is none of this title
+# stale_ttl = 86400                   # seconds that an entry stays after its file is gone; default: it goes at once
+""")
 
-def config_text(*, name: str, path: str, namespace: str, instance: str, account: str) -> str:
-    """Return the text of a syncd.toml for one mirror."""
-    return _CONFIG.substitute(name=name, path=_quoted(path), namespace=namespace, instance=instance, account=account)
+
+def ai_search_target(namespace: str, instance: str) -> str:
+    """Return the text of an AI Search target's section."""
+    return _AI_SEARCH.substitute(namespace=namespace, instance=instance)
+
+
+def kv_target(title_or_id: str) -> str:
+    """Return the text of a Workers KV target's section; 32 hex digits are an id."""
+    by_id = re.fullmatch(r"[0-9a-f]{32}", title_or_id) is not None
+    key = "namespace_id" if by_id else "namespace_title"
+    return _KV.substitute(key=key, value=_quoted(title_or_id), create="false" if by_id else "true ")
+
+
+def config_text(*, name: str, path: str, target: str, account: str) -> str:
+    """Return the text of a syncd.toml for one mirror; target: the lines of its target's section."""
+    return _CONFIG.substitute(name=name, path=_quoted(path), target=target, account=account)
 
 
 def _quoted(text: str) -> str:

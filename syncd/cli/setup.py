@@ -26,39 +26,44 @@ def init(
     ctx: typer.Context,
     path: Annotated[Path, typer.Argument(help="The folder to mirror.")] = Path(),
     *,
-    target: Annotated[str, typer.Option("--target", metavar="SPEC", help="ai-search:NAMESPACE/INSTANCE")],
+    target: Annotated[
+        str, typer.Option("--target", metavar="SPEC", help="ai-search:NAMESPACE/INSTANCE or kv:TITLE-OR-ID")
+    ],
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> int:
     """Write a commented syncd.toml for a folder and a target."""
     from syncd.templates import config_text
 
     options: Globals = ctx.obj
-    namespace, instance = _parse_spec(target)
+    section, permission = _target_section(target)
     root = path.expanduser().absolute()
     if not root.is_dir():
         raise ConfigError(f"{root} is no directory; name the folder to mirror: syncd init PATH --target {target}")
     place = options.config or Path("syncd.toml")
     account = os.environ.get("CLOUDFLARE_ACCOUNT_ID", ACCOUNT_PLACE)
-    text = config_text(name=_mirror_name(root), path=str(root), namespace=namespace, instance=instance, account=account)
+    text = config_text(name=_mirror_name(root), path=str(root), target=section, account=account)
     _write(place, text, force=force)
     typer.echo(f"wrote {place}")
     if account == ACCOUNT_PLACE:
         typer.echo("next: set account_id in it")
-    typer.echo("next: export CLOUDFLARE_API_TOKEN=… (permission: Account / AI Search: Edit), then: syncd check")
+    typer.echo(f"next: export CLOUDFLARE_API_TOKEN=… (permission: {permission}), then: syncd check")
     return EXIT_OK
 
 
-def _parse_spec(spec: str) -> tuple[str, str]:
+def _target_section(spec: str) -> tuple[str, str]:
+    """Return the config lines of a target and the permission its token needs."""
+    from syncd.templates import ai_search_target, kv_target
+
     kind, _, name = spec.partition(":")
-    if kind in ("kv", "vectorize"):
-        raise ConfigError(f"--target {spec}: this version knows ai-search:NAMESPACE/INSTANCE")
     namespace, slash, instance = name.rpartition("/")
-    if kind != "ai-search" or not re.fullmatch(r"[a-z0-9_-]{1,64}", instance) or (slash and not namespace):
-        raise ConfigError(
-            f"--target {spec}: should be ai-search:NAMESPACE/INSTANCE, such as ai-search:default/docs"
-            " (an instance is 1-64 of a-z 0-9 - _)"
-        )
-    return namespace or "default", instance
+    if kind == "kv" and name:
+        return kv_target(name), "Account / Workers KV Storage: Edit"
+    if kind == "ai-search" and re.fullmatch(r"[a-z0-9_-]{1,64}", instance) and (namespace or not slash):
+        return ai_search_target(namespace or "default", instance), "Account / AI Search: Edit"
+    raise ConfigError(
+        f"--target {spec}: should be ai-search:NAMESPACE/INSTANCE, such as ai-search:default/docs (an instance is 1-64"
+        " of a-z 0-9 - _), or kv:TITLE-OR-ID; this version knows no other"
+    )
 
 
 def _mirror_name(root: Path) -> str:

@@ -15,8 +15,9 @@ T = TypeVar("T")
 class Limits:
     """A target's limits as data.
 
-    max_key_length: characters; max_file_size: bytes; lag_s: for how long a listing may predate our own write;
-    extensions: the lower-case file name endings the target takes, None for any; empty: whether it takes no bytes.
+    max_key_length: characters; max_key_bytes: of UTF-8; max_file_size: bytes; lag_s: for how long a listing may predate
+    our own write; reads_lag: asking by key may predate it just as long; turn: puts handed over at a time; extensions:
+    the lower-case file name endings the target takes, None for any; empty: whether it takes no bytes.
     """
 
     max_key_length: int = 128
@@ -24,11 +25,17 @@ class Limits:
     lag_s: float = 0.0
     extensions: frozenset[str] | None = None
     empty: bool = True
+    max_key_bytes: int | None = None
+    turn: int = 256
+    reads_lag: bool = False
 
     def refuse(self, key: str, size: int) -> Problem | None:
         """Return the problem a file of `size` bytes under `key` would be, or None if the target takes it."""
         if len(key) > self.max_key_length:
             over = f"the name has {len(key)} characters, the target takes {self.max_key_length}; shorten it"
+            return Problem(key, "key_too_long", over)
+        if self.max_key_bytes is not None and len(key.encode()) > self.max_key_bytes:
+            over = f"the name has {len(key.encode())} bytes, the target takes {self.max_key_bytes}; shorten it"
             return Problem(key, "key_too_long", over)
         if not self._takes_type(key):
             return Problem(key, "unsupported_type", "the target does not index this type of file")
