@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from syncd.config import Config, login
-from syncd.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
+from syncd.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, Locked, SyncdError
 from syncd.keeper import Keeper
 from syncd.notify import Notifier
 from syncd.paths import Rules, normal
@@ -50,8 +50,16 @@ class _Daemon:
         config = self._load()
         self._catch_signals()
         log.info("daemon.start", pid=os.getpid(), mirrors=list(config.mirrors))
+        former: Config | None = None
         while not self._stop.is_set():
-            config = await self._live(config)
+            try:
+                former, config = config, await self._live(config)
+            except (ConfigError, Locked) as error:
+                # What a reload brought cannot be opened, such as its state_dir: back to what could.
+                if former is None:
+                    raise
+                _invalid(error)
+                config, former = former, None
         log.info("daemon.stop", code=self._code)
         return self._code
 
@@ -80,8 +88,7 @@ class _Daemon:
                 config = self._load()
                 login(config)
             except ConfigError as error:
-                why = {"error": str(error), "consequence": "the former config stays in force"}
-                log.error("config.invalid", **why)  # noqa: TRY400 - the line says it all
+                _invalid(error)
                 for keeper in keepers.values():
                     keeper.request_full()
                 self._notify.ready()
@@ -181,6 +188,10 @@ class _Daemon:
         if dead or not watching:
             log.error("daemon.stuck", mirrors=dead, watcher_alive=watching)
         return watching and not dead
+
+
+def _invalid(error: SyncdError) -> None:
+    log.error("config.invalid", error=str(error), consequence="the former config stays in force")
 
 
 async def _bridge(inbox: Inbox, keepers: dict[str, Keeper]) -> None:

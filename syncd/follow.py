@@ -28,16 +28,26 @@ async def look(mirror: Mirror) -> int:
     if not records:
         return 0
     problems = []
-    for entry in await mirror.target.statuses(frozenset(records)):
-        record = mirror.journal.get(records[entry.ref].key)
-        # A listing may still show what was there before our last write.
-        if record is None or not same_entry(record, entry):
+    for ref, entry in (await mirror.target.statuses(frozenset(records))).items():
+        record = mirror.journal.get(records[ref].key)
+        if record is None or record.ref != ref:
             continue
-        mirror.journal.learn(record, entry)
-        problems += _ended(mirror, record, entry.status, entry.error)
+        if entry is None:
+            _gone(mirror, record)
+        # A listing may still show what was there before our last write.
+        elif same_entry(record, entry):
+            mirror.journal.learn(record, entry)
+            problems += _ended(mirror, record, entry.status, entry.error)
     if problems:
         mirror.journal.note(problems, next_pass(mirror.db))
     return mirror.journal.unfinished()
+
+
+def _gone(mirror: Mirror, record: Record) -> None:
+    """Somebody has removed it. What we remember of it is worth nothing, so a hint will ask the target itself."""
+    mirror.journal.forget(record.key)
+    mirror.queue.mark([(record.key, False)], mirror.now())
+    log.info("index.gone", mirror=mirror.name, key=record.key)
 
 
 def _ended(mirror: Mirror, record: Record, status: str | None, error: str | None) -> list[Problem]:
@@ -55,10 +65,10 @@ async def reindex_wanted(mirror: Mirror) -> int:
     wanted = mirror.journal.wanted_reindex()
     for record in wanted:
         try:
-            status = await mirror.target.reindex(record.ref)
+            status = await mirror.target.reindex(record.key, record.ref)
         except NotFound:
-            # Gone since: the next pass finds it missing and puts it.
-            status = "outdated"
+            _gone(mirror, record)
+            continue
         mirror.journal.reindexed(record.key, status)
         log.info("index.again", mirror=mirror.name, key=record.key)
         if status == "error":

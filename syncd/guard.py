@@ -20,12 +20,12 @@ def guard(mirror: Mirror, *, force: bool) -> None:
     if mirror.root_seen and identity[0] != mirror.root_seen[0] and not force:
         raise RootHalt(
             f"path {mirror.tree.root} is on another device than when syncd started (a mount came or went); nothing was"
-            f" deleted. Mount it again, or accept this folder: syncd reconcile --force {mirror.name}"
+            f" deleted. Mount it again, or accept this folder: {_by_force(mirror)}"
         )
     if mirror.tree.is_empty() and mirror.journal.count() and not force:
         raise RootHalt(
             f"path {mirror.tree.root} is empty, but {mirror.journal.count()} of its files are known; nothing was"
-            f" deleted. Bring the files back, or empty the target too: syncd reconcile --force {mirror.name}"
+            f" deleted. Bring the files back, or empty the target too: {_by_force(mirror)}"
         )
     if last is not None and tuple(last) != identity:  # type: ignore[arg-type]
         log.warning("root.changed", mirror=mirror.name, path=str(mirror.tree.root))
@@ -51,5 +51,9 @@ def refusal(mirror: Mirror, spill: Spill, unrecorded: int) -> str | None:
     return (
         f"the plan deletes {deletes} of {known} entries ({names}{', …' if deletes > 3 else ''}){earlier};"
         f" max_delete = {mirror.settings.max_delete} allows {allowed}. Nothing was changed. See all of it:"
-        f" syncd reconcile --dry-run {mirror.name}; if it is meant: syncd reconcile --force {mirror.name}"
+        f" syncd reconcile --dry-run {mirror.name}; if it is meant: {_by_force(mirror)}"
     )
+
+
+def _by_force(mirror: Mirror) -> str:
+    return f"syncd reconcile --force {mirror.name} (with the daemon stopped)"

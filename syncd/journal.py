@@ -52,8 +52,10 @@ class Journal:
             self.unpark(record.key)
 
     def forget(self, key: str) -> None:
-        """Drop the record of a key."""
-        self._db.execute("DELETE FROM record WHERE mirror = ? AND key = ?", (self._mirror, key))
+        """Drop the record of a key, and what was wanted of it."""
+        with transaction(self._db):
+            for table in ("record", "reindex"):
+                self._db.execute(f"DELETE FROM {table} WHERE mirror = ? AND key = ?", (self._mirror, key))  # noqa: S608
 
     def learn(self, record: Record, entry: Entry) -> None:
         """Take over what the remote now says of an entry that is in step, if it says something new."""
@@ -138,7 +140,7 @@ class Journal:
         return [_record(row) for row in rows]
 
     def reindexed(self, key: str, status: IndexStatus) -> None:
-        """Note that another indexing was asked for."""
+        """Note that another indexing was asked for; the older error is over."""
         with transaction(self._db):
             self._db.execute("DELETE FROM reindex WHERE mirror = ? AND key = ?", (self._mirror, key))
             self._db.execute(

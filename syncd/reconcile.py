@@ -16,7 +16,7 @@ from syncd.errors import Brake, RootHalt, TargetMissing
 from syncd.guard import guard, refusal
 from syncd.journal import HOUR_S
 from syncd.mirror import Mirror
-from syncd.model import HARMLESS, Item, Problem, Put
+from syncd.model import HARMLESS, Adopt, Item, Problem, Put
 from syncd.observe import Triple
 from syncd.queue import Dirty
 from syncd.resolve import Resolved, Resolver
@@ -179,6 +179,8 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
             actions.append(each.decision)
             result.reasons[each.decision.reason] += 1
             result.unrecorded += triple.record is None and not isinstance(each.decision, Put)
+            if isinstance(each.decision, Adopt) and each.decision.status == "error":
+                problems.append(index_problem(triple.key, each.decision.error))
         elif each.again:
             again.append((triple.key, False))
         elif isinstance(triple.local, Item):

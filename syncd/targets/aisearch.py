@@ -1,7 +1,7 @@
 """The AI Search target. key = prefix + path, ref = item id; only items of source "builtin" are ever ours."""
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -122,9 +122,9 @@ class AISearchTarget:
         except NotFound:
             return None
 
-    async def statuses(self, refs: frozenset[str]) -> Sequence[Entry]:
+    async def statuses(self, refs: frozenset[str]) -> Mapping[str, Entry | None]:
         """Read the newest pages of the listing, where fresh uploads are, then ask for a few stragglers by id."""
-        found: dict[str, Entry] = {}
+        found: dict[str, Entry | None] = {}
         pages = len(refs) // PER_PAGE + 2
         async for page in self._pages():
             found |= {item.id: entry_of(item) for item in page.items if item.id in refs}
@@ -135,8 +135,8 @@ class AISearchTarget:
             try:
                 found[ref] = entry_of(await self._api.get(ref))
             except NotFound:
-                log.debug("index.absent", ref=ref)
-        return list(found.values())
+                found[ref] = None
+        return found
 
     async def search(self, query: str, limit: int) -> Sequence[Hit]:
         """The instance's own search."""
@@ -251,9 +251,13 @@ class AISearchTarget:
         if not (self._marks.takeover or owner == self._marks.owner or (owner is None and found.id == put.ref)):
             raise Park("foreign", "the key is taken by an entry that is not this mirror's; syncd reconcile --takeover")
 
-    async def reindex(self, ref: str) -> IndexStatus:
-        """Index an item's stored bytes again."""
-        return (await self._api.sync(ref)).status or "queued"
+    async def reindex(self, key: str, ref: str) -> IndexStatus:
+        """Index an item's stored bytes again: by its id, or by its key if somebody has put it there anew."""
+        try:
+            item = await self._api.sync(ref)
+        except NotFound:
+            item = await self._api.create_or_update(key)
+        return item.status or "queued"
 
     async def aclose(self) -> None:
         """Nothing is held; the transport is shared."""

@@ -1,7 +1,7 @@
 """What every target offers to reconcile, and what it is told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -141,12 +141,15 @@ class Target(Protocol):
         """Carry out a batch and report each action's outcome as it comes, exactly once unless cancelled."""
         ...
 
-    async def statuses(self, refs: frozenset[str]) -> Sequence[Entry]:
-        """Return what the remote now says of entries on their way into the index; silent on those it does not show."""
+    async def statuses(self, refs: frozenset[str]) -> Mapping[str, Entry | None]:
+        """What the remote now says of entries on their way into the index, by ref; None for one that is gone.
+
+        Silent on those that it does not show just now.
+        """
         ...
 
-    async def reindex(self, ref: str) -> IndexStatus:
-        """Index the stored bytes of `ref` again, without an upload."""
+    async def reindex(self, key: str, ref: str) -> IndexStatus:
+        """Index the stored bytes of an entry again, without an upload. Raises NotFound if it is gone."""
         ...
 
     async def search(self, query: str, limit: int) -> Sequence[Hit]:

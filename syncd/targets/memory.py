@@ -1,6 +1,6 @@
 """The reference target: a dictionary with the manners of a remote. Used by tests; explains what a target must do."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -93,13 +93,14 @@ class MemoryTarget:
             held.ref, held.checksum, len(held.data), held.version, len(held.data), marked=self.marks, status="completed"
         )
 
-    async def statuses(self, refs: frozenset[str]) -> Sequence[Entry]:
+    async def statuses(self, refs: frozenset[str]) -> Mapping[str, Entry | None]:
         """Everything is indexed at once."""
-        return [entry for entry in self.listing() if entry.ref in refs]
+        shown = {entry.ref: entry for entry in self.listing()}
+        return {ref: shown.get(ref) for ref in refs}
 
-    async def reindex(self, ref: str) -> IndexStatus:
+    async def reindex(self, key: str, ref: str) -> IndexStatus:
         """Nothing to do."""
-        del ref
+        del key, ref
         return "completed"
 
     async def search(self, query: str, limit: int) -> Sequence[Hit]:

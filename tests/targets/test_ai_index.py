@@ -113,8 +113,37 @@ async def test_an_item_that_is_gone_when_it_is_to_be_indexed_again_is_put_by_the
         side.mirror.journal.want_reindex(None)
         assert await follow.reindex_wanted(side.mirror) == 1
         result = await side.full()
-        assert result.reasons == {"missing": 1}
+        assert result.reasons == {"new": 1}
         assert len(await w.items()) == 1
+
+
+async def test_an_item_that_is_gone_is_not_waited_for_and_is_put_again(tmp_path: Path) -> None:
+    async with world(tmp_path, index_delay=100) as w:
+        side = w.side()
+        side.write("a.md", "text")
+        await side.full()
+        await w.delete("a.md")
+        assert await follow.look(side.mirror) == 0
+        assert w.wire.diary[-1].startswith("GET /items/")
+        [row] = side.mirror.queue.every()
+        assert row.key == "a.md"
+        await side.hint("a.md")
+        assert len(await w.items()) == 1
+
+
+async def test_an_item_put_anew_by_somebody_is_indexed_again_by_its_key(tmp_path: Path) -> None:
+    async with world(tmp_path, index_delay=1, fail_index="bad") as w:
+        side = w.side()
+        side.write("bad.md", "text")
+        await side.full()
+        w.clock.now += 2
+        await follow.look(side.mirror)
+        await w.delete("bad.md")
+        await w.upload("bad.md", b"text")
+        side.mirror.journal.want_reindex(None)
+        w.wire.diary.clear()
+        assert await follow.reindex_wanted(side.mirror) == 1
+        assert [line.partition(" ")[0] for line in w.wire.diary] == ["PATCH", "PUT"]
 
 
 async def test_a_look_does_not_read_the_whole_listing_for_a_few_fresh_items(tmp_path: Path) -> None:
@@ -149,16 +178,6 @@ async def test_stragglers_that_the_newest_pages_do_not_show_are_asked_for_by_id(
         assert await follow.look(side.mirror) == 2
         assert len(w.wire.diary) == 11
         assert await follow.look(side.mirror) == 0
-
-
-async def test_a_look_forgives_items_that_are_gone(tmp_path: Path) -> None:
-    async with world(tmp_path, index_delay=10) as w:
-        side = w.side()
-        side.write("a.md", "text")
-        await side.full()
-        await w.delete("a.md")
-        assert await follow.look(side.mirror) == 1
-        assert w.wire.diary[-1].startswith("GET /items/")
 
 
 async def hits(side: Side, query: str) -> list[str]:
