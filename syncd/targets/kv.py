@@ -7,7 +7,7 @@ n / 1000 requests. Reads and listings may lag a minute behind our own writes, so
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,10 +149,10 @@ class KVTarget:
             return None
         return hashlib.sha256(value.content).hexdigest()
 
-    async def statuses(self, refs: frozenset[str]) -> Sequence[Entry]:
+    async def statuses(self, refs: frozenset[str]) -> Mapping[str, Entry | None]:
         """KV has no index."""
         del refs
-        return []
+        return {}
 
     async def search(self, query: str, limit: int) -> Sequence[Hit]:
         """KV has no search. Raises ConfigError."""
@@ -258,9 +258,9 @@ class KVTarget:
                 bulk.actions[action.key] = (action, Done())
             await self._send(bulk, report)
 
-    async def reindex(self, ref: str) -> IndexStatus:
+    async def reindex(self, key: str, ref: str) -> IndexStatus:
         """KV has no index, so nothing asks for this."""
-        raise AssertionError(f"KV has no index to put {ref!r} into")
+        raise AssertionError(f"KV has no index to put {key!r} ({ref!r}) into")
 
     async def aclose(self) -> None:
         """Nothing is held; the transport is shared."""
