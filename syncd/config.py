@@ -162,10 +162,13 @@ class Config(BaseSettings):
         if not isinstance(defaults, dict):
             raise ValueError("defaults: should be a table, [defaults]")  # noqa: TRY004 - what the library collects
         target = defaults.get("target")
-        for section, model in ((defaults, MirrorConfig), (target if isinstance(target, dict) else {}, AISearchTarget)):
-            if unknown := section.keys() - model.model_fields.keys():
-                where = "defaults.target" if model is AISearchTarget else "defaults"
-                raise ValueError(unknown_key(where, min(unknown), list(model.model_fields)))
+        of_targets = {**AISearchTarget.model_fields, **KVTarget.model_fields}
+        for where, section, known in (
+            ("defaults", defaults, MirrorConfig.model_fields),
+            ("defaults.target", target if isinstance(target, dict) else {}, of_targets),
+        ):
+            if unknown := section.keys() - known.keys():
+                raise ValueError(unknown_key(where, min(unknown), list(known)))
         mirrors = values.get("mirrors")
         if isinstance(mirrors, dict):
             values["mirrors"] = {
@@ -175,8 +178,14 @@ class Config(BaseSettings):
         return values
 
 
-def load(flag: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
-    """Read the configuration. flag: the path given with --config.
+class _AccountConfig(Config):
+    """For commands that need the account only: no mirror has to be configured."""
+
+    mirrors: dict[str, MirrorConfig] = Field(default_factory=dict)
+
+
+def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, account_only: bool = False) -> Config:
+    """Read the configuration. flag: the path given with --config. account_only: no mirror has to be there.
 
     Raises ConfigError with one line that names the key and what would be right, never a secret.
     """
@@ -191,7 +200,7 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         layers.append({"state_dir": str(state_dir)})
     _keep_strongest_login(layers)
     try:
-        config = Config(layers=layers)  # type: ignore[call-arg]
+        config = (_AccountConfig if account_only else Config)(layers=layers)  # type: ignore[call-arg]
     except ValidationError as error:
         raise ConfigError(f"{path}: {one_line(error, Config)}") from None
     config = _with_absolute_paths(config, path.absolute().parent)
@@ -211,7 +220,7 @@ def login(config: Config) -> tuple[str, str | None]:
         return section.api_key.get_secret_value(), section.email
     raise ConfigError(
         "no API token: set CLOUDFLARE_API_TOKEN, or cloudflare.api_token_file to a file that holds it"
-        " (permission: Account / AI Search: Edit)"
+        " (permission: Account / AI Search: Edit, or Account / Workers KV Storage: Edit)"
     )
 
 

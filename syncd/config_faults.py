@@ -56,7 +56,10 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     first = errors[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     # The type of a target stands in the place of its error, but not in the file.
-    *section, key = [str(part) for part in first["loc"] if part not in TARGET_TYPES] or [""]
+    loc = first["loc"]
+    *section, key = [
+        str(part) for at, part in enumerate(loc) if part not in TARGET_TYPES or loc[at - 1 : at] != ("target",)
+    ] or [""]
     where = ".".join((*section, key))
     if first["type"] == "extra_forbidden":
         return unknown_key(".".join(section), key, _field_names(model, list(map(str, first["loc"][:-1])))) + more

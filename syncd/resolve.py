@@ -116,6 +116,8 @@ class Resolver:
     async def _decide(self, triple: Triple) -> tuple[Triple, Action | Problem | None]:
         """Ask the table, and the target what the table asks."""
         asked: set[str] = set()
+        if triple.record and self._may_lag(triple.record.written_at):
+            triple = replace(triple, entry=entry_of(triple.record, self._mirror.policy.owner), seen="key")
         for _ in range(_ROUNDS):
             decision: Decision = decide(triple.local, triple.record, triple.entry, self._mirror.policy, triple.seen)
             if not isinstance(decision, Ask):
@@ -127,11 +129,9 @@ class Resolver:
         raise AssertionError(f"no decision after {_ROUNDS} questions: {triple}")
 
     async def _confirm(self, triple: Triple) -> Triple:
-        record, limits = triple.record, self._mirror.target.limits
-        if record and limits.reads_lag and self._mirror.now() < record.written_at + limits.lag_s:
-            # Nothing that can be asked is sure to know of this write yet.
-            return replace(triple, entry=entry_of(record, self._mirror.policy.owner), seen="key")
         entry = await self._mirror.target.confirm(triple.key, triple.record.ref if triple.record else None)
+        if entry and self._may_lag(self._mirror.journal.deleted_at(entry.ref)):
+            entry = None
         local = triple.local
         if entry and isinstance(local, Item) and local.checksum is None:
             fresh, changing = await self._read([local])
@@ -139,6 +139,11 @@ class Resolver:
                 raise Again(triple.key)
             local = fresh[triple.key]
         return replace(triple, entry=entry, local=local, seen="key")
+
+    def _may_lag(self, changed_at: float | None) -> bool:
+        """True if nothing that can be asked is sure to know of our change of that time."""
+        limits = self._mirror.target.limits
+        return limits.reads_lag and changed_at is not None and self._mirror.now() <= changed_at + limits.lag_s
 
     async def _verify(self, triple: Triple) -> Triple:
         entry = triple.entry

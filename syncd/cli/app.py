@@ -33,11 +33,14 @@ class Globals:
     quiet: bool
     log_format: LogFormat
 
-    def load(self, *, level: str = "WARNING") -> "Config":
-        """Read the config and set logging up. level: what this command logs unless told otherwise."""
+    def load(self, *, level: str = "WARNING", account_only: bool = False) -> "Config":
+        """Read the config and set logging up. level: what this command logs unless told otherwise.
+
+        account_only: no mirror has to be configured.
+        """
         from syncd.config import load, secrets
 
-        config = load(self.config)
+        config = load(self.config, account_only=account_only)
         self.log(level, secrets(config))
         return config
 
@@ -107,6 +110,6 @@ def with_optional_values(arguments: Sequence[str]) -> list[str]:
     return given
 
 
-from syncd.cli import demo, look, setup, standin, sync  # noqa: E402 - each adds its commands to `app`
+from syncd.cli import compare, demo, kv, kv_keys, look, setup, standin, sync  # noqa: E402 - each adds its commands to `app`
 
-__all__ = ["app", "demo", "look", "setup", "standin", "sync"]
+__all__ = ["app", "compare", "demo", "kv", "kv_keys", "look", "setup", "standin", "sync"]

@@ -176,7 +176,7 @@ async def _check_remote(session: "Session") -> AsyncIterator[Found]:
     elif status.status == "active":
         yield Finding("token", "ok", f"active ({status.kind} token)"), EXIT_OK
     else:
-        remedy = "make a new token with Account / AI Search: Edit"
+        remedy = "make a new token with Account / AI Search: Edit, or Account / Workers KV Storage: Edit"
         yield Finding("token", "FAIL", f"the token is {status.status}", remedy), EXIT_HALT
         return
     for name, mirror in session.mirrors.items():

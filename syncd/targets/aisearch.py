@@ -13,7 +13,8 @@ from syncd.cloudflare.content_types import SUPPORTED, content_type
 from syncd.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError, TargetMissing, Unreachable
 from syncd.model import Delete, Entry, IndexStatus, Put
 from syncd.targets.aisearch_rows import OWNER, SHA256, digests, entry_of, stored, there
-from syncd.targets.base import Content, Done, Hit, Limits, Outcome, Read, Report, each
+from syncd.targets.base import Content, Done, Fetched, Hit, Limits, Outcome, Read, Report, each
+from syncd.targets.fetching import one_by_one
 
 log = structlog.get_logger()
 
@@ -121,6 +122,11 @@ class AISearchTarget:
             return hashlib.sha256(await self._api.download(entry.ref)).hexdigest()
         except NotFound:
             return None
+
+    async def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
+        """Download items, a few at a time."""
+        async for pair in one_by_one(entries, lambda entry: self._api.download(entry.ref)):
+            yield pair
 
     async def statuses(self, refs: frozenset[str]) -> Mapping[str, Entry | None]:
         """Read the newest pages of the listing, where fresh uploads are, then ask for a few stragglers by id."""

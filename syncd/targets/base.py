@@ -86,6 +86,8 @@ class Done:
 
 
 Outcome = Done | SyncdError
+Fetched = bytes | SyncdError | None
+"""The bytes of an entry; None: it is gone meanwhile; an error: this one cannot be read, the others can."""
 Read = Callable[[Put], Awaitable[Content]]
 """Reads a put's file once. Raises `Again` if it changed while being read, Park if it cannot be read or sent, or
 `Deferred`; the target reports what it raises as the outcome."""
@@ -135,6 +137,10 @@ class Target(Protocol):
 
         content: the local file's bytes, so that the remote's own checksum can be recognised. None: it is gone.
         """
+        ...
+
+    def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
+        """Yield the stored bytes of every given entry once, in any order, and hold only a few of them at a time."""
         ...
 
     async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:

@@ -15,10 +15,12 @@ import structlog
 
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, KVNamespace
 from syncd.cloudflare.kv_bulk import KEY_LIMIT, BulkBody, encode_pair
+from syncd.cloudflare.kv_places import by_id, by_title
 from syncd.errors import ConfigError, Conflict, Halt, NotFound, SyncdError, TargetMissing, Unreachable
 from syncd.model import Delete, Entry, IndexStatus, Put
-from syncd.targets.base import Content, Done, Hit, Limits, Outcome, Read, Report, Stored
-from syncd.targets.bulk import Keys, in_parts
+from syncd.targets.base import Content, Done, Fetched, Hit, Limits, Outcome, Read, Report, Stored
+from syncd.targets.bulk import Keys, Sleep, in_parts
+from syncd.targets.fetching import values
 
 log = structlog.get_logger()
 
@@ -33,6 +35,7 @@ LAG_S = 60.0
 """Seconds after which a write is seen everywhere, in most cases (KV: how KV works)."""
 KEY_REST_S = 1.0
 """One write per second to one key (KV limits)."""
+CREATE_HINT = "create = true makes one by its title"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class KVTarget:
         self._found: KVNamespace | None = None
         self._written: dict[str, float] = {}
         self._clock: Callable[[], float] = time.monotonic
-        self._sleep = asyncio.sleep
+        self._sleep: Sleep = asyncio.sleep
 
     # -- looking
 
@@ -90,6 +93,7 @@ class KVTarget:
         """Make the namespace of our title. Raises TargetMissing if only an id is configured: ids are not chosen."""
         if self._place.title is None:
             raise TargetMissing(f"no KV namespace has the id {self._place.namespace_id}; name it by namespace_title")
+        self._found = None
         try:
             made = await self._api.create_namespace(self._place.title)
         except Conflict:
@@ -106,31 +110,21 @@ class KVTarget:
 
     async def _find_id(self) -> str:
         if self._place.namespace_id is not None:
-            try:
-                return (await self._api.get_namespace(self._place.namespace_id)).id
-            except TargetMissing as error:
-                raise await self._missing(f"no KV namespace has the id {self._place.namespace_id}") from error
-        ids = [each.id async for each in self._api.iter_namespaces() if each.title == self._place.title]
-        if len(ids) > 1:
-            raise Halt(
-                f"{len(ids)} KV namespaces have the title {self._place.title!r}: set namespace_id to one of {ids}"
-            )
-        if not ids:
-            raise await self._missing(f"no KV namespace has the title {self._place.title!r}")
-        return ids[0]
-
-    async def _missing(self, what: str) -> TargetMissing:
-        titles = sorted([each.title async for each in self._api.iter_namespaces()])
-        there = ", ".join(map(repr, titles[:20])) + (f" and {len(titles) - 20} more" if len(titles) > 20 else "")
-        return TargetMissing(f"{what}; there is: {there or 'none'}. create = true makes one by its title")
+            return await by_id(self._api, self._place.namespace_id, hint=CREATE_HINT)
+        return await by_title(self._api, self._place.title or "", hint=CREATE_HINT)
 
     async def entries(self) -> AsyncIterator[Entry]:
         """Yield every key under the prefix, but for those of ours that only wait for their end."""
         namespace = await self._namespace()
-        async for key in namespace.iter_keys(self._terms.prefix):
-            entry = self._entry(key.name, key.metadata)
-            if entry is not None:
-                yield entry
+        try:
+            async for key in namespace.iter_keys(self._terms.prefix):
+                entry = self._entry(key.name, key.metadata)
+                if entry is not None:
+                    yield entry
+        except TargetMissing:
+            # By the next time its title may stand for another namespace.
+            self._found = None
+            raise
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
         """Ask for one key by its metadata."""
@@ -149,6 +143,11 @@ class KVTarget:
             return None
         return hashlib.sha256(value.content).hexdigest()
 
+    async def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
+        """Read values: those that are text and marked as ours in bulk."""
+        async for pair in values(await self._namespace(), entries):
+            yield pair
+
     async def statuses(self, refs: frozenset[str]) -> Mapping[str, Entry | None]:
         """KV has no index."""
         del refs
@@ -160,8 +159,10 @@ class KVTarget:
         raise ConfigError("Workers KV has no search; ask a mirror of AI Search with --mirror")
 
     def requests(self, puts: int, deletes: int) -> int:
-        """Bulk requests, if no file is large."""
-        return -(-puts // BULK_PAIRS) + -(-deletes // BULK_DELETES)
+        """Bulk requests, if no file is large. Retiring an entry also takes a read."""
+        removing = -(-deletes // BULK_DELETES)
+        retiring = deletes + -(-deletes // BULK_GET_LIMIT)
+        return -(-puts // BULK_PAIRS) + (removing if self._terms.stale_ttl is None else retiring)
 
     # -- changing
 

@@ -6,7 +6,7 @@ from itertools import count
 
 from syncd.errors import Halt, SyncdError
 from syncd.model import Delete, Entry, IndexStatus, Put
-from syncd.targets.base import Again, Content, Done, Hit, Limits, Outcome, Read, Report, Stored
+from syncd.targets.base import Again, Content, Done, Fetched, Hit, Limits, Outcome, Read, Report, Stored
 
 
 @dataclass(slots=True)
@@ -57,6 +57,12 @@ class MemoryTarget:
         """The sha-256 of what is held under the entry's ref."""
         held = self.store.get(entry.key)
         return held.checksum if held and held.ref == entry.ref else None
+
+    async def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
+        """What is held under each entry's ref."""
+        for entry in entries:
+            held = self.store.get(entry.key)
+            yield entry, held.data if held and held.ref == entry.ref else None
 
     async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
         """Carry out one action after the other."""

@@ -7,6 +7,7 @@ import pytest
 from config_room import ACCOUNT, MINIMAL, Place, toml
 
 from syncd.config import Config, load, login, secrets
+from syncd.config_targets import AISearchTarget
 from syncd.errors import ConfigError
 from syncd.session import mirror_config
 
@@ -162,6 +163,8 @@ max_key_length = 50
     docs, wiki = config.mirrors["docs"], config.mirrors["wiki"]
     assert (docs.exclude, docs.prune, docs.settle) == (["*.tmp"], "never", 9)
     assert (wiki.exclude, wiki.prune, wiki.settle) == (["*.bak"], "all", 9)
+    assert isinstance(docs.target, AISearchTarget)
+    assert isinstance(wiki.target, AISearchTarget)
     assert (docs.target.namespace, docs.target.max_key_length) == ("team", 50)
     assert (wiki.target.namespace, wiki.target.max_key_length, wiki.target.spec) == ("team", 100, "ai-search:team/wiki")
 
@@ -234,7 +237,9 @@ def test_the_config_is_sought_in_the_documented_order(tmp_path: Path, monkeypatc
     environ = {"SYNCD_CONFIG": str(places[1]), "XDG_CONFIG_HOME": str(xdg), "XDG_STATE_HOME": str(tmp_path / "state")}
 
     def taken(flag: Path | None = None) -> str:
-        return load(flag, environ).mirrors["docs"].target.instance
+        target = load(flag, environ).mirrors["docs"].target
+        assert isinstance(target, AISearchTarget)
+        return target.instance
 
     assert taken(places[0]) == "i0"
     assert taken() == "i1"

@@ -12,20 +12,29 @@ import pytest
 from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.kv import KV, KVNamespace
 from syncd.cloudflare.transport import Transport
 from syncd.emulator.options import Options
 from syncd.emulator.server import Server, serve
-from syncd.errors import Park
+from syncd.errors import ConfigError, Park
 from syncd.model import Delete, Entry, Put
 from syncd.targets.aisearch import AISearchTarget, Marks, limits
 from syncd.targets.base import Again, Content, Done, Outcome, Stored, Target
+from syncd.targets.kv import KVTarget, Place, Terms
+from syncd.targets.kv import limits as kv_limits
 from syncd.targets.memory import Held, MemoryTarget
 
 PREFIX = "p/"
+MIB = 1024 * 1024
 
 
 class Remote(Protocol):
-    """One remote store behind any number of targets."""
+    """One remote store behind any number of targets.
+
+    indexes: it has an index of its own, with a status for each entry, indexing again, and a search.
+    """
+
+    indexes: bool
 
     async def target(self, owner: str) -> Target:
         """A mirror's own view of the store."""
@@ -37,6 +46,8 @@ class Remote(Protocol):
 
 
 class MemoryRemote:
+    indexes = True
+
     def __init__(self) -> None:
         self._store: dict[str, Held] = {}
         self._ids = count()
@@ -50,6 +61,8 @@ class MemoryRemote:
 
 
 class AISearchRemote:
+    indexes = True
+
     def __init__(self, server: Server, instance: str, stack: AsyncExitStack) -> None:
         self._server = server
         self._instance = instance
@@ -66,6 +79,37 @@ class AISearchRemote:
 
     async def put_unmarked(self, key: str, data: bytes) -> None:
         await (await self._api()).upload(key, data, "text/markdown")
+
+
+class KVRemote:
+    indexes = False
+
+    def __init__(self, server: Server, title: str, stack: AsyncExitStack) -> None:
+        self._server = server
+        self._title = title
+        self._stack = stack
+
+    async def _api(self) -> KV:
+        gate, credentials = Gate(0, 8), Credentials.bearer("any")
+        transport = Transport(self._server.base_url, "0" * 32, credentials, gate, retry_for=5)
+        await self._stack.enter_async_context(transport)
+        return KV(transport)
+
+    async def open(self) -> None:
+        self._id = (await (await self._api()).create_namespace(self._title)).id
+
+    async def target(self, owner: str) -> Target:
+        target = KVTarget(await self._api(), Place(title=self._title), Terms(owner, PREFIX), kv_limits(512, 4 * MIB))
+        target._sleep = at_once
+        return target
+
+    async def put_unmarked(self, key: str, data: bytes) -> None:
+        await KVNamespace((await self._api()).transport, self._id).write_value(key, data)
+
+
+async def at_once(seconds: float) -> None:
+    """Nobody here counts the writes to one key."""
+    del seconds
 
 
 def new(key: str, ref: str | None = None) -> Put:
@@ -323,7 +367,19 @@ class TargetContract:
         await apply(target, [gone(key, ref) for key, ref in refs.items()])
         assert await listing(target) == {}
 
-    async def test_the_status_of_entries_is_told_for_those_asked_for(self, target: Target) -> None:
+    async def test_a_target_without_an_index_says_so(self, remote: Remote, target: Target) -> None:
+        if remote.indexes:
+            pytest.skip("this one has an index")
+        stored = await put(target, "p/a.md", b"one")
+        assert stored.status is None
+        assert (await listing(target))["p/a.md"].status is None
+        assert await target.statuses(frozenset({stored.ref})) == {}
+        with pytest.raises(ConfigError, match="no search"):
+            await target.search("one", 1)
+
+    async def test_the_status_of_entries_is_told_for_those_asked_for(self, remote: Remote, target: Target) -> None:
+        if not remote.indexes:
+            pytest.skip("no index, no status")
         stored = await put(target, "p/a.md", b"one")
         await put(target, "p/b.md", b"two")
         found = await target.statuses(frozenset({stored.ref, "no-such-ref"}))
@@ -333,11 +389,15 @@ class TargetContract:
         assert found["no-such-ref"] is None, "gone, not merely silent"
         assert await target.statuses(frozenset()) == {}
 
-    async def test_an_entry_can_be_indexed_again(self, target: Target) -> None:
+    async def test_an_entry_can_be_indexed_again(self, remote: Remote, target: Target) -> None:
+        if not remote.indexes:
+            pytest.skip("no index")
         stored = await put(target, "p/a.md", b"one")
         assert await target.reindex("p/a.md", stored.ref) in {"queued", "running", "completed"}
 
-    async def test_a_search_finds_what_was_put_and_heeds_its_limit(self, target: Target) -> None:
+    async def test_a_search_finds_what_was_put_and_heeds_its_limit(self, remote: Remote, target: Target) -> None:
+        if not remote.indexes:
+            pytest.skip("no search")
         for key in ("p/a.md", "p/b.md", "p/c.md"):
             await put(target, key, b"a zebra crossing")
         hits = await target.search("zebra", 2)
@@ -379,3 +439,22 @@ class TestAISearchTarget(TargetContract):
     async def remote(self, server: Server) -> AsyncIterator[Remote]:
         async with AsyncExitStack() as stack:
             yield AISearchRemote(server, f"docs-{next(self.numbers)}", stack)
+
+
+@pytest.fixture(scope="module")
+def kv_server() -> Iterator[Server]:
+    with serve(Options(empty_pages=True), 0) as server:
+        yield server
+
+
+class TestKVTarget(TargetContract):
+    """Over the stand-in, in whose listing every second page is empty."""
+
+    numbers = count()
+
+    @pytest.fixture
+    async def remote(self, kv_server: Server) -> AsyncIterator[Remote]:
+        async with AsyncExitStack() as stack:
+            remote = KVRemote(kv_server, f"docs-{next(self.numbers)}", stack)
+            await remote.open()
+            yield remote

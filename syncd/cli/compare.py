@@ -1,0 +1,130 @@
+"""verify, pull: what the remote holds, against the folder and back into one."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from syncd.cli.app import Globals, app, await_
+from syncd.cli.look import one_mirror
+from syncd.errors import EXIT_OK, EXIT_PROBLEMS
+
+if TYPE_CHECKING:
+    from syncd.pull import Pulled
+    from syncd.verify import Verdict
+
+SEVERITY = (3, 4, 5, 1, 6, 0)
+"""With several mirrors the most serious code wins."""
+COUNTED = ("written", "unchanged", "different", "refused", "gone", "foreign")
+
+
+@app.command()
+def verify(
+    ctx: typer.Context,
+    mirrors: Annotated[list[str] | None, typer.Argument(metavar="MIRROR", show_default=False)] = None,
+    *,
+    deep: Annotated[bool, typer.Option("--deep", help="Download everything and compare the bytes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Compare local with remote, change nothing.
+
+    Exit code 6 if there is any difference.
+    """
+    from syncd.cli.out import emit
+
+    options: Globals = ctx.obj
+    verdicts = await_(_verify(options, mirrors or [], deep=deep))
+    code = next(code for code in SEVERITY if code in {verdict.exit_code for verdict in verdicts.values()})
+    if as_json:
+        emit({"mirrors": {name: _told(verdict) for name, verdict in verdicts.items()}, "exit_code": code})
+    else:
+        _show(verdicts)
+    return code
+
+
+async def _verify(options: Globals, names: list[str], *, deep: bool) -> dict[str, "Verdict"]:
+    from syncd.cli.out import Watcher, progress
+    from syncd.session import open_session
+    from syncd.verify import verify
+
+    async with open_session(options.load(), names, read_only=True) as session:
+        with progress(quiet=options.quiet) as shown:
+            return {
+                name: await verify(mirror, Watcher(name, shown, quiet=options.quiet), deep=deep)
+                for name, mirror in session.mirrors.items()
+            }
+
+
+def _told(verdict: "Verdict") -> dict[str, object]:
+    from syncd.paths import shown
+
+    told: dict[str, object] = {
+        "checked": verdict.checked,
+        "differences": [asdict(difference) for difference in verdict.differences],
+        "deep": verdict.deep,
+    }
+    return told | ({"error": shown(str(verdict.error))} if verdict.error else {})
+
+
+def _show(verdicts: "dict[str, Verdict]") -> None:
+    from syncd.cli.out import line, table
+    from syncd.cli.report import counted
+
+    for name, verdict in verdicts.items():
+        found = len(verdict.differences)
+        how = ", bytes and all" if verdict.deep else ""
+        checked = counted(verdict.checked, "key")
+        line(f"{name}: {checked} compared{how}, {counted(found, 'difference') if found else 'no difference'}")
+        if found:
+            table(("", "", ""), [(f"  {each.difference}", each.key, each.message) for each in verdict.differences])
+        if verdict.error:
+            typer.echo(f"syncd: {_safe(str(verdict.error))}", err=True)
+
+
+def _safe(text: str) -> str:
+    from syncd.logs import printable
+
+    return printable(text)
+
+
+@app.command()
+def pull(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; made if it is not there.")],
+    *,
+    mirror: Annotated[str | None, typer.Option("--mirror", metavar="M", help="Which mirror's entries.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that differ.")] = False,
+    everyone: Annotated[bool, typer.Option("--all", help="Entries of other owners too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Write the remote entries into a folder.
+
+    Never outside it, and never over a file that differs without --force.
+    """
+    options: Globals = ctx.obj
+    config = options.load()
+    name = one_mirror(config, mirror)
+
+    async def work() -> "Pulled":
+        from syncd.pull import Folder, pull
+        from syncd.session import open_session
+
+        async with open_session(config, [name], read_only=True) as session:
+            with Folder(folder.expanduser()) as into:
+                return await pull(session.mirrors[name], into, force=force, everyone=everyone)
+
+    pulled = await_(work())
+    code = EXIT_PROBLEMS if pulled.problems else EXIT_OK
+    from syncd.cli.out import emit, line, table
+
+    if as_json:
+        counts = {what: pulled.done[what] for what in COUNTED}
+        problems = [asdict(problem) for problem in pulled.problems]
+        emit({"mirror": name, "result": counts, "problems": problems, "exit_code": code})
+        return code
+    words = [f"{pulled.done[what]} {what}" for what in COUNTED if pulled.done[what] or what == "written"]
+    line(f"{name} → {folder}: {', '.join(words)}")
+    if pulled.problems:
+        table(("", ""), [(f"  {problem.key}", problem.message) for problem in pulled.problems])
+    return code

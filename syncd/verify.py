@@ -1,0 +1,121 @@
+"""Comparing local with remote and changing nothing: the plan of a dry run, and on request the very bytes."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from syncd import observe, oneshot
+from syncd.errors import EXIT_DIFFERENT, EXIT_OK, Park, SyncdError
+from syncd.mirror import Mirror
+from syncd.model import Action, Delete, Entry, Item, Put
+from syncd.plan import entry_of
+from syncd.reconcile import Options, Result, Watch
+from syncd.targets.base import Again
+
+MISSING = frozenset({"new", "missing"})
+"""Reasons of a put for a key that the remote does not have."""
+UNSEEN = frozenset({"unsupported_type", "empty", "index_error"})
+"""Problem kinds that are no difference: what is never mirrored, and what is stored but not indexed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One key that is not in step. difference: missing, changed, extra, foreign, changing, or a problem's kind."""
+
+    key: str
+    difference: str
+    message: str
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What a comparison found. checked: keys that were compared. error: what stopped it."""
+
+    deep: bool
+    checked: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    error: SyncdError | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """The contract's code for this mirror."""
+        if self.error:
+            return self.error.exit_code
+        return EXIT_DIFFERENT if self.differences else EXIT_OK
+
+
+async def verify(mirror: Mirror, watch: Watch, *, deep: bool = False) -> Verdict:
+    """Compare a mirror's folder with its target. deep: read every file and download every entry of ours.
+
+    For a mirror of a read-only session: nothing is written but to its own copy of the state.
+    """
+    verdict, report = Verdict(deep), oneshot.Report()
+    await oneshot.run(mirror, Options(dry_run=True, full=deep), watch, report)
+    if report.error or not report.results:
+        verdict.error = report.error
+        return verdict
+    result = report.results[0]
+    found = verdict.differences
+    for action, _ in result.spill.actions():
+        if difference := _of_action(action):
+            found.append(difference)
+    problems = [problem for problem in report.problems(mirror) if problem.kind not in UNSEEN]
+    found += [Difference(problem.key, problem.kind, problem.message) for problem in problems]
+    planned = result.spill.planned
+    verdict.checked = result.unchanged + planned["put"] + planned["adopt"] + planned["delete"] + len(problems)
+    if result.again:
+        why = f"{result.again} files changed while they were read and were not compared; run verify again"
+        found.append(Difference("", "changing", why))
+    if deep:
+        try:
+            found += [each async for each in _deep(mirror, result, {each.key for each in found})]
+        except SyncdError as error:
+            verdict.error = error
+    found.sort(key=lambda each: each.key)
+    return verdict
+
+
+def _of_action(action: Action) -> Difference | None:
+    if isinstance(action, Put) and action.reason in MISSING:
+        return Difference(action.key, "missing", "the file is not in the target")
+    if isinstance(action, Put):
+        return Difference(action.key, "changed", "the target holds other content than the file")
+    if isinstance(action, Delete):
+        return Difference(action.key, "extra", "the target holds an entry that has no file")
+    return None
+
+
+async def _deep(mirror: Mirror, result: Result, known: set[str]) -> AsyncIterator[Difference]:
+    """Yield the entries of ours whose bytes are not those of their file, but for what is known to differ anyway."""
+    async for block in observe.whole(mirror, result.spill):
+        pairs: dict[str, tuple[Item, Entry]] = {}
+        for triple in block:
+            # Where the listing lags, the entry that our own record tells of is the one to ask for.
+            entry = triple.entry or (entry_of(triple.record, mirror.policy.owner) if triple.record else None)
+            if isinstance(triple.local, Item) and entry and triple.key not in known:
+                pairs[triple.key] = triple.local, entry
+        async for entry, data in mirror.target.fetch([entry for _, entry in pairs.values()]):
+            item = pairs[entry.key][0]
+            if data is None:
+                yield Difference(entry.key, "missing", "the target listed it, but does not have it")
+            elif isinstance(data, SyncdError):
+                yield Difference(entry.key, "failed", f"it cannot be downloaded: {data}")
+            elif difference := await _compare(mirror, item, data):
+                yield difference
+
+
+async def _compare(mirror: Mirror, item: Item, data: bytes) -> Difference | None:
+    try:
+        content, _ = await asyncio.to_thread(mirror.tree.read, item.path)
+    except Again:
+        return Difference(item.key, "changing", "the file changed while it was compared; run verify again")
+    except Park as error:
+        return Difference(item.key, error.kind, str(error))
+    if hashlib.sha256(data).hexdigest() == content.checksum:
+        return None
+    why = "the bytes in the target are not those of the file"
+    record, limits = mirror.journal.get(item.key), mirror.target.limits
+    if record and limits.reads_lag and mirror.now() <= record.written_at + limits.lag_s:
+        why += f"; it was written less than {limits.lag_s:.0f} s ago and may not be readable yet, so verify again"
+    return Difference(item.key, "changed", why)

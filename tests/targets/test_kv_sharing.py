@@ -1,0 +1,194 @@
+"""Whose a KV entry is, which namespace a mirror means, and how several mirrors share one."""
+
+from pathlib import Path
+
+import pytest
+from ai_room import shows
+from kv_room import world
+
+from syncd.errors import Halt, TargetMissing
+from syncd.targets.kv import Place
+
+
+async def test_keys_of_nobody_are_left_alone_and_reported_where_they_are_in_the_way(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.put("a", "theirs")
+        await w.put("same", "equal")
+        await w.put("other", "theirs")
+        side = w.side()
+        side.write("a", "mine")
+        side.write("same", "equal")
+        side.write("b", "mine")
+        result = await side.full()
+        assert side.problems() == {"a": "foreign"}
+        assert result.clean
+        assert (result.done["put"], result.done["adopt"]) == (1, 1)
+        assert await w.contents() == {"a": b"theirs", "same": b"equal", "other": b"theirs", "b": b"mine"}
+        assert (await side.later()).spill.planned.total() == 0
+
+
+async def test_takeover_writes_over_them_and_is_not_undone_by_a_listing_that_lags(tmp_path: Path) -> None:
+    async with world(tmp_path, list_lag=60) as w:
+        you, me = w.side("you"), w.side("me", takeover=True)
+        you.write("a", "yours")
+        await you.full()
+        await w.put("b", "nobody's")
+        w.clock.now += 61
+        me.write("a", "mine")
+        me.write("b", "mine")
+        assert (await me.full()).done["put"] == 2
+        object.__setattr__(me.settings.policy, "takeover", False)
+        for _ in range(3):
+            assert (await me.full()).spill.planned.total() == 0
+            assert me.problems() == {}
+            assert me.mirror.journal.get("a") is not None
+        assert (await me.later()).spill.planned.total() == 0
+        assert await w.contents() == {"a": b"mine", "b": b"mine"}
+
+
+async def test_prune_all_and_never(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        everything, nothing = w.side("all", prefix="all/", prune="all"), w.side("never", prefix="never/", prune="never")
+        for side in (everything, nothing):
+            side.write("a", "x")
+            side.write("gone", "x")
+            await side.full()
+            await w.put(f"{side.name}/theirs", "x")
+            side.remove("gone")
+            await side.later()
+        assert list(await w.rows()) == ["all/a", "never/a", "never/gone", "never/theirs"]
+
+
+async def test_two_mirrors_with_prefixes_share_a_namespace(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        one, two = w.side("one", prefix="1/"), w.side("two", prefix="2/", prune="all")
+        for side in (one, two):
+            side.write("a", side.name)
+            side.write("b", side.name)
+            await side.full()
+        two.remove("a")
+        for side in (one, two, one, two):
+            await side.later()
+        assert await w.contents() == {"1/a": b"one", "1/b": b"one", "2/b": b"two"}
+
+
+async def test_two_owners_share_a_namespace_without_touching_each_others_keys(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        one, two = w.side("one"), w.side("two", stale_ttl=600)
+        one.write("a", "one's")
+        one.write("both", "one's")
+        await one.full()
+        two.write("b", "two's")
+        two.write("gone", "two's")
+        two.write("both", "two's")
+        await two.full()
+        assert two.problems() == {"both": "foreign"}
+        two.remove("gone")
+        for side in (two, one, two, one):
+            await side.later()
+            assert side.problems() == ({"both": "foreign"} if side is two else {})
+        assert await w.contents() == {"a": b"one's", "b": b"two's", "both": b"one's", "gone": b"two's"}
+        for side in (one, two):
+            side.lose_journal()
+            assert (await side.later()).done["delete"] == 0
+
+
+async def test_metadata_of_any_shape_by_others_stops_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        side = w.side()
+        side.write("a", "x")
+        for number, metadata in enumerate((b"3", b'"text"', b"[1]", b'{"owner": 7, "sha256": [], "size": "x"}', b"{}")):
+            files = {"value": b"x", "metadata": metadata}
+            (await w.stranger.put(w.url(f"k{number}"), files=files)).raise_for_status()
+        assert (await side.full()).done["put"] == 1
+        assert len(await w.rows()) == 6
+
+
+# -- which namespace
+
+
+async def test_a_namespace_is_found_by_its_id_or_its_title(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.make("docs, too")
+        for name, place in (("by-id", Place(namespace_id=w.namespace)), ("by-title", Place(title="docs"))):
+            side = w.side(name, place=place)
+            assert "is there" in await side.mirror.target.check()
+            side.write(name, "x")
+            await side.full()
+        assert list(await w.rows()) == ["by-id", "by-title"]
+
+
+async def test_a_namespace_that_is_missing_is_said_with_those_there_are(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.make("docs-old")
+        for name, place in (("a", Place(namespace_id="0" * 32)), ("b", Place(title="dosc"))):
+            side = w.side(name, place=place)
+            side.write("a", "x")
+            for ask in (side.mirror.target.check, side.full):
+                with pytest.raises(TargetMissing, match="'docs', 'docs-old'"):
+                    await ask()
+
+
+async def test_a_title_that_stands_twice_halts_and_names_the_ids(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        other = "f" * 32
+
+        def twice(_: object, body: dict[str, list[dict[str, str]]]) -> None:
+            body["result"].append({**body["result"][0], "id": other})
+
+        w.wire.plays("GET", "/namespaces", shows(twice), None)
+        side = w.side(place=Place(title="docs"))
+        side.write("a", "x")
+        with pytest.raises(Halt) as caught:
+            await side.full()
+        assert not isinstance(caught.value, TargetMissing)
+        assert w.namespace in str(caught.value)
+        assert other in str(caught.value)
+        assert w.changes() == []
+
+
+async def test_a_namespace_is_made_by_its_title_if_that_is_wanted(tmp_path: Path) -> None:
+    async with world(tmp_path, title=None) as w:
+        side = w.side(place=Place(title="docs"), create=True)
+        side.write("a", "x")
+        assert (await side.full(dry_run=True)).spill.planned["put"] == 1
+        assert w.wire.count("POST") == 0
+        await side.full()
+        w.namespace = (await side.mirror.target._namespace()).namespace_id  # type: ignore[attr-defined]
+        assert await w.contents() == {"a": b"x"}
+        assert w.wire.count("POST") == 1
+
+
+async def test_a_namespace_of_an_id_is_not_made(tmp_path: Path) -> None:
+    async with world(tmp_path, title=None) as w:
+        side = w.side(place=Place(namespace_id="0" * 32), create=True)
+        side.write("a", "x")
+        with pytest.raises(TargetMissing, match="namespace_title"):
+            await side.full()
+        assert w.wire.count("POST") == 0
+
+
+async def test_a_namespace_that_was_deleted_and_made_anew_is_found_without_a_restart(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        side = w.side(place=Place(title="docs"))
+        side.write("a", "x")
+        await side.full()
+        (await w.stranger.delete(w.url("").partition("/values")[0])).raise_for_status()
+        w.clock.now += 61
+        with pytest.raises(TargetMissing):
+            await side.full()
+        w.namespace = await w.make("docs")
+        assert (await side.full()).reasons["missing"] == 1
+        assert await w.contents() == {"a": b"x"}
+
+
+async def test_a_namespace_made_by_somebody_else_in_this_moment_is_used(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        side = w.side(place=Place(title="docs"), create=True)
+        side.write("a", "x")
+        await side.full()
+        (await w.stranger.delete(w.url("").partition("/values")[0])).raise_for_status()
+        w.namespace = await w.make("docs")
+        w.clock.now += 61
+        await side.full()
+        assert await w.contents() == {"a": b"x"}
