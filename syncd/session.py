@@ -106,8 +106,8 @@ def make_target(transport: Transport, section: MirrorConfig, *, takeover: bool =
         AISearch(transport, target.namespace, target.instance),
         Marks(section.owner, section.key_prefix, takeover),
         limits_of(section),
-        # A little more than may be in flight: the next file is read while a place is waited for.
-        concurrency=transport.gate.transfers + 2,
+        # A few more than may be in flight: the next files are read while a place is waited for.
+        concurrency=transport.gate.transfers + 4,
     )
 
 

@@ -10,18 +10,22 @@ from syncd.cloudflare.base_url import is_loopback
 from syncd.cloudflare.lanes import Lanes
 
 
-def open_client(base_url: str, timeout: float, http: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
-    """The client for a checked base_url; http replaces the network (tests)."""
+def open_way(base_url: str) -> httpx.AsyncBaseTransport:
+    """The way to a checked base_url: TLS verified, HTTPS_PROXY heeded, as many connections as are asked for at once."""
     url = _as_sent(base_url)
-    secure = url.scheme == "https" and http is None
     # Loading the CA file takes longer than a request; without it a connection by TLS would be trusted to nobody.
-    verify = httpx.create_ssl_context() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    proxy = None if http else _proxy(url)
+    verify = httpx.create_ssl_context() if url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    proxy = _proxy(url)
     one = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+    # Not trust_env: it would send loopback through a proxy. The proxy is chosen here, the CA file by the context.
+    return Lanes(lambda: httpx.AsyncHTTPTransport(verify=verify, limits=one, trust_env=False, proxy=proxy))
+
+
+def open_client(base_url: str, timeout: float, way: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
+    """The client that puts requests together for a checked base_url, and owns the way they go."""
+    _as_sent(base_url)
     return httpx.AsyncClient(
-        # Not trust_env: it would send loopback through a proxy. The proxy is chosen here, the CA file by the context.
-        transport=http
-        or Lanes(lambda: httpx.AsyncHTTPTransport(verify=verify, limits=one, trust_env=False, proxy=proxy)),
+        transport=way,
         timeout=timeout,
         headers={"User-Agent": f"syncd/{__version__}", "Accept": "application/json"},
         follow_redirects=False,

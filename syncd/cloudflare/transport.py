@@ -17,7 +17,7 @@ from tenacity import AsyncRetrying
 
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.base_url import check_base_url
-from syncd.cloudflare.connect import open_client
+from syncd.cloudflare.connect import open_client, open_way
 from syncd.cloudflare.envelope import Answer, Context, decode, fail, one_line
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request, Stream
@@ -100,7 +100,8 @@ class Transport:
         self._retry_for = retry_for
         self._seams = seams
         self._pulse = Pulse()
-        self._client = open_client(self.base_url, timeout, seams.http)
+        self._way = seams.http or open_way(self.base_url)
+        self._client = open_client(self.base_url, timeout, self._way)
 
     async def request(self, request: Request) -> Answer:
         """The answer, after as many tries as it takes.
@@ -210,7 +211,8 @@ class Transport:
             allowed = self._timeout + request.slow_s + (sent + (max_bytes or 0)) / SLOWEST_BYTES_PER_S
             try:
                 async with asyncio.timeout(allowed):
-                    response = await self._client.send(message, stream=True)
+                    # Not by the client: cookies, redirects and logins, which no API has, are a tenth of its cost.
+                    response = await self._way.handle_async_request(message)
                     try:
                         self.gate.heed(response.headers.get("ratelimit"))
                         body = await _read(response, limit)

@@ -6,7 +6,7 @@ from cf_fakes import VirtualTime
 
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.base_url import check_base_url, is_loopback
-from syncd.cloudflare.connect import _proxy, open_client
+from syncd.cloudflare.connect import _proxy, open_client, open_way
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.transport import Transport
@@ -87,12 +87,12 @@ def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_proxy_that_cannot_be_used_is_refused_and_not_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy.example:1080")
     with pytest.raises(ValueError, match="HTTPS_PROXY"):
-        open_client(API, 1.0, None)
+        open_way(API)
 
 
 async def test_the_client_follows_nothing_and_trusts_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
-    async with open_client(API, 7.0, None) as client:
+    async with open_client(API, 7.0, open_way(API)) as client:
         assert client.follow_redirects is False
         assert client.trust_env is False
         assert client.timeout == httpx.Timeout(7.0)
