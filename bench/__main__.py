@@ -9,6 +9,7 @@ from bench.world import QUICK, Sizes
 
 PARTS = {
     "counted": passes.counted,
+    "bulk": passes.bulk,
     "timed": passes.timed,
     "edits": edits.alone,
     "between": edits.between,

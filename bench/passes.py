@@ -29,6 +29,26 @@ def counted(sizes: Sizes) -> list[Figure]:
     ]
 
 
+def bulk(sizes: Sizes) -> list[Figure]:
+    """The same for Workers KV, where one request carries a thousand files: counts by the stand-in, memory of syncd."""
+    n = sizes.bulk_files
+    with Standin() as standin, room(standin, n, folders=100, kind="kv") as here:
+        first_run = here.reconcile()
+        first = standin.requests()
+        standin.reset()
+        run = here.reconcile(log=True)
+        second = standin.requests()
+    return [
+        Figure(f"KV: changing requests, first pass of {n:,} files", first["changing"], limit=n * 1.5e-3, exact=True),
+        Figure("KV: requests, second pass", second["total"], limit=n / 1000 + 2, exact=True),
+        Figure("KV: changing requests, second pass", second["changing"], limit=0, exact=True),
+        Figure("KV: files read, second pass", run.last("pass.done")["files_read"], limit=0, exact=True),
+        Figure(f"KV: first pass of {n:,} files", first_run.elapsed_s, "s"),
+        Figure("KV: second pass", run.elapsed_s, "s"),
+        Figure("KV: … peak memory", run.peak_mb, "MB"),
+    ]
+
+
 def timed(sizes: Sizes) -> list[Figure]:
     """A first pass over a slow line, beside what the line alone takes with eight requests in flight.
 

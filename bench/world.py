@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Literal, Self
 
 import httpx
 
@@ -35,6 +35,7 @@ class Sizes:
     """How much is measured: `python -m bench`, or less of it with --quick."""
 
     files: int = 1_000
+    bulk_files: int = 10_000
     many: int = 20_000
     folders: int = 200
     queue: int = 5_000
@@ -46,7 +47,18 @@ class Sizes:
     rounds: int = 3
 
 
-QUICK = Sizes(files=200, many=600, folders=20, queue=400, edits=20, edits_between=5, idle_s=2.0, starts=3, rounds=1)
+QUICK = Sizes(
+    files=200,
+    bulk_files=3_000,
+    many=600,
+    folders=20,
+    queue=400,
+    edits=20,
+    edits_between=5,
+    idle_s=2.0,
+    starts=3,
+    rounds=1,
+)
 
 
 def plant(root: Path, number: int, folders: int) -> None:
@@ -145,9 +157,10 @@ class Run:
 class Room:
     """One folder in a temporary directory, and a config for it. `fresh` makes syncd and the target forget all."""
 
-    def __init__(self, place: Path, standin: Standin) -> None:
+    def __init__(self, place: Path, standin: Standin, kind: Literal["ai-search", "kv"] = "ai-search") -> None:
         self.tree = place / "tree"
         self.instance = ""
+        self._kind = kind
         self._place = place
         self._standin = standin
         self.tree.mkdir()
@@ -157,13 +170,14 @@ class Room:
         """Start over: an empty state directory, another instance."""
         shutil.rmtree(self._place / "state", ignore_errors=True)
         self.instance = f"bench-{secrets.token_hex(4)}"
+        name = "namespace_title" if self._kind == "kv" else "instance"
         config = self._place / "syncd.toml"
         config.write_text(
             f'state_dir = "{self._place}/state"\n'
             f'[cloudflare]\naccount_id = "{ACCOUNT}"\napi_token = "bench"\n'
             f'base_url = "{self._standin.base_url}"\ntpslimit = 0\ntransfers = 8\n'
             f'[mirrors.bench]\npath = "{self.tree}"\nsettle = 0.05\n'
-            f'[mirrors.bench.target]\ntype = "ai-search"\ninstance = "{self.instance}"\ncreate = true\n'
+            f'[mirrors.bench.target]\ntype = "{self._kind}"\n{name} = "{self.instance}"\ncreate = true\n'
         )
         config.chmod(0o600)
 
@@ -185,10 +199,12 @@ class Room:
 
 
 @contextmanager
-def room(standin: Standin, files: int, folders: int = 10) -> Iterator[Room]:
-    """A room with so many files, gone at the end."""
+def room(
+    standin: Standin, files: int, folders: int = 10, kind: Literal["ai-search", "kv"] = "ai-search"
+) -> Iterator[Room]:
+    """A room with so many files and a target of that kind, gone at the end."""
     with tempfile.TemporaryDirectory(prefix="syncd-bench-") as place:
-        made = Room(Path(place), standin)
+        made = Room(Path(place), standin, kind)
         plant(made.tree, files, min(files, folders))
         yield made
 

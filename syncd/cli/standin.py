@@ -45,7 +45,10 @@ def emulate(  # noqa: PLR0913 - the contract's options
         str | None, typer.Option("--fail-index", help="Keys (regular expression) whose indexing fails.")
     ] = None,
     list_lag: Annotated[float, typer.Option("--list-lag", help="Seconds by which listings are behind.")] = 0.0,
-    latency: Annotated[float, typer.Option("--latency", help="Seconds before any answer.")] = 0.0,
+    latency: Annotated[float, typer.Option("--latency", help="Seconds from a request to its answer.")] = 0.0,
+    unsuccessful: Annotated[
+        float, typer.Option("--unsuccessful", help="Share of the keys of a KV bulk request that fail.")
+    ] = 0.0,
 ) -> int:
     """Serve the stand-in for the Cloudflare API on loopback.
 
@@ -67,6 +70,7 @@ def emulate(  # noqa: PLR0913 - the contract's options
             fail_index=fail_index,
             list_lag=list_lag,
             latency=latency,
+            unsuccessful=unsuccessful,
         )
         return EXIT_INTERRUPTED if run(options, port, ready=ready) == signal.SIGINT else EXIT_OK
     except ValueError as error:
