@@ -63,7 +63,7 @@ class AISearch:
     async def list_items(self, **params: Unpack[ListParams]) -> ItemPage:
         """One page. page from 1; per_page is 50 unless given."""
         query = {name: str(value) for name, value in {"per_page": PER_PAGE, **params}.items()}
-        return await self._ask(Request("GET", self._items, params=query, permission=_EDIT), ItemPage.parse)
+        return await self.transport.ask(Request("GET", self._items, params=query, permission=_EDIT), ItemPage.parse)
 
     async def iter_pages(self, **params: Unpack[ListParams]) -> AsyncIterator[ItemPage]:
         """The pages of a listing, until total_count is reached, a page is empty, or a page repeats the one before.
@@ -141,16 +141,16 @@ class AISearch:
     async def create_or_update(self, key: str, *, wait_for_completion: bool = False) -> Item:
         """Have the stored content of a key indexed again; no content travels."""
         body = {"key": key, "next_action": "INDEX", "wait_for_completion": wait_for_completion}
-        return await self._ask(Request("PUT", self._items, json=body, permission=_EDIT), _item)
+        return await self.transport.ask(Request("PUT", self._items, json=body, permission=_EDIT), _item)
 
     async def get(self, item_id: str) -> Item:
         """One item; NotFound when absent."""
-        return await self._ask(Request("GET", self._item(item_id), permission=_EDIT), _item)
+        return await self.transport.ask(Request("GET", self._item(item_id), permission=_EDIT), _item)
 
     async def sync(self, item_id: str, *, wait_for_completion: bool = False) -> Item:
         """Index an item again without uploading it; NotFound when absent."""
         body = {"next_action": "INDEX", "wait_for_completion": wait_for_completion}
-        return await self._ask(Request("PATCH", self._item(item_id), json=body, permission=_EDIT), _item)
+        return await self.transport.ask(Request("PATCH", self._item(item_id), json=body, permission=_EDIT), _item)
 
     async def delete(self, item_id: str) -> None:
         """Remove an item and its chunks; NotFound when absent, which after a lost answer means done."""
@@ -165,20 +165,20 @@ class AISearch:
         """The indexed pieces of an item; limit 1 to 100."""
         params = {"limit": str(limit), "offset": str(offset)}
         request = Request("GET", self._item(item_id) + "/chunks", params=params, permission=_EDIT)
-        return await self._ask(request, _rows(Chunk.parse, "chunk"))
+        return await self.transport.ask(request, _rows(Chunk.parse, "chunk"))
 
     async def logs(self, item_id: str, limit: int = 100, cursor: str | None = None) -> LogPage:
         """How an item was indexed; limit 1 to 100."""
         params = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
         request = Request("GET", self._item(item_id) + "/logs", params=params, permission=_EDIT)
-        return await self._ask(request, LogPage.parse)
+        return await self.transport.ask(request, LogPage.parse)
 
     # the instance
 
     async def stats(self) -> Stats:
         """Items by status, in one request."""
         request = Request("GET", self._instance + "/stats", permission=_EDIT)
-        return await self._ask(request, lambda answer: Stats.parse(answer.result))
+        return await self.transport.ask(request, lambda answer: Stats.parse(answer.result))
 
     async def search(
         self,
@@ -198,11 +198,11 @@ class AISearch:
             retrieval["filters"] = dict(filters)
         body = {"query": query, "ai_search_options": {"retrieval": retrieval}}
         request = Request("POST", self._instance + "/search", json=body, permission=_RUN, reads=True)
-        return await self._ask(request, _hits)
+        return await self.transport.ask(request, _hits)
 
     async def read_instance(self) -> Instance:
         """This instance; TargetMissing when it or its namespace is not there."""
-        return await self._ask(Request("GET", self._instance, permission=_EDIT), _instance)
+        return await self.transport.ask(Request("GET", self._instance, permission=_EDIT), _instance)
 
     async def create_instance(self, custom_metadata: Mapping[str, str] | None = None) -> Instance:
         """Make this instance, with built-in storage; Conflict when it is there already.
@@ -214,30 +214,30 @@ class AISearch:
             fields = custom_metadata.items()
             body["custom_metadata"] = [{"field_name": name, "data_type": data_type} for name, data_type in fields]
         request = Request("POST", self._namespace + "/instances", json=body, permission=_EDIT)
-        return await self._ask(request, _instance)
+        return await self.transport.ask(request, _instance)
 
     async def list_instances(self, page: int = 1, per_page: int = PER_PAGE) -> tuple[Instance, ...]:
         """One page of the namespace's instances; an empty one is the end."""
         params = {"page": str(page), "per_page": str(per_page)}
         request = Request("GET", self._namespace + "/instances", params=params, permission=_EDIT)
-        return await self._ask(request, _rows(Instance.parse, "instance"))
+        return await self.transport.ask(request, _rows(Instance.parse, "instance"))
 
     # namespaces and token
 
     async def read_namespace(self) -> Namespace:
         """This namespace; TargetMissing when it is not there."""
-        return await self._ask(Request("GET", self._namespace, permission=_EDIT), _namespace)
+        return await self.transport.ask(Request("GET", self._namespace, permission=_EDIT), _namespace)
 
     async def create_namespace(self) -> Namespace:
         """Make this namespace."""
         body = {"name": self.namespace}
-        return await self._ask(Request("POST", self._base + "/namespaces", json=body, permission=_EDIT), _namespace)
+        return await self.transport.ask(Request("POST", self._base + "/namespaces", json=body, permission=_EDIT), _namespace)
 
     async def list_namespaces(self, page: int = 1, per_page: int = PER_PAGE) -> tuple[Namespace, ...]:
         """One page of the account's namespaces; an empty one is the end."""
         params = {"page": str(page), "per_page": str(per_page)}
         request = Request("GET", self._base + "/namespaces", params=params, permission=_EDIT)
-        return await self._ask(request, _rows(Namespace.parse, "namespace"))
+        return await self.transport.ask(request, _rows(Namespace.parse, "namespace"))
 
     async def verify_token(self) -> TokenStatus | None:
         """What Cloudflare says of the token: asked as the user's, then as the account's; None for a global key."""
@@ -251,15 +251,7 @@ class AISearch:
 
     async def _verify(self, kind: Literal["user", "account"], where: str) -> TokenStatus:
         request = Request("GET", where, permission=_EDIT)
-        return await self._ask(request, lambda answer: TokenStatus.parse(answer.result, kind))
-
-    async def _ask(self, request: Request, parse: Callable[[Answer], _T]) -> _T:
-        """The parsed answer; one that does not parse is tried again like any other bad answer."""
-        fields = {"method": request.method, "path": request.path}
-        async for attempt in self.transport.attempts(safe=request.repeatable, **fields):
-            with attempt:
-                return parse(await self.transport.once(request))
-        raise AssertionError("attempts() ends with an answer or an error")
+        return await self.transport.ask(request, lambda answer: TokenStatus.parse(answer.result, kind))
 
     def _item(self, item_id: str) -> str:
         return self._items + path(item_id)
