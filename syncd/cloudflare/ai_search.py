@@ -231,7 +231,8 @@ class AISearch:
     async def create_namespace(self) -> Namespace:
         """Make this namespace."""
         body = {"name": self.namespace}
-        return await self.transport.ask(Request("POST", self._base + "/namespaces", json=body, permission=_EDIT), _namespace)
+        request = Request("POST", self._base + "/namespaces", json=body, permission=_EDIT)
+        return await self.transport.ask(request, _namespace)
 
     async def list_namespaces(self, page: int = 1, per_page: int = PER_PAGE) -> tuple[Namespace, ...]:
         """One page of the account's namespaces; an empty one is the end."""
