@@ -16,6 +16,7 @@ def counted(sizes: Sizes) -> list[Figure]:
     """Requests of a first and a second pass, by the stand-in's own count; files read, by syncd's log."""
     n = sizes.files
     with Standin() as standin, room(standin, n) as here:
+        standin.reset()
         here.reconcile()
         first = standin.requests()["total"]
         standin.reset()

@@ -104,6 +104,11 @@ class Standin:
         """The URL of an instance's items."""
         return f"{self.base_url}/accounts/{ACCOUNT}/ai-search/namespaces/default/instances/{instance}/items"
 
+    def make(self, instance: str) -> None:
+        """Make an instance, as a user's stands ready before the first pass."""
+        url = self.items(instance).removesuffix(f"/{instance}/items")
+        self._client.post(url, json={"id": instance}).raise_for_status()
+
     def arrivals(self, instance: str) -> dict[str, float]:
         """Key -> when its present content came in (Unix time, to the millisecond), from the API's own listing.
 
@@ -180,6 +185,8 @@ class Room:
             f'[mirrors.bench.target]\ntype = "{self._kind}"\n{name} = "{self.instance}"\ncreate = true\n'
         )
         config.chmod(0o600)
+        if self._kind == "ai-search":
+            self._standin.make(self.instance)
 
     def target(self) -> str:
         """The URL that uploads go to."""

@@ -239,7 +239,7 @@ async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks)
     identity = mirror.root_seen
     for puts in spill.turns("put", mirror.target.limits.turn):
         await turn.puts(puts)
-    for deletes in spill.turns("delete", mirror.target.limits.turn):
+    for deletes in spill.turns("delete", mirror.target.limits.delete_turn):
         if mirror.tree.identity() != identity:
             raise RootHalt(f"path {mirror.tree.root} was replaced during the pass; the rest was not deleted")
         await turn.deletes(deletes)

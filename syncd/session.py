@@ -107,7 +107,7 @@ def make_target(transport: Transport, section: MirrorConfig, *, takeover: bool =
         Marks(section.owner, section.key_prefix, takeover),
         limits_of(section),
         # A few more than may be in flight: the next files are read while a place is waited for.
-        concurrency=transport.gate.transfers + 4,
+        concurrency=transport.gate.transfers + 6,
     )
 
 

@@ -21,6 +21,8 @@ log = structlog.get_logger()
 METADATA_REFUSED = 7056
 LISTINGS = 3
 """How often a listing that shifts under us is read; what is still missing then is asked for by key."""
+TURN = 1000
+"""Puts handed over at a time. The line runs dry at the end of each turn; what presses ends one early (see Turn)."""
 LAG_S = 60.0
 """Not documented for AI Search; the minute that Workers KV names is assumed."""
 STRAGGLERS = 10
@@ -38,7 +40,7 @@ class Marks:
 
 def limits(max_key_length: int, max_file_size: int) -> Limits:
     """The limits of AI Search: characters and bytes as configured, the documented file types, no empty files."""
-    return Limits(max_key_length, max_file_size, LAG_S, SUPPORTED, empty=False)
+    return Limits(max_key_length, max_file_size, LAG_S, SUPPORTED, empty=False, turn=TURN)
 
 
 class AISearchTarget:

@@ -16,8 +16,9 @@ class Limits:
     """A target's limits as data.
 
     max_key_length: characters; max_key_bytes: of UTF-8; max_file_size: bytes; lag_s: for how long a listing may predate
-    our own write; reads_lag: asking by key may predate it just as long; turn: puts handed over at a time; extensions:
-    the lower-case file name endings the target takes, None for any; empty: whether it takes no bytes.
+    our own write; reads_lag: asking by key may predate it just as long; turn, delete_turn: puts and deletes handed over
+    at a time; extensions: the lower-case file name endings the target takes, None for any; empty: whether it takes no
+    bytes.
     """
 
     max_key_length: int = 128
@@ -27,6 +28,7 @@ class Limits:
     empty: bool = True
     max_key_bytes: int | None = None
     turn: int = 256
+    delete_turn: int = 256
     reads_lag: bool = False
 
     def refuse(self, key: str, size: int) -> Problem | None:

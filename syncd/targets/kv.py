@@ -64,6 +64,7 @@ def limits(max_key_length: int, max_file_size: int) -> Limits:
         lag_s=LAG_S,
         max_key_bytes=KEY_LIMIT,
         turn=BULK_PAIRS,
+        delete_turn=BULK_DELETES,
         reads_lag=True,
     )
 
