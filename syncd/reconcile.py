@@ -21,7 +21,7 @@ from syncd.observe import Triple
 from syncd.queue import Dirty
 from syncd.resolve import Resolved, Resolver
 from syncd.spill import Spill
-from syncd.turn import Breath, Consent, Ledger, Turn, adopted, index_problem
+from syncd.turn import Breath, Consent, Ledger, Turn, index_problem, recorded
 
 log = structlog.get_logger()
 
@@ -249,7 +249,7 @@ def _adopt_and_forget(mirror: Mirror, spill: Spill, result: Result) -> None:
     for adopts in spill.turns("adopt"):
         with transaction(mirror.db):
             for seq, adopt in adopts:
-                mirror.journal.put(adopted(adopt, mirror.now()))
+                mirror.journal.put(recorded(adopt.key, adopt, mirror.now()))
                 spill.outcome(seq, "adopt", "done")
         result.done["adopt"] += len(adopts)
     for forgets in spill.turns("forget"):

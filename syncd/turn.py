@@ -141,10 +141,10 @@ class Turn:
             case Done(stored=Stored() as stored):
                 self._stored(action.key, stored)
                 self._remember_read(action.key)
-                self._end(action, "done", checksum=stored.checksum, unchanged=outcome.unchanged)
+                self._end(action, checksum=stored.checksum, unchanged=outcome.unchanged)
             case Done():
                 self._mirror.journal.bury(action.key, _ref(action), self._mirror.now(), consented=self._consent.force)
-                self._end(action, "done")
+                self._end(action)
             case Again():
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())
                 self._ledger.spill.outcome(self._seq[action.kind, action.key], action.kind, "again")
@@ -155,20 +155,7 @@ class Turn:
                 self._failed(action, outcome)
 
     def _stored(self, key: str, stored: Stored) -> None:
-        self._mirror.journal.put(
-            Record(
-                key=key,
-                ref=stored.ref,
-                checksum=stored.checksum,
-                size=stored.size,
-                written_at=self._mirror.now(),
-                version=stored.version,
-                remote_size=stored.remote_size,
-                marked=stored.marked,
-                status=stored.status,
-                error=stored.error,
-            )
-        )
+        self._mirror.journal.put(recorded(key, stored, self._mirror.now()))
         if stored.status == "error":
             problem = index_problem(key, stored.error)
             self._mirror.journal.note([problem], self._ledger.pass_id)
@@ -201,10 +188,10 @@ class Turn:
         why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
         log.warning(_FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
 
-    def _end(self, action: Put | Delete, outcome: str, **fields: object) -> None:
+    def _end(self, action: Put | Delete, **fields: object) -> None:
         self._mirror.queue.clear(action.key)
         self._ledger.done[action.kind] += 1
-        self._ledger.spill.outcome(self._seq[action.kind, action.key], action.kind, outcome)
+        self._ledger.spill.outcome(self._seq[action.kind, action.key], action.kind, "done")
         size = {"bytes": action.size} if isinstance(action, Put) else {}
         log.info(
             _DONE[action.kind],
@@ -228,17 +215,17 @@ def _ref(action: Put | Delete) -> str:
     return action.ref
 
 
-def adopted(adopt: Adopt, now: float) -> Record:
-    """The journal row of an entry that turned out to be in step."""
+def recorded(key: str, held: Stored | Adopt, now: float) -> Record:
+    """The journal row of what the remote holds under a key, whether we put it there or found it in step."""
     return Record(
-        key=adopt.key,
-        ref=adopt.ref,
-        checksum=adopt.checksum,
-        size=adopt.size,
+        key=key,
+        ref=held.ref,
+        checksum=held.checksum,
+        size=held.size,
         written_at=now,
-        version=adopt.version,
-        remote_size=adopt.remote_size,
-        marked=adopt.marked,
-        status=adopt.status,
-        error=adopt.error,
+        version=held.version,
+        remote_size=held.remote_size,
+        marked=held.marked,
+        status=held.status,
+        error=held.error,
     )

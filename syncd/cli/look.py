@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from syncd.config import Config
 
-PROBLEMS_SHOWN = 20
 REFRESH_S = 1.0
 
 

@@ -82,10 +82,8 @@ class Watcher:
         self._task = progress.add_task(f"{name}: listing the target", total=None) if progress else None
         self._said = time.monotonic()
         self._quiet = quiet
-        self.result: Result | None = None
 
     def __call__(self, result: "Result") -> None:
-        self.result = result
         total = result.spill.planned.total()
         done = result.done.total()
         looked = total + result.unchanged
