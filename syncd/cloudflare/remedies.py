@@ -60,6 +60,7 @@ CODES: Mapping[int, Remedy] = {
     10048: Remedy("halt", "the KV quota of this day is used up: wait for 00:00 UTC or upgrade the plan"),
     10013: Remedy("missing", "the KV namespace is not there: `syncd check` shows its name, create = true makes it"),
     3000: Remedy("missing", "the Vectorize index is not there: `syncd check` shows its name, create = true makes it"),
+    3005: Remedy("missing", "the Vectorize index was deleted: create = true makes it anew"),
     40012: Remedy(
         "halt", "the vectors do not fit the Vectorize index: set a model of its dimensions, or another index"
     ),
@@ -91,6 +92,7 @@ CODES: Mapping[int, Remedy] = {
     7058: Remedy("park", "the metadata filter was refused"),
     7059: Remedy("park", "the target gives out only what was uploaded to it"),
     3006: Remedy("park", "too much text for one request", kind="too_large"),
+    3030: Remedy("park", "too much text for one request", kind="too_large"),
     5021: Remedy("park", "the text is too long for the model", kind="too_large"),
     # Of an upsert: too many vectors; of a query: a vector of other dimensions.
     40006: Remedy("park", "Vectorize refused the number of vectors, or of dimensions"),

@@ -15,6 +15,8 @@ from syncd.errors import Halt, NotFound, Park, Retry, TooMuch
 
 TEXTS_LIMIT = 100
 """Most texts of one request (Workers AI: text embeddings)."""
+TEXTS_LIMITS: Mapping[str, int] = {"@cf/qwen/qwen3-embedding-0.6b": 32}
+"""Models that take fewer."""
 MODELS: Mapping[str, int] = {
     "@cf/baai/bge-small-en-v1.5": 384,
     "@cf/baai/bge-base-en-v1.5": 768,

@@ -52,6 +52,7 @@ HALTS = {
     10013: (404, "KV namespace"),
     10048: (429, "00:00 UTC"),
     3000: (404, "Vectorize index"),
+    3005: (410, "create = true makes it anew"),
     40012: (400, "set a model of its dimensions"),
     3023: (403, "blocked"),
     3036: (429, "00:00 UTC"),
@@ -63,7 +64,7 @@ HALTS = {
 def test_what_stops_the_mirror_halts_and_says_what_to_do(code: int) -> None:
     status, remedy = HALTS[code]
     error = error_of(bad(status, code, headers={"cf-ray": "8f-AMS"}), permission="Account / AI Search:Edit")
-    assert type(error) is (TargetMissing if code in {7002, 7063, 10013, 3000} else Halt)
+    assert type(error) is (TargetMissing if code in {7002, 7063, 10013, 3000, 3005} else Halt)
     for part in (remedy, f"HTTP {status}", f"code {code}", "cf-ray 8f-AMS"):
         assert part in str(error)
 
@@ -77,6 +78,7 @@ PARKS = {
     7058: (400, "refused"),
     7059: (400, "refused"),
     3006: (413, "too_large"),
+    3030: (400, "too_large"),
     3041: (403, "refused"),
     5016: (403, "refused"),
     5018: (403, "refused"),
