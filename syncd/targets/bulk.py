@@ -1,12 +1,21 @@
 """Bulk requests to their end: halved when too large, searched for what is refused, repeated for what failed."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self, TypeVar
 
+from syncd.cloudflare.kv_bulk import VALUE_LIMIT, BulkBody
 from syncd.cloudflare.kv_values import BulkResult
 from syncd.errors import Halt, Park, Retry, SyncdError, TooMuch, Unreachable
+from syncd.model import Delete, Put
+from syncd.targets.base import Done
 
+BULK_PAIRS = 1000
+"""Pairs of one bulk write. The API takes 10,000, but wrangler had time-outs at 5,000 (workers-sdk#7021)."""
+BULK_BYTES = 90_000_000
+"""Bytes of one bulk body; the API takes 100 MB, of what its own count may differ from ours."""
+BULK_VALUE = VALUE_LIMIT // 4 * 3
+"""Bytes of a value in a bulk body: by the API's schema its base64 may not be longer than a value (KV API)."""
 TRIES = 6
 """How often keys are sent that the remote names as unsuccessful; what is left then waits in the queue."""
 TRY_AGAIN_S = 1.0
@@ -45,6 +54,24 @@ class Keys:
         """One with the named keys alone."""
         wanted = frozenset(keys)
         return Keys(tuple(key for key in self.keys if key in wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A value to write, but for the value: what is reported of it, and what goes with it. ttl: s, None for ever."""
+
+    action: Put | Delete
+    done: Done
+    marks: dict[str, Any]
+    ttl: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """A body under construction, and the job of each of its keys."""
+
+    body: BulkBody = field(default_factory=lambda: BulkBody(BULK_PAIRS, BULK_BYTES))
+    of: dict[str, Job] = field(default_factory=dict)
 
 
 D = TypeVar("D", bound=Divisible)

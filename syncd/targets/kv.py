@@ -14,22 +14,18 @@ from typing import Any
 import structlog
 
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, KVNamespace
-from syncd.cloudflare.kv_bulk import KEY_LIMIT, BulkBody, encode_pair
+from syncd.cloudflare.kv_bulk import KEY_LIMIT, encode_pair
 from syncd.cloudflare.kv_places import by_id, by_title
 from syncd.errors import ConfigError, Conflict, Halt, NotFound, SyncdError, TargetMissing, Unreachable
 from syncd.model import Delete, Entry, IndexStatus, Put
-from syncd.targets.base import Content, Done, Fetched, Hit, Limits, Outcome, Read, Report, Stored
-from syncd.targets.bulk import Keys, Sleep, in_parts
+from syncd.targets.base import Content, Done, Fetched, Hit, Limits, Read, Report, Stored
+from syncd.targets.bulk import BULK_PAIRS, BULK_VALUE, Job, Jobs, Keys, Sleep, in_parts
 from syncd.targets.fetching import values
 
 log = structlog.get_logger()
 
 SHA256, OWNER, STALE = "sha256", "owner", "stale"
 """Our marks in a key's metadata. `stale`: the file is gone and the entry only waits for its end."""
-BULK_PAIRS = 1000
-"""Pairs of one bulk write. The API takes 10,000, but wrangler had time-outs at 5,000 (workers-sdk#7021)."""
-BULK_BYTES = 90_000_000
-"""Bytes of one bulk body; the API takes 100 MB, of what its own count may differ from ours."""
 BULK_DELETES = 1000
 LAG_S = 60.0
 """Seconds after which a write is seen everywhere, in most cases (KV: how KV works)."""
@@ -179,43 +175,60 @@ class KVTarget:
             await self._retire(deletes, report)
 
     async def _write(self, puts: Sequence[Put], read: Read, report: Report) -> None:
-        bulk = _Bulk(self._max_pair())
+        bulk = Jobs()
         for put in puts:
             try:
                 content = await read(put)
-                pair = encode_pair(
-                    put.key, content.data, metadata=self._marks(content), expiration_ttl=self._terms.expiration_ttl
-                )
                 stored = Stored(
                     put.key, content.checksum, len(content.data), marked=True, remote_size=len(content.data)
                 )
-                del content
-                if not bulk.body.add(pair):
-                    await self._send(bulk, report)
-                    bulk = _Bulk(self._max_pair())
-                    bulk.body.add(pair)
-                bulk.actions[put.key] = (put, Done(stored))
+                job = Job(put, Done(stored), self._marks(content), self._terms.expiration_ttl)
+                bulk = await self._add(bulk, job, content.data, report)
             except (Halt, Unreachable):
                 raise
             except SyncdError as error:
                 report(put, error)
         await self._send(bulk, report)
 
-    @staticmethod
-    def _max_pair() -> BulkBody:
-        return BulkBody(BULK_PAIRS, BULK_BYTES)
+    async def _add(self, bulk: Jobs, job: Job, value: bytes, report: Report) -> Jobs:
+        """Take one more value in, and return the body that takes the next; a full one is sent."""
+        if len(value) > BULK_VALUE:
+            await self._send_alone(job, value, report)
+            return bulk
+        pair = encode_pair(job.action.key, value, metadata=job.marks, expiration_ttl=job.ttl)
+        del value
+        if not bulk.body.add(pair):
+            await self._send(bulk, report)
+            bulk = Jobs()
+            bulk.body.add(pair)
+        bulk.of[job.action.key] = job
+        return bulk
 
-    async def _send(self, bulk: "_Bulk", report: Report) -> None:
+    async def _send_alone(self, job: Job, value: bytes, report: Report) -> None:
+        namespace = await self._namespace()
+        key = job.action.key
+        await self._rest((key,))
+        try:
+            await namespace.write_value(key, value, job.marks, expiration_ttl=job.ttl)
+        except (Halt, Unreachable):
+            raise
+        except SyncdError as error:
+            report(job.action, error)
+        else:
+            self._written[key] = self._clock()
+            report(job.action, job.done)
+
+    async def _send(self, bulk: Jobs, report: Report) -> None:
         """Write a body, in as many requests as that takes, and report every key of it."""
         namespace = await self._namespace()
         await self._rest(bulk.body.keys)
         outcomes = await in_parts(bulk.body, namespace.bulk_write, self._sleep)
         now = self._clock()
-        for key, (action, done) in bulk.actions.items():
+        for key, job in bulk.of.items():
             error = outcomes.get(key)
             if error is None:
                 self._written[key] = now
-            report(action, error or done)
+            report(job.action, error or job.done)
 
     async def _rest(self, keys: Sequence[str]) -> None:
         """Wait until the last write to each key is a second ago."""
@@ -239,7 +252,7 @@ class KVTarget:
         """Let entries expire: each is read and written once more, with a time to live and a mark."""
         namespace = await self._namespace()
         for start in range(0, len(deletes), BULK_GET_LIMIT):
-            bulk = _Bulk(self._max_pair())
+            bulk = Jobs()
             for action in deletes[start : start + BULK_GET_LIMIT]:
                 try:
                     value = (await namespace.read_value(action.key)).content
@@ -251,13 +264,8 @@ class KVTarget:
                 except SyncdError as error:
                     report(action, error)
                     continue
-                marks = {OWNER: self._terms.owner, STALE: True}
-                pair = encode_pair(action.key, value, metadata=marks, expiration_ttl=self._terms.stale_ttl)
-                if not bulk.body.add(pair):
-                    await self._send(bulk, report)
-                    bulk = _Bulk(self._max_pair())
-                    bulk.body.add(pair)
-                bulk.actions[action.key] = (action, Done())
+                job = Job(action, Done(), {OWNER: self._terms.owner, STALE: True}, self._terms.stale_ttl)
+                bulk = await self._add(bulk, job, value, report)
             await self._send(bulk, report)
 
     async def reindex(self, key: str, ref: str) -> IndexStatus:
@@ -285,11 +293,3 @@ class KVTarget:
             owner=str(owner) if owner is not None else None,
             marked=checksum is not None,
         )
-
-
-class _Bulk:
-    """A body under construction, and what to report of each of its keys."""
-
-    def __init__(self, body: BulkBody) -> None:
-        self.body = body
-        self.actions: dict[str, tuple[Put | Delete, Outcome]] = {}

@@ -172,7 +172,7 @@ async def test_large_files_are_spread_over_bodies_below_the_limit(tmp_path: Path
         side = w.side(sizes=(512, 25 * MIB))
         for number in range(5):
             with side.write(f"{number}.bin", b"\xff%d" % number).open("r+b") as file:
-                file.truncate(20 * MIB)
+                file.truncate(18 * MIB)
         sizes: list[int] = []
 
         async def measure(request: httpx.Request, forward: Forward) -> httpx.Response:
