@@ -46,6 +46,12 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE meta (
         mirror TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (mirror, name)) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE embedding (
+        model TEXT NOT NULL, digest BLOB NOT NULL, used INTEGER NOT NULL, vector BLOB NOT NULL,
+        PRIMARY KEY (model, digest));
+    CREATE INDEX embedding_used ON embedding (used);
+    """,
 )
 
 # NORMAL: a power cut may lose the last outcomes, never their order; the next pass adopts what they stood for.

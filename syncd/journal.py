@@ -41,6 +41,10 @@ class Journal:
         )
         return [_record(row) for row in rows]
 
+    def keys(self) -> Iterator[str]:
+        """Every key that has a record."""
+        return (key for (key,) in self._db.execute("SELECT key FROM record WHERE mirror = ?", (self._mirror,)))
+
     def put(self, record: Record) -> None:
         """Write what the remote now holds under the key; an older refusal or problem of the key is over."""
         marks = ", ".join("?" * len(_FIELDS))

@@ -135,10 +135,11 @@ async def _list_or_make(mirror: Mirror, options: Options, result: Result, hooks:
 async def _list(mirror: Mirror, result: Result, hooks: Hooks) -> None:
     """Spill the remote listing, without the rows of entries that we deleted but that it may not know of yet."""
     batch = []
-    started, lag = mirror.now(), mirror.target.limits.lag_s
+    started = mirror.now()
     async for entry in mirror.target.entries():
         deleted_at = mirror.journal.deleted_at(entry.ref)
-        if deleted_at is None or started > deleted_at + lag:
+        # Read here: how far behind a listing is, its target may find out when it begins.
+        if deleted_at is None or started > deleted_at + mirror.target.limits.lag_s:
             batch.append(entry)
         if len(batch) >= LISTING_BATCH:
             result.spill.list_entries(batch)

@@ -177,14 +177,14 @@ class Resolver:
         return Resolved(triple, decision, extra=self._duplicates(triple))
 
     def _duplicates(self, triple: Triple) -> tuple[Delete, ...]:
-        """Further entries of ours under the same key go; those of anybody else stay."""
+        """Further entries of ours under the same key go; those of anybody else stay, but for a takeover of the key."""
         policy = self._mirror.policy
         if policy.prune == "never" or isinstance(triple.local, (Problem, Excluded)):
             return ()
         return tuple(
             Delete(entry.key, "orphan", entry.key.removeprefix(policy.prefix), entry.ref)
             for entry in triple.others
-            if entry.owner == policy.owner
+            if entry.owner == policy.owner or (policy.takeover and isinstance(triple.local, Item))
         )
 
     @staticmethod

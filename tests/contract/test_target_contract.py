@@ -1,6 +1,6 @@
 """The contract over what runs in this process: a memory, and the stand-in of the API.
 
-A new target adds a subclass of TargetContract with a `remote` of its own.
+A new target adds a subclass of FilesContract with a `remote` of its own.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from itertools import count
 
 import pytest
-from contract_room import MIB, PREFIX, KVRemote, Remote, TargetContract
+from contract_room import MIB, PREFIX, FilesContract, KVRemote, Remote
 
 from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
@@ -36,6 +36,9 @@ class MemoryRemote:
         checksum = hashlib.sha256(data).hexdigest()
         self._store[key] = Held(f"u{next(self._ids)}", data, checksum, None, f"v{next(self._ids)}")
 
+    async def rest(self) -> None:
+        """Everything shows at once."""
+
 
 class AISearchRemote:
     indexes = True
@@ -57,8 +60,11 @@ class AISearchRemote:
     async def put_unmarked(self, key: str, data: bytes) -> None:
         await (await self._api()).upload(key, data, "text/markdown")
 
+    async def rest(self) -> None:
+        """Everything shows at once."""
 
-class TestMemoryTarget(TargetContract):
+
+class TestMemoryTarget(FilesContract):
     @pytest.fixture
     def remote(self) -> Remote:
         return MemoryRemote()
@@ -78,7 +84,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield server
 
 
-class TestAISearchTarget(TargetContract):
+class TestAISearchTarget(FilesContract):
     """Over the stand-in, once for each way in which the real service has been seen to answer."""
 
     numbers = count()
@@ -95,7 +101,7 @@ def kv_server() -> Iterator[Server]:
         yield server
 
 
-class TestKVTarget(TargetContract):
+class TestKVTarget(FilesContract):
     """Over the stand-in, in whose listing every second page is empty."""
 
     numbers = count()
