@@ -1,15 +1,17 @@
 """The journal: what we wrote where, what we deleted, what was refused, and what stands in the way."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from operator import attrgetter
+from typing import Any
 
 from syncd.db import transaction
 from syncd.model import Entry, IndexStatus, Problem, Record
 
 HOUR_S = 3600.0
 _FIELDS = tuple(field.name for field in fields(Record))
+_MARKED = _FIELDS.index("marked")
 _COLUMNS = ", ".join(_FIELDS)
 _VALUES = attrgetter(*_FIELDS)
 LAST = "\U0010ffff"
@@ -170,6 +172,15 @@ class Journal:
         ).fetchone()
         return None if row is None else float(row[0])
 
+    def deleted_since(self, refs: Sequence[str], since: float) -> set[str]:
+        """Those of the (at most some hundred) entries that we deleted at `since` or later."""
+        marks = ", ".join("?" * len(refs))
+        rows = self._db.execute(
+            f"SELECT ref FROM tombstone WHERE mirror = ? AND deleted_at >= ? AND ref IN ({marks})",  # noqa: S608
+            (self._mirror, since, *refs),
+        )
+        return {ref for (ref,) in rows}
+
     def recent_deletes(self, now: float) -> int:
         """Deletes of the last hour that nobody consented to."""
         row = self._db.execute(
@@ -262,8 +273,8 @@ def under(prefix: str) -> tuple[str, str]:
     return prefix, prefix[:-1] + chr(ord("/") + 1)
 
 
-def _record(row: tuple[object, ...]) -> Record:
-    values = dict(zip(_FIELDS, row, strict=True))
-    if values["marked"] is not None:
-        values["marked"] = bool(values["marked"])
-    return Record(**values)  # type: ignore[arg-type]
+def _record(row: Sequence[Any]) -> Record:
+    values = list(row)
+    if values[_MARKED] is not None:
+        values[_MARKED] = bool(values[_MARKED])
+    return Record(*values)

@@ -16,7 +16,7 @@ from syncd.errors import Brake, RootHalt, TargetMissing
 from syncd.guard import guard, refusal
 from syncd.journal import HOUR_S
 from syncd.mirror import Mirror
-from syncd.model import HARMLESS, Adopt, Item, Problem, Put
+from syncd.model import HARMLESS, Adopt, Entry, Item, Problem, Put
 from syncd.observe import Triple
 from syncd.queue import Dirty
 from syncd.resolve import Resolved, Resolver
@@ -134,19 +134,23 @@ async def _list_or_make(mirror: Mirror, options: Options, result: Result, hooks:
 
 async def _list(mirror: Mirror, result: Result, hooks: Hooks) -> None:
     """Spill the remote listing, without the rows of entries that we deleted but that it may not know of yet."""
-    batch = []
     started = mirror.now()
+    batch: list[Entry] = []
+
+    def spill() -> None:
+        # Only now: how far behind a listing is, its target may find out when it begins.
+        since = started - mirror.target.limits.lag_s
+        deleted = mirror.journal.deleted_since([entry.ref for entry in batch], since)
+        result.spill.list_entries(entry for entry in batch if entry.ref not in deleted)
+        batch.clear()
+        if hooks.watch:
+            hooks.watch(result)
+
     async for entry in mirror.target.entries():
-        deleted_at = mirror.journal.deleted_at(entry.ref)
-        # Read here: how far behind a listing is, its target may find out when it begins.
-        if deleted_at is None or started > deleted_at + mirror.target.limits.lag_s:
-            batch.append(entry)
+        batch.append(entry)
         if len(batch) >= LISTING_BATCH:
-            result.spill.list_entries(batch)
-            batch.clear()
-            if hooks.watch:
-                hooks.watch(result)
-    result.spill.list_entries(batch)
+            spill()
+    spill()
 
 
 async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from syncd.errors import Park, RootHalt
 from syncd.model import Excluded, Item, Local, Problem
@@ -25,8 +26,7 @@ _NO_NAMES = frozenset({"", ".", ".."})
 _MAX_IGNORE_FILE = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """One name in a directory: where it lies, and what lstat says of it."""
 
     path: str
