@@ -23,17 +23,11 @@ from syncd import config_sources
 from syncd.cloudflare.base_url import check_base_url
 from syncd.config_faults import faults, one_line, unknown_key
 from syncd.config_targets import PERMISSIONS, AISearchTarget, KVTarget, Section, Target, VectorizeTarget
+from syncd.config_web import Notify, Web
 from syncd.errors import ConfigError
 from syncd.paths import INCLUDE_ALL, Rules
 
 _LOGIN = ("api_token", "api_token_file", "email", "api_key")
-
-
-def _listen(value: str) -> str:
-    # The page itself comes with a later version; a key that does nothing would be worse than an error.
-    if value:
-        raise ValueError('the status page is not served by this version; leave it ""')
-    return value
 
 
 def _oversize(value: str) -> str:
@@ -90,12 +84,6 @@ class Cloudflare(Section):
     retry_for: Seconds = 120.0
 
 
-class Web(Section):
-    """The status page."""
-
-    listen: Annotated[str, AfterValidator(_listen)] = ""
-
-
 class MirrorConfig(Section):
     """One [mirrors.NAME] section, with [defaults] filled in. Times in seconds."""
 
@@ -138,6 +126,7 @@ class Config(BaseSettings):
     state_dir: LocalPath
     cloudflare: Cloudflare
     web: Web = Web()
+    notify: Notify = Notify()
     mirrors: dict[str, MirrorConfig] = Field(min_length=1)
 
     @classmethod
@@ -233,7 +222,8 @@ def permissions(config: Config) -> str:
 def secrets(config: Config) -> list[str]:
     """Return what must never be printed: every token and key the configuration holds or names."""
     section = config.cloudflare
-    found = [secret.get_secret_value().strip() for secret in (section.api_token, section.api_key) if secret]
+    given = (section.api_token, section.api_key, config.notify.webhook)
+    found = [secret.get_secret_value().strip() for secret in given if secret]
     if section.api_token_file:
         with contextlib.suppress(ConfigError):
             found.append(config_sources.read_secret(section.api_token_file, "cloudflare.api_token_file"))

@@ -4,10 +4,10 @@ import structlog
 
 from syncd.errors import NotFound
 from syncd.mirror import Mirror
-from syncd.model import Problem, Record
+from syncd.model import Ending, Problem, Record
 from syncd.plan import same_entry
 from syncd.reconcile import next_pass
-from syncd.turn import index_problem
+from syncd.turn import LINES, index_problem
 
 log = structlog.get_logger()
 
@@ -28,6 +28,7 @@ async def look(mirror: Mirror) -> int:
     if not records:
         return 0
     problems = []
+    done = 0
     for ref, entry in (await mirror.target.statuses(frozenset(records))).items():
         record = mirror.journal.get(records[ref].key)
         if record is None or record.ref != ref:
@@ -37,7 +38,10 @@ async def look(mirror: Mirror) -> int:
         # A listing may still show what was there before our last write.
         elif same_entry(record, entry):
             mirror.journal.learn(record, entry)
-            problems += _ended(mirror, record, entry.status, entry.error)
+            done += entry.status == "completed"
+            problems += _ended(mirror, record, entry.status, entry.error, loud=done <= LINES)
+    if done > LINES:
+        log.info("index.more", mirror=mirror.name, count=done - LINES)
     if problems:
         mirror.journal.note(problems, next_pass(mirror.db))
     return mirror.journal.unfinished()
@@ -50,13 +54,18 @@ def _gone(mirror: Mirror, record: Record) -> None:
     log.info("index.gone", mirror=mirror.name, key=record.key)
 
 
-def _ended(mirror: Mirror, record: Record, status: str | None, error: str | None) -> list[Problem]:
+def _ended(
+    mirror: Mirror, record: Record, status: str | None, error: str | None, *, loud: bool = True
+) -> list[Problem]:
     if status == "error":
+        mirror.heard(Ending("index", record.key, "error", "failed"))
         log.warning("index.failed", mirror=mirror.name, key=record.key, error=error)
         return [index_problem(record.key, error)]
     if status == "completed":
         waited = round(max(0.0, mirror.now() - record.written_at), 1)
-        log.info("index.done", mirror=mirror.name, key=record.key, waited_s=waited)
+        mirror.heard(Ending("index", record.key, "searchable", "done", waited_s=waited))
+        line = log.info if loud else log.debug
+        line("index.done", mirror=mirror.name, key=record.key, waited_s=waited)
     return []
 
 

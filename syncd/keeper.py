@@ -30,7 +30,7 @@ LOOK_AGAIN_S = 10.0
 
 
 class Keeper:
-    """The loop of one mirror. interval: seconds between full passes."""
+    """The loop of one mirror. interval: seconds between full passes. said: its state, and why it is in it."""
 
     def __init__(self, mirror: Mirror, interval: float, gate: Gate) -> None:
         self.mirror = mirror
@@ -46,6 +46,7 @@ class Keeper:
         self._looks = 0
         self._look_at: float | None = None
         self._state = "starting"
+        self.said: tuple[str, str | None] = ("idle", None)
         self._result: Result | None = None
 
     # -- what others may call
@@ -216,6 +217,7 @@ class Keeper:
         self._ticked = self._loop.time()
 
     def _say(self, state: str, detail: str | None = None, *, remaining: int = 0) -> None:
+        self.said = state, detail
         in_step = self.mirror.journal.count()
         self._state = f"{state}, {in_step} in step" + (f", {remaining} to go" if remaining else "")
         self._state += f" ({shown(detail)})" if detail else ""

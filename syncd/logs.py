@@ -1,9 +1,10 @@
-"""Logging: structlog to stderr, for people on a terminal, as JSON lines otherwise.
+"""Logging: structlog to stderr, for people on a terminal, with priorities for the journal, as JSON lines otherwise.
 
 Events have constant dotted names and fields. File names cannot forge lines or terminal escapes; secrets are masked.
 """
 
 import logging
+import os
 import sys
 import unicodedata
 from collections.abc import Collection
@@ -12,6 +13,8 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from syncd.logs_journal import is_journal, journal_lines
+
 LogFormat = Literal["auto", "console", "json"]
 HIDDEN = "[hidden]"
 
@@ -19,14 +22,18 @@ HIDDEN = "[hidden]"
 def configure(log_format: LogFormat, level: int, secrets: Collection[str] = ()) -> None:
     """Send everything at `level` (as in logging) or above to stderr. secrets: values that must never be printed."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    journal = log_format == "auto" and is_journal(sys.stderr, os.environ)
+    stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console)
     processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
+        *([] if journal else [stamp]),
         structlog.processors.format_exc_info,
         _Masker(secrets),
         _defused,
-        structlog.dev.ConsoleRenderer(
+        journal_lines
+        if journal
+        else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), pad_event_to=24, exception_formatter=structlog.dev.plain_traceback
         )
         if console

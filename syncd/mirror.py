@@ -11,6 +11,7 @@ from syncd.backoff import delay_s
 from syncd.db import Meta
 from syncd.files import StatCache
 from syncd.journal import Journal
+from syncd.model import Ending
 from syncd.paths import Rules
 from syncd.plan import Policy
 from syncd.queue import FAR_S, Queue
@@ -34,7 +35,8 @@ class Settings:
 class Mirror:
     """A mirror at work. Everything in it belongs to one serial loop.
 
-    root_seen: who the root was when this process first looked at it; see guard.py.
+    root_seen: who the root was when this process first looked at it; see guard.py. heard: is told how each action
+    ended; it may not raise or block.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Mirror:
     root_seen: Identity | None = None
     now: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
+    heard: Callable[[Ending], None] = lambda _: None
 
     @property
     def policy(self) -> Policy:

@@ -142,5 +142,20 @@ class Forget:
     reason: Reason
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an action ended, for whoever counts. kind "index" says that an entry became searchable, or could not.
+
+    size: bytes of what was put. waited_s: from written to searchable.
+    """
+
+    kind: Literal["put", "delete", "adopt", "forget", "index"]
+    key: str
+    reason: str
+    outcome: Literal["done", "again", "failed"]
+    size: int = 0
+    waited_s: float | None = None
+
+
 Action = Put | Delete | Adopt | Forget
 Local = Item | Problem | Excluded | None

@@ -21,7 +21,7 @@ from syncd.observe import Triple
 from syncd.queue import Dirty
 from syncd.resolve import Resolved, Resolver
 from syncd.spill import Spill
-from syncd.turn import Breath, Consent, Ledger, Turn, index_problem, recorded
+from syncd.turn import Breath, Consent, Ledger, Turn, index_problem
 
 log = structlog.get_logger()
 
@@ -229,7 +229,6 @@ def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirt
 
 async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks) -> None:
     spill = result.spill
-    _adopt_and_forget(mirror, spill, result)
 
     def tick() -> None:
         if hooks.watch:
@@ -242,27 +241,16 @@ async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks)
         hooks.breath,
     )
     identity = mirror.root_seen
+    for adopts in spill.turns("adopt"):
+        turn.adopts(adopts)
+    for forgets in spill.turns("forget"):
+        turn.forgets(forgets)
     for puts in spill.turns("put", mirror.target.limits.turn):
         await turn.puts(puts)
     for deletes in spill.turns("delete", mirror.target.limits.delete_turn):
         if mirror.tree.identity() != identity:
             raise RootHalt(f"path {mirror.tree.root} was replaced during the pass; the rest was not deleted")
         await turn.deletes(deletes)
-
-
-def _adopt_and_forget(mirror: Mirror, spill: Spill, result: Result) -> None:
-    for adopts in spill.turns("adopt"):
-        with transaction(mirror.db):
-            for seq, adopt in adopts:
-                mirror.journal.put(recorded(adopt.key, adopt, mirror.now()))
-                spill.outcome(seq, "adopt", "done")
-        result.done["adopt"] += len(adopts)
-    for forgets in spill.turns("forget"):
-        with transaction(mirror.db):
-            for seq, forget in forgets:
-                mirror.journal.forget(forget.key)
-                spill.outcome(seq, "forget", "done")
-        result.done["forget"] += len(forgets)
 
 
 def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty], started: float) -> None:

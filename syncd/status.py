@@ -20,19 +20,21 @@ def set_state(meta: Meta, state: State, detail: str | None = None, *, remaining:
     meta.set("state", {"state": state, "detail": detail, "remaining": remaining})
 
 
-def snapshot(config: Config) -> dict[str, Any]:
-    """Return the object of `status --json`."""
+def snapshot(config: Config, problems: int = -1) -> dict[str, Any]:
+    """Return the object of `status --json`; with at most so many problems of each mirror, if not negative."""
     pid = holder(config.state_dir)
     db = open_state_to_read(config.state_dir)
     try:
-        mirrors = {name: _mirror(config, name, db, running=pid is not None) for name in config.mirrors}
+        mirrors = {name: _mirror(config, name, db, problems, running=pid is not None) for name in config.mirrors}
     finally:
         if db:
             db.close()
     return {"mirrors": mirrors, "daemon": {"running": pid is not None, "pid": pid}}
 
 
-def _mirror(config: Config, name: str, db: sqlite3.Connection | None, *, running: bool) -> dict[str, Any]:
+def _mirror(
+    config: Config, name: str, db: sqlite3.Connection | None, problems: int, *, running: bool
+) -> dict[str, Any]:
     section = config.mirrors[name]
     shown: dict[str, Any] = {
         "state": "idle",
@@ -63,7 +65,7 @@ def _mirror(config: Config, name: str, db: sqlite3.Connection | None, *, running
         shown["watch"] = watch.get("mode")
         if watch.get("detail"):
             shown["watch_detail"] = watch["detail"]
-    shown["problems"] = [{"key": p.key, "kind": p.kind, "message": p.message} for p in journal.problems()]
+    shown["problems"] = [{"key": p.key, "kind": p.kind, "message": p.message} for p in journal.problems(limit=problems)]
     return shown
 
 

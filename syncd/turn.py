@@ -1,6 +1,7 @@
 """One turn of a plan: hand a batch to the target, verify at the last moment, record every outcome as it comes."""
 
 import asyncio
+import logging
 import os
 import shlex
 import time
@@ -13,7 +14,7 @@ import structlog
 from syncd.db import transaction
 from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
 from syncd.mirror import Mirror
-from syncd.model import Adopt, Delete, Excluded, Problem, Put, Record
+from syncd.model import Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
 from syncd.paths import shown
 from syncd.spill import Spill
 from syncd.targets.base import Again, Content, Deferred, Done, Outcome, Stored
@@ -24,6 +25,10 @@ log = structlog.get_logger()
 _DONE = {"put": "put.done", "delete": "delete.done"}
 _AGAIN = {"put": "put.again", "delete": "delete.again"}
 _FAILED = {"put": "put.failed", "delete": "delete.failed"}
+_MORE = {"put": "put.more", "delete": "delete.more"}
+LINES = 20
+"""So many actions of a turn have a line of their own at level info; the rest is counted, MORE to a line."""
+MORE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,29 @@ class Turn:
         self._sent: dict[str, tuple[str, os.stat_result | None]] = {}
         self._begun = 0
         self._deferred: list[tuple[int, Put]] = []
+        self._lines = 0
+        self._more: Counter[str] = Counter()
+
+    def adopts(self, batch: Sequence[tuple[int, Adopt]]) -> None:
+        """Write down what is in step already."""
+        with transaction(self._mirror.db):
+            for seq, adopt in batch:
+                self._mirror.journal.put(recorded(adopt.key, adopt, self._mirror.now()))
+                self._ledger.spill.outcome(seq, "adopt", "done")
+        self._locally_done(batch)
+
+    def forgets(self, batch: Sequence[tuple[int, Forget]]) -> None:
+        """Drop what is remembered of entries that are gone."""
+        with transaction(self._mirror.db):
+            for seq, forget in batch:
+                self._mirror.journal.forget(forget.key)
+                self._ledger.spill.outcome(seq, "forget", "done")
+        self._locally_done(batch)
+
+    def _locally_done(self, batch: Sequence[tuple[int, Adopt | Forget]]) -> None:
+        for _, action in batch:
+            self._ledger.done[action.kind] += 1
+            self._mirror.heard(Ending(action.kind, action.key, action.reason, "done"))
 
     async def puts(self, batch: Sequence[tuple[int, Put]]) -> None:
         """Upload a batch. Whenever something presses, what has not begun yet waits until it is served."""
@@ -112,8 +140,12 @@ class Turn:
     async def _apply(self, batch: Sequence[tuple[int, Put]] | Sequence[tuple[int, Delete]]) -> None:
         self._seq = {(action.kind, action.key): seq for seq, action in batch}
         self._sent.clear()
+        self._lines = 0
         if batch:
-            await self._mirror.target.apply([action for _, action in batch], self.read, self.report)
+            try:
+                await self._mirror.target.apply([action for _, action in batch], self.read, self.report)
+            finally:
+                self._count_up()
 
     async def read(self, put: Put) -> Content:
         """Read the very bytes to send. A file that never rests is taken as it is after `settle_max`."""
@@ -148,6 +180,7 @@ class Turn:
             case Again():
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())
                 self._ledger.spill.outcome(self._seq[action.kind, action.key], action.kind, "again")
+                self._mirror.heard(Ending(action.kind, action.key, action.reason, "again"))
                 log.info(_AGAIN[action.kind], key=shown(action.key), why=str(outcome))
             case Park() as refusal if not isinstance(outcome, (NotFound, Conflict)):
                 self._refused(action, refusal)
@@ -185,6 +218,7 @@ class Turn:
         self._ledger.problems[problem.kind] += 1
         self._ledger.done["failed"] += 1
         self._ledger.spill.outcome(self._seq[action.kind, action.key], action.kind, "failed")
+        self._mirror.heard(Ending(action.kind, action.key, action.reason, "failed"))
         why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
         log.warning(_FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
 
@@ -193,7 +227,9 @@ class Turn:
         self._ledger.done[action.kind] += 1
         self._ledger.spill.outcome(self._seq[action.kind, action.key], action.kind, "done")
         size = {"bytes": action.size} if isinstance(action, Put) else {}
-        log.info(
+        self._mirror.heard(Ending(action.kind, action.key, action.reason, "done", size.get("bytes", 0)))
+        log.log(
+            self._level(action.kind),
             _DONE[action.kind],
             mirror=self._mirror.name,
             key=shown(action.key),
@@ -201,6 +237,21 @@ class Turn:
             **size,
             **fields,
         )
+
+    def _level(self, kind: str) -> int:
+        """How loud the next action is logged: a first upload of 100,000 files is no 100,000 lines."""
+        self._lines += 1
+        if self._lines <= LINES:
+            return logging.INFO
+        self._more[kind] += 1
+        if self._more.total() >= MORE:
+            self._count_up()
+        return logging.DEBUG
+
+    def _count_up(self) -> None:
+        for kind, count in self._more.items():
+            log.info(_MORE[kind], mirror=self._mirror.name, count=count)
+        self._more.clear()
 
 
 def index_problem(key: str, error: str | None) -> Problem:

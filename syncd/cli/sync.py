@@ -10,9 +10,7 @@ from syncd.cli.app import Globals, app, await_
 
 if TYPE_CHECKING:
     from syncd.config import Config
-    from syncd.journal import Journal
     from syncd.oneshot import Report
-    from syncd.queue import Queue
     from syncd.reconcile import Options
     from syncd.session import Grants, Session
 
@@ -113,6 +111,7 @@ def retry(
 
 async def _retry(config: "Config", keys: list[str] | None) -> int:
     from syncd import oneshot
+    from syncd.again import try_again
     from syncd.db import holder, open_state
     from syncd.journal import Journal
     from syncd.logs import printable
@@ -123,7 +122,7 @@ async def _retry(config: "Config", keys: list[str] | None) -> int:
     marked = {}
     try:
         for name in config.mirrors:
-            marked[name] = _mark(Journal(db, name), Queue(db, name, 0, 0), keys)
+            marked[name] = try_again(Journal(db, name), Queue(db, name, 0, 0), keys, time.time())
     finally:
         db.close()
     total = sum(marked.values())
@@ -139,14 +138,3 @@ async def _retry(config: "Config", keys: list[str] | None) -> int:
                 typer.echo(printable(f"{name}: {problem.key}: {problem.kind}: {problem.message}"), err=True)
             code = max(code, report.exit_code)
     return code
-
-
-def _mark(journal: "Journal", queue: "Queue", keys: list[str] | None) -> int:
-    """Make the mirror's failed and rejected items due; return how many there are."""
-    problems = {problem.key: problem for problem in journal.problems() if keys is None or problem.key in keys}
-    for key in problems:
-        journal.unpark(key)
-    # A name that cannot be a key has no place in the queue; a renamed file is another one.
-    again = [key for key, problem in problems.items() if problem.kind not in ("index_error", "invalid_key")]
-    queue.hurry(again, time.time())
-    return len(again) + journal.want_reindex(keys)

@@ -1,0 +1,20 @@
+"""What `syncd retry` and the status page's button do: failed and rejected items are due now."""
+
+from collections.abc import Collection
+
+from syncd.journal import Journal
+from syncd.queue import Queue
+
+
+def try_again(journal: Journal, queue: Queue, keys: Collection[str] | None, now: float) -> int:
+    """Make the failed and rejected items of a mirror (of `keys`, if any are given) due; return how many there are.
+
+    An entry that could not be indexed is wanted indexed again, without an upload. now: seconds since the epoch.
+    """
+    problems = {problem.key: problem for problem in journal.problems() if keys is None or problem.key in keys}
+    for key in problems:
+        journal.unpark(key)
+    # A name that cannot be a key has no place in the queue; a renamed file is another one.
+    again = [key for key, problem in problems.items() if problem.kind not in ("index_error", "invalid_key")]
+    queue.hurry(again, now)
+    return len(again) + journal.want_reindex(keys)
