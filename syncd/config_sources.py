@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from syncd.errors import ConfigError
 PREFIX = "SYNCD_"
 CONFIG_VARIABLE = "SYNCD_CONFIG"
 CREDENTIAL = "cloudflare_api_token"
+_IPV6_AND_PORT = re.compile(r"\[[0-9A-Fa-f:.]+\]:\d+")
+"""The one text that begins like a list and is none."""
 
 CLOUDFLARE_VARIABLES: Mapping[str, str] = {
     "CLOUDFLARE_API_TOKEN": "api_token",
@@ -119,7 +122,7 @@ def _place(values: dict[str, Any], path: list[str], value: object) -> None:
 
 def _decoded(variable: str, text: str) -> object:
     """Lists are written as JSON; everything else is text, which the config turns into what it needs."""
-    if not text.startswith("["):
+    if not text.startswith("[") or _IPV6_AND_PORT.fullmatch(text):
         return text
     try:
         return json.loads(text)

@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -18,6 +18,10 @@ from syncd.paths import Rules, normal
 from syncd.session import Session, open_session
 from syncd.watch.hints import Inbox
 from syncd.watch.watcher import Watcher
+from syncd.webhook import Webhook
+
+if TYPE_CHECKING:
+    from syncd.web.door import Door
 
 log = structlog.get_logger()
 
@@ -45,8 +49,18 @@ class _Daemon:
         self._reload = asyncio.Event()
         self._code = EXIT_OK
         self._watching = False
+        self._webhook = Webhook()
+        self._door: Door | None = None
+        self._opened = False
 
     async def run(self) -> int:
+        try:
+            return await self._run()
+        finally:
+            if self._door:
+                await self._door.close()
+
+    async def _run(self) -> int:
         config = self._load()
         self._catch_signals()
         log.info("daemon.start", pid=os.getpid(), mirrors=list(config.mirrors))
@@ -99,12 +113,29 @@ class _Daemon:
         """Serve one configuration until a signal ends it; return the one to go on with."""
         self._watching = False
         async with open_session(config) as session:
+            await self._open_door(config.web.listen)
             inbox = Inbox(asyncio.get_running_loop())
             watcher = Watcher(inbox)
             try:
                 return await self._work(session, inbox, watcher)
             finally:
                 await watcher.stop()
+
+    async def _open_door(self, listen: str) -> None:
+        """Serve the status page there. A port in use is an error at the start and a warning later."""
+        if listen and self._door is None:
+            # Those who serve no page pay neither its imports nor its memory.
+            from syncd.web.door import Door
+
+            self._door = Door()
+        try:
+            if self._door:
+                await self._door.open(listen)
+        except ConfigError as error:
+            if not self._opened:
+                raise
+            log.warning("web.refused", error=str(error), consequence="the page stays where it was")
+        self._opened = True
 
     async def _work(self, session: Session, inbox: Inbox, watcher: Watcher) -> Config:
         keepers = {
@@ -124,6 +155,11 @@ class _Daemon:
         tasks += [asyncio.create_task(keeper.run()) for keeper in keepers.values()]
         tasks.append(asyncio.create_task(_bridge(inbox, keepers)))
         tasks.append(asyncio.create_task(self._pulse(session.db, watcher, keepers)))
+        tasks.append(asyncio.create_task(self._webhook.run(session.config.notify.webhook.get_secret_value())))
+        if self._door:
+            from syncd.web.live import Live
+
+            tasks.append(asyncio.create_task(self._door.run(Live(session, keepers, watcher, lambda: self._watching))))
         reloaded = asyncio.create_task(self._reloaded(keepers))
         signals: list[asyncio.Task[Any]] = [asyncio.create_task(self._stop.wait()), reloaded]
         try:
@@ -167,6 +203,7 @@ class _Daemon:
                 if said.get(name) != shown:
                     said[name] = shown
                     keeper.mirror.meta.set("watch", shown)
+                self._webhook.look(name, *keeper.said)
             if (version := _data_version(db)) != seen:
                 seen = version
                 for keeper in keepers.values():

@@ -84,14 +84,14 @@ class Journal:
 
     def in_step(self) -> int:
         """How many entries are ours and have neither a change waiting nor a problem that kept them from the target."""
+        # All but the few that are not: asking for each record takes ten times as long.
         row = self._db.execute(
-            "SELECT count(*) FROM record AS r WHERE r.mirror = ?"
-            " AND NOT EXISTS (SELECT 1 FROM dirty AS d WHERE d.mirror = r.mirror AND d.key = r.key)"
-            " AND NOT EXISTS (SELECT 1 FROM problem AS p WHERE p.mirror = r.mirror AND p.key = r.key"
-            "   AND p.kind <> 'index_error')",
+            "SELECT count(*) FROM (SELECT key FROM dirty WHERE mirror = ?1"
+            " UNION SELECT key FROM problem WHERE mirror = ?1 AND kind <> 'index_error') AS out_of_step"
+            " CROSS JOIN record AS r ON r.mirror = ?1 AND r.key = out_of_step.key",
             (self._mirror,),
         ).fetchone()
-        return int(row[0])
+        return self.count() - int(row[0])
 
     def clear(self) -> None:
         """Forget all of the mirror: it points somewhere else now, and the next full pass adopts what is there."""

@@ -131,7 +131,8 @@ def test_nobody_but_the_command_line_knows_the_emulator() -> None:
 
 def test_only_cloudflare_speaks_http() -> None:
     for module in MODULES:
-        if not is_in(module, "syncd.cloudflare", "syncd.emulator"):
+        # The webhook is nobody's API.
+        if not is_in(module, "syncd.cloudflare", "syncd.emulator", "syncd.webhook"):
             assert "httpx" not in imports(module), module
 
 
@@ -145,6 +146,14 @@ def test_the_watcher_marks_and_knows_no_sync_rules() -> None:
     for module in within("syncd.watch"):
         known = ["syncd.plan", "syncd.reconcile", "syncd.journal", "syncd.targets", "syncd.cloudflare", "syncd.cli"]
         assert not any(is_in(each, *known) for each in own(module)), module
+
+
+def test_only_the_daemon_knows_the_page_and_the_page_knows_no_target() -> None:
+    for module in MODULES:
+        if not is_in(module, "syncd.web", "syncd.daemon"):
+            assert not any(is_in(each, "syncd.web") for each in own(module)), module
+    for module in within("syncd.web"):
+        assert not any(is_in(each, "syncd.targets", "syncd.reconcile") for each in own(module)), module
 
 
 def test_nobody_below_the_command_line_knows_it() -> None:

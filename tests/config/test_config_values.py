@@ -57,6 +57,7 @@ OTHERS: dict[str, Any] = {
     "cloudflare.transfers": 3,
     "cloudflare.timeout": 5.5,
     "cloudflare.retry_for": 0,
+    "web.listen": "[::1]:8385",
     "mirrors.docs.include": ["*.md", "notes/"],
     "mirrors.docs.exclude": ["drafts/"],
     "mirrors.docs.key_prefix": "handbook/",

@@ -1,0 +1,163 @@
+"""A real browser, driven over the pipe of its DevTools protocol: nothing to install but the browser itself."""
+
+import base64
+import fcntl
+import itertools
+import json
+import os
+import select
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PATIENCE_S = 30.0
+
+
+def browser_path() -> str | None:
+    """Where a browser is, if there is one."""
+    return next((path for path in map(shutil.which, NAMES) if path), None)
+
+
+class Browser:
+    """One page of one headless browser."""
+
+    def __init__(self, to: int, answers: int) -> None:
+        self._to = to
+        self._from = answers
+        self._rest = b""
+        self._numbers = itertools.count(1)
+        self._session: str | None = None
+        self.events: list[dict[str, Any]] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Ask for something and wait for the answer; what happens meanwhile is kept in `events`."""
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == number:
+                assert "error" not in answer, answer
+                result: dict[str, Any] = answer["result"]
+                return result
+            self.events.append(answer)
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            ready, _, _ = select.select([self._from], [], [], PATIENCE_S)
+            assert ready, "the browser does not answer"
+            part = os.read(self._from, 1 << 20)
+            assert part, "the browser has ended"
+            self._rest += part
+        line, self._rest = self._rest.split(b"\0", 1)
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def open(self, url: str) -> None:
+        self.call("Page.navigate", url=url)
+
+    def run(self, script: str) -> Any:
+        """The value of an expression in the page."""
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def until(self, script: str) -> None:
+        """Wait until an expression in the page is true."""
+        end = time.monotonic() + PATIENCE_S
+        while not self.run(f"Boolean({script})"):
+            assert time.monotonic() < end, f"not so: {script}: {self.run('document.body.innerText')}"
+            time.sleep(0.05)
+
+    def size(self, width: int, height: int) -> None:
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+
+    def scheme(self, name: str) -> None:
+        """Prefer "light" or "dark"."""
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
+
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """Press and let go of a key."""
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, text=text)
+
+    def picture(self, path: Path) -> None:
+        """Write a PNG of the whole page."""
+        taken = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(taken["data"]))
+
+    def complaints(self) -> list[str]:
+        """What went wrong in the page so far: exceptions, errors of its console, what the policy refused."""
+        self.run("0")
+        found = []
+        for event in self.events:
+            params = event.get("params", {})
+            if event.get("method") == "Runtime.exceptionThrown":
+                found.append(json.dumps(params["exceptionDetails"]))
+            elif event.get("method") == "Log.entryAdded" and params["entry"]["level"] == "error":
+                found.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
+            elif event.get("method") == "Runtime.consoleAPICalled" and params["type"] == "error":
+                found.append(json.dumps(params["args"]))
+        return found
+
+    def requested(self) -> list[str]:
+        """Every address that the page has asked for."""
+        self.run("0")
+        sent = [event for event in self.events if event.get("method") == "Network.requestWillBeSent"]
+        return [event["params"]["request"]["url"] for event in sent]
+
+
+@contextmanager
+def open_browser(program: str, profile: Path) -> Iterator[Browser]:
+    """Start a browser with an empty profile and end it with the block."""
+    options = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--no-first-run",
+        "--no-proxy-server",
+        "--hide-scrollbars",
+        "--remote-debugging-pipe",
+        f"--user-data-dir={profile}",
+    ]
+    reading, to = _pipe()
+    answers, writing = _pipe()
+    actions = [(os.POSIX_SPAWN_OPEN, each, os.devnull, os.O_RDWR, 0) for each in (0, 1, 2)]
+    # The protocol's own numbers: it reads 3 and writes 4.
+    ends = [(os.POSIX_SPAWN_DUP2, reading, 3), (os.POSIX_SPAWN_DUP2, writing, 4)]
+    env = {"PATH": os.environ["PATH"], "HOME": str(profile), "LANG": "C.UTF-8"}
+    pid = os.posix_spawn(program, [program, *options, "about:blank"], env, file_actions=[*actions, *ends])
+    os.close(reading)
+    os.close(writing)
+    try:
+        yield Browser(to, answers)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(to)
+        os.close(answers)
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe whose numbers are in nobody's way."""
+    reading, writing = os.pipe()
+    high = (fcntl.fcntl(reading, fcntl.F_DUPFD_CLOEXEC, 10), fcntl.fcntl(writing, fcntl.F_DUPFD_CLOEXEC, 10))
+    os.close(reading)
+    os.close(writing)
+    return high

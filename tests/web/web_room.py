@@ -1,0 +1,88 @@
+"""What the daemon has at work, put together from the real things, without a daemon or a network."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from syncd.config import load
+from syncd.keeper import Keeper
+from syncd.session import Session, open_session
+from syncd.watch.hints import Inbox
+from syncd.watch.watcher import Watcher
+from syncd.web.app import Web
+from syncd.web.history import History
+from syncd.web.live import Live
+
+NOW = 1_800_000_000.0
+HERE = "http://127.0.0.1:8385"
+
+CONFIG = """
+state_dir = "state"
+[cloudflare]
+account_id = "0123456789abcdef0123456789abcdef"
+api_token = "a-token-that-nobody-may-see"
+base_url = "http://127.0.0.1:9/client/v4"
+[mirrors.docs]
+path = "docs"
+[mirrors.docs.target]
+type = "ai-search"
+instance = "docs"
+[mirrors.settings]
+path = "settings"
+[mirrors.settings.target]
+type = "kv"
+namespace_title = "settings"
+"""
+
+
+class Clock:
+    """Seconds that the test moves."""
+
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Room:
+    """The page as a client sees it. live may be taken away, as in a reload."""
+
+    def __init__(self, session: Session) -> None:
+        self.clock = Clock()
+        self.history = History(self.clock)
+        self.session = session
+        self.keepers = {
+            name: Keeper(mirror, 3600.0, session.transport.gate) for name, mirror in session.mirrors.items()
+        }
+        self.watcher = Watcher(Inbox(asyncio.get_running_loop()))
+        for name, mirror in session.mirrors.items():
+            self.watcher.add(name, mirror.tree.root)
+            mirror.heard = self.history.hears(name)
+        self.watching = False
+        self.live: Live | None = Live(session, self.keepers, self.watcher, lambda: self.watching)
+        self.web = Web(self.history, lambda: self.live)
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.web.app), base_url=HERE)
+
+    async def token(self) -> str:
+        """The page's token, as the page itself finds it."""
+        page = (await self.http.get("/")).text
+        return page.partition('<meta name="syncd-token" content="')[2].partition('"')[0]
+
+
+@asynccontextmanager
+async def open_web_room(path: Path) -> AsyncIterator[Room]:
+    """A page over two mirrors, docs and settings, that nobody works on."""
+    (path / "syncd.toml").write_text(CONFIG)
+    for name in ("docs", "settings"):
+        (path / name).mkdir()
+    config = load(path / "syncd.toml", {"HOME": "/nonexistent"})
+    async with open_session(config) as session:
+        room = Room(session)
+        try:
+            yield room
+        finally:
+            await room.http.aclose()
