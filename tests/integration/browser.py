@@ -23,6 +23,10 @@ def browser_path() -> str | None:
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
+class Moved(Exception):
+    """The page could not answer, such as one that is being loaded again."""
+
+
 class Browser:
     """One page of one headless browser."""
 
@@ -48,7 +52,8 @@ class Browser:
         while True:
             answer = self._next()
             if answer.get("id") == number:
-                assert "error" not in answer, answer
+                if "error" in answer:
+                    raise Moved(answer["error"])
                 result: dict[str, Any] = answer["result"]
                 return result
             self.events.append(answer)
@@ -76,9 +81,15 @@ class Browser:
     def until(self, script: str) -> None:
         """Wait until an expression in the page is true."""
         end = time.monotonic() + PATIENCE_S
-        while not self.run(f"Boolean({script})"):
+        while not self._so(script):
             assert time.monotonic() < end, f"not so: {script}: {self.run('document.body.innerText')}"
             time.sleep(0.05)
+
+    def _so(self, script: str) -> bool:
+        try:
+            return bool(self.run(f"Boolean({script})"))
+        except Moved:
+            return False
 
     def size(self, width: int, height: int) -> None:
         self.call(

@@ -93,7 +93,7 @@ async def test_no_name_of_a_file_is_a_label(room: Room) -> None:
 async def test_openmetrics_is_given_to_who_asks_for_it(room: Room) -> None:
     text = await scraped(room, "application/openmetrics-text;version=1.0.0")
     assert text.endswith("# EOF\n")
-    assert {family.name for family in openmetrics(text)} >= {"syncd_items", "syncd_searchable_seconds"}
+    assert {family.name for family in openmetrics(text)} >= {"syncd_items", "syncd_searchable_seconds"}  # type: ignore[no-untyped-call]
 
 
 # -- the documents
@@ -103,7 +103,7 @@ async def test_every_metric_is_documented_with_its_labels_and_no_other(room: Roo
     rows = re.findall(r"^\| `(syncd_\w+)` \|([^|]*)\|", (DOCS / "metrics.md").read_text(), re.MULTILINE)
     documented = {name: frozenset(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     served = {}
-    for family in families(await scraped(room)):  # type: ignore[no-untyped-call]
+    for family in families(await scraped(room)):
         # The parser takes the end off that a counter's name has.
         name = family.name + ("_total" if family.type == "counter" else "")
         served[name] = frozenset(label for sample in family.samples for label in sample.labels) - {"le"}
@@ -153,29 +153,31 @@ def test_promtool_takes_the_alerts() -> None:
     assert (code, "7 rules found" in said) == (0, True), said
 
 
-SERIES = """
-rule_files: [{rules}]
-evaluation_interval: 1m
-tests:
-  - interval: 1m
-    input_series:
-      - {{series: 'syncd_start_time_seconds{{job="syncd", instance="a"}}', values: '0x300'}}
-      - {{series: 'syncd_mirror_state{{job="syncd", instance="a", mirror="new", state="halted"}}', values: '0x300'}}
-      - {{series: 'syncd_mirror_state{{job="syncd", instance="a", mirror="old", state="halted"}}', values: '1x300'}}
-      - {{series: 'syncd_mirror_state{{job="syncd", instance="a", mirror="well", state="halted"}}', values: '0x300'}}
-      - {{series: 'syncd_last_reconcile_timestamp_seconds{{job="syncd", instance="a", mirror="old"}}', values: '60x300'}}
-      - {{series: 'syncd_last_reconcile_timestamp_seconds{{job="syncd", instance="a", mirror="well"}}', values: '0+60x300'}}
-    promql_expr_test:
-      - expr: count by (alertname, mirror) (ALERTS{{alertstate="firing"}})
-        eval_time: 4h
-        exp_samples:
-          - {{labels: '{{alertname="SyncdHalted", mirror="old"}}', value: 1}}
-          - {{labels: '{{alertname="SyncdNoReconcile", mirror="new"}}', value: 1}}
-          - {{labels: '{{alertname="SyncdNoReconcile", mirror="old"}}', value: 1}}
-"""
+SERIES = {
+    "syncd_start_time_seconds{}": "0x300",
+    'syncd_mirror_state{mirror="new", state="halted"}': "0x300",
+    'syncd_mirror_state{mirror="old", state="halted"}': "1x300",
+    'syncd_mirror_state{mirror="well", state="idle"}': "1x300",
+    'syncd_mirror_state{mirror="tries", state="idle"}': "0x300",
+    'syncd_mirror_state{mirror="tries", state="degraded"}': " ".join(["0 1"] * 150),
+    'syncd_last_reconcile_timestamp_seconds{mirror="old"}': "60x300",
+    'syncd_last_reconcile_timestamp_seconds{mirror="well"}': "0+60x300",
+    'syncd_last_reconcile_timestamp_seconds{mirror="tries"}': "0+60x300",
+}
+FIRING = [("SyncdDegraded", "tries"), ("SyncdHalted", "old"), ("SyncdNoReconcile", "new"), ("SyncdNoReconcile", "old")]
 
 
 def test_the_alerts_fire_for_the_mirrors_they_are_about(tmp_path: Path) -> None:
-    (tmp_path / "test.yml").write_text(SERIES.format(rules=DOCS / "alerts.yml"))
+    expected = [{"labels": f'{{alertname="{name}", mirror="{mirror}"}}', "value": 1} for name, mirror in FIRING]
+    expression = 'count by (alertname, mirror) (ALERTS{alertstate="firing"})'
+    series = {name.replace("{", '{job="syncd", instance="a", '): values for name, values in SERIES.items()}
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [{"expr": expression, "eval_time": "4h", "exp_samples": expected}],
+    }
+    # JSON is YAML, too.
+    rules = {"rule_files": [str(DOCS / "alerts.yml")], "evaluation_interval": "1m", "tests": [case]}
+    (tmp_path / "test.yml").write_text(json.dumps(rules))
     code, said = run("test", "rules", str(tmp_path / "test.yml"))
     assert code == 0, said

@@ -102,7 +102,7 @@ const showIndex = (refs, index) => {
   const meter = refs.part("meter");
   if (!meter.childNodes.length) meter.append(...Object.keys(shares).map((each) => make("span", each)));
   Object.values(shares).forEach((share, place) => { meter.children[place].style.flexGrow = share; });
-  const words = { completed: "searchable", running: "being indexed", queued: "queued", error: "index errors", skipped: "skipped", outdated: "outdated" };
+  const words = { completed: "searchable", running: "being indexed", queued: "queued", error: "could not be indexed", skipped: "skipped", outdated: "outdated" };
   const text = Object.entries(words).filter(([key]) => index[key] || key === "completed").map(([key, word]) => `${number.format(index[key])} ${word}`).join(" · ");
   say(refs.part("index-text"), text);
   meter.setAttribute("aria-label", `Index: ${text}`);
@@ -193,7 +193,7 @@ const showState = () => {
   mirrors.forEach(showMirror);
   const head = headline(mirrors);
   say($("headline"), head);
-  document.title = `${head.replace(/\.$/, "")} – syncd`;
+  document.title = `${head.replace(/\.$/, "")} · syncd`;
   const files = mirrors.reduce((sum, mirror) => sum + mirror.items.synced, 0);
   say($("subline"), `${plural(mirrors.length, "mirror")}, ${plural(files, "file")} in step`);
   const troubled = mirrors.find((mirror) => mirror.state === "halted") ?? mirrors.find((mirror) => mirror.state === "degraded");
