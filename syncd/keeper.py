@@ -112,7 +112,8 @@ class Keeper:
             await self._follow_index()
 
     async def _pass(self, scope: Scope) -> None:
-        self._say("syncing")
+        if not self._in_trouble:
+            self._say("syncing")
         hooks = Hooks(Breath(self._between, self._pressing), self._watch)
         try:
             await reconcile(self.mirror, scope, hooks=hooks)
@@ -131,8 +132,13 @@ class Keeper:
         self._tick()
         self._result = result
         remaining = result.spill.planned.total() - result.done.total()
-        if remaining % 100 == 0:
+        if remaining % 100 == 0 and (result.done or not self._in_trouble):
             self._say("syncing", remaining=remaining)
+
+    @property
+    def _in_trouble(self) -> bool:
+        """Whether the last try failed: a new one is no news, and the reason stays shown, until it gets somewhere."""
+        return self._failures > 0 or self._halt is not None
 
     def _pressing(self) -> bool:
         return self.mirror.queue.next_due(self.mirror.now()) == 0.0

@@ -190,6 +190,7 @@ class Turn:
     def _stored(self, key: str, stored: Stored) -> None:
         self._mirror.journal.put(recorded(key, stored, self._mirror.now()))
         if stored.status == "error":
+            self._mirror.heard(Ending("index", key, "error", "failed"))
             problem = index_problem(key, stored.error)
             self._mirror.journal.note([problem], self._ledger.pass_id)
             self._ledger.problems[problem.kind] += 1

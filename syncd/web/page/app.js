@@ -3,6 +3,7 @@
 import { bars, drawChanges, drawRequests } from "./chart.js";
 
 const KEPT = 200;  // actions
+const FIRST = 6;  // problems shown before all are asked for; style.css knows it, too
 const DAY = 24 * 60;  // minutes
 const HARMLESS = new Set(["unsupported_type", "empty", "foreign"]);
 const number = new Intl.NumberFormat();
@@ -67,7 +68,15 @@ const card = (name) => {
   part("name").textContent = name;
   made.setAttribute("aria-label", `Mirror ${name}`);
   made.id = `mirror-${name}`;
-  for (const button of made.querySelectorAll("button")) {
+  part("all").addEventListener("click", (event) => {
+    const list = made.querySelector(".problems ul");
+    list.classList.add("all");
+    event.target.hidden = true;
+    // The button is gone, so the next key goes on from where it was.
+    list.children[FIRST].tabIndex = -1;
+    list.children[FIRST].focus();
+  });
+  for (const button of made.querySelectorAll(".acts button")) {
     button.setAttribute("aria-label", `${button.textContent}: ${name}`);
     button.addEventListener("click", () => ask(name, button.dataset.act, part("said")));
   }
@@ -121,6 +130,9 @@ const showProblems = (refs, mirror) => {
     item.append(make("code", "", problem.key), kind, make("p", "", problem.message));
     return item;
   }));
+  const all = refs.part("all"), list = box.querySelector("ul");
+  all.hidden = mirror.problems.length <= FIRST || list.classList.contains("all");
+  say(all, `Show ${number.format(mirror.problems.length - FIRST)} more`);
   say(refs.part("more"), mirror.more_problems ? `and ${number.format(mirror.more_problems)} more: syncd status --json` : "");
 };
 
@@ -241,7 +253,8 @@ const actionRow = (action) => {
   const failed = action.outcome === "failed";
   const what = make("span", `what ${failed ? "failed" : action.kind}`);
   const words = { done: action.kind, failed: `${action.kind} failed`, again: `${action.kind} put off` };
-  what.append(make("b", "", words[action.outcome]), ` ${action.reason}`, cards.size > 1 ? ` in ${action.mirror}` : "");
+  const reason = action.kind === "index" ? "" : ` ${action.reason}`;
+  what.append(make("b", "", words[action.outcome]), reason, cards.size > 1 ? ` in ${action.mirror}` : "");
   const middle = make("div");
   middle.append(make("code", "", action.key), document.createElement("br"), what);
   row.append(when, middle, make("span", "size", action.size === null ? "" : bytes(action.size)));

@@ -1,0 +1,49 @@
+"""What a mirror says of itself while its keeper tries."""
+
+import pytest
+from core_room import Core
+
+from syncd.cloudflare.gate import Gate
+from syncd.errors import Brake, RootHalt, Unreachable
+from syncd.keeper import Keeper
+from syncd.reconcile import Scope
+
+
+async def one_pass(core: Core, keeper: Keeper) -> list[tuple[str, str | None]]:
+    """Make a full pass; return what the keeper said at each ending, and at the end."""
+    said: list[tuple[str, str | None]] = []
+    core.mirror.heard = lambda _: said.append(keeper.said)
+    core.clock.forward(1)
+    await keeper._pass(Scope())
+    return [*said, keeper.said]
+
+
+async def test_a_pass_is_said_while_it_goes_on(core: Core) -> None:
+    core.write("a.md", "one")
+    assert await one_pass(core, Keeper(core.mirror, 3600.0, Gate(0, 1))) == [("syncing", None), ("idle", None)]
+
+
+async def test_a_new_try_keeps_the_reason_of_the_last_one_until_it_gets_somewhere(core: Core) -> None:
+    core.write("a.md", "one")
+    core.write("b.md", "two")
+    keeper = Keeper(core.mirror, 3600.0, Gate(0, 1))
+    keeper._degraded(Unreachable("no answer"))
+    seen = await one_pass(core, keeper)
+    assert (seen[0], seen[-1]) == (("degraded", "no answer"), ("idle", None))
+    core.write("a.md", "edited")
+    assert await one_pass(core, keeper) == [("syncing", None), ("idle", None)]
+
+
+@pytest.mark.parametrize("error", [Brake("deletes too much"), RootHalt("the folder is gone")])
+async def test_a_halted_mirror_stays_halted_while_it_looks_again(core: Core, error: Brake | RootHalt) -> None:
+    core.write("a.md", "one")
+    keeper = Keeper(core.mirror, 3600.0, Gate(0, 1))
+    keeper._halted(error)
+    seen = await one_pass(core, keeper)
+    assert (seen[0], seen[-1]) == (("halted", str(error)), ("idle", None))
+
+
+async def test_without_anything_to_do_trouble_ends_all_the_same(core: Core) -> None:
+    keeper = Keeper(core.mirror, 3600.0, Gate(0, 1))
+    keeper._degraded(Unreachable("no answer"))
+    assert await one_pass(core, keeper) == [("idle", None)]
