@@ -79,6 +79,7 @@ class Facts:
 def _counted(live: Live) -> dict[str, Any]:
     mirrors: dict[str, Any] = snapshot(live.session.config, PROBLEMS)["mirrors"]
     for mirror in mirrors.values():
-        waiting_s = mirror["oldest_pending_s"]
+        # A moment, for what is shown later: no age that was true when it was counted.
+        waiting_s = mirror.pop("oldest_pending_s")
         mirror["oldest_at"] = None if waiting_s is None else round(time.time() - waiting_s)
     return mirrors

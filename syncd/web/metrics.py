@@ -1,6 +1,7 @@
 """The /metrics: what is counted, in the form that Prometheus reads. docs/metrics.md says what each means."""
 
 import platform
+import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from itertools import accumulate
@@ -87,7 +88,9 @@ def _of_mirrors(mirrors: Mapping[str, Any]) -> Iterator[Metric]:
             index.add_metric((name, each), count)
         for each in get_args(State):
             state.add_metric((name, each), mirror["state"] == each)
-        oldest.add_metric((name,), mirror["oldest_pending_s"] or 0.0)
+        # Not how long it was when it was counted: while nothing changes, nothing is counted, and it grows.
+        since = mirror["oldest_at"]
+        oldest.add_metric((name,), 0.0 if since is None else max(0.0, time.time() - since))
         if mirror["last_reconcile"]:
             last.add_metric((name,), datetime.fromisoformat(mirror["last_reconcile"]).timestamp())
     yield from (items, index, state, oldest, last)

@@ -80,6 +80,13 @@ async def test_the_numbers_are_those_of_the_state(room: Room) -> None:
     assert 'syncd_last_reconcile_timestamp_seconds{mirror="settings"}' not in seen
 
 
+async def test_what_waits_grows_older_while_nothing_else_happens(room: Room) -> None:
+    assert room.live is not None
+    counted = await room.web._facts.mirrors(room.live)
+    counted["docs"]["oldest_at"] -= 5000
+    assert (await samples(room))['syncd_oldest_pending_seconds{mirror="docs"}'] > 5000
+
+
 async def test_a_held_gate_shows(room: Room) -> None:
     room.session.transport.gate.hold(60)
     assert 50 < (await samples(room))["syncd_gate_held_seconds"] <= 60
