@@ -174,9 +174,12 @@ class Journal:
         ).fetchone()
         return int(row[0])
 
-    def drop_tombstones(self, before: float) -> None:
-        """Forget deletes older than both `before` and the hour the brake looks back on (or from a clock ahead)."""
-        self._db.execute("DELETE FROM tombstone WHERE mirror = ? AND deleted_at < ?", (self._mirror, before))
+    def drop_tombstones(self, now: float, keep_s: float) -> None:
+        """Forget deletes that are more than `keep_s` away from now: long ago, or of a clock that was ahead."""
+        self._db.execute(
+            "DELETE FROM tombstone WHERE mirror = ? AND deleted_at NOT BETWEEN ? AND ?",
+            (self._mirror, now - keep_s, now + keep_s),
+        )
 
     # -- parked content
 

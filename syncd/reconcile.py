@@ -13,7 +13,7 @@ import structlog
 from syncd import observe
 from syncd.db import Meta, transaction
 from syncd.errors import Brake, RootHalt, TargetMissing
-from syncd.guard import guard, refusal
+from syncd.guard import guard, hold_back, refusal
 from syncd.journal import HOUR_S
 from syncd.mirror import Mirror
 from syncd.model import HARMLESS, Adopt, Item, Problem, Put
@@ -138,7 +138,7 @@ async def _list(mirror: Mirror, result: Result, hooks: Hooks) -> None:
     started, lag = mirror.now(), mirror.target.limits.lag_s
     async for entry in mirror.target.entries():
         deleted_at = mirror.journal.deleted_at(entry.ref)
-        if deleted_at is None or started > deleted_at + lag:
+        if deleted_at is None or abs(started - deleted_at) > lag:
             batch.append(entry)
         if len(batch) >= LISTING_BATCH:
             result.spill.list_entries(batch)
@@ -220,6 +220,8 @@ def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirt
     if result.refusal and not options.dry_run:
         mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
         raise Brake(result.refusal)
+    if not (options.force or options.dry_run):
+        hold_back(mirror, result.spill)
 
 
 async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks) -> None:
@@ -270,7 +272,7 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
             mirror.journal.clear_problems_before(result.pass_id)
             if result.complete:
                 mirror.journal.drop_leftovers()
-            mirror.journal.drop_tombstones(started - max(mirror.target.limits.lag_s, HOUR_S))
+            mirror.journal.drop_tombstones(started, max(mirror.target.limits.lag_s, HOUR_S))
             mirror.meta.set("last_reconcile", mirror.now())
     level = log.info if scope.everything or result.spill.planned.total() else log.debug
     level(

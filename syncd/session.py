@@ -15,7 +15,7 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KV
 from syncd.cloudflare.transport import Transport
-from syncd.config import Config, MirrorConfig, login
+from syncd.config import Cloudflare, Config, MirrorConfig, login
 from syncd.config_targets import KVTarget
 from syncd.errors import ConfigError
 from syncd.journal import Journal
@@ -134,7 +134,10 @@ def _settings(section: MirrorConfig, *, takeover: bool) -> Settings:
 
 
 def _binding(config: Config, section: MirrorConfig) -> str:
-    return f"{config.cloudflare.account_id} {section.target.spec} {section.key_prefix}"
+    """What a journal speaks of. The same account and name elsewhere, such as in the stand-in, is another target."""
+    where = config.cloudflare.base_url
+    elsewhere = "" if where == Cloudflare.model_fields["base_url"].default else f" {where}"
+    return f"{config.cloudflare.account_id} {section.target.spec} {section.key_prefix}{elsewhere}"
 
 
 def _bind(journal: Journal, meta: state.Meta, binding: str) -> None:

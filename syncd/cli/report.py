@@ -8,6 +8,7 @@ from itertools import chain, islice
 from typing import Any
 
 from syncd.cli.out import line, table
+from syncd.logs import printable
 from syncd.mirror import Mirror
 from syncd.model import Action, Put
 from syncd.oneshot import Report
@@ -38,7 +39,7 @@ def show(session: Session, reports: Mapping[str, Report]) -> None:
         if report.not_indexed:
             line(f"  {report.not_indexed} not indexed yet: syncd status")
         if report.error:
-            print(f"syncd: {shown(str(report.error))}", file=sys.stderr)  # noqa: T201
+            print(f"syncd: {printable(str(report.error))}", file=sys.stderr)  # noqa: T201
 
 
 def _summary(report: Report) -> str:

@@ -135,10 +135,12 @@ def test_deletes_of_the_last_hour_count_unless_somebody_consented(journal: Journ
 
 def test_old_tombstones_are_dropped(journal: Journal) -> None:
     journal.bury("a", "r1", NOW - 10, consented=False)
-    journal.bury("b", "r2", NOW, consented=False)
-    journal.drop_tombstones(NOW)
+    journal.bury("b", "r2", NOW - 9, consented=False)
+    journal.bury("c", "r3", NOW + 10, consented=False)
+    journal.drop_tombstones(NOW, 9)
     assert journal.deleted_at("r1") is None
-    assert journal.deleted_at("r2") == NOW
+    assert journal.deleted_at("r2") == NOW - 9
+    assert journal.deleted_at("r3") is None, "of a clock that was ahead"
 
 
 def test_refused_content_is_remembered_until_something_is_stored_or_deleted(journal: Journal) -> None:
