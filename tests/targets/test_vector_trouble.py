@@ -213,6 +213,15 @@ async def test_an_index_of_other_dimensions_halts_before_anything_is_written(tmp
         assert (await side.full()).done["put"] == 1
 
 
+async def test_check_tries_the_model(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        side = await in_step(w, a=TEXT)
+        assert "bge-small-en-v1.5 fits it" in await side.mirror.target.check()
+        w.wire.plays("POST", "/bge-small-en-v1.5", answers(403, 10000))
+        with pytest.raises(Halt, match="Workers AI"):
+            await side.mirror.target.check()
+
+
 async def test_a_missing_index_halts_unless_it_may_be_made(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         side = w.side(create=False)

@@ -78,11 +78,12 @@ class VectorizeTarget:
     # -- looking
 
     async def check(self) -> str:
-        """One line on the index. Raises TargetMissing if it is not there, Halt if the model does not fit it."""
+        """One line on index and model, tried on one word. Raises TargetMissing or Halt if either is not to be used."""
         with _refusals_halt():
             info = await self.index.api.info()
-            await self._writer.fit(MODELS.get(self._embedder.model))
-        return f"Vectorize index {self.index.api.name} is there ({info.vector_count or 0} vectors)"
+            await self._writer.fit(len(await self._embedder.one("syncd")))
+        held = f"{info.vector_count or 0} vectors"
+        return f"Vectorize index {self.index.api.name} is there ({held}), and {self._embedder.model} fits it"
 
     async def create(self) -> None:
         """Make the index for our model, and a metadata index on the owner, by which search tells mirrors apart."""
