@@ -30,6 +30,7 @@ from syncd.scan import Tree
 from syncd.targets import aisearch, kv
 from syncd.targets.aisearch import AISearchTarget, Marks
 from syncd.targets.base import Limits, Target
+from syncd.targets.kv_writing import Terms as KVTerms
 from syncd.targets.vectorize import target as vectorize
 from syncd.targets.vectorize.embedding import Embedder
 from syncd.targets.vectorize.index import Index
@@ -122,7 +123,7 @@ def make_target(
         return _vectorize(transport, db, name, section, target, grants)
     if isinstance(target, KVTarget):
         place = kv.Place(target.namespace_id, target.namespace_title)
-        terms = kv.Terms(section.owner, section.key_prefix, target.expiration_ttl, target.stale_ttl)
+        terms = KVTerms(section.owner, section.key_prefix, target.expiration_ttl, target.stale_ttl)
         return kv.KVTarget(KV(transport), place, terms, limits_of(section))
     return AISearchTarget(
         AISearch(transport, target.namespace, target.instance),
