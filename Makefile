@@ -9,6 +9,8 @@ WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n
 
 BIN := $(VENV)/bin
 LOCK := requirements-dev.txt
+# Newer ones want a later bug fix of Python 3.11 than Debian 12 has.
+LOCK_CAPS := 'soupsieve<4'
 # The first name is how pip has always read constraints, the second how new versions read those for build tools.
 PIP := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK) PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q
 FOUND := import sys; sys.exit(sys.version_info < (3, 11))
@@ -53,7 +55,7 @@ lock: ## resolve all dependencies anew and write requirements-dev.txt (needs pyt
 	  echo "make lock: needs Python 3.11, the oldest one supported; or name it: make lock PYTHON=…" >&2; exit 1; }; \
 	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	$$python -m venv "$$dir/venv"; \
-	"$$dir/venv/bin/python" -m pip install -q --disable-pip-version-check -e '.[dev]' hatchling; \
+	"$$dir/venv/bin/python" -m pip install -q --disable-pip-version-check -e '.[dev]' hatchling $(LOCK_CAPS); \
 	{ echo "# Every version that tests, checks and the demo run with. Made by \`make lock\` on the oldest supported Python;"; \
 	  echo "# used as constraints, so nothing is installed that pyproject.toml does not ask for."; \
 	  "$$dir/venv/bin/python" -m pip freeze --exclude-editable | LC_ALL=C sort -f; } > "$$dir/lock"; \

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from bench import edits, passes, scale, startup
+from bench import edits, passes, rclone, scale, startup
 from bench.table import Figure, show
 from bench.world import QUICK, Sizes
 
@@ -15,6 +15,7 @@ PARTS = {
     "between": edits.between,
     "startup": startup.commands,
     "many": scale.many,
+    "rclone": rclone.idle,
 }
 
 

@@ -37,6 +37,8 @@ class Sizes:
     files: int = 1_000
     bulk_files: int = 10_000
     many: int = 20_000
+    idle_files: int = 100_000
+    idle_passes: int = 2
     folders: int = 200
     queue: int = 5_000
     edits: int = 200
@@ -51,6 +53,7 @@ QUICK = Sizes(
     files=200,
     bulk_files=3_000,
     many=600,
+    idle_files=5_000,
     folders=20,
     queue=400,
     edits=20,
@@ -87,7 +90,7 @@ class Standin:
         options = ["--port", "0", "--latency", str(latency), "--index-delay", str(index_delay)]
         self.index_delay = index_delay
         self._process = subprocess.Popen([*SYNCD, "emulate", *options], stdout=subprocess.PIPE, text=True)
-        self._out = _piped(self._process)
+        self._out = piped(self._process.stdout)
         self.base_url = self._out.readline().strip()
         self._client = httpx.Client(trust_env=False, timeout=30, headers={"Authorization": "Bearer bench"})
 
@@ -141,7 +144,7 @@ class Standin:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._client.close()
-        _end(self._process)
+        end(self._process)
         self._out.close()
 
 
@@ -216,11 +219,11 @@ def room(
         yield made
 
 
-def measured(command: list[str]) -> Run:
-    """Run a command to its end. RuntimeError, with what it said, if it does not end well."""
+def measured(command: list[str], env: Mapping[str, str] | None = None) -> Run:
+    """Run a command to its end. RuntimeError, with what it said, if it does not end well. env: None for this one's."""
     with tempfile.TemporaryFile("w+") as said:
         began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=env)
         guard = threading.Timer(LONGEST_S, process.kill)
         guard.start()
         try:
@@ -268,8 +271,7 @@ class Daemon:
 
     def cpu_s(self) -> float:
         """Seconds of processor time so far, in user and kernel mode."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self._process.pid)
 
     def __enter__(self) -> Self:
         return self
@@ -277,16 +279,24 @@ class Daemon:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _end(self._process)
+        end(self._process)
 
 
-def _piped(process: subprocess.Popen[str]) -> IO[str]:
-    if process.stdout is None:
-        raise AssertionError("started with a pipe")
-    return process.stdout
+def cpu_s(pid: int) -> float:
+    """Seconds of processor time that a running process took so far, in user and kernel mode."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _end(process: subprocess.Popen[Any]) -> None:
+def piped(stream: IO[str] | None) -> IO[str]:
+    """A stream of a process that was started with a pipe for it."""
+    if stream is None:
+        raise AssertionError("started without a pipe")
+    return stream
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """Ask a process to end, and see to it that it does."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(10)

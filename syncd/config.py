@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from syncd import config_sources
 from syncd.cloudflare.base_url import check_base_url
 from syncd.config_faults import faults, one_line, unknown_key
-from syncd.config_targets import AISearchTarget, KVTarget, Section
+from syncd.config_targets import PERMISSIONS, AISearchTarget, KVTarget, Section, Target, VectorizeTarget
 from syncd.errors import ConfigError
 from syncd.paths import INCLUDE_ALL, Rules
 from syncd.secret_files import refuse_writable
@@ -113,7 +113,7 @@ class MirrorConfig(Section):
     watch: Literal["auto", "inotify", "poll", "off"] = "auto"
     poll_interval: Annotated[float, Field(ge=0.1, allow_inf_nan=False)] = 30.0
     oversize: Annotated[Literal["reject", "split"], AfterValidator(_oversize)] = "reject"
-    target: Annotated[AISearchTarget | KVTarget, Field(discriminator="type")]
+    target: Annotated[Target, Field(discriminator="type")]
 
 
 class _Layer(PydanticBaseSettingsSource):
@@ -163,7 +163,7 @@ class Config(BaseSettings):
         if not isinstance(defaults, dict):
             raise ValueError("defaults: should be a table, [defaults]")  # noqa: TRY004 - what the library collects
         target = defaults.get("target")
-        of_targets = {**AISearchTarget.model_fields, **KVTarget.model_fields}
+        of_targets = {**AISearchTarget.model_fields, **KVTarget.model_fields, **VectorizeTarget.model_fields}
         for where, section, known in (
             ("defaults", defaults, MirrorConfig.model_fields),
             ("defaults.target", target if isinstance(target, dict) else {}, of_targets),
@@ -224,8 +224,14 @@ def login(config: Config) -> tuple[str, str | None]:
         return section.api_key.get_secret_value(), section.email
     raise ConfigError(
         "no API token: set CLOUDFLARE_API_TOKEN, or cloudflare.api_token_file to a file that holds it"
-        " (permission: Account / AI Search: Edit, or Account / Workers KV Storage: Edit)"
+        f" (permission: {permissions(config)})"
     )
+
+
+def permissions(config: Config) -> str:
+    """What a token must be allowed for the mirrors that are configured; for those that might be, if there is none."""
+    types = {mirror.target.type for mirror in config.mirrors.values()}
+    return "; ".join(text for kind, text in PERMISSIONS.items() if kind in types or not types)
 
 
 def secrets(config: Config) -> list[str]:

@@ -17,7 +17,7 @@ from syncd.secret_files import uploads
 if TYPE_CHECKING:
     from syncd.config import Config, MirrorConfig
 
-TARGET_TYPES = ("ai-search", "kv")
+TARGET_TYPES = ("ai-search", "kv", "vectorize")
 MIRROR_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -98,9 +98,11 @@ def _remedy(where: str, kind: str) -> str | None:
     if where.endswith("account_id"):
         return "should be the account's 32 lower-case hex digits, as in the dashboard's address"
     if kind.startswith("union_tag"):
-        return 'its type should be "ai-search" or "kv"; this version knows no other'
+        return 'its type should be "ai-search", "kv" or "vectorize"'
     if where.endswith("namespace_id"):
         return "should be the namespace's 32 lower-case hex digits; by its title: namespace_title"
+    if where.endswith(".model"):
+        return 'should be an embedding model of Workers AI, such as "@cf/baai/bge-base-en-v1.5"'
     if kind == "string_pattern_mismatch":
         return "should be 1-64 of a-z 0-9 - _"
     return "should be a path, in quotes" if kind.startswith("path") else None

@@ -11,6 +11,17 @@ KV_MIN_TTL_S = 60
 AI_SEARCH_MAX_FILE_SIZE = 10 * 1024 * 1024
 """Bytes; what AI Search takes of text since its general availability. 4 MiB, the default, holds for every type."""
 
+VECTORIZE_MAX_FILE_SIZE = 25 * 1024 * 1024
+"""Bytes; no limit of Vectorize's, which sees pieces only, but of what is read, cut and embedded at a time."""
+CHUNK_SIZE_MIN, CHUNK_SIZE_MAX = 100, 8000
+"""Characters. Less finds words, not meaning; more is cut off by most models (512 tokens), and by 10 KiB of metadata."""
+PERMISSIONS = {
+    "ai-search": "Account / AI Search: Edit",
+    "kv": "Account / Workers KV Storage: Edit",
+    "vectorize": "Account / Vectorize: Edit and Account / Workers AI: Read",
+}
+"""What a token must be allowed for each type of target."""
+
 
 class Section(BaseModel):
     """A part of the configuration: no unknown keys, no change, no value in an error."""
@@ -56,3 +67,37 @@ class KVTarget(Section):
     def spec(self) -> str:
         """The target as `init --target` and `status` write it."""
         return f"kv:{self.namespace_id or self.namespace_title}"
+
+
+class VectorizeTarget(Section):
+    """A Vectorize index, and how text becomes vectors. Chunk sizes in characters, file sizes in bytes."""
+
+    type: Literal["vectorize"]
+    index: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    model: Annotated[str, StringConstraints(pattern=r"^@[\w.-]+(/[\w.-]+)+$")] = "@cf/baai/bge-base-en-v1.5"
+    pooling: Literal["mean", "cls"] | None = None
+    chunk_size: Annotated[int, Field(ge=CHUNK_SIZE_MIN, le=CHUNK_SIZE_MAX)] = 1000
+    chunk_overlap: Annotated[int, Field(ge=0)] = 150
+    max_file_size: Annotated[int, Field(ge=1, le=VECTORIZE_MAX_FILE_SIZE)] = 4 * 1024 * 1024
+    max_key_length: Annotated[int, Field(ge=1, le=512)] = 128
+    create: bool = False
+
+    @model_validator(mode="after")
+    def _mostly_new(self) -> "VectorizeTarget":
+        if self.chunk_overlap * 2 >= self.chunk_size:
+            raise ValueError("chunk_overlap should be less than half of chunk_size")
+        return self
+
+    @property
+    def spec(self) -> str:
+        """The target as `init --target` and `status` write it."""
+        return f"vectorize:{self.index}"
+
+    @property
+    def fixed_pooling(self) -> Literal["mean", "cls"] | None:
+        """What is sent to the model, so that its default may change without mixing vectors. None: it takes none."""
+        english_bge = self.model.startswith("@cf/baai/bge-") and "-en-" in self.model
+        return self.pooling or ("mean" if english_bge else None)
+
+
+Target = AISearchTarget | KVTarget | VectorizeTarget

@@ -49,6 +49,12 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE meta (
         mirror TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (mirror, name)) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE embedding (
+        model TEXT NOT NULL, digest BLOB NOT NULL, used INTEGER NOT NULL, vector BLOB NOT NULL,
+        PRIMARY KEY (model, digest));
+    CREATE INDEX embedding_used ON embedding (used);
+    """,
 )
 
 # NORMAL: a power cut may lose the last outcomes, never their order; the next pass adopts what they stood for.
@@ -57,7 +63,7 @@ PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_s
 # Nothing in TEMP outlives the process: what a listing said and what a pass plans are only true now.
 SPILL = """
     CREATE TEMP TABLE listing (
-        pass INTEGER NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, body TEXT NOT NULL,
+        pass INTEGER NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, body BLOB NOT NULL,
         PRIMARY KEY (pass, key, ref)) WITHOUT ROWID;
     CREATE TEMP TABLE plan (
         pass INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, outcome TEXT,

@@ -3,7 +3,6 @@
 import os
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import replace
 
 from syncd.db import transaction
 from syncd.model import Item
@@ -29,7 +28,7 @@ class StatCache:
             (self._mirror, min(wanted), max(wanted)),
         )
         return {
-            key: replace(item, checksum=checksum)
+            key: Item(key, item.path, item.size, item.mtime_ns, item.ctime_ns, item.inode, checksum)
             for key, *seen, checksum in rows
             if (item := wanted.get(key)) and seen == [item.size, item.mtime_ns, item.ctime_ns, item.inode]
         }

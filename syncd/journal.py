@@ -1,15 +1,17 @@
 """The journal: what we wrote where, what we deleted, what was refused, and what stands in the way."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from operator import attrgetter
+from typing import Any
 
 from syncd.db import transaction
 from syncd.model import Entry, IndexStatus, Problem, Record
 
 HOUR_S = 3600.0
 _FIELDS = tuple(field.name for field in fields(Record))
+_MARKED = _FIELDS.index("marked")
 _COLUMNS = ", ".join(_FIELDS)
 _VALUES = attrgetter(*_FIELDS)
 LAST = "\U0010ffff"
@@ -40,6 +42,10 @@ class Journal:
             (self._mirror, key, upto, limit),
         )
         return [_record(row) for row in rows]
+
+    def keys(self) -> Iterator[str]:
+        """Every key that has a record."""
+        return (key for (key,) in self._db.execute("SELECT key FROM record WHERE mirror = ?", (self._mirror,)))
 
     def put(self, record: Record) -> None:
         """Write what the remote now holds under the key; an older refusal or problem of the key is over."""
@@ -166,6 +172,18 @@ class Journal:
         ).fetchone()
         return None if row is None else float(row[0])
 
+    def deleted_about(self, refs: Sequence[str], now: float, within_s: float) -> set[str]:
+        """Those of the (at most some hundred) entries that we deleted within so many seconds of now.
+
+        On either side: one of a clock that was ahead is of an unknown time, and must not hide an entry for days.
+        """
+        marks = ", ".join("?" * len(refs))
+        rows = self._db.execute(
+            f"SELECT ref FROM tombstone WHERE mirror = ? AND deleted_at BETWEEN ? AND ? AND ref IN ({marks})",  # noqa: S608
+            (self._mirror, now - within_s, now + within_s, *refs),
+        )
+        return {ref for (ref,) in rows}
+
     def recent_deletes(self, now: float) -> int:
         """Deletes of the last hour that nobody consented to."""
         row = self._db.execute(
@@ -261,8 +279,8 @@ def under(prefix: str) -> tuple[str, str]:
     return prefix, prefix[:-1] + chr(ord("/") + 1)
 
 
-def _record(row: tuple[object, ...]) -> Record:
-    values = dict(zip(_FIELDS, row, strict=True))
-    if values["marked"] is not None:
-        values["marked"] = bool(values["marked"])
-    return Record(**values)  # type: ignore[arg-type]
+def _record(row: Sequence[Any]) -> Record:
+    values = list(row)
+    if values[_MARKED] is not None:
+        values[_MARKED] = bool(values[_MARKED])
+    return Record(*values)

@@ -164,6 +164,8 @@ class Pulled:
 
 async def pull(mirror: Mirror, folder: Folder, *, force: bool = False, everyone: bool = False) -> Pulled:
     """Write the mirror's entries into a folder under their keys without the prefix. everyone: those of others too."""
+    if not mirror.target.limits.keeps_files:
+        raise ConfigError("this target holds pieces of text and not the files, so there is nothing to pull")
     pulled, prefix = Pulled(), mirror.policy.prefix
     wanted: dict[str, Entry] = {}
     async for entry in mirror.target.entries():

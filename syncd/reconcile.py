@@ -25,8 +25,6 @@ from syncd.turn import Breath, Consent, Ledger, Turn, index_problem, recorded
 
 log = structlog.get_logger()
 
-LISTING_BATCH = 500
-
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -121,31 +119,19 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), 
 
 
 async def _list_or_make(mirror: Mirror, options: Options, result: Result, hooks: Hooks) -> None:
+    def tick() -> None:
+        if hooks.watch:
+            hooks.watch(result)
+
     try:
-        await _list(mirror, result, hooks)
+        await observe.listing(mirror, result.spill, tick)
     except TargetMissing:
         if not mirror.settings.create:
             raise
         # A dry run plans against what a target just made would hold: nothing.
         if not options.dry_run:
             await mirror.target.create()
-            await _list(mirror, result, hooks)
-
-
-async def _list(mirror: Mirror, result: Result, hooks: Hooks) -> None:
-    """Spill the remote listing, without the rows of entries that we deleted but that it may not know of yet."""
-    batch = []
-    started, lag = mirror.now(), mirror.target.limits.lag_s
-    async for entry in mirror.target.entries():
-        deleted_at = mirror.journal.deleted_at(entry.ref)
-        if deleted_at is None or abs(started - deleted_at) > lag:
-            batch.append(entry)
-        if len(batch) >= LISTING_BATCH:
-            result.spill.list_entries(batch)
-            batch.clear()
-            if hooks.watch:
-                hooks.watch(result)
-    result.spill.list_entries(batch)
+            await observe.listing(mirror, result.spill, tick)
 
 
 async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from syncd.errors import Halt, Park, Retry, Unreachable
 from syncd.mirror import Mirror
@@ -18,8 +19,7 @@ _ROUNDS = 4
 """Questions per key: confirm, verify and their sequels; more would be a table that does not end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """What to do for a key. again: the file is changing right now, look later."""
 
     triple: Triple
@@ -50,8 +50,20 @@ class Resolver:
             found = await self._one(triples[place], changing)
             resolved[place] = self._heed_refusal(found, parked.get(found.triple.key))
 
-        await each(range(len(triples)), one, _AT_ONCE)
+        open_places = []
+        for place, triple in enumerate(triples):
+            if triple.key in changing or not self._in_step(triple):
+                open_places.append(place)
+            elif triple.others:
+                resolved[place] = Resolved(triple, None, extra=self._duplicates(triple))
+        await each(open_places, one, _AT_ONCE)
         return resolved
+
+    def _in_step(self, triple: Triple) -> bool:
+        """True if there is nothing to do or to ask, which is all there is to say of most keys of most passes."""
+        if triple.record and self._may_lag(triple.record.written_at):
+            return False
+        return decide(triple.local, triple.record, triple.entry, self._mirror.policy, triple.seen) is None
 
     async def _with_checksums(
         self, triples: list[Triple], parked: Iterable[str]
@@ -65,7 +77,7 @@ class Resolver:
         found: dict[str, Item | Problem] = {} if self._full else dict(self._mirror.files.fill(items))
         fresh, changing = await self._read([item for item in items if item.key not in found])
         found |= fresh
-        return [replace(t, local=found[t.key]) if t.key in found else t for t in triples], changing
+        return [t._replace(local=found[t.key]) if t.key in found else t for t in triples], changing
 
     async def _read(self, items: list[Item]) -> tuple[dict[str, Item | Problem], frozenset[str]]:
         """Hash files in a thread; return what they are now, and the keys of those that would not hold still."""
@@ -117,7 +129,7 @@ class Resolver:
         """Ask the table, and the target what the table asks."""
         asked: set[str] = set()
         if triple.record and self._may_lag(triple.record.written_at):
-            triple = replace(triple, entry=entry_of(triple.record, self._mirror.policy.owner), seen="key")
+            triple = triple._replace(entry=entry_of(triple.record, self._mirror.policy.owner), seen="key")
         for _ in range(_ROUNDS):
             decision: Decision = decide(triple.local, triple.record, triple.entry, self._mirror.policy, triple.seen)
             if not isinstance(decision, Ask):
@@ -138,7 +150,7 @@ class Resolver:
             if changing:
                 raise Again(triple.key)
             local = fresh[triple.key]
-        return replace(triple, entry=entry, local=local, seen="key")
+        return triple._replace(entry=entry, local=local, seen="key")
 
     def _may_lag(self, changed_at: float | None) -> bool:
         """True if nothing that can be asked is sure to know of our change of that time."""
@@ -152,10 +164,10 @@ class Resolver:
         content = await self._content(triple.local)
         checksum = await self._mirror.target.checksum(entry, content)
         if checksum:
-            return replace(triple, entry=replace(entry, checksum=checksum), seen="key")
+            return triple._replace(entry=replace(entry, checksum=checksum), seen="key")
         # A listing that lags showed an entry that is gone: what took its place must be asked for.
         there = await self._confirm(triple)
-        return replace(there, entry=None) if there.entry and there.entry.ref == entry.ref else there
+        return there._replace(entry=None) if there.entry and there.entry.ref == entry.ref else there
 
     async def _content(self, item: Item) -> Content:
         self.files_read += 1
@@ -171,25 +183,25 @@ class Resolver:
         if isinstance(local, Problem):
             # Below a directory that cannot be read its own problem says it all.
             told = local.kind == "unreadable" and not self._mirror.tree.complete
-            return Resolved(replace(triple, local=local), None if told else local)
+            return Resolved(triple._replace(local=local), None if told else local)
         if local is not None:
             return Resolved(triple, None, again=True)
         return Resolved(triple, decision, extra=self._duplicates(triple))
 
     def _duplicates(self, triple: Triple) -> tuple[Delete, ...]:
-        """Further entries of ours under the same key go; those of anybody else stay."""
+        """Further entries of ours under the same key go; those of anybody else stay, but for a takeover of the key."""
         policy = self._mirror.policy
         if policy.prune == "never" or isinstance(triple.local, (Problem, Excluded)):
             return ()
         return tuple(
             Delete(entry.key, "orphan", entry.key.removeprefix(policy.prefix), entry.ref)
             for entry in triple.others
-            if entry.owner == policy.owner
+            if entry.owner == policy.owner or (policy.takeover and isinstance(triple.local, Item))
         )
 
     @staticmethod
     def _heed_refusal(resolved: Resolved, parked: tuple[str, Problem] | None) -> Resolved:
         local = resolved.triple.local
         if parked and isinstance(resolved.decision, Put) and isinstance(local, Item) and local.checksum == parked[0]:
-            return replace(resolved, decision=parked[1])
+            return resolved._replace(decision=parked[1])
         return resolved

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from syncd.errors import Park, RootHalt
 from syncd.model import Excluded, Item, Local, Problem
@@ -26,8 +27,7 @@ _OPEN = os.O_RDONLY | os.O_CLOEXEC
 _MAX_IGNORE_FILE = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """One name in a directory: where it lies, and what lstat says of it."""
 
     path: str

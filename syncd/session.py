@@ -2,7 +2,7 @@
 
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +15,27 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KV
 from syncd.cloudflare.transport import Transport
+from syncd.cloudflare.vectorize import VectorizeIndex
+from syncd.cloudflare.workers_ai import WorkersAI
 from syncd.config import Cloudflare, Config, MirrorConfig, login
-from syncd.config_targets import KVTarget
+from syncd.config_targets import KVTarget, VectorizeTarget
+from syncd.embeddings import Embeddings
 from syncd.errors import ConfigError
 from syncd.journal import Journal
 from syncd.mirror import Mirror, Settings, assemble
+from syncd.model import Item
 from syncd.paths import Rules
 from syncd.plan import Policy
+from syncd.scan import Tree
 from syncd.targets import aisearch, kv
 from syncd.targets.aisearch import AISearchTarget, Marks
 from syncd.targets.base import Limits, Target
+from syncd.targets.kv_writing import Terms as KVTerms
+from syncd.targets.vectorize import target as vectorize
+from syncd.targets.vectorize.embedding import Embedder
+from syncd.targets.vectorize.index import Index
+from syncd.targets.vectorize.memory import Names
+from syncd.targets.vectorize.pieces import Cut
 
 log = structlog.get_logger()
 
@@ -39,9 +50,17 @@ class Session:
     mirrors: dict[str, Mirror]
 
 
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What a person agreed to, this once: entries of other owners are adopted; all files are embedded anew."""
+
+    takeover: bool = False
+    reembed: bool = False
+
+
 @asynccontextmanager
 async def open_session(
-    config: Config, names: Sequence[str] = (), *, takeover: bool = False, read_only: bool = False
+    config: Config, names: Sequence[str] = (), *, grants: Grants = Grants(), read_only: bool = False
 ) -> AsyncIterator[Session]:
     """Open the named mirrors (all, if none is named) and yield them.
 
@@ -60,10 +79,10 @@ async def open_session(
         transport = await stack.enter_async_context(open_transport(config))
         mirrors = {}
         for name, section in wanted.items():
-            target = make_target(transport, section, takeover=takeover)
+            target = make_target(transport, db, name, section, grants)
             stack.push_async_callback(target.aclose)
             _bind(Journal(db, name), state.Meta(db, name), _binding(config, section))
-            mirrors[name] = assemble(db, name, section.path, target, _settings(section, takeover=takeover))
+            mirrors[name] = assemble(db, name, section.path, target, settings_of(section, grants))
         yield Session(config, transport, db, mirrors)
 
 
@@ -95,26 +114,56 @@ def open_transport(config: Config) -> Transport:
         raise ConfigError(f"cloudflare: {why}") from None
 
 
-def make_target(transport: Transport, section: MirrorConfig, *, takeover: bool = False) -> Target:
+def make_target(
+    transport: Transport, db: sqlite3.Connection, name: str, section: MirrorConfig, grants: Grants
+) -> Target:
     """Return the target of a mirror."""
     target = section.target
+    if isinstance(target, VectorizeTarget):
+        return _vectorize(transport, db, name, section, target, grants)
     if isinstance(target, KVTarget):
         place = kv.Place(target.namespace_id, target.namespace_title)
-        terms = kv.Terms(section.owner, section.key_prefix, target.expiration_ttl, target.stale_ttl)
+        terms = KVTerms(section.owner, section.key_prefix, target.expiration_ttl, target.stale_ttl)
         return kv.KVTarget(KV(transport), place, terms, limits_of(section))
     return AISearchTarget(
         AISearch(transport, target.namespace, target.instance),
-        Marks(section.owner, section.key_prefix, takeover),
+        Marks(section.owner, section.key_prefix, grants.takeover),
         limits_of(section),
         # A few more than may be in flight: the next files are read while a place is waited for.
         concurrency=transport.gate.transfers + 6,
     )
 
 
+def _vectorize(
+    transport: Transport,
+    db: sqlite3.Connection,
+    name: str,
+    section: MirrorConfig,
+    target: VectorizeTarget,
+    grants: Grants,
+) -> Target:
+    memory, limits = Embeddings(db, name), limits_of(section)
+
+    def walked() -> Iterator[str]:
+        tree = Tree(section.path, rules_of(section), limits, section.key_prefix)
+        return (found.key for found in tree.walk("") if isinstance(found, Item))
+
+    return vectorize.VectorizeTarget(
+        Index(VectorizeIndex(transport, target.index), memory),
+        Embedder(WorkersAI(transport), target.model, target.fixed_pooling, memory),
+        vectorize.Terms(section.owner, section.key_prefix, grants.takeover, section.prune == "all", grants.reembed),
+        limits,
+        cut=Cut(target.chunk_size, target.chunk_overlap),
+        names=Names(Journal(db, name).keys, walked),
+    )
+
+
+_LIMITS = {"ai-search": aisearch.limits, "kv": kv.limits, "vectorize": vectorize.limits}
+
+
 def limits_of(section: MirrorConfig) -> Limits:
     """Return the limits of a mirror's target, without opening it."""
-    of_type = kv.limits if isinstance(section.target, KVTarget) else aisearch.limits
-    return of_type(section.target.max_key_length, section.target.max_file_size)
+    return _LIMITS[section.target.type](section.target.max_key_length, section.target.max_file_size)
 
 
 def rules_of(section: MirrorConfig) -> Rules:
@@ -122,9 +171,10 @@ def rules_of(section: MirrorConfig) -> Rules:
     return Rules(tuple(section.include), tuple(section.exclude))
 
 
-def _settings(section: MirrorConfig, *, takeover: bool) -> Settings:
+def settings_of(section: MirrorConfig, grants: Grants) -> Settings:
+    """Return what a person decided for a mirror, in the config and on the command line."""
     return Settings(
-        policy=Policy(section.owner, section.key_prefix, section.prune, takeover),
+        policy=Policy(section.owner, section.key_prefix, section.prune, grants.takeover),
         rules=rules_of(section),
         max_delete=section.max_delete,
         settle=section.settle,

@@ -1,6 +1,7 @@
 """Temporary tables for what is too long to hold: the remote listing of a pass, and its plan."""
 
 import json
+import marshal
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -36,17 +37,18 @@ class Spill:
         with transaction(self._db):
             self._db.executemany(
                 "INSERT OR REPLACE INTO temp.listing VALUES (?, ?, ?, ?)",
-                [(self._pass, e.key, e.ref, json.dumps(_values[Entry](e)[2:])) for e in entries],
+                [(self._pass, e.key, e.ref, marshal.dumps(_values[Entry](e)[2:])) for e in entries],
             )
 
     def entries(self, after: str, upto: str | None) -> dict[str, list[Entry]]:
         """Return key -> entries for after < key <= upto (None: to the end)."""
         found: dict[str, list[Entry]] = {}
+        # SQLite sorts a blob after all text. An `OR` for "to the end" would make it read all the rest every time.
         for key, ref, body in self._db.execute(
-            "SELECT key, ref, body FROM temp.listing WHERE pass = ? AND key > ? AND (? IS NULL OR key <= ?)",
-            (self._pass, after, upto, upto),
+            "SELECT key, ref, body FROM temp.listing WHERE pass = ? AND key > ? AND key <= ?",
+            (self._pass, after, b"" if upto is None else upto),
         ):
-            found.setdefault(key, []).append(Entry(key, ref, *json.loads(body)))
+            found.setdefault(key, []).append(Entry(key, ref, *marshal.loads(body)))  # noqa: S302 - we wrote it
         return found
 
     def entry_key(self, after: str, number: int) -> str | None:

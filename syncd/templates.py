@@ -10,7 +10,7 @@ _CONFIG = Template("""# syncd: keeps a folder in step, one way, with Cloudflare.
 [cloudflare]
 account_id = "$account"   # 32 hex digits, in the dashboard's address
 # The token: export CLOUDFLARE_API_TOKEN=…, or the file that holds it (permission: Account / AI Search: Edit,
-# or Account / Workers KV Storage: Edit).
+# Account / Workers KV Storage: Edit, or Account / Vectorize: Edit with Account / Workers AI: Read).
 # api_token_file = "/etc/syncd/token"
 # tpslimit = 3.5                      # requests per second; Cloudflare allows 4 on average for a whole account
 
@@ -36,6 +36,15 @@ create = $create                         # make the namespace if there is none o
 """)
 
 
+_VECTORIZE = Template("""type = "vectorize"
+index = "$index"
+create = true                         # make the index if it is not there
+model = "@cf/baai/bge-base-en-v1.5"   # of Workers AI; another one later means that all files are embedded again
+# chunk_size = 1000                   # characters of one piece of text
+# chunk_overlap = 150                 # characters that a piece repeats of the one before
+""")
+
+
 def ai_search_target(namespace: str, instance: str) -> str:
     """Return the text of an AI Search target's section."""
     return _AI_SEARCH.substitute(namespace=namespace, instance=instance)
@@ -46,6 +55,11 @@ def kv_target(title_or_id: str) -> str:
     by_id = re.fullmatch(r"[0-9a-f]{32}", title_or_id) is not None
     key = "namespace_id" if by_id else "namespace_title"
     return _KV.substitute(key=key, value=_quoted(title_or_id), create="false" if by_id else "true ")
+
+
+def vectorize_target(index: str) -> str:
+    """Return the text of a Vectorize target's section."""
+    return _VECTORIZE.substitute(index=index)
 
 
 def config_text(*, name: str, path: str, target: str, account: str) -> str:

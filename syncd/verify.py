@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from syncd import observe, oneshot
-from syncd.errors import EXIT_DIFFERENT, EXIT_OK, Park, SyncdError
+from syncd.errors import EXIT_DIFFERENT, EXIT_OK, Halt, Park, SyncdError, Unreachable
 from syncd.mirror import Mirror
 from syncd.model import Action, Delete, Entry, Item, Put
 from syncd.plan import entry_of
@@ -95,26 +95,41 @@ async def _deep(mirror: Mirror, result: Result, known: set[str]) -> AsyncIterato
             entry = triple.entry or (entry_of(triple.record, mirror.policy.owner) if triple.record else None)
             if isinstance(triple.local, Item) and entry and triple.key not in known:
                 pairs[triple.key] = triple.local, entry
-        async for entry, data in mirror.target.fetch([entry for _, entry in pairs.values()]):
+        async for entry, checksum in _checksums(mirror, [entry for _, entry in pairs.values()]):
             item = pairs[entry.key][0]
-            if data is None:
+            if checksum is None:
                 yield Difference(entry.key, "missing", "the target listed it, but does not have it")
-            elif isinstance(data, SyncdError):
-                yield Difference(entry.key, "failed", f"it cannot be downloaded: {data}")
-            elif difference := await _compare(mirror, item, data):
+            elif isinstance(checksum, SyncdError):
+                yield Difference(entry.key, "failed", f"it cannot be downloaded: {checksum}")
+            elif difference := await _compare(mirror, item, checksum):
                 yield difference
 
 
-async def _compare(mirror: Mirror, item: Item, data: bytes) -> Difference | None:
+async def _checksums(mirror: Mirror, entries: list[Entry]) -> AsyncIterator[tuple[Entry, str | SyncdError | None]]:
+    """Yield what the remote holds of each entry: of its very bytes, or, where it keeps none, of what they became."""
+    if mirror.target.limits.keeps_files:
+        async for entry, data in mirror.target.fetch(entries):
+            yield entry, hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else data
+        return
+    for entry in entries:
+        try:
+            yield entry, await mirror.target.checksum(entry, None)
+        except (Halt, Unreachable):
+            raise
+        except SyncdError as error:
+            yield entry, error
+
+
+async def _compare(mirror: Mirror, item: Item, checksum: str) -> Difference | None:
     try:
         content, _ = await asyncio.to_thread(mirror.tree.read, item.path)
     except Again:
         return Difference(item.key, "changing", "the file changed while it was compared; run verify again")
     except Park as error:
         return Difference(item.key, error.kind, str(error))
-    if hashlib.sha256(data).hexdigest() == content.checksum:
+    if checksum == content.checksum:
         return None
-    why = "the bytes in the target are not those of the file"
+    why = "what is in the target is not that of the file"
     record, limits = mirror.journal.get(item.key), mirror.target.limits
     if record and limits.reads_lag and mirror.now() <= record.written_at + limits.lag_s:
         why += f"; it was written less than {limits.lag_s:.0f} s ago and may not be readable yet, so verify again"

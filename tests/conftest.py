@@ -5,6 +5,7 @@ import pytest
 from core_room import Core, open_core
 from hypothesis import settings
 
+pytest.register_assert_rewrite("contract_room")
 # Plugins, not further conftest files: test directories are no packages, so every module name stands once.
 pytest_plugins = ["cf_fixtures", "watch_fixtures"]
 

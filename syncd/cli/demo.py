@@ -2,6 +2,7 @@
 
 import re
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,7 +104,7 @@ async def _show(config: "Config", query: str | None) -> int:
         asked = query or _query_from(mirror.tree)
         line(f'search    "{asked}"')
         show_hits(
-            [{"key": hit.key, "score": hit.score, "text": hit.text} for hit in await mirror.target.search(asked, 3)],
+            [asdict(hit) for hit in await mirror.target.search(asked, 3)],
             asked,
         )
         return worst

@@ -202,6 +202,12 @@ async def _search(config: "Config", name: str, query: str, limit: int) -> list[d
         hits = await mirror.target.search(query, limit)
         root, prefix = mirror.tree.root, mirror.policy.prefix
         return [
-            {"key": hit.key, "path": str(root / hit.key.removeprefix(prefix)), "score": hit.score, "text": hit.text}
+            {
+                "key": hit.key,
+                "path": str(root / hit.key.removeprefix(prefix)),
+                "score": hit.score,
+                "heading": hit.heading,
+                "text": hit.text,
+            }
             for hit in hits
         ]

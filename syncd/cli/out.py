@@ -62,7 +62,7 @@ def show_hits(hits: Sequence[dict[str, Any]], query: str) -> None:
     if not hits:
         line(f"nothing found for {query!r}")
     for hit in hits:
-        line(f"{hit['score']:.2f}  {hit['key']}")
+        line(f"{hit['score']:.2f}  {hit['key']}" + (f"  ({hit['heading']})" if hit["heading"] else ""))
         line(f"      {_snippet(hit['text'], query)}")
 
 

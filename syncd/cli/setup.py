@@ -26,7 +26,10 @@ def init(
     path: Annotated[Path, typer.Argument(help="The folder to mirror.")] = Path(),
     *,
     target: Annotated[
-        str, typer.Option("--target", metavar="SPEC", help="ai-search:NAMESPACE/INSTANCE or kv:TITLE-OR-ID")
+        str,
+        typer.Option(
+            "--target", metavar="SPEC", help="ai-search:NAMESPACE/INSTANCE, kv:TITLE-OR-ID or vectorize:INDEX"
+        ),
     ],
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> int:
@@ -52,17 +55,20 @@ def init(
 
 def _target_section(spec: str) -> tuple[str, str]:
     """Return the config lines of a target and the permission its token needs."""
-    from syncd.templates import ai_search_target, kv_target
+    from syncd.config_targets import PERMISSIONS
+    from syncd.templates import ai_search_target, kv_target, vectorize_target
 
     kind, _, name = spec.partition(":")
     namespace, slash, instance = name.rpartition("/")
     if kind == "kv" and name:
-        return kv_target(name), "Account / Workers KV Storage: Edit"
+        return kv_target(name), PERMISSIONS[kind]
+    if kind == "vectorize" and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+        return vectorize_target(name), PERMISSIONS[kind]
     if kind == "ai-search" and re.fullmatch(r"[a-z0-9_-]{1,64}", instance) and (namespace or not slash):
-        return ai_search_target(namespace or "default", instance), "Account / AI Search: Edit"
+        return ai_search_target(namespace or "default", instance), PERMISSIONS[kind]
     raise ConfigError(
         f"--target {spec}: should be ai-search:NAMESPACE/INSTANCE, such as ai-search:default/docs (an instance is 1-64"
-        " of a-z 0-9 - _), or kv:TITLE-OR-ID; this version knows no other"
+        " of a-z 0-9 - _), kv:TITLE-OR-ID, or vectorize:INDEX"
     )
 
 
@@ -158,6 +164,7 @@ async def _look(options: Globals) -> AsyncIterator[Found]:
 
 async def _check_remote(session: "Session") -> AsyncIterator[Found]:
     from syncd.cloudflare.ai_search import AISearch
+    from syncd.config import permissions
 
     try:
         status = await AISearch(session.transport, "default", "check").verify_token()
@@ -169,7 +176,7 @@ async def _check_remote(session: "Session") -> AsyncIterator[Found]:
     elif status.status == "active":
         yield Finding("token", "ok", f"active ({status.kind} token)"), EXIT_OK
     else:
-        remedy = "make a new token with Account / AI Search: Edit, or Account / Workers KV Storage: Edit"
+        remedy = f"make a new token with {permissions(session.config)}"
         yield Finding("token", "FAIL", f"the token is {status.status}", remedy), EXIT_HALT
         return
     for name, mirror in session.mirrors.items():

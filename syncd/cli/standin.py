@@ -49,6 +49,9 @@ def emulate(  # noqa: PLR0913 - the contract's options
     unsuccessful: Annotated[
         float, typer.Option("--unsuccessful", help="Share of the keys of a KV bulk request that fail.")
     ] = 0.0,
+    mutation_lag: Annotated[
+        float, typer.Option("--mutation-lag", help="Seconds until a change of a Vectorize index is seen.")
+    ] = 0.2,
 ) -> int:
     """Serve the stand-in for the Cloudflare API on loopback.
 
@@ -71,6 +74,7 @@ def emulate(  # noqa: PLR0913 - the contract's options
             list_lag=list_lag,
             latency=latency,
             unsuccessful=unsuccessful,
+            mutation_lag=mutation_lag,
         )
         return EXIT_INTERRUPTED if run(options, port, ready=ready) == signal.SIGINT else EXIT_OK
     except ValueError as error:

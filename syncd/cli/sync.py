@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from syncd.oneshot import Report
     from syncd.queue import Queue
     from syncd.reconcile import Options
-    from syncd.session import Session
+    from syncd.session import Grants, Session
 
 SEVERITY = (3, 4, 5, 1, 0)
 """With several mirrors the most serious code wins (contract)."""
@@ -53,8 +53,10 @@ def full_pass(  # noqa: PLR0913 - the contract's options
     """Make one full pass and exit."""
     from syncd.cli.report import show, to_json
     from syncd.reconcile import Options
+    from syncd.session import Grants
 
     options: Globals = ctx.obj
+    grants = Grants(takeover=takeover, reembed=force)
     asked = Options(dry_run=dry_run, force=force, full=full, delete_excluded=delete_excluded)
 
     def present(session: "Session", reports: dict[str, "Report"], code: int) -> None:
@@ -63,9 +65,7 @@ def full_pass(  # noqa: PLR0913 - the contract's options
         else:
             show(session, reports)
 
-    return await_(
-        _reconcile(options, mirrors or [], asked, None if dry_run else wait, takeover=takeover, present=present)
-    )
+    return await_(_reconcile(options, mirrors or [], asked, None if dry_run else wait, grants=grants, present=present))
 
 
 async def _reconcile(
@@ -74,7 +74,7 @@ async def _reconcile(
     asked: "Options",
     wait: float | None,
     *,
-    takeover: bool,
+    grants: "Grants",
     present: "Callable[[Session, dict[str, Report], int], None]",
 ) -> int:
     from syncd import oneshot
@@ -82,7 +82,7 @@ async def _reconcile(
     from syncd.session import open_session
 
     config = options.load()
-    async with open_session(config, names, takeover=takeover, read_only=asked.dry_run) as session:
+    async with open_session(config, names, grants=grants, read_only=asked.dry_run) as session:
         reports = {}
         with progress(quiet=options.quiet) as shown:
             for name, mirror in session.mirrors.items():

@@ -38,7 +38,7 @@ class Fields:
 
     def opt_number(self, name: str) -> float | None:
         value = self._object.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if value is None or isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return None
         return float(value)
 

@@ -1,7 +1,7 @@
 """The error map as data: what each Cloudflare error code means for us.
 
-Codes: AI Search "API error codes" and "Indexing error codes", Workers KV, global API. A code that is not listed is
-judged by its HTTP status.
+Codes: AI Search "API error codes" and "Indexing error codes", Workers KV, Workers AI "Errors", global API; those of
+Vectorize as others have met them, as they are not documented. A code that is not listed is judged by its HTTP status.
 """
 
 from collections.abc import Mapping
@@ -34,6 +34,10 @@ _AUTH = Remedy(
 )
 _BUSY = Remedy("retry", "Cloudflare could not do it now", ambiguous=True)
 _BLOCKED = Remedy("retry", "over Cloudflare's request limit; lower tpslimit if this stays", after_s=300.0)
+_NEURONS = Remedy("halt", "the Workers AI quota of this day is used up: wait for 00:00 UTC or upgrade the plan")
+# Not halts, as the client of Workers AI makes them one that names the model.
+_NO_MODEL = Remedy("not_found", "Workers AI has no such model")
+_NO_ACCESS = Remedy("park", "the account may not use this model")
 
 CODES: Mapping[int, Remedy] = {
     # who we are
@@ -55,12 +59,30 @@ CODES: Mapping[int, Remedy] = {
     7069: Remedy("halt", "the AI Search quota of this month is used up: wait for its reset or upgrade the plan"),
     10048: Remedy("halt", "the KV quota of this day is used up: wait for 00:00 UTC or upgrade the plan"),
     10013: Remedy("missing", "the KV namespace is not there: `syncd check` shows its name, create = true makes it"),
+    3000: Remedy("missing", "the Vectorize index is not there: `syncd check` shows its name, create = true makes it"),
+    3005: Remedy("missing", "the Vectorize index was deleted: create = true makes it anew"),
+    40012: Remedy(
+        "halt", "the vectors do not fit the Vectorize index: set a model of its dimensions, or another index"
+    ),
+    # which model
+    5007: _NO_MODEL,
+    3042: _NO_MODEL,
+    3041: _NO_ACCESS,
+    5016: _NO_ACCESS,
+    5018: _NO_ACCESS,
+    5028: _NO_ACCESS,
+    5035: _NO_ACCESS,
+    3023: Remedy("halt", "Workers AI is blocked for this account: see the account's notices in the dashboard"),
+    3036: _NEURONS,
+    4006: _NEURONS,
     # which item
     7041: Remedy("not_found", "the item is not there"),
     10009: Remedy("not_found", "the key is not there"),
     7042: Remedy("conflict", "the key exists already"),
     7022: Remedy("conflict", "the instance exists already"),
     10014: Remedy("conflict", "a KV namespace of this title exists already"),
+    3002: Remedy("conflict", "a Vectorize index of this name exists already"),
+    40005: Remedy("not_found", "the metadata index is not there"),
     # what is in it
     7054: Remedy("park", "the file is too large for the target", kind="too_large"),
     7060: Remedy("park", "the target does not take this file type", kind="unsupported_type"),
@@ -69,6 +91,15 @@ CODES: Mapping[int, Remedy] = {
     7056: Remedy("park", "the metadata was refused"),
     7058: Remedy("park", "the metadata filter was refused"),
     7059: Remedy("park", "the target gives out only what was uploaded to it"),
+    3006: Remedy("park", "too much text for one request", kind="too_large"),
+    3030: Remedy("park", "too much text for one request", kind="too_large"),
+    5021: Remedy("park", "the text is too long for the model", kind="too_large"),
+    # Of an upsert: too many vectors; of a query: a vector of other dimensions.
+    40006: Remedy("park", "Vectorize refused the number of vectors, or of dimensions"),
+    40007: Remedy("park", "too many ids for one request", kind="too_large"),
+    40008: Remedy("park", "the id of a vector is too long"),
+    40016: Remedy("park", "the metadata of a vector is too large"),
+    40023: Remedy("park", "Vectorize could not read the vectors"),
     # try again
     7001: _BUSY,
     7009: _BUSY,
@@ -81,6 +112,8 @@ CODES: Mapping[int, Remedy] = {
     971: _BLOCKED,
     10100: _BLOCKED,
     10429: Remedy("retry", "Cloudflare asks for fewer requests"),
+    40041: Remedy("retry", "Vectorize asks for fewer requests"),  # comes with 400 too
+    3040: Remedy("retry", "Workers AI has no capacity left at the moment"),
 }
 
 STATUSES: Mapping[int, Remedy] = {

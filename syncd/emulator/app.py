@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from syncd.emulator import ai_search, auth, kv
+from syncd.emulator import ai_search, auth, kv, vectorize, workers_ai
 from syncd.emulator.counters import Requests
 from syncd.emulator.envelope import ApiError, error, plain
 from syncd.emulator.options import Options
@@ -35,9 +35,17 @@ def create_app(
     counters.Requests), `app.state.backend.store` is to be closed by the caller. sqlite3.Error if it cannot be
     opened.
     """
-    backend = Backend(options, Store(options.store, [ai_search.SCHEMA, kv.SCHEMA]), clock, sleep)
+    backend = Backend(options, Store(options.store, [ai_search.SCHEMA, kv.SCHEMA, vectorize.SCHEMA]), clock, sleep)
     requests = Requests()
-    routes = Routes([*auth.ENDPOINTS, *ai_search.endpoints(), *kv.endpoints()])
+    routes = Routes(
+        [
+            *auth.ENDPOINTS,
+            *ai_search.endpoints(),
+            *kv.endpoints(),
+            *vectorize.endpoints(),
+            *workers_ai.endpoints(),
+        ]
+    )
     app = Starlette()
     # Not a Route: its pattern would let no line break through, and a key may have one.
     app.router.default = _Gate(backend, routes, requests)

@@ -72,3 +72,34 @@ MAX_KV_BULK_GET = 100
 
 MIN_KV_LIST = 10
 MAX_KV_LIST = 1000
+
+MAX_INDEX_NAME_SIZE = 64
+MAX_DIMENSIONS = 1536
+MAX_METADATA_INDEXES = 10
+"""Of one index of Vectorize. The service was also seen to refuse fewer than 32 dimensions; its documentation has no
+lower bound, and small vectors make readable tests.
+"""
+
+MAX_VECTOR_ID_SIZE = 64
+MAX_VECTOR_NAMESPACE_SIZE = 64
+MAX_VECTOR_METADATA_SIZE = 10 * 1024
+"""Bytes; of metadata as compact JSON."""
+
+MAX_PROPERTY_LENGTH = 512
+"""Characters of the name of a metadata property that is filtered by."""
+
+MAX_VECTORS = 5000
+MAX_VECTORS_SIZE = 100_000_000
+"""Of one upsert or insert; bytes of the whole request. In megabytes, as the limits of KV."""
+
+MAX_DELETED_IDS = 100
+MAX_READ_IDS = 20
+"""Of one delete_by_ids, one get_by_ids. Undocumented; both were met by users."""
+
+MAX_VECTOR_LIST = 1000
+VECTOR_CURSOR_LIFE = 300.0
+"""Seconds that a cursor of the listing is good for: "cursors have an expiration timestamp", and no more is said."""
+
+MAX_TOP_K = 100
+MAX_TOP_K_WITH_CONTENT = 50
+"""Matches of one query; the second if it returns values or all metadata."""

@@ -30,6 +30,9 @@ class Options:
     bulk_max_bytes: bulk bodies over this many bytes are answered 413; None leaves the service's own 100 MB.
     bulk_fail_over: bulk writes and deletes of more items than this are answered 524 in HTML, and nothing is stored.
     empty_pages: True puts a page without keys, but with a cursor, before every page of the listing of keys.
+
+    Of Vectorize alone:
+    mutation_lag: seconds from a change of an index, of its vectors or of its metadata indexes, until anyone sees it.
     """
 
     store: Path | None = None
@@ -48,10 +51,11 @@ class Options:
     bulk_max_bytes: int | None = None
     bulk_fail_over: int | None = None
     empty_pages: bool = False
+    mutation_lag: float = 0.2
 
     def __post_init__(self) -> None:
         """ValueError names the option that cannot be."""
-        for name in ("index_delay", "list_lag", "latency"):
+        for name in ("index_delay", "list_lag", "latency", "mutation_lag"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be 0 or more seconds")
         if not 0 <= self.unsuccessful <= 1:

@@ -18,7 +18,7 @@ class Limits:
     max_key_length: characters; max_key_bytes: of UTF-8; max_file_size: bytes; lag_s: for how long a listing may predate
     our own write; reads_lag: asking by key may predate it just as long; turn, delete_turn: puts and deletes handed over
     at a time; extensions: the lower-case file name endings the target takes, None for any; empty: whether it takes no
-    bytes.
+    bytes; keeps_files: whether what was put can be had back, byte for byte.
     """
 
     max_key_length: int = 128
@@ -30,6 +30,7 @@ class Limits:
     turn: int = 256
     delete_turn: int = 256
     reads_lag: bool = False
+    keeps_files: bool = True
 
     def refuse(self, key: str, size: int) -> Problem | None:
         """Return the problem a file of `size` bytes under `key` would be, or None if the target takes it."""
@@ -102,11 +103,15 @@ class Again(SyncdError):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One piece of text that a search found, and the key it belongs to. score: 0 to 1, best first."""
+    """One piece of text that a search found, and the key it belongs to.
+
+    score: 0 to 1, best first. heading: what the text stands under, if the target knows.
+    """
 
     key: str
     score: float
     text: str
+    heading: str = ""
 
 
 class Deferred(SyncdError):
@@ -137,7 +142,8 @@ class Target(Protocol):
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:
         """Return the sha-256 of what the remote holds, by any evidence, at worst by downloading it.
 
-        content: the local file's bytes, so that the remote's own checksum can be recognised. None: it is gone.
+        content: the local file's bytes, so that the remote's own checksum can be recognised. None: it is gone. Any
+        other text: what it holds is nothing that a file could equal, such as half of one.
         """
         ...
 

@@ -1,12 +1,21 @@
 """Bulk requests to their end: halved when too large, searched for what is refused, repeated for what failed."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self, TypeVar
 
+from syncd.cloudflare.kv_bulk import VALUE_LIMIT, BulkBody
 from syncd.cloudflare.kv_values import BulkResult
 from syncd.errors import Halt, Park, Retry, SyncdError, TooMuch, Unreachable
+from syncd.model import Delete, Put
+from syncd.targets.base import Done
 
+BULK_PAIRS = 1000
+"""Pairs of one bulk write. The API takes 10,000, but wrangler had time-outs at 5,000 (workers-sdk#7021)."""
+BULK_BYTES = 90_000_000
+"""Bytes of one bulk body; the API takes 100 MB, of what its own count may differ from ours."""
+BULK_VALUE = VALUE_LIMIT // 4 * 3
+"""Bytes of a value in a bulk body: by the API's schema its base64 may not be longer than a value (KV API)."""
 TRIES = 6
 """How often keys are sent that the remote names as unsuccessful; what is left then waits in the queue."""
 TRY_AGAIN_S = 1.0
@@ -47,19 +56,44 @@ class Keys:
         return Keys(tuple(key for key in self.keys if key in wanted))
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A value to write, but for the value: what is reported of it, and what goes with it. ttl: s, None for ever."""
+
+    action: Put | Delete
+    done: Done
+    marks: dict[str, Any]
+    ttl: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """A body under construction, and the job of each of its keys."""
+
+    body: BulkBody = field(default_factory=lambda: BulkBody(BULK_PAIRS, BULK_BYTES))
+    of: dict[str, Job] = field(default_factory=dict)
+
+
 D = TypeVar("D", bound=Divisible)
 Send = Callable[[D], Awaitable[BulkResult]]
 Sleep = Callable[[float], Awaitable[None]]
 
 
-async def in_parts(whole: D, send: Send[D], sleep: Sleep) -> dict[str, SyncdError]:
-    """Send all of it and return key -> error of what could not be done. Raises Halt and Unreachable only."""
+class Unstored(Retry):
+    """The remote named the key as unsuccessful."""
+
+
+async def in_parts(whole: D, send: Send[D], sleep: Sleep, tries: int = TRIES) -> dict[str, SyncdError]:
+    """Send all of it and return key -> error of what could not be done. Raises Halt and Unreachable only.
+
+    tries: how often what the remote names as unsuccessful is sent, a second apart.
+    """
     failed: dict[str, SyncdError] = {}
     waiting = [whole] if whole.keys else []
     while waiting:
         part = waiting.pop()
         try:
-            left = await _insist(part, send, sleep)
+            left = await _insist(part, send, sleep, tries)
         except (Halt, Unreachable):
             raise
         except SyncdError as error:
@@ -71,13 +105,13 @@ async def in_parts(whole: D, send: Send[D], sleep: Sleep) -> dict[str, SyncdErro
             else:
                 failed |= dict.fromkeys(part.keys, error)
         else:
-            failed |= {key: Retry("the remote did not store it in all places") for key in left}
+            failed |= {key: Unstored("the remote did not store it in all places") for key in left}
     return failed
 
 
-async def _insist(part: D, send: Send[D], sleep: Sleep) -> tuple[str, ...]:
+async def _insist(part: D, send: Send[D], sleep: Sleep, tries: int) -> tuple[str, ...]:
     """Send until the remote names no unsuccessful key of ours; return those it still names in the end."""
-    for attempt in range(TRIES):
+    for attempt in range(tries):
         if attempt:
             await sleep(TRY_AGAIN_S)
         unsuccessful = (await send(part)).unsuccessful_keys

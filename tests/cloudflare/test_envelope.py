@@ -51,6 +51,12 @@ HALTS = {
     7069: (429, "quota"),
     10013: (404, "KV namespace"),
     10048: (429, "00:00 UTC"),
+    3000: (404, "Vectorize index"),
+    3005: (410, "create = true makes it anew"),
+    40012: (400, "set a model of its dimensions"),
+    3023: (403, "blocked"),
+    3036: (429, "00:00 UTC"),
+    4006: (429, "00:00 UTC"),
 }
 
 
@@ -58,7 +64,7 @@ HALTS = {
 def test_what_stops_the_mirror_halts_and_says_what_to_do(code: int) -> None:
     status, remedy = HALTS[code]
     error = error_of(bad(status, code, headers={"cf-ray": "8f-AMS"}), permission="Account / AI Search:Edit")
-    assert type(error) is (TargetMissing if code in {7002, 7063, 10013} else Halt)
+    assert type(error) is (TargetMissing if code in {7002, 7063, 10013, 3000, 3005} else Halt)
     for part in (remedy, f"HTTP {status}", f"code {code}", "cf-ray 8f-AMS"):
         assert part in str(error)
 
@@ -71,6 +77,19 @@ PARKS = {
     7056: (400, "refused"),
     7058: (400, "refused"),
     7059: (400, "refused"),
+    3006: (413, "too_large"),
+    3030: (400, "too_large"),
+    3041: (403, "refused"),
+    5016: (403, "refused"),
+    5018: (403, "refused"),
+    5021: (400, "too_large"),
+    5028: (410, "refused"),
+    5035: (403, "refused"),
+    40006: (400, "refused"),
+    40007: (400, "too_large"),
+    40008: (400, "refused"),
+    40016: (400, "refused"),
+    40023: (400, "refused"),
 }
 
 
@@ -82,14 +101,14 @@ def test_content_that_cannot_succeed_is_parked_with_its_kind(code: int) -> None:
     assert (error.kind, error.code) == (kind, code)
 
 
-@pytest.mark.parametrize(("code", "status"), [(7041, 404), (10009, 404)])
+@pytest.mark.parametrize(("code", "status"), [(7041, 404), (10009, 404), (40005, 404), (5007, 400), (3042, 404)])
 def test_an_absent_item_is_not_found(code: int, status: int) -> None:
     error = error_of(bad(status, code))
     assert type(error) is NotFound
     assert error.code == code
 
 
-@pytest.mark.parametrize(("code", "status"), [(7042, 409), (7022, 400), (10014, 400)])
+@pytest.mark.parametrize(("code", "status"), [(7042, 409), (7022, 400), (10014, 400), (3002, 400)])
 def test_what_exists_already_conflicts(code: int, status: int) -> None:
     error = error_of(bad(status, code))
     assert type(error) is Conflict
@@ -120,7 +139,10 @@ def test_a_busy_code_with_a_status_that_passes_is_tried_again(status: int) -> No
     assert isinstance(error_of(bad(status, 7001)), Retry)
 
 
-@pytest.mark.parametrize(("code", "after_s"), [(971, 300.0), (10100, 300.0), (7020, 30.0), (10429, None), (1, None)])
+@pytest.mark.parametrize(
+    ("code", "after_s"),
+    [(971, 300.0), (10100, 300.0), (7020, 30.0), (10429, None), (40041, None), (3040, None), (1, None)],
+)
 def test_a_429_was_not_carried_out_and_waits_as_long_as_its_code_says(code: int, after_s: float | None) -> None:
     error = error_of(bad(429, code))
     assert isinstance(error, Retry)
@@ -134,8 +156,15 @@ def test_retry_after_beats_the_time_of_the_code() -> None:
 
 
 def test_every_listed_code_has_a_row_in_these_tests() -> None:
-    other = {7041, 10009, 7042, 7022, 10014, 7001, 7009, 7114, 7068, 7017, 7044, 971, 10100, 7020, 10429}
-    assert set(CODES) == HALTS.keys() | PARKS.keys() | other
+    absent, there = {7041, 10009, 40005, 5007, 3042}, {7042, 7022, 10014, 3002}
+    again = {7001, 7009, 7114, 7068, 7017, 7044, 971, 10100, 7020, 10429, 40041, 3040}
+    assert set(CODES) == HALTS.keys() | PARKS.keys() | absent | there | again
+
+
+def test_vectorize_asks_for_fewer_requests_with_any_status() -> None:
+    error = error_of(bad(400, 40041, "Too Many Requests"))
+    assert isinstance(error, Retry)
+    assert not error.ambiguous
 
 
 @pytest.mark.parametrize(

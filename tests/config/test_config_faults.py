@@ -38,7 +38,7 @@ MISTAKES = {
     "mirrors.docs.watch": ('"always"', "mirrors.docs.watch: should be 'auto', 'inotify', 'poll' or 'off'"),
     "mirrors.docs.poll_interval": ("nan", "mirrors.docs.poll_interval: should be"),
     "mirrors.docs.oversize": ('"split"', 'mirrors.docs.oversize: splitting is not done by this version; use "reject"'),
-    "mirrors.docs.target.type": ('"vectorize"', 'mirrors.docs.target: its type should be "ai-search" or "kv"'),
+    "mirrors.docs.target.type": ('"r2"', 'mirrors.docs.target: its type should be "ai-search", "kv" or "vectorize"'),
     "mirrors.docs.target.namespace": ('".."', "mirrors.docs.target.namespace: should"),
     "mirrors.docs.target.instance": ('"My Docs"', "mirrors.docs.target.instance: should"),
     "mirrors.docs.target.max_file_size": ("10485761", "mirrors.docs.target.max_file_size: should be less"),
@@ -86,7 +86,7 @@ def test_an_unknown_key_is_named_with_a_suggestion(place: Place, key: str) -> No
         ("account_id", "cloudflare.account_id: should be the account's 32"),
         ("path", "mirrors.docs.path is missing"),
         ("instance", "mirrors.docs.target.instance is missing"),
-        ("type", 'mirrors.docs.target: its type should be "ai-search" or "kv"'),
+        ("type", 'mirrors.docs.target: its type should be "ai-search", "kv" or "vectorize"'),
     ],
 )
 def test_a_missing_key_is_named(place: Place, missing: str, said: str) -> None:

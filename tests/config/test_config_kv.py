@@ -54,7 +54,7 @@ def test_every_key_is_taken_up_to_its_limit(place: Place) -> None:
     limits = limits_of(place.load(text).mirrors["docs"])
     assert (limits.max_file_size, limits.max_key_length, limits.max_key_bytes) == (26214400, 512, 512)
     assert limits.reads_lag
-    assert limits.turn == 1000
+    assert limits.turn == 4000
 
 
 def test_a_key_can_come_from_the_environment(place: Place) -> None:
@@ -140,11 +140,11 @@ def test_init_writes_a_kv_section_that_loads(
     assert place.load(text).mirrors["docs"].target.spec == spec
 
 
-@pytest.mark.parametrize("spec", ["kv:", "kv", "vectorize:docs"])
+@pytest.mark.parametrize("spec", ["kv:", "kv", "r2:docs", "vectorize:", "vectorize:a/b"])
 def test_init_names_the_targets_that_it_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str], spec: str) -> None:
     place = Place(tmp_path)
     assert run(["-c", str(place.file), "init", str(tmp_path), "--target", spec]) == 2
-    assert "or kv:TITLE-OR-ID; this version knows no other" in capsys.readouterr().err
+    assert "kv:TITLE-OR-ID, or vectorize:INDEX" in capsys.readouterr().err
     assert not place.file.exists()
 
 

@@ -144,6 +144,7 @@ async def test_requests_are_counted_by_endpoint_and_changing_ones_apart() -> Non
 
         async with httpx.AsyncClient(transport=httpx.ASGITransport(api.app), base_url="http://localhost") as stranger:
             seen = (await stranger.get("/_syncd/requests")).json()
-            assert seen == {"total": 5, "changing": 2, "routes": expected}
+            assert seen == {"total": 5, "changing": 2, "embedded_texts": 0, "routes": expected}
             empty = (await stranger.post("/_syncd/requests/reset")).json()
-            assert empty == {"total": 0, "changing": 0, "routes": {}} == (await stranger.get("/_syncd/requests")).json()
+            assert empty == {"total": 0, "changing": 0, "embedded_texts": 0, "routes": {}}
+            assert (await stranger.get("/_syncd/requests")).json() == empty

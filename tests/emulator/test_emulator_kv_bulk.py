@@ -68,6 +68,7 @@ BAD_PAIRS: list[tuple[Any, int]] = [
     (pair("bad", expiration=10**400), 400),
     (pair("bad", metadata="m" * 1023), 413),
     (pair("bad", "v" * (MAX_VALUE + 1)), 413),
+    (pair("bad", "A" * (MAX_VALUE + 4), base64=True), 400),
 ]
 
 

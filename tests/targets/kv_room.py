@@ -23,7 +23,8 @@ from syncd.mirror import Mirror, Settings, assemble
 from syncd.paths import Rules
 from syncd.plan import Policy
 from syncd.reconcile import Options, Result, Scope, reconcile
-from syncd.targets.kv import KVTarget, Place, Terms, limits
+from syncd.targets.kv import KVTarget, Place, limits
+from syncd.targets.kv_writing import Terms
 
 NAMESPACES = f"{BASE}/accounts/{ACCOUNT}/storage/kv/namespaces"
 MIB = 1024 * 1024
@@ -136,7 +137,7 @@ class World:
 
     def assemble(self, side: Side) -> Mirror:
         target = KVTarget(KV(side.transport), side.place, side.terms, limits(*side.sizes))
-        target._clock, target._sleep = self.clock, self.clock.sleep
+        target.writer.clock, target.writer.sleep = self.clock, self.clock.sleep
         mirror = assemble(open_state(side.state), side.name, side.root, target, side.settings)
         mirror.now = self.clock
         mirror.chance = lambda: 0.5

@@ -5,6 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from ai_room import answers
 from kv_room import MIB, world
 
 CONTENTS = {
@@ -123,6 +124,52 @@ async def test_a_file_of_the_largest_size_is_taken_and_one_byte_more_is_not(tmp_
         assert value is not None
         assert (len(value), value[:2]) == (25 * MIB, b"\xff\0")
         assert (await side.later()).spill.planned.total() == 0
+
+
+async def test_what_base64_would_make_too_long_for_a_bulk_goes_alone(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        side = w.side(sizes=(128, 25 * MIB), stale_ttl=600)
+        most = 25 * MIB // 4 * 3
+        for name, size in (("most", most), ("over", most + 1)):
+            with side.write(name, b"\xff").open("r+b") as file:
+                file.truncate(size)
+        side.write("stays", "x")
+        await side.full()
+        assert side.problems() == {}
+        assert [line.rpartition("/")[2] for line in w.wire.diary if line.startswith("PUT")] == ["over", "bulk"]
+        assert (await w.marks("over"))["size"] == most + 1
+        side.remove("most", "over")
+        await side.later()
+        stale = {"owner": "me", "stale": True}
+        assert {key: row["metadata"] for key, row in (await w.rows()).items()} == {
+            "most": stale,
+            "over": stale,
+            "stays": await w.marks("stays"),
+        }
+
+
+async def test_a_value_that_is_refused_alone_stops_no_other(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        side = w.side(sizes=(128, 25 * MIB))
+        for name in ("a", "b"):
+            with side.write(name, b"\xff").open("r+b") as file:
+                file.truncate(25 * MIB)
+        side.write("c", "small")
+        w.wire.plays("PUT", "/values/a", answers(400, 10001))
+        await side.full()
+        assert side.problems() == {"a": "refused"}
+        assert set(await w.rows()) == {"b", "c"}
+
+
+async def test_what_goes_alone_waits_for_the_second_of_its_key_too(tmp_path: Path) -> None:
+    async with world(tmp_path, kv_write_limit=True) as w:
+        side = w.side(sizes=(128, 25 * MIB))
+        side.write("a", b"\xff" * 19 * MIB)
+        await side.full()
+        written = w.clock.now
+        side.write("a", b"\xfe" * 19 * MIB)
+        assert (await side.hint("a", after=0.5)).done["put"] == 1
+        assert w.clock.now == written + 1
 
 
 async def test_the_marks_fit_into_the_metadata_with_the_longest_owner(tmp_path: Path) -> None:

@@ -119,6 +119,15 @@ def test_a_delete_leaves_a_tombstone_in_the_place_of_the_record(journal: Journal
     assert journal.deleted_at("r2") is None
 
 
+def test_of_many_entries_those_deleted_lately_are_found(journal: Journal) -> None:
+    journal.bury("a", "r1", NOW - 1, consented=False)
+    journal.bury("b", "r2", NOW, consented=False)
+    journal.bury("c", "r3", NOW, consented=False)
+    journal.bury("d", "r5", NOW + 11, consented=False)
+    assert journal.deleted_about(["r1", "r2", "r4", "r5"], NOW + 5, 5.0) == {"r2"}
+    assert journal.deleted_about([], NOW, 5.0) == set()
+
+
 def test_deleting_a_duplicate_keeps_the_record_of_the_other_entry(journal: Journal) -> None:
     journal.put(RECORD)
     journal.bury("a", "r2", NOW, consented=False)

@@ -33,6 +33,12 @@ def test_entries_come_back_as_they_went_in_by_ranges_of_keys(spill: Spill) -> No
     assert spill.entries("b", None) == {"\U0001f600": [entries[0]]}
 
 
+def test_what_a_stranger_wrote_into_an_entry_is_kept_whatever_it_is(spill: Spill) -> None:
+    strange = Entry("a", "1", checksum="\ud800", size=10**30, owner="\0", marked=False)
+    spill.list_entries([strange])
+    assert spill.entries("", None) == {"a": [strange]}
+
+
 def test_a_row_listed_twice_is_one_and_two_refs_are_two(spill: Spill) -> None:
     spill.list_entries([Entry("a", "1", version="old"), Entry("a", "2")])
     spill.list_entries([Entry("a", "1", version="new")])

@@ -115,6 +115,8 @@ def _value(raw: dict[str, Any]) -> bytes:
         raise refused("value must be a text")
     if encoded is not None and not isinstance(encoded, bool):
         raise refused("base64 must be true or false")
+    if encoded and len(text) > MAX_KV_VALUE_SIZE:
+        raise refused(f"value: Too big: expected string to have <={MAX_KV_VALUE_SIZE} characters")
     try:
         value = base64.b64decode(text, validate=True) if encoded else text.encode()
     except ValueError:

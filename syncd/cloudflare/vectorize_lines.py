@@ -1,0 +1,147 @@
+"""The body of a Vectorize upsert: one line of JSON for each vector, encoded once, held once, counted exactly."""
+
+import math
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from syncd.cloudflare.kv_bulk import compact_json
+from syncd.errors import Park
+
+ID_LIMIT = 64
+"""Longest id of a vector, bytes of UTF-8 (Vectorize limits)."""
+NAMESPACE_LIMIT = 64
+"""Longest namespace, bytes of UTF-8 (Vectorize limits)."""
+METADATA_LIMIT = 10 * 1024
+"""Largest metadata of one vector, bytes of its compact JSON (Vectorize limits)."""
+DIMENSIONS_LIMIT = 1536
+"""Most values of one vector (Vectorize limits)."""
+VECTORS_LIMIT = 5000
+"""Most vectors of one upsert over HTTP (Vectorize limits)."""
+BODY_LIMIT = 100_000_000
+"""Largest body of an upsert, bytes: 100 decimal megabytes (Vectorize limits)."""
+
+_BLOCK = 192 * 1024
+
+
+def encode_line(
+    id: str,  # noqa: A002 - as the API calls it
+    values: Sequence[float],
+    metadata: Mapping[str, Any] | None = None,
+    namespace: str | None = None,
+) -> bytes:
+    """One vector as a line with its newline; values as the float32 that Vectorize stores, each read back exactly.
+
+    Park("refused") for an id, a namespace or metadata that Vectorize does not take. ValueError for values that are
+    not 1 to DIMENSIONS_LIMIT finite float32, and for metadata that is no JSON.
+    """
+    check_id(id)
+    line = b'{"id":' + compact_json(id) + b',"values":' + _encode_values(values)
+    if namespace is not None:
+        _check_text("namespace", namespace, NAMESPACE_LIMIT)
+        line += b',"namespace":' + compact_json(namespace)
+    if metadata is not None:
+        line += b',"metadata":' + _encode_metadata(metadata)
+    return line + b"}\n"
+
+
+class VectorLines:
+    """The lines of an upsert or insert, which stand in the order of adding; a Stream that can be sent many times.
+
+    max_lines and max_bytes: of the body, at most what the API takes. Nothing may be added while it is being sent.
+    """
+
+    def __init__(self, max_lines: int = VECTORS_LIMIT, max_bytes: int = BODY_LIMIT) -> None:
+        if not (1 <= max_lines <= VECTORS_LIMIT and 1 <= max_bytes <= BODY_LIMIT):
+            raise ValueError(f"an upsert holds 1 to {VECTORS_LIMIT} lines and 1 to {BODY_LIMIT} bytes")
+        self._max_lines = max_lines
+        self._max_bytes = max_bytes
+        self._lines: list[bytes] = []
+        self._size = 0
+
+    def fits(self, line: bytes) -> bool:
+        """Whether there is room for this line beside the others."""
+        return len(self._lines) < self._max_lines and self._size + len(line) <= self._max_bytes
+
+    def add(self, line: bytes) -> None:
+        """Take in a line of encode_line(); ValueError when it does not fit, or is not one line."""
+        if not self.fits(line):
+            raise ValueError(f"an upsert holds at most {self._max_lines} lines and {self._max_bytes} bytes")
+        if line.find(b"\n") != len(line) - 1 or len(line) < 2:
+            raise ValueError("a line ends with its only newline")
+        self._lines.append(line)
+        self._size += len(line)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all lines, exactly."""
+        return self._size
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __iter__(self) -> Iterator[bytes]:
+        block: list[bytes] = []
+        size = 0
+        for line in self._lines:
+            block.append(line)
+            size += len(line)
+            if size >= _BLOCK:
+                yield b"".join(block)
+                block, size = [], 0
+        if block:
+            yield b"".join(block)
+
+
+def check_id(vector_id: str) -> None:
+    """Park("refused") for an id that is empty, over ID_LIMIT or no Unicode."""
+    _check_text("id of a vector", vector_id, ID_LIMIT)
+
+
+def _check_text(what: str, text: str, limit: int) -> None:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise Park("refused", f"the {what} is not valid UTF-8") from None
+    if not 1 <= size <= limit:
+        raise Park("refused", f"the {what} has {size} bytes, Vectorize takes 1 to {limit}")
+
+
+def _encode_values(values: Sequence[float]) -> bytes:
+    if not 1 <= len(values) <= DIMENSIONS_LIMIT:
+        raise ValueError(f"a vector has 1 to {DIMENSIONS_LIMIT} values, not {len(values)}")
+    stored = array("f", values)
+    if not math.isfinite(sum(stored)):  # a sum of float32 cannot leave the range of a double
+        raise ValueError("a vector holds a value that is no finite float32")
+    return (_template(len(stored)) % tuple(stored)).encode()
+
+
+@lru_cache(maxsize=8)
+def _template(count: int) -> str:
+    """Nine digits are the fewest that identify every float32."""
+    return "[" + ",".join(["%.9g"] * count) + "]"
+
+
+def _encode_metadata(metadata: Mapping[str, Any]) -> bytes:
+    _check_names(metadata)
+    try:
+        encoded = compact_json(dict(metadata))
+    except UnicodeEncodeError:
+        raise Park("refused", "the metadata is not valid UTF-8: rename the file") from None
+    if len(encoded) > METADATA_LIMIT:
+        said = f"the metadata of a vector has {len(encoded)} bytes, Vectorize takes {METADATA_LIMIT}"
+        raise Park("refused", f"{said}: set a smaller chunk_size, or less metadata")
+    return encoded
+
+
+def _check_names(value: object) -> None:
+    """Names of metadata, of objects within it too (Vectorize: metadata filtering)."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if not name or "." in name or '"' in name or name.startswith("$"):
+                raise Park("refused", f'Vectorize takes no metadata {name!r}: no ".", no quote, no "$" to begin with')
+            _check_names(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_names(inner)

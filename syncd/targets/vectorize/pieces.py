@@ -1,0 +1,90 @@
+"""A file as the pieces that become vectors, and what each vector says of itself. PURE but for reading HTML."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from syncd import chunk
+from syncd.cloudflare.vectorize_lines import METADATA_LIMIT
+from syncd.errors import Park, SyncdError
+from syncd.model import Put
+from syncd.targets.base import Content
+from syncd.targets.vectorize.ids import PIECES_LIMIT, Maker, Ref
+from syncd.texts import read_text
+
+KEY, TITLE, HEADING, TEXT, OWNER, SHA256 = "key", "title", "heading", "text", "owner", "sha256"
+"""The metadata of a vector, for search and for people; the ids alone prove what is there."""
+_HEADING_CHARS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How text is cut. size and overlap: characters."""
+
+    size: int
+    overlap: int
+
+    @property
+    def name(self) -> str:
+        """What all pieces depend on besides the text."""
+        return f"{chunk.VERSION} {self.size} {self.overlap}"
+
+
+@dataclass(slots=True)
+class File:
+    """One put under way. left: pieces not dealt with yet; error: why it cannot be stored."""
+
+    put: Put
+    checksum: str
+    size: int
+    ref: Ref
+    left: int
+    error: SyncdError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One vector to be: its text, and its metadata."""
+
+    file: File
+    id: str
+    text: str
+    metadata: Mapping[str, Any]
+
+
+def cut(put: Put, content: Content, maker: Maker, how: Cut, owner: str) -> list[Piece]:
+    """Cut a file's content. Raises Park if it is no text, holds none, or would give too many pieces."""
+    found = read_text(put.key, content.data)
+    chunks = chunk.chunks(found.text, found.kind, how.size, how.overlap)
+    if len(chunks) > PIECES_LIMIT:
+        over = f"it would be {len(chunks)} pieces, and {PIECES_LIMIT} are the most; raise chunk_size"
+        raise Park("too_large", over)
+    title = chunk.title(found.text, found.kind) or put.key.rpartition("/")[2]
+    ref = maker.ref(put.key, content.checksum, len(chunks))
+    file = File(put, content.checksum, len(content.data), ref, len(chunks))
+    same = {KEY: put.key, TITLE: title[:_HEADING_CHARS], OWNER: owner, SHA256: content.checksum}
+    return [
+        Piece(file, vector_id, each.text, fitted({**same, HEADING: each.heading[:_HEADING_CHARS]}, each.text))
+        for vector_id, each in zip(ref.ids(), chunks, strict=True)
+    ]
+
+
+def fitted(metadata: Mapping[str, str], text: str) -> dict[str, str]:
+    """Metadata with as much of the text as 10 KiB leave room for."""
+    whole = {**metadata, TEXT: text}
+    if json_size(whole) <= METADATA_LIMIT:
+        return whole
+    fits, over = 0, len(text)
+    while over - fits > 1:
+        middle = (fits + over) // 2
+        if json_size({**metadata, TEXT: text[:middle]}) <= METADATA_LIMIT:
+            fits = middle
+        else:
+            over = middle
+    return {**metadata, TEXT: text[:fits]}
+
+
+def json_size(value: Mapping[str, Any]) -> int:
+    """Bytes of compact JSON."""
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))

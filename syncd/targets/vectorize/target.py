@@ -1,0 +1,277 @@
+"""The target itself. key = prefix + path; ref = all vectors of one content of it (see ids).
+
+The index holds pieces of text and their vectors, not the files. Listings give ids only, and ids are enough: what is
+there, whose it is, and whether it is whole. Changes are asynchronous: what the index has not processed yet counts as
+our journal says.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import structlog
+
+from syncd.cloudflare.vectorize import Vectorize
+from syncd.cloudflare.workers_ai import MODELS
+from syncd.errors import Conflict, Halt, Park
+from syncd.model import Delete, Entry, IndexStatus, Put
+from syncd.targets.base import Content, Done, Fetched, Hit, Limits, Read, Report
+from syncd.targets.vectorize.embedding import Embedder
+from syncd.targets.vectorize.ids import WHOLE, Ref, content_tag, key_tag, maker, parse_ref
+from syncd.targets.vectorize.index import Index
+from syncd.targets.vectorize.memory import Names
+from syncd.targets.vectorize.pieces import HEADING, KEY, OWNER, SHA256, TEXT, Cut
+from syncd.targets.vectorize.sets import Sets
+from syncd.targets.vectorize.writing import UPSERT_VECTORS, Writer
+from syncd.texts import SUPPORTED
+
+log = structlog.get_logger()
+
+PATIENCE_S = 10.0
+"""For how long a listing waits for our own changes to be processed, before it is taken with a grain of salt."""
+SAMPLE = 20
+"""Vectors read to confirm an entry: one request."""
+QUERY_LIMIT = 50
+"""Most matches with their metadata (Vectorize limits: topK)."""
+PIECES_GUESS = 10
+"""Pieces of a file, for forecasts."""
+_NAMES_AT_ONCE = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What this mirror writes and may touch.
+
+    takeover: entries of other owners under our keys are shown. everything: so is all else that is in the index.
+    consent: vectors of another model may be replaced.
+    """
+
+    owner: str
+    prefix: str = ""
+    takeover: bool = False
+    everything: bool = False
+    consent: bool = False
+
+
+def limits(max_key_length: int, max_file_size: int) -> Limits:
+    """The limits of Vectorize: characters and bytes as configured, text only, and it keeps no files."""
+    return Limits(max_key_length, max_file_size, extensions=SUPPORTED, empty=False, reads_lag=True, keeps_files=False)
+
+
+class VectorizeTarget:
+    """One mirror's view of one index."""
+
+    def __init__(
+        self, index: Index, embedder: Embedder, terms: Terms, limits: Limits, *, cut: Cut, names: Names
+    ) -> None:
+        self.limits = limits
+        self.index = index
+        self._embedder = embedder
+        self._terms = terms
+        self._names = names
+        # An owner's keys under another prefix are another mirror's.
+        self._maker = maker(f"{terms.owner}\0{terms.prefix}", embedder.name, cut.name)
+        self._writer = Writer(index, embedder, self._maker, cut, terms.owner)
+
+    # -- looking
+
+    async def check(self) -> str:
+        """One line on index and model, tried on one word. Raises TargetMissing or Halt if either is not to be used."""
+        with _refusals_halt():
+            info = await self.index.api.info()
+            await self._writer.fit(len(await self._embedder.one("syncd")))
+        held = f"{info.vector_count or 0} vectors"
+        return f"Vectorize index {self.index.api.name} is there ({held}), and {self._embedder.model} fits it"
+
+    async def create(self) -> None:
+        """Make the index for our model, and a metadata index on the owner, by which search tells mirrors apart."""
+        api = Vectorize(self.index.api.transport)
+        with _refusals_halt():
+            dimensions = MODELS.get(self._embedder.model) or len(await self._embedder.one("syncd"))
+            try:
+                await api.create_index(self.index.api.name, dimensions)
+            except Conflict:
+                return
+            await self.index.api.create_metadata_index(OWNER, "string")
+        log.info("target.created", index=self.index.api.name, dimensions=dimensions)
+
+    async def entries(self) -> AsyncIterator[Entry]:
+        """Yield what the ids prove. Raises Halt if vectors are there that another model has made."""
+        with _refusals_halt():
+            await self.index.processed(PATIENCE_S)
+            self.limits = replace(self.limits, lag_s=self.index.lag_s())
+            sets = await self.index.relist()
+        self._check_models(sets)
+        async for key, refs in self._named(sets):
+            for ref in refs:
+                if key.startswith(self._terms.prefix):
+                    yield self._entry(key, ref, self._state(ref, sets.held(ref)))
+        for vector_id in sets.strangers if self._terms.everything and not self._terms.prefix else ():
+            yield Entry(f"id:{vector_id}", vector_id, marked=False)
+
+    def _check_models(self, sets: Sets) -> None:
+        """Vectors of two models in one index find nothing right, so this halts until a person has agreed."""
+        ours = self._maker
+        others = sum(
+            any(ref.model != ours.model for ref in sets.of_key(*place))
+            for place in sets.places()
+            if place[0] == ours.owner
+        )
+        if others and not self._terms.consent:
+            raise Halt(
+                f"the index holds vectors of {others} files that another model (or pooling) than"
+                f" {self._embedder.name} has made, and the two do not mix; set model back, or agree to have all files"
+                " embedded again: syncd reconcile --force"
+            )
+
+    async def _named(self, sets: Sets) -> AsyncIterator[tuple[str, list[Ref]]]:
+        """Yield every key that has vectors we are to see: found in the journal, in the folder, or asked for."""
+        others = self._terms.takeover or self._terms.everything
+        wanted: dict[str, list[Ref]] = {}
+        for owner, tag in sets.places():
+            if others or owner == self._maker.owner:
+                wanted.setdefault(tag, []).extend(sets.of_key(owner, tag))
+        names = iter(self._names.recorded())
+        while wanted and (part := list(islice(names, _NAMES_AT_ONCE))):
+            for key in part:
+                if refs := wanted.pop(key_tag(key), None):
+                    yield key, refs
+            await asyncio.sleep(0)
+        if wanted:
+            walked = self._names.walked
+            for key in await asyncio.to_thread(lambda: [each for each in walked() if key_tag(each) in wanted]):
+                if refs := wanted.pop(key_tag(key), None):
+                    yield key, refs
+        async for named in self._asked(sets, wanted):
+            yield named
+
+    async def _asked(self, sets: Sets, wanted: Mapping[str, list[Ref]]) -> AsyncIterator[tuple[str, list[Ref]]]:
+        """Learn the keys of vectors that nothing here knows of from their own metadata."""
+        ours = {
+            sets.some_id(refs[0]): tag
+            for tag, refs in wanted.items()
+            if refs[0].owner == self._maker.owner or self._terms.everything
+        }
+        for vector in await self.index.read(list(ours)):
+            key = vector.metadata.get(KEY)
+            if isinstance(key, str) and key_tag(key) == ours[vector.id]:
+                yield key, wanted[ours[vector.id]]
+            else:
+                log.warning("vector.unknown", id=vector.id, consequence="left alone")
+
+    async def confirm(self, key: str, ref: str | None) -> Entry | None:
+        """Ask for the entry of this ref, else for one of ours under this key, by reading some of its vectors."""
+        await self.index.processed(PATIENCE_S)
+        known = (await self.index.known()).of_key(self._maker.owner, key_tag(key))
+        given = parse_ref(ref) if ref else None
+        for each in dict.fromkeys([*([given] if given and given.key == key_tag(key) else []), *known]):
+            ids = each.ids()
+            sample = ids if len(ids) <= SAMPLE else [*ids[: SAMPLE // 2], *ids[-SAMPLE // 2 :]]
+            found = await self.index.read(sample)
+            if found:
+                whole = each.pieces if len(found) == len(sample) else len(found)
+                checksum = found[0].metadata.get(SHA256) if whole == each.pieces else None
+                return replace(self._entry(key, each, self._state(each, whole)), checksum=checksum)
+        return None
+
+    async def checksum(self, entry: Entry, content: Content | None) -> str | None:
+        """The sha-256 of the file that its vectors were made of; other text if some are missing or made otherwise."""
+        ref = parse_ref(entry.ref)
+        if ref is None:
+            return None
+        if entry.version == WHOLE and content and ref.content == content_tag(content.checksum):
+            return content.checksum
+        await self.index.processed(PATIENCE_S)
+        found = await self.index.read(ref.ids())
+        if not found:
+            return None
+        said = {str(vector.metadata.get(SHA256)) for vector in found}
+        state = self._state(ref, len(found))
+        return said.pop() if state == WHOLE and len(said) == 1 else state
+
+    def _state(self, ref: Ref, held: int) -> str:
+        if held != ref.pieces:
+            return f"{held} of {ref.pieces} vectors"
+        if ref.model != self._maker.model:
+            return "made by another model"
+        return WHOLE if ref.cut == self._maker.cut else "cut otherwise"
+
+    def _entry(self, key: str, ref: Ref, state: str) -> Entry:
+        owner = self._terms.owner if ref.owner == self._maker.owner else f"#{ref.owner}"
+        return Entry(key, str(ref), version=state, owner=owner, marked=True, status="completed")
+
+    async def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
+        """Files cannot be had back from their vectors (see Limits.keeps_files)."""
+        for entry in entries:
+            yield entry, Park("failed", "a Vectorize index holds pieces of text, not the file")
+
+    async def statuses(self, refs: frozenset[str]) -> Mapping[str, Entry | None]:
+        """All of them are searchable once our last change is processed; until then nothing is said."""
+        if not refs or not await self.index.processed():
+            return {}
+        found = {text: parse_ref(text) for text in refs}
+
+        def whole(sets: Sets) -> set[str]:
+            return {text for text, ref in found.items() if ref and sets.held(ref) == ref.pieces}
+
+        there = whole(await self.index.known())
+        if there != refs:
+            # The last listing may be from before the change.
+            there = whole(await self.index.relist())
+        return {ref: Entry("", ref, status="completed") if ref in there else None for ref in refs}
+
+    async def search(self, query: str, limit: int) -> Sequence[Hit]:
+        """The pieces of our files that are nearest to the query."""
+        vector = await self._embedder.one(query)
+        mine = {OWNER: self._terms.owner}
+        filters = any(each.property_name == OWNER for each in await self.index.api.list_metadata_indexes())
+        matches = await self.index.api.query(
+            vector,
+            min(limit, QUERY_LIMIT) if filters else QUERY_LIMIT,
+            filter=mine if filters else None,
+            return_metadata="all",
+        )
+        hits = [
+            Hit(str(said[KEY]), max(0.0, match.score or 0.0), str(said.get(TEXT) or ""), str(said.get(HEADING) or ""))
+            for match in matches
+            if (said := match.metadata or {}).get(OWNER) == self._terms.owner and said.get(KEY)
+        ]
+        return [hit for hit in hits if hit.key.startswith(self._terms.prefix)][:limit]
+
+    def requests(self, puts: int, deletes: int) -> int:
+        """Embeddings and deletes by the hundred, upserts by the thousand; a guess, as no file is read for it."""
+        vectors, gone = puts * PIECES_GUESS, deletes * PIECES_GUESS
+        return -(-vectors // 100) + -(-vectors // UPSERT_VECTORS) + -(-gone // 100)
+
+    # -- changing
+
+    async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
+        """Embed and write puts, then remove deletes."""
+        if not batch:
+            return
+        # What is there under our keys has to be known: it goes when its successor is in.
+        self._check_models(await self.index.known())
+        puts = [action for action in batch if isinstance(action, Put)]
+        deletes = [action for action in batch if isinstance(action, Delete)]
+        await self._writer.write(puts, read, report)
+        failed = await self.index.drop([action.ref for action in deletes])
+        for action in deletes:
+            report(action, failed.get(action.ref) or Done())
+
+    async def reindex(self, key: str, ref: str) -> IndexStatus:
+        """Vectorize reports no failed indexing, so nothing asks for this."""
+        raise AssertionError(f"no indexing of {key!r} ({ref!r}) can have failed")
+
+    async def aclose(self) -> None:
+        """Nothing is held; the transport is shared."""
+
+
+@contextmanager
+def _refusals_halt() -> Iterator[None]:
+    """What is refused here is no single file but the index, or the model, as a whole."""
+    try:
+        yield
+    except Park as error:
+        raise Halt(f"the Vectorize index cannot be used: {error}") from error

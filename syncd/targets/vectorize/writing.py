@@ -1,0 +1,108 @@
+"""Puts into a Vectorize index: cut, embed, upsert, and only then delete what was there before."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from syncd.cloudflare.vectorize_lines import encode_line
+from syncd.errors import Halt, Retry, SyncdError, Unreachable
+from syncd.model import Put
+from syncd.targets.base import Done, Outcome, Read, Report, Stored
+from syncd.targets.vectorize.embedding import Embedder, Made
+from syncd.targets.vectorize.ids import WHOLE, Maker, key_tag
+from syncd.targets.vectorize.index import Index, Line
+from syncd.targets.vectorize.pieces import Cut, File, Piece, cut
+
+log = structlog.get_logger()
+
+UPSERT_VECTORS = 1000
+"""Vectors of one upsert, and of what is held in memory: some 16 MB with 1,024 dimensions. The API takes 5,000."""
+
+
+class Writer:
+    """Writes files as vectors. how: by which rules text is cut."""
+
+    def __init__(self, index: Index, embedder: Embedder, maker: Maker, how: Cut, owner: str) -> None:
+        self._index = index
+        self._embedder = embedder
+        self._maker = maker
+        self._how = how
+        self._owner = owner
+
+    async def fit(self, dimensions: int | None) -> None:
+        """Raise Halt if vectors of so many numbers do not fit the index."""
+        theirs = await self._index.dimensions()
+        if dimensions and theirs and dimensions != theirs:
+            raise Halt(
+                f"vectors of {self._embedder.model} have {dimensions} dimensions, and the index"
+                f" {self._index.api.name} takes {theirs}; choose a model that fits, or name another index"
+                " (create = true makes it)"
+            )
+
+    async def write(self, puts: Sequence[Put], read: Read, report: Report) -> None:
+        """Write puts; their pieces go up in slices, so that no more than one large file is in memory."""
+        waiting: list[Piece] = []
+        for put in puts:
+            try:
+                content = await read(put)
+                waiting += await asyncio.to_thread(cut, put, content, self._maker, self._how, self._owner)
+            except (Halt, Unreachable):
+                raise
+            except SyncdError as error:
+                report(put, error)
+            while len(waiting) >= UPSERT_VECTORS:
+                await self._send(waiting[:UPSERT_VECTORS], report)
+                del waiting[:UPSERT_VECTORS]
+        await self._send(waiting, report)
+
+    async def _send(self, pieces: Sequence[Piece], report: Report) -> None:
+        """Embed and upsert some pieces; end the files of which these are the last."""
+        due = [piece for piece in pieces if piece.file.error is None]
+        vectors = await self._embedder.vectors([piece.text for piece in due])
+        lines = [line for piece in due if (line := self._line(piece, vectors[piece.text]))]
+        if lines:
+            await self.fit(next(len(vector) for vector in vectors.values() if not isinstance(vector, SyncdError)))
+        failed = await self._index.upsert(lines)
+        for piece in due:
+            piece.file.error = piece.file.error or failed.get(piece.id)
+        ended = []
+        for piece in pieces:
+            piece.file.left -= 1
+            if piece.file.left == 0:
+                ended.append(piece.file)
+        await self._end(ended, report)
+
+    @staticmethod
+    def _line(piece: Piece, vector: Made) -> Line | None:
+        try:
+            if isinstance(vector, SyncdError):
+                raise vector
+            return Line(piece.id, encode_line(piece.id, vector, piece.metadata))
+        except SyncdError as error:
+            piece.file.error = error
+            return None
+
+    async def _end(self, files: Sequence[File], report: Report) -> None:
+        """Delete what the files' new vectors stand in for, or the pieces of those that could not be written."""
+        old = {id(file): await self._before(file) for file in files}
+        failed = await self._index.drop(dict.fromkeys(ref for refs in old.values() for ref in refs))
+        for file in files:
+            left = next((failed[ref] for ref in old[id(file)] if ref in failed), None)
+            # That says nothing against the new content, which must not be parked for it.
+            error = Retry(f"its earlier vectors could not be deleted: {left}") if left else None
+            report(file.put, file.error or error or self._done(file))
+
+    async def _before(self, file: File) -> list[str]:
+        sets = await self._index.known()
+        if file.error:
+            return [str(file.ref)]
+        sets.put(file.ref)
+        known = [str(ref) for ref in sets.of_key(self._maker.owner, key_tag(file.put.key))]
+        replaced = [file.put.ref] if file.put.ref else []
+        return [ref for ref in dict.fromkeys([*known, *replaced]) if ref != str(file.ref)]
+
+    @staticmethod
+    def _done(file: File) -> Outcome:
+        stored = Stored(str(file.ref), file.checksum, file.size, version=WHOLE, marked=True, status="queued")
+        return Done(stored)

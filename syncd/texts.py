@@ -1,0 +1,89 @@
+"""What kind of text a file is, by its name, and its bytes decoded."""
+
+import codecs
+from dataclasses import dataclass
+
+from syncd.chunk import Kind, is_blank
+from syncd.errors import Park
+
+
+def _endings(listed: str) -> frozenset[str]:
+    return frozenset(listed.split())
+
+
+MARKDOWN = _endings(".md .markdown .mdx .mdoc .mkd .qmd .rmd")
+HTML = _endings(".html .htm .xhtml")
+PLAIN = _endings(
+    # prose and notes
+    ".txt .text .rst .adoc .asciidoc .org .textile .wiki .tex .latex .bib .log .srt .vtt .diff .patch "
+    # data and settings
+    ".csv .tsv .json .jsonl .ndjson .json5 .geojson .yaml .yml .toml .ini .cfg .conf .env .properties .xml .xsd "
+    ".xsl .sgml .plist .editorconfig .gitignore .gitattributes .dockerignore .dockerfile .mk .cmake .gradle .tf "
+    ".tfvars .hcl .nix .proto .graphql .gql .thrift .service "
+    # programs
+    ".py .pyi .js .mjs .cjs .ts .mts .cts .tsx .jsx .vue .svelte .astro .css .scss .sass .less .go .rs .java .kt "
+    ".kts .scala .groovy .c .h .cc .cpp .cxx .hh .hpp .hxx .m .mm .cs .fs .fsx .vb .swift .dart .rb .php .pl .pm "
+    ".lua .r .jl .sh .bash .zsh .fish .ps1 .psm1 .bat .cmd .awk .sql .ex .exs .erl .hrl .hs .lhs .ml .mli .clj "
+    ".cljs .edn .el .lisp .scm .rkt .vim .zig .nim .d .f90 .pas .asm .s .v .sv .vhd .sol .cu .glsl .hlsl .wgsl"
+)
+
+SUPPORTED: frozenset[str] = MARKDOWN | HTML | PLAIN
+"""The endings, lower case and with the dot, of files that have a text to embed."""
+
+# UTF-32 first: its mark for little endian begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A file's text with line feeds as line ends, and how it is to be cut."""
+
+    text: str
+    kind: Kind
+
+
+def ending(key: str) -> str:
+    """What follows the last dot of the name, lower case and with the dot; "" if there is none."""
+    _, dot, last = key.rpartition("/")[2].lower().rpartition(".")
+    return dot + last if dot and last else ""
+
+
+def read_text(key: str, data: bytes) -> Text:
+    """The text of a file; HTML becomes Markdown.
+
+    Park("unsupported_type") if it is no text, Park("empty") if it would give no chunks.
+    """
+    text = _decoded(data)
+    kind: Kind = "markdown" if ending(key) in MARKDOWN | HTML else "text"
+    if ending(key) in HTML:
+        text = _from_html(text)
+    if is_blank(text, kind):
+        raise Park("empty", "the file has no text to embed")
+    return Text(text, kind)
+
+
+def _decoded(data: bytes) -> str:
+    mark, encoding = next((each for each in _MARKS if data.startswith(each[0])), (b"", "utf-8"))
+    try:
+        text = data[len(mark) :].decode(encoding)
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise Park("unsupported_type", "the file is not UTF-8 text; save it as UTF-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _from_html(text: str) -> str:
+    # It takes longer to import than `syncd --help` to run, and few folders hold HTML.
+    from syncd.html_text import markdown
+
+    try:
+        return markdown(text)
+    except ValueError as error:
+        raise Park("unsupported_type", f"the file is no readable HTML: {error}") from error

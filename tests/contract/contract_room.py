@@ -1,0 +1,394 @@
+"""What every target must do, whatever stands behind it, and what its tests are made of."""
+
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Protocol, Self
+
+import pytest
+
+from syncd.cloudflare.auth import Credentials
+from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.kv import KV, KVNamespace
+from syncd.cloudflare.transport import Transport
+from syncd.errors import ConfigError, Park
+from syncd.model import Delete, Entry, Put
+from syncd.targets.base import Again, Content, Done, Outcome, Stored, Target
+from syncd.targets.kv import KVTarget, Place, limits
+from syncd.targets.kv_writing import Terms
+
+PREFIX = "p/"
+MIB = 1024 * 1024
+
+
+class Remote(Protocol):
+    """One remote store behind any number of targets.
+
+    indexes: it has an index of its own, with a status for each entry, indexing again, and a search.
+    """
+
+    indexes: bool
+
+    async def target(self, owner: str) -> Target:
+        """A mirror's own view of the store."""
+        ...
+
+    async def put_unmarked(self, key: str, data: bytes) -> None:
+        """Somebody writes with other means than syncd."""
+        ...
+
+    async def rest(self) -> None:
+        """Let the time pass after which everything shows."""
+        ...
+
+
+class KVRemote:
+    """A namespace of its own, whatever serves the API at base_url."""
+
+    indexes = False
+
+    def __init__(self, base_url: str, title: str, stack: AsyncExitStack) -> None:
+        self._base_url = base_url
+        self._title = title
+        self._stack = stack
+
+    async def _api(self) -> KV:
+        gate, credentials = Gate(0, 8), Credentials.bearer("any")
+        transport = Transport(self._base_url, "0" * 32, credentials, gate, retry_for=5)
+        await self._stack.enter_async_context(transport)
+        return KV(transport)
+
+    async def open(self) -> Self:
+        self._id = (await (await self._api()).create_namespace(self._title)).id
+        return self
+
+    async def namespace(self) -> KVNamespace:
+        return KVNamespace((await self._api()).transport, self._id)
+
+    async def target(self, owner: str) -> Target:
+        target = KVTarget(await self._api(), Place(title=self._title), Terms(owner, PREFIX), limits(512, 4 * MIB))
+        target.writer.sleep = at_once
+        return target
+
+    async def put_unmarked(self, key: str, data: bytes) -> None:
+        await (await self.namespace()).write_value(key, data)
+
+    async def rest(self) -> None:
+        """Everything shows at once."""
+
+
+async def at_once(seconds: float) -> None:
+    """Nobody here counts the writes to one key."""
+    del seconds
+
+
+def new(key: str, ref: str | None = None) -> Put:
+    return Put(key, "new", key, 1, ref)
+
+
+def gone(key: str, ref: str) -> Delete:
+    return Delete(key, "stale", key, ref)
+
+
+def content(data: bytes) -> Content:
+    return Content(data, hashlib.sha256(data).hexdigest())
+
+
+async def apply(
+    target: Target, batch: Sequence[Put | Delete], contents: dict[str, bytes | Exception] | None = None
+) -> dict[str, Outcome]:
+    """Apply a batch; every action must be reported exactly once."""
+    outcomes: dict[str, Outcome] = {}
+    reports: Counter[str] = Counter()
+
+    async def read(put: Put) -> Content:
+        found = (contents or {}).get(put.key, put.key.encode())
+        if isinstance(found, Exception):
+            raise found
+        return content(found)
+
+    def report(action: Put | Delete, outcome: Outcome) -> None:
+        reports[action.key] += 1
+        outcomes[action.key] = outcome
+
+    await target.apply(batch, read, report)
+    assert reports == Counter(action.key for action in batch)
+    return outcomes
+
+
+async def put(target: Target, key: str, data: bytes, ref: str | None = None) -> Stored:
+    outcome = (await apply(target, [new(key, ref)], {key: data}))[key]
+    assert isinstance(outcome, Done), outcome
+    assert outcome.stored is not None
+    return outcome.stored
+
+
+async def listing(target: Target) -> dict[str, Entry]:
+    """What is listed, by key; a row may come twice, but not as two."""
+    entries = [entry async for entry in target.entries()]
+    assert len({(entry.key, entry.ref) for entry in entries}) == len({entry.key for entry in entries})
+    return {entry.key: entry for entry in entries}
+
+
+async def held(target: Target, entry: Entry) -> str | None:
+    """The checksum of what is stored: from the listing, or found out."""
+    return entry.checksum or await target.checksum(entry, None)
+
+
+KEYS = [
+    "p/plain.md",
+    "p/deep/er/and/deep er.md",
+    "p/caf\u00e9.md",
+    "p/\u65e5\u672c\u8a9e/\U0001f600.md",
+    "p/100%.md",
+    "p/%2e%2e.md",
+    "p/a+b&c=d;e.md",
+    "p/it's.md",
+    "p/#1?.md",
+    "p/back\\slash.md",
+    "p/<tag>.md",
+    "p/" + "x" * 123 + ".md",
+]
+
+
+class TargetContract:
+    """The contract. `remote` is a fixture of the subclass."""
+
+    @pytest.fixture
+    async def target(self, remote: Remote) -> AsyncIterator[Target]:
+        made = await remote.target("me")
+        yield made
+        await made.aclose()
+
+    async def test_a_target_that_is_there_says_so(self, target: Target) -> None:
+        assert await target.check()
+
+    async def test_an_empty_target_lists_nothing(self, target: Target) -> None:
+        assert await listing(target) == {}
+        assert await target.confirm("p/a.md", None) is None
+        assert await target.confirm("p/a.md", "no-such-ref") is None
+
+    async def test_an_empty_batch_is_done_at_once(self, target: Target) -> None:
+        assert await apply(target, []) == {}
+
+    async def test_what_was_put_is_listed_with_owner_checksum_and_ref(self, target: Target) -> None:
+        stored = await put(target, "p/a.md", b"one")
+        assert (stored.checksum, stored.size) == (content(b"one").checksum, 3)
+        entry = (await listing(target))["p/a.md"]
+        assert (entry.ref, entry.owner, await held(target, entry)) == (stored.ref, "me", stored.checksum)
+        assert entry.marked
+        assert stored.marked
+        assert entry.size in (3, None)
+
+    async def test_what_was_put_is_what_the_journal_will_find_again(self, target: Target) -> None:
+        stored = await put(target, "p/a.md", b"one")
+        entry = (await listing(target))["p/a.md"]
+        for ours, theirs in ((stored.version, entry.version), (stored.remote_size, entry.size)):
+            assert ours is None or theirs is None or ours == theirs
+
+    async def test_a_put_over_an_entry_leaves_the_new_content_alone(self, target: Target) -> None:
+        first = await put(target, "p/a.md", b"one")
+        second = await put(target, "p/a.md", b"two!", first.ref)
+        entries = await listing(target)
+        assert set(entries) == {"p/a.md"}
+        assert entries["p/a.md"].ref == second.ref
+        assert await held(target, entries["p/a.md"]) == content(b"two!").checksum
+
+    async def test_a_put_over_an_entry_of_ours_that_the_plan_did_not_know(self, target: Target) -> None:
+        await put(target, "p/a.md", b"one")
+        await put(target, "p/a.md", b"two!", None)
+        assert await held(target, (await listing(target))["p/a.md"]) == content(b"two!").checksum
+
+    async def test_the_same_content_put_twice_is_one_entry(self, target: Target) -> None:
+        first = await put(target, "p/a.md", b"one")
+        await put(target, "p/a.md", b"one", first.ref)
+        entries = await listing(target)
+        assert set(entries) == {"p/a.md"}
+        assert await held(target, entries["p/a.md"]) == content(b"one").checksum
+
+    async def test_equal_content_under_two_keys_is_two_entries(self, target: Target) -> None:
+        one, two = await put(target, "p/a.md", b"same"), await put(target, "p/b.md", b"same")
+        assert one.ref != two.ref
+        await apply(target, [gone("p/a.md", one.ref)])
+        assert set(await listing(target)) == {"p/b.md"}
+
+    async def test_a_delete_removes_one_entry(self, target: Target) -> None:
+        refs = {key: (await put(target, key, key.encode())).ref for key in ("p/a.md", "p/a.md.md", "p/a/b.md")}
+        outcomes = await apply(target, [gone("p/a.md", refs["p/a.md"])])
+        assert outcomes == {"p/a.md": Done()}
+        assert set(await listing(target)) == {"p/a.md.md", "p/a/b.md"}
+        assert await target.confirm("p/a.md", refs["p/a.md"]) is None
+
+    async def test_deleting_twice_is_deleting_once(self, target: Target) -> None:
+        stored = await put(target, "p/a.md", b"one")
+        assert await apply(target, [gone("p/a.md", stored.ref)]) == {"p/a.md": Done()}
+        assert await apply(target, [gone("p/a.md", stored.ref)]) == {"p/a.md": Done()}
+        assert await listing(target) == {}
+
+    async def test_a_key_can_be_put_again_after_its_delete(self, target: Target) -> None:
+        stored = await put(target, "p/a.md", b"one")
+        await apply(target, [gone("p/a.md", stored.ref)])
+        again = await put(target, "p/a.md", b"two")
+        assert (await listing(target))["p/a.md"].ref == again.ref
+
+    async def test_an_entry_is_confirmed_by_key_and_by_ref(self, target: Target) -> None:
+        stored = await put(target, "p/a.md", b"one")
+        await put(target, "p/a.md.md", b"other")
+        listed = (await listing(target))["p/a.md"]
+        for ref in (None, stored.ref, "no-such-ref"):
+            found = await target.confirm("p/a.md", ref)
+            assert found is not None, ref
+            assert (found.key, found.ref, found.owner) == ("p/a.md", listed.ref, "me")
+            assert await held(target, found) == await held(target, listed) == stored.checksum
+        assert await target.confirm("p/a", None) is None
+
+    async def test_a_ref_of_another_key_confirms_nothing_about_this_one(self, target: Target) -> None:
+        stored = await put(target, "p/a.md", b"one")
+        assert await target.confirm("p/b.md", stored.ref) is None
+
+    @pytest.mark.parametrize("hint", [None, b"one", b"two"])
+    async def test_the_checksum_is_that_of_what_is_stored_whatever_the_local_file_holds(
+        self, target: Target, hint: bytes | None
+    ) -> None:
+        await put(target, "p/a.md", b"one")
+        entry = await target.confirm("p/a.md", None)
+        assert entry is not None
+        assert await target.checksum(entry, content(hint) if hint else None) == content(b"one").checksum
+
+    async def test_what_is_gone_has_no_checksum(self, target: Target) -> None:
+        stored = await put(target, "p/a.md", b"one")
+        entry = await target.confirm("p/a.md", None)
+        assert entry is not None
+        await apply(target, [gone("p/a.md", stored.ref)])
+        assert await target.checksum(entry, content(b"other")) is None
+
+    @pytest.mark.parametrize("key", KEYS)
+    async def test_any_key_goes_there_and_back(self, target: Target, key: str) -> None:
+        stored = await put(target, key, b"one")
+        assert set(await listing(target)) == {key}
+        found = await target.confirm(key, None)
+        assert found is not None
+        assert (found.key, found.ref) == (key, stored.ref)
+        await put(target, key, b"two!", stored.ref)
+        found = await target.confirm(key, None)
+        assert found is not None
+        assert await target.checksum(found, None) == content(b"two!").checksum
+        await apply(target, [gone(key, found.ref)])
+        assert await listing(target) == {}
+
+    async def test_keys_that_differ_in_case_or_in_escapes_are_different(self, target: Target) -> None:
+        keys = ["p/a.md", "p/A.md", "p/%61.md", "p/a%2Fb.md", "p/a/b.md"]
+        await apply(target, [new(key) for key in keys])
+        assert set(await listing(target)) == set(keys)
+
+    async def test_an_item_that_cannot_be_read_is_reported_and_stops_no_other(self, target: Target) -> None:
+        park, again = Park("unreadable", "let syncd read it"), Again("it changed")
+        keys = ["p/a.md", "p/b.md", "p/c.md", "p/d.md"]
+        outcomes = await apply(target, [new(key) for key in keys], {"p/b.md": park, "p/c.md": again})
+        assert outcomes["p/b.md"] is park
+        assert outcomes["p/c.md"] is again
+        assert isinstance(outcomes["p/a.md"], Done)
+        assert isinstance(outcomes["p/d.md"], Done)
+        assert set(await listing(target)) == {"p/a.md", "p/d.md"}
+
+    async def test_puts_and_deletes_may_share_a_batch(self, target: Target) -> None:
+        stored = await put(target, "p/old.md", b"old")
+        outcomes = await apply(target, [new("p/new.md"), gone("p/old.md", stored.ref)])
+        assert all(isinstance(outcome, Done) for outcome in outcomes.values())
+        assert set(await listing(target)) == {"p/new.md"}
+
+    async def test_a_big_batch_is_done_to_the_last(self, target: Target) -> None:
+        keys = [f"p/{number:03}.md" for number in range(256)]
+        outcomes = await apply(target, [new(key) for key in keys])
+        refs = {
+            key: outcome.stored.ref for key, outcome in outcomes.items() if isinstance(outcome, Done) and outcome.stored
+        }
+        assert set(refs) == set(keys)
+        assert {key: entry.ref for key, entry in (await listing(target)).items()} == refs
+        await apply(target, [gone(key, ref) for key, ref in refs.items()])
+        assert await listing(target) == {}
+
+    async def test_a_target_without_an_index_says_so(self, remote: Remote, target: Target) -> None:
+        if remote.indexes:
+            pytest.skip("this one has an index")
+        stored = await put(target, "p/a.md", b"one")
+        assert stored.status is None
+        assert (await listing(target))["p/a.md"].status is None
+        assert await target.statuses(frozenset({stored.ref})) == {}
+        with pytest.raises(ConfigError, match="no search"):
+            await target.search("one", 1)
+
+    async def test_the_status_of_entries_is_told_for_those_asked_for(self, remote: Remote, target: Target) -> None:
+        if not remote.indexes:
+            pytest.skip("no index, no status")
+        stored = await put(target, "p/a.md", b"one")
+        await put(target, "p/b.md", b"two")
+        await remote.rest()
+        found = await target.statuses(frozenset({stored.ref, "no-such-ref"}))
+        entry = found[stored.ref]
+        assert entry is not None
+        assert (entry.ref, entry.status is not None) == (stored.ref, True)
+        assert found["no-such-ref"] is None, "gone, not merely silent"
+        assert await target.statuses(frozenset()) == {}
+
+    async def test_a_search_finds_what_was_put_and_heeds_its_limit(self, remote: Remote, target: Target) -> None:
+        if not remote.indexes:
+            pytest.skip("no search")
+        for key in ("p/a.md", "p/b.md", "p/c.md"):
+            await put(target, key, b"a zebra crossing")
+        await remote.rest()
+        hits = await target.search("zebra", 2)
+        assert len(hits) == 2
+        assert {hit.key for hit in hits} <= {"p/a.md", "p/b.md", "p/c.md"}
+        assert all("zebra" in hit.text for hit in hits)
+
+    async def test_the_forecast_of_requests_is_no_less_than_nothing(self, target: Target) -> None:
+        assert target.requests(0, 0) == 0
+        assert target.requests(10, 5) >= target.requests(10, 0) > 0
+
+
+class FilesContract(TargetContract):
+    """What a target must do besides, if it keeps files and not only what they became."""
+
+    async def test_the_checksum_of_an_unmarked_entry_is_found_out(self, remote: Remote, target: Target) -> None:
+        await remote.put_unmarked("p/a.md", b"theirs")
+        entry = await target.confirm("p/a.md", None)
+        assert entry is not None
+        assert await target.checksum(entry, content(b"ours")) == content(b"theirs").checksum
+        assert await target.checksum(entry, content(b"theirs")) == content(b"theirs").checksum
+
+    async def test_entries_of_others_are_listed_and_can_be_told_apart(self, remote: Remote, target: Target) -> None:
+        await put(await remote.target("you"), "p/yours.md", b"yours")
+        await remote.put_unmarked("p/nobodys.md", b"nobodys")
+        await put(target, "p/mine.md", b"mine")
+        entries = await listing(target)
+        assert {key: entry.owner for key, entry in entries.items()} == {
+            "p/mine.md": "me",
+            "p/yours.md": "you",
+            "p/nobodys.md": None,
+        }
+        assert entries["p/nobodys.md"].checksum is None
+        assert not entries["p/nobodys.md"].marked
+        confirmed = await target.confirm("p/yours.md", None)
+        assert confirmed is not None
+        assert confirmed.owner == "you"
+
+    async def test_only_what_lies_under_the_prefix_is_listed(self, remote: Remote, target: Target) -> None:
+        for key in ("q/a.md", "p.md", "a/p/b.md"):
+            await remote.put_unmarked(key, b"x")
+        await put(target, "p/a.md", b"x")
+        assert set(await listing(target)) == {"p/a.md"}
+
+    @pytest.mark.parametrize("data", [b"\x00\xff\xfe", b"\r\n--boundary\r\n", "\ufeff\u00e9".encode(), b"x" * 300_000])
+    async def test_any_bytes_go_there_unchanged(self, target: Target, data: bytes) -> None:
+        await put(target, "p/a.md", data)
+        entry = await target.confirm("p/a.md", None)
+        assert entry is not None
+        assert await target.checksum(entry, None) == content(data).checksum
+
+    async def test_an_entry_can_be_indexed_again(self, remote: Remote, target: Target) -> None:
+        if not remote.indexes:
+            pytest.skip("no index")
+        stored = await put(target, "p/a.md", b"one")
+        assert await target.reindex("p/a.md", stored.ref) in {"queued", "running", "completed"}

@@ -1,0 +1,122 @@
+"""The contract over Vectorize, whose changes show three seconds late, and what is different about its entries."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from ai_room import ACCOUNT, BASE
+from contract_room import PREFIX, TargetContract, apply, content, gone, held, listing, new, put
+from vector_room import MODEL, World, world
+
+from syncd.cloudflare.auth import Credentials
+from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.transport import Seams, Transport
+from syncd.cloudflare.vectorize import Vectorize, VectorizeIndex
+from syncd.cloudflare.workers_ai import WorkersAI
+from syncd.db import open_state
+from syncd.embeddings import Embeddings
+from syncd.errors import Park
+from syncd.targets.base import Done, Target
+from syncd.targets.vectorize.embedding import Embedder
+from syncd.targets.vectorize.index import Index
+from syncd.targets.vectorize.memory import Names
+from syncd.targets.vectorize.pieces import Cut
+from syncd.targets.vectorize.target import Terms, VectorizeTarget, limits
+
+LATE_S = 3.0
+
+
+class VectorizeRemote:
+    """An index in a stand-in of its own; every target remembers by itself."""
+
+    indexes = True
+
+    def __init__(self, world: World, base: Path) -> None:
+        self._world = world
+        self._base = base
+        self.transports: list[Transport] = []
+
+    def _transport(self) -> Transport:
+        clock = self._world.clock
+        seams = Seams(self._world.wire, rng=lambda: 0.5, wall=clock)
+        gate = Gate(0, 8, clock, clock.sleep)
+        made = Transport(BASE, ACCOUNT, Credentials.bearer("any"), gate, retry_for=5, seams=seams)
+        self.transports.append(made)
+        return made
+
+    async def open(self) -> "VectorizeRemote":
+        await Vectorize(self._transport()).create_index("docs", 384)
+        return self
+
+    async def target(self, owner: str, *, takeover: bool = False) -> Target:
+        transport = self._transport()
+        memory = Embeddings(open_state(self._base / f"state-{len(self.transports)}"), owner)
+        index = Index(VectorizeIndex(transport, "docs"), memory)
+        index.clock, index.sleep = self._world.clock, self._world.clock.sleep
+        # Nothing knows a key but the vectors themselves.
+        names = Names(lambda: (), lambda: [PREFIX + "walked.md"])
+        return VectorizeTarget(
+            index,
+            Embedder(WorkersAI(transport), MODEL, "mean", memory),
+            Terms(owner, PREFIX, takeover=takeover),
+            limits(128, 4 * 1024 * 1024),
+            cut=Cut(400, 50),
+            names=names,
+        )
+
+    async def put_unmarked(self, key: str, data: bytes) -> None:
+        del data
+        await self._world.put(key)
+
+    async def rest(self) -> None:
+        self._world.clock.now += LATE_S
+
+
+class TestVectorizeTarget(TargetContract):
+    @pytest.fixture
+    async def remote(self, tmp_path: Path) -> AsyncIterator[VectorizeRemote]:
+        async with world(tmp_path, mutation_lag=LATE_S) as w:
+            made = await VectorizeRemote(w, tmp_path).open()
+            yield made
+            for transport in made.transports:
+                await transport.aclose()
+
+    async def test_what_is_no_text_is_an_outcome_and_stops_no_other(self, target: Target) -> None:
+        keys = ["p/a.md", "p/b.md", "p/c.md"]
+        outcomes = await apply(target, [new(key) for key in keys], {"p/a.md": b"\x00\xff", "p/b.md": b" \n"})
+        refusals = [outcomes[key] for key in keys[:2]]
+        assert [each.kind for each in refusals if isinstance(each, Park)] == ["unsupported_type", "empty"]
+        assert isinstance(outcomes["p/c.md"], Done)
+        assert set(await listing(target)) == {"p/c.md"}
+
+    @pytest.mark.parametrize("data", [b"\r\n--boundary\r\n", "\ufeff\u00e9".encode(), b"x" * 300_000, b"a. " * 50_000])
+    async def test_any_text_is_proved_by_its_checksum(self, target: Target, data: bytes) -> None:
+        await put(target, "p/a.md", data)
+        entry = await target.confirm("p/a.md", None)
+        assert entry is not None
+        assert await held(target, entry) == content(data).checksum
+
+    async def test_another_owners_entry_of_the_same_key_is_another_entry(
+        self, remote: VectorizeRemote, target: Target
+    ) -> None:
+        you = await remote.target("you")
+        theirs, mine = await put(you, "p/same.md", b"same"), await put(target, "p/same.md", b"same")
+        await remote.put_unmarked("p/same.md", b"x")
+        assert theirs.ref != mine.ref
+        for owner, ours in ((you, theirs), (target, mine)):
+            assert {key: entry.ref for key, entry in (await listing(owner)).items()} == {"p/same.md": ours.ref}
+        await apply(target, [gone("p/same.md", mine.ref)])
+        assert await listing(target) == {}
+        assert set(await listing(you)) == {"p/same.md"}
+
+    async def test_a_takeover_sees_the_entries_of_others_whose_keys_it_has(self, remote: VectorizeRemote) -> None:
+        you, me = await remote.target("you"), await remote.target("me", takeover=True)
+        theirs = await put(you, "p/walked.md", b"one")
+        await put(you, "p/theirs.md", b"one")
+        await remote.rest()
+        found = await listing(me)
+        assert set(found) == {"p/walked.md"}
+        assert found["p/walked.md"].owner not in {None, "me"}
+        await put(me, "p/walked.md", b"one", theirs.ref)
+        await remote.rest()
+        assert set(await listing(you)) == {"p/theirs.md"}

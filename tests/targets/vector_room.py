@@ -1,0 +1,212 @@
+"""Mirrors into Vectorize over real files and the stand-in, in one process, with a clock of the test's own."""
+
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from ai_room import ACCOUNT, BASE, Clock, Wire
+
+from syncd.cloudflare.auth import Credentials
+from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.transport import Seams, Transport
+from syncd.config import MirrorConfig
+from syncd.db import FILE_NAME, open_state
+from syncd.emulator.app import create_app
+from syncd.emulator.options import Options as Manners
+from syncd.errors import Park
+from syncd.mirror import Mirror, assemble
+from syncd.model import Put
+from syncd.reconcile import Options, Result, Scope, reconcile
+from syncd.session import Grants, make_target, settings_of
+from syncd.targets.base import Content
+from syncd.targets.vectorize.pieces import cut
+from syncd.targets.vectorize.target import VectorizeTarget
+
+INDEXES = f"{BASE}/accounts/{ACCOUNT}/vectorize/v2/indexes"
+INDEX = f"{INDEXES}/docs"
+MODEL = "@cf/baai/bge-small-en-v1.5"
+
+
+@dataclass(slots=True)
+class Side:
+    """One mirror: its folder, its state, its own transport."""
+
+    world: "World"
+    name: str
+    root: Path
+    state: Path
+    section: MirrorConfig
+    grants: Grants
+    transport: Transport
+    mirror: Mirror
+
+    def write(self, path: str, text: str | bytes) -> Path:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text.encode() if isinstance(text, str) else text)
+        # Young files are read again in every pass; these tests count what is read.
+        os.utime(file, (time.time() - 60, time.time() - 60))
+        return file
+
+    def remove(self, *paths: str) -> None:
+        for path in paths:
+            (self.root / path).unlink()
+
+    async def full(self, **options: bool) -> Result:
+        """A full pass, a second later."""
+        self.world.clock.now += 1
+        return await reconcile(self.mirror, Scope(), Options(**options))
+
+    async def hint(self, *paths: str) -> Result:
+        """A pass over what a watcher has marked."""
+        prefix = self.section.key_prefix
+        self.mirror.queue.mark([(prefix + path, False) for path in paths], self.world.clock.now)
+        self.world.clock.now += 1
+        return await reconcile(self.mirror, Scope(self.mirror.queue.settled(self.world.clock.now)))
+
+    def use(self, *, takeover: bool = False, reembed: bool = False, **target: Any) -> None:
+        """Restart with other words in the config's target section, or with what a person agreed to."""
+        self.mirror.db.close()
+        changed = self.section.target.model_copy(update=target)
+        self.section = self.section.model_copy(update={"target": changed})
+        self.grants = Grants(takeover, reembed)
+        self.mirror = self.world.assemble(self)
+
+    def lose_state(self) -> None:
+        """Stop, delete the state file, start: journal and remembered vectors are gone."""
+        self.mirror.db.close()
+        for file in self.state.glob(FILE_NAME + "*"):
+            file.unlink()
+        self.mirror = self.world.assemble(self)
+
+    def expected(self) -> set[str]:
+        """The ids that the folder gives, worked out from the files alone."""
+        target = self.mirror.target
+        assert isinstance(target, VectorizeTarget)
+        found: set[str] = set()
+        for file in sorted(path for path in self.root.rglob("*") if path.is_file()):
+            found |= ids_of(target, self.section.key_prefix + file.relative_to(self.root).as_posix(), file.read_bytes())
+        return found
+
+    def problems(self) -> dict[str, str]:
+        return {problem.key: problem.kind for problem in self.mirror.journal.problems()}
+
+
+def ids_of(target: VectorizeTarget, key: str, data: bytes) -> set[str]:
+    """The ids of all vectors that a file's bytes give under a key; none if it holds no text."""
+    maker, how = target._writer._maker, target._writer._how
+    content = Content(data, hashlib.sha256(data).hexdigest())
+    try:
+        return {piece.id for piece in cut(Put(key, "new", key, len(data)), content, maker, how, "")}
+    except Park:
+        return set()
+
+
+@dataclass(slots=True)
+class World:
+    """A stand-in, and whoever works with it. `wire` carries what the mirrors send, `stranger` has a way of its own."""
+
+    base: Path
+    app: Any
+    clock: Clock
+    wire: Wire
+    stranger: httpx.AsyncClient
+    sides: list[Side] = field(default_factory=list)
+
+    def side(self, name: str = "me", *, owner: str = "", prefix: str = "", prune: str = "owned", **target: Any) -> Side:
+        """A mirror of a folder of its own. target: words of the config's target section."""
+        folder = self.base / name
+        folder.mkdir()
+        section = MirrorConfig.model_validate(
+            {
+                "path": folder,
+                "owner": owner or name,
+                "key_prefix": prefix,
+                "prune": prune,
+                "max_delete": "100%",
+                "target": {"type": "vectorize", "index": "docs", "model": MODEL, "create": True, **target},
+            }
+        )
+        transport = Transport(
+            BASE,
+            ACCOUNT,
+            Credentials.bearer("any"),
+            Gate(0, 8, self.clock, self.clock.sleep),
+            retry_for=30.0,
+            seams=Seams(self.wire, rng=lambda: 0.5, wall=self.clock),
+        )
+        made = Side(self, name, folder, self.base / f"state-{name}", section, Grants(), transport, None)  # type: ignore[arg-type]
+        made.mirror = self.assemble(made)
+        self.sides.append(made)
+        return made
+
+    def assemble(self, side: Side) -> Mirror:
+        db = open_state(side.state)
+        target = make_target(side.transport, db, side.name, side.section, side.grants)
+        assert isinstance(target, VectorizeTarget)
+        target.index.clock, target.index.sleep = self.clock, self.clock.sleep
+        mirror = assemble(db, side.name, side.root, target, settings_of(side.section, side.grants))
+        mirror.now = self.clock
+        mirror.chance = lambda: 0.5
+        return mirror
+
+    @property
+    def embedded(self) -> int:
+        """Texts embedded so far."""
+        count: int = self.app.state.requests.embedded_texts
+        return count
+
+    @property
+    def changing(self) -> int:
+        """Requests so far that may have changed something."""
+        count: int = self.app.state.requests.changing
+        return count
+
+    # -- the stranger
+
+    async def ids(self) -> set[str]:
+        """All ids, once everything is processed."""
+        self.clock.now += 60
+        found: set[str] = set()
+        cursor = None
+        while True:
+            got = await self.stranger.get(f"{INDEX}/list", params={"cursor": cursor} if cursor else {})
+            page = got.raise_for_status().json()["result"]
+            found |= {row["id"] for row in page["vectors"]}
+            cursor = page.get("nextCursor")
+            if not page["isTruncated"]:
+                return found
+
+    async def drop(self, *ids: str) -> None:
+        """Somebody deletes vectors."""
+        (await self.stranger.post(f"{INDEX}/delete_by_ids", json={"ids": list(ids)})).raise_for_status()
+
+    async def put(self, vector_id: str, dimensions: int = 384) -> None:
+        """Somebody writes a vector without syncd."""
+        line = f'{{"id": "{vector_id}", "values": {[0.5] * dimensions}}}\n'
+        headers = {"Content-Type": "application/x-ndjson"}
+        (await self.stranger.post(f"{INDEX}/upsert", content=line, headers=headers)).raise_for_status()
+
+
+@asynccontextmanager
+async def world(base: Path, **manners: Any) -> AsyncIterator[World]:
+    """A stand-in with no index yet."""
+    clock = Clock()
+    app = create_app(Manners(**manners), clock=clock, sleep=clock.sleep)
+    wire = Wire(httpx.ASGITransport(app=app))
+    headers = {"Authorization": "Bearer any"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), headers=headers) as stranger:
+        made = World(base, app, clock, wire, stranger)
+        try:
+            yield made
+        finally:
+            for side in made.sides:
+                side.mirror.db.close()
+                await side.transport.aclose()
+            app.state.backend.store.close()
