@@ -78,6 +78,11 @@ class Side:
         self.mirror.db.close()
         for file in self.state.glob(FILE_NAME + "*"):
             file.unlink()
+        self.restart()
+
+    def restart(self) -> None:
+        """The same state file, in a new process so to speak."""
+        self.mirror.db.close()
         self.mirror = self.world.assemble(self)
 
     def problems(self) -> dict[str, str]:
@@ -220,9 +225,9 @@ def keeps(book: list[dict[str, bytes]]) -> Act:
 
 
 @asynccontextmanager
-async def world(base: Path, *, title: str | None = "docs", **manners: Any) -> AsyncIterator[World]:
+async def world(base: Path, *, title: str | None = "docs", clock: Any = None, **manners: Any) -> AsyncIterator[World]:
     """A stand-in with one namespace, unless it is not wanted."""
-    clock = Clock()
+    clock = clock or Clock()
     app = create_app(Manners(**manners), clock=clock, sleep=clock.sleep)
     wire = Wire(httpx.ASGITransport(app=app))
     headers = {"Authorization": "Bearer any"}

@@ -131,7 +131,7 @@ async def test_a_crash_between_upsert_and_delete_leaves_nothing_behind(tmp_path:
         with pytest.raises(Crash):
             await side.full()
         if lost:
-            side.lose_state()
+            side.lose_journal()
         else:
             side.use()
         w.clock.now += 60
@@ -148,7 +148,7 @@ async def test_half_a_file_is_made_whole(tmp_path: Path) -> None:
         side.write("a.md", TEXT * 3)
         await side.full()
         await w.drop(*sorted(await w.ids())[2:5])
-        side.lose_state()
+        side.lose_journal()
         result = await side.full()
         assert result.done["put"] == 1
         assert await w.ids() == side.expected()
