@@ -213,6 +213,7 @@ def test_another_model_is_3_and_names_force_which_embeds_all_again(index: Vector
     for options in (("-n",), ()):
         seen = room.syncd("reconcile", *options)
         assert (seen.code, "3 files" in seen.err, "--force" in seen.err) == (3, True, True)
+        assert seen.out.startswith("docs → vectorize:docs: stopped, nothing done")
     assert room.status()["state"] == "halted"
     seen = room.syncd("verify")
     assert (seen.code, seen.out, "--force" in seen.err) == (3, "docs: not compared\n", True)
