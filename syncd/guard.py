@@ -40,7 +40,8 @@ def refusal(mirror: Mirror, spill: Spill, unrecorded: int) -> str | None:
 
     unrecorded: entries of ours that the journal does not know.
     """
-    deletes = spill.planned["delete"]
+    # What a key has too much of, a pass that was cut short has left; without it no file is missed.
+    deletes = spill.planned["delete"] - spill.doubles
     known = mirror.journal.count() + unrecorded
     recent = mirror.journal.recent_deletes(mirror.now())
     allowed = brake(deletes, recent, known, mirror.settings.max_delete)

@@ -157,7 +157,7 @@ class Journal:
     # -- tombstones
 
     def bury(self, key: str, ref: str, now: float, *, consented: bool) -> None:
-        """Note a delete. consented: a person forced it, so it does not count for the brake."""
+        """Note a delete. consented: a person forced it, or the key kept another entry: the brake does not count it."""
         with transaction(self._db):
             self._db.execute(
                 "INSERT OR REPLACE INTO tombstone VALUES (?, ?, ?, ?, ?)", (self._mirror, ref, key, now, consented)

@@ -162,10 +162,15 @@ class Pulled:
         self.problems.append(Problem(shown(key), error.kind if isinstance(error, Park) else "failed", str(error)))
 
 
-async def pull(mirror: Mirror, folder: Folder, *, force: bool = False, everyone: bool = False) -> Pulled:
-    """Write the mirror's entries into a folder under their keys without the prefix. everyone: those of others too."""
+def check_files(mirror: Mirror) -> None:
+    """Raise ConfigError if there is nothing to pull: best asked before a folder is made for it."""
     if not mirror.target.limits.keeps_files:
         raise ConfigError("this target holds pieces of text and not the files, so there is nothing to pull")
+
+
+async def pull(mirror: Mirror, folder: Folder, *, force: bool = False, everyone: bool = False) -> Pulled:
+    """Write the mirror's entries into a folder under their keys without the prefix. everyone: those of others too."""
+    check_files(mirror)
     pulled, prefix = Pulled(), mirror.policy.prefix
     wanted: dict[str, Entry] = {}
     async for entry in mirror.target.entries():

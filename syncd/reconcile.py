@@ -173,6 +173,7 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
             result.unchanged += 1
             problems += _in_step(mirror, triple)
         actions += each.extra
+        result.spill.doubles += len(each.extra) if isinstance(triple.local, Item) else 0
     with transaction(mirror.db):
         result.spill.plan(actions)
         mirror.journal.note(problems, result.pass_id)

@@ -144,7 +144,8 @@ class Turn:
                 self._remember_read(action.key)
                 self._end(action, checksum=stored.checksum, unchanged=outcome.unchanged)
             case Done():
-                self._mirror.journal.bury(action.key, _ref(action), self._mirror.now(), consented=self._consent.force)
+                consented = self._consent.force or (isinstance(action, Delete) and self._has_another(action))
+                self._mirror.journal.bury(action.key, _ref(action), self._mirror.now(), consented=consented)
                 self._end(action)
             case Again():
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())

@@ -74,7 +74,7 @@ class Globals:
 
 app = typer.Typer(
     name="syncd",
-    help="Keep a local folder in step, one way, with Cloudflare AI Search.",
+    help="Keep a local folder in step, one way, with Cloudflare AI Search, Workers KV or Vectorize.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     # Help in plain text: the coloured boxes take longer to import than everything else together.
@@ -104,7 +104,7 @@ def frame(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Keep a local folder in step, one way, with Cloudflare AI Search."""
+    """Keep a local folder in step, one way, with Cloudflare AI Search, Workers KV or Vectorize."""
     ctx.obj = Globals(config, verbose, quiet, log_format)
 
 

@@ -51,8 +51,10 @@ def _summary(report: Report) -> str:
     words = [f"{counts[kind]} {kind}" for kind in ("put", "delete", "adopt", "forget") if counts.get(kind)]
     if done.get("failed"):
         words.append(f"{done['failed']} failed")
-    words.append(f"{planned['unchanged']} unchanged")
     tail = "" if dry else f" ({counted(report.requests, 'request')}, {report.elapsed_s:.1f} s)"
+    if report.error and not words:
+        return f"stopped, nothing done{tail}"
+    words.append(f"{planned['unchanged']} unchanged")
     begun = "stopped after " if report.error else "would be " if dry and len(words) > 1 else ""
     return begun + ", ".join(words) + tail
 

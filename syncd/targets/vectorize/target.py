@@ -122,7 +122,7 @@ class VectorizeTarget:
         if others and not self._terms.consent:
             raise Halt(
                 f"the index holds vectors of {others} files that another model (or pooling) than"
-                f" {self._embedder.name} has made, and the two do not mix; set model back, or agree to have all files"
+                f" {self._embedder.title} has made, and the two do not mix; set model back, or agree to have all files"
                 " embedded again: syncd reconcile --force"
             )
 
