@@ -56,11 +56,12 @@ def refusal(mirror: Mirror, spill: Spill, unrecorded: int) -> str | None:
     )
 
 
-def hold_back(mirror: Mirror, spill: Spill) -> None:
+def hold_back(mirror: Mirror, spill: Spill) -> bool:
     """Take the deletes out of a plan and look at their keys again later, if more of them seem to be on their way.
 
     What `rm -r` removes arrives in bursts, and each of them alone may be few enough. They are judged together: once
-    nothing was marked for `settle`, or `settle_max` after the first of them. Orphans wait for the next full pass.
+    nothing was marked for `settle`, or `settle_max` after the first of them. Return whether any were taken out: orphans
+    among them are found by a full pass only.
     """
     now = mirror.now()
     some = next(spill.turns("delete"), [])
@@ -69,11 +70,12 @@ def hold_back(mirror: Mirror, spill: Spill) -> None:
         or not mirror.queue.restless(now)
         or any(mirror.never_rests(action.key) for _, action in some)
     ):
-        return
+        return False
     log.info("delete.held_back", mirror=mirror.name, deletes=spill.planned["delete"])
     for turn in spill.turns("delete"):
         mirror.queue.mark([(action.key, False) for _, action in turn], now)
     spill.unplan_deletes()
+    return True
 
 
 def _by_force(mirror: Mirror) -> str:

@@ -13,6 +13,7 @@ from syncd.cloudflare.gate import Gate
 from syncd.db import writable
 from syncd.errors import Brake, Halt, Retry, RootHalt, StateHalt, SyncdError
 from syncd.mirror import Mirror
+from syncd.observe import Wide
 from syncd.paths import IGNORE_FILE, name_fault, normal, shown
 from syncd.queue import Dirty
 from syncd.reconcile import Hooks, Result, Scope, reconcile
@@ -117,21 +118,25 @@ class Keeper:
         now = self._loop.time()
         if self._full_at is not None and now >= self._full_at:
             self._full_at = None
-            await self._pass(Scope())
+            held_back = await self._pass(Scope())
             self._looked = True
             # Not plainly set: another full pass may have been asked for while this one was under way.
-            self._ask_full(self._loop.time() + self._interval)
+            self._ask_full(self._loop.time() + (self.mirror.settings.settle_max if held_back else self._interval))
         elif self._serves and (rows := self.mirror.queue.settled(self.mirror.now())):
-            await self._pass(Scope(rows))
+            try:
+                await self._pass(Scope(rows))
+            except Wide:
+                self._ask_full(now)
         if self._serves:
             await self._follow_index()
 
-    async def _pass(self, scope: Scope) -> None:
+    async def _pass(self, scope: Scope) -> bool:
+        """Make a pass; return whether it held deletes back."""
         self._say_syncing(0)
         # The rows of a part are due until they are done: a breath in between would serve them twice.
         hooks = Hooks(Breath(self._between, self._pressing) if scope.everything else Breath(), self._watch)
         try:
-            await reconcile(self.mirror, scope, hooks=hooks)
+            held_back = (await reconcile(self.mirror, scope, hooks=hooks)).held_back
         finally:
             if self._result:
                 self._result.spill.drop()
@@ -142,6 +147,7 @@ class Keeper:
         self._looks = 0
         self._look_at = self._loop.time() + follow.pause_s(0)
         self._say("idle")
+        return held_back
 
     def _watch(self, result: Result) -> None:
         """Note that the pass moves, and how much of it is left."""
@@ -159,8 +165,12 @@ class Keeper:
         """Serve what has settled while a long pass is under way."""
         rows: list[Dirty] = self.mirror.queue.settled(self.mirror.now())
         if rows:
-            result = await reconcile(self.mirror, Scope(rows))
-            result.spill.drop()
+            try:
+                result = await reconcile(self.mirror, Scope(rows))
+            except Wide:
+                self._ask_full(self._loop.time())
+            else:
+                result.spill.drop()
 
     async def _follow_index(self) -> None:
         if self._look_at is None or self._loop.time() < self._look_at:

@@ -15,6 +15,8 @@ from syncd.spill import Spill
 BLOCK = 512
 """Keys looked at together: bounds memory, and how long the loop is busy between two breaths."""
 LISTING_BATCH = 500
+FEW_KEYS = 20
+"""So many unknown keys are asked for one by one, whatever a listing costs: with it the whole folder is looked at."""
 
 
 class Triple(NamedTuple):
@@ -61,8 +63,25 @@ async def whole(mirror: Mirror, spill: Spill) -> AsyncIterator[list[Triple]]:
         yield block
 
 
+class Wide(Exception):
+    """The scope has so many keys that nobody knows, that a listing costs less than asking for each: look everywhere."""
+
+
 async def parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Triple]]:
-    """Yield the keys of dirty rows, and all keys below those that are directories. R is what J says."""
+    """Yield the keys of dirty rows, and all keys below those that are directories. R is what J says.
+
+    Raises Wide, with the rows put off, before a block would cost too many questions.
+    """
+    page, unknown = mirror.target.limits.page, 0
+    async for block in _parts(mirror, rows):
+        unknown += sum(each.record is None and isinstance(each.local, Item) for each in block)
+        if page is not None and unknown > FEW_KEYS + mirror.journal.count() // page:
+            mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
+            raise Wide
+        yield block
+
+
+async def _parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Triple]]:
     prefix = mirror.policy.prefix
     rows = _without_covered(rows, prefix)
     for row in rows:

@@ -53,7 +53,7 @@ class Result:
     """How a pass ended. The plan with its outcomes stays in `spill` until it is dropped.
 
     unrecorded: entries of ours that the journal does not know. refusal: in a dry run, why the delete guard would
-    refuse the plan.
+    refuse the plan. held_back: deletes were put off, until the folder is quiet.
     """
 
     spill: Spill
@@ -68,6 +68,7 @@ class Result:
     done: Counter[str] = field(default_factory=Counter)
     problems: Counter[str] = field(default_factory=Counter)
     refusal: str | None = None
+    held_back: bool = False
 
     @property
     def clean(self) -> bool:
@@ -93,7 +94,8 @@ class Hooks:
 async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), hooks: Hooks = Hooks()) -> Result:
     """Bring the target in step with the folder within `scope`.
 
-    Raises Halt, Brake (nothing was changed remotely) or Unreachable (what is left is kept for the next pass).
+    Raises Halt, Brake (nothing was changed remotely), Unreachable (what is left is kept for the next pass), or
+    observe.Wide (nothing was done; make a full pass).
     """
     guard(mirror, force=options.force)
     pass_id = next_pass(mirror.db)
@@ -208,7 +210,7 @@ def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirt
         mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
         raise Brake(result.refusal)
     if not (options.force or options.dry_run):
-        hold_back(mirror, result.spill)
+        result.held_back = hold_back(mirror, result.spill)
 
 
 async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks) -> None:

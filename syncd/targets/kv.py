@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, KVNamespace
+from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, LIST_LIMIT, KVNamespace
 from syncd.cloudflare.kv_bulk import KEY_LIMIT
 from syncd.cloudflare.kv_places import by_id, by_title
 from syncd.errors import ConfigError, Conflict, NotFound, TargetMissing
@@ -48,6 +48,7 @@ def limits(max_key_length: int, max_file_size: int) -> Limits:
         turn=TURN,
         delete_turn=BULK_DELETES,
         reads_lag=True,
+        page=LIST_LIMIT,
     )
 
 

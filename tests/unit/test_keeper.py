@@ -1,18 +1,20 @@
-"""What a halted mirror asks of its target, in simulated time, and what of it outlives the process."""
+"""When a mirror looks, and what it asks for, in simulated time; what of that outlives the process."""
 
 import asyncio
 import selectors
 from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
-from core_room import Core, in_step
+from core_room import Core, in_step, open_core
 
 from syncd.cloudflare.gate import Gate
 from syncd.db import Meta
 from syncd.errors import Halt
 from syncd.keeper import REFUSED_REST_S, Keeper
 from syncd.model import Entry
+from syncd.targets.base import Limits
 from syncd.watch.hints import EVERYTHING, Hint
 
 
@@ -172,3 +174,52 @@ def state(core: Core) -> dict[str, Any]:
     said = Meta(core.mirror.db, "docs").get("state")
     assert isinstance(said, dict)
     return said
+
+
+@pytest.mark.parametrize(("known", "unknown", "asked"), [(0, 20, 20), (0, 21, 0), (100, 22, 22), (100, 23, 0)])
+def test_many_unknown_keys_are_listed_and_not_asked_for_one_by_one(
+    tmp_path: Path, known: int, unknown: int, asked: int
+) -> None:
+    with open_core(tmp_path, Limits(page=50)) as core:
+        asyncio.run(in_step(core, **{f"old{number}": "x" for number in range(known)}))
+        core.target.confirmed.clear()
+        for number in range(unknown):
+            core.write(f"new{number}", "y")
+        core.mark(*(f"new{number}" for number in range(unknown)))
+
+        async def served() -> None:
+            keeper = Keeper(core.mirror, 3600.0, Gate(0, 1))
+            keeper._looked = True
+            running = asyncio.ensure_future(keeper.run())
+            for _ in range(10):
+                await asyncio.sleep(1)
+                core.clock.forward(1)
+                keeper.hint([])
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+        simulated(served())
+        assert len(core.target.confirmed) == asked
+        assert len(core.target.store) == known + unknown
+        assert core.waiting() == []
+
+
+def test_orphans_that_were_held_back_go_when_the_folder_is_quiet(core: Core) -> None:
+    asyncio.run(in_step(core, **{f"{number:03}": "x" for number in range(30)}))
+    for number in range(15):
+        core.target.put_by("me", f"orphan{number}", "left by a process that was killed")
+
+    async def served() -> None:
+        keeper = Keeper(core.mirror, 3600.0, Gate(0, 1))
+        running = asyncio.ensure_future(keeper.run())
+        keeper.hint([Hint("000", subtree=False)])
+        keeper.request_full()
+        for _ in range(int(core.mirror.settings.settle_max) + 10):
+            await asyncio.sleep(1)
+            core.clock.forward(1)
+            keeper.hint([])
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    simulated(served())
+    assert len(core.target.store) == 30
