@@ -157,7 +157,7 @@ class Journal:
     # -- tombstones
 
     def bury(self, key: str, ref: str, now: float, *, consented: bool) -> None:
-        """Note a delete. consented: a person forced it, so it does not count for the brake."""
+        """Note a delete. consented: a person forced it, or the key kept another entry: the brake does not count it."""
         with transaction(self._db):
             self._db.execute(
                 "INSERT OR REPLACE INTO tombstone VALUES (?, ?, ?, ?, ?)", (self._mirror, ref, key, now, consented)
@@ -172,12 +172,15 @@ class Journal:
         ).fetchone()
         return None if row is None else float(row[0])
 
-    def deleted_since(self, refs: Sequence[str], since: float) -> set[str]:
-        """Those of the (at most some hundred) entries that we deleted at `since` or later."""
+    def deleted_about(self, refs: Sequence[str], now: float, within_s: float) -> set[str]:
+        """Those of the (at most some hundred) entries that we deleted within so many seconds of now.
+
+        On either side: one of a clock that was ahead is of an unknown time, and must not hide an entry for days.
+        """
         marks = ", ".join("?" * len(refs))
         rows = self._db.execute(
-            f"SELECT ref FROM tombstone WHERE mirror = ? AND deleted_at >= ? AND ref IN ({marks})",  # noqa: S608
-            (self._mirror, since, *refs),
+            f"SELECT ref FROM tombstone WHERE mirror = ? AND deleted_at BETWEEN ? AND ? AND ref IN ({marks})",  # noqa: S608
+            (self._mirror, now - within_s, now + within_s, *refs),
         )
         return {ref for (ref,) in rows}
 
@@ -189,9 +192,12 @@ class Journal:
         ).fetchone()
         return int(row[0])
 
-    def drop_tombstones(self, before: float) -> None:
-        """Forget deletes older than both `before` and the hour the brake looks back on (or from a clock ahead)."""
-        self._db.execute("DELETE FROM tombstone WHERE mirror = ? AND deleted_at < ?", (self._mirror, before))
+    def drop_tombstones(self, now: float, keep_s: float) -> None:
+        """Forget deletes that are more than `keep_s` away from now: long ago, or of a clock that was ahead."""
+        self._db.execute(
+            "DELETE FROM tombstone WHERE mirror = ? AND deleted_at NOT BETWEEN ? AND ?",
+            (self._mirror, now - keep_s, now + keep_s),
+        )
 
     # -- parked content
 

@@ -5,6 +5,7 @@ Events have constant dotted names and fields. File names cannot forge lines or t
 
 import logging
 import sys
+import traceback
 import unicodedata
 from collections.abc import Collection
 from typing import Any, Literal
@@ -18,13 +19,15 @@ HIDDEN = "[hidden]"
 
 def configure(log_format: LogFormat, level: int, secrets: Collection[str] = ()) -> None:
     """Send everything at `level` (as in logging) or above to stderr. secrets: values that must never be printed."""
+    global _masker  # noqa: PLW0603 - like the logging it stands beside, there is one for the process
+    _masker = _Masker(secrets)
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
         structlog.processors.format_exc_info,
-        _Masker(secrets),
+        _masker,
         _defused,
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), pad_event_to=24, exception_formatter=structlog.dev.plain_traceback
@@ -41,6 +44,11 @@ def configure(log_format: LogFormat, level: int, secrets: Collection[str] = ()) 
     )
     logging.basicConfig(handlers=[_Bridge()], level=logging.WARNING, force=True)
     logging.captureWarnings(capture=True)
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback of a bug for stderr: no local variables, no secret, no line that can pass for one of the log."""
+    return _indented(_masker.text("".join(traceback.format_exception(error)).rstrip("\n")))
 
 
 def printable(text: str) -> str:
@@ -65,14 +73,18 @@ class _Masker:
         del logger, method
         return {key: self._mask(value) for key, value in event.items()} if self._secrets else event
 
+    def text(self, text: str) -> str:
+        """A text without the secrets."""
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        return text
+
     def _mask(self, value: Any) -> Any:
         match value:
             case None | bool() | int() | float():
                 return value
             case str():
-                for secret in self._secrets:
-                    value = value.replace(secret, HIDDEN)
-                return value
+                return self.text(value)
             case dict():
                 return {self._mask(key): self._mask(inner) for key, inner in value.items()}
             case list() | tuple():
@@ -84,6 +96,9 @@ class _Masker:
                 return value if masked == shown else masked
 
 
+_masker = _Masker(())
+
+
 def _defused(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     del logger, method
     return {
@@ -92,9 +107,9 @@ def _defused(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     }
 
 
-def _indented(traceback: str) -> str:
+def _indented(trace: str) -> str:
     """A traceback keeps its lines, but none of them can pass for a line of the log."""
-    return "\n".join("  " + printable(line) for line in traceback.split("\n"))
+    return "\n".join("  " + printable(line) for line in trace.split("\n"))
 
 
 class _Bridge(logging.Handler):

@@ -1,7 +1,7 @@
 """What is there: local files, journal rows and remote entries, merged by key, a bounded block at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import islice, takewhile
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from syncd.spill import Spill
 
 BLOCK = 512
 """Keys looked at together: bounds memory, and how long the loop is busy between two breaths."""
+LISTING_BATCH = 500
 
 
 class Triple(NamedTuple):
@@ -28,6 +29,29 @@ class Triple(NamedTuple):
     entry: Entry | None
     seen: Source
     others: Sequence[Entry] = ()
+
+
+async def listing(mirror: Mirror, spill: Spill, tick: Callable[[], None]) -> None:
+    """Spill the remote listing, without the rows of entries that we deleted but that it may not know of yet.
+
+    tick: called now and then.
+    """
+    started = mirror.now()
+    batch: list[Entry] = []
+
+    def put_down() -> None:
+        # Only now: how far behind a listing is, its target may find out when it begins.
+        lag_s = mirror.target.limits.lag_s
+        deleted = mirror.journal.deleted_about([entry.ref for entry in batch], started, lag_s)
+        spill.list_entries(entry for entry in batch if entry.ref not in deleted)
+        batch.clear()
+        tick()
+
+    async for entry in mirror.target.entries():
+        batch.append(entry)
+        if len(batch) >= LISTING_BATCH:
+            put_down()
+    put_down()
 
 
 async def whole(mirror: Mirror, spill: Spill) -> AsyncIterator[list[Triple]]:

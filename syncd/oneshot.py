@@ -1,10 +1,12 @@
 """One full pass of one mirror, to its end: files that change meanwhile are taken again, indexing is waited for."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 
 from syncd import follow
-from syncd.errors import EXIT_OK, EXIT_PROBLEMS, SyncdError
+from syncd.db import writable
+from syncd.errors import EXIT_OK, EXIT_PROBLEMS, StateHalt, SyncdError
 from syncd.mirror import Mirror
 from syncd.model import HARMLESS, Problem
 from syncd.reconcile import Hooks, Options, Result, Scope, Watch, reconcile
@@ -54,10 +56,11 @@ async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) ->
 
     hooks = Hooks(watch=keep)
     try:
-        await reconcile(mirror, Scope(), options, hooks)
-        if not options.dry_run:
-            await _take_again(mirror, options, hooks)
-            await follow.reindex_wanted(mirror)
+        with writable():
+            await reconcile(mirror, Scope(), options, hooks)
+            if not options.dry_run:
+                await _take_again(mirror, options, hooks)
+                await follow.reindex_wanted(mirror)
     except SyncdError as error:
         report.error = error
     report.close(mirror)
@@ -117,7 +120,9 @@ async def _take_again(mirror: Mirror, options: Options, hooks: Hooks) -> None:
 
 
 def _say_state(mirror: Mirror, error: SyncdError | None) -> None:
-    if error is None:
-        set_state(mirror.meta, "idle")
-    else:
-        set_state(mirror.meta, "halted" if error.needs_person else "degraded", str(error))
+    # A state file that cannot be written tells nobody so; the report does.
+    with contextlib.suppress(StateHalt), writable():
+        if error is None:
+            set_state(mirror.meta, "idle")
+        else:
+            set_state(mirror.meta, "halted" if error.needs_person else "degraded", str(error))

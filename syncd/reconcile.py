@@ -13,10 +13,10 @@ import structlog
 from syncd import observe
 from syncd.db import Meta, transaction
 from syncd.errors import Brake, RootHalt, TargetMissing
-from syncd.guard import guard, refusal
+from syncd.guard import guard, hold_back, refusal
 from syncd.journal import HOUR_S
 from syncd.mirror import Mirror
-from syncd.model import HARMLESS, Adopt, Entry, Item, Problem, Put
+from syncd.model import HARMLESS, Adopt, Item, Problem, Put
 from syncd.observe import Triple
 from syncd.queue import Dirty
 from syncd.resolve import Resolved, Resolver
@@ -24,8 +24,6 @@ from syncd.spill import Spill
 from syncd.turn import Breath, Consent, Ledger, Turn, index_problem, recorded
 
 log = structlog.get_logger()
-
-LISTING_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,36 +119,19 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), 
 
 
 async def _list_or_make(mirror: Mirror, options: Options, result: Result, hooks: Hooks) -> None:
+    def tick() -> None:
+        if hooks.watch:
+            hooks.watch(result)
+
     try:
-        await _list(mirror, result, hooks)
+        await observe.listing(mirror, result.spill, tick)
     except TargetMissing:
         if not mirror.settings.create:
             raise
         # A dry run plans against what a target just made would hold: nothing.
         if not options.dry_run:
             await mirror.target.create()
-            await _list(mirror, result, hooks)
-
-
-async def _list(mirror: Mirror, result: Result, hooks: Hooks) -> None:
-    """Spill the remote listing, without the rows of entries that we deleted but that it may not know of yet."""
-    started = mirror.now()
-    batch: list[Entry] = []
-
-    def spill() -> None:
-        # Only now: how far behind a listing is, its target may find out when it begins.
-        since = started - mirror.target.limits.lag_s
-        deleted = mirror.journal.deleted_since([entry.ref for entry in batch], since)
-        result.spill.list_entries(entry for entry in batch if entry.ref not in deleted)
-        batch.clear()
-        if hooks.watch:
-            hooks.watch(result)
-
-    async for entry in mirror.target.entries():
-        batch.append(entry)
-        if len(batch) >= LISTING_BATCH:
-            spill()
-    spill()
+            await observe.listing(mirror, result.spill, tick)
 
 
 async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
@@ -192,6 +173,7 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
             result.unchanged += 1
             problems += _in_step(mirror, triple)
         actions += each.extra
+        result.spill.doubles += len(each.extra) if isinstance(triple.local, Item) else 0
     with transaction(mirror.db):
         result.spill.plan(actions)
         mirror.journal.note(problems, result.pass_id)
@@ -225,6 +207,8 @@ def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirt
     if result.refusal and not options.dry_run:
         mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
         raise Brake(result.refusal)
+    if not (options.force or options.dry_run):
+        hold_back(mirror, result.spill)
 
 
 async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks) -> None:
@@ -275,7 +259,7 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
             mirror.journal.clear_problems_before(result.pass_id)
             if result.complete:
                 mirror.journal.drop_leftovers()
-            mirror.journal.drop_tombstones(started - max(mirror.target.limits.lag_s, HOUR_S))
+            mirror.journal.drop_tombstones(started, max(mirror.target.limits.lag_s, HOUR_S))
             mirror.meta.set("last_reconcile", mirror.now())
     level = log.info if scope.everything or result.spill.planned.total() else log.debug
     level(

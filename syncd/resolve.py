@@ -155,7 +155,7 @@ class Resolver:
     def _may_lag(self, changed_at: float | None) -> bool:
         """True if nothing that can be asked is sure to know of our change of that time."""
         limits = self._mirror.target.limits
-        return limits.reads_lag and changed_at is not None and self._mirror.now() <= changed_at + limits.lag_s
+        return limits.reads_lag and changed_at is not None and abs(self._mirror.now() - changed_at) <= limits.lag_s
 
     async def _verify(self, triple: Triple) -> Triple:
         entry = triple.entry

@@ -29,6 +29,8 @@ class Spill:
         self._pass = pass_id
         self._seq = 0
         self.planned: Counter[ActionKind] = Counter()
+        self.doubles = 0
+        """How many of the planned deletes leave another entry of the same key, the file's own."""
 
     # -- listing
 
@@ -75,6 +77,7 @@ class Spill:
         """Take every delete out of the plan."""
         self._db.execute("DELETE FROM temp.plan WHERE pass = ? AND kind = 'delete'", (self._pass,))
         del self.planned["delete"]
+        self.doubles = 0
 
     def turns(self, kind: ActionKind, size: int = _PAGE) -> Iterator[list[tuple[int, Any]]]:
         """Yield the plan's actions of one kind with their numbers, in turns of at most `size`."""

@@ -20,6 +20,12 @@ def set_state(meta: Meta, state: State, detail: str | None = None, *, remaining:
     meta.set("state", {"state": state, "detail": detail, "remaining": remaining})
 
 
+def said_halted(meta: Meta) -> bool:
+    """Whether the last thing said of a mirror is that it halted."""
+    said = meta.get("state")
+    return isinstance(said, dict) and said.get("state") == "halted"
+
+
 def snapshot(config: Config) -> dict[str, Any]:
     """Return the object of `status --json`."""
     pid = holder(config.state_dir)

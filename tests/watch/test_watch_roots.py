@@ -28,6 +28,9 @@ garbage
         ("/mnt/nas/local/docs", None),
         ("/mnt/with blank/docs", "fuse.sshfs"),
         ("/mnt/twice/docs", None),
+        # A part of the root that gives no events is reason enough.
+        ("/mnt", "nfs4"),
+        ("/", "nfs4"),
     ],
 )
 def test_the_innermost_mount_tells_whether_a_root_is_on_the_network(
@@ -35,6 +38,30 @@ def test_the_innermost_mount_tells_whether_a_root_is_on_the_network(
 ) -> None:
     (tmp_path / "mountinfo").write_text(MOUNTS)
     assert roots.network_filesystem(Path(path), tmp_path / "mountinfo") == kind
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "9p",
+        "fuse.sshfs",
+        "fuse.rclone",
+        "vboxsf",
+        "virtiofs",
+        "afs",
+        "ceph",
+        "glusterfs",
+        "fuse.glusterfs",
+        "lustre",
+    ],
+)
+def test_file_systems_that_others_write_to_are_known_by_name(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "mountinfo").write_text(f"22 1 8:1 / /srv/docs rw - {kind} x rw\n")
+    assert roots.network_filesystem(Path("/srv/docs/a"), tmp_path / "mountinfo") == kind
 
 
 def test_without_mountinfo_no_root_is_on_the_network(tmp_path: Path) -> None:
