@@ -55,7 +55,7 @@ lock: ## resolve all dependencies anew and write requirements-dev.txt (needs pyt
 	  echo "make lock: needs Python 3.11, the oldest one supported; or name it: make lock PYTHON=…" >&2; exit 1; }; \
 	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	$$python -m venv "$$dir/venv"; \
-	"$$dir/venv/bin/python" -m pip install -q --disable-pip-version-check -e '.[dev]' hatchling $(LOCK_CAPS); \
+	"$$dir/venv/bin/python" -m pip install -q --disable-pip-version-check -e '.[dev]' $(LOCK_CAPS); \
 	{ echo "# Every version that tests, checks and the demo run with. Made by \`make lock\` on the oldest supported Python;"; \
 	  echo "# used as constraints, so nothing is installed that pyproject.toml does not ask for."; \
 	  "$$dir/venv/bin/python" -m pip freeze --exclude-editable | LC_ALL=C sort -f; } > "$$dir/lock"; \

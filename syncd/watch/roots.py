@@ -64,8 +64,9 @@ def watch_limit_advice(directories: int, sysctl_dir: Path = _SYSCTL_DIR) -> str:
     """One line for a root of so many directories that did not fit under fs.inotify.max_user_watches."""
     limit = _limit(sysctl_dir / "max_user_watches")
     wanted = max(_FEWEST_WATCHES, 1 << (limit + directories).bit_length())
+    known = f" ({limit})" if limit else ""
     return (
-        f"the inotify watch limit ({limit}) is too low for {directories} directories: "
+        f"the inotify watch limit{known} is too low for {directories} directories: "
         f"sysctl fs.inotify.max_user_watches={wanted}, then restart"
     )
 
@@ -73,13 +74,15 @@ def watch_limit_advice(directories: int, sysctl_dir: Path = _SYSCTL_DIR) -> str:
 def instance_limit_advice(sysctl_dir: Path = _SYSCTL_DIR) -> str:
     """One line for a process that got no inotify descriptor."""
     limit = _limit(sysctl_dir / "max_user_instances")
+    known = f" {limit}" if limit else ""
     return (
-        f"no inotify instance is left (limit {limit}, or the open-file limit is reached): "
+        f"no inotify instance is left (limit{known}, or the open-file limit is reached): "
         f"sysctl fs.inotify.max_user_instances={max(512, limit * 2)}, then restart"
     )
 
 
 def _limit(path: Path) -> int:
+    """0 if it cannot be read: the service unit hides what is no process from /proc."""
     if sys.platform != "linux":
         return 0
     try:

@@ -73,8 +73,15 @@ def test_the_advice_is_a_command_that_would_be_enough(tmp_path: Path) -> None:
     (tmp_path / "max_user_watches").write_text("1000000\n")
     (tmp_path / "max_user_instances").write_text("128\n")
     assert "sysctl fs.inotify.max_user_watches=2097152," in roots.watch_limit_advice(100_000, tmp_path)
-    assert "sysctl fs.inotify.max_user_watches=524288," in roots.watch_limit_advice(5, tmp_path / "none")
+    assert "limit (1000000) is too low" in roots.watch_limit_advice(100_000, tmp_path)
     assert "sysctl fs.inotify.max_user_instances=512," in roots.instance_limit_advice(tmp_path)
+    assert "(limit 128, or" in roots.instance_limit_advice(tmp_path)
+
+
+def test_the_advice_names_no_limit_where_the_sandbox_hides_it(tmp_path: Path) -> None:
+    watches, instances = roots.watch_limit_advice(5, tmp_path), roots.instance_limit_advice(tmp_path)
+    assert "limit is too low for 5 directories: sysctl fs.inotify.max_user_watches=524288," in watches
+    assert "(limit, or" in instances
 
 
 def test_the_identity_of_a_root_is_none_when_there_is_none(tmp_path: Path) -> None:
