@@ -14,6 +14,7 @@ from syncd import observe
 from syncd.db import Meta, transaction
 from syncd.errors import Brake, RootHalt, TargetMissing
 from syncd.guard import guard, refusal
+from syncd.instep import InStep
 from syncd.journal import HOUR_S
 from syncd.mirror import Mirror
 from syncd.model import HARMLESS, Adopt, Entry, Item, Problem, Put
@@ -156,13 +157,15 @@ async def _list(mirror: Mirror, result: Result, hooks: Hooks) -> None:
 async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
     resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded)
     mirror.tree.complete = True
+    lane = None if options.full else InStep(mirror, result.spill)
     if scope.rows is None:
-        blocks = observe.whole(mirror, result.spill)
+        blocks = observe.whole(mirror, result.spill, lane)
     else:
         blocks = observe.parts(mirror, scope.rows)
         _clear_problems(mirror, scope.rows)
     async for block in blocks:
         _plan_block(mirror, await resolver.block(block), result)
+        result.unchanged += lane.counted() if lane else 0
         if hooks.watch:
             hooks.watch(result)
     result.files_read = resolver.files_read
