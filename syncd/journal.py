@@ -232,8 +232,9 @@ class Journal:
             (self._mirror,),
         )
         self._db.execute(
-            "DELETE FROM file WHERE mirror = ?1 AND key NOT IN (SELECT key FROM record WHERE mirror = ?1"
-            " UNION SELECT key FROM problem WHERE mirror = ?1)",
+            "DELETE FROM file WHERE mirror = ?1"
+            " AND NOT EXISTS (SELECT 1 FROM record WHERE record.mirror = ?1 AND record.key = file.key)"
+            " AND NOT EXISTS (SELECT 1 FROM problem WHERE problem.mirror = ?1 AND problem.key = file.key)",
             (self._mirror,),
         )
 

@@ -26,7 +26,7 @@ from syncd.turn import Breath, Consent, Ledger, Turn, index_problem, recorded
 
 log = structlog.get_logger()
 
-LISTING_BATCH = 500
+LISTING_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,11 @@ class Hooks:
     breath: Breath = field(default_factory=Breath)
     watch: Watch | None = None
 
+    def tick(self, result: Result) -> None:
+        """Tell whoever watches."""
+        if self.watch:
+            self.watch(result)
+
 
 async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), hooks: Hooks = Hooks()) -> Result:
     """Bring the target in step with the folder within `scope`.
@@ -102,8 +107,7 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), 
     pass_id = next_pass(mirror.db)
     rows = mirror.queue.every() if scope.rows is None else scope.rows
     result = Result(Spill(mirror.db, pass_id), pass_id, options.dry_run)
-    if hooks.watch:
-        hooks.watch(result)
+    hooks.tick(result)
     log.debug("pass.start", mirror=mirror.name, scope="all" if scope.everything else len(rows))
     try:
         started = mirror.now()
@@ -144,8 +148,7 @@ async def _list(mirror: Mirror, result: Result, hooks: Hooks) -> None:
         deleted = mirror.journal.deleted_since([entry.ref for entry in batch], since)
         result.spill.list_entries(entry for entry in batch if entry.ref not in deleted)
         batch.clear()
-        if hooks.watch:
-            hooks.watch(result)
+        hooks.tick(result)
 
     async for entry in mirror.target.entries():
         batch.append(entry)
@@ -166,8 +169,7 @@ async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, 
     async for block in blocks:
         _plan_block(mirror, await resolver.block(block), result)
         result.unchanged += lane.counted() if lane else 0
-        if hooks.watch:
-            hooks.watch(result)
+        hooks.tick(result)
     result.files_read = resolver.files_read
     result.complete = mirror.tree.complete
     if not result.complete:
@@ -234,13 +236,9 @@ async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks)
     spill = result.spill
     _adopt_and_forget(mirror, spill, result)
 
-    def tick() -> None:
-        if hooks.watch:
-            hooks.watch(result)
-
     turn = Turn(
         mirror,
-        Ledger(spill, result.pass_id, result.done, result.problems, tick),
+        Ledger(spill, result.pass_id, result.done, result.problems, lambda: hooks.tick(result)),
         Consent(options.force, options.delete_excluded),
         hooks.breath,
     )

@@ -97,7 +97,8 @@ class Spill:
     def outcome(self, seq: int, kind: ActionKind, outcome: str) -> None:
         """Note how a planned action ended."""
         self._db.execute(
-            "UPDATE temp.plan SET outcome = ? WHERE pass = ? AND kind = ? AND seq = ?", (outcome, self.pass_id, kind, seq)
+            "UPDATE temp.plan SET outcome = ? WHERE pass = ? AND kind = ? AND seq = ?",
+            (outcome, self.pass_id, kind, seq),
         )
 
     def actions(self) -> Iterator[tuple[Action, str | None]]:

@@ -180,7 +180,7 @@ class KVNamespace:
         return await self.transport.ask(request, KeyPage.parse)
 
     async def iter_keys(self, prefix: str = "", limit: int = LIST_LIMIT) -> AsyncGenerator[ListedKey, None]:
-        """All keys that begin with prefix, in pages of `limit`; raises Retry if the listing does not end (see pages)."""
+        """All keys that begin with prefix, in pages of `limit`. Retry if the listing does not end (see pages)."""
         async with aclosing(pages(lambda cursor: self.list_keys(prefix, limit, cursor), PAGES_LIMIT)) as found:
             async for page in found:
                 for key in page.keys:

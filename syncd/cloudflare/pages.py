@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from syncd.errors import Retry
 
-HEAD_START = 8
+HEAD_START = 5
 """Turns of the event loop that a request gets to be on its way, before the page at hand keeps the loop busy."""
 
 

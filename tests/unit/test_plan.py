@@ -6,6 +6,7 @@ of content y, x@? none but a checksum that was verified.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -235,7 +236,7 @@ def test_a_mark_is_better_evidence_than_what_the_record_remembers() -> None:
         ({"size": 7}, False),
     ],
 )
-def test_an_entry_is_what_was_recorded_unless_the_remote_says_otherwise(change: dict[str, str], same: bool) -> None:
+def test_an_entry_is_what_was_recorded_unless_the_remote_says_otherwise(change: dict[str, Any], same: bool) -> None:
     known, there = record("x"), Entry("k", "r", version="vx", size=ord("x"), marked=False)
     assert known is not None
     assert same is same_entry(known, there._replace(**change))
