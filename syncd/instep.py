@@ -65,10 +65,12 @@ class InStep:
         self._pass = spill.pass_id
         self._count = 0
 
-    def take(self, after: str, upto: str, found: Sequence[Item | Problem]) -> Taken:
-        """Take the files of `found`, which are all in after < key <= upto, that are plainly in step; count them."""
+    def take(self, after: str, upto: str | None, found: Sequence[Item | Problem]) -> Taken:
+        """Take those of the files found in after < key <= upto (None: to the end) that are plainly in step."""
         limits = self._mirror.target.limits
-        block = {"mirror": self._mirror.name, "pass": self._pass, "after": after, "upto": upto}
+        # SQLite sorts a blob after all text.
+        last = b"" if upto is None else upto
+        block = {"mirror": self._mirror.name, "pass": self._pass, "after": after, "upto": last}
         terms = {
             "owner": self._mirror.policy.owner,
             "now": self._mirror.now() if limits.reads_lag else math.inf,

@@ -89,7 +89,7 @@ async def _merge(
         # Beyond the first source's end, that source may hold keys not fetched yet.
         end = min((each for each in ends if each is not None), default=None)
         found = ahead.take(end)
-        taken = lane.take(after, end or keys[1], found) if lane else NOTHING
+        taken = lane.take(after, end, found) if lane else NOTHING
         local = {each.key: each for each in found if each.key not in taken.keys}
         records = [] if taken.all else mirror.journal.after(after, keys[1], BLOCK, taken.keys)
         known = {record.key: record for record in records if end is None or record.key <= end}
