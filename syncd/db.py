@@ -63,7 +63,8 @@ PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_s
 # Nothing in TEMP outlives the process: what a listing said and what a pass plans are only true now.
 SPILL = """
     CREATE TEMP TABLE listing (
-        pass INTEGER NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, body BLOB NOT NULL,
+        pass INTEGER NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT, version TEXT, size INTEGER,
+        owner TEXT, marked INTEGER, status TEXT, error TEXT, strange BLOB,
         PRIMARY KEY (pass, key, ref)) WITHOUT ROWID;
     CREATE TEMP TABLE plan (
         pass INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, outcome TEXT,

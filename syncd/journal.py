@@ -1,7 +1,7 @@
 """The journal: what we wrote where, what we deleted, what was refused, and what stands in the way."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any
@@ -35,13 +35,21 @@ class Journal:
         ).fetchone()
         return _record(row) if row else None
 
-    def after(self, key: str, upto: str, limit: int) -> list[Record]:
-        """Return up to `limit` records with key < theirs < upto, in order."""
+    def after(self, key: str, upto: str, limit: int, but: Container[str] = ()) -> list[Record]:
+        """Return up to `limit` records with key < theirs < upto, in order, of which those of `but` are left out."""
         rows = self._db.execute(
             f"SELECT {_COLUMNS} FROM record WHERE mirror = ? AND key > ? AND key < ? ORDER BY key LIMIT ?",  # noqa: S608
             (self._mirror, key, upto, limit),
         )
-        return [_record(row) for row in rows]
+        return [_record(row) for row in rows if row[0] not in but]
+
+    def key_after(self, key: str, upto: str, number: int) -> str | None:
+        """Return the `number`-th key with a record and key < theirs < upto, None if there are fewer."""
+        row = self._db.execute(
+            "SELECT key FROM record WHERE mirror = ? AND key > ? AND key < ? ORDER BY key LIMIT 1 OFFSET ?",
+            (self._mirror, key, upto, number - 1),
+        ).fetchone()
+        return row[0] if row else None
 
     def keys(self) -> Iterator[str]:
         """Every key that has a record."""
@@ -230,8 +238,9 @@ class Journal:
             (self._mirror,),
         )
         self._db.execute(
-            "DELETE FROM file WHERE mirror = ?1 AND key NOT IN (SELECT key FROM record WHERE mirror = ?1"
-            " UNION SELECT key FROM problem WHERE mirror = ?1)",
+            "DELETE FROM file WHERE mirror = ?1"
+            " AND NOT EXISTS (SELECT 1 FROM record WHERE record.mirror = ?1 AND record.key = file.key)"
+            " AND NOT EXISTS (SELECT 1 FROM problem WHERE problem.mirror = ?1 AND problem.key = file.key)",
             (self._mirror,),
         )
 

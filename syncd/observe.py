@@ -1,10 +1,13 @@
 """What is there: local files, journal rows and remote entries, merged by key, a bounded block at a time."""
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from itertools import islice, takewhile
+from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
+from syncd.instep import NOTHING, InStep
 from syncd.journal import LAST, under
 from syncd.mirror import Mirror
 from syncd.model import Entry, Item, Local, Problem, Record
@@ -14,9 +17,11 @@ from syncd.spill import Spill
 
 BLOCK = 512
 """Keys looked at together: bounds memory, and how long the loop is busy between two breaths."""
-LISTING_BATCH = 500
+LISTING_BATCH = 1000
 FEW_KEYS = 20
 """So many unknown keys are asked for one by one, whatever a listing costs: with it the whole folder is looked at."""
+
+_KEY = attrgetter("key")
 
 
 class Triple(NamedTuple):
@@ -56,10 +61,13 @@ async def listing(mirror: Mirror, spill: Spill, tick: Callable[[], None]) -> Non
     put_down()
 
 
-async def whole(mirror: Mirror, spill: Spill) -> AsyncIterator[list[Triple]]:
-    """Yield every key of the mirror in order: the tree merged with the journal and the listing in `spill`."""
+async def whole(mirror: Mirror, spill: Spill, lane: InStep | None = None) -> AsyncIterator[list[Triple]]:
+    """Yield every key of the mirror in order: the tree merged with the journal and the listing in `spill`.
+
+    Keys that the lane takes are left out; it counts them.
+    """
     prefix = mirror.policy.prefix
-    async for block in _merge(mirror, "", (prefix, prefix + LAST), spill):
+    async for block in _merge(mirror, "", (prefix, prefix + LAST), spill, lane):
         yield block
 
 
@@ -109,24 +117,26 @@ def _without_covered(rows: Sequence[Dirty], prefix: str) -> list[Dirty]:
 
 
 async def _merge(
-    mirror: Mirror, folder: str, keys: tuple[str, str], spill: Spill | None = None
+    mirror: Mirror, folder: str, keys: tuple[str, str], spill: Spill | None = None, lane: InStep | None = None
 ) -> AsyncIterator[list[Triple]]:
     owner = mirror.policy.owner
     ahead = _Ahead(mirror.tree.walk(folder))
     after: str | None = keys[0]
     while after is not None:
         strays = await ahead.fill()
-        records = mirror.journal.after(after, keys[1], BLOCK)
         ends = [
             ahead.end(),
-            records[-1].key if len(records) == BLOCK else None,
+            mirror.journal.key_after(after, keys[1], BLOCK),
             spill.entry_key(after, BLOCK) if spill else None,
         ]
         # Beyond the first source's end, that source may hold keys not fetched yet.
         end = min((each for each in ends if each is not None), default=None)
-        local = {found.key: found for found in ahead.take(end)}
+        found = ahead.take(end)
+        taken = lane.take(after, end, found) if lane else NOTHING
+        local = {each.key: each for each in found if each.key not in taken.keys}
+        records = [] if taken.all else mirror.journal.after(after, keys[1], BLOCK, taken.keys)
         known = {record.key: record for record in records if end is None or record.key <= end}
-        entries = spill.entries(after, end) if spill else None
+        entries = None if spill is None else {} if taken.all else spill.entries(after, end, taken.keys)
         yield [*(Triple(stray.key, stray, None, None, "journal") for stray in strays)] + [
             _remembered(mirror, key, local.get(key), known.get(key))
             if entries is None
@@ -151,7 +161,7 @@ class _Ahead:
             found = await asyncio.to_thread(lambda: list(islice(self._walk, BLOCK)))
             self._ended = len(found) < BLOCK
             for each in found:
-                if isinstance(each, Problem) and each.kind == "invalid_key":
+                if type(each) is Problem and each.kind == "invalid_key":
                     strays.append(each)
                 else:
                     self._waiting.append(each)
@@ -163,8 +173,8 @@ class _Ahead:
 
     def take(self, end: str | None) -> list[Item | Problem]:
         """Hand over what waits up to and with `end`."""
-        taken = list(takewhile(lambda found: end is None or found.key <= end, self._waiting))
-        self._waiting = self._waiting[len(taken) :]
+        number = len(self._waiting) if end is None else bisect_right(self._waiting, end, key=_KEY)
+        taken, self._waiting = self._waiting[:number], self._waiting[number:]
         return taken
 
 

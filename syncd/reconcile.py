@@ -14,6 +14,7 @@ from syncd import observe
 from syncd.db import Meta, transaction
 from syncd.errors import Brake, RootHalt, TargetMissing
 from syncd.guard import guard, hold_back, refusal
+from syncd.instep import InStep
 from syncd.journal import HOUR_S
 from syncd.mirror import Mirror
 from syncd.model import HARMLESS, Adopt, Item, Problem, Put
@@ -90,6 +91,11 @@ class Hooks:
     breath: Breath = field(default_factory=Breath)
     watch: Watch | None = None
 
+    def tick(self, result: Result) -> None:
+        """Tell whoever watches."""
+        if self.watch:
+            self.watch(result)
+
 
 async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), hooks: Hooks = Hooks()) -> Result:
     """Bring the target in step with the folder within `scope`.
@@ -101,8 +107,7 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), 
     pass_id = next_pass(mirror.db)
     rows = mirror.queue.every() if scope.rows is None else scope.rows
     result = Result(Spill(mirror.db, pass_id), pass_id, options.dry_run)
-    if hooks.watch:
-        hooks.watch(result)
+    hooks.tick(result)
     log.debug("pass.start", mirror=mirror.name, scope="all" if scope.everything else len(rows))
     try:
         started = mirror.now()
@@ -122,8 +127,7 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), 
 
 async def _list_or_make(mirror: Mirror, options: Options, result: Result, hooks: Hooks) -> None:
     def tick() -> None:
-        if hooks.watch:
-            hooks.watch(result)
+        hooks.tick(result)
 
     try:
         await observe.listing(mirror, result.spill, tick)
@@ -139,15 +143,16 @@ async def _list_or_make(mirror: Mirror, options: Options, result: Result, hooks:
 async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
     resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded)
     mirror.tree.complete = True
+    lane = None if options.full else InStep(mirror, result.spill)
     if scope.rows is None:
-        blocks = observe.whole(mirror, result.spill)
+        blocks = observe.whole(mirror, result.spill, lane)
     else:
         blocks = observe.parts(mirror, scope.rows)
         _clear_problems(mirror, scope.rows)
     async for block in blocks:
         _plan_block(mirror, await resolver.block(block), result)
-        if hooks.watch:
-            hooks.watch(result)
+        result.unchanged += lane.counted() if lane else 0
+        hooks.tick(result)
     result.files_read = resolver.files_read
     result.complete = mirror.tree.complete
     if not result.complete:
@@ -217,13 +222,9 @@ async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks)
     spill = result.spill
     _adopt_and_forget(mirror, spill, result)
 
-    def tick() -> None:
-        if hooks.watch:
-            hooks.watch(result)
-
     turn = Turn(
         mirror,
-        Ledger(spill, result.pass_id, result.done, result.problems, tick),
+        Ledger(spill, result.pass_id, result.done, result.problems, lambda: hooks.tick(result)),
         Consent(options.force, options.delete_excluded),
         hooks.breath,
     )

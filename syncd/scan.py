@@ -133,17 +133,20 @@ class Tree:
                 yield self._judge(self.prefix + folder.key + name, found)
 
     def _collect(self, folder: str, ignores: list[IgnoreFile], groups: dict[str, list[_Found]]) -> None:
+        excluded = self.rules.excluded
         with self._open_folder(folder) as descriptor, os.scandir(descriptor) as entries:
             for entry in entries:
-                path = folder + entry.name
-                is_dir = entry.is_dir(follow_symlinks=False)
-                if self.rules.excluded(normal(path + "/" if is_dir else path), ignores):
+                name = entry.name
+                path = folder + name
+                if entry.is_dir(follow_symlinks=False):
+                    name += "/"
+                if excluded(normal(folder + name), ignores):
                     continue
                 try:
                     found = _Found(path, entry.stat(follow_symlinks=False))
                 except FileNotFoundError:
                     continue
-                groups.setdefault(normal(entry.name) + ("/" if is_dir else ""), []).append(found)
+                groups.setdefault(normal(name), []).append(found)
 
     def _judge(self, key: str, found: list[_Found]) -> Item | Problem:
         if len(found) > 1:

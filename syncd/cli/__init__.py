@@ -1,5 +1,6 @@
 """The command line: one small file for each group of commands. `main` turns every end into an exit code."""
 
+import gc
 import io
 import os
 import sys
@@ -12,12 +13,15 @@ _EXIT_PIPE = 141
 
 SWITCH_S = 0.0005
 """Files are read in threads; at Python's own 5 ms each of their system calls may wait as long for a loop that works."""
+COLLECT_AT = 10_000
+"""A page of a listing is thousands of objects, all gone with it; at Python's own 700 each is walked a dozen times."""
 
 
 def main() -> None:
     """Run the program and exit with the contract's code."""
     _ready_streams()
     sys.setswitchinterval(SWITCH_S)
+    gc.set_threshold(COLLECT_AT)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -6,6 +6,7 @@ n / 1000 requests. Reads and listings may lag a minute behind our own writes, so
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,10 +100,11 @@ class KVTarget:
         """Yield every key under the prefix, but for those of ours that only wait for their end."""
         namespace = await self._namespace()
         try:
-            async for key in namespace.iter_keys(self._terms.prefix):
-                entry = self._entry(key.name, key.metadata)
-                if entry is not None:
-                    yield entry
+            async with aclosing(namespace.iter_keys(self._terms.prefix)) as keys:
+                async for key in keys:
+                    entry = self._entry(key.name, key.metadata)
+                    if entry is not None:
+                        yield entry
         except TargetMissing:
             # By the next time its title may stand for another namespace.
             self._found = None

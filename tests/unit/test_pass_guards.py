@@ -1,7 +1,5 @@
 """What keeps a pass from deleting: the brake and the root."""
 
-from dataclasses import replace
-
 import pytest
 from core_room import Core, ScriptedTarget, in_step, plan, planned
 
@@ -63,7 +61,7 @@ async def test_a_dry_run_tells_of_the_refusal(core: Core) -> None:
 async def test_second_entries_of_files_that_are_there_do_not_count(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     await braked(core, 40, 0)
     seen = core.target.listing()
-    more = [replace(entry, ref=f"second {entry.ref}") for entry in seen]
+    more = [entry._replace(ref=f"second {entry.ref}") for entry in seen]
     with monkeypatch.context() as doubled:
         doubled.setattr(ScriptedTarget, "listing", lambda _: [*seen, *more])
         assert (await core.full()).done == {"delete": 40}
@@ -75,7 +73,7 @@ async def test_second_entries_of_files_that_are_there_do_not_count(core: Core, m
 
 async def test_second_entries_of_files_that_are_gone_count(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     await braked(core, 40, 11)
-    more = [replace(entry, ref=f"second {entry.ref}") for entry in core.target.listing()]
+    more = [entry._replace(ref=f"second {entry.ref}") for entry in core.target.listing()]
     kept = core.target.listing()
     drop(core, 0, 6)
     monkeypatch.setattr(ScriptedTarget, "listing", lambda _: [*kept, *more])

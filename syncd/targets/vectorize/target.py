@@ -173,7 +173,7 @@ class VectorizeTarget:
             if found:
                 whole = each.pieces if len(found) == len(sample) else len(found)
                 checksum = found[0].metadata.get(SHA256) if whole == each.pieces else None
-                return replace(self._entry(key, each, self._state(each, whole)), checksum=checksum)
+                return self._entry(key, each, self._state(each, whole))._replace(checksum=checksum)
         return None
 
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:
