@@ -16,12 +16,12 @@ PIP := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK) PIP_DISABLE_PIP_VERSI
 FOUND := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fmt lock clean
+.PHONY: help demo test check torture mutants bench fmt lock clean
 # Two set-ups side by side would write to one environment.
 .NOTPARALLEL:
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## mirror a sample folder into a local stand-in of the API, and search it
 	@$(BIN)/syncd demo $(ARGS)
@@ -29,11 +29,18 @@ demo: $(VENV)/.run ## mirror a sample folder into a local stand-in of the API, a
 test: $(VENV)/.dev ## run the tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
-check: $(VENV)/.dev ## lint, format, types (strict), installed packages
+check: $(VENV)/.dev ## lint, format, types (strict), installed packages, their known vulnerabilities
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m pip check
+	$(BIN)/python .ci/audit.py
+
+torture: $(VENV)/.dev ## try to break syncd: storms of faults, kills and edits, about 5 minutes
+	PYTHONPATH=.:tests/integration $(BIN)/python tests/torture/torture.py $(ARGS)
+
+mutants: $(VENV)/.dev ## break syncd on purpose, and see that the tests notice
+	$(BIN)/python tests/torture/mutants.py $(ARGS)
 
 bench: $(VENV)/.dev ## measure speed, memory and requests
 	$(BIN)/python -m bench $(ARGS)
@@ -48,7 +55,7 @@ lock: ## resolve all dependencies anew and write requirements-dev.txt (needs pyt
 	  echo "make lock: needs Python 3.11, the oldest one supported; or name it: make lock PYTHON=…" >&2; exit 1; }; \
 	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	$$python -m venv "$$dir/venv"; \
-	"$$dir/venv/bin/python" -m pip install -q --disable-pip-version-check -e '.[dev]' hatchling $(LOCK_CAPS); \
+	"$$dir/venv/bin/python" -m pip install -q --disable-pip-version-check -e '.[dev]' $(LOCK_CAPS); \
 	{ echo "# Every version that tests, checks and the demo run with. Made by \`make lock\` on the oldest supported Python;"; \
 	  echo "# used as constraints, so nothing is installed that pyproject.toml does not ask for."; \
 	  "$$dir/venv/bin/python" -m pip freeze --exclude-editable | LC_ALL=C sort -f; } > "$$dir/lock"; \

@@ -3,13 +3,14 @@
 import argparse
 import sys
 
-from bench import edits, passes, rclone, scale, startup
+from bench import edits, passes, rclone, scale, startup, vectors
 from bench.table import Figure, show
 from bench.world import QUICK, Sizes
 
 PARTS = {
     "counted": passes.counted,
     "bulk": passes.bulk,
+    "vectors": vectors.counted,
     "timed": passes.timed,
     "edits": edits.alone,
     "between": edits.between,

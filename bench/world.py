@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, Self
+from typing import IO, Any, Literal, Self, TypeAlias
 
 import httpx
 
+Kind: TypeAlias = Literal["ai-search", "kv", "vectorize"]
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 SYNCD = (sys.executable, "-m", "syncd")
 AGED = 1_700_000_000
@@ -36,6 +37,7 @@ class Sizes:
 
     files: int = 1_000
     bulk_files: int = 10_000
+    guides: int = 2_000
     many: int = 20_000
     idle_files: int = 100_000
     idle_passes: int = 2
@@ -52,6 +54,7 @@ class Sizes:
 QUICK = Sizes(
     files=200,
     bulk_files=3_000,
+    guides=100,
     many=600,
     idle_files=5_000,
     folders=20,
@@ -112,6 +115,12 @@ class Standin:
         url = self.items(instance).removesuffix(f"/{instance}/items")
         self._client.post(url, json={"id": instance}).raise_for_status()
 
+    def vectors(self, index: str) -> int:
+        """How many vectors a Vectorize index holds."""
+        url = f"{self.base_url}/accounts/{ACCOUNT}/vectorize/v2/indexes/{index}/info"
+        count: int = self._client.get(url).raise_for_status().json()["result"]["vectorCount"]
+        return count
+
     def arrivals(self, instance: str) -> dict[str, float]:
         """Key -> when its present content came in (Unix time, to the millisecond), from the API's own listing.
 
@@ -162,10 +171,14 @@ class Run:
         return [line for line in self.log if line["event"] == event][-1]
 
 
+_NAMES: Mapping[Kind, str] = {"ai-search": "instance", "kv": "namespace_title", "vectorize": "index"}
+"""What each kind of target calls the name of what it writes to."""
+
+
 class Room:
     """One folder in a temporary directory, and a config for it. `fresh` makes syncd and the target forget all."""
 
-    def __init__(self, place: Path, standin: Standin, kind: Literal["ai-search", "kv"] = "ai-search") -> None:
+    def __init__(self, place: Path, standin: Standin, kind: Kind = "ai-search") -> None:
         self.tree = place / "tree"
         self.instance = ""
         self._kind = kind
@@ -174,11 +187,15 @@ class Room:
         self.tree.mkdir()
         self.fresh()
 
+    def forget(self) -> None:
+        """Lose the state file, and with it journal, stat cache and remembered vectors."""
+        shutil.rmtree(self._place / "state", ignore_errors=True)
+
     def fresh(self) -> None:
         """Start over: an empty state directory, another instance."""
-        shutil.rmtree(self._place / "state", ignore_errors=True)
+        self.forget()
         self.instance = f"bench-{secrets.token_hex(4)}"
-        name = "namespace_title" if self._kind == "kv" else "instance"
+        name = _NAMES[self._kind]
         config = self._place / "syncd.toml"
         config.write_text(
             f'state_dir = "{self._place}/state"\n'
@@ -209,9 +226,7 @@ class Room:
 
 
 @contextmanager
-def room(
-    standin: Standin, files: int, folders: int = 10, kind: Literal["ai-search", "kv"] = "ai-search"
-) -> Iterator[Room]:
+def room(standin: Standin, files: int, folders: int = 10, kind: Kind = "ai-search") -> Iterator[Room]:
     """A room with so many files and a target of that kind, gone at the end."""
     with tempfile.TemporaryDirectory(prefix="syncd-bench-") as place:
         made = Room(Path(place), standin, kind)

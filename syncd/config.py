@@ -26,6 +26,7 @@ from syncd.config_targets import PERMISSIONS, AISearchTarget, KVTarget, Section,
 from syncd.config_web import Notify, Web
 from syncd.errors import ConfigError
 from syncd.paths import INCLUDE_ALL, Rules
+from syncd.secret_files import refuse_writable
 
 _LOGIN = ("api_token", "api_token_file", "email", "api_key")
 
@@ -182,6 +183,9 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, 
     path = config_sources.config_path(flag, environ)
     known = frozenset({*Config.model_fields, "defaults"})
     values = config_sources.file_values(path)
+    secret_file = path if config_sources.holds_secret(values) else None
+    if secret_file:
+        refuse_writable(path, f"{path}: cloudflare")
     environment = config_sources.environment_values(environ, known)
     credential = config_sources.credential_values(environ)
     layers = [environment, credential, values]
@@ -193,7 +197,7 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, 
     except ValidationError as error:
         raise ConfigError(f"{path}: {one_line(error, Config)}") from None
     config = _with_absolute_paths(config, path.absolute().parent)
-    for name, why in faults(config):
+    for name, why in faults(config, secret_file):
         raise ConfigError(f"{path}: mirrors.{name}{why}")
     return config
 

@@ -12,25 +12,26 @@ from pydantic import BaseModel, ValidationError
 
 from syncd.config_sources import home
 from syncd.paths import name_fault
+from syncd.secret_files import uploads
 
 if TYPE_CHECKING:
-    from syncd.config import Config
+    from syncd.config import Config, MirrorConfig
 
 TARGET_TYPES = ("ai-search", "kv", "vectorize")
 MIRROR_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
-def faults(config: "Config") -> Iterator[tuple[str, str]]:
-    """What no single key shows: names, roots that must not be mirrored, mirrors that would fight each other."""
+def faults(config: "Config", secret_file: Path | None = None) -> Iterator[tuple[str, str]]:
+    """What no single key shows: names, roots that must not be mirrored, mirrors that would fight each other.
+
+    secret_file: the config file, if a token stands in it.
+    """
+    secrets = [each for each in (config.cloudflare.api_token_file, secret_file) if each]
     for name, mirror in config.mirrors.items():
         if not MIRROR_NAME.fullmatch(name):
             yield name, ": a mirror's name is 1-64 of a-z 0-9 - _, beginning with a letter or digit"
-        root = _real(mirror.path)
-        at_home = home()
-        if root == Path("/") or (at_home and root == _real(at_home)):
-            yield name, f".path: {mirror.path} is too much to mirror; name a folder of documents inside it"
-        if _real(config.state_dir).is_relative_to(root):
-            yield name, f".path: {mirror.path} holds the state directory {config.state_dir}; move one of them"
+        if too_much := _root_fault(mirror, config.state_dir, secrets):
+            yield name, f".path: {mirror.path} {too_much}"
         if fault := name_fault(mirror.key_prefix + mirror.owner):
             yield name, f": key_prefix and owner: {fault.partition(';')[0]}; use printable characters"
     for (one, first), (other, second) in combinations(config.mirrors.items(), 2):
@@ -45,9 +46,30 @@ def faults(config: "Config") -> Iterator[tuple[str, str]]:
             yield one, f' and mirrors.{other}: prune = "all" deletes what the other writes; give one another key_prefix'
 
 
-def _real(path: Path) -> Path:
-    """Without symbolic links; a loop of them stays what it is."""
-    return Path(os.path.realpath(path))
+def _root_fault(mirror: "MirrorConfig", state_dir: Path, secrets: Sequence[Path]) -> str | None:
+    at_home = home()
+    if _holds(mirror.path, Path("/")) or (at_home and _holds(mirror.path, at_home)):
+        return "is too much to mirror; name a folder of documents inside it"
+    if _holds(mirror.path, state_dir):
+        return f"holds the state directory {state_dir}; move one of them"
+    if any(uploads(mirror, secret) for secret in secrets):
+        # Not the file's name, for a token may stand in its place.
+        return "holds a file with the API token, which would be uploaded; move it out"
+    return None
+
+
+def _holds(root: Path, place: Path) -> bool:
+    """True if `place` is `root` or lies in it, by whatever name: through symbolic links, bind mounts, other case."""
+    # A loop of links stays what it is.
+    real_root, real = (Path(os.path.realpath(path)) for path in (root, place))
+    return real.is_relative_to(real_root) or any(_same(real_root, above) for above in (real, *real.parents))
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from syncd.errors import ConfigError
+from syncd.secret_files import refuse_writable
 
 PREFIX = "SYNCD_"
 CONFIG_VARIABLE = "SYNCD_CONFIG"
@@ -109,6 +110,7 @@ def read_secret(path: Path, name: str) -> str:
         raise ConfigError(f"{name}: {error.strerror}; it should name a file that syncd may read") from None
     if not secret or any(char.isspace() for char in secret):
         raise ConfigError(f"{name}: the file should hold the token alone, on one line")
+    refuse_writable(path, name)
     return secret
 
 
@@ -128,6 +130,12 @@ def _decoded(variable: str, text: str) -> object:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError):
         raise ConfigError(f'environment variable {variable} is no JSON list; write it like \'["a", "b"]\'') from None
+
+
+def holds_secret(values: Mapping[str, Any]) -> bool:
+    """True if a token or key stands in the config file itself."""
+    section = values.get("cloudflare")
+    return isinstance(section, dict) and bool(section.get("api_token") or section.get("api_key"))
 
 
 def process_environment() -> Mapping[str, str]:

@@ -1,6 +1,7 @@
 """The daemon: the one verb in a loop for each mirror. Knows signals, intervals and systemd, and no sync rules."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from syncd.config import Config, login
-from syncd.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, Locked, SyncdError
+from syncd.db import writable
+from syncd.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, Locked, StateHalt, SyncdError
 from syncd.keeper import Keeper
 from syncd.notify import Notifier
 from syncd.paths import Rules, normal
@@ -201,8 +203,10 @@ class _Daemon:
                 status = watcher.status(name)
                 shown = {"mode": status.mode, "detail": status.detail}
                 if said.get(name) != shown:
-                    said[name] = shown
-                    keeper.mirror.meta.set("watch", shown)
+                    # On a full disk it is said a second later, or whenever there is room again.
+                    with contextlib.suppress(StateHalt), writable():
+                        keeper.mirror.meta.set("watch", shown)
+                        said[name] = shown
                 self._webhook.look(name, *keeper.said)
             if (version := _data_version(db)) != seen:
                 seen = version

@@ -3,6 +3,7 @@
 It is a cache of observations. Stopping syncd and deleting the file loses nothing but time.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -12,9 +13,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from syncd.errors import ConfigError, Locked
+from syncd.errors import ConfigError, Locked, StateHalt
 
 FILE_NAME = "state.db"
+_DISK_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
+_DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 LOCK_NAME = "lock"
 
 MIGRATIONS: tuple[str, ...] = (
@@ -60,7 +63,8 @@ PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_s
 # Nothing in TEMP outlives the process: what a listing said and what a pass plans are only true now.
 SPILL = """
     CREATE TEMP TABLE listing (
-        pass INTEGER NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, body BLOB NOT NULL,
+        pass INTEGER NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT, version TEXT, size INTEGER,
+        owner TEXT, marked INTEGER, status TEXT, error TEXT, strange BLOB,
         PRIMARY KEY (pass, key, ref)) WITHOUT ROWID;
     CREATE TEMP TABLE plan (
         pass INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, outcome TEXT,
@@ -72,9 +76,14 @@ def open_state(state_dir: Path) -> sqlite3.Connection:
     """Open (or make) the state file for writing. Raises ConfigError if the directory cannot be used."""
     path = state_dir / FILE_NAME
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(state_dir)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        # One that came from elsewhere, such as a backup; those that SQLite makes beside it take its mode.
+        for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+            if each.exists() and each.stat().st_mode & 0o077:
+                each.chmod(0o600)
     except OSError as error:
+        _check_disk(error)
         raise ConfigError(f"state_dir {state_dir}: {error.strerror}; choose a directory syncd may write") from error
     with _opened(path, "rw") as connection:
         connection.executescript(PRAGMAS)
@@ -98,6 +107,15 @@ def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
     return connection
 
 
+def _make_private(state_dir: Path) -> None:
+    """Make the directory, and those above it that are missing, for nobody else, whatever the umask."""
+    missing = [each for each in (state_dir, *state_dir.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+    if not state_dir.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+
+
 @contextmanager
 def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
     """Leave the connection open, unless the block finds that the file is not to be used."""
@@ -109,8 +127,27 @@ def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
             undo.callback(connection.close)
             yield connection
         except sqlite3.DatabaseError as error:
+            _check_disk(error)
             raise ConfigError(f"{path}: {error}; it is only a cache: stop syncd and delete it") from error
         undo.pop_all()
+
+
+@contextmanager
+def writable() -> Iterator[None]:
+    """What a full or failing disk under the state file does to the block comes out as StateHalt: it is no bug."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        _check_disk(error)
+        raise
+
+
+def _check_disk(error: Exception) -> None:
+    """Raise StateHalt if this error is the disk's."""
+    # The extended code says in its lowest byte what it is a case of.
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _DISK_CODES or (isinstance(error, OSError) and error.errno in _DISK_ERRNOS):
+        raise StateHalt(f"the state file cannot be written ({error}); make room on the disk of state_dir") from error
 
 
 @contextmanager
@@ -122,19 +159,26 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
+        db.execute("COMMIT")
     except BaseException:
-        db.execute("ROLLBACK")
+        _roll_back(db)
         raise
-    db.execute("COMMIT")
+
+
+def _roll_back(db: sqlite3.Connection) -> None:
+    """End the transaction, which would swallow all that come after it. After some errors SQLite has done so already."""
+    if db.in_transaction:
+        db.execute("ROLLBACK")
 
 
 @contextmanager
 def lock(state_dir: Path) -> Iterator[None]:
     """Hold the state directory for this process. Raises Locked (exit 11), naming the pid that holds it."""
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(state_dir)
         descriptor = os.open(state_dir / LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
+        _check_disk(error)
         raise ConfigError(f"state_dir {state_dir}: {error.strerror}; choose a directory syncd may write") from error
     try:
         try:
@@ -144,8 +188,12 @@ def lock(state_dir: Path) -> Iterator[None]:
             raise Locked(
                 f"another syncd (pid {pid}) holds {state_dir}; stop it first, or give this one its own state_dir"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            _check_disk(error)
+            raise
         yield
     finally:
         os.close(descriptor)

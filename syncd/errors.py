@@ -98,6 +98,10 @@ class RootHalt(Halt):
     """The folder is not what it was: missing, empty, another mount. It may come back by itself."""
 
 
+class StateHalt(Halt):
+    """The state file cannot be written: its disk is full, or fails. Nothing is lost by it, and it may be over soon."""
+
+
 class TargetMissing(Halt):
     """The instance, namespace or index is not there; `create = true` would make it."""
 

@@ -1,10 +1,10 @@
 """What is known of one file: the rule that took or left it, its key, the remote id, the last error, the next try."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 
-from syncd.config import Config
+from syncd.config import Config, MirrorConfig
 from syncd.db import open_state_to_read
 from syncd.errors import Park
 from syncd.journal import Journal
@@ -16,6 +16,8 @@ from syncd.session import limits_of, rules_of
 from syncd.targets.base import Again, megabytes
 
 Facts = Iterator[tuple[str, str]]
+Read = Generator[tuple[str, str], None, str | None]
+"""Facts, and in the end the sha-256 of what is in the file now, if it can be sent."""
 
 
 def explain(config: Config, name: str, path: str) -> Facts:
@@ -26,7 +28,7 @@ def explain(config: Config, name: str, path: str) -> Facts:
     local = tree.look(key)
     yield "mirror", f"{name}: {section.path} → {section.target.spec}"
     yield "key", shown(key)
-    yield from _local(local, tree)
+    checksum = yield from _local(local, tree)
     db = open_state_to_read(config.state_dir)
     if db is None:
         yield "status", "nothing is known yet; run: syncd reconcile"
@@ -35,12 +37,13 @@ def explain(config: Config, name: str, path: str) -> Facts:
         journal = Journal(db, name)
         record = journal.get(key) if not isinstance(local, Problem) or local.kind != "invalid_key" else None
         yield from _remembered(record, local)
+        yield from _ahead(journal, section, record, local, checksum)
         yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))
     finally:
         db.close()
 
 
-def _local(local: Local, tree: Tree) -> Facts:
+def _local(local: Local, tree: Tree) -> Read:
     match local:
         case Excluded(rule=rule):
             yield "rule", f"left out by {rule}"
@@ -49,23 +52,26 @@ def _local(local: Local, tree: Tree) -> Facts:
             yield "rule", f"not sent: {kind}"
             yield "reason", message
         case Item():
-            yield from _taken(local, tree)
+            return (yield from _taken(local, tree))
         case None:
             yield "rule", "there is no such file"
+    return None
 
 
-def _taken(item: Item, tree: Tree) -> Facts:
+def _taken(item: Item, tree: Tree) -> Read:
+    checksum = None
     try:
-        checksum = f"{tree.read(item.path)[0].checksum} (sha-256)"
+        checksum = tree.read(item.path)[0].checksum
     except Again:
-        checksum = "the file is changing right now"
+        pass
     except Park as error:
         yield "rule", f"not sent: {error.kind}"
         yield "reason", str(error)
-        return
+        return None
     yield "rule", "taken: no exclude pattern matches" if tree.rules.exclude else "taken: nothing excludes it"
     yield "size", megabytes(item.size)
-    yield "checksum", checksum
+    yield "checksum", f"{checksum} (sha-256)" if checksum else "the file is changing right now"
+    return checksum
 
 
 def _remembered(record: Record | None, local: Local) -> Facts:
@@ -77,6 +83,24 @@ def _remembered(record: Record | None, local: Local) -> Facts:
     yield "sent", f"{record.checksum} (sha-256), {megabytes(record.size)}"
     if record.status:
         yield "index", record.status + (f": {record.error}" if record.error else "")
+
+
+def _ahead(journal: Journal, section: MirrorConfig, record: Record | None, local: Local, checksum: str | None) -> Facts:
+    """What the next pass makes of a file that is not in step with what was sent."""
+    if isinstance(local, Problem) and record:
+        yield "next", "nothing while that is so; what was sent earlier stays in the target"
+    elif local is None and record and section.prune == "never":
+        yield "next", 'nothing: what was sent stays in the target (prune = "never")'
+    elif local is None and record:
+        yield "next", "the file is gone, so the next pass removes what was sent"
+    elif isinstance(local, Item) and checksum and not (record and record.checksum == checksum):
+        parked = journal.parked(local.key, local.key).get(local.key)
+        if parked and parked[0] == checksum:
+            yield "next", "nothing until the file changes, or you run: syncd retry"
+        elif record:
+            yield "next", "the file has changed since it was sent, so the next pass sends it"
+        elif parked or not any(problem.key == shown(local.key) for problem in journal.problems()):
+            yield "next", "the next pass sends it"
 
 
 def _trouble(journal: Journal, queue: Queue, key: str) -> Facts:

@@ -4,7 +4,7 @@ import structlog
 
 from syncd.errors import RootHalt
 from syncd.mirror import Mirror
-from syncd.plan import brake
+from syncd.plan import BRAKE_FLOOR, brake
 from syncd.spill import Spill
 
 log = structlog.get_logger()
@@ -40,7 +40,8 @@ def refusal(mirror: Mirror, spill: Spill, unrecorded: int) -> str | None:
 
     unrecorded: entries of ours that the journal does not know.
     """
-    deletes = spill.planned["delete"]
+    # What a key has too much of, a pass that was cut short has left; without it no file is missed.
+    deletes = spill.planned["delete"] - spill.doubles
     known = mirror.journal.count() + unrecorded
     recent = mirror.journal.recent_deletes(mirror.now())
     allowed = brake(deletes, recent, known, mirror.settings.max_delete)
@@ -53,6 +54,28 @@ def refusal(mirror: Mirror, spill: Spill, unrecorded: int) -> str | None:
         f" max_delete = {mirror.settings.max_delete} allows {allowed}. Nothing was changed. See all of it:"
         f" syncd reconcile --dry-run {mirror.name}; if it is meant: {_by_force(mirror)}"
     )
+
+
+def hold_back(mirror: Mirror, spill: Spill) -> bool:
+    """Take the deletes out of a plan and look at their keys again later, if more of them seem to be on their way.
+
+    What `rm -r` removes arrives in bursts, and each of them alone may be few enough. They are judged together: once
+    nothing was marked for `settle`, or `settle_max` after the first of them. Return whether any were taken out: orphans
+    among them are found by a full pass only.
+    """
+    now = mirror.now()
+    some = next(spill.turns("delete"), [])
+    if (
+        spill.planned["delete"] + mirror.journal.recent_deletes(now) <= BRAKE_FLOOR
+        or not mirror.queue.restless(now)
+        or any(mirror.never_rests(action.key) for _, action in some)
+    ):
+        return False
+    log.info("delete.held_back", mirror=mirror.name, deletes=spill.planned["delete"])
+    for turn in spill.turns("delete"):
+        mirror.queue.mark([(action.key, False) for _, action in turn], now)
+    spill.unplan_deletes()
+    return True
 
 
 def _by_force(mirror: Mirror) -> str:

@@ -1,7 +1,7 @@
 """The journal: what we wrote where, what we deleted, what was refused, and what stands in the way."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any
@@ -35,13 +35,21 @@ class Journal:
         ).fetchone()
         return _record(row) if row else None
 
-    def after(self, key: str, upto: str, limit: int) -> list[Record]:
-        """Return up to `limit` records with key < theirs < upto, in order."""
+    def after(self, key: str, upto: str, limit: int, but: Container[str] = ()) -> list[Record]:
+        """Return up to `limit` records with key < theirs < upto, in order, of which those of `but` are left out."""
         rows = self._db.execute(
             f"SELECT {_COLUMNS} FROM record WHERE mirror = ? AND key > ? AND key < ? ORDER BY key LIMIT ?",  # noqa: S608
             (self._mirror, key, upto, limit),
         )
-        return [_record(row) for row in rows]
+        return [_record(row) for row in rows if row[0] not in but]
+
+    def key_after(self, key: str, upto: str, number: int) -> str | None:
+        """Return the `number`-th key with a record and key < theirs < upto, None if there are fewer."""
+        row = self._db.execute(
+            "SELECT key FROM record WHERE mirror = ? AND key > ? AND key < ? ORDER BY key LIMIT 1 OFFSET ?",
+            (self._mirror, key, upto, number - 1),
+        ).fetchone()
+        return row[0] if row else None
 
     def keys(self) -> Iterator[str]:
         """Every key that has a record."""
@@ -157,7 +165,7 @@ class Journal:
     # -- tombstones
 
     def bury(self, key: str, ref: str, now: float, *, consented: bool) -> None:
-        """Note a delete. consented: a person forced it, so it does not count for the brake."""
+        """Note a delete. consented: a person forced it, or the key kept another entry: the brake does not count it."""
         with transaction(self._db):
             self._db.execute(
                 "INSERT OR REPLACE INTO tombstone VALUES (?, ?, ?, ?, ?)", (self._mirror, ref, key, now, consented)
@@ -172,12 +180,15 @@ class Journal:
         ).fetchone()
         return None if row is None else float(row[0])
 
-    def deleted_since(self, refs: Sequence[str], since: float) -> set[str]:
-        """Those of the (at most some hundred) entries that we deleted at `since` or later."""
+    def deleted_about(self, refs: Sequence[str], now: float, within_s: float) -> set[str]:
+        """Those of the (at most some hundred) entries that we deleted within so many seconds of now.
+
+        On either side: one of a clock that was ahead is of an unknown time, and must not hide an entry for days.
+        """
         marks = ", ".join("?" * len(refs))
         rows = self._db.execute(
-            f"SELECT ref FROM tombstone WHERE mirror = ? AND deleted_at >= ? AND ref IN ({marks})",  # noqa: S608
-            (self._mirror, since, *refs),
+            f"SELECT ref FROM tombstone WHERE mirror = ? AND deleted_at BETWEEN ? AND ? AND ref IN ({marks})",  # noqa: S608
+            (self._mirror, now - within_s, now + within_s, *refs),
         )
         return {ref for (ref,) in rows}
 
@@ -189,9 +200,12 @@ class Journal:
         ).fetchone()
         return int(row[0])
 
-    def drop_tombstones(self, before: float) -> None:
-        """Forget deletes older than both `before` and the hour the brake looks back on (or from a clock ahead)."""
-        self._db.execute("DELETE FROM tombstone WHERE mirror = ? AND deleted_at < ?", (self._mirror, before))
+    def drop_tombstones(self, now: float, keep_s: float) -> None:
+        """Forget deletes that are more than `keep_s` away from now: long ago, or of a clock that was ahead."""
+        self._db.execute(
+            "DELETE FROM tombstone WHERE mirror = ? AND deleted_at NOT BETWEEN ? AND ?",
+            (self._mirror, now - keep_s, now + keep_s),
+        )
 
     # -- parked content
 
@@ -224,8 +238,9 @@ class Journal:
             (self._mirror,),
         )
         self._db.execute(
-            "DELETE FROM file WHERE mirror = ?1 AND key NOT IN (SELECT key FROM record WHERE mirror = ?1"
-            " UNION SELECT key FROM problem WHERE mirror = ?1)",
+            "DELETE FROM file WHERE mirror = ?1"
+            " AND NOT EXISTS (SELECT 1 FROM record WHERE record.mirror = ?1 AND record.key = file.key)"
+            " AND NOT EXISTS (SELECT 1 FROM problem WHERE problem.mirror = ?1 AND problem.key = file.key)",
             (self._mirror,),
         )
 

@@ -10,12 +10,14 @@ import structlog
 
 from syncd import follow
 from syncd.cloudflare.gate import Gate
-from syncd.errors import Brake, Halt, Retry, RootHalt, SyncdError
+from syncd.db import writable
+from syncd.errors import Brake, Halt, Retry, RootHalt, StateHalt, SyncdError
 from syncd.mirror import Mirror
+from syncd.observe import Wide
 from syncd.paths import IGNORE_FILE, name_fault, normal, shown
 from syncd.queue import Dirty
 from syncd.reconcile import Hooks, Result, Scope, reconcile
-from syncd.status import set_state
+from syncd.status import said_halted, said_why, set_state
 from syncd.turn import Breath
 from syncd.watch.hints import Hint
 
@@ -25,6 +27,8 @@ STALL_S = 900.0
 """A loop that has neither finished a step nor waited for its next one for so long is taken for stuck."""
 AGAIN_FIRST_S = 5.0
 AGAIN_LONGEST_S = 300.0
+REFUSED_REST_S = 60.0
+"""A mirror that its target refused asks it again at most this often, but for SIGHUP."""
 LOOK_AGAIN_S = 10.0
 """A halted mirror whose files move looks again at most this often."""
 
@@ -43,10 +47,14 @@ class Keeper:
         self._failures = 0
         self._rest_until = 0.0
         self._halt: Halt | Brake | None = None
+        # What an earlier process halted for may still hold: no part is served before everything was looked at.
+        self._looked = False
+        self._still_halted = said_halted(mirror.meta)
+        self._deaf_until = 0.0
         self._looks = 0
         self._look_at: float | None = None
         self._state = "starting"
-        self.said: tuple[str, str | None] = ("idle", None)
+        self.said: tuple[str, str | None] = ("halted", said_why(mirror.meta)) if self._still_halted else ("idle", None)
         self._result: Result | None = None
 
     # -- what others may call
@@ -56,11 +64,16 @@ class Keeper:
         marks = []
         for hint in hints:
             if not hint.path:
-                self.request_full()
+                self._ask_full(max(self._loop.time(), self._deaf_until))
                 continue
             marks.append(self._mark(hint))
         if marks:
-            self.mirror.queue.mark(marks, self.mirror.now())
+            try:
+                with writable():
+                    self.mirror.queue.mark(marks, self.mirror.now())
+            except StateHalt:
+                # What cannot be marked one by one is looked for by a full pass.
+                self.request_full()
             if isinstance(self._halt, (Brake, RootHalt)):
                 # The folder moves again: what was wrong with it may be over.
                 self._ask_full(self._loop.time() + LOOK_AGAIN_S)
@@ -93,7 +106,10 @@ class Keeper:
             await self._sleep()
             self._tick()
             try:
-                await self._serve()
+                with writable():
+                    await self._serve()
+            except StateHalt as error:
+                self._degraded(error)
             except (Halt, Brake) as error:
                 self._halted(error)
             except SyncdError as error:
@@ -103,42 +119,45 @@ class Keeper:
         now = self._loop.time()
         if self._full_at is not None and now >= self._full_at:
             self._full_at = None
-            await self._pass(Scope())
+            held_back = await self._pass(Scope())
+            self._looked = True
             # Not plainly set: another full pass may have been asked for while this one was under way.
-            self._ask_full(self._loop.time() + self._interval)
-        elif self._halt is None and (rows := self.mirror.queue.settled(self.mirror.now())):
-            await self._pass(Scope(rows))
-        if self._halt is None:
+            self._ask_full(self._loop.time() + (self.mirror.settings.settle_max if held_back else self._interval))
+        elif self._serves and (rows := self.mirror.queue.settled(self.mirror.now())):
+            try:
+                await self._pass(Scope(rows))
+            except Wide:
+                self._ask_full(now)
+        if self._serves:
             await self._follow_index()
 
-    async def _pass(self, scope: Scope) -> None:
-        if not self._in_trouble:
-            self._say("syncing")
-        hooks = Hooks(Breath(self._between, self._pressing), self._watch)
+    async def _pass(self, scope: Scope) -> bool:
+        """Make a pass; return whether it held deletes back."""
+        self._say_syncing(0)
+        # The rows of a part are due until they are done: a breath in between would serve them twice.
+        hooks = Hooks(Breath(self._between, self._pressing) if scope.everything else Breath(), self._watch)
         try:
-            await reconcile(self.mirror, scope, hooks=hooks)
+            held_back = (await reconcile(self.mirror, scope, hooks=hooks)).held_back
         finally:
             if self._result:
                 self._result.spill.drop()
                 self._result = None
         self._failures = 0
         self._halt = None
+        self._still_halted = False
         self._looks = 0
         self._look_at = self._loop.time() + follow.pause_s(0)
         self._say("idle")
+        return held_back
 
     def _watch(self, result: Result) -> None:
         """Note that the pass moves, and how much of it is left."""
         self._tick()
         self._result = result
         remaining = result.spill.planned.total() - result.done.total()
-        if remaining % 100 == 0 and (result.done or not self._in_trouble):
-            self._say("syncing", remaining=remaining)
-
-    @property
-    def _in_trouble(self) -> bool:
-        """Whether the last try failed: a new one is no news, and the reason stays shown, until it gets somewhere."""
-        return self._failures > 0 or self._halt is not None
+        self._still_halted = self._still_halted and not result.done.total()
+        if remaining % 100 == 0:
+            self._say_syncing(remaining, moved=result.done.total() > 0)
 
     def _pressing(self) -> bool:
         return self.mirror.queue.next_due(self.mirror.now()) == 0.0
@@ -147,8 +166,12 @@ class Keeper:
         """Serve what has settled while a long pass is under way."""
         rows: list[Dirty] = self.mirror.queue.settled(self.mirror.now())
         if rows:
-            result = await reconcile(self.mirror, Scope(rows))
-            result.spill.drop()
+            try:
+                result = await reconcile(self.mirror, Scope(rows))
+            except Wide:
+                self._ask_full(self._loop.time())
+            else:
+                result.spill.drop()
 
     async def _follow_index(self) -> None:
         if self._look_at is None or self._loop.time() < self._look_at:
@@ -179,11 +202,15 @@ class Keeper:
         due = [math.inf]
         if self._full_at is not None:
             due.append(self._full_at - now)
-        if self._halt is None:
+        if self._serves:
             fresh = self.mirror.queue.next_due(self.mirror.now())
             due += [fresh] if fresh is not None else []
             due += [self._look_at - now] if self._look_at is not None else []
         return min(due)
+
+    @property
+    def _serves(self) -> bool:
+        return self._looked and self._halt is None
 
     def _ask_full(self, when: float) -> None:
         self._full_at = when if self._full_at is None else min(when, self._full_at)
@@ -193,14 +220,19 @@ class Keeper:
     def _halted(self, error: Halt | Brake) -> None:
         log.error("mirror.halted", mirror=self.mirror.name, why=str(error))
         self._halt = error
+        self._still_halted = True
         self._say("halted", str(error))
-        self._ask_full(self._loop.time() + self._interval)
+        # What the remote has said no to is not asked again and again because the folder moves, or every second.
+        rest = 0.0 if isinstance(error, (Brake, RootHalt)) else REFUSED_REST_S
+        self._deaf_until = self._loop.time() + rest
+        self._ask_full(self._loop.time() + max(self._interval, rest))
 
     def _degraded(self, error: SyncdError) -> None:
         asked = (error.after_s or 0.0) if isinstance(error, Retry) else 0.0
         pause = min(AGAIN_FIRST_S * 2.0 ** min(self._failures, 16), AGAIN_LONGEST_S)
         pause = max(pause * random.uniform(0.8, 1.2), asked)  # noqa: S311 - spread, not a secret
         self._failures += 1
+        self._still_halted = False
         log.warning("mirror.degraded", mirror=self.mirror.name, why=str(error), again_s=round(pause, 1))
         self._say("degraded", str(error))
         self._rest_until = self._loop.time() + pause
@@ -222,9 +254,19 @@ class Keeper:
     def _tick(self) -> None:
         self._ticked = self._loop.time()
 
+    def _say_syncing(self, remaining: int, *, moved: bool = False) -> None:
+        """What a mirror halted for is shown until a look at everything has ended, also by the next process.
+
+        What it is degraded for, until a new try gets somewhere (moved).
+        """
+        if not self._still_halted and (moved or not self._failures):
+            self._say("syncing", remaining=remaining)
+
     def _say(self, state: str, detail: str | None = None, *, remaining: int = 0) -> None:
         self.said = state, detail
-        in_step = self.mirror.journal.count()
-        self._state = f"{state}, {in_step} in step" + (f", {remaining} to go" if remaining else "")
-        self._state += f" ({shown(detail)})" if detail else ""
-        set_state(self.mirror.meta, state, detail, remaining=remaining)  # type: ignore[arg-type]
+        # A state file that cannot be written tells nobody so; the log does, and the status line.
+        with contextlib.suppress(StateHalt), writable():
+            in_step = self.mirror.journal.count()
+            self._state = f"{state}, {in_step} in step" + (f", {remaining} to go" if remaining else "")
+            self._state += f" ({shown(detail)})" if detail else ""
+            set_state(self.mirror.meta, state, detail, remaining=remaining)  # type: ignore[arg-type]

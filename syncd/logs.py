@@ -6,6 +6,7 @@ Events have constant dotted names and fields. File names cannot forge lines or t
 import logging
 import os
 import sys
+import traceback
 import unicodedata
 from collections.abc import Collection
 from typing import Any, Literal
@@ -21,6 +22,8 @@ HIDDEN = "[hidden]"
 
 def configure(log_format: LogFormat, level: int, secrets: Collection[str] = ()) -> None:
     """Send everything at `level` (as in logging) or above to stderr. secrets: values that must never be printed."""
+    global _masker  # noqa: PLW0603 - like the logging it stands beside, there is one for the process
+    _masker = _Masker(secrets)
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     journal = log_format == "auto" and is_journal(sys.stderr, os.environ)
     stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console)
@@ -29,7 +32,7 @@ def configure(log_format: LogFormat, level: int, secrets: Collection[str] = ()) 
         structlog.processors.add_log_level,
         *([] if journal else [stamp]),
         structlog.processors.format_exc_info,
-        _Masker(secrets),
+        _masker,
         _defused,
         journal_lines
         if journal
@@ -48,6 +51,11 @@ def configure(log_format: LogFormat, level: int, secrets: Collection[str] = ()) 
     )
     logging.basicConfig(handlers=[_Bridge()], level=logging.WARNING, force=True)
     logging.captureWarnings(capture=True)
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback of a bug for stderr: no local variables, no secret, no line that can pass for one of the log."""
+    return _indented(_masker.text("".join(traceback.format_exception(error)).rstrip("\n")))
 
 
 def printable(text: str) -> str:
@@ -72,14 +80,18 @@ class _Masker:
         del logger, method
         return {key: self._mask(value) for key, value in event.items()} if self._secrets else event
 
+    def text(self, text: str) -> str:
+        """A text without the secrets."""
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        return text
+
     def _mask(self, value: Any) -> Any:
         match value:
             case None | bool() | int() | float():
                 return value
             case str():
-                for secret in self._secrets:
-                    value = value.replace(secret, HIDDEN)
-                return value
+                return self.text(value)
             case dict():
                 return {self._mask(key): self._mask(inner) for key, inner in value.items()}
             case list() | tuple():
@@ -91,6 +103,9 @@ class _Masker:
                 return value if masked == shown else masked
 
 
+_masker = _Masker(())
+
+
 def _defused(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     del logger, method
     return {
@@ -99,9 +114,9 @@ def _defused(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     }
 
 
-def _indented(traceback: str) -> str:
+def _indented(trace: str) -> str:
     """A traceback keeps its lines, but none of them can pass for a line of the log."""
-    return "\n".join("  " + printable(line) for line in traceback.split("\n"))
+    return "\n".join("  " + printable(line) for line in trace.split("\n"))
 
 
 class _Bridge(logging.Handler):

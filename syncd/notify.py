@@ -45,6 +45,7 @@ class Notifier:
     def status(self, text: str) -> None:
         """Shows one line in `systemctl status`; line breaks become blanks so that they cannot smuggle in a state."""
         line = " ".join(text.encode(errors="replace").decode().replace("\0", " ").splitlines())
+        line = "".join(char if char.isprintable() else "?" for char in line)
         self._send(f"STATUS={line[:_MAX_TEXT]}")
 
     def watchdog(self) -> None:

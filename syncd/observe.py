@@ -1,10 +1,13 @@
 """What is there: local files, journal rows and remote entries, merged by key, a bounded block at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from itertools import islice, takewhile
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
+from syncd.instep import NOTHING, InStep
 from syncd.journal import LAST, under
 from syncd.mirror import Mirror
 from syncd.model import Entry, Item, Local, Problem, Record
@@ -14,6 +17,11 @@ from syncd.spill import Spill
 
 BLOCK = 512
 """Keys looked at together: bounds memory, and how long the loop is busy between two breaths."""
+LISTING_BATCH = 1000
+FEW_KEYS = 20
+"""So many unknown keys are asked for one by one, whatever a listing costs: with it the whole folder is looked at."""
+
+_KEY = attrgetter("key")
 
 
 class Triple(NamedTuple):
@@ -30,15 +38,58 @@ class Triple(NamedTuple):
     others: Sequence[Entry] = ()
 
 
-async def whole(mirror: Mirror, spill: Spill) -> AsyncIterator[list[Triple]]:
-    """Yield every key of the mirror in order: the tree merged with the journal and the listing in `spill`."""
+async def listing(mirror: Mirror, spill: Spill, tick: Callable[[], None]) -> None:
+    """Spill the remote listing, without the rows of entries that we deleted but that it may not know of yet.
+
+    tick: called now and then.
+    """
+    started = mirror.now()
+    batch: list[Entry] = []
+
+    def put_down() -> None:
+        # Only now: how far behind a listing is, its target may find out when it begins.
+        lag_s = mirror.target.limits.lag_s
+        deleted = mirror.journal.deleted_about([entry.ref for entry in batch], started, lag_s)
+        spill.list_entries(entry for entry in batch if entry.ref not in deleted)
+        batch.clear()
+        tick()
+
+    async for entry in mirror.target.entries():
+        batch.append(entry)
+        if len(batch) >= LISTING_BATCH:
+            put_down()
+    put_down()
+
+
+async def whole(mirror: Mirror, spill: Spill, lane: InStep | None = None) -> AsyncIterator[list[Triple]]:
+    """Yield every key of the mirror in order: the tree merged with the journal and the listing in `spill`.
+
+    Keys that the lane takes are left out; it counts them.
+    """
     prefix = mirror.policy.prefix
-    async for block in _merge(mirror, "", (prefix, prefix + LAST), spill):
+    async for block in _merge(mirror, "", (prefix, prefix + LAST), spill, lane):
         yield block
 
 
+class Wide(Exception):
+    """The scope has so many keys that nobody knows, that a listing costs less than asking for each: look everywhere."""
+
+
 async def parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Triple]]:
-    """Yield the keys of dirty rows, and all keys below those that are directories. R is what J says."""
+    """Yield the keys of dirty rows, and all keys below those that are directories. R is what J says.
+
+    Raises Wide, with the rows put off, before a block would cost too many questions.
+    """
+    page, unknown = mirror.target.limits.page, 0
+    async for block in _parts(mirror, rows):
+        unknown += sum(each.record is None and isinstance(each.local, Item) for each in block)
+        if page is not None and unknown > FEW_KEYS + mirror.journal.count() // page:
+            mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
+            raise Wide
+        yield block
+
+
+async def _parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Triple]]:
     prefix = mirror.policy.prefix
     rows = _without_covered(rows, prefix)
     for row in rows:
@@ -66,24 +117,26 @@ def _without_covered(rows: Sequence[Dirty], prefix: str) -> list[Dirty]:
 
 
 async def _merge(
-    mirror: Mirror, folder: str, keys: tuple[str, str], spill: Spill | None = None
+    mirror: Mirror, folder: str, keys: tuple[str, str], spill: Spill | None = None, lane: InStep | None = None
 ) -> AsyncIterator[list[Triple]]:
     owner = mirror.policy.owner
     ahead = _Ahead(mirror.tree.walk(folder))
     after: str | None = keys[0]
     while after is not None:
         strays = await ahead.fill()
-        records = mirror.journal.after(after, keys[1], BLOCK)
         ends = [
             ahead.end(),
-            records[-1].key if len(records) == BLOCK else None,
+            mirror.journal.key_after(after, keys[1], BLOCK),
             spill.entry_key(after, BLOCK) if spill else None,
         ]
         # Beyond the first source's end, that source may hold keys not fetched yet.
         end = min((each for each in ends if each is not None), default=None)
-        local = {found.key: found for found in ahead.take(end)}
+        found = ahead.take(end)
+        taken = lane.take(after, end, found) if lane else NOTHING
+        local = {each.key: each for each in found if each.key not in taken.keys}
+        records = [] if taken.all else mirror.journal.after(after, keys[1], BLOCK, taken.keys)
         known = {record.key: record for record in records if end is None or record.key <= end}
-        entries = spill.entries(after, end) if spill else None
+        entries = None if spill is None else {} if taken.all else spill.entries(after, end, taken.keys)
         yield [*(Triple(stray.key, stray, None, None, "journal") for stray in strays)] + [
             _remembered(mirror, key, local.get(key), known.get(key))
             if entries is None
@@ -108,7 +161,7 @@ class _Ahead:
             found = await asyncio.to_thread(lambda: list(islice(self._walk, BLOCK)))
             self._ended = len(found) < BLOCK
             for each in found:
-                if isinstance(each, Problem) and each.kind == "invalid_key":
+                if type(each) is Problem and each.kind == "invalid_key":
                     strays.append(each)
                 else:
                     self._waiting.append(each)
@@ -120,8 +173,8 @@ class _Ahead:
 
     def take(self, end: str | None) -> list[Item | Problem]:
         """Hand over what waits up to and with `end`."""
-        taken = list(takewhile(lambda found: end is None or found.key <= end, self._waiting))
-        self._waiting = self._waiting[len(taken) :]
+        number = len(self._waiting) if end is None else bisect_right(self._waiting, end, key=_KEY)
+        taken, self._waiting = self._waiting[:number], self._waiting[number:]
         return taken
 
 

@@ -1,12 +1,17 @@
 """One full pass of one mirror, to its end: files that change meanwhile are taken again, indexing is waited for."""
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from syncd import follow
-from syncd.errors import EXIT_OK, EXIT_PROBLEMS, SyncdError
+from syncd.db import writable
+from syncd.errors import EXIT_OK, EXIT_PROBLEMS, StateHalt, SyncdError
 from syncd.mirror import Mirror
 from syncd.model import HARMLESS, Problem
+from syncd.observe import Wide
+from syncd.queue import Dirty
 from syncd.reconcile import Hooks, Options, Result, Scope, Watch, reconcile
 from syncd.status import set_state
 
@@ -54,10 +59,14 @@ async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) ->
 
     hooks = Hooks(watch=keep)
     try:
-        await reconcile(mirror, Scope(), options, hooks)
-        if not options.dry_run:
-            await _take_again(mirror, options, hooks)
-            await follow.reindex_wanted(mirror)
+        with writable():
+            await reconcile(mirror, Scope(), options, hooks)
+            if not options.dry_run:
+                await _take_again(mirror, options, hooks)
+                if report.results[0].held_back:
+                    # Orphans among what was held back are seen by a full pass only.
+                    await reconcile(mirror, Scope(), options, hooks)
+                await follow.reindex_wanted(mirror)
     except SyncdError as error:
         report.error = error
     report.close(mirror)
@@ -66,13 +75,13 @@ async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) ->
 
 
 async def due_only(mirror: Mirror) -> Report:
-    """Look at what is due and re-index what a person wants indexed again; no listing, no full pass."""
+    """Look at what is due and re-index what a person wants indexed again; without a listing, if it can be."""
     report = Report()
     hooks = Hooks(watch=lambda result: report.results.append(result) if result not in report.results else None)
     try:
         rows = mirror.queue.settled(mirror.now())
         if rows:
-            await reconcile(mirror, Scope(rows), hooks=hooks)
+            await _rows_or_all(mirror, rows, Options(), hooks)
         await follow.reindex_wanted(mirror)
     except SyncdError as error:
         report.error = error
@@ -113,11 +122,20 @@ async def _take_again(mirror: Mirror, options: Options, hooks: Hooks) -> None:
             return
         await asyncio.sleep(wait)
         rows = [row for row in mirror.queue.settled(mirror.now()) if row.attempts == 0]
+        await _rows_or_all(mirror, rows, options, hooks)
+
+
+async def _rows_or_all(mirror: Mirror, rows: Sequence[Dirty], options: Options, hooks: Hooks) -> None:
+    try:
         await reconcile(mirror, Scope(rows), options, hooks)
+    except Wide:
+        await reconcile(mirror, Scope(), options, hooks)
 
 
 def _say_state(mirror: Mirror, error: SyncdError | None) -> None:
-    if error is None:
-        set_state(mirror.meta, "idle")
-    else:
-        set_state(mirror.meta, "halted" if error.needs_person else "degraded", str(error))
+    # A state file that cannot be written tells nobody so; the report does.
+    with contextlib.suppress(StateHalt), writable():
+        if error is None:
+            set_state(mirror.meta, "idle")
+        else:
+            set_state(mirror.meta, "halted" if error.needs_person else "degraded", str(error))

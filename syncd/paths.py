@@ -54,6 +54,9 @@ BUILTIN_EXCLUDES: tuple[str, ...] = (
     "syncd.toml",
 )
 
+_ANYWHERE = "^(?:.+/)?"
+"""How pathspec begins the expression of a pattern that holds in every directory."""
+
 INCLUDE_ALL: tuple[str, ...] = ("**/*",)
 
 
@@ -136,10 +139,16 @@ class Rules:
 
     @cached_property
     def _any_exclude(self) -> re.Pattern[str]:
-        """Finds whether any pattern of the excludes speaks of a path; one search is faster than one for each."""
+        """Finds whether any pattern of the excludes speaks of a path; one search is faster than one for each.
+
+        Most may begin in any directory. They share that beginning, so that it is tried once for all of them.
+        """
         expressions = [pattern.regex.pattern for pattern in self._exclude_spec.patterns if pattern.regex]
         # Groups have names, which may stand only once.
-        return re.compile("|".join(f"(?:{re.sub(r'[(][?]P<[^>]+>', '(?:', each)})" for each in expressions))
+        expressions = [re.sub(r"[(][?]P<[^>]+>", "(?:", each) for each in expressions]
+        anywhere = "|".join(each.removeprefix(_ANYWHERE) for each in expressions if each.startswith(_ANYWHERE))
+        others = [f"(?:{each})" for each in expressions if not each.startswith(_ANYWHERE)]
+        return re.compile("|".join([f"{_ANYWHERE}(?:{anywhere})", *others]))
 
     @cached_property
     def _exclude_spec(self) -> GitIgnoreSpec:

@@ -24,6 +24,8 @@ Wrote = Literal["written", "unchanged", "different"]
 _DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 1024 * 1024
+_GIT = frozenset({".git", "git~1"})
+"""Also where upper and lower case are the same, and under the short name of such a file system."""
 _BATCH = 1000
 """Entries handed to the target at a time."""
 
@@ -37,6 +39,7 @@ class Folder:
             self._root = os.open(root, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
         except OSError as error:
             raise ConfigError(f"{root}: {error.strerror}; name a folder that syncd may write into") from None
+        self._written: set[int] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -56,9 +59,26 @@ class Folder:
         *parents, name = path.split("/")
         try:
             with self._enter(parents) as folder:
-                return _put(folder, name, data, force=force)
+                return self._put(folder, name, data, force=force)
         except OSError as error:
             raise Park("failed", f"it cannot be written ({error.strerror})") from error
+
+    def _put(self, folder: int, name: str, data: bytes, *, force: bool) -> Wrote:
+        try:
+            before = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            pass
+        else:
+            if not stat.S_ISREG(before.st_mode):
+                raise Park("failed", "a directory, a symbolic link or a special file stands in its place")
+            if before.st_size == len(data) and _holds(folder, name, data):
+                return "unchanged"
+            if before.st_ino in self._written:
+                raise Park("key_collision", "another key has the same place on this disk, which ignores case")
+            if not force:
+                return "different"
+        self._written.add(_replace(folder, name, data))
+        return "written"
 
     @contextmanager
     def _enter(self, parents: list[str]) -> Iterator[int]:
@@ -79,6 +99,8 @@ def path_fault(path: str) -> str | None:
         return "its key is an absolute path"
     if not {"", ".", ".."}.isdisjoint(path.split("/")):
         return 'its key has a part that is empty, "." or ".."'
+    if not _GIT.isdisjoint(part.casefold().rstrip(". ") for part in path.split("/")):
+        return 'its key leads into ".git", which no mirror uploads and git would obey'
     if name_fault(path):
         return "its key has a control character, or is not valid UTF-8"
     return None
@@ -96,22 +118,6 @@ def _open_below(folder: int, part: str) -> int:
         raise
 
 
-def _put(folder: int, name: str, data: bytes, *, force: bool) -> Wrote:
-    try:
-        before = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        pass
-    else:
-        if not stat.S_ISREG(before.st_mode):
-            raise Park("failed", "a directory, a symbolic link or a special file stands in its place")
-        if before.st_size == len(data) and _holds(folder, name, data):
-            return "unchanged"
-        if not force:
-            return "different"
-    _replace(folder, name, data)
-    return "written"
-
-
 def _holds(folder: int, name: str, data: bytes) -> bool:
     # NONBLOCK: opening a FIFO that took the file's place must not hang.
     descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
@@ -124,8 +130,8 @@ def _holds(folder: int, name: str, data: bytes) -> bool:
     return place == len(data)
 
 
-def _replace(folder: int, name: str, data: bytes) -> None:
-    """Write beside, then rename over: no reader ever sees half a file."""
+def _replace(folder: int, name: str, data: bytes) -> int:
+    """Write beside, then rename over: no reader ever sees half a file. Return the new file's inode."""
     beside = f".syncd-pull-{secrets.token_hex(8)}"
     # The process's umask takes its part of the mode.
     descriptor = os.open(beside, _NEW, 0o644, dir_fd=folder)
@@ -134,11 +140,13 @@ def _replace(folder: int, name: str, data: bytes) -> None:
             left = memoryview(data)
             while left:
                 left = left[file.write(left) :]
+            inode = os.fstat(file.fileno()).st_ino
         os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         with suppress(OSError):
             os.unlink(beside, dir_fd=folder)
         raise
+    return inode
 
 
 @dataclass(slots=True)
@@ -154,10 +162,15 @@ class Pulled:
         self.problems.append(Problem(shown(key), error.kind if isinstance(error, Park) else "failed", str(error)))
 
 
-async def pull(mirror: Mirror, folder: Folder, *, force: bool = False, everyone: bool = False) -> Pulled:
-    """Write the mirror's entries into a folder under their keys without the prefix. everyone: those of others too."""
+def check_files(mirror: Mirror) -> None:
+    """Raise ConfigError if there is nothing to pull: best asked before a folder is made for it."""
     if not mirror.target.limits.keeps_files:
         raise ConfigError("this target holds pieces of text and not the files, so there is nothing to pull")
+
+
+async def pull(mirror: Mirror, folder: Folder, *, force: bool = False, everyone: bool = False) -> Pulled:
+    """Write the mirror's entries into a folder under their keys without the prefix. everyone: those of others too."""
+    check_files(mirror)
     pulled, prefix = Pulled(), mirror.policy.prefix
     wanted: dict[str, Entry] = {}
     async for entry in mirror.target.entries():

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from syncd.db import transaction
 
 FAR_S = 2 * 3600.0
-"""No row is ever due later than this from now; one that seems to be was written under another clock."""
+"""No later try is ever due later than this from now; one that seems to be was written under another clock."""
+_NEVER_DUE = "due > ? + CASE WHEN attempts > 0 THEN ? ELSE ? END"
+"""A row that has not failed yet is due `settle_max` after its mark at the latest: the same goes for it. The values are
+those of `_far`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,9 @@ class Queue:
     def settled(self, now: float) -> list[Dirty]:
         """Everything that is due, sorted by key."""
         rows = self._db.execute(
-            "SELECT key, subtree, attempts, seq FROM dirty WHERE mirror = ? AND (due <= ? OR due > ?) ORDER BY key",
-            (self._mirror, now, now + FAR_S + self._settle_max),
+            "SELECT key, subtree, attempts, seq FROM dirty"  # noqa: S608
+            f" WHERE mirror = ? AND (due <= ? OR {_NEVER_DUE}) ORDER BY key",
+            (self._mirror, now, *self._far(now)),
         )
         return [Dirty(key, bool(subtree), attempts, seq) for key, subtree, attempts, seq in rows]
 
@@ -99,17 +103,30 @@ class Queue:
 
     def next_due(self, now: float) -> float | None:
         """Seconds until something is due (0 if something is), or None if nothing waits."""
-        row = self._db.execute("SELECT min(due), max(due) FROM dirty WHERE mirror = ?", (self._mirror,)).fetchone()
-        if row[0] is None:
-            return None
-        return 0.0 if row[1] > now + FAR_S + self._settle_max else max(0.0, row[0] - now)
+        row = self._db.execute(
+            f"SELECT min(due), max({_NEVER_DUE}) FROM dirty WHERE mirror = ?",  # noqa: S608
+            (*self._far(now), self._mirror),
+        ).fetchone()
+        return None if row[0] is None else 0.0 if row[1] else max(0.0, row[0] - now)
 
     def next_fresh(self, now: float) -> float | None:
         """Seconds until a row that has not failed yet is due, or None if there is none."""
         row = self._db.execute(
-            "SELECT min(due) FROM dirty WHERE mirror = ? AND attempts = 0", (self._mirror,)
+            f"SELECT min(due), max({_NEVER_DUE}) FROM dirty WHERE mirror = ? AND attempts = 0",  # noqa: S608
+            (*self._far(now), self._mirror),
         ).fetchone()
-        return None if row[0] is None else max(0.0, row[0] - now)
+        return None if row[0] is None else 0.0 if row[1] else max(0.0, row[0] - now)
+
+    def _far(self, now: float) -> tuple[float, float, float]:
+        return now, FAR_S + self._settle_max, self._settle_max
+
+    def restless(self, now: float) -> bool:
+        """Whether something was marked less than `settle` ago, so that more of the same may be on its way."""
+        row = self._db.execute(
+            "SELECT 1 FROM dirty WHERE mirror = ? AND attempts = 0 AND due > ? AND due <= ? LIMIT 1",
+            (self._mirror, now, now + self._settle),
+        ).fetchone()
+        return row is not None
 
     def done(self, rows: Iterable[Dirty]) -> None:
         """Forget rows that were looked at, but for those marked anew since they were taken."""

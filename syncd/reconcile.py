@@ -13,10 +13,11 @@ import structlog
 from syncd import observe
 from syncd.db import Meta, transaction
 from syncd.errors import Brake, RootHalt, TargetMissing
-from syncd.guard import guard, refusal
+from syncd.guard import guard, hold_back, refusal
+from syncd.instep import InStep
 from syncd.journal import HOUR_S
 from syncd.mirror import Mirror
-from syncd.model import HARMLESS, Adopt, Entry, Item, Problem, Put
+from syncd.model import HARMLESS, Adopt, Item, Problem, Put
 from syncd.observe import Triple
 from syncd.queue import Dirty
 from syncd.resolve import Resolved, Resolver
@@ -24,8 +25,6 @@ from syncd.spill import Spill
 from syncd.turn import Breath, Consent, Ledger, Turn, index_problem
 
 log = structlog.get_logger()
-
-LISTING_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class Result:
     """How a pass ended. The plan with its outcomes stays in `spill` until it is dropped.
 
     unrecorded: entries of ours that the journal does not know. refusal: in a dry run, why the delete guard would
-    refuse the plan.
+    refuse the plan. held_back: deletes were put off, until the folder is quiet.
     """
 
     spill: Spill
@@ -70,6 +69,7 @@ class Result:
     done: Counter[str] = field(default_factory=Counter)
     problems: Counter[str] = field(default_factory=Counter)
     refusal: str | None = None
+    held_back: bool = False
 
     @property
     def clean(self) -> bool:
@@ -91,18 +91,23 @@ class Hooks:
     breath: Breath = field(default_factory=Breath)
     watch: Watch | None = None
 
+    def tick(self, result: Result) -> None:
+        """Tell whoever watches."""
+        if self.watch:
+            self.watch(result)
+
 
 async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), hooks: Hooks = Hooks()) -> Result:
     """Bring the target in step with the folder within `scope`.
 
-    Raises Halt, Brake (nothing was changed remotely) or Unreachable (what is left is kept for the next pass).
+    Raises Halt, Brake (nothing was changed remotely), Unreachable (what is left is kept for the next pass), or
+    observe.Wide (nothing was done; make a full pass).
     """
     guard(mirror, force=options.force)
     pass_id = next_pass(mirror.db)
     rows = mirror.queue.every() if scope.rows is None else scope.rows
     result = Result(Spill(mirror.db, pass_id), pass_id, options.dry_run)
-    if hooks.watch:
-        hooks.watch(result)
+    hooks.tick(result)
     log.debug("pass.start", mirror=mirror.name, scope="all" if scope.everything else len(rows))
     try:
         started = mirror.now()
@@ -121,50 +126,33 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), 
 
 
 async def _list_or_make(mirror: Mirror, options: Options, result: Result, hooks: Hooks) -> None:
+    def tick() -> None:
+        hooks.tick(result)
+
     try:
-        await _list(mirror, result, hooks)
+        await observe.listing(mirror, result.spill, tick)
     except TargetMissing:
         if not mirror.settings.create:
             raise
         # A dry run plans against what a target just made would hold: nothing.
         if not options.dry_run:
             await mirror.target.create()
-            await _list(mirror, result, hooks)
-
-
-async def _list(mirror: Mirror, result: Result, hooks: Hooks) -> None:
-    """Spill the remote listing, without the rows of entries that we deleted but that it may not know of yet."""
-    started = mirror.now()
-    batch: list[Entry] = []
-
-    def spill() -> None:
-        # Only now: how far behind a listing is, its target may find out when it begins.
-        since = started - mirror.target.limits.lag_s
-        deleted = mirror.journal.deleted_since([entry.ref for entry in batch], since)
-        result.spill.list_entries(entry for entry in batch if entry.ref not in deleted)
-        batch.clear()
-        if hooks.watch:
-            hooks.watch(result)
-
-    async for entry in mirror.target.entries():
-        batch.append(entry)
-        if len(batch) >= LISTING_BATCH:
-            spill()
-    spill()
+            await observe.listing(mirror, result.spill, tick)
 
 
 async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
     resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded)
     mirror.tree.complete = True
+    lane = None if options.full else InStep(mirror, result.spill)
     if scope.rows is None:
-        blocks = observe.whole(mirror, result.spill)
+        blocks = observe.whole(mirror, result.spill, lane)
     else:
         blocks = observe.parts(mirror, scope.rows)
         _clear_problems(mirror, scope.rows)
     async for block in blocks:
         _plan_block(mirror, await resolver.block(block), result)
-        if hooks.watch:
-            hooks.watch(result)
+        result.unchanged += lane.counted() if lane else 0
+        hooks.tick(result)
     result.files_read = resolver.files_read
     result.complete = mirror.tree.complete
     if not result.complete:
@@ -192,6 +180,7 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
             result.unchanged += 1
             problems += _in_step(mirror, triple)
         actions += each.extra
+        result.spill.doubles += len(each.extra) if isinstance(triple.local, Item) else 0
     with transaction(mirror.db):
         result.spill.plan(actions)
         mirror.journal.note(problems, result.pass_id)
@@ -225,18 +214,16 @@ def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirt
     if result.refusal and not options.dry_run:
         mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
         raise Brake(result.refusal)
+    if not (options.force or options.dry_run):
+        result.held_back = hold_back(mirror, result.spill)
 
 
 async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks) -> None:
     spill = result.spill
 
-    def tick() -> None:
-        if hooks.watch:
-            hooks.watch(result)
-
     turn = Turn(
         mirror,
-        Ledger(spill, result.pass_id, result.done, result.problems, tick),
+        Ledger(spill, result.pass_id, result.done, result.problems, lambda: hooks.tick(result)),
         Consent(options.force, options.delete_excluded),
         hooks.breath,
     )
@@ -263,7 +250,7 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
             mirror.journal.clear_problems_before(result.pass_id)
             if result.complete:
                 mirror.journal.drop_leftovers()
-            mirror.journal.drop_tombstones(started - max(mirror.target.limits.lag_s, HOUR_S))
+            mirror.journal.drop_tombstones(started, max(mirror.target.limits.lag_s, HOUR_S))
             mirror.meta.set("last_reconcile", mirror.now())
     level = log.info if scope.everything or result.spill.planned.total() else log.debug
     level(

@@ -98,7 +98,7 @@ class Resolver:
                 except Park as error:
                     found[item.key] = Problem(item.key, error.kind, str(error))
                 else:
-                    found[item.key] = replace(item, size=stat.st_size, checksum=content.checksum)
+                    found[item.key] = item._replace(size=stat.st_size, checksum=content.checksum)
                     if item.key not in torn:
                         seen.append((item.key, stat, content.checksum))
 
@@ -155,7 +155,7 @@ class Resolver:
     def _may_lag(self, changed_at: float | None) -> bool:
         """True if nothing that can be asked is sure to know of our change of that time."""
         limits = self._mirror.target.limits
-        return limits.reads_lag and changed_at is not None and self._mirror.now() <= changed_at + limits.lag_s
+        return limits.reads_lag and changed_at is not None and abs(self._mirror.now() - changed_at) <= limits.lag_s
 
     async def _verify(self, triple: Triple) -> Triple:
         entry = triple.entry
@@ -164,7 +164,7 @@ class Resolver:
         content = await self._content(triple.local)
         checksum = await self._mirror.target.checksum(entry, content)
         if checksum:
-            return triple._replace(entry=replace(entry, checksum=checksum), seen="key")
+            return triple._replace(entry=entry._replace(checksum=checksum), seen="key")
         # A listing that lags showed an entry that is gone: what took its place must be asked for.
         there = await self._confirm(triple)
         return there._replace(entry=None) if there.entry and there.entry.ref == entry.ref else there

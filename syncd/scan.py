@@ -23,6 +23,7 @@ Identity = tuple[int, int]
 
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 _NO_NAMES = frozenset({"", ".", ".."})
+_OPEN = os.O_RDONLY | os.O_CLOEXEC
 _MAX_IGNORE_FILE = 1024 * 1024
 
 
@@ -132,17 +133,20 @@ class Tree:
                 yield self._judge(self.prefix + folder.key + name, found)
 
     def _collect(self, folder: str, ignores: list[IgnoreFile], groups: dict[str, list[_Found]]) -> None:
-        with os.scandir(self.root / folder) as entries:
+        excluded = self.rules.excluded
+        with self._open_folder(folder) as descriptor, os.scandir(descriptor) as entries:
             for entry in entries:
-                path = folder + entry.name
-                is_dir = entry.is_dir(follow_symlinks=False)
-                if self.rules.excluded(normal(path + "/" if is_dir else path), ignores):
+                name = entry.name
+                path = folder + name
+                if entry.is_dir(follow_symlinks=False):
+                    name += "/"
+                if excluded(normal(folder + name), ignores):
                     continue
                 try:
                     found = _Found(path, entry.stat(follow_symlinks=False))
                 except FileNotFoundError:
                     continue
-                groups.setdefault(normal(entry.name) + ("/" if is_dir else ""), []).append(found)
+                groups.setdefault(normal(name), []).append(found)
 
     def _judge(self, key: str, found: list[_Found]) -> Item | Problem:
         if len(found) > 1:
@@ -242,19 +246,24 @@ class Tree:
         """Open root/path for reading, refusing symbolic links in every component below the root, and ways out of it."""
         if not _NO_NAMES.isdisjoint(path.split("/")):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        flags = os.O_RDONLY | os.O_CLOEXEC
-        folder = os.open(self.root, flags | os.O_DIRECTORY)
-        try:
-            *parents, name = path.split("/")
-            for part in parents:
-                below = os.open(part, flags | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-                os.close(folder)
-                folder = below
+        parents, _, name = path.rpartition("/")
+        with self._open_folder(parents + "/" if parents else "") as folder:
             # NONBLOCK: opening a FIFO that took the file's place must not hang.
-            descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-        finally:
-            os.close(folder)
+            descriptor = os.open(name, _OPEN | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _open_folder(self, folder: str) -> Iterator[int]:
+        """Open a directory ("" or "a/b/") part by part, so that none that became a symbolic link is gone through."""
+        descriptor = os.open(self.root, _OPEN | os.O_DIRECTORY)
+        try:
+            for part in folder.split("/")[:-1]:
+                below = os.open(part, _OPEN | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = below
             yield descriptor
         finally:
             os.close(descriptor)

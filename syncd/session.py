@@ -17,7 +17,7 @@ from syncd.cloudflare.kv import KV
 from syncd.cloudflare.transport import Transport
 from syncd.cloudflare.vectorize import VectorizeIndex
 from syncd.cloudflare.workers_ai import WorkersAI
-from syncd.config import Config, MirrorConfig, login
+from syncd.config import Cloudflare, Config, MirrorConfig, login
 from syncd.config_targets import KVTarget, VectorizeTarget
 from syncd.embeddings import Embeddings
 from syncd.errors import ConfigError
@@ -30,6 +30,7 @@ from syncd.scan import Tree
 from syncd.targets import aisearch, kv
 from syncd.targets.aisearch import AISearchTarget, Marks
 from syncd.targets.base import Limits, Target
+from syncd.targets.kv_writing import Terms as KVTerms
 from syncd.targets.vectorize import target as vectorize
 from syncd.targets.vectorize.embedding import Embedder
 from syncd.targets.vectorize.index import Index
@@ -122,7 +123,7 @@ def make_target(
         return _vectorize(transport, db, name, section, target, grants)
     if isinstance(target, KVTarget):
         place = kv.Place(target.namespace_id, target.namespace_title)
-        terms = kv.Terms(section.owner, section.key_prefix, target.expiration_ttl, target.stale_ttl)
+        terms = KVTerms(section.owner, section.key_prefix, target.expiration_ttl, target.stale_ttl)
         return kv.KVTarget(KV(transport), place, terms, limits_of(section))
     return AISearchTarget(
         AISearch(transport, target.namespace, target.instance),
@@ -183,7 +184,10 @@ def settings_of(section: MirrorConfig, grants: Grants) -> Settings:
 
 
 def _binding(config: Config, section: MirrorConfig) -> str:
-    return f"{config.cloudflare.account_id} {section.target.spec} {section.key_prefix}"
+    """What a journal speaks of. The same account and name elsewhere, such as in the stand-in, is another target."""
+    where = config.cloudflare.base_url
+    elsewhere = "" if where == Cloudflare.model_fields["base_url"].default else f" {where}"
+    return f"{config.cloudflare.account_id} {section.target.spec} {section.key_prefix}{elsewhere}"
 
 
 def _bind(journal: Journal, meta: state.Meta, binding: str) -> None:

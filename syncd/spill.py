@@ -4,7 +4,7 @@ import json
 import marshal
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any
@@ -13,12 +13,12 @@ from syncd.db import transaction
 from syncd.model import Action, ActionKind, Adopt, Delete, Entry, Forget, Put
 
 _KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in (Put, Delete, Adopt, Forget)}
-_FLAT: tuple[type[Any], ...] = (Entry, *_KINDS.values())
 # What dataclasses.astuple does for flat ones, at a tenth of its price.
 _values: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {
-    kind: attrgetter(*(field.name for field in fields(kind))) for kind in _FLAT
+    kind: attrgetter(*(field.name for field in fields(kind))) for kind in _KINDS.values()
 }
 _PAGE = 256
+_LIST = "INSERT OR REPLACE INTO temp.listing VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Spill:
@@ -26,36 +26,43 @@ class Spill:
 
     def __init__(self, db: sqlite3.Connection, pass_id: int) -> None:
         self._db = db
-        self._pass = pass_id
+        self.pass_id = pass_id
         self._seq = 0
         self.planned: Counter[ActionKind] = Counter()
+        self.doubles = 0
+        """How many of the planned deletes leave another entry of the same key, the file's own."""
 
     # -- listing
 
     def list_entries(self, entries: Iterable[Entry]) -> None:
         """Add entries in any order; one that is listed again under the same ref replaces itself."""
+        rows = [(self.pass_id, *entry, None) for entry in entries]
         with transaction(self._db):
-            self._db.executemany(
-                "INSERT OR REPLACE INTO temp.listing VALUES (?, ?, ?, ?)",
-                [(self._pass, e.key, e.ref, marshal.dumps(_values[Entry](e)[2:])) for e in entries],
-            )
+            try:
+                self._db.executemany(_LIST, rows)
+            except (UnicodeEncodeError, OverflowError):
+                self._db.executemany(_LIST, [_sealed(row) for row in rows])
 
-    def entries(self, after: str, upto: str | None) -> dict[str, list[Entry]]:
-        """Return key -> entries for after < key <= upto (None: to the end)."""
+    def entries(self, after: str, upto: str | None, but: Container[str] = ()) -> dict[str, list[Entry]]:
+        """Return key -> entries for after < key <= upto (None: to the end), without the keys of `but`."""
         found: dict[str, list[Entry]] = {}
         # SQLite sorts a blob after all text. An `OR` for "to the end" would make it read all the rest every time.
-        for key, ref, body in self._db.execute(
-            "SELECT key, ref, body FROM temp.listing WHERE pass = ? AND key > ? AND key <= ?",
-            (self._pass, after, b"" if upto is None else upto),
+        for _, key, ref, *said, strange in self._db.execute(
+            "SELECT * FROM temp.listing WHERE pass = ? AND key > ? AND key <= ?",
+            (self.pass_id, after, b"" if upto is None else upto),
         ):
-            found.setdefault(key, []).append(Entry(key, ref, *marshal.loads(body)))  # noqa: S302 - we wrote it
+            if key in but:
+                continue
+            checksum, version, size, owner, marked, status, error = marshal.loads(strange) if strange else said  # noqa: S302 - we wrote it
+            marked = None if marked is None else bool(marked)
+            found.setdefault(key, []).append(Entry(key, ref, checksum, version, size, owner, marked, status, error))
         return found
 
     def entry_key(self, after: str, number: int) -> str | None:
         """Return the key of the `number`-th listed entry after a key, None if there are fewer."""
         row = self._db.execute(
             "SELECT key FROM temp.listing WHERE pass = ? AND key > ? ORDER BY key LIMIT 1 OFFSET ?",
-            (self._pass, after, number - 1),
+            (self.pass_id, after, number - 1),
         ).fetchone()
         return row[0] if row else None
 
@@ -67,14 +74,15 @@ class Spill:
         for action in actions:
             self._seq += 1
             self.planned[action.kind] += 1
-            rows.append((self._pass, self._seq, action.kind, json.dumps(_values[type(action)](action))))
+            rows.append((self.pass_id, self._seq, action.kind, json.dumps(_values[type(action)](action))))
         with transaction(self._db):
             self._db.executemany("INSERT INTO temp.plan VALUES (?, ?, ?, ?, NULL)", rows)
 
     def unplan_deletes(self) -> None:
         """Take every delete out of the plan."""
-        self._db.execute("DELETE FROM temp.plan WHERE pass = ? AND kind = 'delete'", (self._pass,))
+        self._db.execute("DELETE FROM temp.plan WHERE pass = ? AND kind = 'delete'", (self.pass_id,))
         del self.planned["delete"]
+        self.doubles = 0
 
     def turns(self, kind: ActionKind, size: int = _PAGE) -> Iterator[list[tuple[int, Any]]]:
         """Yield the plan's actions of one kind with their numbers, in turns of at most `size`."""
@@ -82,7 +90,7 @@ class Spill:
         while True:
             rows = self._db.execute(
                 "SELECT seq, body FROM temp.plan WHERE pass = ? AND kind = ? AND seq > ? ORDER BY seq LIMIT ?",
-                (self._pass, kind, last, size),
+                (self.pass_id, kind, last, size),
             ).fetchall()
             if not rows:
                 return
@@ -92,14 +100,15 @@ class Spill:
     def outcome(self, seq: int, kind: ActionKind, outcome: str) -> None:
         """Note how a planned action ended."""
         self._db.execute(
-            "UPDATE temp.plan SET outcome = ? WHERE pass = ? AND kind = ? AND seq = ?", (outcome, self._pass, kind, seq)
+            "UPDATE temp.plan SET outcome = ? WHERE pass = ? AND kind = ? AND seq = ?",
+            (outcome, self.pass_id, kind, seq),
         )
 
     def actions(self) -> Iterator[tuple[Action, str | None]]:
         """Yield the whole plan, by kind in the order of its carrying out, each action with its outcome."""
         for kind in ("adopt", "forget", "put", "delete"):
             rows = self._db.execute(
-                "SELECT body, outcome FROM temp.plan WHERE pass = ? AND kind = ? ORDER BY seq", (self._pass, kind)
+                "SELECT body, outcome FROM temp.plan WHERE pass = ? AND kind = ? ORDER BY seq", (self.pass_id, kind)
             )
             for body, outcome in rows:
                 yield _KINDS[kind](*json.loads(body)), outcome
@@ -107,11 +116,17 @@ class Spill:
     def first(self, kind: ActionKind, number: int) -> list[Action]:
         """Return the first few planned actions of a kind, to name them."""
         rows = self._db.execute(
-            "SELECT body FROM temp.plan WHERE pass = ? AND kind = ? ORDER BY seq LIMIT ?", (self._pass, kind, number)
+            "SELECT body FROM temp.plan WHERE pass = ? AND kind = ? ORDER BY seq LIMIT ?", (self.pass_id, kind, number)
         )
         return [_KINDS[kind](*json.loads(body)) for (body,) in rows]
 
     def drop(self) -> None:
         """Let go of the pass's rows."""
-        self._db.execute("DELETE FROM temp.listing WHERE pass = ?", (self._pass,))
-        self._db.execute("DELETE FROM temp.plan WHERE pass = ?", (self._pass,))
+        self._db.execute("DELETE FROM temp.listing WHERE pass = ?", (self.pass_id,))
+        self._db.execute("DELETE FROM temp.plan WHERE pass = ?", (self.pass_id,))
+
+
+def _sealed(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row whose values are no text or number of SQLite's, such as half a surrogate pair that a stranger wrote."""
+    pass_id, key, ref, *said, _ = row
+    return pass_id, key, ref, *[None] * len(said), marshal.dumps(said)

@@ -20,6 +20,19 @@ def set_state(meta: Meta, state: State, detail: str | None = None, *, remaining:
     meta.set("state", {"state": state, "detail": detail, "remaining": remaining})
 
 
+def said_halted(meta: Meta) -> bool:
+    """Whether the last thing said of a mirror is that it halted."""
+    said = meta.get("state")
+    return isinstance(said, dict) and said.get("state") == "halted"
+
+
+def said_why(meta: Meta) -> str | None:
+    """Why a mirror was last said to be halted or degraded."""
+    said = meta.get("state")
+    detail = said.get("detail") if isinstance(said, dict) else None
+    return detail if isinstance(detail, str) else None
+
+
 def snapshot(config: Config, problems: int = -1) -> dict[str, Any]:
     """Return the object of `status --json`; with at most so many problems of each mirror, if not negative."""
     pid = holder(config.state_dir)

@@ -112,7 +112,8 @@ class Turn:
     def _overtaken(self, seq: int, put: Put) -> bool:
         """True if a hint's own pass has brought the key up since this plan was made."""
         record = self._mirror.journal.get(put.key)
-        if record is None or record.written_at <= self._started:
+        # Not one from a clock that was ahead: that is older than this plan.
+        if record is None or not self._started < record.written_at <= self._mirror.now():
             return False
         self._ledger.spill.outcome(seq, "put", "done")
         self._ledger.done["put"] += 1
@@ -175,7 +176,8 @@ class Turn:
                 self._remember_read(action.key)
                 self._end(action, checksum=stored.checksum, unchanged=outcome.unchanged)
             case Done():
-                self._mirror.journal.bury(action.key, _ref(action), self._mirror.now(), consented=self._consent.force)
+                consented = self._consent.force or (isinstance(action, Delete) and self._has_another(action))
+                self._mirror.journal.bury(action.key, _ref(action), self._mirror.now(), consented=consented)
                 self._end(action)
             case Again():
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())

@@ -30,9 +30,12 @@ class Difference:
 
 @dataclass(slots=True)
 class Verdict:
-    """What a comparison found. checked: keys that were compared. error: what stopped it."""
+    """What a comparison found. files: whether the target keeps files, so that "deep" means their bytes. checked: keys
+    that were compared. error: what stopped it.
+    """
 
     deep: bool
+    files: bool = True
     checked: int = 0
     differences: list[Difference] = field(default_factory=list)
     error: SyncdError | None = None
@@ -46,11 +49,11 @@ class Verdict:
 
 
 async def verify(mirror: Mirror, watch: Watch, *, deep: bool = False) -> Verdict:
-    """Compare a mirror's folder with its target. deep: read every file and download every entry of ours.
+    """Compare a mirror's folder with its target. deep: read every file and all that the target holds of ours.
 
     For a mirror of a read-only session: nothing is written but to its own copy of the state.
     """
-    verdict, report = Verdict(deep), oneshot.Report()
+    verdict, report = Verdict(deep, mirror.target.limits.keeps_files), oneshot.Report()
     await oneshot.run(mirror, Options(dry_run=True, full=deep), watch, report)
     if report.error or not report.results:
         verdict.error = report.error

@@ -7,7 +7,7 @@ from hypothesis import settings
 
 pytest.register_assert_rewrite("contract_room")
 # Plugins, not further conftest files: test directories are no packages, so every module name stands once.
-pytest_plugins = ["cf_fixtures", "watch_fixtures"]
+pytest_plugins = ["cf_fixtures", "system_fixtures", "watch_fixtures"]
 
 # The same examples on every machine and in every run; deadlines are for pytest-timeout.
 settings.register_profile("syncd", derandomize=True, deadline=None, database=None)

@@ -23,6 +23,7 @@ CORE = [
     "files",
     "scan",
     "spill",
+    "instep",
     "observe",
     "resolve",
     "turn",

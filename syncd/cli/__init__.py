@@ -1,9 +1,9 @@
 """The command line: one small file for each group of commands. `main` turns every end into an exit code."""
 
+import gc
 import io
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 from syncd.errors import EXIT_BUG, EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_OK, SyncdError
@@ -13,12 +13,15 @@ _EXIT_PIPE = 141
 
 SWITCH_S = 0.0005
 """Files are read in threads; at Python's own 5 ms each of their system calls may wait as long for a loop that works."""
+COLLECT_AT = 10_000
+"""A page of a listing is thousands of objects, all gone with it; at Python's own 700 each is walked a dozen times."""
 
 
 def main() -> None:
     """Run the program and exit with the contract's code."""
     _ready_streams()
     sys.setswitchinterval(SWITCH_S)
+    gc.set_threshold(COLLECT_AT)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -28,9 +31,11 @@ def run(arguments: Sequence[str]) -> int:
     from typer.exceptions import TyperException
 
     from syncd.cli.app import app, with_optional_values
+    from syncd.db import writable
 
     try:
-        code = app(with_optional_values(arguments), prog_name="syncd", standalone_mode=False)
+        with writable():
+            code = app(with_optional_values(arguments), prog_name="syncd", standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
         text = error.format_message()
@@ -53,8 +58,8 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(end.__context__, BrokenPipeError):
             return _EXIT_PIPE
         raise
-    except Exception:  # noqa: BLE001 - the last line of defence: a bug ends with its trace and its own code
-        traceback.print_exc()
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a bug ends with its trace and its own code
+        _show_trace(error)
         _complain("this is a bug; please report it with the lines above")
         return EXIT_BUG
     return code if isinstance(code, int) else EXIT_OK
@@ -67,6 +72,12 @@ def _ready_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _show_trace(error: Exception) -> None:
+    from syncd.logs import traceback_of
+
+    print(traceback_of(error), file=sys.stderr)  # noqa: T201
 
 
 def _complain(text: str) -> None:

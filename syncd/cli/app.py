@@ -12,6 +12,7 @@ from syncd import __version__
 
 if TYPE_CHECKING:
     from syncd.config import Config
+    from syncd.secret_files import Loose
 
 _T = TypeVar("_T")
 
@@ -33,16 +34,32 @@ class Globals:
     quiet: bool
     log_format: LogFormat
 
-    def load(self, *, level: str = "WARNING", account_only: bool = False) -> "Config":
+    def load(self, *, level: str = "WARNING", account_only: bool = False, warn: bool = True) -> "Config":
         """Read the config and set logging up. level: what this command logs unless told otherwise.
 
-        account_only: no mirror has to be configured.
+        account_only: no mirror has to be configured. warn: log what others can read or change and should not.
         """
         from syncd.config import load, secrets
 
         config = load(self.config, account_only=account_only)
         self.log(level, secrets(config))
+        if warn:
+            self._warn(config)
         return config
+
+    def loose(self, config: "Config") -> "list[Loose]":
+        """Return which files around a loaded config others can read or change and should not."""
+        from syncd.config_sources import config_path, file_values, holds_secret, process_environment
+        from syncd.secret_files import loose
+
+        path = config_path(self.config, process_environment())
+        return loose(config, path, holds_secret=holds_secret(file_values(path)))
+
+    def _warn(self, config: "Config") -> None:
+        import structlog
+
+        for each in self.loose(config):
+            structlog.get_logger().warning("secret.exposed", why=each.message, remedy=each.remedy)
 
     def log(self, level: str, secrets: Sequence[str] = ()) -> None:
         """Set logging up."""
@@ -57,7 +74,7 @@ class Globals:
 
 app = typer.Typer(
     name="syncd",
-    help="Keep a local folder in step, one way, with Cloudflare AI Search.",
+    help="Keep a local folder in step, one way, with Cloudflare AI Search, Workers KV or Vectorize.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     # Help in plain text: the coloured boxes take longer to import than everything else together.
@@ -87,7 +104,7 @@ def frame(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Keep a local folder in step, one way, with Cloudflare AI Search."""
+    """Keep a local folder in step, one way, with Cloudflare AI Search, Workers KV or Vectorize."""
     ctx.obj = Globals(config, verbose, quiet, log_format)
 
 

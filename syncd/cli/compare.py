@@ -24,7 +24,7 @@ def verify(
     ctx: typer.Context,
     mirrors: Annotated[list[str] | None, typer.Argument(metavar="MIRROR", show_default=False)] = None,
     *,
-    deep: Annotated[bool, typer.Option("--deep", help="Download everything and compare the bytes.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Read all that the target holds and compare it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Compare local with remote, change nothing.
@@ -69,17 +69,26 @@ def _told(verdict: "Verdict") -> dict[str, object]:
 
 def _show(verdicts: "dict[str, Verdict]") -> None:
     from syncd.cli.out import line, table
-    from syncd.cli.report import counted
 
     for name, verdict in verdicts.items():
         found = len(verdict.differences)
-        how = ", bytes and all" if verdict.deep else ""
-        checked = counted(verdict.checked, "key")
-        line(f"{name}: {checked} compared{how}, {counted(found, 'difference') if found else 'no difference'}")
+        line(f"{name}: {_headline(verdict)}")
         if found:
             table(("", "", ""), [(f"  {each.difference}", each.key, each.message) for each in verdict.differences])
         if verdict.error:
             typer.echo(f"syncd: {_safe(str(verdict.error))}", err=True)
+
+
+def _headline(verdict: "Verdict") -> str:
+    from syncd.cli.report import counted
+
+    found, checked = len(verdict.differences), counted(verdict.checked, "key")
+    differences = counted(found, "difference")
+    if verdict.error:
+        return f"stopped, {differences} until then" if found else "not compared"
+    deep = ", bytes and all" if verdict.files else ", with what each vector says of its file"
+    how = deep if verdict.deep else ""
+    return f"{checked} compared{how}, {differences if found else 'no difference'}"
 
 
 def _safe(text: str) -> str:
@@ -107,10 +116,11 @@ def pull(
     name = one_mirror(config, mirror)
 
     async def work() -> "Pulled":
-        from syncd.pull import Folder, pull
+        from syncd.pull import Folder, check_files, pull
         from syncd.session import open_session
 
         async with open_session(config, [name], read_only=True) as session:
+            check_files(session.mirrors[name])
             with Folder(folder.expanduser()) as into:
                 return await pull(session.mirrors[name], into, force=force, everyone=everyone)
 

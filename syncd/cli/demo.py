@@ -13,6 +13,7 @@ from syncd.errors import ConfigError
 
 if TYPE_CHECKING:
     from syncd.config import Config
+    from syncd.scan import Tree
 
 SAMPLE_QUERY = "rotate the API token"
 ACCOUNT = "0123456789abcdef0123456789abcdef"
@@ -51,9 +52,10 @@ def demo(
         typer.echo(f"stand-in  {server.base_url} (loopback only, forgets everything at the end)")
         code = await_(_show(config, SAMPLE_QUERY if path is None else None))
         if watch:
+            from syncd.cli.out import line
             from syncd.daemon import serve as keep
 
-            typer.echo(f"watching  {root}: edit, rename or delete a file there; Ctrl-C ends")
+            line(f"watching  {root}: edit, rename or delete a file there; Ctrl-C ends")
             options.log("INFO")
             code = keep(lambda: config)
         return code
@@ -80,7 +82,7 @@ def _config(root: Path, state: Path, base_url: str) -> "Config":
 
 async def _show(config: "Config", query: str | None) -> int:
     from syncd import oneshot
-    from syncd.cli.out import Watcher, progress, show_hits
+    from syncd.cli.out import Watcher, line, progress, show_hits
     from syncd.cli.report import show
     from syncd.reconcile import Options
     from syncd.session import open_session
@@ -99,8 +101,8 @@ async def _show(config: "Config", query: str | None) -> int:
             report.elapsed_s = time.monotonic() - began
             show(session, {"demo": report})
             worst = max(worst, report.exit_code)
-        asked = query or _query_from(mirror.tree.root)
-        typer.echo(f'search    "{asked}"')
+        asked = query or _query_from(mirror.tree)
+        line(f'search    "{asked}"')
         show_hits(
             [asdict(hit) for hit in await mirror.target.search(asked, 3)],
             asked,
@@ -108,10 +110,20 @@ async def _show(config: "Config", query: str | None) -> int:
         return worst
 
 
-def _query_from(root: Path) -> str:
+def _query_from(tree: "Tree") -> str:
     """The first heading of some Markdown file: a question that this folder can answer."""
-    for file in sorted(root.rglob("*.md*")):
-        for text in file.read_text(encoding="utf-8", errors="replace").splitlines()[:50]:
-            if heading := re.match(r"#+\s+([\w][^`<\[{]{3,60})$", text):
+    from syncd.errors import Park
+    from syncd.model import Item
+    from syncd.targets.base import Again
+
+    for item in tree.walk():
+        if not isinstance(item, Item) or not re.search(r"\.mdx?$", item.path):
+            continue
+        try:
+            text = tree.read(item.path)[0].data.decode("utf-8", "replace")
+        except (Again, Park):
+            continue
+        for row in text.splitlines()[:50]:
+            if heading := re.match(r"#+\s+([\w][^`<\[{]{3,60})$", row):
                 return heading[1].strip()
     return "introduction"

@@ -59,7 +59,10 @@ def keys(
 
 @group.command()
 def get(ctx: typer.Context, key: Key, *, namespace: Namespace = None) -> int:
-    """Write a value to stdout, byte for byte."""
+    """Write a value to stdout, byte for byte.
+
+    On a terminal control characters are shown and not obeyed.
+    """
 
     async def work(place: "KVNamespace") -> bytes:
         with_key = await _of_key(key, place.read_value(key))
@@ -67,6 +70,8 @@ def get(ctx: typer.Context, key: Key, *, namespace: Namespace = None) -> int:
 
     content = _with_namespace(ctx, namespace, work)
     sys.stdout.flush()
+    if sys.stdout.isatty():
+        content = "\n".join(map(_safe, content.decode("utf-8", "backslashreplace").split("\n"))).encode()
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
     return EXIT_OK
@@ -76,7 +81,7 @@ def get(ctx: typer.Context, key: Key, *, namespace: Namespace = None) -> int:
 def meta(ctx: typer.Context, key: Key, *, namespace: Namespace = None, as_json: AsJson = False) -> int:
     """Show the metadata of a key."""
     found = _with_namespace(ctx, namespace, lambda place: _of_key(key, place.read_metadata(key)))
-    from syncd.cli.out import emit, table
+    from syncd.cli.out import emit, line, table
 
     if as_json:
         emit({"key": key, "metadata": found})
@@ -86,7 +91,7 @@ def meta(ctx: typer.Context, key: Key, *, namespace: Namespace = None, as_json: 
             [(name, value if isinstance(value, str) else _compact(value)) for name, value in found.items()],
         )
     else:
-        typer.echo(_compact(found))
+        line(_compact(found))
     return EXIT_OK
 
 

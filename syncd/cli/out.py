@@ -23,7 +23,8 @@ PLAIN_EVERY_S = 5.0
 
 def stdout() -> Console:
     """The console of the answer."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else WIDE)
+    tty = sys.stdout.isatty()
+    return Console(highlight=False, emoji=False, soft_wrap=not tty, width=None if tty else WIDE)
 
 
 def emit(data: Any) -> None:

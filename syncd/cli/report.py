@@ -8,6 +8,7 @@ from itertools import chain, islice
 from typing import Any
 
 from syncd.cli.out import line, table
+from syncd.logs import printable
 from syncd.mirror import Mirror
 from syncd.model import Action, Put
 from syncd.oneshot import Report
@@ -38,7 +39,7 @@ def show(session: Session, reports: Mapping[str, Report]) -> None:
         if report.not_indexed:
             line(f"  {report.not_indexed} not indexed yet: syncd status")
         if report.error:
-            print(f"syncd: {shown(str(report.error))}", file=sys.stderr)  # noqa: T201
+            print(f"syncd: {printable(str(report.error))}", file=sys.stderr)  # noqa: T201
 
 
 def _summary(report: Report) -> str:
@@ -50,8 +51,10 @@ def _summary(report: Report) -> str:
     words = [f"{counts[kind]} {kind}" for kind in ("put", "delete", "adopt", "forget") if counts.get(kind)]
     if done.get("failed"):
         words.append(f"{done['failed']} failed")
-    words.append(f"{planned['unchanged']} unchanged")
     tail = "" if dry else f" ({counted(report.requests, 'request')}, {report.elapsed_s:.1f} s)"
+    if report.error and not words:
+        return f"stopped, nothing done{tail}"
+    words.append(f"{planned['unchanged']} unchanged")
     begun = "stopped after " if report.error else "would be " if dry and len(words) > 1 else ""
     return begun + ", ".join(words) + tail
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import stat
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> int:
     """Write a commented syncd.toml for a folder and a target."""
+    from syncd.cli.out import line
     from syncd.templates import config_text
 
     options: Globals = ctx.obj
@@ -46,7 +46,7 @@ def init(
     account = os.environ.get("CLOUDFLARE_ACCOUNT_ID", ACCOUNT_PLACE)
     text = config_text(name=_mirror_name(root), path=str(root), target=section, account=account)
     _write(place, text, force=force)
-    typer.echo(f"wrote {place}")
+    line(f"wrote {place}")
     if account == ACCOUNT_PLACE:
         typer.echo("next: set account_id in it")
     typer.echo(f"next: export CLOUDFLARE_API_TOKEN=… (permission: {permission}), then: syncd check")
@@ -141,13 +141,13 @@ Found = tuple[Finding, int]
 
 async def _look(options: Globals) -> AsyncIterator[Found]:
     try:
-        config = options.load()
+        config = options.load(warn=False)
     except ConfigError as error:
         yield Finding("config", "FAIL", str(error)), EXIT_CONFIG
         return
     yield Finding("config", "ok", f"{len(config.mirrors)} mirror(s): {', '.join(config.mirrors)}"), EXIT_OK
-    for finding in _check_secret_file(config):
-        yield finding, EXIT_OK
+    for each in options.loose(config):
+        yield Finding("permissions", "warn", each.message, each.remedy), EXIT_OK
     from syncd.session import open_session
 
     try:
@@ -160,13 +160,6 @@ async def _look(options: Globals) -> AsyncIterator[Found]:
         for found in _check_folder(name, section):
             yield found
     yield _check_daemon(config), EXIT_OK
-
-
-def _check_secret_file(config: "Config") -> list[Finding]:
-    path = config.cloudflare.api_token_file
-    if path and path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        return [Finding("token file", "warn", f"{path} can be read by others", f"chmod 600 {path}")]
-    return []
 
 
 async def _check_remote(session: "Session") -> AsyncIterator[Found]:

@@ -24,7 +24,7 @@ def show(seen: dict[str, Any]) -> None:
 
 def live(snapshot: Callable[[], dict[str, Any]], every_s: float) -> None:
     """Show fresh snapshots in place until interrupted."""
-    with Live(_render(snapshot()), console=Console(), auto_refresh=False, screen=False) as display:
+    with Live(_render(snapshot()), console=Console(emoji=False), auto_refresh=False, screen=False) as display:
         while True:
             time.sleep(every_s)
             display.update(_render(snapshot()), refresh=True)
@@ -42,7 +42,7 @@ def _mirror(name: str, mirror: dict[str, Any]) -> Group:
     parts: list[Any] = [
         Text(),
         Text.from_markup(f"[bold]{name}[/] [{_COLOURS[state]}]{state}[/]  ")
-        + Text(f"{printable(mirror['path'])} → {mirror['target']}"),
+        + Text(printable(f"{mirror['path']} → {mirror['target']}")),
     ]
     if mirror.get("detail"):
         parts.append(Text(f"  {printable(mirror['detail'])}", style=_COLOURS[state]))
@@ -63,9 +63,8 @@ def _facts(mirror: dict[str, Any]) -> Table:
     if mirror["oldest_pending_s"] is not None:
         facts.add_row("  oldest", f"{mirror['oldest_pending_s']:.0f} s waiting")
     if mirror["watch"]:
-        facts.add_row(
-            "  watch", mirror["watch"] + (f": {mirror['watch_detail']}" if mirror.get("watch_detail") else "")
-        )
+        detail = f": {mirror['watch_detail']}" if mirror.get("watch_detail") else ""
+        facts.add_row("  watch", escape(printable(mirror["watch"] + detail)))
     return facts
 
 

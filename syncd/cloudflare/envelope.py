@@ -22,8 +22,8 @@ from syncd.errors import Conflict, Halt, NotFound, Park, Retry, TargetMissing
 
 MESSAGE_LIMIT = 400
 """Longest error message, characters; a remote may send a page of HTML."""
-RETRY_AFTER_LIMIT_S = 300.0
-"""Longest Retry-After that is believed, s: Cloudflare's own block lasts five minutes (API rate limits)."""
+RETRY_AFTER_LIMIT_S = 3600.0
+"""Longest Retry-After that is believed, s. Cloudflare's own block lasts five minutes (API rate limits)."""
 
 
 @dataclass(frozen=True, slots=True)

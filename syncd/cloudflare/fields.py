@@ -68,6 +68,11 @@ class Fields:
 
 def rows(value: object, what: str) -> list[Fields]:
     """The objects of a required list."""
+    return [Fields(row, what) for row in elements(value, what)]
+
+
+def elements(value: object, what: str) -> list[Any]:
+    """A required list, its elements unchecked."""
     if not isinstance(value, list):
         raise Retry(f"unexpected answer: the list of {what}s is no list", ambiguous=True)
-    return [Fields(row, what) for row in value]
+    return value

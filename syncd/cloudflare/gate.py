@@ -7,15 +7,28 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-HOLD_LIMIT_S = 300.0
-"""Longest single hold, s. Cloudflare refuses all calls for five minutes once its limit is passed (API rate limits)."""
+HOLD_LIMIT_S = 3600.0
+"""Longest single hold, s. Cloudflare's own block lasts five minutes (API rate limits); whoever asks for more than an
+hour is asked again after it.
+"""
+LONGEST_THROTTLE_S = 300.0
+"""Longest hold after a 429 that names no time, s."""
+RESERVE_SHARE = 0.1
+RESERVE_LEAST = 5
+"""Requests of a window that are left to others, such as a person at the dashboard: a tenth of it, and at least five."""
 BURST_LIMIT = 10.0
 """Most requests sent back to back after a rest; small beside the 1200 per 300 s that Cloudflare allows a user."""
 FIRST_THROTTLE_S = 5.0
 """First hold after a 429 that names no time, s; doubled by each further one."""
 
 _HAIR_S = 1e-6  # a clock that adds floats may wake a hair early; without this the waiter would spin
-_RATELIMIT = re.compile(r'"[^"]*"((?:;[a-z]+=[^;,]*)*)')
+_RATELIMIT = re.compile(r'"([^"]*)"((?:;[a-z]+=[^;,]*)*)')
+
+
+def reserve(quota: float) -> float:
+    """How many requests of a window of `quota` (0: unknown) are left to others; never more than half of it."""
+    least = max(RESERVE_LEAST, quota * RESERVE_SHARE)
+    return min(least, quota // 2) if quota else least
 
 
 class Gate:
@@ -87,7 +100,7 @@ class Gate:
         """Hold after a 429 that names no time: 5 s, doubled each time it happens again, until `relax`."""
         if self.held_s() > 0:
             return  # the other requests of the same volley
-        self.hold(min(FIRST_THROTTLE_S * 2.0 ** min(self._throttles, 16), HOLD_LIMIT_S), asked=False)
+        self.hold(min(FIRST_THROTTLE_S * 2.0 ** min(self._throttles, 16), LONGEST_THROTTLE_S), asked=False)
         self._throttles += 1
 
     def relax(self) -> None:
@@ -95,12 +108,20 @@ class Gate:
         if self.held_s() <= 0:
             self._throttles = 0
 
-    def heed(self, header: str | None) -> None:
-        """Hold when a `Ratelimit: "default";r=0;t=30` header says nothing remains for t seconds."""
-        for policy in _RATELIMIT.finditer(header or ""):
-            fields = dict(pair.split("=", 1) for pair in policy[1].split(";") if pair)
-            if fields.get("r", "").strip() == "0" and fields.get("t", "").strip().isdecimal():
-                self.hold(float(fields["t"].strip()[:9]))
+    def heed(self, limits: str | None, policies: str | None = None) -> float:
+        """Hold until a window is over of which only the reserve remains; return for how many seconds, 0 for none.
+
+        limits: a header such as `Ratelimit: "default";r=50;t=30`, what remains for how long. policies:
+        `Ratelimit-Policy: "default";q=1200;w=300`, of how many. Requests in flight may not have been counted yet.
+        """
+        quotas = {name: fields["q"] for name, fields in _policies(policies) if "q" in fields}
+        longest = 0.0
+        for name, fields in _policies(limits):
+            quota = quotas.get(name, min(quotas.values(), default=0))
+            if "t" in fields and fields.get("r", math.inf) - max(0, self.in_flight - 1) <= reserve(quota):
+                self.hold(fields["t"])
+                longest = max(longest, fields["t"])
+        return min(longest, HOLD_LIMIT_S)
 
     def held_s(self) -> float:
         """Seconds until anybody may send again; 0 or less when nothing is held."""
@@ -133,3 +154,12 @@ class Gate:
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._filled_at) * self.tpslimit)
         self._filled_at = max(now, self._filled_at)
         return max(0.0, (1.0 - self._tokens) / self.tpslimit)
+
+
+def _policies(header: str | None) -> list[tuple[str, dict[str, float]]]:
+    """The names of a header's policies, each with its fields that are whole numbers."""
+    return [
+        (policy[1], {name: float(value.strip()[:9]) for name, value in fields if value.strip().isdecimal()})
+        for policy in _RATELIMIT.finditer(header or "")
+        for fields in [[pair.split("=", 1) for pair in policy[2].split(";") if pair]]
+    ]

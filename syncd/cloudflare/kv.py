@@ -4,7 +4,8 @@ Every method tries again by itself (see Transport.attempts) and raises what it r
 is TargetMissing (10013), a key that is not there NotFound (10009).
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Literal, TypeVar
 
 from syncd.cloudflare.envelope import Answer
@@ -30,6 +31,7 @@ from syncd.cloudflare.kv_values import (
     Value,
     bulk_values,
 )
+from syncd.cloudflare.pages import pages
 from syncd.cloudflare.request import Method, Request, Stream, path
 from syncd.cloudflare.transport import Transport
 from syncd.errors import NotFound, Park, Retry, TooMuch
@@ -177,25 +179,13 @@ class KVNamespace:
         request = Request("GET", self._base + "/keys", params=params, permission=_EDIT)
         return await self.transport.ask(request, KeyPage.parse)
 
-    async def iter_keys(self, prefix: str = "", limit: int = LIST_LIMIT) -> AsyncIterator[ListedKey]:
-        """All keys that begin with prefix; the cursor alone says where the listing ends.
-
-        Retry when a cursor comes again or there are over PAGES_LIMIT pages, as the listing would never end.
-        """
-        cursors: set[str] = set()
-        cursor: str | None = None
-        for _ in range(PAGES_LIMIT):
-            page = await self.list_keys(prefix, limit, cursor)
-            for key in page.keys:
-                if key.name.startswith(prefix):  # what lies outside is nobody's to prune, whatever the server says
-                    yield key
-            cursor = page.cursor
-            if cursor is None:
-                return
-            if cursor in cursors:
-                raise Retry("unexpected answer: the listing gives a cursor it gave before")
-            cursors.add(cursor)
-        raise Retry(f"unexpected answer: the listing does not end after {PAGES_LIMIT} pages")
+    async def iter_keys(self, prefix: str = "", limit: int = LIST_LIMIT) -> AsyncGenerator[ListedKey, None]:
+        """All keys that begin with prefix, in pages of `limit`. Retry if the listing does not end (see pages)."""
+        async with aclosing(pages(lambda cursor: self.list_keys(prefix, limit, cursor), PAGES_LIMIT)) as found:
+            async for page in found:
+                for key in page.keys:
+                    if key.name.startswith(prefix):  # what lies outside is nobody's to prune, whatever the server says
+                        yield key
 
     # one key
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from syncd.cloudflare.envelope import Answer
-from syncd.cloudflare.fields import Fields, rows
+from syncd.cloudflare.fields import Fields, elements, rows
 from syncd.cloudflare.transport import Raw
 from syncd.errors import Retry
 
@@ -39,8 +39,7 @@ class KVNamespacePage:
         return cls(found, info.opt_int("total_count"))
 
 
-@dataclass(frozen=True, slots=True)
-class ListedKey:
+class ListedKey(NamedTuple):
     """One row of a key listing. metadata: any JSON, None when there is none."""
 
     name: str
@@ -48,7 +47,11 @@ class ListedKey:
     expiration: int | None = None
 
     @classmethod
-    def parse(cls, fields: Fields) -> Self:
+    def parse(cls, row: object) -> Self:
+        if isinstance(row, dict) and (name := row.get("name")) and type(name) is str and "expiration" not in row:
+            # What nearly all rows are, and a listing may have a million of them.
+            return cls(name, row.get("metadata"))
+        fields = Fields(row, "key")
         return cls(fields.text("name"), fields.any("metadata"), fields.opt_int("expiration"))
 
 
@@ -67,7 +70,7 @@ class KeyPage:
         info = Fields(dict(answer.result_info), "result_info")
         older = Fields(info.opt_map("cursors"), "cursors")  # where the documents once put it
         cursor = info.opt_text("cursor") or older.opt_text("after")
-        return cls(tuple(ListedKey.parse(row) for row in rows(answer.result, "key")), cursor or None)
+        return cls(tuple(map(ListedKey.parse, elements(answer.result, "key"))), cursor or None)
 
 
 @dataclass(frozen=True, slots=True)

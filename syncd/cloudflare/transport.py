@@ -214,7 +214,7 @@ class Transport:
                     # Not by the client: cookies, redirects and logins, which no API has, are a tenth of its cost.
                     response = await self._way.handle_async_request(message)
                     try:
-                        self.gate.heed(response.headers.get("ratelimit"))
+                        self._heed(response.headers)
                         body = await _read(response, limit)
                     finally:
                         await response.aclose()
@@ -228,6 +228,10 @@ class Transport:
             if response.is_success and len(body) > limit:
                 raise Park("too_large", f"the answer is over {limit} bytes")
             return response.status_code, response.headers, body
+
+    def _heed(self, headers: httpx.Headers) -> None:
+        if held_s := self.gate.heed(headers.get("ratelimit"), headers.get("ratelimit-policy")):
+            _log.info("http.held", seconds=held_s, why="only the reserve of the rate limit is left")
 
     def _build(self, request: Request) -> httpx.Request:
         body, length = _body(request.content)

@@ -5,10 +5,12 @@ TargetMissing. Writes are carried out later: they answer with an id, which `info
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, Literal, TypeVar, Unpack
 
 from syncd.cloudflare.envelope import Answer
 from syncd.cloudflare.fields import Fields, rows
+from syncd.cloudflare.pages import pages
 from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.transport import Transport
 from syncd.cloudflare.vectorize_lines import DIMENSIONS_LIMIT, VectorLines, check_id
@@ -152,24 +154,19 @@ class VectorizeIndex:
         Retry when the snapshot's cursor is refused half-way (they expire), when a cursor comes again, or when there
         are over PAGES_LIMIT pages: list again from the start.
         """
-        cursors: set[str] = set()
-        cursor: str | None = None
-        for _ in range(PAGES_LIMIT):
+
+        async def ask(cursor: str | None) -> VectorPage:
             try:
-                page = await self.list_vectors(LIST_LIMIT, cursor)
+                return await self.list_vectors(LIST_LIMIT, cursor)
             except Park as error:
                 if cursor is None:
                     raise
                 raise Retry(f"the cursor of the listing was refused half-way: {error}", status=error.status) from error
-            for vector_id in page.ids:
-                yield vector_id
-            cursor = page.cursor
-            if cursor is None:
-                return
-            if cursor in cursors:
-                raise Retry("unexpected answer: the listing gives a cursor it gave before")
-            cursors.add(cursor)
-        raise Retry(f"unexpected answer: the listing does not end after {PAGES_LIMIT} pages")
+
+        async with aclosing(pages(ask, PAGES_LIMIT)) as found:
+            async for page in found:
+                for vector_id in page.ids:
+                    yield vector_id
 
     async def query(self, vector: Sequence[float], top_k: int, **options: Unpack[QueryOptions]) -> list[Match]:
         """The top_k nearest vectors, best first; ValueError over QUERY_LIMIT, or over FULL_QUERY_LIMIT with

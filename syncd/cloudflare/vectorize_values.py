@@ -154,7 +154,7 @@ def _values(fields: Fields) -> tuple[float, ...] | None:
     values = fields.any("values")
     if values is None:
         return None
-    if isinstance(values, list) and {type(value) for value in values} <= {int, float}:
+    if isinstance(values, list) and set(map(type, values)) <= {int, float}:
         with suppress(OverflowError):
             numbers = tuple(float(value) for value in values)
             if all(map(math.isfinite, numbers)):

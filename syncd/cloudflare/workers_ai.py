@@ -98,7 +98,7 @@ def _vectors(answer: Answer, count: int) -> list[Vector]:
 
 
 def _vector(row: object) -> Vector:
-    if isinstance(row, list) and row and {type(value) for value in row} <= {int, float}:
+    if isinstance(row, list) and row and set(map(type, row)) <= {int, float}:
         with suppress(OverflowError):
             vector = array("f", row)
             if math.isfinite(sum(vector)):  # a sum of float32 cannot leave the range of a double

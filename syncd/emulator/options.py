@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -36,7 +36,7 @@ class Options:
     """
 
     store: Path | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     on_existing: Literal["overwrite", "conflict"] = "overwrite"
     checksum: Literal["opaque", "zero", "md5", "sha256"] = "opaque"
     index_delay: float = 0.2

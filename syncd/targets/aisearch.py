@@ -40,7 +40,7 @@ class Marks:
 
 def limits(max_key_length: int, max_file_size: int) -> Limits:
     """The limits of AI Search: characters and bytes as configured, the documented file types, no empty files."""
-    return Limits(max_key_length, max_file_size, LAG_S, SUPPORTED, empty=False, turn=TURN)
+    return Limits(max_key_length, max_file_size, LAG_S, SUPPORTED, empty=False, turn=TURN, page=PER_PAGE)
 
 
 class AISearchTarget:

@@ -18,7 +18,8 @@ class Limits:
     max_key_length: characters; max_key_bytes: of UTF-8; max_file_size: bytes; lag_s: for how long a listing may predate
     our own write; reads_lag: asking by key may predate it just as long; turn, delete_turn: puts and deletes handed over
     at a time; extensions: the lower-case file name endings the target takes, None for any; empty: whether it takes no
-    bytes; keeps_files: whether what was put can be had back, byte for byte.
+    bytes; keeps_files: whether what was put can be had back, byte for byte; page: entries that one request
+    of a listing shows, None where asking for a single key costs none.
     """
 
     max_key_length: int = 128
@@ -31,6 +32,7 @@ class Limits:
     delete_turn: int = 256
     reads_lag: bool = False
     keeps_files: bool = True
+    page: int | None = None
 
     def refuse(self, key: str, size: int) -> Problem | None:
         """Return the problem a file of `size` bytes under `key` would be, or None if the target takes it."""

@@ -79,14 +79,21 @@ Send = Callable[[D], Awaitable[BulkResult]]
 Sleep = Callable[[float], Awaitable[None]]
 
 
-async def in_parts(whole: D, send: Send[D], sleep: Sleep) -> dict[str, SyncdError]:
-    """Send all of it and return key -> error of what could not be done. Raises Halt and Unreachable only."""
+class Unstored(Retry):
+    """The remote named the key as unsuccessful."""
+
+
+async def in_parts(whole: D, send: Send[D], sleep: Sleep, tries: int = TRIES) -> dict[str, SyncdError]:
+    """Send all of it and return key -> error of what could not be done. Raises Halt and Unreachable only.
+
+    tries: how often what the remote names as unsuccessful is sent, a second apart.
+    """
     failed: dict[str, SyncdError] = {}
     waiting = [whole] if whole.keys else []
     while waiting:
         part = waiting.pop()
         try:
-            left = await _insist(part, send, sleep)
+            left = await _insist(part, send, sleep, tries)
         except (Halt, Unreachable):
             raise
         except SyncdError as error:
@@ -98,13 +105,13 @@ async def in_parts(whole: D, send: Send[D], sleep: Sleep) -> dict[str, SyncdErro
             else:
                 failed |= dict.fromkeys(part.keys, error)
         else:
-            failed |= {key: Retry("the remote did not store it in all places") for key in left}
+            failed |= {key: Unstored("the remote did not store it in all places") for key in left}
     return failed
 
 
-async def _insist(part: D, send: Send[D], sleep: Sleep) -> tuple[str, ...]:
+async def _insist(part: D, send: Send[D], sleep: Sleep, tries: int) -> tuple[str, ...]:
     """Send until the remote names no unsuccessful key of ours; return those it still names in the end."""
-    for attempt in range(TRIES):
+    for attempt in range(tries):
         if attempt:
             await sleep(TRY_AGAIN_S)
         unsuccessful = (await send(part)).unsuccessful_keys

@@ -13,9 +13,13 @@ _FEWEST_WATCHES: Final = 524_288
 
 NETWORK_FILESYSTEMS: Final = frozenset(
     {
-        "9p", "afs", "ceph", "cifs", "coda", "fuse.cephfs", "fuse.davfs", "fuse.glusterfs", "fuse.juicefs",
-        "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "prl_fs",
-        "smb2", "smb3", "smbfs", "vboxsf", "virtiofs",
+        "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "drvfs", "fakeowner", "fuse.beegfs",
+        "fuse.blobfuse2", "fuse.ceph", "fuse.ceph-fuse", "fuse.cephfs", "fuse.curlftpfs", "fuse.davfs",
+        "fuse.davfs2", "fuse.gcsfuse", "fuse.glusterfs", "fuse.goofys", "fuse.grpcfuse", "fuse.gvfsd-fuse",
+        "fuse.juicefs", "fuse.lizardfs", "fuse.mfs", "fuse.moosefs", "fuse.mountpoint-s3", "fuse.rclone", "fuse.s3fs",
+        "fuse.seaweedfs", "fuse.smbnetfs", "fuse.sshfs", "fuse.vmhgfs-fuse", "glusterfs", "gpfs", "lustre", "mfs",
+        "ncp", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "prl_fs", "pvfs2", "smb2", "smb3", "smbfs", "vboxsf",
+        "virtiofs", "vmhgfs",
     }
 )  # fmt: skip
 """File systems whose other writers the local kernel does not hear of, as mountinfo names them."""
@@ -31,13 +35,16 @@ def root_identity(path: Path) -> tuple[int, int] | None:
 
 
 def network_filesystem(path: Path, mountinfo: Path = _PROC / "self/mountinfo") -> str | None:
-    """The type of the file system that holds path, when it is one without events from other machines; else None."""
+    """The type of the file system that holds path, or of one mounted below it, without events from other machines.
+
+    None if there is no such.
+    """
     try:
         table = mountinfo.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return None
     real = os.path.realpath(path)
-    best = (-1, "")
+    best, below = (-1, ""), dict[str, str]()
     for line in table.splitlines():
         left, _, right = line.partition(" - ")
         fields, kinds = left.split(" "), right.split(" ")
@@ -48,15 +55,18 @@ def network_filesystem(path: Path, mountinfo: Path = _PROC / "self/mountinfo") -
         # The last of two mounts on one place is the visible one.
         if inside and len(mount) >= best[0]:
             best = (len(mount), kinds[0])
-    return best[1] if best[1] in NETWORK_FILESYSTEMS else None
+        elif mount.startswith(real.rstrip("/") + "/"):
+            below[mount] = kinds[0]
+    return next((kind for kind in (best[1], *below.values()) if kind in NETWORK_FILESYSTEMS), None)
 
 
 def watch_limit_advice(directories: int, sysctl_dir: Path = _SYSCTL_DIR) -> str:
     """One line for a root of so many directories that did not fit under fs.inotify.max_user_watches."""
     limit = _limit(sysctl_dir / "max_user_watches")
     wanted = max(_FEWEST_WATCHES, 1 << (limit + directories).bit_length())
+    known = f" ({limit})" if limit else ""
     return (
-        f"the inotify watch limit ({limit}) is too low for {directories} directories: "
+        f"the inotify watch limit{known} is too low for {directories} directories: "
         f"sysctl fs.inotify.max_user_watches={wanted}, then restart"
     )
 
@@ -64,13 +74,15 @@ def watch_limit_advice(directories: int, sysctl_dir: Path = _SYSCTL_DIR) -> str:
 def instance_limit_advice(sysctl_dir: Path = _SYSCTL_DIR) -> str:
     """One line for a process that got no inotify descriptor."""
     limit = _limit(sysctl_dir / "max_user_instances")
+    known = f" {limit}" if limit else ""
     return (
-        f"no inotify instance is left (limit {limit}, or the open-file limit is reached): "
+        f"no inotify instance is left (limit{known}, or the open-file limit is reached): "
         f"sysctl fs.inotify.max_user_instances={max(512, limit * 2)}, then restart"
     )
 
 
 def _limit(path: Path) -> int:
+    """0 if it cannot be read: the service unit hides what is no process from /proc."""
     if sys.platform != "linux":
         return 0
     try:

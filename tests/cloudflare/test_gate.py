@@ -148,7 +148,9 @@ async def test_a_request_that_raises_gives_its_place_back(time: VirtualTime) -> 
     [
         ('"default";r=0;t=30', 30.0),
         ('"default";r=50;t=30', 0.0),
-        ('"default";r=1;t=30, "burst";r=0;t=7', 7.0),
+        ('"default";r=50;t=30, "burst";r=0;t=7', 7.0),
+        ('"default";r=5;t=30', 30.0),
+        ('"default";r=6;t=30', 0.0),
         ('"default";t=30;r=0', 30.0),
         ('"default";r=0;t=999999999999999', HOLD_LIMIT_S),
         ('"default";r=0', 0.0),
@@ -158,7 +160,7 @@ async def test_a_request_that_raises_gives_its_place_back(time: VirtualTime) -> 
         (None, 0.0),
     ],
 )
-def test_a_ratelimit_header_holds_when_nothing_remains(time: VirtualTime, header: str | None, held: float) -> None:
+def test_a_ratelimit_header_holds_when_its_reserve_is_left(time: VirtualTime, header: str | None, held: float) -> None:
     gate = gate_of(time)
     gate.heed(header)
     assert max(0.0, gate.held_s()) == held

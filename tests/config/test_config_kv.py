@@ -54,7 +54,7 @@ def test_every_key_is_taken_up_to_its_limit(place: Place) -> None:
     limits = limits_of(place.load(text).mirrors["docs"])
     assert (limits.max_file_size, limits.max_key_length, limits.max_key_bytes) == (26214400, 512, 512)
     assert limits.reads_lag
-    assert limits.turn == 1000
+    assert limits.turn == 4000
 
 
 def test_a_key_can_come_from_the_environment(place: Place) -> None:

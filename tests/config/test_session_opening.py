@@ -1,5 +1,6 @@
 """From a config to open mirrors: what the surroundings can spoil is a config error, not a bug."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,21 @@ async def test_a_journal_of_another_target_is_not_believed(place: Place) -> None
                 assert report.exit_code == 0
                 [entry] = [entry async for entry in mirror.target.entries()]
                 assert entry.key == "a.md"
+
+
+async def test_all_mirrors_of_a_process_pass_one_gate(place: Place) -> None:
+    second = MINIMAL[MINIMAL.index("[mirrors.docs]") :].replace("docs", "more")
+    third = second.replace("more", "kept").replace('"ai-search"', '"kv"').replace("instance", "namespace_title")
+    with serve(Manners()) as server:
+        text = MINIMAL.replace("[mirrors.docs]", f"base_url = {toml(server.base_url)}\n[mirrors.docs]")
+        async with open_session(with_token(place, text + second + third)) as session:
+            session.transport.gate.hold(3600)
+            for mirror in session.mirrors.values():
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await mirror.target.check()
+            assert set(session.mirrors) == {"docs", "more", "kept"}
+        assert server.requests.as_json()["total"] == 0
 
 
 @pytest.mark.parametrize("line", ["s3[z-a]", "!", "ok\nbad[9-0]"])

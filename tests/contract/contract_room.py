@@ -15,7 +15,8 @@ from syncd.cloudflare.transport import Transport
 from syncd.errors import ConfigError, Park
 from syncd.model import Delete, Entry, Put
 from syncd.targets.base import Again, Content, Done, Outcome, Stored, Target
-from syncd.targets.kv import KVTarget, Place, Terms, limits
+from syncd.targets.kv import KVTarget, Place, limits
+from syncd.targets.kv_writing import Terms
 
 PREFIX = "p/"
 MIB = 1024 * 1024
@@ -67,7 +68,7 @@ class KVRemote:
 
     async def target(self, owner: str) -> Target:
         target = KVTarget(await self._api(), Place(title=self._title), Terms(owner, PREFIX), limits(512, 4 * MIB))
-        target._sleep = at_once
+        target.writer.sleep = at_once
         return target
 
     async def put_unmarked(self, key: str, data: bytes) -> None:

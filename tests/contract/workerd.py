@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from _pytest.outcomes import Skipped
+from one_reason import NotHere
 
 NODE = Path(__file__).parent / "node"
 MANIFEST = NODE / "package.json"
@@ -28,28 +28,13 @@ if (status !== 0) throw error ?? new Error("workerd does not run here");
 """
 
 
-class NoWorkerd(Skipped):
-    """It cannot run on this machine, and why. All tests that wanted it are skipped, in one line of the summary."""
-
-    __module__ = "builtins"
-
-    @property
-    def _use_item_location(self) -> bool:
-        """False: pytest would name the place of each test that a fixture skips, on a line of its own."""
-        return False
-
-    @_use_item_location.setter
-    def _use_item_location(self, wanted: bool) -> None:
-        del wanted
-
-
 def installed(cache: Path) -> Path:
     """Where the packages lie that tests/contract/node asks for; cache: the directory to keep them in.
 
-    Raises NoWorkerd without node or npm, if npm fails or takes over INSTALL_S, and where workerd does not run.
+    Raises NotHere without node or npm, if npm fails or takes over INSTALL_S, and where workerd does not run.
     """
     if shutil.which("node") is None or shutil.which("npm") is None:
-        raise NoWorkerd("node and npm are not there")
+        raise NotHere("node and npm are not there")
     manifest = MANIFEST.read_bytes()
     place = cache / hashlib.sha256(manifest).hexdigest()[:16]
     place.mkdir(parents=True, exist_ok=True)
@@ -64,7 +49,7 @@ def installed(cache: Path) -> Path:
             else:
                 done.touch()
         if not done.exists():
-            raise NoWorkerd(failed.read_text())
+            raise NotHere(failed.read_text())
     return place
 
 

@@ -277,3 +277,29 @@ def test_init_writes_a_private_config_that_check_accepts_and_never_overwrites_on
         assert room.syncd("reconcile", "--json", env=environment).json()["mirrors"]["od-d-n-me"]["result"]["put"] == 1
         again = room.syncd("init", str(folder), "--target", "ai-search:default/docs")
         assert (again.code, "--force" in again.err) == (2, True)
+
+
+def test_explain_says_what_the_next_pass_makes_of_a_file(tmp_path: Path) -> None:
+    def ahead(room: Room, path: str) -> str | None:
+        told = dict(line.split(maxsplit=1) for line in room.syncd("explain", path).out.splitlines())
+        return told.get("next")
+
+    with open_room(tmp_path) as room:
+        for name in ("same.md", "edited.md", "gone.md", "emptied.md"):
+            room.write(name)
+        assert room.syncd("reconcile").code == 0
+        assert ahead(room, "same.md") is None
+        room.write("edited.md", "other text")
+        room.write("new.md")
+        room.write("emptied.md", "")
+        (room.docs / "gone.md").unlink()
+        assert ahead(room, "edited.md") == "the file has changed since it was sent, so the next pass sends it"
+        assert ahead(room, "new.md") == "the next pass sends it"
+        assert ahead(room, "emptied.md") == "nothing while that is so; what was sent earlier stays in the target"
+        assert ahead(room, "gone.md") == "the file is gone, so the next pass removes what was sent"
+        room.configure(mirror='prune = "never"')
+        assert "prune" in str(ahead(room, "gone.md"))
+        room.configure()
+        assert room.syncd("reconcile").code == 0
+        for name in ("edited.md", "new.md", "gone.md"):
+            assert ahead(room, name) is None, name

@@ -46,3 +46,24 @@ def test_the_token_shows_up_nowhere(tmp_path: Path) -> None:
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
+
+
+def test_a_token_file_that_others_can_read_is_told_by_check_and_at_the_start(tmp_path: Path) -> None:
+    with open_room(tmp_path, token=TOKEN) as room:
+        secret = room.path / "token"
+        secret.write_text(TOKEN + "\n")
+        secret.chmod(0o644)
+        room.configure(cloudflare=f'api_token_file = "{secret}"')
+        room.write("a.md")
+        env: dict[str, str | None] = {"CLOUDFLARE_API_TOKEN": None}
+        checked = room.syncd("check", env=env)
+        assert (checked.code, f"chmod 600 {secret}" in checked.out, "exposed" in checked.err) == (0, True, False)
+        with room.daemon(env=env) as daemon:
+            daemon.saw("secret.exposed", remedy=f"chmod 600 {secret}")
+            room.in_step()
+        secret.chmod(0o602)
+        for command in ("check", "reconcile", "run"):
+            refused = room.syncd(command, env=env)
+            assert refused.code == 2
+            assert "everybody may write to the file" in refused.out + refused.err
+            assert TOKEN not in refused.out + refused.err

@@ -276,9 +276,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(base: Path, *, instance: bool = True, **manners: Any) -> AsyncIterator[World]:
+async def world(base: Path, *, instance: bool = True, clock: Any = None, **manners: Any) -> AsyncIterator[World]:
     """A stand-in with the instance "docs", unless it is not wanted."""
-    clock = Clock()
+    clock = clock or Clock()
     app = create_app(Manners(**{"index_delay": 0.0, **manners}), clock=clock, sleep=clock.sleep)
     wire = Wire(httpx.ASGITransport(app=app))
     headers = {"Authorization": f"Bearer {manners.get('token') or 'any'}"}

@@ -20,7 +20,8 @@ from syncd.mirror import Settings, assemble
 from syncd.paths import Rules
 from syncd.plan import Policy
 from syncd.reconcile import Scope, reconcile
-from syncd.targets.kv import KVTarget, Place, Terms, limits
+from syncd.targets.kv import KVTarget, Place, limits
+from syncd.targets.kv_writing import Terms
 
 NAMESPACE = "0" * 32
 

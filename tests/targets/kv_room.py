@@ -23,7 +23,8 @@ from syncd.mirror import Mirror, Settings, assemble
 from syncd.paths import Rules
 from syncd.plan import Policy
 from syncd.reconcile import Options, Result, Scope, reconcile
-from syncd.targets.kv import KVTarget, Place, Terms, limits
+from syncd.targets.kv import KVTarget, Place, limits
+from syncd.targets.kv_writing import Terms
 
 NAMESPACES = f"{BASE}/accounts/{ACCOUNT}/storage/kv/namespaces"
 MIB = 1024 * 1024
@@ -77,6 +78,11 @@ class Side:
         self.mirror.db.close()
         for file in self.state.glob(FILE_NAME + "*"):
             file.unlink()
+        self.restart()
+
+    def restart(self) -> None:
+        """The same state file, in a new process so to speak."""
+        self.mirror.db.close()
         self.mirror = self.world.assemble(self)
 
     def problems(self) -> dict[str, str]:
@@ -136,7 +142,7 @@ class World:
 
     def assemble(self, side: Side) -> Mirror:
         target = KVTarget(KV(side.transport), side.place, side.terms, limits(*side.sizes))
-        target._clock, target._sleep = self.clock, self.clock.sleep
+        target.writer.clock, target.writer.sleep = self.clock, self.clock.sleep
         mirror = assemble(open_state(side.state), side.name, side.root, target, side.settings)
         mirror.now = self.clock
         mirror.chance = lambda: 0.5
@@ -219,9 +225,9 @@ def keeps(book: list[dict[str, bytes]]) -> Act:
 
 
 @asynccontextmanager
-async def world(base: Path, *, title: str | None = "docs", **manners: Any) -> AsyncIterator[World]:
+async def world(base: Path, *, title: str | None = "docs", clock: Any = None, **manners: Any) -> AsyncIterator[World]:
     """A stand-in with one namespace, unless it is not wanted."""
-    clock = Clock()
+    clock = clock or Clock()
     app = create_app(Manners(**manners), clock=clock, sleep=clock.sleep)
     wire = Wire(httpx.ASGITransport(app=app))
     headers = {"Authorization": "Bearer any"}

@@ -200,3 +200,17 @@ async def test_text_travels_as_text(tmp_path: Path) -> None:
         w.wire.plays("PUT", "/bulk", read)
         await side.full()
         assert [pair.get("base64", False) for pair in json.loads(bodies[0])] == [False, True]
+
+
+async def test_what_one_body_could_not_store_goes_with_the_next(tmp_path: Path) -> None:
+    async with world(tmp_path, unsuccessful=0.2) as w:
+        side = w.side()
+        for number in range(4000):
+            side.write(f"{number}.txt", f"text {number}")
+        began = w.clock.now
+        result = await side.full()
+        assert result.done["put"] == 4000
+        assert len(await w.rows()) == 4000
+        # Each body by itself would have had to insist for some four seconds.
+        assert w.clock.now - began < 12
+        assert len(w.changes()) < 12

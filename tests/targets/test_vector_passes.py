@@ -108,7 +108,7 @@ async def test_without_journal_and_memory_nothing_is_embedded_that_the_index_pro
         side = await in_step(w, a=guide(30), b=guide(3), c="# Short\n\nVery.\n")
         embedded, changing = w.embedded, w.changing
         side.remove("c.md")
-        side.lose_state()
+        side.lose_journal()
         result = await side.full()
         assert (result.done["adopt"], result.done["put"], result.done["delete"]) == (2, 0, 1)
         assert w.embedded == embedded
@@ -184,7 +184,7 @@ async def test_two_mirrors_share_an_index_without_touching_each_other(tmp_path: 
             await side.full()
             w.clock.now += 10
         for side in (me, you, prefixed):
-            side.lose_state()
+            side.lose_journal()
             assert (await side.full()).done == {"adopt": 3}
         me.remove("same.md", "own.md")
         await me.full()

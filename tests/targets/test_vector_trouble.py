@@ -10,6 +10,7 @@ from vector_room import INDEXES, Side, World, world
 
 from syncd.errors import Brake, ConfigError, Halt
 from syncd.pull import Folder, pull
+from syncd.targets.vectorize.target import VectorizeTarget
 from syncd.verify import verify
 
 BGE_BASE = "@cf/baai/bge-base-en-v1.5"
@@ -131,7 +132,7 @@ async def test_a_crash_between_upsert_and_delete_leaves_nothing_behind(tmp_path:
         with pytest.raises(Crash):
             await side.full()
         if lost:
-            side.lose_state()
+            side.lose_journal()
         else:
             side.use()
         w.clock.now += 60
@@ -148,7 +149,7 @@ async def test_half_a_file_is_made_whole(tmp_path: Path) -> None:
         side.write("a.md", TEXT * 3)
         await side.full()
         await w.drop(*sorted(await w.ids())[2:5])
-        side.lose_state()
+        side.lose_journal()
         result = await side.full()
         assert result.done["put"] == 1
         assert await w.ids() == side.expected()
@@ -213,6 +214,15 @@ async def test_an_index_of_other_dimensions_halts_before_anything_is_written(tmp
         assert (await side.full()).done["put"] == 1
 
 
+async def test_check_tries_the_model(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        side = await in_step(w, a=TEXT)
+        assert "bge-small-en-v1.5 fits it" in await side.mirror.target.check()
+        w.wire.plays("POST", "/bge-small-en-v1.5", answers(403, 10000))
+        with pytest.raises(Halt, match="Workers AI"):
+            await side.mirror.target.check()
+
+
 async def test_a_missing_index_halts_unless_it_may_be_made(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         side = w.side(create=False)
@@ -264,6 +274,38 @@ async def test_a_query_finds_the_right_file_first(tmp_path: Path) -> None:
         assert hits[0].heading == "Mooring > Anchors"
         assert {hit.key for hit in hits} == {"guides/anchors.md", "guides/engines.md"}
         assert len(await me.mirror.target.search("anchor", 1)) == 1
+
+
+async def test_a_search_shows_no_others_also_where_no_metadata_index_tells_owners_apart(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        (await w.stranger.post(INDEXES, json={"name": "docs", "config": {"dimensions": 384, "metric": "cosine"}}))
+        me, you = w.side("me", prefix="p/"), w.side("you", prefix="p/")
+        for side in (me, you, w.side("elsewhere", owner="me", prefix="q/")):
+            side.write(f"{side.name}.md", f"# Anchors\n\nHow {side.name} drops an anchor in shallow water.\n")
+            await side.full()
+            w.clock.now += 10
+        hits = await me.mirror.target.search("drop an anchor in shallow water", 5)
+        assert [hit.key for hit in hits] == ["p/me.md"]
+
+
+async def test_a_change_made_while_another_is_asked_for_is_waited_for_too(tmp_path: Path) -> None:
+    async with world(tmp_path, mutation_lag=1) as w:
+        side = await in_step(w, a=TEXT)
+        target, record = side.mirror.target, side.mirror.journal.get("a.md")
+        assert isinstance(target, VectorizeTarget)
+        assert record is not None
+
+        async def meanwhile(request: httpx.Request, forward: Forward) -> httpx.Response:
+            del request
+            answer = await forward()
+            await target.index.drop([record.ref])
+            return answer
+
+        w.wire.plays("GET", "/info", meanwhile)
+        assert not await target.index.processed()
+        w.clock.now += 5
+        assert await target.index.processed()
+        assert await w.ids() == set()
 
 
 async def test_the_forecast_counts_requests(tmp_path: Path) -> None:

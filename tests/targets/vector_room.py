@@ -78,7 +78,11 @@ class Side:
         self.grants = Grants(takeover, reembed)
         self.mirror = self.world.assemble(self)
 
-    def lose_state(self) -> None:
+    def restart(self) -> None:
+        """The same state file, in a new process so to speak."""
+        self.use()
+
+    def lose_journal(self) -> None:
         """Stop, delete the state file, start: journal and remembered vectors are gone."""
         self.mirror.db.close()
         for file in self.state.glob(FILE_NAME + "*"):
@@ -195,9 +199,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(base: Path, **manners: Any) -> AsyncIterator[World]:
+async def world(base: Path, *, clock: Any = None, **manners: Any) -> AsyncIterator[World]:
     """A stand-in with no index yet."""
-    clock = Clock()
+    clock = clock or Clock()
     app = create_app(Manners(**manners), clock=clock, sleep=clock.sleep)
     wire = Wire(httpx.ASGITransport(app=app))
     headers = {"Authorization": "Bearer any"}

@@ -2,7 +2,6 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,14 +35,14 @@ def item_of(seen: os.stat_result, key: str = "a") -> Item:
 def test_a_file_that_is_the_same_need_not_be_read(cache: StatCache, seen: os.stat_result) -> None:
     cache.store([("a", seen, "sum")], seen.st_mtime_ns + YOUNG_NS)
     item = item_of(seen)
-    assert cache.fill([item]) == {"a": replace(item, checksum="sum")}
+    assert cache.fill([item]) == {"a": item._replace(checksum="sum")}
 
 
 @pytest.mark.parametrize("field", ["size", "mtime_ns", "ctime_ns", "inode"])
 def test_a_file_that_differs_in_anything_is_read(cache: StatCache, seen: os.stat_result, field: str) -> None:
     cache.store([("a", seen, "sum")], seen.st_mtime_ns + YOUNG_NS)
     item = item_of(seen)
-    changed = replace(item, **{field: getattr(item, field) + 1})
+    changed = item._replace(**{field: getattr(item, field) + 1})
     assert cache.fill([changed]) == {}
 
 

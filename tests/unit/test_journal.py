@@ -123,8 +123,9 @@ def test_of_many_entries_those_deleted_lately_are_found(journal: Journal) -> Non
     journal.bury("a", "r1", NOW - 1, consented=False)
     journal.bury("b", "r2", NOW, consented=False)
     journal.bury("c", "r3", NOW, consented=False)
-    assert journal.deleted_since(["r1", "r2", "r4"], NOW) == {"r2"}
-    assert journal.deleted_since([], NOW) == set()
+    journal.bury("d", "r5", NOW + 11, consented=False)
+    assert journal.deleted_about(["r1", "r2", "r4", "r5"], NOW + 5, 5.0) == {"r2"}
+    assert journal.deleted_about([], NOW, 5.0) == set()
 
 
 def test_deleting_a_duplicate_keeps_the_record_of_the_other_entry(journal: Journal) -> None:
@@ -143,10 +144,12 @@ def test_deletes_of_the_last_hour_count_unless_somebody_consented(journal: Journ
 
 def test_old_tombstones_are_dropped(journal: Journal) -> None:
     journal.bury("a", "r1", NOW - 10, consented=False)
-    journal.bury("b", "r2", NOW, consented=False)
-    journal.drop_tombstones(NOW)
+    journal.bury("b", "r2", NOW - 9, consented=False)
+    journal.bury("c", "r3", NOW + 10, consented=False)
+    journal.drop_tombstones(NOW, 9)
     assert journal.deleted_at("r1") is None
-    assert journal.deleted_at("r2") == NOW
+    assert journal.deleted_at("r2") == NOW - 9
+    assert journal.deleted_at("r3") is None, "of a clock that was ahead"
 
 
 def test_refused_content_is_remembered_until_something_is_stored_or_deleted(journal: Journal) -> None:

@@ -47,3 +47,9 @@ async def test_without_anything_to_do_trouble_ends_all_the_same(core: Core) -> N
     keeper = Keeper(core.mirror, 3600.0, Gate(0, 1))
     keeper._degraded(Unreachable("no answer"))
     assert await one_pass(core, keeper) == [("idle", None)]
+
+
+async def test_the_next_process_begins_with_what_the_last_one_halted_for(core: Core) -> None:
+    Keeper(core.mirror, 3600.0, Gate(0, 1))._halted(RootHalt("the folder is gone"))
+    core.restart()
+    assert Keeper(core.mirror, 3600.0, Gate(0, 1)).said == ("halted", "the folder is gone")

@@ -1,7 +1,7 @@
 """What keeps a pass from deleting: the brake and the root."""
 
 import pytest
-from core_room import Core, in_step, plan, planned
+from core_room import Core, ScriptedTarget, in_step, plan, planned
 
 from syncd.errors import Brake, Halt
 from syncd.reconcile import Hooks
@@ -56,6 +56,29 @@ async def test_a_dry_run_tells_of_the_refusal(core: Core) -> None:
     assert result.refusal is not None
     assert "11 of 20" in result.refusal
     assert planned(result) == {"delete": 11}
+
+
+async def test_second_entries_of_files_that_are_there_do_not_count(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    await braked(core, 40, 0)
+    seen = core.target.listing()
+    more = [entry._replace(ref=f"second {entry.ref}") for entry in seen]
+    with monkeypatch.context() as doubled:
+        doubled.setattr(ScriptedTarget, "listing", lambda _: [*seen, *more])
+        assert (await core.full()).done == {"delete": 40}
+    core.use(max_delete="25%")
+    drop(core, 0, 10)
+    await core.full()
+    assert len(core.target.store) == 30
+
+
+async def test_second_entries_of_files_that_are_gone_count(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    await braked(core, 40, 11)
+    more = [entry._replace(ref=f"second {entry.ref}") for entry in core.target.listing()]
+    kept = core.target.listing()
+    drop(core, 0, 6)
+    monkeypatch.setattr(ScriptedTarget, "listing", lambda _: [*kept, *more])
+    with pytest.raises(Brake, match="12 of 40"):
+        await core.full()
 
 
 async def test_force_passes_once_and_its_deletes_do_not_count_later(core: Core) -> None:

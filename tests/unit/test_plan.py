@@ -6,6 +6,7 @@ of content y, x@? none but a checksum that was verified.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -235,11 +236,11 @@ def test_a_mark_is_better_evidence_than_what_the_record_remembers() -> None:
         ({"size": 7}, False),
     ],
 )
-def test_an_entry_is_what_was_recorded_unless_the_remote_says_otherwise(change: dict[str, str], same: bool) -> None:
+def test_an_entry_is_what_was_recorded_unless_the_remote_says_otherwise(change: dict[str, Any], same: bool) -> None:
     known, there = record("x"), Entry("k", "r", version="vx", size=ord("x"), marked=False)
     assert known is not None
-    assert same is same_entry(known, replace(there, **change))  # type: ignore[arg-type]
-    assert (evidence(item_x(), known, replace(there, **change)) == "x") is same  # type: ignore[arg-type]
+    assert same is same_entry(known, there._replace(**change))
+    assert (evidence(item_x(), known, there._replace(**change)) == "x") is same
 
 
 def test_an_entry_that_lost_our_marks_is_not_the_one_we_wrote() -> None:
@@ -263,7 +264,7 @@ def test_adopting_keeps_all_that_the_remote_says() -> None:
 
 
 def test_a_new_ref_of_the_same_content_is_adopted_so_that_the_record_follows() -> None:
-    moved = replace(entry_of(Record("k", "r", "x", 1, 1.0), "me"), ref="r2")
+    moved = entry_of(Record("k", "r", "x", 1, 1.0), "me")._replace(ref="r2")
     decision = decide(local("x"), record("x"), moved, ME, "listing")
     assert isinstance(decision, Adopt)
     assert decision.ref == "r2"
@@ -346,7 +347,7 @@ def test_a_problem_never_leads_to_an_action(
 def test_questions_end(here: Local, known: Record | None, there: Entry | None, policy: Policy) -> None:
     # After one answer by key and one verified checksum there is nothing left to ask.
     if there is not None:
-        there = replace(there, checksum=there.checksum or "z")
+        there = there._replace(checksum=there.checksum or "z")
     assert not isinstance(decide(here, known, there, policy, "key"), Ask)
 
 

@@ -80,6 +80,12 @@ def test_other_content_goes_only_by_force(folder: Folder, out: Path, there: byte
         "nul\0l",
         "a/new\nline",
         "\x9b2J",
+        ".git/config",
+        "a/.GIT/hooks/post-checkout",
+        ".git./config",
+        ".git /config",
+        "GIT~1/config",
+        "a/.git",
     ],
 )
 def test_a_path_that_leads_out_or_is_none_is_refused(folder: Folder, tmp_path: Path, path: str) -> None:
@@ -189,3 +195,18 @@ async def test_differing_files_are_named_and_left(core: Core, folder: Folder, ou
     pulled = await pull(core.mirror, folder)
     assert [(problem.key, "--force" in problem.message) for problem in pulled.problems] == [("a.md", True)]
     assert ((out / "a.md").read_text(), (out / "b.md").read_text()) == ("mine", "new")
+
+
+def test_two_keys_with_one_place_on_the_disk_do_not_overwrite_each_other(folder: Folder, out: Path) -> None:
+    assert folder.write("Read.md", b"first", force=True) == "written"
+    # What a disk that ignores case shows under the other key.
+    (out / "read.md").hardlink_to(out / "Read.md")
+    assert folder.write("read.md", b"first", force=True) == "unchanged"
+    with pytest.raises(Park, match="ignores case"):
+        folder.write("read.md", b"second", force=True)
+    assert (out / "Read.md").read_bytes() == b"first"
+
+
+def test_names_that_only_begin_like_gits_own_are_files(folder: Folder) -> None:
+    for path in (".gitignore", ".github/workflows/a.yml", "a.git/x", "git/x"):
+        assert folder.write(path, b"x") == "written"

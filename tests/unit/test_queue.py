@@ -132,9 +132,9 @@ def test_rows_that_are_put_off_keep_what_they_are_and_give_way_to_news(queue: Qu
     queue.mark([("a", True), ("b", False)], NOW)
     rows = queue.settled(NOW + 1)
     queue.mark([("b", False)], NOW + 1)
-    queue.put_off(rows, NOW + 60)
+    queue.put_off(rows, NOW + SETTLE_MAX)
     assert keys(queue, NOW + 2) == ["b"]
-    assert [(row.key, row.subtree) for row in queue.settled(NOW + 60)] == [("a", True), ("b", False)]
+    assert [(row.key, row.subtree) for row in queue.settled(NOW + SETTLE_MAX)] == [("a", True), ("b", False)]
 
 
 def test_fresh_rows_are_those_that_have_not_failed(queue: Queue) -> None:

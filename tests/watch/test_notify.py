@@ -41,6 +41,7 @@ def test_each_call_is_one_datagram(manager: tuple[socket.socket, str]) -> None:
         ("a\nSTOPPING=1\r\nb", b"STATUS=a STOPPING=1 b"),
         ("a\0b", b"STATUS=a b"),
         ("gr\u00fc\u00dfe \udce9", "STATUS=gr\u00fc\u00dfe ?".encode()),
+        ("esc\x1b[2J\x9b\u202e", b"STATUS=esc?[2J??"),
         ("x" * 5_000, b"STATUS=" + b"x" * 1024),
     ],
 )

@@ -28,6 +28,9 @@ garbage
         ("/mnt/nas/local/docs", None),
         ("/mnt/with blank/docs", "fuse.sshfs"),
         ("/mnt/twice/docs", None),
+        # A part of the root that gives no events is reason enough.
+        ("/mnt", "nfs4"),
+        ("/", "nfs4"),
     ],
 )
 def test_the_innermost_mount_tells_whether_a_root_is_on_the_network(
@@ -35,6 +38,30 @@ def test_the_innermost_mount_tells_whether_a_root_is_on_the_network(
 ) -> None:
     (tmp_path / "mountinfo").write_text(MOUNTS)
     assert roots.network_filesystem(Path(path), tmp_path / "mountinfo") == kind
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "9p",
+        "fuse.sshfs",
+        "fuse.rclone",
+        "vboxsf",
+        "virtiofs",
+        "afs",
+        "ceph",
+        "glusterfs",
+        "fuse.glusterfs",
+        "lustre",
+    ],
+)
+def test_file_systems_that_others_write_to_are_known_by_name(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "mountinfo").write_text(f"22 1 8:1 / /srv/docs rw - {kind} x rw\n")
+    assert roots.network_filesystem(Path("/srv/docs/a"), tmp_path / "mountinfo") == kind
 
 
 def test_without_mountinfo_no_root_is_on_the_network(tmp_path: Path) -> None:
@@ -46,8 +73,15 @@ def test_the_advice_is_a_command_that_would_be_enough(tmp_path: Path) -> None:
     (tmp_path / "max_user_watches").write_text("1000000\n")
     (tmp_path / "max_user_instances").write_text("128\n")
     assert "sysctl fs.inotify.max_user_watches=2097152," in roots.watch_limit_advice(100_000, tmp_path)
-    assert "sysctl fs.inotify.max_user_watches=524288," in roots.watch_limit_advice(5, tmp_path / "none")
+    assert "limit (1000000) is too low" in roots.watch_limit_advice(100_000, tmp_path)
     assert "sysctl fs.inotify.max_user_instances=512," in roots.instance_limit_advice(tmp_path)
+    assert "(limit 128, or" in roots.instance_limit_advice(tmp_path)
+
+
+def test_the_advice_names_no_limit_where_the_sandbox_hides_it(tmp_path: Path) -> None:
+    watches, instances = roots.watch_limit_advice(5, tmp_path), roots.instance_limit_advice(tmp_path)
+    assert "limit is too low for 5 directories: sysctl fs.inotify.max_user_watches=524288," in watches
+    assert "(limit, or" in instances
 
 
 def test_the_identity_of_a_root_is_none_when_there_is_none(tmp_path: Path) -> None:

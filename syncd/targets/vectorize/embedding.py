@@ -36,6 +36,11 @@ class Embedder:
         """Model and pooling in one."""
         return f"{self.model} {self._pooling or 'default'}"
 
+    @property
+    def title(self) -> str:
+        """The same for people."""
+        return f"{self.model} ({self._pooling})" if self._pooling else self.model
+
     async def one(self, text: str) -> Vector:
         """The vector of a single text, such as a question. Raises Park if the model refuses it."""
         return (await self._ai.embed(self.model, [text], self._pooling))[0]

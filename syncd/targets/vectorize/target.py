@@ -78,11 +78,12 @@ class VectorizeTarget:
     # -- looking
 
     async def check(self) -> str:
-        """One line on the index. Raises TargetMissing if it is not there, Halt if the model does not fit it."""
+        """One line on index and model, tried on one word. Raises TargetMissing or Halt if either is not to be used."""
         with _refusals_halt():
             info = await self.index.api.info()
-            await self._writer.fit(MODELS.get(self._embedder.model))
-        return f"Vectorize index {self.index.api.name} is there ({info.vector_count or 0} vectors)"
+            await self._writer.fit(len(await self._embedder.one("syncd")))
+        held = f"{info.vector_count or 0} vectors"
+        return f"Vectorize index {self.index.api.name} is there ({held}), and {self._embedder.model} fits it"
 
     async def create(self) -> None:
         """Make the index for our model, and a metadata index on the owner, by which search tells mirrors apart."""
@@ -121,7 +122,7 @@ class VectorizeTarget:
         if others and not self._terms.consent:
             raise Halt(
                 f"the index holds vectors of {others} files that another model (or pooling) than"
-                f" {self._embedder.name} has made, and the two do not mix; set model back, or agree to have all files"
+                f" {self._embedder.title} has made, and the two do not mix; set model back, or agree to have all files"
                 " embedded again: syncd reconcile --force"
             )
 
@@ -172,7 +173,7 @@ class VectorizeTarget:
             if found:
                 whole = each.pieces if len(found) == len(sample) else len(found)
                 checksum = found[0].metadata.get(SHA256) if whole == each.pieces else None
-                return replace(self._entry(key, each, self._state(each, whole)), checksum=checksum)
+                return self._entry(key, each, self._state(each, whole))._replace(checksum=checksum)
         return None
 
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:

@@ -1,0 +1,149 @@
+"""Puts and deletes of Workers KV: in bulk, as often as it takes, and never a key twice in a second."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from syncd.cloudflare.kv import BULK_GET_LIMIT, KVNamespace
+from syncd.cloudflare.kv_bulk import encode_pair
+from syncd.errors import Halt, NotFound, SyncdError, Unreachable
+from syncd.model import Delete, Put
+from syncd.targets.base import Content, Done, Read, Report, Stored
+from syncd.targets.bulk import BULK_VALUE, TRIES, Job, Jobs, Keys, Sleep, Unstored, in_parts
+
+SHA256, OWNER, STALE = "sha256", "owner", "stale"
+"""Our marks in a key's metadata. `stale`: the file is gone and the entry only waits for its end."""
+BULK_DELETES = 1000
+KEY_REST_S = 1.0
+"""One write per second to one key (KV limits)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What this mirror writes. expiration_ttl and stale_ttl: seconds, None for never."""
+
+    owner: str
+    prefix: str = ""
+    expiration_ttl: int | None = None
+    stale_ttl: int | None = None
+
+
+class Writer:
+    """Writes to one namespace, which is found when it is first needed. clock: seconds of any origin."""
+
+    def __init__(self, namespace: Callable[[], Awaitable[KVNamespace]], terms: Terms) -> None:
+        self.clock: Callable[[], float] = time.monotonic
+        self.sleep: Sleep = asyncio.sleep
+        self._namespace = namespace
+        self._terms = terms
+        self._written: dict[str, float] = {}
+
+    async def write(self, puts: Sequence[Put], read: Read, report: Report) -> None:
+        """Write puts in bulk requests, one at a time: only one body is ever held."""
+        bulk = Jobs()
+        for put in puts:
+            try:
+                content = await read(put)
+                stored = Stored(
+                    put.key, content.checksum, len(content.data), marked=True, remote_size=len(content.data)
+                )
+                job = Job(put, Done(stored), self._marks(content), self._terms.expiration_ttl)
+                bulk = await self._add(bulk, job, content.data, report)
+            except (Halt, Unreachable):
+                raise
+            except SyncdError as error:
+                report(put, error)
+        await self._send(bulk, report)
+
+    async def _add(self, bulk: Jobs, job: Job, value: bytes, report: Report) -> Jobs:
+        """Take one more value in, and return the body that takes the next; a full one is sent."""
+        if len(value) > BULK_VALUE:
+            await self._send_alone(job, value, report)
+            return bulk
+        pair = encode_pair(job.action.key, value, metadata=job.marks, expiration_ttl=job.ttl)
+        del value
+        if not bulk.body.add(pair):
+            bulk = await self._send(bulk, report, tries=1)
+            if not bulk.body.add(pair):
+                await self._send(bulk, report)
+                bulk = Jobs()
+                bulk.body.add(pair)
+        bulk.of[job.action.key] = job
+        return bulk
+
+    async def _send_alone(self, job: Job, value: bytes, report: Report) -> None:
+        namespace = await self._namespace()
+        key = job.action.key
+        await self._rest((key,))
+        try:
+            await namespace.write_value(key, value, job.marks, expiration_ttl=job.ttl)
+        except (Halt, Unreachable):
+            raise
+        except SyncdError as error:
+            report(job.action, error)
+        else:
+            self._written[key] = self.clock()
+            report(job.action, job.done)
+
+    async def _send(self, bulk: Jobs, report: Report, tries: int = TRIES) -> Jobs:
+        """Write a body, in as many requests as that takes, and report every key of it.
+
+        With one try only, what was unsuccessful is not reported but returned: it goes with the next body.
+        """
+        namespace = await self._namespace()
+        await self._rest(bulk.body.keys)
+        outcomes = await in_parts(bulk.body, namespace.bulk_write, self.sleep, tries)
+        now = self.clock()
+        left = {}
+        for key, job in bulk.of.items():
+            self._written[key] = now
+            error = outcomes.get(key)
+            if tries == 1 and isinstance(error, Unstored):
+                left[key] = job
+            else:
+                report(job.action, error or job.done)
+        return Jobs(bulk.body.only(left), left)
+
+    async def _rest(self, keys: Sequence[str]) -> None:
+        """Wait until the last write to each key is a second ago."""
+        now = self.clock()
+        self._written = {key: at for key, at in self._written.items() if now - at < KEY_REST_S}
+        wait = max((KEY_REST_S - (now - self._written[key]) for key in keys if key in self._written), default=0.0)
+        if wait > 0:
+            await self.sleep(wait)
+
+    async def remove(self, deletes: Sequence[Delete], report: Report) -> None:
+        """Delete keys in bulk requests."""
+        namespace = await self._namespace()
+        for start in range(0, len(deletes), BULK_DELETES):
+            part = deletes[start : start + BULK_DELETES]
+            outcomes = await in_parts(
+                Keys(tuple(action.key for action in part)), lambda keys: namespace.bulk_delete(keys.keys), self.sleep
+            )
+            for action in part:
+                report(action, outcomes.get(action.key) or Done())
+
+    async def retire(self, deletes: Sequence[Delete], report: Report) -> None:
+        """Let entries expire: each is read and written once more, with a time to live and a mark."""
+        namespace = await self._namespace()
+        for start in range(0, len(deletes), BULK_GET_LIMIT):
+            bulk = Jobs()
+            for action in deletes[start : start + BULK_GET_LIMIT]:
+                try:
+                    value = (await namespace.read_value(action.key)).content
+                except NotFound:
+                    report(action, Done())
+                    continue
+                except (Halt, Unreachable):
+                    raise
+                except SyncdError as error:
+                    report(action, error)
+                    continue
+                job = Job(action, Done(), {OWNER: self._terms.owner, STALE: True}, self._terms.stale_ttl)
+                bulk = await self._add(bulk, job, value, report)
+            await self._send(bulk, report)
+
+    def _marks(self, content: Content) -> dict[str, Any]:
+        return {SHA256: content.checksum, OWNER: self._terms.owner, "size": len(content.data)}

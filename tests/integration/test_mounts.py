@@ -1,0 +1,29 @@
+"""The root is a mount that goes, comes back empty and uncovers another folder: nothing is deleted for it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHILD = Path(__file__).with_name("mounts_child.py")
+
+
+def test_a_mount_that_goes_and_comes_back_deletes_nothing(tmp_path: Path) -> None:
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        pytest.skip("no unshare, so no mounts of our own")
+    own = ["-m"] if os.geteuid() == 0 else ["-Urm"]
+    ended = subprocess.run(
+        [unshare, *own, sys.executable, str(CHILD), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**os.environ, "PYTHONPATH": f"{CHILD.parents[2]}:{CHILD.parent}"},
+    )
+    if ended.returncode == 3 or "unshare" in ended.stderr.split(":")[0]:
+        pytest.skip(f"no mounts of our own: {(ended.stdout + ended.stderr).strip()}")
+    assert (ended.returncode, ended.stdout) == (0, "done\n"), ended.stderr

@@ -1,0 +1,41 @@
+"""Whole runs of the engine: after any weather the target is the folder, and nobody else was touched."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine import FAULTS, play
+
+SEEDS = range(int(os.environ.get("SYNCD_ENGINE_SEEDS", "3")))
+KINDS = ["ai-search", "kv", "vectorize"]
+
+
+@pytest.fixture(autouse=True)
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would run in a thread runs at once: the order of things is the seed's alone."""
+
+    async def at_once(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return work(*args, **kwargs)
+
+    monkeypatch.setattr(asyncio, "to_thread", at_once)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_after_a_storm_the_target_is_the_folder(tmp_path: Path, kind: str, seed: int) -> None:
+    engine = play(kind, seed, tmp_path, steps=150)
+    assert engine.faults.keys() <= set(FAULTS)
+    assert sum(engine.faults.values()) + engine.crashes > 10, "that was no storm"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_seed_gives_the_same_trace(tmp_path: Path, kind: str) -> None:
+    traces = []
+    for again in ("one", "two"):
+        (tmp_path / again).mkdir()
+        traces.append(play(kind, 7, tmp_path / again, steps=60).trace)
+    assert len(traces[0]) > 80
+    assert traces[0] == traces[1]

@@ -1,0 +1,253 @@
+"""The stand-in in bad weather: between the real program and its answers things go wrong, by rate and by seed."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from random import Random
+from typing import Any, cast
+from urllib.parse import parse_qs
+
+from starlette.applications import Starlette
+from starlette.types import Message, Receive, Scope, Send
+
+from syncd.emulator.app import create_app
+from syncd.emulator.options import Options
+from syncd.emulator.server import Server
+
+HTML = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"
+HANG_LIMIT_S = 10.0
+"""Longest that a hanging request is held, should its client never go away."""
+NOT_DONE = ("500", "502 in HTML", "429", "no success", "dropped before", "hung before")
+"""Faults that keep a request from being carried out."""
+DONE = ("500 though done", "no success though done", "dropped after", "cut short", "hung after")
+"""Faults of the answer: the request was carried out."""
+LISTING = ("rows missed", "rows repeated", "rows shifted")
+"""What is done to the rows of a listing."""
+REFUSED = "401"
+SPOILT = 0.2
+"""Share of the rows of a page that are left out or repeated."""
+
+
+def weather(strength: float, *, ambiguous: bool = True) -> dict[str, float]:
+    """Rates by kind of fault; `strength` is the share of requests that go wrong. ambiguous: answers get lost, too."""
+    kinds = (*NOT_DONE, *DONE) if ambiguous else NOT_DONE
+    rates = dict.fromkeys(kinds, strength / len(kinds))
+    # Everybody waits a second for each of these, so there are fewer of them.
+    rates |= {kind: rate / 4 for kind, rate in rates.items() if kind in {"429", "hung before", "hung after"}}
+    return rates | dict.fromkeys(LISTING, strength * 2)
+
+
+class FaultyStandin:
+    """An ASGI application around the stand-in. Only what syncd itself sends is in the weather; tests pass.
+
+    rates: chance of each kind of fault per request. spared: keys that no listing may miss, since no program could
+    know of them then. counted: faults by kind. after_refusal: requests that followed the first 401.
+    """
+
+    def __init__(self, app: Starlette, seed: int, spared: Callable[[str], bool]) -> None:
+        self.state = app.state
+        self.rates: Mapping[str, float] = {}
+        self.counted: Counter[str] = Counter()
+        self.requests = 0
+        self.changing = 0
+        self.after_refusal = 0
+        self._refused_once = False
+        self._app = app
+        self._chance = Random(seed)
+        self._spared = spared
+
+    def calm(self) -> None:
+        """The weather is over: no faults, no lag, nothing that fails by itself."""
+        self.rates = {}
+        backend = self.state.backend
+        object.__setattr__(backend, "options", replace(backend.options, list_lag=0.0, unsuccessful=0.0))
+
+    def forget_refusal(self) -> None:
+        """Count anew from the next 401 on."""
+        self.after_refusal, self._refused_once = 0, False
+
+    @property
+    def refused(self) -> bool:
+        """Whether there was a 401 since then."""
+        return self._refused_once
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, for better or worse."""
+        headers = dict(scope["headers"])
+        if not headers.get(b"user-agent", b"").startswith(b"syncd/"):
+            await self._app(scope, receive, send)
+            return
+        self.requests += 1
+        self.changing += scope["method"] != "GET" and not scope["path"].endswith("/bulk/get")
+        body = await _whole(receive)
+        kind = self._draw()
+        if kind:
+            self.counted[kind] += 1
+        self.after_refusal += self._refused_once
+        self._refused_once |= kind == REFUSED
+        if kind in (None, *DONE):
+            answer = await self._carried_out(scope, body, receive)
+            await self._answered(kind, answer, receive, send)
+        else:
+            await self._refused(str(kind), receive, send)
+
+    def _draw(self) -> str | None:
+        left = self._chance.random()
+        for kind, rate in self.rates.items():
+            if kind in LISTING:
+                continue
+            if left < rate:
+                return kind
+            left -= rate
+        return None
+
+    async def _carried_out(self, scope: Scope, body: bytes, receive: Receive) -> "_Answer":
+        answer = _Answer()
+        given = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def again() -> Message:
+            return next(given, None) or await receive()
+
+        await self._app(scope, again, answer.take)
+        if _is_listing(scope) and answer.status == 200:
+            self._tamper(scope, answer)
+        return answer
+
+    def _tamper(self, scope: Scope, answer: "_Answer") -> None:
+        """Spoil the rows of one page; the total that goes with them stays true."""
+        if self.state.backend.options.list_lag:
+            self.counted["listing late"] += 1
+        page = json.loads(answer.body)
+        rows: list[dict[str, Any]] = page["result"]
+        for kind in LISTING:
+            # The first page has none before it that a row could have moved to.
+            if kind == "rows shifted" and parse_qs(scope["query_string"].decode()).get("page", ["1"]) == ["1"]:
+                continue
+            if len(rows) > 1 and self._chance.random() < self.rates.get(kind, 0.0):
+                self.counted[kind] += 1
+                rows = list(self._spoilt(kind, rows))
+        page["result"] = rows
+        answer.replace(json.dumps(page).encode())
+
+    def _spoilt(self, kind: str, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for number, row in enumerate(rows):
+            if kind == "rows repeated":
+                yield row
+                if self._chance.random() < SPOILT:
+                    yield row
+            elif self._spared(row.get("key") or row["name"]) or not (
+                number == 0 if kind == "rows shifted" else self._chance.random() < SPOILT
+            ):
+                yield row
+
+    async def _answered(self, kind: str | None, answer: "_Answer", receive: Receive, send: Send) -> None:
+        if kind == "500 though done":
+            await _say(send, 500, _failure(7001))
+        elif kind == "no success though done":
+            await _say(send, 200, _failure(7009))
+        elif kind == "dropped after":
+            await _drop(send)
+        elif kind == "hung after":
+            await _hang(receive, send)
+        elif kind == "cut short" and len(answer.body) > 1:
+            await send(answer.start)
+            await send({"type": "http.response.body", "body": answer.body[: len(answer.body) // 2], "more_body": True})
+        else:
+            await send(answer.start)
+            await send({"type": "http.response.body", "body": answer.body})
+
+    async def _refused(self, kind: str, receive: Receive, send: Send) -> None:
+        if kind == "500":
+            await _say(send, 500, _failure(7001))
+        elif kind == "502 in HTML":
+            await _say(send, 502, HTML, (b"content-type", b"text/html"))
+        elif kind == "429":
+            await _say(send, 429, _failure(10429), (b"retry-after", b"1"))
+        elif kind == "no success":
+            await _say(send, 200, _failure(7009))
+        elif kind == REFUSED:
+            await _say(send, 401, _failure(10000))
+        elif kind == "dropped before":
+            await _drop(send)
+        else:
+            await _hang(receive, send)
+
+
+class _Answer:
+    """What the stand-in says, kept back."""
+
+    def __init__(self) -> None:
+        self.start: Message = {}
+        self.body = b""
+
+    async def take(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.start = message
+        else:
+            self.body += message.get("body", b"")
+
+    @property
+    def status(self) -> int:
+        return int(self.start["status"])
+
+    def replace(self, body: bytes) -> None:
+        self.body = body
+        headers = [pair for pair in self.start["headers"] if pair[0].lower() != b"content-length"]
+        self.start = {**self.start, "headers": [*headers, (b"content-length", str(len(body)).encode())]}
+
+
+@contextmanager
+def served(options: Options, seed: int, spared: Callable[[str], bool]) -> Iterator[tuple[Server, FaultyStandin]]:
+    """A stand-in on a loopback port, in calm weather, for the length of a block."""
+    faulty = FaultyStandin(create_app(options), seed, spared)
+    with Server(cast("Starlette", faulty), 0) as server:
+        yield server, faulty
+
+
+def _is_listing(scope: Scope) -> bool:
+    """A page of all there is; a question for one key is none."""
+    return (
+        scope["method"] == "GET"
+        and scope["path"].endswith(("/items", "/keys"))
+        and not {"key", "search", "item_id"} & parse_qs(scope["query_string"].decode()).keys()
+    )
+
+
+async def _whole(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            return bytes(body)
+
+
+async def _say(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _failure(code: int) -> bytes:
+    errors = [{"code": code, "message": "bad weather"}]
+    return json.dumps({"success": False, "errors": errors, "messages": [], "result": None}).encode()
+
+
+async def _drop(send: Send) -> None:
+    """End the connection without a word. The server hands its own method in, and so the way to its transport."""
+    send.__self__.transport.abort()  # type: ignore[attr-defined]
+    # Until the server has noticed, it would answer in our place.
+    await asyncio.sleep(0.01)
+
+
+async def _hang(receive: Receive, send: Send) -> None:
+    """Answer nothing until the client goes away."""
+    try:
+        async with asyncio.timeout(HANG_LIMIT_S):
+            while (await receive())["type"] != "http.disconnect":
+                continue
+    except TimeoutError:
+        await _drop(send)

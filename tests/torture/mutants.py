@@ -1,0 +1,184 @@
+"""`make mutants`: break syncd on purpose, one way at a time, and see that the tests notice.
+
+Each mutant is applied to a copy of the tree. It is caught if any of the tests named for it fails.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("syncd", "tests", "pyproject.toml", "config.example.toml")
+LONGEST_S = 600.0
+PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One fault: `old` stands exactly once in `file` and becomes `new`. storm: the seed of one that catches it too."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    storm: int | None = None
+
+
+MUTANTS = (
+    Mutant(
+        "journal written before the request is answered",
+        "syncd/turn.py",
+        "        self._sent[put.key] = (content.checksum, None if torn else seen)\n",
+        "        self._sent[put.key] = (content.checksum, None if torn else seen)\n"
+        "        early = Stored(put.ref or put.key, content.checksum, len(content.data))\n"
+        "        mirror.journal.put(recorded(put.key, early, mirror.now()))\n",
+        ("tests/simulation", "tests/unit/test_pass_failures.py"),
+    ),
+    Mutant(
+        "an upload is repeated without a look after a lost answer",
+        "syncd/targets/aisearch.py",
+        "look_first = look_first or error.ambiguous",
+        "del error",
+        ("tests/targets/test_ai_trouble.py", "tests/targets/test_ai_replacing.py"),
+    ),
+    Mutant(
+        "any request is repeated after a lost answer",
+        "syncd/cloudflare/retry.py",
+        "return self._safe or not error.ambiguous",
+        "return True",
+        ("tests/cloudflare",),
+    ),
+    Mutant(
+        "whose an entry is, is not asked before it is deleted",
+        "syncd/plan.py",
+        'if policy.prune == "all" or mine(record, entry, policy):',
+        "if True:",
+        ("tests/unit/test_plan.py", "tests/simulation"),
+        storm=0,
+    ),
+    Mutant(
+        "another's mark counts for nothing",
+        "syncd/plan.py",
+        "return entry.owner == policy.owner",
+        "return True",
+        ("tests/unit/test_plan.py", "tests/simulation"),
+        storm=0,
+    ),
+    Mutant(
+        "a listing is believed right after our own delete",
+        "syncd/reconcile.py",
+        "if deleted_at is None or abs(started - deleted_at) > lag:",
+        "if True:",
+        ("tests/unit/test_pass_remote.py", "tests/targets"),
+    ),
+    Mutant(
+        "a read is believed right after our own write",
+        "syncd/resolve.py",
+        "return limits.reads_lag and changed_at is not None and abs(self._mirror.now() - changed_at) <= limits.lag_s",
+        "return False",
+        ("tests/targets/test_kv_passes.py", "tests/targets/test_kv_content.py", "tests/contract"),
+    ),
+    Mutant(
+        "an overflow of the kernel's queue is ignored",
+        "syncd/watch/inotify.py",
+        "            self.distrust()\n            return\n",
+        "            return\n",
+        ("tests/watch/test_watch_trouble.py",),
+        storm=3,
+    ),
+    Mutant(
+        "a record from a clock that was ahead counts as this pass's own",
+        "syncd/turn.py",
+        "self._started < record.written_at <= self._mirror.now()",
+        "self._started < record.written_at",
+        ("tests/unit/test_clocks.py",),
+        storm=5,
+    ),
+    Mutant(
+        "a full disk ends the daemon",
+        "syncd/keeper.py",
+        "            except StateHalt as error:\n                self._degraded(error)\n",
+        "",
+        ("tests/unit/test_full_disk.py",),
+    ),
+)
+
+
+def main() -> int:
+    """Try the chosen mutants; 1 if one was missed."""
+    parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
+    parser.add_argument("--storms", action="store_true", help="play the storms, too, that catch a mutant")
+    parser.add_argument("only", nargs="*", type=int, help=f"numbers, 0 to {len(MUTANTS) - 1} (default: all)")
+    chosen = parser.parse_args()
+    if not chosen.only:
+        _check_whole()
+    missed = 0
+    for number, mutant in enumerate(MUTANTS):
+        if chosen.only and number not in chosen.only:
+            continue
+        print(f"{number}: {mutant.name} … ", end="", flush=True)
+        with tempfile.TemporaryDirectory(prefix="syncd-mutant-") as place:
+            tree = Path(place)
+            copy(tree)
+            apply(mutant, tree)
+            verdicts = {"tests": _fails(tree, *PYTEST, *mutant.tests)}
+            if chosen.storms and mutant.storm is not None:
+                storm = ("--storms", "1", "--seed", str(mutant.storm))
+                verdicts["storm"] = _fails(tree, "tests/torture/torture.py", *storm)
+        missed += not all(verdicts.values())
+        print(
+            ", ".join(f"{'caught' if caught else 'MISSED'} by {name}" for name, caught in verdicts.items()), flush=True
+        )
+    return 1 if missed else 0
+
+
+def _check_whole() -> None:
+    """RuntimeError if the tests fail although nothing is broken: then they would catch every mutant."""
+    print("nothing broken … ", end="", flush=True)
+    with tempfile.TemporaryDirectory(prefix="syncd-mutant-") as place:
+        copy(Path(place))
+        if _fails(Path(place), *PYTEST, *sorted({each for mutant in MUTANTS for each in mutant.tests})):
+            raise RuntimeError("the tests fail with nothing broken; mend that first")
+    print("passes", flush=True)
+
+
+def copy(tree: Path) -> None:
+    """Copy what the tests need."""
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(ROOT / name, tree / name)
+
+
+def apply(mutant: Mutant, tree: Path) -> None:
+    """Break a copy. ValueError if what is to be replaced does not stand there exactly once."""
+    file = tree / mutant.file
+    text = file.read_text(encoding="utf-8")
+    if text.count(mutant.old) != 1:
+        raise ValueError(f"{mutant.file}: found {text.count(mutant.old)} times, and must be once: {mutant.old!r}")
+    file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+
+
+def _fails(tree: Path, *arguments: str) -> bool:
+    """True if the tests fail. RuntimeError if they could not run at all, which would look the same."""
+    paths = (tree, tree / "tests/integration")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "PYTHONDONTWRITEBYTECODE": "1"}
+    ended = subprocess.run(
+        [sys.executable, *arguments], cwd=tree, env=env, capture_output=True, text=True, timeout=LONGEST_S, check=False
+    )
+    if ended.returncode not in {0, 1}:
+        raise RuntimeError(
+            f"{' '.join(arguments)}: exit {ended.returncode}: {ended.stdout[-2000:]}{ended.stderr[-2000:]}"
+        )
+    return ended.returncode == 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

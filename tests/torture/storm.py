@@ -1,0 +1,287 @@
+"""One storm: a folder that never rests, a syncd that is hit, a target in bad weather. Then peace, and a reckoning."""
+
+import json
+import signal
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from faulty_standin import REFUSED, FaultyStandin, served, weather
+from small_disk import fill, small_disk
+from storm_values import Script, Size, Tally
+from stormy_folder import CONTESTED, StormyFolder
+from stormy_processes import Clock, Process, Workshop, until
+from stormy_remote import Difference, Far, FarAISearch, FarKV, Stranger, compare
+from syncd_process import TOKEN
+
+from syncd.emulator.options import Options
+
+HOUR_S = 3600.0
+CLEAN_PASSES = 3
+MOST_AFTER_REFUSAL = 16
+"""Requests after the first 401: what was in flight (8 transfers), and one look of each process."""
+CATCHES_UP_S = 60.0
+READY = '"watch.ready"'
+"""In the log of `run`, as soon as its watches stand."""
+
+
+def play(script: Script, seed: int, size: Size) -> Tally:
+    """Play a storm in a temporary directory and return what came of it."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="syncd-torture-") as place:
+        manners: dict[str, Any] = {"index_delay": 0.05, "token": TOKEN, **script.manners}
+        with served(Options(**manners), seed, _spared) as (server, standin):
+            storm = Storm(script, Random(seed), size, Path(place), standin, server.base_url)
+            try:
+                storm.play()
+            finally:
+                storm.end()
+    storm.tally.elapsed_s = time.monotonic() - began
+    return storm.tally
+
+
+def _spared(key: str) -> bool:
+    return key.startswith("stranger/") or key in CONTESTED
+
+
+class Storm:
+    """A storm under way."""
+
+    def __init__(
+        self, script: Script, chance: Random, size: Size, place: Path, standin: FaultyStandin, base_url: str
+    ) -> None:
+        self.tally = Tally()
+        self._script = script
+        self._chance = chance
+        self._size = size
+        self._standin = standin
+        self._shop = Workshop(place, base_url, script.kind)
+        self._shop.configure()
+        self._folder = StormyFolder(self._shop.folder, chance, script.kind)
+        far: Far = FarKV(base_url) if script.kind == "kv" else FarAISearch(base_url)
+        self._stranger = Stranger(far, chance)
+        self._ends = 0.0
+        self._foreign: set[str] = set()
+        self._stack = ExitStack()
+
+    def play(self) -> None:
+        """All of it."""
+        self._folder.plant(self._size.files)
+        self._stranger.settle_in()
+        # Who lists from now on can know of him.
+        time.sleep(self._standin.state.backend.options.list_lag)
+        self._ends = time.monotonic() + self._size.seconds
+        if self._script.refusal:
+            self._refusal()
+        elif self._script.disk:
+            self._full_disk()
+        elif self._script.flood:
+            self._flood()
+        else:
+            self._bad_weather()
+        self._peace()
+
+    def end(self) -> None:
+        """Nothing of it goes on, whatever happened."""
+        for process in self._shop.started:
+            if process.alive:
+                process.kill()
+        self._stranger.far.close()
+        with self._stack:
+            self.tally.found["leaked"] += self._shop.judge()
+        self.tally.found["bugs"] += len(self._shop.bugs)
+        self.tally.notes += self._shop.bugs
+        self.tally.faults.update(self._standin.counted)
+        self.tally.counts.update(requests=self._standin.requests, files=self._folder.written, storms=1)
+        self.tally.counts["processes"] += len(self._shop.started)
+        self.tally.counts["overflows"] += sum(each.said('"watch.overflow"') for each in self._shop.started)
+
+    # -- the storms
+
+    def _bad_weather(self) -> None:
+        """Faults, kills, stops, wrong clocks and lost state, while files change."""
+        self._standin.rates = weather(self._script.strength, ambiguous=self._script.ambiguous)
+        while time.monotonic() < self._ends:
+            process = self._begin()
+            life = time.monotonic() + self._chance.choice((0.5, 1.0, 2.0, 4.0)) * self._chance.uniform(0.5, 1.5)
+            while process.alive and time.monotonic() < min(life, self._ends):
+                self._stir()
+            self._finish(process)
+        if not self._script.unmarked:
+            self._left_alone()
+
+    def _left_alone(self) -> None:
+        """The weather clears over a daemon that nobody helps: it is in step with its next full pass at the latest.
+
+        Not before: what a predecessor wrote as it was killed is known to nobody but the listing.
+        """
+        daemon = self._shop.start("run", interval=self._size.interval)
+        self._told(until(lambda: daemon.said(READY) > 0, CATCHES_UP_S), "`run` does not get ready")
+        for _ in range(self._size.stirs):
+            self._stir()
+        self._standin.calm()
+        self._catches_up(daemon, "bad weather")
+        self._shop.stopped(daemon)
+
+    def _begin(self) -> Process:
+        if self._script.losses and self._chance.random() < 0.4:
+            self._shop.lose_state()
+            self.tally.counts["state lost"] += 1
+        clock = None
+        if self._script.clocks:
+            jumps = (-72, -3, -1, -0.02, 0, 0.02, 1, 3, 72)
+            clock = Clock(
+                self._chance.choice(jumps) * HOUR_S, self._chance.uniform(1, 5), self._chance.choice(jumps) * HOUR_S
+            )
+            self.tally.counts["clocks"] += 1
+        return self._shop.start(self._chance.choice(("reconcile", "run", "run")), clock=clock)
+
+    def _stir(self) -> None:
+        self._folder.change(self._chance.choice((0, 1, 3, 10, 30)))
+        if self._chance.random() < 0.3:
+            self._stranger.step()
+        time.sleep(self._chance.uniform(0.01, 0.4))
+
+    def _finish(self, process: Process) -> None:
+        if not process.alive:
+            if process.command == "run":
+                self._shop.bugs.append("`run` ended by itself")
+            return
+        if self._chance.random() < 0.2:
+            process.send(signal.SIGSTOP)
+            self.tally.counts["stops"] += 1
+            self._folder.change(20)
+            process.send(signal.SIGCONT)
+        if self._script.kills and self._chance.random() < 0.75:
+            process.kill()
+            self.tally.counts["kills"] += 1
+        elif process.command == "run":
+            self._shop.stopped(process)
+        else:
+            self._shop.ended(process)
+
+    def _flood(self) -> None:
+        """The daemon is stopped while more happens than the kernel keeps; it must catch up by itself."""
+        while time.monotonic() < self._ends or not self.tally.counts["stops"]:
+            self._one_flood(self._shop.start("run"))
+
+    def _one_flood(self, daemon: Process) -> None:
+        self._told(until(lambda: daemon.said(READY) > 0, CATCHES_UP_S), "`run` does not get ready")
+        self._catches_up(daemon, "a start")
+        daemon.send(signal.SIGSTOP)
+        self.tally.counts["stops"] += 1
+        self._folder.flood(self._size.saves)
+        self._folder.change(40)
+        daemon.send(signal.SIGCONT)
+        self._catches_up(daemon, "a flood")
+        self._folder.change(40)
+        self._catches_up(daemon, "some changes")
+        self._shop.stopped(daemon)
+
+    def _catches_up(self, daemon: Process, after: str) -> None:
+        """No full pass is due for an hour, so what it does not notice stays undone."""
+        if not until(lambda: not daemon.alive or not self._difference(), CATCHES_UP_S, 0.5):
+            lost = self._difference()
+            self.tally.found["lost"] += len(lost.lost) + len(lost.left_over)
+            self.tally.notes.append(f"`run` has not caught up with {after}: {lost}")
+
+    def _refusal(self) -> None:
+        """From some moment on every request is answered 401: halt, and do not hammer."""
+        self._shop.ended(self._shop.start("reconcile"))
+        for command in ("run", "reconcile"):
+            self._standin.rates = {}
+            self._standin.forget_refusal()
+            self._folder.change(40)
+            self._one_refusal(self._shop.start(command, may=(3,)))
+            more = self._standin.after_refusal
+            self._told(more <= MOST_AFTER_REFUSAL, f"`{command}` sent {more} requests after a 401")
+
+    def _one_refusal(self, process: Process) -> None:
+        if process.command == "run":
+            self._told(until(lambda: process.said(READY) > 0, CATCHES_UP_S), "`run` does not get ready")
+        self._standin.rates = {REFUSED: 1.0}
+        end = time.monotonic() + self._size.seconds / 2
+        while process.alive and time.monotonic() < end:
+            self._folder.change(1)
+            time.sleep(0.1)
+        if process.command == "run":
+            self._told(process.said("mirror.halted") > 0, "`run` was refused and has not said so")
+            self._shop.stopped(process)
+        else:
+            self._told(self._shop.ended(process) == 3, "`reconcile` was refused and has not ended with 3")
+
+    def _told(self, fine: bool, otherwise: str) -> None:
+        if not fine:
+            self._shop.bugs.append(otherwise)
+
+    def _full_disk(self) -> None:
+        """The disk under the state directory runs full, for commands and under the daemon, and is emptied again."""
+        self.tally.remarks.append(f"disk full: {self._stack.enter_context(small_disk(self._shop))}")
+        ballast = self._shop.state / "ballast"
+        self._standin.rates = weather(self._script.strength / 2)
+        while time.monotonic() < self._ends or not self.tally.counts["full disks"]:
+            # One that is about to end for want of room catches no signals any more.
+            process = self._shop.start(self._chance.choice(("reconcile", "run")), may=(3, -signal.SIGTERM))
+            time.sleep(self._chance.uniform(0.2, 2.5))
+            fill(ballast, self._chance.choice((0, 0, 4096, 40_000)))
+            self.tally.counts["full disks"] += 1
+            for _ in range(8):
+                self._stir()
+            if process.command == "run" and process.said(READY):
+                self._told(process.alive, "`run` ended on a full disk")
+            ballast.unlink()
+            if process.alive and process.command == "run":
+                self._shop.stopped(process)
+            self._shop.ended(process)
+        self._shop.limit = None
+
+    # -- peace
+
+    def _peace(self) -> None:
+        """The weather is over: clean passes, then a reckoning, then one pass that has nothing to do."""
+        lag = self._standin.state.backend.options.list_lag
+        self._standin.calm()
+        time.sleep(lag)
+        for _ in range(CLEAN_PASSES):
+            if not self._plans():
+                break
+        difference = compare(self._folder.wanted(), self._stranger)
+        before = self._standin.changing
+        planned = self._plans()
+        sent = self._standin.changing - before
+        if self._script.unmarked:
+            difference = self._without_unprovable(difference)
+        self.tally.found.update(
+            lost=len(difference.lost),
+            left_over=len(difference.left_over),
+            duplicated=len(difference.duplicated),
+            touched=len(difference.touched) + self._stranger.touched,
+            restless=sent + len(planned),
+        )
+        if difference or sent or planned:
+            self.tally.notes.append(f"{difference}; the last pass sent {sent} changing requests: {planned[:3]}")
+
+    def _plans(self) -> list[Any]:
+        """Make a clean pass; return what it had to do."""
+        process = self._shop.start("reconcile", "--json")
+        if self._shop.ended(process) not in {0, 1}:
+            return ["the pass failed"]
+        mirror = json.loads(process.out.read_text())["mirrors"]["docs"]
+        self._foreign = {problem["key"] for problem in mirror["problems"] if problem["kind"] == "foreign"}
+        actions: list[Any] = mirror["actions"]
+        return actions
+
+    def _without_unprovable(self, difference: Difference) -> Difference:
+        """An upload whose outcome nobody could record, as the process was stopped, and which bears no mark, cannot be
+        told from a stranger's: it is left alone, and named as foreign while its file is there.
+        """
+        lost = [key for key in difference.lost if key not in self._foreign]
+        self.tally.counts["unprovable"] += len(difference.lost) - len(lost) + len(difference.left_over)
+        return replace(difference, lost=lost, left_over=[])
+
+    def _difference(self) -> Difference:
+        return compare(self._folder.wanted(), self._stranger)

@@ -1,0 +1,39 @@
+"""The short form of `make torture`: a few storms of fixed seeds, small ones. The long form is for release and doubt."""
+
+import pytest
+from faulty_standin import DONE, LISTING, NOT_DONE
+from storm import play
+from storm_values import Script, Size, Tally
+
+SMALL = Size(files=40, seconds=2.5, stirs=4, interval=2.0)
+
+# Waiting is bounded within; the sum of all bounds is for a machine that does much else.
+pytestmark = pytest.mark.timeout(400)
+
+
+def of_zero(tally: Tally) -> None:
+    """A storm whose faults never happen proves nothing; one that broke something says what."""
+    assert not any(tally.found.values()), (dict(tally.found), tally.notes)
+    assert tally.counts["requests"] > 0
+
+
+@pytest.mark.parametrize(
+    ("seed", "script"),
+    [
+        (1, Script("ai-search", "ai-search", {"on_existing": "conflict", "checksum": "zero"}, losses=True)),
+        (2, Script("kv", "kv", {"unsuccessful": 0.1, "empty_pages": True, "list_lag": 0.2}, strength=0.3, clocks=True)),
+    ],
+)
+def test_kills_and_faults_lose_nothing_copy_nothing_and_touch_nothing_foreign(seed: int, script: Script) -> None:
+    tally = play(script, seed, SMALL)
+    of_zero(tally)
+    assert tally.faults.keys() & {*DONE, *NOT_DONE, *LISTING}
+
+
+def test_a_flood_while_the_daemon_is_stopped_is_caught_up_with() -> None:
+    tally = play(Script("flood", "ai-search", {}, flood=True), 3, Size(files=40, seconds=0))
+    of_zero(tally)
+
+
+def test_a_refused_token_is_not_asked_with_again() -> None:
+    of_zero(play(Script("refused", "ai-search", {}, refusal=True), 4, Size(files=20, seconds=2.0)))
