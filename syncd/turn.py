@@ -70,7 +70,7 @@ class Turn:
         self._consent = consent
         self._breath = breath
         self._started = mirror.now()
-        self._seq: dict[tuple[str, str], int] = {}
+        self._seq: dict[Put | Delete, int] = {}
         self._sent: dict[str, tuple[str, os.stat_result | None]] = {}
         self._begun = 0
         self._deferred: list[tuple[int, Put]] = []
@@ -139,7 +139,7 @@ class Turn:
         return record is not None and record.ref != delete.ref
 
     async def _apply(self, batch: Sequence[tuple[int, Put]] | Sequence[tuple[int, Delete]]) -> None:
-        self._seq = {(action.kind, action.key): seq for seq, action in batch}
+        self._seq = {action: seq for seq, action in batch}
         self._sent.clear()
         self._lines = 0
         if batch:
@@ -163,7 +163,7 @@ class Turn:
     def report(self, action: Put | Delete, outcome: Outcome) -> None:
         """Record what came of an action, all at once: journal row, tombstone, parked content or a later try."""
         if isinstance(outcome, Deferred) and isinstance(action, Put):
-            self._deferred.append((self._seq[action.kind, action.key], action))
+            self._deferred.append((self._seq[action], action))
             return
         with transaction(self._mirror.db):
             self._enter(action, outcome)
@@ -181,7 +181,7 @@ class Turn:
                 self._end(action)
             case Again():
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())
-                self._ledger.spill.outcome(self._seq[action.kind, action.key], action.kind, "again")
+                self._ledger.spill.outcome(self._seq[action], action.kind, "again")
                 self._mirror.heard(Ending(action.kind, action.key, action.reason, "again"))
                 log.info(_AGAIN[action.kind], key=shown(action.key), why=str(outcome))
             case Park() as refusal if not isinstance(outcome, (NotFound, Conflict)):
@@ -220,7 +220,7 @@ class Turn:
         self._mirror.journal.note([problem], self._ledger.pass_id)
         self._ledger.problems[problem.kind] += 1
         self._ledger.done["failed"] += 1
-        self._ledger.spill.outcome(self._seq[action.kind, action.key], action.kind, "failed")
+        self._ledger.spill.outcome(self._seq[action], action.kind, "failed")
         self._mirror.heard(Ending(action.kind, action.key, action.reason, "failed"))
         why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
         log.warning(_FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
@@ -228,7 +228,7 @@ class Turn:
     def _end(self, action: Put | Delete, **fields: object) -> None:
         self._mirror.queue.clear(action.key)
         self._ledger.done[action.kind] += 1
-        self._ledger.spill.outcome(self._seq[action.kind, action.key], action.kind, "done")
+        self._ledger.spill.outcome(self._seq[action], action.kind, "done")
         size = {"bytes": action.size} if isinstance(action, Put) else {}
         self._mirror.heard(Ending(action.kind, action.key, action.reason, "done", size.get("bytes", 0)))
         log.log(

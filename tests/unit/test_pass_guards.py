@@ -242,3 +242,12 @@ async def test_a_root_replaced_between_puts_and_deletes_keeps_the_rest(core: Cor
     with pytest.raises(Halt, match=r"nothing was deleted|was not deleted"):
         await core.full(Hooks(Breath(replace)))
     assert core.target.texts() == {"a": "1", "b": "2", "new": "3"}
+
+
+async def test_of_two_deletes_under_one_key_each_has_its_outcome(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    await braked(core, 3, 0)
+    more = [entry._replace(ref=f"{number} {entry.ref}") for entry in core.target.listing() for number in (2, 3)]
+    seen = [*core.target.listing(), *more]
+    monkeypatch.setattr(ScriptedTarget, "listing", lambda _: seen)
+    result = await core.full()
+    assert [(action.kind, outcome) for action, outcome in result.spill.actions()] == [("delete", "done")] * 6

@@ -33,6 +33,8 @@ PATIENCE_S = 10.0
 """For how long a listing waits for our own changes to be processed, before it is taken with a grain of salt."""
 SAMPLE = 20
 """Vectors read to confirm an entry: one request."""
+TURN = 1000
+"""Puts handed over at a time; an upsert is sent as soon as it is full, whatever the turn."""
 QUERY_LIMIT = 50
 """Most matches with their metadata (Vectorize limits: topK)."""
 PIECES_GUESS = 10
@@ -57,7 +59,15 @@ class Terms:
 
 def limits(max_key_length: int, max_file_size: int) -> Limits:
     """The limits of Vectorize: characters and bytes as configured, text only, and it keeps no files."""
-    return Limits(max_key_length, max_file_size, extensions=SUPPORTED, empty=False, reads_lag=True, keeps_files=False)
+    return Limits(
+        max_key_length,
+        max_file_size,
+        extensions=SUPPORTED,
+        empty=False,
+        turn=TURN,
+        reads_lag=True,
+        keeps_files=False,
+    )
 
 
 class VectorizeTarget:
