@@ -72,9 +72,9 @@ MUTANTS = (
     ),
     Mutant(
         "a listing is believed right after our own delete",
-        "syncd/reconcile.py",
-        "if deleted_at is None or abs(started - deleted_at) > lag:",
-        "if True:",
+        "syncd/observe.py",
+        "spill.list_entries(entry for entry in batch if entry.ref not in deleted)",
+        "spill.list_entries(batch)",
         ("tests/unit/test_pass_remote.py", "tests/targets"),
     ),
     Mutant(

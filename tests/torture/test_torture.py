@@ -1,7 +1,11 @@
 """The short form of `make torture`: a few storms of fixed seeds, small ones. The long form is for release and doubt."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 from faulty_standin import DONE, LISTING, NOT_DONE
+from mutants import MUTANTS, ROOT, Mutant, apply
 from storm import play
 from storm_values import Script, Size, Tally
 
@@ -37,3 +41,11 @@ def test_a_flood_while_the_daemon_is_stopped_is_caught_up_with() -> None:
 
 def test_a_refused_token_is_not_asked_with_again() -> None:
     of_zero(play(Script("refused", "ai-search", {}, refusal=True), 4, Size(files=20, seconds=2.0)))
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_mutant_still_finds_its_place(tmp_path: Path, mutant: Mutant) -> None:
+    """That it is caught is for `make mutants`; that it breaks anything at all is seen here."""
+    (tmp_path / mutant.file).parent.mkdir(parents=True)
+    shutil.copy2(ROOT / mutant.file, tmp_path / mutant.file)
+    apply(mutant, tmp_path)
