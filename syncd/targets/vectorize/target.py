@@ -84,6 +84,7 @@ class VectorizeTarget:
         # An owner's keys under another prefix are another mirror's.
         self._maker = maker(f"{terms.owner}\0{terms.prefix}", embedder.name, cut.name)
         self._writer = Writer(index, embedder, self._maker, cut, terms.owner)
+        self._checked: Sets | None = None
 
     # -- looking
 
@@ -122,7 +123,12 @@ class VectorizeTarget:
             yield Entry(f"id:{vector_id}", vector_id, marked=False)
 
     def _check_models(self, sets: Sets) -> None:
-        """Vectors of two models in one index find nothing right, so this halts until a person has agreed."""
+        """Vectors of two models in one index find nothing right, so this halts until a person has agreed.
+
+        Asked once of each listing: what we write since is of our model, and an edit must not look through all keys.
+        """
+        if sets is self._checked:
+            return
         ours = self._maker
         others = sum(
             any(ref.model != ours.model for ref in sets.of_key(*place))
@@ -135,6 +141,7 @@ class VectorizeTarget:
                 f" {self._embedder.title} has made, and the two do not mix; set model back, or agree to have all files"
                 " embedded again: syncd reconcile --force"
             )
+        self._checked = sets
 
     async def _named(self, sets: Sets) -> AsyncIterator[tuple[str, list[Ref]]]:
         """Yield every key that has vectors we are to see: found in the journal, in the folder, or asked for."""
