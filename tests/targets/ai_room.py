@@ -1,7 +1,6 @@
 """Mirrors over real files and the stand-in, in one process, with a clock that only the test and sleepers move."""
 
 import json
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from sides import BaseSide
 
 from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
-from syncd.db import FILE_NAME, open_state
+from syncd.db import open_state
 from syncd.emulator.app import create_app
 from syncd.emulator.options import Options as Manners
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.reconcile import Options, Result, Scope, reconcile
 from syncd.targets.aisearch import AISearchTarget, Marks, limits
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
@@ -129,7 +128,7 @@ def only_for(name: bytes, act: Act) -> Act:
 
 
 @dataclass(slots=True)
-class Side:
+class Side(BaseSide):
     """One mirror: its folder, its state, its own transport."""
 
     world: "World"
@@ -141,56 +140,11 @@ class Side:
     transport: Transport
     mirror: Mirror
 
-    def write(self, path: str, data: str | bytes, *, age_s: float = 0.0) -> Path:
-        """Write a file; with an age, its time is far enough back for the stat cache."""
-        file = self.root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data.encode() if isinstance(data, str) else data)
-        if age_s:
-            then = file.stat().st_mtime_ns - int(age_s * 1e9)
-            os.utime(file, ns=(then, then))
-        return file
-
-    def remove(self, *paths: str) -> None:
-        for path in paths:
-            (self.root / path).unlink()
-
-    async def full(self, **options: bool) -> Result:
-        """A full pass, a second later."""
-        self.world.clock.now += 1
-        return await reconcile(self.mirror, Scope(), Options(**options))
-
-    async def hint(self, *paths: str) -> Result:
-        """A pass over what a watcher has marked."""
-        self.mirror.queue.mark([(self.marks.prefix + path, False) for path in paths], self.world.clock.now)
-        self.world.clock.now += 1
-        return await reconcile(self.mirror, Scope(self.mirror.queue.settled(self.world.clock.now)))
-
-    def lose_journal(self) -> None:
-        """Stop, delete the state file, start."""
-        self.mirror.db.close()
-        for file in self.state.glob(FILE_NAME + "*"):
-            file.unlink()
-        self.restart()
-
-    def restart(self) -> None:
-        """The same state file, in a new process so to speak."""
-        self.mirror.db.close()
-        self.mirror = self.world.assemble(self)
-
     def use(self, *, takeover: bool) -> None:
         self.marks = Marks(self.marks.owner, self.marks.prefix, takeover)
         old = self.settings.policy
         self.settings = Settings(Policy(old.owner, old.prefix, old.prune, takeover), Rules(), max_delete="100%")
         self.restart()
-
-    def problems(self) -> dict[str, str]:
-        return {problem.key: problem.kind for problem in self.mirror.journal.problems()}
-
-    @property
-    def changing(self) -> int:
-        """Requests so far that may have changed something."""
-        return self.transport.counters.changing
 
 
 @dataclass(slots=True)

@@ -11,18 +11,19 @@ from urllib.parse import quote
 
 import httpx
 from ai_room import ACCOUNT, BASE, Act, Clock, Forward, Wire
+from sides import BaseSide
 
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KV
 from syncd.cloudflare.transport import Seams, Transport
-from syncd.db import FILE_NAME, open_state
+from syncd.db import open_state
 from syncd.emulator.app import create_app
 from syncd.emulator.options import Options as Manners
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.reconcile import Options, Result, Scope, reconcile
+from syncd.reconcile import Result
 from syncd.targets.kv import KVTarget, Place, limits
 from syncd.targets.kv_writing import Terms
 
@@ -33,7 +34,7 @@ CHANGES = ("/bulk", "/bulk/delete")
 
 
 @dataclass(slots=True)
-class Side:
+class Side(BaseSide):
     """One mirror: its folder, its state, its own transport."""
 
     world: "World"
@@ -47,51 +48,10 @@ class Side:
     transport: Transport
     mirror: Mirror
 
-    def write(self, path: str, data: str | bytes) -> Path:
-        file = self.root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data.encode() if isinstance(data, str) else data)
-        return file
-
-    def remove(self, *paths: str) -> None:
-        for path in paths:
-            (self.root / path).unlink()
-
-    async def full(self, **options: bool) -> Result:
-        """A full pass, a second later."""
-        self.world.clock.now += 1
-        return await reconcile(self.mirror, Scope(), Options(**options))
-
     async def later(self) -> Result:
         """A full pass when everything written so far can be seen."""
         self.world.clock.now += LAG_S + 1
         return await self.full()
-
-    async def hint(self, *paths: str, after: float = 1.0) -> Result:
-        """A pass over what a watcher has marked."""
-        self.mirror.queue.mark([(self.terms.prefix + path, False) for path in paths], self.world.clock.now)
-        self.world.clock.now += after
-        return await reconcile(self.mirror, Scope(self.mirror.queue.settled(self.world.clock.now)))
-
-    def lose_journal(self) -> None:
-        """Stop, delete the state file, start."""
-        self.mirror.db.close()
-        for file in self.state.glob(FILE_NAME + "*"):
-            file.unlink()
-        self.restart()
-
-    def restart(self) -> None:
-        """The same state file, in a new process so to speak."""
-        self.mirror.db.close()
-        self.mirror = self.world.assemble(self)
-
-    def problems(self) -> dict[str, str]:
-        return {problem.key: problem.kind for problem in self.mirror.journal.problems()}
-
-    @property
-    def changing(self) -> int:
-        """Requests so far that may have changed something."""
-        return self.transport.counters.changing
 
 
 @dataclass(slots=True)

@@ -1,8 +1,6 @@
 """Mirrors into Vectorize over real files and the stand-in, in one process, with a clock of the test's own."""
 
 import hashlib
-import os
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,18 +9,18 @@ from typing import Any
 
 import httpx
 from ai_room import ACCOUNT, BASE, Clock, Wire
+from sides import BaseSide
 
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.config import MirrorConfig
-from syncd.db import FILE_NAME, open_state
+from syncd.db import open_state
 from syncd.emulator.app import create_app
 from syncd.emulator.options import Options as Manners
 from syncd.errors import Park
 from syncd.mirror import Mirror, assemble
 from syncd.model import Put
-from syncd.reconcile import Options, Result, Scope, reconcile
 from syncd.session import Grants, make_target, settings_of
 from syncd.targets.base import Content
 from syncd.targets.vectorize.pieces import cut
@@ -34,7 +32,7 @@ MODEL = "@cf/baai/bge-small-en-v1.5"
 
 
 @dataclass(slots=True)
-class Side:
+class Side(BaseSide):
     """One mirror: its folder, its state, its own transport."""
 
     world: "World"
@@ -46,29 +44,9 @@ class Side:
     transport: Transport
     mirror: Mirror
 
-    def write(self, path: str, text: str | bytes) -> Path:
-        file = self.root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(text.encode() if isinstance(text, str) else text)
+    def write(self, path: str, data: str | bytes, *, age_s: float = 60.0) -> Path:
         # Young files are read again in every pass; these tests count what is read.
-        os.utime(file, (time.time() - 60, time.time() - 60))
-        return file
-
-    def remove(self, *paths: str) -> None:
-        for path in paths:
-            (self.root / path).unlink()
-
-    async def full(self, **options: bool) -> Result:
-        """A full pass, a second later."""
-        self.world.clock.now += 1
-        return await reconcile(self.mirror, Scope(), Options(**options))
-
-    async def hint(self, *paths: str) -> Result:
-        """A pass over what a watcher has marked."""
-        prefix = self.section.key_prefix
-        self.mirror.queue.mark([(prefix + path, False) for path in paths], self.world.clock.now)
-        self.world.clock.now += 1
-        return await reconcile(self.mirror, Scope(self.mirror.queue.settled(self.world.clock.now)))
+        return BaseSide.write(self, path, data, age_s=age_s)
 
     def use(self, *, takeover: bool = False, reembed: bool = False, **target: Any) -> None:
         """Restart with other words in the config's target section, or with what a person agreed to."""
@@ -76,17 +54,6 @@ class Side:
         changed = self.section.target.model_copy(update=target)
         self.section = self.section.model_copy(update={"target": changed})
         self.grants = Grants(takeover, reembed)
-        self.mirror = self.world.assemble(self)
-
-    def restart(self) -> None:
-        """The same state file, in a new process so to speak."""
-        self.use()
-
-    def lose_journal(self) -> None:
-        """Stop, delete the state file, start: journal and remembered vectors are gone."""
-        self.mirror.db.close()
-        for file in self.state.glob(FILE_NAME + "*"):
-            file.unlink()
         self.mirror = self.world.assemble(self)
 
     def expected(self) -> set[str]:
@@ -97,9 +64,6 @@ class Side:
         for file in sorted(path for path in self.root.rglob("*") if path.is_file()):
             found |= ids_of(target, self.section.key_prefix + file.relative_to(self.root).as_posix(), file.read_bytes())
         return found
-
-    def problems(self) -> dict[str, str]:
-        return {problem.key: problem.kind for problem in self.mirror.journal.problems()}
 
 
 def ids_of(target: VectorizeTarget, key: str, data: bytes) -> set[str]:
