@@ -42,7 +42,7 @@ MUTANTS = (
     ),
     Mutant(
         "an upload is repeated without a look after a lost answer",
-        "syncd/targets/aisearch.py",
+        "syncd/targets/aisearch/writing.py",
         "look_first = look_first or error.ambiguous",
         "del error",
         ("tests/targets/test_ai_trouble.py", "tests/targets/test_ai_replacing.py"),
