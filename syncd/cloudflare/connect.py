@@ -1,24 +1,25 @@
 """By which way requests go: proxy, TLS, pool."""
 
-import ssl
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
 from syncd import __version__
 from syncd.cloudflare.base_url import is_loopback
-from syncd.cloudflare.lanes import Lanes
+from syncd.cloudflare.lanes import Lane, Lanes
 
 
 def open_way(base_url: str) -> httpx.AsyncBaseTransport:
     """The way to a checked base_url: TLS verified, HTTPS_PROXY heeded, as many connections as are asked for at once."""
     url = _as_sent(base_url)
-    # Loading the CA file takes longer than a request; without it a connection by TLS would be trusted to nobody.
-    verify = httpx.create_ssl_context() if url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Not for plain http: loading the CA file takes longer than a request.
+    context = httpx.create_ssl_context() if url.scheme == "https" else None
     proxy = _proxy(url)
+    if proxy is None or context is None:
+        return Lanes(lambda: Lane(url, context))
     one = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-    # Not trust_env: it would send loopback through a proxy. The proxy is chosen here, the CA file by the context.
-    return Lanes(lambda: httpx.AsyncHTTPTransport(verify=verify, limits=one, trust_env=False, proxy=proxy))
+    # Not trust_env: the proxy was chosen here, and the CA file by the context.
+    return Lanes(lambda: httpx.AsyncHTTPTransport(verify=context, limits=one, trust_env=False, proxy=proxy))
 
 
 def open_client(base_url: str, timeout: float, way: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
