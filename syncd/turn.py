@@ -18,6 +18,7 @@ from syncd.model import Adopt, Delete, Ending, Excluded, Forget, Problem, Put, R
 from syncd.paths import shown
 from syncd.spill import Spill
 from syncd.targets.base import Again, Content, Deferred, Done, Outcome, Stored
+from syncd.together import Together
 
 log = structlog.get_logger()
 
@@ -69,6 +70,7 @@ class Turn:
         self._ledger = ledger
         self._consent = consent
         self._breath = breath
+        self._together = Together(mirror.db)
         self._started = mirror.now()
         self._seq: dict[Put | Delete, int] = {}
         self._sent: dict[str, tuple[str, os.stat_result | None]] = {}
@@ -146,6 +148,7 @@ class Turn:
             try:
                 await self._mirror.target.apply([action for _, action in batch], self.read, self.report)
             finally:
+                self._together.end()
                 self._count_up()
 
     async def read(self, put: Put) -> Content:
@@ -165,7 +168,7 @@ class Turn:
         if isinstance(outcome, Deferred) and isinstance(action, Put):
             self._deferred.append((self._seq[action], action))
             return
-        with transaction(self._mirror.db):
+        with self._together.block():
             self._enter(action, outcome)
         self._ledger.tick()
 

@@ -23,6 +23,7 @@ CORE = [
     "files",
     "scan",
     "spill",
+    "together",
     "instep",
     "observe",
     "resolve",
