@@ -29,7 +29,7 @@ class Together:
         self._raise_late()
         if not self._db.in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
-            self._timer = asyncio.get_running_loop().call_later(MOMENT_S, self._on_time)
+            self._timer = asyncio.get_running_loop().call_later(MOMENT_S, self._commit)
         try:
             yield
         except BaseException:
@@ -40,16 +40,15 @@ class Together:
         """Commit what is open. Raises what an earlier commit would have raised."""
         if self._timer:
             self._timer.cancel()
-        if self._db.in_transaction:
-            self._db.execute("COMMIT")
+        self._commit()
         self._raise_late()
 
-    def _on_time(self) -> None:
+    def _commit(self) -> None:
         try:
             if self._db.in_transaction:
                 self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            # Nobody hears a timer; whoever writes next does.
+            # Nobody hears a timer; whoever writes or ends next does.
             self._error = error
             roll_back(self._db)
 

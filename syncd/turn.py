@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from syncd.ahead import Ahead
 from syncd.db import transaction
 from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
 from syncd.mirror import Mirror
@@ -74,6 +75,7 @@ class Turn:
         self._started = mirror.now()
         self._seq: dict[Put | Delete, int] = {}
         self._sent: dict[str, tuple[str, os.stat_result | None]] = {}
+        self._ahead = Ahead(mirror.tree, (), mirror.never_rests)
         self._begun = 0
         self._deferred: list[tuple[int, Put]] = []
         self._lines = 0
@@ -106,7 +108,12 @@ class Turn:
         while left:
             self._begun = 0
             self._deferred = []
-            await self._apply([put for put in left if not self._overtaken(*put)])
+            due = [put for put in left if not self._overtaken(*put)]
+            self._ahead = Ahead(self._mirror.tree, [put for _, put in due], self._mirror.never_rests)
+            try:
+                await self._apply(due)
+            finally:
+                self._ahead.close()
             left = self._deferred
             if self._breath.between:
                 await self._breath.between()
@@ -153,13 +160,12 @@ class Turn:
 
     async def read(self, put: Put) -> Content:
         """Read the very bytes to send. A file that never rests is taken as it is after `settle_max`."""
-        mirror = self._mirror
         # One put at least goes up between two breaths, so that a folder that never rests cannot starve the pass.
         if self._begun and self._breath.between and self._breath.pressing():
             raise Deferred(put.key)
         self._begun += 1
-        torn = mirror.never_rests(put.key)
-        content, seen = await asyncio.to_thread(mirror.tree.read, put.path, torn=torn)
+        content, seen = await self._ahead.read(put)
+        torn = self._mirror.never_rests(put.key)
         self._sent[put.key] = (content.checksum, None if torn else seen)
         return content
 

@@ -24,6 +24,7 @@ CORE = [
     "scan",
     "spill",
     "together",
+    "ahead",
     "instep",
     "observe",
     "resolve",
