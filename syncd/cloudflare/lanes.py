@@ -1,8 +1,9 @@
 """Connections without a pool: as many lanes as there may be requests in flight, each with one connection."""
 
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpcore
 import httpx
@@ -44,8 +45,7 @@ class Lanes(httpx.AsyncBaseTransport):
         except BaseException:
             self._idle.append(lane)
             raise
-        if isinstance(response.stream, httpx.AsyncByteStream):
-            response.stream = _Held(response.stream, lambda: self._idle.append(lane))
+        response.stream = _Held(response.stream, request, lambda: self._idle.append(lane))
         return response
 
     async def aclose(self) -> None:
@@ -57,26 +57,6 @@ class Lanes(httpx.AsyncBaseTransport):
         lane = self._open_lane()
         self._all.append(lane)
         return lane
-
-
-class _Held(httpx.AsyncByteStream):
-    """An answer's body, which holds a lane until it is closed."""
-
-    def __init__(self, body: httpx.AsyncByteStream, release: Callable[[], None]) -> None:
-        self._body = body
-        self._release = release
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self._body:
-            yield part
-
-    async def aclose(self) -> None:
-        """Let go of the body and, once, of the lane."""
-        release, self._release = self._release, lambda: None
-        try:
-            await self._body.aclose()
-        finally:
-            release()
 
 
 class Lane(httpx.AsyncBaseTransport):
@@ -102,10 +82,9 @@ class Lane(httpx.AsyncBaseTransport):
         )
         with _as_httpx(request):
             answer = await self._connection.handle_async_request(sent)
-        if not isinstance(answer.stream, AsyncIterable):
-            raise TypeError("an answer that is read without waiting")
-        body = _Body(answer.stream, request)
-        return httpx.Response(answer.status, headers=answer.headers, stream=body, extensions=answer.extensions)
+        # Lanes reads it piece by piece and nothing else; httpx wants a class of its own around it.
+        stream: Any = answer.stream
+        return httpx.Response(answer.status, headers=answer.headers, stream=stream, extensions=answer.extensions)
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -116,12 +95,13 @@ class Lane(httpx.AsyncBaseTransport):
         return httpcore.AsyncHTTPConnection(self._origin, keepalive_expiry=KEEP_S, network_backend=self._network)
 
 
-class _Body(httpx.AsyncByteStream):
-    """The body of an answer. Closing it without having read it to its end closes the connection, too."""
+class _Held(httpx.AsyncByteStream):
+    """An answer's body, which holds a lane until it is closed. Unless it was read to its end, the connection goes."""
 
-    def __init__(self, body: AsyncIterable[bytes], request: httpx.Request) -> None:
+    def __init__(self, body: Any, request: httpx.Request, release: Callable[[], None]) -> None:
         self._body = body
         self._request = request
+        self._release = release
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with _as_httpx(self._request):
@@ -129,8 +109,12 @@ class _Body(httpx.AsyncByteStream):
                 yield part
 
     async def aclose(self) -> None:
-        if close := getattr(self._body, "aclose", None):
-            await close()
+        """Let go of the body and, once, of the lane."""
+        release, self._release = self._release, lambda: None
+        try:
+            await self._body.aclose()
+        finally:
+            release()
 
 
 @contextmanager

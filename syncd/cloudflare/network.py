@@ -76,6 +76,8 @@ class Stream(httpcore.AsyncNetworkStream):
         if self._held:
             await self._flush(timeout)
         with _as(httpcore.ReadError, httpcore.ReadTimeout):
+            if timeout is None:
+                return await self._reader.read(max_bytes)
             async with asyncio.timeout(timeout):
                 return await self._reader.read(max_bytes)
 

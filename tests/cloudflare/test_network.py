@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from syncd.cloudflare.lanes import Lane
+from syncd.cloudflare.lanes import Lane, Lanes
 from syncd.cloudflare.network import HELD_BYTES
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -23,9 +23,13 @@ class Server:
         self.received = 0
         self._answer = answer
         self._close = close
+        self._talks: list[asyncio.Task[None]] = []
 
-    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._talks.append(asyncio.create_task(self._talk(reader, writer)))
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while first := await reader.read(2 * HELD_BYTES):
             self.first_reads.append(first)
             head, _, body = first.partition(b"\r\n\r\n")
@@ -40,13 +44,14 @@ class Server:
         writer.close()
 
     @asynccontextmanager
-    async def lane(self) -> AsyncIterator[tuple[Lane, httpx.URL]]:
-        server = await asyncio.start_server(self.talk, "127.0.0.1", 0)
+    async def lane(self) -> AsyncIterator[tuple[Lanes, httpx.URL]]:
+        server = await asyncio.start_server(self.accept, "127.0.0.1", 0)
         url = httpx.URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x")
-        lane = Lane(url, None)
+        lane = Lanes(lambda: Lane(url, None))
         async with server:
             yield lane, url
             await lane.aclose()
+            await asyncio.gather(*self._talks)
 
 
 def _length(head: bytes) -> int:
@@ -54,7 +59,7 @@ def _length(head: bytes) -> int:
     return int(lines[0][1]) if lines else 0
 
 
-async def ask(lane: Lane, request: httpx.Request) -> bytes:
+async def ask(lane: Lanes, request: httpx.Request) -> bytes:
     response = await lane.handle_async_request(request)
     try:
         return await response.aread()
@@ -121,7 +126,7 @@ async def test_nobody_listening_is_an_error_of_connecting() -> None:
     server = Server()
     async with server.lane() as (_, url):
         pass
-    lane = Lane(url, None)
+    lane = Lanes(lambda: Lane(url, None))
     for _ in range(2):
         with pytest.raises(httpx.ConnectError):
             await ask(lane, httpx.Request("GET", url))
@@ -137,15 +142,8 @@ async def test_an_answer_that_is_none_is_an_error_of_the_protocol(answer: bytes)
 
 
 async def test_a_server_that_says_nothing_is_left_when_its_time_is_over() -> None:
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    url = httpx.URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x")
-    lane = Lane(url, None)
-    async with server:
+    server = Server(b"", close=False)
+    async with server.lane() as (lane, url):
         request = httpx.Request("GET", url, extensions={"timeout": {"read": 0.05}})
         with pytest.raises(httpx.ReadTimeout):
             await ask(lane, request)
-        await lane.aclose()
