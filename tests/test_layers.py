@@ -25,6 +25,8 @@ CORE = [
     "spill",
     "instep",
     "observe",
+    "audit",
+    "remote",
     "resolve",
     "turn",
     "guard",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from syncd.cloudflare.ai_search import PER_PAGE, AISearch
 from syncd.errors import NotFound
 from syncd.model import Entry, IndexStatus
-from syncd.targets.aisearch.items import Items
+from syncd.targets.aisearch.items import Items, refusals_halt
 from syncd.targets.aisearch.rows import entry_of
 
 STRAGGLERS = 10
@@ -34,6 +34,21 @@ class Index:
             except NotFound:
                 found[ref] = None
         return found
+
+    async def counts(self) -> dict[IndexStatus, int] | None:
+        """Items by status in the whole instance; None if one of the numbers is missing."""
+        with refusals_halt():
+            stats = await self._api.stats()
+        counts: dict[IndexStatus, int | None] = {
+            "queued": stats.queued,
+            "running": stats.running,
+            "completed": stats.completed,
+            "error": stats.error,
+            "skipped": stats.skipped,
+            "outdated": stats.outdated,
+        }
+        known = {status: count for status, count in counts.items() if count is not None}
+        return None if stats.degraded or len(known) < len(counts) else known
 
     async def reindex(self, key: str, ref: str) -> IndexStatus:
         """Index an item's stored bytes again: by its id, or by its key if somebody has put it there anew."""
