@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from syncd.cloudflare.ai_search import PER_PAGE, AISearch
-from syncd.errors import NotFound
+from syncd.errors import NotFound, Park, Retry, Unreachable
 from syncd.model import Entry, IndexStatus
-from syncd.targets.aisearch.items import Items, refusals_halt
+from syncd.targets.aisearch.items import Items
 from syncd.targets.aisearch.rows import entry_of
 
 STRAGGLERS = 10
@@ -36,9 +36,13 @@ class Index:
         return found
 
     async def counts(self) -> dict[IndexStatus, int] | None:
-        """Items by status in the whole instance; None if one of the numbers is missing."""
-        with refusals_halt():
+        """Items by status in the whole instance; None if it does not say, or not all of it."""
+        try:
             stats = await self._api.stats()
+        except Unreachable:
+            raise
+        except (Park, Retry):
+            return None
         counts: dict[IndexStatus, int | None] = {
             "queued": stats.queued,
             "running": stats.running,
