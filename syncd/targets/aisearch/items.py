@@ -99,10 +99,12 @@ class _Count:
     def __init__(self, seen: set[str]) -> None:
         self.total: int | None = None
         self._seen = seen
+        self._empty = True
         self._newest: float | None = 0.0
 
     def add(self, page: ItemPage) -> None:
-        """Count the rows of the next page."""
+        """Count the rows of the next page. One without rows is none."""
+        self._empty = False
         if self.total is not None and page.total_count is not None and page.total_count < self.total:
             self._seen = set()
         self.total = page.total_count
@@ -119,7 +121,8 @@ class _Count:
     @property
     def landmark(self) -> Landmark | None:
         """What the listing came to; None if the remote's number is not that of its rows."""
-        return Landmark(self.total, self._newest) if self.total == len(self._seen) else None
+        rows = 0 if self._empty else self.total
+        return Landmark(rows, self._newest) if rows is not None and rows == len(self._seen) else None
 
 
 def _made(item: Item) -> float | None:
