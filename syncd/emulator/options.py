@@ -17,7 +17,7 @@ class Options:
     checksum: the item's `checksum`: "opaque" is new at every write, "zero" is "0", md5 and sha256 are of the content.
     index_delay: seconds from an upload to its end of indexing; one half queued, one half running.
     fail_index: regular expression searched in the key; what matches ends with the status "error".
-    list_lag: seconds by which the listings of items and of keys, and the numbers by status, are behind.
+    list_lag: seconds by which the listings of items and of keys are behind.
     latency: seconds from a request to its answer, at least.
     metadata: "refuse" answers 7056 to every upload that brings metadata of its own.
     list_metadata: False leaves `metadata` out of every item, as the API did before July 2026.

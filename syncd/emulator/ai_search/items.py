@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from syncd.emulator.ai_search import library
 from syncd.emulator.ai_search.indexing import Outcome
-from syncd.emulator.ai_search.library import BUILTIN, COLUMNS, STATUS_SQL, STATUSES, VALID, Item
+from syncd.emulator.ai_search.library import BUILTIN, COLUMNS, STATUS_SQL, STATUSES, Item
 from syncd.emulator.ai_search.places import Instance, both, instance_of
 from syncd.emulator.ai_search.upload import check_key, new_item, outcome_of, render, settled
 from syncd.emulator.envelope import ApiError, invalid, ok, read_json, timestamp
@@ -44,7 +44,7 @@ def _conditions(call: Call, instance: Instance) -> tuple[list[str], dict[str, An
     values: dict[str, Any] = {"at": call.backend.clock() - lag, "instance": instance.number}
     conditions = ["instance = :instance", "valid_to IS NULL"]
     if lag:
-        conditions[1] = VALID
+        conditions[1] = "valid_from <= :at AND (valid_to IS NULL OR valid_to > :at)"
     for name, limit, condition in (
         ("item_id", MAX_ITEM_ID_LENGTH, "id = :item_id"),
         ("source", MAX_SOURCE_LENGTH, "source = :source"),

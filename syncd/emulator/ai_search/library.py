@@ -20,8 +20,6 @@ BUILTIN = "builtin"
 STATUS_SQL = """CASE WHEN :at < started_at THEN 'queued' WHEN :at < done_at THEN 'running'
     WHEN error IS NULL THEN 'completed' ELSE 'error' END"""
 """The status at the time :at, like `Item.status`."""
-VALID = "valid_from <= :at AND (valid_to IS NULL OR valid_to > :at)"
-"""Whether this was an item, in this form, at the time :at."""
 
 
 @dataclass(frozen=True)
@@ -149,15 +147,14 @@ def requeue_all(backend: Backend, instance: Instance) -> None:
 
 
 def statistics(backend: Backend, instance: Instance) -> Statistics:
-    """Counts the items as they were `list_lag` seconds ago."""
-    lag = backend.options.list_lag
+    """Counts the items as they are now."""
     sql = (
         f"SELECT {STATUS_SQL} AS status, count(*) AS items, count(size) AS objects,"  # noqa: S608 - constants only
         " coalesce(sum(size), 0) AS payload, sum(length(metadata)) AS metadata, sum(chunks) AS chunks,"
         " max(CASE WHEN :at < started_at THEN queued_at WHEN :at < done_at THEN started_at ELSE done_at END) AS last"
-        f" FROM ai_items WHERE {VALID if lag else 'valid_to IS NULL'} AND instance = :instance GROUP BY 1"
+        " FROM ai_items WHERE valid_to IS NULL AND instance = :instance GROUP BY 1"
     )
-    rows = backend.store.all(sql, {"at": backend.clock() - lag, "instance": instance.number})
+    rows = backend.store.all(sql, {"at": backend.clock(), "instance": instance.number})
     return Statistics(
         by_status={row["status"]: row["items"] for row in rows},
         objects=sum(row["objects"] for row in rows),
