@@ -41,6 +41,7 @@ class Sizes:
     many: int = 20_000
     idle_files: int = 100_000
     idle_passes: int = 2
+    audited: int = 20_000
     folders: int = 200
     queue: int = 5_000
     edits: int = 200
@@ -57,6 +58,7 @@ QUICK = Sizes(
     guides=100,
     many=600,
     idle_files=5_000,
+    audited=600,
     folders=20,
     queue=400,
     edits=20,
@@ -216,9 +218,9 @@ class Room:
         """A command line of syncd on this room, with the log as JSON lines at the level info."""
         return [*SYNCD, "-c", str(self._place / "syncd.toml"), "--log-format", "json", *arguments]
 
-    def reconcile(self, *, log: bool = False) -> Run:
-        """One full pass as a command, timed from start to end of its process. log: keep what it logs."""
-        return measured(self.command(*(["-v"] if log else []), "reconcile"))
+    def reconcile(self, *options: str, log: bool = False) -> Run:
+        """One full pass as a command, with options, timed from start to end of its process. log: keep what it logs."""
+        return measured(self.command(*(["-v"] if log else []), "reconcile", *options))
 
     def run(self) -> "Daemon":
         """The daemon."""

@@ -98,6 +98,7 @@ class MirrorConfig(Section):
     settle: Seconds = 0.5
     settle_max: Seconds = 30.0
     reconcile_interval: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 3600.0
+    audit_interval: Seconds = 86400.0
     watch: Literal["auto", "inotify", "poll", "off"] = "auto"
     poll_interval: Annotated[float, Field(ge=0.1, allow_inf_nan=False)] = 30.0
     oversize: Annotated[Literal["reject", "split"], AfterValidator(_oversize)] = "reject"

@@ -21,7 +21,10 @@ from syncd.targets.base import Target
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a person decided for a mirror, beyond what its parts were given. create: make a target that is missing."""
+    """What a person decided for a mirror, beyond what its parts were given. create: make a target that is missing.
+
+    audit_interval: seconds from one whole listing to the next, see audit.py; 0: every full pass lists everything.
+    """
 
     policy: Policy
     rules: Rules
@@ -29,6 +32,7 @@ class Settings:
     settle: float = 0.5
     settle_max: float = 30.0
     create: bool = False
+    audit_interval: float = 0.0
 
 
 @dataclass(slots=True)

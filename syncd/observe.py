@@ -51,6 +51,7 @@ async def listing(mirror: Mirror, spill: Spill, tick: Callable[[], None]) -> Non
         lag_s = mirror.target.limits.lag_s
         deleted = mirror.journal.deleted_about([entry.ref for entry in batch], started, lag_s)
         spill.list_entries(entry for entry in batch if entry.ref not in deleted)
+        spill.hidden += len(deleted)
         batch.clear()
         tick()
 
@@ -61,18 +62,36 @@ async def listing(mirror: Mirror, spill: Spill, tick: Callable[[], None]) -> Non
     put_down()
 
 
-async def whole(mirror: Mirror, spill: Spill, lane: InStep | None = None) -> AsyncIterator[list[Triple]]:
-    """Yield every key of the mirror in order: the tree merged with the journal and the listing in `spill`.
-
-    Keys that the lane takes are left out; it counts them.
-    """
-    prefix = mirror.policy.prefix
-    async for block in _merge(mirror, "", (prefix, prefix + LAST), spill, lane):
-        yield block
-
-
 class Wide(Exception):
     """The scope has so many keys that nobody knows, that a listing costs less than asking for each: look everywhere."""
+
+
+async def whole(
+    mirror: Mirror, spill: Spill, lane: InStep | None = None, seen: Source = "listing"
+) -> AsyncIterator[list[Triple]]:
+    """Yield every key of the mirror in order: the tree merged with the journal and the listing in `spill`.
+
+    Keys that the lane takes are left out; it counts them. seen: "journal" if what lies in `spill` is what the journal
+    says; then raises Wide, as `parts` does.
+    """
+    prefix, unknown = mirror.policy.prefix, 0
+    async for block in _merge(mirror, "", (prefix, prefix + LAST), spill, lane):
+        if seen == "listing":
+            yield block
+            continue
+        unknown += _unknown(block)
+        if _too_many(mirror, unknown):
+            raise Wide
+        yield [triple._replace(seen=seen) for triple in block]
+
+
+def _unknown(block: Sequence[Triple]) -> int:
+    return sum(each.record is None and isinstance(each.local, Item) for each in block)
+
+
+def _too_many(mirror: Mirror, unknown: int) -> bool:
+    page = mirror.target.limits.page
+    return page is not None and unknown > FEW_KEYS + mirror.journal.count() // page
 
 
 async def parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Triple]]:
@@ -80,10 +99,10 @@ async def parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Tri
 
     Raises Wide, with the rows put off, before a block would cost too many questions.
     """
-    page, unknown = mirror.target.limits.page, 0
+    unknown = 0
     async for block in _parts(mirror, rows):
-        unknown += sum(each.record is None and isinstance(each.local, Item) for each in block)
-        if page is not None and unknown > FEW_KEYS + mirror.journal.count() // page:
+        unknown += _unknown(block)
+        if _too_many(mirror, unknown):
             mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
             raise Wide
         yield block

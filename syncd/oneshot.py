@@ -67,6 +67,9 @@ async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) ->
                     # Orphans among what was held back are seen by a full pass only.
                     await reconcile(mirror, Scope(), options, hooks)
                 await follow.reindex_wanted(mirror)
+                if report.results[0].audited and report.results[0].unsettled:
+                    # A listing would have told.
+                    await follow.look(mirror)
     except SyncdError as error:
         report.error = error
     report.close(mirror)

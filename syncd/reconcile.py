@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from syncd import observe
+from syncd import audit, observe
 from syncd.db import Meta, transaction
-from syncd.errors import Brake, RootHalt, TargetMissing
+from syncd.errors import Brake, RootHalt
 from syncd.guard import guard, hold_back, refusal
 from syncd.instep import InStep
 from syncd.journal import HOUR_S
 from syncd.mirror import Mirror
 from syncd.model import HARMLESS, Adopt, Item, Problem, Put
-from syncd.observe import Triple
+from syncd.observe import Triple, Wide
 from syncd.queue import Dirty
+from syncd.remote import Remote
 from syncd.resolve import Resolved, Resolver
 from syncd.spill import Spill
 from syncd.turn import Breath, Consent, Ledger, Turn, index_problem
@@ -41,11 +42,12 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a person asked for this once."""
+    """What a person asked for this once. full: trust no cache; whole: list everything, which `full` does too."""
 
     dry_run: bool = False
     force: bool = False
     full: bool = False
+    whole: bool = False
     delete_excluded: bool = False
 
 
@@ -54,7 +56,8 @@ class Result:
     """How a pass ended. The plan with its outcomes stays in `spill` until it is dropped.
 
     unrecorded: entries of ours that the journal does not know. refusal: in a dry run, why the delete guard would
-    refuse the plan. held_back: deletes were put off, until the folder is quiet.
+    refuse the plan. held_back: deletes were put off, until the folder is quiet. audited: nothing was listed; unsettled:
+    how many entries were then still on their way into the index, as far as is known.
     """
 
     spill: Spill
@@ -70,6 +73,15 @@ class Result:
     problems: Counter[str] = field(default_factory=Counter)
     refusal: str | None = None
     held_back: bool = False
+    audited: bool = False
+    unsettled: int = 0
+
+    def start_over(self) -> None:
+        """Forget what was planned, and on what evidence."""
+        self.spill.start_over()
+        self.unchanged = self.again = self.unrecorded = 0
+        self.reasons.clear()
+        self.problems.clear()
 
     @property
     def clean(self) -> bool:
@@ -112,8 +124,16 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), 
     try:
         started = mirror.now()
         if scope.everything:
-            await _list_or_make(mirror, options, result, hooks)
-        await _plan(mirror, scope, options, result, hooks)
+            asked = options.full or options.whole or options.delete_excluded
+            await _see(mirror, options, result, hooks, whole=asked)
+        try:
+            await _plan(mirror, scope, options, result, hooks)
+        except Wide:
+            if not result.audited:
+                raise
+            result.start_over()
+            await _see(mirror, options, result, hooks, whole=True)
+            await _plan(mirror, scope, options, result, hooks)
         _brake(mirror, options, result, rows)
         if not options.dry_run:
             await _apply(mirror, options, result, hooks)
@@ -125,19 +145,10 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), 
     return result
 
 
-async def _list_or_make(mirror: Mirror, options: Options, result: Result, hooks: Hooks) -> None:
-    def tick() -> None:
-        hooks.tick(result)
-
-    try:
-        await observe.listing(mirror, result.spill, tick)
-    except TargetMissing:
-        if not mirror.settings.create:
-            raise
-        # A dry run plans against what a target just made would hold: nothing.
-        if not options.dry_run:
-            await mirror.target.create()
-            await observe.listing(mirror, result.spill, tick)
+async def _see(mirror: Mirror, options: Options, result: Result, hooks: Hooks, *, whole: bool) -> None:
+    remote = Remote(mirror, result.spill, lambda: hooks.tick(result), make=not options.dry_run)
+    result.audited = await remote.see(whole=whole)
+    result.unsettled = mirror.journal.unfinished() if result.audited else 0
 
 
 async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
@@ -145,7 +156,7 @@ async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, 
     mirror.tree.complete = True
     lane = None if options.full else InStep(mirror, result.spill)
     if scope.rows is None:
-        blocks = observe.whole(mirror, result.spill, lane)
+        blocks = observe.whole(mirror, result.spill, lane, "journal" if result.audited else "listing")
     else:
         blocks = observe.parts(mirror, scope.rows)
         _clear_problems(mirror, scope.rows)
@@ -187,6 +198,7 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
         # Another's mark beats our record; without one a hint asks again whose the key is before it writes.
         for key in lost:
             mirror.journal.forget(key)
+            audit.distrust(mirror)
         if again:
             mirror.queue.mark(again, mirror.now())
     result.again += len(again)
@@ -220,7 +232,9 @@ def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirt
 
 async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks) -> None:
     spill = result.spill
-
+    if spill.planned["adopt"] or spill.planned["forget"]:
+        # Entries change sides without being written: how many are others' is no longer known.
+        audit.distrust(mirror)
     turn = Turn(
         mirror,
         Ledger(spill, result.pass_id, result.done, result.problems, lambda: hooks.tick(result)),
@@ -250,6 +264,8 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
             mirror.journal.clear_problems_before(result.pass_id)
             if result.complete:
                 mirror.journal.drop_leftovers()
+                if not result.audited:
+                    audit.remember(mirror, result.spill, started)
             mirror.journal.drop_tombstones(started, max(mirror.target.limits.lag_s, HOUR_S))
             mirror.meta.set("last_reconcile", mirror.now())
     level = log.info if scope.everything or result.spill.planned.total() else log.debug
@@ -262,6 +278,7 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
         files_read=result.files_read,
         problems=dict(result.problems),
         complete=result.complete,
+        audited=result.audited,
     )
 
 

@@ -31,6 +31,8 @@ class Spill:
         self.planned: Counter[ActionKind] = Counter()
         self.doubles = 0
         """How many of the planned deletes leave another entry of the same key, the file's own."""
+        self.hidden = 0
+        """How many listed entries were left out, because we have deleted them."""
 
     # -- listing
 
@@ -42,6 +44,15 @@ class Spill:
                 self._db.executemany(_LIST, rows)
             except (UnicodeEncodeError, OverflowError):
                 self._db.executemany(_LIST, [_sealed(row) for row in rows])
+
+    def list_records(self, mirror: str, owner: str) -> None:
+        """Take what the journal says for the listing."""
+        self._db.execute(
+            "INSERT INTO temp.listing"
+            " SELECT ?, key, ref, checksum, version, remote_size, ?, marked, status, error, NULL FROM record"
+            " WHERE mirror = ?",
+            (self.pass_id, owner, mirror),
+        )
 
     def entries(self, after: str, upto: str | None, but: Container[str] = ()) -> dict[str, list[Entry]]:
         """Return key -> entries for after < key <= upto (None: to the end), without the keys of `but`."""
@@ -119,6 +130,12 @@ class Spill:
             "SELECT body FROM temp.plan WHERE pass = ? AND kind = ? ORDER BY seq LIMIT ?", (self.pass_id, kind, number)
         )
         return [_KINDS[kind](*json.loads(body)) for (body,) in rows]
+
+    def start_over(self) -> None:
+        """Let go of the listing and the plan, to make them anew."""
+        self.drop()
+        self.planned.clear()
+        self.doubles = self.hidden = 0
 
     def drop(self) -> None:
         """Let go of the pass's rows."""

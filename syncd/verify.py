@@ -54,7 +54,7 @@ async def verify(mirror: Mirror, watch: Watch, *, deep: bool = False) -> Verdict
     For a mirror of a read-only session: nothing is written but to its own copy of the state.
     """
     verdict, report = Verdict(deep, mirror.target.limits.keeps_files), oneshot.Report()
-    await oneshot.run(mirror, Options(dry_run=True, full=deep), watch, report)
+    await oneshot.run(mirror, Options(dry_run=True, full=deep, whole=True), watch, report)
     if report.error or not report.results:
         verdict.error = report.error
         return verdict

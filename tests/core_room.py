@@ -11,7 +11,7 @@ from typing import Any
 from syncd.db import open_state
 from syncd.errors import SyncdError
 from syncd.mirror import Mirror, Settings, assemble
-from syncd.model import Delete, Entry, Problem, Put
+from syncd.model import Delete, Entry, IndexStatus, Problem, Put
 from syncd.paths import Rules
 from syncd.plan import Policy
 from syncd.reconcile import Hooks, Options, Result, Scope, reconcile
@@ -45,19 +45,23 @@ class ScriptedTarget(MemoryTarget):
     """A memory target that keeps a diary, and fails where the test says so.
 
     failures: key -> outcomes given instead of carrying out, first to last. confirm_failures: the same for `confirm`.
-    raises: what the next `apply` raises. unlisted: keys that listings leave out.
+    raises: what the next `apply` raises. unlisted: keys that listings leave out. numbers: what `counts` says next.
     """
 
     failures: dict[str, list[SyncdError]] = field(default_factory=dict)
     confirm_failures: dict[str, list[SyncdError]] = field(default_factory=dict)
     raises: list[BaseException] = field(default_factory=list)
     unlisted: set[str] = field(default_factory=set)
+    numbers: list[dict[IndexStatus, int] | None] = field(default_factory=list)
     applied: list[Put | Delete] = field(default_factory=list)
     confirmed: list[str] = field(default_factory=list)
     verified: list[str] = field(default_factory=list)
 
     def listing(self) -> list[Entry]:
         return [entry for entry in MemoryTarget.listing(self) if entry.key not in self.unlisted]
+
+    async def counts(self) -> dict[IndexStatus, int] | None:
+        return self.numbers.pop(0) if self.numbers else await MemoryTarget.counts(self)
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
         self.confirmed.append(key)

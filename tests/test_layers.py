@@ -27,6 +27,8 @@ CORE = [
     "ahead",
     "instep",
     "observe",
+    "audit",
+    "remote",
     "resolve",
     "turn",
     "guard",

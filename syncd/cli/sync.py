@@ -43,7 +43,7 @@ def full_pass(  # noqa: PLR0913 - the contract's options
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Pass the delete guard, once.")] = False,
     takeover: Annotated[bool, typer.Option("--takeover", help="Adopt entries of another owner.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="Trust no cache: read every file again.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Trust no cache: read every file, list every entry.")] = False,
     delete_excluded: Annotated[
         bool, typer.Option("--delete-excluded", help="Also remove what the rules now leave out.")
     ] = False,

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from syncd.errors import SyncdError
 from syncd.model import Delete, Entry, IndexStatus, Problem, Put
@@ -178,6 +178,52 @@ class Target(Protocol):
 
     async def aclose(self) -> None:
         """Let go of what the target holds. The transport is shared and not closed."""
+        ...
+
+
+class Newest(NamedTuple):
+    """One row of the newest entries, whoever's.
+
+    made: when it came to be, seconds since the epoch by the remote's clock, None if it does not say. there: it is an
+    entry of the kind that we write, and stays.
+    """
+
+    entry: Entry
+    made: float | None
+    there: bool = True
+
+
+class NewestPage(NamedTuple):
+    """Some rows, the latest changed first. total: of all there are when this page was made; None: it does not say."""
+
+    rows: Sequence[Newest]
+    total: int | None
+
+
+class Landmark(NamedTuple):
+    """What a listing came to. rows: of everybody, outside of the prefix too. newest: the latest `made` of them, 0 if
+    there is none, None if one does not say.
+    """
+
+    rows: int
+    newest: float | None
+
+
+@runtime_checkable
+class Ordered(Protocol):
+    """A target that can also show what changed last, and how many entries there are: see audit.py.
+
+    landmark: of the last `entries`, None if rows may have slipped through them.
+    """
+
+    landmark: Landmark | None
+
+    def newest(self) -> AsyncIterator[NewestPage]:
+        """Yield rows by their latest change, page by page, until there are no more."""
+        ...
+
+    async def counts(self) -> dict[IndexStatus, int] | None:
+        """How many entries there are of each index status, whoever's; None if the remote does not say."""
         ...
 
 

@@ -1,12 +1,29 @@
 """The reference target: a dictionary with the manners of a remote. Used by tests; explains what a target must do."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
 from syncd.errors import Halt, SyncdError
 from syncd.model import Delete, Entry, IndexStatus, Put
-from syncd.targets.base import Again, Content, Done, Fetched, Hit, Limits, Outcome, Read, Report, Stored
+from syncd.targets.base import (
+    Again,
+    Content,
+    Done,
+    Fetched,
+    Hit,
+    Landmark,
+    Limits,
+    Newest,
+    NewestPage,
+    Outcome,
+    Read,
+    Report,
+    Stored,
+)
+
+PAGE = 2
+"""Rows of one page of the newest: few, so that tests read several."""
 
 
 @dataclass(slots=True)
@@ -30,6 +47,7 @@ class MemoryTarget:
     limits: Limits = field(default_factory=Limits)
     store: dict[str, Held] = field(default_factory=dict)
     changes: int = 0
+    landmark: Landmark | None = None
     _ids: "count[int]" = field(default_factory=count)
 
     async def check(self) -> str:
@@ -41,8 +59,28 @@ class MemoryTarget:
 
     async def entries(self) -> AsyncIterator[Entry]:
         """Yield what is held now."""
+        self.landmark = self._landmark(len(self.store))
         for entry in self.listing():
             yield entry
+
+    async def newest(self) -> AsyncIterator[NewestPage]:
+        """What is held now, by its latest version; ids and versions are numbered as they are made."""
+        entries = [self._entry(key, held) for key, held in self.store.items()]
+        for page in self._pages(entries):
+            yield page
+
+    async def counts(self) -> dict[IndexStatus, int] | None:
+        """Everything is indexed at once."""
+        return {"completed": len(self.store)}
+
+    def _pages(self, entries: Sequence[Entry]) -> Iterator[NewestPage]:
+        rows = sorted(entries, key=lambda entry: int((entry.version or "v0")[1:]), reverse=True)
+        for start in range(0, len(rows), PAGE):
+            page = [Newest(entry, float(entry.ref[1:])) for entry in rows[start : start + PAGE]]
+            yield NewestPage(page, len(rows))
+
+    def _landmark(self, rows: int) -> Landmark:
+        return Landmark(rows, max((float(held.ref[1:]) for held in self.store.values()), default=0.0))
 
     def listing(self) -> list[Entry]:
         """Everything under the prefix, as a listing shows it."""

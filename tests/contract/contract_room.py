@@ -14,7 +14,7 @@ from syncd.cloudflare.kv import KV, KVNamespace
 from syncd.cloudflare.transport import Transport
 from syncd.errors import ConfigError, Park
 from syncd.model import Delete, Entry, Put
-from syncd.targets.base import Again, Content, Done, Outcome, Stored, Target
+from syncd.targets.base import Again, Content, Done, Landmark, Ordered, Outcome, Stored, Target
 from syncd.targets.kv import KVTarget, Place, limits
 from syncd.targets.kv_writing import Terms
 
@@ -168,6 +168,23 @@ class TargetContract:
         assert await listing(target) == {}
         assert await target.confirm("p/a.md", None) is None
         assert await target.confirm("p/a.md", "no-such-ref") is None
+
+    async def test_what_changed_last_is_shown_first_and_how_many_there_are(self, target: Target) -> None:
+        if not isinstance(target, Ordered):
+            pytest.skip("its listing has no such order")
+        assert await listing(target) == {}
+        assert target.landmark == Landmark(0, 0.0)
+        for key in ("p/a.md", "p/b.md", "p/c.md"):
+            await put(target, key, key.encode())
+        await put(target, "p/a.md", b"changed")
+        pages = [page async for page in target.newest()]
+        rows = [row for page in pages for row in page.rows]
+        assert {page.total for page in pages} == {3}
+        assert rows[0].entry == (await listing(target))["p/a.md"]
+        assert {row.entry.key for row in rows} == {"p/a.md", "p/b.md", "p/c.md"}
+        assert all(row.there for row in rows)
+        assert target.landmark == Landmark(3, max(row.made or 0.0 for row in rows))
+        assert sum((await target.counts() or {}).values()) == 3
 
     async def test_an_empty_batch_is_done_at_once(self, target: Target) -> None:
         assert await apply(target, []) == {}

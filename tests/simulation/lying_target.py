@@ -11,8 +11,8 @@ from random import Random
 from typing import Literal
 
 from syncd.errors import Retry, SyncdError
-from syncd.model import Delete, Entry, Put
-from syncd.targets.base import Content, Done, Outcome, Read, Report
+from syncd.model import Delete, Entry, IndexStatus, Put
+from syncd.targets.base import Content, Done, NewestPage, Outcome, Read, Report
 from syncd.targets.memory import Held, MemoryTarget
 
 Fault = Literal["lost", "ambiguous", "crash before", "crash after"]
@@ -50,6 +50,29 @@ class LyingTarget(MemoryTarget):
     # -- what it says
 
     async def entries(self) -> AsyncIterator[Entry]:
+        rows = self._shown()
+        whole = self._landmark(len(rows))
+        self.landmark = None
+        left_out = False
+        for key, entry in rows.items():
+            if self.shifting and key not in self.strangers and self.chance.random() < 0.3:
+                left_out = True
+                continue
+            yield entry
+            if self.shifting and self.chance.random() < 0.3:
+                yield entry
+        # It does say how many there are, so one that was left out is noticed.
+        self.landmark = None if left_out else whole
+
+    async def newest(self) -> AsyncIterator[NewestPage]:
+        for page in self._pages(list(self._shown().values())):
+            rows = [row for row in page.rows for _ in range(self._times(row.entry.key))]
+            yield NewestPage(rows, page.total)
+
+    async def counts(self) -> dict[IndexStatus, int] | None:
+        return {"completed": len(self._shown())}
+
+    def _shown(self) -> dict[str, Entry]:
         rows = {entry.key: entry for entry in self.listing()}
         if self.lagging:
             for when, key, before in reversed(self.past):
@@ -57,12 +80,13 @@ class LyingTarget(MemoryTarget):
                     rows.pop(key, None)
                     if before:
                         rows[key] = before
-        for key, entry in rows.items():
-            if self.shifting and key not in self.strangers and self.chance.random() < 0.3:
-                continue
-            yield entry
-            if self.shifting and self.chance.random() < 0.3:
-                yield entry
+        return rows
+
+    def _times(self, key: str) -> int:
+        """How often a row is shown; the newest rows are left out more seldom than they move."""
+        if not self.shifting:
+            return 1
+        return 0 if key not in self.strangers and self.chance.random() < 0.1 else 2
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
         self._answer()

@@ -38,6 +38,8 @@ LAG_S = 60.0
 FILES = ["a.md", "d/a.md", "d/b.md", "d/e/c.md", "f"]
 KEEP = "keep"  # an emptied root is a case of its own
 PREFIX = "p/"
+AUDIT_S = 3 * 3600.0
+"""In the three clean passes, two hours apart, one lists everything, and at least one may ask for the newest only."""
 texts = st.sampled_from(["one", "two", "three"])
 files = st.sampled_from(FILES)
 edits = st.lists(st.tuples(files, st.one_of(texts, st.none())), min_size=1, max_size=4)
@@ -103,7 +105,11 @@ class World(RuleBasedStateMachine):
     def start(self) -> Mirror:
         policy = Policy("me", PREFIX)
         mirror = assemble(
-            open_state(self.base / "state"), "docs", self.root, self.target, Settings(policy, Rules(), "100%")
+            open_state(self.base / "state"),
+            "docs",
+            self.root,
+            self.target,
+            Settings(policy, Rules(), "100%", audit_interval=AUDIT_S),
         )
         tree = LockedTree(self.root, Rules(), self.target.limits, PREFIX)
         tree.locked = self.locked

@@ -169,6 +169,7 @@ class World:
         create: bool = False,
         token: str = "any",
         retry_for: float = 30.0,
+        audit_interval: float = 0.0,
     ) -> Side:
         """A mirror that may delete everything it owns; owner and name are the same."""
         folder = root or self.base / name
@@ -181,7 +182,8 @@ class World:
             retry_for=retry_for,
             seams=Seams(self.wire, rng=lambda: 0.5, wall=self.clock),
         )
-        settings = Settings(Policy(name, prefix, prune), Rules(), max_delete="100%", create=create)
+        policy = Policy(name, prefix, prune)
+        settings = Settings(policy, Rules(), max_delete="100%", create=create, audit_interval=audit_interval)
         state = self.base / f"state-{name}"
         made = Side(self, name, folder, state, Marks(name, prefix), settings, transport, None)  # type: ignore[arg-type]
         made.mirror = self.assemble(made, instance)

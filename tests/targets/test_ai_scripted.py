@@ -227,3 +227,74 @@ async def test_a_size_of_nothing_is_a_size_not_known_yet() -> None:
 
 async def test_the_forecast_counts_one_request_for_each_action() -> None:
     assert Scripted(ok([])).target.requests(12, 3) == 15
+
+
+def page(names: str, total: int) -> httpx.Response:
+    return ok([row(f"{name}.md", name) for name in names], total_count=total)
+
+
+@pytest.mark.parametrize(
+    ("script", "whole"),
+    [
+        ([page("ab", 4), page("cd", 4)], True),
+        # One is added while the listing is read: read from the top until all are seen.
+        ([page("ab", 4), page("bc", 5), page("d", 5), page("xa", 5)], True),
+        # One moves to the top before it was read.
+        ([page("ab", 4), page("bc", 4), page("da", 4)], True),
+        # One goes, so another slips by: what was read before proves nothing any more.
+        ([page("ab", 4), page("d", 3), page("bc", 3)], True),
+        ([page("ab", 5), page("dx", 4), page("bc", 4)], True),
+        # One goes and one comes, again and again.
+        ([page("ab", 4), page("ab", 4)] * 3, False),
+    ],
+)
+async def test_a_listing_that_shifts_is_read_again_no_further_than_it_takes(
+    script: list[httpx.Response], *, whole: bool
+) -> None:
+    remote = Scripted(*script)
+    listed = [entry.ref async for entry in remote.target.entries()]
+    assert len(remote.asked) == len(script)
+    assert len(set(listed)) == len(listed)
+    assert (remote.target.landmark is not None) == whole
+    if whole:
+        assert {"b", "c", "d"} <= set(listed)
+
+
+async def test_a_listing_without_a_total_is_read_once_and_proves_nothing() -> None:
+    remote = Scripted(ok([row("a.md", "a")]), ok([]))
+    assert [entry.ref async for entry in remote.target.entries()] == ["a"]
+    assert remote.target.landmark is None
+    assert len(remote.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("made", "newest"),
+    [
+        (["2026-01-01T00:00:00Z", "2026-01-01T00:00:01.500Z"], 1767225601.5),
+        (["2026-01-01T00:00:00", "2026-01-01T02:00:00+02:00"], 1767225600.0),
+        (["2026-01-01T00:00:00Z", "yesterday"], None),
+        (["2026-01-01T00:00:00Z", None], None),
+        ([], 0.0),
+    ],
+)
+async def test_when_the_youngest_item_was_made_is_known_if_all_say_so(
+    made: list[str | None], newest: float | None
+) -> None:
+    rows = [row(f"{number}.md", f"i{number}", created_at=when) for number, when in enumerate(made)]
+    remote = Scripted(ok(rows, total_count=len(rows)))
+    assert len([entry async for entry in remote.target.entries()]) == len(rows)
+    assert remote.target.landmark == (len(rows), newest)
+
+
+NUMBERS = {"queued": 1, "running": 2, "completed": 3, "error": 4, "skipped": 5, "outdated": 6}
+
+
+async def test_the_numbers_by_status_are_known_if_all_of_them_are() -> None:
+    assert await Scripted(ok(NUMBERS)).target.counts() == NUMBERS
+    assert await Scripted(ok(NUMBERS | {"degraded": True})).target.counts() is None
+    for name in NUMBERS:
+        assert await Scripted(ok(NUMBERS | {name: None})).target.counts() is None
+    for refusal in (no(404, 7041), no(400, 7999)):
+        assert await Scripted(refusal).target.counts() is None
+    with pytest.raises(Unreachable):
+        await Scripted(httpx.ConnectError("no")).target.counts()

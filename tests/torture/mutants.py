@@ -32,6 +32,20 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "an audit does not compare how many entries there are",
+        "syncd/audit.py",
+        "if found.total != mirror.journal.count() + base.others + found.added:",
+        "if found.total is None:",
+        ("tests/unit/test_cheap_audit.py", "tests/targets/test_ai_audit.py"),
+    ),
+    Mutant(
+        "an audit takes the newest entries for what they were",
+        "syncd/audit.py",
+        "if not (row.there and agree and entry.owner in (None, policy.owner)):",
+        "if not row.there:",
+        ("tests/unit/test_cheap_audit.py", "tests/targets/test_ai_audit.py"),
+    ),
+    Mutant(
         "journal written before the request is answered",
         "syncd/turn.py",
         "        self._sent[put.key] = (content.checksum, None if torn else seen)\n",

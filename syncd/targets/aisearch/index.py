@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from syncd.cloudflare.ai_search import PER_PAGE, AISearch
-from syncd.errors import NotFound
+from syncd.errors import NotFound, Park, Retry, Unreachable
 from syncd.model import Entry, IndexStatus
 from syncd.targets.aisearch.items import Items
 from syncd.targets.aisearch.rows import entry_of
@@ -34,6 +34,25 @@ class Index:
             except NotFound:
                 found[ref] = None
         return found
+
+    async def counts(self) -> dict[IndexStatus, int] | None:
+        """Items by status in the whole instance; None if it does not say, or not all of it."""
+        try:
+            stats = await self._api.stats()
+        except Unreachable:
+            raise
+        except (Park, Retry):
+            return None
+        counts: dict[IndexStatus, int | None] = {
+            "queued": stats.queued,
+            "running": stats.running,
+            "completed": stats.completed,
+            "error": stats.error,
+            "skipped": stats.skipped,
+            "outdated": stats.outdated,
+        }
+        known = {status: count for status, count in counts.items() if count is not None}
+        return None if stats.degraded or len(known) < len(counts) else known
 
     async def reindex(self, key: str, ref: str) -> IndexStatus:
         """Index an item's stored bytes again: by its id, or by its key if somebody has put it there anew."""

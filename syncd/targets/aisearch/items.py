@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import structlog
 
@@ -11,7 +12,7 @@ from syncd.cloudflare.ai_search_values import Item, ItemPage
 from syncd.errors import Halt, NotFound, Park
 from syncd.model import Entry
 from syncd.targets.aisearch.rows import digests, entry_of, there
-from syncd.targets.base import Content
+from syncd.targets.base import Content, Landmark, Newest, NewestPage
 
 log = structlog.get_logger()
 
@@ -24,26 +25,40 @@ class Items:
 
     def __init__(self, api: AISearch, prefix: str) -> None:
         self.listed_whole = True
+        self.landmark: Landmark | None = None
         self._api = api
         self._prefix = prefix
 
     async def entries(self) -> AsyncIterator[Entry]:
-        """Yield every uploaded item under the prefix, each id at least once, also if pages shift meanwhile."""
+        """Yield every uploaded item under the prefix, each id at least once, also if pages shift meanwhile.
+
+        Additions and changes move rows down or to the top, so a row that slipped by is found by reading from the top
+        again, until as many were seen as there are. Once the number fell, what was seen before may be gone by now and
+        counts no longer.
+        """
         seen: set[str] = set()
-        self.listed_whole = False
-        for _ in range(LISTINGS):
-            totals: set[int | None] = set()
+        self.listed_whole, self.landmark = False, None
+        count = _Count(seen)
+        for reading in range(LISTINGS):
             async for page in self.pages():
-                totals.add(page.total_count)
                 for item in page.items:
                     if item.id not in seen and there(item) and item.key.startswith(self._prefix):
                         yield entry_of(item)
-                    # Rows that are not ours count too: total_count may speak of them.
                     seen.add(item.id)
-            if len(totals) <= 1 and (totals <= {None} or len(seen) >= max(t or 0 for t in totals)):
-                self.listed_whole = True
+                # Rows that are not ours count too: total_count speaks of them.
+                count.add(page)
+                if reading and count.complete:
+                    break
+            if count.complete or count.total is None:
+                self.listed_whole, self.landmark = True, count.landmark
                 return
-            log.info("listing.shifted", seen=len(seen), totals=sorted(t or 0 for t in totals))
+            log.info("listing.shifted", seen=len(seen), total=count.total)
+
+    async def newest(self) -> AsyncIterator[NewestPage]:
+        """The same pages as they are: every row, ours or not."""
+        async for page in self.pages():
+            rows = [Newest(entry_of(item), _made(item), there(item)) for item in page.items]
+            yield NewestPage(rows, page.total_count)
 
     async def pages(self) -> AsyncIterator[ItemPage]:
         """The pages of the listing, the latest changed first."""
@@ -76,6 +91,47 @@ class Items:
         """The item that has this key, unless it is being deleted."""
         item = await self._api.find(key)
         return item if item and there(item) else None
+
+
+class _Count:
+    """Whether a listing that shifts is complete, from how many rows there are and which of them were seen."""
+
+    def __init__(self, seen: set[str]) -> None:
+        self.total: int | None = None
+        self._seen = seen
+        self._empty = True
+        self._newest: float | None = 0.0
+
+    def add(self, page: ItemPage) -> None:
+        """Count the rows of the next page. One without rows is none."""
+        self._empty = False
+        if self.total is not None and page.total_count is not None and page.total_count < self.total:
+            self._seen = set()
+        self.total = page.total_count
+        for item in page.items:
+            made = _made(item)
+            self._newest = None if made is None or self._newest is None else max(self._newest, made)
+            self._seen.add(item.id)
+
+    @property
+    def complete(self) -> bool:
+        """As many as there are were seen."""
+        return self.total is not None and len(self._seen) >= self.total
+
+    @property
+    def landmark(self) -> Landmark | None:
+        """What the listing came to; None if the remote's number is not that of its rows."""
+        rows = 0 if self._empty else self.total
+        return Landmark(rows, self._newest) if rows is not None and rows == len(self._seen) else None
+
+
+def _made(item: Item) -> float | None:
+    """When an item was made, by the remote's clock."""
+    try:
+        made = datetime.fromisoformat(item.created_at or "")
+    except ValueError:
+        return None
+    return (made if made.tzinfo else made.replace(tzinfo=UTC)).timestamp()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from syncd.targets.aisearch.index import Index
 from syncd.targets.aisearch.items import Items, refusals_halt
 from syncd.targets.aisearch.rows import OWNER, SHA256, Marks
 from syncd.targets.aisearch.writing import Writer
-from syncd.targets.base import Content, Fetched, Hit, Limits, Read, Report
+from syncd.targets.base import Content, Fetched, Hit, Landmark, Limits, NewestPage, Read, Report
 from syncd.targets.fetching import one_by_one
 
 log = structlog.get_logger()
@@ -68,6 +68,19 @@ class AISearchTarget:
     def entries(self) -> AsyncIterator[Entry]:
         """Yield every uploaded item under the prefix, each id at least once, also if pages shift meanwhile."""
         return self._items.entries()
+
+    @property
+    def landmark(self) -> Landmark | None:
+        """What the last listing came to; None if rows may have slipped through."""
+        return self._items.landmark
+
+    def newest(self) -> AsyncIterator[NewestPage]:
+        """The listing from its top, row by row as it is, with the number of uploaded items."""
+        return self._items.newest()
+
+    async def counts(self) -> dict[IndexStatus, int] | None:
+        """Items by index status, those of other sources too."""
+        return await self._index.counts()
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
         """Ask for one item by id, then by key."""
