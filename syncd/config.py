@@ -31,12 +31,6 @@ from syncd.secret_files import refuse_writable
 _LOGIN = ("api_token", "api_token_file", "email", "api_key")
 
 
-def _oversize(value: str) -> str:
-    if value == "split":
-        raise ValueError('splitting is not done by this version; use "reject"')
-    return value
-
-
 def _max_delete(value: object) -> object:
     text = str(value)
     if re.fullmatch(r"\d+", text):
@@ -100,7 +94,7 @@ class MirrorConfig(Section):
     reconcile_interval: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 3600.0
     watch: Literal["auto", "inotify", "poll", "off"] = "auto"
     poll_interval: Annotated[float, Field(ge=0.1, allow_inf_nan=False)] = 30.0
-    oversize: Annotated[Literal["reject", "split"], AfterValidator(_oversize)] = "reject"
+    oversize: Literal["reject", "split"] = "reject"
     target: Annotated[Target, Field(discriminator="type")]
 
 

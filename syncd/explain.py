@@ -12,7 +12,7 @@ from syncd.model import Excluded, Item, Local, Problem, Record
 from syncd.paths import normal, shown
 from syncd.queue import Queue
 from syncd.scan import Tree
-from syncd.session import limits_of, rules_of
+from syncd.session import tree_of
 from syncd.targets.base import Again, megabytes
 
 Facts = Iterator[tuple[str, str]]
@@ -23,7 +23,7 @@ Read = Generator[tuple[str, str], None, str | None]
 def explain(config: Config, name: str, path: str) -> Facts:
     """Yield (name, value) pairs on the file at `path` (relative to the root) of mirror `name`. Asks no remote."""
     section = config.mirrors[name]
-    tree = Tree(section.path, rules_of(section), limits_of(section), section.key_prefix)
+    tree = tree_of(section)
     key = section.key_prefix + normal(path)
     local = tree.look(key)
     yield "mirror", f"{name}: {section.path} → {section.target.spec}"
@@ -61,7 +61,7 @@ def _local(local: Local, tree: Tree) -> Read:
 def _taken(item: Item, tree: Tree) -> Read:
     checksum = None
     try:
-        checksum = tree.read(item.path)[0].checksum
+        checksum = tree.read(item.path, part=item.part)[0].checksum
     except Again:
         pass
     except Park as error:

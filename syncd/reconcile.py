@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from syncd import observe
+from syncd import families, observe
 from syncd.db import Meta, transaction
 from syncd.errors import Brake, RootHalt, TargetMissing
 from syncd.guard import guard, hold_back, refusal
 from syncd.instep import InStep
 from syncd.journal import HOUR_S
 from syncd.mirror import Mirror
-from syncd.model import HARMLESS, Adopt, Item, Problem, Put
+from syncd.model import HARMLESS, Adopt, Delete, Item, Problem, Put
 from syncd.observe import Triple
 from syncd.queue import Dirty
 from syncd.resolve import Resolved, Resolver
@@ -142,7 +142,7 @@ async def _list_or_make(mirror: Mirror, options: Options, result: Result, hooks:
 
 async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
     resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded)
-    mirror.tree.complete = True
+    mirror.tree.begin(anew=options.full)
     lane = None if options.full else InStep(mirror, result.spill)
     if scope.rows is None:
         blocks = observe.whole(mirror, result.spill, lane)
@@ -153,8 +153,11 @@ async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, 
         _plan_block(mirror, await resolver.block(block), result)
         result.unchanged += lane.counted() if lane else 0
         hooks.tick(result)
-    result.files_read = resolver.files_read
     result.complete = mirror.tree.complete
+    result.files_read = resolver.files_read
+    if mirror.tree.cuts:
+        result.files_read += mirror.tree.cuts.files_read
+        mirror.tree.cuts.save(whole=scope.everything and result.complete)
     if not result.complete:
         # Absence proves nothing while a part of the tree could not be read.
         result.spill.unplan_deletes()
@@ -172,6 +175,7 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
             actions.append(each.decision)
             result.reasons[each.decision.reason] += 1
             result.unrecorded += triple.record is None and not isinstance(each.decision, Put)
+            result.spill.doubles += each.uncounted and isinstance(each.decision, Delete)
             if isinstance(each.decision, Adopt) and each.decision.status == "error":
                 problems.append(index_problem(triple.key, each.decision.error))
         elif each.again:
@@ -180,7 +184,7 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
             result.unchanged += 1
             problems += _in_step(mirror, triple)
         actions += each.extra
-        result.spill.doubles += len(each.extra) if isinstance(triple.local, Item) else 0
+        result.spill.doubles += len(each.extra) if isinstance(triple.local, Item) or each.uncounted else 0
     with transaction(mirror.db):
         result.spill.plan(actions)
         mirror.journal.note(problems, result.pass_id)
@@ -206,6 +210,8 @@ def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
     with transaction(mirror.db):
         for row in rows:
             mirror.journal.clear_problem(row.key, subtree=row.subtree)
+            for key in families.known(mirror, row.key):
+                mirror.journal.clear_problem(key, subtree=False)
 
 
 def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirty]) -> None:

@@ -19,11 +19,13 @@ from syncd.cloudflare.vectorize import VectorizeIndex
 from syncd.cloudflare.workers_ai import WorkersAI
 from syncd.config import Cloudflare, Config, MirrorConfig, login
 from syncd.config_targets import KVTarget, VectorizeTarget
+from syncd.cuts import Cuts
 from syncd.embeddings import Embeddings
 from syncd.errors import ConfigError
 from syncd.journal import Journal
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Item
+from syncd.parts import Naming
 from syncd.paths import Rules
 from syncd.plan import Policy
 from syncd.scan import Tree
@@ -145,7 +147,7 @@ def _vectorize(
     memory, limits = Embeddings(db, name), limits_of(section)
 
     def walked() -> Iterator[str]:
-        tree = Tree(section.path, rules_of(section), limits, section.key_prefix)
+        tree = tree_of(section)
         return (found.key for found in tree.walk("") if isinstance(found, Item))
 
     return vectorize.VectorizeTarget(
@@ -171,6 +173,18 @@ def rules_of(section: MirrorConfig) -> Rules:
     return Rules(tuple(section.include), tuple(section.exclude))
 
 
+def naming_of(section: MirrorConfig) -> Naming:
+    """Return which keys of a mirror belong to one file."""
+    return Naming(section.key_prefix, section.oversize == "split")
+
+
+def tree_of(section: MirrorConfig) -> Tree:
+    """Return a mirror's folder to look at. It remembers nothing of an earlier look."""
+    names = naming_of(section)
+    cuts = Cuts(names) if names.split else None
+    return Tree(section.path, rules_of(section), limits_of(section), section.key_prefix, cuts)
+
+
 def settings_of(section: MirrorConfig, grants: Grants) -> Settings:
     """Return what a person decided for a mirror, in the config and on the command line."""
     return Settings(
@@ -180,6 +194,7 @@ def settings_of(section: MirrorConfig, grants: Grants) -> Settings:
         settle=section.settle,
         settle_max=section.settle_max,
         create=section.target.create,
+        split=section.oversize == "split",
     )
 
 

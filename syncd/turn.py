@@ -13,6 +13,7 @@ import structlog
 
 from syncd.db import transaction
 from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
+from syncd.families import is_up
 from syncd.mirror import Mirror
 from syncd.model import Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
 from syncd.paths import shown
@@ -72,6 +73,7 @@ class Turn:
         self._started = mirror.now()
         self._seq: dict[Put | Delete, int] = {}
         self._sent: dict[str, tuple[str, os.stat_result | None]] = {}
+        self._uncounted: set[str] = set()
         self._begun = 0
         self._deferred: list[tuple[int, Put]] = []
         self._lines = 0
@@ -121,11 +123,18 @@ class Turn:
 
     async def deletes(self, batch: Sequence[tuple[int, Delete]]) -> None:
         """Delete a batch, but for keys whose file is there again."""
-        looks = await asyncio.to_thread(lambda: [self._mirror.tree.look(action.key) for _, action in batch])
+        tree = self._mirror.tree
+        looks = await asyncio.to_thread(lambda: [tree.look(action.key) for _, action in batch])
+        stands = await asyncio.to_thread(lambda: [tree.parts(action.key) if tree.cuts else [] for _, action in batch])
         due = []
-        for (seq, delete), local in zip(batch, looks, strict=True):
+        for (seq, delete), local, others in zip(batch, looks, stands, strict=True):
             duplicate = delete.reason == "orphan" and self._has_another(delete)
-            if local is None or duplicate or (self._consent.delete_excluded and isinstance(local, Excluded)):
+            if others or tree.names.of(delete.key)[1] > 1:
+                self._uncounted.add(delete.key)
+            if local is None and not all(is_up(self._mirror, item) for item in others):
+                # What takes its place is not up. Whatever keeps it, failure or change, has the file looked at again.
+                self._ledger.spill.outcome(seq, "delete", "again")
+            elif local is None or duplicate or (self._consent.delete_excluded and isinstance(local, Excluded)):
                 due.append((seq, delete))
             else:
                 self._ledger.spill.outcome(seq, "delete", "again")
@@ -156,8 +165,9 @@ class Turn:
             raise Deferred(put.key)
         self._begun += 1
         torn = mirror.never_rests(put.key)
-        content, seen = await asyncio.to_thread(mirror.tree.read, put.path, torn=torn)
-        self._sent[put.key] = (content.checksum, None if torn else seen)
+        content, seen = await asyncio.to_thread(mirror.tree.read, put.path, part=put.part, torn=torn)
+        # Of a part, that belongs to how its file was cut.
+        self._sent[put.key] = (content.checksum, None if torn or put.part else seen)
         return content
 
     def report(self, action: Put | Delete, outcome: Outcome) -> None:
@@ -176,7 +186,8 @@ class Turn:
                 self._remember_read(action.key)
                 self._end(action, checksum=stored.checksum, unchanged=outcome.unchanged)
             case Done():
-                consented = self._consent.force or (isinstance(action, Delete) and self._has_another(action))
+                spared = isinstance(action, Delete) and (self._has_another(action) or action.key in self._uncounted)
+                consented = self._consent.force or spared
                 self._mirror.journal.bury(action.key, _ref(action), self._mirror.now(), consented=consented)
                 self._end(action)
             case Again():

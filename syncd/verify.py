@@ -125,7 +125,7 @@ async def _checksums(mirror: Mirror, entries: list[Entry]) -> AsyncIterator[tupl
 
 async def _compare(mirror: Mirror, item: Item, checksum: str) -> Difference | None:
     try:
-        content, _ = await asyncio.to_thread(mirror.tree.read, item.path)
+        content, _ = await asyncio.to_thread(mirror.tree.read, item.path, part=item.part)
     except Again:
         return Difference(item.key, "changing", "the file changed while it was compared; run verify again")
     except Park as error:

@@ -1,0 +1,91 @@
+"""The names of a file's parts, and what may be cut into some. PURE.
+
+`guide.md` in parts is `guide~001.md`, `guide~002.md` and so on. A name of that form always leads back to its file,
+by the name alone, so a file that is itself called so has no key where files are split.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from syncd.endings import HTML, MARKDOWN, SUPPORTED, ending
+from syncd.model import Problem
+
+Kind = Literal["markdown", "html", "text"]
+
+MOST = 999
+"""Parts of one file: their numbers have three digits, so that their keys sort in their order."""
+WHOLE_LIMIT = 128 * 1024 * 1024
+"""Bytes of a file that is cut (our own limit): while the borders are looked for, it lies in memory, Markdown twice."""
+LEAST_LIMIT = 64
+"""Bytes that a part must be allowed: room for a few words, and surely for any one character."""
+
+_PART = re.compile(r"(?P<stem>[^/]*)~(?P<number>\d{3})(?P<ending>\.[^./]*)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Which keys belong to one file. split: whether files are split at all; else each key is a file of its own."""
+
+    prefix: str = ""
+    split: bool = False
+
+    def part(self, file: str, number: int) -> str:
+        """The key of a file's part; the first has number 1."""
+        folder, slash, name = file.removeprefix(self.prefix).rpartition("/")
+        stem, dot, last = name.rpartition(".")
+        if not dot:
+            stem, last = last, ""
+        return f"{self.prefix}{folder}{slash}{stem}~{number:03}{dot}{last}"
+
+    def of(self, key: str) -> tuple[str, int]:
+        """The key of the file that a key belongs to, and which part of it it is; 0 if it is the file's own."""
+        folder, slash, name = key.removeprefix(self.prefix).rpartition("/")
+        found = _PART.fullmatch(name) if self.split and key.startswith(self.prefix) else None
+        number = int(found["number"]) if found else 0
+        if not found or not number:
+            return key, 0
+        name = found["stem"] + (found["ending"] or "")
+        file = f"{self.prefix}{folder}{slash}{name}"
+        # "a.md~001" would be a part of nothing: those of "a.md" are called otherwise.
+        return (file, number) if name and self.part(file, number) == key else (key, 0)
+
+    def file(self, key: str) -> str:
+        """The key of the file that a key belongs to: its own, or that of the file it is a part of."""
+        return self.of(key)[0]
+
+    def span(self, file: str) -> tuple[str, str]:
+        """The key range (after, upto) in which all parts of a file lie, and maybe others."""
+        first = self.part(file, 0)
+        start = first[: first.rindex("~") + 1]
+        return start, start[:-1] + chr(ord("~") + 1)
+
+
+def kind_of(key: str) -> Kind | None:
+    """How a file is cut, by its name: one without an ending may be text, and its bytes will tell. None: not at all."""
+    found = ending(key)
+    if found in MARKDOWN:
+        return "markdown"
+    if found in HTML:
+        return "html"
+    return "text" if found in SUPPORTED or not found else None
+
+
+def unfit(key: str, size: int, limit: int) -> str | None:
+    """Why a file of `size` bytes cannot be cut into parts of `limit` bytes, as far as that shows without reading it."""
+    if kind_of(key) is None:
+        return f"{ending(key)} files are not split; only Markdown, HTML and text are"
+    if limit < LEAST_LIMIT:
+        return f"parts of {limit} bytes are too small to split into; raise max_file_size"
+    most = min(WHOLE_LIMIT, MOST * limit)
+    return f"files over {most} bytes are not split; make smaller ones of it" if size > most else None
+
+
+NOT_TEXT = "it is not split, because it is no UTF-8 text; save it as UTF-8"
+TOO_MANY = f"it is not split, because it would take more than {MOST} parts; make smaller files of it"
+
+
+def reserved(key: str) -> Problem:
+    """What is wrong with a file that is called like a part."""
+    why = "its name is that of a part of another file; rename it, or set oversize to reject"
+    return Problem(key, "invalid_key", why)
