@@ -25,6 +25,7 @@ from syncd.config_faults import faults, one_line, unknown_key
 from syncd.config_targets import PERMISSIONS, AISearchTarget, KVTarget, Section, Target, VectorizeTarget
 from syncd.config_web import Notify, Web
 from syncd.errors import ConfigError
+from syncd.parts import Naming
 from syncd.paths import INCLUDE_ALL, Rules
 from syncd.secret_files import refuse_writable
 
@@ -96,6 +97,11 @@ class MirrorConfig(Section):
     poll_interval: Annotated[float, Field(ge=0.1, allow_inf_nan=False)] = 30.0
     oversize: Literal["reject", "split"] = "reject"
     target: Annotated[Target, Field(discriminator="type")]
+
+    @property
+    def names(self) -> Naming:
+        """Which keys belong to one file."""
+        return Naming(self.key_prefix, self.oversize == "split")
 
 
 class _Layer(PydanticBaseSettingsSource):

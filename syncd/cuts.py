@@ -131,6 +131,11 @@ class Cuts:
                         _STAT, [_stat_row(self._mirror, item) for item in found.items(self.names, key, path)]
                     )
 
+    def further_parts(self) -> int:
+        """How many parts but the first the files have that this pass looked at."""
+        with self._lock:
+            return sum(max(0, len(self._known[path]) - 1) for path in self._used if path in self._known)
+
     def distrust(self) -> None:
         """Forget everything: the root is not the folder it was."""
         self.begin(anew=True)

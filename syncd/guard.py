@@ -45,7 +45,7 @@ def refusal(mirror: Mirror, spill: Spill, unrecorded: int) -> str | None:
     """
     # What a key has too much of, a pass that was cut short has left; without it no file is missed.
     deletes = spill.planned["delete"] - spill.doubles
-    known = mirror.journal.count() + unrecorded - further_parts(mirror)
+    known = mirror.journal.count() + unrecorded - further_parts(mirror.db, mirror.name, mirror.tree.names)
     recent = mirror.journal.recent_deletes(mirror.now())
     allowed = brake(deletes, recent, known, mirror.settings.max_delete)
     if allowed is None:

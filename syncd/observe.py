@@ -111,7 +111,7 @@ async def _with_parts(mirror: Mirror, keys: list[str]) -> list[str]:
     if not tree.names.split:
         return keys
     files = list(dict.fromkeys(tree.names.file(key) for key in keys))
-    known = {each for file in files for each in families.known(mirror, file)}
+    known = {each for file in files for each in families.known(mirror.db, mirror.name, tree.names, file)}
     now = await asyncio.to_thread(lambda: {item.key for file in files for item in tree.parts(file)})
     return sorted({*keys, *known, *now})
 

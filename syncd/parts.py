@@ -5,6 +5,7 @@ by the name alone, so a file that is itself called so has no key where files are
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,6 +80,29 @@ def unfit(key: str, size: int, limit: int) -> str | None:
         return f"parts of {limit} bytes are too small to split into; raise max_file_size"
     most = min(WHOLE_LIMIT, MOST * limit)
     return f"files over {most} bytes are not split; make smaller ones of it" if size > most else None
+
+
+def by_file(problems: Iterable[Problem], names: Naming) -> list[Problem]:
+    """The problems with those of a file's parts named by the file, and each kind of them once."""
+    found: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        found.setdefault((names.file(problem.key), problem.kind), []).append(problem)
+    return [_of_file(file, same, names) for (file, _), same in sorted(found.items())]
+
+
+def _of_file(file: str, same: list[Problem], names: Naming) -> Problem:
+    first = same[0]
+    parts = [names.of(problem.key)[1] for problem in same]
+    if first.key == file or first.kind == "invalid_key":
+        return first
+    return Problem(file, first.kind, f"{numbered(parts)}: {first.message}")
+
+
+def numbered(parts: list[int]) -> str:
+    """A file's parts for people: "part 2", "parts 2 and 3", "parts 2, 3 and 7 more"."""
+    if len(parts) < 3:
+        return ("part " if len(parts) == 1 else "parts ") + " and ".join(str(part) for part in parts)
+    return f"parts {parts[0]}, {parts[1]} and {len(parts) - 2} more"
 
 
 NOT_TEXT = "it is not split, because it is no UTF-8 text; save it as UTF-8"

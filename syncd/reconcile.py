@@ -210,7 +210,7 @@ def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
     with transaction(mirror.db):
         for row in rows:
             mirror.journal.clear_problem(row.key, subtree=row.subtree)
-            for key in families.known(mirror, row.key):
+            for key in families.known(mirror.db, mirror.name, mirror.tree.names, row.key):
                 mirror.journal.clear_problem(key, subtree=False)
 
 

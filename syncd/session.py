@@ -25,7 +25,6 @@ from syncd.errors import ConfigError
 from syncd.journal import Journal
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Item
-from syncd.parts import Naming
 from syncd.paths import Rules
 from syncd.plan import Policy
 from syncd.scan import Tree
@@ -173,15 +172,9 @@ def rules_of(section: MirrorConfig) -> Rules:
     return Rules(tuple(section.include), tuple(section.exclude))
 
 
-def naming_of(section: MirrorConfig) -> Naming:
-    """Return which keys of a mirror belong to one file."""
-    return Naming(section.key_prefix, section.oversize == "split")
-
-
 def tree_of(section: MirrorConfig) -> Tree:
     """Return a mirror's folder to look at. It remembers nothing of an earlier look."""
-    names = naming_of(section)
-    cuts = Cuts(names) if names.split else None
+    cuts = Cuts(section.names) if section.names.split else None
     return Tree(section.path, rules_of(section), limits_of(section), section.key_prefix, cuts)
 
 

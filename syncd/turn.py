@@ -131,7 +131,7 @@ class Turn:
             duplicate = delete.reason == "orphan" and self._has_another(delete)
             if others or tree.names.of(delete.key)[1] > 1:
                 self._uncounted.add(delete.key)
-            if local is None and not all(is_up(self._mirror, item) for item in others):
+            if local is None and not all(is_up(self._mirror.journal, item) for item in others):
                 # What takes its place is not up. Whatever keeps it, failure or change, has the file looked at again.
                 self._ledger.spill.outcome(seq, "delete", "again")
             elif local is None or duplicate or (self._consent.delete_excluded and isinstance(local, Excluded)):
