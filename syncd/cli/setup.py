@@ -206,7 +206,7 @@ def _check_folder(name: str, section: "MirrorConfig") -> list[Found]:
 
     files = problems = 0
     for found in tree.walk():
-        files += isinstance(found, Item)
+        files += isinstance(found, Item) and not (found.part and found.part.offset)
         problems += not isinstance(found, Item)
     message = f"{section.path}: {files} files to mirror, {problems} that cannot be"
     if not tree.complete:
