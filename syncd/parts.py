@@ -33,11 +33,14 @@ class Naming:
 
     def part(self, file: str, number: int) -> str:
         """The key of a file's part; the first has number 1."""
+        before, behind = self._around(file)
+        return f"{before}~{number:03}{behind}"
+
+    def _around(self, file: str) -> tuple[str, str]:
+        """What stands before and behind the number in the keys of a file's parts."""
         folder, slash, name = file.removeprefix(self.prefix).rpartition("/")
         stem, dot, last = name.rpartition(".")
-        if not dot:
-            stem, last = last, ""
-        return f"{self.prefix}{folder}{slash}{stem}~{number:03}{dot}{last}"
+        return f"{self.prefix}{folder}{slash}{stem if dot else last}", dot + last if dot else ""
 
     def of(self, key: str) -> tuple[str, int]:
         """The key of the file that a key belongs to, and which part of it it is; 0 if it is the file's own."""
@@ -57,9 +60,8 @@ class Naming:
 
     def span(self, file: str) -> tuple[str, str]:
         """The key range (after, upto) in which all parts of a file lie, and maybe others."""
-        first = self.part(file, 0)
-        start = first[: first.rindex("~") + 1]
-        return start, start[:-1] + chr(ord("~") + 1)
+        before = self._around(file)[0]
+        return before + "~", before + chr(ord("~") + 1)
 
 
 def kind_of(key: str) -> Kind | None:
