@@ -3,18 +3,26 @@
 from collections.abc import Collection
 
 from syncd.journal import Journal
+from syncd.parts import Naming
 from syncd.queue import Queue
 
+_WHOLE = Naming()
 
-def try_again(journal: Journal, queue: Queue, keys: Collection[str] | None, now: float) -> int:
+
+def try_again(journal: Journal, queue: Queue, keys: Collection[str] | None, now: float, names: Naming = _WHOLE) -> int:
     """Make the failed and rejected items of a mirror (of `keys`, if any are given) due; return how many there are.
 
-    An entry that could not be indexed is wanted indexed again, without an upload. now: seconds since the epoch.
+    The key of a file means its parts, too. An entry that could not be indexed is wanted indexed again, without an
+    upload. now: seconds since the epoch.
     """
-    problems = {problem.key: problem for problem in journal.problems() if keys is None or problem.key in keys}
+
+    def meant(key: str) -> bool:
+        return keys is None or key in keys or names.file(key) in keys
+
+    problems = {problem.key: problem for problem in journal.problems() if meant(problem.key)}
     for key in problems:
         journal.unpark(key)
     # A name that cannot be a key has no place in the queue; a renamed file is another one.
     again = [key for key, problem in problems.items() if problem.kind not in ("index_error", "invalid_key")]
     queue.hurry(again, now)
-    return len(again) + journal.want_reindex(keys)
+    return len({names.file(key) for key in again}) + journal.want_reindex(None if keys is None else meant)

@@ -62,7 +62,7 @@ class Ahead:
         found: dict[str, Found] = {}
         for put in puts:
             try:
-                found[put.key] = self._tree.read(put.path, torn=torn[put.key])
+                found[put.key] = self._tree.read(put.path, part=put.part, torn=torn[put.key])
             except SyncdError as error:
                 found[put.key] = error
         return found

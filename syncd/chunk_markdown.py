@@ -57,7 +57,9 @@ class FrontMatter(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Heading:
+class Heading:
+    """A heading: its level, its text without markup, and where it stands."""
+
     level: int
     title: str
     start: int
@@ -67,8 +69,8 @@ class _Heading:
 def title(text: str) -> str | None:
     """The first level-1 heading that has a text, else the `title` of the front matter, else None."""
     front = front_matter(text)
-    for line in _structure(text, front.end):
-        if isinstance(line, _Heading) and line.level == 1:
+    for line in structure(text, front.end):
+        if isinstance(line, Heading) and line.level == 1:
             return line.title
     return front.title
 
@@ -89,10 +91,10 @@ def front_matter(text: str) -> FrontMatter:
 def sections(text: str) -> Iterator[Section]:
     """The text by headings, in order. A heading with nothing of its own goes with the first section below it."""
     start = front_matter(text).end
-    path: list[_Heading] = []
+    path: list[Heading] = []
     kept: list[Block] = []
     lead = lead_end = start
-    for line in (*_structure(text, start), None):
+    for line in (*structure(text, start), None):
         if isinstance(line, Block):
             kept.append(line)
             continue
@@ -115,14 +117,14 @@ def _blocks(text: str, start: int, end: int, kept: list[Block]) -> Iterator[Bloc
     yield from (Block(*each, lined=None) for each in paragraphs(text, start, end))
 
 
-def _structure(text: str, start: int) -> Iterator[_Heading | Block]:
+def structure(text: str, start: int) -> Iterator[Heading | Block]:
     """Headings, and blocks in which nothing is a heading. A heading without a text counts as prose."""
     floor = start
     while line := _LINE.search(text, start):
-        found: _Heading | Block | None
+        found: Heading | Block | None
         if line["level"]:
             name = _plain(_CLOSING_HASHES.sub("", (line["atx"] or "")[: HEADING_LIMIT * 5]))
-            found = _Heading(len(line["level"]), name, line.start(), line.end()) if name else None
+            found = Heading(len(line["level"]), name, line.start(), line.end()) if name else None
         elif line["setext"]:
             found = _setext(text, floor, line)
         else:
@@ -134,7 +136,7 @@ def _structure(text: str, start: int) -> Iterator[_Heading | Block]:
         floor = start
 
 
-def _setext(text: str, floor: int, line: re.Match[str]) -> _Heading | None:
+def _setext(text: str, floor: int, line: re.Match[str]) -> Heading | None:
     """The paragraph above a line of `=` or `-` as a heading; None if there is none, as below a list or a table."""
     begin = line.start()
     for _ in range(_SETEXT_LINES + 1):
@@ -150,7 +152,7 @@ def _setext(text: str, floor: int, line: re.Match[str]) -> _Heading | None:
         return None
     name = _plain(words[: HEADING_LIMIT * 5])
     begin += len(words) - len(words.lstrip("\n"))
-    return _Heading(1 if line["setext"][0] == "=" else 2, name, begin, line.end()) if name else None
+    return Heading(1 if line["setext"][0] == "=" else 2, name, begin, line.end()) if name else None
 
 
 def _fence_end(text: str, line: re.Match[str]) -> int:

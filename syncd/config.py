@@ -25,16 +25,11 @@ from syncd.config_faults import faults, one_line, unknown_key
 from syncd.config_targets import PERMISSIONS, AISearchTarget, KVTarget, Section, Target, VectorizeTarget
 from syncd.config_web import Notify, Web
 from syncd.errors import ConfigError
+from syncd.parts import Naming
 from syncd.paths import INCLUDE_ALL, Rules
 from syncd.secret_files import refuse_writable
 
 _LOGIN = ("api_token", "api_token_file", "email", "api_key")
-
-
-def _oversize(value: str) -> str:
-    if value == "split":
-        raise ValueError('splitting is not done by this version; use "reject"')
-    return value
 
 
 def _max_delete(value: object) -> object:
@@ -101,8 +96,13 @@ class MirrorConfig(Section):
     audit_interval: Seconds = 86400.0
     watch: Literal["auto", "inotify", "poll", "off"] = "auto"
     poll_interval: Annotated[float, Field(ge=0.1, allow_inf_nan=False)] = 30.0
-    oversize: Annotated[Literal["reject", "split"], AfterValidator(_oversize)] = "reject"
+    oversize: Literal["reject", "split"] = "reject"
     target: Annotated[Target, Field(discriminator="type")]
+
+    @property
+    def names(self) -> Naming:
+        """Which keys belong to one file."""
+        return Naming(self.key_prefix, self.oversize == "split")
 
 
 class _Layer(PydanticBaseSettingsSource):

@@ -55,6 +55,12 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (model, digest));
     CREATE INDEX embedding_used ON embedding (used);
     """,
+    """
+    CREATE TABLE cut (
+        mirror TEXT NOT NULL, path TEXT NOT NULL, way TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+        ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, parts BLOB NOT NULL, refusal TEXT,
+        PRIMARY KEY (mirror, path)) WITHOUT ROWID;
+    """,
 )
 
 # NORMAL: a power cut may lose the last outcomes, never their order; the next pass adopts what they stood for.

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from syncd.config import Config, MirrorConfig
 from syncd.db import open_state_to_read
 from syncd.errors import Park
+from syncd.explain_parts import file_facts, part_facts
 from syncd.journal import Journal
 from syncd.model import Excluded, Item, Local, Problem, Record
 from syncd.paths import normal, shown
 from syncd.queue import Queue
 from syncd.scan import Tree
-from syncd.session import limits_of, rules_of
+from syncd.session import tree_of
 from syncd.targets.base import Again, megabytes
 
 Facts = Iterator[tuple[str, str]]
@@ -23,18 +24,25 @@ Read = Generator[tuple[str, str], None, str | None]
 def explain(config: Config, name: str, path: str) -> Facts:
     """Yield (name, value) pairs on the file at `path` (relative to the root) of mirror `name`. Asks no remote."""
     section = config.mirrors[name]
-    tree = Tree(section.path, rules_of(section), limits_of(section), section.key_prefix)
+    tree = tree_of(section)
     key = section.key_prefix + normal(path)
     local = tree.look(key)
+    parts = tree.parts(key) if local is None or (isinstance(local, Item) and local.part) else []
+    key = section.names.file(key) if parts else key
     yield "mirror", f"{name}: {section.path} → {section.target.spec}"
     yield "key", shown(key)
-    checksum = yield from _local(local, tree)
+    checksum = (yield from _local(local, tree)) if not parts else None
+    yield from file_facts(parts, tree.limits.max_file_size) if parts else ()
     db = open_state_to_read(config.state_dir)
     if db is None:
         yield "status", "nothing is known yet; run: syncd reconcile"
         return
     try:
         journal = Journal(db, name)
+        if parts:
+            yield from part_facts(parts, journal, Queue(db, name, 0, 0))
+            yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))
+            return
         record = journal.get(key) if not isinstance(local, Problem) or local.kind != "invalid_key" else None
         yield from _remembered(record, local)
         yield from _ahead(journal, section, record, local, checksum)
@@ -61,7 +69,7 @@ def _local(local: Local, tree: Tree) -> Read:
 def _taken(item: Item, tree: Tree) -> Read:
     checksum = None
     try:
-        checksum = tree.read(item.path)[0].checksum
+        checksum = tree.read(item.path, part=item.part)[0].checksum
     except Again:
         pass
     except Park as error:

@@ -7,7 +7,8 @@ from syncd.mirror import Mirror
 from syncd.model import Ending, Problem, Record
 from syncd.plan import same_entry
 from syncd.reconcile import next_pass
-from syncd.turn import LINES, index_problem
+from syncd.telling import LINES
+from syncd.turn import index_problem
 
 log = structlog.get_logger()
 

@@ -3,6 +3,7 @@
 import structlog
 
 from syncd.errors import RootHalt
+from syncd.families import further_parts
 from syncd.mirror import Mirror
 from syncd.plan import BRAKE_FLOOR, brake
 from syncd.spill import Spill
@@ -24,12 +25,14 @@ def guard(mirror: Mirror, *, force: bool) -> None:
         )
     if mirror.tree.is_empty() and mirror.journal.count() and not force:
         raise RootHalt(
-            f"path {mirror.tree.root} is empty, but {mirror.journal.count()} of its files are known; nothing was"
+            f"path {mirror.tree.root} is empty, but {_files(mirror)} of its files are known; nothing was"
             f" deleted. Bring the files back, or empty the target too: {_by_force(mirror)}"
         )
     if last is not None and tuple(last) != identity:  # type: ignore[arg-type]
         log.warning("root.changed", mirror=mirror.name, path=str(mirror.tree.root))
         mirror.files.distrust()
+        if mirror.tree.cuts:
+            mirror.tree.cuts.distrust()
     if last is None or tuple(last) != identity:  # type: ignore[arg-type]
         mirror.meta.set("root", list(identity))
     mirror.root_seen = identity
@@ -42,7 +45,7 @@ def refusal(mirror: Mirror, spill: Spill, unrecorded: int) -> str | None:
     """
     # What a key has too much of, a pass that was cut short has left; without it no file is missed.
     deletes = spill.planned["delete"] - spill.doubles
-    known = mirror.journal.count() + unrecorded
+    known = _files(mirror) + unrecorded
     recent = mirror.journal.recent_deletes(mirror.now())
     allowed = brake(deletes, recent, known, mirror.settings.max_delete)
     if allowed is None:
@@ -66,7 +69,7 @@ def hold_back(mirror: Mirror, spill: Spill) -> bool:
     now = mirror.now()
     some = next(spill.turns("delete"), [])
     if (
-        spill.planned["delete"] + mirror.journal.recent_deletes(now) <= BRAKE_FLOOR
+        spill.planned["delete"] - spill.doubles + mirror.journal.recent_deletes(now) <= BRAKE_FLOOR
         or not mirror.queue.restless(now)
         or any(mirror.never_rests(action.key) for _, action in some)
     ):
@@ -76,6 +79,10 @@ def hold_back(mirror: Mirror, spill: Spill) -> bool:
         mirror.queue.mark([(action.key, False) for _, action in turn], now)
     spill.unplan_deletes()
     return True
+
+
+def _files(mirror: Mirror) -> int:
+    return mirror.journal.count() - further_parts(mirror.db, mirror.name, mirror.tree.names)
 
 
 def _by_force(mirror: Mirror) -> str:

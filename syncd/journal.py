@@ -1,7 +1,7 @@
 """The journal: what we wrote where, what we deleted, what was refused, and what stands in the way."""
 
 import sqlite3
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any
@@ -134,14 +134,13 @@ class Journal:
         )
         return [_record(row) for row in rows]
 
-    def want_reindex(self, keys: Iterable[str] | None) -> int:
-        """Ask for another indexing of the given (or all) records whose indexing failed; return how many those are."""
-        chosen = None if keys is None else set(keys)
+    def want_reindex(self, meant: Callable[[str], bool] | None) -> int:
+        """Ask for another indexing of the meant (or all) records whose indexing failed; return how many those are."""
         with transaction(self._db):
             rows = self._db.execute(
                 "SELECT key FROM record WHERE mirror = ? AND status = 'error'", (self._mirror,)
             ).fetchall()
-            wanted = [(self._mirror, key) for (key,) in rows if chosen is None or key in chosen]
+            wanted = [(self._mirror, key) for (key,) in rows if meant is None or meant(key)]
             self._db.executemany("INSERT OR REPLACE INTO reindex VALUES (?, ?)", wanted)
         return len(wanted)
 

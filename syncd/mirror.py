@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from syncd.backoff import delay_s
+from syncd.cuts import Cuts
 from syncd.db import Meta
+from syncd.disk import Identity
 from syncd.files import StatCache
 from syncd.journal import Journal
 from syncd.model import Ending
+from syncd.parts import Naming
 from syncd.paths import Rules
 from syncd.plan import Policy
 from syncd.queue import FAR_S, Queue
-from syncd.scan import Identity, Tree
+from syncd.scan import Tree
 from syncd.targets.base import Target
 
 
@@ -24,6 +27,7 @@ class Settings:
     """What a person decided for a mirror, beyond what its parts were given. create: make a target that is missing.
 
     audit_interval: seconds from one whole listing to the next, see audit.py; 0: every full pass lists everything.
+    split: cut oversize texts into parts.
     """
 
     policy: Policy
@@ -33,6 +37,7 @@ class Settings:
     settle_max: float = 30.0
     create: bool = False
     audit_interval: float = 0.0
+    split: bool = False
 
 
 @dataclass(slots=True)
@@ -64,8 +69,8 @@ class Mirror:
 
     def never_rests(self, key: str) -> bool:
         """True if a file has been changing for `settle_max`, so that it is taken as it is."""
-        first = self.queue.first_seen(key)
-        return first is not None and self.now() - first >= self.settings.settle_max
+        seen = [self.queue.first_seen(each) for each in {key, self.tree.names.file(key)}]
+        return any(first is not None and self.now() - first >= self.settings.settle_max for first in seen)
 
     def try_later(self, key: str, asked_s: float | None) -> tuple[float, int]:
         """Put a key that failed off; return for how many seconds, and after how many failed tries."""
@@ -77,9 +82,11 @@ class Mirror:
 
 def assemble(db: sqlite3.Connection, name: str, root: Path, target: Target, settings: Settings) -> Mirror:
     """Put a mirror together over an open state file."""
+    prefix = settings.policy.prefix
+    cuts = Cuts(Naming(prefix, split=True), db, name) if settings.split else None
     return Mirror(
         name=name,
-        tree=Tree(root, settings.rules, target.limits, settings.policy.prefix),
+        tree=Tree(root, settings.rules, target.limits, prefix, cuts),
         target=target,
         settings=settings,
         db=db,

@@ -7,6 +7,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
+from syncd import families
 from syncd.instep import NOTHING, InStep
 from syncd.journal import LAST, under
 from syncd.mirror import Mirror
@@ -117,10 +118,21 @@ async def _parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Tr
             keys = under(row.key + "/") if folder else (prefix, prefix + LAST)
             async for block in _merge(mirror, folder + "/" if folder else "", keys):
                 yield block
-    single = iter([row.key for row in rows if row.key != prefix])
+    single = iter(await _with_parts(mirror, [row.key for row in rows if row.key != prefix]))
     while keys_now := list(islice(single, BLOCK)):
         found = await asyncio.to_thread(lambda keys: [(key, mirror.tree.look(key)) for key in keys], keys_now)
         yield [_remembered(mirror, key, local, mirror.journal.get(key)) for key, local in found]
+
+
+async def _with_parts(mirror: Mirror, keys: list[str]) -> list[str]:
+    """All keys of the files that the keys belong to: their own, and those of their parts, now and before."""
+    tree = mirror.tree
+    if not tree.names.split:
+        return keys
+    files = list(dict.fromkeys(tree.names.file(key) for key in keys))
+    known = {each for file in files for each in families.known(mirror.db, mirror.name, tree.names, file)}
+    now = await asyncio.to_thread(lambda: {item.key for file in files for item in tree.parts(file)})
+    return sorted({*keys, *known, *now})
 
 
 def _without_covered(rows: Sequence[Dirty], prefix: str) -> list[Dirty]:

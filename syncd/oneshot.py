@@ -11,6 +11,7 @@ from syncd.errors import EXIT_OK, EXIT_PROBLEMS, StateHalt, SyncdError
 from syncd.mirror import Mirror
 from syncd.model import HARMLESS, Problem
 from syncd.observe import Wide
+from syncd.parts import by_file
 from syncd.queue import Dirty
 from syncd.reconcile import Hooks, Options, Result, Scope, Watch, reconcile
 from syncd.status import set_state
@@ -46,7 +47,7 @@ class Report:
 
     def problems(self, mirror: Mirror) -> list[Problem]:
         """Everything that stands in the way after this pass."""
-        return list(mirror.journal.problems(self.results[0].pass_id)) if self.results else []
+        return by_file(mirror.journal.problems(self.results[0].pass_id), mirror.tree.names) if self.results else []
 
 
 async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) -> None:

@@ -188,7 +188,7 @@ def _without_file(record: Record | None, entry: Entry | None, policy: Policy, se
 
 
 def _put(item: Item, reason: Reason, ref: str | None = None) -> Put:
-    return Put(item.key, reason, item.path, item.size, ref)
+    return Put(item.key, reason, item.path, item.size, ref, item.part)
 
 
 def _foreign(item: Item, why: str) -> Problem:

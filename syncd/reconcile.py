@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from syncd import audit, observe
+from syncd import audit, families, observe
 from syncd.db import Meta, transaction
 from syncd.errors import Brake, RootHalt
 from syncd.guard import guard, hold_back, refusal
 from syncd.instep import InStep
 from syncd.journal import HOUR_S
 from syncd.mirror import Mirror
-from syncd.model import HARMLESS, Adopt, Item, Problem, Put
+from syncd.model import HARMLESS, Adopt, Delete, Item, Problem, Put
 from syncd.observe import Triple, Wide
 from syncd.queue import Dirty
 from syncd.remote import Remote
@@ -153,7 +153,7 @@ async def _see(mirror: Mirror, options: Options, result: Result, hooks: Hooks, *
 
 async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
     resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded)
-    mirror.tree.complete = True
+    mirror.tree.begin(anew=options.full)
     lane = None if options.full else InStep(mirror, result.spill)
     if scope.rows is None:
         blocks = observe.whole(mirror, result.spill, lane, "journal" if result.audited else "listing")
@@ -164,8 +164,11 @@ async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, 
         _plan_block(mirror, await resolver.block(block), result)
         result.unchanged += lane.counted() if lane else 0
         hooks.tick(result)
-    result.files_read = resolver.files_read
     result.complete = mirror.tree.complete
+    result.files_read = resolver.files_read
+    if mirror.tree.cuts:
+        result.files_read += mirror.tree.cuts.files_read
+        mirror.tree.cuts.save(whole=scope.everything and result.complete)
     if not result.complete:
         # Absence proves nothing while a part of the tree could not be read.
         result.spill.unplan_deletes()
@@ -183,6 +186,7 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
             actions.append(each.decision)
             result.reasons[each.decision.reason] += 1
             result.unrecorded += triple.record is None and not isinstance(each.decision, Put)
+            result.spill.doubles += each.uncounted and isinstance(each.decision, Delete)
             if isinstance(each.decision, Adopt) and each.decision.status == "error":
                 problems.append(index_problem(triple.key, each.decision.error))
         elif each.again:
@@ -191,7 +195,7 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
             result.unchanged += 1
             problems += _in_step(mirror, triple)
         actions += each.extra
-        result.spill.doubles += len(each.extra) if isinstance(triple.local, Item) else 0
+        result.spill.doubles += len(each.extra) if isinstance(triple.local, Item) or each.uncounted else 0
     with transaction(mirror.db):
         result.spill.plan(actions)
         mirror.journal.note(problems, result.pass_id)
@@ -218,6 +222,8 @@ def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
     with transaction(mirror.db):
         for row in rows:
             mirror.journal.clear_problem(row.key, subtree=row.subtree)
+            for key in families.known(mirror.db, mirror.name, mirror.tree.names, row.key):
+                mirror.journal.clear_problem(key, subtree=False)
 
 
 def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirty]) -> None:

@@ -10,6 +10,7 @@ from syncd.errors import Halt, Park, Retry, Unreachable
 from syncd.mirror import Mirror
 from syncd.model import Action, Adopt, Delete, Excluded, Forget, Item, Problem, Put
 from syncd.observe import Triple
+from syncd.paths import shown
 from syncd.plan import Ask, Decision, decide, entry_of
 from syncd.targets.base import Again, Content, each
 
@@ -20,12 +21,15 @@ _ROUNDS = 4
 
 
 class Resolved(NamedTuple):
-    """What to do for a key. again: the file is changing right now, look later."""
+    """What to do for a key. again: the file is changing right now, look later. uncounted: a delete that takes no file
+    away, for the file has other entries, or it is of a further part.
+    """
 
     triple: Triple
     decision: Action | Problem | None
     again: bool = False
     extra: tuple[Delete, ...] = ()
+    uncounted: bool = False
 
 
 class Resolver:
@@ -72,7 +76,10 @@ class Resolver:
         items = [
             triple.local
             for triple in triples
-            if isinstance(triple.local, Item) and (triple.record or triple.entry or triple.key in refused)
+            if isinstance(triple.local, Item)
+            # That of a part is known since its file was cut.
+            and triple.local.checksum is None
+            and (triple.record or triple.entry or triple.key in refused)
         ]
         found: dict[str, Item | Problem] = {} if self._full else dict(self._mirror.files.fill(items))
         fresh, changing = await self._read([item for item in items if item.key not in found])
@@ -172,21 +179,24 @@ class Resolver:
     async def _content(self, item: Item) -> Content:
         self.files_read += 1
         torn = self._mirror.never_rests(item.key)
-        content, _ = await asyncio.to_thread(self._mirror.tree.read, item.path, torn=torn)
+        content, _ = await asyncio.to_thread(self._mirror.tree.read, item.path, part=item.part, torn=torn)
         return content
 
     async def _look_twice(self, triple: Triple, decision: Delete | Forget) -> Resolved:
         """An absent file may be one that the rules leave out, or one that came after the walk went by."""
-        local = await asyncio.to_thread(self._mirror.tree.look, triple.key)
+        tree = self._mirror.tree
+        local = await asyncio.to_thread(tree.look, triple.key)
+        further = tree.names.of(triple.key)[1] > 1
         if isinstance(local, Excluded):
-            return Resolved(triple, decision if self._delete_excluded else None)
+            return Resolved(triple, decision if self._delete_excluded else None, uncounted=further)
         if isinstance(local, Problem):
-            # Below a directory that cannot be read its own problem says it all.
-            told = local.kind == "unreadable" and not self._mirror.tree.complete
+            # Below a directory that cannot be read its own problem says it all, as that of a file does of its parts.
+            told = (local.kind == "unreadable" and not tree.complete) or local.key != shown(triple.key)
             return Resolved(triple._replace(local=local), None if told else local)
         if local is not None:
             return Resolved(triple, None, again=True)
-        return Resolved(triple, decision, extra=self._duplicates(triple))
+        uncounted = further or bool(tree.cuts and await asyncio.to_thread(tree.parts, triple.key))
+        return Resolved(triple, decision, extra=self._duplicates(triple), uncounted=uncounted)
 
     def _duplicates(self, triple: Triple) -> tuple[Delete, ...]:
         """Further entries of ours under the same key go; those of anybody else stay, but for a takeover of the key."""

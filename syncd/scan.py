@@ -1,29 +1,20 @@
-"""The local side: a folder as a stream of items sorted by key, and single files read without being fooled.
-
-Symbolic links are never followed, not even between two steps: every file is opened component by component.
-"""
+"""The local side: a folder as a stream of items sorted by key, an oversize text as its parts, and one key of it."""
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from syncd.errors import Park, RootHalt
+from syncd.cuts import Cuts, Print, cut_open, fingerprint, way_of
+from syncd.disk import GONE, NO_NAMES, Disk
 from syncd.model import Excluded, Item, Local, Problem
+from syncd.parts import Naming, kind_of, reserved, unfit
 from syncd.paths import IGNORE_FILE, IgnoreFile, Rules, name_fault, normal, shown
-from syncd.targets.base import Again, Content, Limits
+from syncd.targets.base import Limits
 
-Identity = tuple[int, int]
-"""(st_dev, st_ino) of the root."""
-
-_GONE = (errno.ENOENT, errno.ENOTDIR)
-_NO_NAMES = frozenset({"", ".", ".."})
-_OPEN = os.O_RDONLY | os.O_CLOEXEC
 _MAX_IGNORE_FILE = 1024 * 1024
 
 
@@ -43,36 +34,24 @@ class _Folder:
     ignores: list[IgnoreFile]
 
 
-class Tree:
+class Tree(Disk):
     """The files under `root`, judged by the rules and the target's limits.
 
     After a `walk`, `complete` says whether every directory could be read: only then may anything be deleted.
     """
 
-    def __init__(self, root: Path, rules: Rules, limits: Limits, prefix: str = "") -> None:
-        self.root = root
+    def __init__(self, root: Path, rules: Rules, limits: Limits, prefix: str = "", cuts: Cuts | None = None) -> None:
+        super().__init__(root, limits, prefix)
         self.rules = rules
-        self.limits = limits
-        self.prefix = prefix
+        self.cuts = cuts
+        self.names = cuts.names if cuts else Naming(prefix)
         self.complete = True
 
-    def identity(self) -> Identity:
-        """Return who the root is. Raises RootHalt if it is missing or no directory."""
-        try:
-            found = self.root.stat()
-        except OSError as error:
-            raise RootHalt(f"path {self.root}: {error.strerror}; nothing was deleted. Bring the folder back") from error
-        if not stat.S_ISDIR(found.st_mode):
-            raise RootHalt(f"path {self.root} is no directory; nothing was deleted. Bring the folder back")
-        return found.st_dev, found.st_ino
-
-    def is_empty(self) -> bool:
-        """True if the root holds no name at all. Raises RootHalt if it cannot be read."""
-        try:
-            with os.scandir(self.root) as entries:
-                return next(entries, None) is None
-        except OSError as error:
-            raise RootHalt(f"path {self.root}: {error.strerror}; nothing was deleted. Let syncd read it") from error
+    def begin(self, *, anew: bool = False) -> None:
+        """A pass begins. anew: nothing is believed that was read earlier."""
+        self.complete = True
+        if self.cuts:
+            self.cuts.begin(anew=anew)
 
     # -- the whole, or a part
 
@@ -120,17 +99,33 @@ class Tree:
                 self._collect(path, ignores, groups)
         except OSError as error:
             # A folder below may go while we walk; the root may not, or all would look deleted.
-            if error.errno not in _GONE or not folder.key:
+            if error.errno not in GONE or not folder.key:
                 yield self._unreadable(folder.key, error)
             return
-        for name in sorted(groups):
-            found = groups[name]
+        parts = self._cut_up(folder.key, groups)
+        for name in sorted({*groups, *parts}):
+            if name in parts:
+                yield parts[name]
+            if not (found := groups.get(name, [])):
+                continue
             if fault := name_fault(name):
                 yield Problem(self.prefix + shown(folder.key + name), "invalid_key", fault)
             elif name.endswith("/"):
                 yield _Folder([twin.path + "/" for twin in found], folder.key + name, ignores)
-            else:
-                yield self._judge(self.prefix + folder.key + name, found)
+            elif isinstance(judged := self._judge(self.prefix + folder.key + name, found), (Item, Problem)):
+                yield judged
+
+    def _cut_up(self, folder: str, groups: dict[str, list[_Found]]) -> dict[str, Item]:
+        """Take oversize files out of a directory's; return their parts by name, for these are sorted among the rest."""
+        parts: dict[str, Item] = {}
+        large = [name for name, found in groups.items() if found[0].stat.st_size > self.limits.max_file_size]
+        for name in large if self.cuts else ():
+            if not (name.endswith("/") or name_fault(name)):
+                judged = self._judge(self.prefix + folder + name, groups[name])
+                if isinstance(judged, list):
+                    del groups[name]
+                    parts |= {item.key[len(self.prefix + folder) :]: item for item in judged}
+        return parts
 
     def _collect(self, folder: str, ignores: list[IgnoreFile], groups: dict[str, list[_Found]]) -> None:
         excluded = self.rules.excluded
@@ -148,27 +143,75 @@ class Tree:
                     continue
                 groups.setdefault(normal(name), []).append(found)
 
-    def _judge(self, key: str, found: list[_Found]) -> Item | Problem:
+    def _judge(self, key: str, found: list[_Found]) -> Item | Problem | list[Item] | None:
+        """What a file is: an item, its parts, or a problem. None: it went away."""
         if len(found) > 1:
             names = " and ".join(ascii(twin.path) for twin in found)
             return Problem(key, "key_collision", f"{names} differ only in Unicode normalisation; rename one of them")
         path, seen = found[0].path, found[0].stat
         if not stat.S_ISREG(seen.st_mode):
             return Problem(key, "unsupported_type", f"{_kind(seen.st_mode)} is not mirrored; only regular files are")
-        if problem := self.limits.refuse(key, seen.st_size):
-            return problem
-        return Item(key, path, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino)
+        if self.names.of(key)[1]:
+            return reserved(key)
+        problem = self.limits.refuse(key, seen.st_size)
+        if problem and problem.kind == "too_large" and self.cuts:
+            return self._split(self.cuts, problem, path, fingerprint(seen))
+        return problem or Item(key, path, *fingerprint(seen))
+
+    def _split(self, cuts: Cuts, problem: Problem, path: str, seen: Print) -> Item | Problem | list[Item] | None:
+        """The parts of a file that is too large, else that problem with the reason why it is not split."""
+        key, limit = problem.key, self.limits.max_file_size
+        name = key.removeprefix(self.prefix)
+        kind = kind_of(name)
+        if longer := self.limits.refuse(self.names.part(key, 1), 1):
+            return Problem(key, longer.kind, f"the file is split, and of its first part {longer.message}")
+        why = unfit(name, seen[0], limit)
+        if kind is None or why:
+            return Problem(key, "too_large", f"{problem.message}; {why}")
+        found = cuts.get(path, way_of(kind, limit), seen)
+        try:
+            if found is None:
+                with self._open(path) as descriptor:
+                    found = cut_open(descriptor, kind, limit)
+                cuts.keep(key, path, found)
+        except OSError as error:
+            gone = error.errno in (*GONE, errno.ELOOP)
+            why = f"it cannot be read ({error.strerror}); let syncd read it"
+            return None if gone else Problem(key, "unreadable", why)
+        if found.seen[0] <= limit:
+            return self.limits.refuse(key, found.seen[0]) or Item(key, path, *found.seen)
+        if found.refusal:
+            return Problem(key, "too_large", f"{problem.message}; {found.refusal}")
+        return list(found.items(self.names, key, path))
 
     # -- one key
 
+    def parts(self, key: str) -> list[Item]:
+        """What stands right now under the keys of the file that a key belongs to: it, or its parts."""
+        found = self._look(self.names.file(key))
+        return found if isinstance(found, list) else [found] if isinstance(found, Item) else []
+
     def look(self, key: str) -> Local:
-        """Return what stands under one key right now, judged like in a walk. None: no such file."""
+        """Return what stands under one key right now, judged like in a walk. None: no such file, or no such part."""
+        file, number = self.names.of(key)
+        if number:
+            found = self._look(file)
+            if isinstance(found, Excluded):
+                return Excluded(key, found.rule)
+            if isinstance(found, Problem):
+                return found
+            if isinstance(found, list) and number <= len(found):
+                return found[number - 1]
+        found = self._look(key)
+        return None if isinstance(found, list) else found
+
+    def _look(self, key: str) -> Local | list[Item]:
         path = key.removeprefix(self.prefix)
         if fault := name_fault(path):
             return Problem(shown(key), "invalid_key", fault)
         folders, ignores = [""], []
         *parents, name = path.split("/")
-        if not _NO_NAMES.isdisjoint((*parents, name)):
+        if not NO_NAMES.isdisjoint((*parents, name)):
             # No walk yields such a key. It may be a forged entry's that means to lead out of the root.
             return None
         try:
@@ -193,7 +236,7 @@ class Tree:
                 try:
                     found.append(_Found(folder + each, os.lstat(self.root / (folder + each))))
                 except OSError as error:
-                    if error.errno not in _GONE:
+                    if error.errno not in GONE:
                         raise
         return found
 
@@ -201,7 +244,7 @@ class Tree:
         try:
             return [each for each in os.listdir(self.root / folder) if normal(each) == name]  # noqa: PTH208
         except OSError as error:
-            if error.errno in _GONE:
+            if error.errno in GONE:
                 return []
             raise
 
@@ -218,69 +261,6 @@ class Tree:
             except ValueError as error:
                 raise OSError(errno.EINVAL, f"{IGNORE_FILE}: {error}") from error
         return ignores
-
-    # -- bytes
-
-    def read(self, path: str, *, torn: bool = False) -> tuple[Content, os.stat_result]:
-        """Read a file once. Raises Again if it changed meanwhile (unless `torn` is fine), Park if it cannot be sent."""
-        key = self.prefix + normal(path)
-        try:
-            with self._open(path) as descriptor:
-                before = os.fstat(descriptor)
-                if not stat.S_ISREG(before.st_mode):
-                    raise Again(f"{shown(path)} is no regular file any more")
-                data = _read_all(descriptor, self.limits.max_file_size)
-                after = os.fstat(descriptor)
-        except OSError as error:
-            if error.errno in (*_GONE, errno.ELOOP):
-                raise Again(f"{shown(path)} went away") from error
-            raise Park("unreadable", f"it cannot be read ({error.strerror}); let syncd read it") from error
-        if problem := self.limits.refuse(key, len(data)):
-            raise Park(problem.kind, problem.message)
-        if not torn and (_fingerprint(before) != _fingerprint(after) or len(data) != after.st_size):
-            raise Again(f"{shown(path)} changed while it was read")
-        return Content(data, hashlib.sha256(data).hexdigest()), after
-
-    @contextmanager
-    def _open(self, path: str) -> Iterator[int]:
-        """Open root/path for reading, refusing symbolic links in every component below the root, and ways out of it."""
-        if not _NO_NAMES.isdisjoint(path.split("/")):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        parents, _, name = path.rpartition("/")
-        with self._open_folder(parents + "/" if parents else "") as folder:
-            # NONBLOCK: opening a FIFO that took the file's place must not hang.
-            descriptor = os.open(name, _OPEN | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    @contextmanager
-    def _open_folder(self, folder: str) -> Iterator[int]:
-        """Open a directory ("" or "a/b/") part by part, so that none that became a symbolic link is gone through."""
-        descriptor = os.open(self.root, _OPEN | os.O_DIRECTORY)
-        try:
-            for part in folder.split("/")[:-1]:
-                below = os.open(part, _OPEN | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
-                os.close(descriptor)
-                descriptor = below
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-
-def _read_all(descriptor: int, limit: int) -> bytes:
-    with closing(os.fdopen(os.dup(descriptor), "rb", buffering=0)) as file:
-        chunks, total = [], 0
-        # One byte over the limit is enough to know that it is over.
-        while total <= limit and (chunk := file.read(min(1 << 20, limit + 1 - total))):
-            chunks.append(chunk)
-            total += len(chunk)
-    return b"".join(chunks)
-
-
-def _fingerprint(seen: os.stat_result) -> tuple[int, int, int]:
-    return seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
 
 
 def _kind(mode: int) -> str:

@@ -19,6 +19,7 @@ from syncd.cloudflare.vectorize import VectorizeIndex
 from syncd.cloudflare.workers_ai import WorkersAI
 from syncd.config import Cloudflare, Config, MirrorConfig, login
 from syncd.config_targets import KVTarget, VectorizeTarget
+from syncd.cuts import Cuts
 from syncd.embeddings import Embeddings
 from syncd.errors import ConfigError
 from syncd.journal import Journal
@@ -146,7 +147,7 @@ def _vectorize(
     memory, limits = Embeddings(db, name), limits_of(section)
 
     def walked() -> Iterator[str]:
-        tree = Tree(section.path, rules_of(section), limits, section.key_prefix)
+        tree = tree_of(section)
         return (found.key for found in tree.walk("") if isinstance(found, Item))
 
     return vectorize.VectorizeTarget(
@@ -172,6 +173,12 @@ def rules_of(section: MirrorConfig) -> Rules:
     return Rules(tuple(section.include), tuple(section.exclude))
 
 
+def tree_of(section: MirrorConfig) -> Tree:
+    """Return a mirror's folder to look at. It remembers nothing of an earlier look."""
+    cuts = Cuts(section.names) if section.names.split else None
+    return Tree(section.path, rules_of(section), limits_of(section), section.key_prefix, cuts)
+
+
 def settings_of(section: MirrorConfig, grants: Grants) -> Settings:
     """Return what a person decided for a mirror, in the config and on the command line."""
     return Settings(
@@ -182,6 +189,7 @@ def settings_of(section: MirrorConfig, grants: Grants) -> Settings:
         settle_max=section.settle_max,
         create=section.target.create,
         audit_interval=section.audit_interval,
+        split=section.oversize == "split",
     )
 
 

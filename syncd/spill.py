@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from syncd.db import transaction
-from syncd.model import Action, ActionKind, Adopt, Delete, Entry, Forget, Put
+from syncd.model import Action, ActionKind, Adopt, Delete, Entry, Forget, Part, Put
 
 _KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in (Put, Delete, Adopt, Forget)}
 # What dataclasses.astuple does for flat ones, at a tenth of its price.
@@ -30,7 +30,7 @@ class Spill:
         self._seq = 0
         self.planned: Counter[ActionKind] = Counter()
         self.doubles = 0
-        """How many of the planned deletes leave another entry of the same key, the file's own."""
+        """How many of the planned deletes take no file away: it has other entries, or its first part is counted."""
         self.hidden = 0
         """How many listed entries were left out, because we have deleted them."""
 
@@ -106,7 +106,7 @@ class Spill:
             if not rows:
                 return
             last = rows[-1][0]
-            yield [(seq, _KINDS[kind](*json.loads(body))) for seq, body in rows]
+            yield [(seq, _action(kind, body)) for seq, body in rows]
 
     def outcome(self, seq: int, kind: ActionKind, outcome: str) -> None:
         """Note how a planned action ended."""
@@ -122,14 +122,14 @@ class Spill:
                 "SELECT body, outcome FROM temp.plan WHERE pass = ? AND kind = ? ORDER BY seq", (self.pass_id, kind)
             )
             for body, outcome in rows:
-                yield _KINDS[kind](*json.loads(body)), outcome
+                yield _action(kind, body), outcome
 
     def first(self, kind: ActionKind, number: int) -> list[Action]:
         """Return the first few planned actions of a kind, to name them."""
         rows = self._db.execute(
             "SELECT body FROM temp.plan WHERE pass = ? AND kind = ? ORDER BY seq LIMIT ?", (self.pass_id, kind, number)
         )
-        return [_KINDS[kind](*json.loads(body)) for (body,) in rows]
+        return [_action(kind, body) for (body,) in rows]
 
     def start_over(self) -> None:
         """Let go of the listing and the plan, to make them anew."""
@@ -141,6 +141,10 @@ class Spill:
         """Let go of the pass's rows."""
         self._db.execute("DELETE FROM temp.listing WHERE pass = ?", (self.pass_id,))
         self._db.execute("DELETE FROM temp.plan WHERE pass = ?", (self.pass_id,))
+
+
+def _action(kind: ActionKind, body: str) -> Any:
+    return _KINDS[kind](*(Part(*value) if isinstance(value, list) else value for value in json.loads(body)))
 
 
 def _sealed(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -2,13 +2,16 @@
 
 import sqlite3
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from syncd.config import Config
 from syncd.db import Meta, holder, open_state_to_read
+from syncd.families import further_parts, out_of_step
 from syncd.journal import Journal
 from syncd.model import IndexStatus
+from syncd.parts import Naming, by_file
 from syncd.queue import Queue
 
 State = Literal["idle", "syncing", "degraded", "halted"]
@@ -69,6 +72,10 @@ def _mirror(
     if said.get("detail") and shown["state"] != "idle":
         shown["detail"] = said["detail"]
     shown["items"] = _items(journal, queue, int(said.get("remaining") or 0) if running else 0)
+    found = list(journal.problems(limit=problems))
+    if section.names.split:
+        shown["items"] |= _files(db, name, section.names)
+        found = by_file(found, section.names)
     shown["index"] |= journal.index_counts()
     shown["last_reconcile"] = _iso(meta.get("last_reconcile"))
     oldest = queue.oldest()
@@ -78,7 +85,7 @@ def _mirror(
         shown["watch"] = watch.get("mode")
         if watch.get("detail"):
             shown["watch_detail"] = watch["detail"]
-    shown["problems"] = [{"key": p.key, "kind": p.kind, "message": p.message} for p in journal.problems(limit=problems)]
+    shown["problems"] = [{"key": p.key, "kind": p.kind, "message": p.message} for p in found]
     return shown
 
 
@@ -99,6 +106,18 @@ def _items(journal: Journal, queue: Queue, remaining: int) -> dict[str, int]:
         "pending": max(waiting, remaining),
         "failed": failed,
         "rejected": sum(kinds.values()),
+    }
+
+
+def _files(db: sqlite3.Connection, name: str, names: Naming) -> dict[str, int]:
+    """What of the items counts otherwise where files have parts: each file is one."""
+    journal = Journal(db, name)
+    kinds = Counter(problem.kind for problem in by_file(journal.problems(), names))
+    files = journal.count() - further_parts(db, name, names)
+    return {
+        "synced": files - out_of_step(db, name, names),
+        "failed": kinds.pop("failed", 0),
+        "rejected": kinds.total() - kinds["index_error"],
     }
 
 

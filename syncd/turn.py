@@ -1,7 +1,6 @@
 """One turn of a plan: hand a batch to the target, verify at the last moment, record every outcome as it comes."""
 
 import asyncio
-import logging
 import os
 import shlex
 import time
@@ -11,26 +10,20 @@ from dataclasses import dataclass
 
 import structlog
 
+from syncd import telling
 from syncd.ahead import Ahead
 from syncd.db import transaction
 from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
+from syncd.families import is_up
 from syncd.mirror import Mirror
 from syncd.model import Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
 from syncd.paths import shown
 from syncd.spill import Spill
 from syncd.targets.base import Again, Content, Deferred, Done, Outcome, Stored
+from syncd.telling import Telling
 from syncd.together import Together
 
 log = structlog.get_logger()
-
-# Spelled out, so that every event name can be found in the source.
-_DONE = {"put": "put.done", "delete": "delete.done"}
-_AGAIN = {"put": "put.again", "delete": "delete.again"}
-_FAILED = {"put": "put.failed", "delete": "delete.failed"}
-_MORE = {"put": "put.more", "delete": "delete.more"}
-LINES = 20
-"""So many actions of a turn have a line of their own at level info; the rest is counted, MORE to a line."""
-MORE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +69,10 @@ class Turn:
         self._seq: dict[Put | Delete, int] = {}
         self._sent: dict[str, tuple[str, os.stat_result | None]] = {}
         self._ahead = Ahead(mirror.tree, (), mirror.never_rests)
+        self._uncounted: set[str] = set()
         self._begun = 0
         self._deferred: list[tuple[int, Put]] = []
-        self._lines = 0
-        self._more: Counter[str] = Counter()
+        self._telling = Telling(mirror.name)
 
     def adopts(self, batch: Sequence[tuple[int, Adopt]]) -> None:
         """Write down what is in step already."""
@@ -130,11 +123,18 @@ class Turn:
 
     async def deletes(self, batch: Sequence[tuple[int, Delete]]) -> None:
         """Delete a batch, but for keys whose file is there again."""
-        looks = await asyncio.to_thread(lambda: [self._mirror.tree.look(action.key) for _, action in batch])
+        tree = self._mirror.tree
+        looks = await asyncio.to_thread(lambda: [tree.look(action.key) for _, action in batch])
+        stands = await asyncio.to_thread(lambda: [tree.parts(action.key) if tree.cuts else [] for _, action in batch])
         due = []
-        for (seq, delete), local in zip(batch, looks, strict=True):
+        for (seq, delete), local, others in zip(batch, looks, stands, strict=True):
             duplicate = delete.reason == "orphan" and self._has_another(delete)
-            if local is None or duplicate or (self._consent.delete_excluded and isinstance(local, Excluded)):
+            if others or tree.names.of(delete.key)[1] > 1:
+                self._uncounted.add(delete.key)
+            if local is None and not all(is_up(self._mirror.journal, item) for item in others):
+                # What takes its place is not up. Whatever keeps it, failure or change, has the file looked at again.
+                self._ledger.spill.outcome(seq, "delete", "again")
+            elif local is None or duplicate or (self._consent.delete_excluded and isinstance(local, Excluded)):
                 due.append((seq, delete))
             else:
                 self._ledger.spill.outcome(seq, "delete", "again")
@@ -150,13 +150,13 @@ class Turn:
     async def _apply(self, batch: Sequence[tuple[int, Put]] | Sequence[tuple[int, Delete]]) -> None:
         self._seq = {action: seq for seq, action in batch}
         self._sent.clear()
-        self._lines = 0
+        self._telling.begin()
         if batch:
             try:
                 await self._mirror.target.apply([action for _, action in batch], self.read, self.report)
             finally:
                 self._together.end()
-                self._count_up()
+                self._telling.end()
 
     async def read(self, put: Put) -> Content:
         """Read the very bytes to send. A file that never rests is taken as it is after `settle_max`."""
@@ -166,7 +166,8 @@ class Turn:
         self._begun += 1
         content, seen = await self._ahead.read(put)
         torn = self._mirror.never_rests(put.key)
-        self._sent[put.key] = (content.checksum, None if torn else seen)
+        # Of a part, that belongs to how its file was cut.
+        self._sent[put.key] = (content.checksum, None if torn or put.part else seen)
         return content
 
     def report(self, action: Put | Delete, outcome: Outcome) -> None:
@@ -185,14 +186,15 @@ class Turn:
                 self._remember_read(action.key)
                 self._end(action, checksum=stored.checksum, unchanged=outcome.unchanged)
             case Done():
-                consented = self._consent.force or (isinstance(action, Delete) and self._has_another(action))
+                spared = isinstance(action, Delete) and (self._has_another(action) or action.key in self._uncounted)
+                consented = self._consent.force or spared
                 self._mirror.journal.bury(action.key, _ref(action), self._mirror.now(), consented=consented)
                 self._end(action)
             case Again():
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())
                 self._ledger.spill.outcome(self._seq[action], action.kind, "again")
                 self._mirror.heard(Ending(action.kind, action.key, action.reason, "again"))
-                log.info(_AGAIN[action.kind], key=shown(action.key), why=str(outcome))
+                log.info(telling.AGAIN[action.kind], key=shown(action.key), why=str(outcome))
             case Park() as refusal if not isinstance(outcome, (NotFound, Conflict)):
                 self._refused(action, refusal)
             case _:
@@ -232,7 +234,7 @@ class Turn:
         self._ledger.spill.outcome(self._seq[action], action.kind, "failed")
         self._mirror.heard(Ending(action.kind, action.key, action.reason, "failed"))
         why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
-        log.warning(_FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
+        log.warning(telling.FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
 
     def _end(self, action: Put | Delete, **fields: object) -> None:
         self._mirror.queue.clear(action.key)
@@ -241,29 +243,14 @@ class Turn:
         size = {"bytes": action.size} if isinstance(action, Put) else {}
         self._mirror.heard(Ending(action.kind, action.key, action.reason, "done", size.get("bytes", 0)))
         log.log(
-            self._level(action.kind),
-            _DONE[action.kind],
+            self._telling.level(action.kind),
+            telling.DONE[action.kind],
             mirror=self._mirror.name,
             key=shown(action.key),
             reason=action.reason,
             **size,
             **fields,
         )
-
-    def _level(self, kind: str) -> int:
-        """How loud the next action is logged: a first upload of 100,000 files is no 100,000 lines."""
-        self._lines += 1
-        if self._lines <= LINES:
-            return logging.INFO
-        self._more[kind] += 1
-        if self._more.total() >= MORE:
-            self._count_up()
-        return logging.DEBUG
-
-    def _count_up(self) -> None:
-        for kind, count in self._more.items():
-            log.info(_MORE[kind], mirror=self._mirror.name, count=count)
-        self._more.clear()
 
 
 def index_problem(key: str, error: str | None) -> Problem:

@@ -9,6 +9,7 @@ from syncd import observe, oneshot
 from syncd.errors import EXIT_DIFFERENT, EXIT_OK, Halt, Park, SyncdError, Unreachable
 from syncd.mirror import Mirror
 from syncd.model import Action, Delete, Entry, Item, Put
+from syncd.parts import numbered
 from syncd.plan import entry_of
 from syncd.reconcile import Options, Result, Watch
 from syncd.targets.base import Again
@@ -17,6 +18,9 @@ MISSING = frozenset({"new", "missing"})
 """Reasons of a put for a key that the remote does not have."""
 UNSEEN = frozenset({"unsupported_type", "empty", "index_error"})
 """Problem kinds that are no difference: what is never mirrored, and what is stored but not indexed."""
+
+
+_OTHER = "the target holds other content than the file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +79,39 @@ async def verify(mirror: Mirror, watch: Watch, *, deep: bool = False) -> Verdict
             found += [each async for each in _deep(mirror, result, {each.key for each in found})]
         except SyncdError as error:
             verdict.error = error
-    found.sort(key=lambda each: each.key)
+    if mirror.tree.cuts:
+        verdict.checked -= mirror.tree.cuts.further_parts()
+        verdict.differences = await asyncio.to_thread(_by_file, mirror, found)
+    verdict.differences.sort(key=lambda each: each.key)
     return verdict
+
+
+def _by_file(mirror: Mirror, found: list[Difference]) -> list[Difference]:
+    """Differences of a file's parts as one of the file."""
+    names, files = mirror.tree.names, dict[str, list[Difference]]()
+    for each in found:
+        files.setdefault(each.key if each.difference == "invalid_key" else names.file(each.key), []).append(each)
+    told = []
+    for file, same in files.items():
+        kinds = {each.difference for each in same}
+        parts = [number for each in same if (number := names.of(each.key)[1]) and each.key != file]
+        if not parts:
+            told += same
+        elif kinds <= {"missing", "changed", "extra"} and (len(kinds) > 1 or kinds == {"extra"}):
+            # Parts come and go as a file changes.
+            there = mirror.tree.parts(file)
+            told.append(Difference(file, "changed", _OTHER) if there else Difference(file, "extra", same[0].message))
+        else:
+            worst = next((each for each in same if each.difference not in ("missing", "changed", "extra")), same[0])
+            told.append(Difference(file, worst.difference, f"{numbered(parts)}: {worst.message}"))
+    return told
 
 
 def _of_action(action: Action) -> Difference | None:
     if isinstance(action, Put) and action.reason in MISSING:
         return Difference(action.key, "missing", "the file is not in the target")
     if isinstance(action, Put):
-        return Difference(action.key, "changed", "the target holds other content than the file")
+        return Difference(action.key, "changed", _OTHER)
     if isinstance(action, Delete):
         return Difference(action.key, "extra", "the target holds an entry that has no file")
     return None
@@ -125,7 +153,7 @@ async def _checksums(mirror: Mirror, entries: list[Entry]) -> AsyncIterator[tupl
 
 async def _compare(mirror: Mirror, item: Item, checksum: str) -> Difference | None:
     try:
-        content, _ = await asyncio.to_thread(mirror.tree.read, item.path)
+        content, _ = await asyncio.to_thread(mirror.tree.read, item.path, part=item.part)
     except Again:
         return Difference(item.key, "changing", "the file changed while it was compared; run verify again")
     except Park as error:

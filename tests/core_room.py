@@ -170,12 +170,12 @@ def _mirror(root: Path, state: Path, target: ScriptedTarget, settings: Settings,
 
 
 @contextmanager
-def open_core(base: Path, limits: Limits | None = None) -> Iterator[Core]:
+def open_core(base: Path, limits: Limits | None = None, **settled: Any) -> Iterator[Core]:
     """Make a mirror named "docs", owner "me", that may delete everything it owns."""
     root, state, clock = base / "root", base / "state", Clock()
     root.mkdir()
     target = ScriptedTarget(owner="me", limits=limits or Limits(max_file_size=1000))
-    settings = Settings(Policy(owner="me"), Rules(), max_delete="100%")
+    settings = Settings(Policy(owner="me"), Rules(), max_delete="100%", **settled)
     made = Core(root, state, target, _mirror(root, state, target, settings, clock), clock)
     with closing(made.mirror.db):
         try:

@@ -14,18 +14,47 @@ MODULES = {
 } | {
     ".".join(("syncd", *path.relative_to(ROOT).parent.parts)): path for path in sorted(ROOT.rglob("__init__.py"))
 }  # fmt: skip
-PURE = ["model", "errors", "paths", "plan", "backoff", "chunk", "chunk_markdown", "chunk_text"]
-VALUES = {"collections", "dataclasses", "functools", "typing", "unicodedata", "pathspec", "enum", "math", "re", "zlib"}
+PURE = [
+    "model",
+    "errors",
+    "paths",
+    "plan",
+    "backoff",
+    "chunk",
+    "chunk_markdown",
+    "chunk_text",
+    "endings",
+    "parts",
+    "cutting",
+]
+VALUES = {
+    "collections",
+    "dataclasses",
+    "functools",
+    "typing",
+    "unicodedata",
+    "pathspec",
+    "enum",
+    "math",
+    "re",
+    "zlib",
+    "bisect",
+    "itertools",
+}
 CORE = [
     "db",
     "queue",
     "journal",
     "files",
+    "cuts",
+    "disk",
     "scan",
     "spill",
     "together",
+    "telling",
     "ahead",
     "instep",
+    "families",
     "observe",
     "audit",
     "remote",

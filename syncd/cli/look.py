@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from syncd.config import Config
+    from syncd.parts import Naming
 
 REFRESH_S = 1.0
 
@@ -58,12 +59,17 @@ def list_items(
     name = one_mirror(config, mirror)
     rows = await_(_remote_rows(config, name)) if remote else list(_local_rows(config, name))
     from syncd.cli.out import emit, table
+    from syncd.cli.rows import as_files
+
+    rows = as_files(rows, config.mirrors[name].names)
 
     if as_json:
         emit({"mirror": name, "items": rows})
     else:
-        headers = ("key", "size", "owner", "index", "ref") if remote else ("key", "size", "state", "index")
-        table(headers, ([row.get(header) for header in headers] for row in rows))
+        local: tuple[str, ...] = ("key", "size", "state", "index")
+        headers = ("key", "size", "owner", "index", "ref") if remote else local
+        headers = (*headers, "parts") if any("parts" in row for row in rows) else headers
+        table(headers, ([_told(row, header) for header in headers] for row in rows))
     return EXIT_OK
 
 
@@ -113,6 +119,10 @@ def search(
     return EXIT_OK
 
 
+def _told(row: dict[str, Any], header: str) -> object:
+    return f"{len(row['parts'])} parts" if header == "parts" and "parts" in row else row.get(header)
+
+
 def one_mirror(config: "Config", name: str | None) -> str:
     """Return the mirror that is meant. Raises ConfigError if several are configured and none is named."""
     from syncd.session import mirror_config
@@ -146,12 +156,12 @@ def _local_rows(config: "Config", name: str) -> Iterator[dict[str, Any]]:
     if db is None:
         return
     try:
-        yield from _rows_of(db, name)
+        yield from _rows_of(db, name, config.mirrors[name].names)
     finally:
         db.close()
 
 
-def _rows_of(db: "sqlite3.Connection", name: str) -> Iterator[dict[str, Any]]:
+def _rows_of(db: "sqlite3.Connection", name: str, names: "Naming") -> Iterator[dict[str, Any]]:
     from syncd.journal import LAST, Journal
     from syncd.queue import Queue
 
@@ -162,10 +172,11 @@ def _rows_of(db: "sqlite3.Connection", name: str) -> Iterator[dict[str, Any]]:
     while records := journal.after(after, LAST, 1000):
         for record in records:
             problem = problems.pop(record.key, None)
+            dirty = record.key in waiting or names.file(record.key) in waiting
             yield {
                 "key": record.key,
                 "size": record.size,
-                "state": state_of(problem.kind if problem else None, dirty=record.key in waiting),
+                "state": state_of(problem.kind if problem else None, dirty=dirty),
                 "index": record.status,
             }
         after = records[-1].key
@@ -200,11 +211,11 @@ async def _search(config: "Config", name: str, query: str, limit: int) -> list[d
     async with open_session(config, [name], read_only=True) as session:
         mirror = session.mirrors[name]
         hits = await mirror.target.search(query, limit)
-        root, prefix = mirror.tree.root, mirror.policy.prefix
+        root, prefix, names = mirror.tree.root, mirror.policy.prefix, mirror.tree.names
         return [
             {
-                "key": hit.key,
-                "path": str(root / hit.key.removeprefix(prefix)),
+                "key": names.file(hit.key),
+                "path": str(root / names.file(hit.key).removeprefix(prefix)),
                 "score": hit.score,
                 "heading": hit.heading,
                 "text": hit.text,

@@ -195,10 +195,9 @@ def _spec(session: "Session", name: str) -> str:
 
 
 def _check_folder(name: str, section: "MirrorConfig") -> list[Found]:
-    from syncd.scan import Tree
-    from syncd.session import limits_of, rules_of
+    from syncd.session import tree_of
 
-    tree = Tree(section.path, rules_of(section), limits_of(section), section.key_prefix)
+    tree = tree_of(section)
     try:
         tree.identity()
     except Halt as error:
@@ -207,7 +206,7 @@ def _check_folder(name: str, section: "MirrorConfig") -> list[Found]:
 
     files = problems = 0
     for found in tree.walk():
-        files += isinstance(found, Item)
+        files += isinstance(found, Item) and not (found.part and found.part.offset)
         problems += not isinstance(found, Item)
     message = f"{section.path}: {files} files to mirror, {problems} that cannot be"
     if not tree.complete:

@@ -122,7 +122,9 @@ async def _retry(config: "Config", keys: list[str] | None) -> int:
     marked = {}
     try:
         for name in config.mirrors:
-            marked[name] = try_again(Journal(db, name), Queue(db, name, 0, 0), keys, time.time())
+            marked[name] = try_again(
+                Journal(db, name), Queue(db, name, 0, 0), keys, time.time(), config.mirrors[name].names
+            )
     finally:
         db.close()
     total = sum(marked.values())

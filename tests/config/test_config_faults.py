@@ -38,7 +38,7 @@ MISTAKES = {
     "mirrors.docs.reconcile_interval": ("0", "mirrors.docs.reconcile_interval: should be greater"),
     "mirrors.docs.watch": ('"always"', "mirrors.docs.watch: should be 'auto', 'inotify', 'poll' or 'off'"),
     "mirrors.docs.poll_interval": ("nan", "mirrors.docs.poll_interval: should be"),
-    "mirrors.docs.oversize": ('"split"', 'mirrors.docs.oversize: splitting is not done by this version; use "reject"'),
+    "mirrors.docs.oversize": ('"cut"', "mirrors.docs.oversize: should be 'reject' or 'split'"),
     "mirrors.docs.target.type": ('"r2"', 'mirrors.docs.target: its type should be "ai-search", "kv" or "vectorize"'),
     "mirrors.docs.target.namespace": ('".."', "mirrors.docs.target.namespace: should"),
     "mirrors.docs.target.instance": ('"My Docs"', "mirrors.docs.target.instance: should"),

@@ -27,7 +27,7 @@ from lying_target import Crash, Fault, LyingTarget
 from syncd.db import FILE_NAME, open_state
 from syncd.errors import Park
 from syncd.mirror import Mirror, Settings, assemble
-from syncd.model import Put
+from syncd.model import Part, Put
 from syncd.paths import Rules
 from syncd.plan import Policy
 from syncd.reconcile import Options, Result, Scope, reconcile
@@ -57,11 +57,11 @@ class LockedTree(Tree):
 
     locked: frozenset[str] = frozenset()
 
-    def read(self, path: str, *, torn: bool = False) -> tuple[Content, os.stat_result]:
+    def read(self, path: str, *, part: Part | None = None, torn: bool = False) -> tuple[Content, os.stat_result]:
         if path in self.locked:
             raise Park("unreadable", "let syncd read it")
         self._enter_all(path)
-        return super().read(path, torn=torn)
+        return super().read(path, part=part, torn=torn)
 
     def _collect(self, folder: str, ignores: Any, groups: Any) -> None:
         self._enter_all(folder)

@@ -78,7 +78,7 @@ def test_only_failed_indexing_is_asked_for_again_and_once(journal: Journal) -> N
     for record in (failed, replace(failed, key="b"), replace(RECORD, key="c", status="completed")):
         journal.put(record)
     journal.note([Problem("a", "index_error", "too long")], 1)
-    assert journal.want_reindex(["a", "c", "z"]) == 1
+    assert journal.want_reindex(["a", "c", "z"].__contains__) == 1
     assert journal.wanted_reindex() == [failed]
     journal.reindexed("a", "queued")
     assert journal.wanted_reindex() == []

@@ -13,7 +13,7 @@ from structlog.testing import LogCapture
 from syncd.errors import Park, Retry
 from syncd.model import Ending
 from syncd.targets.base import Again
-from syncd.turn import LINES, MORE
+from syncd.telling import LINES, MORE
 
 
 @pytest.fixture

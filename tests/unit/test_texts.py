@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from syncd.chunk import chunks, title
+from syncd.endings import HTML, MARKDOWN, PLAIN, SUPPORTED, ending
 from syncd.errors import Park
-from syncd.texts import HTML, MARKDOWN, PLAIN, SUPPORTED, Text, ending, read_text
+from syncd.texts import Text, read_text
 
 
 def html(page: str) -> str:

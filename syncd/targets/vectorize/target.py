@@ -15,6 +15,7 @@ import structlog
 
 from syncd.cloudflare.vectorize import Vectorize
 from syncd.cloudflare.workers_ai import MODELS
+from syncd.endings import SUPPORTED
 from syncd.errors import Conflict, Halt, Park
 from syncd.model import Delete, Entry, IndexStatus, Put
 from syncd.targets.base import Content, Done, Fetched, Hit, Limits, Read, Report
@@ -25,7 +26,6 @@ from syncd.targets.vectorize.memory import Names
 from syncd.targets.vectorize.pieces import HEADING, KEY, OWNER, SHA256, TEXT, Cut
 from syncd.targets.vectorize.sets import Sets
 from syncd.targets.vectorize.writing import UPSERT_VECTORS, Writer
-from syncd.texts import SUPPORTED
 
 log = structlog.get_logger()
 

@@ -1,0 +1,121 @@
+"""What lies on the disk below a root: who the root is, and single files read without being fooled.
+
+Symbolic links are never followed, not even between two steps: every file is opened component by component.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from syncd.errors import Park, RootHalt
+from syncd.model import Part
+from syncd.paths import normal, shown
+from syncd.targets.base import Again, Content, Limits
+
+Identity = tuple[int, int]
+"""(st_dev, st_ino) of the root."""
+
+GONE = (errno.ENOENT, errno.ENOTDIR)
+NO_NAMES = frozenset({"", ".", ".."})
+_OPEN = os.O_RDONLY | os.O_CLOEXEC
+
+
+class Disk:
+    """The files under `root`, as far as the target's limits let them be read."""
+
+    def __init__(self, root: Path, limits: Limits, prefix: str = "") -> None:
+        self.root = root
+        self.limits = limits
+        self.prefix = prefix
+
+    def identity(self) -> Identity:
+        """Return who the root is. Raises RootHalt if it is missing or no directory."""
+        try:
+            found = self.root.stat()
+        except OSError as error:
+            raise RootHalt(f"path {self.root}: {error.strerror}; nothing was deleted. Bring the folder back") from error
+        if not stat.S_ISDIR(found.st_mode):
+            raise RootHalt(f"path {self.root} is no directory; nothing was deleted. Bring the folder back")
+        return found.st_dev, found.st_ino
+
+    def is_empty(self) -> bool:
+        """True if the root holds no name at all. Raises RootHalt if it cannot be read."""
+        try:
+            with os.scandir(self.root) as entries:
+                return next(entries, None) is None
+        except OSError as error:
+            raise RootHalt(f"path {self.root}: {error.strerror}; nothing was deleted. Let syncd read it") from error
+
+    def read(self, path: str, *, part: Part | None = None, torn: bool = False) -> tuple[Content, os.stat_result]:
+        """Read a file, or a part of it, once.
+
+        Raises Again if it changed meanwhile (unless `torn` is fine), Park if it cannot be sent.
+        """
+        key = self.prefix + normal(path)
+        try:
+            with self._open(path) as descriptor:
+                before = os.fstat(descriptor)
+                if not stat.S_ISREG(before.st_mode):
+                    raise Again(f"{shown(path)} is no regular file any more")
+                data = _read_all(descriptor, part.size - 1 if part else self.limits.max_file_size, part)
+                after = os.fstat(descriptor)
+        except OSError as error:
+            if error.errno in (*GONE, errno.ELOOP):
+                raise Again(f"{shown(path)} went away") from error
+            raise Park("unreadable", f"it cannot be read ({error.strerror}); let syncd read it") from error
+        if part is None and (problem := self.limits.refuse(key, len(data))):
+            raise Park(problem.kind, problem.message)
+        if part:
+            same = _fingerprint(before) == part[2:] and _fingerprint(after) == part[2:]
+        else:
+            same = _fingerprint(before) == _fingerprint(after) and len(data) == after.st_size
+        if not (same or torn) or (part and len(data) < part.size):
+            raise Again(f"{shown(path)} changed while it was read")
+        return Content(data, hashlib.sha256(data).hexdigest()), after
+
+    @contextmanager
+    def _open(self, path: str) -> Iterator[int]:
+        """Open root/path for reading, refusing symbolic links in every component below the root, and ways out of it."""
+        if not NO_NAMES.isdisjoint(path.split("/")):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        parents, _, name = path.rpartition("/")
+        with self._open_folder(parents + "/" if parents else "") as folder:
+            # NONBLOCK: opening a FIFO that took the file's place must not hang.
+            descriptor = os.open(name, _OPEN | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _open_folder(self, folder: str) -> Iterator[int]:
+        """Open a directory ("" or "a/b/") part by part, so that none that became a symbolic link is gone through."""
+        descriptor = os.open(self.root, _OPEN | os.O_DIRECTORY)
+        try:
+            for part in folder.split("/")[:-1]:
+                below = os.open(part, _OPEN | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = below
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def _read_all(descriptor: int, limit: int, part: Part | None) -> bytes:
+    with closing(os.fdopen(os.dup(descriptor), "rb", buffering=0)) as file:
+        if part:
+            file.seek(part.offset)
+        chunks, total = [], 0
+        # One byte over the limit is enough to know that it is over.
+        while total <= limit and (chunk := file.read(min(1 << 20, limit + 1 - total))):
+            chunks.append(chunk)
+            total += len(chunk)
+    return b"".join(chunks)
+
+
+def _fingerprint(seen: os.stat_result) -> tuple[int, int, int]:
+    return seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
