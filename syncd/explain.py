@@ -4,6 +4,7 @@ import time
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 
+from syncd import shards
 from syncd.config import Config, MirrorConfig
 from syncd.db import open_state_to_read
 from syncd.errors import Park
@@ -28,6 +29,11 @@ def explain(config: Config, name: str, path: str) -> Facts:
     local = tree.look(key)
     yield "mirror", f"{name}: {section.path} → {section.target.spec}"
     yield "key", shown(key)
+    shard = shards.parse(section.shard)
+    counted = local.key if local else key
+    if not shard.holds(counted):
+        yield "shard", f"{shards.part(counted, shard.count)}/{shard.count} answers for it; this one is {shard}"
+        return
     checksum = yield from _local(local, tree)
     db = open_state_to_read(config.state_dir)
     if db is None:

@@ -14,8 +14,20 @@ MODULES = {
 } | {
     ".".join(("syncd", *path.relative_to(ROOT).parent.parts)): path for path in sorted(ROOT.rglob("__init__.py"))
 }  # fmt: skip
-PURE = ["model", "errors", "paths", "plan", "backoff", "chunk", "chunk_markdown", "chunk_text"]
-VALUES = {"collections", "dataclasses", "functools", "typing", "unicodedata", "pathspec", "enum", "math", "re", "zlib"}
+PURE = ["model", "errors", "paths", "plan", "backoff", "chunk", "chunk_markdown", "chunk_text", "shards"]
+VALUES = {
+    "collections",
+    "dataclasses",
+    "functools",
+    "typing",
+    "unicodedata",
+    "pathspec",
+    "enum",
+    "math",
+    "re",
+    "zlib",
+    "hashlib",
+}
 CORE = [
     "db",
     "queue",
@@ -29,6 +41,7 @@ CORE = [
     "turn",
     "guard",
     "mirror",
+    "handover",
     "reconcile",
 ]
 

@@ -59,9 +59,12 @@ def list_items(
     rows = await_(_remote_rows(config, name)) if remote else list(_local_rows(config, name))
     from syncd.cli.out import emit, table
 
+    shard = config.mirrors[name].shard
     if as_json:
-        emit({"mirror": name, "items": rows})
+        emit({"mirror": name, **({"shard": shard} if shard else {}), "items": rows})
     else:
+        if shard:
+            typer.echo(f"{name}: the keys of shard {shard}", err=True)
         headers = ("key", "size", "owner", "index", "ref") if remote else ("key", "size", "state", "index")
         table(headers, ([row.get(header) for header in headers] for row in rows))
     return EXIT_OK
@@ -183,13 +186,13 @@ def state_of(kind: str | None, *, dirty: bool) -> str:
 
 
 async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
+    from syncd.observe import ours
     from syncd.session import open_session
 
     async with open_session(config, [name], read_only=True) as session:
-        target = session.mirrors[name].target
         rows = [
             {"key": e.key, "size": e.size, "owner": e.owner, "index": e.status, "ref": e.ref, "checksum": e.checksum}
-            async for e in target.entries()
+            async for e in ours(session.mirrors[name])
         ]
     return sorted(rows, key=lambda row: str(row["key"]))
 
