@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from bench import edits, passes, rclone, scale, startup, vectors
+from bench import edits, passes, rclone, scale, shards, startup, vectors
 from bench.table import Figure, show
 from bench.world import QUICK, Sizes
 
@@ -16,6 +16,7 @@ PARTS = {
     "between": edits.between,
     "startup": startup.commands,
     "many": scale.many,
+    "shards": shards.killed,
     "rclone": rclone.idle,
 }
 
