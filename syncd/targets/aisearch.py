@@ -86,18 +86,18 @@ class AISearchTarget:
         seen: set[str] = set()
         self._listed_whole = False
         for _ in range(LISTINGS):
-            totals: set[int | None] = set()
+            totals: list[int | None] = []
             async for page in self._pages():
-                totals.add(page.total_count)
+                totals.append(page.total_count)
                 for item in page.items:
                     if item.id not in seen and there(item) and item.key.startswith(self._marks.prefix):
                         yield entry_of(item)
                     # Rows that are not ours count too: total_count may speak of them.
                     seen.add(item.id)
-            if len(totals) <= 1 and (totals <= {None} or len(seen) >= max(t or 0 for t in totals)):
+            if _whole(totals, len(seen)):
                 self._listed_whole = True
                 return
-            log.info("listing.shifted", seen=len(seen), totals=sorted(t or 0 for t in totals))
+            log.info("listing.shifted", seen=len(seen), totals=sorted({t or 0 for t in totals}))
 
     async def _pages(self) -> AsyncIterator[ItemPage]:
         with _refusals_halt():
@@ -269,6 +269,17 @@ class AISearchTarget:
 
     async def aclose(self) -> None:
         """Nothing is held; the transport is shared."""
+
+
+def _whole(totals: Sequence[int | None], seen: int) -> bool:
+    """Whether a listing showed every row that was there when it began. totals: what its pages said, one after another.
+
+    The newest rows come first. So rows that are added while it is read, as by other shards, push the others towards
+    pages that are still to come: some show twice, none is missed. It is a row that goes which pulls another one over to
+    a page that was read already, and then the total falls. Totals that nobody tells prove nothing either way.
+    """
+    known = [total for total in totals if total is not None]
+    return not known or (len(known) == len(totals) and known == sorted(known) and seen >= known[0])
 
 
 @contextmanager

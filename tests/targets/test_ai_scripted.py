@@ -14,7 +14,7 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.errors import Halt, Park, SyncdError, Unreachable
 from syncd.model import Delete, Entry, Put
-from syncd.targets.aisearch import AISearchTarget, Marks, limits
+from syncd.targets.aisearch import AISearchTarget, Marks, _whole, limits
 from syncd.targets.base import Content, Done, Outcome
 
 DATA = b"the content"
@@ -226,3 +226,23 @@ async def test_a_size_of_nothing_is_a_size_not_known_yet() -> None:
 
 async def test_the_forecast_counts_one_request_for_each_action() -> None:
     assert Scripted(ok([])).target.requests(12, 3) == 15
+
+
+@pytest.mark.parametrize(
+    ("totals", "seen", "whole"),
+    [
+        ([4, 4], 4, True),
+        ([4, 4], 3, False),
+        ([4, 5, 9], 4, True),
+        ([4, 5, 9], 3, False),
+        ([4, 5, 4], 9, False),
+        ([5, 4], 9, False),
+        ([None, None], 0, True),
+        ([None, 4], 4, False),
+        ([], 0, True),
+    ],
+)
+def test_a_listing_is_whole_if_nothing_went_and_all_that_was_there_showed(
+    totals: list[int | None], seen: int, whole: bool
+) -> None:
+    assert _whole(totals, seen) is whole
