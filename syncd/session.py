@@ -134,6 +134,7 @@ def make_target(
         limits_of(section),
         # A few more than may be in flight: the next files are read while a place is waited for.
         concurrency=transport.gate.transfers + 6,
+        shards=shards.parse(section.shard).count,
     )
 
 

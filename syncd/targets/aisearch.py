@@ -44,13 +44,17 @@ def limits(max_key_length: int, max_file_size: int) -> Limits:
 
 
 class AISearchTarget:
-    """One mirror's view of one instance. concurrency: uploads whose content is held in memory at a time."""
+    """One mirror's view of one instance. concurrency: uploads whose content is held in memory at a time.
 
-    def __init__(self, api: AISearch, marks: Marks, limits: Limits, *, concurrency: int = 8) -> None:
+    shards: among how many the mirror is divided, so that our uploads are that thin among the newest rows.
+    """
+
+    def __init__(self, api: AISearch, marks: Marks, limits: Limits, *, concurrency: int = 8, shards: int = 1) -> None:
         self.limits = limits
         self._api = api
         self._marks = marks
         self._concurrency = concurrency
+        self._shards = shards
         self._metadata_refused = False
         self._listed_whole = True
 
@@ -133,7 +137,7 @@ class AISearchTarget:
     async def statuses(self, refs: frozenset[str]) -> Mapping[str, Entry | None]:
         """Read the newest pages of the listing, where fresh uploads are, then ask for a few stragglers by id."""
         found: dict[str, Entry | None] = {}
-        pages = len(refs) // PER_PAGE + 2
+        pages = len(refs) * self._shards // PER_PAGE + 2
         async for page in self._pages():
             found |= {item.id: entry_of(item) for item in page.items if item.id in refs}
             pages -= 1

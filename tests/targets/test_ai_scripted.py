@@ -39,7 +39,7 @@ def row(key: str = "a.md", item_id: str = "i1", **more: Any) -> dict[str, Any]:
 class Scripted:
     """A target whose remote answers from a script, the last entry for ever."""
 
-    def __init__(self, *script: httpx.Response | Exception, takeover: bool = False) -> None:
+    def __init__(self, *script: httpx.Response | Exception, takeover: bool = False, shards: int = 1) -> None:
         self.script = list(script)
         self.asked: list[str] = []
         clock = Clock()
@@ -52,7 +52,7 @@ class Scripted:
             seams=Seams(httpx.MockTransport(self._answer), rng=lambda: 0.5, wall=clock),
         )
         api = AISearch(transport, "default", "docs")
-        self.target = AISearchTarget(api, Marks("me", "", takeover), limits(128, 1000))
+        self.target = AISearchTarget(api, Marks("me", "", takeover), limits(128, 1000), shards=shards)
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(f"{request.method} {request.url.path.rpartition('/instances/docs')[2]}")
@@ -226,6 +226,14 @@ async def test_a_size_of_nothing_is_a_size_not_known_yet() -> None:
 
 async def test_the_forecast_counts_one_request_for_each_action() -> None:
     assert Scripted(ok([])).target.requests(12, 3) == 15
+
+
+async def test_the_uploads_of_one_shard_are_looked_for_among_those_of_all() -> None:
+    rows = [row(f"{number}.md", f"i{number:03}") for number in range(400)]
+    remote = Scripted(*(ok(rows[start : start + 50], total_count=400) for start in range(0, 400, 50)), shards=4)
+    ours = frozenset(f"i{number:03}" for number in range(0, 400, 4))
+    assert set(await remote.target.statuses(ours)) == ours
+    assert remote.asked == ["GET /items"] * 8
 
 
 @pytest.mark.parametrize(
