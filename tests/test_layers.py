@@ -35,6 +35,8 @@ CORE = [
     "files",
     "scan",
     "spill",
+    "together",
+    "ahead",
     "instep",
     "observe",
     "resolve",

@@ -14,7 +14,9 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.errors import Halt, Park, SyncdError, Unreachable
 from syncd.model import Delete, Entry, Put
-from syncd.targets.aisearch import AISearchTarget, Marks, _whole, limits
+from syncd.targets.aisearch.items import whole
+from syncd.targets.aisearch.rows import Marks
+from syncd.targets.aisearch.target import AISearchTarget, limits
 from syncd.targets.base import Content, Done, Outcome
 
 DATA = b"the content"
@@ -237,7 +239,7 @@ async def test_the_uploads_of_one_shard_are_looked_for_among_those_of_all() -> N
 
 
 @pytest.mark.parametrize(
-    ("totals", "seen", "whole"),
+    ("totals", "seen", "proven"),
     [
         ([4, 4], 4, True),
         ([4, 4], 3, False),
@@ -251,6 +253,6 @@ async def test_the_uploads_of_one_shard_are_looked_for_among_those_of_all() -> N
     ],
 )
 def test_a_listing_is_whole_if_nothing_went_and_all_that_was_there_showed(
-    totals: list[int | None], seen: int, whole: bool
+    totals: list[int | None], seen: int, proven: bool
 ) -> None:
-    assert _whole(totals, seen) is whole
+    assert whole(totals, seen) is proven
