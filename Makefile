@@ -29,11 +29,12 @@ demo: $(VENV)/.run ## mirror a sample folder into a local stand-in of the API, a
 test: $(VENV)/.dev ## run the tests
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
-check: $(VENV)/.dev ## lint, format, types (strict), installed packages, their known vulnerabilities
+check: $(VENV)/.dev ## lint, format, types (strict), Kubernetes manifests, packages, their known vulnerabilities
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m pip check
+	$(BIN)/python .ci/manifests.py
 	$(BIN)/python .ci/audit.py
 
 torture: $(VENV)/.dev ## try to break syncd: storms of faults, kills and edits, about 5 minutes

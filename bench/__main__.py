@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from bench import audit, edits, passes, rclone, scale, startup, vectors
+from bench import audit, edits, passes, rclone, scale, shards, startup, vectors
 from bench.table import Figure, show
 from bench.world import QUICK, Sizes
 
@@ -17,6 +17,7 @@ PARTS = {
     "startup": startup.commands,
     "many": scale.many,
     "audit": audit.idle,
+    "shards": shards.killed,
     "rclone": rclone.idle,
 }
 

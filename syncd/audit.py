@@ -149,7 +149,7 @@ def _judge(mirror: Mirror, row: Newest, base: Baseline) -> Sight:
     record = mirror.journal.get(entry.key)
     if record is None:
         # Ours by its mark, so it is one to adopt or to delete; or one that we deleted and that is there again.
-        lost = entry.key.startswith(policy.prefix) and entry.owner == policy.owner
+        lost = entry.key.startswith(policy.prefix) and entry.owner == policy.owner and policy.shard.holds(entry.key)
         if lost or row.made is None or base.newest is None or mirror.journal.deleted_at(entry.ref) is not None:
             return "strange"
         return "added" if row.made > base.newest else "other"

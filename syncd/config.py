@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from syncd import config_sources
+from syncd import config_sources, shards
 from syncd.cloudflare.base_url import check_base_url
 from syncd.config_faults import faults, one_line, unknown_key
 from syncd.config_targets import PERMISSIONS, AISearchTarget, KVTarget, Section, Target, VectorizeTarget
@@ -39,6 +39,11 @@ def _max_delete(value: object) -> object:
     if re.fullmatch(r"\d+(\.\d+)?%", text) and float(text[:-1]) <= 100:
         return text
     raise ValueError('should be a number of entries, such as 50, or a percentage, such as "25%"')
+
+
+def _shard(value: str) -> str:
+    shards.parse(value)
+    return value
 
 
 def _patterns(value: list[str]) -> list[str]:
@@ -96,6 +101,7 @@ class MirrorConfig(Section):
     audit_interval: Seconds = 86400.0
     watch: Literal["auto", "inotify", "poll", "off"] = "auto"
     poll_interval: Annotated[float, Field(ge=0.1, allow_inf_nan=False)] = 30.0
+    shard: Annotated[str, AfterValidator(_shard)] = ""
     oversize: Literal["reject", "split"] = "reject"
     target: Annotated[Target, Field(discriminator="type")]
 

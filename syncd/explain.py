@@ -4,6 +4,7 @@ import time
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 
+from syncd import shards
 from syncd.config import Config, MirrorConfig
 from syncd.db import open_state_to_read
 from syncd.errors import Park
@@ -31,6 +32,11 @@ def explain(config: Config, name: str, path: str) -> Facts:
     key = section.names.file(key) if parts else key
     yield "mirror", f"{name}: {section.path} → {section.target.spec}"
     yield "key", shown(key)
+    shard = shards.parse(section.shard)
+    counted = [part.key for part in parts] or [local.key if local else key]
+    if not any(shard.holds(each) for each in counted):
+        yield "shard", f"{shards.part(counted[0], shard.count)}/{shard.count} answers for it; this one is {shard}"
+        return
     checksum = (yield from _local(local, tree)) if not parts else None
     yield from file_facts(parts, tree.limits.max_file_size) if parts else ()
     db = open_state_to_read(config.state_dir)

@@ -1,4 +1,8 @@
-"""What is there: local files, journal rows and remote entries, merged by key, a bounded block at a time."""
+"""What is there: local files, journal rows and remote entries, merged by key, a bounded block at a time.
+
+Of a shard, keys of other parts do not come in at all: not from the walk, the listing or the hints. Their journal rows
+are dropped when the mirror is opened (session).
+"""
 
 import asyncio
 from bisect import bisect_right
@@ -14,6 +18,7 @@ from syncd.mirror import Mirror
 from syncd.model import Entry, Item, Local, Problem, Record
 from syncd.plan import Source, entry_of
 from syncd.queue import Dirty
+from syncd.shards import WHOLE, Shard
 from syncd.spill import Spill
 
 BLOCK = 512
@@ -40,7 +45,7 @@ class Triple(NamedTuple):
 
 
 async def listing(mirror: Mirror, spill: Spill, tick: Callable[[], None]) -> None:
-    """Spill the remote listing, without the rows of entries that we deleted but that it may not know of yet.
+    """Spill the remote listing of our shard, without entries that we deleted but that it may not know of yet.
 
     tick: called now and then.
     """
@@ -56,11 +61,23 @@ async def listing(mirror: Mirror, spill: Spill, tick: Callable[[], None]) -> Non
         batch.clear()
         tick()
 
-    async for entry in mirror.target.entries():
+    async for entry in ours(mirror):
         batch.append(entry)
         if len(batch) >= LISTING_BATCH:
             put_down()
     put_down()
+
+
+def ours(mirror: Mirror) -> AsyncIterator[Entry]:
+    """What the target lists of the keys that this process answers for."""
+    entries, shard = mirror.target.entries(), mirror.policy.shard
+    return entries if shard == WHOLE else _held(entries, shard)
+
+
+async def _held(entries: AsyncIterator[Entry], shard: Shard) -> AsyncIterator[Entry]:
+    async for entry in entries:
+        if shard.holds(entry.key):
+            yield entry
 
 
 class Wide(Exception):
@@ -92,7 +109,9 @@ def _unknown(block: Sequence[Triple]) -> int:
 
 def _too_many(mirror: Mirror, unknown: int) -> bool:
     page = mirror.target.limits.page
-    return page is not None and unknown > FEW_KEYS + mirror.journal.count() // page
+    # A listing shows the other shards' entries, too.
+    listed = mirror.journal.count() * mirror.policy.shard.count
+    return page is not None and unknown > FEW_KEYS + listed // page
 
 
 async def parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Triple]]:
@@ -115,10 +134,12 @@ async def _parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Tr
     for row in rows:
         if row.subtree:
             folder = row.key.removeprefix(prefix)
-            keys = under(row.key + "/") if folder else (prefix, prefix + LAST)
-            async for block in _merge(mirror, folder + "/" if folder else "", keys):
+            reach = under(row.key + "/") if folder else (prefix, prefix + LAST)
+            async for block in _merge(mirror, folder + "/" if folder else "", reach):
                 yield block
-    single = iter(await _with_parts(mirror, [row.key for row in rows if row.key != prefix]))
+    shard = mirror.policy.shard
+    keys = await _with_parts(mirror, [row.key for row in rows if row.key != prefix])
+    single = iter([key for key in keys if shard.holds(key)])
     while keys_now := list(islice(single, BLOCK)):
         found = await asyncio.to_thread(lambda keys: [(key, mirror.tree.look(key)) for key in keys], keys_now)
         yield [_remembered(mirror, key, local, mirror.journal.get(key)) for key, local in found]
@@ -151,7 +172,7 @@ async def _merge(
     mirror: Mirror, folder: str, keys: tuple[str, str], spill: Spill | None = None, lane: InStep | None = None
 ) -> AsyncIterator[list[Triple]]:
     owner = mirror.policy.owner
-    ahead = _Ahead(mirror.tree.walk(folder))
+    ahead = _Ahead(_walk(mirror, folder))
     after: str | None = keys[0]
     while after is not None:
         strays = await ahead.fill()
@@ -175,6 +196,14 @@ async def _merge(
             for key in sorted({*local, *known, *(entries or ())})
         ]
         after = end
+
+
+def _walk(mirror: Mirror, folder: str) -> Iterator[Item | Problem]:
+    """The files of our shard. A directory that cannot be read may hold some of every shard."""
+    found, shard = mirror.tree.walk(folder), mirror.policy.shard
+    if shard == WHOLE:
+        return found
+    return (each for each in found if shard.holds(each.key) or (type(each) is Problem and each.kind == "unreadable"))
 
 
 class _Ahead:

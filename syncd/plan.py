@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from syncd.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Local, Problem, Put, Reason, Record
+from syncd.shards import WHOLE, Shard
 
 Prune = Literal["owned", "all", "never"]
 Source = Literal["listing", "key", "journal"]
@@ -18,12 +19,15 @@ BRAKE_FLOOR = 10
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the mirror may do: the mark it writes, what it prunes, and whether foreign entries are taken over."""
+    """What the mirror may do: the mark it writes, what it prunes, whether foreign entries are taken over; and for
+    which part of the keys.
+    """
 
     owner: str
     prefix: str = ""
     prune: Prune = "owned"
     takeover: bool = False
+    shard: Shard = WHOLE
 
 
 @dataclass(frozen=True, slots=True)

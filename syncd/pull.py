@@ -16,6 +16,7 @@ from syncd.errors import ConfigError, Park, SyncdError
 from syncd.families import known
 from syncd.mirror import Mirror
 from syncd.model import Entry, Problem
+from syncd.observe import ours
 from syncd.parts import WHOLE_LIMIT, numbered
 from syncd.paths import name_fault, shown
 from syncd.plan import mine
@@ -171,11 +172,14 @@ def check_files(mirror: Mirror) -> None:
 
 
 async def pull(mirror: Mirror, folder: Folder, *, force: bool = False, everyone: bool = False) -> Pulled:
-    """Write the mirror's entries into a folder under their keys without the prefix. everyone: those of others too."""
+    """Write the mirror's entries, of its shard, into a folder under their keys without the prefix.
+
+    everyone: those of other owners too.
+    """
     check_files(mirror)
     pulled, prefix = Pulled(), mirror.policy.prefix
     wanted: dict[str, Entry] = {}
-    async for entry in mirror.target.entries():
+    async for entry in ours(mirror):
         if not (everyone or mine(mirror.journal.get(entry.key), entry, mirror.policy)):
             pulled.done["foreign"] += 1
         elif fault := path_fault(entry.key.removeprefix(prefix)):

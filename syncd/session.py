@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 
 from syncd import db as state
+from syncd import shards
 from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
@@ -22,6 +23,7 @@ from syncd.config_targets import KVTarget, VectorizeTarget
 from syncd.cuts import Cuts
 from syncd.embeddings import Embeddings
 from syncd.errors import ConfigError
+from syncd.handover import hand_over
 from syncd.journal import Journal
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Item
@@ -84,6 +86,7 @@ async def open_session(
             target = make_target(transport, db, name, section, grants)
             stack.push_async_callback(target.aclose)
             _bind(Journal(db, name), state.Meta(db, name), _binding(config, section))
+            hand_over(db, name, shards.parse(section.shard))
             mirrors[name] = assemble(db, name, section.path, target, settings_of(section, grants))
         yield Session(config, transport, db, mirrors)
 
@@ -133,6 +136,7 @@ def make_target(
         limits_of(section),
         # A few more than may be in flight: the next files are read while a place is waited for.
         concurrency=transport.gate.transfers + 6,
+        shards=shards.parse(section.shard).count,
     )
 
 
@@ -182,7 +186,7 @@ def tree_of(section: MirrorConfig) -> Tree:
 def settings_of(section: MirrorConfig, grants: Grants) -> Settings:
     """Return what a person decided for a mirror, in the config and on the command line."""
     return Settings(
-        policy=Policy(section.owner, section.key_prefix, section.prune, grants.takeover),
+        policy=Policy(section.owner, section.key_prefix, section.prune, grants.takeover, shards.parse(section.shard)),
         rules=rules_of(section),
         max_delete=section.max_delete,
         settle=section.settle,

@@ -63,6 +63,8 @@ def _mirror(
         "watch": None,
         "problems": [],
     }
+    if section.shard:
+        shown["shard"] = section.shard
     if db is None:
         return shown
     journal, queue, meta = Journal(db, name), Queue(db, name, 0, 0), Meta(db, name)

@@ -10,6 +10,7 @@ from typing import Any
 
 from syncd.db import open_state
 from syncd.errors import SyncdError
+from syncd.handover import hand_over
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Delete, Entry, IndexStatus, Problem, Put
 from syncd.paths import Rules
@@ -155,7 +156,7 @@ class Core:
     def use(self, **changes: Any) -> None:
         """Restart with other settings: fields of the policy, or those beside it."""
         old = self.mirror.settings
-        policy = {name: changes.pop(name) for name in ("prefix", "prune", "takeover") if name in changes}
+        policy = {name: changes.pop(name) for name in ("prefix", "prune", "takeover", "shard") if name in changes}
         new = replace(old, policy=replace(Policy("me", old.policy.prefix), **policy), **changes)
         self.target.prefix = new.policy.prefix
         self.mirror.db.close()
@@ -164,6 +165,7 @@ class Core:
 
 def _mirror(root: Path, state: Path, target: ScriptedTarget, settings: Settings, clock: Clock) -> Mirror:
     mirror = assemble(open_state(state), "docs", root, target, settings)
+    hand_over(mirror.db, "docs", settings.policy.shard)
     mirror.now = clock
     mirror.chance = lambda: 0.5
     return mirror

@@ -26,6 +26,7 @@ PURE = [
     "endings",
     "parts",
     "cutting",
+    "shards",
 ]
 VALUES = {
     "collections",
@@ -40,6 +41,7 @@ VALUES = {
     "zlib",
     "bisect",
     "itertools",
+    "hashlib",
 }
 CORE = [
     "db",
@@ -62,6 +64,7 @@ CORE = [
     "turn",
     "guard",
     "mirror",
+    "handover",
     "reconcile",
 ]
 

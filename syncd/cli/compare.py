@@ -11,6 +11,7 @@ from syncd.cli.look import one_mirror
 from syncd.errors import EXIT_OK, EXIT_PROBLEMS
 
 if TYPE_CHECKING:
+    from syncd.config import Config
     from syncd.pull import Pulled
     from syncd.verify import Verdict
 
@@ -34,24 +35,26 @@ def verify(
     from syncd.cli.out import emit
 
     options: Globals = ctx.obj
-    verdicts = await_(_verify(options, mirrors or [], deep=deep))
+    config = options.load()
+    verdicts = await_(_verify(config, mirrors or [], deep=deep, quiet=options.quiet))
     code = next(code for code in SEVERITY if code in {verdict.exit_code for verdict in verdicts.values()})
     if as_json:
-        emit({"mirrors": {name: _told(verdict) for name, verdict in verdicts.items()}, "exit_code": code})
+        told = {name: _of(config, name) | _told(verdict) for name, verdict in verdicts.items()}
+        emit({"mirrors": told, "exit_code": code})
     else:
-        _show(verdicts)
+        _show(config, verdicts)
     return code
 
 
-async def _verify(options: Globals, names: list[str], *, deep: bool) -> dict[str, "Verdict"]:
+async def _verify(config: "Config", names: list[str], *, deep: bool, quiet: bool) -> dict[str, "Verdict"]:
     from syncd.cli.out import Watcher, progress
     from syncd.session import open_session
     from syncd.verify import verify
 
-    async with open_session(options.load(), names, read_only=True) as session:
-        with progress(quiet=options.quiet) as shown:
+    async with open_session(config, names, read_only=True) as session:
+        with progress(quiet=quiet) as shown:
             return {
-                name: await verify(mirror, Watcher(name, shown, quiet=options.quiet), deep=deep)
+                name: await verify(mirror, Watcher(name, shown, quiet=quiet), deep=deep)
                 for name, mirror in session.mirrors.items()
             }
 
@@ -67,12 +70,18 @@ def _told(verdict: "Verdict") -> dict[str, object]:
     return told | ({"error": shown(str(verdict.error))} if verdict.error else {})
 
 
-def _show(verdicts: "dict[str, Verdict]") -> None:
-    from syncd.cli.out import line, table
+def _of(config: "Config", name: str) -> dict[str, object]:
+    """Which part of the mirror was looked at, if not all of it."""
+    shard = config.mirrors[name].shard
+    return {"shard": shard} if shard else {}
+
+
+def _show(config: "Config", verdicts: "dict[str, Verdict]") -> None:
+    from syncd.cli.out import line, of_shard, table
 
     for name, verdict in verdicts.items():
         found = len(verdict.differences)
-        line(f"{name}: {_headline(verdict)}")
+        line(f"{name}{of_shard(config.mirrors[name].shard)}: {_headline(verdict)}")
         if found:
             table(("", "", ""), [(f"  {each.difference}", each.key, each.message) for each in verdict.differences])
         if verdict.error:
@@ -126,15 +135,15 @@ def pull(
 
     pulled = await_(work())
     code = EXIT_PROBLEMS if pulled.problems else EXIT_OK
-    from syncd.cli.out import emit, line, table
+    from syncd.cli.out import emit, line, of_shard, table
 
     if as_json:
         counts = {what: pulled.done[what] for what in COUNTED}
         problems = [asdict(problem) for problem in pulled.problems]
-        emit({"mirror": name, "result": counts, "problems": problems, "exit_code": code})
+        emit({"mirror": name, **_of(config, name), "result": counts, "problems": problems, "exit_code": code})
         return code
     words = [f"{pulled.done[what]} {what}" for what in COUNTED if pulled.done[what] or what == "written"]
-    line(f"{name} → {folder}: {', '.join(words)}")
+    line(f"{name}{of_shard(config.mirrors[name].shard)} → {folder}: {', '.join(words)}")
     if pulled.problems:
         table(("", ""), [(f"  {problem.key}", problem.message) for problem in pulled.problems])
     return code

@@ -63,9 +63,12 @@ def list_items(
 
     rows = as_files(rows, config.mirrors[name].names)
 
+    shard = config.mirrors[name].shard
     if as_json:
-        emit({"mirror": name, "items": rows})
+        emit({"mirror": name, **({"shard": shard} if shard else {}), "items": rows})
     else:
+        if shard:
+            typer.echo(f"{name}: the keys of shard {shard}", err=True)
         local: tuple[str, ...] = ("key", "size", "state", "index")
         headers = ("key", "size", "owner", "index", "ref") if remote else local
         headers = (*headers, "parts") if any("parts" in row for row in rows) else headers
@@ -194,13 +197,13 @@ def state_of(kind: str | None, *, dirty: bool) -> str:
 
 
 async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
+    from syncd.observe import ours
     from syncd.session import open_session
 
     async with open_session(config, [name], read_only=True) as session:
-        target = session.mirrors[name].target
         rows = [
             {"key": e.key, "size": e.size, "owner": e.owner, "index": e.status, "ref": e.ref, "checksum": e.checksum}
-            async for e in target.entries()
+            async for e in ours(session.mirrors[name])
         ]
     return sorted(rows, key=lambda row: str(row["key"]))
 

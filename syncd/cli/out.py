@@ -48,6 +48,11 @@ def _cell(value: object) -> str:
     return escape(printable("" if value is None else str(value)))
 
 
+def of_shard(shard: str) -> str:
+    """What is added to a mirror's name where only a part of its keys is meant."""
+    return f", shard {shard}" if shard else ""
+
+
 def line(text: str) -> None:
     """Print one line of the answer as it is, safe for the terminal."""
     print(printable(text))  # noqa: T201

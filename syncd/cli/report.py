@@ -7,7 +7,7 @@ from dataclasses import asdict
 from itertools import chain, islice
 from typing import Any
 
-from syncd.cli.out import line, table
+from syncd.cli.out import line, of_shard, table
 from syncd.logs import printable
 from syncd.mirror import Mirror
 from syncd.model import Action, Put
@@ -26,8 +26,8 @@ REQUEST_S = 0.3
 def show(session: Session, reports: Mapping[str, Report]) -> None:
     """Print what was done, or would be, and what stands in the way."""
     for name, report in reports.items():
-        target = session.config.mirrors[name].target.spec
-        line(f"{name} → {target}: {_summary(report)}")
+        section = session.config.mirrors[name]
+        line(f"{name} → {section.target.spec}{of_shard(section.shard)}: {_summary(report)}")
         if report.results and report.results[0].dry_run:
             _show_plan(session, report)
         mirror = session.mirrors[name]
@@ -104,6 +104,8 @@ def _mirror_json(session: Session, mirror: Mirror, report: Report) -> None:
     dry = any(result.dry_run for result in report.results)
     complete = bool(report.results) and not report.error and all(result.complete for result in report.results)
     head: dict[str, Any] = {"dry_run": dry, "complete": complete, "plan": _planned(report)}
+    if shard := session.config.mirrors[mirror.name].shard:
+        head["shard"] = shard
     if report.error:
         head["error"] = shown(str(report.error))
     refusals = [result.refusal for result in report.results if result.refusal]

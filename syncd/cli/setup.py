@@ -195,6 +195,8 @@ def _spec(session: "Session", name: str) -> str:
 
 
 def _check_folder(name: str, section: "MirrorConfig") -> list[Found]:
+    from syncd import shards
+    from syncd.cli.out import of_shard
     from syncd.session import tree_of
 
     tree = tree_of(section)
@@ -205,10 +207,12 @@ def _check_folder(name: str, section: "MirrorConfig") -> list[Found]:
     from syncd.model import Item
 
     files = problems = 0
+    shard = shards.parse(section.shard)
     for found in tree.walk():
-        files += isinstance(found, Item) and not (found.part and found.part.offset)
-        problems += not isinstance(found, Item)
-    message = f"{section.path}: {files} files to mirror, {problems} that cannot be"
+        if shard.holds(found.key):
+            files += isinstance(found, Item) and not (found.part and found.part.offset)
+            problems += not isinstance(found, Item)
+    message = f"{section.path}{of_shard(section.shard)}: {files} files to mirror, {problems} that cannot be"
     if not tree.complete:
         remedy = f"let syncd read every directory under {section.path}; until then nothing is deleted"
         return [(Finding(f"{name}: folder", "warn", message, remedy), EXIT_OK)]

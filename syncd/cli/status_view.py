@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from syncd.cli.out import stdout
+from syncd.cli.out import of_shard, stdout
 from syncd.logs import printable
 
 PROBLEMS_SHOWN = 20
@@ -42,7 +42,7 @@ def _mirror(name: str, mirror: dict[str, Any]) -> Group:
     parts: list[Any] = [
         Text(),
         Text.from_markup(f"[bold]{name}[/] [{_COLOURS[state]}]{state}[/]  ")
-        + Text(printable(f"{mirror['path']} → {mirror['target']}")),
+        + Text(printable(f"{mirror['path']} → {mirror['target']}{of_shard(mirror.get('shard', ''))}")),
     ]
     if mirror.get("detail"):
         parts.append(Text(f"  {printable(mirror['detail'])}", style=_COLOURS[state]))

@@ -64,6 +64,8 @@ def _mirror(name: str, mirror: dict[str, Any], live: Live) -> dict[str, Any]:
     watch = live.watcher.status(name)
     standing = mirror["items"]["failed"] + mirror["items"]["rejected"] + mirror["index"]["error"]
     shown_facts = {key: mirror[key] for key in ("path", "target", "items", "index", "last_reconcile", "oldest_at")}
+    if "shard" in mirror:
+        shown_facts["target"] += f", shard {mirror['shard']}"
     return {
         "name": name,
         "state": state,

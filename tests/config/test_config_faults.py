@@ -38,6 +38,7 @@ MISTAKES = {
     "mirrors.docs.reconcile_interval": ("0", "mirrors.docs.reconcile_interval: should be greater"),
     "mirrors.docs.watch": ('"always"', "mirrors.docs.watch: should be 'auto', 'inotify', 'poll' or 'off'"),
     "mirrors.docs.poll_interval": ("nan", "mirrors.docs.poll_interval: should be"),
+    "mirrors.docs.shard": ('"4/4"', 'mirrors.docs.shard: should be "i/n" with 0 <= i < n <= 1024, such as "0/4"'),
     "mirrors.docs.oversize": ('"cut"', "mirrors.docs.oversize: should be 'reject' or 'split'"),
     "mirrors.docs.target.type": ('"r2"', 'mirrors.docs.target: its type should be "ai-search", "kv" or "vectorize"'),
     "mirrors.docs.target.namespace": ('".."', "mirrors.docs.target.namespace: should"),

@@ -246,6 +246,13 @@ def the_total_moves(names: list[str]) -> Iterator[tuple[list[list[str]], list[in
     yield pages(names), [4, 4]
 
 
+def a_row_is_added_in_front(names: list[str]) -> Iterator[tuple[list[list[str]], list[int]]]:
+    """By another shard, while the first page is taken in: every later row shows one place further on."""
+    one, two, three, four = names
+    while True:
+        yield [[one, two], [two, three], [four]], [4, 5, 5]
+
+
 def a_row_is_never_shown(names: list[str]) -> Iterator[tuple[list[list[str]], list[int]]]:
     while True:
         yield pages(names[:3]), [4, 4]
@@ -278,6 +285,7 @@ def shift(w: World, rows: list[Any], script: Script) -> None:
 SCRIPTS = [
     a_row_moves_to_a_page_already_read,
     the_total_moves,
+    a_row_is_added_in_front,
     a_row_is_never_shown,
     half_of_it_is_never_shown_and_the_rest_twice,
 ]
@@ -323,6 +331,17 @@ async def test_a_listing_that_shifts_does_not_make_a_strangers_item_ours(tmp_pat
         assert await w.items() == before
         assert side.problems() == dict.fromkeys(names, "foreign")
         assert side.changing == 0
+
+
+async def test_a_listing_that_only_grows_is_read_once_and_trusted(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        side = await in_step(w, "a.md", "b.md", "c.md", "d.md")
+        shift(w, await w.items(), a_row_is_added_in_front)
+        side.write("e.md", "new")
+        side.lose_journal()
+        before = w.wire.count("GET", "/items")
+        await side.full()
+        assert w.wire.count("GET", "/items") - before == 3, "three pages, and no look before the upload"
 
 
 async def test_a_remote_that_ignores_the_source_filter_is_listed_once(tmp_path: Path) -> None:

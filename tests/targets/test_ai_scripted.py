@@ -40,7 +40,7 @@ def row(key: str = "a.md", item_id: str = "i1", **more: Any) -> dict[str, Any]:
 class Scripted:
     """A target whose remote answers from a script, the last entry for ever."""
 
-    def __init__(self, *script: httpx.Response | Exception, takeover: bool = False) -> None:
+    def __init__(self, *script: httpx.Response | Exception, takeover: bool = False, shards: int = 1) -> None:
         self.script = list(script)
         self.asked: list[str] = []
         clock = Clock()
@@ -53,7 +53,7 @@ class Scripted:
             seams=Seams(httpx.MockTransport(self._answer), rng=lambda: 0.5, wall=clock),
         )
         api = AISearch(transport, "default", "docs")
-        self.target = AISearchTarget(api, Marks("me", "", takeover), limits(128, 1000))
+        self.target = AISearchTarget(api, Marks("me", "", takeover), limits(128, 1000), shards=shards)
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(f"{request.method} {request.url.path.rpartition('/instances/docs')[2]}")
@@ -234,28 +234,29 @@ def page(names: str, total: int) -> httpx.Response:
 
 
 @pytest.mark.parametrize(
-    ("script", "whole"),
+    ("script", "whole", "counted"),
     [
-        ([page("ab", 4), page("cd", 4)], True),
-        # One is added while the listing is read: read from the top until all are seen.
-        ([page("ab", 4), page("bc", 5), page("d", 5), page("xa", 5)], True),
-        # One moves to the top before it was read.
-        ([page("ab", 4), page("bc", 4), page("da", 4)], True),
+        ([page("ab", 4), page("cd", 4)], True, True),
+        # Some are added while the listing is read: they push the others to pages that are still to come.
+        ([page("ab", 4), page("bc", 5), page("d", 5)], True, False),
+        ([page("ab", 4), page("bc", 7), page("cd", 9), page("", 9)], True, False),
+        # One moves to the top before it was read: read from the top until all are seen.
+        ([page("ab", 4), page("bc", 4), page("da", 4)], True, True),
         # One goes, so another slips by: what was read before proves nothing any more.
-        ([page("ab", 4), page("d", 3), page("bc", 3)], True),
-        ([page("ab", 5), page("dx", 4), page("bc", 4)], True),
+        ([page("ab", 4), page("d", 3), page("bc", 3)], True, True),
+        ([page("ab", 5), page("dx", 4), page("bc", 4)], True, True),
         # One goes and one comes, again and again.
-        ([page("ab", 4), page("ab", 4)] * 3, False),
+        ([page("ab", 4), page("ab", 4)] * 3, False, False),
     ],
 )
 async def test_a_listing_that_shifts_is_read_again_no_further_than_it_takes(
-    script: list[httpx.Response], *, whole: bool
+    script: list[httpx.Response], *, whole: bool, counted: bool
 ) -> None:
     remote = Scripted(*script)
     listed = [entry.ref async for entry in remote.target.entries()]
     assert len(remote.asked) == len(script)
     assert len(set(listed)) == len(listed)
-    assert (remote.target.landmark is not None) == whole
+    assert (remote.target.landmark is not None) == counted
     if whole:
         assert {"b", "c", "d"} <= set(listed)
 
@@ -298,3 +299,11 @@ async def test_the_numbers_by_status_are_known_if_all_of_them_are() -> None:
         assert await Scripted(refusal).target.counts() is None
     with pytest.raises(Unreachable):
         await Scripted(httpx.ConnectError("no")).target.counts()
+
+
+async def test_the_uploads_of_one_shard_are_looked_for_among_those_of_all() -> None:
+    rows = [row(f"{number}.md", f"i{number:03}") for number in range(400)]
+    remote = Scripted(*(ok(rows[start : start + 50], total_count=400) for start in range(0, 400, 50)), shards=4)
+    ours = frozenset(f"i{number:03}" for number in range(0, 400, 4))
+    assert set(await remote.target.statuses(ours)) == ours
+    assert remote.asked == ["GET /items"] * 8

@@ -92,6 +92,20 @@ MUTANTS = (
         ("tests/unit/test_pass_remote.py", "tests/targets"),
     ),
     Mutant(
+        "a shard takes other shards' entries for its own",
+        "syncd/observe.py",
+        "return entries if shard == WHOLE else _held(entries, shard)",
+        "return entries",
+        ("tests/unit/test_shards_passes.py",),
+    ),
+    Mutant(
+        "a shard remembers keys that it gave away",
+        "syncd/handover.py",
+        "if before == str(shard):",
+        "if True:",
+        ("tests/unit/test_shards_passes.py",),
+    ),
+    Mutant(
         "a read is believed right after our own write",
         "syncd/resolve.py",
         "return limits.reads_lag and changed_at is not None and abs(self._mirror.now() - changed_at) <= limits.lag_s",

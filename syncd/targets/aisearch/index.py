@@ -13,16 +13,17 @@ STRAGGLERS = 10
 
 
 class Index:
-    """The index of one instance."""
+    """The index of one instance. shards: among how many the mirror is divided, and so how thin our uploads lie."""
 
-    def __init__(self, api: AISearch, items: Items) -> None:
+    def __init__(self, api: AISearch, items: Items, shards: int) -> None:
         self._api = api
         self._items = items
+        self._shards = shards
 
     async def statuses(self, refs: frozenset[str]) -> Mapping[str, Entry | None]:
         """Read the newest pages of the listing, where fresh uploads are, then ask for a few stragglers by id."""
         found: dict[str, Entry | None] = {}
-        pages = len(refs) // PER_PAGE + 2
+        pages = len(refs) * self._shards // PER_PAGE + 2
         async for page in self._items.pages():
             found |= {item.id: entry_of(item) for item in page.items if item.id in refs}
             pages -= 1

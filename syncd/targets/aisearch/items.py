@@ -32,14 +32,16 @@ class Items:
     async def entries(self) -> AsyncIterator[Entry]:
         """Yield every uploaded item under the prefix, each id at least once, also if pages shift meanwhile.
 
-        Additions and changes move rows down or to the top, so a row that slipped by is found by reading from the top
-        again, until as many were seen as there are. Once the number fell, what was seen before may be gone by now and
-        counts no longer.
+        Additions and changes move rows down or to the top: some show twice, and one that slipped by is found by reading
+        from the top again, until as many were seen as there were when that reading began. It is a row that goes which
+        pulls another one over to a page that was read already; so once the number fell, a reading proves nothing, and
+        what was seen before counts no longer.
         """
         seen: set[str] = set()
         self.listed_whole, self.landmark = False, None
         count = _Count(seen)
         for reading in range(LISTINGS):
+            count.begin()
             async for page in self.pages():
                 for item in page.items:
                     if item.id not in seen and there(item) and item.key.startswith(self._prefix):
@@ -99,15 +101,23 @@ class _Count:
     def __init__(self, seen: set[str]) -> None:
         self.total: int | None = None
         self._seen = seen
+        self._begun: int | None = None
+        self._fell = False
         self._empty = True
         self._newest: float | None = 0.0
+
+    def begin(self) -> None:
+        """A reading begins, from the top."""
+        self._begun, self._fell = None, False
 
     def add(self, page: ItemPage) -> None:
         """Count the rows of the next page. One without rows is none."""
         self._empty = False
         if self.total is not None and page.total_count is not None and page.total_count < self.total:
             self._seen = set()
+            self._fell = True
         self.total = page.total_count
+        self._begun = page.total_count if self._begun is None else self._begun
         for item in page.items:
             made = _made(item)
             self._newest = None if made is None or self._newest is None else max(self._newest, made)
@@ -115,8 +125,10 @@ class _Count:
 
     @property
     def complete(self) -> bool:
-        """As many as there are were seen."""
-        return self.total is not None and len(self._seen) >= self.total
+        """As many were seen as there are, or as there were when a reading began in which none went."""
+        if self.total is None or self._begun is None:
+            return False
+        return len(self._seen) >= (self.total if self._fell else min(self.total, self._begun))
 
     @property
     def landmark(self) -> Landmark | None:

@@ -29,13 +29,16 @@ def limits(max_key_length: int, max_file_size: int) -> Limits:
 
 
 class AISearchTarget:
-    """One mirror's view of one instance. concurrency: uploads whose content is held in memory at a time."""
+    """One mirror's view of one instance. concurrency: uploads whose content is held in memory at a time.
 
-    def __init__(self, api: AISearch, marks: Marks, limits: Limits, *, concurrency: int = 8) -> None:
+    shards: among how many the mirror is divided.
+    """
+
+    def __init__(self, api: AISearch, marks: Marks, limits: Limits, *, concurrency: int = 8, shards: int = 1) -> None:
         self.limits = limits
         self._api = api
         self._items = Items(api, marks.prefix)
-        self._index = Index(api, self._items)
+        self._index = Index(api, self._items, shards)
         self._writer = Writer(api, self._items, marks, concurrency)
 
     # -- looking
