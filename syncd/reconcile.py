@@ -14,6 +14,8 @@ from syncd import observe
 from syncd.db import Meta, transaction
 from syncd.errors import Brake, RootHalt, TargetMissing
 from syncd.guard import guard, hold_back, refusal
+from syncd.index_errors import index_problem
+from syncd.indexing import learned, problem_of
 from syncd.instep import InStep
 from syncd.journal import HOUR_S
 from syncd.mirror import Mirror
@@ -22,7 +24,7 @@ from syncd.observe import Triple
 from syncd.queue import Dirty
 from syncd.resolve import Resolved, Resolver
 from syncd.spill import Spill
-from syncd.turn import Breath, Consent, Ledger, Turn, index_problem
+from syncd.turn import Breath, Consent, Ledger, Turn
 
 log = structlog.get_logger()
 
@@ -166,8 +168,7 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
         triple = each.triple
         if isinstance(each.decision, Problem):
             problems.append(each.decision)
-            if each.decision.kind == "foreign" and triple.record:
-                lost.append(triple.key)
+            lost.append((each.decision, triple))
         elif each.decision is not None:
             actions.append(each.decision)
             result.reasons[each.decision.reason] += 1
@@ -184,9 +185,8 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
     with transaction(mirror.db):
         result.spill.plan(actions)
         mirror.journal.note(problems, result.pass_id)
-        # Another's mark beats our record; without one a hint asks again whose the key is before it writes.
-        for key in lost:
-            mirror.journal.forget(key)
+        for problem, triple in lost:
+            _let_go(mirror, problem, triple)
         if again:
             mirror.queue.mark(again, mirror.now())
     result.again += len(again)
@@ -195,11 +195,24 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
 
 def _in_step(mirror: Mirror, triple: Triple) -> list[Problem]:
     """Take over what the remote says of an entry in step; say so if it could not be indexed."""
+    problem = None
     if triple.record and triple.entry and triple.seen != "journal":
-        mirror.journal.learn(triple.record, triple.entry)
-    if triple.entry and triple.entry.status == "error":
-        return [index_problem(triple.key, triple.entry.error)]
-    return []
+        problem = learned(mirror, triple.record, triple.entry, loud=False)
+    elif triple.entry and triple.entry.status == "error":
+        problem = problem_of(mirror, triple.key)
+    return [problem] if problem else []
+
+
+def _let_go(mirror: Mirror, problem: Problem, triple: Triple) -> None:
+    """Forget the record of an entry that is another's by now, or that the remote could not index and has dropped."""
+    if triple.record is None:
+        return
+    if problem.kind == "foreign":
+        # Another's mark beats our record; without one a hint asks again whose the key is before it writes.
+        mirror.journal.forget(triple.key)
+    elif problem.kind == "index_error" and triple.entry is None:
+        mirror.journal.park(problem, triple.record.checksum)
+        mirror.journal.forget(triple.key)
 
 
 def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:

@@ -7,12 +7,15 @@ from typing import Any, Literal, get_args
 
 from syncd.config import Config
 from syncd.db import Meta, holder, open_state_to_read
+from syncd.indexing import STUCK_S
 from syncd.journal import Journal
 from syncd.model import IndexStatus
 from syncd.queue import Queue
 
 State = Literal["idle", "syncing", "degraded", "halted"]
 _INDEX = get_args(IndexStatus)
+STUCK_SHOWN = 20
+"""So many of the entries that are stuck on their way into the index are named."""
 
 
 def set_state(meta: Meta, state: State, detail: str | None = None, *, remaining: int = 0) -> None:
@@ -70,6 +73,8 @@ def _mirror(
         shown["detail"] = said["detail"]
     shown["items"] = _items(journal, queue, int(said.get("remaining") or 0) if running else 0)
     shown["index"] |= journal.index_counts()
+    if stuck := _stuck(journal):
+        shown["stuck"] = stuck
     shown["last_reconcile"] = _iso(meta.get("last_reconcile"))
     oldest = queue.oldest()
     shown["oldest_pending_s"] = None if oldest is None else round(max(0.0, time.time() - oldest), 1)
@@ -93,13 +98,21 @@ def _items(journal: Journal, queue: Queue, remaining: int) -> dict[str, int]:
     waiting, _ = queue.counts()
     kinds = journal.problem_counts()
     failed = kinds.pop("failed", 0)
-    kinds.pop("index_error", 0)
+    # What is stored is in step, also if it could not be indexed; what the target dropped for that is not.
+    kinds["index_error"] = journal.dropped()
     return {
         "synced": journal.in_step(),
         "pending": max(waiting, remaining),
         "failed": failed,
         "rejected": sum(kinds.values()),
     }
+
+
+def _stuck(journal: Journal) -> dict[str, Any] | None:
+    """What is on its way into the index for too long, if anything is: how many, and the keys of the longest."""
+    before = time.time() - STUCK_S
+    count = journal.stuck_count(before)
+    return {"count": count, "keys": [each.key for each in journal.stuck(before, STUCK_SHOWN)]} if count else None
 
 
 def _iso(moment: object) -> str | None:

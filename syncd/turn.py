@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import shlex
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,6 +12,8 @@ import structlog
 
 from syncd.db import transaction
 from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
+from syncd.index_errors import index_problem
+from syncd.indexing import failed
 from syncd.mirror import Mirror
 from syncd.model import Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
 from syncd.paths import shown
@@ -192,7 +193,7 @@ class Turn:
     def _stored(self, key: str, stored: Stored) -> None:
         self._mirror.journal.put(recorded(key, stored, self._mirror.now()))
         if stored.status == "error":
-            self._mirror.heard(Ending("index", key, "error", "failed"))
+            failed(self._mirror, key, stored.error)
             problem = index_problem(key, stored.error)
             self._mirror.journal.note([problem], self._ledger.pass_id)
             self._ledger.problems[problem.kind] += 1
@@ -255,12 +256,6 @@ class Turn:
         for kind, count in self._more.items():
             log.info(_MORE[kind], mirror=self._mirror.name, count=count)
         self._more.clear()
-
-
-def index_problem(key: str, error: str | None) -> Problem:
-    """The problem of an entry that is stored but could not be indexed."""
-    why = f"stored, but indexing failed: {error or 'no reason given'}; try again with: syncd retry {shlex.quote(key)}"
-    return Problem(key, "index_error", why)
 
 
 def _ref(action: Put | Delete) -> str:

@@ -14,11 +14,24 @@ MODULES = {
 } | {
     ".".join(("syncd", *path.relative_to(ROOT).parent.parts)): path for path in sorted(ROOT.rglob("__init__.py"))
 }  # fmt: skip
-PURE = ["model", "errors", "paths", "plan", "backoff", "chunk", "chunk_markdown", "chunk_text"]
-VALUES = {"collections", "dataclasses", "functools", "typing", "unicodedata", "pathspec", "enum", "math", "re", "zlib"}
+PURE = ["model", "errors", "paths", "plan", "backoff", "index_errors", "chunk", "chunk_markdown", "chunk_text"]
+VALUES = {
+    "collections",
+    "dataclasses",
+    "functools",
+    "typing",
+    "unicodedata",
+    "pathspec",
+    "enum",
+    "math",
+    "re",
+    "shlex",
+    "zlib",
+}
 CORE = [
     "db",
     "queue",
+    "journal_index",
     "journal",
     "files",
     "scan",
@@ -26,6 +39,7 @@ CORE = [
     "instep",
     "observe",
     "resolve",
+    "indexing",
     "turn",
     "guard",
     "mirror",
