@@ -22,7 +22,12 @@ def try_again(journal: Journal, queue: Queue, keys: Collection[str] | None, now:
     problems = {problem.key: problem for problem in journal.problems() if meant(problem.key)}
     for key in problems:
         journal.unpark(key)
-    # A name that cannot be a key has no place in the queue; a renamed file is another one.
-    again = [key for key, problem in problems.items() if problem.kind not in ("index_error", "invalid_key")]
+    # A name that cannot be a key has no place in the queue; a renamed file is another one. What could not be indexed
+    # and was thrown out for it can only be sent again.
+    again = [
+        key
+        for key, problem in problems.items()
+        if (journal.get(key) is None if problem.kind == "index_error" else problem.kind != "invalid_key")
+    ]
     queue.hurry(again, now)
     return len({names.file(key) for key in again}) + journal.want_reindex(None if keys is None else meant)

@@ -15,6 +15,7 @@ from typing import Literal
 import structlog
 
 from syncd.db import transaction
+from syncd.indexing import learned
 from syncd.mirror import Mirror
 from syncd.model import IndexStatus
 from syncd.observe import FEW_KEYS
@@ -156,7 +157,7 @@ def _judge(mirror: Mirror, row: Newest, base: Baseline) -> Sight:
     agree = same_entry(record, entry) and entry.checksum in (None, record.checksum)
     if not (row.there and agree and entry.owner in (None, policy.owner)):
         return "strange"
-    mirror.journal.learn(record, entry)
+    learned(mirror, record, entry, loud=False)
     same = entry.status == record.status == "completed"
     return "settled" if same and record.written_at <= base.at - SETTLED_S else "ours"
 
@@ -167,7 +168,8 @@ def _learn_counts(mirror: Mirror, counts: dict[IndexStatus, int], others: int, *
     if counts.get("completed", 0) == total and not unfinished:
         # Not of those that the numbers may not know in their present form.
         mirror.db.execute(
-            "UPDATE record SET status = 'completed', error = NULL WHERE mirror = ? AND abs(? - written_at) > ?"
+            "UPDATE record SET status = 'completed', error = NULL, why = NULL"
+            " WHERE mirror = ? AND abs(? - written_at) > ?"
             " AND status IN ('queued', 'running', 'outdated', 'error', 'skipped')",
             (mirror.name, mirror.now(), mirror.target.limits.lag_s),
         )

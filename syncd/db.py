@@ -61,6 +61,15 @@ MIGRATIONS: tuple[str, ...] = (
         ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, parts BLOB NOT NULL, refusal TEXT,
         PRIMARY KEY (mirror, path)) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE record ADD COLUMN requeued_at REAL;
+    ALTER TABLE record ADD COLUMN searchable_s REAL;
+    ALTER TABLE record ADD COLUMN why TEXT;
+    ALTER TABLE record ADD COLUMN named INTEGER;
+    CREATE TABLE index_try (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, checksum TEXT NOT NULL, tries INTEGER NOT NULL, due REAL,
+        PRIMARY KEY (mirror, key)) WITHOUT ROWID;
+    """,
 )
 
 # NORMAL: a power cut may lose the last outcomes, never their order; the next pass adopts what they stood for.
@@ -110,6 +119,8 @@ def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
     with _opened(path, "ro") as connection:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT 1 FROM meta LIMIT 1").fetchone()
+        if connection.execute("PRAGMA user_version").fetchone()[0] < len(MIGRATIONS):
+            raise ConfigError(f"{path} was made by an older syncd; start syncd run anew, or run: syncd reconcile")
     return connection
 
 

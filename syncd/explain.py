@@ -9,8 +9,9 @@ from syncd.config import Config, MirrorConfig
 from syncd.db import open_state_to_read
 from syncd.errors import Park
 from syncd.explain_parts import file_facts, part_facts
+from syncd.indexing import STUCK_S
 from syncd.journal import Journal
-from syncd.model import Excluded, Item, Local, Problem, Record
+from syncd.model import ON_THE_WAY, Excluded, Item, Local, Problem, Record
 from syncd.paths import normal, shown
 from syncd.queue import Queue
 from syncd.scan import Tree
@@ -95,8 +96,25 @@ def _remembered(record: Record | None, local: Local) -> Facts:
     yield "status", f"uploaded or adopted {_when(record.written_at)}"
     yield "remote id", record.ref
     yield "sent", f"{record.checksum} (sha-256), {megabytes(record.size)}"
-    if record.status:
-        yield "index", record.status + (f": {record.error}" if record.error else "")
+    yield from _indexed(record)
+
+
+def _indexed(record: Record) -> Facts:
+    """How far it is on its way into the index."""
+    if not record.status:
+        return
+    waited = time.time() - record.since
+    told = ""
+    if record.status == "completed" and record.searchable_s is not None:
+        told = f", searchable after {record.searchable_s:.1f} s"
+    elif record.status in ON_THE_WAY:
+        told = f" for {max(0.0, waited):.0f} s"
+        told += ": stuck, the service does not get on" if waited > STUCK_S else ""
+    elif record.status == "skipped":
+        told = ": the service leaves it out of the index on purpose"
+    elif record.error:
+        told = f": {record.error}" + (f": {record.why}" if record.why else "")
+    yield "index", record.status + told
 
 
 def _ahead(journal: Journal, section: MirrorConfig, record: Record | None, local: Local, checksum: str | None) -> Facts:

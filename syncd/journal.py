@@ -1,47 +1,38 @@
 """The journal: what we wrote where, what we deleted, what was refused, and what stands in the way."""
 
-import sqlite3
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Container, Iterable, Iterator, Sequence
 from operator import attrgetter
-from typing import Any
 
 from syncd.db import transaction
-from syncd.model import Entry, IndexStatus, Problem, Record
+from syncd.journal_index import COLUMNS, FIELDS, IndexRows, record_of
+from syncd.model import Problem, Record
 
 HOUR_S = 3600.0
-_FIELDS = tuple(field.name for field in fields(Record))
-_MARKED = _FIELDS.index("marked")
-_COLUMNS = ", ".join(_FIELDS)
-_VALUES = attrgetter(*_FIELDS)
+_VALUES = attrgetter(*FIELDS)
 LAST = "\U0010ffff"
 """Sorts after every key, since no key may hold it unpaired at its start."""
 
 
-class Journal:
+class Journal(IndexRows):
     """The journal of one mirror. Times are seconds since the epoch."""
-
-    def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
-        self._db = db
-        self._mirror = mirror
 
     # -- records
 
     def get(self, key: str) -> Record | None:
         """Return the record of a key, or None."""
         row = self._db.execute(
-            f"SELECT {_COLUMNS} FROM record WHERE mirror = ? AND key = ?",  # noqa: S608
+            f"SELECT {COLUMNS} FROM record WHERE mirror = ? AND key = ?",  # noqa: S608
             (self._mirror, key),
         ).fetchone()
-        return _record(row) if row else None
+        return record_of(row) if row else None
 
     def after(self, key: str, upto: str, limit: int, but: Container[str] = ()) -> list[Record]:
         """Return up to `limit` records with key < theirs < upto, in order, of which those of `but` are left out."""
         rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM record WHERE mirror = ? AND key > ? AND key < ? ORDER BY key LIMIT ?",  # noqa: S608
+            f"SELECT {COLUMNS} FROM record WHERE mirror = ? AND key > ? AND key < ? ORDER BY key LIMIT ?",  # noqa: S608
             (self._mirror, key, upto, limit),
         )
-        return [_record(row) for row in rows if row[0] not in but]
+        return [record_of(row) for row in rows if row[0] not in but]
 
     def key_after(self, key: str, upto: str, number: int) -> str | None:
         """Return the `number`-th key with a record and key < theirs < upto, None if there are fewer."""
@@ -57,10 +48,10 @@ class Journal:
 
     def put(self, record: Record) -> None:
         """Write what the remote now holds under the key; an older refusal or problem of the key is over."""
-        marks = ", ".join("?" * len(_FIELDS))
+        marks = ", ".join("?" * len(FIELDS))
         with transaction(self._db):
             self._db.execute(
-                f"INSERT OR REPLACE INTO record (mirror, {_COLUMNS}) VALUES (?, {marks})",  # noqa: S608
+                f"INSERT OR REPLACE INTO record (mirror, {COLUMNS}) VALUES (?, {marks})",  # noqa: S608
                 (self._mirror, *_VALUES(record)),
             )
             self.unpark(record.key)
@@ -68,22 +59,8 @@ class Journal:
     def forget(self, key: str) -> None:
         """Drop the record of a key, and what was wanted of it."""
         with transaction(self._db):
-            for table in ("record", "reindex"):
+            for table in ("record", "reindex", "index_try"):
                 self._db.execute(f"DELETE FROM {table} WHERE mirror = ? AND key = ?", (self._mirror, key))  # noqa: S608
-
-    def learn(self, record: Record, entry: Entry) -> None:
-        """Take over what the remote now says of an entry that is in step, if it says something new."""
-        version = entry.version if entry.version is not None else record.version
-        size = entry.size if entry.size is not None else record.remote_size
-        marked = entry.marked if entry.marked is not None else record.marked
-        status = entry.status or record.status
-        news = (version, size, marked, status, entry.error)
-        if news != (record.version, record.remote_size, record.marked, record.status, record.error):
-            self._db.execute(
-                "UPDATE record SET version = ?, remote_size = ?, marked = ?, status = ?, error = ?"
-                " WHERE mirror = ? AND key = ?",
-                (*news, self._mirror, record.key),
-            )
 
     def count(self) -> int:
         """How many entries we know to be ours."""
@@ -104,62 +81,8 @@ class Journal:
     def clear(self) -> None:
         """Forget all of the mirror: it points somewhere else now, and the next full pass adopts what is there."""
         with transaction(self._db):
-            for table in ("record", "tombstone", "parked", "problem", "dirty", "reindex"):
+            for table in ("record", "tombstone", "parked", "problem", "dirty", "reindex", "index_try"):
                 self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (self._mirror,))  # noqa: S608
-
-    # -- index
-
-    def index_counts(self) -> dict[str, int]:
-        """Records by index status; those without one are left out."""
-        rows = self._db.execute(
-            "SELECT status, count(*) FROM record WHERE mirror = ? AND status IS NOT NULL GROUP BY status",
-            (self._mirror,),
-        )
-        return {str(status): int(count) for status, count in rows}
-
-    def unfinished(self) -> int:
-        """How many records are still on their way into the index."""
-        row = self._db.execute(
-            "SELECT count(*) FROM record WHERE mirror = ? AND status IN ('queued', 'running', 'outdated')",
-            (self._mirror,),
-        ).fetchone()
-        return int(row[0])
-
-    def on_the_way(self, limit: int) -> list[Record]:
-        """Up to `limit` records that are still on their way into the index, the latest written first."""
-        rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM record WHERE mirror = ? AND status IN ('queued', 'running', 'outdated')"  # noqa: S608
-            " ORDER BY written_at DESC LIMIT ?",
-            (self._mirror, limit),
-        )
-        return [_record(row) for row in rows]
-
-    def want_reindex(self, meant: Callable[[str], bool] | None) -> int:
-        """Ask for another indexing of the meant (or all) records whose indexing failed; return how many those are."""
-        with transaction(self._db):
-            rows = self._db.execute(
-                "SELECT key FROM record WHERE mirror = ? AND status = 'error'", (self._mirror,)
-            ).fetchall()
-            wanted = [(self._mirror, key) for (key,) in rows if meant is None or meant(key)]
-            self._db.executemany("INSERT OR REPLACE INTO reindex VALUES (?, ?)", wanted)
-        return len(wanted)
-
-    def wanted_reindex(self) -> list[Record]:
-        """Records that a person wants indexed again."""
-        rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM record JOIN reindex USING (mirror, key) WHERE mirror = ?",  # noqa: S608
-            (self._mirror,),
-        )
-        return [_record(row) for row in rows]
-
-    def reindexed(self, key: str, status: IndexStatus) -> None:
-        """Note that another indexing was asked for; the older error is over."""
-        with transaction(self._db):
-            self._db.execute("DELETE FROM reindex WHERE mirror = ? AND key = ?", (self._mirror, key))
-            self._db.execute(
-                "UPDATE record SET status = ?, error = NULL WHERE mirror = ? AND key = ?", (status, self._mirror, key)
-            )
-            self.clear_problem(key, subtree=False)
 
     # -- tombstones
 
@@ -285,10 +208,3 @@ class Journal:
 def under(prefix: str) -> tuple[str, str]:
     """The key range (first, upto) of everything below a directory key that ends with "/"."""
     return prefix, prefix[:-1] + chr(ord("/") + 1)
-
-
-def _record(row: Sequence[Any]) -> Record:
-    values = list(row)
-    if values[_MARKED] is not None:
-        values[_MARKED] = bool(values[_MARKED])
-    return Record(*values)

@@ -14,9 +14,10 @@ from syncd.db import writable
 from syncd.errors import Brake, Halt, Retry, RootHalt, StateHalt, SyncdError
 from syncd.mirror import Mirror
 from syncd.observe import Wide
+from syncd.passes import Hooks, Result, Scope
 from syncd.paths import IGNORE_FILE, name_fault, normal, shown
 from syncd.queue import Dirty
-from syncd.reconcile import Hooks, Result, Scope, reconcile
+from syncd.reconcile import reconcile
 from syncd.status import said_halted, said_why, set_state
 from syncd.turn import Breath
 from syncd.watch.hints import Hint
@@ -53,6 +54,7 @@ class Keeper:
         self._deaf_until = 0.0
         self._looks = 0
         self._look_at: float | None = None
+        self._look_rests_until = 0.0
         self._state = "starting"
         self.said: tuple[str, str | None] = ("halted", said_why(mirror.meta)) if self._still_halted else ("idle", None)
         self._result: Result | None = None
@@ -86,7 +88,7 @@ class Keeper:
 
     def marked(self) -> None:
         """Another process has written to the state file: something may be due now, or wanted indexed again."""
-        self._look_at = self._loop.time()
+        self._look_at = self._look_rests_until = self._loop.time()
         self._wake.set()
 
     def alive(self) -> bool:
@@ -163,7 +165,7 @@ class Keeper:
         return self.mirror.queue.next_due(self.mirror.now()) == 0.0
 
     async def _between(self) -> None:
-        """Serve what has settled while a long pass is under way."""
+        """Serve what has settled, and follow what is up by now, while a long pass is under way."""
         rows: list[Dirty] = self.mirror.queue.settled(self.mirror.now())
         if rows:
             try:
@@ -172,13 +174,22 @@ class Keeper:
                 self._ask_full(self._loop.time())
             else:
                 result.spill.drop()
+        if self._look_at is None:
+            self._look_at = self._loop.time() + follow.LONGEST_LOOK_S
+        try:
+            await self._follow_index()
+        except Retry as error:
+            # The pass goes on, and will find out for itself if nothing can be reached.
+            log.info("index.look_failed", mirror=self.mirror.name, why=str(error))
 
     async def _follow_index(self) -> None:
-        if self._look_at is None or self._loop.time() < self._look_at:
+        began = self._loop.time()
+        if self._look_at is None or began < max(self._look_at, self._look_rests_until):
             return
-        await follow.reindex_wanted(self.mirror)
-        left = await follow.look(self.mirror)
-        self._look_at = self._loop.time() + follow.pause_s(self._looks) if left else None
+        again_s = await follow.go_on(self.mirror, follow.pause_s(self._looks))
+        now = self._loop.time()
+        self._look_rests_until = now + follow.rest_s(now - began)
+        self._look_at = None if again_s is None else now + again_s
         self._looks += 1
 
     # -- waiting
@@ -205,7 +216,7 @@ class Keeper:
         if self._serves:
             fresh = self.mirror.queue.next_due(self.mirror.now())
             due += [fresh] if fresh is not None else []
-            due += [self._look_at - now] if self._look_at is not None else []
+            due += [max(self._look_at, self._look_rests_until) - now] if self._look_at is not None else []
         return min(due)
 
     @property

@@ -20,6 +20,9 @@ ProblemKind = Literal[
 ]
 IndexStatus = Literal["queued", "running", "completed", "error", "skipped", "outdated"]
 
+ON_THE_WAY: frozenset[IndexStatus] = frozenset({"queued", "running", "outdated"})
+"""Not searchable yet, but will be. `skipped` is an end, and no error: the remote leaves it out on purpose."""
+
 HARMLESS: frozenset[ProblemKind] = frozenset({"unsupported_type", "empty", "foreign"})
 """Problem kinds that are reported and do not make the exit code 1 (contract)."""
 
@@ -58,6 +61,8 @@ class Record:
 
     `version` and `remote_size` are the remote's own words about what we wrote; they are compared with later
     listings and never with the local file. `marked`: the remote kept our sha-256 and owner (None: it did not say).
+    `requeued_at`: since when it is on its way into the index, if not since it was written. `searchable_s`: the seconds
+    that took, as far as we saw. `why`: the remote's own reason for its error, "" if it gave none, None if not asked.
     """
 
     key: str
@@ -70,6 +75,14 @@ class Record:
     marked: bool | None = None
     status: IndexStatus | None = None
     error: str | None = None
+    requeued_at: float | None = None
+    searchable_s: float | None = None
+    why: str | None = None
+
+    @property
+    def since(self) -> float:
+        """Since when it is, or was, on its way into the index."""
+        return self.written_at if self.requeued_at is None else self.requeued_at
 
 
 class Entry(NamedTuple):

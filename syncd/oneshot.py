@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,8 +13,9 @@ from syncd.mirror import Mirror
 from syncd.model import HARMLESS, Problem
 from syncd.observe import Wide
 from syncd.parts import by_file
+from syncd.passes import Hooks, Options, Result, Scope, Watch
 from syncd.queue import Dirty
-from syncd.reconcile import Hooks, Options, Result, Scope, Watch, reconcile
+from syncd.reconcile import reconcile
 from syncd.status import set_state
 
 
@@ -22,7 +24,7 @@ class Report:
     """How it went. results: one for the full pass, and one for every time that changing files were taken again.
 
     kinds: problems by kind, as they stand at the end. error: what stopped the mirror. not_indexed: entries that were
-    still not searchable when the wait was over.
+    still not searchable when the wait was over, waiting: keys of the longest on their way.
     """
 
     results: list[Result] = field(default_factory=list)
@@ -31,6 +33,7 @@ class Report:
     requests: int = 0
     elapsed_s: float = 0.0
     not_indexed: int = 0
+    waiting: list[str] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -67,7 +70,7 @@ async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) ->
                 if report.results[0].held_back:
                     # Orphans among what was held back are seen by a full pass only.
                     await reconcile(mirror, Scope(), options, hooks)
-                await follow.reindex_wanted(mirror)
+                await _index_again(mirror)
                 if report.results[0].audited and report.results[0].unsettled:
                     # A listing would have told.
                     await follow.look(mirror)
@@ -86,7 +89,7 @@ async def due_only(mirror: Mirror) -> Report:
         rows = mirror.queue.settled(mirror.now())
         if rows:
             await _rows_or_all(mirror, rows, Options(), hooks)
-        await follow.reindex_wanted(mirror)
+        await _index_again(mirror)
     except SyncdError as error:
         report.error = error
     report.close(mirror)
@@ -95,27 +98,37 @@ async def due_only(mirror: Mirror) -> Report:
 
 
 async def wait_until_indexed(mirror: Mirror, report: Report, seconds: float) -> None:
-    """Look at the index until everything is searchable, failed or `seconds` have passed."""
+    """Look at the index until everything is searchable, failed for good or `seconds` have passed."""
     if report.error:
         return
     try:
-        report.not_indexed = await _wait(mirror, seconds)
+        with writable():
+            await _wait(mirror, seconds)
     except SyncdError as error:
         report.error = error
+    report.not_indexed = mirror.journal.unfinished()
+    report.waiting = [record.key for record in mirror.journal.stuck(math.inf, follow.NAMED)]
     report.close(mirror)
 
 
-async def _wait(mirror: Mirror, seconds: float) -> int:
-    """Return how many entries are still not searchable in the end."""
+async def _wait(mirror: Mirror, seconds: float) -> None:
     end = asyncio.get_running_loop().time() + seconds
     looks = 0
-    while left := await follow.look(mirror):
-        pause = min(follow.pause_s(looks) / 4, end - asyncio.get_running_loop().time())
-        if pause <= 0:
-            return left
-        await asyncio.sleep(pause)
+    while True:
+        pause = await follow.go_on(mirror, follow.pause_s(looks) / 4)
+        left = mirror.journal.unfinished()
+        again_s = follow.next_s(mirror)
+        over_s = end - asyncio.get_running_loop().time()
+        # What failed in passing is waited for only if it can be tried again in time.
+        if pause is None or over_s <= 0 or not (left or (again_s is not None and again_s < over_s)):
+            return
+        await asyncio.sleep(min(over_s, pause))
         looks += 1
-    return 0
+
+
+async def _index_again(mirror: Mirror) -> None:
+    await follow.index_again(mirror)
+    await follow.ask_why(mirror)
 
 
 async def _take_again(mirror: Mirror, options: Options, hooks: Hooks) -> None:

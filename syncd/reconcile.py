@@ -4,9 +4,7 @@ The daemon and the one-shot command run this same function; a scope says where t
 """
 
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import structlog
 
@@ -14,102 +12,24 @@ from syncd import audit, families, observe
 from syncd.db import Meta, transaction
 from syncd.errors import Brake, RootHalt
 from syncd.guard import guard, hold_back, refusal
+from syncd.index_errors import index_problem
+from syncd.indexing import learned, problem_of
 from syncd.instep import InStep
 from syncd.journal import HOUR_S
 from syncd.mirror import Mirror
-from syncd.model import HARMLESS, Adopt, Delete, Item, Problem, Put
+from syncd.model import Adopt, Delete, Item, Problem, Put
 from syncd.observe import Triple, Wide
+from syncd.passes import NOBODY, NOTHING_SPECIAL, Hooks, Options, Result, Scope
 from syncd.queue import Dirty
 from syncd.remote import Remote
 from syncd.resolve import Resolved, Resolver
 from syncd.spill import Spill
-from syncd.turn import Breath, Consent, Ledger, Turn, index_problem
+from syncd.turn import Consent, Ledger, Turn
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Where to look: everything (with a remote listing), or only the given dirty rows."""
-
-    rows: Sequence[Dirty] | None = None
-
-    @property
-    def everything(self) -> bool:
-        """True for a full pass."""
-        return self.rows is None
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a person asked for this once. full: trust no cache; whole: list everything, which `full` does too."""
-
-    dry_run: bool = False
-    force: bool = False
-    full: bool = False
-    whole: bool = False
-    delete_excluded: bool = False
-
-
-@dataclass(slots=True)
-class Result:
-    """How a pass ended. The plan with its outcomes stays in `spill` until it is dropped.
-
-    unrecorded: entries of ours that the journal does not know. refusal: in a dry run, why the delete guard would
-    refuse the plan. held_back: deletes were put off, until the folder is quiet. audited: nothing was listed; unsettled:
-    how many entries were then still on their way into the index, as far as is known.
-    """
-
-    spill: Spill
-    pass_id: int
-    dry_run: bool
-    complete: bool = True
-    unchanged: int = 0
-    again: int = 0
-    unrecorded: int = 0
-    files_read: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    done: Counter[str] = field(default_factory=Counter)
-    problems: Counter[str] = field(default_factory=Counter)
-    refusal: str | None = None
-    held_back: bool = False
-    audited: bool = False
-    unsettled: int = 0
-
-    def start_over(self) -> None:
-        """Forget what was planned, and on what evidence."""
-        self.spill.start_over()
-        self.unchanged = self.again = self.unrecorded = 0
-        self.reasons.clear()
-        self.problems.clear()
-
-    @property
-    def clean(self) -> bool:
-        """True if nothing stands in the way but what the contract calls harmless."""
-        return not any(count for kind, count in self.problems.items() if kind not in HARMLESS)
-
-
-Watch = Callable[[Result], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """Who is to be heard while a pass is under way.
-
-    breath: lets settled hints be served during a long full pass. watch: called with the
-    growing result after every step; whoever watches drops the result's plan, also after an error.
-    """
-
-    breath: Breath = field(default_factory=Breath)
-    watch: Watch | None = None
-
-    def tick(self, result: Result) -> None:
-        """Tell whoever watches."""
-        if self.watch:
-            self.watch(result)
-
-
-async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), hooks: Hooks = Hooks()) -> Result:
+async def reconcile(mirror: Mirror, scope: Scope, options: Options = NOTHING_SPECIAL, hooks: Hooks = NOBODY) -> Result:
     """Bring the target in step with the folder within `scope`.
 
     Raises Halt, Brake (nothing was changed remotely), Unreachable (what is left is kept for the next pass), or
@@ -180,8 +100,7 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
         triple = each.triple
         if isinstance(each.decision, Problem):
             problems.append(each.decision)
-            if each.decision.kind == "foreign" and triple.record:
-                lost.append(triple.key)
+            lost.append((each.decision, triple))
         elif each.decision is not None:
             actions.append(each.decision)
             result.reasons[each.decision.reason] += 1
@@ -199,10 +118,8 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
     with transaction(mirror.db):
         result.spill.plan(actions)
         mirror.journal.note(problems, result.pass_id)
-        # Another's mark beats our record; without one a hint asks again whose the key is before it writes.
-        for key in lost:
-            mirror.journal.forget(key)
-            audit.distrust(mirror)
+        for problem, triple in lost:
+            _let_go(mirror, problem, triple)
         if again:
             mirror.queue.mark(again, mirror.now())
     result.again += len(again)
@@ -211,11 +128,25 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
 
 def _in_step(mirror: Mirror, triple: Triple) -> list[Problem]:
     """Take over what the remote says of an entry in step; say so if it could not be indexed."""
+    problem = None
     if triple.record and triple.entry and triple.seen != "journal":
-        mirror.journal.learn(triple.record, triple.entry)
-    if triple.entry and triple.entry.status == "error":
-        return [index_problem(triple.key, triple.entry.error)]
-    return []
+        problem = learned(mirror, triple.record, triple.entry, loud=False)
+    elif triple.entry and triple.entry.status == "error":
+        problem = problem_of(mirror, triple.key)
+    return [problem] if problem else []
+
+
+def _let_go(mirror: Mirror, problem: Problem, triple: Triple) -> None:
+    """Forget the record of an entry that is another's by now, or that the remote could not index and has dropped."""
+    if triple.record is None:
+        return
+    dropped = problem.kind == "index_error" and triple.entry is None
+    if dropped:
+        mirror.journal.park(problem, triple.record.checksum)
+    if dropped or problem.kind == "foreign":
+        # Another's mark beats our record; without one a hint asks again whose the key is before it writes.
+        mirror.journal.forget(triple.key)
+        audit.distrust(mirror)
 
 
 def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from syncd.errors import Halt, Park, Retry, Unreachable
+from syncd.index_errors import index_problem, unindexable
 from syncd.mirror import Mirror
 from syncd.model import Action, Adopt, Delete, Excluded, Forget, Item, Problem, Put
 from syncd.observe import Triple
@@ -212,6 +213,11 @@ class Resolver:
     @staticmethod
     def _heed_refusal(resolved: Resolved, parked: tuple[str, Problem] | None) -> Resolved:
         local = resolved.triple.local
-        if parked and isinstance(resolved.decision, Put) and isinstance(local, Item) and local.checksum == parked[0]:
+        if not isinstance(resolved.decision, Put) or not isinstance(local, Item):
+            return resolved
+        if parked and local.checksum == parked[0]:
             return resolved._replace(decision=parked[1])
+        record = resolved.triple.record
+        if record and unindexable(record, local.checksum):
+            return resolved._replace(decision=index_problem(record.key, record.error, record.why))
         return resolved

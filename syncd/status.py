@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from syncd.config import Config
 from syncd.db import Meta, holder, open_state_to_read
 from syncd.families import further_parts, out_of_step
+from syncd.indexing import STUCK_S
 from syncd.journal import Journal
 from syncd.model import IndexStatus
 from syncd.parts import Naming, by_file
@@ -16,6 +17,8 @@ from syncd.queue import Queue
 
 State = Literal["idle", "syncing", "degraded", "halted"]
 _INDEX = get_args(IndexStatus)
+STUCK_SHOWN = 20
+"""So many of the entries that are stuck on their way into the index are named."""
 
 
 def set_state(meta: Meta, state: State, detail: str | None = None, *, remaining: int = 0) -> None:
@@ -79,6 +82,8 @@ def _mirror(
         shown["items"] |= _files(db, name, section.names)
         found = by_file(found, section.names)
     shown["index"] |= journal.index_counts()
+    if stuck := _stuck(journal):
+        shown["stuck"] = stuck
     shown["last_reconcile"] = _iso(meta.get("last_reconcile"))
     oldest = queue.oldest()
     shown["oldest_pending_s"] = None if oldest is None else round(max(0.0, time.time() - oldest), 1)
@@ -102,7 +107,8 @@ def _items(journal: Journal, queue: Queue, remaining: int) -> dict[str, int]:
     waiting, _ = queue.counts()
     kinds = journal.problem_counts()
     failed = kinds.pop("failed", 0)
-    kinds.pop("index_error", 0)
+    # What is stored is in step, also if it could not be indexed; what the target dropped for that is not.
+    kinds["index_error"] = journal.dropped()
     return {
         "synced": journal.in_step(),
         "pending": max(waiting, remaining),
@@ -121,6 +127,13 @@ def _files(db: sqlite3.Connection, name: str, names: Naming) -> dict[str, int]:
         "failed": kinds.pop("failed", 0),
         "rejected": kinds.total() - kinds["index_error"],
     }
+
+
+def _stuck(journal: Journal) -> dict[str, Any] | None:
+    """What is on its way into the index for too long, if anything is: how many, and the keys of the longest."""
+    before = time.time() - STUCK_S
+    count = journal.stuck_count(before)
+    return {"count": count, "keys": [each.key for each in journal.stuck(before, STUCK_SHOWN)]} if count else None
 
 
 def _iso(moment: object) -> str | None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shlex
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,6 +14,8 @@ from syncd.ahead import Ahead
 from syncd.db import transaction
 from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
 from syncd.families import is_up
+from syncd.index_errors import index_problem
+from syncd.indexing import failed
 from syncd.mirror import Mirror
 from syncd.model import Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
 from syncd.paths import shown
@@ -203,7 +204,7 @@ class Turn:
     def _stored(self, key: str, stored: Stored) -> None:
         self._mirror.journal.put(recorded(key, stored, self._mirror.now()))
         if stored.status == "error":
-            self._mirror.heard(Ending("index", key, "error", "failed"))
+            failed(self._mirror, key, stored.error)
             problem = index_problem(key, stored.error)
             self._mirror.journal.note([problem], self._ledger.pass_id)
             self._ledger.problems[problem.kind] += 1
@@ -251,12 +252,6 @@ class Turn:
             **size,
             **fields,
         )
-
-
-def index_problem(key: str, error: str | None) -> Problem:
-    """The problem of an entry that is stored but could not be indexed."""
-    why = f"stored, but indexing failed: {error or 'no reason given'}; try again with: syncd retry {shlex.quote(key)}"
-    return Problem(key, "index_error", why)
 
 
 def _ref(action: Put | Delete) -> str:

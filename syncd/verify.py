@@ -10,8 +10,8 @@ from syncd.errors import EXIT_DIFFERENT, EXIT_OK, Halt, Park, SyncdError, Unreac
 from syncd.mirror import Mirror
 from syncd.model import Action, Delete, Entry, Item, Put
 from syncd.parts import numbered
+from syncd.passes import Options, Result, Watch
 from syncd.plan import entry_of
-from syncd.reconcile import Options, Result, Watch
 from syncd.targets.base import Again
 
 MISSING = frozenset({"new", "missing"})

@@ -13,9 +13,10 @@ from syncd.errors import SyncdError
 from syncd.handover import hand_over
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Delete, Entry, IndexStatus, Problem, Put
+from syncd.passes import Hooks, Options, Result, Scope
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.reconcile import Hooks, Options, Result, Scope, reconcile
+from syncd.reconcile import reconcile
 from syncd.targets.base import Content, Limits, Read, Report
 from syncd.targets.memory import Held, MemoryTarget
 

@@ -20,6 +20,7 @@ PURE = [
     "paths",
     "plan",
     "backoff",
+    "index_errors",
     "chunk",
     "chunk_markdown",
     "chunk_text",
@@ -38,6 +39,7 @@ VALUES = {
     "enum",
     "math",
     "re",
+    "shlex",
     "zlib",
     "bisect",
     "itertools",
@@ -46,6 +48,7 @@ VALUES = {
 CORE = [
     "db",
     "queue",
+    "journal_index",
     "journal",
     "files",
     "cuts",
@@ -61,10 +64,12 @@ CORE = [
     "audit",
     "remote",
     "resolve",
+    "indexing",
     "turn",
     "guard",
     "mirror",
     "handover",
+    "passes",
     "reconcile",
 ]
 

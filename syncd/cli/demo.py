@@ -84,7 +84,7 @@ async def _show(config: "Config", query: str | None) -> int:
     from syncd import oneshot
     from syncd.cli.out import Watcher, line, progress, show_hits
     from syncd.cli.report import show
-    from syncd.reconcile import Options
+    from syncd.passes import Options
     from syncd.session import open_session
 
     async with open_session(config) as session:

@@ -181,10 +181,14 @@ def _rows_of(db: "sqlite3.Connection", name: str, names: "Naming") -> Iterator[d
                 "size": record.size,
                 "state": state_of(problem.kind if problem else None, dirty=dirty),
                 "index": record.status,
+                "searchable_s": record.searchable_s,
             }
         after = records[-1].key
     for key in sorted(problems):
-        yield {"key": key, "size": None, "state": state_of(problems[key].kind, dirty=False), "index": None}
+        kind = problems[key].kind
+        # One that could not be indexed is in step as long as it is stored.
+        state = f"rejected: {kind}" if kind == "index_error" else state_of(kind, dirty=False)
+        yield {"key": key, "size": None, "state": state, "index": None, "searchable_s": None}
 
 
 def state_of(kind: str | None, *, dirty: bool) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 from syncd.logs import printable
 
 if TYPE_CHECKING:
-    from syncd.reconcile import Result
+    from syncd.passes import Result
 
 WIDE = 100_000
 """Columns of a "terminal" that is a file: lines are never folded for scripts."""

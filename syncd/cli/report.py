@@ -12,8 +12,8 @@ from syncd.logs import printable
 from syncd.mirror import Mirror
 from syncd.model import Action, Put
 from syncd.oneshot import Report
+from syncd.passes import Result
 from syncd.paths import shown
-from syncd.reconcile import Result
 from syncd.session import Session
 from syncd.targets.base import megabytes
 
@@ -37,7 +37,9 @@ def show(session: Session, reports: Mapping[str, Report]) -> None:
         if len(problems) > SHOWN:
             line(f"  … and {len(problems) - SHOWN} more: syncd status")
         if report.not_indexed:
-            line(f"  {report.not_indexed} not indexed yet: syncd status")
+            named = ", ".join(shown(key) for key in report.waiting)
+            more = ", …" if report.not_indexed > len(report.waiting) else ""
+            line(f"  {report.not_indexed} not searchable yet: {named}{more}")
         if report.error:
             print(f"syncd: {printable(str(report.error))}", file=sys.stderr)  # noqa: T201
 
@@ -119,6 +121,8 @@ def _mirror_json(session: Session, mirror: Mirror, report: Report) -> None:
     _write_list(asdict(problem) for problem in report.problems(mirror))
     done = _done(report)
     tail: dict[str, Any] = {"result": {kind: done.get(kind, 0) for kind in ("put", "delete", "failed")}}
+    if report.not_indexed:
+        tail["not_searchable"] = {"count": report.not_indexed, "keys": [shown(key) for key in report.waiting]}
     if dry:
         tail["forecast"] = forecast(session, report)
     tail |= {"requests": report.requests, "elapsed_s": round(report.elapsed_s, 3)}

@@ -42,8 +42,20 @@ def emulate(  # noqa: PLR0913 - the contract's options
     checksum: Annotated[Checksum, typer.Option("--checksum", help="What an item's checksum is.")] = Checksum.OPAQUE,
     index_delay: Annotated[float, typer.Option("--index-delay", help="Seconds until an upload is indexed.")] = 0.2,
     fail_index: Annotated[
-        str | None, typer.Option("--fail-index", help="Keys (regular expression) whose indexing fails.")
+        str | None, typer.Option("--fail-index", help="Keys (regular expression) whose content cannot be indexed.")
     ] = None,
+    fail_index_transient: Annotated[
+        str | None, typer.Option("--fail-index-transient", help="Keys (the same) whose first indexings fail.")
+    ] = None,
+    fail_index_times: Annotated[
+        int, typer.Option("--fail-index-times", help="How many of them; 0 means all.", min=0)
+    ] = 2,
+    slow_index: Annotated[
+        str | None, typer.Option("--slow-index", help="Keys (the same) whose indexing takes longer.")
+    ] = None,
+    slow_index_delay: Annotated[
+        float, typer.Option("--slow-index-delay", help="Seconds until those are indexed.")
+    ] = 3600.0,
     list_lag: Annotated[float, typer.Option("--list-lag", help="Seconds by which listings are behind.")] = 0.0,
     latency: Annotated[float, typer.Option("--latency", help="Seconds from a request to its answer.")] = 0.0,
     unsuccessful: Annotated[
@@ -71,6 +83,10 @@ def emulate(  # noqa: PLR0913 - the contract's options
             checksum=checksum.value,
             index_delay=index_delay,
             fail_index=fail_index,
+            fail_index_transient=fail_index_transient,
+            fail_index_times=fail_index_times,
+            slow_index=slow_index,
+            slow_index_delay=slow_index_delay,
             list_lag=list_lag,
             latency=latency,
             unsuccessful=unsuccessful,

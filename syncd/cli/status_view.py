@@ -11,9 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from syncd.cli.out import of_shard, stdout
+from syncd.indexing import STUCK_S
 from syncd.logs import printable
 
 PROBLEMS_SHOWN = 20
+STUCK_SHOWN = 3
 _COLOURS = {"idle": "green", "syncing": "cyan", "degraded": "yellow", "halted": "bold red"}
 
 
@@ -59,6 +61,8 @@ def _facts(mirror: dict[str, Any]) -> Table:
     )
     if any(index.values()):
         facts.add_row("  index", ", ".join(f"{count} {state}" for state, count in index.items() if count))
+    if stuck := mirror.get("stuck"):
+        facts.add_row("  stuck", escape(printable(_named(stuck["keys"], stuck["count"]))))
     facts.add_row("  last pass", mirror["last_reconcile"] or "never")
     if mirror["oldest_pending_s"] is not None:
         facts.add_row("  oldest", f"{mirror['oldest_pending_s']:.0f} s waiting")
@@ -66,6 +70,13 @@ def _facts(mirror: dict[str, Any]) -> Table:
         detail = f": {mirror['watch_detail']}" if mirror.get("watch_detail") else ""
         facts.add_row("  watch", escape(printable(mirror["watch"] + detail)))
     return facts
+
+
+def _named(keys: list[str], count: int) -> str:
+    """The first keys of those that take too long, and how many more there are."""
+    first = ", ".join(keys[:STUCK_SHOWN])
+    more = f" and {count - STUCK_SHOWN} more" if count > STUCK_SHOWN else ""
+    return f"{first}{more}: not searchable for over {STUCK_S / 60:.0f} minutes; the service does not get on"
 
 
 def _problems(problems: list[dict[str, str]]) -> list[Any]:

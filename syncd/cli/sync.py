@@ -11,7 +11,7 @@ from syncd.cli.app import Globals, app, await_
 if TYPE_CHECKING:
     from syncd.config import Config
     from syncd.oneshot import Report
-    from syncd.reconcile import Options
+    from syncd.passes import Options
     from syncd.session import Grants, Session
 
 SEVERITY = (3, 4, 5, 1, 0)
@@ -50,7 +50,7 @@ def full_pass(  # noqa: PLR0913 - the contract's options
 ) -> int:
     """Make one full pass and exit."""
     from syncd.cli.report import show, to_json
-    from syncd.reconcile import Options
+    from syncd.passes import Options
     from syncd.session import Grants
 
     options: Globals = ctx.obj

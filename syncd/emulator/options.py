@@ -16,7 +16,11 @@ class Options:
     on_existing: what an upload under an existing key meets: the item is overwritten, or the answer is 409/7042.
     checksum: the item's `checksum`: "opaque" is new at every write, "zero" is "0", md5 and sha256 are of the content.
     index_delay: seconds from an upload to its end of indexing; one half queued, one half running.
-    fail_index: regular expression searched in the key; what matches ends with the status "error".
+    fail_index: regular expression searched in the key; what matches ends with the status "error" for its content: a PDF
+    as locked with a password, others as unable_to_convert_to_markdown.
+    fail_index_transient: the same for errors that pass: the first fail_index_times indexings of what matches end in
+    unknown_error, 0 means all of them.
+    slow_index: regular expression searched in the key; the indexing of what matches takes slow_index_delay seconds.
     list_lag: seconds by which the listings of items and of keys are behind.
     latency: seconds from a request to its answer, at least.
     metadata: "refuse" answers 7056 to every upload that brings metadata of its own.
@@ -41,6 +45,10 @@ class Options:
     checksum: Literal["opaque", "zero", "md5", "sha256"] = "opaque"
     index_delay: float = 0.2
     fail_index: str | None = None
+    fail_index_transient: str | None = None
+    fail_index_times: int = 2
+    slow_index: str | None = None
+    slow_index_delay: float = 3600.0
     list_lag: float = 0
     latency: float = 0
     metadata: Literal["keep", "refuse"] = "keep"
@@ -55,15 +63,16 @@ class Options:
 
     def __post_init__(self) -> None:
         """ValueError names the option that cannot be."""
-        for name in ("index_delay", "list_lag", "latency", "mutation_lag"):
+        for name in ("index_delay", "slow_index_delay", "list_lag", "latency", "mutation_lag"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be 0 or more seconds")
         if not 0 <= self.unsuccessful <= 1:
             raise ValueError("unsuccessful must be from 0 to 1")
-        for name in ("bulk_max_bytes", "bulk_fail_over"):
+        for name in ("bulk_max_bytes", "bulk_fail_over", "fail_index_times"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} must be 0 or more")
-        try:
-            re.compile(self.fail_index or "")
-        except re.error as reason:
-            raise ValueError(f"fail_index is no regular expression: {reason}") from reason
+        for name in ("fail_index", "fail_index_transient", "slow_index"):
+            try:
+                re.compile(getattr(self, name) or "")
+            except re.error as reason:
+                raise ValueError(f"{name} is no regular expression: {reason}") from reason

@@ -157,11 +157,16 @@ class Target(Protocol):
         """Carry out a batch and report each action's outcome as it comes, exactly once unless cancelled."""
         ...
 
-    async def statuses(self, refs: frozenset[str]) -> Mapping[str, Entry | None]:
+    async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
         """What the remote now says of entries on their way into the index, by ref; None for one that is gone.
 
-        Silent on those that it does not show just now.
+        fresh: those of them that were written so lately that a listing may not know of it. Silent on those that it
+        does not show just now, or of which it is not sure.
         """
+        ...
+
+    async def why(self, ref: str) -> str | None:
+        """The remote's own reason why an entry could not be indexed, in one line; None if it gives none."""
         ...
 
     async def reindex(self, key: str, ref: str) -> IndexStatus:

@@ -132,10 +132,15 @@ class KVTarget:
         async for pair in values(await self._namespace(), entries):
             yield pair
 
-    async def statuses(self, refs: frozenset[str]) -> Mapping[str, Entry | None]:
+    async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
         """KV has no index."""
-        del refs
+        del refs, fresh
         return {}
+
+    async def why(self, ref: str) -> str | None:
+        """KV has no index to keep anything out of."""
+        del ref
+        return None
 
     async def search(self, query: str, limit: int) -> Sequence[Hit]:
         """KV has no search. Raises ConfigError."""

@@ -1,10 +1,11 @@
 """The reference target: a dictionary with the manners of a remote. Used by tests; explains what a target must do."""
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from syncd.errors import Halt, SyncdError
+from syncd.errors import Halt, NotFound, SyncdError
 from syncd.model import Delete, Entry, IndexStatus, Put
 from syncd.targets.base import (
     Again,
@@ -37,9 +38,22 @@ class Held:
     version: str
 
 
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """How far a key is on its way into the index. again: what another indexing is answered."""
+
+    status: IndexStatus = "completed"
+    error: str | None = None
+    why: str | None = None
+    again: IndexStatus = "queued"
+
+
 @dataclass(slots=True)
 class MemoryTarget:
-    """Keeps content in memory. marks: whether checksum and owner are kept with it, as metadata would be."""
+    """Keeps content in memory. marks: whether checksum and owner are kept with it, as metadata would be.
+
+    index: what its index says of a key. reindexed: keys that were to be indexed again.
+    """
 
     owner: str = "test"
     prefix: str = ""
@@ -48,6 +62,8 @@ class MemoryTarget:
     store: dict[str, Held] = field(default_factory=dict)
     changes: int = 0
     landmark: Landmark | None = None
+    index: defaultdict[str, Indexed] = field(default_factory=lambda: defaultdict(Indexed))
+    reindexed: list[str] = field(default_factory=list)
     _ids: "count[int]" = field(default_factory=count)
 
     async def check(self) -> str:
@@ -133,19 +149,36 @@ class MemoryTarget:
             version=f"v{next(self._ids)}",
         )
         self.store[key] = held
+        way = self.index[key]
         return Stored(
-            held.ref, held.checksum, len(held.data), held.version, len(held.data), marked=self.marks, status="completed"
+            ref=held.ref,
+            checksum=held.checksum,
+            size=len(held.data),
+            version=held.version,
+            remote_size=len(held.data),
+            marked=self.marks,
+            status=way.status,
+            error=way.error,
         )
 
-    async def statuses(self, refs: frozenset[str]) -> Mapping[str, Entry | None]:
-        """Everything is indexed at once."""
+    async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
+        """Everything is indexed at once, but for what the test says of a key."""
+        del fresh
         shown = {entry.ref: entry for entry in self.listing()}
         return {ref: shown.get(ref) for ref in refs}
 
+    async def why(self, ref: str) -> str | None:
+        """What the test says."""
+        return next((self.index[key].why for key, held in self.store.items() if held.ref == ref), None)
+
     async def reindex(self, key: str, ref: str) -> IndexStatus:
-        """Nothing to do."""
-        del key, ref
-        return "completed"
+        """Queued anew, unless the test says something else of the key. Raises NotFound if there is no such entry."""
+        held = self.store.get(key)
+        if held is None:
+            raise NotFound("the item is not there")
+        del ref
+        self.reindexed.append(key)
+        return self.index[key].again
 
     async def search(self, query: str, limit: int) -> Sequence[Hit]:
         """Plain containment."""
@@ -169,5 +202,6 @@ class MemoryTarget:
             size=len(held.data),
             owner=held.owner,
             marked=marked,
-            status="completed",
+            status=self.index[key].status,
+            error=self.index[key].error,
         )

@@ -74,6 +74,9 @@ class _Now(Collector):
 def _of_mirrors(mirrors: Mapping[str, Any]) -> Iterator[Metric]:
     items = GaugeMetricFamily("syncd_items", "Items by state.", labels=("mirror", "state"))
     index = GaugeMetricFamily("syncd_index_items", "Entries by index status.", labels=("mirror", "status"))
+    stuck = GaugeMetricFamily(
+        "syncd_index_stuck_items", "Entries that are not searchable after half an hour.", labels=("mirror",)
+    )
     state = GaugeMetricFamily("syncd_mirror_state", "1 for the state a mirror is in.", labels=("mirror", "state"))
     oldest = GaugeMetricFamily(
         "syncd_oldest_pending_seconds", "How long the oldest change has waited, 0 if none does.", labels=("mirror",)
@@ -86,6 +89,7 @@ def _of_mirrors(mirrors: Mapping[str, Any]) -> Iterator[Metric]:
             items.add_metric((name, each), count)
         for each, count in mirror["index"].items():
             index.add_metric((name, each), count)
+        stuck.add_metric((name,), mirror.get("stuck", {"count": 0})["count"])
         for each in get_args(State):
             state.add_metric((name, each), mirror["state"] == each)
         # Not how long it was when it was counted: while nothing changes, nothing is counted, and it grows.
@@ -93,7 +97,7 @@ def _of_mirrors(mirrors: Mapping[str, Any]) -> Iterator[Metric]:
         oldest.add_metric((name,), 0.0 if since is None else max(0.0, time.time() - since))
         if mirror["last_reconcile"]:
             last.add_metric((name,), datetime.fromisoformat(mirror["last_reconcile"]).timestamp())
-    yield from (items, index, state, oldest, last)
+    yield from (items, index, stuck, state, oldest, last)
 
 
 def _of_totals(totals: Totals) -> Iterator[Metric]:

@@ -11,8 +11,8 @@ from syncd.config import Config
 from syncd.emulator.options import Options as Manners
 from syncd.emulator.server import serve
 from syncd.errors import ConfigError, Halt, Locked
+from syncd.passes import Options
 from syncd.paths import IgnoreFile
-from syncd.reconcile import Options
 from syncd.session import open_session, open_transport
 
 TOKEN = "s3cr3t-t0ken"

@@ -349,6 +349,12 @@ class TargetContract:
         assert found["no-such-ref"] is None, "gone, not merely silent"
         assert await target.statuses(frozenset()) == {}
 
+    async def test_what_is_in_the_index_has_no_reason_for_being_out(self, remote: Remote, target: Target) -> None:
+        stored = await put(target, "p/a.md", b"one")
+        await remote.rest()
+        for ref in (stored.ref, "no-such-ref"):
+            assert await target.why(ref) is None
+
     async def test_a_search_finds_what_was_put_and_heeds_its_limit(self, remote: Remote, target: Target) -> None:
         if not remote.indexes:
             pytest.skip("no search")

@@ -113,13 +113,52 @@ async def test_an_opaque_checksum_is_new_at_every_write_and_only_then() -> None:
 async def test_keys_that_match_fail_index_end_in_error_and_can_be_queued_again() -> None:
     async with world(fail_index=r"\.bad\.md$", index_delay=2) as api:
         item = await api.upload("x.bad.md", wait_for_completion="true")
-        assert (item["status"], item["error"], item["chunks_count"]) == ("error", "unknown_error", None)
+        assert (item["status"], item["error"], item["chunks_count"]) == ("error", "unable_to_convert_to_markdown", None)
         assert (await api.upload("x.md", wait_for_completion="true"))["status"] == "completed"
         again = await api.result("PATCH", f"{ITEMS}/{item['id']}", json={"next_action": "INDEX"})
         assert again["status"] == "queued"
         assert "error" not in again
         api.clock.wait(2)
         assert (await api.item(item["id"]))["status"] == "error"
+
+
+async def test_errors_that_pass_end_after_as_many_indexings_as_were_asked_for() -> None:
+    async with world(fail_index_transient="late", fail_index_times=2, index_delay=0) as api:
+        item = await api.upload("late.md")
+        assert (item["status"], item["error"]) == ("error", "unknown_error")
+        again = [
+            (await api.result("PATCH", f"{ITEMS}/{item['id']}", json={"next_action": "INDEX"}))["status"]
+            for _ in range(3)
+        ]
+        assert again == ["error", "completed", "completed"]
+        assert (await api.upload("soon.md"))["status"] == "completed"
+
+
+async def test_errors_that_pass_may_never_do_so() -> None:
+    async with world(fail_index_transient="late", fail_index_times=0, index_delay=0) as api:
+        item = await api.upload("late.md")
+        for _ in range(3):
+            item = await api.result("PATCH", f"{ITEMS}/{item['id']}", json={"next_action": "INDEX"})
+            assert item["error"] == "unknown_error"
+
+
+async def test_a_pdf_that_fails_for_its_content_is_locked_and_its_log_says_so() -> None:
+    async with world(fail_index="secret", index_delay=0) as api:
+        item = await api.upload("secret.pdf", b"%PDF-1.7")
+        assert item["error"] == "file_is_password_locked"
+        last = (await api.result("GET", f"{ITEMS}/{item['id']}/logs"))[0]
+        assert last["errorType"] == "file_is_password_locked"
+        assert last["message"] == "The document is encrypted and no password was given"
+
+
+async def test_the_indexing_of_some_keys_takes_longer() -> None:
+    async with world(index_delay=2, slow_index="slow", slow_index_delay=100) as api:
+        slow, quick = await api.upload("slow.md"), await api.upload("quick.md")
+        api.clock.wait(99)
+        assert (await api.item(slow["id"]))["status"] == "running"
+        assert (await api.item(quick["id"]))["status"] == "completed"
+        api.clock.wait(1)
+        assert (await api.item(slow["id"]))["status"] == "completed"
 
 
 @pytest.mark.parametrize(("key", "content"), [("a.md", b""), ("a.txt", b" \n\t"), ("a.md", b"# One\n\n## Two\n")])
@@ -340,7 +379,8 @@ async def test_an_interrupted_indexing_leaves_no_end_in_the_logs() -> None:
         api.clock.wait(10)
         lines = await api.result("GET", f"{ITEMS}/{item_id}/logs")
         assert [line["action"] for line in lines] == ["error", "running", "queued", "running", "queued"]
-        assert lines[0]["errorType"] == "unknown_error"
+        assert lines[0]["errorType"] == "unable_to_convert_to_markdown"
+        assert lines[0]["message"] == "The converter returned no result for this file"
 
 
 @pytest.mark.parametrize("params", [{"limit": 0}, {"limit": 101}, {"cursor": "x"}])

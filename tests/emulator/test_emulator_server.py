@@ -63,7 +63,18 @@ def test_a_port_that_is_taken_is_an_os_error() -> None:
         serve(Options(), httpx.URL(server.base_url).port or 0)
 
 
-@pytest.mark.parametrize("options", [{"index_delay": -1}, {"list_lag": float("nan")}, {"fail_index": "("}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"index_delay": -1},
+        {"list_lag": float("nan")},
+        {"slow_index_delay": -1},
+        {"fail_index": "("},
+        {"fail_index_transient": "("},
+        {"slow_index": "("},
+        {"fail_index_times": -1},
+    ],
+)
 def test_options_that_cannot_be_are_named(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         Options(**options)

@@ -99,7 +99,7 @@ def test_commands_that_only_look_change_nothing_and_answer_in_json(tmp_path: Pat
         listed = room.syncd("ls", "--json").json()
         assert listed == {
             "mirror": "docs",
-            "items": [{"key": "guide.md", "size": 23, "state": "synced", "index": "completed"}],
+            "items": [{"key": "guide.md", "size": 23, "state": "synced", "index": "completed", "searchable_s": None}],
         }
         remote = room.syncd("ls", "--remote", "--json").json()["items"][0]
         assert (remote["key"], remote["owner"], remote["size"]) == ("guide.md", "docs", 23)

@@ -19,7 +19,8 @@ import kv_room
 import vector_room
 
 from syncd.keeper import Keeper
-from syncd.reconcile import Options, Result, Scope, reconcile
+from syncd.passes import Options, Result, Scope
+from syncd.reconcile import reconcile
 from syncd.watch.hints import Hint
 
 START_S = 1_900_000_000.0

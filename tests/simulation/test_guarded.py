@@ -16,9 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from syncd.db import FILE_NAME, open_state
 from syncd.errors import Brake
 from syncd.mirror import Mirror, Settings, assemble
+from syncd.passes import Options, Scope
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.reconcile import Options, Scope, reconcile
+from syncd.reconcile import reconcile
 from syncd.targets.base import Limits
 from syncd.targets.memory import MemoryTarget
 

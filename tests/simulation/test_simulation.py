@@ -28,9 +28,10 @@ from syncd.db import FILE_NAME, open_state
 from syncd.errors import Park
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Part, Put
+from syncd.passes import Options, Result, Scope
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.reconcile import Options, Result, Scope, reconcile
+from syncd.reconcile import reconcile
 from syncd.scan import Tree
 from syncd.targets.base import Content, Limits
 

@@ -21,9 +21,9 @@ from syncd.db import open_state
 from syncd.emulator.app import create_app
 from syncd.emulator.options import Options as Manners
 from syncd.mirror import Mirror, Settings, assemble
+from syncd.passes import Result
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.reconcile import Result
 from syncd.targets.kv import KVTarget, Place, limits
 from syncd.targets.kv_writing import Terms
 

@@ -7,7 +7,8 @@ from typing import Any
 from syncd.cloudflare.transport import Transport
 from syncd.db import FILE_NAME
 from syncd.mirror import Mirror
-from syncd.reconcile import Options, Result, Scope, reconcile
+from syncd.passes import Options, Result, Scope
+from syncd.reconcile import reconcile
 
 
 class BaseSide:

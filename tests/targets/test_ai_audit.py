@@ -12,7 +12,7 @@ from syncd import follow
 from syncd.audit import PAGES
 from syncd.cloudflare.ai_search import PER_PAGE
 from syncd.oneshot import Report, run
-from syncd.reconcile import Options
+from syncd.passes import Options
 
 DAY_S = 86400.0
 HOUR_S = 3600.0

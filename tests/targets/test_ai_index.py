@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from ai_room import Side, shows, world
 
 from syncd import follow
@@ -55,8 +56,15 @@ async def test_what_could_not_be_indexed_is_a_problem_and_not_sent_again(tmp_pat
         assert await follow.look(side.mirror) == 0
         assert side.problems() == {"bad.md": "index_error", "headings only.md": "index_error"}
         messages = [problem.message for problem in side.mirror.journal.problems()]
-        assert "unknown_error" in messages[0]
+        assert "unable_to_convert_to_markdown" in messages[0]
         assert "file_content_empty" in messages[1]
+        assert "the service says" not in messages[0]
+        w.wire.diary.clear()
+        await follow.ask_why(side.mirror)
+        assert [line.rpartition("/")[2] for line in w.wire.diary] == ["logs", "logs"]
+        messages = [problem.message for problem in side.mirror.journal.problems()]
+        assert "the service says: The converter returned no result for this file; save it in" in messages[0]
+        assert "the service says: No text was found in the file; add text" in messages[1]
         changing = side.changing
         result = await side.full()
         assert not result.clean
@@ -93,7 +101,7 @@ async def test_a_failed_index_is_asked_for_again_without_an_upload(tmp_path: Pat
         await follow.look(side.mirror)
         w.wire.diary.clear()
         assert side.mirror.journal.want_reindex(["bad.md", "good.md"].__contains__) == 1
-        assert await follow.reindex_wanted(side.mirror) == 1
+        assert await follow.index_again(side.mirror) == 1
         [row] = await w.items(key="bad.md")
         assert w.wire.diary == [f"PATCH /items/{row['id']}"]
         assert side.problems() == {"bad too.md": "index_error"}
@@ -111,7 +119,7 @@ async def test_an_item_that_is_gone_when_it_is_to_be_indexed_again_is_put_by_the
         await follow.look(side.mirror)
         await w.delete("bad.md")
         side.mirror.journal.want_reindex(None)
-        assert await follow.reindex_wanted(side.mirror) == 1
+        assert await follow.index_again(side.mirror) == 1
         result = await side.full()
         assert result.reasons == {"new": 1}
         assert len(await w.items()) == 1
@@ -142,7 +150,7 @@ async def test_an_item_put_anew_by_somebody_is_indexed_again_by_its_key(tmp_path
         await w.upload("bad.md", b"text")
         side.mirror.journal.want_reindex(None)
         w.wire.diary.clear()
-        assert await follow.reindex_wanted(side.mirror) == 1
+        assert await follow.index_again(side.mirror) == 1
         assert [line.partition(" ")[0] for line in w.wire.diary] == ["PATCH", "PUT"]
 
 
@@ -197,3 +205,40 @@ async def test_what_is_indexed_is_found_under_its_key(tmp_path: Path) -> None:
         w.clock.now += 2
         assert await hits(side, "zebra") == []
         assert await hits(side, "pedestrian") == ["p/zebra.md"]
+
+
+def told(*lines: dict[str, Any]) -> Any:
+    """An item's log of these lines."""
+    return shows(lambda _, body: body.update(result=list(lines)))
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+async def test_the_reason_is_that_of_the_latest_failure_whichever_end_of_the_log_it_stands_at(
+    tmp_path: Path, newest_first: bool
+) -> None:
+    lines = [
+        {"action": "queued", "timestamp": "2026-11-22T10:00:03Z", "message": "Waiting"},
+        {
+            "action": "error",
+            "timestamp": "2026-11-22T10:00:02Z",
+            "message": " two\n w ",
+            "errorType": "invalid_pdf",
+        },
+        {"action": "error", "timestamp": "2026-11-22T10:00:01Z", "message": "one", "errorType": "timeout_error"},
+    ]
+    async with world(tmp_path) as w:
+        side = w.side()
+        side.write("a.md", "text")
+        await side.full()
+        [row] = await w.items()
+        w.wire.plays("GET", "/logs", told(*(lines if newest_first else lines[::-1])))
+        assert await side.mirror.target.why(row["id"]) == "two w"
+
+
+@pytest.mark.parametrize(("length", "kept"), [(299, 299), (300, 300), (301, 300)])
+async def test_a_reason_is_kept_up_to_a_length(tmp_path: Path, length: int, kept: int) -> None:
+    async with world(tmp_path) as w:
+        side = w.side()
+        ref = await w.upload("a.md", "text")
+        w.wire.plays("GET", "/logs", told({"action": "error", "message": "x" * length}))
+        assert await side.mirror.target.why(ref) == "x" * kept

@@ -305,5 +305,5 @@ async def test_the_uploads_of_one_shard_are_looked_for_among_those_of_all() -> N
     rows = [row(f"{number}.md", f"i{number:03}") for number in range(400)]
     remote = Scripted(*(ok(rows[start : start + 50], total_count=400) for start in range(0, 400, 50)), shards=4)
     ours = frozenset(f"i{number:03}" for number in range(0, 400, 4))
-    assert set(await remote.target.statuses(ours)) == ours
+    assert set(await remote.target.statuses(ours, ours)) == ours
     assert remote.asked == ["GET /items"] * 8

@@ -9,7 +9,7 @@ from core_room import Core, open_core, plan, planned
 from syncd import audit
 from syncd.errors import Park, Retry
 from syncd.model import IndexStatus
-from syncd.reconcile import Result
+from syncd.passes import Result
 from syncd.targets.base import Limits
 from syncd.targets.memory import PAGE
 

@@ -56,6 +56,13 @@ def test_a_file_of_a_newer_syncd_is_refused_and_left_alone(tmp_path: Path) -> No
         assert db.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS) + 1
 
 
+def test_a_file_of_an_older_syncd_is_not_read_before_it_is_brought_up_to_date(tmp_path: Path) -> None:
+    with closing(open_state(tmp_path)) as db:
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS) - 1}")
+    with pytest.raises(ConfigError, match="older syncd; start syncd run anew"):
+        open_state_to_read(tmp_path)
+
+
 def test_a_refused_file_is_not_held_open(tmp_path: Path) -> None:
     with closing(open_state(tmp_path)) as db:
         db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")

@@ -17,7 +17,7 @@ from syncd.db import lock, open_state, transaction, writable
 from syncd.errors import EXIT_HALT, StateHalt
 from syncd.keeper import Keeper
 from syncd.oneshot import Report, run
-from syncd.reconcile import Options
+from syncd.passes import Options
 from syncd.watch.hints import Hint
 
 FILES = 300

@@ -19,9 +19,10 @@ from syncd.db import open_state
 from syncd.instep import NOTHING, InStep
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Entry, Problem, Record
+from syncd.passes import Options, Result, Scope
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.reconcile import Options, Result, Scope, reconcile
+from syncd.reconcile import reconcile
 from syncd.targets.base import Content, Limits
 from syncd.targets.memory import Held, MemoryTarget
 

@@ -60,8 +60,8 @@ def test_forget_drops_one_record(journal: Journal) -> None:
 
 def test_what_the_remote_newly_says_is_learned_and_silence_is_not(journal: Journal) -> None:
     journal.put(RECORD)
-    journal.learn(RECORD, Entry("a", "r1", version="v2", status="completed"))
-    assert journal.get("a") == replace(RECORD, version="v2", status="completed")
+    journal.learn(RECORD, Entry("a", "r1", version="v2", status="completed"), NOW + 12.34)
+    assert journal.get("a") == replace(RECORD, version="v2", status="completed", searchable_s=12.3)
 
 
 def test_records_on_their_way_into_the_index_are_counted_and_the_latest_come_first(journal: Journal) -> None:
@@ -80,12 +80,12 @@ def test_only_failed_indexing_is_asked_for_again_and_once(journal: Journal) -> N
     journal.note([Problem("a", "index_error", "too long")], 1)
     assert journal.want_reindex(["a", "c", "z"].__contains__) == 1
     assert journal.wanted_reindex() == [failed]
-    journal.reindexed("a", "queued")
+    journal.reindexed("a", "queued", NOW + 5)
     assert journal.wanted_reindex() == []
     assert list(journal.problems()) == []
     again = journal.get("a")
     assert again is not None
-    assert (again.status, again.error) == ("queued", None)
+    assert (again.status, again.error, again.since) == ("queued", None, NOW + 5)
     assert journal.want_reindex(None) == 1
 
 

@@ -12,9 +12,11 @@ from core_room import Core, in_step, open_core
 from syncd.cloudflare.gate import Gate
 from syncd.db import Meta
 from syncd.errors import Halt
+from syncd.index_errors import TRIES_S
 from syncd.keeper import REFUSED_REST_S, Keeper
 from syncd.model import Entry
 from syncd.targets.base import Limits
+from syncd.targets.memory import Indexed
 from syncd.watch.hints import EVERYTHING, Hint
 
 
@@ -223,3 +225,49 @@ def test_orphans_that_were_held_back_go_when_the_folder_is_quiet(core: Core) -> 
 
     simulated(served())
     assert len(core.target.store) == 30
+
+
+def test_what_may_pass_is_indexed_again_between_full_passes_and_within_its_budget(core: Core) -> None:
+    core.target.index["a.md"] = Indexed("error", "timeout_error", again="error")
+    core.write("a.md", "x")
+    simulated(lived(core, 3600, 3600.0, [], every_s=10))
+    assert core.target.reindexed == ["a.md"] * len(TRIES_S)
+
+
+def test_looks_at_the_index_take_a_tenth_of_the_time_however_long_each_takes(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    async def slow(*_: object) -> dict[str, Entry | None]:
+        looks.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(10)
+        return {}
+
+    monkeypatch.setattr(type(core.target), "statuses", slow)
+    core.target.index["a.md"] = Indexed("queued")
+    core.write("a.md", "x")
+    # Hints make a pass each time, after which the pauses begin with a second again.
+    simulated(lived(core, 1000, 3600.0, [Hint("b.md", subtree=False)], every_s=5))
+    assert 5 <= len(looks) <= 11
+
+
+def test_what_is_up_is_followed_while_a_long_pass_is_under_way(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = type(core.target).put
+    seen: dict[str, int] = {}
+
+    async def slowly(target: Any, key: str, content: Any) -> Any:
+        await asyncio.sleep(50)
+        core.clock.forward(50)
+        core.target.index[key] = Indexed("queued")
+        stored = await put(target, key, content)
+        core.target.index[key] = Indexed()
+        seen[key] = core.mirror.journal.index_counts().get("completed", 0)
+        return stored
+
+    monkeypatch.setattr(type(core.target), "put", slowly)
+    core.target.limits = Limits(turn=1)
+    for number in range(10):
+        core.write(f"{number}.md", "x")
+    simulated(lived(core, 600, 3600.0, [], every_s=10))
+    assert seen["9.md"] >= 5, "those before it are known to be searchable"

@@ -10,7 +10,7 @@ from syncd import scan
 from syncd.db import Meta
 from syncd.errors import Halt
 from syncd.model import Part, Put
-from syncd.reconcile import Hooks, Result
+from syncd.passes import Hooks, Result
 from syncd.scan import Tree
 from syncd.turn import Breath
 

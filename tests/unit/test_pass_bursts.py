@@ -4,7 +4,8 @@ import pytest
 from core_room import Core, in_step, planned
 
 from syncd.errors import Brake
-from syncd.reconcile import Hooks, Options, Result, Scope, reconcile
+from syncd.passes import Hooks, Options, Result, Scope
+from syncd.reconcile import reconcile
 
 SETTLE_S = 0.5
 

@@ -4,7 +4,7 @@ import pytest
 from core_room import Core, ScriptedTarget, in_step, plan, planned
 
 from syncd.errors import Brake, Halt
-from syncd.reconcile import Hooks
+from syncd.passes import Hooks
 from syncd.scan import Tree
 from syncd.turn import Breath
 

@@ -7,8 +7,9 @@ from core_room import Core, in_step, outcomes, plan, planned
 
 from syncd.errors import Park
 from syncd.model import Part
+from syncd.passes import Hooks, Scope
 from syncd.paths import Rules
-from syncd.reconcile import Hooks, Scope, reconcile
+from syncd.reconcile import reconcile
 from syncd.scan import Tree
 from syncd.targets.base import Again
 from syncd.turn import Breath

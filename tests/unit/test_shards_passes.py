@@ -17,10 +17,11 @@ from syncd.errors import Brake, RootHalt
 from syncd.handover import hand_over
 from syncd.mirror import Settings, assemble
 from syncd.model import Record
+from syncd.passes import Options, Scope
 from syncd.paths import Rules
 from syncd.plan import Policy, Prune
 from syncd.pull import Folder, pull
-from syncd.reconcile import Options, Scope, reconcile
+from syncd.reconcile import reconcile
 from syncd.shards import WHOLE, Shard, part
 from syncd.targets.base import Limits
 from syncd.targets.memory import Held

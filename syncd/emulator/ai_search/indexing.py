@@ -28,12 +28,25 @@ class Outcome(NamedTuple):
     error: str | None
 
 
-def index(key: str, data: bytes, failing: re.Pattern[str] | None) -> Outcome:
-    """Chunks of the content. Keys that `failing` matches end in unknown_error, files without text in
-    file_content_empty. Pictures, PDF and office files are taken without looking into them: no chunks.
+REASONS = {
+    "unknown_error": "Vector ingestion did not confirm, giving up",
+    "file_is_password_locked": "The document is encrypted and no password was given",
+    "unable_to_convert_to_markdown": "The converter returned no result for this file",
+    "file_content_empty": "No text was found in the file",
+    "file_not_found": "The object does not exist in the bucket",
+}
+"""What an item's log says of an error; the service's own words are not documented."""
+
+
+def fault_of(key: str) -> str:
+    """The error value of a content that cannot be indexed, though it was taken."""
+    return "file_is_password_locked" if key.lower().endswith(".pdf") else "unable_to_convert_to_markdown"
+
+
+def index(key: str, data: bytes) -> Outcome:
+    """Chunks of the content. Files without text end in file_content_empty. Pictures, PDF and office files are taken
+    without looking into them: no chunks.
     """
-    if failing is not None and failing.search(key):
-        return Outcome([], "unknown_error")
     name = key.lower()
     if not data.strip():
         return Outcome([], "file_content_empty")

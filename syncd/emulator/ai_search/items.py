@@ -221,7 +221,7 @@ def _index_request(body: dict[str, Any]) -> bool:
 def _again(call: Call, item: Item) -> Outcome:
     if item.source != BUILTIN:
         return Outcome([], item.error)
-    return outcome_of(call, item.key, library.content(call.backend, item))
+    return outcome_of(call, item.key, library.content(call.backend, item), item)
 
 
 ENDPOINTS = [

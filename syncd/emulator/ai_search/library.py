@@ -5,11 +5,13 @@ So a restart on the same file goes on where it was.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from syncd.emulator.ai_search.indexing import Chunk, Outcome
+from syncd.emulator.ai_search.indexing import REASONS, Chunk, Outcome
 from syncd.emulator.ai_search.metadata import build, read_schema
 from syncd.emulator.ai_search.places import Instance
 from syncd.emulator.routing import Backend
@@ -88,12 +90,30 @@ def _first(backend: Backend, instance: Instance, condition: str, values: tuple[s
 
 def queue(backend: Backend, item: Item, now: float) -> Item:
     """The item at the start of a new indexing; stored together with the log lines to come."""
-    delay = backend.options.index_delay
+    options = backend.options
+    delay = options.slow_index_delay if matches(options.slow_index, item.key) else options.index_delay
     queued = replace(item, queued_at=now, started_at=now + delay / 2, done_at=now + delay)
     _retire(backend, item.id, now)
     backend.store.run(_INSERT, [*(getattr(queued, name) for name in _FIELDS), now])
     _write_logs(backend, queued)
     return queued
+
+
+@lru_cache(maxsize=8)
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(text)
+
+
+def matches(expression: str | None, key: str) -> bool:
+    """Whether an option's regular expression, if it is given, is found in the key."""
+    return expression is not None and _pattern(expression).search(key) is not None
+
+
+def indexings(backend: Backend, item: Item) -> int:
+    """How often the item was queued so far."""
+    sql = "SELECT count(*) FROM ai_logs WHERE item = ? AND action = 'queued'"
+    count: int = backend.store.value(sql, (item.id,))
+    return count
 
 
 def store_content(backend: Backend, item: Item, data: bytes, chunks: Iterable[Chunk]) -> None:
@@ -185,7 +205,7 @@ def _write_logs(backend: Backend, item: Item) -> None:
     milliseconds = round((item.done_at - item.queued_at) * 1000)
     end: tuple[Any, ...] = ("completed", "Indexing completed", item.chunks, milliseconds, None)
     if item.error is not None:
-        end = ("error", "Indexing failed", None, milliseconds, item.error)
+        end = ("error", REASONS.get(item.error, "Indexing failed"), None, milliseconds, item.error)
     backend.store.many(
         "INSERT INTO ai_logs (item, at, action, message, chunks, milliseconds, error) VALUES (?, ?, ?, ?, ?, ?, ?)",
         [

@@ -2,16 +2,14 @@
 
 import hashlib
 import json
-import re
 import secrets
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from starlette.responses import Response
 
 from syncd.emulator.ai_search import library, metadata
-from syncd.emulator.ai_search.indexing import Outcome, index
+from syncd.emulator.ai_search.indexing import Outcome, fault_of, index
 from syncd.emulator.ai_search.library import BUILTIN, Item
 from syncd.emulator.ai_search.places import Instance, both, instance_of
 from syncd.emulator.envelope import ApiError, ok, timestamp
@@ -39,7 +37,7 @@ async def _upload(call: Call) -> Response:
     existing = library.find_key(call.backend, instance, form.key, BUILTIN)
     if existing is not None and call.backend.options.on_existing == "conflict":
         raise ApiError(409, 7042, "item_key_already_exist")
-    outcome = outcome_of(call, form.key, form.data)
+    outcome = outcome_of(call, form.key, form.data, existing)
     item, warnings = new_item(call, instance, (form.key, BUILTIN), form.custom, outcome)
     item = replace(item, size=len(form.data), checksum=_checksum(call, form.data))
     if existing is not None:
@@ -100,14 +98,16 @@ def check_key(key: str) -> None:
         raise ApiError(400, 7072, "filename_exceeds_maximum_length")
 
 
-def outcome_of(call: Call, key: str, data: bytes) -> Outcome:
-    """How the indexing of this content will end, under the options of this run."""
-    return index(key, data, _pattern(call.backend.options.fail_index))
-
-
-@lru_cache(maxsize=8)
-def _pattern(text: str | None) -> re.Pattern[str] | None:
-    return None if text is None else re.compile(text)
+def outcome_of(call: Call, key: str, data: bytes, item: Item | None) -> Outcome:
+    """How the indexing of this content will end, under the options of this run. item: what has the key by now."""
+    options = call.backend.options
+    if library.matches(options.fail_index, key):
+        return Outcome([], fault_of(key))
+    if library.matches(options.fail_index_transient, key):
+        before = library.indexings(call.backend, item) if item else 0
+        if not options.fail_index_times or before < options.fail_index_times:
+            return Outcome([], "unknown_error")
+    return index(key, data)
 
 
 def new_item(

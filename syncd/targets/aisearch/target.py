@@ -98,9 +98,13 @@ class AISearchTarget:
         async for pair in one_by_one(entries, lambda entry: self._api.download(entry.ref)):
             yield pair
 
-    async def statuses(self, refs: frozenset[str]) -> Mapping[str, Entry | None]:
-        """What the listing's newest pages, and a few requests by id, say of entries on their way."""
-        return await self._index.statuses(refs)
+    async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
+        """What counts, lists by status, the listing's newest pages and a few requests by id say of entries."""
+        return await self._index.statuses(refs, fresh)
+
+    async def why(self, ref: str) -> str | None:
+        """The last error in the item's log."""
+        return await self._index.why(ref)
 
     async def search(self, query: str, limit: int) -> Sequence[Hit]:
         """The instance's own search."""

@@ -224,8 +224,9 @@ class VectorizeTarget:
         for entry in entries:
             yield entry, Park("failed", "a Vectorize index holds pieces of text, not the file")
 
-    async def statuses(self, refs: frozenset[str]) -> Mapping[str, Entry | None]:
+    async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
         """All of them are searchable once our last change is processed; until then nothing is said."""
+        del fresh
         if not refs or not await self.index.processed():
             return {}
         found = {text: parse_ref(text) for text in refs}
@@ -276,6 +277,11 @@ class VectorizeTarget:
         failed = await self.index.drop([action.ref for action in deletes])
         for action in deletes:
             report(action, failed.get(action.ref) or Done())
+
+    async def why(self, ref: str) -> str | None:
+        """Vectorize reports no failed indexing, so there is no reason for one."""
+        del ref
+        return None
 
     async def reindex(self, key: str, ref: str) -> IndexStatus:
         """Vectorize reports no failed indexing, so nothing asks for this."""

@@ -1,0 +1,176 @@
+"""A day of slow and failing indexing, in virtual time: what is sent, what is asked for, what becomes of it."""
+
+import asyncio
+import random
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ai_room
+import httpx
+import pytest
+from engine import VirtualLoop, WallClock
+
+from syncd import follow
+from syncd.index_errors import TRIES_S
+from syncd.keeper import Keeper
+from syncd.watch.hints import Hint
+
+HOUR_S = 3600.0
+EDIT_S = 1200.0
+"""Somebody edits a file about so often."""
+SLOW_S = 2 * HOUR_S
+DAY_S = 24 * HOUR_S
+KINDS = {"plain": 30, "late": 10, "never": 3, "locked": 10, "slow": 4}
+"""How many files there are of each kind, by how their indexing goes."""
+
+
+@dataclass(slots=True)
+class Day:
+    """The mirror, and what it sent: uploads and requests for another indexing, by key and content."""
+
+    world: ai_room.World
+    side: ai_room.Side
+    chance: random.Random
+    content: dict[str, str] = field(default_factory=dict)
+    uploads: Counter[tuple[str, str]] = field(default_factory=Counter)
+    again: Counter[tuple[str, str]] = field(default_factory=Counter)
+    keys: dict[str, str] = field(default_factory=dict)
+    stored: dict[str, tuple[str, str]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    _running: asyncio.Task[None] | None = None
+    _keeper: Keeper | None = None
+
+    def watch(self) -> None:
+        """Look at everything that goes over the wire."""
+
+        async def upload(request: httpx.Request, carry: ai_room.Forward) -> httpx.Response:
+            await asyncio.sleep(0.1)
+            response = await carry()
+            found = re.search(rb"version \d+ of ([a-z0-9]+\.md)", request.content)
+            assert found
+            self.uploads[found[1].decode(), found[0].decode()] += 1
+            self.keys[response.json()["result"]["id"]] = found[1].decode()
+            return response
+
+        async def patch(request: httpx.Request, carry: ai_room.Forward) -> httpx.Response:
+            key = self.keys[request.url.path.rpartition("/")[2]]
+            self.again[key, self.content[key]] += 1
+            if key.startswith("never"):
+                # Every indexing of these fails in passing, as if it were the first.
+                store = self.world.wire.inner.app.state.backend.store  # type: ignore[attr-defined]
+                store.run("DELETE FROM ai_logs WHERE item = ?", (request.url.path.rpartition("/")[2],))
+            return await carry()
+
+        async def other(request: httpx.Request, carry: ai_room.Forward) -> httpx.Response:
+            del request
+            await asyncio.sleep(0.1)
+            return await carry()
+
+        self.world.wire.plays("POST", "/items", upload, times=None)
+        self.world.wire.plays("PATCH", "", patch, times=None)
+        self.world.wire.plays("GET", "", other, times=None)
+
+    def edit(self, key: str, version: int) -> None:
+        self.content[key] = f"version {version} of {key}"
+        self.side.write(key, f"# {key}\n\n{self.content[key]}\n")
+        if self._keeper:
+            self._keeper.hint([Hint(key, subtree=False)])
+
+    def start(self) -> None:
+        self._keeper = Keeper(self.side.mirror, HOUR_S, self.side.transport.gate)
+        self._keeper.request_full()
+        self._running = asyncio.ensure_future(self._keeper.run())
+
+    async def stop(self, then: Callable[[], None] = lambda: None) -> None:
+        assert self._running
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+        then()
+
+    async def hours(self, count: float) -> None:
+        """Time passes; now and then somebody edits a file."""
+        until = asyncio.get_running_loop().time() + count * HOUR_S
+        while (left := until - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(min(left, self.chance.expovariate(1 / EDIT_S)))
+            self.edit(self.chance.choice(sorted(self.content)), self.chance.randrange(10**9))
+
+    async def drop(self, kind: str) -> None:
+        """The remote throws out items that it could not index."""
+        for row in await self.world.items(status="error"):
+            if kind in row["key"]:
+                await self.world.delete(row["key"])
+
+
+async def lived(base: Path, seed: int) -> Day:
+    clock = WallClock(asyncio.get_running_loop())
+    manners: dict[str, Any] = {
+        "index_delay": 20,
+        "fail_index": "locked",
+        "fail_index_transient": "late|never",
+        "fail_index_times": 3,
+        "slow_index": "slow",
+        "slow_index_delay": SLOW_S,
+    }
+    async with ai_room.world(base, clock=clock, **manners) as world:
+        day = Day(world, world.side("me"), random.Random(seed))
+        day.watch()
+        for kind, count in KINDS.items():
+            for number in range(count):
+                day.edit(f"{kind}{number}.md", 0)
+        day.start()
+        await day.hours(5)
+        await day.stop(day.side.restart)
+        day.start()
+        await day.hours(5)
+        # A lost state file finds what could not be indexed in the listing; after that the remote throws it out.
+        await day.stop(day.side.lose_journal)
+        day.start()
+        await day.hours(3)
+        await day.drop("locked")
+        await day.hours(4)
+        await day.stop(day.side.restart)
+        day.start()
+        await day.hours(7)
+        await asyncio.sleep(SLOW_S + HOUR_S)
+        await day.stop()
+        day.stored = {row["key"]: (row["status"], await world.text(row["id"])) for row in await world.items()}
+        day.problems = {problem.key: problem.message for problem in day.side.mirror.journal.problems()}
+        return day
+
+
+@pytest.fixture(autouse=True)
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would run in a thread runs at once."""
+
+    async def at_once(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return work(*args, **kwargs)
+
+    monkeypatch.setattr(asyncio, "to_thread", at_once)
+    random.seed(1)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_day_of_slow_and_failing_indexing(tmp_path: Path, seed: int) -> None:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        day = runner.run(lived(tmp_path, seed))
+    assert len(day.uploads) > len(day.content) + 40, "files were edited"
+    assert set(day.uploads.values()) == {1}, "no bytes went up twice"
+    # A lost state file knows of no tries before it.
+    assert 0 < max(day.again.values()) <= 2 * len(TRIES_S)
+    assert not any("locked" in key for key, _ in day.again)
+    hopeless = {key for key in day.content if re.match("locked|never", key)}
+    assert day.problems.keys() == hopeless
+    searchable = {key: text for key, (status, text) in day.stored.items() if status == "completed"}
+    wanted = {key: f"# {key}\n\n{text}\n" for key, text in day.content.items() if key not in hopeless}
+    assert searchable == wanted, "everything that can be is searchable"
+    assert {text for key, text in day.problems.items() if "never" in key and "in vain" not in text} == set()
+    assert all("save it in another format" in text for key, text in day.problems.items() if "locked" in key)
+    assert len(day.stored) < len(day.content), "some of the locked ones were thrown out and stay so"
+    # A pass an hour and after each start, each of two pages and a question; the rest is following.
+    asked = day.world.wire.count("GET")
+    looks_at_most = DAY_S / follow.LONGEST_LOOK_S
+    assert asked < looks_at_most, "less than a request a minute, with slow items on their way all day"
