@@ -7,7 +7,7 @@ taken apart.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from syncd.chunk_text import Block, Section, paragraphs
 
@@ -34,6 +34,10 @@ _YAML = re.compile(r"---[ \t]*\n(?=\#|---|[\w\"'-][^:\n]{0,200}:(?:[ \t\n]|$))")
 _YAML_END = re.compile(r"^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.MULTILINE)
 _TOML = re.compile(r"\+\+\+[ \t]*\n")
 _TOML_END = re.compile(r"^\+\+\+[ \t]*(?:\n|\Z)", re.MULTILINE)
+_FRONTS: tuple[tuple[Literal["yaml", "toml"], re.Pattern[str], re.Pattern[str]], ...] = (
+    ("yaml", _YAML, _YAML_END),
+    ("toml", _TOML, _TOML_END),
+)
 _FRONT_TITLE = re.compile(r"^[\"']?title[\"']?[ \t]*[:=][ \t]*([^\n]+)$", re.MULTILINE)
 _MARKUP = re.compile(r"[\[\]<`*_~\\{]")
 _INLINE: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -47,6 +51,15 @@ _INLINE: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"~~(?=\S)([^~]+)~~"), r"\1"),
     (re.compile(r"\\([!-/:-@\[-`{-~])"), r"\1"),
 )
+
+
+class FrontSpan(NamedTuple):
+    """Where front matter stands: from `start` to `stop`; the text proper begins at `end`."""
+
+    kind: Literal["yaml", "toml"]
+    start: int
+    stop: int
+    end: int
 
 
 class FrontMatter(NamedTuple):
@@ -75,15 +88,32 @@ def title(text: str) -> str | None:
 
 def front_matter(text: str) -> FrontMatter:
     """YAML between `---` or TOML between `+++` at the very start; end 0 if there is none, or it is not closed."""
-    for opening, closing in ((_YAML, _YAML_END), (_TOML, _TOML_END)):
+    span = front_span(text)
+    if span is None:
+        return FrontMatter(0, None)
+    found = _FRONT_TITLE.search(text, span.start, span.stop)
+    value = found[1].strip().strip("\"'").strip() if found else ""
+    # `>` and `|` announce a YAML text that begins on the next line.
+    return FrontMatter(span.end, value if value[:1] not in {"", ">", "|"} else None)
+
+
+def front_span(text: str) -> FrontSpan | None:
+    """Where the front matter stands, if there is any and it is closed."""
+    for kind, opening, closing in _FRONTS:
         begin = opening.match(text)
         end = closing.search(text, begin.end()) if begin else None
         if begin and end:
-            found = _FRONT_TITLE.search(text, begin.end(), end.start())
-            value = found[1].strip().strip("\"'").strip() if found else ""
-            # `>` and `|` announce a YAML text that begins on the next line.
-            return FrontMatter(end.end(), value if value[:1] not in {"", ">", "|"} else None)
-    return FrontMatter(0, None)
+            return FrontSpan(kind, begin.end(), end.start(), end.end())
+    return None
+
+
+def first_heading(text: str) -> str | None:
+    """The first level-1 heading that has a text, else the first heading at all, else None."""
+    headings = (line for line in _structure(text, front_matter(text).end) if isinstance(line, _Heading))
+    first = next(headings, None)
+    if first is None or first.level == 1:
+        return first.title if first else None
+    return next((line.title for line in headings if line.level == 1), first.title)
 
 
 def sections(text: str) -> Iterator[Section]:

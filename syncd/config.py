@@ -101,6 +101,7 @@ class MirrorConfig(Section):
     watch: Literal["auto", "inotify", "poll", "off"] = "auto"
     poll_interval: Annotated[float, Field(ge=0.1, allow_inf_nan=False)] = 30.0
     oversize: Annotated[Literal["reject", "split"], AfterValidator(_oversize)] = "reject"
+    long_names: Literal["reject", "shorten"] = "reject"
     target: Annotated[Target, Field(discriminator="type")]
 
 

@@ -1,7 +1,8 @@
 """Frozen values that the whole program speaks in. PURE: no clock, disk, network, log."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 ActionKind = Literal["put", "delete", "adopt", "forget"]
 Reason = Literal["new", "changed", "missing", "drift", "stale", "orphan", "found", "gone", "unverified"]
@@ -63,7 +64,7 @@ class Entry(NamedTuple):
     """A remote entry. None means: the remote does not say.
 
     `checksum` is a sha-256 we can trust (our own mark), `version` the remote's opaque checksum, `marked` whether
-    the entry carries our kind of marks at all.
+    the entry carries our kind of marks at all, `metadata` all that is said of it: for people, no decision stands on it.
     """
 
     key: str
@@ -75,6 +76,7 @@ class Entry(NamedTuple):
     marked: bool | None = None
     status: IndexStatus | None = None
     error: str | None = None
+    metadata: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

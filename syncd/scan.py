@@ -239,7 +239,7 @@ class Tree:
             raise Park(problem.kind, problem.message)
         if not torn and (_fingerprint(before) != _fingerprint(after) or len(data) != after.st_size):
             raise Again(f"{shown(path)} changed while it was read")
-        return Content(data, hashlib.sha256(data).hexdigest()), after
+        return Content(data, hashlib.sha256(data).hexdigest(), after.st_mtime_ns), after
 
     @contextmanager
     def _open(self, path: str) -> Iterator[int]:

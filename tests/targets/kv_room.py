@@ -77,9 +77,9 @@ class World:
         create: bool = False,
         max_delete: str = "100%",
         takeover: bool = False,
-        **ttls: int,
+        **ttls: Any,
     ) -> Side:
-        """A mirror of a folder of its own. sizes: characters of a key, bytes of a file; ttls: those of Terms."""
+        """A mirror of a folder of its own. sizes: characters of a key, bytes of a file; ttls: those of Terms, and its fields."""
         folder = self.base / name
         folder.mkdir()
         transport = Transport(

@@ -7,6 +7,7 @@ from syncd.errors import NotFound
 from syncd.model import Entry, IndexStatus
 from syncd.targets.aisearch.items import Items
 from syncd.targets.aisearch.rows import entry_of
+from syncd.targets.naming import Naming
 
 STRAGGLERS = 10
 """Requests by id for one look at the index; the rest waits for the next look."""
@@ -15,9 +16,10 @@ STRAGGLERS = 10
 class Index:
     """The index of one instance."""
 
-    def __init__(self, api: AISearch, items: Items) -> None:
+    def __init__(self, api: AISearch, items: Items, naming: Naming) -> None:
         self._api = api
         self._items = items
+        self._naming = naming
 
     async def statuses(self, refs: frozenset[str]) -> Mapping[str, Entry | None]:
         """Read the newest pages of the listing, where fresh uploads are, then ask for a few stragglers by id."""
@@ -40,5 +42,5 @@ class Index:
         try:
             item = await self._api.sync(ref)
         except NotFound:
-            item = await self._api.create_or_update(key)
+            item = await self._api.create_or_update(self._naming.name(key))
         return item.status or "queued"

@@ -10,8 +10,10 @@ from syncd.cloudflare.ai_search import BUILTIN, AISearch
 from syncd.cloudflare.ai_search_values import Item, ItemPage
 from syncd.errors import Halt, NotFound, Park
 from syncd.model import Entry
+from syncd.names import PATH
 from syncd.targets.aisearch.rows import digests, entry_of, there
 from syncd.targets.base import Content
+from syncd.targets.naming import Naming
 
 log = structlog.get_logger()
 
@@ -22,22 +24,24 @@ LISTINGS = 3
 class Items:
     """The uploaded items of one instance. listed_whole: nothing can have slipped through the last listing."""
 
-    def __init__(self, api: AISearch, prefix: str) -> None:
+    def __init__(self, api: AISearch, prefix: str, naming: Naming) -> None:
         self.listed_whole = True
         self._api = api
         self._prefix = prefix
+        self._naming = naming
 
     async def entries(self) -> AsyncIterator[Entry]:
         """Yield every uploaded item under the prefix, each id at least once, also if pages shift meanwhile."""
         seen: set[str] = set()
         self.listed_whole = False
+        self._naming.forget()
         for _ in range(LISTINGS):
             totals: set[int | None] = set()
             async for page in self.pages():
                 totals.add(page.total_count)
                 for item in page.items:
                     if item.id not in seen and there(item) and item.key.startswith(self._prefix):
-                        yield entry_of(item)
+                        yield await self._entry(item)
                     # Rows that are not ours count too: total_count may speak of them.
                     seen.add(item.id)
             if len(totals) <= 1 and (totals <= {None} or len(seen) >= max(t or 0 for t in totals)):
@@ -59,9 +63,22 @@ class Items:
                 item = await self._api.get(ref)
             except NotFound:
                 item = None
-        if item is None or item.key != key or not there(item):
+        if item is None or not self._is_of(item, key) or not there(item):
             item = await self.find(key)
-        return entry_of(item) if item else None
+        return entry_of(item)._replace(key=key) if item else None
+
+    def _is_of(self, item: Item, key: str) -> bool:
+        return item.key == self._naming.name(key) or self.key_of(item) == key
+
+    def key_of(self, item: Item) -> str:
+        """The key of an item, as far as the item itself says."""
+        return self._naming.key(item.key, (item.metadata or {}).get(PATH))
+
+    async def _entry(self, item: Item) -> Entry:
+        key = self.key_of(item)
+        if self._naming.unproved(item.key, key):
+            key = await self._naming.known(item.key)
+        return entry_of(item) if key == item.key else entry_of(item)._replace(key=key)
 
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:
         """The sha-256 of what is stored: from the item's own checksum if that is a known digest, else by download."""
@@ -74,7 +91,7 @@ class Items:
 
     async def find(self, key: str) -> Item | None:
         """The item that has this key, unless it is being deleted."""
-        item = await self._api.find(key)
+        item = await self._api.find(self._naming.name(key))
         return item if item and there(item) else None
 
 

@@ -8,7 +8,7 @@ our journal says.
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import structlog
@@ -17,12 +17,12 @@ from syncd.cloudflare.vectorize import Vectorize
 from syncd.cloudflare.workers_ai import MODELS
 from syncd.errors import Conflict, Halt, Park
 from syncd.model import Delete, Entry, IndexStatus, Put
-from syncd.targets.base import Content, Done, Fetched, Hit, Limits, Read, Report
+from syncd.targets.base import Advice, Content, Done, Fetched, Hit, Limits, Read, Report
+from syncd.targets.naming import Names
 from syncd.targets.vectorize.embedding import Embedder
 from syncd.targets.vectorize.ids import WHOLE, Ref, content_tag, key_tag, maker, parse_ref
 from syncd.targets.vectorize.index import Index
-from syncd.targets.vectorize.memory import Names
-from syncd.targets.vectorize.pieces import HEADING, KEY, OWNER, SHA256, TEXT, Cut
+from syncd.targets.vectorize.pieces import HEADING, KEY, OWNER, SHA256, TEXT, Cut, Signed
 from syncd.targets.vectorize.sets import Sets
 from syncd.targets.vectorize.writing import UPSERT_VECTORS, Writer
 from syncd.texts import SUPPORTED
@@ -47,7 +47,8 @@ class Terms:
     """What this mirror writes and may touch.
 
     takeover: entries of other owners under our keys are shown. everything: so is all else that is in the index.
-    consent: vectors of another model may be replaced.
+    consent: vectors of another model may be replaced. fields: of the metadata, besides our own -> their sources (see
+    metadata).
     """
 
     owner: str
@@ -55,6 +56,7 @@ class Terms:
     takeover: bool = False
     everything: bool = False
     consent: bool = False
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 def limits(max_key_length: int, max_file_size: int) -> Limits:
@@ -83,7 +85,8 @@ class VectorizeTarget:
         self._names = names
         # An owner's keys under another prefix are another mirror's.
         self._maker = maker(f"{terms.owner}\0{terms.prefix}", embedder.name, cut.name)
-        self._writer = Writer(index, embedder, self._maker, cut, terms.owner)
+        self._writer = Writer(index, embedder, self._maker, cut, Signed(terms.owner, terms.fields))
+        self._title = next((name for name, source in terms.fields.items() if source == "title"), "title")
         self._checked: Sets | None = None
 
     # -- looking
@@ -96,8 +99,21 @@ class VectorizeTarget:
         held = f"{info.vector_count or 0} vectors"
         return f"Vectorize index {self.index.api.name} is there ({held}), and {self._embedder.model} fits it"
 
+    async def advice(self) -> Sequence[Advice]:
+        """Fields that have no metadata index: what is written before there is one cannot be filtered by it."""
+        indexed = {each.property_name for each in await self.index.api.list_metadata_indexes()}
+        if not (missing := [name for name in (OWNER, *self._terms.fields) if name not in indexed]):
+            return ()
+        message = (
+            f"it has no metadata index on {', '.join(missing)}: kept with the vectors, but no query filters by them"
+        )
+        remedy = "nothing, if that is fine. Else make them (string), which counts for vectors written from then on"
+        return (Advice(message, remedy),)
+
     async def create(self) -> None:
-        """Make the index for our model, and a metadata index on the owner, by which search tells mirrors apart."""
+        """Make the index for our model, and metadata indexes on the owner, by which search tells mirrors apart, and on
+        the mirror's fields.
+        """
         api = Vectorize(self.index.api.transport)
         with _refusals_halt():
             dimensions = MODELS.get(self._embedder.model) or len(await self._embedder.one("syncd"))
@@ -105,7 +121,8 @@ class VectorizeTarget:
                 await api.create_index(self.index.api.name, dimensions)
             except Conflict:
                 return
-            await self.index.api.create_metadata_index(OWNER, "string")
+            for name in (OWNER, *self._terms.fields):
+                await self.index.api.create_metadata_index(name, "string")
         log.info("target.created", index=self.index.api.name, dimensions=dimensions)
 
     async def entries(self) -> AsyncIterator[Entry]:
@@ -239,23 +256,29 @@ class VectorizeTarget:
             there = whole(await self.index.relist())
         return {ref: Entry("", ref, status="completed") if ref in there else None for ref in refs}
 
-    async def search(self, query: str, limit: int) -> Sequence[Hit]:
-        """The pieces of our files that are nearest to the query."""
+    async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
+        """The pieces of our files that are nearest to the query; with a folder, those among the nearest 50."""
         vector = await self._embedder.one(query)
         mine = {OWNER: self._terms.owner}
         filters = any(each.property_name == OWNER for each in await self.index.api.list_metadata_indexes())
         matches = await self.index.api.query(
             vector,
-            min(limit, QUERY_LIMIT) if filters else QUERY_LIMIT,
+            min(limit, QUERY_LIMIT) if filters and not folder else QUERY_LIMIT,
             filter=mine if filters else None,
             return_metadata="all",
         )
         hits = [
-            Hit(str(said[KEY]), max(0.0, match.score or 0.0), str(said.get(TEXT) or ""), str(said.get(HEADING) or ""))
+            Hit(
+                str(said[KEY]),
+                max(0.0, match.score or 0.0),
+                str(said.get(TEXT) or ""),
+                str(said.get(HEADING) or ""),
+                str(said.get(self._title) or ""),
+            )
             for match in matches
             if (said := match.metadata or {}).get(OWNER) == self._terms.owner and said.get(KEY)
         ]
-        return [hit for hit in hits if hit.key.startswith(self._terms.prefix)][:limit]
+        return [hit for hit in hits if hit.key.startswith(folder or self._terms.prefix)][:limit]
 
     def requests(self, puts: int, deletes: int) -> int:
         """Embeddings and deletes by the hundred, upserts by the thousand; a guess, as no file is read for it."""
