@@ -38,7 +38,6 @@ _FRONTS: tuple[tuple[Literal["yaml", "toml"], re.Pattern[str], re.Pattern[str]],
     ("yaml", _YAML, _YAML_END),
     ("toml", _TOML, _TOML_END),
 )
-_FRONT_TITLE = re.compile(r"^[\"']?title[\"']?[ \t]*[:=][ \t]*([^\n]+)$", re.MULTILINE)
 _MARKUP = re.compile(r"[\[\]<`*_~\\{]")
 _INLINE: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"[ \t]*\{[#.:][^{}]*\}[ \t]*$"), ""),  # {#anchor}
@@ -62,39 +61,12 @@ class FrontSpan(NamedTuple):
     end: int
 
 
-class FrontMatter(NamedTuple):
-    """`end`: where the text proper begins. `title`: what the front matter calls it."""
-
-    end: int
-    title: str | None
-
-
 @dataclass(frozen=True, slots=True)
 class _Heading:
     level: int
     title: str
     start: int
     end: int
-
-
-def title(text: str) -> str | None:
-    """The first level-1 heading that has a text, else the `title` of the front matter, else None."""
-    front = front_matter(text)
-    for line in _structure(text, front.end):
-        if isinstance(line, _Heading) and line.level == 1:
-            return line.title
-    return front.title
-
-
-def front_matter(text: str) -> FrontMatter:
-    """YAML between `---` or TOML between `+++` at the very start; end 0 if there is none, or it is not closed."""
-    span = front_span(text)
-    if span is None:
-        return FrontMatter(0, None)
-    found = _FRONT_TITLE.search(text, span.start, span.stop)
-    value = found[1].strip().strip("\"'").strip() if found else ""
-    # `>` and `|` announce a YAML text that begins on the next line.
-    return FrontMatter(span.end, value if value[:1] not in {"", ">", "|"} else None)
 
 
 def front_span(text: str) -> FrontSpan | None:
@@ -107,9 +79,15 @@ def front_span(text: str) -> FrontSpan | None:
     return None
 
 
+def front_end(text: str) -> int:
+    """Where the text proper begins, after front matter if there is any."""
+    span = front_span(text)
+    return span.end if span else 0
+
+
 def first_heading(text: str) -> str | None:
     """The first level-1 heading that has a text, else the first heading at all, else None."""
-    headings = (line for line in _structure(text, front_matter(text).end) if isinstance(line, _Heading))
+    headings = (line for line in _structure(text, front_end(text)) if isinstance(line, _Heading))
     first = next(headings, None)
     if first is None or first.level == 1:
         return first.title if first else None
@@ -118,7 +96,7 @@ def first_heading(text: str) -> str | None:
 
 def sections(text: str) -> Iterator[Section]:
     """The text by headings, in order. A heading with nothing of its own goes with the first section below it."""
-    start = front_matter(text).end
+    start = front_end(text)
     path: list[_Heading] = []
     kept: list[Block] = []
     lead = lead_end = start

@@ -45,7 +45,7 @@ def read(text: str) -> Front:
 
 def _yaml(text: str) -> Any:
     # It takes 10 ms to import, and most folders hold none. The loader written in C has no limit to its depth.
-    import yaml  # type: ignore[import-untyped] - its types are another package
+    import yaml  # type: ignore[import-untyped]
 
     try:
         return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - makes texts, lists and mappings only

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 ActionKind = Literal["put", "delete", "adopt", "forget"]
 Reason = Literal["new", "changed", "missing", "drift", "stale", "orphan", "found", "gone", "unverified"]
@@ -76,7 +76,7 @@ class Entry(NamedTuple):
     marked: bool | None = None
     status: IndexStatus | None = None
     error: str | None = None
-    metadata: Mapping[str, Any] | None = None
+    metadata: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,7 +192,7 @@ class Target(Protocol):
         ...
 
     async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
-        """Ask the target's own search for at most `limit` hits. folder: how their keys begin, "" or with a last slash."""
+        """Ask the target's own search for at most `limit` hits. folder: "" or the start of their keys, with its "/"."""
         ...
 
     def requests(self, puts: int, deletes: int) -> int:

@@ -22,7 +22,8 @@ from syncd.targets.naming import Names
 from syncd.targets.vectorize.embedding import Embedder
 from syncd.targets.vectorize.ids import WHOLE, Ref, content_tag, key_tag, maker, parse_ref
 from syncd.targets.vectorize.index import Index
-from syncd.targets.vectorize.pieces import HEADING, KEY, OWNER, SHA256, TEXT, Cut, Signed
+from syncd.targets.vectorize.pieces import KEY, OWNER, SHA256, Cut, Signed
+from syncd.targets.vectorize.searching import Wanted, nearest
 from syncd.targets.vectorize.sets import Sets
 from syncd.targets.vectorize.writing import UPSERT_VECTORS, Writer
 from syncd.texts import SUPPORTED
@@ -35,8 +36,6 @@ SAMPLE = 20
 """Vectors read to confirm an entry: one request."""
 TURN = 1000
 """Puts handed over at a time; an upsert is sent as soon as it is full, whatever the turn."""
-QUERY_LIMIT = 50
-"""Most matches with their metadata (Vectorize limits: topK)."""
 PIECES_GUESS = 10
 """Pieces of a file, for forecasts."""
 _NAMES_AT_ONCE = 5000
@@ -86,7 +85,6 @@ class VectorizeTarget:
         # An owner's keys under another prefix are another mirror's.
         self._maker = maker(f"{terms.owner}\0{terms.prefix}", embedder.name, cut.name)
         self._writer = Writer(index, embedder, self._maker, cut, Signed(terms.owner, terms.fields))
-        self._title = next((name for name, source in terms.fields.items() if source == "title"), "title")
         self._checked: Sets | None = None
 
     # -- looking
@@ -259,26 +257,9 @@ class VectorizeTarget:
     async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
         """The pieces of our files that are nearest to the query; with a folder, those among the nearest 50."""
         vector = await self._embedder.one(query)
-        mine = {OWNER: self._terms.owner}
-        filters = any(each.property_name == OWNER for each in await self.index.api.list_metadata_indexes())
-        matches = await self.index.api.query(
-            vector,
-            min(limit, QUERY_LIMIT) if filters and not folder else QUERY_LIMIT,
-            filter=mine if filters else None,
-            return_metadata="all",
-        )
-        hits = [
-            Hit(
-                str(said[KEY]),
-                max(0.0, match.score or 0.0),
-                str(said.get(TEXT) or ""),
-                str(said.get(HEADING) or ""),
-                str(said.get(self._title) or ""),
-            )
-            for match in matches
-            if (said := match.metadata or {}).get(OWNER) == self._terms.owner and said.get(KEY)
-        ]
-        return [hit for hit in hits if hit.key.startswith(folder or self._terms.prefix)][:limit]
+        title = next((name for name, source in self._terms.fields.items() if source == "title"), "title")
+        wanted = Wanted(self._terms.owner, folder or self._terms.prefix, limit, title)
+        return await nearest(self.index.api, vector, wanted)
 
     def requests(self, puts: int, deletes: int) -> int:
         """Embeddings and deletes by the hundred, upserts by the thousand; a guess, as no file is read for it."""
