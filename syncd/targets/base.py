@@ -9,6 +9,7 @@ from syncd.errors import SyncdError
 from syncd.model import Delete, Entry, IndexStatus, Problem, Put
 
 T = TypeVar("T")
+_SHORTEN = 'long_names = "shorten"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,13 @@ class Limits:
         return None
 
     def _too_long(self, key: str) -> str | None:
-        length, most_bytes = self.max_key_length, self.max_key_bytes
-        if self.long_key_length is not None:
-            length, most_bytes = self.long_key_length, self.long_key_bytes
+        length, most_bytes, remedy = self.long_key_length, self.long_key_bytes, "shorten it"
+        if length is None:
+            length, most_bytes, remedy = self.max_key_length, self.max_key_bytes, f"{remedy}, or set {_SHORTEN}"
         if len(key) > length:
-            return f"the name has {len(key)} characters, the target takes {length}; shorten it"
+            return f"the name has {len(key)} characters, the target takes {length}; {remedy}"
         if most_bytes is not None and len(key.encode()) > most_bytes:
-            return f"the name has {len(key.encode())} bytes, the target takes {most_bytes}; shorten it"
+            return f"the name has {len(key.encode())} bytes, the target takes {most_bytes}; {remedy}"
         return None
 
     def _takes_type(self, key: str) -> bool:

@@ -39,6 +39,8 @@ MISTAKES = {
     "mirrors.docs.watch": ('"always"', "mirrors.docs.watch: should be 'auto', 'inotify', 'poll' or 'off'"),
     "mirrors.docs.poll_interval": ("nan", "mirrors.docs.poll_interval: should be"),
     "mirrors.docs.oversize": ('"split"', 'mirrors.docs.oversize: splitting is not done by this version; use "reject"'),
+    "mirrors.docs.long_names": ('"hash"', "mirrors.docs.long_names: should be 'reject' or 'shorten'"),
+    "mirrors.docs.target.metadata": ('"title"', "mirrors.docs.target.metadata: should be a valid dictionary"),
     "mirrors.docs.target.type": ('"r2"', 'mirrors.docs.target: its type should be "ai-search", "kv" or "vectorize"'),
     "mirrors.docs.target.namespace": ('".."', "mirrors.docs.target.namespace: should"),
     "mirrors.docs.target.instance": ('"My Docs"', "mirrors.docs.target.instance: should"),
