@@ -70,7 +70,9 @@ def describe(sources: Mapping[str, str], file: File) -> Said:
         "folder": folder + slash,
     }
     values = {
-        field: _clean(own.get(source.removeprefix(FRONT).strip().lower(), "") if FRONT in source else found[source])
+        field: _clean(
+            own.get(source.removeprefix(FRONT).strip().lower(), "") if source.startswith(FRONT) else found[source]
+        )
         for field, source in sources.items()
     }
     return Said({field: value for field, value in values.items() if value}, fault)
