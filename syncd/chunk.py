@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from syncd.chunk_markdown import front_matter, sections
-from syncd.chunk_markdown import title as markdown_title
+from syncd.chunk_markdown import front_end, sections
 from syncd.chunk_text import Block, Section, paragraphs, pieces
 
 Kind = Literal["markdown", "text"]
@@ -39,14 +38,9 @@ def chunks(text: str, kind: Kind, size: int, overlap: int) -> list[Chunk]:
     return [Chunk(piece, section.heading) for section in found for piece in pieces(text, section, size, overlap)]
 
 
-def title(text: str, kind: Kind) -> str | None:
-    """The first level-1 heading of a Markdown text, else the `title` of its front matter, else None."""
-    return markdown_title(text) if kind == "markdown" else None
-
-
 def is_blank(text: str, kind: Kind) -> bool:
     """Whether chunks() would give none."""
-    start = front_matter(text).end if kind == "markdown" else 0
+    start = front_end(text) if kind == "markdown" else 0
     return not text[start:].strip()
 
 

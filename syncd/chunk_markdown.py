@@ -7,7 +7,7 @@ taken apart.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from syncd.chunk_text import Block, Section, paragraphs
 
@@ -34,7 +34,10 @@ _YAML = re.compile(r"---[ \t]*\n(?=\#|---|[\w\"'-][^:\n]{0,200}:(?:[ \t\n]|$))")
 _YAML_END = re.compile(r"^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.MULTILINE)
 _TOML = re.compile(r"\+\+\+[ \t]*\n")
 _TOML_END = re.compile(r"^\+\+\+[ \t]*(?:\n|\Z)", re.MULTILINE)
-_FRONT_TITLE = re.compile(r"^[\"']?title[\"']?[ \t]*[:=][ \t]*([^\n]+)$", re.MULTILINE)
+_FRONTS: tuple[tuple[Literal["yaml", "toml"], re.Pattern[str], re.Pattern[str]], ...] = (
+    ("yaml", _YAML, _YAML_END),
+    ("toml", _TOML, _TOML_END),
+)
 _MARKUP = re.compile(r"[\[\]<`*_~\\{]")
 _INLINE: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"[ \t]*\{[#.:][^{}]*\}[ \t]*$"), ""),  # {#anchor}
@@ -49,11 +52,13 @@ _INLINE: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 
-class FrontMatter(NamedTuple):
-    """`end`: where the text proper begins. `title`: what the front matter calls it."""
+class FrontSpan(NamedTuple):
+    """Where front matter stands: from `start` to `stop`; the text proper begins at `end`."""
 
+    kind: Literal["yaml", "toml"]
+    start: int
+    stop: int
     end: int
-    title: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,31 +71,34 @@ class Heading:
     end: int
 
 
-def title(text: str) -> str | None:
-    """The first level-1 heading that has a text, else the `title` of the front matter, else None."""
-    front = front_matter(text)
-    for line in structure(text, front.end):
-        if isinstance(line, Heading) and line.level == 1:
-            return line.title
-    return front.title
-
-
-def front_matter(text: str) -> FrontMatter:
-    """YAML between `---` or TOML between `+++` at the very start; end 0 if there is none, or it is not closed."""
-    for opening, closing in ((_YAML, _YAML_END), (_TOML, _TOML_END)):
+def front_span(text: str) -> FrontSpan | None:
+    """Where the front matter stands, if there is any and it is closed."""
+    for kind, opening, closing in _FRONTS:
         begin = opening.match(text)
         end = closing.search(text, begin.end()) if begin else None
         if begin and end:
-            found = _FRONT_TITLE.search(text, begin.end(), end.start())
-            value = found[1].strip().strip("\"'").strip() if found else ""
-            # `>` and `|` announce a YAML text that begins on the next line.
-            return FrontMatter(end.end(), value if value[:1] not in {"", ">", "|"} else None)
-    return FrontMatter(0, None)
+            return FrontSpan(kind, begin.end(), end.start(), end.end())
+    return None
+
+
+def front_end(text: str) -> int:
+    """Where the text proper begins, after front matter if there is any."""
+    span = front_span(text)
+    return span.end if span else 0
+
+
+def first_heading(text: str) -> str | None:
+    """The first level-1 heading that has a text, else the first heading at all, else None."""
+    headings = (line for line in structure(text, front_end(text)) if isinstance(line, Heading))
+    first = next(headings, None)
+    if first is None or first.level == 1:
+        return first.title if first else None
+    return next((line.title for line in headings if line.level == 1), first.title)
 
 
 def sections(text: str) -> Iterator[Section]:
     """The text by headings, in order. A heading with nothing of its own goes with the first section below it."""
-    start = front_matter(text).end
+    start = front_end(text)
     path: list[Heading] = []
     kept: list[Block] = []
     lead = lead_end = start

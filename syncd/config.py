@@ -103,6 +103,7 @@ class MirrorConfig(Section):
     poll_interval: Annotated[float, Field(ge=0.1, allow_inf_nan=False)] = 30.0
     shard: Annotated[str, AfterValidator(_shard)] = ""
     oversize: Literal["reject", "split"] = "reject"
+    long_names: Literal["reject", "shorten"] = "reject"
     target: Annotated[Target, Field(discriminator="type")]
 
     @property

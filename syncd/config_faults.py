@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ValidationError
 
+from syncd.cloudflare.kv_bulk import KEY_LIMIT
 from syncd.config_sources import home
+from syncd.names import LEAST_LENGTH, keeps
 from syncd.paths import name_fault
 from syncd.secret_files import uploads
 
@@ -34,6 +36,8 @@ def faults(config: "Config", secret_file: Path | None = None) -> Iterator[tuple[
             yield name, f".path: {mirror.path} {too_much}"
         if fault := name_fault(mirror.key_prefix + mirror.owner):
             yield name, f": key_prefix and owner: {fault.partition(';')[0]}; use printable characters"
+        if fault := _short_names_fault(mirror):
+            yield name, fault
     for (one, first), (other, second) in combinations(config.mirrors.items(), 2):
         prefixes = first.key_prefix, second.key_prefix
         if first.target.spec != second.target.spec or not (
@@ -44,6 +48,18 @@ def faults(config: "Config", secret_file: Path | None = None) -> Iterator[tuple[
             yield one, f" and mirrors.{other} write as the same owner under the same keys; give one another key_prefix"
         elif "all" in (first.prune, second.prune):
             yield one, f' and mirrors.{other}: prune = "all" deletes what the other writes; give one another key_prefix'
+
+
+def _short_names_fault(mirror: "MirrorConfig") -> str | None:
+    """Why names cannot be shortened; a Vectorize index holds no names, so there is nothing to shorten."""
+    length = mirror.target.max_key_length
+    if mirror.long_names == "reject" or mirror.target.type == "vectorize":
+        return None
+    if length < LEAST_LENGTH:
+        return f'.target.max_key_length: should be at least {LEAST_LENGTH} with long_names = "shorten"'
+    if not keeps(mirror.key_prefix, length, KEY_LIMIT if mirror.target.type == "kv" else None):
+        return '.key_prefix: is too long for long_names = "shorten", which must keep it; shorten it'
+    return None
 
 
 def _root_fault(mirror: "MirrorConfig", state_dir: Path, secrets: Sequence[Path]) -> str | None:

@@ -1,8 +1,12 @@
 """The sections that name a target, one for each type."""
 
+import re
+from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from syncd.metadata import SOURCES, is_source
 
 KV_MAX_VALUE_SIZE = 25 * 1024 * 1024
 """Bytes (KV limits)."""
@@ -29,6 +33,34 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+def _fields(reserved: str, most: int, given: str = "") -> Callable[[dict[str, str]], dict[str, str]]:
+    """Check a metadata map. reserved: names that syncd uses; given: those that the target fills by itself."""
+
+    def check(fields: dict[str, str]) -> dict[str, str]:
+        for name, source in fields.items():
+            if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
+                raise ValueError(f"{name}: a field's name is 1-64 of a-z 0-9 _, beginning with a letter")
+            if name in given.split():
+                raise ValueError(f"{name} is made by the target itself and can be filtered by; leave it out")
+            if name in reserved.split():
+                raise ValueError(f"{name} is a field of syncd's own; choose another name")
+            if not is_source(source):
+                raise ValueError(f'{name} should be one of {", ".join(SOURCES)}, or "front:NAME"')
+        if len(fields) > most:
+            raise ValueError(f"should have at most {most} fields, not {len(fields)}")
+        return fields
+
+    return check
+
+
+AI_SEARCH_FIELDS = 3
+"""An instance declares five at most (AI Search metadata docs), and two are our marks."""
+KV_FIELDS = 8
+"""Our own limit: they share 1,024 bytes with our marks (KV limits)."""
+VECTORIZE_FIELDS = 9
+"""An index has ten metadata indexes at most (Vectorize limits), and one is on our mark."""
+
+
 class AISearchTarget(Section):
     """An AI Search instance. Instance ids: 1-64 of a-z 0-9 - _ (API reference)."""
 
@@ -38,6 +70,9 @@ class AISearchTarget(Section):
     max_file_size: Annotated[int, Field(ge=1, le=AI_SEARCH_MAX_FILE_SIZE)] = 4 * 1024 * 1024
     max_key_length: Annotated[int, Field(ge=1, le=128)] = 128
     create: bool = False
+    metadata: Annotated[
+        dict[str, str], AfterValidator(_fields("sha256 owner path", AI_SEARCH_FIELDS, "folder filename timestamp"))
+    ] = Field(default_factory=lambda: {"title": "title", "description": "description", "modified": "modified"})
 
     @property
     def spec(self) -> str:
@@ -56,6 +91,9 @@ class KVTarget(Section):
     expiration_ttl: Annotated[int, Field(ge=KV_MIN_TTL_S)] | None = None
     stale_ttl: Annotated[int, Field(ge=KV_MIN_TTL_S)] | None = None
     create: bool = False
+    metadata: Annotated[dict[str, str], AfterValidator(_fields("sha256 owner size stale path", KV_FIELDS))] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="after")
     def _named_once(self) -> "KVTarget":
@@ -81,6 +119,9 @@ class VectorizeTarget(Section):
     max_file_size: Annotated[int, Field(ge=1, le=VECTORIZE_MAX_FILE_SIZE)] = 4 * 1024 * 1024
     max_key_length: Annotated[int, Field(ge=1, le=512)] = 128
     create: bool = False
+    metadata: Annotated[dict[str, str], AfterValidator(_fields("sha256 owner key heading text", VECTORIZE_FIELDS))] = (
+        Field(default_factory=lambda: {"title": "title", "folder": "folder", "modified": "modified"})
+    )
 
     @model_validator(mode="after")
     def _mostly_new(self) -> "VectorizeTarget":

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from syncd.chunk_markdown import front_matter, structure
+from syncd.chunk_markdown import front_end, structure
 from syncd.chunk_text import Block
 from syncd.parts import Kind
 
@@ -156,7 +156,7 @@ def _markdown(data: bytes) -> Iterator[_Find]:
     text = data.decode("latin-1")
     blocks: list[Span] = []
     headings: dict[int, list[int]] = {}
-    for each in structure(text, front_matter(text).end):
+    for each in structure(text, front_end(text)):
         if isinstance(each, Block):
             blocks.append((each.start, each.end))
         elif each.start == 0 or text[each.start - 1] == "\n":

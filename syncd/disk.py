@@ -75,7 +75,7 @@ class Disk:
             same = _fingerprint(before) == _fingerprint(after) and len(data) == after.st_size
         if not (same or torn) or (part and len(data) < part.size):
             raise Again(f"{shown(path)} changed while it was read")
-        return Content(data, hashlib.sha256(data).hexdigest()), after
+        return Content(data, hashlib.sha256(data).hexdigest(), after.st_mtime_ns), after
 
     @contextmanager
     def _open(self, path: str) -> Iterator[int]:

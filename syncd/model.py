@@ -1,5 +1,6 @@
 """Frozen values that the whole program speaks in. PURE: no clock, disk, network, log."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -89,7 +90,7 @@ class Entry(NamedTuple):
     """A remote entry. None means: the remote does not say.
 
     `checksum` is a sha-256 we can trust (our own mark), `version` the remote's opaque checksum, `marked` whether
-    the entry carries our kind of marks at all.
+    the entry carries our kind of marks at all, `metadata` all that is said of it: for people, no decision stands on it.
     """
 
     key: str
@@ -101,6 +102,7 @@ class Entry(NamedTuple):
     marked: bool | None = None
     status: IndexStatus | None = None
     error: str | None = None
+    metadata: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)

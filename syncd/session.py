@@ -4,7 +4,7 @@ import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -35,10 +35,10 @@ from syncd.targets.aisearch import target as aisearch
 from syncd.targets.aisearch.rows import Marks
 from syncd.targets.base import Limits, Target
 from syncd.targets.kv_writing import Terms as KVTerms
+from syncd.targets.naming import Names
 from syncd.targets.vectorize import target as vectorize
 from syncd.targets.vectorize.embedding import Embedder
 from syncd.targets.vectorize.index import Index
-from syncd.targets.vectorize.memory import Names
 from syncd.targets.vectorize.pieces import Cut
 
 log = structlog.get_logger()
@@ -123,45 +123,41 @@ def make_target(
     transport: Transport, db: sqlite3.Connection, name: str, section: MirrorConfig, grants: Grants
 ) -> Target:
     """Return the target of a mirror."""
-    target = section.target
+    target, names = section.target, Names(Journal(db, name).keys, lambda: _walked(section))
     if isinstance(target, VectorizeTarget):
-        return _vectorize(transport, db, name, section, target, grants)
+        memory = Embeddings(db, name)
+        return vectorize.VectorizeTarget(
+            Index(VectorizeIndex(transport, target.index), memory),
+            Embedder(WorkersAI(transport), target.model, target.fixed_pooling, memory),
+            _vector_terms(section, target, grants),
+            limits_of(section),
+            cut=Cut(target.chunk_size, target.chunk_overlap),
+            names=names,
+        )
     if isinstance(target, KVTarget):
         place = kv.Place(target.namespace_id, target.namespace_title)
-        terms = KVTerms(section.owner, section.key_prefix, target.expiration_ttl, target.stale_ttl)
-        return kv.KVTarget(KV(transport), place, terms, limits_of(section))
+        ttls = target.expiration_ttl, target.stale_ttl
+        terms = KVTerms(section.owner, section.key_prefix, *ttls, fields=target.metadata)
+        return kv.KVTarget(KV(transport), place, terms, limits_of(section), names=names)
     return aisearch.AISearchTarget(
         AISearch(transport, target.namespace, target.instance),
-        Marks(section.owner, section.key_prefix, grants.takeover),
+        Marks(section.owner, section.key_prefix, grants.takeover, target.metadata),
         limits_of(section),
+        names=names,
         # A few more than may be in flight: the next files are read while a place is waited for.
         concurrency=transport.gate.transfers + 6,
         shards=shards.parse(section.shard).count,
     )
 
 
-def _vectorize(
-    transport: Transport,
-    db: sqlite3.Connection,
-    name: str,
-    section: MirrorConfig,
-    target: VectorizeTarget,
-    grants: Grants,
-) -> Target:
-    memory, limits = Embeddings(db, name), limits_of(section)
-
-    def walked() -> Iterator[str]:
-        tree = tree_of(section)
-        return (found.key for found in tree.walk("") if isinstance(found, Item))
-
-    return vectorize.VectorizeTarget(
-        Index(VectorizeIndex(transport, target.index), memory),
-        Embedder(WorkersAI(transport), target.model, target.fixed_pooling, memory),
-        vectorize.Terms(section.owner, section.key_prefix, grants.takeover, section.prune == "all", grants.reembed),
-        limits,
-        cut=Cut(target.chunk_size, target.chunk_overlap),
-        names=Names(Journal(db, name).keys, walked),
+def _vector_terms(section: MirrorConfig, target: VectorizeTarget, grants: Grants) -> vectorize.Terms:
+    return vectorize.Terms(
+        section.owner, section.key_prefix, grants.takeover, section.prune == "all", grants.reembed, target.metadata
     )
+
+
+def _walked(section: MirrorConfig) -> Iterator[str]:
+    return (found.key for found in tree_of(section).walk("") if isinstance(found, Item))
 
 
 _LIMITS = {"ai-search": aisearch.limits, "kv": kv.limits, "vectorize": vectorize.limits}
@@ -169,7 +165,15 @@ _LIMITS = {"ai-search": aisearch.limits, "kv": kv.limits, "vectorize": vectorize
 
 def limits_of(section: MirrorConfig) -> Limits:
     """Return the limits of a mirror's target, without opening it."""
-    return _LIMITS[section.target.type](section.target.max_key_length, section.target.max_file_size)
+    limits = _LIMITS[section.target.type](section.target.max_key_length, section.target.max_file_size)
+    if section.long_names == "reject":
+        return limits
+    most = aisearch.LONG_KEY_LENGTH
+    if section.target.type == "vectorize":
+        # Its ids hold no names: there is nothing to shorten.
+        return replace(limits, max_key_length=most)
+    room = kv.long_key_bytes(section.owner) if section.target.type == "kv" else None
+    return replace(limits, long_key_length=most, long_key_bytes=room)
 
 
 def rules_of(section: MirrorConfig) -> Rules:

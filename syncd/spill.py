@@ -18,6 +18,7 @@ _values: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {
     kind: attrgetter(*(field.name for field in fields(kind))) for kind in _KINDS.values()
 }
 _PAGE = 256
+_SAID = Entry._fields.index("metadata")  # what decisions stand on
 _LIST = "INSERT OR REPLACE INTO temp.listing VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -38,7 +39,7 @@ class Spill:
 
     def list_entries(self, entries: Iterable[Entry]) -> None:
         """Add entries in any order; one that is listed again under the same ref replaces itself."""
-        rows = [(self.pass_id, *entry, None) for entry in entries]
+        rows = [(self.pass_id, *entry[:_SAID], None) for entry in entries]
         with transaction(self._db):
             try:
                 self._db.executemany(_LIST, rows)

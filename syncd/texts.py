@@ -39,8 +39,24 @@ def read_text(key: str, data: bytes) -> Text:
     return Text(text, kind)
 
 
+def head(data: bytes, size: int) -> str | None:
+    """The text that the first `size` bytes of a file hold, None if it is no text."""
+    mark, encoding = _encoding(data)
+    part = data[len(mark) : len(mark) + size]
+    try:
+        # A character that is cut in two at the end is left out.
+        text = codecs.getincrementaldecoder(encoding)().decode(part, final=len(part) < size)
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _encoding(data: bytes) -> tuple[bytes, str]:
+    return next((each for each in _MARKS if data.startswith(each[0])), (b"", "utf-8"))
+
+
 def _decoded(data: bytes) -> str:
-    mark, encoding = next((each for each in _MARKS if data.startswith(each[0])), (b"", "utf-8"))
+    mark, encoding = _encoding(data)
     try:
         text = data[len(mark) :].decode(encoding)
     except UnicodeDecodeError:

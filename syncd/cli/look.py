@@ -101,6 +101,7 @@ def search(
     *,
     mirror: Annotated[str | None, typer.Option("--mirror", metavar="M", help="Which mirror's target to ask.")] = None,
     limit: Annotated[int, typer.Option("--limit", help="Hits at most.", min=1, max=50)] = 10,
+    folder: Annotated[str, typer.Option("--folder", metavar="PATH", help="Only in this folder of the mirror.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Ask the target's own search and show the hits.
@@ -112,7 +113,7 @@ def search(
         raise ConfigError("the query is empty; ask for something: syncd search QUERY")
     config = options.load()
     name = one_mirror(config, mirror)
-    hits = await_(_search(config, name, query, limit))
+    hits = await_(_search(config, name, query, limit, folder.strip("/")))
     from syncd.cli.out import emit, show_hits
 
     if as_json:
@@ -207,23 +208,25 @@ async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
     async with open_session(config, [name], read_only=True) as session:
         rows = [
             {"key": e.key, "size": e.size, "owner": e.owner, "index": e.status, "ref": e.ref, "checksum": e.checksum}
+            | ({} if e.metadata is None else {"metadata": dict(e.metadata)})
             async for e in ours(session.mirrors[name])
         ]
     return sorted(rows, key=lambda row: str(row["key"]))
 
 
-async def _search(config: "Config", name: str, query: str, limit: int) -> list[dict[str, Any]]:
+async def _search(config: "Config", name: str, query: str, limit: int, folder: str) -> list[dict[str, Any]]:
     from syncd.session import open_session
 
     async with open_session(config, [name], read_only=True) as session:
         mirror = session.mirrors[name]
-        hits = await mirror.target.search(query, limit)
         root, prefix, names = mirror.tree.root, mirror.policy.prefix, mirror.tree.names
+        hits = await mirror.target.search(query, limit, f"{prefix}{folder}/" if folder else "")
         return [
             {
                 "key": names.file(hit.key),
                 "path": str(root / names.file(hit.key).removeprefix(prefix)),
                 "score": hit.score,
+                "title": hit.title,
                 "heading": hit.heading,
                 "text": hit.text,
             }

@@ -67,7 +67,8 @@ def show_hits(hits: Sequence[dict[str, Any]], query: str) -> None:
     if not hits:
         line(f"nothing found for {query!r}")
     for hit in hits:
-        line(f"{hit['score']:.2f}  {hit['key']}" + (f"  ({hit['heading']})" if hit["heading"] else ""))
+        called = hit["heading"] or hit["title"]
+        line(f"{hit['score']:.2f}  {hit['key']}" + (f"  ({called})" if called else ""))
         line(f"      {_snippet(hit['text'], query)}")
 
 

@@ -182,6 +182,8 @@ async def _check_remote(session: "Session") -> AsyncIterator[Found]:
     for name, mirror in session.mirrors.items():
         try:
             yield Finding(f"{name}: target", "ok", await mirror.target.check()), EXIT_OK
+            for each in await mirror.target.advice():
+                yield Finding(f"{name}: metadata", "warn", each.message, each.remedy), EXIT_OK
         except SyncdError as error:
             if isinstance(error, TargetMissing) and mirror.settings.create:
                 remedy = "nothing: the first reconcile makes it (create = true)"

@@ -23,7 +23,8 @@ class Options:
     slow_index: regular expression searched in the key; the indexing of what matches takes slow_index_delay seconds.
     list_lag: seconds by which the listings of items and of keys are behind.
     latency: seconds from a request to its answer, at least.
-    metadata: "refuse" answers 7056 to every upload that brings metadata of its own.
+    metadata: "refuse" answers 7056 to every upload that brings metadata of its own, "declared" to one with a field that
+    the instance does not declare, "texts" to one with a number or a boolean.
     list_metadata: False leaves `metadata` out of every item, as the API did before July 2026.
     create_instances: True makes an instance (and its namespace) spring into being on first use.
 
@@ -51,7 +52,7 @@ class Options:
     slow_index_delay: float = 3600.0
     list_lag: float = 0
     latency: float = 0
-    metadata: Literal["keep", "refuse"] = "keep"
+    metadata: Literal["keep", "texts", "declared", "refuse"] = "keep"
     list_metadata: bool = True
     create_instances: bool = False
     kv_write_limit: bool = False

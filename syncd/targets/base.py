@@ -9,6 +9,7 @@ from syncd.errors import SyncdError
 from syncd.model import Delete, Entry, IndexStatus, Problem, Put
 
 T = TypeVar("T")
+_SHORTEN = 'long_names = "shorten"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class Limits:
     our own write; reads_lag: asking by key may predate it just as long; turn, delete_turn: puts and deletes handed over
     at a time; extensions: the lower-case file name endings the target takes, None for any; empty: whether it takes no
     bytes; keeps_files: whether what was put can be had back, byte for byte; page: entries that one request
-    of a listing shows, None where asking for a single key costs none.
+    of a listing shows, None where asking for a single key costs none. long_key_length, long_key_bytes: of a key that is
+    over the first two, but is written under a shortened name (see names); None: there is no such thing.
     """
 
     max_key_length: int = 128
@@ -33,14 +35,12 @@ class Limits:
     reads_lag: bool = False
     keeps_files: bool = True
     page: int | None = None
+    long_key_length: int | None = None
+    long_key_bytes: int | None = None
 
     def refuse(self, key: str, size: int) -> Problem | None:
         """Return the problem a file of `size` bytes under `key` would be, or None if the target takes it."""
-        if len(key) > self.max_key_length:
-            over = f"the name has {len(key)} characters, the target takes {self.max_key_length}; shorten it"
-            return Problem(key, "key_too_long", over)
-        if self.max_key_bytes is not None and len(key.encode()) > self.max_key_bytes:
-            over = f"the name has {len(key.encode())} bytes, the target takes {self.max_key_bytes}; shorten it"
+        if over := self._too_long(key):
             return Problem(key, "key_too_long", over)
         if not self._takes_type(key):
             return Problem(key, "unsupported_type", "the target does not index this type of file")
@@ -49,6 +49,16 @@ class Limits:
             return Problem(key, "too_large", over)
         if size == 0 and not self.empty:
             return Problem(key, "empty", "the file is empty, so there is nothing to index")
+        return None
+
+    def _too_long(self, key: str) -> str | None:
+        length, most_bytes, remedy = self.long_key_length, self.long_key_bytes, "shorten it"
+        if length is None:
+            length, most_bytes, remedy = self.max_key_length, self.max_key_bytes, f"{remedy}, or set {_SHORTEN}"
+        if len(key) > length:
+            return f"the name has {len(key)} characters, the target takes {length}; {remedy}"
+        if most_bytes is not None and len(key.encode()) > most_bytes:
+            return f"the name has {len(key.encode())} bytes, the target takes {most_bytes}; {remedy}"
         return None
 
     def _takes_type(self, key: str) -> bool:
@@ -62,10 +72,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The very bytes that are sent, and their sha-256."""
+    """The very bytes that are sent, and their sha-256. mtime_ns: when the file was changed, if that is known."""
 
     data: bytes
     checksum: str
+    mtime_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +118,22 @@ class Again(SyncdError):
 class Hit:
     """One piece of text that a search found, and the key it belongs to.
 
-    score: 0 to 1, best first. heading: what the text stands under, if the target knows.
+    score: 0 to 1, best first. heading: what the text stands under, title: what its file is called, if the target knows.
     """
 
     key: str
     score: float
     text: str
     heading: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What could be better about a remote store, and how to mend it."""
+
+    message: str
+    remedy: str
 
 
 class Deferred(SyncdError):
@@ -127,6 +147,10 @@ class Target(Protocol):
 
     async def check(self) -> str:
         """Return one line saying the target is there and ours to use. Raises Halt with the remedy if it is not."""
+        ...
+
+    async def advice(self) -> Sequence[Advice]:
+        """Return what is no obstacle, but could be better."""
         ...
 
     async def create(self) -> None:
@@ -173,8 +197,8 @@ class Target(Protocol):
         """Index the stored bytes of an entry again, without an upload. Raises NotFound if it is gone."""
         ...
 
-    async def search(self, query: str, limit: int) -> Sequence[Hit]:
-        """Ask the target's own search for at most `limit` hits."""
+    async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
+        """Ask the target's own search for at most `limit` hits. folder: "" or the start of their keys, with its "/"."""
         ...
 
     def requests(self, puts: int, deletes: int) -> int:

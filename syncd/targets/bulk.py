@@ -58,9 +58,13 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A value to write, but for the value: what is reported of it, and what goes with it. ttl: s, None for ever."""
+    """A value to write, but for the value: under which name, what is reported of it, and what goes with it.
+
+    ttl: s, None for ever.
+    """
 
     action: Put | Delete
+    name: str
     done: Done
     marks: dict[str, Any]
     ttl: int | None
@@ -68,7 +72,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Jobs:
-    """A body under construction, and the job of each of its keys."""
+    """A body under construction, and the job of each of its names."""
 
     body: BulkBody = field(default_factory=lambda: BulkBody(BULK_PAIRS, BULK_BYTES))
     of: dict[str, Job] = field(default_factory=dict)

@@ -61,14 +61,14 @@ async def values(namespace: KVNamespace, entries: Sequence[Entry]) -> AsyncItera
     """Yield the values of entries: in bulk where they may be text and can be recognised, one by one otherwise."""
 
     async def read(entry: Entry) -> bytes:
-        return (await namespace.read_value(entry.key)).content
+        return (await namespace.read_value(entry.ref)).content
 
     alone: list[Entry] = []
     for group in _groups(entries, alone):
         found, left = await _bulk(namespace, group)
         for entry in group:
-            if entry.key in found:
-                yield entry, found.pop(entry.key)
+            if entry.ref in found:
+                yield entry, found.pop(entry.ref)
         async for pair in one_by_one(left, read):
             yield pair
     async for pair in one_by_one(alone, read):
@@ -97,14 +97,14 @@ def _groups(entries: Sequence[Entry], alone: list[Entry]) -> Iterator[list[Entry
 
 
 async def _bulk(namespace: KVNamespace, group: list[Entry]) -> tuple[dict[str, bytes | None], list[Entry]]:
-    """Return the values by key that a bulk get told truly, and the entries that must be read one by one."""
+    """Return the values by ref that a bulk get told truly, and the entries that must be read one by one."""
     found: dict[str, bytes | None] = {}
     left: list[Entry] = []
     waiting = [group]
     while waiting:
         part = waiting.pop()
         try:
-            got = await namespace.bulk_get([entry.key for entry in part])
+            got = await namespace.bulk_get([entry.ref for entry in part])
         except TooMuch:
             middle = len(part) // 2
             waiting += [part[middle:], part[:middle]]
@@ -114,10 +114,10 @@ async def _bulk(namespace: KVNamespace, group: list[Entry]) -> tuple[dict[str, b
             left += part
             continue
         for entry in part:
-            value = got[entry.key]
+            value = got[entry.ref]
             data = None if value is None else str(value.value).encode("utf-8", "surrogatepass")
             if data is None or hashlib.sha256(data).hexdigest() == entry.checksum:
-                found[entry.key] = data
+                found[entry.ref] = data
             else:
                 left.append(entry)
     return found, left

@@ -1,7 +1,8 @@
-"""The Workers KV target. key = prefix + path, ref = the key itself; checksum and owner travel in the key's metadata.
+"""The Workers KV target. key = prefix + path; ref = the name in KV, which is the key, or short for it.
 
-One bulk request carries a thousand files, and the listing carries the checksums, so a full comparison of n files takes
-n / 1000 requests. Reads and listings may lag a minute behind our own writes, so what we wrote lately outranks them.
+Checksum and owner travel in the metadata. One bulk request carries a thousand files, and the listing carries the
+checksums, so a full comparison of n files takes n / 1000 requests. Reads and listings may lag a minute behind our own
+writes, so what we wrote lately outranks them.
 """
 
 import hashlib
@@ -13,14 +14,17 @@ from typing import Any
 import structlog
 
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, LIST_LIMIT, KVNamespace
-from syncd.cloudflare.kv_bulk import KEY_LIMIT
+from syncd.cloudflare.kv_bulk import KEY_LIMIT, METADATA_LIMIT, VALUE_LIMIT
 from syncd.cloudflare.kv_places import by_id, by_title
 from syncd.errors import ConfigError, Conflict, NotFound, TargetMissing
+from syncd.metadata import json_size
 from syncd.model import Delete, Entry, IndexStatus, Put
-from syncd.targets.base import Content, Fetched, Hit, Limits, Read, Report
+from syncd.names import PATH
+from syncd.targets.base import Advice, Content, Fetched, Hit, Limits, Read, Report
 from syncd.targets.bulk import BULK_PAIRS
 from syncd.targets.fetching import values
-from syncd.targets.kv_writing import BULK_DELETES, OWNER, SHA256, STALE, Terms, Writer
+from syncd.targets.kv_writing import BULK_DELETES, OWNER, SHA256, STALE, Terms, Writer, marks_of
+from syncd.targets.naming import NOWHERE, Names, Naming
 
 log = structlog.get_logger()
 
@@ -53,16 +57,22 @@ def limits(max_key_length: int, max_file_size: int) -> Limits:
     )
 
 
+def long_key_bytes(owner: str) -> int:
+    """The room for a full key in a value's metadata, beside our marks; quotes and backslashes take two bytes."""
+    return METADATA_LIMIT - json_size(marks_of("0" * 64, owner, VALUE_LIMIT, ""))
+
+
 class KVTarget:
     """One mirror's view of one namespace."""
 
-    def __init__(self, api: KV, place: Place, terms: Terms, limits: Limits) -> None:
+    def __init__(self, api: KV, place: Place, terms: Terms, limits: Limits, *, names: Names = NOWHERE) -> None:
         self.limits = limits
         self._api = api
         self._place = place
         self._terms = terms
         self._found: KVNamespace | None = None
-        self.writer = Writer(self._namespace, terms)
+        self._naming = Naming(limits, names)
+        self.writer = Writer(self._namespace, terms, self._naming)
 
     # -- looking
 
@@ -71,6 +81,10 @@ class KVTarget:
         self._found = None
         namespace = await self._namespace()
         return f"KV namespace {self._place.title or namespace.namespace_id} is there"
+
+    async def advice(self) -> Sequence[Advice]:
+        """A namespace has nothing to be set."""
+        return ()
 
     async def create(self) -> None:
         """Make the namespace of our title. Raises TargetMissing if only an id is configured: ids are not chosen."""
@@ -99,11 +113,14 @@ class KVTarget:
     async def entries(self) -> AsyncIterator[Entry]:
         """Yield every key under the prefix, but for those of ours that only wait for their end."""
         namespace = await self._namespace()
+        self._naming.forget()
         try:
             async with aclosing(namespace.iter_keys(self._terms.prefix)) as keys:
                 async for key in keys:
                     entry = self._entry(key.name, key.metadata)
-                    if entry is not None:
+                    if entry is not None and self._naming.unproved(entry.ref, entry.key):
+                        yield entry._replace(key=await self._naming.known(entry.ref))
+                    elif entry is not None:
                         yield entry
         except TargetMissing:
             # By the next time its title may stand for another namespace.
@@ -111,18 +128,22 @@ class KVTarget:
             raise
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
-        """Ask for one key by its metadata."""
-        del ref
-        try:
-            return self._entry(key, await (await self._namespace()).read_metadata(key))
-        except NotFound:
-            return None
+        """Ask for one key by its metadata; first under the name it was last known by, if that is another."""
+        namespace, name = await self._namespace(), self._naming.name(key)
+        for each in dict.fromkeys((ref or name, name)):
+            try:
+                entry = self._entry(each, await namespace.read_metadata(each))
+            except NotFound:
+                continue
+            if entry is not None and (each == name or entry.key == key):
+                return entry._replace(key=key)
+        return None
 
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:
         """The sha-256 of the value, by reading it."""
         del content
         try:
-            value = await (await self._namespace()).read_value(entry.key)
+            value = await (await self._namespace()).read_value(entry.ref)
         except NotFound:
             return None
         return hashlib.sha256(value.content).hexdigest()
@@ -142,9 +163,9 @@ class KVTarget:
         del ref
         return None
 
-    async def search(self, query: str, limit: int) -> Sequence[Hit]:
+    async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
         """KV has no search. Raises ConfigError."""
-        del query, limit
+        del query, limit, folder
         raise ConfigError("Workers KV has no search; ask a mirror of AI Search with --mirror")
 
     def requests(self, puts: int, deletes: int) -> int:
@@ -173,16 +194,17 @@ class KVTarget:
     async def aclose(self) -> None:
         """Nothing is held; the transport is shared."""
 
-    def _entry(self, key: str, metadata: Any) -> Entry | None:
+    def _entry(self, name: str, metadata: Any) -> Entry | None:
         marks = metadata if isinstance(metadata, dict) else {}
         owner, checksum, size = marks.get(OWNER), marks.get(SHA256), marks.get("size")
         if marks.get(STALE) and owner == self._terms.owner:
             return None
         return Entry(
-            key=key,
-            ref=key,
+            key=self._naming.key(name, marks.get(PATH)),
+            ref=name,
             checksum=str(checksum) if checksum else None,
             size=size if isinstance(size, int) else None,
             owner=str(owner) if owner is not None else None,
             marked=checksum is not None,
+            metadata=marks,
         )

@@ -2,16 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KVNamespace
-from syncd.cloudflare.kv_bulk import encode_pair
-from syncd.errors import Halt, NotFound, SyncdError, Unreachable
+from syncd.cloudflare.kv_bulk import METADATA_LIMIT, encode_pair
+from syncd.errors import Halt, NotFound, Park, SyncdError, Unreachable
+from syncd.metadata import fitted, json_size
 from syncd.model import Delete, Put
+from syncd.names import PATH
 from syncd.targets.base import Content, Done, Read, Report, Stored
 from syncd.targets.bulk import BULK_VALUE, TRIES, Job, Jobs, Keys, Sleep, Unstored, in_parts
+from syncd.targets.describing import described
+from syncd.targets.naming import Naming
 
 SHA256, OWNER, STALE = "sha256", "owner", "stale"
 """Our marks in a key's metadata. `stale`: the file is gone and the entry only waits for its end."""
@@ -22,22 +26,27 @@ KEY_REST_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What this mirror writes. expiration_ttl and stale_ttl: seconds, None for never."""
+    """What this mirror writes. expiration_ttl and stale_ttl: seconds, None for never.
+
+    fields: of the metadata, besides the marks -> their sources (see metadata).
+    """
 
     owner: str
     prefix: str = ""
     expiration_ttl: int | None = None
     stale_ttl: int | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 class Writer:
     """Writes to one namespace, which is found when it is first needed. clock: seconds of any origin."""
 
-    def __init__(self, namespace: Callable[[], Awaitable[KVNamespace]], terms: Terms) -> None:
+    def __init__(self, namespace: Callable[[], Awaitable[KVNamespace]], terms: Terms, naming: Naming) -> None:
         self.clock: Callable[[], float] = time.monotonic
         self.sleep: Sleep = asyncio.sleep
         self._namespace = namespace
         self._terms = terms
+        self._naming = naming
         self._written: dict[str, float] = {}
 
     async def write(self, puts: Sequence[Put], read: Read, report: Report) -> None:
@@ -46,10 +55,9 @@ class Writer:
         for put in puts:
             try:
                 content = await read(put)
-                stored = Stored(
-                    put.key, content.checksum, len(content.data), marked=True, remote_size=len(content.data)
-                )
-                job = Job(put, Done(stored), self._marks(content), self._terms.expiration_ttl)
+                name, size = self._naming.name(put.key), len(content.data)
+                stored = Stored(name, content.checksum, size, marked=True, remote_size=size)
+                job = Job(put, name, Done(stored), await self._marks(put, name, content), self._terms.expiration_ttl)
                 bulk = await self._add(bulk, job, content.data, report)
             except (Halt, Unreachable):
                 raise
@@ -62,7 +70,7 @@ class Writer:
         if len(value) > BULK_VALUE:
             await self._send_alone(job, value, report)
             return bulk
-        pair = encode_pair(job.action.key, value, metadata=job.marks, expiration_ttl=job.ttl)
+        pair = encode_pair(job.name, value, metadata=job.marks, expiration_ttl=job.ttl)
         del value
         if not bulk.body.add(pair):
             bulk = await self._send(bulk, report, tries=1)
@@ -70,12 +78,12 @@ class Writer:
                 await self._send(bulk, report)
                 bulk = Jobs()
                 bulk.body.add(pair)
-        bulk.of[job.action.key] = job
+        bulk.of[job.name] = job
         return bulk
 
     async def _send_alone(self, job: Job, value: bytes, report: Report) -> None:
         namespace = await self._namespace()
-        key = job.action.key
+        key = job.name
         await self._rest((key,))
         try:
             await namespace.write_value(key, value, job.marks, expiration_ttl=job.ttl)
@@ -120,10 +128,10 @@ class Writer:
         for start in range(0, len(deletes), BULK_DELETES):
             part = deletes[start : start + BULK_DELETES]
             outcomes = await in_parts(
-                Keys(tuple(action.key for action in part)), lambda keys: namespace.bulk_delete(keys.keys), self.sleep
+                Keys(tuple(action.ref for action in part)), lambda keys: namespace.bulk_delete(keys.keys), self.sleep
             )
             for action in part:
-                report(action, outcomes.get(action.key) or Done())
+                report(action, outcomes.get(action.ref) or Done())
 
     async def retire(self, deletes: Sequence[Delete], report: Report) -> None:
         """Let entries expire: each is read and written once more, with a time to live and a mark."""
@@ -132,7 +140,7 @@ class Writer:
             bulk = Jobs()
             for action in deletes[start : start + BULK_GET_LIMIT]:
                 try:
-                    value = (await namespace.read_value(action.key)).content
+                    value = (await namespace.read_value(action.ref)).content
                 except NotFound:
                     report(action, Done())
                     continue
@@ -141,9 +149,21 @@ class Writer:
                 except SyncdError as error:
                     report(action, error)
                     continue
-                job = Job(action, Done(), {OWNER: self._terms.owner, STALE: True}, self._terms.stale_ttl)
+                job = Job(action, action.ref, Done(), {OWNER: self._terms.owner, STALE: True}, self._terms.stale_ttl)
                 bulk = await self._add(bulk, job, value, report)
             await self._send(bulk, report)
 
-    def _marks(self, content: Content) -> dict[str, Any]:
-        return {SHA256: content.checksum, OWNER: self._terms.owner, "size": len(content.data)}
+    async def _marks(self, put: Put, name: str, content: Content) -> dict[str, Any]:
+        """What goes with the value: our marks, and as many of the mirror's fields as there is room for."""
+        marks = marks_of(content.checksum, self._terms.owner, len(content.data), put.key if name != put.key else None)
+        if json_size(marks) > METADATA_LIMIT:
+            raise Park("key_too_long", "the key's metadata has no room for the whole name; shorten it")
+        wanted = self._terms.fields
+        fields = await asyncio.to_thread(described, wanted, put.key, content) if wanted else {}
+        return fitted(marks, fields, METADATA_LIMIT)
+
+
+def marks_of(checksum: str, owner: str, size: int, path: str | None) -> dict[str, Any]:
+    """Our marks. path: the full key, if the value has a shortened name."""
+    marks = {SHA256: checksum, OWNER: owner, "size": size}
+    return marks if path is None else {**marks, PATH: path}

@@ -8,6 +8,7 @@ from itertools import count
 from syncd.errors import Halt, NotFound, SyncdError
 from syncd.model import Delete, Entry, IndexStatus, Put
 from syncd.targets.base import (
+    Advice,
     Again,
     Content,
     Done,
@@ -69,6 +70,10 @@ class MemoryTarget:
     async def check(self) -> str:
         """Always there."""
         return "memory"
+
+    async def advice(self) -> Sequence[Advice]:
+        """Nothing could be better."""
+        return ()
 
     async def create(self) -> None:
         """Always there."""
@@ -180,10 +185,10 @@ class MemoryTarget:
         self.reindexed.append(key)
         return self.index[key].again
 
-    async def search(self, query: str, limit: int) -> Sequence[Hit]:
+    async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
         """Plain containment."""
         found = [(key, held.data.decode(errors="replace")) for key, held in sorted(self.store.items())]
-        return [Hit(key, 1.0, text) for key, text in found if query in text][:limit]
+        return [Hit(key, 1.0, text) for key, text in found if query in text and key.startswith(folder)][:limit]
 
     def requests(self, puts: int, deletes: int) -> int:
         """One for each."""

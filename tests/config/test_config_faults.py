@@ -40,6 +40,8 @@ MISTAKES = {
     "mirrors.docs.poll_interval": ("nan", "mirrors.docs.poll_interval: should be"),
     "mirrors.docs.shard": ('"4/4"', 'mirrors.docs.shard: should be "i/n" with 0 <= i < n <= 1024, such as "0/4"'),
     "mirrors.docs.oversize": ('"cut"', "mirrors.docs.oversize: should be 'reject' or 'split'"),
+    "mirrors.docs.long_names": ('"hash"', "mirrors.docs.long_names: should be 'reject' or 'shorten'"),
+    "mirrors.docs.target.metadata": ('"title"', "mirrors.docs.target.metadata: should be a valid dictionary"),
     "mirrors.docs.target.type": ('"r2"', 'mirrors.docs.target: its type should be "ai-search", "kv" or "vectorize"'),
     "mirrors.docs.target.namespace": ('".."', "mirrors.docs.target.namespace: should"),
     "mirrors.docs.target.instance": ('"My Docs"', "mirrors.docs.target.instance: should"),

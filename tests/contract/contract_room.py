@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Protocol, Self
 
 import pytest
@@ -15,7 +16,7 @@ from syncd.cloudflare.transport import Transport
 from syncd.errors import ConfigError, Park
 from syncd.model import Delete, Entry, Put
 from syncd.targets.base import Again, Content, Done, Landmark, Ordered, Outcome, Stored, Target
-from syncd.targets.kv import KVTarget, Place, limits
+from syncd.targets.kv import KVTarget, Place, limits, long_key_bytes
 from syncd.targets.kv_writing import Terms
 
 PREFIX = "p/"
@@ -67,7 +68,8 @@ class KVRemote:
         return KVNamespace((await self._api()).transport, self._id)
 
     async def target(self, owner: str) -> Target:
-        target = KVTarget(await self._api(), Place(title=self._title), Terms(owner, PREFIX), limits(512, 4 * MIB))
+        most = replace(limits(512, 4 * MIB), long_key_length=1024, long_key_bytes=long_key_bytes(owner))
+        target = KVTarget(await self._api(), Place(title=self._title), Terms(owner, PREFIX), most)
         target.writer.sleep = at_once
         return target
 
@@ -149,6 +151,9 @@ KEYS = [
     "p/back\\slash.md",
     "p/<tag>.md",
     "p/" + "x" * 123 + ".md",
+    "p/" + "deep-er/" * 60 + "and a longer name than most.md",
+    "p/" + "\u65e5" * 250 + ".md",
+    "p/like-a-short~0123456789ab~name.md",
 ]
 
 
@@ -294,6 +299,14 @@ class TargetContract:
         await apply(target, [gone(key, found.ref)])
         assert await listing(target) == {}
 
+    async def test_long_keys_that_begin_and_end_alike_are_different(self, target: Target) -> None:
+        keys = [f"p/{'x' * 200}{number}{'y' * 200}.md" for number in range(3)]
+        refs = {key: (await put(target, key, key.encode())).ref for key in keys}
+        assert {key: entry.ref for key, entry in (await listing(target)).items()} == refs
+        await apply(target, [gone(keys[1], refs[keys[1]])])
+        assert set(await listing(target)) == {keys[0], keys[2]}
+        assert await target.confirm(keys[1], refs[keys[1]]) is None
+
     async def test_keys_that_differ_in_case_or_in_escapes_are_different(self, target: Target) -> None:
         keys = ["p/a.md", "p/A.md", "p/%61.md", "p/a%2Fb.md", "p/a/b.md"]
         await apply(target, [new(key) for key in keys])
@@ -361,7 +374,10 @@ class TargetContract:
         for key in ("p/a.md", "p/b.md", "p/c.md"):
             await put(target, key, b"a zebra crossing")
         await remote.rest()
-        hits = await target.search("zebra", 2)
+        await put(target, "p/q/d.md", b"a zebra crossing")
+        await remote.rest()
+        assert {hit.key for hit in await target.search("zebra", 9, "p/q/")} == {"p/q/d.md"}
+        hits = [hit for hit in await target.search("zebra", 3) if hit.key != "p/q/d.md"][:2]
         assert len(hits) == 2
         assert {hit.key for hit in hits} <= {"p/a.md", "p/b.md", "p/c.md"}
         assert all("zebra" in hit.text for hit in hits)

@@ -6,6 +6,7 @@ A new target adds a subclass of FilesContract with a `remote` of its own.
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -18,7 +19,7 @@ from syncd.cloudflare.transport import Transport
 from syncd.emulator.options import Options
 from syncd.emulator.server import Server, serve
 from syncd.targets.aisearch.rows import Marks
-from syncd.targets.aisearch.target import AISearchTarget, limits
+from syncd.targets.aisearch.target import LONG_KEY_LENGTH, AISearchTarget, limits
 from syncd.targets.base import Target
 from syncd.targets.memory import Held, MemoryTarget
 
@@ -56,7 +57,9 @@ class AISearchRemote:
         return AISearch(transport, "default", self._instance)
 
     async def target(self, owner: str) -> Target:
-        return AISearchTarget(await self._api(), Marks(owner, PREFIX), limits(128, 4 * MIB))
+        return AISearchTarget(
+            await self._api(), Marks(owner, PREFIX), replace(limits(128, 4 * MIB), long_key_length=LONG_KEY_LENGTH)
+        )
 
     async def put_unmarked(self, key: str, data: bytes) -> None:
         await (await self._api()).upload(key, data, "text/markdown")

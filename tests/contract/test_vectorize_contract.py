@@ -17,9 +17,9 @@ from syncd.db import open_state
 from syncd.embeddings import Embeddings
 from syncd.errors import Park
 from syncd.targets.base import Done, Target
+from syncd.targets.naming import Names
 from syncd.targets.vectorize.embedding import Embedder
 from syncd.targets.vectorize.index import Index
-from syncd.targets.vectorize.memory import Names
 from syncd.targets.vectorize.pieces import Cut
 from syncd.targets.vectorize.target import Terms, VectorizeTarget, limits
 

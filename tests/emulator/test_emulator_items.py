@@ -444,6 +444,20 @@ async def test_metadata_can_be_refused_altogether() -> None:
         assert (await api.upload("a.md"))["key"] == "a.md"
 
 
+async def test_metadata_can_be_taken_as_texts_only() -> None:
+    async with world(metadata="texts") as api:
+        for value in ("7", "true"):
+            refusal = await api.refusal("POST", ITEMS, **form("a.md", metadata=f'{{"a": "b", "n": {value}}}'))
+            assert refusal == (400, 7056)
+        assert (await api.upload("a.md", metadata='{"n": "7"}'))["metadata"]["n"] == "7"
+
+
+async def test_metadata_can_be_taken_as_declared_only() -> None:
+    async with world(metadata="declared") as api:
+        assert await api.refusal("POST", ITEMS, **form("a.md", metadata='{"surely_not": "x"}')) == (400, 7056)
+        assert (await api.upload("a.md"))["key"] == "a.md"
+
+
 async def test_rows_can_be_without_metadata_like_before_july_2026() -> None:
     async with world(list_metadata=False) as api:
         assert "metadata" not in await api.upload("a.md", metadata='{"owner": "me"}')

@@ -11,7 +11,7 @@ from syncd.errors import Park
 from syncd.model import Put
 from syncd.targets.base import Content
 from syncd.targets.vectorize.ids import maker
-from syncd.targets.vectorize.pieces import Cut, cut
+from syncd.targets.vectorize.pieces import Cut, Signed, cut
 
 SMALL = "@cf/baai/bge-small-en-v1.5"
 """A model of 384 dimensions."""
@@ -76,7 +76,7 @@ class VectorIndex:
             data = file.read_bytes()
             put = Put(_key(self.room.docs, file), "new", file.name, len(data))
             try:
-                pieces = cut(put, Content(data, hashlib.sha256(data).hexdigest()), made, HOW, "docs")
+                pieces = cut(put, Content(data, hashlib.sha256(data).hexdigest()), made, HOW, Signed("docs"))
             except Park:
                 continue
             found += [piece.id for piece in pieces]

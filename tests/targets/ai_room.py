@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,15 @@ from syncd.cloudflare.transport import Seams, Transport
 from syncd.db import open_state
 from syncd.emulator.app import create_app
 from syncd.emulator.options import Options as Manners
+from syncd.journal import Journal
 from syncd.mirror import Mirror, Settings, assemble
+from syncd.model import Item
 from syncd.paths import Rules
 from syncd.plan import Policy
+from syncd.scan import Tree
 from syncd.targets.aisearch.rows import Marks
-from syncd.targets.aisearch.target import AISearchTarget, limits
+from syncd.targets.aisearch.target import LONG_KEY_LENGTH, AISearchTarget, limits
+from syncd.targets.naming import Names
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 BASE = "http://127.0.0.1/client/v4"
@@ -140,9 +144,15 @@ class Side(BaseSide):
     settings: Settings
     transport: Transport
     mirror: Mirror
+    long_names: bool = False
+
+    def shorten(self, *, on: bool = True) -> None:
+        """Restart with long_names = "shorten", or "reject"."""
+        self.long_names = on
+        self.restart()
 
     def use(self, *, takeover: bool) -> None:
-        self.marks = Marks(self.marks.owner, self.marks.prefix, takeover)
+        self.marks = replace(self.marks, takeover=takeover)
         old = self.settings.policy
         self.settings = Settings(Policy(old.owner, old.prefix, old.prune, takeover), Rules(), max_delete="100%")
         self.restart()
@@ -170,8 +180,9 @@ class World:
         token: str = "any",
         retry_for: float = 30.0,
         audit_interval: float = 0.0,
+        fields: dict[str, str] | None = None,
     ) -> Side:
-        """A mirror that may delete everything it owns; owner and name are the same."""
+        """A mirror that may delete everything it owns; owner and name are the same. fields: of the metadata."""
         folder = root or self.base / name
         folder.mkdir(exist_ok=True)
         transport = Transport(
@@ -185,15 +196,20 @@ class World:
         policy = Policy(name, prefix, prune)
         settings = Settings(policy, Rules(), max_delete="100%", create=create, audit_interval=audit_interval)
         state = self.base / f"state-{name}"
-        made = Side(self, name, folder, state, Marks(name, prefix), settings, transport, None)  # type: ignore[arg-type]
+        made = Side(self, name, folder, state, Marks(name, prefix, fields=fields or {}), settings, transport, None)  # type: ignore[arg-type]
         made.mirror = self.assemble(made, instance)
         self.sides.append(made)
         return made
 
     def assemble(self, side: Side, instance: str = "docs") -> Mirror:
         api = AISearch(side.transport, "default", instance)
-        target = AISearchTarget(api, side.marks, limits(128, 4 * MIB))
-        mirror = assemble(open_state(side.state), side.name, side.root, target, side.settings)
+        db, most = open_state(side.state), limits(128, 4 * MIB)
+        if side.long_names:
+            most = replace(most, long_key_length=LONG_KEY_LENGTH)
+        tree = Tree(side.root, Rules(), most, side.marks.prefix)
+        names = Names(Journal(db, side.name).keys, lambda: [each.key for each in tree.walk() if isinstance(each, Item)])
+        target = AISearchTarget(api, side.marks, most, names=names)
+        mirror = assemble(db, side.name, side.root, target, side.settings)
         mirror.now = self.clock
         mirror.chance = lambda: 0.5
         return mirror

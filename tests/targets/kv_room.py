@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,7 +24,7 @@ from syncd.mirror import Mirror, Settings, assemble
 from syncd.passes import Result
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.targets.kv import KVTarget, Place, limits
+from syncd.targets.kv import KVTarget, Place, limits, long_key_bytes
 from syncd.targets.kv_writing import Terms
 
 NAMESPACES = f"{BASE}/accounts/{ACCOUNT}/storage/kv/namespaces"
@@ -47,6 +47,12 @@ class Side(BaseSide):
     settings: Settings
     transport: Transport
     mirror: Mirror
+    long_names: bool = False
+
+    def shorten(self, *, on: bool = True) -> None:
+        """Restart with long_names = "shorten", or "reject"."""
+        self.long_names = on
+        self.restart()
 
     async def later(self) -> Result:
         """A full pass when everything written so far can be seen."""
@@ -77,9 +83,9 @@ class World:
         create: bool = False,
         max_delete: str = "100%",
         takeover: bool = False,
-        **ttls: int,
+        **ttls: Any,
     ) -> Side:
-        """A mirror of a folder of its own. sizes: characters of a key, bytes of a file; ttls: those of Terms."""
+        """A mirror of a folder of its own. sizes: characters of a key, bytes of a file; ttls: what else Terms has."""
         folder = self.base / name
         folder.mkdir()
         transport = Transport(
@@ -101,7 +107,10 @@ class World:
         return made
 
     def assemble(self, side: Side) -> Mirror:
-        target = KVTarget(KV(side.transport), side.place, side.terms, limits(*side.sizes))
+        most = limits(*side.sizes)
+        if side.long_names:
+            most = replace(most, long_key_length=1024, long_key_bytes=long_key_bytes(side.terms.owner))
+        target = KVTarget(KV(side.transport), side.place, side.terms, most)
         target.writer.clock, target.writer.sleep = self.clock, self.clock.sleep
         mirror = assemble(open_state(side.state), side.name, side.root, target, side.settings)
         mirror.now = self.clock

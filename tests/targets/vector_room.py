@@ -23,7 +23,7 @@ from syncd.mirror import Mirror, assemble
 from syncd.model import Put
 from syncd.session import Grants, make_target, settings_of
 from syncd.targets.base import Content
-from syncd.targets.vectorize.pieces import cut
+from syncd.targets.vectorize.pieces import Signed, cut
 from syncd.targets.vectorize.target import VectorizeTarget
 
 INDEXES = f"{BASE}/accounts/{ACCOUNT}/vectorize/v2/indexes"
@@ -71,7 +71,7 @@ def ids_of(target: VectorizeTarget, key: str, data: bytes) -> set[str]:
     maker, how = target._writer._maker, target._writer._how
     content = Content(data, hashlib.sha256(data).hexdigest())
     try:
-        return {piece.id for piece in cut(Put(key, "new", key, len(data)), content, maker, how, "")}
+        return {piece.id for piece in cut(Put(key, "new", key, len(data)), content, maker, how, Signed(""))}
     except Park:
         return set()
 

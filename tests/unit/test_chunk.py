@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from syncd.chunk import Chunk, Kind, chunks, is_blank, title
+from syncd.chunk import Chunk, Kind, chunks, is_blank
 
 KINDS: tuple[Kind, ...] = ("markdown", "text")
 LISTED = (
@@ -113,10 +113,8 @@ def test_an_overlap_is_less_than_half_of_the_size(size: int, overlap: int, good:
             of("abc", size, overlap)
 
 
-def test_a_text_has_no_headings_and_no_title() -> None:
+def test_a_text_has_no_headings() -> None:
     assert chunks("# include <x>\n# b", "text", 100, 0) == [Chunk("# include <x>\n# b", "")]
-    assert title("# include <x>", "text") is None
-    assert title("# Yes", "markdown") == "Yes"
 
 
 def paragraph(rng: random.Random) -> str:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from syncd.chunk import chunks, title
-from syncd.chunk_markdown import HEADING_LIMIT
+from syncd.chunk import chunks
+from syncd.chunk_markdown import HEADING_LIMIT, first_heading
 
 
 def of(text: str, size: int = 1000, overlap: int = 0) -> list[tuple[str, str]]:
@@ -103,20 +103,20 @@ def test_the_path_shows_headings_without_markup(line: str, expected: str) -> Non
     ("text", "expected", "rest"),
     [
         ("---\ntitle: T\n---\n# H\na", "H", "# H\na"),
-        ("---\ntitle: 'T: x'\nb: c\n---\na", "T: x", "a"),
-        ("---\n# c\ntitle: T\n...\na", "T", "a"),
-        ('+++\ntitle = "T"\n+++\na', "T", "a"),
+        ("---\ntitle: 'T: x'\nb: c\n---\na", None, "a"),
+        ("---\n# c\ntitle: T\n...\na", None, "a"),
+        ('+++\ntitle = "T"\n+++\na', None, "a"),
         ("---\n---\na", None, "a"),
         ("---\ntitle: >\n  long\n---\na", None, "a"),
         ("---\ntitle: T\n", None, "---\ntitle: T"),
         ("---\n\ntext: not front matter\n\n---\na", None, "---\n\ntext: not front matter\n\n---\na"),
-        ("\n---\ntitle: T\n---\na", None, "---\ntitle: T\n---\na"),
+        ("\n---\ntitle: T\n---\na", "title: T", "---\ntitle: T\n---\na"),
         ("## Two\n# One\n# Other", "One", None),
-        ("## Two\na", None, None),
+        ("## Two\n### Three\na", "Two", None),
     ],
 )
-def test_front_matter_is_no_text_but_knows_a_title(text: str, expected: str | None, rest: str | None) -> None:
-    assert title(text, "markdown") == expected
+def test_front_matter_is_no_text_and_has_no_heading(text: str, expected: str | None, rest: str | None) -> None:
+    assert first_heading(text) == expected
     if rest is not None:
         assert "\n".join(each for _, each in of(text)) == rest
 

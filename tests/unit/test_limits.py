@@ -40,6 +40,24 @@ def test_without_a_list_every_type_is_taken_and_empty_files_by_default() -> None
     assert Limits().refuse("no-ending", 0) is None
 
 
+@pytest.mark.parametrize(
+    ("key", "taken"),
+    [("a" * 19, True), ("a" * 20, True), ("a" * 21, False), ("\u00e9" * 15, True), ("\u00e9" * 15 + "a", False)],
+)
+def test_names_that_are_written_short_have_limits_too(key: str, taken: bool) -> None:
+    problem = Limits(max_key_length=10, max_key_bytes=10, long_key_length=20, long_key_bytes=30).refuse(key, 1)
+    assert (problem is None) is taken
+    assert problem is None or problem.message.endswith("; shorten it")
+
+
+def test_a_name_that_is_too_long_is_told_of_the_way_out() -> None:
+    problem = Limits(max_key_length=10).refuse("a" * 11, 1)
+    assert problem is not None
+    assert problem.message == (
+        'the name has 11 characters, the target takes 10; shorten it, or set long_names = "shorten"'
+    )
+
+
 def test_messages_tell_both_sides() -> None:
     problem = Limits(max_file_size=4_194_304).refuse("big.pdf", 5_200_000)
     assert problem is not None

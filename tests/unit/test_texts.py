@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from syncd.chunk import chunks, title
+from syncd.chunk import chunks
 from syncd.endings import HTML, MARKDOWN, PLAIN, SUPPORTED, ending
 from syncd.errors import Park
 from syncd.texts import Text, read_text
@@ -102,7 +102,6 @@ def test_html_becomes_markdown(page: str, expected: str) -> None:
 
 def test_headings_of_html_are_those_of_the_chunks() -> None:
     read = read_text("a.html", b"<title>Site</title><h2>Install</h2><p>Text</p><h3>Linux</h3><pre># apt</pre>")
-    assert title(read.text, read.kind) == "Site"
     assert [each.heading for each in chunks(read.text, read.kind, 1000, 0)] == [
         "Site > Install",
         "Site > Install > Linux",

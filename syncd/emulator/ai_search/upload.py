@@ -87,8 +87,11 @@ def _custom(call: Call, part: Part | None) -> dict[str, Any]:
         custom = metadata.read_custom(part.text)
     except ValueError as reason:
         raise ApiError(400, 7056, f"invalid_metadata_format: {reason}") from reason
-    if custom and call.backend.options.metadata == "refuse":
+    manner = call.backend.options.metadata
+    if custom and manner == "refuse":
         raise ApiError(400, 7056, "invalid_metadata_format: this instance takes no metadata")
+    if manner == "texts" and not all(isinstance(value, str) for value in custom.values()):
+        raise ApiError(400, 7056, "invalid_metadata_format: this instance takes texts only")
     return custom
 
 
@@ -118,6 +121,8 @@ def new_item(
     key, source = name
     try:
         schema = metadata.read_schema(instance.config.get("custom_metadata") or [])
+        if call.backend.options.metadata == "declared" and not custom.keys() <= schema.keys():
+            raise ValueError("this instance takes declared fields only")  # noqa: TRY301 - answered as the others are
         fields = metadata.build(key, now, custom, schema)
     except ValueError as reason:
         raise ApiError(400, 7056, f"invalid_metadata_format: {reason}") from reason

@@ -11,6 +11,7 @@ from syncd.errors import NotFound, Park, Retry, Unreachable
 from syncd.model import Entry, IndexStatus
 from syncd.targets.aisearch.items import Items
 from syncd.targets.aisearch.rows import entry_of
+from syncd.targets.naming import Naming
 
 log = structlog.get_logger()
 
@@ -43,9 +44,10 @@ class _List:
 class Index:
     """The index of one instance. shards: among how many the mirror is divided, and so how thin our uploads lie."""
 
-    def __init__(self, api: AISearch, items: Items, shards: int) -> None:
+    def __init__(self, api: AISearch, items: Items, naming: Naming, shards: int) -> None:
         self._api = api
         self._items = items
+        self._naming = naming
         self._shards = shards
         self._tells = True
         """Whether the service counts and lists by status; one that once did not is not asked again."""
@@ -119,7 +121,7 @@ class Index:
         try:
             item = await self._api.sync(ref)
         except NotFound:
-            item = await self._api.create_or_update(key)
+            item = await self._api.create_or_update(self._naming.name(key))
         return item.status or "queued"
 
     async def _newest(self, refs: frozenset[str], pages: int) -> Found:

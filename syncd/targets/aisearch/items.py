@@ -1,21 +1,24 @@
 """What an instance holds, as entries: the listing that shifts while it is read, and single items by id or by key."""
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import structlog
 
 from syncd.cloudflare.ai_search import BUILTIN, AISearch
 from syncd.cloudflare.ai_search_values import Item, ItemPage
-from syncd.errors import Halt, NotFound, Park
+from syncd.errors import NotFound
 from syncd.model import Entry
+from syncd.names import PATH
 from syncd.targets.aisearch.rows import digests, entry_of, there
 from syncd.targets.base import Content, Landmark, Newest, NewestPage
+from syncd.targets.naming import Naming
+from syncd.targets.refusals import refusals_halt
 
 log = structlog.get_logger()
 
+INSTANCE = "the AI Search instance"
 LISTINGS = 3
 """How often a listing that shifts under us is read; what is still missing then is asked for by key."""
 
@@ -23,11 +26,12 @@ LISTINGS = 3
 class Items:
     """The uploaded items of one instance. listed_whole: nothing can have slipped through the last listing."""
 
-    def __init__(self, api: AISearch, prefix: str) -> None:
+    def __init__(self, api: AISearch, prefix: str, naming: Naming) -> None:
         self.listed_whole = True
         self.landmark: Landmark | None = None
         self._api = api
         self._prefix = prefix
+        self._naming = naming
 
     async def entries(self) -> AsyncIterator[Entry]:
         """Yield every uploaded item under the prefix, each id at least once, also if pages shift meanwhile.
@@ -39,13 +43,14 @@ class Items:
         """
         seen: set[str] = set()
         self.listed_whole, self.landmark = False, None
+        self._naming.forget()
         count = _Count(seen)
         for reading in range(LISTINGS):
             count.begin()
             async for page in self.pages():
                 for item in page.items:
                     if item.id not in seen and there(item) and item.key.startswith(self._prefix):
-                        yield entry_of(item)
+                        yield await self._entry(item)
                     seen.add(item.id)
                 # Rows that are not ours count too: total_count speaks of them.
                 count.add(page)
@@ -59,12 +64,12 @@ class Items:
     async def newest(self) -> AsyncIterator[NewestPage]:
         """The same pages as they are: every row, ours or not."""
         async for page in self.pages():
-            rows = [Newest(entry_of(item), _made(item), there(item)) for item in page.items]
+            rows = [Newest(await self._entry(item), _made(item), there(item)) for item in page.items]
             yield NewestPage(rows, page.total_count)
 
     async def pages(self) -> AsyncIterator[ItemPage]:
         """The pages of the listing, the latest changed first."""
-        with refusals_halt():
+        with refusals_halt(INSTANCE):
             async for page in self._api.iter_pages(source=BUILTIN, sort_by="modified_at"):
                 yield page
 
@@ -76,9 +81,22 @@ class Items:
                 item = await self._api.get(ref)
             except NotFound:
                 item = None
-        if item is None or item.key != key or not there(item):
+        if item is None or not self._is_of(item, key) or not there(item):
             item = await self.find(key)
-        return entry_of(item) if item else None
+        return entry_of(item)._replace(key=key) if item else None
+
+    def _is_of(self, item: Item, key: str) -> bool:
+        return item.key == self._naming.name(key) or self.key_of(item) == key
+
+    def key_of(self, item: Item) -> str:
+        """The key of an item, as far as the item itself says."""
+        return self._naming.key(item.key, (item.metadata or {}).get(PATH))
+
+    async def _entry(self, item: Item) -> Entry:
+        key = self.key_of(item)
+        if self._naming.unproved(item.key, key):
+            key = await self._naming.known(item.key)
+        return entry_of(item) if key == item.key else entry_of(item)._replace(key=key)
 
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:
         """The sha-256 of what is stored: from the item's own checksum if that is a known digest, else by download."""
@@ -91,7 +109,7 @@ class Items:
 
     async def find(self, key: str) -> Item | None:
         """The item that has this key, unless it is being deleted."""
-        item = await self._api.find(key)
+        item = await self._api.find(self._naming.name(key))
         return item if item and there(item) else None
 
 
@@ -144,12 +162,3 @@ def _made(item: Item) -> float | None:
     except ValueError:
         return None
     return (made if made.tzinfo else made.replace(tzinfo=UTC)).timestamp()
-
-
-@contextmanager
-def refusals_halt() -> Iterator[None]:
-    """What is refused here is no single item but the instance as a whole."""
-    try:
-        yield
-    except Park as error:
-        raise Halt(f"the AI Search instance cannot be used: {error}") from error

@@ -1,7 +1,8 @@
 """What a row of AI Search says, as the core understands it: whose it is, what it holds, whether it is there at all."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from syncd.cloudflare.ai_search import BUILTIN
 from syncd.cloudflare.ai_search_values import Item
@@ -14,11 +15,15 @@ SHA256, OWNER = "sha256", "owner"
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What this mirror writes on its items, and whether it may take over those of others."""
+    """What this mirror writes on its items, and whether it may take over those of others.
+
+    fields: of the metadata, besides the marks -> their sources (see metadata).
+    """
 
     owner: str
     prefix: str = ""
     takeover: bool = False
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 def there(item: Item) -> bool:
@@ -47,6 +52,7 @@ def entry_of(item: Item) -> Entry:
         marked=None if marks is None else checksum is not None,
         status=item.status,
         error=item.error,
+        metadata=marks,
     )
 
 

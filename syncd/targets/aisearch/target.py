@@ -1,6 +1,7 @@
 """The AI Search target. key = prefix + path, ref = item id; only items of source "builtin" are ever ours."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 import structlog
 
@@ -8,12 +9,15 @@ from syncd.cloudflare.ai_search import PER_PAGE, AISearch
 from syncd.cloudflare.content_types import SUPPORTED
 from syncd.errors import Conflict, TargetMissing
 from syncd.model import Delete, Entry, IndexStatus, Put
+from syncd.names import PATH, start
 from syncd.targets.aisearch.index import Index
-from syncd.targets.aisearch.items import Items, refusals_halt
+from syncd.targets.aisearch.items import INSTANCE, Items
 from syncd.targets.aisearch.rows import OWNER, SHA256, Marks
 from syncd.targets.aisearch.writing import Writer
-from syncd.targets.base import Content, Fetched, Hit, Landmark, Limits, NewestPage, Read, Report
+from syncd.targets.base import Advice, Content, Fetched, Hit, Landmark, Limits, NewestPage, Read, Report
 from syncd.targets.fetching import one_by_one
+from syncd.targets.naming import NOWHERE, Names, Naming
+from syncd.targets.refusals import refusals_halt
 
 log = structlog.get_logger()
 
@@ -21,6 +25,10 @@ TURN = 1000
 """Puts handed over at a time. The line runs dry at the end of each turn; what presses ends one early (see Turn)."""
 LAG_S = 60.0
 """Not documented for AI Search; the minute that Workers KV names is assumed."""
+LONG_KEY_LENGTH = 1024
+"""Characters of a full key that stands in an item's metadata (our own limit, for 10 KiB of metadata)."""
+FOLDER_BYTES = 64
+"""So much of a folder's name can be filtered by (AI Search changelog, 2026-08)."""
 
 
 def limits(max_key_length: int, max_file_size: int) -> Limits:
@@ -34,24 +42,51 @@ class AISearchTarget:
     shards: among how many the mirror is divided.
     """
 
-    def __init__(self, api: AISearch, marks: Marks, limits: Limits, *, concurrency: int = 8, shards: int = 1) -> None:
+    def __init__(
+        self,
+        api: AISearch,
+        marks: Marks,
+        limits: Limits,
+        *,
+        names: Names = NOWHERE,
+        concurrency: int = 8,
+        shards: int = 1,
+    ) -> None:
         self.limits = limits
         self._api = api
-        self._items = Items(api, marks.prefix)
-        self._index = Index(api, self._items, shards)
-        self._writer = Writer(api, self._items, marks, concurrency)
+        naming = Naming(limits, names)
+        self._naming = naming
+        self._title = next((name for name, source in marks.fields.items() if source == "title"), "title")
+        self._fields = {SHA256: "text", OWNER: "text"} | {name: _type(source) for name, source in marks.fields.items()}
+        self._items = Items(api, marks.prefix, naming)
+        self._index = Index(api, self._items, naming, shards)
+        self._writer = Writer(api, self._items, naming, marks, concurrency)
 
     # -- looking
 
     async def check(self) -> str:
         """One line on the instance. Raises TargetMissing if it is not there, Halt if it may not be used."""
-        with refusals_halt():
+        with refusals_halt(INSTANCE):
             instance = await self._api.read_instance()
         return f"AI Search instance {self._api.namespace}/{instance.id} is there"
 
+    async def advice(self) -> Sequence[Advice]:
+        """Fields that the instance was not told of: they are kept, but nothing can be filtered by them."""
+        with refusals_halt(INSTANCE):
+            declared = {name.lower() for name in (await self._api.read_instance()).custom_metadata}
+        if not (missing := [name for name in self._fields if name not in declared]):
+            return ()
+        message = f"it does not declare {', '.join(missing)}: kept with the items, but searches cannot filter by them"
+        types = ", ".join(f"{name} {self._fields[name]}" for name in missing)
+        remedy = f"nothing, if that is fine. Else declare them ({types}), which indexes all anew, or let create = true"
+        return (Advice(message, f"{remedy} make another instance"),)
+
     async def create(self) -> None:
-        """Make the instance, and its namespace if that is missing too, with our marks declared as text fields."""
-        with refusals_halt():
+        """Make the instance, and its namespace if that is missing too, with our marks and the mirror's fields declared.
+
+        One that is there stays as it is: another schema would have all of it indexed anew.
+        """
+        with refusals_halt(INSTANCE):
             try:
                 made = await self._make()
             except TargetMissing:
@@ -63,7 +98,7 @@ class AISearchTarget:
     async def _make(self) -> bool:
         """Make the instance; False if it is there already."""
         try:
-            await self._api.create_instance({SHA256: "text", OWNER: "text"})
+            await self._api.create_instance(self._fields)
         except Conflict:
             return False
         return True
@@ -106,10 +141,19 @@ class AISearchTarget:
         """The last error in the item's log."""
         return await self._index.why(ref)
 
-    async def search(self, query: str, limit: int) -> Sequence[Hit]:
-        """The instance's own search."""
-        hits = await self._api.search(query, max_num_results=limit)
-        return [Hit(hit.key or "", hit.score, hit.text) for hit in hits]
+    async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
+        """The instance's own search. A folder is a range of the field that the service makes of every key."""
+        hits = await self._api.search(query, max_num_results=limit, filters=_below(folder))
+        found = [
+            Hit(
+                self._naming.key(hit.key or "", hit.metadata.get(PATH)),
+                hit.score,
+                hit.text,
+                title=str(hit.metadata.get(self._title) or ""),
+            )
+            for hit in hits
+        ]
+        return [hit for hit in found if hit.key.startswith(folder)]
 
     def requests(self, puts: int, deletes: int) -> int:
         """There is no bulk endpoint: one request for each."""
@@ -127,3 +171,14 @@ class AISearchTarget:
 
     async def aclose(self) -> None:
         """Nothing is held; the transport is shared."""
+
+
+def _type(source: str) -> str:
+    return "datetime" if source == "modified" else "text"
+
+
+def _below(folder: str) -> dict[str, Any] | None:
+    """A filter for a folder and all below it, or for the nearest above it whose name is short enough."""
+    above = start(folder, len(folder), FOLDER_BYTES).rpartition("/")[0]
+    # "0" is what follows the slash.
+    return {"folder": {"$gte": f"{above}/", "$lt": f"{above}0"}} if above else None

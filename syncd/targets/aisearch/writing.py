@@ -1,5 +1,6 @@
 """Puts and deletes: an upload is one request, unless the key is taken or an answer is lost."""
 
+import asyncio
 from collections.abc import Sequence
 
 import structlog
@@ -8,25 +9,34 @@ from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.ai_search_values import Item
 from syncd.cloudflare.content_types import content_type
 from syncd.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError, Unreachable
+from syncd.metadata import fitted
 from syncd.model import Delete, Put
+from syncd.names import PATH
 from syncd.targets.aisearch.items import Items
 from syncd.targets.aisearch.rows import OWNER, SHA256, Marks, entry_of, stored
 from syncd.targets.base import Content, Done, Outcome, Read, Report, each
+from syncd.targets.describing import described
+from syncd.targets.naming import Naming
 
 log = structlog.get_logger()
 
 METADATA_REFUSED = 7056
+METADATA_LIMIT = 9 * 1024
+"""Bytes of the metadata that we send. The service has 10 KiB for it and fields of its own (changelog, 2026-08)."""
+_CONSEQUENCES = ("", "entries go up without title and the like", "ownership is known locally only")
+"""Of metadata that the instance refuses: all of it is tried first, then our marks alone, then none."""
 
 
 class Writer:
     """Writes files as items. concurrency: uploads whose content is held in memory at a time."""
 
-    def __init__(self, api: AISearch, items: Items, marks: Marks, concurrency: int) -> None:
+    def __init__(self, api: AISearch, items: Items, naming: Naming, marks: Marks, concurrency: int) -> None:
         self._api = api
         self._items = items
+        self._naming = naming
         self._marks = marks
         self._concurrency = concurrency
-        self._metadata_refused = False
+        self._refused = 0
 
     async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
         """Carry out a batch, `concurrency` actions at a time."""
@@ -91,22 +101,34 @@ class Writer:
             raise Retry("the deleted item is not gone yet") from error
 
     async def _post(self, put: Put, content: Content) -> Item:
-        kind = content_type(put.key) or "application/octet-stream"
-        marks = None if self._metadata_refused else {SHA256: content.checksum, OWNER: self._marks.owner}
-        try:
-            item = (await self._api.upload(put.key, content.data, kind, marks)).item
-        except Park as error:
-            if error.code != METADATA_REFUSED or marks is None:
-                raise
-            item = (await self._api.upload(put.key, content.data, kind)).item
-            self._metadata_refused = True
-            log.warning("metadata.refused", instance=self._api.instance, consequence="ownership is known locally only")
+        item = await self._send(put, content)
         if item.file_size and item.file_size != len(content.data) and not await self._holds(item, content):
             # 2xx without the new bytes: make room for them.
             self._check_replaceable(put, item)
             await self._delete(item.id)
             raise Retry("the remote kept the old content")
         return item
+
+    async def _send(self, put: Put, content: Content) -> Item:
+        """Upload with as much metadata as the instance takes."""
+        name, kind = self._naming.name(put.key), content_type(put.key) or "application/octet-stream"
+        marks = {SHA256: content.checksum, OWNER: self._marks.owner} | ({} if name == put.key else {PATH: put.key})
+        wanted = self._marks.fields
+        fields = await asyncio.to_thread(described, wanted, put.key, content) if wanted else {}
+        offers = (fitted(marks, fields, METADATA_LIMIT), marks, None)
+        first = max(self._refused, 0 if fields else 1)
+        for number, metadata in enumerate(offers[first:], first):
+            try:
+                item = (await self._api.upload(name, content.data, kind, metadata)).item
+            except Park as error:
+                if error.code != METADATA_REFUSED or metadata is None:
+                    raise
+                continue
+            if number > first:
+                self._refused = number
+                log.warning("metadata.refused", instance=self._api.instance, consequence=_CONSEQUENCES[number])
+            return item
+        raise AssertionError("the last offer ends with an item or an error")
 
     async def _holds(self, item: Item, content: Content) -> bool:
         """True if the item has these bytes and is not marked as another's."""

@@ -1,6 +1,6 @@
 """What the Vectorize target wants remembered beyond the life of the process. PURE."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,11 +40,3 @@ class Memory(Protocol):
     def changed(self, change: Change | None) -> None:
         """Note our last change; None: the index has processed it."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """Where a key may be found by its tag. recorded: keys of the journal. walked: keys of the folder, found slowly."""
-
-    recorded: Callable[[], Iterable[str]]
-    walked: Callable[[], Iterable[str]]

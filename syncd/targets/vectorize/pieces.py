@@ -1,20 +1,24 @@
 """A file as the pieces that become vectors, and what each vector says of itself. PURE but for reading HTML."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from syncd import chunk
 from syncd.cloudflare.vectorize_lines import METADATA_LIMIT
 from syncd.errors import Park, SyncdError
+from syncd.metadata import fitted as within
+from syncd.metadata import json_size
 from syncd.model import Put
 from syncd.targets.base import Content
+from syncd.targets.describing import described
 from syncd.targets.vectorize.ids import PIECES_LIMIT, Maker, Ref
 from syncd.texts import read_text
 
-KEY, TITLE, HEADING, TEXT, OWNER, SHA256 = "key", "title", "heading", "text", "owner", "sha256"
-"""The metadata of a vector, for search and for people; the ids alone prove what is there."""
+KEY, HEADING, TEXT, OWNER, SHA256 = "key", "heading", "text", "owner", "sha256"
+"""Our own metadata of a vector, for search and for people; the ids alone prove what is there."""
+FIELDS_LIMIT = 5 * 1024
+"""Bytes of a vector's metadata that all but the text may take: half of it (Vectorize limits)."""
 _HEADING_CHARS = 500
 
 
@@ -29,6 +33,14 @@ class Cut:
     def name(self) -> str:
         """What all pieces depend on besides the text."""
         return f"{chunk.VERSION} {self.size} {self.overlap}"
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What is the same in all vectors of a mirror. fields: of the metadata -> their sources (see metadata)."""
+
+    owner: str
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -53,17 +65,17 @@ class Piece:
     metadata: Mapping[str, Any]
 
 
-def cut(put: Put, content: Content, maker: Maker, how: Cut, owner: str) -> list[Piece]:
+def cut(put: Put, content: Content, maker: Maker, how: Cut, by: Signed) -> list[Piece]:
     """Cut a file's content. Raises Park if it is no text, holds none, or would give too many pieces."""
     found = read_text(put.key, content.data)
     chunks = chunk.chunks(found.text, found.kind, how.size, how.overlap)
     if len(chunks) > PIECES_LIMIT:
         over = f"it would be {len(chunks)} pieces, and {PIECES_LIMIT} are the most; raise chunk_size"
         raise Park("too_large", over)
-    title = chunk.title(found.text, found.kind) or put.key.rpartition("/")[2]
     ref = maker.ref(put.key, content.checksum, len(chunks))
     file = File(put, content.checksum, len(content.data), ref, len(chunks))
-    same = {KEY: put.key, TITLE: title[:_HEADING_CHARS], OWNER: owner, SHA256: content.checksum}
+    ours = {KEY: put.key, OWNER: by.owner, SHA256: content.checksum}
+    same = within(ours, described(by.fields, put.key, content), FIELDS_LIMIT)
     return [
         Piece(file, vector_id, each.text, fitted({**same, HEADING: each.heading[:_HEADING_CHARS]}, each.text))
         for vector_id, each in zip(ref.ids(), chunks, strict=True)
@@ -83,8 +95,3 @@ def fitted(metadata: Mapping[str, str], text: str) -> dict[str, str]:
         else:
             over = middle
     return {**metadata, TEXT: text[:fits]}
-
-
-def json_size(value: Mapping[str, Any]) -> int:
-    """Bytes of compact JSON."""
-    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))

@@ -6,9 +6,8 @@ our journal says.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import structlog
@@ -18,16 +17,20 @@ from syncd.cloudflare.workers_ai import MODELS
 from syncd.endings import SUPPORTED
 from syncd.errors import Conflict, Halt, Park
 from syncd.model import Delete, Entry, IndexStatus, Put
-from syncd.targets.base import Content, Done, Fetched, Hit, Limits, Read, Report
+from syncd.targets.base import Advice, Content, Done, Fetched, Hit, Limits, Read, Report
+from syncd.targets.naming import Names
+from syncd.targets.refusals import refusals_halt
 from syncd.targets.vectorize.embedding import Embedder
 from syncd.targets.vectorize.ids import WHOLE, Ref, content_tag, key_tag, maker, parse_ref
 from syncd.targets.vectorize.index import Index
-from syncd.targets.vectorize.memory import Names
-from syncd.targets.vectorize.pieces import HEADING, KEY, OWNER, SHA256, TEXT, Cut
+from syncd.targets.vectorize.pieces import KEY, OWNER, SHA256, Cut, Signed
+from syncd.targets.vectorize.searching import Wanted, nearest
 from syncd.targets.vectorize.sets import Sets
 from syncd.targets.vectorize.writing import UPSERT_VECTORS, Writer
 
 log = structlog.get_logger()
+
+_WHAT = "the Vectorize index"
 
 PATIENCE_S = 10.0
 """For how long a listing waits for our own changes to be processed, before it is taken with a grain of salt."""
@@ -35,8 +38,6 @@ SAMPLE = 20
 """Vectors read to confirm an entry: one request."""
 TURN = 1000
 """Puts handed over at a time; an upsert is sent as soon as it is full, whatever the turn."""
-QUERY_LIMIT = 50
-"""Most matches with their metadata (Vectorize limits: topK)."""
 PIECES_GUESS = 10
 """Pieces of a file, for forecasts."""
 _NAMES_AT_ONCE = 5000
@@ -47,7 +48,8 @@ class Terms:
     """What this mirror writes and may touch.
 
     takeover: entries of other owners under our keys are shown. everything: so is all else that is in the index.
-    consent: vectors of another model may be replaced.
+    consent: vectors of another model may be replaced. fields: of the metadata, besides our own -> their sources (see
+    metadata).
     """
 
     owner: str
@@ -55,6 +57,7 @@ class Terms:
     takeover: bool = False
     everything: bool = False
     consent: bool = False
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 def limits(max_key_length: int, max_file_size: int) -> Limits:
@@ -83,34 +86,48 @@ class VectorizeTarget:
         self._names = names
         # An owner's keys under another prefix are another mirror's.
         self._maker = maker(f"{terms.owner}\0{terms.prefix}", embedder.name, cut.name)
-        self._writer = Writer(index, embedder, self._maker, cut, terms.owner)
+        self._writer = Writer(index, embedder, self._maker, cut, Signed(terms.owner, terms.fields))
         self._checked: Sets | None = None
 
     # -- looking
 
     async def check(self) -> str:
         """One line on index and model, tried on one word. Raises TargetMissing or Halt if either is not to be used."""
-        with _refusals_halt():
+        with refusals_halt(_WHAT):
             info = await self.index.api.info()
             await self._writer.fit(len(await self._embedder.one("syncd")))
         held = f"{info.vector_count or 0} vectors"
         return f"Vectorize index {self.index.api.name} is there ({held}), and {self._embedder.model} fits it"
 
+    async def advice(self) -> Sequence[Advice]:
+        """Fields that have no metadata index: what is written before there is one cannot be filtered by it."""
+        indexed = {each.property_name for each in await self.index.api.list_metadata_indexes()}
+        if not (missing := [name for name in (OWNER, *self._terms.fields) if name not in indexed]):
+            return ()
+        message = (
+            f"it has no metadata index on {', '.join(missing)}: kept with the vectors, but no query filters by them"
+        )
+        remedy = "nothing, if that is fine. Else make them (string), which counts for vectors written from then on"
+        return (Advice(message, remedy),)
+
     async def create(self) -> None:
-        """Make the index for our model, and a metadata index on the owner, by which search tells mirrors apart."""
+        """Make the index for our model, and metadata indexes on the owner, by which search tells mirrors apart, and on
+        the mirror's fields.
+        """
         api = Vectorize(self.index.api.transport)
-        with _refusals_halt():
+        with refusals_halt(_WHAT):
             dimensions = MODELS.get(self._embedder.model) or len(await self._embedder.one("syncd"))
             try:
                 await api.create_index(self.index.api.name, dimensions)
             except Conflict:
                 return
-            await self.index.api.create_metadata_index(OWNER, "string")
+            for name in (OWNER, *self._terms.fields):
+                await self.index.api.create_metadata_index(name, "string")
         log.info("target.created", index=self.index.api.name, dimensions=dimensions)
 
     async def entries(self) -> AsyncIterator[Entry]:
         """Yield what the ids prove. Raises Halt if vectors are there that another model has made."""
-        with _refusals_halt():
+        with refusals_halt(_WHAT):
             await self.index.processed(PATIENCE_S)
             self.limits = replace(self.limits, lag_s=self.index.lag_s())
             sets = await self.index.relist()
@@ -240,23 +257,12 @@ class VectorizeTarget:
             there = whole(await self.index.relist())
         return {ref: Entry("", ref, status="completed") if ref in there else None for ref in refs}
 
-    async def search(self, query: str, limit: int) -> Sequence[Hit]:
-        """The pieces of our files that are nearest to the query."""
+    async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
+        """The pieces of our files that are nearest to the query; with a folder, those among the nearest 50."""
         vector = await self._embedder.one(query)
-        mine = {OWNER: self._terms.owner}
-        filters = any(each.property_name == OWNER for each in await self.index.api.list_metadata_indexes())
-        matches = await self.index.api.query(
-            vector,
-            min(limit, QUERY_LIMIT) if filters else QUERY_LIMIT,
-            filter=mine if filters else None,
-            return_metadata="all",
-        )
-        hits = [
-            Hit(str(said[KEY]), max(0.0, match.score or 0.0), str(said.get(TEXT) or ""), str(said.get(HEADING) or ""))
-            for match in matches
-            if (said := match.metadata or {}).get(OWNER) == self._terms.owner and said.get(KEY)
-        ]
-        return [hit for hit in hits if hit.key.startswith(self._terms.prefix)][:limit]
+        title = next((name for name, source in self._terms.fields.items() if source == "title"), "title")
+        wanted = Wanted(self._terms.owner, folder or self._terms.prefix, limit, title)
+        return await nearest(self.index.api, vector, wanted)
 
     def requests(self, puts: int, deletes: int) -> int:
         """Embeddings and deletes by the hundred, upserts by the thousand; a guess, as no file is read for it."""
@@ -289,12 +295,3 @@ class VectorizeTarget:
 
     async def aclose(self) -> None:
         """Nothing is held; the transport is shared."""
-
-
-@contextmanager
-def _refusals_halt() -> Iterator[None]:
-    """What is refused here is no single file but the index, or the model, as a whole."""
-    try:
-        yield
-    except Park as error:
-        raise Halt(f"the Vectorize index cannot be used: {error}") from error

@@ -12,7 +12,7 @@ from syncd.targets.base import Done, Outcome, Read, Report, Stored
 from syncd.targets.vectorize.embedding import Embedder, Made
 from syncd.targets.vectorize.ids import WHOLE, Maker, key_tag
 from syncd.targets.vectorize.index import Index, Line
-from syncd.targets.vectorize.pieces import Cut, File, Piece, cut
+from syncd.targets.vectorize.pieces import Cut, File, Piece, Signed, cut
 
 log = structlog.get_logger()
 
@@ -23,12 +23,12 @@ UPSERT_VECTORS = 1000
 class Writer:
     """Writes files as vectors. how: by which rules text is cut."""
 
-    def __init__(self, index: Index, embedder: Embedder, maker: Maker, how: Cut, owner: str) -> None:
+    def __init__(self, index: Index, embedder: Embedder, maker: Maker, how: Cut, by: Signed) -> None:
         self._index = index
         self._embedder = embedder
         self._maker = maker
         self._how = how
-        self._owner = owner
+        self._by = by
 
     async def fit(self, dimensions: int | None) -> None:
         """Raise Halt if vectors of so many numbers do not fit the index."""
@@ -46,7 +46,7 @@ class Writer:
         for put in puts:
             try:
                 content = await read(put)
-                waiting += await asyncio.to_thread(cut, put, content, self._maker, self._how, self._owner)
+                waiting += await asyncio.to_thread(cut, put, content, self._maker, self._how, self._by)
             except (Halt, Unreachable):
                 raise
             except SyncdError as error:

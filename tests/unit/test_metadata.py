@@ -1,0 +1,205 @@
+"""From a file to the fields that are said of it."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd import front_matter, html_head
+from syncd.metadata import VALUE_BYTES, VALUE_LENGTH, File, describe, fitted, is_source, json_size
+
+ALL = {"title": "title", "description": "description", "modified": "modified", "folder": "folder"}
+
+
+def said(text: str | None, source: str, key: str = "docs/guide.md") -> str | None:
+    kind = "html" if key.endswith(".html") else "markdown" if key.endswith(".md") else "other"
+    return describe({"x": source}, File(key, kind, text)).fields.get("x")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "expected"),
+    [
+        ("---\ntitle: From front\n---\n# Heading", "a.md", "From front"),
+        ("---\ntitle:\n---\n# Heading", "a.md", "Heading"),
+        ("## Small\n# Big *one*", "a.md", "Big one"),
+        ("## Small\n### Smaller", "a.md", "Small"),
+        ("no heading", "a/the guide.md", "the guide"),
+        ("---\ntitle: T", "a.md", "a"),
+        ("", "a.b.md", "a.b"),
+        ("# not read", "notes.txt", "notes"),
+        ("<title> A\n page </title><h1>H</h1>", "a.html", "A page"),
+        ("<title></title><h1>The <b>first</b></h1><h1>other</h1>", "a.html", "The first"),
+        ("<p>nothing</p>", "a.html", "a"),
+        (None, "scan.pdf", "scan"),
+        (None, ".gitignore", ".gitignore"),
+        (None, "docs/README", "README"),
+    ],
+)
+def test_a_title_is_found_or_is_the_files_name(text: str | None, key: str, expected: str) -> None:
+    assert said(text, "title", key) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "expected"),
+    [
+        ("---\ndescription: 'Short: it'\n---\nlong", "a.md", "Short: it"),
+        ("---\ndescription: >-\n  Two\n  lines\n---\n", "a.md", "Two lines"),
+        ('+++\ndescription = """\nTwo\nlines"""\n+++\n', "a.md", "Two lines"),
+        ("# H\n\nA first paragraph.", "a.md", None),
+        ('<meta name="Description" content="Of a page">', "a.html", "Of a page"),
+        ("<p>text</p>", "a.html", None),
+        (None, "a.pdf", None),
+    ],
+)
+def test_a_description_is_what_the_author_gave_or_nothing(text: str | None, key: str, expected: str | None) -> None:
+    assert said(text, "description", key) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("section: Guides", "Guides"),
+        ("Section: Guides", "Guides"),
+        ("section: no", "no"),
+        ("section: 1.10", "1.10"),
+        ("section: 2024-01-01", "2024-01-01"),
+        ("section: [a, 'b, c', 3]", "a, b, c, 3"),
+        ("section:\n- a\n- b", "a, b"),
+        ("section: [[a], b]", "b"),
+        ("section: {a: b}", None),
+        ("section: ~", None),
+        ("section: null", None),
+        ("section:", None),
+        ('section: "a\\0b\\ud800"', "a b"),
+        ("section: a # why", "a"),
+        ("other: a", None),
+    ],
+)
+def test_any_field_of_yaml_is_a_text_as_it_is_written(written: str, expected: str | None) -> None:
+    assert said(f"---\n{written}\n---\ntext", "front: Section") == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ('section = "Guides"', "Guides"),
+        ("section = true", "true"),
+        ("section = 1.5", "1.5"),
+        ("section = 2024-01-01T10:00:00Z", "2024-01-01 10:00:00+00:00"),
+        ('section = ["a", 3]', "a, 3"),
+        ("[section]\na = 1", None),
+    ],
+)
+def test_any_field_of_toml_is_a_text(written: str, expected: str | None) -> None:
+    assert said(f"+++\n{written}\n+++\ntext", "front:section") == expected
+
+
+@pytest.mark.parametrize(
+    "inside",
+    ["a: b: c", "a: [", "a: !!python/object:os.system x\n? [b]\n: c\n'", "a: b\n---\nc: d", "a: *nowhere"],
+)
+def test_front_matter_that_cannot_be_read_gives_no_fields_and_says_why(inside: str) -> None:
+    found = describe({"t": "title", "a": "front:a"}, File("x.md", "markdown", f"---\na: 1\n{inside}\n---\n# H\n"))
+    assert found.fields == {"t": "H"} or inside.startswith("a: b\n---")
+    assert found.fault or inside.startswith("a: b\n---")
+
+
+def test_no_tag_of_yaml_makes_anything_but_text() -> None:
+    found = front_matter.read('---\na: !!python/object/apply:os.system ["exit 1"]\nb: !!int "7"\n---\n')
+    assert (found.fields, found.fault) == ({"a": "exit 1", "b": "7"}, None)
+
+
+@pytest.mark.parametrize(("size", "read"), [(-1, True), (0, True), (1, False)])
+def test_front_matter_has_a_limit(size: int, read: bool) -> None:
+    head = "a: b\n#"
+    found = front_matter.read(f"---\n{head}{'x' * (front_matter.SIZE_LIMIT + size - len(head) - 1)}\n---\n# H")
+    assert (found.fields == {"a": "b"}) is read
+    assert (found.fault is None) is read
+
+
+@pytest.mark.parametrize("bomb", ["[" * 9000, "{" * 9000, "? " * 7000, "&a [" + "*a," * 4000 + "]", "'" * 15000])
+def test_front_matter_that_means_harm_is_only_a_fault(bomb: str) -> None:
+    found = front_matter.read(f"---\na: b\nc: {bomb}\n---\n# H")
+    assert found.end > 0
+    assert found.fault or found.fields["a"] == "b"
+
+
+@pytest.mark.parametrize(("count", "taken"), [(49, 49), (50, 50), (51, 50)])
+def test_a_list_has_a_limit(count: int, taken: int) -> None:
+    found = front_matter.read(f"---\na: [{', '.join('x' * count)}]\n---\n")
+    assert found.fields["a"].count("x") == taken
+
+
+@pytest.mark.parametrize(("count", "known"), [(html_head.META_LIMIT, True), (html_head.META_LIMIT + 1, False)])
+def test_meta_tags_have_a_limit(count: int, known: bool) -> None:
+    page = html_head.read("".join(f'<meta name="n{at}" content="{at}">' for at in range(1, count + 1)))
+    assert (f"n{count}" in page.meta) is known
+
+
+@pytest.mark.parametrize(
+    ("mtime_ns", "expected"),
+    [
+        (0, "1970-01-01T00:00:00Z"),
+        (1_700_000_000_999_999_999, "2023-11-14T22:13:20Z"),
+        (-1, "1969-12-31T23:59:59Z"),
+        (2**63 - 1, "2262-04-11T23:47:16Z"),
+        (10**21, None),
+        (None, None),
+    ],
+)
+def test_a_time_is_written_in_utc_and_left_out_if_no_calendar_has_it(
+    mtime_ns: int | None, expected: str | None
+) -> None:
+    assert describe({"m": "modified"}, File("a.md", "markdown", "", mtime_ns)).fields.get("m") == expected
+
+
+@pytest.mark.parametrize(("key", "expected"), [("a/b/c.md", "a/b/"), ("c.md", None)])
+def test_a_folder_is_the_key_up_to_its_last_slash(key: str, expected: str | None) -> None:
+    assert said("", "folder", key) == expected
+
+
+@pytest.mark.parametrize("length", [VALUE_LENGTH - 1, VALUE_LENGTH, VALUE_LENGTH + 1])
+def test_a_value_is_cut_to_characters(length: int) -> None:
+    assert len(said("# H", "title", "x" * length + ".md") or "") == 1
+    assert len(said("", "title", "x" * length + ".md") or "") == min(length, VALUE_LENGTH)
+
+
+@pytest.mark.parametrize("count", [VALUE_BYTES // 4 - 1, VALUE_BYTES // 4, VALUE_BYTES // 4 + 1])
+def test_a_value_is_cut_to_bytes(count: int) -> None:
+    assert said("", "title", "\U0001f600" * count + ".md") == "\U0001f600" * min(count, VALUE_BYTES // 4)
+
+
+@given(st.text(), st.sampled_from(["a.md", "a.html", "a.txt"]))
+def test_whatever_a_file_holds_every_value_is_one_line_of_text(text: str, key: str) -> None:
+    for front in ("", "---\n", "---\na: b\n", "+++\n"):
+        kind = "html" if key.endswith(".html") else "markdown"
+        found = describe(ALL, File(key, kind, front + text + ("\n---\n" if front else ""), 0))  # type: ignore[arg-type]
+        for value in found.fields.values():
+            assert value
+            assert value == " ".join(value.split())
+            assert len(value.encode()) <= VALUE_BYTES
+
+
+def test_the_longest_fields_are_left_out_first_and_never_the_marks() -> None:
+    marks, fields = {"sha256": "f" * 64, "size": 3}, {"a": "x" * 50, "b": "\u00e9" * 30, "c": "z"}
+    whole = json_size({**marks, **fields})
+    assert fitted(marks, fields, whole) == {**fields, **marks}
+    assert fitted(marks, fields, whole - 1) == {"a": "x" * 50, "c": "z", **marks}
+    assert fitted(marks, fields, 0) == marks
+    assert fitted({"a": "ours"}, {"a": "theirs"}, 1000) == {"a": "ours"}
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=5), st.text(max_size=40), max_size=6), st.integers(20, 300))
+def test_what_is_fitted_fits(fields: dict[str, str], limit: int) -> None:
+    kept = fitted({"m": "mark"}, fields, limit)
+    assert len(json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")) <= limit
+    assert kept["m"] == "mark"
+
+
+@pytest.mark.parametrize(
+    ("source", "known"),
+    [("title", True), ("front:a", True), ("front:", False), ("front: ", False), ("Title", False), ("size", False)],
+)
+def test_sources_have_names(source: str, known: bool) -> None:
+    assert is_source(source) is known
