@@ -55,6 +55,11 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (model, digest));
     CREATE INDEX embedding_used ON embedding (used);
     """,
+    """
+    CREATE TABLE remnant (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT,
+        PRIMARY KEY (mirror, key, ref)) WITHOUT ROWID;
+    """,
 )
 
 # NORMAL: a power cut may lose the last outcomes, never their order; the next pass adopts what they stood for.

@@ -15,6 +15,7 @@ from syncd.model import Ending
 from syncd.paths import Rules
 from syncd.plan import Policy
 from syncd.queue import FAR_S, Queue
+from syncd.remnants import Remnants
 from syncd.scan import Identity, Tree
 from syncd.targets.base import Target
 
@@ -48,6 +49,7 @@ class Mirror:
     queue: Queue
     files: StatCache
     meta: Meta
+    remnants: Remnants
     root_seen: Identity | None = None
     now: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
@@ -83,4 +85,5 @@ def assemble(db: sqlite3.Connection, name: str, root: Path, target: Target, sett
         queue=Queue(db, name, settings.settle, settings.settle_max),
         files=StatCache(db, name),
         meta=Meta(db, name),
+        remnants=Remnants(db, name, settings.policy.owner),
     )

@@ -1,6 +1,6 @@
 """Frozen values that the whole program speaks in. PURE: no clock, disk, network, log."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple
 
 ActionKind = Literal["put", "delete", "adopt", "forget"]
@@ -108,13 +108,17 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove the remote entry `ref`; `path` is where its file must still be absent."""
+    """Remove the remote entry `ref`; `path` is where its file must still be absent.
+
+    checksum: the sha-256 of what goes, as far as known, so that it does not go before what takes its place is found.
+    """
 
     kind: ClassVar[Literal["delete"]] = "delete"
     key: str
     reason: Reason
     path: str
     ref: str
+    checksum: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,7 +183,8 @@ def _without_file(record: Record | None, entry: Entry | None, policy: Policy, se
         return None
     if policy.prune == "all" or mine(record, entry, policy):
         reason: Reason = "stale" if record is not None else "orphan"
-        return Delete(entry.key, reason, entry.key.removeprefix(policy.prefix), entry.ref)
+        known = record.checksum if record is not None and record.ref == entry.ref else None
+        return Delete(entry.key, reason, entry.key.removeprefix(policy.prefix), entry.ref, entry.checksum or known)
     return Forget(entry.key, "gone") if record is not None else None
 
 

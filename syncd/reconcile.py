@@ -55,6 +55,7 @@ class Result:
 
     unrecorded: entries of ours that the journal does not know. refusal: in a dry run, why the delete guard would
     refuse the plan. held_back: deletes were put off, until the folder is quiet.
+    waiting: so many deletes were put off, until what takes the place of the entries is searchable.
     """
 
     spill: Spill
@@ -70,6 +71,7 @@ class Result:
     problems: Counter[str] = field(default_factory=Counter)
     refusal: str | None = None
     held_back: bool = False
+    waiting: int = 0
 
     @property
     def clean(self) -> bool:
@@ -238,6 +240,7 @@ async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks)
         if mirror.tree.identity() != identity:
             raise RootHalt(f"path {mirror.tree.root} was replaced during the pass; the rest was not deleted")
         await turn.deletes(deletes)
+        result.waiting = turn.heirs.waiting
 
 
 def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty], started: float) -> None:
@@ -262,6 +265,7 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
         files_read=result.files_read,
         problems=dict(result.problems),
         complete=result.complete,
+        **({"waiting": result.waiting} if result.waiting else {}),
     )
 
 

@@ -194,7 +194,7 @@ class Resolver:
         if policy.prune == "never" or isinstance(triple.local, (Problem, Excluded)):
             return ()
         return tuple(
-            Delete(entry.key, "orphan", entry.key.removeprefix(policy.prefix), entry.ref)
+            Delete(entry.key, "orphan", entry.key.removeprefix(policy.prefix), entry.ref, entry.checksum)
             for entry in triple.others
             if entry.owner == policy.owner or (policy.takeover and isinstance(triple.local, Item))
         )

@@ -13,6 +13,7 @@ import structlog
 
 from syncd.db import transaction
 from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
+from syncd.heirs import Heirs
 from syncd.mirror import Mirror
 from syncd.model import Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
 from syncd.paths import shown
@@ -76,6 +77,7 @@ class Turn:
         self._deferred: list[tuple[int, Put]] = []
         self._lines = 0
         self._more: Counter[str] = Counter()
+        self.heirs = Heirs(mirror, ledger.spill)
 
     def adopts(self, batch: Sequence[tuple[int, Adopt]]) -> None:
         """Write down what is in step already."""
@@ -120,7 +122,7 @@ class Turn:
         return True
 
     async def deletes(self, batch: Sequence[tuple[int, Delete]]) -> None:
-        """Delete a batch, but for keys whose file is there again."""
+        """Delete a batch, but for keys whose file is there again, and what has to wait for its heir."""
         looks = await asyncio.to_thread(lambda: [self._mirror.tree.look(action.key) for _, action in batch])
         due = []
         for (seq, delete), local in zip(batch, looks, strict=True):
@@ -130,7 +132,7 @@ class Turn:
             else:
                 self._ledger.spill.outcome(seq, "delete", "again")
                 self._mirror.queue.mark([(delete.key, False)], self._mirror.now())
-        await self._apply(due)
+        await self._apply(self.heirs.awaited(due))
         if self._breath.between:
             await self._breath.between()
 

@@ -23,6 +23,8 @@ CORE = [
     "files",
     "scan",
     "spill",
+    "heirs",
+    "remnants",
     "instep",
     "observe",
     "resolve",

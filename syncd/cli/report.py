@@ -38,6 +38,8 @@ def show(session: Session, reports: Mapping[str, Report]) -> None:
             line(f"  … and {len(problems) - SHOWN} more: syncd status")
         if report.not_indexed:
             line(f"  {report.not_indexed} not indexed yet: syncd status")
+        if report.waiting:
+            line(f"  {counted(report.waiting, 'delete')} put off until what replaces it is searchable: syncd status")
         if report.error:
             print(f"syncd: {printable(str(report.error))}", file=sys.stderr)  # noqa: T201
 
@@ -141,6 +143,8 @@ def _action_json(action: Action, outcome: str | None) -> dict[str, Any]:
 def _planned(report: Report) -> dict[str, int]:
     results: list[Result] = report.results
     counts = {kind: sum(r.spill.planned[kind] for r in results) for kind in ("put", "delete", "adopt", "forget")}
+    # A delete that waited was taken out of the plan of every pass but the last.
+    counts["delete"] += report.waiting
     # A file taken again was counted by the full pass already.
     return {**counts, "unchanged": results[0].unchanged if results else 0}
 
