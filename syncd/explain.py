@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from syncd.config import Config, MirrorConfig
 from syncd.db import open_state_to_read
 from syncd.errors import Park
+from syncd.gaps import Gap, Gaps
 from syncd.journal import Journal
 from syncd.model import Excluded, Item, Local, Problem, Record
 from syncd.paths import normal, shown
@@ -37,6 +38,7 @@ def explain(config: Config, name: str, path: str) -> Facts:
         journal = Journal(db, name)
         record = journal.get(key) if not isinstance(local, Problem) or local.kind != "invalid_key" else None
         yield from _remembered(record, local)
+        yield from _gap(Gaps(db, name).of(key))
         yield from _ahead(journal, section, record, local, checksum)
         yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))
     finally:
@@ -83,6 +85,13 @@ def _remembered(record: Record | None, local: Local) -> Facts:
     yield "sent", f"{record.checksum} (sha-256), {megabytes(record.size)}"
     if record.status:
         yield "index", record.status + (f": {record.error}" if record.error else "")
+
+
+def _gap(gap: Gap | None) -> Facts:
+    if gap is None:
+        return
+    back = "it has not been found since" if gap.searchable_s is None else f"found again after {gap.searchable_s:.1f} s"
+    yield "gap", f"deleted {_when(gap.began_at)} to be replaced, stored again after {gap.stored_s:.1f} s, {back}"
 
 
 def _ahead(journal: Journal, section: MirrorConfig, record: Record | None, local: Local, checksum: str | None) -> Facts:

@@ -13,7 +13,7 @@ import structlog
 
 from syncd.db import transaction
 from syncd.mirror import Mirror
-from syncd.model import Delete
+from syncd.model import Delete, IndexStatus
 from syncd.paths import shown
 from syncd.queue import LATER_S
 from syncd.spill import Spill
@@ -27,12 +27,13 @@ FIRST_PAUSE_S = 0.25
 
 
 class Heir(NamedTuple):
-    """An entry that is on its way into the index. written_at: seconds since the epoch."""
+    """An entry that is not searchable yet, or failed to become so. written_at: seconds since the epoch."""
 
     key: str
     ref: str
     checksum: str
     written_at: float
+    status: IndexStatus
 
 
 class Heirs:
@@ -48,8 +49,11 @@ class Heirs:
     def awaited(self, turn: Sequence[tuple[int, Delete]]) -> list[tuple[int, Delete]]:
         """Return those of a turn that may be carried out; a later pass plans the others again."""
         mirror, now = self._mirror, self._mirror.now()
-        waiting = {}
+        waiting, kept = {}, set()
         for delete, heir in heirs_of(mirror.db, mirror.name, [delete for _, delete in turn]).items():
+            if heir.status == "error":
+                kept.add(delete)
+                continue
             waited_s = now - heir.written_at
             # Either way: a time from a clock that was ahead is of an unknown age.
             if abs(waited_s) <= PATIENCE_S:
@@ -59,7 +63,15 @@ class Heirs:
                 log.warning("delete.unawaited", mirror=mirror.name, **about)
         if waiting:
             self._put_off([seq for seq, delete in turn if delete in waiting], waiting, now)
-        return [(seq, delete) for seq, delete in turn if delete not in waiting]
+        # The old content is found rather than none, until a full pass sees the new one searchable.
+        self._spill.put_off("delete", [seq for seq, delete in turn if delete in kept])
+        return [(seq, delete) for seq, delete in turn if delete not in waiting and delete not in kept]
+
+    def left_by(self, key: str, ref: str) -> None:
+        """A put left this entry beside its own: it is to go, as soon as the other one is searchable."""
+        mirror = self._mirror
+        mirror.remnants.keep([Delete(key, "orphan", key.removeprefix(mirror.policy.prefix), ref)])
+        mirror.queue.later([key], mirror.now() + FIRST_PAUSE_S)
 
     def _put_off(self, seqs: Sequence[int], waiting: dict[Delete, Heir], now: float) -> None:
         mirror = self._mirror
@@ -81,20 +93,23 @@ class Heirs:
 def heirs_of(db: sqlite3.Connection, mirror: str, deletes: Sequence[Delete]) -> dict[Delete, Heir]:
     """Those of (at most some hundred) deletes that have an heir, the latest written one each.
 
-    An heir has the content that goes under another key, or the key that goes as another entry.
+    An heir has the content that goes under another key, or the key that goes as another entry; of its own key it is
+    the heir also while it cannot be indexed.
     """
     keys = [delete.key for delete in deletes]
     checksums = [delete.checksum for delete in deletes if delete.checksum]
     rows = db.execute(
-        "SELECT key, ref, checksum, written_at FROM record"  # noqa: S608 - question marks only
-        " WHERE mirror = ? AND status IN ('queued', 'running', 'outdated')"
-        f" AND (key IN ({_marks(keys)}) OR checksum IN ({_marks(checksums)})) ORDER BY written_at",
+        "SELECT key, ref, checksum, written_at, status FROM record"  # noqa: S608 - question marks only
+        " WHERE mirror = ? AND status IN ('queued', 'running', 'outdated', 'error')"
+        f" AND (key IN ({_marks(keys)}) OR status <> 'error' AND checksum IN ({_marks(checksums)}))"
+        " ORDER BY written_at",
         (mirror, *keys, *checksums),
     )
     going = {delete.ref for delete in deletes}
     # What is deleted at the same time is nobody's heir: two copies would wait for each other.
     heirs = [heir for heir in map(Heir._make, rows) if heir.ref not in going]
-    by_key, by_checksum = {heir.key: heir for heir in heirs}, {heir.checksum: heir for heir in heirs}
+    by_key = {heir.key: heir for heir in heirs}
+    by_checksum = {heir.checksum: heir for heir in heirs if heir.status != "error"}
     found = {delete: by_key.get(delete.key) or by_checksum.get(delete.checksum or "") for delete in deletes}
     return {delete: heir for delete, heir in found.items() if heir}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from syncd.backoff import delay_s
 from syncd.db import Meta
 from syncd.files import StatCache
+from syncd.gaps import Gaps
 from syncd.journal import Journal
 from syncd.model import Ending
 from syncd.paths import Rules
@@ -50,6 +51,7 @@ class Mirror:
     files: StatCache
     meta: Meta
     remnants: Remnants
+    gaps: Gaps
     root_seen: Identity | None = None
     now: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
@@ -86,4 +88,5 @@ def assemble(db: sqlite3.Connection, name: str, root: Path, target: Target, sett
         files=StatCache(db, name),
         meta=Meta(db, name),
         remnants=Remnants(db, name, settings.policy.owner),
+        gaps=Gaps(db, name),
     )

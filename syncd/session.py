@@ -128,7 +128,7 @@ def make_target(
         return kv.KVTarget(KV(transport), place, terms, limits_of(section))
     return aisearch.AISearchTarget(
         AISearch(transport, target.namespace, target.instance),
-        Marks(section.owner, section.key_prefix, grants.takeover),
+        Marks(section.owner, section.key_prefix, grants.takeover, target.replace == "alternate"),
         limits_of(section),
         # A few more than may be in flight: the next files are read while a place is waited for.
         concurrency=transport.gate.transfers + 6,

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from syncd.config import Config
 from syncd.db import Meta, holder, open_state_to_read
+from syncd.gaps import Gaps
 from syncd.journal import Journal
 from syncd.model import IndexStatus
 from syncd.queue import Queue
@@ -70,6 +71,9 @@ def _mirror(
         shown["detail"] = said["detail"]
     shown["items"] = _items(journal, queue, int(said.get("remaining") or 0) if running else 0)
     shown["index"] |= journal.index_counts()
+    gaps = Gaps(db, name).summary()
+    if gaps:
+        shown["replace_gap"] = gaps
     shown["last_reconcile"] = _iso(meta.get("last_reconcile"))
     oldest = queue.oldest()
     shown["oldest_pending_s"] = None if oldest is None else round(max(0.0, time.time() - oldest), 1)

@@ -25,6 +25,7 @@ CORE = [
     "spill",
     "heirs",
     "remnants",
+    "gaps",
     "instep",
     "observe",
     "resolve",

@@ -8,6 +8,7 @@ from itertools import chain, islice
 from typing import Any
 
 from syncd.cli.out import line, table
+from syncd.gaps import Gap
 from syncd.logs import printable
 from syncd.mirror import Mirror
 from syncd.model import Action, Put
@@ -17,6 +18,7 @@ from syncd.reconcile import Result
 from syncd.session import Session
 from syncd.targets.base import megabytes
 
+GAP_REMEDY = 'without such a gap: replace = "alternate" in the target (config.example.toml)'
 SHOWN = 20
 """Problems listed for people; scripts get all of them."""
 REQUEST_S = 0.3
@@ -30,6 +32,7 @@ def show(session: Session, reports: Mapping[str, Report]) -> None:
         line(f"{name} → {target}: {_summary(report)}")
         if report.results and report.results[0].dry_run:
             _show_plan(session, report)
+            _warn_of_gap(session, name, report)
         mirror = session.mirrors[name]
         problems = report.problems(mirror)
         if problems:
@@ -79,6 +82,18 @@ def _show_plan(session: Session, report: Report) -> None:
     for result in report.results:
         if result.refusal:
             line(f"  refused when run: {result.refusal}")
+
+
+def _warn_of_gap(session: Session, name: str, report: Report) -> None:
+    gap = gap_met(session, name)
+    if gap and any(result.reasons["changed"] + result.reasons["drift"] for result in report.results):
+        line(f"  a file that is replaced cannot be found for about {gap.searchable_s:.0f} s; {GAP_REMEDY}")
+
+
+def gap_met(session: Session, name: str) -> Gap | None:
+    """The last gap of a mirror that replaces in place, and so may meet one again."""
+    target = session.config.mirrors[name].target
+    return session.mirrors[name].gaps.last() if getattr(target, "replace", None) == "inplace" else None
 
 
 def forecast(session: Session, report: Report) -> dict[str, float]:

@@ -59,6 +59,8 @@ def _facts(mirror: dict[str, Any]) -> Table:
     )
     if any(index.values()):
         facts.add_row("  index", ", ".join(f"{count} {state}" for state, count in index.items() if count))
+    if mirror.get("replace_gap"):
+        facts.add_row("  replacing", escape(printable(_gaps(mirror["replace_gap"]))))
     facts.add_row("  last pass", mirror["last_reconcile"] or "never")
     if mirror["oldest_pending_s"] is not None:
         facts.add_row("  oldest", f"{mirror['oldest_pending_s']:.0f} s waiting")
@@ -66,6 +68,16 @@ def _facts(mirror: dict[str, Any]) -> Table:
         detail = f": {mirror['watch_detail']}" if mirror.get("watch_detail") else ""
         facts.add_row("  watch", escape(printable(mirror["watch"] + detail)))
     return facts
+
+
+def _gaps(gap: dict[str, Any]) -> str:
+    parts = []
+    if gap["last_key"] is not None:
+        last, longest = gap["last_searchable_s"], gap["longest_s"]
+        parts.append(f"{gap['last_key']} could not be found for {last} s; the longest was {longest} s")
+    if gap["open"]:
+        parts.append(f"{gap['open']} cannot be found until indexed")
+    return ", ".join(parts)
 
 
 def _problems(problems: list[dict[str, str]]) -> list[Any]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,11 @@ class Side(BaseSide):
         self.marks = Marks(self.marks.owner, self.marks.prefix, takeover)
         old = self.settings.policy
         self.settings = Settings(Policy(old.owner, old.prefix, old.prune, takeover), Rules(), max_delete="100%")
+        self.restart()
+
+    def use_alternate(self, wanted: bool = True) -> None:
+        """Replace items under their keys' other names, or in place."""
+        self.marks = replace(self.marks, alternate=wanted)
         self.restart()
 
 

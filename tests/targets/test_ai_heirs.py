@@ -257,7 +257,7 @@ async def test_one_query_finds_the_heirs_of_a_turn(tmp_path: Path) -> None:
         side.mirror.db.set_trace_callback(said.append)
         await side.full()
         side.mirror.db.set_trace_callback(None)
-        assert sum(line.startswith("SELECT key, ref, checksum, written_at FROM record") for line in said) == 1
+        assert sum(line.startswith("SELECT key, ref, checksum, written_at, status FROM record") for line in said) == 1
 
 
 async def test_a_delete_that_fails_after_its_wait_is_tried_later(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from syncd.cloudflare.ai_search import BUILTIN, AISearch
 from syncd.cloudflare.ai_search_values import Item, ItemPage
 from syncd.errors import Halt, NotFound, Park
 from syncd.model import Entry
-from syncd.targets.aisearch.rows import digests, entry_of, there
+from syncd.targets.aisearch.rows import Marks, digests, entry_of, names, there
 from syncd.targets.base import Content
 
 log = structlog.get_logger()
@@ -22,10 +22,11 @@ LISTINGS = 3
 class Items:
     """The uploaded items of one instance. listed_whole: nothing can have slipped through the last listing."""
 
-    def __init__(self, api: AISearch, prefix: str) -> None:
+    def __init__(self, api: AISearch, marks: Marks) -> None:
         self.listed_whole = True
         self._api = api
-        self._prefix = prefix
+        self._prefix = marks.prefix
+        self._alternate = marks.alternate
 
     async def entries(self) -> AsyncIterator[Entry]:
         """Yield every uploaded item under the prefix, each id at least once, also if pages shift meanwhile."""
@@ -36,8 +37,8 @@ class Items:
             async for page in self.pages():
                 totals.add(page.total_count)
                 for item in page.items:
-                    if item.id not in seen and there(item) and item.key.startswith(self._prefix):
-                        yield entry_of(item)
+                    if item.id not in seen and there(item) and (entry := entry_of(item)).key.startswith(self._prefix):
+                        yield entry
                     # Rows that are not ours count too: total_count may speak of them.
                     seen.add(item.id)
             if len(totals) <= 1 and (totals <= {None} or len(seen) >= max(t or 0 for t in totals)):
@@ -59,7 +60,7 @@ class Items:
                 item = await self._api.get(ref)
             except NotFound:
                 item = None
-        if item is None or item.key != key or not there(item):
+        if item is None or entry_of(item).key != key or not there(item):
             item = await self.find(key)
         return entry_of(item) if item else None
 
@@ -74,7 +75,15 @@ class Items:
 
     async def find(self, key: str) -> Item | None:
         """The item that has this key, unless it is being deleted."""
-        item = await self._api.find(key)
+        for name in names(key) if self._alternate else (key,):
+            item = await self.named(name)
+            if item and entry_of(item).key == key:
+                return item
+        return None
+
+    async def named(self, name: str) -> Item | None:
+        """The item that has this name, whatever its key, unless it is being deleted."""
+        item = await self._api.find(name)
         return item if item and there(item) else None
 
 

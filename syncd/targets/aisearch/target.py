@@ -10,7 +10,7 @@ from syncd.errors import Conflict, TargetMissing
 from syncd.model import Delete, Entry, IndexStatus, Put
 from syncd.targets.aisearch.index import Index
 from syncd.targets.aisearch.items import Items, refusals_halt
-from syncd.targets.aisearch.rows import OWNER, SHA256, Marks
+from syncd.targets.aisearch.rows import OWNER, SHA256, Marks, key_of
 from syncd.targets.aisearch.writing import Writer
 from syncd.targets.base import Content, Fetched, Hit, Limits, Read, Report
 from syncd.targets.fetching import one_by_one
@@ -34,7 +34,7 @@ class AISearchTarget:
     def __init__(self, api: AISearch, marks: Marks, limits: Limits, *, concurrency: int = 8) -> None:
         self.limits = limits
         self._api = api
-        self._items = Items(api, marks.prefix)
+        self._items = Items(api, marks)
         self._index = Index(api, self._items)
         self._writer = Writer(api, self._items, marks, concurrency)
 
@@ -89,7 +89,7 @@ class AISearchTarget:
     async def search(self, query: str, limit: int) -> Sequence[Hit]:
         """The instance's own search."""
         hits = await self._api.search(query, max_num_results=limit)
-        return [Hit(hit.key or "", hit.score, hit.text) for hit in hits]
+        return [Hit(key_of(hit.key or "", hit.metadata), hit.score, hit.text) for hit in hits]
 
     def requests(self, puts: int, deletes: int) -> int:
         """There is no bulk endpoint: one request for each."""

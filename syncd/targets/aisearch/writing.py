@@ -1,6 +1,7 @@
 """Puts and deletes: an upload is one request, unless the key is taken or an answer is lost."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -10,7 +11,7 @@ from syncd.cloudflare.content_types import content_type
 from syncd.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError, Unreachable
 from syncd.model import Delete, Put
 from syncd.targets.aisearch.items import Items
-from syncd.targets.aisearch.rows import OWNER, SHA256, Marks, entry_of, stored
+from syncd.targets.aisearch.rows import OWNER, PATH, SHA256, Marks, entry_of, may_be_another, names, stored
 from syncd.targets.base import Content, Done, Outcome, Read, Report, each
 
 log = structlog.get_logger()
@@ -27,6 +28,9 @@ class Writer:
         self._marks = marks
         self._concurrency = concurrency
         self._metadata_refused = False
+        self._clock = api.transport.gate.clock
+        # When the item of a key was deleted to make room for the next one, until that is stored.
+        self._absent_since: dict[str, float] = {}
 
     async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
         """Carry out a batch, `concurrency` actions at a time."""
@@ -40,8 +44,9 @@ class Writer:
         try:
             if isinstance(action, Delete):
                 await self._delete(action.ref)
+                self._absent_since.pop(action.key, None)
                 return Done()
-            return await self._put(action, await read(action))
+            return self._timed(action.key, await self._put(action, await read(action)))
         except (Halt, Unreachable):
             raise
         except SyncdError as error:
@@ -54,14 +59,29 @@ class Writer:
             # Deleted by a request whose answer was lost, or by somebody else: gone is what was wanted.
             log.debug("delete.absent", ref=ref)
 
+    async def _make_room(self, key: str, ref: str) -> None:
+        """Delete what stands where a new item is to go: from here on until that is searchable, the key is not found."""
+        await self._delete(ref)
+        self._absent_since.setdefault(key, self._clock())
+
+    def _timed(self, key: str, done: Done) -> Done:
+        since = self._absent_since.pop(key, None)
+        if since is None or done.stored is None:
+            return done
+        return replace(done, stored=replace(done.stored, gap_s=max(0.0, self._clock() - since)))
+
     async def _put(self, put: Put, content: Content) -> Done:
         """Upload, as often as it takes; after an ambiguous answer look first whether it was carried out.
 
         Look first, too, if the listing left something out: an overwriting remote takes the place of a stranger's item.
         """
         look_first = put.ref is None and not self._items.listed_whole
+        # A new key goes straight up in either way, unless it could be a name that another key goes by.
+        beside = may_be_another(put.key) or (self._marks.alternate and put.ref is not None)
         async for attempt in self._api.attempts(key=put.key):
             with attempt:
+                if beside or (self._marks.alternate and look_first):
+                    return await self._beside(put, content)
                 if look_first and (found := await self._items.find(put.key)):
                     if await self._holds(found, content):
                         return Done(stored(found, content))
@@ -73,38 +93,74 @@ class Writer:
                     raise
         raise AssertionError("attempts end with a result or an error")
 
-    async def _upload(self, put: Put, content: Content) -> Done:
+    async def _beside(self, put: Put, content: Content) -> Done:
+        """Upload under that name of the key which costs no search its hits: the item that can be found stays."""
+        held = {name: await self._items.named(name) for name in names(put.key)}
+        own = [item for item in held.values() if item and self._is_of(put.key, item)]
+        for item in own:
+            if await self._holds(item, content):
+                # By a request whose answer was lost.
+                return Done(stored(item, content, _other(own, item)), unchanged=True)
+            self._check_replaceable(put, item)
+        free = [name for name, item in held.items() if item is None]
+        if own and (not free or not self._marks.alternate or self._metadata_refused):
+            gone = min(own, key=lambda item: _worth(item, put.ref))
+            done = await self._upload(put, content, gone.key)
+            rest = _other(own, gone)
+            if rest and done.stored:
+                # The other one was found all the time.
+                self._absent_since.pop(put.key, None)
+                done = replace(done, stored=replace(done.stored, leaves=rest))
+            return done
+        if not free:
+            raise Park("key_collision", f"its names are taken by other items: {', '.join(names(put.key))}; rename it")
+        done = await self._upload(put, content, free[0])
+        return replace(done, stored=replace(done.stored, leaves=own[0].id)) if own and done.stored else done
+
+    def _is_of(self, key: str, item: Item) -> bool:
+        """Whether this is an item of the key: under its own name any, under the other one ours only."""
+        entry = entry_of(item)
+        return entry.key == key and (item.key == key or entry.owner == self._marks.owner)
+
+    async def _upload(self, put: Put, content: Content, name: str | None = None) -> Done:
+        """Upload under a name, the key if none is given, in the place of what is there."""
+        name = name or put.key
         try:
-            return Done(stored(await self._post(put, content), content))
+            return Done(stored(await self._post(put, content, name), content))
         except Conflict:
             pass
-        found = await self._items.find(put.key)
+        found = await self._items.named(name)
         if found is None:
             raise Retry("the remote says the key exists, but does not show it; it may still be on its way out")
-        if await self._holds(found, content):
+        if entry_of(found).key == put.key and await self._holds(found, content):
             return Done(stored(found, content), unchanged=True)
         self._check_replaceable(put, found)
-        await self._delete(found.id)
+        await self._make_room(put.key, found.id)
         try:
-            return Done(stored(await self._post(put, content), content))
+            return Done(stored(await self._post(put, content, name), content))
         except Conflict as error:
             raise Retry("the deleted item is not gone yet") from error
 
-    async def _post(self, put: Put, content: Content) -> Item:
+    async def _post(self, put: Put, content: Content, name: str) -> Item:
         kind = content_type(put.key) or "application/octet-stream"
         marks = None if self._metadata_refused else {SHA256: content.checksum, OWNER: self._marks.owner}
+        if marks and name != put.key:
+            marks[PATH] = put.key
         try:
-            item = (await self._api.upload(put.key, content.data, kind, marks)).item
+            item = (await self._api.upload(name, content.data, kind, marks)).item
         except Park as error:
             if error.code != METADATA_REFUSED or marks is None:
                 raise
-            item = (await self._api.upload(put.key, content.data, kind)).item
             self._metadata_refused = True
             log.warning("metadata.refused", instance=self._api.instance, consequence="ownership is known locally only")
+            if name != put.key:
+                # Without its mark nobody would know whose other name this is.
+                raise Retry("the instance takes no metadata, so the file has to go over its own item") from error
+            item = (await self._api.upload(name, content.data, kind)).item
         if item.file_size and item.file_size != len(content.data) and not await self._holds(item, content):
             # 2xx without the new bytes: make room for them.
             self._check_replaceable(put, item)
-            await self._delete(item.id)
+            await self._make_room(put.key, item.id)
             raise Retry("the remote kept the old content")
         return item
 
@@ -124,3 +180,14 @@ class Writer:
         owner = entry_of(found).owner
         if not (self._marks.takeover or owner == self._marks.owner or (owner is None and found.id == put.ref)):
             raise Park("foreign", "the key is taken by an entry that is not this mirror's; syncd reconcile --takeover")
+
+
+def _worth(item: Item, recorded: str | None) -> tuple[bool, bool]:
+    """How much a search would miss an item: most, if it is found. Of two that are not, the older one will be sooner."""
+    found = item.status == "completed"
+    return found, (item.id == recorded) == found
+
+
+def _other(own: Sequence[Item], item: Item) -> str | None:
+    """The id of the other item of a key, if there is one."""
+    return next((each.id for each in own if each.id != item.id), None)

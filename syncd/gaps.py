@@ -1,0 +1,97 @@
+"""Gaps in the search: how long a key could not be found because its entry had to be deleted before it was put again.
+
+A gap begins with the answer to the delete. It has two ends: the key is stored again, and it is searchable again.
+"""
+
+import sqlite3
+from typing import Any, NamedTuple
+
+import structlog
+
+from syncd.db import transaction
+from syncd.paths import shown
+
+log = structlog.get_logger()
+
+KEPT = 1000
+"""So many gaps are remembered, the latest of as many keys."""
+
+
+class Gap(NamedTuple):
+    """One gap. began_at: seconds since the epoch; searchable_s is None while it is open."""
+
+    key: str
+    began_at: float
+    stored_s: float
+    searchable_s: float | None
+
+
+class Gaps:
+    """The gaps of one mirror."""
+
+    def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
+        self._db = db
+        self._mirror = mirror
+
+    def opened(self, key: str, ref: str, now: float, stored_s: float) -> None:
+        """Note that the key is stored again, as `ref`, after `stored_s`. Now it is waited for that it is searchable."""
+        with transaction(self._db):
+            self._db.execute(
+                "INSERT OR REPLACE INTO gap VALUES (?, ?, ?, ?, ?, NULL)",
+                (self._mirror, key, ref, now - stored_s, stored_s),
+            )
+            self._db.execute(
+                "DELETE FROM gap WHERE mirror = ?1 AND key IN"
+                " (SELECT key FROM gap WHERE mirror = ?1 ORDER BY began_at DESC LIMIT -1 OFFSET ?2)",
+                (self._mirror, KEPT),
+            )
+
+    def closed(self, key: str, ref: str, now: float) -> float | None:
+        """Note that an entry is searchable. Return how many seconds it was not, if it left a gap."""
+        row = self._db.execute(
+            "UPDATE gap SET searchable_s = max(stored_s, ? - began_at)"
+            " WHERE mirror = ? AND key = ? AND ref = ? AND searchable_s IS NULL RETURNING stored_s, searchable_s",
+            (now, self._mirror, key, ref),
+        ).fetchone()
+        if row is None:
+            return None
+        stored_s, searchable_s = row
+        seconds = {"stored_s": round(stored_s, 1), "searchable_s": round(searchable_s, 1)}
+        log.info("replace.gap", mirror=self._mirror, key=shown(key), **seconds)
+        return float(searchable_s)
+
+    def of(self, key: str) -> Gap | None:
+        """The last gap of a key."""
+        return self._first("key = ?", key)
+
+    def last(self) -> Gap | None:
+        """The latest gap that has ended."""
+        return self._first("searchable_s IS NOT NULL")
+
+    def summary(self) -> dict[str, Any] | None:
+        """What `status` tells of all gaps, None if there was none. Seconds; open: keys that are not searchable yet."""
+        count, ended, longest = self._db.execute(
+            "SELECT count(*), count(searchable_s), max(searchable_s) FROM gap WHERE mirror = ?", (self._mirror,)
+        ).fetchone()
+        if not count:
+            return None
+        last = self.last()
+        return {
+            "last_key": shown(last.key) if last else None,
+            "last_stored_s": _tenths(last.stored_s if last else None),
+            "last_searchable_s": _tenths(last.searchable_s if last else None),
+            "longest_s": _tenths(longest),
+            "open": count - ended,
+        }
+
+    def _first(self, condition: str, *values: str) -> Gap | None:
+        row = self._db.execute(
+            "SELECT key, began_at, stored_s, searchable_s FROM gap"  # noqa: S608 - two conditions, from above
+            f" WHERE mirror = ? AND {condition} ORDER BY began_at DESC LIMIT 1",
+            (self._mirror, *values),
+        ).fetchone()
+        return Gap(*row) if row else None
+
+
+def _tenths(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
