@@ -60,8 +60,8 @@ MIGRATIONS: tuple[str, ...] = (
         mirror TEXT NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT,
         PRIMARY KEY (mirror, key, ref)) WITHOUT ROWID;
     CREATE TABLE gap (
-        mirror TEXT NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, began_at REAL NOT NULL, stored_s REAL NOT NULL,
-        searchable_s REAL, PRIMARY KEY (mirror, key)) WITHOUT ROWID;
+        mirror TEXT NOT NULL, key TEXT NOT NULL, began_at REAL NOT NULL, stored_s REAL NOT NULL, searchable_s REAL,
+        PRIMARY KEY (mirror, key)) WITHOUT ROWID;
     """,
 )
 

@@ -63,7 +63,7 @@ def _ended(
         return [index_problem(record.key, error)]
     if status == "completed":
         waited = round(max(0.0, mirror.now() - record.written_at), 1)
-        gap_s = mirror.gaps.closed(record.key, record.ref, mirror.now())
+        gap_s = mirror.gaps.closed(record.key, mirror.now())
         mirror.heard(Ending("index", record.key, "searchable", "done", waited_s=waited, gap_s=gap_s))
         line = log.info if loud else log.debug
         line("index.done", mirror=mirror.name, key=record.key, waited_s=waited)

@@ -33,12 +33,14 @@ class Gaps:
         self._db = db
         self._mirror = mirror
 
-    def opened(self, key: str, ref: str, now: float, stored_s: float) -> None:
-        """Note that the key is stored again, as `ref`, after `stored_s`. Now it is waited for that it is searchable."""
+    def opened(self, key: str, now: float, stored_s: float) -> None:
+        """Note that the key is stored again, after `stored_s`. A gap that was still open then goes on."""
         with transaction(self._db):
             self._db.execute(
-                "INSERT OR REPLACE INTO gap VALUES (?, ?, ?, ?, ?, NULL)",
-                (self._mirror, key, ref, now - stored_s, stored_s),
+                "INSERT INTO gap VALUES (?, ?, ?, ?, NULL) ON CONFLICT (mirror, key) DO UPDATE SET"
+                " began_at = CASE WHEN searchable_s IS NULL THEN began_at ELSE excluded.began_at END,"
+                " stored_s = excluded.stored_s, searchable_s = NULL",
+                (self._mirror, key, now - stored_s, stored_s),
             )
             self._db.execute(
                 "DELETE FROM gap WHERE mirror = ?1 AND key IN"
@@ -46,12 +48,12 @@ class Gaps:
                 (self._mirror, KEPT),
             )
 
-    def closed(self, key: str, ref: str, now: float) -> float | None:
-        """Note that an entry is searchable. Return how many seconds it was not, if it left a gap."""
+    def closed(self, key: str, now: float) -> float | None:
+        """Note that the key's entry is searchable. Return how many seconds it was not, if a gap was open."""
         row = self._db.execute(
             "UPDATE gap SET searchable_s = max(stored_s, ? - began_at)"
-            " WHERE mirror = ? AND key = ? AND ref = ? AND searchable_s IS NULL RETURNING stored_s, searchable_s",
-            (now, self._mirror, key, ref),
+            " WHERE mirror = ? AND key = ? AND searchable_s IS NULL RETURNING stored_s, searchable_s",
+            (now, self._mirror, key),
         ).fetchone()
         if row is None:
             return None
@@ -70,18 +72,21 @@ class Gaps:
 
     def summary(self) -> dict[str, Any] | None:
         """What `status` tells of all gaps, None if there was none. Seconds; open: keys that are not searchable yet."""
-        count, ended, longest = self._db.execute(
-            "SELECT count(*), count(searchable_s), max(searchable_s) FROM gap WHERE mirror = ?", (self._mirror,)
+        longest, still = self._db.execute(
+            "SELECT max(searchable_s), count(*) FILTER (WHERE searchable_s IS NULL AND EXISTS"
+            " (SELECT 1 FROM record WHERE record.mirror = gap.mirror AND record.key = gap.key))"
+            " FROM gap WHERE mirror = ?",
+            (self._mirror,),
         ).fetchone()
-        if not count:
-            return None
         last = self.last()
+        if not (last or still):
+            return None
         return {
             "last_key": shown(last.key) if last else None,
             "last_stored_s": _tenths(last.stored_s if last else None),
             "last_searchable_s": _tenths(last.searchable_s if last else None),
             "longest_s": _tenths(longest),
-            "open": count - ended,
+            "open": still,
         }
 
     def _first(self, condition: str, *values: str) -> Gap | None:

@@ -200,7 +200,7 @@ def _in_step(mirror: Mirror, triple: Triple) -> list[Problem]:
     if triple.record and triple.entry and triple.seen != "journal":
         mirror.journal.learn(triple.record, triple.entry)
         if triple.entry.status == "completed" != triple.record.status:
-            mirror.gaps.closed(triple.key, triple.record.ref, mirror.now())
+            mirror.gaps.closed(triple.key, mirror.now())
     if triple.entry and triple.entry.status == "error":
         return [index_problem(triple.key, triple.entry.error)]
     return []

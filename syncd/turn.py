@@ -194,9 +194,9 @@ class Turn:
     def _stored(self, key: str, stored: Stored) -> None:
         self._mirror.journal.put(recorded(key, stored, self._mirror.now()))
         if stored.gap_s is not None:
-            self._mirror.gaps.opened(key, stored.ref, self._mirror.now(), stored.gap_s)
-            if stored.status == "completed":
-                self._mirror.gaps.closed(key, stored.ref, self._mirror.now())
+            self._mirror.gaps.opened(key, self._mirror.now(), stored.gap_s)
+        if stored.status == "completed":
+            self._mirror.gaps.closed(key, self._mirror.now())
         if stored.leaves:
             self.heirs.left_by(key, stored.leaves)
         if stored.status == "error":

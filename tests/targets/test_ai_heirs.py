@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from ai_room import INSTANCES, Side, World, answers, world
 
-from syncd import follow, heirs
+from syncd import follow, heirs, oneshot
+from syncd.errors import Unreachable
 from syncd.heirs import PATIENCE_S
+from syncd.mirror import Mirror
 from syncd.reconcile import Options, Scope, reconcile
 from syncd.spill import Spill
 
@@ -283,3 +285,64 @@ async def test_a_plan_can_be_taken_back_in_part(tmp_path: Path) -> None:
         [(first, _), (second, put)] = next(spill.turns("put"))
         spill.put_off("put", [first])
         assert (list(spill.turns("put")), spill.planned["put"]) == ([[(second, put)]], 1)
+
+
+async def one_shot(side: Side, w: World, monkeypatch: pytest.MonkeyPatch) -> tuple[oneshot.Report, list[int]]:
+    """A whole `reconcile`, its sleeps in the stand-in's time; also what was said to be waited for."""
+
+    async def sleep(seconds: float) -> None:
+        w.clock.now += seconds
+
+    said: list[int] = []
+    report = oneshot.Report()
+    w.clock.now += 1
+    monkeypatch.setattr(oneshot.asyncio, "sleep", sleep)  # type: ignore[attr-defined]
+    await oneshot.run(side.mirror, Options(), lambda result: said.append(result.waiting), report)
+    monkeypatch.undo()
+    return report, said
+
+
+async def test_a_reconcile_ends_when_the_heirs_are_searchable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world(tmp_path, index_delay=DELAY_S) as w:
+        side = w.side()
+        await searchable(w, side, old="quagga", stays="okapi")
+        rename(side, "old.md", "new.md")
+        began = w.clock.now
+        report, said = await one_shot(side, w, monkeypatch)
+        assert DELAY_S <= w.clock.now - began <= 1.6 * DELAY_S
+        assert (report.exit_code, report.waiting, report.kinds) == (0, 0, {})
+        assert sum(result.done["delete"] for result in report.results) == 1
+        assert sum(result.spill.planned["delete"] for result in report.results) == 1
+        assert 1 in said
+        assert keys(side) == ["new.md", "stays.md"]
+
+
+async def test_a_reconcile_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world(tmp_path, index_delay=1e6) as w:
+        side = w.side()
+        side.write("old.md", "quagga")
+        await side.full()
+        rename(side, "old.md", "new.md")
+        began = w.clock.now
+        report, _ = await one_shot(side, w, monkeypatch)
+        assert PATIENCE_S < w.clock.now - began < PATIENCE_S + 60
+        assert report.exit_code == 0
+        assert keys(side) == ["new.md"]
+
+
+async def test_a_delete_that_still_waits_when_a_reconcile_is_cut_short_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path, index_delay=DELAY_S) as w:
+        side = w.side(retry_for=1.0)
+        await searchable(w, side, old="quagga")
+        rename(side, "old.md", "new.md")
+
+        async def ends(mirror: Mirror) -> int:
+            del mirror
+            raise Unreachable("gone")
+
+        monkeypatch.setattr(follow, "look", ends)
+        report, _ = await one_shot(side, w, monkeypatch)
+        assert (report.waiting, report.exit_code) == (1, 5)
+        assert [row.key for row in side.mirror.queue.every()] == ["old.md"]
