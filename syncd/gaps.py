@@ -64,7 +64,7 @@ class Gaps:
 
     def of(self, key: str) -> Gap | None:
         """The last gap of a key."""
-        return self._first("key = ?", key)
+        return self._first("key = ?", key) if self._is_there() else None
 
     def last(self) -> Gap | None:
         """The latest gap that has ended."""
@@ -72,6 +72,8 @@ class Gaps:
 
     def summary(self) -> dict[str, Any] | None:
         """What `status` tells of all gaps, None if there was none. Seconds; open: keys that are not searchable yet."""
+        if not self._is_there():
+            return None
         longest, still = self._db.execute(
             "SELECT max(searchable_s), count(*) FILTER (WHERE searchable_s IS NULL AND EXISTS"
             " (SELECT 1 FROM record WHERE record.mirror = gap.mirror AND record.key = gap.key))"
@@ -88,6 +90,10 @@ class Gaps:
             "longest_s": _tenths(longest),
             "open": still,
         }
+
+    def _is_there(self) -> bool:
+        """Whoever only looks may see a file that an older syncd wrote last."""
+        return self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'gap'").fetchone() is not None
 
     def _first(self, condition: str, *values: str) -> Gap | None:
         row = self._db.execute(

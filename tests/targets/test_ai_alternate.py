@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from ai_room import INSTANCES, Side, World, answers, done_but_cut_off, world
+from ai_room import INSTANCES, Side, World, answers, done_but_cut_off, shows, world
 
 from syncd import follow
 from syncd.reconcile import Options, Scope, reconcile
@@ -249,6 +249,43 @@ async def test_an_instance_that_takes_no_metadata_has_its_items_replaced_in_plac
         await side.full()
         assert await held(w) == {"a.md": "two"}
         assert side.problems() == {}
+
+
+async def test_an_instance_that_shows_no_metadata_has_its_items_replaced_in_place(tmp_path: Path) -> None:
+    async with world(tmp_path, list_metadata=False) as w:
+        side = opened(w)
+        for text in ("one", "two", "three"):
+            side.write("a.md", text)
+            await side.full()
+            assert await held(w) == {"a.md": text}
+        assert side.problems() == {}
+        assert w.wire.count("DELETE") == 1
+
+
+async def test_an_upload_whose_answer_alone_lacks_the_metadata_keeps_its_other_name(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        side = opened(w)
+        side.write("a.md", "one")
+        await side.full()
+        side.write("a.md", "two")
+        w.wire.plays("POST", "/items", shows(lambda _, body: body["result"].pop("metadata")))
+        await side.hint("a.md")
+        assert "a.next.md" in await held(w)
+        assert side.problems() == {}
+
+
+async def test_a_change_and_a_new_file_of_its_other_name_sent_together_keep_apart(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        side = opened(w)
+        side.write("a.md", "quagga")
+        await side.full()
+        side.write("a.md", "quagga two")
+        side.write("a.next.md", "okapi")
+        await side.full()
+        for _ in range(3):
+            await serve(w, side, 1)
+        assert sorted((await held(w)).values()) == ["okapi", "quagga two"]
+        assert (await side.full()).spill.planned.total() == 0
 
 
 async def test_an_item_of_somebody_elses_stays_under_either_name(tmp_path: Path) -> None:

@@ -75,3 +75,8 @@ def test_so_many_gaps_are_kept(kept: Gaps, count: int, first: bool, monkeypatch:
     for number in range(count - KEPT + 10):
         kept.opened(f"k{number}", NOW + number, 0.0)
     assert (kept.of("k0") is not None) == first
+
+
+def test_a_state_file_of_an_older_version_has_no_gaps(kept: Gaps, db: sqlite3.Connection) -> None:
+    db.execute("DROP TABLE gap")
+    assert (kept.summary(), kept.of("a")) == (None, None)

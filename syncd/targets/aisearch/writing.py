@@ -28,6 +28,9 @@ class Writer:
         self._marks = marks
         self._concurrency = concurrency
         self._metadata_refused = False
+        # Items that do not show whose other name theirs is would be strangers to us: then none is given one.
+        self._shows_path = True
+        self._busy: set[str] = set()
         self._clock = api.transport.gate.clock
         # When the item of a key was deleted to make room for the next one, until that is stored.
         self._absent_since: dict[str, float] = {}
@@ -81,7 +84,7 @@ class Writer:
         async for attempt in self._api.attempts(key=put.key):
             with attempt:
                 if beside or (self._marks.alternate and look_first):
-                    return await self._beside(put, content)
+                    return await self._alone(put, content)
                 if look_first and (found := await self._items.find(put.key)):
                     if await self._holds(found, content):
                         return Done(stored(found, content))
@@ -93,6 +96,17 @@ class Writer:
                     raise
         raise AssertionError("attempts end with a result or an error")
 
+    async def _alone(self, put: Put, content: Content) -> Done:
+        """Upload beside what is there, but not while a key that may go by one of the same names is under way."""
+        wanted = set(names(put.key))
+        if self._busy & wanted:
+            raise Retry("another file that may go by the same name is being sent")
+        self._busy |= wanted
+        try:
+            return await self._beside(put, content)
+        finally:
+            self._busy -= wanted
+
     async def _beside(self, put: Put, content: Content) -> Done:
         """Upload under that name of the key which costs no search its hits: the item that can be found stays."""
         held = {name: await self._items.named(name) for name in names(put.key)}
@@ -103,7 +117,7 @@ class Writer:
                 return Done(stored(item, content, _other(own, item)), unchanged=True)
             self._check_replaceable(put, item)
         free = [name for name, item in held.items() if item is None]
-        if own and (not free or not self._marks.alternate or self._metadata_refused):
+        if own and (not free or not self._marks.alternate or self._metadata_refused or not self._shows_path):
             gone = min(own, key=lambda item: _worth(item, put.ref))
             done = await self._upload(put, content, gone.key)
             rest = _other(own, gone)
@@ -132,7 +146,9 @@ class Writer:
         found = await self._items.named(name)
         if found is None:
             raise Retry("the remote says the key exists, but does not show it; it may still be on its way out")
-        if entry_of(found).key == put.key and await self._holds(found, content):
+        if entry_of(found).key != put.key:
+            raise Retry(f"the name {name!r} was taken meanwhile by the item of another file")
+        if await self._holds(found, content):
             return Done(stored(found, content), unchanged=True)
         self._check_replaceable(put, found)
         await self._make_room(put.key, found.id)
@@ -162,7 +178,15 @@ class Writer:
             self._check_replaceable(put, item)
             await self._make_room(put.key, item.id)
             raise Retry("the remote kept the old content")
+        if name != put.key and not await self._shows(item, put.key):
+            self._shows_path = False
+            await self._delete(item.id)
+            raise Retry("the instance does not show an item's metadata, so the file has to go over its own item")
         return item
+
+    async def _shows(self, item: Item, key: str) -> bool:
+        """Whether one can see that this is an item of the key; the answer to an upload may say less than a look."""
+        return entry_of(item).key == key or entry_of(await self._api.get(item.id)).key == key
 
     async def _holds(self, item: Item, content: Content) -> bool:
         """True if the item has these bytes and is not marked as another's."""
