@@ -10,6 +10,7 @@ import structlog
 
 from syncd.db import transaction
 from syncd.paths import shown
+from syncd.targets.base import Stored
 
 log = structlog.get_logger()
 
@@ -32,6 +33,13 @@ class Gaps:
     def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
         self._db = db
         self._mirror = mirror
+
+    def stored(self, key: str, stored: Stored, now: float) -> None:
+        """Note how a put ended: it may open a gap, and it may close one."""
+        if stored.gap_s is not None:
+            self.opened(key, now, stored.gap_s)
+        if stored.status == "completed":
+            self.closed(key, now)
 
     def opened(self, key: str, now: float, stored_s: float) -> None:
         """Note that the key is stored again, after `stored_s`. A gap that was still open then goes on."""

@@ -26,6 +26,8 @@ CORE = [
     "heirs",
     "remnants",
     "gaps",
+    "together",
+    "ahead",
     "instep",
     "observe",
     "resolve",

@@ -37,7 +37,7 @@ MUTANTS = (
         "        self._sent[put.key] = (content.checksum, None if torn else seen)\n",
         "        self._sent[put.key] = (content.checksum, None if torn else seen)\n"
         "        early = Stored(put.ref or put.key, content.checksum, len(content.data))\n"
-        "        mirror.journal.put(recorded(put.key, early, mirror.now()))\n",
+        "        self._mirror.journal.put(recorded(put.key, early, self._mirror.now()))\n",
         ("tests/simulation", "tests/unit/test_pass_failures.py"),
     ),
     Mutant(
