@@ -40,7 +40,7 @@ def explain(config: Config, name: str, path: str) -> Facts:
         journal = Journal(db, name)
         record = journal.get(key) if not isinstance(local, Problem) or local.kind != "invalid_key" else None
         yield from _remembered(record, local)
-        yield from _gap(Gaps(db, name).of(key))
+        yield from _gap(Gaps(db, name).of(key) if record else None)
         yield from _heir(db, name, record, local)
         yield from _ahead(journal, section, record, local, checksum)
         yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))

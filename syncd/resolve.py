@@ -10,7 +10,7 @@ from syncd.errors import Halt, Park, Retry, Unreachable
 from syncd.mirror import Mirror
 from syncd.model import Action, Adopt, Delete, Excluded, Forget, Item, Problem, Put
 from syncd.observe import Triple
-from syncd.plan import Ask, Decision, decide, entry_of
+from syncd.plan import Ask, Decision, decide, entry_of, removal
 from syncd.targets.base import Again, Content, each
 
 _AT_ONCE = 8
@@ -199,7 +199,7 @@ class Resolver:
             left = self._mirror.remnants.of([triple.key]).get(triple.key, ()) if others else ()
             others = [entry for entry in others if entry.ref in {each.ref for each in left}]
         return tuple(
-            Delete(entry.key, "orphan", entry.key.removeprefix(policy.prefix), entry.ref, entry.checksum)
+            removal(entry, "orphan", policy)
             for entry in others
             if entry.owner == policy.owner or (policy.takeover and isinstance(triple.local, Item))
         )
