@@ -69,6 +69,7 @@ class AISearchTarget(Section):
     instance: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
     max_file_size: Annotated[int, Field(ge=1, le=AI_SEARCH_MAX_FILE_SIZE)] = 4 * 1024 * 1024
     max_key_length: Annotated[int, Field(ge=1, le=128)] = 128
+    replace: Literal["inplace", "alternate"] = "inplace"
     create: bool = False
     metadata: Annotated[
         dict[str, str], AfterValidator(_fields("sha256 owner path", AI_SEARCH_FIELDS, "folder filename timestamp"))

@@ -70,6 +70,14 @@ MIGRATIONS: tuple[str, ...] = (
         mirror TEXT NOT NULL, key TEXT NOT NULL, checksum TEXT NOT NULL, tries INTEGER NOT NULL, due REAL,
         PRIMARY KEY (mirror, key)) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE remnant (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT,
+        PRIMARY KEY (mirror, key, ref)) WITHOUT ROWID;
+    CREATE TABLE gap (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, began_at REAL NOT NULL, stored_s REAL NOT NULL, searchable_s REAL,
+        PRIMARY KEY (mirror, key)) WITHOUT ROWID;
+    """,
 )
 
 # NORMAL: a power cut may lose the last outcomes, never their order; the next pass adopts what they stood for.

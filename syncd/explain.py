@@ -1,5 +1,6 @@
 """What is known of one file: the rule that took or left it, its key, the remote id, the last error, the next try."""
 
+import sqlite3
 import time
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
@@ -9,9 +10,11 @@ from syncd.config import Config, MirrorConfig
 from syncd.db import open_state_to_read
 from syncd.errors import Park
 from syncd.explain_parts import file_facts, part_facts
+from syncd.gaps import Gap, Gaps
+from syncd.heirs import heirs_of
 from syncd.indexing import STUCK_S
 from syncd.journal import Journal
-from syncd.model import ON_THE_WAY, Excluded, Item, Local, Problem, Record
+from syncd.model import ON_THE_WAY, Delete, Excluded, Item, Local, Problem, Record
 from syncd.paths import normal, shown
 from syncd.queue import Queue
 from syncd.scan import Tree
@@ -52,6 +55,8 @@ def explain(config: Config, name: str, path: str) -> Facts:
             return
         record = journal.get(key) if not isinstance(local, Problem) or local.kind != "invalid_key" else None
         yield from _remembered(record, local)
+        yield from _gap(Gaps(db, name).of(key) if record else None)
+        yield from _heir(db, name, record, local)
         yield from _ahead(journal, section, record, local, checksum)
         yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))
     finally:
@@ -115,6 +120,19 @@ def _indexed(record: Record) -> Facts:
     elif record.error:
         told = f": {record.error}" + (f": {record.why}" if record.why else "")
     yield "index", record.status + told
+
+
+def _gap(gap: Gap | None) -> Facts:
+    if gap is None:
+        return
+    back = "it has not been found since" if gap.searchable_s is None else f"found again after {gap.searchable_s:.1f} s"
+    yield "gap", f"deleted {_when(gap.began_at)} to be replaced, stored again after {gap.stored_s:.1f} s, {back}"
+
+
+def _heir(db: sqlite3.Connection, name: str, record: Record | None, local: Local) -> Facts:
+    if local is None and record:
+        for heir in heirs_of(db, name, [Delete(record.key, "stale", "", record.ref, record.checksum)]).values():
+            yield "waits", f"until {shown(heir.key)}, which has the same content, is searchable"
 
 
 def _ahead(journal: Journal, section: MirrorConfig, record: Record | None, local: Local, checksum: str | None) -> Facts:

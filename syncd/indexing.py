@@ -20,9 +20,10 @@ def learned(mirror: Mirror, record: Record, entry: Entry, *, loud: bool = True) 
     now = mirror.now()
     mirror.journal.learn(record, entry, now)
     line = log.info if loud else log.debug
+    gap_s = mirror.gaps.closed(record.key, now) if entry.status == "completed" != record.status else None
     if entry.status == "completed" and record.status in ON_THE_WAY:
         waited = round(max(0.0, now - record.since), 1)
-        mirror.heard(Ending("index", record.key, "searchable", "done", waited_s=waited))
+        mirror.heard(Ending("index", record.key, "searchable", "done", waited_s=waited, gap_s=gap_s))
         line("index.done", mirror=mirror.name, key=record.key, waited_s=waited)
     elif entry.status == "skipped" and record.status != "skipped":
         line("index.skipped", mirror=mirror.name, key=record.key)

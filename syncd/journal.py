@@ -81,7 +81,8 @@ class Journal(IndexRows):
     def clear(self) -> None:
         """Forget all of the mirror: it points somewhere else now, and the next full pass adopts what is there."""
         with transaction(self._db):
-            for table in ("record", "tombstone", "parked", "problem", "dirty", "reindex", "index_try"):
+            tables = ("record", "tombstone", "parked", "problem", "dirty", "reindex", "index_try", "remnant", "gap")
+            for table in tables:
                 self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (self._mirror,))  # noqa: S608
 
     # -- tombstones
@@ -92,7 +93,11 @@ class Journal(IndexRows):
             self._db.execute(
                 "INSERT OR REPLACE INTO tombstone VALUES (?, ?, ?, ?, ?)", (self._mirror, ref, key, now, consented)
             )
-            self._db.execute("DELETE FROM record WHERE mirror = ? AND key = ? AND ref = ?", (self._mirror, key, ref))
+            for table in ("record", "remnant"):
+                self._db.execute(
+                    f"DELETE FROM {table} WHERE mirror = ? AND key = ? AND ref = ?",  # noqa: S608
+                    (self._mirror, key, ref),
+                )
             self.unpark(key)
 
     def deleted_at(self, ref: str) -> float | None:

@@ -139,7 +139,9 @@ class Keeper:
         # The rows of a part are due until they are done: a breath in between would serve them twice.
         hooks = Hooks(Breath(self._between, self._pressing) if scope.everything else Breath(), self._watch)
         try:
-            held_back = (await reconcile(self.mirror, scope, hooks=hooks)).held_back
+            result = await reconcile(self.mirror, scope, hooks=hooks)
+            # Nothing new is on its way: the looks at the index go on as seldom as they have become.
+            waits_only = result.waiting > 0 and not result.done.total()
         finally:
             if self._result:
                 self._result.spill.drop()
@@ -147,10 +149,11 @@ class Keeper:
         self._failures = 0
         self._halt = None
         self._still_halted = False
-        self._looks = 0
-        self._look_at = self._loop.time() + follow.pause_s(0)
+        if not waits_only or self._look_at is None:
+            self._looks = 0
+            self._look_at = self._loop.time() + follow.pause_s(0)
         self._say("idle")
-        return held_back
+        return result.held_back
 
     def _watch(self, result: Result) -> None:
         """Note that the pass moves, and how much of it is left."""

@@ -12,12 +12,14 @@ from syncd.cuts import Cuts
 from syncd.db import Meta
 from syncd.disk import Identity
 from syncd.files import StatCache
+from syncd.gaps import Gaps
 from syncd.journal import Journal
 from syncd.model import Ending
 from syncd.parts import Naming
 from syncd.paths import Rules
 from syncd.plan import Policy
 from syncd.queue import FAR_S, Queue
+from syncd.remnants import Remnants
 from syncd.scan import Tree
 from syncd.targets.base import Target
 
@@ -57,6 +59,8 @@ class Mirror:
     queue: Queue
     files: StatCache
     meta: Meta
+    remnants: Remnants
+    gaps: Gaps
     root_seen: Identity | None = None
     now: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
@@ -94,4 +98,6 @@ def assemble(db: sqlite3.Connection, name: str, root: Path, target: Target, sett
         queue=Queue(db, name, settings.settle, settings.settle_max),
         files=StatCache(db, name),
         meta=Meta(db, name),
+        remnants=Remnants(db, name, settings.policy.owner),
+        gaps=Gaps(db, name),
     )

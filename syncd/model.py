@@ -1,7 +1,7 @@
 """Frozen values that the whole program speaks in. PURE: no clock, disk, network, log."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple
 
 ActionKind = Literal["put", "delete", "adopt", "forget"]
@@ -137,13 +137,17 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove the remote entry `ref`; `path` is where its file must still be absent."""
+    """Remove the remote entry `ref`; `path` is where its file must still be absent.
+
+    checksum: the sha-256 of what goes, as far as known, so that it does not go before what takes its place is found.
+    """
 
     kind: ClassVar[Literal["delete"]] = "delete"
     key: str
     reason: Reason
     path: str
     ref: str
+    checksum: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,7 @@ class Forget:
 class Ending:
     """How an action ended, for whoever counts. kind "index" says that an entry became searchable, or could not.
 
-    size: bytes of what was put. waited_s: from written to searchable.
+    size: bytes of what was put. waited_s: from written to searchable. gap_s: for how long the key could not be found.
     """
 
     kind: Literal["put", "delete", "adopt", "forget", "index"]
@@ -185,6 +189,7 @@ class Ending:
     outcome: Literal["done", "again", "failed"]
     size: int = 0
     waited_s: float | None = None
+    gap_s: float | None = None
 
 
 Action = Put | Delete | Adopt | Forget

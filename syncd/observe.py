@@ -129,7 +129,7 @@ async def parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Tri
 
 
 async def _parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Triple]]:
-    prefix = mirror.policy.prefix
+    prefix, owner = mirror.policy.prefix, mirror.policy.owner
     rows = _without_covered(rows, prefix)
     for row in rows:
         if row.subtree:
@@ -142,7 +142,8 @@ async def _parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Tr
     single = iter([key for key in keys if shard.holds(key)])
     while keys_now := list(islice(single, BLOCK)):
         found = await asyncio.to_thread(lambda keys: [(key, mirror.tree.look(key)) for key in keys], keys_now)
-        yield [_remembered(mirror, key, local, mirror.journal.get(key)) for key, local in found]
+        left = mirror.remnants.of(keys_now)
+        yield [_remembered(owner, (key, local, mirror.journal.get(key)), left.get(key, ())) for key, local in found]
 
 
 async def _with_parts(mirror: Mirror, keys: list[str]) -> list[str]:
@@ -188,12 +189,13 @@ async def _merge(
         local = {each.key: each for each in found if each.key not in taken.keys}
         records = [] if taken.all else mirror.journal.after(after, keys[1], BLOCK, taken.keys)
         known = {record.key: record for record in records if end is None or record.key <= end}
+        left = {} if spill else mirror.remnants.between(after, end, keys[1])
         entries = None if spill is None else {} if taken.all else spill.entries(after, end, taken.keys)
         yield [*(Triple(stray.key, stray, None, None, "journal") for stray in strays)] + [
-            _remembered(mirror, key, local.get(key), known.get(key))
+            _remembered(owner, (key, local.get(key), known.get(key)), left.get(key, ()))
             if entries is None
             else _listed(key, local.get(key), known.get(key), entries.get(key, ()), owner)
-            for key in sorted({*local, *known, *(entries or ())})
+            for key in sorted({*local, *known, *left, *(entries or ())})
         ]
         after = end
 
@@ -238,9 +240,11 @@ class _Ahead:
         return taken
 
 
-def _remembered(mirror: Mirror, key: str, local: Local, record: Record | None) -> Triple:
-    entry = entry_of(record, mirror.policy.owner) if record else None
-    return Triple(key, local, record, entry, "journal")
+def _remembered(owner: str, known: tuple[str, Local, Record | None], left: Sequence[Entry]) -> Triple:
+    """R is what J says; what has to go beside it counts if there is nothing else."""
+    key, local, record = known
+    entries = [*([entry_of(record, owner)] if record else []), *left]
+    return Triple(key, local, record, entries[0] if entries else None, "journal", entries[1:])
 
 
 def _listed(key: str, local: Local, record: Record | None, entries: Sequence[Entry], owner: str) -> Triple:

@@ -43,6 +43,16 @@ class Report:
         clean = not self.not_indexed and HARMLESS.issuperset(self.kinds)
         return EXIT_OK if clean else EXIT_PROBLEMS
 
+    @property
+    def put_off(self) -> int:
+        """Deletes that still wait until what takes the place of the entries is searchable."""
+        return self.results[-1].waiting if self.results else 0
+
+    def keep(self, result: Result) -> None:
+        """Note a pass, however often it is heard of."""
+        if not self.results or self.results[-1] is not result:
+            self.results.append(result)
+
     def close(self, mirror: Mirror) -> None:
         """Count what stands in the way now that all is done."""
         if self.results:
@@ -57,8 +67,7 @@ async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) ->
     """Bring one mirror in step and fill in `report`; SyncdErrors that stop the mirror end up in it, too."""
 
     def keep(result: Result) -> None:
-        if not report.results or report.results[-1] is not result:
-            report.results.append(result)
+        report.keep(result)
         watch(result)
 
     hooks = Hooks(watch=keep)
@@ -66,7 +75,7 @@ async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) ->
         with writable():
             await reconcile(mirror, Scope(), options, hooks)
             if not options.dry_run:
-                await _take_again(mirror, options, hooks)
+                await _take_again(mirror, options, hooks, report)
                 if report.results[0].held_back:
                     # Orphans among what was held back are seen by a full pass only.
                     await reconcile(mirror, Scope(), options, hooks)
@@ -84,7 +93,7 @@ async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) ->
 async def due_only(mirror: Mirror) -> Report:
     """Look at what is due and re-index what a person wants indexed again; without a listing, if it can be."""
     report = Report()
-    hooks = Hooks(watch=lambda result: report.results.append(result) if result not in report.results else None)
+    hooks = Hooks(watch=report.keep)
     try:
         rows = mirror.queue.settled(mirror.now())
         if rows:
@@ -131,15 +140,23 @@ async def _index_again(mirror: Mirror) -> None:
     await follow.ask_why(mirror)
 
 
-async def _take_again(mirror: Mirror, options: Options, hooks: Hooks) -> None:
-    """Files that changed while they were read are taken again when they have settled; it is no error."""
+async def _take_again(mirror: Mirror, options: Options, hooks: Hooks, report: Report) -> None:
+    """Files that changed while they were read are taken again when they have settled; it is no error.
+
+    So are deletes that wait until what takes the place of the entries is searchable.
+    """
     while True:
         wait = mirror.queue.next_fresh(mirror.now())
         if wait is None:
             return
+        if report.put_off:
+            hooks.tick(report.results[-1])
         await asyncio.sleep(wait)
+        if report.put_off:
+            await follow.look(mirror)
         rows = [row for row in mirror.queue.settled(mirror.now()) if row.attempts == 0]
-        await _rows_or_all(mirror, rows, options, hooks)
+        # A short look at a few keys: what is shown meanwhile is what is waited for.
+        await _rows_or_all(mirror, rows, options, Hooks(watch=report.keep) if report.put_off else hooks)
 
 
 async def _rows_or_all(mirror: Mirror, rows: Sequence[Dirty], options: Options, hooks: Hooks) -> None:

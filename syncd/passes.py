@@ -38,8 +38,9 @@ class Result:
     """How a pass ended. The plan with its outcomes stays in `spill` until it is dropped.
 
     unrecorded: entries of ours that the journal does not know. refusal: in a dry run, why the delete guard would
-    refuse the plan. held_back: deletes were put off, until the folder is quiet. audited: nothing was listed; unsettled:
-    how many entries were then still on their way into the index, as far as is known.
+    refuse the plan. held_back: deletes were put off, until the folder is quiet. waiting: so many deletes were put off,
+    until what takes the place of the entries is searchable. audited: nothing was listed; unsettled: how many entries
+    were then still on their way into the index, as far as is known.
     """
 
     spill: Spill
@@ -55,6 +56,7 @@ class Result:
     problems: Counter[str] = field(default_factory=Counter)
     refusal: str | None = None
     held_back: bool = False
+    waiting: int = 0
     audited: bool = False
     unsettled: int = 0
 

@@ -187,8 +187,16 @@ def _without_file(record: Record | None, entry: Entry | None, policy: Policy, se
         return None
     if policy.prune == "all" or mine(record, entry, policy):
         reason: Reason = "stale" if record is not None else "orphan"
-        return Delete(entry.key, reason, entry.key.removeprefix(policy.prefix), entry.ref)
+        return removal(entry, reason, policy, record)
     return Forget(entry.key, "gone") if record is not None else None
+
+
+def removal(entry: Entry, reason: Reason, policy: Policy, record: Record | None = None) -> Delete:
+    """The delete of an entry, with the checksum of what goes if it is known."""
+    ours = record.checksum if record is not None and record.ref == entry.ref else None
+    # What a stranger wrote there may be anything; only what could be a digest is compared with others.
+    theirs = entry.checksum if entry.checksum and entry.checksum.isascii() else None
+    return Delete(entry.key, reason, entry.key.removeprefix(policy.prefix), entry.ref, theirs or ours)
 
 
 def _put(item: Item, reason: Reason, ref: str | None = None) -> Put:

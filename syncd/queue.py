@@ -11,9 +11,11 @@ from syncd.db import transaction
 
 FAR_S = 2 * 3600.0
 """No later try is ever due later than this from now; one that seems to be was written under another clock."""
+LATER_S = 30.0
+"""What waits without having failed is looked at again after so many seconds at most."""
 _NEVER_DUE = "due > ? + CASE WHEN attempts > 0 THEN ? ELSE ? END"
-"""A row that has not failed yet is due `settle_max` after its mark at the latest: the same goes for it. The values are
-those of `_far`."""
+"""A row that has not failed yet is due `settle_max` after its mark at the latest, or in LATER_S: the same goes for it.
+The values are those of `_far`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,16 @@ class Queue:
             self._db.executemany(
                 "UPDATE dirty SET due = ?, seq = seq + 1 WHERE mirror = ? AND key = ? AND seq = ?",
                 [(due, self._mirror, row.key, row.seq) for row in rows],
+            )
+
+    def later(self, keys: Iterable[str], due: float) -> None:
+        """Look at keys again at `due`, LATER_S from now at most, without a failure. News of them does not wait."""
+        with transaction(self._db):
+            self._db.executemany(
+                "INSERT INTO dirty VALUES (?, ?, 0, ?, ?, 0, 1) ON CONFLICT (mirror, key) DO UPDATE SET"
+                " first_seen = excluded.first_seen, due = excluded.due, attempts = 0, seq = seq + 1",
+                # As of a retry: what comes back meanwhile is news, and no file that never rests.
+                [(self._mirror, key, due, due) for key in keys],
             )
 
     def attempts(self, key: str) -> int:
@@ -118,7 +130,7 @@ class Queue:
         return None if row[0] is None else 0.0 if row[1] else max(0.0, row[0] - now)
 
     def _far(self, now: float) -> tuple[float, float, float]:
-        return now, FAR_S + self._settle_max, self._settle_max
+        return now, FAR_S + self._settle_max, max(self._settle_max, LATER_S)
 
     def restless(self, now: float) -> bool:
         """Whether something was marked less than `settle` ago, so that more of the same may be on its way."""

@@ -189,6 +189,7 @@ async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks)
         if mirror.tree.identity() != identity:
             raise RootHalt(f"path {mirror.tree.root} was replaced during the pass; the rest was not deleted")
         await turn.deletes(deletes)
+        result.waiting = turn.heirs.waiting
 
 
 def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty], started: float) -> None:
@@ -216,6 +217,7 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
         problems=dict(result.problems),
         complete=result.complete,
         audited=result.audited,
+        **({"waiting": result.waiting} if result.waiting else {}),
     )
 
 

@@ -12,7 +12,7 @@ from syncd.mirror import Mirror
 from syncd.model import Action, Adopt, Delete, Excluded, Forget, Item, Problem, Put
 from syncd.observe import Triple
 from syncd.paths import shown
-from syncd.plan import Ask, Decision, decide, entry_of
+from syncd.plan import Ask, Decision, decide, entry_of, removal
 from syncd.targets.base import Again, Content, each
 
 _AT_ONCE = 8
@@ -202,11 +202,16 @@ class Resolver:
     def _duplicates(self, triple: Triple) -> tuple[Delete, ...]:
         """Further entries of ours under the same key go; those of anybody else stay, but for a takeover of the key."""
         policy = self._mirror.policy
-        if policy.prune == "never" or isinstance(triple.local, (Problem, Excluded)):
+        if isinstance(triple.local, (Problem, Excluded)):
             return ()
+        others = triple.others
+        if policy.prune == "never":
+            # What a put has left behind is replaced, not pruned.
+            left = self._mirror.remnants.of([triple.key]).get(triple.key, ()) if others else ()
+            others = [entry for entry in others if entry.ref in {each.ref for each in left}]
         return tuple(
-            Delete(entry.key, "orphan", entry.key.removeprefix(policy.prefix), entry.ref)
-            for entry in triple.others
+            removal(entry, "orphan", policy)
+            for entry in others
             if entry.owner == policy.owner or (policy.takeover and isinstance(triple.local, Item))
         )
 

@@ -141,7 +141,7 @@ def make_target(
         return kv.KVTarget(KV(transport), place, terms, limits_of(section), names=names)
     return aisearch.AISearchTarget(
         AISearch(transport, target.namespace, target.instance),
-        Marks(section.owner, section.key_prefix, grants.takeover, target.metadata),
+        Marks(section.owner, section.key_prefix, grants.takeover, target.replace == "alternate", target.metadata),
         limits_of(section),
         names=names,
         # A few more than may be in flight: the next files are read while a place is waited for.

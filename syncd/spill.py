@@ -4,7 +4,7 @@ import json
 import marshal
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any
@@ -95,6 +95,13 @@ class Spill:
         self._db.execute("DELETE FROM temp.plan WHERE pass = ? AND kind = 'delete'", (self.pass_id,))
         del self.planned["delete"]
         self.doubles = 0
+
+    def put_off(self, kind: ActionKind, seqs: Sequence[int]) -> None:
+        """Take actions out of the plan that a later pass is to plan again."""
+        rows = [(self.pass_id, kind, seq) for seq in seqs]
+        with transaction(self._db):
+            self._db.executemany("DELETE FROM temp.plan WHERE pass = ? AND kind = ? AND seq = ?", rows)
+        self.planned[kind] -= len(rows)
 
     def turns(self, kind: ActionKind, size: int = _PAGE) -> Iterator[list[tuple[int, Any]]]:
         """Yield the plan's actions of one kind with their numbers, in turns of at most `size`."""

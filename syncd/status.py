@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from syncd.config import Config
 from syncd.db import Meta, holder, open_state_to_read
 from syncd.families import further_parts, out_of_step
+from syncd.gaps import Gaps
 from syncd.indexing import STUCK_S
 from syncd.journal import Journal
 from syncd.model import IndexStatus
@@ -84,6 +85,9 @@ def _mirror(
     shown["index"] |= journal.index_counts()
     if stuck := _stuck(journal):
         shown["stuck"] = stuck
+    gaps = Gaps(db, name).summary()
+    if gaps:
+        shown["replace_gap"] = gaps
     shown["last_reconcile"] = _iso(meta.get("last_reconcile"))
     oldest = queue.oldest()
     shown["oldest_pending_s"] = None if oldest is None else round(max(0.0, time.time() - oldest), 1)

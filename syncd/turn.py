@@ -14,6 +14,7 @@ from syncd.ahead import Ahead
 from syncd.db import transaction
 from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
 from syncd.families import is_up
+from syncd.heirs import Heirs
 from syncd.index_errors import index_problem
 from syncd.indexing import failed
 from syncd.mirror import Mirror
@@ -74,6 +75,7 @@ class Turn:
         self._begun = 0
         self._deferred: list[tuple[int, Put]] = []
         self._telling = Telling(mirror.name)
+        self.heirs = Heirs(mirror, ledger.spill)
 
     def adopts(self, batch: Sequence[tuple[int, Adopt]]) -> None:
         """Write down what is in step already."""
@@ -123,7 +125,7 @@ class Turn:
         return True
 
     async def deletes(self, batch: Sequence[tuple[int, Delete]]) -> None:
-        """Delete a batch, but for keys whose file is there again."""
+        """Delete a batch, but for keys whose file is there again, and what has to wait for its heir."""
         tree = self._mirror.tree
         looks = await asyncio.to_thread(lambda: [tree.look(action.key) for _, action in batch])
         stands = await asyncio.to_thread(lambda: [tree.parts(action.key) if tree.cuts else [] for _, action in batch])
@@ -140,7 +142,7 @@ class Turn:
             else:
                 self._ledger.spill.outcome(seq, "delete", "again")
                 self._mirror.queue.mark([(delete.key, False)], self._mirror.now())
-        await self._apply(due)
+        await self._apply(self.heirs.awaited(due))
         if self._breath.between:
             await self._breath.between()
 
@@ -203,6 +205,9 @@ class Turn:
 
     def _stored(self, key: str, stored: Stored) -> None:
         self._mirror.journal.put(recorded(key, stored, self._mirror.now()))
+        self._mirror.gaps.stored(key, stored, self._mirror.now())
+        if stored.leaves:
+            self.heirs.left_by(key, stored.leaves)
         if stored.status == "error":
             failed(self._mirror, key, stored.error)
             problem = index_problem(key, stored.error)

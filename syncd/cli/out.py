@@ -95,6 +95,8 @@ class Watcher:
         done = result.done.total()
         looked = total + result.unchanged
         what = "syncing" if done else f"comparing, {looked} files" if looked else "listing the target"
+        if result.waiting:
+            what = f"waiting until {result.waiting} file{' is' if result.waiting == 1 else 's are'} searchable"
         what = f"{self._name}: {what}"
         if self._progress and self._task is not None:
             self._progress.update(self._task, description=what, total=total if done else None, completed=done)

@@ -8,6 +8,7 @@ from itertools import chain, islice
 from typing import Any
 
 from syncd.cli.out import line, of_shard, table
+from syncd.gaps import Gap
 from syncd.logs import printable
 from syncd.mirror import Mirror
 from syncd.model import Action, Put
@@ -17,6 +18,7 @@ from syncd.paths import shown
 from syncd.session import Session
 from syncd.targets.base import megabytes
 
+GAP_REMEDY = 'without such a gap: replace = "alternate" in the target (config.example.toml)'
 SHOWN = 20
 """Problems listed for people; scripts get all of them."""
 REQUEST_S = 0.3
@@ -30,6 +32,7 @@ def show(session: Session, reports: Mapping[str, Report]) -> None:
         line(f"{name} → {section.target.spec}{of_shard(section.shard)}: {_summary(report)}")
         if report.results and report.results[0].dry_run:
             _show_plan(session, report)
+            _warn_of_gap(session, name, report)
         mirror = session.mirrors[name]
         problems = report.problems(mirror)
         if problems:
@@ -40,6 +43,8 @@ def show(session: Session, reports: Mapping[str, Report]) -> None:
             named = ", ".join(shown(key) for key in report.waiting)
             more = ", …" if report.not_indexed > len(report.waiting) else ""
             line(f"  {report.not_indexed} not searchable yet: {named}{more}")
+        if report.put_off:
+            line(f"  {counted(report.put_off, 'delete')} put off until what replaces it is searchable: syncd status")
         if report.error:
             print(f"syncd: {printable(str(report.error))}", file=sys.stderr)  # noqa: T201
 
@@ -79,6 +84,18 @@ def _show_plan(session: Session, report: Report) -> None:
     for result in report.results:
         if result.refusal:
             line(f"  refused when run: {result.refusal}")
+
+
+def _warn_of_gap(session: Session, name: str, report: Report) -> None:
+    gap = gap_met(session, name)
+    if gap and any(result.reasons["changed"] + result.reasons["drift"] for result in report.results):
+        line(f"  a file that is replaced cannot be found for about {gap.searchable_s:.0f} s; {GAP_REMEDY}")
+
+
+def gap_met(session: Session, name: str) -> Gap | None:
+    """The last gap of a mirror that replaces in place, and so may meet one again."""
+    target = session.config.mirrors[name].target
+    return session.mirrors[name].gaps.last() if getattr(target, "replace", None) == "inplace" else None
 
 
 def forecast(session: Session, report: Report) -> dict[str, float]:
@@ -147,6 +164,8 @@ def _action_json(action: Action, outcome: str | None) -> dict[str, Any]:
 def _planned(report: Report) -> dict[str, int]:
     results: list[Result] = report.results
     counts = {kind: sum(r.spill.planned[kind] for r in results) for kind in ("put", "delete", "adopt", "forget")}
+    # A delete that waited was taken out of the plan of every pass but the last.
+    counts["delete"] += report.put_off
     # A file taken again was counted by the full pass already.
     return {**counts, "unchanged": results[0].unchanged if results else 0}
 

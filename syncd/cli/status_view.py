@@ -63,6 +63,8 @@ def _facts(mirror: dict[str, Any]) -> Table:
         facts.add_row("  index", ", ".join(f"{count} {state}" for state, count in index.items() if count))
     if stuck := mirror.get("stuck"):
         facts.add_row("  stuck", escape(printable(_named(stuck["keys"], stuck["count"]))))
+    if mirror.get("replace_gap"):
+        facts.add_row("  replacing", escape(printable(_gaps(mirror["replace_gap"]))))
     facts.add_row("  last pass", mirror["last_reconcile"] or "never")
     if mirror["oldest_pending_s"] is not None:
         facts.add_row("  oldest", f"{mirror['oldest_pending_s']:.0f} s waiting")
@@ -77,6 +79,16 @@ def _named(keys: list[str], count: int) -> str:
     first = ", ".join(keys[:STUCK_SHOWN])
     more = f" and {count - STUCK_SHOWN} more" if count > STUCK_SHOWN else ""
     return f"{first}{more}: not searchable for over {STUCK_S / 60:.0f} minutes; the service does not get on"
+
+
+def _gaps(gap: dict[str, Any]) -> str:
+    parts = []
+    if gap["last_key"] is not None:
+        last, longest = gap["last_searchable_s"], gap["longest_s"]
+        parts.append(f"{gap['last_key']} could not be found for {last} s; the longest was {longest} s")
+    if gap["open"]:
+        parts.append(f"{gap['open']} cannot be found until indexed")
+    return ", ".join(parts)
 
 
 def _problems(problems: list[dict[str, str]]) -> list[Any]:

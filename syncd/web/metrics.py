@@ -119,14 +119,13 @@ def _of_totals(totals: Totals) -> Iterator[Metric]:
     yield CounterMetricFamily("syncd_watch_overflows", "Times the kernel dropped events.", value=totals.overflows)
     yield CounterMetricFamily("syncd_gate_waits", "Requests that waited for rate or hold.", value=totals.waits)
     yield CounterMetricFamily("syncd_gate_wait_seconds", "Seconds that requests waited so.", value=totals.wait_s)
-    yield _searchable(totals.searchable)
+    yield _histogram("syncd_searchable_seconds", "Seconds from written until searchable.", totals.searchable)
+    yield _histogram("syncd_replace_gap_seconds", "Seconds that a replaced file could not be found.", totals.gaps)
 
 
-def _searchable(waits: Mapping[str, Waits]) -> Metric:
-    family = HistogramMetricFamily(
-        "syncd_searchable_seconds", "Seconds from written until searchable.", labels=("mirror",)
-    )
+def _histogram(name: str, says: str, waits: Mapping[str, Waits]) -> Metric:
+    family = HistogramMetricFamily(name, says, labels=("mirror",))
     ends = [*(f"{end:.1f}" for end in BUCKETS_S), "+Inf"]
-    for name, wait in sorted(waits.items()):
-        family.add_metric((name,), list(zip(ends, accumulate(wait.counts), strict=True)), wait.total_s)
+    for mirror, wait in sorted(waits.items()):
+        family.add_metric((mirror,), list(zip(ends, accumulate(wait.counts), strict=True)), wait.total_s)
     return family

@@ -21,6 +21,7 @@ import vector_room
 from syncd.keeper import Keeper
 from syncd.passes import Options, Result, Scope
 from syncd.reconcile import reconcile
+from syncd.targets.aisearch.rows import alternate_of
 from syncd.watch.hints import Hint
 
 START_S = 1_900_000_000.0
@@ -256,8 +257,11 @@ class AISearchRoom:
 
     async def held(self) -> Any:
         rows = await self.world.items(source="builtin")
-        assert len({row["key"] for row in rows}) == len(rows), "a key stands twice"
-        return await self.world.contents()
+        contents = {
+            alternate_of(row["key"], row["metadata"].get("path")): await self.world.text(row["id"]) for row in rows
+        }
+        assert len(contents) == len(rows), "a key stands twice"
+        return contents
 
     def wanted(self) -> Any:
         assert self.engine
@@ -313,8 +317,13 @@ async def run(kind: str, seed: int, base: Path, steps: int) -> Engine:
     chance = random.Random(seed)
     clock = WallClock(asyncio.get_running_loop())
     existing, checksum = chance.choice(["overwrite", "conflict"]), chance.choice(["opaque", "zero"])
+    delay_s, alternate = chance.choice([0.0, 20.0]), chance.random() < 0.5
     kinds: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-        "ai-search": (ai_room.world, AISearchRoom, {"on_existing": existing, "checksum": checksum}),
+        "ai-search": (
+            ai_room.world,
+            AISearchRoom,
+            {"on_existing": existing, "checksum": checksum, "index_delay": delay_s},
+        ),
         "kv": (kv_room.world, KVRoom, {"unsuccessful": 0.1, "list_lag": 5.0}),
         "vectorize": (vector_room.world, VectorizeRoom, {"mutation_lag": 3.0}),
     }
@@ -325,6 +334,8 @@ async def run(kind: str, seed: int, base: Path, steps: int) -> Engine:
         room: Room = made(world)
         target = {"model": vector_room.MODEL} if kind == "vectorize" else {}
         engine = Engine(seed, clock, chance, world.side("me", **target), room)
+        if alternate and kind == "ai-search":
+            engine.side.use_alternate()
         await room.open(engine)
         engine.note(json.dumps(manners))
         (engine.side.root / TAKEN).write_text("# Ours\n\nOf this name.\n", encoding="utf-8")

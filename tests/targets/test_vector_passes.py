@@ -5,6 +5,10 @@ from pathlib import Path
 import pytest
 from vector_room import Side, World, world
 
+from syncd import follow
+from syncd.passes import Scope
+from syncd.reconcile import reconcile
+
 SECTION = "## Section {n}\n\nThis is what section {n} says about {word}, in a sentence or two.\n\n"
 WORDS = ("anchors", "boats", "currents", "docks", "eddies")
 
@@ -78,7 +82,11 @@ async def test_a_file_renamed_shortened_and_deleted_leaves_nothing_behind(tmp_pa
         side = await in_step(w, guide=guide(60), other=guide(3))
         embedded = w.embedded
         (side.root / "guide.md").rename(side.root / "manual.md")
-        await side.full()
+        assert (await side.full()).waiting == 1
+        assert side.expected() < await w.ids(), "the old vectors stay until the new ones are processed"
+        w.clock.now += 60
+        await follow.look(side.mirror)
+        await reconcile(side.mirror, Scope(side.mirror.queue.settled(w.clock.now)))
         assert await w.ids() == side.expected()
         assert w.embedded == embedded, "the same texts have the same vectors"
         side.write("manual.md", guide(2))

@@ -69,6 +69,20 @@ MUTANTS = (
         ("tests/cloudflare",),
     ),
     Mutant(
+        "a renamed file goes from its old name before it is found under the new one",
+        "syncd/heirs.py",
+        "if abs(waited_s) <= PATIENCE_S:",
+        "if abs(waited_s) < 0:",
+        ("tests/targets/test_ai_heirs.py", "tests/integration/test_no_hole.py"),
+    ),
+    Mutant(
+        "a put under the other name forgets what it leaves",
+        "syncd/turn.py",
+        "        if stored.leaves:\n",
+        "        if stored.leaves and False:\n",
+        ("tests/targets/test_ai_alternate.py",),
+    ),
+    Mutant(
         "whose an entry is, is not asked before it is deleted",
         "syncd/plan.py",
         'if policy.prune == "all" or mine(record, entry, policy):',

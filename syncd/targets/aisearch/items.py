@@ -1,8 +1,9 @@
 """What an instance holds, as entries: the listing that shifts while it is read, and single items by id or by key."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -11,7 +12,7 @@ from syncd.cloudflare.ai_search_values import Item, ItemPage
 from syncd.errors import NotFound
 from syncd.model import Entry
 from syncd.names import PATH
-from syncd.targets.aisearch.rows import digests, entry_of, there
+from syncd.targets.aisearch.rows import Marks, alternate_of, digests, entry_of, names, there
 from syncd.targets.base import Content, Landmark, Newest, NewestPage
 from syncd.targets.naming import Naming
 from syncd.targets.refusals import refusals_halt
@@ -26,11 +27,12 @@ LISTINGS = 3
 class Items:
     """The uploaded items of one instance. listed_whole: nothing can have slipped through the last listing."""
 
-    def __init__(self, api: AISearch, prefix: str, naming: Naming) -> None:
+    def __init__(self, api: AISearch, marks: Marks, naming: Naming) -> None:
         self.listed_whole = True
         self.landmark: Landmark | None = None
         self._api = api
-        self._prefix = prefix
+        self._prefix = marks.prefix
+        self._alternate = marks.alternate
         self._naming = naming
 
     async def entries(self) -> AsyncIterator[Entry]:
@@ -49,8 +51,10 @@ class Items:
             count.begin()
             async for page in self.pages():
                 for item in page.items:
-                    if item.id not in seen and there(item) and item.key.startswith(self._prefix):
-                        yield await self._entry(item)
+                    if item.id not in seen and there(item):
+                        entry = await self._entry(item)
+                        if entry.key.startswith(self._prefix):
+                            yield entry
                     seen.add(item.id)
                 # Rows that are not ours count too: total_count speaks of them.
                 count.add(page)
@@ -81,19 +85,28 @@ class Items:
                 item = await self._api.get(ref)
             except NotFound:
                 item = None
-        if item is None or not self._is_of(item, key) or not there(item):
+        if item is None or not self.is_of(item, key) or not there(item):
             item = await self.find(key)
         return entry_of(item)._replace(key=key) if item else None
 
-    def _is_of(self, item: Item, key: str) -> bool:
-        return item.key == self._naming.name(key) or self.key_of(item) == key
+    def names_of(self, key: str) -> tuple[str, ...]:
+        """The names that an item of this key may have, its own first. One that had to be shortened has no other."""
+        name = self._naming.name(key)
+        return names(key) if name == key else (name,)
 
-    def key_of(self, item: Item) -> str:
-        """The key of an item, as far as the item itself says."""
-        return self._naming.key(item.key, (item.metadata or {}).get(PATH))
+    def key(self, name: str, metadata: Mapping[str, Any] | None) -> str:
+        """The key of an item with this name, as far as its own metadata says and the name proves."""
+        said = (metadata or {}).get(PATH)
+        key = self._naming.key(name, said)
+        return alternate_of(name, said) if key == name else key
+
+    def is_of(self, item: Item, key: str) -> bool:
+        """Whether it is an item of this key. One that does not say goes by its name."""
+        says = self.key(item.key, item.metadata)
+        return says == key or (says == item.key == self._naming.name(key))
 
     async def _entry(self, item: Item) -> Entry:
-        key = self.key_of(item)
+        key = self.key(item.key, item.metadata)
         if self._naming.unproved(item.key, key):
             key = await self._naming.known(item.key)
         return entry_of(item) if key == item.key else entry_of(item)._replace(key=key)
@@ -109,7 +122,15 @@ class Items:
 
     async def find(self, key: str) -> Item | None:
         """The item that has this key, unless it is being deleted."""
-        item = await self._api.find(self._naming.name(key))
+        for name in self.names_of(key) if self._alternate else (self._naming.name(key),):
+            item = await self.named(name)
+            if item and self.is_of(item, key):
+                return item
+        return None
+
+    async def named(self, name: str) -> Item | None:
+        """The item that has this name, whatever its key, unless it is being deleted."""
+        item = await self._api.find(name)
         return item if item and there(item) else None
 
 

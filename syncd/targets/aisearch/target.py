@@ -9,7 +9,7 @@ from syncd.cloudflare.ai_search import PER_PAGE, AISearch
 from syncd.cloudflare.content_types import SUPPORTED
 from syncd.errors import Conflict, TargetMissing
 from syncd.model import Delete, Entry, IndexStatus, Put
-from syncd.names import PATH, start
+from syncd.names import start
 from syncd.targets.aisearch.index import Index
 from syncd.targets.aisearch.items import INSTANCE, Items
 from syncd.targets.aisearch.rows import OWNER, SHA256, Marks
@@ -55,10 +55,9 @@ class AISearchTarget:
         self.limits = limits
         self._api = api
         naming = Naming(limits, names)
-        self._naming = naming
         self._title = next((name for name, source in marks.fields.items() if source == "title"), "title")
         self._fields = {SHA256: "text", OWNER: "text"} | {name: _type(source) for name, source in marks.fields.items()}
-        self._items = Items(api, marks.prefix, naming)
+        self._items = Items(api, marks, naming)
         self._index = Index(api, self._items, naming, shards)
         self._writer = Writer(api, self._items, naming, marks, concurrency)
 
@@ -146,7 +145,7 @@ class AISearchTarget:
         hits = await self._api.search(query, max_num_results=limit, filters=_below(folder))
         found = [
             Hit(
-                self._naming.key(hit.key or "", hit.metadata.get(PATH)),
+                self._items.key(hit.key or "", hit.metadata),
                 hit.score,
                 hit.text,
                 title=str(hit.metadata.get(self._title) or ""),
