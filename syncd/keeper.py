@@ -141,7 +141,7 @@ class Keeper:
         try:
             result = await reconcile(self.mirror, scope, hooks=hooks)
             # Nothing new is on its way: the looks at the index go on as seldom as they have become.
-            waits_only = result.waiting > 0 and not result.done.total()
+            waits_only = not scope.everything and result.waiting > 0 and not result.done.total()
         finally:
             if self._result:
                 self._result.spill.drop()
