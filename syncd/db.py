@@ -55,6 +55,12 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (model, digest));
     CREATE INDEX embedding_used ON embedding (used);
     """,
+    """
+    CREATE TABLE history (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL, action TEXT NOT NULL,
+        reason TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT NOT NULL,
+        PRIMARY KEY (mirror, key, number)) WITHOUT ROWID;
+    """,
 )
 
 # NORMAL: a power cut may lose the last outcomes, never their order; the next pass adopts what they stood for.
@@ -105,6 +111,11 @@ def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT 1 FROM meta LIMIT 1").fetchone()
     return connection
+
+
+def directory_of(db: sqlite3.Connection) -> Path:
+    """The directory in which an open state file lies."""
+    return Path(db.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0]).parent
 
 
 def _make_private(state_dir: Path) -> None:

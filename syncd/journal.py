@@ -104,7 +104,7 @@ class Journal:
     def clear(self) -> None:
         """Forget all of the mirror: it points somewhere else now, and the next full pass adopts what is there."""
         with transaction(self._db):
-            for table in ("record", "tombstone", "parked", "problem", "dirty", "reindex"):
+            for table in ("record", "tombstone", "parked", "problem", "dirty", "reindex", "history"):
                 self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (self._mirror,))  # noqa: S608
 
     # -- index

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from syncd.audit import DeleteLog, log_path
 from syncd.backoff import delay_s
-from syncd.db import Meta
+from syncd.db import Meta, directory_of
 from syncd.files import StatCache
+from syncd.history import History
 from syncd.journal import Journal
 from syncd.model import Ending
 from syncd.paths import Rules
@@ -21,7 +23,10 @@ from syncd.targets.base import Target
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a person decided for a mirror, beyond what its parts were given. create: make a target that is missing."""
+    """What a person decided for a mirror, beyond what its parts were given. create: make a target that is missing.
+
+    spec: the target, as the config names it.
+    """
 
     policy: Policy
     rules: Rules
@@ -29,6 +34,7 @@ class Settings:
     settle: float = 0.5
     settle_max: float = 30.0
     create: bool = False
+    spec: str = ""
 
 
 @dataclass(slots=True)
@@ -48,6 +54,8 @@ class Mirror:
     queue: Queue
     files: StatCache
     meta: Meta
+    history: History
+    deletes: DeleteLog
     root_seen: Identity | None = None
     now: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
@@ -83,4 +91,6 @@ def assemble(db: sqlite3.Connection, name: str, root: Path, target: Target, sett
         queue=Queue(db, name, settings.settle, settings.settle_max),
         files=StatCache(db, name),
         meta=Meta(db, name),
+        history=History(db, name),
+        deletes=DeleteLog(log_path(directory_of(db))),
     )

@@ -20,6 +20,9 @@ ProblemKind = Literal[
 ]
 IndexStatus = Literal["queued", "running", "completed", "error", "skipped", "outdated"]
 
+EvidenceKind = Literal["seen_to_go", "absent", "excluded", "orphan", "duplicate"]
+"""Why an entry may be deleted; what each means is said in evidence.py."""
+
 HARMLESS: frozenset[ProblemKind] = frozenset({"unsupported_type", "empty", "foreign"})
 """Problem kinds that are reported and do not make the exit code 1 (contract)."""
 
@@ -108,13 +111,18 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove the remote entry `ref`; `path` is where its file must still be absent."""
+    """Remove the remote entry `ref`; `path` is where its file must still be absent.
+
+    detail: of an excluded key the rule, of an orphan the owner in its mark, of a duplicate the ref that stays.
+    """
 
     kind: ClassVar[Literal["delete"]] = "delete"
     key: str
     reason: Reason
     path: str
     ref: str
+    evidence: EvidenceKind | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

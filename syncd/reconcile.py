@@ -13,7 +13,9 @@ import structlog
 from syncd import observe
 from syncd.db import Meta, transaction
 from syncd.errors import Brake, RootHalt, TargetMissing
-from syncd.guard import guard, hold_back, refusal
+from syncd.evidence import Backing
+from syncd.guard import guard, hold_back, refusal, weigh
+from syncd.history import KEEP_S as HISTORY_S
 from syncd.instep import InStep
 from syncd.journal import HOUR_S
 from syncd.mirror import Mirror
@@ -22,7 +24,7 @@ from syncd.observe import Triple
 from syncd.queue import Dirty
 from syncd.resolve import Resolved, Resolver
 from syncd.spill import Spill
-from syncd.turn import Breath, Consent, Ledger, Turn, index_problem
+from syncd.turn import Breath, Ledger, Turn, index_problem
 
 log = structlog.get_logger()
 
@@ -114,9 +116,9 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = Options(), 
         if scope.everything:
             await _list_or_make(mirror, options, result, hooks)
         await _plan(mirror, scope, options, result, hooks)
-        _brake(mirror, options, result, rows)
+        backing = _brake(mirror, options, result, rows)
         if not options.dry_run:
-            await _apply(mirror, options, result, hooks)
+            await _apply(mirror, backing, result, hooks)
             _record(mirror, scope, result, rows, started)
     except BaseException:
         if not hooks.watch:
@@ -141,7 +143,7 @@ async def _list_or_make(mirror: Mirror, options: Options, result: Result, hooks:
 
 
 async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
-    resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded)
+    resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded, everything=scope.everything)
     mirror.tree.complete = True
     lane = None if options.full else InStep(mirror, result.spill)
     if scope.rows is None:
@@ -208,23 +210,33 @@ def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
             mirror.journal.clear_problem(row.key, subtree=row.subtree)
 
 
-def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirty]) -> None:
+def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirty]) -> Backing:
+    load = weigh(mirror, result.spill, result.unrecorded)
+    backing = Backing(
+        result.pass_id,
+        load,
+        force=options.force,
+        delete_excluded=options.delete_excluded,
+        takeover=mirror.policy.takeover,
+        prune=mirror.policy.prune,
+    )
     if not options.force:
-        result.refusal = refusal(mirror, result.spill, result.unrecorded)
+        result.refusal = refusal(mirror, result.spill, load)
     if result.refusal and not options.dry_run:
         mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
         raise Brake(result.refusal)
     if not (options.force or options.dry_run):
         result.held_back = hold_back(mirror, result.spill)
+    return backing
 
 
-async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks) -> None:
+async def _apply(mirror: Mirror, backing: Backing, result: Result, hooks: Hooks) -> None:
     spill = result.spill
 
     turn = Turn(
         mirror,
         Ledger(spill, result.pass_id, result.done, result.problems, lambda: hooks.tick(result)),
-        Consent(options.force, options.delete_excluded),
+        backing,
         hooks.breath,
     )
     identity = mirror.root_seen
@@ -251,6 +263,7 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
             if result.complete:
                 mirror.journal.drop_leftovers()
             mirror.journal.drop_tombstones(started, max(mirror.target.limits.lag_s, HOUR_S))
+            mirror.history.drop_before(started - HISTORY_S)
             mirror.meta.set("last_reconcile", mirror.now())
     level = log.info if scope.everything or result.spill.planned.total() else log.debug
     level(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from syncd.errors import Halt, Park, Retry, Unreachable
+from syncd.evidence import proven
 from syncd.mirror import Mirror
 from syncd.model import Action, Adopt, Delete, Excluded, Forget, Item, Problem, Put
 from syncd.observe import Triple
@@ -29,12 +30,16 @@ class Resolved(NamedTuple):
 
 
 class Resolver:
-    """Decides blocks of triples for one pass. `files_read` counts the files whose bytes had to be read."""
+    """Decides blocks of triples for one pass. `files_read` counts the files whose bytes had to be read.
 
-    def __init__(self, mirror: Mirror, *, full: bool, delete_excluded: bool) -> None:
+    everything: the pass looks at the whole folder, not at what hints named.
+    """
+
+    def __init__(self, mirror: Mirror, *, full: bool, delete_excluded: bool, everything: bool = True) -> None:
         self._mirror = mirror
         self._full = full
         self._delete_excluded = delete_excluded
+        self._everything = everything
         self.files_read = 0
 
     async def block(self, triples: list[Triple]) -> list[Resolved]:
@@ -179,14 +184,21 @@ class Resolver:
         """An absent file may be one that the rules leave out, or one that came after the walk went by."""
         local = await asyncio.to_thread(self._mirror.tree.look, triple.key)
         if isinstance(local, Excluded):
-            return Resolved(triple, decision if self._delete_excluded else None)
+            # What the rules leave out is said with the answer: it is no file that is gone.
+            triple = triple._replace(local=local)
+            return Resolved(triple, self._proven(triple, decision) if self._delete_excluded else None)
         if isinstance(local, Problem):
             # Below a directory that cannot be read its own problem says it all.
             told = local.kind == "unreadable" and not self._mirror.tree.complete
             return Resolved(triple._replace(local=local), None if told else local)
         if local is not None:
             return Resolved(triple, None, again=True)
-        return Resolved(triple, decision, extra=self._duplicates(triple))
+        return Resolved(triple, self._proven(triple, decision), extra=self._duplicates(triple))
+
+    def _proven(self, triple: Triple, decision: Delete | Forget) -> Delete | Forget:
+        if isinstance(decision, Forget):
+            return decision
+        return proven(decision, triple.local, triple.entry, everything=self._everything)
 
     def _duplicates(self, triple: Triple) -> tuple[Delete, ...]:
         """Further entries of ours under the same key go; those of anybody else stay, but for a takeover of the key."""
@@ -194,7 +206,13 @@ class Resolver:
         if policy.prune == "never" or isinstance(triple.local, (Problem, Excluded)):
             return ()
         return tuple(
-            Delete(entry.key, "orphan", entry.key.removeprefix(policy.prefix), entry.ref)
+            proven(
+                Delete(entry.key, "orphan", entry.key.removeprefix(policy.prefix), entry.ref),
+                triple.local,
+                entry,
+                everything=self._everything,
+                kept=triple.entry.ref if triple.entry else None,
+            )
             for entry in triple.others
             if entry.owner == policy.owner or (policy.takeover and isinstance(triple.local, Item))
         )

@@ -180,6 +180,7 @@ def settings_of(section: MirrorConfig, grants: Grants) -> Settings:
         settle=section.settle,
         settle_max=section.settle_max,
         create=section.target.create,
+        spec=section.target.spec,
     )
 
 

@@ -13,6 +13,7 @@ import structlog
 
 from syncd.db import transaction
 from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
+from syncd.evidence import Backing, account
 from syncd.mirror import Mirror
 from syncd.model import Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
 from syncd.paths import shown
@@ -29,14 +30,6 @@ _MORE = {"put": "put.more", "delete": "delete.more"}
 LINES = 20
 """So many actions of a turn have a line of their own at level info; the rest is counted, MORE to a line."""
 MORE = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Consent:
-    """What a person agreed to: deletes past the guard, and deletes of what the rules leave out."""
-
-    force: bool = False
-    delete_excluded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +57,10 @@ class Breath:
 class Turn:
     """Applies the turns of one pass and enters every outcome in journal, queue and ledger."""
 
-    def __init__(self, mirror: Mirror, ledger: Ledger, consent: Consent, breath: Breath = Breath()) -> None:
+    def __init__(self, mirror: Mirror, ledger: Ledger, backing: Backing, breath: Breath = Breath()) -> None:
         self._mirror = mirror
         self._ledger = ledger
-        self._consent = consent
+        self._backing = backing
         self._breath = breath
         self._started = mirror.now()
         self._seq: dict[Put | Delete, int] = {}
@@ -79,9 +72,11 @@ class Turn:
 
     def adopts(self, batch: Sequence[tuple[int, Adopt]]) -> None:
         """Write down what is in step already."""
+        now = self._mirror.now()
         with transaction(self._mirror.db):
+            self._mirror.history.adopted([adopt for _, adopt in batch], now)
             for seq, adopt in batch:
-                self._mirror.journal.put(recorded(adopt.key, adopt, self._mirror.now()))
+                self._mirror.journal.put(recorded(adopt.key, adopt, now))
                 self._ledger.spill.outcome(seq, "adopt", "done")
         self._locally_done(batch)
 
@@ -90,6 +85,7 @@ class Turn:
         with transaction(self._mirror.db):
             for seq, forget in batch:
                 self._mirror.journal.forget(forget.key)
+                self._mirror.history.add(forget, self._mirror.now(), "done")
                 self._ledger.spill.outcome(seq, "forget", "done")
         self._locally_done(batch)
 
@@ -125,12 +121,15 @@ class Turn:
         due = []
         for (seq, delete), local in zip(batch, looks, strict=True):
             duplicate = delete.reason == "orphan" and self._has_another(delete)
-            if local is None or duplicate or (self._consent.delete_excluded and isinstance(local, Excluded)):
+            if local is None or duplicate or (self._backing.delete_excluded and isinstance(local, Excluded)):
                 due.append((seq, delete))
             else:
                 self._ledger.spill.outcome(seq, "delete", "again")
                 self._mirror.queue.mark([(delete.key, False)], self._mirror.now())
-        await self._apply(due)
+        if due:
+            # Where a delete could not be accounted for, none is sent.
+            with self._mirror.deletes.writing([delete for _, delete in due]):
+                await self._apply(due)
         if self._breath.between:
             await self._breath.between()
 
@@ -172,25 +171,41 @@ class Turn:
     def _enter(self, action: Put | Delete, outcome: Outcome) -> None:
         match outcome:
             case Done(stored=Stored() as stored):
-                self._stored(action.key, stored)
+                now = self._mirror.now()
+                self._stored(action.key, stored, now)
+                # What was new is told by its record alone: a first upload writes no row more than it must.
+                if action.reason != "new":
+                    self._mirror.history.add(action, now, "done")
                 self._remember_read(action.key)
                 self._end(action, checksum=stored.checksum, unchanged=outcome.unchanged)
-            case Done():
-                consented = self._consent.force or (isinstance(action, Delete) and self._has_another(action))
-                self._mirror.journal.bury(action.key, _ref(action), self._mirror.now(), consented=consented)
-                self._end(action)
+            case Done() if isinstance(action, Delete):
+                why = self._account(action)
+                consented = self._backing.force or self._has_another(action)
+                self._mirror.journal.bury(action.key, action.ref, self._mirror.now(), consented=consented)
+                self._end(action, evidence=action.evidence, why=why)
             case Again():
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())
                 self._ledger.spill.outcome(self._seq[action], action.kind, "again")
                 self._mirror.heard(Ending(action.kind, action.key, action.reason, "again"))
                 log.info(_AGAIN[action.kind], key=shown(action.key), why=str(outcome))
+            case Done():
+                raise AssertionError(f"a put ended without saying what is stored: {action}")
             case Park() as refusal if not isinstance(outcome, (NotFound, Conflict)):
                 self._refused(action, refusal)
             case _:
                 self._failed(action, outcome)
 
-    def _stored(self, key: str, stored: Stored) -> None:
-        self._mirror.journal.put(recorded(key, stored, self._mirror.now()))
+    def _account(self, delete: Delete) -> str:
+        """Write a delete that was carried out into the log of deletes; return why it was."""
+        mirror, now = self._mirror, self._mirror.now()
+        told = account(delete, self._backing, mirror.policy.owner)
+        why = str(told["why"])
+        mirror.deletes.write({"mirror": mirror.name, "target": mirror.settings.spec} | told, now)
+        mirror.history.add(delete, now, "done", why)
+        return why
+
+    def _stored(self, key: str, stored: Stored, now: float) -> None:
+        self._mirror.journal.put(recorded(key, stored, now))
         if stored.status == "error":
             self._mirror.heard(Ending("index", key, "error", "failed"))
             problem = index_problem(key, stored.error)
@@ -222,6 +237,7 @@ class Turn:
         self._ledger.done["failed"] += 1
         self._ledger.spill.outcome(self._seq[action], action.kind, "failed")
         self._mirror.heard(Ending(action.kind, action.key, action.reason, "failed"))
+        self._mirror.history.add(action, self._mirror.now(), "failed", f"{problem.kind}: {problem.message}")
         why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
         log.warning(_FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
 
@@ -261,12 +277,6 @@ def index_problem(key: str, error: str | None) -> Problem:
     """The problem of an entry that is stored but could not be indexed."""
     why = f"stored, but indexing failed: {error or 'no reason given'}; try again with: syncd retry {shlex.quote(key)}"
     return Problem(key, "index_error", why)
-
-
-def _ref(action: Put | Delete) -> str:
-    if action.ref is None:
-        raise AssertionError(f"a put ended without saying what is stored: {action}")
-    return action.ref
 
 
 def recorded(key: str, held: Stored | Adopt, now: float) -> Record:
