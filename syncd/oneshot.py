@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from syncd import follow
 from syncd.db import writable
@@ -13,6 +13,7 @@ from syncd.model import HARMLESS, Problem
 from syncd.observe import Wide
 from syncd.queue import Dirty
 from syncd.reconcile import Hooks, Options, Result, Scope, Watch, reconcile
+from syncd.resolve import Resolved
 from syncd.status import set_state
 
 
@@ -49,8 +50,17 @@ class Report:
         return list(mirror.journal.problems(self.results[0].pass_id)) if self.results else []
 
 
-async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) -> None:
-    """Bring one mirror in step and fill in `report`; SyncdErrors that stop the mirror end up in it, too."""
+async def run(
+    mirror: Mirror,
+    options: Options,
+    watch: Watch,
+    report: Report,
+    every: Callable[[Sequence[Resolved]], None] | None = None,
+) -> None:
+    """Bring one mirror in step and fill in `report`; SyncdErrors that stop the mirror end up in it, too.
+
+    every: is told what the full pass found of each key before it acted.
+    """
 
     def keep(result: Result) -> None:
         if not report.results or report.results[-1] is not result:
@@ -60,7 +70,7 @@ async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) ->
     hooks = Hooks(watch=keep)
     try:
         with writable():
-            await reconcile(mirror, Scope(), options, hooks)
+            await reconcile(mirror, Scope(), options, replace(hooks, every=every))
             if not options.dry_run:
                 await _take_again(mirror, options, hooks)
                 if report.results[0].held_back:

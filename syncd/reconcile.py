@@ -87,11 +87,13 @@ class Hooks:
     """Who is to be heard while a pass is under way.
 
     breath: lets settled hints be served during a long full pass. watch: called with the
-    growing result after every step; whoever watches drops the result's plan, also after an error.
+    growing result after every step; whoever watches drops the result's plan, also after an error. every: is told what
+    was found of each key, also of those in step, for which no shorter way may be taken then.
     """
 
     breath: Breath = field(default_factory=Breath)
     watch: Watch | None = None
+    every: Callable[[Sequence[Resolved]], None] | None = None
 
     def tick(self, result: Result) -> None:
         """Tell whoever watches."""
@@ -145,14 +147,17 @@ async def _list_or_make(mirror: Mirror, options: Options, result: Result, hooks:
 async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
     resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded, everything=scope.everything)
     mirror.tree.complete = True
-    lane = None if options.full else InStep(mirror, result.spill)
+    lane = None if options.full or hooks.every else InStep(mirror, result.spill)
     if scope.rows is None:
         blocks = observe.whole(mirror, result.spill, lane)
     else:
         blocks = observe.parts(mirror, scope.rows)
         _clear_problems(mirror, scope.rows)
     async for block in blocks:
-        _plan_block(mirror, await resolver.block(block), result)
+        resolved = await resolver.block(block)
+        _plan_block(mirror, resolved, result)
+        if hooks.every:
+            hooks.every(resolved)
         result.unchanged += lane.counted() if lane else 0
         hooks.tick(result)
     result.files_read = resolver.files_read
