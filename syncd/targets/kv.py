@@ -140,7 +140,7 @@ class KVTarget:
     async def search(self, query: str, limit: int) -> Sequence[Hit]:
         """KV has no search. Raises ConfigError."""
         del query, limit
-        raise ConfigError("Workers KV has no search; ask a mirror of AI Search with --mirror")
+        raise ConfigError("Workers KV has no search; ask a mirror of AI Search or Vectorize instead")
 
     def requests(self, puts: int, deletes: int) -> int:
         """Bulk requests, if no file is large. Retiring an entry also takes a read."""

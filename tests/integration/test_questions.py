@@ -2,8 +2,9 @@
 
 import json
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from syncd_process import Room, open_room
@@ -126,3 +127,104 @@ def test_the_list_names_the_mirrors_if_there_are_several_and_json_keeps_stdout(r
     assert (both.code, both.out) == (2, "")
     nowhere = room.syncd("reconcile", "-n", "--combined", "no/where.txt")
     assert (nowhere.code, nowhere.out) == (2, "")
+
+
+def verify(room: Room, *options: str, code: int) -> Any:
+    seen = room.syncd("verify", "--json", *options)
+    assert seen.code == code, seen.err + seen.out
+    told: dict[str, Any] = seen.json()
+    assert told["exit_code"] == code
+    return told["mirrors"]["docs"]
+
+
+def asking(*pairs: str) -> list[str]:
+    names = ("--query", "--expect")
+    return [word for number, text in enumerate(pairs) for word in (names[number % 2], text)]
+
+
+def test_a_question_passes_if_its_file_is_among_the_hits(room: Room) -> None:
+    room.configure(mirror='key_prefix = "p/"')
+    room.write("token.md", "how to rotate the token")
+    room.write("sub/ü.md", "bread and butter")
+    room.write("more.md", "a differing file that nobody has sent yet, and no reason for a 6")
+    room.syncd("reconcile", "--wait")
+    room.write("more.md", "changed")
+    for file in ("token.md", "docs/token.md", str(room.docs / "token.md"), "p/token.md"):
+        seen = verify(room, *asking("rotate token", file), code=0)
+        (answer,) = seen["queries"]
+        assert (answer["expect"], answer["found"], answer["rank"], answer["why"]) == ("p/token.md", True, 1, None), file
+        assert answer["score"] == answer["hits"][0]["score"]
+        assert (seen["checked"], seen["differences"]) == (0, [])
+    both = verify(room, *asking("rotate token", "sub/ü.md", "butter", "sub/ü.md"), code=6)["queries"]
+    assert [(each["query"], each["found"]) for each in both] == [("rotate token", False), ("butter", True)]
+    assert [hit["key"] for hit in both[0]["hits"]] == ["p/token.md"]
+    assert both[0]["why"] == "it is in the index; the search ranks other text higher"
+    deep = verify(room, "--deep", *asking("butter", "sub/ü.md"), code=6)
+    assert (deep["checked"], [each["key"] for each in deep["differences"]]) == (3, ["p/more.md"])
+    assert deep["queries"][0]["found"]
+    shown = room.syncd("verify", *asking("rotate token", "sub/ü.md", "butter", "sub/ü.md"))
+    assert "docs: 1 of 2 questions found their file" in shown.out
+    assert "Instead came: p/token.md (1.00)" in shown.out
+    assert "rank 1, score 1.00" in shown.out
+
+
+def test_what_syncd_knows_of_the_file_is_the_reason(tmp_path: Path) -> None:
+    with open_room(tmp_path, fail_index="bad") as room:
+        room.configure(mirror='exclude = ["draft*"]')
+        for name in ("bad.md", "good.md", "draft.md", "gone.md"):
+            room.write(name, name)
+        room.syncd("reconcile", "--wait")
+        room.write("new.md")
+        room.write("empty.md", "")
+        room.write("good.md", "other text")
+        (room.docs / "gone.md").unlink()
+        wanted = {
+            "bad.md": "it could not be indexed (",
+            "draft.md": "left out by exclude: draft*",
+            "no.md": "there is no such file",
+            "new.md": "it was never uploaded",
+            "empty.md": "empty: the file is empty",
+            "good.md": "it has changed since it was sent",
+            "gone.md": "there is no such file; the next pass removes what was sent of it",
+        }
+        asked = verify(room, *asking(*(word for name in wanted for word in ("nothing like it", name))), code=6)
+        for answer, (name, why) in zip(asked["queries"], wanted.items(), strict=True):
+            assert answer["why"].startswith(why), name
+            assert answer["hits"] == []
+
+
+def test_what_is_still_queued_says_so(tmp_path: Path) -> None:
+    with open_room(tmp_path, index_delay=600.0) as room:
+        room.write("a.md", "some words")
+        room.syncd("reconcile")
+        (answer,) = verify(room, *asking("words", "a.md"), code=6)["queries"]
+        assert "still on its way into the index" in answer["why"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--query", "q"), "1 --query and 0 --expect"),
+        (("--expect", "a.md"), "0 --query and 1 --expect"),
+        (asking(" ", "a.md"), "a --query is empty"),
+        (asking("q", "/etc/hosts"), "lies in no folder that is verified"),
+        (asking("q", "../hosts"), "lies in no folder that is verified"),
+        (asking("q", ""), "lies in no folder that is verified"),
+        ((*asking("q", "a.md"), "--top", "0"), "--top"),
+        ((*asking("q", "a.md"), "other"), "other"),
+    ],
+)
+def test_questions_that_cannot_be_asked_are_usage_errors(room: Room, options: Sequence[str], said: str) -> None:
+    seen = room.syncd("verify", *options)
+    assert (seen.code, seen.out, said in seen.err) == (2, "", True), seen.err
+
+
+def test_a_target_without_a_search_is_a_usage_error(room: Room) -> None:
+    room.configure()
+    text = room.config.read_text().partition("[mirrors.docs.target]")[0]
+    room.config.write_text(text + '[mirrors.docs.target]\ntype = "kv"\nnamespace_title = "docs"\ncreate = true\n')
+    room.write("a.md")
+    room.syncd("reconcile")
+    for more in ((), ("--deep",), ("--json",)):
+        seen = room.syncd("verify", *asking("q", "a.md"), *more)
+        assert (seen.code, seen.out, "Workers KV has no search" in seen.err) == (2, "", True)
