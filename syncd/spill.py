@@ -29,6 +29,7 @@ class Spill:
         self.pass_id = pass_id
         self._seq = 0
         self.planned: Counter[ActionKind] = Counter()
+        self.put_bytes = 0
         self.doubles = 0
         """How many of the planned deletes leave another entry of the same key, the file's own."""
 
@@ -74,6 +75,8 @@ class Spill:
         for action in actions:
             self._seq += 1
             self.planned[action.kind] += 1
+            if type(action) is Put:
+                self.put_bytes += action.size
             rows.append((self.pass_id, self._seq, action.kind, json.dumps(_values[type(action)](action))))
         with transaction(self._db):
             self._db.executemany("INSERT INTO temp.plan VALUES (?, ?, ?, ?, NULL)", rows)

@@ -15,9 +15,14 @@ State = Literal["idle", "syncing", "degraded", "halted"]
 _INDEX = get_args(IndexStatus)
 
 
-def set_state(meta: Meta, state: State, detail: str | None = None, *, remaining: int = 0) -> None:
-    """Say what a mirror is doing. detail: why it is degraded or halted. remaining: planned and not yet done."""
-    meta.set("state", {"state": state, "detail": detail, "remaining": remaining})
+def set_state(
+    meta: Meta, state: State, detail: str | None = None, *, remaining: int = 0, until: float | None = None
+) -> None:
+    """Say what a mirror is doing. detail: why it is degraded or halted.
+
+    remaining: planned and not yet done. until: when it will be, in seconds since the epoch, if that is known.
+    """
+    meta.set("state", {"state": state, "detail": detail, "remaining": remaining, "until": until})
 
 
 def said_halted(meta: Meta) -> bool:
@@ -68,6 +73,10 @@ def _mirror(
     shown["state"] = _state(said.get("state"), running=running)
     if said.get("detail") and shown["state"] != "idle":
         shown["detail"] = said["detail"]
+    if shown["state"] == "syncing":
+        shown["remaining"] = int(said.get("remaining") or 0)
+        until = said.get("until")
+        shown["eta_s"] = None if until is None else max(0.0, round(until - time.time(), 1))
     shown["items"] = _items(journal, queue, int(said.get("remaining") or 0) if running else 0)
     shown["index"] |= journal.index_counts()
     shown["last_reconcile"] = _iso(meta.get("last_reconcile"))

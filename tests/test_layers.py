@@ -14,7 +14,7 @@ MODULES = {
 } | {
     ".".join(("syncd", *path.relative_to(ROOT).parent.parts)): path for path in sorted(ROOT.rglob("__init__.py"))
 }  # fmt: skip
-PURE = ["model", "errors", "paths", "plan", "evidence", "backoff", "chunk", "chunk_markdown", "chunk_text"]
+PURE = ["model", "errors", "paths", "plan", "evidence", "forecast", "backoff", "chunk", "chunk_markdown", "chunk_text"]
 VALUES = {"collections", "dataclasses", "functools", "typing", "unicodedata", "pathspec", "enum", "math", "re", "zlib"}
 CORE = [
     "db",

@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from syncd.forecast import span
 from syncd.logs import printable
 
 if TYPE_CHECKING:
+    from syncd.pace import Pace
     from syncd.reconcile import Result
 
 WIDE = 100_000
@@ -75,14 +77,20 @@ def _snippet(text: str, query: str) -> str:
 
 
 class Watcher:
-    """Shows a growing result: a bar on a terminal, a plain line now and then otherwise, nothing if quiet."""
+    """Shows a growing result: a bar on a terminal, a plain line now and then otherwise, nothing if quiet.
 
-    def __init__(self, name: str, progress: Progress | None, *, quiet: bool = False) -> None:
+    pace: says how long it still takes.
+    """
+
+    def __init__(
+        self, name: str, progress: Progress | None, *, quiet: bool = False, pace: "Pace | None" = None
+    ) -> None:
         self._name = name
         self._progress = progress
         self._task = progress.add_task(f"{name}: listing the target", total=None) if progress else None
         self._said = time.monotonic()
         self._quiet = quiet
+        self._pace = pace
 
     def __call__(self, result: "Result") -> None:
         total = result.spill.planned.total()
@@ -90,11 +98,13 @@ class Watcher:
         looked = total + result.unchanged
         what = "syncing" if done else f"comparing, {looked} files" if looked else "listing the target"
         what = f"{self._name}: {what}"
+        left_s = self._pace.look(result, time.monotonic()) if self._pace else None
+        left = f", about {span(left_s)} left" if left_s else ""
         if self._progress and self._task is not None:
-            self._progress.update(self._task, description=what, total=total if done else None, completed=done)
+            self._progress.update(self._task, description=what + left, total=total if done else None, completed=done)
         elif not self._quiet and time.monotonic() - self._said >= PLAIN_EVERY_S:
             self._said = time.monotonic()
-            print(f"{what} {done}/{total}" if done else what, file=sys.stderr)  # noqa: T201
+            print(f"{what} {done}/{total}{left}" if done else what, file=sys.stderr)  # noqa: T201
 
 
 @contextmanager

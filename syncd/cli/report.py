@@ -8,6 +8,7 @@ from itertools import chain, islice
 from typing import Any
 
 from syncd.cli.out import line, table
+from syncd.forecast import per_second, span
 from syncd.logs import printable
 from syncd.mirror import Mirror
 from syncd.model import Action, Put
@@ -19,8 +20,6 @@ from syncd.targets.base import megabytes
 
 SHOWN = 20
 """Problems listed for people; scripts get all of them."""
-REQUEST_S = 0.3
-"""A guess at one request to Cloudflare, for forecasts without a rate limit."""
 
 
 def show(session: Session, reports: Mapping[str, Report]) -> None:
@@ -29,7 +28,7 @@ def show(session: Session, reports: Mapping[str, Report]) -> None:
         target = session.config.mirrors[name].target.spec
         line(f"{name} → {target}: {_summary(report)}")
         if report.results and report.results[0].dry_run:
-            _show_plan(session, report)
+            _show_plan(session, session.mirrors[name], report)
         mirror = session.mirrors[name]
         problems = report.problems(mirror)
         if problems:
@@ -64,7 +63,7 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _show_plan(session: Session, report: Report) -> None:
+def _show_plan(session: Session, mirror: Mirror, report: Report) -> None:
     rows = [
         (f"  {action.kind}", action.reason, action.key, megabytes(action.size) if isinstance(action, Put) else "")
         for result in report.results
@@ -72,22 +71,21 @@ def _show_plan(session: Session, report: Report) -> None:
     ]
     if rows:
         table(("", "", "", "size"), rows)
-        seen = forecast(session, report)
-        line(f"  about {counted(int(seen['requests']), 'request')}, {seen['seconds']:.0f} s at the present rate limit")
+        seen = forecast(session, mirror, report)
+        requests = counted(int(seen["requests"]), "request")
+        line(f"  about {requests}, {span(seen['seconds'])} at the present rate limit")
     for result in report.results:
         if result.refusal:
             line(f"  refused when run: {result.refusal}")
 
 
-def forecast(session: Session, report: Report) -> dict[str, float]:
+def forecast(session: Session, mirror: Mirror, report: Report) -> dict[str, float]:
     """How many requests the plan takes, and how long they take at the configured rate."""
     planned = _planned(report)
-    mirror = next(iter(session.mirrors.values()))
-    requests = mirror.target.requests(planned["put"], planned["delete"])
+    size = sum(result.spill.put_bytes for result in report.results)
+    requests = mirror.target.requests(planned["put"], planned["delete"], size)
     section = session.config.cloudflare
-    rate = section.transfers / REQUEST_S
-    rate = min(section.tpslimit, rate) if section.tpslimit else rate
-    return {"requests": requests, "seconds": round(requests / rate, 1)}
+    return {"requests": requests, "seconds": round(requests / per_second(section.tpslimit, section.transfers), 1)}
 
 
 def to_json(session: Session, reports: Mapping[str, Report], exit_code: int) -> None:
@@ -118,7 +116,7 @@ def _mirror_json(session: Session, mirror: Mirror, report: Report) -> None:
     done = _done(report)
     tail: dict[str, Any] = {"result": {kind: done.get(kind, 0) for kind in ("put", "delete", "failed")}}
     if dry:
-        tail["forecast"] = forecast(session, report)
+        tail["forecast"] = forecast(session, mirror, report)
     tail |= {"requests": report.requests, "elapsed_s": round(report.elapsed_s, 3)}
     sys.stdout.write("], " + json.dumps(tail)[1:])
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from syncd.cli.out import stdout
+from syncd.forecast import span
 from syncd.logs import printable
 
 PROBLEMS_SHOWN = 20
@@ -41,7 +42,7 @@ def _mirror(name: str, mirror: dict[str, Any]) -> Group:
     state = mirror["state"]
     parts: list[Any] = [
         Text(),
-        Text.from_markup(f"[bold]{name}[/] [{_COLOURS[state]}]{state}[/]  ")
+        Text.from_markup(f"[bold]{name}[/] [{_COLOURS[state]}]{state}{_left(mirror)}[/]  ")
         + Text(printable(f"{mirror['path']} → {mirror['target']}")),
     ]
     if mirror.get("detail"):
@@ -49,6 +50,14 @@ def _mirror(name: str, mirror: dict[str, Any]) -> Group:
     parts.append(_facts(mirror))
     parts += _problems(mirror["problems"])
     return Group(*parts)
+
+
+def _left(mirror: dict[str, Any]) -> str:
+    """What the pass under way has still to do."""
+    if not mirror.get("remaining"):
+        return ""
+    left = f", about {span(mirror['eta_s'])} left" if mirror["eta_s"] is not None else ""
+    return f", {mirror['remaining']:,} to go{left}"
 
 
 def _facts(mirror: dict[str, Any]) -> Table:

@@ -102,6 +102,8 @@ async def _reconcile(
     from syncd.cli.combined import opened, write
     from syncd.cli.out import Watcher, progress
     from syncd.combined import Combined
+    from syncd.forecast import per_second
+    from syncd.pace import Pace
     from syncd.session import open_session
 
     config = options.load()
@@ -113,7 +115,8 @@ async def _reconcile(
                 reports[name] = report = oneshot.Report()
                 began, before = time.monotonic(), session.transport.counters.requests
                 lines = Combined(mirror) if out else None
-                watcher = Watcher(name, shown, quiet=options.quiet)
+                pace = Pace(mirror.target.requests, per_second(config.cloudflare.tpslimit, config.cloudflare.transfers))
+                watcher = Watcher(name, shown, quiet=options.quiet, pace=pace)
                 await oneshot.run(mirror, asked.options, watcher, report, lines.add if lines else None)
                 if out and lines:
                     write(lines, out, named=len(session.mirrors) > 1)

@@ -40,7 +40,9 @@ class Marks:
 
 def limits(max_key_length: int, max_file_size: int) -> Limits:
     """The limits of AI Search: characters and bytes as configured, the documented file types, no empty files."""
-    return Limits(max_key_length, max_file_size, LAG_S, SUPPORTED, empty=False, turn=TURN, page=PER_PAGE)
+    return Limits(
+        max_key_length, max_file_size, LAG_S, SUPPORTED, empty=False, turn=TURN, page=PER_PAGE, listed=PER_PAGE
+    )
 
 
 class AISearchTarget:
@@ -151,8 +153,9 @@ class AISearchTarget:
         hits = await self._api.search(query, max_num_results=limit)
         return [Hit(hit.key or "", hit.score, hit.text) for hit in hits]
 
-    def requests(self, puts: int, deletes: int) -> int:
+    def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
         """There is no bulk endpoint: one request for each."""
+        del size
         return puts + deletes
 
     # -- changing

@@ -19,7 +19,7 @@ class Limits:
     our own write; reads_lag: asking by key may predate it just as long; turn, delete_turn: puts and deletes handed over
     at a time; extensions: the lower-case file name endings the target takes, None for any; empty: whether it takes no
     bytes; keeps_files: whether what was put can be had back, byte for byte; page: entries that one request
-    of a listing shows, None where asking for a single key costs none.
+    of a listing shows, None where asking for a single key costs none; listed: files that one shows, for forecasts.
     """
 
     max_key_length: int = 128
@@ -33,6 +33,7 @@ class Limits:
     reads_lag: bool = False
     keeps_files: bool = True
     page: int | None = None
+    listed: int = 1000
 
     def refuse(self, key: str, size: int) -> Problem | None:
         """Return the problem a file of `size` bytes under `key` would be, or None if the target takes it."""
@@ -172,8 +173,8 @@ class Target(Protocol):
         """Ask the target's own search for at most `limit` hits."""
         ...
 
-    def requests(self, puts: int, deletes: int) -> int:
-        """Forecast how many requests an application of so many actions takes."""
+    def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
+        """Forecast how many requests an application of so many actions takes. size: bytes of the puts, if known."""
         ...
 
     async def aclose(self) -> None:

@@ -18,7 +18,7 @@ from syncd.cloudflare.kv_places import by_id, by_title
 from syncd.errors import ConfigError, Conflict, NotFound, TargetMissing
 from syncd.model import Delete, Entry, IndexStatus, Put
 from syncd.targets.base import Content, Fetched, Hit, Limits, Read, Report
-from syncd.targets.bulk import BULK_PAIRS
+from syncd.targets.bulk import BULK_BYTES, BULK_PAIRS
 from syncd.targets.fetching import values
 from syncd.targets.kv_writing import BULK_DELETES, OWNER, SHA256, STALE, Terms, Writer
 
@@ -142,11 +142,12 @@ class KVTarget:
         del query, limit
         raise ConfigError("Workers KV has no search; ask a mirror of AI Search or Vectorize instead")
 
-    def requests(self, puts: int, deletes: int) -> int:
-        """Bulk requests, if no file is large. Retiring an entry also takes a read."""
+    def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
+        """Bulk requests, by the number or by the bytes in base64. Retiring an entry also takes a read."""
+        bodies = max(-(-puts // BULK_PAIRS), -(-(size or 0) * 4 // (3 * BULK_BYTES)))
         removing = -(-deletes // BULK_DELETES)
         retiring = deletes + -(-deletes // BULK_GET_LIMIT)
-        return -(-puts // BULK_PAIRS) + (removing if self._terms.stale_ttl is None else retiring)
+        return min(puts, bodies) + (removing if self._terms.stale_ttl is None else retiring)
 
     # -- changing
 

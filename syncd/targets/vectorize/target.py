@@ -67,6 +67,7 @@ def limits(max_key_length: int, max_file_size: int) -> Limits:
         turn=TURN,
         reads_lag=True,
         keeps_files=False,
+        listed=1000 // PIECES_GUESS,
     )
 
 
@@ -83,6 +84,7 @@ class VectorizeTarget:
         self._names = names
         # An owner's keys under another prefix are another mirror's.
         self._maker = maker(f"{terms.owner}\0{terms.prefix}", embedder.name, cut.name)
+        self._cut = cut
         self._writer = Writer(index, embedder, self._maker, cut, terms.owner)
         self._checked: Sets | None = None
 
@@ -257,9 +259,11 @@ class VectorizeTarget:
         ]
         return [hit for hit in hits if hit.key.startswith(self._terms.prefix)][:limit]
 
-    def requests(self, puts: int, deletes: int) -> int:
+    def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
         """Embeddings and deletes by the hundred, upserts by the thousand; a guess, as no file is read for it."""
         vectors, gone = puts * PIECES_GUESS, deletes * PIECES_GUESS
+        if size is not None:
+            vectors = max(puts, size // max(1, self._cut.size - self._cut.overlap))
         return -(-vectors // 100) + -(-vectors // UPSERT_VECTORS) + -(-gone // 100)
 
     # -- changing
