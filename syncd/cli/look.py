@@ -104,7 +104,8 @@ def search(
     config = options.load()
     name = one_mirror(config, mirror)
     hits = await_(_search(config, name, query, limit))
-    from syncd.cli.out import emit, show_hits
+    from syncd.cli.hits import show_hits
+    from syncd.cli.out import emit
 
     if as_json:
         emit({"mirror": name, "query": query, "hits": hits})

@@ -55,27 +55,6 @@ def line(text: str) -> None:
     print(printable(text))  # noqa: T201
 
 
-SNIPPET = 160
-"""Characters of a hit's text for people."""
-
-
-def show_hits(hits: Sequence[dict[str, Any]], query: str) -> None:
-    """Print search hits, best first, each with its file and the part of its text that matches."""
-    if not hits:
-        line(f"nothing found for {query!r}")
-    for hit in hits:
-        line(f"{hit['score']:.2f}  {hit['key']}" + (f"  ({hit['heading']})" if hit["heading"] else ""))
-        line(f"      {_snippet(hit['text'], query)}")
-
-
-def _snippet(text: str, query: str) -> str:
-    flat = " ".join(text.split())
-    places = [flat.lower().find(word) for word in query.lower().split()]
-    start = max(0, min((place for place in places if place >= 0), default=0) - SNIPPET // 4)
-    cut = flat[start : start + SNIPPET]
-    return ("…" if start else "") + cut + ("…" if start + SNIPPET < len(flat) else "")
-
-
 class Watcher:
     """Shows a growing result: a bar on a terminal, a plain line now and then otherwise, nothing if quiet.
 

@@ -1,10 +1,11 @@
-"""`status` for people: one block for each mirror, once or live."""
+"""`status` for people: one block for each mirror once, one row for each live."""
 
 import time
 from collections.abc import Callable
-from typing import Any
+from datetime import datetime
+from typing import Any, NoReturn
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -15,6 +16,7 @@ from syncd.forecast import span
 from syncd.logs import printable
 
 PROBLEMS_SHOWN = 20
+_NUMBERS = frozenset({"in step", "to go", "indexing", "problems"})
 _COLOURS = {"idle": "green", "syncing": "cyan", "degraded": "yellow", "halted": "bold red"}
 
 
@@ -24,18 +26,67 @@ def show(seen: dict[str, Any]) -> None:
 
 
 def live(snapshot: Callable[[], dict[str, Any]], every_s: float) -> None:
-    """Show fresh snapshots in place until interrupted."""
-    with Live(_render(snapshot()), console=Console(emoji=False), auto_refresh=False, screen=False) as display:
+    """Show fresh snapshots in place until interrupted; where there is no place, a line whenever something changed."""
+    console = stdout()
+    if not console.is_terminal:
+        _tell_changes(snapshot, every_s)
+    with Live(_table(snapshot()), console=console, auto_refresh=False, screen=False) as display:
         while True:
             time.sleep(every_s)
-            display.update(_render(snapshot()), refresh=True)
+            display.update(_table(snapshot()), refresh=True)
+
+
+def _tell_changes(snapshot: Callable[[], dict[str, Any]], every_s: float) -> NoReturn:
+    said: dict[str, str] = {}
+    while True:
+        for name, mirror in snapshot()["mirrors"].items():
+            counts = ", ".join(f"{count} {state}" for state, count in mirror["items"].items())
+            now = f"{name} {mirror['state']}{_left(mirror)}: {counts}"
+            if said.get(name) != now:
+                said[name] = now
+                print(printable(now), flush=True)  # noqa: T201
+        time.sleep(every_s)
+
+
+def _table(seen: dict[str, Any]) -> Group:
+    """One row for each mirror, then why some are in trouble, then problems, as far as they fit."""
+    rows = Table(box=None, pad_edge=False, header_style="dim")
+    for header in ("mirror", "state", "in step", "to go", "left", "indexing", "problems", "last pass", "watch"):
+        rows.add_column(header, justify="right" if header in _NUMBERS else "left", no_wrap=header != "mirror")
+    details, problems = [], []
+    for name, mirror in seen["mirrors"].items():
+        rows.add_row(*_row(name, mirror))
+        if mirror.get("detail"):
+            details.append(Text(printable(f"{name}: {mirror['detail']}"), style=_COLOURS[mirror["state"]]))
+        problems += [problem | {"key": f"{name}: {problem['key']}"} for problem in mirror["problems"]]
+    return Group(_daemon(seen), Text(), rows, *details, *_problems(problems))
+
+
+def _row(name: str, mirror: dict[str, Any]) -> list[Text]:
+    items, index, state = mirror["items"], mirror["index"], mirror["state"]
+    eta_s, last = mirror.get("eta_s"), mirror["last_reconcile"]
+    ago_s = time.time() - datetime.fromisoformat(last).timestamp() if last else None
+    bad = items["failed"] + items["rejected"] + index["error"]
+    return [
+        Text(name, style="bold"),
+        Text(state, style=_COLOURS[state]),
+        Text(f"{items['synced']:,}"),
+        Text(f"{items['pending']:,}" if items["pending"] else ""),
+        Text(f"about {span(eta_s)}" if eta_s else ""),
+        Text(f"{index['queued'] + index['running']:,}" if index["queued"] + index["running"] else ""),
+        Text(f"{bad:,}" if bad else "", style="yellow"),
+        Text("never" if ago_s is None else f"{span(ago_s)} ago"),
+        Text(mirror["watch"] or ""),
+    ]
 
 
 def _render(seen: dict[str, Any]) -> Group:
+    return Group(_daemon(seen), *(_mirror(name, mirror) for name, mirror in seen["mirrors"].items()))
+
+
+def _daemon(seen: dict[str, Any]) -> str:
     daemon = seen["daemon"]
-    head = f"daemon     running, pid {daemon['pid']}" if daemon["running"] else "daemon     not running"
-    blocks = [_mirror(name, mirror) for name, mirror in seen["mirrors"].items()]
-    return Group(head, *blocks)
+    return f"daemon     running, pid {daemon['pid']}" if daemon["running"] else "daemon     not running"
 
 
 def _mirror(name: str, mirror: dict[str, Any]) -> Group:

@@ -1,13 +1,14 @@
 """Questions that a person asks: why was it deleted, what happened to this file, what differs, is it found."""
 
 import json
+import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from syncd_process import Room, open_room
+from syncd_process import Room, on_a_terminal, open_room, until
 
 NAME = "deletes.jsonl"
 
@@ -228,3 +229,67 @@ def test_a_target_without_a_search_is_a_usage_error(room: Room) -> None:
     for more in ((), ("--deep",), ("--json",)):
         seen = room.syncd("verify", *asking("q", "a.md"), *more)
         assert (seen.code, seen.out, "Workers KV has no search" in seen.err) == (2, "", True)
+
+
+def test_check_says_what_a_first_pass_and_an_idle_one_take(room: Room) -> None:
+    room.configure(cloudflare="tpslimit = 2.0")
+    room.config.write_text(room.config.read_text().replace("tpslimit = 0\n", ""))
+
+    def forecast() -> str:
+        checks = room.syncd("check", "--json").json()["checks"]
+        (told,) = [check for check in checks if check["what"] == "docs: forecast"]
+        assert told["level"] == "ok"
+        return str(told["message"])
+
+    for number in range(9):
+        room.write(f"{number}.md")
+        os.utime(room.docs / f"{number}.md", (1e9, 1e9))
+    assert forecast() == "first pass about 10 requests, 5 s at 2 requests/s; one with nothing to do: 1 request, 1 s"
+    room.configure()
+    room.syncd("reconcile")
+    room.syncd("reconcile")
+    assert forecast().startswith("nothing looks changed; a pass takes about 1 request")
+    room.write("new.md")
+    (room.docs / "1.md").unlink()
+    assert forecast().startswith("1 to look at, 1 to delete: about 3 requests")
+
+
+def test_the_forecast_of_a_dry_run_is_that_of_the_mirror_it_is_told_of(room: Room) -> None:
+    for number in range(3):
+        room.write(f"{number}.md")
+    room.configure(
+        more=f'[mirrors.kv]\npath = "{room.docs}"\n[mirrors.kv.target]\ntype = "kv"\nnamespace_title = "t"\n'
+        "create = true"
+    )
+    mirrors = room.syncd("reconcile", "--dry-run", "--json").json()["mirrors"]
+    assert {name: each["forecast"]["requests"] for name, each in mirrors.items()} == {"docs": 3, "kv": 1}
+
+
+def test_a_pass_under_way_says_how_long_it_still_takes(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room:
+        for number in range(60):
+            room.write(f"{number}.md")
+        room.config.write_text(room.config.read_text().replace("tpslimit = 0\n", "tpslimit = 6.0\n"))
+        with room.daemon() as daemon:
+            seen: dict[str, Any] = {}
+
+            def says_so() -> bool:
+                seen.update(room.status())
+                return bool(seen.get("eta_s"))
+
+            until(says_so, daemon.text)
+            assert (seen["state"], 0 < seen["remaining"] < 60, 0 < seen["eta_s"] < 60) == ("syncing", True, True)
+            watching = room.start("status", "--watch")
+            until(lambda: "left: " in watching.out(), watching.out)
+            assert "docs syncing, " in watching.out()
+            watching.kill()
+
+
+def test_hits_are_highlighted_on_a_terminal_and_live_status_is_a_table(room: Room) -> None:
+    room.write("guide.md", "how to rotate the token")
+    room.syncd("reconcile", "--wait")
+    code, shown = on_a_terminal(room, "search", "token")
+    assert (code, "\x1b[1;33mtoken\x1b[0m" in shown, str(room.docs / "guide.md") in shown) == (0, True, True)
+    assert "\x1b" not in room.syncd("search", "token").out
+    code, shown = on_a_terminal(room, "status", "--watch", end_at=b"last pass")
+    assert (code, "Traceback" in shown, "mirror" in shown, "in step" in shown) == (130, False, True, True)
