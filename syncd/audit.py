@@ -7,21 +7,20 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from syncd.errors import StateHalt
-from syncd.model import Delete
 
 FILE_NAME = "deletes.jsonl"
 OLDER_NAME = "deletes.1.jsonl"
 MAX_BYTES = 32_000_000
 """A file that has so many is put aside as the older one before the next turn, in place of the one before it."""
-_LINE = 800
-"""Bytes of a line without its key, ref and detail, which JSON may make six times as long, and tells twice."""
+Line = dict[str, object]
+"""What a line says, but for the time."""
 _NO_ANSWER = (errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, errno.ENOSYS)
 """What file systems say that cannot reserve room; of these it is seen at the write."""
 _OPEN = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -40,10 +39,10 @@ class DeleteLog:
         self._descriptor: int | None = None
 
     @contextmanager
-    def writing(self, batch: Sequence[Delete]) -> Iterator[None]:
-        """Hold the log open while a batch is deleted, and see that its lines are on the disk in the end.
+    def writing(self, lines: Iterable[Line]) -> Iterator[None]:
+        """Hold the log open while what these lines tell is done, and see that they are on the disk in the end.
 
-        Raises StateHalt before anything is deleted if the log cannot be written, or has no room for the batch.
+        Raises StateHalt before anything is deleted if the log cannot be written, or has no room for the lines.
         """
         with _or_halt(self._path, "nothing of this turn was deleted"):
             self._set_aside()
@@ -51,7 +50,7 @@ class DeleteLog:
         try:
             with _or_halt(self._path, "nothing of this turn was deleted"):
                 os.fchmod(self._descriptor, 0o600)
-                _need(self._descriptor, sum(_room(delete) for delete in batch))
+                _need(self._descriptor, sum(len(_line(line, 0.0)) for line in lines))
             yield
         finally:
             descriptor, self._descriptor = self._descriptor, None
@@ -61,13 +60,12 @@ class DeleteLog:
             finally:
                 os.close(descriptor)
 
-    def write(self, told: dict[str, object], now: float) -> None:
+    def write(self, told: Line, now: float) -> None:
         """Add the line of a delete that was carried out. Raises StateHalt, with the line, if it cannot be added."""
         if self._descriptor is None:
             raise AssertionError("the log of deletes is not open")
-        line = json.dumps({"time": _iso(now)} | told)
-        data = line.encode() + b"\n"
-        with _or_halt(self._path, f"this was deleted and could not be noted: {line}"):
+        data = _line(told, now)
+        with _or_halt(self._path, f"this was deleted and could not be noted: {data.decode().strip()}"):
             before = os.fstat(self._descriptor).st_size
             written = os.write(self._descriptor, data)
             if written < len(data):
@@ -120,8 +118,8 @@ def _need(descriptor: int, room: int) -> None:
         os.ftruncate(descriptor, size)
 
 
-def _room(delete: Delete) -> int:
-    return _LINE + 6 * (len(delete.key) + len(delete.ref) + 2 * len(delete.detail))
+def _line(told: Line, now: float) -> bytes:
+    return json.dumps({"time": _iso(now)} | told).encode() + b"\n"
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def why(delete: Delete, pass_id: int, owner: str) -> str:
         case "duplicate":
             return f"it is a second entry of its key; {delete.detail}, the one of the file, stays"
         case "seen_to_go":
-            return "a hint told to look there, and there is no such file any more"
+            return "its place was marked to be looked at, and there is no such file any more"
     return gone
 
 

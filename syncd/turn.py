@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from syncd.audit import Line
 from syncd.db import transaction
 from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
 from syncd.evidence import Backing, account
@@ -65,6 +66,7 @@ class Turn:
         self._started = mirror.now()
         self._seq: dict[Put | Delete, int] = {}
         self._sent: dict[str, tuple[str, os.stat_result | None]] = {}
+        self._told: dict[Delete, Line] = {}
         self._begun = 0
         self._deferred: list[tuple[int, Put]] = []
         self._lines = 0
@@ -128,7 +130,8 @@ class Turn:
                 self._mirror.queue.mark([(delete.key, False)], self._mirror.now())
         if due:
             # Where a delete could not be accounted for, none is sent.
-            with self._mirror.deletes.writing([delete for _, delete in due]):
+            self._told = {delete: self._account(delete) for _, delete in due}
+            with self._mirror.deletes.writing(self._told.values()):
                 await self._apply(due)
         if self._breath.between:
             await self._breath.between()
@@ -179,10 +182,12 @@ class Turn:
                 self._remember_read(action.key)
                 self._end(action, checksum=stored.checksum, unchanged=outcome.unchanged)
             case Done() if isinstance(action, Delete):
-                why = self._account(action)
+                now, told = self._mirror.now(), self._told[action]
+                self._mirror.deletes.write(told, now)
+                self._mirror.history.add(action, now, "done", str(told["why"]))
                 consented = self._backing.force or self._has_another(action)
-                self._mirror.journal.bury(action.key, action.ref, self._mirror.now(), consented=consented)
-                self._end(action, evidence=action.evidence, why=why)
+                self._mirror.journal.bury(action.key, action.ref, now, consented=consented)
+                self._end(action, evidence=action.evidence, why=told["why"])
             case Again():
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())
                 self._ledger.spill.outcome(self._seq[action], action.kind, "again")
@@ -195,14 +200,11 @@ class Turn:
             case _:
                 self._failed(action, outcome)
 
-    def _account(self, delete: Delete) -> str:
-        """Write a delete that was carried out into the log of deletes; return why it was."""
-        mirror, now = self._mirror, self._mirror.now()
+    def _account(self, delete: Delete) -> Line:
+        """What the log of deletes will say of one, should it be carried out."""
+        mirror = self._mirror
         told = account(delete, self._backing, mirror.policy.owner)
-        why = str(told["why"])
-        mirror.deletes.write({"mirror": mirror.name, "target": mirror.settings.spec} | told, now)
-        mirror.history.add(delete, now, "done", why)
-        return why
+        return {"mirror": mirror.name, "target": mirror.settings.spec, **told}
 
     def _stored(self, key: str, stored: Stored, now: float) -> None:
         self._mirror.journal.put(recorded(key, stored, now))

@@ -13,10 +13,9 @@ from core_room import Core, ScriptedTarget, in_step
 from syncd import audit
 from syncd.audit import DeleteLog, last_delete, log_path
 from syncd.errors import Park, StateHalt
-from syncd.model import Delete
 from syncd.paths import Rules
 
-DELETE = Delete("a.md", "stale", "a.md", "r1", "absent")
+LINE: dict[str, object] = {"mirror": "docs", "key": "a.md", "why": "so"}
 
 
 @pytest.fixture
@@ -108,14 +107,14 @@ def test_a_file_system_that_cannot_reserve_is_no_obstacle(log: DeleteLog, monkey
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
     monkeypatch.setattr(os, "posix_fallocate", never_heard)
-    with log.writing([DELETE]):
-        log.write({"mirror": "docs", "key": "a.md", "why": "so"}, 0.0)
+    with log.writing([LINE]):
+        log.write(LINE, 0.0)
 
 
 def test_a_line_that_cannot_be_written_is_told_in_the_error(
     log: DeleteLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with log.writing([DELETE]):
+    with log.writing([LINE]):
         log.write({"mirror": "docs", "key": "first", "why": "so"}, 0.0)
         real = os.write
 
@@ -137,8 +136,8 @@ def test_a_log_that_is_full_is_put_aside_once(
     monkeypatch.setattr(audit, "MAX_BYTES", 100)
     log_path(tmp_path).write_text("x" * (size - 1) + "\n")
     (tmp_path / audit.OLDER_NAME).write_text("the one before")
-    with log.writing([DELETE]):
-        log.write({"mirror": "docs", "key": "a.md", "why": "so"}, 0.0)
+    with log.writing([LINE]):
+        log.write(LINE, 0.0)
     assert len(list(tmp_path.iterdir())) == 2
     assert ((tmp_path / audit.OLDER_NAME).read_text() == "the one before") is not aside
     assert len(log_path(tmp_path).read_text().splitlines()) == (1 if aside else 2)
@@ -148,15 +147,15 @@ def test_a_log_that_is_full_is_put_aside_once(
 def test_many_deletes_are_synced_once(log: DeleteLog, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
-    with log.writing([DELETE] * 1000):
+    with log.writing([LINE] * 1000):
         for _ in range(1000):
-            log.write({"mirror": "docs", "key": "a.md", "why": "so"}, 0.0)
+            log.write(LINE, 0.0)
         assert synced == []
     assert len(synced) == 1
 
 
 def test_the_last_line_of_the_key_of_that_mirror_is_found_past_what_is_broken(log: DeleteLog, tmp_path: Path) -> None:
-    with log.writing([DELETE]):
+    with log.writing([LINE]):
         log.write({"mirror": "docs", "key": "é\n.md", "why": "first"}, 1.0)
         log.write({"mirror": "docs", "key": "é\n.md", "why": "second"}, 2.0)
         log.write({"mirror": "other", "key": "é\n.md", "why": "third"}, 3.0)

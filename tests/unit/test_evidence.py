@@ -46,7 +46,7 @@ def test_an_orphan_without_a_mark_names_no_owner() -> None:
     ("evidence", "detail", "said"),
     [
         ("absent", "", "pass 7 read the whole folder and there is no such file"),
-        ("seen_to_go", "", "a hint told to look there"),
+        ("seen_to_go", "", "its place was marked to be looked at"),
         ("excluded", "exclude: *.md", "left out by exclude: *.md, and --delete-excluded was given"),
         ("orphan", "me", "the mark of owner 'me', which is this mirror's"),
         ("orphan", "you", "the mark of owner 'you' (prune = \"all\")"),
