@@ -172,11 +172,11 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         yield
         db.execute("COMMIT")
     except BaseException:
-        _roll_back(db)
+        roll_back(db)
         raise
 
 
-def _roll_back(db: sqlite3.Connection) -> None:
+def roll_back(db: sqlite3.Connection) -> None:
     """End the transaction, which would swallow all that come after it. After some errors SQLite has done so already."""
     if db.in_transaction:
         db.execute("ROLLBACK")

@@ -19,10 +19,15 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Backing:
-    """What stands behind the deletes of one pass: its number, what the brake weighed, what a person agreed to."""
+    """What stands behind the deletes of one pass: its number, what the brake weighed, whose they are, what a person
+    agreed to. mirror, target: as the config names them. owner: the mirror's own mark.
+    """
 
     pass_id: int
     load: Load
+    mirror: str = ""
+    target: str = ""
+    owner: str = ""
     force: bool = False
     delete_excluded: bool = False
     takeover: bool = False
@@ -51,18 +56,20 @@ def _evidence(
     return ("absent" if everything else "seen_to_go"), ""
 
 
-def account(delete: Delete, backing: Backing, owner: str) -> dict[str, object]:
-    """Return what the log of deletes says of one, but for time and mirror. owner: the mirror's own mark."""
+def account(delete: Delete, backing: Backing) -> dict[str, object]:
+    """Return what the log of deletes says of one, but for the time."""
     evidence: dict[str, object] = {"kind": delete.evidence, "pass": backing.pass_id}
     names = {"excluded": "rule", "orphan": "owner", "duplicate": "kept"}
     if delete.evidence in names:
         evidence[names[delete.evidence]] = delete.detail or None
     return {
+        "mirror": backing.mirror,
+        "target": backing.target,
         "key": delete.key,
         "ref": delete.ref,
         "reason": delete.reason,
         "evidence": evidence,
-        "why": why(delete, backing.pass_id, owner),
+        "why": why(delete, backing.pass_id, backing.owner),
         "consent": _consent(backing),
         "brake": _brake(backing),
     }

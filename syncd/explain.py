@@ -16,7 +16,7 @@ from syncd.paths import normal, shown
 from syncd.queue import Queue
 from syncd.scan import Tree
 from syncd.session import limits_of, rules_of
-from syncd.targets.aisearch_rows import digests
+from syncd.targets.aisearch.rows import digests
 from syncd.targets.base import Again, Content, megabytes
 
 Facts = Iterator[tuple[str, str]]

@@ -220,6 +220,9 @@ def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirt
     backing = Backing(
         result.pass_id,
         load,
+        mirror.name,
+        mirror.settings.spec,
+        mirror.policy.owner,
         force=options.force,
         delete_excluded=options.delete_excluded,
         takeover=mirror.policy.takeover,

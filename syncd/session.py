@@ -27,8 +27,9 @@ from syncd.model import Item
 from syncd.paths import Rules
 from syncd.plan import Policy
 from syncd.scan import Tree
-from syncd.targets import aisearch, kv
-from syncd.targets.aisearch import AISearchTarget, Marks
+from syncd.targets import kv
+from syncd.targets.aisearch import target as aisearch
+from syncd.targets.aisearch.rows import Marks
 from syncd.targets.base import Limits, Target
 from syncd.targets.kv_writing import Terms as KVTerms
 from syncd.targets.vectorize import target as vectorize
@@ -125,7 +126,7 @@ def make_target(
         place = kv.Place(target.namespace_id, target.namespace_title)
         terms = KVTerms(section.owner, section.key_prefix, target.expiration_ttl, target.stale_ttl)
         return kv.KVTarget(KV(transport), place, terms, limits_of(section))
-    return AISearchTarget(
+    return aisearch.AISearchTarget(
         AISearch(transport, target.namespace, target.instance),
         Marks(section.owner, section.key_prefix, grants.takeover),
         limits_of(section),

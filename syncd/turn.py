@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from syncd.ahead import Ahead
 from syncd.audit import Line
 from syncd.db import transaction
 from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
@@ -20,6 +21,7 @@ from syncd.model import Adopt, Delete, Ending, Excluded, Forget, Problem, Put, R
 from syncd.paths import shown
 from syncd.spill import Spill
 from syncd.targets.base import Again, Content, Deferred, Done, Outcome, Stored
+from syncd.together import Together
 
 log = structlog.get_logger()
 
@@ -63,10 +65,12 @@ class Turn:
         self._ledger = ledger
         self._backing = backing
         self._breath = breath
+        self._together = Together(mirror.db)
         self._started = mirror.now()
         self._seq: dict[Put | Delete, int] = {}
         self._sent: dict[str, tuple[str, os.stat_result | None]] = {}
         self._told: dict[Delete, Line] = {}
+        self._ahead = Ahead(mirror.tree, (), mirror.never_rests)
         self._begun = 0
         self._deferred: list[tuple[int, Put]] = []
         self._lines = 0
@@ -102,7 +106,12 @@ class Turn:
         while left:
             self._begun = 0
             self._deferred = []
-            await self._apply([put for put in left if not self._overtaken(*put)])
+            due = [put for put in left if not self._overtaken(*put)]
+            self._ahead = Ahead(self._mirror.tree, [put for _, put in due], self._mirror.never_rests)
+            try:
+                await self._apply(due)
+            finally:
+                self._ahead.close()
             left = self._deferred
             if self._breath.between:
                 await self._breath.between()
@@ -130,7 +139,7 @@ class Turn:
                 self._mirror.queue.mark([(delete.key, False)], self._mirror.now())
         if due:
             # Where a delete could not be accounted for, none is sent.
-            self._told = {delete: self._account(delete) for _, delete in due}
+            self._told = {delete: account(delete, self._backing) for _, delete in due}
             with self._mirror.deletes.writing(self._told.values()):
                 await self._apply(due)
         if self._breath.between:
@@ -148,17 +157,17 @@ class Turn:
             try:
                 await self._mirror.target.apply([action for _, action in batch], self.read, self.report)
             finally:
+                self._together.end()
                 self._count_up()
 
     async def read(self, put: Put) -> Content:
         """Read the very bytes to send. A file that never rests is taken as it is after `settle_max`."""
-        mirror = self._mirror
         # One put at least goes up between two breaths, so that a folder that never rests cannot starve the pass.
         if self._begun and self._breath.between and self._breath.pressing():
             raise Deferred(put.key)
         self._begun += 1
-        torn = mirror.never_rests(put.key)
-        content, seen = await asyncio.to_thread(mirror.tree.read, put.path, torn=torn)
+        content, seen = await self._ahead.read(put)
+        torn = self._mirror.never_rests(put.key)
         self._sent[put.key] = (content.checksum, None if torn else seen)
         return content
 
@@ -167,7 +176,7 @@ class Turn:
         if isinstance(outcome, Deferred) and isinstance(action, Put):
             self._deferred.append((self._seq[action], action))
             return
-        with transaction(self._mirror.db):
+        with self._together.block():
             self._enter(action, outcome)
         self._ledger.tick()
 
@@ -199,12 +208,6 @@ class Turn:
                 self._refused(action, refusal)
             case _:
                 self._failed(action, outcome)
-
-    def _account(self, delete: Delete) -> Line:
-        """What the log of deletes will say of one, should it be carried out."""
-        mirror = self._mirror
-        told = account(delete, self._backing, mirror.policy.owner)
-        return {"mirror": mirror.name, "target": mirror.settings.spec, **told}
 
     def _stored(self, key: str, stored: Stored, now: float) -> None:
         self._mirror.journal.put(recorded(key, stored, now))

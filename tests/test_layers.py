@@ -25,6 +25,8 @@ CORE = [
     "files",
     "scan",
     "spill",
+    "together",
+    "ahead",
     "instep",
     "observe",
     "resolve",

@@ -1,36 +1,29 @@
 """By which way requests go: proxy, TLS, pool."""
 
-import ssl
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from syncd import __version__
 from syncd.cloudflare.base_url import is_loopback
-from syncd.cloudflare.lanes import Lanes
+from syncd.cloudflare.lanes import Lane, Lanes
 
 
-def open_way(base_url: str) -> httpx.AsyncBaseTransport:
-    """The way to a checked base_url: TLS verified, HTTPS_PROXY heeded, as many connections as are asked for at once."""
+def open_way(base_url: str, instead: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncBaseTransport:
+    """The way to a checked base_url: TLS verified, HTTPS_PROXY heeded, as many connections as are asked for at once.
+
+    instead: a way that is open already, such as a test's. ValueError: a base_url that must not be sent to.
+    """
     url = _as_sent(base_url)
-    # Loading the CA file takes longer than a request; without it a connection by TLS would be trusted to nobody.
-    verify = httpx.create_ssl_context() if url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if instead:
+        return instead
+    # Not for plain http: loading the CA file takes longer than a request.
+    context = httpx.create_ssl_context() if url.scheme == "https" else None
     proxy = _proxy(url)
+    if proxy is None or context is None:
+        return Lanes(lambda: Lane(url, context))
     one = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-    # Not trust_env: it would send loopback through a proxy. The proxy is chosen here, the CA file by the context.
-    return Lanes(lambda: httpx.AsyncHTTPTransport(verify=verify, limits=one, trust_env=False, proxy=proxy))
-
-
-def open_client(base_url: str, timeout: float, way: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
-    """The client that puts requests together for a checked base_url, and owns the way they go."""
-    _as_sent(base_url)
-    return httpx.AsyncClient(
-        transport=way,
-        timeout=timeout,
-        headers={"User-Agent": f"syncd/{__version__}", "Accept": "application/json"},
-        follow_redirects=False,
-        trust_env=False,
-    )
+    # Not trust_env: the proxy was chosen here, and the CA file by the context.
+    return Lanes(lambda: httpx.AsyncHTTPTransport(verify=context, limits=one, trust_env=False, proxy=proxy))
 
 
 def _as_sent(base_url: str) -> httpx.URL:

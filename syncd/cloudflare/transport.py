@@ -15,9 +15,10 @@ import httpx
 import structlog
 from tenacity import AsyncRetrying
 
+from syncd import __version__
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.base_url import check_base_url
-from syncd.cloudflare.connect import open_client, open_way
+from syncd.cloudflare.connect import open_way
 from syncd.cloudflare.envelope import Answer, Context, decode, fail, one_line
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request, Stream
@@ -32,6 +33,13 @@ ONE_PIECE = 256 * 1024
 """A multipart body of at most so many bytes is sent in one piece: each of its dozen small parts costs a write."""
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+
+_HEADERS = {
+    "User-Agent": f"syncd/{__version__}",
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",
+    "Connection": "keep-alive",
+}
 
 _T = TypeVar("_T")
 
@@ -100,8 +108,8 @@ class Transport:
         self._retry_for = retry_for
         self._seams = seams
         self._pulse = Pulse()
-        self._way = seams.http or open_way(self.base_url)
-        self._client = open_client(self.base_url, timeout, self._way)
+        self._way = open_way(self.base_url, seams.http)
+        self._headers = {**_HEADERS, **credentials.headers()}
 
     async def request(self, request: Request) -> Answer:
         """The answer, after as many tries as it takes.
@@ -159,7 +167,7 @@ class Transport:
 
     async def aclose(self) -> None:
         """Close all connections; requests under way are the caller's to cancel."""
-        await self._client.aclose()
+        await self._way.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -211,7 +219,7 @@ class Transport:
             allowed = self._timeout + request.slow_s + (sent + (max_bytes or 0)) / SLOWEST_BYTES_PER_S
             try:
                 async with asyncio.timeout(allowed):
-                    # Not by the client: cookies, redirects and logins, which no API has, are a tenth of its cost.
+                    # Not by a client: cookies, redirects and logins, which no API has, are a tenth of its cost.
                     response = await self._way.handle_async_request(message)
                     try:
                         self._heed(response.headers)
@@ -235,7 +243,8 @@ class Transport:
 
     def _build(self, request: Request) -> httpx.Request:
         body, length = _body(request.content)
-        return self._client.build_request(
+        seconds = self._timeout
+        return httpx.Request(
             request.method,
             _url(self.base_url + request.path),
             params=dict(request.params) or None,
@@ -243,8 +252,8 @@ class Transport:
             content=body,
             data=dict(request.form) or None,
             files={request.part: request.file} if request.file else None,
-            headers={**self.credentials.headers(), **request.headers, **length},
-            timeout=httpx.Timeout(self._timeout, read=self._timeout + request.slow_s),
+            headers={**self._headers, **request.headers, **length},
+            extensions={"timeout": {"connect": seconds, "write": seconds, "read": seconds + request.slow_s}},
         )
 
     def _lost(self, request: Request, error: Exception) -> NoReturn:
@@ -278,7 +287,12 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
     """The body; when it is longer than limit, its beginning and at least one byte more than limit."""
     parts: list[bytes] = []
     size = 0
-    async for part in response.aiter_bytes():
+    # As it comes, if it comes as it is: each layer around it is a tenth of the cost of a small answer.
+    stream = response.stream
+    pieces = response.aiter_bytes()
+    if isinstance(stream, httpx.AsyncByteStream) and "content-encoding" not in response.headers:
+        pieces = aiter(stream)
+    async for part in pieces:
         parts.append(part)
         size += len(part)
         if size > limit:

@@ -12,7 +12,7 @@ from syncd.cloudflare import transport as transport_module
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.envelope import Answer
 from syncd.cloudflare.request import Request, path
-from syncd.cloudflare.transport import Transport
+from syncd.cloudflare.transport import Seams, Transport
 from syncd.errors import Halt, Park, Retry, Unreachable
 
 GET = Request("GET", "/thing")
@@ -375,8 +375,17 @@ def test_a_request_hides_its_content() -> None:
     assert "hush" not in shown
 
 
+class Way(httpx.AsyncBaseTransport):
+    closed = False
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
 @pytest.mark.parametrize("account_id", [ACCOUNT, "local"])
 async def test_a_transport_closes_with_its_block(remote: Remote, account_id: str) -> None:
-    async with Transport(BASE, account_id, Credentials.bearer(TOKEN), remote.gate()) as transport:
+    way = Way()
+    bearer = Credentials.bearer(TOKEN)
+    async with Transport(BASE, account_id, bearer, remote.gate(), seams=Seams(way)) as transport:
         assert transport.account_id == account_id
-    assert transport._client.is_closed
+    assert way.closed

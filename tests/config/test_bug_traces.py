@@ -4,13 +4,16 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import structlog
 from config_room import MINIMAL
 
 from syncd import cli
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.connect import open_client, open_way
+from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.request import Request
+from syncd.cloudflare.transport import Seams, Transport
 from syncd.config import load
 from syncd.emulator.options import Options
 
@@ -64,7 +67,14 @@ def test_no_object_that_holds_the_token_shows_it(config: Path) -> None:
 
 
 async def test_neither_does_a_request_on_its_way() -> None:
+    seen = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(f"{request!r} {request.headers!r}")
+        return httpx.Response(200, json={"success": True, "result": {}})
+
+    way = Seams(httpx.MockTransport(answer))
     base = "https://api.cloudflare.com/client/v4"
-    async with open_client(base, 1.0, open_way(base)) as client:
-        request = client.build_request("GET", base, headers=Credentials.bearer(TOKEN).headers())
-        assert TOKEN not in f"{request!r} {request.headers!r} {client!r}"
+    async with Transport(base, "a" * 32, Credentials.bearer(TOKEN), Gate(0, 1), seams=way) as transport:
+        await transport.request(Request("GET", "/x"))
+        assert TOKEN not in f"{seen} {transport!r}"

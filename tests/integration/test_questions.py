@@ -271,6 +271,7 @@ def test_a_pass_under_way_says_how_long_it_still_takes(tmp_path: Path) -> None:
             room.write(f"{number}.md")
         room.config.write_text(room.config.read_text().replace("tpslimit = 0\n", "tpslimit = 6.0\n"))
         with room.daemon() as daemon:
+            daemon.saw("put.done")
             seen: dict[str, Any] = {}
 
             def says_so() -> bool:

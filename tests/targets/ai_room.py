@@ -20,7 +20,8 @@ from syncd.emulator.options import Options as Manners
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.targets.aisearch import AISearchTarget, Marks, limits
+from syncd.targets.aisearch.rows import Marks
+from syncd.targets.aisearch.target import AISearchTarget, limits
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 BASE = "http://127.0.0.1/client/v4"

@@ -14,7 +14,8 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.errors import Halt, Park, SyncdError, Unreachable
 from syncd.model import Delete, Entry, Put
-from syncd.targets.aisearch import AISearchTarget, Marks, limits
+from syncd.targets.aisearch.rows import Marks
+from syncd.targets.aisearch.target import AISearchTarget, limits
 from syncd.targets.base import Content, Done, Outcome
 
 DATA = b"the content"

@@ -37,7 +37,7 @@ MUTANTS = (
         "        self._sent[put.key] = (content.checksum, None if torn else seen)\n",
         "        self._sent[put.key] = (content.checksum, None if torn else seen)\n"
         "        early = Stored(put.ref or put.key, content.checksum, len(content.data))\n"
-        "        mirror.journal.put(recorded(put.key, early, mirror.now()))\n",
+        "        self._mirror.journal.put(recorded(put.key, early, self._mirror.now()))\n",
         ("tests/simulation", "tests/unit/test_pass_failures.py"),
     ),
     Mutant(
@@ -63,7 +63,7 @@ MUTANTS = (
     ),
     Mutant(
         "an upload is repeated without a look after a lost answer",
-        "syncd/targets/aisearch.py",
+        "syncd/targets/aisearch/writing.py",
         "look_first = look_first or error.ambiguous",
         "del error",
         ("tests/targets/test_ai_trouble.py", "tests/targets/test_ai_replacing.py"),

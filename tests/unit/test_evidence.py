@@ -72,7 +72,7 @@ def backing(deletes: int, *, recent: int = 0, force: bool = False) -> Backing:
     ],
 )
 def test_the_brake_says_why_it_let_the_plan_pass(behind: Backing, passed: str) -> None:
-    brake = account(STALE, behind, "me")["brake"]
+    brake = account(STALE, behind)["brake"]
     assert isinstance(brake, dict)
     assert brake["passed"] == passed
     assert (brake["planned"], brake["last_hour"]) == (behind.load.deletes, behind.load.recent)
@@ -80,10 +80,10 @@ def test_the_brake_says_why_it_let_the_plan_pass(behind: Backing, passed: str) -
 
 def test_the_account_names_what_a_person_agreed_to_and_the_rule() -> None:
     behind = Backing(7, Load(1, 0, 4, 5), force=True, delete_excluded=True, takeover=True, prune="all")
-    told = account(replace(STALE, evidence="excluded", detail="exclude: x"), behind, "me")
+    told = account(replace(STALE, evidence="excluded", detail="exclude: x"), behind)
     assert told["consent"] == ["--force", "--takeover", "--delete-excluded", 'prune = "all"']
     assert told["evidence"] == {"kind": "excluded", "pass": 7, "rule": "exclude: x"}
-    assert account(STALE, backing(1), "me")["consent"] == []
+    assert account(STALE, backing(1))["consent"] == []
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What a row of AI Search says, as the core understands it: whose it is, what it holds, whether it is there at all."""
 
 import hashlib
+from dataclasses import dataclass
 
 from syncd.cloudflare.ai_search import BUILTIN
 from syncd.cloudflare.ai_search_values import Item
@@ -9,6 +10,15 @@ from syncd.targets.base import Content, Stored
 
 SHA256, OWNER = "sha256", "owner"
 """Our marks: metadata fields of every item we upload, both text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What this mirror writes on its items, and whether it may take over those of others."""
+
+    owner: str
+    prefix: str = ""
+    takeover: bool = False
 
 
 def there(item: Item) -> bool:

@@ -1,0 +1,1 @@
+"""AI Search: one file is one item of an instance."""
