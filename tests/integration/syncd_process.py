@@ -163,7 +163,8 @@ class Running:
         return self._err.read_text(encoding="utf-8")
 
     def out(self) -> str:
-        return self._out.read_text(encoding="utf-8")
+        """What it wrote to stdout so far."""
+        return self._out.read_text(encoding="utf-8") if self._out.exists() else ""
 
 
 class Daemon(Running):
