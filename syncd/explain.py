@@ -4,7 +4,7 @@ import time
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 
-from syncd.audit import last_delete
+from syncd.deletions import last_delete
 from syncd.config import Config, MirrorConfig
 from syncd.db import open_state_to_read
 from syncd.errors import Park

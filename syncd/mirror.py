@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from syncd.audit import DeleteLog, log_path
+from syncd.deletions import DeleteLog, log_path
 from syncd.backoff import delay_s
 from syncd.db import Meta, directory_of
 from syncd.files import StatCache

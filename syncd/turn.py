@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from syncd.ahead import Ahead
-from syncd.audit import Line
+from syncd.deletions import Line
 from syncd.db import transaction
 from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
 from syncd.evidence import Backing, account

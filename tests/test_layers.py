@@ -21,7 +21,7 @@ CORE = [
     "queue",
     "journal",
     "history",
-    "audit",
+    "deletions",
     "files",
     "scan",
     "spill",

@@ -49,7 +49,7 @@ MUTANTS = (
     ),
     Mutant(
         "a full disk is noticed only after the delete",
-        "syncd/audit.py",
+        "syncd/deletions.py",
         "_need(self._descriptor, sum(len(_line(line, 0.0)) for line in lines))",
         "pass",
         ("tests/unit/test_audit_of_deletes.py",),

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from core_room import Core, ScriptedTarget, in_step
 
-from syncd import audit
-from syncd.audit import DeleteLog, last_delete, log_path
+from syncd import deletions
+from syncd.deletions import DeleteLog, last_delete, log_path
 from syncd.errors import Park, StateHalt
 from syncd.paths import Rules
 
@@ -133,13 +133,13 @@ def test_a_line_that_cannot_be_written_is_told_in_the_error(
 def test_a_log_that_is_full_is_put_aside_once(
     log: DeleteLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, aside: bool
 ) -> None:
-    monkeypatch.setattr(audit, "MAX_BYTES", 100)
+    monkeypatch.setattr(deletions, "MAX_BYTES", 100)
     log_path(tmp_path).write_text("x" * (size - 1) + "\n")
-    (tmp_path / audit.OLDER_NAME).write_text("the one before")
+    (tmp_path / deletions.OLDER_NAME).write_text("the one before")
     with log.writing([LINE]):
         log.write(LINE, 0.0)
     assert len(list(tmp_path.iterdir())) == 2
-    assert ((tmp_path / audit.OLDER_NAME).read_text() == "the one before") is not aside
+    assert ((tmp_path / deletions.OLDER_NAME).read_text() == "the one before") is not aside
     assert len(log_path(tmp_path).read_text().splitlines()) == (1 if aside else 2)
     assert last_delete(tmp_path, "docs", "a.md") is not None
 
