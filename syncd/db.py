@@ -78,6 +78,12 @@ MIGRATIONS: tuple[str, ...] = (
         mirror TEXT NOT NULL, key TEXT NOT NULL, began_at REAL NOT NULL, stored_s REAL NOT NULL, searchable_s REAL,
         PRIMARY KEY (mirror, key)) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE history (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL, action TEXT NOT NULL,
+        reason TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT NOT NULL,
+        PRIMARY KEY (mirror, key, number)) WITHOUT ROWID;
+    """,
 )
 
 # NORMAL: a power cut may lose the last outcomes, never their order; the next pass adopts what they stood for.
@@ -130,6 +136,11 @@ def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
         if connection.execute("PRAGMA user_version").fetchone()[0] < len(MIGRATIONS):
             raise ConfigError(f"{path} was made by an older syncd; start syncd run anew, or run: syncd reconcile")
     return connection
+
+
+def directory_of(db: sqlite3.Connection) -> Path:
+    """The directory in which an open state file lies."""
+    return Path(db.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0]).parent
 
 
 def _make_private(state_dir: Path) -> None:

@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 from syncd import shards
 from syncd.config import Config, MirrorConfig
 from syncd.db import open_state_to_read
+from syncd.deletions import last_delete
 from syncd.errors import Park
+from syncd.evidence import belief
 from syncd.explain_parts import file_facts, part_facts
 from syncd.gaps import Gap, Gaps
 from syncd.heirs import heirs_of
+from syncd.history import Happened, History
 from syncd.indexing import STUCK_S
 from syncd.journal import Journal
 from syncd.model import ON_THE_WAY, Delete, Excluded, Item, Local, Problem, Record
@@ -19,11 +22,12 @@ from syncd.paths import normal, shown
 from syncd.queue import Queue
 from syncd.scan import Tree
 from syncd.session import tree_of
-from syncd.targets.base import Again, megabytes
+from syncd.targets.aisearch.rows import digests
+from syncd.targets.base import Again, Content, megabytes
 
 Facts = Iterator[tuple[str, str]]
-Read = Generator[tuple[str, str], None, str | None]
-"""Facts, and in the end the sha-256 of what is in the file now, if it can be sent."""
+Read = Generator[tuple[str, str], None, Content | None]
+"""Facts, and in the end what is in the file now, if it can be sent."""
 
 
 def explain(config: Config, name: str, path: str) -> Facts:
@@ -41,11 +45,14 @@ def explain(config: Config, name: str, path: str) -> Facts:
     if not any(shard.holds(each) for each in counted):
         yield "shard", f"{shards.part(counted[0], shard.count)}/{shard.count} answers for it; this one is {shard}"
         return
-    checksum = (yield from _local(local, tree)) if not parts else None
+    content = (yield from _local(local, tree)) if not parts else None
+    checksum = content.checksum if content else None
     yield from file_facts(parts, tree.limits.max_file_size) if parts else ()
     db = open_state_to_read(config.state_dir)
     if db is None:
         yield "status", "nothing is known yet; run: syncd reconcile"
+        if local is None:
+            yield from _deleted(config, name, key)
         return
     try:
         journal = Journal(db, name)
@@ -53,12 +60,19 @@ def explain(config: Config, name: str, path: str) -> Facts:
             yield from part_facts(parts, journal, Queue(db, name, 0, 0))
             yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))
             return
-        record = journal.get(key) if not isinstance(local, Problem) or local.kind != "invalid_key" else None
+        nameless = isinstance(local, Problem) and local.kind == "invalid_key"
+        record = None if nameless else journal.get(key)
+        past = [] if nameless else History(db, name).of(key)
         yield from _remembered(record, local)
+        if record:
+            yield "evidence", _evidence(record, content, past)
         yield from _gap(Gaps(db, name).of(key) if record else None)
         yield from _heir(db, name, record, local)
         yield from _ahead(journal, section, record, local, checksum)
         yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))
+        if record is None and not isinstance(local, Item):
+            yield from _deleted(config, name, key)
+        yield from _past(record, past)
     finally:
         db.close()
 
@@ -79,19 +93,23 @@ def _local(local: Local, tree: Tree) -> Read:
 
 
 def _taken(item: Item, tree: Tree) -> Read:
-    checksum = None
+    content = None
     try:
-        checksum = tree.read(item.path, part=item.part)[0].checksum
+        content = tree.read(item.path, part=item.part)[0]
+        rule = tree.taken_by(item.path)
     except Again:
-        pass
+        rule = None
     except Park as error:
         yield "rule", f"not sent: {error.kind}"
         yield "reason", str(error)
         return None
-    yield "rule", "taken: no exclude pattern matches" if tree.rules.exclude else "taken: nothing excludes it"
+    except OSError as error:
+        yield "rule", f"taken, but a .syncdignore cannot be read now: {error.strerror}"
+        return content
+    yield "rule", f"taken by {rule}" if rule else "taken: nothing excludes it"
     yield "size", megabytes(item.size)
-    yield "checksum", f"{checksum} (sha-256)" if checksum else "the file is changing right now"
-    return checksum
+    yield "checksum", f"{content.checksum} (sha-256)" if content else "the file is changing right now"
+    return content
 
 
 def _remembered(record: Record | None, local: Local) -> Facts:
@@ -161,6 +179,29 @@ def _trouble(journal: Journal, queue: Queue, key: str) -> Facts:
     if due is not None:
         wait = max(0.0, due - time.time())
         yield "next try", f"{_when(due)} (in {wait:.0f} s), after {queue.attempts(key)} failed"
+
+
+def _evidence(record: Record, content: Content | None, past: list[Happened]) -> str:
+    same = content is not None and content.checksum == record.checksum
+    downloaded = any(each.reason == "unverified" and each.at == record.written_at for each in past)
+    return belief(record, digests(content.data) if content and same else (), downloaded=downloaded)
+
+
+def _deleted(config: Config, name: str, key: str) -> Facts:
+    told = last_delete(config.state_dir, name, key)
+    if told:
+        yield "deleted", f"{told['time']} from {told.get('target')}, because {told['why']}"
+        if agreed := ", ".join(told.get("consent") or []):
+            yield "agreed", agreed
+
+
+def _past(record: Record | None, past: list[Happened]) -> Facts:
+    """The last actions of the key, oldest first. A plain first upload left no row but its record."""
+    told = [(each.at, f"{each.action} {each.outcome}, {each.reason}", each.detail) for each in past]
+    if record and not any(each.at == record.written_at for each in past):
+        told.append((record.written_at, "put or adopt done", "first seen in step"))
+    for at, what, detail in sorted(told):
+        yield "history", f"{_when(at)}  {what}" + (f": {detail}" if detail else "")
 
 
 def _when(moment: float) -> str:

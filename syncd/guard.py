@@ -3,6 +3,7 @@
 import structlog
 
 from syncd.errors import RootHalt
+from syncd.evidence import Load
 from syncd.families import further_parts
 from syncd.mirror import Mirror
 from syncd.plan import BRAKE_FLOOR, brake
@@ -38,16 +39,18 @@ def guard(mirror: Mirror, *, force: bool) -> None:
     mirror.root_seen = identity
 
 
-def refusal(mirror: Mirror, spill: Spill, unrecorded: int) -> str | None:
-    """Return why a plan deletes too much, and what to do then; None if it may pass.
-
-    unrecorded: entries of ours that the journal does not know.
-    """
+def weigh(mirror: Mirror, spill: Spill, unrecorded: int) -> Load:
+    """Return what the brake weighs of a plan. unrecorded: entries of ours that the journal does not know."""
     # What a key has too much of, a pass that was cut short has left; without it no file is missed.
     deletes = spill.planned["delete"] - spill.doubles
     known = _files(mirror) + unrecorded
-    recent = mirror.journal.recent_deletes(mirror.now())
-    allowed = brake(deletes, recent, known, mirror.settings.max_delete)
+    return Load(deletes, mirror.journal.recent_deletes(mirror.now()), known, mirror.settings.max_delete)
+
+
+def refusal(mirror: Mirror, spill: Spill, load: Load) -> str | None:
+    """Return why a plan deletes too much, and what to do then; None if it may pass."""
+    deletes, recent, known = load.deletes, load.recent, load.known
+    allowed = brake(deletes, recent, known, load.max_delete)
     if allowed is None:
         return None
     names = ", ".join(action.key for action in spill.first("delete", 3))

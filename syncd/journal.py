@@ -8,6 +8,10 @@ from syncd.journal_index import COLUMNS, FIELDS, IndexRows, record_of
 from syncd.model import Problem, Record
 
 HOUR_S = 3600.0
+_ABOUT_ENTRIES = (
+    *("record", "tombstone", "parked", "problem", "dirty"),
+    *("reindex", "index_try", "remnant", "gap", "history"),
+)
 _VALUES = attrgetter(*FIELDS)
 LAST = "\U0010ffff"
 """Sorts after every key, since no key may hold it unpaired at its start."""
@@ -81,8 +85,7 @@ class Journal(IndexRows):
     def clear(self) -> None:
         """Forget all of the mirror: it points somewhere else now, and the next full pass adopts what is there."""
         with transaction(self._db):
-            tables = ("record", "tombstone", "parked", "problem", "dirty", "reindex", "index_try", "remnant", "gap")
-            for table in tables:
+            for table in _ABOUT_ENTRIES:
                 self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (self._mirror,))  # noqa: S608
 
     # -- tombstones

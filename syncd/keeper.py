@@ -12,8 +12,10 @@ from syncd import follow
 from syncd.cloudflare.gate import Gate
 from syncd.db import writable
 from syncd.errors import Brake, Halt, Retry, RootHalt, StateHalt, SyncdError
+from syncd.forecast import per_second, span
 from syncd.mirror import Mirror
 from syncd.observe import Wide
+from syncd.pace import Pace
 from syncd.passes import Hooks, Result, Scope
 from syncd.paths import IGNORE_FILE, name_fault, normal, shown
 from syncd.queue import Dirty
@@ -30,12 +32,17 @@ AGAIN_FIRST_S = 5.0
 AGAIN_LONGEST_S = 300.0
 REFUSED_REST_S = 60.0
 """A mirror that its target refused asks it again at most this often, but for SIGHUP."""
+SAY_S = 2.0
+"""How often a pass says how much of it is left: to say it, all records are counted."""
 LOOK_AGAIN_S = 10.0
 """A halted mirror whose files move looks again at most this often."""
 
 
 class Keeper:
-    """The loop of one mirror. interval: seconds between full passes. said: its state, and why it is in it."""
+    """The loop of one mirror. interval: seconds between full passes. said: its state, and why it is in it.
+
+    left: actions that the pass under way has still to do, and when it will be done, if that is known.
+    """
 
     def __init__(self, mirror: Mirror, interval: float, gate: Gate) -> None:
         self.mirror = mirror
@@ -57,7 +64,10 @@ class Keeper:
         self._look_rests_until = 0.0
         self._state = "starting"
         self.said: tuple[str, str | None] = ("halted", said_why(mirror.meta)) if self._still_halted else ("idle", None)
+        self.left: tuple[int, float | None] = (0, None)
         self._result: Result | None = None
+        self._pace = Pace(mirror.target.requests, per_second(gate.tpslimit, gate.transfers))
+        self._said_at = -SAY_S
 
     # -- what others may call
 
@@ -161,8 +171,9 @@ class Keeper:
         self._result = result
         remaining = result.spill.planned.total() - result.done.total()
         self._still_halted = self._still_halted and not result.done.total()
-        if remaining % 100 == 0:
-            self._say_syncing(remaining, moved=result.done.total() > 0)
+        left_s = self._pace.look(result, self._ticked)
+        if self._ticked - self._said_at >= SAY_S:
+            self._say_syncing(remaining, left_s, moved=result.done.total() > 0)
 
     def _pressing(self) -> bool:
         return self.mirror.queue.next_due(self.mirror.now()) == 0.0
@@ -268,19 +279,22 @@ class Keeper:
     def _tick(self) -> None:
         self._ticked = self._loop.time()
 
-    def _say_syncing(self, remaining: int, *, moved: bool = False) -> None:
+    def _say_syncing(self, remaining: int, left_s: float | None = None, *, moved: bool = False) -> None:
         """What a mirror halted for is shown until a look at everything has ended, also by the next process.
 
         What it is degraded for, until a new try gets somewhere (moved).
         """
         if not self._still_halted and (moved or not self._failures):
-            self._say("syncing", remaining=remaining)
+            self._said_at = self._loop.time()
+            self._say("syncing", remaining=remaining, left_s=left_s)
 
-    def _say(self, state: str, detail: str | None = None, *, remaining: int = 0) -> None:
-        self.said = state, detail
+    def _say(self, state: str, detail: str | None = None, *, remaining: int = 0, left_s: float | None = None) -> None:
+        until = None if left_s is None else round(self.mirror.now() + left_s)
+        self.said, self.left = (state, detail), (remaining, until)
         # A state file that cannot be written tells nobody so; the log does, and the status line.
         with contextlib.suppress(StateHalt), writable():
             in_step = self.mirror.journal.count()
             self._state = f"{state}, {in_step} in step" + (f", {remaining} to go" if remaining else "")
+            self._state += f", about {span(left_s)} left" if left_s else ""
             self._state += f" ({shown(detail)})" if detail else ""
-            set_state(self.mirror.meta, state, detail, remaining=remaining)  # type: ignore[arg-type]
+            set_state(self.mirror.meta, state, detail, remaining=remaining, until=until)  # type: ignore[arg-type]

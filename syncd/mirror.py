@@ -9,10 +9,12 @@ from pathlib import Path
 
 from syncd.backoff import delay_s
 from syncd.cuts import Cuts
-from syncd.db import Meta
+from syncd.db import Meta, directory_of
+from syncd.deletions import DeleteLog, log_path
 from syncd.disk import Identity
 from syncd.files import StatCache
 from syncd.gaps import Gaps
+from syncd.history import History
 from syncd.journal import Journal
 from syncd.model import Ending
 from syncd.parts import Naming
@@ -30,6 +32,7 @@ class Settings:
 
     audit_interval: seconds from one whole listing to the next, see audit.py; 0: every full pass lists everything.
     split: cut oversize texts into parts.
+    spec: the target, as the config names it.
     """
 
     policy: Policy
@@ -40,6 +43,7 @@ class Settings:
     create: bool = False
     audit_interval: float = 0.0
     split: bool = False
+    spec: str = ""
 
 
 @dataclass(slots=True)
@@ -61,6 +65,8 @@ class Mirror:
     meta: Meta
     remnants: Remnants
     gaps: Gaps
+    history: History
+    deletes: DeleteLog
     root_seen: Identity | None = None
     now: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
@@ -100,4 +106,6 @@ def assemble(db: sqlite3.Connection, name: str, root: Path, target: Target, sett
         meta=Meta(db, name),
         remnants=Remnants(db, name, settings.policy.owner),
         gaps=Gaps(db, name),
+        history=History(db, name),
+        deletes=DeleteLog(log_path(directory_of(db))),
     )

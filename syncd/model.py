@@ -23,6 +23,8 @@ IndexStatus = Literal["queued", "running", "completed", "error", "skipped", "out
 
 ON_THE_WAY: frozenset[IndexStatus] = frozenset({"queued", "running", "outdated"})
 """Not searchable yet, but will be. `skipped` is an end, and no error: the remote leaves it out on purpose."""
+EvidenceKind = Literal["seen_to_go", "absent", "excluded", "orphan", "duplicate"]
+"""Why an entry may be deleted; what each means is said in evidence.py."""
 
 HARMLESS: frozenset[ProblemKind] = frozenset({"unsupported_type", "empty", "foreign"})
 """Problem kinds that are reported and do not make the exit code 1 (contract)."""
@@ -140,6 +142,7 @@ class Delete:
     """Remove the remote entry `ref`; `path` is where its file must still be absent.
 
     checksum: the sha-256 of what goes, as far as known, so that it does not go before what takes its place is found.
+    detail: of an excluded key the rule, of an orphan the owner in its mark, of a duplicate the ref that stays.
     """
 
     kind: ClassVar[Literal["delete"]] = "delete"
@@ -148,6 +151,8 @@ class Delete:
     path: str
     ref: str
     checksum: str | None = field(default=None, compare=False)
+    evidence: EvidenceKind | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from syncd import follow
 from syncd.db import writable
@@ -16,6 +16,7 @@ from syncd.parts import by_file
 from syncd.passes import Hooks, Options, Result, Scope, Watch
 from syncd.queue import Dirty
 from syncd.reconcile import reconcile
+from syncd.resolve import Resolved
 from syncd.status import set_state
 
 
@@ -63,8 +64,17 @@ class Report:
         return by_file(mirror.journal.problems(self.results[0].pass_id), mirror.tree.names) if self.results else []
 
 
-async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) -> None:
-    """Bring one mirror in step and fill in `report`; SyncdErrors that stop the mirror end up in it, too."""
+async def run(
+    mirror: Mirror,
+    options: Options,
+    watch: Watch,
+    report: Report,
+    every: Callable[[Sequence[Resolved]], None] | None = None,
+) -> None:
+    """Bring one mirror in step and fill in `report`; SyncdErrors that stop the mirror end up in it, too.
+
+    every: is told what the full pass found of each key before it acted.
+    """
 
     def keep(result: Result) -> None:
         report.keep(result)
@@ -73,7 +83,7 @@ async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) ->
     hooks = Hooks(watch=keep)
     try:
         with writable():
-            await reconcile(mirror, Scope(), options, hooks)
+            await reconcile(mirror, Scope(), options, replace(hooks, every=every))
             if not options.dry_run:
                 await _take_again(mirror, options, hooks, report)
                 if report.results[0].held_back:

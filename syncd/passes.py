@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from syncd.model import HARMLESS
 from syncd.queue import Dirty
+from syncd.resolve import Resolved
 from syncd.spill import Spill
 from syncd.turn import Breath
 
@@ -81,11 +82,13 @@ class Hooks:
     """Who is to be heard while a pass is under way.
 
     breath: lets settled hints be served during a long full pass. watch: called with the
-    growing result after every step; whoever watches drops the result's plan, also after an error.
+    growing result after every step; whoever watches drops the result's plan, also after an error. every: is told what
+    was found of each key, also of those in step, for which no shorter way may be taken then.
     """
 
     breath: Breath = field(default_factory=Breath)
     watch: Watch | None = None
+    every: Callable[[Sequence[Resolved]], None] | None = None
 
     def tick(self, result: Result) -> None:
         """Tell whoever watches."""

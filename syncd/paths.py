@@ -89,7 +89,7 @@ def name_fault(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class IgnoreFile:
-    """The patterns of one .syncdignore; `folder` is its directory relative to the root ("" or "a/b/")."""
+    """The patterns of one .syncdignore, one for each line; `folder` is where it lies ("" or "a/b/")."""
 
     folder: str
     spec: GitIgnoreSpec
@@ -97,12 +97,16 @@ class IgnoreFile:
     @classmethod
     def parse(cls, folder: str, text: str) -> "IgnoreFile":
         """Read gitignore-style lines. Raises ValueError naming a line that is no pattern."""
-        return cls(folder, _spec(text.splitlines()))
+        # Blank lines keep their places as comments: a pattern is named by its line.
+        return cls(folder, _spec([line or "#" for line in text.splitlines()]))
 
     def verdict(self, path: str) -> tuple[bool, str] | None:
         """(left out?, the rule) for a path under `folder`, or None if no line speaks of it."""
         found = _last_match(self.spec, path.removeprefix(self.folder))
-        return (found[0], f"{self.folder}{IGNORE_FILE}: {found[1]}") if found else None
+        if found is None:
+            return None
+        left_out, pattern, place = found
+        return left_out, f"{self.folder}{IGNORE_FILE} line {place + 1}: {pattern}"
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class Rules:
             if path.startswith(ignore.folder) and (verdict := ignore.verdict(path)):
                 return verdict[1] if verdict[0] else self._not_included(path)
         if self._any_exclude.search(path) and (found := _last_match(self._exclude_spec, path)):
-            return f"exclude: {found[1]}" if found[0] else self._not_included(path)
+            return _of_exclude(found) if found[0] else self._not_included(path)
         return self._not_included(path)
 
     def excluded_deep(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
@@ -131,6 +135,17 @@ class Rules:
             if char == "/" and end + 1 < len(path) and (rule := self.excluded(path[: end + 1], ignores)):
                 return rule
         return self.excluded(path, ignores)
+
+    def taken_by(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
+        """Return the pattern that brings a file in which is not left out; None if nothing speaks of it."""
+        for ignore in reversed(ignores):
+            if path.startswith(ignore.folder) and (verdict := ignore.verdict(path)):
+                return verdict[1]
+        if found := _last_match(self._exclude_spec, path):
+            return _of_exclude(found)
+        if self.include != INCLUDE_ALL and (found := _last_match(self._include_spec, path)):
+            return f"include: {found[1]}"
+        return None
 
     def _not_included(self, path: str) -> str | None:
         if path.endswith("/") or self.include == INCLUDE_ALL or self._include_spec.match_file(path):
@@ -166,9 +181,15 @@ def _spec(lines: Sequence[str]) -> GitIgnoreSpec:
         raise ValueError(f"a pattern cannot be understood: {error}") from error
 
 
-def _last_match(spec: GitIgnoreSpec, path: str) -> tuple[bool, str] | None:
+def _of_exclude(found: tuple[bool, str, int]) -> str:
+    _, pattern, place = found
+    return f"{'built-in exclude' if place < len(BUILTIN_EXCLUDES) else 'exclude'}: {pattern}"
+
+
+def _last_match(spec: GitIgnoreSpec, path: str) -> tuple[bool, str, int] | None:
+    """The pattern with the last word on a path, if there is one: whether it takes it, its text, its place."""
     result = spec.check_file(path)
     if result.include is None or result.index is None:
         return None
     pattern = spec.patterns[result.index]
-    return result.include, str(getattr(pattern, "pattern", ""))
+    return result.include, str(getattr(pattern, "pattern", "")), result.index

@@ -11,7 +11,9 @@ import structlog
 from syncd import audit, families, observe
 from syncd.db import Meta, transaction
 from syncd.errors import Brake, RootHalt
-from syncd.guard import guard, hold_back, refusal
+from syncd.evidence import Backing
+from syncd.guard import guard, hold_back, refusal, weigh
+from syncd.history import KEEP_S as HISTORY_S
 from syncd.index_errors import index_problem
 from syncd.indexing import learned, problem_of
 from syncd.instep import InStep
@@ -24,7 +26,7 @@ from syncd.queue import Dirty
 from syncd.remote import Remote
 from syncd.resolve import Resolved, Resolver
 from syncd.spill import Spill
-from syncd.turn import Consent, Ledger, Turn
+from syncd.turn import Ledger, Turn
 
 log = structlog.get_logger()
 
@@ -54,9 +56,9 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = NOTHING_SPE
             result.start_over()
             await _see(mirror, options, result, hooks, whole=True)
             await _plan(mirror, scope, options, result, hooks)
-        _brake(mirror, options, result, rows)
+        backing = _brake(mirror, options, result, rows)
         if not options.dry_run:
-            await _apply(mirror, options, result, hooks)
+            await _apply(mirror, backing, result, hooks)
             _record(mirror, scope, result, rows, started)
     except BaseException:
         if not hooks.watch:
@@ -72,16 +74,19 @@ async def _see(mirror: Mirror, options: Options, result: Result, hooks: Hooks, *
 
 
 async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
-    resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded)
+    resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded, everything=scope.everything)
     mirror.tree.begin(anew=options.full)
-    lane = None if options.full else InStep(mirror, result.spill)
+    lane = None if options.full or hooks.every else InStep(mirror, result.spill)
     if scope.rows is None:
         blocks = observe.whole(mirror, result.spill, lane, "journal" if result.audited else "listing")
     else:
         blocks = observe.parts(mirror, scope.rows)
         _clear_problems(mirror, scope.rows)
     async for block in blocks:
-        _plan_block(mirror, await resolver.block(block), result)
+        resolved = await resolver.block(block)
+        _plan_block(mirror, resolved, result)
+        if hooks.every:
+            hooks.every(resolved)
         result.unchanged += lane.counted() if lane else 0
         hooks.tick(result)
     result.complete = mirror.tree.complete
@@ -157,17 +162,30 @@ def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
                 mirror.journal.clear_problem(key, subtree=False)
 
 
-def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirty]) -> None:
+def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirty]) -> Backing:
+    load = weigh(mirror, result.spill, result.unrecorded)
+    backing = Backing(
+        result.pass_id,
+        load,
+        mirror.name,
+        mirror.settings.spec,
+        mirror.policy.owner,
+        force=options.force,
+        delete_excluded=options.delete_excluded,
+        takeover=mirror.policy.takeover,
+        prune=mirror.policy.prune,
+    )
     if not options.force:
-        result.refusal = refusal(mirror, result.spill, result.unrecorded)
+        result.refusal = refusal(mirror, result.spill, load)
     if result.refusal and not options.dry_run:
         mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
         raise Brake(result.refusal)
     if not (options.force or options.dry_run):
         result.held_back = hold_back(mirror, result.spill)
+    return backing
 
 
-async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks) -> None:
+async def _apply(mirror: Mirror, backing: Backing, result: Result, hooks: Hooks) -> None:
     spill = result.spill
     if spill.planned["adopt"] or spill.planned["forget"]:
         # Entries change sides without being written: how many are others' is no longer known.
@@ -175,7 +193,7 @@ async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks)
     turn = Turn(
         mirror,
         Ledger(spill, result.pass_id, result.done, result.problems, lambda: hooks.tick(result)),
-        Consent(options.force, options.delete_excluded),
+        backing,
         hooks.breath,
     )
     identity = mirror.root_seen
@@ -205,6 +223,7 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
                 if not result.audited:
                     audit.remember(mirror, result.spill, started)
             mirror.journal.drop_tombstones(started, max(mirror.target.limits.lag_s, HOUR_S))
+            mirror.history.drop_before(started - HISTORY_S)
             mirror.meta.set("last_reconcile", mirror.now())
     level = log.info if scope.everything or result.spill.planned.total() else log.debug
     level(

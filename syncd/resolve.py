@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from syncd.errors import Halt, Park, Retry, Unreachable
+from syncd.evidence import proven
 from syncd.index_errors import index_problem, unindexable
 from syncd.mirror import Mirror
 from syncd.model import Action, Adopt, Delete, Excluded, Forget, Item, Problem, Put
@@ -34,12 +35,16 @@ class Resolved(NamedTuple):
 
 
 class Resolver:
-    """Decides blocks of triples for one pass. `files_read` counts the files whose bytes had to be read."""
+    """Decides blocks of triples for one pass. `files_read` counts the files whose bytes had to be read.
 
-    def __init__(self, mirror: Mirror, *, full: bool, delete_excluded: bool) -> None:
+    everything: the pass looks at the whole folder, not at what hints named.
+    """
+
+    def __init__(self, mirror: Mirror, *, full: bool, delete_excluded: bool, everything: bool = True) -> None:
         self._mirror = mirror
         self._full = full
         self._delete_excluded = delete_excluded
+        self._everything = everything
         self.files_read = 0
 
     async def block(self, triples: list[Triple]) -> list[Resolved]:
@@ -189,7 +194,11 @@ class Resolver:
         local = await asyncio.to_thread(tree.look, triple.key)
         further = tree.names.of(triple.key)[1] > 1
         if isinstance(local, Excluded):
-            return Resolved(triple, decision if self._delete_excluded else None, uncounted=further)
+            # What the rules leave out is said with the answer: it is no file that is gone.
+            triple = triple._replace(local=local)
+            return Resolved(
+                triple, self._proven(triple, decision) if self._delete_excluded else None, uncounted=further
+            )
         if isinstance(local, Problem):
             # Below a directory that cannot be read its own problem says it all, as that of a file does of its parts.
             told = (local.kind == "unreadable" and not tree.complete) or local.key != shown(triple.key)
@@ -197,7 +206,13 @@ class Resolver:
         if local is not None:
             return Resolved(triple, None, again=True)
         uncounted = further or bool(tree.cuts and await asyncio.to_thread(tree.parts, triple.key))
+        decision = self._proven(triple, decision)
         return Resolved(triple, decision, extra=self._duplicates(triple), uncounted=uncounted)
+
+    def _proven(self, triple: Triple, decision: Delete | Forget) -> Delete | Forget:
+        if isinstance(decision, Forget):
+            return decision
+        return proven(decision, triple.local, triple.entry, everything=self._everything)
 
     def _duplicates(self, triple: Triple) -> tuple[Delete, ...]:
         """Further entries of ours under the same key go; those of anybody else stay, but for a takeover of the key."""
@@ -210,7 +225,13 @@ class Resolver:
             left = self._mirror.remnants.of([triple.key]).get(triple.key, ()) if others else ()
             others = [entry for entry in others if entry.ref in {each.ref for each in left}]
         return tuple(
-            removal(entry, "orphan", policy)
+            proven(
+                removal(entry, "orphan", policy),
+                triple.local,
+                entry,
+                everything=self._everything,
+                kept=triple.entry.ref if triple.entry else None,
+            )
             for entry in others
             if entry.owner == policy.owner or (policy.takeover and isinstance(triple.local, Item))
         )

@@ -227,6 +227,12 @@ class Tree(Disk):
             return Excluded(key, rule)
         return self._judge(key, found) if found else None
 
+    def taken_by(self, path: str) -> str | None:
+        """Return the pattern that brings in a file that is mirrored; None if none speaks of it. May raise OSError."""
+        ends = [end + 1 for end, char in enumerate(path) if char == "/"]
+        ignores = [each for end in (0, *ends) for each in self._ignore_files([path[:end]])]
+        return self.rules.taken_by(normal(path), ignores)
+
     def _twins(self, folders: list[str], name: str) -> list[_Found]:
         """Everything in `folders` whose name is `name` after normalisation; a plain lstat where it can be one only."""
         found = []

@@ -198,6 +198,7 @@ def settings_of(section: MirrorConfig, grants: Grants) -> Settings:
         create=section.target.create,
         audit_interval=section.audit_interval,
         split=section.oversize == "split",
+        spec=section.target.spec,
     )
 
 

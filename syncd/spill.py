@@ -30,6 +30,7 @@ class Spill:
         self.pass_id = pass_id
         self._seq = 0
         self.planned: Counter[ActionKind] = Counter()
+        self.put_bytes = 0
         self.doubles = 0
         """How many of the planned deletes take no file away: it has other entries, or its first part is counted."""
         self.hidden = 0
@@ -86,6 +87,8 @@ class Spill:
         for action in actions:
             self._seq += 1
             self.planned[action.kind] += 1
+            if type(action) is Put:
+                self.put_bytes += action.size
             rows.append((self.pass_id, self._seq, action.kind, json.dumps(_values[type(action)](action))))
         with transaction(self._db):
             self._db.executemany("INSERT INTO temp.plan VALUES (?, ?, ?, ?, NULL)", rows)
@@ -143,7 +146,7 @@ class Spill:
         """Let go of the listing and the plan, to make them anew."""
         self.drop()
         self.planned.clear()
-        self.doubles = self.hidden = 0
+        self.doubles = self.hidden = self.put_bytes = 0
 
     def drop(self) -> None:
         """Let go of the pass's rows."""

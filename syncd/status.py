@@ -22,9 +22,14 @@ STUCK_SHOWN = 20
 """So many of the entries that are stuck on their way into the index are named."""
 
 
-def set_state(meta: Meta, state: State, detail: str | None = None, *, remaining: int = 0) -> None:
-    """Say what a mirror is doing. detail: why it is degraded or halted. remaining: planned and not yet done."""
-    meta.set("state", {"state": state, "detail": detail, "remaining": remaining})
+def set_state(
+    meta: Meta, state: State, detail: str | None = None, *, remaining: int = 0, until: float | None = None
+) -> None:
+    """Say what a mirror is doing. detail: why it is degraded or halted.
+
+    remaining: planned and not yet done. until: when it will be, in seconds since the epoch, if that is known.
+    """
+    meta.set("state", {"state": state, "detail": detail, "remaining": remaining, "until": until})
 
 
 def said_halted(meta: Meta) -> bool:
@@ -77,6 +82,10 @@ def _mirror(
     shown["state"] = _state(said.get("state"), running=running)
     if said.get("detail") and shown["state"] != "idle":
         shown["detail"] = said["detail"]
+    if shown["state"] == "syncing":
+        shown["remaining"] = int(said.get("remaining") or 0)
+        until = said.get("until")
+        shown["eta_s"] = None if until is None else max(0.0, round(until - time.time(), 1))
     shown["items"] = _items(journal, queue, int(said.get("remaining") or 0) if running else 0)
     found = list(journal.problems(limit=problems))
     if section.names.split:

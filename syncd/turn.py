@@ -12,7 +12,9 @@ import structlog
 from syncd import telling
 from syncd.ahead import Ahead
 from syncd.db import transaction
+from syncd.deletions import Line
 from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
+from syncd.evidence import Backing, account
 from syncd.families import is_up
 from syncd.heirs import Heirs
 from syncd.index_errors import index_problem
@@ -26,14 +28,6 @@ from syncd.telling import Telling
 from syncd.together import Together
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Consent:
-    """What a person agreed to: deletes past the guard, and deletes of what the rules leave out."""
-
-    force: bool = False
-    delete_excluded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +55,16 @@ class Breath:
 class Turn:
     """Applies the turns of one pass and enters every outcome in journal, queue and ledger."""
 
-    def __init__(self, mirror: Mirror, ledger: Ledger, consent: Consent, breath: Breath = Breath()) -> None:
+    def __init__(self, mirror: Mirror, ledger: Ledger, backing: Backing, breath: Breath = Breath()) -> None:
         self._mirror = mirror
         self._ledger = ledger
-        self._consent = consent
+        self._backing = backing
         self._breath = breath
         self._together = Together(mirror.db)
         self._started = mirror.now()
         self._seq: dict[Put | Delete, int] = {}
         self._sent: dict[str, tuple[str, os.stat_result | None]] = {}
+        self._told: dict[Delete, Line] = {}
         self._ahead = Ahead(mirror.tree, (), mirror.never_rests)
         self._uncounted: set[str] = set()
         self._begun = 0
@@ -79,9 +74,11 @@ class Turn:
 
     def adopts(self, batch: Sequence[tuple[int, Adopt]]) -> None:
         """Write down what is in step already."""
+        now = self._mirror.now()
         with transaction(self._mirror.db):
+            self._mirror.history.adopted([adopt for _, adopt in batch], now)
             for seq, adopt in batch:
-                self._mirror.journal.put(recorded(adopt.key, adopt, self._mirror.now()))
+                self._mirror.journal.put(recorded(adopt.key, adopt, now))
                 self._ledger.spill.outcome(seq, "adopt", "done")
         self._locally_done(batch)
 
@@ -90,6 +87,7 @@ class Turn:
         with transaction(self._mirror.db):
             for seq, forget in batch:
                 self._mirror.journal.forget(forget.key)
+                self._mirror.history.add(forget, self._mirror.now(), "done")
                 self._ledger.spill.outcome(seq, "forget", "done")
         self._locally_done(batch)
 
@@ -137,12 +135,17 @@ class Turn:
             if local is None and not all(is_up(self._mirror.journal, item) for item in others):
                 # What takes its place is not up. Whatever keeps it, failure or change, has the file looked at again.
                 self._ledger.spill.outcome(seq, "delete", "again")
-            elif local is None or duplicate or (self._consent.delete_excluded and isinstance(local, Excluded)):
+            elif local is None or duplicate or (self._backing.delete_excluded and isinstance(local, Excluded)):
                 due.append((seq, delete))
             else:
                 self._ledger.spill.outcome(seq, "delete", "again")
                 self._mirror.queue.mark([(delete.key, False)], self._mirror.now())
-        await self._apply(self.heirs.awaited(due))
+        due = self.heirs.awaited(due)
+        if due:
+            # Where a delete could not be accounted for, none is sent.
+            self._told = {delete: account(delete, self._backing) for _, delete in due}
+            with self._mirror.deletes.writing(self._told.values()):
+                await self._apply(due)
         if self._breath.between:
             await self._breath.between()
 
@@ -185,27 +188,35 @@ class Turn:
     def _enter(self, action: Put | Delete, outcome: Outcome) -> None:
         match outcome:
             case Done(stored=Stored() as stored):
-                self._stored(action.key, stored)
+                now = self._mirror.now()
+                self._stored(action.key, stored, now)
+                # What was new is told by its record alone: a first upload writes no row more than it must.
+                if action.reason != "new":
+                    self._mirror.history.add(action, now, "done")
                 self._remember_read(action.key)
                 self._end(action, checksum=stored.checksum, unchanged=outcome.unchanged)
-            case Done():
-                spared = isinstance(action, Delete) and (self._has_another(action) or action.key in self._uncounted)
-                consented = self._consent.force or spared
-                self._mirror.journal.bury(action.key, _ref(action), self._mirror.now(), consented=consented)
-                self._end(action)
+            case Done() if isinstance(action, Delete):
+                now, told = self._mirror.now(), self._told[action]
+                self._mirror.deletes.write(told, now)
+                self._mirror.history.add(action, now, "done", str(told["why"]))
+                consented = self._backing.force or self._has_another(action) or action.key in self._uncounted
+                self._mirror.journal.bury(action.key, action.ref, now, consented=consented)
+                self._end(action, evidence=action.evidence, why=told["why"])
             case Again():
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())
                 self._ledger.spill.outcome(self._seq[action], action.kind, "again")
                 self._mirror.heard(Ending(action.kind, action.key, action.reason, "again"))
                 log.info(telling.AGAIN[action.kind], key=shown(action.key), why=str(outcome))
+            case Done():
+                raise AssertionError(f"a put ended without saying what is stored: {action}")
             case Park() as refusal if not isinstance(outcome, (NotFound, Conflict)):
                 self._refused(action, refusal)
             case _:
                 self._failed(action, outcome)
 
-    def _stored(self, key: str, stored: Stored) -> None:
-        self._mirror.journal.put(recorded(key, stored, self._mirror.now()))
-        self._mirror.gaps.stored(key, stored, self._mirror.now())
+    def _stored(self, key: str, stored: Stored, now: float) -> None:
+        self._mirror.journal.put(recorded(key, stored, now))
+        self._mirror.gaps.stored(key, stored, now)
         if stored.leaves:
             self.heirs.left_by(key, stored.leaves)
         if stored.status == "error":
@@ -239,6 +250,7 @@ class Turn:
         self._ledger.done["failed"] += 1
         self._ledger.spill.outcome(self._seq[action], action.kind, "failed")
         self._mirror.heard(Ending(action.kind, action.key, action.reason, "failed"))
+        self._mirror.history.add(action, self._mirror.now(), "failed", f"{problem.kind}: {problem.message}")
         why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
         log.warning(telling.FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
 
@@ -257,12 +269,6 @@ class Turn:
             **size,
             **fields,
         )
-
-
-def _ref(action: Put | Delete) -> str:
-    if action.ref is None:
-        raise AssertionError(f"a put ended without saying what is stored: {action}")
-    return action.ref
 
 
 def recorded(key: str, held: Stored | Adopt, now: float) -> Record:

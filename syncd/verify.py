@@ -2,16 +2,17 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from syncd import observe, oneshot
-from syncd.errors import EXIT_DIFFERENT, EXIT_OK, Halt, Park, SyncdError, Unreachable
+from syncd.errors import EXIT_DIFFERENT, EXIT_OK, ConfigError, Halt, Park, SyncdError, Unreachable
 from syncd.mirror import Mirror
 from syncd.model import Action, Delete, Entry, Item, Put
 from syncd.parts import numbered
 from syncd.passes import Options, Result, Watch
 from syncd.plan import entry_of
+from syncd.retrieval import Answer, Question, ask
 from syncd.targets.base import Again
 
 MISSING = frozenset({"new", "missing"})
@@ -35,7 +36,7 @@ class Difference:
 @dataclass(slots=True)
 class Verdict:
     """What a comparison found. files: whether the target keeps files, so that "deep" means their bytes. checked: keys
-    that were compared. error: what stopped it.
+    that were compared. error: what stopped it. answers: what came of the questions; compared: False if that was all.
     """
 
     deep: bool
@@ -43,13 +44,27 @@ class Verdict:
     checked: int = 0
     differences: list[Difference] = field(default_factory=list)
     error: SyncdError | None = None
+    answers: list[Answer] = field(default_factory=list)
+    compared: bool = True
 
     @property
     def exit_code(self) -> int:
         """The contract's code for this mirror."""
         if self.error:
             return self.error.exit_code
-        return EXIT_DIFFERENT if self.differences else EXIT_OK
+        unfound = any(answer.rank is None for answer in self.answers)
+        return EXIT_DIFFERENT if self.differences or unfound else EXIT_OK
+
+
+async def question(mirror: Mirror, questions: Sequence[Question], top: int, verdict: Verdict) -> None:
+    """Ask a mirror's target and enter the answers. Raises ConfigError if it has no search."""
+    try:
+        for each in questions:
+            verdict.answers.append(await ask(mirror, each, top))
+    except ConfigError:
+        raise
+    except SyncdError as error:
+        verdict.error = error
 
 
 async def verify(mirror: Mirror, watch: Watch, *, deep: bool = False) -> Verdict:

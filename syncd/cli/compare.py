@@ -1,6 +1,6 @@
 """verify, pull: what the remote holds, against the folder and back into one."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +11,7 @@ from syncd.cli.look import one_mirror
 from syncd.errors import EXIT_OK, EXIT_PROBLEMS
 
 if TYPE_CHECKING:
+    from syncd.cli.questions import Questions
     from syncd.config import Config
     from syncd.pull import Pulled
     from syncd.verify import Verdict
@@ -21,22 +22,36 @@ COUNTED = ("written", "unchanged", "different", "refused", "gone", "foreign")
 
 
 @app.command()
-def verify(
+def verify(  # noqa: PLR0913 - the options of the command
     ctx: typer.Context,
     mirrors: Annotated[list[str] | None, typer.Argument(metavar="MIRROR", show_default=False)] = None,
     *,
     deep: Annotated[bool, typer.Option("--deep", help="Read all that the target holds and compare it.")] = False,
+    query: Annotated[
+        list[str] | None,
+        typer.Option("--query", metavar="Q", help="Ask the target's own search; alone, nothing is compared."),
+    ] = None,
+    expect: Annotated[
+        list[str] | None, typer.Option("--expect", metavar="FILE", help="The file that the query should find.")
+    ] = None,
+    top: Annotated[int, typer.Option("--top", metavar="N", help="How many hits count.", min=1, max=50)] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Compare local with remote, change nothing.
 
-    Exit code 6 if there is any difference.
+    Exit code 6 if there is any difference, or a query does not find its file.
     """
     from syncd.cli.out import emit
+    from syncd.cli.questions import questions_of
+    from syncd.session import mirror_config
 
     options: Globals = ctx.obj
     config = options.load()
-    verdicts = await_(_verify(config, mirrors or [], deep=deep, quiet=options.quiet))
+    names = mirrors or []
+    for name in names:
+        mirror_config(config, name)
+    asked = questions_of(config, names, query or [], expect or [])
+    verdicts = await_(_verify(options, config, names, Asking(asked, top), deep=deep))
     code = next(code for code in SEVERITY if code in {verdict.exit_code for verdict in verdicts.values()})
     if as_json:
         told = {name: _of(config, name) | _told(verdict) for name, verdict in verdicts.items()}
@@ -46,20 +61,42 @@ def verify(
     return code
 
 
-async def _verify(config: "Config", names: list[str], *, deep: bool, quiet: bool) -> dict[str, "Verdict"]:
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """The questions to each mirror, and how many hits count."""
+
+    questions: "Questions"
+    top: int
+
+
+async def _verify(
+    options: Globals, config: "Config", names: list[str], asking: Asking, *, deep: bool
+) -> dict[str, "Verdict"]:
     from syncd.cli.out import Watcher, progress
     from syncd.session import open_session
-    from syncd.verify import verify
+    from syncd.verify import Verdict, question, verify
 
+    asked = asking.questions
+    if asked and not deep:
+        # With questions alone the folder is not compared: a smoke test costs a request for each.
+        names = list(asked)
     async with open_session(config, names, read_only=True) as session:
-        with progress(quiet=quiet) as shown:
-            return {
-                name: await verify(mirror, Watcher(name, shown, quiet=quiet), deep=deep)
-                for name, mirror in session.mirrors.items()
-            }
+        verdicts = {name: Verdict(deep, compared=False) for name in session.mirrors}
+        for name, questions in asked.items():
+            await question(session.mirrors[name], questions, asking.top, verdicts[name])
+        if asked and not deep:
+            return verdicts
+        with progress(quiet=options.quiet) as shown:
+            for name, mirror in session.mirrors.items():
+                answered = verdicts[name]
+                if not answered.error:
+                    watcher = Watcher(name, shown, quiet=options.quiet)
+                    verdicts[name] = replace(await verify(mirror, watcher, deep=deep), answers=answered.answers)
+    return verdicts
 
 
 def _told(verdict: "Verdict") -> dict[str, object]:
+    from syncd.cli import questions
     from syncd.paths import shown
 
     told: dict[str, object] = {
@@ -67,6 +104,8 @@ def _told(verdict: "Verdict") -> dict[str, object]:
         "differences": [asdict(difference) for difference in verdict.differences],
         "deep": verdict.deep,
     }
+    if verdict.answers:
+        told["queries"] = questions.told(verdict.answers)
     return told | ({"error": shown(str(verdict.error))} if verdict.error else {})
 
 
@@ -77,11 +116,14 @@ def _of(config: "Config", name: str) -> dict[str, object]:
 
 
 def _show(config: "Config", verdicts: "dict[str, Verdict]") -> None:
+    from syncd.cli import questions
     from syncd.cli.out import line, of_shard, table
 
     for name, verdict in verdicts.items():
         found = len(verdict.differences)
         line(f"{name}{of_shard(config.mirrors[name].shard)}: {_headline(verdict)}")
+        if verdict.answers:
+            questions.show(verdict.answers)
         if found:
             table(("", "", ""), [(f"  {each.difference}", each.key, each.message) for each in verdict.differences])
         if verdict.error:
@@ -89,6 +131,15 @@ def _show(config: "Config", verdicts: "dict[str, Verdict]") -> None:
 
 
 def _headline(verdict: "Verdict") -> str:
+    from syncd.cli import questions
+
+    asked = questions.headline(verdict.answers) if verdict.answers else ""
+    if not verdict.compared:
+        return ", ".join(part for part in (asked, "stopped" if verdict.error else "") if part)
+    return "; ".join(part for part in (_compared(verdict), asked) if part)
+
+
+def _compared(verdict: "Verdict") -> str:
     from syncd.cli.report import counted
 
     found, checked = len(verdict.differences), counted(verdict.checked, "key")

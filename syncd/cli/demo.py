@@ -82,7 +82,8 @@ def _config(root: Path, state: Path, base_url: str) -> "Config":
 
 async def _show(config: "Config", query: str | None) -> int:
     from syncd import oneshot
-    from syncd.cli.out import Watcher, line, progress, show_hits
+    from syncd.cli.hits import show_hits
+    from syncd.cli.out import Watcher, line, progress
     from syncd.cli.report import show
     from syncd.passes import Options
     from syncd.session import open_session

@@ -114,7 +114,8 @@ def search(
     config = options.load()
     name = one_mirror(config, mirror)
     hits = await_(_search(config, name, query, limit, folder.strip("/")))
-    from syncd.cli.out import emit, show_hits
+    from syncd.cli.hits import show_hits
+    from syncd.cli.out import emit
 
     if as_json:
         emit({"mirror": name, "query": query, "hits": hits})
@@ -141,16 +142,23 @@ def one_mirror(config: "Config", name: str | None) -> str:
 
 def _mirror_of(config: "Config", path: Path) -> tuple[str, str]:
     """Return the mirror a path lies in, and the path relative to its root."""
+    if found := inside(config, path):
+        return found
+    if len(config.mirrors) == 1 and not path.is_absolute():
+        return next(iter(config.mirrors)), path.as_posix()
+    roots = ", ".join(str(section.path) for section in config.mirrors.values())
+    raise ConfigError(f"{path} lies in no mirrored folder; they are: {roots}")
+
+
+def inside(config: "Config", path: Path) -> tuple[str, str] | None:
+    """Return the mirror whose folder a path leads into, and the path relative to its root; None if it does not."""
     absolute = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - takes "..", and follows no link, out
     for candidate in (absolute, path.expanduser().parent.resolve() / absolute.name):
         for name, section in config.mirrors.items():
             for root in (section.path, section.path.resolve()):
                 if candidate.is_relative_to(root) and candidate != root:
                     return name, candidate.relative_to(root).as_posix()
-    if len(config.mirrors) == 1 and not path.is_absolute():
-        return next(iter(config.mirrors)), path.as_posix()
-    roots = ", ".join(str(section.path) for section in config.mirrors.values())
-    raise ConfigError(f"{path} lies in no mirrored folder; they are: {roots}")
+    return None
 
 
 def _local_rows(config: "Config", name: str) -> Iterator[dict[str, Any]]:

@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from syncd.forecast import span
 from syncd.logs import printable
 
 if TYPE_CHECKING:
+    from syncd.pace import Pace
     from syncd.passes import Result
 
 WIDE = 100_000
@@ -58,37 +60,21 @@ def line(text: str) -> None:
     print(printable(text))  # noqa: T201
 
 
-SNIPPET = 160
-"""Characters of a hit's text for people."""
-
-
-def show_hits(hits: Sequence[dict[str, Any]], query: str) -> None:
-    """Print search hits, best first, each with its file and the part of its text that matches."""
-    if not hits:
-        line(f"nothing found for {query!r}")
-    for hit in hits:
-        called = hit["heading"] or hit["title"]
-        line(f"{hit['score']:.2f}  {hit['key']}" + (f"  ({called})" if called else ""))
-        line(f"      {_snippet(hit['text'], query)}")
-
-
-def _snippet(text: str, query: str) -> str:
-    flat = " ".join(text.split())
-    places = [flat.lower().find(word) for word in query.lower().split()]
-    start = max(0, min((place for place in places if place >= 0), default=0) - SNIPPET // 4)
-    cut = flat[start : start + SNIPPET]
-    return ("…" if start else "") + cut + ("…" if start + SNIPPET < len(flat) else "")
-
-
 class Watcher:
-    """Shows a growing result: a bar on a terminal, a plain line now and then otherwise, nothing if quiet."""
+    """Shows a growing result: a bar on a terminal, a plain line now and then otherwise, nothing if quiet.
 
-    def __init__(self, name: str, progress: Progress | None, *, quiet: bool = False) -> None:
+    pace: says how long it still takes.
+    """
+
+    def __init__(
+        self, name: str, progress: Progress | None, *, quiet: bool = False, pace: "Pace | None" = None
+    ) -> None:
         self._name = name
         self._progress = progress
         self._task = progress.add_task(f"{name}: listing the target", total=None) if progress else None
         self._said = time.monotonic()
         self._quiet = quiet
+        self._pace = pace
 
     def __call__(self, result: "Result") -> None:
         total = result.spill.planned.total()
@@ -98,11 +84,13 @@ class Watcher:
         if result.waiting:
             what = f"waiting until {result.waiting} file{' is' if result.waiting == 1 else 's are'} searchable"
         what = f"{self._name}: {what}"
+        left_s = self._pace.look(result, time.monotonic()) if self._pace else None
+        left = f", about {span(left_s)} left" if left_s else ""
         if self._progress and self._task is not None:
-            self._progress.update(self._task, description=what, total=total if done else None, completed=done)
+            self._progress.update(self._task, description=what + left, total=total if done else None, completed=done)
         elif not self._quiet and time.monotonic() - self._said >= PLAIN_EVERY_S:
             self._said = time.monotonic()
-            print(f"{what} {done}/{total}" if done else what, file=sys.stderr)  # noqa: T201
+            print(f"{what} {done}/{total}{left}" if done else what, file=sys.stderr)  # noqa: T201
 
 
 @contextmanager

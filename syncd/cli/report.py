@@ -8,6 +8,7 @@ from itertools import chain, islice
 from typing import Any
 
 from syncd.cli.out import line, of_shard, table
+from syncd.forecast import per_second, span
 from syncd.gaps import Gap
 from syncd.logs import printable
 from syncd.mirror import Mirror
@@ -21,8 +22,6 @@ from syncd.targets.base import megabytes
 GAP_REMEDY = 'without such a gap: replace = "alternate" in the target (config.example.toml)'
 SHOWN = 20
 """Problems listed for people; scripts get all of them."""
-REQUEST_S = 0.3
-"""A guess at one request to Cloudflare, for forecasts without a rate limit."""
 
 
 def show(session: Session, reports: Mapping[str, Report]) -> None:
@@ -31,7 +30,7 @@ def show(session: Session, reports: Mapping[str, Report]) -> None:
         section = session.config.mirrors[name]
         line(f"{name} → {section.target.spec}{of_shard(section.shard)}: {_summary(report)}")
         if report.results and report.results[0].dry_run:
-            _show_plan(session, report)
+            _show_plan(session, session.mirrors[name], report)
             _warn_of_gap(session, name, report)
         mirror = session.mirrors[name]
         problems = report.problems(mirror)
@@ -71,7 +70,7 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _show_plan(session: Session, report: Report) -> None:
+def _show_plan(session: Session, mirror: Mirror, report: Report) -> None:
     rows = [
         (f"  {action.kind}", action.reason, action.key, megabytes(action.size) if isinstance(action, Put) else "")
         for result in report.results
@@ -79,8 +78,9 @@ def _show_plan(session: Session, report: Report) -> None:
     ]
     if rows:
         table(("", "", "", "size"), rows)
-        seen = forecast(session, report)
-        line(f"  about {counted(int(seen['requests']), 'request')}, {seen['seconds']:.0f} s at the present rate limit")
+        seen = forecast(session, mirror, report)
+        requests = counted(int(seen["requests"]), "request")
+        line(f"  about {requests}, {span(seen['seconds'])} at the present rate limit")
     for result in report.results:
         if result.refusal:
             line(f"  refused when run: {result.refusal}")
@@ -98,15 +98,13 @@ def gap_met(session: Session, name: str) -> Gap | None:
     return session.mirrors[name].gaps.last() if getattr(target, "replace", None) == "inplace" else None
 
 
-def forecast(session: Session, report: Report) -> dict[str, float]:
+def forecast(session: Session, mirror: Mirror, report: Report) -> dict[str, float]:
     """How many requests the plan takes, and how long they take at the configured rate."""
     planned = _planned(report)
-    mirror = next(iter(session.mirrors.values()))
-    requests = mirror.target.requests(planned["put"], planned["delete"])
+    size = sum(result.spill.put_bytes for result in report.results)
+    requests = mirror.target.requests(planned["put"], planned["delete"], size)
     section = session.config.cloudflare
-    rate = section.transfers / REQUEST_S
-    rate = min(section.tpslimit, rate) if section.tpslimit else rate
-    return {"requests": requests, "seconds": round(requests / rate, 1)}
+    return {"requests": requests, "seconds": round(requests / per_second(section.tpslimit, section.transfers), 1)}
 
 
 def to_json(session: Session, reports: Mapping[str, Report], exit_code: int) -> None:
@@ -141,7 +139,7 @@ def _mirror_json(session: Session, mirror: Mirror, report: Report) -> None:
     if report.not_indexed:
         tail["not_searchable"] = {"count": report.not_indexed, "keys": [shown(key) for key in report.waiting]}
     if dry:
-        tail["forecast"] = forecast(session, report)
+        tail["forecast"] = forecast(session, mirror, report)
     tail |= {"requests": report.requests, "elapsed_s": round(report.elapsed_s, 3)}
     sys.stdout.write("], " + json.dumps(tail)[1:])
 

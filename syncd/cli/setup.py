@@ -16,6 +16,7 @@ from syncd.errors import EXIT_CONFIG, EXIT_HALT, EXIT_OK, ConfigError, Halt, Syn
 if TYPE_CHECKING:
     from syncd.config import Config, MirrorConfig
     from syncd.session import Session
+    from syncd.targets.base import Target
 
 ACCOUNT_PLACE = "0123456789abcdef0123456789abcdef"
 
@@ -150,14 +151,17 @@ async def _look(options: Globals) -> AsyncIterator[Found]:
         yield Finding("permissions", "warn", each.message, each.remedy), EXIT_OK
     from syncd.session import open_session
 
+    targets: dict[str, Target] = {}
     try:
         async with open_session(config, read_only=True) as session:
+            # Asked for forecasts only, later on; that needs no connection.
+            targets = {name: mirror.target for name, mirror in session.mirrors.items()}
             async for found in _check_remote(session):
                 yield found
     except SyncdError as error:
         yield Finding("token", "FAIL", str(error)), error.exit_code
-    for name, section in config.mirrors.items():
-        for found in _check_folder(name, section):
+    for name in config.mirrors:
+        for found in _check_folder(config, name, targets.get(name)):
             yield found
     yield _check_daemon(config), EXIT_OK
 
@@ -200,29 +204,35 @@ def _spec(session: "Session", name: str) -> str:
     return session.config.mirrors[name].target.spec
 
 
-def _check_folder(name: str, section: "MirrorConfig") -> list[Found]:
+def _check_folder(config: "Config", name: str, target: "Target | None") -> list[Found]:
     from syncd import shards
     from syncd.cli.out import of_shard
+    from syncd.cli.outlook import outlook, survey
+    from syncd.db import open_state_to_read
     from syncd.session import tree_of
 
+    section = config.mirrors[name]
     tree = tree_of(section)
     try:
         tree.identity()
     except Halt as error:
         return [(Finding(f"{name}: folder", "FAIL", str(error)), EXIT_HALT)]
-    from syncd.model import Item
-
-    files = problems = 0
-    shard = shards.parse(section.shard)
-    for found in tree.walk():
-        if shard.holds(found.key):
-            files += isinstance(found, Item) and not (found.part and found.part.offset)
-            problems += not isinstance(found, Item)
-    message = f"{section.path}{of_shard(section.shard)}: {files} files to mirror, {problems} that cannot be"
-    if not tree.complete:
+    db = open_state_to_read(config.state_dir)
+    try:
+        seen = survey(tree, shards.parse(section.shard), db, name)
+    finally:
+        if db:
+            db.close()
+    message = f"{section.path}{of_shard(section.shard)}: {seen.files} files to mirror, {seen.problems} that cannot be"
+    if not seen.complete:
         remedy = f"let syncd read every directory under {section.path}; until then nothing is deleted"
         return [(Finding(f"{name}: folder", "warn", message, remedy), EXIT_OK)]
-    return [(Finding(f"{name}: folder", "ok", message), EXIT_OK), (_check_watches(name, section), EXIT_OK)]
+    found = [Finding(f"{name}: folder", "ok", message), _check_watches(name, section)]
+    if target:
+        cloudflare = config.cloudflare
+        ahead = outlook(seen, target, cloudflare.tpslimit, cloudflare.transfers)
+        found.append(Finding(f"{name}: forecast", "ok", ahead))
+    return [(each, EXIT_OK) for each in found]
 
 
 def _check_watches(name: str, section: "MirrorConfig") -> Finding:

@@ -1,21 +1,24 @@
-"""`status` for people: one block for each mirror, once or live."""
+"""`status` for people: one block for each mirror once, one row for each live."""
 
 import time
 from collections.abc import Callable
-from typing import Any
+from datetime import datetime
+from typing import Any, NoReturn
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from syncd.cli.out import of_shard, stdout
+from syncd.forecast import span
 from syncd.indexing import STUCK_S
 from syncd.logs import printable
 
 PROBLEMS_SHOWN = 20
 STUCK_SHOWN = 3
+_NUMBERS = frozenset({"in step", "to go", "indexing", "problems"})
 _COLOURS = {"idle": "green", "syncing": "cyan", "degraded": "yellow", "halted": "bold red"}
 
 
@@ -25,25 +28,74 @@ def show(seen: dict[str, Any]) -> None:
 
 
 def live(snapshot: Callable[[], dict[str, Any]], every_s: float) -> None:
-    """Show fresh snapshots in place until interrupted."""
-    with Live(_render(snapshot()), console=Console(emoji=False), auto_refresh=False, screen=False) as display:
+    """Show fresh snapshots in place until interrupted; where there is no place, a line whenever something changed."""
+    console = stdout()
+    if not console.is_terminal:
+        _tell_changes(snapshot, every_s)
+    with Live(_table(snapshot()), console=console, auto_refresh=False, screen=False) as display:
         while True:
             time.sleep(every_s)
-            display.update(_render(snapshot()), refresh=True)
+            display.update(_table(snapshot()), refresh=True)
+
+
+def _tell_changes(snapshot: Callable[[], dict[str, Any]], every_s: float) -> NoReturn:
+    said: dict[str, str] = {}
+    while True:
+        for name, mirror in snapshot()["mirrors"].items():
+            counts = ", ".join(f"{count} {state}" for state, count in mirror["items"].items())
+            now = f"{name} {mirror['state']}{_left(mirror)}: {counts}"
+            if said.get(name) != now:
+                said[name] = now
+                print(printable(now), flush=True)  # noqa: T201
+        time.sleep(every_s)
+
+
+def _table(seen: dict[str, Any]) -> Group:
+    """One row for each mirror, then why some are in trouble, then problems, as far as they fit."""
+    rows = Table(box=None, pad_edge=False, header_style="dim")
+    for header in ("mirror", "state", "in step", "to go", "left", "indexing", "problems", "last pass", "watch"):
+        rows.add_column(header, justify="right" if header in _NUMBERS else "left", no_wrap=header != "mirror")
+    details, problems = [], []
+    for name, mirror in seen["mirrors"].items():
+        rows.add_row(*_row(name, mirror))
+        if mirror.get("detail"):
+            details.append(Text(printable(f"{name}: {mirror['detail']}"), style=_COLOURS[mirror["state"]]))
+        problems += [problem | {"key": f"{name}: {problem['key']}"} for problem in mirror["problems"]]
+    return Group(_daemon(seen), Text(), rows, *details, *_problems(problems))
+
+
+def _row(name: str, mirror: dict[str, Any]) -> list[Text]:
+    items, index, state = mirror["items"], mirror["index"], mirror["state"]
+    eta_s, last = mirror.get("eta_s"), mirror["last_reconcile"]
+    ago_s = time.time() - datetime.fromisoformat(last).timestamp() if last else None
+    bad = items["failed"] + items["rejected"] + index["error"]
+    return [
+        Text(name, style="bold"),
+        Text(state, style=_COLOURS[state]),
+        Text(f"{items['synced']:,}"),
+        Text(f"{items['pending']:,}" if items["pending"] else ""),
+        Text(f"about {span(eta_s)}" if eta_s else ""),
+        Text(f"{index['queued'] + index['running']:,}" if index["queued"] + index["running"] else ""),
+        Text(f"{bad:,}" if bad else "", style="yellow"),
+        Text("never" if ago_s is None else f"{span(ago_s)} ago"),
+        Text(mirror["watch"] or ""),
+    ]
 
 
 def _render(seen: dict[str, Any]) -> Group:
+    return Group(_daemon(seen), *(_mirror(name, mirror) for name, mirror in seen["mirrors"].items()))
+
+
+def _daemon(seen: dict[str, Any]) -> str:
     daemon = seen["daemon"]
-    head = f"daemon     running, pid {daemon['pid']}" if daemon["running"] else "daemon     not running"
-    blocks = [_mirror(name, mirror) for name, mirror in seen["mirrors"].items()]
-    return Group(head, *blocks)
+    return f"daemon     running, pid {daemon['pid']}" if daemon["running"] else "daemon     not running"
 
 
 def _mirror(name: str, mirror: dict[str, Any]) -> Group:
     state = mirror["state"]
     parts: list[Any] = [
         Text(),
-        Text.from_markup(f"[bold]{name}[/] [{_COLOURS[state]}]{state}[/]  ")
+        Text.from_markup(f"[bold]{name}[/] [{_COLOURS[state]}]{state}{_left(mirror)}[/]  ")
         + Text(printable(f"{mirror['path']} → {mirror['target']}{of_shard(mirror.get('shard', ''))}")),
     ]
     if mirror.get("detail"):
@@ -51,6 +103,14 @@ def _mirror(name: str, mirror: dict[str, Any]) -> Group:
     parts.append(_facts(mirror))
     parts += _problems(mirror["problems"])
     return Group(*parts)
+
+
+def _left(mirror: dict[str, Any]) -> str:
+    """What the pass under way has still to do."""
+    if not mirror.get("remaining"):
+        return ""
+    left = f", about {span(mirror['eta_s'])} left" if mirror["eta_s"] is not None else ""
+    return f", {mirror['remaining']:,} to go{left}"
 
 
 def _facts(mirror: dict[str, Any]) -> Table:

@@ -1,12 +1,16 @@
 """run, reconcile, retry: the commands that change the remote."""
 
+import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from syncd.cli.app import Globals, app, await_
+from syncd.errors import ConfigError
 
 if TYPE_CHECKING:
     from syncd.config import Config
@@ -16,6 +20,16 @@ if TYPE_CHECKING:
 
 SEVERITY = (3, 4, 5, 1, 0)
 """With several mirrors the most serious code wins (contract)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a `reconcile` was asked for, beyond the mirrors."""
+
+    options: "Options"
+    grants: "Grants"
+    wait: float | None
+    combined: str | None
 
 
 @app.command()
@@ -47,6 +61,10 @@ def full_pass(  # noqa: PLR0913 - the contract's options
     delete_excluded: Annotated[
         bool, typer.Option("--delete-excluded", help="Also remove what the rules now leave out.")
     ] = False,
+    combined: Annotated[
+        str | None,
+        typer.Option("--combined", metavar="FILE", help="List every file as rclone does: = - + * ! and its path."),
+    ] = None,
 ) -> int:
     """Make one full pass and exit."""
     from syncd.cli.report import show, to_json
@@ -54,41 +72,56 @@ def full_pass(  # noqa: PLR0913 - the contract's options
     from syncd.session import Grants
 
     options: Globals = ctx.obj
-    grants = Grants(takeover=takeover, reembed=force)
-    asked = Options(dry_run=dry_run, force=force, full=full, delete_excluded=delete_excluded)
+    if combined == "-" and as_json:
+        raise ConfigError("--combined - and --json both want stdout; name a file: --combined FILE")
+    asked = _Asked(
+        Options(dry_run=dry_run, force=force, full=full, delete_excluded=delete_excluded),
+        Grants(takeover=takeover, reembed=force),
+        None if dry_run else wait,
+        combined,
+    )
 
     def present(session: "Session", reports: dict[str, "Report"], code: int) -> None:
         if as_json:
             to_json(session, reports, code)
         else:
-            show(session, reports)
+            # Where the list has stdout, the summary goes where the rest of what is said goes.
+            with redirect_stdout(sys.stderr) if combined == "-" else nullcontext():
+                show(session, reports)
 
-    return await_(_reconcile(options, mirrors or [], asked, None if dry_run else wait, grants=grants, present=present))
+    return await_(_reconcile(options, mirrors or [], asked, present))
 
 
 async def _reconcile(
     options: Globals,
     names: list[str],
-    asked: "Options",
-    wait: float | None,
-    *,
-    grants: "Grants",
+    asked: _Asked,
     present: "Callable[[Session, dict[str, Report], int], None]",
 ) -> int:
     from syncd import oneshot
+    from syncd.cli.combined import opened, write
     from syncd.cli.out import Watcher, progress
+    from syncd.combined import Combined
+    from syncd.forecast import per_second
+    from syncd.pace import Pace
     from syncd.session import open_session
 
     config = options.load()
-    async with open_session(config, names, grants=grants, read_only=asked.dry_run) as session:
+    async with open_session(config, names, grants=asked.grants, read_only=asked.options.dry_run) as session:
         reports = {}
-        with progress(quiet=options.quiet) as shown:
+        listing = opened(asked.combined) if asked.combined else nullcontext()
+        with listing as out, progress(quiet=options.quiet) as shown:
             for name, mirror in session.mirrors.items():
                 reports[name] = report = oneshot.Report()
                 began, before = time.monotonic(), session.transport.counters.requests
-                await oneshot.run(mirror, asked, Watcher(name, shown, quiet=options.quiet), report)
-                if wait is not None:
-                    await oneshot.wait_until_indexed(mirror, report, wait)
+                lines = Combined(mirror) if out else None
+                pace = Pace(mirror.target.requests, per_second(config.cloudflare.tpslimit, config.cloudflare.transfers))
+                watcher = Watcher(name, shown, quiet=options.quiet, pace=pace)
+                await oneshot.run(mirror, asked.options, watcher, report, lines.add if lines else None)
+                if out and lines:
+                    write(lines, out, named=len(session.mirrors) > 1)
+                if asked.wait is not None:
+                    await oneshot.wait_until_indexed(mirror, report, asked.wait)
                 report.elapsed_s = time.monotonic() - began
                 report.requests = session.transport.counters.requests - before
         code = next(code for code in SEVERITY if code in {report.exit_code for report in reports.values()})

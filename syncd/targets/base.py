@@ -20,8 +20,9 @@ class Limits:
     our own write; reads_lag: asking by key may predate it just as long; turn, delete_turn: puts and deletes handed over
     at a time; extensions: the lower-case file name endings the target takes, None for any; empty: whether it takes no
     bytes; keeps_files: whether what was put can be had back, byte for byte; page: entries that one request
-    of a listing shows, None where asking for a single key costs none. long_key_length, long_key_bytes: of a key that is
-    over the first two, but is written under a shortened name (see names); None: there is no such thing.
+    of a listing shows, None where asking for a single key costs none; listed: files that one shows, for forecasts.
+    long_key_length, long_key_bytes: of a key that is over the first two, but is written under a shortened name (see
+    names); None: there is no such thing.
     """
 
     max_key_length: int = 128
@@ -37,6 +38,7 @@ class Limits:
     page: int | None = None
     long_key_length: int | None = None
     long_key_bytes: int | None = None
+    listed: int = 1000
 
     def refuse(self, key: str, size: int) -> Problem | None:
         """Return the problem a file of `size` bytes under `key` would be, or None if the target takes it."""
@@ -207,8 +209,8 @@ class Target(Protocol):
         """Ask the target's own search for at most `limit` hits. folder: "" or the start of their keys, with its "/"."""
         ...
 
-    def requests(self, puts: int, deletes: int) -> int:
-        """Forecast how many requests an application of so many actions takes."""
+    def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
+        """Forecast how many requests an application of so many actions takes. size: bytes of the puts, if known."""
         ...
 
     async def aclose(self) -> None:

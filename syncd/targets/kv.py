@@ -21,7 +21,7 @@ from syncd.metadata import json_size
 from syncd.model import Delete, Entry, IndexStatus, Put
 from syncd.names import PATH
 from syncd.targets.base import Advice, Content, Fetched, Hit, Limits, Read, Report
-from syncd.targets.bulk import BULK_PAIRS
+from syncd.targets.bulk import BULK_BYTES, BULK_PAIRS
 from syncd.targets.fetching import values
 from syncd.targets.kv_writing import BULK_DELETES, OWNER, SHA256, STALE, Terms, Writer, marks_of
 from syncd.targets.naming import NOWHERE, Names, Naming
@@ -166,13 +166,14 @@ class KVTarget:
     async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
         """KV has no search. Raises ConfigError."""
         del query, limit, folder
-        raise ConfigError("Workers KV has no search; ask a mirror of AI Search with --mirror")
+        raise ConfigError("Workers KV has no search; ask a mirror of AI Search or Vectorize instead")
 
-    def requests(self, puts: int, deletes: int) -> int:
-        """Bulk requests, if no file is large. Retiring an entry also takes a read."""
+    def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
+        """Bulk requests, by the number or by the bytes in base64. Retiring an entry also takes a read."""
+        bodies = max(-(-puts // BULK_PAIRS), -(-(size or 0) * 4 // (3 * BULK_BYTES)))
         removing = -(-deletes // BULK_DELETES)
         retiring = deletes + -(-deletes // BULK_GET_LIMIT)
-        return -(-puts // BULK_PAIRS) + (removing if self._terms.stale_ttl is None else retiring)
+        return min(puts, bodies) + (removing if self._terms.stale_ttl is None else retiring)
 
     # -- changing
 

@@ -190,8 +190,9 @@ class MemoryTarget:
         found = [(key, held.data.decode(errors="replace")) for key, held in sorted(self.store.items())]
         return [Hit(key, 1.0, text) for key, text in found if query in text and key.startswith(folder)][:limit]
 
-    def requests(self, puts: int, deletes: int) -> int:
+    def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
         """One for each."""
+        del size
         return puts + deletes
 
     async def aclose(self) -> None:

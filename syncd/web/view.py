@@ -61,6 +61,7 @@ def _mirror(name: str, mirror: dict[str, Any], live: Live) -> dict[str, Any]:
     # Of the keeper, for it is newer than what was counted; but the daemon's first word is what it found written.
     keeper = live.keepers[name]
     state, detail = keeper.said
+    remaining, until = keeper.left
     watch = live.watcher.status(name)
     standing = mirror["items"]["failed"] + mirror["items"]["rejected"] + mirror["index"]["error"]
     shown_facts = {key: mirror[key] for key in ("path", "target", "items", "index", "last_reconcile", "oldest_at")}
@@ -70,6 +71,8 @@ def _mirror(name: str, mirror: dict[str, Any], live: Live) -> dict[str, Any]:
         "name": name,
         "state": state,
         "detail": safe(detail),
+        "remaining": remaining,
+        "until": until,
         **safe(shown_facts),
         "watch": watch.mode,
         "watch_detail": safe(watch.detail),

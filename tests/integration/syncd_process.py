@@ -4,9 +4,11 @@ import hashlib
 import json
 import multiprocessing
 import os
+import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -161,7 +163,8 @@ class Running:
         return self._err.read_text(encoding="utf-8")
 
     def out(self) -> str:
-        return self._out.read_text(encoding="utf-8")
+        """What it wrote to stdout so far."""
+        return self._out.read_text(encoding="utf-8") if self._out.exists() else ""
 
 
 class Daemon(Running):
@@ -303,6 +306,35 @@ class Room:
         self.remote.forget_requests()
         seen = self.syncd("reconcile", "--json").json()["mirrors"]["docs"]
         assert (seen["actions"], self.remote.counted()["changing"]) == ([], 0)
+
+
+def on_a_terminal(room: Room, *arguments: str, end_at: bytes = b"") -> tuple[int, str]:
+    """Run a command with a terminal as stdin, stdout and stderr; return its code and all it wrote.
+
+    end_at: interrupt it when it has written that.
+    """
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        room.command(*arguments), env=room.env({"TERM": "xterm"}), stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    parts: list[bytes] = []
+
+    def collect() -> None:
+        try:
+            while part := os.read(ours, 65536):
+                parts.append(part)
+                if end_at and end_at in b"".join(parts):
+                    process.send_signal(signal.SIGINT)
+        except OSError:
+            return  # the terminal is gone with its last user
+
+    reader = threading.Thread(target=collect)
+    reader.start()
+    code = process.wait(30)
+    reader.join(30)
+    os.close(ours)
+    return code, b"".join(parts).decode()
 
 
 @contextmanager

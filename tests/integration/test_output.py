@@ -2,18 +2,16 @@
 
 import json
 import os
-import pty
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import unicodedata
 from pathlib import Path
 from typing import Any
 
 import pytest
-from syncd_process import PATIENCE_S, Ended, Room, open_room, until
+from syncd_process import PATIENCE_S, Ended, Room, on_a_terminal, open_room, until
 
 MIRROR = {"dry_run", "complete", "plan", "actions", "problems", "result", "requests", "elapsed_s"}
 STATUS = {"state", "path", "target", "items", "index", "last_reconcile", "oldest_pending_s", "watch", "problems"}
@@ -220,30 +218,6 @@ def test_the_log_is_json_lines_on_stderr_and_the_answer_alone_is_on_stdout(tmp_p
         room.write("b.md")
         assert room.syncd("--quiet", "reconcile").err == ""
         assert "put.done" not in room.syncd("reconcile").err
-
-
-def on_a_terminal(room: Room, *arguments: str) -> tuple[int, str]:
-    """Run a command with a terminal as stdin, stdout and stderr; return its code and all it wrote."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        room.command(*arguments), env=room.env({"TERM": "xterm"}), stdin=theirs, stdout=theirs, stderr=theirs
-    )
-    os.close(theirs)
-    parts: list[bytes] = []
-
-    def collect() -> None:
-        try:
-            while part := os.read(ours, 65536):
-                parts.append(part)
-        except OSError:
-            return  # the terminal is gone with its last user
-
-    reader = threading.Thread(target=collect)
-    reader.start()
-    code = process.wait(30)
-    reader.join(30)
-    os.close(ours)
-    return code, b"".join(parts).decode()
 
 
 def test_colour_and_progress_are_for_terminals_only(tmp_path: Path) -> None:

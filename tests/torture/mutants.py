@@ -55,6 +55,27 @@ MUTANTS = (
         ("tests/simulation", "tests/unit/test_pass_failures.py"),
     ),
     Mutant(
+        "a delete leaves no line in the log of deletes",
+        "syncd/turn.py",
+        "                self._mirror.deletes.write(told, now)\n",
+        "",
+        ("tests/unit/test_audit_of_deletes.py",),
+    ),
+    Mutant(
+        "a full disk is noticed only after the delete",
+        "syncd/deletions.py",
+        "_need(self._descriptor, sum(len(_line(line, 0.0)) for line in lines))",
+        "pass",
+        ("tests/unit/test_audit_of_deletes.py",),
+    ),
+    Mutant(
+        "the list of all files leaves out those that are plainly in step",
+        "syncd/reconcile.py",
+        "options.full or hooks.every else",
+        "options.full else",
+        ("tests/unit/test_combined.py",),
+    ),
+    Mutant(
         "an upload is repeated without a look after a lost answer",
         "syncd/targets/aisearch/writing.py",
         "look_first = look_first or error.ambiguous",

@@ -57,7 +57,7 @@ NFC, NFD = "caf\u00e9", "cafe\u0301"
 def test_the_built_in_list_leaves_out(path: str) -> None:
     rule = Rules().excluded(path)
     assert rule is not None
-    assert rule.startswith("exclude: ")
+    assert rule.startswith("built-in exclude: ")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_patterns_mean_what_they_mean_in_a_gitignore(patterns: list[str], path: 
 def test_the_rule_that_leaves_a_path_out_is_named() -> None:
     assert Rules(exclude=("drafts/",)).excluded("drafts/") == "exclude: drafts/"
     ignore = IgnoreFile.parse("a/", "*.tmp\n")
-    assert Rules().excluded("a/x.tmp", [ignore]) == "a/.syncdignore: *.tmp"
+    assert Rules().excluded("a/x.tmp", [ignore]) == "a/.syncdignore line 1: *.tmp"
 
 
 def test_a_parent_that_is_left_out_takes_its_children_along() -> None:
@@ -138,7 +138,7 @@ def test_the_deepest_ignore_file_has_the_last_word() -> None:
     above, below = IgnoreFile.parse("", "*.log\n"), IgnoreFile.parse("a/", "!keep.log\n")
     rules = Rules()
     assert rules.excluded("x.log", [above]) is not None
-    assert rules.excluded("a/x.log", [above, below]) == ".syncdignore: *.log"
+    assert rules.excluded("a/x.log", [above, below]) == ".syncdignore line 1: *.log"
     assert rules.excluded("a/keep.log", [above, below]) is None
     assert rules.excluded("b/keep.log", [above, below]) is not None, "a file speaks of its own folder only"
 

@@ -253,6 +253,18 @@ async def test_only_the_first_problems_are_told_and_the_rest_counted(room: Room)
     assert (len(shown["problems"]), shown["more_problems"]) == (50, 70)
 
 
+async def test_a_pass_under_way_tells_what_is_left_of_it(room: Room) -> None:
+    keeper = room.keepers["docs"]
+    keeper.mirror.now = room.clock
+    keeper._say("syncing", remaining=1234, left_s=360.0)
+    shown = (await told(room))["state"]["mirrors"][0]
+    assert (shown["remaining"], shown["until"]) == (1234, room.clock.now + 360)
+    assert keeper.summary() == "docs: syncing, 0 in step, 1234 to go, about 6 min left"
+    keeper._say("idle")
+    shown = (await told(room))["state"]["mirrors"][0]
+    assert (shown["remaining"], shown["until"]) == (0, None)
+
+
 async def test_no_secret_is_told(room: Room) -> None:
     told_of = json.dumps(await told(room))
     for path in ("/", "/metrics", "/healthz"):

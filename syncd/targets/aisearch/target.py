@@ -33,7 +33,9 @@ FOLDER_BYTES = 64
 
 def limits(max_key_length: int, max_file_size: int) -> Limits:
     """The limits of AI Search: characters and bytes as configured, the documented file types, no empty files."""
-    return Limits(max_key_length, max_file_size, LAG_S, SUPPORTED, empty=False, turn=TURN, page=PER_PAGE)
+    return Limits(
+        max_key_length, max_file_size, LAG_S, SUPPORTED, empty=False, turn=TURN, page=PER_PAGE, listed=PER_PAGE
+    )
 
 
 class AISearchTarget:
@@ -154,8 +156,9 @@ class AISearchTarget:
         ]
         return [hit for hit in found if hit.key.startswith(folder)]
 
-    def requests(self, puts: int, deletes: int) -> int:
+    def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
         """There is no bulk endpoint: one request for each."""
+        del size
         return puts + deletes
 
     # -- changing

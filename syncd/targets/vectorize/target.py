@@ -62,15 +62,9 @@ class Terms:
 
 def limits(max_key_length: int, max_file_size: int) -> Limits:
     """The limits of Vectorize: characters and bytes as configured, text only, and it keeps no files."""
-    return Limits(
-        max_key_length,
-        max_file_size,
-        extensions=SUPPORTED,
-        empty=False,
-        turn=TURN,
-        reads_lag=True,
-        keeps_files=False,
-    )
+    shown = 1000 // PIECES_GUESS
+    base = Limits(max_key_length, max_file_size, extensions=SUPPORTED, empty=False, turn=TURN, listed=shown)
+    return replace(base, reads_lag=True, keeps_files=False)
 
 
 class VectorizeTarget:
@@ -86,6 +80,7 @@ class VectorizeTarget:
         self._names = names
         # An owner's keys under another prefix are another mirror's.
         self._maker = maker(f"{terms.owner}\0{terms.prefix}", embedder.name, cut.name)
+        self._cut = cut
         self._writer = Writer(index, embedder, self._maker, cut, Signed(terms.owner, terms.fields))
         self._checked: Sets | None = None
 
@@ -264,9 +259,11 @@ class VectorizeTarget:
         wanted = Wanted(self._terms.owner, folder or self._terms.prefix, limit, title)
         return await nearest(self.index.api, vector, wanted)
 
-    def requests(self, puts: int, deletes: int) -> int:
+    def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
         """Embeddings and deletes by the hundred, upserts by the thousand; a guess, as no file is read for it."""
         vectors, gone = puts * PIECES_GUESS, deletes * PIECES_GUESS
+        if size is not None:
+            vectors = max(puts, size // max(1, self._cut.size - self._cut.overlap))
         return -(-vectors // 100) + -(-vectors // UPSERT_VECTORS) + -(-gone // 100)
 
     # -- changing

@@ -146,6 +146,12 @@ const showMoment = (node, at, none) => {
   say(node.lastChild, absolute(at));
 };
 
+const toGo = (mirror) => {
+  if (!mirror.remaining) return "";
+  const left = mirror.until === null ? "" : `, about ${span(Math.max(1, mirror.until - now()))} left`;
+  return `, ${number.format(mirror.remaining)} to go${left}`;
+};
+
 const showMirror = (mirror) => {
   if (!cards.has(mirror.name)) {
     const made = card(mirror.name);
@@ -155,7 +161,7 @@ const showMirror = (mirror) => {
   }
   const refs = cards.get(mirror.name);
   refs.root.dataset.is = mirror.state;
-  say(refs.part("state-text"), mirror.state);
+  say(refs.part("state-text"), mirror.state + toGo(mirror));
   say(refs.part("path"), mirror.path);
   say(refs.part("target"), mirror.target);
   const why = refs.part("why");
@@ -230,6 +236,7 @@ const showTimes = () => {
   for (const mirror of state.mirrors) {
     const refs = cards.get(mirror.name);
     if (!refs) continue;
+    say(refs.part("state-text"), mirror.state + toGo(mirror));
     const last = mirror.last_reconcile && Date.parse(mirror.last_reconcile) / 1000;
     showMoment(refs.part("last"), last, mirror.state === "syncing" ? "the first is under way" : "never");
     showMoment(refs.part("oldest"), mirror.oldest_at, mirror.items.pending ? "found by this pass" : "nothing waits");
