@@ -43,7 +43,7 @@ torture: $(VENV)/.dev ## try to break syncd: storms of faults, kills and edits, 
 mutants: $(VENV)/.dev ## break syncd on purpose, and see that the tests notice
 	$(BIN)/python tests/torture/mutants.py $(ARGS)
 
-bench: $(VENV)/.dev ## measure speed, memory and requests
+bench: $(VENV)/.dev ## measure speed, memory and requests beside what is possible and what others take
 	$(BIN)/python -m bench $(ARGS)
 
 fmt: $(VENV)/.dev ## format, and mend what the linter can mend by itself

@@ -1,13 +1,18 @@
-"""`python -m bench [--quick] [NAME...]`: measures, prints one table, exits 1 only if an exact count is over."""
+"""`python -m bench [--quick] [PART...]`: measures, prints one table, exits 1 only if an exact count is over."""
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 
-from bench import audit, edits, passes, rclone, scale, shards, startup, vectors
-from bench.table import Figure, show
+from bench import edits, passes, rclone, scale, shards, startup, vectors
+from bench.report import Report, about, load
+from bench.table import Figure
 from bench.world import QUICK, Sizes
 
-PARTS = {
+PARTS: dict[str, Callable[[Sizes], list[Figure]]] = {
     "counted": passes.counted,
     "bulk": passes.bulk,
     "vectors": vectors.counted,
@@ -15,28 +20,57 @@ PARTS = {
     "edits": edits.alone,
     "between": edits.between,
     "startup": startup.commands,
+    "watching": startup.watching,
     "many": scale.many,
-    "audit": audit.idle,
     "shards": shards.killed,
     "rclone": rclone.idle,
+    "million": scale.million,
 }
+LONG = {"million"}
+"""Only when asked for by name."""
 
 
 def main() -> int:
-    """Measure the chosen parts, one after the other: two at a time would measure each other."""
+    """Measure the chosen parts, or show what an earlier run has measured."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, for a look whether all still works")
-    parser.add_argument("part", nargs="*", help=f"default: all of {', '.join(PARTS)}")
+    parser.add_argument("--markdown", action="store_true", help="the table as Markdown")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the run to this file, too")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="measure nothing; show the run in this file")
+    parser.add_argument("part", nargs="*", help=f"of {', '.join(PARTS)}; default: all but {', '.join(sorted(LONG))}")
     chosen = parser.parse_args()
     if unknown := set(chosen.part) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}; there is: {', '.join(PARTS)}")
-    sizes = QUICK if chosen.quick else Sizes()
+    if chosen.show:
+        return _show(load(chosen.show), chosen.markdown)
     figures: list[Figure] = []
-    for name in chosen.part or PARTS:
-        print(f"measuring {name} …", file=sys.stderr, flush=True)
-        figures += PARTS[name](sizes)
-    show(figures)
-    return 1 if any(figure.failed for figure in figures) else 0
+    try:
+        _measure(
+            chosen.part or [name for name in PARTS if name not in LONG], QUICK if chosen.quick else Sizes(), figures
+        )
+    finally:
+        # What was measured before a part failed took its time, too.
+        report = Report(about(quick=chosen.quick), figures)
+        if chosen.json:
+            report.save(chosen.json)
+        failed = _show(report, chosen.markdown)
+    return failed
+
+
+def _measure(parts: Sequence[str], sizes: Sizes, figures: list[Figure]) -> None:
+    """Measure one after the other: two at a time would measure each other.
+
+    Each in a process of its own: a child's peak of memory is never seen below that of the process that starts it.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        for name in parts:
+            print(f"measuring {name} …", file=sys.stderr, flush=True)
+            figures += pool.submit(PARTS[name], sizes).result()
+
+
+def _show(report: Report, markdown: bool) -> int:
+    print("\n".join(report.markdown() if markdown else report.text()))
+    return 1 if any(figure.failed for figure in report.figures) else 0
 
 
 if __name__ == "__main__":

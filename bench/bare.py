@@ -11,12 +11,13 @@ from pathlib import Path
 import httpx
 
 IN_FLIGHT = 8
+TOKEN = "bench"
 
 
 async def main(url: str, root: Path, files: Iterator[Path]) -> None:
     """Upload all of the files; an answer that is not a success ends it."""
     limits = httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=IN_FLIGHT)
-    headers = {"Authorization": "Bearer bench"}
+    headers = {"Authorization": f"Bearer {TOKEN}"}
     client = httpx.AsyncClient(trust_env=False, timeout=30, limits=limits, headers=headers)
     async with client, asyncio.TaskGroup() as group:
         for _ in range(IN_FLIGHT):

@@ -1,61 +1,120 @@
 """One edit: from the close of the file to the arrival of its content at the stand-in.
 
 Nothing is polled while edits are made. The stand-in notes when each upload came in; its listing is read once, at the
-end. Both clocks are this machine's.
+end. Both clocks are this machine's. Beside it the shortest script that does the same, inotifywait and curl: it starts
+at once, as it neither waits for the file to settle nor looks what is there.
 """
 
+import os
+import signal
+import statistics
+import subprocess
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
-from bench.passes import LATENCY_S
-from bench.table import Figure, spread
-from bench.world import Daemon, Sizes, Standin, room, write_through
+import httpx
 
-P50_MS, P99_MS = 150.0, 400.0
+from bench import peers
+from bench.bare import TOKEN
+from bench.process import Daemon, piped
+from bench.table import Figure, Sample, spread
+from bench.world import SETTLE_S, Room, Sizes, Standin, room, write_through
+
+REACH_MS = (80.0, 200.0)
+"""p50 and p99."""
 REST_S = 2.0
 """After a pass, and after the last edit: everything is indexed, and the daemon looks at nothing any more."""
+ASKED = 20
+SCRIPT = """
+inotifywait -m -r -e close_write -e moved_to --format %w%f "$1" | while IFS= read -r file; do
+  curl -sS -f -o /dev/null -H "Authorization: Bearer $3" -F "file=@$file;filename=${file#"$1"/};type=text/markdown" "$2"
+done
+"""
 
 
 def alone(sizes: Sizes) -> list[Figure]:
     """Edits of different files while the daemon rests, each on its own."""
-    closed = {}
     with Standin() as standin, room(standin, sizes.files) as here:
         files = sorted(here.tree.rglob("*.md"))[: sizes.edits]
         with here.run() as daemon:
             daemon.wait_for("pass.done", scope="all")
             time.sleep(REST_S)
-            for number, file in enumerate(files):
-                closed[file.relative_to(here.tree).as_posix()] = write_through(file, f"# Edit {number}\n\nNews.\n")
-                time.sleep(_gap_s(sizes.gap_s, number))
-            time.sleep(REST_S)
-        arrived = standin.arrivals(here.instance)
-    took = [arrived[key] - at for key, at in closed.items()]
-    return spread(f"edit to stand-in ({len(took)} edits)", took, (P50_MS, P99_MS))
+            closed = _edit(here, files, sizes.gap_s)
+        ours = _took(standin, here, closed)
+        theirs: list[float] = []
+        if peers.inotifywait():
+            with _script(here):
+                closed = _edit(here, files, sizes.gap_s)
+            theirs = _took(standin, here, closed)
+        floor = SETTLE_S + _request_s(here)
+    sample = Sample("inotifywait + curl", theirs, peers.GET_INOTIFYWAIT)
+    return spread(f"edit to remote, {len(ours)} at rest", ours, REACH_MS, floor_s=floor, peers=[sample])
 
 
 def between(sizes: Sizes) -> list[Figure]:
-    """New files that appear while a long first pass is under way on a slow line: they are served between turns."""
-    closed = {}
-    with Standin(latency=LATENCY_S) as standin, room(standin, sizes.queue) as here:
+    """New files that appear while a long first pass is under way: they are served between turns."""
+    with Standin() as standin, room(standin, sizes.queue) as here:
         with here.run() as daemon:
             daemon.wait_for("put.done")
-            for number in range(sizes.edits_between):
-                name = f"news-{number:03d}.md"
-                at = write_through(here.tree / name, f"# News {number}\n\nOf today.\n")
-                if _over(daemon):
-                    break
-                closed[name] = at
-                time.sleep(_gap_s(sizes.gap_s, number))
+            new = [here.tree / f"news-{number:03d}.md" for number in range(sizes.edits_between)]
+            closed = _edit(here, new, sizes.gap_s, lambda: _over(daemon))
             daemon.wait_for("pass.done", scope="all")
             time.sleep(REST_S)
-        arrived = standin.arrivals(here.instance)
-    took = [arrived[key] - at for key, at in closed.items()]
-    return spread(f"new file during a first pass of {sizes.queue:,} ({len(took)})", took, (None, None))
+        took = _took(standin, here, closed)
+        floor = SETTLE_S + _request_s(here)
+    title = f"edit to remote, {len(took)} during a first pass of {sizes.queue:,}"
+    return spread(title, took, REACH_MS, floor_s=floor)
+
+
+def _edit(
+    here: Room, files: Sequence[Path], gap_s: float, over: Callable[[], bool] = lambda: False
+) -> dict[str, float]:
+    """Write the files one after the other: key -> when it was closed. over: True ends it, the last one not counted."""
+    closed = {}
+    for number, file in enumerate(files):
+        at = write_through(file, f"# Edit {number}\n\nNews of {time.time()}.\n")
+        if over():
+            break
+        closed[file.relative_to(here.tree).as_posix()] = at
+        # Uneven, so that no rhythm of the daemon is hit or missed every time.
+        time.sleep(gap_s * (1 + number * 37 % 100 / 200))
+    time.sleep(REST_S)
+    return closed
+
+
+def _took(standin: Standin, here: Room, closed: dict[str, float]) -> list[float]:
+    arrived = standin.arrivals(here.instance, closed)
+    return [arrived[key] - at for key, at in closed.items()]
 
 
 def _over(daemon: Daemon) -> bool:
-    return daemon.has("pass.done", scope="all")
+    return bool(daemon.logged("pass.done", scope="all"))
 
 
-def _gap_s(base_s: float, number: int) -> float:
-    """From one edit to the next; uneven, so that no rhythm of the daemon is hit or missed every time."""
-    return base_s * (1 + number * 37 % 100 / 200)
+@contextmanager
+def _script(here: Room) -> Iterator[None]:
+    """The script at work, gone at the end with all that it has started."""
+    command = ["sh", "-c", SCRIPT, "sh", str(here.tree), here.target(), TOKEN]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=peers.bare(), start_new_session=True)
+    try:
+        with piped(process.stderr) as said:
+            if not any("Watches established" in line for line in said):
+                raise RuntimeError("inotifywait does not watch")
+            yield
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def _request_s(here: Room) -> float:
+    """The median of single uploads over one connection: what no client can do without."""
+    took = []
+    with httpx.Client(trust_env=False, timeout=30, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+        for number in range(ASKED):
+            began = time.perf_counter()
+            files = {"file": (f"bare/{number}.md", b"# News\n", "text/markdown")}
+            client.post(here.target(), files=files).raise_for_status()
+            took.append(time.perf_counter() - began)
+    return statistics.median(took)

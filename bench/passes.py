@@ -1,15 +1,27 @@
 """Whole passes: how many requests they make, and how long they take when every request has to be waited for."""
 
+import json
+import math
+import secrets
 import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from bench.table import Figure
-from bench.world import Sizes, Standin, measured, room
+from bench import peers
+from bench.process import Run, measured
+from bench.rclone import ONE_REQUEST, Bucket, bucket
+from bench.table import Figure, Rounds
+from bench.world import ACCOUNT, LARGER, LATENCY_S, Room, Sizes, Standin, room
 
-LATENCY_S = 0.02
 TRANSFERS = 8
 EXTRA = 1.05
-"""A first pass may make 5 % more requests than there are files."""
-SLACK = 1.2
+"""A first pass may make 5 % more requests than there are files, and take 5 % longer than the line alone."""
+CPU_MS = 0.8
+BULK_PAIRS = 1_000
+BULK_S_PER_FILE = 2 / 10_000
 
 
 def counted(sizes: Sizes) -> list[Figure]:
@@ -23,55 +35,140 @@ def counted(sizes: Sizes) -> list[Figure]:
         run = here.reconcile(log=True)
         second = standin.requests()
     return [
-        Figure(f"requests, first pass of {n:,} files", first, limit=n * EXTRA, exact=True),
-        Figure("changing requests, second pass", second["changing"], limit=0, exact=True),
-        Figure("files read, second pass", run.last("pass.done")["files_read"], limit=0, exact=True),
-        Figure("requests, second pass (the listing)", second["total"]),
+        Figure(f"requests, first pass of {n:,} files", first, reach=n * EXTRA, exact=True, floor=n),
+        Figure("changing requests, second pass", second["changing"], reach=0, exact=True),
+        Figure("files read, second pass", run.last("pass.done")["files_read"], reach=0, exact=True),
     ]
 
 
-def bulk(sizes: Sizes) -> list[Figure]:
-    """The same for Workers KV, where one request carries a thousand files: counts by the stand-in, memory of syncd."""
-    n = sizes.bulk_files
-    with Standin() as standin, room(standin, n, folders=100, kind="kv") as here:
-        first_run = here.reconcile()
-        first = standin.requests()
-        standin.reset()
-        run = here.reconcile(log=True)
-        second = standin.requests()
-    return [
-        Figure(f"KV: changing requests, first pass of {n:,} files", first["changing"], limit=n * 1.5e-3, exact=True),
-        Figure("KV: requests, second pass", second["total"], limit=n / 1000 + 2, exact=True),
-        Figure("KV: changing requests, second pass", second["changing"], limit=0, exact=True),
-        Figure("KV: files read, second pass", run.last("pass.done")["files_read"], limit=0, exact=True),
-        Figure(f"KV: first pass of {n:,} files", first_run.elapsed_s, "s"),
-        Figure("KV: second pass", run.elapsed_s, "s"),
-        Figure("KV: … peak memory", run.peak_mb, "MB"),
-    ]
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """How a program uploads a folder: run(room, its number of files, the round's number). None: it is not here."""
+
+    run: Callable[[Room, int, int], Run] | None
+    get: str = ""
+    rounds: int = 1
+    full: list[Run] = field(default_factory=list)
+    single: list[Run] = field(default_factory=list)
+
+    def wall(self) -> Rounds:
+        """Of the whole folder."""
+        return Rounds([run.elapsed_s for run in self.full])
+
+    def cpu_ms(self, files: int) -> Rounds:
+        """Processor time for one file: that of the whole folder beyond that of a single file."""
+        return Rounds([(run.cpu_s - min(one.cpu_s for one in self.single)) / files * 1e3 for run in self.full])
 
 
 def timed(sizes: Sizes) -> list[Figure]:
     """A first pass over a slow line, beside what the line alone takes with eight requests in flight.
 
-    Start-up is the time of a pass of one file that has nothing to do, on the same line. Of each the best of a few
-    rounds, one after the other: whatever else the machine does only ever adds. Beside it a bare HTTP loop with the
-    same library and no sync around it shows what the machine and the stand-in leave of the line.
+    All programs by turns; of each the best of a few rounds. Those that are slow by their nature run once. Start-up is
+    a pass over one file: with syncd one that has nothing to do, with the others one that uploads it.
     """
     n = sizes.files
-    starts, passes, cpus, bare = [], [], [], []
-    with Standin(latency=LATENCY_S) as standin, room(standin, n) as full, room(standin, 1) as single:
+    with ExitStack() as stack:
+        standin = stack.enter_context(Standin(latency=LATENCY_S))
+        full, single = (stack.enter_context(room(standin, files)) for files in (n, 1))
+        store = stack.enter_context(bucket(LATENCY_S))
+        ours = _Program(lambda here, _files, _round: here.reconcile(), rounds=sizes.rounds)
+        others = _others(standin, store, sizes.rounds)
         single.reconcile()
-        for _ in range(sizes.rounds):
-            starts.append(single.reconcile().elapsed_s)
-            run = full.reconcile()
-            passes.append(run.elapsed_s)
-            cpus.append(run.cpu_s)
-            bare.append(measured([sys.executable, "-m", "bench.bare", full.target(), str(full.tree)]).elapsed_s)
+        for at in range(sizes.rounds):
+            for program in (ours, *others.values()):
+                if program.run and at < program.rounds:
+                    program.single.append(program.run(single, 1, at))
+                    program.full.append(program.run(full, n, at))
             full.fresh()
-    limit = SLACK * n / TRANSFERS * LATENCY_S + min(starts)
+    floor = math.ceil(n / TRANSFERS) * LATENCY_S
+    title = f"AI Search: first pass of {n:,} files at {LATENCY_S * 1e3:.0f} ms, {TRANSFERS} in flight"
+    walls = [program.wall().peer(name, program.get) for name, program in others.items()]
+    cpus = [program.cpu_ms(n).peer(name, program.get) for name, program in others.items()]
     return [
-        Figure(f"first pass of {n:,} files at {LATENCY_S * 1e3:.0f} ms", min(passes), "s", limit),
-        Figure("… of which start-up (no-op pass of 1 file)", min(starts), "s"),
-        Figure("… processor time", min(cpus), "s"),
-        Figure("… beside it: a bare HTTP loop, same uploads", min(bare), "s"),
+        ours.wall().figure(title, "s", EXTRA * floor, floor=floor, peers=walls),
+        Rounds([run.elapsed_s for run in ours.single]).figure("… of which start-up (no-op pass of 1 file)", "s"),
+        ours.cpu_ms(n).figure("… processor time for one file", "ms", CPU_MS, peers=cpus),
+        Figure("… peak memory", max(run.peak_mb for run in ours.full), "MB"),
     ]
+
+
+def _others(standin: Standin, store: Bucket | None, rounds: int) -> dict[str, _Program]:
+    def bare(here: Room, _files: int, _round: int) -> Run:
+        return measured([sys.executable, "-m", "bench.bare", here.target(), str(here.tree)])
+
+    def sdk(here: Room, _files: int, _round: int) -> Run:
+        where = (standin.base_url, ACCOUNT, here.instance, str(here.tree))
+        return measured([sys.executable, "-m", "bench.sdk", *where], peers.bare())
+
+    def rclone(*flags: str) -> Callable[[Room, int, int], Run] | None:
+        if store is None:
+            return None
+        return lambda here, files, at: store.sync(here.tree, files, flags, prefix=f"{len(flags)}-{files}-{at}")
+
+    return {
+        "rclone": _Program(rclone(*ONE_REQUEST), peers.GET_RCLONE, rounds),
+        "rclone, 2 requests": _Program(rclone()),
+        "bare httpx": _Program(bare, rounds=rounds),
+        "SDK, 8 threads": _Program(sdk if peers.sdk() else None, peers.GET_SDK),
+    }
+
+
+def bulk(sizes: Sizes) -> list[Figure]:
+    """The same for Workers KV, where one request carries a thousand files: counts by the stand-in, memory of syncd."""
+    n = sizes.bulk_files
+    with ExitStack() as stack:
+        standin = stack.enter_context(Standin(latency=LATENCY_S))
+        here = stack.enter_context(room(standin, n, folders=100, kind="kv", size=LARGER))
+        store = stack.enter_context(bucket(LATENCY_S))
+        ours, wranglers, changing = [], [], 0
+        for _ in range(sizes.rounds):
+            here.fresh()
+            standin.reset()
+            ours.append(here.reconcile())
+            changing = standin.requests()["changing"]
+            if command := peers.wrangler():
+                wranglers.append(_wrangler(command, standin, here))
+        rclone = [store.sync(here.tree, n, ONE_REQUEST)] if store else []
+        standin.reset()
+        run = here.reconcile(log=True)
+        second = standin.requests()
+    floor = math.ceil(n / BULK_PAIRS) * LATENCY_S
+    beside = [
+        Rounds([run.elapsed_s for run in wranglers]).peer("wrangler bulk put", peers.GET_WRANGLER),
+        Rounds([run.elapsed_s for run in rclone]).peer("rclone, one by one", peers.GET_RCLONE),
+    ]
+    title = f"KV: first pass of {n:,} files of {LARGER / 1e3:.0f} kB at {LATENCY_S * 1e3:.0f} ms"
+    walls = Rounds([run.elapsed_s for run in ours])
+    return [
+        walls.figure(title, "s", BULK_S_PER_FILE * n, floor=floor, peers=beside),
+        Figure("… peak memory", max(run.peak_mb for run in ours), "MB"),
+        Figure("… changing requests", changing, reach=n * 1.5e-3, exact=True, floor=math.ceil(n / BULK_PAIRS)),
+        Figure("KV: requests, second pass", second["total"], reach=n / 1000 + 2, exact=True),
+        Figure("… changing requests", second["changing"], reach=0, exact=True),
+        Figure("… files read", run.last("pass.done")["files_read"], reach=0, exact=True),
+    ]
+
+
+def _wrangler(command: Sequence[str], standin: Standin, here: Room) -> Run:
+    """One `kv bulk put` of all files, which somebody else has put into its JSON."""
+    namespace = standin.make_namespace(f"wrangler-{secrets.token_hex(4)}")
+    with tempfile.TemporaryDirectory(prefix="syncd-bench-wrangler-") as home:
+        pairs = [
+            {"key": file.relative_to(here.tree).as_posix(), "value": file.read_text()}
+            for file in here.tree.rglob("*.md")
+        ]
+        bulk = Path(home, "bulk.json")
+        bulk.write_text(json.dumps(pairs))
+        said = {
+            "XDG_CONFIG_HOME": home,
+            "CLOUDFLARE_API_BASE_URL": standin.base_url,
+            "CLOUDFLARE_API_TOKEN": "bench",
+            "CLOUDFLARE_ACCOUNT_ID": ACCOUNT,
+            "CI": "1",
+            # Without its banner it does not ask for a newer version either.
+            "WRANGLER_HIDE_BANNER": "true",
+            "WRANGLER_SEND_METRICS": "false",
+        }
+        put = [*command, "kv", "bulk", "put", str(bulk), "--namespace-id", namespace, "--remote"]
+        # It leaves a cache of its own where it is started.
+        return measured(put, peers.bare() | said, cwd=Path(home))

@@ -1,61 +1,138 @@
 """Many files: what passes over them cost, and what the daemon costs while nothing happens."""
 
 import time
-from pathlib import Path
+from dataclasses import dataclass
 
+from bench.process import Run
 from bench.table import Figure
-from bench.world import Room, Sizes, Standin, room
-from syncd.paths import Rules
-from syncd.scan import Tree
-from syncd.targets.base import Limits
+from bench.walk import seconds
+from bench.world import HOUR_S, Room, Sizes, Standin, room
+from syncd.targets.kv import LAG_S
 
-MEMORY_MB = 80.0
-CPU_PERCENT = 1.0
+MEMORY_MB = 70.0
+CPU_PERCENT = 0.5
+NOTHING = 5
+"""Requests of a pass over AI Search with nothing to do."""
+NOTHING_AT_LEAST = 2
+"""One for the numbers, one for the newest page."""
+AUDIT_LAG_S = 61.0
+"""So long after the last upload the remote's numbers are believed to know it."""
 REST_S = 3.0
 """After the pass at the daemon's start: its first looks at the index are over, too."""
+MILLION_MB = 300.0
+LINEAR = 1.1
+"""Ten times the files may take eleven times the time."""
+LONG_S = 3 * HOUR_S
 
 
 def many(sizes: Sizes) -> list[Figure]:
-    """A first pass, one with nothing to do, then the daemon at rest; on a line without latency."""
+    """A first pass, those after it, then the daemon at rest; on a line without latency."""
     with Standin() as standin, room(standin, sizes.many, sizes.folders) as here:
-        return [*_passes(here, sizes), *_idle(here, sizes)]
+        return [*_passes(standin, here, sizes), *_idle(here, sizes)]
 
 
-def _passes(here: Room, sizes: Sizes) -> list[Figure]:
-    """Processor time per uploaded file: that of the first pass less that of the second."""
-    first, second = here.reconcile(), here.reconcile()
+def _passes(standin: Standin, here: Room, sizes: Sizes) -> list[Figure]:
+    """The first pass, those after it by the stand-in's own count, and one that lists everything, to compare.
+
+    Processor time for one file: that of the first pass less that of the second, which walks the same folder.
+    """
     n = f"{sizes.many:,} files"
+    first = here.reconcile()
+    time.sleep(AUDIT_LAG_S)
+    second, asked_second = _counted(standin, here)
+    third, asked_third = _counted(standin, here)
+    listing, asked_listing = _counted(standin, here, "--full")
+    floor = seconds(here.tree)
+    title = f"pass of {n}, nothing to do: requests"
     return [
-        Figure(f"scan of {n} alone", _scan_s(here.tree), "s"),
-        Figure(f"first pass of {n}", first.elapsed_s, "s"),
-        Figure("… processor time per uploaded file", (first.cpu_s - second.cpu_s) / sizes.many * 1e3, "ms"),
+        Figure(f"AI Search: first pass of {n} at 0 ms", first.elapsed_s, "s"),
+        Figure("… processor time for one file", (first.cpu_s - second.cpu_s) / sizes.many * 1e3, "ms"),
         Figure("… peak memory", first.peak_mb, "MB"),
-        Figure(f"pass of {n}, nothing to do", second.elapsed_s, "s"),
-        Figure("… processor time", second.cpu_s, "s"),
-        Figure("… peak memory", second.peak_mb, "MB"),
+        Figure(f"AI Search: second {title}", asked_second, reach=NOTHING, exact=True, floor=NOTHING_AT_LEAST),
+        *_cost(second, floor),
+        Figure(f"AI Search: third {title}", asked_third, reach=NOTHING, exact=True, floor=NOTHING_AT_LEAST),
+        *_cost(third, floor),
+        Figure(f"AI Search: listing {title} (--full)", asked_listing),
+        *_cost(listing, floor),
+    ]
+
+
+def _counted(standin: Standin, here: Room, *options: str) -> tuple[Run, int]:
+    standin.reset()
+    run = here.reconcile(*options)
+    asked: int = standin.requests()["total"]
+    return run, asked
+
+
+def _cost(run: Run, floor: float) -> list[Figure]:
+    return [
+        Figure("… time", run.elapsed_s, "s", floor=floor),
+        Figure("… processor time", run.cpu_s, "s"),
+        Figure("… peak memory", run.peak_mb, "MB"),
     ]
 
 
 def _idle(here: Room, sizes: Sizes) -> list[Figure]:
-    """Resident memory after, and processor time over, so many seconds in which nothing happens."""
-    with here.run() as daemon:
+    """Resident memory after, and processor time over, so many seconds in which nothing happens, and one pass.
+
+    An hour is those seconds, as often as they go into one, and the pass that comes every hour; here it comes sooner.
+    """
+    with here.run(interval=sizes.idle_s + 2 * REST_S) as daemon:
         daemon.wait_for("pass.done", scope="all")
         time.sleep(REST_S)
         began, before = time.monotonic(), daemon.cpu_s()
         time.sleep(sizes.idle_s)
-        percent = (daemon.cpu_s() - before) / (time.monotonic() - began) * 100
+        at_rest = (daemon.cpu_s() - before) / (time.monotonic() - began)
+        before = daemon.cpu_s()
+        daemon.wait_for("pass.done", times=2, scope="all")
+        time.sleep(REST_S)
+        one_pass = daemon.cpu_s() - before
         resident, peak = daemon.memory_mb()
-    where = f"run at rest, {sizes.many:,} files"
+    where = f"idle run, {sizes.many:,} files"
+    hourly = (at_rest + one_pass / HOUR_S) * 100
     return [
-        Figure(f"{where}: resident memory", resident, "MB", MEMORY_MB),
-        Figure(f"{where}: peak memory", peak, "MB", MEMORY_MB),
-        Figure(f"{where}: processor, over {sizes.idle_s:.0f} s", percent, "%", CPU_PERCENT),
+        Figure(f"{where}: resident memory after a pass", resident, "MB", MEMORY_MB),
+        Figure("… peak memory", peak, "MB", MEMORY_MB),
+        Figure(f"{where}: processor, with a pass an hour", hourly, "%", CPU_PERCENT),
+        Figure(f"… without one, over {sizes.idle_s:.0f} s", at_rest * 100, "%"),
+        Figure("… processor time of one pass", one_pass, "s"),
     ]
 
 
-def _scan_s(tree: Path) -> float:
-    """Seconds for the sorted walk alone, the folder's names in the kernel's cache."""
-    began = time.perf_counter()
-    for _ in Tree(tree, Rules(), Limits()).walk():
-        pass
-    return time.perf_counter() - began
+def million(sizes: Sizes) -> list[Figure]:
+    """First and no-op pass over a tenth of a million files in Workers KV and over a million, at 0 ms."""
+    small, large = _both(sizes.million // 10), _both(sizes.million)
+    n = f"{large.files:,} to {small.files:,} files"
+    first, idle = large.first.elapsed_s / small.first.elapsed_s, large.idle.elapsed_s / small.idle.elapsed_s
+    return [
+        *small.figures(),
+        *large.figures(),
+        Figure(f"KV: time of a first pass, {n}", first, "x", LINEAR * 10, floor=10),
+        Figure(f"KV: time of a no-op pass, {n}", idle, "x", LINEAR * 10, floor=10),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """Both passes over so many files, seconds and MB."""
+
+    files: int
+    first: Run
+    idle: Run
+
+    def figures(self) -> list[Figure]:
+        n = f"{self.files:,} files at 0 ms"
+        return [
+            Figure(f"KV: first pass of {n}", self.first.elapsed_s, "s"),
+            Figure("… peak memory", self.first.peak_mb, "MB", MILLION_MB),
+            Figure(f"KV: no-op pass of {n}", self.idle.elapsed_s, "s"),
+            Figure("… peak memory", self.idle.peak_mb, "MB", MILLION_MB),
+        ]
+
+
+def _both(files: int) -> _Size:
+    with Standin() as standin, room(standin, files, folders=1_000, kind="kv") as here:
+        first = here.reconcile(longest_s=LONG_S)
+        # As in an hour's rest: no listing may predate the writes any more.
+        time.sleep(LAG_S + 1)
+        return _Size(files, first, here.reconcile(longest_s=LONG_S))

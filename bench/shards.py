@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.table import Figure
-from bench.world import LONGEST_S, POLL_S, Kind, Room, Sizes, Standin, end, room
+from bench.process import LONGEST_S, POLL_S, end
+from bench.world import Kind, Room, Sizes, Standin, room
 
 SHARDS = 4
 EXTRA = 1.05
@@ -47,10 +48,10 @@ def killed(sizes: Sizes) -> list[Figure]:
         limit = alone * EXTRA if kind == "ai-search" else None
         what = f"{kind}, {sizes.many:,} files: requests of {SHARDS} shards, one killed"
         figures += [
-            Figure(what, seen.requests, limit=limit, exact=True),
+            Figure(what, seen.requests, reach=limit, exact=True),
             Figure("… of one process, undisturbed", alone),
-            Figure("… keys that two shards have written", seen.twice, limit=0, exact=True),
-            Figure("… changing requests of one more pass of each", seen.again, limit=0, exact=True),
+            Figure("… keys that two shards have written", seen.twice, reach=0, exact=True),
+            Figure("… changing requests of one more pass of each", seen.again, reach=0, exact=True),
             Figure("… time of the shards", seen.elapsed_s, "s"),
             Figure("… time of one process", alone_s, "s"),
         ]

@@ -1,41 +1,141 @@
 """Figures, and the one table they end up in."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import statistics
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
+from itertools import zip_longest
+
+NAME_WIDTH = 38
+HEAD = ("figure", "measured", "limit", "ratio", "peer", "ratio", "to reach", "")
+LEFT = (0, 4)
+"""The columns of words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The same, done by another program, in the figure's unit.
+
+    value None: it is not on this machine, and `get` says how it comes there.
+    """
+
+    name: str
+    value: float | None = None
+    get: str = ""
+    median: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Durations that another program took, in seconds; none: it is not on this machine. get: as of a peer."""
+
+    name: str
+    seconds: Sequence[float]
+    get: str = ""
+
+    def at(self, rank: float) -> Peer:
+        """Its percentile, in ms."""
+        if not self.seconds:
+            return Peer(self.name, get=self.get)
+        return Peer(self.name, percentile(self.seconds, rank) * 1e3, self.get)
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured number. limit: the most it may be; None: it only guides.
+    """One measured number.
 
-    exact: a count that does not depend on the machine, so that going over the limit is a fault.
+    reach: the most it is to be; None: it only guides. exact: a count that does not depend on the machine, so that more
+    than `reach` is a fault. floor: what the line or the disk alone takes, the table's "limit". median: of all rounds,
+    where the value is that of the best.
     """
 
     name: str
     value: float
     unit: str = ""
-    limit: float | None = None
+    reach: float | None = None
     exact: bool = False
+    _: KW_ONLY
+    floor: float | None = None
+    peers: tuple[Peer, ...] = ()
+    median: float | None = None
 
     @property
     def over(self) -> bool:
-        """True if there is a limit and the value is above it."""
-        return self.limit is not None and self.value > self.limit
+        """True if there is something to reach and the value is above it."""
+        return self.reach is not None and self.value > self.reach
 
     @property
     def failed(self) -> bool:
-        """True if this figure must not be over its limit, on any machine, and is."""
+        """True if this figure must not be above what it is to reach, on any machine, and is."""
         return self.exact and self.over
 
 
-def show(figures: Sequence[Figure]) -> None:
-    """Print the table."""
-    rows = [("figure", "measured", "limit", "ratio", "")] + [_cells(figure) for figure in figures]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """The same, measured several times. Whatever else the machine does only ever adds, so the best counts."""
+
+    values: Sequence[float]
+
+    @property
+    def best(self) -> float:
+        """The smallest."""
+        return min(self.values)
+
+    @property
+    def median(self) -> float | None:
+        """The median, if there was more than one round."""
+        return statistics.median(self.values) if len(self.values) > 1 else None
+
+    def figure(
+        self,
+        name: str,
+        unit: str,
+        reach: float | None = None,
+        *,
+        floor: float | None = None,
+        peers: Sequence[Peer] = (),
+    ) -> Figure:
+        """These rounds as a line of the table."""
+        return Figure(name, self.best, unit, reach, floor=floor, peers=tuple(peers), median=self.median)
+
+    def peer(self, name: str, get: str = "") -> Peer:
+        """These rounds as a peer; without any, one that is not there."""
+        return Peer(name, self.best, get, self.median) if self.values else Peer(name, get=get)
+
+
+def text(figures: Sequence[Figure]) -> list[str]:
+    """The table's lines, and below it how to get the peers that are not there."""
+    rows = [HEAD, *(row for figure in figures for row in _rows(figure))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    lines = []
     for row in rows:
-        numbers = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        print("  ".join([row[0].ljust(widths[0]), *numbers]).rstrip())
+        cells = [
+            cell.ljust(width) if column in LEFT else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines + [f"not found: {note}" for note in missing(figures)]
+
+
+def markdown(figures: Sequence[Figure]) -> list[str]:
+    """The same as a Markdown table."""
+    lines = [f"| {' | '.join(HEAD)} |", "|---|" + "--:|" * 3 + "---|" + "--:|" * 2 + "---|"]
+    for figure in figures:
+        median = f"<br>median {_number(figure.median, figure.unit)}" if figure.median is not None else ""
+        beside = [cells for peer in figure.peers for cells in _peer(peer, figure)]
+        peers, ratios = ("<br>".join(cells[at].strip() for cells in beside) for at in (0, 1))
+        measured, *limit = _own(figure)
+        cells = (figure.name, measured + median, *limit, peers, ratios, *_verdict(figure))
+        lines.append(f"| {' | '.join(cells)} |")
+    notes = [f"- not found: {note}" for note in missing(figures)]
+    return [*lines, "", *notes] if notes else lines
+
+
+def missing(figures: Sequence[Figure]) -> list[str]:
+    """Each peer that is not on this machine, once, and how to get it there; one without a way comes with another."""
+    absent = (peer for figure in figures for peer in figure.peers if peer.value is None and peer.get)
+    return list(dict.fromkeys(f"{peer.name}: {peer.get}" for peer in absent))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -44,28 +144,61 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
-def spread(name: str, seconds: Sequence[float], limits_ms: tuple[float | None, float | None]) -> list[Figure]:
-    """Figures of a sample of durations: p50, p90, p99 and max in ms. limits_ms: those of p50 and p99."""
-    named = (("p50", 50, limits_ms[0]), ("p90", 90, None), ("p99", 99, limits_ms[1]), ("max", 100, None))
-    return [Figure(f"{name}, {label}", percentile(seconds, rank) * 1e3, "ms", limit) for label, rank, limit in named]
+def spread(
+    name: str, seconds: Sequence[float], reach_ms: tuple[float, float], *, floor_s: float, peers: Sequence[Sample] = ()
+) -> list[Figure]:
+    """Figures of a sample of durations: p50, p90, p99 and max in ms. reach_ms: of p50 and p99. peers: their samples."""
+    named = (("p50", 50, reach_ms[0]), ("p90", 90, None), ("p99", 99, reach_ms[1]), ("max", 100, None))
+    return [
+        Figure(
+            f"{name}, {label}",
+            percentile(seconds, rank) * 1e3,
+            "ms",
+            reach,
+            floor=floor_s * 1e3,
+            peers=tuple(peer.at(rank) for peer in peers),
+        )
+        for label, rank, reach in named
+    ]
 
 
-def _cells(figure: Figure) -> tuple[str, str, str, str, str]:
-    limit = figure.limit
-    if limit is None:
-        return figure.name, _number(figure.value, figure.unit), "", "", ""
-    ratio = f"{figure.value / limit:.2f}" if limit else ""
-    return (
-        figure.name,
-        _number(figure.value, figure.unit),
-        _number(limit, figure.unit),
-        ratio,
-        "OVER" if figure.over else "ok",
-    )
+def _rows(figure: Figure) -> Iterator[tuple[str, ...]]:
+    """The figure's line, and further ones for a long name, the median and more than one peer."""
+    first, *more = textwrap.wrap(figure.name, NAME_WIDTH, subsequent_indent="  ")
+    measured, *limit = _own(figure)
+    median = [("  median", _number(figure.median, figure.unit))] if figure.median is not None else []
+    left = [(first, measured), *((line, "") for line in more), *median]
+    right = [cells for peer in figure.peers for cells in _peer(peer, figure)]
+    for at, (mine, theirs) in enumerate(zip_longest(left, right, fillvalue=("", ""))):
+        yield (*mine, "", "", *theirs, "", "") if at else (*mine, *limit, *theirs, *_verdict(figure))
 
 
-def _number(value: float, unit: str) -> str:
+def _own(figure: Figure) -> tuple[str, str, str]:
+    number, ratio = _number(figure.floor, figure.unit), _ratio(figure.value, figure.floor)
+    return _number(figure.value, figure.unit), number, ratio
+
+
+def _verdict(figure: Figure) -> tuple[str, str]:
+    return _number(figure.reach, figure.unit), "" if figure.reach is None else "OVER" if figure.over else "ok"
+
+
+def _peer(peer: Peer, figure: Figure) -> Iterator[tuple[str, str]]:
+    if peer.value is None:
+        yield f"{peer.name}: not found", ""
+        return
+    yield f"{peer.name}: {_number(peer.value, figure.unit)}", _ratio(figure.value, peer.value)
+    if peer.median is not None:
+        yield f"  median {_number(peer.median, figure.unit)}", ""
+
+
+def _ratio(value: float, of: float | None) -> str:
+    return f"{value / of:.2f}" if of else ""
+
+
+def _number(value: float | None, unit: str) -> str:
+    if value is None:
+        return ""
     if not unit:
         return f"{value:,.0f}"
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 3
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
     return f"{value:,.{digits}f} {unit}"

@@ -5,8 +5,9 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.process import Run
 from bench.table import Figure
-from bench.world import AGED, Room, Run, Sizes, Standin, room
+from bench.world import AGED, Room, Sizes, Standin, room
 from syncd.cloudflare.vectorize import LIST_LIMIT
 from syncd.cloudflare.workers_ai import TEXTS_LIMIT
 from syncd.targets.base import Limits
@@ -42,10 +43,10 @@ def counted(sizes: Sizes) -> list[Figure]:
     return [
         *_of_first(first, vectors, sizes.guides + 1),
         *_of_idle(idle, vectors),
-        Figure(f"vectors: texts embedded, 1 of {SECTIONS} sections edited", edit.embedded, limit=EMBEDDED, exact=True),
-        Figure("vectors: texts embedded, file renamed", rename.embedded, limit=0, exact=True),
-        Figure("vectors: texts embedded, state file lost", lost.embedded, limit=0, exact=True),
-        Figure("vectors: changing requests, state file lost", lost.changing, limit=0, exact=True),
+        Figure(f"vectors: texts embedded, 1 of {SECTIONS} sections edited", edit.embedded, reach=EMBEDDED, exact=True),
+        Figure("vectors: texts embedded, file renamed", rename.embedded, reach=0, exact=True),
+        Figure("vectors: texts embedded, state file lost", lost.embedded, reach=0, exact=True),
+        Figure("vectors: changing requests, state file lost", lost.changing, reach=0, exact=True),
         Figure("vectors: pass after a lost state file", lost.run.elapsed_s, "s"),
     ]
 
@@ -76,9 +77,9 @@ def _of_first(first: Pass, vectors: int, files: int) -> list[Figure]:
     slices = _times(vectors, UPSERT_VECTORS) + _times(files, Limits().turn)
     groups = slices * UPSERT_VECTORS / TEXTS_LIMIT
     return [
-        Figure(f"vectors: texts embedded, first pass of {files:,} files", first.embedded, limit=vectors, exact=True),
-        Figure("vectors: … requests to embed them", first.asked, limit=groups, exact=True),
-        Figure("vectors: … upserts", first.upserts, limit=slices, exact=True),
+        Figure(f"vectors: texts embedded, first pass of {files:,} files", first.embedded, reach=vectors, exact=True),
+        Figure("vectors: … requests to embed them", first.asked, reach=groups, exact=True),
+        Figure("vectors: … upserts", first.upserts, reach=slices, exact=True),
         Figure("vectors: … requests", first.total),
         Figure("vectors: first pass", first.run.elapsed_s, "s"),
         Figure("vectors: … processor time", first.run.cpu_s, "s"),
@@ -89,9 +90,9 @@ def _of_first(first: Pass, vectors: int, files: int) -> list[Figure]:
 def _of_idle(idle: Pass, vectors: int) -> list[Figure]:
     pages, read = _times(vectors, LIST_LIMIT), idle.run.last("pass.done")["files_read"]
     return [
-        Figure(f"vectors: requests, second pass ({vectors:,} vectors)", idle.total, limit=pages, exact=True),
-        Figure("vectors: texts embedded, second pass", idle.embedded, limit=0, exact=True),
-        Figure("vectors: files read, second pass", read, limit=0, exact=True),
+        Figure(f"vectors: requests, second pass ({vectors:,} vectors)", idle.total, reach=pages, exact=True),
+        Figure("vectors: texts embedded, second pass", idle.embedded, reach=0, exact=True),
+        Figure("vectors: files read, second pass", read, reach=0, exact=True),
         Figure("vectors: second pass", idle.run.elapsed_s, "s"),
         Figure("vectors: … peak memory", idle.run.peak_mb, "MB"),
     ]

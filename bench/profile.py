@@ -1,0 +1,119 @@
+"""`python -m bench.profile [--quick] PATH`: where the time of a hot path goes, by cProfile, on stdout.
+
+scan     the walk and the checksum of every file, in this process
+plan     a first pass into Workers KV: plan and journal weigh most, as a thousand files share a request
+nothing  a pass over Workers KV with nothing to do
+upload   a first pass into AI Search, a request for each file
+idle     the daemon with nothing to do, after its first pass
+
+All on a line without latency. Only the main thread is seen; reading and hashing, which passes do in others, is what
+`scan` shows. The profiler makes short functions look slower than they are.
+"""
+
+import argparse
+import cProfile
+import io
+import pstats
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.process import Daemon, measured
+from bench.scale import REST_S
+from bench.world import LARGER, QUICK, Room, Sizes, Standin, room
+from syncd.model import Item
+from syncd.paths import Rules
+from syncd.scan import Tree
+from syncd.targets.base import Limits
+from syncd.targets.kv import LAG_S
+
+SHOWN = 25
+"""Functions, by their own time."""
+PLACES = re.compile(rf"(?:{re.escape(str(Path(__file__).parents[1]))}|/\S*/site-packages|/\S*/python3\.\d+)/")
+"""What comes before a module's path and says nothing."""
+
+
+def scan(sizes: Sizes, out: Path) -> None:
+    """Walk and read in this thread."""
+    with Standin() as standin, room(standin, sizes.many, sizes.folders) as here:
+        profile = cProfile.Profile()
+        profile.enable()
+        tree = Tree(here.tree, Rules(), Limits())
+        for item in tree.walk():
+            if isinstance(item, Item):
+                tree.read(item.path)
+        profile.disable()
+        profile.dump_stats(out)
+
+
+def plan(sizes: Sizes, out: Path) -> None:
+    """The first pass of `bulk`."""
+    with Standin() as standin, room(standin, sizes.bulk_files, folders=100, kind="kv", size=LARGER) as here:
+        measured(_profiled(here, out, "reconcile"))
+
+
+def nothing(sizes: Sizes, out: Path) -> None:
+    """The pass of `rclone`."""
+    with Standin() as standin, room(standin, sizes.idle_files, folders=100, kind="kv") as here:
+        here.reconcile()
+        # Right after its writes the journal outranks the listing.
+        time.sleep(LAG_S + 1)
+        measured(_profiled(here, out, "reconcile"))
+
+
+def upload(sizes: Sizes, out: Path) -> None:
+    """The first pass of `timed`, without the waiting."""
+    with Standin() as standin, room(standin, sizes.files) as here:
+        measured(_profiled(here, out, "reconcile"))
+
+
+def idle(sizes: Sizes, out: Path) -> None:
+    """Start, one pass, and so many seconds of rest."""
+    with Standin() as standin, room(standin, sizes.idle_files, folders=100, kind="kv") as here:
+        here.reconcile()
+        with Daemon(_profiled(here, out, "run"), out.with_suffix(".log")) as daemon:
+            daemon.wait_for("pass.done", scope="all")
+            time.sleep(REST_S + sizes.idle_s)
+
+
+PATHS: dict[str, Callable[[Sizes, Path], None]] = {
+    "scan": scan,
+    "plan": plan,
+    "nothing": nothing,
+    "upload": upload,
+    "idle": idle,
+}
+
+
+def _profiled(here: Room, out: Path, command: str) -> list[str]:
+    """The command line, under the profiler."""
+    python, *rest = here.command(command)
+    return [python, "-m", "cProfile", "-o", str(out), *rest]
+
+
+def told(out: Path) -> str:
+    """What a profile says, with short names of the files."""
+    text = io.StringIO()
+    pstats.Stats(str(out), stream=text).sort_stats("tottime").print_stats(SHOWN)
+    # The first line is the time of day and a place that is gone.
+    return PLACES.sub("", text.getvalue().partition("\n")[2]).strip()
+
+
+def main() -> None:
+    """Profile one path."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.profile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="smaller sizes")
+    parser.add_argument("path", choices=PATHS)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="syncd-bench-profile-") as place:
+        out = Path(place, "profile")
+        PATHS[chosen.path](QUICK if chosen.quick else Sizes(), out)
+        print(told(out))
+
+
+if __name__ == "__main__":
+    main()

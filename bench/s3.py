@@ -1,0 +1,162 @@
+"""`python -m bench.s3 [--latency S] [--holds FOLDER]`: as much of S3 as rclone needs, on loopback, for one run.
+
+It is there to measure rclone as fairly as syncd: the server is the same as that of syncd's stand-in, and it is as far
+away. Of an object it keeps size, checksum and times, and forgets the content. It prints its URL when it answers.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import socket
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from pathlib import Path
+from urllib.parse import unquote
+from xml.sax.saxutils import escape
+
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from syncd.emulator.app import TIMER_S
+
+BUCKET = "bench"
+PAGE = 1_000
+MTIME = "x-amz-meta-mtime"
+"""Where rclone keeps a file's modification time."""
+_XML = '<?xml version="1.0" encoding="UTF-8"?>'
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """What is known of an object. etag: MD5 in hex; stored: Unix time; mtime: as rclone wrote it."""
+
+    size: int
+    etag: str
+    stored: float
+    mtime: str | None = None
+
+
+class Bucket:
+    """An ASGI application: PUT, HEAD and the listing of one bucket. Everything else is 501, so that nothing is missed.
+
+    latency: seconds from a request to its answer, at least; our own work is part of it, as in the stand-in.
+    """
+
+    def __init__(self, latency: float = 0.0, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self.objects: dict[str, Object] = {}
+        self._sorted: list[str] = []
+        self._latency = latency
+        self._sleep = sleep
+
+    def hold(self, root: Path) -> None:
+        """Take every file below a folder for an object that was stored now."""
+        for file in root.rglob("*"):
+            if file.is_file():
+                self._store(file.relative_to(root).as_posix(), file.read_bytes(), None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        began = time.monotonic()
+        request = Request(scope, receive)
+        response = await self._answer(request)
+        left = self._latency - (time.monotonic() - began) - TIMER_S
+        if left > 0:
+            await self._sleep(left)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        bucket, _, key = unquote(request.url.path).removeprefix("/").partition("/")
+        if bucket != BUCKET or request.query_params.get("delimiter") or "x-amz-copy-source" in request.headers:
+            return Response(status_code=501)
+        match request.method, bool(key):
+            case "PUT", True if "content-length" in request.headers and "x-amz-trailer" not in request.headers:
+                stored = self._store(key, await request.body(), request.headers.get(MTIME))
+                return Response(headers={"ETag": f'"{stored.etag}"'})
+            case "HEAD", True:
+                return self._head(key)
+            case "GET", False:
+                return self._list(request)
+            case "PUT", False:
+                return Response()
+        return Response(status_code=501)
+
+    def _store(self, key: str, content: bytes, mtime: str | None) -> Object:
+        if key not in self.objects:
+            self._sorted = []
+        etag = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        self.objects[key] = stored = Object(len(content), etag, time.time(), mtime)
+        return stored
+
+    def _head(self, key: str) -> Response:
+        if key not in self.objects:
+            return Response(status_code=404)
+        found = self.objects[key]
+        known = {
+            "ETag": f'"{found.etag}"',
+            "Content-Length": str(found.size),
+            "Last-Modified": formatdate(found.stored, usegmt=True),
+        }
+        return Response(headers=known | ({MTIME: found.mtime} if found.mtime is not None else {}))
+
+    def _list(self, request: Request) -> Response:
+        """A page of either version of the listing; rclone asks a server it does not know for the first."""
+        if not self._sorted:
+            self._sorted = sorted(self.objects)
+        asked = request.query_params
+        prefix, after = asked.get("prefix", ""), asked.get("continuation-token", asked.get("marker", ""))
+        start = max(bisect_left(self._sorted, prefix), bisect_right(self._sorted, after) if after else 0)
+        keys = self._sorted[start : start + PAGE + 1]
+        page = [key for key in keys[:PAGE] if key.startswith(prefix)]
+        more = len(keys) > PAGE and len(page) == PAGE
+        rows = "".join(self._row(key) for key in page)
+        last = escape(page[-1]) if more else ""
+        following = (
+            f"<NextMarker>{last}</NextMarker><NextContinuationToken>{last}</NextContinuationToken>" if more else ""
+        )
+        state = f"<Name>{BUCKET}</Name><IsTruncated>{str(more).lower()}</IsTruncated>{following}"
+        return Response(f"{_XML}<ListBucketResult>{state}{rows}</ListBucketResult>", media_type="application/xml")
+
+    def _row(self, key: str) -> str:
+        found = self.objects[key]
+        stored = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(found.stored))
+        return (
+            f"<Contents><Key>{escape(key)}</Key><LastModified>{stored}</LastModified>"
+            f'<ETag>"{found.etag}"</ETag><Size>{found.size}</Size><StorageClass>STANDARD</StorageClass></Contents>'
+        )
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m bench.s3", description=__doc__)
+    parser.add_argument("--latency", type=float, default=0.0)
+    parser.add_argument("--holds", type=Path, help="a folder whose files are the bucket's first objects")
+    chosen = parser.parse_args()
+    bucket = Bucket(chosen.latency)
+    if chosen.holds:
+        bucket.hold(chosen.holds)
+    # With the protocol named asyncio sets TCP_NODELAY on its connections; without it answers may take 40 ms.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(128)
+        # It takes connections from here on; they wait until the loop below runs.
+        print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
+        config = uvicorn.Config(
+            bucket,
+            http="h11",
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            log_level="error",
+            access_log=False,
+            timeout_keep_alive=75,
+        )
+        uvicorn.Server(config).run([listening])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""`python -m bench.watch FOLDER`: watches a folder with watchdog alone, and ends as soon as it does.
+
+The floor under the start of the daemon: the same library, no config, no state, no checks.
+"""
+
+import os
+import sys
+
+from watchdog.events import FileSystemEventHandler
+from watchdog.observers import Observer
+
+if __name__ == "__main__":
+    observer = Observer()
+    observer.schedule(FileSystemEventHandler(), sys.argv[1], recursive=True)
+    observer.start()
+    # Taking the watches back is not what is measured.
+    os._exit(0)
