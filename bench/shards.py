@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.table import Figure
 from bench.process import LONGEST_S, POLL_S, end
+from bench.table import Figure
 from bench.world import Kind, Room, Sizes, Standin, room
 
 SHARDS = 4
