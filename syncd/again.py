@@ -2,9 +2,9 @@
 
 from collections.abc import Collection
 
-from syncd.journal import Journal
 from syncd.parts import Naming
-from syncd.queue import Queue
+from syncd.state.journal import Journal
+from syncd.state.queue import Queue
 
 _WHOLE = Naming()
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from syncd.config import Config, login
-from syncd.db import writable
+from syncd.config.settings import Config, login
 from syncd.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, Locked, StateHalt, SyncdError
 from syncd.keeper import Keeper
 from syncd.notify import Notifier
 from syncd.paths import Rules, normal
 from syncd.session import Session, open_session
+from syncd.state.db import writable
 from syncd.watch.hints import Inbox
 from syncd.watch.watcher import Watcher
 from syncd.webhook import Webhook

@@ -8,20 +8,20 @@ from collections.abc import Iterable
 
 import structlog
 
-from syncd import follow
+from syncd.answers.forecast import per_second, span
+from syncd.answers.pace import Pace
+from syncd.answers.status import said_halted, said_why, set_state
 from syncd.cloudflare.gate import Gate
-from syncd.db import writable
 from syncd.errors import Brake, Halt, Retry, RootHalt, StateHalt, SyncdError
-from syncd.forecast import per_second, span
 from syncd.mirror import Mirror
-from syncd.observe import Wide
-from syncd.pace import Pace
-from syncd.passes import Hooks, Result, Scope
 from syncd.paths import IGNORE_FILE, name_fault, normal, shown
-from syncd.queue import Dirty
-from syncd.reconcile import reconcile
-from syncd.status import said_halted, said_why, set_state
-from syncd.turn import Breath
+from syncd.state.db import writable
+from syncd.state.queue import Dirty
+from syncd.sync import follow
+from syncd.sync.observe import Wide
+from syncd.sync.passes import Hooks, Result, Scope
+from syncd.sync.reconcile import reconcile
+from syncd.sync.turn import Breath
 from syncd.watch.hints import Hint
 
 log = structlog.get_logger()

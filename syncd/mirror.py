@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from syncd.backoff import delay_s
-from syncd.cuts import Cuts
-from syncd.db import Meta, directory_of
-from syncd.deletions import DeleteLog, log_path
 from syncd.disk import Identity
-from syncd.files import StatCache
-from syncd.gaps import Gaps
-from syncd.history import History
-from syncd.journal import Journal
 from syncd.model import Ending
 from syncd.parts import Naming
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.queue import FAR_S, Queue
-from syncd.remnants import Remnants
 from syncd.scan import Tree
+from syncd.state.cuts import Cuts
+from syncd.state.db import Meta, directory_of
+from syncd.state.deletions import DeleteLog, log_path
+from syncd.state.files import StatCache
+from syncd.state.gaps import Gaps
+from syncd.state.history import History
+from syncd.state.journal import Journal
+from syncd.state.queue import FAR_S, Queue
+from syncd.state.remnants import Remnants
 from syncd.targets.base import Target
 
 
@@ -30,7 +30,7 @@ from syncd.targets.base import Target
 class Settings:
     """What a person decided for a mirror, beyond what its parts were given. create: make a target that is missing.
 
-    audit_interval: seconds from one whole listing to the next, see audit.py; 0: every full pass lists everything.
+    audit_interval: seconds from one whole listing to the next, see sync/audit.py; 0: every full pass lists everything.
     split: cut oversize texts into parts.
     spec: the target, as the config names it.
     """
@@ -50,7 +50,7 @@ class Settings:
 class Mirror:
     """A mirror at work. Everything in it belongs to one serial loop.
 
-    root_seen: who the root was when this process first looked at it; see guard.py. heard: is told how each action
+    root_seen: who the root was when this process first looked at it; see sync/guard.py. heard: is told how each action
     ended; it may not raise or block.
     """
 

@@ -6,18 +6,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from syncd import follow
-from syncd.db import writable
+from syncd.answers.status import set_state
 from syncd.errors import EXIT_OK, EXIT_PROBLEMS, StateHalt, SyncdError
 from syncd.mirror import Mirror
 from syncd.model import HARMLESS, Problem
-from syncd.observe import Wide
 from syncd.parts import by_file
-from syncd.passes import Hooks, Options, Result, Scope, Watch
-from syncd.queue import Dirty
-from syncd.reconcile import reconcile
-from syncd.resolve import Resolved
-from syncd.status import set_state
+from syncd.state.db import writable
+from syncd.state.queue import Dirty
+from syncd.sync import follow
+from syncd.sync.observe import Wide
+from syncd.sync.passes import Hooks, Options, Result, Scope, Watch
+from syncd.sync.reconcile import reconcile
+from syncd.sync.resolve import Resolved
 
 
 @dataclass(slots=True)

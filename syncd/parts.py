@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from syncd.endings import HTML, MARKDOWN, SUPPORTED, ending
 from syncd.model import Problem
+from syncd.text.endings import HTML, MARKDOWN, SUPPORTED, ending
 
 Kind = Literal["markdown", "html", "text"]
 

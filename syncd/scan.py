@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from syncd.cuts import Cuts, Print, cut_open, fingerprint, way_of
 from syncd.disk import GONE, NO_NAMES, Disk
 from syncd.model import Excluded, Item, Local, Problem
 from syncd.parts import Naming, kind_of, reserved, unfit
 from syncd.paths import IGNORE_FILE, IgnoreFile, Rules, name_fault, normal, shown
+from syncd.state.cuts import Cuts, Print, cut_open, fingerprint, way_of
 from syncd.targets.base import Limits
 
 _MAX_IGNORE_FILE = 1024 * 1024

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import structlog
 
-from syncd import db as state
 from syncd import shards
 from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
@@ -18,18 +17,19 @@ from syncd.cloudflare.kv import KV
 from syncd.cloudflare.transport import Transport
 from syncd.cloudflare.vectorize import VectorizeIndex
 from syncd.cloudflare.workers_ai import WorkersAI
-from syncd.config import Cloudflare, Config, MirrorConfig, login
-from syncd.config_targets import KVTarget, VectorizeTarget
-from syncd.cuts import Cuts
-from syncd.embeddings import Embeddings
+from syncd.config.settings import Cloudflare, Config, MirrorConfig, login
+from syncd.config.targets import KVTarget, VectorizeTarget
 from syncd.errors import ConfigError
-from syncd.handover import hand_over
-from syncd.journal import Journal
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Item
 from syncd.paths import Rules
 from syncd.plan import Policy
 from syncd.scan import Tree
+from syncd.state import db as state
+from syncd.state.cuts import Cuts
+from syncd.state.embeddings import Embeddings
+from syncd.state.handover import hand_over
+from syncd.state.journal import Journal
 from syncd.targets import kv
 from syncd.targets.aisearch import target as aisearch
 from syncd.targets.aisearch.rows import Marks

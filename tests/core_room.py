@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from syncd.db import open_state
 from syncd.errors import SyncdError
-from syncd.handover import hand_over
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Delete, Entry, IndexStatus, Problem, Put
-from syncd.passes import Hooks, Options, Result, Scope
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.reconcile import reconcile
+from syncd.state.db import open_state
+from syncd.state.handover import hand_over
+from syncd.sync.passes import Hooks, Options, Result, Scope
+from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Content, Limits, Read, Report
 from syncd.targets.memory import Held, MemoryTarget
 

@@ -20,20 +20,20 @@ PURE = [
     "paths",
     "plan",
     "evidence",
-    "forecast",
+    "answers.forecast",
     "backoff",
-    "endings",
+    "text.endings",
     "parts",
-    "cutting",
+    "text.cutting",
     "shards",
     "index_errors",
-    "chunk",
-    "chunk_markdown",
-    "chunk_text",
+    "text.chunk",
+    "text.chunk_markdown",
+    "text.chunk_text",
     "names",
-    "metadata",
-    "front_matter",
-    "html_head",
+    "text.metadata",
+    "text.front_matter",
+    "text.html_head",
 ]
 VALUES = {
     "bisect",
@@ -57,36 +57,36 @@ VALUES = {
     "zlib",
 }
 CORE = [
-    "db",
-    "queue",
-    "journal_index",
-    "journal",
-    "history",
-    "deletions",
-    "files",
-    "cuts",
+    "state.db",
+    "state.queue",
+    "state.journal_index",
+    "state.journal",
+    "state.history",
+    "state.deletions",
+    "state.files",
+    "state.cuts",
     "disk",
     "scan",
-    "spill",
-    "heirs",
-    "remnants",
-    "gaps",
-    "together",
-    "telling",
-    "ahead",
-    "instep",
-    "families",
-    "observe",
-    "audit",
-    "remote",
-    "resolve",
-    "indexing",
-    "turn",
-    "guard",
+    "state.spill",
+    "sync.heirs",
+    "state.remnants",
+    "state.gaps",
+    "state.together",
+    "sync.telling",
+    "sync.ahead",
+    "sync.instep",
+    "state.families",
+    "sync.observe",
+    "sync.audit",
+    "sync.remote",
+    "sync.resolve",
+    "sync.indexing",
+    "sync.turn",
+    "sync.guard",
     "mirror",
-    "handover",
-    "passes",
-    "reconcile",
+    "state.handover",
+    "sync.passes",
+    "sync.reconcile",
 ]
 
 
@@ -120,8 +120,8 @@ def test_the_modules_are_found() -> None:
     assert {"syncd", "syncd.plan", "syncd.targets.base", "syncd.cloudflare.transport", "syncd.emulator.app"} <= set(
         MODULES
     )
-    assert "syncd.plan" in imports("syncd.resolve")
-    assert "syncd.observe" in imports("syncd.reconcile"), "a module named in `from syncd import` counts as that module"
+    assert "syncd.plan" in imports("syncd.sync.resolve")
+    assert "syncd.sync.observe" in imports("syncd.sync.reconcile"), "a module named in `from … import` is meant"
 
 
 @pytest.mark.parametrize("name", PURE)
@@ -195,14 +195,33 @@ def test_only_cloudflare_speaks_http() -> None:
 
 
 def test_targets_do_not_decide() -> None:
-    above = ["plan", "observe", "resolve", "turn", "reconcile", "daemon", "cli", "journal", "queue", "db", "mirror"]
+    above = [
+        "plan",
+        "sync.observe",
+        "sync.resolve",
+        "sync.turn",
+        "sync.reconcile",
+        "daemon",
+        "cli",
+        "state.journal",
+        "state.queue",
+        "state.db",
+        "mirror",
+    ]
     for module in within("syncd.targets"):
         assert not any(is_in(each, *(f"syncd.{name}" for name in above)) for each in own(module)), module
 
 
 def test_the_watcher_marks_and_knows_no_sync_rules() -> None:
     for module in within("syncd.watch"):
-        known = ["syncd.plan", "syncd.reconcile", "syncd.journal", "syncd.targets", "syncd.cloudflare", "syncd.cli"]
+        known = [
+            "syncd.plan",
+            "syncd.sync.reconcile",
+            "syncd.state.journal",
+            "syncd.targets",
+            "syncd.cloudflare",
+            "syncd.cli",
+        ]
         assert not any(is_in(each, *known) for each in own(module)), module
 
 
@@ -211,7 +230,7 @@ def test_only_the_daemon_knows_the_page_and_the_page_knows_no_target() -> None:
         if not is_in(module, "syncd.web", "syncd.daemon"):
             assert not any(is_in(each, "syncd.web") for each in own(module)), module
     for module in within("syncd.web"):
-        assert not any(is_in(each, "syncd.targets", "syncd.reconcile") for each in own(module)), module
+        assert not any(is_in(each, "syncd.targets", "syncd.sync.reconcile") for each in own(module)), module
 
 
 def test_nobody_below_the_command_line_knows_it() -> None:
@@ -227,7 +246,7 @@ def test_there_is_one_verb() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("reconcile")
     ]
-    assert [verb for verb in verbs if not is_in(verb, "syncd.cli")] == ["syncd.reconcile.reconcile"]
+    assert [verb for verb in verbs if not is_in(verb, "syncd.cli")] == ["syncd.sync.reconcile.reconcile"]
     text = "\n".join(path.read_text() for path in MODULES.values())
     assert text.count("def reconcile") == 1
 

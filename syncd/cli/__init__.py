@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     from typer.exceptions import TyperException
 
     from syncd.cli.app import app, with_optional_values
-    from syncd.db import writable
+    from syncd.state.db import writable
 
     try:
         with writable():

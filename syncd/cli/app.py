@@ -11,8 +11,8 @@ import typer
 from syncd import __version__
 
 if TYPE_CHECKING:
-    from syncd.config import Config
-    from syncd.secret_files import Loose
+    from syncd.config.secret_files import Loose
+    from syncd.config.settings import Config
 
 _T = TypeVar("_T")
 
@@ -39,7 +39,7 @@ class Globals:
 
         account_only: no mirror has to be configured. warn: log what others can read or change and should not.
         """
-        from syncd.config import load, secrets
+        from syncd.config.settings import load, secrets
 
         config = load(self.config, account_only=account_only)
         self.log(level, secrets(config))
@@ -49,8 +49,8 @@ class Globals:
 
     def loose(self, config: "Config") -> "list[Loose]":
         """Return which files around a loaded config others can read or change and should not."""
-        from syncd.config_sources import config_path, file_values, holds_secret, process_environment
-        from syncd.secret_files import loose
+        from syncd.config.secret_files import loose
+        from syncd.config.sources import config_path, file_values, holds_secret, process_environment
 
         path = config_path(self.config, process_environment())
         return loose(config, path, holds_secret=holds_secret(file_values(path)))

@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TextIO
 
-from syncd.combined import Combined
+from syncd.answers.combined import Combined
 from syncd.errors import ConfigError, SyncdError
 
 

@@ -11,10 +11,10 @@ from syncd.cli.look import one_mirror
 from syncd.errors import EXIT_OK, EXIT_PROBLEMS
 
 if TYPE_CHECKING:
+    from syncd.answers.pull import Pulled
+    from syncd.answers.verify import Verdict
     from syncd.cli.questions import Questions
-    from syncd.config import Config
-    from syncd.pull import Pulled
-    from syncd.verify import Verdict
+    from syncd.config.settings import Config
 
 SEVERITY = (3, 4, 5, 1, 6, 0)
 """With several mirrors the most serious code wins."""
@@ -72,9 +72,9 @@ class Asking:
 async def _verify(
     options: Globals, config: "Config", names: list[str], asking: Asking, *, deep: bool
 ) -> dict[str, "Verdict"]:
+    from syncd.answers.verify import Verdict, question, verify
     from syncd.cli.out import Watcher, progress
     from syncd.session import open_session
-    from syncd.verify import Verdict, question, verify
 
     asked = asking.questions
     if asked and not deep:
@@ -176,7 +176,7 @@ def pull(
     name = one_mirror(config, mirror)
 
     async def work() -> "Pulled":
-        from syncd.pull import Folder, check_files, pull
+        from syncd.answers.pull import Folder, check_files, pull
         from syncd.session import open_session
 
         async with open_session(config, [name], read_only=True) as session:

@@ -12,7 +12,7 @@ from syncd.cli.app import Globals, app, await_
 from syncd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from syncd.config import Config
+    from syncd.config.settings import Config
     from syncd.scan import Tree
 
 SAMPLE_QUERY = "rotate the API token"
@@ -63,7 +63,7 @@ def demo(
 
 def _config(root: Path, state: Path, base_url: str) -> "Config":
     """A config like any other, from a file and an environment of its own."""
-    from syncd.config import load
+    from syncd.config.settings import load
 
     (state / "syncd.toml").write_text(
         "[mirrors.demo]\n[mirrors.demo.target]\ntype = 'ai-search'\ninstance = 'demo'\ncreate = true\n"
@@ -85,8 +85,8 @@ async def _show(config: "Config", query: str | None) -> int:
     from syncd.cli.hits import show_hits
     from syncd.cli.out import Watcher, line, progress
     from syncd.cli.report import show
-    from syncd.passes import Options
     from syncd.session import open_session
+    from syncd.sync.passes import Options
 
     async with open_session(config) as session:
         mirror = session.mirrors["demo"]

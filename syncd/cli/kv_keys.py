@@ -14,7 +14,7 @@ from syncd.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, NotFound, SyncdErr
 
 if TYPE_CHECKING:
     from syncd.cloudflare.kv import KVNamespace
-    from syncd.config import Config
+    from syncd.config.settings import Config
 
 _T = TypeVar("_T")
 
@@ -168,7 +168,7 @@ def _with_namespace(ctx: typer.Context, given: str | None, work: "Callable[[KVNa
 
 def _only_namespace(config: "Config") -> str:
     """The namespace of the only kv mirror. Raises ConfigError naming what there is."""
-    from syncd.config_targets import KVTarget
+    from syncd.config.targets import KVTarget
 
     places = {name: section.target for name, section in config.mirrors.items()}
     found = {

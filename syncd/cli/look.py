@@ -13,7 +13,7 @@ from syncd.errors import EXIT_OK, ConfigError
 if TYPE_CHECKING:
     import sqlite3
 
-    from syncd.config import Config
+    from syncd.config.settings import Config
     from syncd.parts import Naming
 
 REFRESH_S = 1.0
@@ -32,9 +32,9 @@ def status(
     """
     options: Globals = ctx.obj
     config = options.load()
+    from syncd.answers.status import snapshot
     from syncd.cli.out import emit
     from syncd.cli.status_view import live, show
-    from syncd.status import snapshot
 
     if watch:
         live(lambda: snapshot(config), REFRESH_S)
@@ -86,8 +86,8 @@ def explain(
     """
     options: Globals = ctx.obj
     config = options.load()
+    from syncd.answers.explain import explain as facts_of
     from syncd.cli.out import line
-    from syncd.explain import explain as facts_of
 
     for name, value in facts_of(config, *_mirror_of(config, path)):
         line(f"{name:<10} {value}")
@@ -162,7 +162,7 @@ def inside(config: "Config", path: Path) -> tuple[str, str] | None:
 
 
 def _local_rows(config: "Config", name: str) -> Iterator[dict[str, Any]]:
-    from syncd.db import open_state_to_read
+    from syncd.state.db import open_state_to_read
 
     db = open_state_to_read(config.state_dir)
     if db is None:
@@ -174,8 +174,8 @@ def _local_rows(config: "Config", name: str) -> Iterator[dict[str, Any]]:
 
 
 def _rows_of(db: "sqlite3.Connection", name: str, names: "Naming") -> Iterator[dict[str, Any]]:
-    from syncd.journal import LAST, Journal
-    from syncd.queue import Queue
+    from syncd.state.journal import LAST, Journal
+    from syncd.state.queue import Queue
 
     journal = Journal(db, name)
     waiting = {row.key: row for row in Queue(db, name, 0, 0).every()}
@@ -210,8 +210,8 @@ def state_of(kind: str | None, *, dirty: bool) -> str:
 
 
 async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
-    from syncd.observe import ours
     from syncd.session import open_session
+    from syncd.sync.observe import ours
 
     async with open_session(config, [name], read_only=True) as session:
         rows = [

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from syncd.forecast import span
+from syncd.answers.forecast import span
 from syncd.logs import printable
 
 if TYPE_CHECKING:
-    from syncd.pace import Pace
-    from syncd.passes import Result
+    from syncd.answers.pace import Pace
+    from syncd.sync.passes import Result
 
 WIDE = 100_000
 """Columns of a "terminal" that is a file: lines are never folded for scripts."""

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from syncd.files import StatCache
-from syncd.forecast import per_second, span
-from syncd.journal import Journal
+from syncd.answers.forecast import per_second, span
 from syncd.model import Item
 from syncd.scan import Tree
 from syncd.shards import Shard
+from syncd.state.files import StatCache
+from syncd.state.journal import Journal
 from syncd.targets.base import Target
 
 _BLOCK = 1000

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from syncd.answers.retrieval import Answer, Question
 from syncd.cli.look import inside
 from syncd.cli.out import table
 from syncd.errors import ConfigError
 from syncd.paths import normal
-from syncd.retrieval import Answer, Question
 
 if TYPE_CHECKING:
-    from syncd.config import Config
+    from syncd.config.settings import Config
 
 SHOWN = 3
 """Hits named for people, of those that came instead."""

@@ -7,16 +7,16 @@ from dataclasses import asdict
 from itertools import chain, islice
 from typing import Any
 
+from syncd.answers.forecast import per_second, span
 from syncd.cli.out import line, of_shard, table
-from syncd.forecast import per_second, span
-from syncd.gaps import Gap
 from syncd.logs import printable
 from syncd.mirror import Mirror
 from syncd.model import Action, Put
 from syncd.oneshot import Report
-from syncd.passes import Result
 from syncd.paths import shown
 from syncd.session import Session
+from syncd.state.gaps import Gap
+from syncd.sync.passes import Result
 from syncd.targets.base import megabytes
 
 GAP_REMEDY = 'without such a gap: replace = "alternate" in the target (config.example.toml)'

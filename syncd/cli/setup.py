@@ -14,7 +14,7 @@ from syncd.cli.app import Globals, app, await_
 from syncd.errors import EXIT_CONFIG, EXIT_HALT, EXIT_OK, ConfigError, Halt, SyncdError, TargetMissing, Unreachable
 
 if TYPE_CHECKING:
-    from syncd.config import Config, MirrorConfig
+    from syncd.config.settings import Config, MirrorConfig
     from syncd.session import Session
     from syncd.targets.base import Target
 
@@ -36,7 +36,7 @@ def init(
 ) -> int:
     """Write a commented syncd.toml for a folder and a target."""
     from syncd.cli.out import line
-    from syncd.templates import config_text
+    from syncd.config.templates import config_text
 
     options: Globals = ctx.obj
     section, permission = _target_section(target)
@@ -56,8 +56,8 @@ def init(
 
 def _target_section(spec: str) -> tuple[str, str]:
     """Return the config lines of a target and the permission its token needs."""
-    from syncd.config_targets import PERMISSIONS
-    from syncd.templates import ai_search_target, kv_target, vectorize_target
+    from syncd.config.targets import PERMISSIONS
+    from syncd.config.templates import ai_search_target, kv_target, vectorize_target
 
     kind, _, name = spec.partition(":")
     namespace, slash, instance = name.rpartition("/")
@@ -169,7 +169,7 @@ async def _look(options: Globals) -> AsyncIterator[Found]:
 async def _check_remote(session: "Session") -> AsyncIterator[Found]:
     from syncd.cli.report import GAP_REMEDY, gap_met
     from syncd.cloudflare.ai_search import AISearch
-    from syncd.config import permissions
+    from syncd.config.settings import permissions
 
     try:
         status = await AISearch(session.transport, "default", "check").verify_token()
@@ -208,8 +208,8 @@ def _check_folder(config: "Config", name: str, target: "Target | None") -> list[
     from syncd import shards
     from syncd.cli.out import of_shard
     from syncd.cli.outlook import outlook, survey
-    from syncd.db import open_state_to_read
     from syncd.session import tree_of
+    from syncd.state.db import open_state_to_read
 
     section = config.mirrors[name]
     tree = tree_of(section)
@@ -249,7 +249,7 @@ def _check_watches(name: str, section: "MirrorConfig") -> Finding:
 
 
 def _check_daemon(config: "Config") -> Finding:
-    from syncd.status import snapshot
+    from syncd.answers.status import snapshot
 
     seen = snapshot(config)
     lasts = [mirror["last_reconcile"] for mirror in seen["mirrors"].values()]

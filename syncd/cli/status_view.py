@@ -11,10 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from syncd.answers.forecast import span
 from syncd.cli.out import of_shard, stdout
-from syncd.forecast import span
-from syncd.indexing import STUCK_S
 from syncd.logs import printable
+from syncd.sync.indexing import STUCK_S
 
 PROBLEMS_SHOWN = 20
 STUCK_SHOWN = 3

@@ -13,10 +13,10 @@ from syncd.cli.app import Globals, app, await_
 from syncd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from syncd.config import Config
+    from syncd.config.settings import Config
     from syncd.oneshot import Report
-    from syncd.passes import Options
     from syncd.session import Grants, Session
+    from syncd.sync.passes import Options
 
 SEVERITY = (3, 4, 5, 1, 0)
 """With several mirrors the most serious code wins (contract)."""
@@ -68,8 +68,8 @@ def full_pass(  # noqa: PLR0913 - the contract's options
 ) -> int:
     """Make one full pass and exit."""
     from syncd.cli.report import show, to_json
-    from syncd.passes import Options
     from syncd.session import Grants
+    from syncd.sync.passes import Options
 
     options: Globals = ctx.obj
     if combined == "-" and as_json:
@@ -99,11 +99,11 @@ async def _reconcile(
     present: "Callable[[Session, dict[str, Report], int], None]",
 ) -> int:
     from syncd import oneshot
+    from syncd.answers.combined import Combined
+    from syncd.answers.forecast import per_second
+    from syncd.answers.pace import Pace
     from syncd.cli.combined import opened, write
     from syncd.cli.out import Watcher, progress
-    from syncd.combined import Combined
-    from syncd.forecast import per_second
-    from syncd.pace import Pace
     from syncd.session import open_session
 
     config = options.load()
@@ -145,11 +145,11 @@ def retry(
 async def _retry(config: "Config", keys: list[str] | None) -> int:
     from syncd import oneshot
     from syncd.again import try_again
-    from syncd.db import holder, open_state
-    from syncd.journal import Journal
     from syncd.logs import printable
-    from syncd.queue import Queue
     from syncd.session import open_session
+    from syncd.state.db import holder, open_state
+    from syncd.state.journal import Journal
+    from syncd.state.queue import Queue
 
     db = open_state(config.state_dir)
     marked = {}

@@ -248,7 +248,7 @@ class Landmark(NamedTuple):
 
 @runtime_checkable
 class Ordered(Protocol):
-    """A target that can also show what changed last, and how many entries there are: see audit.py.
+    """A target that can also show what changed last, and how many entries there are: see sync/audit.py.
 
     landmark: of the last `entries`, None if rows may have slipped through them.
     """

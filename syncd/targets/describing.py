@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import structlog
 
-from syncd.endings import HTML, MARKDOWN, ending
-from syncd.metadata import File, Kind, describe, reads_text
 from syncd.paths import shown
 from syncd.targets.base import Content
-from syncd.texts import head
+from syncd.text.endings import HTML, MARKDOWN, ending
+from syncd.text.metadata import File, Kind, describe, reads_text
+from syncd.text.texts import head
 
 log = structlog.get_logger()
 

@@ -17,7 +17,6 @@ from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, LIST_LIMIT, KVNamespace
 from syncd.cloudflare.kv_bulk import KEY_LIMIT, METADATA_LIMIT, VALUE_LIMIT
 from syncd.cloudflare.kv_places import by_id, by_title
 from syncd.errors import ConfigError, Conflict, NotFound, TargetMissing
-from syncd.metadata import json_size
 from syncd.model import Delete, Entry, IndexStatus, Put
 from syncd.names import PATH
 from syncd.targets.base import Advice, Content, Fetched, Hit, Limits, Read, Report
@@ -25,6 +24,7 @@ from syncd.targets.bulk import BULK_BYTES, BULK_PAIRS
 from syncd.targets.fetching import values
 from syncd.targets.kv_writing import BULK_DELETES, OWNER, SHA256, STALE, Terms, Writer, marks_of
 from syncd.targets.naming import NOWHERE, Names, Naming
+from syncd.text.metadata import json_size
 
 log = structlog.get_logger()
 

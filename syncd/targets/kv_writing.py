@@ -9,13 +9,13 @@ from typing import Any
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KVNamespace
 from syncd.cloudflare.kv_bulk import METADATA_LIMIT, encode_pair
 from syncd.errors import Halt, NotFound, Park, SyncdError, Unreachable
-from syncd.metadata import fitted, json_size
 from syncd.model import Delete, Put
 from syncd.names import PATH
 from syncd.targets.base import Content, Done, Read, Report, Stored
 from syncd.targets.bulk import BULK_VALUE, TRIES, Job, Jobs, Keys, Sleep, Unstored, in_parts
 from syncd.targets.describing import described
 from syncd.targets.naming import Naming
+from syncd.text.metadata import fitted, json_size
 
 SHA256, OWNER, STALE = "sha256", "owner", "stale"
 """Our marks in a key's metadata. `stale`: the file is gone and the entry only waits for its end."""

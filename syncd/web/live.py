@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from syncd.answers.status import snapshot
 from syncd.keeper import Keeper
 from syncd.session import Session
-from syncd.status import snapshot
 from syncd.watch.watcher import Watcher
 
 LEAST_S = 1.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.config import Config, load
+from syncd.config.settings import Config, load
 from syncd.errors import EXIT_CONFIG, ConfigError
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"

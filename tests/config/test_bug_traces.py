@@ -14,7 +14,7 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request
 from syncd.cloudflare.transport import Seams, Transport
-from syncd.config import load
+from syncd.config.settings import load
 from syncd.emulator.options import Options
 
 TOKEN = "a-token-that-nobody-may-see-4713"
@@ -47,7 +47,7 @@ def test_a_bug_that_quotes_the_token_ends_with_70_and_without_it(
         a_local_variable = TOKEN
         raise RuntimeError(f"Bearer {a_local_variable}\n12:00:00 [error] forged\x1b[2J\u202e") from KeyError(TOKEN)
 
-    monkeypatch.setattr("syncd.status.snapshot", fail)
+    monkeypatch.setattr("syncd.answers.status.snapshot", fail)
     assert cli.run(["--config", str(config), *verbose, "status"]) == 70
     said = capsys.readouterr()
     text = said.out + said.err

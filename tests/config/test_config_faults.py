@@ -8,7 +8,7 @@ from config_room import ACCOUNT, MINIMAL, Place, toml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.config import login
+from syncd.config.settings import login
 from syncd.errors import ConfigError
 
 
@@ -127,7 +127,7 @@ def test_a_file_that_is_no_toml_is_named(place: Place, data: bytes, said: str) -
 
 
 def _fault_of(place: Place) -> str:
-    from syncd.config import load
+    from syncd.config.settings import load
 
     with pytest.raises(ConfigError) as caught:
         load(place.file, {})

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from config_room import ACCOUNT, MINIMAL, Place, toml
 
-from syncd.config import Config, load, login, secrets
-from syncd.config_targets import AISearchTarget
+from syncd.config.settings import Config, load, login, secrets
+from syncd.config.targets import AISearchTarget
 from syncd.errors import ConfigError
 from syncd.session import mirror_config
 

@@ -7,7 +7,7 @@ import pytest
 from config_room import ACCOUNT, Place
 
 from syncd.cli import run
-from syncd.config_targets import VectorizeTarget
+from syncd.config.targets import VectorizeTarget
 from syncd.session import limits_of
 
 

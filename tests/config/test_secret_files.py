@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from config_room import MINIMAL, Place, toml
 
-from syncd.config import login
-from syncd.config_sources import file_values, holds_secret
+from syncd.config.secret_files import Loose, loose
+from syncd.config.settings import login
+from syncd.config.sources import file_values, holds_secret
 from syncd.errors import ConfigError
-from syncd.secret_files import Loose, loose
 
 TOKEN = "a-token-that-nobody-may-see-4712"
 

@@ -7,13 +7,13 @@ import pytest
 from config_room import MINIMAL, Place, toml
 
 from syncd import oneshot
-from syncd.config import Config
+from syncd.config.settings import Config
 from syncd.emulator.options import Options as Manners
 from syncd.emulator.server import serve
 from syncd.errors import ConfigError, Halt, Locked
-from syncd.passes import Options
 from syncd.paths import IgnoreFile
 from syncd.session import open_session, open_transport
+from syncd.sync.passes import Options
 
 TOKEN = "s3cr3t-t0ken"
 

@@ -10,7 +10,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from syncd_process import Daemon, open_room
 
-from syncd.config import Config, load, login
+from syncd.config.settings import Config, load, login
 from syncd.session import Grants, settings_of
 from syncd.shards import Shard
 

@@ -321,10 +321,13 @@ def on_a_terminal(room: Room, *arguments: str, end_at: bytes = b"") -> tuple[int
     parts: list[bytes] = []
 
     def collect() -> None:
+        ended = not end_at
         try:
             while part := os.read(ours, 65536):
                 parts.append(part)
-                if end_at and end_at in b"".join(parts):
+                if not ended and end_at in b"".join(parts):
+                    # Once: a second one, on its way out, would kill it.
+                    ended = True
                     process.send_signal(signal.SIGINT)
         except OSError:
             return  # the terminal is gone with its last user

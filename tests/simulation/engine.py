@@ -19,8 +19,8 @@ import kv_room
 import vector_room
 
 from syncd.keeper import Keeper
-from syncd.passes import Options, Result, Scope
-from syncd.reconcile import reconcile
+from syncd.sync.passes import Options, Result, Scope
+from syncd.sync.reconcile import reconcile
 from syncd.targets.aisearch.rows import alternate_of
 from syncd.watch.hints import Hint
 

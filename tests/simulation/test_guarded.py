@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from syncd.db import FILE_NAME, open_state
 from syncd.errors import Brake
 from syncd.mirror import Mirror, Settings, assemble
-from syncd.passes import Options, Scope
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.reconcile import reconcile
+from syncd.state.db import FILE_NAME, open_state
+from syncd.sync.passes import Options, Scope
+from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Limits
 from syncd.targets.memory import MemoryTarget
 

@@ -14,9 +14,9 @@ import httpx
 import pytest
 from engine import VirtualLoop, WallClock
 
-from syncd import follow
 from syncd.index_errors import TRIES_S
 from syncd.keeper import Keeper
+from syncd.sync import follow
 from syncd.watch.hints import Hint
 
 HOUR_S = 3600.0

@@ -24,15 +24,15 @@ from hypothesis.stateful import (
 )
 from lying_target import Crash, Fault, LyingTarget
 
-from syncd.db import FILE_NAME, open_state
 from syncd.errors import Park
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Part, Put
-from syncd.passes import Options, Result, Scope
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.reconcile import reconcile
 from syncd.scan import Tree
+from syncd.state.db import FILE_NAME, open_state
+from syncd.sync.passes import Options, Result, Scope
+from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Content, Limits
 
 LAG_S = 60.0

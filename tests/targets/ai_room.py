@@ -14,15 +14,15 @@ from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
-from syncd.db import open_state
 from syncd.emulator.app import create_app
 from syncd.emulator.options import Options as Manners
-from syncd.journal import Journal
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Item
 from syncd.paths import Rules
 from syncd.plan import Policy
 from syncd.scan import Tree
+from syncd.state.db import open_state
+from syncd.state.journal import Journal
 from syncd.targets.aisearch.rows import Marks
 from syncd.targets.aisearch.target import LONG_KEY_LENGTH, AISearchTarget, limits
 from syncd.targets.naming import Names

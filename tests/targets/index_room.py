@@ -5,10 +5,10 @@ from typing import Any
 
 from ai_room import Side, World
 
-from syncd.db import transaction
 from syncd.emulator.ai_search import library
 from syncd.emulator.ai_search.library import BUILTIN, Item
 from syncd.model import Record
+from syncd.state.db import transaction
 
 MINUTE_S = 60.0
 

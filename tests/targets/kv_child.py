@@ -15,12 +15,12 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KV
 from syncd.cloudflare.transport import Seams, Transport
-from syncd.db import open_state
 from syncd.mirror import Settings, assemble
-from syncd.passes import Scope
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.reconcile import reconcile
+from syncd.state.db import open_state
+from syncd.sync.passes import Scope
+from syncd.sync.reconcile import reconcile
 from syncd.targets.kv import KVTarget, Place, limits
 from syncd.targets.kv_writing import Terms
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from syncd.cloudflare.transport import Transport
-from syncd.db import FILE_NAME
 from syncd.mirror import Mirror
-from syncd.passes import Options, Result, Scope
-from syncd.reconcile import reconcile
+from syncd.state.db import FILE_NAME
+from syncd.sync.passes import Options, Result, Scope
+from syncd.sync.reconcile import reconcile
 
 
 class BaseSide:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from ai_room import INSTANCES, Side, World, answers, done_but_cut_off, shows, world
 
-from syncd import follow
-from syncd.passes import Options, Scope
-from syncd.reconcile import reconcile
+from syncd.sync import follow
+from syncd.sync.passes import Options, Scope
+from syncd.sync.reconcile import reconcile
 from syncd.targets.aisearch.rows import NAME_LENGTH, alternate, alternate_of, may_be_another, names
 
 DELAY_S = 10.0

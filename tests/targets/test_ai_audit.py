@@ -8,11 +8,11 @@ import httpx
 import pytest
 from ai_room import Side, World, answers, shows, world
 
-from syncd import follow
-from syncd.audit import PAGES
 from syncd.cloudflare.ai_search import PER_PAGE
 from syncd.oneshot import Report, run
-from syncd.passes import Options
+from syncd.sync import follow
+from syncd.sync.audit import PAGES
+from syncd.sync.passes import Options
 
 DAY_S = 86400.0
 HOUR_S = 3600.0

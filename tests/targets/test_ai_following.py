@@ -9,7 +9,7 @@ import pytest
 from ai_room import Forward, Side, World, answers, shows, world
 from index_room import done, filled, restate, strange
 
-from syncd import follow
+from syncd.sync import follow
 from syncd.targets.aisearch.index import PAGES, SAME_LOOKS, STRAGGLERS
 
 LONG = 10_000.0

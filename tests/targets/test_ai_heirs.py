@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 from ai_room import INSTANCES, Side, World, answers, world
 
-from syncd import follow, heirs, oneshot
+from syncd import oneshot
 from syncd.errors import Unreachable
-from syncd.heirs import PATIENCE_S
 from syncd.mirror import Mirror
-from syncd.passes import Options, Scope
-from syncd.reconcile import reconcile
-from syncd.spill import Spill
+from syncd.state.spill import Spill
+from syncd.sync import follow, heirs
+from syncd.sync.heirs import PATIENCE_S
+from syncd.sync.passes import Options, Scope
+from syncd.sync.reconcile import reconcile
 
 DELAY_S = 10.0
 

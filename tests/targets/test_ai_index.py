@@ -7,7 +7,7 @@ import httpx
 import pytest
 from ai_room import Side, shows, world
 
-from syncd import follow
+from syncd.sync import follow
 
 
 def statuses(side: Side) -> dict[str, int]:

@@ -8,9 +8,9 @@ import httpx
 import pytest
 from ai_room import Act, Forward, answers, done_but_cut_off, done_but_says, only_for, shows, world
 
-from syncd import follow
 from syncd.errors import Unreachable
 from syncd.model import Ending
+from syncd.sync import follow
 
 
 @pytest.mark.parametrize("on_existing", ["overwrite", "conflict"])

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from vector_room import Side, World, world
 
-from syncd import follow
-from syncd.passes import Scope
-from syncd.reconcile import reconcile
+from syncd.sync import follow
+from syncd.sync.passes import Scope
+from syncd.sync.reconcile import reconcile
 
 SECTION = "## Section {n}\n\nThis is what section {n} says about {word}, in a sentence or two.\n\n"
 WORDS = ("anchors", "boats", "currents", "docks", "eddies")

@@ -8,10 +8,10 @@ import pytest
 from ai_room import Act, Forward, answers, done_but_cut_off
 from vector_room import INDEXES, Side, World, world
 
+from syncd.answers.pull import Folder, pull
+from syncd.answers.verify import verify
 from syncd.errors import Brake, ConfigError, Halt
-from syncd.pull import Folder, pull
 from syncd.targets.vectorize.target import VectorizeTarget
-from syncd.verify import verify
 
 BGE_BASE = "@cf/baai/bge-base-en-v1.5"
 TEXT = "# One\n\nAbout anchors.\n\n# Two\n\nAbout boats.\n\n# Three\n\nAbout currents.\n"

@@ -14,14 +14,14 @@ from sides import BaseSide
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
-from syncd.config import MirrorConfig
-from syncd.db import open_state
+from syncd.config.settings import MirrorConfig
 from syncd.emulator.app import create_app
 from syncd.emulator.options import Options as Manners
 from syncd.errors import Park
 from syncd.mirror import Mirror, assemble
 from syncd.model import Put
 from syncd.session import Grants, make_target, settings_of
+from syncd.state.db import open_state
 from syncd.targets.base import Content
 from syncd.targets.vectorize.pieces import Signed, cut
 from syncd.targets.vectorize.target import VectorizeTarget

@@ -33,21 +33,21 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "an audit does not compare how many entries there are",
-        "syncd/audit.py",
+        "syncd/sync/audit.py",
         "if found.total != mirror.journal.count() + base.others + found.added:",
         "if found.total is None:",
         ("tests/unit/test_cheap_audit.py", "tests/targets/test_ai_audit.py"),
     ),
     Mutant(
         "an audit takes the newest entries for what they were",
-        "syncd/audit.py",
+        "syncd/sync/audit.py",
         "if not (row.there and agree and entry.owner in (None, policy.owner)):",
         "if not row.there:",
         ("tests/unit/test_cheap_audit.py", "tests/targets/test_ai_audit.py"),
     ),
     Mutant(
         "journal written before the request is answered",
-        "syncd/turn.py",
+        "syncd/sync/turn.py",
         "        self._sent[put.key] = (content.checksum, None if torn or put.part else seen)\n",
         "        self._sent[put.key] = (content.checksum, None if torn or put.part else seen)\n"
         "        early = Stored(put.ref or put.key, content.checksum, len(content.data))\n"
@@ -56,21 +56,21 @@ MUTANTS = (
     ),
     Mutant(
         "a delete leaves no line in the log of deletes",
-        "syncd/turn.py",
+        "syncd/sync/turn.py",
         "                self._mirror.deletes.write(told, now)\n",
         "",
         ("tests/unit/test_audit_of_deletes.py",),
     ),
     Mutant(
         "a full disk is noticed only after the delete",
-        "syncd/deletions.py",
+        "syncd/state/deletions.py",
         "_need(self._descriptor, sum(len(_line(line, 0.0)) for line in lines))",
         "pass",
         ("tests/unit/test_audit_of_deletes.py",),
     ),
     Mutant(
         "the list of all files leaves out those that are plainly in step",
-        "syncd/reconcile.py",
+        "syncd/sync/reconcile.py",
         "options.full or hooks.every else",
         "options.full else",
         ("tests/unit/test_combined.py",),
@@ -91,14 +91,14 @@ MUTANTS = (
     ),
     Mutant(
         "a renamed file goes from its old name before it is found under the new one",
-        "syncd/heirs.py",
+        "syncd/sync/heirs.py",
         "if abs(waited_s) <= PATIENCE_S:",
         "if abs(waited_s) < 0:",
         ("tests/targets/test_ai_heirs.py", "tests/integration/test_no_hole.py"),
     ),
     Mutant(
         "a put under the other name forgets what it leaves",
-        "syncd/turn.py",
+        "syncd/sync/turn.py",
         "        if stored.leaves:\n",
         "        if stored.leaves and False:\n",
         ("tests/targets/test_ai_alternate.py",),
@@ -121,28 +121,28 @@ MUTANTS = (
     ),
     Mutant(
         "a listing is believed right after our own delete",
-        "syncd/observe.py",
+        "syncd/sync/observe.py",
         "spill.list_entries(entry for entry in batch if entry.ref not in deleted)",
         "spill.list_entries(batch)",
         ("tests/unit/test_pass_remote.py", "tests/targets"),
     ),
     Mutant(
         "a shard takes other shards' entries for its own",
-        "syncd/observe.py",
+        "syncd/sync/observe.py",
         "return entries if shard == WHOLE else _held(entries, shard)",
         "return entries",
         ("tests/unit/test_shards_passes.py",),
     ),
     Mutant(
         "a shard remembers keys that it gave away",
-        "syncd/handover.py",
+        "syncd/state/handover.py",
         "if before == str(shard):",
         "if True:",
         ("tests/unit/test_shards_passes.py",),
     ),
     Mutant(
         "a read is believed right after our own write",
-        "syncd/resolve.py",
+        "syncd/sync/resolve.py",
         "return limits.reads_lag and changed_at is not None and abs(self._mirror.now() - changed_at) <= limits.lag_s",
         "return False",
         ("tests/targets/test_kv_passes.py", "tests/targets/test_kv_content.py", "tests/contract"),
@@ -157,7 +157,7 @@ MUTANTS = (
     ),
     Mutant(
         "a record from a clock that was ahead counts as this pass's own",
-        "syncd/turn.py",
+        "syncd/sync/turn.py",
         "self._started < record.written_at <= self._mirror.now()",
         "self._started < record.written_at",
         ("tests/unit/test_clocks.py",),

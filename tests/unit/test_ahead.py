@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from scan_room import tree, write
 
-from syncd.ahead import BYTES, FILES, Ahead
 from syncd.errors import Park
 from syncd.model import Part, Put
 from syncd.scan import Tree
+from syncd.sync.ahead import BYTES, FILES, Ahead
 from syncd.targets.base import Again, Content
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from core_room import Core, open_core, plan, planned
 
-from syncd import audit
 from syncd.errors import Park, Retry
 from syncd.model import IndexStatus
-from syncd.passes import Result
+from syncd.sync import audit
+from syncd.sync.passes import Result
 from syncd.targets.base import Limits
 from syncd.targets.memory import PAGE
 

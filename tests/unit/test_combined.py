@@ -3,13 +3,13 @@
 import pytest
 from core_room import Core, in_step
 
-from syncd.combined import Combined, sign
+from syncd.answers.combined import Combined, sign
 from syncd.errors import Park
 from syncd.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Local, Problem, ProblemKind, Put
-from syncd.observe import Triple
-from syncd.passes import Hooks
 from syncd.paths import Rules
-from syncd.resolve import Resolved
+from syncd.sync.observe import Triple
+from syncd.sync.passes import Hooks
+from syncd.sync.resolve import Resolved
 
 FILE, ENTRY = Item("k", "k", 1, 2, 3, 4), Entry("k", "r")
 PUT, ADOPT = Put("k", "changed", "k", 1), Adopt("k", "found", "r", "5e", 1)

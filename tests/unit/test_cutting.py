@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.cutting import cut
 from syncd.parts import Kind
+from syncd.text.cutting import cut
 
 KINDS = st.sampled_from(get_args(Kind))
 MARKS = ["# One\n", "## Two\n", "```\n", "\n\n", "\n", "<h2>", "<section>", "<script>", "</script>", "<!--", "-->"]

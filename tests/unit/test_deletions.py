@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from core_room import Core, ScriptedTarget, in_step
 
-from syncd import deletions
-from syncd.deletions import DeleteLog, last_delete, log_path
 from syncd.errors import Park, StateHalt
 from syncd.paths import Rules
+from syncd.state import deletions
+from syncd.state.deletions import DeleteLog, last_delete, log_path
 
 LINE: dict[str, object] = {"mirror": "docs", "key": "a.md", "why": "so"}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.db import open_state
-from syncd.embeddings import Embeddings
+from syncd.state.db import open_state
+from syncd.state.embeddings import Embeddings
 from syncd.targets.vectorize.memory import Change
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from syncd.db import open_state
-from syncd.files import YOUNG_NS, StatCache
 from syncd.model import Item
+from syncd.state.db import open_state
+from syncd.state.files import YOUNG_NS, StatCache
 
 
 @pytest.fixture

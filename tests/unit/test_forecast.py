@@ -3,12 +3,12 @@
 import pytest
 from core_room import Core
 
+from syncd.answers.forecast import left_s, per_second, span
+from syncd.answers.pace import Pace
 from syncd.cli.outlook import Survey, outlook, survey
-from syncd.forecast import left_s, per_second, span
-from syncd.pace import Pace
-from syncd.passes import Result
 from syncd.shards import WHOLE
-from syncd.spill import Spill
+from syncd.state.spill import Spill
+from syncd.sync.passes import Result
 from syncd.targets.memory import MemoryTarget
 
 

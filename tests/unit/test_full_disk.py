@@ -13,11 +13,11 @@ from core_room import Core
 
 from syncd import keeper as keeper_module
 from syncd.cloudflare.gate import Gate
-from syncd.db import lock, open_state, transaction, writable
 from syncd.errors import EXIT_HALT, StateHalt
 from syncd.keeper import Keeper
 from syncd.oneshot import Report, run
-from syncd.passes import Options
+from syncd.state.db import lock, open_state, transaction, writable
+from syncd.sync.passes import Options
 from syncd.watch.hints import Hint
 
 FILES = 300

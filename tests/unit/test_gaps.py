@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from syncd import gaps
-from syncd.db import open_state
-from syncd.gaps import KEPT, Gap, Gaps
-from syncd.journal import Journal
 from syncd.model import Record
+from syncd.state import gaps
+from syncd.state.db import open_state
+from syncd.state.gaps import KEPT, Gap, Gaps
+from syncd.state.journal import Journal
 
 NOW = 1_800_000_000.0
 

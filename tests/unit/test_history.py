@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from core_room import START, Core, in_step
 
-from syncd.db import open_state
 from syncd.errors import Park, Retry
-from syncd.history import DETAIL, KEEP_S, LAST, History
 from syncd.model import Put
+from syncd.state.db import open_state
+from syncd.state.history import DETAIL, KEEP_S, LAST, History
 
 PUT = Put("a.md", "changed", "a.md", 1)
 

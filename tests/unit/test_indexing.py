@@ -7,14 +7,14 @@ import pytest
 from core_room import Core, in_step, sha
 from structlog.testing import capture_logs
 
-from syncd import follow
 from syncd.again import try_again
 from syncd.errors import Park, Retry, Unreachable
 from syncd.index_errors import TRIES_S
-from syncd.indexing import STUCK_S
 from syncd.model import Ending, Record
-from syncd.passes import Scope
-from syncd.reconcile import reconcile
+from syncd.sync import follow
+from syncd.sync.indexing import STUCK_S
+from syncd.sync.passes import Scope
+from syncd.sync.reconcile import reconcile
 from syncd.targets.memory import Indexed
 
 LOCKED = Indexed("error", "file_is_password_locked", "Document is encrypted")

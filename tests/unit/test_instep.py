@@ -14,15 +14,15 @@ from core_room import START, Core, content, in_step, sha
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncd import instep, observe, resolve
-from syncd.db import open_state
-from syncd.instep import NOTHING, InStep
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Entry, Problem, Record
-from syncd.passes import Options, Result, Scope
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.reconcile import reconcile
+from syncd.state.db import open_state
+from syncd.sync import instep, observe, resolve
+from syncd.sync.instep import NOTHING, InStep
+from syncd.sync.passes import Options, Result, Scope
+from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Content, Limits
 from syncd.targets.memory import Held, MemoryTarget
 
@@ -292,7 +292,7 @@ async def test_one_change_among_many_is_all_that_is_decided(core: Core, monkeypa
             decided.extend(triple.key for triple in triples)
             return await resolve.Resolver.block(self, triples)
 
-    monkeypatch.setattr("syncd.reconcile.Resolver", Watched)
+    monkeypatch.setattr("syncd.sync.reconcile.Resolver", Watched)
     result = await core.full()
     assert decided == ["d", "f"]
     assert (result.unchanged, dict(result.done)) == (5, {"put": 1, "delete": 1})

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from syncd.db import open_state
-from syncd.journal import HOUR_S, LAST, Journal, under
 from syncd.model import Entry, Problem, Record
-from syncd.queue import Queue
+from syncd.state.db import open_state
+from syncd.state.journal import HOUR_S, LAST, Journal, under
+from syncd.state.queue import Queue
 
 NOW = 1_000_000.0
 RECORD = Record("a", "r1", "c1", 3, NOW, "v1", 3, marked=True, status="queued", error=None)

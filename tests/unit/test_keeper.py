@@ -10,11 +10,11 @@ import pytest
 from core_room import Core, in_step, open_core
 
 from syncd.cloudflare.gate import Gate
-from syncd.db import Meta
 from syncd.errors import Halt
 from syncd.index_errors import TRIES_S
 from syncd.keeper import REFUSED_REST_S, Keeper
 from syncd.model import Entry
+from syncd.state.db import Meta
 from syncd.targets.base import Limits
 from syncd.targets.memory import Indexed
 from syncd.watch.hints import EVERYTHING, Hint

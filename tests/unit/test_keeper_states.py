@@ -6,7 +6,7 @@ from core_room import Core
 from syncd.cloudflare.gate import Gate
 from syncd.errors import Brake, RootHalt, Unreachable
 from syncd.keeper import Keeper
-from syncd.passes import Scope
+from syncd.sync.passes import Scope
 
 
 async def one_pass(core: Core, keeper: Keeper) -> list[tuple[str, str | None]]:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd import front_matter, html_head
-from syncd.metadata import VALUE_BYTES, VALUE_LENGTH, File, describe, fitted, is_source, json_size
+from syncd.text import front_matter, html_head
+from syncd.text.metadata import VALUE_BYTES, VALUE_LENGTH, File, describe, fitted, is_source, json_size
 
 ALL = {"title": "title", "description": "description", "modified": "modified", "folder": "folder"}
 

@@ -10,15 +10,15 @@ from core_room import Core, ScriptedTarget, open_core, sha
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncd import observe
-from syncd.db import open_state
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Entry, Item, Problem, Record
-from syncd.observe import Triple
 from syncd.paths import Rules
 from syncd.plan import Policy
-from syncd.queue import Dirty
-from syncd.spill import Spill
+from syncd.state.db import open_state
+from syncd.state.queue import Dirty
+from syncd.state.spill import Spill
+from syncd.sync import observe
+from syncd.sync.observe import Triple
 
 KEYS = ["a-b", "a.b", "a/b", "a/c/d", "a0", "b", "b.c", "c/a", "c/b", "\u00fc", "\U0001f600"]
 key_sets = st.sets(st.sampled_from(KEYS))

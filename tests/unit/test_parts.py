@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd import parts
-from syncd.cuts import CutFile, Cuts, cut_open
-from syncd.db import open_state
 from syncd.model import Problem
 from syncd.parts import MOST, TOO_MANY, WHOLE_LIMIT, Naming, by_file, kind_of, numbered, unfit
+from syncd.state.cuts import CutFile, Cuts, cut_open
+from syncd.state.db import open_state
 
 NAMES = st.text(alphabet="ab.~01é", min_size=1, max_size=12).filter(lambda name: name not in (".", ".."))
 SPLIT = Naming("p/", split=True)
@@ -73,7 +73,7 @@ def test_more_parts_than_three_digits_count_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, refusal: str | None
 ) -> None:
     (tmp_path / "a").write_bytes(b"x" * number)
-    monkeypatch.setattr("syncd.cuts.cut", lambda data, *_: [1] * len(data))
+    monkeypatch.setattr("syncd.state.cuts.cut", lambda data, *_: [1] * len(data))
     descriptor = os.open(tmp_path / "a", os.O_RDONLY)
     found = cut_open(descriptor, "text", 100)
     os.close(descriptor)

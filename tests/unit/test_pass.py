@@ -7,12 +7,12 @@ import pytest
 from core_room import START, Core, content, in_step, outcomes, plan, planned, sha
 
 from syncd import scan
-from syncd.db import Meta
 from syncd.errors import Halt
 from syncd.model import Part, Put
-from syncd.passes import Hooks, Result
 from syncd.scan import Tree
-from syncd.turn import Breath
+from syncd.state.db import Meta
+from syncd.sync.passes import Hooks, Result
+from syncd.sync.turn import Breath
 
 # -- in step
 

@@ -4,8 +4,8 @@ import pytest
 from core_room import Core, in_step, planned
 
 from syncd.errors import Brake
-from syncd.passes import Hooks, Options, Result, Scope
-from syncd.reconcile import reconcile
+from syncd.sync.passes import Hooks, Options, Result, Scope
+from syncd.sync.reconcile import reconcile
 
 SETTLE_S = 0.5
 

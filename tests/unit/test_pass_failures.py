@@ -4,10 +4,10 @@ import pytest
 from core_room import Core, ScriptedTarget, in_step, outcomes, planned
 
 from syncd.errors import Conflict, NotFound, Park, Retry, TargetMissing, Unreachable
-from syncd.passes import Scope
 from syncd.paths import Rules
-from syncd.queue import FAR_S
-from syncd.reconcile import reconcile
+from syncd.state.queue import FAR_S
+from syncd.sync.passes import Scope
+from syncd.sync.reconcile import reconcile
 
 # -- problems
 

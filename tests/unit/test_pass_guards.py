@@ -4,9 +4,9 @@ import pytest
 from core_room import Core, ScriptedTarget, in_step, plan, planned
 
 from syncd.errors import Brake, Halt
-from syncd.passes import Hooks
 from syncd.scan import Tree
-from syncd.turn import Breath
+from syncd.sync.passes import Hooks
+from syncd.sync.turn import Breath
 
 # -- the brake
 

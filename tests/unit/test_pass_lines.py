@@ -12,8 +12,8 @@ from structlog.testing import LogCapture
 
 from syncd.errors import Park, Retry
 from syncd.model import Ending
+from syncd.sync.telling import LINES, MORE
 from syncd.targets.base import Again
-from syncd.telling import LINES, MORE
 
 
 @pytest.fixture

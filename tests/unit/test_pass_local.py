@@ -7,12 +7,12 @@ from core_room import Core, in_step, outcomes, plan, planned
 
 from syncd.errors import Park
 from syncd.model import Part
-from syncd.passes import Hooks, Scope
 from syncd.paths import Rules
-from syncd.reconcile import reconcile
 from syncd.scan import Tree
+from syncd.sync.passes import Hooks, Scope
+from syncd.sync.reconcile import reconcile
+from syncd.sync.turn import Breath
 from syncd.targets.base import Again
-from syncd.turn import Breath
 
 # -- what may not be read, what will not hold still
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.db import lock, open_state
 from syncd.errors import ConfigError
+from syncd.state.db import lock, open_state
 
 
 @pytest.fixture(params=[0, 0o022, 0o077])

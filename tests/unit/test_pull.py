@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from core_room import Core
 
+from syncd.answers.pull import Folder, pull
 from syncd.errors import ConfigError, Park
-from syncd.pull import Folder, pull
 
 EVERY_BYTE = bytes(range(256)) * 20
 
@@ -136,7 +136,7 @@ def test_a_write_that_fails_leaves_nothing_behind(folder: Folder, out: Path, mon
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("syncd.pull.os.replace", full)
+    monkeypatch.setattr("syncd.answers.pull.os.replace", full)
     with pytest.raises(Park, match="No space left"):
         folder.write("a", b"after", force=True)
     assert everything(out) == ["a"]

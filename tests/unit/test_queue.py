@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.db import open_state
-from syncd.queue import FAR_S, Queue
+from syncd.state.db import open_state
+from syncd.state.queue import FAR_S, Queue
 
 SETTLE, SETTLE_MAX, NOW = 0.5, 30.0, 1_000_000.0
 

@@ -11,18 +11,18 @@ from core_room import START, Core, ScriptedTarget, in_step, plan, planned, sha
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncd import observe
-from syncd.db import Meta, open_state
+from syncd.answers.pull import Folder, pull
 from syncd.errors import Brake, RootHalt
-from syncd.handover import hand_over
 from syncd.mirror import Settings, assemble
 from syncd.model import Record
-from syncd.passes import Options, Scope
 from syncd.paths import Rules
 from syncd.plan import Policy, Prune
-from syncd.pull import Folder, pull
-from syncd.reconcile import reconcile
 from syncd.shards import WHOLE, Shard, part
+from syncd.state.db import Meta, open_state
+from syncd.state.handover import hand_over
+from syncd.sync import observe
+from syncd.sync.passes import Options, Scope
+from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Limits
 from syncd.targets.memory import Held
 

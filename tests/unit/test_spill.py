@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from syncd.db import open_state
 from syncd.model import Action, Adopt, Delete, Entry, Forget, Put
-from syncd.spill import Spill
+from syncd.state.db import open_state
+from syncd.state.spill import Spill
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from syncd.chunk import chunks
-from syncd.endings import HTML, MARKDOWN, PLAIN, SUPPORTED, ending
 from syncd.errors import Park
-from syncd.texts import Text, read_text
+from syncd.text.chunk import chunks
+from syncd.text.endings import HTML, MARKDOWN, PLAIN, SUPPORTED, ending
+from syncd.text.texts import Text, read_text
 
 
 def html(page: str) -> str:
@@ -146,6 +146,6 @@ def test_html_that_the_parser_rejects_is_parked() -> None:
 
 
 def test_nothing_of_html_is_imported_for_other_files() -> None:
-    program = "import sys; from syncd.texts import read_text; read_text('a.md', b'x'); print('bs4' in sys.modules)"
+    program = "import sys; from syncd.text.texts import read_text; read_text('a.md', b'x'); print('bs4' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from syncd import together
-from syncd.db import transaction
-from syncd.together import Together
+from syncd.state import together
+from syncd.state.db import transaction
+from syncd.state.together import Together
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from syncd.config import load
+from syncd.config.settings import load
 from syncd.keeper import Keeper
 from syncd.session import Session, open_session
 from syncd.watch.hints import Inbox

@@ -10,7 +10,6 @@ from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.ai_search_values import Item
 from syncd.cloudflare.content_types import content_type
 from syncd.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError, Unreachable
-from syncd.metadata import fitted
 from syncd.model import Delete, Put
 from syncd.names import PATH
 from syncd.targets.aisearch.items import Items
@@ -18,6 +17,7 @@ from syncd.targets.aisearch.rows import OWNER, SHA256, Marks, entry_of, may_be_a
 from syncd.targets.base import Content, Done, Outcome, Read, Report, each
 from syncd.targets.describing import described
 from syncd.targets.naming import Naming
+from syncd.text.metadata import fitted
 
 log = structlog.get_logger()
 

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from syncd import chunk
 from syncd.cloudflare.vectorize_lines import METADATA_LIMIT
 from syncd.errors import Park, SyncdError
-from syncd.metadata import fitted as within
-from syncd.metadata import json_size
 from syncd.model import Put
 from syncd.targets.base import Content
 from syncd.targets.describing import described
 from syncd.targets.vectorize.ids import PIECES_LIMIT, Maker, Ref
-from syncd.texts import read_text
+from syncd.text import chunk
+from syncd.text.metadata import fitted as within
+from syncd.text.metadata import json_size
+from syncd.text.texts import read_text
 
 KEY, HEADING, TEXT, OWNER, SHA256 = "key", "heading", "text", "owner", "sha256"
 """Our own metadata of a vector, for search and for people; the ids alone prove what is there."""

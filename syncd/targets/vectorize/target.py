@@ -14,7 +14,6 @@ import structlog
 
 from syncd.cloudflare.vectorize import Vectorize
 from syncd.cloudflare.workers_ai import MODELS
-from syncd.endings import SUPPORTED
 from syncd.errors import Conflict, Halt, Park
 from syncd.model import Delete, Entry, IndexStatus, Put
 from syncd.targets.base import Advice, Content, Done, Fetched, Hit, Limits, Read, Report
@@ -27,6 +26,7 @@ from syncd.targets.vectorize.pieces import KEY, OWNER, SHA256, Cut, Signed
 from syncd.targets.vectorize.searching import Wanted, nearest
 from syncd.targets.vectorize.sets import Sets
 from syncd.targets.vectorize.writing import UPSERT_VECTORS, Writer
+from syncd.text.endings import SUPPORTED
 
 log = structlog.get_logger()
 

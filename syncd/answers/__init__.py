@@ -1,0 +1,1 @@
+"""What a person asks: how it stands, why, whether it is so, how long it takes."""

@@ -1,0 +1,155 @@
+"""What `status` shows, read from the state file alone, so that it works beside a running daemon and without one."""
+
+import sqlite3
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
+
+from syncd.config.settings import Config
+from syncd.model import IndexStatus
+from syncd.parts import Naming, by_file
+from syncd.state.db import Meta, holder, open_state_to_read
+from syncd.state.families import further_parts, out_of_step
+from syncd.state.gaps import Gaps
+from syncd.state.journal import Journal
+from syncd.state.queue import Queue
+from syncd.sync.indexing import STUCK_S
+
+State = Literal["idle", "syncing", "degraded", "halted"]
+_INDEX = get_args(IndexStatus)
+STUCK_SHOWN = 20
+"""So many of the entries that are stuck on their way into the index are named."""
+
+
+def set_state(
+    meta: Meta, state: State, detail: str | None = None, *, remaining: int = 0, until: float | None = None
+) -> None:
+    """Say what a mirror is doing. detail: why it is degraded or halted.
+
+    remaining: planned and not yet done. until: when it will be, in seconds since the epoch, if that is known.
+    """
+    meta.set("state", {"state": state, "detail": detail, "remaining": remaining, "until": until})
+
+
+def said_halted(meta: Meta) -> bool:
+    """Whether the last thing said of a mirror is that it halted."""
+    said = meta.get("state")
+    return isinstance(said, dict) and said.get("state") == "halted"
+
+
+def said_why(meta: Meta) -> str | None:
+    """Why a mirror was last said to be halted or degraded."""
+    said = meta.get("state")
+    detail = said.get("detail") if isinstance(said, dict) else None
+    return detail if isinstance(detail, str) else None
+
+
+def snapshot(config: Config, problems: int = -1) -> dict[str, Any]:
+    """Return the object of `status --json`; with at most so many problems of each mirror, if not negative."""
+    pid = holder(config.state_dir)
+    db = open_state_to_read(config.state_dir)
+    try:
+        mirrors = {name: _mirror(config, name, db, problems, running=pid is not None) for name in config.mirrors}
+    finally:
+        if db:
+            db.close()
+    return {"mirrors": mirrors, "daemon": {"running": pid is not None, "pid": pid}}
+
+
+def _mirror(
+    config: Config, name: str, db: sqlite3.Connection | None, problems: int, *, running: bool
+) -> dict[str, Any]:
+    section = config.mirrors[name]
+    shown: dict[str, Any] = {
+        "state": "idle",
+        "path": str(section.path),
+        "target": section.target.spec,
+        "items": {"synced": 0, "pending": 0, "failed": 0, "rejected": 0},
+        "index": dict.fromkeys(_INDEX, 0),
+        "last_reconcile": None,
+        "oldest_pending_s": None,
+        "watch": None,
+        "problems": [],
+    }
+    if section.shard:
+        shown["shard"] = section.shard
+    if db is None:
+        return shown
+    journal, queue, meta = Journal(db, name), Queue(db, name, 0, 0), Meta(db, name)
+    said = meta.get("state")
+    said = said if isinstance(said, dict) else {}
+    shown["state"] = _state(said.get("state"), running=running)
+    if said.get("detail") and shown["state"] != "idle":
+        shown["detail"] = said["detail"]
+    if shown["state"] == "syncing":
+        shown["remaining"] = int(said.get("remaining") or 0)
+        until = said.get("until")
+        shown["eta_s"] = None if until is None else max(0.0, round(until - time.time(), 1))
+    shown["items"] = _items(journal, queue, int(said.get("remaining") or 0) if running else 0)
+    found = list(journal.problems(limit=problems))
+    if section.names.split:
+        shown["items"] |= _files(db, name, section.names)
+        found = by_file(found, section.names)
+    shown["index"] |= journal.index_counts()
+    if stuck := _stuck(journal):
+        shown["stuck"] = stuck
+    gaps = Gaps(db, name).summary()
+    if gaps:
+        shown["replace_gap"] = gaps
+    shown["last_reconcile"] = _iso(meta.get("last_reconcile"))
+    oldest = queue.oldest()
+    shown["oldest_pending_s"] = None if oldest is None else round(max(0.0, time.time() - oldest), 1)
+    watch = meta.get("watch")
+    if running and isinstance(watch, dict):
+        shown["watch"] = watch.get("mode")
+        if watch.get("detail"):
+            shown["watch_detail"] = watch["detail"]
+    shown["problems"] = [{"key": p.key, "kind": p.kind, "message": p.message} for p in found]
+    return shown
+
+
+def _state(said: object, *, running: bool) -> State:
+    """A mirror that nobody works on is not syncing any more, whatever was said last."""
+    if said in ("degraded", "halted"):
+        return "degraded" if said == "degraded" else "halted"
+    return "syncing" if said == "syncing" and running else "idle"
+
+
+def _items(journal: Journal, queue: Queue, remaining: int) -> dict[str, int]:
+    waiting, _ = queue.counts()
+    kinds = journal.problem_counts()
+    failed = kinds.pop("failed", 0)
+    # What is stored is in step, also if it could not be indexed; what the target dropped for that is not.
+    kinds["index_error"] = journal.dropped()
+    return {
+        "synced": journal.in_step(),
+        "pending": max(waiting, remaining),
+        "failed": failed,
+        "rejected": sum(kinds.values()),
+    }
+
+
+def _files(db: sqlite3.Connection, name: str, names: Naming) -> dict[str, int]:
+    """What of the items counts otherwise where files have parts: each file is one."""
+    journal = Journal(db, name)
+    kinds = Counter(problem.kind for problem in by_file(journal.problems(), names))
+    files = journal.count() - further_parts(db, name, names)
+    return {
+        "synced": files - out_of_step(db, name, names),
+        "failed": kinds.pop("failed", 0),
+        "rejected": kinds.total() - kinds["index_error"],
+    }
+
+
+def _stuck(journal: Journal) -> dict[str, Any] | None:
+    """What is on its way into the index for too long, if anything is: how many, and the keys of the longest."""
+    before = time.time() - STUCK_S
+    count = journal.stuck_count(before)
+    return {"count": count, "keys": [each.key for each in journal.stuck(before, STUCK_SHOWN)]} if count else None
+
+
+def _iso(moment: object) -> str | None:
+    if not isinstance(moment, (int, float)):
+        return None
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

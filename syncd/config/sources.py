@@ -1,0 +1,143 @@
+"""Where configuration comes from: the file, the environment, a systemd credential; and how to say what is wrong."""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from syncd.config.secret_files import refuse_writable
+from syncd.errors import ConfigError
+
+PREFIX = "SYNCD_"
+CONFIG_VARIABLE = "SYNCD_CONFIG"
+CREDENTIAL = "cloudflare_api_token"
+_IPV6_AND_PORT = re.compile(r"\[[0-9A-Fa-f:.]+\]:\d+")
+"""The one text that begins like a list and is none."""
+
+CLOUDFLARE_VARIABLES: Mapping[str, str] = {
+    "CLOUDFLARE_API_TOKEN": "api_token",
+    "CLOUDFLARE_ACCOUNT_ID": "account_id",
+    "CLOUDFLARE_EMAIL": "email",
+    "CLOUDFLARE_API_KEY": "api_key",
+    "CLOUDFLARE_API_BASE_URL": "base_url",
+}
+
+
+def config_path(flag: Path | None, environ: Mapping[str, str]) -> Path:
+    """Return the config file to read. Raises ConfigError if a named one is missing, or none is found."""
+    named = flag or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
+    if named:
+        if not os.path.isfile(named):  # noqa: PTH113 - says no, too, where we may not look
+            raise ConfigError(f"config file {named} does not exist; make one with: syncd init PATH --target SPEC")
+        return named
+    candidates = [Path("syncd.toml"), Path("/etc/syncd/config.toml")]
+    if environ.get("XDG_CONFIG_HOME"):
+        candidates.insert(1, Path(environ["XDG_CONFIG_HOME"]) / "syncd" / "config.toml")
+    elif at_home := home():
+        candidates.insert(1, at_home / ".config" / "syncd" / "config.toml")
+    for candidate in candidates:
+        if os.path.isfile(candidate):  # noqa: PTH113 - as above
+            return candidate
+    tried = ", ".join(map(str, candidates))
+    raise ConfigError(f"no config file (tried {tried}); make one with: syncd init PATH --target SPEC")
+
+
+def home() -> Path | None:
+    """The user's home directory; None for a user who has none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def file_values(path: Path) -> dict[str, Any]:
+    """Read the TOML file. Raises ConfigError naming the line that is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; let syncd read it") from None
+
+
+def environment_values(environ: Mapping[str, str], known: frozenset[str]) -> dict[str, Any]:
+    """Turn SYNCD_A__B=x into {"a": {"b": x}}, and understand Cloudflare's own variables, which weigh less.
+
+    known: the top-level keys; another one is a ConfigError, so that a misspelt variable is not silently ignored.
+    """
+    values: dict[str, Any] = {}
+    for variable, key in CLOUDFLARE_VARIABLES.items():
+        if environ.get(variable):
+            values.setdefault("cloudflare", {})[key] = environ[variable]
+    for variable in sorted(environ):
+        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE or variable.startswith("SYNCD_COMPLETE"):
+            continue
+        path = variable.removeprefix(PREFIX).lower().split("__")
+        if path[0] not in known:
+            raise ConfigError(
+                f"environment variable {variable} names no config key; use {PREFIX}<SECTION>__<KEY>,"
+                f" with section one of {', '.join(sorted(known))}"
+            )
+        _place(values, path, _decoded(variable, environ[variable]))
+    return values
+
+
+def credential_values(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The token that systemd's LoadCredential put into $CREDENTIALS_DIRECTORY, if it did."""
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        return {}
+    path = Path(directory) / CREDENTIAL
+    if not path.is_file():
+        return {}
+    return {"cloudflare": {"api_token": read_secret(path, f"credential {CREDENTIAL}")}}
+
+
+def read_secret(path: Path, name: str) -> str:
+    """Read a one-line secret. Raises ConfigError naming the key; not the file, for a token may stand in its place."""
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise ConfigError(f"{name}: the file is not text; it should hold the token alone") from None
+    except OSError as error:
+        raise ConfigError(f"{name}: {error.strerror}; it should name a file that syncd may read") from None
+    if not secret or any(char.isspace() for char in secret):
+        raise ConfigError(f"{name}: the file should hold the token alone, on one line")
+    refuse_writable(path, name)
+    return secret
+
+
+def _place(values: dict[str, Any], path: list[str], value: object) -> None:
+    for part in path[:-1]:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"environment: {PREFIX}{'__'.join(path).upper()} lies under a key that has a value")
+    values[path[-1]] = value
+
+
+def _decoded(variable: str, text: str) -> object:
+    """Lists are written as JSON; everything else is text, which the config turns into what it needs."""
+    if not text.startswith("[") or _IPV6_AND_PORT.fullmatch(text):
+        return text
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        raise ConfigError(f'environment variable {variable} is no JSON list; write it like \'["a", "b"]\'') from None
+
+
+def holds_secret(values: Mapping[str, Any]) -> bool:
+    """True if a token or key stands in the config file itself."""
+    section = values.get("cloudflare")
+    return isinstance(section, dict) and bool(section.get("api_token") or section.get("api_key"))
+
+
+def process_environment() -> Mapping[str, str]:
+    """The environment of this process."""
+    return os.environ

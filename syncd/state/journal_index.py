@@ -1,0 +1,228 @@
+"""What the journal knows of entries on their way into the index: how far they are, why not, and when to try again."""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from typing import Any
+
+from syncd.index_errors import CONTENT_FAULTS, TRIES_S
+from syncd.model import ON_THE_WAY, Entry, IndexStatus, Record
+from syncd.state.db import transaction
+
+FIELDS = tuple(field.name for field in fields(Record))
+COLUMNS = ", ".join(FIELDS)
+_MARKED = FIELDS.index("marked")
+_WAY = "status IN ({})".format(", ".join(f"'{status}'" for status in sorted(ON_THE_WAY)))
+_SINCE = "coalesce(requeued_at, written_at)"
+_MAY_PASS = "status = 'error' AND coalesce(error, '') NOT IN ({})".format(
+    ", ".join(f"'{error}'" for error in sorted(CONTENT_FAULTS))
+)
+
+# The statements are put together of the constants above only.
+# ruff: noqa: S608
+
+
+class IndexRows:
+    """The index part of one mirror's journal. Times are seconds since the epoch."""
+
+    def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
+        self._db = db
+        self._mirror = mirror
+
+    def learn(self, record: Record, entry: Entry, now: float) -> None:
+        """Take over what the remote now says of an entry that is in step, if it says something new."""
+        version = entry.version if entry.version is not None else record.version
+        size = entry.size if entry.size is not None else record.remote_size
+        marked = entry.marked if entry.marked is not None else record.marked
+        status = entry.status or record.status
+        error = entry.error if entry.status else record.error
+        news = (version, size, marked, status, error)
+        if news == (record.version, record.remote_size, record.marked, record.status, record.error):
+            return
+        since, took, why = record.requeued_at, record.searchable_s, record.why
+        if status != record.status or error != record.error:
+            why = None
+        if status in ON_THE_WAY and record.status not in ON_THE_WAY:
+            since = now
+        elif status == "completed" and record.status in ON_THE_WAY:
+            took = round(max(0.0, now - record.since), 1)
+        self._db.execute(
+            "UPDATE record SET version = ?, remote_size = ?, marked = ?, status = ?, error = ?,"
+            " requeued_at = ?, searchable_s = ?, why = ? WHERE mirror = ? AND key = ?",
+            (*news, since, took, why, self._mirror, record.key),
+        )
+
+    def index_counts(self) -> dict[str, int]:
+        """Records by index status; those without one are left out."""
+        rows = self._db.execute(
+            "SELECT status, count(*) FROM record WHERE mirror = ? AND status IS NOT NULL GROUP BY status",
+            (self._mirror,),
+        )
+        return {str(status): int(count) for status, count in rows}
+
+    def unfinished(self) -> int:
+        """How many records are still on their way into the index."""
+        row = self._db.execute(f"SELECT count(*) FROM record WHERE mirror = ? AND {_WAY}", (self._mirror,)).fetchone()
+        return int(row[0])
+
+    def on_the_way(self, limit: int, after: str | None = None) -> list[Record]:
+        """Up to `limit` records that are still on their way into the index.
+
+        after None: the latest written first. Else in the order of their keys, beginning after this one.
+        """
+        terms, order = ("", "written_at DESC") if after is None else ("AND key > ?", "key")
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM record WHERE mirror = ? AND {_WAY} {terms} ORDER BY {order} LIMIT ?",
+            (self._mirror, *(() if after is None else (after,)), limit),
+        )
+        return [record_of(row) for row in rows]
+
+    # -- stuck
+
+    def stuck(self, before: float, limit: int = -1, *, unnamed: bool = False) -> list[Record]:
+        """Records on their way since before that time, the oldest first; unnamed: those not given to `name` yet."""
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM record WHERE mirror = ? AND {_WAY} AND {_SINCE} <= ?"
+            f" {'AND named IS NULL' if unnamed else ''} ORDER BY {_SINCE} LIMIT ?",
+            (self._mirror, before, limit),
+        )
+        return [record_of(row) for row in rows]
+
+    def stuck_count(self, before: float) -> int:
+        """How many records are on their way since before that time."""
+        row = self._db.execute(
+            f"SELECT count(*) FROM record WHERE mirror = ? AND {_WAY} AND {_SINCE} <= ?", (self._mirror, before)
+        ).fetchone()
+        return int(row[0])
+
+    def name(self, keys: Iterable[str]) -> None:
+        """Remember that these were named as stuck; with the next write, or indexing, they may be named again."""
+        self._db.executemany(
+            "UPDATE record SET named = 1 WHERE mirror = ? AND key = ?", [(self._mirror, key) for key in keys]
+        )
+
+    # -- why not
+
+    def unexplained(self, limit: int) -> list[Record]:
+        """Records in error whose reason nobody has asked the remote for."""
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM record WHERE mirror = ? AND status = 'error' AND why IS NULL LIMIT ?",
+            (self._mirror, limit),
+        )
+        return [record_of(row) for row in rows]
+
+    def explain(self, record: Record, why: str) -> None:
+        """Note the remote's own reason for an error; "" if it gave none."""
+        self._db.execute(
+            "UPDATE record SET why = ? WHERE mirror = ? AND key = ? AND ref = ? AND status = 'error'",
+            (why, self._mirror, record.key, record.ref),
+        )
+
+    def dropped(self) -> int:
+        """How many keys have an index error and no entry: the remote has thrown out what it could not index."""
+        row = self._db.execute(
+            "SELECT count(*) FROM problem AS p WHERE mirror = ? AND kind = 'index_error' AND NOT EXISTS"
+            " (SELECT 1 FROM record AS r WHERE r.mirror = p.mirror AND r.key = p.key)",
+            (self._mirror,),
+        ).fetchone()
+        return int(row[0])
+
+    # -- again
+
+    def want_reindex(self, meant: Callable[[str], bool] | None) -> int:
+        """Ask for another indexing of the meant (or all) records whose indexing failed; return how many those are."""
+        with transaction(self._db):
+            rows = self._db.execute(
+                "SELECT key FROM record WHERE mirror = ? AND status = 'error'", (self._mirror,)
+            ).fetchall()
+            wanted = [(self._mirror, key) for (key,) in rows if meant is None or meant(key)]
+            self._db.executemany("INSERT OR REPLACE INTO reindex VALUES (?, ?)", wanted)
+            # A person's word makes the budget whole again.
+            self._db.executemany("DELETE FROM index_try WHERE mirror = ? AND key = ?", wanted)
+        return len(wanted)
+
+    def wanted_reindex(self) -> list[Record]:
+        """Records that a person wants indexed again."""
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM record JOIN reindex USING (mirror, key) WHERE mirror = ?", (self._mirror,)
+        )
+        return [record_of(row) for row in rows]
+
+    def plan_tries(self, now: float, spread: float) -> None:
+        """Set a time for the next indexing of every record whose error may pass, until TRIES_S are used up.
+
+        spread: a factor for the waits, so that failures do not march in step.
+        """
+        with transaction(self._db):
+            self._db.execute(
+                "DELETE FROM index_try AS t WHERE mirror = ? AND NOT EXISTS (SELECT 1 FROM record AS r"
+                " WHERE r.mirror = t.mirror AND r.key = t.key AND r.checksum = t.checksum"
+                f" AND (r.{_WAY} OR r.status = 'error'))",
+                (self._mirror,),
+            )
+            self._db.execute(
+                "INSERT INTO index_try SELECT mirror, key, checksum, 0, NULL FROM record"
+                f" WHERE mirror = ? AND {_MAY_PASS} AND NOT EXISTS"
+                " (SELECT 1 FROM index_try AS t WHERE t.mirror = record.mirror AND t.key = record.key)",
+                (self._mirror,),
+            )
+            for tries, delay_s in enumerate(TRIES_S):
+                self._db.execute(
+                    "UPDATE index_try SET due = ? WHERE mirror = ? AND tries = ? AND due IS NULL"
+                    f" AND key IN (SELECT key FROM record WHERE mirror = ? AND {_MAY_PASS})",
+                    (now + delay_s * spread, self._mirror, tries, self._mirror),
+                )
+
+    def due_tries(self, now: float, limit: int) -> list[Record]:
+        """Records whose time to be indexed again has come, the longest due first."""
+        rows = self._db.execute(
+            f"SELECT {COLUMNS} FROM record JOIN index_try AS t USING (mirror, key, checksum)"
+            " WHERE mirror = ? AND status = 'error' AND t.due <= ? ORDER BY t.due LIMIT ?",
+            (self._mirror, now, limit),
+        )
+        return [record_of(row) for row in rows]
+
+    def next_try(self) -> float | None:
+        """When the next record is to be indexed again; None if none is."""
+        row = self._db.execute(
+            "SELECT min(t.due) FROM index_try AS t JOIN record USING (mirror, key, checksum)"
+            " WHERE mirror = ? AND status = 'error'",
+            (self._mirror,),
+        ).fetchone()
+        return None if row[0] is None else float(row[0])
+
+    def tried(self, key: str) -> None:
+        """Note that another indexing was asked for by itself."""
+        self._db.execute(
+            "UPDATE index_try SET tries = tries + 1, due = NULL WHERE mirror = ? AND key = ?", (self._mirror, key)
+        )
+
+    def tries_spent(self, key: str) -> int:
+        """How often a record was indexed again by itself, if that is all it will be; else 0."""
+        row = self._db.execute(
+            "SELECT tries FROM index_try WHERE mirror = ? AND key = ? AND tries >= ?", (self._mirror, key, len(TRIES_S))
+        ).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def reindexed(self, key: str, status: IndexStatus, now: float) -> None:
+        """Note that another indexing was asked for; the older error is over, unless that has ended in it again."""
+        with transaction(self._db):
+            self._db.execute("DELETE FROM reindex WHERE mirror = ? AND key = ?", (self._mirror, key))
+            self._db.execute(
+                "UPDATE record SET status = ?1, error = CASE WHEN ?1 = 'error' THEN error END, why = NULL,"
+                " requeued_at = ?2, named = NULL WHERE mirror = ?3 AND key = ?4",
+                (status, now, self._mirror, key),
+            )
+            self._db.execute("DELETE FROM problem WHERE mirror = ? AND key = ?", (self._mirror, key))
+
+    def unwanted(self, key: str) -> None:
+        """Drop a person's wish for another indexing: the remote has refused it."""
+        self._db.execute("DELETE FROM reindex WHERE mirror = ? AND key = ?", (self._mirror, key))
+
+
+def record_of(row: Sequence[Any]) -> Record:
+    """A record from its COLUMNS."""
+    values = list(row)
+    if values[_MARKED] is not None:
+        values[_MARKED] = bool(values[_MARKED])
+    return Record(*values)

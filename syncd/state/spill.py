@@ -1,0 +1,164 @@
+"""Temporary tables for what is too long to hold: the remote listing of a pass, and its plan."""
+
+import json
+import marshal
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any
+
+from syncd.model import Action, ActionKind, Adopt, Delete, Entry, Forget, Part, Put
+from syncd.state.db import transaction
+
+_KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in (Put, Delete, Adopt, Forget)}
+# What dataclasses.astuple does for flat ones, at a tenth of its price.
+_values: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {
+    kind: attrgetter(*(field.name for field in fields(kind))) for kind in _KINDS.values()
+}
+_PAGE = 256
+_SAID = Entry._fields.index("metadata")  # what decisions stand on
+_LIST = "INSERT OR REPLACE INTO temp.listing VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+class Spill:
+    """The listing and the plan of one pass. `drop` them when it ends; the process's end does so too."""
+
+    def __init__(self, db: sqlite3.Connection, pass_id: int) -> None:
+        self._db = db
+        self.pass_id = pass_id
+        self._seq = 0
+        self.planned: Counter[ActionKind] = Counter()
+        self.put_bytes = 0
+        self.doubles = 0
+        """How many of the planned deletes take no file away: it has other entries, or its first part is counted."""
+        self.hidden = 0
+        """How many listed entries were left out, because we have deleted them."""
+
+    # -- listing
+
+    def list_entries(self, entries: Iterable[Entry]) -> None:
+        """Add entries in any order; one that is listed again under the same ref replaces itself."""
+        rows = [(self.pass_id, *entry[:_SAID], None) for entry in entries]
+        with transaction(self._db):
+            try:
+                self._db.executemany(_LIST, rows)
+            except (UnicodeEncodeError, OverflowError):
+                self._db.executemany(_LIST, [_sealed(row) for row in rows])
+
+    def list_records(self, mirror: str, owner: str) -> None:
+        """Take what the journal says for the listing."""
+        self._db.execute(
+            "INSERT INTO temp.listing"
+            " SELECT ?, key, ref, checksum, version, remote_size, ?, marked, status, error, NULL FROM record"
+            " WHERE mirror = ?",
+            (self.pass_id, owner, mirror),
+        )
+
+    def entries(self, after: str, upto: str | None, but: Container[str] = ()) -> dict[str, list[Entry]]:
+        """Return key -> entries for after < key <= upto (None: to the end), without the keys of `but`."""
+        found: dict[str, list[Entry]] = {}
+        # SQLite sorts a blob after all text. An `OR` for "to the end" would make it read all the rest every time.
+        for _, key, ref, *said, strange in self._db.execute(
+            "SELECT * FROM temp.listing WHERE pass = ? AND key > ? AND key <= ?",
+            (self.pass_id, after, b"" if upto is None else upto),
+        ):
+            if key in but:
+                continue
+            checksum, version, size, owner, marked, status, error = marshal.loads(strange) if strange else said  # noqa: S302 - we wrote it
+            marked = None if marked is None else bool(marked)
+            found.setdefault(key, []).append(Entry(key, ref, checksum, version, size, owner, marked, status, error))
+        return found
+
+    def entry_key(self, after: str, number: int) -> str | None:
+        """Return the key of the `number`-th listed entry after a key, None if there are fewer."""
+        row = self._db.execute(
+            "SELECT key FROM temp.listing WHERE pass = ? AND key > ? ORDER BY key LIMIT 1 OFFSET ?",
+            (self.pass_id, after, number - 1),
+        ).fetchone()
+        return row[0] if row else None
+
+    # -- plan
+
+    def plan(self, actions: Iterable[Action]) -> None:
+        """Append actions to the plan."""
+        rows = []
+        for action in actions:
+            self._seq += 1
+            self.planned[action.kind] += 1
+            if type(action) is Put:
+                self.put_bytes += action.size
+            rows.append((self.pass_id, self._seq, action.kind, json.dumps(_values[type(action)](action))))
+        with transaction(self._db):
+            self._db.executemany("INSERT INTO temp.plan VALUES (?, ?, ?, ?, NULL)", rows)
+
+    def unplan_deletes(self) -> None:
+        """Take every delete out of the plan."""
+        self._db.execute("DELETE FROM temp.plan WHERE pass = ? AND kind = 'delete'", (self.pass_id,))
+        del self.planned["delete"]
+        self.doubles = 0
+
+    def put_off(self, kind: ActionKind, seqs: Sequence[int]) -> None:
+        """Take actions out of the plan that a later pass is to plan again."""
+        rows = [(self.pass_id, kind, seq) for seq in seqs]
+        with transaction(self._db):
+            self._db.executemany("DELETE FROM temp.plan WHERE pass = ? AND kind = ? AND seq = ?", rows)
+        self.planned[kind] -= len(rows)
+
+    def turns(self, kind: ActionKind, size: int = _PAGE) -> Iterator[list[tuple[int, Any]]]:
+        """Yield the plan's actions of one kind with their numbers, in turns of at most `size`."""
+        last = 0
+        while True:
+            rows = self._db.execute(
+                "SELECT seq, body FROM temp.plan WHERE pass = ? AND kind = ? AND seq > ? ORDER BY seq LIMIT ?",
+                (self.pass_id, kind, last, size),
+            ).fetchall()
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield [(seq, _action(kind, body)) for seq, body in rows]
+
+    def outcome(self, seq: int, kind: ActionKind, outcome: str) -> None:
+        """Note how a planned action ended."""
+        self._db.execute(
+            "UPDATE temp.plan SET outcome = ? WHERE pass = ? AND kind = ? AND seq = ?",
+            (outcome, self.pass_id, kind, seq),
+        )
+
+    def actions(self) -> Iterator[tuple[Action, str | None]]:
+        """Yield the whole plan, by kind in the order of its carrying out, each action with its outcome."""
+        for kind in ("adopt", "forget", "put", "delete"):
+            rows = self._db.execute(
+                "SELECT body, outcome FROM temp.plan WHERE pass = ? AND kind = ? ORDER BY seq", (self.pass_id, kind)
+            )
+            for body, outcome in rows:
+                yield _action(kind, body), outcome
+
+    def first(self, kind: ActionKind, number: int) -> list[Action]:
+        """Return the first few planned actions of a kind, to name them."""
+        rows = self._db.execute(
+            "SELECT body FROM temp.plan WHERE pass = ? AND kind = ? ORDER BY seq LIMIT ?", (self.pass_id, kind, number)
+        )
+        return [_action(kind, body) for (body,) in rows]
+
+    def start_over(self) -> None:
+        """Let go of the listing and the plan, to make them anew."""
+        self.drop()
+        self.planned.clear()
+        self.doubles = self.hidden = self.put_bytes = 0
+
+    def drop(self) -> None:
+        """Let go of the pass's rows."""
+        self._db.execute("DELETE FROM temp.listing WHERE pass = ?", (self.pass_id,))
+        self._db.execute("DELETE FROM temp.plan WHERE pass = ?", (self.pass_id,))
+
+
+def _action(kind: ActionKind, body: str) -> Any:
+    return _KINDS[kind](*(Part(*value) if isinstance(value, list) else value for value in json.loads(body)))
+
+
+def _sealed(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row whose values are no text or number of SQLite's, such as half a surrogate pair that a stranger wrote."""
+    pass_id, key, ref, *said, _ = row
+    return pass_id, key, ref, *[None] * len(said), marshal.dumps(said)

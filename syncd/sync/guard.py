@@ -1,0 +1,92 @@
+"""The guards: an unmounted disk must not look like a wish to delete everything, nor a slip like a plan."""
+
+import structlog
+
+from syncd.errors import RootHalt
+from syncd.evidence import Load
+from syncd.mirror import Mirror
+from syncd.plan import BRAKE_FLOOR, brake
+from syncd.state.families import further_parts
+from syncd.state.spill import Spill
+
+log = structlog.get_logger()
+
+
+def guard(mirror: Mirror, *, force: bool) -> None:
+    """Look at the root before believing anything in it. Raises RootHalt if it is missing, emptied, or another mount.
+
+    A root that another folder took the place of on the same device is no reason to halt, but its files are read anew.
+    """
+    identity = mirror.tree.identity()
+    last = mirror.root_seen or mirror.meta.get("root")
+    if mirror.root_seen and identity[0] != mirror.root_seen[0] and not force:
+        raise RootHalt(
+            f"path {mirror.tree.root} is on another device than when syncd started (a mount came or went); nothing was"
+            f" deleted. Mount it again, or accept this folder: {_by_force(mirror)}"
+        )
+    if mirror.tree.is_empty() and mirror.journal.count() and not force:
+        raise RootHalt(
+            f"path {mirror.tree.root} is empty, but {_files(mirror)} of its files are known; nothing was"
+            f" deleted. Bring the files back, or empty the target too: {_by_force(mirror)}"
+        )
+    if last is not None and tuple(last) != identity:  # type: ignore[arg-type]
+        log.warning("root.changed", mirror=mirror.name, path=str(mirror.tree.root))
+        mirror.files.distrust()
+        if mirror.tree.cuts:
+            mirror.tree.cuts.distrust()
+    if last is None or tuple(last) != identity:  # type: ignore[arg-type]
+        mirror.meta.set("root", list(identity))
+    mirror.root_seen = identity
+
+
+def weigh(mirror: Mirror, spill: Spill, unrecorded: int) -> Load:
+    """Return what the brake weighs of a plan. unrecorded: entries of ours that the journal does not know."""
+    # What a key has too much of, a pass that was cut short has left; without it no file is missed.
+    deletes = spill.planned["delete"] - spill.doubles
+    known = _files(mirror) + unrecorded
+    return Load(deletes, mirror.journal.recent_deletes(mirror.now()), known, mirror.settings.max_delete)
+
+
+def refusal(mirror: Mirror, spill: Spill, load: Load) -> str | None:
+    """Return why a plan deletes too much, and what to do then; None if it may pass."""
+    deletes, recent, known = load.deletes, load.recent, load.known
+    allowed = brake(deletes, recent, known, load.max_delete)
+    if allowed is None:
+        return None
+    names = ", ".join(action.key for action in spill.first("delete", 3))
+    earlier = f", after {recent} in the last hour" if recent else ""
+    return (
+        f"the plan deletes {deletes} of {known} entries ({names}{', …' if deletes > 3 else ''}){earlier};"
+        f" max_delete = {mirror.settings.max_delete} allows {allowed}. Nothing was changed. See all of it:"
+        f" syncd reconcile --dry-run {mirror.name}; if it is meant: {_by_force(mirror)}"
+    )
+
+
+def hold_back(mirror: Mirror, spill: Spill) -> bool:
+    """Take the deletes out of a plan and look at their keys again later, if more of them seem to be on their way.
+
+    What `rm -r` removes arrives in bursts, and each of them alone may be few enough. They are judged together: once
+    nothing was marked for `settle`, or `settle_max` after the first of them. Return whether any were taken out: orphans
+    among them are found by a full pass only.
+    """
+    now = mirror.now()
+    some = next(spill.turns("delete"), [])
+    if (
+        spill.planned["delete"] - spill.doubles + mirror.journal.recent_deletes(now) <= BRAKE_FLOOR
+        or not mirror.queue.restless(now)
+        or any(mirror.never_rests(action.key) for _, action in some)
+    ):
+        return False
+    log.info("delete.held_back", mirror=mirror.name, deletes=spill.planned["delete"])
+    for turn in spill.turns("delete"):
+        mirror.queue.mark([(action.key, False) for _, action in turn], now)
+    spill.unplan_deletes()
+    return True
+
+
+def _files(mirror: Mirror) -> int:
+    return mirror.journal.count() - further_parts(mirror.db, mirror.name, mirror.tree.names)
+
+
+def _by_force(mirror: Mirror) -> str:
+    return f"syncd reconcile --force {mirror.name} (with the daemon stopped)"

@@ -1,0 +1,89 @@
+"""The fast lane of a full pass: keys that are plainly in step are found by one query for each block of them.
+
+It says nothing that the decision table does not say. It takes a key only if all of this holds, and then the table's
+row "x x x: nothing" is all that there is to it; whatever is less plain goes the long way, through the table:
+
+- the file is one whose checksum the stat cache knows: same size, times and inode;
+- the journal's record has that checksum, and is not so young that what the remote shows may predate it;
+- the listing shows one entry for the key, the recorded one, with that checksum or none, and of no other owner;
+- of its version, size, marks, status and error it says nothing new, and it is not in error, which would be a problem.
+"""
+
+import math
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import NamedTuple
+
+from syncd.mirror import Mirror
+from syncd.model import Item, Problem
+from syncd.state.spill import Spill
+
+# A cross join is one whose order SQLite keeps: through the listing, the rest by primary key.
+_PLAIN = """
+    SELECT file.key, file.size, file.mtime_ns, file.ctime_ns, file.inode
+    FROM temp.listing AS entry
+    CROSS JOIN record ON record.mirror = :mirror AND record.key = entry.key
+    CROSS JOIN file ON file.mirror = :mirror AND file.key = entry.key
+    WHERE entry.pass = :pass AND entry.key > :after AND entry.key <= :upto AND entry.strange IS NULL
+      AND record.checksum = file.checksum AND abs(:now - record.written_at) > :lag_s
+      AND entry.ref = record.ref
+      AND (entry.checksum IS NULL OR entry.checksum = record.checksum)
+      AND (entry.owner IS NULL OR entry.owner = :owner)
+      AND (entry.version IS NULL OR entry.version IS record.version)
+      AND (entry.size IS NULL OR entry.size IS record.remote_size)
+      AND (entry.marked IS NULL OR entry.marked IS record.marked)
+      AND (entry.status IS NULL OR entry.status IS record.status AND entry.status <> 'error')
+      AND entry.error IS record.error
+      AND NOT EXISTS (
+        SELECT 1 FROM temp.listing AS other
+        WHERE other.pass = entry.pass AND other.key = entry.key AND other.ref <> entry.ref)
+"""
+
+_COUNT = """
+    SELECT (SELECT count(*) FROM temp.listing WHERE pass = :pass AND key > :after AND key <= :upto),
+           (SELECT count(*) FROM record WHERE mirror = :mirror AND key > :after AND key <= :upto)
+"""
+
+_fingerprint = attrgetter("key", "size", "mtime_ns", "ctime_ns", "inode")
+
+
+class Taken(NamedTuple):
+    """What the lane took of a block. all: whether listing and journal hold no other keys there."""
+
+    keys: frozenset[str]
+    all: bool
+
+
+NOTHING = Taken(frozenset(), all=False)
+
+
+class InStep:
+    """The lane of one pass."""
+
+    def __init__(self, mirror: Mirror, spill: Spill) -> None:
+        self._mirror = mirror
+        self._pass = spill.pass_id
+        self._count = 0
+
+    def take(self, after: str, upto: str | None, found: Sequence[Item | Problem]) -> Taken:
+        """Take those of the files found in after < key <= upto (None: to the end) that are plainly in step."""
+        limits = self._mirror.target.limits
+        # SQLite sorts a blob after all text.
+        last = b"" if upto is None else upto
+        block = {"mirror": self._mirror.name, "pass": self._pass, "after": after, "upto": last}
+        terms = {
+            "owner": self._mirror.policy.owner,
+            "now": self._mirror.now() if limits.reads_lag else math.inf,
+            "lag_s": limits.lag_s,
+        }
+        plain = set(self._mirror.db.execute(_PLAIN, block | terms))
+        # As the stat cache compares them: what lstat says now with what fstat said when the bytes were read.
+        keys = frozenset([each.key for each in found if isinstance(each, Item) and _fingerprint(each) in plain])
+        self._count += len(keys)
+        counted = self._mirror.db.execute(_COUNT, block).fetchone()
+        return Taken(keys, counted == (len(keys), len(keys)))
+
+    def counted(self) -> int:
+        """How many keys were taken since this was asked last."""
+        count, self._count = self._count, 0
+        return count

@@ -1,0 +1,100 @@
+"""One pass as values: where it looks, what a person asked for, what came of it, and who hears of it."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from syncd.model import HARMLESS
+from syncd.state.queue import Dirty
+from syncd.state.spill import Spill
+from syncd.sync.resolve import Resolved
+from syncd.sync.turn import Breath
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where to look: everything (with a remote listing), or only the given dirty rows."""
+
+    rows: Sequence[Dirty] | None = None
+
+    @property
+    def everything(self) -> bool:
+        """True for a full pass."""
+        return self.rows is None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person asked for this once. full: trust no cache; whole: list everything, which `full` does too."""
+
+    dry_run: bool = False
+    force: bool = False
+    full: bool = False
+    whole: bool = False
+    delete_excluded: bool = False
+
+
+@dataclass(slots=True)
+class Result:
+    """How a pass ended. The plan with its outcomes stays in `spill` until it is dropped.
+
+    unrecorded: entries of ours that the journal does not know. refusal: in a dry run, why the delete guard would
+    refuse the plan. held_back: deletes were put off, until the folder is quiet. waiting: so many deletes were put off,
+    until what takes the place of the entries is searchable. audited: nothing was listed; unsettled: how many entries
+    were then still on their way into the index, as far as is known.
+    """
+
+    spill: Spill
+    pass_id: int
+    dry_run: bool
+    complete: bool = True
+    unchanged: int = 0
+    again: int = 0
+    unrecorded: int = 0
+    files_read: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    done: Counter[str] = field(default_factory=Counter)
+    problems: Counter[str] = field(default_factory=Counter)
+    refusal: str | None = None
+    held_back: bool = False
+    waiting: int = 0
+    audited: bool = False
+    unsettled: int = 0
+
+    def start_over(self) -> None:
+        """Forget what was planned, and on what evidence."""
+        self.spill.start_over()
+        self.unchanged = self.again = self.unrecorded = 0
+        self.reasons.clear()
+        self.problems.clear()
+
+    @property
+    def clean(self) -> bool:
+        """True if nothing stands in the way but what the contract calls harmless."""
+        return not any(count for kind, count in self.problems.items() if kind not in HARMLESS)
+
+
+Watch = Callable[[Result], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Who is to be heard while a pass is under way.
+
+    breath: lets settled hints be served during a long full pass. watch: called with the
+    growing result after every step; whoever watches drops the result's plan, also after an error. every: is told what
+    was found of each key, also of those in step, for which no shorter way may be taken then.
+    """
+
+    breath: Breath = field(default_factory=Breath)
+    watch: Watch | None = None
+    every: Callable[[Sequence[Resolved]], None] | None = None
+
+    def tick(self, result: Result) -> None:
+        """Tell whoever watches."""
+        if self.watch:
+            self.watch(result)
+
+
+NOTHING_SPECIAL = Options()
+NOBODY = Hooks()

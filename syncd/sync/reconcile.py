@@ -1,0 +1,250 @@
+"""The one verb: make the target match the folder. Observe, plan, brake, apply, record.
+
+The daemon and the one-shot command run this same function; a scope says where to look.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+
+import structlog
+
+from syncd.errors import Brake, RootHalt
+from syncd.evidence import Backing
+from syncd.index_errors import index_problem
+from syncd.mirror import Mirror
+from syncd.model import Adopt, Delete, Item, Problem, Put
+from syncd.state import families
+from syncd.state.db import Meta, transaction
+from syncd.state.history import KEEP_S as HISTORY_S
+from syncd.state.journal import HOUR_S
+from syncd.state.queue import Dirty
+from syncd.state.spill import Spill
+from syncd.sync import audit, observe
+from syncd.sync.guard import guard, hold_back, refusal, weigh
+from syncd.sync.indexing import learned, problem_of
+from syncd.sync.instep import InStep
+from syncd.sync.observe import Triple, Wide
+from syncd.sync.passes import NOBODY, NOTHING_SPECIAL, Hooks, Options, Result, Scope
+from syncd.sync.remote import Remote
+from syncd.sync.resolve import Resolved, Resolver
+from syncd.sync.turn import Ledger, Turn
+
+log = structlog.get_logger()
+
+
+async def reconcile(mirror: Mirror, scope: Scope, options: Options = NOTHING_SPECIAL, hooks: Hooks = NOBODY) -> Result:
+    """Bring the target in step with the folder within `scope`.
+
+    Raises Halt, Brake (nothing was changed remotely), Unreachable (what is left is kept for the next pass), or
+    observe.Wide (nothing was done; make a full pass).
+    """
+    guard(mirror, force=options.force)
+    pass_id = next_pass(mirror.db)
+    rows = mirror.queue.every() if scope.rows is None else scope.rows
+    result = Result(Spill(mirror.db, pass_id), pass_id, options.dry_run)
+    hooks.tick(result)
+    log.debug("pass.start", mirror=mirror.name, scope="all" if scope.everything else len(rows))
+    try:
+        started = mirror.now()
+        if scope.everything:
+            asked = options.full or options.whole or options.delete_excluded
+            await _see(mirror, options, result, hooks, whole=asked)
+        try:
+            await _plan(mirror, scope, options, result, hooks)
+        except Wide:
+            if not result.audited:
+                raise
+            result.start_over()
+            await _see(mirror, options, result, hooks, whole=True)
+            await _plan(mirror, scope, options, result, hooks)
+        backing = _brake(mirror, options, result, rows)
+        if not options.dry_run:
+            await _apply(mirror, backing, result, hooks)
+            _record(mirror, scope, result, rows, started)
+    except BaseException:
+        if not hooks.watch:
+            result.spill.drop()
+        raise
+    return result
+
+
+async def _see(mirror: Mirror, options: Options, result: Result, hooks: Hooks, *, whole: bool) -> None:
+    remote = Remote(mirror, result.spill, lambda: hooks.tick(result), make=not options.dry_run)
+    result.audited = await remote.see(whole=whole)
+    result.unsettled = mirror.journal.unfinished() if result.audited else 0
+
+
+async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
+    resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded, everything=scope.everything)
+    mirror.tree.begin(anew=options.full)
+    lane = None if options.full or hooks.every else InStep(mirror, result.spill)
+    if scope.rows is None:
+        blocks = observe.whole(mirror, result.spill, lane, "journal" if result.audited else "listing")
+    else:
+        blocks = observe.parts(mirror, scope.rows)
+        _clear_problems(mirror, scope.rows)
+    async for block in blocks:
+        resolved = await resolver.block(block)
+        _plan_block(mirror, resolved, result)
+        if hooks.every:
+            hooks.every(resolved)
+        result.unchanged += lane.counted() if lane else 0
+        hooks.tick(result)
+    result.complete = mirror.tree.complete
+    result.files_read = resolver.files_read
+    if mirror.tree.cuts:
+        result.files_read += mirror.tree.cuts.files_read
+        mirror.tree.cuts.save(whole=scope.everything and result.complete)
+    if not result.complete:
+        # Absence proves nothing while a part of the tree could not be read.
+        result.spill.unplan_deletes()
+
+
+def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) -> None:
+    actions, problems, again, lost = [], [], [], []
+    for each in resolved:
+        triple = each.triple
+        if isinstance(each.decision, Problem):
+            problems.append(each.decision)
+            lost.append((each.decision, triple))
+        elif each.decision is not None:
+            actions.append(each.decision)
+            result.reasons[each.decision.reason] += 1
+            result.unrecorded += triple.record is None and not isinstance(each.decision, Put)
+            result.spill.doubles += each.uncounted and isinstance(each.decision, Delete)
+            if isinstance(each.decision, Adopt) and each.decision.status == "error":
+                problems.append(index_problem(triple.key, each.decision.error))
+        elif each.again:
+            again.append((triple.key, False))
+        elif isinstance(triple.local, Item):
+            result.unchanged += 1
+            problems += _in_step(mirror, triple)
+        actions += each.extra
+        result.spill.doubles += len(each.extra) if isinstance(triple.local, Item) or each.uncounted else 0
+    with transaction(mirror.db):
+        result.spill.plan(actions)
+        mirror.journal.note(problems, result.pass_id)
+        for problem, triple in lost:
+            _let_go(mirror, problem, triple)
+        if again:
+            mirror.queue.mark(again, mirror.now())
+    result.again += len(again)
+    result.problems.update(problem.kind for problem in problems)
+
+
+def _in_step(mirror: Mirror, triple: Triple) -> list[Problem]:
+    """Take over what the remote says of an entry in step; say so if it could not be indexed."""
+    problem = None
+    if triple.record and triple.entry and triple.seen != "journal":
+        problem = learned(mirror, triple.record, triple.entry, loud=False)
+    elif triple.entry and triple.entry.status == "error":
+        problem = problem_of(mirror, triple.key)
+    return [problem] if problem else []
+
+
+def _let_go(mirror: Mirror, problem: Problem, triple: Triple) -> None:
+    """Forget the record of an entry that is another's by now, or that the remote could not index and has dropped."""
+    if triple.record is None:
+        return
+    dropped = problem.kind == "index_error" and triple.entry is None
+    if dropped:
+        mirror.journal.park(problem, triple.record.checksum)
+    if dropped or problem.kind == "foreign":
+        # Another's mark beats our record; without one a hint asks again whose the key is before it writes.
+        mirror.journal.forget(triple.key)
+        audit.distrust(mirror)
+
+
+def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
+    with transaction(mirror.db):
+        for row in rows:
+            mirror.journal.clear_problem(row.key, subtree=row.subtree)
+            for key in families.known(mirror.db, mirror.name, mirror.tree.names, row.key):
+                mirror.journal.clear_problem(key, subtree=False)
+
+
+def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirty]) -> Backing:
+    load = weigh(mirror, result.spill, result.unrecorded)
+    backing = Backing(
+        result.pass_id,
+        load,
+        mirror.name,
+        mirror.settings.spec,
+        mirror.policy.owner,
+        force=options.force,
+        delete_excluded=options.delete_excluded,
+        takeover=mirror.policy.takeover,
+        prune=mirror.policy.prune,
+    )
+    if not options.force:
+        result.refusal = refusal(mirror, result.spill, load)
+    if result.refusal and not options.dry_run:
+        mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
+        raise Brake(result.refusal)
+    if not (options.force or options.dry_run):
+        result.held_back = hold_back(mirror, result.spill)
+    return backing
+
+
+async def _apply(mirror: Mirror, backing: Backing, result: Result, hooks: Hooks) -> None:
+    spill = result.spill
+    if spill.planned["adopt"] or spill.planned["forget"]:
+        # Entries change sides without being written: how many are others' is no longer known.
+        audit.distrust(mirror)
+    turn = Turn(
+        mirror,
+        Ledger(spill, result.pass_id, result.done, result.problems, lambda: hooks.tick(result)),
+        backing,
+        hooks.breath,
+    )
+    identity = mirror.root_seen
+    for adopts in spill.turns("adopt"):
+        turn.adopts(adopts)
+    for forgets in spill.turns("forget"):
+        turn.forgets(forgets)
+    for puts in spill.turns("put", mirror.target.limits.turn):
+        await turn.puts(puts)
+    for deletes in spill.turns("delete", mirror.target.limits.delete_turn):
+        if mirror.tree.identity() != identity:
+            raise RootHalt(f"path {mirror.tree.root} was replaced during the pass; the rest was not deleted")
+        await turn.deletes(deletes)
+        result.waiting = turn.heirs.waiting
+
+
+def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty], started: float) -> None:
+    with transaction(mirror.db):
+        if result.complete:
+            mirror.queue.done(rows)
+        else:
+            mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
+        if scope.everything:
+            mirror.journal.clear_problems_before(result.pass_id)
+            if result.complete:
+                mirror.journal.drop_leftovers()
+                if not result.audited:
+                    audit.remember(mirror, result.spill, started)
+            mirror.journal.drop_tombstones(started, max(mirror.target.limits.lag_s, HOUR_S))
+            mirror.history.drop_before(started - HISTORY_S)
+            mirror.meta.set("last_reconcile", mirror.now())
+    level = log.info if scope.everything or result.spill.planned.total() else log.debug
+    level(
+        "pass.done",
+        mirror=mirror.name,
+        scope="all" if scope.everything else len(rows),
+        planned=dict(result.spill.planned),
+        unchanged=result.unchanged,
+        files_read=result.files_read,
+        problems=dict(result.problems),
+        complete=result.complete,
+        audited=result.audited,
+        **({"waiting": result.waiting} if result.waiting else {}),
+    )
+
+
+def next_pass(db: sqlite3.Connection) -> int:
+    """Number a pass; the numbers of all mirrors of a state file grow together."""
+    meta = Meta(db, "")
+    last = meta.get("pass")
+    pass_id = (last if isinstance(last, int) else 0) + 1
+    meta.set("pass", pass_id)
+    return pass_id

@@ -1,0 +1,53 @@
+"""The remote side of a full pass: what the target lists, or what the journal says, if an audit finds that the same."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from syncd.errors import TargetMissing
+from syncd.mirror import Mirror
+from syncd.state.spill import Spill
+from syncd.sync import audit, observe
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """The remote of one pass. tick: called now and then; make: a target that is missing may be made, if it is to be."""
+
+    mirror: Mirror
+    spill: Spill
+    tick: Callable[[], None]
+    make: bool
+
+    async def see(self, *, whole: bool) -> bool:
+        """Spill what the remote holds. True if that is what the journal says and nothing was listed. whole: list."""
+        mirror = self.mirror
+        why = "it was asked for" if whole else await self._doubt()
+        if why is None:
+            self.spill.list_records(mirror.name, mirror.policy.owner)
+            return True
+        log.debug("audit.listing", mirror=mirror.name, why=why)
+        audit.distrust(mirror)
+        await self._list_or_make()
+        return False
+
+    async def _doubt(self) -> str | None:
+        try:
+            return await audit.doubt(self.mirror)
+        except TargetMissing:
+            return "the target is missing"
+
+    async def _list_or_make(self) -> None:
+        mirror = self.mirror
+        try:
+            await observe.listing(mirror, self.spill, self.tick)
+        except TargetMissing:
+            if not mirror.settings.create:
+                raise
+            # A dry run plans against what a target just made would hold: nothing.
+            if self.make:
+                await mirror.target.create()
+                await observe.listing(mirror, self.spill, self.tick)

@@ -1,0 +1,249 @@
+"""From a triple to a decision: fill in checksums, ask the target what the table asks for, heed what was refused."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+from syncd.errors import Halt, Park, Retry, Unreachable
+from syncd.evidence import proven
+from syncd.index_errors import index_problem, unindexable
+from syncd.mirror import Mirror
+from syncd.model import Action, Adopt, Delete, Excluded, Forget, Item, Problem, Put
+from syncd.paths import shown
+from syncd.plan import Ask, Decision, decide, entry_of, removal
+from syncd.sync.observe import Triple
+from syncd.targets.base import Again, Content, each
+
+_AT_ONCE = 8
+"""Keys asked about at once; to verify one may take its whole content into memory."""
+_ROUNDS = 4
+"""Questions per key: confirm, verify and their sequels; more would be a table that does not end."""
+
+
+class Resolved(NamedTuple):
+    """What to do for a key. again: the file is changing right now, look later. uncounted: a delete that takes no file
+    away, for the file has other entries, or it is of a further part.
+    """
+
+    triple: Triple
+    decision: Action | Problem | None
+    again: bool = False
+    extra: tuple[Delete, ...] = ()
+    uncounted: bool = False
+
+
+class Resolver:
+    """Decides blocks of triples for one pass. `files_read` counts the files whose bytes had to be read.
+
+    everything: the pass looks at the whole folder, not at what hints named.
+    """
+
+    def __init__(self, mirror: Mirror, *, full: bool, delete_excluded: bool, everything: bool = True) -> None:
+        self._mirror = mirror
+        self._full = full
+        self._delete_excluded = delete_excluded
+        self._everything = everything
+        self.files_read = 0
+
+    async def block(self, triples: list[Triple]) -> list[Resolved]:
+        """Decide every triple of a block; questions to the target are asked side by side."""
+        if not triples:
+            return []
+        keys = [triple.key for triple in triples]
+        parked = self._mirror.journal.parked(min(keys), max(keys))
+        triples, changing = await self._with_checksums(triples, parked.keys())
+        resolved: list[Resolved] = [Resolved(triple, None) for triple in triples]
+
+        async def one(place: int) -> None:
+            found = await self._one(triples[place], changing)
+            resolved[place] = self._heed_refusal(found, parked.get(found.triple.key))
+
+        open_places = []
+        for place, triple in enumerate(triples):
+            if triple.key in changing or not self._in_step(triple):
+                open_places.append(place)
+            elif triple.others:
+                resolved[place] = Resolved(triple, None, extra=self._duplicates(triple))
+        await each(open_places, one, _AT_ONCE)
+        return resolved
+
+    def _in_step(self, triple: Triple) -> bool:
+        """True if there is nothing to do or to ask, which is all there is to say of most keys of most passes."""
+        if triple.record and self._may_lag(triple.record.written_at):
+            return False
+        return decide(triple.local, triple.record, triple.entry, self._mirror.policy, triple.seen) is None
+
+    async def _with_checksums(
+        self, triples: list[Triple], parked: Iterable[str]
+    ) -> tuple[list[Triple], frozenset[str]]:
+        refused = set(parked)
+        items = [
+            triple.local
+            for triple in triples
+            if isinstance(triple.local, Item)
+            # That of a part is known since its file was cut.
+            and triple.local.checksum is None
+            and (triple.record or triple.entry or triple.key in refused)
+        ]
+        found: dict[str, Item | Problem] = {} if self._full else dict(self._mirror.files.fill(items))
+        fresh, changing = await self._read([item for item in items if item.key not in found])
+        found |= fresh
+        return [t._replace(local=found[t.key]) if t.key in found else t for t in triples], changing
+
+    async def _read(self, items: list[Item]) -> tuple[dict[str, Item | Problem], frozenset[str]]:
+        """Hash files in a thread; return what they are now, and the keys of those that would not hold still."""
+        if not items:
+            return {}, frozenset()
+        tree = self._mirror.tree
+        torn = frozenset(item.key for item in items if self._mirror.never_rests(item.key))
+        found: dict[str, Item | Problem] = {}
+        changing: set[str] = set()
+        seen = []
+
+        def work() -> None:
+            for item in items:
+                try:
+                    content, stat = tree.read(item.path, torn=item.key in torn)
+                except Again:
+                    changing.add(item.key)
+                except Park as error:
+                    found[item.key] = Problem(item.key, error.kind, str(error))
+                else:
+                    found[item.key] = item._replace(size=stat.st_size, checksum=content.checksum)
+                    if item.key not in torn:
+                        seen.append((item.key, stat, content.checksum))
+
+        await asyncio.to_thread(work)
+        self.files_read += len(items)
+        self._mirror.files.store(seen, time.time_ns())
+        return found, frozenset(changing)
+
+    async def _one(self, triple: Triple, changing: frozenset[str]) -> Resolved:
+        if triple.key in changing:
+            return Resolved(triple, None, again=True)
+        try:
+            triple, decision = await self._decide(triple)
+        except (Halt, Unreachable):
+            raise
+        except Again:
+            return Resolved(triple, None, again=True)
+        except Retry as error:
+            self._mirror.try_later(triple.key, error.after_s)
+            return Resolved(triple, Problem(triple.key, "failed", str(error)))
+        except Park as error:
+            return Resolved(triple, Problem(triple.key, error.kind, str(error)))
+        if isinstance(decision, (Delete, Forget)):
+            return await self._look_twice(triple, decision)
+        return Resolved(triple, decision, extra=self._duplicates(triple))
+
+    async def _decide(self, triple: Triple) -> tuple[Triple, Action | Problem | None]:
+        """Ask the table, and the target what the table asks."""
+        asked: set[str] = set()
+        if triple.record and self._may_lag(triple.record.written_at):
+            triple = triple._replace(entry=entry_of(triple.record, self._mirror.policy.owner), seen="key")
+        for _ in range(_ROUNDS):
+            decision: Decision = decide(triple.local, triple.record, triple.entry, self._mirror.policy, triple.seen)
+            if not isinstance(decision, Ask):
+                if "verify" in asked and triple.record is None and isinstance(decision, (Adopt, Put)):
+                    decision = replace(decision, reason="unverified")
+                return triple, decision
+            asked.add(decision.question)
+            triple = await (self._confirm(triple) if decision.question == "confirm" else self._verify(triple))
+        raise AssertionError(f"no decision after {_ROUNDS} questions: {triple}")
+
+    async def _confirm(self, triple: Triple) -> Triple:
+        entry = await self._mirror.target.confirm(triple.key, triple.record.ref if triple.record else None)
+        if entry and self._may_lag(self._mirror.journal.deleted_at(entry.ref)):
+            entry = None
+        local = triple.local
+        if entry and isinstance(local, Item) and local.checksum is None:
+            fresh, changing = await self._read([local])
+            if changing:
+                raise Again(triple.key)
+            local = fresh[triple.key]
+        return triple._replace(entry=entry, local=local, seen="key")
+
+    def _may_lag(self, changed_at: float | None) -> bool:
+        """True if nothing that can be asked is sure to know of our change of that time."""
+        limits = self._mirror.target.limits
+        return limits.reads_lag and changed_at is not None and abs(self._mirror.now() - changed_at) <= limits.lag_s
+
+    async def _verify(self, triple: Triple) -> Triple:
+        entry = triple.entry
+        if entry is None or not isinstance(triple.local, Item):
+            raise AssertionError(f"nothing to verify: {triple}")
+        content = await self._content(triple.local)
+        checksum = await self._mirror.target.checksum(entry, content)
+        if checksum:
+            return triple._replace(entry=entry._replace(checksum=checksum), seen="key")
+        # A listing that lags showed an entry that is gone: what took its place must be asked for.
+        there = await self._confirm(triple)
+        return there._replace(entry=None) if there.entry and there.entry.ref == entry.ref else there
+
+    async def _content(self, item: Item) -> Content:
+        self.files_read += 1
+        torn = self._mirror.never_rests(item.key)
+        content, _ = await asyncio.to_thread(self._mirror.tree.read, item.path, part=item.part, torn=torn)
+        return content
+
+    async def _look_twice(self, triple: Triple, decision: Delete | Forget) -> Resolved:
+        """An absent file may be one that the rules leave out, or one that came after the walk went by."""
+        tree = self._mirror.tree
+        local = await asyncio.to_thread(tree.look, triple.key)
+        further = tree.names.of(triple.key)[1] > 1
+        if isinstance(local, Excluded):
+            # What the rules leave out is said with the answer: it is no file that is gone.
+            triple = triple._replace(local=local)
+            return Resolved(
+                triple, self._proven(triple, decision) if self._delete_excluded else None, uncounted=further
+            )
+        if isinstance(local, Problem):
+            # Below a directory that cannot be read its own problem says it all, as that of a file does of its parts.
+            told = (local.kind == "unreadable" and not tree.complete) or local.key != shown(triple.key)
+            return Resolved(triple._replace(local=local), None if told else local)
+        if local is not None:
+            return Resolved(triple, None, again=True)
+        uncounted = further or bool(tree.cuts and await asyncio.to_thread(tree.parts, triple.key))
+        decision = self._proven(triple, decision)
+        return Resolved(triple, decision, extra=self._duplicates(triple), uncounted=uncounted)
+
+    def _proven(self, triple: Triple, decision: Delete | Forget) -> Delete | Forget:
+        if isinstance(decision, Forget):
+            return decision
+        return proven(decision, triple.local, triple.entry, everything=self._everything)
+
+    def _duplicates(self, triple: Triple) -> tuple[Delete, ...]:
+        """Further entries of ours under the same key go; those of anybody else stay, but for a takeover of the key."""
+        policy = self._mirror.policy
+        if isinstance(triple.local, (Problem, Excluded)):
+            return ()
+        others = triple.others
+        if policy.prune == "never":
+            # What a put has left behind is replaced, not pruned.
+            left = self._mirror.remnants.of([triple.key]).get(triple.key, ()) if others else ()
+            others = [entry for entry in others if entry.ref in {each.ref for each in left}]
+        return tuple(
+            proven(
+                removal(entry, "orphan", policy),
+                triple.local,
+                entry,
+                everything=self._everything,
+                kept=triple.entry.ref if triple.entry else None,
+            )
+            for entry in others
+            if entry.owner == policy.owner or (policy.takeover and isinstance(triple.local, Item))
+        )
+
+    @staticmethod
+    def _heed_refusal(resolved: Resolved, parked: tuple[str, Problem] | None) -> Resolved:
+        local = resolved.triple.local
+        if not isinstance(resolved.decision, Put) or not isinstance(local, Item):
+            return resolved
+        if parked and local.checksum == parked[0]:
+            return resolved._replace(decision=parked[1])
+        record = resolved.triple.record
+        if record and unindexable(record, local.checksum):
+            return resolved._replace(decision=index_problem(record.key, record.error, record.why))
+        return resolved

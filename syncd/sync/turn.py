@@ -1,0 +1,287 @@
+"""One turn of a plan: hand a batch to the target, verify at the last moment, record every outcome as it comes."""
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
+from syncd.evidence import Backing, account
+from syncd.index_errors import index_problem
+from syncd.mirror import Mirror
+from syncd.model import Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
+from syncd.paths import shown
+from syncd.state.db import transaction
+from syncd.state.deletions import Line
+from syncd.state.families import is_up
+from syncd.state.spill import Spill
+from syncd.state.together import Together
+from syncd.sync import telling
+from syncd.sync.ahead import Ahead
+from syncd.sync.heirs import Heirs
+from syncd.sync.indexing import failed
+from syncd.sync.telling import Telling
+from syncd.targets.base import Again, Content, Deferred, Done, Outcome, Stored
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Where a pass writes what came of its plan: done by action kind (and "failed"), problems by their kind.
+
+    tick: called after every outcome.
+    """
+
+    spill: Spill
+    pass_id: int
+    done: Counter[str]
+    problems: Counter[str]
+    tick: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Breath:
+    """Chances for others during a long pass. pressing: whether somebody waits; between: awaited to serve them."""
+
+    between: Callable[[], Awaitable[None]] | None = None
+    pressing: Callable[[], bool] = lambda: False
+
+
+class Turn:
+    """Applies the turns of one pass and enters every outcome in journal, queue and ledger."""
+
+    def __init__(self, mirror: Mirror, ledger: Ledger, backing: Backing, breath: Breath = Breath()) -> None:
+        self._mirror = mirror
+        self._ledger = ledger
+        self._backing = backing
+        self._breath = breath
+        self._together = Together(mirror.db)
+        self._started = mirror.now()
+        self._seq: dict[Put | Delete, int] = {}
+        self._sent: dict[str, tuple[str, os.stat_result | None]] = {}
+        self._told: dict[Delete, Line] = {}
+        self._ahead = Ahead(mirror.tree, (), mirror.never_rests)
+        self._uncounted: set[str] = set()
+        self._begun = 0
+        self._deferred: list[tuple[int, Put]] = []
+        self._telling = Telling(mirror.name)
+        self.heirs = Heirs(mirror, ledger.spill)
+
+    def adopts(self, batch: Sequence[tuple[int, Adopt]]) -> None:
+        """Write down what is in step already."""
+        now = self._mirror.now()
+        with transaction(self._mirror.db):
+            self._mirror.history.adopted([adopt for _, adopt in batch], now)
+            for seq, adopt in batch:
+                self._mirror.journal.put(recorded(adopt.key, adopt, now))
+                self._ledger.spill.outcome(seq, "adopt", "done")
+        self._locally_done(batch)
+
+    def forgets(self, batch: Sequence[tuple[int, Forget]]) -> None:
+        """Drop what is remembered of entries that are gone."""
+        with transaction(self._mirror.db):
+            for seq, forget in batch:
+                self._mirror.journal.forget(forget.key)
+                self._mirror.history.add(forget, self._mirror.now(), "done")
+                self._ledger.spill.outcome(seq, "forget", "done")
+        self._locally_done(batch)
+
+    def _locally_done(self, batch: Sequence[tuple[int, Adopt | Forget]]) -> None:
+        for _, action in batch:
+            self._ledger.done[action.kind] += 1
+            self._mirror.heard(Ending(action.kind, action.key, action.reason, "done"))
+
+    async def puts(self, batch: Sequence[tuple[int, Put]]) -> None:
+        """Upload a batch. Whenever something presses, what has not begun yet waits until it is served."""
+        left = batch
+        while left:
+            self._begun = 0
+            self._deferred = []
+            due = [put for put in left if not self._overtaken(*put)]
+            self._ahead = Ahead(self._mirror.tree, [put for _, put in due], self._mirror.never_rests)
+            try:
+                await self._apply(due)
+            finally:
+                self._ahead.close()
+            left = self._deferred
+            if self._breath.between:
+                await self._breath.between()
+
+    def _overtaken(self, seq: int, put: Put) -> bool:
+        """True if a hint's own pass has brought the key up since this plan was made."""
+        record = self._mirror.journal.get(put.key)
+        # Not one from a clock that was ahead: that is older than this plan.
+        if record is None or not self._started < record.written_at <= self._mirror.now():
+            return False
+        self._ledger.spill.outcome(seq, "put", "done")
+        self._ledger.done["put"] += 1
+        return True
+
+    async def deletes(self, batch: Sequence[tuple[int, Delete]]) -> None:
+        """Delete a batch, but for keys whose file is there again, and what has to wait for its heir."""
+        tree = self._mirror.tree
+        looks = await asyncio.to_thread(lambda: [tree.look(action.key) for _, action in batch])
+        stands = await asyncio.to_thread(lambda: [tree.parts(action.key) if tree.cuts else [] for _, action in batch])
+        due = []
+        for (seq, delete), local, others in zip(batch, looks, stands, strict=True):
+            duplicate = delete.reason == "orphan" and self._has_another(delete)
+            if others or tree.names.of(delete.key)[1] > 1:
+                self._uncounted.add(delete.key)
+            if local is None and not all(is_up(self._mirror.journal, item) for item in others):
+                # What takes its place is not up. Whatever keeps it, failure or change, has the file looked at again.
+                self._ledger.spill.outcome(seq, "delete", "again")
+            elif local is None or duplicate or (self._backing.delete_excluded and isinstance(local, Excluded)):
+                due.append((seq, delete))
+            else:
+                self._ledger.spill.outcome(seq, "delete", "again")
+                self._mirror.queue.mark([(delete.key, False)], self._mirror.now())
+        due = self.heirs.awaited(due)
+        if due:
+            # Where a delete could not be accounted for, none is sent.
+            self._told = {delete: account(delete, self._backing) for _, delete in due}
+            with self._mirror.deletes.writing(self._told.values()):
+                await self._apply(due)
+        if self._breath.between:
+            await self._breath.between()
+
+    def _has_another(self, delete: Delete) -> bool:
+        record = self._mirror.journal.get(delete.key)
+        return record is not None and record.ref != delete.ref
+
+    async def _apply(self, batch: Sequence[tuple[int, Put]] | Sequence[tuple[int, Delete]]) -> None:
+        self._seq = {action: seq for seq, action in batch}
+        self._sent.clear()
+        self._telling.begin()
+        if batch:
+            try:
+                await self._mirror.target.apply([action for _, action in batch], self.read, self.report)
+            finally:
+                self._together.end()
+                self._telling.end()
+
+    async def read(self, put: Put) -> Content:
+        """Read the very bytes to send. A file that never rests is taken as it is after `settle_max`."""
+        # One put at least goes up between two breaths, so that a folder that never rests cannot starve the pass.
+        if self._begun and self._breath.between and self._breath.pressing():
+            raise Deferred(put.key)
+        self._begun += 1
+        content, seen = await self._ahead.read(put)
+        torn = self._mirror.never_rests(put.key)
+        # Of a part, that belongs to how its file was cut.
+        self._sent[put.key] = (content.checksum, None if torn or put.part else seen)
+        return content
+
+    def report(self, action: Put | Delete, outcome: Outcome) -> None:
+        """Record what came of an action, all at once: journal row, tombstone, parked content or a later try."""
+        if isinstance(outcome, Deferred) and isinstance(action, Put):
+            self._deferred.append((self._seq[action], action))
+            return
+        with self._together.block():
+            self._enter(action, outcome)
+        self._ledger.tick()
+
+    def _enter(self, action: Put | Delete, outcome: Outcome) -> None:
+        match outcome:
+            case Done(stored=Stored() as stored):
+                now = self._mirror.now()
+                self._stored(action.key, stored, now)
+                # What was new is told by its record alone: a first upload writes no row more than it must.
+                if action.reason != "new":
+                    self._mirror.history.add(action, now, "done")
+                self._remember_read(action.key)
+                self._end(action, checksum=stored.checksum, unchanged=outcome.unchanged)
+            case Done() if isinstance(action, Delete):
+                now, told = self._mirror.now(), self._told[action]
+                self._mirror.deletes.write(told, now)
+                self._mirror.history.add(action, now, "done", str(told["why"]))
+                consented = self._backing.force or self._has_another(action) or action.key in self._uncounted
+                self._mirror.journal.bury(action.key, action.ref, now, consented=consented)
+                self._end(action, evidence=action.evidence, why=told["why"])
+            case Again():
+                self._mirror.queue.mark([(action.key, False)], self._mirror.now())
+                self._ledger.spill.outcome(self._seq[action], action.kind, "again")
+                self._mirror.heard(Ending(action.kind, action.key, action.reason, "again"))
+                log.info(telling.AGAIN[action.kind], key=shown(action.key), why=str(outcome))
+            case Done():
+                raise AssertionError(f"a put ended without saying what is stored: {action}")
+            case Park() as refusal if not isinstance(outcome, (NotFound, Conflict)):
+                self._refused(action, refusal)
+            case _:
+                self._failed(action, outcome)
+
+    def _stored(self, key: str, stored: Stored, now: float) -> None:
+        self._mirror.journal.put(recorded(key, stored, now))
+        self._mirror.gaps.stored(key, stored, now)
+        if stored.leaves:
+            self.heirs.left_by(key, stored.leaves)
+        if stored.status == "error":
+            failed(self._mirror, key, stored.error)
+            problem = index_problem(key, stored.error)
+            self._mirror.journal.note([problem], self._ledger.pass_id)
+            self._ledger.problems[problem.kind] += 1
+
+    def _remember_read(self, key: str) -> None:
+        checksum, seen = self._sent.get(key, ("", None))
+        if seen:
+            self._mirror.files.store([(key, seen, checksum)], time.time_ns())
+
+    def _refused(self, action: Put | Delete, refusal: Park) -> None:
+        code = f" (code {refusal.code})" if refusal.code else ""
+        problem = Problem(action.key, refusal.kind, f"{refusal}{code}")
+        checksum, _ = self._sent.get(action.key, (None, None))
+        # Whose an entry is can change without the file changing, so a foreign entry is met anew in every pass.
+        if checksum and refusal.kind != "foreign":
+            self._mirror.journal.park(problem, checksum)
+        self._mirror.queue.clear(action.key)
+        self._problem(action, problem)
+
+    def _failed(self, action: Put | Delete, error: SyncdError) -> None:
+        wait, attempts = self._mirror.try_later(action.key, error.after_s if isinstance(error, Retry) else None)
+        self._problem(action, Problem(action.key, "failed", str(error)), retry_s=round(wait, 1), attempts=attempts)
+
+    def _problem(self, action: Put | Delete, problem: Problem, **fields: object) -> None:
+        self._mirror.journal.note([problem], self._ledger.pass_id)
+        self._ledger.problems[problem.kind] += 1
+        self._ledger.done["failed"] += 1
+        self._ledger.spill.outcome(self._seq[action], action.kind, "failed")
+        self._mirror.heard(Ending(action.kind, action.key, action.reason, "failed"))
+        self._mirror.history.add(action, self._mirror.now(), "failed", f"{problem.kind}: {problem.message}")
+        why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
+        log.warning(telling.FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
+
+    def _end(self, action: Put | Delete, **fields: object) -> None:
+        self._mirror.queue.clear(action.key)
+        self._ledger.done[action.kind] += 1
+        self._ledger.spill.outcome(self._seq[action], action.kind, "done")
+        size = {"bytes": action.size} if isinstance(action, Put) else {}
+        self._mirror.heard(Ending(action.kind, action.key, action.reason, "done", size.get("bytes", 0)))
+        log.log(
+            self._telling.level(action.kind),
+            telling.DONE[action.kind],
+            mirror=self._mirror.name,
+            key=shown(action.key),
+            reason=action.reason,
+            **size,
+            **fields,
+        )
+
+
+def recorded(key: str, held: Stored | Adopt, now: float) -> Record:
+    """The journal row of what the remote holds under a key, whether we put it there or found it in step."""
+    return Record(
+        key=key,
+        ref=held.ref,
+        checksum=held.checksum,
+        size=held.size,
+        written_at=now,
+        version=held.version,
+        remote_size=held.remote_size,
+        marked=held.marked,
+        status=held.status,
+        error=held.error,
+    )

@@ -1,0 +1,76 @@
+"""What kind of text a file is, by its name, and its bytes decoded."""
+
+import codecs
+from dataclasses import dataclass
+
+from syncd.errors import Park
+from syncd.text.chunk import Kind, is_blank
+from syncd.text.endings import HTML, MARKDOWN, ending
+
+# UTF-32 first: its mark for little endian begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A file's text with line feeds as line ends, and how it is to be cut."""
+
+    text: str
+    kind: Kind
+
+
+def read_text(key: str, data: bytes) -> Text:
+    """The text of a file; HTML becomes Markdown.
+
+    Park("unsupported_type") if it is no text, Park("empty") if it would give no chunks.
+    """
+    text = _decoded(data)
+    kind: Kind = "markdown" if ending(key) in MARKDOWN | HTML else "text"
+    if ending(key) in HTML:
+        text = _from_html(text)
+    if is_blank(text, kind):
+        raise Park("empty", "the file has no text to embed")
+    return Text(text, kind)
+
+
+def head(data: bytes, size: int) -> str | None:
+    """The text that the first `size` bytes of a file hold, None if it is no text."""
+    mark, encoding = _encoding(data)
+    part = data[len(mark) : len(mark) + size]
+    try:
+        # A character that is cut in two at the end is left out.
+        text = codecs.getincrementaldecoder(encoding)().decode(part, final=len(part) < size)
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _encoding(data: bytes) -> tuple[bytes, str]:
+    return next((each for each in _MARKS if data.startswith(each[0])), (b"", "utf-8"))
+
+
+def _decoded(data: bytes) -> str:
+    mark, encoding = _encoding(data)
+    try:
+        text = data[len(mark) :].decode(encoding)
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise Park("unsupported_type", "the file is not UTF-8 text; save it as UTF-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _from_html(text: str) -> str:
+    # It takes longer to import than `syncd --help` to run, and few folders hold HTML.
+    from syncd.text.html_text import markdown
+
+    try:
+        return markdown(text)
+    except ValueError as error:
+        raise Park("unsupported_type", f"the file is no readable HTML: {error}") from error
