@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import httpx
 import structlog
 
-from syncd.logs import printable
+from syncd.masks import printable
 from syncd.paths import shown
 
 _log = structlog.get_logger()

@@ -31,6 +31,7 @@ PURE = [
     "text.chunk_markdown",
     "text.chunk_text",
     "names",
+    "text.sources",
     "text.metadata",
     "text.front_matter",
     "text.html_head",

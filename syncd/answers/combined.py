@@ -5,7 +5,7 @@ The lines wait in a temporary table, on disk, since problems of names that have 
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from syncd.logs import printable
+from syncd.masks import printable
 from syncd.mirror import Mirror
 from syncd.model import HARMLESS, Adopt, Delete, Excluded, Forget, Item, Problem, Put
 from syncd.paths import shown

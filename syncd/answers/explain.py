@@ -19,9 +19,9 @@ from syncd.state.deletions import last_delete
 from syncd.state.gaps import Gap, Gaps
 from syncd.state.history import Happened, History
 from syncd.state.journal import Journal
+from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import Queue
 from syncd.sync.heirs import heirs_of
-from syncd.sync.indexing import STUCK_S
 from syncd.targets.aisearch.rows import digests
 from syncd.targets.base import Again, Content, megabytes
 

@@ -13,8 +13,8 @@ from syncd.state.db import Meta, holder, open_state_to_read
 from syncd.state.families import further_parts, out_of_step
 from syncd.state.gaps import Gaps
 from syncd.state.journal import Journal
+from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import Queue
-from syncd.sync.indexing import STUCK_S
 
 State = Literal["idle", "syncing", "degraded", "halted"]
 _INDEX = get_args(IndexStatus)

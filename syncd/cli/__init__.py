@@ -22,6 +22,8 @@ def main() -> None:
     _ready_streams()
     sys.setswitchinterval(SWITCH_S)
     gc.set_threshold(COLLECT_AT)
+    # Looking for plug-ins that nobody installs means reading what is known of every package there is.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -75,12 +77,12 @@ def _ready_streams() -> None:
 
 
 def _show_trace(error: Exception) -> None:
-    from syncd.logs import traceback_of
+    from syncd.masks import traceback_of
 
     print(traceback_of(error), file=sys.stderr)  # noqa: T201
 
 
 def _complain(text: str) -> None:
-    from syncd.logs import printable
+    from syncd.masks import printable
 
     print(f"syncd: {printable(text)}", file=sys.stderr)  # noqa: T201

@@ -34,17 +34,23 @@ class Globals:
     quiet: bool
     log_format: LogFormat
 
-    def load(self, *, level: str = "WARNING", account_only: bool = False, warn: bool = True) -> "Config":
-        """Read the config and set logging up. level: what this command logs unless told otherwise.
+    def load(self, *, level: str | None = "WARNING", account_only: bool = False, warn: bool = True) -> "Config":
+        """Read the config and set logging up. level: what this command logs unless told otherwise; None: nothing.
 
         account_only: no mirror has to be configured. warn: log what others can read or change and should not.
         """
         from syncd.config.settings import load, secrets
+        from syncd.masks import hide
 
         config = load(self.config, account_only=account_only)
-        self.log(level, secrets(config))
-        if warn:
-            self._warn(config)
+        hidden = secrets(config)
+        hide(hidden)
+        found = self.loose(config) if warn else []
+        # What logs costs a fifth of a second to import, which is most of what a question takes.
+        if level or found:
+            self.log(level or "WARNING", hidden)
+        if found:
+            self._warn(found)
         return config
 
     def loose(self, config: "Config") -> "list[Loose]":
@@ -55,10 +61,10 @@ class Globals:
         path = config_path(self.config, process_environment())
         return loose(config, path, holds_secret=holds_secret(file_values(path)))
 
-    def _warn(self, config: "Config") -> None:
+    def _warn(self, found: "list[Loose]") -> None:
         import structlog
 
-        for each in self.loose(config):
+        for each in found:
             structlog.get_logger().warning("secret.exposed", why=each.message, remedy=each.remedy)
 
     def log(self, level: str, secrets: Sequence[str] = ()) -> None:

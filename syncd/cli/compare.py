@@ -152,7 +152,7 @@ def _compared(verdict: "Verdict") -> str:
 
 
 def _safe(text: str) -> str:
-    from syncd.logs import printable
+    from syncd.masks import printable
 
     return printable(text)
 

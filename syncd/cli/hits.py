@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from syncd.cli.out import line, stdout
-from syncd.logs import printable
+from syncd.masks import printable
 
 SNIPPET = 160
 """Characters of a hit's text for people."""

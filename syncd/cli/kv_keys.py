@@ -220,7 +220,7 @@ def _content(file: Path) -> bytes:
 
 
 def _safe(text: str) -> str:
-    from syncd.logs import printable
+    from syncd.masks import printable
 
     return printable(text)
 

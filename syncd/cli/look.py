@@ -31,7 +31,7 @@ def status(
     With or without a running daemon.
     """
     options: Globals = ctx.obj
-    config = options.load()
+    config = options.load(level=None)
     from syncd.answers.status import snapshot
     from syncd.cli.out import emit
     from syncd.cli.status_view import live, show

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from syncd.answers.forecast import span
-from syncd.logs import printable
+from syncd.masks import printable
 
 if TYPE_CHECKING:
     from syncd.answers.pace import Pace

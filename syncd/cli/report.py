@@ -9,7 +9,7 @@ from typing import Any
 
 from syncd.answers.forecast import per_second, span
 from syncd.cli.out import line, of_shard, table
-from syncd.logs import printable
+from syncd.masks import printable
 from syncd.mirror import Mirror
 from syncd.model import Action, Put
 from syncd.oneshot import Report

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from syncd.answers.forecast import span
 from syncd.cli.out import of_shard, stdout
-from syncd.logs import printable
-from syncd.sync.indexing import STUCK_S
+from syncd.masks import printable
+from syncd.state.journal_index import STUCK_S
 
 PROBLEMS_SHOWN = 20
 STUCK_SHOWN = 3

@@ -145,7 +145,7 @@ def retry(
 async def _retry(config: "Config", keys: list[str] | None) -> int:
     from syncd import oneshot
     from syncd.again import try_again
-    from syncd.logs import printable
+    from syncd.masks import printable
     from syncd.session import open_session
     from syncd.state.db import holder, open_state
     from syncd.state.journal import Journal

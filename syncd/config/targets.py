@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from syncd.text.metadata import SOURCES, is_source
+from syncd.text.sources import SOURCES, is_source
 
 KV_MAX_VALUE_SIZE = 25 * 1024 * 1024
 """Bytes (KV limits)."""

@@ -6,13 +6,9 @@ A gap begins with the answer to the delete. It has two ends: the key is stored a
 import sqlite3
 from typing import Any, NamedTuple
 
-import structlog
-
 from syncd.paths import shown
 from syncd.state.db import transaction
 from syncd.targets.base import Stored
-
-log = structlog.get_logger()
 
 KEPT = 1000
 """So many gaps are remembered, the latest of as many keys."""
@@ -34,12 +30,11 @@ class Gaps:
         self._db = db
         self._mirror = mirror
 
-    def stored(self, key: str, stored: Stored, now: float) -> None:
-        """Note how a put ended: it may open a gap, and it may close one."""
+    def stored(self, key: str, stored: Stored, now: float) -> Gap | None:
+        """Note how a put ended: it may open a gap, and it may close one, which is returned."""
         if stored.gap_s is not None:
             self.opened(key, now, stored.gap_s)
-        if stored.status == "completed":
-            self.closed(key, now)
+        return self.closed(key, now) if stored.status == "completed" else None
 
     def opened(self, key: str, now: float, stored_s: float) -> None:
         """Note that the key is stored again, after `stored_s`. A gap that was still open then goes on."""
@@ -56,19 +51,14 @@ class Gaps:
                 (self._mirror, KEPT),
             )
 
-    def closed(self, key: str, now: float) -> float | None:
-        """Note that the key's entry is searchable. Return how many seconds it was not, if a gap was open."""
+    def closed(self, key: str, now: float) -> Gap | None:
+        """Note that the key's entry is searchable. Return the gap that ends so, if one was open."""
         row = self._db.execute(
             "UPDATE gap SET searchable_s = max(stored_s, ? - began_at)"
-            " WHERE mirror = ? AND key = ? AND searchable_s IS NULL RETURNING stored_s, searchable_s",
+            " WHERE mirror = ? AND key = ? AND searchable_s IS NULL RETURNING key, began_at, stored_s, searchable_s",
             (now, self._mirror, key),
         ).fetchone()
-        if row is None:
-            return None
-        stored_s, searchable_s = row
-        seconds = {"stored_s": round(stored_s, 1), "searchable_s": round(searchable_s, 1)}
-        log.info("replace.gap", mirror=self._mirror, key=shown(key), **seconds)
-        return float(searchable_s)
+        return Gap(*row) if row else None
 
     def of(self, key: str) -> Gap | None:
         """The last gap of a key."""

@@ -21,6 +21,9 @@ _MAY_PASS = "status = 'error' AND coalesce(error, '') NOT IN ({})".format(
 # The statements are put together of the constants above only.
 # ruff: noqa: S608
 
+STUCK_S = 1800.0
+"""On its way for longer, an entry is named as stuck. AI Search has taken half an hour, and hours, where it hung."""
+
 
 class IndexRows:
     """The index part of one mirror's journal. Times are seconds since the epoch."""

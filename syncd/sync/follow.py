@@ -11,7 +11,8 @@ from syncd.model import Entry, Problem, Record
 from syncd.paths import shown
 from syncd.plan import same_entry
 from syncd.state.db import transaction
-from syncd.sync.indexing import STUCK_S, failed, learned, problem_of
+from syncd.state.journal_index import STUCK_S
+from syncd.sync.indexing import failed, learned, problem_of
 from syncd.sync.reconcile import next_pass
 from syncd.sync.telling import LINES
 

@@ -5,11 +5,10 @@ import structlog
 from syncd.index_errors import index_problem
 from syncd.mirror import Mirror
 from syncd.model import ON_THE_WAY, Ending, Entry, Problem, Record
+from syncd.paths import shown
+from syncd.state.gaps import Gap
 
 log = structlog.get_logger()
-
-STUCK_S = 1800.0
-"""On its way for longer, an entry is named as stuck. AI Search has taken half an hour, and hours, where it hung."""
 
 
 def learned(mirror: Mirror, record: Record, entry: Entry, *, loud: bool = True) -> Problem | None:
@@ -20,7 +19,8 @@ def learned(mirror: Mirror, record: Record, entry: Entry, *, loud: bool = True) 
     now = mirror.now()
     mirror.journal.learn(record, entry, now)
     line = log.info if loud else log.debug
-    gap_s = mirror.gaps.closed(record.key, now) if entry.status == "completed" != record.status else None
+    ended = mirror.gaps.closed(record.key, now) if entry.status == "completed" != record.status else None
+    gap_s = found_again(mirror, ended)
     if entry.status == "completed" and record.status in ON_THE_WAY:
         waited = round(max(0.0, now - record.since), 1)
         mirror.heard(Ending("index", record.key, "searchable", "done", waited_s=waited, gap_s=gap_s))
@@ -44,3 +44,12 @@ def problem_of(mirror: Mirror, key: str) -> Problem | None:
     if record is None or record.status != "error":
         return None
     return index_problem(key, record.error, record.why, mirror.journal.tries_spent(key))
+
+
+def found_again(mirror: Mirror, gap: Gap | None) -> float | None:
+    """Tell of a gap that has ended; return its seconds."""
+    if gap is None or gap.searchable_s is None:
+        return None
+    seconds = {"stored_s": round(gap.stored_s, 1), "searchable_s": round(gap.searchable_s, 1)}
+    log.info("replace.gap", mirror=mirror.name, key=shown(gap.key), **seconds)
+    return gap.searchable_s

@@ -23,7 +23,7 @@ from syncd.state.together import Together
 from syncd.sync import telling
 from syncd.sync.ahead import Ahead
 from syncd.sync.heirs import Heirs
-from syncd.sync.indexing import failed
+from syncd.sync.indexing import failed, found_again
 from syncd.sync.telling import Telling
 from syncd.targets.base import Again, Content, Deferred, Done, Outcome, Stored
 
@@ -216,7 +216,7 @@ class Turn:
 
     def _stored(self, key: str, stored: Stored, now: float) -> None:
         self._mirror.journal.put(recorded(key, stored, now))
-        self._mirror.gaps.stored(key, stored, now)
+        found_again(self._mirror, self._mirror.gaps.stored(key, stored, now))
         if stored.leaves:
             self.heirs.left_by(key, stored.leaves)
         if stored.status == "error":

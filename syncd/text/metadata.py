@@ -19,11 +19,10 @@ from typing import Any, Literal
 from syncd import names
 from syncd.text import front_matter, html_head
 from syncd.text.chunk_markdown import first_heading
+from syncd.text.sources import FRONT
 
 Kind = Literal["markdown", "html", "other"]
 
-FRONT = "front:"
-SOURCES = ("title", "description", "modified", "folder")
 VALUE_LENGTH, VALUE_BYTES = 500, 1000
 """A value is cut to so many characters, and bytes of UTF-8. AI Search keeps 500 characters of a text (its docs on
 metadata), and all fields of an item share 10 KiB.
@@ -48,11 +47,6 @@ class Said:
 
     fields: Mapping[str, str]
     fault: str | None = None
-
-
-def is_source(text: str) -> bool:
-    """Whether this is the name of a source."""
-    return text in SOURCES or (text.startswith(FRONT) and text.removeprefix(FRONT).strip() != "")
 
 
 def reads_text(sources: Mapping[str, str]) -> bool:

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from syncd import __version__
-from syncd.logs import printable
+from syncd.masks import printable
 from syncd.paths import shown
 from syncd.web.history import History, Minute, Seen
 from syncd.web.live import Facts, Live

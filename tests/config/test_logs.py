@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.cli.app import Globals, LogFormat
-from syncd.logs import configure, printable
+from syncd.logs import configure
+from syncd.masks import printable
 
 SECRET = "s3cr3t-t0ken"
 

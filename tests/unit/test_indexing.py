@@ -11,8 +11,8 @@ from syncd.again import try_again
 from syncd.errors import Park, Retry, Unreachable
 from syncd.index_errors import TRIES_S
 from syncd.model import Ending, Record
+from syncd.state.journal_index import STUCK_S
 from syncd.sync import follow
-from syncd.sync.indexing import STUCK_S
 from syncd.sync.passes import Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.memory import Indexed

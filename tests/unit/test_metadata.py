@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.text import front_matter, html_head
-from syncd.text.metadata import VALUE_BYTES, VALUE_LENGTH, File, describe, fitted, is_source, json_size
+from syncd.text.metadata import VALUE_BYTES, VALUE_LENGTH, File, describe, fitted, json_size
+from syncd.text.sources import is_source
 
 ALL = {"title": "title", "description": "description", "modified": "modified", "folder": "folder"}
 
