@@ -37,7 +37,7 @@ def killed(sizes: Sizes) -> list[Figure]:
     """A first pass in four shards; one is killed when half of the requests are made, and starts over without state."""
     figures: list[Figure] = []
     for kind in KINDS:
-        with Standin() as standin, room(standin, sizes.many, sizes.folders, kind) as here:
+        with Standin() as standin, room(standin, sizes.sharded, sizes.folders, kind) as here:
             standin.reset()
             alone_s = here.reconcile().elapsed_s
             alone = standin.requests()["total"]
@@ -46,7 +46,7 @@ def killed(sizes: Sizes) -> list[Figure]:
             with tempfile.TemporaryDirectory(prefix="syncd-shards-") as states:
                 seen = _four(here, standin, Path(states), alone // 2)
         limit = alone * EXTRA if kind == "ai-search" else None
-        what = f"{kind}, {sizes.many:,} files: requests of {SHARDS} shards, one killed"
+        what = f"{kind}, {sizes.sharded:,} files: requests of {SHARDS} shards, one killed"
         figures += [
             Figure(what, seen.requests, reach=limit, exact=True),
             Figure("… of one process, undisturbed", alone),

@@ -42,6 +42,7 @@ class Sizes:
     bulk_files: int = 10_000
     guides: int = 2_000
     many: int = 100_000
+    sharded: int = 20_000
     idle_files: int = 100_000
     million: int = 1_000_000
     folders: int = 200
@@ -60,6 +61,7 @@ QUICK = Sizes(
     bulk_files=3_000,
     guides=100,
     many=600,
+    sharded=600,
     idle_files=5_000,
     million=20_000,
     folders=20,

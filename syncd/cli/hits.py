@@ -23,7 +23,8 @@ def show_hits(hits: Sequence[dict[str, Any]], query: str) -> None:
     console, words = stdout(), words_of(query)
     for hit in hits:
         head = Text.assemble(f"{hit['score']:.2f}  ", (printable(hit["key"]), "bold"))
-        head.append(f"  ({printable(hit['heading'])})" if hit["heading"] else "")
+        called = hit["heading"] or hit.get("title")
+        head.append(f"  ({printable(called)})" if called else "")
         shown = [head]
         if path := hit.get("path"):
             there = "" if Path(path).exists() else "  (no such file here)"
