@@ -1,6 +1,7 @@
 """`python -m bench [--quick] [PART...]`: measures, prints one table, exits 1 only if an exact count is over."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -43,6 +44,8 @@ def main() -> int:
         parser.error(f"no part {', '.join(sorted(unknown))}; there is: {', '.join(PARTS)}")
     if chosen.show:
         return _show(load(chosen.show), chosen.markdown)
+    # Whoever installs syncd has it compiled; a shell that forbids that would have every start compile it anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     figures: list[Figure] = []
     try:
         _measure(
