@@ -59,8 +59,10 @@ class RootHandler(FileSystemEventHandler):
         try:
             # Synthetic events only spell out a directory event that has already put its subtree in doubt.
             if not event.is_synthetic:
-                self._hint(event.src_path, directory=event.is_directory)
+                # The new place first: the loop may wake between the two, and a delete that is planned alone has nothing
+                # to wait for, so that a search would find neither.
                 self._hint(event.dest_path, directory=event.is_directory)
+                self._hint(event.src_path, directory=event.is_directory)
         except Exception:  # noqa: BLE001  # whatever it is, it must not reach the dispatcher
             _log.exception("watch.handler_failed", root=self.root)
             self.put(EVERYTHING)

@@ -36,8 +36,6 @@ def test_a_file_renamed_before_a_reconcile_is_found_all_the_time(tmp_path: Path)
 def test_a_folder_renamed_under_a_running_daemon_is_found_all_the_time(tmp_path: Path) -> None:
     with open_room(tmp_path, index_delay=INDEX_S) as room:
         room.configure(mirror="max_delete = 100")
-        # The default: the two halves of a rename may be heard of some moments apart on a machine with much to do.
-        room.config.write_text(room.config.read_text().replace("settle = 0.05", "settle = 0.5"))
         for number in range(30):
             room.write(f"old/{number}.md", f"the word is quagga, file {number}")
         with room.daemon() as daemon:
