@@ -29,7 +29,7 @@ def configure(log_format: LogFormat, level: int, secrets: Collection[str] = ()) 
         structlog.processors.add_log_level,
         *([] if journal else [stamp]),
         structlog.processors.format_exc_info,
-        _unmasked_never,
+        _without_secrets,
         _defused,
         journal_lines
         if journal
@@ -50,7 +50,7 @@ def configure(log_format: LogFormat, level: int, secrets: Collection[str] = ()) 
     logging.captureWarnings(capture=True)
 
 
-def _unmasked_never(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+def _without_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     del logger, method
     clean: EventDict = masked(event)
     return clean

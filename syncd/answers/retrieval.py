@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 from syncd.errors import Park
 from syncd.mirror import Mirror
-from syncd.model import Excluded, Item, Local, Problem, Record
+from syncd.model import ON_THE_WAY, Excluded, Item, Local, Problem, Record
 from syncd.parts import Naming
 from syncd.targets.base import Again, Hit
-
-_ON_THE_WAY = frozenset({"queued", "running", "outdated"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ async def _index_trouble(mirror: Mirror, record: Record) -> str | None:
         status, error = (entry.status, entry.error) if entry else (status, error)
     if status == "error":
         return f"it could not be indexed ({error or 'no reason given'}); try again with: syncd retry"
-    if status in _ON_THE_WAY:
+    if status in ON_THE_WAY:
         return f"it is uploaded, and still on its way into the index ({status})"
     return "the target took it, but skipped it when indexing" if status == "skipped" else None
 

@@ -115,16 +115,15 @@ class Queue:
 
     def next_due(self, now: float) -> float | None:
         """Seconds until something is due (0 if something is), or None if nothing waits."""
-        row = self._db.execute(
-            f"SELECT min(due), max({_NEVER_DUE}) FROM dirty WHERE mirror = ?",  # noqa: S608
-            (*self._far(now), self._mirror),
-        ).fetchone()
-        return None if row[0] is None else 0.0 if row[1] else max(0.0, row[0] - now)
+        return self._next(now, "")
 
     def next_fresh(self, now: float) -> float | None:
         """Seconds until a row that has not failed yet is due, or None if there is none."""
+        return self._next(now, "AND attempts = 0")
+
+    def _next(self, now: float, condition: str) -> float | None:
         row = self._db.execute(
-            f"SELECT min(due), max({_NEVER_DUE}) FROM dirty WHERE mirror = ? AND attempts = 0",  # noqa: S608
+            f"SELECT min(due), max({_NEVER_DUE}) FROM dirty WHERE mirror = ? {condition}",  # noqa: S608
             (*self._far(now), self._mirror),
         ).fetchone()
         return None if row[0] is None else 0.0 if row[1] else max(0.0, row[0] - now)

@@ -14,7 +14,8 @@ FILES = 8
 BYTES = 256 * 1024
 """Bytes of one trip, by the sizes that were planned; a larger file makes the trip alone."""
 
-Found = tuple[Content, os.stat_result] | SyncdError
+Read = tuple[Content, os.stat_result | None]
+"""The bytes of a file, and what fstat said of it; None of one that may have changed while it was read."""
 
 
 class Ahead:
@@ -26,10 +27,10 @@ class Ahead:
         self._torn = torn
         self._next = 0
         self._places = {put.key: place for place, put in enumerate(puts)}
-        self._trips: dict[str, asyncio.Task[dict[str, Found]]] = {}
+        self._trips: dict[str, asyncio.Task[dict[str, Read | SyncdError]]] = {}
 
-    async def read(self, put: Put) -> tuple[Content, os.stat_result]:
-        """The bytes of a put's file, and what fstat said of it. Raises what `Tree.read` raises."""
+    async def read(self, put: Put) -> Read:
+        """What is in a put's file. Raises what `Tree.read` raises."""
         trip = self._trips.pop(put.key, None) or self._set_out(put)
         # Others wait for the same trip: whoever is cancelled leaves alone.
         found = (await asyncio.shield(trip)).pop(put.key)
@@ -43,7 +44,7 @@ class Ahead:
             trip.cancel()
         self._trips.clear()
 
-    def _set_out(self, put: Put) -> asyncio.Task[dict[str, Found]]:
+    def _set_out(self, put: Put) -> asyncio.Task[dict[str, Read | SyncdError]]:
         """Begin a trip for a put and for those that follow it and were not read yet."""
         first = self._places[put.key]
         together, size = [put], put.size
@@ -58,11 +59,12 @@ class Ahead:
         self._trips |= {each.key: trip for each in together[1:]}
         return trip
 
-    def _fetch(self, puts: Sequence[Put], torn: dict[str, bool]) -> dict[str, Found]:
-        found: dict[str, Found] = {}
+    def _fetch(self, puts: Sequence[Put], torn: dict[str, bool]) -> dict[str, Read | SyncdError]:
+        found: dict[str, Read | SyncdError] = {}
         for put in puts:
             try:
-                found[put.key] = self._tree.read(put.path, part=put.part, torn=torn[put.key])
+                content, seen = self._tree.read(put.path, part=put.part, torn=torn[put.key])
+                found[put.key] = content, None if torn[put.key] else seen
             except SyncdError as error:
                 found[put.key] = error
         return found

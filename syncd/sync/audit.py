@@ -15,7 +15,7 @@ from typing import Literal
 import structlog
 
 from syncd.mirror import Mirror
-from syncd.model import IndexStatus
+from syncd.model import ON_THE_WAY, IndexStatus
 from syncd.plan import same_entry
 from syncd.state.db import transaction
 from syncd.state.spill import Spill
@@ -140,7 +140,7 @@ def _judge_all(mirror: Mirror, rows: list[Newest], base: Baseline, found: _Found
             found.added += sight == "added"
             found.others |= sight in ("added", "other")
             found.settled |= sight == "settled"
-            found.unfinished |= row.entry.status in ("queued", "running", "outdated")
+            found.unfinished |= row.entry.status in ON_THE_WAY
             found.newest = None if row.made is None or found.newest is None else max(found.newest, row.made)
     return None
 

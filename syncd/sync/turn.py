@@ -125,10 +125,11 @@ class Turn:
     async def deletes(self, batch: Sequence[tuple[int, Delete]]) -> None:
         """Delete a batch, but for keys whose file is there again, and what has to wait for its heir."""
         tree = self._mirror.tree
-        looks = await asyncio.to_thread(lambda: [tree.look(action.key) for _, action in batch])
-        stands = await asyncio.to_thread(lambda: [tree.parts(action.key) if tree.cuts else [] for _, action in batch])
+        looks = await asyncio.to_thread(
+            lambda: [(tree.look(each.key), tree.parts(each.key) if tree.cuts else []) for _, each in batch]
+        )
         due = []
-        for (seq, delete), local, others in zip(batch, looks, stands, strict=True):
+        for (seq, delete), (local, others) in zip(batch, looks, strict=True):
             duplicate = delete.reason == "orphan" and self._has_another(delete)
             if others or tree.names.of(delete.key)[1] > 1:
                 self._uncounted.add(delete.key)
@@ -171,9 +172,8 @@ class Turn:
             raise Deferred(put.key)
         self._begun += 1
         content, seen = await self._ahead.read(put)
-        torn = self._mirror.never_rests(put.key)
         # Of a part, that belongs to how its file was cut.
-        self._sent[put.key] = (content.checksum, None if torn or put.part else seen)
+        self._sent[put.key] = (content.checksum, None if put.part else seen)
         return content
 
     def report(self, action: Put | Delete, outcome: Outcome) -> None:

@@ -1,17 +1,13 @@
 """No file name, remote key or remote text reaches a terminal or a log as anything but plain characters on its line."""
 
 import json
-import os
-import pty
-import subprocess
-import threading
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from syncd_process import ACCOUNT, TOKEN, Room, open_room
+from syncd_process import ACCOUNT, TOKEN, Room, on_a_terminal, open_room
 
 import syncd
 
@@ -79,31 +75,6 @@ def test_the_log_keeps_one_event_on_one_line(room: Room) -> None:
         assert json.loads(line)["event"]
 
 
-def on_a_terminal(room: Room, *arguments: str) -> str:
-    ours, theirs = pty.openpty()
-    process = room.command(*arguments)
-    parts: list[bytes] = []
-
-    def read() -> None:
-        while True:
-            try:
-                part = os.read(ours, 65536)
-            except OSError:
-                return
-            if not part:
-                return
-            parts.append(part)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    ended = subprocess.run(process, env=room.env(), cwd=room.path, stdout=theirs, stderr=theirs, check=False)
-    os.close(theirs)
-    reader.join(10)
-    os.close(ours)
-    assert ended.returncode == 0
-    return b"".join(parts).decode()
-
-
 def test_what_others_wrote_into_kv_forges_nothing(room: Room) -> None:
     made = room.syncd("kv", "create", "title \x1b[31m\u202e", "--json").json()["id"]
     base = f"{room.server.base_url}/accounts/{ACCOUNT}/storage/kv/namespaces/{made}"
@@ -128,7 +99,8 @@ def test_what_others_wrote_into_kv_forges_nothing(room: Room) -> None:
         plain(ended.out)
         plain(ended.err)
     assert room.really("kv", "get", "scalar", "--namespace", made).communicate()[0] == TEXT.encode()
-    shown = on_a_terminal(room, "kv", "get", "scalar", "--namespace", made)
+    code, shown = on_a_terminal(room, "kv", "get", "scalar", "--namespace", made)
+    assert code == 0
     assert "quarterly numbers" in shown
     plain(shown.replace("\r\n", "\n"))
 

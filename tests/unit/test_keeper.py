@@ -2,7 +2,7 @@
 
 import asyncio
 import selectors
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +79,21 @@ class Refusing:
         monkeypatch.setattr(type(core.target), "entries", entries)
 
 
-async def lived(core: Core, seconds: float, interval: float, hints: list[Hint], every_s: float = 0.5) -> None:
-    keeper = Keeper(core.mirror, interval, Gate(0, 1))
+async def kept(keeper: Keeper, core: Core, seconds: float, hints: Sequence[Hint] = (), every_s: float = 1.0) -> None:
+    """Let a keeper run; now and then the folder moves, or the keeper is woken at least, to look at the other clock."""
     running = asyncio.ensure_future(keeper.run())
-    keeper.request_full()
     for _ in range(int(seconds / every_s)):
         await asyncio.sleep(every_s)
         core.clock.forward(every_s)
         keeper.hint(hints)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def lived(core: Core, seconds: float, interval: float, hints: list[Hint], every_s: float = 0.5) -> None:
+    keeper = Keeper(core.mirror, interval, Gate(0, 1))
+    keeper.request_full()
+    await kept(keeper, core, seconds, hints, every_s)
 
 
 @pytest.mark.parametrize("interval", [1.0, 3600.0])
@@ -192,13 +197,7 @@ def test_many_unknown_keys_are_listed_and_not_asked_for_one_by_one(
         async def served() -> None:
             keeper = Keeper(core.mirror, 3600.0, Gate(0, 1))
             keeper._looked = True
-            running = asyncio.ensure_future(keeper.run())
-            for _ in range(10):
-                await asyncio.sleep(1)
-                core.clock.forward(1)
-                keeper.hint([])
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            await kept(keeper, core, 10)
 
         simulated(served())
         assert len(core.target.confirmed) == asked
@@ -213,15 +212,9 @@ def test_orphans_that_were_held_back_go_when_the_folder_is_quiet(core: Core) -> 
 
     async def served() -> None:
         keeper = Keeper(core.mirror, 3600.0, Gate(0, 1))
-        running = asyncio.ensure_future(keeper.run())
         keeper.hint([Hint("000", subtree=False)])
         keeper.request_full()
-        for _ in range(int(core.mirror.settings.settle_max) + 10):
-            await asyncio.sleep(1)
-            core.clock.forward(1)
-            keeper.hint([])
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await kept(keeper, core, int(core.mirror.settings.settle_max) + 10)
 
     simulated(served())
     assert len(core.target.store) == 30
