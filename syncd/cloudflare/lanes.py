@@ -1,28 +1,12 @@
 """Connections without a pool: as many lanes as there may be requests in flight, each with one connection."""
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import httpcore
 import httpx
 
-from syncd.cloudflare.network import Network
-
-KEEP_S = 5.0
-"""Seconds that an unused connection is kept, as httpx does: servers drop theirs at any time after that."""
-_PORTS = {"http": 80, "https": 443}
-_ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
-    httpcore.ConnectError: httpx.ConnectError,
-    httpcore.ConnectTimeout: httpx.ConnectTimeout,
-    httpcore.ReadError: httpx.ReadError,
-    httpcore.ReadTimeout: httpx.ReadTimeout,
-    httpcore.WriteError: httpx.WriteError,
-    httpcore.WriteTimeout: httpx.WriteTimeout,
-    httpcore.LocalProtocolError: httpx.LocalProtocolError,
-    httpcore.RemoteProtocolError: httpx.RemoteProtocolError,
-}
+from syncd.cloudflare.connection import Connection
 
 
 class Lanes(httpx.AsyncBaseTransport):
@@ -45,7 +29,7 @@ class Lanes(httpx.AsyncBaseTransport):
         except BaseException:
             self._idle.append(lane)
             raise
-        response.stream = _Held(response.stream, request, lambda: self._idle.append(lane))
+        response.stream = _Held(response.stream, lambda: self._idle.append(lane))
         return response
 
     async def aclose(self) -> None:
@@ -60,53 +44,66 @@ class Lanes(httpx.AsyncBaseTransport):
 
 
 class Lane(httpx.AsyncBaseTransport):
-    """One connection to one origin, made anew when the other side has closed it. context: for TLS, None without."""
+    """One connection to the host of url, made anew when the other side has closed it. context: for TLS, or None."""
 
     def __init__(self, url: httpx.URL, context: ssl.SSLContext | None) -> None:
-        self._origin = httpcore.Origin(url.raw_scheme, url.raw_host, url.port or _PORTS[url.scheme])
-        self._network = Network(context)
-        self._connection = self._connect()
+        self._url = url
+        self._context = context
+        self._connection: Connection | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request, and return its answer when the head of it is there."""
-        if self._connection.is_closed() or self._connection.has_expired():
-            await self._connection.aclose()
-            self._connection = self._connect()
-        url, origin = request.url, self._origin
-        sent = httpcore.Request(
-            request.method,
-            httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=url.raw_path),
-            headers=request.headers.raw,
-            content=request.stream,
-            extensions=request.extensions,
-        )
-        with _as_httpx(request):
-            answer = await self._connection.handle_async_request(sent)
-        # Lanes reads it piece by piece and nothing else; httpx wants a class of its own around it.
-        stream: Any = answer.stream
-        return httpx.Response(answer.status, headers=answer.headers, stream=stream, extensions=answer.extensions)
+        """Send one request, and return its answer when the head of it is there.
+
+        The request's extension `timeout` says for how many seconds each step may stand still; none: for ever.
+        """
+        timeout = request.extensions.get("timeout", {})
+        connection = await self._connected(timeout.get("connect"))
+        try:
+            await connection.send(request, timeout.get("write"))
+            head = await connection.head(timeout.get("read"))
+        except BaseException:
+            connection.drop()
+            raise
+        body = _Body(connection, timeout.get("read"))
+        return httpx.Response(head.status_code, headers=head.headers.raw_items(), stream=body)
 
     async def aclose(self) -> None:
         """Close the connection."""
-        await self._connection.aclose()
+        if self._connection:
+            await self._connection.aclose()
 
-    def _connect(self) -> httpcore.AsyncHTTPConnection:
-        # The context is the network's: it connects by TLS at once.
-        return httpcore.AsyncHTTPConnection(self._origin, keepalive_expiry=KEEP_S, network_backend=self._network)
+    async def _connected(self, seconds: float | None) -> Connection:
+        if self._connection is None or not self._connection.usable:
+            await self.aclose()
+            self._connection = None
+            self._connection = await Connection.open(self._url, self._context, seconds)
+        return self._connection
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of an answer. Unless it was read to its end when it is closed, the connection goes."""
+
+    def __init__(self, connection: Connection, seconds: float | None) -> None:
+        self._connection = connection
+        self._seconds = seconds
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._connection.body(self._seconds)
+
+    async def aclose(self) -> None:
+        """Let go of the connection."""
+        self._connection.rest()
 
 
 class _Held(httpx.AsyncByteStream):
-    """An answer's body, which holds a lane until it is closed. Unless it was read to its end, the connection goes."""
+    """An answer's body, which holds a lane until it is closed."""
 
-    def __init__(self, body: Any, request: httpx.Request, release: Callable[[], None]) -> None:
+    def __init__(self, body: Any, release: Callable[[], None]) -> None:
         self._body = body
-        self._request = request
         self._release = release
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _as_httpx(self._request):
-            async for part in self._body:
-                yield part
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._body)
 
     async def aclose(self) -> None:
         """Let go of the body and, once, of the lane."""
@@ -115,12 +112,3 @@ class _Held(httpx.AsyncByteStream):
             await self._body.aclose()
         finally:
             release()
-
-
-@contextmanager
-def _as_httpx(request: httpx.Request) -> Iterator[None]:
-    """Raise what httpx would: its errors go by the names of those below it."""
-    try:
-        yield
-    except tuple(_ERRORS) as error:
-        raise _ERRORS[type(error)](str(error), request=request) from error

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from syncd.cloudflare.connection import HELD_BYTES
 from syncd.cloudflare.lanes import Lane, Lanes
-from syncd.cloudflare.network import HELD_BYTES
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome"
