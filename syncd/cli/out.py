@@ -7,24 +7,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-
 from syncd.answers.forecast import span
 from syncd.masks import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
     from syncd.answers.pace import Pace
     from syncd.sync.passes import Result
 
 WIDE = 100_000
 """Columns of a "terminal" that is a file: lines are never folded for scripts."""
 PLAIN_EVERY_S = 5.0
+SHOWN_EVERY_S = 0.1
+"""Between two looks at a pass; it tells of every file."""
 
 
-def stdout() -> Console:
+def stdout() -> "Console":
     """The console of the answer."""
+    from rich.console import Console
+
     tty = sys.stdout.isatty()
     return Console(highlight=False, emoji=False, soft_wrap=not tty, width=None if tty else WIDE)
 
@@ -36,6 +39,8 @@ def emit(data: Any) -> None:
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows in columns; names are made safe for the terminal."""
+    from rich.table import Table
+
     shown = Table(box=None, pad_edge=False, show_header=any(headers), header_style="dim")
     for header in headers:
         shown.add_column(header, overflow="fold", justify="right" if header == "size" else "left")
@@ -67,16 +72,21 @@ class Watcher:
     """
 
     def __init__(
-        self, name: str, progress: Progress | None, *, quiet: bool = False, pace: "Pace | None" = None
+        self, name: str, progress: "Progress | None", *, quiet: bool = False, pace: "Pace | None" = None
     ) -> None:
         self._name = name
         self._progress = progress
         self._task = progress.add_task(f"{name}: listing the target", total=None) if progress else None
         self._said = time.monotonic()
+        self._looked = 0.0
         self._quiet = quiet
         self._pace = pace
 
     def __call__(self, result: "Result") -> None:
+        now = time.monotonic()
+        if now - self._looked < SHOWN_EVERY_S:
+            return
+        self._looked = now
         total = result.spill.planned.total()
         done = result.done.total()
         looked = total + result.unchanged
@@ -84,21 +94,24 @@ class Watcher:
         if result.waiting:
             what = f"waiting until {result.waiting} file{' is' if result.waiting == 1 else 's are'} searchable"
         what = f"{self._name}: {what}"
-        left_s = self._pace.look(result, time.monotonic()) if self._pace else None
+        left_s = self._pace.look(result, now) if self._pace else None
         left = f", about {span(left_s)} left" if left_s else ""
         if self._progress and self._task is not None:
             self._progress.update(self._task, description=what + left, total=total if done else None, completed=done)
-        elif not self._quiet and time.monotonic() - self._said >= PLAIN_EVERY_S:
-            self._said = time.monotonic()
+        elif not self._quiet and now - self._said >= PLAIN_EVERY_S:
+            self._said = now
             print(f"{what} {done}/{total}{left}" if done else what, file=sys.stderr)  # noqa: T201
 
 
 @contextmanager
-def progress(*, quiet: bool = False) -> Iterator[Progress | None]:
+def progress(*, quiet: bool = False) -> "Iterator[Progress | None]":
     """Yield a progress display if stderr is a terminal, None if it is not."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         yield shown

@@ -13,7 +13,7 @@ from syncd.model import Delete, Put
 from syncd.names import PATH
 from syncd.targets.base import Content, Done, Read, Report, Stored
 from syncd.targets.bulk import BULK_VALUE, TRIES, Job, Jobs, Keys, Sleep, Unstored, in_parts
-from syncd.targets.describing import described
+from syncd.targets.describing import description
 from syncd.targets.naming import Naming
 from syncd.text.metadata import fitted, json_size
 
@@ -158,8 +158,7 @@ class Writer:
         marks = marks_of(content.checksum, self._terms.owner, len(content.data), put.key if name != put.key else None)
         if json_size(marks) > METADATA_LIMIT:
             raise Park("key_too_long", "the key's metadata has no room for the whole name; shorten it")
-        wanted = self._terms.fields
-        fields = await asyncio.to_thread(described, wanted, put.key, content) if wanted else {}
+        fields = await description(self._terms.fields, put.key, content)
         return fitted(marks, fields, METADATA_LIMIT)
 
 

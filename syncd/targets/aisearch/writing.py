@@ -1,6 +1,5 @@
 """Puts and deletes: an upload is one request, unless the key is taken or an answer is lost."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,7 +14,7 @@ from syncd.names import PATH
 from syncd.targets.aisearch.items import Items
 from syncd.targets.aisearch.rows import OWNER, SHA256, Marks, entry_of, may_be_another, stored
 from syncd.targets.base import Content, Done, Outcome, Read, Report, each
-from syncd.targets.describing import described
+from syncd.targets.describing import description
 from syncd.targets.naming import Naming
 from syncd.text.metadata import fitted
 
@@ -186,8 +185,7 @@ class Writer:
         """Upload with as much metadata as the instance takes."""
         kind = content_type(put.key) or "application/octet-stream"
         marks = {SHA256: content.checksum, OWNER: self._marks.owner} | ({} if name == put.key else {PATH: put.key})
-        wanted = self._marks.fields
-        fields = await asyncio.to_thread(described, wanted, put.key, content) if wanted else {}
+        fields = await description(self._marks.fields, put.key, content)
         offers = (fitted(marks, fields, METADATA_LIMIT), marks, None)
         first = max(self._refused, 0 if fields else 1)
         for number, metadata in enumerate(offers[first:], first):
