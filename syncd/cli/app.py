@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from syncd import __version__
+from syncd.cli import lean
 
 if TYPE_CHECKING:
     from syncd.config.secret_files import Loose
@@ -71,6 +72,7 @@ class Globals:
         """Set logging up."""
         import logging
 
+        lean.load()
         from syncd.logs import configure
 
         base = logging.getLevelNamesMapping()[level]

@@ -34,9 +34,11 @@ def status(
     config = options.load(level=None)
     from syncd.answers.status import snapshot
     from syncd.cli.out import emit
-    from syncd.cli.status_view import live, show
+    from syncd.cli.status_view import show
 
     if watch:
+        from syncd.cli.status_live import live
+
         live(lambda: snapshot(config), REFRESH_S)
     elif as_json:
         emit(snapshot(config))

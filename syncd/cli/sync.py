@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from syncd.cli import lean
 from syncd.cli.app import Globals, app, await_
 from syncd.errors import ConfigError
 
@@ -38,6 +39,7 @@ def run(ctx: typer.Context) -> int:
 
     Until SIGTERM or SIGINT.
     """
+    lean.load()
     from syncd.daemon import serve
 
     options: Globals = ctx.obj
@@ -67,7 +69,7 @@ def full_pass(  # noqa: PLR0913 - the contract's options
     ] = None,
 ) -> int:
     """Make one full pass and exit."""
-    from syncd.cli.report import show, to_json
+    lean.load()
     from syncd.session import Grants
     from syncd.sync.passes import Options
 
@@ -82,6 +84,8 @@ def full_pass(  # noqa: PLR0913 - the contract's options
     )
 
     def present(session: "Session", reports: dict[str, "Report"], code: int) -> None:
+        from syncd.cli.report import show, to_json
+
         if as_json:
             to_json(session, reports, code)
         else:

@@ -16,6 +16,7 @@ PRELOAD = [
     "syncd.logs",
     "syncd.oneshot",
     "syncd.answers.status",
+    "syncd.cli.status_live",
     "rich.progress",
     "rich.table",
     "pytest",

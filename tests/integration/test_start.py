@@ -1,0 +1,52 @@
+"""What a command does not import: each package that nobody asks for costs time at every start."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONFIG = """
+state_dir = "{0}/state"
+[cloudflare]
+account_id = "0123456789abcdef0123456789abcdef"
+api_token = "t"
+base_url = "http://127.0.0.1:9/client/v4"
+[mirrors.docs]
+path = "{0}/not-there"
+target = {{ type = "kv", namespace_title = "docs" }}
+"""
+
+
+def imported(directory: Path, *command: str) -> set[str]:
+    """The top-level packages that a command imports, with one mirror whose folder is missing."""
+    config = directory / "syncd.toml"
+    config.write_text(CONFIG.format(directory))
+    config.chmod(0o600)
+    program = [sys.executable, "-X", "importtime", "-m", "syncd", "-c", str(config), *command]
+    said = subprocess.run(program, capture_output=True, text=True, check=False, env=os.environ, timeout=60)
+    lines = [line for line in said.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+
+
+@pytest.mark.parametrize(
+    ("command", "without"),
+    [
+        (["--help"], {"httpx", "structlog", "rich", "click", "pydantic_settings", "asyncio"}),
+        (["status"], {"httpx", "structlog", "rich", "click", "uvicorn"}),
+        # Its table of problems is made by rich; an import of click is tried, and fails.
+        (["reconcile"], {"pygments", "uvicorn", "httpcore", "anyio"}),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(tmp_path: Path, command: list[str], without: set[str]) -> None:
+    found = imported(tmp_path, *command)
+    assert "typer" in found
+    assert not without & found
+
+
+def test_what_was_hidden_can_be_imported_afterwards() -> None:
+    look = "from syncd.cli import lean; lean.load(); import sys; assert not {'rich', 'click'} & set(sys.modules)"
+    use = "import click, rich.console; rich.console.Console().print('there')"
+    said = subprocess.run([sys.executable, "-c", f"{look}; {use}"], capture_output=True, text=True, check=False)
+    assert (said.stdout, said.stderr) == ("there\n", "")
