@@ -114,6 +114,8 @@ class Gate:
         limits: a header such as `Ratelimit: "default";r=50;t=30`, what remains for how long. policies:
         `Ratelimit-Policy: "default";q=1200;w=300`, of how many. Requests in flight may not have been counted yet.
         """
+        if not limits:
+            return 0.0
         quotas = {name: fields["q"] for name, fields in _policies(policies) if "q" in fields}
         longest = 0.0
         for name, fields in _policies(limits):

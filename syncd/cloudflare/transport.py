@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,7 +21,8 @@ from syncd.cloudflare.base_url import check_base_url
 from syncd.cloudflare.connect import open_way
 from syncd.cloudflare.envelope import Answer, Context, decode, fail, one_line
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.request import Request, Stream
+from syncd.cloudflare.messages import body_of, headers_of, read
+from syncd.cloudflare.request import Request
 from syncd.cloudflare.retry import Patience, Pulse
 from syncd.errors import Park, Retry, SyncdError
 
@@ -222,8 +223,9 @@ class Transport:
                     # Not by a client: cookies, redirects and logins, which no API has, are a tenth of its cost.
                     response = await self._way.handle_async_request(message)
                     try:
-                        self._heed(response.headers)
-                        body = await _read(response, limit)
+                        headers = headers_of(response)
+                        self._heed(headers)
+                        body = await read(response, headers, limit)
                     finally:
                         await response.aclose()
                         # Request and response refer to each other; a body of 90 MB is not left to the cycle collector.
@@ -235,14 +237,14 @@ class Transport:
             _log.debug("http.request", method=request.method, path=request.path, status=response.status_code)
             if response.is_success and len(body) > limit:
                 raise Park("too_large", f"the answer is over {limit} bytes")
-            return response.status_code, response.headers, body
+            return response.status_code, headers, body
 
-    def _heed(self, headers: httpx.Headers) -> None:
+    def _heed(self, headers: Mapping[str, str]) -> None:
         if held_s := self.gate.heed(headers.get("ratelimit"), headers.get("ratelimit-policy")):
             _log.info("http.held", seconds=held_s, why="only the reserve of the rate limit is left")
 
     def _build(self, request: Request) -> httpx.Request:
-        body, length = _body(request.content)
+        body, length = body_of(request.content)
         seconds = self._timeout
         return httpx.Request(
             request.method,
@@ -264,37 +266,3 @@ class Transport:
         what = "no whole answer" if ambiguous else "could not connect"
         why = one_line(self.credentials.hide(str(error)), 200)
         raise Retry(f"{what}: {name}{why and f': {why}'}", ambiguous=ambiguous) from error
-
-
-class _Pieces:
-    """A Stream as the HTTP library wants it."""
-
-    def __init__(self, body: Stream) -> None:
-        self._body = body
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self._body:
-            yield piece
-
-
-def _body(content: bytes | Stream | None) -> tuple[bytes | _Pieces | None, dict[str, str]]:
-    if content is None or isinstance(content, bytes):
-        return content, {}
-    return _Pieces(content), {"Content-Length": str(content.size)}
-
-
-async def _read(response: httpx.Response, limit: int) -> bytes:
-    """The body; when it is longer than limit, its beginning and at least one byte more than limit."""
-    parts: list[bytes] = []
-    size = 0
-    # As it comes, if it comes as it is: each layer around it is a tenth of the cost of a small answer.
-    stream = response.stream
-    pieces = response.aiter_bytes()
-    if isinstance(stream, httpx.AsyncByteStream) and "content-encoding" not in response.headers:
-        pieces = aiter(stream)
-    async for part in pieces:
-        parts.append(part)
-        size += len(part)
-        if size > limit:
-            break
-    return b"".join(parts)
