@@ -2,44 +2,25 @@
 
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from syncd import shards
-from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.kv import KV
 from syncd.cloudflare.transport import Transport
-from syncd.cloudflare.vectorize import VectorizeIndex
-from syncd.cloudflare.workers_ai import WorkersAI
 from syncd.config.settings import Cloudflare, Config, MirrorConfig, login
-from syncd.config.targets import KVTarget, VectorizeTarget
 from syncd.errors import ConfigError
 from syncd.mirror import Mirror, Settings, assemble
-from syncd.model import Item
-from syncd.paths import Rules
+from syncd.opening import NOTHING_GRANTED, Grants, make_target, rules_of
 from syncd.plan import Policy
-from syncd.scan import Tree
 from syncd.state import db as state
-from syncd.state.cuts import Cuts
-from syncd.state.embeddings import Embeddings
 from syncd.state.handover import hand_over
 from syncd.state.journal import Journal
-from syncd.targets import kv
-from syncd.targets.aisearch import target as aisearch
-from syncd.targets.aisearch.rows import Marks
-from syncd.targets.base import Limits, Target
-from syncd.targets.kv_writing import Terms as KVTerms
-from syncd.targets.naming import Names
-from syncd.targets.vectorize import target as vectorize
-from syncd.targets.vectorize.embedding import Embedder
-from syncd.targets.vectorize.index import Index
-from syncd.targets.vectorize.pieces import Cut
 
 log = structlog.get_logger()
 
@@ -54,17 +35,9 @@ class Session:
     mirrors: dict[str, Mirror]
 
 
-@dataclass(frozen=True, slots=True)
-class Grants:
-    """What a person agreed to, this once: entries of other owners are adopted; all files are embedded anew."""
-
-    takeover: bool = False
-    reembed: bool = False
-
-
 @asynccontextmanager
 async def open_session(
-    config: Config, names: Sequence[str] = (), *, grants: Grants = Grants(), read_only: bool = False
+    config: Config, names: Sequence[str] = (), *, grants: Grants = NOTHING_GRANTED, read_only: bool = False
 ) -> AsyncIterator[Session]:
     """Open the named mirrors (all, if none is named) and yield them.
 
@@ -117,74 +90,6 @@ def open_transport(config: Config) -> Transport:
     except OSError as error:
         why = f"the certificates named by SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error.strerror or error}"
         raise ConfigError(f"cloudflare: {why}") from None
-
-
-def make_target(
-    transport: Transport, db: sqlite3.Connection, name: str, section: MirrorConfig, grants: Grants
-) -> Target:
-    """Return the target of a mirror."""
-    target, names = section.target, Names(Journal(db, name).keys, lambda: _walked(section))
-    if isinstance(target, VectorizeTarget):
-        memory = Embeddings(db, name)
-        return vectorize.VectorizeTarget(
-            Index(VectorizeIndex(transport, target.index), memory),
-            Embedder(WorkersAI(transport), target.model, target.fixed_pooling, memory),
-            _vector_terms(section, target, grants),
-            limits_of(section),
-            cut=Cut(target.chunk_size, target.chunk_overlap),
-            names=names,
-        )
-    if isinstance(target, KVTarget):
-        place = kv.Place(target.namespace_id, target.namespace_title)
-        ttls = target.expiration_ttl, target.stale_ttl
-        terms = KVTerms(section.owner, section.key_prefix, *ttls, fields=target.metadata)
-        return kv.KVTarget(KV(transport), place, terms, limits_of(section), names=names)
-    return aisearch.AISearchTarget(
-        AISearch(transport, target.namespace, target.instance),
-        Marks(section.owner, section.key_prefix, grants.takeover, target.replace == "alternate", target.metadata),
-        limits_of(section),
-        names=names,
-        # A few more than may be in flight: the next files are read while a place is waited for.
-        concurrency=transport.gate.transfers + 6,
-        shards=shards.parse(section.shard).count,
-    )
-
-
-def _vector_terms(section: MirrorConfig, target: VectorizeTarget, grants: Grants) -> vectorize.Terms:
-    return vectorize.Terms(
-        section.owner, section.key_prefix, grants.takeover, section.prune == "all", grants.reembed, target.metadata
-    )
-
-
-def _walked(section: MirrorConfig) -> Iterator[str]:
-    return (found.key for found in tree_of(section).walk("") if isinstance(found, Item))
-
-
-_LIMITS = {"ai-search": aisearch.limits, "kv": kv.limits, "vectorize": vectorize.limits}
-
-
-def limits_of(section: MirrorConfig) -> Limits:
-    """Return the limits of a mirror's target, without opening it."""
-    limits = _LIMITS[section.target.type](section.target.max_key_length, section.target.max_file_size)
-    if section.long_names == "reject":
-        return limits
-    most = aisearch.LONG_KEY_LENGTH
-    if section.target.type == "vectorize":
-        # Its ids hold no names: there is nothing to shorten.
-        return replace(limits, max_key_length=most)
-    room = kv.long_key_bytes(section.owner) if section.target.type == "kv" else None
-    return replace(limits, long_key_length=most, long_key_bytes=room)
-
-
-def rules_of(section: MirrorConfig) -> Rules:
-    """Return a mirror's include and exclude rules."""
-    return Rules(tuple(section.include), tuple(section.exclude))
-
-
-def tree_of(section: MirrorConfig) -> Tree:
-    """Return a mirror's folder to look at. It remembers nothing of an earlier look."""
-    cuts = Cuts(section.names) if section.names.split else None
-    return Tree(section.path, rules_of(section), limits_of(section), section.key_prefix, cuts)
 
 
 def settings_of(section: MirrorConfig, grants: Grants) -> Settings:

@@ -11,9 +11,9 @@ from syncd.config.settings import Config, MirrorConfig
 from syncd.errors import Park
 from syncd.evidence import belief
 from syncd.model import ON_THE_WAY, Delete, Excluded, Item, Local, Problem, Record
+from syncd.opening import tree_of
 from syncd.paths import normal, shown
 from syncd.scan import Tree
-from syncd.session import tree_of
 from syncd.state.db import open_state_to_read
 from syncd.state.deletions import last_delete
 from syncd.state.gaps import Gap, Gaps

@@ -208,7 +208,7 @@ def _check_folder(config: "Config", name: str, target: "Target | None") -> list[
     from syncd import shards
     from syncd.cli.out import of_shard
     from syncd.cli.outlook import outlook, survey
-    from syncd.session import tree_of
+    from syncd.opening import tree_of
     from syncd.state.db import open_state_to_read
 
     section = config.mirrors[name]

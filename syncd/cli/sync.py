@@ -16,7 +16,8 @@ from syncd.errors import ConfigError
 if TYPE_CHECKING:
     from syncd.config.settings import Config
     from syncd.oneshot import Report
-    from syncd.session import Grants, Session
+    from syncd.opening import Grants
+    from syncd.session import Session
     from syncd.sync.passes import Options
 
 SEVERITY = (3, 4, 5, 1, 0)
@@ -70,7 +71,7 @@ def full_pass(  # noqa: PLR0913 - the contract's options
 ) -> int:
     """Make one full pass and exit."""
     lean.load()
-    from syncd.session import Grants
+    from syncd.opening import Grants
     from syncd.sync.passes import Options
 
     options: Globals = ctx.obj

@@ -21,7 +21,7 @@ from syncd.model import Delete, Entry, IndexStatus, Put
 from syncd.names import PATH
 from syncd.targets.base import Advice, Content, Fetched, Hit, Limits, Read, Report
 from syncd.targets.bulk import BULK_BYTES, BULK_PAIRS
-from syncd.targets.fetching import values
+from syncd.targets.kv_fetching import values
 from syncd.targets.kv_writing import BULK_DELETES, OWNER, SHA256, STALE, Terms, Writer, marks_of
 from syncd.targets.naming import NOWHERE, Names, Naming
 from syncd.text.metadata import json_size

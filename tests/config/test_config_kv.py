@@ -8,7 +8,7 @@ from config_room import ACCOUNT, Place
 
 from syncd.cli import run
 from syncd.config.targets import KVTarget
-from syncd.session import limits_of
+from syncd.opening import limits_of
 
 ID = "ab" * 16
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from config_room import Place
 
-from syncd.session import limits_of
+from syncd.opening import limits_of
 
 HEAD = """
 [cloudflare]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from config_room import MINIMAL, Place
 
-from syncd.session import Grants, settings_of
+from syncd.opening import Grants
+from syncd.session import settings_of
 from syncd.shards import WHOLE, Shard
 
 

@@ -11,7 +11,8 @@ import yaml  # type: ignore[import-untyped]
 from syncd_process import Daemon, open_room
 
 from syncd.config.settings import Config, load, login
-from syncd.session import Grants, settings_of
+from syncd.opening import Grants
+from syncd.session import settings_of
 from syncd.shards import Shard
 
 ROOT = Path(__file__).parents[2]

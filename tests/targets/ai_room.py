@@ -1,5 +1,6 @@
 """Mirrors over real files and the stand-in, in one process, with a clock that only the test and sleepers move."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,13 +19,14 @@ from syncd.emulator.app import create_app
 from syncd.emulator.options import Options as Manners
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Item
+from syncd.opening import LONG_KEY_LENGTH
 from syncd.paths import Rules
 from syncd.plan import Policy
 from syncd.scan import Tree
 from syncd.state.db import open_state
 from syncd.state.journal import Journal
 from syncd.targets.aisearch.rows import Marks
-from syncd.targets.aisearch.target import LONG_KEY_LENGTH, AISearchTarget, limits
+from syncd.targets.aisearch.target import AISearchTarget, limits
 from syncd.targets.naming import Names
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
@@ -32,6 +34,8 @@ BASE = "http://127.0.0.1/client/v4"
 INSTANCES = f"{BASE}/accounts/{ACCOUNT}/ai-search/namespaces/default/instances"
 ITEMS = f"{INSTANCES}/docs/items"
 MIB = 1024 * 1024
+ROUNDS = 20
+"""Of the event loop, while somebody sleeps: more than a request to the stand-in takes."""
 
 Forward = Callable[[], Awaitable[httpx.Response]]
 Act = Callable[[httpx.Request, Forward], Awaitable[httpx.Response]]
@@ -46,6 +50,9 @@ class Clock:
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
+        # What else is under way goes on meanwhile.
+        for _ in range(ROUNDS):
+            await asyncio.sleep(0)
 
 
 @dataclass(slots=True)

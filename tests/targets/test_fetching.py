@@ -12,7 +12,8 @@ from syncd.cloudflare.kv_places import by_either, by_title
 from syncd.cloudflare.kv_values import BulkValue, KVNamespaceInfo, Value
 from syncd.errors import Halt, NotFound, Park, Retry, SyncdError, TargetMissing, TooMuch
 from syncd.model import Entry
-from syncd.targets.fetching import AT_ONCE, BULK_GET_BYTES, one_by_one, values
+from syncd.targets.fetching import AT_ONCE, one_by_one
+from syncd.targets.kv_fetching import BULK_GET_BYTES, values
 
 Asked = list[tuple[str, ...]]
 

@@ -20,7 +20,8 @@ from syncd.emulator.options import Options as Manners
 from syncd.errors import Park
 from syncd.mirror import Mirror, assemble
 from syncd.model import Put
-from syncd.session import Grants, make_target, settings_of
+from syncd.opening import Grants, make_target
+from syncd.session import settings_of
 from syncd.state.db import open_state
 from syncd.targets.base import Content
 from syncd.targets.vectorize.pieces import Signed, cut

@@ -25,8 +25,6 @@ TURN = 1000
 """Puts handed over at a time. The line runs dry at the end of each turn; what presses ends one early (see Turn)."""
 LAG_S = 60.0
 """Not documented for AI Search; the minute that Workers KV names is assumed."""
-LONG_KEY_LENGTH = 1024
-"""Characters of a full key that stands in an item's metadata (our own limit, for 10 KiB of metadata)."""
 FOLDER_BYTES = 64
 """So much of a folder's name can be filtered by (AI Search changelog, 2026-08)."""
 
