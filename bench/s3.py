@@ -147,7 +147,7 @@ def main() -> None:
         print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
         config = uvicorn.Config(
             bucket,
-            http="h11",
+            http="auto",
             loop="asyncio",
             ws="none",
             lifespan="off",

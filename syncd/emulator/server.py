@@ -32,7 +32,7 @@ class Server:
         self.requests: Requests = app.state.requests
         config = uvicorn.Config(
             app,
-            http="h11",
+            http="auto",
             loop="asyncio",
             ws="none",
             lifespan="off",
