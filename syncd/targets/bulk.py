@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, TypeVar
 
-from syncd.cloudflare.kv_bulk import VALUE_LIMIT, BulkBody
+from syncd.cloudflare.kv_bulk import VALUE_LIMIT, BulkBody, Pair
 from syncd.cloudflare.kv_values import BulkResult
 from syncd.errors import Halt, Park, Retry, SyncdError, TooMuch, Unreachable
 from syncd.model import Delete, Put
@@ -76,6 +76,22 @@ class Jobs:
 
     body: BulkBody = field(default_factory=lambda: BulkBody(BULK_PAIRS, BULK_BYTES))
     of: dict[str, Job] = field(default_factory=dict)
+
+    def add(self, job: Job, pair: Pair) -> bool:
+        """Take a pair in, if it fits in beside the others and its name does not stand here already."""
+        if not self.body.add(pair):
+            return False
+        self.of[job.name] = job
+        return True
+
+    def take(self, others: "Jobs") -> "Jobs":
+        """Take in what fits of others; return the rest."""
+        rest = Jobs()
+        for pair in others.body.pairs:
+            job = others.of[pair.key]
+            if not self.add(job, pair):
+                rest.add(job, pair)
+        return rest
 
 
 D = TypeVar("D", bound=Divisible)

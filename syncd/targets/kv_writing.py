@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KVNamespace
@@ -12,7 +13,8 @@ from syncd.errors import Halt, NotFound, Park, SyncdError, Unreachable
 from syncd.model import Delete, Put
 from syncd.names import PATH
 from syncd.targets.base import Content, Done, Read, Report, Stored
-from syncd.targets.bulk import BULK_VALUE, TRIES, Job, Jobs, Keys, Sleep, Unstored, in_parts
+from syncd.targets.bodies import Bodies, bodies
+from syncd.targets.bulk import BULK_VALUE, Job, Jobs, Keys, Sleep, Unstored, in_parts
 from syncd.targets.describing import description
 from syncd.targets.naming import Naming
 from syncd.text.metadata import fitted, json_size
@@ -50,36 +52,30 @@ class Writer:
         self._written: dict[str, float] = {}
 
     async def write(self, puts: Sequence[Put], read: Read, report: Report) -> None:
-        """Write puts in bulk requests, one at a time: only one body is ever held."""
-        bulk = Jobs()
-        for put in puts:
-            try:
-                content = await read(put)
-                name, size = self._naming.name(put.key), len(content.data)
-                stored = Stored(name, content.checksum, size, marked=True, remote_size=size)
-                job = Job(put, name, Done(stored), await self._marks(put, name, content), self._terms.expiration_ttl)
-                bulk = await self._add(bulk, job, content.data, report)
-            except (Halt, Unreachable):
-                raise
-            except SyncdError as error:
-                report(put, error)
-        await self._send(bulk, report)
+        """Write puts in bulk requests, one at a time; while one is on its way, the next body is read and encoded."""
+        namespace = await self._namespace()
+        async with bodies(partial(self._send, namespace, report)) as made:
+            for put in puts:
+                try:
+                    content = await read(put)
+                    name, size = self._naming.name(put.key), len(content.data)
+                    stored = Stored(name, content.checksum, size, marked=True, remote_size=size)
+                    marks = await self._marks(put, name, content)
+                    job = Job(put, name, Done(stored), marks, self._terms.expiration_ttl)
+                    await self._add(made, job, content.data, report)
+                except (Halt, Unreachable):
+                    raise
+                except SyncdError as error:
+                    report(put, error)
 
-    async def _add(self, bulk: Jobs, job: Job, value: bytes, report: Report) -> Jobs:
-        """Take one more value in, and return the body that takes the next; a full one is sent."""
+    async def _add(self, made: Bodies, job: Job, value: bytes, report: Report) -> None:
+        """Take one more value in; one that is too large for a bulk is sent by itself, when nothing is on its way."""
         if len(value) > BULK_VALUE:
+            await made.arrived()
             await self._send_alone(job, value, report)
-            return bulk
-        pair = encode_pair(job.name, value, metadata=job.marks, expiration_ttl=job.ttl)
-        del value
-        if not bulk.body.add(pair):
-            bulk = await self._send(bulk, report, tries=1)
-            if not bulk.body.add(pair):
-                await self._send(bulk, report)
-                bulk = Jobs()
-                bulk.body.add(pair)
-        bulk.of[job.name] = job
-        return bulk
+        else:
+            pair = encode_pair(job.name, value, metadata=job.marks, expiration_ttl=job.ttl)
+            await made.add(job, pair)
 
     async def _send_alone(self, job: Job, value: bytes, report: Report) -> None:
         namespace = await self._namespace()
@@ -95,24 +91,24 @@ class Writer:
             self._written[key] = self.clock()
             report(job.action, job.done)
 
-    async def _send(self, bulk: Jobs, report: Report, tries: int = TRIES) -> Jobs:
+    async def _send(self, namespace: KVNamespace, report: Report, jobs: Jobs, tries: int) -> Jobs:
         """Write a body, in as many requests as that takes, and report every key of it.
 
-        With one try only, what was unsuccessful is not reported but returned: it goes with the next body.
+        With one try only, what was unsuccessful is not reported but returned: it goes with another body.
         """
-        namespace = await self._namespace()
-        await self._rest(bulk.body.keys)
-        outcomes = await in_parts(bulk.body, namespace.bulk_write, self.sleep, tries)
+        await self._rest(jobs.body.keys)
+        outcomes = await in_parts(jobs.body, namespace.bulk_write, self.sleep, tries)
         now = self.clock()
         left = {}
-        for key, job in bulk.of.items():
+        # Nothing is awaited from here on: what was answered is reported, whatever becomes of the rest.
+        for key, job in jobs.of.items():
             self._written[key] = now
             error = outcomes.get(key)
             if tries == 1 and isinstance(error, Unstored):
                 left[key] = job
             else:
                 report(job.action, error or job.done)
-        return Jobs(bulk.body.only(left), left)
+        return Jobs(jobs.body.only(left), left)
 
     async def _rest(self, keys: Sequence[str]) -> None:
         """Wait until the last write to each key is a second ago."""
@@ -136,22 +132,22 @@ class Writer:
     async def retire(self, deletes: Sequence[Delete], report: Report) -> None:
         """Let entries expire: each is read and written once more, with a time to live and a mark."""
         namespace = await self._namespace()
-        for start in range(0, len(deletes), BULK_GET_LIMIT):
-            bulk = Jobs()
-            for action in deletes[start : start + BULK_GET_LIMIT]:
-                try:
-                    value = (await namespace.read_value(action.ref)).content
-                except NotFound:
-                    report(action, Done())
-                    continue
-                except (Halt, Unreachable):
-                    raise
-                except SyncdError as error:
-                    report(action, error)
-                    continue
-                job = Job(action, action.ref, Done(), {OWNER: self._terms.owner, STALE: True}, self._terms.stale_ttl)
-                bulk = await self._add(bulk, job, value, report)
-            await self._send(bulk, report)
+        async with bodies(partial(self._send, namespace, report)) as made:
+            for start in range(0, len(deletes), BULK_GET_LIMIT):
+                for action in deletes[start : start + BULK_GET_LIMIT]:
+                    try:
+                        value = (await namespace.read_value(action.ref)).content
+                    except NotFound:
+                        report(action, Done())
+                        continue
+                    except (Halt, Unreachable):
+                        raise
+                    except SyncdError as error:
+                        report(action, error)
+                        continue
+                    marks = {OWNER: self._terms.owner, STALE: True}
+                    await self._add(made, Job(action, action.ref, Done(), marks, self._terms.stale_ttl), value, report)
+                await made.finish()
 
     async def _marks(self, put: Put, name: str, content: Content) -> dict[str, Any]:
         """What goes with the value: our marks, and as many of the mirror's fields as there is room for."""

@@ -1,5 +1,6 @@
 """What passes over a KV namespace cost, and where they end: first, idle, after a loss, within and after the lag."""
 
+import asyncio
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,9 @@ from kv_room import Side, World, keeps, world
 from syncd.errors import Brake
 from syncd.model import Part
 from syncd.scan import Tree
+from syncd.sync.passes import Hooks, Options, Scope
+from syncd.sync.reconcile import reconcile
+from syncd.sync.turn import Breath
 from syncd.targets.base import Again
 
 
@@ -235,3 +239,35 @@ async def test_an_edit_storm_meets_no_write_limit_and_the_last_edit_wins(tmp_pat
         assert [list(each) for each in book] == [["a"]] * 10, "each was taken at its first try"
         assert w.clock.now - started >= 9
         assert await w.value("a") == b"edit 9"
+
+
+async def test_what_steps_back_while_a_body_is_on_its_way_goes_up_in_the_same_pass(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        side = w.side()
+        for number in range(1500):
+            side.write(f"{number}.txt", f"text {number}")
+        under_way, pressed = False, asyncio.Event()
+        served: list[int] = []
+
+        async def waits_for_the_press(request: httpx.Request, forward: Forward) -> httpx.Response:
+            nonlocal under_way
+            del request
+            under_way = True
+            await pressed.wait()
+            return await forward()
+
+        def pressing() -> bool:
+            if under_way and not served:
+                pressed.set()
+            return under_way and not served
+
+        async def between() -> None:
+            served.append(len(await w.rows()))
+
+        w.wire.plays("PUT", "/bulk", waits_for_the_press)
+        w.clock.now += 1
+        result = await reconcile(side.mirror, Scope(), Options(), Hooks(Breath(between, pressing)))
+        assert result.done == {"put": 1500}
+        assert len(w.changes()) == 3
+        assert 1000 < served[0] < 1500, "what was read before is sent before, and the rest after"
+        assert len(await w.rows()) == 1500
