@@ -1,8 +1,10 @@
 """Which KV namespace is meant: by its id or by its title, and what there is instead when it is not there."""
 
 import re
+from collections.abc import Iterable
 
 from syncd.cloudflare.kv import KV
+from syncd.cloudflare.kv_values import KVNamespaceInfo
 from syncd.errors import Halt, TargetMissing
 
 NAMESPACE_ID = re.compile(r"[0-9a-f]{32}")
@@ -15,16 +17,18 @@ async def by_id(kv: KV, namespace_id: str, *, hint: str = "") -> str:
     try:
         return (await kv.get_namespace(namespace_id)).id
     except TargetMissing as error:
-        raise await missing(kv, f"no KV namespace has the id {namespace_id}", hint) from error
+        there = [each async for each in kv.iter_namespaces()]
+        raise _missing(f"no KV namespace has the id {namespace_id}", there, hint) from error
 
 
 async def by_title(kv: KV, title: str, *, hint: str = "", remedy: str = "set namespace_id to one of") -> str:
     """Return the id of the namespace of a title. Raises TargetMissing like `by_id`, Halt if the title stands twice."""
-    ids = [each.id async for each in kv.iter_namespaces() if each.title == title]
+    there = [each async for each in kv.iter_namespaces()]
+    ids = [each.id for each in there if each.title == title]
     if len(ids) > 1:
         raise Halt(f"{len(ids)} KV namespaces have the title {title!r}: {remedy} {ids}")
     if not ids:
-        raise await missing(kv, f"no KV namespace has the title {title!r}", hint)
+        raise _missing(f"no KV namespace has the title {title!r}", there, hint)
     return ids[0]
 
 
@@ -38,8 +42,8 @@ async def by_either(kv: KV, name: str) -> str:
     return await by_title(kv, name, remedy="name it by one of the ids")
 
 
-async def missing(kv: KV, what: str, hint: str = "") -> TargetMissing:
+def _missing(what: str, there: Iterable[KVNamespaceInfo], hint: str) -> TargetMissing:
     """The error that says what is not there, what is, and what to do about it."""
-    titles = sorted([each.title async for each in kv.iter_namespaces()])
-    there = ", ".join(map(repr, titles[:NAMED])) + (f" and {len(titles) - NAMED} more" if len(titles) > NAMED else "")
-    return TargetMissing(f"{what}; there is: {there or 'none'}{hint and '. ' + hint}")
+    titles = sorted(each.title for each in there)
+    named = ", ".join(map(repr, titles[:NAMED])) + (f" and {len(titles) - NAMED} more" if len(titles) > NAMED else "")
+    return TargetMissing(f"{what}; there is: {named or 'none'}{hint and '. ' + hint}")

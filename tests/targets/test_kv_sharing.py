@@ -129,6 +129,14 @@ async def test_a_namespace_that_is_missing_is_said_with_those_there_are(tmp_path
                     await ask()
 
 
+async def test_a_title_that_is_missing_is_looked_for_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        side = w.side(place=Place(title="new"), create=True)
+        side.write("a", "x")
+        assert (await side.full()).done["put"] == 1
+        assert [line.partition(" ")[0] for line in w.wire.diary] == ["GET", "POST", "GET", "PUT"]
+
+
 async def test_a_title_that_stands_twice_halts_and_names_the_ids(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         other = "f" * 32
