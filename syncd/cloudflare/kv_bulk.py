@@ -25,6 +25,8 @@ TTL_MIN_S = 60
 
 _BLOCK = 192 * 1024  # divisible by 3, so that base64 of blocks is base64 of the whole
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+# Made once: a pass encodes three values for each of its files.
+_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ def encode_metadata(metadata: Mapping[str, Any]) -> bytes:
 
 def compact_json(value: object) -> bytes:
     """JSON in UTF-8 with nothing that could be left out; ValueError for NaN and for text that is no Unicode."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return _json(value).encode()
 
 
 def _as_text(value: bytes, max_size: int) -> list[bytes] | None:

@@ -151,8 +151,9 @@ class Writer:
 
     async def _marks(self, put: Put, name: str, content: Content) -> dict[str, Any]:
         """What goes with the value: our marks, and as many of the mirror's fields as there is room for."""
-        marks = marks_of(content.checksum, self._terms.owner, len(content.data), put.key if name != put.key else None)
-        if json_size(marks) > METADATA_LIMIT:
+        path = put.key if name != put.key else None
+        marks = marks_of(content.checksum, self._terms.owner, len(content.data), path)
+        if path and json_size(marks) > METADATA_LIMIT:
             raise Park("key_too_long", "the key's metadata has no room for the whole name; shorten it")
         fields = await description(self._terms.fields, put.key, content)
         return fitted(marks, fields, METADATA_LIMIT)
