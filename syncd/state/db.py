@@ -96,7 +96,7 @@ SPILL = """
         owner TEXT, marked INTEGER, status TEXT, error TEXT, strange BLOB,
         PRIMARY KEY (pass, key, ref)) WITHOUT ROWID;
     CREATE TEMP TABLE plan (
-        pass INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, outcome TEXT,
+        pass INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL, outcome TEXT,
         PRIMARY KEY (pass, kind, seq)) WITHOUT ROWID;
 """
 
