@@ -8,6 +8,8 @@ from syncd.state.db import transaction
 from syncd.state.journal_index import COLUMNS, FIELDS, IndexRows, record_of
 
 HOUR_S = 3600.0
+_AT_ONCE = 500
+"""Keys that one query asks for."""
 _ABOUT_ENTRIES = (
     *("record", "tombstone", "parked", "problem", "dirty"),
     *("reindex", "index_try", "remnant", "gap", "history"),
@@ -45,6 +47,19 @@ class Journal(IndexRows):
             (self._mirror, key, upto, number - 1),
         ).fetchone()
         return row[0] if row else None
+
+    def written(self, keys: Sequence[str], after: float, upto: float) -> set[str]:
+        """Those of the keys whose record was written after one time and not after the other."""
+        found: set[str] = set()
+        for start in range(0, len(keys), _AT_ONCE):
+            some = keys[start : start + _AT_ONCE]
+            marks = ", ".join("?" * len(some))
+            rows = self._db.execute(
+                f"SELECT key FROM record WHERE mirror = ? AND written_at > ? AND written_at <= ? AND key IN ({marks})",  # noqa: S608
+                (self._mirror, after, upto, *some),
+            )
+            found.update(key for (key,) in rows)
+        return found
 
     def keys(self) -> Iterator[str]:
         """Every key that has a record."""

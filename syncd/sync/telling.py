@@ -25,20 +25,22 @@ class Telling:
         self._mirror = mirror
         self._lines = 0
         self._more: Counter[str] = Counter()
+        self._rest = logging.DEBUG
 
     def begin(self) -> None:
         """A turn begins, with a first line each."""
         self._lines = 0
+        self._rest = logging.DEBUG if log.is_enabled_for(logging.DEBUG) else logging.NOTSET
 
     def level(self, kind: str) -> int:
-        """How loud the next action is to be logged."""
+        """How loud the next action is to be logged; NOTSET if nobody would hear it."""
         self._lines += 1
         if self._lines <= LINES:
             return logging.INFO
         self._more[kind] += 1
         if self._more.total() >= MORE:
             self.end()
-        return logging.DEBUG
+        return self._rest
 
     def end(self) -> None:
         """Log how many had no line of their own."""

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 class Ledger:
     """Where a pass writes what came of its plan: done by action kind (and "failed"), problems by their kind.
 
-    tick: called after every outcome.
+    tick: called after outcomes, once for those that come together.
     """
 
     spill: Spill
@@ -68,6 +68,7 @@ class Turn:
         self._ahead = Ahead(mirror.tree, (), mirror.never_rests)
         self._uncounted: set[str] = set()
         self._begun = 0
+        self._ticking: asyncio.Handle | None = None
         self._deferred: list[tuple[int, Put]] = []
         self._telling = Telling(mirror.name)
         self.heirs = Heirs(mirror, ledger.spill)
@@ -102,7 +103,7 @@ class Turn:
         while left:
             self._begun = 0
             self._deferred = []
-            due = [put for put in left if not self._overtaken(*put)]
+            due = self._not_overtaken(left)
             self._ahead = Ahead(self._mirror.tree, [put for _, put in due], self._mirror.never_rests)
             try:
                 await self._apply(due)
@@ -112,15 +113,16 @@ class Turn:
             if self._breath.between:
                 await self._breath.between()
 
-    def _overtaken(self, seq: int, put: Put) -> bool:
-        """True if a hint's own pass has brought the key up since this plan was made."""
-        record = self._mirror.journal.get(put.key)
-        # Not one from a clock that was ahead: that is older than this plan.
-        if record is None or not self._started < record.written_at <= self._mirror.now():
-            return False
-        self._ledger.spill.outcome(seq, "put", "done")
-        self._ledger.done["put"] += 1
-        return True
+    def _not_overtaken(self, batch: Sequence[tuple[int, Put]]) -> Sequence[tuple[int, Put]]:
+        """Leave out keys that a hint's own pass has brought up since this plan was made."""
+        # Not those from a clock that was ahead: they are older than this plan.
+        keys = [put.key for _, put in batch]
+        overtaken = self._mirror.journal.written(keys, self._started, self._mirror.now())
+        for seq, put in batch if overtaken else ():
+            if put.key in overtaken:
+                self._ledger.spill.outcome(seq, "put", "done")
+                self._ledger.done["put"] += 1
+        return [each for each in batch if each[1].key not in overtaken]
 
     async def deletes(self, batch: Sequence[tuple[int, Delete]]) -> None:
         """Delete a batch, but for keys whose file is there again, and what has to wait for its heir."""
@@ -162,6 +164,7 @@ class Turn:
             try:
                 await self._mirror.target.apply([action for _, action in batch], self.read, self.report)
             finally:
+                self._tick()
                 self._together.end()
                 self._telling.end()
 
@@ -183,7 +186,14 @@ class Turn:
             return
         with self._together.block():
             self._enter(action, outcome)
-        self._ledger.tick()
+        if self._ticking is None:
+            self._ticking = asyncio.get_running_loop().call_soon(self._tick)
+
+    def _tick(self) -> None:
+        if self._ticking:
+            self._ticking.cancel()
+            self._ticking = None
+            self._ledger.tick()
 
     def _enter(self, action: Put | Delete, outcome: Outcome) -> None:
         match outcome:
@@ -260,15 +270,9 @@ class Turn:
         self._ledger.spill.outcome(self._seq[action], action.kind, "done")
         size = {"bytes": action.size} if isinstance(action, Put) else {}
         self._mirror.heard(Ending(action.kind, action.key, action.reason, "done", size.get("bytes", 0)))
-        log.log(
-            self._telling.level(action.kind),
-            telling.DONE[action.kind],
-            mirror=self._mirror.name,
-            key=shown(action.key),
-            reason=action.reason,
-            **size,
-            **fields,
-        )
+        if level := self._telling.level(action.kind):
+            named = {"mirror": self._mirror.name, "key": shown(action.key), "reason": action.reason}
+            log.log(level, telling.DONE[action.kind], **named, **size, **fields)
 
 
 def recorded(key: str, held: Stored | Adopt, now: float) -> Record:

@@ -158,8 +158,8 @@ MUTANTS = (
     Mutant(
         "a record from a clock that was ahead counts as this pass's own",
         "syncd/sync/turn.py",
-        "self._started < record.written_at <= self._mirror.now()",
-        "self._started < record.written_at",
+        "journal.written(keys, self._started, self._mirror.now())",
+        'journal.written(keys, self._started, float("inf"))',
         ("tests/unit/test_clocks.py",),
         storm=5,
     ),

@@ -44,6 +44,17 @@ def test_records_are_read_in_key_order_in_blocks(journal: Journal) -> None:
     assert [record.key for record in journal.after(*under("a/"), 99)] == ["a/b", "a/\u00fc"]
 
 
+@pytest.mark.parametrize("number", [0, 1, 499, 500, 501, 1001])
+def test_of_many_keys_those_written_in_a_span_of_time_are_found(
+    db: sqlite3.Connection, journal: Journal, number: int
+) -> None:
+    keys = [f"{each:04}" for each in range(number)]
+    for each, key in enumerate((*keys, "not asked for")):
+        journal.put(replace(RECORD, key=key, written_at=NOW + each % 3))
+    Journal(db, "another").put(replace(RECORD, key="absent", written_at=NOW + 1))
+    assert journal.written([*keys, "absent"], NOW, NOW + 1) == set(keys[1::3])
+
+
 def test_under_a_directory_lie_its_children_only() -> None:
     first, upto = under("a/")
     assert first < "a/b" < upto

@@ -1,7 +1,8 @@
 """One pass after the other over a real folder and a target in memory."""
 
+import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from core_room import START, Core, content, in_step, outcomes, plan, planned, sha
@@ -13,6 +14,7 @@ from syncd.scan import Tree
 from syncd.state.db import Meta
 from syncd.sync.passes import Hooks, Result
 from syncd.sync.turn import Breath
+from syncd.targets.base import Done, Read, Report
 
 # -- in step
 
@@ -201,6 +203,23 @@ async def test_the_growing_result_is_shown_while_the_pass_is_under_way(core: Cor
     assert seen[0] == (0, 0)
     assert (3, 0) in seen
     assert seen[-1] == (3, 3)
+
+
+async def test_outcomes_that_come_together_are_shown_once(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(40):
+        core.write(f"{number}", "x")
+
+    async def in_two_halves(_: object, batch: Sequence[Put], read: Read, report: Report) -> None:
+        stored = [Done(await core.target.put(put.key, await read(put))) for put in batch]
+        for half in (slice(0, 20), slice(20, 40)):
+            for put, outcome in zip(batch[half], stored[half], strict=True):
+                report(put, outcome)
+            await asyncio.sleep(0.001)
+
+    seen: list[int] = []
+    monkeypatch.setattr(type(core.target), "apply", in_two_halves)
+    await core.full(Hooks(watch=lambda result: seen.append(result.done["put"])))
+    assert [done for done in seen if done] == [20, 40]
 
 
 async def test_a_pass_that_ends_in_an_error_lets_go_of_its_plan_unless_somebody_watches(core: Core) -> None:

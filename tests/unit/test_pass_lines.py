@@ -17,9 +17,10 @@ from syncd.targets.base import Again
 
 
 @pytest.fixture
-def lines() -> Iterator[list[Any]]:
-    capture = LogCapture()
-    structlog.configure(processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+def lines(request: pytest.FixtureRequest) -> Iterator[list[Any]]:
+    """What is logged at level info or the one that a test asks for."""
+    capture, level = LogCapture(), getattr(request, "param", logging.INFO)
+    structlog.configure(processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(level))
     yield capture.entries
     structlog.reset_defaults()
 
@@ -44,6 +45,15 @@ async def test_a_turn_has_twenty_lines_and_counts_the_rest(
     kinds = Counter(line["event"] for line in lines)
     assert kinds["put.done"] == min(files, LINES)
     assert [line["count"] for line in lines if line["event"] == "put.more"] == counted
+
+
+@pytest.mark.parametrize("lines", [logging.DEBUG], indirect=True)
+async def test_whoever_wants_all_lines_has_one_for_each_action(core: Core, lines: list[Any]) -> None:
+    for each in range(LINES + 5):
+        core.write(f"{each}.md", f"text {each}")
+    await core.full()
+    levels = Counter(line["log_level"] for line in lines if line["event"] == "put.done")
+    assert levels == {"info": LINES, "debug": 5}
 
 
 async def test_what_could_not_be_put_always_has_a_line(core: Core, lines: list[Any]) -> None:
