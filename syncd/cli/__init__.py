@@ -24,7 +24,10 @@ def main() -> None:
     gc.set_threshold(COLLECT_AT)
     # Looking for plug-ins that nobody installs means reading what is known of every package there is.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    # The interpreter looks for garbage once more before it ends. All of it goes with the process anyway.
+    gc.freeze()
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -59,14 +59,14 @@ MUTANTS = (
         "syncd/sync/turn.py",
         "                self._mirror.deletes.write(told, now)\n",
         "",
-        ("tests/unit/test_audit_of_deletes.py",),
+        ("tests/unit/test_deletions.py",),
     ),
     Mutant(
         "a full disk is noticed only after the delete",
         "syncd/state/deletions.py",
         "_need(self._descriptor, sum(len(_line(line, 0.0)) for line in lines))",
         "pass",
-        ("tests/unit/test_audit_of_deletes.py",),
+        ("tests/unit/test_deletions.py",),
     ),
     Mutant(
         "the list of all files leaves out those that are plainly in step",

@@ -49,3 +49,4 @@ def test_every_mutant_still_finds_its_place(tmp_path: Path, mutant: Mutant) -> N
     (tmp_path / mutant.file).parent.mkdir(parents=True)
     shutil.copy2(ROOT / mutant.file, tmp_path / mutant.file)
     apply(mutant, tmp_path)
+    assert all((ROOT / each).exists() for each in mutant.tests)
