@@ -182,10 +182,11 @@ class Journal(IndexRows):
             "DELETE FROM parked WHERE mirror = ?1 AND key NOT IN (SELECT key FROM problem WHERE mirror = ?1)",
             (self._mirror,),
         )
+        # In their order, which they have by their keys: one walk through each, and no search for each file.
         self._db.execute(
-            "DELETE FROM file WHERE mirror = ?1"
-            " AND NOT EXISTS (SELECT 1 FROM record WHERE record.mirror = ?1 AND record.key = file.key)"
-            " AND NOT EXISTS (SELECT 1 FROM problem WHERE problem.mirror = ?1 AND problem.key = file.key)",
+            "DELETE FROM file WHERE mirror = ?1 AND key IN (SELECT key FROM file WHERE mirror = ?1"
+            " EXCEPT SELECT key FROM record WHERE mirror = ?1 EXCEPT SELECT key FROM problem WHERE mirror = ?1"
+            " ORDER BY key)",
             (self._mirror,),
         )
 

@@ -18,6 +18,9 @@ _MAY_PASS = "status = 'error' AND coalesce(error, '') NOT IN ({})".format(
     ", ".join(f"'{error}'" for error in sorted(CONTENT_FAULTS))
 )
 
+_BY_STATUS = "record INDEXED BY record_status"
+"""Few records are in error, but without statistics SQLite would read them all to find those."""
+
 # The statements are put together of the constants above only.
 # ruff: noqa: S608
 
@@ -109,7 +112,7 @@ class IndexRows:
     def unexplained(self, limit: int) -> list[Record]:
         """Records in error whose reason nobody has asked the remote for."""
         rows = self._db.execute(
-            f"SELECT {COLUMNS} FROM record WHERE mirror = ? AND status = 'error' AND why IS NULL LIMIT ?",
+            f"SELECT {COLUMNS} FROM {_BY_STATUS} WHERE mirror = ? AND status = 'error' AND why IS NULL LIMIT ?",
             (self._mirror, limit),
         )
         return [record_of(row) for row in rows]
@@ -164,7 +167,7 @@ class IndexRows:
                 (self._mirror,),
             )
             self._db.execute(
-                "INSERT INTO index_try SELECT mirror, key, checksum, 0, NULL FROM record"
+                f"INSERT INTO index_try SELECT mirror, key, checksum, 0, NULL FROM {_BY_STATUS}"
                 f" WHERE mirror = ? AND {_MAY_PASS} AND NOT EXISTS"
                 " (SELECT 1 FROM index_try AS t WHERE t.mirror = record.mirror AND t.key = record.key)",
                 (self._mirror,),
@@ -172,7 +175,7 @@ class IndexRows:
             for tries, delay_s in enumerate(TRIES_S):
                 self._db.execute(
                     "UPDATE index_try SET due = ? WHERE mirror = ? AND tries = ? AND due IS NULL"
-                    f" AND key IN (SELECT key FROM record WHERE mirror = ? AND {_MAY_PASS})",
+                    f" AND key IN (SELECT key FROM {_BY_STATUS} WHERE mirror = ? AND {_MAY_PASS})",
                     (now + delay_s * spread, self._mirror, tries, self._mirror),
                 )
 
@@ -188,7 +191,7 @@ class IndexRows:
     def next_try(self) -> float | None:
         """When the next record is to be indexed again; None if none is."""
         row = self._db.execute(
-            "SELECT min(t.due) FROM index_try AS t JOIN record USING (mirror, key, checksum)"
+            "SELECT min(t.due) FROM index_try AS t CROSS JOIN record USING (mirror, key, checksum)"
             " WHERE mirror = ? AND status = 'error'",
             (self._mirror,),
         ).fetchone()

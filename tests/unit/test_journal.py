@@ -44,6 +44,18 @@ def test_records_are_read_in_key_order_in_blocks(journal: Journal) -> None:
     assert [record.key for record in journal.after(*under("a/"), 99)] == ["a/b", "a/\u00fc"]
 
 
+def test_checksums_of_files_that_are_neither_mirrored_nor_in_the_way_are_forgotten(
+    db: sqlite3.Connection, journal: Journal
+) -> None:
+    journal.put(replace(RECORD, key="b"))
+    journal.note([Problem("c", "refused", "m")], 1)
+    files = [(mirror, key, 1, 2, 3, 4, "sum") for mirror in ("docs", "other") for key in "abcd"]
+    db.executemany("INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?)", files)
+    journal.drop_leftovers()
+    left = db.execute("SELECT mirror, key FROM file ORDER BY mirror, key").fetchall()
+    assert left == [("docs", "b"), ("docs", "c"), *(("other", key) for key in "abcd")]
+
+
 @pytest.mark.parametrize("number", [0, 1, 499, 500, 501, 1001])
 def test_of_many_keys_those_written_in_a_span_of_time_are_found(
     db: sqlite3.Connection, journal: Journal, number: int
