@@ -44,8 +44,10 @@ class Naming:
 
     def of(self, key: str) -> tuple[str, int]:
         """The key of the file that a key belongs to, and which part of it it is; 0 if it is the file's own."""
+        if not self.split:
+            return key, 0
         folder, slash, name = key.removeprefix(self.prefix).rpartition("/")
-        found = _PART.fullmatch(name) if self.split and key.startswith(self.prefix) else None
+        found = _PART.fullmatch(name) if key.startswith(self.prefix) else None
         number = int(found["number"]) if found else 0
         if not found or not number:
             return key, 0

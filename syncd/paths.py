@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -128,6 +128,10 @@ class Rules:
         if self._any_exclude.search(path) and (found := _last_match(self._exclude_spec, path)):
             return _of_exclude(found) if found[0] else self._not_included(path)
         return self._not_included(path)
+
+    def doubt(self, ignores: Sequence[IgnoreFile] = ()) -> Callable[[str], object]:
+        """Return a quick test for many paths under the same ignore files: what it denies, nothing leaves out."""
+        return bool if ignores or self.include != INCLUDE_ALL else self._any_exclude.search
 
     def excluded_deep(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
         """Like `excluded`, for a path whose parents have not been judged yet."""

@@ -68,13 +68,13 @@ class Tree(Disk):
             return
         stack = [self._list(_Folder(folders, normal(under), ignores))] if folders else []
         while stack:
-            found = next(stack[-1], None)
-            if found is None:
-                stack.pop()
-            elif isinstance(found, _Folder):
-                stack.append(self._list(found))
-            else:
+            for found in stack[-1]:
+                if isinstance(found, _Folder):
+                    stack.append(self._list(found))
+                    break
                 yield found
+            else:
+                stack.pop()
 
     def _enter(self, under: str) -> tuple[list[str], list[IgnoreFile]]:
         """Return the real directories that go by the name `under`, and the ignore files above them."""
@@ -102,24 +102,24 @@ class Tree(Disk):
             if error.errno not in GONE or not folder.key:
                 yield self._unreadable(folder.key, error)
             return
-        parts = self._cut_up(folder.key, groups)
+        parts = self._cut_up(folder.key, groups) if self.cuts else {}
+        before = self.prefix + folder.key
         for name in sorted({*groups, *parts}):
             if name in parts:
                 yield parts[name]
-            if not (found := groups.get(name, [])):
+            if not (found := groups.get(name)):
                 continue
             if fault := name_fault(name):
                 yield Problem(self.prefix + shown(folder.key + name), "invalid_key", fault)
             elif name.endswith("/"):
                 yield _Folder([twin.path + "/" for twin in found], folder.key + name, ignores)
-            elif isinstance(judged := self._judge(self.prefix + folder.key + name, found), (Item, Problem)):
+            elif isinstance(judged := self._judge(before + name, found), (Item, Problem)):
                 yield judged
 
     def _cut_up(self, folder: str, groups: dict[str, list[_Found]]) -> dict[str, Item]:
         """Take oversize files out of a directory's; return their parts by name, for these are sorted among the rest."""
         parts: dict[str, Item] = {}
-        large = [name for name, found in groups.items() if found[0].stat.st_size > self.limits.max_file_size]
-        for name in large if self.cuts else ():
+        for name in [name for name, found in groups.items() if found[0].stat.st_size > self.limits.max_file_size]:
             if not (name.endswith("/") or name_fault(name)):
                 judged = self._judge(self.prefix + folder + name, groups[name])
                 if isinstance(judged, list):
@@ -128,14 +128,14 @@ class Tree(Disk):
         return parts
 
     def _collect(self, folder: str, ignores: list[IgnoreFile], groups: dict[str, list[_Found]]) -> None:
-        excluded = self.rules.excluded
+        excluded, doubt = self.rules.excluded, self.rules.doubt(ignores)
         with self._open_folder(folder) as descriptor, os.scandir(descriptor) as entries:
             for entry in entries:
                 name = entry.name
                 path = folder + name
                 if entry.is_dir(follow_symlinks=False):
                     name += "/"
-                if excluded(normal(folder + name), ignores):
+                if doubt(key := normal(folder + name)) and excluded(key, ignores):
                     continue
                 try:
                     found = _Found(path, entry.stat(follow_symlinks=False))
@@ -148,7 +148,7 @@ class Tree(Disk):
         if len(found) > 1:
             names = " and ".join(ascii(twin.path) for twin in found)
             return Problem(key, "key_collision", f"{names} differ only in Unicode normalisation; rename one of them")
-        path, seen = found[0].path, found[0].stat
+        path, seen = found[0]
         if not stat.S_ISREG(seen.st_mode):
             return Problem(key, "unsupported_type", f"{_kind(seen.st_mode)} is not mirrored; only regular files are")
         if self.names.of(key)[1]:
@@ -156,7 +156,7 @@ class Tree(Disk):
         problem = self.limits.refuse(key, seen.st_size)
         if problem and problem.kind == "too_large" and self.cuts:
             return self._split(self.cuts, problem, path, fingerprint(seen))
-        return problem or Item(key, path, *fingerprint(seen))
+        return problem or Item(key, path, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino)
 
     def _split(self, cuts: Cuts, problem: Problem, path: str, seen: Print) -> Item | Problem | list[Item] | None:
         """The parts of a file that is too large, else that problem with the reason why it is not split."""

@@ -107,6 +107,23 @@ def test_the_rule_that_leaves_a_path_out_is_named() -> None:
     assert Rules().excluded("a/x.tmp", [ignore]) == "a/.syncdignore line 1: *.tmp"
 
 
+@pytest.mark.parametrize(
+    ("rules", "lines"),
+    [
+        (Rules(), None),
+        (Rules(exclude=("/a/b.md", "drafts/")), None),
+        (Rules(include=("*.txt",)), None),
+        (Rules(), "b.md"),
+    ],
+)
+def test_what_the_quick_test_denies_nothing_leaves_out(rules: Rules, lines: str | None) -> None:
+    ignores = [] if lines is None else [IgnoreFile.parse("a/", lines)]
+    paths = ["a/b.md", "a/c.txt", "a/drafts/", "a/.env", "a/.env.example", "x/a/b.md"]
+    left_out = [path for path in paths if rules.excluded(path, ignores)]
+    assert "a/.env" in left_out
+    assert set(left_out) <= {path for path in paths if rules.doubt(ignores)(path)}
+
+
 def test_a_parent_that_is_left_out_takes_its_children_along() -> None:
     rules = Rules(exclude=("drafts/", "!drafts/keep.md"))
     assert rules.excluded("drafts/keep.md") is None, "judged alone"
