@@ -3,7 +3,7 @@
 import marshal
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any
@@ -17,8 +17,8 @@ _values: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {
     kind: attrgetter(*(field.name for field in fields(kind))) for kind in _KINDS.values()
 }
 _PAGE = 256
-_SAID = Entry._fields.index("metadata")  # what decisions stand on
-_LIST = "INSERT OR REPLACE INTO temp.listing VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SAID = Entry._fields[: Entry._fields.index("metadata")]  # what decisions stand on
+_NUMBERS = {None: None, False: 0, True: 1}
 
 
 class Spill:
@@ -39,12 +39,27 @@ class Spill:
 
     def list_entries(self, entries: Iterable[Entry]) -> None:
         """Add entries in any order; one that is listed again under the same ref replaces itself."""
-        rows = [(self.pass_id, *entry[:_SAID], None) for entry in entries]
+        entries = list(entries)
+        if not entries:
+            return
+        columns = dict(zip(_SAID, zip(*entries, strict=True), strict=False))
+        # To hand over None, or a truth, takes as long as three texts, and most targets leave out whole columns.
+        columns = {name: values for name, values in columns.items() if any(value is not None for value in values)}
+        if "marked" in columns:
+            columns["marked"] = tuple(map(_NUMBERS.get, columns["marked"]))
         with transaction(self._db):
             try:
-                self._db.executemany(_LIST, rows)
+                self._list(columns)
             except (UnicodeEncodeError, OverflowError):
-                self._db.executemany(_LIST, [_sealed(row) for row in rows])
+                self._list(_sealed(entries))
+
+    def _list(self, columns: Mapping[str, Sequence[object]]) -> None:
+        """Add rows to the listing, given by column."""
+        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+        self._db.executemany(
+            f"INSERT OR REPLACE INTO temp.listing (pass, {names}) VALUES ({self.pass_id}, {marks})",  # noqa: S608
+            zip(*columns.values(), strict=True),
+        )
 
     def list_records(self, mirror: str, owner: str) -> None:
         """Take what the journal says for the listing."""
@@ -164,7 +179,7 @@ def _action(kind: ActionKind, body: bytes) -> Any:
     return _KINDS[kind](*[Part(*value) if type(value) is tuple else value for value in values])
 
 
-def _sealed(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row whose values are no text or number of SQLite's, such as half a surrogate pair that a stranger wrote."""
-    pass_id, key, ref, *said, _ = row
-    return pass_id, key, ref, *[None] * len(said), marshal.dumps(said)
+def _sealed(entries: Sequence[Entry]) -> dict[str, Sequence[object]]:
+    """Rows whose values are no text or number of SQLite's, such as half a surrogate pair that a stranger wrote."""
+    keys, refs, *said, _ = zip(*entries, strict=True)
+    return {"key": keys, "ref": refs, "strange": [marshal.dumps(each) for each in zip(*said, strict=True)]}
