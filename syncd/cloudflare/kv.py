@@ -181,11 +181,17 @@ class KVNamespace:
 
     async def iter_keys(self, prefix: str = "", limit: int = LIST_LIMIT) -> AsyncGenerator[ListedKey, None]:
         """All keys that begin with prefix, in pages of `limit`. Retry if the listing does not end (see pages)."""
+        async with aclosing(self.key_pages(prefix, limit)) as found:
+            async for keys in found:
+                for key in keys:
+                    yield key
+
+    async def key_pages(self, prefix: str = "", limit: int = LIST_LIMIT) -> AsyncGenerator[list[ListedKey], None]:
+        """Like iter_keys, a page at a time: to go on from key to key takes longer than to look at one."""
         async with aclosing(pages(lambda cursor: self.list_keys(prefix, limit, cursor), PAGES_LIMIT)) as found:
             async for page in found:
-                for key in page.keys:
-                    if key.name.startswith(prefix):  # what lies outside is nobody's to prune, whatever the server says
-                        yield key
+                # What lies outside is nobody's to prune, whatever the server says.
+                yield [key for key in page.keys if key.name.startswith(prefix)]
 
     # one key
 

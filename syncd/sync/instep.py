@@ -34,9 +34,10 @@ _PLAIN = """
       AND (entry.marked IS NULL OR entry.marked IS record.marked)
       AND (entry.status IS NULL OR entry.status IS record.status AND entry.status <> 'error')
       AND entry.error IS record.error
-      AND NOT EXISTS (
-        SELECT 1 FROM temp.listing AS other
-        WHERE other.pass = entry.pass AND other.key = entry.key AND other.ref <> entry.ref)
+"""
+
+_SEVERAL = """
+    SELECT key FROM temp.listing WHERE pass = :pass AND key > :after AND key <= :upto GROUP BY key HAVING count(*) > 1
 """
 
 _COUNT = """
@@ -79,8 +80,11 @@ class InStep:
         plain = set(self._mirror.db.execute(_PLAIN, block | terms))
         # As the stat cache compares them: what lstat says now with what fstat said when the bytes were read.
         keys = frozenset([each.key for each in found if isinstance(each, Item) and _fingerprint(each) in plain])
-        self._count += len(keys)
         counted = self._mirror.db.execute(_COUNT, block).fetchone()
+        if counted != (len(keys), len(keys)):
+            # Asked only where a second entry can be: looking for one beside each costs as much as finding the record.
+            keys -= {key for (key,) in self._mirror.db.execute(_SEVERAL, block)}
+        self._count += len(keys)
         return Taken(keys, counted == (len(keys), len(keys)))
 
     def counted(self) -> int:

@@ -115,13 +115,14 @@ class KVTarget:
         namespace = await self._namespace()
         self._naming.forget()
         try:
-            async with aclosing(namespace.iter_keys(self._terms.prefix)) as keys:
-                async for key in keys:
-                    entry = self._entry(key.name, key.metadata)
-                    if entry is not None and self._naming.unproved(entry.ref, entry.key):
-                        yield entry._replace(key=await self._naming.known(entry.ref))
-                    elif entry is not None:
-                        yield entry
+            async with aclosing(namespace.key_pages(self._terms.prefix)) as pages:
+                async for keys in pages:
+                    for name, metadata, _ in keys:
+                        entry = self._entry(name, metadata)
+                        if entry is not None and self._naming.unproved(name, entry.key):
+                            yield entry._replace(key=await self._naming.known(name))
+                        elif entry is not None:
+                            yield entry
         except TargetMissing:
             # By the next time its title may stand for another namespace.
             self._found = None
@@ -201,11 +202,12 @@ class KVTarget:
         if marks.get(STALE) and owner == self._terms.owner:
             return None
         return Entry(
-            key=self._naming.key(name, marks.get(PATH)),
-            ref=name,
-            checksum=str(checksum) if checksum else None,
-            size=size if isinstance(size, int) else None,
-            owner=str(owner) if owner is not None else None,
-            marked=checksum is not None,
+            self._naming.key(name, marks.get(PATH)),
+            name,
+            str(checksum) if checksum else None,
+            None,
+            size if isinstance(size, int) else None,
+            str(owner) if owner is not None else None,
+            checksum is not None,
             metadata=marks,
         )
