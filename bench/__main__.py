@@ -18,6 +18,7 @@ PARTS: dict[str, Callable[[Sizes], list[Figure]]] = {
     "bulk": passes.bulk,
     "vectors": vectors.counted,
     "timed": passes.timed,
+    "processor": passes.processor,
     "edits": edits.alone,
     "between": edits.between,
     "startup": startup.commands,

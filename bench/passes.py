@@ -61,16 +61,39 @@ class _Program:
 
 
 def timed(sizes: Sizes) -> list[Figure]:
-    """A first pass over a slow line, beside what the line alone takes with eight requests in flight.
-
-    All programs by turns; of each the best of a few rounds. Those that are slow by their nature run once. Start-up is
-    a pass over one file: with syncd one that has nothing to do, with the others one that uploads it.
-    """
+    """A first pass over a slow line, beside what the line alone takes with eight requests in flight."""
     n = sizes.files
+    ours, others = _by_turns(sizes, LATENCY_S)
+    floor = math.ceil(n / TRANSFERS) * LATENCY_S
+    title = f"AI Search: first pass of {n:,} files at {LATENCY_S * 1e3:.0f} ms, {TRANSFERS} in flight"
+    walls = [program.wall().peer(name, program.get) for name, program in others.items()]
+    return [
+        ours.wall().figure(title, "s", EXTRA * floor, floor=floor, peers=walls),
+        Rounds([run.elapsed_s for run in ours.single]).figure("… of which start-up (no-op pass of 1 file)", "s"),
+        _cpu("… processor time for one file", n, ours, others),
+        Figure("… peak memory", max(run.peak_mb for run in ours.full), "MB"),
+    ]
+
+
+def processor(sizes: Sizes) -> list[Figure]:
+    """The same without latency: no wake-up of a core that slept is part of it."""
+    return [_cpu("AI Search: processor time for one file, no latency", sizes.files, *_by_turns(sizes, 0.0))]
+
+
+def _cpu(title: str, files: int, ours: _Program, others: dict[str, _Program]) -> Figure:
+    beside = [program.cpu_ms(files).peer(name, program.get) for name, program in others.items()]
+    return ours.cpu_ms(files).figure(title, "ms", CPU_MS, peers=beside)
+
+
+def _by_turns(sizes: Sizes, latency: float) -> tuple[_Program, dict[str, _Program]]:
+    """First passes of syncd and of the others, by turns; those that are slow by their nature run once.
+
+    Start-up is a pass over one file: with syncd one that has nothing to do, with the others one that uploads it.
+    """
     with ExitStack() as stack:
-        standin = stack.enter_context(Standin(latency=LATENCY_S))
-        full, single = (stack.enter_context(room(standin, files)) for files in (n, 1))
-        store = stack.enter_context(bucket(LATENCY_S))
+        standin = stack.enter_context(Standin(latency=latency))
+        full, single = (stack.enter_context(room(standin, files)) for files in (sizes.files, 1))
+        store = stack.enter_context(bucket(latency))
         ours = _Program(lambda here, _files, _round: here.reconcile(), rounds=sizes.rounds)
         others = _others(standin, store, sizes.rounds)
         single.reconcile()
@@ -78,18 +101,9 @@ def timed(sizes: Sizes) -> list[Figure]:
             for program in (ours, *others.values()):
                 if program.run and at < program.rounds:
                     program.single.append(program.run(single, 1, at))
-                    program.full.append(program.run(full, n, at))
+                    program.full.append(program.run(full, sizes.files, at))
             full.fresh()
-    floor = math.ceil(n / TRANSFERS) * LATENCY_S
-    title = f"AI Search: first pass of {n:,} files at {LATENCY_S * 1e3:.0f} ms, {TRANSFERS} in flight"
-    walls = [program.wall().peer(name, program.get) for name, program in others.items()]
-    cpus = [program.cpu_ms(n).peer(name, program.get) for name, program in others.items()]
-    return [
-        ours.wall().figure(title, "s", EXTRA * floor, floor=floor, peers=walls),
-        Rounds([run.elapsed_s for run in ours.single]).figure("… of which start-up (no-op pass of 1 file)", "s"),
-        ours.cpu_ms(n).figure("… processor time for one file", "ms", CPU_MS, peers=cpus),
-        Figure("… peak memory", max(run.peak_mb for run in ours.full), "MB"),
-    ]
+    return ours, others
 
 
 def _others(standin: Standin, store: Bucket | None, rounds: int) -> dict[str, _Program]:
