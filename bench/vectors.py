@@ -29,9 +29,9 @@ def counted(sizes: Sizes) -> list[Figure]:
     with Standin() as standin, room(standin, 0, kind="vectorize") as here:
         _plant(here.tree, sizes.guides)
         first = _pass(standin, here)
-        vectors = standin.vectors(here.instance)
         # The pass after a change asks whether it is processed; what follows is at rest.
         here.reconcile()
+        vectors = standin.vectors(here.instance)
         idle = _pass(standin, here)
         _write(here.tree / "long.md", _long(changed=SECTIONS // 2))
         edit = _pass(standin, here)
