@@ -78,6 +78,11 @@ class Gate:
             finally:
                 self.in_flight -= 1
 
+    @property
+    def crowded(self) -> bool:
+        """Whether all places are taken, or about to be by those who wait."""
+        return self._slots.locked()
+
     def hold(self, seconds: float, *, asked: bool = True) -> None:
         """Let nobody send for so many seconds (at most HOLD_LIMIT_S); a hold in force is never shortened.
 

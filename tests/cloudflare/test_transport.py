@@ -54,6 +54,22 @@ async def test_what_goes_over_the_wire_is_counted(remote: Remote, time: VirtualT
     assert counters.received_bytes == len(bad(503).content) + 3 * len(ok().content)
 
 
+async def test_who_waits_for_a_place_sends_before_the_answer_is_looked_at(remote: Remote) -> None:
+    async def later(_: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0.001)
+        return ok()
+
+    remote.says(later)
+    transport = remote.transport(remote.gate(transfers=1))
+    sent_by_then: list[int] = []
+
+    def look(_: Answer) -> None:
+        sent_by_then.append(len(remote.requests))
+
+    await asyncio.gather(*(transport.ask(GET, look) for _ in range(3)))
+    assert sent_by_then == [2, 3, 3]
+
+
 async def test_pauses_grow_between_their_bounds(remote: Remote, time: VirtualTime) -> None:
     remote.says(bad(500))
     with pytest.raises(Unreachable):
