@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bench.process import Run
 from bench.table import Figure
 from bench.walk import seconds
-from bench.world import HOUR_S, Room, Sizes, Standin, room
+from bench.world import HOUR_S, Room, Sizes, Standin, cool, room
 from syncd.targets.kv import LAG_S
 
 MEMORY_MB = 70.0
@@ -132,6 +132,7 @@ class _Size:
 
 def _both(files: int) -> _Size:
     with Standin() as standin, room(standin, files, folders=1_000, kind="kv") as here:
+        cool(here.tree)
         first = here.reconcile(longest_s=LONG_S)
         # As in an hour's rest: no listing may predate the writes any more.
         time.sleep(LAG_S + 1)

@@ -86,6 +86,16 @@ def plant(root: Path, number: int, folders: int, size: int) -> None:
         os.utime(file, (AGED, AGED))
 
 
+def cool(root: Path) -> None:
+    """Have all files read from the disk; how many the system still holds depends on how many there are."""
+    os.sync()
+    for folder, _, names in os.walk(root):
+        for name in names:
+            descriptor = os.open(f"{folder}/{name}", os.O_RDONLY)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
+
+
 def write_through(file: Path, text: str) -> float:
     """Write a file in place as an editor does, down to the disk; return when it was closed (Unix time)."""
     with file.open("w") as out:
