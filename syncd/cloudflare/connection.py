@@ -71,6 +71,7 @@ class Connection:
         a large body says so and closes.
         """
         headers = request.headers.raw
+        self._reader.resting = False
         try:
             held = self._http.send(h11.Request(method=request.method, target=request.url.raw_path, headers=headers))
             async for piece in _pieces(request):
@@ -103,8 +104,11 @@ class Connection:
 
     def rest(self) -> None:
         """Make ready for the next request. Unless the answer was read to its end, the connection is dropped."""
-        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+        done = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+        # More than the answer would be taken for the next one's.
+        if done and not self._http.trailing_data[0]:
             self._http.start_next_cycle()
+            self._reader.resting = True
             self._rested_at = time.monotonic()
         else:
             self.drop()
@@ -147,9 +151,14 @@ class Connection:
 
 
 class _Reader(asyncio.StreamReader):
-    """Notes the end as soon as it comes, also while something that nobody asked for is still unread."""
+    """Notes the end as soon as it comes, and what comes although nothing was asked: after either there is no next."""
 
     ended = False
+    resting = False
+
+    def feed_data(self, data: Any) -> None:
+        self.ended = self.ended or self.resting
+        super().feed_data(data)
 
     def feed_eof(self) -> None:
         self.ended = True

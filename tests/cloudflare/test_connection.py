@@ -15,14 +15,19 @@ HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome"
 
 
 class Server:
-    """Remembers connections and the reads it took to get each request; answers with what it is told to."""
+    """Remembers connections and the reads it took to get each request; answers with what it is told to.
 
-    def __init__(self, answer: bytes = OK, *, close: bool = False) -> None:
+    unasked: said once more after each answer, `pause` seconds later.
+    """
+
+    def __init__(self, answer: bytes = OK, *, close: bool = False, unasked: bytes = b"", pause: float = 0.0) -> None:
         self.connections = 0
         self.first_reads: list[bytes] = []
         self.received = 0
         self._answer = answer
         self._close = close
+        self._unasked = unasked
+        self._pause = pause
         self._talks: list[asyncio.Task[None]] = []
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -39,6 +44,9 @@ class Server:
             self.received = _length(head)
             writer.write(self._answer)
             await writer.drain()
+            if self._unasked:
+                await asyncio.sleep(self._pause)
+                writer.write(self._unasked)
             if self._close:
                 break
         writer.close()
@@ -110,6 +118,18 @@ async def test_a_connection_that_the_server_has_closed_is_not_used_again(last_wo
             assert (response.status_code, await response.aread()) == (200, b"ok")
             await response.aclose()
             await asyncio.sleep(0.05)
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.02])
+async def test_what_nobody_asked_for_is_not_taken_for_the_next_answer(pause: float) -> None:
+    server = Server(OK, unasked=b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n", pause=pause)
+    async with server.lane() as (lane, url):
+        for _ in range(2):
+            response = await lane.handle_async_request(httpx.Request("GET", url))
+            assert (response.status_code, await response.aread()) == (200, b"ok")
+            await response.aclose()
+            await asyncio.sleep(2 * pause + 0.02)
     assert server.connections == 2
 
 
