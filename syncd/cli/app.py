@@ -47,7 +47,7 @@ class Globals:
         hidden = secrets(config)
         hide(hidden)
         found = self.loose(config) if warn else []
-        # What logs costs a fifth of a second to import, which is most of what a question takes.
+        # A question is answered sooner without importing what logs.
         if level or found:
             self.log(level or "WARNING", hidden)
         if found:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 WIDE = 100_000
 """Columns of a "terminal" that is a file: lines are never folded for scripts."""
 PLAIN_EVERY_S = 5.0
-SHOWN_EVERY_S = 0.1
-"""Between two looks at a pass; it tells of every file."""
 
 
 def stdout() -> "Console":
@@ -78,15 +76,11 @@ class Watcher:
         self._progress = progress
         self._task = progress.add_task(f"{name}: listing the target", total=None) if progress else None
         self._said = time.monotonic()
-        self._looked = 0.0
         self._quiet = quiet
         self._pace = pace
 
     def __call__(self, result: "Result") -> None:
         now = time.monotonic()
-        if now - self._looked < SHOWN_EVERY_S:
-            return
-        self._looked = now
         total = result.spill.planned.total()
         done = result.done.total()
         looked = total + result.unchanged

@@ -201,6 +201,7 @@ class KVTarget:
         owner, checksum, size = marks.get(OWNER), marks.get(SHA256), marks.get("size")
         if marks.get(STALE) and owner == self._terms.owner:
             return None
+        # By position, which is quicker, and there is one for each key of a listing. KV has no versions.
         return Entry(
             self._naming.key(name, marks.get(PATH)),
             name,
