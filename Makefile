@@ -8,11 +8,15 @@ ARGS ?=
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 4 ] && n=4; echo "$$n")
 
 BIN := $(VENV)/bin
-LOCK := requirements-dev.txt
-# Newer ones want a later bug fix of Python 3.11 than Debian 12 has.
-LOCK_CAPS := 'soupsieve<4'
-# The first name is how pip has always read constraints, the second how new versions read those for build tools.
-PIP := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK) PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q
+# What syncd and its build need, and that with the developer's tools; both hold for every Python we support.
+LOCK := requirements.txt
+DEV_LOCK := requirements-dev.txt
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q
+# The packages as they were locked, byte for byte; then this checkout, which has no hash and needs nothing more.
+INSTALL := $(PIP) --require-hashes -r
+THIS := $(PIP) --no-deps --no-build-isolation -e .
+UV ?= $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
+COMPILE := $(UV) pip compile -q --universal --python-version 3.11.0 --generate-hashes --custom-compile-command 'make lock' --no-annotate
 FOUND := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
@@ -50,17 +54,12 @@ fmt: $(VENV)/.dev ## format, and mend what the linter can mend by itself
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
 
-lock: ## resolve all dependencies anew and write requirements-dev.txt (needs python3.11, the oldest we support)
-	@set -e; python=$(or $(PYTHON),python3.11); \
-	$$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
-	  echo "make lock: needs Python 3.11, the oldest one supported; or name it: make lock PYTHON=…" >&2; exit 1; }; \
-	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
-	$$python -m venv "$$dir/venv"; \
-	"$$dir/venv/bin/python" -m pip install -q --disable-pip-version-check -e '.[dev]' $(LOCK_CAPS); \
-	{ echo "# Every version that tests, checks and the demo run with. Made by \`make lock\` on the oldest supported Python;"; \
-	  echo "# used as constraints, so nothing is installed that pyproject.toml does not ask for."; \
-	  "$$dir/venv/bin/python" -m pip freeze --exclude-editable | LC_ALL=C sort -f; } > "$$dir/lock"; \
-	cp "$$dir/lock" $(LOCK); echo "wrote $(LOCK): $$(grep -c == $(LOCK)) packages"
+lock: ## resolve all dependencies anew for every supported Python and system (needs uv)
+	@$(UV) --version >/dev/null 2>&1 || { \
+	  echo "make lock: needs uv, which resolves for every Python at once: python3 -m venv $(VENV) && $(BIN)/python -m pip install uv" >&2; exit 1; }
+	@$(COMPILE) --upgrade --extra dev -o $(DEV_LOCK) pyproject.toml
+	@$(COMPILE) -c $(DEV_LOCK) --group build -o $(LOCK) pyproject.toml
+	@grep -c == $(LOCK) $(DEV_LOCK)
 
 clean: ## remove the environment and everything that was built or cached
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -70,12 +69,14 @@ clean: ## remove the environment and everything that was built or cached
 
 $(VENV)/.run: $(BIN)/python pyproject.toml $(LOCK)
 	@echo "installing syncd and its dependencies into $(VENV)"
-	@$(PIP) -e .
+	@$(INSTALL) $(LOCK)
+	@$(THIS)
 	@touch $@
 
-$(VENV)/.dev: $(BIN)/python pyproject.toml $(LOCK)
+$(VENV)/.dev: $(BIN)/python pyproject.toml $(LOCK) $(DEV_LOCK)
 	@echo "installing syncd, its dependencies and the developer's tools into $(VENV)"
-	@$(PIP) -e '.[dev]'
+	@$(INSTALL) $(DEV_LOCK)
+	@$(THIS)
 	@touch $(VENV)/.run $@
 
 # No prerequisites: the environment is made once. `make clean` unmakes it.

@@ -65,9 +65,10 @@ def test_everything_that_is_copied_is_let_through_and_little_else() -> None:
 
 
 def test_the_versions_are_those_the_tests_run_with() -> None:
-    (constraints,) = re.findall(r"PIP_CONSTRAINT=(\S+)", TEXT)
-    assert constraints in copied()
-    assert f"PIP_BUILD_CONSTRAINT={constraints}" in TEXT
+    (lock,) = re.findall(r"pip install --require-hashes -r (\S+)", TEXT)
+    assert lock in copied()
+    installs = re.findall(r"pip install ([^&\n]+)", TEXT)
+    assert all("--require-hashes" in each or "--no-deps --no-build-isolation" in each for each in installs), installs
 
 
 def test_it_runs_as_nobody_in_particular_and_ends_on_sigterm() -> None:
