@@ -7,12 +7,14 @@ import errno
 import hashlib
 import os
 import stat
+import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
 from syncd.errors import Park, RootHalt
 from syncd.model import Part
+from syncd.os_names import shown_path, to_bytes
 from syncd.paths import normal, shown
 from syncd.targets.base import Again, Content, Limits
 
@@ -29,6 +31,7 @@ class Disk:
 
     def __init__(self, root: Path, limits: Limits, prefix: str = "") -> None:
         self.root = root
+        self.label = shown_path(root)
         self.limits = limits
         self.prefix = prefix
 
@@ -37,9 +40,11 @@ class Disk:
         try:
             found = self.root.stat()
         except OSError as error:
-            raise RootHalt(f"path {self.root}: {error.strerror}; nothing was deleted. Bring the folder back") from error
+            raise RootHalt(
+                f"path {self.label}: {error.strerror}; nothing was deleted. Bring the folder back"
+            ) from error
         if not stat.S_ISDIR(found.st_mode):
-            raise RootHalt(f"path {self.root} is no directory; nothing was deleted. Bring the folder back")
+            raise RootHalt(f"path {self.label} is no directory; nothing was deleted. Bring the folder back")
         return found.st_dev, found.st_ino
 
     def is_empty(self) -> bool:
@@ -48,7 +53,7 @@ class Disk:
             with os.scandir(self.root) as entries:
                 return next(entries, None) is None
         except OSError as error:
-            raise RootHalt(f"path {self.root}: {error.strerror}; nothing was deleted. Let syncd read it") from error
+            raise RootHalt(f"path {self.label}: {error.strerror}; nothing was deleted. Let syncd read it") from error
 
     def read(self, path: str, *, part: Part | None = None, torn: bool = False) -> tuple[Content, os.stat_result]:
         """Read a file, or a part of it, once.
@@ -85,7 +90,7 @@ class Disk:
         parents, _, name = path.rpartition("/")
         with self._open_folder(parents + "/" if parents else "") as folder:
             # NONBLOCK: opening a FIFO that took the file's place must not hang.
-            descriptor = os.open(name, _OPEN | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+            descriptor = os.open(to_bytes(name), _OPEN | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         try:
             yield descriptor
         finally:
@@ -97,12 +102,23 @@ class Disk:
         descriptor = os.open(self.root, _OPEN | os.O_DIRECTORY)
         try:
             for part in folder.split("/")[:-1]:
-                below = os.open(part, _OPEN | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+                below = os.open(to_bytes(part), _OPEN | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = below
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def entries(descriptor: int) -> "AbstractContextManager[Iterator[os.DirEntry[str]] | Iterator[os.DirEntry[bytes]]]":
+    """What lies in an open directory. `from_os` gives the names.
+
+    Some locales cannot hold every name as a str, so that bytes are asked for where they can be had.
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        with suppress(OSError):
+            return os.scandir(f"/proc/self/fd/{descriptor}".encode())
+    return os.scandir(descriptor)
 
 
 def _read_all(descriptor: int, limit: int, part: Part | None) -> bytes:

@@ -1,6 +1,5 @@
 """Names: the key of a path, what a key may not be, and which paths the rules leave out. PURE."""
 
-import os
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -57,6 +56,8 @@ BUILTIN_EXCLUDES: tuple[str, ...] = (
 _ANYWHERE = "^(?:.+/)?"
 """How pathspec begins the expression of a pattern that holds in every directory."""
 
+NOT_UTF8 = "name is not valid UTF-8; rename the file"
+
 INCLUDE_ALL: tuple[str, ...] = ("**/*",)
 
 
@@ -67,11 +68,13 @@ def normal(name: str) -> str:
 
 def shown(name: str) -> str:
     """A file name made safe for people, JSON and SQLite: bytes that are not UTF-8 appear backslash-escaped."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(name).decode("utf-8", "backslashreplace")
-    return name
+    for errors in ("strict", "surrogateescape"):
+        try:
+            return name.encode("utf-8", errors).decode("utf-8", "backslashreplace")
+        except UnicodeEncodeError:
+            continue
+    # Half a surrogate pair, which no disk has, but a remote may.
+    return name.encode("utf-8", "surrogatepass").decode("utf-8", "backslashreplace")
 
 
 def name_fault(name: str) -> str | None:
@@ -81,7 +84,7 @@ def name_fault(name: str) -> str | None:
     try:
         name.encode()
     except UnicodeEncodeError:
-        return "its name is not valid UTF-8; rename the file"
+        return f"its {NOT_UTF8}"
     if any(unicodedata.category(char) == "Cc" for char in name):
         return "its name has a control character; rename the file"
     return None

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from syncd.disk import GONE, NO_NAMES, Disk
+from syncd.disk import GONE, NO_NAMES, Disk, entries
 from syncd.model import Excluded, Item, Local, Problem
+from syncd.os_names import from_os, to_bytes
 from syncd.parts import Naming, kind_of, reserved, unfit
-from syncd.paths import IGNORE_FILE, IgnoreFile, Rules, name_fault, normal, shown
+from syncd.paths import IGNORE_FILE, NOT_UTF8, IgnoreFile, Rules, name_fault, normal, shown
 from syncd.state.cuts import Cuts, Print, cut_open, fingerprint, way_of
 from syncd.targets.base import Limits
 
@@ -81,7 +82,8 @@ class Tree(Disk):
         folders, ignores = [""], []
         for part in under.split("/")[:-1]:
             ignores += self._ignore_files(folders)
-            folders = [found.path + "/" for found in self._twins(folders, part) if stat.S_ISDIR(found.stat.st_mode)]
+            twins = self._twins(folders, part, sure=False)
+            folders = [twin.path + "/" for twin in twins if stat.S_ISDIR(twin.stat.st_mode)]
             if any(self.rules.excluded(normal(folder), ignores) for folder in folders):
                 return [], ignores
         return folders, ignores
@@ -129,9 +131,9 @@ class Tree(Disk):
 
     def _collect(self, folder: str, ignores: list[IgnoreFile], groups: dict[str, list[_Found]]) -> None:
         excluded, doubt = self.rules.excluded, self.rules.doubt(ignores)
-        with self._open_folder(folder) as descriptor, os.scandir(descriptor) as entries:
-            for entry in entries:
-                name = entry.name
+        with self._open_folder(folder) as descriptor, entries(descriptor) as listed:
+            for entry in listed:
+                name = from_os(entry.name)
                 path = folder + name
                 if entry.is_dir(follow_symlinks=False):
                     name += "/"
@@ -233,26 +235,38 @@ class Tree(Disk):
         ignores = [each for end in (0, *ends) for each in self._ignore_files([path[:end]])]
         return self.rules.taken_by(normal(path), ignores)
 
-    def _twins(self, folders: list[str], name: str) -> list[_Found]:
-        """Everything in `folders` whose name is `name` after normalisation; a plain lstat where it can be one only."""
-        found = []
+    def _twins(self, folders: list[str], name: str, *, sure: bool = True) -> list[_Found]:
+        """Everything in `folders` whose name is `name` after normalisation; a plain lstat where it can be one only.
+
+        sure: raise OSError if there is none, but a name that cannot be read may stand for it.
+        """
+        found, unread = [], list[str]()
         for folder in folders:
-            names = [name] if name.isascii() else self._names_like(folder, name)
+            names = [name]
+            if not name.isascii():
+                listed = self._names_in(folder)
+                names = [each for each in listed if normal(each) == name]
+                unread += [each for each in listed if shown(each) != each]
             for each in names:
                 try:
-                    found.append(_Found(folder + each, os.lstat(self.root / (folder + each))))
+                    found.append(_Found(folder + each, os.lstat(self._place(folder + each))))
                 except OSError as error:
                     if error.errno not in GONE:
                         raise
+        if sure and unread and not found:
+            raise OSError(errno.EILSEQ, f"it may be {shown(unread[0])} there, whose {NOT_UTF8}")
         return found
 
-    def _names_like(self, folder: str, name: str) -> list[str]:
+    def _names_in(self, folder: str) -> list[str]:
         try:
-            return [each for each in os.listdir(self.root / folder) if normal(each) == name]  # noqa: PTH208
+            return [from_os(each) for each in os.listdir(self._place(folder))]  # noqa: PTH208
         except OSError as error:
             if error.errno in GONE:
                 return []
             raise
+
+    def _place(self, path: str) -> bytes:
+        return os.path.join(os.fsencode(self.root), to_bytes(path))  # noqa: PTH118 - bytes, which no locale changes
 
     def _ignore_files(self, folders: list[str]) -> list[IgnoreFile]:
         ignores = []

@@ -66,6 +66,7 @@ CORE = [
     "state.deletions",
     "state.files",
     "state.cuts",
+    "os_names",
     "disk",
     "scan",
     "state.spill",
@@ -129,17 +130,8 @@ def test_the_modules_are_found() -> None:
 def test_pure_modules_import_values_only(name: str) -> None:
     module = f"syncd.{name}"
     outside = {each.partition(".")[0] for each in imports(module) - own(module)}
-    assert outside - VALUES == ({"os"} if name == "paths" else set())
+    assert outside - VALUES == set()
     assert own(module) <= {f"syncd.{each}" for each in PURE}
-
-
-def test_paths_takes_nothing_from_os_but_fsencode() -> None:
-    taken = {
-        node.attr
-        for node in ast.walk(ast.parse(MODULES["syncd.paths"].read_text()))
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os"
-    }
-    assert taken == {"fsencode"}
 
 
 @pytest.mark.parametrize("name", ["print", "open", "input", "exec", "eval"])

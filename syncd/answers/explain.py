@@ -12,6 +12,7 @@ from syncd.errors import Park
 from syncd.evidence import belief
 from syncd.model import ON_THE_WAY, Delete, Excluded, Item, Local, Problem, Record
 from syncd.opening import tree_of
+from syncd.os_names import shown_path
 from syncd.paths import normal, shown
 from syncd.scan import Tree
 from syncd.state.db import open_state_to_read
@@ -38,7 +39,7 @@ def explain(config: Config, name: str, path: str) -> Facts:
     local = tree.look(key)
     parts = tree.parts(key) if local is None or (isinstance(local, Item) and local.part) else []
     key = section.names.file(key) if parts else key
-    yield "mirror", f"{name}: {section.path} → {section.target.spec}"
+    yield "mirror", f"{name}: {shown_path(section.path)} → {section.target.spec}"
     yield "key", shown(key)
     shard = shards.parse(section.shard)
     counted = [part.key for part in parts] or [local.key if local else key]

@@ -15,6 +15,7 @@ from typing import Literal, Self
 from syncd.errors import ConfigError, Park, SyncdError
 from syncd.mirror import Mirror
 from syncd.model import Entry, Problem
+from syncd.os_names import shown_path, to_bytes
 from syncd.parts import WHOLE_LIMIT, numbered
 from syncd.paths import name_fault, shown
 from syncd.plan import mine
@@ -41,7 +42,9 @@ class Folder:
             root.mkdir(parents=True, exist_ok=True)
             self._root = os.open(root, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
         except OSError as error:
-            raise ConfigError(f"{root}: {error.strerror}; name a folder that syncd may write into") from None
+            raise ConfigError(
+                f"{shown_path(root)}: {error.strerror}; name a folder that syncd may write into"
+            ) from None
         self._written: set[int] = set()
 
     def __enter__(self) -> Self:
@@ -62,11 +65,11 @@ class Folder:
         *parents, name = path.split("/")
         try:
             with self._enter(parents) as folder:
-                return self._put(folder, name, data, force=force)
+                return self._put(folder, to_bytes(name), data, force=force)
         except OSError as error:
             raise Park("failed", f"it cannot be written ({error.strerror})") from error
 
-    def _put(self, folder: int, name: str, data: bytes, *, force: bool) -> Wrote:
+    def _put(self, folder: int, name: bytes, data: bytes, *, force: bool) -> Wrote:
         try:
             before = os.stat(name, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
@@ -111,9 +114,9 @@ def path_fault(path: str) -> str | None:
 
 def _open_below(folder: int, part: str) -> int:
     with suppress(FileExistsError):
-        os.mkdir(part, dir_fd=folder)
+        os.mkdir(to_bytes(part), dir_fd=folder)
     try:
-        return os.open(part, _DIRECTORY, dir_fd=folder)
+        return os.open(to_bytes(part), _DIRECTORY, dir_fd=folder)
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
             why = f"{shown(part)!r} on its way is a symbolic link or a file, no directory"
@@ -121,7 +124,7 @@ def _open_below(folder: int, part: str) -> int:
         raise
 
 
-def _holds(folder: int, name: str, data: bytes) -> bool:
+def _holds(folder: int, name: bytes, data: bytes) -> bool:
     # NONBLOCK: opening a FIFO that took the file's place must not hang.
     descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     with os.fdopen(descriptor, "rb", buffering=0) as file:
@@ -133,7 +136,7 @@ def _holds(folder: int, name: str, data: bytes) -> bool:
     return place == len(data)
 
 
-def _replace(folder: int, name: str, data: bytes) -> int:
+def _replace(folder: int, name: bytes, data: bytes) -> int:
     """Write beside, then rename over: no reader ever sees half a file. Return the new file's inode."""
     beside = f".syncd-pull-{secrets.token_hex(8)}"
     # The process's umask takes its part of the mode.

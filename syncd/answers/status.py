@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from syncd.config.settings import Config
 from syncd.model import IndexStatus
+from syncd.os_names import shown_path
 from syncd.parts import Naming, by_file
 from syncd.state.db import Meta, holder, open_state_to_read
 from syncd.state.families import further_parts, out_of_step
@@ -63,7 +64,7 @@ def _mirror(
     section = config.mirrors[name]
     shown: dict[str, Any] = {
         "state": "idle",
-        "path": str(section.path),
+        "path": shown_path(section.path),
         "target": section.target.spec,
         "items": {"synced": 0, "pending": 0, "failed": 0, "rejected": 0},
         "index": dict.fromkeys(_INDEX, 0),

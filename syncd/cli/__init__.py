@@ -24,7 +24,9 @@ def main() -> None:
     gc.set_threshold(COLLECT_AT)
     # Looking for plug-ins that nobody installs means reading what is known of every package there is.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    code = run(sys.argv[1:])
+    from syncd.os_names import from_os
+
+    code = run([from_os(each) for each in sys.argv[1:]])
     # The interpreter looks for garbage once more before it ends. All of it goes with the process anyway.
     gc.freeze()
     sys.exit(code)

@@ -10,6 +10,7 @@ import typer
 
 from syncd import __version__
 from syncd.cli import lean
+from syncd.os_names import to_os
 
 if TYPE_CHECKING:
     from syncd.config.secret_files import Loose
@@ -97,11 +98,17 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def os_path(text: str) -> Path:
+    """A path of the command line, which `main` has made UTF-8 text, as the operating system takes it."""
+    return Path(to_os(text))
+
+
 @app.callback()
 def frame(
     ctx: typer.Context,
     config: Annotated[
-        Path | None, typer.Option("-c", "--config", metavar="PATH", help="The config file.", show_default=False)
+        Path | None,
+        typer.Option("-c", "--config", metavar="PATH", parser=os_path, help="The config file.", show_default=False),
     ] = None,
     verbose: Annotated[
         int, typer.Option("-v", "--verbose", count=True, help="Log more; twice: everything.", show_default=False)

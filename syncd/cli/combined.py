@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import TextIO
 
 from syncd.answers.combined import Combined
+from syncd.cli.app import os_path
 from syncd.errors import ConfigError, SyncdError
 
 
@@ -17,7 +17,7 @@ def opened(place: str) -> Iterator[TextIO]:
         file = (
             nullcontext(sys.stdout)
             if place == "-"
-            else Path(place).expanduser().open("w", encoding="utf-8", errors="backslashreplace")
+            else os_path(place).expanduser().open("w", encoding="utf-8", errors="backslashreplace")
         )
     except OSError as error:
         raise ConfigError(f"--combined {place}: {error.strerror}; name a file that can be written") from None

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from syncd.cli.app import Globals, app, await_
+from syncd.cli.app import Globals, app, await_, os_path
 from syncd.cli.look import one_mirror
 from syncd.errors import EXIT_OK, EXIT_PROBLEMS
+from syncd.os_names import shown_path
 
 if TYPE_CHECKING:
     from syncd.answers.pull import Pulled
@@ -160,7 +161,7 @@ def _safe(text: str) -> str:
 @app.command()
 def pull(
     ctx: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; made if it is not there.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", parser=os_path, help="Where to; made if it is not there.")],
     *,
     mirror: Annotated[str | None, typer.Option("--mirror", metavar="M", help="Which mirror's entries.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that differ.")] = False,
@@ -194,7 +195,7 @@ def pull(
         emit({"mirror": name, **_of(config, name), "result": counts, "problems": problems, "exit_code": code})
         return code
     words = [f"{pulled.done[what]} {what}" for what in COUNTED if pulled.done[what] or what == "written"]
-    line(f"{name}{of_shard(config.mirrors[name].shard)} → {folder}: {', '.join(words)}")
+    line(f"{name}{of_shard(config.mirrors[name].shard)} → {shown_path(folder)}: {', '.join(words)}")
     if pulled.problems:
         table(("", ""), [(f"  {problem.key}", problem.message) for problem in pulled.problems])
     return code

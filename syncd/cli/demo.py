@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from syncd.cli.app import Globals, app, await_
+from syncd.cli.app import Globals, app, await_, os_path
 from syncd.errors import ConfigError
+from syncd.os_names import shown_path
 
 if TYPE_CHECKING:
     from syncd.config.settings import Config
@@ -23,7 +24,8 @@ ACCOUNT = "0123456789abcdef0123456789abcdef"
 def demo(
     ctx: typer.Context,
     path: Annotated[
-        Path | None, typer.Argument(help="A folder; default: a bundled sample.", show_default=False)
+        Path | None,
+        typer.Argument(parser=os_path, metavar="PATH", help="A folder; default: a bundled sample.", show_default=False),
     ] = None,
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and follow edits until Ctrl-C.")] = False,
@@ -47,7 +49,7 @@ def demo(
     ):
         root = path.expanduser().absolute() if path else sample
         if not root.is_dir():
-            raise ConfigError(f"{root} is no directory; name a folder to mirror: syncd demo PATH")
+            raise ConfigError(f"{shown_path(root)} is no directory; name a folder to mirror: syncd demo PATH")
         config = _config(root, Path(state), server.base_url)
         typer.echo(f"stand-in  {server.base_url} (loopback only, forgets everything at the end)")
         code = await_(_show(config, SAMPLE_QUERY if path is None else None))
@@ -55,7 +57,7 @@ def demo(
             from syncd.cli.out import line
             from syncd.daemon import serve as keep
 
-            line(f"watching  {root}: edit, rename or delete a file there; Ctrl-C ends")
+            line(f"watching  {shown_path(root)}: edit, rename or delete a file there; Ctrl-C ends")
             options.log("INFO")
             code = keep(lambda: config)
         return code

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from syncd.cli.app import Globals, await_
+from syncd.cli.app import Globals, await_, os_path
 from syncd.cli.kv import AsJson, group, open_account, tell
 from syncd.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, NotFound, SyncdError
 
@@ -99,7 +99,7 @@ def meta(ctx: typer.Context, key: Key, *, namespace: Namespace = None, as_json: 
 def put(  # noqa: PLR0913 - the API's options
     ctx: typer.Context,
     key: Key,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="- reads stdin.", allow_dash=True)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="- reads stdin.", parser=os_path)],
     *,
     metadata: Annotated[str | None, typer.Option("--metadata", metavar="JSON", help="A JSON object.")] = None,
     expiration_ttl: Annotated[

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from syncd.cli.app import Globals, app, await_
+from syncd.cli.app import Globals, app, await_, os_path
 from syncd.errors import EXIT_OK, ConfigError
+from syncd.os_names import from_os, shown_path
 
 if TYPE_CHECKING:
     import sqlite3
@@ -80,7 +81,7 @@ def list_items(
 
 @app.command()
 def explain(
-    ctx: typer.Context, path: Annotated[Path, typer.Argument(help="A file, or its path in the mirror.", readable=False)]
+    ctx: typer.Context, path: Annotated[Path, typer.Argument(help="A file, or its path in the mirror.", parser=Path)]
 ) -> int:
     """Say which rule took or left a file, and what is known of it.
 
@@ -148,18 +149,19 @@ def _mirror_of(config: "Config", path: Path) -> tuple[str, str]:
         return found
     if len(config.mirrors) == 1 and not path.is_absolute():
         return next(iter(config.mirrors)), path.as_posix()
-    roots = ", ".join(str(section.path) for section in config.mirrors.values())
+    roots = ", ".join(shown_path(section.path) for section in config.mirrors.values())
     raise ConfigError(f"{path} lies in no mirrored folder; they are: {roots}")
 
 
 def inside(config: "Config", path: Path) -> tuple[str, str] | None:
     """Return the mirror whose folder a path leads into, and the path relative to its root; None if it does not."""
-    absolute = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - takes "..", and follows no link, out
-    for candidate in (absolute, path.expanduser().parent.resolve() / absolute.name):
+    path = os_path(str(path)).expanduser()
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - takes "..", and follows no link, out
+    for candidate in (absolute, path.parent.resolve() / absolute.name):
         for name, section in config.mirrors.items():
             for root in (section.path, section.path.resolve()):
                 if candidate.is_relative_to(root) and candidate != root:
-                    return name, candidate.relative_to(root).as_posix()
+                    return name, from_os(candidate.relative_to(root).as_posix())
     return None
 
 

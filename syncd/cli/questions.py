@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from syncd.answers.retrieval import Answer, Question
+from syncd.cli.app import os_path
 from syncd.cli.look import inside
 from syncd.cli.out import table
 from syncd.errors import ConfigError
+from syncd.os_names import shown_path
 from syncd.paths import normal
 
 if TYPE_CHECKING:
@@ -45,12 +47,12 @@ def _key_of(config: "Config", names: Sequence[str], file: str) -> tuple[str, str
         return found[0], config.mirrors[found[0]].key_prefix + normal(found[1])
     path = Path(file)
     if len(possible) != 1 or path.is_absolute() or ".." in path.parts or file in ("", "."):
-        folders = ", ".join(str(config.mirrors[name].path) for name in possible)
+        folders = ", ".join(shown_path(config.mirrors[name].path) for name in possible)
         more = "; name its mirror, too" if len(possible) > 1 else ""
         raise ConfigError(f"--expect {file}: lies in no folder that is verified; they are: {folders}{more}")
     section = config.mirrors[possible[0]]
     name = normal(path.as_posix())
-    is_key = section.key_prefix and name.startswith(section.key_prefix) and not (section.path / path).exists()
+    is_key = section.key_prefix and name.startswith(section.key_prefix) and not (section.path / os_path(file)).exists()
     return possible[0], name if is_key else section.key_prefix + name
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from syncd.cli.app import Globals, app, await_
+from syncd.cli.app import Globals, app, await_, os_path
 from syncd.errors import EXIT_CONFIG, EXIT_HALT, EXIT_OK, ConfigError, Halt, SyncdError, TargetMissing, Unreachable
+from syncd.os_names import from_os, shown_path
+from syncd.paths import NOT_UTF8, name_fault
 
 if TYPE_CHECKING:
     from syncd.config.settings import Config, MirrorConfig
@@ -24,7 +26,7 @@ ACCOUNT_PLACE = "0123456789abcdef0123456789abcdef"
 @app.command()
 def init(
     ctx: typer.Context,
-    path: Annotated[Path, typer.Argument(help="The folder to mirror.")] = Path(),
+    path: Annotated[Path, typer.Argument(parser=os_path, metavar="PATH", help="The folder to mirror.")] = Path(),
     *,
     target: Annotated[
         str,
@@ -42,10 +44,16 @@ def init(
     section, permission = _target_section(target)
     root = path.expanduser().absolute()
     if not root.is_dir():
-        raise ConfigError(f"{root} is no directory; name the folder to mirror: syncd init PATH --target {target}")
+        raise ConfigError(
+            f"{shown_path(root)} is no directory; name the folder to mirror: syncd init PATH --target {target}"
+        )
+    if name_fault(from_os(str(root))):
+        raise ConfigError(
+            f"{shown_path(root)}: its {NOT_UTF8.removesuffix('file')}folder, for a config holds text only"
+        )
     place = options.config or Path("syncd.toml")
     account = os.environ.get("CLOUDFLARE_ACCOUNT_ID", ACCOUNT_PLACE)
-    text = config_text(name=_mirror_name(root), path=str(root), target=section, account=account)
+    text = config_text(name=_mirror_name(root), path=from_os(str(root)), target=section, account=account)
     _write(place, text, force=force)
     line(f"wrote {place}")
     if account == ACCOUNT_PLACE:
@@ -223,9 +231,10 @@ def _check_folder(config: "Config", name: str, target: "Target | None") -> list[
     finally:
         if db:
             db.close()
-    message = f"{section.path}{of_shard(section.shard)}: {seen.files} files to mirror, {seen.problems} that cannot be"
+    folder = shown_path(section.path)
+    message = f"{folder}{of_shard(section.shard)}: {seen.files} files to mirror, {seen.problems} that cannot be"
     if not seen.complete:
-        remedy = f"let syncd read every directory under {section.path}; until then nothing is deleted"
+        remedy = f"let syncd read every directory under {folder}; until then nothing is deleted"
         return [(Finding(f"{name}: folder", "warn", message, remedy), EXIT_OK)]
     found = [Finding(f"{name}: folder", "ok", message), _check_watches(name, section)]
     if target:

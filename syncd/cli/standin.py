@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from syncd.cli.app import app
+from syncd.cli.app import app, os_path
 from syncd.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
 
 
@@ -33,7 +33,10 @@ def emulate(  # noqa: PLR0913 - the contract's options
     *,
     port: Annotated[int, typer.Option("--port", help="Loopback port; 0 takes a free one.", min=0, max=65535)] = 8787,
     store: Annotated[
-        Path | None, typer.Option("--store", help="SQLite file to keep everything in; default: memory.")
+        Path | None,
+        typer.Option(
+            "--store", parser=os_path, metavar="PATH", help="SQLite file to keep everything in; default: memory."
+        ),
     ] = None,
     token: Annotated[str | None, typer.Option("--token", help="Take this token only; default: any.")] = None,
     on_existing: Annotated[

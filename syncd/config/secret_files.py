@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syncd.errors import ConfigError
+from syncd.os_names import from_os
 from syncd.paths import Rules, normal
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def uploads(mirror: "MirrorConfig", secret: Path) -> bool:
     if not place.is_file() or not place.is_relative_to(root):
         return False
     rules = Rules(tuple(mirror.include), tuple(mirror.exclude))
-    return rules.excluded_deep(normal(place.relative_to(root).as_posix())) is None
+    return rules.excluded_deep(normal(from_os(place.relative_to(root).as_posix()))) is None
 
 
 def _mode(path: Path | None) -> int:

@@ -27,6 +27,7 @@ from syncd.config.secret_files import refuse_writable
 from syncd.config.targets import PERMISSIONS, AISearchTarget, KVTarget, Section, Target, VectorizeTarget
 from syncd.config.web import Notify, Web
 from syncd.errors import ConfigError
+from syncd.os_names import from_os, to_os
 from syncd.parts import Naming
 from syncd.paths import INCLUDE_ALL, Rules
 
@@ -60,7 +61,7 @@ def _path(value: Path) -> Path:
     if "\0" in str(value):
         raise ValueError("should be a path without NUL characters")
     try:
-        return value.expanduser()
+        return Path(to_os(str(value))).expanduser()
     except RuntimeError:
         raise ValueError("begins with ~ of a user who has no home; write the path in full") from None
 
@@ -199,7 +200,7 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, 
     credential = config_sources.credential_values(environ)
     layers = [environment, credential, values]
     if state_dir := _default_state_dir(environ):
-        layers.append({"state_dir": str(state_dir)})
+        layers.append({"state_dir": from_os(str(state_dir))})
     _keep_strongest_login(layers)
     try:
         config = (_AccountConfig if account_only else Config)(layers=layers)  # type: ignore[call-arg]

@@ -10,6 +10,7 @@ from typing import Any
 
 from syncd.config.secret_files import refuse_writable
 from syncd.errors import ConfigError
+from syncd.os_names import from_os, shown_path
 
 PREFIX = "SYNCD_"
 CONFIG_VARIABLE = "SYNCD_CONFIG"
@@ -31,7 +32,9 @@ def config_path(flag: Path | None, environ: Mapping[str, str]) -> Path:
     named = flag or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
     if named:
         if not os.path.isfile(named):  # noqa: PTH113 - says no, too, where we may not look
-            raise ConfigError(f"config file {named} does not exist; make one with: syncd init PATH --target SPEC")
+            raise ConfigError(
+                f"config file {shown_path(named)} does not exist; make one with: syncd init PATH --target SPEC"
+            )
         return named
     candidates = [Path("syncd.toml"), Path("/etc/syncd/config.toml")]
     if environ.get("XDG_CONFIG_HOME"):
@@ -75,7 +78,7 @@ def environment_values(environ: Mapping[str, str], known: frozenset[str]) -> dic
     values: dict[str, Any] = {}
     for variable, key in CLOUDFLARE_VARIABLES.items():
         if environ.get(variable):
-            values.setdefault("cloudflare", {})[key] = environ[variable]
+            values.setdefault("cloudflare", {})[key] = from_os(environ[variable])
     for variable in sorted(environ):
         if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE or variable.startswith("SYNCD_COMPLETE"):
             continue
@@ -85,7 +88,7 @@ def environment_values(environ: Mapping[str, str], known: frozenset[str]) -> dic
                 f"environment variable {variable} names no config key; use {PREFIX}<SECTION>__<KEY>,"
                 f" with section one of {', '.join(sorted(known))}"
             )
-        _place(values, path, _decoded(variable, environ[variable]))
+        _place(values, path, _decoded(variable, from_os(environ[variable])))
     return values
 
 

@@ -140,7 +140,8 @@ def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
 
 def directory_of(db: sqlite3.Connection) -> Path:
     """The directory in which an open state file lies."""
-    return Path(db.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0]).parent
+    found = db.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'").fetchone()[0]
+    return Path(os.fsdecode(found)).parent
 
 
 def _make_private(state_dir: Path) -> None:
@@ -158,7 +159,7 @@ def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
     with ExitStack() as undo:
         try:
             connection = sqlite3.connect(
-                f"file:{quote(str(path.absolute()))}?mode={mode}", isolation_level=None, timeout=10, uri=True
+                f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}", isolation_level=None, timeout=10, uri=True
             )
             undo.callback(connection.close)
             yield connection

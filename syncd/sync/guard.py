@@ -21,16 +21,16 @@ def guard(mirror: Mirror, *, force: bool) -> None:
     last = mirror.root_seen or mirror.meta.get("root")
     if mirror.root_seen and identity[0] != mirror.root_seen[0] and not force:
         raise RootHalt(
-            f"path {mirror.tree.root} is on another device than when syncd started (a mount came or went); nothing was"
+            f"path {mirror.tree.label} is on another device than when syncd started (a mount came or went); nothing was"
             f" deleted. Mount it again, or accept this folder: {_by_force(mirror)}"
         )
     if mirror.tree.is_empty() and mirror.journal.count() and not force:
         raise RootHalt(
-            f"path {mirror.tree.root} is empty, but {_files(mirror)} of its files are known; nothing was"
+            f"path {mirror.tree.label} is empty, but {_files(mirror)} of its files are known; nothing was"
             f" deleted. Bring the files back, or empty the target too: {_by_force(mirror)}"
         )
     if last is not None and tuple(last) != identity:  # type: ignore[arg-type]
-        log.warning("root.changed", mirror=mirror.name, path=str(mirror.tree.root))
+        log.warning("root.changed", mirror=mirror.name, path=mirror.tree.label)
         mirror.files.distrust()
         if mirror.tree.cuts:
             mirror.tree.cuts.distrust()

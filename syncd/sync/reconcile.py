@@ -206,7 +206,7 @@ async def _apply(mirror: Mirror, backing: Backing, result: Result, hooks: Hooks)
         await turn.puts(puts)
     for deletes in spill.turns("delete", mirror.target.limits.delete_turn):
         if mirror.tree.identity() != identity:
-            raise RootHalt(f"path {mirror.tree.root} was replaced during the pass; the rest was not deleted")
+            raise RootHalt(f"path {mirror.tree.label} was replaced during the pass; the rest was not deleted")
         await turn.deletes(deletes)
         result.waiting = turn.heirs.waiting
 

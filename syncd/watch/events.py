@@ -19,6 +19,7 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 
+from syncd.os_names import from_os
 from syncd.watch.hints import EVERYTHING, Hint
 from syncd.watch.poll import Ignore
 
@@ -85,4 +86,4 @@ class RootHandler(FileSystemEventHandler):
         return self.root if self.root.endswith("/") else self.root + "/"
 
     def _relative(self, path: str) -> str:
-        return path.removeprefix(self._prefix)
+        return from_os(path.removeprefix(self._prefix))

@@ -10,7 +10,7 @@ from typing import Final
 class Hint:
     """A place to look at again; says nothing about what is there now.
 
-    path: relative to the root, parts joined by "/", as `os.fsdecode` gives it (surrogates are possible); "" is the
+    path: relative to the root, parts joined by "/", as `paths.from_os` gives it (surrogates are possible); "" is the
     root itself. subtree: everything below path is in doubt, not only path.
     """
 

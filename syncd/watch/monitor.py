@@ -10,6 +10,7 @@ from typing import Literal
 
 import structlog
 
+from syncd.os_names import shown_path
 from syncd.watch.events import RootHandler
 from syncd.watch.hints import EVERYTHING, Hint
 from syncd.watch.kernel import KernelWatch
@@ -110,7 +111,7 @@ class Monitor(threading.Thread):
         # Read before the watch is set: if the root is swapped in between, the next check sees another one.
         self._identity = root_identity(self._root.path)
         if self._identity is None:
-            self.status = WatchStatus("off", f"the root is missing: {self._root.path}")
+            self.status = WatchStatus("off", f"the root is missing: {shown_path(self._root.path)}")
         elif self._root.mode == "off":
             self.status = WatchStatus("off")
         else:

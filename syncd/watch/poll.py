@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from syncd.os_names import from_os, to_bytes
 from syncd.watch.hints import Hint
 
 Ignore = Callable[[str], bool]
@@ -39,7 +40,7 @@ class Poller:
     """
 
     def __init__(self, root: Path, ignore: Ignore | None, stopped: Callable[[], bool]) -> None:
-        self._root = os.fspath(root)
+        self._root = os.fsencode(root)
         self._ignore = ignore
         self._stopped = stopped
         self._listings: dict[str, _Listing] = {}
@@ -81,7 +82,7 @@ class Poller:
 
     def _list(self, directory: str) -> _Listing:
         names, stamps = list[str](), array("q")
-        with os.scandir(f"{self._root}/{directory}") as entries:
+        with os.scandir(self._root + b"/" + to_bytes(directory)) as entries:
             for entry in entries:
                 if len(names) % _STOP_CHECK == 0 and self._stopped():
                     break
@@ -92,16 +93,17 @@ class Poller:
         return _Listing("\0".join(names), stamps)
 
     @staticmethod
-    def _read(entry: os.DirEntry[str]) -> tuple[str, int]:
+    def _read(entry: os.DirEntry[bytes]) -> tuple[str, int]:
+        name = from_os(entry.name)
         try:
             if entry.is_dir(follow_symlinks=False):
-                return entry.name + "/", 0
+                return name + "/", 0
             found = entry.stat(follow_symlinks=False)
         except OSError:
             # Gone since it was listed: the next pass sees it missing, or back.
             return "", 0
         # No inode: network file systems make them up anew. ctime tells of a file that was replaced just as well.
-        return entry.name, hash((found.st_mtime_ns, found.st_ctime_ns, found.st_size))
+        return name, hash((found.st_mtime_ns, found.st_ctime_ns, found.st_size))
 
 
 def _compare(directory: str, old: _Listing | None, new: _Listing, report: Callable[[Hint], None]) -> None:

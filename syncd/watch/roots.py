@@ -40,7 +40,8 @@ def network_filesystem(path: Path, mountinfo: Path = _PROC / "self/mountinfo") -
     None if there is no such.
     """
     try:
-        table = mountinfo.read_text(encoding="utf-8", errors="surrogateescape")
+        # Decoded like all paths of this process.
+        table = os.fsdecode(mountinfo.read_bytes())
     except OSError:
         return None
     real = os.path.realpath(path)

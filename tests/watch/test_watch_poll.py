@@ -96,8 +96,8 @@ def test_a_directory_that_cannot_be_listed_is_reported_once_and_again_when_it_ca
 ) -> None:
     real = os.scandir
 
-    def refuse(path: str) -> object:
-        if path.endswith("sub"):
+    def refuse(path: bytes) -> object:
+        if path.endswith(b"sub"):
             raise PermissionError(path)
         return real(path)
 
@@ -162,7 +162,7 @@ async def test_polled_adds_changes_and_deletes_are_hinted_without_inotify(room: 
 async def test_a_long_look_does_not_hold_up_the_stop(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     looking, real = threading.Event(), Poller._read
 
-    def slow(entry: os.DirEntry[str]) -> tuple[str, int]:
+    def slow(entry: os.DirEntry[bytes]) -> tuple[str, int]:
         looking.set()
         time.sleep(0.005)
         return real(entry)
