@@ -14,7 +14,7 @@ from pathlib import Path
 
 from syncd.errors import Park, RootHalt
 from syncd.model import Part
-from syncd.os_names import shown_path, to_bytes
+from syncd.os_names import from_os, shown_path, to_bytes
 from syncd.paths import normal, shown
 from syncd.targets.base import Again, Content, Limits
 
@@ -81,6 +81,17 @@ class Disk:
         if not (same or torn) or (part and len(data) < part.size):
             raise Again(f"{shown(path)} changed while it was read")
         return Content(data, hashlib.sha256(data).hexdigest(), after.st_mtime_ns), after
+
+    def _names_in(self, folder: str) -> list[str]:
+        try:
+            return [from_os(each) for each in os.listdir(self._place(folder))]  # noqa: PTH208
+        except OSError as error:
+            if error.errno in GONE:
+                return []
+            raise
+
+    def _place(self, path: str) -> bytes:
+        return os.path.join(os.fsencode(self.root), to_bytes(path))  # noqa: PTH118 - bytes, which no locale changes
 
     @contextmanager
     def _open(self, path: str) -> Iterator[int]:

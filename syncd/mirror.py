@@ -50,7 +50,8 @@ class Settings:
 class Mirror:
     """A mirror at work. Everything in it belongs to one serial loop.
 
-    root_seen: who the root was when this process first looked at it; see sync/guard.py. heard: is told how each action
+    root_seen: who the root was when this process last looked at it, and mount_seen the mount that it lay on; see
+    sync/guard.py. heard: is told how each action
     ended; it may not raise or block.
     """
 
@@ -68,6 +69,7 @@ class Mirror:
     history: History
     deletes: DeleteLog
     root_seen: Identity | None = None
+    mount_seen: str = ""
     now: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
     heard: Callable[[Ending], None] = lambda _: None

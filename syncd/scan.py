@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from syncd.absence import Protected, holds_any
 from syncd.disk import GONE, NO_NAMES, Disk, entries
 from syncd.model import Excluded, Item, Local, Problem
-from syncd.os_names import from_os, to_bytes
+from syncd.os_names import from_os
 from syncd.parts import Naming, kind_of, reserved, unfit
 from syncd.paths import IGNORE_FILE, NOT_UTF8, IgnoreFile, Rules, name_fault, normal, shown
 from syncd.state.cuts import Cuts, Print, cut_open, fingerprint, way_of
@@ -39,6 +40,7 @@ class Tree(Disk):
     """The files under `root`, judged by the rules and the target's limits.
 
     After a `walk`, `complete` says whether every directory could be read: only then may anything be deleted.
+    protected: directories whose missing files are not gone. crossed: directories on another device than their parent.
     """
 
     def __init__(self, root: Path, rules: Rules, limits: Limits, prefix: str = "", cuts: Cuts | None = None) -> None:
@@ -47,10 +49,13 @@ class Tree(Disk):
         self.cuts = cuts
         self.names = cuts.names if cuts else Naming(prefix)
         self.complete = True
+        self.protected = Protected()
+        self.crossed: set[str] = set()
 
     def begin(self, *, anew: bool = False) -> None:
         """A pass begins. anew: nothing is believed that was read earlier."""
         self.complete = True
+        self.protected.withheld.clear()
         if self.cuts:
             self.cuts.begin(anew=anew)
 
@@ -71,6 +76,8 @@ class Tree(Disk):
         while stack:
             for found in stack[-1]:
                 if isinstance(found, _Folder):
+                    if self.protected.closes(found.key):
+                        continue
                     stack.append(self._list(found))
                     break
                 yield found
@@ -79,6 +86,8 @@ class Tree(Disk):
 
     def _enter(self, under: str) -> tuple[list[str], list[IgnoreFile]]:
         """Return the real directories that go by the name `under`, and the ignore files above them."""
+        if self.protected.closes(normal(under)):
+            return [], []
         folders, ignores = [""], []
         for part in under.split("/")[:-1]:
             ignores += self._ignore_files(folders)
@@ -132,6 +141,7 @@ class Tree(Disk):
     def _collect(self, folder: str, ignores: list[IgnoreFile], groups: dict[str, list[_Found]]) -> None:
         excluded, doubt = self.rules.excluded, self.rules.doubt(ignores)
         with self._open_folder(folder) as descriptor, entries(descriptor) as listed:
+            device = os.fstat(descriptor).st_dev
             for entry in listed:
                 name = from_os(entry.name)
                 path = folder + name
@@ -143,6 +153,8 @@ class Tree(Disk):
                     found = _Found(path, entry.stat(follow_symlinks=False))
                 except FileNotFoundError:
                     continue
+                if found.stat.st_dev != device:
+                    self.crossed.add(path)
                 groups.setdefault(normal(name), []).append(found)
 
     def _judge(self, key: str, found: list[_Found]) -> Item | Problem | list[Item] | None:
@@ -216,6 +228,8 @@ class Tree(Disk):
         if not NO_NAMES.isdisjoint((*parents, name)):
             # No walk yields such a key. It may be a forged entry's that means to lead out of the root.
             return None
+        if closed := self.protected.closes(path):
+            return closed
         try:
             for part in parents:
                 ignores += self._ignore_files(folders)
@@ -227,7 +241,15 @@ class Tree(Disk):
             return Problem(key, "unreadable", f"it cannot be looked at ({error.strerror}); its remote entry stays")
         if rule := self.rules.excluded_deep(path, ignores):
             return Excluded(key, rule)
-        return self._judge(key, found) if found else None
+        return self._judge(key, found) if found else self.protected.hides(path)
+
+    def takes_any(self, under: str = "") -> bool:
+        """True if the rules take a file below the directory `under`, or if that cannot be known."""
+        try:
+            folders, ignores = self._enter(under)
+            return holds_any(folders, ignores, self.rules, self._ignore_files, self._open_folder)
+        except OSError:
+            return True
 
     def taken_by(self, path: str) -> str | None:
         """Return the pattern that brings in a file that is mirrored; None if none speaks of it. May raise OSError."""
@@ -256,17 +278,6 @@ class Tree(Disk):
         if sure and unread and not found:
             raise OSError(errno.EILSEQ, f"it may be {shown(unread[0])} there, whose {NOT_UTF8}")
         return found
-
-    def _names_in(self, folder: str) -> list[str]:
-        try:
-            return [from_os(each) for each in os.listdir(self._place(folder))]  # noqa: PTH208
-        except OSError as error:
-            if error.errno in GONE:
-                return []
-            raise
-
-    def _place(self, path: str) -> bytes:
-        return os.path.join(os.fsencode(self.root), to_bytes(path))  # noqa: PTH118 - bytes, which no locale changes
 
     def _ignore_files(self, folders: list[str]) -> list[IgnoreFile]:
         ignores = []

@@ -2,12 +2,15 @@
 
 import structlog
 
+from syncd.disk import Identity
 from syncd.errors import RootHalt
 from syncd.evidence import Load
 from syncd.mirror import Mirror
+from syncd.mounts import Survey
 from syncd.plan import BRAKE_FLOOR, brake
 from syncd.state.families import further_parts
 from syncd.state.spill import Spill
+from syncd.sync import mounted
 
 log = structlog.get_logger()
 
@@ -18,17 +21,10 @@ def guard(mirror: Mirror, *, force: bool) -> None:
     A root that another folder took the place of on the same device is no reason to halt, but its files are read anew.
     """
     identity = mirror.tree.identity()
+    seen = mounted.look(mirror)
     last = mirror.root_seen or mirror.meta.get("root")
-    if mirror.root_seen and identity[0] != mirror.root_seen[0] and not force:
-        raise RootHalt(
-            f"path {mirror.tree.label} is on another device than when syncd started (a mount came or went); nothing was"
-            f" deleted. Mount it again, or accept this folder: {_by_force(mirror)}"
-        )
-    if mirror.tree.is_empty() and mirror.journal.count() and not force:
-        raise RootHalt(
-            f"path {mirror.tree.label} is empty, but {_files(mirror)} of its files are known; nothing was"
-            f" deleted. Bring the files back, or empty the target too: {_by_force(mirror)}"
-        )
+    if not force:
+        _halt_if_gone(mirror, identity, seen)
     if last is not None and tuple(last) != identity:  # type: ignore[arg-type]
         log.warning("root.changed", mirror=mirror.name, path=mirror.tree.label)
         mirror.files.distrust()
@@ -36,7 +32,44 @@ def guard(mirror: Mirror, *, force: bool) -> None:
             mirror.tree.cuts.distrust()
     if last is None or tuple(last) != identity:  # type: ignore[arg-type]
         mirror.meta.set("root", list(identity))
-    mirror.root_seen = identity
+    mirror.root_seen, mirror.mount_seen = identity, seen.what
+    mounted.protect(mirror, seen, force=force)
+
+
+def _halt_if_gone(mirror: Mirror, identity: Identity, seen: Survey) -> None:
+    path = mirror.tree.label
+    # A file system that is mounted again may have another number.
+    if mirror.root_seen and identity[0] != mirror.root_seen[0] and seen.what != mirror.mount_seen:
+        raise RootHalt(
+            f"path {path} is on another device than when syncd started (a mount came or went); nothing was"
+            f" deleted. Mount it again, or accept this folder: {_by_force(mirror)}"
+        )
+    if mounted.root_mount_went(mirror, seen):
+        raise RootHalt(
+            f"path {path} was on a mount that is gone; nothing was deleted. Mount it again, or accept this folder:"
+            f" {_by_force(mirror)}"
+        )
+    if mirror.journal.count() and (held := _emptiness(mirror)):
+        raise RootHalt(
+            f"path {path} {held}, but {_files(mirror)} of its files are known; nothing was"
+            f" deleted. Bring the files back, or empty the target too: {_by_force(mirror)}"
+        )
+
+
+def halt_if_emptied(mirror: Mirror, spill: Spill) -> None:
+    """Raise RootHalt if a plan deletes all there is since the folder holds nothing; the journal may know of none."""
+    deletes = spill.planned["delete"]
+    if deletes and (held := _emptiness(mirror)):
+        raise RootHalt(
+            f"path {mirror.tree.label} {held}, but the target holds {deletes} entries of this mirror; nothing was"
+            f" deleted. Bring the files back, or empty the target too: {_by_force(mirror)}"
+        )
+
+
+def _emptiness(mirror: Mirror) -> str | None:
+    if mirror.tree.is_empty():
+        return "is empty"
+    return None if mirror.tree.takes_any() else "holds no file that the rules take"
 
 
 def weigh(mirror: Mirror, spill: Spill, unrecorded: int) -> Load:

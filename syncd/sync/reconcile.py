@@ -20,9 +20,10 @@ from syncd.state.journal import HOUR_S
 from syncd.state.queue import Dirty
 from syncd.state.spill import Spill
 from syncd.sync import audit, observe
-from syncd.sync.guard import guard, hold_back, refusal, weigh
+from syncd.sync.guard import guard, halt_if_emptied, hold_back, refusal, weigh
 from syncd.sync.indexing import learned, problem_of
 from syncd.sync.instep import InStep
+from syncd.sync.mounted import look, protect, uncover
 from syncd.sync.observe import Triple, Wide
 from syncd.sync.passes import NOBODY, NOTHING_SPECIAL, Hooks, Options, Result, Scope
 from syncd.sync.remote import Remote
@@ -57,6 +58,8 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = NOTHING_SPE
             result.start_over()
             await _see(mirror, options, result, hooks, whole=True)
             await _plan(mirror, scope, options, result, hooks)
+        if not options.force:
+            halt_if_emptied(mirror, result.spill)
         backing = _brake(mirror, options, result, rows)
         if not options.dry_run:
             await _apply(mirror, backing, result, hooks)
@@ -98,6 +101,12 @@ async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, 
     if not result.complete:
         # Absence proves nothing while a part of the tree could not be read.
         result.spill.unplan_deletes()
+    protect(mirror, look(mirror), force=options.force)
+    unmounted = mirror.tree.protected.problems()
+    mirror.journal.note(unmounted, result.pass_id)
+    result.problems.update(problem.kind for problem in unmounted)
+    if scope.everything and result.complete:
+        uncover(mirror)
 
 
 def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) -> None:
@@ -207,6 +216,7 @@ async def _apply(mirror: Mirror, backing: Backing, result: Result, hooks: Hooks)
     for deletes in spill.turns("delete", mirror.target.limits.delete_turn):
         if mirror.tree.identity() != identity:
             raise RootHalt(f"path {mirror.tree.label} was replaced during the pass; the rest was not deleted")
+        protect(mirror, look(mirror), force=backing.force)
         await turn.deletes(deletes)
         result.waiting = turn.heirs.waiting
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import structlog
 
+from syncd.mounts import below
 from syncd.os_names import shown_path
 from syncd.watch.events import RootHandler
 from syncd.watch.hints import EVERYTHING, Hint
@@ -43,7 +44,8 @@ class Monitor(threading.Thread):
     """Watches one root in the best way there is, until `stop_soon`.
 
     put: takes the hints. on_ready: called once, when the first watch or snapshot stands. clock: monotonic seconds.
-    identity_interval_s: how often the root's identity is compared; no event tells of an unmount or a rename.
+    identity_interval_s: how often the root's identity, and what is mounted below it, are compared; no event tells of a
+    mount, an unmount or a rename.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Monitor(threading.Thread):
         self._stopped = False
         self._refused = threading.Event()
         self._identity: tuple[int, int] | None = None
+        self._mounts: dict[str, str] = {}
         self._handler: RootHandler | None = None
         self._poller: Poller | None = None
         self._next_look = 0.0
@@ -94,9 +97,14 @@ class Monitor(threading.Thread):
     def _check(self) -> None:
         identity = root_identity(self._root.path)
         lost = self._handler is not None and (self._refused.is_set() or not self._kernel.holds(self._handler))
-        if identity != self._identity or lost:
+        mounted = below(self._root.path) != self._mounts
+        if identity != self._identity or lost or mounted:
             _log.info(
-                "watch.renew", mirror=self._root.mirror, found=identity is not None, refused=self._refused.is_set()
+                "watch.renew",
+                mirror=self._root.mirror,
+                found=identity is not None,
+                mounted=mounted,
+                refused=self._refused.is_set(),
             )
             self._establish()
             # After the new watch stands: what happened before it is covered by this.
@@ -109,7 +117,7 @@ class Monitor(threading.Thread):
             self._kernel.detach(self._handler)
         self._handler = self._poller = None
         # Read before the watch is set: if the root is swapped in between, the next check sees another one.
-        self._identity = root_identity(self._root.path)
+        self._identity, self._mounts = root_identity(self._root.path), below(self._root.path)
         if self._identity is None:
             self.status = WatchStatus("off", f"the root is missing: {shown_path(self._root.path)}")
         elif self._root.mode == "off":

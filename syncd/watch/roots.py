@@ -1,10 +1,11 @@
 """What a root is made of: its identity, its file system, and the limits a watch on it may meet."""
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Final
+
+from syncd.mounts import Mounts
 
 _PROC: Final = Path("/proc")
 _SYSCTL_DIR: Final = _PROC / "sys/fs/inotify"
@@ -40,25 +41,13 @@ def network_filesystem(path: Path, mountinfo: Path = _PROC / "self/mountinfo") -
     None if there is no such.
     """
     try:
-        # Decoded like all paths of this process.
-        table = os.fsdecode(mountinfo.read_bytes())
+        mounts = Mounts(mountinfo.read_bytes())
     except OSError:
         return None
     real = os.path.realpath(path)
-    best, below = (-1, ""), dict[str, str]()
-    for line in table.splitlines():
-        left, _, right = line.partition(" - ")
-        fields, kinds = left.split(" "), right.split(" ")
-        if len(fields) < 5:
-            continue
-        mount = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
-        inside = real == mount or real.startswith(mount.rstrip("/") + "/")
-        # The last of two mounts on one place is the visible one.
-        if inside and len(mount) >= best[0]:
-            best = (len(mount), kinds[0])
-        elif mount.startswith(real.rstrip("/") + "/"):
-            below[mount] = kinds[0]
-    return next((kind for kind in (best[1], *below.values()) if kind in NETWORK_FILESYSTEMS), None)
+    held = mounts.holder(real)
+    kinds = [held.kind if held else "", *(each.kind for each in mounts.below(real))]
+    return next((kind for kind in kinds if kind in NETWORK_FILESYSTEMS), None)
 
 
 def watch_limit_advice(directories: int, sysctl_dir: Path = _SYSCTL_DIR) -> str:

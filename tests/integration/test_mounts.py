@@ -1,4 +1,4 @@
-"""The root is a mount that goes, comes back empty and uncovers another folder: nothing is deleted for it."""
+"""The root, or a folder in it, is a mount that goes, comes back empty or uncovers another: nothing goes."""
 
 import os
 import shutil
@@ -8,21 +8,22 @@ from pathlib import Path
 
 import pytest
 
-CHILD = Path(__file__).with_name("mounts_child.py")
+HERE = Path(__file__).parent
 
 
-def test_a_mount_that_goes_and_comes_back_deletes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("child", ["mounts_child.py", "inner_mounts_child.py"])
+def test_a_mount_that_goes_and_comes_back_deletes_nothing(tmp_path: Path, child: str) -> None:
     unshare = shutil.which("unshare")
     if unshare is None:
         pytest.skip("no unshare, so no mounts of our own")
     own = ["-m"] if os.geteuid() == 0 else ["-Urm"]
     ended = subprocess.run(
-        [unshare, *own, sys.executable, str(CHILD), str(tmp_path)],
+        [unshare, *own, sys.executable, str(HERE / child), str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
-        env={**os.environ, "PYTHONPATH": f"{CHILD.parents[2]}:{CHILD.parent}"},
+        env={**os.environ, "PYTHONPATH": f"{HERE.parents[1]}:{HERE}"},
     )
     if ended.returncode == 3 or "unshare" in ended.stderr.split(":")[0]:
         pytest.skip(f"no mounts of our own: {(ended.stdout + ended.stderr).strip()}")

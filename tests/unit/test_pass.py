@@ -36,11 +36,12 @@ async def test_keys_carry_the_prefix_and_entries_outside_it_are_not_ours(core: C
     core.use(prefix="p/")
     core.target.put_by("me", "q/x", "other")
     core.write("a/b", "1")
+    core.write("c", "2")
     await core.full()
-    assert core.target.texts() == {"p/a/b": "1", "q/x": "other"}
+    assert core.target.texts() == {"p/a/b": "1", "p/c": "2", "q/x": "other"}
     core.remove("a/b")
     await core.hint("a/b")
-    assert core.target.texts() == {"q/x": "other"}
+    assert core.target.texts() == {"p/c": "2", "q/x": "other"}
 
 
 async def test_a_changed_file_is_put_and_a_removed_one_is_deleted(core: Core) -> None:

@@ -4,7 +4,9 @@ import pytest
 from core_room import Core, ScriptedTarget, in_step, plan, planned
 
 from syncd.errors import Brake, Halt
+from syncd.mounts import Survey
 from syncd.scan import Tree
+from syncd.sync import mounted
 from syncd.sync.passes import Hooks
 from syncd.sync.turn import Breath
 
@@ -187,6 +189,7 @@ async def test_an_empty_root_that_was_never_full_is_fine(core: Core) -> None:
 def other_device(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = core.root.stat()
     monkeypatch.setattr(Tree, "identity", lambda _: (seen.st_dev + 1, seen.st_ino))
+    monkeypatch.setattr(mounted, "look", lambda _: Survey(str(core.root), "/", "another disk", {}, frozenset()))
 
 
 async def test_another_device_halts_until_it_is_back_or_forced(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:

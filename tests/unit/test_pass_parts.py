@@ -227,6 +227,7 @@ async def test_a_file_that_is_called_like_a_part_is_refused_and_harms_nothing(co
 
 async def test_what_is_excluded_keeps_its_parts(core: Core) -> None:
     core.write("a.md", prose(1, 20))
+    core.write("b.md", "kept")
     await core.full()
     before = core.target.texts()
     core.write(".syncdignore", "a.md\n")
@@ -234,7 +235,7 @@ async def test_what_is_excluded_keeps_its_parts(core: Core) -> None:
     await core.hint("a.md")
     assert core.target.texts() == before
     await core.full(delete_excluded=True)
-    assert core.target.texts() == {}
+    assert core.target.texts() == {"b.md": "kept"}
 
 
 async def test_a_smaller_limit_cuts_anew_and_no_splitting_takes_the_parts_away(core: Core) -> None:
