@@ -26,7 +26,7 @@ ON_THE_WAY: frozenset[IndexStatus] = frozenset({"queued", "running", "outdated"}
 EvidenceKind = Literal["seen_to_go", "absent", "excluded", "orphan", "duplicate"]
 """Why an entry may be deleted; what each means is said in evidence.py."""
 
-HARMLESS: frozenset[ProblemKind] = frozenset({"unsupported_type", "empty", "foreign"})
+HARMLESS: frozenset[ProblemKind] = frozenset({"unsupported_type", "empty"})
 """Problem kinds that are reported and do not make the exit code 1 (contract)."""
 
 

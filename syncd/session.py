@@ -13,12 +13,14 @@ from syncd import shards
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Transport
+from syncd.config.faults import fights
 from syncd.config.settings import Cloudflare, Config, MirrorConfig, login
 from syncd.errors import ConfigError
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.opening import NOTHING_GRANTED, Grants, make_target, rules_of
 from syncd.plan import Policy
 from syncd.state import db as state
+from syncd.state import owner
 from syncd.state.handover import hand_over
 from syncd.state.journal import Journal
 
@@ -44,7 +46,8 @@ async def open_session(
     read_only: work on a copy of the state and without its lock, for commands that change nothing.
     Raises ConfigError (no token, unknown mirror) or Locked.
     """
-    wanted = {name: mirror_config(config, name) for name in names} or config.mirrors
+    for name in names:
+        mirror_config(config, name)
     async with AsyncExitStack() as stack:
         if read_only:
             copy = stack.enter_context(tempfile.TemporaryDirectory(prefix="syncd-"))
@@ -53,9 +56,11 @@ async def open_session(
             stack.enter_context(state.lock(config.state_dir))
             db = state.open_state(config.state_dir)
         stack.callback(db.close)
+        config = _with_owners(config, db)
         transport = await stack.enter_async_context(open_transport(config))
         mirrors = {}
-        for name, section in wanted.items():
+        for name in names or config.mirrors:
+            section = config.mirrors[name]
             target = make_target(transport, db, name, section, grants)
             stack.push_async_callback(target.aclose)
             _bind(Journal(db, name), state.Meta(db, name), _binding(config, section))
@@ -105,6 +110,23 @@ def settings_of(section: MirrorConfig, grants: Grants) -> Settings:
         split=section.oversize == "split",
         spec=section.target.spec,
     )
+
+
+def _with_owners(config: Config, db: sqlite3.Connection) -> Config:
+    """Fill in the owners that nobody has set, and remember them. Raises ConfigError if two mirrors would fight."""
+    mirrors = {}
+    machine = owner.machine(config.state_dir) or owner.machine(state.directory_of(db))
+    for name, section in config.mirrors.items():
+        meta = state.Meta(db, name)
+        found = section.owner or owner.owner_of(name, section.path, meta, machine)
+        if found is None:
+            raise AssertionError("an open state directory has an id")
+        if not section.owner:
+            owner.remember(found, section.path, meta)
+        mirrors[name] = section.model_copy(update={"owner": found})
+    for name, why in fights(mirrors):
+        raise ConfigError(f"mirrors.{name}{why}")
+    return config.model_copy(update={"mirrors": mirrors})
 
 
 def _binding(config: Config, section: MirrorConfig) -> str:

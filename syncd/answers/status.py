@@ -10,6 +10,7 @@ from syncd.config.settings import Config
 from syncd.model import IndexStatus
 from syncd.os_names import shown_path
 from syncd.parts import Naming, by_file
+from syncd.state import owner
 from syncd.state.db import Meta, holder, open_state_to_read
 from syncd.state.families import further_parts, out_of_step
 from syncd.state.gaps import Gaps
@@ -66,6 +67,7 @@ def _mirror(
         "state": "idle",
         "path": shown_path(section.path),
         "target": section.target.spec,
+        "owner": owner_shown(config, name, db),
         "items": {"synced": 0, "pending": 0, "failed": 0, "rejected": 0},
         "index": dict.fromkeys(_INDEX, 0),
         "last_reconcile": None,
@@ -108,6 +110,18 @@ def _mirror(
             shown["watch_detail"] = watch["detail"]
     shown["problems"] = [{"key": p.key, "kind": p.kind, "message": p.message} for p in found]
     return shown
+
+
+def owner_shown(config: Config, name: str, db: sqlite3.Connection | None) -> str | None:
+    """Return the owner mark of a mirror, None if the first pass has still to decide it."""
+    section = config.mirrors[name]
+    meta = Meta(db, name) if db else None
+    return section.owner or owner.owner_of(name, section.path, meta, owner.machine(config.state_dir))
+
+
+def foreign(name: str, db: sqlite3.Connection | None) -> list[str]:
+    """Return the keys at which the last passes met entries of others."""
+    return [problem.key for problem in Journal(db, name).problems() if problem.kind == "foreign"] if db else []
 
 
 def _state(said: object, *, running: bool) -> State:

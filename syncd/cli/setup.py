@@ -4,9 +4,9 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -99,16 +99,6 @@ def _write(place: Path, text: str, *, force: bool) -> None:
         raise ConfigError(f"{place}: {error.strerror}; choose another place with: syncd --config PATH init …") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of `check`. remedy: what to do, if it is not ok."""
-
-    what: str
-    level: Literal["ok", "warn", "FAIL"]
-    message: str
-    remedy: str | None = None
-
-
 @app.command()
 def check(
     ctx: typer.Context,
@@ -160,10 +150,13 @@ async def _look(options: Globals) -> AsyncIterator[Found]:
     from syncd.session import open_session
 
     targets: dict[str, Target] = {}
+    for finding in check_owners(config):
+        yield finding, EXIT_OK
     try:
         async with open_session(config, read_only=True) as session:
             # Asked for forecasts only, later on; that needs no connection.
             targets = {name: mirror.target for name, mirror in session.mirrors.items()}
+            config = session.config
             async for found in _check_remote(session):
                 yield found
     except SyncdError as error:

@@ -78,6 +78,7 @@ def _facts(mirror: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "stuck", _named(stuck["keys"], stuck["count"])
     if mirror.get("replace_gap"):
         yield "replacing", _gaps(mirror["replace_gap"])
+    yield "owner", mirror["owner"] or "decided by the first pass"
     yield "last pass", mirror["last_reconcile"] or "never"
     if mirror["oldest_pending_s"] is not None:
         yield "oldest", f"{mirror['oldest_pending_s']:.0f} s waiting"

@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,13 +38,18 @@ def faults(config: "Config", secret_file: Path | None = None) -> Iterator[tuple[
             yield name, f": key_prefix and owner: {fault.partition(';')[0]}; use printable characters"
         if fault := _short_names_fault(mirror):
             yield name, fault
-    for (one, first), (other, second) in combinations(config.mirrors.items(), 2):
+    yield from fights(config.mirrors)
+
+
+def fights(mirrors: Mapping[str, "MirrorConfig"]) -> Iterator[tuple[str, str]]:
+    """Mirrors that would delete or overwrite what another one writes. Owners that are not known yet differ."""
+    for (one, first), (other, second) in combinations(mirrors.items(), 2):
         prefixes = first.key_prefix, second.key_prefix
         if first.target.spec != second.target.spec or not (
             prefixes[0].startswith(prefixes[1]) or prefixes[1].startswith(prefixes[0])
         ):
             continue
-        if first.owner == second.owner:
+        if first.owner and first.owner == second.owner:
             yield one, f" and mirrors.{other} write as the same owner under the same keys; give one another key_prefix"
         elif "all" in (first.prune, second.prune):
             yield one, f' and mirrors.{other}: prune = "all" deletes what the other writes; give one another key_prefix'

@@ -283,8 +283,7 @@ def _with_absolute_paths(config: Config, base: Path) -> Config:
         return Path(os.path.normpath(base / path))
 
     mirrors = {
-        name: mirror.model_copy(update={"path": absolute(mirror.path), "owner": mirror.owner or name})
-        for name, mirror in config.mirrors.items()
+        name: mirror.model_copy(update={"path": absolute(mirror.path)}) for name, mirror in config.mirrors.items()
     }
     token_file = config.cloudflare.api_token_file
     cloudflare = config.cloudflare.model_copy(update={"api_token_file": absolute(token_file) if token_file else None})

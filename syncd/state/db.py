@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,10 @@ FILE_NAME = "state.db"
 _DISK_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
 _DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 LOCK_NAME = "lock"
+INSTALLATION_NAME = "installation-id"
+"""Made with the first state file and kept beside it: names a state directory, also after its state file was lost."""
+SUCCESSOR = "successor"
+"""A named value of the daemon: this state file was made where there had been another one."""
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -106,6 +111,8 @@ def open_state(state_dir: Path) -> sqlite3.Connection:
     path = state_dir / FILE_NAME
     try:
         _make_private(state_dir)
+        lost = installation(state_dir) is not None and not path.exists()
+        _make_installation(state_dir)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         # One that came from elsewhere, such as a backup; those that SQLite makes beside it take its mode.
         for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
@@ -122,7 +129,24 @@ def open_state(state_dir: Path) -> sqlite3.Connection:
         for number, statements in enumerate(MIGRATIONS[version:], version + 1):
             connection.executescript(f"BEGIN; {statements} PRAGMA user_version = {number}; COMMIT;")
         connection.executescript(SPILL)
+        if lost:
+            Meta(connection, "").set(SUCCESSOR, value=True)
     return connection
+
+
+def installation(state_dir: Path) -> str | None:
+    """Return the id of a state directory, None if it has none yet."""
+    try:
+        return (state_dir / INSTALLATION_NAME).read_text(encoding="ascii").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _make_installation(state_dir: Path) -> None:
+    if installation(state_dir) is None:
+        mode = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC
+        with os.fdopen(os.open(state_dir / INSTALLATION_NAME, mode, 0o600), "w", encoding="ascii") as file:
+            file.write(f"{secrets.token_hex(16)}\n")
 
 
 def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:

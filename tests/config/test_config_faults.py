@@ -211,7 +211,7 @@ def two(docs: str = "", wiki: str = "", instance: str = "docs") -> str:
     ("docs", "wiki"),
     [
         ('owner = "x"', 'owner = "x"'),
-        ("", 'owner = "docs"'),
+        ('owner = "x"\nkey_prefix = "a/"', 'owner = "x"'),
         ('owner = "x"\nkey_prefix = "a"', 'owner = "x"\nkey_prefix = "a/b/"'),
         ('prune = "all"', ""),
         ('key_prefix = "a/"', 'prune = "all"'),

@@ -112,7 +112,8 @@ owner = "docs"
 type = "kv"
 namespace_title = "docs"
 """
-    assert "write as the same owner" in place.fault(kv(TITLE) + second)
+    first = kv(TITLE).replace('path = "docs"', 'path = "docs"\nowner = "docs"')
+    assert "write as the same owner" in place.fault(first + second)
 
 
 @pytest.mark.parametrize(

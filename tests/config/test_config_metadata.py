@@ -86,7 +86,7 @@ SHORTEN = 'long_names = "shorten"'
 
 def test_long_names_have_limits_of_their_own(place: Place) -> None:
     def limits(kind: str) -> tuple[int, int | None, int | None]:
-        found = limits_of(place.load(written(kind, mirror=SHORTEN)).mirrors["docs"])
+        found = limits_of(place.load(written(kind, mirror=SHORTEN + '\nowner = "docs"')).mirrors["docs"])
         return found.max_key_length, found.long_key_length, found.long_key_bytes
 
     assert limits("ai-search") == (128, 1024, None)

@@ -35,7 +35,7 @@ DEFAULTS: dict[str, Any] = {
     "mirrors.docs.include": ["**/*"],
     "mirrors.docs.exclude": [],
     "mirrors.docs.key_prefix": "",
-    "mirrors.docs.owner": "docs",
+    "mirrors.docs.owner": "",
     "mirrors.docs.prune": "owned",
     "mirrors.docs.max_delete": "25%",
     "mirrors.docs.settle": 0.5,

@@ -14,7 +14,18 @@ import pytest
 from syncd_process import PATIENCE_S, Ended, Room, on_a_terminal, open_room, until
 
 MIRROR = {"dry_run", "complete", "plan", "actions", "problems", "result", "requests", "elapsed_s"}
-STATUS = {"state", "path", "target", "items", "index", "last_reconcile", "oldest_pending_s", "watch", "problems"}
+STATUS = {
+    "state",
+    "path",
+    "target",
+    "owner",
+    "items",
+    "index",
+    "last_reconcile",
+    "oldest_pending_s",
+    "watch",
+    "problems",
+}
 NAMES = ("sp ace.md", "q\"uo'te.md", "per%41cent.md", "emoji😀.md", "日本語/ä.md", "a+b&c=d#e?f.md", "-n.md", "[x].md")
 
 

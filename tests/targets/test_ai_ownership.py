@@ -53,7 +53,7 @@ async def test_what_others_wrote_stays_and_is_reported_where_a_file_has_its_key(
         side.write("free.md", "mine")
         result = await side.full()
         assert side.problems() == {"taken.md": "foreign"}
-        assert result.clean
+        assert not result.clean
         side.write("taken.md", "mine, edited")
         await side.hint("taken.md")
         assert side.problems() == {"taken.md": "foreign"}

@@ -21,7 +21,7 @@ async def test_keys_of_nobody_are_left_alone_and_reported_where_they_are_in_the_
         side.write("b", "mine")
         result = await side.full()
         assert side.problems() == {"a": "foreign"}
-        assert result.clean
+        assert not result.clean
         assert (result.done["put"], result.done["adopt"]) == (1, 1)
         assert await w.contents() == {"a": b"theirs", "same": b"equal", "other": b"theirs", "b": b"mine"}
         assert (await side.later()).spill.planned.total() == 0

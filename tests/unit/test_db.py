@@ -26,7 +26,7 @@ def test_all_that_is_written_is_for_the_owner_alone(tmp_path: Path) -> None:
             assert mode(state) == 0o700
     finally:
         os.umask(old)
-    assert {FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", "lock"} == set(modes)
+    assert {FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", "lock", "installation-id"} == set(modes)
     assert set(modes.values()) == {0o600}
 
 

@@ -89,7 +89,7 @@ async def test_a_strangers_entries_stay(core: Core) -> None:
     assert set(core.target.texts().values()) == {"theirs"}
     assert core.target.changes == 0
     assert core.problems() == {"same-None": "foreign", "same-you": "foreign"}
-    assert result.clean, "foreign is reported and harmless"
+    assert not result.clean, "a file that a foreign entry keeps out is not in step"
     assert planned(await core.hint("same-None", "same-you")) == {}
 
 

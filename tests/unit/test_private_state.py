@@ -28,7 +28,9 @@ def test_files_are_0600_and_directories_0700_whatever_the_umask(tmp_path: Path) 
     with lock(state):
         db = open_state(state)
         db.execute("INSERT INTO meta VALUES ('m', 'a', '1')")
-        assert modes(state) == dict.fromkeys(("lock", "state.db", "state.db-wal", "state.db-shm"), 0o600)
+        assert modes(state) == dict.fromkeys(
+            ("lock", "installation-id", "state.db", "state.db-wal", "state.db-shm"), 0o600
+        )
         db.close()
     for folder in (state, state.parent, state.parent.parent):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder

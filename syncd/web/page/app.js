@@ -5,7 +5,7 @@ import { bars, drawChanges, drawRequests } from "./chart.js";
 const KEPT = 200;  // actions
 const FIRST = 6;  // problems shown before all are asked for; style.css knows it, too
 const DAY = 24 * 60;  // minutes
-const HARMLESS = new Set(["unsupported_type", "empty", "foreign"]);
+const HARMLESS = new Set(["unsupported_type", "empty"]);
 const number = new Intl.NumberFormat();
 const time = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
