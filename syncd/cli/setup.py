@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from syncd.cli.app import Globals, app, await_, os_path
+from syncd.cli.findings import Finding, check_owners
 from syncd.errors import EXIT_CONFIG, EXIT_HALT, EXIT_OK, ConfigError, Halt, SyncdError, TargetMissing, Unreachable
 from syncd.os_names import from_os, shown_path
 from syncd.paths import NOT_UTF8, name_fault
