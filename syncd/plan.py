@@ -111,15 +111,15 @@ def entry_of(record: Record, owner: str) -> Entry:
     )
 
 
-def brake(deletes: int, recent: int, known: int, max_delete: str | int) -> int | None:
+def brake(deletes: int, recent: int, known: int, max_delete: str | int, floor: int = BRAKE_FLOOR) -> int | None:
     """Return the allowed number of deletes if the plan exceeds it, None if the plan may pass.
 
     deletes: planned now; recent: done in the last hour without consent; known: entries the mirror has;
-    max_delete: a count, or a percentage of `known` such as "25%".
+    max_delete: a count, or a percentage of `known` such as "25%". floor: so many always pass, unless it is 0.
     """
     allowed = allowed_deletes(known + recent, max_delete)
     total = deletes + recent
-    if deletes == 0 or (total <= allowed) or (total <= BRAKE_FLOOR and not _nothing(max_delete)):
+    if deletes == 0 or (total <= allowed) or (total <= floor and not _nothing(max_delete)):
         return None
     return allowed
 

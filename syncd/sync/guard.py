@@ -83,7 +83,9 @@ def weigh(mirror: Mirror, spill: Spill, unrecorded: int) -> Load:
 def refusal(mirror: Mirror, spill: Spill, load: Load) -> str | None:
     """Return why a plan deletes too much, and what to do then; None if it may pass."""
     deletes, recent, known = load.deletes, load.recent, load.known
-    allowed = brake(deletes, recent, known, load.max_delete)
+    # A state that has seen no whole pass yet cannot tell a slip from a lost state file.
+    fresh = mirror.journal.count() == 0 or mirror.meta.get("last_reconcile") is None
+    allowed = brake(deletes, recent, known, load.max_delete, 0 if fresh else BRAKE_FLOOR)
     if allowed is None:
         return None
     names = ", ".join(action.key for action in spill.first("delete", 3))

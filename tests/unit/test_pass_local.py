@@ -68,10 +68,10 @@ def locked(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
             raise PermissionError(13, "Permission denied")
         collect(self, path, ignores, groups)
 
-    def no_entering(self: Tree, folders: list[str], name: str) -> Any:
+    def no_entering(self: Tree, folders: list[str], name: str, **how: bool) -> Any:
         if folder in folders:
             raise PermissionError(13, "Permission denied")
-        return twins(self, folders, name)
+        return twins(self, folders, name, **how)
 
     monkeypatch.setattr(Tree, "_collect", no_listing)
     monkeypatch.setattr(Tree, "_twins", no_entering)
