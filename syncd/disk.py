@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
-from syncd.errors import Park, RootHalt
-from syncd.model import Part
+from syncd.errors import DiskRetry, Park, RootHalt
+from syncd.model import Part, Problem
 from syncd.os_names import from_os, shown_path, to_bytes
 from syncd.paths import normal, shown
 from syncd.targets.base import Again, Content, Limits
@@ -21,25 +21,38 @@ from syncd.targets.base import Again, Content, Limits
 Identity = tuple[int, int]
 """(st_dev, st_ino) of the root."""
 
+PASSING = frozenset(
+    {
+        *(errno.EAGAIN, errno.EINTR, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOTCONN),
+        *(errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+    }
+)
+"""Errors that say nothing of a file, and may be over soon."""
 GONE = (errno.ENOENT, errno.ENOTDIR)
 NO_NAMES = frozenset({"", ".", ".."})
 _OPEN = os.O_RDONLY | os.O_CLOEXEC
 
 
 class Disk:
-    """The files under `root`, as far as the target's limits let them be read."""
+    """The files under `root`, as far as the target's limits let them be read.
+
+    passing: keys that an error of `PASSING` was met at, the root's for a directory. complete: see scan.Tree.
+    """
 
     def __init__(self, root: Path, limits: Limits, prefix: str = "") -> None:
         self.root = root
         self.label = shown_path(root)
         self.limits = limits
         self.prefix = prefix
+        self.passing: set[str] = set()
+        self.complete = True
 
     def identity(self) -> Identity:
-        """Return who the root is. Raises RootHalt if it is missing or no directory."""
+        """Return who the root is. Raises RootHalt if it is missing or no directory, DiskRetry if that may pass."""
         try:
             found = self.root.stat()
         except OSError as error:
+            self._raise_if_passing(error)
             raise RootHalt(
                 f"path {self.label}: {error.strerror}; nothing was deleted. Bring the folder back"
             ) from error
@@ -48,17 +61,19 @@ class Disk:
         return found.st_dev, found.st_ino
 
     def is_empty(self) -> bool:
-        """True if the root holds no name at all. Raises RootHalt if it cannot be read."""
+        """True if the root holds no name at all. Raises RootHalt if it cannot be read, DiskRetry if that may pass."""
         try:
             with os.scandir(self.root) as entries:
                 return next(entries, None) is None
         except OSError as error:
+            self._raise_if_passing(error)
             raise RootHalt(f"path {self.label}: {error.strerror}; nothing was deleted. Let syncd read it") from error
 
     def read(self, path: str, *, part: Part | None = None, torn: bool = False) -> tuple[Content, os.stat_result]:
         """Read a file, or a part of it, once.
 
-        Raises Again if it changed meanwhile (unless `torn` is fine), Park if it cannot be sent.
+        Raises Again if it changed meanwhile (unless `torn` is fine), Park if it cannot be sent, DiskRetry if it may be
+        read later.
         """
         key = self.prefix + normal(path)
         try:
@@ -71,6 +86,8 @@ class Disk:
         except OSError as error:
             if error.errno in (*GONE, errno.ELOOP):
                 raise Again(f"{shown(path)} went away") from error
+            if self._passes(error, key):
+                raise DiskRetry(f"it cannot be read now ({error.strerror}); it is tried again") from error
             raise Park("unreadable", f"it cannot be read ({error.strerror}); let syncd read it") from error
         if part is None and (problem := self.limits.refuse(key, len(data))):
             raise Park(problem.kind, problem.message)
@@ -81,6 +98,22 @@ class Disk:
         if not (same or torn) or (part and len(data) < part.size):
             raise Again(f"{shown(path)} changed while it was read")
         return Content(data, hashlib.sha256(data).hexdigest(), after.st_mtime_ns), after
+
+    def _raise_if_passing(self, error: OSError) -> None:
+        if error.errno in PASSING:
+            raise DiskRetry(f"path {self.label}: {error.strerror}; nothing was deleted. It is tried again") from error
+
+    def _passes(self, error: OSError, key: str) -> bool:
+        """Note a key to look at again if the error may be over by then."""
+        if error.errno in PASSING:
+            self.passing.add(key)
+        return error.errno in PASSING
+
+    def _unreadable(self, folder: str, error: OSError) -> Problem:
+        self.complete = False
+        self._passes(error, self.prefix)
+        why = f"the directory cannot be read ({error.strerror}); nothing is deleted until it can"
+        return Problem(self.prefix + shown(normal(folder)), "unreadable", why)
 
     def _names_in(self, folder: str) -> list[str]:
         try:

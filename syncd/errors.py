@@ -43,6 +43,12 @@ class Retry(SyncdError):
         self.status = status
 
 
+class DiskRetry(Retry):
+    """The disk did not do it this time: a stale handle, a network file system that is away, no descriptor left."""
+
+    kind: ProblemKind = "failed"
+
+
 class Unreachable(Retry):
     """No request was answered well for `retry_for` seconds; the pass ends and keeps the rest for the next one."""
 

@@ -88,7 +88,7 @@ class Mirror:
         """Put a key that failed off; return for how many seconds, and after how many failed tries."""
         attempts = self.queue.attempts(key) + 1
         wait = min(delay_s(attempts, self.chance(), asked_s=asked_s), FAR_S)
-        self.queue.retry(key, self.now() + wait, attempts)
+        self.queue.retry(key, self.now() + wait, attempts, subtree=key == self.policy.prefix)
         return wait, attempts
 
 

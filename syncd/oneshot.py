@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from syncd.answers.status import set_state
-from syncd.errors import EXIT_OK, EXIT_PROBLEMS, StateHalt, SyncdError
+from syncd.errors import EXIT_OK, EXIT_PROBLEMS, DiskRetry, RootHalt, StateHalt, SyncdError
 from syncd.mirror import Mirror
 from syncd.model import HARMLESS, Problem
 from syncd.parts import by_file
@@ -18,6 +18,9 @@ from syncd.sync.observe import Wide
 from syncd.sync.passes import Hooks, Options, Result, Scope, Watch
 from syncd.sync.reconcile import reconcile
 from syncd.sync.resolve import Resolved
+
+DISK_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""How long the disk is waited for before each new try, where an error may pass."""
 
 
 @dataclass(slots=True)
@@ -83,8 +86,9 @@ async def run(
     hooks = Hooks(watch=keep)
     try:
         with writable():
-            await reconcile(mirror, Scope(), options, replace(hooks, every=every))
+            await _first(mirror, options, replace(hooks, every=every))
             if not options.dry_run:
+                await _outlast(mirror, options, hooks)
                 await _take_again(mirror, options, hooks, report)
                 if report.results[0].held_back:
                     # Orphans among what was held back are seen by a full pass only.
@@ -98,6 +102,34 @@ async def run(
     report.close(mirror)
     if not options.dry_run:
         _say_state(mirror, report.error)
+
+
+async def _first(mirror: Mirror, options: Options, hooks: Hooks) -> None:
+    """Make the full pass, as soon as the root can be looked at."""
+    for pause in DISK_PAUSES_S:
+        try:
+            await reconcile(mirror, Scope(), options, hooks)
+        except DiskRetry:
+            await asyncio.sleep(pause)
+        else:
+            return
+    try:
+        await reconcile(mirror, Scope(), options, hooks)
+    except DiskRetry as error:
+        raise RootHalt(str(error).replace("It is tried again", "Bring the folder back")) from error
+
+
+async def _outlast(mirror: Mirror, options: Options, hooks: Hooks) -> None:
+    """Try again what the disk would not give in passing, for a while."""
+    for pause in DISK_PAUSES_S:
+        missed = frozenset(mirror.tree.passing)
+        if not missed:
+            return
+        await asyncio.sleep(pause)
+        if mirror.policy.prefix in missed:
+            await reconcile(mirror, Scope(), options, hooks)
+        else:
+            await _rows_or_all(mirror, [row for row in mirror.queue.every() if row.key in missed], options, hooks)
 
 
 async def due_only(mirror: Mirror) -> Report:

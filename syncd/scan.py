@@ -48,13 +48,13 @@ class Tree(Disk):
         self.rules = rules
         self.cuts = cuts
         self.names = cuts.names if cuts else Naming(prefix)
-        self.complete = True
         self.protected = Protected()
         self.crossed: set[str] = set()
 
     def begin(self, *, anew: bool = False) -> None:
         """A pass begins. anew: nothing is believed that was read earlier."""
         self.complete = True
+        self.passing.clear()
         self.protected.withheld.clear()
         if self.cuts:
             self.cuts.begin(anew=anew)
@@ -96,11 +96,6 @@ class Tree(Disk):
             if any(self.rules.excluded(normal(folder), ignores) for folder in folders):
                 return [], ignores
         return folders, ignores
-
-    def _unreadable(self, folder: str, error: OSError) -> Problem:
-        self.complete = False
-        why = f"the directory cannot be read ({error.strerror}); nothing is deleted until it can"
-        return Problem(self.prefix + shown(normal(folder)), "unreadable", why)
 
     def _list(self, folder: _Folder) -> Iterator[Item | Problem | _Folder]:
         groups: dict[str, list[_Found]] = {}
@@ -153,6 +148,11 @@ class Tree(Disk):
                     found = _Found(path, entry.stat(follow_symlinks=False))
                 except FileNotFoundError:
                     continue
+                except OSError:
+                    if not name.endswith("/"):
+                        raise
+                    # A file system that hangs there is its own problem, not that of this directory.
+                    found = _Found(path, os.fstat(descriptor))
                 if found.stat.st_dev != device:
                     self.crossed.add(path)
                 groups.setdefault(normal(name), []).append(found)
@@ -238,6 +238,7 @@ class Tree(Disk):
             ignores += self._ignore_files(folders)
             found = [twin for twin in self._twins(folders, name) if not stat.S_ISDIR(twin.stat.st_mode)]
         except OSError as error:
+            self._passes(error, key)
             return Problem(key, "unreadable", f"it cannot be looked at ({error.strerror}); its remote entry stays")
         if rule := self.rules.excluded_deep(path, ignores):
             return Excluded(key, rule)

@@ -52,12 +52,13 @@ class Queue:
                 [(*row, self._settle_max) for row in rows],
             )
 
-    def retry(self, key: str, due: float, attempts: int) -> None:
+    def retry(self, key: str, due: float, attempts: int, *, subtree: bool = False) -> None:
         """Look at `key` again at `due`, after `attempts` failed tries, unless news came in the meantime."""
         self._db.execute(
-            "INSERT INTO dirty VALUES (?, ?, 0, ?, ?, ?, 1) ON CONFLICT (mirror, key) DO UPDATE SET"
-            " due = excluded.due, attempts = excluded.attempts, seq = seq + 1",
-            (self._mirror, key, due, due, attempts),
+            "INSERT INTO dirty VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT (mirror, key) DO UPDATE SET"
+            " due = excluded.due, attempts = excluded.attempts, seq = seq + 1,"
+            " subtree = max(subtree, excluded.subtree)",
+            (self._mirror, key, subtree, due, due, attempts),
         )
 
     def put_off(self, rows: Iterable[Dirty], due: float) -> None:

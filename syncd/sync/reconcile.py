@@ -102,6 +102,8 @@ async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, 
         # Absence proves nothing while a part of the tree could not be read.
         result.spill.unplan_deletes()
     protect(mirror, look(mirror), force=options.force)
+    for key in mirror.tree.passing:
+        mirror.try_later(key, None)
     unmounted = mirror.tree.protected.problems()
     mirror.journal.note(unmounted, result.pass_id)
     result.problems.update(problem.kind for problem in unmounted)

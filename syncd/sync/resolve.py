@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-from syncd.errors import Halt, Park, Retry, Unreachable
+from syncd.errors import DiskRetry, Halt, Park, Retry, Unreachable
 from syncd.evidence import proven
 from syncd.index_errors import index_problem, unindexable
 from syncd.mirror import Mirror
@@ -108,7 +108,7 @@ class Resolver:
                     content, stat = tree.read(item.path, torn=item.key in torn)
                 except Again:
                     changing.add(item.key)
-                except Park as error:
+                except (Park, DiskRetry) as error:
                     found[item.key] = Problem(item.key, error.kind, str(error))
                 else:
                     found[item.key] = item._replace(size=stat.st_size, checksum=content.checksum)
