@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from syncd.config.settings import Config, login
-from syncd.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, Locked, StateHalt, SyncdError
+from syncd.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, Locked, StateDamaged, StateGone, StateHalt, SyncdError
 from syncd.keeper import Keeper
 from syncd.notify import Notifier
 from syncd.paths import Rules, normal
-from syncd.session import Session, open_session
-from syncd.state.db import writable
+from syncd.session import OnDamage, Session, open_session
+from syncd.state.db import FILE_NAME, writable
 from syncd.watch.hints import Inbox
 from syncd.watch.watcher import Watcher
 from syncd.webhook import Webhook
@@ -31,6 +31,8 @@ GRACE_S = 4.0
 """SIGTERM ends `run` within 5 s (contract). What hangs in a thread by then, on a dead network mount, is left behind."""
 READY_S = 10.0
 """After this the service counts as started, even if some root has not answered yet."""
+REBUILD_EVERY_S = 60.0
+"""A state file that is damaged again sooner than this lies on a disk that needs a person."""
 PULSE_S = 1.0
 """How often the daemon looks after itself: liveness, status line, marks set by other processes."""
 
@@ -54,6 +56,8 @@ class _Daemon:
         self._webhook = Webhook()
         self._door: Door | None = None
         self._opened = False
+        self._on_damage: OnDamage = "rebuild"
+        self._rebuilt_at = -REBUILD_EVERY_S
 
     async def run(self) -> int:
         try:
@@ -70,9 +74,11 @@ class _Daemon:
         while not self._stop.is_set():
             try:
                 former, config = config, await self._live(config)
-            except (ConfigError, Locked) as error:
+            except StateDamaged as error:
+                self._rebuild(error)
+            except (ConfigError, Locked, StateHalt) as error:
                 # What a reload brought cannot be opened, such as its state_dir: back to what could.
-                if former is None:
+                if former is None or isinstance(error, StateGone):
                     raise
                 _invalid(error)
                 config, former = former, None
@@ -114,7 +120,8 @@ class _Daemon:
     async def _live(self, config: Config) -> Config:
         """Serve one configuration until a signal ends it; return the one to go on with."""
         self._watching = False
-        async with open_session(config) as session:
+        on_damage, self._on_damage = self._on_damage, "rebuild"
+        async with open_session(config, on_damage=on_damage) as session:
             await self._open_door(config.web.listen)
             inbox = Inbox(asyncio.get_running_loop())
             watcher = Watcher(inbox)
@@ -122,6 +129,14 @@ class _Daemon:
                 return await self._work(session, inbox, watcher)
             finally:
                 await watcher.stop()
+
+    def _rebuild(self, error: StateDamaged) -> None:
+        """Let the next start set the state file aside. Raises the error if a new one was damaged within moments."""
+        now = asyncio.get_running_loop().time()
+        if now < self._rebuilt_at + REBUILD_EVERY_S:
+            raise error
+        self._rebuilt_at = now
+        self._on_damage = "discard"
 
     async def _open_door(self, listen: str) -> None:
         """Serve the status page there. A port in use is an error at the start and a warning later."""
@@ -156,7 +171,7 @@ class _Daemon:
         tasks = [asyncio.create_task(self._start_watching(watcher, keepers))]
         tasks += [asyncio.create_task(keeper.run()) for keeper in keepers.values()]
         tasks.append(asyncio.create_task(_bridge(inbox, keepers)))
-        tasks.append(asyncio.create_task(self._pulse(session.db, watcher, keepers)))
+        tasks.append(asyncio.create_task(self._pulse(session, watcher, keepers)))
         tasks.append(asyncio.create_task(self._webhook.run(session.config.notify.webhook.get_secret_value())))
         if self._door:
             from syncd.web.live import Live
@@ -192,9 +207,9 @@ class _Daemon:
             for task in (starting, *begun):
                 task.cancel()
 
-    async def _pulse(self, db: sqlite3.Connection, watcher: Watcher, keepers: dict[str, Keeper]) -> None:
+    async def _pulse(self, session: Session, watcher: Watcher, keepers: dict[str, Keeper]) -> None:
         """Feed the systemd watchdog while everything lives; show the state; notice marks made by `syncd retry`."""
-        seen = _data_version(db)
+        seen = _data_version(session.db)
         said: dict[str, object] = {}
         fed = -1e9
         loop = asyncio.get_running_loop()
@@ -208,7 +223,8 @@ class _Daemon:
                         keeper.mirror.meta.set("watch", shown)
                         said[name] = shown
                 self._webhook.look(name, *keeper.said)
-            if (version := _data_version(db)) != seen:
+            _check_state(session)
+            if (version := _data_version(session.db)) != seen:
                 seen = version
                 for keeper in keepers.values():
                     keeper.marked()
@@ -258,6 +274,16 @@ def _ignore(rules: Rules) -> Callable[[str], bool]:
     return lambda path: rules.excluded_deep(normal(path)) is not None and not path.endswith(".syncdignore")
 
 
+def _check_state(session: Session) -> None:
+    """Raise StateGone if another syncd could take the state directory, StateDamaged if the file was removed."""
+    state_dir = session.config.state_dir
+    if session.lock is not None and session.lock.gone():
+        raise StateGone(f"{state_dir} was removed or replaced while syncd was at work; start syncd anew")
+    if not (state_dir / FILE_NAME).exists():
+        raise StateDamaged(f"{state_dir / FILE_NAME} was removed while syncd was at work")
+
+
 def _data_version(db: sqlite3.Connection) -> int:
     """Changes when another process has written to the state file."""
-    return int(db.execute("PRAGMA data_version").fetchone()[0])
+    with writable():
+        return int(db.execute("PRAGMA data_version").fetchone()[0])

@@ -108,6 +108,18 @@ class StateHalt(Halt):
     """The state file cannot be written: its disk is full, or fails. Nothing is lost by it, and it may be over soon."""
 
 
+class StateBusy(StateHalt):
+    """Another process has locked the state file for longer than syncd waits at a time. Nothing is lost by it."""
+
+
+class StateDamaged(StateHalt):
+    """The state file is no database any more. It is a cache: a new one is built from the folder and the remote."""
+
+
+class StateGone(StateHalt):
+    """The state directory was removed or replaced: another syncd could hold it by now, so this one must end."""
+
+
 class TargetMissing(Halt):
     """The instance, namespace or index is not there; `create = true` would make it."""
 

@@ -12,10 +12,10 @@ from syncd.answers.forecast import per_second, span
 from syncd.answers.pace import Pace
 from syncd.answers.status import said_halted, said_why, set_state
 from syncd.cloudflare.gate import Gate
-from syncd.errors import Brake, Halt, Retry, RootHalt, StateHalt, SyncdError
+from syncd.errors import Brake, Halt, Retry, RootHalt, StateDamaged, StateHalt, SyncdError
 from syncd.mirror import Mirror
-from syncd.paths import IGNORE_FILE, name_fault, normal, shown
-from syncd.state.db import writable
+from syncd.paths import shown, taken_as
+from syncd.state.db import FILE_NAME, directory_of, writable
 from syncd.state.queue import Dirty
 from syncd.sync import follow
 from syncd.sync.observe import Wide
@@ -42,6 +42,7 @@ class Keeper:
     """The loop of one mirror. interval: seconds between full passes. said: its state, and why it is in it.
 
     left: actions that the pass under way has still to do, and when it will be done, if that is known.
+    state_fault: why the state file could not be used, until a pass has succeeded.
     """
 
     def __init__(self, mirror: Mirror, interval: float, gate: Gate) -> None:
@@ -65,6 +66,7 @@ class Keeper:
         self._state = "starting"
         self.said: tuple[str, str | None] = ("halted", said_why(mirror.meta)) if self._still_halted else ("idle", None)
         self.left: tuple[int, float | None] = (0, None)
+        self.state_fault: str | None = None
         self._result: Result | None = None
         self._pace = Pace(mirror.target.requests, per_second(gate.tpslimit, gate.transfers))
         self._said_at = -SAY_S
@@ -78,7 +80,8 @@ class Keeper:
             if not hint.path:
                 self._ask_full(max(self._loop.time(), self._deaf_until))
                 continue
-            marks.append(self._mark(hint))
+            path, subtree = taken_as(hint.path, subtree=hint.subtree)
+            marks.append((self.mirror.policy.prefix + path, subtree))
         if marks:
             try:
                 with writable():
@@ -118,9 +121,13 @@ class Keeper:
             await self._sleep()
             self._tick()
             try:
-                with writable():
+                with writable(directory_of(self.mirror.db) / FILE_NAME):
                     await self._serve()
+            except StateDamaged:
+                # Not this mirror's matter: all of them need another file.
+                raise
             except StateHalt as error:
+                self.state_fault = str(error)
                 self._degraded(error)
             except (Halt, Brake) as error:
                 self._halted(error)
@@ -157,7 +164,7 @@ class Keeper:
                 self._result.spill.drop()
                 self._result = None
         self._failures = 0
-        self._halt = None
+        self._halt = self.state_fault = None
         self._still_halted = False
         if not waits_only or self._look_at is None:
             self._looks = 0
@@ -264,17 +271,6 @@ class Keeper:
         self._ask_full(self._rest_until)
 
     # -- small things
-
-    def _mark(self, hint: Hint) -> tuple[str, bool]:
-        path, subtree = hint.path, hint.subtree
-        if name_fault(path):
-            # Such a name has no key; the directory it lies in has one, and reports it.
-            while path and name_fault(path):
-                path = path.rpartition("/")[0]
-            subtree = True
-        elif path.rpartition("/")[2] == IGNORE_FILE:
-            path, subtree = path.rpartition("/")[0], True
-        return self.mirror.policy.prefix + normal(path), subtree
 
     def _tick(self) -> None:
         self._ticked = self._loop.time()

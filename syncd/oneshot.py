@@ -11,8 +11,9 @@ from syncd.errors import EXIT_OK, EXIT_PROBLEMS, DiskRetry, RootHalt, StateHalt,
 from syncd.mirror import Mirror
 from syncd.model import HARMLESS, Problem
 from syncd.parts import by_file
-from syncd.state.db import writable
+from syncd.state.db import FILE_NAME, directory_of, writable
 from syncd.state.queue import Dirty
+from syncd.state.trouble import when_free
 from syncd.sync import follow
 from syncd.sync.observe import Wide
 from syncd.sync.passes import Hooks, Options, Result, Scope, Watch
@@ -84,19 +85,23 @@ async def run(
         watch(result)
 
     hooks = Hooks(watch=keep)
+
+    async def whole() -> None:
+        report.results.clear()
+        await _first(mirror, options, replace(hooks, every=every))
+        if not options.dry_run:
+            await _outlast(mirror, options, hooks)
+            await _take_again(mirror, options, hooks, report)
+            if report.results[0].held_back:
+                # Orphans among what was held back are seen by a full pass only.
+                await reconcile(mirror, Scope(), options, hooks)
+            await _index_again(mirror)
+            if report.results[0].audited and report.results[0].unsettled:
+                # A listing would have told.
+                await follow.look(mirror)
+
     try:
-        with writable():
-            await _first(mirror, options, replace(hooks, every=every))
-            if not options.dry_run:
-                await _outlast(mirror, options, hooks)
-                await _take_again(mirror, options, hooks, report)
-                if report.results[0].held_back:
-                    # Orphans among what was held back are seen by a full pass only.
-                    await reconcile(mirror, Scope(), options, hooks)
-                await _index_again(mirror)
-                if report.results[0].audited and report.results[0].unsettled:
-                    # A listing would have told.
-                    await follow.look(mirror)
+        await when_free(whole, directory_of(mirror.db) / FILE_NAME)
     except SyncdError as error:
         report.error = error
     report.close(mirror)
@@ -136,11 +141,15 @@ async def due_only(mirror: Mirror) -> Report:
     """Look at what is due and re-index what a person wants indexed again; without a listing, if it can be."""
     report = Report()
     hooks = Hooks(watch=report.keep)
-    try:
+
+    async def due() -> None:
         rows = mirror.queue.settled(mirror.now())
         if rows:
             await _rows_or_all(mirror, rows, Options(), hooks)
         await _index_again(mirror)
+
+    try:
+        await when_free(due, directory_of(mirror.db) / FILE_NAME)
     except SyncdError as error:
         report.error = error
     report.close(mirror)

@@ -200,3 +200,15 @@ def _last_match(spec: GitIgnoreSpec, path: str) -> tuple[bool, str, int] | None:
         return None
     pattern = spec.patterns[result.index]
     return result.include, str(getattr(pattern, "pattern", "")), result.index
+
+
+def taken_as(path: str, *, subtree: bool) -> tuple[str, bool]:
+    """Return the normal path to look at for a hint, and whether to look at all below it."""
+    if name_fault(path):
+        # Such a name has no key; the directory it lies in has one, and reports it.
+        while path and name_fault(path):
+            path = path.rpartition("/")[0]
+        subtree = True
+    elif path.rpartition("/")[2] == IGNORE_FILE:
+        path, subtree = path.rpartition("/")[0], True
+    return normal(path), subtree

@@ -1,11 +1,11 @@
 """From configuration to working mirrors: one state file, one transport with one rate gate, a target for each mirror."""
 
 import sqlite3
-import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import structlog
 
@@ -15,7 +15,7 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Transport
 from syncd.config.faults import fights
 from syncd.config.settings import Cloudflare, Config, MirrorConfig, login
-from syncd.errors import ConfigError
+from syncd.errors import ConfigError, StateDamaged, SyncdError
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.opening import NOTHING_GRANTED, Grants, make_target, rules_of
 from syncd.plan import Policy
@@ -23,6 +23,11 @@ from syncd.state import db as state
 from syncd.state import owner
 from syncd.state.handover import hand_over
 from syncd.state.journal import Journal
+from syncd.state.lock import Lock
+from syncd.state.reading import open_copy
+from syncd.state.trouble import no_database, when_free, writable
+
+OnDamage = Literal["refuse", "rebuild", "discard"]
 
 log = structlog.get_logger()
 
@@ -35,27 +40,34 @@ class Session:
     transport: Transport
     db: sqlite3.Connection
     mirrors: dict[str, Mirror]
+    lock: Lock | None
 
 
 @asynccontextmanager
 async def open_session(
-    config: Config, names: Sequence[str] = (), *, grants: Grants = NOTHING_GRANTED, read_only: bool = False
+    config: Config,
+    names: Sequence[str] = (),
+    *,
+    grants: Grants = NOTHING_GRANTED,
+    read_only: bool = False,
+    on_damage: OnDamage = "refuse",
 ) -> AsyncIterator[Session]:
     """Open the named mirrors (all, if none is named) and yield them.
 
     read_only: work on a copy of the state and without its lock, for commands that change nothing.
-    Raises ConfigError (no token, unknown mirror) or Locked.
+    on_damage: whether a damaged state file is refused, or set aside for a new one; discard: it is known to be damaged.
+    Raises ConfigError (no token, unknown mirror), Locked or StateHalt.
     """
     for name in names:
         mirror_config(config, name)
     async with AsyncExitStack() as stack:
         if read_only:
-            copy = stack.enter_context(tempfile.TemporaryDirectory(prefix="syncd-"))
-            db = _open_copy(config.state_dir, Path(copy))
+            held, db = None, await when_free(lambda: _open_copy(config.state_dir))
         else:
-            stack.enter_context(state.lock(config.state_dir))
-            db = state.open_state(config.state_dir)
+            held = stack.enter_context(state.lock(config.state_dir))
+            db = await when_free(lambda: _open_to_write(config.state_dir, on_damage))
         stack.callback(db.close)
+        stack.enter_context(_damage_found(db, config.state_dir / state.FILE_NAME))
         config = _with_owners(config, db)
         transport = await stack.enter_async_context(open_transport(config))
         mirrors = {}
@@ -66,7 +78,7 @@ async def open_session(
             _bind(Journal(db, name), state.Meta(db, name), _binding(config, section))
             hand_over(db, name, shards.parse(section.shard))
             mirrors[name] = assemble(db, name, section.path, target, settings_of(section, grants))
-        yield Session(config, transport, db, mirrors)
+        yield Session(config, transport, db, mirrors, held)
 
 
 def mirror_config(config: Config, name: str) -> MirrorConfig:
@@ -146,10 +158,37 @@ def _bind(journal: Journal, meta: state.Meta, binding: str) -> None:
         meta.set("binding", binding)
 
 
-def _open_copy(state_dir: Path, copy_dir: Path) -> sqlite3.Connection:
-    copy = state.open_state(copy_dir)
-    original = state.open_state_to_read(state_dir)
-    if original:
-        original.backup(copy)
-        original.close()
-    return copy
+async def _open_copy(state_dir: Path) -> sqlite3.Connection:
+    return open_copy(state_dir)
+
+
+async def _open_to_write(state_dir: Path, on_damage: OnDamage) -> sqlite3.Connection:
+    if on_damage == "discard":
+        return _begun_anew(state_dir, "found while it was at work")
+    try:
+        return state.open_state(state_dir)
+    except StateDamaged as error:
+        if on_damage == "refuse":
+            raise
+        return _begun_anew(state_dir, str(error))
+
+
+def _begun_anew(state_dir: Path, why: str) -> sqlite3.Connection:
+    aside = state.set_aside(state_dir)
+    log.error("state.damaged", why=why, kept=str(aside), consequence="a new state file is built")
+    return state.open_state(state_dir)
+
+
+@contextmanager
+def _damage_found(db: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """A damaged page can come out as any value, and so as any error: after one the file is looked through."""
+    try:
+        with writable(path):
+            yield
+    except SyncdError:
+        raise
+    except Exception as error:
+        found = no_database(db, path)
+        if found:
+            raise found from error
+        raise

@@ -58,6 +58,8 @@ VALUES = {
     "zlib",
 }
 CORE = [
+    "state.trouble",
+    "state.lock",
     "state.db",
     "state.queue",
     "state.journal_index",

@@ -15,13 +15,13 @@ from syncd.opening import tree_of
 from syncd.os_names import shown_path
 from syncd.paths import normal, shown
 from syncd.scan import Tree
-from syncd.state.db import open_state_to_read
 from syncd.state.deletions import last_delete
 from syncd.state.gaps import Gap, Gaps
 from syncd.state.history import Happened, History
 from syncd.state.journal import Journal
 from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import Queue
+from syncd.state.reading import open_state_to_read
 from syncd.sync.heirs import heirs_of
 from syncd.targets.aisearch.rows import digests
 from syncd.targets.base import Again, Content, megabytes

@@ -11,12 +11,13 @@ from syncd.model import IndexStatus
 from syncd.os_names import shown_path
 from syncd.parts import Naming, by_file
 from syncd.state import owner
-from syncd.state.db import Meta, holder, open_state_to_read
+from syncd.state.db import Meta, holder
 from syncd.state.families import further_parts, out_of_step
 from syncd.state.gaps import Gaps
 from syncd.state.journal import Journal
 from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import Queue
+from syncd.state.reading import open_state_to_read
 
 State = Literal["idle", "syncing", "degraded", "halted"]
 _INDEX = get_args(IndexStatus)

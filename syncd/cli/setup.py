@@ -211,7 +211,7 @@ def _check_folder(config: "Config", name: str, target: "Target | None") -> list[
     from syncd.cli.out import of_shard
     from syncd.cli.outlook import outlook, survey
     from syncd.opening import tree_of
-    from syncd.state.db import open_state_to_read
+    from syncd.state.reading import open_state_to_read
 
     section = config.mirrors[name]
     tree = tree_of(section)

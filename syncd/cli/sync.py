@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, redirect_stdout
+from contextlib import closing, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -152,19 +152,19 @@ async def _retry(config: "Config", keys: list[str] | None) -> int:
     from syncd.again import try_again
     from syncd.masks import printable
     from syncd.session import open_session
-    from syncd.state.db import holder, open_state
+    from syncd.state.db import FILE_NAME, holder, open_state
     from syncd.state.journal import Journal
     from syncd.state.queue import Queue
+    from syncd.state.trouble import when_free
 
-    db = open_state(config.state_dir)
-    marked = {}
-    try:
-        for name in config.mirrors:
-            marked[name] = try_again(
-                Journal(db, name), Queue(db, name, 0, 0), keys, time.time(), config.mirrors[name].names
-            )
-    finally:
-        db.close()
+    async def mark() -> dict[str, int]:
+        with closing(open_state(config.state_dir)) as db:
+            return {
+                name: try_again(Journal(db, name), Queue(db, name, 0, 0), keys, time.time(), section.names)
+                for name, section in config.mirrors.items()
+            }
+
+    marked = await when_free(mark, config.state_dir / FILE_NAME)
     total = sum(marked.values())
     typer.echo(f"{total} item{'' if total == 1 else 's'} to try again")
     if not total or holder(config.state_dir) is not None:

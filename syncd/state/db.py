@@ -1,25 +1,30 @@
-"""The state file: one SQLite database in the state directory, an flock beside it, and its migrations.
+"""The state file: one SQLite database in the state directory, and its migrations.
 
 It is a cache of observations. Stopping syncd and deleting the file loses nothing but time.
 """
 
 import errno
-import fcntl
 import json
 import os
 import secrets
 import sqlite3
+import stat
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from syncd.errors import ConfigError, Locked, StateHalt
+from syncd.errors import ConfigError
+from syncd.state.lock import holder, lock
+from syncd.state.trouble import check, companions, damaged, give, make_private, no_follow, writable
+
+__all__ = ["holder", "lock", "writable"]
 
 FILE_NAME = "state.db"
-_DISK_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
-_DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-LOCK_NAME = "lock"
+SET_ASIDE = ".damaged"
+BUSY_S = 1.0
+"""A statement waits so long for a lock of another process, and the event loop with it. Callers wait longer, off it."""
 INSTALLATION_NAME = "installation-id"
 """Made with the first state file and kept beside it: names a state directory, also after its state file was lost."""
 SUCCESSOR = "successor"
@@ -107,59 +112,97 @@ SPILL = """
 
 
 def open_state(state_dir: Path) -> sqlite3.Connection:
-    """Open (or make) the state file for writing. Raises ConfigError if the directory cannot be used."""
+    """Open (or make) the state file for writing.
+
+    Raises ConfigError if the directory is none or the file is a newer syncd's, StateHalt if it cannot be used.
+    """
     path = state_dir / FILE_NAME
     try:
-        _make_private(state_dir)
+        make_private(state_dir)
         lost = installation(state_dir) is not None and not path.exists()
         _make_installation(state_dir)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        # One that came from elsewhere, such as a backup; those that SQLite makes beside it take its mode.
-        for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
-            if each.exists() and each.stat().st_mode & 0o077:
-                each.chmod(0o600)
+        _prepare(path)
+    except IsADirectoryError as error:
+        raise damaged(path, "it is no regular file") from error
     except OSError as error:
-        _check_disk(error)
+        check(error, path)
         raise ConfigError(f"state_dir {state_dir}: {error.strerror}; choose a directory syncd may write") from error
-    with _opened(path, "rw") as connection:
+    with opened(path, "rw") as connection:
         connection.executescript(PRAGMAS)
-        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(MIGRATIONS):
-            raise ConfigError(f"{path} was made by a newer syncd; upgrade syncd, or stop it and delete the file")
-        for number, statements in enumerate(MIGRATIONS[version:], version + 1):
-            connection.executescript(f"BEGIN; {statements} PRAGMA user_version = {number}; COMMIT;")
-        connection.executescript(SPILL)
+        bring_up_to_date(connection, path)
         if lost:
             Meta(connection, "").set(SUCCESSOR, value=True)
     return connection
 
 
 def installation(state_dir: Path) -> str | None:
-    """Return the id of a state directory, None if it has none yet."""
+    """Return the id of a state directory, None if it has none yet. Raises OSError if that cannot be told."""
     try:
         return (state_dir / INSTALLATION_NAME).read_text(encoding="ascii").strip() or None
-    except (OSError, UnicodeDecodeError):
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
         return None
 
 
 def _make_installation(state_dir: Path) -> None:
     if installation(state_dir) is None:
-        mode = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC
+        mode = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | no_follow(state_dir)
         with os.fdopen(os.open(state_dir / INSTALLATION_NAME, mode, 0o600), "w", encoding="ascii") as file:
             file.write(f"{secrets.token_hex(16)}\n")
+            give(file.fileno(), state_dir)
 
 
-def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
-    """Open the state file without changing it, for commands that only look. None if there is none yet."""
-    path = state_dir / FILE_NAME
-    if not path.exists():
-        return None
-    with _opened(path, "ro") as connection:
-        connection.execute("PRAGMA query_only = ON")
-        connection.execute("SELECT 1 FROM meta LIMIT 1").fetchone()
-        if connection.execute("PRAGMA user_version").fetchone()[0] < len(MIGRATIONS):
-            raise ConfigError(f"{path} was made by an older syncd; start syncd run anew, or run: syncd reconcile")
-    return connection
+def set_aside(state_dir: Path) -> Path:
+    """Rename a damaged state file, in place of one that was damaged before; return its new name."""
+    path, aside = state_dir / FILE_NAME, state_dir / (FILE_NAME + SET_ASIDE)
+    for former, now in zip(companions(path), companions(aside), strict=True):
+        if now.is_dir():
+            now.rename(now.with_name(f"{now.name}.{time.time_ns()}"))
+        now.unlink(missing_ok=True)
+        if former.exists():
+            former.rename(now)
+    return aside
+
+
+def _prepare(path: Path) -> None:
+    """Make the file if there is none, for its directory's owner alone.
+
+    One that came from elsewhere, such as a backup, is made so, too; those that SQLite makes beside it take its mode.
+    """
+    for each in companions(path):
+        if each != path and not each.exists():
+            continue
+        make = os.O_CREAT if each == path else 0
+        descriptor = os.open(each, make | os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | no_follow(path.parent), 0o600)
+        try:
+            seen = os.fstat(descriptor)
+            if not stat.S_ISREG(seen.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "it is no regular file")
+            if seen.st_mode & 0o077:
+                os.fchmod(descriptor, 0o600)
+            give(descriptor, path.parent)
+        finally:
+            os.close(descriptor)
+
+
+def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
+    """Give the file this syncd's tables. Raises ConfigError if it has a newer one's."""
+    version = version_of(connection)
+    if version > len(MIGRATIONS):
+        raise newer(path)
+    for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+        connection.executescript(f"BEGIN; {statements} PRAGMA user_version = {number}; COMMIT;")
+    connection.executescript(SPILL)
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """Return how many migrations a state file has seen."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def newer(path: Path) -> ConfigError:
+    """Return the error of a state file that a newer syncd has made."""
+    return ConfigError(f"{path} was made by a newer syncd; upgrade syncd, or stop it and delete the file")
 
 
 def directory_of(db: sqlite3.Connection) -> Path:
@@ -168,47 +211,23 @@ def directory_of(db: sqlite3.Connection) -> Path:
     return Path(os.fsdecode(found)).parent
 
 
-def _make_private(state_dir: Path) -> None:
-    """Make the directory, and those above it that are missing, for nobody else, whatever the umask."""
-    missing = [each for each in (state_dir, *state_dir.parents) if not each.exists()]
-    for each in reversed(missing):
-        each.mkdir(mode=0o700, exist_ok=True)
-    if not state_dir.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-
-
 @contextmanager
-def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+def opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
     """Leave the connection open, unless the block finds that the file is not to be used."""
     with ExitStack() as undo:
         try:
             connection = sqlite3.connect(
-                f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}", isolation_level=None, timeout=10, uri=True
+                f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}",
+                isolation_level=None,
+                timeout=BUSY_S,
+                uri=True,
             )
             undo.callback(connection.close)
             yield connection
         except sqlite3.DatabaseError as error:
-            _check_disk(error)
-            raise ConfigError(f"{path}: {error}; it is only a cache: stop syncd and delete it") from error
+            check(error, path, reading=mode != "rw")
+            raise damaged(path, error) from error
         undo.pop_all()
-
-
-@contextmanager
-def writable() -> Iterator[None]:
-    """What a full or failing disk under the state file does to the block comes out as StateHalt: it is no bug."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        _check_disk(error)
-        raise
-
-
-def _check_disk(error: Exception) -> None:
-    """Raise StateHalt if this error is the disk's."""
-    # The extended code says in its lowest byte what it is a case of.
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in _DISK_CODES or (isinstance(error, OSError) and error.errno in _DISK_ERRNOS):
-        raise StateHalt(f"the state file cannot be written ({error}); make room on the disk of state_dir") from error
 
 
 @contextmanager
@@ -230,50 +249,6 @@ def roll_back(db: sqlite3.Connection) -> None:
     """End the transaction, which would swallow all that come after it. After some errors SQLite has done so already."""
     if db.in_transaction:
         db.execute("ROLLBACK")
-
-
-@contextmanager
-def lock(state_dir: Path) -> Iterator[None]:
-    """Hold the state directory for this process. Raises Locked (exit 11), naming the pid that holds it."""
-    try:
-        _make_private(state_dir)
-        descriptor = os.open(state_dir / LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        _check_disk(error)
-        raise ConfigError(f"state_dir {state_dir}: {error.strerror}; choose a directory syncd may write") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-            raise Locked(
-                f"another syncd (pid {pid}) holds {state_dir}; stop it first, or give this one its own state_dir"
-            ) from None
-        try:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        except OSError as error:
-            _check_disk(error)
-            raise
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def holder(state_dir: Path) -> int | None:
-    """Return the pid of the syncd that holds the state directory, or None."""
-    try:
-        descriptor = os.open(state_dir / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = os.read(descriptor, 32).decode("ascii", "replace").strip()
-        return int(text) if text.isdigit() else None
-    finally:
-        os.close(descriptor)
-    return None
 
 
 class Meta:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from syncd.errors import StateHalt
+from syncd.state.trouble import REFUSED_ERRNOS, give, refusal
 
 FILE_NAME = "deletes.jsonl"
 OLDER_NAME = "deletes.1.jsonl"
@@ -50,6 +51,7 @@ class DeleteLog:
         try:
             with _or_halt(self._path, "nothing of this turn was deleted"):
                 os.fchmod(self._descriptor, 0o600)
+                give(self._descriptor, self._path.parent)
                 _need(self._descriptor, sum(len(_line(line, 0.0)) for line in lines))
             yield
         finally:
@@ -127,6 +129,8 @@ def _or_halt(path: Path, consequence: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in REFUSED_ERRNOS:
+            raise StateHalt(f"the log of deletes cannot be written; {consequence}: {refusal(path, error)}") from error
         raise StateHalt(
             f"the log of deletes {path} cannot be written ({error.strerror or error}); {consequence}. Make room on the"
             " disk of state_dir, and let syncd write there"

@@ -36,6 +36,8 @@ class Live:
             for name, keeper in self.keepers.items()
             if keeper.said[0] == "halted"
         ]
+        # The same file for all of them: it is said once.
+        found += sorted({keeper.state_fault for keeper in self.keepers.values() if keeper.state_fault})
         found += [f"the loop of mirror {name} is stuck" for name, keeper in self.keepers.items() if not keeper.alive()]
         if self.watching() and not self.watcher.alive():
             found.append("the watcher is dead")

@@ -31,8 +31,8 @@ LOOK_EVERY_S = 0.03
 ROOT_READS_ALL = (1, 2)
 """CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
 
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(PRELOAD)
+forks = multiprocessing.get_context("forkserver")
+forks.set_forkserver_preload(PRELOAD)
 
 
 def until(
@@ -261,7 +261,7 @@ class Room:
         self._started += 1
         out, err = self.path / f"{self._started}.out", self.path / f"{self._started}.err"
         given = ("--config", str(self.config), *arguments)
-        process = _forks.Process(
+        process = forks.Process(
             target=child, args=(given, self.env(env), str(self.path), (str(out), str(err)), drop), daemon=True
         )
         process.start()

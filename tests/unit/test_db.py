@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from syncd.errors import EXIT_LOCKED, ConfigError, Locked
-from syncd.state.db import FILE_NAME, MIGRATIONS, Meta, holder, lock, open_state, open_state_to_read, transaction
+from syncd.errors import EXIT_LOCKED, ConfigError, Locked, StateDamaged
+from syncd.state.db import FILE_NAME, MIGRATIONS, Meta, holder, lock, open_state, transaction
+from syncd.state.reading import open_state_to_read
 
 
 def mode(path: Path) -> int:
@@ -78,7 +79,7 @@ def test_a_refused_file_is_not_held_open(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_refused_with_the_cure(tmp_path: Path, opener: object) -> None:
     (tmp_path / FILE_NAME).write_bytes(b"this is no database, but long enough to be taken for one" * 100)
     assert callable(opener)
-    with pytest.raises(ConfigError, match="only a cache: stop syncd and delete it"):
+    with pytest.raises(StateDamaged, match="only a cache: stop syncd and delete it"):
         opener(tmp_path)
 
 
