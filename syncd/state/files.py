@@ -1,5 +1,6 @@
 """The stat cache: checksums of files whose size, times and inode are still the same."""
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterable
@@ -9,6 +10,9 @@ from syncd.state.db import transaction
 
 YOUNG_NS = 2_000_000_000
 """A file changed less than 2 s ago may change again within one tick of its file system's clock (FAT: 2 s)."""
+
+_NO_TIME = -1
+"""A change time that no file has: such a row tells the inode of a file, and its checksum is not believed."""
 
 
 class StatCache:
@@ -34,16 +38,30 @@ class StatCache:
         }
 
     def store(self, found: Iterable[tuple[str, os.stat_result, str]], now_ns: int) -> None:
-        """Remember (key, fstat after reading, checksum), but for files too young to be trusted."""
+        """Remember (key, fstat after reading, checksum), but for files too young to be trusted.
+
+        Of those that have several names the inode is remembered all the same, see `twins`.
+        """
         with transaction(self._db):
             self._db.executemany(
                 "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (self._mirror, key, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino, checksum)
+                    (
+                        *(self._mirror, key, seen.st_size, seen.st_mtime_ns),
+                        *(_NO_TIME if young else seen.st_ctime_ns, seen.st_ino, checksum),
+                    )
                     for key, seen, checksum in found
-                    if abs(now_ns - seen.st_mtime_ns) >= YOUNG_NS
+                    if not (young := abs(now_ns - seen.st_mtime_ns) < YOUNG_NS) or seen.st_nlink > 1
                 ],
             )
+
+    def twins(self, inodes: Iterable[int]) -> list[tuple[str, int]]:
+        """Return (key, inode) of all names under which some inodes were read."""
+        rows = self._db.execute(
+            "SELECT key, inode FROM file WHERE mirror = ? AND inode IN (SELECT value FROM json_each(?))",
+            (self._mirror, json.dumps([*inodes])),
+        )
+        return [(key, inode) for key, inode in rows]
 
     def distrust(self) -> None:
         """Forget everything: the root is not the folder it was, or the user wants every file read."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -118,7 +118,20 @@ class Resolver:
         await asyncio.to_thread(work)
         self.files_read += len(items)
         self._mirror.files.store(seen, time.time_ns())
+        self._mark_twins({key: (stat.st_ino, checksum) for key, stat, checksum in seen if stat.st_nlink > 1})
         return found, frozenset(changing)
+
+    def _mark_twins(self, read: Mapping[str, tuple[int, str]]) -> None:
+        """Have the other names of changed files looked at: the kernel tells of the name that was written to only."""
+        if self._everything or not read:
+            return
+        mirror, now = self._mirror, dict(read.values())
+        told = [
+            (key, False)
+            for key, inode in mirror.files.twins(now)
+            if key not in read and (record := mirror.journal.get(key)) and record.checksum != now[inode]
+        ]
+        mirror.queue.mark(told, mirror.now())
 
     async def _one(self, triple: Triple, changing: frozenset[str]) -> Resolved:
         if triple.key in changing:
