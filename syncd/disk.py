@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
 from syncd.errors import DiskRetry, Park, RootHalt
-from syncd.model import Part, Problem
+from syncd.model import Part, Problem, int64
 from syncd.os_names import from_os, shown_path, to_bytes
 from syncd.paths import normal, shown
 from syncd.targets.base import Again, Content, Limits
@@ -178,4 +178,4 @@ def _read_all(descriptor: int, limit: int, part: Part | None) -> bytes:
 
 
 def _fingerprint(seen: os.stat_result) -> tuple[int, int, int]:
-    return seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+    return seen.st_size, int64(seen.st_mtime_ns), int64(seen.st_ctime_ns)

@@ -55,6 +55,10 @@ class Unreachable(Retry):
     exit_code = EXIT_UNREACHABLE
 
 
+class Unexpected(SyncdError):
+    """An exception that nobody expected while one file was dealt with: tried again later, the others go on."""
+
+
 class Park(SyncdError):
     """This content cannot succeed; it is shown, and tried again when the file changes.
 

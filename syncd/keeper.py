@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 import random
+import sqlite3
 from collections.abc import Iterable
 
 import structlog
@@ -12,7 +13,7 @@ from syncd.answers.forecast import per_second, span
 from syncd.answers.pace import Pace
 from syncd.answers.status import said_halted, said_why, set_state
 from syncd.cloudflare.gate import Gate
-from syncd.errors import Brake, Halt, Retry, RootHalt, StateDamaged, StateHalt, SyncdError
+from syncd.errors import Brake, Halt, Retry, RootHalt, StateDamaged, StateHalt, SyncdError, Unexpected
 from syncd.mirror import Mirror
 from syncd.paths import shown, taken_as
 from syncd.state.db import FILE_NAME, directory_of, writable
@@ -133,6 +134,11 @@ class Keeper:
                 self._halted(error)
             except SyncdError as error:
                 self._degraded(error)
+            except sqlite3.Error:
+                raise
+            except Exception as error:
+                log.exception("mirror.failed", mirror=self.mirror.name)
+                self._degraded(Unexpected(f"unexpected {type(error).__name__}; the log has the traceback: report it"))
 
     async def _serve(self) -> None:
         now = self._loop.time()

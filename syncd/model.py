@@ -30,6 +30,11 @@ HARMLESS: frozenset[ProblemKind] = frozenset({"unsupported_type", "empty"})
 """Problem kinds that are reported and do not make the exit code 1 (contract)."""
 
 
+def int64(number: int) -> int:
+    """A number of the kernel as SQLite keeps it, in 64 bits with a sign; equal numbers stay equal, others differ."""
+    return (number + 2**63) % 2**64 - 2**63
+
+
 class Part(NamedTuple):
     """A slice of a file, in bytes, and what the whole file looked like when it was cut."""
 

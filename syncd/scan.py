@@ -16,6 +16,7 @@ from syncd.parts import Naming, kind_of, reserved, unfit
 from syncd.paths import IGNORE_FILE, NOT_UTF8, IgnoreFile, Rules, name_fault, normal, shown
 from syncd.state.cuts import Cuts, Print, cut_open, fingerprint, way_of
 from syncd.targets.base import Limits
+from syncd.unexpected import of_one_file
 
 _MAX_IGNORE_FILE = 1024 * 1024
 
@@ -91,7 +92,13 @@ class Tree(Disk):
         folders, ignores = [""], []
         for part in under.split("/")[:-1]:
             ignores += self._ignore_files(folders)
-            twins = self._twins(folders, part, sure=False)
+            try:
+                twins = self._twins(folders, part)
+            except OSError as error:
+                if error.errno != errno.EILSEQ:
+                    raise
+                # Whether its entries may go is for `look` to say.
+                return [], ignores
             folders = [twin.path + "/" for twin in twins if stat.S_ISDIR(twin.stat.st_mode)]
             if any(self.rules.excluded(normal(folder), ignores) for folder in folders):
                 return [], ignores
@@ -100,9 +107,7 @@ class Tree(Disk):
     def _list(self, folder: _Folder) -> Iterator[Item | Problem | _Folder]:
         groups: dict[str, list[_Found]] = {}
         try:
-            ignores = folder.ignores + self._ignore_files(folder.paths)
-            for path in folder.paths:
-                self._collect(path, ignores, groups)
+            ignores = self._collect_all(folder, groups)
         except OSError as error:
             # A folder below may go while we walk; the root may not, or all would look deleted.
             if error.errno not in GONE or not folder.key:
@@ -119,7 +124,7 @@ class Tree(Disk):
                 yield Problem(self.prefix + shown(folder.key + name), "invalid_key", fault)
             elif name.endswith("/"):
                 yield _Folder([twin.path + "/" for twin in found], folder.key + name, ignores)
-            elif isinstance(judged := self._judge(before + name, found), (Item, Problem)):
+            elif isinstance(judged := self._judged(before + name, found), (Item, Problem)):
                 yield judged
 
     def _cut_up(self, folder: str, groups: dict[str, list[_Found]]) -> dict[str, Item]:
@@ -127,11 +132,23 @@ class Tree(Disk):
         parts: dict[str, Item] = {}
         for name in [name for name, found in groups.items() if found[0].stat.st_size > self.limits.max_file_size]:
             if not (name.endswith("/") or name_fault(name)):
-                judged = self._judge(self.prefix + folder + name, groups[name])
+                judged = self._judged(self.prefix + folder + name, groups[name])
                 if isinstance(judged, list):
                     del groups[name]
                     parts |= {item.key[len(self.prefix + folder) :]: item for item in judged}
         return parts
+
+    def _collect_all(self, folder: _Folder, groups: dict[str, list[_Found]]) -> list[IgnoreFile]:
+        """Put what lies in a directory into groups of the same name; return the ignore files that hold below it."""
+        try:
+            ignores = folder.ignores + self._ignore_files(folder.paths)
+            for path in folder.paths:
+                self._collect(path, ignores, groups)
+        except OSError:
+            raise
+        except Exception as error:
+            raise OSError(errno.EIO, str(of_one_file(error, self.prefix + folder.key))) from error
+        return ignores
 
     def _collect(self, folder: str, ignores: list[IgnoreFile], groups: dict[str, list[_Found]]) -> None:
         excluded, doubt = self.rules.excluded, self.rules.doubt(ignores)
@@ -157,6 +174,13 @@ class Tree(Disk):
                     self.crossed.add(path)
                 groups.setdefault(normal(name), []).append(found)
 
+    def _judged(self, key: str, found: list[_Found]) -> Item | Problem | list[Item] | None:
+        """Like `_judge`; whatever it raises is this file's problem."""
+        try:
+            return self._judge(key, found)
+        except Exception as error:  # noqa: BLE001 - what it is stands in the log
+            return Problem(key, "failed", str(of_one_file(error, key)))
+
     def _judge(self, key: str, found: list[_Found]) -> Item | Problem | list[Item] | None:
         """What a file is: an item, its parts, or a problem. None: it went away."""
         if len(found) > 1:
@@ -170,7 +194,7 @@ class Tree(Disk):
         problem = self.limits.refuse(key, seen.st_size)
         if problem and problem.kind == "too_large" and self.cuts:
             return self._split(self.cuts, problem, path, fingerprint(seen))
-        return problem or Item(key, path, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino)
+        return problem or Item(key, path, *fingerprint(seen))
 
     def _split(self, cuts: Cuts, problem: Problem, path: str, seen: Print) -> Item | Problem | list[Item] | None:
         """The parts of a file that is too large, else that problem with the reason why it is not split."""
@@ -220,6 +244,12 @@ class Tree(Disk):
         return None if isinstance(found, list) else found
 
     def _look(self, key: str) -> Local | list[Item]:
+        try:
+            return self._look_at(key)
+        except Exception as error:  # noqa: BLE001 - what it is stands in the log
+            return Problem(shown(key), "failed", str(of_one_file(error, key)))
+
+    def _look_at(self, key: str) -> Local | list[Item]:
         path = key.removeprefix(self.prefix)
         if fault := name_fault(path):
             return Problem(shown(key), "invalid_key", fault)
@@ -258,10 +288,10 @@ class Tree(Disk):
         ignores = [each for end in (0, *ends) for each in self._ignore_files([path[:end]])]
         return self.rules.taken_by(normal(path), ignores)
 
-    def _twins(self, folders: list[str], name: str, *, sure: bool = True) -> list[_Found]:
+    def _twins(self, folders: list[str], name: str) -> list[_Found]:
         """Everything in `folders` whose name is `name` after normalisation; a plain lstat where it can be one only.
 
-        sure: raise OSError if there is none, but a name that cannot be read may stand for it.
+        Raises OSError (EILSEQ) if there is none, but a name that cannot be read may stand for it.
         """
         found, unread = [], list[str]()
         for folder in folders:
@@ -276,7 +306,7 @@ class Tree(Disk):
                 except OSError as error:
                     if error.errno not in GONE:
                         raise
-        if sure and unread and not found:
+        if unread and not found:
             raise OSError(errno.EILSEQ, f"it may be {shown(unread[0])} there, whose {NOT_UTF8}")
         return found
 

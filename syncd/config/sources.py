@@ -68,6 +68,9 @@ def file_values(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not UTF-8 text") from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; let syncd read it") from None
+    except Exception as error:  # noqa: BLE001 - such as a number of 5,000 digits; its own words may quote a secret
+        why = f"{type(error).__name__}; look for a value that is huge"
+        raise ConfigError(f"{path} is not valid TOML: {why}") from None
 
 
 def environment_values(environ: Mapping[str, str], known: frozenset[str]) -> dict[str, Any]:
@@ -131,7 +134,7 @@ def _decoded(variable: str, text: str) -> object:
         return text
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         raise ConfigError(f'environment variable {variable} is no JSON list; write it like \'["a", "b"]\'') from None
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from syncd.model import Item, Part
+from syncd.model import Item, Part, int64
 from syncd.parts import MOST, NOT_TEXT, TOO_MANY, WHOLE_LIMIT, Kind, Naming
 from syncd.state.db import transaction
 from syncd.state.files import YOUNG_NS
@@ -159,7 +159,7 @@ def way_of(kind: Kind, limit: int) -> str:
 
 def fingerprint(seen: os.stat_result) -> Print:
     """What must be the same for a file to look unchanged."""
-    return seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino
+    return seen.st_size, int64(seen.st_mtime_ns), int64(seen.st_ctime_ns), int64(seen.st_ino)
 
 
 def cut_open(descriptor: int, kind: Kind, limit: int) -> CutFile:

@@ -245,6 +245,20 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def savepoint(db: sqlite3.Connection) -> Iterator[None]:
+    """Undo the statements of the block if it raises, and leave the transaction that it stands in."""
+    db.execute("SAVEPOINT block")
+    try:
+        yield
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK TO block")
+            db.execute("RELEASE block")
+        raise
+    db.execute("RELEASE block")
+
+
 def roll_back(db: sqlite3.Connection) -> None:
     """End the transaction, which would swallow all that come after it. After some errors SQLite has done so already."""
     if db.in_transaction:

@@ -5,7 +5,7 @@ import os
 import sqlite3
 from collections.abc import Iterable
 
-from syncd.model import Item
+from syncd.model import Item, int64
 from syncd.state.db import transaction
 
 YOUNG_NS = 2_000_000_000
@@ -47,8 +47,8 @@ class StatCache:
                 "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
                     (
-                        *(self._mirror, key, seen.st_size, seen.st_mtime_ns),
-                        *(_NO_TIME if young else seen.st_ctime_ns, seen.st_ino, checksum),
+                        *(self._mirror, key, seen.st_size, int64(seen.st_mtime_ns)),
+                        *(_NO_TIME if young else int64(seen.st_ctime_ns), int64(seen.st_ino), checksum),
                     )
                     for key, seen, checksum in found
                     if not (young := abs(now_ns - seen.st_mtime_ns) < YOUNG_NS) or seen.st_nlink > 1

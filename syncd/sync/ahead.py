@@ -8,6 +8,7 @@ from syncd.errors import SyncdError
 from syncd.model import Put
 from syncd.scan import Tree
 from syncd.targets.base import Content
+from syncd.unexpected import of_one_file
 
 FILES = 8
 """Files of one trip. What is read long before it is sent may be old by then."""
@@ -67,4 +68,6 @@ class Ahead:
                 found[put.key] = content, None if torn[put.key] else seen
             except SyncdError as error:
                 found[put.key] = error
+            except Exception as error:  # noqa: BLE001 - what it is stands in the log
+                found[put.key] = of_one_file(error, put.key)
         return found

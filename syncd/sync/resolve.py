@@ -15,6 +15,7 @@ from syncd.paths import shown
 from syncd.plan import Ask, Decision, decide, entry_of, removal
 from syncd.sync.observe import Triple
 from syncd.targets.base import Again, Content, each
+from syncd.unexpected import of_one_file
 
 _AT_ONCE = 8
 """Keys asked about at once; to verify one may take its whole content into memory."""
@@ -110,6 +111,8 @@ class Resolver:
                     changing.add(item.key)
                 except (Park, DiskRetry) as error:
                     found[item.key] = Problem(item.key, error.kind, str(error))
+                except Exception as error:  # noqa: BLE001 - what it is stands in the log
+                    found[item.key] = Problem(item.key, "failed", str(of_one_file(error, item.key)))
                 else:
                     found[item.key] = item._replace(size=stat.st_size, checksum=content.checksum)
                     if item.key not in torn:
@@ -147,6 +150,10 @@ class Resolver:
             return Resolved(triple, Problem(triple.key, "failed", str(error)))
         except Park as error:
             return Resolved(triple, Problem(triple.key, error.kind, str(error)))
+        except Exception as error:  # noqa: BLE001 - what it is stands in the log
+            problem = Problem(triple.key, "failed", str(of_one_file(error, triple.key)))
+            self._mirror.try_later(triple.key, None)
+            return Resolved(triple, problem)
         if isinstance(decision, (Delete, Forget)):
             return await self._look_twice(triple, decision)
         return Resolved(triple, decision, extra=self._duplicates(triple))

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
@@ -15,7 +16,7 @@ from syncd.index_errors import index_problem
 from syncd.mirror import Mirror
 from syncd.model import Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
 from syncd.paths import shown
-from syncd.state.db import transaction
+from syncd.state.db import savepoint, transaction
 from syncd.state.deletions import Line
 from syncd.state.families import is_up
 from syncd.state.spill import Spill
@@ -26,8 +27,11 @@ from syncd.sync.heirs import Heirs
 from syncd.sync.indexing import failed, found_again
 from syncd.sync.telling import Telling
 from syncd.targets.base import Again, Content, Deferred, Done, Outcome, Stored
+from syncd.unexpected import of_one_file, pass_on
 
 log = structlog.get_logger()
+
+L = TypeVar("L", Adopt, Forget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Turn:
         self._together = Together(mirror.db)
         self._started = mirror.now()
         self._seq: dict[Put | Delete, int] = {}
+        self._open: set[Put | Delete] = set()
         self._sent: dict[str, tuple[str, os.stat_result | None]] = {}
         self._told: dict[Delete, Line] = {}
         self._ahead = Ahead(mirror.tree, (), mirror.never_rests)
@@ -76,21 +81,47 @@ class Turn:
     def adopts(self, batch: Sequence[tuple[int, Adopt]]) -> None:
         """Write down what is in step already."""
         now = self._mirror.now()
-        with transaction(self._mirror.db):
-            self._mirror.history.adopted([adopt for _, adopt in batch], now)
-            for seq, adopt in batch:
+
+        def enter(some: Sequence[tuple[int, Adopt]]) -> None:
+            self._mirror.history.adopted([adopt for _, adopt in some], now)
+            for seq, adopt in some:
                 self._mirror.journal.put(recorded(adopt.key, adopt, now))
                 self._ledger.spill.outcome(seq, "adopt", "done")
-        self._locally_done(batch)
+
+        self._locally(batch, enter)
 
     def forgets(self, batch: Sequence[tuple[int, Forget]]) -> None:
         """Drop what is remembered of entries that are gone."""
-        with transaction(self._mirror.db):
-            for seq, forget in batch:
+
+        def enter(some: Sequence[tuple[int, Forget]]) -> None:
+            for seq, forget in some:
                 self._mirror.journal.forget(forget.key)
                 self._mirror.history.add(forget, self._mirror.now(), "done")
                 self._ledger.spill.outcome(seq, "forget", "done")
-        self._locally_done(batch)
+
+        self._locally(batch, enter)
+
+    def _locally(self, batch: Sequence[tuple[int, L]], enter: Callable[[Sequence[tuple[int, L]]], None]) -> None:
+        """Enter all of a batch in one transaction, or what can be entered in one each."""
+        try:
+            with transaction(self._mirror.db):
+                enter(batch)
+        except Exception as error:  # noqa: BLE001 - what it is stands in the log
+            pass_on(error)
+            if len(batch) > 1:
+                for each in batch:
+                    self._locally([each], enter)
+                return
+            self._not_entered(*batch[0], of_one_file(error, batch[0][1].key))
+        else:
+            self._locally_done(batch)
+
+    def _not_entered(self, seq: int, action: Adopt | Forget, error: SyncdError) -> None:
+        self._mirror.try_later(action.key, None)
+        self._mirror.journal.note([Problem(action.key, "failed", str(error))], self._ledger.pass_id)
+        self._ledger.problems["failed"] += 1
+        self._ledger.done["failed"] += 1
+        self._ledger.spill.outcome(seq, action.kind, "failed")
 
     def _locally_done(self, batch: Sequence[tuple[int, Adopt | Forget]]) -> None:
         for _, action in batch:
@@ -162,11 +193,27 @@ class Turn:
         self._telling.begin()
         if batch:
             try:
-                await self._mirror.target.apply([action for _, action in batch], self.read, self.report)
+                await self._hand_over([action for _, action in batch])
             finally:
                 self._tick()
                 self._together.end()
                 self._telling.end()
+
+    async def _hand_over(self, actions: Sequence[Put | Delete]) -> None:
+        """Have the target carry actions out. What it raises unexpectedly is narrowed to the action that is to blame."""
+        self._open = set(actions)
+        try:
+            await self._mirror.target.apply(actions, self.read, self.report)
+        except Exception as error:
+            pass_on(error)
+            left = [action for action in actions if action in self._open]
+            if not left:
+                raise
+            if len(left) == 1:
+                self.report(left[0], of_one_file(error, left[0].key))
+                return
+            for half in (left[: len(left) // 2], left[len(left) // 2 :]):
+                await self._hand_over(half)
 
     async def read(self, put: Put) -> Content:
         """Read the very bytes to send. A file that never rests is taken as it is after `settle_max`."""
@@ -181,11 +228,16 @@ class Turn:
 
     def report(self, action: Put | Delete, outcome: Outcome) -> None:
         """Record what came of an action, all at once: journal row, tombstone, parked content or a later try."""
+        self._open.discard(action)
         if isinstance(outcome, Deferred) and isinstance(action, Put):
             self._deferred.append((self._seq[action], action))
             return
         with self._together.block():
-            self._enter(action, outcome)
+            try:
+                with savepoint(self._mirror.db):
+                    self._enter(action, outcome)
+            except Exception as error:  # noqa: BLE001 - what it is stands in the log
+                self._failed(action, of_one_file(error, action.key))
         if self._ticking is None:
             self._ticking = asyncio.get_running_loop().call_soon(self._tick)
 

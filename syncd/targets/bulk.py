@@ -9,6 +9,7 @@ from syncd.cloudflare.kv_values import BulkResult
 from syncd.errors import Halt, Park, Retry, SyncdError, TooMuch, Unreachable
 from syncd.model import Delete, Put
 from syncd.targets.base import Done
+from syncd.unexpected import of_one_file
 
 BULK_PAIRS = 1000
 """Pairs of one bulk write. The API takes 10,000, but wrangler had time-outs at 5,000 (workers-sdk#7021)."""
@@ -116,14 +117,15 @@ async def in_parts(whole: D, send: Send[D], sleep: Sleep, tries: int = TRIES) ->
             left = await _insist(part, send, sleep, tries)
         except (Halt, Unreachable):
             raise
-        except SyncdError as error:
+        except Exception as error:
             # Too much at once, or refused for the sake of one entry: which one, two halves will show.
-            if len(part.keys) > 1 and isinstance(error, Park):
+            if len(part.keys) > 1 and (isinstance(error, Park) or not isinstance(error, SyncdError)):
                 waiting += part.halves()
             elif isinstance(error, TooMuch):
                 raise AssertionError("one entry is never too much") from error
             else:
-                failed |= dict.fromkeys(part.keys, error)
+                why = error if isinstance(error, SyncdError) else of_one_file(error, part.keys[0])
+                failed |= dict.fromkeys(part.keys, why)
         else:
             failed |= {key: Unstored("the remote did not store it in all places") for key in left}
     return failed

@@ -18,6 +18,7 @@ from syncd.targets.bulk import BULK_VALUE, Job, Jobs, Keys, Sleep, Unstored, in_
 from syncd.targets.describing import description
 from syncd.targets.naming import Naming
 from syncd.text.metadata import fitted, json_size
+from syncd.unexpected import of_one_file
 
 SHA256, OWNER, STALE = "sha256", "owner", "stale"
 """Our marks in a key's metadata. `stale`: the file is gone and the entry only waits for its end."""
@@ -67,6 +68,8 @@ class Writer:
                     raise
                 except SyncdError as error:
                     report(put, error)
+                except Exception as error:  # noqa: BLE001 - what it is stands in the log
+                    report(put, of_one_file(error, put.key))
 
     async def _add(self, made: Bodies, job: Job, value: bytes, report: Report) -> None:
         """Take one more value in; one that is too large for a bulk is sent by itself, when nothing is on its way."""
@@ -144,6 +147,9 @@ class Writer:
                         raise
                     except SyncdError as error:
                         report(action, error)
+                        continue
+                    except Exception as error:  # noqa: BLE001 - what it is stands in the log
+                        report(action, of_one_file(error, action.key))
                         continue
                     marks = {OWNER: self._terms.owner, STALE: True}
                     await self._add(made, Job(action, action.ref, Done(), marks, self._terms.stale_ttl), value, report)

@@ -34,7 +34,7 @@ def read(text: str) -> Front:
         return Front({}, span.end, f"it is over {SIZE_LIMIT} characters")
     try:
         found = _yaml(inside) if span.kind == "yaml" else tomllib.loads(inside)
-    except (ValueError, RecursionError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever a text makes a parser raise, it is the text's
         return Front({}, span.end, " ".join(str(error).split()) or type(error).__name__)
     fields: dict[str, str] = {}
     for name, value in found.items() if isinstance(found, dict) else ():

@@ -9,17 +9,24 @@ META_LIMIT = 100
 
 @dataclass(slots=True)
 class Page:
-    """title, heading: "" if there is none. meta: content by name, lower case; the first of a name counts."""
+    """title, heading: "" if there is none. meta: content by name, lower case; the first of a name counts.
+
+    fault: why the page was not read further, if it was not.
+    """
 
     title: str = ""
     heading: str = ""
     meta: dict[str, str] = field(default_factory=dict)
+    fault: str | None = None
 
 
 def read(html: str) -> Page:
     """Read the start of a page; whatever is wrong with it, what was understood until then is returned."""
     parser = _Parser()
-    parser.feed(html)
+    try:
+        parser.feed(html)
+    except Exception as error:  # noqa: BLE001 - whatever a page makes the parser raise, it is the page's
+        parser.page.fault = f"{type(error).__name__}: {error}"
     return parser.page
 
 

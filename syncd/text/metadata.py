@@ -92,7 +92,7 @@ def _of_text(file: File) -> tuple[Mapping[str, str], str, str | None]:
         return {}, "", None
     if file.kind == "html":
         page = html_head.read(file.text)
-        return {**page.meta, "title": page.title}, page.heading, None
+        return {**page.meta, "title": page.title}, page.heading, page.fault
     front = front_matter.read(file.text)
     return front.fields, first_heading(file.text) or "", front.fault
 

@@ -72,5 +72,6 @@ def _from_html(text: str) -> str:
 
     try:
         return markdown(text)
-    except ValueError as error:
-        raise Park("unsupported_type", f"the file is no readable HTML: {error}") from error
+    except Exception as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise Park("refused", f"the file is no readable HTML ({why}); mend it, or exclude it") from error

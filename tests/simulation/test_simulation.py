@@ -68,10 +68,10 @@ class LockedTree(Tree):
         self._enter_all(folder)
         super()._collect(folder, ignores, groups)
 
-    def _twins(self, folders: list[str], name: str, *, sure: bool = True) -> Any:
+    def _twins(self, folders: list[str], name: str) -> Any:
         for folder in folders:
             self._enter_all(folder)
-        return super()._twins(folders, name, sure=sure)
+        return super()._twins(folders, name)
 
     def _enter_all(self, path: str) -> None:
         if any(lock.endswith("/") and path.startswith(lock) for lock in self.locked):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from core_room import Core, open_core, plan, planned
 
-from syncd.errors import Park, Retry
+from syncd.errors import Park, Retry, Unreachable
 from syncd.model import IndexStatus
 from syncd.sync import audit
 from syncd.sync.passes import Result
@@ -257,8 +257,8 @@ async def test_a_listing_that_may_have_missed_rows_leaves_no_baseline(core: Core
 
 async def test_a_pass_that_was_cut_off_leaves_no_baseline(core: Core) -> None:
     core.write("0.md", "other text", age_s=5)
-    core.target.raises.append(OSError("cut off"))
-    with pytest.raises(OSError, match="cut off"):
+    core.target.raises.append(Unreachable("cut off"))
+    with pytest.raises(Unreachable, match="cut off"):
         await core.full(whole=True)
     assert audit.baseline(core.mirror) is None
 

@@ -142,7 +142,7 @@ def test_a_page_made_to_be_slow_is_not(page: str) -> None:
 def test_html_that_the_parser_rejects_is_parked() -> None:
     with pytest.raises(Park, match="no readable HTML") as caught:
         html("a <![x b")
-    assert caught.value.kind == "unsupported_type"
+    assert caught.value.kind == "refused"
 
 
 def test_nothing_of_html_is_imported_for_other_files() -> None:

@@ -17,6 +17,7 @@ from syncd.targets.base import Content, Done, Outcome, Read, Report, each
 from syncd.targets.describing import description
 from syncd.targets.naming import Naming
 from syncd.text.metadata import fitted
+from syncd.unexpected import of_one_file
 
 log = structlog.get_logger()
 
@@ -64,6 +65,8 @@ class Writer:
             raise
         except SyncdError as error:
             return error
+        except Exception as error:  # noqa: BLE001 - what it is stands in the log
+            return of_one_file(error, action.key)
 
     async def _delete(self, ref: str) -> None:
         try:

@@ -13,6 +13,7 @@ from syncd.targets.vectorize.embedding import Embedder, Made
 from syncd.targets.vectorize.ids import WHOLE, Maker, key_tag
 from syncd.targets.vectorize.index import Index, Line
 from syncd.targets.vectorize.pieces import Cut, File, Piece, Signed, cut
+from syncd.unexpected import of_one_file
 
 log = structlog.get_logger()
 
@@ -51,6 +52,8 @@ class Writer:
                 raise
             except SyncdError as error:
                 report(put, error)
+            except Exception as error:  # noqa: BLE001 - what it is stands in the log
+                report(put, of_one_file(error, put.key))
             while len(waiting) >= UPSERT_VECTORS:
                 await self._send(waiting[:UPSERT_VECTORS], report)
                 del waiting[:UPSERT_VECTORS]
@@ -75,13 +78,16 @@ class Writer:
 
     @staticmethod
     def _line(piece: Piece, vector: Made) -> Line | None:
+        if isinstance(vector, SyncdError):
+            piece.file.error = vector
+            return None
         try:
-            if isinstance(vector, SyncdError):
-                raise vector
             return Line(piece.id, encode_line(piece.id, vector, piece.metadata))
         except SyncdError as error:
             piece.file.error = error
-            return None
+        except Exception as error:  # noqa: BLE001 - what it is stands in the log
+            piece.file.error = of_one_file(error, piece.file.put.key)
+        return None
 
     async def _end(self, files: Sequence[File], report: Report) -> None:
         """Delete what the files' new vectors stand in for, or the pieces of those that could not be written."""
