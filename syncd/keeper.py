@@ -20,7 +20,7 @@ from syncd.state.db import FILE_NAME, directory_of, writable
 from syncd.state.queue import Dirty
 from syncd.sync import follow
 from syncd.sync.observe import Wide
-from syncd.sync.passes import Hooks, Result, Scope
+from syncd.sync.passes import Hooks, Options, Result, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.sync.turn import Breath
 from syncd.watch.hints import Hint
@@ -60,6 +60,8 @@ class Keeper:
         # What an earlier process halted for may still hold: no part is served before everything was looked at.
         self._looked = False
         self._still_halted = said_halted(mirror.meta)
+        self._refused = self._still_halted and mirror.absences.count() > 0
+        self._options = Options(delete_after=mirror.settings.delete_after)
         self._deaf_until = 0.0
         self._looks = 0
         self._look_at: float | None = None
@@ -144,10 +146,16 @@ class Keeper:
         now = self._loop.time()
         if self._full_at is not None and now >= self._full_at:
             self._full_at = None
-            held_back = await self._pass(Scope())
+            try:
+                held_back = await self._pass(Scope())
+            except Brake:
+                self._looked = True
+                raise
             self._looked = True
             # Not plainly set: another full pass may have been asked for while this one was under way.
-            self._ask_full(self._loop.time() + (self.mirror.settings.settle_max if held_back else self._interval))
+            settings = self.mirror.settings
+            again_s = max(settings.settle_max, settings.delete_after)
+            self._ask_full(self._loop.time() + (min(again_s, self._interval) if held_back else self._interval))
         elif self._serves and (rows := self.mirror.queue.settled(self.mirror.now())):
             try:
                 await self._pass(Scope(rows))
@@ -162,7 +170,7 @@ class Keeper:
         # The rows of a part are due until they are done: a breath in between would serve them twice.
         hooks = Hooks(Breath(self._between, self._pressing) if scope.everything else Breath(), self._watch)
         try:
-            result = await reconcile(self.mirror, scope, hooks=hooks)
+            result = await reconcile(self.mirror, scope, self._options, hooks)
             # Nothing new is on its way: the looks at the index go on as seldom as they have become.
             waits_only = not scope.everything and result.waiting > 0 and not result.done.total()
         finally:
@@ -170,12 +178,16 @@ class Keeper:
                 self._result.spill.drop()
                 self._result = None
         self._failures = 0
-        self._halt = self.state_fault = None
-        self._still_halted = False
+        self.state_fault = None
+        # A few keys may be in order while the folder as a whole is not.
+        refused = isinstance(self._halt, Brake) and not scope.everything
+        if not refused:
+            self._halt = None
+            self._still_halted = False
         if not waits_only or self._look_at is None:
             self._looks = 0
             self._look_at = self._loop.time() + follow.pause_s(0)
-        self._say("idle")
+        self._say("halted", str(self._halt)) if refused else self._say("idle")
         return result.held_back
 
     def _watch(self, result: Result) -> None:
@@ -183,7 +195,7 @@ class Keeper:
         self._tick()
         self._result = result
         remaining = result.spill.planned.total() - result.done.total()
-        self._still_halted = self._still_halted and not result.done.total()
+        self._still_halted = self._still_halted and (self._refused or not result.done.total())
         left_s = self._pace.look(result, self._ticked)
         if self._ticked - self._said_at >= SAY_S:
             self._say_syncing(remaining, left_s, moved=result.done.total() > 0)
@@ -196,9 +208,13 @@ class Keeper:
         rows: list[Dirty] = self.mirror.queue.settled(self.mirror.now())
         if rows:
             try:
-                result = await reconcile(self.mirror, Scope(rows))
+                result = await reconcile(self.mirror, Scope(rows), self._options)
             except Wide:
                 self._ask_full(self._loop.time())
+            except Brake as error:
+                # What goes on is said of everything, by a full pass: this one, or the next one soon.
+                log.info("delete.refused", mirror=self.mirror.name, why=str(error))
+                self._ask_full(self._loop.time() + LOOK_AGAIN_S)
             else:
                 result.spill.drop()
         if self._look_at is None:
@@ -248,7 +264,8 @@ class Keeper:
 
     @property
     def _serves(self) -> bool:
-        return self._looked and self._halt is None
+        # Uploads go on while a person is asked about deletes.
+        return self._looked and (self._halt is None or isinstance(self._halt, Brake))
 
     def _ask_full(self, when: float) -> None:
         self._full_at = when if self._full_at is None else min(when, self._full_at)
@@ -256,8 +273,10 @@ class Keeper:
     # -- errors
 
     def _halted(self, error: Halt | Brake) -> None:
-        log.error("mirror.halted", mirror=self.mirror.name, why=str(error))
+        if not (isinstance(self._halt, Brake) and isinstance(error, Brake)):
+            log.error("mirror.halted", mirror=self.mirror.name, why=str(error))
         self._halt = error
+        self._refused = isinstance(error, Brake)
         self._still_halted = True
         self._say("halted", str(error))
         # What the remote has said no to is not asked again and again because the folder moves, or every second.

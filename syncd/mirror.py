@@ -14,6 +14,7 @@ from syncd.parts import Naming
 from syncd.paths import Rules
 from syncd.plan import Policy
 from syncd.scan import Tree
+from syncd.state.absences import Absences
 from syncd.state.cuts import Cuts
 from syncd.state.db import Meta, directory_of
 from syncd.state.deletions import DeleteLog, log_path
@@ -23,6 +24,7 @@ from syncd.state.history import History
 from syncd.state.journal import Journal
 from syncd.state.queue import FAR_S, Queue
 from syncd.state.remnants import Remnants
+from syncd.state.steady import Age, boot_id, uptime_s
 from syncd.targets.base import Target
 
 
@@ -30,6 +32,7 @@ from syncd.targets.base import Target
 class Settings:
     """What a person decided for a mirror, beyond what its parts were given. create: make a target that is missing.
 
+    delete_after: seconds for which a file must have been gone in `run`.
     audit_interval: seconds from one whole listing to the next, see sync/audit.py; 0: every full pass lists everything.
     split: cut oversize texts into parts.
     spec: the target, as the config names it.
@@ -40,6 +43,7 @@ class Settings:
     max_delete: str | int = "25%"
     settle: float = 0.5
     settle_max: float = 30.0
+    delete_after: float = 0.0
     create: bool = False
     audit_interval: float = 0.0
     split: bool = False
@@ -51,8 +55,8 @@ class Mirror:
     """A mirror at work. Everything in it belongs to one serial loop.
 
     root_seen: who the root was when this process last looked at it, and mount_seen the mount that it lay on; see
-    sync/guard.py. heard: is told how each action
-    ended; it may not raise or block.
+    sync/guard.py. age: seconds that no change of the wall clock moves; see state/steady.py. heard: is told how each
+    action ended; it may not raise or block.
     """
 
     name: str
@@ -68,6 +72,9 @@ class Mirror:
     gaps: Gaps
     history: History
     deletes: DeleteLog
+    absences: Absences
+    age: Callable[[], float]
+    keep_age: Callable[[], None]
     root_seen: Identity | None = None
     mount_seen: str = ""
     now: Callable[[], float] = time.time
@@ -95,6 +102,7 @@ class Mirror:
 def assemble(db: sqlite3.Connection, name: str, root: Path, target: Target, settings: Settings) -> Mirror:
     """Put a mirror together over an open state file."""
     prefix = settings.policy.prefix
+    age = Age(db, boot_id(), uptime_s())
     cuts = Cuts(Naming(prefix, split=True), db, name) if settings.split else None
     return Mirror(
         name=name,
@@ -110,4 +118,7 @@ def assemble(db: sqlite3.Connection, name: str, root: Path, target: Target, sett
         gaps=Gaps(db, name),
         history=History(db, name),
         deletes=DeleteLog(log_path(directory_of(db))),
+        absences=Absences(db, name),
+        age=lambda: age.at(uptime_s()),
+        keep_age=lambda: age.keep(uptime_s()),
     )

@@ -71,6 +71,7 @@ class Record:
     listings and never with the local file. `marked`: the remote kept our sha-256 and owner (None: it did not say).
     `requeued_at`: since when it is on its way into the index, if not since it was written. `searchable_s`: the seconds
     that took, as far as we saw. `why`: the remote's own reason for its error, "" if it gave none, None if not asked.
+    `pass_id`: the pass that wrote or adopted it, so that a later copy of a file is told from one that was always there.
     """
 
     key: str
@@ -86,6 +87,7 @@ class Record:
     requeued_at: float | None = None
     searchable_s: float | None = None
     why: str | None = None
+    pass_id: int = 0
 
     @property
     def since(self) -> float:
@@ -148,6 +150,7 @@ class Delete:
 
     checksum: the sha-256 of what goes, as far as known, so that it does not go before what takes its place is found.
     detail: of an excluded key the rule, of an orphan the owner in its mark, of a duplicate the ref that stays.
+    size: bytes of what goes, as far as known. counted: by the delete guard; not if it takes no file away.
     """
 
     kind: ClassVar[Literal["delete"]] = "delete"
@@ -158,6 +161,8 @@ class Delete:
     checksum: str | None = field(default=None, compare=False)
     evidence: EvidenceKind | None = None
     detail: str = ""
+    size: int | None = field(default=None, compare=False)
+    counted: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from syncd.answers.status import set_state
-from syncd.errors import EXIT_OK, EXIT_PROBLEMS, DiskRetry, RootHalt, StateHalt, SyncdError
+from syncd.errors import EXIT_OK, EXIT_PROBLEMS, Brake, DiskRetry, RootHalt, StateHalt, SyncdError
 from syncd.mirror import Mirror
 from syncd.model import HARMLESS, Problem
 from syncd.parts import by_file
@@ -88,10 +88,12 @@ async def run(
 
     async def whole() -> None:
         report.results.clear()
-        await _first(mirror, options, replace(hooks, every=every))
+        refused = await _unless_refused(_first(mirror, options, replace(hooks, every=every)))
         if not options.dry_run:
             await _outlast(mirror, options, hooks)
-            await _take_again(mirror, options, hooks, report)
+            refused = await _unless_refused(_take_again(mirror, options, hooks, report)) or refused
+            if refused:
+                raise refused
             if report.results[0].held_back:
                 # Orphans among what was held back are seen by a full pass only.
                 await reconcile(mirror, Scope(), options, hooks)
@@ -215,6 +217,15 @@ async def _rows_or_all(mirror: Mirror, rows: Sequence[Dirty], options: Options, 
         await reconcile(mirror, Scope(rows), options, hooks)
     except Wide:
         await reconcile(mirror, Scope(), options, hooks)
+
+
+async def _unless_refused(passes: Awaitable[object]) -> Brake | None:
+    """Make passes; return why their deletes were refused, if they were. Uploads go on after that."""
+    try:
+        await passes
+    except Brake as error:
+        return error
+    return None
 
 
 def _say_state(mirror: Mirror, error: SyncdError | None) -> None:

@@ -193,10 +193,11 @@ def _without_file(record: Record | None, entry: Entry | None, policy: Policy, se
 
 def removal(entry: Entry, reason: Reason, policy: Policy, record: Record | None = None) -> Delete:
     """The delete of an entry, with the checksum of what goes if it is known."""
-    ours = record.checksum if record is not None and record.ref == entry.ref else None
+    known = record if record is not None and record.ref == entry.ref else None
     # What a stranger wrote there may be anything; only what could be a digest is compared with others.
     theirs = entry.checksum if entry.checksum and entry.checksum.isascii() else None
-    return Delete(entry.key, reason, entry.key.removeprefix(policy.prefix), entry.ref, theirs or ours)
+    checksum, size = (theirs or known.checksum, known.size) if known else (theirs, entry.size)
+    return Delete(entry.key, reason, entry.key.removeprefix(policy.prefix), entry.ref, checksum, size=size)
 
 
 def _put(item: Item, reason: Reason, ref: str | None = None) -> Put:

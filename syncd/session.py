@@ -117,6 +117,7 @@ def settings_of(section: MirrorConfig, grants: Grants) -> Settings:
         max_delete=section.max_delete,
         settle=section.settle,
         settle_max=section.settle_max,
+        delete_after=section.delete_after,
         create=section.target.create,
         audit_interval=section.audit_interval,
         split=section.oversize == "split",

@@ -33,13 +33,17 @@ def content(text: str) -> Content:
 
 @dataclass(slots=True)
 class Clock:
+    """The wall clock, which a test may set, and the age, which grows as time goes by."""
+
     now: float = START
+    age: float = START
 
     def __call__(self) -> float:
         return self.now
 
     def forward(self, seconds: float) -> None:
         self.now += seconds
+        self.age += max(0.0, seconds)
 
 
 @dataclass(slots=True)
@@ -168,6 +172,7 @@ def _mirror(root: Path, state: Path, target: ScriptedTarget, settings: Settings,
     mirror = assemble(open_state(state), "docs", root, target, settings)
     hand_over(mirror.db, "docs", settings.policy.shard)
     mirror.now = clock
+    mirror.age = lambda: clock.age
     mirror.chance = lambda: 0.5
     return mirror
 

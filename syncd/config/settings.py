@@ -97,6 +97,7 @@ class MirrorConfig(Section):
     owner: Annotated[str, StringConstraints(max_length=64)] = ""
     prune: Literal["owned", "all", "never"] = "owned"
     max_delete: Annotated[int | str, BeforeValidator(_max_delete)] = "25%"
+    delete_after: Seconds = 30.0
     settle: Seconds = 0.5
     settle_max: Seconds = 30.0
     reconcile_interval: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 3600.0

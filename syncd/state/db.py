@@ -94,6 +94,14 @@ MIGRATIONS: tuple[str, ...] = (
         reason TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT NOT NULL,
         PRIMARY KEY (mirror, key, number)) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE tombstone ADD COLUMN age REAL NOT NULL DEFAULT 0;
+    ALTER TABLE record ADD COLUMN pass_id INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX record_checksum ON record (mirror, checksum);
+    CREATE TABLE absence (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, checksum TEXT, since REAL NOT NULL, number INTEGER NOT NULL,
+        wrote INTEGER NOT NULL, heir TEXT, pass INTEGER NOT NULL, PRIMARY KEY (mirror, key)) WITHOUT ROWID;
+    """,
 )
 
 # NORMAL: a power cut may lose the last outcomes, never their order; the next pass adopts what they stood for.
@@ -108,6 +116,7 @@ SPILL = """
     CREATE TEMP TABLE plan (
         pass INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL, outcome TEXT,
         PRIMARY KEY (pass, kind, seq)) WITHOUT ROWID;
+    CREATE TEMP TABLE content (checksum TEXT NOT NULL PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 

@@ -24,7 +24,7 @@ def hand_over(db: sqlite3.Connection, mirror: str, shard: Shard) -> None:
     with transaction(db):
         forgotten, *_ = [
             db.execute(f"DELETE FROM {table} WHERE mirror = ? AND NOT held(key)", (mirror,)).rowcount  # noqa: S608
-            for table in ("record", "tombstone", "reindex")
+            for table in ("record", "tombstone", "reindex", "absence")
         ]
         meta.set("shard", str(shard))
         # It counts as others what is ours now.

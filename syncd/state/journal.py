@@ -1,6 +1,6 @@
 """The journal: what we wrote where, what we deleted, what was refused, and what stands in the way."""
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from operator import attrgetter
 
 from syncd.model import Problem, Record
@@ -12,7 +12,7 @@ _AT_ONCE = 500
 """Keys that one query asks for."""
 _ABOUT_ENTRIES = (
     *("record", "tombstone", "parked", "problem", "dirty"),
-    *("reindex", "index_try", "remnant", "gap", "history"),
+    *("reindex", "index_try", "remnant", "gap", "history", "absence"),
 )
 _VALUES = attrgetter(*FIELDS)
 LAST = "\U0010ffff"
@@ -105,12 +105,17 @@ class Journal(IndexRows):
 
     # -- tombstones
 
-    def bury(self, key: str, ref: str, now: float, *, consented: bool) -> None:
-        """Note a delete. consented: a person forced it, or the key kept another entry: the brake does not count it."""
+    def bury(self, key: str, ref: str, now: float, *, consented: bool, age: float | None = None) -> None:
+        """Note a delete. consented: a person forced it, or nothing is lost by it: the brake does not count it.
+
+        age: that of the state file (see steady), by which the brake counts; if not given, it is taken to be `now`.
+        """
         with transaction(self._db):
             self._db.execute(
-                "INSERT OR REPLACE INTO tombstone VALUES (?, ?, ?, ?, ?)", (self._mirror, ref, key, now, consented)
+                "INSERT OR REPLACE INTO tombstone VALUES (?, ?, ?, ?, ?, ?)",
+                (self._mirror, ref, key, now, consented, now if age is None else age),
             )
+            self._db.execute("DELETE FROM absence WHERE mirror = ? AND key = ?", (self._mirror, key))
             for table in ("record", "remnant"):
                 self._db.execute(
                     f"DELETE FROM {table} WHERE mirror = ? AND key = ? AND ref = ?",  # noqa: S608
@@ -137,19 +142,20 @@ class Journal(IndexRows):
         )
         return {ref for (ref,) in rows}
 
-    def recent_deletes(self, now: float) -> int:
-        """Deletes of the last hour that nobody consented to."""
+    def recent_deletes(self, age: float) -> int:
+        """Keys that were deleted in the last hour, without consent, and did not come back. age: see `bury`."""
         row = self._db.execute(
-            "SELECT count(*) FROM tombstone WHERE mirror = ? AND NOT consented AND deleted_at BETWEEN ? AND ?",
-            (self._mirror, now - HOUR_S, now),
+            "SELECT count(DISTINCT key) FROM tombstone AS gone WHERE mirror = ? AND NOT consented AND age >= ?"
+            " AND NOT EXISTS (SELECT 1 FROM record WHERE record.mirror = gone.mirror AND record.key = gone.key)",
+            (self._mirror, age - HOUR_S),
         ).fetchone()
         return int(row[0])
 
-    def drop_tombstones(self, now: float, keep_s: float) -> None:
-        """Forget deletes that are more than `keep_s` away from now: long ago, or of a clock that was ahead."""
+    def drop_tombstones(self, now: float, keep_s: float, age: float) -> None:
+        """Forget deletes that are more than `keep_s` away from now, and that the brake counts no more."""
         self._db.execute(
-            "DELETE FROM tombstone WHERE mirror = ? AND deleted_at NOT BETWEEN ? AND ?",
-            (self._mirror, now - keep_s, now + keep_s),
+            "DELETE FROM tombstone WHERE mirror = ? AND deleted_at NOT BETWEEN ? AND ? AND age < ?",
+            (self._mirror, now - keep_s, now + keep_s, age - HOUR_S),
         )
 
     # -- parked content
@@ -175,6 +181,16 @@ class Journal(IndexRows):
             (self._mirror, first, last),
         )
         return {key: (checksum, Problem(key, kind, message)) for key, checksum, kind, message in rows}
+
+    def refused(self, checksums: Collection[str]) -> set[str]:
+        """Those of (at most some hundred) contents that the remote refused under a key that is a problem now."""
+        marks = ", ".join("?" * len(checksums))
+        rows = self._db.execute(
+            f"SELECT checksum FROM parked WHERE mirror = ? AND checksum IN ({marks}) AND EXISTS"  # noqa: S608
+            " (SELECT 1 FROM problem WHERE problem.mirror = parked.mirror AND problem.key = parked.key)",
+            (self._mirror, *checksums),
+        )
+        return {checksum for (checksum,) in rows}
 
     def drop_leftovers(self) -> None:
         """After a full pass: forget refusals and checksums of files that are neither mirrored nor in the way now."""

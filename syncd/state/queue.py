@@ -107,6 +107,22 @@ class Queue:
         )
         return [Dirty(key, bool(subtree), attempts, seq) for key, subtree, attempts, seq in rows]
 
+    def marked(self, now: float) -> list[tuple[Dirty, float]]:
+        """What something happened to and that has not been looked at since, each with when it is due."""
+        rows = self._db.execute(
+            "SELECT key, subtree, attempts, seq, due FROM dirty WHERE mirror = ? AND attempts = 0 AND first_seen <= ?",
+            (self._mirror, now),
+        )
+        return [(Dirty(key, bool(subtree), attempts, seq), due) for key, subtree, attempts, seq, due in rows]
+
+    def failed(self, limit: int) -> list[str]:
+        """Keys that wait for another try, the next ones first."""
+        rows = self._db.execute(
+            "SELECT key FROM dirty WHERE mirror = ? AND attempts > 0 AND NOT subtree ORDER BY due LIMIT ?",
+            (self._mirror, limit),
+        )
+        return [key for (key,) in rows]
+
     def first_seen(self, key: str) -> float | None:
         """When the key was first marked since it was last in step, or None."""
         row = self._db.execute(

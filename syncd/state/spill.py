@@ -30,8 +30,6 @@ class Spill:
         self._seq = 0
         self.planned: Counter[ActionKind] = Counter()
         self.put_bytes = 0
-        self.doubles = 0
-        """How many of the planned deletes take no file away: it has other entries, or its first part is counted."""
         self.hidden = 0
         """How many listed entries were left out, because we have deleted them."""
 
@@ -111,7 +109,6 @@ class Spill:
         """Take every delete out of the plan."""
         self._db.execute("DELETE FROM temp.plan WHERE pass = ? AND kind = 'delete'", (self.pass_id,))
         del self.planned["delete"]
-        self.doubles = 0
 
     def put_off(self, kind: ActionKind, seqs: Sequence[int]) -> None:
         """Take actions out of the plan that a later pass is to plan again."""
@@ -149,6 +146,21 @@ class Spill:
             for body, outcome in rows:
                 yield _action(kind, body), outcome
 
+    def refuse(self, kind: ActionKind) -> None:
+        """Note that no planned action of a kind may be carried out."""
+        self._db.execute("UPDATE temp.plan SET outcome = 'refused' WHERE pass = ? AND kind = ?", (self.pass_id, kind))
+
+    def unfinished_puts(self) -> Iterator[tuple[str, int]]:
+        """Yield key and size of the puts that did not end well, and of those that another pass has yet to make."""
+        rows = self._db.execute(
+            "SELECT body FROM temp.plan WHERE kind = 'put'"
+            " AND (outcome IS NULL OR pass = ? AND outcome IN ('again', 'failed'))",
+            (self.pass_id,),
+        )
+        for (body,) in rows:
+            put: Put = _action("put", body)
+            yield put.key, put.size
+
     def first(self, kind: ActionKind, number: int) -> list[Action]:
         """Return the first few planned actions of a kind, to name them."""
         rows = self._db.execute(
@@ -160,7 +172,7 @@ class Spill:
         """Let go of the listing and the plan, to make them anew."""
         self.drop()
         self.planned.clear()
-        self.doubles = self.hidden = self.put_bytes = 0
+        self.hidden = self.put_bytes = 0
 
     def drop(self) -> None:
         """Let go of the pass's rows."""

@@ -7,6 +7,7 @@ from syncd.errors import RootHalt
 from syncd.evidence import Load
 from syncd.mirror import Mirror
 from syncd.mounts import Survey
+from syncd.paths import shown
 from syncd.plan import BRAKE_FLOOR, brake
 from syncd.state.families import further_parts
 from syncd.state.spill import Spill
@@ -72,32 +73,42 @@ def _emptiness(mirror: Mirror) -> str | None:
     return None if mirror.tree.takes_any() else "holds no file that the rules take"
 
 
-def weigh(mirror: Mirror, spill: Spill, unrecorded: int) -> Load:
-    """Return what the brake weighs of a plan. unrecorded: entries of ours that the journal does not know."""
-    # What a key has too much of, a pass that was cut short has left; without it no file is missed.
-    deletes = spill.planned["delete"] - spill.doubles
-    known = _files(mirror) + unrecorded
-    return Load(deletes, mirror.journal.recent_deletes(mirror.now()), known, mirror.settings.max_delete)
+def known(mirror: Mirror, unrecorded: int) -> int:
+    """How many entries the mirror has. unrecorded: entries of ours that the journal does not know."""
+    return _files(mirror) + unrecorded
 
 
-def refusal(mirror: Mirror, spill: Spill, load: Load) -> str | None:
-    """Return why a plan deletes too much, and what to do then; None if it may pass."""
+def weigh(mirror: Mirror, lost: int, known: int) -> Load:
+    """Return what the brake weighs. lost: deletes by which a content goes; known: entries before the pass."""
+    return Load(lost, mirror.journal.recent_deletes(mirror.age()), known, mirror.settings.max_delete)
+
+
+def is_fresh(mirror: Mirror) -> bool:
+    """Whether the state has seen no whole pass yet, so that it cannot tell a slip from a lost state file."""
+    return mirror.journal.count() == 0 or mirror.meta.get("last_reconcile") is None
+
+
+def refusal(mirror: Mirror, spill: Spill, load: Load, put: int | None, *, fresh: bool) -> str | None:
+    """Return why a plan deletes too much, and what to do then; None if it may pass.
+
+    put: how many uploads were made, None in a dry run. fresh: the state was so before the pass.
+    """
     deletes, recent, known = load.deletes, load.recent, load.known
-    # A state that has seen no whole pass yet cannot tell a slip from a lost state file.
-    fresh = mirror.journal.count() == 0 or mirror.meta.get("last_reconcile") is None
     allowed = brake(deletes, recent, known, load.max_delete, 0 if fresh else BRAKE_FLOOR)
     if allowed is None:
         return None
-    names = ", ".join(action.key for action in spill.first("delete", 3))
+    names = ", ".join(shown(action.key) for action in spill.first("delete", 3))
+    uploads = f"{put} upload{'' if put == 1 else 's'} {'was' if put == 1 else 'were'} made"
+    done = "Nothing would be deleted; uploads would be made" if put is None else f"Nothing was deleted; {uploads}"
     earlier = f", after {recent} in the last hour" if recent else ""
     return (
         f"the plan deletes {deletes} of {known} entries ({names}{', …' if deletes > 3 else ''}){earlier};"
-        f" max_delete = {mirror.settings.max_delete} allows {allowed}. Nothing was changed. See all of it:"
+        f" max_delete = {mirror.settings.max_delete} allows {allowed}. {done}. See all of it:"
         f" syncd reconcile --dry-run {mirror.name}; if it is meant: {_by_force(mirror)}"
     )
 
 
-def hold_back(mirror: Mirror, spill: Spill) -> bool:
+def hold_back(mirror: Mirror, spill: Spill, load: Load) -> bool:
     """Take the deletes out of a plan and look at their keys again later, if more of them seem to be on their way.
 
     What `rm -r` removes arrives in bursts, and each of them alone may be few enough. They are judged together: once
@@ -107,7 +118,7 @@ def hold_back(mirror: Mirror, spill: Spill) -> bool:
     now = mirror.now()
     some = next(spill.turns("delete"), [])
     if (
-        spill.planned["delete"] - spill.doubles + mirror.journal.recent_deletes(now) <= BRAKE_FLOOR
+        load.deletes + load.recent <= BRAKE_FLOOR
         or not mirror.queue.restless(now)
         or any(mirror.never_rests(action.key) for _, action in some)
     ):

@@ -25,23 +25,28 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a person asked for this once. full: trust no cache; whole: list everything, which `full` does too."""
+    """What a person asked for this once. full: trust no cache; whole: list everything, which `full` does too.
+
+    delete_after: seconds for which a file must have been gone before its entry goes (`run`).
+    """
 
     dry_run: bool = False
     force: bool = False
     full: bool = False
     whole: bool = False
     delete_excluded: bool = False
+    delete_after: float = 0.0
 
 
 @dataclass(slots=True)
 class Result:
     """How a pass ended. The plan with its outcomes stays in `spill` until it is dropped.
 
-    unrecorded: entries of ours that the journal does not know. refusal: in a dry run, why the delete guard would
-    refuse the plan. held_back: deletes were put off, until the folder is quiet. waiting: so many deletes were put off,
-    until what takes the place of the entries is searchable. audited: nothing was listed; unsettled: how many entries
-    were then still on their way into the index, as far as is known.
+    unrecorded: entries of ours that the journal does not know. known: how many entries the mirror had before; fresh:
+    the state had seen no whole pass. refusal: why the delete guard refuses the deletes, or would. held_back: deletes
+    were put off, and a full pass has to plan them again. waiting: so many deletes were put off, until what takes the
+    place of the entries is up and searchable. audited: nothing was listed; unsettled: how many entries were then still
+    on their way into the index, as far as is known.
     """
 
     spill: Spill
@@ -51,6 +56,8 @@ class Result:
     unchanged: int = 0
     again: int = 0
     unrecorded: int = 0
+    known: int = 0
+    fresh: bool = False
     files_read: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     done: Counter[str] = field(default_factory=Counter)

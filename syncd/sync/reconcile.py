@@ -4,7 +4,8 @@ The daemon and the one-shot command run this same function; a scope says where t
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -12,7 +13,7 @@ from syncd.errors import Brake, RootHalt
 from syncd.evidence import Backing
 from syncd.index_errors import index_problem
 from syncd.mirror import Mirror
-from syncd.model import Adopt, Delete, Item, Problem, Put
+from syncd.model import Action, Adopt, Delete, Forget, Item, Problem, Put
 from syncd.state import families
 from syncd.state.db import Meta, transaction
 from syncd.state.history import KEEP_S as HISTORY_S
@@ -20,7 +21,8 @@ from syncd.state.journal import HOUR_S
 from syncd.state.queue import Dirty
 from syncd.state.spill import Spill
 from syncd.sync import audit, observe
-from syncd.sync.guard import guard, halt_if_emptied, hold_back, refusal, weigh
+from syncd.sync.departures import GONE, losses, sift, to_come
+from syncd.sync.guard import guard, halt_if_emptied, hold_back, is_fresh, known, refusal, weigh
 from syncd.sync.indexing import learned, problem_of
 from syncd.sync.instep import InStep
 from syncd.sync.mounted import look, protect, uncover
@@ -36,8 +38,8 @@ log = structlog.get_logger()
 async def reconcile(mirror: Mirror, scope: Scope, options: Options = NOTHING_SPECIAL, hooks: Hooks = NOBODY) -> Result:
     """Bring the target in step with the folder within `scope`.
 
-    Raises Halt, Brake (nothing was changed remotely), Unreachable (what is left is kept for the next pass), or
-    observe.Wide (nothing was done; make a full pass).
+    Raises Halt, Brake (nothing was deleted, all else was done), Unreachable (what is left is kept for the next pass),
+    or observe.Wide (nothing was done; make a full pass).
     """
     guard(mirror, force=options.force)
     pass_id = next_pass(mirror.db)
@@ -60,10 +62,13 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = NOTHING_SPE
             await _plan(mirror, scope, options, result, hooks)
         if not options.force:
             halt_if_emptied(mirror, result.spill)
-        backing = _brake(mirror, options, result, rows)
-        if not options.dry_run:
-            await _apply(mirror, backing, result, hooks)
+        result.known, result.fresh = known(mirror, result.unrecorded), is_fresh(mirror)
+        if options.dry_run:
+            await _forecast(mirror, options, result)
+        else:
+            await _apply(mirror, options, result, hooks, rows)
             _record(mirror, scope, result, rows, started)
+            _heed(result)
     except BaseException:
         if not hooks.watch:
             result.spill.drop()
@@ -88,7 +93,7 @@ async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, 
         _clear_problems(mirror, scope.rows)
     async for block in blocks:
         resolved = await resolver.block(block)
-        _plan_block(mirror, resolved, result)
+        _plan_block(mirror, resolved, result, everything=scope.everything)
         if hooks.every:
             hooks.every(resolved)
         result.unchanged += lane.counted() if lane else 0
@@ -101,6 +106,9 @@ async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, 
     if not result.complete:
         # Absence proves nothing while a part of the tree could not be read.
         result.spill.unplan_deletes()
+        mirror.absences.end_of(result.pass_id)
+    if scope.everything:
+        mirror.absences.end_but(result.pass_id)
     protect(mirror, look(mirror), force=options.force)
     for key in mirror.tree.passing:
         mirror.try_later(key, None)
@@ -111,7 +119,7 @@ async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, 
         uncover(mirror)
 
 
-def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) -> None:
+def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result, *, everything: bool) -> None:
     actions, problems, again, lost = [], [], [], []
     for each in resolved:
         triple = each.triple
@@ -119,10 +127,9 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
             problems.append(each.decision)
             lost.append((each.decision, triple))
         elif each.decision is not None:
-            actions.append(each.decision)
+            actions.append(_counted(each.decision, each))
             result.reasons[each.decision.reason] += 1
             result.unrecorded += triple.record is None and not isinstance(each.decision, Put)
-            result.spill.doubles += each.uncounted and isinstance(each.decision, Delete)
             if isinstance(each.decision, Adopt) and each.decision.status == "error":
                 problems.append(index_problem(triple.key, each.decision.error))
         elif each.again:
@@ -130,10 +137,13 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
         elif isinstance(triple.local, Item):
             result.unchanged += 1
             problems += _in_step(mirror, triple)
-        actions += each.extra
-        result.spill.doubles += len(each.extra) if isinstance(triple.local, Item) or each.uncounted else 0
+        actions += [_counted(extra, each) for extra in each.extra]
+    gone = [action for action in actions if isinstance(action, Delete) and action.evidence in GONE]
     with transaction(mirror.db):
         result.spill.plan(actions)
+        mirror.absences.see(gone, mirror.age(), result.pass_id)
+        if not everything:
+            mirror.absences.end([each.triple.key for each in resolved if _back(each)])
         mirror.journal.note(problems, result.pass_id)
         for problem, triple in lost:
             _let_go(mirror, problem, triple)
@@ -141,6 +151,19 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result) ->
             mirror.queue.mark(again, mirror.now())
     result.again += len(again)
     result.problems.update(problem.kind for problem in problems)
+
+
+def _counted(action: Action, found: Resolved) -> Action:
+    """What a key has too much of, a pass that was cut short has left; without it no file is missed."""
+    if not isinstance(action, Delete):
+        return action
+    second = action is not found.decision and isinstance(found.triple.local, Item)
+    return replace(action, counted=False) if second or found.uncounted else action
+
+
+def _back(found: Resolved) -> bool:
+    """Whether a key is surely not one whose file is gone and whose entry is there."""
+    return found.triple.local is not None or found.again or isinstance(found.decision, (Put, Adopt, Forget))
 
 
 def _in_step(mirror: Mirror, triple: Triple) -> list[Problem]:
@@ -174,9 +197,34 @@ def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
                 mirror.journal.clear_problem(key, subtree=False)
 
 
-def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirty]) -> Backing:
-    load = weigh(mirror, result.spill, result.unrecorded)
-    backing = Backing(
+async def _forecast(mirror: Mirror, options: Options, result: Result) -> None:
+    """Say of a dry run whether its deletes would be refused."""
+    if options.force or not result.spill.planned["delete"]:
+        return
+    load = weigh(mirror, losses(mirror, result.spill, {}), result.known)
+    result.refusal = refusal(mirror, result.spill, load, None, fresh=result.fresh)
+    if result.refusal:
+        # Moved files are told by their bytes.
+        load = weigh(mirror, losses(mirror, result.spill, await to_come(mirror, result.spill)), result.known)
+        result.refusal = refusal(mirror, result.spill, load, None, fresh=result.fresh)
+
+
+async def _brake(
+    mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirty], sent: Mapping[str, str]
+) -> Backing:
+    """Take out of the plan what may not go, or not yet; return what stands behind the deletes that are left."""
+    spill = result.spill
+    found = await sift(mirror, spill, rows, options.delete_after, sent)
+    result.waiting = found.waiting
+    result.held_back = found.again
+    load = weigh(mirror, found.lost, result.known)
+    if not options.force and found.due:
+        result.refusal = refusal(mirror, spill, load, result.done["put"], fresh=result.fresh)
+        if result.refusal:
+            spill.refuse("delete")
+        else:
+            result.held_back |= hold_back(mirror, spill, load)
+    return Backing(
         result.pass_id,
         load,
         mirror.name,
@@ -187,17 +235,9 @@ def _brake(mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirt
         takeover=mirror.policy.takeover,
         prune=mirror.policy.prune,
     )
-    if not options.force:
-        result.refusal = refusal(mirror, result.spill, load)
-    if result.refusal and not options.dry_run:
-        mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
-        raise Brake(result.refusal)
-    if not (options.force or options.dry_run):
-        result.held_back = hold_back(mirror, result.spill)
-    return backing
 
 
-async def _apply(mirror: Mirror, backing: Backing, result: Result, hooks: Hooks) -> None:
+async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks, rows: Sequence[Dirty]) -> None:
     spill = result.spill
     if spill.planned["adopt"] or spill.planned["forget"]:
         # Entries change sides without being written: how many are others' is no longer known.
@@ -205,7 +245,6 @@ async def _apply(mirror: Mirror, backing: Backing, result: Result, hooks: Hooks)
     turn = Turn(
         mirror,
         Ledger(spill, result.pass_id, result.done, result.problems, lambda: hooks.tick(result)),
-        backing,
         hooks.breath,
     )
     identity = mirror.root_seen
@@ -215,12 +254,21 @@ async def _apply(mirror: Mirror, backing: Backing, result: Result, hooks: Hooks)
         turn.forgets(forgets)
     for puts in spill.turns("put", mirror.target.limits.turn):
         await turn.puts(puts)
+    backing = await _brake(mirror, options, result, rows, turn.unsent)
+    if result.refusal:
+        return
+    waiting = result.waiting
     for deletes in spill.turns("delete", mirror.target.limits.delete_turn):
         if mirror.tree.identity() != identity:
             raise RootHalt(f"path {mirror.tree.label} was replaced during the pass; the rest was not deleted")
         protect(mirror, look(mirror), force=backing.force)
-        await turn.deletes(deletes)
-        result.waiting = turn.heirs.waiting
+        await turn.deletes(deletes, backing)
+        result.waiting = waiting + turn.heirs.waiting
+
+
+def _heed(result: Result) -> None:
+    if result.refusal:
+        raise Brake(result.refusal)
 
 
 def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty], started: float) -> None:
@@ -235,9 +283,13 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
                 mirror.journal.drop_leftovers()
                 if not result.audited:
                     audit.remember(mirror, result.spill, started)
-            mirror.journal.drop_tombstones(started, max(mirror.target.limits.lag_s, HOUR_S))
+            mirror.journal.drop_tombstones(started, max(mirror.target.limits.lag_s, HOUR_S), mirror.age())
             mirror.history.drop_before(started - HISTORY_S)
-            mirror.meta.set("last_reconcile", mirror.now())
+            if not result.refusal:
+                mirror.meta.set("last_reconcile", mirror.now())
+            elif result.fresh:
+                # As fresh as before: what was refused as a whole must not pass by tens.
+                mirror.meta.set("last_reconcile", None)
     level = log.info if scope.everything or result.spill.planned.total() else log.debug
     level(
         "pass.done",
@@ -250,6 +302,7 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
         complete=result.complete,
         audited=result.audited,
         **({"waiting": result.waiting} if result.waiting else {}),
+        **({"refused": result.refusal} if result.refusal else {}),
     )
 
 

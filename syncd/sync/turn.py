@@ -59,10 +59,9 @@ class Breath:
 class Turn:
     """Applies the turns of one pass and enters every outcome in journal, queue and ledger."""
 
-    def __init__(self, mirror: Mirror, ledger: Ledger, backing: Backing, breath: Breath = Breath()) -> None:
+    def __init__(self, mirror: Mirror, ledger: Ledger, breath: Breath = Breath()) -> None:
         self._mirror = mirror
         self._ledger = ledger
-        self._backing = backing
         self._breath = breath
         self._together = Together(mirror.db)
         self._started = mirror.now()
@@ -71,7 +70,9 @@ class Turn:
         self._sent: dict[str, tuple[str, os.stat_result | None]] = {}
         self._told: dict[Delete, Line] = {}
         self._ahead = Ahead(mirror.tree, (), mirror.never_rests)
-        self._uncounted: set[str] = set()
+        self._consented: set[Delete] = set()
+        self.unsent: dict[str, str] = {}
+        """Keys of files that were read and could not be put -> the checksum."""
         self._begun = 0
         self._ticking: asyncio.Handle | None = None
         self._deferred: list[tuple[int, Put]] = []
@@ -85,7 +86,7 @@ class Turn:
         def enter(some: Sequence[tuple[int, Adopt]]) -> None:
             self._mirror.history.adopted([adopt for _, adopt in some], now)
             for seq, adopt in some:
-                self._mirror.journal.put(recorded(adopt.key, adopt, now))
+                self._mirror.journal.put(recorded(adopt.key, adopt, now, self._ledger.pass_id - 1))
                 self._ledger.spill.outcome(seq, "adopt", "done")
 
         self._locally(batch, enter)
@@ -155,7 +156,7 @@ class Turn:
                 self._ledger.done["put"] += 1
         return [each for each in batch if each[1].key not in overtaken]
 
-    async def deletes(self, batch: Sequence[tuple[int, Delete]]) -> None:
+    async def deletes(self, batch: Sequence[tuple[int, Delete]], backing: Backing) -> None:
         """Delete a batch, but for keys whose file is there again, and what has to wait for its heir."""
         tree = self._mirror.tree
         looks = await asyncio.to_thread(
@@ -164,12 +165,10 @@ class Turn:
         due = []
         for (seq, delete), (local, others) in zip(batch, looks, strict=True):
             duplicate = delete.reason == "orphan" and self._has_another(delete)
-            if others or tree.names.of(delete.key)[1] > 1:
-                self._uncounted.add(delete.key)
             if local is None and not all(is_up(self._mirror.journal, item) for item in others):
                 # What takes its place is not up. Whatever keeps it, failure or change, has the file looked at again.
                 self._ledger.spill.outcome(seq, "delete", "again")
-            elif local is None or duplicate or (self._backing.delete_excluded and isinstance(local, Excluded)):
+            elif local is None or duplicate or (backing.delete_excluded and isinstance(local, Excluded)):
                 due.append((seq, delete))
             else:
                 self._ledger.spill.outcome(seq, "delete", "again")
@@ -177,7 +176,13 @@ class Turn:
         due = self.heirs.awaited(due)
         if due:
             # Where a delete could not be accounted for, none is sent.
-            self._told = {delete: account(delete, self._backing) for _, delete in due}
+            self._told = {delete: account(delete, backing) for _, delete in due}
+            moved = self._mirror.absences.made_up([delete.key for _, delete in due])
+            self._consented = {
+                delete
+                for _, delete in due
+                if backing.force or not delete.counted or delete.key in moved or self._has_another(delete)
+            }
             with self._mirror.deletes.writing(self._told.values()):
                 await self._apply(due)
         if self._breath.between:
@@ -261,8 +266,9 @@ class Turn:
                 now, told = self._mirror.now(), self._told[action]
                 self._mirror.deletes.write(told, now)
                 self._mirror.history.add(action, now, "done", str(told["why"]))
-                consented = self._backing.force or self._has_another(action) or action.key in self._uncounted
-                self._mirror.journal.bury(action.key, action.ref, now, consented=consented)
+                consented, age = action in self._consented, self._mirror.age()
+                self._mirror.journal.bury(action.key, action.ref, now, consented=consented, age=age)
+                self._mirror.keep_age()
                 self._end(action, evidence=action.evidence, why=told["why"])
             case Again():
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())
@@ -277,7 +283,7 @@ class Turn:
                 self._failed(action, outcome)
 
     def _stored(self, key: str, stored: Stored, now: float) -> None:
-        self._mirror.journal.put(recorded(key, stored, now))
+        self._mirror.journal.put(recorded(key, stored, now, self._ledger.pass_id))
         found_again(self._mirror, self._mirror.gaps.stored(key, stored, now))
         if stored.leaves:
             self.heirs.left_by(key, stored.leaves)
@@ -307,6 +313,8 @@ class Turn:
         self._problem(action, Problem(action.key, "failed", str(error)), retry_s=round(wait, 1), attempts=attempts)
 
     def _problem(self, action: Put | Delete, problem: Problem, **fields: object) -> None:
+        if isinstance(action, Put) and action.key in self._sent:
+            self.unsent[action.key] = self._sent[action.key][0]
         self._mirror.journal.note([problem], self._ledger.pass_id)
         self._ledger.problems[problem.kind] += 1
         self._ledger.done["failed"] += 1
@@ -327,8 +335,11 @@ class Turn:
             log.log(level, telling.DONE[action.kind], **named, **size, **fields)
 
 
-def recorded(key: str, held: Stored | Adopt, now: float) -> Record:
-    """The journal row of what the remote holds under a key, whether we put it there or found it in step."""
+def recorded(key: str, held: Stored | Adopt, now: float, pass_id: int) -> Record:
+    """The journal row of what the remote holds under a key, whether we put it there or found it in step.
+
+    pass_id: the pass that put it there; of what was found, an earlier one.
+    """
     return Record(
         key=key,
         ref=held.ref,
@@ -340,4 +351,5 @@ def recorded(key: str, held: Stored | Adopt, now: float) -> Record:
         marked=held.marked,
         status=held.status,
         error=held.error,
+        pass_id=pass_id,
     )

@@ -38,7 +38,7 @@ class VectorIndex:
             f'state_dir = "{self.room.state}"\n'
             f'[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{self.room.server.base_url}"\n'
             f"tpslimit = 0\nretry_for = 5\n{cloudflare}\n"
-            f'[mirrors.docs]\npath = "{self.room.docs}"\nowner = "docs"\nsettle = 0.05\n{mirror}\n'
+            f'[mirrors.docs]\npath = "{self.room.docs}"\nowner = "docs"\nsettle = 0.05\ndelete_after = 0\n{mirror}\n'
             f'[mirrors.docs.target]\ntype = "vectorize"\nindex = "docs"\ncreate = true\nmodel = "{model}"\n'
             f"chunk_size = {HOW.size}\nchunk_overlap = {HOW.overlap}\n"
         )

@@ -51,6 +51,7 @@ class Guarded(RuleBasedStateMachine):
         rules = Settings(Policy("me"), Rules(), "25%", settle=0.0)
         mirror = assemble(open_state(self.base / "state"), "docs", self.root, self.target, rules)
         mirror.now = lambda: self.clock[0]
+        mirror.age = lambda: self.clock[0]
         return mirror
 
     def teardown(self) -> None:

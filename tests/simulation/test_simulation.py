@@ -116,6 +116,7 @@ class World(RuleBasedStateMachine):
         tree.locked = self.locked
         mirror.tree = tree
         mirror.now = lambda: self.clock[0]
+        mirror.age = lambda: self.clock[0]
         mirror.chance = lambda: 0.5
         return mirror
 

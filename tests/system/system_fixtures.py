@@ -39,7 +39,7 @@ class Site:
         self.machine.write(
             f"{place}/config.toml",
             f'[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{self.server.base_url}"\ntpslimit = 0\n'
-            f'[mirrors.{instance}]\npath = "/srv/{instance}"\nsettle = 0.05\n{target}{more}',
+            f'[mirrors.{instance}]\npath = "/srv/{instance}"\nsettle = 0.05\ndelete_after = 0\n{target}{more}',
         )
         self.machine.write(f"{place}/token", token, 0o600)
 

@@ -223,6 +223,7 @@ class World:
         target = AISearchTarget(api, side.marks, most, names=names)
         mirror = assemble(db, side.name, side.root, target, side.settings)
         mirror.now = self.clock
+        mirror.age = self.clock
         mirror.chance = lambda: 0.5
         return mirror
 

@@ -114,6 +114,7 @@ class World:
         target.writer.clock, target.writer.sleep = self.clock, self.clock.sleep
         mirror = assemble(open_state(side.state), side.name, side.root, target, side.settings)
         mirror.now = self.clock
+        mirror.age = self.clock
         mirror.chance = lambda: 0.5
         return mirror
 

@@ -122,6 +122,7 @@ class World:
         target.index.clock, target.index.sleep = self.clock, self.clock.sleep
         mirror = assemble(db, side.name, side.root, target, settings_of(side.section, side.grants))
         mirror.now = self.clock
+        mirror.age = self.clock
         mirror.chance = lambda: 0.5
         return mirror
 

@@ -97,6 +97,27 @@ MUTANTS = (
         ("tests/targets/test_ai_heirs.py", "tests/integration/test_no_hole.py"),
     ),
     Mutant(
+        "an upload that did not end well holds no delete",
+        "syncd/sync/departures.py",
+        "        if gone and not moved and (heir",
+        "        if False and gone and not moved and (heir",
+        ("tests/unit/test_departures.py",),
+    ),
+    Mutant(
+        "a file that is gone for a moment is believed to be gone",
+        "syncd/sync/departures.py",
+        "if gone and age_s < delete_after:",
+        "if gone and age_s < 0:",
+        ("tests/unit/test_departures.py",),
+    ),
+    Mutant(
+        "the brake counts by the wall clock",
+        "syncd/sync/guard.py",
+        "mirror.journal.recent_deletes(mirror.age())",
+        "mirror.journal.recent_deletes(mirror.now())",
+        ("tests/unit/test_clocks.py",),
+    ),
+    Mutant(
         "a put under the other name forgets what it leaves",
         "syncd/sync/turn.py",
         "        if stored.leaves:\n",

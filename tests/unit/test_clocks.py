@@ -1,7 +1,9 @@
 """The wall clock may be wrong and set right again: nothing is lost by it, and nothing waits for it to come true."""
 
+import pytest
 from core_room import START, Core, in_step, planned
 
+from syncd.errors import Brake
 from syncd.targets.base import Limits
 
 DAY_S = 86_400.0
@@ -31,14 +33,21 @@ async def test_a_delete_of_a_clock_that_was_ahead_does_not_hide_the_entry_that_c
     assert core.target.texts() == {"b.md": "other"}
 
 
-async def test_deletes_of_a_clock_that_was_ahead_are_forgotten_and_never_count_for_the_brake(core: Core) -> None:
-    await in_step(core, **{"a.md": "one", "b.md": "other"})
-    core.clock.forward(DAY_S)
-    core.remove("a.md")
+@pytest.mark.parametrize("set_by_s", [-DAY_S, -7200.0, 7200.0, DAY_S])
+async def test_a_clock_that_is_set_does_not_open_the_brake(core: Core, set_by_s: float) -> None:
+    await in_step(core, **{f"{number:02}.md": str(number) for number in range(40)})
+    core.use(max_delete="25%")
+    core.remove(*(f"{number:02}.md" for number in range(10)))
     await core.full()
-    core.clock.now = START
+    core.clock.now += set_by_s
     await core.full()
-    assert core.mirror.journal.recent_deletes(START + DAY_S + 60) == 0
+    core.restart()
+    core.remove("10.md")
+    with pytest.raises(Brake, match="after 10 in the last hour"):
+        await core.full()
+    core.clock.forward(3600)
+    await core.full()
+    assert len(core.target.store) == 29
 
 
 async def test_where_reads_lag_a_write_of_a_clock_that_was_ahead_outranks_nothing(core: Core) -> None:

@@ -140,6 +140,7 @@ def opened(base: Path, name: str, world: dict[str, Key], limits: Limits, policy:
     db = open_state(base / name)
     mirror = assemble(db, "docs", base / "root", target, Settings(policy, Rules(), max_delete="100%"))
     mirror.now = lambda: START
+    mirror.age = lambda: START
     mirror.chance = lambda: 0.5
     for key, known in world.items():
         if known.record:

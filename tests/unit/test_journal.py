@@ -169,7 +169,7 @@ def test_old_tombstones_are_dropped(journal: Journal) -> None:
     journal.bury("a", "r1", NOW - 10, consented=False)
     journal.bury("b", "r2", NOW - 9, consented=False)
     journal.bury("c", "r3", NOW + 10, consented=False)
-    journal.drop_tombstones(NOW, 9)
+    journal.drop_tombstones(NOW, 9, NOW + 2 * HOUR_S)
     assert journal.deleted_at("r1") is None
     assert journal.deleted_at("r2") == NOW - 9
     assert journal.deleted_at("r3") is None, "of a clock that was ahead"

@@ -34,7 +34,7 @@ async def test_a_small_mirror_may_lose_ten(core: Core, removed: int, refused: bo
     assert len(core.target.store) == (20 if refused else 20 - removed)
 
 
-async def test_a_refused_plan_changes_nothing_and_says_what_it_would_and_how_to_go_on(core: Core) -> None:
+async def test_a_refused_plan_deletes_nothing_uploads_all_and_says_so_and_how_to_go_on(core: Core) -> None:
     await braked(core, 48, "25%")
     drop(core, 0, 13)
     core.write("new", "1")
@@ -43,9 +43,9 @@ async def test_a_refused_plan_changes_nothing_and_says_what_it_would_and_how_to_
         await core.full()
     for part in ("13 of 48", "000, 001, 002, …", "max_delete = 25% allows 12", "--dry-run docs", "--force docs"):
         assert part in str(caught.value)
-    assert core.target.changes == 0
-    assert core.waiting() == [("new", False)], "what waits is kept, and not due at once"
-    assert core.mirror.queue.settled(core.clock.now) == []
+    assert "Nothing was deleted; 1 upload was made." in str(caught.value)
+    assert (core.target.changes, len(core.target.store)) == (1, 49)
+    assert core.waiting() == [], "a full pass judges all of it again"
     core.restart()
     with pytest.raises(Brake):
         await core.full()
@@ -138,7 +138,7 @@ async def test_orphans_count_as_known(core: Core) -> None:
     core.use(max_delete="25%")
     with pytest.raises(Brake, match="11 of 40"):
         await core.full()
-    assert core.mirror.journal.count() == 0
+    assert (core.mirror.journal.count(), len(core.target.store)) == (29, 40)
 
 
 async def test_zero_deletes_nothing(core: Core) -> None:

@@ -33,7 +33,7 @@ async def test_an_unreadable_file_keeps_its_entry_and_stops_no_other(
 ) -> None:
     await in_step(core, a="1", b="2", c="3")
     core.write("a", "changed")
-    core.write("new", "4")
+    core.write("new", "four")
     core.remove("c")
     with monkeypatch.context() as patch:
         unreadable(patch, "a", "new")
@@ -43,7 +43,7 @@ async def test_an_unreadable_file_keeps_its_entry_and_stops_no_other(
         await core.hint("a")
         assert core.target.texts() == {"a": "1", "b": "2"}
     await core.full()
-    assert core.target.texts() == {"a": "changed", "b": "2", "new": "4"}
+    assert core.target.texts() == {"a": "changed", "b": "2", "new": "four"}
     assert core.problems() == {}
 
 

@@ -1,0 +1,141 @@
+"""Keys that have an entry and no file any more: since when, and what goes with them.
+
+A full pass sees them all, a pass over single keys some. The delete guard weighs all that are known, so that what goes
+bit by bit is judged as one.
+"""
+
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from syncd.model import Delete
+from syncd.state.db import transaction
+
+# A content stands if an entry that stays has it: whichever key it is under, a search finds it there.
+_STAYS = (
+    "record.mirror = :mirror AND record.checksum = gone.checksum"
+    " AND NOT EXISTS (SELECT 1 FROM absence AS other WHERE other.mirror = :mirror AND other.key = record.key)"
+)
+# Of copies those count that came later than what goes: a file that was moved. One copy makes up for one file.
+_COPIES = f"(SELECT count(*) FROM record WHERE {_STAYS} AND record.pass_id > gone.wrote)"
+
+# The statements are put together of the constants above only.
+# ruff: noqa: S608
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
+class Absence(NamedTuple):
+    """since: the age of the state file (see steady) when the key was first seen without its file. heir: the key of a
+    file that may have the content now and is not up yet.
+    """
+
+    since: float
+    heir: str | None
+
+
+class Absences:
+    """The absent keys of one mirror."""
+
+    def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
+        self._db = db
+        self._mirror = mirror
+
+    def see(self, deletes: Iterable[Delete], age: float, pass_id: int) -> None:
+        """Note planned deletes of keys whose file is gone. Those that were noted before keep their time."""
+        self._db.executemany(
+            "INSERT INTO absence VALUES (?1, ?2, ?3, ?4, ?5, coalesce("
+            " (SELECT pass_id FROM record WHERE mirror = ?1 AND key = ?2), ?6 - 1), NULL, ?6)"
+            " ON CONFLICT (mirror, key) DO UPDATE SET checksum = coalesce(checksum, excluded.checksum),"
+            " since = min(since, excluded.since), wrote = excluded.wrote, pass = excluded.pass,"
+            # Of a key that has two entries both count.
+            " number = CASE WHEN pass = excluded.pass THEN number + excluded.number ELSE excluded.number END",
+            [(self._mirror, each.key, each.checksum, age, int(each.counted), pass_id) for each in deletes],
+        )
+
+    def end(self, keys: Sequence[str]) -> None:
+        """Forget keys: they were looked at, and there is nothing of theirs to delete."""
+        self._db.executemany("DELETE FROM absence WHERE mirror = ? AND key = ?", [(self._mirror, key) for key in keys])
+
+    def end_but(self, pass_id: int) -> None:
+        """A full pass has looked everywhere: forget what neither it nor a later pass has seen absent."""
+        self._db.execute("DELETE FROM absence WHERE mirror = ? AND pass < ?", (self._mirror, pass_id))
+
+    def end_of(self, pass_id: int) -> None:
+        """Forget what a pass has seen absent: it could not read the whole folder."""
+        self._db.execute("DELETE FROM absence WHERE mirror = ? AND pass = ?", (self._mirror, pass_id))
+
+    def of(self, keys: Sequence[str]) -> dict[str, Absence]:
+        """What is known of (at most some hundred) keys."""
+        marks = ", ".join("?" * len(keys))
+        rows = self._db.execute(
+            f"SELECT key, since, heir FROM absence WHERE mirror = ? AND key IN ({marks})",
+            (self._mirror, *keys),
+        )
+        return {key: Absence(since, heir) for key, since, heir in rows}
+
+    def wait(self, heirs: Iterable[tuple[str, str | None]]) -> None:
+        """Note for which file's upload keys wait; None: for none."""
+        with transaction(self._db):
+            self._db.executemany(
+                "UPDATE absence SET heir = ? WHERE mirror = ? AND key = ?",
+                [(heir, self._mirror, key) for key, heir in heirs],
+            )
+
+    def standing(self, checksums: Collection[str]) -> set[str]:
+        """Those contents that an entry has which stays."""
+        with transaction(self._db):
+            self._note(dict.fromkeys(checksums, 0))
+            rows = self._db.execute(
+                f"SELECT checksum FROM temp.content AS gone WHERE EXISTS (SELECT 1 FROM record WHERE {_STAYS})",
+                {"mirror": self._mirror},
+            ).fetchall()
+        return {checksum for (checksum,) in rows}
+
+    def made_up(self, keys: Sequence[str]) -> set[str]:
+        """Those of (at most some hundred) keys whose content a later copy has; it makes up for no other key then."""
+        marks = ", ".join("?" * len(keys))
+        with transaction(self._db):
+            rows = self._db.execute(
+                f"SELECT key, checksum, wrote FROM absence WHERE mirror = ?1 AND key IN ({marks}) AND checksum IN ("
+                f"  SELECT checksum FROM (SELECT checksum, min(wrote) AS wrote FROM absence"
+                f"    WHERE mirror = ?1 AND key IN ({marks}) GROUP BY checksum) AS gone"
+                f"  WHERE {_COPIES.replace(':mirror', '?1')} > 0)",
+                (self._mirror, *keys, *keys),
+            ).fetchall()
+            return {key for key, checksum, wrote in rows if self._use_up(checksum, wrote)}
+
+    def _use_up(self, checksum: str, wrote: int) -> bool:
+        used = self._db.execute(
+            "UPDATE record SET pass_id = 0 WHERE mirror = :mirror AND key = (SELECT key FROM record"
+            f" WHERE {_STAYS.replace('gone.checksum', ':checksum')} AND pass_id > :wrote LIMIT 1)",
+            {"mirror": self._mirror, "checksum": checksum, "wrote": wrote},
+        )
+        return used.rowcount > 0
+
+    def lost(self, to_come: Mapping[str, int] = _NOTHING) -> int:
+        """How many entries go, or are about to, of which nothing is left: no later copy, and no upload to wait for.
+
+        to_come: contents that will be put -> by how many files.
+        """
+        with transaction(self._db):
+            self._note(to_come)
+            row = self._db.execute(
+                "SELECT coalesce(sum(CASE WHEN checksum IS NULL THEN going"
+                f" ELSE max(0, going - {_COPIES} - coalesce((SELECT number FROM temp.content"
+                "   WHERE content.checksum = gone.checksum), 0)) END), 0)"
+                " FROM (SELECT checksum, sum(number) AS going, min(wrote) AS wrote FROM absence"
+                "       WHERE mirror = :mirror AND heir IS NULL GROUP BY checksum) AS gone",
+                {"mirror": self._mirror},
+            ).fetchone()
+        return int(row[0])
+
+    def _note(self, contents: Mapping[str, int]) -> None:
+        self._db.execute("DELETE FROM temp.content")
+        self._db.executemany("INSERT INTO temp.content VALUES (?, ?)", contents.items())
+
+    def count(self) -> int:
+        """How many there are."""
+        row = self._db.execute("SELECT count(*) FROM absence WHERE mirror = ?", (self._mirror,)).fetchone()
+        return int(row[0])
