@@ -79,11 +79,12 @@ def test_a_path_that_names_another_folder_is_no_mass_delete_and_a_copy_no_upload
     room.config.write_text(config.replace(f'path = "{room.docs}"', f'path = "{other}"'))
     ended = room.syncd("reconcile")
     assert (ended.code, "root.changed" in ended.err) == (4, True)
+    assert room.remote.counted()["changing"] == 1, "the other folder's file goes up, nothing is deleted"
     copy = room.path / "copy"
     shutil.copytree(room.docs, copy)
     room.config.write_text(config.replace(f'path = "{room.docs}"', f'path = "{copy}"'))
     assert room.syncd("reconcile").code == 0
-    assert room.remote.counted()["changing"] == 0
+    assert room.remote.counted()["changing"] == 2, "and goes again"
 
 
 def test_a_base_url_of_elsewhere_believes_no_journal_and_deletes_nothing_there(room: Room) -> None:
