@@ -2,12 +2,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import unclosed
 from core_room import Core, open_core
 from hypothesis import settings
 
 pytest.register_assert_rewrite("contract_room")
 # Plugins, not further conftest files: test directories are no packages, so every module name stands once.
 pytest_plugins = ["cf_fixtures", "system_fixtures", "watch_fixtures"]
+
+# filterwarnings makes an error of what it warns of.
+unclosed.watch()
 
 # The same examples on every machine and in every run; deadlines are for pytest-timeout.
 settings.register_profile("syncd", derandomize=True, deadline=None, database=None)

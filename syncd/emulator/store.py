@@ -23,7 +23,11 @@ class Store:
         name = ":memory:" if path is None else str(path)
         self._connection = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
         self._connection.row_factory = sqlite3.Row
-        self._connection.executescript(_PRAGMAS + "".join(schemas))
+        try:
+            self._connection.executescript(_PRAGMAS + "".join(schemas))
+        except BaseException:
+            self._connection.close()
+            raise
         self.function = self._connection.create_function
         self._remembered: dict[tuple[Any, ...], Any] = {}
         self._written = self._connection.total_changes

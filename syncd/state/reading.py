@@ -4,6 +4,7 @@ import os
 import shutil
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,8 +19,8 @@ def open_copy(state_dir: Path) -> sqlite3.Connection:
     try:
         original = open_state_to_read(state_dir)
         if original:
-            original.backup(copy)
-            original.close()
+            with closing(original):
+                original.backup(copy)
         if not temporary_files():
             copy.execute("PRAGMA temp_store = MEMORY")
         bring_up_to_date(copy, state_dir / FILE_NAME)
@@ -82,8 +83,8 @@ def _copied(path: Path) -> sqlite3.Connection | None:
                 shutil.copyfile(each, Path(folder) / each.name)
             original = open_state_to_read(Path(folder))
             if original:
-                original.backup(copy)
-                original.close()
+                with closing(original):
+                    original.backup(copy)
     except OSError as error:
         copy.close()
         raise StateHalt(f"no place for a copy of {path} ({error.strerror}); name one in TMPDIR") from error

@@ -76,12 +76,20 @@ def markdown(html: str) -> str:
         soup = _Soup(f"\n{source}{_CLOSER}", "html.parser")
     except ParserRejectedMarkup as error:
         raise ValueError(str(error)) from error
+    _without_closer(soup)
     title = " ".join(soup.title.get_text().split()) if soup.title else ""
     flat = _prepared(soup) > DEPTH_LIMIT
     text = _flat(soup) if flat else _Converter(**_OPTIONS).convert_soup(soup)
     if title and not any(heading.get_text(strip=True) for heading in soup.find_all("h1")):
         text = f"# {title}\n\n{text}"
     return text
+
+
+def _without_closer(soup: BeautifulSoup) -> None:
+    """Newer parsers read on to the end of the file in some tags that nothing closed: there the closer is text."""
+    last = next(reversed(soup.find_all(string=True)), None)
+    if isinstance(last, NavigableString) and last.endswith(_CLOSER):
+        last.replace_with(type(last)(last.removesuffix(_CLOSER)))
 
 
 class _Soup(BeautifulSoup):

@@ -1,6 +1,7 @@
 """The contract over Vectorize, whose changes show three seconds late, and what is different about its entries."""
 
 from collections.abc import AsyncIterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,10 @@ class VectorizeRemote:
 
     indexes = True
 
-    def __init__(self, world: World, base: Path) -> None:
+    def __init__(self, world: World, base: Path, opened: ExitStack) -> None:
         self._world = world
         self._base = base
+        self._opened = opened
         self.transports: list[Transport] = []
 
     def _transport(self) -> Transport:
@@ -50,7 +52,8 @@ class VectorizeRemote:
 
     async def target(self, owner: str, *, takeover: bool = False) -> Target:
         transport = self._transport()
-        memory = Embeddings(open_state(self._base / f"state-{len(self.transports)}"), owner)
+        state = open_state(self._base / f"state-{len(self.transports)}")
+        memory = Embeddings(self._opened.enter_context(closing(state)), owner)
         index = Index(VectorizeIndex(transport, "docs"), memory)
         index.clock, index.sleep = self._world.clock, self._world.clock.sleep
         # Nothing knows a key but the vectors themselves.
@@ -76,10 +79,11 @@ class TestVectorizeTarget(TargetContract):
     @pytest.fixture
     async def remote(self, tmp_path: Path) -> AsyncIterator[VectorizeRemote]:
         async with world(tmp_path, mutation_lag=LATE_S) as w:
-            made = await VectorizeRemote(w, tmp_path).open()
-            yield made
-            for transport in made.transports:
-                await transport.aclose()
+            with ExitStack() as opened:
+                made = await VectorizeRemote(w, tmp_path, opened).open()
+                yield made
+                for transport in made.transports:
+                    await transport.aclose()
 
     async def test_what_is_no_text_is_an_outcome_and_stops_no_other(self, target: Target) -> None:
         keys = ["p/a.md", "p/b.md", "p/c.md"]

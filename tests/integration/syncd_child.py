@@ -5,7 +5,10 @@ A start of Python and its imports costs half a second of processor time; a hundr
 
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
+
+import unclosed
 
 PRELOAD = [
     "syncd.cli.app",
@@ -38,6 +41,9 @@ def child(
     os.chdir(cwd)
     sys.argv = ["syncd", *arguments]
     drop_now(drop)
+    # What is left to the garbage collector is told on stderr, where no test expects it.
+    warnings.simplefilter("always", ResourceWarning)
+    unclosed.watch()
     from syncd.cli import main
 
     main()

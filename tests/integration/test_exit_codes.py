@@ -157,7 +157,7 @@ def test_a_second_syncd_is_11_and_names_the_first_while_looking_works(room: Room
 
 
 def test_an_interrupt_is_130_and_the_next_pass_completes(tmp_path: Path) -> None:
-    with open_room(tmp_path, latency=0.02) as room:
+    with open_room(tmp_path, latency=0.1) as room:
         for number in range(50):
             room.write(f"{number}.md", f"text {number}")
         process = room.start("reconcile")

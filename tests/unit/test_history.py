@@ -1,5 +1,6 @@
 """The last actions of a key: what is kept, and what its record tells already."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,17 +71,19 @@ async def test_a_refusal_is_kept(core: Core) -> None:
 
 @pytest.mark.parametrize(("number", "kept"), [(LAST - 1, LAST - 1), (LAST, LAST), (LAST + 1, LAST), (25, LAST)])
 def test_the_last_actions_of_a_key_are_kept(tmp_path: Path, number: int, kept: int) -> None:
-    history = History(open_state(tmp_path), "docs")
-    for at in range(number):
-        history.add(PUT, at, "done")
-    history.add(Put("b.md", "changed", "b.md", 1), 0.0, "done")
-    assert [each.at for each in history.of("a.md")] == list(range(number))[-kept:]
+    with closing(open_state(tmp_path)) as db:
+        history = History(db, "docs")
+        for at in range(number):
+            history.add(PUT, at, "done")
+        history.add(Put("b.md", "changed", "b.md", 1), 0.0, "done")
+        assert [each.at for each in history.of("a.md")] == list(range(number))[-kept:]
 
 
 def test_a_long_error_is_cut(tmp_path: Path) -> None:
-    history = History(open_state(tmp_path), "docs")
-    history.add(PUT, 0.0, "failed", "x" * (DETAIL + 1))
-    assert len(history.of("a.md")[0].detail) == DETAIL
+    with closing(open_state(tmp_path)) as db:
+        history = History(db, "docs")
+        history.add(PUT, 0.0, "failed", "x" * (DETAIL + 1))
+        assert len(history.of("a.md")[0].detail) == DETAIL
 
 
 async def test_a_full_pass_drops_what_is_older_than_a_month(core: Core) -> None:

@@ -1,6 +1,7 @@
 """From a file to the fields that are said of it."""
 
 import json
+from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
@@ -130,6 +131,20 @@ def test_front_matter_that_means_harm_is_only_a_fault(bomb: str) -> None:
 def test_a_list_has_a_limit(count: int, taken: int) -> None:
     found = front_matter.read(f"---\na: [{', '.join('x' * count)}]\n---\n")
     assert found.fields["a"].count("x") == taken
+
+
+@pytest.mark.parametrize("rejects", [False, True])
+def test_a_page_tells_what_it_said_before_what_the_parser_cannot_read(
+    monkeypatch: pytest.MonkeyPatch, *, rejects: bool
+) -> None:
+    """Some Pythons' parsers raise at a declaration they do not know."""
+
+    def raising(*_: object) -> int:
+        raise AssertionError("unknown status keyword")
+
+    if rejects:
+        monkeypatch.setattr(HTMLParser, "parse_html_declaration", raising)
+    assert html_head.read("<title>T</title><![x b]>").title == "T"
 
 
 @pytest.mark.parametrize(("count", "known"), [(html_head.META_LIMIT, True), (html_head.META_LIMIT + 1, False)])
