@@ -14,6 +14,7 @@ import structlog
 from syncd.config.settings import Config, login
 from syncd.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, Locked, StateDamaged, StateGone, StateHalt, SyncdError
 from syncd.keeper import Keeper
+from syncd.login import follow_login
 from syncd.notify import Notifier
 from syncd.paths import Rules, normal
 from syncd.session import OnDamage, Session, open_session
@@ -172,6 +173,8 @@ class _Daemon:
         tasks += [asyncio.create_task(keeper.run()) for keeper in keepers.values()]
         tasks.append(asyncio.create_task(_bridge(inbox, keepers)))
         tasks.append(asyncio.create_task(self._pulse(session, watcher, keepers)))
+        if session.config.cloudflare.api_token_file:
+            tasks.append(asyncio.create_task(follow_login(session.transport, keepers)))
         tasks.append(asyncio.create_task(self._webhook.run(session.config.notify.webhook.get_secret_value())))
         if self._door:
             from syncd.web.live import Live

@@ -34,6 +34,8 @@ class Retry(SyncdError):
     status: the HTTP status of the answer, None when there was none.
     """
 
+    exit_code = EXIT_UNREACHABLE
+
     def __init__(
         self, message: str, *, after_s: float | None = None, ambiguous: bool = False, status: int | None = None
     ) -> None:
@@ -46,7 +48,12 @@ class Retry(SyncdError):
 class DiskRetry(Retry):
     """The disk did not do it this time: a stale handle, a network file system that is away, no descriptor left."""
 
+    exit_code = EXIT_PROBLEMS
     kind: ProblemKind = "failed"
+
+
+class Blocked(Retry):
+    """Something on the way to the API refused the request: a status 4xx, or a redirect, without the API's envelope."""
 
 
 class Unreachable(Retry):
@@ -102,6 +109,10 @@ class Halt(SyncdError):
 
     exit_code = EXIT_HALT
     needs_person = True
+
+
+class AuthHalt(Halt):
+    """The API refused the credentials. A token file that has changed since may hold the right ones."""
 
 
 class RootHalt(Halt):

@@ -1,17 +1,35 @@
 """What may be printed: text without secrets, that forges no line and moves no cursor. Imports little, for all print."""
 
+import base64
 import traceback
 import unicodedata
 from collections.abc import Collection
 from typing import Any
+from urllib.parse import quote
 
 HIDDEN = "[hidden]"
+LEAST_ENCODED = 8
+"""Characters of a secret from which on it is looked for in other forms: of a shorter one they could be anything."""
 _secrets: list[str] = []
 
 
 def hide(secrets: Collection[str]) -> None:
-    """From now on, take these out of whatever is masked; there is one such list for the process."""
-    _secrets[:] = [secret for secret in secrets if secret]
+    """From now on, take these out of whatever is masked, besides those before them: a former token stays a secret."""
+    _secrets.extend(form for secret in secrets for form in forms(secret) if form not in _secrets)
+
+
+def forms(secret: str) -> list[str]:
+    """A secret as it stands, and as it stands in URLs and inside base64; none for an empty one."""
+    if len(secret) < LEAST_ENCODED:
+        return [secret] if secret else []
+    data = secret.encode("utf-8", "surrogatepass")
+    inside = []
+    for before in range(3):
+        # Without the characters that depend on what stands before and after it.
+        whole = base64.b64encode(b"\0" * before + data).decode("ascii").rstrip("=")
+        end = len(whole) - bool((before + len(data)) % 3)
+        inside.append(whole[-(-before * 8 // 6) : end])
+    return list(dict.fromkeys([secret, quote(secret, safe=""), *inside]))
 
 
 def masked(value: Any) -> Any:

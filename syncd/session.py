@@ -10,12 +10,12 @@ from typing import Literal
 import structlog
 
 from syncd import shards
-from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Transport
 from syncd.config.faults import fights
-from syncd.config.settings import Cloudflare, Config, MirrorConfig, login
+from syncd.config.settings import Cloudflare, Config, MirrorConfig
 from syncd.errors import ConfigError, StateDamaged, SyncdError
+from syncd.login import credentials, read_again
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.opening import NOTHING_GRANTED, Grants, make_target, rules_of
 from syncd.plan import Policy
@@ -91,16 +91,16 @@ def mirror_config(config: Config, name: str) -> MirrorConfig:
 
 def open_transport(config: Config) -> Transport:
     """Return the transport of this process. Raises ConfigError if no token, proxy or certificate can be used."""
-    secret, email = login(config)
     section = config.cloudflare
     try:
         return Transport(
             section.base_url,
             section.account_id,
-            Credentials.global_key(email, secret) if email else Credentials.bearer(secret),
+            credentials(config),
             Gate(section.tpslimit, section.transfers),
             timeout=section.timeout,
             retry_for=section.retry_for,
+            login=lambda: read_again(config),
         )
     except ValueError as error:
         raise ConfigError(f"cloudflare: {error}") from None

@@ -63,7 +63,10 @@ class AISearch:
     async def list_items(self, **params: Unpack[ListParams]) -> ItemPage:
         """One page. page from 1; per_page is 50 unless given."""
         query = {name: str(value) for name, value in {"per_page": PER_PAGE, **params}.items()}
-        return await self.transport.ask(Request("GET", self._items, params=query, permission=_EDIT), ItemPage.parse)
+        # A key in an address may be what something on the way refuses.
+        probe = self._instance if "key" in params or "search" in params else None
+        request = Request("GET", self._items, params=query, permission=_EDIT, probe=probe)
+        return await self.transport.ask(request, ItemPage.parse)
 
     async def iter_pages(self, **params: Unpack[ListParams]) -> AsyncIterator[ItemPage]:
         """The pages of a listing, until total_count is reached, a page is empty, or a page repeats the one before.

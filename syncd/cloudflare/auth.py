@@ -2,7 +2,7 @@
 
 from typing import NoReturn, Self
 
-HIDDEN = "[hidden]"
+from syncd.masks import HIDDEN, forms
 
 
 class Credentials:
@@ -11,11 +11,11 @@ class Credentials:
     Build with `bearer` or `global_key`; ValueError for anything that cannot stand in an HTTP header.
     """
 
-    __slots__ = ("_headers", "_secret", "kind")
+    __slots__ = ("_forms", "_headers", "kind")
 
     def __init__(self, kind: str, secret: str, headers: dict[str, str]) -> None:
         self.kind = kind
-        self._secret = secret
+        self._forms = forms(secret)
         self._headers = headers
 
     @classmethod
@@ -36,7 +36,9 @@ class Credentials:
 
     def hide(self, text: str) -> str:
         """`text` without the secret, for whatever a remote or a library may have echoed."""
-        return text.replace(self._secret, HIDDEN)
+        for form in self._forms:
+            text = text.replace(form, HIDDEN)
+        return text
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("credentials do not travel")

@@ -12,13 +12,15 @@ from syncd.cloudflare.remedies import (
     CHALLENGED,
     CODES,
     EDGE_STATUSES,
+    PASSING_STATUSES,
     REDIRECTED,
     REFUSED,
     STATUSES,
+    STOPPED,
     UNEXPECTED,
     Remedy,
 )
-from syncd.errors import Conflict, Halt, NotFound, Park, Retry, TargetMissing
+from syncd.errors import AuthHalt, Blocked, Conflict, Halt, NotFound, Park, Retry, TargetMissing
 
 MESSAGE_LIMIT = 400
 """Longest error message, characters; a remote may send a page of HTML."""
@@ -72,8 +74,7 @@ def fail(status: int, headers: Mapping[str, str], body: bytes, context: Context 
     envelope = _parse(body)
     if envelope is None:
         # A 2xx that ends early or holds HTML may well have been carried out.
-        remedy = STATUSES[status] if status in EDGE_STATUSES else BUSY if status >= 500 else UNEXPECTED
-        _raise(remedy, status, headers, _shape(headers, body), context)
+        _raise(_outsider(status), status, headers, _shape(headers, body), context)
     code, said = _main_error(envelope)
     _raise(_remedy(status, code), status, headers, said, context, code)
 
@@ -111,6 +112,15 @@ def _parse(body: bytes) -> dict[str, Any] | None:
     return envelope
 
 
+def _outsider(status: int) -> Remedy:
+    """The remedy of an answer that is not the API's own."""
+    if status in EDGE_STATUSES:
+        return STATUSES[status]
+    if status >= 500:
+        return BUSY
+    return STOPPED if 400 <= status < 500 and status not in PASSING_STATUSES else UNEXPECTED
+
+
 def _remedy(status: int, code: int | None) -> Remedy:
     # A code that says "busy" under a status that says "wrong" is the service's framework refusing the request.
     if code is not None and code in CODES and not (CODES[code] is BUSY and 400 <= status < 500):
@@ -144,13 +154,20 @@ def _errors(envelope: Mapping[str, Any]) -> list[tuple[int | None, str]]:
     for error in errors if isinstance(errors, list) else []:
         if not isinstance(error, dict):
             continue
-        code, said = _code(error.get("code")), str(error.get("message") or error.get("code") or "")
+        code, said = _code(error.get("code")), _word(error.get("message")) or _word(error.get("code"))
         chain = error.get("error_chain")
         for link in chain if isinstance(chain, list) else []:
             if isinstance(link, dict):
-                said += f"; {link.get('message', '')} ({link.get('code', '')})"
+                said += f"; {_word(link.get('message'))} ({_word(link.get('code'))})"
         found.append((code, said))
     return found
+
+
+def _word(value: object) -> str:
+    """A text or a number of reasonable size; nothing of what else may stand there, such as lists in lists."""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and abs(value) < 10**9 else ""
 
 
 def _code(value: object) -> int | None:
@@ -167,12 +184,14 @@ def _raise(
     if code is not None:
         facts.append(f"code {code}")
     if ray := headers.get("cf-ray"):
-        facts.append(f"cf-ray {one_line(ray, 64)}")
+        facts.append(f"cf-ray {one_line(context.hide(ray), 64)}")
     said = one_line(context.hide(said), MESSAGE_LIMIT // 2)
     message = one_line(f"{text}{f': {said}' if said else ''} ({', '.join(facts)})")
     match remedy.action:
         case "halt":
             raise Halt(message)
+        case "auth":
+            raise AuthHalt(message)
         case "missing":
             raise TargetMissing(message)
         case "not_found":
@@ -181,10 +200,11 @@ def _raise(
             raise Conflict(message, code=code, status=status)
         case "park":
             raise Park(remedy.kind, message, code=code, status=status)
-        case "retry":
+        case "retry" | "blocked":
             asked = retry_after_s(headers, context.now)
             after_s = remedy.after_s if asked is None else asked
-            raise Retry(message, after_s=after_s, ambiguous=remedy.ambiguous, status=status)
+            kind = Blocked if remedy.action == "blocked" else Retry
+            raise kind(message, after_s=after_s, ambiguous=remedy.ambiguous, status=status)
 
 
 def _shape(headers: Mapping[str, str], body: bytes) -> str:

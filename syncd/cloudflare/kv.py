@@ -197,12 +197,12 @@ class KVNamespace:
 
     async def read_metadata(self, key: str) -> Any:
         """The metadata of a key, any JSON, None when it has none; NotFound when the key is absent."""
-        request = Request("GET", self._of("metadata", key), permission=_EDIT)
+        request = Request("GET", self._of("metadata", key), permission=_EDIT, probe=self._base)
         return (await self.transport.request(request)).result
 
     async def read_value(self, key: str, max_bytes: int = VALUE_LIMIT) -> Value:
         """The stored bytes; NotFound when the key is absent, Park("too_large") over max_bytes."""
-        request = Request("GET", self._of("values", key), permission=_EDIT)
+        request = Request("GET", self._of("values", key), permission=_EDIT, probe=self._base)
         return Value.parse(await self.transport.fetch(request, max_bytes))
 
     async def write_value(
@@ -224,18 +224,23 @@ class KVNamespace:
         params = _said({"expiration": expiration, "expiration_ttl": expiration_ttl})
         if metadata is None:
             headers = {"Content-Type": "application/octet-stream"}
-            request = Request("PUT", where, params=params, content=value, headers=headers, permission=_EDIT)
+            request = Request(
+                "PUT", where, params=params, content=value, headers=headers, permission=_EDIT, probe=self._base
+            )
         else:
             form = {"metadata": encode_metadata(metadata).decode()}
             # With a file name, as a part without one is read as text, which would change bytes that are none.
             file = ("value", value, "application/octet-stream")
-            request = Request("PUT", where, params=params, form=form, file=file, part="value", permission=_EDIT)
+            request = Request(
+                "PUT", where, params=params, form=form, file=file, part="value", permission=_EDIT, probe=self._base
+            )
         await self.transport.request(request)
 
     async def delete_value(self, key: str) -> None:
         """Remove one key; an absent one is no error."""
         try:
-            await self.transport.request(Request("DELETE", self._of("values", key), permission=_EDIT))
+            where = self._of("values", key)
+            await self.transport.request(Request("DELETE", where, permission=_EDIT, probe=self._base))
         except NotFound as error:
             if error.code != KEY_NOT_FOUND:
                 raise

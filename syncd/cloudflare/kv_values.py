@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Self
 
 from syncd.cloudflare.envelope import Answer
 from syncd.cloudflare.fields import Fields, elements, rows
-from syncd.cloudflare.transport import Raw
+from syncd.cloudflare.messages import Raw
 from syncd.errors import Retry
 
 

@@ -1,10 +1,19 @@
 """What requests and answers are to the HTTP library: bodies as it sends them, headers and bodies as it gets them."""
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 
 import httpx
 
 from syncd.cloudflare.request import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An answer that is no envelope: its body, and its headers with names in lower case."""
+
+    content: bytes = field(repr=False)
+    headers: Mapping[str, str]
 
 
 class Pieces:

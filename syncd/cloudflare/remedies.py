@@ -10,7 +10,7 @@ from typing import Literal
 
 from syncd.model import ProblemKind
 
-Action = Literal["halt", "missing", "park", "retry", "not_found", "conflict"]
+Action = Literal["halt", "auth", "missing", "park", "retry", "blocked", "not_found", "conflict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Remedy:
 
 
 _AUTH = Remedy(
-    "halt",
+    "auth",
     "authentication refused: check the API token, that it has the permission {permission}, and account_id",
 )
 _BUSY = Remedy("retry", "Cloudflare could not do it now", ambiguous=True)
@@ -120,7 +120,7 @@ STATUSES: Mapping[int, Remedy] = {
     401: _AUTH,
     402: Remedy("halt", "Cloudflare asks for payment: see the account's billing"),
     403: _AUTH,
-    404: Remedy("not_found", "not there"),
+    404: Remedy("retry", "Cloudflare says that something is not there, but not what; check base_url if this stays"),
     408: _BUSY,
     409: Remedy("conflict", "exists already"),
     413: Remedy("park", "too large for the target", kind="too_large"),
@@ -130,9 +130,15 @@ STATUSES: Mapping[int, Remedy] = {
 
 REFUSED = Remedy("park", "refused")
 BUSY = _BUSY
-REDIRECTED = Remedy("retry", "redirected, which the API never does: check base_url and the network")
-CHALLENGED = Remedy("retry", "stopped by a bot challenge before it reached the API: allow this host in the firewall")
+REDIRECTED = Remedy("blocked", "redirected, which the API never does: check base_url and the network")
+CHALLENGED = Remedy("blocked", "stopped by a bot challenge before it reached the API: allow this host in the firewall")
 UNEXPECTED = Remedy("retry", "unexpected answer", ambiguous=True)
+STOPPED = Remedy(
+    "blocked", "refused before it reached the API: see the proxies and firewalls on the way", ambiguous=True
+)
+
+PASSING_STATUSES: frozenset[int] = frozenset({401, 407, 425})
+"""Statuses 4xx that speak of the sender or the moment, never of what was sent, when the API did not say so itself."""
 
 EDGE_STATUSES: frozenset[int] = frozenset({408, 413, 414, 429})
 """Statuses that mean the same whoever answered. 401, 403, 404, 409 count only when the API itself said so: an HTML

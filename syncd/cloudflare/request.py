@@ -27,6 +27,7 @@ class Request:
     although it is no GET. safe: may be sent again when it is not known whether it was carried out; None = all but a
     POST that changes something. form and file make a multipart body: plain parts first, then the file, whose part is
     named `part`. slow_s: seconds the remote may think longer than over other requests. partial: see Context.
+    probe: a path whose GET changes nothing and carries nothing, for a request that carries something in its address.
     """
 
     method: Method
@@ -43,6 +44,7 @@ class Request:
     safe: bool | None = None
     slow_s: float = 0.0
     partial: Callable[[Any], bool] | None = None
+    probe: str | None = None
 
     @property
     def changing(self) -> bool:
@@ -53,6 +55,22 @@ class Request:
     def repeatable(self) -> bool:
         """Whether it may be sent again although the first one may have been carried out."""
         return self.safe if self.safe is not None else self.method != "POST" or self.reads
+
+    @property
+    def carries(self) -> bool:
+        """Whether it carries content, for which alone it may be refused."""
+        return bool(self.json is not None or self.content is not None or self.form or self.file)
+
+    def without_content(self) -> "Request | None":
+        """A request that shows whether the API can be reached; None if this one carries nothing by itself.
+
+        An API refuses a request without its body, and does nothing.
+        """
+        if self.probe is not None:
+            return Request("GET", self.probe, permission=self.permission)
+        if not self.carries:
+            return None
+        return Request(self.method, self.path, permission=self.permission, reads=self.reads)
 
 
 def path(*segments: str) -> str:

@@ -21,7 +21,8 @@ from syncd.cloudflare.base_url import check_base_url
 from syncd.cloudflare.connect import open_way
 from syncd.cloudflare.envelope import Answer, Context, decode, fail, one_line
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.messages import body_of, headers_of, read
+from syncd.cloudflare.messages import Raw, body_of, headers_of, read
+from syncd.cloudflare.refusals import Refusals
 from syncd.cloudflare.request import Request
 from syncd.cloudflare.retry import Patience, Pulse
 from syncd.errors import Park, Retry, SyncdError
@@ -65,14 +66,6 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
-    """An answer that is no envelope: its body, and its headers with names in lower case."""
-
-    content: bytes = field(repr=False)
-    headers: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
 class Seams:
     """What a test replaces: the HTTP layer, chance in [0, 1), and Unix time in s. Clock and sleep are the gate's."""
 
@@ -85,6 +78,7 @@ class Transport:
     """Sends requests to one account.
 
     timeout: seconds for one try (plus SLOWEST_BYTES_PER_S for its bodies). retry_for: seconds of trying one request.
+    login: reads the credentials again, SyncdError if there are none just now.
     ValueError: a base_url that is not https (plain http is taken for loopback only) or that holds a password, a
     query or a fragment.
     """
@@ -98,6 +92,7 @@ class Transport:
         *,
         timeout: float = 60.0,
         retry_for: float = 120.0,
+        login: Callable[[], Credentials] | None = None,
         seams: Seams = Seams(),
     ) -> None:
         self.base_url = check_base_url(base_url)
@@ -111,6 +106,9 @@ class Transport:
         self._pulse = Pulse()
         self._way = open_way(self.base_url, seams.http)
         self._headers = {**_HEADERS, **credentials.headers()}
+        self._login = login
+        self._former: list[Credentials] = []
+        self._refusals = Refusals(self._once, self.renew, lambda: self.credentials, gate)
 
     async def request(self, request: Request) -> Answer:
         """The answer, after as many tries as it takes.
@@ -153,13 +151,41 @@ class Transport:
         return Patience(self.gate, self._pulse, self._retry_for, self._seams.rng, safe=safe).attempts(on_retry)
 
     async def once(self, request: Request) -> Answer:
-        """The answer of exactly one try, or Retry, Park, NotFound, Conflict or Halt."""
+        """The answer of one try, or Retry, Park, NotFound, Conflict or Halt.
+
+        A refusal on the way to the API is tried again a few times: Park if it is for what this request carries.
+        """
+        return await self._refusals.judged(request, lambda: self._once(request))
+
+    async def once_raw(self, request: Request, max_bytes: int) -> Raw:
+        """The raw answer of one try, as in `once`; Park when its body is over max_bytes."""
+        return await self._refusals.judged(request, lambda: self._once_raw(request, max_bytes))
+
+    def renew(self) -> bool:
+        """Read the credentials again. True if they have changed; the former ones stay hidden in all messages.
+
+        Raises the SyncdError of `login`.
+        """
+        if self._login is None or (found := self._login()).headers() == self.credentials.headers():
+            return False
+        self._former.append(self.credentials)
+        self.credentials = found
+        self._headers = {**_HEADERS, **found.headers()}
+        _log.info("login.renewed", consequence="requests go out with the credentials that the file holds now")
+        return True
+
+    def hide(self, text: str) -> str:
+        """`text` without the credentials, present and former."""
+        for each in (self.credentials, *self._former):
+            text = each.hide(text)
+        return text
+
+    async def _once(self, request: Request) -> Answer:
         status, headers, body = await self._exchange(request)
         with self._judged(status):
             return decode(status, headers, body, self._context(request))
 
-    async def once_raw(self, request: Request, max_bytes: int) -> Raw:
-        """The raw answer of exactly one try; Park when its body is over max_bytes."""
+    async def _once_raw(self, request: Request, max_bytes: int) -> Raw:
         status, headers, body = await self._exchange(request, max_bytes)
         with self._judged(status):
             if status != httpx.codes.OK or "cf-mitigated" in headers:
@@ -203,7 +229,7 @@ class Transport:
         self.gate.relax()
 
     def _context(self, request: Request) -> Context:
-        return Context(request.permission, self.credentials.hide, self._seams.wall(), request.partial)
+        return Context(request.permission, self.hide, self._seams.wall(), request.partial)
 
     async def _exchange(self, request: Request, max_bytes: int | None = None) -> tuple[int, Mapping[str, str], bytes]:
         """One request through the gate and its whole answer; max_bytes for a raw body, else ANSWER_LIMIT."""
@@ -267,5 +293,5 @@ class Transport:
         name = type(error).__name__
         _log.debug("http.failed", method=request.method, path=request.path, error=name)
         what = "no whole answer" if ambiguous else "could not connect"
-        why = one_line(self.credentials.hide(str(error)), 200)
+        why = one_line(self.hide(str(error)), 200)
         raise Retry(f"{what}: {name}{why and f': {why}'}", ambiguous=ambiguous) from error

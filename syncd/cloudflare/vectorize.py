@@ -231,10 +231,13 @@ async def _of_index(
         with attempt:
             try:
                 return parse(await transport.once(request))
+            except TargetMissing as error:
+                said = f"the Vectorize index {name!r} is not there: create = true makes it"
+                raise TargetMissing(f"{said}: {error}") from error
             except (Park, Retry) as error:
                 if isinstance(error, NotFound) and error.code != NO_METADATA_INDEX:
-                    said = f"the Vectorize index {name!r} is not there: create = true makes it"
-                    raise TargetMissing(f"{said}: {error}") from error
+                    # Codes of another API prove nothing about this index.
+                    raise Retry(f"unexpected answer: {error}", status=error.status) from error
                 if count > 1 and _is_too_much(error):
                     said = f"too much for one request of {count} vectors: {error}"
                     raise TooMuch(said, status=error.status) from error

@@ -13,6 +13,9 @@ from syncd.paths import Rules, normal
 if TYPE_CHECKING:
     from syncd.config.settings import Config, MirrorConfig
 
+CREDENTIAL = "cloudflare_api_token"
+"""The name of the credential that systemd may hand over (LoadCredential)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loose:
@@ -43,6 +46,8 @@ def loose(config: "Config", config_file: Path, *, holds_secret: bool) -> list[Lo
     """
     found = []
     token_file = config.cloudflare.api_token_file
+    if token_file and token_file.name == CREDENTIAL:
+        token_file = None  # systemd's own file; who may read it is not ours to change
     for path, secret in ((token_file, True), (config_file, holds_secret)):
         mode = _mode(path)
         if path and mode & (0o077 if secret else stat.S_IWOTH):

@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from syncd.config.secret_files import refuse_writable
+from syncd.config.secret_files import CREDENTIAL, refuse_writable
 from syncd.errors import ConfigError
 from syncd.os_names import from_os, shown_path
 
 PREFIX = "SYNCD_"
 CONFIG_VARIABLE = "SYNCD_CONFIG"
-CREDENTIAL = "cloudflare_api_token"
 _IPV6_AND_PORT = re.compile(r"\[[0-9A-Fa-f:.]+\]:\d+")
 """The one text that begins like a list and is none."""
 
@@ -103,7 +102,9 @@ def credential_values(environ: Mapping[str, str]) -> dict[str, Any]:
     path = Path(directory) / CREDENTIAL
     if not path.is_file():
         return {}
-    return {"cloudflare": {"api_token": read_secret(path, f"credential {CREDENTIAL}")}}
+    read_secret(path, f"credential {CREDENTIAL}")
+    # As a file, so that it is read again when it changes.
+    return {"cloudflare": {"api_token_file": str(path)}}
 
 
 def read_secret(path: Path, name: str) -> str:

@@ -89,7 +89,13 @@ class Remote:
         return Gate(tpslimit, transfers, self.time.clock, self.time.sleep)
 
     def transport(
-        self, gate: Gate | None = None, *, timeout: float = 60.0, retry_for: float = 120.0, chance: float = 0.0
+        self,
+        gate: Gate | None = None,
+        *,
+        timeout: float = 60.0,
+        retry_for: float = 120.0,
+        chance: float = 0.0,
+        login: Callable[[], Credentials] | None = None,
     ) -> Transport:
         return Transport(
             BASE,
@@ -98,6 +104,7 @@ class Remote:
             gate or self.gate(),
             timeout=timeout,
             retry_for=retry_for,
+            login=login,
             seams=Seams(httpx.MockTransport(self._handle), rng=lambda: chance, wall=lambda: 1_800_000_000.0),
         )
 

@@ -9,7 +9,7 @@ from cf_fakes import TOKEN, bad, html
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.envelope import MESSAGE_LIMIT, Answer, Context, decode, one_line, retry_after_s
 from syncd.cloudflare.remedies import CODES
-from syncd.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError, TargetMissing
+from syncd.errors import AuthHalt, Blocked, Conflict, Halt, NotFound, Park, Retry, SyncdError, TargetMissing
 
 
 def read(response: httpx.Response, **context: Any) -> Answer:
@@ -64,7 +64,8 @@ HALTS = {
 def test_what_stops_the_mirror_halts_and_says_what_to_do(code: int) -> None:
     status, remedy = HALTS[code]
     error = error_of(bad(status, code, headers={"cf-ray": "8f-AMS"}), permission="Account / AI Search:Edit")
-    assert type(error) is (TargetMissing if code in {7002, 7063, 10013, 3000, 3005} else Halt)
+    missing, auth = {7002, 7063, 10013, 3000, 3005}, {10000, 9106, 9109, 6003}
+    assert type(error) is (TargetMissing if code in missing else AuthHalt if code in auth else Halt)
     for part in (remedy, f"HTTP {status}", f"code {code}", "cf-ray 8f-AMS"):
         assert part in str(error)
 
@@ -126,7 +127,7 @@ def test_a_busy_remote_is_tried_again_and_may_have_done_it(code: int, status: in
 
 @pytest.mark.parametrize("code", [7001, 7009, 7114, 7068, 7017, 7044])
 @pytest.mark.parametrize(
-    ("status", "kind"), [(400, Park), (422, Park), (401, Halt), (404, NotFound), (409, Conflict), (413, Park)]
+    ("status", "kind"), [(400, Park), (422, Park), (401, AuthHalt), (404, Retry), (409, Conflict), (413, Park)]
 )
 def test_a_busy_code_with_the_status_of_a_refusal_is_a_refusal(code: int, status: int, kind: type) -> None:
     error = error_of(bad(status, code, "Input validation error: key must be a text"))
@@ -171,10 +172,10 @@ def test_vectorize_asks_for_fewer_requests_with_any_status() -> None:
     ("status", "kind"),
     [
         (400, Park),
-        (401, Halt),
+        (401, AuthHalt),
         (402, Halt),
-        (403, Halt),
-        (404, NotFound),
+        (403, AuthHalt),
+        (404, Retry),
         (405, Park),
         (408, Retry),
         (409, Conflict),
@@ -336,3 +337,21 @@ def test_an_echoed_secret_is_hidden() -> None:
     assert TOKEN not in str(error)
     body = {"success": True, "messages": [f"hello {TOKEN}"]}
     assert read(httpx.Response(200, json=body), hide=hide).messages == ("hello [hidden]",)
+
+
+@pytest.mark.parametrize("status", [301, 302, 400, 403, 404, 405, 406, 409, 410, 415, 422, 431, 451])
+@pytest.mark.parametrize("headers", [{}, {"cf_mitigated": "challenge"}])
+def test_a_refusal_that_is_not_the_apis_own_is_one_on_the_way(status: int, headers: dict[str, str]) -> None:
+    assert type(error_of(html(status, **headers))) is Blocked
+
+
+@pytest.mark.parametrize("status", [401, 407, 408, 425, 429, 500, 503])
+def test_what_speaks_of_the_sender_or_the_moment_is_no_refusal_of_what_was_sent(status: int) -> None:
+    assert type(error_of(html(status))) is Retry
+
+
+@pytest.mark.parametrize("message", [[[]], {"a": {"b": 1}}, None, True, 10**400])
+def test_an_error_may_say_anything_where_its_message_should_stand(message: object) -> None:
+    errors = [{"code": 10**400, "message": message, "error_chain": [{"message": message, "code": message}]}]
+    body = json.dumps({"success": False, "errors": errors}).encode()
+    assert type(error_of(raw(400, body))) is Park

@@ -12,7 +12,7 @@ from syncd.cloudflare import transport as transport_module
 from syncd.cloudflare.kv import KV, KVNamespace
 from syncd.cloudflare.kv_bulk import BulkBody, encode_pair
 from syncd.cloudflare.kv_values import BulkResult
-from syncd.errors import Halt, NotFound, Park, Retry, TooMuch
+from syncd.errors import Halt, Park, Retry, TooMuch
 
 
 @pytest.fixture
@@ -190,7 +190,6 @@ async def test_keys_that_failed_are_named_by_an_error(
         (401, None, Halt),
         (403, 10000, Halt),
         (404, 10013, Halt),
-        (404, None, NotFound),
         (429, 10048, Halt),
         (413, 1, TooMuch),
     ],

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 import httpx
 import pytest
-from cf_fakes import ACCOUNT, BASE, Remote, VirtualTime, bad, ok, sent_json
+from cf_fakes import ACCOUNT, BASE, Remote, VirtualTime, bad, html, ok, sent_json
 
 from syncd.cloudflare.vectorize import Vectorize, VectorizeIndex
 from syncd.cloudflare.vectorize_lines import VectorLines, encode_line
@@ -185,7 +185,7 @@ async def test_all_but_a_creation_is_tried_again_blindly(
 
 
 @pytest.mark.parametrize("case", INDEX_CALLS)
-@pytest.mark.parametrize("answer", [bad(404, 3000, "vectorize.index.not_found"), bad(404), bad(404, 1, "no")])
+@pytest.mark.parametrize("answer", [bad(404, 3000, "vectorize.index.not_found"), bad(410, 3005)])
 async def test_a_missing_index_is_a_missing_target(
     remote: Remote, vectorize: Vectorize, docs: VectorizeIndex, case: Case, answer: httpx.Response
 ) -> None:
@@ -193,6 +193,15 @@ async def test_a_missing_index_is_a_missing_target(
     with pytest.raises(TargetMissing, match=r"Vectorize index .*create = true"):
         await case.call(vectorize, docs)
     assert len(remote.requests) == 1
+
+
+@pytest.mark.parametrize("answer", [bad(404), bad(404, 1, "no"), bad(404, 10009), html(404)])
+async def test_a_404_that_does_not_say_what_is_missing_is_no_missing_index(
+    remote: Remote, time: VirtualTime, answer: httpx.Response
+) -> None:
+    remote.says(answer)
+    with pytest.raises(Retry):
+        await time.run(VectorizeIndex(remote.transport(retry_for=1), "docs").info())
 
 
 @pytest.mark.parametrize("case", CALLS)

@@ -136,7 +136,7 @@ async def test_numbers_that_are_none_are_asked_again(
 
 @pytest.mark.parametrize(
     "refusal",
-    [bad(400, 5007, "No such model or task"), bad(404, 3042), bad(404), bad(400, 5007)],
+    [bad(400, 5007, "No such model or task"), bad(404, 3042), bad(400, 5007)],
 )
 @pytest.mark.parametrize("texts", [["a"], ["a", "b"]])
 async def test_a_model_that_is_not_there_halts(
