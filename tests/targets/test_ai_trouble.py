@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from ai_room import INSTANCES, MIB, answers, only_for, world
 
-from syncd.errors import Halt, TargetMissing
+from syncd.errors import Halt, TargetMissing, Unreachable
 
 # -- what is not sent at all
 
@@ -273,7 +273,7 @@ async def test_an_instance_that_cannot_be_made_halts_at_once(tmp_path: Path) -> 
         assert w.clock.now - began < 2
 
 
-REFUSED_LISTINGS = {"not there": (404, 7000), "refused": (400, 7001), "conflict": (409, 1)}
+REFUSED_LISTINGS = {"refused": (400, 7001), "conflict": (409, 1)}
 
 
 @pytest.mark.parametrize(("status", "code"), REFUSED_LISTINGS.values(), ids=REFUSED_LISTINGS)
@@ -286,6 +286,17 @@ async def test_a_listing_that_is_refused_for_an_unknown_reason_halts_and_changes
         side.write("a.md", "x")
         w.wire.plays("GET", "/items", answers(status, code, "no such thing"), times=None)
         with pytest.raises(Halt, match="no such thing"):
+            await side.full()
+        assert side.changing == 0
+
+
+@pytest.mark.parametrize("create", [True, False])
+async def test_a_404_that_does_not_say_what_is_missing_is_an_outage(tmp_path: Path, *, create: bool) -> None:
+    async with world(tmp_path) as w:
+        side = w.side(create=create)
+        side.write("a.md", "x")
+        w.wire.plays("GET", "/items", answers(404, 7000, "no such thing"), times=None)
+        with pytest.raises(Unreachable, match="no such thing"):
             await side.full()
         assert side.changing == 0
 
