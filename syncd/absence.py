@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from syncd.disk import entries
 from syncd.model import Problem
 from syncd.os_names import from_os
-from syncd.paths import IgnoreFile, Rules, normal
+from syncd.paths import normal
+from syncd.rules import IgnoreFile, Rules
 
 
 @dataclass(slots=True)

@@ -13,10 +13,12 @@ import structlog
 
 from syncd.config.settings import Config, login
 from syncd.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, Locked, StateDamaged, StateGone, StateHalt, SyncdError
+from syncd.excludes import IGNORE_FILE
 from syncd.keeper import Keeper
 from syncd.login import follow_login
 from syncd.notify import Notifier
-from syncd.paths import Rules, normal
+from syncd.paths import normal
+from syncd.rules import Rules
 from syncd.session import OnDamage, Session, open_session
 from syncd.state.db import FILE_NAME, writable
 from syncd.watch.hints import Inbox
@@ -168,6 +170,7 @@ class _Daemon:
                 section.watch,
                 poll_interval=section.poll_interval,
                 ignore=_ignore(mirror.settings.rules),
+                unwanted=mirror.tree.ignores.leave_out,
             )
         tasks = [asyncio.create_task(self._start_watching(watcher, keepers))]
         tasks += [asyncio.create_task(keeper.run()) for keeper in keepers.values()]
@@ -273,8 +276,8 @@ async def _until_any(signals: Sequence[asyncio.Task[Any]], tasks: Sequence[async
 
 
 def _ignore(rules: Rules) -> Callable[[str], bool]:
-    """What need not wake us: paths that the config leaves out. Ignore files are read by the pass, not here."""
-    return lambda path: rules.excluded_deep(normal(path)) is not None and not path.endswith(".syncdignore")
+    """What need not be watched: paths that the config leaves out. What ignore files say may change at any time."""
+    return lambda path: rules.excluded_deep(normal(path)) is not None and not path.endswith(IGNORE_FILE)
 
 
 def _check_state(session: Session) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
-from syncd.errors import DiskRetry, Park, RootHalt
+from syncd.errors import DiskRetry, IgnoreFileError, Park, RootHalt
 from syncd.model import Part, Problem, int64
 from syncd.os_names import from_os, shown_path, to_bytes
 from syncd.paths import normal, shown
@@ -113,6 +113,8 @@ class Disk:
         self.complete = False
         self._passes(error, self.prefix)
         why = f"the directory cannot be read ({error.strerror}); nothing is deleted until it can"
+        if isinstance(error, IgnoreFileError):
+            why = f"{error.strerror}. Until then nothing of this directory is uploaded, and nothing is deleted"
         return Problem(self.prefix + shown(normal(folder)), "unreadable", why)
 
     def _names_in(self, folder: str) -> list[str]:

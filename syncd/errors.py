@@ -156,3 +156,7 @@ class Locked(SyncdError):
     """Another syncd holds the state directory."""
 
     exit_code = EXIT_LOCKED
+
+
+class IgnoreFileError(OSError):
+    """An ignore file that cannot be obeyed, so that its folder is neither taken nor deleted. strerror names both."""

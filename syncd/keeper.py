@@ -15,7 +15,7 @@ from syncd.answers.status import said_halted, said_why, set_state
 from syncd.cloudflare.gate import Gate
 from syncd.errors import Brake, Halt, Retry, RootHalt, StateDamaged, StateHalt, SyncdError, Unexpected
 from syncd.mirror import Mirror
-from syncd.paths import shown, taken_as
+from syncd.paths import shown
 from syncd.state.db import FILE_NAME, directory_of, writable
 from syncd.state.queue import Dirty
 from syncd.sync import follow
@@ -83,7 +83,7 @@ class Keeper:
             if not hint.path:
                 self._ask_full(max(self._loop.time(), self._deaf_until))
                 continue
-            path, subtree = taken_as(hint.path, subtree=hint.subtree)
+            path, subtree = self.mirror.settings.rules.taken_as(hint.path, subtree=hint.subtree)
             marks.append((self.mirror.policy.prefix + path, subtree))
         if marks:
             try:

@@ -11,8 +11,8 @@ from syncd.backoff import delay_s
 from syncd.disk import Identity
 from syncd.model import Ending
 from syncd.parts import Naming
-from syncd.paths import Rules
 from syncd.plan import Policy
+from syncd.rules import Rules
 from syncd.scan import Tree
 from syncd.state.absences import Absences
 from syncd.state.cuts import Cuts
@@ -104,9 +104,11 @@ def assemble(db: sqlite3.Connection, name: str, root: Path, target: Target, sett
     prefix = settings.policy.prefix
     age = Age(db, boot_id(), uptime_s())
     cuts = Cuts(Naming(prefix, split=True), db, name) if settings.split else None
+    tree = Tree(root, settings.rules, target.limits, prefix, cuts)
+    tree.ignores = tree.ignores.settling(settings.settle, settings.settle_max)
     return Mirror(
         name=name,
-        tree=Tree(root, settings.rules, target.limits, prefix, cuts),
+        tree=tree,
         target=target,
         settings=settings,
         db=db,

@@ -10,7 +10,7 @@ from syncd.cloudflare.transport import Transport
 from syncd.config.settings import MirrorConfig
 from syncd.config.targets import AISearchTarget, KVTarget, VectorizeTarget
 from syncd.model import Item
-from syncd.paths import Rules
+from syncd.rules import Rules
 from syncd.scan import Tree
 from syncd.state.cuts import Cuts
 from syncd.state.journal import Journal
@@ -73,7 +73,7 @@ def limits_of(section: MirrorConfig) -> Limits:
 
 def rules_of(section: MirrorConfig) -> Rules:
     """Return a mirror's include and exclude rules."""
-    return Rules(tuple(section.include), tuple(section.exclude))
+    return Rules(tuple(section.include), tuple(section.exclude), section.gitignore)
 
 
 def tree_of(section: MirrorConfig) -> Tree:

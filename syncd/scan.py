@@ -5,20 +5,21 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from syncd.absence import Protected, holds_any
 from syncd.disk import GONE, NO_NAMES, Disk, entries
+from syncd.ignores import IgnoreFiles
 from syncd.model import Excluded, Item, Local, Problem
 from syncd.os_names import from_os
 from syncd.parts import Naming, kind_of, reserved, unfit
-from syncd.paths import IGNORE_FILE, NOT_UTF8, IgnoreFile, Rules, name_fault, normal, shown
+from syncd.paths import NOT_UTF8, name_fault, normal, shown
+from syncd.rules import IgnoreFile, Rules
 from syncd.state.cuts import Cuts, Print, cut_open, fingerprint, way_of
 from syncd.targets.base import Limits
 from syncd.unexpected import of_one_file
-
-_MAX_IGNORE_FILE = 1024 * 1024
 
 
 class _Found(NamedTuple):
@@ -47,6 +48,7 @@ class Tree(Disk):
     def __init__(self, root: Path, rules: Rules, limits: Limits, prefix: str = "", cuts: Cuts | None = None) -> None:
         super().__init__(root, limits, prefix)
         self.rules = rules
+        self.ignores = IgnoreFiles(self._open_folder, rules)
         self.cuts = cuts
         self.names = cuts.names if cuts else Naming(prefix)
         self.protected = Protected()
@@ -85,13 +87,13 @@ class Tree(Disk):
             else:
                 stack.pop()
 
-    def _enter(self, under: str) -> tuple[list[str], list[IgnoreFile]]:
+    def _enter(self, under: str, *, wait: bool = True) -> tuple[list[str], list[IgnoreFile]]:
         """Return the real directories that go by the name `under`, and the ignore files above them."""
         if self.protected.closes(normal(under)):
             return [], []
         folders, ignores = [""], []
         for part in under.split("/")[:-1]:
-            ignores += self._ignore_files(folders)
+            ignores += self._ignore_files(folders, wait=wait)
             try:
                 twins = self._twins(folders, part)
             except OSError as error:
@@ -277,8 +279,10 @@ class Tree(Disk):
     def takes_any(self, under: str = "") -> bool:
         """True if the rules take a file below the directory `under`, or if that cannot be known."""
         try:
-            folders, ignores = self._enter(under)
-            return holds_any(folders, ignores, self.rules, self._ignore_files, self._open_folder)
+            # Asked on the event loop, which must not wait for an ignore file to settle.
+            folders, ignores = self._enter(under, wait=False)
+            of = partial(self._ignore_files, wait=False)
+            return holds_any(folders, ignores, self.rules, of, self._open_folder)
         except OSError:
             return True
 
@@ -310,19 +314,9 @@ class Tree(Disk):
             raise OSError(errno.EILSEQ, f"it may be {shown(unread[0])} there, whose {NOT_UTF8}")
         return found
 
-    def _ignore_files(self, folders: list[str]) -> list[IgnoreFile]:
-        ignores = []
-        for folder in folders:
-            try:
-                with self._open(folder + IGNORE_FILE) as descriptor:
-                    text = os.read(descriptor, _MAX_IGNORE_FILE).decode("utf-8", "replace")
-            except FileNotFoundError:
-                continue
-            try:
-                ignores.append(IgnoreFile.parse(normal(folder), text))
-            except ValueError as error:
-                raise OSError(errno.EINVAL, f"{IGNORE_FILE}: {error}") from error
-        return ignores
+    def _ignore_files(self, folders: list[str], *, wait: bool = True) -> list[IgnoreFile]:
+        real = [folder for folder in folders if NO_NAMES.isdisjoint(folder.split("/")[:-1])]
+        return [each for folder in real for each in self.ignores.of(folder, wait=wait)]
 
 
 def _kind(mode: int) -> str:

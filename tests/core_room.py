@@ -11,8 +11,8 @@ from typing import Any
 from syncd.errors import SyncdError
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Delete, Entry, IndexStatus, Problem, Put
-from syncd.paths import Rules
 from syncd.plan import Policy
+from syncd.rules import Rules
 from syncd.state.db import open_state
 from syncd.state.handover import hand_over
 from syncd.sync.passes import Hooks, Options, Result, Scope

@@ -17,7 +17,11 @@ MODULES = {
 PURE = [
     "model",
     "errors",
+    "excludes",
+    "globs",
     "paths",
+    "plain_text",
+    "rules",
     "plan",
     "evidence",
     "answers.forecast",
@@ -38,6 +42,7 @@ PURE = [
 ]
 VALUES = {
     "bisect",
+    "codecs",
     "collections",
     "dataclasses",
     "datetime",
@@ -48,7 +53,6 @@ VALUES = {
     "itertools",
     "json",
     "math",
-    "pathspec",
     "re",
     "shlex",
     "tomllib",
@@ -73,6 +77,7 @@ CORE = [
     "os_names",
     "unexpected",
     "disk",
+    "ignores",
     "scan",
     "state.spill",
     "sync.heirs",

@@ -105,11 +105,16 @@ def check(
     ctx: typer.Context,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    excludes: Annotated[bool, typer.Option("--excludes", help="Print what is left out of every mirror.")] = False,
 ) -> int:
     """Look at everything a mirror needs and say what to mend.
 
     Config, token, account, targets, folders and watch limits. Changes nothing.
     """
+    if excludes:
+        from syncd.cli.excludes import print_excludes
+
+        return print_excludes(as_json=as_json)
     options: Globals = ctx.obj
     findings: list[Finding] = []
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from syncd.errors import ConfigError
 from syncd.os_names import from_os
-from syncd.paths import Rules, normal
+from syncd.paths import normal
+from syncd.rules import Rules
 
 if TYPE_CHECKING:
     from syncd.config.settings import Config, MirrorConfig

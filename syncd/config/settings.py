@@ -27,9 +27,10 @@ from syncd.config.secret_files import refuse_writable
 from syncd.config.targets import PERMISSIONS, AISearchTarget, KVTarget, Section, Target, VectorizeTarget
 from syncd.config.web import Notify, Web
 from syncd.errors import ConfigError
+from syncd.globs import BadPattern, parse
 from syncd.os_names import from_os, to_os
 from syncd.parts import Naming
-from syncd.paths import INCLUDE_ALL, Rules
+from syncd.rules import INCLUDE_ALL
 
 _LOGIN = ("api_token", "api_token_file", "email", "api_key")
 
@@ -51,9 +52,9 @@ def _shard(value: str) -> str:
 def _patterns(value: list[str]) -> list[str]:
     for number, pattern in enumerate(value, 1):
         try:
-            Rules(exclude=(pattern,)).excluded("probe")
-        except ValueError:
-            raise ValueError(f"pattern {number} is no gitignore-style pattern") from None
+            parse(number, pattern)
+        except BadPattern as error:
+            raise ValueError(f"pattern {number} is no gitignore-style pattern: {error.why}") from None
     return value
 
 
@@ -93,6 +94,7 @@ class MirrorConfig(Section):
     path: LocalPath
     include: Patterns = Field(default_factory=lambda: list(INCLUDE_ALL))
     exclude: Patterns = Field(default_factory=list)
+    gitignore: bool = True
     key_prefix: str = ""
     owner: Annotated[str, StringConstraints(max_length=64)] = ""
     prune: Literal["owned", "all", "never"] = "owned"

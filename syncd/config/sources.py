@@ -11,6 +11,7 @@ from typing import Any
 from syncd.config.secret_files import CREDENTIAL, refuse_writable
 from syncd.errors import ConfigError
 from syncd.os_names import from_os, shown_path
+from syncd.plain_text import decode
 
 PREFIX = "SYNCD_"
 CONFIG_VARIABLE = "SYNCD_CONFIG"
@@ -58,13 +59,13 @@ def home() -> Path | None:
 def file_values(path: Path) -> dict[str, Any]:
     """Read the TOML file. Raises ConfigError naming the line that is not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(decode(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
     except RecursionError:
         raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not UTF-8 text") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; let syncd read it") from None
     except Exception as error:  # noqa: BLE001 - such as a number of 5,000 digits; its own words may quote a secret
@@ -110,8 +111,8 @@ def credential_values(environ: Mapping[str, str]) -> dict[str, Any]:
 def read_secret(path: Path, name: str) -> str:
     """Read a one-line secret. Raises ConfigError naming the key; not the file, for a token may stand in its place."""
     try:
-        secret = path.read_text(encoding="utf-8").strip()
-    except UnicodeDecodeError:
+        secret = decode(path.read_bytes()).strip()
+    except ValueError:
         raise ConfigError(f"{name}: the file is not text; it should hold the token alone") from None
     except OSError as error:
         raise ConfigError(f"{name}: {error.strerror}; it should name a file that syncd may read") from None

@@ -17,7 +17,8 @@ account_id = "$account"   # 32 hex digits, in the dashboard's address
 [mirrors.$name]
 path = $path
 # include = ["**/*"]                  # gitignore-style patterns
-# exclude = ["drafts/", "*.tmp"]      # added to the built-in list; a .syncdignore file works too
+# exclude = ["drafts/", "*.tmp"]      # added to the built-in list (syncd check --excludes); a .syncdignore works too
+# gitignore = true                    # .gitignore files inside the folder count
 # long_names = "reject"               # or "shorten": names over 128 characters go up under a shorter one
 # max_delete = "25%"                  # a plan that deletes more (and more than 10) is refused
 

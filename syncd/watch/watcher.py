@@ -9,7 +9,7 @@ from typing import Literal
 
 import structlog
 
-from syncd.watch.hints import Inbox
+from syncd.watch.hints import Hint, Inbox
 from syncd.watch.kernel import KernelWatch
 from syncd.watch.monitor import Monitor, Root, WatchStatus
 from syncd.watch.poll import Ignore
@@ -58,18 +58,25 @@ class Watcher:
         *,
         poll_interval: float = 30.0,
         ignore: Ignore | None = None,
+        unwanted: Callable[..., bool] | None = None,
     ) -> None:
         """Registers a mirror's root, which need not exist yet. Before `start` it waits for it; afterwards it is
-        watched at once (see `ready`). ValueError if the mirror is there already.
+        watched at once (see `ready`). unwanted(path, directory=…): drops a hint; asked in the watching threads, so it
+        must be quick and touch no disk. ValueError if the mirror is there already.
         """
         if mirror in self._monitors:
             raise ValueError(f"mirror {mirror} is watched already")
         ready, loop = asyncio.Event(), asyncio.get_running_loop()
         self._ready[mirror] = ready
+
+        def put(hint: Hint) -> None:
+            if not (unwanted and hint.path and unwanted(hint.path, directory=hint.subtree)):
+                self._inbox.put(mirror, hint)
+
         monitor = Monitor(
             Root(mirror, root, mode, poll_interval, ignore),
             self._kernel,
-            lambda hint: self._inbox.put(mirror, hint),
+            put,
             lambda: _call_soon(loop, ready.set),
             self._clock,
             self._identity_interval_s,

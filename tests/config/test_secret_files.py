@@ -7,7 +7,7 @@ import pytest
 from config_room import MINIMAL, Place, toml
 
 from syncd.config.secret_files import Loose, loose
-from syncd.config.settings import login
+from syncd.config.settings import load, login
 from syncd.config.sources import file_values, holds_secret
 from syncd.errors import ConfigError
 
@@ -164,3 +164,21 @@ def test_a_root_of_the_same_folder_under_another_mount_is_the_same_root(
 
     monkeypatch.setattr(Path, "samefile", samefile)
     assert "holds the state directory" in place.fault('state_dir = "bound/state"\n' + MINIMAL)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_config_and_token_are_read_whatever_editor_saved_them(place: Place, encoding: str) -> None:
+    text = token_file(place, 0o600).replace("\n", "\r\n")
+    (place.base / "token").write_bytes(f"{TOKEN} \r\n".encode(encoding))
+    place.file.write_bytes(text.encode(encoding))
+    config = load(place.file, {"XDG_STATE_HOME": str(place.base)})
+    assert login(config) == (TOKEN, None)
+
+
+@pytest.mark.parametrize("data", [TOKEN.encode() + b"\xff", b"a\0b", b"\xff\xfea"])
+def test_a_token_file_that_is_no_text_is_named_and_not_quoted(place: Place, data: bytes) -> None:
+    text = token_file(place, 0o600)
+    (place.base / "token").write_bytes(data)
+    with pytest.raises(ConfigError, match="api_token_file: the file is not text") as caught:
+        login(place.load(text))
+    assert TOKEN not in str(caught.value)

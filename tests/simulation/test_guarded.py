@@ -15,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from syncd.errors import Brake
 from syncd.mirror import Mirror, Settings, assemble
-from syncd.paths import Rules
 from syncd.plan import Policy
+from syncd.rules import Rules
 from syncd.state.db import FILE_NAME, open_state
 from syncd.sync.passes import Options, Scope
 from syncd.sync.reconcile import reconcile

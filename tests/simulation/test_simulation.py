@@ -27,8 +27,8 @@ from lying_target import Crash, Fault, LyingTarget
 from syncd.errors import Park
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Part, Put
-from syncd.paths import Rules
 from syncd.plan import Policy
+from syncd.rules import Rules
 from syncd.scan import Tree
 from syncd.state.db import FILE_NAME, open_state
 from syncd.sync.passes import Options, Result, Scope

@@ -20,8 +20,8 @@ from syncd.emulator.options import Options as Manners
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Item
 from syncd.opening import LONG_KEY_LENGTH
-from syncd.paths import Rules
 from syncd.plan import Policy
+from syncd.rules import Rules
 from syncd.scan import Tree
 from syncd.state.db import open_state
 from syncd.state.journal import Journal

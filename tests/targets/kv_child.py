@@ -16,8 +16,8 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KV
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.mirror import Settings, assemble
-from syncd.paths import Rules
 from syncd.plan import Policy
+from syncd.rules import Rules
 from syncd.state.db import open_state
 from syncd.sync.passes import Scope
 from syncd.sync.reconcile import reconcile

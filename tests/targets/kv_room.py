@@ -20,8 +20,8 @@ from syncd.cloudflare.transport import Seams, Transport
 from syncd.emulator.app import create_app
 from syncd.emulator.options import Options as Manners
 from syncd.mirror import Mirror, Settings, assemble
-from syncd.paths import Rules
 from syncd.plan import Policy
+from syncd.rules import Rules
 from syncd.state.db import open_state
 from syncd.sync.passes import Result
 from syncd.targets.kv import KVTarget, Place, limits, long_key_bytes

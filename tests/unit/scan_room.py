@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from syncd.model import Excluded, Item, Problem
-from syncd.paths import Rules
+from syncd.rules import Rules
 from syncd.scan import Tree
 from syncd.targets.base import Limits
 

@@ -6,7 +6,7 @@ from core_room import Core, in_step
 from syncd.answers.combined import Combined, sign
 from syncd.errors import Park
 from syncd.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Local, Problem, ProblemKind, Put
-from syncd.paths import Rules
+from syncd.rules import Rules
 from syncd.sync.observe import Triple
 from syncd.sync.passes import Hooks
 from syncd.sync.resolve import Resolved

@@ -11,7 +11,7 @@ import pytest
 from core_room import Core, ScriptedTarget, in_step
 
 from syncd.errors import Park, StateHalt
-from syncd.paths import Rules
+from syncd.rules import Rules
 from syncd.state import deletions
 from syncd.state.deletions import DeleteLog, last_delete, log_path
 

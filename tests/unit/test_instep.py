@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Entry, Problem, Record
-from syncd.paths import Rules
 from syncd.plan import Policy
+from syncd.rules import Rules
 from syncd.state.db import open_state
 from syncd.sync import instep, observe, resolve
 from syncd.sync.instep import NOTHING, InStep

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Entry, Item, Problem, Record
-from syncd.paths import Rules
 from syncd.plan import Policy
+from syncd.rules import Rules
 from syncd.state.db import open_state
 from syncd.state.queue import Dirty
 from syncd.state.spill import Spill

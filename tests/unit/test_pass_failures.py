@@ -4,7 +4,7 @@ import pytest
 from core_room import Core, ScriptedTarget, in_step, outcomes, planned
 
 from syncd.errors import Conflict, NotFound, Park, Retry, TargetMissing, Unreachable
-from syncd.paths import Rules
+from syncd.rules import Rules
 from syncd.state.queue import FAR_S
 from syncd.sync.passes import Scope
 from syncd.sync.reconcile import reconcile

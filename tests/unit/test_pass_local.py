@@ -7,7 +7,7 @@ from core_room import Core, in_step, outcomes, plan, planned
 
 from syncd.errors import Park
 from syncd.model import Part
-from syncd.paths import Rules
+from syncd.rules import Rules
 from syncd.scan import Tree
 from syncd.sync.passes import Hooks, Scope
 from syncd.sync.reconcile import reconcile

@@ -80,7 +80,7 @@ async def test_a_folder_in_step_is_not_read_again(core: Core, monkeypatch: pytes
     await core.full()
     core.target.changes = 0
     monkeypatch.setattr(Tree, "_open", lambda *_: pytest.fail("it was read"))
-    monkeypatch.setattr("syncd.scan.Tree._ignore_files", lambda *_: [])
+    monkeypatch.setattr("syncd.scan.Tree._ignore_files", lambda *_, **__: [])
     for _ in range(2):
         result = await core.full()
         assert (planned(result), result.files_read, core.target.changes) == ({}, 0, 0)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.paths import IgnoreFile, Rules, name_fault, normal, shown
+from syncd.paths import name_fault, normal, shown
+from syncd.rules import IgnoreFile, Rules
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 

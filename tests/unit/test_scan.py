@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scan_room import NFC, NFD, keys, kinds, looked, tree, write
 
 from syncd.model import Excluded, Item, Problem
-from syncd.paths import Rules
+from syncd.rules import Rules
 from syncd.scan import Tree
 from syncd.targets.base import Again, Limits
 

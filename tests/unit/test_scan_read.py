@@ -9,7 +9,7 @@ from scan_room import as_nobody, keys, kinds, looked, shared_folder, tree, write
 
 from syncd.errors import Halt, Park
 from syncd.model import Item
-from syncd.paths import Rules
+from syncd.rules import Rules
 from syncd.scan import Tree
 from syncd.targets.base import Again, Limits
 

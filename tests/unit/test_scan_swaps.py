@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from syncd.errors import Park
+from syncd.excludes import IGNORE_FILE
 from syncd.model import Item
-from syncd.paths import IGNORE_FILE, Rules
+from syncd.rules import Rules
 from syncd.scan import Tree
 from syncd.targets.base import Again, Limits
 

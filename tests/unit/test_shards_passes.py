@@ -15,8 +15,8 @@ from syncd.answers.pull import Folder, pull
 from syncd.errors import Brake, RootHalt
 from syncd.mirror import Settings, assemble
 from syncd.model import Record
-from syncd.paths import Rules
 from syncd.plan import Policy, Prune
+from syncd.rules import Rules
 from syncd.shards import WHOLE, Shard, part
 from syncd.state.db import Meta, open_state
 from syncd.state.handover import hand_over

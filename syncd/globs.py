@@ -1,0 +1,298 @@
+"""gitignore patterns as git reads them, matched in linear time. PURE.
+
+A pattern becomes a regular expression that cannot backtrack over more than one star: all but the last star of a
+segment are atomic groups, and so are all but the last `**`. The leftmost match of each piece is always good enough,
+because the pieces after it may begin anywhere further on. See docs/decisions/0032-patterns.md.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+_SEPARATOR = object()
+_STAR = object()
+_ANY = "[^/]"
+_HEAD = re.compile(r"(?:\[\^/\]\*|\(\?:\[\^/\]\+\+/\)\*)?(?:\\.|\w)")
+"""A star or a leading `**`, if there is one, and a plain character."""
+_CLASSES = {
+    "alnum": "0-9A-Za-z",
+    "alpha": "A-Za-z",
+    "blank": " \\t",
+    "cntrl": "\\x00-\\x1f\\x7f",
+    "digit": "0-9",
+    "graph": "!-~",
+    "lower": "a-z",
+    "print": " -~",
+    "punct": "!-/:-@\\[-`{-~",
+    "space": "\\t-\\r ",
+    "upper": "A-Z",
+    "xdigit": "0-9A-Fa-f",
+}
+"""What git's wildmatch means by [:alpha:] and its kin: ASCII alone."""
+
+Line = tuple[int, str]
+"""A line's number, from 1, and its text."""
+
+
+class BadPattern(ValueError):
+    """A line that git takes for no pattern, or that is plainly a slip. number: of the line, from 1."""
+
+    def __init__(self, number: int, text: str, why: str) -> None:
+        super().__init__(f"line {number} ({ascii(text)[1:-1]}): {why}")
+        self.number = number
+        self.why = why
+
+
+class _FaultError(Exception):
+    """Why the text of a pattern cannot match anything."""
+
+
+class Verdict(NamedTuple):
+    """The word of the last pattern that speaks of a path. place: its place in the list, from 0."""
+
+    out: bool
+    pattern: str
+    number: int
+    place: int
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """One pattern. expression: of the whole path if `anchored`, else of its last name; a directory ends with "/".
+
+    last: the one name that every path of it ends with, or if `starred` the one ".suffix"; "" if there is none.
+    """
+
+    number: int
+    text: str
+    negated: bool
+    anchored: bool
+    expression: str
+    last: str
+    starred: bool
+
+    @cached_property
+    def matcher(self) -> re.Pattern[str]:
+        """The compiled expression."""
+        return re.compile(self.expression)
+
+
+@dataclass(frozen=True)
+class PatternList:
+    """Patterns in the order of a file: the last one that matches has the word.
+
+    ignore_case: the patterns are lower case and paths are made so before they are compared.
+    """
+
+    patterns: tuple[Pattern, ...]
+    ignore_case: bool = False
+
+    @classmethod
+    def of(cls, lines: Iterable[Line], *, ignore_case: bool = False) -> "PatternList":
+        """Read lines. Raises BadPattern."""
+        found = (parse(number, text.lower() if ignore_case else text) for number, text in lines)
+        return cls(tuple(each for each in found if each), ignore_case)
+
+    def speaks(self, path: str, start: int = 0) -> bool:
+        """Return False only if no pattern matches the path that begins at `start`: quickly, for most paths."""
+        if self.ignore_case:
+            path = path.lower()
+        names, endings, of_name, of_path = self._quick
+        name = path[path.rfind("/", start, -1) + 1 or start :]
+        bare = name.removesuffix("/")
+        return (
+            bare in names
+            or bare[bare.rfind(".") :] in endings
+            or bool(of_name and of_name.fullmatch(name))
+            or bool(of_path and of_path.fullmatch(path, start))
+        )
+
+    def verdict(self, path: str, start: int = 0) -> Verdict | None:
+        """Return the word on a path (a directory ends with "/"), or None. Does not look at its parents."""
+        if not self.speaks(path, start):
+            return None
+        path = path.lower() if self.ignore_case else path
+        name = path.rfind("/", start, -1) + 1 or start
+        for place in range(len(self.patterns) - 1, -1, -1):
+            pattern = self.patterns[place]
+            if pattern.matcher.fullmatch(path, start if pattern.anchored else name):
+                return Verdict(not pattern.negated, pattern.text, pattern.number, place)
+        return None
+
+    @cached_property
+    def _quick(self) -> "_Quick":
+        """Last names, last suffixes, an expression of names and one of paths: one of them matches if a pattern does."""
+        names = frozenset(each.last for each in self.patterns if each.last and not each.starred)
+        endings = frozenset(each.last for each in self.patterns if each.last and each.starred)
+        others = [each for each in self.patterns if not each.last]
+        of_name = _any(each.expression for each in others if not each.anchored)
+        return names, endings, of_name, _any(each.expression for each in others if each.anchored)
+
+
+_Quick = tuple[frozenset[str], frozenset[str], re.Pattern[str] | None, re.Pattern[str] | None]
+
+
+def lines_of(text: str) -> list[Line]:
+    """Number the lines of a file. Ends are LF, CR LF, or CR, which no name that can be a key holds."""
+    return list(enumerate(re.split(r"\r\n?|\n", text), 1))
+
+
+def parse(number: int, line: str) -> Pattern | None:
+    """Read one line. None: it is blank or a comment. Raises BadPattern."""
+    if line.startswith("#"):
+        return None
+    text = _without_trailing_spaces(line)
+    if not text:
+        return None
+    if fault := _fault(text):
+        raise BadPattern(number, line, fault)
+    body = text.removeprefix("!")
+    directory = body.endswith("/")
+    body = body.removesuffix("/")
+    anchored = "/" in body
+    body = body.removeprefix("/")
+    if not body:
+        raise BadPattern(number, line, "it names nothing")
+    try:
+        tokens = _tokens(body)
+        expression = _expression(tokens)
+    except _FaultError as error:
+        raise BadPattern(number, line, str(error)) from None
+    end = "/" if directory else "/?"
+    return Pattern(number, text, text.startswith("!"), anchored, expression + end, *_last(tokens))
+
+
+def _last(tokens: Sequence[object]) -> tuple[str, bool]:
+    name = _split(tokens, _SEPARATOR)[-1]
+    starred = name[0] is _STAR
+    name = name[starred:]
+    plain = "".join(token[-1] for token in name if isinstance(token, str) and len(token.removeprefix("\\")) == 1)
+    fits = len(plain) == len(name) and (not starred or (plain.startswith(".") and plain.count(".") == 1))
+    return plain if fits else "", starred
+
+
+def _any(expressions: Iterable[str]) -> re.Pattern[str] | None:
+    """Join expressions. Those that begin alike share their beginning, so that it is looked for once."""
+    alike: dict[str, list[str]] = {}
+    for each in expressions:
+        head = _HEAD.match(each)
+        alike.setdefault(head[0] if head else "", []).append(each[head.end() :] if head else each)
+    joined = "|".join(f"{head}(?:{'|'.join(rest)})" for head, rest in alike.items())
+    return re.compile(joined) if joined else None
+
+
+def _without_trailing_spaces(line: str) -> str:
+    """Cut trailing spaces, but for one that a backslash keeps."""
+    bare = line.rstrip(" ")
+    backslashes = len(bare) - len(bare.rstrip("\\"))
+    return bare + " " if backslashes % 2 and len(bare) < len(line) else bare
+
+
+def _fault(text: str) -> str | None:
+    if any(unicodedata.category(char) == "Cc" for char in text):
+        return "it has a control character (a tab?), which no mirrored name has"
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        return "it is not UTF-8; save the file as UTF-8"
+    return None
+
+
+def _tokens(body: str) -> list[object]:
+    """Split a pattern into separators, stars, and expressions of one character each."""
+    tokens: list[object] = []
+    at = 0
+    while at < len(body):
+        char = body[at]
+        if char == "[":
+            expression, at = _bracket(body, at)
+            tokens.append(expression)
+            continue
+        if char == "\\":
+            at += 1
+            if at == len(body):
+                raise _FaultError("it ends with a backslash")
+            char = body[at]
+            tokens.append(_SEPARATOR if char == "/" else re.escape(char))
+        else:
+            tokens.append({"/": _SEPARATOR, "*": _STAR, "?": _ANY}.get(char) or re.escape(char))
+        at += 1
+    return tokens
+
+
+def _bracket(body: str, start: int) -> tuple[str, int]:
+    """Read a bracket expression; return its regular expression and the place after it."""
+    at = start + 1
+    negated = body[at : at + 1] in ("!", "^")
+    at += negated
+    members: list[str] = []
+    before: str | None = None
+    first = True
+    while first or body[at : at + 1] != "]":
+        first = False
+        if named := re.compile(r"\[:([^\]]*):\]").match(body, at):
+            if named[1] not in _CLASSES:
+                raise _FaultError(f"[:{named[1]}:] is no class of characters")
+            members.append(_CLASSES[named[1]])
+            at, before = named.end(), None
+            continue
+        dash = body[at : at + 1] == "-" and before is not None and body[at + 1 : at + 2] not in ("", "]")
+        char, at = _member(body, at + dash)
+        if dash and before is not None:
+            if before > char:
+                raise _FaultError(f"its range {before}-{char} is empty")
+            members.append(f"{re.escape(before)}-{re.escape(char)}")
+            before = None
+        else:
+            members.append(re.escape(char))
+            before = char
+    inside = "".join(members)
+    if negated:
+        return f"[^/{inside}]", at + 1
+    # A bracket never matches the separator, whatever stands in it.
+    return (f"(?!/)[{inside}]" if re.match(f"[{inside}]", "/") else f"[{inside}]"), at + 1
+
+
+def _member(body: str, at: int) -> tuple[str, int]:
+    at += body[at : at + 1] == "\\"
+    if at >= len(body):
+        raise _FaultError("its bracket is not closed")
+    return body[at], at + 1
+
+
+def _expression(tokens: Sequence[object]) -> str:
+    """Join tokens: pieces between `**` are found leftmost, one after the other."""
+    pieces: list[list[str]] = [[]]
+    for segment in _split(tokens, _SEPARATOR):
+        if not segment:
+            raise _FaultError("it has an empty name between two slashes")
+        if len(segment) > 1 and all(token is _STAR for token in segment):
+            pieces.append([])
+        else:
+            pieces[-1].append(_segment(segment))
+    first, *others = pieces
+    if not others:
+        return "/".join(first)
+    *middle, last = others
+    between = "".join(f"(?>(?:[^/]++/)*?{'/'.join(piece)}/)" for piece in middle if piece)
+    return "/".join([*first, between]) + ("(?:[^/]++/)*" + "/".join(last) if last else "(?s:.+?)")
+
+
+def _segment(tokens: Sequence[object]) -> str:
+    """The expression of one name: pieces between stars are found leftmost, the last one at the end."""
+    first, *others = ["".join(map(str, piece)) for piece in _split(tokens, _STAR)]
+    if not others:
+        return first
+    middle = "".join(f"(?>[^/]*?{piece})" for piece in others[:-1] if piece)
+    return f"{first}{middle}[^/]*{others[-1]}"
+
+
+def _split(tokens: Sequence[object], at: object) -> list[list[object]]:
+    parts: list[list[object]] = [[]]
+    for token in tokens:
+        if token is at:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return parts
