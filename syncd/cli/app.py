@@ -48,11 +48,14 @@ class Globals:
         hidden = secrets(config)
         hide(hidden)
         found = self.loose(config) if warn else []
+        strange = _strange_variables() if warn else []
         # A question is answered sooner without importing what logs.
-        if level or found:
+        if level or found or strange:
             self.log(level or "WARNING", hidden)
         if found:
             self._warn(found)
+        if strange:
+            _warn_of_variables(strange)
         return config
 
     def loose(self, config: "Config") -> "list[Loose]":
@@ -79,6 +82,20 @@ class Globals:
         base = logging.getLevelNamesMapping()[level]
         chosen = logging.ERROR if self.quiet else max(logging.DEBUG, base - 10 * self.verbose)
         configure(self.log_format.value, chosen, secrets)
+
+
+def _strange_variables() -> list[str]:
+    from syncd.config.settings import known_keys
+    from syncd.config.sources import process_environment, strange
+
+    return strange(process_environment(), known_keys())
+
+
+def _warn_of_variables(names: Sequence[str]) -> None:
+    import structlog
+
+    why = "they resemble no config key; Kubernetes sets such for a service of this name"
+    structlog.get_logger().warning("environment.ignored", variables=names, why=why)
 
 
 app = typer.Typer(

@@ -1,5 +1,8 @@
 """By which way requests go: proxy, TLS, pool."""
 
+from contextlib import suppress
+from importlib.util import find_spec
+from ipaddress import ip_address, ip_network
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -9,7 +12,7 @@ from syncd.cloudflare.lanes import Lane, Lanes
 
 
 def open_way(base_url: str, instead: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncBaseTransport:
-    """The way to a checked base_url: TLS verified, HTTPS_PROXY heeded, as many connections as are asked for at once.
+    """The way to a checked base_url: TLS verified, the environment's proxy heeded, connections as they are asked for.
 
     instead: a way that is open already, such as a test's. ValueError: a base_url that must not be sent to.
     """
@@ -38,16 +41,36 @@ def _as_sent(base_url: str) -> httpx.URL:
 
 
 def _proxy(url: httpx.URL) -> str | None:
-    """HTTPS_PROXY for https, unless NO_PROXY or loopback."""
-    if url.scheme != "https" or is_loopback(url.host) or proxy_bypass(url.host):
+    """HTTPS_PROXY for https, else ALL_PROXY, unless NO_PROXY or loopback; names in lower case win, as for curl."""
+    if url.scheme != "https" or is_loopback(url.host) or _bypassed(url):
         return None
-    proxy = getproxies().get("https")
-    if proxy and "://" not in proxy:
+    proxies = getproxies()
+    name = "https" if proxies.get("https") else "all"
+    if not (proxy := proxies.get(name)):
+        return None
+    if "://" not in proxy:
         proxy = f"http://{proxy}"
     try:
-        scheme = httpx.URL(proxy).scheme if proxy else "http"
+        scheme = httpx.URL(proxy).scheme
     except httpx.InvalidURL:
         scheme = ""
-    if scheme not in {"http", "https"}:
-        raise ValueError("HTTPS_PROXY must be an http or https proxy")
+    if scheme in {"socks5", "socks5h"} and not find_spec("socksio"):
+        raise ValueError(f"{name.upper()}_PROXY is a SOCKS proxy: pip install socksio, or name an http or https proxy")
+    if scheme not in {"http", "https", "socks5", "socks5h"}:
+        raise ValueError(f"{name.upper()}_PROXY must be an http or https proxy")
     return proxy
+
+
+def _bypassed(url: httpx.URL) -> bool:
+    """Whether NO_PROXY names the host: with or without its port, by its domain, or as an address within a network."""
+    if proxy_bypass(f"{url.host}:{url.port or 443}"):
+        return True
+    try:
+        address = ip_address(url.host)
+    except ValueError:
+        return False
+    for network in getproxies().get("no", "").split(","):
+        with suppress(ValueError):
+            if address in ip_network(network.strip(), strict=False):
+                return True
+    return False

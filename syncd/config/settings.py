@@ -194,12 +194,11 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, 
     """
     environ = config_sources.process_environment() if environ is None else environ
     path = config_sources.config_path(flag, environ)
-    known = frozenset({*Config.model_fields, "defaults"})
     values = config_sources.file_values(path)
     secret_file = path if config_sources.holds_secret(values) else None
     if secret_file:
         refuse_writable(path, f"{path}: cloudflare")
-    environment = config_sources.environment_values(environ, known)
+    environment = config_sources.environment_values(environ, known_keys())
     credential = config_sources.credential_values(environ)
     layers = [environment, credential, values]
     if state_dir := _default_state_dir(environ):
@@ -213,6 +212,14 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, 
     for name, why in faults(config, secret_file):
         raise ConfigError(f"{path}: mirrors.{name}{why}")
     return config
+
+
+def known_keys() -> frozenset[str]:
+    """Every key, as its path with "__" between; "*" stands for the name of a mirror."""
+    sections: dict[str, type[Section]] = {"cloudflare": Cloudflare, "web": Web, "notify": Notify}
+    keys = {f"{name}__{key}" for name, section in sections.items() for key in section.model_fields}
+    of_mirrors = {f"{start}__{key}" for start in ("mirrors__*", "defaults") for key in MirrorConfig.model_fields}
+    return frozenset({*Config.model_fields, "defaults", *keys, *of_mirrors})
 
 
 def login(config: Config) -> tuple[str, str | None]:

@@ -1,5 +1,6 @@
 """Where configuration comes from: the file, the environment, a systemd credential; and how to say what is wrong."""
 
+import difflib
 import json
 import os
 import re
@@ -15,6 +16,10 @@ from syncd.plain_text import decode
 
 PREFIX = "SYNCD_"
 CONFIG_VARIABLE = "SYNCD_CONFIG"
+_SERVICE_LINK = re.compile(
+    r"(^|_)(service_host|service_port(_[a-z0-9_]+)?|port(_[0-9]+_(tcp|udp|sctp)(_(proto|port|addr))?)?)$"
+)
+"""How the names end that Kubernetes makes of a service."""
 _IPV6_AND_PORT = re.compile(r"\[[0-9A-Fa-f:.]+\]:\d+")
 """The one text that begins like a list and is none."""
 
@@ -76,23 +81,58 @@ def file_values(path: Path) -> dict[str, Any]:
 def environment_values(environ: Mapping[str, str], known: frozenset[str]) -> dict[str, Any]:
     """Turn SYNCD_A__B=x into {"a": {"b": x}}, and understand Cloudflare's own variables, which weigh less.
 
-    known: the top-level keys; another one is a ConfigError, so that a misspelt variable is not silently ignored.
+    known: every key there is, as its path with "__", with "*" for a mirror's name. A variable with another section, or
+    one that resembles a key, is a ConfigError, so that a misspelt one is not silently ignored; see `strange`.
     """
     values: dict[str, Any] = {}
     for variable, key in CLOUDFLARE_VARIABLES.items():
         if environ.get(variable):
             values.setdefault("cloudflare", {})[key] = from_os(environ[variable])
-    for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE or variable.startswith("SYNCD_COMPLETE"):
-            continue
-        path = variable.removeprefix(PREFIX).lower().split("__")
-        if path[0] not in known:
-            raise ConfigError(
-                f"environment variable {variable} names no config key; use {PREFIX}<SECTION>__<KEY>,"
-                f" with section one of {', '.join(sorted(known))}"
-            )
+    sections = {key.partition("__")[0] for key in known}
+    for variable in _ours(environ):
+        path = _name(variable).split("__")
+        if path[0] not in sections:
+            near = None if "__" in variable else _near(path[0], known)
+            if near is None and "__" not in variable:
+                continue
+            meant = f"did you mean {PREFIX}{near.upper()}?" if near else ""
+            meant = meant or f"use {PREFIX}<SECTION>__<KEY>, with section one of {', '.join(sorted(sections))}"
+            raise ConfigError(f"environment variable {variable} names no config key; {meant}")
         _place(values, path, _decoded(variable, from_os(environ[variable])))
     return values
+
+
+def strange(environ: Mapping[str, str], known: frozenset[str]) -> list[str]:
+    """Variables that begin like ours and name nothing, such as Kubernetes sets for a service named syncd."""
+    sections = {key.partition("__")[0] for key in known}
+    names = ((variable, _name(variable)) for variable in _ours(environ))
+    return [variable for variable, name in names if "__" not in variable and name not in sections]
+
+
+def _ours(environ: Mapping[str, str]) -> list[str]:
+    return [
+        variable
+        for variable in sorted(environ)
+        if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE and not variable.startswith("SYNCD_COMPLETE")
+    ]
+
+
+def _name(variable: str) -> str:
+    return variable.removeprefix(PREFIX).lower()
+
+
+def _near(name: str, known: frozenset[str]) -> str | None:
+    """The key that a name without "__" may stand for: misspelt, with one underscore too few, or without its section."""
+    if _SERVICE_LINK.search(name):
+        return None
+    if name.startswith(("mirrors_", "defaults_")) and name.endswith(
+        tuple(f"_{key.rpartition('__')[2]}" for key in known if "*" in key)
+    ):
+        return "mirrors__<NAME>__<KEY>" if name.startswith("mirrors_") else "defaults__<KEY>"
+    spelt = {key.replace("__", "_"): key for key in known if "*" not in key}
+    spelt |= {key.rpartition("__")[2]: key for key in known if "*" not in key}
+    close = difflib.get_close_matches(name, spelt, n=1, cutoff=0.8)
+    return spelt[close[0]] if close else None
 
 
 def credential_values(environ: Mapping[str, str]) -> dict[str, Any]:

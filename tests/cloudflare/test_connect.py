@@ -133,3 +133,47 @@ def test_a_segment_that_a_server_could_not_see_is_refused(segment: str) -> None:
 )
 def test_a_request_knows_what_it_may_do(request_: Request, changing: bool, repeatable: bool) -> None:
     assert (request_.changing, request_.repeatable) == (changing, repeatable)
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"ALL_PROXY": "http://all:1"}, "http://all:1"),
+        ({"all_proxy": "all:1"}, "http://all:1"),
+        ({"ALL_PROXY": "http://all:1", "HTTPS_PROXY": "http://https:1"}, "http://https:1"),
+        ({"ALL_PROXY": "http://upper:1", "all_proxy": "http://lower:1"}, "http://lower:1"),
+        ({"ALL_PROXY": "http://all:1", "HTTPS_PROXY": ""}, "http://all:1"),
+        ({"HTTP_PROXY": "http://http:1"}, None),
+        ({"ALL_PROXY": "http://all:1", "NO_PROXY": "cloudflare.com"}, None),
+        ({"ALL_PROXY": "http://all:1", "no_proxy": ".cloudflare.com"}, None),
+        ({"ALL_PROXY": "http://all:1", "NO_PROXY": "api.cloudflare.com:443"}, None),
+        ({"ALL_PROXY": "http://all:1", "NO_PROXY": "api.cloudflare.com:8443"}, "http://all:1"),
+        ({"ALL_PROXY": "http://all:1", "NO_PROXY": "*"}, None),
+        ({"ALL_PROXY": "http://all:1", "NO_PROXY": "10.0.0.0/8"}, "http://all:1"),
+    ],
+)
+def test_all_proxy_stands_behind_the_schemes_own(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], expected: str | None
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert _proxy(httpx.URL(API)) == expected
+
+
+def test_a_network_in_no_proxy_holds_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "http://all:1")
+    monkeypatch.setenv("NO_PROXY", "example.com, 10.0.0.0/8")
+    assert _proxy(httpx.URL("https://10.1.2.3/client/v4")) is None
+    assert _proxy(httpx.URL("https://11.1.2.3/client/v4")) == "http://all:1"
+
+
+@pytest.mark.parametrize("name", ["ALL_PROXY", "HTTPS_PROXY", "all_proxy"])
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks4", "ftp"])
+def test_a_proxy_that_cannot_be_used_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, scheme: str
+) -> None:
+    monkeypatch.setattr("syncd.cloudflare.connect.find_spec", lambda _: None)
+    monkeypatch.setenv(name, f"{scheme}://me:hush@proxy:1")
+    with pytest.raises(ValueError, match=f"(?i){name}") as caught:
+        _proxy(httpx.URL(API))
+    assert "hush" not in str(caught.value)

@@ -8,7 +8,8 @@ from config_room import ACCOUNT, MINIMAL, Place, toml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.config.settings import login
+from syncd.config.settings import known_keys, login
+from syncd.config.sources import strange
 from syncd.errors import ConfigError
 
 
@@ -138,13 +139,42 @@ def _fault_of(place: Place) -> str:
 
 
 @pytest.mark.parametrize(
-    "variable", ["SYNCD_TPSLIMIT", "SYNCD_", "SYNCD_CLOUDFARE__TPSLIMIT", "SYNCD_LOG_FORMAT", "SYNCD__A"]
+    "variable",
+    [
+        "SYNCD_TPSLIMIT",
+        "SYNCD_CLOUDFARE__TPSLIMIT",
+        "SYNCD__A",
+        "SYNCD_STATEDIR",
+        "SYNCD_CLOUDFLARE_TPSLIMIT",
+        "SYNCD_MIRRORS_DOCS_PATH",
+        "SYNCD_API_TOKEN",
+    ],
 )
 def test_an_unknown_variable_is_named(place: Place, variable: str) -> None:
     message = place.fault(MINIMAL, {variable: "value"})
     assert variable in message
-    assert "cloudflare" in message
+    assert "did you mean SYNCD_" in message or "SYNCD_<SECTION>__<KEY>" in message
     assert "value" not in message
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "SYNCD_PORT",
+        "SYNCD_SERVICE_HOST",
+        "SYNCD_SERVICE_PORT",
+        "SYNCD_PORT_8385_TCP_ADDR",
+        "SYNCD_WEB_PORT",
+        "SYNCD_WEB_SERVICE_HOST",
+        "SYNCD_DOCS_SERVICE_PORT_HTTP",
+        "SYNCD_LOG_FORMAT",
+        "SYNCD_",
+    ],
+)
+def test_a_variable_that_others_set_is_told_and_no_error(place: Place, variable: str) -> None:
+    environ = {variable: "tcp://10.0.0.1:8385", "SYNCD_CONFIG": "x", "SYNCD_STATE_DIR": "/x", "SYNCD_WEB__LISTEN": ""}
+    place.load(MINIMAL, environ)
+    assert strange(environ, known_keys()) == [variable]
 
 
 def test_an_unknown_key_of_a_variable_is_named_like_one_of_the_file(place: Place) -> None:
