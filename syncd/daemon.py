@@ -5,14 +5,14 @@ import contextlib
 import os
 import signal
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from syncd import signals
 from syncd.config.settings import Config, login
-from syncd.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, Locked, StateDamaged, StateGone, StateHalt, SyncdError
+from syncd.errors import EXIT_OK, ConfigError, Locked, StateDamaged, StateGone, StateHalt, SyncdError
 from syncd.excludes import IGNORE_FILE
 from syncd.keeper import Keeper
 from syncd.login import follow_login
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-GRACE_S = 4.0
-"""SIGTERM ends `run` within 5 s (contract). What hangs in a thread by then, on a dead network mount, is left behind."""
 READY_S = 10.0
 """After this the service counts as started, even if some root has not answered yet."""
 REBUILD_EVERY_S = 60.0
@@ -63,15 +61,18 @@ class _Daemon:
         self._rebuilt_at = -REBUILD_EVERY_S
 
     async def run(self) -> int:
-        try:
-            return await self._run()
-        finally:
-            if self._door:
-                await self._door.close()
+        loop = asyncio.get_running_loop()
+        signals.serve()
+        with signals.acting(lambda number: loop.call_soon_threadsafe(self._end, signals.code(number))):
+            try:
+                return await self._run()
+            finally:
+                if self._door:
+                    await self._door.close()
 
     async def _run(self) -> int:
         config = self._load()
-        self._catch_signals()
+        self._hear_hangup()
         log.info("daemon.start", pid=os.getpid(), mirrors=list(config.mirrors))
         former: Config | None = None
         while not self._stop.is_set():
@@ -88,20 +89,16 @@ class _Daemon:
         log.info("daemon.stop", code=self._code)
         return self._code
 
-    def _catch_signals(self) -> None:
+    def _hear_hangup(self) -> None:
+        # Not by the loop's own handlers: they would take the pipe by which a loop that hangs is ended all the same.
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._end, EXIT_OK)
-        loop.add_signal_handler(signal.SIGINT, self._end, EXIT_INTERRUPTED)
-        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self._reload.set))
 
     def _end(self, code: int) -> None:
+        # Nothing is lost by leaving: an outcome that was not recorded is adopted or put again by the next start.
         self._code = code
         self._stop.set()
         self._notify.stopping()
-        # Nothing is lost by leaving: an outcome that was not recorded is adopted or put again by the next start.
-        last_resort = threading.Timer(GRACE_S, os._exit, (code,))
-        last_resort.daemon = True
-        last_resort.start()
 
     async def _reloaded(self, keepers: dict[str, Keeper]) -> Config:
         """Return the config that a SIGHUP brought. A broken one leaves everything at work, and gets its full pass."""

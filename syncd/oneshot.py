@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,6 +23,9 @@ from syncd.sync.resolve import Resolved
 
 DISK_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """How long the disk is waited for before each new try, where an error may pass."""
+
+SAY_S = 1.0
+"""How often a pass says how much of it is left."""
 
 
 @dataclass(slots=True)
@@ -79,11 +83,14 @@ async def run(
 
     every: is told what the full pass found of each key before it acted.
     """
+    progress = _Progress(mirror, dry_run=options.dry_run)
 
     def keep(result: Result) -> None:
         report.keep(result)
+        progress.look(result)
         watch(result)
 
+    progress.say(0)
     hooks = Hooks(watch=keep)
 
     async def whole() -> None:
@@ -106,6 +113,9 @@ async def run(
         await when_free(whole, directory_of(mirror.db) / FILE_NAME)
     except SyncdError as error:
         report.error = error
+    except asyncio.CancelledError:
+        progress.interrupted(report)
+        raise
     report.close(mirror)
     if not options.dry_run:
         _say_state(mirror, report.error)
@@ -137,6 +147,34 @@ async def _outlast(mirror: Mirror, options: Options, hooks: Hooks) -> None:
             await reconcile(mirror, Scope(), options, hooks)
         else:
             await _rows_or_all(mirror, [row for row in mirror.queue.every() if row.key in missed], options, hooks)
+
+
+class _Progress:
+    """Says in the state file that a pass is under way, for `status` meanwhile, and afterwards if it is interrupted."""
+
+    def __init__(self, mirror: Mirror, *, dry_run: bool) -> None:
+        self._mirror = mirror
+        self._dry_run = dry_run
+        self._said_at = -SAY_S
+
+    def look(self, result: Result) -> None:
+        """Say how much is left, now and then."""
+        if time.monotonic() - self._said_at >= SAY_S:
+            self.say(result.spill.planned.total() - result.done.total())
+
+    def interrupted(self, report: Report) -> None:
+        """Say how much is left as it stands now."""
+        result = report.results[-1] if report.results else None
+        self.say(result.spill.planned.total() - result.done.total() if result else 0)
+
+    def say(self, remaining: int) -> None:
+        """Say that so much is left."""
+        if self._dry_run:
+            return
+        self._said_at = time.monotonic()
+        # A state file that cannot be written tells nobody so; the report does.
+        with contextlib.suppress(StateHalt), writable():
+            set_state(self._mirror.meta, "syncing", remaining=max(0, remaining))
 
 
 async def due_only(mirror: Mirror) -> Report:

@@ -83,14 +83,15 @@ def _mirror(
     journal, queue, meta = Journal(db, name), Queue(db, name, 0, 0), Meta(db, name)
     said = meta.get("state")
     said = said if isinstance(said, dict) else {}
+    remaining = int(said.get("remaining") or 0)
     shown["state"] = _state(said.get("state"), running=running)
-    if said.get("detail") and shown["state"] != "idle":
-        shown["detail"] = said["detail"]
+    if detail := _detail(said, shown["state"], remaining):
+        shown["detail"] = detail
     if shown["state"] == "syncing":
-        shown["remaining"] = int(said.get("remaining") or 0)
+        shown["remaining"] = remaining
         until = said.get("until")
         shown["eta_s"] = None if until is None else max(0.0, round(until - time.time(), 1))
-    shown["items"] = _items(journal, queue, int(said.get("remaining") or 0) if running else 0)
+    shown["items"] = _items(journal, queue, remaining)
     found = list(journal.problems(limit=problems))
     if section.names.split:
         shown["items"] |= _files(db, name, section.names)
@@ -126,10 +127,18 @@ def foreign(name: str, db: sqlite3.Connection | None) -> list[str]:
 
 
 def _state(said: object, *, running: bool) -> State:
-    """A mirror that nobody works on is not syncing any more, whatever was said last."""
-    if said in ("degraded", "halted"):
-        return "degraded" if said == "degraded" else "halted"
-    return "syncing" if said == "syncing" and running else "idle"
+    """A mirror that nobody works on is not syncing any more: what was to be done then is left."""
+    if said == "syncing":
+        return "syncing" if running else "degraded"
+    return "degraded" if said == "degraded" else "halted" if said == "halted" else "idle"
+
+
+def _detail(said: dict[str, Any], state: State, remaining: int) -> str | None:
+    """Why a mirror is not idle."""
+    if said.get("state") == "syncing" and state == "degraded":
+        left = f"{remaining} left" if remaining else "before all was compared"
+        return f"the last pass was interrupted, {left}; run: syncd reconcile"
+    return said.get("detail") or None if state != "idle" else None
 
 
 def _items(journal: Journal, queue: Queue, remaining: int) -> dict[str, int]:

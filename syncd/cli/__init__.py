@@ -1,15 +1,29 @@
 """The command line: one small file for each group of commands. `main` turns every end into an exit code."""
 
+import errno
 import gc
-import io
 import os
 import sys
 from collections.abc import Sequence
 
-from syncd.errors import EXIT_BUG, EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_OK, SyncdError
+from syncd import signals
+from syncd.cli import streams
+from syncd.errors import EXIT_BUG, EXIT_CONFIG, EXIT_HALT, EXIT_INTERRUPTED, EXIT_OK, SyncdError
 
 _EXIT_PIPE = 141
 """128 + SIGPIPE: the reader of stdout went away, as shells show it."""
+
+_REMEDIES = {
+    errno.ENOSPC: "make room on its disk",
+    errno.EDQUOT: "make room in its quota",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
+    errno.EACCES: "let this user read and write it",
+    errno.EPERM: "let this user read and write it",
+    errno.EROFS: "mount its file system read-write",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close files of other programs",
+    errno.ENOMEM: "give syncd more memory",
+}
 
 SWITCH_S = 0.0005
 """Files are read in threads; at Python's own 5 ms each of their system calls may wait as long for a loop that works."""
@@ -19,17 +33,25 @@ COLLECT_AT = 10_000
 
 def main() -> None:
     """Run the program and exit with the contract's code."""
-    _ready_streams()
+    streams.ready()
+    signals.catch(_complain)
+    try:
+        code = _run_tuned()
+    except signals.Interrupted as end:
+        code = signals.ended(end.number)
+    # The interpreter looks for garbage once more before it ends. All of it goes with the process anyway.
+    gc.freeze()
+    sys.exit(code)
+
+
+def _run_tuned() -> int:
     sys.setswitchinterval(SWITCH_S)
     gc.set_threshold(COLLECT_AT)
     # Looking for plug-ins that nobody installs means reading what is known of every package there is.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from syncd.os_names import from_os
 
-    code = run([from_os(each) for each in sys.argv[1:]])
-    # The interpreter looks for garbage once more before it ends. All of it goes with the process anyway.
-    gc.freeze()
-    sys.exit(code)
+    return run([from_os(each) for each in sys.argv[1:]])
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -58,8 +80,12 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, Abort):
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.give_up()
         return _EXIT_PIPE
+    except (OSError, MemoryError) as error:
+        streams.give_up()
+        _complain(_refused(error))
+        return EXIT_HALT
     except SystemExit as end:
         # The library's own answer to a closed pipe is exit 1, which means something else here.
         if isinstance(end.__context__, BrokenPipeError):
@@ -72,13 +98,13 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else EXIT_OK
 
 
-def _ready_streams() -> None:
-    """No stream that is closed, or that cannot write some character, may end a command."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - open as long as the process lives
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+def _refused(error: OSError | MemoryError) -> str:
+    """What the machine would not do for a command that nobody closer to it has an answer for."""
+    if isinstance(error, MemoryError):
+        return "this machine has no memory left for it; give syncd more, and run it again"
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
+    what = " and ".join(names) or "the output or a file"
+    return f"{what}: {error.strerror or error}; {_REMEDIES.get(error.errno or 0, 'mend it, and run it again')}"
 
 
 def _show_trace(error: Exception) -> None:

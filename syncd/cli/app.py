@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from syncd import __version__
+from syncd import __version__, signals
 from syncd.cli import lean
 from syncd.os_names import to_os
 
@@ -98,6 +98,14 @@ def _warn_of_variables(names: Sequence[str]) -> None:
     structlog.get_logger().warning("environment.ignored", variables=names, why=why)
 
 
+_LEFT = {
+    "kv": "what was asked for may have been done or not; ask again",
+    "pull": "the files that were written are whole; run it again for the others",
+    "retry": "what is left is kept; run it again",
+    "demo": "the stand-in and all that it held are gone",
+}
+"""What a signal leaves behind, of commands that change something and do not count it."""
+
 app = typer.Typer(
     name="syncd",
     help="Keep a local folder in step, one way, with Cloudflare AI Search, Workers KV or Vectorize.",
@@ -138,13 +146,26 @@ def frame(
 ) -> None:
     """Keep a local folder in step, one way, with Cloudflare AI Search, Workers KV or Vectorize."""
     ctx.obj = Globals(config, verbose, quiet, log_format)
+    if ctx.invoked_subcommand in ("run", "emulate"):
+        signals.serve()
+    signals.tell(lambda: f"{ctx.invoked_subcommand}: {_LEFT.get(ctx.invoked_subcommand or '', 'nothing was changed')}")
 
 
 def await_(work: Coroutine[None, None, _T]) -> _T:
     """Run a coroutine to its end. Here, so that a command that needs no event loop does not import one."""
     import asyncio
 
-    return asyncio.run(work)
+    async def cancellable() -> _T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        with signals.acting(lambda _: task and loop.call_soon_threadsafe(task.cancel)):
+            try:
+                return await work
+            finally:
+                # Also if it has come to its end all the same: what follows shall not begin.
+                if number := signals.received():
+                    raise signals.Interrupted(number) from None
+
+    return asyncio.run(cancellable())
 
 
 def with_optional_values(arguments: Sequence[str]) -> list[str]:

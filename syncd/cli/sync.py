@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from syncd import signals
 from syncd.cli import lean
 from syncd.cli.app import Globals, app, await_
 from syncd.errors import ConfigError
@@ -113,7 +114,8 @@ async def _reconcile(
 
     config = options.load()
     async with open_session(config, names, grants=asked.grants, read_only=asked.options.dry_run) as session:
-        reports = {}
+        reports: dict[str, oneshot.Report] = {}
+        signals.tell(lambda: _so_far(reports, len(session.mirrors), dry_run=asked.options.dry_run))
         listing = opened(asked.combined) if asked.combined else nullcontext()
         with listing as out, progress(quiet=options.quiet) as shown:
             for name, mirror in session.mirrors.items():
@@ -132,6 +134,21 @@ async def _reconcile(
         code = next(code for code in SEVERITY if code in {report.exit_code for report in reports.values()})
         present(session, reports, code)
     return code
+
+
+def _so_far(reports: "dict[str, Report]", mirrors: int, *, dry_run: bool) -> str:
+    """What a pass has done when it is interrupted."""
+    if dry_run:
+        return "reconcile: nothing was changed"
+    results = [result for report in reports.values() for result in report.results]
+    done = {kind: sum(result.done[kind] for result in results) for kind in ("put", "delete")}
+    left = sum(max(0, result.spill.planned.total() - result.done.total()) for result in results)
+    if not left and not sum(done.values()):
+        return "reconcile: nothing was changed; what is to be done was not known yet"
+    deleted = f", {done['delete']} deleted" if done["delete"] else ""
+    # The plan of a mirror is known when all of it was compared, and not before.
+    more = "" if len(reports) == mirrors and results else " of what was compared"
+    return f"reconcile: {done['put']} uploaded{deleted}, {left} left{more}; the next pass goes on there"
 
 
 @app.command()

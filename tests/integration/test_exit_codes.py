@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from syncd_process import Ended, Room, open_room, until
+from syncd_process import Room, open_room, until
 
 DEAD = "http://127.0.0.1:9/client/v4"
 """The discard port: nobody answers there."""
@@ -163,7 +163,9 @@ def test_an_interrupt_is_130_and_the_next_pass_completes(tmp_path: Path) -> None
         process = room.start("reconcile")
         until(lambda: room.server.requests.total > 10)
         process.send(signal.SIGINT)
-        assert process.ended() == Ended(130, "", "")
+        ended = process.ended()
+        assert (ended.code, ended.out, ended.err.count("\n")) == (130, "", 1)
+        assert ended.err.startswith("syncd: interrupted by SIGINT; reconcile: ")
         assert 0 < len(room.remote.items()) < 50
         assert room.syncd("reconcile").code == 0
         room.in_step()
