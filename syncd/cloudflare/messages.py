@@ -1,5 +1,6 @@
 """What requests and answers are to the HTTP library: bodies as it sends them, headers and bodies as it gets them."""
 
+import zlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
@@ -44,17 +45,61 @@ def headers_of(response: httpx.Response) -> dict[str, str]:
 
 
 async def read(response: httpx.Response, headers: Mapping[str, str], limit: int) -> bytes:
-    """The body; when it is longer than limit, its beginning and at least one byte more than limit."""
+    """The body; when it is longer than limit, its beginning and at least one byte more than limit.
+
+    Raises httpx.DecodingError if it is no gzip or deflate although it says so, or is encoded otherwise, or twice.
+    """
     parts: list[bytes] = []
     size = 0
-    # As it comes, if it comes as it is: each layer around it is a tenth of the cost of a small answer.
+    # As it comes: each layer around it is a tenth of the cost of a small answer, and the library's own decoders make
+    # of a piece whatever it unfolds to.
     stream = response.stream
-    pieces = response.aiter_bytes()
-    if isinstance(stream, httpx.AsyncByteStream) and "content-encoding" not in headers:
-        pieces = aiter(stream)
-    async for part in pieces:
+    pieces = aiter(stream) if isinstance(stream, httpx.AsyncByteStream) else response.aiter_raw()
+    decoder = _Decoder(headers["content-encoding"]) if "content-encoding" in headers else None
+    async for piece in pieces:
+        part = decoder.decode(piece, limit + 1 - size) if decoder else piece
         parts.append(part)
         size += len(part)
         if size > limit:
             break
+    if decoder and size <= limit:
+        decoder.end()
     return b"".join(parts)
+
+
+class _Decoder:
+    """Unfolds one body that was asked for as gzip or deflate, never further than it is told."""
+
+    def __init__(self, encoding: str) -> None:
+        name = encoding.strip().lower()
+        if name not in ("gzip", "x-gzip", "deflate", "identity"):
+            raise httpx.DecodingError(f"the answer is encoded as {name[:50]!r}, which was not asked for")
+        self._begun = False
+        self._plain = name == "identity"
+        # 32: whether it is gzip or zlib, its first bytes say.
+        self._made = zlib.decompressobj(32 + zlib.MAX_WBITS)
+
+    def decode(self, piece: bytes, room: int) -> bytes:
+        """What the next piece unfolds to, as far as there is room."""
+        if self._plain or not piece:
+            return piece
+        begun, self._begun = self._begun, True
+        try:
+            return self._made.decompress(piece, room)
+        except zlib.error as error:
+            if begun:
+                raise httpx.DecodingError(str(error)) from error
+            return self._without_header(piece, room)
+
+    def _without_header(self, piece: bytes, room: int) -> bytes:
+        """What some servers take deflate for."""
+        self._made = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            return self._made.decompress(piece, room)
+        except zlib.error as error:
+            raise httpx.DecodingError(str(error)) from error
+
+    def end(self) -> None:
+        """Raise httpx.DecodingError if the body was cut short."""
+        if not self._plain and self._begun and not self._made.eof:
+            raise httpx.DecodingError("the answer's encoding is cut short")

@@ -67,11 +67,7 @@ def _decoded(data: bytes) -> str:
 
 
 def _from_html(text: str) -> str:
-    # It takes longer to import than `syncd --help` to run, and few folders hold HTML.
-    from syncd.text.html_text import markdown
+    # Few folders hold HTML.
+    from syncd.text.converter import converter
 
-    try:
-        return markdown(text)
-    except Exception as error:
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise Park("refused", f"the file is no readable HTML ({why}); mend it, or exclude it") from error
+    return converter.markdown(text)

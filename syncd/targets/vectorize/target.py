@@ -6,6 +6,7 @@ our journal says.
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -291,4 +292,6 @@ class VectorizeTarget:
         raise AssertionError(f"no indexing of {key!r} ({ref!r}) can have failed")
 
     async def aclose(self) -> None:
-        """Nothing is held; the transport is shared."""
+        """End what converts HTML, so that no thread waits for it; the transport is shared."""
+        if loaded := sys.modules.get("syncd.text.converter"):
+            await asyncio.to_thread(loaded.converter.close)

@@ -17,8 +17,14 @@ from syncd.unexpected import of_one_file
 
 log = structlog.get_logger()
 
+PATIENCE_S = 2.0
+"""So long the next file waits for one that is being cut."""
+SLOW_FILES = 2
+"""Files that may take longer at a time; each is held in memory."""
 UPSERT_VECTORS = 1000
 """Vectors of one upsert, and of what is held in memory: some 16 MB with 1,024 dimensions. The API takes 5,000."""
+
+_Cutting = tuple[Put, asyncio.Task[list[Piece]]]
 
 
 class Writer:
@@ -43,21 +49,42 @@ class Writer:
 
     async def write(self, puts: Sequence[Put], read: Read, report: Report) -> None:
         """Write puts; their pieces go up in slices, so that no more than one large file is in memory."""
+        slow: list[_Cutting] = []
         waiting: list[Piece] = []
-        for put in puts:
-            try:
-                content = await read(put)
-                waiting += await asyncio.to_thread(cut, put, content, self._maker, self._how, self._by)
-            except (Halt, Unreachable):
-                raise
-            except SyncdError as error:
-                report(put, error)
-            except Exception as error:  # noqa: BLE001 - what it is stands in the log
-                report(put, of_one_file(error, put.key))
-            while len(waiting) >= UPSERT_VECTORS:
-                await self._send(waiting[:UPSERT_VECTORS], report)
-                del waiting[:UPSERT_VECTORS]
+        try:
+            for put in puts:
+                slow.append((put, asyncio.create_task(self._pieces(put, read))))
+                for each in await _ended(slow):
+                    slow.remove(each)
+                    waiting = await self._take(*each, waiting, report)
+            while slow:
+                waiting = await self._take(*slow.pop(0), waiting, report)
+        finally:
+            for _, task in slow:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in slow), return_exceptions=True)
         await self._send(waiting, report)
+
+    async def _take(
+        self, put: Put, task: asyncio.Task[list[Piece]], waiting: list[Piece], report: Report
+    ) -> list[Piece]:
+        """Add a file's pieces to those that wait; send whole slices, and return what is left."""
+        try:
+            waiting = waiting + await task
+        except (Halt, Unreachable):
+            raise
+        except SyncdError as error:
+            report(put, error)
+        except Exception as error:  # noqa: BLE001 - what it is stands in the log
+            report(put, of_one_file(error, put.key))
+        while len(waiting) >= UPSERT_VECTORS:
+            await self._send(waiting[:UPSERT_VECTORS], report)
+            waiting = waiting[UPSERT_VECTORS:]
+        return waiting
+
+    async def _pieces(self, put: Put, read: Read) -> list[Piece]:
+        content = await read(put)
+        return await asyncio.to_thread(cut, put, content, self._maker, self._how, self._by)
 
     async def _send(self, pieces: Sequence[Piece], report: Report) -> None:
         """Embed and upsert some pieces; end the files of which these are the last."""
@@ -112,3 +139,14 @@ class Writer:
     def _done(file: File) -> Outcome:
         stored = Stored(str(file.ref), file.checksum, file.size, version=WHOLE, marked=True, status="queued")
         return Done(stored)
+
+
+async def _ended(
+    under_way: Sequence[tuple[Put, asyncio.Task[list[Piece]]]],
+) -> list[tuple[Put, asyncio.Task[list[Piece]]]]:
+    """The files that are cut by now. The others go on while one takes long, such as a large page of HTML."""
+    newest = under_way[-1][1]
+    await asyncio.wait({newest}, timeout=PATIENCE_S)
+    if len(under_way) > SLOW_FILES:
+        await asyncio.wait({task for _, task in under_way}, return_when=asyncio.FIRST_COMPLETED)
+    return [each for each in under_way if each[1].done()]
