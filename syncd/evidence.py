@@ -75,6 +75,22 @@ def account(delete: Delete, backing: Backing) -> dict[str, object]:
     }
 
 
+def taken_away(key: str, ref: str, kind: str, why: str) -> dict[str, object]:
+    """Return what the log says of an entry that no plan deleted, but for the time and the place.
+
+    kind: "replaced", "remainder" or "by_hand".
+    """
+    return {
+        "key": key,
+        "ref": ref,
+        "reason": kind,
+        "evidence": {"kind": kind},
+        "why": why,
+        "consent": [],
+        "brake": None,
+    }
+
+
 def why(delete: Delete, pass_id: int, owner: str) -> str:
     """Return the evidence for a delete as a sentence without its end."""
     gone = f"pass {pass_id} read the whole folder and there is no such file"

@@ -3,12 +3,14 @@
 import random
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from syncd.backoff import delay_s
 from syncd.disk import Identity
+from syncd.evidence import taken_away
 from syncd.model import Ending
 from syncd.parts import Naming
 from syncd.plan import Policy
@@ -25,7 +27,7 @@ from syncd.state.journal import Journal
 from syncd.state.queue import FAR_S, Queue
 from syncd.state.remnants import Remnants
 from syncd.state.steady import Age, boot_id, uptime_s
-from syncd.targets.base import Target
+from syncd.targets.base import Noted, Noting, Removed, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ class Mirror:
 def assemble(db: sqlite3.Connection, name: str, root: Path, target: Target, settings: Settings) -> Mirror:
     """Put a mirror together over an open state file."""
     prefix = settings.policy.prefix
+    deletes = DeleteLog(log_path(directory_of(db)))
+    target.log_removals(_noting(deletes, name, settings.spec))
     age = Age(db, boot_id(), uptime_s())
     cuts = Cuts(Naming(prefix, split=True), db, name) if settings.split else None
     tree = Tree(root, settings.rules, target.limits, prefix, cuts)
@@ -119,8 +123,21 @@ def assemble(db: sqlite3.Connection, name: str, root: Path, target: Target, sett
         remnants=Remnants(db, name, settings.policy.owner),
         gaps=Gaps(db, name),
         history=History(db, name),
-        deletes=DeleteLog(log_path(directory_of(db))),
+        deletes=deletes,
         absences=Absences(db, name),
         age=lambda: age.at(uptime_s()),
         keep_age=lambda: age.keep(uptime_s()),
     )
+
+
+def _noting(deletes: DeleteLog, mirror: str, target: str) -> Noting:
+    """What a target enters in the log of deletes by itself."""
+
+    @contextmanager
+    def noting(removed: Sequence[Removed]) -> Iterator[Noted]:
+        lines = {each: taken_away(each.key, each.ref, each.kind, each.why) for each in removed}
+        place = {"mirror": mirror, "target": target}
+        with deletes.writing([place | line for line in lines.values()]) as pen:
+            yield lambda each: pen.write(place | lines[each], time.time())
+
+    return noting

@@ -1,8 +1,10 @@
 """kv: the group of commands that look at and change Workers KV by hand; here those on whole namespaces."""
 
+import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -111,12 +113,43 @@ def delete(
     if not yes and not typer.confirm(f"Delete the KV namespace {title!r} and all that is in it?", err=True):
         typer.echo("nothing was deleted", err=True)
         return EXIT_PROBLEMS
-    with_account(ctx, lambda kv: kv.delete_namespace(namespace_id))
+    with noted_by_hand(ctx, f"kv:{namespace_id}", ["*"]) as note:
+        with_account(ctx, lambda kv: kv.delete_namespace(namespace_id))
+        note(["*"])
     tell(as_json=as_json, text=f"deleted {title}", data={"id": namespace_id, "title": title})
     return EXIT_OK
 
 
 # -- what they share
+
+
+@contextmanager
+def noted_by_hand(
+    ctx: typer.Context, target: str, keys: "Sequence[str]"
+) -> "Iterator[Callable[[Sequence[str]], None]]":
+    """Enter what is deleted by hand in the log of deletes, if there is a state directory that we may write to.
+
+    keys: what is about to go; "*" is all of a namespace. What went is told to the function that it gives.
+    """
+    from syncd.evidence import taken_away
+    from syncd.state.deletions import DeleteLog, log_path
+
+    options: Globals = ctx.obj
+    state_dir = options.load(account_only=True).state_dir
+    lines = {
+        key: {"mirror": "", "target": target} | taken_away(key, key, "by_hand", "a person deleted it by syncd kv")
+        for key in keys
+    }
+    if not os.access(state_dir, os.W_OK | os.X_OK):
+        yield lambda _: None
+        return
+    with DeleteLog(log_path(state_dir)).writing(lines.values()) as pen:
+
+        def note(gone: Sequence[str]) -> None:
+            for key in gone:
+                pen.write(lines[key], time.time())
+
+        yield note
 
 
 def with_account(ctx: typer.Context, work: "Callable[[KV], Awaitable[_T]]") -> _T:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from syncd.cli.app import Globals, await_, os_path
-from syncd.cli.kv import AsJson, group, open_account, tell
+from syncd.cli.kv import AsJson, group, noted_by_hand, open_account, tell
 from syncd.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, NotFound, SyncdError
 
 if TYPE_CHECKING:
@@ -130,7 +130,10 @@ def rm(
 ) -> int:
     """Remove keys; absent ones count as removed."""
     wanted = list(dict.fromkeys(names))
-    failed = _with_namespace(ctx, namespace, lambda place: _remove(place, wanted))
+    place_name = namespace or _only_namespace(ctx.obj.load(account_only=True))
+    with noted_by_hand(ctx, f"kv:{place_name}", wanted) as note:
+        failed = _with_namespace(ctx, place_name, lambda place: _remove(place, wanted))
+        note([key for key in wanted if key not in failed])
     for key, error in failed.items():
         typer.echo(f"syncd: {_safe(key)}: {_safe(str(error))}", err=True)
     removed = [key for key in wanted if key not in failed]

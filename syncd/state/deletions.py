@@ -5,6 +5,7 @@ Unlike the state file it is no cache: nothing reads it but people and `explain`,
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -32,48 +33,55 @@ def log_path(state_dir: Path) -> Path:
     return state_dir / FILE_NAME
 
 
-class DeleteLog:
-    """The log at `path`, for the one process that holds the state directory."""
+class Pen:
+    """Writes lines to a log that is open."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
-        self._descriptor: int | None = None
-
-    @contextmanager
-    def writing(self, lines: Iterable[Line]) -> Iterator[None]:
-        """Hold the log open while what these lines tell is done, and see that they are on the disk in the end.
-
-        Raises StateHalt before anything is deleted if the log cannot be written, or has no room for the lines.
-        """
-        with _or_halt(self._path, "nothing of this turn was deleted"):
-            self._set_aside()
-            self._descriptor = os.open(self._path, _OPEN, 0o600)
-        try:
-            with _or_halt(self._path, "nothing of this turn was deleted"):
-                os.fchmod(self._descriptor, 0o600)
-                give(self._descriptor, self._path.parent)
-                _need(self._descriptor, sum(len(_line(line, 0.0)) for line in lines))
-            yield
-        finally:
-            descriptor, self._descriptor = self._descriptor, None
-            try:
-                with _or_halt(self._path, "what was deleted last may not be in it"):
-                    os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        self._descriptor = descriptor
 
     def write(self, told: Line, now: float) -> None:
         """Add the line of a delete that was carried out. Raises StateHalt, with the line, if it cannot be added."""
-        if self._descriptor is None:
-            raise AssertionError("the log of deletes is not open")
         data = _line(told, now)
-        with _or_halt(self._path, f"this was deleted and could not be noted: {data.decode().strip()}"):
+        with (
+            _or_halt(self._path, f"this was deleted and could not be noted: {data.decode().strip()}"),
+            _alone(self._descriptor),
+        ):
             before = os.fstat(self._descriptor).st_size
             written = os.write(self._descriptor, data)
             if written < len(data):
                 # Half a line would spoil the next one, too.
                 os.ftruncate(self._descriptor, before)
                 raise OSError("no room for a line")
+
+
+class DeleteLog:
+    """The log at `path`. Several may write to it at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextmanager
+    def writing(self, lines: Iterable[Line]) -> Iterator[Pen]:
+        """Hold the log open while what these lines tell is done, and see that they are on the disk in the end.
+
+        Raises StateHalt before anything is deleted if the log cannot be written, or has no room for the lines.
+        """
+        with _or_halt(self._path, "nothing of this turn was deleted"):
+            self._set_aside()
+            descriptor = os.open(self._path, _OPEN, 0o600)
+        try:
+            with _or_halt(self._path, "nothing of this turn was deleted"), _alone(descriptor):
+                os.fchmod(descriptor, 0o600)
+                give(descriptor, self._path.parent)
+                _need(descriptor, sum(len(_line(line, 0.0)) for line in lines))
+            yield Pen(self._path, descriptor)
+        finally:
+            try:
+                with _or_halt(self._path, "what was deleted last may not be in it"):
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def _set_aside(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -118,6 +126,16 @@ def _need(descriptor: int, room: int) -> None:
         raise
     finally:
         os.ftruncate(descriptor, size)
+
+
+@contextmanager
+def _alone(descriptor: int) -> Iterator[None]:
+    """Keep other processes from the log for a moment: the room that one asks for would take away another's line."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _line(told: Line, now: float) -> bytes:

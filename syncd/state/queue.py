@@ -164,6 +164,13 @@ class Queue:
                 [(self._mirror, row.key, row.seq) for row in rows],
             )
 
+    def taken(self, key: str, now: float) -> None:
+        """A key was brought up, and may have been marked meanwhile: for how long it has been changing counts anew."""
+        self._db.execute(
+            "UPDATE dirty SET first_seen = ?, due = ? WHERE mirror = ? AND key = ? AND attempts = 0",
+            (now, now + self._settle, self._mirror, key),
+        )
+
     def clear(self, key: str) -> None:
         """Forget a key that came to its end by another way than its row."""
         self._db.execute("DELETE FROM dirty WHERE mirror = ? AND key = ? AND attempts > 0", (self._mirror, key))

@@ -17,7 +17,7 @@ from syncd.mirror import Mirror
 from syncd.model import Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
 from syncd.paths import shown
 from syncd.state.db import savepoint, transaction
-from syncd.state.deletions import Line
+from syncd.state.deletions import Line, Pen
 from syncd.state.families import is_up
 from syncd.state.spill import Spill
 from syncd.state.together import Together
@@ -69,6 +69,7 @@ class Turn:
         self._open: set[Put | Delete] = set()
         self._sent: dict[str, tuple[str, os.stat_result | None]] = {}
         self._told: dict[Delete, Line] = {}
+        self._pen: Pen | None = None
         self._ahead = Ahead(mirror.tree, (), mirror.never_rests)
         self._consented: set[Delete] = set()
         self.unsent: dict[str, str] = {}
@@ -183,10 +184,15 @@ class Turn:
                 for _, delete in due
                 if backing.force or not delete.counted or delete.key in moved or self._has_another(delete)
             }
-            with self._mirror.deletes.writing(self._told.values()):
+            with self._mirror.deletes.writing(self._told.values()) as self._pen:
                 await self._apply(due)
         if self._breath.between:
             await self._breath.between()
+
+    def _write(self, told: Line, now: float) -> None:
+        if self._pen is None:
+            raise AssertionError("the log of deletes is not open")
+        self._pen.write(told, now)
 
     def _has_another(self, delete: Delete) -> bool:
         record = self._mirror.journal.get(delete.key)
@@ -264,7 +270,7 @@ class Turn:
                 self._end(action, checksum=stored.checksum, unchanged=outcome.unchanged)
             case Done() if isinstance(action, Delete):
                 now, told = self._mirror.now(), self._told[action]
-                self._mirror.deletes.write(told, now)
+                self._write(told, now)
                 self._mirror.history.add(action, now, "done", str(told["why"]))
                 consented, age = action in self._consented, self._mirror.age()
                 self._mirror.journal.bury(action.key, action.ref, now, consented=consented, age=age)
@@ -326,6 +332,8 @@ class Turn:
 
     def _end(self, action: Put | Delete, **fields: object) -> None:
         self._mirror.queue.clear(action.key)
+        if isinstance(action, Put):
+            self._mirror.queue.taken(self._mirror.tree.names.file(action.key), self._mirror.now())
         self._ledger.done[action.kind] += 1
         self._ledger.spill.outcome(self._seq[action], action.kind, "done")
         size = {"bytes": action.size} if isinstance(action, Put) else {}

@@ -1,7 +1,8 @@
 """What every target offers to reconcile, and what it is told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -118,6 +119,32 @@ Read = Callable[[Put], Awaitable[Content]]
 Report = Callable[[Put | Delete, Outcome], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """An entry, or a part of one, that a target takes away beside what it was told to delete.
+
+    kind: "replaced" or "remainder" (of a put that failed). why: in words, without an end.
+    """
+
+    key: str
+    ref: str
+    kind: str
+    why: str
+
+
+Noted = Callable[[Removed], None]
+Noting = Callable[[Sequence[Removed]], AbstractContextManager[Noted]]
+"""Opens the log of deletes for what is about to be taken away; what is entered is told to the function it gives.
+Raises StateHalt before anything is taken away if there is no room for it."""
+
+
+@contextmanager
+def unnoted(removed: Sequence[Removed]) -> Iterator[Noted]:
+    """Enter nothing: for a target that belongs to no mirror."""
+    del removed
+    yield lambda _: None
+
+
 class Again(SyncdError):
     """The file changed, or vanished, between plan and read: look again, it is no error."""
 
@@ -152,6 +179,10 @@ class Target(Protocol):
     """A remote store. One item's failure is an outcome; only what stops every item is raised (Halt, Unreachable)."""
 
     limits: Limits
+
+    def log_removals(self, noting: Noting) -> None:
+        """Enter in the log of deletes what is taken away beside the deletes of a plan."""
+        ...
 
     async def check(self) -> str:
         """Return one line saying the target is there and ours to use. Raises Halt with the remedy if it is not."""

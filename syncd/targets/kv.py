@@ -19,7 +19,7 @@ from syncd.cloudflare.kv_places import by_id, by_title
 from syncd.errors import ConfigError, Conflict, NotFound, TargetMissing
 from syncd.model import Delete, Entry, IndexStatus, Put
 from syncd.names import PATH
-from syncd.targets.base import Advice, Content, Fetched, Hit, Limits, Read, Report
+from syncd.targets.base import Advice, Content, Fetched, Hit, Limits, Noting, Read, Report
 from syncd.targets.bulk import BULK_BYTES, BULK_PAIRS
 from syncd.targets.kv_fetching import values
 from syncd.targets.kv_writing import BULK_DELETES, OWNER, SHA256, STALE, Terms, Writer, marks_of
@@ -73,6 +73,10 @@ class KVTarget:
         self._found: KVNamespace | None = None
         self._naming = Naming(limits, names)
         self.writer = Writer(self._namespace, terms, self._naming)
+
+    def log_removals(self, noting: Noting) -> None:
+        """A put takes the place of what is there, so nothing is taken away beside it."""
+        del noting
 
     # -- looking
 

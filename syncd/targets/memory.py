@@ -18,6 +18,7 @@ from syncd.targets.base import (
     Limits,
     Newest,
     NewestPage,
+    Noting,
     Outcome,
     Read,
     Report,
@@ -66,6 +67,10 @@ class MemoryTarget:
     index: defaultdict[str, Indexed] = field(default_factory=lambda: defaultdict(Indexed))
     reindexed: list[str] = field(default_factory=list)
     _ids: "count[int]" = field(default_factory=count)
+
+    def log_removals(self, noting: Noting) -> None:
+        """Nothing is taken away beside the deletes of a plan."""
+        del noting
 
     async def check(self) -> str:
         """Always there."""

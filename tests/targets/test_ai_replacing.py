@@ -1,5 +1,6 @@
 """What is sent when a file is new, changed, or may have arrived already."""
 
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from ai_room import Act, Forward, answers, done_but_cut_off, done_but_says, only
 
 from syncd.errors import Unreachable
 from syncd.model import Ending
+from syncd.state.db import directory_of
+from syncd.state.deletions import log_path
 from syncd.sync import follow
 
 
@@ -27,6 +30,11 @@ async def test_a_changed_file_replaces_its_item_whichever_way_the_remote_has(tmp
         record = side.mirror.journal.get("a.md")
         assert record is not None
         assert record.ref == row["id"]
+        log = log_path(directory_of(side.mirror.db))
+        gone = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        assert [(line["key"], line["reason"]) for line in gone] == (
+            [("a.md", "replaced")] * (on_existing == "conflict")
+        )
 
 
 @pytest.mark.parametrize("on_existing", ["overwrite", "conflict"])

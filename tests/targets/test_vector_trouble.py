@@ -11,6 +11,8 @@ from vector_room import INDEXES, Side, World, world
 from syncd.answers.pull import Folder, pull
 from syncd.answers.verify import verify
 from syncd.errors import Brake, ConfigError, Halt
+from syncd.state.db import directory_of
+from syncd.state.deletions import log_path
 from syncd.targets.vectorize.target import VectorizeTarget
 
 BGE_BASE = "@cf/baai/bge-base-en-v1.5"
@@ -328,3 +330,50 @@ async def test_waiting_ends_when_the_index_has_processed_all(tmp_path: Path) -> 
         found = (await target.statuses(refs))[record.ref]
         assert found is not None
         assert found.status == "completed"
+
+
+async def test_a_put_that_fails_leaves_the_vectors_that_it_found(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        side = w.side(chunk_size=200, chunk_overlap=20)
+        side.write("a.md", TEXT * 3)
+        await side.full()
+        whole = await w.ids()
+        await w.drop(min(whole))
+        before = await w.ids()
+        w.clock.now += 60
+        w.wire.plays("POST", "/upsert", answers(413, 40006), times=None)
+        assert (await side.full()).done["failed"] == 1
+        assert await w.ids() == before
+        assert log_path(directory_of(side.mirror.db)).exists() is False
+
+
+async def test_what_a_failed_put_has_added_goes_again_and_is_logged(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        side = w.side(chunk_size=200, chunk_overlap=20)
+        side.write("a.md", TEXT * 3)
+        first: list[bytes] = []
+
+        async def only_the_first(request: httpx.Request, forward: Forward) -> httpx.Response:
+            first.append(request.content)
+            if b"0001-" not in request.content:
+                return await answers(400, 40006)(request, forward)
+            return await no_more_than(1)(request, forward)
+
+        w.wire.plays("POST", "/upsert", only_the_first, times=None)
+        assert (await side.full()).done["failed"] == 1
+        assert first
+        assert await w.ids() == set()
+        lines = [json.loads(line) for line in log_path(directory_of(side.mirror.db)).read_text().splitlines()]
+        assert {(line["key"], line["reason"]) for line in lines} == {("a.md", "remainder")}
+        assert all(line["ref"].endswith("0001-" + line["ref"][-4:]) for line in lines)
+
+
+async def test_vectors_of_an_earlier_content_that_go_are_logged(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        side = await in_step(w, a=TEXT)
+        ref = next(iter(side.mirror.journal.after("", "z", 9))).ref
+        side.write("a.md", TEXT + "More.\n")
+        assert (await side.full()).done["put"] == 1
+        (line,) = [json.loads(line) for line in log_path(directory_of(side.mirror.db)).read_text().splitlines()]
+        assert (line["mirror"], line["key"], line["ref"], line["reason"]) == (side.mirror.name, "a.md", ref, "replaced")
+        assert "took their place" in line["why"]

@@ -57,7 +57,7 @@ MUTANTS = (
     Mutant(
         "a delete leaves no line in the log of deletes",
         "syncd/sync/turn.py",
-        "                self._mirror.deletes.write(told, now)\n",
+        "                self._write(told, now)\n",
         "",
         ("tests/unit/test_deletions.py",),
     ),

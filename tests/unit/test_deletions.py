@@ -107,15 +107,15 @@ def test_a_file_system_that_cannot_reserve_is_no_obstacle(log: DeleteLog, monkey
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
     monkeypatch.setattr(os, "posix_fallocate", never_heard)
-    with log.writing([LINE]):
-        log.write(LINE, 0.0)
+    with log.writing([LINE]) as pen:
+        pen.write(LINE, 0.0)
 
 
 def test_a_line_that_cannot_be_written_is_told_in_the_error(
     log: DeleteLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with log.writing([LINE]):
-        log.write({"mirror": "docs", "key": "first", "why": "so"}, 0.0)
+    with log.writing([LINE]) as pen:
+        pen.write({"mirror": "docs", "key": "first", "why": "so"}, 0.0)
         real = os.write
 
         def half(descriptor: int, data: bytes) -> int:
@@ -123,9 +123,9 @@ def test_a_line_that_cannot_be_written_is_told_in_the_error(
 
         monkeypatch.setattr(os, "write", half)
         with pytest.raises(StateHalt, match=r'this was deleted and could not be noted: .*"key": "second"'):
-            log.write({"mirror": "docs", "key": "second", "why": "so"}, 0.0)
+            pen.write({"mirror": "docs", "key": "second", "why": "so"}, 0.0)
         monkeypatch.undo()
-        log.write({"mirror": "docs", "key": "third", "why": "so"}, 0.0)
+        pen.write({"mirror": "docs", "key": "third", "why": "so"}, 0.0)
     assert [json.loads(line)["key"] for line in log_path(tmp_path).read_text().splitlines()] == ["first", "third"]
 
 
@@ -136,8 +136,8 @@ def test_a_log_that_is_full_is_put_aside_once(
     monkeypatch.setattr(deletions, "MAX_BYTES", 100)
     log_path(tmp_path).write_text("x" * (size - 1) + "\n")
     (tmp_path / deletions.OLDER_NAME).write_text("the one before")
-    with log.writing([LINE]):
-        log.write(LINE, 0.0)
+    with log.writing([LINE]) as pen:
+        pen.write(LINE, 0.0)
     assert len(list(tmp_path.iterdir())) == 2
     assert ((tmp_path / deletions.OLDER_NAME).read_text() == "the one before") is not aside
     assert len(log_path(tmp_path).read_text().splitlines()) == (1 if aside else 2)
@@ -147,19 +147,19 @@ def test_a_log_that_is_full_is_put_aside_once(
 def test_many_deletes_are_synced_once(log: DeleteLog, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
-    with log.writing([LINE] * 1000):
+    with log.writing([LINE] * 1000) as pen:
         for _ in range(1000):
-            log.write(LINE, 0.0)
+            pen.write(LINE, 0.0)
         assert synced == []
     assert len(synced) == 1
 
 
 def test_the_last_line_of_the_key_of_that_mirror_is_found_past_what_is_broken(log: DeleteLog, tmp_path: Path) -> None:
-    with log.writing([LINE]):
-        log.write({"mirror": "docs", "key": "é\n.md", "why": "first"}, 1.0)
-        log.write({"mirror": "docs", "key": "é\n.md", "why": "second"}, 2.0)
-        log.write({"mirror": "other", "key": "é\n.md", "why": "third"}, 3.0)
-        log.write({"mirror": "docs", "key": "other", "why": "é\n.md"}, 4.0)
+    with log.writing([LINE]) as pen:
+        pen.write({"mirror": "docs", "key": "é\n.md", "why": "first"}, 1.0)
+        pen.write({"mirror": "docs", "key": "é\n.md", "why": "second"}, 2.0)
+        pen.write({"mirror": "other", "key": "é\n.md", "why": "third"}, 3.0)
+        pen.write({"mirror": "docs", "key": "other", "why": "é\n.md"}, 4.0)
     with log_path(tmp_path).open("ab") as file:
         file.write(b'{"mirror": "docs", "key": "\\u00e9\\n.md", "wh\n["\\u00e9\\n.md"]\n\0\0\0')
     found = last_delete(tmp_path, "docs", "é\n.md")

@@ -198,3 +198,18 @@ def test_mirrors_do_not_see_each_others_rows(db: sqlite3.Connection, queue: Queu
     assert other.every() == []
     other.hurry(None, NOW - 100)
     assert keys(queue, NOW) == []
+
+
+def test_what_was_brought_up_while_it_was_marked_again_rests_for_settle_max_anew(queue: Queue) -> None:
+    queue.mark([("log", False)], NOW)
+    for second in range(1, 31):
+        queue.mark([("log", False)], NOW + second)
+    (row,) = queue.settled(NOW + 30)
+    queue.mark([("log", False)], NOW + 30.1)
+    queue.taken("log", NOW + 30.3)
+    queue.done([row])
+    assert queue.first_seen("log") == NOW + 30.3
+    for tenth in range(304, 603):
+        queue.mark([("log", False)], NOW + tenth / 10)
+        assert queue.settled(NOW + tenth / 10) == []
+    assert queue.settled(NOW + 60.3) != []

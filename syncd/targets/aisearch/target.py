@@ -14,7 +14,7 @@ from syncd.targets.aisearch.index import Index
 from syncd.targets.aisearch.items import INSTANCE, Items
 from syncd.targets.aisearch.rows import OWNER, SHA256, Marks
 from syncd.targets.aisearch.writing import Writer
-from syncd.targets.base import Advice, Content, Fetched, Hit, Landmark, Limits, NewestPage, Read, Report
+from syncd.targets.base import Advice, Content, Fetched, Hit, Landmark, Limits, NewestPage, Noting, Read, Report
 from syncd.targets.fetching import one_by_one
 from syncd.targets.naming import NOWHERE, Names, Naming
 from syncd.targets.refusals import refusals_halt
@@ -60,6 +60,10 @@ class AISearchTarget:
         self._items = Items(api, marks, naming)
         self._index = Index(api, self._items, naming, shards)
         self._writer = Writer(api, self._items, naming, marks, concurrency)
+
+    def log_removals(self, noting: Noting) -> None:
+        """Enter in the log of deletes what a put takes away."""
+        self._writer.noting = noting
 
     # -- looking
 

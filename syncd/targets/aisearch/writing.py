@@ -13,7 +13,7 @@ from syncd.model import Delete, Put
 from syncd.names import PATH
 from syncd.targets.aisearch.items import Items
 from syncd.targets.aisearch.rows import OWNER, SHA256, Marks, entry_of, may_be_another, stored
-from syncd.targets.base import Content, Done, Outcome, Read, Report, each
+from syncd.targets.base import Content, Done, Noting, Outcome, Read, Removed, Report, each, unnoted
 from syncd.targets.describing import description
 from syncd.targets.naming import Naming
 from syncd.text.metadata import fitted
@@ -45,6 +45,7 @@ class Writer:
         self._clock = api.transport.gate.clock
         # When the item of a key was deleted to make room for the next one, until that is stored.
         self._absent_since: dict[str, float] = {}
+        self.noting: Noting = unnoted
 
     async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
         """Carry out a batch, `concurrency` actions at a time."""
@@ -75,9 +76,17 @@ class Writer:
             # Deleted by a request whose answer was lost, or by somebody else: gone is what was wanted.
             log.debug("delete.absent", ref=ref)
 
+    async def _take_away(self, removed: Removed) -> None:
+        """Delete an item that no plan deletes, and enter it in the log of deletes."""
+        with self.noting([removed]) as noted:
+            await self._delete(removed.ref)
+            noted(removed)
+
     async def _make_room(self, key: str, ref: str) -> None:
         """Delete what stands where a new item is to go: from here on until that is searchable, the key is not found."""
-        await self._delete(ref)
+        await self._take_away(
+            Removed(key, ref, "replaced", "the remote did not overwrite it with the file's new content")
+        )
         self._absent_since.setdefault(key, self._clock())
 
     def _timed(self, key: str, done: Done) -> Done:
@@ -180,7 +189,8 @@ class Writer:
             raise Retry("the remote kept the old content")
         if another and not await self._shows(item, put.key):
             self._shows_path = False
-            await self._delete(item.id)
+            why = "it was just uploaded under another name, and does not show whose name that is"
+            await self._take_away(Removed(put.key, item.id, "remainder", why))
             raise Retry("the instance does not show an item's metadata, so the file has to go over its own item")
         return item
 

@@ -45,7 +45,9 @@ class Signed:
 
 @dataclass(slots=True)
 class File:
-    """One put under way. left: pieces not dealt with yet; error: why it cannot be stored."""
+    """One put under way. left: pieces not dealt with yet; error: why it cannot be stored; added: ids that it wrote
+    and that were not there before.
+    """
 
     put: Put
     checksum: str
@@ -53,6 +55,7 @@ class File:
     ref: Ref
     left: int
     error: SyncdError | None = None
+    added: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

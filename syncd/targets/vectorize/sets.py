@@ -49,6 +49,11 @@ class Sets:
         """How many pieces of a ref there are."""
         return self._pieces.get(str(ref), 0).bit_count()
 
+    def holds(self, vector_id: str) -> bool:
+        """Whether a vector of syncd's is there."""
+        found = split_id(vector_id)
+        return found is not None and bool(self._pieces.get(found[0], 0) >> (found[1] - 1) & 1)
+
     def some_id(self, ref: Ref) -> str:
         """The id of a piece that is there."""
         pieces = self._pieces[str(ref)]

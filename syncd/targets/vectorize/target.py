@@ -17,7 +17,7 @@ from syncd.cloudflare.vectorize import Vectorize
 from syncd.cloudflare.workers_ai import MODELS
 from syncd.errors import Conflict, Halt, Park
 from syncd.model import Delete, Entry, IndexStatus, Put
-from syncd.targets.base import Advice, Content, Done, Fetched, Hit, Limits, Read, Report
+from syncd.targets.base import Advice, Content, Done, Fetched, Hit, Limits, Noting, Read, Report
 from syncd.targets.naming import Names
 from syncd.targets.refusals import refusals_halt
 from syncd.targets.vectorize.embedding import Embedder
@@ -84,6 +84,10 @@ class VectorizeTarget:
         self._cut = cut
         self._writer = Writer(index, embedder, self._maker, cut, Signed(terms.owner, terms.fields))
         self._checked: Sets | None = None
+
+    def log_removals(self, noting: Noting) -> None:
+        """Enter in the log of deletes what a put takes away."""
+        self._writer.noting = noting
 
     # -- looking
 

@@ -2,17 +2,19 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import structlog
 
 from syncd.cloudflare.vectorize_lines import encode_line
 from syncd.errors import Halt, Retry, SyncdError, Unreachable
 from syncd.model import Put
-from syncd.targets.base import Done, Outcome, Read, Report, Stored
+from syncd.targets.base import Done, Noting, Outcome, Read, Removed, Report, Stored, unnoted
 from syncd.targets.vectorize.embedding import Embedder, Made
 from syncd.targets.vectorize.ids import WHOLE, Maker, key_tag
 from syncd.targets.vectorize.index import Index, Line
 from syncd.targets.vectorize.pieces import Cut, File, Piece, Signed, cut
+from syncd.targets.vectorize.sets import Sets
 from syncd.unexpected import of_one_file
 
 log = structlog.get_logger()
@@ -36,6 +38,7 @@ class Writer:
         self._maker = maker
         self._how = how
         self._by = by
+        self.noting: Noting = unnoted
 
     async def fit(self, dimensions: int | None) -> None:
         """Raise Halt if vectors of so many numbers do not fit the index."""
@@ -93,9 +96,13 @@ class Writer:
         lines = [line for piece in due if (line := self._line(piece, vectors[piece.text]))]
         if lines:
             await self.fit(next(len(vector) for vector in vectors.values() if not isinstance(vector, SyncdError)))
+        there = await self._index.known() if lines else Sets()
+        new = {line.id for line in lines if not there.holds(line.id)}
         failed = await self._index.upsert(lines)
         for piece in due:
             piece.file.error = piece.file.error or failed.get(piece.id)
+            if piece.id in new and piece.id not in failed:
+                piece.file.added.append(piece.id)
         ended = []
         for piece in pieces:
             piece.file.left -= 1
@@ -117,23 +124,31 @@ class Writer:
         return None
 
     async def _end(self, files: Sequence[File], report: Report) -> None:
-        """Delete what the files' new vectors stand in for, or the pieces of those that could not be written."""
+        """Delete what the files' new vectors stand in for, or what was written of those that could not be."""
         old = {id(file): await self._before(file) for file in files}
-        failed = await self._index.drop(dict.fromkeys(ref for refs in old.values() for ref in refs))
+        going = dict.fromkeys(removed for each in old.values() for removed in each)
+        with self.noting([*going]) if going else nullcontext() as noted:
+            failed = await self._index.drop(dict.fromkeys(removed.ref for removed in going))
+            for removed in going:
+                if noted and removed.ref not in failed:
+                    noted(removed)
         for file in files:
-            left = next((failed[ref] for ref in old[id(file)] if ref in failed), None)
+            left = next((failed[removed.ref] for removed in old[id(file)] if removed.ref in failed), None)
             # That says nothing against the new content, which must not be parked for it.
             error = Retry(f"its earlier vectors could not be deleted: {left}") if left else None
             report(file.put, file.error or error or self._done(file))
 
-    async def _before(self, file: File) -> list[str]:
-        sets = await self._index.known()
+    async def _before(self, file: File) -> list[Removed]:
+        key, sets = file.put.key, await self._index.known()
         if file.error:
-            return [str(file.ref)]
+            why = f"the rest of the file could not be written: {file.error}"
+            return [Removed(key, vector_id, "remainder", why) for vector_id in file.added]
         sets.put(file.ref)
-        known = [str(ref) for ref in sets.of_key(self._maker.owner, key_tag(file.put.key))]
+        known = [str(ref) for ref in sets.of_key(self._maker.owner, key_tag(key))]
         replaced = [file.put.ref] if file.put.ref else []
-        return [ref for ref in dict.fromkeys([*known, *replaced]) if ref != str(file.ref)]
+        why = f"the vectors of the file's present content, {file.ref}, took their place"
+        refs = [ref for ref in dict.fromkeys([*known, *replaced]) if ref != str(file.ref)]
+        return [Removed(key, ref, "replaced", why) for ref in refs]
 
     @staticmethod
     def _done(file: File) -> Outcome:
