@@ -156,10 +156,15 @@ def test_many_keys_go_in_one_request_and_absent_ones_count_as_removed(room: Room
     for key in ("a", "b", "c"):
         room.syncd("kv", "put", key, value, "--namespace", "docs")
     room.remote.forget_requests()
+    room.state.mkdir(mode=0o700, exist_ok=True)
     seen = room.syncd("kv", "rm", "a", "b", "nothing", "a", "--json", "--namespace", "docs")
     assert (seen.code, seen.json()) == (0, {"removed": ["a", "b", "nothing"], "failed": {}})
     assert room.remote.counted()["changing"] == 1
     assert [row["name"] for row in room.syncd("kv", "keys", "--json", "--namespace", "docs").json()["keys"]] == ["c"]
+    lines = [json.loads(line) for line in (room.state / "deletes.jsonl").read_text().splitlines()]
+    assert [(line["target"], line["key"], line["reason"]) for line in lines] == [
+        ("kv:docs", key, "by_hand") for key in ("a", "b", "nothing")
+    ]
 
 
 def test_the_only_kv_mirror_says_which_namespace_is_meant(room: Room) -> None:
