@@ -11,7 +11,8 @@ BIN := $(VENV)/bin
 # What syncd and its build need, and that with the developer's tools; both hold for every Python we support.
 LOCK := requirements.txt
 DEV_LOCK := requirements-dev.txt
-PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q
+# PIP_USER: somebody's own setting may be to install for the user, which no environment takes.
+PIP := PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q
 # The packages as they were locked, byte for byte; then this checkout, which has no hash and needs nothing more.
 INSTALL := $(PIP) --require-hashes -r
 THIS := $(PIP) --no-deps --no-build-isolation -e .
@@ -56,7 +57,7 @@ fmt: $(VENV)/.dev ## format, and mend what the linter can mend by itself
 
 lock: ## resolve all dependencies anew for every supported Python and system (needs uv)
 	@$(UV) --version >/dev/null 2>&1 || { \
-	  echo "make lock: needs uv, which resolves for every Python at once: python3 -m venv $(VENV) && $(BIN)/python -m pip install uv" >&2; exit 1; }
+	  echo "make lock: needs uv, which resolves for every Python at once: python3 -m venv $(VENV) && $(BIN)/python -m pip install 'uv>=0.9'" >&2; exit 1; }
 	@$(COMPILE) --upgrade --extra dev -o $(DEV_LOCK) pyproject.toml
 	@$(COMPILE) -c $(DEV_LOCK) --group build -o $(LOCK) pyproject.toml
 	@grep -c == $(LOCK) $(DEV_LOCK)
