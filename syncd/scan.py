@@ -286,11 +286,21 @@ class Tree(Disk):
         except OSError:
             return True
 
+    def left_out(self, path: str) -> bool:
+        """Return whether the rules leave a file out by now, or cannot be obeyed. May wait for an ignore file."""
+        try:
+            return self.rules.excluded_deep(normal(path), self._above(path)) is not None
+        except OSError:
+            return True
+
     def taken_by(self, path: str) -> str | None:
         """Return the pattern that brings in a file that is mirrored; None if none speaks of it. May raise OSError."""
+        return self.rules.taken_by(normal(path), self._above(path))
+
+    def _above(self, path: str) -> list[IgnoreFile]:
+        """The ignore files of the directories that a path lies in."""
         ends = [end + 1 for end, char in enumerate(path) if char == "/"]
-        ignores = [each for end in (0, *ends) for each in self._ignore_files([path[:end]])]
-        return self.rules.taken_by(normal(path), ignores)
+        return [each for end in (0, *ends) for each in self._ignore_files([path[:end]])]
 
     def _twins(self, folders: list[str], name: str) -> list[_Found]:
         """Everything in `folders` whose name is `name` after normalisation; a plain lstat where it can be one only.

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 from syncd.errors import SyncdError
 from syncd.model import Put
+from syncd.paths import shown
 from syncd.scan import Tree
-from syncd.targets.base import Content
+from syncd.targets.base import Again, Content
 from syncd.unexpected import of_one_file
 
 FILES = 8
@@ -64,10 +65,16 @@ class Ahead:
         found: dict[str, Read | SyncdError] = {}
         for put in puts:
             try:
-                content, seen = self._tree.read(put.path, part=put.part, torn=torn[put.key])
-                found[put.key] = content, None if torn[put.key] else seen
+                found[put.key] = self._one(put, torn=torn[put.key])
             except SyncdError as error:
                 found[put.key] = error
             except Exception as error:  # noqa: BLE001 - what it is stands in the log
                 found[put.key] = of_one_file(error, put.key)
         return found
+
+    def _one(self, put: Put, *, torn: bool) -> Read:
+        if self._tree.left_out(put.path):
+            # An ignore file has changed since the plan was made.
+            raise Again(f"{shown(put.path)} may be left out by now")
+        content, seen = self._tree.read(put.path, part=put.part, torn=torn)
+        return content, None if torn else seen

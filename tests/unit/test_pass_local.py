@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from core_room import Core, in_step, outcomes, plan, planned
+from core_room import Core, ScriptedTarget, in_step, outcomes, plan, planned
 
 from syncd.errors import Park
 from syncd.model import Part
@@ -215,3 +215,24 @@ async def test_an_excluded_file_that_was_never_sent_is_nothing(core: Core) -> No
     await core.hint("a.tmp")
     assert core.target.texts() == {"b": "2"}
     assert core.problems() == {}
+
+
+async def test_what_an_ignore_file_leaves_out_since_the_plan_was_made_stays_here(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core.mirror.tree.ignores = core.mirror.tree.ignores.settling(0.0, 0.0)
+    core.write("a/private.md", "secret")
+    core.write("open.md", "1")
+    apply = ScriptedTarget.apply
+
+    async def late(self: ScriptedTarget, *args: Any) -> None:
+        core.write("a/.syncdignore", "private.md\n")
+        await apply(self, *args)
+
+    monkeypatch.setattr(ScriptedTarget, "apply", late)
+    result = await core.full()
+    assert outcomes(result) == {"a/private.md": "again", "open.md": "done"}
+    core.clock.forward(1.0)
+    await reconcile(core.mirror, Scope(core.mirror.queue.settled(core.clock.now)))
+    assert core.target.texts() == {"open.md": "1"}
+    assert core.waiting() == []
