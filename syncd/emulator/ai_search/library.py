@@ -5,15 +5,14 @@ So a restart on the same file goes on where it was.
 """
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from syncd.emulator.ai_search.indexing import REASONS, Chunk, Outcome
 from syncd.emulator.ai_search.metadata import build, read_schema
 from syncd.emulator.ai_search.places import Instance
+from syncd.emulator.bounded import found
 from syncd.emulator.routing import Backend
 
 STATUSES = ("queued", "running", "completed", "error", "skipped", "outdated")
@@ -99,14 +98,9 @@ def queue(backend: Backend, item: Item, now: float) -> Item:
     return queued
 
 
-@lru_cache(maxsize=8)
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(text)
-
-
 def matches(expression: str | None, key: str) -> bool:
     """Whether an option's regular expression, if it is given, is found in the key."""
-    return expression is not None and _pattern(expression).search(key) is not None
+    return expression is not None and found(expression, key)
 
 
 def indexings(backend: Backend, item: Item) -> int:
