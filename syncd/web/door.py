@@ -15,14 +15,13 @@ from starlette.types import ASGIApp
 from syncd.config.web import listen_address
 from syncd.errors import ConfigError
 from syncd.web.app import Web
+from syncd.web.connections import CONNECTIONS, BoundedProtocol, quiet_accept
 from syncd.web.history import History
 from syncd.web.live import Live
 
 _log = structlog.get_logger()
 
 SAMPLE_S = 1.0
-CONNECTIONS = 64
-"""More at a time are answered with 503."""
 KEEP_ALIVE_S = 30
 
 
@@ -55,6 +54,7 @@ class Door:
         if listener is None:
             return
         self._listen = listen
+        asyncio.get_running_loop().set_exception_handler(quiet_accept(time.monotonic))
         self._web = Web(self._history, lambda: self._live)
         self._server = _Server(_settings(self._web.app))
         self._serving = asyncio.create_task(self._server.serve([listener]))
@@ -88,7 +88,9 @@ class Door:
 def _settings(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="h11",
+        http=BoundedProtocol,
+        # asyncio tries to accept so many in a row, and once more for each of them when it can accept none.
+        backlog=CONNECTIONS,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,10 @@ def numbers(url: str) -> dict[str, float]:
     """Every sample of /metrics, by name and labels as they are written."""
     lines = httpx.get(f"{url}metrics").text.splitlines()
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+
+
+def descriptors(daemon: Daemon) -> list[int]:
+    return [int(each.name) for each in Path(f"/proc/{daemon.pid}/fd").iterdir()]
 
 
 def ask(url: str, what: str) -> int:
@@ -227,3 +232,51 @@ def under_journal(room: Room) -> list[str]:
         command = room.command("-v", "reconcile")
         subprocess.run(command, env=env, cwd=room.path, stdout=subprocess.DEVNULL, stderr=stream, check=True)
     return log.read_text().splitlines()
+
+
+def test_connections_that_say_nothing_stop_no_mirror_fill_no_log_and_are_closed(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room, ExitStack() as stack:
+        room.configure(more=LISTEN)
+        room.write("a.md")
+        with room.daemon() as daemon:
+            url = httpx.URL(url_of(daemon))
+            room.in_step()
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (250, 250))
+            before = len(descriptors(daemon))
+            clients = [stack.enter_context(socket.socket()) for _ in range(600)]
+            for number, client in enumerate(clients):
+                client.settimeout(PATIENCE_S)
+                client.connect((url.host, url.port or 0))
+                if number % 2:
+                    with suppress(OSError):
+                        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+            room.write("a.md", "edited while they all say nothing")
+            room.in_step()
+            until(lambda: len(descriptors(daemon)) <= before + 5)
+            assert health(str(url)) == (200, {"status": "ok"})
+            assert len(daemon.text()) < 20_000
+            assert not daemon.events("mirror.halted")
+            daemon.stop()
+
+
+def test_a_daemon_without_descriptors_says_so_once_and_goes_on_when_there_are_some(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room, ExitStack() as stack:
+        room.configure(more=LISTEN)
+        room.write("a.md")
+        with room.daemon() as daemon:
+            url = httpx.URL(url_of(daemon))
+            room.in_step()
+            hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)[1]
+            least = max(descriptors(daemon)) + 1
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (least, hard))
+            for _ in range(40):
+                stack.enter_context(socket.create_connection((url.host, url.port or 0), timeout=PATIENCE_S))
+            daemon.saw("web.cannot_accept")
+            room.write("b.md", "written while nothing can be opened")
+            time.sleep(3)
+            assert len(daemon.events("web.cannot_accept")) == 1
+            assert len(daemon.text()) < 50_000
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
+            room.in_step()
+            until(lambda: health(str(url)) == (200, {"status": "ok"}))
+            daemon.stop()
