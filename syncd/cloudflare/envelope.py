@@ -40,13 +40,12 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class Context:
     """What an error message may need. permission: named when access is refused; hide: takes secrets out of a text;
-    now: Unix seconds, for a Retry-After that is a date. partial: whether a result that came with an error says by
+    partial: whether a result that came with an error says by
     itself what was done and what was not; then it is an answer all the same.
     """
 
     permission: str = "for this API"
     hide: Callable[[str], str] = str
-    now: float = 0.0
     partial: Callable[[Any], bool] | None = None
 
 
@@ -79,18 +78,18 @@ def fail(status: int, headers: Mapping[str, str], body: bytes, context: Context 
     _raise(_remedy(status, code), status, headers, said, context, code)
 
 
-def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds asked for by Retry-After (a number or an HTTP date), at most RETRY_AFTER_LIMIT_S; None when it says
-    nothing that can be understood. A date is read against the answer's own Date, else against `now`.
+    nothing that can be understood. A date is read against the answer's own Date: our clock may be wrong.
     """
     value = headers.get("retry-after", "").strip()
     if value.replace(".", "", 1).isdecimal():
         seconds = float(value)
     else:
-        until = _http_date(value)
-        if until is None:
+        until, now = http_date(value), http_date(headers.get("date", ""))
+        if until is None or now is None:
             return None
-        seconds = until - (_http_date(headers.get("date", "")) or now)
+        seconds = until - now
     return min(max(seconds, 0.0), RETRY_AFTER_LIMIT_S) if math.isfinite(seconds) else RETRY_AFTER_LIMIT_S
 
 
@@ -201,7 +200,7 @@ def _raise(
         case "park":
             raise Park(remedy.kind, message, code=code, status=status)
         case "retry" | "blocked":
-            asked = retry_after_s(headers, context.now)
+            asked = retry_after_s(headers)
             after_s = remedy.after_s if asked is None else asked
             kind = Blocked if remedy.action == "blocked" else Retry
             raise kind(message, after_s=after_s, ambiguous=remedy.ambiguous, status=status)
@@ -219,7 +218,8 @@ def _texts(messages: object, context: Context) -> tuple[str, ...]:
     return tuple(one_line(context.hide(text)) for text in said if isinstance(text, str))
 
 
-def _http_date(value: str) -> float | None:
+def http_date(value: str) -> float | None:
+    """Unix seconds of a date in a header, None if it is none."""
     try:
         return email.utils.parsedate_to_datetime(value).timestamp()
     except (ValueError, TypeError, OverflowError):

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from syncd import __version__
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.base_url import check_base_url
 from syncd.cloudflare.connect import open_way
-from syncd.cloudflare.envelope import Answer, Context, decode, fail, one_line
+from syncd.cloudflare.envelope import Answer, Context, decode, fail, http_date, one_line
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.messages import Raw, body_of, headers_of, read
 from syncd.cloudflare.refusals import Refusals
@@ -67,11 +66,10 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Seams:
-    """What a test replaces: the HTTP layer, chance in [0, 1), and Unix time in s. Clock and sleep are the gate's."""
+    """What a test replaces: the HTTP layer, and chance in [0, 1). Clock and sleep are the gate's."""
 
     http: httpx.AsyncBaseTransport | None = None
     rng: Callable[[], float] = random.random
-    wall: Callable[[], float] = time.time
 
 
 class Transport:
@@ -106,6 +104,8 @@ class Transport:
         self._pulse = Pulse()
         self._way = open_way(self.base_url, seams.http)
         self._headers = {**_HEADERS, **credentials.headers()}
+        self.their_time: float | None = None
+        """What time the remote's clock showed in its latest answer, in Unix s."""
         self._login = login
         self._former: list[Credentials] = []
         self._refusals = Refusals(self._once, self.renew, lambda: self.credentials, gate)
@@ -229,7 +229,7 @@ class Transport:
         self.gate.relax()
 
     def _context(self, request: Request) -> Context:
-        return Context(request.permission, self.hide, self._seams.wall(), request.partial)
+        return Context(request.permission, self.hide, request.partial)
 
     async def _exchange(self, request: Request, max_bytes: int | None = None) -> tuple[int, Mapping[str, str], bytes]:
         """One request through the gate and its whole answer; max_bytes for a raw body, else ANSWER_LIMIT."""
@@ -269,6 +269,7 @@ class Transport:
         return response.status_code, headers, body
 
     def _heed(self, headers: Mapping[str, str]) -> None:
+        self.their_time = http_date(headers.get("date", "")) or self.their_time
         if held_s := self.gate.heed(headers.get("ratelimit"), headers.get("ratelimit-policy")):
             _log.info("http.held", seconds=held_s, why="only the reserve of the rate limit is left")
 

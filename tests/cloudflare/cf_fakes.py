@@ -105,7 +105,7 @@ class Remote:
             timeout=timeout,
             retry_for=retry_for,
             login=login,
-            seams=Seams(httpx.MockTransport(self._handle), rng=lambda: chance, wall=lambda: 1_800_000_000.0),
+            seams=Seams(httpx.MockTransport(self._handle), rng=lambda: chance),
         )
 
 

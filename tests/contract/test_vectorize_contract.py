@@ -40,7 +40,7 @@ class VectorizeRemote:
 
     def _transport(self) -> Transport:
         clock = self._world.clock
-        seams = Seams(self._world.wire, rng=lambda: 0.5, wall=clock)
+        seams = Seams(self._world.wire, rng=lambda: 0.5)
         gate = Gate(0, 8, clock, clock.sleep)
         made = Transport(BASE, ACCOUNT, Credentials.bearer("any"), gate, retry_for=5, seams=seams)
         self.transports.append(made)

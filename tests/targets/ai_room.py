@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,11 @@ class Clock:
 class Wire(httpx.AsyncBaseTransport):
     """The way to the stand-in; keeps a diary, and a test may put something in the way.
 
-    times: how often an act is played before it is over; None: always.
+    times: how often an act is played before it is over; None: always. clock: the remote's, told in the answers.
     """
 
     inner: httpx.ASGITransport
+    clock: Callable[[], float] | None = None
     diary: list[str] = field(default_factory=list)
     acts: list[tuple[str, str, Act, int | None]] = field(default_factory=list)
 
@@ -76,6 +78,8 @@ class Wire(httpx.AsyncBaseTransport):
         async def forward() -> httpx.Response:
             response = await self.inner.handle_async_request(request)
             await response.aread()
+            if self.clock:
+                response.headers["date"] = formatdate(self.clock(), usegmt=True)
             return response
 
         for place, (method, suffix, act, times) in enumerate(self.acts):
@@ -203,7 +207,7 @@ class World:
             Credentials.bearer(token),
             Gate(0, 8, self.clock, self.clock.sleep),
             retry_for=retry_for,
-            seams=Seams(self.wire, rng=lambda: 0.5, wall=self.clock),
+            seams=Seams(self.wire, rng=lambda: 0.5),
         )
         policy = Policy(name, prefix, prune)
         settings = Settings(policy, Rules(), max_delete="100%", create=create, audit_interval=audit_interval)

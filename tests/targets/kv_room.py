@@ -94,7 +94,7 @@ class World:
             Credentials.bearer("any"),
             Gate(0, 8, self.clock, self.clock.sleep),
             retry_for=30.0,
-            seams=Seams(self.wire, rng=lambda: 0.5, wall=self.clock),
+            seams=Seams(self.wire, rng=lambda: 0.5),
         )
         terms = Terms(owner or name, prefix, **ttls)
         policy = Policy(terms.owner, prefix, prune, takeover)

@@ -50,7 +50,7 @@ class Scripted:
             Credentials.bearer("token"),
             Gate(0, 8, clock, clock.sleep),
             retry_for=20,
-            seams=Seams(httpx.MockTransport(self._answer), rng=lambda: 0.5, wall=clock),
+            seams=Seams(httpx.MockTransport(self._answer), rng=lambda: 0.5),
         )
         api = AISearch(transport, "default", "docs")
         self.target = AISearchTarget(api, Marks("me", "", takeover), limits(128, 1000), shards=shards)

@@ -8,6 +8,7 @@ from vector_room import Side, World, world
 from syncd.sync import follow
 from syncd.sync.passes import Scope
 from syncd.sync.reconcile import reconcile
+from syncd.targets.vectorize.target import VectorizeTarget
 
 SECTION = "## Section {n}\n\nThis is what section {n} says about {word}, in a sentence or two.\n\n"
 WORDS = ("anchors", "boats", "currents", "docks", "eddies")
@@ -216,3 +217,25 @@ async def test_takeover_replaces_the_vectors_of_another_owner(tmp_path: Path) ->
         theirs = await w.ids() - me.expected()
         assert theirs
         assert theirs < you.expected()
+
+
+@pytest.mark.parametrize("ahead_s", [-3600.0, -40.0, 40.0, 3600.0])
+async def test_a_clock_that_is_wrong_has_nothing_sent_again(tmp_path: Path, ahead_s: float) -> None:
+    async with world(tmp_path, mutation_lag=45.0) as w:
+        side = w.side(chunk_size=400, chunk_overlap=50)
+        target = side.mirror.target
+        assert isinstance(target, VectorizeTarget)
+        side.mirror.now = target.index.clock = lambda: w.clock() + ahead_s
+        side.write("a.md", guide(5))
+        side.write("b.md", guide(6))
+        await side.full()
+        for _ in range(3):
+            assert (await side.full()).spill.planned.total() == 0
+        side.remove("b.md")
+        assert (await side.full()).done["delete"] == 1
+        # Somebody else's later change takes the place of ours as the last one that was processed.
+        await w.put("3f2504e0-4f89-11d3-9a0c-0305e82c3301")
+        for _ in range(8):
+            assert (await side.full()).spill.planned.total() == 0
+        assert await target.index.processed()
+        assert side.expected() < await w.ids()

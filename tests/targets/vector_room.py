@@ -108,7 +108,7 @@ class World:
             Credentials.bearer("any"),
             Gate(0, 8, self.clock, self.clock.sleep),
             retry_for=30.0,
-            seams=Seams(self.wire, rng=lambda: 0.5, wall=self.clock),
+            seams=Seams(self.wire, rng=lambda: 0.5),
         )
         made = Side(self, name, folder, self.base / f"state-{name}", section, Grants(), transport, None)  # type: ignore[arg-type]
         made.mirror = self.assemble(made)
@@ -169,7 +169,7 @@ async def world(base: Path, *, clock: Any = None, **manners: Any) -> AsyncIterat
     """A stand-in with no index yet."""
     clock = clock or Clock()
     app = create_app(Manners(**manners), clock=clock, sleep=clock.sleep)
-    wire = Wire(httpx.ASGITransport(app=app))
+    wire = Wire(httpx.ASGITransport(app=app), clock)
     headers = {"Authorization": "Bearer any"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), headers=headers) as stranger:
         made = World(base, app, clock, wire, stranger)

@@ -23,8 +23,8 @@ log = structlog.get_logger()
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
 """Between two questions whether a change is processed; it takes some seconds (Vectorize: asynchronous mutations)."""
-SKEW_S = 30.0
-"""A time of the remote's is later than one of ours if it is later by more than clocks may be apart."""
+SPREAD_S = 30.0
+"""Clocks of the remote may be so far apart."""
 GIVE_UP_S = 600.0
 """A change that has not been seen to be processed for so long is not waited for any more."""
 
@@ -92,7 +92,7 @@ class Index:
             body = VectorLines()
             for line in part:
                 body.add(line.text)
-            await self._change(self.api.upsert(body), part[-1].id)
+            await self._change(self.api.upsert(body), self._fresh([line.id for line in part]))
 
         async for part, answer in by_halves(lines, send):
             if isinstance(answer, SyncdError):
@@ -117,10 +117,19 @@ class Index:
                 self._sets.drop(ref)
         return failed
 
+    def _fresh(self, ids: Sequence[str]) -> str | None:
+        """One of the ids that was not there before: that it is there shows that it was written just now."""
+        return next((each for each in ids if self._sets is None or not self._sets.holds(each)), None)
+
     async def _change(self, request: Awaitable[str | None], probe: str | None = None) -> None:
+        """Make a change. probe: a vector it writes; without one it deletes."""
         mutation = await request
         before, now = self._memory.last_change(), self.clock()
-        self._memory.changed(Change(mutation, probe, at=now, since=before.since if before else now))
+        since, removes = (before.since, before.removes) if before else (now, False)
+        # What an earlier change has yet to delete may be there still.
+        shown = None if removes else probe
+        theirs = self.api.transport.their_time
+        self._memory.changed(Change(mutation, shown, now, since, theirs, removes or probe is None))
 
     # -- waiting
 
@@ -144,20 +153,20 @@ class Index:
         info = await self.api.info()
         if change.mutation and info.processed_up_to_mutation == change.mutation:
             return True
-        # Somebody else's later change may stand there by now.
-        if info.processed_up_to and info.processed_up_to.timestamp() > change.at + SKEW_S:
+        # Somebody else's later change may stand there by now; both times are by the remote's own clocks.
+        if info.processed_up_to and change.theirs and info.processed_up_to.timestamp() > change.theirs + SPREAD_S:
             return True
         if change.probe and await self.api.get_by_ids([change.probe]):
             return True
-        if self.clock() - change.at > GIVE_UP_S:
-            log.warning("mutation.lost", mutation=change.mutation, waited_s=round(self.clock() - change.at))
+        if (waited_s := abs(self.clock() - change.at)) > GIVE_UP_S:
+            log.warning("mutation.lost", mutation=change.mutation, waited_s=round(waited_s))
             return True
         return False
 
     def lag_s(self) -> float:
         """For how many seconds back our own changes may not show yet."""
         change = self._memory.last_change()
-        return self.clock() - change.since + 1.0 if change else 0.0
+        return abs(self.clock() - change.since) + 1.0 if change else 0.0
 
 
 def _slices(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:

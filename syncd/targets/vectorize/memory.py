@@ -13,13 +13,16 @@ class Change:
 
     mutation: the id it was given, if any. probe: a vector it wrote, by which it can be seen to be processed. at: when
     it was made; since: when the first of all changes was made that are not known to be processed. Both in seconds since
-    the epoch.
+    the epoch, by our clock; theirs: the same as `at` by the remote's clock, as far as it told. removes: one of these
+    changes deletes vectors.
     """
 
     mutation: str | None
     probe: str | None
     at: float
     since: float
+    theirs: float | None = None
+    removes: bool = False
 
 
 class Memory(Protocol):
