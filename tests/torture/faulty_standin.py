@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
+from stormy_remote import PLACE
 
 from syncd.emulator.app import create_app
 from syncd.emulator.options import Options
@@ -63,7 +64,15 @@ class FaultyStandin:
         """The weather is over: no faults, no lag, nothing that fails by itself."""
         self.rates = {}
         backend = self.state.backend
-        object.__setattr__(backend, "options", replace(backend.options, list_lag=0.0, unsuccessful=0.0))
+        object.__setattr__(
+            backend, "options", replace(backend.options, list_lag=0.0, mutation_lag=0.0, unsuccessful=0.0)
+        )
+
+    @property
+    def lag_s(self) -> float:
+        """After how many seconds everybody sees what was done, at the latest."""
+        options = self.state.backend.options
+        return float(max(options.list_lag, options.mutation_lag))
 
     def forget_refusal(self) -> None:
         """Count anew from the next 401 on."""
@@ -81,7 +90,7 @@ class FaultyStandin:
             await self._app(scope, receive, send)
             return
         self.requests += 1
-        self.changing += scope["method"] != "GET" and not scope["path"].endswith("/bulk/get")
+        self.changing += _changes(scope)
         body = await _whole(receive)
         kind = self._draw()
         if kind:
@@ -118,10 +127,11 @@ class FaultyStandin:
 
     def _tamper(self, scope: Scope, answer: "_Answer") -> None:
         """Spoil the rows of one page; the total that goes with them stays true."""
-        if self.state.backend.options.list_lag:
+        if self.lag_s:
             self.counted["listing late"] += 1
         page = json.loads(answer.body)
-        rows: list[dict[str, Any]] = page["result"]
+        result = page["result"]
+        rows: list[dict[str, Any]] = result["vectors"] if isinstance(result, dict) else result
         for kind in LISTING:
             # The first page has none before it that a row could have moved to.
             if kind == "rows shifted" and parse_qs(scope["query_string"].decode()).get("page", ["1"]) == ["1"]:
@@ -129,7 +139,7 @@ class FaultyStandin:
             if len(rows) > 1 and self._chance.random() < self.rates.get(kind, 0.0):
                 self.counted[kind] += 1
                 rows = list(self._spoilt(kind, rows))
-        page["result"] = rows
+        page["result"] = {**result, "vectors": rows} if isinstance(result, dict) else rows
         answer.replace(json.dumps(page).encode())
 
     def _spoilt(self, kind: str, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -138,7 +148,7 @@ class FaultyStandin:
                 yield row
                 if self._chance.random() < SPOILT:
                     yield row
-            elif self._spared(row.get("key") or row["name"]) or not (
+            elif self._spared(row.get("key") or row.get("name") or row["id"]) or not (
                 number == 0 if kind == "rows shifted" else self._chance.random() < SPOILT
             ):
                 yield row
@@ -207,11 +217,16 @@ def served(options: Options, seed: int, spared: Callable[[str], bool]) -> Iterat
         yield server, faulty
 
 
+def _changes(scope: Scope) -> bool:
+    reading = scope["path"].endswith(("/bulk/get", "/get_by_ids", "/query")) or "/ai/run/" in scope["path"]
+    return scope["method"] != "GET" and not reading
+
+
 def _is_listing(scope: Scope) -> bool:
     """A page of all there is; a question for one key is none."""
     return (
         scope["method"] == "GET"
-        and scope["path"].endswith(("/items", "/keys"))
+        and scope["path"].endswith(("/items", "/keys", f"/{PLACE}/list"))
         and not {"key", "search", "item_id"} & parse_qs(scope["query_string"].decode()).keys()
     )
 

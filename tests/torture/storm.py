@@ -4,6 +4,7 @@ import json
 import signal
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 from faulty_standin import REFUSED, FaultyStandin, served, weather
 from small_disk import fill, small_disk
 from storm_values import Script, Size, Tally
-from stormy_folder import CONTESTED, StormyFolder
+from stormy_folder import CONTESTED, Kind, StormyFolder
 from stormy_processes import Clock, Process, Workshop, until
 from stormy_remote import Difference, Far, FarAISearch, FarKV, Stranger, compare
+from stormy_vectors import FarVectorize
 from syncd_process import TOKEN
 
 from syncd.emulator.options import Options
@@ -24,7 +26,14 @@ HOUR_S = 3600.0
 CLEAN_PASSES = 3
 MOST_AFTER_REFUSAL = 16
 """Requests after the first 401: what was in flight (8 transfers), and one look of each process."""
+MOST_IDLE, ROWS_OF_A_PAGE = 10, 50
+"""Requests of a pass that has nothing to do, besides those that list: AI Search has the smallest pages."""
+MOST_OF_A_PROCESS, MOST_OF_A_FILE = 20, 3
+"""Requests of a whole storm for each process (its listings and what it repeats) and each file written. About a third of
+it is usual; who asks again without a pause exceeds it in seconds.
+"""
 CATCHES_UP_S = 60.0
+FAR: Mapping[Kind, Callable[[str], Far]] = {"ai-search": FarAISearch, "kv": FarKV, "vectorize": FarVectorize}
 READY = '"watch.ready"'
 """In the log of `run`, as soon as its watches stand."""
 
@@ -33,7 +42,7 @@ def play(script: Script, seed: int, size: Size) -> Tally:
     """Play a storm in a temporary directory and return what came of it."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="syncd-torture-") as place:
-        manners: dict[str, Any] = {"index_delay": 0.05, "token": TOKEN, **script.manners}
+        manners: dict[str, Any] = {"index_delay": 0.05, "mutation_lag": 0.0, "token": TOKEN, **script.manners}
         with served(Options(**manners), seed, _spared) as (server, standin):
             storm = Storm(script, Random(seed), size, Path(place), standin, server.base_url)
             try:
@@ -62,8 +71,7 @@ class Storm:
         self._shop = Workshop(place, base_url, script.kind)
         self._shop.configure()
         self._folder = StormyFolder(self._shop.folder, chance, script.kind)
-        far: Far = FarKV(base_url) if script.kind == "kv" else FarAISearch(base_url)
-        self._stranger = Stranger(far, chance)
+        self._stranger = Stranger(FAR[script.kind](base_url), chance)
         self._ends = 0.0
         self._foreign: set[str] = set()
         self._stack = ExitStack()
@@ -73,7 +81,7 @@ class Storm:
         self._folder.plant(self._size.files)
         self._stranger.settle_in()
         # Who lists from now on can know of him.
-        time.sleep(self._standin.state.backend.options.list_lag)
+        time.sleep(self._standin.lag_s)
         self._ends = time.monotonic() + self._size.seconds
         if self._script.refusal:
             self._refusal()
@@ -243,7 +251,7 @@ class Storm:
 
     def _peace(self) -> None:
         """The weather is over: clean passes, then a reckoning, then one pass that has nothing to do."""
-        lag = self._standin.state.backend.options.list_lag
+        lag = self._standin.lag_s
         self._standin.calm()
         time.sleep(lag)
         for _ in range(CLEAN_PASSES):
@@ -251,7 +259,9 @@ class Storm:
                 break
         difference = compare(self._folder.wanted(), self._stranger)
         before = self._standin.changing
+        asked = self._standin.requests
         planned = self._plans()
+        asked = self._standin.requests - asked
         sent = self._standin.changing - before
         if self._script.unmarked:
             difference = self._without_unprovable(difference)
@@ -261,9 +271,19 @@ class Storm:
             duplicated=len(difference.duplicated),
             touched=len(difference.touched) + self._stranger.touched,
             restless=sent + len(planned),
+            hammered=self._hammered(asked),
         )
         if difference or sent or planned:
             self.tally.notes.append(f"{difference}; the last pass sent {sent} changing requests: {planned[:3]}")
+
+    def _hammered(self, asked: int) -> int:
+        """How many requests there were too many. asked: those of the pass that had nothing to do."""
+        idle = MOST_IDLE + len(self._stranger.far.all()) // ROWS_OF_A_PAGE
+        most = MOST_OF_A_PROCESS * len(self._shop.started) + MOST_OF_A_FILE * self._folder.written
+        found = max(0, asked - idle) + max(0, self._standin.requests - most)
+        if found:
+            self.tally.notes.append(f"{asked} requests in a pass without work, {self._standin.requests} in all")
+        return found
 
     def _plans(self) -> list[Any]:
         """Make a clean pass; return what it had to do."""

@@ -10,12 +10,14 @@ from typing import Literal
 
 from syncd.paths import normal
 
-Kind = Literal["ai-search", "kv"]
+Kind = Literal["ai-search", "kv", "vectorize"]
 ROOMS = ("", "guide", "guide/deep/er", "\u00fcber uns", "\u65e5\u672c\u8a9e", "a b & c", "x.d")
 WORDS = ("page", "na\u00efve", "e\u0301te\u0301", "\u0395\u03bb\u03bb\u03b7", "\U0001f4c4", "50% #1?", "it's", "q+a=b")
 """The third is decomposed, as macOS writes it: its key is the composed form."""
 CONTESTED = tuple(f"contested/{number}.md" for number in range(6))
 """Files whose keys a stranger holds."""
+NO_TEXT = "binary.md"
+"""The only file that nothing can be embedded of, whatever its name says."""
 MOST_CHARACTERS = 128
 DEEPEST = 4
 
@@ -78,6 +80,8 @@ class StormyFolder:
             return False
         if key.endswith(("~", ".swp", ".env")) or any(0xD800 <= ord(each) < 0xE000 for each in key):
             return False
+        if self._kind == "vectorize" and file.name == NO_TEXT:
+            return False
         return self._kind == "kv" or (file.stat().st_size > 0 and key.endswith((".md", ".txt", ".json")))
 
     # -- what happens
@@ -128,6 +132,7 @@ class StormyFolder:
         odd.mkdir()
         for name in (".env", "vim.swp", "draft.md~", "program.exe", f"{'long' * 40}.md", "empty.md", "empty.bin"):
             (odd / name).write_bytes(b"" if name.startswith("empty") else b"odd")
+        (odd / NO_TEXT).write_bytes(b"odd\0")
         Path(os.fsdecode(os.fsencode(odd) + b"/not \xff utf-8.md")).write_bytes(b"odd")
         (odd / "link.md").symlink_to(self.root / "keep.md")
         (odd / "loop").symlink_to(odd)
@@ -178,5 +183,16 @@ class StormyFolder:
         self.written += 1
 
     def _content(self) -> bytes:
+        if self._kind == "vectorize":
+            return self._text()
         raw = self._chance.randbytes(self._chance.randint(1, 1500))
         return raw if self._chance.random() < 0.3 else raw.hex().encode()
+
+    def _text(self) -> bytes:
+        """A few sections, of which some say what others say, too."""
+        said = (f"## {self._chance.choice(WORDS)}\n\n{self._said()}\n\n" for _ in range(self._chance.randint(1, 6)))
+        return "".join(said).encode()
+
+    def _said(self) -> str:
+        same = self._chance.random() < 0.2
+        return "The same everywhere." if same else self._chance.randbytes(self._chance.randint(1, 300)).hex()

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from stormy_folder import Kind
 from stormy_remote import PLACE
+from stormy_vectors import HOW, MODEL, OURS
 from syncd_process import ACCOUNT, TOKEN
 
 import syncd
@@ -24,6 +25,14 @@ PATIENCE_S = 90.0
 STOP_S = 10.0
 """`run` ends 5 s after SIGTERM (its promise); a loaded machine is given as long again."""
 KILLED = -signal.SIGKILL
+TARGETS: Mapping[Kind, str] = {
+    "ai-search": f'instance = "{PLACE}"',
+    "kv": f'namespace_title = "{PLACE}"',
+    "vectorize": f'index = "{PLACE}"\nmodel = "{MODEL}"\nchunk_size = {HOW.size}\nchunk_overlap = {HOW.overlap}',
+}
+"""The target's settings besides its type."""
+OWNED: Mapping[Kind, str] = {"ai-search": "", "kv": "", "vectorize": f'owner = "{OURS}"\n'}
+"""Of a vector the owner is in the id, which is worked out here; of the others the default owner serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +99,6 @@ class Workshop:
 
     def configure(self) -> None:
         """One mirror. Any number of deletes passes: the brake has tests of its own, and storms delete much."""
-        place = "namespace_title" if self.kind == "kv" else "instance"
         self.state.mkdir()
         (self.path / "syncd.toml").write_text(
             f'state_dir = "{self.state}"\n'
@@ -98,7 +106,7 @@ class Workshop:
             f"tpslimit = 0\ntimeout = {TIMEOUT_S}\nretry_for = 4\n"
             f'[mirrors.docs]\npath = "{self.folder}"\nsettle = 0.05\nsettle_max = 2\ndelete_after = 0.5\n'
             f'max_delete = "100%"\n'
-            f'[mirrors.docs.target]\ntype = "{self.kind}"\n{place} = "{PLACE}"\n'
+            f'{OWNED[self.kind]}[mirrors.docs.target]\ntype = "{self.kind}"\n{TARGETS[self.kind]}\n'
         )
 
     def start(

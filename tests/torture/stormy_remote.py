@@ -49,6 +49,10 @@ class Far(ABC):
     def one(self, key: str, ref: str) -> Held | None:
         """One entry, or None."""
 
+    def entries_of(self, files: dict[str, bytes]) -> dict[str, bytes]:
+        """The entries that files give, by key: themselves, but where they are made into something else."""
+        return files
+
 
 class FarAISearch(Far):
     """An instance, made the way syncd makes one."""
@@ -167,8 +171,9 @@ class Difference:
         return bool(self.lost or self.left_over or self.duplicated or self.touched)
 
 
-def compare(wanted: dict[str, bytes], stranger: Stranger) -> Difference:
+def compare(files: dict[str, bytes], stranger: Stranger) -> Difference:
     """Look at every entry, byte for byte. A key that the stranger holds is his, whatever the folder has there."""
+    wanted = stranger.far.entries_of(files)
     there = stranger.far.all()
     found = dict(there)
     foreign = stranger.held

@@ -26,6 +26,7 @@ def of_zero(tally: Tally) -> None:
     [
         (1, Script("ai-search", "ai-search", {"on_existing": "conflict", "checksum": "zero"}, losses=True)),
         (2, Script("kv", "kv", {"unsuccessful": 0.1, "empty_pages": True, "list_lag": 0.2}, strength=0.3, clocks=True)),
+        (3, Script("vectorize", "vectorize", {"mutation_lag": 0.3}, strength=0.3, losses=True)),
     ],
 )
 def test_kills_and_faults_lose_nothing_copy_nothing_and_touch_nothing_foreign(seed: int, script: Script) -> None:

@@ -29,12 +29,19 @@ SCRIPTS = (
     Script("ai-search, full disk", "ai-search", {"list_lag": 0.3}, disk=True),
     Script("kv, floods", "kv", {"list_lag": 0.3}, flood=True),
     Script("kv, full disk", "kv", {"unsuccessful": 0.05}, disk=True),
+    Script("vectorize, late", "vectorize", {"mutation_lag": 1.0}, strength=0.3),
+    Script("vectorize, lost state", "vectorize", {"mutation_lag": 0.3}, strength=0.3, losses=True),
+    Script("vectorize, wrong clocks", "vectorize", {"mutation_lag": 0.5}, strength=0.3, clocks=True),
+    Script("vectorize, full disk", "vectorize", {"mutation_lag": 0.2}, disk=True),
+    Script("vectorize, floods", "vectorize", {"mutation_lag": 0.2}, flood=True),
+    Script("vectorize, refused token", "vectorize", {"mutation_lag": 0.2}, refusal=True),
 )
-MUST_BE_ZERO = ("lost", "left_over", "duplicated", "touched", "restless", "leaked", "bugs")
+MUST_BE_ZERO = ("lost", "left_over", "duplicated", "touched", "restless", "hammered", "leaked", "bugs")
 LABELS = {
     "left_over": "left over",
     "touched": "foreign touched",
     "restless": "restless (changes in a further pass)",
+    "hammered": "hammered (requests too many)",
     "unprovable": "without a mark, so not to be told",
     "files": "files written",
 }
