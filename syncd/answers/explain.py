@@ -15,6 +15,7 @@ from syncd.opening import tree_of
 from syncd.os_names import shown_path
 from syncd.paths import normal, shown
 from syncd.scan import Tree
+from syncd.state.db import Meta
 from syncd.state.deletions import last_delete
 from syncd.state.gaps import Gap, Gaps
 from syncd.state.history import Happened, History
@@ -23,6 +24,7 @@ from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import Queue
 from syncd.state.reading import open_state_to_read
 from syncd.sync.heirs import heirs_of
+from syncd.sync.mounted import protect_look
 from syncd.targets.aisearch.rows import digests
 from syncd.targets.base import Again, Content, megabytes
 
@@ -33,8 +35,19 @@ Read = Generator[tuple[str, str], None, Content | None]
 
 def explain(config: Config, name: str, path: str) -> Facts:
     """Yield (name, value) pairs on the file at `path` (relative to the root) of mirror `name`. Asks no remote."""
+    db = open_state_to_read(config.state_dir)
+    try:
+        yield from _explain(config, name, path, db)
+    finally:
+        if db:
+            db.close()
+
+
+def _explain(config: Config, name: str, path: str, db: sqlite3.Connection | None) -> Facts:
     section = config.mirrors[name]
     tree = tree_of(section)
+    if db:
+        protect_look(tree, name, Meta(db, name), Journal(db, name))
     key = section.key_prefix + normal(path)
     local = tree.look(key)
     parts = tree.parts(key) if local is None or (isinstance(local, Item) and local.part) else []
@@ -47,35 +60,30 @@ def explain(config: Config, name: str, path: str) -> Facts:
         yield "shard", f"{shards.part(counted[0], shard.count)}/{shard.count} answers for it; this one is {shard}"
         return
     content = (yield from _local(local, tree)) if not parts else None
-    checksum = content.checksum if content else None
     yield from file_facts(parts, tree.limits.max_file_size) if parts else ()
-    db = open_state_to_read(config.state_dir)
     if db is None:
         yield "status", "nothing is known yet; run: syncd reconcile"
         if local is None:
             yield from _deleted(config, name, key)
         return
-    try:
-        journal = Journal(db, name)
-        if parts:
-            yield from part_facts(parts, journal, Queue(db, name, 0, 0))
-            yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))
-            return
-        nameless = isinstance(local, Problem) and local.kind == "invalid_key"
-        record = None if nameless else journal.get(key)
-        past = [] if nameless else History(db, name).of(key)
-        yield from _remembered(record, local)
-        if record:
-            yield "evidence", _evidence(record, content, past)
-        yield from _gap(Gaps(db, name).of(key) if record else None)
-        yield from _heir(db, name, record, local)
-        yield from _ahead(journal, section, record, local, checksum)
+    journal = Journal(db, name)
+    if parts:
+        yield from part_facts(parts, journal, Queue(db, name, 0, 0))
         yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))
-        if record is None and not isinstance(local, Item):
-            yield from _deleted(config, name, key)
-        yield from _past(record, past)
-    finally:
-        db.close()
+        return
+    nameless = isinstance(local, Problem) and local.kind == "invalid_key"
+    record = None if nameless else journal.get(key)
+    past = [] if nameless else History(db, name).of(key)
+    yield from _remembered(record, local)
+    if record:
+        yield "evidence", _evidence(record, content, past)
+    yield from _gap(Gaps(db, name).of(key) if record else None)
+    yield from _heir(db, name, record, local)
+    yield from _ahead(journal, section, record, local, content.checksum if content else None)
+    yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))
+    if record is None and not isinstance(local, Item):
+        yield from _deleted(config, name, key)
+    yield from _past(record, past)
 
 
 def _local(local: Local, tree: Tree) -> Read:

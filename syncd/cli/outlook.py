@@ -19,7 +19,8 @@ _BLOCK = 1000
 @dataclass(slots=True)
 class Survey:
     """What a walk found. unsent: files that are new or look changed, with their bytes; known: entries of the journal,
-    found: those of them that have a file. complete: whether every directory could be read.
+    found: those of them that have a file. complete: whether every directory could be read. protected: whether a mount
+    is missing, so that nobody can tell how many files are gone.
     """
 
     files: int = 0
@@ -29,6 +30,7 @@ class Survey:
     known: int = 0
     found: int = 0
     complete: bool = True
+    protected: bool = False
 
 
 def survey(tree: Tree, shard: Shard, db: sqlite3.Connection | None, name: str) -> Survey:
@@ -45,6 +47,7 @@ def survey(tree: Tree, shard: Shard, db: sqlite3.Connection | None, name: str) -
         seen.problems += len(block) - len(items)
         _compare(items, db, name, seen)
     seen.complete = tree.complete
+    seen.protected = bool(tree.protected.closed or tree.protected.covered)
     return seen
 
 
@@ -67,7 +70,7 @@ def outlook(seen: Survey, target: Target, tpslimit: float, transfers: int) -> st
         requests = max(1, -(-entries // target.limits.listed)) + more
         return f"{requests:,} request{'' if requests == 1 else 's'}, {span(requests / rate)}"
 
-    gone = seen.known - seen.found if seen.complete else 0
+    gone = seen.known - seen.found if seen.complete and not seen.protected else 0
     work = target.requests(seen.unsent, gone, seen.unsent_bytes)
     at = f"at {rate:.3g} requests/s"
     idle = f"one with nothing to do: {cost(seen.files)}"

@@ -216,7 +216,10 @@ def _check_folder(config: "Config", name: str, target: "Target | None") -> list[
     from syncd.cli.out import of_shard
     from syncd.cli.outlook import outlook, survey
     from syncd.opening import tree_of
+    from syncd.state.db import Meta
+    from syncd.state.journal import Journal
     from syncd.state.reading import open_state_to_read
+    from syncd.sync.mounted import protect_look
 
     section = config.mirrors[name]
     tree = tree_of(section)
@@ -226,6 +229,8 @@ def _check_folder(config: "Config", name: str, target: "Target | None") -> list[
         return [(Finding(f"{name}: folder", "FAIL", str(error)), EXIT_HALT)]
     db = open_state_to_read(config.state_dir)
     try:
+        if db:
+            protect_look(tree, name, Meta(db, name), Journal(db, name))
         seen = survey(tree, shards.parse(section.shard), db, name)
     finally:
         if db:
@@ -236,6 +241,7 @@ def _check_folder(config: "Config", name: str, target: "Target | None") -> list[
         remedy = f"let syncd read every directory under {folder}; until then nothing is deleted"
         return [(Finding(f"{name}: folder", "warn", message, remedy), EXIT_OK)]
     found = [Finding(f"{name}: folder", "ok", message), _check_watches(name, section)]
+    found += [Finding(f"{name}: folder", "warn", f"{each.key}: {each.message}") for each in tree.protected.problems()]
     if target:
         cloudflare = config.cloudflare
         ahead = outlook(seen, target, cloudflare.tpslimit, cloudflare.transfers)

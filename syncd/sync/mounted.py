@@ -13,7 +13,9 @@ from syncd.model import Problem
 from syncd.mounts import Survey, survey
 from syncd.os_names import to_os
 from syncd.paths import normal, shown
-from syncd.state.journal import under
+from syncd.scan import Tree
+from syncd.state.db import Meta
+from syncd.state.journal import Journal, under
 
 log = structlog.get_logger()
 
@@ -72,15 +74,15 @@ def judge(
     return Verdict(closed, [*(path for path in covered if path in now), *came_over], {**now, **inner})
 
 
-def remembered(mirror: Mirror) -> Memory | None:
+def remembered(meta: Meta) -> Memory | None:
     """Return what was mounted when this was last accepted, None if it was never looked at."""
-    kept = mirror.meta.get("mounts")
+    kept = meta.get("mounts")
     return Memory(**kept) if isinstance(kept, dict) else None
 
 
 def root_mount_went(mirror: Mirror, seen: Survey) -> bool:
     """True if the root was, or lay on, a mount that is none now. A reboot may change device numbers."""
-    before = remembered(mirror)
+    before = remembered(mirror.meta)
     if before is None or before.path != str(mirror.tree.root):
         return False
     if before.is_mount and not seen.is_mount:
@@ -90,65 +92,74 @@ def root_mount_went(mirror: Mirror, seen: Survey) -> bool:
 
 def look(mirror: Mirror) -> Survey:
     """Return what is mounted now. A file system that autofs has unmounted is mounted again by the look."""
-    root, before = mirror.tree.root, remembered(mirror)
-    paths = before.inner if before else {}
-    seen = survey(root, {*paths, *mirror.tree.crossed})
+    return _look(mirror.tree, remembered(mirror.meta))
+
+
+def _look(tree: Tree, before: Memory | None) -> Survey:
+    root, paths = tree.root, before.inner if before else {}
+    seen = survey(root, {*paths, *tree.crossed})
     if seen.lazy and (missing := set(paths) - set(seen.inner)):
         for path in missing:
             with contextlib.suppress(OSError):
                 os.close(os.open(root / to_os(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        seen = survey(root, {*paths, *mirror.tree.crossed})
+        seen = survey(root, {*paths, *tree.crossed})
     return seen
 
 
 def protect(mirror: Mirror, seen: Survey, *, force: bool = False) -> None:
     """Remember the mounts of a look, and close what is missing below the root. force: accept all as it is."""
-    before = remembered(mirror)
+    before = remembered(mirror.meta)
     tree = mirror.tree
     if before is None or force or before.path != str(tree.root):
         verdict = Verdict({}, [], dict(seen.inner))
     else:
-        verdict = judge(
-            before.inner,
-            before.covered,
-            seen.inner,
-            lambda path: _known(mirror, path),
-            lambda path: _empty(mirror, path),
-        )
-    protected = tree.protected
-    protected.closed = {_folder(path): _problem(mirror, path, why) for path, why in verdict.closed.items()}
-    protected.covered = {_folder(path): _problem(mirror, path, _COVERED) for path in verdict.covered}
+        verdict = _verdict(tree, mirror.journal, before, seen)
+    _close(tree, mirror.name, verdict)
     now = Memory(str(tree.root), seen.point, seen.is_mount, verdict.inner, verdict.covered)
     if now != before:
-        log.info("mounts.changed", mirror=mirror.name, below=len(seen.inner), protected=[*protected.closed])
+        log.info("mounts.changed", mirror=mirror.name, below=len(seen.inner), protected=[*tree.protected.closed])
         mirror.meta.set("mounts", asdict(now))
+
+
+def protect_look(tree: Tree, name: str, meta: Meta, journal: Journal) -> None:
+    """Close in a tree that is only looked at what a pass of mirror `name` would close, and remember nothing."""
+    before = remembered(meta)
+    if before and before.path == str(tree.root):
+        _close(tree, name, _verdict(tree, journal, before, _look(tree, before)))
+
+
+def _verdict(tree: Tree, journal: Journal, before: Memory, seen: Survey) -> Verdict:
+    def known(path: str) -> bool:
+        first, upto = under(tree.prefix + _folder(path))
+        return journal.key_after(first, upto, 1) is not None
+
+    return judge(before.inner, before.covered, seen.inner, known, lambda path: not tree.takes_any(path + "/"))
+
+
+def _close(tree: Tree, name: str, verdict: Verdict) -> None:
+    def problems(reasons: Mapping[str, str]) -> dict[str, Problem]:
+        return {_folder(path): _problem(name, tree.prefix + _folder(path), why) for path, why in reasons.items()}
+
+    tree.protected.closed = problems(verdict.closed)
+    tree.protected.covered = problems(dict.fromkeys(verdict.covered, _COVERED))
 
 
 def uncover(mirror: Mirror) -> None:
     """After a complete look at everything: forget that a mount hides files if none was missed."""
-    before = remembered(mirror)
+    before = remembered(mirror.meta)
     if before and before.covered:
         left = [path for path in before.covered if _folder(path) in mirror.tree.protected.withheld]
         mirror.meta.set("mounts", asdict(before) | {"covered": left})
-
-
-def _known(mirror: Mirror, path: str) -> bool:
-    first, upto = under(mirror.policy.prefix + _folder(path))
-    return mirror.journal.key_after(first, upto, 1) is not None
-
-
-def _empty(mirror: Mirror, path: str) -> bool:
-    return not mirror.tree.takes_any(path + "/")
 
 
 def _folder(path: str) -> str:
     return normal(path) + "/"
 
 
-def _problem(mirror: Mirror, path: str, why: str) -> Problem:
+def _problem(name: str, key: str, why: str) -> Problem:
     return Problem(
-        mirror.policy.prefix + shown(_folder(path)),
+        shown(key),
         "unreadable",
         f"{why}; nothing below it is deleted. Mount it again, or accept it as it is:"
-        f" syncd reconcile --force {mirror.name} (with the daemon stopped)",
+        f" syncd reconcile --force {name} (with the daemon stopped)",
     )

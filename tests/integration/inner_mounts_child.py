@@ -34,6 +34,7 @@ def said(room: Room, place: str, why: str) -> None:
     assert why in ended.out + ended.err, ended.out + ended.err
     assert "--force docs" in ended.out + ended.err
     assert keys(room) == before
+    assert why in room.syncd("explain", f"{place}/0.md").out
     assert ("own/9.md" in room.remote.files()) == other.exists(), "what is elsewhere goes on"
 
 

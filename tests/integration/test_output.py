@@ -4,9 +4,11 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import unicodedata
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -288,3 +290,25 @@ def test_explain_says_what_the_next_pass_makes_of_a_file(tmp_path: Path) -> None
         assert room.syncd("reconcile").code == 0
         for name in ("edited.md", "new.md", "gone.md"):
             assert ahead(room, name) is None, name
+
+
+def test_explain_and_check_know_of_a_mount_that_is_gone(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room:
+        for name in ("disk/a.md", "own.md"):
+            room.write(name)
+        assert room.syncd("reconcile").code == 0
+        with closing(sqlite3.connect(room.state / "state.db")) as db, db:
+            # What a pass remembers that saw something mounted there.
+            changed = "json_set(value, '$.inner', json_object('disk', 'tmpfs / 4711'))"
+            db.execute(f"UPDATE meta SET value = {changed} WHERE mirror = 'docs' AND name = 'mounts'")
+        (room.docs / "disk/a.md").unlink()
+        told = room.syncd("explain", "disk/a.md").out
+        assert "not sent: unreadable" in told
+        assert "is not mounted any more; nothing below it is deleted" in told
+        assert "nothing while that is so; what was sent earlier stays in the target" in told
+        assert "there is no such file" in room.syncd("explain", "none.md").out
+        seen = room.syncd("check").out
+        assert "disk/: what was mounted here is not mounted any more" in seen
+        assert "to delete" not in seen
+        assert room.syncd("reconcile").code == 1
+        assert set(room.remote.files()) == {"disk/a.md", "own.md"}
