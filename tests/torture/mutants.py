@@ -30,6 +30,13 @@ class Mutant:
     storm: int | None = None
 
 
+UPLOADS = """    for puts in spill.turns("put", mirror.target.limits.turn):
+        await turn.puts(puts)
+"""
+DECISION = """    backing = await _brake(mirror, options, result, rows, turn.unsent)
+    if result.refusal:
+        return
+"""
 MUTANTS = (
     Mutant(
         "an audit does not compare how many entries there are",
@@ -64,7 +71,7 @@ MUTANTS = (
     Mutant(
         "a full disk is noticed only after the delete",
         "syncd/state/deletions.py",
-        "_need(self._descriptor, sum(len(_line(line, 0.0)) for line in lines))",
+        "_need(descriptor, sum(len(_line(line, 0.0)) for line in lines))",
         "pass",
         ("tests/unit/test_deletions.py",),
     ),
@@ -187,9 +194,139 @@ MUTANTS = (
     Mutant(
         "a full disk ends the daemon",
         "syncd/keeper.py",
-        "            except StateHalt as error:\n                self._degraded(error)\n",
+        "            except StateHalt as error:\n"
+        "                self.state_fault = str(error)\n"
+        "                self._degraded(error)\n",
         "",
         ("tests/unit/test_full_disk.py",),
+    ),
+    Mutant(
+        "the owner is the mirror's bare name",
+        "syncd/state/owner.py",
+        """return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(told).hexdigest()[:_DIGITS]}\"""",
+        "return name[:_NAME_LENGTH]",
+        ("tests/unit/test_owner.py", "tests/integration/test_two_machines.py"),
+    ),
+    Mutant(
+        "an owner that was derived is not remembered",
+        "syncd/session.py",
+        "            owner.remember(found, section.path, meta)\n",
+        "            pass\n",
+        ("tests/integration/test_two_machines.py",),
+    ),
+    Mutant(
+        "what was mounted below the root is not missed",
+        "syncd/sync/mounted.py",
+        "        if path not in now or now[path] != what:\n",
+        "        if False:\n",
+        ("tests/unit/test_mount_table.py",),
+    ),
+    Mutant(
+        "files below a mount that is gone count as deleted",
+        "syncd/absence.py",
+        "        place = _place(self.closed, path)\n",
+        "        place = None\n",
+        ("tests/unit/test_mounted.py",),
+    ),
+    Mutant(
+        "files that a mount hides count as deleted",
+        "syncd/scan.py",
+        "return self._judge(key, found) if found else self.protected.hides(path)",
+        "return self._judge(key, found) if found else None",
+        ("tests/unit/test_mounted.py",),
+    ),
+    Mutant(
+        "a root that was a mount is believed without it",
+        "syncd/sync/guard.py",
+        "    if mounted.root_mount_went(mirror, seen):\n",
+        "    if False:\n",
+        ("tests/integration/test_mounts.py",),
+    ),
+    Mutant(
+        "a folder is empty only if it holds no name at all",
+        "syncd/sync/guard.py",
+        """return None if mirror.tree.takes_any() else "holds no file that the rules take\"""",
+        "return None",
+        ("tests/unit/test_pass_empty.py",),
+    ),
+    Mutant(
+        "an empty folder is believed if only the target knows of its files",
+        "syncd/sync/reconcile.py",
+        "            halt_if_emptied(mirror, result.spill)\n",
+        "            pass\n",
+        ("tests/unit/test_pass_empty.py",),
+    ),
+    Mutant(
+        "the first pass over a lost state may delete ten files unweighed",
+        "syncd/sync/guard.py",
+        "load.max_delete, 0 if fresh else BRAKE_FLOOR)",
+        "load.max_delete, BRAKE_FLOOR)",
+        ("tests/unit/test_pass_empty.py",),
+    ),
+    Mutant(
+        "an ignore file is believed while it is written",
+        "syncd/ignores.py",
+        "        if abs(age) < self._settle:\n",
+        "        if False:\n",
+        ("tests/unit/test_ignores.py",),
+    ),
+    Mutant(
+        "an ignore file that changed while it was read is believed",
+        "syncd/ignores.py",
+        "        if _print(os.fstat(descriptor)) != seen or len(data) != before.st_size:\n",
+        "        if False:\n",
+        ("tests/unit/test_ignores.py",),
+    ),
+    Mutant(
+        "an ignore file that cannot be obeyed counts as none",
+        "syncd/ignores.py",
+        "        except FileNotFoundError:\n            return []\n",
+        "        except OSError:\n            return []\n",
+        ("tests/unit/test_ignores.py",),
+    ),
+    Mutant(
+        "a file that was moved counts as lost",
+        "syncd/state/absences.py",
+        "max(0, going - {_COPIES} - coalesce",
+        "max(0, going - coalesce",
+        ("tests/unit/test_departures.py",),
+    ),
+    Mutant(
+        "a plan that is refused deletes all the same",
+        "syncd/sync/reconcile.py",
+        "    if result.refusal:\n        return\n",
+        "",
+        ("tests/unit/test_pass_guards.py",),
+    ),
+    Mutant(
+        "a plan that is refused is not put either",
+        "syncd/sync/reconcile.py",
+        UPLOADS + DECISION,
+        DECISION + UPLOADS,
+        ("tests/unit/test_departures.py",),
+    ),
+    Mutant(
+        "a file's old vectors stay when it changes",
+        "syncd/targets/vectorize/writing.py",
+        "refs = [ref for ref in dict.fromkeys([*known, *replaced]) if ref != str(file.ref)]",
+        "refs: list[str] = []",
+        ("tests/targets/test_vector_passes.py",),
+        storm=12,
+    ),
+    Mutant(
+        "a put that fails takes the vectors that it found with it",
+        "syncd/targets/vectorize/writing.py",
+        "for vector_id in file.added]",
+        "for vector_id in file.ref.ids()]",
+        ("tests/targets/test_vector_trouble.py",),
+    ),
+    Mutant(
+        "vectors of which one is missing count as whole",
+        "syncd/targets/vectorize/target.py",
+        "        if held != ref.pieces:\n",
+        "        if not held:\n",
+        ("tests/targets/test_vector_passes.py", "tests/targets/test_vector_trouble.py"),
+        storm=12,
     ),
 )
 
