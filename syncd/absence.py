@@ -63,7 +63,7 @@ def holds_any(
                 below = folder + from_os(entry.name) + ("/" if entry.is_dir(follow_symlinks=False) else "")
                 if rules.excluded(normal(below), ignores):
                     continue
-                if entry.is_file(follow_symlinks=False):
+                if entry.is_file(follow_symlinks=False) or (rules.links and entry.is_symlink()):
                     return True
                 if below.endswith("/"):
                     waiting.append((below, ignores))

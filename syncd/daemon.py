@@ -18,7 +18,7 @@ from syncd.keeper import Keeper
 from syncd.login import follow_login
 from syncd.notify import Notifier
 from syncd.paths import normal
-from syncd.rules import Rules
+from syncd.scan import Tree
 from syncd.session import OnDamage, Session, open_session
 from syncd.state.db import FILE_NAME, writable
 from syncd.watch.hints import Inbox
@@ -166,8 +166,8 @@ class _Daemon:
                 mirror.tree.root,
                 section.watch,
                 poll_interval=section.poll_interval,
-                ignore=_ignore(mirror.settings.rules),
-                unwanted=mirror.tree.ignores.leave_out,
+                ignore=_ignore(mirror.tree),
+                unwanted=_unwanted(mirror.tree),
             )
         tasks = [asyncio.create_task(self._start_watching(watcher, keepers))]
         tasks += [asyncio.create_task(keeper.run()) for keeper in keepers.values()]
@@ -272,9 +272,25 @@ async def _until_any(signals: Sequence[asyncio.Task[Any]], tasks: Sequence[async
             return
 
 
-def _ignore(rules: Rules) -> Callable[[str], bool]:
+def _ignore(tree: Tree) -> Callable[[str], bool]:
     """What need not be watched: paths that the config leaves out. What ignore files say may change at any time."""
-    return lambda path: rules.excluded_deep(normal(path)) is not None and not path.endswith(IGNORE_FILE)
+    rules = tree.rules
+
+    def ignore(path: str) -> bool:
+        if rules.links and (path.endswith("/") or tree.links.at(path)):
+            return rules.forbids(normal(path.rstrip("/"))) is not None
+        return rules.excluded_deep(normal(path)) is not None and not path.endswith(IGNORE_FILE)
+
+    return ignore
+
+
+def _unwanted(tree: Tree) -> Callable[..., bool]:
+    """Drops hints of what ignore files leave out, but for what a link leads through."""
+
+    def unwanted(path: str, *, directory: bool) -> bool:
+        return not tree.links.at(path) and tree.ignores.leave_out(path, directory=directory)
+
+    return unwanted
 
 
 def _check_state(session: Session) -> None:

@@ -77,7 +77,7 @@ class Disk:
         """
         key = self.prefix + normal(path)
         try:
-            with self._open(path) as descriptor:
+            with self._open_file(path) as descriptor:
                 before = os.fstat(descriptor)
                 if not stat.S_ISREG(before.st_mode):
                     raise Again(f"{shown(path)} is no regular file any more")
@@ -127,6 +127,10 @@ class Disk:
 
     def _place(self, path: str) -> bytes:
         return os.path.join(os.fsencode(self.root), to_bytes(path))  # noqa: PTH118 - bytes, which no locale changes
+
+    def _open_file(self, path: str) -> AbstractContextManager[int]:
+        """Open a file that is mirrored."""
+        return self._open(path)
 
     @contextmanager
     def _open(self, path: str) -> Iterator[int]:

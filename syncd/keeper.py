@@ -15,7 +15,7 @@ from syncd.answers.status import said_halted, said_why, set_state
 from syncd.cloudflare.gate import Gate
 from syncd.errors import Brake, Halt, Retry, RootHalt, StateDamaged, StateHalt, SyncdError, Unexpected
 from syncd.mirror import Mirror
-from syncd.paths import shown
+from syncd.paths import normal, shown
 from syncd.state.db import FILE_NAME, directory_of, writable
 from syncd.state.queue import Dirty
 from syncd.sync import follow
@@ -85,6 +85,10 @@ class Keeper:
                 continue
             path, subtree = self.mirror.settings.rules.taken_as(hint.path, subtree=hint.subtree)
             marks.append((self.mirror.policy.prefix + path, subtree))
+            # What a link leads to, or through, has changed: so has the link's file.
+            marks += [
+                (self.mirror.policy.prefix + normal(link), False) for link in self.mirror.tree.links.at(hint.path)
+            ]
         if marks:
             try:
                 with writable():

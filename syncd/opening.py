@@ -73,7 +73,7 @@ def limits_of(section: MirrorConfig) -> Limits:
 
 def rules_of(section: MirrorConfig) -> Rules:
     """Return a mirror's include and exclude rules."""
-    return Rules(tuple(section.include), tuple(section.exclude), section.gitignore)
+    return Rules(tuple(section.include), tuple(section.exclude), section.gitignore, section.links == "inside")
 
 
 def tree_of(section: MirrorConfig) -> Tree:

@@ -10,6 +10,8 @@ from syncd.paths import name_fault, normal
 
 INCLUDE_ALL: tuple[str, ...] = ("**/*",)
 GIT_IGNORE_FILE = ".gitignore"
+DOTTED = "names that begin with .. are never taken"
+"""Kubernetes keeps the files of a mounted ConfigMap in such directories, a new one for each change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,15 @@ class IgnoreFile:
 
 @dataclass(frozen=True)
 class Rules:
-    """A mirror's include and exclude patterns, and whether the .gitignore files of the folder count."""
+    """A mirror's include and exclude patterns, and whether the .gitignore files of the folder count.
+
+    links: whether links to files inside the folder are taken as those files.
+    """
 
     include: tuple[str, ...] = INCLUDE_ALL
     exclude: tuple[str, ...] = ()
     gitignore: bool = True
+    links: bool = False
 
     @property
     def ignore_files(self) -> tuple[str, ...]:
@@ -53,14 +59,16 @@ class Rules:
         the built-in list, the deepest .gitignore, then those above it. Of what they let in, files are taken that
         `include` takes. Does not look at the parents: see `excluded_deep`.
         """
+        if path.startswith("..", path.rfind("/", 0, -1) + 1):
+            return DOTTED
         left_out, rule = self._word(path, ignores) or (False, "")
-        return rule if left_out else self._not_included(path)
+        return rule if left_out else self.not_included(path)
 
     def doubt(self, ignores: Sequence[IgnoreFile] = ()) -> Callable[[str], bool]:
         """Return a quick test for many paths under the same ignore files: what it denies, nothing leaves out."""
         if self.include != INCLUDE_ALL:
             return bool
-        exclude, builtin = self._exclude.speaks, _BUILTIN.speaks
+        exclude, builtin = self._exclude.speaks, _speaks_of
         if not ignores:
             return (lambda path: builtin(path) or exclude(path)) if self.exclude else builtin
         return lambda path: builtin(path) or exclude(path) or any(_speaks(each, path) for each in ignores)
@@ -71,6 +79,18 @@ class Rules:
             if char == "/" and end + 1 < len(path) and (rule := self.excluded(path[: end + 1], ignores)):
                 return rule
         return self.excluded(path, ignores)
+
+    def forbids(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
+        """Return the rule by which nothing at a place may be taken through a link, be it a file or a directory.
+
+        Neither `include` nor a name that begins with ".." forbids: a link may lead through what is not taken itself.
+        """
+        ends = [end + 1 for end, char in enumerate(path) if char == "/"]
+        for each in (*(path[:end] for end in ends), path, f"{path}/"):
+            left_out, rule = self._word(each, ignores) or (False, "")
+            if left_out:
+                return rule
+        return None
 
     def taken_by(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
         """Return the pattern that brings a file in which is not left out; None if nothing speaks of it."""
@@ -102,7 +122,8 @@ class Rules:
         git = (each.verdict(path) for each in reversed(ignores) if each.name != IGNORE_FILE)
         return next(filter(None, git), None)
 
-    def _not_included(self, path: str) -> str | None:
+    def not_included(self, path: str) -> str | None:
+        """Return why `include` does not take a path, None if it does; directories are never judged by it."""
         if path.endswith("/") or self.include == INCLUDE_ALL or self._included_by(path):
             return None
         return "include: no pattern takes it"
@@ -125,6 +146,10 @@ class Rules:
 
 
 _BUILTIN = PatternList.of(enumerate(BUILTIN_EXCLUDES, 1), ignore_case=True)
+
+
+def _speaks_of(path: str) -> bool:
+    return ".." in path or _BUILTIN.speaks(path)
 
 
 def _patterns(lines: Iterable[Line]) -> PatternList:

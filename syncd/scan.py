@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from syncd.absence import Protected, holds_any
 from syncd.disk import GONE, NO_NAMES, Disk, entries
 from syncd.ignores import IgnoreFiles
+from syncd.links import Astray, Links, resolved
 from syncd.model import Excluded, Item, Local, Problem
 from syncd.os_names import from_os
 from syncd.parts import Naming, kind_of, reserved, unfit
@@ -52,6 +54,7 @@ class Tree(Disk):
         self.cuts = cuts
         self.names = cuts.names if cuts else Naming(prefix)
         self.protected = Protected()
+        self.links = Links()
         self.crossed: set[str] = set()
 
     def begin(self, *, anew: bool = False) -> None:
@@ -176,19 +179,24 @@ class Tree(Disk):
                     self.crossed.add(path)
                 groups.setdefault(normal(name), []).append(found)
 
-    def _judged(self, key: str, found: list[_Found]) -> Item | Problem | list[Item] | None:
+    def _judged(self, key: str, found: list[_Found]) -> Local | list[Item]:
         """Like `_judge`; whatever it raises is this file's problem."""
         try:
             return self._judge(key, found)
         except Exception as error:  # noqa: BLE001 - what it is stands in the log
             return Problem(key, "failed", str(of_one_file(error, key)))
 
-    def _judge(self, key: str, found: list[_Found]) -> Item | Problem | list[Item] | None:
-        """What a file is: an item, its parts, or a problem. None: it went away."""
+    def _judge(self, key: str, found: list[_Found]) -> Local | list[Item]:
+        """What a file is: an item, its parts, or a problem; a link to what is left out, too. None: it went away."""
         if len(found) > 1:
             names = " and ".join(ascii(twin.path) for twin in found)
             return Problem(key, "key_collision", f"{names} differ only in Unicode normalisation; rename one of them")
         path, seen = found[0]
+        if stat.S_ISLNK(seen.st_mode) and self.rules.links:
+            behind = self._behind(key, path)
+            if not isinstance(behind, os.stat_result):
+                return behind
+            seen = behind
         if not stat.S_ISREG(seen.st_mode):
             return Problem(key, "unsupported_type", f"{_kind(seen.st_mode)} is not mirrored; only regular files are")
         if self.names.of(key)[1]:
@@ -197,6 +205,50 @@ class Tree(Disk):
         if problem and problem.kind == "too_large" and self.cuts:
             return self._split(self.cuts, problem, path, fingerprint(seen))
         return problem or Item(key, path, *fingerprint(seen))
+
+    def _behind(self, key: str, path: str) -> os.stat_result | Problem | Excluded:
+        """What a link leads to, if it is to be taken."""
+        places: list[str] = []
+        try:
+            with resolved(self.root, path, places) as place:
+                if rule := self._forbidden(places):
+                    return Excluded(key, f"{rule}, which the link leads through")
+                return os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+        except OSError as error:
+            self._passes(error, key)
+            if error.errno in (*GONE, errno.ELOOP):
+                why = f"the link does not lead to a regular file in the folder ({error.strerror}); it is not mirrored"
+                return Problem(key, "unsupported_type", why)
+            return Problem(key, "unreadable", f"what the link leads to cannot be looked at ({error.strerror})")
+        finally:
+            self.links.note(path, places)
+
+    def _forbidden(self, places: list[str]) -> str | None:
+        """Return the rule that leaves out one of the places that a link leads through, or what it ends at."""
+        for place in places[1:]:
+            ends = [0, *(end + 1 for end, char in enumerate(place) if char == "/")]
+            ignores = self._ignore_files([place[:end] for end in ends])
+            if rule := self.rules.forbids(normal(place), ignores):
+                return rule
+        return self.rules.not_included(normal(places[-1]))
+
+    @contextmanager
+    def _open_file(self, path: str) -> Iterator[int]:
+        if not self.rules.links:
+            with self._open(path) as descriptor:
+                yield descriptor
+            return
+        places: list[str] = []
+        with resolved(self.root, path, places) as place:
+            if self._forbidden(places):
+                raise Astray("it leads to what the rules leave out")
+            # NONBLOCK: opening a FIFO that took the file's place must not hang.
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            descriptor = os.open(place.name, flags, dir_fd=place.folder)
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
 
     def _split(self, cuts: Cuts, problem: Problem, path: str, seen: Print) -> Item | Problem | list[Item] | None:
         """The parts of a file that is too large, else that problem with the reason why it is not split."""
@@ -211,7 +263,7 @@ class Tree(Disk):
         found = cuts.get(path, way_of(kind, limit), seen)
         try:
             if found is None:
-                with self._open(path) as descriptor:
+                with self._open_file(path) as descriptor:
                     found = cut_open(descriptor, kind, limit)
                 cuts.keep(key, path, found)
         except OSError as error:

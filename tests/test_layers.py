@@ -75,6 +75,7 @@ CORE = [
     "mounts",
     "absence",
     "os_names",
+    "links",
     "unexpected",
     "disk",
     "ignores",

@@ -95,6 +95,7 @@ class MirrorConfig(Section):
     include: Patterns = Field(default_factory=lambda: list(INCLUDE_ALL))
     exclude: Patterns = Field(default_factory=list)
     gitignore: bool = True
+    links: Literal["skip", "inside"] = "skip"
     key_prefix: str = ""
     owner: Annotated[str, StringConstraints(max_length=64)] = ""
     prune: Literal["owned", "all", "never"] = "owned"

@@ -19,6 +19,7 @@ path = $path
 # include = ["**/*"]                  # gitignore-style patterns
 # exclude = ["drafts/", "*.tmp"]      # added to the built-in list (syncd check --excludes); a .syncdignore works too
 # gitignore = true                    # .gitignore files inside the folder count
+# links = "skip"                      # skip | inside: links to files inside the folder are taken as those files
 # long_names = "reject"               # or "shorten": names over 128 characters go up under a shorter one
 # max_delete = "25%"                  # a plan that deletes more (and more than 10) is refused
 
