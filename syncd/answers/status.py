@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
-from syncd.config.settings import Config
+from syncd.config.settings import Config, MirrorConfig
 from syncd.model import IndexStatus
 from syncd.os_names import shown_path
 from syncd.parts import Naming, by_file
@@ -70,6 +70,7 @@ def _mirror(
         "target": section.target.spec,
         "owner": owner_shown(config, name, db),
         "items": {"synced": 0, "pending": 0, "failed": 0, "rejected": 0},
+        "searchable": _searchable(section, 0),
         "index": dict.fromkeys(_INDEX, 0),
         "last_reconcile": None,
         "oldest_pending_s": None,
@@ -97,6 +98,7 @@ def _mirror(
         shown["items"] |= _files(db, name, section.names)
         found = by_file(found, section.names)
     shown["index"] |= journal.index_counts()
+    shown["searchable"] = _searchable(section, shown["index"]["completed"])
     if stuck := _stuck(journal):
         shown["stuck"] = stuck
     gaps = Gaps(db, name).summary()
@@ -131,6 +133,11 @@ def _state(said: object, *, running: bool) -> State:
     if said == "syncing":
         return "syncing" if running else "degraded"
     return "degraded" if said == "degraded" else "halted" if said == "halted" else "idle"
+
+
+def _searchable(section: MirrorConfig, completed: int) -> int | None:
+    """How many entries can be found now. None of KV: nothing searches what a namespace holds."""
+    return None if section.target.type == "kv" else completed
 
 
 def _detail(said: dict[str, Any], state: State, remaining: int) -> str | None:

@@ -84,6 +84,8 @@ def run(arguments: Sequence[str]) -> int:
         return _EXIT_PIPE
     except (OSError, MemoryError) as error:
         streams.give_up()
+        # What is half made, such as an event loop without its descriptors, has nothing to add.
+        sys.unraisablehook = lambda _: None
         _complain(_refused(error))
         return EXIT_HALT
     except SystemExit as end:

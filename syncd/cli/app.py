@@ -165,7 +165,14 @@ def await_(work: Coroutine[None, None, _T]) -> _T:
                 if number := signals.received():
                     raise signals.Interrupted(number) from None
 
-    return asyncio.run(cancellable())
+    try:
+        with asyncio.Runner() as runner:
+            # Before there is a coroutine that waits for it: it may be refused.
+            runner.get_loop()
+            return runner.run(cancellable())
+    finally:
+        # Nothing happens to a coroutine that has ended. One that never began would be complained of.
+        work.close()
 
 
 def with_optional_values(arguments: Sequence[str]) -> list[str]:

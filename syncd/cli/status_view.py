@@ -73,6 +73,7 @@ def _facts(mirror: dict[str, Any]) -> Iterator[tuple[str, str]]:
     items, index = mirror["items"], mirror["index"]
     yield "items", ", ".join(f"{count} {state}" for state, count in items.items() if count or state == "synced")
     if any(index.values()):
+        yield "searchable", f"{mirror['searchable'] or 0} of {sum(index.values())}"
         yield "index", ", ".join(f"{count} {state}" for state, count in index.items() if count)
     if stuck := mirror.get("stuck"):
         yield "stuck", _named(stuck["keys"], stuck["count"])

@@ -37,6 +37,10 @@ def config_path(flag: Path | None, environ: Mapping[str, str]) -> Path:
     named = flag or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
     if named:
         if not os.path.isfile(named):  # noqa: PTH113 - says no, too, where we may not look
+            if os.path.exists(named):  # noqa: PTH110 - the same
+                raise ConfigError(
+                    f"config file {shown_path(named)} is no regular file; name one with: syncd --config PATH"
+                )
             raise ConfigError(
                 f"config file {shown_path(named)} does not exist; make one with: syncd init PATH --target SPEC"
             )

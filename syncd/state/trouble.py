@@ -86,7 +86,8 @@ def refusal(path: Path | None, error: Exception, *, reading: bool = False) -> st
     why = error.strerror if isinstance(error, OSError) else str(error)
     found = _refused(path, os.R_OK if reading else os.R_OK | os.W_OK) if path else None
     if found is None:
-        return f"{_named(path)} cannot be used ({why}); let {user_name(os.geteuid())} read and write it"
+        user = user_name(os.geteuid())
+        return f"{_named(path)} cannot be used ({why}); let {user} use it, or raise the limit of open files (ulimit -n)"
     if not reading and os.statvfs(found).f_flag & os.ST_RDONLY:
         return f"{found} is on a read-only file system; mount it read-write, or choose another state_dir"
     owner, user = user_name(found.lstat().st_uid), user_name(os.geteuid())

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,52 @@ def test_streams_that_are_closed_or_full_end_nothing(tmp_path: Path, streams: st
             )
             assert (ended.returncode, ended.stderr) == (0, ""), ended
         assert room.remote.files().keys() == {"a.md"}
+
+
+def test_status_says_how_many_of_how_many_can_be_found(tmp_path: Path) -> None:
+    with open_room(tmp_path, fail_index="bad") as room:
+        for name in ("a.md", "b.md", "bad.md"):
+            room.write(name)
+        assert room.syncd("reconcile", "--wait").code == 1
+        assert room.status()["searchable"] == 2
+        assert "  searchable 2 of 3\n" in room.syncd("status").out
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_config_that_is_no_file_is_said_to_be_none(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    with open_room(tmp_path) as room:
+        room.config.unlink()
+        make(room.config)
+        for command in ("status", "reconcile", "run", "check"):
+            ended = room.syncd(command)
+            assert (ended.code, "is no regular file" in ended.out + ended.err) == (2, True), ended
+
+
+LIMITS = [
+    "ulimit -n 20",
+    "ulimit -n 10",
+    "ulimit -n 7",
+    "ulimit -f 0",
+    "cd gone; rmdir ../gone",
+    "export TZ=x LC_ALL=y",
+]
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_what_the_machine_refuses_is_no_bug(tmp_path: Path, limit: str) -> None:
+    with open_room(tmp_path) as room:
+        room.write("a.md")
+        for command in ("reconcile", "status", "ls", "reconcile -n"):
+            (room.path / "gone").mkdir(exist_ok=True)
+            ended = subprocess.run(
+                ["bash", "-c", f'{limit}; "$@"', "bash", *room.command(*command.split())],
+                env=room.env(),
+                cwd=room.path,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            # 1: what could not be read is named.
+            assert ended.returncode in (0, 1, 3), ended
+            assert "Traceback" not in ended.stderr
+            assert ended.returncode != 3 or ended.stderr.count("\n") == 1, ended

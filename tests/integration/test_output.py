@@ -22,6 +22,7 @@ STATUS = {
     "target",
     "owner",
     "items",
+    "searchable",
     "index",
     "last_reconcile",
     "oldest_pending_s",
