@@ -214,13 +214,14 @@ def state_of(kind: str | None, *, dirty: bool) -> str:
 
 
 async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
+    from syncd.cloudflare.fields import tame
     from syncd.session import open_session
     from syncd.sync.observe import ours
 
     async with open_session(config, [name], read_only=True) as session:
         rows = [
             {"key": e.key, "size": e.size, "owner": e.owner, "index": e.status, "ref": e.ref, "checksum": e.checksum}
-            | ({} if e.metadata is None else {"metadata": dict(e.metadata)})
+            | ({} if e.metadata is None else {"metadata": tame(dict(e.metadata))})
             async for e in ours(session.mirrors[name])
         ]
     return sorted(rows, key=lambda row: str(row["key"]))

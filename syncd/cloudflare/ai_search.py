@@ -81,11 +81,11 @@ class AISearch:
         for number in range(first, first + PAGES_LIMIT):
             query["page"] = number
             page = await self.list_items(**query)
-            if not page.items or page.items == before:
+            if not (page.items or page.faults) or (page.items and page.items == before):
                 return
             yield page
             before = page.items
-            seen += len(page.items)
+            seen += len(page.items) + len(page.faults)
             if first == 1 and page.total_count is not None and seen >= page.total_count:
                 return
         raise Retry(f"unexpected answer: the listing does not end after {PAGES_LIMIT} pages")
@@ -148,7 +148,8 @@ class AISearch:
 
     async def get(self, item_id: str) -> Item:
         """One item; NotFound when absent."""
-        return await self.transport.ask(Request("GET", self._item(item_id), permission=_EDIT), _item)
+        request = Request("GET", self._item(item_id), permission=_EDIT)
+        return await self.transport.ask(request, lambda answer: _that(_item(answer), item_id))
 
     async def sync(self, item_id: str, *, wait_for_completion: bool = False) -> Item:
         """Index an item again without uploading it; NotFound when absent."""
@@ -263,6 +264,12 @@ class AISearch:
 
 def _item(answer: Answer) -> Item:
     return Item.parse(Fields(answer.result, "item"))
+
+
+def _that(item: Item, item_id: str) -> Item:
+    if item.id != item_id:
+        raise Retry("unexpected answer: another item than the one that was asked for")
+    return item
 
 
 def _instance(answer: Answer) -> Instance:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypedDict, get_args
 
 from syncd.cloudflare.envelope import Answer
-from syncd.cloudflare.fields import Fields, rows
+from syncd.cloudflare.fields import Fields, rows, sound
 from syncd.model import IndexStatus
 
 _STATUSES: Mapping[str, IndexStatus] = {status: status for status in get_args(IndexStatus)}
@@ -67,18 +67,24 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class ItemPage:
-    """One page of a listing. total_count: items of the whole listing, None when the remote does not say."""
+    """One page of a listing. total_count: items of the whole listing, None when the remote does not say.
+
+    faults: what is wrong with rows that could not be read.
+    """
 
     items: tuple[Item, ...]
     total_count: int | None = None
     page: int | None = None
     per_page: int | None = None
+    faults: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, answer: Answer) -> Self:
         info = Fields(dict(answer.result_info), "result_info")
+        found = sound(answer.result, "item", Item.parse)
         return cls(
-            items=tuple(Item.parse(row) for row in rows(answer.result, "item")),
+            items=tuple(found.good),
+            faults=found.faults,
             total_count=info.opt_int("total_count"),
             page=info.opt_int("page"),
             per_page=info.opt_int("per_page"),
@@ -152,9 +158,7 @@ class LogPage:
     @classmethod
     def parse(cls, answer: Answer) -> Self:
         info = Fields(dict(answer.result_info), "result_info")
-        return cls(
-            tuple(LogEntry.parse(row) for row in rows(answer.result, "log entry")), info.opt_text("cursor") or None
-        )
+        return cls(tuple(LogEntry.parse(row) for row in rows(answer.result, "log entry")), info.cursor("cursor"))
 
 
 @dataclass(frozen=True, slots=True)

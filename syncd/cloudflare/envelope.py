@@ -24,6 +24,8 @@ from syncd.errors import AuthHalt, Blocked, Conflict, Halt, NotFound, Park, Retr
 
 MESSAGE_LIMIT = 400
 """Longest error message, characters; a remote may send a page of HTML."""
+HUGE_DIGITS = 20
+"""No whole number of the API has so many digits."""
 RETRY_AFTER_LIMIT_S = 3600.0
 """Longest Retry-After that is believed, s. Cloudflare's own block lasts five minutes (API rate limits)."""
 
@@ -103,7 +105,7 @@ def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
 def _parse(body: bytes) -> dict[str, Any] | None:
     """The envelope, or None for anything that is not one."""
     try:
-        envelope = json.loads(body.decode("utf-8"))
+        envelope = _json(body.decode("utf-8"))
     except (ValueError, RecursionError):
         return None
     if not isinstance(envelope, dict) or not isinstance(envelope.get("success"), bool):
@@ -118,6 +120,16 @@ def _outsider(status: int) -> Remedy:
     if status >= 500:
         return BUSY
     return STOPPED if 400 <= status < 500 and status not in PASSING_STATUSES else UNEXPECTED
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        # One number of over 4,300 digits, which Python does not read, spoils no other.
+        return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < HUGE_DIGITS else None)
 
 
 def _remedy(status: int, code: int | None) -> Remedy:

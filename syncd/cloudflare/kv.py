@@ -126,6 +126,7 @@ class KVNamespace:
     def __init__(self, transport: Transport, namespace_id: str) -> None:
         self.transport = transport
         self.namespace_id = namespace_id
+        self.faults: list[str] = []
         self._base = _namespaces(transport) + path(namespace_id)
 
     # many keys
@@ -187,9 +188,14 @@ class KVNamespace:
                     yield key
 
     async def key_pages(self, prefix: str = "", limit: int = LIST_LIMIT) -> AsyncGenerator[list[ListedKey], None]:
-        """Like iter_keys, a page at a time: to go on from key to key takes longer than to look at one."""
+        """Like iter_keys, a page at a time: to go on from key to key takes longer than to look at one.
+
+        faults: of the rows of the latest listing.
+        """
+        self.faults = []
         async with aclosing(pages(lambda cursor: self.list_keys(prefix, limit, cursor), PAGES_LIMIT)) as found:
             async for page in found:
+                self.faults += page.faults
                 # What lies outside is nobody's to prune, whatever the server says.
                 yield [key for key in page.keys if key.name.startswith(prefix)]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 from syncd.cloudflare.envelope import Answer
-from syncd.cloudflare.fields import Fields, elements, rows
+from syncd.cloudflare.fields import Fields, elements, rows, sound
 from syncd.cloudflare.messages import Raw
 from syncd.errors import Retry
 
@@ -48,10 +48,15 @@ class ListedKey(NamedTuple):
 
     @classmethod
     def parse(cls, row: object) -> Self:
-        if isinstance(row, dict) and (name := row.get("name")) and type(name) is str and "expiration" not in row:
+        name = row.get("name") if isinstance(row, dict) else None
+        if isinstance(row, dict) and type(name) is str and name.isascii() and name and "expiration" not in row:
             # What nearly all rows are, and a listing may have a million of them.
             return cls(name, row.get("metadata"))
-        fields = Fields(row, "key")
+        return cls.of(Fields(row, "key"))
+
+    @classmethod
+    def of(cls, fields: Fields) -> Self:
+        """The row, checked."""
         return cls(fields.text("name"), fields.any("metadata"), fields.opt_int("expiration"))
 
 
@@ -59,18 +64,25 @@ class ListedKey(NamedTuple):
 class KeyPage:
     """One page of keys in UTF-8 order, and the cursor of the next page, None at the end.
 
-    A page may be empty and have a next one: deleted keys are skipped, not made up for.
+    A page may be empty and have a next one: deleted keys are skipped, not made up for. faults: what is wrong with rows
+    that could not be read.
     """
 
     keys: tuple[ListedKey, ...]
     cursor: str | None = None
+    faults: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, answer: Answer) -> Self:
         info = Fields(dict(answer.result_info), "result_info")
         older = Fields(info.opt_map("cursors"), "cursors")  # where the documents once put it
-        cursor = info.opt_text("cursor") or older.opt_text("after")
-        return cls(tuple(map(ListedKey.parse, elements(answer.result, "key"))), cursor or None)
+        cursor = info.cursor("cursor") or older.cursor("after")
+        listed = elements(answer.result, "key")
+        try:
+            return cls(tuple(map(ListedKey.parse, listed)), cursor)
+        except Retry:
+            found = sound(listed, "key", ListedKey.of)
+            return cls(tuple(found.good), cursor, found.faults)
 
 
 @dataclass(frozen=True, slots=True)

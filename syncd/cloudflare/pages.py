@@ -4,10 +4,18 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from syncd.errors import Retry
+from syncd.errors import Park, Retry
 
 HEAD_START = 5
 """Turns of the event loop that a request gets to be on its way, before the page at hand keeps the loop busy."""
+
+
+LISTINGS = 3
+"""So often a listing is begun, if its cursor is refused half-way: snapshots expire, and servers forget them."""
+
+
+class CursorRefused(Retry):
+    """The remote refused the cursor that it gave. A listing from the start may get further."""
 
 
 class Page(Protocol):
@@ -24,12 +32,16 @@ async def pages(ask: Callable[[str | None], Awaitable[_P]], most: int) -> AsyncG
     """Yield the pages, from ask(None) on; the cursor alone says where the listing ends.
 
     One page is asked for ahead: its error comes out where the page would have. Whoever stops early closes the
-    generator, which cancels that request. Retry when a cursor comes again or there are over `most` pages, as the
-    listing would never end.
+    generator, which cancels that request. CursorRefused when a later page is refused. Retry when a cursor comes again
+    or there are over `most` pages, as the listing would never end.
     """
 
     async def begin(cursor: str | None) -> _P:
-        return await ask(cursor)
+        try:
+            return await ask(cursor)
+        except Park as error:
+            said = f"the cursor of the listing was refused half-way: {error}"
+            raise CursorRefused(said, status=error.status) from error
 
     cursors: set[str] = set()
     page = await ask(None)

@@ -101,6 +101,7 @@ class VectorizeIndex:
     def __init__(self, transport: Transport, name: str) -> None:
         self.transport = transport
         self.name = name
+        self.faults: list[str] = []
         self._base = _indexes(transport) + path(name)
 
     async def info(self) -> IndexInfo:
@@ -151,20 +152,13 @@ class VectorizeIndex:
     async def iter_ids(self) -> AsyncIterator[str]:
         """All ids of one snapshot; the cursor alone says where it ends.
 
-        Retry when the snapshot's cursor is refused half-way (they expire), when a cursor comes again, or when there
-        are over PAGES_LIMIT pages: list again from the start.
+        CursorRefused when the snapshot's cursor is refused half-way (they expire), Retry when a cursor comes again or
+        there are over PAGES_LIMIT pages: list again from the start. faults: of the rows of the latest listing.
         """
-
-        async def ask(cursor: str | None) -> VectorPage:
-            try:
-                return await self.list_vectors(LIST_LIMIT, cursor)
-            except Park as error:
-                if cursor is None:
-                    raise
-                raise Retry(f"the cursor of the listing was refused half-way: {error}", status=error.status) from error
-
-        async with aclosing(pages(ask, PAGES_LIMIT)) as found:
+        self.faults = []
+        async with aclosing(pages(lambda cursor: self.list_vectors(LIST_LIMIT, cursor), PAGES_LIMIT)) as found:
             async for page in found:
+                self.faults += page.faults
                 for vector_id in page.ids:
                     yield vector_id
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self, TypedDict
 
 from syncd.cloudflare.envelope import Answer
-from syncd.cloudflare.fields import Fields, rows
+from syncd.cloudflare.fields import Fields, sound
 from syncd.errors import Retry
 
 Metric = Literal["cosine", "euclidean", "dot-product"]
@@ -113,24 +113,27 @@ class Match:
 class VectorPage:
     """One page of ids, and the cursor of the next page, None at the end; a page may be empty and have a next one.
 
-    total: vectors of the whole index. expires: when the cursor does.
+    total: vectors of the whole index. expires: when the cursor does. faults: what is wrong with rows that could not be
+    read.
     """
 
     ids: tuple[str, ...]
     cursor: str | None = None
     total: int | None = None
     expires: datetime | None = None
+    faults: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, answer: Answer) -> Self:
         fields = Fields(answer.result, "vector page")
-        ids = tuple(row.text("id") for row in rows(fields.any("vectors"), "vector"))
+        found = sound(fields.any("vectors"), "vector", lambda row: row.text("id"))
         truncated = fields.opt_bool("isTruncated")
-        cursor = None if truncated is False else fields.opt_text("nextCursor") or None
+        cursor = None if truncated is False else fields.cursor("nextCursor")
         if truncated and cursor is None:
             # Half a listing must not read as a whole one.
             raise Retry("unexpected answer: the listing goes on, but has no cursor", ambiguous=True)
-        return cls(ids, cursor, fields.opt_int("totalCount"), _time(fields, "cursorExpirationTimestamp"))
+        expires = _time(fields, "cursorExpirationTimestamp")
+        return cls(tuple(found.good), cursor, fields.opt_int("totalCount"), expires, found.faults)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from syncd.cloudflare.envelope import Answer
 from syncd.cloudflare.fields import Fields
 from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.transport import Transport
+from syncd.cloudflare.vectorize_lines import DIMENSIONS_LIMIT
 from syncd.errors import Halt, NotFound, Park, Retry, TooMuch
 
 TEXTS_LIMIT = 100
@@ -47,12 +48,14 @@ class WorkersAI:
         self.transport = transport
         self._base = path("accounts", transport.account_id, "ai", "run")
 
-    async def embed(self, model: str, texts: Sequence[str], pooling: Pooling | None = None) -> list[Vector]:
+    async def embed(
+        self, model: str, texts: Sequence[str], pooling: Pooling | None = None, dimensions: int | None = None
+    ) -> list[Vector]:
         """One float32 vector for each of up to TEXTS_LIMIT texts (ValueError over it), all of one length.
 
-        pooling: only sent when given, as not every model knows it. No texts, no request. Halt when there is no such
-        model for this account. TooMuch when more than one text was refused: send them in two halves. Park("refused")
-        for a single one, which is likely too long.
+        pooling: only sent when given, as not every model knows it. dimensions: the length they must have, None if that
+        is not known. No texts, no request. Halt when there is no such model for this account. TooMuch when more than
+        one text was refused: send them in two halves. Park("refused") for a single one, which is likely too long.
         """
         if len(texts) > TEXTS_LIMIT:
             raise ValueError(f"at most {TEXTS_LIMIT} texts at once")
@@ -63,7 +66,7 @@ class WorkersAI:
             body["pooling"] = pooling
         request = Request("POST", self._base + path(*model.split("/")), json=body, permission=_READ, reads=True)
         try:
-            return await self.transport.ask(request, lambda answer: _vectors(answer, len(texts)))
+            return await self.transport.ask(request, lambda answer: _vectors(answer, len(texts), dimensions))
         except NotFound as error:
             raise Halt(f"Workers AI has no model {model!r}: check the config key model: {error}") from error
         except Park as error:
@@ -83,7 +86,7 @@ def _refused(error: Park, count: int) -> Park:
     return Park("refused", said, code=error.code, status=error.status)
 
 
-def _vectors(answer: Answer, count: int) -> list[Vector]:
+def _vectors(answer: Answer, count: int, dimensions: int | None = None) -> list[Vector]:
     fields = Fields(answer.result, "embeddings")
     data = fields.opt_list("data")
     if len(data) != count:
@@ -91,6 +94,9 @@ def _vectors(answer: Answer, count: int) -> list[Vector]:
     vectors = [_vector(row) for row in data]
     if any(len(one) != len(other) for one, other in pairwise(vectors)):
         raise Retry("unexpected answer: vectors of different lengths", ambiguous=True)
+    if dimensions not in (None, len(vectors[0])):
+        said = f"vectors of {len(vectors[0])} numbers, by a model that gives {dimensions}"
+        raise Retry(f"unexpected answer: {said}", ambiguous=True)
     shape = fields.opt_list("shape")
     if shape and shape != [count, len(vectors[0])]:
         raise Retry(f"unexpected answer: not of the shape {shape} that it says", ambiguous=True)
@@ -101,6 +107,7 @@ def _vector(row: object) -> Vector:
     if isinstance(row, list) and row and set(map(type, row)) <= {int, float}:
         with suppress(OverflowError):
             vector = array("f", row)
-            if math.isfinite(sum(vector)):  # a sum of float32 cannot leave the range of a double
+            # A sum of float32 cannot leave the range of a double.
+            if math.isfinite(sum(vector)) and any(vector) and len(vector) <= DIMENSIONS_LIMIT:
                 return vector
-    raise Retry("unexpected answer: a vector is no list of finite float32", ambiguous=True)
+    raise Retry("unexpected answer: a vector is no list of finite float32, or all of it is zero", ambiguous=True)

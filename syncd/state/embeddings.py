@@ -1,5 +1,6 @@
 """What outlives the process for the Vectorize target: vectors by text, bounded, and the change to wait for."""
 
+import math
 import sqlite3
 from array import array
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ class Embeddings:
                     f" AND digest IN ({', '.join('?' * len(part))}) RETURNING digest, vector",
                     (now, model, *part),
                 )
-                found |= {digest: array("f", vector) for digest, vector in rows}
+                found |= {digest: vector for digest, kept in rows if (vector := _vector(kept)) is not None}
         return found
 
     def keep(self, model: str, vectors: Mapping[bytes, Vector]) -> None:
@@ -57,7 +58,8 @@ class Embeddings:
     def last_change(self) -> Change | None:
         """The change to wait for, or None."""
         value = self._meta.get(_CHANGE)
-        return Change(**value) if isinstance(value, dict) else None
+        # Of an older state, or a damaged one, nothing is known: the index is not waited for.
+        return Change(**value) if isinstance(value, dict) and _is_change(value) else None
 
     def changed(self, change: Change | None) -> None:
         """Note our last change; None: the index has processed it."""
@@ -66,3 +68,20 @@ class Embeddings:
     def _next(self) -> int:
         row = self._db.execute("SELECT max(used) FROM embedding").fetchone()
         return int(row[0] or 0) + 1
+
+
+def _vector(kept: object) -> "Vector | None":
+    """A remembered vector; None for what is none, such as half of one in a damaged file."""
+    if not isinstance(kept, bytes) or not kept or len(kept) % array("f").itemsize:
+        return None
+    vector = array("f", kept)
+    return vector if math.isfinite(sum(vector)) and any(vector) else None
+
+
+def _is_change(value: Mapping[str, object]) -> bool:
+    if value.keys() != {"mutation", "probe", "at", "since"}:
+        return False
+    texts, times = (value["mutation"], value["probe"]), (value["at"], value["since"])
+    if not all(isinstance(text, str | None) for text in texts):
+        return False
+    return all(isinstance(moment, int | float) for moment in times)

@@ -20,10 +20,13 @@ from syncd.state.journal import LAST, under
 from syncd.state.queue import Dirty
 from syncd.state.spill import Spill
 from syncd.sync.instep import NOTHING, InStep
+from syncd.targets.base import Faulty
 
 BLOCK = 512
 """Keys looked at together: bounds memory, and how long the loop is busy between two breaths."""
 LISTING_BATCH = 1000
+FAULTS_NAMED = 20
+"""So many rows of a listing that cannot be read are named."""
 FEW_KEYS = 20
 """So many unknown keys are asked for one by one, whatever a listing costs: with it the whole folder is looked at."""
 
@@ -66,6 +69,15 @@ async def listing(mirror: Mirror, spill: Spill, tick: Callable[[], None]) -> Non
         if len(batch) >= LISTING_BATCH:
             put_down()
     put_down()
+    if isinstance(mirror.target, Faulty) and mirror.target.faults:
+        mirror.journal.note(_faults(mirror.target.faults), spill.pass_id)
+
+
+def _faults(faults: Sequence[str]) -> list[Problem]:
+    """A problem for each row of the remote's that nobody can read, up to a few. They are left alone."""
+    named = list(dict.fromkeys(faults))[:FAULTS_NAMED]
+    said = "the remote lists a row that cannot be read, and it is left alone; delete it there"
+    return [Problem(f"(remote row: {fault})", "invalid_key", f"{said}: {fault}") for fault in named]
 
 
 def ours(mirror: Mirror) -> AsyncIterator[Entry]:

@@ -249,6 +249,13 @@ class Target(Protocol):
         ...
 
 
+@runtime_checkable
+class Faulty(Protocol):
+    """A target whose listing may have rows that nobody can read. faults: what is wrong with them, of the last one."""
+
+    faults: Sequence[str]
+
+
 class Newest(NamedTuple):
     """One row of the newest entries, whoever's.
 

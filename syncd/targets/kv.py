@@ -6,16 +6,18 @@ writes, so what we wrote lately outranks them.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
+from syncd.cloudflare.fields import encodable
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, LIST_LIMIT, KVNamespace
 from syncd.cloudflare.kv_bulk import KEY_LIMIT, METADATA_LIMIT, VALUE_LIMIT
 from syncd.cloudflare.kv_places import by_id, by_title
+from syncd.cloudflare.pages import LISTINGS, CursorRefused
 from syncd.errors import ConfigError, Conflict, NotFound, TargetMissing
 from syncd.model import Delete, Entry, IndexStatus, Put
 from syncd.names import PATH
@@ -67,6 +69,7 @@ class KVTarget:
 
     def __init__(self, api: KV, place: Place, terms: Terms, limits: Limits, *, names: Names = NOWHERE) -> None:
         self.limits = limits
+        self.faults: Sequence[str] = ()
         self._api = api
         self._place = place
         self._terms = terms
@@ -119,18 +122,32 @@ class KVTarget:
         namespace = await self._namespace()
         self._naming.forget()
         try:
-            async with aclosing(namespace.key_pages(self._terms.prefix)) as pages:
-                async for keys in pages:
-                    for name, metadata, _ in keys:
-                        entry = self._entry(name, metadata)
-                        if entry is not None and self._naming.unproved(name, entry.key):
-                            yield entry._replace(key=await self._naming.known(name))
-                        elif entry is not None:
+            for number in range(1, LISTINGS + 1):
+                try:
+                    async with aclosing(self._listed(namespace)) as listed:
+                        async for entry in listed:
                             yield entry
+                except CursorRefused as error:
+                    if number == LISTINGS:
+                        raise
+                    log.info("listing.again", why=str(error))
+                else:
+                    return
         except TargetMissing:
             # By the next time its title may stand for another namespace.
             self._found = None
             raise
+
+    async def _listed(self, namespace: KVNamespace) -> AsyncGenerator[Entry, None]:
+        async with aclosing(namespace.key_pages(self._terms.prefix)) as pages:
+            async for keys in pages:
+                for name, metadata, _ in keys:
+                    entry = self._entry(name, metadata)
+                    if entry is not None and self._naming.unproved(name, entry.key):
+                        yield entry._replace(key=await self._naming.known(name))
+                    elif entry is not None:
+                        yield entry
+        self.faults = tuple(namespace.faults)
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
         """Ask for one key by its metadata; first under the name it was last known by, if that is another."""
@@ -209,10 +226,15 @@ class KVTarget:
         return Entry(
             self._naming.key(name, marks.get(PATH)),
             name,
-            str(checksum) if checksum else None,
+            _word(checksum) if checksum else None,
             None,
-            size if isinstance(size, int) else None,
-            str(owner) if owner is not None else None,
+            size if isinstance(size, int) and 0 <= size <= VALUE_LIMIT else None,
+            _word(owner) if owner is not None else None,
             checksum is not None,
             metadata=marks,
         )
+
+
+def _word(mark: object) -> str:
+    """A mark as text. What is no text was written by somebody else, and equals nothing of ours."""
+    return encodable(mark) if isinstance(mark, str) else f"({type(mark).__name__})"

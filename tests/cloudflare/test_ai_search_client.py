@@ -66,7 +66,7 @@ PLAIN_CALLS: list[tuple[Call, Any, tuple[str, str, dict[str, str]], Any]] = [
         ("PUT", f"{DOCS}/items", {}),
         {"key": "a.md", "next_action": "INDEX", "wait_for_completion": False},
     ),
-    (lambda c: c.get("i/1"), row(), ("GET", f"{DOCS}/items/i%2F1", {}), None),
+    (lambda c: c.get("i/1"), row(item_id="i/1"), ("GET", f"{DOCS}/items/i%2F1", {}), None),
     (
         lambda c: c.sync("i1", wait_for_completion=True),
         row(),

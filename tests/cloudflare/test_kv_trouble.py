@@ -1,5 +1,6 @@
 """Listings that do not end, bulks that fail in part, and bulks that are too much."""
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -109,7 +110,24 @@ async def test_a_prefix_that_is_no_unicode_is_refused(remote: Remote, docs: KVNa
 
 
 async def test_a_page_of_another_shape_is_asked_again(remote: Remote, docs: KVNamespace, time: VirtualTime) -> None:
-    remote.says(ok({}), ok([{"nome": "a"}]), ok([{"name": "a"}]))
+    remote.says(ok({}), ok(None), ok([{"name": "a"}]))
+    assert await time.run(names(docs)) == ["a"]
+
+
+async def test_a_row_that_cannot_be_read_is_a_fault_and_keeps_no_other_back(remote: Remote, docs: KVNamespace) -> None:
+    odd: list[Any] = [{"nome": "x"}, {"name": 5}, {"name": "\ud800"}, "text", None, [], {"name": ""}]
+    remote.says(
+        httpx.Response(200, content=json.dumps({"success": True, "result": [{"name": "a"}, *odd, {"name": "b"}]}))
+    )
+    assert await names(docs) == ["a", "b"]
+    assert len(docs.faults) == len(odd)
+
+
+@pytest.mark.parametrize("cursor", ["x" * 65_536, "é" * 9_000])
+async def test_a_cursor_that_fits_in_no_address_is_a_bad_answer(
+    remote: Remote, docs: KVNamespace, time: VirtualTime, cursor: str
+) -> None:
+    remote.says(ok([{"name": "a"}], cursor=cursor), ok([{"name": "a"}]))
     assert await time.run(names(docs)) == ["a"]
 
 

@@ -62,12 +62,21 @@ async def test_every_way_to_say_the_end_is_understood(
     assert len(remote.requests) == 2
 
 
-@pytest.mark.parametrize("result", [{}, None, [], {"vectors": None}, {"vectors": ["a"]}, {"vectors": [{}]}])
+@pytest.mark.parametrize("result", [{}, None, [], {"vectors": None}])
 async def test_a_page_of_another_shape_is_asked_again(
     remote: Remote, docs: VectorizeIndex, time: VirtualTime, result: Any
 ) -> None:
     remote.says(ok(result), page("a"))
     assert await time.run(ids(docs)) == ["a"]
+
+
+async def test_a_row_that_cannot_be_read_is_a_fault_and_keeps_no_other_back(
+    remote: Remote, docs: VectorizeIndex
+) -> None:
+    odd: list[Any] = ["a", {}, {"id": 5}, {"id": ""}, None]
+    remote.says(ok({"vectors": [{"id": "a"}, *odd, {"id": "b"}], "isTruncated": False}))
+    assert await ids(docs) == ["a", "b"]
+    assert len(docs.faults) == len(odd)
 
 
 async def test_a_listing_that_goes_on_without_a_cursor_does_not_read_as_whole(

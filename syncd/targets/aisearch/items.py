@@ -30,6 +30,7 @@ class Items:
     def __init__(self, api: AISearch, marks: Marks, naming: Naming) -> None:
         self.listed_whole = True
         self.landmark: Landmark | None = None
+        self.faults: list[str] = []
         self._api = api
         self._prefix = marks.prefix
         self._alternate = marks.alternate
@@ -45,11 +46,13 @@ class Items:
         """
         seen: set[str] = set()
         self.listed_whole, self.landmark = False, None
+        self.faults = []
         self._naming.forget()
         count = _Count(seen)
         for reading in range(LISTINGS):
             count.begin()
             async for page in self.pages():
+                self.faults += [] if reading else page.faults
                 for item in page.items:
                     if item.id not in seen and there(item):
                         entry = await self._entry(item)

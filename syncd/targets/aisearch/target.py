@@ -115,6 +115,11 @@ class AISearchTarget:
         """What the last listing came to; None if rows may have slipped through."""
         return self._items.landmark
 
+    @property
+    def faults(self) -> Sequence[str]:
+        """What is wrong with rows of the last listing."""
+        return self._items.faults
+
     def newest(self) -> AsyncIterator[NewestPage]:
         """The listing from its top, row by row as it is, with the number of uploaded items."""
         return self._items.newest()

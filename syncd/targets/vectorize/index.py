@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import structlog
 
+from syncd.cloudflare.pages import LISTINGS, CursorRefused
 from syncd.cloudflare.vectorize import DELETE_LIMIT, GET_LIMIT, VectorizeIndex
 from syncd.cloudflare.vectorize_lines import VectorLines
 from syncd.cloudflare.vectorize_values import StoredVector
@@ -50,19 +51,28 @@ class Index:
 
     async def relist(self) -> Sets:
         """Read all ids. Raises TargetMissing, with which everything that was known is void."""
-        sets = Sets()
-        try:
-            ids = []
-            async for vector_id in self.api.iter_ids():
-                ids.append(vector_id)
-                if len(ids) == 1000:
-                    sets.see(ids)
-                    ids.clear()
-            sets.see(ids)
-        except TargetMissing:
-            self._sets = self._dimensions = None
-            raise
-        self._sets = sets
+        for number in range(1, LISTINGS + 1):
+            try:
+                self._sets = await self._listed()
+            except CursorRefused as error:
+                if number == LISTINGS:
+                    raise
+                log.info("listing.again", why=str(error))
+            except TargetMissing:
+                self._sets = self._dimensions = None
+                raise
+            else:
+                return self._sets
+        raise AssertionError("the last listing ends with all ids or an error")
+
+    async def _listed(self) -> Sets:
+        sets, ids = Sets(), []
+        async for vector_id in self.api.iter_ids():
+            ids.append(vector_id)
+            if len(ids) == 1000:
+                sets.see(ids)
+                ids.clear()
+        sets.see(ids)
         return sets
 
     async def known(self) -> Sets:
@@ -76,11 +86,12 @@ class Index:
         return self._dimensions
 
     async def read(self, ids: Sequence[str]) -> list[StoredVector]:
-        """Read vectors; those that are not there are left out."""
-        found: list[StoredVector] = []
+        """Read vectors; those that are not there are left out, and those that nobody asked for."""
+        found: dict[str, StoredVector] = {}
         for part in _slices(ids, GET_LIMIT):
-            found += await self.api.get_by_ids(part)
-        return found
+            wanted = frozenset(part)
+            found |= {vector.id: vector for vector in await self.api.get_by_ids(part) if vector.id in wanted}
+        return list(found.values())
 
     # -- changing
 
@@ -156,7 +167,7 @@ class Index:
         # Somebody else's later change may stand there by now; both times are by the remote's own clocks.
         if info.processed_up_to and change.theirs and info.processed_up_to.timestamp() > change.theirs + SPREAD_S:
             return True
-        if change.probe and await self.api.get_by_ids([change.probe]):
+        if change.probe and await self.read([change.probe]):
             return True
         if (waited_s := abs(self.clock() - change.at)) > GIVE_UP_S:
             log.warning("mutation.lost", mutation=change.mutation, waited_s=round(waited_s))

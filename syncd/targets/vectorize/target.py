@@ -139,6 +139,11 @@ class VectorizeTarget:
         for vector_id in sets.strangers if self._terms.everything and not self._terms.prefix else ():
             yield Entry(f"id:{vector_id}", vector_id, marked=False)
 
+    @property
+    def faults(self) -> Sequence[str]:
+        """What is wrong with rows of the last listing."""
+        return self.index.api.faults
+
     def _check_models(self, sets: Sets) -> None:
         """Vectors of two models in one index find nothing right, so this halts until a person has agreed.
 

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import structlog
 
 from syncd.cloudflare.vectorize_lines import encode_line
+from syncd.cloudflare.workers_ai import MODELS
 from syncd.errors import Halt, Retry, SyncdError, Unreachable
 from syncd.model import Put
 from syncd.targets.base import Done, Noting, Outcome, Read, Removed, Report, Stored, unnoted
@@ -92,7 +93,9 @@ class Writer:
     async def _send(self, pieces: Sequence[Piece], report: Report) -> None:
         """Embed and upsert some pieces; end the files of which these are the last."""
         due = [piece for piece in pieces if piece.file.error is None]
-        vectors = await self._embedder.vectors([piece.text for piece in due])
+        if due:
+            await self.fit(MODELS.get(self._embedder.model))
+        vectors = await self._embedder.vectors([piece.text for piece in due], await self._index.dimensions())
         lines = [line for piece in due if (line := self._line(piece, vectors[piece.text]))]
         if lines:
             await self.fit(next(len(vector) for vector in vectors.values() if not isinstance(vector, SyncdError)))
