@@ -57,9 +57,7 @@ class Embeddings:
 
     def last_change(self) -> Change | None:
         """The change to wait for, or None."""
-        value = self._meta.get(_CHANGE)
-        # Of an older state, or a damaged one, nothing is known: the index is not waited for.
-        return Change(**value) if isinstance(value, dict) and _is_change(value) else None
+        return _change(self._meta.get(_CHANGE))
 
     def changed(self, change: Change | None) -> None:
         """Note our last change; None: the index has processed it."""
@@ -78,10 +76,14 @@ def _vector(kept: object) -> "Vector | None":
     return vector if math.isfinite(sum(vector)) and any(vector) else None
 
 
-def _is_change(value: Mapping[str, object]) -> bool:
-    if value.keys() != {"mutation", "probe", "at", "since"}:
-        return False
-    texts, times = (value["mutation"], value["probe"]), (value["at"], value["since"])
-    if not all(isinstance(text, str | None) for text in texts):
-        return False
-    return all(isinstance(moment, int | float) for moment in times)
+def _change(value: object) -> Change | None:
+    """A remembered change; None for one of an older state or a damaged one: then the index is not waited for."""
+    if not isinstance(value, dict):
+        return None
+    try:
+        change = Change(**value)
+    except TypeError:
+        return None
+    texts, times = (change.mutation, change.probe), (change.at, change.since)
+    sound = all(isinstance(text, str | None) for text in texts) and all(isinstance(at, int | float) for at in times)
+    return change if sound else None
