@@ -7,7 +7,7 @@ because the pieces after it may begin anywhere further on. See docs/decisions/00
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -98,17 +98,27 @@ class PatternList:
 
     def speaks(self, path: str, start: int = 0) -> bool:
         """Return False only if no pattern matches the path that begins at `start`: quickly, for most paths."""
-        if self.ignore_case:
-            path = path.lower()
-        names, endings, of_name, of_path = self._quick
-        name = path[path.rfind("/", start, -1) + 1 or start :]
-        bare = name.removesuffix("/")
-        return (
-            bare in names
-            or bare[bare.rfind(".") :] in endings
-            or bool(of_name and of_name.fullmatch(name))
-            or bool(of_path and of_path.fullmatch(path, start))
-        )
+        return self.may_match(path, path[path.rfind("/", start, -1) + 1 or start :], start)
+
+    @cached_property
+    def may_match(self) -> Callable[[str, str, int], bool]:
+        """The test of `speaks`, for a path whose last name is known: a set of names, one of suffixes, two searches."""
+        names = frozenset(each.last for each in self.patterns if each.last and not each.starred)
+        endings = frozenset(each.last for each in self.patterns if each.last and each.starred)
+        others = [each for each in self.patterns if not each.last]
+        of_name = _any(each.expression for each in others if not each.anchored)
+        of_path = _any(each.expression for each in others if each.anchored)
+        ignore_case = self.ignore_case
+
+        def test(path: str, name: str, start: int) -> bool:
+            if ignore_case:
+                name = name.lower()
+            bare = name.removesuffix("/")
+            if bare in names or bare[bare.rfind(".") :] in endings or (of_name and of_name.fullmatch(name)):
+                return True
+            return of_path is not None and bool(of_path.fullmatch(path.lower() if ignore_case else path, start))
+
+        return test
 
     def verdict(self, path: str, start: int = 0) -> Verdict | None:
         """Return the word on a path (a directory ends with "/"), or None. Does not look at its parents."""
@@ -121,18 +131,6 @@ class PatternList:
             if pattern.matcher.fullmatch(path, start if pattern.anchored else name):
                 return Verdict(not pattern.negated, pattern.text, pattern.number, place)
         return None
-
-    @cached_property
-    def _quick(self) -> "_Quick":
-        """Last names, last suffixes, an expression of names and one of paths: one of them matches if a pattern does."""
-        names = frozenset(each.last for each in self.patterns if each.last and not each.starred)
-        endings = frozenset(each.last for each in self.patterns if each.last and each.starred)
-        others = [each for each in self.patterns if not each.last]
-        of_name = _any(each.expression for each in others if not each.anchored)
-        return names, endings, of_name, _any(each.expression for each in others if each.anchored)
-
-
-_Quick = tuple[frozenset[str], frozenset[str], re.Pattern[str] | None, re.Pattern[str] | None]
 
 
 def lines_of(text: str) -> list[Line]:

@@ -65,13 +65,22 @@ class Rules:
         return rule if left_out else self.not_included(path)
 
     def doubt(self, ignores: Sequence[IgnoreFile] = ()) -> Callable[[str], bool]:
-        """Return a quick test for many paths under the same ignore files: what it denies, nothing leaves out."""
+        """Return a quick test for many paths below all ignore files: what it denies, nothing leaves out."""
         if self.include != INCLUDE_ALL:
             return bool
-        exclude, builtin = self._exclude.speaks, _speaks_of
-        if not ignores:
-            return (lambda path: builtin(path) or exclude(path)) if self.exclude else builtin
-        return lambda path: builtin(path) or exclude(path) or any(_speaks(each, path) for each in ignores)
+        lists = [(_BUILTIN.may_match, 0), *([(self._exclude.may_match, 0)] if self.exclude else [])]
+        lists += [(each.patterns.may_match, len(each.folder)) for each in ignores if each.patterns.patterns]
+
+        def quick(path: str) -> bool:
+            name = path[path.rfind("/", 0, -1) + 1 :]
+            if name.startswith(".."):
+                return True
+            for may_match, start in lists:  # noqa: SIM110 - a generator costs more than the test
+                if may_match(path, name, start):
+                    return True
+            return False
+
+        return quick
 
     def excluded_deep(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
         """Like `excluded`, for a path whose parents have not been judged yet."""
@@ -148,13 +157,5 @@ class Rules:
 _BUILTIN = PatternList.of(enumerate(BUILTIN_EXCLUDES, 1), ignore_case=True)
 
 
-def _speaks_of(path: str) -> bool:
-    return ".." in path or _BUILTIN.speaks(path)
-
-
 def _patterns(lines: Iterable[Line]) -> PatternList:
     return PatternList.of((number, normal(text)) for number, text in lines)
-
-
-def _speaks(ignore: IgnoreFile, path: str) -> bool:
-    return path.startswith(ignore.folder) and ignore.patterns.speaks(path, len(ignore.folder))

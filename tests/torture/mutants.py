@@ -328,6 +328,27 @@ MUTANTS = (
         ("tests/targets/test_vector_passes.py", "tests/targets/test_vector_trouble.py"),
         storm=12,
     ),
+    Mutant(
+        "an ignore file that is gone is believed gone at once",
+        "syncd/ignores.py",
+        "wait = known.gone_at + self._settle - now",
+        "wait = 0.0",
+        ("tests/unit/test_ignores.py",),
+    ),
+    Mutant(
+        "an ignore file that was emptied is believed",
+        "syncd/ignores.py",
+        "not data.strip() and 0 <= age < self._empty_settle",
+        "False",
+        ("tests/unit/test_ignores.py",),
+    ),
+    Mutant(
+        "a file is sent although an ignore file leaves it out by now",
+        "syncd/sync/ahead.py",
+        "if self._tree.left_out(put.path):",
+        "if False:",
+        ("tests/unit/test_pass_local.py",),
+    ),
 )
 
 
