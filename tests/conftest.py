@@ -1,7 +1,9 @@
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 import unclosed
 from core_room import Core, open_core
 from hypothesis import settings
@@ -16,6 +18,13 @@ unclosed.watch()
 # The same examples on every machine and in every run; deadlines are for pytest-timeout.
 settings.register_profile("syncd", derandomize=True, deadline=None, database=None)
 settings.load_profile("syncd")
+
+
+def pytest_runtest_teardown() -> None:
+    """Leave no log that the program set up in a test to the next one: its stream is closed by then."""
+    if structlog.is_configured():
+        logging.captureWarnings(capture=False)
+        structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

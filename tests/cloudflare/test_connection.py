@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
@@ -32,7 +32,12 @@ class Server:
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._talks.append(asyncio.create_task(self._talk(reader, writer)))
+        self._talks.append(asyncio.create_task(self._talks_on(reader, writer)))
+
+    async def _talks_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A client that closes before it has read what it did not ask for resets the connection.
+        with suppress(ConnectionResetError):
+            await self._talk(reader, writer)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while first := await reader.read(2 * HELD_BYTES):

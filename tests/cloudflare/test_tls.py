@@ -80,7 +80,7 @@ def stranger(tmp_path: Path) -> ssl.SSLContext:
         pytest.skip("no openssl to make a certificate with")
     key, cert = str(tmp_path / "key.pem"), str(tmp_path / "cert.pem")
     made = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "1"]
-    named = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    named = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
     subprocess.run([*made, *named], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
@@ -91,7 +91,7 @@ async def test_a_certificate_that_nobody_vouches_for_gets_no_request(
     servers: list[Listening], stranger: ssl.SSLContext
 ) -> None:
     servers.append(server := Listening((200, {}), stranger))
-    error = await error_of(f"https://localhost:{server.port}")
+    error = await error_of(f"https://127.0.0.1:{server.port}")
     assert "CERTIFICATE_VERIFY_FAILED" in str(error)
     assert server.seen == []
 
