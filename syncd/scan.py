@@ -213,8 +213,11 @@ class Tree(Disk):
             with resolved(self.root, path, places) as place:
                 if rule := self._forbidden(places):
                     return Excluded(key, f"{rule}, which the link leads through")
-                return os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+                found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+                return self._closed(key, places) or found
         except OSError as error:
+            if closed := self._closed(key, places):
+                return closed
             self._passes(error, key)
             if error.errno in (*GONE, errno.ELOOP):
                 why = f"the link does not lead to a regular file in the folder ({error.strerror}); it is not mirrored"
@@ -222,6 +225,12 @@ class Tree(Disk):
             return Problem(key, "unreadable", f"what the link leads to cannot be looked at ({error.strerror})")
         finally:
             self.links.note(path, places)
+
+    def _closed(self, key: str, places: list[str]) -> Problem | None:
+        """The problem of a link that leads to where a mount is missing: what lies there is another file."""
+        found = filter(None, (self.protected.closes(normal(place) + "/") for place in places[1:]))
+        closed = next(found, None)
+        return Problem(key, closed.kind, f"the link leads into {closed.key}: {closed.message}") if closed else None
 
     def _forbidden(self, places: list[str]) -> str | None:
         """Return the rule that leaves out one of the places that a link leads through, or what it ends at."""

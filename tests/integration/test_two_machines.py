@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
-from syncd_process import ACCOUNT, Room, open_room
+import pytest
+from syncd_process import ACCOUNT, TOKEN, Room, open_room
+
+from syncd.config.settings import load
+from syncd.session import open_session
 
 
 def machine(room: Room, name: str, owner: str = "") -> tuple[Path, Room]:
@@ -52,6 +56,20 @@ def test_a_lost_state_is_no_other_machine(tmp_path: Path) -> None:
         for file in one.state.iterdir():
             file.unlink()
         assert one.syncd("reconcile", "--json").json()["mirrors"]["docs"]["plan"]["adopt"] == 1
+
+
+async def test_a_machine_that_is_made_anew_over_its_state_is_no_other_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a container, whose machine id and host name change with its image."""
+    with open_room(tmp_path) as room:
+        _, one = machine(room, "a")
+        config = load(one.config, {"CLOUDFLARE_API_TOKEN": TOKEN})
+        async with open_session(config) as before:
+            first = before.config.mirrors["docs"].owner
+        monkeypatch.setattr("socket.gethostname", lambda: "made-anew")
+        async with open_session(config) as after:
+            assert after.config.mirrors["docs"].owner == first
 
 
 def test_an_owner_copied_from_another_mirror_is_refused(tmp_path: Path) -> None:

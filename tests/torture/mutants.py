@@ -264,6 +264,13 @@ MUTANTS = (
         ("tests/unit/test_pass_empty.py",),
     ),
     Mutant(
+        "a link into a mount that is gone is what lies below",
+        "syncd/scan.py",
+        "                return self._closed(key, places) or found\n",
+        "                return found\n",
+        ("tests/unit/test_links.py",),
+    ),
+    Mutant(
         "an ignore file is believed while it is written",
         "syncd/ignores.py",
         "        if abs(age) < self._settle:\n",

@@ -54,6 +54,25 @@ def test_an_ignore_file_is_believed_when_it_has_been_quiet(tmp_path: Path) -> No
     assert 1.9 < time.waited[0] <= 2.0
 
 
+def test_one_that_is_written_anew_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+    place = tmp_path / ".syncdignore"
+    place.write_text("private.md\n")
+    halves = iter(["a.md\n"])
+
+    def rest(_: float) -> None:
+        place.write_text("a.md\nprivate.md\n")
+
+    def now() -> float:
+        # Asked for between the look at the file and its reading.
+        for half in halves:
+            place.write_text(half)
+        return place.stat().st_ctime + DAY_S
+
+    clock = Clock(now, lambda: 0.0, rest)
+    found = IgnoreFiles(Tree(tmp_path, Rules(), Limits())._open_folder, Rules(), 2.0, 0.0, clock)
+    assert lines(found.of("")) == ["a.md", "private.md"]
+
+
 def test_one_that_is_old_is_read_at_once(tmp_path: Path) -> None:
     write(tmp_path, ".syncdignore")
     time = Time(ahead_s=DAY_S)

@@ -214,3 +214,20 @@ def test_a_name_that_begins_with_two_dots_is_never_walked(root: Path) -> None:
         (root / name).write_text(name)
     for found in (Tree(root, Rules(), Limits()), Tree(root, Rules(exclude=("!..*",)), Limits()), tree(root)):
         assert taken(found) == {"e..md": "e..md", "sub/.d.md": "sub/.d.md"}
+
+
+@pytest.mark.parametrize("below", [None, "disk", "disk/a.md"], ids=["no directory", "nothing", "another file"])
+@pytest.mark.parametrize("target", ["disk/a.md", "chain.md"])
+def test_a_link_into_a_mount_that_is_gone_is_that_problem(root: Path, below: str | None, target: str) -> None:
+    if below:
+        (root / "disk").mkdir()
+    if below == "disk/a.md":
+        (root / below).write_text("of the disk below")
+    (root / "chain.md").symlink_to("disk/a.md")
+    (root / "p.md").symlink_to(target)
+    found = tree(root)
+    found.protected.closed = {"disk/": Problem("disk/", "unreadable", "it is not mounted")}
+    seen = found.look("p.md")
+    assert seen == Problem("p.md", "unreadable", "the link leads into disk/: it is not mounted")
+    assert taken(found) == {}
+    assert found.complete, "all else goes on"
