@@ -61,6 +61,10 @@ class Writer:
                 for each in await _ended(slow):
                     slow.remove(each)
                     waiting = await self._take(*each, waiting, report)
+            if slow:
+                # What is ready does not wait for them.
+                await self._send(waiting, report)
+                waiting = []
             while slow:
                 waiting = await self._take(*slow.pop(0), waiting, report)
         finally:
