@@ -10,6 +10,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from syncd.os_names import from_os, to_os
 from syncd.state.db import Meta, installation
 
 MACHINE_ID_FILES: Sequence[Path] = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
@@ -43,7 +44,7 @@ def _machine_id() -> str | None:
 
 def derived(name: str, folder: Path, machine: str) -> str:
     """Return the default owner of a mirror. The name is hashed too, since a long one does not fit in whole."""
-    told = "\0".join(("syncd owner", machine, str(folder), name)).encode("utf-8", "surrogateescape")
+    told = "\0".join(("syncd owner", machine, from_os(str(folder)), name)).encode("utf-8", "surrogateescape")
     return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(told).hexdigest()[:_DIGITS]}"
 
 
@@ -59,17 +60,17 @@ def owner_of(name: str, folder: Path, meta: Meta | None, machine: str | None) ->
 
 def remember(owner: str, folder: Path, meta: Meta) -> None:
     """Keep the derived owner of a folder."""
-    kept = {**_kept(meta), str(folder): (owner, _inode(folder))}
+    kept = {**_kept(meta), from_os(str(folder)): (owner, _inode(folder))}
     if kept != _kept(meta):
         meta.set(_OWNERS, kept)
 
 
 def _remembered(folder: Path, meta: Meta) -> str | None:
     kept = _kept(meta)
-    if str(folder) in kept:
-        return kept[str(folder)][0]
+    if from_os(str(folder)) in kept:
+        return kept[from_os(str(folder))][0]
     inode = _inode(folder)
-    moved = [owner for path, (owner, known) in kept.items() if known == inode and not os.path.lexists(path)]
+    moved = [owner for path, (owner, known) in kept.items() if known == inode and not os.path.lexists(to_os(path))]
     # The same directory under another name is the same folder.
     return moved[0] if inode is not None and len(moved) == 1 else None
 

@@ -11,7 +11,7 @@ import structlog
 from syncd.mirror import Mirror
 from syncd.model import Problem
 from syncd.mounts import Survey, survey
-from syncd.os_names import to_os
+from syncd.os_names import from_os, to_os
 from syncd.paths import normal, shown
 from syncd.scan import Tree
 from syncd.state.db import Meta
@@ -83,11 +83,11 @@ def remembered(meta: Meta) -> Memory | None:
 def root_mount_went(mirror: Mirror, seen: Survey) -> bool:
     """True if the root was, or lay on, a mount that is none now. A reboot may change device numbers."""
     before = remembered(mirror.meta)
-    if before is None or before.path != str(mirror.tree.root):
+    if before is None or before.path != from_os(str(mirror.tree.root)):
         return False
     if before.is_mount and not seen.is_mount:
         return True
-    return before.point != seen.point and not survey(Path(before.point)).is_mount
+    return before.point != from_os(seen.point) and not survey(Path(to_os(before.point))).is_mount
 
 
 def look(mirror: Mirror) -> Survey:
@@ -110,12 +110,12 @@ def protect(mirror: Mirror, seen: Survey, *, force: bool = False) -> None:
     """Remember the mounts of a look, and close what is missing below the root. force: accept all as it is."""
     before = remembered(mirror.meta)
     tree = mirror.tree
-    if before is None or force or before.path != str(tree.root):
+    if before is None or force or before.path != from_os(str(tree.root)):
         verdict = Verdict({}, [], dict(seen.inner))
     else:
         verdict = _verdict(tree, mirror.journal, before, seen)
     _close(tree, mirror.name, verdict)
-    now = Memory(str(tree.root), seen.point, seen.is_mount, verdict.inner, verdict.covered)
+    now = Memory(from_os(str(tree.root)), from_os(seen.point), seen.is_mount, verdict.inner, verdict.covered)
     if now != before:
         log.info("mounts.changed", mirror=mirror.name, below=len(seen.inner), protected=[*tree.protected.closed])
         mirror.meta.set("mounts", asdict(now))
@@ -124,7 +124,7 @@ def protect(mirror: Mirror, seen: Survey, *, force: bool = False) -> None:
 def protect_look(tree: Tree, name: str, meta: Meta, journal: Journal) -> None:
     """Close in a tree that is only looked at what a pass of mirror `name` would close, and remember nothing."""
     before = remembered(meta)
-    if before and before.path == str(tree.root):
+    if before and before.path == from_os(str(tree.root)):
         _close(tree, name, _verdict(tree, journal, before, _look(tree, before)))
 
 

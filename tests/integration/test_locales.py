@@ -118,9 +118,8 @@ def test_every_command_answers_in_another_locale(room: Room, locale: dict[str, s
 @pytest.mark.parametrize("watch", ["inotify", "poll"])
 def test_the_daemon_follows_edits_in_another_locale(room: Room, watch: str) -> None:
     configure(room, "ai-search")
-    room.config.write_text(
-        room.config.read_text().replace("settle =", f'watch = "{watch}"\npoll_interval = 0.2\nsettle =')
-    )
+    lines = f'watch = "{watch}"\npoll_interval = 0.2\ndelete_after = 0\nsettle ='
+    room.config.write_text(room.config.read_text().replace("settle =", lines))
     (room.docs).mkdir(exist_ok=True)
     room.write("über.md", "one")
     with room.really("--log-format", "json", "run", env=ASCII) as daemon:
