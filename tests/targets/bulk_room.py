@@ -105,7 +105,7 @@ class Room:
         puts = [new(key) for key in keys] if isinstance(keys, str) else keys
         before = asyncio.all_tasks()
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(10):
                 await self.writer.write(puts, self._read, self.report)
         finally:
             assert asyncio.all_tasks() == before
