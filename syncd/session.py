@@ -167,11 +167,18 @@ async def _open_to_write(state_dir: Path, on_damage: OnDamage) -> sqlite3.Connec
     if on_damage == "discard":
         return _begun_anew(state_dir, "found while it was at work")
     try:
-        return state.open_state(state_dir)
+        db = state.open_state(state_dir)
     except StateDamaged as error:
         if on_damage == "refuse":
             raise
         return _begun_anew(state_dir, str(error))
+    try:
+        # Whoever has it locked is waited for here, and not in the middle of what is prepared next.
+        with state.transaction(db):
+            return db
+    except BaseException:
+        db.close()
+        raise
 
 
 def _begun_anew(state_dir: Path, why: str) -> sqlite3.Connection:

@@ -23,7 +23,7 @@ __all__ = ["holder", "lock", "writable"]
 
 FILE_NAME = "state.db"
 SET_ASIDE = ".damaged"
-BUSY_S = 1.0
+BUSY_S = 0.25
 """A statement waits so long for a lock of another process, and the event loop with it. Callers wait longer, off it."""
 INSTALLATION_NAME = "installation-id"
 """Made with the first state file and kept beside it: names a state directory, also after its state file was lost."""

@@ -1,6 +1,5 @@
 """Errors of the state file by remedy: no room, no permission, locked, damaged. None of them is a bug."""
 
-import asyncio
 import errno
 import os
 import pwd
@@ -43,6 +42,9 @@ def writable(path: Path | None = None) -> Iterator[None]:
 
 async def when_free(work: Callable[[], Awaitable[_T]], path: Path | None = None) -> _T:
     """Do it, and again from its start if another process had the state file locked. Raises StateBusy if that lasts."""
+    # Here, for the commands that need no event loop.
+    import asyncio
+
     end = asyncio.get_running_loop().time() + BUSY_PATIENCE_S
     while True:
         try:

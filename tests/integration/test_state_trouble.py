@@ -5,6 +5,7 @@ import os
 import pkgutil
 import shutil
 import sqlite3
+import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -256,3 +257,46 @@ def test_a_user_who_may_not_read_the_state_is_told_whose_it_is() -> None:
             ended = by_nobody(room, *command.split())
             assert ended.code == EXIT_HALT, (command, ended)
             assert f"{room.state} belongs to root" in one_line(ended.err), command
+
+
+READ_ONLY = """
+mount --bind "$STATE" "$STATE" && mount -o remount,ro,bind "$STATE" && mount -o remount,ro,bind / || exit 99
+exec "$@"
+"""
+
+
+def can_mount() -> bool:
+    trial = ["unshare", "-m", "sh", "-c", "mount --bind / / && mount -o remount,ro,bind /"]
+    return bool(shutil.which("unshare")) and subprocess.run(trial, check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs a mount namespace of its own")
+@pytest.mark.parametrize("keep", [(), ("-wal",), ("-wal", "-shm")])
+def test_what_only_looks_works_where_nothing_can_be_written(tmp_path: Path, keep: tuple[str, ...]) -> None:
+    with room_in_step(tmp_path) as room:
+        copied = room.path / "copied"
+        copied.mkdir()
+        with closing(sqlite3.connect(room.state / FILE_NAME)) as db:
+            # Leaves a log behind, as a crash does.
+            db.execute("PRAGMA wal_autocheckpoint = 0")
+            db.execute("INSERT INTO meta VALUES ('', 'x', '1')")
+            db.commit()
+            for each in ("", *keep):
+                shutil.copyfile(room.state / (FILE_NAME + each), copied / (FILE_NAME + each))
+        env = room.env({"STATE": str(copied), "SYNCD_STATE_DIR": str(copied)})
+        for command in (
+            ["status"],
+            ["ls"],
+            ["explain", "1.md"],
+            ["verify"],
+            ["check"],
+            ["reconcile", "-n"],
+            ["ls", "--remote"],
+        ):
+            script = ["unshare", "-m", "sh", "-c", READ_ONLY, "sh", *room.command(*command)]
+            ended = subprocess.run(script, env=env, capture_output=True, text=True, check=False)
+            if keep == ("-wal",):
+                # The log needs a copy, for which there is no place.
+                assert (ended.returncode, "TMPDIR" in ended.stderr + ended.stdout) == (3, True), ended
+            else:
+                assert (ended.returncode, ended.stderr) == (0, ""), ended

@@ -6,11 +6,12 @@ import os
 import resource
 import signal
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -279,4 +280,21 @@ def test_a_daemon_without_descriptors_says_so_once_and_goes_on_when_there_are_so
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
             room.in_step()
             until(lambda: health(str(url)) == (200, {"status": "ok"}))
+            daemon.stop()
+
+
+def test_health_is_not_ok_while_the_state_cannot_be_written(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room:
+        room.configure(more=LISTEN)
+        room.write("a.md")
+        with room.daemon() as daemon:
+            url = url_of(daemon)
+            room.in_step()
+            with closing(sqlite3.connect(room.state / "state.db", isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                room.write("b.md")
+                until(lambda: health(url)[0] == 503)
+                assert "is locked by another process" in health(url)[1]["reasons"][0]
+            room.in_step()
+            until(lambda: health(url)[0] == 200)
             daemon.stop()
