@@ -78,7 +78,7 @@ def account(delete: Delete, backing: Backing) -> dict[str, object]:
 def taken_away(key: str, ref: str, kind: str, why: str) -> dict[str, object]:
     """Return what the log says of an entry that no plan deleted, but for the time and the place.
 
-    kind: "replaced", "remainder" or "by_hand".
+    kind: "replaced", "remainder", "misnamed" or "by_hand".
     """
     return {
         "key": key,

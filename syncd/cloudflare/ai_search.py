@@ -39,11 +39,18 @@ DOWNLOAD_LIMIT = 64 * 1024 * 1024
 """Largest file that is downloaded, bytes; AI Search takes at most 10 MiB (limits, 2026-10)."""
 
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, bytes that were no UTF-8
-_AMBIGUOUS = re.compile("%(?:22|0[AaDd])")
 _T = TypeVar("_T")
 
 _EDIT = "Account / AI Search:Edit"
 _RUN = "Account / AI Search:Run"
+
+
+class Misnamed(Park):
+    """An upload was stored under another key than the one it was sent under, as `item`."""
+
+    def __init__(self, message: str, item: Item) -> None:
+        super().__init__("invalid_key", message)
+        self.item = item
 
 
 class AISearch:
@@ -124,7 +131,7 @@ class AISearch:
 
         An existing key is overwritten or raises Conflict; both are real. Metadata values are texts, as numbers have
         been refused. An ambiguous Retry may have been carried out. Park("invalid_key") when the key cannot be written
-        as a file name, or when the remote stored it under another one.
+        as a file name, Misnamed when the remote stored it under another one.
         """
         _check_key(key)
         form = {}
@@ -134,7 +141,7 @@ class AISearch:
         request = Request("POST", self._items, form=form, file=(key, content, content_type), permission=_EDIT)
         result = UploadResult.parse((await self.transport.once(request)).result)
         if result.item.key != key:
-            raise Park("invalid_key", f"the remote stored it as {result.item.key!r}: rename the file")
+            raise Misnamed(f"the remote stored it as {result.item.key!r}: rename the file", result.item)
         return result
 
     def attempts(self, **fields: str) -> AsyncRetrying:
@@ -294,8 +301,6 @@ def _uploaded(page: ItemPage, key: str) -> Item | None:
 
 
 def _check_key(key: str) -> None:
-    """A file name in multipart has no escape for `%22` itself: it would come out as a quote, and be another file."""
+    """Park for a key that cannot stand in the header of a multipart body."""
     if _UNWRITABLE.search(key):
         raise Park("invalid_key", "the key holds control characters or is not valid UTF-8: rename the file")
-    if _AMBIGUOUS.search(key):
-        raise Park("invalid_key", "the key holds %22, %0A or %0D, which the upload would change: rename the file")

@@ -20,7 +20,7 @@ from syncd.cloudflare.base_url import check_base_url
 from syncd.cloudflare.connect import open_way
 from syncd.cloudflare.envelope import Answer, Context, decode, fail, http_date, one_line
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.messages import Raw, body_of, headers_of, read
+from syncd.cloudflare.messages import Form, Raw, body_of, headers_of, read
 from syncd.cloudflare.refusals import Refusals
 from syncd.cloudflare.request import Request
 from syncd.cloudflare.retry import Patience, Pulse
@@ -274,7 +274,10 @@ class Transport:
             _log.info("http.held", seconds=held_s, why="only the reserve of the rate limit is left")
 
     def _build(self, request: Request) -> httpx.Request:
-        body, length = body_of(request.content)
+        form = Form(request.form, request.part, request.file) if request.file else None
+        body, length = body_of(form or request.content)
+        if form:
+            length["Content-Type"] = form.content_type
         seconds = self._timeout
         return httpx.Request(
             request.method,
@@ -282,8 +285,6 @@ class Transport:
             params=dict(request.params) or None,
             json=request.json,
             content=body,
-            data=dict(request.form) or None,
-            files={request.part: request.file} if request.file else None,
             headers={**self._headers, **request.headers, **length},
             extensions={"timeout": {"connect": seconds, "write": seconds, "read": seconds + request.slow_s}},
         )

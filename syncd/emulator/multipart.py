@@ -1,4 +1,4 @@
-"""multipart/form-data as the clients in the field write it."""
+"""multipart/form-data as the service's runtime (workerd) reads it: backslashes escape, percent signs do not."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,9 +8,6 @@ from python_multipart.multipart import MultipartParser
 
 _PARAMETER = re.compile(rb';\s*([\w*]+)\s*=\s*(?:"((?:\\.|[^"\\])*)"|([^\s;]*))', re.DOTALL)
 _ESCAPED = re.compile(r'\\(["\\])')
-# The escapes of the WHATWG form encoding, and no others: "%41" in a name is just these three characters.
-_PERCENT = {"%22": '"', "%0D": "\r", "%0A": "\n"}
-_PERCENT_ESCAPE = re.compile("|".join(_PERCENT), re.IGNORECASE)
 
 
 @dataclass
@@ -84,6 +81,5 @@ def _parameters(header: bytes) -> dict[str, str]:
         text = (match[2] if quoted else match[3]).decode(errors="replace")
         if quoted:
             text = _ESCAPED.sub(r"\1", text)
-            text = _PERCENT_ESCAPE.sub(lambda escape: _PERCENT[escape[0].upper()], text)
         found[match[1].decode().lower()] = text
     return found

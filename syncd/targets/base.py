@@ -123,7 +123,8 @@ Report = Callable[[Put | Delete, Outcome], None]
 class Removed:
     """An entry, or a part of one, that a target takes away beside what it was told to delete.
 
-    kind: "replaced" or "remainder" (of a put that failed). why: in words, without an end.
+    kind: "replaced", "remainder" (of a put that failed) or "misnamed" (stored under another name than its own). why: in
+    words, without an end.
     """
 
     key: str

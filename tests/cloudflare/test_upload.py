@@ -35,7 +35,7 @@ async def stored_as(remote: Remote, client: AISearch, key: str) -> str:
     remote.says(ok(row(key)))
     await client.upload(key, b"x", "text/plain")
     name, _ = (await parts_of(remote.requests[-1]))["file"]
-    return (name or "").replace("%22", '"')
+    return name or ""
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,8 @@ async def stored_as(remote: Remote, client: AISearch, key: str) -> str:
         "end\\",
         "100%.md",
         "a%20b.md",
+        "a%22b%0A%0d%09.md",
+        'both\\"%22.md',
         "a%2Fb.md",
         "semi;colon=1.md",
         "naïve/日本語/😀.md",
@@ -104,7 +106,7 @@ async def test_without_metadata_there_is_no_metadata_part(remote: Remote, client
     assert set(await parts_of(remote.requests[0])) == {"wait_for_completion", "file"}
 
 
-@pytest.mark.parametrize("key", ["a\nb", "a\rb", "a\x00b", "a\x1bb", "a\x7f", "bad\udcff", "a%22b", "a%0d", "a%0Ab"])
+@pytest.mark.parametrize("key", ["a\nb", "a\rb", "a\x00b", "a\x1bb", "a\x7f", "bad\udcff", "a\tb"])
 async def test_a_key_that_cannot_be_a_file_name_is_never_sent(remote: Remote, client: AISearch, key: str) -> None:
     with pytest.raises(Park) as caught:
         await client.upload(key, b"x", "text/plain")

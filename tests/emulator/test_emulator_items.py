@@ -274,7 +274,9 @@ async def test_a_file_type_is_judged_by_the_end_of_the_key(key: str) -> None:
 async def test_a_key_arrives_as_it_was_sent(key: str) -> None:
     async with world() as api:
         await api.upload(key)
-        assert [row["key"] for row in await api.listed(key=key.replace("%22", '"'))] == [key.replace("%22", '"')]
+        # The client of this test writes a quote as %22 and a backslash as it is, and the runtime keeps the former.
+        sent = key.replace('"', "%22")
+        assert [row["key"] for row in await api.listed(key=sent)] == [sent]
 
 
 @pytest.mark.parametrize(

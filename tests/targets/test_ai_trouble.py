@@ -1,9 +1,12 @@
 """Files the target does not take, items it refuses, and what stops the mirror."""
 
+import json
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
-from ai_room import INSTANCES, MIB, answers, only_for, world
+from ai_room import INSTANCES, MIB, Act, Forward, Side, World, answers, only_for, world
 
 from syncd.errors import Halt, TargetMissing, Unreachable
 
@@ -87,17 +90,72 @@ async def test_names_with_anything_in_them_arrive_as_they_are_and_stay_in_step(t
         assert list(await w.contents()) == ["one-left.md"]
 
 
-@pytest.mark.parametrize("name", ["a%22b.md", "a%0Ab.md", "a%0d.md"])
-async def test_a_name_that_multipart_cannot_carry_is_reported_and_stops_no_other(tmp_path: Path, name: str) -> None:
+NAMES = ["a%22b.md", "a%0Ab.md", "a%09.md", 'say "hi".md', "back\\slash.md", 'both\\"%22.md', "end\\\\.md", "%5C.md"]
+
+
+async def test_odd_names_arrive_as_they_are(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         side = w.side()
-        side.write(name, "x")
-        side.write("good.md", "x")
-        for _ in range(2):
+        for name in NAMES:
+            side.write(name, f"text of {name}")
+        assert (await side.full()).done["put"] == len(NAMES)
+        assert await w.contents() == {name: f"text of {name}" for name in NAMES}
+        assert not side.problems()
+        assert (await side.full()).done.total() == 0
+
+
+def misspells(w: World) -> Act:
+    """Stores what has a quote in its name under the name with %22."""
+
+    async def act(request: httpx.Request, forward: Forward) -> httpx.Response:
+        del forward
+        content = request.content.replace(b'say \\"hi\\".md"', b'say %22hi%22.md"')
+        headers = {name: value for name, value in request.headers.items() if name != "content-length"}
+        response = await w.wire.inner.handle_async_request(
+            httpx.Request("POST", request.url, content=content, headers=headers)
+        )
+        await response.aread()
+        return response
+
+    return act
+
+
+def logged(side: Side) -> list[Any]:
+    log = side.state / "deletes.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+async def test_what_went_up_under_a_wrong_name_goes_in_the_same_pass(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        side = w.side()
+        side.write('say "hi".md', "x")
+        side.write("good.md", "y")
+        w.wire.plays("POST", "/items", misspells(w), times=None)
+        await side.full()
+        assert side.problems() == {'say "hi".md': "invalid_key"}
+        assert await w.contents() == {"good.md": "y"}
+        assert [line["key"] for line in logged(side)] == ["say %22hi%22.md"]
+        await side.full()
+        assert await w.contents() == {"good.md": "y"}
+        assert len(logged(side)) == 1
+
+
+@pytest.mark.parametrize("whose", ["a stranger's", "our own"])
+async def test_an_item_that_was_there_is_not_deleted_for_a_wrong_name(tmp_path: Path, whose: str) -> None:
+    async with world(tmp_path) as w:
+        side = w.side()
+        if whose == "our own":
+            side.write("say %22hi%22.md", "own")
             await side.full()
-            assert side.problems() == {name: "invalid_key"}
-        assert list(await w.contents()) == ["good.md"]
-        assert w.wire.count("POST") == 1
+        else:
+            await w.upload("say %22hi%22.md", "theirs")
+        w.clock.now += 5
+        before = [row["id"] for row in await w.items()]
+        side.write('say "hi".md', "x")
+        w.wire.plays("POST", "/items", misspells(w), times=None)
+        await side.full()
+        assert [row["id"] for row in await w.items()] == before
+        assert not logged(side)
 
 
 @pytest.mark.parametrize("letter", ["a", "ü", "🗂"])

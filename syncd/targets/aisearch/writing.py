@@ -1,16 +1,19 @@
 """Puts and deletes: an upload is one request, unless the key is taken or an answer is lost."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 import structlog
 
-from syncd.cloudflare.ai_search import AISearch
+from syncd.cloudflare.ai_search import AISearch, Misnamed
 from syncd.cloudflare.ai_search_values import Item
 from syncd.cloudflare.content_types import content_type
 from syncd.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError, Unreachable
 from syncd.model import Delete, Put
 from syncd.names import PATH
+from syncd.paths import shown
 from syncd.targets.aisearch.items import Items
 from syncd.targets.aisearch.rows import OWNER, SHA256, Marks, entry_of, may_be_another, stored
 from syncd.targets.base import Content, Done, Noting, Outcome, Read, Removed, Report, each, unnoted
@@ -24,6 +27,9 @@ log = structlog.get_logger()
 METADATA_REFUSED = 7056
 METADATA_LIMIT = 9 * 1024
 """Bytes of the metadata that we send. The service has 10 KiB for it and fields of its own (changelog, 2026-08)."""
+LATEST = 1000
+NEW_S = 0.25
+"""An item is new if the remote saw it last within so many seconds of its making, both by the remote's clock."""
 NONE_TAKEN = 2
 _CONSEQUENCES = ("", "entries go up without title and the like", "ownership is known locally only")
 """Of metadata that the instance refuses: all of it is tried first, then our marks alone, then none."""
@@ -46,6 +52,8 @@ class Writer:
         # When the item of a key was deleted to make room for the next one, until that is stored.
         self._absent_since: dict[str, float] = {}
         self.noting: Noting = unnoted
+        # Ids of the latest uploads, some of which a misnamed one may have taken the place of.
+        self._latest: deque[str] = deque(maxlen=LATEST)
 
     async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
         """Carry out a batch, `concurrency` actions at a time."""
@@ -81,6 +89,14 @@ class Writer:
         with self.noting([removed]) as noted:
             await self._delete(removed.ref)
             noted(removed)
+
+    async def _take_back(self, key: str, item: Item) -> None:
+        """Delete what went up under another name than its own, unless it took the place of an item that was there."""
+        if item.id in self._latest or not _made_just_now(item):
+            log.warning("put.misnamed", key=shown(key), stored_as=shown(item.key), consequence="left, as it was there")
+            return
+        what = f"{shown(key)} was stored under this name, which is not its own"
+        await self._take_away(Removed(item.key, item.id, "misnamed", what))
 
     async def _make_room(self, key: str, ref: str) -> None:
         """Delete what stands where a new item is to go: from here on until that is searchable, the key is not found."""
@@ -208,12 +224,16 @@ class Writer:
                 raise Retry("the instance takes no metadata, so the file has to go over its own item")
             try:
                 item = (await self._api.upload(name, content.data, kind, metadata)).item
+            except Misnamed as error:
+                await self._take_back(put.key, error.item)
+                raise
             except Park as error:
                 if error.code != METADATA_REFUSED or metadata is None:
                     raise
                 continue
             if number > first:
                 self._refuses(number)
+            self._latest.append(item.id)
             return item
         raise AssertionError("the last offer ends with an item or an error")
 
@@ -243,6 +263,15 @@ class Writer:
         owner = entry_of(found).owner
         if not (self._marks.takeover or owner == self._marks.owner or (owner is None and found.id == put.ref)):
             raise Park("foreign", "the key is taken by an entry that is not this mirror's; syncd reconcile --takeover")
+
+
+def _made_just_now(item: Item) -> bool:
+    """Whether the remote says that an upload made this item, and did not change one that was there."""
+    try:
+        made, seen = (datetime.fromisoformat(said or "") for said in (item.created_at, item.last_seen_at))
+        return abs((seen - made).total_seconds()) <= NEW_S
+    except (ValueError, TypeError):
+        return False  # it does not say, or one with a zone and one without
 
 
 def _worth(item: Item, recorded: str | None) -> tuple[bool, bool]:
