@@ -52,6 +52,8 @@ CODES: Mapping[int, Remedy] = {
     7063: Remedy(
         "missing", "the AI Search namespace is not there: `syncd check` shows its name, create = true makes it"
     ),
+    # Of a service that does not offer all that is asked for; nothing is gone.
+    7000: Remedy("park", "Cloudflare has no such path"),
     7003: Remedy("halt", "Cloudflare knows no such path: check account_id, namespace and instance with `syncd check`"),
     7013: Remedy("halt", "the account has no room for another AI Search instance: delete one, or use an existing one"),
     7032: Remedy("halt", "the AI Search instance is paused: see its error in the dashboard and resume it"),
