@@ -103,6 +103,7 @@ async def test_the_shape_may_be_left_out(remote: Remote, ai: WorkersAI, shape: d
         {"data": [[1.0], [None]]},
         {"data": [[1.0], [1e39]]},
         {"data": [[1.0], [10**400]]},
+        {"data": [[1.0], [0.0]]},
         {"data": [[1.0], [1.0]], "shape": [1, 2]},
         {"data": [[1.0], [1.0]], "shape": [2]},
     ],

@@ -27,6 +27,13 @@ DONE = ("500 though done", "no success though done", "dropped after", "cut short
 """Faults of the answer: the request was carried out."""
 LISTING = ("rows missed", "rows repeated", "rows shifted")
 """What is done to the rows of a listing."""
+EMBEDDED: Mapping[str, Callable[[list[list[float]]], list[list[float]]]] = {
+    "vectors too short": lambda rows: [row[: len(row) // 2] for row in rows],
+    "vector missing": lambda rows: rows[1:],
+    "vector of zeros": lambda rows: [[0.0] * len(rows[0]), *rows[1:]],
+    "numbers too large": lambda rows: [[1e39, *row[1:]] for row in rows],
+}
+"""What is done to the vectors that a model gives; its answer says that all is well."""
 REFUSED = "401"
 SPOILT = 0.2
 """Share of the rows of a page that are left out or repeated."""
@@ -38,7 +45,7 @@ def weather(strength: float, *, ambiguous: bool = True) -> dict[str, float]:
     rates = dict.fromkeys(kinds, strength / len(kinds))
     # Everybody waits a second for each of these, so there are fewer of them.
     rates |= {kind: rate / 4 for kind, rate in rates.items() if kind in {"429", "hung before", "hung after"}}
-    return rates | dict.fromkeys(LISTING, strength * 2)
+    return rates | dict.fromkeys(LISTING, strength * 2) | dict.fromkeys(EMBEDDED, strength / 4)
 
 
 class FaultyStandin:
@@ -106,7 +113,7 @@ class FaultyStandin:
     def _draw(self) -> str | None:
         left = self._chance.random()
         for kind, rate in self.rates.items():
-            if kind in LISTING:
+            if kind in LISTING or kind in EMBEDDED:
                 continue
             if left < rate:
                 return kind
@@ -123,7 +130,19 @@ class FaultyStandin:
         await self._app(scope, again, answer.take)
         if _is_listing(scope) and answer.status == 200:
             self._tamper(scope, answer)
+        if "/ai/run/" in scope["path"] and answer.status == 200:
+            self._embed_wrong(answer)
         return answer
+
+    def _embed_wrong(self, answer: "_Answer") -> None:
+        said = json.loads(answer.body)
+        for kind, spoil in EMBEDDED.items():
+            if self._chance.random() < self.rates.get(kind, 0.0):
+                self.counted[kind] += 1
+                rows = spoil(said["result"]["data"])
+                said["result"] |= {"data": rows, "shape": [len(rows), len(rows[0]) if rows else 0]}
+                answer.replace(json.dumps(said).encode())
+                return
 
     def _tamper(self, scope: Scope, answer: "_Answer") -> None:
         """Spoil the rows of one page; the total that goes with them stays true."""

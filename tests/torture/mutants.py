@@ -356,6 +356,28 @@ MUTANTS = (
         "if False:",
         ("tests/unit/test_pass_local.py",),
     ),
+    Mutant(
+        "a vector of zeros is kept",
+        "syncd/cloudflare/workers_ai.py",
+        "and any(vector) and len(vector)",
+        "and len(vector)",
+        ("tests/cloudflare/test_workers_ai.py",),
+        storm=12,
+    ),
+    Mutant(
+        "a link may lead to what the rules leave out",
+        "syncd/scan.py",
+        "                if rule := self._forbidden(places):\n",
+        "                if rule := None:\n",
+        ("tests/unit/test_links.py",),
+    ),
+    Mutant(
+        "a name that is not UTF-8 stands for nothing",
+        "syncd/scan.py",
+        "        if unread and not found:\n",
+        "        if False:\n",
+        ("tests/unit/test_scan.py", "tests/unit/test_names.py", "tests/integration/test_locales.py"),
+    ),
 )
 
 

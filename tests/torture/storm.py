@@ -15,7 +15,7 @@ from faulty_standin import REFUSED, FaultyStandin, served, weather
 from small_disk import fill, small_disk
 from storm_values import Script, Size, Tally
 from stormy_folder import CONTESTED, Kind, StormyFolder
-from stormy_processes import Clock, Process, Workshop, until
+from stormy_processes import ENDED_EARLY, Clock, Process, Workshop, until
 from stormy_remote import Difference, Far, FarAISearch, FarKV, Stranger, compare
 from stormy_vectors import FarVectorize
 from syncd_process import TOKEN
@@ -233,7 +233,7 @@ class Storm:
         self._standin.rates = weather(self._script.strength / 2)
         while time.monotonic() < self._ends or not self.tally.counts["full disks"]:
             # One that is about to end for want of room catches no signals any more.
-            process = self._shop.start(self._chance.choice(("reconcile", "run")), may=(3, -signal.SIGTERM))
+            process = self._shop.start(self._chance.choice(("reconcile", "run")), may=(3, *ENDED_EARLY))
             time.sleep(self._chance.uniform(0.2, 2.5))
             fill(ballast, self._chance.choice((0, 0, 4096, 40_000)))
             self.tally.counts["full disks"] += 1
