@@ -64,11 +64,17 @@ def limits_of(section: MirrorConfig) -> Limits:
         from syncd.targets.kv import long_key_bytes
 
         limits, room = of_kv(*wanted), long_key_bytes(section.owner)
+        limits = replace(limits, renew_s=_renew_s(section.target.expiration_ttl, section.reconcile_interval))
     else:
         from syncd.targets.aisearch.target import limits as of_aisearch
 
         limits, room = of_aisearch(*wanted), None
     return replace(limits, long_key_length=LONG_KEY_LENGTH, long_key_bytes=room) if longer else limits
+
+
+def _renew_s(ttl: float | None, interval: float) -> float | None:
+    """After so many seconds an entry is written again: half its life, or less if the next pass may be too late."""
+    return None if ttl is None else min(ttl / 2, max(0.0, ttl * 3 / 4 - interval))
 
 
 def rules_of(section: MirrorConfig) -> Rules:

@@ -93,6 +93,7 @@ def _mirror(
         until = said.get("until")
         shown["eta_s"] = None if until is None else max(0.0, round(until - time.time(), 1))
     shown["items"] = _items(journal, queue, remaining)
+    shown["items"] |= _without_expired(journal, shown["items"], getattr(section.target, "expiration_ttl", None))
     found = list(journal.problems(limit=problems))
     if section.names.split:
         shown["items"] |= _files(db, name, section.names)
@@ -160,6 +161,12 @@ def _items(journal: Journal, queue: Queue, remaining: int) -> dict[str, int]:
         "failed": failed,
         "rejected": sum(kinds.values()),
     }
+
+
+def _without_expired(journal: Journal, items: dict[str, int], ttl: float | None) -> dict[str, int]:
+    """What of the items counts otherwise where entries expire: one that is not renewed in time is not in step."""
+    gone = min(items["synced"], journal.expired(time.time(), ttl)) if ttl else 0
+    return {"synced": items["synced"] - gone, "pending": items["pending"] + gone}
 
 
 def _files(db: sqlite3.Connection, name: str, names: Naming) -> dict[str, int]:

@@ -36,7 +36,7 @@ def faults(config: "Config", secret_file: Path | None = None) -> Iterator[tuple[
             yield name, f".path: {mirror.path} {too_much}"
         if fault := name_fault(mirror.key_prefix + mirror.owner):
             yield name, f": key_prefix and owner: {fault.partition(';')[0]}; use printable characters"
-        if fault := _short_names_fault(mirror):
+        if fault := _short_names_fault(mirror) or _expiry_fault(mirror):
             yield name, fault
     yield from fights(config.mirrors)
 
@@ -53,6 +53,17 @@ def fights(mirrors: Mapping[str, "MirrorConfig"]) -> Iterator[tuple[str, str]]:
             yield one, f" and mirrors.{other} write as the same owner under the same keys; give one another key_prefix"
         elif "all" in (first.prune, second.prune):
             yield one, f' and mirrors.{other}: prune = "all" deletes what the other writes; give one another key_prefix'
+
+
+def _expiry_fault(mirror: "MirrorConfig") -> str | None:
+    """Why entries would expire between two passes, of which one has to write them again."""
+    ttl, interval = getattr(mirror.target, "expiration_ttl", None), mirror.reconcile_interval
+    if ttl is None or interval <= ttl / 2:
+        return None
+    return (
+        f".target.expiration_ttl: should be at least twice reconcile_interval, {interval * 2:.0f} s, for a pass has to"
+        f" write each entry again before it expires; raise it, or set reconcile_interval to {ttl / 2:.0f} at most"
+    )
 
 
 def _short_names_fault(mirror: "MirrorConfig") -> str | None:

@@ -91,11 +91,19 @@ class Journal(IndexRows):
         # All but the few that are not: asking for each record takes ten times as long.
         row = self._db.execute(
             "SELECT count(*) FROM (SELECT key FROM dirty WHERE mirror = ?1"
-            " UNION SELECT key FROM problem WHERE mirror = ?1 AND kind <> 'index_error') AS out_of_step"
+            " UNION SELECT key FROM problem WHERE mirror = ?1 AND kind <> 'index_error'"
+            " UNION SELECT key FROM absence WHERE mirror = ?1) AS out_of_step"
             " CROSS JOIN record AS r ON r.mirror = ?1 AND r.key = out_of_step.key",
             (self._mirror,),
         ).fetchone()
         return self.count() - int(row[0])
+
+    def expired(self, now: float, ttl: float) -> int:
+        """How many entries that last for `ttl` seconds are gone by now, as far as we have not renewed them."""
+        row = self._db.execute(
+            "SELECT count(*) FROM record WHERE mirror = ? AND abs(? - written_at) >= ?", (self._mirror, now, ttl)
+        ).fetchone()
+        return int(row[0])
 
     def clear(self) -> None:
         """Forget all of the mirror: it points somewhere else now, and the next full pass adopts what is there."""

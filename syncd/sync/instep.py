@@ -4,7 +4,8 @@ It says nothing that the decision table does not say. It takes a key only if all
 row "x x x: nothing" is all that there is to it; whatever is less plain goes the long way, through the table:
 
 - the file is one whose checksum the stat cache knows: same size, times and inode;
-- the journal's record has that checksum, and is not so young that what the remote shows may predate it;
+- the journal's record has that checksum, is not so young that what the remote shows may predate it, nor so old that
+  the entry is about to expire;
 - the listing shows one entry for the key, the recorded one, with that checksum or none, and of no other owner;
 - of its version, size, marks, status and error it says nothing new, and it is not in error, which would be a problem.
 """
@@ -26,6 +27,7 @@ _PLAIN = """
     CROSS JOIN file ON file.mirror = :mirror AND file.key = entry.key
     WHERE entry.pass = :pass AND entry.key > :after AND entry.key <= :upto AND entry.strange IS NULL
       AND record.checksum = file.checksum AND abs(:now - record.written_at) > :lag_s
+      AND abs(:clock - record.written_at) < :renew_s
       AND entry.ref = record.ref
       AND (entry.checksum IS NULL OR entry.checksum = record.checksum)
       AND (entry.owner IS NULL OR entry.owner = :owner)
@@ -76,6 +78,8 @@ class InStep:
             "owner": self._mirror.policy.owner,
             "now": self._mirror.now() if limits.reads_lag else math.inf,
             "lag_s": limits.lag_s,
+            "clock": self._mirror.now(),
+            "renew_s": math.inf if limits.renew_s is None else limits.renew_s,
         }
         plain = set(self._mirror.db.execute(_PLAIN, block | terms))
         # As the stat cache compares them: what lstat says now with what fstat said when the bytes were read.

@@ -68,7 +68,20 @@ class Resolver:
             elif triple.others:
                 resolved[place] = Resolved(triple, None, extra=self._duplicates(triple))
         await each(open_places, one, _AT_ONCE)
-        return resolved
+        if self._mirror.target.limits.renew_s is None:
+            return resolved
+        return [self._heed_refusal(self._renewed(found), parked.get(found.triple.key)) for found in resolved]
+
+    def _renewed(self, resolved: Resolved) -> Resolved:
+        """Put again what is in step and about to expire."""
+        triple, renew_s = resolved.triple, self._mirror.target.limits.renew_s or 0.0
+        local, record = triple.local, triple.record
+        if resolved.decision or resolved.again or record is None or not isinstance(local, Item):
+            return resolved
+        if abs(self._mirror.now() - record.written_at) < renew_s:
+            return resolved
+        put = Put(triple.key, "missing", local.path, local.size, record.ref, local.part)
+        return resolved._replace(decision=put)
 
     def _in_step(self, triple: Triple) -> bool:
         """True if there is nothing to do or to ask, which is all there is to say of most keys of most passes."""

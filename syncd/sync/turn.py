@@ -82,7 +82,8 @@ class Turn:
 
     def adopts(self, batch: Sequence[tuple[int, Adopt]]) -> None:
         """Write down what is in step already."""
-        now = self._mirror.now()
+        # How long an entry has lived that others know of is not known: it is renewed by the next pass.
+        now = self._mirror.now() - (self._mirror.target.limits.renew_s or 0.0)
 
         def enter(some: Sequence[tuple[int, Adopt]]) -> None:
             self._mirror.history.adopted([adopt for _, adopt in some], now)

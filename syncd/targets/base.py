@@ -23,7 +23,8 @@ class Limits:
     bytes; keeps_files: whether what was put can be had back, byte for byte; page: entries that one request
     of a listing shows, None where asking for a single key costs none; listed: files that one shows, for forecasts.
     long_key_length, long_key_bytes: of a key that is over the first two, but is written under a shortened name (see
-    names); None: there is no such thing.
+    names); None: there is no such thing. renew_s: an entry that was written so long ago is written again, for it will
+    expire; None: none does.
     """
 
     max_key_length: int = 128
@@ -40,6 +41,7 @@ class Limits:
     long_key_length: int | None = None
     long_key_bytes: int | None = None
     listed: int = 1000
+    renew_s: float | None = None
 
     def refuse(self, key: str, size: int) -> Problem | None:
         """Return the problem a file of `size` bytes under `key` would be, or None if the target takes it."""

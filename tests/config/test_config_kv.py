@@ -8,6 +8,7 @@ from config_room import ACCOUNT, Place
 
 from syncd.cli import run
 from syncd.config.targets import KVTarget
+from syncd.errors import ConfigError
 from syncd.opening import limits_of
 
 ID = "ab" * 16
@@ -47,7 +48,7 @@ def test_every_key_is_taken_up_to_its_limit(place: Place) -> None:
         'namespace_title = "docs"',
         "max_file_size = 26214400",
         "max_key_length = 512",
-        "expiration_ttl = 60",
+        "expiration_ttl = 7200",
         "stale_ttl = 60",
         "create = true",
     )
@@ -156,3 +157,20 @@ def test_the_section_in_the_example_is_one_that_loads(place: Place) -> None:
     keys = [line for line in lines if not line.startswith(("type", "namespace_id"))]
     target = place.load(kv(*keys)).mirrors["docs"].target
     assert target.model_fields_set == KVTarget.model_fields.keys() - {"namespace_id"}
+
+
+@pytest.mark.parametrize(
+    ("ttl", "interval", "renew_s"),
+    [(7200, 3600, 1800.0), (86400, 3600, 43200.0), (60, 30, 15.0), (60, 10, 30.0), (60, 5, 30.0)],
+)
+def test_entries_are_renewed_at_half_their_life_or_before_it_is_too_late(
+    place: Place, ttl: int, interval: int, renew_s: float
+) -> None:
+    defaults = f"[defaults]\nreconcile_interval = {interval}"
+    text = kv(TITLE, f"expiration_ttl = {ttl}", defaults=defaults)
+    assert limits_of(place.load(text).mirrors["docs"]).renew_s == renew_s
+
+
+def test_an_interval_in_which_entries_would_expire_is_refused(place: Place) -> None:
+    with pytest.raises(ConfigError, match=r"expiration_ttl: should be at least twice .* 7200 s.* to 30 at most"):
+        place.load(kv(TITLE, "expiration_ttl = 60"))
