@@ -27,7 +27,7 @@ def try_again(journal: Journal, queue: Queue, keys: Collection[str] | None, now:
     again = [
         key
         for key, problem in problems.items()
-        if (journal.get(key) is None if problem.kind == "index_error" else problem.kind != "invalid_key")
+        if (journal.get(key) is None if problem.kind in ("index_error", "skipped") else problem.kind != "invalid_key")
     ]
     queue.hurry(again, now)
     return len({names.file(key) for key in again}) + journal.want_reindex(None if keys is None else meant)

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from syncd.model import Problem, Record
+from syncd.model import IndexStatus, Problem, Record
 
 
 class Fault(NamedTuple):
@@ -41,6 +41,18 @@ TRIES_S = (60.0, 120.0, 240.0, 480.0, 960.0)
 
 Half an hour in all: that is how long an indexing of AI Search has been seen to hang.
 """
+
+
+def skipped_problem(key: str) -> Problem:
+    """The problem of an entry that is stored, but that the index leaves out."""
+    remedy = "make it smaller or save it in another format, or leave it out with exclude"
+    said = f"stored, but not searchable: the service skipped it, as it does with files that it cannot index; {remedy}"
+    return Problem(key, "skipped", f"{said} (or have it tried again: syncd retry {shlex.quote(key)})")
+
+
+def not_indexed(key: str, status: IndexStatus | None, error: str | None) -> Problem:
+    """The problem of an entry that is stored, but will not be indexed by itself."""
+    return skipped_problem(key) if status == "skipped" else index_problem(key, error)
 
 
 def unindexable(record: Record | None, checksum: str | None) -> bool:

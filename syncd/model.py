@@ -18,11 +18,14 @@ ProblemKind = Literal[
     "refused",
     "failed",
     "index_error",
+    "skipped",
 ]
 IndexStatus = Literal["queued", "running", "completed", "error", "skipped", "outdated"]
 
 ON_THE_WAY: frozenset[IndexStatus] = frozenset({"queued", "running", "outdated"})
-"""Not searchable yet, but will be. `skipped` is an end, and no error: the remote leaves it out on purpose."""
+"""Not searchable yet, but will be. `skipped` is an end: the remote leaves it out on purpose."""
+NOT_INDEXED: frozenset[IndexStatus] = frozenset({"error", "skipped"})
+"""Ends that leave an entry stored, but not searchable. Each is a problem."""
 EvidenceKind = Literal["seen_to_go", "absent", "excluded", "orphan", "duplicate"]
 """Why an entry may be deleted; what each means is said in evidence.py."""
 

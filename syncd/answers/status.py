@@ -155,6 +155,7 @@ def _items(journal: Journal, queue: Queue, remaining: int) -> dict[str, int]:
     failed = kinds.pop("failed", 0)
     # What is stored is in step, also if it could not be indexed; what the target dropped for that is not.
     kinds["index_error"] = journal.dropped()
+    del kinds["skipped"]
     return {
         "synced": journal.in_step(),
         "pending": max(waiting, remaining),
@@ -177,7 +178,7 @@ def _files(db: sqlite3.Connection, name: str, names: Naming) -> dict[str, int]:
     return {
         "synced": files - out_of_step(db, name, names),
         "failed": kinds.pop("failed", 0),
-        "rejected": kinds.total() - kinds["index_error"],
+        "rejected": kinds.total() - kinds["index_error"] - kinds["skipped"],
     }
 
 

@@ -18,7 +18,7 @@ from syncd.targets.base import Again
 
 MISSING = frozenset({"new", "missing"})
 """Reasons of a put for a key that the remote does not have."""
-UNSEEN = frozenset({"unsupported_type", "empty", "index_error"})
+UNSEEN = frozenset({"unsupported_type", "empty", "index_error", "skipped"})
 """Problem kinds that are no difference: what is never mirrored, and what is stored but not indexed."""
 
 

@@ -11,6 +11,9 @@ from syncd.cli.app import Globals, app, await_, os_path
 from syncd.errors import EXIT_OK, ConfigError
 from syncd.os_names import from_os, shown_path
 
+UNINDEXED = frozenset({"index_error", "skipped"})
+"""Problem kinds of what is stored, and only not searchable."""
+
 if TYPE_CHECKING:
     import sqlite3
 
@@ -200,7 +203,7 @@ def _rows_of(db: "sqlite3.Connection", name: str, names: "Naming") -> Iterator[d
     for key in sorted(problems):
         kind = problems[key].kind
         # One that could not be indexed is in step as long as it is stored.
-        state = f"rejected: {kind}" if kind == "index_error" else state_of(kind, dirty=False)
+        state = f"rejected: {kind}" if kind in UNINDEXED else state_of(kind, dirty=False)
         yield {"key": key, "size": None, "state": state, "index": None, "searchable_s": None}
 
 
@@ -208,7 +211,7 @@ def state_of(kind: str | None, *, dirty: bool) -> str:
     """An item's state in one word, as `status` counts it."""
     if kind == "failed":
         return "failed"
-    if kind is not None and kind != "index_error":
+    if kind is not None and kind not in UNINDEXED:
         return f"rejected: {kind}"
     return "pending" if dirty else "synced"
 

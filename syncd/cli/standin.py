@@ -53,6 +53,9 @@ def emulate(  # noqa: PLR0913 - the contract's options
     fail_index_times: Annotated[
         int, typer.Option("--fail-index-times", help="How many of them; 0 means all.", min=0)
     ] = 2,
+    skip_index: Annotated[
+        str | None, typer.Option("--skip-index", help="Keys (the same) that the index leaves out.")
+    ] = None,
     slow_index: Annotated[
         str | None, typer.Option("--slow-index", help="Keys (the same) whose indexing takes longer.")
     ] = None,
@@ -88,6 +91,7 @@ def emulate(  # noqa: PLR0913 - the contract's options
             fail_index=fail_index,
             fail_index_transient=fail_index_transient,
             fail_index_times=fail_index_times,
+            skip_index=skip_index,
             slow_index=slow_index,
             slow_index_delay=slow_index_delay,
             list_lag=list_lag,

@@ -20,6 +20,7 @@ class Options:
     as locked with a password, others as unable_to_convert_to_markdown.
     fail_index_transient: the same for errors that pass: the first fail_index_times indexings of what matches end in
     unknown_error, 0 means all of them.
+    skip_index: regular expression searched in the key; what matches is stored, and ends with the status "skipped".
     slow_index: regular expression searched in the key; the indexing of what matches takes slow_index_delay seconds.
     list_lag: seconds by which the listings of items and of keys are behind.
     latency: seconds from a request to its answer, at least.
@@ -48,6 +49,7 @@ class Options:
     fail_index: str | None = None
     fail_index_transient: str | None = None
     fail_index_times: int = 2
+    skip_index: str | None = None
     slow_index: str | None = None
     slow_index_delay: float = 3600.0
     list_lag: float = 0
@@ -72,7 +74,7 @@ class Options:
         for name in ("bulk_max_bytes", "bulk_fail_over", "fail_index_times"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} must be 0 or more")
-        for name in ("fail_index", "fail_index_transient", "slow_index"):
+        for name in ("fail_index", "fail_index_transient", "skip_index", "slow_index"):
             try:
                 re.compile(getattr(self, name) or "")
             except re.error as reason:

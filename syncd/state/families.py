@@ -38,7 +38,7 @@ def out_of_step(db: sqlite3.Connection, mirror: str, names: Naming) -> int:
     """How many files with a record have a change waiting or a problem that kept them from the target."""
     rows = db.execute(
         "SELECT key FROM dirty WHERE mirror = ?1"
-        " UNION SELECT key FROM problem WHERE mirror = ?1 AND kind <> 'index_error'",
+        " UNION SELECT key FROM problem WHERE mirror = ?1 AND kind NOT IN ('index_error', 'skipped')",
         (mirror,),
     )
     journal = Journal(db, mirror)

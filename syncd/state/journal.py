@@ -91,7 +91,7 @@ class Journal(IndexRows):
         # All but the few that are not: asking for each record takes ten times as long.
         row = self._db.execute(
             "SELECT count(*) FROM (SELECT key FROM dirty WHERE mirror = ?1"
-            " UNION SELECT key FROM problem WHERE mirror = ?1 AND kind <> 'index_error'"
+            " UNION SELECT key FROM problem WHERE mirror = ?1 AND kind NOT IN ('index_error', 'skipped')"
             " UNION SELECT key FROM absence WHERE mirror = ?1) AS out_of_step"
             " CROSS JOIN record AS r ON r.mirror = ?1 AND r.key = out_of_step.key",
             (self._mirror,),

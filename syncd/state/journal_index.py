@@ -139,7 +139,7 @@ class IndexRows:
         """Ask for another indexing of the meant (or all) records whose indexing failed; return how many those are."""
         with transaction(self._db):
             rows = self._db.execute(
-                "SELECT key FROM record WHERE mirror = ? AND status = 'error'", (self._mirror,)
+                "SELECT key FROM record WHERE mirror = ? AND status IN ('error', 'skipped')", (self._mirror,)
             ).fetchall()
             wanted = [(self._mirror, key) for (key,) in rows if meant is None or meant(key)]
             self._db.executemany("INSERT OR REPLACE INTO reindex VALUES (?, ?)", wanted)

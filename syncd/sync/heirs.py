@@ -12,7 +12,7 @@ from typing import NamedTuple
 import structlog
 
 from syncd.mirror import Mirror
-from syncd.model import Delete, IndexStatus
+from syncd.model import NOT_INDEXED, Delete, IndexStatus
 from syncd.paths import shown
 from syncd.state.db import transaction
 from syncd.state.queue import LATER_S
@@ -51,7 +51,7 @@ class Heirs:
         mirror, now = self._mirror, self._mirror.now()
         waiting, kept = {}, set()
         for delete, heir in heirs_of(mirror.db, mirror.name, [delete for _, delete in turn]).items():
-            if heir.status == "error":
+            if heir.status in NOT_INDEXED:
                 kept.add(delete)
                 continue
             waited_s = now - heir.written_at
@@ -109,7 +109,7 @@ def heirs_of(db: sqlite3.Connection, mirror: str, deletes: Sequence[Delete]) -> 
     # What is deleted at the same time is nobody's heir: two copies would wait for each other.
     heirs = [heir for heir in map(Heir._make, rows) if heir.ref not in going]
     by_key = {heir.key: heir for heir in heirs}
-    by_checksum = {heir.checksum: heir for heir in heirs if heir.status != "error"}
+    by_checksum = {heir.checksum: heir for heir in heirs if heir.status not in NOT_INDEXED}
     found = {delete: by_key.get(delete.key) or by_checksum.get(delete.checksum or "") for delete in deletes}
     return {delete: heir for delete, heir in found.items() if heir}
 

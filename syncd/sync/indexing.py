@@ -2,9 +2,9 @@
 
 import structlog
 
-from syncd.index_errors import index_problem
+from syncd.index_errors import index_problem, skipped_problem
 from syncd.mirror import Mirror
-from syncd.model import ON_THE_WAY, Ending, Entry, Problem, Record
+from syncd.model import NOT_INDEXED, ON_THE_WAY, Ending, Entry, Problem, Record
 from syncd.paths import shown
 from syncd.state.gaps import Gap
 
@@ -26,10 +26,10 @@ def learned(mirror: Mirror, record: Record, entry: Entry, *, loud: bool = True) 
         mirror.heard(Ending("index", record.key, "searchable", "done", waited_s=waited, gap_s=gap_s))
         line("index.done", mirror=mirror.name, key=record.key, waited_s=waited)
     elif entry.status == "skipped" and record.status != "skipped":
-        line("index.skipped", mirror=mirror.name, key=record.key)
+        log.warning("index.skipped", mirror=mirror.name, key=shown(record.key))
     elif entry.status == "error" and record.status != "error":
         failed(mirror, record.key, entry.error)
-    return problem_of(mirror, record.key) if (entry.status or record.status) == "error" else None
+    return problem_of(mirror, record.key) if (entry.status or record.status) in NOT_INDEXED else None
 
 
 def failed(mirror: Mirror, key: str, error: str | None) -> None:
@@ -39,8 +39,10 @@ def failed(mirror: Mirror, key: str, error: str | None) -> None:
 
 
 def problem_of(mirror: Mirror, key: str) -> Problem | None:
-    """The problem of a record in error, as it stands now."""
+    """The problem of a record that is not indexed for good, as it stands now."""
     record = mirror.journal.get(key)
+    if record is not None and record.status == "skipped":
+        return skipped_problem(key)
     if record is None or record.status != "error":
         return None
     return index_problem(key, record.error, record.why, mirror.journal.tries_spent(key))

@@ -7,7 +7,7 @@ row "x x x: nothing" is all that there is to it; whatever is less plain goes the
 - the journal's record has that checksum, is not so young that what the remote shows may predate it, nor so old that
   the entry is about to expire;
 - the listing shows one entry for the key, the recorded one, with that checksum or none, and of no other owner;
-- of its version, size, marks, status and error it says nothing new, and it is not in error, which would be a problem.
+- of its version, size, marks, status and error it says nothing new, and it is or will be indexed, else it is a problem.
 """
 
 import math
@@ -34,7 +34,7 @@ _PLAIN = """
       AND (entry.version IS NULL OR entry.version IS record.version)
       AND (entry.size IS NULL OR entry.size IS record.remote_size)
       AND (entry.marked IS NULL OR entry.marked IS record.marked)
-      AND (entry.status IS NULL OR entry.status IS record.status AND entry.status <> 'error')
+      AND (entry.status IS NULL OR entry.status IS record.status AND entry.status NOT IN ('error', 'skipped'))
       AND entry.error IS record.error
 """
 

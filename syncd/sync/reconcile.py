@@ -11,9 +11,9 @@ import structlog
 
 from syncd.errors import Brake, RootHalt
 from syncd.evidence import Backing
-from syncd.index_errors import index_problem
+from syncd.index_errors import not_indexed
 from syncd.mirror import Mirror
-from syncd.model import Action, Adopt, Delete, Forget, Item, Problem, Put
+from syncd.model import NOT_INDEXED, Action, Adopt, Delete, Forget, Item, Problem, Put
 from syncd.state import families
 from syncd.state.db import Meta, transaction
 from syncd.state.history import KEEP_S as HISTORY_S
@@ -130,8 +130,8 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result, *,
             actions.append(_counted(each.decision, each))
             result.reasons[each.decision.reason] += 1
             result.unrecorded += triple.record is None and not isinstance(each.decision, Put)
-            if isinstance(each.decision, Adopt) and each.decision.status == "error":
-                problems.append(index_problem(triple.key, each.decision.error))
+            if isinstance(each.decision, Adopt) and each.decision.status in NOT_INDEXED:
+                problems.append(not_indexed(triple.key, each.decision.status, each.decision.error))
         elif each.again:
             again.append((triple.key, False))
         elif isinstance(triple.local, Item):
@@ -171,7 +171,7 @@ def _in_step(mirror: Mirror, triple: Triple) -> list[Problem]:
     problem = None
     if triple.record and triple.entry and triple.seen != "journal":
         problem = learned(mirror, triple.record, triple.entry, loud=False)
-    elif triple.entry and triple.entry.status == "error":
+    elif triple.entry and triple.entry.status in NOT_INDEXED:
         problem = problem_of(mirror, triple.key)
     return [problem] if problem else []
 

@@ -12,9 +12,9 @@ import structlog
 
 from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
 from syncd.evidence import Backing, account
-from syncd.index_errors import index_problem
+from syncd.index_errors import not_indexed
 from syncd.mirror import Mirror
-from syncd.model import Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
+from syncd.model import NOT_INDEXED, Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
 from syncd.paths import shown
 from syncd.state.db import savepoint, transaction
 from syncd.state.deletions import Line, Pen
@@ -294,9 +294,10 @@ class Turn:
         found_again(self._mirror, self._mirror.gaps.stored(key, stored, now))
         if stored.leaves:
             self.heirs.left_by(key, stored.leaves)
-        if stored.status == "error":
-            failed(self._mirror, key, stored.error)
-            problem = index_problem(key, stored.error)
+        if stored.status in NOT_INDEXED:
+            if stored.status == "error":
+                failed(self._mirror, key, stored.error)
+            problem = not_indexed(key, stored.status, stored.error)
             self._mirror.journal.note([problem], self._ledger.pass_id)
             self._ledger.problems[problem.kind] += 1
 

@@ -77,6 +77,7 @@ PARKS = {
     7055: (400, "refused"),
     7056: (400, "refused"),
     7058: (400, "refused"),
+    7000: (404, "refused"),
     7059: (400, "refused"),
     3006: (413, "too_large"),
     3030: (400, "too_large"),

@@ -242,3 +242,22 @@ async def test_a_reason_is_kept_up_to_a_length(tmp_path: Path, length: int, kept
         ref = await w.upload("a.md", "text")
         w.wire.plays("GET", "/logs", told({"action": "error", "message": "x" * length}))
         assert await side.mirror.target.why(ref) == "x" * kept
+
+
+async def test_what_the_index_leaves_out_is_a_problem_until_it_is_indexed(tmp_path: Path) -> None:
+    async with world(tmp_path, index_delay=1, skip_index="odd") as w:
+        side = w.side()
+        side.write("odd.md", "x")
+        side.write("good.md", "y")
+        await side.full()
+        w.clock.now += 5
+        for options in ({}, {"full": True}, {}):
+            assert not (await side.full(**options)).clean
+            assert side.problems() == {"odd.md": "skipped"}
+        assert side.mirror.journal.in_step() == 2, "what is stored is in step, searchable or not"
+        side.lose_journal()
+        await side.full()
+        assert side.problems() == {"odd.md": "skipped"}
+        side.remove("odd.md")
+        await side.full()
+        assert side.problems() == {}

@@ -91,14 +91,15 @@ async def test_an_item_that_is_indexed_anew_is_followed_and_timed_from_then_on(c
     assert record(core).searchable_s == 4
 
 
-async def test_skipped_is_an_end_and_no_problem(core: Core) -> None:
+async def test_skipped_is_an_end_and_a_problem(core: Core) -> None:
     core.target.index["a.md"] = Indexed("queued")
     await in_step(core, **{"a.md": "x"})
     core.target.index["a.md"] = Indexed("skipped")
     assert await follow.look(core.mirror) == 0
-    assert core.problems() == {}
+    assert core.problems() == {"a.md": "skipped"}
     assert core.mirror.journal.index_counts() == {"skipped": 1}
-    assert (await core.full()).clean
+    assert not (await core.full()).clean
+    assert core.problems() == {"a.md": "skipped"}
 
 
 # -- stuck

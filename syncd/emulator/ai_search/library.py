@@ -15,11 +15,13 @@ from syncd.emulator.ai_search.places import Instance
 from syncd.emulator.bounded import found
 from syncd.emulator.routing import Backend
 
+SKIPPED = "skipped"
+"""In the place of an error: the index leaves the item out, which is none."""
 STATUSES = ("queued", "running", "completed", "error", "skipped", "outdated")
 BUILTIN = "builtin"
 
 STATUS_SQL = """CASE WHEN :at < started_at THEN 'queued' WHEN :at < done_at THEN 'running'
-    WHEN error IS NULL THEN 'completed' ELSE 'error' END"""
+    WHEN error IS NULL THEN 'completed' WHEN error = 'skipped' THEN error ELSE 'error' END"""
 """The status at the time :at, like `Item.status`."""
 
 
@@ -52,6 +54,8 @@ class Item:
             return "queued"
         if at < self.done_at:
             return "running"
+        if self.error == SKIPPED:
+            return SKIPPED
         return "completed" if self.error is None else "error"
 
 

@@ -106,6 +106,8 @@ def outcome_of(call: Call, key: str, data: bytes, item: Item | None) -> Outcome:
     options = call.backend.options
     if library.matches(options.fail_index, key):
         return Outcome([], fault_of(key))
+    if library.matches(options.skip_index, key):
+        return Outcome([], library.SKIPPED)
     if library.matches(options.fail_index_transient, key):
         before = library.indexings(call.backend, item) if item else 0
         if not options.fail_index_times or before < options.fail_index_times:
