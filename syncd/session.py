@@ -128,12 +128,10 @@ def settings_of(section: MirrorConfig, grants: Grants) -> Settings:
 def _with_owners(config: Config, db: sqlite3.Connection) -> Config:
     """Fill in the owners that nobody has set, and remember them. Raises ConfigError if two mirrors would fight."""
     mirrors = {}
-    machine = owner.machine(config.state_dir) or owner.machine(state.directory_of(db))
+    machine = owner.machine(config.state_dir) or owner.UNDECIDED
     for name, section in config.mirrors.items():
         meta = state.Meta(db, name)
-        found = section.owner or owner.owner_of(name, section.path, meta, machine)
-        if found is None:
-            raise AssertionError("an open state directory has an id")
+        found = section.owner or owner.known_or_derived(name, section.path, meta, machine)
         if not section.owner:
             owner.remember(found, section.path, meta)
         mirrors[name] = section.model_copy(update={"owner": found})

@@ -14,6 +14,8 @@ from syncd.os_names import from_os, to_os
 from syncd.state.db import Meta, installation
 
 MACHINE_ID_FILES: Sequence[Path] = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
+UNDECIDED = "no machine id and no state directory yet"
+"""What a command that changes nothing takes for the machine before the first pass: no entry can be its own."""
 _HEX = frozenset("0123456789abcdef")
 _DIGITS = 8
 _NAME_LENGTH = 64 - _DIGITS - 1
@@ -53,9 +55,14 @@ def owner_of(name: str, folder: Path, meta: Meta | None, machine: str | None) ->
 
     None: there is neither a state nor a machine id yet; the first pass decides.
     """
-    if meta and (known := _remembered(folder, meta)):
-        return known
-    return derived(name, folder, machine) if machine else None
+    if machine and meta:
+        return known_or_derived(name, folder, meta, machine)
+    return (meta and _remembered(folder, meta)) or (derived(name, folder, machine) if machine else None)
+
+
+def known_or_derived(name: str, folder: Path, meta: Meta, machine: str) -> str:
+    """Return the owner remembered for a folder, else a derived one."""
+    return _remembered(folder, meta) or derived(name, folder, machine)
 
 
 def remember(owner: str, folder: Path, meta: Meta) -> None:

@@ -13,6 +13,7 @@ from syncd.emulator.server import serve
 from syncd.errors import ConfigError, Halt, Locked
 from syncd.rules import IgnoreFile
 from syncd.session import open_session, open_transport
+from syncd.state import owner
 from syncd.sync.passes import Options
 
 TOKEN = "s3cr3t-t0ken"
@@ -117,3 +118,20 @@ async def test_all_mirrors_of_a_process_pass_one_gate(place: Place) -> None:
 def test_an_ignore_file_with_a_line_that_is_no_pattern_is_a_value_error(text: str, line: int) -> None:
     with pytest.raises(ValueError, match=rf"^line {line} "):
         IgnoreFile.parse("", text)
+
+
+async def test_a_machine_without_an_id_may_look_before_its_first_pass(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a minimal container: nothing is made for it, and no entry is taken for its own."""
+    monkeypatch.setattr(owner, "MACHINE_ID_FILES", ())
+    config = with_token(place)
+    async with open_session(config, read_only=True) as looking:
+        undecided = looking.config.mirrors["docs"].owner
+    assert not config.state_dir.exists()
+    async with open_session(config) as working:
+        decided = working.config.mirrors["docs"].owner
+    async with open_session(config, read_only=True) as looking:
+        assert looking.config.mirrors["docs"].owner == decided
+    assert undecided.startswith("docs-")
+    assert undecided != decided

@@ -22,6 +22,7 @@ from syncd_child import PRELOAD, child
 
 from syncd.emulator.options import Options
 from syncd.emulator.server import Server, serve
+from syncd.state.db import INSTALLATION_NAME
 
 TOKEN = "a-token-that-nobody-may-see-4711"
 ACCOUNT = "0123456789abcdef0123456789abcdef"
@@ -44,6 +45,13 @@ def until(
         if time.monotonic() > end:
             raise AssertionError(f"not within {within_s} s: {what() if callable(what) else what or seen}")
         time.sleep(every_s)
+
+
+def lose_state(state: Path) -> None:
+    """Delete the state directory but for its id, by which a machine that has none of its own knows itself again."""
+    for path in state.iterdir():
+        if path.name != INSTALLATION_NAME:
+            path.unlink()
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

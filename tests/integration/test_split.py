@@ -1,7 +1,6 @@
 """A file in parts, as its user has it: one file in every command, and followed through its life."""
 
 import random
-import shutil
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from syncd_process import Room, files_of, open_room, until
+from syncd_process import Room, files_of, lose_state, open_room, until
 
 from syncd.parts import Naming
 
@@ -106,7 +105,7 @@ def test_a_lost_state_sends_nothing_and_a_killed_pass_converges(room: Room) -> N
     running.kill()
     reconciled(room)
     assert joined(room) == files_of(room.docs)
-    shutil.rmtree(room.state)
+    lose_state(room.state)
     room.remote.forget_requests()
     assert {action["action"] for action in reconciled(room)["actions"]} == {"adopt"}
     assert room.remote.counted()["changing"] == 0

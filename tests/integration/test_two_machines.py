@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from syncd_process import ACCOUNT, TOKEN, Room, open_room
+from syncd_process import ACCOUNT, TOKEN, Room, lose_state, open_room
 
 from syncd.config.settings import load
 from syncd.session import open_session
@@ -53,8 +53,7 @@ def test_a_lost_state_is_no_other_machine(tmp_path: Path) -> None:
         _, one = machine(room, "a")
         one.write("a.md", "text")
         assert one.syncd("reconcile").code == 0
-        for file in one.state.iterdir():
-            file.unlink()
+        lose_state(one.state)
         assert one.syncd("reconcile", "--json").json()["mirrors"]["docs"]["plan"]["adopt"] == 1
 
 

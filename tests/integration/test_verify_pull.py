@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from syncd_process import ACCOUNT, Room, files_of, open_room
+from syncd_process import ACCOUNT, Room, files_of, lose_state, open_room
+
+from syncd.state.db import INSTALLATION_NAME
 
 EVERY_BYTE = bytes(range(256)) * 20
 KV = (
@@ -66,9 +68,9 @@ def test_missing_changed_and_extra_are_told_and_left_alone(room: Room) -> None:
 
 
 def test_a_lost_state_makes_no_difference(room: Room) -> None:
-    shutil.rmtree(room.state)
+    lose_state(room.state)
     assert differences(room, code=0) == {}
-    assert not room.state.exists()
+    assert [path.name for path in room.state.iterdir()] == [INSTALLATION_NAME]
 
 
 def test_a_missing_folder_is_3(room: Room) -> None:
@@ -89,7 +91,7 @@ def test_bytes_that_were_swapped_under_our_marks_are_found_by_deep_alone(tmp_pat
         room.syncd("reconcile")
         marks = next(item for item in room.remote.items() if item["key"] == "a.md")["metadata"]
         room.remote.upload("a.md", b"tHe text", sha256=marks["sha256"], owner=marks["owner"])
-        shutil.rmtree(room.state)
+        lose_state(room.state)
         assert differences(room, code=0) == {}
         assert differences(room, "--deep") == {"a.md": "changed"}
 
@@ -137,7 +139,7 @@ def test_a_differing_file_is_named_and_kept_until_it_is_forced(room: Room) -> No
 
 def test_pull_needs_no_state_and_no_folder(room: Room) -> None:
     wanted = files_of(room.docs)
-    shutil.rmtree(room.state)
+    lose_state(room.state)
     shutil.rmtree(room.docs)
     assert room.syncd("pull", str(room.path / "out")).code == 0
     assert files_of(room.path / "out") == wanted

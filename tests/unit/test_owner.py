@@ -56,6 +56,9 @@ def test_a_machine_id_that_is_none_gives_way_to_the_state_directory(
 
 
 def test_machines_of_one_image_differ_by_their_host_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "machine-id"
+    place.write_text("3d1219c7c4c5404aaa1f6d2a48adfda4\n", encoding="ascii")
+    monkeypatch.setattr(owner, "MACHINE_ID_FILES", (place,))
     one = owner.machine(tmp_path)
     monkeypatch.setattr("socket.gethostname", lambda: "another")
     assert owner.machine(tmp_path) != one
