@@ -62,7 +62,6 @@ class _Daemon:
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
-        signals.serve()
         with signals.acting(lambda number: loop.call_soon_threadsafe(self._end, signals.code(number))):
             try:
                 return await self._run()
@@ -121,7 +120,7 @@ class _Daemon:
         """Serve one configuration until a signal ends it; return the one to go on with."""
         self._watching = False
         on_damage, self._on_damage = self._on_damage, "rebuild"
-        async with open_session(config, on_damage=on_damage) as session:
+        async with open_session(config, daemon=True, on_damage=on_damage) as session:
             await self._open_door(config.web.listen)
             inbox = Inbox(asyncio.get_running_loop())
             watcher = Watcher(inbox)

@@ -318,7 +318,7 @@ class Keeper:
         self.said, self.left = (state, detail), (remaining, until)
         # A state file that cannot be written tells nobody so; the log does, and the status line.
         with contextlib.suppress(StateHalt), writable():
-            in_step = self.mirror.journal.count()
+            in_step = self.mirror.journal.in_step()
             self._state = f"{state}, {in_step} in step" + (f", {remaining} to go" if remaining else "")
             self._state += f", about {span(left_s)} left" if left_s else ""
             self._state += f" ({shown(detail)})" if detail else ""

@@ -50,11 +50,13 @@ async def open_session(
     *,
     grants: Grants = NOTHING_GRANTED,
     read_only: bool = False,
+    daemon: bool = False,
     on_damage: OnDamage = "refuse",
 ) -> AsyncIterator[Session]:
     """Open the named mirrors (all, if none is named) and yield them.
 
     read_only: work on a copy of the state and without its lock, for commands that change nothing.
+    daemon: the lock says that the daemon holds it.
     on_damage: whether a damaged state file is refused, or set aside for a new one; discard: it is known to be damaged.
     Raises ConfigError (no token, unknown mirror), Locked or StateHalt.
     """
@@ -64,7 +66,7 @@ async def open_session(
         if read_only:
             held, db = None, await when_free(lambda: _open_copy(config.state_dir))
         else:
-            held = stack.enter_context(state.lock(config.state_dir))
+            held = stack.enter_context(state.lock(config.state_dir, daemon=daemon))
             db = await when_free(lambda: _open_to_write(config.state_dir, on_damage))
         stack.callback(db.close)
         stack.enter_context(_damage_found(db, config.state_dir / state.FILE_NAME))

@@ -50,14 +50,15 @@ def said_why(meta: Meta) -> str | None:
 
 def snapshot(config: Config, problems: int = -1) -> dict[str, Any]:
     """Return the object of `status --json`; with at most so many problems of each mirror, if not negative."""
-    pid = holder(config.state_dir)
+    held = holder(config.state_dir)
     db = open_state_to_read(config.state_dir)
     try:
-        mirrors = {name: _mirror(config, name, db, problems, running=pid is not None) for name in config.mirrors}
+        mirrors = {name: _mirror(config, name, db, problems, running=held is not None) for name in config.mirrors}
     finally:
         if db:
             db.close()
-    return {"mirrors": mirrors, "daemon": {"running": pid is not None, "pid": pid}}
+    daemon = held if held and held.daemon else None
+    return {"mirrors": mirrors, "daemon": {"running": daemon is not None, "pid": daemon.pid if daemon else None}}
 
 
 def _mirror(
@@ -153,11 +154,11 @@ def _items(journal: Journal, queue: Queue, remaining: int) -> dict[str, int]:
     waiting, _ = queue.counts()
     kinds = journal.problem_counts()
     failed = kinds.pop("failed", 0)
-    # What is stored is in step, also if it could not be indexed; what the target dropped for that is not.
+    # Rejected here is a file that is not stored; what is stored and cannot be found is told by `searchable`.
     kinds["index_error"] = journal.dropped()
     del kinds["skipped"]
     return {
-        "synced": journal.in_step(),
+        "synced": journal.stored(),
         "pending": max(waiting, remaining),
         "failed": failed,
         "rejected": sum(kinds.values()),

@@ -25,6 +25,11 @@ _REMEDIES = {
     errno.ENOMEM: "give syncd more memory",
 }
 
+_SERVING = frozenset({"run", "emulate"})
+"""Commands that work until they are stopped: SIGTERM is their clean end."""
+_WITH_VALUE = frozenset({"-c", "--config", "--log-format"})
+"""Global options whose value is the next argument."""
+
 SWITCH_S = 0.0005
 """Files are read in threads; at Python's own 5 ms each of their system calls may wait as long for a loop that works."""
 COLLECT_AT = 10_000
@@ -35,6 +40,8 @@ def main() -> None:
     """Run the program and exit with the contract's code."""
     streams.ready()
     signals.catch(_complain)
+    if _command(sys.argv[1:]) in _SERVING:
+        signals.serve()
     try:
         code = _run_tuned()
     except signals.Interrupted as end:
@@ -42,6 +49,17 @@ def main() -> None:
     # The interpreter looks for garbage once more before it ends. All of it goes with the process anyway.
     gc.freeze()
     sys.exit(code)
+
+
+def _command(arguments: Sequence[str]) -> str | None:
+    """Return the command of a command line before it is parsed: a signal may come sooner than the parser."""
+    left = iter(arguments)
+    for argument in left:
+        if argument in _WITH_VALUE:
+            next(left, None)
+        elif not argument.startswith("-"):
+            return argument
+    return None
 
 
 def _run_tuned() -> int:

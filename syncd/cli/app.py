@@ -146,8 +146,6 @@ def frame(
 ) -> None:
     """Keep a local folder in step, one way, with Cloudflare AI Search, Workers KV or Vectorize."""
     ctx.obj = Globals(config, verbose, quiet, log_format)
-    if ctx.invoked_subcommand in ("run", "emulate"):
-        signals.serve()
     signals.tell(lambda: f"{ctx.invoked_subcommand}: {_LEFT.get(ctx.invoked_subcommand or '', 'nothing was changed')}")
 
 

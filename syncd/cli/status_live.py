@@ -63,7 +63,7 @@ def _row(name: str, mirror: dict[str, Any]) -> list[Text]:
     return [
         Text(name, style="bold"),
         Text(state, style=COLOURS[state]),
-        Text(f"{items['synced']:,}"),
+        Text(f"{max(0, items['synced'] - index['error'] - index['skipped']):,}"),
         Text(f"{items['pending']:,}" if items["pending"] else ""),
         Text(f"about {span(eta_s)}" if eta_s else ""),
         Text(f"{index['queued'] + index['running']:,}" if index["queued"] + index["running"] else ""),

@@ -87,6 +87,13 @@ class Journal(IndexRows):
         return int(row[0])
 
     def in_step(self) -> int:
+        """How many entries of ours are as their files are, without those that the index refused or left out."""
+        row = self._db.execute(
+            "SELECT count(*) FROM record WHERE mirror = ? AND status IN ('error', 'skipped')", (self._mirror,)
+        ).fetchone()
+        return self.stored() - int(row[0])
+
+    def stored(self) -> int:
         """How many entries are ours and have neither a change waiting nor a problem that kept them from the target."""
         # All but the few that are not: asking for each record takes ten times as long.
         row = self._db.execute(

@@ -5,11 +5,21 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from syncd.errors import ConfigError, Locked
 from syncd.state.trouble import check, give, make_private, no_follow
 
 LOCK_NAME = "lock"
+_DAEMON = "run"
+_COMMAND = "command"
+
+
+class Holder(NamedTuple):
+    """The process that holds the lock. daemon: whether it is `syncd run`, and no command that ends by itself."""
+
+    pid: int
+    daemon: bool
 
 
 class Lock:
@@ -31,8 +41,11 @@ class Lock:
 
 
 @contextmanager
-def lock(state_dir: Path) -> Iterator[Lock]:
-    """Hold the state directory for this process. Raises Locked (exit 11), naming the pid that holds it."""
+def lock(state_dir: Path, *, daemon: bool = False) -> Iterator[Lock]:
+    """Hold the state directory for this process, and say in the file whether it is the daemon.
+
+    Raises Locked (exit 11), naming the pid that holds it.
+    """
     path = state_dir / LOCK_NAME
     try:
         make_private(state_dir)
@@ -44,14 +57,15 @@ def lock(state_dir: Path) -> Iterator[Lock]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            found = _read(descriptor)
+            pid = found.pid if found else "unknown"
             raise Locked(
                 f"another syncd (pid {pid}) holds {state_dir}; stop it first, or give this one its own state_dir"
             ) from None
         try:
             give(descriptor, state_dir)
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            os.pwrite(descriptor, f"{os.getpid()} {_DAEMON if daemon else _COMMAND}\n".encode(), 0)
         except OSError as error:
             check(error, path)
             raise
@@ -60,8 +74,8 @@ def lock(state_dir: Path) -> Iterator[Lock]:
         os.close(descriptor)
 
 
-def holder(state_dir: Path) -> int | None:
-    """Return the pid of the syncd that holds the state directory, or None.
+def holder(state_dir: Path) -> Holder | None:
+    """Return the process that holds the state directory, or None.
 
     Raises StateHalt if this user may not look.
     """
@@ -76,11 +90,15 @@ def holder(state_dir: Path) -> int | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        text = os.read(descriptor, 32).decode("ascii", "replace").strip()
-        return int(text) if text.isdigit() else None
+        return _read(descriptor)
     except OSError:
         # A file system without locks: nobody holds one there.
         return None
     finally:
         os.close(descriptor)
     return None
+
+
+def _read(descriptor: int) -> Holder | None:
+    pid, _, kind = os.read(descriptor, 32).decode("ascii", "replace").strip().partition(" ")
+    return Holder(int(pid), kind == _DAEMON) if pid.isdigit() else None

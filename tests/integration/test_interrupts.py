@@ -19,9 +19,9 @@ from syncd import signals
 signals.GRACE_S = float(sys.argv[1])
 signals.catch(lambda text: print(text, flush=True))
 signals.tell(lambda: "it hung")
-print("hangs", flush=True)
 endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) SELECT count(*) FROM c"
 try:
+    print("hangs", flush=True)
     sqlite3.connect("").execute(endless)
 except signals.Interrupted:
     sqlite3.connect("").execute(endless)
@@ -112,7 +112,7 @@ def test_a_service_that_is_stopped_while_it_starts_has_not_failed(tmp_path: Path
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=PATIENCE_S)
         assert b"Traceback" not in err, err
-        assert process.returncode in (0, 143, -signal.SIGTERM)
+        assert process.returncode in (0, -signal.SIGTERM)
 
 
 @pytest.mark.parametrize("command", ["ls", "status", "status --json", "--help"])

@@ -130,7 +130,7 @@ def test_a_block_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_second_syncd_is_told_who_holds_the_directory(tmp_path: Path) -> None:
     with lock(tmp_path):
-        assert holder(tmp_path) == os.getpid()
+        assert holder(tmp_path) == (os.getpid(), False)
         with pytest.raises(Locked, match=f"pid {os.getpid()}") as caught, lock(tmp_path):
             pass
         assert caught.value.exit_code == EXIT_LOCKED == 11
@@ -153,11 +153,11 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == b"held\n"
-        assert holder(tmp_path) == child.pid
+        assert holder(tmp_path) == (child.pid, False)
         with pytest.raises(Locked, match=str(child.pid)), lock(tmp_path):
             pass
         child.kill()
         child.wait()
     assert holder(tmp_path) is None
-    with lock(tmp_path):
-        assert holder(tmp_path) == os.getpid()
+    with lock(tmp_path, daemon=True):
+        assert holder(tmp_path) == (os.getpid(), True)

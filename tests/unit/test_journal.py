@@ -112,12 +112,14 @@ def test_only_failed_indexing_is_asked_for_again_and_once(journal: Journal) -> N
     assert journal.want_reindex(None) == 1
 
 
-def test_in_step_is_what_neither_waits_nor_is_kept_from_the_target(db: sqlite3.Connection, journal: Journal) -> None:
-    for key in "abcd":
+def test_in_step_is_what_nothing_keeps_from_target_or_index(db: sqlite3.Connection, journal: Journal) -> None:
+    for key in "abde":
         journal.put(replace(RECORD, key=key))
+    journal.put(replace(RECORD, key="c", status="error"))
     Queue(db, "docs", 0, 0).mark([("a", False)], NOW)
     journal.note([Problem("b", "unreadable", ""), Problem("c", "index_error", "")], 1)
-    assert journal.in_step() == 2
+    assert journal.stored() == 3
+    assert journal.in_step() == 2, "what the index refused cannot be found"
 
 
 def test_a_mirror_that_points_elsewhere_forgets_all_but_its_files(db: sqlite3.Connection, journal: Journal) -> None:
