@@ -67,7 +67,8 @@ def traceback_of(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Text for a terminal: control, format and surrogate characters and line ends appear backslash-escaped."""
+    """Text for a terminal without secrets; control, format and surrogate characters and line ends appear escaped."""
+    text = masked_text(text)
     if text.isascii() and text.isprintable():
         return text
     return "".join(char.encode("unicode_escape").decode() if _unsafe(char) else char for char in text)

@@ -156,7 +156,7 @@ def _items(journal: Journal, queue: Queue, remaining: int) -> dict[str, int]:
     failed = kinds.pop("failed", 0)
     # Rejected here is a file that is not stored; what is stored and cannot be found is told by `searchable`.
     kinds["index_error"] = journal.dropped()
-    del kinds["skipped"]
+    kinds.pop("skipped", None)
     return {
         "synced": journal.stored(),
         "pending": max(waiting, remaining),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from syncd.answers.forecast import span
-from syncd.masks import printable
+from syncd.masks import masked_text, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +32,7 @@ def stdout() -> "Console":
 
 def emit(data: Any) -> None:
     """Print one JSON object."""
-    print(json.dumps(data, indent=2))  # noqa: T201
+    print(masked_text(json.dumps(data, indent=2)))  # noqa: T201
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -40,6 +40,12 @@ class Credentials:
             text = text.replace(form, HIDDEN)
         return text
 
+    def hide_bytes(self, data: bytes) -> bytes:
+        """The same for text that is not decoded yet."""
+        for form in self._forms:
+            data = data.replace(form.encode(), HIDDEN.encode())
+        return data
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("credentials do not travel")
 

@@ -107,7 +107,7 @@ class Transport:
         self.their_time: float | None = None
         """What time the remote's clock showed in its latest answer, in Unix s."""
         self._login = login
-        self._former: list[Credentials] = []
+        self._secrets = [credentials]
         self._refusals = Refusals(self._once, self.renew, lambda: self.credentials, gate)
 
     async def request(self, request: Request) -> Answer:
@@ -151,10 +151,7 @@ class Transport:
         return Patience(self.gate, self._pulse, self._retry_for, self._seams.rng, safe=safe).attempts(on_retry)
 
     async def once(self, request: Request) -> Answer:
-        """The answer of one try, or Retry, Park, NotFound, Conflict or Halt.
-
-        A refusal on the way to the API is tried again a few times: Park if it is for what this request carries.
-        """
+        """The answer of one try, or Retry, Park, NotFound, Conflict or Halt; a refusal is looked into (see Refusals)."""
         return await self._refusals.judged(request, lambda: self._once(request))
 
     async def once_raw(self, request: Request, max_bytes: int) -> Raw:
@@ -168,20 +165,23 @@ class Transport:
         """
         if self._login is None or (found := self._login()).headers() == self.credentials.headers():
             return False
-        self._former.append(self.credentials)
         self.credentials = found
+        self._secrets.append(found)
         self._headers = {**_HEADERS, **found.headers()}
         _log.info("login.renewed", consequence="requests go out with the credentials that the file holds now")
         return True
 
     def hide(self, text: str) -> str:
         """`text` without the credentials, present and former."""
-        for each in (self.credentials, *self._former):
+        for each in self._secrets:
             text = each.hide(text)
         return text
 
     async def _once(self, request: Request) -> Answer:
         status, headers, body = await self._exchange(request)
+        for each in self._secrets:
+            # What the remote echoes of a token would else be kept as a key, an error or a reason.
+            body = each.hide_bytes(body)
         with self._judged(status):
             return decode(status, headers, body, self._context(request))
 

@@ -10,6 +10,7 @@ from syncd.cloudflare import refusals as limits
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.request import Request
 from syncd.errors import AuthHalt, Blocked, ConfigError, Park, Retry, Unreachable
+from syncd.masks import forms
 
 REFUSALS = [html(status) for status in (400, 403, 406, 431, 451)] + [
     html(403, cf_mitigated="challenge"),
@@ -122,3 +123,12 @@ async def test_a_secret_that_the_remote_echoes_is_in_no_error(remote: Remote) ->
             await remote.transport().once(Request("GET", "/x"))
         assert TOKEN not in str(caught.value)
         assert "[hidden]" in str(caught.value)
+
+
+@pytest.mark.parametrize("form", forms(TOKEN))
+async def test_a_secret_that_the_remote_echoes_is_in_no_answer(remote: Remote, time: VirtualTime, form: str) -> None:
+    remote.says(ok({"key": f"x {form}", "error": [form]}))
+    transport = remote.transport(login=lambda: Credentials.bearer("new-token-4711"))
+    assert transport.renew()
+    answer = await time.run(transport.request(Request("GET", "/x")))
+    assert form not in str(answer)
