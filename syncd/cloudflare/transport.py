@@ -151,7 +151,7 @@ class Transport:
         return Patience(self.gate, self._pulse, self._retry_for, self._seams.rng, safe=safe).attempts(on_retry)
 
     async def once(self, request: Request) -> Answer:
-        """The answer of one try, or Retry, Park, NotFound, Conflict or Halt; a refusal is looked into (see Refusals)."""
+        """The answer of one try, or Retry, Park, NotFound, Conflict or Halt. What is refused is judged by Refusals."""
         return await self._refusals.judged(request, lambda: self._once(request))
 
     async def once_raw(self, request: Request, max_bytes: int) -> Raw:
