@@ -362,7 +362,6 @@ MUTANTS = (
         "and any(vector) and len(vector)",
         "and len(vector)",
         ("tests/cloudflare/test_workers_ai.py",),
-        storm=12,
     ),
     Mutant(
         "a link may lead to what the rules leave out",
