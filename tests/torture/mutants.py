@@ -318,7 +318,6 @@ MUTANTS = (
         "refs = [ref for ref in dict.fromkeys([*known, *replaced]) if ref != str(file.ref)]",
         "refs: list[str] = []",
         ("tests/targets/test_vector_passes.py",),
-        storm=12,
     ),
     Mutant(
         "a put that fails takes the vectors that it found with it",
@@ -333,7 +332,6 @@ MUTANTS = (
         "        if held != ref.pieces:\n",
         "        if not held:\n",
         ("tests/targets/test_vector_passes.py", "tests/targets/test_vector_trouble.py"),
-        storm=12,
     ),
     Mutant(
         "an ignore file that is gone is believed gone at once",
@@ -376,6 +374,22 @@ MUTANTS = (
         "        if unread and not found:\n",
         "        if False:\n",
         ("tests/unit/test_scan.py", "tests/unit/test_names.py", "tests/integration/test_locales.py"),
+    ),
+    Mutant(
+        "vectors are given to other texts than they were made of",
+        "syncd/targets/vectorize/embedding.py",
+        "else zip(part, answer, strict=True)",
+        "else zip(part, reversed(answer), strict=True)",
+        ("tests/targets/test_vector_passes.py", "tests/targets/test_vector_trouble.py"),
+        storm=12,
+    ),
+    Mutant(
+        "vectors of other owners count as ours",
+        "syncd/targets/vectorize/target.py",
+        "            if others or owner == self._maker.owner:\n",
+        "            if True:\n",
+        ("tests/targets/test_vector_passes.py",),
+        storm=12,
     ),
 )
 
