@@ -54,12 +54,24 @@ class Absences:
             [(self._mirror, each.key, each.checksum, age, int(each.counted), pass_id) for each in deletes],
         )
 
-    def end(self, keys: Sequence[str]) -> None:
-        """Forget keys: they were looked at, and there is nothing of theirs to delete."""
-        self._db.executemany("DELETE FROM absence WHERE mirror = ? AND key = ?", [(self._mirror, key) for key in keys])
+    def end(self, keys: Sequence[str], pass_id: int) -> None:
+        """Forget keys: pass `pass_id` looked at them, and there is nothing of theirs to delete."""
+        here = [(self._mirror, key) for key in keys]
+        self._db.executemany(
+            # A file that is back is a copy that came later: the folder was renamed, and renamed back.
+            "UPDATE record SET pass_id = ?3 WHERE mirror = ?1 AND key = ?2"
+            " AND EXISTS (SELECT 1 FROM absence WHERE mirror = ?1 AND key = ?2)",
+            [(*key, pass_id) for key in here],
+        )
+        self._db.executemany("DELETE FROM absence WHERE mirror = ? AND key = ?", here)
 
     def end_but(self, pass_id: int) -> None:
         """A full pass has looked everywhere: forget what neither it nor a later pass has seen absent."""
+        self._db.execute(
+            "UPDATE record SET pass_id = ?2 WHERE mirror = ?1"
+            " AND key IN (SELECT key FROM absence WHERE mirror = ?1 AND pass < ?2)",
+            (self._mirror, pass_id),
+        )
         self._db.execute("DELETE FROM absence WHERE mirror = ? AND pass < ?", (self._mirror, pass_id))
 
     def end_of(self, pass_id: int) -> None:

@@ -143,7 +143,7 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result, *,
         result.spill.plan(actions)
         mirror.absences.see(gone, mirror.age(), result.pass_id)
         if not everything:
-            mirror.absences.end([each.triple.key for each in resolved if _back(each)])
+            mirror.absences.end([each.triple.key for each in resolved if _back(each)], result.pass_id)
         mirror.journal.note(problems, result.pass_id)
         for problem, triple in lost:
             _let_go(mirror, problem, triple)

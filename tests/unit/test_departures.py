@@ -60,6 +60,22 @@ async def test_a_dry_run_knows_a_move_by_the_bytes(core: Core) -> None:
     assert "Nothing would be deleted" in refusal
 
 
+@pytest.mark.parametrize("everything", [False, True])
+async def test_a_folder_that_is_renamed_and_renamed_back_is_no_loss(core: Core, *, everything: bool) -> None:
+    await forty(core)
+    for old, new in (("guides", "handbook"), ("handbook", "guides")) * 2:
+        (core.root / old).rename(core.root / new)
+        core.mirror.queue.mark([(old, True), (new, True)], core.clock.now)
+        for _ in range(4):
+            core.clock.forward(1.0)
+            await run(core, everything=everything)
+    for _ in range(40):
+        core.clock.forward(1.0)
+        await run(core, everything=everything)
+    assert sorted(core.target.texts()) == sorted([*names("guides", 20), *names("news", 20)])
+    assert core.mirror.journal.recent_deletes(core.clock.age) == 0
+
+
 async def test_one_copy_makes_up_for_one_file(core: Core) -> None:
     await in_step(core, **{f"{number:02}": "same" for number in range(40)})
     core.use(max_delete="25%")
