@@ -2,7 +2,7 @@
 
 from typing import NoReturn, Self
 
-from syncd.masks import HIDDEN, forms
+from syncd.masks import HIDDEN, LEAST_ENCODED, forms
 
 
 class Credentials:
@@ -41,8 +41,8 @@ class Credentials:
         return text
 
     def hide_bytes(self, data: bytes) -> bytes:
-        """The same for text that is not decoded yet."""
-        for form in self._forms:
+        """The same for data that is not decoded yet, but for a secret so short that names and numbers may hold it."""
+        for form in (each for each in self._forms if len(each) >= LEAST_ENCODED):
             data = data.replace(form.encode(), HIDDEN.encode())
         return data
 

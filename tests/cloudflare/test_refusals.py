@@ -132,3 +132,11 @@ async def test_a_secret_that_the_remote_echoes_is_in_no_answer(remote: Remote, t
     assert transport.renew()
     answer = await time.run(transport.request(Request("GET", "/x")))
     assert form not in str(answer)
+
+
+async def test_a_secret_as_short_as_a_word_leaves_answers_as_they_are(remote: Remote, time: VirtualTime) -> None:
+    remote.says(ok({"key": "demo.md", "owner": "demo"}))
+    transport = remote.transport(login=lambda: Credentials.bearer("demo"))
+    assert transport.renew()
+    answer = await time.run(transport.request(Request("GET", "/x")))
+    assert "demo.md" in str(answer)

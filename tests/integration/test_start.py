@@ -50,3 +50,13 @@ def test_what_was_hidden_can_be_imported_afterwards() -> None:
     use = "import click, rich.console; rich.console.Console().print('there')"
     said = subprocess.run([sys.executable, "-c", f"{look}; {use}"], capture_output=True, text=True, check=False)
     assert (said.stdout, said.stderr) == ("there\n", "")
+
+
+def test_the_demo_shows_six_files_in_step_and_finds_one() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "syncd", "demo"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (said.returncode, said.stderr) == (0, "")
+    assert "6 put, 0 unchanged" in said.stdout
+    assert "demo: 6 unchanged (1 request" in said.stdout
+    assert "1.00  guides/secrets.md" in said.stdout
