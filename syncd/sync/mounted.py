@@ -117,7 +117,8 @@ def protect(mirror: Mirror, seen: Survey, *, force: bool = False) -> None:
     _close(tree, mirror.name, verdict)
     now = Memory(from_os(str(tree.root)), from_os(seen.point), seen.is_mount, verdict.inner, verdict.covered)
     if now != before:
-        log.info("mounts.changed", mirror=mirror.name, below=len(seen.inner), protected=[*tree.protected.closed])
+        level = log.info if before or seen.inner else log.debug
+        level("mounts.changed", mirror=mirror.name, below=len(seen.inner), protected=[*tree.protected.closed])
         mirror.meta.set("mounts", asdict(now))
 
 
