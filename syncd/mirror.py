@@ -17,6 +17,7 @@ from syncd.plan import Policy
 from syncd.rules import Rules
 from syncd.scan import Tree
 from syncd.state.absences import Absences
+from syncd.state.claims import Claims
 from syncd.state.cuts import Cuts
 from syncd.state.db import Meta, directory_of
 from syncd.state.deletions import DeleteLog, log_path
@@ -77,6 +78,7 @@ class Mirror:
     absences: Absences
     age: Callable[[], float]
     keep_age: Callable[[], None]
+    claims: Claims
     root_seen: Identity | None = None
     mount_seen: str = ""
     now: Callable[[], float] = time.time
@@ -127,6 +129,7 @@ def assemble(db: sqlite3.Connection, name: str, root: Path, target: Target, sett
         absences=Absences(db, name),
         age=lambda: age.at(uptime_s()),
         keep_age=lambda: age.keep(uptime_s()),
+        claims=Claims(db, name),
     )
 
 

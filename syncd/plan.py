@@ -3,6 +3,7 @@
 L is the local file, J the journal row, R the remote entry. A key's fate depends on nothing else.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +29,12 @@ class Policy:
     prune: Prune = "owned"
     takeover: bool = False
     shard: Shard = WHOLE
+
+
+Claim = tuple[str, str]
+"""(ref, checksum) of an entry that is ours though no record speaks of it; the checksum is "" if it is not known."""
+UNKNOWN: Claim = ("", "")
+"""What a put may have left under its key: its outcome was not recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +75,25 @@ def mine(record: Record | None, entry: Entry, policy: Policy) -> bool:
 
     A record of another ref speaks of an entry that is gone: under its key somebody has put a new one.
     """
+    if entry.another:
+        return False
     if entry.owner is not None:
         return entry.owner == policy.owner
     return record is not None and record.ref == entry.ref
+
+
+def another(record: Record | None, entry: Entry, policy: Policy, claims: Collection[Claim], *, complete: bool) -> bool:
+    """True if another writer put an entry there that carries our mark, or that carried our marks when we recorded it.
+
+    complete: records and claims name every entry of ours. Until then our mark is proof enough.
+    """
+    if record is not None and record.marked and entry.marked is False and record.ref == entry.ref:
+        return True
+    if entry.owner != policy.owner or policy.takeover or not complete:
+        return False
+    if record is not None and record.ref == entry.ref and entry.checksum in (None, record.checksum):
+        return False
+    return UNKNOWN not in claims and (entry.ref, entry.checksum or "") not in claims
 
 
 def evidence(item: Item, record: Record | None, entry: Entry) -> str | Different | None:
@@ -145,7 +168,7 @@ def _compare(item: Item, record: Record | None, entry: Entry, policy: Policy, se
     if entry.owner not in (None, policy.owner):
         if policy.takeover:
             return _put(item, "drift", entry.ref)
-        return _foreign(item, f"belongs to owner {entry.owner!r}")
+        return _foreign(item.key, f"belongs to owner {entry.owner!r}")
     known = evidence(item, record, entry)
     if known == item.checksum:
         return _in_step_or_adopt(item, record, entry)
@@ -154,9 +177,10 @@ def _compare(item: Item, record: Record | None, entry: Entry, policy: Policy, se
     if known is None:
         return Ask("verify")
     if not (mine(record, entry, policy) or policy.takeover):
-        return _foreign(item, "was put there by someone else, with other content")
+        theirs = "was put there by someone else, with other content"
+        return _foreign(item.key, _TWIN if entry.owner == policy.owner else theirs)
     if record is None:
-        return _put(item, "changed" if entry.owner == policy.owner else "drift", entry.ref)
+        return _put(item, "changed" if mine(record, entry, policy) else "drift", entry.ref)
     return _put(item, "drift", entry.ref) if seen == "key" else Ask("confirm")
 
 
@@ -188,6 +212,8 @@ def _without_file(record: Record | None, entry: Entry | None, policy: Policy, se
     if policy.prune == "all" or mine(record, entry, policy):
         reason: Reason = "stale" if record is not None else "orphan"
         return removal(entry, reason, policy, record)
+    if entry.another and entry.owner == policy.owner:
+        return _foreign(entry.key, _TWIN)
     return Forget(entry.key, "gone") if record is not None else None
 
 
@@ -204,9 +230,14 @@ def _put(item: Item, reason: Reason, ref: str | None = None) -> Put:
     return Put(item.key, reason, item.path, item.size, ref, item.part)
 
 
-def _foreign(item: Item, why: str) -> Problem:
+_TWIN = (
+    "carries this mirror's mark, but another writer put it there (owner stands for one folder alone: give each its own)"
+)
+
+
+def _foreign(key: str, why: str) -> Problem:
     return Problem(
-        item.key,
+        key,
         "foreign",
         f"the remote entry {why}; it is left alone. To make it this mirror's: syncd reconcile --takeover",
     )

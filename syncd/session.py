@@ -21,6 +21,7 @@ from syncd.opening import NOTHING_GRANTED, Grants, make_target, rules_of
 from syncd.plan import Policy
 from syncd.state import db as state
 from syncd.state import owner
+from syncd.state.claims import forget_listing
 from syncd.state.handover import hand_over
 from syncd.state.journal import Journal
 from syncd.state.lock import Lock
@@ -155,6 +156,7 @@ def _bind(journal: Journal, meta: state.Meta, binding: str) -> None:
     if before not in (None, binding):
         log.warning("journal.rebound", before=before, now=binding)
         journal.clear()
+        forget_listing(meta)
     if before != binding:
         meta.set("binding", binding)
 

@@ -13,6 +13,7 @@ from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Delete, Entry, IndexStatus, Problem, Put
 from syncd.plan import Policy
 from syncd.rules import Rules
+from syncd.state.claims import forget_listing
 from syncd.state.db import open_state
 from syncd.state.handover import hand_over
 from syncd.sync.passes import Hooks, Options, Result, Scope
@@ -152,6 +153,10 @@ class Core:
 
     def problem(self, key: str) -> Problem:
         return next(problem for problem in self.mirror.journal.problems() if problem.key == key)
+
+    def forget_listing(self) -> None:
+        """As after a lost state file: until everything was listed again, our mark alone says what is ours."""
+        forget_listing(self.mirror.meta)
 
     def restart(self) -> None:
         """The same state file and target, in a new process so to speak."""

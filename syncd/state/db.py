@@ -26,9 +26,8 @@ SET_ASIDE = ".damaged"
 BUSY_S = 0.25
 """A statement waits so long for a lock of another process, and the event loop with it. Callers wait longer, off it."""
 INSTALLATION_NAME = "installation-id"
-"""Made with the first state file and kept beside it: names a state directory, also after its state file was lost."""
+"""Names a state directory; made with the first state file, and kept when that is lost."""
 SUCCESSOR = "successor"
-"""A named value of the daemon: this state file was made where there had been another one."""
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -101,6 +100,11 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE absence (
         mirror TEXT NOT NULL, key TEXT NOT NULL, checksum TEXT, since REAL NOT NULL, number INTEGER NOT NULL,
         wrote INTEGER NOT NULL, heir TEXT, pass INTEGER NOT NULL, PRIMARY KEY (mirror, key)) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE claim (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT NOT NULL, at REAL NOT NULL,
+        PRIMARY KEY (mirror, key, ref, checksum)) WITHOUT ROWID;
     """,
 )
 

@@ -5,6 +5,7 @@ import sqlite3
 import structlog
 
 from syncd.shards import WHOLE, Shard
+from syncd.state.claims import forget_listing
 from syncd.state.db import Meta, transaction
 
 log = structlog.get_logger()
@@ -29,4 +30,5 @@ def hand_over(db: sqlite3.Connection, mirror: str, shard: Shard) -> None:
         meta.set("shard", str(shard))
         # It counts as others what is ours now.
         meta.set("audit", None)
+        forget_listing(meta)
     log.info("shard.changed", mirror=mirror, before=before, now=str(shard), forgotten=forgotten)

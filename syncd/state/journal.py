@@ -12,8 +12,13 @@ _AT_ONCE = 500
 """Keys that one query asks for."""
 _ABOUT_ENTRIES = (
     *("record", "tombstone", "parked", "problem", "dirty"),
-    *("reindex", "index_try", "remnant", "gap", "history", "absence"),
+    *("reindex", "index_try", "remnant", "gap", "history", "absence", "claim"),
 )
+_STILL_GONE = (
+    "NOT EXISTS (SELECT 1 FROM record WHERE record.mirror = tombstone.mirror AND record.key = tombstone.key"
+    " AND record.ref = tombstone.ref)"
+)
+"""Where a ref is a name, as in KV, what was deleted may be there again, written by us."""
 _VALUES = attrgetter(*FIELDS)
 LAST = "\U0010ffff"
 """Sorts after every key, since no key may hold it unpaired at its start."""
@@ -139,9 +144,10 @@ class Journal(IndexRows):
             self.unpark(key)
 
     def deleted_at(self, ref: str) -> float | None:
-        """When we deleted this entry, or None if there is no tombstone."""
+        """When we deleted this entry; None if there is no tombstone, or it was written again since."""
         row = self._db.execute(
-            "SELECT deleted_at FROM tombstone WHERE mirror = ? AND ref = ?", (self._mirror, ref)
+            f"SELECT deleted_at FROM tombstone WHERE mirror = ? AND ref = ? AND {_STILL_GONE}",  # noqa: S608
+            (self._mirror, ref),
         ).fetchone()
         return None if row is None else float(row[0])
 
@@ -152,7 +158,8 @@ class Journal(IndexRows):
         """
         marks = ", ".join("?" * len(refs))
         rows = self._db.execute(
-            f"SELECT ref FROM tombstone WHERE mirror = ? AND deleted_at BETWEEN ? AND ? AND ref IN ({marks})",  # noqa: S608
+            "SELECT ref FROM tombstone WHERE mirror = ? AND deleted_at BETWEEN ? AND ?"  # noqa: S608
+            f" AND ref IN ({marks}) AND {_STILL_GONE}",
             (self._mirror, now - within_s, now + within_s, *refs),
         )
         return {ref for (ref,) in rows}

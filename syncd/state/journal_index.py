@@ -37,6 +37,9 @@ class IndexRows:
 
     def learn(self, record: Record, entry: Entry, now: float) -> None:
         """Take over what the remote now says of an entry that is in step, if it says something new."""
+        if (record.marked and entry.marked is False) or entry.checksum not in (None, record.checksum):
+            # Somebody has written over it since: a pass judges that, and needs to see the difference.
+            return
         version = entry.version if entry.version is not None else record.version
         size = entry.size if entry.size is not None else record.remote_size
         marked = entry.marked if entry.marked is not None else record.marked

@@ -193,5 +193,6 @@ def _action(kind: ActionKind, body: bytes) -> Any:
 
 def _sealed(entries: Sequence[Entry]) -> dict[str, Sequence[object]]:
     """Rows whose values are no text or number of SQLite's, such as half a surrogate pair that a stranger wrote."""
-    keys, refs, *said, _ = zip(*entries, strict=True)
-    return {"key": keys, "ref": refs, "strange": [marshal.dumps(each) for each in zip(*said, strict=True)]}
+    columns = dict(zip(Entry._fields, zip(*entries, strict=True), strict=True))
+    said = zip(*(columns[name] for name in _SAID[2:]), strict=True)
+    return {"key": columns["key"], "ref": columns["ref"], "strange": [marshal.dumps(each) for each in said]}

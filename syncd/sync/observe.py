@@ -110,7 +110,7 @@ async def whole(
             yield block
             continue
         unknown += _unknown(block)
-        if _too_many(mirror, unknown):
+        if too_many(mirror, unknown):
             raise Wide
         yield [triple._replace(seen=seen) for triple in block]
 
@@ -119,7 +119,8 @@ def _unknown(block: Sequence[Triple]) -> int:
     return sum(each.record is None and isinstance(each.local, Item) for each in block)
 
 
-def _too_many(mirror: Mirror, unknown: int) -> bool:
+def too_many(mirror: Mirror, unknown: int) -> bool:
+    """True if asking for so many keys one by one costs more than a listing."""
     page = mirror.target.limits.page
     # Few keys are never too many: then nothing is counted, as in each block of a pass in which nothing is new.
     if page is None or unknown <= FEW_KEYS:
@@ -132,13 +133,12 @@ def _too_many(mirror: Mirror, unknown: int) -> bool:
 async def parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Triple]]:
     """Yield the keys of dirty rows, and all keys below those that are directories. R is what J says.
 
-    Raises Wide, with the rows put off, before a block would cost too many questions.
+    Raises Wide before a block would cost too many questions.
     """
     unknown = 0
     async for block in _parts(mirror, rows):
         unknown += _unknown(block)
-        if _too_many(mirror, unknown):
-            mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
+        if too_many(mirror, unknown):
             raise Wide
         yield block
 

@@ -15,6 +15,7 @@ from syncd.index_errors import not_indexed
 from syncd.mirror import Mirror
 from syncd.model import NOT_INDEXED, Action, Adopt, Delete, Forget, Item, Problem, Put
 from syncd.state import families
+from syncd.state.claims import Listing
 from syncd.state.db import Meta, transaction
 from syncd.state.history import KEEP_S as HISTORY_S
 from syncd.state.journal import HOUR_S
@@ -31,6 +32,7 @@ from syncd.sync.passes import NOBODY, NOTHING_SPECIAL, Hooks, Options, Result, S
 from syncd.sync.remote import Remote
 from syncd.sync.resolve import Resolved, Resolver
 from syncd.sync.turn import Ledger, Turn
+from syncd.targets.base import Ordered
 
 log = structlog.get_logger()
 
@@ -56,6 +58,7 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = NOTHING_SPE
             await _plan(mirror, scope, options, result, hooks)
         except Wide:
             if not result.audited:
+                mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
                 raise
             result.start_over()
             await _see(mirror, options, result, hooks, whole=True)
@@ -283,6 +286,8 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
                 mirror.journal.drop_leftovers()
                 if not result.audited:
                     audit.remember(mirror, result.spill, started)
+            if not result.audited:
+                _learn_listing(mirror, result, started)
             mirror.journal.drop_tombstones(started, max(mirror.target.limits.lag_s, HOUR_S), mirror.age())
             mirror.history.drop_before(started - HISTORY_S)
             if not result.refusal:
@@ -304,6 +309,13 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
         **({"waiting": result.waiting} if result.waiting else {}),
         **({"refused": result.refusal} if result.refusal else {}),
     )
+
+
+def _learn_listing(mirror: Mirror, result: Result, started: float) -> None:
+    target = mirror.target
+    whole = not isinstance(target, Ordered) or target.landmark is not None
+    listing = Listing(result.pass_id, mirror.policy.owner, started, whole, target.limits.lag_s)
+    mirror.claims.listed(listing, mirror.now(), max(target.limits.lag_s, HOUR_S))
 
 
 def next_pass(db: sqlite3.Connection) -> int:

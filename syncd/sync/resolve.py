@@ -13,14 +13,16 @@ from syncd.mirror import Mirror
 from syncd.model import Action, Adopt, Delete, Excluded, Forget, Item, Problem, Put
 from syncd.paths import shown
 from syncd.plan import Ask, Decision, decide, entry_of, removal
-from syncd.sync.observe import Triple
+from syncd.sync.heirs import heirs_of
+from syncd.sync.observe import Triple, Wide, too_many
+from syncd.sync.writers import contradicts, told_apart
 from syncd.targets.base import Again, Content, each
 from syncd.unexpected import of_one_file
 
 _AT_ONCE = 8
 """Keys asked about at once; to verify one may take its whole content into memory."""
-_ROUNDS = 4
-"""Questions per key: confirm, verify and their sequels; more would be a table that does not end."""
+_ROUNDS = 5
+"""Questions per key: a look first, confirm, verify and their sequels; more would be a table that does not end."""
 
 
 class Resolved(NamedTuple):
@@ -47,6 +49,8 @@ class Resolver:
         self._delete_excluded = delete_excluded
         self._everything = everything
         self.files_read = 0
+        self._asked = 0
+        self._awaiting: set[str] = set()
 
     async def block(self, triples: list[Triple]) -> list[Resolved]:
         """Decide every triple of a block; questions to the target are asked side by side."""
@@ -54,7 +58,8 @@ class Resolver:
             return []
         keys = [triple.key for triple in triples]
         parked = self._mirror.journal.parked(min(keys), max(keys))
-        triples, changing = await self._with_checksums(triples, parked.keys())
+        triples, changing = await self._with_checksums(told_apart(self._mirror, triples), parked.keys())
+        self._awaiting = self._with_heirs(triples)
         resolved: list[Resolved] = [Resolved(triple, None) for triple in triples]
 
         async def one(place: int) -> None:
@@ -154,7 +159,7 @@ class Resolver:
             return Resolved(triple, None, again=True)
         try:
             triple, decision = await self._decide(triple)
-        except (Halt, Unreachable):
+        except (Halt, Unreachable, Wide):
             raise
         except Again:
             return Resolved(triple, None, again=True)
@@ -174,10 +179,13 @@ class Resolver:
     async def _decide(self, triple: Triple) -> tuple[Triple, Action | Problem | None]:
         """Ask the table, and the target what the table asks."""
         asked: set[str] = set()
-        if triple.record and self._may_lag(triple.record.written_at):
-            triple = triple._replace(entry=entry_of(triple.record, self._mirror.policy.owner), seen="key")
+        if triple.seen == "listing" and self._trusted(triple):
+            triple = self._as_recorded(triple)
         for _ in range(_ROUNDS):
             decision: Decision = decide(triple.local, triple.record, triple.entry, self._mirror.policy, triple.seen)
+            if self._unseen(triple, decision):
+                triple = await self._look_first(triple)
+                continue
             if not isinstance(decision, Ask):
                 if "verify" in asked and triple.record is None and isinstance(decision, (Adopt, Put)):
                     decision = replace(decision, reason="unverified")
@@ -185,6 +193,36 @@ class Resolver:
             asked.add(decision.question)
             triple = await (self._confirm(triple) if decision.question == "confirm" else self._verify(triple))
         raise AssertionError(f"no decision after {_ROUNDS} questions: {triple}")
+
+    def _trusted(self, triple: Triple) -> bool:
+        """True if our write is so young that what the remote shows may predate it, and nothing speaks against it."""
+        return bool(triple.record and self._may_lag(triple.record.written_at) and not contradicts(self._mirror, triple))
+
+    def _as_recorded(self, triple: Triple) -> Triple:
+        entry = entry_of(triple.record, self._mirror.policy.owner) if triple.record else None
+        return triple._replace(entry=entry, seen="key")
+
+    def _unseen(self, triple: Triple, decision: Decision) -> bool:
+        """True if only the journal speaks of an entry that is to go and that others can have written over."""
+        if triple.seen != "journal" or triple.entry is None or self._mirror.target.limits.page is None:
+            return False
+        return isinstance(decision, Put) or (isinstance(decision, Delete) and decision.ref not in self._awaiting)
+
+    def _with_heirs(self, triples: list[Triple]) -> set[str]:
+        """The refs of entries that wait for their heirs if they are to go: they do not go yet."""
+        policy = self._mirror.policy
+        gone = [each for each in triples if each.seen == "journal" and each.local is None and each.entry]
+        deletes = [removal(each.entry, "stale", policy, each.record) for each in gone if each.entry]
+        found = heirs_of(self._mirror.db, self._mirror.name, deletes) if deletes else {}
+        return {delete.ref for delete in found}
+
+    async def _look_first(self, triple: Triple) -> Triple:
+        """Ask for an entry before it is written over or deleted. Raises Wide if a listing would cost less."""
+        self._asked += 1
+        if too_many(self._mirror, self._asked):
+            raise Wide
+        there = await self._confirm(triple)
+        return self._as_recorded(triple) if self._trusted(there) else there
 
     async def _confirm(self, triple: Triple) -> Triple:
         entry = await self._mirror.target.confirm(triple.key, triple.record.ref if triple.record else None)
@@ -196,7 +234,9 @@ class Resolver:
             if changing:
                 raise Again(triple.key)
             local = fresh[triple.key]
-        return triple._replace(entry=entry, local=local, seen="key")
+        alone = triple._replace(entry=entry, local=local, seen="key", others=())
+        # What is there besides was listed, or is remembered as ours.
+        return told_apart(self._mirror, [alone])[0]._replace(others=triple.others)
 
     def _may_lag(self, changed_at: float | None) -> bool:
         """True if nothing that can be asked is sure to know of our change of that time."""
@@ -266,7 +306,8 @@ class Resolver:
                 kept=triple.entry.ref if triple.entry else None,
             )
             for entry in others
-            if entry.owner == policy.owner or (policy.takeover and isinstance(triple.local, Item))
+            if (entry.owner == policy.owner and not entry.another)
+            or (policy.takeover and isinstance(triple.local, Item))
         )
 
     @staticmethod

@@ -26,6 +26,7 @@ from syncd.sync.ahead import Ahead
 from syncd.sync.heirs import Heirs
 from syncd.sync.indexing import failed, found_again
 from syncd.sync.telling import Telling
+from syncd.sync.writers import leave
 from syncd.targets.base import Again, Content, Deferred, Done, Outcome, Stored
 from syncd.unexpected import of_one_file, pass_on
 
@@ -88,6 +89,7 @@ class Turn:
         def enter(some: Sequence[tuple[int, Adopt]]) -> None:
             self._mirror.history.adopted([adopt for _, adopt in some], now)
             for seq, adopt in some:
+                leave(self._mirror, adopt.key, adopt, now)
                 self._mirror.journal.put(recorded(adopt.key, adopt, now, self._ledger.pass_id - 1))
                 self._ledger.spill.outcome(seq, "adopt", "done")
 
@@ -98,6 +100,7 @@ class Turn:
 
         def enter(some: Sequence[tuple[int, Forget]]) -> None:
             for seq, forget in some:
+                leave(self._mirror, forget.key, None, self._mirror.now())
                 self._mirror.journal.forget(forget.key)
                 self._mirror.history.add(forget, self._mirror.now(), "done")
                 self._ledger.spill.outcome(seq, "forget", "done")
@@ -139,6 +142,7 @@ class Turn:
             self._deferred = []
             due = self._not_overtaken(left)
             self._ahead = Ahead(self._mirror.tree, [put for _, put in due], self._mirror.never_rests)
+            self._mirror.claims.intend([put.key for _, put in due], self._mirror.now())
             try:
                 await self._apply(due)
             finally:
@@ -278,6 +282,7 @@ class Turn:
                 self._mirror.keep_age()
                 self._end(action, evidence=action.evidence, why=told["why"])
             case Again():
+                self._mirror.claims.settle(action.key)
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())
                 self._ledger.spill.outcome(self._seq[action], action.kind, "again")
                 self._mirror.heard(Ending(action.kind, action.key, action.reason, "again"))
@@ -290,6 +295,7 @@ class Turn:
                 self._failed(action, outcome)
 
     def _stored(self, key: str, stored: Stored, now: float) -> None:
+        leave(self._mirror, key, stored, now)
         self._mirror.journal.put(recorded(key, stored, now, self._ledger.pass_id))
         found_again(self._mirror, self._mirror.gaps.stored(key, stored, now))
         if stored.leaves:

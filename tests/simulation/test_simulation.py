@@ -34,6 +34,7 @@ from syncd.state.db import FILE_NAME, open_state
 from syncd.sync.passes import Options, Result, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Content, Limits
+from syncd.targets.memory import Held
 
 LAG_S = 60.0
 FILES = ["a.md", "d/a.md", "d/b.md", "d/e/c.md", "f"]
@@ -45,7 +46,7 @@ texts = st.sampled_from(["one", "two", "three"])
 files = st.sampled_from(FILES)
 edits = st.lists(st.tuples(files, st.one_of(texts, st.none())), min_size=1, max_size=4)
 foreign_entries = st.lists(
-    st.tuples(st.sampled_from([*FILES, "only/remote"]), texts, st.sampled_from([None, "you"])),
+    st.tuples(st.sampled_from([*FILES, "only/remote"]), texts, st.sampled_from([None, "you", "me"])),
     min_size=1,
     max_size=3,
 )
@@ -190,9 +191,16 @@ class World(RuleBasedStateMachine):
     @rule(entries=foreign_entries, then=st.sampled_from(["nothing", "hints", "everything"]))
     def stranger_puts(self, entries: list[tuple[str, str, str | None]], then: str) -> None:
         for path, text, owner in entries:
+            if owner == "me" and not self.can_tell(PREFIX + path):
+                # Until everything of ours was listed our mark is ours, and so is what a put may have left.
+                continue
             self.target.stranger_puts(PREFIX + path, text, sha(text), owner)
         if then != "nothing":
             self.look(then, [], 0, full=False)
+
+    def can_tell(self, key: str) -> bool:
+        """Whether another writer under our mark can be told from us."""
+        return self.target.marks and self.mirror.claims.complete and not self.mirror.claims.of([key])
 
     @rule(paths=st.lists(st.sampled_from([*FILES, "only/remote"]), min_size=1, max_size=3))
     def stranger_deletes(self, paths: list[str]) -> None:
@@ -244,6 +252,9 @@ class World(RuleBasedStateMachine):
         self.mirror.db.close()
         for file in (self.base / "state").glob(f"{FILE_NAME}*"):
             file.unlink()
+        # Nobody can tell any more who wrote what has our mark.
+        for key in [key for key, held in self.target.strangers.items() if held.owner == "me"]:
+            del self.target.strangers[key]
         self.mirror = self.start()
 
     def work(self, scope: Scope, *, full: bool = False) -> Result | None:
@@ -274,9 +285,7 @@ class World(RuleBasedStateMachine):
         pass (it is drift), with a mark in a pass that does not look at the remote.
         """
         safe = {
-            key: held
-            for key, held in self.target.strangers.items()
-            if not self.mirror.journal.get(key) or (held.owner and everything)
+            key: held for key, held in self.target.strangers.items() if self.is_theirs(key, held, everything=everything)
         }
         for lock in self.locked:
             for key, held in self.target.store.items():
@@ -289,6 +298,13 @@ class World(RuleBasedStateMachine):
         for key in list(self.target.strangers):
             if self.target.store.get(key) is not self.target.strangers[key]:
                 del self.target.strangers[key]
+
+    def is_theirs(self, key: str, held: Held, *, everything: bool) -> bool:
+        record = self.mirror.journal.get(key)
+        if record is None:
+            return True
+        # Equal content under our mark is adopted, and ours from then on.
+        return bool(held.owner and everything and not (held.owner == "me" and record.checksum == held.checksum))
 
     # -- peace
 
@@ -320,7 +336,7 @@ class World(RuleBasedStateMachine):
         assert foreign == {
             key
             for key, held in self.target.strangers.items()
-            if key in here and (held.owner == "you" or held.data.decode() != here[key])
+            if (held.owner == "me" or key in here) and (held.owner == "you" or held.data.decode() != here.get(key))
         }
         assert not self.mirror.queue.every(), "nothing waits"
 

@@ -66,7 +66,7 @@ async def test_edits_and_deletes_need_no_listing(tmp_path: Path) -> None:
         side.write("new.md", "new", age_s=5)
         side.remove("1.md")
         lines = await asked(w, side)
-        assert sorted(line.split()[0] for line in lines[2:]) == ["DELETE", "GET", "POST", "POST"]
+        assert sorted(line.split()[0] for line in lines[2:]) == ["DELETE", "GET", "GET", "GET", "POST", "POST"]
         w.clock.now += 2 * HOUR_S
         assert await asked(w, side) == PAGE_AND_NUMBERS
 
@@ -107,9 +107,21 @@ async def deleted_and_made_anew(w: World) -> None:
     await w.upload("7.md", "other text", owner="me", sha256="0" * 64)
 
 
-@pytest.mark.parametrize(
-    "deed", [gone, gone_and_one_of_theirs_added, replaced, replaced_without_a_mark, deleted_and_made_anew]
-)
+@pytest.mark.parametrize("deed", [replaced, replaced_without_a_mark, deleted_and_made_anew])
+async def test_what_somebody_put_in_the_place_of_an_item_of_ours_is_noticed_and_theirs(
+    tmp_path: Path, deed: Callable[[World], Awaitable[None]]
+) -> None:
+    async with world(tmp_path) as w:
+        side = await mirrored(w)
+        await side.full()
+        w.clock.now += 2 * HOUR_S
+        await deed(w)
+        await asked(w, side, audited=False)
+        assert (await w.contents())["7.md"] == "other text"
+        assert side.problems() == {"7.md": "foreign"}
+
+
+@pytest.mark.parametrize("deed", [gone, gone_and_one_of_theirs_added])
 async def test_what_somebody_did_to_an_item_of_ours_is_mended(
     tmp_path: Path, deed: Callable[[World], Awaitable[None]]
 ) -> None:

@@ -71,17 +71,16 @@ async def test_an_orphan_of_ours_goes_without_a_journal_and_a_strangers_key_stay
         assert await w.contents() == {"a": b"one", "theirs": b"x"}
 
 
-async def test_drift_and_missing_are_mended_after_the_lag_and_not_within_it(tmp_path: Path) -> None:
+async def test_missing_entries_are_mended_after_the_lag_and_not_within_it(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         side = await in_step(w, a="one", b="two", c="three")
-        await w.put("a", "drifted")
         await w.drop("b")
         for _ in range(3):
             result = await side.full()
             assert result.spill.planned.total() == 0, "what we wrote lately outranks what the remote shows"
         assert w.changes() == []
         result = await side.later()
-        assert dict(result.reasons) == {"drift": 1, "missing": 1}
+        assert dict(result.reasons) == {"missing": 1}
         assert len(w.changes()) == 1
         assert await w.contents() == {"a": b"one", "b": b"two", "c": b"three"}
 
@@ -153,13 +152,13 @@ async def test_a_crash_before_the_journal_knows_costs_an_adopt(tmp_path: Path) -
         assert w.changes() == []
 
 
-async def test_a_hint_sends_one_bulk_and_asks_only_for_keys_it_does_not_know(tmp_path: Path) -> None:
+async def test_a_hint_sends_one_bulk_and_asks_whose_each_key_still_is(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         side = await in_step(w, a="one", b="two")
         side.write("a", "edited")
         side.write("b", "edited")
         assert (await side.hint("a", "b")).done["put"] == 2
-        assert [line.partition(" ")[0] for line in w.wire.diary] == ["PUT"]
+        assert [line.partition(" ")[0] for line in w.wire.diary] == ["GET", "GET", "PUT"]
 
 
 async def test_many_deletes_go_in_bulk(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """Whose a KV entry is, which namespace a mirror means, and how several mirrors share one."""
 
+import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ai_room import shows
-from kv_room import world
+from kv_room import World, world
 
 from syncd.errors import Halt, TargetMissing
+from syncd.sync.observe import Wide
 from syncd.targets.kv import Place
 
 
@@ -200,3 +204,76 @@ async def test_a_namespace_made_by_somebody_else_in_this_moment_is_used(tmp_path
         w.clock.now += 61
         await side.full()
         assert await w.contents() == {"a": b"x"}
+
+
+# -- a name is no identity
+
+
+async def by_hand(w: World, key: str) -> None:
+    """As `wrangler kv key put` does."""
+    await w.put(key, "by hand")
+
+
+async def by_another_owner(w: World, key: str) -> None:
+    await marked(w, key, {"sha256": "0" * 64, "owner": "you", "size": 7})
+
+
+async def by_another_tool(w: World, key: str) -> None:
+    await marked(w, key, {"etag": "x"})
+
+
+async def with_half_of_our_marks(w: World, key: str) -> None:
+    await marked(w, key, {"owner": "me"})
+
+
+async def by_another_writer_of_our_name(w: World, key: str) -> None:
+    await marked(w, key, {"sha256": "0" * 64, "owner": "me", "size": 7})
+
+
+async def marked(w: World, key: str, metadata: dict[str, Any]) -> None:
+    files = {"value": b"by hand", "metadata": json.dumps(metadata).encode()}
+    (await w.stranger.put(w.url(key), files=files)).raise_for_status()
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("stay", ["same", "edited", "gone"])
+@pytest.mark.parametrize(
+    "writes", [by_hand, by_another_owner, by_another_tool, with_half_of_our_marks, by_another_writer_of_our_name]
+)
+async def test_a_value_that_others_wrote_over_ours_is_theirs(
+    tmp_path: Path, writes: Callable[[World, str], Awaitable[None]], stay: str, full: bool, late: bool
+) -> None:
+    async with world(tmp_path) as w:
+        side = w.side()
+        side.write("a", "mine")
+        side.write("b", "mine, too")
+        await side.full()
+        if late:
+            w.clock.now += 3600
+        await writes(w, "a")
+        if stay == "gone":
+            side.remove("a")
+        elif stay == "edited":
+            side.write("a", "mine, edited")
+        for _ in range(2):
+            await (side.full() if full else side.hint("a"))
+        await side.later()
+        ours_by_name = writes in (with_half_of_our_marks, by_another_writer_of_our_name)
+        assert side.problems() == ({} if stay == "gone" and not ours_by_name else {"a": "foreign"})
+        assert await w.contents() == {"a": b"by hand", "b": b"mine, too"}
+
+
+async def test_more_hints_than_a_listing_costs_are_a_matter_for_a_full_pass(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        side = w.side()
+        names = [f"{number:02}" for number in range(30)]
+        for name in ("kept", *names):
+            side.write(name, name)
+        await side.full()
+        side.remove(*names)
+        with pytest.raises(Wide):
+            await side.hint(*names)
+        assert len(await w.rows()) == 31
+        await side.full()
+        assert list(await w.rows()) == ["kept"]

@@ -129,6 +129,7 @@ async def test_one_of_ours_gone_and_one_of_another_added_is_no_balance(core: Cor
 
 
 async def test_an_entry_of_ours_that_was_changed_is_put_again(core: Core) -> None:
+    core.forget_listing()
     core.target.put_by("me", "4.md", "drifted")
     assert plan(await listed(core)) == [("put", "4.md", "drift")]
 
@@ -140,6 +141,7 @@ async def test_an_entry_that_was_deleted_and_made_anew_is_noticed(core: Core) ->
 
 
 async def test_an_entry_with_our_mark_that_nobody_recorded_is_noticed(core: Core) -> None:
+    core.forget_listing()
     core.target.put_by("me", "orphan.md", "text")
     assert plan(await listed(core)) == [("delete", "orphan.md", "orphan")]
 
@@ -238,6 +240,7 @@ async def test_so_many_new_files_that_asking_costs_more_make_it_a_listing(core: 
 
 
 async def test_a_pass_that_could_not_mend_something_leaves_no_baseline(core: Core) -> None:
+    core.forget_listing()
     core.target.put_by("me", "4.md", "drifted")
     core.target.failures["4.md"] = [Park("refused", "no"), Retry("no")]
     await listed(core)

@@ -57,6 +57,7 @@ async def test_a_rule_is_named_and_so_is_who_agreed(core: Core) -> None:
 
 async def test_an_orphan_names_its_owner(core: Core) -> None:
     await in_step(core, **{"b.md": "b"})
+    core.forget_listing()
     core.target.put_by("me", "lost.md", "of a lost journal")
     core.target.put_by("you", "theirs.md", "another's")
     await core.full()
@@ -171,6 +172,7 @@ def test_the_last_line_of_the_key_of_that_mirror_is_found_past_what_is_broken(lo
 
 async def test_a_second_entry_of_a_key_names_the_one_that_stays(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     await in_step(core, **{"a.md": "a"})
+    core.forget_listing()
     (first,) = core.target.listing()
     monkeypatch.setattr(ScriptedTarget, "listing", lambda _: [first, first._replace(ref="second")])
     await core.full()

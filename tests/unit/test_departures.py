@@ -153,6 +153,7 @@ async def test_a_pass_that_a_person_asks_for_deletes_at_once(core: Core) -> None
 
 async def test_orphans_that_are_too_young_are_planned_again_by_a_full_pass(core: Core) -> None:
     await in_step(core, keep="k")
+    core.forget_listing()
     core.target.put_by("me", "old", "x")
     result = await run(core, everything=True)
     assert result

@@ -53,7 +53,8 @@ async def test_changes_failures_and_deletes_are_kept_in_order(core: Core) -> Non
 
 async def test_drift_and_what_is_found_after_it_are_kept(core: Core) -> None:
     await in_step(core, **{"a.md": "a"})
-    core.target.put_by(None, "a.md", "drifted")
+    core.forget_listing()
+    core.target.put_by("me", "a.md", "drifted")
     await core.full()
     assert told(core, "a.md") == [("put", "drift", "done")]
     core.write("a.md", "new")

@@ -207,6 +207,7 @@ def test_many_unknown_keys_are_listed_and_not_asked_for_one_by_one(
 
 def test_orphans_that_were_held_back_go_when_the_folder_is_quiet(core: Core) -> None:
     asyncio.run(in_step(core, **{f"{number:03}": "x" for number in range(30)}))
+    core.forget_listing()
     for number in range(15):
         core.target.put_by("me", f"orphan{number}", "left by a process that was killed")
 

@@ -62,6 +62,7 @@ async def test_a_dry_run_tells_of_the_refusal(core: Core) -> None:
 
 async def test_second_entries_of_files_that_are_there_do_not_count(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     await braked(core, 40, 0)
+    core.forget_listing()
     seen = core.target.listing()
     more = [entry._replace(ref=f"second {entry.ref}") for entry in seen]
     with monkeypatch.context() as doubled:
@@ -75,6 +76,7 @@ async def test_second_entries_of_files_that_are_there_do_not_count(core: Core, m
 
 async def test_second_entries_of_files_that_are_gone_count(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     await braked(core, 40, 11)
+    core.forget_listing()
     more = [entry._replace(ref=f"second {entry.ref}") for entry in core.target.listing()]
     kept = core.target.listing()
     drop(core, 0, 6)
@@ -249,6 +251,7 @@ async def test_a_root_replaced_between_puts_and_deletes_keeps_the_rest(core: Cor
 
 async def test_of_two_deletes_under_one_key_each_has_its_outcome(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     await braked(core, 3, 0)
+    core.forget_listing()
     more = [entry._replace(ref=f"{number} {entry.ref}") for entry in core.target.listing() for number in (2, 3)]
     seen = [*core.target.listing(), *more]
     monkeypatch.setattr(ScriptedTarget, "listing", lambda _: seen)

@@ -1,0 +1,129 @@
+"""Entries that may be ours although no record speaks of them: what tells our writes from another writer's.
+
+Every put is claimed by its key before it is sent, so that neither a SIGKILL nor a lost answer makes a stranger of what
+it wrote. Further claims are former versions of an entry, which a listing that lags may still show, and entries of our
+mark that a listing showed before the journal knew all of ours.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from syncd.plan import UNKNOWN, Claim
+from syncd.state.db import SUCCESSOR, Meta, transaction
+
+_AT_ONCE = 500
+_LISTED = "listed"
+
+_SHOWN = """
+    INSERT OR IGNORE INTO claim
+    SELECT :mirror, entry.key, entry.ref, coalesce(entry.checksum, ''), :now FROM temp.listing AS entry
+    WHERE entry.pass = :pass AND entry.owner = :owner AND entry.strange IS NULL
+      AND NOT EXISTS (SELECT 1 FROM record WHERE record.mirror = :mirror AND record.key = entry.key
+                      AND record.ref = entry.ref)
+      AND NOT EXISTS (SELECT 1 FROM tombstone WHERE tombstone.mirror = :mirror AND tombstone.ref = entry.ref)
+      AND (:all OR EXISTS (SELECT 1 FROM claim WHERE claim.mirror = :mirror AND claim.key = entry.key
+                           AND claim.ref = ''))
+"""
+
+_SETTLED = """
+    DELETE FROM claim
+    WHERE mirror = :mirror AND at NOT BETWEEN :started - :keep AND :now + :keep
+      AND NOT EXISTS (SELECT 1 FROM temp.listing AS entry WHERE entry.pass = :pass AND entry.key = claim.key
+                      AND entry.ref = claim.ref AND coalesce(entry.checksum, '') = claim.checksum)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A whole listing that a pass has worked through. Times are seconds since the epoch.
+
+    whole: no row can have slipped through it. lag_s: for how long a listing may predate our own write.
+    """
+
+    pass_id: int
+    owner: str
+    started: float
+    whole: bool
+    lag_s: float
+
+
+class Claims:
+    """The claims of one mirror."""
+
+    def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
+        self._db = db
+        self._mirror = mirror
+        self._meta = Meta(db, mirror)
+
+    def intend(self, keys: Iterable[str], now: float) -> None:
+        """Claim what is about to be written under these keys. It is on the disk when this returns."""
+        rows = [(self._mirror, key, *UNKNOWN, now) for key in keys]
+        # A power cut that took the claim, but not the upload, would make a stranger of it.
+        synced = not self._db.in_transaction
+        if synced:
+            self._db.execute("PRAGMA synchronous = FULL")
+        try:
+            with transaction(self._db):
+                self._db.executemany("INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?)", rows)
+        finally:
+            if synced:
+                self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def settle(self, key: str) -> None:
+        """The outcome of a put is recorded, or nothing was sent."""
+        self._db.execute("DELETE FROM claim WHERE mirror = ? AND key = ? AND ref = ''", (self._mirror, key))
+
+    def keep(self, key: str, claim: Claim, now: float) -> None:
+        """Claim an entry that was ours and is recorded no more."""
+        self._db.execute("INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?)", (self._mirror, key, *claim, now))
+
+    def of(self, keys: Sequence[str]) -> dict[str, set[Claim]]:
+        """Return key -> claims, of those of the keys that have any."""
+        found: dict[str, set[Claim]] = {}
+        for start in range(0, len(keys), _AT_ONCE):
+            some = keys[start : start + _AT_ONCE]
+            marks = ", ".join("?" * len(some))
+            for key, ref, checksum in self._db.execute(
+                f"SELECT key, ref, checksum FROM claim WHERE mirror = ? AND key IN ({marks})",  # noqa: S608 - marks only
+                (self._mirror, *some),
+            ):
+                found.setdefault(key, set()).add((ref, checksum))
+        return found
+
+    @property
+    def complete(self) -> bool:
+        """Whether records and claims name every entry of ours: a whole listing was worked through."""
+        listed = self._meta.get(_LISTED)
+        return isinstance(listed, dict) and not listed["open"]
+
+    def listed(self, listing: Listing, now: float, keep_s: float) -> None:
+        """Take over what a whole listing proves; claims older than `keep_s` that it does not show are over.
+
+        A first listing that shows entries of ours, or follows a lost state file, may hide others that were written just
+        before it: then another one completes the journal, once no lag can hide them any more.
+        """
+        terms = {"mirror": self._mirror, "pass": listing.pass_id, "owner": listing.owner, "now": now}
+        with transaction(self._db):
+            self._db.execute(_SHOWN, terms | {"all": not self.complete})
+            self._db.execute(_SETTLED, terms | {"started": listing.started, "keep": keep_s})
+            self._note(listing)
+
+    def _note(self, listing: Listing) -> None:
+        last = self._meta.get(_LISTED)
+        if not isinstance(last, dict):
+            unsure = not listing.whole or self._had_any(listing) or Meta(self._db, "").get(SUCCESSOR)
+            self._meta.set(_LISTED, {"at": listing.started, "open": bool(unsure)})
+        elif last["open"] and listing.whole and abs(listing.started - last["at"]) > listing.lag_s:
+            self._meta.set(_LISTED, {"at": listing.started, "open": False})
+
+    def _had_any(self, listing: Listing) -> bool:
+        row = self._db.execute(
+            "SELECT EXISTS (SELECT 1 FROM temp.listing WHERE pass = ? AND owner = ?)", (listing.pass_id, listing.owner)
+        ).fetchone()
+        return bool(row[0])
+
+
+def forget_listing(meta: Meta) -> None:
+    """The journal speaks of other keys, or of another target, from now on: nothing is known of what is there."""
+    meta.set(_LISTED, None)
