@@ -78,6 +78,7 @@ class AISearch:
     async def iter_pages(self, **params: Unpack[ListParams]) -> AsyncIterator[ItemPage]:
         """The pages of a listing, until total_count is reached, a page is empty, or a page repeats the one before.
 
+        Of empty pages only the first of all is yielded: its total_count may speak of rows that it does not show.
         There is no snapshot: rows move between pages while items are indexed. Drop repeats by id, and list again when
         total_count moved.
         """
@@ -88,9 +89,12 @@ class AISearch:
         for number in range(first, first + PAGES_LIMIT):
             query["page"] = number
             page = await self.list_items(**query)
-            if not (page.items or page.faults) or (page.items and page.items == before):
+            empty = not (page.items or page.faults)
+            if (empty and number > first) or (page.items and page.items == before):
                 return
             yield page
+            if empty:
+                return
             before = page.items
             seen += len(page.items) + len(page.faults)
             if first == 1 and page.total_count is not None and seen >= page.total_count:

@@ -276,6 +276,12 @@ def half_of_it_is_never_shown_and_the_rest_twice(names: list[str]) -> Iterator[t
         yield [[names[0], names[1]], [names[1], names[0]]], [4, 5]
 
 
+def no_row_is_shown(names: list[str]) -> Iterator[tuple[list[list[str]], list[int]]]:
+    """A listing without rows that counts them all the same."""
+    while True:
+        yield [[]], [len(names)]
+
+
 def shift(w: World, rows: list[Any], script: Script) -> None:
     """Answer listings from a script of (names on each page, total_count of each page)."""
     by_key = {row["key"]: row for row in rows}
@@ -301,6 +307,7 @@ SCRIPTS = [
     a_row_is_added_in_front,
     a_row_is_never_shown,
     half_of_it_is_never_shown_and_the_rest_twice,
+    no_row_is_shown,
 ]
 
 

@@ -245,6 +245,9 @@ def page(names: str, total: int) -> httpx.Response:
         # One goes, so another slips by: what was read before proves nothing any more.
         ([page("ab", 4), page("d", 3), page("bc", 3)], True, True),
         ([page("ab", 5), page("dx", 4), page("bc", 4)], True, True),
+        # The first page shows none of the rows that it counts.
+        ([page("", 4), page("ab", 4), page("cd", 4)], True, True),
+        ([page("", 4)] * 3, False, False),
         # One goes and one comes, again and again.
         ([page("ab", 4), page("ab", 4)] * 3, False, False),
     ],

@@ -216,7 +216,8 @@ class Index:
         async for page in self._api.iter_pages(source=BUILTIN, status=status, sort_by="modified_at"):
             if any(item.status != status for item in page.items):
                 raise Park("failed", "the service does not list by status")
-            totals.add(page.total_count)
+            if page.items or page.total_count:
+                totals.add(page.total_count)
             seen |= {item.id: item for item in page.items}
             pages -= 1
             if pages == 0 or (until_none_of and not any(item.id in until_none_of for item in page.items)):

@@ -153,8 +153,8 @@ class _Count:
         self._begun, self._fell = None, False
 
     def add(self, page: ItemPage) -> None:
-        """Count the rows of the next page. One without rows is none."""
-        self._empty = False
+        """Count the rows of the next page."""
+        self._empty = self._empty and not (page.items or page.faults)
         if self.total is not None and page.total_count is not None and page.total_count < self.total:
             self._seen = set()
             self._fell = True
