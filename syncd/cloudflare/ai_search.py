@@ -173,7 +173,7 @@ class AISearch:
 
     async def download(self, item_id: str, max_bytes: int = DOWNLOAD_LIMIT) -> bytes:
         """The stored bytes of an uploaded item; Park("too_large") over max_bytes."""
-        request = Request("GET", self._item(item_id) + "/download", permission=_EDIT)
+        request = Request("GET", self._item(item_id) + "/download", permission=_EDIT, probe=self._instance)
         return await self.transport.download(request, max_bytes)
 
     async def chunks(self, item_id: str, limit: int = 100, offset: int = 0) -> tuple[Chunk, ...]:

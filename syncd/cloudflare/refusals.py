@@ -13,7 +13,9 @@ REFUSALS = 3
 """So many times a request is refused on the way, while the way is open, before that is taken as final."""
 REFUSED_PAUSE_S = 0.4
 """Between two of these tries, s."""
-REFUSED_LIMIT = 64
+SURE_REFUSALS, SURE_PAUSE_S, FILTER_S = 2, 0.05, 5.0
+"""The same while it is known, for so many seconds, that something on the way refuses contents."""
+REFUSED_LIMIT = 200
 """So many refused requests in a row, with none that carries content accepted in between, count as an outage."""
 SHUT_S = 20.0
 """For so long after the way was found shut it is not tried again by a probe, s."""
@@ -40,11 +42,13 @@ class Refusals:
         self._gate = gate
         self._credentials = credentials
         self._refused = 0
-        self._shut_until = -math.inf
+        self._shut_until = self._filtered_until = -math.inf
 
     async def judged(self, request: Request, send: Callable[[], Awaitable[_T]]) -> _T:
         """The answer of `send`. Park if its content alone does not pass; Blocked if nothing does."""
         for number in range(1, REFUSALS + 1):
+            # What refuses contents refuses others, too: then two tries show it, and no further probe.
+            seen = self._gate.clock() < self._filtered_until
             used = self._credentials()
             try:
                 answer = await send()
@@ -52,11 +56,11 @@ class Refusals:
                 if number == REFUSALS or (self._credentials() is used and not self._renewed(error)):
                     raise
             except Blocked as error:
-                if not await self._is_open(request):
+                if not (seen and request.without_content()) and not await self._is_open(request):
                     raise
-                if number == REFUSALS:
-                    raise self._not_passing(error) from error
-                await self._gate.sleep(REFUSED_PAUSE_S)
+                if number >= (SURE_REFUSALS if seen else REFUSALS):
+                    raise self._not_passing(error, seen=seen) from error
+                await self._gate.sleep(SURE_PAUSE_S if seen else REFUSED_PAUSE_S)
             else:
                 if request.carries:
                     self._refused = 0
@@ -84,9 +88,12 @@ class Refusals:
             return True  # whatever the API itself says, it was reached
         return True
 
-    def _not_passing(self, error: Blocked) -> Park:
+    def _not_passing(self, error: Blocked, *, seen: bool) -> Park:
         self._refused += 1
+        if not seen:
+            self._filtered_until = self._gate.clock() + FILTER_S
         if self._refused >= REFUSED_LIMIT:
-            self._refused, self._shut_until = 0, self._gate.clock() + SHUT_S
+            self._refused, self._filtered_until = 0, -math.inf
+            self._shut_until = self._gate.clock() + SHUT_S
         said = "the API can be reached, but something on the way refuses what this request carries"
         return Park("refused", f"{said}: {error}", status=error.status)

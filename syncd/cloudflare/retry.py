@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from syncd.cloudflare.gate import Gate
-from syncd.errors import Retry, Unreachable
+from syncd.errors import Blocked, Retry, Unreachable
 
 BACKOFF_MIN_S = 0.2
 """Shortest pause between two tries, s."""
@@ -74,7 +74,8 @@ class Patience:
     def _give_up(self, state: RetryCallState) -> None:
         error = _of(state)
         good = self._pulse.last_good
-        if good is None or self._gate.own_time() - good >= self._retry_for:
+        # A way that is shut for writes is an outage, too, whatever is answered to questions meanwhile.
+        if isinstance(error, Blocked) or good is None or self._gate.own_time() - good >= self._retry_for:
             raise Unreachable(
                 f"no request was answered for {self._retry_for:g} s: {error}",
                 after_s=error.after_s,

@@ -1,5 +1,6 @@
 """Something on the way refuses what a request carries, or all of it; and credentials that change under way."""
 
+import asyncio
 from collections.abc import Callable
 
 import httpx
@@ -140,3 +141,20 @@ async def test_a_secret_as_short_as_a_word_leaves_answers_as_they_are(remote: Re
     assert transport.renew()
     answer = await time.run(transport.request(Request("GET", "/x")))
     assert "demo.md" in str(answer)
+
+
+async def test_many_contents_side_by_side_are_all_judged(remote: Remote, time: VirtualTime) -> None:
+    remote.says(unless_empty(html(403)))
+    transport = remote.transport()
+
+    async def one(number: int) -> str:
+        await transport.gate.sleep(number * 0.03)
+        with pytest.raises(Park) as caught:
+            await transport.request(Request("PUT", "/bulk", content=b"a bad word"))
+        return caught.value.kind
+
+    async def everything() -> list[str]:
+        return await asyncio.gather(*(one(number) for number in range(150)))
+
+    assert set(await time.run(everything())) == {"refused"}
+    assert len(remote.requests) < 500
