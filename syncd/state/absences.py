@@ -105,26 +105,37 @@ class Absences:
             ).fetchall()
         return {checksum for (checksum,) in rows}
 
-    def made_up(self, keys: Sequence[str]) -> set[str]:
-        """Those of (at most some hundred) keys whose content a later copy has; it makes up for no other key then."""
-        marks = ", ".join("?" * len(keys))
-        with transaction(self._db):
-            rows = self._db.execute(
-                f"SELECT key, checksum, wrote FROM absence WHERE mirror = ?1 AND key IN ({marks}) AND checksum IN ("
-                f"  SELECT checksum FROM (SELECT checksum, min(wrote) AS wrote FROM absence"
-                f"    WHERE mirror = ?1 AND key IN ({marks}) GROUP BY checksum) AS gone"
-                f"  WHERE {_COPIES.replace(':mirror', '?1')} > 0)",
-                (self._mirror, *keys, *keys),
-            ).fetchall()
-            return {key for key, checksum, wrote in rows if self._use_up(checksum, wrote)}
+    def made_up(self, keys: Sequence[str]) -> dict[str, str]:
+        """Those of (at most some hundred) keys whose content a later copy has -> the key of that copy, for each another.
 
-    def _use_up(self, checksum: str, wrote: int) -> bool:
-        used = self._db.execute(
-            "UPDATE record SET pass_id = 0 WHERE mirror = :mirror AND key = (SELECT key FROM record"
-            f" WHERE {_STAYS.replace('gone.checksum', ':checksum')} AND pass_id > :wrote LIMIT 1)",
-            {"mirror": self._mirror, "checksum": checksum, "wrote": wrote},
-        )
-        return used.rowcount > 0
+        A copy makes up for one key; use_up says that it has.
+        """
+        marks = ", ".join("?" * len(keys))
+        rows = self._db.execute(
+            f"SELECT key, checksum, wrote FROM absence WHERE mirror = ?1 AND key IN ({marks}) AND checksum IN ("
+            f"  SELECT checksum FROM (SELECT checksum, min(wrote) AS wrote FROM absence"
+            f"    WHERE mirror = ?1 AND key IN ({marks}) GROUP BY checksum) AS gone"
+            f"  WHERE {_COPIES.replace(':mirror', '?1')} > 0) ORDER BY wrote DESC",
+            (self._mirror, *keys, *keys),
+        ).fetchall()
+        copies = {checksum: self._copies(checksum, len(keys)) for _, checksum, _ in rows}
+        found = {}
+        for key, checksum, wrote in rows:
+            latest = next(iter(copies[checksum]), ("", 0))
+            if latest[1] > wrote:
+                found[key] = copies[checksum].pop(0)[0]
+        return found
+
+    def _copies(self, checksum: str, most: int) -> list[tuple[str, int]]:
+        return self._db.execute(
+            f"SELECT key, pass_id FROM record WHERE {_STAYS.replace('gone.checksum', ':checksum')}"
+            " ORDER BY pass_id DESC LIMIT :most",
+            {"mirror": self._mirror, "checksum": checksum, "most": most},
+        ).fetchall()
+
+    def use_up(self, key: str) -> None:
+        """The copy of this key has made up for a delete that is done."""
+        self._db.execute("UPDATE record SET pass_id = 0 WHERE mirror = ? AND key = ?", (self._mirror, key))
 
     def lost(self, to_come: Mapping[str, int] = _NOTHING) -> int:
         """How many entries go, or are about to, of which nothing is left: no later copy, and no upload to wait for.

@@ -73,6 +73,7 @@ class Turn:
         self._pen: Pen | None = None
         self._ahead = Ahead(mirror.tree, (), mirror.never_rests)
         self._consented: set[Delete] = set()
+        self._copies: dict[str, str] = {}
         self.unsent: dict[str, str] = {}
         """Keys of files that were read and could not be put -> the checksum."""
         self._begun = 0
@@ -183,11 +184,11 @@ class Turn:
         if due:
             # Where a delete could not be accounted for, none is sent.
             self._told = {delete: account(delete, backing) for _, delete in due}
-            moved = self._mirror.absences.made_up([delete.key for _, delete in due])
+            self._copies = self._mirror.absences.made_up([delete.key for _, delete in due])
             self._consented = {
                 delete
                 for _, delete in due
-                if backing.force or not delete.counted or delete.key in moved or self._has_another(delete)
+                if backing.force or not delete.counted or delete.key in self._copies or self._has_another(delete)
             }
             with self._mirror.deletes.writing(self._told.values()) as self._pen:
                 await self._apply(due)
@@ -279,6 +280,9 @@ class Turn:
                 self._mirror.history.add(action, now, "done", str(told["why"]))
                 consented, age = action in self._consented, self._mirror.age()
                 self._mirror.journal.bury(action.key, action.ref, now, consented=consented, age=age)
+                if copy := self._copies.pop(action.key, None):
+                    # Only now: a delete whose answer was lost is planned again, and is no loss then either.
+                    self._mirror.absences.use_up(copy)
                 self._mirror.keep_age()
                 self._end(action, evidence=action.evidence, why=told["why"])
             case Again():

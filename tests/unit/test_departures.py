@@ -76,6 +76,16 @@ async def test_a_folder_that_is_renamed_and_renamed_back_is_no_loss(core: Core, 
     assert core.mirror.journal.recent_deletes(core.clock.age) == 0
 
 
+async def test_a_move_whose_deletes_failed_is_no_loss_in_the_next_pass_either(core: Core) -> None:
+    await forty(core)
+    (core.root / "guides").rename(core.root / "handbook")
+    core.target.failures |= {path: [Retry("no answer")] for path in names("guides", 20)}
+    assert (await core.full()).done["delete"] == 0
+    core.clock.forward(3600)
+    assert (await core.full()).done["delete"] == 20
+    assert sorted(core.target.texts()) == sorted([*names("handbook", 20), *names("news", 20)])
+
+
 async def test_one_copy_makes_up_for_one_file(core: Core) -> None:
     await in_step(core, **{f"{number:02}": "same" for number in range(40)})
     core.use(max_delete="25%")
