@@ -106,7 +106,7 @@ class Absences:
         return {checksum for (checksum,) in rows}
 
     def made_up(self, keys: Sequence[str]) -> dict[str, str]:
-        """Those of (at most some hundred) keys whose content a later copy has -> the key of that copy, for each another.
+        """Those of (at most some hundred) keys whose content a later copy has -> the copy, for each another one.
 
         A copy makes up for one key; use_up says that it has.
         """
