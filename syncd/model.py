@@ -103,6 +103,7 @@ class Entry(NamedTuple):
 
     `checksum` is a sha-256 we can trust (our own mark), `version` the remote's opaque checksum, `marked` whether
     the entry carries our kind of marks at all, `metadata` all that is said of it: for people, no decision stands on it.
+    `prefix`: the key prefix that the mirror had which wrote it, so that another setting is no reason to delete it.
     `another`: whoever's mark it carries, another writer put it there (see plan.another).
     """
 
@@ -115,6 +116,7 @@ class Entry(NamedTuple):
     marked: bool | None = None
     status: IndexStatus | None = None
     error: str | None = None
+    prefix: str | None = None
     metadata: Mapping[str, object] | None = None
     another: bool = False
 

@@ -20,6 +20,12 @@ LEAST_LENGTH = 64
 _MARKED = re.compile(rf"~[0-9a-f]{{{DIGITS}}}~[^/]*\Z")
 
 
+def prefix_of(key: str, said: object) -> str:
+    """The key prefix under which an entry of syncd's was written. said: its length, by the entry's own marks."""
+    length = int(said) if isinstance(said, str) and said.isdecimal() and len(said) < 5 else said
+    return key[:length] if isinstance(length, int) and 0 <= length <= len(key) else ""
+
+
 def remote_name(key: str, length: int, max_bytes: int | None = None) -> str:
     """The key itself if it fits, else a name of at most `length` characters and `max_bytes` bytes of UTF-8.
 

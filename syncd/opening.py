@@ -63,7 +63,7 @@ def limits_of(section: MirrorConfig) -> Limits:
         from syncd.targets.kv import limits as of_kv
         from syncd.targets.kv import long_key_bytes
 
-        limits, room = of_kv(*wanted), long_key_bytes(section.owner)
+        limits, room = of_kv(*wanted), long_key_bytes(section.owner, section.key_prefix)
         limits = replace(limits, renew_s=_renew_s(section.target.expiration_ttl, section.reconcile_interval))
     else:
         from syncd.targets.aisearch.target import limits as of_aisearch

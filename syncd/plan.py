@@ -82,6 +82,11 @@ def mine(record: Record | None, entry: Entry, policy: Policy) -> bool:
     return record is not None and record.ref == entry.ref
 
 
+def earlier(entry: Entry, policy: Policy) -> bool:
+    """True if a mirror of our owner with another key prefix wrote the entry: this one's earlier setting, or another."""
+    return entry.owner == policy.owner and entry.prefix not in (None, policy.prefix)
+
+
 def another(record: Record | None, entry: Entry, policy: Policy, claims: Collection[Claim], *, complete: bool) -> bool:
     """True if another writer put an entry there that carries our mark, or that carried our marks when we recorded it.
 
@@ -89,10 +94,12 @@ def another(record: Record | None, entry: Entry, policy: Policy, claims: Collect
     """
     if record is not None and record.marked and entry.marked is False and record.ref == entry.ref:
         return True
-    if entry.owner != policy.owner or policy.takeover or not complete:
+    if entry.owner != policy.owner or policy.takeover or not (complete or earlier(entry, policy)):
         return False
     if record is not None and record.ref == entry.ref and entry.checksum in (None, record.checksum):
         return False
+    if earlier(entry, policy):
+        return (entry.ref, entry.checksum or "") not in claims
     return UNKNOWN not in claims and (entry.ref, entry.checksum or "") not in claims
 
 
@@ -212,7 +219,7 @@ def _without_file(record: Record | None, entry: Entry | None, policy: Policy, se
     if policy.prune == "all" or mine(record, entry, policy):
         reason: Reason = "stale" if record is not None else "orphan"
         return removal(entry, reason, policy, record)
-    if entry.another and entry.owner == policy.owner:
+    if entry.another and entry.owner == policy.owner and not earlier(entry, policy):
         return _foreign(entry.key, _TWIN)
     return Forget(entry.key, "gone") if record is not None else None
 

@@ -1,6 +1,7 @@
 """From configuration to working mirrors: one state file, one transport with one rate gate, a target for each mirror."""
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from syncd.opening import NOTHING_GRANTED, Grants, make_target, rules_of
 from syncd.plan import Policy
 from syncd.state import db as state
 from syncd.state import owner
-from syncd.state.claims import forget_listing
+from syncd.state.claims import Claims, forget_listing
 from syncd.state.handover import hand_over
 from syncd.state.journal import Journal
 from syncd.state.lock import Lock
@@ -78,7 +79,7 @@ async def open_session(
             section = config.mirrors[name]
             target = make_target(transport, db, name, section, grants)
             stack.push_async_callback(target.aclose)
-            _bind(Journal(db, name), state.Meta(db, name), _binding(config, section))
+            _bind(db, name, _place(config, section), section.key_prefix)
             hand_over(db, name, shards.parse(section.shard))
             mirrors[name] = assemble(db, name, section.path, target, settings_of(section, grants))
         yield Session(config, transport, db, mirrors, held)
@@ -143,19 +144,26 @@ def _with_owners(config: Config, db: sqlite3.Connection) -> Config:
     return config.model_copy(update={"mirrors": mirrors})
 
 
-def _binding(config: Config, section: MirrorConfig) -> str:
-    """What a journal speaks of. The same account and name elsewhere, such as in the stand-in, is another target."""
+def _place(config: Config, section: MirrorConfig) -> str:
+    """The target that a journal speaks of. The same account and name elsewhere, as in the stand-in, is another one."""
     where = config.cloudflare.base_url
     elsewhere = "" if where == Cloudflare.model_fields["base_url"].default else f" {where}"
-    return f"{config.cloudflare.account_id} {section.target.spec} {section.key_prefix}{elsewhere}"
+    return f"{config.cloudflare.account_id} {section.target.spec}{elsewhere}"
 
 
-def _bind(journal: Journal, meta: state.Meta, binding: str) -> None:
-    """A journal speaks of one target and prefix only; under another it would be a tale of somewhere else."""
+def _bind(db: sqlite3.Connection, name: str, place: str, prefix: str) -> None:
+    """A journal speaks of one target and prefix only; under another it would be a tale of somewhere else.
+
+    What was written under another prefix of the same target stays claimed: its files may be there.
+    """
+    journal, meta, binding = Journal(db, name), state.Meta(db, name), [place, prefix]
     before = meta.get("binding")
     if before not in (None, binding):
         log.warning("journal.rebound", before=before, now=binding)
-        journal.clear()
+        moved = isinstance(before, list) and before[0] == place
+        if moved:
+            Claims(db, name).inherit(time.time())
+        journal.clear(but=("claim",) if moved else ())
         forget_listing(meta)
     if before != binding:
         meta.set("binding", binding)

@@ -72,7 +72,8 @@ class AISearchTarget(Section):
     replace: Literal["inplace", "alternate"] = "inplace"
     create: bool = False
     metadata: Annotated[
-        dict[str, str], AfterValidator(_fields("sha256 owner path", AI_SEARCH_FIELDS, "folder filename timestamp"))
+        dict[str, str],
+        AfterValidator(_fields("sha256 owner path prefix", AI_SEARCH_FIELDS, "folder filename timestamp")),
     ] = Field(default_factory=lambda: {"title": "title", "description": "description", "modified": "modified"})
 
     @property
@@ -92,8 +93,8 @@ class KVTarget(Section):
     expiration_ttl: Annotated[int, Field(ge=KV_MIN_TTL_S)] | None = None
     stale_ttl: Annotated[int, Field(ge=KV_MIN_TTL_S)] | None = None
     create: bool = False
-    metadata: Annotated[dict[str, str], AfterValidator(_fields("sha256 owner size stale path", KV_FIELDS))] = Field(
-        default_factory=dict
+    metadata: Annotated[dict[str, str], AfterValidator(_fields("sha256 owner size stale path prefix", KV_FIELDS))] = (
+        Field(default_factory=dict)
     )
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ _SHOWN = """
     INSERT OR IGNORE INTO claim
     SELECT :mirror, entry.key, entry.ref, coalesce(entry.checksum, ''), :now FROM temp.listing AS entry
     WHERE entry.pass = :pass AND entry.owner = :owner AND entry.strange IS NULL
+      AND coalesce(entry.prefix, :prefix) = :prefix
       AND NOT EXISTS (SELECT 1 FROM record WHERE record.mirror = :mirror AND record.key = entry.key
                       AND record.ref = entry.ref)
       AND NOT EXISTS (SELECT 1 FROM tombstone WHERE tombstone.mirror = :mirror AND tombstone.ref = entry.ref)
@@ -43,6 +44,7 @@ class Listing:
 
     pass_id: int
     owner: str
+    prefix: str
     started: float
     whole: bool
     lag_s: float
@@ -78,6 +80,13 @@ class Claims:
         """Claim an entry that was ours and is recorded no more."""
         self._db.execute("INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?)", (self._mirror, key, *claim, now))
 
+    def inherit(self, now: float) -> None:
+        """Claim all that is recorded: what an earlier setting wrote."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO claim SELECT mirror, key, ref, checksum, ? FROM record WHERE mirror = ?",
+            (now, self._mirror),
+        )
+
     def of(self, keys: Sequence[str]) -> dict[str, set[Claim]]:
         """Return key -> claims, of those of the keys that have any."""
         found: dict[str, set[Claim]] = {}
@@ -103,7 +112,8 @@ class Claims:
         A first listing that shows entries of ours, or follows a lost state file, may hide others that were written just
         before it: then another one completes the journal, once no lag can hide them any more.
         """
-        terms = {"mirror": self._mirror, "pass": listing.pass_id, "owner": listing.owner, "now": now}
+        terms = {"mirror": self._mirror, "pass": listing.pass_id, "owner": listing.owner}
+        terms |= {"prefix": listing.prefix, "now": now}
         with transaction(self._db):
             self._db.execute(_SHOWN, terms | {"all": not self.complete})
             self._db.execute(_SETTLED, terms | {"started": listing.started, "keep": keep_s})

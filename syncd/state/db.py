@@ -115,7 +115,7 @@ PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_s
 SPILL = """
     CREATE TEMP TABLE listing (
         pass INTEGER NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT, version TEXT, size INTEGER,
-        owner TEXT, marked INTEGER, status TEXT, error TEXT, strange BLOB,
+        owner TEXT, marked INTEGER, status TEXT, error TEXT, prefix TEXT, strange BLOB,
         PRIMARY KEY (pass, key, ref)) WITHOUT ROWID;
     CREATE TEMP TABLE plan (
         pass INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL, outcome TEXT,

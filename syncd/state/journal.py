@@ -117,10 +117,13 @@ class Journal(IndexRows):
         ).fetchone()
         return int(row[0])
 
-    def clear(self) -> None:
-        """Forget all of the mirror: it points somewhere else now, and the next full pass adopts what is there."""
+    def clear(self, but: Container[str] = ()) -> None:
+        """Forget all of the mirror: it points somewhere else now, and the next full pass adopts what is there.
+
+        but: tables that stay.
+        """
         with transaction(self._db):
-            for table in _ABOUT_ENTRIES:
+            for table in (each for each in _ABOUT_ENTRIES if each not in but):
                 self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (self._mirror,))  # noqa: S608
 
     # -- tombstones

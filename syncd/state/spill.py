@@ -63,7 +63,7 @@ class Spill:
         """Take what the journal says for the listing."""
         self._db.execute(
             "INSERT INTO temp.listing"
-            " SELECT ?, key, ref, checksum, version, remote_size, ?, marked, status, error, NULL FROM record"
+            " SELECT ?, key, ref, checksum, version, remote_size, ?, marked, status, error, NULL, NULL FROM record"
             " WHERE mirror = ?",
             (self.pass_id, owner, mirror),
         )
@@ -78,9 +78,11 @@ class Spill:
         ):
             if key in but:
                 continue
-            checksum, version, size, owner, marked, status, error = marshal.loads(strange) if strange else said  # noqa: S302 - we wrote it
+            checksum, version, size, owner, marked, status, error, prefix = marshal.loads(strange) if strange else said  # noqa: S302 - we wrote it
             marked = None if marked is None else bool(marked)
-            found.setdefault(key, []).append(Entry(key, ref, checksum, version, size, owner, marked, status, error))
+            found.setdefault(key, []).append(
+                Entry(key, ref, checksum, version, size, owner, marked, status, error, prefix)
+            )
         return found
 
     def entry_key(self, after: str, number: int) -> str | None:

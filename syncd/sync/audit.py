@@ -16,7 +16,7 @@ import structlog
 
 from syncd.mirror import Mirror
 from syncd.model import ON_THE_WAY, IndexStatus
-from syncd.plan import same_entry
+from syncd.plan import earlier, same_entry
 from syncd.state.db import transaction
 from syncd.state.spill import Spill
 from syncd.sync.indexing import learned
@@ -150,7 +150,12 @@ def _judge(mirror: Mirror, row: Newest, base: Baseline) -> Sight:
     record = mirror.journal.get(entry.key)
     if record is None:
         # Ours by its mark, so it is one to adopt or to delete; or one that we deleted and that is there again.
-        lost = entry.key.startswith(policy.prefix) and entry.owner == policy.owner and policy.shard.holds(entry.key)
+        lost = (
+            entry.key.startswith(policy.prefix)
+            and entry.owner == policy.owner
+            and not earlier(entry, policy)
+            and policy.shard.holds(entry.key)
+        )
         if lost or row.made is None or base.newest is None or mirror.journal.deleted_at(entry.ref) is not None:
             return "strange"
         return "added" if row.made > base.newest else "other"
@@ -213,7 +218,7 @@ _ACCOUNT = """
                  AND (entry.size IS NULL OR entry.size IS record.remote_size)
                  AND (entry.marked IS NULL OR entry.marked IS record.marked), 0) AS agrees,
                EXISTS (SELECT 1 FROM tombstone WHERE mirror = :mirror AND ref = entry.ref) AS buried,
-               entry.strange IS NOT NULL OR entry.owner IS :owner AS odd
+               entry.strange IS NOT NULL OR (entry.owner IS :owner AND coalesce(entry.prefix, :prefix) = :prefix) AS odd
         FROM temp.listing AS entry
         LEFT JOIN record ON record.mirror = :mirror AND record.key = entry.key
         WHERE entry.pass = :pass)
@@ -230,7 +235,14 @@ def remember(mirror: Mirror, spill: Spill, started: float) -> None:
     if not (isinstance(target, Ordered) and mirror.settings.audit_interval):
         return
     now = mirror.now()
-    terms = {"mirror": mirror.name, "pass": spill.pass_id, "owner": mirror.policy.owner, "started": started, "now": now}
+    terms = {
+        "mirror": mirror.name,
+        "pass": spill.pass_id,
+        "owner": mirror.policy.owner,
+        "prefix": mirror.policy.prefix,
+        "started": started,
+        "now": now,
+    }
     known, right, known_fresh, buried, odd = mirror.db.execute(_ACCOUNT, terms).fetchone()
     fresh = mirror.db.execute(
         "SELECT count(*) FROM record WHERE mirror = :mirror AND written_at BETWEEN :started AND :now", terms

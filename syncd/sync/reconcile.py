@@ -314,7 +314,7 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
 def _learn_listing(mirror: Mirror, result: Result, started: float) -> None:
     target = mirror.target
     whole = not isinstance(target, Ordered) or target.landmark is not None
-    listing = Listing(result.pass_id, mirror.policy.owner, started, whole, target.limits.lag_s)
+    listing = Listing(result.pass_id, mirror.policy.owner, mirror.policy.prefix, started, whole, target.limits.lag_s)
     mirror.claims.listed(listing, mirror.now(), max(target.limits.lag_s, HOUR_S))
 
 

@@ -10,9 +10,9 @@ from syncd.errors import DiskRetry, Halt, Park, Retry, Unreachable
 from syncd.evidence import proven
 from syncd.index_errors import index_problem, unindexable
 from syncd.mirror import Mirror
-from syncd.model import Action, Adopt, Delete, Excluded, Forget, Item, Problem, Put
+from syncd.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Problem, Put
 from syncd.paths import shown
-from syncd.plan import Ask, Decision, decide, entry_of, removal
+from syncd.plan import Ask, Decision, decide, earlier, entry_of, removal
 from syncd.sync.heirs import heirs_of
 from syncd.sync.observe import Triple, Wide, too_many
 from syncd.sync.writers import contradicts, told_apart
@@ -58,7 +58,9 @@ class Resolver:
             return []
         keys = [triple.key for triple in triples]
         parked = self._mirror.journal.parked(min(keys), max(keys))
-        triples, changing = await self._with_checksums(told_apart(self._mirror, triples), parked.keys())
+        triples, changing = await self._with_checksums(
+            told_apart(self._mirror, triples, delete_excluded=self._delete_excluded), parked.keys()
+        )
         self._awaiting = self._with_heirs(triples)
         resolved: list[Resolved] = [Resolved(triple, None) for triple in triples]
 
@@ -236,7 +238,9 @@ class Resolver:
             local = fresh[triple.key]
         alone = triple._replace(entry=entry, local=local, seen="key", others=())
         # What is there besides was listed, or is remembered as ours.
-        return told_apart(self._mirror, [alone])[0]._replace(others=triple.others)
+        return told_apart(self._mirror, [alone], delete_excluded=self._delete_excluded)[0]._replace(
+            others=triple.others
+        )
 
     def _may_lag(self, changed_at: float | None) -> bool:
         """True if nothing that can be asked is sure to know of our change of that time."""
@@ -261,9 +265,19 @@ class Resolver:
         content, _ = await asyncio.to_thread(self._mirror.tree.read, item.path, part=item.part, torn=torn)
         return content
 
+    async def _is_mirrored(self, entry: Entry) -> bool:
+        """Whether the file is there that an earlier setting wrote this entry for, under another key prefix."""
+        if not earlier(entry, self._mirror.policy) or self._delete_excluded:
+            return False
+        prefix, before = self._mirror.policy.prefix, entry.prefix or ""
+        key = prefix + entry.key.removeprefix(before)
+        return await asyncio.to_thread(self._mirror.tree.look, key) is not None
+
     async def _look_twice(self, triple: Triple, decision: Delete | Forget) -> Resolved:
         """An absent file may be one that the rules leave out, or one that came after the walk went by."""
         tree = self._mirror.tree
+        if triple.entry and await self._is_mirrored(triple.entry):
+            return Resolved(triple, None)
         local = await asyncio.to_thread(tree.look, triple.key)
         further = tree.names.of(triple.key)[1] > 1
         if isinstance(local, Excluded):

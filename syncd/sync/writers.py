@@ -5,13 +5,16 @@ from collections.abc import Iterable
 from syncd.mirror import Mirror
 from syncd.model import Adopt, Entry, Record
 from syncd.names import remote_name
-from syncd.plan import UNKNOWN, Claim, another
+from syncd.plan import UNKNOWN, Claim, another, earlier
 from syncd.sync.observe import Triple
 from syncd.targets.base import Stored
 
 
-def told_apart(mirror: Mirror, triples: list[Triple]) -> list[Triple]:
-    """Return the triples, with the entries marked that another writer put there."""
+def told_apart(mirror: Mirror, triples: list[Triple], *, delete_excluded: bool) -> list[Triple]:
+    """Return the triples, with the entries marked that another writer put there.
+
+    delete_excluded: a person wants gone what the settings leave out, and so what earlier ones wrote.
+    """
     owner = mirror.policy.owner
     suspects = [
         each.key
@@ -24,6 +27,8 @@ def told_apart(mirror: Mirror, triples: list[Triple]) -> list[Triple]:
 
     def judged(triple: Triple, entry: Entry) -> Entry:
         known = claims.get(triple.key, set()) | _under_its_name(mirror, entry)
+        if delete_excluded and earlier(entry, mirror.policy):
+            return entry
         return entry._replace(another=another(triple.record, entry, mirror.policy, known, complete=complete))
 
     return [

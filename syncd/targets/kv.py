@@ -20,11 +20,11 @@ from syncd.cloudflare.kv_places import by_id, by_title
 from syncd.cloudflare.pages import LISTINGS, CursorRefused
 from syncd.errors import ConfigError, Conflict, NotFound, TargetMissing
 from syncd.model import Delete, Entry, IndexStatus, Put
-from syncd.names import PATH
+from syncd.names import PATH, prefix_of
 from syncd.targets.base import Advice, Content, Fetched, Hit, Limits, Noting, Read, Report
 from syncd.targets.bulk import BULK_BYTES, BULK_PAIRS
 from syncd.targets.kv_fetching import values
-from syncd.targets.kv_writing import BULK_DELETES, OWNER, SHA256, STALE, Terms, Writer, marks_of
+from syncd.targets.kv_writing import BULK_DELETES, OWNER, PREFIX, SHA256, STALE, Terms, Writer, marks_of
 from syncd.targets.naming import NOWHERE, Names, Naming
 from syncd.text.metadata import json_size
 
@@ -59,9 +59,9 @@ def limits(max_key_length: int, max_file_size: int) -> Limits:
     )
 
 
-def long_key_bytes(owner: str) -> int:
+def long_key_bytes(owner: str, prefix: str = "") -> int:
     """The room for a full key in a value's metadata, beside our marks; quotes and backslashes take two bytes."""
-    return METADATA_LIMIT - json_size(marks_of("0" * 64, owner, VALUE_LIMIT, ""))
+    return METADATA_LIMIT - json_size(marks_of("0" * 64, owner, VALUE_LIMIT, "", prefix))
 
 
 class KVTarget:
@@ -223,14 +223,16 @@ class KVTarget:
         if marks.get(STALE) and owner == self._terms.owner:
             return None
         # By position, which is quicker, and there is one for each key of a listing. KV has no versions.
+        key = self._naming.key(name, marks.get(PATH))
         return Entry(
-            self._naming.key(name, marks.get(PATH)),
+            key,
             name,
             _word(checksum) if checksum else None,
             None,
             size if isinstance(size, int) and 0 <= size <= VALUE_LIMIT else None,
             _word(owner) if owner is not None else None,
             checksum is not None,
+            prefix=prefix_of(key, marks.get(PREFIX)) if checksum is not None else None,
             metadata=marks,
         )
 

@@ -20,7 +20,7 @@ from syncd.targets.naming import Naming
 from syncd.text.metadata import fitted, json_size
 from syncd.unexpected import of_one_file
 
-SHA256, OWNER, STALE = "sha256", "owner", "stale"
+SHA256, OWNER, STALE, PREFIX = "sha256", "owner", "stale", "prefix"
 """Our marks in a key's metadata. `stale`: the file is gone and the entry only waits for its end."""
 BULK_DELETES = 1000
 KEY_REST_S = 1.0
@@ -158,14 +158,14 @@ class Writer:
     async def _marks(self, put: Put, name: str, content: Content) -> dict[str, Any]:
         """What goes with the value: our marks, and as many of the mirror's fields as there is room for."""
         path = put.key if name != put.key else None
-        marks = marks_of(content.checksum, self._terms.owner, len(content.data), path)
+        marks = marks_of(content.checksum, self._terms.owner, len(content.data), path, self._terms.prefix)
         if path and json_size(marks) > METADATA_LIMIT:
             raise Park("key_too_long", "the key's metadata has no room for the whole name; shorten it")
         fields = await description(self._terms.fields, put.key, content)
         return fitted(marks, fields, METADATA_LIMIT)
 
 
-def marks_of(checksum: str, owner: str, size: int, path: str | None) -> dict[str, Any]:
-    """Our marks. path: the full key, if the value has a shortened name."""
-    marks = {SHA256: checksum, OWNER: owner, "size": size}
+def marks_of(checksum: str, owner: str, size: int, path: str | None, prefix: str = "") -> dict[str, Any]:
+    """Our marks. path: the full key, if the value has a shortened name. prefix: told by its length."""
+    marks: dict[str, Any] = {SHA256: checksum, OWNER: owner, "size": size} | ({PREFIX: len(prefix)} if prefix else {})
     return marks if path is None else {**marks, PATH: path}

@@ -8,9 +8,10 @@ from syncd.cloudflare.ai_search import BUILTIN
 from syncd.cloudflare.ai_search_values import Item
 from syncd.cloudflare.content_types import SUPPORTED
 from syncd.model import Entry
+from syncd.names import prefix_of
 from syncd.targets.base import Content, Stored
 
-SHA256, OWNER = "sha256", "owner"
+SHA256, OWNER, PREFIX = "sha256", "owner", "prefix"
 """Our marks: metadata fields of every item we upload, both text."""
 NEXT = ".next"
 NAME_LENGTH = 128
@@ -82,6 +83,7 @@ def entry_of(item: Item) -> Entry:
         marked=None if marks is None else checksum is not None,
         status=item.status,
         error=item.error,
+        prefix=prefix_of(item.key, marks.get(PREFIX)) if marks and checksum is not None else None,
         metadata=marks,
     )
 

@@ -15,7 +15,7 @@ from syncd.model import Delete, Put
 from syncd.names import PATH
 from syncd.paths import shown
 from syncd.targets.aisearch.items import Items
-from syncd.targets.aisearch.rows import OWNER, SHA256, Marks, entry_of, may_be_another, stored
+from syncd.targets.aisearch.rows import OWNER, PREFIX, SHA256, Marks, entry_of, may_be_another, stored
 from syncd.targets.base import Content, Done, Noting, Outcome, Read, Removed, Report, each, unnoted
 from syncd.targets.describing import description
 from syncd.targets.naming import Naming
@@ -214,6 +214,8 @@ class Writer:
         """Upload with as much metadata as the instance takes."""
         kind = content_type(put.key) or "application/octet-stream"
         marks = {SHA256: content.checksum, OWNER: self._marks.owner} | ({} if name == put.key else {PATH: put.key})
+        if self._marks.prefix:
+            marks[PREFIX] = str(len(self._marks.prefix))
         fields = await description(self._marks.fields, put.key, content)
         offers = (fitted(marks, fields, METADATA_LIMIT), marks, None)
         first = max(self._refused, 0 if fields else 1)
