@@ -28,6 +28,7 @@ def guard(mirror: Mirror, *, force: bool) -> None:
         _halt_if_gone(mirror, identity, seen)
     if last is not None and tuple(last) != identity:  # type: ignore[arg-type]
         log.warning("root.changed", mirror=mirror.name, path=mirror.tree.label)
+        mirror.meta.set("root_replaced", value=True)
         mirror.files.distrust()
         if mirror.tree.cuts:
             mirror.tree.cuts.distrust()
@@ -86,6 +87,11 @@ def weigh(mirror: Mirror, lost: int, known: int) -> Load:
 def is_fresh(mirror: Mirror) -> bool:
     """Whether the state has seen no whole pass yet, so that it cannot tell a slip from a lost state file."""
     return mirror.journal.count() == 0 or mirror.meta.get("last_reconcile") is None
+
+
+def is_replaced(mirror: Mirror, spill: Spill, known: int) -> bool:
+    """Whether another folder took the root's place, with none of the known files: it may be the wrong folder."""
+    return bool(mirror.meta.get("root_replaced")) and 0 < known <= spill.planned["delete"]
 
 
 def refusal(mirror: Mirror, spill: Spill, load: Load, put: int | None, *, fresh: bool) -> str | None:

@@ -23,7 +23,7 @@ from syncd.state.queue import Dirty
 from syncd.state.spill import Spill
 from syncd.sync import audit, observe
 from syncd.sync.departures import GONE, losses, sift, to_come
-from syncd.sync.guard import guard, halt_if_emptied, hold_back, is_fresh, known, refusal, weigh
+from syncd.sync.guard import guard, halt_if_emptied, hold_back, is_fresh, is_replaced, known, refusal, weigh
 from syncd.sync.indexing import learned, problem_of
 from syncd.sync.instep import InStep
 from syncd.sync.mounted import look, protect, uncover
@@ -65,7 +65,8 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = NOTHING_SPE
             await _plan(mirror, scope, options, result, hooks)
         if not options.force:
             halt_if_emptied(mirror, result.spill)
-        result.known, result.fresh = known(mirror, result.unrecorded), is_fresh(mirror)
+        result.known = known(mirror, result.unrecorded)
+        result.fresh = is_fresh(mirror) or (scope.everything and is_replaced(mirror, result.spill, result.known))
         if options.dry_run:
             await _forecast(mirror, options, result)
         else:
@@ -290,11 +291,12 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
                 _learn_listing(mirror, result, started)
             mirror.journal.drop_tombstones(started, max(mirror.target.limits.lag_s, HOUR_S), mirror.age())
             mirror.history.drop_before(started - HISTORY_S)
-            if not result.refusal:
-                mirror.meta.set("last_reconcile", mirror.now())
-            elif result.fresh:
-                # As fresh as before: what was refused as a whole must not pass by tens.
+            if result.fresh and (result.refusal or mirror.absences.count()):
+                # As fresh as before: what was refused as a whole, or waits, must not pass by tens.
                 mirror.meta.set("last_reconcile", None)
+            elif not result.refusal:
+                mirror.meta.set("last_reconcile", mirror.now())
+            mirror.meta.set("root_replaced", value=False)
     level = log.info if scope.everything or result.spill.planned.total() else log.debug
     level(
         "pass.done",

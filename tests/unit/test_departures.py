@@ -321,3 +321,16 @@ async def test_what_a_fresh_state_refuses_does_not_pass_by_tens_afterwards(core:
         with pytest.raises(Brake, match="7 of 8"):
             await core.full()
     assert len(core.target.store) == 8
+
+
+async def test_a_fresh_state_stays_fresh_while_deletes_are_young(core: Core) -> None:
+    for number in range(8):
+        core.target.put_by("me", f"{number}", str(number))
+    core.write("0", "0")
+    core.use(max_delete="25%")
+    await run(core, everything=True)
+    for _ in range(2):
+        core.clock.forward(DELETE_AFTER_S + 1)
+        with pytest.raises(Brake, match="7 of 8"):
+            await run(core, everything=True)
+    assert len(core.target.store) == 8

@@ -233,6 +233,31 @@ async def test_a_root_swapped_on_the_same_device_goes_on_with_every_file_read(co
     assert sorted(plan(result)) == [("delete", "b", "stale"), ("put", "c", "new")]
 
 
+@pytest.mark.parametrize("delete_after", [0.0, 30.0])
+async def test_a_root_swapped_for_a_folder_with_none_of_the_files_has_no_floor_of_ten(
+    core: Core, delete_after: float
+) -> None:
+    await in_step(core, a="1", b="2", c="3")
+    core.use(max_delete="25%")
+    core.root.rename(core.root.parent / "old")
+    core.root.mkdir()
+    core.write("placeholder", "4")
+    if delete_after:
+        await core.full(delete_after=delete_after)
+        core.clock.forward(delete_after)
+    for _ in range(2):
+        with pytest.raises(Brake, match="3 of "):
+            await core.full(delete_after=delete_after)
+        core.restart()
+    assert core.target.texts() == {"a": "1", "b": "2", "c": "3", "placeholder": "4"}
+    await core.full(force=True)
+    core.write("new", "5")
+    await core.full()
+    core.remove("placeholder")
+    await core.full()
+    assert core.target.texts() == {"new": "5"}, "the folder is known by then"
+
+
 @pytest.mark.parametrize("gone", [True, False])
 async def test_a_root_replaced_between_puts_and_deletes_keeps_the_rest(core: Core, gone: bool) -> None:
     await in_step(core, a="1", b="2")
