@@ -56,8 +56,8 @@ class _Uploads:
 
     def __init__(self, mirror: Mirror, spill: Spill, rows: Sequence[Dirty], sent: Mapping[str, str]) -> None:
         self._mirror = mirror
-        self._by_checksum = {checksum: key for key, checksum in sent.items()}
-        self._by_size = {size: key for key, size in spill.unfinished_puts() if key not in sent}
+        self._by_checksum = {checksum: key for key, checksum in sent.items() if self._comes(key)}
+        self._by_size = {size: key for key, size in spill.unfinished_puts() if key not in sent and self._comes(key)}
         self._seen = {row.key: row.seq for row in rows}
         self.marked_due: float | None = None
 
@@ -72,10 +72,19 @@ class _Uploads:
 
     def heir(self, delete: Delete, absence: Absence | None) -> str | None:
         """The key of an upload that may be that of the content which a delete takes away."""
-        if absence and absence.heir and self._mirror.queue.next_try(absence.heir) is not None:
+        if (
+            absence
+            and absence.heir
+            and self._mirror.queue.next_try(absence.heir) is not None
+            and self._comes(absence.heir)
+        ):
             return absence.heir
         same = self._by_checksum.get(delete.checksum or "")
         return same if same or delete.size is None else self._by_size.get(delete.size)
+
+    def _comes(self, key: str) -> bool:
+        """Whether it may still come: what has lost its file meanwhile waits for its own delete, and for no upload."""
+        return not self._mirror.absences.of([key])
 
 
 async def sift(

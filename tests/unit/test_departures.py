@@ -312,6 +312,33 @@ async def test_a_put_of_a_longer_pass_that_is_still_to_come_holds_it(core: Core)
     assert "a" in core.target.store
 
 
+async def test_a_delete_does_not_wait_for_the_upload_of_its_own_file(core: Core) -> None:
+    await in_step(core, a="one", b="two", other="o")
+    core.write("a", "eno")
+    core.write("b", "owt")
+    longer = (await core.full(dry_run=True)).spill
+    gone(core, "a", "b")
+    core.clock.forward(1)
+    await run(core)
+    longer.drop()
+    for _ in range(10):
+        core.clock.forward(DELETE_AFTER_S)
+        await run(core)
+    assert (core.target.texts(), core.waiting()) == ({"other": "o"}, [])
+
+
+async def test_deletes_that_were_found_to_wait_for_each_other_go(core: Core) -> None:
+    await in_step(core, a="one", b="two", other="o")
+    gone(core, "a", "b")
+    core.clock.forward(1)
+    await run(core)
+    core.mirror.absences.wait([("a", "b"), ("b", "a")])
+    for _ in range(10):
+        core.clock.forward(DELETE_AFTER_S)
+        await run(core)
+    assert (core.target.texts(), core.waiting()) == ({"other": "o"}, [])
+
+
 async def test_what_a_fresh_state_refuses_does_not_pass_by_tens_afterwards(core: Core) -> None:
     for number in range(8):
         core.target.put_by("me", f"{number}", str(number))
