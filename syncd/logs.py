@@ -12,6 +12,7 @@ from typing import Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from syncd.log_stream import LogStream
 from syncd.logs_journal import is_journal, journal_lines
 from syncd.masks import hide, indented, masked, printable
 
@@ -29,6 +30,7 @@ def configure(log_format: LogFormat, level: int, secrets: Collection[str] = ()) 
         structlog.processors.add_log_level,
         *([] if journal else [stamp]),
         structlog.processors.format_exc_info,
+        _with_losses,
         _without_secrets,
         _defused,
         journal_lines
@@ -48,6 +50,13 @@ def configure(log_format: LogFormat, level: int, secrets: Collection[str] = ()) 
     )
     logging.basicConfig(handlers=[_Bridge()], level=logging.WARNING, force=True)
     logging.captureWarnings(capture=True)
+
+
+def _with_losses(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Say with the first line that can be written again how many before it could not."""
+    del logger, method
+    raw = getattr(getattr(sys.stderr, "buffer", None), "raw", None)
+    return {**event, "lines_lost": raw.lost} if isinstance(raw, LogStream) and raw.lost else event
 
 
 def _without_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -15,6 +15,8 @@ from types import FrameType
 
 GRACE_S = 4.0
 """A signal ends every command within 5 s (contract). What hangs by then, as on a dead network mount, is left behind."""
+SAY_S = 0.5
+"""How long the last resort takes to say so."""
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -122,7 +124,11 @@ def _last_resort(heard: int) -> None:
         # A loop that had just gone to sleep would not see the handler's call before something else wakes it.
         _acted(number)
         _next(heard, time.monotonic() + GRACE_S)
-        os._exit(ended(number))
+        # The stream that it says it on may be what hangs, or be held by who does.
+        saying = threading.Thread(target=ended, args=(number,), daemon=True)
+        saying.start()
+        saying.join(SAY_S)
+        os._exit(code(number))
 
 
 def _next(heard: int, end: float | None) -> int | None:

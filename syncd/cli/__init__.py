@@ -38,9 +38,10 @@ COLLECT_AT = 10_000
 
 def main() -> None:
     """Run the program and exit with the contract's code."""
-    streams.ready()
+    serving = _command(sys.argv[1:]) in _SERVING
+    streams.ready(serving=serving)
     signals.catch(_complain)
-    if _command(sys.argv[1:]) in _SERVING:
+    if serving:
         signals.serve()
     try:
         code = _run_tuned()

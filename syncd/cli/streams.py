@@ -5,6 +5,12 @@ import os
 import sys
 from contextlib import suppress
 
+from syncd import signals
+from syncd.log_stream import LogStream
+
+PATIENCE_S = 1.0
+"""How long a service waits for the reader of its log. A command waits until the reader, or a signal, comes."""
+
 
 class _Forgiving(io.TextIOWrapper):
     """A stream for messages. A log that cannot be written, such as on a full disk, must not end what it tells of."""
@@ -21,8 +27,11 @@ class _Forgiving(io.TextIOWrapper):
             super().flush()
 
 
-def ready() -> None:
-    """Let no stream that is closed, or that cannot write some character, end a command."""
+def ready(*, serving: bool = False) -> None:
+    """Let no stream that is closed, or that cannot write some character, end a command, or hold it up.
+
+    serving: the command works until it is stopped, and so does not wait for who does not read its log.
+    """
     for descriptor, mode in ((0, os.O_WRONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
@@ -36,7 +45,10 @@ def ready() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     if isinstance(sys.stderr, io.TextIOWrapper):
         encoding = sys.stderr.encoding
-        sys.stderr = _Forgiving(sys.stderr.detach(), encoding, errors="backslashreplace", line_buffering=True)
+        raw = LogStream(sys.stderr.fileno(), PATIENCE_S if serving else None, signals.received)
+        sys.stderr.detach()
+        buffered = io.BufferedWriter(raw)
+        sys.stderr = _Forgiving(buffered, encoding, errors="backslashreplace", line_buffering=True)
 
 
 def give_up() -> None:

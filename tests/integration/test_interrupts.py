@@ -1,6 +1,8 @@
 """SIGTERM and SIGINT end every command soon, in one line, also as PID 1 and while its main thread hangs."""
 
+import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -191,3 +193,28 @@ def test_what_the_machine_refuses_is_no_bug(tmp_path: Path, limit: str) -> None:
             assert ended.returncode in (0, 1, 3), ended
             assert "Traceback" not in ended.stderr
             assert ended.returncode != 3 or ended.stderr.count("\n") == 1, ended
+
+
+@pytest.mark.parametrize("command", ["run", "reconcile"])
+def test_a_log_that_nobody_reads_holds_up_neither_the_daemon_nor_the_end(tmp_path: Path, command: str) -> None:
+    with open_room(tmp_path) as room:
+        room.write("a.md")
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writing, b"x" * select.PIPE_BUF)
+        os.set_blocking(writing, True)
+        with subprocess.Popen(
+            room.command("-v", command), env=room.env(), stdout=subprocess.DEVNULL, stderr=writing
+        ) as process:
+            if command == "run":
+                until(lambda: room.remote.files().keys() == {"a.md"})
+            else:
+                time.sleep(3)
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_S) == (0 if command == "run" else 143)
+            assert time.monotonic() - began < 5
+        os.close(reading)
+        os.close(writing)
