@@ -7,7 +7,8 @@ from syncd.errors import Brake, Halt
 from syncd.mounts import Survey
 from syncd.scan import Tree
 from syncd.sync import mounted
-from syncd.sync.passes import Hooks
+from syncd.sync.passes import Hooks, Options, Scope
+from syncd.sync.reconcile import reconcile
 from syncd.sync.turn import Breath
 
 # -- the brake
@@ -243,11 +244,11 @@ async def test_a_root_swapped_for_a_folder_with_none_of_the_files_has_no_floor_o
     core.root.mkdir()
     core.write("placeholder", "4")
     if delete_after:
-        await core.full(delete_after=delete_after)
+        await reconcile(core.mirror, Scope(), Options(delete_after=delete_after))
         core.clock.forward(delete_after)
     for _ in range(2):
         with pytest.raises(Brake, match="3 of "):
-            await core.full(delete_after=delete_after)
+            await reconcile(core.mirror, Scope(), Options(delete_after=delete_after))
         core.restart()
     assert core.target.texts() == {"a": "1", "b": "2", "c": "3", "placeholder": "4"}
     await core.full(force=True)
