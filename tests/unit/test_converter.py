@@ -93,3 +93,13 @@ def test_an_answer_over_the_limit_is_refused(converter: Converter, monkeypatch: 
     ))  # fmt: skip
     with pytest.raises(Park, match="cut it into several pages"):
         converter.markdown("<p>more than ten characters")
+
+
+def test_what_the_program_holds_is_not_what_its_converter_holds() -> None:
+    """A daemon over a large folder holds more than a page may take."""
+    child = "from syncd.text.html_worker import most_held; print(most_held())"
+    parent = (
+        "import subprocess, sys; held = b'x' * 2**28; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
+    )
+    said = subprocess.run([sys.executable, "-c", parent, child], capture_output=True, text=True, check=True)
+    assert 2**20 < int(said.stdout) < 2**27

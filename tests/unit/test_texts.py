@@ -10,6 +10,7 @@ import pytest
 from syncd.errors import Park
 from syncd.text.chunk import chunks
 from syncd.text.endings import HTML, MARKDOWN, PLAIN, SUPPORTED, ending
+from syncd.text.html_text import markdown
 from syncd.text.texts import Text, read_text
 
 
@@ -145,11 +146,10 @@ def rejecting(*_: object) -> int:
     raise AssertionError("unknown status keyword")
 
 
-def test_html_that_the_parser_rejects_is_parked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_html_that_the_parser_rejects_is_an_error_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HTMLParser, "parse_html_declaration", rejecting)
-    with pytest.raises(Park, match="no readable HTML") as caught:
-        html("a <![x b")
-    assert caught.value.kind == "refused"
+    with pytest.raises(ValueError, match="unknown status keyword"):
+        markdown("a <![x b")
 
 
 @pytest.mark.parametrize("tag", ["plaintext", "textarea", "xmp", "title", "style", "script", "iframe", "noembed", "p"])
