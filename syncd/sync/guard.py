@@ -22,6 +22,8 @@ def guard(mirror: Mirror, *, force: bool) -> None:
     A root that another folder took the place of on the same device is no reason to halt, but its files are read anew.
     """
     identity = mirror.tree.identity()
+    # A root that cannot be read halts, also where nothing is known of it yet.
+    mirror.tree.is_empty()
     seen = mounted.look(mirror)
     last = mirror.root_seen or mirror.meta.get("root")
     if not force:

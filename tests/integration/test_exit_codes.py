@@ -115,19 +115,20 @@ def test_a_missing_root_is_3_and_nothing_is_deleted(room: Room) -> None:
     assert list(room.remote.files()) == ["a.md"]
 
 
-def test_too_many_deletes_are_4_and_change_nothing_until_they_are_forced(room: Room) -> None:
+def test_too_many_deletes_are_4_and_delete_nothing_until_they_are_forced(room: Room) -> None:
     for number in range(40):
         room.write(f"{number}.md", f"text {number}")
     room.syncd("reconcile")
     for number in range(20):
         (room.docs / f"{number}.md").unlink()
-    room.write("new.md", "must not go up in a refused plan either")
+    room.write("new.md", "goes up all the same")
     room.remote.forget_requests()
 
     refused = room.syncd("reconcile", "--json")
 
     assert (refused.code, refused.json()["exit_code"]) == (4, 4)
-    assert room.remote.counted()["changing"] == 0
+    assert room.remote.counted()["changing"] == 1
+    assert (len(room.remote.files()), room.remote.files()["new.md"]) == (41, b"goes up all the same")
     assert room.status()["state"] == "halted"
     assert room.syncd("reconcile", "--force").code == 0
     room.in_step()

@@ -39,6 +39,7 @@ def test_names_and_contents_forge_nothing_in_any_command(room: Room) -> None:
         room.write(name, f"# Heading {number}\n\n{TEXT}")
     room.write(f"d\x1b[31m\u202e/{'k' * 120}.md", "too deep")
     room.remote.create("docs")
+    room.configure(mirror='max_delete = "100%"')
     for name in NAMES:
         room.remote.upload(f"theirs-{name}", TEXT.encode(), owner="docs")
     forged = [name for name in NAMES if any(char in name for char in "\x1b\x9b\n")]

@@ -38,7 +38,7 @@ def test_a_folder_renamed_under_a_running_daemon_is_found_all_the_time(tmp_path:
         room.configure(mirror="max_delete = 100")
         for number in range(30):
             room.write(f"old/{number}.md", f"the word is quagga, file {number}")
-        with room.daemon() as daemon:
+        with room.daemon("-v") as daemon:
             room.in_step()
             with seeking(room, "quagga") as seeker:
                 until(lambda: len(seeker.last) == 10)
@@ -57,7 +57,7 @@ def test_a_daemon_that_is_stopped_while_a_delete_waits_carries_it_out_in_its_nex
         assert room.syncd("reconcile", "--wait", "30").code == 0
         with seeking(room, "quagga") as seeker:
             until(lambda: seeker.last)
-            with room.daemon() as daemon:
+            with room.daemon("-v") as daemon:
                 daemon.saw("pass.done", scope="all")
                 (room.docs / "old.md").rename(room.docs / "new.md")
                 daemon.saw("delete.waits")

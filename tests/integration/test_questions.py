@@ -98,8 +98,8 @@ def test_the_list_in_the_notation_of_rclone_is_the_same_dry_and_not(room: Room) 
         "! big.md",
         "* changed.md",
         "- gone.md",
+        "- new%0Aline.md",
         "+ new.md",
-        "- new\\nline.md",
         "= same.md",
         "= sub/same.md",
         "- theirs.md",
@@ -109,7 +109,7 @@ def test_the_list_in_the_notation_of_rclone_is_the_same_dry_and_not(room: Room) 
     assert shown.out.splitlines() == expected
     assert "would be" in shown.err
     assert combined(room) == expected
-    assert combined(room) == ["! big.md", *(f"= {name}.md" for name in ("changed", "new")), "- new\\nline.md",
+    assert combined(room) == ["! big.md", "= changed.md", "- new%0Aline.md", "= new.md",
                               "= same.md", "= sub/same.md", "- theirs.md"]  # fmt: skip
 
 

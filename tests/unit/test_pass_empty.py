@@ -1,5 +1,8 @@
 """A folder that holds nothing the rules take, and a state that knows nothing: neither is a wish to delete."""
 
+import errno
+import os
+
 import pytest
 from core_room import Core, in_step
 
@@ -80,3 +83,14 @@ async def test_a_lost_state_and_few_files_delete_nothing(core: Core) -> None:
     with pytest.raises(Brake):
         await core.full()
     assert set(core.target.store) == {".keep", "a", "b", "c"}, "what is refused holds no upload back"
+
+
+async def test_a_folder_that_cannot_be_read_halts_though_nothing_is_known(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(RootHalt, match="Let syncd read it"):
+        await core.full()
