@@ -1,5 +1,7 @@
 """HTML is converted in a process of its own, within limits."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
