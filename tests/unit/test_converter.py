@@ -75,7 +75,7 @@ def test_close_breaks_off_what_is_under_way(converter: Converter) -> None:
     assert converter.markdown("<p>again") == "again"
 
 
-@pytest.mark.parametrize("limit", ["MEMORY_BYTES = 48 * 1024 * 1024", "CPU_S = 0.5"])
+@pytest.mark.parametrize("limit", ["MEMORY_BYTES = 128 * 1024 * 1024", "CPU_S = 0.5"])
 def test_a_page_that_takes_too_much_is_refused_with_the_reason(
     converter: Converter, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
