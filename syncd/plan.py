@@ -84,7 +84,7 @@ def mine(record: Record | None, entry: Entry, policy: Policy) -> bool:
 
 def earlier(entry: Entry, policy: Policy) -> bool:
     """True if a mirror of our owner with another key prefix wrote the entry: this one's earlier setting, or another."""
-    return entry.owner == policy.owner and entry.prefix not in (None, policy.prefix)
+    return entry.prefix not in (None, policy.prefix) and entry.owner == policy.owner
 
 
 def another(record: Record | None, entry: Entry, policy: Policy, claims: Collection[Claim], *, complete: bool) -> bool:

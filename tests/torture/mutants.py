@@ -83,7 +83,7 @@ MUTANTS = (
     Mutant(
         "entries of an earlier key prefix are orphans",
         "syncd/plan.py",
-        "return entry.owner == policy.owner and entry.prefix not in (None, policy.prefix)",
+        "return entry.prefix not in (None, policy.prefix) and entry.owner == policy.owner",
         "return False",
         ("tests/integration/test_earlier_settings.py",),
     ),
