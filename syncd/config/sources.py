@@ -41,6 +41,8 @@ def config_path(flag: Path | None, environ: Mapping[str, str]) -> Path:
                 raise ConfigError(
                     f"config file {shown_path(named)} is no regular file; name one with: syncd --config PATH"
                 )
+            if refused := _refusal(named):
+                raise ConfigError(f"config file {shown_path(named)}: {refused}; let this user read it")
             raise ConfigError(
                 f"config file {shown_path(named)} does not exist; make one with: syncd init PATH --target SPEC"
             )
@@ -65,20 +67,33 @@ def home() -> Path | None:
         return None
 
 
+def _refusal(path: Path) -> str | None:
+    """Return why the system does not say whether a file is there, None if it says so."""
+    try:
+        path.lstat()
+    except PermissionError as error:
+        return error.strerror
+    except (OSError, ValueError):
+        return None
+    return None
+
+
 def file_values(path: Path) -> dict[str, Any]:
     """Read the TOML file. Raises ConfigError naming the line that is not TOML."""
     try:
-        return tomllib.loads(decode(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
-    except RecursionError:
-        raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from None
+        text = decode(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
     except ValueError as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; let syncd read it") from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from None
     except Exception as error:  # noqa: BLE001 - such as a number of 5,000 digits; its own words may quote a secret
-        why = f"{type(error).__name__}; look for a value that is huge"
+        why = f"a value cannot be understood ({type(error).__name__}); look for a number that is too large"
         raise ConfigError(f"{path} is not valid TOML: {why}") from None
 
 

@@ -1,5 +1,6 @@
 """Every key, its default, and which of its sources wins."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -355,3 +356,14 @@ def test_the_example_at_the_root_loads_once_account_and_path_are_set(place: Plac
         assert config.mirrors[name].path == tmp_path / "docs"
         assert login(config) == (TOKEN, None)
         assert mirror.target.type == "ai-search"
+
+
+def test_a_config_in_a_folder_that_is_closed_to_this_user_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "lstat", refuse)
+    with pytest.raises(ConfigError, match="Permission denied; let this user read it"):
+        load(tmp_path / "closed" / "syncd.toml", {})
