@@ -21,7 +21,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11.0 --generate-h
 FOUND := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check torture mutants bench fmt lock clean
+.PHONY: help demo test check torture soak mutants bench fmt lock clean
 # Two set-ups side by side would write to one environment.
 .NOTPARALLEL:
 
@@ -44,6 +44,9 @@ check: $(VENV)/.dev ## lint, format, types (strict), Kubernetes manifests, packa
 
 torture: $(VENV)/.dev ## try to break syncd: storms of faults, kills and edits, about 5 minutes
 	PYTHONPATH=.:tests/integration $(BIN)/python tests/torture/torture.py $(ARGS)
+
+soak: $(VENV)/.dev ## leave one daemon with 128 mirrors in bad company, and see that nothing grows, about 12 minutes
+	PYTHONPATH=.:tests/integration $(BIN)/python tests/torture/soak.py $(ARGS)
 
 mutants: $(VENV)/.dev ## break syncd on purpose, and see that the tests notice
 	$(BIN)/python tests/torture/mutants.py $(ARGS)

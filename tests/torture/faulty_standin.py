@@ -191,6 +191,8 @@ class FaultyStandin:
     async def _refused(self, kind: str, receive: Receive, send: Send) -> None:
         if kind == "500":
             await _say(send, 500, _failure(7001))
+        elif kind == "503":
+            await _say(send, 503, b"no server is available", (b"content-type", b"text/plain"))
         elif kind == "502 in HTML":
             await _say(send, 502, HTML, (b"content-type", b"text/html"))
         elif kind == "429":

@@ -233,7 +233,7 @@ class Storm:
         self._standin.rates = weather(self._script.strength / 2)
         while time.monotonic() < self._ends or not self.tally.counts["full disks"]:
             # One that is about to end for want of room catches no signals any more.
-            process = self._shop.start(self._chance.choice(("reconcile", "run")), may=(3, *ENDED_EARLY))
+            process = self._shop.start(self._chance.choice(("reconcile", "run")), may=(3, ENDED_EARLY))
             time.sleep(self._chance.uniform(0.2, 2.5))
             fill(ballast, self._chance.choice((0, 0, 4096, 40_000)))
             self.tally.counts["full disks"] += 1

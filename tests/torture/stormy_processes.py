@@ -25,7 +25,8 @@ PATIENCE_S = 90.0
 STOP_S = 10.0
 """`run` ends 5 s after SIGTERM (its promise); a loaded machine is given as long again."""
 KILLED = -signal.SIGKILL
-ENDED_EARLY = (-signal.SIGTERM, 128 + signal.SIGTERM)
+ENDED_EARLY = -signal.SIGTERM
+"""How `run` ends if SIGTERM comes before the interpreter has run anything of syncd, or after it has run all of it."""
 TARGETS: Mapping[Kind, str] = {
     "ai-search": f'instance = "{PLACE}"',
     "kv": f'namespace_title = "{PLACE}"',
@@ -172,8 +173,7 @@ class Workshop:
             code = process.popen.returncode
             text = process.out.read_bytes() + process.err.read_bytes()
             leaks += TOKEN.encode() in text
-            # Until it has said so, it does not know that it is to serve, or catches no signals yet.
-            early = code in ENDED_EARLY and b'"daemon.start"' not in text
+            early = code == ENDED_EARLY and not text
             if b"Traceback" in text or not (early or code in process.may):
                 last = text.decode(errors="replace").strip().splitlines()[-1:]
                 self.bugs.append(f"`{process.command}` ended with {code}: {' '.join(last)[:300]}")
