@@ -1,7 +1,6 @@
 """From configuration to working mirrors: one state file, one transport with one rate gate, a target for each mirror."""
 
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from syncd.state.handover import hand_over
 from syncd.state.journal import Journal
 from syncd.state.lock import Lock
 from syncd.state.reading import open_copy
+from syncd.state.steady import Age, boot_id, uptime_s
 from syncd.state.trouble import no_database, when_free, writable
 
 OnDamage = Literal["refuse", "rebuild", "discard"]
@@ -162,7 +162,7 @@ def _bind(db: sqlite3.Connection, name: str, place: str, prefix: str) -> None:
         log.warning("journal.rebound", before=before, now=binding)
         moved = isinstance(before, list) and before[0] == place
         if moved:
-            Claims(db, name).inherit(time.time())
+            Claims(db, name).inherit(Age(db, boot_id(), uptime_s()).at(uptime_s()))
         journal.clear(but=("claim",) if moved else ())
         forget_listing(meta)
     if before != binding:

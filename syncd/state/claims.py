@@ -37,7 +37,7 @@ _SETTLED = """
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A whole listing that a pass has worked through. Times are seconds since the epoch.
+    """A whole listing that a pass has worked through. started: the age of the state file then; see state/steady.py.
 
     whole: no row can have slipped through it. lag_s: for how long a listing may predate our own write.
     """
@@ -51,7 +51,7 @@ class Listing:
 
 
 class Claims:
-    """The claims of one mirror."""
+    """The claims of one mirror. Times are ages of the state file: a clock that is set must not end a claim."""
 
     def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
         self._db = db

@@ -46,7 +46,7 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = NOTHING_SPE
     guard(mirror, force=options.force)
     pass_id = next_pass(mirror.db)
     rows = mirror.queue.every() if scope.rows is None else scope.rows
-    result = Result(Spill(mirror.db, pass_id), pass_id, options.dry_run)
+    result = Result(Spill(mirror.db, pass_id), pass_id, options.dry_run, mirror.age())
     hooks.tick(result)
     log.debug("pass.start", mirror=mirror.name, scope="all" if scope.everything else len(rows))
     try:
@@ -288,7 +288,7 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
                 if not result.audited:
                     audit.remember(mirror, result.spill, started)
             if not result.audited:
-                _learn_listing(mirror, result, started)
+                _learn_listing(mirror, result)
             mirror.journal.drop_tombstones(started, max(mirror.target.limits.lag_s, HOUR_S), mirror.age())
             mirror.history.drop_before(started - HISTORY_S)
             if result.fresh and (result.refusal or mirror.absences.count()):
@@ -313,11 +313,13 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
     )
 
 
-def _learn_listing(mirror: Mirror, result: Result, started: float) -> None:
+def _learn_listing(mirror: Mirror, result: Result) -> None:
     target = mirror.target
     whole = not isinstance(target, Ordered) or target.landmark is not None
-    listing = Listing(result.pass_id, mirror.policy.owner, mirror.policy.prefix, started, whole, target.limits.lag_s)
-    mirror.claims.listed(listing, mirror.now(), max(target.limits.lag_s, HOUR_S))
+    listing = Listing(
+        result.pass_id, mirror.policy.owner, mirror.policy.prefix, result.began, whole, target.limits.lag_s
+    )
+    mirror.claims.listed(listing, mirror.age(), max(target.limits.lag_s, HOUR_S))
 
 
 def next_pass(db: sqlite3.Connection) -> int:

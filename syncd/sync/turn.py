@@ -90,7 +90,7 @@ class Turn:
         def enter(some: Sequence[tuple[int, Adopt]]) -> None:
             self._mirror.history.adopted([adopt for _, adopt in some], now)
             for seq, adopt in some:
-                leave(self._mirror, adopt.key, adopt, now)
+                leave(self._mirror, adopt.key, adopt)
                 self._mirror.journal.put(recorded(adopt.key, adopt, now, self._ledger.pass_id - 1))
                 self._ledger.spill.outcome(seq, "adopt", "done")
 
@@ -101,7 +101,7 @@ class Turn:
 
         def enter(some: Sequence[tuple[int, Forget]]) -> None:
             for seq, forget in some:
-                leave(self._mirror, forget.key, None, self._mirror.now())
+                leave(self._mirror, forget.key, None)
                 self._mirror.journal.forget(forget.key)
                 self._mirror.history.add(forget, self._mirror.now(), "done")
                 self._ledger.spill.outcome(seq, "forget", "done")
@@ -143,7 +143,7 @@ class Turn:
             self._deferred = []
             due = self._not_overtaken(left)
             self._ahead = Ahead(self._mirror.tree, [put for _, put in due], self._mirror.never_rests)
-            self._mirror.claims.intend([put.key for _, put in due], self._mirror.now())
+            self._mirror.claims.intend([put.key for _, put in due], self._mirror.age())
             try:
                 await self._apply(due)
             finally:
@@ -299,7 +299,7 @@ class Turn:
                 self._failed(action, outcome)
 
     def _stored(self, key: str, stored: Stored, now: float) -> None:
-        leave(self._mirror, key, stored, now)
+        leave(self._mirror, key, stored)
         self._mirror.journal.put(recorded(key, stored, now, self._ledger.pass_id))
         found_again(self._mirror, self._mirror.gaps.stored(key, stored, now))
         if stored.leaves:

@@ -50,11 +50,11 @@ def contradicts(mirror: Mirror, triple: Triple) -> bool:
     return UNKNOWN not in mirror.claims.of([triple.key]).get(triple.key, ())
 
 
-def leave(mirror: Mirror, key: str, held: Stored | Adopt | None, now: float) -> None:
+def leave(mirror: Mirror, key: str, held: Stored | Adopt | None) -> None:
     """Claim what was recorded until now, which a listing that lags may still show; the outcome of a put is known."""
     before = mirror.journal.get(key)
     if before and (held is None or (held.ref, held.checksum) != (before.ref, before.checksum)):
-        mirror.claims.keep(key, (before.ref, before.checksum), now)
+        mirror.claims.keep(key, (before.ref, before.checksum), mirror.age())
     # What a takeover has written over may show for a while.
     if held is not None and not mirror.policy.takeover:
         mirror.claims.settle(key)

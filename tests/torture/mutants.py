@@ -76,7 +76,7 @@ MUTANTS = (
     Mutant(
         "puts are not claimed before they are sent",
         "syncd/sync/turn.py",
-        "self._mirror.claims.intend([put.key for _, put in due], self._mirror.now())",
+        "self._mirror.claims.intend([put.key for _, put in due], self._mirror.age())",
         "pass",
         ("tests/unit/test_writers.py",),
     ),

@@ -165,6 +165,23 @@ async def test_claims_are_settled_by_a_later_listing(core: Core, monkeypatch: py
     assert core.problems() == {"a": "foreign"}
 
 
+@pytest.mark.parametrize("set_by_s", [-86_400.0, 7200.0, 86_400.0])
+async def test_a_clock_that_is_set_settles_no_claim(
+    core: Core, monkeypatch: pytest.MonkeyPatch, set_by_s: float
+) -> None:
+    await in_step(core, keep="k")
+    core.write("a", "1")
+    await killed_after_upload(core, monkeypatch)
+    core.remove("a")
+    core.clock.now += set_by_s
+    core.target.unlisted = {"a"}
+    await core.full()
+    core.target.unlisted = set()
+    await core.full()
+    assert core.target.texts() == {"keep": "k"}
+    assert core.problems() == {}
+
+
 async def test_an_outcome_that_is_recorded_leaves_no_claim(core: Core) -> None:
     await in_step(core, **{f"{number}": "x" for number in range(30)})
     assert core.mirror.claims.of([f"{number}" for number in range(30)]) == {}
