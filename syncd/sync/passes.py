@@ -42,11 +42,11 @@ class Options:
 class Result:
     """How a pass ended. The plan with its outcomes stays in `spill` until it is dropped.
 
-    began: the age of the state file at its start. unrecorded: entries of ours that the journal does not know. known: how
-    many entries the mirror had before; fresh: the state had seen no whole pass. refusal: why the delete guard refuses
-    the deletes, or would. held_back: deletes were put off, and a full pass has to plan them again. waiting: so many
-    deletes were put off, until what takes the place of the entries is up and searchable. audited: nothing was listed;
-    unsettled: how many entries were then still on their way into the index, as far as is known.
+    began: the age of the state file at its start. unrecorded: entries of ours that the journal does not know.
+    known: how many entries the mirror had before; fresh: the state had seen no whole pass. refusal: why the delete
+    guard refuses the deletes, or would. held_back: deletes were put off, and a full pass has to plan them again.
+    waiting: so many deletes were put off, until what takes the place of the entries is up and searchable. audited:
+    nothing was listed; unsettled: how many entries were then still on their way into the index, as far as is known.
     """
 
     spill: Spill
