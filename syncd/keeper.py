@@ -35,6 +35,9 @@ REFUSED_REST_S = 60.0
 """A mirror that its target refused asks it again at most this often, but for SIGHUP."""
 SAY_S = 2.0
 """How often a pass says how much of it is left: to say it, all records are counted."""
+PRESS_EVERY_S = 0.05
+PRESS_SHARE = 20
+"""How often a long pass asks whether a hint is due, and how much longer than the answer took it waits to ask again."""
 LOOK_AGAIN_S = 10.0
 """A halted mirror whose files move looks again at most this often."""
 
@@ -71,6 +74,8 @@ class Keeper:
         self.left: tuple[int, float | None] = (0, None)
         self.state_fault: str | None = None
         self._result: Result | None = None
+        self._pressed = False
+        self._press_look_at = 0.0
         self._pace = Pace(mirror.target.requests, per_second(gate.tpslimit, gate.transfers))
         self._said_at = -SAY_S
 
@@ -205,11 +210,18 @@ class Keeper:
             self._say_syncing(remaining, left_s, moved=result.done.total() > 0)
 
     def _pressing(self) -> bool:
-        return self.mirror.queue.next_due(self.mirror.now()) == 0.0
+        """Whether something is due; asked before each upload, and looked up now and then: many rows may be waiting."""
+        now = self._loop.time()
+        if now >= self._press_look_at:
+            self._pressed = self.mirror.queue.next_due(self.mirror.now()) == 0.0
+            # What has been looked up costs a part of the time only, however long it takes.
+            self._press_look_at = self._loop.time() + max(PRESS_EVERY_S, PRESS_SHARE * (self._loop.time() - now))
+        return self._pressed
 
     async def _between(self) -> None:
         """Serve what has settled, and follow what is up by now, while a long pass is under way."""
         rows: list[Dirty] = self.mirror.queue.settled(self.mirror.now())
+        self._pressed, self._press_look_at = False, self._loop.time() + PRESS_EVERY_S
         if rows:
             try:
                 result = await reconcile(self.mirror, Scope(rows), self._options)

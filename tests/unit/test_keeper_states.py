@@ -53,3 +53,18 @@ async def test_the_next_process_begins_with_what_the_last_one_halted_for(core: C
     Keeper(core.mirror, 3600.0, Gate(0, 1))._halted(RootHalt("the folder is gone"))
     core.restart()
     assert Keeper(core.mirror, 3600.0, Gate(0, 1)).said == ("halted", "the folder is gone")
+
+
+async def test_a_long_pass_asks_seldom_whether_a_hint_is_due(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = Keeper(core.mirror, 3600.0, Gate(0, 1))
+    asked: list[float] = []
+
+    def due(now: float) -> float:
+        asked.append(now)
+        return 0.0
+
+    monkeypatch.setattr(core.mirror.queue, "next_due", due)
+    assert [keeper._pressing() for _ in range(1000)] == [True] * 1000
+    assert len(asked) < 100, "one look for each of many thousand files would take longer than the files"
+    await keeper._between()
+    assert not keeper._pressing(), "what was due has been served"
