@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -305,6 +305,22 @@ class Ordered(Protocol):
         ...
 
 
+@asynccontextmanager
+async def crew() -> AsyncIterator[asyncio.TaskGroup]:
+    """A group of tasks. The first error ends the rest and is raised as it is, not within a group."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except ExceptionGroup as errors:
+        # Before Python 3.13 the group leaves its own request to cancel behind. asyncio.timeout of 3.11.2 and older
+        # takes it for one from outside: each later wait that runs out would end the daemon.
+        while task and task.cancelling() > before:
+            task.uncancel()
+        raise errors.exceptions[0] from None
+
+
 async def each(items: Sequence[T], work: Callable[[T], Awaitable[None]], concurrency: int) -> None:
     """Await `work` for every item, at most `concurrency` at a time. The first error ends the rest and is raised."""
     waiting = iter(items)
@@ -313,12 +329,9 @@ async def each(items: Sequence[T], work: Callable[[T], Awaitable[None]], concurr
         for item in waiting:
             await work(item)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(concurrency, len(items))):
-                group.create_task(worker())
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    async with crew() as group:
+        for _ in range(min(concurrency, len(items))):
+            group.create_task(worker())
 
 
 def megabytes(size: int) -> str:

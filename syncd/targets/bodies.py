@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from syncd.cloudflare.kv_bulk import Pair
+from syncd.targets.base import crew
 from syncd.targets.bulk import BULK_BYTES, TRIES, Job, Jobs
 
 Write = Callable[[Jobs, int], Coroutine[Any, Any, Jobs]]
@@ -18,13 +19,10 @@ async def bodies(write: Write) -> AsyncIterator["Bodies"]:
 
     Raises what `write` raises, wherever the block is by then. However it ends, no request is left under way.
     """
-    try:
-        async with asyncio.TaskGroup() as group:
-            made = Bodies(write, group)
-            yield made
-            await made.finish()
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    async with crew() as group:
+        made = Bodies(write, group)
+        yield made
+        await made.finish()
 
 
 class Bodies:

@@ -187,7 +187,7 @@ def as_nobody(arguments: Sequence[str], env: Mapping[str, str], folder: str) -> 
     for module in pkgutil.walk_packages(syncd.__path__, "syncd."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    for name in ("concurrent.futures.thread", "encodings.ascii", "encodings.idna"):
+    for name in ("concurrent.futures.thread", "encodings.ascii", "encodings.idna", "typer._click.decorators"):
         importlib.import_module(name)
     os.setgroups([])
     os.setgid(NOBODY)
