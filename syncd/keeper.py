@@ -147,7 +147,10 @@ class Keeper:
                 self._degraded(error)
             except sqlite3.Error:
                 raise
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                # A cancellation that nobody asked for is that of something it waited for.
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                    raise
                 log.exception("mirror.failed", mirror=self.mirror.name)
                 self._degraded(Unexpected(f"unexpected {type(error).__name__}; the log has the traceback: report it"))
 
@@ -335,3 +338,9 @@ class Keeper:
             self._state += f", about {span(left_s)} left" if left_s else ""
             self._state += f" ({shown(detail)})" if detail else ""
             set_state(self.mirror.meta, state, detail, remaining=remaining, until=until)  # type: ignore[arg-type]
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody has cancelled the task that asks."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+import typer
 from syncd_child import child
 from syncd_process import PATIENCE_S, Ended, Room, forks, open_room, until
 
@@ -169,6 +170,9 @@ def room_of_nobody() -> Iterator[Room]:
 
 def by_nobody(room: Room, *arguments: str) -> Ended:
     """Run a command as a user without rights."""
+    for code in (Path(syncd.__file__), Path(typer.__file__)):
+        if not all(place.stat().st_mode & 0o001 for place in code.parents):
+            pytest.skip(f"no other user may read {code.parent}, so none can run the program")
     folder = room.path / "answers"
     folder.mkdir(exist_ok=True)
     folder.chmod(0o777)

@@ -1,5 +1,7 @@
 """What a mirror says of itself while its keeper tries."""
 
+import asyncio
+
 import pytest
 from core_room import Core
 
@@ -68,3 +70,22 @@ async def test_a_long_pass_asks_seldom_whether_a_hint_is_due(core: Core, monkeyp
     assert len(asked) < 100, "one look for each of many thousand files would take longer than the files"
     await keeper._between()
     assert not keeper._pressing(), "what was due has been served"
+
+
+async def test_a_cancellation_that_nobody_asked_for_ends_no_mirror(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = Keeper(core.mirror, 3600.0, Gate(0, 1))
+    served = asyncio.Event()
+
+    async def serve() -> None:
+        served.set()
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(keeper, "_serve", serve)
+    keeper.request_full()
+    task = asyncio.create_task(keeper.run())
+    await served.wait()
+    await asyncio.sleep(0)
+    assert (task.done(), keeper.said[0]) == (False, "degraded")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
