@@ -188,10 +188,11 @@ def by_nobody(room: Room, *arguments: str) -> Ended:
 
 def as_nobody(arguments: Sequence[str], env: Mapping[str, str], folder: str) -> None:
     """Become a user without rights, with all modules imported: the interpreter's own folder may be closed to it."""
-    for module in pkgutil.walk_packages(syncd.__path__, "syncd."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    for name in ("concurrent.futures.thread", "encodings.ascii", "encodings.idna", "typer._click.decorators"):
+    for package in (syncd, typer):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith(("__main__", "_winconsole")):
+                importlib.import_module(module.name)
+    for name in ("concurrent.futures.thread", "encodings.ascii", "encodings.idna"):
         importlib.import_module(name)
     os.setgroups([])
     os.setgid(NOBODY)
@@ -264,7 +265,10 @@ def test_a_user_who_may_not_read_the_state_is_told_whose_it_is() -> None:
 
 
 READ_ONLY = """
-mount --bind "$STATE" "$STATE" && mount -o remount,ro,bind "$STATE" && mount -o remount,ro,bind / || exit 99
+for each in /tmp /var/tmp "$STATE"; do
+  mount --bind "$each" "$each" && mount -o remount,ro,bind "$each" || exit 99
+done
+mount -o remount,ro,bind / || exit 99
 exec "$@"
 """
 
