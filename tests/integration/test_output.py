@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import socket
 import sqlite3
@@ -217,7 +218,7 @@ def test_streams_that_are_closed_or_know_no_arrows_are_no_bug(tmp_path: Path) ->
             process = room.really(*arguments, env={"PYTHONIOENCODING": "ascii"})
             out, err = process.communicate(timeout=PATIENCE_S)
             assert (process.returncode, err, expected in out) == (0, b"", True)
-        shell = f"exec {' '.join(room.command('status'))} >&- 2>&-"
+        shell = f"exec {shlex.join(room.command('status'))} >&- 2>&-"
         assert subprocess.run(["/bin/sh", "-c", shell], env=room.env(), cwd=room.path, check=False).returncode == 0
 
 
