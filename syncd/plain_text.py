@@ -2,7 +2,7 @@
 
 import codecs
 
-_MARKS = (
+MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     # Before UTF-16, whose mark begins alike.
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -10,6 +10,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+"""Byte order marks, and the encoding that each stands for."""
 
 
 def decode(data: bytes, *, errors: str = "strict") -> str:
@@ -17,7 +18,7 @@ def decode(data: bytes, *, errors: str = "strict") -> str:
 
     errors: what to do with bytes that are no UTF-8, as of bytes.decode.
     """
-    mark, encoding = next(((mark, name) for mark, name in _MARKS if data.startswith(mark)), (b"", _unmarked(data)))
+    mark, encoding = next(((mark, name) for mark, name in MARKS if data.startswith(mark)), (b"", _unmarked(data)))
     try:
         text = data[len(mark) :].decode(encoding, errors if encoding == "utf-8" else "strict")
     except UnicodeDecodeError:

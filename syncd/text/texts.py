@@ -4,17 +4,9 @@ import codecs
 from dataclasses import dataclass
 
 from syncd.errors import Park
+from syncd.plain_text import MARKS
 from syncd.text.chunk import Kind, is_blank
 from syncd.text.endings import HTML, MARKDOWN, ending
-
-# UTF-32 first: its mark for little endian begins with that of UTF-16.
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +44,7 @@ def head(data: bytes, size: int) -> str | None:
 
 
 def _encoding(data: bytes) -> tuple[bytes, str]:
-    return next((each for each in _MARKS if data.startswith(each[0])), (b"", "utf-8"))
+    return next((each for each in MARKS if data.startswith(each[0])), (b"", "utf-8"))
 
 
 def _decoded(data: bytes) -> str:
