@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from memory_target import Held, MemoryTarget
+
 from syncd.errors import SyncdError
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Delete, Entry, IndexStatus, Problem, Put
@@ -19,7 +21,6 @@ from syncd.state.handover import hand_over
 from syncd.sync.passes import Hooks, Options, Result, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Content, Limits, Read, Report
-from syncd.targets.memory import Held, MemoryTarget
 
 START = 1_800_000_000.0
 

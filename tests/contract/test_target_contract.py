@@ -11,6 +11,7 @@ from itertools import count
 
 import pytest
 from contract_room import MIB, PREFIX, FilesContract, KVRemote, Remote
+from memory_target import Held, MemoryTarget
 
 from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
@@ -22,7 +23,6 @@ from syncd.opening import LONG_KEY_LENGTH
 from syncd.targets.aisearch.rows import Marks
 from syncd.targets.aisearch.target import AISearchTarget, limits
 from syncd.targets.base import Target
-from syncd.targets.memory import Held, MemoryTarget
 
 
 class MemoryRemote:

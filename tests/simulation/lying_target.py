@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
+from memory_target import Held, MemoryTarget
+
 from syncd.errors import Retry, SyncdError
 from syncd.model import Delete, Entry, IndexStatus, Put
 from syncd.targets.base import Content, Done, NewestPage, Outcome, Read, Report
-from syncd.targets.memory import Held, MemoryTarget
 
 Fault = Literal["lost", "ambiguous", "crash before", "crash after"]
 

@@ -12,6 +12,7 @@ from core_room import START
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from memory_target import MemoryTarget
 
 from syncd.errors import Brake
 from syncd.mirror import Mirror, Settings, assemble
@@ -21,7 +22,6 @@ from syncd.state.db import FILE_NAME, open_state
 from syncd.sync.passes import Options, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Limits
-from syncd.targets.memory import MemoryTarget
 
 KEYS = [f"{number:02}.md" for number in range(60)]
 KEEP = "keep.md"  # an emptied root is a case of its own

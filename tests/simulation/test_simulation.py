@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from lying_target import Crash, Fault, LyingTarget
+from memory_target import Held
 
 from syncd.errors import Park
 from syncd.mirror import Mirror, Settings, assemble
@@ -34,7 +35,6 @@ from syncd.state.db import FILE_NAME, open_state
 from syncd.sync.passes import Options, Result, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Content, Limits
-from syncd.targets.memory import Held
 
 LAG_S = 60.0
 FILES = ["a.md", "d/a.md", "d/b.md", "d/e/c.md", "f"]

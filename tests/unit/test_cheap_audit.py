@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from core_room import Core, open_core, plan, planned
+from memory_target import PAGE
 
 from syncd.errors import Park, Retry, Unreachable
 from syncd.model import IndexStatus
 from syncd.sync import audit
 from syncd.sync.passes import Result
 from syncd.targets.base import Limits
-from syncd.targets.memory import PAGE
 
 DAY_S = 86400.0
 HOUR_S = 3600.0

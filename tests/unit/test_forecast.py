@@ -2,6 +2,7 @@
 
 import pytest
 from core_room import Core
+from memory_target import MemoryTarget
 
 from syncd.answers.forecast import left_s, per_second, span
 from syncd.answers.pace import Pace
@@ -9,7 +10,6 @@ from syncd.cli.outlook import Survey, outlook, survey
 from syncd.shards import WHOLE
 from syncd.state.spill import Spill
 from syncd.sync.passes import Result
-from syncd.targets.memory import MemoryTarget
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 from core_room import Core, in_step, sha
+from memory_target import Indexed
 from structlog.testing import capture_logs
 
 from syncd.again import try_again
@@ -15,7 +16,6 @@ from syncd.state.journal_index import STUCK_S
 from syncd.sync import follow
 from syncd.sync.passes import Scope
 from syncd.sync.reconcile import reconcile
-from syncd.targets.memory import Indexed
 
 LOCKED = Indexed("error", "file_is_password_locked", "Document is encrypted")
 BUSY = Indexed("error", "timeout_error", "The drain did not end")

@@ -13,6 +13,7 @@ import pytest
 from core_room import START, Core, content, in_step, sha
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory_target import Held, MemoryTarget
 
 from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Entry, Problem, Record
@@ -24,7 +25,6 @@ from syncd.sync.instep import NOTHING, InStep
 from syncd.sync.passes import Options, Result, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Content, Limits
-from syncd.targets.memory import Held, MemoryTarget
 
 KEYS = ("a", "b/c", "b/d", "e", "\u00fc", "\U0001f600")
 TABLES = ("record", "tombstone", "parked", "dirty", "problem", "reindex", "file")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from core_room import Core, in_step, open_core
+from memory_target import Indexed
 
 from syncd.cloudflare.gate import Gate
 from syncd.errors import Halt
@@ -16,7 +17,6 @@ from syncd.keeper import REFUSED_REST_S, Keeper
 from syncd.model import Entry
 from syncd.state.db import Meta
 from syncd.targets.base import Limits
-from syncd.targets.memory import Indexed
 from syncd.watch.hints import EVERYTHING, Hint
 
 

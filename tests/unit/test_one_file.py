@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from core_room import Core, ScriptedTarget, in_step, outcomes, planned
+from memory_target import MemoryTarget
 
 from syncd.disk import Disk
 from syncd.model import Item, int64
@@ -14,7 +15,6 @@ from syncd.scan import Tree
 from syncd.state.cuts import fingerprint
 from syncd.state.files import StatCache
 from syncd.state.journal import Journal
-from syncd.targets.memory import MemoryTarget
 
 FAR = (10_413_792_000, -10_000_000_000, 2**33, 0, -1)
 NOW_NS = 2**62

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from core_room import Core, open_core, planned
+from memory_target import MemoryTarget
 from test_cutting import prose
 
 from syncd.errors import Brake, Retry
 from syncd.model import Delete, Put
 from syncd.scan import Tree
 from syncd.targets.base import Limits, Read, Report
-from syncd.targets.memory import MemoryTarget
 
 LIMIT = 2000
 

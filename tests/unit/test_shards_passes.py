@@ -10,6 +10,7 @@ import pytest
 from core_room import START, Core, ScriptedTarget, in_step, plan, planned, sha
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory_target import Held
 
 from syncd.answers.pull import Folder, pull
 from syncd.errors import Brake, RootHalt
@@ -24,7 +25,6 @@ from syncd.sync import observe
 from syncd.sync.passes import Options, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Limits
-from syncd.targets.memory import Held
 
 KEYS = [f"{folder}{name}" for folder in ("", "a/", "a/b/", "\u00fc/") for name in ("1", "2", "3")]
 HALF = [Shard(0, 2), Shard(1, 2)]

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from core_room import Core, ScriptedTarget, in_step, open_core, plan, planned
+from memory_target import MemoryTarget
 
 from syncd.errors import Retry
 from syncd.model import Delete, Put
 from syncd.state.claims import Claims
 from syncd.targets.base import Limits, Read, Report
-from syncd.targets.memory import MemoryTarget
 
 
 @pytest.fixture

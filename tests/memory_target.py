@@ -1,4 +1,4 @@
-"""The reference target: a dictionary with the manners of a remote. Used by tests; explains what a target must do."""
+"""The reference target: a dictionary that behaves like a remote. Shows what a target must do."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
