@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
 
 from syncd.answers.status import set_state
 from syncd.errors import EXIT_OK, EXIT_PROBLEMS, Brake, DiskRetry, RootHalt, StateHalt, SyncdError
@@ -19,7 +19,6 @@ from syncd.sync import follow
 from syncd.sync.observe import Wide
 from syncd.sync.passes import Hooks, Options, Result, Scope, Watch
 from syncd.sync.reconcile import reconcile
-from syncd.sync.resolve import Resolved
 
 DISK_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """How long the disk is waited for before each new try, where an error may pass."""
@@ -72,17 +71,8 @@ class Report:
         return by_file(mirror.journal.problems(self.results[0].pass_id), mirror.tree.names) if self.results else []
 
 
-async def run(
-    mirror: Mirror,
-    options: Options,
-    watch: Watch,
-    report: Report,
-    every: Callable[[Sequence[Resolved]], None] | None = None,
-) -> None:
-    """Bring one mirror in step and fill in `report`; SyncdErrors that stop the mirror end up in it, too.
-
-    every: is told what the full pass found of each key before it acted.
-    """
+async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) -> None:
+    """Bring one mirror in step and fill in `report`; SyncdErrors that stop the mirror end up in it, too."""
     progress = _Progress(mirror, dry_run=options.dry_run)
 
     def keep(result: Result) -> None:
@@ -95,7 +85,7 @@ async def run(
 
     async def whole() -> None:
         report.results.clear()
-        refused = await _unless_refused(_first(mirror, options, replace(hooks, every=every)))
+        refused = await _unless_refused(_first(mirror, options, hooks))
         if not options.dry_run:
             await _outlast(mirror, options, hooks)
             refused = await _unless_refused(_take_again(mirror, options, hooks, report)) or refused

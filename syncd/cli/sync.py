@@ -1,9 +1,8 @@
 """run, reconcile, retry: the commands that change the remote."""
 
-import sys
 import time
 from collections.abc import Callable
-from contextlib import closing, nullcontext, redirect_stdout
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,6 @@ import typer
 from syncd import signals
 from syncd.cli import lean
 from syncd.cli.app import Globals, app, await_
-from syncd.errors import ConfigError
 
 if TYPE_CHECKING:
     from syncd.config.settings import Config
@@ -32,7 +30,6 @@ class _Asked:
     options: "Options"
     grants: "Grants"
     wait: float | None
-    combined: str | None
 
 
 @app.command()
@@ -65,10 +62,6 @@ def full_pass(  # noqa: PLR0913 - the contract's options
     delete_excluded: Annotated[
         bool, typer.Option("--delete-excluded", help="Also remove what the rules now leave out.")
     ] = False,
-    combined: Annotated[
-        str | None,
-        typer.Option("--combined", metavar="FILE", help="List every file as rclone does: = - + * ! and its path."),
-    ] = None,
 ) -> int:
     """Make one full pass and exit."""
     lean.load()
@@ -76,13 +69,10 @@ def full_pass(  # noqa: PLR0913 - the contract's options
     from syncd.sync.passes import Options
 
     options: Globals = ctx.obj
-    if combined == "-" and as_json:
-        raise ConfigError("--combined - and --json both want stdout; name a file: --combined FILE")
     asked = _Asked(
         Options(dry_run=dry_run, force=force, full=full, delete_excluded=delete_excluded),
         Grants(takeover=takeover, reembed=force),
         None if dry_run else wait,
-        combined,
     )
 
     def present(session: "Session", reports: dict[str, "Report"], code: int) -> None:
@@ -91,9 +81,7 @@ def full_pass(  # noqa: PLR0913 - the contract's options
         if as_json:
             to_json(session, reports, code)
         else:
-            # Where the list has stdout, the summary goes where the rest of what is said goes.
-            with redirect_stdout(sys.stderr) if combined == "-" else nullcontext():
-                show(session, reports)
+            show(session, reports)
 
     return await_(_reconcile(options, mirrors or [], asked, present))
 
@@ -105,10 +93,8 @@ async def _reconcile(
     present: "Callable[[Session, dict[str, Report], int], None]",
 ) -> int:
     from syncd import oneshot
-    from syncd.answers.combined import Combined
     from syncd.answers.forecast import per_second
     from syncd.answers.pace import Pace
-    from syncd.cli.combined import opened, write
     from syncd.cli.out import Watcher, progress
     from syncd.session import open_session
 
@@ -116,17 +102,13 @@ async def _reconcile(
     async with open_session(config, names, grants=asked.grants, read_only=asked.options.dry_run) as session:
         reports: dict[str, oneshot.Report] = {}
         signals.tell(lambda: _so_far(reports, len(session.mirrors), dry_run=asked.options.dry_run))
-        listing = opened(asked.combined) if asked.combined else nullcontext()
-        with listing as out, progress(quiet=options.quiet) as shown:
+        with progress(quiet=options.quiet) as shown:
             for name, mirror in session.mirrors.items():
                 reports[name] = report = oneshot.Report()
                 began, before = time.monotonic(), session.transport.counters.requests
-                lines = Combined(mirror) if out else None
                 pace = Pace(mirror.target.requests, per_second(config.cloudflare.tpslimit, config.cloudflare.transfers))
                 watcher = Watcher(name, shown, quiet=options.quiet, pace=pace)
-                await oneshot.run(mirror, asked.options, watcher, report, lines.add if lines else None)
-                if out and lines:
-                    write(lines, out, named=len(session.mirrors) > 1)
+                await oneshot.run(mirror, asked.options, watcher, report)
                 if asked.wait is not None:
                     await oneshot.wait_until_indexed(mirror, report, asked.wait)
                 report.elapsed_s = time.monotonic() - began

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from syncd.model import HARMLESS
 from syncd.state.queue import Dirty
 from syncd.state.spill import Spill
-from syncd.sync.resolve import Resolved
 from syncd.sync.turn import Breath
 
 
@@ -90,13 +89,11 @@ class Hooks:
     """Who is to be heard while a pass is under way.
 
     breath: lets settled hints be served during a long full pass. watch: called with the
-    growing result after every step; whoever watches drops the result's plan, also after an error. every: is told what
-    was found of each key, also of those in step, for which no shorter way may be taken then.
+    growing result after every step; whoever watches drops the result's plan, also after an error.
     """
 
     breath: Breath = field(default_factory=Breath)
     watch: Watch | None = None
-    every: Callable[[Sequence[Resolved]], None] | None = None
 
     def tick(self, result: Result) -> None:
         """Tell whoever watches."""

@@ -89,7 +89,7 @@ async def _see(mirror: Mirror, options: Options, result: Result, hooks: Hooks, *
 async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
     resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded, everything=scope.everything)
     mirror.tree.begin(anew=options.full)
-    lane = None if options.full or hooks.every else InStep(mirror, result.spill)
+    lane = None if options.full else InStep(mirror, result.spill)
     if scope.rows is None:
         blocks = observe.whole(mirror, result.spill, lane, "journal" if result.audited else "listing")
     else:
@@ -98,8 +98,6 @@ async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, 
     async for block in blocks:
         resolved = await resolver.block(block)
         _plan_block(mirror, resolved, result, everything=scope.everything)
-        if hooks.every:
-            hooks.every(resolved)
         result.unchanged += lane.counted() if lane else 0
         hooks.tick(result)
     result.complete = mirror.tree.complete

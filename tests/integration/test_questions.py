@@ -75,61 +75,6 @@ def test_explain_tells_rule_evidence_and_the_last_actions(room: Room) -> None:
     assert "put or adopt done: first seen in step" in first
 
 
-def combined(room: Room, *options: str) -> list[str]:
-    seen = room.syncd("reconcile", "--combined", "list.txt", *options)
-    assert seen.code in (0, 1), seen.err
-    return (room.path / "list.txt").read_text().splitlines()
-
-
-def test_the_list_in_the_notation_of_rclone_is_the_same_dry_and_not(room: Room) -> None:
-    room.configure(mirror='key_prefix = "p/"\nexclude = ["draft*"]')
-    for name in ("same.md", "changed.md", "gone.md", "sub/same.md", "draft.md"):
-        room.write(name)
-    room.syncd("reconcile")
-    room.remote.upload("p/theirs.md", b"a stranger's", owner="other")
-    room.remote.upload("p/new\nline.md", b"a stranger's")
-    room.remote.upload("elsewhere.md", b"not under our prefix")
-    room.write("changed.md", "other text")
-    room.write("new.md")
-    room.write("big.md", "x" * (4 * 1024 * 1024 + 1))
-    room.write("empty.md", "")
-    (room.docs / "gone.md").unlink()
-    expected = [
-        "! big.md",
-        "* changed.md",
-        "- gone.md",
-        "- new%0Aline.md",
-        "+ new.md",
-        "= same.md",
-        "= sub/same.md",
-        "- theirs.md",
-    ]
-    assert combined(room, "--dry-run") == expected
-    shown = room.syncd("reconcile", "--dry-run", "--combined", "-")
-    assert shown.out.splitlines() == expected
-    assert "would be" in shown.err
-    assert combined(room) == expected
-    assert combined(room) == ["! big.md", "= changed.md", "- new%0Aline.md", "= new.md",
-                              "= same.md", "= sub/same.md", "- theirs.md"]  # fmt: skip
-
-
-def test_the_list_names_the_mirrors_if_there_are_several_and_json_keeps_stdout(room: Room) -> None:
-    (room.path / "more").mkdir()
-    (room.path / "more" / "b.md").write_text("text")
-    room.write("a.md")
-    room.configure(
-        more=f'[mirrors.more]\npath = "{room.path / "more"}"\n[mirrors.more.target]\ntype = "ai-search"\n'
-        'instance = "more"\ncreate = true'
-    )
-    assert combined(room, "--dry-run") == ["+ docs:a.md", "+ more:b.md"]
-    assert combined(room, "--dry-run", "docs") == ["+ a.md"]
-    assert room.syncd("reconcile", "-n", "--json", "--combined", "list.txt").json()["exit_code"] == 0
-    both = room.syncd("reconcile", "-n", "--json", "--combined", "-")
-    assert (both.code, both.out) == (2, "")
-    nowhere = room.syncd("reconcile", "-n", "--combined", "no/where.txt")
-    assert (nowhere.code, nowhere.out) == (2, "")
-
-
 def verify(room: Room, *options: str, code: int) -> Any:
     seen = room.syncd("verify", "--json", *options)
     assert seen.code == code, seen.err + seen.out

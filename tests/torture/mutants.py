@@ -111,13 +111,6 @@ MUTANTS = (
         ("tests/unit/test_deletions.py",),
     ),
     Mutant(
-        "the list of all files leaves out those that are plainly in step",
-        "syncd/sync/reconcile.py",
-        "options.full or hooks.every else",
-        "options.full else",
-        ("tests/unit/test_combined.py",),
-    ),
-    Mutant(
         "an upload is repeated without a look after a lost answer",
         "syncd/targets/aisearch/writing.py",
         "look_first = look_first or error.ambiguous",
