@@ -1,4 +1,4 @@
-"""The state file: one SQLite database in the state directory, and its migrations.
+"""The state file: one SQLite database in the state directory, and its schema.
 
 It is a cache of observations. Stopping syncd and deleting the file loses nothing but time.
 """
@@ -29,84 +29,66 @@ INSTALLATION_NAME = "installation-id"
 """Names a state directory; made with the first state file, and kept when that is lost."""
 SUCCESSOR = "successor"
 
-MIGRATIONS: tuple[str, ...] = (
-    """
+SCHEMA_VERSION = 9
+"""The user_version of a state file. Numbers below it belong to drafts before the first release."""
+
+SCHEMA = """
     CREATE TABLE record (
         mirror TEXT NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT NOT NULL, size INTEGER NOT NULL,
         written_at REAL NOT NULL, version TEXT, remote_size INTEGER, marked INTEGER, status TEXT, error TEXT,
+        requeued_at REAL, searchable_s REAL, why TEXT, named INTEGER, pass_id INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (mirror, key)) WITHOUT ROWID;
     CREATE INDEX record_status ON record (mirror, status);
+    CREATE INDEX record_checksum ON record (mirror, checksum);
     CREATE TABLE tombstone (
         mirror TEXT NOT NULL, ref TEXT NOT NULL, key TEXT NOT NULL, deleted_at REAL NOT NULL,
-        consented INTEGER NOT NULL, PRIMARY KEY (mirror, ref)) WITHOUT ROWID;
+        consented INTEGER NOT NULL, age REAL NOT NULL, PRIMARY KEY (mirror, ref)) WITHOUT ROWID;
+    CREATE TABLE absence (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, checksum TEXT, since REAL NOT NULL, number INTEGER NOT NULL,
+        wrote INTEGER NOT NULL, heir TEXT, pass INTEGER NOT NULL, PRIMARY KEY (mirror, key)) WITHOUT ROWID;
+    CREATE TABLE claim (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT NOT NULL, at REAL NOT NULL,
+        PRIMARY KEY (mirror, key, ref, checksum)) WITHOUT ROWID;
+    CREATE TABLE remnant (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT,
+        PRIMARY KEY (mirror, key, ref)) WITHOUT ROWID;
     CREATE TABLE parked (
         mirror TEXT NOT NULL, key TEXT NOT NULL, checksum TEXT NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL,
+        PRIMARY KEY (mirror, key)) WITHOUT ROWID;
+    CREATE TABLE problem (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL, pass INTEGER NOT NULL,
         PRIMARY KEY (mirror, key)) WITHOUT ROWID;
     CREATE TABLE dirty (
         mirror TEXT NOT NULL, key TEXT NOT NULL, subtree INTEGER NOT NULL, first_seen REAL NOT NULL,
         due REAL NOT NULL, attempts INTEGER NOT NULL, seq INTEGER NOT NULL,
         PRIMARY KEY (mirror, key)) WITHOUT ROWID;
     CREATE INDEX dirty_due ON dirty (mirror, due);
-    CREATE TABLE problem (
-        mirror TEXT NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL, pass INTEGER NOT NULL,
-        PRIMARY KEY (mirror, key)) WITHOUT ROWID;
     CREATE TABLE reindex (mirror TEXT NOT NULL, key TEXT NOT NULL, PRIMARY KEY (mirror, key)) WITHOUT ROWID;
-    CREATE TABLE file (
-        mirror TEXT NOT NULL, key TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-        ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, checksum TEXT NOT NULL,
-        PRIMARY KEY (mirror, key)) WITHOUT ROWID;
-    CREATE TABLE meta (
-        mirror TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (mirror, name)) WITHOUT ROWID;
-    """,
-    """
-    CREATE TABLE embedding (
-        model TEXT NOT NULL, digest BLOB NOT NULL, used INTEGER NOT NULL, vector BLOB NOT NULL,
-        PRIMARY KEY (model, digest));
-    CREATE INDEX embedding_used ON embedding (used);
-    """,
-    """
-    CREATE TABLE cut (
-        mirror TEXT NOT NULL, path TEXT NOT NULL, way TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-        ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, parts BLOB NOT NULL, refusal TEXT,
-        PRIMARY KEY (mirror, path)) WITHOUT ROWID;
-    """,
-    """
-    ALTER TABLE record ADD COLUMN requeued_at REAL;
-    ALTER TABLE record ADD COLUMN searchable_s REAL;
-    ALTER TABLE record ADD COLUMN why TEXT;
-    ALTER TABLE record ADD COLUMN named INTEGER;
     CREATE TABLE index_try (
         mirror TEXT NOT NULL, key TEXT NOT NULL, checksum TEXT NOT NULL, tries INTEGER NOT NULL, due REAL,
         PRIMARY KEY (mirror, key)) WITHOUT ROWID;
-    """,
-    """
-    CREATE TABLE remnant (
-        mirror TEXT NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT,
-        PRIMARY KEY (mirror, key, ref)) WITHOUT ROWID;
     CREATE TABLE gap (
         mirror TEXT NOT NULL, key TEXT NOT NULL, began_at REAL NOT NULL, stored_s REAL NOT NULL, searchable_s REAL,
         PRIMARY KEY (mirror, key)) WITHOUT ROWID;
-    """,
-    """
     CREATE TABLE history (
         mirror TEXT NOT NULL, key TEXT NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL, action TEXT NOT NULL,
         reason TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT NOT NULL,
         PRIMARY KEY (mirror, key, number)) WITHOUT ROWID;
-    """,
-    """
-    ALTER TABLE tombstone ADD COLUMN age REAL NOT NULL DEFAULT 0;
-    ALTER TABLE record ADD COLUMN pass_id INTEGER NOT NULL DEFAULT 0;
-    CREATE INDEX record_checksum ON record (mirror, checksum);
-    CREATE TABLE absence (
-        mirror TEXT NOT NULL, key TEXT NOT NULL, checksum TEXT, since REAL NOT NULL, number INTEGER NOT NULL,
-        wrote INTEGER NOT NULL, heir TEXT, pass INTEGER NOT NULL, PRIMARY KEY (mirror, key)) WITHOUT ROWID;
-    """,
-    """
-    CREATE TABLE claim (
-        mirror TEXT NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT NOT NULL, at REAL NOT NULL,
-        PRIMARY KEY (mirror, key, ref, checksum)) WITHOUT ROWID;
-    """,
-)
+    CREATE TABLE file (
+        mirror TEXT NOT NULL, key TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+        ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, checksum TEXT NOT NULL,
+        PRIMARY KEY (mirror, key)) WITHOUT ROWID;
+    CREATE TABLE cut (
+        mirror TEXT NOT NULL, path TEXT NOT NULL, way TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+        ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, parts BLOB NOT NULL, refusal TEXT,
+        PRIMARY KEY (mirror, path)) WITHOUT ROWID;
+    CREATE TABLE embedding (
+        model TEXT NOT NULL, digest BLOB NOT NULL, used INTEGER NOT NULL, vector BLOB NOT NULL,
+        PRIMARY KEY (model, digest));
+    CREATE INDEX embedding_used ON embedding (used);
+    CREATE TABLE meta (
+        mirror TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (mirror, name)) WITHOUT ROWID;
+"""
 
 # NORMAL: a power cut may lose the last outcomes, never their order; the next pass adopts what they stood for.
 PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = FILE; PRAGMA cache_size = -8000;"
@@ -127,7 +109,8 @@ SPILL = """
 def open_state(state_dir: Path) -> sqlite3.Connection:
     """Open (or make) the state file for writing.
 
-    Raises ConfigError if the directory is none or the file is a newer syncd's, StateHalt if it cannot be used.
+    Raises ConfigError if the path is no directory or another version of syncd made the file, StateHalt if the file
+    cannot be used.
     """
     path = state_dir / FILE_NAME
     try:
@@ -142,7 +125,7 @@ def open_state(state_dir: Path) -> sqlite3.Connection:
         raise ConfigError(f"state_dir {state_dir}: {error.strerror}; choose a directory syncd may write") from error
     with opened(path, "rw") as connection:
         connection.executescript(PRAGMAS)
-        bring_up_to_date(connection, path)
+        prepare_tables(connection, path)
         if lost:
             Meta(connection, "").set(SUCCESSOR, value=True)
     return connection
@@ -197,25 +180,26 @@ def _prepare(path: Path) -> None:
             os.close(descriptor)
 
 
-def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
-    """Give the file this syncd's tables. Raises ConfigError if it has a newer one's."""
-    version = version_of(connection)
-    if version > len(MIGRATIONS):
-        raise newer(path)
-    for number, statements in enumerate(MIGRATIONS[version:], version + 1):
-        connection.executescript(f"BEGIN; {statements} PRAGMA user_version = {number}; COMMIT;")
+def prepare_tables(connection: sqlite3.Connection, path: Path) -> None:
+    """Create the tables of a new state file, and the temporary tables of this process.
+
+    Raises ConfigError if the file has the tables of another version.
+    """
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0:
+        connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    else:
+        check_version(connection, path)
     connection.executescript(SPILL)
 
 
-def version_of(connection: sqlite3.Connection) -> int:
-    """Return how many migrations a state file has seen."""
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    return version
-
-
-def newer(path: Path) -> ConfigError:
-    """Return the error of a state file that a newer syncd has made."""
-    return ConfigError(f"{path} was made by a newer syncd; upgrade syncd, or stop it and delete the file")
+def check_version(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise ConfigError if another version of syncd made the state file."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise ConfigError(f"{path} was made by a newer syncd; upgrade syncd, or stop it and delete the file")
+    if version < SCHEMA_VERSION:
+        raise ConfigError(f"{path} was made by an older syncd; it is only a cache: stop syncd and delete it")
 
 
 def directory_of(db: sqlite3.Connection) -> Path:

@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from syncd.errors import ConfigError, StateHalt
-from syncd.state.db import FILE_NAME, MIGRATIONS, bring_up_to_date, newer, opened, version_of
+from syncd.errors import StateHalt
+from syncd.state.db import FILE_NAME, check_version, opened, prepare_tables
 from syncd.state.trouble import check, companions, damaged
 
 
@@ -23,7 +23,7 @@ def open_copy(state_dir: Path) -> sqlite3.Connection:
                 original.backup(copy)
         if not temporary_files():
             copy.execute("PRAGMA temp_store = MEMORY")
-        bring_up_to_date(copy, state_dir / FILE_NAME)
+        prepare_tables(copy, state_dir / FILE_NAME)
     except BaseException:
         copy.close()
         raise
@@ -49,10 +49,7 @@ def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
     with opened(path, _way_to_read(path)) as connection:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT 1 FROM meta LIMIT 1").fetchone()
-        if version_of(connection) < len(MIGRATIONS):
-            raise ConfigError(f"{path} was made by an older syncd; start syncd run anew, or run: syncd reconcile")
-        if version_of(connection) > len(MIGRATIONS):
-            raise newer(path)
+        check_version(connection, path)
     return connection
 
 

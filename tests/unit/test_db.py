@@ -3,14 +3,15 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from syncd.errors import EXIT_LOCKED, ConfigError, Locked, StateDamaged
-from syncd.state.db import FILE_NAME, MIGRATIONS, Meta, holder, lock, open_state, transaction
-from syncd.state.reading import open_state_to_read
+from syncd.state.db import FILE_NAME, SCHEMA_VERSION, Meta, holder, lock, open_state, transaction
+from syncd.state.reading import open_copy, open_state_to_read
 
 
 def mode(path: Path) -> int:
@@ -37,7 +38,7 @@ def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
     with closing(open_state(tmp_path)) as db:
         assert Meta(db, "docs").get("x") == {"a": [1, None]}
         assert Meta(db, "other").get("x") is None
-        assert db.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS)
+        assert db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
 
 
 def test_a_named_value_is_removed_by_none(tmp_path: Path) -> None:
@@ -50,23 +51,29 @@ def test_a_named_value_is_removed_by_none(tmp_path: Path) -> None:
 
 def test_a_file_of_a_newer_syncd_is_refused_and_left_alone(tmp_path: Path) -> None:
     with closing(open_state(tmp_path)) as db:
-        db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     with pytest.raises(ConfigError, match="newer syncd; upgrade"):
         open_state(tmp_path)
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
-        assert db.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS) + 1
+        assert db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION + 1
 
 
-def test_a_file_of_an_older_syncd_is_not_read_before_it_is_brought_up_to_date(tmp_path: Path) -> None:
+@pytest.mark.parametrize("opener", [open_state, open_state_to_read, open_copy])
+@pytest.mark.parametrize("version", [1, SCHEMA_VERSION - 1])
+def test_a_file_of_an_older_syncd_is_refused_with_the_remedy_and_left_alone(
+    tmp_path: Path, version: int, opener: Callable[[Path], object]
+) -> None:
     with closing(open_state(tmp_path)) as db:
-        db.execute(f"PRAGMA user_version = {len(MIGRATIONS) - 1}")
-    with pytest.raises(ConfigError, match="older syncd; start syncd run anew"):
-        open_state_to_read(tmp_path)
+        db.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(ConfigError, match="older syncd; it is only a cache: stop syncd and delete it"):
+        opener(tmp_path)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == version
 
 
 def test_a_refused_file_is_not_held_open(tmp_path: Path) -> None:
     with closing(open_state(tmp_path)) as db:
-        db.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     before = set(Path("/proc/self/fd").iterdir())
     with pytest.raises(ConfigError) as caught:
         open_state(tmp_path)
