@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from syncd import signals
+from syncd.cloudflare.transport import Transport
 from syncd.config.settings import Config, login
 from syncd.errors import EXIT_OK, ConfigError, Locked, StateDamaged, StateGone, StateHalt, SyncdError
 from syncd.excludes import IGNORE_FILE
 from syncd.keeper import Keeper
-from syncd.login import follow_login
 from syncd.notify import Notifier
 from syncd.paths import normal
 from syncd.scan import Tree
-from syncd.session import OnDamage, Session, open_session
+from syncd.service.build import Session, open_session
 from syncd.state.db import FILE_NAME, writable
+from syncd.state.recovery import OnDamage
 from syncd.watch.hints import Inbox
 from syncd.watch.watcher import Watcher
 from syncd.webhook import Webhook
@@ -35,6 +36,8 @@ READY_S = 10.0
 """After this the service counts as started, even if some root has not answered yet."""
 REBUILD_EVERY_S = 60.0
 """A state file that is damaged again sooner than this lies on a disk that needs a person."""
+CREDENTIALS_S = 2.0
+"""Seconds between two reads of the token file."""
 PULSE_S = 1.0
 """How often the daemon looks after itself: liveness, status line, marks set by other processes."""
 
@@ -176,7 +179,7 @@ class _Daemon:
         tasks.append(asyncio.create_task(_bridge(inbox, keepers)))
         tasks.append(asyncio.create_task(self._pulse(session, watcher, keepers)))
         if session.config.cloudflare.api_token_file:
-            tasks.append(asyncio.create_task(follow_login(session.transport, keepers)))
+            tasks.append(asyncio.create_task(_follow_credentials(session.transport, keepers)))
         tasks.append(asyncio.create_task(self._webhook.run(session.config.notify.webhook.get_secret_value())))
         if self._door:
             from syncd.web.live import Live
@@ -254,6 +257,21 @@ class _Daemon:
 
 def _invalid(error: SyncdError) -> None:
     log.error("config.invalid", error=str(error), consequence="the former config stays in force")
+
+
+async def _follow_credentials(transport: Transport, keepers: dict[str, Keeper]) -> None:
+    """Read the token file every few seconds. A new token is used at once, and restarts halted mirrors."""
+    used = transport.credentials
+    while True:
+        await asyncio.sleep(CREDENTIALS_S)
+        # While the file is being written or is missing, the former token stays in use.
+        with contextlib.suppress(ConfigError):
+            await asyncio.to_thread(transport.renew)
+        if transport.credentials is not used:
+            used = transport.credentials
+            for keeper in keepers.values():
+                if keeper.said[0] == "halted":
+                    keeper.request_full()
 
 
 async def _bridge(inbox: Inbox, keepers: dict[str, Keeper]) -> None:

@@ -11,14 +11,14 @@ import structlog
 
 from syncd.answers.forecast import per_second, span
 from syncd.answers.pace import Pace
-from syncd.answers.status import said_halted, said_why, set_state
 from syncd.cloudflare.gate import Gate
 from syncd.errors import Brake, Halt, Retry, RootHalt, StateDamaged, StateHalt, SyncdError, Unexpected
-from syncd.mirror import Mirror
 from syncd.paths import normal, shown
+from syncd.state.activity import set_state, stored_detail, was_halted
 from syncd.state.db import FILE_NAME, directory_of, writable
 from syncd.state.queue import Dirty
 from syncd.sync import follow
+from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Wide
 from syncd.sync.passes import Hooks, Options, Result, Scope
 from syncd.sync.reconcile import reconcile
@@ -62,7 +62,7 @@ class Keeper:
         self._halt: Halt | Brake | None = None
         # What an earlier process halted for may still hold: no part is served before everything was looked at.
         self._looked = False
-        self._still_halted = said_halted(mirror.meta)
+        self._still_halted = was_halted(mirror.meta)
         self._refused = self._still_halted and mirror.absences.count() > 0
         self._options = Options(delete_after=mirror.settings.delete_after)
         self._deaf_until = 0.0
@@ -70,7 +70,9 @@ class Keeper:
         self._look_at: float | None = None
         self._look_rests_until = 0.0
         self._state = "starting"
-        self.said: tuple[str, str | None] = ("halted", said_why(mirror.meta)) if self._still_halted else ("idle", None)
+        self.said: tuple[str, str | None] = (
+            ("halted", stored_detail(mirror.meta)) if self._still_halted else ("idle", None)
+        )
         self.left: tuple[int, float | None] = (0, None)
         self.state_fault: str | None = None
         self._result: Result | None = None

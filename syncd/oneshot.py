@@ -7,15 +7,15 @@ import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 
-from syncd.answers.status import set_state
 from syncd.errors import EXIT_OK, EXIT_PROBLEMS, Brake, DiskRetry, RootHalt, StateHalt, SyncdError
-from syncd.mirror import Mirror
 from syncd.model import HARMLESS, Problem
 from syncd.parts import by_file
+from syncd.state.activity import set_state
 from syncd.state.db import FILE_NAME, directory_of, writable
 from syncd.state.queue import Dirty
 from syncd.state.trouble import when_free
 from syncd.sync import follow
+from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Wide
 from syncd.sync.passes import Hooks, Options, Result, Scope, Watch
 from syncd.sync.reconcile import reconcile

@@ -11,13 +11,14 @@ from typing import Any
 from memory_target import Held, MemoryTarget
 
 from syncd.errors import SyncdError
-from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Delete, Entry, IndexStatus, Problem, Put
 from syncd.plan import Policy
 from syncd.rules import Rules
+from syncd.service.build import build_mirror
+from syncd.state.binding import reshard
 from syncd.state.claims import forget_listing
 from syncd.state.db import open_state
-from syncd.state.handover import hand_over
+from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Hooks, Options, Result, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Content, Limits, Read, Report
@@ -175,8 +176,8 @@ class Core:
 
 
 def _mirror(root: Path, state: Path, target: ScriptedTarget, settings: Settings, clock: Clock) -> Mirror:
-    mirror = assemble(open_state(state), "docs", root, target, settings)
-    hand_over(mirror.db, "docs", settings.policy.shard)
+    mirror = build_mirror(open_state(state), "docs", root, target, settings)
+    reshard(mirror.db, "docs", settings.policy.shard)
     mirror.now = clock
     mirror.age = lambda: clock.age
     mirror.chance = lambda: 0.5

@@ -102,8 +102,10 @@ CORE = [
     "sync.turn",
     "sync.mounted",
     "sync.guard",
-    "mirror",
-    "state.handover",
+    "state.binding",
+    "state.recovery",
+    "state.activity",
+    "sync.mirror",
     "sync.passes",
     "sync.reconcile",
 ]
@@ -216,10 +218,20 @@ def test_targets_do_not_decide() -> None:
         "state.journal",
         "state.queue",
         "state.db",
-        "mirror",
+        "sync.mirror",
     ]
     for module in within("syncd.targets"):
         assert not any(is_in(each, *(f"syncd.{name}" for name in above)) for each in own(module)), module
+
+
+def test_only_the_composition_root_knows_every_kind_of_target() -> None:
+    kinds = ("syncd.targets.aisearch", "syncd.targets.kv", "syncd.targets.vectorize")
+    knowing = {
+        module
+        for module in MODULES
+        if not is_in(module, "syncd.targets") and all(any(is_in(each, kind) for each in own(module)) for kind in kinds)
+    }
+    assert knowing == {"syncd.service.build"}
 
 
 def test_the_watcher_marks_and_knows_no_sync_rules() -> None:

@@ -11,10 +11,10 @@ from syncd.config.settings import Config, MirrorConfig
 from syncd.errors import Park
 from syncd.evidence import belief
 from syncd.model import ON_THE_WAY, Delete, Excluded, Item, Local, Problem, Record
-from syncd.opening import tree_of
 from syncd.os_names import shown_path
 from syncd.paths import normal, shown
 from syncd.scan import Tree
+from syncd.service.build import build_tree
 from syncd.state.db import Meta
 from syncd.state.deletions import last_delete
 from syncd.state.gaps import Gap, Gaps
@@ -45,7 +45,7 @@ def explain(config: Config, name: str, path: str) -> Facts:
 
 def _explain(config: Config, name: str, path: str, db: sqlite3.Connection | None) -> Facts:
     section = config.mirrors[name]
-    tree = tree_of(section)
+    tree = build_tree(section)
     if db:
         protect_look(tree, name, Meta(db, name), Journal(db, name))
     key = section.key_prefix + normal(path)

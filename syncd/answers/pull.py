@@ -13,13 +13,13 @@ from types import TracebackType
 from typing import Literal, Self
 
 from syncd.errors import ConfigError, Park, SyncdError
-from syncd.mirror import Mirror
 from syncd.model import Entry, Problem
 from syncd.os_names import shown_path, to_bytes
 from syncd.parts import WHOLE_LIMIT, numbered
 from syncd.paths import name_fault, shown
 from syncd.plan import mine
 from syncd.state.families import known
+from syncd.sync.mirror import Mirror
 from syncd.sync.observe import ours
 
 Wrote = Literal["written", "unchanged", "different"]

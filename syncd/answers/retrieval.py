@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from syncd.errors import Park
-from syncd.mirror import Mirror
 from syncd.model import ON_THE_WAY, Excluded, Item, Local, Problem, Record
 from syncd.parts import Naming
+from syncd.sync.mirror import Mirror
 from syncd.targets.base import Again, Hit
 
 

@@ -4,13 +4,14 @@ import sqlite3
 import time
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from syncd.config.settings import Config, MirrorConfig
 from syncd.model import IndexStatus
 from syncd.os_names import shown_path
 from syncd.parts import Naming, by_file
 from syncd.state import owner
+from syncd.state.activity import State, stored_state
 from syncd.state.db import Meta, holder
 from syncd.state.families import further_parts, out_of_step
 from syncd.state.gaps import Gaps
@@ -19,33 +20,9 @@ from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import Queue
 from syncd.state.reading import open_state_to_read
 
-State = Literal["idle", "syncing", "degraded", "halted"]
 _INDEX = get_args(IndexStatus)
 STUCK_SHOWN = 20
 """So many of the entries that are stuck on their way into the index are named."""
-
-
-def set_state(
-    meta: Meta, state: State, detail: str | None = None, *, remaining: int = 0, until: float | None = None
-) -> None:
-    """Say what a mirror is doing. detail: why it is degraded or halted.
-
-    remaining: planned and not yet done. until: when it will be, in seconds since the epoch, if that is known.
-    """
-    meta.set("state", {"state": state, "detail": detail, "remaining": remaining, "until": until})
-
-
-def said_halted(meta: Meta) -> bool:
-    """Whether the last thing said of a mirror is that it halted."""
-    said = meta.get("state")
-    return isinstance(said, dict) and said.get("state") == "halted"
-
-
-def said_why(meta: Meta) -> str | None:
-    """Why a mirror was last said to be halted or degraded."""
-    said = meta.get("state")
-    detail = said.get("detail") if isinstance(said, dict) else None
-    return detail if isinstance(detail, str) else None
 
 
 def snapshot(config: Config, problems: int = -1) -> dict[str, Any]:
@@ -83,8 +60,7 @@ def _mirror(
     if db is None:
         return shown
     journal, queue, meta = Journal(db, name), Queue(db, name, 0, 0), Meta(db, name)
-    said = meta.get("state")
-    said = said if isinstance(said, dict) else {}
+    said = stored_state(meta)
     remaining = int(said.get("remaining") or 0)
     shown["state"] = _state(said.get("state"), running=running)
     if detail := _detail(said, shown["state"], remaining):

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from syncd import oneshot
 from syncd.answers.retrieval import Answer, Question, ask
 from syncd.errors import EXIT_DIFFERENT, EXIT_OK, ConfigError, Halt, Park, SyncdError, Unreachable
-from syncd.mirror import Mirror
 from syncd.model import Action, Delete, Entry, Item, Put
 from syncd.parts import numbered
 from syncd.plan import entry_of
 from syncd.sync import observe
+from syncd.sync.mirror import Mirror
 from syncd.sync.passes import Options, Result, Watch
 from syncd.targets.base import Again
 

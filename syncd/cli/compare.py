@@ -44,7 +44,7 @@ def verify(  # noqa: PLR0913 - the options of the command
     """
     from syncd.cli.out import emit
     from syncd.cli.questions import questions_of
-    from syncd.session import mirror_config
+    from syncd.service.build import mirror_config
 
     options: Globals = ctx.obj
     config = options.load()
@@ -75,7 +75,7 @@ async def _verify(
 ) -> dict[str, "Verdict"]:
     from syncd.answers.verify import Verdict, question, verify
     from syncd.cli.out import Watcher, progress
-    from syncd.session import open_session
+    from syncd.service.build import open_session
 
     asked = asking.questions
     if asked and not deep:
@@ -178,7 +178,7 @@ def pull(
 
     async def work() -> "Pulled":
         from syncd.answers.pull import Folder, check_files, pull
-        from syncd.session import open_session
+        from syncd.service.build import open_session
 
         async with open_session(config, [name], read_only=True) as session:
             check_files(session.mirrors[name])

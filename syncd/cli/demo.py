@@ -89,7 +89,7 @@ async def _show(config: "Config", query: str | None) -> int:
     from syncd.cli.hits import show_hits
     from syncd.cli.out import Watcher, line, progress
     from syncd.cli.report import show
-    from syncd.session import open_session
+    from syncd.service.build import open_session
     from syncd.sync.passes import Options
 
     async with open_session(config) as session:

@@ -166,7 +166,7 @@ def with_account(ctx: typer.Context, work: "Callable[[KV], Awaitable[_T]]") -> _
 @asynccontextmanager
 async def open_account(config: "Config") -> "AsyncIterator[KV]":
     from syncd.cloudflare.kv import KV
-    from syncd.session import open_transport
+    from syncd.service.build import open_transport
 
     async with open_transport(config) as transport:
         yield KV(transport)

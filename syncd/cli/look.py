@@ -136,7 +136,7 @@ def _told(row: dict[str, Any], header: str) -> object:
 
 def one_mirror(config: "Config", name: str | None) -> str:
     """Return the mirror that is meant. Raises ConfigError if several are configured and none is named."""
-    from syncd.session import mirror_config
+    from syncd.service.build import mirror_config
 
     if name is not None:
         mirror_config(config, name)
@@ -218,7 +218,7 @@ def state_of(kind: str | None, *, dirty: bool) -> str:
 
 async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
     from syncd.cloudflare.fields import tame
-    from syncd.session import open_session
+    from syncd.service.build import open_session
     from syncd.sync.observe import ours
 
     async with open_session(config, [name], read_only=True) as session:
@@ -231,7 +231,7 @@ async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
 
 
 async def _search(config: "Config", name: str, query: str, limit: int, folder: str) -> list[dict[str, Any]]:
-    from syncd.session import open_session
+    from syncd.service.build import open_session
 
     async with open_session(config, [name], read_only=True) as session:
         mirror = session.mirrors[name]

@@ -10,12 +10,12 @@ from typing import Any
 from syncd.answers.forecast import per_second, span
 from syncd.cli.out import line, of_shard, table
 from syncd.masks import printable
-from syncd.mirror import Mirror
 from syncd.model import Action, Put
 from syncd.oneshot import Report
 from syncd.paths import shown
-from syncd.session import Session
+from syncd.service.build import Session
 from syncd.state.gaps import Gap
+from syncd.sync.mirror import Mirror
 from syncd.sync.passes import Result
 from syncd.targets.base import megabytes
 

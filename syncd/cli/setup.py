@@ -18,7 +18,7 @@ from syncd.paths import NOT_UTF8, name_fault
 
 if TYPE_CHECKING:
     from syncd.config.settings import Config, MirrorConfig
-    from syncd.session import Session
+    from syncd.service.build import Session
     from syncd.targets.base import Target
 
 ACCOUNT_PLACE = "0123456789abcdef0123456789abcdef"
@@ -153,7 +153,7 @@ async def _look(options: Globals) -> AsyncIterator[Found]:
     yield Finding("config", "ok", f"{len(config.mirrors)} mirror(s): {', '.join(config.mirrors)}"), EXIT_OK
     for each in options.loose(config):
         yield Finding("permissions", "warn", each.message, each.remedy), EXIT_OK
-    from syncd.session import open_session
+    from syncd.service.build import open_session
 
     targets: dict[str, Target] = {}
     for finding in check_owners(config):
@@ -215,14 +215,14 @@ def _check_folder(config: "Config", name: str, target: "Target | None") -> list[
     from syncd import shards
     from syncd.cli.out import of_shard
     from syncd.cli.outlook import outlook, survey
-    from syncd.opening import tree_of
+    from syncd.service.build import build_tree
     from syncd.state.db import Meta
     from syncd.state.journal import Journal
     from syncd.state.reading import open_state_to_read
     from syncd.sync.mounted import protect_look
 
     section = config.mirrors[name]
-    tree = tree_of(section)
+    tree = build_tree(section)
     try:
         tree.identity()
     except Halt as error:

@@ -15,8 +15,7 @@ from syncd.cli.app import Globals, app, await_
 if TYPE_CHECKING:
     from syncd.config.settings import Config
     from syncd.oneshot import Report
-    from syncd.opening import Grants
-    from syncd.session import Session
+    from syncd.service.build import Grants, Session
     from syncd.sync.passes import Options
 
 SEVERITY = (3, 4, 5, 1, 0)
@@ -65,7 +64,7 @@ def full_pass(  # noqa: PLR0913 - the contract's options
 ) -> int:
     """Make one full pass and exit."""
     lean.load()
-    from syncd.opening import Grants
+    from syncd.service.build import Grants
     from syncd.sync.passes import Options
 
     options: Globals = ctx.obj
@@ -96,7 +95,7 @@ async def _reconcile(
     from syncd.answers.forecast import per_second
     from syncd.answers.pace import Pace
     from syncd.cli.out import Watcher, progress
-    from syncd.session import open_session
+    from syncd.service.build import open_session
 
     config = options.load()
     async with open_session(config, names, grants=asked.grants, read_only=asked.options.dry_run) as session:
@@ -150,7 +149,7 @@ async def _retry(config: "Config", keys: list[str] | None) -> int:
     from syncd import oneshot
     from syncd.again import try_again
     from syncd.masks import printable
-    from syncd.session import open_session
+    from syncd.service.build import open_session
     from syncd.state.db import FILE_NAME, holder, open_state
     from syncd.state.journal import Journal
     from syncd.state.queue import Queue

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 import structlog
 
 from syncd.errors import SyncdError
-from syncd.mirror import Mirror
 from syncd.model import Adopt, Delete, Item, Put
 from syncd.state.absences import Absence
 from syncd.state.queue import LATER_S, Dirty
 from syncd.state.spill import Spill
+from syncd.sync.mirror import Mirror
 
 log = structlog.get_logger()
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import structlog
 
 from syncd.errors import NotFound, Park, Retry, Unreachable
-from syncd.mirror import Mirror
 from syncd.model import Entry, Problem, Record
 from syncd.paths import shown
 from syncd.plan import same_entry
 from syncd.state.db import transaction
 from syncd.state.journal_index import STUCK_S
 from syncd.sync.indexing import failed, learned, problem_of
+from syncd.sync.mirror import Mirror
 from syncd.sync.reconcile import next_pass
 from syncd.sync.telling import LINES
 

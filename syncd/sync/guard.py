@@ -5,13 +5,13 @@ import structlog
 from syncd.disk import Identity
 from syncd.errors import RootHalt
 from syncd.evidence import Load
-from syncd.mirror import Mirror
 from syncd.mounts import Survey
 from syncd.paths import shown
 from syncd.plan import BRAKE_FLOOR, brake
 from syncd.state.families import further_parts
 from syncd.state.spill import Spill
 from syncd.sync import mounted
+from syncd.sync.mirror import Mirror
 
 log = structlog.get_logger()
 

@@ -3,10 +3,10 @@
 import structlog
 
 from syncd.index_errors import index_problem, skipped_problem
-from syncd.mirror import Mirror
 from syncd.model import NOT_INDEXED, ON_THE_WAY, Ending, Entry, Problem, Record
 from syncd.paths import shown
 from syncd.state.gaps import Gap
+from syncd.sync.mirror import Mirror
 
 log = structlog.get_logger()
 

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
-from syncd.mirror import Mirror
 from syncd.model import Item, Problem
 from syncd.state.spill import Spill
+from syncd.sync.mirror import Mirror
 
 # A cross join is one whose order SQLite keeps: through the listing, the rest by primary key.
 _PLAIN = """

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import structlog
 
-from syncd.mirror import Mirror
 from syncd.model import Problem
 from syncd.mounts import Survey, survey
 from syncd.os_names import from_os, to_os
@@ -16,6 +15,7 @@ from syncd.paths import normal, shown
 from syncd.scan import Tree
 from syncd.state.db import Meta
 from syncd.state.journal import Journal, under
+from syncd.sync.mirror import Mirror
 
 log = structlog.get_logger()
 

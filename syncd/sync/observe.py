@@ -11,7 +11,6 @@ from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
-from syncd.mirror import Mirror
 from syncd.model import Entry, Item, Local, Problem, Record
 from syncd.plan import Source, entry_of
 from syncd.shards import WHOLE, Shard
@@ -20,6 +19,7 @@ from syncd.state.journal import LAST, under
 from syncd.state.queue import Dirty
 from syncd.state.spill import Spill
 from syncd.sync.instep import NOTHING, InStep
+from syncd.sync.mirror import Mirror
 from syncd.targets.base import Faulty
 
 BLOCK = 512

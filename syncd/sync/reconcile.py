@@ -12,7 +12,6 @@ import structlog
 from syncd.errors import Brake, RootHalt
 from syncd.evidence import Backing
 from syncd.index_errors import not_indexed
-from syncd.mirror import Mirror
 from syncd.model import NOT_INDEXED, Action, Adopt, Delete, Forget, Item, Problem, Put
 from syncd.state import families
 from syncd.state.claims import Listing
@@ -26,6 +25,7 @@ from syncd.sync.departures import GONE, losses, sift, to_come
 from syncd.sync.guard import guard, halt_if_emptied, hold_back, is_fresh, is_replaced, known, refusal, weigh
 from syncd.sync.indexing import learned, problem_of
 from syncd.sync.instep import InStep
+from syncd.sync.mirror import Mirror
 from syncd.sync.mounted import look, protect, uncover
 from syncd.sync.observe import Triple, Wide
 from syncd.sync.passes import NOBODY, NOTHING_SPECIAL, Hooks, Options, Result, Scope

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import structlog
 
 from syncd.errors import TargetMissing
-from syncd.mirror import Mirror
 from syncd.state.spill import Spill
 from syncd.sync import audit, observe
+from syncd.sync.mirror import Mirror
 
 log = structlog.get_logger()
 

@@ -9,11 +9,11 @@ from typing import NamedTuple
 from syncd.errors import DiskRetry, Halt, Park, Retry, Unreachable
 from syncd.evidence import proven
 from syncd.index_errors import index_problem, unindexable
-from syncd.mirror import Mirror
 from syncd.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Problem, Put
 from syncd.paths import shown
 from syncd.plan import Ask, Decision, decide, earlier, entry_of, removal
 from syncd.sync.heirs import heirs_of
+from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Triple, Wide, too_many
 from syncd.sync.writers import contradicts, told_apart
 from syncd.targets.base import Again, Content, each

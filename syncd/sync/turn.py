@@ -13,7 +13,6 @@ import structlog
 from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
 from syncd.evidence import Backing, account
 from syncd.index_errors import not_indexed
-from syncd.mirror import Mirror
 from syncd.model import NOT_INDEXED, Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
 from syncd.paths import shown
 from syncd.state.db import savepoint, transaction
@@ -25,6 +24,7 @@ from syncd.sync import telling
 from syncd.sync.ahead import Ahead
 from syncd.sync.heirs import Heirs
 from syncd.sync.indexing import failed, found_again
+from syncd.sync.mirror import Mirror
 from syncd.sync.telling import Telling
 from syncd.sync.writers import leave
 from syncd.targets.base import Again, Content, Deferred, Done, Outcome, Stored

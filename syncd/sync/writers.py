@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from syncd.mirror import Mirror
 from syncd.model import Adopt, Entry, Record
 from syncd.names import remote_name
 from syncd.plan import UNKNOWN, Claim, another, earlier
+from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Triple
 from syncd.targets.base import Stored
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from syncd.answers.status import snapshot
 from syncd.keeper import Keeper
-from syncd.session import Session
+from syncd.service.build import Session
 from syncd.watch.watcher import Watcher
 
 LEAST_S = 1.0

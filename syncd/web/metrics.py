@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from syncd import __version__
-from syncd.answers.status import State
+from syncd.state.activity import State
 from syncd.web.history import BUCKETS_S, History, Totals, Waits
 from syncd.web.live import Live
 

@@ -9,7 +9,7 @@ from config_room import ACCOUNT, Place
 from syncd.cli import run
 from syncd.config.targets import KVTarget
 from syncd.errors import ConfigError
-from syncd.opening import limits_of
+from syncd.service.build import build_limits
 
 ID = "ab" * 16
 
@@ -52,7 +52,7 @@ def test_every_key_is_taken_up_to_its_limit(place: Place) -> None:
         "stale_ttl = 60",
         "create = true",
     )
-    limits = limits_of(place.load(text).mirrors["docs"])
+    limits = build_limits(place.load(text).mirrors["docs"])
     assert (limits.max_file_size, limits.max_key_length, limits.max_key_bytes) == (26214400, 512, 512)
     assert limits.reads_lag
     assert limits.turn == 4000
@@ -168,7 +168,7 @@ def test_entries_are_renewed_at_half_their_life_or_before_it_is_too_late(
 ) -> None:
     defaults = f"[defaults]\nreconcile_interval = {interval}"
     text = kv(TITLE, f"expiration_ttl = {ttl}", defaults=defaults)
-    assert limits_of(place.load(text).mirrors["docs"]).renew_s == renew_s
+    assert build_limits(place.load(text).mirrors["docs"]).renew_s == renew_s
 
 
 def test_an_interval_in_which_entries_would_expire_is_refused(place: Place) -> None:

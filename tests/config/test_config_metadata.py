@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from config_room import Place
 
-from syncd.opening import limits_of
+from syncd.service.build import build_limits
 
 HEAD = """
 [cloudflare]
@@ -86,13 +86,13 @@ SHORTEN = 'long_names = "shorten"'
 
 def test_long_names_have_limits_of_their_own(place: Place) -> None:
     def limits(kind: str) -> tuple[int, int | None, int | None]:
-        found = limits_of(place.load(written(kind, mirror=SHORTEN + '\nowner = "docs"')).mirrors["docs"])
+        found = build_limits(place.load(written(kind, mirror=SHORTEN + '\nowner = "docs"')).mirrors["docs"])
         return found.max_key_length, found.long_key_length, found.long_key_bytes
 
     assert limits("ai-search") == (128, 1024, None)
     assert limits("kv") == (128, 1024, 906)
     assert limits("vectorize") == (1024, None, None), "its ids hold no names"
-    assert limits_of(place.load(written("kv")).mirrors["docs"]).long_key_length is None
+    assert build_limits(place.load(written("kv")).mirrors["docs"]).long_key_length is None
 
 
 @pytest.mark.parametrize(("length", "fault"), [(63, True), (64, False), (65, False)])

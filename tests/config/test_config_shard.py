@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from config_room import MINIMAL, Place
 
-from syncd.opening import Grants
-from syncd.session import settings_of
+from syncd.service.build import Grants, build_settings
 from syncd.shards import WHOLE, Shard
 
 
@@ -18,11 +17,11 @@ def place(tmp_path: Path) -> Place:
 @pytest.mark.parametrize("variable", ["SYNCD_DEFAULTS__SHARD", "SYNCD_MIRRORS__DOCS__SHARD"])
 def test_the_shard_comes_from_the_environment(place: Place, variable: str) -> None:
     section = place.load(environ={variable: "2/4"}).mirrors["docs"]
-    assert settings_of(section, Grants()).policy.shard == Shard(2, 4)
+    assert build_settings(section, Grants()).policy.shard == Shard(2, 4)
 
 
 def test_without_one_a_process_answers_for_all_keys(place: Place) -> None:
-    assert settings_of(place.load().mirrors["docs"], Grants()).policy.shard == WHOLE
+    assert build_settings(place.load().mirrors["docs"], Grants()).policy.shard == WHOLE
 
 
 def test_an_empty_variable_takes_the_file_s_shard_back(place: Place) -> None:

@@ -10,7 +10,7 @@ from config_room import ACCOUNT, MINIMAL, Place, toml
 from syncd.config.settings import Config, load, login, secrets
 from syncd.config.targets import AISearchTarget
 from syncd.errors import ConfigError
-from syncd.session import mirror_config
+from syncd.service.build import mirror_config
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from config_room import ACCOUNT, Place
 
 from syncd.cli import run
 from syncd.config.targets import VectorizeTarget
-from syncd.opening import limits_of
+from syncd.service.build import build_limits
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_bad_index_is_named(place: Place, index: str) -> None:
 
 
 def test_the_limits_of_the_target_take_text_only(place: Place) -> None:
-    limits = limits_of(place.load(vectorize("max_file_size = 100")).mirrors["docs"])
+    limits = build_limits(place.load(vectorize("max_file_size = 100")).mirrors["docs"])
     kinds = {key: problem.kind for key in ("a.md", "a.png", "a") if (problem := limits.refuse(key, 5))}
     assert kinds == {"a.png": "unsupported_type", "a": "unsupported_type"}
     assert limits.refuse("a.md", 100) is None

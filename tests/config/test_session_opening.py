@@ -12,7 +12,7 @@ from syncd.emulator.options import Options as Manners
 from syncd.emulator.server import serve
 from syncd.errors import ConfigError, Halt, Locked
 from syncd.rules import IgnoreFile
-from syncd.session import open_session, open_transport
+from syncd.service.build import open_session, open_transport
 from syncd.state import owner
 from syncd.sync.passes import Options
 

@@ -19,7 +19,7 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Transport
 from syncd.emulator.options import Options
 from syncd.emulator.server import Server, serve
-from syncd.opening import LONG_KEY_LENGTH
+from syncd.service.build import LONG_KEY_LENGTH
 from syncd.targets.aisearch.rows import Marks
 from syncd.targets.aisearch.target import AISearchTarget, limits
 from syncd.targets.base import Target

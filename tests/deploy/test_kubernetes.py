@@ -11,8 +11,7 @@ import yaml  # type: ignore[import-untyped]
 from syncd_process import Daemon, open_room
 
 from syncd.config.settings import Config, load, login
-from syncd.opening import Grants
-from syncd.session import settings_of
+from syncd.service.build import build_settings
 from syncd.shards import Shard
 
 ROOT = Path(__file__).parents[2]
@@ -73,9 +72,7 @@ def replicas(name: str) -> int:
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_the_pods_together_answer_for_every_part_once(tmp_path: Path, name: str) -> None:
     count = replicas(name)
-    shards = [
-        settings_of(config_of(name, index, tmp_path).mirrors["docs"], Grants()).policy.shard for index in range(count)
-    ]
+    shards = [build_settings(config_of(name, index, tmp_path).mirrors["docs"]).policy.shard for index in range(count)]
     assert shards == [Shard(index, count) for index in range(count)]
     assert login(config_of(name, 0, tmp_path)) == (secret()["token"], None)
 

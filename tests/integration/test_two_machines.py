@@ -6,7 +6,7 @@ import pytest
 from syncd_process import ACCOUNT, TOKEN, Room, lose_state, open_room
 
 from syncd.config.settings import load
-from syncd.session import open_session
+from syncd.service.build import open_session
 
 
 def machine(room: Room, name: str, owner: str = "") -> tuple[Path, Room]:

@@ -15,10 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from memory_target import MemoryTarget
 
 from syncd.errors import Brake
-from syncd.mirror import Mirror, Settings, assemble
 from syncd.plan import Policy
 from syncd.rules import Rules
+from syncd.service.build import build_mirror
 from syncd.state.db import FILE_NAME, open_state
+from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Options, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Limits
@@ -49,7 +50,7 @@ class Guarded(RuleBasedStateMachine):
 
     def start(self) -> Mirror:
         rules = Settings(Policy("me"), Rules(), "25%", settle=0.0)
-        mirror = assemble(open_state(self.base / "state"), "docs", self.root, self.target, rules)
+        mirror = build_mirror(open_state(self.base / "state"), "docs", self.root, self.target, rules)
         mirror.now = lambda: self.clock[0]
         mirror.age = lambda: self.clock[0]
         return mirror

@@ -26,12 +26,13 @@ from lying_target import Crash, Fault, LyingTarget
 from memory_target import Held
 
 from syncd.errors import Park
-from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Part, Put
 from syncd.plan import Policy
 from syncd.rules import Rules
 from syncd.scan import Tree
+from syncd.service.build import build_mirror
 from syncd.state.db import FILE_NAME, open_state
+from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Options, Result, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Content, Limits
@@ -106,7 +107,7 @@ class World(RuleBasedStateMachine):
 
     def start(self) -> Mirror:
         policy = Policy("me", PREFIX)
-        mirror = assemble(
+        mirror = build_mirror(
             open_state(self.base / "state"),
             "docs",
             self.root,

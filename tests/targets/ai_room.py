@@ -18,14 +18,14 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.emulator.app import create_app
 from syncd.emulator.options import Options as Manners
-from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Item
-from syncd.opening import LONG_KEY_LENGTH
 from syncd.plan import Policy
 from syncd.rules import Rules
 from syncd.scan import Tree
+from syncd.service.build import LONG_KEY_LENGTH, build_mirror
 from syncd.state.db import open_state
 from syncd.state.journal import Journal
+from syncd.sync.mirror import Mirror, Settings
 from syncd.targets.aisearch.rows import Marks
 from syncd.targets.aisearch.target import AISearchTarget, limits
 from syncd.targets.naming import Names
@@ -225,7 +225,7 @@ class World:
         tree = Tree(side.root, Rules(), most, side.marks.prefix)
         names = Names(Journal(db, side.name).keys, lambda: [each.key for each in tree.walk() if isinstance(each, Item)])
         target = AISearchTarget(api, side.marks, most, names=names)
-        mirror = assemble(db, side.name, side.root, target, side.settings)
+        mirror = build_mirror(db, side.name, side.root, target, side.settings)
         mirror.now = self.clock
         mirror.age = self.clock
         mirror.chance = lambda: 0.5

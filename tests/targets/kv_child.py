@@ -15,10 +15,11 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KV
 from syncd.cloudflare.transport import Seams, Transport
-from syncd.mirror import Settings, assemble
 from syncd.plan import Policy
 from syncd.rules import Rules
+from syncd.service.build import build_mirror
 from syncd.state.db import open_state
+from syncd.sync.mirror import Settings
 from syncd.sync.passes import Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.kv import KVTarget, Place, limits
@@ -57,7 +58,7 @@ async def main(root: Path, state: Path) -> None:
     ) as transport:
         target = KVTarget(KV(transport), Place(NAMESPACE), Terms("me"), limits(128, 4 * 1024 * 1024))
         db = open_state(state)
-        mirror = assemble(db, "me", root, target, Settings(Policy("me"), Rules()))
+        mirror = build_mirror(db, "me", root, target, Settings(Policy("me"), Rules()))
         result = await reconcile(mirror, Scope())
         db.close()
     sys.stdout.write(json.dumps({"put": result.done["put"], "bodies": wire.bodies, "peak_mb": peak_mb()}) + "\n")

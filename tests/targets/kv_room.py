@@ -19,10 +19,11 @@ from syncd.cloudflare.kv import KV
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.emulator.app import create_app
 from syncd.emulator.options import Options as Manners
-from syncd.mirror import Mirror, Settings, assemble
 from syncd.plan import Policy
 from syncd.rules import Rules
+from syncd.service.build import build_mirror
 from syncd.state.db import open_state
+from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Result
 from syncd.targets.kv import KVTarget, Place, limits, long_key_bytes
 from syncd.targets.kv_writing import Terms
@@ -112,7 +113,7 @@ class World:
             most = replace(most, long_key_length=1024, long_key_bytes=long_key_bytes(side.terms.owner))
         target = KVTarget(KV(side.transport), side.place, side.terms, most)
         target.writer.clock, target.writer.sleep = self.clock, self.clock.sleep
-        mirror = assemble(open_state(side.state), side.name, side.root, target, side.settings)
+        mirror = build_mirror(open_state(side.state), side.name, side.root, target, side.settings)
         mirror.now = self.clock
         mirror.age = self.clock
         mirror.chance = lambda: 0.5

@@ -7,10 +7,10 @@ from ai_room import INSTANCES, Side, World, answers, world
 
 from syncd import oneshot
 from syncd.errors import Unreachable
-from syncd.mirror import Mirror
 from syncd.state.spill import Spill
 from syncd.sync import follow, heirs
 from syncd.sync.heirs import PATIENCE_S
+from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Wide
 from syncd.sync.passes import Options, Scope
 from syncd.sync.reconcile import reconcile

@@ -9,7 +9,7 @@ import kv_room
 import pytest
 import vector_room
 
-from syncd.mirror import Mirror
+from syncd.sync.mirror import Mirror
 
 
 def book(seed: int, chapters: int) -> str:

@@ -18,11 +18,10 @@ from syncd.config.settings import MirrorConfig
 from syncd.emulator.app import create_app
 from syncd.emulator.options import Options as Manners
 from syncd.errors import Park
-from syncd.mirror import Mirror, assemble
 from syncd.model import Put
-from syncd.opening import Grants, make_target
-from syncd.session import settings_of
+from syncd.service.build import Grants, build_mirror, build_settings, build_target
 from syncd.state.db import open_state
+from syncd.sync.mirror import Mirror
 from syncd.targets.base import Content
 from syncd.targets.vectorize.pieces import Signed, cut
 from syncd.targets.vectorize.target import VectorizeTarget
@@ -117,10 +116,10 @@ class World:
 
     def assemble(self, side: Side) -> Mirror:
         db = open_state(side.state)
-        target = make_target(side.transport, db, side.name, side.section, side.grants)
+        target = build_target(side.transport, db, side.name, side.section, side.grants)
         assert isinstance(target, VectorizeTarget)
         target.index.clock, target.index.sleep = self.clock, self.clock.sleep
-        mirror = assemble(db, side.name, side.root, target, settings_of(side.section, side.grants))
+        mirror = build_mirror(db, side.name, side.root, target, build_settings(side.section, side.grants))
         mirror.now = self.clock
         mirror.age = self.clock
         mirror.chance = lambda: 0.5

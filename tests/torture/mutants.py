@@ -191,7 +191,7 @@ MUTANTS = (
     ),
     Mutant(
         "a shard remembers keys that it gave away",
-        "syncd/state/handover.py",
+        "syncd/state/binding.py",
         "if before == str(shard):",
         "if True:",
         ("tests/unit/test_shards_passes.py",),
@@ -237,7 +237,7 @@ MUTANTS = (
     ),
     Mutant(
         "an owner that was derived is not remembered",
-        "syncd/session.py",
+        "syncd/service/build.py",
         "            owner.remember(found, section.path, meta)\n",
         "            pass\n",
         ("tests/integration/test_two_machines.py",),

@@ -15,13 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_target import Held, MemoryTarget
 
-from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Entry, Problem, Record
 from syncd.plan import Policy
 from syncd.rules import Rules
+from syncd.service.build import build_mirror
 from syncd.state.db import open_state
 from syncd.sync import instep, observe, resolve
 from syncd.sync.instep import NOTHING, InStep
+from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Options, Result, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Content, Limits
@@ -138,7 +139,7 @@ def opened(base: Path, name: str, world: dict[str, Key], limits: Limits, policy:
     """A mirror of its own state over the shared root `base`, with the journal and the remote of this world."""
     target = Shown(owner="me", limits=limits, shown=[entry for key in world.values() for entry in key.entries])
     db = open_state(base / name)
-    mirror = assemble(db, "docs", base / "root", target, Settings(policy, Rules(), max_delete="100%"))
+    mirror = build_mirror(db, "docs", base / "root", target, Settings(policy, Rules(), max_delete="100%"))
     mirror.now = lambda: START
     mirror.age = lambda: START
     mirror.chance = lambda: 0.5

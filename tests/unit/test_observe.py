@@ -10,14 +10,15 @@ from core_room import Core, ScriptedTarget, open_core, sha
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncd.mirror import Mirror, Settings, assemble
 from syncd.model import Entry, Item, Problem, Record
 from syncd.plan import Policy
 from syncd.rules import Rules
+from syncd.service.build import build_mirror
 from syncd.state.db import open_state
 from syncd.state.queue import Dirty
 from syncd.state.spill import Spill
 from syncd.sync import observe
+from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.observe import Triple
 
 KEYS = ["a-b", "a.b", "a/b", "a/c/d", "a0", "b", "b.c", "c/a", "c/b", "\u00fc", "\U0001f600"]
@@ -42,7 +43,7 @@ def merged(prefix: str, block: int, local: set[str], records: set[str], entries:
             (root / key).write_text("x")
         with closing(open_state(Path(made, "state"))) as db:
             settings_ = Settings(Policy("me", prefix=prefix), Rules())
-            mirror = assemble(db, "docs", root, ScriptedTarget(owner="me", prefix=prefix), settings_)
+            mirror = build_mirror(db, "docs", root, ScriptedTarget(owner="me", prefix=prefix), settings_)
             for key in records:
                 mirror.journal.put(record(prefix + key))
             spill = Spill(db, 1)

@@ -14,14 +14,15 @@ from memory_target import Held
 
 from syncd.answers.pull import Folder, pull
 from syncd.errors import Brake, RootHalt
-from syncd.mirror import Settings, assemble
 from syncd.model import Record
 from syncd.plan import Policy, Prune
 from syncd.rules import Rules
+from syncd.service.build import build_mirror
 from syncd.shards import WHOLE, Shard, part
+from syncd.state.binding import reshard
 from syncd.state.db import Meta, open_state
-from syncd.state.handover import hand_over
 from syncd.sync import observe
+from syncd.sync.mirror import Settings
 from syncd.sync.passes import Options, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Limits
@@ -60,11 +61,11 @@ def one_pass(base: Path, target: ScriptedTarget, shard: Shard, prune: Prune, rec
     """A full pass of one process, whose journal is of a time when it answered for all; what was planned and said."""
     with closing(open_state(base / str(shard).replace("/", "-"))) as db:
         policy = Policy("me", prune=prune, shard=shard)
-        mirror = assemble(db, "docs", base / "root", target, Settings(policy, Rules(), max_delete="100%"))
+        mirror = build_mirror(db, "docs", base / "root", target, Settings(policy, Rules(), max_delete="100%"))
         mirror.now = lambda: START
         for key, text in records.items():
             mirror.journal.put(Record(key, ref(key), sha(text), 1, START - 1000))
-        hand_over(db, "docs", shard)
+        reshard(db, "docs", shard)
         result = asyncio.run(reconcile(mirror, Scope()))
         said = [f"{each.key}: {each.kind}" for each in mirror.journal.problems()]
         records.clear()

@@ -9,7 +9,7 @@ import httpx
 
 from syncd.config.settings import load
 from syncd.keeper import Keeper
-from syncd.session import Session, open_session
+from syncd.service.build import Session, open_session
 from syncd.watch.hints import Inbox
 from syncd.watch.watcher import Watcher
 from syncd.web.app import Web

@@ -1,0 +1,371 @@
+"""The composition root: builds mirrors from the config. The only module that knows every kind of target.
+
+Each kind of target is imported only when a mirror uses it.
+"""
+
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from syncd import shards
+from syncd.cloudflare.auth import Credentials
+from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.transport import Transport
+from syncd.config.faults import fights
+from syncd.config.settings import Cloudflare, Config, MirrorConfig, login
+from syncd.config.targets import AISearchTarget, KVTarget, VectorizeTarget
+from syncd.errors import ConfigError
+from syncd.evidence import taken_away
+from syncd.masks import hide
+from syncd.model import Item
+from syncd.parts import Naming
+from syncd.plan import Policy
+from syncd.rules import Rules
+from syncd.scan import Tree
+from syncd.state import db as state
+from syncd.state import owner
+from syncd.state.absences import Absences
+from syncd.state.binding import bind, reshard
+from syncd.state.claims import Claims
+from syncd.state.cuts import Cuts
+from syncd.state.deletions import DeleteLog, log_path
+from syncd.state.files import StatCache
+from syncd.state.gaps import Gaps
+from syncd.state.history import History
+from syncd.state.journal import Journal
+from syncd.state.lock import Lock
+from syncd.state.queue import Queue
+from syncd.state.reading import open_copy
+from syncd.state.recovery import OnDamage, detect_damage, open_to_write
+from syncd.state.remnants import Remnants
+from syncd.state.steady import Age, boot_id, uptime_s
+from syncd.state.trouble import when_free
+from syncd.sync.mirror import Mirror, Settings
+from syncd.targets.base import Limits, Noted, Noting, Removed, Target
+from syncd.targets.naming import Names
+
+if TYPE_CHECKING:
+    from syncd.state.embeddings import Embeddings
+
+LONG_KEY_LENGTH = 1024
+"""Maximum characters of a full key in an entry's metadata. Our own limit; AI Search allows 10 KiB of metadata."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """Permissions given on the command line for one run.
+
+    takeover: adopt entries of other owners. reembed: embed all files again.
+    """
+
+    takeover: bool = False
+    reembed: bool = False
+
+
+NO_GRANTS = Grants()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The open resources of one command. `open_session` closes them."""
+
+    config: Config
+    transport: Transport
+    db: sqlite3.Connection
+    mirrors: dict[str, Mirror]
+    lock: Lock | None
+
+
+@asynccontextmanager
+async def open_session(
+    config: Config,
+    names: Sequence[str] = (),
+    *,
+    grants: Grants = NO_GRANTS,
+    read_only: bool = False,
+    daemon: bool = False,
+    on_damage: OnDamage = "refuse",
+) -> AsyncIterator[Session]:
+    """Build the named mirrors, or all mirrors if none is named, and yield them.
+
+    read_only: use a copy of the state file and take no lock, for commands that change nothing.
+    daemon: record in the lock that the daemon holds it.
+    on_damage: see `open_to_write`.
+    Raises ConfigError (no token, unknown mirror), Locked or StateHalt.
+    """
+    for name in names:
+        mirror_config(config, name)
+    async with AsyncExitStack() as stack:
+        if read_only:
+            lock, db = None, await when_free(lambda: _open_copy(config.state_dir))
+        else:
+            lock = stack.enter_context(state.lock(config.state_dir, daemon=daemon))
+            db = await when_free(lambda: open_to_write(config.state_dir, on_damage))
+        stack.callback(db.close)
+        stack.enter_context(detect_damage(db, config.state_dir / state.FILE_NAME))
+        config = _with_owners(config, db)
+        transport = await stack.enter_async_context(open_transport(config))
+        mirrors = {}
+        for name in names or config.mirrors:
+            section = config.mirrors[name]
+            target = build_target(transport, db, name, section, grants)
+            stack.push_async_callback(target.aclose)
+            bind(db, name, _location(config, section), section.key_prefix)
+            reshard(db, name, shards.parse(section.shard))
+            mirrors[name] = build_mirror(db, name, section.path, target, build_settings(section, grants))
+        yield Session(config, transport, db, mirrors, lock)
+
+
+async def _open_copy(state_dir: Path) -> sqlite3.Connection:
+    return open_copy(state_dir)
+
+
+def mirror_config(config: Config, name: str) -> MirrorConfig:
+    """Return the section of one mirror. Raises ConfigError that lists the configured mirrors."""
+    try:
+        return config.mirrors[name]
+    except KeyError:
+        raise ConfigError(f"no mirror {name!r} is configured; there is: {', '.join(config.mirrors)}") from None
+
+
+def _with_owners(config: Config, db: sqlite3.Connection) -> Config:
+    """Add the default owners and store them. Raises ConfigError if two mirrors would conflict."""
+    mirrors = {}
+    machine = owner.machine(config.state_dir) or owner.UNDECIDED
+    for name, section in config.mirrors.items():
+        meta = state.Meta(db, name)
+        found = section.owner or owner.known_or_derived(name, section.path, meta, machine)
+        if not section.owner:
+            owner.remember(found, section.path, meta)
+        mirrors[name] = section.model_copy(update={"owner": found})
+    for name, why in fights(mirrors):
+        raise ConfigError(f"mirrors.{name}{why}")
+    return config.model_copy(update={"mirrors": mirrors})
+
+
+def _location(config: Config, section: MirrorConfig) -> str:
+    """Return the account and target of a mirror, with the base URL if it is not Cloudflare's own."""
+    base_url = config.cloudflare.base_url
+    suffix = "" if base_url == Cloudflare.model_fields["base_url"].default else f" {base_url}"
+    return f"{config.cloudflare.account_id} {section.target.spec}{suffix}"
+
+
+# -- the transport
+
+
+def open_transport(config: Config) -> Transport:
+    """Return the transport of this process. Raises ConfigError if a token, proxy or certificate cannot be used."""
+    section = config.cloudflare
+    try:
+        return Transport(
+            section.base_url,
+            section.account_id,
+            _credentials(config),
+            Gate(section.tpslimit, section.transfers),
+            timeout=section.timeout,
+            retry_for=section.retry_for,
+            login=lambda: _reread_credentials(config),
+        )
+    except ValueError as error:
+        raise ConfigError(f"cloudflare: {error}") from None
+    except OSError as error:
+        why = f"the certificates named by SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error.strerror or error}"
+        raise ConfigError(f"cloudflare: {why}") from None
+
+
+def _credentials(config: Config) -> Credentials:
+    """Read the token or the key, and redact it in all output. May raise ValueError."""
+    secret, email = login(config)
+    hide([secret])
+    return Credentials.global_key(email, secret) if email else Credentials.bearer(secret)
+
+
+def _reread_credentials(config: Config) -> Credentials:
+    try:
+        return _credentials(config)
+    except ValueError as error:
+        raise ConfigError(f"cloudflare: {error}") from None
+
+
+# -- mirrors
+
+
+def build_mirror(db: sqlite3.Connection, name: str, root: Path, target: Target, settings: Settings) -> Mirror:
+    """Build a mirror on an open state file."""
+    prefix = settings.policy.prefix
+    deletes = DeleteLog(log_path(state.directory_of(db)))
+    target.log_removals(_removal_log(deletes, name, settings.spec))
+    age = Age(db, boot_id(), uptime_s())
+    cuts = Cuts(Naming(prefix, split=True), db, name) if settings.split else None
+    tree = Tree(root, settings.rules, target.limits, prefix, cuts)
+    tree.ignores = tree.ignores.settling(settings.settle, settings.settle_max)
+    return Mirror(
+        name=name,
+        tree=tree,
+        target=target,
+        settings=settings,
+        db=db,
+        journal=Journal(db, name),
+        queue=Queue(db, name, settings.settle, settings.settle_max),
+        files=StatCache(db, name),
+        meta=state.Meta(db, name),
+        remnants=Remnants(db, name, settings.policy.owner),
+        gaps=Gaps(db, name),
+        history=History(db, name),
+        deletes=deletes,
+        absences=Absences(db, name),
+        age=lambda: age.at(uptime_s()),
+        keep_age=lambda: age.keep(uptime_s()),
+        claims=Claims(db, name),
+    )
+
+
+def _removal_log(deletes: DeleteLog, mirror: str, target: str) -> Noting:
+    """Return the function that records the deletes that a target makes on its own."""
+
+    @contextmanager
+    def noting(removed: Sequence[Removed]) -> Iterator[Noted]:
+        lines = {each: taken_away(each.key, each.ref, each.kind, each.why) for each in removed}
+        place = {"mirror": mirror, "target": target}
+        with deletes.writing([place | line for line in lines.values()]) as pen:
+            yield lambda each: pen.write(place | lines[each], time.time())
+
+    return noting
+
+
+def build_settings(section: MirrorConfig, grants: Grants = NO_GRANTS) -> Settings:
+    """Return the settings of a mirror, from its section and the command line."""
+    return Settings(
+        policy=Policy(section.owner, section.key_prefix, section.prune, grants.takeover, shards.parse(section.shard)),
+        rules=_rules(section),
+        max_delete=section.max_delete,
+        settle=section.settle,
+        settle_max=section.settle_max,
+        delete_after=section.delete_after,
+        create=section.target.create,
+        audit_interval=section.audit_interval,
+        split=section.oversize == "split",
+        spec=section.target.spec,
+    )
+
+
+def build_tree(section: MirrorConfig) -> Tree:
+    """Return the folder of a mirror, without a state file."""
+    cuts = Cuts(section.names) if section.names.split else None
+    return Tree(section.path, _rules(section), build_limits(section), section.key_prefix, cuts)
+
+
+def _rules(section: MirrorConfig) -> Rules:
+    return Rules(tuple(section.include), tuple(section.exclude), section.gitignore, section.links == "inside")
+
+
+# -- targets
+
+
+def build_limits(section: MirrorConfig) -> Limits:
+    """Return the limits of a mirror's target."""
+    wanted = section.target.max_key_length, section.target.max_file_size
+    shorten = section.long_names == "shorten"
+    if section.target.type == "vectorize":
+        from syncd.targets.vectorize.target import limits as vectorize_limits
+
+        limits = vectorize_limits(*wanted)
+        # Vector ids are hashes, so no name has to be shortened.
+        return replace(limits, max_key_length=LONG_KEY_LENGTH) if shorten else limits
+    if section.target.type == "kv":
+        from syncd.targets.kv import limits as kv_limits
+        from syncd.targets.kv import long_key_bytes
+
+        limits, room = kv_limits(*wanted), long_key_bytes(section.owner, section.key_prefix)
+        limits = replace(limits, renew_s=_renew_s(section.target.expiration_ttl, section.reconcile_interval))
+    else:
+        from syncd.targets.aisearch.target import limits as ai_search_limits
+
+        limits, room = ai_search_limits(*wanted), None
+    return replace(limits, long_key_length=LONG_KEY_LENGTH, long_key_bytes=room) if shorten else limits
+
+
+def _renew_s(ttl: float | None, interval: float) -> float | None:
+    """Return the age at which an entry is written again: half its TTL, or less if the next pass could be too late."""
+    return None if ttl is None else min(ttl / 2, max(0.0, ttl * 3 / 4 - interval))
+
+
+def build_target(
+    transport: Transport, db: sqlite3.Connection, name: str, section: MirrorConfig, grants: Grants
+) -> Target:
+    """Return the target of a mirror."""
+    names = Names(Journal(db, name).keys, lambda: _walked_keys(section))
+    match section.target:
+        case VectorizeTarget() as target:
+            from syncd.state.embeddings import Embeddings
+
+            return _vectorize(transport, section, target, grants, names, Embeddings(db, name))
+        case KVTarget() as target:
+            return _kv(transport, section, target, names)
+        case AISearchTarget() as target:
+            return _ai_search(transport, section, target, grants, names)
+
+
+def _walked_keys(section: MirrorConfig) -> Iterator[str]:
+    return (found.key for found in build_tree(section).walk("") if isinstance(found, Item))
+
+
+def _ai_search(
+    transport: Transport, section: MirrorConfig, target: AISearchTarget, grants: Grants, names: Names
+) -> Target:
+    from syncd.cloudflare.ai_search import AISearch
+    from syncd.targets.aisearch import target as aisearch
+    from syncd.targets.aisearch.rows import Marks
+
+    return aisearch.AISearchTarget(
+        AISearch(transport, target.namespace, target.instance),
+        Marks(section.owner, section.key_prefix, grants.takeover, target.replace == "alternate", target.metadata),
+        build_limits(section),
+        names=names,
+        # Six more than may be in flight, so that the next files are read while their requests wait.
+        concurrency=transport.gate.transfers + 6,
+        shards=shards.parse(section.shard).count,
+    )
+
+
+def _kv(transport: Transport, section: MirrorConfig, target: KVTarget, names: Names) -> Target:
+    from syncd.cloudflare.kv import KV
+    from syncd.targets import kv
+    from syncd.targets.kv_writing import Terms
+
+    place = kv.Place(target.namespace_id, target.namespace_title)
+    ttls = target.expiration_ttl, target.stale_ttl
+    terms = Terms(section.owner, section.key_prefix, *ttls, fields=target.metadata)
+    return kv.KVTarget(KV(transport), place, terms, build_limits(section), names=names)
+
+
+def _vectorize(
+    transport: Transport,
+    section: MirrorConfig,
+    target: VectorizeTarget,
+    grants: Grants,
+    names: Names,
+    cache: "Embeddings",
+) -> Target:
+    from syncd.cloudflare.vectorize import VectorizeIndex
+    from syncd.cloudflare.workers_ai import WorkersAI
+    from syncd.targets.vectorize import target as vectorize
+    from syncd.targets.vectorize.embedding import Embedder
+    from syncd.targets.vectorize.index import Index
+    from syncd.targets.vectorize.pieces import Cut
+
+    terms = vectorize.Terms(
+        section.owner, section.key_prefix, grants.takeover, section.prune == "all", grants.reembed, target.metadata
+    )
+    return vectorize.VectorizeTarget(
+        Index(VectorizeIndex(transport, target.index), cache),
+        Embedder(WorkersAI(transport), target.model, target.fixed_pooling, cache),
+        terms,
+        build_limits(section),
+        cut=Cut(target.chunk_size, target.chunk_overlap),
+        names=names,
+    )

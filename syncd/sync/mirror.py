@@ -1,0 +1,97 @@
+"""One mirror: its folder, rules, state and target, as one serial loop uses them."""
+
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from syncd.backoff import delay_s
+from syncd.disk import Identity
+from syncd.model import Ending
+from syncd.plan import Policy
+from syncd.rules import Rules
+from syncd.scan import Tree
+from syncd.state.absences import Absences
+from syncd.state.claims import Claims
+from syncd.state.db import Meta
+from syncd.state.deletions import DeleteLog
+from syncd.state.files import StatCache
+from syncd.state.gaps import Gaps
+from syncd.state.history import History
+from syncd.state.journal import Journal
+from syncd.state.queue import FAR_S, Queue
+from syncd.state.remnants import Remnants
+from syncd.targets.base import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of a mirror that a pass needs. create: make a missing target.
+
+    delete_after: seconds that a file must be gone before `run` deletes its entry.
+    audit_interval: seconds between two full listings, see sync/audit.py; 0: every full pass makes one.
+    split: cut oversize texts into parts.
+    spec: the target as the config names it.
+    """
+
+    policy: Policy
+    rules: Rules
+    max_delete: str | int = "25%"
+    settle: float = 0.5
+    settle_max: float = 30.0
+    delete_after: float = 0.0
+    create: bool = False
+    audit_interval: float = 0.0
+    split: bool = False
+    spec: str = ""
+
+
+@dataclass(slots=True)
+class Mirror:
+    """A mirror. Only one serial loop uses it.
+
+    root_seen: the identity of the root at the last look of this process, and mount_seen its mount; see sync/guard.py.
+    age: seconds that do not depend on the wall clock; see state/steady.py. heard: called with the outcome of each
+    action; it must not raise or block.
+    """
+
+    name: str
+    tree: Tree
+    target: Target
+    settings: Settings
+    db: sqlite3.Connection
+    journal: Journal
+    queue: Queue
+    files: StatCache
+    meta: Meta
+    remnants: Remnants
+    gaps: Gaps
+    history: History
+    deletes: DeleteLog
+    absences: Absences
+    age: Callable[[], float]
+    keep_age: Callable[[], None]
+    claims: Claims
+    root_seen: Identity | None = None
+    mount_seen: str = ""
+    now: Callable[[], float] = time.time
+    chance: Callable[[], float] = random.random
+    heard: Callable[[Ending], None] = lambda _: None
+
+    @property
+    def policy(self) -> Policy:
+        """The rules for which entries this mirror may change."""
+        return self.settings.policy
+
+    def never_rests(self, key: str) -> bool:
+        """Return whether a file has kept changing for `settle_max`, so that it is read as it is."""
+        seen = [self.queue.first_seen(each) for each in {key, self.tree.names.file(key)}]
+        return any(first is not None and self.now() - first >= self.settings.settle_max for first in seen)
+
+    def try_later(self, key: str, asked_s: float | None) -> tuple[float, int]:
+        """Reschedule a key that failed. Return the wait in seconds and the number of failed tries."""
+        attempts = self.queue.attempts(key) + 1
+        wait = min(delay_s(attempts, self.chance(), asked_s=asked_s), FAR_S)
+        self.queue.retry(key, self.now() + wait, attempts, subtree=key == self.policy.prefix)
+        return wait, attempts
