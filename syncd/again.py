@@ -2,22 +2,18 @@
 
 from collections.abc import Collection
 
-from syncd.parts import Naming
 from syncd.state.journal import Journal
 from syncd.state.queue import Queue
 
-_WHOLE = Naming()
 
-
-def try_again(journal: Journal, queue: Queue, keys: Collection[str] | None, now: float, names: Naming = _WHOLE) -> int:
+def try_again(journal: Journal, queue: Queue, keys: Collection[str] | None, now: float) -> int:
     """Make the failed and rejected items of a mirror (of `keys`, if any are given) due; return how many there are.
 
-    The key of a file means its parts, too. An entry that could not be indexed is wanted indexed again, without an
-    upload. now: seconds since the epoch.
+    An entry that could not be indexed is indexed again, without an upload. now: seconds since the epoch.
     """
 
     def meant(key: str) -> bool:
-        return keys is None or key in keys or names.file(key) in keys
+        return keys is None or key in keys
 
     problems = {problem.key: problem for problem in journal.problems() if meant(problem.key)}
     for key in problems:
@@ -30,4 +26,4 @@ def try_again(journal: Journal, queue: Queue, keys: Collection[str] | None, now:
         if (journal.get(key) is None if problem.kind in ("index_error", "skipped") else problem.kind != "invalid_key")
     ]
     queue.hurry(again, now)
-    return len({names.file(key) for key in again}) + journal.want_reindex(None if keys is None else meant)
+    return len(again) + journal.want_reindex(None if keys is None else meant)

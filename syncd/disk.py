@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
 from syncd.errors import DiskRetry, IgnoreFileError, Park, RootHalt
-from syncd.model import Part, Problem, int64
+from syncd.model import Problem, int64
 from syncd.os_names import from_os, shown_path, to_bytes
 from syncd.paths import normal, shown
 from syncd.targets.base import Again, Content, Limits
@@ -69,8 +69,8 @@ class Disk:
             self._raise_if_passing(error)
             raise RootHalt(f"path {self.label}: {error.strerror}; nothing was deleted. Let syncd read it") from error
 
-    def read(self, path: str, *, part: Part | None = None, torn: bool = False) -> tuple[Content, os.stat_result]:
-        """Read a file, or a part of it, once.
+    def read(self, path: str, *, torn: bool = False) -> tuple[Content, os.stat_result]:
+        """Read a file once.
 
         Raises Again if it changed meanwhile (unless `torn` is fine), Park if it cannot be sent, DiskRetry if it may be
         read later.
@@ -81,7 +81,7 @@ class Disk:
                 before = os.fstat(descriptor)
                 if not stat.S_ISREG(before.st_mode):
                     raise Again(f"{shown(path)} is no regular file any more")
-                data = _read_all(descriptor, part.size - 1 if part else self.limits.max_file_size, part)
+                data = _read_all(descriptor, self.limits.max_file_size)
                 after = os.fstat(descriptor)
         except OSError as error:
             if error.errno in (*GONE, errno.ELOOP):
@@ -89,13 +89,10 @@ class Disk:
             if self._passes(error, key):
                 raise DiskRetry(f"it cannot be read now ({error.strerror}); it is tried again") from error
             raise Park("unreadable", f"it cannot be read ({error.strerror}); let syncd read it") from error
-        if part is None and (problem := self.limits.refuse(key, len(data))):
+        if problem := self.limits.refuse(key, len(data)):
             raise Park(problem.kind, problem.message)
-        if part:
-            same = _fingerprint(before) == part[2:] and _fingerprint(after) == part[2:]
-        else:
-            same = _fingerprint(before) == _fingerprint(after) and len(data) == after.st_size
-        if not (same or torn) or (part and len(data) < part.size):
+        same = _fingerprint(before) == _fingerprint(after) and len(data) == after.st_size
+        if not (same or torn):
             raise Again(f"{shown(path)} changed while it was read")
         return Content(data, hashlib.sha256(data).hexdigest(), after.st_mtime_ns), after
 
@@ -171,10 +168,8 @@ def entries(descriptor: int) -> "AbstractContextManager[Iterator[os.DirEntry[str
     return os.scandir(descriptor)
 
 
-def _read_all(descriptor: int, limit: int, part: Part | None) -> bytes:
+def _read_all(descriptor: int, limit: int) -> bytes:
     with closing(os.fdopen(os.dup(descriptor), "rb", buffering=0)) as file:
-        if part:
-            file.seek(part.offset)
         chunks, total = [], 0
         # One byte over the limit is enough to know that it is over.
         while total <= limit and (chunk := file.read(min(1 << 20, limit + 1 - total))):

@@ -38,20 +38,8 @@ def int64(number: int) -> int:
     return (number + 2**63) % 2**64 - 2**63
 
 
-class Part(NamedTuple):
-    """A slice of a file, in bytes, and what the whole file looked like when it was cut."""
-
-    offset: int
-    size: int
-    whole: int
-    mtime_ns: int
-    ctime_ns: int
-
-
 class Item(NamedTuple):
     """A local file as it was when we looked. `checksum` is None until something needs it and the bytes are read.
-
-    part: of an item that is a part of a file, where it lies in it; then size and checksum are the part's.
 
     A named tuple, as an entry is one: they are made by the hundred thousand, at a third of a frozen dataclass's price.
     """
@@ -63,7 +51,6 @@ class Item(NamedTuple):
     ctime_ns: int
     inode: int
     checksum: str | None = None
-    part: Part | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +127,7 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Upload the file at `path`, or a part of it. `ref` is the entry it replaces, if one is known."""
+    """Upload the file at `path`. `ref` is the entry it replaces, if one is known."""
 
     kind: ClassVar[Literal["put"]] = "put"
     key: str
@@ -148,7 +135,6 @@ class Put:
     path: str
     size: int
     ref: str | None = None
-    part: Part | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from syncd.errors import EXIT_OK, EXIT_PROBLEMS, Brake, DiskRetry, RootHalt, StateHalt, SyncdError
 from syncd.model import HARMLESS, Problem
-from syncd.parts import by_file
 from syncd.state.activity import set_state
 from syncd.state.db import FILE_NAME, directory_of, writable
 from syncd.state.queue import Dirty
@@ -68,7 +67,7 @@ class Report:
 
     def problems(self, mirror: Mirror) -> list[Problem]:
         """Everything that stands in the way after this pass."""
-        return by_file(mirror.journal.problems(self.results[0].pass_id), mirror.tree.names) if self.results else []
+        return list(mirror.journal.problems(self.results[0].pass_id)) if self.results else []
 
 
 async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) -> None:

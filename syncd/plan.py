@@ -234,7 +234,7 @@ def removal(entry: Entry, reason: Reason, policy: Policy, record: Record | None 
 
 
 def _put(item: Item, reason: Reason, ref: str | None = None) -> Put:
-    return Put(item.key, reason, item.path, item.size, ref, item.part)
+    return Put(item.key, reason, item.path, item.size, ref)
 
 
 _TWIN = (

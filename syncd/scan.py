@@ -1,4 +1,4 @@
-"""The local side: a folder as a stream of items sorted by key, an oversize text as its parts, and one key of it."""
+"""The local side: a folder as a stream of items sorted by key, and a look at one key of it."""
 
 import errno
 import os
@@ -14,12 +14,10 @@ from syncd.absence import Protected, holds_any
 from syncd.disk import GONE, NO_NAMES, Disk, entries
 from syncd.ignores import IgnoreFiles
 from syncd.links import Astray, Links, resolved
-from syncd.model import Excluded, Item, Local, Problem
+from syncd.model import Excluded, Item, Local, Problem, int64
 from syncd.os_names import from_os
-from syncd.parts import Naming, kind_of, reserved, unfit
 from syncd.paths import NOT_UTF8, name_fault, normal, shown
 from syncd.rules import IgnoreFile, Rules
-from syncd.state.cuts import Cuts, Print, cut_open, fingerprint, way_of
 from syncd.targets.base import Limits
 from syncd.unexpected import of_one_file
 
@@ -47,25 +45,21 @@ class Tree(Disk):
     protected: directories whose missing files are not gone. crossed: directories on another device than their parent.
     """
 
-    def __init__(self, root: Path, rules: Rules, limits: Limits, prefix: str = "", cuts: Cuts | None = None) -> None:
+    def __init__(self, root: Path, rules: Rules, limits: Limits, prefix: str = "") -> None:
         super().__init__(root, limits, prefix)
         self.rules = rules
         self.ignores = IgnoreFiles(self._open_folder, rules)
-        self.cuts = cuts
-        self.names = cuts.names if cuts else Naming(prefix)
         self.protected = Protected()
         self.links = Links()
         self.crossed: set[str] = set()
 
-    def begin(self, *, anew: bool = False) -> None:
-        """A pass begins. anew: nothing is believed that was read earlier."""
+    def begin(self) -> None:
+        """Forget what the last pass met."""
         self.complete = True
         self.passing.clear()
         self.protected.withheld.clear()
-        if self.cuts:
-            self.cuts.begin(anew=anew)
 
-    # -- the whole, or a part
+    # -- the whole folder, or a directory in it
 
     def walk(self, under: str = "") -> Iterator[Item | Problem]:
         """Yield what lies below the directory `under` ("" or "a/b/"), sorted by key.
@@ -118,30 +112,14 @@ class Tree(Disk):
             if error.errno not in GONE or not folder.key:
                 yield self._unreadable(folder.key, error)
             return
-        parts = self._cut_up(folder.key, groups) if self.cuts else {}
         before = self.prefix + folder.key
-        for name in sorted({*groups, *parts}):
-            if name in parts:
-                yield parts[name]
-            if not (found := groups.get(name)):
-                continue
+        for name, found in sorted(groups.items()):
             if fault := name_fault(name):
                 yield Problem(self.prefix + shown(folder.key + name), "invalid_key", fault)
             elif name.endswith("/"):
                 yield _Folder([twin.path + "/" for twin in found], folder.key + name, ignores)
             elif isinstance(judged := self._judged(before + name, found), (Item, Problem)):
                 yield judged
-
-    def _cut_up(self, folder: str, groups: dict[str, list[_Found]]) -> dict[str, Item]:
-        """Take oversize files out of a directory's; return their parts by name, for these are sorted among the rest."""
-        parts: dict[str, Item] = {}
-        for name in [name for name, found in groups.items() if found[0].stat.st_size > self.limits.max_file_size]:
-            if not (name.endswith("/") or name_fault(name)):
-                judged = self._judged(self.prefix + folder + name, groups[name])
-                if isinstance(judged, list):
-                    del groups[name]
-                    parts |= {item.key[len(self.prefix + folder) :]: item for item in judged}
-        return parts
 
     def _collect_all(self, folder: _Folder, groups: dict[str, list[_Found]]) -> list[IgnoreFile]:
         """Put what lies in a directory into groups of the same name; return the ignore files that hold below it."""
@@ -179,15 +157,15 @@ class Tree(Disk):
                     self.crossed.add(path)
                 groups.setdefault(normal(name), []).append(found)
 
-    def _judged(self, key: str, found: list[_Found]) -> Local | list[Item]:
+    def _judged(self, key: str, found: list[_Found]) -> Local:
         """Like `_judge`; whatever it raises is this file's problem."""
         try:
             return self._judge(key, found)
         except Exception as error:  # noqa: BLE001 - what it is stands in the log
             return Problem(key, "failed", str(of_one_file(error, key)))
 
-    def _judge(self, key: str, found: list[_Found]) -> Local | list[Item]:
-        """What a file is: an item, its parts, or a problem; a link to what is left out, too. None: it went away."""
+    def _judge(self, key: str, found: list[_Found]) -> Local:
+        """What a file is: an item or a problem; a link to what is left out, too. None: it went away."""
         if len(found) > 1:
             names = " and ".join(ascii(twin.path) for twin in found)
             return Problem(key, "key_collision", f"{names} differ only in Unicode normalisation; rename one of them")
@@ -199,12 +177,9 @@ class Tree(Disk):
             seen = behind
         if not stat.S_ISREG(seen.st_mode):
             return Problem(key, "unsupported_type", f"{_kind(seen.st_mode)} is not mirrored; only regular files are")
-        if self.names.of(key)[1]:
-            return reserved(key)
         problem = self.limits.refuse(key, seen.st_size)
-        if problem and problem.kind == "too_large" and self.cuts:
-            return self._split(self.cuts, problem, path, fingerprint(seen))
-        return problem or Item(key, path, *fingerprint(seen))
+        times = int64(seen.st_mtime_ns), int64(seen.st_ctime_ns)
+        return problem or Item(key, path, seen.st_size, *times, int64(seen.st_ino))
 
     def _behind(self, key: str, path: str) -> os.stat_result | Problem | Excluded:
         """What a link leads to, if it is to be taken."""
@@ -259,60 +234,16 @@ class Tree(Disk):
             finally:
                 os.close(descriptor)
 
-    def _split(self, cuts: Cuts, problem: Problem, path: str, seen: Print) -> Item | Problem | list[Item] | None:
-        """The parts of a file that is too large, else that problem with the reason why it is not split."""
-        key, limit = problem.key, self.limits.max_file_size
-        name = key.removeprefix(self.prefix)
-        kind = kind_of(name)
-        if longer := self.limits.refuse(self.names.part(key, 1), 1):
-            return Problem(key, longer.kind, f"the file is split, and of its first part {longer.message}")
-        why = unfit(name, seen[0], limit)
-        if kind is None or why:
-            return Problem(key, "too_large", f"{problem.message}; {why}")
-        found = cuts.get(path, way_of(kind, limit), seen)
-        try:
-            if found is None:
-                with self._open_file(path) as descriptor:
-                    found = cut_open(descriptor, kind, limit)
-                cuts.keep(key, path, found)
-        except OSError as error:
-            gone = error.errno in (*GONE, errno.ELOOP)
-            why = f"it cannot be read ({error.strerror}); let syncd read it"
-            return None if gone else Problem(key, "unreadable", why)
-        if found.seen[0] <= limit:
-            return self.limits.refuse(key, found.seen[0]) or Item(key, path, *found.seen)
-        if found.refusal:
-            return Problem(key, "too_large", f"{problem.message}; {found.refusal}")
-        return list(found.items(self.names, key, path))
-
     # -- one key
 
-    def parts(self, key: str) -> list[Item]:
-        """What stands right now under the keys of the file that a key belongs to: it, or its parts."""
-        found = self._look(self.names.file(key))
-        return found if isinstance(found, list) else [found] if isinstance(found, Item) else []
-
     def look(self, key: str) -> Local:
-        """Return what stands under one key right now, judged like in a walk. None: no such file, or no such part."""
-        file, number = self.names.of(key)
-        if number:
-            found = self._look(file)
-            if isinstance(found, Excluded):
-                return Excluded(key, found.rule)
-            if isinstance(found, Problem):
-                return found
-            if isinstance(found, list) and number <= len(found):
-                return found[number - 1]
-        found = self._look(key)
-        return None if isinstance(found, list) else found
-
-    def _look(self, key: str) -> Local | list[Item]:
+        """Return what stands under one key right now, judged like in a walk. None: no such file."""
         try:
             return self._look_at(key)
         except Exception as error:  # noqa: BLE001 - what it is stands in the log
             return Problem(shown(key), "failed", str(of_one_file(error, key)))
 
-    def _look_at(self, key: str) -> Local | list[Item]:
+    def _look_at(self, key: str) -> Local:
         path = key.removeprefix(self.prefix)
         if fault := name_fault(path):
             return Problem(shown(key), "invalid_key", fault)

@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 
 from syncd import shards
-from syncd.answers.explain_parts import file_facts, part_facts
 from syncd.config.settings import Config, MirrorConfig
 from syncd.errors import Park
 from syncd.evidence import belief
@@ -50,27 +49,20 @@ def _explain(config: Config, name: str, path: str, db: sqlite3.Connection | None
         protect_look(tree, name, Meta(db, name), Journal(db, name))
     key = section.key_prefix + normal(path)
     local = tree.look(key)
-    parts = tree.parts(key) if local is None or (isinstance(local, Item) and local.part) else []
-    key = section.names.file(key) if parts else key
     yield "mirror", f"{name}: {shown_path(section.path)} → {section.target.spec}"
     yield "key", shown(key)
     shard = shards.parse(section.shard)
-    counted = [part.key for part in parts] or [local.key if local else key]
-    if not any(shard.holds(each) for each in counted):
-        yield "shard", f"{shards.part(counted[0], shard.count)}/{shard.count} answers for it; this one is {shard}"
+    held = local.key if local else key
+    if not shard.holds(held):
+        yield "shard", f"{shards.part(held, shard.count)}/{shard.count} answers for it; this one is {shard}"
         return
-    content = (yield from _local(local, tree)) if not parts else None
-    yield from file_facts(parts, tree.limits.max_file_size) if parts else ()
+    content = yield from _local(local, tree)
     if db is None:
         yield "status", "nothing is known yet; run: syncd reconcile"
         if local is None:
             yield from _deleted(config, name, key)
         return
     journal = Journal(db, name)
-    if parts:
-        yield from part_facts(parts, journal, Queue(db, name, 0, 0))
-        yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))
-        return
     nameless = isinstance(local, Problem) and local.kind == "invalid_key"
     record = None if nameless else journal.get(key)
     past = [] if nameless else History(db, name).of(key)
@@ -104,7 +96,7 @@ def _local(local: Local, tree: Tree) -> Read:
 def _taken(item: Item, tree: Tree) -> Read:
     content = None
     try:
-        content = tree.read(item.path, part=item.part)[0]
+        content = tree.read(item.path)[0]
         rule = tree.taken_by(item.path)
     except Again:
         rule = None

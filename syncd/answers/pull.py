@@ -5,7 +5,7 @@ import os
 import secrets
 import stat
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +15,8 @@ from typing import Literal, Self
 from syncd.errors import ConfigError, Park, SyncdError
 from syncd.model import Entry, Problem
 from syncd.os_names import shown_path, to_bytes
-from syncd.parts import WHOLE_LIMIT, numbered
 from syncd.paths import name_fault, shown
 from syncd.plan import mine
-from syncd.state.families import known
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import ours
 
@@ -189,8 +187,6 @@ async def pull(mirror: Mirror, folder: Folder, *, force: bool = False, everyone:
             pulled.refuse(entry.key, Park("invalid_key", fault))
         elif wanted.setdefault(entry.key, entry).ref != entry.ref:
             pulled.refuse(entry.key, Park("key_collision", "the key is there twice; the first was taken"))
-    split = {key for key in wanted if mirror.tree.names.of(key)[1]}
-    await _pull_parts(mirror, folder, [wanted.pop(key) for key in sorted(split)], wanted, pulled, force=force)
     entries = [wanted[key] for key in sorted(wanted)]
     del wanted
     for start in range(0, len(entries), _BATCH):
@@ -202,46 +198,6 @@ async def pull(mirror: Mirror, folder: Folder, *, force: bool = False, everyone:
             else:
                 _write(folder, entry.key, entry.key.removeprefix(prefix), data, pulled, force=force)
     return pulled
-
-
-async def _pull_parts(
-    mirror: Mirror, folder: Folder, parts: list[Entry], whole: Container[str], pulled: Pulled, *, force: bool
-) -> None:
-    """Write each file that is in parts as the one it is; one of which not all is there is named instead."""
-    names, files = mirror.tree.names, dict[str, list[Entry]]()
-    for entry in parts:
-        files.setdefault(names.file(entry.key), []).append(entry)
-    for file, entries in sorted(files.items()):
-        numbers = [names.of(entry.key)[1] for entry in entries]
-        # Of what the remote has lost at the end only our own record tells.
-        last = [names.of(key)[1] for key in known(mirror.db, mirror.name, names, file) if mirror.journal.get(key)]
-        lost = sorted({*range(1, max(2, *numbers, *last) + 1)} - {*numbers})
-        if file in whole:
-            why = "it is there as one and in parts, and the one was taken; make it one by: syncd reconcile"
-            pulled.refuse(file, Park("key_collision", why))
-        elif lost:
-            pulled.refuse(file, Park("failed", f"{numbered(lost)} of it missing in the target; nothing was written"))
-        else:
-            await _join(mirror, folder, file, entries, pulled, force=force)
-
-
-async def _join(
-    mirror: Mirror, folder: Folder, file: str, entries: list[Entry], pulled: Pulled, *, force: bool
-) -> None:
-    held: dict[str, bytes] = {}
-    fault = ""
-    async for entry, data in mirror.target.fetch(entries):
-        if not isinstance(data, bytes):
-            fault = f"part {mirror.tree.names.of(entry.key)[1]}: {data or 'it is gone meanwhile'}"
-        elif len(data) + sum(map(len, held.values())) > WHOLE_LIMIT:
-            fault = f"its parts are over {WHOLE_LIMIT} bytes"
-        else:
-            held[entry.key] = data
-    if fault:
-        pulled.refuse(file, Park("failed", f"{fault}; nothing was written"))
-        return
-    path = file.removeprefix(mirror.policy.prefix)
-    _write(folder, file, path, b"".join(held[entry.key] for entry in entries), pulled, force=force)
 
 
 def _write(folder: Folder, key: str, path: str, data: bytes, pulled: Pulled, *, force: bool) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from syncd.errors import Park
 from syncd.model import ON_THE_WAY, Excluded, Item, Local, Problem, Record
-from syncd.parts import Naming
 from syncd.sync.mirror import Mirror
 from syncd.targets.base import Again, Hit
 
@@ -37,23 +36,20 @@ class Answer:
         return None if self.rank is None else self.hits[self.rank - 1].score
 
 
-def rank_of(key: str, hits: Sequence[Hit], names: Naming) -> int | None:
+def rank_of(key: str, hits: Sequence[Hit]) -> int | None:
     """Return the place of the first hit of a file, from 1, None if it has none."""
-    return next((place for place, hit in enumerate(hits, 1) if names.file(hit.key) == key), None)
+    return next((place for place, hit in enumerate(hits, 1) if hit.key == key), None)
 
 
 async def ask(mirror: Mirror, question: Question, top: int) -> Answer:
     """Ask for at most `top` hits. Raises ConfigError if the target has no search, and what else stops a request."""
     hits = list(await mirror.target.search(question.query, top))[:top]
-    rank = rank_of(question.key, hits, mirror.tree.names)
+    rank = rank_of(question.key, hits)
     return Answer(question, hits, rank, "" if rank else await _why(mirror, question.key))
 
 
 async def _why(mirror: Mirror, key: str) -> str:
     local = await asyncio.to_thread(mirror.tree.look, key)
-    if local is None and (parts := await asyncio.to_thread(mirror.tree.parts, key)):
-        # Whatever keeps a file in parts from being found mostly keeps its first one.
-        key, local = parts[0].key, parts[0]
     if isinstance(local, Problem):
         return f"{local.kind}: {local.message}"
     record = mirror.journal.get(key)
@@ -93,7 +89,7 @@ def _unsent(mirror: Mirror, key: str, local: Local, record: Record | None) -> st
 
 async def _changed(mirror: Mirror, item: Item, record: Record) -> bool:
     try:
-        content, _ = await asyncio.to_thread(mirror.tree.read, item.path, part=item.part)
+        content, _ = await asyncio.to_thread(mirror.tree.read, item.path)
     except (Again, Park):
         return True
     return content.checksum != record.checksum

@@ -2,18 +2,15 @@
 
 import sqlite3
 import time
-from collections import Counter
 from datetime import UTC, datetime
 from typing import Any, get_args
 
 from syncd.config.settings import Config, MirrorConfig
 from syncd.model import IndexStatus
 from syncd.os_names import shown_path
-from syncd.parts import Naming, by_file
 from syncd.state import owner
 from syncd.state.activity import State, stored_state
 from syncd.state.db import Meta, holder
-from syncd.state.families import further_parts, out_of_step
 from syncd.state.gaps import Gaps
 from syncd.state.journal import Journal
 from syncd.state.journal_index import STUCK_S
@@ -71,10 +68,6 @@ def _mirror(
         shown["eta_s"] = None if until is None else max(0.0, round(until - time.time(), 1))
     shown["items"] = _items(journal, queue, remaining)
     shown["items"] |= _without_expired(journal, shown["items"], getattr(section.target, "expiration_ttl", None))
-    found = list(journal.problems(limit=problems))
-    if section.names.split:
-        shown["items"] |= _files(db, name, section.names)
-        found = by_file(found, section.names)
     shown["index"] |= journal.index_counts()
     shown["searchable"] = _searchable(section, shown["index"]["completed"])
     if stuck := _stuck(journal):
@@ -90,7 +83,7 @@ def _mirror(
         shown["watch"] = watch.get("mode")
         if watch.get("detail"):
             shown["watch_detail"] = watch["detail"]
-    shown["problems"] = [{"key": p.key, "kind": p.kind, "message": p.message} for p in found]
+    shown["problems"] = [{"key": p.key, "kind": p.kind, "message": p.message} for p in journal.problems(limit=problems)]
     return shown
 
 
@@ -145,18 +138,6 @@ def _without_expired(journal: Journal, items: dict[str, int], ttl: float | None)
     """What of the items counts otherwise where entries expire: one that is not renewed in time is not in step."""
     gone = min(items["synced"], journal.expired(time.time(), ttl)) if ttl else 0
     return {"synced": items["synced"] - gone, "pending": items["pending"] + gone}
-
-
-def _files(db: sqlite3.Connection, name: str, names: Naming) -> dict[str, int]:
-    """What of the items counts otherwise where files have parts: each file is one."""
-    journal = Journal(db, name)
-    kinds = Counter(problem.kind for problem in by_file(journal.problems(), names))
-    files = journal.count() - further_parts(db, name, names)
-    return {
-        "synced": files - out_of_step(db, name, names),
-        "failed": kinds.pop("failed", 0),
-        "rejected": kinds.total() - kinds["index_error"] - kinds["skipped"],
-    }
 
 
 def _stuck(journal: Journal) -> dict[str, Any] | None:

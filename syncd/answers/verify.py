@@ -9,7 +9,6 @@ from syncd import oneshot
 from syncd.answers.retrieval import Answer, Question, ask
 from syncd.errors import EXIT_DIFFERENT, EXIT_OK, ConfigError, Halt, Park, SyncdError, Unreachable
 from syncd.model import Action, Delete, Entry, Item, Put
-from syncd.parts import numbered
 from syncd.plan import entry_of
 from syncd.sync import observe
 from syncd.sync.mirror import Mirror
@@ -20,9 +19,6 @@ MISSING = frozenset({"new", "missing"})
 """Reasons of a put for a key that the remote does not have."""
 UNSEEN = frozenset({"unsupported_type", "empty", "index_error", "skipped"})
 """Problem kinds that are no difference: what is never mirrored, and what is stored but not indexed."""
-
-
-_OTHER = "the target holds other content than the file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,39 +91,15 @@ async def verify(mirror: Mirror, watch: Watch, *, deep: bool = False) -> Verdict
             found += [each async for each in _deep(mirror, result, {each.key for each in found})]
         except SyncdError as error:
             verdict.error = error
-    if mirror.tree.cuts:
-        verdict.checked -= mirror.tree.cuts.further_parts()
-        verdict.differences = await asyncio.to_thread(_by_file, mirror, found)
     verdict.differences.sort(key=lambda each: each.key)
     return verdict
-
-
-def _by_file(mirror: Mirror, found: list[Difference]) -> list[Difference]:
-    """Differences of a file's parts as one of the file."""
-    names, files = mirror.tree.names, dict[str, list[Difference]]()
-    for each in found:
-        files.setdefault(each.key if each.difference == "invalid_key" else names.file(each.key), []).append(each)
-    told = []
-    for file, same in files.items():
-        kinds = {each.difference for each in same}
-        parts = [number for each in same if (number := names.of(each.key)[1]) and each.key != file]
-        if not parts:
-            told += same
-        elif kinds <= {"missing", "changed", "extra"} and (len(kinds) > 1 or kinds == {"extra"}):
-            # Parts come and go as a file changes.
-            there = mirror.tree.parts(file)
-            told.append(Difference(file, "changed", _OTHER) if there else Difference(file, "extra", same[0].message))
-        else:
-            worst = next((each for each in same if each.difference not in ("missing", "changed", "extra")), same[0])
-            told.append(Difference(file, worst.difference, f"{numbered(parts)}: {worst.message}"))
-    return told
 
 
 def _of_action(action: Action) -> Difference | None:
     if isinstance(action, Put) and action.reason in MISSING:
         return Difference(action.key, "missing", "the file is not in the target")
     if isinstance(action, Put):
-        return Difference(action.key, "changed", _OTHER)
+        return Difference(action.key, "changed", "the target holds other content than the file")
     if isinstance(action, Delete):
         return Difference(action.key, "extra", "the target holds an entry that has no file")
     return None
@@ -169,7 +141,7 @@ async def _checksums(mirror: Mirror, entries: list[Entry]) -> AsyncIterator[tupl
 
 async def _compare(mirror: Mirror, item: Item, checksum: str) -> Difference | None:
     try:
-        content, _ = await asyncio.to_thread(mirror.tree.read, item.path, part=item.part)
+        content, _ = await asyncio.to_thread(mirror.tree.read, item.path)
     except Again:
         return Difference(item.key, "changing", "the file changed while it was compared; run verify again")
     except Park as error:

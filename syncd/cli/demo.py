@@ -125,7 +125,7 @@ def _query_from(tree: "Tree") -> str:
         if not isinstance(item, Item) or not re.search(r"\.mdx?$", item.path):
             continue
         try:
-            text = tree.read(item.path, part=item.part)[0].data.decode("utf-8", "replace")
+            text = tree.read(item.path)[0].data.decode("utf-8", "replace")
         except (Again, Park):
             continue
         for row in text.splitlines()[:50]:

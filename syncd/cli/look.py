@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import sqlite3
 
     from syncd.config.settings import Config
-    from syncd.parts import Naming
 
 REFRESH_S = 1.0
 
@@ -65,9 +64,6 @@ def list_items(
     name = one_mirror(config, mirror)
     rows = await_(_remote_rows(config, name)) if remote else list(_local_rows(config, name))
     from syncd.cli.out import emit, table
-    from syncd.cli.rows import as_files
-
-    rows = as_files(rows, config.mirrors[name].names)
 
     shard = config.mirrors[name].shard
     if as_json:
@@ -77,8 +73,7 @@ def list_items(
             typer.echo(f"{name}: the keys of shard {shard}", err=True)
         local: tuple[str, ...] = ("key", "size", "state", "index")
         headers = ("key", "size", "owner", "index", "ref") if remote else local
-        headers = (*headers, "parts") if any("parts" in row for row in rows) else headers
-        table(headers, ([_told(row, header) for header in headers] for row in rows))
+        table(headers, ([row.get(header) for header in headers] for row in rows))
     return EXIT_OK
 
 
@@ -130,10 +125,6 @@ def search(
     return EXIT_OK
 
 
-def _told(row: dict[str, Any], header: str) -> object:
-    return f"{len(row['parts'])} parts" if header == "parts" and "parts" in row else row.get(header)
-
-
 def one_mirror(config: "Config", name: str | None) -> str:
     """Return the mirror that is meant. Raises ConfigError if several are configured and none is named."""
     from syncd.service.build import mirror_config
@@ -175,12 +166,12 @@ def _local_rows(config: "Config", name: str) -> Iterator[dict[str, Any]]:
     if db is None:
         return
     try:
-        yield from _rows_of(db, name, config.mirrors[name].names)
+        yield from _rows_of(db, name)
     finally:
         db.close()
 
 
-def _rows_of(db: "sqlite3.Connection", name: str, names: "Naming") -> Iterator[dict[str, Any]]:
+def _rows_of(db: "sqlite3.Connection", name: str) -> Iterator[dict[str, Any]]:
     from syncd.state.journal import LAST, Journal
     from syncd.state.queue import Queue
 
@@ -191,11 +182,10 @@ def _rows_of(db: "sqlite3.Connection", name: str, names: "Naming") -> Iterator[d
     while records := journal.after(after, LAST, 1000):
         for record in records:
             problem = problems.pop(record.key, None)
-            dirty = record.key in waiting or names.file(record.key) in waiting
             yield {
                 "key": record.key,
                 "size": record.size,
-                "state": state_of(problem.kind if problem else None, dirty=dirty),
+                "state": state_of(problem.kind if problem else None, dirty=record.key in waiting),
                 "index": record.status,
                 "searchable_s": record.searchable_s,
             }
@@ -235,12 +225,12 @@ async def _search(config: "Config", name: str, query: str, limit: int, folder: s
 
     async with open_session(config, [name], read_only=True) as session:
         mirror = session.mirrors[name]
-        root, prefix, names = mirror.tree.root, mirror.policy.prefix, mirror.tree.names
+        root, prefix = mirror.tree.root, mirror.policy.prefix
         hits = await mirror.target.search(query, limit, f"{prefix}{folder}/" if folder else "")
         return [
             {
-                "key": names.file(hit.key),
-                "path": str(root / names.file(hit.key).removeprefix(prefix)),
+                "key": hit.key,
+                "path": str(root / hit.key.removeprefix(prefix)),
                 "score": hit.score,
                 "title": hit.title,
                 "heading": hit.heading,

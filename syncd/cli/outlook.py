@@ -42,8 +42,7 @@ def survey(tree: Tree, shard: Shard, db: sqlite3.Connection | None, name: str) -
     walk = (each for each in tree.walk() if shard.holds(each.key))
     while block := list(islice(walk, _BLOCK)):
         items = [each for each in block if isinstance(each, Item)]
-        # Of a file in parts the first one stands for it.
-        seen.files += sum(not (item.part and item.part.offset) for item in items)
+        seen.files += len(items)
         seen.problems += len(block) - len(items)
         _compare(items, db, name, seen)
     seen.complete = tree.complete

@@ -158,8 +158,7 @@ async def _retry(config: "Config", keys: list[str] | None) -> int:
     async def mark() -> dict[str, int]:
         with closing(open_state(config.state_dir)) as db:
             return {
-                name: try_again(Journal(db, name), Queue(db, name, 0, 0), keys, time.time(), section.names)
-                for name, section in config.mirrors.items()
+                name: try_again(Journal(db, name), Queue(db, name, 0, 0), keys, time.time()) for name in config.mirrors
             }
 
     marked = await when_free(mark, config.state_dir / FILE_NAME)

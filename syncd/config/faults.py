@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from syncd.config.settings import Config, MirrorConfig
 
 TARGET_TYPES = ("ai-search", "kv", "vectorize")
+REMOVED = {"oversize": "it was removed; a file over max_file_size is reported as too_large"}
+"""Keys of earlier versions, and what to say of them."""
 MIRROR_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -149,9 +151,9 @@ def _types(model: type[BaseModel]) -> tuple[str, ...]:
 
 
 def unknown_key(section: str, key: str, known: Sequence[str]) -> str:
-    """Say that a section has no such key, and which one may be meant."""
+    """Say that a section has no such key, and which key may be meant."""
     close = difflib.get_close_matches(key, known, n=1)
-    remedy = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+    remedy = REMOVED.get(key) or (f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}")
     return f"unknown key {f'{section}.' if section else ''}{key}; {remedy}"
 
 

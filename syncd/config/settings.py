@@ -29,7 +29,6 @@ from syncd.config.web import Notify, Web
 from syncd.errors import ConfigError
 from syncd.globs import BadPattern, parse
 from syncd.os_names import from_os, to_os
-from syncd.parts import Naming
 from syncd.rules import INCLUDE_ALL
 
 _LOGIN = ("api_token", "api_token_file", "email", "api_key")
@@ -108,14 +107,8 @@ class MirrorConfig(Section):
     watch: Literal["auto", "inotify", "poll", "off"] = "auto"
     poll_interval: Annotated[float, Field(ge=0.1, allow_inf_nan=False)] = 30.0
     shard: Annotated[str, AfterValidator(_shard)] = ""
-    oversize: Literal["reject", "split"] = "reject"
     long_names: Literal["reject", "shorten"] = "reject"
     target: Annotated[Target, Field(discriminator="type")]
-
-    @property
-    def names(self) -> Naming:
-        """Which keys belong to one file."""
-        return Naming(self.key_prefix, self.oversize == "split")
 
 
 class _Layer(PydanticBaseSettingsSource):

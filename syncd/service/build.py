@@ -22,7 +22,6 @@ from syncd.errors import ConfigError
 from syncd.evidence import taken_away
 from syncd.masks import hide
 from syncd.model import Item
-from syncd.parts import Naming
 from syncd.plan import Policy
 from syncd.rules import Rules
 from syncd.scan import Tree
@@ -31,7 +30,6 @@ from syncd.state import owner
 from syncd.state.absences import Absences
 from syncd.state.binding import bind, reshard
 from syncd.state.claims import Claims
-from syncd.state.cuts import Cuts
 from syncd.state.deletions import DeleteLog, log_path
 from syncd.state.files import StatCache
 from syncd.state.gaps import Gaps
@@ -200,8 +198,7 @@ def build_mirror(db: sqlite3.Connection, name: str, root: Path, target: Target, 
     deletes = DeleteLog(log_path(state.directory_of(db)))
     target.log_removals(_removal_log(deletes, name, settings.spec))
     age = Age(db, boot_id(), uptime_s())
-    cuts = Cuts(Naming(prefix, split=True), db, name) if settings.split else None
-    tree = Tree(root, settings.rules, target.limits, prefix, cuts)
+    tree = Tree(root, settings.rules, target.limits, prefix)
     tree.ignores = tree.ignores.settling(settings.settle, settings.settle_max)
     return Mirror(
         name=name,
@@ -248,15 +245,13 @@ def build_settings(section: MirrorConfig, grants: Grants = NO_GRANTS) -> Setting
         delete_after=section.delete_after,
         create=section.target.create,
         audit_interval=section.audit_interval,
-        split=section.oversize == "split",
         spec=section.target.spec,
     )
 
 
 def build_tree(section: MirrorConfig) -> Tree:
     """Return the folder of a mirror, without a state file."""
-    cuts = Cuts(section.names) if section.names.split else None
-    return Tree(section.path, _rules(section), build_limits(section), section.key_prefix, cuts)
+    return Tree(section.path, _rules(section), build_limits(section), section.key_prefix)
 
 
 def _rules(section: MirrorConfig) -> Rules:

@@ -78,10 +78,6 @@ SCHEMA = """
         mirror TEXT NOT NULL, key TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
         ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, checksum TEXT NOT NULL,
         PRIMARY KEY (mirror, key)) WITHOUT ROWID;
-    CREATE TABLE cut (
-        mirror TEXT NOT NULL, path TEXT NOT NULL, way TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-        ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, parts BLOB NOT NULL, refusal TEXT,
-        PRIMARY KEY (mirror, path)) WITHOUT ROWID;
     CREATE TABLE embedding (
         model TEXT NOT NULL, digest BLOB NOT NULL, used INTEGER NOT NULL, vector BLOB NOT NULL,
         PRIMARY KEY (model, digest));

@@ -8,7 +8,7 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-from syncd.model import Action, ActionKind, Adopt, Delete, Entry, Forget, Part, Put
+from syncd.model import Action, ActionKind, Adopt, Delete, Entry, Forget, Put
 from syncd.state.db import transaction
 
 _KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in (Put, Delete, Adopt, Forget)}
@@ -183,14 +183,12 @@ class Spill:
 
 
 def _body(action: Action) -> bytes:
-    values = _values[type(action)](action)
     # Not as JSON, which takes five times as long.
-    return marshal.dumps([tuple(value) if type(value) is Part else value for value in values])
+    return marshal.dumps(_values[type(action)](action))
 
 
 def _action(kind: ActionKind, body: bytes) -> Any:
-    values = marshal.loads(body)  # noqa: S302 - we wrote it
-    return _KINDS[kind](*[Part(*value) if type(value) is tuple else value for value in values])
+    return _KINDS[kind](*marshal.loads(body))  # noqa: S302 - we wrote it
 
 
 def _sealed(entries: Sequence[Entry]) -> dict[str, Sequence[object]]:

@@ -76,5 +76,5 @@ class Ahead:
         if self._tree.left_out(put.path):
             # An ignore file has changed since the plan was made.
             raise Again(f"{shown(put.path)} may be left out by now")
-        content, seen = self._tree.read(put.path, part=put.part, torn=torn)
+        content, seen = self._tree.read(put.path, torn=torn)
         return content, None if torn else seen

@@ -173,7 +173,7 @@ async def to_come(mirror: Mirror, spill: Spill) -> Counter[str]:
         for put in puts:
             # What cannot be read has no content to count with.
             with contextlib.suppress(SyncdError):
-                yield mirror.tree.read(put.path, part=put.part)[0].checksum
+                yield mirror.tree.read(put.path)[0].checksum
 
     adopted = Counter(adopt.checksum for adopt in adopts if adopt.checksum not in old)
     return adopted + await asyncio.to_thread(lambda: Counter(read()))

@@ -8,7 +8,6 @@ from syncd.evidence import Load
 from syncd.mounts import Survey
 from syncd.paths import shown
 from syncd.plan import BRAKE_FLOOR, brake
-from syncd.state.families import further_parts
 from syncd.state.spill import Spill
 from syncd.sync import mounted
 from syncd.sync.mirror import Mirror
@@ -32,8 +31,6 @@ def guard(mirror: Mirror, *, force: bool) -> None:
         log.warning("root.changed", mirror=mirror.name, path=mirror.tree.label)
         mirror.meta.set("root_replaced", value=True)
         mirror.files.distrust()
-        if mirror.tree.cuts:
-            mirror.tree.cuts.distrust()
     if last is None or tuple(last) != identity:  # type: ignore[arg-type]
         mirror.meta.set("root", list(identity))
     mirror.root_seen, mirror.mount_seen = identity, seen.what
@@ -55,7 +52,7 @@ def _halt_if_gone(mirror: Mirror, identity: Identity, seen: Survey) -> None:
         )
     if mirror.journal.count() and (held := _emptiness(mirror)):
         raise RootHalt(
-            f"path {path} {held}, but {_files(mirror)} of its files are known; nothing was"
+            f"path {path} {held}, but {mirror.journal.count()} of its files are known; nothing was"
             f" deleted. Bring the files back, or empty the target too: {_by_force(mirror)}"
         )
 
@@ -78,7 +75,7 @@ def _emptiness(mirror: Mirror) -> str | None:
 
 def known(mirror: Mirror, unrecorded: int) -> int:
     """How many entries the mirror has. unrecorded: entries of ours that the journal does not know."""
-    return _files(mirror) + unrecorded
+    return mirror.journal.count() + unrecorded
 
 
 def weigh(mirror: Mirror, lost: int, known: int) -> Load:
@@ -136,10 +133,6 @@ def hold_back(mirror: Mirror, spill: Spill, load: Load) -> bool:
         mirror.queue.mark([(action.key, False) for _, action in turn], now)
     spill.unplan_deletes()
     return True
-
-
-def _files(mirror: Mirror) -> int:
-    return mirror.journal.count() - further_parts(mirror.db, mirror.name, mirror.tree.names)
 
 
 def _by_force(mirror: Mirror) -> str:

@@ -31,7 +31,6 @@ class Settings:
 
     delete_after: seconds that a file must be gone before `run` deletes its entry.
     audit_interval: seconds between two full listings, see sync/audit.py; 0: every full pass makes one.
-    split: cut oversize texts into parts.
     spec: the target as the config names it.
     """
 
@@ -43,7 +42,6 @@ class Settings:
     delete_after: float = 0.0
     create: bool = False
     audit_interval: float = 0.0
-    split: bool = False
     spec: str = ""
 
 
@@ -86,8 +84,8 @@ class Mirror:
 
     def never_rests(self, key: str) -> bool:
         """Return whether a file has kept changing for `settle_max`, so that it is read as it is."""
-        seen = [self.queue.first_seen(each) for each in {key, self.tree.names.file(key)}]
-        return any(first is not None and self.now() - first >= self.settings.settle_max for first in seen)
+        first = self.queue.first_seen(key)
+        return first is not None and self.now() - first >= self.settings.settle_max
 
     def try_later(self, key: str, asked_s: float | None) -> tuple[float, int]:
         """Reschedule a key that failed. Return the wait in seconds and the number of failed tries."""

@@ -1,6 +1,6 @@
 """What is there: local files, journal rows and remote entries, merged by key, a bounded block at a time.
 
-Of a shard, keys of other parts do not come in at all: not from the walk, the listing or the hints. Their journal rows
+A shard sees its own keys alone: the walk, the listing and the hints leave out all others. Journal rows of other shards
 are dropped when the mirror is opened (session).
 """
 
@@ -14,7 +14,6 @@ from typing import NamedTuple
 from syncd.model import Entry, Item, Local, Problem, Record
 from syncd.plan import Source, entry_of
 from syncd.shards import WHOLE, Shard
-from syncd.state import families
 from syncd.state.journal import LAST, under
 from syncd.state.queue import Dirty
 from syncd.state.spill import Spill
@@ -102,7 +101,7 @@ async def whole(
     """Yield every key of the mirror in order: the tree merged with the journal and the listing in `spill`.
 
     Keys that the lane takes are left out; it counts them. seen: "journal" if what lies in `spill` is what the journal
-    says; then raises Wide, as `parts` does.
+    says; then raises Wide, as `dirty` does.
     """
     prefix, unknown = mirror.policy.prefix, 0
     async for block in _merge(mirror, "", (prefix, prefix + LAST), spill, lane):
@@ -130,20 +129,20 @@ def too_many(mirror: Mirror, unknown: int) -> bool:
     return unknown > FEW_KEYS + listed // page
 
 
-async def parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Triple]]:
+async def dirty(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Triple]]:
     """Yield the keys of dirty rows, and all keys below those that are directories. R is what J says.
 
     Raises Wide before a block would cost too many questions.
     """
     unknown = 0
-    async for block in _parts(mirror, rows):
+    async for block in _dirty(mirror, rows):
         unknown += _unknown(block)
         if too_many(mirror, unknown):
             raise Wide
         yield block
 
 
-async def _parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Triple]]:
+async def _dirty(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Triple]]:
     prefix, owner = mirror.policy.prefix, mirror.policy.owner
     rows = _without_covered(rows, prefix)
     for row in rows:
@@ -153,23 +152,11 @@ async def _parts(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Tr
             async for block in _merge(mirror, folder + "/" if folder else "", reach):
                 yield block
     shard = mirror.policy.shard
-    keys = await _with_parts(mirror, [row.key for row in rows if row.key != prefix])
-    single = iter([key for key in keys if shard.holds(key)])
+    single = (row.key for row in rows if row.key != prefix and shard.holds(row.key))
     while keys_now := list(islice(single, BLOCK)):
         found = await asyncio.to_thread(lambda keys: [(key, mirror.tree.look(key)) for key in keys], keys_now)
         left = mirror.remnants.of(keys_now)
         yield [_remembered(owner, (key, local, mirror.journal.get(key)), left.get(key, ())) for key, local in found]
-
-
-async def _with_parts(mirror: Mirror, keys: list[str]) -> list[str]:
-    """All keys of the files that the keys belong to: their own, and those of their parts, now and before."""
-    tree = mirror.tree
-    if not tree.names.split:
-        return keys
-    files = list(dict.fromkeys(tree.names.file(key) for key in keys))
-    known = {each for file in files for each in families.known(mirror.db, mirror.name, tree.names, file)}
-    now = await asyncio.to_thread(lambda: {item.key for file in files for item in tree.parts(file)})
-    return sorted({*keys, *known, *now})
 
 
 def _without_covered(rows: Sequence[Dirty], prefix: str) -> list[Dirty]:

@@ -13,7 +13,6 @@ from syncd.errors import Brake, RootHalt
 from syncd.evidence import Backing
 from syncd.index_errors import not_indexed
 from syncd.model import NOT_INDEXED, Action, Adopt, Delete, Forget, Item, Problem, Put
-from syncd.state import families
 from syncd.state.claims import Listing
 from syncd.state.db import Meta, transaction
 from syncd.state.history import KEEP_S as HISTORY_S
@@ -88,12 +87,12 @@ async def _see(mirror: Mirror, options: Options, result: Result, hooks: Hooks, *
 
 async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
     resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded, everything=scope.everything)
-    mirror.tree.begin(anew=options.full)
+    mirror.tree.begin()
     lane = None if options.full else InStep(mirror, result.spill)
     if scope.rows is None:
         blocks = observe.whole(mirror, result.spill, lane, "journal" if result.audited else "listing")
     else:
-        blocks = observe.parts(mirror, scope.rows)
+        blocks = observe.dirty(mirror, scope.rows)
         _clear_problems(mirror, scope.rows)
     async for block in blocks:
         resolved = await resolver.block(block)
@@ -102,9 +101,6 @@ async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, 
         hooks.tick(result)
     result.complete = mirror.tree.complete
     result.files_read = resolver.files_read
-    if mirror.tree.cuts:
-        result.files_read += mirror.tree.cuts.files_read
-        mirror.tree.cuts.save(whole=scope.everything and result.complete)
     if not result.complete:
         # Absence proves nothing while a part of the tree could not be read.
         result.spill.unplan_deletes()
@@ -156,11 +152,11 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result, *,
 
 
 def _counted(action: Action, found: Resolved) -> Action:
-    """What a key has too much of, a pass that was cut short has left; without it no file is missed."""
+    """Mark the delete of a second entry as not counted against max_delete: the file keeps its first entry."""
     if not isinstance(action, Delete):
         return action
     second = action is not found.decision and isinstance(found.triple.local, Item)
-    return replace(action, counted=False) if second or found.uncounted else action
+    return replace(action, counted=False) if second else action
 
 
 def _back(found: Resolved) -> bool:
@@ -195,8 +191,6 @@ def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
     with transaction(mirror.db):
         for row in rows:
             mirror.journal.clear_problem(row.key, subtree=row.subtree)
-            for key in families.known(mirror.db, mirror.name, mirror.tree.names, row.key):
-                mirror.journal.clear_problem(key, subtree=False)
 
 
 async def _forecast(mirror: Mirror, options: Options, result: Result) -> None:

@@ -26,15 +26,12 @@ _ROUNDS = 5
 
 
 class Resolved(NamedTuple):
-    """What to do for a key. again: the file is changing right now, look later. uncounted: a delete that takes no file
-    away, for the file has other entries, or it is of a further part.
-    """
+    """The decision about a key. again: the file is changing right now, so the next pass looks at it."""
 
     triple: Triple
     decision: Action | Problem | None
     again: bool = False
     extra: tuple[Delete, ...] = ()
-    uncounted: bool = False
 
 
 class Resolver:
@@ -87,7 +84,7 @@ class Resolver:
             return resolved
         if abs(self._mirror.now() - record.written_at) < renew_s:
             return resolved
-        put = Put(triple.key, "missing", local.path, local.size, record.ref, local.part)
+        put = Put(triple.key, "missing", local.path, local.size, record.ref)
         return resolved._replace(decision=put)
 
     def _in_step(self, triple: Triple) -> bool:
@@ -104,7 +101,6 @@ class Resolver:
             triple.local
             for triple in triples
             if isinstance(triple.local, Item)
-            # That of a part is known since its file was cut.
             and triple.local.checksum is None
             and (triple.record or triple.entry or triple.key in refused)
         ]
@@ -262,7 +258,7 @@ class Resolver:
     async def _content(self, item: Item) -> Content:
         self.files_read += 1
         torn = self._mirror.never_rests(item.key)
-        content, _ = await asyncio.to_thread(self._mirror.tree.read, item.path, part=item.part, torn=torn)
+        content, _ = await asyncio.to_thread(self._mirror.tree.read, item.path, torn=torn)
         return content
 
     async def _is_mirrored(self, entry: Entry) -> bool:
@@ -279,22 +275,17 @@ class Resolver:
         if triple.entry and await self._is_mirrored(triple.entry):
             return Resolved(triple, None)
         local = await asyncio.to_thread(tree.look, triple.key)
-        further = tree.names.of(triple.key)[1] > 1
         if isinstance(local, Excluded):
             # What the rules leave out is said with the answer: it is no file that is gone.
             triple = triple._replace(local=local)
-            return Resolved(
-                triple, self._proven(triple, decision) if self._delete_excluded else None, uncounted=further
-            )
+            return Resolved(triple, self._proven(triple, decision) if self._delete_excluded else None)
         if isinstance(local, Problem):
-            # Below a directory that cannot be read its own problem says it all, as that of a file does of its parts.
+            # The problem of a directory that is unreadable or closed is reported once, under its own key.
             told = (local.kind == "unreadable" and not tree.complete) or local.key != shown(triple.key)
             return Resolved(triple._replace(local=local), None if told else local)
         if local is not None:
             return Resolved(triple, None, again=True)
-        uncounted = further or bool(tree.cuts and await asyncio.to_thread(tree.parts, triple.key))
-        decision = self._proven(triple, decision)
-        return Resolved(triple, decision, extra=self._duplicates(triple), uncounted=uncounted)
+        return Resolved(triple, self._proven(triple, decision), extra=self._duplicates(triple))
 
     def _proven(self, triple: Triple, decision: Delete | Forget) -> Delete | Forget:
         if isinstance(decision, Forget):

@@ -17,7 +17,6 @@ from syncd.model import NOT_INDEXED, Adopt, Delete, Ending, Excluded, Forget, Pr
 from syncd.paths import shown
 from syncd.state.db import savepoint, transaction
 from syncd.state.deletions import Line, Pen
-from syncd.state.families import is_up
 from syncd.state.spill import Spill
 from syncd.state.together import Together
 from syncd.sync import telling
@@ -166,16 +165,11 @@ class Turn:
     async def deletes(self, batch: Sequence[tuple[int, Delete]], backing: Backing) -> None:
         """Delete a batch, but for keys whose file is there again, and what has to wait for its heir."""
         tree = self._mirror.tree
-        looks = await asyncio.to_thread(
-            lambda: [(tree.look(each.key), tree.parts(each.key) if tree.cuts else []) for _, each in batch]
-        )
+        looks = await asyncio.to_thread(lambda: [tree.look(each.key) for _, each in batch])
         due = []
-        for (seq, delete), (local, others) in zip(batch, looks, strict=True):
+        for (seq, delete), local in zip(batch, looks, strict=True):
             duplicate = delete.reason == "orphan" and self._has_another(delete)
-            if local is None and not all(is_up(self._mirror.journal, item) for item in others):
-                # What takes its place is not up. Whatever keeps it, failure or change, has the file looked at again.
-                self._ledger.spill.outcome(seq, "delete", "again")
-            elif local is None or duplicate or (backing.delete_excluded and isinstance(local, Excluded)):
+            if local is None or duplicate or (backing.delete_excluded and isinstance(local, Excluded)):
                 due.append((seq, delete))
             else:
                 self._ledger.spill.outcome(seq, "delete", "again")
@@ -239,8 +233,7 @@ class Turn:
             raise Deferred(put.key)
         self._begun += 1
         content, seen = await self._ahead.read(put)
-        # Of a part, that belongs to how its file was cut.
-        self._sent[put.key] = (content.checksum, None if put.part else seen)
+        self._sent[put.key] = (content.checksum, seen)
         return content
 
     def report(self, action: Put | Delete, outcome: Outcome) -> None:
@@ -345,7 +338,7 @@ class Turn:
     def _end(self, action: Put | Delete, **fields: object) -> None:
         self._mirror.queue.clear(action.key)
         if isinstance(action, Put):
-            self._mirror.queue.taken(self._mirror.tree.names.file(action.key), self._mirror.now())
+            self._mirror.queue.taken(action.key, self._mirror.now())
         self._ledger.done[action.kind] += 1
         self._ledger.spill.outcome(self._seq[action], action.kind, "done")
         size = {"bytes": action.size} if isinstance(action, Put) else {}

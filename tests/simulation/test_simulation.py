@@ -26,7 +26,7 @@ from lying_target import Crash, Fault, LyingTarget
 from memory_target import Held
 
 from syncd.errors import Park
-from syncd.model import Part, Put
+from syncd.model import Put
 from syncd.plan import Policy
 from syncd.rules import Rules
 from syncd.scan import Tree
@@ -60,11 +60,11 @@ class LockedTree(Tree):
 
     locked: frozenset[str] = frozenset()
 
-    def read(self, path: str, *, part: Part | None = None, torn: bool = False) -> tuple[Content, os.stat_result]:
+    def read(self, path: str, *, torn: bool = False) -> tuple[Content, os.stat_result]:
         if path in self.locked:
             raise Park("unreadable", "let syncd read it")
         self._enter_all(path)
-        return super().read(path, part=part, torn=torn)
+        return super().read(path, torn=torn)
 
     def _collect(self, folder: str, ignores: Any, groups: Any) -> None:
         self._enter_all(folder)

@@ -9,7 +9,6 @@ from ai_room import Forward
 from kv_room import Side, World, keeps, world
 
 from syncd.errors import Brake
-from syncd.model import Part
 from syncd.scan import Tree
 from syncd.sync.passes import Hooks, Options, Scope
 from syncd.sync.reconcile import reconcile
@@ -210,11 +209,11 @@ async def test_a_file_that_changes_while_it_is_read_is_taken_again(
         read = Tree.read
         busy = ["a"]
 
-        def changing(tree: Tree, path: str, *, part: Part | None = None, torn: bool = False) -> object:
+        def changing(tree: Tree, path: str, *, torn: bool = False) -> object:
             if path in busy:
                 busy.remove(path)
                 raise Again("it changed while it was read")
-            return read(tree, path, part=part, torn=torn)
+            return read(tree, path, torn=torn)
 
         monkeypatch.setattr(Tree, "read", changing)
         result = await side.full()

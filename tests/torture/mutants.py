@@ -90,8 +90,8 @@ MUTANTS = (
     Mutant(
         "journal written before the request is answered",
         "syncd/sync/turn.py",
-        "        self._sent[put.key] = (content.checksum, None if put.part else seen)\n",
-        "        self._sent[put.key] = (content.checksum, None if put.part else seen)\n"
+        "        self._sent[put.key] = (content.checksum, seen)\n",
+        "        self._sent[put.key] = (content.checksum, seen)\n"
         "        early = Stored(put.ref or put.key, content.checksum, len(content.data))\n"
         "        self._mirror.journal.put(recorded(put.key, early, self._mirror.now()))\n",
         ("tests/simulation", "tests/unit/test_pass_failures.py"),

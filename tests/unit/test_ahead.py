@@ -9,7 +9,7 @@ import pytest
 from scan_room import tree, write
 
 from syncd.errors import Park
-from syncd.model import Part, Put
+from syncd.model import Put
 from syncd.scan import Tree
 from syncd.sync.ahead import BYTES, FILES, Ahead
 from syncd.targets.base import Again, Content
@@ -22,9 +22,9 @@ class Counted(Tree):
         super().__init__(found.root, found.rules, found.limits, found.prefix)
         self.reads: list[tuple[str, bool]] = []
 
-    def read(self, path: str, *, part: Part | None = None, torn: bool = False) -> tuple[Content, os.stat_result]:
+    def read(self, path: str, *, torn: bool = False) -> tuple[Content, os.stat_result]:
         self.reads.append((path, torn))
-        return super().read(path, part=part, torn=torn)
+        return super().read(path, torn=torn)
 
 
 def puts(root: Path, number: int, size: int = 10) -> list[Put]:

@@ -73,7 +73,7 @@ def test_blocks_of_the_real_size_lose_nothing_at_their_edges(size: int) -> None:
 
 async def parts(core: Core, *rows: tuple[str, bool]) -> list[Triple]:
     dirty = [Dirty(key, subtree, 0, 1) for key, subtree in sorted(rows)]
-    return [triple async for block in observe.parts(core.mirror, dirty) for triple in block]
+    return [triple async for block in observe.dirty(core.mirror, dirty) for triple in block]
 
 
 async def test_a_part_is_a_key_or_all_below_a_directory(core: Core) -> None:

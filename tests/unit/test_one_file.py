@@ -12,7 +12,6 @@ from memory_target import MemoryTarget
 from syncd.disk import Disk
 from syncd.model import Item, int64
 from syncd.scan import Tree
-from syncd.state.cuts import fingerprint
 from syncd.state.files import StatCache
 from syncd.state.journal import Journal
 
@@ -37,7 +36,7 @@ async def test_a_file_of_any_time_is_recorded_and_found_unchanged(core: Core, se
 @pytest.mark.parametrize("number", NUMBERS)
 def test_numbers_of_the_kernel_are_kept(core: Core, number: int) -> None:
     seen: Any = SimpleNamespace(st_size=3, st_mtime_ns=number, st_ctime_ns=number, st_ino=number)
-    item = Item("a", "a", *fingerprint(seen))
+    item = Item("a", "a", 3, int64(number), int64(number), int64(number))
     core.mirror.files.store([("a", seen, "c" * 64)], NOW_NS)
     assert core.mirror.files.fill([item])["a"].checksum == "c" * 64
     assert core.mirror.files.fill([item._replace(inode=int64(number + 1))]) == {}

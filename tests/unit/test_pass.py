@@ -9,7 +9,7 @@ from core_room import START, Core, content, in_step, outcomes, plan, planned, sh
 
 from syncd import scan
 from syncd.errors import Halt
-from syncd.model import Part, Put
+from syncd.model import Put
 from syncd.scan import Tree
 from syncd.state.db import Meta
 from syncd.sync.passes import Hooks, Result
@@ -239,9 +239,9 @@ async def test_a_put_hashes_the_very_bytes_it_sends(core: Core, monkeypatch: pyt
     core.write("a", "planned")
     real = scan.Tree.read
 
-    def edit(self: Tree, path: str, *, part: Part | None = None, torn: bool = False) -> object:
+    def edit(self: Tree, path: str, *, torn: bool = False) -> object:
         core.write("a", "edited since")
-        return real(self, path, part=part, torn=torn)
+        return real(self, path, torn=torn)
 
     monkeypatch.setattr(Tree, "read", edit)
     await core.full()
