@@ -8,7 +8,8 @@ ARGS ?=
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 4 ] && n=4; echo "$$n")
 
 BIN := $(VENV)/bin
-# What syncd and its build need, and that with the developer's tools; both hold for every Python we support.
+# LOCK: run-time dependencies, the extras `emulator` (for `make demo`) and `vectorize` (for the image), and the build
+# backend. DEV_LOCK: these and the developer's tools. Both hold for every supported Python.
 LOCK := requirements.txt
 DEV_LOCK := requirements-dev.txt
 # PIP_USER: somebody's own setting may be to install for the user, which no environment takes.
@@ -61,8 +62,8 @@ fmt: $(VENV)/.dev ## format, and mend what the linter can mend by itself
 lock: ## resolve all dependencies anew for every supported Python and system (needs uv)
 	@$(UV) --version >/dev/null 2>&1 || { \
 	  echo "make lock: needs uv, which resolves for every Python at once: python3 -m venv $(VENV) && $(BIN)/python -m pip install 'uv>=0.9'" >&2; exit 1; }
-	@$(COMPILE) --upgrade --extra dev -o $(DEV_LOCK) pyproject.toml
-	@$(COMPILE) -c $(DEV_LOCK) --group build -o $(LOCK) pyproject.toml
+	@$(COMPILE) --upgrade --all-extras -o $(DEV_LOCK) pyproject.toml
+	@$(COMPILE) -c $(DEV_LOCK) --extra emulator --extra vectorize --group build -o $(LOCK) pyproject.toml
 	@grep -c == $(LOCK) $(DEV_LOCK)
 
 clean: ## remove the environment and everything that was built or cached

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from syncd.cli.app import Globals, app, await_, os_path
+from syncd.cli.standin import require_emulator
 from syncd.errors import ConfigError
 from syncd.os_names import shown_path
 
@@ -35,6 +36,7 @@ def demo(
 
     A second pass shows that nothing is left to do. Needs no account.
     """
+    require_emulator("demo")
     import tempfile
     from importlib.resources import as_file, files
 

@@ -12,21 +12,25 @@ from syncd.shards import Shard
 from syncd.state.files import StatCache
 from syncd.state.journal import Journal
 from syncd.targets.base import Target
+from syncd.text.endings import HTML, ending
 
 _BLOCK = 1000
 
 
 @dataclass(slots=True)
 class Survey:
-    """What a walk found. unsent: files that are new or look changed, with their bytes; known: entries of the journal,
-    found: those of them that have a file. complete: whether every directory could be read. protected: whether a mount
-    is missing, so that nobody can tell how many files are gone.
+    """What a walk found.
+
+    unsent: files that are new or look changed, with their bytes. html: HTML files by their names. known: entries of
+    the journal. found: journal entries that have a file. complete: whether every directory could be read. protected:
+    whether a mount is missing; the number of deleted files is then unknown.
     """
 
     files: int = 0
     problems: int = 0
     unsent: int = 0
     unsent_bytes: int = 0
+    html: int = 0
     known: int = 0
     found: int = 0
     complete: bool = True
@@ -44,6 +48,7 @@ def survey(tree: Tree, shard: Shard, db: sqlite3.Connection | None, name: str) -
         items = [each for each in block if isinstance(each, Item)]
         seen.files += len(items)
         seen.problems += len(block) - len(items)
+        seen.html += sum(ending(item.key) in HTML for item in items)
         _compare(items, db, name, seen)
     seen.complete = tree.complete
     seen.protected = bool(tree.protected.closed or tree.protected.covered)

@@ -220,6 +220,7 @@ def _check_folder(config: "Config", name: str, target: "Target | None") -> list[
     from syncd.state.journal import Journal
     from syncd.state.reading import open_state_to_read
     from syncd.sync.mounted import protect_look
+    from syncd.text.texts import HTML_REMEDY, can_convert_html
 
     section = config.mirrors[name]
     tree = build_tree(section)
@@ -242,6 +243,9 @@ def _check_folder(config: "Config", name: str, target: "Target | None") -> list[
         return [(Finding(f"{name}: folder", "warn", message, remedy), EXIT_OK)]
     found = [Finding(f"{name}: folder", "ok", message), _check_watches(name, section)]
     found += [Finding(f"{name}: folder", "warn", f"{each.key}: {each.message}") for each in tree.protected.problems()]
+    if section.target.type == "vectorize" and seen.html and not can_convert_html():
+        message = f"HTML files that cannot be converted: {seen.html}; the extra 'vectorize' is not installed"
+        found.append(Finding(f"{name}: html", "warn", message, HTML_REMEDY))
     if target:
         cloudflare = config.cloudflare
         ahead = outlook(seen, target, cloudflare.tpslimit, cloudflare.transfers)

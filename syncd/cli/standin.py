@@ -3,6 +3,7 @@
 import signal
 import sqlite3
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,12 @@ class Checksum(StrEnum):
     ZERO = "zero"
     MD5 = "md5"
     SHA256 = "sha256"
+
+
+def require_emulator(command: str) -> None:
+    """Raise ConfigError if the packages of the extra `emulator` are not installed."""
+    if not all(find_spec(name) for name in ("numpy", "python_multipart")):
+        raise ConfigError(f"{command}: needs the extra 'emulator'; install it: pip install 'syncd[emulator]'")
 
 
 @app.command()
@@ -75,6 +82,7 @@ def emulate(  # noqa: PLR0913 - the contract's options
 
     Prints its base URL.
     """
+    require_emulator("emulate")
     from syncd.emulator.options import Options
     from syncd.emulator.server import run
 

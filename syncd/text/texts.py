@@ -2,11 +2,14 @@
 
 import codecs
 from dataclasses import dataclass
+from importlib.util import find_spec
 
-from syncd.errors import Park
+from syncd.errors import Park, Retry
 from syncd.plain_text import MARKS
 from syncd.text.chunk import Kind, is_blank
 from syncd.text.endings import HTML, MARKDOWN, ending
+
+HTML_REMEDY = "pip install 'syncd[vectorize]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,8 @@ class Text:
 def read_text(key: str, data: bytes) -> Text:
     """The text of a file; HTML becomes Markdown.
 
-    Park("unsupported_type") if it is no text, Park("empty") if it would give no chunks.
+    Raises Park("unsupported_type") if it is no text, Park("empty") if it would give no chunks, and Retry for HTML if
+    the extra `vectorize` is not installed.
     """
     text = _decoded(data)
     kind: Kind = "markdown" if ending(key) in MARKDOWN | HTML else "text"
@@ -58,7 +62,15 @@ def _decoded(data: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def can_convert_html() -> bool:
+    """Return whether the packages of the extra `vectorize` are installed."""
+    return all(find_spec(name) for name in ("bs4", "markdownify"))
+
+
 def _from_html(text: str) -> str:
+    if not can_convert_html():
+        # Not Park: a parked file is tried again only after it changes, but this one can go up once the extra is there.
+        raise Retry(f"converting HTML needs the extra 'vectorize': {HTML_REMEDY}, then start syncd again")
     # Few folders hold HTML.
     from syncd.text.converter import converter
 

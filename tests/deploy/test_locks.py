@@ -45,8 +45,10 @@ def installed_there(lock: str, python: str, system: str) -> dict[str, str]:
 def asked(lock: str) -> list[Requirement]:
     """What pyproject.toml wants of the lock."""
     project = PROJECT["project"]
-    more = project["optional-dependencies"]["dev"] if "dev" in lock else PROJECT["dependency-groups"]["build"]
-    return [Requirement(each) for each in project["dependencies"] + PROJECT["build-system"]["requires"] + more]
+    extras = project["optional-dependencies"]
+    names = ["emulator", "vectorize", *(["dev"] if "dev" in lock else [])]
+    wanted = project["dependencies"] + PROJECT["build-system"]["requires"]
+    return [Requirement(each) for each in wanted + [each for name in names for each in extras[name]]]
 
 
 @pytest.mark.parametrize("lock", LOCKS)

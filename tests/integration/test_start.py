@@ -52,6 +52,18 @@ def test_what_was_hidden_can_be_imported_afterwards() -> None:
     assert (said.stdout, said.stderr) == ("there\n", "")
 
 
+@pytest.mark.parametrize("package", ["numpy", "python_multipart"])
+@pytest.mark.parametrize("command", ["demo", "emulate"])
+def test_a_command_without_its_extra_names_it(command: str, package: str) -> None:
+    program = f"import sys; sys.modules[{package!r}] = None; from syncd.cli import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", program, command], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"{command}: needs the extra 'emulator'" in ended.stderr
+    assert "pip install 'syncd[emulator]'" in ended.stderr
+
+
 def test_the_demo_shows_six_files_in_step_and_finds_one() -> None:
     said = subprocess.run(
         [sys.executable, "-m", "syncd", "demo"], capture_output=True, text=True, timeout=60, check=False

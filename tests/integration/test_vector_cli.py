@@ -1,5 +1,6 @@
 """A folder as vectors, as people and scripts meet it: the whole story through the real program, over the stand-in."""
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,31 @@ def test_init_writes_a_config_that_checks_and_makes_the_index(index: VectorIndex
     after = room.syncd("check", env=env)
     assert after.code == 0
     said(after, "ok    docs: target", f"({len(index.ids())} vectors)")
+
+
+def test_without_the_extra_html_waits_and_other_files_go_up(index: VectorIndex, tmp_path: Path) -> None:
+    room = index.room
+    room.write("page.html", "<h1>Sails</h1><p>How to furl a sail.")
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['markdownify'] = None")
+
+    def without_extra(*arguments: str) -> tuple[int, str]:
+        process = room.really(*arguments, env={"PYTHONPATH": str(tmp_path)})
+        out, _ = process.communicate(timeout=60)
+        return process.returncode, out.decode()
+
+    code, out = without_extra("check")
+    assert (code, "HTML files that cannot be converted: 1;" in out, "pip install 'syncd[vectorize]'" in out) == (
+        0,
+        True,
+        True,
+    )
+    code, out = without_extra("reconcile", "--json")
+    report = json.loads(out)["mirrors"]["docs"]
+    assert (code, report["result"]) == (1, {"put": 3, "delete": 0, "failed": 1})
+    (problem,) = [each for each in report["problems"] if each["key"] == "page.html"]
+    assert (problem["kind"], "pip install 'syncd[vectorize]'" in problem["message"]) == ("failed", True)
+    assert "HTML files that" not in room.syncd("check").out
+    assert passed(index)["result"] == {"put": 1, "delete": 0, "failed": 0}
 
 
 def test_a_dry_run_forecasts_and_sends_nothing_that_changes_anything(index: VectorIndex) -> None:
