@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import sqlite3
@@ -81,8 +80,6 @@ class _Daemon:
         while not self._stop.is_set():
             try:
                 former, config = config, await self._live(config)
-                # What served the former config refers to itself, and would lie there until many more objects are made.
-                gc.collect()
             except StateDamaged as error:
                 self._rebuild(error)
             except (ConfigError, Locked, StateHalt) as error:

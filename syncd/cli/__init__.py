@@ -1,7 +1,6 @@
 """The command line: one small file for each group of commands. `main` turns every end into an exit code."""
 
 import errno
-import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -30,11 +29,6 @@ _SERVING = frozenset({"run", "emulate"})
 _WITH_VALUE = frozenset({"-c", "--config", "--log-format"})
 """Global options whose value is the next argument."""
 
-SWITCH_S = 0.0005
-"""Files are read in threads; at Python's own 5 ms each of their system calls may wait as long for a loop that works."""
-COLLECT_AT = 10_000
-"""A page of a listing is thousands of objects, all gone with it; at Python's own 700 each is walked a dozen times."""
-
 
 def main() -> None:
     """Run the program and exit with the contract's code."""
@@ -44,11 +38,11 @@ def main() -> None:
     if serving:
         signals.serve()
     try:
-        code = _run_tuned()
+        from syncd.os_names import from_os
+
+        code = run([from_os(each) for each in sys.argv[1:]])
     except signals.Interrupted as end:
         code = signals.ended(end.number)
-    # The interpreter looks for garbage once more before it ends. All of it goes with the process anyway.
-    gc.freeze()
     sys.exit(code)
 
 
@@ -61,16 +55,6 @@ def _command(arguments: Sequence[str]) -> str | None:
         elif not argument.startswith("-"):
             return argument
     return None
-
-
-def _run_tuned() -> int:
-    sys.setswitchinterval(SWITCH_S)
-    gc.set_threshold(COLLECT_AT)
-    # Looking for plug-ins that nobody installs means reading what is known of every package there is.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    from syncd.os_names import from_os
-
-    return run([from_os(each) for each in sys.argv[1:]])
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from syncd import __version__, signals
-from syncd.cli import lean
 from syncd.os_names import to_os
 
 if TYPE_CHECKING:
@@ -76,7 +75,6 @@ class Globals:
         """Set logging up."""
         import logging
 
-        lean.load()
         from syncd.logs import configure
 
         base = logging.getLevelNamesMapping()[level]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from syncd import signals
-from syncd.cli import lean
 from syncd.cli.app import Globals, app, await_
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ def run(ctx: typer.Context) -> int:
 
     Until SIGTERM or SIGINT.
     """
-    lean.load()
     from syncd.daemon import serve
 
     options: Globals = ctx.obj
@@ -63,7 +61,6 @@ def full_pass(  # noqa: PLR0913 - the contract's options
     ] = False,
 ) -> int:
     """Make one full pass and exit."""
-    lean.load()
     from syncd.service.build import Grants
     from syncd.sync.passes import Options
 

@@ -1,36 +1,56 @@
-"""By which way requests go: proxy, TLS, pool."""
+"""Chooses proxy, TLS context and connection pool."""
 
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
+from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
 from syncd.cloudflare.base_url import is_loopback
-from syncd.cloudflare.lanes import Lane, Lanes
+
+POOL = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=5.0)
+"""The gate limits the number of requests in flight, so the pool sets no limit of its own."""
 
 
-def open_way(base_url: str, instead: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncBaseTransport:
-    """The way to a checked base_url: TLS verified, the environment's proxy heeded, connections as they are asked for.
+def make_transport(base_url: str) -> httpx.AsyncHTTPTransport:
+    """Return httpx's transport for a checked base_url. It verifies TLS and uses the proxy of the environment.
 
-    instead: a way that is open already, such as a test's. ValueError: a base_url that must not be sent to.
+    Raises ValueError if no request may be sent to base_url, or if the proxy cannot be used.
     """
-    url = _as_sent(base_url)
-    if instead:
-        return instead
-    # Not for plain http: loading the CA file takes longer than a request.
-    context = httpx.create_ssl_context() if url.scheme == "https" else None
-    proxy = _proxy(url)
-    if proxy is None or context is None:
-        return Lanes(lambda: Lane(url, context))
-    one = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-    # Not trust_env: the proxy was chosen here, and the CA file by the context.
-    return Lanes(lambda: httpx.AsyncHTTPTransport(verify=context, limits=one, trust_env=False, proxy=proxy))
+    url = _parsed(base_url)
+    # Plain http needs no CA file, and loading one takes longer than a request. The empty context trusts no server.
+    context = httpx.create_ssl_context() if url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # trust_env is False because `_proxy` and the context have read the environment already.
+    return httpx.AsyncHTTPTransport(verify=context, limits=POOL, trust_env=False, proxy=_proxy(url))
 
 
-def _as_sent(base_url: str) -> httpx.URL:
-    """base_url as the HTTP library reads it: two parsers must not disagree on where a token is sent."""
+def unrequested_answer_check() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
+    """Return a value for the extension "trace" of one request, which fails on an answer that came before the request.
+
+    A server may send a second answer behind the first one. httpx would take it for the answer to the next request on
+    that connection, and each later answer for the answer to the request after its own. The head of a requested answer
+    is read from the socket, so the event loop turns at least once between the two events. Raises
+    httpx.RemoteProtocolError, after which httpx closes the connection.
+    """
+    turned = asyncio.Event()
+
+    async def trace(event: str, info: Mapping[str, Any]) -> None:
+        del info
+        if event == "http11.receive_response_headers.started":
+            asyncio.get_running_loop().call_soon(turned.set)
+        elif event == "http11.receive_response_headers.complete" and not turned.is_set():
+            raise httpx.RemoteProtocolError("the connection held an answer that nobody had requested")
+
+    return trace
+
+
+def _parsed(base_url: str) -> httpx.URL:
+    """Check base_url again as httpx reads it: two parsers must not disagree on where the token is sent."""
     try:
         url = httpx.URL(base_url)
     except httpx.InvalidURL:
@@ -41,7 +61,10 @@ def _as_sent(base_url: str) -> httpx.URL:
 
 
 def _proxy(url: httpx.URL) -> str | None:
-    """HTTPS_PROXY for https, else ALL_PROXY, unless NO_PROXY or loopback; names in lower case win, as for curl."""
+    """Return HTTPS_PROXY, else ALL_PROXY; None for plain http, for loopback and for a host in NO_PROXY.
+
+    As in curl, a name in lower case takes precedence.
+    """
     if url.scheme != "https" or is_loopback(url.host) or _bypassed(url):
         return None
     proxies = getproxies()
@@ -62,7 +85,7 @@ def _proxy(url: httpx.URL) -> str | None:
 
 
 def _bypassed(url: httpx.URL) -> bool:
-    """Whether NO_PROXY names the host: with or without its port, by its domain, or as an address within a network."""
+    """Return whether NO_PROXY holds the host, with or without its port, its domain, or a network with its address."""
     if proxy_bypass(f"{url.host}:{url.port or 443}"):
         return True
     try:

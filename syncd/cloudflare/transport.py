@@ -17,7 +17,7 @@ from tenacity import AsyncRetrying
 from syncd import __version__
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.base_url import check_base_url
-from syncd.cloudflare.connect import open_way
+from syncd.cloudflare.connect import make_transport, unrequested_answer_check
 from syncd.cloudflare.envelope import Answer, Context, decode, fail, http_date, one_line
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.messages import Form, Raw, body_of, headers_of, read
@@ -102,7 +102,7 @@ class Transport:
         self._retry_for = retry_for
         self._seams = seams
         self._pulse = Pulse()
-        self._way = open_way(self.base_url, seams.http)
+        self._http = seams.http or make_transport(self.base_url)
         self._headers = {**_HEADERS, **credentials.headers()}
         self.their_time: float | None = None
         """What time the remote's clock showed in its latest answer, in Unix s."""
@@ -194,7 +194,7 @@ class Transport:
 
     async def aclose(self) -> None:
         """Close all connections; requests under way are the caller's to cancel."""
-        await self._way.aclose()
+        await self._http.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -247,7 +247,7 @@ class Transport:
             try:
                 async with asyncio.timeout(allowed):
                     # Not by a client: cookies, redirects and logins, which no API has, are a tenth of its cost.
-                    response = await self._way.handle_async_request(message)
+                    response = await self._http.handle_async_request(message)
                     try:
                         headers = headers_of(response)
                         self._heed(headers)
@@ -286,7 +286,10 @@ class Transport:
             json=request.json,
             content=body,
             headers={**self._headers, **request.headers, **length},
-            extensions={"timeout": {"connect": seconds, "write": seconds, "read": seconds + request.slow_s}},
+            extensions={
+                "timeout": {"connect": seconds, "write": seconds, "read": seconds + request.slow_s},
+                "trace": unrequested_answer_check(),
+            },
         )
 
     def _lost(self, request: Request, error: Exception) -> NoReturn:

@@ -6,7 +6,7 @@ from cf_fakes import VirtualTime
 
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.base_url import check_base_url, is_loopback
-from syncd.cloudflare.connect import _proxy, open_way
+from syncd.cloudflare.connect import _proxy, make_transport
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.transport import Transport
@@ -87,7 +87,7 @@ def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_proxy_that_cannot_be_used_is_refused_and_not_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy.example:1080")
     with pytest.raises(ValueError, match="HTTPS_PROXY"):
-        open_way(API)
+        make_transport(API)
 
 
 @pytest.mark.parametrize(
