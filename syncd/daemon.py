@@ -12,7 +12,8 @@ import structlog
 
 from syncd import signals
 from syncd.cloudflare.transport import Transport
-from syncd.config.settings import Config, login
+from syncd.config.schema import Config
+from syncd.config.sources import login
 from syncd.errors import EXIT_OK, ConfigError, Locked, StateDamaged, StateGone, StateHalt, SyncdError
 from syncd.excludes import IGNORE_FILE
 from syncd.keeper import Keeper

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 
 from syncd import shards
-from syncd.config.settings import Config, MirrorConfig
+from syncd.config.schema import Config, MirrorConfig
 from syncd.errors import Park
 from syncd.evidence import belief
 from syncd.model import ON_THE_WAY, Delete, Excluded, Item, Local, Problem, Record

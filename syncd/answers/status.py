@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from syncd.config.settings import Config, MirrorConfig
+from syncd.config.schema import Config, MirrorConfig
 from syncd.model import IndexStatus
 from syncd.os_names import shown_path
 from syncd.state import owner

@@ -1,5 +1,6 @@
 """The program's frame: global options and the list of commands. Commands import what they need when they run."""
 
+import os
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,8 +13,8 @@ from syncd import __version__, signals
 from syncd.os_names import to_os
 
 if TYPE_CHECKING:
-    from syncd.config.secret_files import Loose
-    from syncd.config.settings import Config
+    from syncd.config.checks import Exposed
+    from syncd.config.schema import Config
 
 _T = TypeVar("_T")
 
@@ -40,7 +41,7 @@ class Globals:
 
         account_only: no mirror has to be configured. warn: log what others can read or change and should not.
         """
-        from syncd.config.settings import load, secrets
+        from syncd.config.sources import load, secrets
         from syncd.masks import hide
 
         config = load(self.config, account_only=account_only)
@@ -57,15 +58,15 @@ class Globals:
             _warn_of_variables(strange)
         return config
 
-    def loose(self, config: "Config") -> "list[Loose]":
+    def loose(self, config: "Config") -> "list[Exposed]":
         """Return which files around a loaded config others can read or change and should not."""
-        from syncd.config.secret_files import loose
-        from syncd.config.sources import config_path, file_values, holds_secret, process_environment
+        from syncd.config.checks import exposed_files
+        from syncd.config.sources import config_path, file_values, holds_secret
 
-        path = config_path(self.config, process_environment())
-        return loose(config, path, holds_secret=holds_secret(file_values(path)))
+        path = config_path(self.config)
+        return exposed_files(config, path, holds_secret=holds_secret(file_values(path)))
 
-    def _warn(self, found: "list[Loose]") -> None:
+    def _warn(self, found: "list[Exposed]") -> None:
         import structlog
 
         for each in found:
@@ -83,10 +84,9 @@ class Globals:
 
 
 def _strange_variables() -> list[str]:
-    from syncd.config.settings import known_keys
-    from syncd.config.sources import process_environment, strange
+    from syncd.config.checks import ignored_variables
 
-    return strange(process_environment(), known_keys())
+    return ignored_variables(os.environ)
 
 
 def _warn_of_variables(names: Sequence[str]) -> None:

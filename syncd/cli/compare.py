@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from syncd.answers.pull import Pulled
     from syncd.answers.verify import Verdict
     from syncd.cli.questions import Questions
-    from syncd.config.settings import Config
+    from syncd.config.schema import Config
 
 SEVERITY = (3, 4, 5, 1, 6, 0)
 """With several mirrors the most serious code wins."""

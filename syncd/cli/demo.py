@@ -15,7 +15,7 @@ from syncd.errors import ConfigError
 from syncd.os_names import shown_path
 
 if TYPE_CHECKING:
-    from syncd.config.settings import Config
+    from syncd.config.schema import Config
     from syncd.scan import Tree
 
 SAMPLE_QUERY = "rotate the API token"
@@ -68,7 +68,7 @@ def demo(
 
 def _config(root: Path, state: Path, base_url: str) -> "Config":
     """A config like any other, from a file and an environment of its own."""
-    from syncd.config.settings import load
+    from syncd.config.sources import load
 
     (state / "syncd.toml").write_text(
         "[mirrors.demo]\n[mirrors.demo.target]\ntype = 'ai-search'\ninstance = 'demo'\ncreate = true\n"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import sqlite3
 
-    from syncd.config.settings import Config
+    from syncd.config.schema import Config
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from syncd.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict
 
 if TYPE_CHECKING:
     from syncd.cloudflare.kv import KV
-    from syncd.config.settings import Config
+    from syncd.config.schema import Config
 
 _T = TypeVar("_T")
 

@@ -14,7 +14,7 @@ from syncd.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, NotFound, SyncdErr
 
 if TYPE_CHECKING:
     from syncd.cloudflare.kv import KVNamespace
-    from syncd.config.settings import Config
+    from syncd.config.schema import Config
 
 _T = TypeVar("_T")
 
@@ -171,13 +171,13 @@ def _with_namespace(ctx: typer.Context, given: str | None, work: "Callable[[KVNa
 
 def _only_namespace(config: "Config") -> str:
     """The namespace of the only kv mirror. Raises ConfigError naming what there is."""
-    from syncd.config.targets import KVTarget
+    from syncd.config.schema import KVSection
 
     places = {name: section.target for name, section in config.mirrors.items()}
     found = {
         name: target.namespace_id or target.namespace_title or ""
         for name, target in places.items()
-        if isinstance(target, KVTarget)
+        if isinstance(target, KVSection)
     }
     if len(set(found.values())) == 1:
         return next(iter(found.values()))

@@ -17,7 +17,7 @@ UNINDEXED = frozenset({"index_error", "skipped"})
 if TYPE_CHECKING:
     import sqlite3
 
-    from syncd.config.settings import Config
+    from syncd.config.schema import Config
 
 REFRESH_S = 1.0
 

@@ -13,7 +13,7 @@ from syncd.os_names import shown_path
 from syncd.paths import normal
 
 if TYPE_CHECKING:
-    from syncd.config.settings import Config
+    from syncd.config.schema import Config
 
 SHOWN = 3
 """Hits named for people, of those that came instead."""

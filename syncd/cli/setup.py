@@ -17,7 +17,7 @@ from syncd.os_names import from_os, shown_path
 from syncd.paths import NOT_UTF8, name_fault
 
 if TYPE_CHECKING:
-    from syncd.config.settings import Config, MirrorConfig
+    from syncd.config.schema import Config, MirrorConfig
     from syncd.service.build import Session
     from syncd.targets.base import Target
 
@@ -39,7 +39,7 @@ def init(
 ) -> int:
     """Write a commented syncd.toml for a folder and a target."""
     from syncd.cli.out import line
-    from syncd.config.templates import config_text
+    from syncd.config.template import config_text
 
     options: Globals = ctx.obj
     section, permission = _target_section(target)
@@ -65,8 +65,8 @@ def init(
 
 def _target_section(spec: str) -> tuple[str, str]:
     """Return the config lines of a target and the permission its token needs."""
-    from syncd.config.targets import PERMISSIONS
-    from syncd.config.templates import ai_search_target, kv_target, vectorize_target
+    from syncd.config.schema import PERMISSIONS
+    from syncd.config.template import ai_search_target, kv_target, vectorize_target
 
     kind, _, name = spec.partition(":")
     namespace, slash, instance = name.rpartition("/")
@@ -176,7 +176,7 @@ async def _look(options: Globals) -> AsyncIterator[Found]:
 async def _check_remote(session: "Session") -> AsyncIterator[Found]:
     from syncd.cli.report import GAP_REMEDY, gap_met
     from syncd.cloudflare.ai_search import AISearch
-    from syncd.config.settings import permissions
+    from syncd.config.schema import permissions
 
     try:
         status = await AISearch(session.transport, "default", "check").verify_token()

@@ -12,7 +12,7 @@ from syncd import signals
 from syncd.cli.app import Globals, app, await_
 
 if TYPE_CHECKING:
-    from syncd.config.settings import Config
+    from syncd.config.schema import Config
     from syncd.oneshot import Report
     from syncd.service.build import Grants, Session
     from syncd.sync.passes import Options

@@ -1,1 +1,1 @@
-"""The settings: what they are, where they come from, what is wrong with them, what `init` writes."""
+"""The config: its schema, its sources, its checks, and the file that `init` writes. Reads files, sends nothing."""

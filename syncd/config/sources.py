@@ -1,27 +1,37 @@
-"""Where configuration comes from: the file, the environment, a systemd credential; and how to say what is wrong."""
+"""The sources of the config: environment, systemd credential, TOML file. `load` merges and validates them."""
 
-import difflib
+import contextlib
 import json
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from syncd.config.secret_files import CREDENTIAL, refuse_writable
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    TomlConfigSettingsSource,
+)
+
+from syncd.config.checks import (
+    CONFIG_VARIABLE,
+    CREDENTIAL,
+    PREFIX,
+    check_mirrors,
+    check_variables,
+    describe,
+    home,
+    refuse_writable,
+)
+from syncd.config.schema import AccountConfig, Config, permissions
 from syncd.errors import ConfigError
 from syncd.os_names import from_os, shown_path
 from syncd.plain_text import decode
-
-PREFIX = "SYNCD_"
-CONFIG_VARIABLE = "SYNCD_CONFIG"
-_SERVICE_LINK = re.compile(
-    r"(^|_)(service_host|service_port(_[a-z0-9_]+)?|port(_[0-9]+_(tcp|udp|sctp)(_(proto|port|addr))?)?)$"
-)
-"""How the names end that Kubernetes makes of a service."""
-_IPV6_AND_PORT = re.compile(r"\[[0-9A-Fa-f:.]+\]:\d+")
-"""The one text that begins like a list and is none."""
 
 CLOUDFLARE_VARIABLES: Mapping[str, str] = {
     "CLOUDFLARE_API_TOKEN": "api_token",
@@ -30,13 +40,44 @@ CLOUDFLARE_VARIABLES: Mapping[str, str] = {
     "CLOUDFLARE_API_KEY": "api_key",
     "CLOUDFLARE_API_BASE_URL": "base_url",
 }
+_LOGIN = ("api_token", "api_token_file", "email", "api_key")
 
 
-def config_path(flag: Path | None, environ: Mapping[str, str]) -> Path:
-    """Return the config file to read. Raises ConfigError if a named one is missing, or none is found."""
+def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, account_only: bool = False) -> Config:
+    """Read the config. flag: the path given with --config. account_only: accept a config without a mirror.
+
+    The sources are, strongest first: environment, systemd credential, file, default state directory.
+    Raises ConfigError with one line that names the key and the remedy, never a secret.
+    """
+    environ = os.environ if environ is None else environ
+    path = config_path(flag, environ)
+    model = AccountConfig if account_only else Config
+    file = _TomlSource(model, path.absolute())
+    secret_file = path if holds_secret(file.toml_data) else None
+    if secret_file:
+        refuse_writable(path, f"{path}: cloudflare")
+    check_variables(environ)
+    sources = (
+        _EnvironmentSource(model, environ),
+        InitSettingsSource(model, _credential_values(environ)),
+        file,
+        InitSettingsSource(model, _default_values(environ)),
+    )
+    try:
+        config = model(sources=[_OneLogin(source) for source in sources])  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {describe(error)}") from None
+    config = _with_absolute_paths(config, path.absolute().parent)
+    for name, fault in check_mirrors(config, secret_file):
+        raise ConfigError(f"{path}: mirrors.{name}{fault}")
+    return config
+
+
+def config_path(flag: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the path of the config file. Raises ConfigError if the named file is missing, or if none is found."""
     named = flag or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
     if named:
-        if not os.path.isfile(named):  # noqa: PTH113 - says no, too, where we may not look
+        if not os.path.isfile(named):  # noqa: PTH113 - returns False, too, without permission to look
             if os.path.exists(named):  # noqa: PTH110 - the same
                 raise ConfigError(
                     f"config file {shown_path(named)} is no regular file; name one with: syncd --config PATH"
@@ -59,16 +100,8 @@ def config_path(flag: Path | None, environ: Mapping[str, str]) -> Path:
     raise ConfigError(f"no config file (tried {tried}); make one with: syncd init PATH --target SPEC")
 
 
-def home() -> Path | None:
-    """The user's home directory; None for a user who has none."""
-    try:
-        return Path.home()
-    except RuntimeError:
-        return None
-
-
 def _refusal(path: Path) -> str | None:
-    """Return why the system does not say whether a file is there, None if it says so."""
+    """Return why the system does not say whether a file exists, or None if it does say so."""
     try:
         path.lstat()
     except PermissionError as error:
@@ -78,8 +111,96 @@ def _refusal(path: Path) -> str | None:
     return None
 
 
+def _with_absolute_paths(config: Config, base: Path) -> Config:
+    """Resolve relative paths against the directory of the config file."""
+
+    def absolute(path: Path) -> Path:
+        return Path(os.path.normpath(base / path))
+
+    mirrors = {
+        name: mirror.model_copy(update={"path": absolute(mirror.path)}) for name, mirror in config.mirrors.items()
+    }
+    token_file = config.cloudflare.api_token_file
+    cloudflare = config.cloudflare.model_copy(update={"api_token_file": absolute(token_file) if token_file else None})
+    return config.model_copy(
+        update={"mirrors": mirrors, "cloudflare": cloudflare, "state_dir": absolute(config.state_dir)}
+    )
+
+
+# -- the sources
+
+
+class _EnvironmentSource(EnvSettingsSource):
+    """SYNCD_* variables, and Cloudflare's own variables below them. An empty Cloudflare variable counts as unset."""
+
+    def __init__(self, model: type[BaseSettings], environ: Mapping[str, str]) -> None:
+        super().__init__(model, case_sensitive=False, env_prefix=PREFIX, env_nested_delimiter="__")
+        cloudflare = {
+            f"{PREFIX}CLOUDFLARE__{key}": environ[variable]
+            for variable, key in CLOUDFLARE_VARIABLES.items()
+            if environ.get(variable)
+        }
+        ours = {variable: text for variable, text in environ.items() if variable.startswith(PREFIX)}
+        self.env_vars = {
+            variable.lower(): from_os(text) for names in (cloudflare, ours) for variable, text in names.items()
+        }
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Decode a JSON list. Any other text is left to the schema."""
+        del field_name, field
+        if not value.startswith("["):
+            return value
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            variable = next(name for name, text in self.env_vars.items() if text == value).upper()
+            raise ConfigError(
+                f'environment variable {variable} is no JSON list; write it like \'["a", "b"]\''
+            ) from None
+
+
+class _TomlSource(TomlConfigSettingsSource):
+    """The config file, in any Unicode encoding that an editor may save."""
+
+    def _read_file(self, file_path: object) -> dict[str, Any]:
+        return file_values(Path(str(file_path)))
+
+
+class _OneLogin(PydanticBaseSettingsSource):
+    """Another source, without its login if a stronger source has a complete one, so that two logins never mix."""
+
+    def __init__(self, source: PydanticBaseSettingsSource) -> None:
+        super().__init__(source.settings_cls)
+        self._source = source
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return the value of the other source."""
+        return self._source.get_field_value(field, field_name)
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the values of the other source without a weaker login."""
+        values = self._source()
+        section = values.get("cloudflare")
+        if not isinstance(section, dict):
+            return values
+        stronger = self.current_state.get("cloudflare")
+        if isinstance(stronger, dict) and (_has_token(stronger) or _has_key(stronger)):
+            dropped: tuple[str, ...] = _LOGIN
+        else:
+            dropped = ("email", "api_key") if _has_token(section) else ()
+        return values | {"cloudflare": {key: value for key, value in section.items() if key not in dropped}}
+
+
+def _has_token(section: Mapping[str, Any]) -> bool:
+    return bool(section.get("api_token_file") or section.get("api_token"))
+
+
+def _has_key(section: Mapping[str, Any]) -> bool:
+    return bool(section.get("email") and section.get("api_key"))
+
+
 def file_values(path: Path) -> dict[str, Any]:
-    """Read the TOML file. Raises ConfigError naming the line that is not TOML."""
+    """Read the TOML file. Raises ConfigError that names the line of a syntax error."""
     try:
         text = decode(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
     except ValueError as error:
@@ -92,83 +213,71 @@ def file_values(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
     except RecursionError:
         raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from None
-    except Exception as error:  # noqa: BLE001 - such as a number of 5,000 digits; its own words may quote a secret
+    except Exception as error:  # noqa: BLE001 - such as a number of 5,000 digits; its text may quote a secret
         why = f"a value cannot be understood ({type(error).__name__}); look for a number that is too large"
         raise ConfigError(f"{path} is not valid TOML: {why}") from None
 
 
-def environment_values(environ: Mapping[str, str], known: frozenset[str]) -> dict[str, Any]:
-    """Turn SYNCD_A__B=x into {"a": {"b": x}}, and understand Cloudflare's own variables, which weigh less.
-
-    known: every key there is, as its path with "__", with "*" for a mirror's name. A variable with another section, or
-    one that resembles a key, is a ConfigError, so that a misspelt one is not silently ignored; see `strange`.
-    """
-    values: dict[str, Any] = {}
-    for variable, key in CLOUDFLARE_VARIABLES.items():
-        if environ.get(variable):
-            values.setdefault("cloudflare", {})[key] = from_os(environ[variable])
-    sections = {key.partition("__")[0] for key in known}
-    for variable in _ours(environ):
-        path = _name(variable).split("__")
-        if path[0] not in sections:
-            near = None if "__" in variable else _near(path[0], known)
-            if near is None and "__" not in variable:
-                continue
-            meant = f"did you mean {PREFIX}{near.upper()}?" if near else ""
-            meant = meant or f"use {PREFIX}<SECTION>__<KEY>, with section one of {', '.join(sorted(sections))}"
-            raise ConfigError(f"environment variable {variable} names no config key; {meant}")
-        _place(values, path, _decoded(variable, from_os(environ[variable])))
-    return values
-
-
-def strange(environ: Mapping[str, str], known: frozenset[str]) -> list[str]:
-    """Variables that begin like ours and name nothing, such as Kubernetes sets for a service named syncd."""
-    sections = {key.partition("__")[0] for key in known}
-    names = ((variable, _name(variable)) for variable in _ours(environ))
-    return [variable for variable, name in names if "__" not in variable and name not in sections]
-
-
-def _ours(environ: Mapping[str, str]) -> list[str]:
-    return [
-        variable
-        for variable in sorted(environ)
-        if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE and not variable.startswith("SYNCD_COMPLETE")
-    ]
-
-
-def _name(variable: str) -> str:
-    return variable.removeprefix(PREFIX).lower()
-
-
-def _near(name: str, known: frozenset[str]) -> str | None:
-    """The key that a name without "__" may stand for: misspelt, with one underscore too few, or without its section."""
-    if _SERVICE_LINK.search(name):
-        return None
-    if name.startswith(("mirrors_", "defaults_")) and name.endswith(
-        tuple(f"_{key.rpartition('__')[2]}" for key in known if "*" in key)
-    ):
-        return "mirrors__<NAME>__<KEY>" if name.startswith("mirrors_") else "defaults__<KEY>"
-    spelt = {key.replace("__", "_"): key for key in known if "*" not in key}
-    spelt |= {key.rpartition("__")[2]: key for key in known if "*" not in key}
-    close = difflib.get_close_matches(name, spelt, n=1, cutoff=0.8)
-    return spelt[close[0]] if close else None
-
-
-def credential_values(environ: Mapping[str, str]) -> dict[str, Any]:
-    """The token that systemd's LoadCredential put into $CREDENTIALS_DIRECTORY, if it did."""
+def _credential_values(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the token file that systemd's LoadCredential put into $CREDENTIALS_DIRECTORY, if there is one."""
     directory = environ.get("CREDENTIALS_DIRECTORY")
-    if not directory:
-        return {}
-    path = Path(directory) / CREDENTIAL
-    if not path.is_file():
+    path = Path(directory or "") / CREDENTIAL
+    if not directory or not path.is_file():
         return {}
     read_secret(path, f"credential {CREDENTIAL}")
-    # As a file, so that it is read again when it changes.
+    # The path and not the token, so that the file is read again when it changes.
     return {"cloudflare": {"api_token_file": str(path)}}
 
 
+def _default_values(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the default state directory, which depends on the environment."""
+    at_home = home()
+    if environ.get("STATE_DIRECTORY"):
+        # systemd separates several directories with colons. The first one is ours.
+        path = Path(environ["STATE_DIRECTORY"].split(":")[0])
+    elif environ.get("XDG_STATE_HOME"):
+        path = Path(environ["XDG_STATE_HOME"]) / "syncd"
+    elif at_home:
+        path = at_home / ".local" / "state" / "syncd"
+    else:
+        return {}
+    return {"state_dir": from_os(str(path))}
+
+
+# -- secrets
+
+
+def login(config: Config) -> tuple[str, str | None]:
+    """Return (API token, None) or (global API key, e-mail address). Raises ConfigError if there is neither.
+
+    The token file is read at every call.
+    """
+    section = config.cloudflare
+    if section.api_token_file:
+        return read_secret(section.api_token_file, "cloudflare.api_token_file"), None
+    if section.api_token and section.api_token.get_secret_value().strip():
+        return section.api_token.get_secret_value().strip(), None
+    if section.api_key and section.email:
+        return section.api_key.get_secret_value(), section.email
+    raise ConfigError(
+        "no API token: set CLOUDFLARE_API_TOKEN, or cloudflare.api_token_file to a file that holds it"
+        f" (permission: {permissions(config)})"
+    )
+
+
+def secrets(config: Config) -> list[str]:
+    """Return every token and key of the config, which must never be printed."""
+    section = config.cloudflare
+    given = (section.api_token, section.api_key, config.notify.webhook)
+    found = [secret.get_secret_value().strip() for secret in given if secret]
+    if section.api_token_file:
+        with contextlib.suppress(ConfigError):
+            found.append(read_secret(section.api_token_file, "cloudflare.api_token_file"))
+    return [secret for secret in found if secret]
+
+
 def read_secret(path: Path, name: str) -> str:
-    """Read a one-line secret. Raises ConfigError naming the key; not the file, for a token may stand in its place."""
+    """Read a secret of one line. Raises ConfigError that names the key, and not the file: its path may be a token."""
     try:
         secret = decode(path.read_bytes()).strip()
     except ValueError:
@@ -181,30 +290,7 @@ def read_secret(path: Path, name: str) -> str:
     return secret
 
 
-def _place(values: dict[str, Any], path: list[str], value: object) -> None:
-    for part in path[:-1]:
-        values = values.setdefault(part, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"environment: {PREFIX}{'__'.join(path).upper()} lies under a key that has a value")
-    values[path[-1]] = value
-
-
-def _decoded(variable: str, text: str) -> object:
-    """Lists are written as JSON; everything else is text, which the config turns into what it needs."""
-    if not text.startswith("[") or _IPV6_AND_PORT.fullmatch(text):
-        return text
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise ConfigError(f'environment variable {variable} is no JSON list; write it like \'["a", "b"]\'') from None
-
-
 def holds_secret(values: Mapping[str, Any]) -> bool:
-    """True if a token or key stands in the config file itself."""
+    """Return whether the config file contains a token or key."""
     section = values.get("cloudflare")
     return isinstance(section, dict) and bool(section.get("api_token") or section.get("api_key"))
-
-
-def process_environment() -> Mapping[str, str]:
-    """The environment of this process."""
-    return os.environ

@@ -15,9 +15,9 @@ from syncd import shards
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Transport
-from syncd.config.faults import fights
-from syncd.config.settings import Cloudflare, Config, MirrorConfig, login
-from syncd.config.targets import AISearchTarget, KVTarget, VectorizeTarget
+from syncd.config.checks import conflicts
+from syncd.config.schema import AISearchSection, Cloudflare, Config, KVSection, MirrorConfig, VectorizeSection
+from syncd.config.sources import login
 from syncd.errors import ConfigError
 from syncd.evidence import taken_away
 from syncd.masks import hide
@@ -140,7 +140,7 @@ def _with_owners(config: Config, db: sqlite3.Connection) -> Config:
         if not section.owner:
             owner.remember(found, section.path, meta)
         mirrors[name] = section.model_copy(update={"owner": found})
-    for name, why in fights(mirrors):
+    for name, why in conflicts(mirrors):
         raise ConfigError(f"mirrors.{name}{why}")
     return config.model_copy(update={"mirrors": mirrors})
 
@@ -295,13 +295,13 @@ def build_target(
     """Return the target of a mirror."""
     names = Names(Journal(db, name).keys, lambda: _walked_keys(section))
     match section.target:
-        case VectorizeTarget() as target:
+        case VectorizeSection() as target:
             from syncd.state.embeddings import Embeddings
 
             return _vectorize(transport, section, target, grants, names, Embeddings(db, name))
-        case KVTarget() as target:
+        case KVSection() as target:
             return _kv(transport, section, target, names)
-        case AISearchTarget() as target:
+        case AISearchSection() as target:
             return _ai_search(transport, section, target, grants, names)
 
 
@@ -310,7 +310,7 @@ def _walked_keys(section: MirrorConfig) -> Iterator[str]:
 
 
 def _ai_search(
-    transport: Transport, section: MirrorConfig, target: AISearchTarget, grants: Grants, names: Names
+    transport: Transport, section: MirrorConfig, target: AISearchSection, grants: Grants, names: Names
 ) -> Target:
     from syncd.cloudflare.ai_search import AISearch
     from syncd.targets.aisearch import target as aisearch
@@ -327,7 +327,7 @@ def _ai_search(
     )
 
 
-def _kv(transport: Transport, section: MirrorConfig, target: KVTarget, names: Names) -> Target:
+def _kv(transport: Transport, section: MirrorConfig, target: KVSection, names: Names) -> Target:
     from syncd.cloudflare.kv import KV
     from syncd.targets import kv
     from syncd.targets.kv_writing import Terms
@@ -341,7 +341,7 @@ def _kv(transport: Transport, section: MirrorConfig, target: KVTarget, names: Na
 def _vectorize(
     transport: Transport,
     section: MirrorConfig,
-    target: VectorizeTarget,
+    target: VectorizeSection,
     grants: Grants,
     names: Names,
     cache: "Embeddings",

@@ -12,7 +12,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from syncd.config.web import listen_address
+from syncd.config.schema import listen_address
 from syncd.errors import ConfigError
 from syncd.web.app import Web
 from syncd.web.connections import CONNECTIONS, BoundedProtocol, quiet_accept

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.config.settings import Config, load
+from syncd.config.schema import Config
+from syncd.config.sources import load
 from syncd.errors import EXIT_CONFIG, ConfigError
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"

@@ -14,7 +14,7 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request
 from syncd.cloudflare.transport import Seams, Transport
-from syncd.config.settings import load
+from syncd.config.sources import load
 from syncd.emulator.options import Options
 
 TOKEN = "a-token-that-nobody-may-see-4713"

@@ -8,8 +8,8 @@ from config_room import ACCOUNT, MINIMAL, Place, toml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.config.settings import known_keys, login
-from syncd.config.sources import strange
+from syncd.config.checks import ignored_variables
+from syncd.config.sources import login
 from syncd.errors import ConfigError
 
 
@@ -128,7 +128,7 @@ def test_a_file_that_is_no_toml_is_named(place: Place, data: bytes, said: str) -
 
 
 def _fault_of(place: Place) -> str:
-    from syncd.config.settings import load
+    from syncd.config.sources import load
 
     with pytest.raises(ConfigError) as caught:
         load(place.file, {})
@@ -174,7 +174,7 @@ def test_an_unknown_variable_is_named(place: Place, variable: str) -> None:
 def test_a_variable_that_others_set_is_told_and_no_error(place: Place, variable: str) -> None:
     environ = {variable: "tcp://10.0.0.1:8385", "SYNCD_CONFIG": "x", "SYNCD_STATE_DIR": "/x", "SYNCD_WEB__LISTEN": ""}
     place.load(MINIMAL, environ)
-    assert strange(environ, known_keys()) == [variable]
+    assert ignored_variables(environ) == [variable]
 
 
 def test_an_unknown_key_of_a_variable_is_named_like_one_of_the_file(place: Place) -> None:

@@ -7,7 +7,7 @@ import pytest
 from config_room import ACCOUNT, Place
 
 from syncd.cli import run
-from syncd.config.targets import KVTarget
+from syncd.config.schema import KVSection
 from syncd.errors import ConfigError
 from syncd.service.build import build_limits
 
@@ -38,7 +38,7 @@ type = "kv"
 )
 def test_a_namespace_is_named_by_its_id_or_its_title(place: Place, line: str, spec: str) -> None:
     mirror = place.load(kv(line)).mirrors["docs"]
-    assert isinstance(mirror.target, KVTarget)
+    assert isinstance(mirror.target, KVSection)
     assert mirror.target.spec == spec
     assert (mirror.target.expiration_ttl, mirror.target.stale_ttl, mirror.target.create) == (None, None, False)
 
@@ -61,7 +61,7 @@ def test_every_key_is_taken_up_to_its_limit(place: Place) -> None:
 def test_a_key_can_come_from_the_environment(place: Place) -> None:
     environ = {"SYNCD_MIRRORS__DOCS__TARGET__STALE_TTL": "3600"}
     target = place.load(kv('namespace_title = "docs"'), environ).mirrors["docs"].target
-    assert isinstance(target, KVTarget)
+    assert isinstance(target, KVSection)
     assert target.stale_ttl == 3600
 
 
@@ -98,7 +98,7 @@ def test_a_mirror_may_have_the_name_of_a_type(place: Place) -> None:
 def test_defaults_may_hold_keys_of_a_kv_target(place: Place) -> None:
     text = kv(TITLE, defaults="[defaults.target]\nstale_ttl = 600")
     target = place.load(text).mirrors["docs"].target
-    assert isinstance(target, KVTarget)
+    assert isinstance(target, KVSection)
     assert target.stale_ttl == 600
     said = place.fault(kv(TITLE, defaults="[defaults.target]\nstale_tll = 600"))
     assert "unknown key defaults.target.stale_tll; did you mean stale_ttl?" in said
@@ -156,7 +156,7 @@ def test_the_section_in_the_example_is_one_that_loads(place: Place) -> None:
     lines = [line.removeprefix("# ") for line in section.partition("\n#\n")[0].splitlines()]
     keys = [line for line in lines if not line.startswith(("type", "namespace_id"))]
     target = place.load(kv(*keys)).mirrors["docs"].target
-    assert target.model_fields_set == KVTarget.model_fields.keys() - {"namespace_id"}
+    assert target.model_fields_set == KVSection.model_fields.keys() - {"namespace_id"}
 
 
 @pytest.mark.parametrize(

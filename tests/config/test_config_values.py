@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from config_room import ACCOUNT, MINIMAL, Place, toml
 
-from syncd.config.settings import Config, load, login, secrets
-from syncd.config.targets import AISearchTarget
+from syncd.config.schema import AISearchSection, Config
+from syncd.config.sources import load, login, secrets
 from syncd.errors import ConfigError
 from syncd.service.build import mirror_config
 
@@ -166,8 +166,8 @@ max_key_length = 50
     docs, wiki = config.mirrors["docs"], config.mirrors["wiki"]
     assert (docs.exclude, docs.prune, docs.settle) == (["*.tmp"], "never", 9)
     assert (wiki.exclude, wiki.prune, wiki.settle) == (["*.bak"], "all", 9)
-    assert isinstance(docs.target, AISearchTarget)
-    assert isinstance(wiki.target, AISearchTarget)
+    assert isinstance(docs.target, AISearchSection)
+    assert isinstance(wiki.target, AISearchSection)
     assert (docs.target.namespace, docs.target.max_key_length) == ("team", 50)
     assert (wiki.target.namespace, wiki.target.max_key_length, wiki.target.spec) == ("team", 100, "ai-search:team/wiki")
 
@@ -241,7 +241,7 @@ def test_the_config_is_sought_in_the_documented_order(tmp_path: Path, monkeypatc
 
     def taken(flag: Path | None = None) -> str:
         target = load(flag, environ).mirrors["docs"].target
-        assert isinstance(target, AISearchTarget)
+        assert isinstance(target, AISearchSection)
         return target.instance
 
     assert taken(places[0]) == "i0"

@@ -7,7 +7,7 @@ import pytest
 from config_room import ACCOUNT, Place
 
 from syncd.cli import run
-from syncd.config.targets import VectorizeTarget
+from syncd.config.schema import VectorizeSection
 from syncd.service.build import build_limits
 
 
@@ -31,9 +31,9 @@ def vectorize(*lines: str, index: str = 'index = "docs"') -> str:
     )
 
 
-def target_of(place: Place, *lines: str) -> VectorizeTarget:
+def target_of(place: Place, *lines: str) -> VectorizeSection:
     target = place.load(vectorize(*lines)).mirrors["docs"].target
-    assert isinstance(target, VectorizeTarget)
+    assert isinstance(target, VectorizeSection)
     return target
 
 
@@ -117,4 +117,4 @@ def test_the_section_in_the_example_is_one_that_loads_and_names_every_key(place:
     _, _, section = example.partition("# [mirrors.vectors.target]\n")
     lines = [line.removeprefix("# ") for line in section.partition("\n#\n")[0].splitlines()]
     keys = [line for line in lines if not line.startswith(("type", "index"))]
-    assert target_of(place, *keys).model_fields_set == set(VectorizeTarget.model_fields)
+    assert target_of(place, *keys).model_fields_set == set(VectorizeSection.model_fields)

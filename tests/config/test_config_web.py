@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from config_room import Place, toml
 
-from syncd.config.settings import secrets
-from syncd.config.web import listen_address
+from syncd.config.schema import listen_address
+from syncd.config.sources import secrets
 
 SECRET = "https://hooks.example.org/T0/s3cr3t-path"
 

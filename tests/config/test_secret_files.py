@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from config_room import MINIMAL, Place, toml
 
-from syncd.config.secret_files import Loose, loose
-from syncd.config.settings import load, login
-from syncd.config.sources import file_values, holds_secret
+from syncd.config.checks import Exposed, exposed_files
+from syncd.config.sources import file_values, holds_secret, load, login
 from syncd.errors import ConfigError
 
 TOKEN = "a-token-that-nobody-may-see-4712"
@@ -35,9 +34,9 @@ def inline(place: Place, mode: int) -> str:
     return place.with_key("cloudflare.api_token", toml(TOKEN))
 
 
-def found(place: Place, text: str) -> list[Loose]:
+def found(place: Place, text: str) -> list[Exposed]:
     config = place.load(text)
-    return loose(config, place.file, holds_secret=holds_secret(file_values(place.file)))
+    return exposed_files(config, place.file, holds_secret=holds_secret(file_values(place.file)))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +48,7 @@ def test_a_token_file_for_more_than_its_owner_is_told_with_the_command_that_mend
 ) -> None:
     seen = found(place, token_file(place, mode))
     path = place.base / "token"
-    assert seen == ([Loose(path, f"{path} can be {said} by others", f"chmod 600 {path}")] if said else [])
+    assert seen == ([Exposed(path, f"{path} can be {said} by others", f"chmod 600 {path}")] if said else [])
 
 
 @pytest.mark.parametrize(("mode", "said"), [(0o600, None), (0o644, "read"), (0o620, "changed")])

@@ -7,7 +7,7 @@ import pytest
 from config_room import MINIMAL, Place, toml
 
 from syncd import oneshot
-from syncd.config.settings import Config
+from syncd.config.schema import Config
 from syncd.emulator.options import Options as Manners
 from syncd.emulator.server import serve
 from syncd.errors import ConfigError, Halt, Locked

@@ -10,7 +10,8 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from syncd_process import Daemon, open_room
 
-from syncd.config.settings import Config, load, login
+from syncd.config.schema import Config
+from syncd.config.sources import load, login
 from syncd.service.build import build_settings
 from syncd.shards import Shard
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from syncd_process import ACCOUNT, TOKEN, Room, lose_state, open_room
 
-from syncd.config.settings import load
+from syncd.config.sources import load
 from syncd.service.build import open_session
 
 

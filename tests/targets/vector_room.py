@@ -14,7 +14,7 @@ from sides import BaseSide
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
-from syncd.config.settings import MirrorConfig
+from syncd.config.schema import MirrorConfig
 from syncd.emulator.app import create_app
 from syncd.emulator.options import Options as Manners
 from syncd.errors import Park

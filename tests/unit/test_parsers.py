@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncd.config.settings import load
+from syncd.config.sources import load
 from syncd.errors import ConfigError
 from syncd.targets.base import Content
 from syncd.targets.describing import described

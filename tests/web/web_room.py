@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from syncd.config.settings import load
+from syncd.config.sources import load
 from syncd.keeper import Keeper
 from syncd.service.build import Session, open_session
 from syncd.watch.hints import Inbox

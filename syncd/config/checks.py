@@ -1,0 +1,313 @@
+"""Checks of the config beyond the schema, and the wording of its errors: one line that names the key and the remedy."""
+
+import difflib
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from syncd.cloudflare.kv_bulk import KEY_LIMIT
+from syncd.config.schema import Config, MirrorConfig, known_keys, unknown_key
+from syncd.errors import ConfigError
+from syncd.names import LEAST_LENGTH, keeps
+from syncd.os_names import from_os
+from syncd.paths import name_fault, normal
+from syncd.rules import Rules
+
+PREFIX = "SYNCD_"
+CONFIG_VARIABLE = "SYNCD_CONFIG"
+CREDENTIAL = "cloudflare_api_token"
+"""The name of the systemd credential (LoadCredential)."""
+TARGET_TYPES = ("ai-search", "kv", "vectorize")
+MIRROR_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_SERVICE_VARIABLE = re.compile(
+    r"(^|_)(service_host|service_port(_[a-z0-9_]+)?|port(_[0-9]+_(tcp|udp|sctp)(_(proto|port|addr))?)?)$"
+)
+"""The end of the names that Kubernetes derives from a service."""
+
+
+# -- mirrors
+
+
+def check_mirrors(config: Config, secret_file: Path | None = None) -> Iterator[tuple[str, str]]:
+    """Yield (mirror, fault) for invalid names, roots that must not be mirrored, and mirrors that conflict.
+
+    secret_file: the config file if it contains a token.
+    """
+    secrets = [path for path in (config.cloudflare.api_token_file, secret_file) if path]
+    for name, mirror in config.mirrors.items():
+        if not MIRROR_NAME.fullmatch(name):
+            yield name, ": a mirror's name is 1-64 of a-z 0-9 - _, beginning with a letter or digit"
+        if fault := _root_fault(mirror, config.state_dir, secrets):
+            yield name, f".path: {mirror.path} {fault}"
+        if fault := name_fault(mirror.key_prefix + mirror.owner):
+            yield name, f": key_prefix and owner: {fault.partition(';')[0]}; use printable characters"
+        if fault := _short_names_fault(mirror) or _expiry_fault(mirror):
+            yield name, fault
+    yield from conflicts(config.mirrors)
+
+
+def conflicts(mirrors: Mapping[str, MirrorConfig]) -> Iterator[tuple[str, str]]:
+    """Yield (mirror, fault) for mirrors that would delete or overwrite each other's entries.
+
+    An owner that is not known yet counts as different from all others.
+    """
+    for (one, first), (other, second) in combinations(mirrors.items(), 2):
+        prefixes = first.key_prefix, second.key_prefix
+        if first.target.spec != second.target.spec or not (
+            prefixes[0].startswith(prefixes[1]) or prefixes[1].startswith(prefixes[0])
+        ):
+            continue
+        if first.owner and first.owner == second.owner:
+            yield one, f" and mirrors.{other} write as the same owner under the same keys; give one another key_prefix"
+        elif "all" in (first.prune, second.prune):
+            yield one, f' and mirrors.{other}: prune = "all" deletes what the other writes; give one another key_prefix'
+
+
+def _expiry_fault(mirror: MirrorConfig) -> str | None:
+    """Return the fault if entries would expire between two passes."""
+    ttl, interval = getattr(mirror.target, "expiration_ttl", None), mirror.reconcile_interval
+    if ttl is None or interval <= ttl / 2:
+        return None
+    return (
+        f".target.expiration_ttl: should be at least twice reconcile_interval, {interval * 2:.0f} s, for a pass has to"
+        f" write each entry again before it expires; raise it, or set reconcile_interval to {ttl / 2:.0f} at most"
+    )
+
+
+def _short_names_fault(mirror: MirrorConfig) -> str | None:
+    """Return the fault if names cannot be shortened. Vectorize stores no names, so it has none to shorten."""
+    length = mirror.target.max_key_length
+    if mirror.long_names == "reject" or mirror.target.type == "vectorize":
+        return None
+    if length < LEAST_LENGTH:
+        return f'.target.max_key_length: should be at least {LEAST_LENGTH} with long_names = "shorten"'
+    if not keeps(mirror.key_prefix, length, KEY_LIMIT if mirror.target.type == "kv" else None):
+        return '.key_prefix: is too long for long_names = "shorten", which must keep it; shorten it'
+    return None
+
+
+def _root_fault(mirror: MirrorConfig, state_dir: Path, secrets: Sequence[Path]) -> str | None:
+    at_home = home()
+    if _contains(mirror.path, Path("/")) or (at_home and _contains(mirror.path, at_home)):
+        return "is too much to mirror; name a folder of documents inside it"
+    if _contains(mirror.path, state_dir):
+        return f"holds the state directory {state_dir}; move one of them"
+    if any(_uploads(mirror, secret) for secret in secrets):
+        # The message does not name the file, since a token may stand in place of its path.
+        return "holds a file with the API token, which would be uploaded; move it out"
+    return None
+
+
+def home() -> Path | None:
+    """Return the user's home directory, or None if there is none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def _contains(root: Path, path: Path) -> bool:
+    """Return whether `path` is `root` or lies inside it. Resolves symbolic links, bind mounts and case."""
+    # `realpath` leaves a loop of links as it is; `Path.resolve` raises.
+    real_root, real = (Path(os.path.realpath(each)) for each in (root, path))
+    return real.is_relative_to(real_root) or any(_same(real_root, above) for above in (real, *real.parents))
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+# -- files that contain a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """A file or directory with permissions that are too wide. remedy: a command."""
+
+    path: Path
+    message: str
+    remedy: str
+
+
+def exposed_files(config: Config, config_file: Path, *, holds_secret: bool) -> list[Exposed]:
+    """Return the token file, config file and state directory if other users have too many permissions on them.
+
+    holds_secret: the config file contains a token.
+    """
+    found = []
+    token_file = config.cloudflare.api_token_file
+    if token_file and token_file.name == CREDENTIAL:
+        token_file = None  # systemd sets the permissions of its own file
+    for path, secret in ((token_file, True), (config_file, holds_secret)):
+        mode = _mode(path)
+        if path and mode & (0o077 if secret else stat.S_IWOTH):
+            fault = "can be changed by others" if mode & 0o022 else "can be read by others"
+            found.append(Exposed(path, f"{path} {fault}", f"chmod {'600' if secret else 'o-w'} {path}"))
+    mode = _mode(config.state_dir)
+    # With the sticky bit, only the owner of a file can remove it.
+    if mode & 0o022 and not mode & stat.S_ISVTX:
+        fault = f"{config.state_dir} can be changed by others"
+        found.append(Exposed(config.state_dir, fault, f"chmod 700 {config.state_dir}"))
+    return found
+
+
+def _mode(path: Path | None) -> int:
+    """Return the permission bits; 0 if the file cannot be examined."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode) if path else 0
+    except OSError:
+        return 0
+
+
+def refuse_writable(path: Path, name: str) -> None:
+    """Raise ConfigError if every user may write to a file that contains a secret. name: the key to blame.
+
+    A user who changes the file chooses the account that receives the folder. `exposed_files` reports a readable file.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if stat.S_ISREG(mode) and mode & stat.S_IWOTH:
+        raise ConfigError(f"{name}: everybody may write to the file; take that away with chmod 600")
+
+
+def _uploads(mirror: MirrorConfig, secret: Path) -> bool:
+    """Return whether a mirror would upload a file that contains a secret."""
+    root, path = (Path(os.path.realpath(each)) for each in (mirror.path, secret))
+    if not path.is_file() or not path.is_relative_to(root):
+        return False
+    rules = Rules(tuple(mirror.include), tuple(mirror.exclude))
+    return rules.excluded_deep(normal(from_os(path.relative_to(root).as_posix()))) is None
+
+
+# -- environment variables
+
+
+def check_variables(environ: Mapping[str, str]) -> None:
+    """Raise ConfigError for a SYNCD_* variable that names no key and may be a misspelt one."""
+    known = known_keys()
+    sections = _sections(known)
+    names = _variables(environ)
+    for variable, name in names.items():
+        section = name.partition("__")[0]
+        if section in sections:
+            if any(name.startswith(f"{other}__") for other in names.values()):
+                raise ConfigError(f"environment: {variable} lies under a key that has a value")
+            continue
+        near = None if "__" in variable else _nearest(section, known)
+        if near is None and "__" not in variable:
+            continue
+        meant = f"did you mean {PREFIX}{near.upper()}?" if near else ""
+        meant = meant or f"use {PREFIX}<SECTION>__<KEY>, with section one of {', '.join(sorted(sections))}"
+        raise ConfigError(f"environment variable {variable} names no config key; {meant}")
+
+
+def ignored_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return the SYNCD_* variables that resemble no key, such as Kubernetes sets for a service named syncd."""
+    sections = _sections(known_keys())
+    names = _variables(environ).items()
+    return [variable for variable, name in names if "__" not in variable and name not in sections]
+
+
+def _sections(known: frozenset[str]) -> set[str]:
+    return {key.partition("__")[0] for key in known}
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return {variable: name without prefix, in lower case} for the variables that may name a key."""
+    return {
+        variable: variable.removeprefix(PREFIX).lower()
+        for variable in sorted(environ)
+        if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE and not variable.startswith("SYNCD_COMPLETE")
+    }
+
+
+def _nearest(name: str, known: frozenset[str]) -> str | None:
+    """Return the key meant by a name without "__": a misspelt key, one underscore too few, or no section."""
+    if _SERVICE_VARIABLE.search(name):
+        return None
+    if name.startswith(("mirrors_", "defaults_")) and name.endswith(
+        tuple(f"_{key.rpartition('__')[2]}" for key in known if "*" in key)
+    ):
+        return "mirrors__<NAME>__<KEY>" if name.startswith("mirrors_") else "defaults__<KEY>"
+    spelt = {key.replace("__", "_"): key for key in known if "*" not in key}
+    spelt |= {key.rpartition("__")[2]: key for key in known if "*" not in key}
+    close = difflib.get_close_matches(name, spelt, n=1, cutoff=0.8)
+    return spelt[close[0]] if close else None
+
+
+# -- the wording of errors
+
+
+def describe(error: ValidationError) -> str:
+    """Return the first error as "key: remedy", and how many follow."""
+    errors = error.errors(include_input=False, include_url=False, include_context=False)
+    first = errors[0]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    # pydantic adds the type of a target to the path of its keys.
+    loc = first["loc"]
+    *section, key = [
+        str(part) for at, part in enumerate(loc) if part not in TARGET_TYPES or loc[at - 1 : at] != ("target",)
+    ] or [""]
+    where = ".".join((*section, key))
+    if first["type"] == "extra_forbidden":
+        return unknown_key(".".join(section), key, _keys_at([str(part) for part in loc[:-1]])) + more
+    if first["type"] == "missing" and key not in ("account_id", "mirrors"):
+        return f"{where} is missing{more}"
+    text = _remedy(where, first["type"]) or first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{where}{': ' if where else ''}{text.removeprefix(f'{key} ')}{more}"
+
+
+def _remedy(where: str, kind: str) -> str | None:
+    """Return a better remedy than pydantic's, if there is one."""
+    if where == "mirrors" and kind in ("missing", "too_short"):
+        return "there is no [mirrors.NAME] section; add one with path and target"
+    if where.endswith("account_id"):
+        return "should be the account's 32 lower-case hex digits, as in the dashboard's address"
+    if kind.startswith("union_tag"):
+        return 'its type should be "ai-search", "kv" or "vectorize"'
+    if where.endswith("namespace_id"):
+        return "should be the namespace's 32 lower-case hex digits; by its title: namespace_title"
+    if where.endswith(".model"):
+        return 'should be an embedding model of Workers AI, such as "@cf/baai/bge-base-en-v1.5"'
+    if kind == "string_pattern_mismatch":
+        return "should be 1-64 of a-z 0-9 - _"
+    return "should be a path, in quotes" if kind.startswith("path") else None
+
+
+def _keys_at(section: Sequence[str]) -> list[str]:
+    """Return the known keys of a section of the config."""
+    model: type[BaseModel] = Config
+    parts = list(section)
+    while parts:
+        field = model.model_fields.get(parts.pop(0))
+        inner = field.annotation if field else None
+        if field and field.discriminator and parts:
+            # The next part is the type of a target.
+            kind = parts.pop(0)
+            inner = next((each for each in _models(inner) if kind in _types(each)), None)
+        elif args := getattr(inner, "__args__", ()):
+            # The next part is the name of a mirror, which may equal a key.
+            inner, parts = args[-1], parts[1:]
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _models(union: object) -> list[type[BaseModel]]:
+    return [each for each in getattr(union, "__args__", ()) if isinstance(each, type) and issubclass(each, BaseModel)]
+
+
+def _types(model: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(getattr(model.model_fields["type"].annotation, "__args__", ()))

@@ -1,0 +1,388 @@
+"""The schema of the config: every section and key, with its type, default and limits. Makes no I/O."""
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from syncd import shards
+from syncd.cloudflare.base_url import check_base_url, is_loopback
+from syncd.globs import BadPattern, parse
+from syncd.os_names import to_os
+from syncd.rules import INCLUDE_ALL
+from syncd.text.sources import SOURCES, is_source
+
+KV_MAX_VALUE_SIZE = 25 * 1024 * 1024
+"""Bytes (KV limits)."""
+KV_MIN_TTL_S = 60
+"""Seconds (KV API: expiration_ttl)."""
+AI_SEARCH_MAX_FILE_SIZE = 10 * 1024 * 1024
+"""Bytes that AI Search takes of text. The default, 4 MiB, holds for every type of file."""
+VECTORIZE_MAX_FILE_SIZE = 25 * 1024 * 1024
+"""Bytes. Our own limit on the text that is read, cut and embedded at once; Vectorize itself sees chunks only."""
+CHUNK_SIZE_MIN, CHUNK_SIZE_MAX = 100, 8000
+"""Characters. A shorter chunk carries too little meaning; most models (512 tokens) cut a longer one off."""
+AI_SEARCH_FIELDS = 3
+"""An instance declares at most five fields (AI Search metadata docs), and syncd uses two."""
+KV_FIELDS = 8
+"""Our own limit: fields and owner marks share 1,024 bytes of metadata (KV limits)."""
+VECTORIZE_FIELDS = 9
+"""An index has at most ten metadata indexes (Vectorize limits), and syncd uses one."""
+PERMISSIONS = {
+    "ai-search": "Account / AI Search: Edit",
+    "kv": "Account / Workers KV Storage: Edit",
+    "vectorize": "Account / Vectorize: Edit and Account / Workers AI: Read",
+}
+"""The permissions that a token needs for each type of target."""
+REMOVED = {"oversize": "it was removed; a file over max_file_size is reported as too_large"}
+"""Keys of earlier versions, and the remedy in place of a suggestion."""
+_LISTEN = (
+    'should be a loopback address and a port, such as "127.0.0.1:8385", "[::1]:8385" or "localhost:8385";'
+    " from elsewhere, look through ssh -L or a proxy that asks for a password"
+)
+_WEBHOOK = "should be an https:// address; plain http is taken for loopback only"
+
+
+class Section(BaseModel):
+    """A section of the config. It rejects unknown keys, cannot be changed, and shows no value in an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+# -- values
+
+
+def _path(value: Path) -> Path:
+    if "\0" in str(value):
+        raise ValueError("should be a path without NUL characters")
+    try:
+        return Path(to_os(str(value))).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~ of a user who has no home; write the path in full") from None
+
+
+def _patterns(value: list[str]) -> list[str]:
+    for number, pattern in enumerate(value, 1):
+        try:
+            parse(number, pattern)
+        except BadPattern as error:
+            raise ValueError(f"pattern {number} is no gitignore-style pattern: {error.why}") from None
+    return value
+
+
+def _max_delete(value: object) -> object:
+    text = str(value)
+    if re.fullmatch(r"\d+", text):
+        return int(text)
+    if re.fullmatch(r"\d+(\.\d+)?%", text) and float(text[:-1]) <= 100:
+        return text
+    raise ValueError('should be a number of entries, such as 50, or a percentage, such as "25%"')
+
+
+def _shard(value: str) -> str:
+    shards.parse(value)
+    return value
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """Return (address to bind, port) of a `web.listen`. Port 0 binds a free port. May raise ValueError."""
+    try:
+        url = urlsplit(f"//{text}")
+        host, port = url.hostname, url.port
+    except ValueError:
+        raise ValueError(_LISTEN) from None
+    if host is None or port is None or url.netloc != text or "@" in text or not is_loopback(host):
+        raise ValueError(_LISTEN)
+    return ("127.0.0.1" if host == "localhost" else host), port
+
+
+def _listen(value: str) -> str:
+    if value:
+        listen_address(value)
+    return value
+
+
+def _webhook(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text:
+        return value
+    try:
+        url = urlsplit(text)
+        host, _ = url.hostname, url.port
+    except ValueError:
+        raise ValueError(_WEBHOOK) from None
+    if not host or url.scheme not in ("http", "https") or (url.scheme == "http" and not is_loopback(host)):
+        raise ValueError(_WEBHOOK)
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("should hold no spaces or characters beyond ASCII")
+    return value
+
+
+LocalPath = Annotated[Path, AfterValidator(_path)]
+Patterns = Annotated[list[str], AfterValidator(_patterns)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+AccountId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+
+
+# -- targets
+
+
+def _fields(reserved: str, most: int, given: str = "") -> Callable[[dict[str, str]], dict[str, str]]:
+    """Return a check of a metadata map. reserved: fields of syncd. given: fields that the target itself sets."""
+
+    def check(fields: dict[str, str]) -> dict[str, str]:
+        for name, source in fields.items():
+            if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
+                raise ValueError(f"{name}: a field's name is 1-64 of a-z 0-9 _, beginning with a letter")
+            if name in given.split():
+                raise ValueError(f"{name} is made by the target itself and can be filtered by; leave it out")
+            if name in reserved.split():
+                raise ValueError(f"{name} is a field of syncd's own; choose another name")
+            if not is_source(source):
+                raise ValueError(f'{name} should be one of {", ".join(SOURCES)}, or "front:NAME"')
+        if len(fields) > most:
+            raise ValueError(f"should have at most {most} fields, not {len(fields)}")
+        return fields
+
+    return check
+
+
+class AISearchSection(Section):
+    """An AI Search instance. Instance ids: 1-64 of a-z 0-9 - _ (API reference)."""
+
+    type: Literal["ai-search"]
+    namespace: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "default"
+    instance: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
+    max_file_size: Annotated[int, Field(ge=1, le=AI_SEARCH_MAX_FILE_SIZE)] = 4 * 1024 * 1024
+    max_key_length: Annotated[int, Field(ge=1, le=128)] = 128
+    replace: Literal["inplace", "alternate"] = "inplace"
+    create: bool = False
+    metadata: Annotated[
+        dict[str, str],
+        AfterValidator(_fields("sha256 owner path prefix", AI_SEARCH_FIELDS, "folder filename timestamp")),
+    ] = Field(default_factory=lambda: {"title": "title", "description": "description", "modified": "modified"})
+
+    @property
+    def spec(self) -> str:
+        """The target, as `init --target` reads it and `status` shows it."""
+        return f"ai-search:{self.namespace}/{self.instance}"
+
+
+class KVSection(Section):
+    """A Workers KV namespace, named by its id or its title. Sizes in bytes, times in seconds."""
+
+    type: Literal["kv"]
+    namespace_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
+    namespace_title: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
+    max_file_size: Annotated[int, Field(ge=1, le=KV_MAX_VALUE_SIZE)] = 4 * 1024 * 1024
+    max_key_length: Annotated[int, Field(ge=1, le=512)] = 128
+    expiration_ttl: Annotated[int, Field(ge=KV_MIN_TTL_S)] | None = None
+    stale_ttl: Annotated[int, Field(ge=KV_MIN_TTL_S)] | None = None
+    create: bool = False
+    metadata: Annotated[dict[str, str], AfterValidator(_fields("sha256 owner size stale path prefix", KV_FIELDS))] = (
+        Field(default_factory=dict)
+    )
+
+    @model_validator(mode="after")
+    def _named_once(self) -> "KVSection":
+        if (self.namespace_id is None) == (self.namespace_title is None):
+            raise ValueError("set one of namespace_id and namespace_title")
+        return self
+
+    @property
+    def spec(self) -> str:
+        """The target, as `init --target` reads it and `status` shows it."""
+        return f"kv:{self.namespace_id or self.namespace_title}"
+
+
+class VectorizeSection(Section):
+    """A Vectorize index and its embeddings. Chunk sizes in characters, file sizes in bytes."""
+
+    type: Literal["vectorize"]
+    index: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    model: Annotated[str, StringConstraints(pattern=r"^@[\w.-]+(/[\w.-]+)+$")] = "@cf/baai/bge-base-en-v1.5"
+    pooling: Literal["mean", "cls"] | None = None
+    chunk_size: Annotated[int, Field(ge=CHUNK_SIZE_MIN, le=CHUNK_SIZE_MAX)] = 1000
+    chunk_overlap: Annotated[int, Field(ge=0)] = 150
+    max_file_size: Annotated[int, Field(ge=1, le=VECTORIZE_MAX_FILE_SIZE)] = 4 * 1024 * 1024
+    max_key_length: Annotated[int, Field(ge=1, le=512)] = 128
+    create: bool = False
+    metadata: Annotated[dict[str, str], AfterValidator(_fields("sha256 owner key heading text", VECTORIZE_FIELDS))] = (
+        Field(default_factory=lambda: {"title": "title", "folder": "folder", "modified": "modified"})
+    )
+
+    @model_validator(mode="after")
+    def _overlap_is_small(self) -> "VectorizeSection":
+        if self.chunk_overlap * 2 >= self.chunk_size:
+            raise ValueError("chunk_overlap should be less than half of chunk_size")
+        return self
+
+    @property
+    def spec(self) -> str:
+        """The target, as `init --target` reads it and `status` shows it."""
+        return f"vectorize:{self.index}"
+
+    @property
+    def fixed_pooling(self) -> Literal["mean", "cls"] | None:
+        """The pooling to request, so that a new default of the model cannot mix vectors. None if it has no choice."""
+        english_bge = self.model.startswith("@cf/baai/bge-") and "-en-" in self.model
+        return self.pooling or ("mean" if english_bge else None)
+
+
+_TARGETS = (AISearchSection, KVSection, VectorizeSection)
+TargetSection = AISearchSection | KVSection | VectorizeSection
+
+
+# -- sections
+
+
+class Cloudflare(Section):
+    """Access to the API. Times in seconds, tpslimit in requests per second."""
+
+    account_id: AccountId
+    api_token: SecretStr | None = None
+    api_token_file: LocalPath | None = None
+    email: str | None = None
+    api_key: SecretStr | None = None
+    base_url: Annotated[str, AfterValidator(check_base_url)] = "https://api.cloudflare.com/client/v4"
+    tpslimit: Seconds = 3.5
+    transfers: Annotated[int, Field(ge=1, le=256)] = 8
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
+    retry_for: Seconds = 120.0
+
+
+class MirrorConfig(Section):
+    """A [mirrors.NAME] section, merged with [defaults]. Times in seconds."""
+
+    path: LocalPath
+    include: Patterns = Field(default_factory=lambda: list(INCLUDE_ALL))
+    exclude: Patterns = Field(default_factory=list)
+    gitignore: bool = True
+    links: Literal["skip", "inside"] = "skip"
+    key_prefix: str = ""
+    owner: Annotated[str, StringConstraints(max_length=64)] = ""
+    prune: Literal["owned", "all", "never"] = "owned"
+    max_delete: Annotated[int | str, BeforeValidator(_max_delete)] = "25%"
+    delete_after: Seconds = 30.0
+    settle: Seconds = 0.5
+    settle_max: Seconds = 30.0
+    reconcile_interval: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 3600.0
+    audit_interval: Seconds = 86400.0
+    watch: Literal["auto", "inotify", "poll", "off"] = "auto"
+    poll_interval: Annotated[float, Field(ge=0.1, allow_inf_nan=False)] = 30.0
+    shard: Annotated[str, AfterValidator(_shard)] = ""
+    long_names: Literal["reject", "shorten"] = "reject"
+    target: Annotated[TargetSection, Field(discriminator="type")]
+
+
+class Web(Section):
+    """The status page, /healthz and /metrics; "" serves none. Loopback only, since they ask for no password."""
+
+    listen: Annotated[str, AfterValidator(_listen)] = ""
+
+
+class Notify(Section):
+    """The webhook that is told of a halt and of its end. Its address is a secret: it is all that one needs to post."""
+
+    webhook: Annotated[SecretStr, AfterValidator(_webhook)] = SecretStr("")
+
+
+class Config(BaseSettings):
+    """The whole config, validated. `sources.load` makes it.
+
+    defaults: read with the keys of a mirror, merged into every mirror before validation, and None afterwards.
+    """
+
+    model_config = SettingsConfigDict(extra="forbid", case_sensitive=True, hide_input_in_errors=True)
+
+    state_dir: LocalPath
+    cloudflare: Cloudflare
+    web: Web = Web()
+    notify: Notify = Notify()
+    defaults: MirrorConfig | None = None
+    mirrors: dict[str, MirrorConfig] = Field(min_length=1)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Use only the sources that `load` passes, strongest first."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return tuple(init_settings()["sources"])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _merge_defaults(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Merge [defaults] into every mirror. A mirror's own value wins."""
+        defaults = values.pop("defaults", {})
+        if not isinstance(defaults, dict):
+            raise ValueError("defaults: should be a table, [defaults]")  # noqa: TRY004 - pydantic collects ValueError
+        target = defaults.get("target")
+        _check_keys("defaults", defaults, MirrorConfig)
+        _check_keys("defaults.target", target if isinstance(target, dict) else {}, *_TARGETS)
+        mirrors = values.get("mirrors")
+        if isinstance(mirrors, dict):
+            values["mirrors"] = {
+                name: _merged(defaults, mirror) if isinstance(mirror, dict) else mirror
+                for name, mirror in mirrors.items()
+            }
+        return values
+
+
+class AccountConfig(Config):
+    """The config for commands that need the account only: it may have no mirror."""
+
+    mirrors: dict[str, MirrorConfig] = Field(default_factory=dict)
+
+
+def _merged(defaults: dict[str, Any], mirror: dict[str, Any]) -> dict[str, Any]:
+    merged = {**defaults, **mirror}
+    if isinstance(defaults.get("target"), dict) and isinstance(mirror.get("target"), dict):
+        merged["target"] = {**defaults["target"], **mirror["target"]}
+    return merged
+
+
+def _check_keys(section: str, values: dict[str, Any], *models: type[Section]) -> None:
+    known = [key for model in models for key in model.model_fields]
+    if unknown := values.keys() - known:
+        raise ValueError(unknown_key(section, min(unknown), list(dict.fromkeys(known))))
+
+
+def unknown_key(section: str, key: str, known: Sequence[str]) -> str:
+    """Return the message for an unknown key, with the nearest known key."""
+    close = difflib.get_close_matches(key, known, n=1)
+    remedy = REMOVED.get(key) or (f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}")
+    return f"unknown key {f'{section}.' if section else ''}{key}; {remedy}"
+
+
+def known_keys() -> frozenset[str]:
+    """Return every key as its path joined with "__". "*" stands for the name of a mirror."""
+    sections: dict[str, type[Section]] = {"cloudflare": Cloudflare, "web": Web, "notify": Notify}
+    keys = {f"{name}__{key}" for name, section in sections.items() for key in section.model_fields}
+    of_mirrors = {f"{start}__{key}" for start in ("mirrors__*", "defaults") for key in MirrorConfig.model_fields}
+    return frozenset({*Config.model_fields, *keys, *of_mirrors})
+
+
+def permissions(config: Config) -> str:
+    """Return the permissions that a token needs for the configured mirrors, or for all types if there is no mirror."""
+    types = {mirror.target.type for mirror in config.mirrors.values()}
+    return "; ".join(text for kind, text in PERMISSIONS.items() if kind in types or not types)
