@@ -13,7 +13,6 @@ from syncd.model import ON_THE_WAY, Delete, Excluded, Item, Local, Problem, Reco
 from syncd.os_names import shown_path
 from syncd.paths import normal, shown
 from syncd.scan import Tree
-from syncd.service.build import build_tree
 from syncd.state.db import Meta
 from syncd.state.deletions import last_delete
 from syncd.state.gaps import Gap, Gaps
@@ -32,19 +31,21 @@ Read = Generator[tuple[str, str], None, Content | None]
 """Facts, and in the end what is in the file now, if it can be sent."""
 
 
-def explain(config: Config, name: str, path: str) -> Facts:
-    """Yield (name, value) pairs on the file at `path` (relative to the root) of mirror `name`. Asks no remote."""
+def explain(config: Config, name: str, path: str, tree: Tree) -> Facts:
+    """Yield (name, value) pairs on the file at `path` (relative to the root) of mirror `name`. Sends no request.
+
+    tree: the folder of the mirror.
+    """
     db = open_state_to_read(config.state_dir)
     try:
-        yield from _explain(config, name, path, db)
+        yield from _explain(config, name, path, tree, db)
     finally:
         if db:
             db.close()
 
 
-def _explain(config: Config, name: str, path: str, db: sqlite3.Connection | None) -> Facts:
+def _explain(config: Config, name: str, path: str, tree: Tree, db: sqlite3.Connection | None) -> Facts:
     section = config.mirrors[name]
-    tree = build_tree(section)
     if db:
         protect_look(tree, name, Meta(db, name), Journal(db, name))
     key = section.key_prefix + normal(path)

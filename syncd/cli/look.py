@@ -89,8 +89,10 @@ def explain(
     config = options.load()
     from syncd.answers.explain import explain as facts_of
     from syncd.cli.out import line
+    from syncd.service.build import build_tree
 
-    for name, value in facts_of(config, *_mirror_of(config, path)):
+    mirror, path_inside = _mirror_of(config, path)
+    for name, value in facts_of(config, mirror, path_inside, build_tree(config.mirrors[mirror])):
         line(f"{name:<10} {value}")
     return EXIT_OK
 

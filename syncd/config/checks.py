@@ -201,7 +201,8 @@ def check_variables(environ: Mapping[str, str]) -> None:
     for variable, name in names.items():
         section = name.partition("__")[0]
         if section in sections:
-            if any(name.startswith(f"{other}__") for other in names.values()):
+            # state_dir is the one key outside a section.
+            if any(name.startswith(f"{other}__") for other in (*names.values(), "state_dir")):
                 raise ConfigError(f"environment: {variable} lies under a key that has a value")
             continue
         near = None if "__" in variable else _nearest(section, known)

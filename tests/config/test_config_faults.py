@@ -191,6 +191,7 @@ def test_a_list_in_a_variable_that_is_no_json_is_named(place: Place, value: str)
 def test_a_variable_that_is_a_section_and_a_value_at_once_is_named(place: Place) -> None:
     environ = {"SYNCD_MIRRORS": "x", "SYNCD_MIRRORS__DOCS__PATH": "y"}
     assert "SYNCD_MIRRORS__DOCS__PATH lies under a key that has a value" in place.fault(MINIMAL, environ)
+    assert "SYNCD_STATE_DIR__X lies under a key" in place.fault(MINIMAL, {"SYNCD_STATE_DIR__X": "/y"})
     assert "cloudflare: should be" in place.fault(MINIMAL, {"SYNCD_CLOUDFLARE": "x", "CLOUDFLARE_API_TOKEN": "t"})
 
 

@@ -129,6 +129,12 @@ def test_cloudflares_own_variables_are_understood(place: Place, variable: str, k
     assert value_of(place.load(MINIMAL, {variable: value}), f"cloudflare.{key}") == value
 
 
+def test_only_a_key_that_is_a_list_is_read_as_json(place: Place) -> None:
+    environ = {"SYNCD_MIRRORS__DOCS__KEY_PREFIX": "[draft] ", "SYNCD_WEB__LISTEN": "[::1]:8385"}
+    config = place.load(MINIMAL, environ)
+    assert (config.mirrors["docs"].key_prefix, config.web.listen) == ("[draft] ", "[::1]:8385")
+
+
 def test_our_own_variable_beats_cloudflares(place: Place) -> None:
     environ = {"CLOUDFLARE_ACCOUNT_ID": "a" * 32, "SYNCD_CLOUDFLARE__ACCOUNT_ID": "b" * 32}
     assert place.load(MINIMAL, environ).cloudflare.account_id == "b" * 32
