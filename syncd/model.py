@@ -188,7 +188,7 @@ class Forget:
 class Ending:
     """How an action ended, for whoever counts. kind "index" says that an entry became searchable, or could not.
 
-    size: bytes of what was put. waited_s: from written to searchable. gap_s: for how long the key could not be found.
+    size: bytes of what was put. waited_s: from written to searchable.
     """
 
     kind: Literal["put", "delete", "adopt", "forget", "index"]
@@ -197,7 +197,6 @@ class Ending:
     outcome: Literal["done", "again", "failed"]
     size: int = 0
     waited_s: float | None = None
-    gap_s: float | None = None
 
 
 Action = Put | Delete | Adopt | Forget

@@ -87,7 +87,6 @@ CORE = [
     "state.steady",
     "sync.departures",
     "state.claims",
-    "state.gaps",
     "state.together",
     "sync.telling",
     "sync.ahead",

@@ -15,7 +15,6 @@ from syncd.paths import normal, shown
 from syncd.scan import Tree
 from syncd.state.db import Meta
 from syncd.state.deletions import last_delete
-from syncd.state.gaps import Gap, Gaps
 from syncd.state.history import Happened, History
 from syncd.state.journal import Journal
 from syncd.state.journal_index import STUCK_S
@@ -70,7 +69,6 @@ def _explain(config: Config, name: str, path: str, tree: Tree, db: sqlite3.Conne
     yield from _remembered(record, local)
     if record:
         yield "evidence", _evidence(record, content, past)
-    yield from _gap(Gaps(db, name).of(key) if record else None)
     yield from _heir(db, name, record, local)
     yield from _ahead(journal, section, record, local, content.checksum if content else None)
     yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))
@@ -140,13 +138,6 @@ def _indexed(record: Record) -> Facts:
     elif record.error:
         told = f": {record.error}" + (f": {record.why}" if record.why else "")
     yield "index", record.status + told
-
-
-def _gap(gap: Gap | None) -> Facts:
-    if gap is None:
-        return
-    back = "it has not been found since" if gap.searchable_s is None else f"found again after {gap.searchable_s:.1f} s"
-    yield "gap", f"deleted {_when(gap.began_at)} to be replaced, stored again after {gap.stored_s:.1f} s, {back}"
 
 
 def _heir(db: sqlite3.Connection, name: str, record: Record | None, local: Local) -> Facts:

@@ -11,7 +11,6 @@ from syncd.os_names import shown_path
 from syncd.state import owner
 from syncd.state.activity import State, stored_state
 from syncd.state.db import Meta, holder
-from syncd.state.gaps import Gaps
 from syncd.state.journal import Journal
 from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import Queue
@@ -72,9 +71,6 @@ def _mirror(
     shown["searchable"] = _searchable(section, shown["index"]["completed"])
     if stuck := _stuck(journal):
         shown["stuck"] = stuck
-    gaps = Gaps(db, name).summary()
-    if gaps:
-        shown["replace_gap"] = gaps
     shown["last_reconcile"] = _iso(meta.get("last_reconcile"))
     oldest = queue.oldest()
     shown["oldest_pending_s"] = None if oldest is None else round(max(0.0, time.time() - oldest), 1)

@@ -14,12 +14,10 @@ from syncd.model import Action, Put
 from syncd.oneshot import Report
 from syncd.paths import shown
 from syncd.service.build import Session
-from syncd.state.gaps import Gap
 from syncd.sync.mirror import Mirror
 from syncd.sync.passes import Result
 from syncd.targets.base import megabytes
 
-GAP_REMEDY = 'without such a gap: replace = "alternate" in the target (config.example.toml)'
 SHOWN = 20
 """Problems listed for people; scripts get all of them."""
 
@@ -31,7 +29,6 @@ def show(session: Session, reports: Mapping[str, Report]) -> None:
         line(f"{name} → {section.target.spec}{of_shard(section.shard)}: {_summary(report)}")
         if report.results and report.results[0].dry_run:
             _show_plan(session, session.mirrors[name], report)
-            _warn_of_gap(session, name, report)
         mirror = session.mirrors[name]
         problems = report.problems(mirror)
         if problems:
@@ -84,18 +81,6 @@ def _show_plan(session: Session, mirror: Mirror, report: Report) -> None:
     for result in report.results:
         if result.refusal:
             line(f"  refused when run: {result.refusal}")
-
-
-def _warn_of_gap(session: Session, name: str, report: Report) -> None:
-    gap = gap_met(session, name)
-    if gap and any(result.reasons["changed"] + result.reasons["drift"] for result in report.results):
-        line(f"  a file that is replaced cannot be found for about {gap.searchable_s:.0f} s; {GAP_REMEDY}")
-
-
-def gap_met(session: Session, name: str) -> Gap | None:
-    """The last gap of a mirror that replaces in place, and so may meet one again."""
-    target = session.config.mirrors[name].target
-    return session.mirrors[name].gaps.last() if getattr(target, "replace", None) == "inplace" else None
 
 
 def forecast(session: Session, mirror: Mirror, report: Report) -> dict[str, float]:

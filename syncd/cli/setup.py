@@ -174,7 +174,6 @@ async def _look(options: Globals) -> AsyncIterator[Found]:
 
 
 async def _check_remote(session: "Session") -> AsyncIterator[Found]:
-    from syncd.cli.report import GAP_REMEDY, gap_met
     from syncd.cloudflare.ai_search import AISearch
     from syncd.config.schema import permissions
 
@@ -192,9 +191,6 @@ async def _check_remote(session: "Session") -> AsyncIterator[Found]:
         yield Finding("token", "FAIL", f"the token is {status.status}", remedy), EXIT_HALT
         return
     for name, mirror in session.mirrors.items():
-        if gap := gap_met(session, name):
-            seconds = f"{gap.searchable_s:.0f} s after it was replaced, as measured last"
-            yield Finding(f"{name}: replacing", "warn", f"a file could not be found for {seconds}", GAP_REMEDY), EXIT_OK
         try:
             yield Finding(f"{name}: target", "ok", await mirror.target.check()), EXIT_OK
             for each in await mirror.target.advice():

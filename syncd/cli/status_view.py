@@ -77,8 +77,6 @@ def _facts(mirror: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "index", ", ".join(f"{count} {state}" for state, count in index.items() if count)
     if stuck := mirror.get("stuck"):
         yield "stuck", _named(stuck["keys"], stuck["count"])
-    if mirror.get("replace_gap"):
-        yield "replacing", _gaps(mirror["replace_gap"])
     yield "owner", mirror["owner"] or "decided by the first pass"
     yield "last pass", mirror["last_reconcile"] or "never"
     if mirror["oldest_pending_s"] is not None:
@@ -93,13 +91,3 @@ def _named(keys: list[str], count: int) -> str:
     first = ", ".join(keys[:STUCK_SHOWN])
     more = f" and {count - STUCK_SHOWN} more" if count > STUCK_SHOWN else ""
     return f"{first}{more}: not searchable for over {STUCK_S / 60:.0f} minutes; the service does not get on"
-
-
-def _gaps(gap: dict[str, Any]) -> str:
-    parts = []
-    if gap["last_key"] is not None:
-        last, longest = gap["last_searchable_s"], gap["longest_s"]
-        parts.append(f"{gap['last_key']} could not be found for {last} s; the longest was {longest} s")
-    if gap["open"]:
-        parts.append(f"{gap['open']} cannot be found until indexed")
-    return ", ".join(parts)

@@ -48,7 +48,10 @@ PERMISSIONS = {
     "vectorize": "Account / Vectorize: Edit and Account / Workers AI: Read",
 }
 """The permissions that a token needs for each type of target."""
-REMOVED = {"oversize": "it was removed; a file over max_file_size is reported as too_large"}
+REMOVED = {
+    "oversize": "it was removed; a file over max_file_size is reported as too_large",
+    "replace": "it was removed; changed files always replace their items in place",
+}
 """Keys of earlier versions, and the remedy in place of a suggestion."""
 _LISTEN = (
     'should be a loopback address and a port, such as "127.0.0.1:8385", "[::1]:8385" or "localhost:8385";'
@@ -169,7 +172,6 @@ class AISearchSection(Section):
     instance: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
     max_file_size: Annotated[int, Field(ge=1, le=AI_SEARCH_MAX_FILE_SIZE)] = 4 * 1024 * 1024
     max_key_length: Annotated[int, Field(ge=1, le=128)] = 128
-    replace: Literal["inplace", "alternate"] = "inplace"
     create: bool = False
     metadata: Annotated[
         dict[str, str],

@@ -30,7 +30,6 @@ _AI_SEARCH = Template("""type = "ai-search"
 namespace = "$namespace"
 instance = "$instance"
 create = true                         # make the instance if it is not there
-# replace = "alternate"               # changed files can be found all the time, for four requests instead of one
 """)
 
 _KV = Template("""type = "kv"

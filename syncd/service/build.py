@@ -32,7 +32,6 @@ from syncd.state.binding import bind, reshard
 from syncd.state.claims import Claims
 from syncd.state.deletions import DeleteLog, log_path
 from syncd.state.files import StatCache
-from syncd.state.gaps import Gaps
 from syncd.state.history import History
 from syncd.state.journal import Journal
 from syncd.state.lock import Lock
@@ -211,7 +210,6 @@ def build_mirror(db: sqlite3.Connection, name: str, root: Path, target: Target, 
         files=StatCache(db, name),
         meta=state.Meta(db, name),
         remnants=Remnants(db, name, settings.policy.owner),
-        gaps=Gaps(db, name),
         history=History(db, name),
         deletes=deletes,
         absences=Absences(db, name),
@@ -318,7 +316,7 @@ def _ai_search(
 
     return aisearch.AISearchTarget(
         AISearch(transport, target.namespace, target.instance),
-        Marks(section.owner, section.key_prefix, grants.takeover, target.replace == "alternate", target.metadata),
+        Marks(section.owner, section.key_prefix, grants.takeover, target.metadata),
         build_limits(section),
         names=names,
         # Six more than may be in flight, so that the next files are read while their requests wait.

@@ -67,9 +67,6 @@ SCHEMA = """
     CREATE TABLE index_try (
         mirror TEXT NOT NULL, key TEXT NOT NULL, checksum TEXT NOT NULL, tries INTEGER NOT NULL, due REAL,
         PRIMARY KEY (mirror, key)) WITHOUT ROWID;
-    CREATE TABLE gap (
-        mirror TEXT NOT NULL, key TEXT NOT NULL, began_at REAL NOT NULL, stored_s REAL NOT NULL, searchable_s REAL,
-        PRIMARY KEY (mirror, key)) WITHOUT ROWID;
     CREATE TABLE history (
         mirror TEXT NOT NULL, key TEXT NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL, action TEXT NOT NULL,
         reason TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT NOT NULL,

@@ -12,7 +12,7 @@ _AT_ONCE = 500
 """Keys that one query asks for."""
 _ABOUT_ENTRIES = (
     *("record", "tombstone", "parked", "problem", "dirty"),
-    *("reindex", "index_try", "remnant", "gap", "history", "absence", "claim"),
+    *("reindex", "index_try", "remnant", "history", "absence", "claim"),
 )
 _STILL_GONE = (
     "NOT EXISTS (SELECT 1 FROM record WHERE record.mirror = tombstone.mirror AND record.key = tombstone.key"

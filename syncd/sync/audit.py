@@ -175,10 +175,8 @@ def _learn_counts(mirror: Mirror, counts: dict[IndexStatus, int], others: int, *
         mirror.db.execute(
             "UPDATE record SET status = 'completed', error = NULL, why = NULL"
             " WHERE mirror = ? AND abs(? - written_at) > ?"
-            " AND status IN ('queued', 'running', 'outdated', 'error', 'skipped')"
-            # Of these it is measured when they are searchable, so they are asked about one by one.
-            " AND key NOT IN (SELECT key FROM gap WHERE mirror = ? AND searchable_s IS NULL)",
-            (mirror.name, mirror.now(), mirror.target.limits.lag_s, mirror.name),
+            " AND status IN ('queued', 'running', 'outdated', 'error', 'skipped')",
+            (mirror.name, mirror.now(), mirror.target.limits.lag_s),
         )
     known = mirror.journal.index_counts()
     whole = others == 0 and sum(known.values()) == total == mirror.journal.count()

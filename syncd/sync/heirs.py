@@ -67,12 +67,6 @@ class Heirs:
         self._spill.put_off("delete", [seq for seq, delete in turn if delete in kept])
         return [(seq, delete) for seq, delete in turn if delete not in waiting and delete not in kept]
 
-    def left_by(self, key: str, ref: str) -> None:
-        """A put left this entry beside its own: it is to go, as soon as the other one is searchable."""
-        mirror = self._mirror
-        mirror.remnants.keep([Delete(key, "orphan", key.removeprefix(mirror.policy.prefix), ref)])
-        mirror.queue.later([key], mirror.now() + FIRST_PAUSE_S)
-
     def _put_off(self, seqs: Sequence[int], waiting: dict[Delete, Heir], now: float) -> None:
         mirror = self._mirror
         if self._due is None:

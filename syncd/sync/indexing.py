@@ -5,7 +5,6 @@ import structlog
 from syncd.index_errors import index_problem, skipped_problem
 from syncd.model import NOT_INDEXED, ON_THE_WAY, Ending, Entry, Problem, Record
 from syncd.paths import shown
-from syncd.state.gaps import Gap
 from syncd.sync.mirror import Mirror
 
 log = structlog.get_logger()
@@ -19,11 +18,9 @@ def learned(mirror: Mirror, record: Record, entry: Entry, *, loud: bool = True) 
     now = mirror.now()
     mirror.journal.learn(record, entry, now)
     line = log.info if loud else log.debug
-    ended = mirror.gaps.closed(record.key, now) if entry.status == "completed" != record.status else None
-    gap_s = found_again(mirror, ended)
     if entry.status == "completed" and record.status in ON_THE_WAY:
         waited = round(max(0.0, now - record.since), 1)
-        mirror.heard(Ending("index", record.key, "searchable", "done", waited_s=waited, gap_s=gap_s))
+        mirror.heard(Ending("index", record.key, "searchable", "done", waited_s=waited))
         line("index.done", mirror=mirror.name, key=record.key, waited_s=waited)
     elif entry.status == "skipped" and record.status != "skipped":
         log.warning("index.skipped", mirror=mirror.name, key=shown(record.key))
@@ -46,12 +43,3 @@ def problem_of(mirror: Mirror, key: str) -> Problem | None:
     if record is None or record.status != "error":
         return None
     return index_problem(key, record.error, record.why, mirror.journal.tries_spent(key))
-
-
-def found_again(mirror: Mirror, gap: Gap | None) -> float | None:
-    """Tell of a gap that has ended; return its seconds."""
-    if gap is None or gap.searchable_s is None:
-        return None
-    seconds = {"stored_s": round(gap.stored_s, 1), "searchable_s": round(gap.searchable_s, 1)}
-    log.info("replace.gap", mirror=mirror.name, key=shown(gap.key), **seconds)
-    return gap.searchable_s

@@ -17,7 +17,6 @@ from syncd.state.claims import Claims
 from syncd.state.db import Meta
 from syncd.state.deletions import DeleteLog
 from syncd.state.files import StatCache
-from syncd.state.gaps import Gaps
 from syncd.state.history import History
 from syncd.state.journal import Journal
 from syncd.state.queue import FAR_S, Queue
@@ -64,7 +63,6 @@ class Mirror:
     files: StatCache
     meta: Meta
     remnants: Remnants
-    gaps: Gaps
     history: History
     deletes: DeleteLog
     absences: Absences

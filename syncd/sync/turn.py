@@ -22,7 +22,7 @@ from syncd.state.together import Together
 from syncd.sync import telling
 from syncd.sync.ahead import Ahead
 from syncd.sync.heirs import Heirs
-from syncd.sync.indexing import failed, found_again
+from syncd.sync.indexing import failed
 from syncd.sync.mirror import Mirror
 from syncd.sync.telling import Telling
 from syncd.sync.writers import leave
@@ -294,9 +294,6 @@ class Turn:
     def _stored(self, key: str, stored: Stored, now: float) -> None:
         leave(self._mirror, key, stored)
         self._mirror.journal.put(recorded(key, stored, now, self._ledger.pass_id))
-        found_again(self._mirror, self._mirror.gaps.stored(key, stored, now))
-        if stored.leaves:
-            self.heirs.left_by(key, stored.leaves)
         if stored.status in NOT_INDEXED:
             if stored.status == "error":
                 failed(self._mirror, key, stored.error)

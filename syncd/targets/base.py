@@ -86,11 +86,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the remote said after a put. `checksum` is the sha-256 of the bytes it now holds.
-
-    gap_s: for so many seconds the key was absent, because its entry had to be deleted first. leaves: the ref of the
-    entry whose place this one takes and that is still there, for both to be there until this one is searchable.
-    """
+    """What the remote said after a put. `checksum` is the sha-256 of the bytes it now holds."""
 
     ref: str
     checksum: str
@@ -100,8 +96,6 @@ class Stored:
     marked: bool | None = None
     status: IndexStatus | None = None
     error: str | None = None
-    gap_s: float | None = None
-    leaves: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

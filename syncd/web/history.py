@@ -80,7 +80,6 @@ class Totals:
     actions: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     put_bytes: Counter[str] = field(default_factory=Counter)
     searchable: dict[str, Waits] = field(default_factory=dict)
-    gaps: dict[str, Waits] = field(default_factory=dict)
 
 
 class History:
@@ -150,8 +149,6 @@ class History:
         self.totals.put_bytes[mirror] += ending.size
         if ending.waited_s is not None:
             self.totals.searchable.setdefault(mirror, Waits()).add(ending.waited_s)
-        if ending.gap_s is not None:
-            self.totals.gaps.setdefault(mirror, Waits()).add(ending.gap_s)
 
     def _minute(self) -> Minute:
         number = int(self._now() // MINUTE_S)

@@ -120,7 +120,6 @@ def _of_totals(totals: Totals) -> Iterator[Metric]:
     yield CounterMetricFamily("syncd_gate_waits", "Requests that waited for rate or hold.", value=totals.waits)
     yield CounterMetricFamily("syncd_gate_wait_seconds", "Seconds that requests waited so.", value=totals.wait_s)
     yield _histogram("syncd_searchable_seconds", "Seconds from written until searchable.", totals.searchable)
-    yield _histogram("syncd_replace_gap_seconds", "Seconds that a replaced file could not be found.", totals.gaps)
 
 
 def _histogram(name: str, says: str, waits: Mapping[str, Waits]) -> Metric:

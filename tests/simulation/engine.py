@@ -21,7 +21,6 @@ import vector_room
 from syncd.keeper import Keeper
 from syncd.sync.passes import Options, Result, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.targets.aisearch.rows import alternate_of
 from syncd.watch.hints import Hint
 
 START_S = 1_900_000_000.0
@@ -257,9 +256,7 @@ class AISearchRoom:
 
     async def held(self) -> Any:
         rows = await self.world.items(source="builtin")
-        contents = {
-            alternate_of(row["key"], row["metadata"].get("path")): await self.world.text(row["id"]) for row in rows
-        }
+        contents = {row["key"]: await self.world.text(row["id"]) for row in rows}
         assert len(contents) == len(rows), "a key stands twice"
         return contents
 
@@ -317,7 +314,7 @@ async def run(kind: str, seed: int, base: Path, steps: int) -> Engine:
     chance = random.Random(seed)
     clock = WallClock(asyncio.get_running_loop())
     existing, checksum = chance.choice(["overwrite", "conflict"]), chance.choice(["opaque", "zero"])
-    delay_s, alternate = chance.choice([0.0, 20.0]), chance.random() < 0.5
+    delay_s = chance.choice([0.0, 20.0])
     kinds: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         "ai-search": (
             ai_room.world,
@@ -334,8 +331,6 @@ async def run(kind: str, seed: int, base: Path, steps: int) -> Engine:
         room: Room = made(world)
         target = {"model": vector_room.MODEL} if kind == "vectorize" else {}
         engine = Engine(seed, clock, chance, world.side("me", **target), room)
-        if alternate and kind == "ai-search":
-            engine.side.use_alternate()
         await room.open(engine)
         engine.note(json.dumps(manners))
         (engine.side.root / TAKEN).write_text("# Ours\n\nOf this name.\n", encoding="utf-8")

@@ -168,11 +168,6 @@ class Side(BaseSide):
         self.settings = Settings(Policy(old.owner, old.prefix, old.prune, takeover), Rules(), max_delete="100%")
         self.restart()
 
-    def use_alternate(self, wanted: bool = True) -> None:
-        """Replace items under their keys' other names, or in place."""
-        self.marks = replace(self.marks, alternate=wanted)
-        self.restart()
-
 
 @dataclass(slots=True)
 class World:

@@ -153,13 +153,6 @@ MUTANTS = (
         ("tests/unit/test_clocks.py",),
     ),
     Mutant(
-        "a put under the other name forgets what it leaves",
-        "syncd/sync/turn.py",
-        "        if stored.leaves:\n",
-        "        if stored.leaves and False:\n",
-        ("tests/targets/test_ai_alternate.py",),
-    ),
-    Mutant(
         "whose an entry is, is not asked before it is deleted",
         "syncd/plan.py",
         'if policy.prune == "all" or mine(record, entry, policy):',

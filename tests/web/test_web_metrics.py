@@ -29,7 +29,7 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
         mirror.meta.set("last_reconcile", 1_800_000_000.25)
         mirror.queue.mark([("d.md", False)], mirror.now() - 60)
         mirror.heard(Ending("put", "a.md", "new", "done", 12))
-        mirror.heard(Ending("index", "a.md", "searchable", "done", waited_s=7.5, gap_s=12.5))
+        mirror.heard(Ending("index", "a.md", "searchable", "done", waited_s=7.5))
         counters = opened.session.transport.counters
         counters.by["GET", "200"], counters.by["POST", "failed"], counters.retries = 3, 1, 2
         opened.history.sample(counters, opened.session.transport.gate, opened.watcher, 1)
@@ -72,9 +72,6 @@ async def test_the_numbers_are_those_of_the_state(room: Room) -> None:
         'syncd_searchable_seconds_bucket{le="10.0",mirror="docs"}': 1,
         'syncd_searchable_seconds_bucket{le="+Inf",mirror="docs"}': 1,
         'syncd_searchable_seconds_sum{mirror="docs"}': 7.5,
-        'syncd_replace_gap_seconds_bucket{le="10.0",mirror="docs"}': 0,
-        'syncd_replace_gap_seconds_bucket{le="30.0",mirror="docs"}': 1,
-        'syncd_replace_gap_seconds_sum{mirror="docs"}': 12.5,
         "syncd_gate_held_seconds": 0,
         "syncd_requests_in_flight": 0,
     }
@@ -136,7 +133,7 @@ async def test_the_dashboard_speaks_of_metrics_that_exist_and_of_all_of_them(roo
     there = await names(room)
     assert used <= there
     untold = {"syncd_build_info", "syncd_start_time_seconds", "syncd_requests_in_flight", "syncd_gate_waits_total"}
-    parts = ("syncd_searchable", "syncd_replace_gap")
+    parts = ("syncd_searchable",)
     assert {name for name in there - used if not name.startswith(parts)} == untold
     assert all(any(name.startswith(part) for name in used) for part in parts)
     ids = [panel["id"] for panel in dashboard["panels"]]

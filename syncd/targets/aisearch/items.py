@@ -12,7 +12,7 @@ from syncd.cloudflare.ai_search_values import Item, ItemPage
 from syncd.errors import NotFound
 from syncd.model import Entry
 from syncd.names import PATH
-from syncd.targets.aisearch.rows import Marks, alternate_of, digests, entry_of, names, there
+from syncd.targets.aisearch.rows import Marks, digests, entry_of, there
 from syncd.targets.base import Content, Landmark, Newest, NewestPage
 from syncd.targets.naming import Naming
 from syncd.targets.refusals import refusals_halt
@@ -33,7 +33,6 @@ class Items:
         self.faults: list[str] = []
         self._api = api
         self._prefix = marks.prefix
-        self._alternate = marks.alternate
         self._naming = naming
 
     async def entries(self) -> AsyncIterator[Entry]:
@@ -92,16 +91,9 @@ class Items:
             item = await self.find(key)
         return entry_of(item)._replace(key=key) if item else None
 
-    def names_of(self, key: str) -> tuple[str, ...]:
-        """The names that an item of this key may have, its own first. One that had to be shortened has no other."""
-        name = self._naming.name(key)
-        return names(key) if name == key else (name,)
-
     def key(self, name: str, metadata: Mapping[str, Any] | None) -> str:
         """The key of an item with this name, as far as its own metadata says and the name proves."""
-        said = (metadata or {}).get(PATH)
-        key = self._naming.key(name, said)
-        return alternate_of(name, said) if key == name else key
+        return self._naming.key(name, (metadata or {}).get(PATH))
 
     def is_of(self, item: Item, key: str) -> bool:
         """Whether it is an item of this key. One that does not say goes by its name."""
@@ -125,11 +117,8 @@ class Items:
 
     async def find(self, key: str) -> Item | None:
         """The item that has this key, unless it is being deleted."""
-        for name in self.names_of(key) if self._alternate else (self._naming.name(key),):
-            item = await self.named(name)
-            if item and self.is_of(item, key):
-                return item
-        return None
+        item = await self.named(self._naming.name(key))
+        return item if item and self.is_of(item, key) else None
 
     async def named(self, name: str) -> Item | None:
         """The item that has this name, whatever its key, unless it is being deleted."""

@@ -6,55 +6,25 @@ from dataclasses import dataclass, field
 
 from syncd.cloudflare.ai_search import BUILTIN
 from syncd.cloudflare.ai_search_values import Item
-from syncd.cloudflare.content_types import SUPPORTED
 from syncd.model import Entry
 from syncd.names import prefix_of
 from syncd.targets.base import Content, Stored
 
 SHA256, OWNER, PREFIX = "sha256", "owner", "prefix"
 """Our marks: metadata fields of every item we upload, both text."""
-NEXT = ".next"
-NAME_LENGTH = 128
-"""Characters of an item's name (API, code 7072)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
     """What this mirror writes on its items, and whether it may take over those of others.
 
-    alternate: changed content goes under the key's other name, beside the item that is found until then. fields: of
-    the metadata, besides the marks -> their sources (see metadata).
+    fields: the metadata fields besides the marks, each with its source (see text/metadata).
     """
 
     owner: str
     prefix: str = ""
     takeover: bool = False
-    alternate: bool = False
     fields: Mapping[str, str] = field(default_factory=dict)
-
-
-def alternate(key: str) -> str:
-    """The other name of a key: "x.next.md" for "x.md". It ends as the key does, for the service goes by the ending."""
-    folder, slash, name = key.rpartition("/")
-    places = [place for place, char in enumerate(name) if char == "." and name[place:].lower() in SUPPORTED]
-    end = places[0] if places else len(name)
-    return f"{folder}{slash}{name[:end]}{NEXT}{name[end:]}"
-
-
-def names(key: str) -> tuple[str, ...]:
-    """The names that an item of this key may have, its own first."""
-    other = alternate(key)
-    return (key, other) if len(other) <= NAME_LENGTH else (key,)
-
-
-def may_be_another(key: str) -> bool:
-    """Whether a key looks like the other name of some key."""
-    return key == alternate(key[::-1].replace(NEXT[::-1], "", 1)[::-1])
-
-
-def alternate_of(name: str, said: object) -> str:
-    """The key whose other name this is. said: that key by the metadata, believed if the name fits; else the name."""
-    return said if isinstance(said, str) and name in names(said) else name
 
 
 def there(item: Item) -> bool:
@@ -88,8 +58,8 @@ def entry_of(item: Item) -> Entry:
     )
 
 
-def stored(item: Item, content: Content, leaves: str | None = None) -> Stored:
-    """What to remember of an item that is known to hold this content. leaves: the item whose place it takes."""
+def stored(item: Item, content: Content) -> Stored:
+    """Return the facts to remember of an item that is known to hold this content."""
     entry = entry_of(item)
     return Stored(
         ref=item.id,
@@ -101,5 +71,4 @@ def stored(item: Item, content: Content, leaves: str | None = None) -> Stored:
         marked=entry.marked or None,
         status=item.status,
         error=item.error,
-        leaves=leaves,
     )

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -15,7 +14,7 @@ from syncd.model import Delete, Put
 from syncd.names import PATH
 from syncd.paths import shown
 from syncd.targets.aisearch.items import Items
-from syncd.targets.aisearch.rows import OWNER, PREFIX, SHA256, Marks, entry_of, may_be_another, stored
+from syncd.targets.aisearch.rows import OWNER, PREFIX, SHA256, Marks, entry_of, stored
 from syncd.targets.base import Content, Done, Noting, Outcome, Read, Removed, Report, each, unnoted
 from syncd.targets.describing import description
 from syncd.targets.naming import Naming
@@ -30,7 +29,6 @@ METADATA_LIMIT = 9 * 1024
 LATEST = 1000
 NEW_S = 0.25
 """An item is new if the remote saw it last within so many seconds of its making, both by the remote's clock."""
-NONE_TAKEN = 2
 _CONSEQUENCES = ("", "entries go up without title and the like", "ownership is known locally only")
 """Of metadata that the instance refuses: all of it is tried first, then our marks alone, then none."""
 
@@ -45,12 +43,6 @@ class Writer:
         self._marks = marks
         self._concurrency = concurrency
         self._refused = 0
-        # Items that do not show whose other name theirs is would be strangers to us: then none is given one.
-        self._shows_path = True
-        self._busy: set[str] = set()
-        self._clock = api.transport.gate.clock
-        # When the item of a key was deleted to make room for the next one, until that is stored.
-        self._absent_since: dict[str, float] = {}
         self.noting: Noting = unnoted
         # Ids of the latest uploads, some of which a misnamed one may have taken the place of.
         self._latest: deque[str] = deque(maxlen=LATEST)
@@ -67,9 +59,8 @@ class Writer:
         try:
             if isinstance(action, Delete):
                 await self._delete(action.ref)
-                self._absent_since.pop(action.key, None)
                 return Done()
-            return self._timed(action.key, await self._put(action, await read(action)))
+            return await self._put(action, await read(action))
         except (Halt, Unreachable):
             raise
         except SyncdError as error:
@@ -99,17 +90,10 @@ class Writer:
         await self._take_away(Removed(item.key, item.id, "misnamed", what))
 
     async def _make_room(self, key: str, ref: str) -> None:
-        """Delete what stands where a new item is to go: from here on until that is searchable, the key is not found."""
+        """Delete the item in the place of a new one. Searches do not find the key until the new item is indexed."""
         await self._take_away(
             Removed(key, ref, "replaced", "the remote did not overwrite it with the file's new content")
         )
-        self._absent_since.setdefault(key, self._clock())
-
-    def _timed(self, key: str, done: Done) -> Done:
-        since = self._absent_since.pop(key, None)
-        if since is None or done.stored is None:
-            return done
-        return replace(done, stored=replace(done.stored, gap_s=max(0.0, self._clock() - since)))
 
     async def _put(self, put: Put, content: Content) -> Done:
         """Upload, as often as it takes; after an ambiguous answer look first whether it was carried out.
@@ -117,12 +101,8 @@ class Writer:
         Look first, too, if the listing left something out: an overwriting remote takes the place of a stranger's item.
         """
         look_first = put.ref is None and not self._items.listed_whole
-        # A new key goes straight up in either way, unless it could be a name that another key goes by.
-        beside = may_be_another(put.key) or (self._marks.alternate and put.ref is not None)
         async for attempt in self._api.attempts(key=put.key):
             with attempt:
-                if beside or (self._marks.alternate and look_first):
-                    return await self._alone(put, content)
                 if look_first and (found := await self._items.find(put.key)):
                     if await self._holds(found, content):
                         return Done(stored(found, content))
@@ -134,49 +114,9 @@ class Writer:
                     raise
         raise AssertionError("attempts end with a result or an error")
 
-    async def _alone(self, put: Put, content: Content) -> Done:
-        """Upload beside what is there, but not while a key that may go by one of the same names is under way."""
-        wanted = set(self._items.names_of(put.key))
-        if self._busy & wanted:
-            raise Retry("another file that may go by the same name is being sent")
-        self._busy |= wanted
-        try:
-            return await self._beside(put, content)
-        finally:
-            self._busy -= wanted
-
-    async def _beside(self, put: Put, content: Content) -> Done:
-        """Upload under that name of the key which costs no search its hits: the item that can be found stays."""
-        held = {name: await self._items.named(name) for name in self._items.names_of(put.key)}
-        own = [item for item in held.values() if item and self._is_of(put.key, item)]
-        for item in own:
-            if await self._holds(item, content):
-                # By a request whose answer was lost.
-                return Done(stored(item, content, _other(own, item)), unchanged=True)
-            self._check_replaceable(put, item)
-        free = [name for name, item in held.items() if item is None]
-        if own and (not free or not self._marks.alternate or self._refused == NONE_TAKEN or not self._shows_path):
-            gone = min(own, key=lambda item: _worth(item, put.ref))
-            done = await self._upload(put, content, gone.key)
-            rest = _other(own, gone)
-            if rest and done.stored:
-                # The other one was found all the time.
-                self._absent_since.pop(put.key, None)
-                done = replace(done, stored=replace(done.stored, leaves=rest))
-            return done
-        if not free:
-            raise Park("key_collision", f"its names are taken by other items: {', '.join(held)}; rename it")
-        done = await self._upload(put, content, free[0])
-        return replace(done, stored=replace(done.stored, leaves=own[0].id)) if own and done.stored else done
-
-    def _is_of(self, key: str, item: Item) -> bool:
-        """Whether this is an item of the key: under its own name any, under the other one ours only."""
-        own_name = item.key == self._naming.name(key)
-        return self._items.is_of(item, key) and (own_name or entry_of(item).owner == self._marks.owner)
-
-    async def _upload(self, put: Put, content: Content, name: str | None = None) -> Done:
-        """Upload under a name, the key if none is given, in the place of what is there."""
-        name = name or self._naming.name(put.key)
+    async def _upload(self, put: Put, content: Content) -> Done:
+        """Upload in the place of the item that is there."""
+        name = self._naming.name(put.key)
         try:
             return Done(stored(await self._post(put, content, name), content))
         except Conflict:
@@ -196,18 +136,12 @@ class Writer:
             raise Retry("the deleted item is not gone yet") from error
 
     async def _post(self, put: Put, content: Content, name: str) -> Item:
-        another = name != self._naming.name(put.key)
         item = await self._send(put, content, name)
         if item.file_size and item.file_size != len(content.data) and not await self._holds(item, content):
             # 2xx without the new bytes: make room for them.
             self._check_replaceable(put, item)
             await self._make_room(put.key, item.id)
             raise Retry("the remote kept the old content")
-        if another and not await self._shows(item, put.key):
-            self._shows_path = False
-            why = "it was just uploaded under another name, and does not show whose name that is"
-            await self._take_away(Removed(put.key, item.id, "remainder", why))
-            raise Retry("the instance does not show an item's metadata, so the file has to go over its own item")
         return item
 
     async def _send(self, put: Put, content: Content, name: str) -> Item:
@@ -220,10 +154,6 @@ class Writer:
         offers = (fitted(marks, fields, METADATA_LIMIT), marks, None)
         first = max(self._refused, 0 if fields else 1)
         for number, metadata in enumerate(offers[first:], first):
-            if metadata is None and name != self._naming.name(put.key):
-                # Without its mark nobody would know whose other name this is.
-                self._refuses(number)
-                raise Retry("the instance takes no metadata, so the file has to go over its own item")
             try:
                 item = (await self._api.upload(name, content.data, kind, metadata)).item
             except Misnamed as error:
@@ -244,10 +174,6 @@ class Writer:
         if number > self._refused:
             self._refused = number
             log.warning("metadata.refused", instance=self._api.instance, consequence=_CONSEQUENCES[number])
-
-    async def _shows(self, item: Item, key: str) -> bool:
-        """Whether one can see that this is an item of the key; the answer to an upload may say less than a look."""
-        return self._items.is_of(item, key) or self._items.is_of(await self._api.get(item.id), key)
 
     async def _holds(self, item: Item, content: Content) -> bool:
         """True if the item has these bytes and is not marked as another's."""
@@ -274,14 +200,3 @@ def _made_just_now(item: Item) -> bool:
         return abs((seen - made).total_seconds()) <= NEW_S
     except (ValueError, TypeError):
         return False  # it does not say, or one with a zone and one without
-
-
-def _worth(item: Item, recorded: str | None) -> tuple[bool, bool]:
-    """How much a search would miss an item: most, if it is found. Of two that are not, the older one will be sooner."""
-    found = item.status == "completed"
-    return found, (item.id == recorded) == found
-
-
-def _other(own: Sequence[Item], item: Item) -> str | None:
-    """The id of the other item of a key, if there is one."""
-    return next((each.id for each in own if each.id != item.id), None)
