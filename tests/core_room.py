@@ -89,8 +89,8 @@ class ScriptedTarget(MemoryTarget):
             self.applied.append(action)
             if failures := self.failures.get(action.key):
                 if isinstance(action, Put):
-                    await read(action)
-                report(action, failures.pop(0))
+                    await read([action])
+                report({action: failures.pop(0)})
             else:
                 await MemoryTarget.apply(self, [action], read, report)
 

@@ -23,6 +23,7 @@ from syncd.targets.base import (
     Read,
     Report,
     Stored,
+    read_one,
 )
 
 PAGE = 2
@@ -131,7 +132,7 @@ class MemoryTarget:
     async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
         """Carry out one action after the other."""
         for action in batch:
-            report(action, await self._one(action, read))
+            report({action: await self._one(action, read)})
 
     async def _one(self, action: Put | Delete, read: Read) -> Outcome:
         try:
@@ -141,7 +142,7 @@ class MemoryTarget:
                     self.changes += 1
                     del self.store[action.key]
                 return Done()
-            return Done(await self.put(action.key, await read(action)))
+            return Done(await self.put(action.key, await read_one(read, action)))
         except Halt:
             raise
         except (Again, SyncdError) as error:

@@ -14,7 +14,7 @@ from syncd.state.journal_index import STUCK_S
 from syncd.sync.indexing import failed, learned, problem_of
 from syncd.sync.mirror import Mirror
 from syncd.sync.reconcile import next_pass
-from syncd.sync.telling import LINES
+from syncd.sync.turn import LINES
 
 log = structlog.get_logger()
 

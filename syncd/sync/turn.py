@@ -1,16 +1,17 @@
 """One turn of a plan: hand a batch to the target, verify at the last moment, record every outcome as it comes."""
 
 import asyncio
+import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
 
-from syncd.errors import Conflict, NotFound, Park, Retry, SyncdError
+from syncd.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError
 from syncd.evidence import Backing, account
 from syncd.index_errors import not_indexed
 from syncd.model import NOT_INDEXED, Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
@@ -18,13 +19,9 @@ from syncd.paths import shown
 from syncd.state.db import savepoint, transaction
 from syncd.state.deletions import Line, Pen
 from syncd.state.spill import Spill
-from syncd.state.together import Together
-from syncd.sync import telling
-from syncd.sync.ahead import Ahead
 from syncd.sync.heirs import Heirs
 from syncd.sync.indexing import failed
 from syncd.sync.mirror import Mirror
-from syncd.sync.telling import Telling
 from syncd.sync.writers import leave
 from syncd.targets.base import Again, Content, Deferred, Done, Outcome, Stored
 from syncd.unexpected import of_one_file, pass_on
@@ -33,12 +30,22 @@ log = structlog.get_logger()
 
 L = TypeVar("L", Adopt, Forget)
 
+LINES = 20
+"""Actions of one batch that are logged one by one at level info; the log counts the others, MORE in a line."""
+MORE = 100
+
+# Complete names, so that a search for an event name finds it in the source.
+_DONE = {"put": "put.done", "delete": "delete.done"}
+_AGAIN = {"put": "put.again", "delete": "delete.again"}
+_FAILED = {"put": "put.failed", "delete": "delete.failed"}
+_MORE = {"put": "put.more", "delete": "delete.more"}
+
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """Where a pass writes what came of its plan: done by action kind (and "failed"), problems by their kind.
 
-    tick: called after outcomes, once for those that come together.
+    tick: called after outcomes, once for those that are reported together.
     """
 
     spill: Spill
@@ -56,6 +63,31 @@ class Breath:
     pressing: Callable[[], bool] = lambda: False
 
 
+class LogThrottle:
+    """Chooses the log level of each action of one batch, so that a first upload of 100,000 files logs few lines."""
+
+    def __init__(self, mirror: str) -> None:
+        self._mirror = mirror
+        self._lines = 0
+        self._more: Counter[str] = Counter()
+
+    def level(self, kind: str) -> int:
+        """Return the level of the next line: info for the first LINES actions, debug for the others."""
+        self._lines += 1
+        if self._lines <= LINES:
+            return logging.INFO
+        self._more[kind] += 1
+        if self._more.total() >= MORE:
+            self.flush()
+        return logging.DEBUG
+
+    def flush(self) -> None:
+        """Log how many actions were not logged one by one since the last call."""
+        for kind, count in self._more.items():
+            log.info(_MORE[kind], mirror=self._mirror, count=count)
+        self._more.clear()
+
+
 class Turn:
     """Applies the turns of one pass and enters every outcome in journal, queue and ledger."""
 
@@ -63,22 +95,19 @@ class Turn:
         self._mirror = mirror
         self._ledger = ledger
         self._breath = breath
-        self._together = Together(mirror.db)
         self._started = mirror.now()
         self._seq: dict[Put | Delete, int] = {}
         self._open: set[Put | Delete] = set()
         self._sent: dict[str, tuple[str, os.stat_result | None]] = {}
         self._told: dict[Delete, Line] = {}
         self._pen: Pen | None = None
-        self._ahead = Ahead(mirror.tree, (), mirror.never_rests)
         self._consented: set[Delete] = set()
         self._copies: dict[str, str] = {}
         self.unsent: dict[str, str] = {}
         """Keys of files that were read and could not be put -> the checksum."""
         self._begun = 0
-        self._ticking: asyncio.Handle | None = None
         self._deferred: list[tuple[int, Put]] = []
-        self._telling = Telling(mirror.name)
+        self._throttle = LogThrottle(mirror.name)
         self.heirs = Heirs(mirror, ledger.spill)
 
     def adopts(self, batch: Sequence[tuple[int, Adopt]]) -> None:
@@ -141,12 +170,8 @@ class Turn:
             self._begun = 0
             self._deferred = []
             due = self._not_overtaken(left)
-            self._ahead = Ahead(self._mirror.tree, [put for _, put in due], self._mirror.never_rests)
             self._mirror.claims.intend([put.key for _, put in due], self._mirror.age())
-            try:
-                await self._apply(due)
-            finally:
-                self._ahead.close()
+            await self._apply(due)
             left = self._deferred
             if self._breath.between:
                 await self._breath.between()
@@ -201,14 +226,12 @@ class Turn:
     async def _apply(self, batch: Sequence[tuple[int, Put]] | Sequence[tuple[int, Delete]]) -> None:
         self._seq = {action: seq for seq, action in batch}
         self._sent.clear()
-        self._telling.begin()
         if batch:
+            self._throttle = LogThrottle(self._mirror.name)
             try:
                 await self._hand_over([action for _, action in batch])
             finally:
-                self._tick()
-                self._together.end()
-                self._telling.end()
+                self._throttle.flush()
 
     async def _hand_over(self, actions: Sequence[Put | Delete]) -> None:
         """Have the target carry actions out. What it raises unexpectedly is narrowed to the action that is to blame."""
@@ -221,41 +244,55 @@ class Turn:
             if not left:
                 raise
             if len(left) == 1:
-                self.report(left[0], of_one_file(error, left[0].key))
+                self.report({left[0]: of_one_file(error, left[0].key)})
                 return
             for half in (left[: len(left) // 2], left[len(left) // 2 :]):
                 await self._hand_over(half)
 
-    async def read(self, put: Put) -> Content:
+    async def read(self, puts: Sequence[Put]) -> list[Content | SyncdError]:
         """Read the very bytes to send. A file that never rests is taken as it is after `settle_max`."""
-        # One put at least goes up between two breaths, so that a folder that never rests cannot starve the pass.
+        # One call at least reads between two breaths, so that a folder that never rests cannot starve the pass.
         if self._begun and self._breath.between and self._breath.pressing():
-            raise Deferred(put.key)
+            return [Deferred(put.key) for put in puts]
         self._begun += 1
-        content, seen = await self._ahead.read(put)
-        self._sent[put.key] = (content.checksum, seen)
-        return content
+        torn = {put.key for put in puts if self._mirror.never_rests(put.key)}
+        found = await asyncio.to_thread(lambda: [self._read(put, torn=put.key in torn) for put in puts])
+        for put, (content, seen) in zip(puts, found, strict=True):
+            if isinstance(content, Content):
+                self._sent[put.key] = (content.checksum, None if put.key in torn else seen)
+        return [content for content, _ in found]
 
-    def report(self, action: Put | Delete, outcome: Outcome) -> None:
-        """Record what came of an action, all at once: journal row, tombstone, parked content or a later try."""
-        self._open.discard(action)
-        if isinstance(outcome, Deferred) and isinstance(action, Put):
-            self._deferred.append((self._seq[action], action))
-            return
-        with self._together.block():
-            try:
-                with savepoint(self._mirror.db):
-                    self._enter(action, outcome)
-            except Exception as error:  # noqa: BLE001 - what it is stands in the log
-                self._failed(action, of_one_file(error, action.key))
-        if self._ticking is None:
-            self._ticking = asyncio.get_running_loop().call_soon(self._tick)
+    def _read(self, put: Put, *, torn: bool) -> tuple[Content | SyncdError, os.stat_result | None]:
+        tree = self._mirror.tree
+        try:
+            if tree.left_out(put.path):
+                # An ignore file has changed since the plan was made.
+                return Again(f"{shown(put.path)} may be left out by now"), None
+            return tree.read(put.path, torn=torn)
+        except Halt:
+            raise
+        except SyncdError as error:
+            return error, None
+        except Exception as error:  # noqa: BLE001 - of_one_file logs it
+            return of_one_file(error, put.key), None
 
-    def _tick(self) -> None:
-        if self._ticking:
-            self._ticking.cancel()
-            self._ticking = None
-            self._ledger.tick()
+    def report(self, outcomes: Mapping[Put | Delete, Outcome]) -> None:
+        """Record outcomes in one transaction: journal row, tombstone, parked content or a later try of each action."""
+        with transaction(self._mirror.db):
+            for action, outcome in outcomes.items():
+                self._open.discard(action)
+                if isinstance(outcome, Deferred) and isinstance(action, Put):
+                    self._deferred.append((self._seq[action], action))
+                else:
+                    self._report(action, outcome)
+        self._ledger.tick()
+
+    def _report(self, action: Put | Delete, outcome: Outcome) -> None:
+        try:
+            with savepoint(self._mirror.db):
+                self._enter(action, outcome)
+        except Exception as error:  # noqa: BLE001 - of_one_file logs it
+            self._failed(action, of_one_file(error, action.key))
 
     def _enter(self, action: Put | Delete, outcome: Outcome) -> None:
         match outcome:
@@ -283,7 +320,7 @@ class Turn:
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())
                 self._ledger.spill.outcome(self._seq[action], action.kind, "again")
                 self._mirror.heard(Ending(action.kind, action.key, action.reason, "again"))
-                log.info(telling.AGAIN[action.kind], key=shown(action.key), why=str(outcome))
+                log.info(_AGAIN[action.kind], key=shown(action.key), why=str(outcome))
             case Done():
                 raise AssertionError(f"a put ended without saying what is stored: {action}")
             case Park() as refusal if not isinstance(outcome, (NotFound, Conflict)):
@@ -330,7 +367,7 @@ class Turn:
         self._mirror.heard(Ending(action.kind, action.key, action.reason, "failed"))
         self._mirror.history.add(action, self._mirror.now(), "failed", f"{problem.kind}: {problem.message}")
         why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
-        log.warning(telling.FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
+        log.warning(_FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
 
     def _end(self, action: Put | Delete, **fields: object) -> None:
         self._mirror.queue.clear(action.key)
@@ -340,9 +377,8 @@ class Turn:
         self._ledger.spill.outcome(self._seq[action], action.kind, "done")
         size = {"bytes": action.size} if isinstance(action, Put) else {}
         self._mirror.heard(Ending(action.kind, action.key, action.reason, "done", size.get("bytes", 0)))
-        if level := self._telling.level(action.kind):
-            named = {"mirror": self._mirror.name, "key": shown(action.key), "reason": action.reason}
-            log.log(level, telling.DONE[action.kind], **named, **size, **fields)
+        named = {"mirror": self._mirror.name, "key": shown(action.key), "reason": action.reason}
+        log.log(self._throttle.level(action.kind), _DONE[action.kind], **named, **size, **fields)
 
 
 def recorded(key: str, held: Stored | Adopt, now: float, pass_id: int) -> Record:

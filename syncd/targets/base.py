@@ -109,10 +109,11 @@ class Done:
 Outcome = Done | SyncdError
 Fetched = bytes | SyncdError | None
 """The bytes of an entry; None: it is gone meanwhile; an error: this one cannot be read, the others can."""
-Read = Callable[[Put], Awaitable[Content]]
-"""Reads a put's file once. Raises `Again` if it changed while being read, Park if it cannot be read or sent, or
-`Deferred`; the target reports what it raises as the outcome."""
-Report = Callable[[Put | Delete, Outcome], None]
+Read = Callable[[Sequence[Put]], Awaitable[Sequence[Content | SyncdError]]]
+"""Reads the files of puts, each once, and returns a content or an error for each, in their order: `Again` if the file
+changed while being read, Park if it cannot be read or sent, or `Deferred`. The target reports an error as outcome."""
+Report = Callable[[Mapping[Put | Delete, Outcome]], None]
+"""Records outcomes, all of one call in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,14 @@ def unnoted(removed: Sequence[Removed]) -> Iterator[Noted]:
     """Enter nothing: for a target that belongs to no mirror."""
     del removed
     yield lambda _: None
+
+
+async def read_one(read: Read, put: Put) -> Content:
+    """Read the file of one put. Raises the error that `read` returns."""
+    [found] = await read([put])
+    if isinstance(found, SyncdError):
+        raise found
+    return found
 
 
 class Again(SyncdError):

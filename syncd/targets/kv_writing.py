@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from syncd.cloudflare.kv_bulk import METADATA_LIMIT, encode_pair
 from syncd.errors import Halt, NotFound, Park, SyncdError, Unreachable
 from syncd.model import Delete, Put
 from syncd.names import PATH
-from syncd.targets.base import Content, Done, Read, Report, Stored
+from syncd.targets.base import Content, Done, Outcome, Read, Report, Stored
 from syncd.targets.bodies import Bodies, bodies
 from syncd.targets.bulk import BULK_VALUE, Job, Jobs, Keys, Sleep, Unstored, in_parts
 from syncd.targets.describing import description
@@ -23,6 +23,10 @@ from syncd.unexpected import of_one_file
 SHA256, OWNER, STALE, PREFIX = "sha256", "owner", "stale", "prefix"
 """Our marks in a key's metadata. `stale`: the file is gone and the entry only waits for its end."""
 BULK_DELETES = 1000
+READ_FILES = 8
+"""Files read at once. A call into a thread costs as much as reading a small file; a file read early may be outdated."""
+READ_BYTES = 256 * 1024
+"""Bytes read at once, by the planned sizes."""
 KEY_REST_S = 1.0
 """One write per second to one key (KV limits)."""
 
@@ -41,6 +45,20 @@ class Terms:
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
+def _read_groups(puts: Sequence[Put]) -> Iterator[Sequence[Put]]:
+    """Split puts into groups whose files are read at once. A file over READ_BYTES makes a group of its own."""
+    group: list[Put] = []
+    size = 0
+    for put in puts:
+        if group and (len(group) == READ_FILES or size + put.size > READ_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(put)
+        size += put.size
+    if group:
+        yield group
+
+
 class Writer:
     """Writes to one namespace, which is found when it is first needed. clock: seconds of any origin."""
 
@@ -56,20 +74,26 @@ class Writer:
         """Write puts in bulk requests, one at a time; while one is on its way, the next body is read and encoded."""
         namespace = await self._namespace()
         async with bodies(partial(self._send, namespace, report)) as made:
-            for put in puts:
-                try:
-                    content = await read(put)
-                    name, size = self._naming.name(put.key), len(content.data)
-                    stored = Stored(name, content.checksum, size, marked=True, remote_size=size)
-                    marks = await self._marks(put, name, content)
-                    job = Job(put, name, Done(stored), marks, self._terms.expiration_ttl)
-                    await self._add(made, job, content.data, report)
-                except (Halt, Unreachable):
-                    raise
-                except SyncdError as error:
-                    report(put, error)
-                except Exception as error:  # noqa: BLE001 - what it is stands in the log
-                    report(put, of_one_file(error, put.key))
+            for group in _read_groups(puts):
+                for put, content in zip(group, await read(group), strict=True):
+                    if isinstance(content, SyncdError):
+                        report({put: content})
+                    else:
+                        await self._put(made, put, content, report)
+
+    async def _put(self, made: Bodies, put: Put, content: Content, report: Report) -> None:
+        try:
+            name, size = self._naming.name(put.key), len(content.data)
+            stored = Stored(name, content.checksum, size, marked=True, remote_size=size)
+            marks = await self._marks(put, name, content)
+            job = Job(put, name, Done(stored), marks, self._terms.expiration_ttl)
+            await self._add(made, job, content.data, report)
+        except (Halt, Unreachable):
+            raise
+        except SyncdError as error:
+            report({put: error})
+        except Exception as error:  # noqa: BLE001 - what it is stands in the log
+            report({put: of_one_file(error, put.key)})
 
     async def _add(self, made: Bodies, job: Job, value: bytes, report: Report) -> None:
         """Take one more value in; one that is too large for a bulk is sent by itself, when nothing is on its way."""
@@ -89,10 +113,10 @@ class Writer:
         except (Halt, Unreachable):
             raise
         except SyncdError as error:
-            report(job.action, error)
+            report({job.action: error})
         else:
             self._written[key] = self.clock()
-            report(job.action, job.done)
+            report({job.action: job.done})
 
     async def _send(self, namespace: KVNamespace, report: Report, jobs: Jobs, tries: int) -> Jobs:
         """Write a body, in as many requests as that takes, and report every key of it.
@@ -102,15 +126,17 @@ class Writer:
         await self._rest(jobs.body.keys)
         outcomes = await in_parts(jobs.body, namespace.bulk_write, self.sleep, tries)
         now = self.clock()
-        left = {}
-        # Nothing is awaited from here on: what was answered is reported, whatever becomes of the rest.
+        left: dict[str, Job] = {}
+        found: dict[Put | Delete, Outcome] = {}
+        # Nothing is awaited from here on, so that every answer is reported.
         for key, job in jobs.of.items():
             self._written[key] = now
             error = outcomes.get(key)
             if tries == 1 and isinstance(error, Unstored):
                 left[key] = job
             else:
-                report(job.action, error or job.done)
+                found[job.action] = error or job.done
+        report(found)
         return Jobs(jobs.body.only(left), left)
 
     async def _rest(self, keys: Sequence[str]) -> None:
@@ -129,8 +155,7 @@ class Writer:
             outcomes = await in_parts(
                 Keys(tuple(action.ref for action in part)), lambda keys: namespace.bulk_delete(keys.keys), self.sleep
             )
-            for action in part:
-                report(action, outcomes.get(action.ref) or Done())
+            report({action: outcomes.get(action.ref) or Done() for action in part})
 
     async def retire(self, deletes: Sequence[Delete], report: Report) -> None:
         """Let entries expire: each is read and written once more, with a time to live and a mark."""
@@ -141,15 +166,15 @@ class Writer:
                     try:
                         value = (await namespace.read_value(action.ref)).content
                     except NotFound:
-                        report(action, Done())
+                        report({action: Done()})
                         continue
                     except (Halt, Unreachable):
                         raise
                     except SyncdError as error:
-                        report(action, error)
+                        report({action: error})
                         continue
                     except Exception as error:  # noqa: BLE001 - what it is stands in the log
-                        report(action, of_one_file(error, action.key))
+                        report({action: of_one_file(error, action.key)})
                         continue
                     marks = {OWNER: self._terms.owner, STALE: True}
                     await self._add(made, Job(action, action.ref, Done(), marks, self._terms.stale_ttl), value, report)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Protocol, Self
@@ -13,7 +13,7 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KV, KVNamespace
 from syncd.cloudflare.transport import Transport
-from syncd.errors import ConfigError, Park
+from syncd.errors import ConfigError, Park, SyncdError
 from syncd.model import Delete, Entry, Put
 from syncd.targets.base import Again, Content, Done, Landmark, Ordered, Outcome, Stored, Target
 from syncd.targets.kv import KVTarget, Place, limits, long_key_bytes
@@ -104,15 +104,20 @@ async def apply(
     outcomes: dict[str, Outcome] = {}
     reports: Counter[str] = Counter()
 
-    async def read(put: Put) -> Content:
+    async def read(puts: Sequence[Put]) -> list[Content | SyncdError]:
+        return [await one(put) for put in puts]
+
+    async def one(put: Put) -> Content | SyncdError:
         found = (contents or {}).get(put.key, put.key.encode())
+        if isinstance(found, SyncdError):
+            return found
         if isinstance(found, Exception):
             raise found
         return content(found)
 
-    def report(action: Put | Delete, outcome: Outcome) -> None:
-        reports[action.key] += 1
-        outcomes[action.key] = outcome
+    def report(found: Mapping[Put | Delete, Outcome]) -> None:
+        reports.update(action.key for action in found)
+        outcomes.update({action.key: outcome for action, outcome in found.items()})
 
     await target.apply(batch, read, report)
     assert reports == Counter(action.key for action in batch)

@@ -14,7 +14,7 @@ from memory_target import Held, MemoryTarget
 
 from syncd.errors import Retry, SyncdError
 from syncd.model import Delete, Entry, IndexStatus, Put
-from syncd.targets.base import Content, Done, NewestPage, Outcome, Read, Report
+from syncd.targets.base import Content, Done, NewestPage, Outcome, Read, Report, read_one
 
 Fault = Literal["lost", "ambiguous", "crash before", "crash after"]
 
@@ -112,21 +112,21 @@ class LyingTarget(MemoryTarget):
             if fault == "crash before":
                 raise Crash
             if fault == "lost":
-                report(action, Retry("lost"))
+                report({action: Retry("lost")})
                 continue
             outcome = await self._carry_out(action, read)
             if fault == "crash after":
                 raise Crash
             if fault == "ambiguous" and isinstance(outcome, Done):
                 outcome = Retry("connection lost", ambiguous=True)
-            report(action, outcome)
+            report({action: outcome})
 
     async def _carry_out(self, action: Put | Delete, read: Read) -> Outcome:
         before = self.store.get(action.key)
         shown = self._entry(action.key, before) if before else None
         try:
             if isinstance(action, Put):
-                outcome = Done(await self.put(action.key, await read(action)))
+                outcome = Done(await self.put(action.key, await read_one(read, action)))
             else:
                 if before and before.ref == action.ref:
                     del self.store[action.key]

@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from lying_target import Crash, Fault, LyingTarget
 from memory_target import Held
 
-from syncd.errors import Park
+from syncd.errors import Park, SyncdError
 from syncd.model import Put
 from syncd.plan import Policy
 from syncd.rules import Rules
@@ -364,10 +364,14 @@ def test_the_liar_lies() -> None:
     outcomes: list[str] = []
 
     async def put(key: str) -> None:
-        async def read(_: Put) -> Content:
-            return Content(b"x", sha("x"))
+        async def read(puts: Sequence[Put]) -> list[Content | SyncdError]:
+            return [Content(b"x", sha("x")) for _ in puts]
 
-        await target.apply([Put(key, "new", key, 1)], read, lambda _, outcome: outcomes.append(type(outcome).__name__))
+        await target.apply(
+            [Put(key, "new", key, 1)],
+            read,
+            lambda found: outcomes.extend(type(outcome).__name__ for outcome in found.values()),
+        )
 
     async def listed() -> list[str]:
         return [entry.key async for entry in target.entries()]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any
@@ -12,6 +12,7 @@ from ai_room import Clock
 
 from syncd.cloudflare.kv_bulk import BulkBody
 from syncd.cloudflare.kv_values import BulkResult
+from syncd.errors import Halt, SyncdError
 from syncd.model import Delete, Put
 from syncd.targets import bodies, bulk
 from syncd.targets.base import Content, Done, Outcome
@@ -92,13 +93,21 @@ class Room:
         await asyncio.sleep(0)
         return put.path.encode()
 
-    async def _read(self, put: Put) -> Content:
+    async def _read(self, puts: Sequence[Put]) -> list[Content | SyncdError]:
+        return [await self._one(put) for put in puts]
+
+    async def _one(self, put: Put) -> Content | SyncdError:
         self.reads.append(put.key)
-        data = await self.read(put)
+        try:
+            data = await self.read(put)
+        except Halt:
+            raise
+        except SyncdError as error:
+            return error
         return Content(data, sha256(data).hexdigest())
 
-    def report(self, action: Put | Delete, outcome: Outcome) -> None:
-        self.reported.append((action, outcome))
+    def report(self, outcomes: Mapping[Put | Delete, Outcome]) -> None:
+        self.reported += outcomes.items()
 
     async def write(self, keys: str | Sequence[Put]) -> None:
         """Write puts, or one for each letter. No task may be left, however it ends, and nothing may hang."""

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import pytest
@@ -12,15 +12,16 @@ from bulk_room import Room, may_hold, new, turns, until
 from syncd.errors import Halt, Park, SyncdError, Unreachable
 from syncd.model import Delete, Put
 from syncd.targets import bulk, kv_writing
-from syncd.targets.base import Again, Deferred, Done, Outcome
+from syncd.targets.base import Again, Content, Deferred, Done, Outcome
 from syncd.targets.bulk import TRIES, Unstored
 from syncd.targets.kv_writing import KEY_REST_S
 
 
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> Room:
-    """With bodies of two pairs."""
+    """With bodies of two pairs, and files read one at a time."""
     monkeypatch.setattr(bulk, "BULK_PAIRS", 2)
+    monkeypatch.setattr(kv_writing, "READ_FILES", 1)
     return Room()
 
 
@@ -234,9 +235,8 @@ async def test_whoever_ends_the_writing_ends_the_request_on_its_way(room: Room) 
 
 
 async def test_what_cannot_be_recorded_ends_the_writing(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    def report(action: Put | Delete, outcome: Outcome) -> None:
-        del outcome
-        raise OSError(action.key)
+    def report(outcomes: Mapping[Put | Delete, Outcome]) -> None:
+        raise OSError(next(iter(outcomes)).key)
 
     monkeypatch.setattr(room, "report", report)
     with pytest.raises(OSError, match="a"):
@@ -298,3 +298,31 @@ async def test_whatever_happens_each_put_is_reported_once_and_nothing_is_held_or
     for key, last in stored.items():
         assert last is not None
         assert last.checksum.encode() in room.remote.values[key], "what was reported last is what is there"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "groups"),
+    [
+        ([1] * 3, [3]),
+        ([1] * 4, [3, 1]),
+        ([1] * 7, [3, 3, 1]),
+        ([50, 50, 1], [2, 1]),
+        ([50, 51], [1, 1]),
+        ([1, 101, 1], [1, 1, 1]),
+    ],
+)
+async def test_files_are_read_in_groups_of_bounded_number_and_size(
+    room: Room, monkeypatch: pytest.MonkeyPatch, sizes: list[int], groups: list[int]
+) -> None:
+    monkeypatch.setattr(kv_writing, "READ_FILES", 3)
+    monkeypatch.setattr(kv_writing, "READ_BYTES", 100)
+    read: list[int] = []
+
+    async def counted(puts: Sequence[Put]) -> list[Content | SyncdError]:
+        read.append(len(puts))
+        return [Again("it changed") for _ in puts]
+
+    puts = [Put(f"{number}", "new", f"{number}", size) for number, size in enumerate(sizes)]
+    await room.writer.write(puts, counted, room.report)
+    assert read == groups
+    assert [action for action, _ in room.reported] == puts

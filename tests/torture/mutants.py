@@ -370,8 +370,8 @@ MUTANTS = (
     ),
     Mutant(
         "a file is sent although an ignore file leaves it out by now",
-        "syncd/sync/ahead.py",
-        "if self._tree.left_out(put.path):",
+        "syncd/sync/turn.py",
+        "if tree.left_out(put.path):",
         "if False:",
         ("tests/unit/test_pass_local.py",),
     ),

@@ -14,7 +14,7 @@ from syncd.scan import Tree
 from syncd.state.db import Meta
 from syncd.sync.passes import Hooks, Result
 from syncd.sync.turn import Breath
-from syncd.targets.base import Done, Read, Report
+from syncd.targets.base import Done, Read, Report, read_one
 
 # -- in step
 
@@ -211,10 +211,9 @@ async def test_outcomes_that_come_together_are_shown_once(core: Core, monkeypatc
         core.write(f"{number}", "x")
 
     async def in_two_halves(_: object, batch: Sequence[Put], read: Read, report: Report) -> None:
-        stored = [Done(await core.target.put(put.key, await read(put))) for put in batch]
+        stored = [Done(await core.target.put(put.key, await read_one(read, put))) for put in batch]
         for half in (slice(0, 20), slice(20, 40)):
-            for put, outcome in zip(batch[half], stored[half], strict=True):
-                report(put, outcome)
+            report(dict(zip(batch[half], stored[half], strict=True)))
             await asyncio.sleep(0.001)
 
     seen: list[int] = []

@@ -12,7 +12,7 @@ from structlog.testing import LogCapture
 
 from syncd.errors import Park, Retry
 from syncd.model import Ending
-from syncd.sync.telling import LINES, MORE
+from syncd.sync.turn import LINES, MORE
 from syncd.targets.base import Again
 
 

@@ -15,7 +15,7 @@ from syncd.names import PATH
 from syncd.paths import shown
 from syncd.targets.aisearch.items import Items
 from syncd.targets.aisearch.rows import OWNER, PREFIX, SHA256, Marks, entry_of, stored
-from syncd.targets.base import Content, Done, Noting, Outcome, Read, Removed, Report, each, unnoted
+from syncd.targets.base import Content, Done, Noting, Outcome, Read, Removed, Report, each, read_one, unnoted
 from syncd.targets.describing import description
 from syncd.targets.naming import Naming
 from syncd.text.metadata import fitted
@@ -51,7 +51,7 @@ class Writer:
         """Carry out a batch, `concurrency` actions at a time."""
 
         async def one(action: Put | Delete) -> None:
-            report(action, await self._one(action, read))
+            report({action: await self._one(action, read)})
 
         await each(batch, one, self._concurrency)
 
@@ -60,7 +60,7 @@ class Writer:
             if isinstance(action, Delete):
                 await self._delete(action.ref)
                 return Done()
-            return await self._put(action, await read(action))
+            return await self._put(action, await read_one(read, action))
         except (Halt, Unreachable):
             raise
         except SyncdError as error:

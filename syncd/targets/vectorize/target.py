@@ -288,8 +288,7 @@ class VectorizeTarget:
         deletes = [action for action in batch if isinstance(action, Delete)]
         await self._writer.write(puts, read, report)
         failed = await self.index.drop([action.ref for action in deletes])
-        for action in deletes:
-            report(action, failed.get(action.ref) or Done())
+        report({action: failed.get(action.ref) or Done() for action in deletes})
 
     async def why(self, ref: str) -> str | None:
         """Vectorize reports no failed indexing, so there is no reason for one."""

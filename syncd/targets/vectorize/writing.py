@@ -9,8 +9,8 @@ import structlog
 from syncd.cloudflare.vectorize_lines import encode_line
 from syncd.cloudflare.workers_ai import MODELS
 from syncd.errors import Halt, Retry, SyncdError, Unreachable
-from syncd.model import Put
-from syncd.targets.base import Done, Noting, Outcome, Read, Removed, Report, Stored, unnoted
+from syncd.model import Delete, Put
+from syncd.targets.base import Done, Noting, Outcome, Read, Removed, Report, Stored, read_one, unnoted
 from syncd.targets.vectorize.embedding import Embedder, Made
 from syncd.targets.vectorize.ids import WHOLE, Maker, key_tag
 from syncd.targets.vectorize.index import Index, Line
@@ -82,16 +82,16 @@ class Writer:
         except (Halt, Unreachable):
             raise
         except SyncdError as error:
-            report(put, error)
+            report({put: error})
         except Exception as error:  # noqa: BLE001 - what it is stands in the log
-            report(put, of_one_file(error, put.key))
+            report({put: of_one_file(error, put.key)})
         while len(waiting) >= UPSERT_VECTORS:
             await self._send(waiting[:UPSERT_VECTORS], report)
             waiting = waiting[UPSERT_VECTORS:]
         return waiting
 
     async def _pieces(self, put: Put, read: Read) -> list[Piece]:
-        content = await read(put)
+        content = await read_one(read, put)
         return await asyncio.to_thread(cut, put, content, self._maker, self._how, self._by)
 
     async def _send(self, pieces: Sequence[Piece], report: Report) -> None:
@@ -139,11 +139,13 @@ class Writer:
             for removed in going:
                 if noted and removed.ref not in failed:
                     noted(removed)
+        found: dict[Put | Delete, Outcome] = {}
         for file in files:
             left = next((failed[removed.ref] for removed in old[id(file)] if removed.ref in failed), None)
             # That says nothing against the new content, which must not be parked for it.
             error = Retry(f"its earlier vectors could not be deleted: {left}") if left else None
-            report(file.put, file.error or error or self._done(file))
+            found[file.put] = file.error or error or self._done(file)
+        report(found)
 
     async def _before(self, file: File) -> list[Removed]:
         key, sets = file.put.key, await self._index.known()
