@@ -28,7 +28,7 @@ from syncd.watch.watcher import Watcher
 from syncd.webhook import Webhook
 
 if TYPE_CHECKING:
-    from syncd.web.door import Door
+    from syncd.web.server import WebServer
 
 log = structlog.get_logger()
 
@@ -59,7 +59,7 @@ class _Daemon:
         self._code = EXIT_OK
         self._watching = False
         self._webhook = Webhook()
-        self._door: Door | None = None
+        self._web_server: WebServer | None = None
         self._opened = False
         self._on_damage: OnDamage = "rebuild"
         self._rebuilt_at = -REBUILD_EVERY_S
@@ -70,8 +70,8 @@ class _Daemon:
             try:
                 return await self._run()
             finally:
-                if self._door:
-                    await self._door.close()
+                if self._web_server:
+                    await self._web_server.close()
 
     async def _run(self) -> int:
         config = self._load()
@@ -125,7 +125,7 @@ class _Daemon:
         self._watching = False
         on_damage, self._on_damage = self._on_damage, "rebuild"
         async with open_session(config, daemon=True, on_damage=on_damage) as session:
-            await self._open_door(config.web.listen)
+            await self._open_web(config.web.listen)
             inbox = Inbox(asyncio.get_running_loop())
             watcher = Watcher(inbox)
             try:
@@ -141,16 +141,16 @@ class _Daemon:
         self._rebuilt_at = now
         self._on_damage = "discard"
 
-    async def _open_door(self, listen: str) -> None:
+    async def _open_web(self, listen: str) -> None:
         """Serve the status page there. A port in use is an error at the start and a warning later."""
-        if listen and self._door is None:
+        if listen and self._web_server is None:
             # Those who serve no page pay neither its imports nor its memory.
-            from syncd.web.door import Door
+            from syncd.web.server import WebServer
 
-            self._door = Door()
+            self._web_server = WebServer()
         try:
-            if self._door:
-                await self._door.open(listen)
+            if self._web_server:
+                await self._web_server.open(listen)
         except ConfigError as error:
             if not self._opened:
                 raise
@@ -179,10 +179,14 @@ class _Daemon:
         if session.config.cloudflare.api_token_file:
             tasks.append(asyncio.create_task(_follow_credentials(session.transport, keepers)))
         tasks.append(asyncio.create_task(self._webhook.run(session.config.notify.webhook.get_secret_value())))
-        if self._door:
-            from syncd.web.live import Live
+        if self._web_server:
+            from syncd.web.view import RuntimeView
 
-            tasks.append(asyncio.create_task(self._door.run(Live(session, keepers, watcher, lambda: self._watching))))
+            tasks.append(
+                asyncio.create_task(
+                    self._web_server.run(RuntimeView(session, keepers, watcher, lambda: self._watching))
+                )
+            )
         reloaded = asyncio.create_task(self._reloaded(keepers))
         signals: list[asyncio.Task[Any]] = [asyncio.create_task(self._stop.wait()), reloaded]
         try:

@@ -1,1 +1,1 @@
-"""What an operator looks at: the status page, /healthz and /metrics. Served inside the daemon, on loopback only."""
+"""The status page, /healthz and /metrics. The daemon serves them on loopback. They read state and request passes."""

@@ -1,42 +1,25 @@
-"""What has happened since the daemon began: in memory, bounded, kept over reloads."""
+"""Keeps recent actions and a day of minutes in memory, for the page. Both survive a reload of the config."""
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice, takewhile
-from typing import Any, Protocol
 
 from syncd.model import Ending
+from syncd.web.metrics import GateCounters, Metrics, RequestCounters
 
 MINUTE_S = 60
 MINUTES = 24 * 60
-"""How far back the chart reaches."""
+"""The chart reaches back this far."""
 ACTIONS = 200
-"""So many of the latest actions are kept."""
+"""The number of recent actions that are kept."""
 RATE_S = 10
-"""The request rate is that of so many seconds."""
-BUCKETS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
-"""Upper ends of the buckets of the seconds from written to searchable."""
-
-
-class Wire(Protocol):
-    """What is counted of the way to the remote: the transport's counters."""
-
-    requests: int
-    retries: int
-    by: Counter[tuple[str, str]]
-
-
-class Queueing(Protocol):
-    """What is counted of the rate gate: waits, and their seconds."""
-
-    waits: int
-    wait_s: float
+"""The request rate is the mean of this many seconds."""
 
 
 @dataclass(slots=True)
 class Minute:
-    """What happened in one minute. number: minutes since the epoch."""
+    """Counts of one minute. number: minutes since the epoch."""
 
     number: int
     changes: int = 0
@@ -45,121 +28,71 @@ class Minute:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RecentAction:
     """An action that ended. number: counts up from 1. at: seconds since the epoch."""
 
     number: int
     at: float
     mirror: str
-    ending: Ending
-
-
-@dataclass(slots=True)
-class Waits:
-    """A histogram of seconds; counts are by bucket, the last one is for what is longer than all."""
-
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
-    total_s: float = 0.0
-
-    def add(self, seconds: float) -> None:
-        """Count one wait."""
-        place = next((place for place, end in enumerate(BUCKETS_S) if seconds <= end), len(BUCKETS_S))
-        self.counts[place] += 1
-        self.total_s += seconds
-
-
-@dataclass(slots=True)
-class Totals:
-    """Counts since the daemon began, whatever was reloaded in between."""
-
-    requests: Counter[tuple[str, str]] = field(default_factory=Counter)
-    retries: int = 0
-    waits: int = 0
-    wait_s: float = 0.0
-    overflows: int = 0
-    actions: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    put_bytes: Counter[str] = field(default_factory=Counter)
-    searchable: dict[str, Waits] = field(default_factory=dict)
+    event: Ending
 
 
 class History:
-    """Hears how actions end and samples counters. now: seconds since the epoch. Belongs to the event loop.
+    """Records actions and samples counters, for the page and for `metrics`. Use it from the event loop only.
 
-    totals: for /metrics. began: when the daemon did.
+    now: returns seconds since the epoch. started: when the daemon started.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self.began = now()
-        self.totals = Totals()
+        self.started = now()
+        self.metrics = Metrics(self.started)
         self._minutes: deque[Minute] = deque(maxlen=MINUTES)
-        self._actions: deque[Seen] = deque(maxlen=ACTIONS)
+        self._actions: deque[RecentAction] = deque(maxlen=ACTIONS)
         self._number = 0
-        self._recent: deque[tuple[float, int]] = deque(maxlen=RATE_S)
-        # One owner for each counter that begins at 0 again with a reload, and what it said last.
-        self._last: dict[str, tuple[object, Mapping[Any, float]]] = {}
+        self._requests: deque[tuple[float, int]] = deque(maxlen=RATE_S)
 
-    def hears(self, mirror: str) -> Callable[[Ending], None]:
-        """Return the ear for one mirror."""
+    def listener(self, mirror: str) -> Callable[[Ending], None]:
+        """Return a function that records the actions of one mirror."""
 
-        def heard(ending: Ending) -> None:
-            self._count(mirror, ending)
-            if ending.kind == "index" and ending.outcome == "done":
-                return  # already seen as a put; a list of twice as many lines says no more
+        def on_action(event: Ending) -> None:
+            self.metrics.on_action(mirror, event)
+            if event.kind == "index" and event.outcome == "done":
+                return  # The list shows the put of this key already.
             self._number += 1
-            self._actions.append(Seen(self._number, self._now(), mirror, ending))
-            if ending.kind in ("put", "delete"):
+            self._actions.append(RecentAction(self._number, self._now(), mirror, event))
+            if event.kind in ("put", "delete"):
                 minute = self._minute()
-                minute.changes += ending.outcome == "done"
-                minute.failed += ending.outcome == "failed"
+                minute.changes += event.outcome == "done"
+                minute.failed += event.outcome == "failed"
 
-        return heard
+        return on_action
 
-    def sample(self, wire: Wire, queueing: Queueing, watcher: object, overflows: int) -> None:
-        """Take over what was counted since the last call; a new counter object begins at 0."""
-        by = self._since("requests", wire, wire.by)
-        self.totals.requests.update({key: round(count) for key, count in by.items()})
-        requests = round(sum(by.values()))
-        self.totals.retries += round(self._since("retries", wire, {0: wire.retries})[0])
-        waited = self._since("waits", queueing, {"waits": queueing.waits, "s": queueing.wait_s})
-        self.totals.waits += round(waited["waits"])
-        self.totals.wait_s += waited["s"]
-        self.totals.overflows += round(self._since("overflows", watcher, {0: overflows})[0])
-        self._recent.append((self._now(), requests))
-        if requests:
-            self._minute().requests += requests
+    def sample(self, requests: RequestCounters, gate: GateCounters, watcher: object, overflows: int) -> None:
+        """Add what was counted since the last call. The counters of a new object begin at 0."""
+        count = self.metrics.sample(requests, gate, watcher, overflows)
+        self._requests.append((self._now(), count))
+        if count:
+            self._minute().requests += count
 
     def rate(self) -> float:
-        """Requests per second of late."""
+        """Return the recent number of requests per second."""
         since = self._now() - RATE_S
-        return sum(count for at, count in self._recent if at > since) / RATE_S
+        return sum(count for at, count in self._requests if at > since) / RATE_S
 
-    def actions_after(self, number: int) -> list[Seen]:
-        """Actions with a higher number, oldest first."""
+    def actions_after(self, number: int) -> list[RecentAction]:
+        """Return the actions with a higher number, oldest first."""
         newer = min(max(self._number - number, 0), len(self._actions))
         return list(islice(self._actions, len(self._actions) - newer, None))
 
     def minutes_from(self, number: int) -> Iterator[Minute]:
-        """The minutes from that number on in which something happened, oldest first."""
+        """Return the minutes from that number on in which something happened, oldest first."""
         oldest = max(number, int(self._now() // MINUTE_S) - MINUTES + 1)
         return reversed(list(takewhile(lambda minute: minute.number >= oldest, reversed(self._minutes))))
 
-    def _count(self, mirror: str, ending: Ending) -> None:
-        self.totals.actions[mirror, ending.kind, ending.outcome] += 1
-        self.totals.put_bytes[mirror] += ending.size
-        if ending.waited_s is not None:
-            self.totals.searchable.setdefault(mirror, Waits()).add(ending.waited_s)
-
     def _minute(self) -> Minute:
         number = int(self._now() // MINUTE_S)
-        # A clock that was set back goes on with the minute it had reached.
+        # After the clock is set back, the latest minute goes on.
         if not self._minutes or self._minutes[-1].number < number:
             self._minutes.append(Minute(number))
         return self._minutes[-1]
-
-    def _since(self, name: str, owner: object, counts: Mapping[Any, float]) -> dict[Any, float]:
-        before_owner, before = self._last.get(name, (None, {}))
-        if before_owner is not owner:
-            before = {}
-        self._last[name] = owner, dict(counts)
-        return {key: count - before.get(key, 0) for key, count in counts.items()}

@@ -1,130 +1,180 @@
-"""The /metrics: what is counted, in the form that Prometheus reads. docs/metrics.md says what each means."""
+"""The metrics that Prometheus reads. docs/metrics.md describes each of them."""
 
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter as Counts
+from collections.abc import Mapping
 from datetime import datetime
-from itertools import accumulate
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
 )
-from prometheus_client.registry import Collector
+from prometheus_client.exposition import choose_encoder
 
 from syncd import __version__
+from syncd.model import Ending
 from syncd.state.activity import State
-from syncd.web.history import BUCKETS_S, History, Totals, Waits
-from syncd.web.live import Live
 
 WATCH_MODES = ("inotify", "poll", "off")
+BUCKETS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+"""Upper ends of the histograms' buckets."""
+
+# Without this, the library adds a series *_created to every counter and histogram.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-def render(live: Live, mirrors: Mapping[str, Any], history: History, accept: str) -> tuple[bytes, str]:
-    """Return (body, content type). mirrors: those of `Facts`. accept: the request's header, for OpenMetrics."""
-    # A registry of its own and for this once: nothing that some library registers elsewhere appears in it.
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Now(live, mirrors, history))
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+class RequestCounters(Protocol):
+    """The counters of the transport. by: requests by method and HTTP status (or "failed")."""
+
+    retries: int
+    by: Counts[tuple[str, str]]
 
 
-class _Now(Collector):
-    def __init__(self, live: Live, mirrors: Mapping[str, Any], history: History) -> None:
-        self._live = live
-        self._mirrors = mirrors
-        self._history = history
+class GateCounters(Protocol):
+    """The counters of the rate gate."""
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield every family; label values come from the config and from fixed sets."""
+    waits: int
+    wait_s: float
+
+
+class GateState(Protocol):
+    """The state of the rate gate."""
+
+    in_flight: int
+
+    def held_s(self) -> float:
+        """Return for how many seconds no request may be sent."""
+
+
+class Metrics:
+    """Counters and histograms go on over a reload. Gauges are set when the metrics are read.
+
+    registry: holds all metrics.
+    """
+
+    def __init__(self, started: float) -> None:
+        # A registry of its own: metrics that a library registers elsewhere do not appear.
+        registry = self.registry = CollectorRegistry(auto_describe=False)
         build = {"version": __version__, "python": platform.python_version()}
-        yield InfoMetricFamily("syncd_build", "The running program.", value=build)
-        yield GaugeMetricFamily(
-            "syncd_start_time_seconds", "When the daemon started, seconds since the epoch.", value=self._history.began
+        Info("syncd_build", "The running program.", registry=registry).info(build)
+        Gauge("syncd_start_time_seconds", "When the daemon started, seconds since the epoch.", registry=registry).set(
+            started
         )
-        yield from _of_mirrors(self._mirrors)
-        yield self._watch_modes()
-        yield from _of_totals(self._history.totals)
-        yield from self._of_gate()
+        ProcessCollector(namespace="syncd", registry=registry)
+        self._gauges = _Gauges(registry)
+        self._requests = Counter(
+            "syncd_requests", "Requests, by method and HTTP status (or failed).", ("method", "code"), registry=registry
+        )
+        self._actions = Counter(
+            "syncd_actions",
+            "Actions that ended, by kind and outcome.",
+            ("mirror", "kind", "outcome"),
+            registry=registry,
+        )
+        self._uploaded = Counter(
+            "syncd_uploaded_bytes", "Bytes of the files that were put.", ("mirror",), registry=registry
+        )
+        self._retries = Counter("syncd_retries", "Requests that were sent again.", registry=registry)
+        self._overflows = Counter("syncd_watch_overflows", "Times the kernel dropped events.", registry=registry)
+        self._waits = Counter("syncd_gate_waits", "Requests that waited for rate or hold.", registry=registry)
+        self._wait_s = Counter("syncd_gate_wait_seconds", "Seconds that requests waited so.", registry=registry)
+        self._searchable = Histogram(
+            "syncd_searchable_seconds",
+            "Seconds from written until searchable.",
+            ("mirror",),
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
+        # The last values of each counter that begins at 0 again after a reload, with the object that holds it.
+        self._last: dict[str, tuple[object, Mapping[Any, float]]] = {}
 
-    def _watch_modes(self) -> Metric:
-        family = GaugeMetricFamily(
-            "syncd_watch_mode", "1 for the way a mirror's changes are noticed.", labels=("mirror", "mode")
+    def on_action(self, mirror: str, event: Ending) -> None:
+        """Count an action that ended."""
+        self._actions.labels(mirror, event.kind, event.outcome).inc()
+        self._uploaded.labels(mirror).inc(event.size)
+        if event.waited_s is not None:
+            self._searchable.labels(mirror).observe(event.waited_s)
+
+    def sample(self, requests: RequestCounters, gate: GateCounters, watcher: object, overflows: int) -> int:
+        """Add what was counted since the last call; return the number of requests."""
+        new = self._since("requests", requests, requests.by)
+        for (method, code), count in new.items():
+            self._requests.labels(method, code).inc(count)
+        self._retries.inc(self._since("retries", requests, {0: requests.retries})[0])
+        waited = self._since("waits", gate, {"waits": gate.waits, "s": gate.wait_s})
+        self._waits.inc(waited["waits"])
+        self._wait_s.inc(waited["s"])
+        self._overflows.inc(self._since("overflows", watcher, {0: overflows})[0])
+        return round(sum(new.values()))
+
+    def render(
+        self, mirrors: Mapping[str, Any], modes: Mapping[str, str], gate: GateState, accept: str
+    ) -> tuple[bytes, str]:
+        """Return (body, content type).
+
+        mirrors: from `StatusCache`. modes: how each mirror is watched. accept: the header; it may ask for OpenMetrics.
+        """
+        self._gauges.set(mirrors, modes, gate)
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
+
+    def _since(self, name: str, owner: object, counts: Mapping[Any, float]) -> dict[Any, float]:
+        last_owner, last = self._last.get(name, (None, {}))
+        if last_owner is not owner:
+            last = {}
+        self._last[name] = owner, dict(counts)
+        return {key: count - last.get(key, 0) for key, count in counts.items()}
+
+
+class _Gauges:
+    """Label values come from the config and from fixed sets, so their number is bounded."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, documentation: str, *labels: str) -> Gauge:
+            return Gauge(name, documentation, labels, registry=registry)
+
+        self._items = gauge("syncd_items", "Items by state.", "mirror", "state")
+        self._index = gauge("syncd_index_items", "Entries by index status.", "mirror", "status")
+        self._stuck = gauge("syncd_index_stuck_items", "Entries that are not searchable after half an hour.", "mirror")
+        self._state = gauge("syncd_mirror_state", "1 for the state a mirror is in.", "mirror", "state")
+        self._oldest = gauge(
+            "syncd_oldest_pending_seconds", "How long the oldest change has waited, 0 if none does.", "mirror"
         )
-        for name in self._live.keepers:
-            mode = self._live.watcher.status(name).mode
+        self._last = gauge("syncd_last_reconcile_timestamp_seconds", "When the last full pass ended well.", "mirror")
+        self._mode = gauge("syncd_watch_mode", "1 for the way a mirror's changes are noticed.", "mirror", "mode")
+        self._held = gauge("syncd_gate_held_seconds", "Seconds until anybody may send again.")
+        self._in_flight = gauge("syncd_requests_in_flight", "Requests under way.")
+
+    def set(self, mirrors: Mapping[str, Any], modes: Mapping[str, str], gate: GateState) -> None:
+        """Set every gauge to the present state."""
+        # A mirror that is no longer configured disappears.
+        for gauge in (self._items, self._index, self._stuck, self._state, self._oldest, self._last, self._mode):
+            gauge.clear()
+        for name, mirror in mirrors.items():
+            self._set_mirror(name, mirror)
+        for name, mode in modes.items():
             for each in WATCH_MODES:
-                family.add_metric((name, each), mode == each)
-        return family
+                self._mode.labels(name, each).set(mode == each)
+        self._held.set(max(0.0, gate.held_s()))
+        self._in_flight.set(gate.in_flight)
 
-    def _of_gate(self) -> Iterator[Metric]:
-        gate = self._live.session.transport.gate
-        yield GaugeMetricFamily(
-            "syncd_gate_held_seconds", "Seconds until anybody may send again.", value=max(0.0, gate.held_s())
-        )
-        yield GaugeMetricFamily("syncd_requests_in_flight", "Requests under way.", value=gate.in_flight)
-
-
-def _of_mirrors(mirrors: Mapping[str, Any]) -> Iterator[Metric]:
-    items = GaugeMetricFamily("syncd_items", "Items by state.", labels=("mirror", "state"))
-    index = GaugeMetricFamily("syncd_index_items", "Entries by index status.", labels=("mirror", "status"))
-    stuck = GaugeMetricFamily(
-        "syncd_index_stuck_items", "Entries that are not searchable after half an hour.", labels=("mirror",)
-    )
-    state = GaugeMetricFamily("syncd_mirror_state", "1 for the state a mirror is in.", labels=("mirror", "state"))
-    oldest = GaugeMetricFamily(
-        "syncd_oldest_pending_seconds", "How long the oldest change has waited, 0 if none does.", labels=("mirror",)
-    )
-    last = GaugeMetricFamily(
-        "syncd_last_reconcile_timestamp_seconds", "When the last full pass ended well.", labels=("mirror",)
-    )
-    for name, mirror in mirrors.items():
-        for each, count in mirror["items"].items():
-            items.add_metric((name, each), count)
-        for each, count in mirror["index"].items():
-            index.add_metric((name, each), count)
-        stuck.add_metric((name,), mirror.get("stuck", {"count": 0})["count"])
-        for each in get_args(State):
-            state.add_metric((name, each), mirror["state"] == each)
-        # Not how long it was when it was counted: while nothing changes, nothing is counted, and it grows.
+    def _set_mirror(self, name: str, mirror: Mapping[str, Any]) -> None:
+        for state, count in mirror["items"].items():
+            self._items.labels(name, state).set(count)
+        for status, count in mirror["index"].items():
+            self._index.labels(name, status).set(count)
+        self._stuck.labels(name).set(mirror.get("stuck", {"count": 0})["count"])
+        for state in get_args(State):
+            self._state.labels(name, state).set(mirror["state"] == state)
+        # The age is computed now. While nothing changes, the status is not counted again, and the age grows.
         since = mirror["oldest_at"]
-        oldest.add_metric((name,), 0.0 if since is None else max(0.0, time.time() - since))
+        self._oldest.labels(name).set(0.0 if since is None else max(0.0, time.time() - since))
         if mirror["last_reconcile"]:
-            last.add_metric((name,), datetime.fromisoformat(mirror["last_reconcile"]).timestamp())
-    yield from (items, index, stuck, state, oldest, last)
-
-
-def _of_totals(totals: Totals) -> Iterator[Metric]:
-    requests = CounterMetricFamily(
-        "syncd_requests", "Requests, by method and HTTP status (or failed).", labels=("method", "code")
-    )
-    for (method, code), count in sorted(totals.requests.items()):
-        requests.add_metric((method, code), count)
-    actions = CounterMetricFamily(
-        "syncd_actions", "Actions that ended, by kind and outcome.", labels=("mirror", "kind", "outcome")
-    )
-    for labels, count in sorted(totals.actions.items()):
-        actions.add_metric(labels, count)
-    sent = CounterMetricFamily("syncd_uploaded_bytes", "Bytes of the files that were put.", labels=("mirror",))
-    for name, count in sorted(totals.put_bytes.items()):
-        sent.add_metric((name,), count)
-    yield from (requests, actions, sent)
-    yield CounterMetricFamily("syncd_retries", "Requests that were sent again.", value=totals.retries)
-    yield CounterMetricFamily("syncd_watch_overflows", "Times the kernel dropped events.", value=totals.overflows)
-    yield CounterMetricFamily("syncd_gate_waits", "Requests that waited for rate or hold.", value=totals.waits)
-    yield CounterMetricFamily("syncd_gate_wait_seconds", "Seconds that requests waited so.", value=totals.wait_s)
-    yield _histogram("syncd_searchable_seconds", "Seconds from written until searchable.", totals.searchable)
-
-
-def _histogram(name: str, says: str, waits: Mapping[str, Waits]) -> Metric:
-    family = HistogramMetricFamily(name, says, labels=("mirror",))
-    ends = [*(f"{end:.1f}" for end in BUCKETS_S), "+Inf"]
-    for mirror, wait in sorted(waits.items()):
-        family.add_metric((mirror,), list(zip(ends, accumulate(wait.counts), strict=True)), wait.total_s)
-    return family
+            self._last.labels(name).set(datetime.fromisoformat(mirror["last_reconcile"]).timestamp())

@@ -1,34 +1,121 @@
-"""What the page is told, as JSON values. Names of files are hostile: nothing leaves here that is not printable."""
+"""Collects the state of the running daemon for the page, /healthz and /metrics, without a request to the remote."""
 
+import asyncio
 import os
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from syncd import __version__
+from syncd.answers.status import snapshot
+from syncd.keeper import Keeper
 from syncd.masks import printable
 from syncd.paths import shown
-from syncd.web.history import History, Minute, Seen
-from syncd.web.live import Facts, Live
+from syncd.service.build import Session
+from syncd.watch.watcher import Watcher
+from syncd.web.history import History, Minute, RecentAction
+
+MIN_AGE_S = 1.0
+"""The status is counted again only after this many seconds."""
+MAX_SHARE = 0.05
+"""Counting a large state file takes at most this share of the time."""
+PROBLEMS = 50
+"""The page shows at most this many problems of a mirror."""
 
 
-class View:
-    """Puts together what changes while one looks. facts are shared by all who do."""
+@dataclass(slots=True, eq=False)
+class RuntimeView:
+    """The objects at work under the current configuration.
 
-    def __init__(self, history: History, facts: Facts) -> None:
+    watching: returns False until all watches are set up. closed: whether the state file is closed.
+    """
+
+    session: Session
+    keepers: Mapping[str, Keeper]
+    watcher: Watcher
+    watching: Callable[[], bool]
+    closed: bool = False
+
+    def faults(self) -> list[str]:
+        """Return the reasons why the daemon is not healthy."""
+        found = [
+            f"mirror {name} is halted: {keeper.said[1]}"
+            for name, keeper in self.keepers.items()
+            if keeper.said[0] == "halted"
+        ]
+        # All mirrors share one state file, so its fault is named once.
+        found += sorted({keeper.state_fault for keeper in self.keepers.values() if keeper.state_fault})
+        found += [f"the loop of mirror {name} is stuck" for name, keeper in self.keepers.items() if not keeper.alive()]
+        if self.watching() and not self.watcher.alive():
+            found.append("the watcher is dead")
+        return found
+
+    def version(self) -> tuple[object, ...]:
+        """Return a value that changes whenever this process or another one changes the state file."""
+        db = self.session.db
+        (by_others,) = db.execute("PRAGMA data_version").fetchone()
+        return self, db.total_changes, by_others
+
+
+class StatusCache:
+    """Counts the object of `status --json` again after a change, but not too often.
+
+    A thread counts with its own connection, so the daemon's event loop does not wait.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._version: tuple[object, ...] = ()
+        self._mirrors: dict[str, Any] = {}
+        self._next = 0.0
+
+    async def mirrors(self, runtime: RuntimeView) -> dict[str, Any]:
+        """Return name -> the mirror's part of `status --json`, and `oldest_at` (seconds since the epoch, or None)."""
+        async with self._lock:
+            if runtime.closed:
+                return self._mirrors
+            version = runtime.version()
+            reloaded = version[:1] != self._version[:1]
+            if reloaded or (version != self._version and self._clock() >= self._next):
+                started = self._clock()
+                self._mirrors = await asyncio.to_thread(_count, runtime)
+                ended = self._clock()
+                self._version, self._next = version, ended + max(MIN_AGE_S, (ended - started) / MAX_SHARE)
+            return self._mirrors
+
+
+def _count(runtime: RuntimeView) -> dict[str, Any]:
+    mirrors: dict[str, Any] = snapshot(runtime.session.config, PROBLEMS)["mirrors"]
+    for mirror in mirrors.values():
+        # The cache shows this later, so it holds a time. An age would be out of date.
+        waiting_s = mirror.pop("oldest_pending_s")
+        mirror["oldest_at"] = None if waiting_s is None else round(time.time() - waiting_s)
+    return mirrors
+
+
+class PageView:
+    """Builds the JSON values for the page. All listeners share one status cache.
+
+    Names of files are untrusted: every text is printable.
+    """
+
+    def __init__(self, history: History, status: StatusCache) -> None:
         self._history = history
-        self._facts = facts
+        self._status = status
 
-    async def state(self, live: Live | None) -> dict[str, Any]:
-        """All but the actions and the chart. live: None while the config is read again."""
-        head = {"version": __version__, "pid": os.getpid(), "began": round(self._history.began)}
-        if live is None:
+    async def state(self, runtime: RuntimeView | None) -> dict[str, Any]:
+        """Return everything but the actions and the chart. runtime: None while the config is read again."""
+        head = {"version": __version__, "pid": os.getpid(), "began": round(self._history.started)}
+        if runtime is None:
             return {**head, "reloading": True}
-        mirrors = await self._facts.mirrors(live)
-        gate = live.session.transport.gate
+        mirrors = await self._status.mirrors(runtime)
+        gate = runtime.session.transport.gate
         held_s = gate.held_s()
         return {
             **head,
-            "mirrors": [_mirror(name, mirror, live) for name, mirror in mirrors.items() if name in live.keepers],
+            "mirrors": [_mirror(name, mirror, runtime) for name, mirror in mirrors.items() if name in runtime.keepers],
             "gate": {
                 "limit": gate.tpslimit,
                 "rate": round(self._history.rate(), 1),
@@ -38,16 +125,16 @@ class View:
         }
 
     def actions(self, after: int) -> list[dict[str, Any]]:
-        """Actions with a higher number than `after`, oldest first."""
-        return [_action(seen) for seen in self._history.actions_after(after)]
+        """Return the actions with a number above `after`, oldest first."""
+        return [_action(action) for action in self._history.actions_after(after)]
 
     def minutes(self, number: int) -> list[list[int]]:
-        """[number, changes, failed, requests] of each minute from `number` on in which something happened."""
+        """Return [number, changes, failed, requests] of each minute from `number` on in which something happened."""
         return [_minute(minute) for minute in self._history.minutes_from(number)]
 
 
 def safe(value: Any) -> Any:
-    """A JSON value whose texts hold no control, format, bidirectional or surrogate characters but escaped."""
+    """Return a JSON value with control, format, bidirectional and surrogate characters of its texts escaped."""
     if isinstance(value, str):
         return printable(shown(value))
     if isinstance(value, dict):
@@ -57,41 +144,41 @@ def safe(value: Any) -> Any:
     return value
 
 
-def _mirror(name: str, mirror: dict[str, Any], live: Live) -> dict[str, Any]:
-    # Of the keeper, for it is newer than what was counted; but the daemon's first word is what it found written.
-    keeper = live.keepers[name]
+def _mirror(name: str, mirror: dict[str, Any], runtime: RuntimeView) -> dict[str, Any]:
+    # The keeper's state is newer than the counted one.
+    keeper = runtime.keepers[name]
     state, detail = keeper.said
     remaining, until = keeper.left
-    watch = live.watcher.status(name)
-    standing = mirror["items"]["failed"] + mirror["items"]["rejected"] + mirror["index"]["error"]
-    shown_facts = {key: mirror[key] for key in ("path", "target", "items", "index", "last_reconcile", "oldest_at")}
+    watch = runtime.watcher.status(name)
+    problems = mirror["items"]["failed"] + mirror["items"]["rejected"] + mirror["index"]["error"]
+    status = {key: mirror[key] for key in ("path", "target", "items", "index", "last_reconcile", "oldest_at")}
     if "shard" in mirror:
-        shown_facts["target"] += f", shard {mirror['shard']}"
+        status["target"] += f", shard {mirror['shard']}"
     return {
         "name": name,
         "state": state,
         "detail": safe(detail),
         "remaining": remaining,
         "until": until,
-        **safe(shown_facts),
+        **safe(status),
         "watch": watch.mode,
         "watch_detail": safe(watch.detail),
         "problems": safe(mirror["problems"]),
-        "more_problems": max(0, standing - len(mirror["problems"])),
+        "more_problems": max(0, problems - len(mirror["problems"])),
     }
 
 
-def _action(seen: Seen) -> dict[str, Any]:
-    ending = seen.ending
+def _action(action: RecentAction) -> dict[str, Any]:
+    event = action.event
     return {
-        "number": seen.number,
-        "at": round(seen.at, 1),
-        "mirror": seen.mirror,
-        "kind": ending.kind,
-        "key": safe(ending.key),
-        "reason": ending.reason,
-        "outcome": ending.outcome,
-        "size": ending.size if ending.kind == "put" else None,
+        "number": action.number,
+        "at": round(action.at, 1),
+        "mirror": action.mirror,
+        "kind": event.kind,
+        "key": safe(event.key),
+        "reason": event.reason,
+        "outcome": event.outcome,
+        "size": event.size if event.kind == "put" else None,
     }
 
 

@@ -7,7 +7,8 @@ import pytest
 from web_room import NOW, Clock
 
 from syncd.model import Ending
-from syncd.web.history import ACTIONS, BUCKETS_S, MINUTES, RATE_S, History
+from syncd.web.history import ACTIONS, MINUTES, RATE_S, History
+from syncd.web.metrics import BUCKETS_S
 
 
 @dataclass
@@ -33,6 +34,10 @@ def history(clock: Clock) -> History:
     return History(clock)
 
 
+def value(history: History, name: str, **labels: str) -> float | None:
+    return history.metrics.registry.get_sample_value(name, labels)
+
+
 def put(key: str, size: int = 3) -> Ending:
     return Ending("put", key, "new", "done", size)
 
@@ -42,26 +47,26 @@ def minutes(history: History, number: int = 0) -> list[tuple[int, int, int, int]
 
 
 def test_changes_and_failures_are_counted_by_the_minute(history: History, clock: Clock) -> None:
-    heard = history.hears("docs")
-    heard(put("a"))
-    heard(Ending("delete", "b", "stale", "failed"))
+    on_action = history.listener("docs")
+    on_action(put("a"))
+    on_action(Ending("delete", "b", "stale", "failed"))
     clock.now += 120
-    heard(Ending("delete", "b", "stale", "done"))
+    on_action(Ending("delete", "b", "stale", "done"))
     first = int(NOW // 60)
     assert minutes(history) == [(first, 1, 1, 0), (first + 2, 1, 0, 0)]
     assert minutes(history, first + 1) == [(first + 2, 1, 0, 0)]
 
 
 def test_what_only_we_write_down_is_an_action_but_no_change(history: History) -> None:
-    history.hears("docs")(Ending("adopt", "a", "found", "done"))
+    history.listener("docs")(Ending("adopt", "a", "found", "done"))
     assert minutes(history) == []
-    assert [seen.ending.kind for seen in history.actions_after(0)] == ["adopt"]
+    assert [seen.event.kind for seen in history.actions_after(0)] == ["adopt"]
 
 
 def test_a_day_is_kept_and_not_a_minute_more(history: History, clock: Clock) -> None:
-    heard = history.hears("docs")
+    on_action = history.listener("docs")
     for _ in range(MINUTES + 1):
-        heard(put("a"))
+        on_action(put("a"))
         clock.now += 60
     clock.now -= 60
     assert len(minutes(history)) == MINUTES
@@ -72,37 +77,38 @@ def test_a_day_is_kept_and_not_a_minute_more(history: History, clock: Clock) -> 
 
 
 def test_a_clock_that_was_set_back_loses_nothing(history: History, clock: Clock) -> None:
-    heard = history.hears("docs")
-    heard(put("a"))
+    on_action = history.listener("docs")
+    on_action(put("a"))
     clock.now -= 600
-    heard(put("b"))
+    on_action(put("b"))
     assert minutes(history)[-1][1] == 2
 
 
 @pytest.mark.parametrize("count", [ACTIONS - 1, ACTIONS, ACTIONS + 1])
 def test_the_latest_actions_are_kept(history: History, count: int) -> None:
-    heard = history.hears("docs")
+    on_action = history.listener("docs")
     for each in range(count):
-        heard(put(str(each)))
+        on_action(put(str(each)))
     seen = history.actions_after(0)
-    assert [each.ending.key for each in seen] == [str(each) for each in range(count)][-ACTIONS:]
+    assert [each.event.key for each in seen] == [str(each) for each in range(count)][-ACTIONS:]
     assert [each.number for each in history.actions_after(count - 1)] == [count]
     assert history.actions_after(count) == []
 
 
 def test_an_entry_that_became_searchable_is_timed_but_no_second_action(history: History) -> None:
-    heard = history.hears("docs")
-    heard(Ending("index", "a", "searchable", "done", waited_s=1.5))
-    heard(Ending("index", "b", "error", "failed"))
-    assert [seen.ending.key for seen in history.actions_after(0)] == ["b"]
-    assert history.totals.searchable["docs"].total_s == 1.5
+    on_action = history.listener("docs")
+    on_action(Ending("index", "a", "searchable", "done", waited_s=1.5))
+    on_action(Ending("index", "b", "error", "failed"))
+    assert [seen.event.key for seen in history.actions_after(0)] == ["b"]
+    assert value(history, "syncd_searchable_seconds_sum", mirror="docs") == 1.5
 
 
 @pytest.mark.parametrize(("seconds", "place"), [(0.0, 0), (1.0, 0), (1.1, 1), (3600.0, 10), (3600.1, 11)])
 def test_a_wait_falls_into_the_bucket_that_ends_at_or_after_it(history: History, seconds: float, place: int) -> None:
-    history.hears("docs")(Ending("index", "a", "searchable", "done", waited_s=seconds))
-    counts = history.totals.searchable["docs"].counts
-    assert counts == [int(each == place) for each in range(len(BUCKETS_S) + 1)]
+    history.listener("docs")(Ending("index", "a", "searchable", "done", waited_s=seconds))
+    ends = [*(f"{end}.0" for end in BUCKETS_S), "+Inf"]
+    counts = [value(history, "syncd_searchable_seconds_bucket", mirror="docs", le=end) for end in ends]
+    assert counts == [int(each >= place) for each in range(len(ends))]
 
 
 def test_counters_go_on_over_a_reload_that_begins_them_anew(history: History) -> None:
@@ -112,9 +118,10 @@ def test_counters_go_on_over_a_reload_that_begins_them_anew(history: History) ->
     wire.by["GET", "200"] += 1
     history.sample(wire, gate, watcher, 4)
     history.sample(Wire(by=Counter({("GET", "200"): 1, ("PUT", "429"): 1})), Gate(1, 0.5), object(), 1)
-    totals = history.totals
-    assert totals.requests == {("GET", "200"): 7, ("PUT", "429"): 1}
-    assert (totals.retries, totals.waits, totals.wait_s, totals.overflows) == (1, 3, 2.0, 5)
+    assert value(history, "syncd_requests_total", method="GET", code="200") == 7
+    assert value(history, "syncd_requests_total", method="PUT", code="429") == 1
+    names = ("retries", "gate_waits", "gate_wait_seconds", "watch_overflows")
+    assert [value(history, f"syncd_{name}_total") for name in names] == [1, 3, 2.0, 5]
     assert minutes(history)[0][3] == 8
 
 

@@ -81,8 +81,8 @@ async def test_the_numbers_are_those_of_the_state(room: Room) -> None:
 
 
 async def test_what_waits_grows_older_while_nothing_else_happens(room: Room) -> None:
-    assert room.live is not None
-    counted = await room.web._facts.mirrors(room.live)
+    assert room.runtime is not None
+    counted = await room.web._status.mirrors(room.runtime)
     counted["docs"]["oldest_at"] -= 5000
     assert (await samples(room))['syncd_oldest_pending_seconds{mirror="docs"}'] > 5000
 
@@ -133,6 +133,7 @@ async def test_the_dashboard_speaks_of_metrics_that_exist_and_of_all_of_them(roo
     there = await names(room)
     assert used <= there
     untold = {"syncd_build_info", "syncd_start_time_seconds", "syncd_requests_in_flight", "syncd_gate_waits_total"}
+    untold |= {"syncd_process_virtual_memory_bytes", "syncd_process_start_time_seconds"}
     parts = ("syncd_searchable",)
     assert {name for name in there - used if not name.startswith(parts)} == untold
     assert all(any(name.startswith(part) for name in used) for part in parts)

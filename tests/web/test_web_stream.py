@@ -9,9 +9,8 @@ import pytest
 from web_room import Room, open_web_room
 
 from syncd.model import Ending, Problem
-from syncd.web.live import Facts
-from syncd.web.stream import LISTENERS, EventStream, News
-from syncd.web.view import View
+from syncd.web.feed import LISTENERS, EventFeed, EventStream
+from syncd.web.view import PageView, StatusCache
 
 
 @pytest.fixture
@@ -20,10 +19,13 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
         yield opened
 
 
-def news(room: Room) -> News:
-    """News that look again at once, and facts that are counted whenever something has changed."""
+def feed(room: Room) -> EventFeed:
+    """A feed that does not wait between two looks, with a status that is counted after each change."""
     clock = iter(range(0, 10**9, 3600))
-    return News(View(room.history, Facts(lambda: next(clock))), lambda: room.live, look_s=0.0)
+    return EventFeed(PageView(room.history, StatusCache(lambda: next(clock))), lambda: room.runtime, poll_s=0.0)
+
+
+GET = {"type": "http", "method": "GET"}
 
 
 async def never(*_: object) -> Any:
@@ -31,7 +33,7 @@ async def never(*_: object) -> Any:
 
 
 async def test_only_what_has_changed_is_told_again(room: Room) -> None:
-    messages = news(room).messages()
+    messages = feed(room).messages()
     assert b"event: state" in await anext(messages)
     room.session.mirrors["docs"].heard(Ending("put", "a.md", "new", "done"))
     told = await anext(messages)
@@ -42,52 +44,52 @@ async def test_only_what_has_changed_is_told_again(room: Room) -> None:
 
 
 async def test_a_reload_is_told_and_what_comes_after_it(room: Room) -> None:
-    messages = news(room).messages()
+    messages = feed(room).messages()
     await anext(messages)
-    live, room.live = room.live, None
+    runtime, room.runtime = room.runtime, None
     assert b'"reloading":true' in await anext(messages)
-    room.live = live
+    room.runtime = runtime
     assert b'"mirrors":[' in await anext(messages)
 
 
 async def test_what_is_over_is_not_asked_any_more(room: Room) -> None:
-    facts = Facts()
-    assert room.live is not None
-    before = await facts.mirrors(room.live)
-    room.live.over = True
+    status = StatusCache()
+    assert room.runtime is not None
+    before = await status.mirrors(room.runtime)
+    room.runtime.closed = True
     room.session.db.close()
-    assert await facts.mirrors(room.live) == before
+    assert await status.mirrors(room.runtime) == before
 
 
 async def test_facts_are_counted_once_a_second_however_many_ask(room: Room) -> None:
     now = 0.0
-    facts = Facts(lambda: now)
-    assert room.live is not None
-    first = await facts.mirrors(room.live)
+    status = StatusCache(lambda: now)
+    assert room.runtime is not None
+    first = await status.mirrors(room.runtime)
     room.session.mirrors["docs"].journal.note([Problem("b.md", "refused", "no")], 1)
-    assert await facts.mirrors(room.live) is first
+    assert await status.mirrors(room.runtime) is first
     now = 1.0
-    assert (await facts.mirrors(room.live))["docs"]["items"]["rejected"] == 1
+    assert (await status.mirrors(room.runtime))["docs"]["items"]["rejected"] == 1
 
 
 async def test_more_than_the_bound_are_sent_away(room: Room) -> None:
     streams = []
     for _ in range(LISTENERS):
-        assert not room.web.news.full
-        streams.append(asyncio.create_task(EventStream(room.web.news)({}, never, never)))
+        assert not room.web.feed.full
+        streams.append(asyncio.create_task(EventStream(room.web.feed)(GET, never, never)))
         await asyncio.sleep(0)
     answer = await room.http.get("/events")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
     for stream in streams:
         stream.cancel()
     await asyncio.gather(*streams, return_exceptions=True)
-    assert not room.web.news.full
+    assert not room.web.feed.full
 
 
 async def test_a_listener_that_does_not_take_its_message_is_left_behind(room: Room) -> None:
     async with asyncio.timeout(10):
-        await EventStream(room.web.news, slow_s=0.01)({}, never, never)
-    assert room.web.news.listeners == 0
+        await EventStream(room.web.feed, send_timeout_s=0.01)(GET, never, never)
+    assert room.web.feed.listeners == 0
 
 
 async def test_a_listener_that_goes_is_forgotten(room: Room) -> None:
@@ -95,8 +97,8 @@ async def test_a_listener_that_goes_is_forgotten(room: Room) -> None:
         return {"type": "http.disconnect"}
 
     async with asyncio.timeout(10):
-        await EventStream(room.web.news)({}, gone, never)
-    assert room.web.news.listeners == 0
+        await EventStream(room.web.feed)(GET, gone, never)
+    assert room.web.feed.listeners == 0
 
 
 async def test_the_end_of_the_news_ends_each_stream_in_order(room: Room) -> None:
@@ -105,10 +107,10 @@ async def test_the_end_of_the_news_ends_each_stream_in_order(room: Room) -> None
     async def send(message: Any) -> None:
         sent.append(message)
         if message["type"] == "http.response.body":
-            room.web.news.close()
+            room.web.feed.close()
 
     async with asyncio.timeout(10):
-        await EventStream(room.web.news)({}, never, send)
+        await EventStream(room.web.feed)(GET, never, send)
     assert dict(sent[0]["headers"])[b"content-type"] == b"text/event-stream; charset=utf-8"
     assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
 

@@ -12,9 +12,9 @@ from syncd.keeper import Keeper
 from syncd.service.build import Session, open_session
 from syncd.watch.hints import Inbox
 from syncd.watch.watcher import Watcher
-from syncd.web.app import Web
+from syncd.web.app import WebApp
 from syncd.web.history import History
-from syncd.web.live import Live
+from syncd.web.view import RuntimeView
 
 NOW = 1_800_000_000.0
 HERE = "http://127.0.0.1:8385"
@@ -49,7 +49,7 @@ class Clock:
 
 
 class Room:
-    """The page as a client sees it. live may be taken away, as in a reload."""
+    """The page as a client sees it. runtime is None during a reload."""
 
     def __init__(self, session: Session) -> None:
         self.clock = Clock()
@@ -61,11 +61,11 @@ class Room:
         self.watcher = Watcher(Inbox(asyncio.get_running_loop()))
         for name, mirror in session.mirrors.items():
             self.watcher.add(name, mirror.tree.root)
-            mirror.heard = self.history.hears(name)
+            mirror.heard = self.history.listener(name)
         self.watching = False
-        self.live: Live | None = Live(session, self.keepers, self.watcher, lambda: self.watching)
-        self.web = Web(self.history, lambda: self.live)
-        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.web.app), base_url=HERE)
+        self.runtime: RuntimeView | None = RuntimeView(session, self.keepers, self.watcher, lambda: self.watching)
+        self.web = WebApp(self.history, lambda: self.runtime, "127.0.0.2")
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.web.asgi), base_url=HERE)
 
     async def token(self) -> str:
         """The page's token, as the page itself finds it."""

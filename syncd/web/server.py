@@ -1,0 +1,197 @@
+"""The HTTP server of the page: its socket, its limits, and its life over reloads."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from syncd.config.schema import listen_address
+from syncd.errors import ConfigError
+from syncd.web.app import WebApp
+from syncd.web.history import History
+from syncd.web.view import RuntimeView
+
+_log = structlog.get_logger()
+
+SAMPLE_S = 1.0
+KEEP_ALIVE_S = 30
+CONNECTIONS = 64
+"""The server answers 503 to requests on more connections than this."""
+OPEN_CONNECTIONS = 2 * CONNECTIONS
+"""The server closes more connections than this before it reads from them: an idle one costs a descriptor, too."""
+REQUEST_HEAD_S = 10.0
+"""The server closes a connection that has not sent the head of a request within this time."""
+WARN_EVERY_S = 60.0
+"""How often the server warns that no descriptor is left for connections."""
+
+
+class WebServer:
+    """Serves the page from the first `open` to `close`, over reloads of the config."""
+
+    def __init__(self) -> None:
+        self._history = History(time.time)
+        self._runtime: RuntimeView | None = None
+        self._listen = ""
+        self._app: WebApp | None = None
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def open(self, listen: str) -> None:
+        """Serve at this address from now on, or nowhere for "".
+
+        Raises ConfigError if the address is in use. The server then stays at its former address.
+        """
+        if listen == self._listen:
+            return
+        listener = _bind(listen) if listen else None
+        await self.close()
+        if listener is None:
+            return
+        self._listen = listen
+        asyncio.get_running_loop().set_exception_handler(throttle_accept_errors(time.monotonic))
+        self._app = WebApp(self._history, lambda: self._runtime, listen_address(listen)[0])
+        self._server = _Server(_settings(self._app.asgi))
+        self._serving = asyncio.create_task(self._server.serve([listener]))
+        host, port = listener.getsockname()[:2]
+        _log.info("web.ready", url=f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+
+    async def run(self, runtime: RuntimeView) -> None:
+        """Show the state of these objects until cancelled."""
+        for name, keeper in runtime.keepers.items():
+            keeper.mirror.heard = self._history.listener(name)
+        self._runtime = runtime
+        try:
+            while True:
+                self._sample(runtime)
+                await asyncio.sleep(SAMPLE_S)
+        finally:
+            self._runtime, runtime.closed = None, True
+            self._sample(runtime)
+
+    def _sample(self, runtime: RuntimeView) -> None:
+        transport, watcher = runtime.session.transport, runtime.watcher
+        self._history.sample(transport.counters, transport.gate, watcher, watcher.overflows)
+
+    async def close(self) -> None:
+        """Stop serving, within two seconds."""
+        if self._serving is None or self._server is None or self._app is None:
+            return
+        self._app.feed.close()
+        self._server.should_exit = True
+        await self._serving
+        self._listen, self._app, self._server, self._serving = "", None, None, None
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals of the process to the daemon."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture no signal."""
+        yield
+
+
+class LimitedProtocol(H11Protocol):
+    """Adds a limit of open connections and a time limit for the head of the first request to uvicorn's protocol."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Accept the connection, or close it at once."""
+        super().connection_made(transport)
+        if len(self.connections) > OPEN_CONNECTIONS:
+            transport.abort()
+        else:
+            self._start_timer()
+
+    def data_received(self, data: bytes) -> None:
+        """Stop the timer when the head is complete."""
+        super().data_received(data)
+        if self._is_answering():
+            self._stop_timer()
+        elif self._head_timer is None:
+            self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Release the connection."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _start_timer(self) -> None:
+        self._head_timer = self.loop.call_later(REQUEST_HEAD_S, self._on_timeout)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _on_timeout(self) -> None:
+        self._head_timer = None
+        if not self._is_answering():
+            self.transport.abort()
+
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+
+def throttle_accept_errors(
+    clock: Callable[[], float],
+) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """Return an exception handler that warns once in WARN_EVERY_S of connections that asyncio cannot accept."""
+    warned = -WARN_EVERY_S
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal warned
+        if "out of system resource" not in context.get("message", ""):
+            loop.default_exception_handler(context)
+        elif clock() >= warned + WARN_EVERY_S:
+            warned = clock()
+            why, remedy = str(context.get("exception")), "raise the limit of open files (LimitNOFILE, ulimit -n)"
+            _log.warning("web.cannot_accept", why=why, remedy=remedy)
+
+    return handle
+
+
+def _settings(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=LimitedProtocol,
+        # asyncio calls accept this many times in a row, and logs an error for each call that fails.
+        backlog=CONNECTIONS,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=1,
+    )
+
+
+def _bind(listen: str) -> socket.socket:
+    host, port = listen_address(listen)
+    # asyncio sets TCP_NODELAY only on sockets with this protocol number. Without it every answer takes 40 ms.
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        # Only `listen` fails if another socket listens on the port.
+        listener.listen(CONNECTIONS)
+    except OSError as error:
+        listener.close()
+        why = "is in use; stop what holds it or choose another port" if error.errno == errno.EADDRINUSE else None
+        raise ConfigError(f"web.listen: {listen} {why or f'cannot be used: {os.strerror(error.errno or 0)}'}") from None
+    return listener
