@@ -77,9 +77,9 @@ def rename(
     _check_id(namespace_id)
 
     async def work(kv: "KV") -> None:
-        from syncd.cloudflare.kv_places import by_id
+        from syncd.cloudflare.kv import find_by_id
 
-        await by_id(kv, namespace_id)
+        await find_by_id(kv, namespace_id)
         try:
             await kv.rename_namespace(namespace_id, title)
         except Conflict as error:
@@ -104,9 +104,9 @@ def delete(
         raise ConfigError("a namespace goes with all that is in it, and nobody is there to be asked: add --yes")
 
     async def title_of(kv: "KV") -> str:
-        from syncd.cloudflare.kv_places import by_id
+        from syncd.cloudflare.kv import find_by_id
 
-        await by_id(kv, namespace_id)
+        await find_by_id(kv, namespace_id)
         return (await kv.get_namespace(namespace_id)).title
 
     title = with_account(ctx, title_of)
@@ -177,7 +177,7 @@ def _taken(title: str) -> Conflict:
 
 
 def _check_id(namespace_id: str) -> None:
-    from syncd.cloudflare.kv_places import NAMESPACE_ID
+    from syncd.cloudflare.kv import NAMESPACE_ID
 
     if not NAMESPACE_ID.fullmatch(namespace_id):
         raise ConfigError(f"{namespace_id!r} is no namespace id, which has 32 hex digits; see: syncd kv namespaces")

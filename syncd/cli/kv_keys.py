@@ -159,12 +159,11 @@ def _with_namespace(ctx: typer.Context, given: str | None, work: "Callable[[KVNa
     config = options.load(account_only=True)
 
     async def run() -> _T:
-        from syncd.cloudflare.kv import KVNamespace
-        from syncd.cloudflare.kv_places import by_either
+        from syncd.cloudflare.kv import KVNamespace, find_by_id_or_title
 
         name = given or _only_namespace(config)
         async with open_account(config) as kv:
-            return await work(KVNamespace(kv.transport, await by_either(kv, name)))
+            return await work(KVNamespace(kv.transport, await find_by_id_or_title(kv, name)))
 
     return await_(run())
 

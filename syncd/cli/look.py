@@ -209,7 +209,7 @@ def state_of(kind: str | None, *, dirty: bool) -> str:
 
 
 async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
-    from syncd.cloudflare.fields import tame
+    from syncd.cloudflare.decoding import tame
     from syncd.service.build import open_session
     from syncd.sync.observe import ours
 

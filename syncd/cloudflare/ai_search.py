@@ -10,21 +10,22 @@ from typing import Any, Literal, TypeVar, Unpack
 
 from tenacity import AsyncRetrying
 
-from syncd.cloudflare.ai_search_values import (
-    Chunk,
+from syncd.cloudflare.ai_search_models import (
     Instance,
-    Item,
+    ItemChunk,
     ItemPage,
     ListParams,
     LogPage,
     Namespace,
     SearchHit,
     Stats,
+    StoredItem,
     TokenStatus,
     UploadResult,
+    search_hits,
 )
+from syncd.cloudflare.decoding import decode, decode_rows
 from syncd.cloudflare.envelope import Answer
-from syncd.cloudflare.fields import Fields, rows
 from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.transport import Transport
 from syncd.errors import Halt, Park, Retry
@@ -48,7 +49,7 @@ _RUN = "Account / AI Search:Run"
 class Misnamed(Park):
     """An upload was stored under another key than the one it was sent under, as `item`."""
 
-    def __init__(self, message: str, item: Item) -> None:
+    def __init__(self, message: str, item: StoredItem) -> None:
         super().__init__("invalid_key", message)
         self.item = item
 
@@ -83,7 +84,7 @@ class AISearch:
         total_count moved.
         """
         seen = 0
-        before: tuple[Item, ...] = ()
+        before: tuple[StoredItem, ...] = ()
         query = ListParams(**params)
         first = params.get("page", 1)
         for number in range(first, first + PAGES_LIMIT):
@@ -101,7 +102,7 @@ class AISearch:
                 return
         raise Retry(f"unexpected answer: the listing does not end after {PAGES_LIMIT} pages")
 
-    async def find(self, key: str) -> Item | None:
+    async def find(self, key: str) -> StoredItem | None:
         """The uploaded item of this key. Survives servers that do not know `key=`, and those that do not know
         `search=` either: then the whole listing is read.
         """
@@ -143,7 +144,7 @@ class AISearch:
             form["metadata"] = json.dumps(dict(metadata), ensure_ascii=False, separators=(",", ":"))
         form["wait_for_completion"] = "true" if wait_for_completion else "false"
         request = Request("POST", self._items, form=form, file=(key, content, content_type), permission=_EDIT)
-        result = UploadResult.parse((await self.transport.once(request)).result)
+        result = UploadResult.parse(await self.transport.once(request))
         if result.item.key != key:
             raise Misnamed(f"the remote stored it as {result.item.key!r}: rename the file", result.item)
         return result
@@ -152,17 +153,17 @@ class AISearch:
         """The retry loop for `upload`; fields are logged with each retry. See Transport.attempts."""
         return self.transport.attempts(safe=True, **fields)
 
-    async def create_or_update(self, key: str, *, wait_for_completion: bool = False) -> Item:
+    async def create_or_update(self, key: str, *, wait_for_completion: bool = False) -> StoredItem:
         """Have the stored content of a key indexed again; no content travels."""
         body = {"key": key, "next_action": "INDEX", "wait_for_completion": wait_for_completion}
         return await self.transport.ask(Request("PUT", self._items, json=body, permission=_EDIT), _item)
 
-    async def get(self, item_id: str) -> Item:
+    async def get(self, item_id: str) -> StoredItem:
         """One item; NotFound when absent."""
         request = Request("GET", self._item(item_id), permission=_EDIT)
-        return await self.transport.ask(request, lambda answer: _that(_item(answer), item_id))
+        return await self.transport.ask(request, lambda answer: _same(_item(answer), item_id))
 
-    async def sync(self, item_id: str, *, wait_for_completion: bool = False) -> Item:
+    async def sync(self, item_id: str, *, wait_for_completion: bool = False) -> StoredItem:
         """Index an item again without uploading it; NotFound when absent."""
         body = {"next_action": "INDEX", "wait_for_completion": wait_for_completion}
         return await self.transport.ask(Request("PATCH", self._item(item_id), json=body, permission=_EDIT), _item)
@@ -176,11 +177,11 @@ class AISearch:
         request = Request("GET", self._item(item_id) + "/download", permission=_EDIT, probe=self._instance)
         return await self.transport.download(request, max_bytes)
 
-    async def chunks(self, item_id: str, limit: int = 100, offset: int = 0) -> tuple[Chunk, ...]:
+    async def chunks(self, item_id: str, limit: int = 100, offset: int = 0) -> tuple[ItemChunk, ...]:
         """The indexed pieces of an item; limit 1 to 100."""
         params = {"limit": str(limit), "offset": str(offset)}
         request = Request("GET", self._item(item_id) + "/chunks", params=params, permission=_EDIT)
-        return await self.transport.ask(request, _rows(Chunk.parse, "chunk"))
+        return await self.transport.ask(request, _rows(ItemChunk, "chunk"))
 
     async def logs(self, item_id: str, limit: int = 100, cursor: str | None = None) -> LogPage:
         """How an item was indexed; limit 1 to 100."""
@@ -193,7 +194,7 @@ class AISearch:
     async def stats(self) -> Stats:
         """Items by status, in one request."""
         request = Request("GET", self._instance + "/stats", permission=_EDIT)
-        return await self.transport.ask(request, lambda answer: Stats.parse(answer.result))
+        return await self.transport.ask(request, lambda answer: decode(Stats, answer.result, "stats"))
 
     async def search(
         self,
@@ -213,7 +214,7 @@ class AISearch:
             retrieval["filters"] = dict(filters)
         body = {"query": query, "ai_search_options": {"retrieval": retrieval}}
         request = Request("POST", self._instance + "/search", json=body, permission=_RUN, reads=True)
-        return await self.transport.ask(request, _hits)
+        return await self.transport.ask(request, search_hits)
 
     async def read_instance(self) -> Instance:
         """This instance; TargetMissing when it or its namespace is not there."""
@@ -235,7 +236,7 @@ class AISearch:
         """One page of the namespace's instances; an empty one is the end."""
         params = {"page": str(page), "per_page": str(per_page)}
         request = Request("GET", self._namespace + "/instances", params=params, permission=_EDIT)
-        return await self.transport.ask(request, _rows(Instance.parse, "instance"))
+        return await self.transport.ask(request, _rows(Instance, "instance"))
 
     # namespaces and token
 
@@ -253,7 +254,7 @@ class AISearch:
         """One page of the account's namespaces; an empty one is the end."""
         params = {"page": str(page), "per_page": str(per_page)}
         request = Request("GET", self._base + "/namespaces", params=params, permission=_EDIT)
-        return await self.transport.ask(request, _rows(Namespace.parse, "namespace"))
+        return await self.transport.ask(request, _rows(Namespace, "namespace"))
 
     async def verify_token(self) -> TokenStatus | None:
         """What Cloudflare says of the token: asked as the user's, then as the account's; None for a global key."""
@@ -267,40 +268,35 @@ class AISearch:
 
     async def _verify(self, kind: Literal["user", "account"], where: str) -> TokenStatus:
         request = Request("GET", where, permission=_EDIT)
-        return await self.transport.ask(request, lambda answer: TokenStatus.parse(answer.result, kind))
+        return await self.transport.ask(request, lambda answer: TokenStatus.parse(answer, kind))
 
     def _item(self, item_id: str) -> str:
         return self._items + path(item_id)
 
 
-def _item(answer: Answer) -> Item:
-    return Item.parse(Fields(answer.result, "item"))
+def _item(answer: Answer) -> StoredItem:
+    return decode(StoredItem, answer.result, "item")
 
 
-def _that(item: Item, item_id: str) -> Item:
+def _same(item: StoredItem, item_id: str) -> StoredItem:
     if item.id != item_id:
-        raise Retry("unexpected answer: another item than the one that was asked for")
+        raise Retry("unexpected answer: another item than the requested one")
     return item
 
 
 def _instance(answer: Answer) -> Instance:
-    return Instance.parse(Fields(answer.result, "instance"))
+    return decode(Instance, answer.result, "instance")
 
 
 def _namespace(answer: Answer) -> Namespace:
-    return Namespace.parse(Fields(answer.result, "namespace"))
+    return decode(Namespace, answer.result, "namespace")
 
 
-def _hits(answer: Answer) -> tuple[SearchHit, ...]:
-    chunks = Fields(answer.result, "search result").opt_list("chunks")
-    return tuple(SearchHit.parse(row) for row in rows(chunks, "chunk"))
+def _rows(kind: type[_T], name: str) -> Callable[[Answer], tuple[_T, ...]]:
+    return lambda answer: decode_rows(kind, answer.result, name)
 
 
-def _rows(parse: Callable[[Fields], _T], what: str) -> Callable[[Answer], tuple[_T, ...]]:
-    return lambda answer: tuple(parse(row) for row in rows(answer.result, what))
-
-
-def _uploaded(page: ItemPage, key: str) -> Item | None:
+def _uploaded(page: ItemPage, key: str) -> StoredItem | None:
     return next((item for item in page.items if item.key == key and item.source_id == BUILTIN), None)
 
 

@@ -1,15 +1,16 @@
-"""The Workers KV API: a method for each endpoint, no decisions.
+"""The Workers KV API: one method for each endpoint, and the search for a namespace by its id or title.
 
-Every method tries again by itself (see Transport.attempts) and raises what it raises. A namespace that is not there
-is TargetMissing (10013), a key that is not there NotFound (10009).
+Every method repeats failed requests and raises the errors of Transport.attempts. A missing namespace (10013) raises
+TargetMissing, a missing key (10009) raises NotFound.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Literal, TypeVar
 
+from syncd.cloudflare.decoding import decode
 from syncd.cloudflare.envelope import Answer
-from syncd.cloudflare.fields import Fields
 from syncd.cloudflare.kv_bulk import (
     BULK_PAIRS_LIMIT,
     VALUE_LIMIT,
@@ -21,36 +22,39 @@ from syncd.cloudflare.kv_bulk import (
     compact_json,
     encode_metadata,
 )
-from syncd.cloudflare.kv_values import (
+from syncd.cloudflare.kv_models import (
     BulkResult,
     BulkValue,
     KeyPage,
     KVNamespaceInfo,
     KVNamespacePage,
     ListedKey,
-    Value,
+    StoredValue,
     bulk_values,
 )
 from syncd.cloudflare.pages import pages
 from syncd.cloudflare.request import Method, Request, Stream, path
 from syncd.cloudflare.transport import Transport
-from syncd.errors import NotFound, Park, Retry, TooMuch
+from syncd.errors import Halt, NotFound, Park, Retry, TargetMissing, TooMuch
 
 NAMESPACES_PER_PAGE = 100
 """Namespaces of one page; an account holds at most 1,000 (KV limits)."""
 LIST_LIMIT_MIN, LIST_LIMIT = 10, 1000
-"""Fewest and most keys of one page (KV API: list limit)."""
+"""Smallest and largest page of keys (KV API: list limit)."""
 BULK_GET_LIMIT = 100
 """Most keys of one bulk get (KV API)."""
 PAGES_LIMIT = 100_000
-"""Most pages of one listing: a hundred million keys."""
+"""Most pages of one listing, enough for a hundred million keys."""
 BULK_SLOW_S = 60.0
-"""A bulk may take so many seconds longer: Cloudflare's edge gives up after 100 s, and its 524 is worth waiting for."""
+"""Additional seconds for a bulk request. Cloudflare's edge answers 524 after 100 s: the caller then sends less."""
 
 GATEWAY_TIMEOUT = 524
-"""HTTP status of the edge when the API took too long (workers-sdk#7021)."""
+"""HTTP status of the edge if the API takes too long (workers-sdk#7021)."""
 KEY_NOT_FOUND = 10009
-"""Error code of a key that is not there; 404 alone may mean the namespace."""
+"""Error code of a missing key. The status 404 alone may mean a missing namespace."""
+NAMESPACE_ID = re.compile(r"[0-9a-f]{32}")
+TITLES_SHOWN = 20
+"""Titles that an error names. The error counts the others."""
 
 _EDIT = "Account / Workers KV Storage:Edit"
 _JSON = {"Content-Type": "application/json"}
@@ -71,56 +75,60 @@ class KV:
         order: Literal["id", "title"] | None = None,
         direction: Literal["asc", "desc"] | None = None,
     ) -> KVNamespacePage:
-        """One page, from 1; one past the end is empty."""
-        given = {"page": page, "per_page": per_page, "order": order, "direction": direction}
-        request = Request("GET", self._base, params=_said(given), permission=_EDIT)
+        """One page, counted from 1. A page past the end is empty."""
+        query = {"page": page, "per_page": per_page, "order": order, "direction": direction}
+        request = Request("GET", self._base, params=_params(query), permission=_EDIT)
         return await self.transport.ask(request, KVNamespacePage.parse)
 
     async def iter_namespaces(
         self, order: Literal["id", "title"] | None = None, direction: Literal["asc", "desc"] | None = None
     ) -> AsyncIterator[KVNamespaceInfo]:
-        """All namespaces, each once: until total_count is reached, a page is empty, or a page brings nothing new."""
+        """Yield each namespace once. The listing ends at total_count, or at a page without a new namespace."""
         seen: set[str] = set()
         for number in range(1, PAGES_LIMIT + 1):
             page = await self.list_namespaces(number, order=order, direction=direction)
-            fresh = [each for each in page.namespaces if each.id not in seen]
-            for each in fresh:
-                yield each
-            seen.update(each.id for each in fresh)
+            fresh = [namespace for namespace in page.namespaces if namespace.id not in seen]
+            for namespace in fresh:
+                yield namespace
+            seen.update(namespace.id for namespace in fresh)
             if not fresh or (page.total_count is not None and len(seen) >= page.total_count):
                 return
         raise Retry(f"unexpected answer: the listing does not end after {PAGES_LIMIT} pages")
 
     async def get_namespace(self, namespace_id: str) -> KVNamespaceInfo:
-        """One namespace; TargetMissing when absent."""
+        """Return one namespace. Raises TargetMissing if it does not exist."""
         request = Request("GET", self._base + path(namespace_id), permission=_EDIT)
         return await self.transport.ask(request, _info)
 
     async def create_namespace(self, title: str) -> KVNamespaceInfo:
-        """Make a namespace; Conflict when one of this title is there. An ambiguous Retry may have made it."""
+        """Create a namespace. Raises Conflict if the title exists. After an ambiguous Retry the namespace may exist."""
         request = Request("POST", self._base, json={"title": title}, permission=_EDIT)
         return await self.transport.ask(request, _info)
 
     async def rename_namespace(self, namespace_id: str, title: str) -> KVNamespaceInfo:
-        """Give a namespace another title; TargetMissing when absent, Conflict when the title is taken."""
+        """Change the title of a namespace. Raises TargetMissing, or Conflict if the title exists."""
         request = Request("PUT", self._base + path(namespace_id), json={"title": title}, permission=_EDIT)
 
         def parse(answer: Answer) -> KVNamespaceInfo:
-            # Older servers answer a bare {} here: it is done, and no reason to ask again.
+            # Older servers answer {} after a successful change.
             return _info(answer) if answer.result else KVNamespaceInfo(namespace_id, title)
 
         return await self.transport.ask(request, parse)
 
     async def delete_namespace(self, namespace_id: str) -> None:
-        """Remove a namespace and all that is in it; TargetMissing when absent, which after a lost answer means done."""
+        """Delete a namespace with its keys.
+
+        Raises TargetMissing if the namespace does not exist. After a lost answer this means success.
+        """
         await self.transport.request(Request("DELETE", self._base + path(namespace_id), permission=_EDIT))
 
 
 class KVNamespace:
     """The keys and values of one namespace. namespace_id: 32 hex digits, not the title.
 
-    Park("invalid_key" or "key_too_long") for a key that KV does not take, before anything is sent; operations on a
-    single key refuse control characters too, which bulk requests take.
+    Methods raise Park("invalid_key" or "key_too_long") for a key that KV does not accept, before the request.
+    Operations on a single key also refuse control characters, which bulk requests accept.
+    faults: messages about unreadable rows of the latest listing.
     """
 
     def __init__(self, transport: Transport, namespace_id: str) -> None:
@@ -132,17 +140,17 @@ class KVNamespace:
     # many keys
 
     async def bulk_write(self, body: BulkBody) -> BulkResult:
-        """Write all pairs of the body; an empty one is not sent. Existing values, metadata and expirations go.
+        """Write the pairs of the body, replacing values, metadata and expirations. An empty body sends no request.
 
-        Keys that the remote names as failed are in the result, whether it called that a success or an error.
-        TooMuch when it cannot take (413) or manage (524) more than one pair at once: send `body.halves()`.
+        The result names failed keys, both after a success and after an error of the remote. Raises TooMuch if the
+        remote refuses (413) or does not finish (524) more than one pair; the caller then sends `body.halves()`.
         """
         if not body:
             return BulkResult(0)
         return await self._change("PUT", "/bulk", body, len(body))
 
     async def bulk_delete(self, keys: Sequence[str]) -> BulkResult:
-        """Remove up to BULK_PAIRS_LIMIT keys (ValueError over it); absent ones count as removed. No keys, no request.
+        """Delete up to BULK_PAIRS_LIMIT keys; more raise ValueError. Absent keys count as deleted. No keys: no request.
 
         Failed keys and TooMuch as in bulk_write.
         """
@@ -154,62 +162,59 @@ class KVNamespace:
     async def bulk_get(
         self, keys: Sequence[str], kind: Literal["text", "json"] = "text", *, with_metadata: bool = False
     ) -> Mapping[str, BulkValue | None]:
-        """The values of up to BULK_GET_LIMIT keys (ValueError over it), None for each that is absent.
+        """Return the values of up to BULK_GET_LIMIT keys, None for an absent key. More keys raise ValueError.
 
-        For values that are text only, 25 MiB together; TooMuch over it. kind "json" has them parsed; a stored null
-        then reads as absent. No keys, no request.
+        Only for text values. Values of more than 25 MiB together raise TooMuch. kind: "json" parses the values, and a
+        stored null reads as absent. No keys: no request.
         """
         _check_keys(keys, BULK_GET_LIMIT)
         if not keys:
             return {}
-        asked = {"keys": list(keys), "type": kind, "withMetadata": with_metadata}
-        where = self._base + "/bulk/get"
-        request = Request("POST", where, json=asked, permission=_EDIT, reads=True, slow_s=BULK_SLOW_S)
+        body = {"keys": list(keys), "type": kind, "withMetadata": with_metadata}
+        url = self._base + "/bulk/get"
+        request = Request("POST", url, json=body, permission=_EDIT, reads=True, slow_s=BULK_SLOW_S)
         found = await self._bulk(request, len(keys), lambda answer: bulk_values(answer, with_metadata=with_metadata))
         return {key: found.get(key) for key in keys}
 
     async def list_keys(self, prefix: str = "", limit: int = LIST_LIMIT, cursor: str | None = None) -> KeyPage:
-        """One page of the keys that begin with prefix; limit 10 to 1000, else ValueError.
+        """Return one page of the keys that start with prefix. A limit outside of 10 to 1000 raises ValueError.
 
         A listing may lag behind writes by 60 s and more (KV: consistency).
         """
         check_text(prefix)
         if not LIST_LIMIT_MIN <= limit <= LIST_LIMIT:
             raise ValueError(f"limit must be {LIST_LIMIT_MIN} to {LIST_LIMIT}")
-        params = _said({"limit": limit, "prefix": prefix or None, "cursor": cursor or None})
+        params = _params({"limit": limit, "prefix": prefix or None, "cursor": cursor or None})
         request = Request("GET", self._base + "/keys", params=params, permission=_EDIT)
         return await self.transport.ask(request, KeyPage.parse)
 
     async def iter_keys(self, prefix: str = "", limit: int = LIST_LIMIT) -> AsyncGenerator[ListedKey, None]:
-        """All keys that begin with prefix, in pages of `limit`. Retry if the listing does not end (see pages)."""
-        async with aclosing(self.key_pages(prefix, limit)) as found:
-            async for keys in found:
+        """Yield each key that starts with prefix, in pages of `limit`. Raises Retry if the listing does not end."""
+        async with aclosing(self.key_pages(prefix, limit)) as key_pages:
+            async for keys in key_pages:
                 for key in keys:
                     yield key
 
     async def key_pages(self, prefix: str = "", limit: int = LIST_LIMIT) -> AsyncGenerator[list[ListedKey], None]:
-        """Like iter_keys, a page at a time: to go on from key to key takes longer than to look at one.
-
-        faults: of the rows of the latest listing.
-        """
+        """Yield the keys by page. One step of an asynchronous generator costs more than the decision on one key."""
         self.faults = []
-        async with aclosing(pages(lambda cursor: self.list_keys(prefix, limit, cursor), PAGES_LIMIT)) as found:
-            async for page in found:
+        async with aclosing(pages(lambda cursor: self.list_keys(prefix, limit, cursor), PAGES_LIMIT)) as listing:
+            async for page in listing:
                 self.faults += page.faults
-                # What lies outside is nobody's to prune, whatever the server says.
+                # A key outside of the prefix must not reach the planner, which could delete it.
                 yield [key for key in page.keys if key.name.startswith(prefix)]
 
     # one key
 
     async def read_metadata(self, key: str) -> Any:
-        """The metadata of a key, any JSON, None when it has none; NotFound when the key is absent."""
+        """Return the metadata of a key, any JSON value, None if the key has none. Raises NotFound for an absent key."""
         request = Request("GET", self._of("metadata", key), permission=_EDIT, probe=self._base)
         return (await self.transport.request(request)).result
 
-    async def read_value(self, key: str, max_bytes: int = VALUE_LIMIT) -> Value:
-        """The stored bytes; NotFound when the key is absent, Park("too_large") over max_bytes."""
+    async def read_value(self, key: str, max_bytes: int = VALUE_LIMIT) -> StoredValue:
+        """Return the stored bytes. Raises NotFound for an absent key, Park("too_large") for more than max_bytes."""
         request = Request("GET", self._of("values", key), permission=_EDIT, probe=self._base)
-        return Value.parse(await self.transport.fetch(request, max_bytes))
+        return StoredValue.parse(await self.transport.fetch(request, max_bytes))
 
     async def write_value(
         self,
@@ -219,46 +224,46 @@ class KVNamespace:
         expiration: int | None = None,
         expiration_ttl: int | None = None,
     ) -> None:
-        """Store one value. What is not given is taken away: metadata and expiration of the old value do not stay.
+        """Store one value. The metadata and the expiration of the old value do not remain.
 
-        expiration: Unix s; expiration_ttl: s from now, at least 60 (else ValueError), wins over expiration.
-        Park("too_large") over 25 MiB, Park("refused") for metadata over 1024 bytes of JSON.
+        expiration: Unix seconds. expiration_ttl: seconds from now, at least 60, else ValueError; takes precedence over
+        expiration. Raises Park("too_large") for more than 25 MiB, Park("refused") for more than 1024 bytes of metadata.
         """
-        where = self._of("values", key)
+        url = self._of("values", key)
         check_value(value)
         check_ttl(expiration_ttl)
-        params = _said({"expiration": expiration, "expiration_ttl": expiration_ttl})
+        params = _params({"expiration": expiration, "expiration_ttl": expiration_ttl})
         if metadata is None:
             headers = {"Content-Type": "application/octet-stream"}
             request = Request(
-                "PUT", where, params=params, content=value, headers=headers, permission=_EDIT, probe=self._base
+                "PUT", url, params=params, content=value, headers=headers, permission=_EDIT, probe=self._base
             )
         else:
             form = {"metadata": encode_metadata(metadata).decode()}
-            # With a file name, as a part without one is read as text, which would change bytes that are none.
+            # The part has a file name: a server reads a part without one as text, which changes binary values.
             file = ("value", value, "application/octet-stream")
             request = Request(
-                "PUT", where, params=params, form=form, file=file, part="value", permission=_EDIT, probe=self._base
+                "PUT", url, params=params, form=form, file=file, part="value", permission=_EDIT, probe=self._base
             )
         await self.transport.request(request)
 
     async def delete_value(self, key: str) -> None:
-        """Remove one key; an absent one is no error."""
+        """Delete one key. An absent key is no error."""
         try:
-            where = self._of("values", key)
-            await self.transport.request(Request("DELETE", where, permission=_EDIT, probe=self._base))
+            url = self._of("values", key)
+            await self.transport.request(Request("DELETE", url, permission=_EDIT, probe=self._base))
         except NotFound as error:
             if error.code != KEY_NOT_FOUND:
                 raise
 
-    def _of(self, what: str, key: str) -> str:
+    def _of(self, resource: str, key: str) -> str:
         check_key(key, in_url=True)
-        return f"{self._base}/{what}{path(key)}"
+        return f"{self._base}/{resource}{path(key)}"
 
-    async def _change(self, method: Method, where: str, content: bytes | Stream, count: int) -> BulkResult:
+    async def _change(self, method: Method, url: str, content: bytes | Stream, count: int) -> BulkResult:
         request = Request(
             method,
-            self._base + where,
+            self._base + url,
             content=content,
             headers=_JSON,
             permission=_EDIT,
@@ -269,17 +274,58 @@ class KVNamespace:
         return await self._bulk(request, count, BulkResult.parse)
 
     async def _bulk(self, request: Request, count: int, parse: Callable[[Answer], _T]) -> _T:
-        """Like Transport.ask; TooMuch at once where fewer keys would do better than the same request again."""
+        """Like Transport.ask, but raises TooMuch at once if fewer keys are more likely to succeed than a repetition."""
         async for attempt in self.transport.attempts(safe=request.repeatable, method=request.method, path=request.path):
             with attempt:
                 try:
                     return parse(await self.transport.once(request))
                 except (Park, Retry) as error:
                     if count > 1 and _is_too_much(error):
-                        said = f"too much for one request of {count} keys: {error}"
-                        raise TooMuch(said, status=error.status) from error
+                        message = f"too much for one request of {count} keys: {error}"
+                        raise TooMuch(message, status=error.status) from error
                     raise
         raise AssertionError("attempts() ends with an answer or an error")
+
+
+async def find_by_id(kv: KV, namespace_id: str, *, hint: str = "") -> str:
+    """Return the id of an existing namespace. Raises TargetMissing with the existing titles and the hint."""
+    try:
+        return (await kv.get_namespace(namespace_id)).id
+    except TargetMissing as error:
+        existing = [namespace async for namespace in kv.iter_namespaces()]
+        raise _missing(f"no KV namespace has the id {namespace_id}", existing, hint) from error
+
+
+async def find_by_title(kv: KV, title: str, *, hint: str = "", remedy: str = "set namespace_id to one of") -> str:
+    """Return the id of the namespace with this title.
+
+    Raises TargetMissing like `find_by_id`, Halt if several namespaces have the title.
+    """
+    existing = [namespace async for namespace in kv.iter_namespaces()]
+    ids = [namespace.id for namespace in existing if namespace.title == title]
+    if len(ids) > 1:
+        raise Halt(f"{len(ids)} KV namespaces have the title {title!r}: {remedy} {ids}")
+    if not ids:
+        raise _missing(f"no KV namespace has the title {title!r}", existing, hint)
+    return ids[0]
+
+
+async def find_by_id_or_title(kv: KV, name: str) -> str:
+    """Return the id of the namespace with this id, else of the namespace with this title."""
+    if NAMESPACE_ID.fullmatch(name):
+        try:
+            return (await kv.get_namespace(name)).id
+        except TargetMissing:
+            pass
+    return await find_by_title(kv, name, remedy="name it by one of the ids")
+
+
+def _missing(message: str, existing: Iterable[KVNamespaceInfo], hint: str) -> TargetMissing:
+    titles = sorted(namespace.title for namespace in existing)
+    named = ", ".join(map(repr, titles[:TITLES_SHOWN]))
+    if len(titles) > TITLES_SHOWN:
+        named += f" and {len(titles) - TITLES_SHOWN} more"
+    return TargetMissing(f"{message}; there is: {named or 'none'}{hint and '. ' + hint}")
 
 
 def _is_too_much(error: Park | Retry) -> bool:
@@ -291,10 +337,10 @@ def _namespaces(transport: Transport) -> str:
 
 
 def _info(answer: Answer) -> KVNamespaceInfo:
-    return KVNamespaceInfo.parse(Fields(answer.result, "namespace"))
+    return decode(KVNamespaceInfo, answer.result, "namespace")
 
 
-def _said(params: Mapping[str, object]) -> dict[str, str]:
+def _params(params: Mapping[str, object]) -> dict[str, str]:
     return {name: str(value) for name, value in params.items() if value is not None}
 
 

@@ -1,4 +1,4 @@
-"""The pages of a listing that goes by cursors, each asked for while the one before it is taken in."""
+"""Iterates over the pages of a listing with cursors. The next request runs while the caller processes a page."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -7,57 +7,55 @@ from typing import Protocol, TypeVar
 from syncd.errors import Park, Retry
 
 HEAD_START = 5
-"""Turns of the event loop that a request gets to be on its way, before the page at hand keeps the loop busy."""
-
-
+"""Turns of the event loop for sending the next request, before the caller processes the current page."""
 LISTINGS = 3
-"""So often a listing is begun, if its cursor is refused half-way: snapshots expire, and servers forget them."""
+"""Attempts to list if the remote refuses a later cursor: snapshots expire, and servers forget them."""
 
 
 class CursorRefused(Retry):
-    """The remote refused the cursor that it gave. A listing from the start may get further."""
+    """The remote refused its own cursor. A listing from the start may succeed."""
 
 
-class Page(Protocol):
-    """One page; cursor: of the next one, None at the end."""
+class CursorPage(Protocol):
+    """One page. cursor: the cursor of the next page, None at the end."""
 
     @property
     def cursor(self) -> str | None: ...
 
 
-_P = TypeVar("_P", bound=Page)
+_P = TypeVar("_P", bound=CursorPage)
 
 
-async def pages(ask: Callable[[str | None], Awaitable[_P]], most: int) -> AsyncGenerator[_P, None]:
-    """Yield the pages, from ask(None) on; the cursor alone says where the listing ends.
+async def pages(ask: Callable[[str | None], Awaitable[_P]], limit: int) -> AsyncGenerator[_P, None]:
+    """Yield pages, from ask(None) to the page without a cursor.
 
-    One page is asked for ahead: its error comes out where the page would have. Whoever stops early closes the
-    generator, which cancels that request. CursorRefused when a later page is refused. Retry when a cursor comes again
-    or there are over `most` pages, as the listing would never end.
+    The generator requests one page ahead and raises an error of that request in place of the page. A caller that stops
+    early closes the generator, which cancels the request. Raises CursorRefused if the remote refuses a later page.
+    Raises Retry for a repeated cursor or more than `limit` pages, because such a listing may never end.
     """
 
-    async def begin(cursor: str | None) -> _P:
+    async def ask_next(cursor: str | None) -> _P:
         try:
             return await ask(cursor)
         except Park as error:
-            said = f"the cursor of the listing was refused half-way: {error}"
-            raise CursorRefused(said, status=error.status) from error
+            message = f"the remote refused the cursor of the listing half-way: {error}"
+            raise CursorRefused(message, status=error.status) from error
 
     cursors: set[str] = set()
     page = await ask(None)
-    while page.cursor is not None and page.cursor not in cursors and len(cursors) < most - 1:
+    while page.cursor is not None and page.cursor not in cursors and len(cursors) < limit - 1:
         cursors.add(page.cursor)
-        ahead = asyncio.create_task(begin(page.cursor))
+        request = asyncio.create_task(ask_next(page.cursor))
         try:
             for _ in range(HEAD_START):
                 await asyncio.sleep(0)
             yield page
-            page = await ahead
+            page = await request
         finally:
-            ahead.cancel()
-            await asyncio.gather(ahead, return_exceptions=True)
+            request.cancel()
+            await asyncio.gather(request, return_exceptions=True)
     yield page
     if page.cursor in cursors:
         raise Retry("unexpected answer: the listing gives a cursor it gave before")
     if page.cursor is not None:
-        raise Retry(f"unexpected answer: the listing does not end after {most} pages")
+        raise Retry(f"unexpected answer: the listing does not end after {limit} pages")

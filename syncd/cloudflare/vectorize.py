@@ -1,21 +1,21 @@
-"""The Vectorize API, version 2: a method for each endpoint, no decisions.
+"""The Vectorize API, version 2: one method for each endpoint.
 
-Every method tries again by itself (see Transport.attempts) and raises what it raises. An index that is not there is
-TargetMissing. Writes are carried out later: they answer with an id, which `info` shows once it can be seen.
+Every method repeats failed requests and raises the errors of Transport.attempts. A missing index raises TargetMissing.
+The remote processes writes later. A write returns an id, which `info` shows after the remote has processed the write.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Literal, TypeVar, Unpack
 
+from syncd.cloudflare.decoding import decode, decode_rows
 from syncd.cloudflare.envelope import Answer
-from syncd.cloudflare.fields import Fields, rows
 from syncd.cloudflare.pages import pages
 from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.transport import Transport
 from syncd.cloudflare.vectorize_lines import DIMENSIONS_LIMIT, VectorLines, check_id
-from syncd.cloudflare.vectorize_values import (
-    Index,
+from syncd.cloudflare.vectorize_models import (
+    IndexDetails,
     IndexInfo,
     IndexType,
     Match,
@@ -24,27 +24,29 @@ from syncd.cloudflare.vectorize_values import (
     QueryOptions,
     StoredVector,
     VectorPage,
+    metadata_indexes,
     mutation_id,
+    query_matches,
 )
 from syncd.errors import NotFound, Park, Retry, TargetMissing, TooMuch
 
 DELETE_LIMIT = 100
-"""Most ids of one delete (error 40007; not documented)."""
+"""Most ids of one delete (error 40007, undocumented)."""
 GET_LIMIT = 20
-"""Most ids of one get (error 40007; not documented)."""
+"""Most ids of one get (error 40007, undocumented)."""
 LIST_LIMIT = 1000
 """Most ids of one page (Vectorize limits)."""
 QUERY_LIMIT, FULL_QUERY_LIMIT = 100, 50
-"""Most matches of one query, and of one with values or all metadata (Vectorize limits)."""
+"""Most matches of one query, and of a query with values or all metadata (Vectorize limits)."""
 PAGES_LIMIT = 100_000
-"""Most pages of one listing: an index holds at most 20,000,000 vectors, and a server may give only 200 a page."""
+"""Most pages of one listing. An index holds at most 20,000,000 vectors, and a server may return 200 of them a page."""
 WRITE_SLOW_S = 60.0
-"""A write may take so many seconds longer: Cloudflare's edge gives up after 100 s, and its 524 is worth waiting for."""
+"""Additional seconds for a write. Cloudflare's edge answers 524 after 100 s, which tells the caller to send less."""
 
 TOO_MANY_VECTORS = 40006
-"""Error code of an upsert with too many vectors, which a query gives for wrong dimensions."""
+"""Error code of an upsert with too many vectors. A query gives the same code for wrong dimensions."""
 NO_METADATA_INDEX = 40005
-"""Error code of a metadata index that is not there; any other 404 means the index."""
+"""Error code of a missing metadata index. Any other 404 means a missing index."""
 
 _EDIT = "Account / Vectorize:Edit"
 _NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -60,17 +62,17 @@ class Vectorize:
         self.transport = transport
         self._base = _indexes(transport)
 
-    async def list_indexes(self) -> list[Index]:
-        """All indexes; there are no pages."""
+    async def list_indexes(self) -> list[IndexDetails]:
+        """Return all indexes. The listing has no pages."""
         request = Request("GET", self._base, permission=_EDIT)
-        return await self.transport.ask(request, lambda answer: [Index.parse(row) for row in _list(answer, "index")])
+        return await self.transport.ask(request, lambda answer: list(decode_rows(IndexDetails, answer.result, "index")))
 
     async def create_index(
         self, name: str, dimensions: int, metric: Metric = "cosine", description: str | None = None
-    ) -> Index:
-        """Make an index; Conflict when it is there. An ambiguous Retry may have made it.
+    ) -> IndexDetails:
+        """Create an index. Raises Conflict if the name exists. After an ambiguous Retry the index may exist.
 
-        ValueError when dimensions are not 1 to DIMENSIONS_LIMIT. Neither they nor the metric can be changed later.
+        Dimensions outside of 1 to DIMENSIONS_LIMIT raise ValueError. Dimensions and metric cannot change later.
         """
         if not 1 <= dimensions <= DIMENSIONS_LIMIT:
             raise ValueError(f"an index has 1 to {DIMENSIONS_LIMIT} dimensions")
@@ -78,15 +80,18 @@ class Vectorize:
         if description is not None:
             body["description"] = description
         request = Request("POST", self._base, json=body, permission=_EDIT)
-        return await self.transport.ask(request, lambda answer: _index(answer, name))
+        return await self.transport.ask(request, lambda answer: IndexDetails.parse(answer, name))
 
-    async def read_index(self, name: str) -> Index:
-        """One index; TargetMissing when absent."""
+    async def read_index(self, name: str) -> IndexDetails:
+        """Return one index. Raises TargetMissing if it does not exist."""
         request = Request("GET", self._base + path(name), permission=_EDIT)
-        return await _of_index(self.transport, name, request, lambda answer: _index(answer, name))
+        return await _of_index(self.transport, name, request, lambda answer: IndexDetails.parse(answer, name))
 
     async def delete_index(self, name: str) -> None:
-        """Remove an index and all that is in it; TargetMissing when absent, which after a lost answer means done."""
+        """Delete an index with its vectors.
+
+        Raises TargetMissing if the index does not exist. After a lost answer this means success.
+        """
         request = Request("DELETE", self._base + path(name), permission=_EDIT)
         await _of_index(self.transport, name, request, lambda _: None)
 
@@ -94,8 +99,9 @@ class Vectorize:
 class VectorizeIndex:
     """The vectors of one index.
 
-    Writes raise TooMuch when the remote does not take (413, 40006, 40007) or manage (504, 524) more than one vector
-    at once: send them in two halves. They may be sent again: the same write twice changes nothing more.
+    Writes raise TooMuch if the remote refuses (413, 40006, 40007) or does not finish (504, 524) more than one vector;
+    the caller then sends two halves. Writes are idempotent. faults: messages about unreadable rows of the latest
+    listing.
     """
 
     def __init__(self, transport: Transport, name: str) -> None:
@@ -105,44 +111,48 @@ class VectorizeIndex:
         self._base = _indexes(transport) + path(name)
 
     async def info(self) -> IndexInfo:
-        """Its size, and which write was the last to be carried out."""
-        return await self._ask(Request("GET", self._base + "/info", permission=_EDIT), IndexInfo.parse)
+        """Return the size of the index and the id of the last processed write."""
+        return await self._ask(
+            Request("GET", self._base + "/info", permission=_EDIT),
+            lambda answer: decode(IndexInfo, answer.result, "index info"),
+        )
 
     # vectors
 
     async def upsert(self, lines: VectorLines, unparsable: _Unparsable = None) -> str | None:
-        """Write the vectors, each in place of what has its id, metadata included. No lines, no request and no id.
+        """Write the vectors and replace existing vectors with the same ids. No lines: no request and no id.
 
-        unparsable: whether one line that cannot be read fails all (the API's default) or is left out.
+        unparsable: "error" (the default of the API) refuses all lines because of one unreadable line, "discard" skips
+        the line.
         """
         return await self._write("/upsert", lines, unparsable)
 
     async def insert(self, lines: VectorLines, unparsable: _Unparsable = None) -> str | None:
-        """Like upsert, but what has the id of a vector already stays."""
+        """Like upsert, but existing vectors with the same ids remain."""
         return await self._write("/insert", lines, unparsable)
 
     async def delete_by_ids(self, ids: Sequence[str]) -> str | None:
-        """Remove up to DELETE_LIMIT vectors (ValueError over it); absent ones are no error. No ids, no request."""
+        """Delete up to DELETE_LIMIT vectors; more raise ValueError. Absent ids are no error. No ids: no request."""
         _check_ids(ids, DELETE_LIMIT)
         if not ids:
             return None
-        where = self._base + "/delete_by_ids"
+        url = self._base + "/delete_by_ids"
         body = {"ids": list(ids)}
-        request = Request("POST", where, json=body, permission=_EDIT, safe=True, slow_s=WRITE_SLOW_S)
+        request = Request("POST", url, json=body, permission=_EDIT, safe=True, slow_s=WRITE_SLOW_S)
         return await self._ask(request, mutation_id, len(ids))
 
     async def get_by_ids(self, ids: Sequence[str]) -> list[StoredVector]:
-        """Those of up to GET_LIMIT vectors (ValueError over it) that are there. No ids, no request."""
+        """Return the existing vectors of up to GET_LIMIT ids; more raise ValueError. No ids: no request."""
         _check_ids(ids, GET_LIMIT)
         if not ids:
             return []
-        where = self._base + "/get_by_ids"
-        request = Request("POST", where, json={"ids": list(ids)}, permission=_EDIT, reads=True)
-        parse = StoredVector.parse
-        return await self._ask(request, lambda answer: [parse(row) for row in _list(answer, "vector")], len(ids))
+        url = self._base + "/get_by_ids"
+        request = Request("POST", url, json={"ids": list(ids)}, permission=_EDIT, reads=True)
+        vectors = await self._ask(request, lambda answer: decode_rows(StoredVector, answer.result, "vector"), len(ids))
+        return list(vectors)
 
     async def list_vectors(self, count: int = LIST_LIMIT, cursor: str | None = None) -> VectorPage:
-        """One page of ids; count 1 to LIST_LIMIT, else ValueError. Without a cursor a new snapshot begins."""
+        """Return one page of ids. Without a cursor a new snapshot begins. count: 1 to LIST_LIMIT, else ValueError."""
         if not 1 <= count <= LIST_LIMIT:
             raise ValueError(f"count must be 1 to {LIST_LIMIT}")
         params = {"count": str(count)} | ({"cursor": cursor} if cursor else {})
@@ -150,60 +160,64 @@ class VectorizeIndex:
         return await self._ask(request, VectorPage.parse)
 
     async def iter_ids(self) -> AsyncIterator[str]:
-        """All ids of one snapshot; the cursor alone says where it ends.
+        """Yield the ids of one snapshot. The listing ends at a page without a cursor.
 
-        CursorRefused when the snapshot's cursor is refused half-way (they expire), Retry when a cursor comes again or
-        there are over PAGES_LIMIT pages: list again from the start. faults: of the rows of the latest listing.
+        Raises CursorRefused if the remote refuses a later cursor, because cursors expire. Raises Retry for a repeated
+        cursor or more than PAGES_LIMIT pages. After both errors the caller lists again from the start.
         """
         self.faults = []
-        async with aclosing(pages(lambda cursor: self.list_vectors(LIST_LIMIT, cursor), PAGES_LIMIT)) as found:
-            async for page in found:
+        async with aclosing(pages(lambda cursor: self.list_vectors(LIST_LIMIT, cursor), PAGES_LIMIT)) as listing:
+            async for page in listing:
                 self.faults += page.faults
                 for vector_id in page.ids:
                     yield vector_id
 
     async def query(self, vector: Sequence[float], top_k: int, **options: Unpack[QueryOptions]) -> list[Match]:
-        """The top_k nearest vectors, best first; ValueError over QUERY_LIMIT, or over FULL_QUERY_LIMIT with
-        return_values or return_metadata "all". return_metadata is "none" unless given.
+        """Return the top_k nearest vectors, the best first. return_metadata is "none" by default.
+
+        top_k over QUERY_LIMIT raises ValueError; with return_values or return_metadata "all" over FULL_QUERY_LIMIT.
         """
         metadata, values = options.get("return_metadata", "none"), options.get("return_values", False)
-        most = FULL_QUERY_LIMIT if values or metadata == "all" else QUERY_LIMIT
-        if not 1 <= top_k <= most:
-            raise ValueError(f"top_k must be 1 to {most}")
+        limit = FULL_QUERY_LIMIT if values or metadata == "all" else QUERY_LIMIT
+        if not 1 <= top_k <= limit:
+            raise ValueError(f"top_k must be 1 to {limit}")
         body: dict[str, Any] = {"vector": list(vector), "topK": top_k}
         body |= {"returnMetadata": metadata, "returnValues": values}
         if namespace := options.get("namespace"):
             body["namespace"] = namespace
-        if wanted := options.get("filter"):
-            body["filter"] = dict(wanted)
+        if conditions := options.get("filter"):
+            body["filter"] = dict(conditions)
         request = Request("POST", self._base + "/query", json=body, permission=_EDIT, reads=True)
-        return await self._ask(request, _matches)
+        return await self._ask(request, query_matches)
 
     # metadata indexes
 
     async def create_metadata_index(self, property_name: str, index_type: IndexType) -> str | None:
-        """Let queries filter by a metadata field, for vectors written from now on; one that is there is no error."""
+        """Let queries filter later vectors by a metadata field. An existing metadata index is no error."""
         body = {"propertyName": property_name, "indexType": index_type}
         return await self._ask(self._metadata_index("/create", body), mutation_id)
 
     async def list_metadata_indexes(self) -> list[MetadataIndex]:
-        """The metadata fields that queries can filter by."""
+        """Return the metadata fields that queries can filter by."""
         request = Request("GET", self._base + "/metadata_index/list", permission=_EDIT)
-        return await self._ask(request, _metadata_indexes)
+        return await self._ask(request, metadata_indexes)
 
     async def delete_metadata_index(self, property_name: str) -> str | None:
-        """Undo create_metadata_index; NotFound when absent, which after a lost answer means done."""
+        """Delete a metadata index.
+
+        Raises NotFound if the metadata index does not exist. After a lost answer this means success.
+        """
         return await self._ask(self._metadata_index("/delete", {"propertyName": property_name}), mutation_id)
 
-    def _metadata_index(self, what: str, body: dict[str, str]) -> Request:
-        return Request("POST", self._base + "/metadata_index" + what, json=body, permission=_EDIT, safe=True)
+    def _metadata_index(self, action: str, body: dict[str, str]) -> Request:
+        return Request("POST", self._base + "/metadata_index" + action, json=body, permission=_EDIT, safe=True)
 
-    async def _write(self, where: str, lines: VectorLines, unparsable: _Unparsable) -> str | None:
+    async def _write(self, url: str, lines: VectorLines, unparsable: _Unparsable) -> str | None:
         if not lines:
             return None
         request = Request(
             "POST",
-            self._base + where,
+            self._base + url,
             params={"unparsable-behavior": unparsable} if unparsable else {},
             content=lines,
             headers=_NDJSON,
@@ -220,21 +234,21 @@ class VectorizeIndex:
 async def _of_index(
     transport: Transport, name: str, request: Request, parse: Callable[[Answer], _T], count: int = 1
 ) -> _T:
-    """Like Transport.ask; TooMuch at once where fewer vectors would do better than the same request again."""
+    """Like Transport.ask, but raises TooMuch at once if fewer vectors are more likely to succeed than a repetition."""
     async for attempt in transport.attempts(safe=request.repeatable, method=request.method, path=request.path):
         with attempt:
             try:
                 return parse(await transport.once(request))
             except TargetMissing as error:
-                said = f"the Vectorize index {name!r} is not there: create = true makes it"
-                raise TargetMissing(f"{said}: {error}") from error
+                message = f"the Vectorize index {name!r} does not exist: create = true creates it"
+                raise TargetMissing(f"{message}: {error}") from error
             except (Park, Retry) as error:
                 if isinstance(error, NotFound) and error.code != NO_METADATA_INDEX:
-                    # Codes of another API prove nothing about this index.
+                    # An error code of another API says nothing about this index.
                     raise Retry(f"unexpected answer: {error}", status=error.status) from error
                 if count > 1 and _is_too_much(error):
-                    said = f"too much for one request of {count} vectors: {error}"
-                    raise TooMuch(said, status=error.status) from error
+                    message = f"too much for one request of {count} vectors: {error}"
+                    raise TooMuch(message, status=error.status) from error
                 raise
     raise AssertionError("attempts() ends with an answer or an error")
 
@@ -249,26 +263,8 @@ def _indexes(transport: Transport) -> str:
     return path("accounts", transport.account_id, "vectorize", "v2", "indexes")
 
 
-def _index(answer: Answer, name: str) -> Index:
-    return Index.parse(Fields(answer.result, "index"), name)
-
-
-def _list(answer: Answer, what: str) -> list[Fields]:
-    return rows(answer.result, what)
-
-
-def _matches(answer: Answer) -> list[Match]:
-    found = Fields(answer.result, "query result").opt_list("matches")
-    return [Match.parse(row) for row in rows(found, "match")]
-
-
-def _metadata_indexes(answer: Answer) -> list[MetadataIndex]:
-    found = Fields(answer.result, "metadata indexes").opt_list("metadataIndexes")
-    return [MetadataIndex.parse(row) for row in rows(found, "metadata index")]
-
-
-def _check_ids(ids: Sequence[str], most: int) -> None:
-    if len(ids) > most:
-        raise ValueError(f"at most {most} ids at once")
+def _check_ids(ids: Sequence[str], limit: int) -> None:
+    if len(ids) > limit:
+        raise ValueError(f"at most {limit} ids at once")
     for vector_id in ids:
         check_id(vector_id)

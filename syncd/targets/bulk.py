@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, TypeVar
 
 from syncd.cloudflare.kv_bulk import VALUE_LIMIT, BulkBody, Pair
-from syncd.cloudflare.kv_values import BulkResult
+from syncd.cloudflare.kv_models import BulkResult
 from syncd.errors import Halt, Park, Retry, SyncdError, TooMuch, Unreachable
 from syncd.model import Delete, Put
 from syncd.targets.base import Done

@@ -13,10 +13,9 @@ from typing import Any
 
 import structlog
 
-from syncd.cloudflare.fields import encodable
-from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, LIST_LIMIT, KVNamespace
+from syncd.cloudflare.decoding import encodable
+from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, LIST_LIMIT, KVNamespace, find_by_id, find_by_title
 from syncd.cloudflare.kv_bulk import KEY_LIMIT, METADATA_LIMIT, VALUE_LIMIT
-from syncd.cloudflare.kv_places import by_id, by_title
 from syncd.cloudflare.pages import LISTINGS, CursorRefused
 from syncd.errors import ConfigError, Conflict, NotFound, TargetMissing
 from syncd.model import Delete, Entry, IndexStatus, Put
@@ -114,8 +113,8 @@ class KVTarget:
 
     async def _find_id(self) -> str:
         if self._place.namespace_id is not None:
-            return await by_id(self._api, self._place.namespace_id, hint=CREATE_HINT)
-        return await by_title(self._api, self._place.title or "", hint=CREATE_HINT)
+            return await find_by_id(self._api, self._place.namespace_id, hint=CREATE_HINT)
+        return await find_by_title(self._api, self._place.title or "", hint=CREATE_HINT)
 
     async def entries(self) -> AsyncIterator[Entry]:
         """Yield every key under the prefix, but for those of ours that only wait for their end."""
@@ -141,8 +140,9 @@ class KVTarget:
     async def _listed(self, namespace: KVNamespace) -> AsyncGenerator[Entry, None]:
         async with aclosing(namespace.key_pages(self._terms.prefix)) as pages:
             async for keys in pages:
-                for name, metadata, _ in keys:
-                    entry = self._entry(name, metadata)
+                for listed_key in keys:
+                    name = listed_key.name
+                    entry = self._entry(name, listed_key.metadata)
                     if entry is not None and self._naming.unproved(name, entry.key):
                         yield entry._replace(key=await self._naming.known(name))
                     elif entry is not None:

@@ -8,7 +8,7 @@ from cf_fakes import ACCOUNT, BASE, Remote, VirtualTime, bad, ok, row, sent_json
 
 from syncd.cloudflare import ai_search as ai_search_module
 from syncd.cloudflare.ai_search import AISearch
-from syncd.cloudflare.ai_search_values import Item
+from syncd.cloudflare.ai_search_models import StoredItem
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.errors import Halt, NotFound, Park, Retry, Unreachable
@@ -339,7 +339,7 @@ async def test_a_busy_answer_is_tried_again_by_every_reading_method(
     remote.says(bad(503, 7017), ok({"chunks": []}))
     assert await time.run(client.search("q")) == ()
     remote.says(bad(503, 7017), ok(row()))
-    assert isinstance(await time.run(client.sync("i1")), Item)
+    assert isinstance(await time.run(client.sync("i1")), StoredItem)
 
 
 async def test_content_the_remote_refuses_is_parked(remote: Remote, client: AISearch) -> None:

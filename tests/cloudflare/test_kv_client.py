@@ -11,7 +11,7 @@ from starlette.requests import Request as ServerRequest
 
 from syncd.cloudflare.kv import KV, KVNamespace
 from syncd.cloudflare.kv_bulk import BulkBody, encode_pair
-from syncd.cloudflare.kv_values import BulkResult, BulkValue, KVNamespaceInfo, ListedKey, Value
+from syncd.cloudflare.kv_models import BulkResult, BulkValue, KVNamespaceInfo, ListedKey, StoredValue
 from syncd.errors import Conflict, Halt, NotFound, Park, Retry, TargetMissing, Unreachable
 
 API = f"{BASE}/accounts/{ACCOUNT}/storage/kv/namespaces"
@@ -303,9 +303,9 @@ async def test_a_value_comes_back_byte_for_byte_with_its_expiration(
 ) -> None:
     content = b'\x00{"success": false}'
     remote.says(httpx.Response(200, content=content, headers=[("Expiration", header)]))
-    assert await docs.read_value("a") == Value(content, expiration)
+    assert await docs.read_value("a") == StoredValue(content, expiration)
     remote.says(httpx.Response(200, content=content))
-    assert await docs.read_value("a") == Value(content)
+    assert await docs.read_value("a") == StoredValue(content)
 
 
 @pytest.mark.parametrize(("size", "fits"), [(9, True), (10, True), (11, False)])

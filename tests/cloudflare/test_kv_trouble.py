@@ -12,7 +12,7 @@ from syncd.cloudflare import kv as kv_module
 from syncd.cloudflare import transport as transport_module
 from syncd.cloudflare.kv import KV, KVNamespace
 from syncd.cloudflare.kv_bulk import BulkBody, encode_pair
-from syncd.cloudflare.kv_values import BulkResult
+from syncd.cloudflare.kv_models import BulkResult
 from syncd.errors import Halt, Park, Retry, TooMuch
 
 

@@ -11,7 +11,7 @@ from cf_fakes import ACCOUNT, BASE, Remote, VirtualTime, bad, html, ok, sent_jso
 
 from syncd.cloudflare.vectorize import Vectorize, VectorizeIndex
 from syncd.cloudflare.vectorize_lines import VectorLines, encode_line
-from syncd.cloudflare.vectorize_values import Index, IndexInfo, Match, MetadataIndex, StoredVector, VectorPage
+from syncd.cloudflare.vectorize_models import IndexDetails, IndexInfo, Match, MetadataIndex, StoredVector, VectorPage
 from syncd.errors import Conflict, Halt, NotFound, Retry, TargetMissing
 
 API = f"{BASE}/accounts/{ACCOUNT}/vectorize/v2/indexes"
@@ -226,14 +226,14 @@ def test_a_name_that_would_change_the_path_is_refused(remote: Remote, name: str)
 async def test_an_index_comes_back_as_a_value(remote: Remote, vectorize: Vectorize) -> None:
     remote.says(ok(INDEX))
     created = datetime(2026, 11, 1, 2, 3, 4, 567891, tzinfo=UTC)
-    assert await vectorize.read_index("other") == Index(NAME, 768, "cosine", "d", created)
+    assert await vectorize.read_index("other") == IndexDetails(NAME, 768, "cosine", "d", created)
     remote.says(ok([INDEX, {"name": "b", "config": None}]))
     assert [index.name for index in await vectorize.list_indexes()] == [NAME, "b"]
 
 
 async def test_an_index_without_a_name_has_the_one_that_was_asked_for(remote: Remote, vectorize: Vectorize) -> None:
     remote.says(ok({}))
-    assert await vectorize.read_index("a") == await vectorize.create_index("a", 3) == Index("a")
+    assert await vectorize.read_index("a") == await vectorize.create_index("a", 3) == IndexDetails("a")
 
 
 @pytest.mark.parametrize("result", [None, {}, [{}], ["a"]])

@@ -10,7 +10,7 @@ from cf_fakes import Remote, VirtualTime, bad, html, ok, sent_json
 from syncd.cloudflare import vectorize as vectorize_module
 from syncd.cloudflare.vectorize import DELETE_LIMIT, GET_LIMIT, LIST_LIMIT, VectorizeIndex
 from syncd.cloudflare.vectorize_lines import VectorLines, encode_line
-from syncd.cloudflare.vectorize_values import QueryOptions
+from syncd.cloudflare.vectorize_models import QueryOptions
 from syncd.errors import Halt, Park, Retry, TargetMissing, TooMuch
 
 

@@ -13,7 +13,7 @@ from workerd import installed, served
 
 from syncd.cloudflare.kv import KVNamespace
 from syncd.cloudflare.kv_bulk import METADATA_LIMIT, VALUE_LIMIT, BulkBody, Pair, compact_json, encode_pair
-from syncd.cloudflare.kv_values import BulkValue
+from syncd.cloudflare.kv_models import BulkValue
 from syncd.errors import NotFound, Park
 from syncd.targets.base import Target
 from syncd.targets.bulk import BULK_VALUE, in_parts

@@ -11,7 +11,7 @@ import pytest
 from ai_room import Clock
 
 from syncd.cloudflare.kv_bulk import BulkBody
-from syncd.cloudflare.kv_values import BulkResult
+from syncd.cloudflare.kv_models import BulkResult
 from syncd.errors import Halt, SyncdError
 from syncd.model import Delete, Put
 from syncd.targets import bodies, bulk

@@ -7,9 +7,8 @@ from typing import cast
 
 import pytest
 
-from syncd.cloudflare.kv import KV, KVNamespace
-from syncd.cloudflare.kv_places import by_either, by_title
-from syncd.cloudflare.kv_values import BulkValue, KVNamespaceInfo, Value
+from syncd.cloudflare.kv import KV, KVNamespace, find_by_id_or_title, find_by_title
+from syncd.cloudflare.kv_models import BulkValue, KVNamespaceInfo, StoredValue
 from syncd.errors import Halt, NotFound, Park, Retry, SyncdError, TargetMissing, TooMuch
 from syncd.model import Entry
 from syncd.targets.fetching import AT_ONCE, one_by_one
@@ -40,11 +39,11 @@ class Namespace:
             texts = {key: self.stored[key].decode() for key in keys if key in self.stored}
         return {key: BulkValue(texts[key]) if key in texts else None for key in keys}
 
-    async def read_value(self, key: str) -> Value:
+    async def read_value(self, key: str) -> StoredValue:
         self.singles.append(key)
         if key not in self.stored:
             raise NotFound("gone")
-        return Value(self.stored[key])
+        return StoredValue(self.stored[key])
 
     def entries(self) -> list[Entry]:
         return [ours(key, data) for key, data in self.stored.items()]
@@ -170,7 +169,7 @@ A, B, C = "a" * 32, "b" * 32, "c" * 32
 Find = Callable[[KV, str], Awaitable[str]]
 
 
-@pytest.mark.parametrize("find", [by_title, by_either])
+@pytest.mark.parametrize("find", [find_by_title, find_by_id_or_title])
 async def test_a_title_that_stands_twice_halts_and_names_the_ids(find: Find) -> None:
     with pytest.raises(Halt) as halted:
         await find(cast("KV", Account((A, "docs"), (B, "docs"), (C, "other"))), "docs")
@@ -179,6 +178,6 @@ async def test_a_title_that_stands_twice_halts_and_names_the_ids(find: Find) -> 
 
 async def test_an_id_wins_over_a_title_that_looks_like_one() -> None:
     account = cast("KV", Account((A, B), (B, "docs"), (C, A)))
-    assert [await by_either(account, name) for name in (A, B, "docs")] == [A, B, B]
+    assert [await find_by_id_or_title(account, name) for name in (A, B, "docs")] == [A, B, B]
     with pytest.raises(TargetMissing, match="docs"):
-        await by_either(account, C[:-1] + "d")
+        await find_by_id_or_title(account, C[:-1] + "d")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from syncd.cloudflare.ai_search import BUILTIN, PER_PAGE, AISearch
-from syncd.cloudflare.ai_search_values import Item, LogEntry, Stats
+from syncd.cloudflare.ai_search_models import LogEntry, Stats, StoredItem
 from syncd.errors import NotFound, Park, Retry, Unreachable
 from syncd.model import Entry, IndexStatus
 from syncd.targets.aisearch.items import Items
@@ -37,7 +37,7 @@ LOGS = 20
 class _List:
     """The items of one state. whole: none can have slipped through."""
 
-    items: Mapping[str, Item]
+    items: Mapping[str, StoredItem]
     whole: bool
 
 
@@ -211,7 +211,7 @@ class Index:
         self, status: IndexStatus, pages: int = PAGES, until_none_of: frozenset[str] | None = None
     ) -> _List:
         """So many pages of one state at most; only to the first without any of some refs, if they are given."""
-        seen: dict[str, Item] = {}
+        seen: dict[str, StoredItem] = {}
         totals: set[int | None] = set()
         async for page in self._api.iter_pages(source=BUILTIN, status=status, sort_by="modified_at"):
             if any(item.status != status for item in page.items):

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from syncd.cloudflare.ai_search import BUILTIN, AISearch
-from syncd.cloudflare.ai_search_values import Item, ItemPage
+from syncd.cloudflare.ai_search_models import ItemPage, StoredItem
 from syncd.errors import NotFound
 from syncd.model import Entry
 from syncd.names import PATH
@@ -95,12 +95,12 @@ class Items:
         """The key of an item with this name, as far as its own metadata says and the name proves."""
         return self._naming.key(name, (metadata or {}).get(PATH))
 
-    def is_of(self, item: Item, key: str) -> bool:
+    def is_of(self, item: StoredItem, key: str) -> bool:
         """Whether it is an item of this key. One that does not say goes by its name."""
         says = self.key(item.key, item.metadata)
         return says == key or (says == item.key == self._naming.name(key))
 
-    async def _entry(self, item: Item) -> Entry:
+    async def _entry(self, item: StoredItem) -> Entry:
         key = self.key(item.key, item.metadata)
         if self._naming.unproved(item.key, key):
             key = await self._naming.known(item.key)
@@ -115,12 +115,12 @@ class Items:
         except NotFound:
             return None
 
-    async def find(self, key: str) -> Item | None:
+    async def find(self, key: str) -> StoredItem | None:
         """The item that has this key, unless it is being deleted."""
         item = await self.named(self._naming.name(key))
         return item if item and self.is_of(item, key) else None
 
-    async def named(self, name: str) -> Item | None:
+    async def named(self, name: str) -> StoredItem | None:
         """The item that has this name, whatever its key, unless it is being deleted."""
         item = await self._api.find(name)
         return item if item and there(item) else None
@@ -168,7 +168,7 @@ class _Count:
         return Landmark(rows, self._newest) if rows is not None and rows == len(self._seen) else None
 
 
-def _made(item: Item) -> float | None:
+def _made(item: StoredItem) -> float | None:
     """When an item was made, by the remote's clock."""
     try:
         made = datetime.fromisoformat(item.created_at or "")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from syncd.cloudflare.ai_search import BUILTIN
-from syncd.cloudflare.ai_search_values import Item
+from syncd.cloudflare.ai_search_models import StoredItem
 from syncd.model import Entry
 from syncd.names import prefix_of
 from syncd.targets.base import Content, Stored
@@ -27,7 +27,7 @@ class Marks:
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
-def there(item: Item) -> bool:
+def there(item: StoredItem) -> bool:
     """Whether it was uploaded (a listing may ignore the source filter) and stays: what is being deleted is gone."""
     return item.source_id == BUILTIN and item.next_action != "DELETE"
 
@@ -37,7 +37,7 @@ def digests(data: bytes) -> frozenset[str]:
     return frozenset(hashlib.new(name, data, usedforsecurity=False).hexdigest() for name in ("md5", "sha1", "sha256"))
 
 
-def entry_of(item: Item) -> Entry:
+def entry_of(item: StoredItem) -> Entry:
     """The item as an entry."""
     marks = item.metadata
     owner = marks.get(OWNER) if marks else None
@@ -58,7 +58,7 @@ def entry_of(item: Item) -> Entry:
     )
 
 
-def stored(item: Item, content: Content) -> Stored:
+def stored(item: StoredItem, content: Content) -> Stored:
     """Return the facts to remember of an item that is known to hold this content."""
     entry = entry_of(item)
     return Stored(

@@ -7,7 +7,7 @@ from datetime import datetime
 import structlog
 
 from syncd.cloudflare.ai_search import AISearch, Misnamed
-from syncd.cloudflare.ai_search_values import Item
+from syncd.cloudflare.ai_search_models import StoredItem
 from syncd.cloudflare.content_types import content_type
 from syncd.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError, Unreachable
 from syncd.model import Delete, Put
@@ -81,7 +81,7 @@ class Writer:
             await self._delete(removed.ref)
             noted(removed)
 
-    async def _take_back(self, key: str, item: Item) -> None:
+    async def _take_back(self, key: str, item: StoredItem) -> None:
         """Delete what went up under another name than its own, unless it took the place of an item that was there."""
         if item.id in self._latest or not _made_just_now(item):
             log.warning("put.misnamed", key=shown(key), stored_as=shown(item.key), consequence="left, as it was there")
@@ -135,7 +135,7 @@ class Writer:
         except Conflict as error:
             raise Retry("the deleted item is not gone yet") from error
 
-    async def _post(self, put: Put, content: Content, name: str) -> Item:
+    async def _post(self, put: Put, content: Content, name: str) -> StoredItem:
         item = await self._send(put, content, name)
         if item.file_size and item.file_size != len(content.data) and not await self._holds(item, content):
             # 2xx without the new bytes: make room for them.
@@ -144,7 +144,7 @@ class Writer:
             raise Retry("the remote kept the old content")
         return item
 
-    async def _send(self, put: Put, content: Content, name: str) -> Item:
+    async def _send(self, put: Put, content: Content, name: str) -> StoredItem:
         """Upload with as much metadata as the instance takes."""
         kind = content_type(put.key) or "application/octet-stream"
         marks = {SHA256: content.checksum, OWNER: self._marks.owner} | ({} if name == put.key else {PATH: put.key})
@@ -175,7 +175,7 @@ class Writer:
             self._refused = number
             log.warning("metadata.refused", instance=self._api.instance, consequence=_CONSEQUENCES[number])
 
-    async def _holds(self, item: Item, content: Content) -> bool:
+    async def _holds(self, item: StoredItem, content: Content) -> bool:
         """True if the item has these bytes and is not marked as another's."""
         if (item.metadata or {}).get(OWNER, self._marks.owner) != self._marks.owner:
             return False
@@ -186,14 +186,14 @@ class Writer:
             return False
         return await self._items.checksum(entry_of(item), content) == content.checksum
 
-    def _check_replaceable(self, put: Put, found: Item) -> None:
+    def _check_replaceable(self, put: Put, found: StoredItem) -> None:
         """Park unless the item is ours: by its mark, or because it has none and its id is the one we know."""
         owner = entry_of(found).owner
         if not (self._marks.takeover or owner == self._marks.owner or (owner is None and found.id == put.ref)):
             raise Park("foreign", "the key is taken by an entry that is not this mirror's; syncd reconcile --takeover")
 
 
-def _made_just_now(item: Item) -> bool:
+def _made_just_now(item: StoredItem) -> bool:
     """Whether the remote says that an upload made this item, and did not change one that was there."""
     try:
         made, seen = (datetime.fromisoformat(said or "") for said in (item.created_at, item.last_seen_at))

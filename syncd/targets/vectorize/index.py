@@ -11,7 +11,7 @@ import structlog
 from syncd.cloudflare.pages import LISTINGS, CursorRefused
 from syncd.cloudflare.vectorize import DELETE_LIMIT, GET_LIMIT, VectorizeIndex
 from syncd.cloudflare.vectorize_lines import VectorLines
-from syncd.cloudflare.vectorize_values import StoredVector
+from syncd.cloudflare.vectorize_models import StoredVector
 from syncd.errors import Halt, SyncdError, TargetMissing, Unreachable
 from syncd.targets.halves import by_halves
 from syncd.targets.vectorize.ids import parse_ref

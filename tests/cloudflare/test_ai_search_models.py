@@ -3,26 +3,26 @@ from typing import Any
 import pytest
 from cf_fakes import row
 
-from syncd.cloudflare.ai_search_values import (
-    Chunk,
+from syncd.cloudflare.ai_search_models import (
     Instance,
-    Item,
+    ItemChunk,
     ItemPage,
     LogEntry,
     LogPage,
     Namespace,
     SearchHit,
     Stats,
+    StoredItem,
     TokenStatus,
     UploadResult,
 )
+from syncd.cloudflare.decoding import decode, decode_rows
 from syncd.cloudflare.envelope import Answer
-from syncd.cloudflare.fields import Fields, rows
 from syncd.errors import Retry
 
 
-def item(**more: Any) -> Item:
-    return Item.parse(Fields(row(**more), "item"))
+def item(**more: Any) -> StoredItem:
+    return decode(StoredItem, row(**more), "item")
 
 
 def test_an_item_keeps_every_field_of_the_api_page() -> None:
@@ -42,7 +42,7 @@ def test_an_item_keeps_every_field_of_the_api_page() -> None:
         "metadata": {"folder": "a/"},
         "of_next_year": [1],
     }
-    assert Item.parse(Fields(full, "item")) == Item(
+    assert decode(StoredItem, full, "item") == StoredItem(
         id="i1",
         key="a/b.md",
         status="error",
@@ -60,7 +60,7 @@ def test_an_item_keeps_every_field_of_the_api_page() -> None:
 
 
 def test_an_item_needs_id_and_key_alone() -> None:
-    assert Item.parse(Fields({"id": "i", "key": "k"}, "item")) == Item("i", "k")
+    assert decode(StoredItem, {"id": "i", "key": "k"}, "item") == StoredItem("i", "k")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_an_item_needs_id_and_key_alone() -> None:
 )
 def test_a_required_field_of_another_type_is_an_unexpected_answer(broken: dict[str, Any]) -> None:
     with pytest.raises(Retry, match="unexpected answer") as caught:
-        Item.parse(Fields(row() | broken, "item"))
+        decode(StoredItem, row() | broken, "item")
     assert caught.value.ambiguous
 
 
@@ -97,7 +97,7 @@ def test_a_list_that_is_none_is_an_unexpected_answer(value: Any) -> None:
 @pytest.mark.parametrize("value", [None, [], "x", 3])
 def test_a_row_that_is_no_object_is_an_unexpected_answer(value: Any) -> None:
     with pytest.raises(Retry, match="no object"):
-        rows([value], "item")
+        decode_rows(StoredItem, [value], "item")
 
 
 def test_a_page_does_not_hide_the_count() -> None:
@@ -112,26 +112,26 @@ def test_an_upload_tells_its_warnings() -> None:
         {"code": "custom_metadata_value_not_indexed", "field": "n", "expected_type": "number"},
         "odd",
     ]
-    result = UploadResult.parse(row(warnings=warnings))
+    result = UploadResult.parse(Answer(row(warnings=warnings)))
     assert result.warnings == (
         "custom_metadata_field_not_filterable: sha256",
         "custom_metadata_value_not_indexed: n",
     )
-    assert UploadResult.parse(row(warnings=None)).warnings == ()
+    assert UploadResult.parse(Answer(row(warnings=None))).warnings == ()
 
 
 def test_stats_keep_counts_and_engine() -> None:
     engine = {"r2": {"objectCount": 4, "payloadSizeBytes": 99}, "vectorize": {"vectorsCount": 12}}
-    stats = Stats.parse({"completed": 3, "error": 1, "engine": engine, "last_activity": "t"})
+    stats = decode(Stats, {"completed": 3, "error": 1, "engine": engine, "last_activity": "t"}, "stats")
     assert stats == Stats(completed=3, error=1, last_activity="t", object_count=4, payload_bytes=99, vectors_count=12)
 
 
 def test_degraded_stats_have_no_counts() -> None:
-    assert Stats.parse({"degraded": True, "engine": None}) == Stats(degraded=True)
+    assert decode(Stats, {"degraded": True, "engine": None}, "stats") == Stats(degraded=True)
 
 
 def test_small_values_read_their_fields() -> None:
-    assert Chunk.parse(Fields({"id": "c", "text": "t", "start_byte": 0, "end_byte": 9}, "chunk")) == Chunk(
+    assert decode(ItemChunk, {"id": "c", "text": "t", "start_byte": 0, "end_byte": 9}, "chunk") == ItemChunk(
         "c", "t", 0, 9
     )
     log = {
@@ -142,19 +142,19 @@ def test_small_values_read_their_fields() -> None:
         "chunkCount": 1,
         "processingTimeMs": 5,
     }
-    assert LogEntry.parse(Fields(log, "log")) == LogEntry("index", "t", "m", "e", 1, 5)
+    assert decode(LogEntry, log, "log") == LogEntry("index", "t", "m", "e", 1, 5)
     assert LogPage.parse(Answer([log], {"cursor": "n"})).cursor == "n"
     assert LogPage.parse(Answer([], {"cursor": None})) == LogPage(())
     hit = {"id": "c", "score": 0.5, "text": "t", "type": "text", "item": {"key": "a.md", "metadata": {"x": 1}}}
-    assert SearchHit.parse(Fields(hit, "chunk")) == SearchHit("c", 0.5, "t", "a.md", {"x": 1})
-    assert SearchHit.parse(Fields({"id": "c"}, "chunk")) == SearchHit("c", 0.0, "")
-    assert Namespace.parse(Fields({"name": "n"}, "namespace")) == Namespace("n")
+    assert decode(SearchHit, hit, "chunk") == SearchHit("c", 0.5, "t", "a.md", {"x": 1})
+    assert decode(SearchHit, {"id": "c"}, "chunk") == SearchHit("c", 0.0, "")
+    assert decode(Namespace, {"name": "n"}, "namespace") == Namespace("n")
     token = {"id": "t", "status": "active", "expires_on": "e"}
-    assert TokenStatus.parse(token, "account") == TokenStatus("t", "active", "account", "e")
+    assert TokenStatus.parse(Answer(token), "account") == TokenStatus("t", "active", "account", "e")
 
 
 def test_an_instance_tells_its_declared_metadata() -> None:
     declared = [{"field_name": "sha256", "data_type": "text"}, {"field_name": "n", "data_type": "number"}, 3]
-    instance = Instance.parse(Fields({"id": "docs", "custom_metadata": declared, "paused": True}, "instance"))
+    instance = decode(Instance, {"id": "docs", "custom_metadata": declared, "paused": True}, "instance")
     assert instance == Instance("docs", paused=True, custom_metadata={"sha256": "text", "n": "number"})
-    assert Instance.parse(Fields({"id": "docs", "custom_metadata": None}, "instance")) == Instance("docs")
+    assert decode(Instance, {"id": "docs", "custom_metadata": None}, "instance") == Instance("docs")

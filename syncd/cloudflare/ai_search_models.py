@@ -1,0 +1,256 @@
+"""Models of the AI Search API. Times are ISO 8601 texts of the remote; sizes are bytes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self, TypedDict, get_args
+
+from pydantic import AliasPath, Field, PlainValidator
+
+from syncd.cloudflare.decoding import (
+    Flag,
+    Metadata,
+    NumberOrZero,
+    OptionalInt,
+    OptionalList,
+    OptionalText,
+    Text,
+    TextOrEmpty,
+    decode,
+    decode_counts,
+    decode_cursor,
+    decode_page,
+    decode_rows,
+)
+from syncd.cloudflare.envelope import Answer
+from syncd.model import IndexStatus
+
+_STATUSES: Mapping[str, IndexStatus] = {status: status for status in get_args(IndexStatus)}
+
+
+class ListParams(TypedDict, total=False):
+    """The query of one listing page. per_page: at most 50. key, search, metadata_filter need a server of July 2026."""
+
+    page: int
+    per_page: int
+    item_id: str
+    key: str
+    search: str
+    source: str
+    status: IndexStatus
+    sort_by: Literal["status", "modified_at"]
+    metadata_filter: str
+
+
+def _status(value: object) -> IndexStatus | None:
+    return _STATUSES.get(value) if isinstance(value, str) else None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """One stored file.
+
+    status: None if syncd does not know the status. source_id: "builtin" for an uploaded file. metadata: None if the
+    remote does not show metadata, which servers before July 2026 do not.
+    """
+
+    id: Text
+    key: Text
+    status: Annotated[IndexStatus | None, PlainValidator(_status)] = None
+    checksum: OptionalText = None
+    file_size: OptionalInt = None
+    source_id: OptionalText = None
+    next_action: OptionalText = None
+    error: OptionalText = None
+    chunks_count: OptionalInt = None
+    created_at: OptionalText = None
+    last_seen_at: OptionalText = None
+    namespace: OptionalText = None
+    metadata: Metadata | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemPage:
+    """One page of a listing.
+
+    total_count: items of the whole listing, None if the remote does not give it. faults: messages about unreadable
+    rows.
+    """
+
+    items: tuple[StoredItem, ...]
+    total_count: int | None = None
+    page: int | None = None
+    per_page: int | None = None
+    faults: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, answer: Answer) -> Self:
+        """Decode the page of an answer."""
+        counts = decode_counts(answer.result_info)
+        found = decode_page(StoredItem, answer.result, "item")
+        return cls(found.rows, counts.total_count, counts.page, counts.per_page, found.faults)
+
+
+@dataclass(frozen=True, slots=True)
+class _Warning:
+    code: OptionalText = None
+    field: OptionalText = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Warnings:
+    warnings: OptionalList = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadResult:
+    """The result of an upload. warnings: metadata fields that the remote stores but cannot filter by."""
+
+    item: StoredItem
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, answer: Answer) -> Self:
+        """Decode the result of an upload."""
+        item = decode(StoredItem, answer.result, "item")
+        rows = _objects(decode(_Warnings, answer.result, "item").warnings)
+        warnings = decode_rows(_Warning, rows, "warning")
+        return cls(item, tuple(f"{warning.code}: {warning.field}" for warning in warnings))
+
+
+@dataclass(frozen=True, slots=True)
+class ItemChunk:
+    """One indexed chunk of an item. start_byte, end_byte: positions in the converted text."""
+
+    id: Text
+    text: TextOrEmpty = ""
+    start_byte: OptionalInt = None
+    end_byte: OptionalInt = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One step in the indexing of an item."""
+
+    action: Text
+    timestamp: OptionalText = None
+    message: OptionalText = None
+    error_type: Annotated[OptionalText, Field(validation_alias="errorType")] = None
+    chunk_count: Annotated[OptionalInt, Field(validation_alias="chunkCount")] = None
+    processing_time_ms: Annotated[OptionalInt, Field(validation_alias="processingTimeMs")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Log entries and the cursor of the next page, None at the end."""
+
+    entries: tuple[LogEntry, ...]
+    cursor: str | None = None
+
+    @classmethod
+    def parse(cls, answer: Answer) -> Self:
+        """Decode the page of an answer."""
+        return cls(decode_rows(LogEntry, answer.result, "log entry"), decode_cursor(answer.result_info))
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Items by index status. degraded: the remote cannot count, and the counts are None."""
+
+    queued: OptionalInt = None
+    running: OptionalInt = None
+    completed: OptionalInt = None
+    error: OptionalInt = None
+    skipped: OptionalInt = None
+    outdated: OptionalInt = None
+    degraded: Flag = False
+    last_activity: OptionalText = None
+    object_count: Annotated[OptionalInt, Field(validation_alias=AliasPath("engine", "r2", "objectCount"))] = None
+    payload_bytes: Annotated[OptionalInt, Field(validation_alias=AliasPath("engine", "r2", "payloadSizeBytes"))] = None
+    vectors_count: Annotated[OptionalInt, Field(validation_alias=AliasPath("engine", "vectorize", "vectorsCount"))] = (
+        None
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """One chunk that matches a search. key: None if the remote does not name the item. score: higher is better."""
+
+    id: Text
+    score: NumberOrZero = 0.0
+    text: TextOrEmpty = ""
+    key: Annotated[OptionalText, Field(validation_alias=AliasPath("item", "key"))] = None
+    metadata: Annotated[Metadata, Field(validation_alias=AliasPath("item", "metadata"))] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _SearchResult:
+    chunks: OptionalList = field(default_factory=list)
+
+
+def search_hits(answer: Answer) -> tuple[SearchHit, ...]:
+    """Decode the hits of a search."""
+    return decode_rows(SearchHit, decode(_SearchResult, answer.result, "search result").chunks, "chunk")
+
+
+@dataclass(frozen=True, slots=True)
+class _DeclaredField:
+    field_name: Text
+    data_type: OptionalText = None
+
+
+def _declared_fields(value: object) -> dict[str, str]:
+    declared = decode_rows(_DeclaredField, _objects(value), "field")
+    return {field.field_name: field.data_type or "text" for field in declared}
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One AI Search instance. type: None for built-in storage. custom_metadata: maps field names to data types."""
+
+    id: Text
+    namespace: OptionalText = None
+    type: OptionalText = None
+    source: OptionalText = None
+    status: OptionalText = None
+    paused: Flag = False
+    custom_metadata: Annotated[Mapping[str, str], PlainValidator(_declared_fields)] = field(default_factory=dict)
+    created_at: OptionalText = None
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """One AI Search namespace."""
+
+    name: Text
+    description: OptionalText = None
+    created_at: OptionalText = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    status: Text
+    id: OptionalText = None
+    expires_on: OptionalText = None
+    not_before: OptionalText = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStatus:
+    """The state of a token, without its permissions. status: active, disabled or expired. kind: who owns the token."""
+
+    id: str | None
+    status: str
+    kind: Literal["user", "account"]
+    expires_on: str | None = None
+    not_before: str | None = None
+
+    @classmethod
+    def parse(cls, answer: Answer, kind: Literal["user", "account"]) -> Self:
+        """Decode the answer about a token."""
+        token = decode(_Token, answer.result, "token")
+        return cls(token.id, token.status, kind, token.expires_on, token.not_before)
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    """Return the objects of an optional list; other elements are ignored."""
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []

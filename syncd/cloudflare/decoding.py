@@ -1,0 +1,244 @@
+"""Decodes the JSON of an answer into typed values.
+
+A wrong required field raises Retry. A wrong optional field reads as absent. Every text of a decoded field can be
+encoded as UTF-8, and every number fits in 64 bits.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from types import GenericAlias
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+
+from pydantic import AliasPath, Field, PlainValidator, TypeAdapter, ValidationError
+
+from syncd.errors import Retry
+
+CURSOR_LIMIT = 8000
+"""Longest cursor, characters. Most servers refuse an address of more than 8 kB."""
+DEPTH_LIMIT = 16
+"""Deepest nesting of lists and objects in metadata."""
+SHOWN = 80
+"""Characters of an invalid text that an error shows."""
+NUMBER_LIMIT = 2**53
+"""Largest number of an optional field. A float does not keep larger whole numbers."""
+
+T = TypeVar("T")
+
+
+class Rows(NamedTuple, Generic[T]):
+    """The readable rows of one page. faults: one message for each row that cannot be decoded."""
+
+    rows: tuple[T, ...]
+    faults: tuple[str, ...] = ()
+
+
+def decode(kind: type[T], value: object, name: str) -> T:
+    """Decode one object. Raises Retry for another type or a wrong required field. name: names the object in errors."""
+    try:
+        return _decode_object(kind, value, name)
+    except _FaultError as error:
+        raise unexpected(str(error)) from error
+
+
+def decode_rows(kind: type[T], value: object, name: str) -> tuple[T, ...]:
+    """Decode a list of objects. Raises Retry if the value is no list or one row is wrong."""
+    found = decode_page(kind, value, name)
+    if found.faults:
+        raise unexpected(found.faults[0])
+    return found.rows
+
+
+def decode_page(kind: type[T], value: object, name: str) -> Rows[T]:
+    """Decode the readable rows of a list. Raises Retry if the value is no list."""
+    if not isinstance(value, list):
+        raise unexpected(f"the list of {name}s is no list")
+    try:
+        return Rows(tuple(_validate(GenericAlias(list, kind), value)))
+    except ValidationError:
+        return _decode_each(kind, value, name)
+
+
+def unexpected(message: str) -> Retry:
+    """Return the error of an answer that cannot be decoded. The request may have been carried out."""
+    return Retry(f"unexpected answer: {message}", ambiguous=True)
+
+
+def encodable(text: str) -> str:
+    """Return the text with each lone surrogate escaped, because no database or file stores lone surrogates."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def tame(value: Any, depth: int = DEPTH_LIMIT) -> Any:
+    """Return the JSON value with None in place of each part that is nested too deep or is too large a number."""
+    match value:
+        case str():
+            return encodable(value)
+        case bool() | None:
+            return value
+        case int() | float():
+            return value if -(2**63) <= value < 2**63 else None
+        case dict() if depth:
+            return {encodable(key): tame(inner, depth - 1) for key, inner in value.items()}
+        case list() if depth:
+            return [tame(inner, depth - 1) for inner in value]
+        case _:
+            return None
+
+
+class _FaultError(Exception):
+    """One object cannot be decoded. The message names the object and the field."""
+
+
+def _decode_object(kind: type[T], value: object, name: str) -> T:
+    if not isinstance(value, dict):
+        raise _FaultError(f"{name} is no object")
+    # Names of fields are ASCII. pydantic refuses an object if one of its names holds a lone surrogate.
+    known = {field: inner for field, inner in value.items() if field.isascii()}
+    try:
+        decoded: T = _validate(kind, known)
+    except ValidationError as error:
+        raise _FaultError(_describe(error, name)) from error
+    return decoded
+
+
+def _describe(error: ValidationError, name: str) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    field, value = ".".join(map(str, first["loc"])), first["input"]
+    if first["type"] == "string_unicode" and isinstance(value, str):
+        return f"{name} has a {field!r} that is not valid Unicode: {encodable(value)[:SHOWN]!r}"
+    return f"{name} has a wrong {field!r}: {first['msg']}"
+
+
+def _decode_each(kind: type[T], values: list[Any], name: str) -> Rows[T]:
+    rows, faults = [], []
+    for value in values:
+        try:
+            rows.append(_decode_object(kind, value, name))
+        except _FaultError as error:
+            faults.append(str(error))
+    return Rows(tuple(rows), tuple(faults))
+
+
+def _validate(kind: Any, value: object) -> Any:
+    return _adapter(kind).validate_python(value)
+
+
+# Built at first use: each takes a third of a millisecond, and most commands decode few kinds of objects.
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _text(value: object) -> str | None:
+    return encodable(value) if isinstance(value, str) else None
+
+
+def _nonempty_text(value: object) -> str | None:
+    return _text(value) or None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # A whole number of 400 digits is no float: the comparison comes first.
+    return float(value) if -NUMBER_LIMIT <= value <= NUMBER_LIMIT else None
+
+
+def _whole_number(value: object) -> int | None:
+    number = _number(value)
+    return int(number) if number is not None and number.is_integer() else None
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _is_true(value: object) -> bool:
+    return value is True
+
+
+def _text_or_empty(value: object) -> str:
+    return _text(value) or ""
+
+
+def _number_or_zero(value: object) -> float:
+    return _number(value) or 0.0
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _metadata(value: object) -> dict[str, Any]:
+    return {encodable(key): tame(inner) for key, inner in value.items()} if isinstance(value, dict) else {}
+
+
+def _time(value: object) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError:
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def parse_cursor(value: object) -> str | None:
+    """Return the cursor of the next page, None at the end. Raises Retry for a cursor that fits in no address."""
+    cursor = _nonempty_text(value)
+    if cursor and len(cursor) > CURSOR_LIMIT:
+        raise unexpected(f"a cursor of {len(cursor)} characters")
+    return cursor
+
+
+Text = Annotated[str, Field(strict=True, min_length=1)]
+"""A required text. An empty text and a lone surrogate are wrong."""
+Number = Annotated[float, Field(strict=True, ge=-NUMBER_LIMIT, le=NUMBER_LIMIT, allow_inf_nan=False)]
+"""A required number."""
+OptionalText = Annotated[str | None, PlainValidator(_text)]
+NonemptyText = Annotated[str | None, PlainValidator(_nonempty_text)]
+"""An optional text that reads as absent when it is empty."""
+TextOrEmpty = Annotated[str, PlainValidator(_text_or_empty)]
+NumberOrZero = Annotated[float, PlainValidator(_number_or_zero)]
+OptionalInt = Annotated[int | None, PlainValidator(_whole_number)]
+"""A whole number. 3.0 counts as one, because the schema says "number" for a count."""
+OptionalBool = Annotated[bool | None, PlainValidator(_flag)]
+Flag = Annotated[bool, PlainValidator(_is_true)]
+"""A boolean that reads as False when it is absent."""
+OptionalList = Annotated[list[Any], PlainValidator(_list)]
+"""A list with unchecked elements, [] if absent."""
+OptionalTime = Annotated[datetime | None, PlainValidator(_time)]
+"""An ISO 8601 text as a time with its zone, UTC if the text names none."""
+Metadata = Annotated[Mapping[str, Any], PlainValidator(_metadata)]
+"""An object without values that a database or a terminal refuses."""
+Cursor = Annotated[str | None, PlainValidator(parse_cursor)]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The counts in the result_info of a page. None: the remote does not give the count."""
+
+    total_count: OptionalInt = None
+    page: OptionalInt = None
+    per_page: OptionalInt = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cursors:
+    """The cursor in the result_info of a page. older: its place in older versions of the API."""
+
+    cursor: Cursor = None
+    older: Annotated[Cursor, Field(validation_alias=AliasPath("cursors", "after"))] = None
+
+
+def decode_counts(result_info: Mapping[str, Any]) -> Counts:
+    """Decode the counts of a page."""
+    return decode(Counts, dict(result_info), "result_info")
+
+
+def decode_cursor(result_info: Mapping[str, Any]) -> str | None:
+    """Decode the cursor of the next page, None at the end."""
+    found = decode(Cursors, dict(result_info), "result_info")
+    return found.cursor or found.older
