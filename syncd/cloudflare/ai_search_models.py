@@ -12,6 +12,7 @@ from syncd.cloudflare.decoding import (
     NumberOrZero,
     OptionalInt,
     OptionalList,
+    OptionalMetadata,
     OptionalText,
     Text,
     TextOrEmpty,
@@ -65,7 +66,7 @@ class StoredItem:
     created_at: OptionalText = None
     last_seen_at: OptionalText = None
     namespace: OptionalText = None
-    metadata: Metadata | None = None
+    metadata: OptionalMetadata = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,6 +213,8 @@ OptionalTime = Annotated[datetime | None, PlainValidator(_time)]
 """An ISO 8601 text as a time with its zone, UTC if the text names none."""
 Metadata = Annotated[Mapping[str, Any], PlainValidator(_metadata)]
 """An object without values that a database or a terminal refuses."""
+OptionalMetadata = Annotated[Mapping[str, Any] | None, PlainValidator(_metadata)]
+"""Metadata with None for an absent field. A wrong field, null too, reads as {}: the remote shows metadata."""
 Cursor = Annotated[str | None, PlainValidator(parse_cursor)]
 
 

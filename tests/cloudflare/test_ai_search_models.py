@@ -78,6 +78,12 @@ def test_an_optional_field_of_another_type_reads_as_absent(size: Any) -> None:
     assert item(checksum=7, metadata=[], status="novel", error={}).metadata == {}
 
 
+@pytest.mark.parametrize("metadata", [None, "surprise", 3])
+def test_metadata_of_another_type_is_not_absent_metadata(metadata: Any) -> None:
+    assert item(metadata=metadata).metadata == {}
+    assert decode(StoredItem, {"id": "i", "key": "k"}, "item").metadata is None
+
+
 @pytest.mark.parametrize("status", ["queued", "running", "completed", "error", "skipped", "outdated"])
 def test_the_six_states_are_known(status: str) -> None:
     assert item(status=status).status == status
