@@ -15,6 +15,7 @@ from prometheus_client import (
     Info,
     ProcessCollector,
     disable_created_metrics,
+    values,
 )
 from prometheus_client.exposition import choose_encoder
 
@@ -28,6 +29,8 @@ BUCKETS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
 # Without this, the library adds a series *_created to every counter and histogram.
 disable_created_metrics()  # type: ignore[no-untyped-call]
+# The library keeps values in files if PROMETHEUS_MULTIPROC_DIR is set. The daemon is one process.
+values.ValueClass = values.MutexValue
 
 
 class RequestCounters(Protocol):

@@ -150,6 +150,15 @@ def test_two_host_headers_are_refused(tmp_path: Path) -> None:
                     assert client.recv(100).split()[1] == status
 
 
+def test_the_library_for_metrics_takes_no_directory_from_the_environment(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room:
+        room.configure(more=LISTEN)
+        env = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "not-there")}
+        with room.daemon(env=env) as daemon:
+            assert numbers(url_of(daemon))["syncd_retries_total"] == 0
+            assert daemon.stop()[0] == 0
+
+
 class Hook(http.server.BaseHTTPRequestHandler):
     """Writes down what it is told."""
 
