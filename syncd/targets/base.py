@@ -51,7 +51,7 @@ class Limits:
             return Problem(key, "unsupported_type", "the target does not index this type of file")
         if size > self.max_file_size:
             over = f"{megabytes(size)} is over the target's {megabytes(self.max_file_size)}"
-            return Problem(key, "too_large", over)
+            return Problem(key, "too_large", f"{over}; make the file smaller, or raise max_file_size")
         if size == 0 and not self.empty:
             return Problem(key, "empty", "the file is empty, so there is nothing to index")
         return None

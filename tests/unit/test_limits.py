@@ -61,7 +61,7 @@ def test_a_name_that_is_too_long_is_told_of_the_way_out() -> None:
 def test_messages_tell_both_sides() -> None:
     problem = Limits(max_file_size=4_194_304).refuse("big.pdf", 5_200_000)
     assert problem is not None
-    assert problem.message == "5.2 MB is over the target's 4.2 MB"
+    assert problem.message == "5.2 MB is over the target's 4.2 MB; make the file smaller, or raise max_file_size"
 
 
 @pytest.mark.parametrize(
