@@ -1,4 +1,4 @@
-"""What is remembered of the last day, and no more than that."""
+"""The history of the last day, and its bounds."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ def minutes(history: History, number: int = 0) -> list[tuple[int, int, int, int]
     return [(each.number, each.changes, each.failed, each.requests) for each in history.minutes_from(number)]
 
 
-def test_changes_and_failures_are_counted_by_the_minute(history: History, clock: Clock) -> None:
+def test_changes_and_failures_are_counted_per_minute(history: History, clock: Clock) -> None:
     on_action = history.listener("docs")
     on_action(put("a"))
     on_action(Ending("delete", "b", "stale", "failed"))
@@ -57,13 +57,13 @@ def test_changes_and_failures_are_counted_by_the_minute(history: History, clock:
     assert minutes(history, first + 1) == [(first + 2, 1, 0, 0)]
 
 
-def test_what_only_we_write_down_is_an_action_but_no_change(history: History) -> None:
+def test_an_adopt_is_an_action_but_no_change(history: History) -> None:
     history.listener("docs")(Ending("adopt", "a", "found", "done"))
     assert minutes(history) == []
     assert [seen.event.kind for seen in history.actions_after(0)] == ["adopt"]
 
 
-def test_a_day_is_kept_and_not_a_minute_more(history: History, clock: Clock) -> None:
+def test_one_day_of_minutes_is_kept(history: History, clock: Clock) -> None:
     on_action = history.listener("docs")
     for _ in range(MINUTES + 1):
         on_action(put("a"))
@@ -76,7 +76,7 @@ def test_a_day_is_kept_and_not_a_minute_more(history: History, clock: Clock) -> 
     assert minutes(history) == []
 
 
-def test_a_clock_that_was_set_back_loses_nothing(history: History, clock: Clock) -> None:
+def test_a_clock_that_is_set_back_loses_no_change(history: History, clock: Clock) -> None:
     on_action = history.listener("docs")
     on_action(put("a"))
     clock.now -= 600
@@ -95,7 +95,7 @@ def test_the_latest_actions_are_kept(history: History, count: int) -> None:
     assert history.actions_after(count) == []
 
 
-def test_an_entry_that_became_searchable_is_timed_but_no_second_action(history: History) -> None:
+def test_an_indexed_entry_is_timed_but_is_no_second_action(history: History) -> None:
     on_action = history.listener("docs")
     on_action(Ending("index", "a", "searchable", "done", waited_s=1.5))
     on_action(Ending("index", "b", "error", "failed"))
@@ -104,14 +104,14 @@ def test_an_entry_that_became_searchable_is_timed_but_no_second_action(history: 
 
 
 @pytest.mark.parametrize(("seconds", "place"), [(0.0, 0), (1.0, 0), (1.1, 1), (3600.0, 10), (3600.1, 11)])
-def test_a_wait_falls_into_the_bucket_that_ends_at_or_after_it(history: History, seconds: float, place: int) -> None:
+def test_a_wait_counts_in_the_bucket_that_ends_at_or_after_it(history: History, seconds: float, place: int) -> None:
     history.listener("docs")(Ending("index", "a", "searchable", "done", waited_s=seconds))
     ends = [*(f"{end}.0" for end in BUCKETS_S), "+Inf"]
     counts = [value(history, "syncd_searchable_seconds_bucket", mirror="docs", le=end) for end in ends]
     assert counts == [int(each >= place) for each in range(len(ends))]
 
 
-def test_counters_go_on_over_a_reload_that_begins_them_anew(history: History) -> None:
+def test_totals_go_on_when_a_reload_resets_the_counters(history: History) -> None:
     wire, gate, watcher = Wire(retries=1, by=Counter({("GET", "200"): 5})), Gate(2, 1.5), object()
     history.sample(wire, gate, watcher, 3)
     history.sample(wire, gate, watcher, 3)
@@ -125,7 +125,7 @@ def test_counters_go_on_over_a_reload_that_begins_them_anew(history: History) ->
     assert minutes(history)[0][3] == 8
 
 
-def test_the_rate_is_that_of_the_last_ten_seconds(history: History, clock: Clock) -> None:
+def test_the_rate_is_the_mean_of_ten_seconds(history: History, clock: Clock) -> None:
     wire, gate = Wire(), Gate()
     for _ in range(30):
         wire.by["GET", "200"] += 4

@@ -1,4 +1,4 @@
-"""What Prometheus reads: the numbers, their names, and the documents that speak of them."""
+"""/metrics: its values, and the documents that name its metrics."""
 
 import json
 import re
@@ -20,7 +20,7 @@ NAME = re.compile(r"\bsyncd_[a-z_]+\b")
 
 @pytest.fixture
 async def room(tmp_path: Path) -> AsyncIterator[Room]:
-    """A page whose every metric has samples."""
+    """Yield a page that has samples for every metric."""
     async with open_web_room(tmp_path) as opened:
         mirror = opened.session.mirrors["docs"]
         mirror.journal.put(Record("a.md", "r1", "0" * 64, 12, 1.0, status="completed"))
@@ -47,7 +47,7 @@ async def samples(room: Room) -> dict[str, float]:
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
 
 
-async def test_the_numbers_are_those_of_the_state(room: Room) -> None:
+async def test_the_values_match_the_state(room: Room) -> None:
     seen = await samples(room)
     expected = {
         'syncd_items{mirror="docs",state="synced"}': 2,
@@ -80,24 +80,24 @@ async def test_the_numbers_are_those_of_the_state(room: Room) -> None:
     assert 'syncd_last_reconcile_timestamp_seconds{mirror="settings"}' not in seen
 
 
-async def test_what_waits_grows_older_while_nothing_else_happens(room: Room) -> None:
+async def test_the_oldest_change_grows_older_while_nothing_else_changes(room: Room) -> None:
     assert room.runtime is not None
     counted = await room.web._status.mirrors(room.runtime)
     counted["docs"]["oldest_at"] -= 5000
     assert (await samples(room))['syncd_oldest_pending_seconds{mirror="docs"}'] > 5000
 
 
-async def test_a_held_gate_shows(room: Room) -> None:
+async def test_a_held_gate_is_shown(room: Room) -> None:
     room.session.transport.gate.hold(60)
     assert 50 < (await samples(room))["syncd_gate_held_seconds"] <= 60
 
 
-async def test_no_name_of_a_file_is_a_label(room: Room) -> None:
+async def test_no_file_name_is_a_label(room: Room) -> None:
     room.session.mirrors["docs"].heard(Ending("put", "names-are-no-labels.md", "new", "done"))
     assert ".md" not in await scraped(room)
 
 
-async def test_openmetrics_is_given_to_who_asks_for_it(room: Room) -> None:
+async def test_openmetrics_is_served_on_request(room: Room) -> None:
     text = await scraped(room, "application/openmetrics-text;version=1.0.0")
     assert text.endswith("# EOF\n")
     assert {family.name for family in openmetrics(text)} >= {"syncd_items", "syncd_searchable_seconds"}  # type: ignore[no-untyped-call]
@@ -106,12 +106,12 @@ async def test_openmetrics_is_given_to_who_asks_for_it(room: Room) -> None:
 # -- the documents
 
 
-async def test_every_metric_is_documented_with_its_labels_and_no_other(room: Room) -> None:
+async def test_the_documented_metrics_and_labels_are_those_served(room: Room) -> None:
     rows = re.findall(r"^\| `(syncd_\w+)` \|([^|]*)\|", (DOCS / "metrics.md").read_text(), re.MULTILINE)
     documented = {name: frozenset(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     served = {}
     for family in families(await scraped(room)):
-        # The parser takes the end off that a counter's name has.
+        # The parser removes the suffix of a counter's name.
         name = family.name + ("_total" if family.type == "counter" else "")
         served[name] = frozenset(label for sample in family.samples for label in sample.labels) - {"le"}
     assert documented == served
@@ -121,21 +121,21 @@ async def names(room: Room) -> set[str]:
     return {line.partition("{")[0].partition(" ")[0] for line in await samples(room)}
 
 
-async def test_the_alerts_speak_of_metrics_that_exist(room: Room) -> None:
+async def test_the_alerts_use_existing_metrics(room: Room) -> None:
     used = set(NAME.findall((DOCS / "alerts.yml").read_text()))
     assert used
     assert used <= await names(room)
 
 
-async def test_the_dashboard_speaks_of_metrics_that_exist_and_of_all_of_them(room: Room) -> None:
+async def test_the_dashboard_uses_existing_metrics_and_nearly_all_of_them(room: Room) -> None:
     dashboard = json.loads((DOCS / "grafana-dashboard.json").read_text())
     used = set(NAME.findall(" ".join(each["expr"] for panel in dashboard["panels"] for each in panel["targets"])))
     there = await names(room)
     assert used <= there
-    untold = {"syncd_build_info", "syncd_start_time_seconds", "syncd_requests_in_flight", "syncd_gate_waits_total"}
-    untold |= {"syncd_process_virtual_memory_bytes", "syncd_process_start_time_seconds"}
+    unused = {"syncd_build_info", "syncd_start_time_seconds", "syncd_requests_in_flight", "syncd_gate_waits_total"}
+    unused |= {"syncd_process_virtual_memory_bytes", "syncd_process_start_time_seconds"}
     parts = ("syncd_searchable",)
-    assert {name for name in there - used if not name.startswith(parts)} == untold
+    assert {name for name in there - used if not name.startswith(parts)} == unused
     assert all(any(name.startswith(part) for name in used) for part in parts)
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(set(ids)) == len(ids)
@@ -149,16 +149,16 @@ def promtool() -> str:
 
 
 def run(*arguments: str, given: str = "") -> tuple[int, str]:
-    """Run promtool; return its exit code and all it said."""
+    """Run promtool; return its exit code and output."""
     seen = subprocess.run([promtool(), *arguments], input=given, capture_output=True, text=True, check=False)
     return seen.returncode, seen.stdout + seen.stderr
 
 
-async def test_promtool_has_nothing_to_say_about_the_metrics(room: Room) -> None:
+async def test_promtool_accepts_the_metrics(room: Room) -> None:
     assert run("check", "metrics", given=await scraped(room)) == (0, "")
 
 
-def test_promtool_takes_the_alerts() -> None:
+def test_promtool_accepts_the_alerts() -> None:
     code, said = run("check", "rules", str(DOCS / "alerts.yml"))
     assert (code, "7 rules found" in said) == (0, True), said
 
@@ -177,7 +177,7 @@ SERIES = {
 FIRING = [("SyncdDegraded", "tries"), ("SyncdHalted", "old"), ("SyncdNoReconcile", "new"), ("SyncdNoReconcile", "old")]
 
 
-def test_the_alerts_fire_for_the_mirrors_they_are_about(tmp_path: Path) -> None:
+def test_the_alerts_fire_for_the_right_mirrors(tmp_path: Path) -> None:
     expected = [{"labels": f'{{alertname="{name}", mirror="{mirror}"}}', "value": 1} for name, mirror in FIRING]
     expression = 'count by (alertname, mirror) (ALERTS{alertstate="firing"})'
     series = {name.replace("{", '{job="syncd", instance="a", '): values for name, values in SERIES.items()}
@@ -186,7 +186,7 @@ def test_the_alerts_fire_for_the_mirrors_they_are_about(tmp_path: Path) -> None:
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "promql_expr_test": [{"expr": expression, "eval_time": "4h", "exp_samples": expected}],
     }
-    # JSON is YAML, too.
+    # JSON is valid YAML.
     rules = {"rule_files": [str(DOCS / "alerts.yml")], "evaluation_interval": "1m", "tests": [case]}
     (tmp_path / "test.yml").write_text(json.dumps(rules))
     code, said = run("test", "rules", str(tmp_path / "test.yml"))

@@ -1,4 +1,4 @@
-"""What the daemon has at work, put together from the real things, without a daemon or a network."""
+"""The page over real mirrors, without a daemon or a network."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -49,7 +49,7 @@ class Clock:
 
 
 class Room:
-    """The page as a client sees it. runtime is None during a reload."""
+    """The page, and an HTTP client for it. runtime is None during a reload."""
 
     def __init__(self, session: Session) -> None:
         self.clock = Clock()
@@ -68,14 +68,14 @@ class Room:
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.web.asgi), base_url=HERE)
 
     async def token(self) -> str:
-        """The page's token, as the page itself finds it."""
+        """Return the token that the page holds."""
         page = (await self.http.get("/")).text
         return page.partition('<meta name="syncd-token" content="')[2].partition('"')[0]
 
 
 @asynccontextmanager
 async def open_web_room(path: Path) -> AsyncIterator[Room]:
-    """A page over two mirrors, docs and settings, that nobody works on."""
+    """Yield a page over two mirrors, docs and settings. No loop works on them."""
     (path / "syncd.toml").write_text(CONFIG)
     for name in ("docs", "settings"):
         (path / name).mkdir()

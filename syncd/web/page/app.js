@@ -1,9 +1,9 @@
-// Shows what /events tells. Every text from outside goes in as text, never as markup.
+// Shows the events of /events. Every text from the daemon is inserted as text, never as markup.
 
 import { bars, drawChanges, drawRequests } from "./chart.js";
 
 const KEPT = 200;  // actions
-const FIRST = 6;  // problems shown before all are asked for; style.css knows it, too
+const FIRST = 6;  // problems shown before "all" is pressed; style.css has the same number
 const DAY = 24 * 60;  // minutes
 const HARMLESS = new Set(["unsupported_type", "empty"]);
 const number = new Intl.NumberFormat();
@@ -14,10 +14,10 @@ const $ = (id) => document.getElementById(id);
 const minutes = new Map();
 const cards = new Map();
 let state = null;
-let skew = 0;  // their clock minus ours, s: through a tunnel it may be another machine's
+let skew = 0;  // the daemon's clock minus the browser's, in seconds: a tunnel may lead to another machine
 let hours = 1;
 
-// -- small things
+// -- helpers
 
 const make = (name, className, text) => {
   const made = document.createElement(name);
@@ -72,7 +72,7 @@ const card = (name) => {
     const list = made.querySelector(".problems ul");
     list.classList.add("all");
     event.target.hidden = true;
-    // The button is gone, so the next key goes on from where it was.
+    // The button is removed, so the keyboard focus moves to its place.
     list.children[FIRST].tabIndex = -1;
     list.children[FIRST].focus();
   });
@@ -180,7 +180,7 @@ const showMirror = (mirror) => {
   showProblems(refs, mirror);
 };
 
-// -- the whole
+// -- the page
 
 const named = (mirrors) => (mirrors.length === 1 ? mirrors[0].name : plural(mirrors.length, "mirror"));
 const isAre = (mirrors) => (mirrors.length === 1 ? "is" : "are");
@@ -303,7 +303,7 @@ const connect = () => {
   const events = new EventSource("events");
   const on = (name, take) => events.addEventListener(name, (event) => take(JSON.parse(event.data)));
   events.addEventListener("open", () => {
-    // The first messages of a connection hold everything.
+    // The first messages of a connection hold the whole state.
     $("actions").replaceChildren();
     minutes.clear();
     showActions([]);
@@ -316,7 +316,7 @@ const connect = () => {
   });
   on("state", (told) => {
     skew = told.now - Date.now() / 1000;
-    // Another process has another token.
+    // A new process has a new token.
     if (state && state.pid !== told.pid) location.reload();
     state = told;
     showState();

@@ -1,7 +1,7 @@
-// Two small charts over the last hours, in plain SVG. Numbers go in, elements come out.
+// Draws two small charts of the last hours in SVG.
 
 const SVG = "http://www.w3.org/2000/svg";
-const STEP_OF = { 1: 1, 6: 5, 24: 15 };  // hours shown -> minutes to a bar
+const STEP_OF = { 1: 1, 6: 5, 24: 15 };  // hours shown -> minutes of one bar
 
 const node = (name, attributes, text) => {
   const made = document.createElementNS(SVG, name);
@@ -19,7 +19,7 @@ const niceTop = (most) => {
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const count = new Intl.NumberFormat();
 
-// minutes: Map of minute number -> [changes, failed, requests]. Returns bars, oldest first, the last one unfinished.
+// minutes: Map of minute number -> [changes, failed, requests]. Returns bars, oldest first. The last bar is not complete.
 export const bars = (minutes, hours, now) => {
   const step = STEP_OF[hours];
   const last = Math.floor(now / 60 / step) * step;

@@ -1,4 +1,4 @@
-"""Listeners: told what changes, bounded in number and in patience."""
+"""The event stream: what it sends, and its limits of listeners and time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,18 +32,26 @@ async def never(*_: object) -> Any:
     await asyncio.Event().wait()
 
 
-async def test_only_what_has_changed_is_told_again(room: Room) -> None:
+async def test_only_changes_are_sent_again(room: Room) -> None:
     messages = feed(room).messages()
     assert b"event: state" in await anext(messages)
     room.session.mirrors["docs"].heard(Ending("put", "a.md", "new", "done"))
-    told = await anext(messages)
-    assert (b"event: state" in told, b"event: actions" in told, b"event: minutes" in told) == (False, True, True)
+    message = await anext(messages)
+    assert (b"event: state" in message, b"event: actions" in message, b"event: minutes" in message) == (
+        False,
+        True,
+        True,
+    )
     room.session.mirrors["docs"].journal.note([Problem("b.md", "refused", "no")], 1)
-    told = await anext(messages)
-    assert (b"event: state" in told, b"event: actions" in told, b"event: minutes" in told) == (True, False, False)
+    message = await anext(messages)
+    assert (b"event: state" in message, b"event: actions" in message, b"event: minutes" in message) == (
+        True,
+        False,
+        False,
+    )
 
 
-async def test_a_reload_is_told_and_what_comes_after_it(room: Room) -> None:
+async def test_a_reload_and_its_end_are_sent(room: Room) -> None:
     messages = feed(room).messages()
     await anext(messages)
     runtime, room.runtime = room.runtime, None
@@ -52,7 +60,7 @@ async def test_a_reload_is_told_and_what_comes_after_it(room: Room) -> None:
     assert b'"mirrors":[' in await anext(messages)
 
 
-async def test_what_is_over_is_not_asked_any_more(room: Room) -> None:
+async def test_a_closed_state_file_is_not_read(room: Room) -> None:
     status = StatusCache()
     assert room.runtime is not None
     before = await status.mirrors(room.runtime)
@@ -61,7 +69,7 @@ async def test_what_is_over_is_not_asked_any_more(room: Room) -> None:
     assert await status.mirrors(room.runtime) == before
 
 
-async def test_facts_are_counted_once_a_second_however_many_ask(room: Room) -> None:
+async def test_the_status_is_counted_at_most_once_a_second(room: Room) -> None:
     now = 0.0
     status = StatusCache(lambda: now)
     assert room.runtime is not None
@@ -72,7 +80,7 @@ async def test_facts_are_counted_once_a_second_however_many_ask(room: Room) -> N
     assert (await status.mirrors(room.runtime))["docs"]["items"]["rejected"] == 1
 
 
-async def test_more_than_the_bound_are_sent_away(room: Room) -> None:
+async def test_too_many_listeners_are_refused(room: Room) -> None:
     streams = []
     for _ in range(LISTENERS):
         assert not room.web.feed.full
@@ -86,13 +94,13 @@ async def test_more_than_the_bound_are_sent_away(room: Room) -> None:
     assert not room.web.feed.full
 
 
-async def test_a_listener_that_does_not_take_its_message_is_left_behind(room: Room) -> None:
+async def test_the_stream_to_a_listener_that_does_not_read_ends(room: Room) -> None:
     async with asyncio.timeout(10):
         await EventStream(room.web.feed, send_timeout_s=0.01)(GET, never, never)
     assert room.web.feed.listeners == 0
 
 
-async def test_a_listener_that_goes_is_forgotten(room: Room) -> None:
+async def test_a_listener_that_leaves_is_not_counted(room: Room) -> None:
     async def gone() -> dict[str, str]:
         return {"type": "http.disconnect"}
 
@@ -101,7 +109,7 @@ async def test_a_listener_that_goes_is_forgotten(room: Room) -> None:
     assert room.web.feed.listeners == 0
 
 
-async def test_the_end_of_the_news_ends_each_stream_in_order(room: Room) -> None:
+async def test_closing_the_feed_ends_each_stream_properly(room: Room) -> None:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -115,6 +123,6 @@ async def test_the_end_of_the_news_ends_each_stream_in_order(room: Room) -> None
     assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
 
 
-async def test_a_head_of_the_stream_is_no_stream(room: Room) -> None:
+async def test_head_opens_no_stream(room: Room) -> None:
     answer = await room.http.head("/events")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
