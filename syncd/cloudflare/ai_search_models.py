@@ -22,7 +22,7 @@ from syncd.cloudflare.decoding import (
     decode_page,
     decode_rows,
 )
-from syncd.cloudflare.envelope import Answer
+from syncd.cloudflare.response import Answer
 from syncd.model import IndexStatus
 
 _STATUSES: Mapping[str, IndexStatus] = {status: status for status in get_args(IndexStatus)}

@@ -1,4 +1,4 @@
-"""What proves to Cloudflare who we are; never printable."""
+"""Credentials for Cloudflare. Their secrets are never printed."""
 
 from typing import NoReturn, Self
 
@@ -6,9 +6,9 @@ from syncd.masks import HIDDEN, LEAST_ENCODED, forms
 
 
 class Credentials:
-    """An API token, or an e-mail address with the global API key. No secret is in repr, str or an error.
+    """An API token, or an e-mail address with the global API key. repr, str and errors contain no secret.
 
-    Build with `bearer` or `global_key`; ValueError for anything that cannot stand in an HTTP header.
+    Made by `bearer` or `global_key`, which raise ValueError for a value that cannot stand in an HTTP header.
     """
 
     __slots__ = ("_forms", "_headers", "kind")
@@ -31,19 +31,20 @@ class Credentials:
         return cls("key", secret, {"X-Auth-Email": _printable(email, "the e-mail address"), "X-Auth-Key": secret})
 
     def headers(self) -> dict[str, str]:
-        """The headers of one request; a new dict each time."""
+        """Return the headers of one request, as a new dict."""
         return dict(self._headers)
 
     def hide(self, text: str) -> str:
-        """`text` without the secret, for whatever a remote or a library may have echoed."""
+        """Return `text` without the secret, which a remote or a library may have echoed."""
         for form in self._forms:
             text = text.replace(form, HIDDEN)
         return text
 
     def hide_bytes(self, data: bytes) -> bytes:
-        """The same for data that is not decoded yet, but for a secret so short that names and numbers may hold it."""
-        for form in (each for each in self._forms if len(each) >= LEAST_ENCODED):
-            data = data.replace(form.encode(), HIDDEN.encode())
+        """Return undecoded data without the secret. Short forms stay, because names and numbers may contain them."""
+        for form in self._forms:
+            if len(form) >= LEAST_ENCODED:
+                data = data.replace(form.encode(), HIDDEN.encode())
         return data
 
     def __reduce__(self) -> NoReturn:
@@ -54,7 +55,7 @@ class Credentials:
 
 
 def _printable(value: str, what: str) -> str:
-    # A stray newline from a token file would otherwise come back inside the HTTP library's error.
+    # The HTTP library would quote a token with a newline from a token file in its error.
     value = value.strip()
     if not value or not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError(f"{what} is empty or holds characters that no Cloudflare credential has")

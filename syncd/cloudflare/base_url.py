@@ -1,11 +1,11 @@
-"""Where requests may go, judged without a look-up and without the HTTP library."""
+"""Checks the base URL, without DNS and without importing the HTTP library."""
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 
 def check_base_url(base_url: str) -> str:
-    """Return base_url without a trailing slash; ValueError (which never quotes it) when requests must not go there."""
+    """Return base_url without a trailing slash. Raises ValueError, which never quotes it, for a URL that is refused."""
     try:
         url = urlsplit(base_url)
         host, _ = url.hostname, url.port
@@ -21,7 +21,7 @@ def check_base_url(base_url: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine, judged without a look-up."""
+    """Return whether a host name or address is this machine, without DNS."""
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""One gate for every request of the process: rate, requests in flight, and "nobody sends before T"."""
+"""The gate that every request of the process passes: rate limit, limit of requests in flight, and holds."""
 
 import asyncio
 import math
@@ -8,34 +8,34 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 HOLD_LIMIT_S = 3600.0
-"""Longest single hold, s. Cloudflare's own block lasts five minutes (API rate limits); whoever asks for more than an
-hour is asked again after it.
-"""
+"""Longest hold, in seconds. Cloudflare's own block lasts five minutes (API rate limits)."""
 LONGEST_THROTTLE_S = 300.0
-"""Longest hold after a 429 that names no time, s."""
+"""Longest hold after a 429 that names no time, in seconds."""
 RESERVE_SHARE = 0.1
 RESERVE_LEAST = 5
-"""Requests of a window that are left to others, such as a person at the dashboard: a tenth of it, and at least five."""
+"""syncd leaves this share of a window's requests, and at least this number, to others, such as the dashboard's user."""
 BURST_LIMIT = 10.0
-"""Most requests sent back to back after a rest; small beside the 1200 per 300 s that Cloudflare allows a user."""
+"""Largest number of requests sent without a pause after a rest. Cloudflare allows a user 1200 in 300 s."""
 FIRST_THROTTLE_S = 5.0
-"""First hold after a 429 that names no time, s; doubled by each further one."""
+"""First hold after a 429 that names no time, in seconds. Each further 429 doubles it."""
 
-_HAIR_S = 1e-6  # a clock that adds floats may wake a hair early; without this the waiter would spin
+_TOLERANCE_S = 1e-6
+"""A sleep may end this much too early, as floats are added. Without a tolerance the waiter would spin."""
 _RATELIMIT = re.compile(r'"([^"]*)"((?:;[a-z]+=[^;,]*)*)')
 
 
 def reserve(quota: float) -> float:
-    """How many requests of a window of `quota` (0: unknown) are left to others; never more than half of it."""
+    """Return the number of requests of a window that are left to others, at most half of `quota` (0: unknown)."""
     least = max(RESERVE_LEAST, quota * RESERVE_SHARE)
     return min(least, quota // 2) if quota else least
 
 
 class Gate:
-    """Lets requests through one after the other, first come first served.
+    """Lets requests pass one after the other, in the order in which they come.
 
-    tpslimit: requests per second, 0 = no limit. transfers: requests in flight. clock and sleep: seconds, for tests.
-    `waits` and `wait_s` count the requests that had to wait for rate or hold, and their seconds.
+    tpslimit: requests per second, 0 means no limit. transfers: largest number of requests in flight. clock and sleep
+    count in seconds; tests replace them. `waits` counts the requests that waited for the rate or for a hold, `wait_s`
+    their seconds.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Gate:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Wait for a place in flight, then for rate and hold; the place is given back at the end of the block."""
+        """Wait for a slot, then for rate and hold. The slot is free again at the end of the block."""
         async with self._slots:
             async with self._turn:
                 await self._pass()
@@ -80,13 +80,13 @@ class Gate:
 
     @property
     def crowded(self) -> bool:
-        """Whether all places are taken, or about to be by those who wait."""
+        """Whether no slot is free for a new request."""
         return self._slots.locked()
 
     def hold(self, seconds: float, *, asked: bool = True) -> None:
-        """Let nobody send for so many seconds (at most HOLD_LIMIT_S); a hold in force is never shortened.
+        """Let no request pass for `seconds` (at most HOLD_LIMIT_S). A present hold is never shortened.
 
-        asked: the remote named the time, so it does not count against anyone's patience (see own_time).
+        asked: the remote named the time, so the time does not count in own_time.
         """
         if not seconds > 0:
             return
@@ -94,7 +94,7 @@ class Gate:
         until = now + min(seconds, HOLD_LIMIT_S)
         if until > self._held_until:
             self._held_until = until
-            # One request feels the way first; a full burst right after a hold earns the next 429.
+            # Only one request passes at the end of a hold: a full burst would lead to the next 429.
             self._tokens = min(1.0, self._tokens + (until - self._filled_at) * self.tpslimit)
             self._filled_at = until
         if asked and until > self._asked_until:
@@ -102,22 +102,23 @@ class Gate:
             self._asked_until = until
 
     def throttle(self) -> None:
-        """Hold after a 429 that names no time: 5 s, doubled each time it happens again, until `relax`."""
+        """Hold after a 429 that names no time: FIRST_THROTTLE_S, doubled with each call until `relax`."""
         if self.held_s() > 0:
-            return  # the other requests of the same volley
+            return  # other requests of the same burst
         self.hold(min(FIRST_THROTTLE_S * 2.0 ** min(self._throttles, 16), LONGEST_THROTTLE_S), asked=False)
         self._throttles += 1
 
     def relax(self) -> None:
-        """Start the growing holds of `throttle` from the beginning: a request was answered."""
+        """Let the holds of `throttle` begin at FIRST_THROTTLE_S again. Called when a request was answered."""
         if self.held_s() <= 0:
             self._throttles = 0
 
-    def heed(self, limits: str | None, policies: str | None = None) -> float:
-        """Hold until a window is over of which only the reserve remains; return for how many seconds, 0 for none.
+    def hold_for_ratelimit(self, limits: str | None, policies: str | None = None) -> float:
+        """Hold until the end of each window in which only the reserve is left. Return the seconds, 0 for no hold.
 
-        limits: a header such as `Ratelimit: "default";r=50;t=30`, what remains for how long. policies:
-        `Ratelimit-Policy: "default";q=1200;w=300`, of how many. Requests in flight may not have been counted yet.
+        limits: a header such as `Ratelimit: "default";r=50;t=30`: 50 requests are left for 30 s. policies: a header
+        such as `Ratelimit-Policy: "default";q=1200;w=300`: the window of 300 s allows 1200 requests. The remote may not
+        have counted the requests in flight yet.
         """
         if not limits:
             return 0.0
@@ -131,18 +132,18 @@ class Gate:
         return min(longest, HOLD_LIMIT_S)
 
     def held_s(self) -> float:
-        """Seconds until anybody may send again; 0 or less when nothing is held."""
+        """Return the seconds until the end of the hold; 0 or less if there is none."""
         return self._held_until - self.clock()
 
     def own_time(self) -> float:
-        """Clock seconds minus those the remote asked everybody to wait: what patience is measured in."""
+        """Return the clock's seconds without the holds that the remote asked for. Retries are limited in this time."""
         now = self.clock()
         return now - (self._asked_s - max(0.0, self._asked_until - now))
 
     async def _pass(self) -> None:
         began = self.clock()
         waited = False
-        while (delay := self._delay()) > _HAIR_S:
+        while (delay := self._delay()) > _TOLERANCE_S:
             waited = True
             await self.sleep(delay)
         self._tokens -= 1.0
@@ -151,7 +152,7 @@ class Gate:
             self.wait_s += self.clock() - began
 
     def _delay(self) -> float:
-        """Seconds until the first in the queue may send."""
+        """Return the seconds until the first waiting request may pass."""
         now = self.clock()
         if now < self._held_until:
             return self._held_until - now
@@ -164,7 +165,7 @@ class Gate:
 
 
 def _policies(header: str | None) -> list[tuple[str, dict[str, float]]]:
-    """The names of a header's policies, each with its fields that are whole numbers."""
+    """Return the name of each policy in a header, with the fields that are whole numbers."""
     return [
         (policy[1], {name: float(value.strip()[:9]) for name, value in fields if value.strip().isdecimal()})
         for policy in _RATELIMIT.finditer(header or "")

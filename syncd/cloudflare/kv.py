@@ -10,7 +10,6 @@ from contextlib import aclosing
 from typing import Any, Literal, TypeVar
 
 from syncd.cloudflare.decoding import decode
-from syncd.cloudflare.envelope import Answer
 from syncd.cloudflare.kv_bulk import (
     BULK_PAIRS_LIMIT,
     VALUE_LIMIT,
@@ -34,6 +33,7 @@ from syncd.cloudflare.kv_models import (
 )
 from syncd.cloudflare.pages import pages
 from syncd.cloudflare.request import Method, Request, Stream, path
+from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.errors import Halt, NotFound, Park, Retry, TargetMissing, TooMuch
 

@@ -17,8 +17,7 @@ from syncd.cloudflare.decoding import (
     decode_rows,
     unexpected,
 )
-from syncd.cloudflare.envelope import Answer
-from syncd.cloudflare.messages import Raw
+from syncd.cloudflare.response import Answer, Raw
 
 
 @dataclass(frozen=True, slots=True)

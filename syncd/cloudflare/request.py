@@ -1,7 +1,8 @@
-"""One request as a value, and the URL path of one."""
+"""One request as a value: its URL path, its content, and the multipart form that carries a file."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any, Literal, Protocol
 from urllib.parse import quote
 
@@ -9,11 +10,11 @@ Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 class Stream(Protocol):
-    """A body that is sent piece by piece, so that it is never held twice. Each iteration begins at its start."""
+    """A body that is sent in pieces, so that memory holds it once. Each iteration begins at its start."""
 
     @property
     def size(self) -> int:
-        """Bytes of the whole body, exactly."""
+        """Exact number of bytes of the whole body."""
         ...
 
     def __iter__(self) -> Iterator[bytes]: ...
@@ -21,13 +22,13 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to send; at most one of json, content and file.
+    """A request to the API, with at most one of json, content and file.
 
-    path: from `path()`, below the base URL. permission: named when access is refused. reads: it changes nothing
-    although it is no GET. safe: may be sent again when it is not known whether it was carried out; None = all but a
-    POST that changes something. form and file make a multipart body: plain parts first, then the file, whose part is
-    named `part`. slow_s: seconds the remote may think longer than over other requests. partial: see Context.
-    probe: a path whose GET changes nothing and carries nothing, for a request that carries something in its address.
+    path: made by `path()`, below the base URL. permission: named in the error if access is refused. reads: the request
+    changes nothing although its method is not GET. safe: the request may be sent again if it is unknown whether it was
+    carried out; None means all but a POST that changes something. form and file make a multipart body: the plain parts
+    first, then the file, whose part is named `part`. slow_s: seconds that the remote may take beyond the timeout.
+    partial: see Context. probe: a path whose GET changes nothing, for a request that carries content in its address.
     """
 
     method: Method
@@ -48,23 +49,23 @@ class Request:
 
     @property
     def changing(self) -> bool:
-        """Whether it may change something at the remote."""
+        """Whether the request may change something at the remote."""
         return self.method != "GET" and not self.reads
 
     @property
     def repeatable(self) -> bool:
-        """Whether it may be sent again although the first one may have been carried out."""
+        """Whether the request may be sent again although the first one may have been carried out."""
         return self.safe if self.safe is not None else self.method != "POST" or self.reads
 
     @property
     def carries(self) -> bool:
-        """Whether it carries content, for which alone it may be refused."""
+        """Whether the request carries content. Something before the API may refuse it for its content."""
         return bool(self.json is not None or self.content is not None or self.form or self.file)
 
     def without_content(self) -> "Request | None":
-        """A request that shows whether the API can be reached; None if this one carries nothing by itself.
+        """Return a request that shows whether the API can be reached; None if this request carries no content.
 
-        An API refuses a request without its body, and does nothing.
+        The API refuses a request without its body, and changes nothing.
         """
         if self.probe is not None:
             return Request("GET", self.probe, permission=self.permission)
@@ -74,9 +75,9 @@ class Request:
 
 
 def path(*segments: str) -> str:
-    """`/a/b%2Fc` of ("a", "b/c"): everything but letters, digits and `_.-~` is percent-encoded.
+    """Return `/a/b%2Fc` for ("a", "b/c"): all characters but letters, digits and `_.-~` are percent-encoded.
 
-    ValueError for a segment that a server could not see ("", ".", "..") or that is no Unicode text.
+    Raises ValueError for a segment that a server would not see ("", ".", "..") and for one that is no Unicode text.
     """
     return "".join("/" + _segment(segment) for segment in segments)
 
@@ -85,3 +86,47 @@ def _segment(segment: str) -> str:
     if segment in {"", ".", ".."}:
         raise ValueError(f"{segment!r} cannot stand in a URL path")
     return quote(segment, safe="")
+
+
+class Form:
+    """A multipart body: plain parts first, then a file. It is a Stream of three pieces; memory holds the file once."""
+
+    def __init__(self, fields: Mapping[str, str], part: str, file: tuple[str, bytes, str]) -> None:
+        name, self._content, kind = file
+        self._boundary = token_hex(16)
+        head = "".join(f"{self._begin(field)}\r\n\r\n{value}\r\n" for field, value in fields.items())
+        head += f'{self._begin(part)}; filename="{quoted(name)}"\r\nContent-Type: {kind}\r\n\r\n'
+        self._head, self._tail = head.encode(), f"\r\n--{self._boundary}--\r\n".encode()
+
+    @property
+    def content_type(self) -> str:
+        """Value of the header Content-Type."""
+        return f"multipart/form-data; boundary={self._boundary}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole body."""
+        return len(self._head) + len(self._content) + len(self._tail)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from (self._head, self._content, self._tail)
+
+    def _begin(self, name: str) -> str:
+        return f'--{self._boundary}\r\nContent-Disposition: form-data; name="{quoted(name)}"'
+
+
+def quoted(name: str) -> str:
+    """Escape a name in a multipart header with backslashes: the service's runtime does not decode percent signs."""
+    return name.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def body_of(content: bytes | Stream | None) -> tuple[bytes | AsyncIterator[bytes] | None, dict[str, str]]:
+    """Return a request's content as httpx takes it, and the header that a stream needs."""
+    if content is None or isinstance(content, bytes):
+        return content, {}
+    return _pieces(content), {"Content-Length": str(content.size)}
+
+
+async def _pieces(body: Stream) -> AsyncIterator[bytes]:
+    for piece in body:
+        yield piece

@@ -9,9 +9,9 @@ from contextlib import aclosing
 from typing import Any, Literal, TypeVar, Unpack
 
 from syncd.cloudflare.decoding import decode, decode_rows
-from syncd.cloudflare.envelope import Answer
 from syncd.cloudflare.pages import pages
 from syncd.cloudflare.request import Request, path
+from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.cloudflare.vectorize_lines import DIMENSIONS_LIMIT, VectorLines, check_id
 from syncd.cloudflare.vectorize_models import (

@@ -23,7 +23,7 @@ from syncd.cloudflare.decoding import (
     parse_cursor,
     unexpected,
 )
-from syncd.cloudflare.envelope import Answer
+from syncd.cloudflare.response import Answer
 
 Metric = Literal["cosine", "euclidean", "dot-product"]
 IndexType = Literal["string", "number", "boolean"]

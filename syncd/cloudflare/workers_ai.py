@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from syncd.cloudflare.decoding import OptionalList, decode, unexpected
-from syncd.cloudflare.envelope import Answer
 from syncd.cloudflare.request import Request, path
+from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.cloudflare.vectorize_lines import DIMENSIONS_LIMIT
 from syncd.errors import Halt, NotFound, Park, TooMuch

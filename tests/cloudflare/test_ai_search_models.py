@@ -17,7 +17,7 @@ from syncd.cloudflare.ai_search_models import (
     UploadResult,
 )
 from syncd.cloudflare.decoding import decode, decode_rows
-from syncd.cloudflare.envelope import Answer
+from syncd.cloudflare.response import Answer
 from syncd.errors import Retry
 
 

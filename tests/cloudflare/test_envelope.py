@@ -7,8 +7,8 @@ import pytest
 from cf_fakes import TOKEN, bad, html
 
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.envelope import MESSAGE_LIMIT, Answer, Context, decode, one_line, retry_after_s
-from syncd.cloudflare.remedies import CODES
+from syncd.cloudflare.errors import CODES, MESSAGE_LIMIT, Context, one_line, retry_after_s
+from syncd.cloudflare.response import Answer, decode
 from syncd.errors import AuthHalt, Blocked, Conflict, Halt, NotFound, Park, Retry, SyncdError, TargetMissing
 
 
@@ -52,7 +52,7 @@ HALTS = {
     10013: (404, "KV namespace"),
     10048: (429, "00:00 UTC"),
     3000: (404, "Vectorize index"),
-    3005: (410, "create = true makes it anew"),
+    3005: (410, "create = true creates a new one"),
     40012: (400, "set a model of its dimensions"),
     3023: (403, "blocked"),
     3036: (429, "00:00 UTC"),

@@ -162,7 +162,7 @@ async def test_a_request_that_raises_gives_its_place_back(time: VirtualTime) -> 
 )
 def test_a_ratelimit_header_holds_when_its_reserve_is_left(time: VirtualTime, header: str | None, held: float) -> None:
     gate = gate_of(time)
-    gate.heed(header)
+    gate.hold_for_ratelimit(header)
     assert max(0.0, gate.held_s()) == held
 
 

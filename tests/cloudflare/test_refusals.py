@@ -7,7 +7,7 @@ import httpx
 import pytest
 from cf_fakes import TOKEN, Remote, VirtualTime, bad, html, ok
 
-from syncd.cloudflare import refusals as limits
+from syncd.cloudflare import retry as limits
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.request import Request
 from syncd.errors import AuthHalt, Blocked, ConfigError, Park, Retry, Unreachable

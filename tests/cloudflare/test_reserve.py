@@ -44,7 +44,7 @@ def test_a_window_with_only_its_reserve_left_is_waited_for(
     time: VirtualTime, limits: str, policies: str | None, held: float
 ) -> None:
     gate = Gate(0, 8, time.clock, time.sleep)
-    assert (gate.heed(limits, policies), max(0.0, gate.held_s())) == (held, held)
+    assert (gate.hold_for_ratelimit(limits, policies), max(0.0, gate.held_s())) == (held, held)
 
 
 async def test_what_is_in_flight_may_not_be_counted_yet(time: VirtualTime) -> None:
@@ -52,7 +52,7 @@ async def test_what_is_in_flight_may_not_be_counted_yet(time: VirtualTime) -> No
 
     async def four_in_flight() -> float:
         async with gate.slot(), gate.slot(), gate.slot(), gate.slot():
-            return gate.heed('"default";r=8;t=30')
+            return gate.hold_for_ratelimit('"default";r=8;t=30')
 
     assert await time.run(four_in_flight()) == 30
 

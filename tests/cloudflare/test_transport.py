@@ -10,8 +10,8 @@ from cf_fakes import ACCOUNT, BASE, TOKEN, Remote, VirtualTime, bad, html, ok, s
 from syncd import __version__
 from syncd.cloudflare import transport as transport_module
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.envelope import Answer
 from syncd.cloudflare.request import Request, path
+from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.errors import Halt, Park, Retry, Unreachable
 
