@@ -90,10 +90,10 @@ MUTANTS = (
     Mutant(
         "journal written before the request is answered",
         "syncd/sync/turn.py",
-        "        self._sent[put.key] = (content.checksum, seen)\n",
-        "        self._sent[put.key] = (content.checksum, seen)\n"
-        "        early = Stored(put.ref or put.key, content.checksum, len(content.data))\n"
-        "        self._mirror.journal.put(recorded(put.key, early, self._mirror.now()))\n",
+        "                self._sent[put.key] = (content.checksum, None if put.key in torn else seen)\n",
+        "                self._sent[put.key] = (content.checksum, None if put.key in torn else seen)\n"
+        "                early = Stored(put.ref or put.key, content.checksum, len(content.data))\n"
+        "                self._mirror.journal.put(recorded(put.key, early, 0.0, self._ledger.pass_id))\n",
         ("tests/simulation", "tests/unit/test_pass_failures.py"),
     ),
     Mutant(
