@@ -21,8 +21,8 @@ from syncd.notify import Notifier
 from syncd.paths import normal
 from syncd.scan import Tree
 from syncd.service.build import Session, open_session
-from syncd.state.db import FILE_NAME, writable
-from syncd.state.recovery import OnDamage
+from syncd.state.db import OnDamage
+from syncd.state.directory import FILE_NAME, writable
 from syncd.watch.hints import Inbox
 from syncd.watch.watcher import Watcher
 from syncd.webhook import Webhook

@@ -14,8 +14,9 @@ from syncd.answers.pace import Pace
 from syncd.cloudflare.gate import Gate
 from syncd.errors import Brake, Halt, Retry, RootHalt, StateDamaged, StateHalt, SyncdError, Unexpected
 from syncd.paths import normal, shown
-from syncd.state.activity import set_state, stored_detail, was_halted
-from syncd.state.db import FILE_NAME, directory_of, writable
+from syncd.state.db import directory_of
+from syncd.state.directory import FILE_NAME, writable
+from syncd.state.history import set_state, stored_detail, was_halted
 from syncd.state.queue import Dirty
 from syncd.sync import follow
 from syncd.sync.mirror import Mirror

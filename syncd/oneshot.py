@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from syncd.errors import EXIT_OK, EXIT_PROBLEMS, Brake, DiskRetry, RootHalt, StateHalt, SyncdError
 from syncd.model import HARMLESS, Problem
-from syncd.state.activity import set_state
-from syncd.state.db import FILE_NAME, directory_of, writable
+from syncd.state.db import directory_of
+from syncd.state.directory import FILE_NAME, when_free, writable
+from syncd.state.history import set_state
 from syncd.state.queue import Dirty
-from syncd.state.trouble import when_free
 from syncd.sync import follow
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Wide

@@ -15,9 +15,9 @@ from syncd.model import Delete, Entry, IndexStatus, Problem, Put
 from syncd.plan import Policy
 from syncd.rules import Rules
 from syncd.service.build import build_mirror
-from syncd.state.binding import reshard
-from syncd.state.claims import forget_listing
 from syncd.state.db import open_state
+from syncd.state.identity import reshard
+from syncd.state.ownership import forget_listing
 from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Hooks, Options, Result, Scope
 from syncd.sync.reconcile import reconcile

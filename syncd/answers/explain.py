@@ -13,13 +13,11 @@ from syncd.model import ON_THE_WAY, Delete, Excluded, Item, Local, Problem, Reco
 from syncd.os_names import shown_path
 from syncd.paths import normal, shown
 from syncd.scan import Tree
-from syncd.state.db import Meta
-from syncd.state.deletions import last_delete
-from syncd.state.history import Happened, History
+from syncd.state.db import Meta, open_state_to_read
+from syncd.state.history import Happened, History, last_delete
 from syncd.state.journal import Journal
 from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import Queue
-from syncd.state.reading import open_state_to_read
 from syncd.sync.heirs import heirs_of
 from syncd.sync.mounted import protect_look
 from syncd.targets.aisearch.rows import digests

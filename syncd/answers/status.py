@@ -8,13 +8,13 @@ from typing import Any, get_args
 from syncd.config.schema import Config, MirrorConfig
 from syncd.model import IndexStatus
 from syncd.os_names import shown_path
-from syncd.state import owner
-from syncd.state.activity import State, stored_state
-from syncd.state.db import Meta, holder
+from syncd.state import identity
+from syncd.state.db import Meta, open_state_to_read
+from syncd.state.directory import holder
+from syncd.state.history import State, stored_state
 from syncd.state.journal import Journal
 from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import Queue
-from syncd.state.reading import open_state_to_read
 
 _INDEX = get_args(IndexStatus)
 STUCK_SHOWN = 20
@@ -87,7 +87,7 @@ def owner_shown(config: Config, name: str, db: sqlite3.Connection | None) -> str
     """Return the owner mark of a mirror, None if the first pass has still to decide it."""
     section = config.mirrors[name]
     meta = Meta(db, name) if db else None
-    return section.owner or owner.owner_of(name, section.path, meta, owner.machine(config.state_dir))
+    return section.owner or identity.owner_of(name, section.path, meta, identity.machine(config.state_dir))
 
 
 def foreign(name: str, db: sqlite3.Connection | None) -> list[str]:

@@ -63,7 +63,7 @@ def run(arguments: Sequence[str]) -> int:
     from typer.exceptions import TyperException
 
     from syncd.cli.app import app, with_optional_values
-    from syncd.state.db import writable
+    from syncd.state.directory import writable
 
     try:
         with writable():

@@ -21,7 +21,7 @@ class Finding:
 
 def check_owners(config: "Config") -> list[Finding]:
     """Return the owner mark of each mirror, with a warning if entries of others are in its way."""
-    from syncd.state.reading import open_state_to_read
+    from syncd.state.db import open_state_to_read
 
     db = open_state_to_read(config.state_dir)
     try:

@@ -132,7 +132,7 @@ def noted_by_hand(
     keys: what is about to go; "*" is all of a namespace. What went is told to the function that it gives.
     """
     from syncd.evidence import taken_away
-    from syncd.state.deletions import DeleteLog, log_path
+    from syncd.state.history import DeleteLog, log_path
 
     options: Globals = ctx.obj
     state_dir = options.load(account_only=True).state_dir

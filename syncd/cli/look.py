@@ -162,7 +162,7 @@ def inside(config: "Config", path: Path) -> tuple[str, str] | None:
 
 
 def _local_rows(config: "Config", name: str) -> Iterator[dict[str, Any]]:
-    from syncd.state.reading import open_state_to_read
+    from syncd.state.db import open_state_to_read
 
     db = open_state_to_read(config.state_dir)
     if db is None:

@@ -9,7 +9,7 @@ from syncd.answers.forecast import per_second, span
 from syncd.model import Item
 from syncd.scan import Tree
 from syncd.shards import Shard
-from syncd.state.files import StatCache
+from syncd.state.caches import StatCache
 from syncd.state.journal import Journal
 from syncd.targets.base import Target
 from syncd.text.endings import HTML, ending

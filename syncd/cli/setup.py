@@ -212,9 +212,8 @@ def _check_folder(config: "Config", name: str, target: "Target | None") -> list[
     from syncd.cli.out import of_shard
     from syncd.cli.outlook import outlook, survey
     from syncd.service.build import build_tree
-    from syncd.state.db import Meta
+    from syncd.state.db import Meta, open_state_to_read
     from syncd.state.journal import Journal
-    from syncd.state.reading import open_state_to_read
     from syncd.sync.mounted import protect_look
     from syncd.text.texts import HTML_REMEDY, can_convert_html
 

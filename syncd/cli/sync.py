@@ -147,10 +147,10 @@ async def _retry(config: "Config", keys: list[str] | None) -> int:
     from syncd.again import try_again
     from syncd.masks import printable
     from syncd.service.build import open_session
-    from syncd.state.db import FILE_NAME, holder, open_state
+    from syncd.state.db import open_state
+    from syncd.state.directory import FILE_NAME, holder, when_free
     from syncd.state.journal import Journal
     from syncd.state.queue import Queue
-    from syncd.state.trouble import when_free
 
     async def mark() -> dict[str, int]:
         with closing(open_state(config.state_dir)) as db:

@@ -25,28 +25,22 @@ from syncd.model import Item
 from syncd.plan import Policy
 from syncd.rules import Rules
 from syncd.scan import Tree
-from syncd.state import db as state
-from syncd.state import owner
+from syncd.state import identity
 from syncd.state.absences import Absences
-from syncd.state.binding import bind, reshard
-from syncd.state.claims import Claims
-from syncd.state.deletions import DeleteLog, log_path
-from syncd.state.files import StatCache
-from syncd.state.history import History
+from syncd.state.caches import StatCache
+from syncd.state.db import Meta, OnDamage, detect_damage, directory_of, open_copy, open_to_write
+from syncd.state.directory import FILE_NAME, Lock, lock, when_free
+from syncd.state.history import DeleteLog, History, log_path
+from syncd.state.identity import Age, bind, boot_id, reshard, uptime_s
 from syncd.state.journal import Journal
-from syncd.state.lock import Lock
+from syncd.state.ownership import Claims, Remnants
 from syncd.state.queue import Queue
-from syncd.state.reading import open_copy
-from syncd.state.recovery import OnDamage, detect_damage, open_to_write
-from syncd.state.remnants import Remnants
-from syncd.state.steady import Age, boot_id, uptime_s
-from syncd.state.trouble import when_free
 from syncd.sync.mirror import Mirror, Settings
 from syncd.targets.base import Limits, Noted, Noting, Removed, Target
 from syncd.targets.naming import Names
 
 if TYPE_CHECKING:
-    from syncd.state.embeddings import Embeddings
+    from syncd.state.caches import Embeddings
 
 LONG_KEY_LENGTH = 1024
 """Maximum characters of a full key in an entry's metadata. Our own limit; AI Search allows 10 KiB of metadata."""
@@ -98,12 +92,12 @@ async def open_session(
         mirror_config(config, name)
     async with AsyncExitStack() as stack:
         if read_only:
-            lock, db = None, await when_free(lambda: _open_copy(config.state_dir))
+            held, db = None, await when_free(lambda: _open_copy(config.state_dir))
         else:
-            lock = stack.enter_context(state.lock(config.state_dir, daemon=daemon))
+            held = stack.enter_context(lock(config.state_dir, daemon=daemon))
             db = await when_free(lambda: open_to_write(config.state_dir, on_damage))
         stack.callback(db.close)
-        stack.enter_context(detect_damage(db, config.state_dir / state.FILE_NAME))
+        stack.enter_context(detect_damage(db, config.state_dir / FILE_NAME))
         config = _with_owners(config, db)
         transport = await stack.enter_async_context(open_transport(config))
         mirrors = {}
@@ -114,7 +108,7 @@ async def open_session(
             bind(db, name, _location(config, section), section.key_prefix)
             reshard(db, name, shards.parse(section.shard))
             mirrors[name] = build_mirror(db, name, section.path, target, build_settings(section, grants))
-        yield Session(config, transport, db, mirrors, lock)
+        yield Session(config, transport, db, mirrors, held)
 
 
 async def _open_copy(state_dir: Path) -> sqlite3.Connection:
@@ -132,12 +126,12 @@ def mirror_config(config: Config, name: str) -> MirrorConfig:
 def _with_owners(config: Config, db: sqlite3.Connection) -> Config:
     """Add the default owners and store them. Raises ConfigError if two mirrors would conflict."""
     mirrors = {}
-    machine = owner.machine(config.state_dir) or owner.UNDECIDED
+    machine = identity.machine(config.state_dir) or identity.UNDECIDED
     for name, section in config.mirrors.items():
-        meta = state.Meta(db, name)
-        found = section.owner or owner.known_or_derived(name, section.path, meta, machine)
+        meta = Meta(db, name)
+        found = section.owner or identity.known_or_derived(name, section.path, meta, machine)
         if not section.owner:
-            owner.remember(found, section.path, meta)
+            identity.remember(found, section.path, meta)
         mirrors[name] = section.model_copy(update={"owner": found})
     for name, why in conflicts(mirrors):
         raise ConfigError(f"mirrors.{name}{why}")
@@ -194,7 +188,7 @@ def _reread_credentials(config: Config) -> Credentials:
 def build_mirror(db: sqlite3.Connection, name: str, root: Path, target: Target, settings: Settings) -> Mirror:
     """Build a mirror on an open state file."""
     prefix = settings.policy.prefix
-    deletes = DeleteLog(log_path(state.directory_of(db)))
+    deletes = DeleteLog(log_path(directory_of(db)))
     target.log_removals(_removal_log(deletes, name, settings.spec))
     age = Age(db, boot_id(), uptime_s())
     tree = Tree(root, settings.rules, target.limits, prefix)
@@ -208,7 +202,7 @@ def build_mirror(db: sqlite3.Connection, name: str, root: Path, target: Target, 
         journal=Journal(db, name),
         queue=Queue(db, name, settings.settle, settings.settle_max),
         files=StatCache(db, name),
-        meta=state.Meta(db, name),
+        meta=Meta(db, name),
         remnants=Remnants(db, name, settings.policy.owner),
         history=History(db, name),
         deletes=deletes,
@@ -294,7 +288,7 @@ def build_target(
     names = Names(Journal(db, name).keys, lambda: _walked_keys(section))
     match section.target:
         case VectorizeSection() as target:
-            from syncd.state.embeddings import Embeddings
+            from syncd.state.caches import Embeddings
 
             return _vectorize(transport, section, target, grants, names, Embeddings(db, name))
         case KVSection() as target:

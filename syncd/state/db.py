@@ -1,32 +1,43 @@
-"""The state file: one SQLite database in the state directory, and its schema.
+"""The state file: one SQLite database in the state directory.
 
 It is a cache of observations. Stopping syncd and deleting the file loses nothing but time.
 """
 
-import errno
 import json
 import os
-import secrets
+import shutil
 import sqlite3
 import stat
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
 from urllib.parse import quote
 
-from syncd.errors import ConfigError
-from syncd.state.lock import holder, lock
-from syncd.state.trouble import check, companions, damaged, give, make_private, no_follow, writable
+import structlog
 
-__all__ = ["holder", "lock", "writable"]
+from syncd.errors import ConfigError, StateDamaged, StateHalt, SyncdError
+from syncd.state.directory import (
+    FILE_NAME,
+    check,
+    companions,
+    damaged,
+    installation,
+    make_installation,
+    make_private,
+    no_database,
+    prepare_file,
+    set_aside,
+    writable,
+)
 
-FILE_NAME = "state.db"
-SET_ASIDE = ".damaged"
+log = structlog.get_logger()
+
+OnDamage = Literal["refuse", "rebuild", "discard"]
+
 BUSY_S = 0.25
 """A statement waits so long for a lock of another process, and the event loop with it. Callers wait longer, off it."""
-INSTALLATION_NAME = "installation-id"
-"""Names a state directory; made with the first state file, and kept when that is lost."""
 SUCCESSOR = "successor"
 
 SCHEMA_VERSION = 9
@@ -109,8 +120,8 @@ def open_state(state_dir: Path) -> sqlite3.Connection:
     try:
         make_private(state_dir)
         lost = installation(state_dir) is not None and not path.exists()
-        _make_installation(state_dir)
-        _prepare(path)
+        make_installation(state_dir)
+        prepare_file(path)
     except IsADirectoryError as error:
         raise damaged(path, "it is no regular file") from error
     except OSError as error:
@@ -124,53 +135,129 @@ def open_state(state_dir: Path) -> sqlite3.Connection:
     return connection
 
 
-def installation(state_dir: Path) -> str | None:
-    """Return the id of a state directory, None if it has none yet. Raises OSError if that cannot be told."""
-    try:
-        return (state_dir / INSTALLATION_NAME).read_text(encoding="ascii").strip() or None
-    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
-        return None
+async def open_to_write(state_dir: Path, on_damage: OnDamage) -> sqlite3.Connection:
+    """Open the state file.
 
-
-def _make_installation(state_dir: Path) -> None:
-    if installation(state_dir) is None:
-        mode = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | no_follow(state_dir)
-        with os.fdopen(os.open(state_dir / INSTALLATION_NAME, mode, 0o600), "w", encoding="ascii") as file:
-            file.write(f"{secrets.token_hex(16)}\n")
-            give(file.fileno(), state_dir)
-
-
-def set_aside(state_dir: Path) -> Path:
-    """Rename a damaged state file, in place of one that was damaged before; return its new name."""
-    path, aside = state_dir / FILE_NAME, state_dir / (FILE_NAME + SET_ASIDE)
-    for former, now in zip(companions(path), companions(aside), strict=True):
-        if now.is_dir():
-            now.rename(now.with_name(f"{now.name}.{time.time_ns()}"))
-        now.unlink(missing_ok=True)
-        if former.exists():
-            former.rename(now)
-    return aside
-
-
-def _prepare(path: Path) -> None:
-    """Make the file if there is none, for its directory's owner alone.
-
-    One that came from elsewhere, such as a backup, is made so, too; those that SQLite makes beside it take its mode.
+    on_damage: "refuse" raises StateDamaged for a damaged file, "rebuild" moves it aside and makes a new one, "discard"
+    does so without a check, for a file that is known to be damaged.
     """
-    for each in companions(path):
-        if each != path and not each.exists():
-            continue
-        make = os.O_CREAT if each == path else 0
-        descriptor = os.open(each, make | os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | no_follow(path.parent), 0o600)
-        try:
-            seen = os.fstat(descriptor)
-            if not stat.S_ISREG(seen.st_mode):
-                raise IsADirectoryError(errno.EISDIR, "it is no regular file")
-            if seen.st_mode & 0o077:
-                os.fchmod(descriptor, 0o600)
-            give(descriptor, path.parent)
-        finally:
-            os.close(descriptor)
+    if on_damage == "discard":
+        return _rebuilt(state_dir, "found while it was at work")
+    try:
+        db = open_state(state_dir)
+    except StateDamaged as error:
+        if on_damage == "refuse":
+            raise
+        return _rebuilt(state_dir, str(error))
+    try:
+        # Wait for a lock of another process here, before any other preparation.
+        with transaction(db):
+            return db
+    except BaseException:
+        db.close()
+        raise
+
+
+def _rebuilt(state_dir: Path, why: str) -> sqlite3.Connection:
+    aside = set_aside(state_dir)
+    log.error("state.damaged", why=why, kept=str(aside), consequence="a new state file is built")
+    return open_state(state_dir)
+
+
+@contextmanager
+def detect_damage(db: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """Raise StateDamaged in place of an unexpected error if the state file is damaged.
+
+    A damaged page can yield any value, which can cause any error. So the file is checked after one.
+    """
+    try:
+        with writable(path):
+            yield
+    except SyncdError:
+        raise
+    except Exception as error:
+        found = no_database(db, path)
+        if found:
+            raise found from error
+        raise
+
+
+def open_copy(state_dir: Path) -> sqlite3.Connection:
+    """Return a copy of the state, to be thrown away. SQLite keeps it in memory, or in files that have no name."""
+    copy = sqlite3.connect("" if temporary_files() else ":memory:", isolation_level=None)
+    try:
+        original = open_state_to_read(state_dir)
+        if original:
+            with closing(original):
+                original.backup(copy)
+        if not temporary_files():
+            copy.execute("PRAGMA temp_store = MEMORY")
+        prepare_tables(copy, state_dir / FILE_NAME)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
+    """Open the state file without changing it, for commands that only look. None if there is none yet."""
+    path = state_dir / FILE_NAME
+    try:
+        regular = stat.S_ISREG(path.stat().st_mode)
+        if regular:
+            os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        check(error, path, reading=True)
+        raise
+    if not regular:
+        raise damaged(path, "it is no regular file")
+    if _needs_copy(path):
+        return _copied(path)
+    with opened(path, _way_to_read(path)) as connection:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("SELECT 1 FROM meta LIMIT 1").fetchone()
+        check_version(connection, path)
+    return connection
+
+
+def temporary_files() -> bool:
+    """Whether SQLite finds a directory for its temporary files, by its own list."""
+    named = (os.environ.get(name, "") for name in ("SQLITE_TMPDIR", "TMPDIR"))
+    return any(place and os.access(place, os.W_OK | os.X_OK) for place in (*named, "/var/tmp", "/usr/tmp", "/tmp"))  # noqa: S108
+
+
+def _way_to_read(path: Path) -> str:
+    """Reading a file in WAL mode writes beside it. Where nobody can write, nobody does: it is read as it stands."""
+    beside = all(each.exists() for each in companions(path))
+    return "ro" if beside or os.access(path.parent, os.W_OK) else "ro&immutable=1"
+
+
+def _needs_copy(path: Path) -> bool:
+    """Whether there is a log that only who may write beside it can read."""
+    _, log, index = companions(path)
+    return log.exists() and log.stat().st_size > 0 and not (index.exists() or os.access(path.parent, os.W_OK))
+
+
+def _copied(path: Path) -> sqlite3.Connection | None:
+    """Read a file and its log as another directory holds them for a moment. Raises StateHalt if there is none."""
+    copy = sqlite3.connect("" if temporary_files() else ":memory:", isolation_level=None)
+    try:
+        with TemporaryDirectory(prefix="syncd-") as folder:
+            for each in companions(path)[:2]:
+                shutil.copyfile(each, Path(folder) / each.name)
+            original = open_state_to_read(Path(folder))
+            if original:
+                with closing(original):
+                    original.backup(copy)
+    except OSError as error:
+        copy.close()
+        raise StateHalt(f"no place for a copy of {path} ({error.strerror}); name one in TMPDIR") from error
+    except BaseException:
+        copy.close()
+        raise
+    return copy
 
 
 def prepare_tables(connection: sqlite3.Connection, path: Path) -> None:

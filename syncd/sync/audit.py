@@ -17,7 +17,7 @@ import structlog
 from syncd.model import ON_THE_WAY, IndexStatus
 from syncd.plan import earlier, same_entry
 from syncd.state.db import transaction
-from syncd.state.spill import Spill
+from syncd.state.pass_tables import Spill
 from syncd.sync.indexing import learned
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import FEW_KEYS

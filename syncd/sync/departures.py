@@ -17,8 +17,8 @@ import structlog
 from syncd.errors import SyncdError
 from syncd.model import Adopt, Delete, Item, Put
 from syncd.state.absences import Absence
+from syncd.state.pass_tables import Spill
 from syncd.state.queue import LATER_S, Dirty
-from syncd.state.spill import Spill
 from syncd.sync.mirror import Mirror
 
 log = structlog.get_logger()

@@ -8,7 +8,7 @@ from syncd.evidence import Load
 from syncd.mounts import Survey
 from syncd.paths import shown
 from syncd.plan import BRAKE_FLOOR, brake
-from syncd.state.spill import Spill
+from syncd.state.pass_tables import Spill
 from syncd.sync import mounted
 from syncd.sync.mirror import Mirror
 

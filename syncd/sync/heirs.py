@@ -14,8 +14,8 @@ import structlog
 from syncd.model import NOT_INDEXED, Delete, IndexStatus
 from syncd.paths import shown
 from syncd.state.db import transaction
+from syncd.state.pass_tables import Spill
 from syncd.state.queue import LATER_S
-from syncd.state.spill import Spill
 from syncd.sync.mirror import Mirror
 
 log = structlog.get_logger()

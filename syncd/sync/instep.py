@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from syncd.model import Item, Problem
-from syncd.state.spill import Spill
+from syncd.state.pass_tables import Spill
 from syncd.sync.mirror import Mirror
 
 # A cross join is one whose order SQLite keeps: through the listing, the rest by primary key.

@@ -13,14 +13,12 @@ from syncd.plan import Policy
 from syncd.rules import Rules
 from syncd.scan import Tree
 from syncd.state.absences import Absences
-from syncd.state.claims import Claims
+from syncd.state.caches import StatCache
 from syncd.state.db import Meta
-from syncd.state.deletions import DeleteLog
-from syncd.state.files import StatCache
-from syncd.state.history import History
+from syncd.state.history import DeleteLog, History
 from syncd.state.journal import Journal
+from syncd.state.ownership import Claims, Remnants
 from syncd.state.queue import FAR_S, Queue
-from syncd.state.remnants import Remnants
 from syncd.targets.base import Target
 
 
@@ -49,7 +47,7 @@ class Mirror:
     """A mirror. Only one serial loop uses it.
 
     root_seen: the identity of the root at the last look of this process, and mount_seen its mount; see sync/guard.py.
-    age: seconds that do not depend on the wall clock; see state/steady.py. heard: called with the outcome of each
+    age: seconds that do not depend on the wall clock; see state/identity.py. heard: called with the outcome of each
     action; it must not raise or block.
     """
 

@@ -15,8 +15,8 @@ from syncd.model import Entry, Item, Local, Problem, Record
 from syncd.plan import Source, entry_of
 from syncd.shards import WHOLE, Shard
 from syncd.state.journal import LAST, under
+from syncd.state.pass_tables import Spill
 from syncd.state.queue import Dirty
-from syncd.state.spill import Spill
 from syncd.sync.instep import NOTHING, InStep
 from syncd.sync.mirror import Mirror
 from syncd.targets.base import Faulty

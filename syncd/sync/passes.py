@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from syncd.model import HARMLESS
+from syncd.state.pass_tables import Spill
 from syncd.state.queue import Dirty
-from syncd.state.spill import Spill
 from syncd.sync.turn import Breath
 
 

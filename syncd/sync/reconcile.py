@@ -13,12 +13,12 @@ from syncd.errors import Brake, RootHalt
 from syncd.evidence import Backing
 from syncd.index_errors import not_indexed
 from syncd.model import NOT_INDEXED, Action, Adopt, Delete, Forget, Item, Problem, Put
-from syncd.state.claims import Listing
 from syncd.state.db import Meta, transaction
 from syncd.state.history import KEEP_S as HISTORY_S
 from syncd.state.journal import HOUR_S
+from syncd.state.ownership import Listing
+from syncd.state.pass_tables import Spill
 from syncd.state.queue import Dirty
-from syncd.state.spill import Spill
 from syncd.sync import audit, observe
 from syncd.sync.departures import GONE, losses, sift, to_come
 from syncd.sync.guard import guard, halt_if_emptied, hold_back, is_fresh, is_replaced, known, refusal, weigh

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from syncd.errors import TargetMissing
-from syncd.state.spill import Spill
+from syncd.state.pass_tables import Spill
 from syncd.sync import audit, observe
 from syncd.sync.mirror import Mirror
 

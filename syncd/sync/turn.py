@@ -17,8 +17,8 @@ from syncd.index_errors import not_indexed
 from syncd.model import NOT_INDEXED, Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
 from syncd.paths import shown
 from syncd.state.db import savepoint, transaction
-from syncd.state.deletions import Line, Pen
-from syncd.state.spill import Spill
+from syncd.state.history import Line, Pen
+from syncd.state.pass_tables import Spill
 from syncd.sync.heirs import Heirs
 from syncd.sync.indexing import failed
 from syncd.sync.mirror import Mirror

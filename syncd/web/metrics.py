@@ -21,7 +21,7 @@ from prometheus_client.exposition import choose_encoder
 
 from syncd import __version__
 from syncd.model import Ending
-from syncd.state.activity import State
+from syncd.state.history import State
 
 WATCH_MODES = ("inotify", "poll", "off")
 BUCKETS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)

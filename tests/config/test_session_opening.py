@@ -13,7 +13,7 @@ from syncd.emulator.server import serve
 from syncd.errors import ConfigError, Halt, Locked
 from syncd.rules import IgnoreFile
 from syncd.service.build import open_session, open_transport
-from syncd.state import owner
+from syncd.state import identity
 from syncd.sync.passes import Options
 
 TOKEN = "s3cr3t-t0ken"
@@ -124,7 +124,7 @@ async def test_a_machine_without_an_id_may_look_before_its_first_pass(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as a minimal container: nothing is made for it, and no entry is taken for its own."""
-    monkeypatch.setattr(owner, "MACHINE_ID_FILES", ())
+    monkeypatch.setattr(identity, "MACHINE_ID_FILES", ())
     config = with_token(place)
     async with open_session(config, read_only=True) as looking:
         undecided = looking.config.mirrors["docs"].owner

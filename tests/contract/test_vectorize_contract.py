@@ -15,8 +15,8 @@ from syncd.cloudflare.transport import Seams, Transport
 from syncd.cloudflare.vectorize import Vectorize, VectorizeIndex
 from syncd.cloudflare.workers_ai import WorkersAI
 from syncd.errors import Park
+from syncd.state.caches import Embeddings
 from syncd.state.db import open_state
-from syncd.state.embeddings import Embeddings
 from syncd.targets.base import Done, Target
 from syncd.targets.naming import Names
 from syncd.targets.vectorize.embedding import Embedder

@@ -22,7 +22,7 @@ from syncd_child import PRELOAD, child
 
 from syncd.emulator.options import Options
 from syncd.emulator.server import Server, serve
-from syncd.state.db import INSTALLATION_NAME
+from syncd.state.directory import INSTALLATION_NAME
 
 TOKEN = "a-token-that-nobody-may-see-4711"
 ACCOUNT = "0123456789abcdef0123456789abcdef"

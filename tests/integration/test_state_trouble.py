@@ -19,7 +19,7 @@ from syncd_process import PATIENCE_S, Ended, Room, forks, open_room, until
 
 import syncd
 from syncd.errors import EXIT_CONFIG, EXIT_HALT
-from syncd.state.db import FILE_NAME
+from syncd.state.directory import FILE_NAME
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user, which root alone may")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from syncd_process import ACCOUNT, Room, files_of, lose_state, open_room
 
-from syncd.state.db import INSTALLATION_NAME
+from syncd.state.directory import INSTALLATION_NAME
 
 EVERY_BYTE = bytes(range(256)) * 20
 KV = (

@@ -18,7 +18,8 @@ from syncd.errors import Brake
 from syncd.plan import Policy
 from syncd.rules import Rules
 from syncd.service.build import build_mirror
-from syncd.state.db import FILE_NAME, open_state
+from syncd.state.db import open_state
+from syncd.state.directory import FILE_NAME
 from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Options, Scope
 from syncd.sync.reconcile import reconcile

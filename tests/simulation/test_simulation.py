@@ -31,7 +31,8 @@ from syncd.plan import Policy
 from syncd.rules import Rules
 from syncd.scan import Tree
 from syncd.service.build import build_mirror
-from syncd.state.db import FILE_NAME, open_state
+from syncd.state.db import open_state
+from syncd.state.directory import FILE_NAME
 from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Options, Result, Scope
 from syncd.sync.reconcile import reconcile

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from syncd.cloudflare.transport import Transport
-from syncd.state.db import FILE_NAME
+from syncd.state.directory import FILE_NAME
 from syncd.sync.mirror import Mirror
 from syncd.sync.passes import Options, Result, Scope
 from syncd.sync.reconcile import reconcile

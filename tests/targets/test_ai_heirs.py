@@ -7,7 +7,7 @@ from ai_room import INSTANCES, Side, World, answers, world
 
 from syncd import oneshot
 from syncd.errors import Unreachable
-from syncd.state.spill import Spill
+from syncd.state.pass_tables import Spill
 from syncd.sync import follow, heirs
 from syncd.sync.heirs import PATIENCE_S
 from syncd.sync.mirror import Mirror

@@ -11,7 +11,7 @@ from ai_room import Act, Forward, answers, done_but_cut_off, done_but_says, only
 
 from syncd.errors import Unreachable
 from syncd.state.db import directory_of
-from syncd.state.deletions import log_path
+from syncd.state.history import log_path
 
 
 @pytest.mark.parametrize("on_existing", ["overwrite", "conflict"])

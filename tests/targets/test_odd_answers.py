@@ -11,7 +11,7 @@ import pytest
 import vector_room
 from ai_room import Act, Forward
 
-from syncd.state.db import FILE_NAME
+from syncd.state.directory import FILE_NAME
 
 ZERO: list[float] = [0.0] * 384
 ODD_VECTORS = {"short": [0.5] * 100, "long": [0.5] * 2000, "zero": ZERO, "strings": ["1"] * 384, "huge": [1e39] * 384}

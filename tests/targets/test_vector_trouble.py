@@ -12,7 +12,7 @@ from syncd.answers.pull import Folder, pull
 from syncd.answers.verify import verify
 from syncd.errors import Brake, ConfigError, Halt
 from syncd.state.db import directory_of
-from syncd.state.deletions import log_path
+from syncd.state.history import log_path
 from syncd.targets.vectorize.target import VectorizeTarget
 
 BGE_BASE = "@cf/baai/bge-base-en-v1.5"

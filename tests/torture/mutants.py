@@ -54,7 +54,7 @@ MUTANTS = (
     ),
     Mutant(
         "the default owner is the mirror's name alone",
-        "syncd/state/owner.py",
+        "syncd/state/identity.py",
         'return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(told).hexdigest()[:_DIGITS]}"',
         'return f"{name[:_NAME_LENGTH]}-{len(told) % 1:0{_DIGITS}x}"',
         ("tests/unit/test_owner.py",),
@@ -105,7 +105,7 @@ MUTANTS = (
     ),
     Mutant(
         "a full disk is noticed only after the delete",
-        "syncd/state/deletions.py",
+        "syncd/state/history.py",
         "_need(descriptor, sum(len(_line(line, 0.0)) for line in lines))",
         "pass",
         ("tests/unit/test_deletions.py",),
@@ -184,7 +184,7 @@ MUTANTS = (
     ),
     Mutant(
         "a shard remembers keys that it gave away",
-        "syncd/state/binding.py",
+        "syncd/state/identity.py",
         "if before == str(shard):",
         "if True:",
         ("tests/unit/test_shards_passes.py",),
@@ -223,7 +223,7 @@ MUTANTS = (
     ),
     Mutant(
         "the owner is the mirror's bare name",
-        "syncd/state/owner.py",
+        "syncd/state/identity.py",
         """return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(told).hexdigest()[:_DIGITS]}\"""",
         "return name[:_NAME_LENGTH]",
         ("tests/unit/test_owner.py", "tests/integration/test_two_machines.py"),

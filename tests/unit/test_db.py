@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from syncd.errors import EXIT_LOCKED, ConfigError, Locked, StateDamaged
-from syncd.state.db import FILE_NAME, SCHEMA_VERSION, Meta, holder, lock, open_state, transaction
-from syncd.state.reading import open_copy, open_state_to_read
+from syncd.state.db import SCHEMA_VERSION, Meta, open_copy, open_state, open_state_to_read, transaction
+from syncd.state.directory import FILE_NAME, holder, lock
 
 
 def mode(path: Path) -> int:
@@ -152,7 +152,7 @@ def test_nobody_holds_a_directory_that_was_never_locked(tmp_path: Path) -> None:
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from syncd.state.db import lock\n"
+        "import sys, pathlib; from syncd.state.directory import lock\n"
         "with lock(pathlib.Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -12,8 +12,8 @@ from core_room import Core, ScriptedTarget, in_step
 
 from syncd.errors import Park, StateHalt
 from syncd.rules import Rules
-from syncd.state import deletions
-from syncd.state.deletions import DeleteLog, last_delete, log_path
+from syncd.state import history
+from syncd.state.history import DeleteLog, last_delete, log_path
 
 LINE: dict[str, object] = {"mirror": "docs", "key": "a.md", "why": "so"}
 
@@ -134,13 +134,13 @@ def test_a_line_that_cannot_be_written_is_told_in_the_error(
 def test_a_log_that_is_full_is_put_aside_once(
     log: DeleteLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, aside: bool
 ) -> None:
-    monkeypatch.setattr(deletions, "MAX_BYTES", 100)
+    monkeypatch.setattr(history, "MAX_BYTES", 100)
     log_path(tmp_path).write_text("x" * (size - 1) + "\n")
-    (tmp_path / deletions.OLDER_NAME).write_text("the one before")
+    (tmp_path / history.OLD_DELETE_LOG_NAME).write_text("the one before")
     with log.writing([LINE]) as pen:
         pen.write(LINE, 0.0)
     assert len(list(tmp_path.iterdir())) == 2
-    assert ((tmp_path / deletions.OLDER_NAME).read_text() == "the one before") is not aside
+    assert ((tmp_path / history.OLD_DELETE_LOG_NAME).read_text() == "the one before") is not aside
     assert len(log_path(tmp_path).read_text().splitlines()) == (1 if aside else 2)
     assert last_delete(tmp_path, "docs", "a.md") is not None
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from syncd.state.caches import Change, Embeddings
 from syncd.state.db import open_state
-from syncd.state.embeddings import Embeddings
-from syncd.targets.vectorize.memory import Change
 
 
 def digest(number: int) -> bytes:

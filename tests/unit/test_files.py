@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from syncd.model import Item
+from syncd.state.caches import YOUNG_NS, StatCache
 from syncd.state.db import open_state
-from syncd.state.files import YOUNG_NS, StatCache
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from syncd.answers.forecast import left_s, per_second, span
 from syncd.answers.pace import Pace
 from syncd.cli.outlook import Survey, outlook, survey
 from syncd.shards import WHOLE
-from syncd.state.spill import Spill
+from syncd.state.pass_tables import Spill
 from syncd.sync.passes import Result
 
 

@@ -16,7 +16,8 @@ from syncd.cloudflare.gate import Gate
 from syncd.errors import EXIT_HALT, StateHalt
 from syncd.keeper import Keeper
 from syncd.oneshot import Report, run
-from syncd.state.db import lock, open_state, transaction, writable
+from syncd.state.db import open_state, transaction
+from syncd.state.directory import lock, writable
 from syncd.sync.passes import Options
 from syncd.watch.hints import Hint
 

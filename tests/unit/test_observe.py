@@ -15,8 +15,8 @@ from syncd.plan import Policy
 from syncd.rules import Rules
 from syncd.service.build import build_mirror
 from syncd.state.db import open_state
+from syncd.state.pass_tables import Spill
 from syncd.state.queue import Dirty
-from syncd.state.spill import Spill
 from syncd.sync import observe
 from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.observe import Triple

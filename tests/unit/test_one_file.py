@@ -12,7 +12,7 @@ from memory_target import MemoryTarget
 from syncd.disk import Disk
 from syncd.model import Item, int64
 from syncd.scan import Tree
-from syncd.state.files import StatCache
+from syncd.state.caches import StatCache
 from syncd.state.journal import Journal
 
 FAR = (10_413_792_000, -10_000_000_000, 2**33, 0, -1)

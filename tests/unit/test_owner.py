@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from syncd.state import owner
-from syncd.state.db import FILE_NAME, Meta, installation, open_state
+from syncd.state import identity
+from syncd.state.db import Meta, open_state
+from syncd.state.directory import FILE_NAME, installation
 
 MACHINE = "3d1219c7c4c5404aaa1f6d2a48adfda4 host"
 
@@ -19,8 +20,8 @@ def meta(tmp_path: Path) -> Iterator[Meta]:
 
 
 def test_it_is_the_name_and_eight_hex_digits_and_the_same_each_time() -> None:
-    one = owner.derived("docs", Path("/srv/docs"), MACHINE)
-    assert one == owner.derived("docs", Path("/srv/docs"), MACHINE)
+    one = identity.derived("docs", Path("/srv/docs"), MACHINE)
+    assert one == identity.derived("docs", Path("/srv/docs"), MACHINE)
     name, _, digits = one.rpartition("-")
     assert (name, len(digits), set(digits) <= set("0123456789abcdef")) == ("docs", 8, True)
 
@@ -28,7 +29,7 @@ def test_it_is_the_name_and_eight_hex_digits_and_the_same_each_time() -> None:
 def test_machines_folders_and_names_have_owners_of_their_own() -> None:
     long = "n" * 63
     found = {
-        owner.derived(name, Path(folder), machine)
+        identity.derived(name, Path(folder), machine)
         for name in ("docs", "wiki", f"{long}a", f"{long}b")
         for folder in ("/srv/docs", "/srv/wiki")
         for machine in (MACHINE, "other host")
@@ -43,51 +44,51 @@ def test_a_machine_id_that_is_none_gives_way_to_the_state_directory(
 ) -> None:
     place = tmp_path / "machine-id"
     place.write_bytes(content if isinstance(content, bytes) else content.encode())
-    monkeypatch.setattr(owner, "MACHINE_ID_FILES", (tmp_path / "missing", place))
-    assert owner.machine(tmp_path / "state") is None
+    monkeypatch.setattr(identity, "MACHINE_ID_FILES", (tmp_path / "missing", place))
+    assert identity.machine(tmp_path / "state") is None
     open_state(tmp_path / "state").close()
-    found = owner.machine(tmp_path / "state")
+    found = identity.machine(tmp_path / "state")
     assert found is not None
     (tmp_path / "state" / FILE_NAME).unlink()
     open_state(tmp_path / "state").close()
-    assert owner.machine(tmp_path / "state") == found, "it outlives a lost state file"
+    assert identity.machine(tmp_path / "state") == found, "it outlives a lost state file"
     place.write_text("3d1219c7c4c5404aaa1f6d2a48adfda4\n", encoding="ascii")
-    assert owner.machine(tmp_path / "state") != found
+    assert identity.machine(tmp_path / "state") != found
 
 
 def test_machines_of_one_image_differ_by_their_host_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "machine-id"
     place.write_text("3d1219c7c4c5404aaa1f6d2a48adfda4\n", encoding="ascii")
-    monkeypatch.setattr(owner, "MACHINE_ID_FILES", (place,))
-    one = owner.machine(tmp_path)
+    monkeypatch.setattr(identity, "MACHINE_ID_FILES", (place,))
+    one = identity.machine(tmp_path)
     monkeypatch.setattr("socket.gethostname", lambda: "another")
-    assert owner.machine(tmp_path) != one
+    assert identity.machine(tmp_path) != one
 
 
 def test_what_was_derived_first_is_kept_while_the_state_is_there(meta: Meta, tmp_path: Path) -> None:
     folder = tmp_path / "docs"
     folder.mkdir()
-    first = owner.owner_of("docs", folder, meta, MACHINE)
+    first = identity.owner_of("docs", folder, meta, MACHINE)
     assert first is not None
-    owner.remember(first, folder, meta)
-    assert owner.owner_of("docs", folder, meta, "reborn container") == first
-    assert owner.owner_of("docs", folder, meta, None) == first
-    assert owner.owner_of("docs", folder, None, "reborn container") != first
+    identity.remember(first, folder, meta)
+    assert identity.owner_of("docs", folder, meta, "reborn container") == first
+    assert identity.owner_of("docs", folder, meta, None) == first
+    assert identity.owner_of("docs", folder, None, "reborn container") != first
 
 
 def test_a_folder_that_was_moved_keeps_its_owner_and_another_one_has_its_own(meta: Meta, tmp_path: Path) -> None:
     folder, moved, other = tmp_path / "docs", tmp_path / "moved", tmp_path / "other"
     folder.mkdir()
     other.mkdir()
-    first = owner.derived("docs", folder, MACHINE)
-    owner.remember(first, folder, meta)
-    second = owner.owner_of("docs", other, meta, MACHINE)
+    first = identity.derived("docs", folder, MACHINE)
+    identity.remember(first, folder, meta)
+    second = identity.owner_of("docs", other, meta, MACHINE)
     assert second != first, "two configs share a state directory and a mirror's name"
     folder.rename(moved)
-    assert owner.owner_of("docs", moved, meta, MACHINE) == first
-    assert owner.owner_of("docs", other, meta, MACHINE) == second
+    assert identity.owner_of("docs", moved, meta, MACHINE) == first
+    assert identity.owner_of("docs", other, meta, MACHINE) == second
 
 
 def test_without_state_and_machine_id_nobody_knows_yet(tmp_path: Path) -> None:
-    assert owner.owner_of("docs", tmp_path, None, None) is None
+    assert identity.owner_of("docs", tmp_path, None, None) is None
     assert installation(tmp_path / "nowhere") is None

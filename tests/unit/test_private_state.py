@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from syncd.errors import ConfigError
-from syncd.state.db import lock, open_state
+from syncd.state.db import open_state
+from syncd.state.directory import lock
 
 
 @pytest.fixture(params=[0, 0o022, 0o077])

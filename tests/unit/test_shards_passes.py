@@ -19,8 +19,8 @@ from syncd.plan import Policy, Prune
 from syncd.rules import Rules
 from syncd.service.build import build_mirror
 from syncd.shards import WHOLE, Shard, part
-from syncd.state.binding import reshard
 from syncd.state.db import Meta, open_state
+from syncd.state.identity import reshard
 from syncd.sync import observe
 from syncd.sync.mirror import Settings
 from syncd.sync.passes import Options, Scope

@@ -6,7 +6,7 @@ import pytest
 
 from syncd.model import Action, Adopt, Delete, Entry, Forget, Put
 from syncd.state.db import open_state
-from syncd.state.spill import Spill
+from syncd.state.pass_tables import Spill
 
 
 @pytest.fixture

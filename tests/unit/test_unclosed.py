@@ -9,7 +9,7 @@ import pytest
 from unclosed import Watched, unclosed
 
 from syncd.emulator.store import Store
-from syncd.state import reading
+from syncd.state import db
 
 
 def make_and_forget(path: Path) -> None:
@@ -37,7 +37,7 @@ class Unreadable(Watched):
 def test_a_state_file_that_cannot_be_copied_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(unclosed)
     original = sqlite3.connect(tmp_path / "state.db", factory=Unreadable)
-    monkeypatch.setattr(reading, "open_state_to_read", lambda _: original)
+    monkeypatch.setattr(db, "open_state_to_read", lambda _: original)
     with pytest.raises(sqlite3.Error) as _held:
-        reading.open_copy(tmp_path)
+        db.open_copy(tmp_path)
     assert set(unclosed) == before

@@ -9,7 +9,7 @@ from memory_target import MemoryTarget
 
 from syncd.errors import Retry
 from syncd.model import Delete, Put
-from syncd.state.claims import Claims
+from syncd.state.ownership import Claims
 from syncd.targets.base import Limits, Read, Report
 
 

@@ -8,9 +8,9 @@ import structlog
 
 from syncd.cloudflare.workers_ai import MODELS, TEXTS_LIMIT, TEXTS_LIMITS, Pooling, Vector, WorkersAI
 from syncd.errors import SyncdError
+from syncd.state.caches import Memory
 from syncd.targets.base import each
 from syncd.targets.halves import by_halves
-from syncd.targets.vectorize.memory import Memory
 
 log = structlog.get_logger()
 

@@ -13,9 +13,9 @@ from syncd.cloudflare.vectorize import DELETE_LIMIT, GET_LIMIT, VectorizeIndex
 from syncd.cloudflare.vectorize_lines import VectorLines
 from syncd.cloudflare.vectorize_models import StoredVector
 from syncd.errors import Halt, SyncdError, TargetMissing, Unreachable
+from syncd.state.caches import Change, Memory
 from syncd.targets.halves import by_halves
 from syncd.targets.vectorize.ids import parse_ref
-from syncd.targets.vectorize.memory import Change, Memory
 from syncd.targets.vectorize.sets import Sets
 
 T = TypeVar("T")

@@ -1,16 +1,27 @@
-"""Errors of the state file by remedy: no room, no permission, locked, damaged. None of them is a bug."""
+"""The state directory: its privacy, its lock, its id, and the errors of the files in it, sorted by remedy."""
 
 import errno
+import fcntl
 import os
 import pwd
+import secrets
 import sqlite3
 import stat
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from syncd.errors import StateBusy, StateDamaged, StateHalt
+from syncd.errors import ConfigError, Locked, StateBusy, StateDamaged, StateHalt
+
+FILE_NAME = "state.db"
+SET_ASIDE = ".damaged"
+INSTALLATION_NAME = "installation-id"
+"""The file with the id of a state directory. It is made with the first state file and survives the loss of that."""
+LOCK_NAME = "lock"
+_DAEMON = "run"
+_COMMAND = "command"
 
 _ROOM_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 _REFUSED_CODES = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
@@ -174,3 +185,141 @@ def no_follow(folder: Path) -> int:
 
 def _named(path: Path | None) -> str:
     return f"the state file {path}" if path else "the state file"
+
+
+def prepare_file(path: Path) -> None:
+    """Make the file if there is none, for its directory's owner alone.
+
+    One that came from elsewhere, such as a backup, is made so, too; those that SQLite makes beside it take its mode.
+    """
+    for each in companions(path):
+        if each != path and not each.exists():
+            continue
+        make = os.O_CREAT if each == path else 0
+        descriptor = os.open(each, make | os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | no_follow(path.parent), 0o600)
+        try:
+            seen = os.fstat(descriptor)
+            if not stat.S_ISREG(seen.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "it is no regular file")
+            if seen.st_mode & 0o077:
+                os.fchmod(descriptor, 0o600)
+            give(descriptor, path.parent)
+        finally:
+            os.close(descriptor)
+
+
+def set_aside(state_dir: Path) -> Path:
+    """Rename a damaged state file, in place of one that was damaged before; return its new name."""
+    path, aside = state_dir / FILE_NAME, state_dir / (FILE_NAME + SET_ASIDE)
+    for former, now in zip(companions(path), companions(aside), strict=True):
+        if now.is_dir():
+            now.rename(now.with_name(f"{now.name}.{time.time_ns()}"))
+        now.unlink(missing_ok=True)
+        if former.exists():
+            former.rename(now)
+    return aside
+
+
+def installation(state_dir: Path) -> str | None:
+    """Return the id of a state directory, None if it has none yet. Raises OSError if that cannot be told."""
+    try:
+        return (state_dir / INSTALLATION_NAME).read_text(encoding="ascii").strip() or None
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
+        return None
+
+
+def make_installation(state_dir: Path) -> None:
+    if installation(state_dir) is None:
+        mode = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | no_follow(state_dir)
+        with os.fdopen(os.open(state_dir / INSTALLATION_NAME, mode, 0o600), "w", encoding="ascii") as file:
+            file.write(f"{secrets.token_hex(16)}\n")
+            give(file.fileno(), state_dir)
+
+
+class Holder(NamedTuple):
+    """The process that holds the lock. daemon: whether it is `syncd run`, and no command that ends by itself."""
+
+    pid: int
+    daemon: bool
+
+
+class Lock:
+    """A lock that is held. gone: whether another syncd could take one, since the directory is not this one any more."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    def gone(self) -> bool:
+        """Whether the lock's file was removed, replaced or moved away with its directory."""
+        try:
+            return not os.path.samestat(self._path.stat(), os.fstat(self._descriptor))
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            # A shortage, or a mount that does not answer now, is no removal.
+            return False
+
+
+@contextmanager
+def lock(state_dir: Path, *, daemon: bool = False) -> Iterator[Lock]:
+    """Hold the state directory for this process, and say in the file whether it is the daemon.
+
+    Raises Locked (exit 11), naming the pid that holds it.
+    """
+    path = state_dir / LOCK_NAME
+    try:
+        make_private(state_dir)
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | no_follow(state_dir), 0o600)
+    except OSError as error:
+        check(error, path)
+        raise ConfigError(f"state_dir {state_dir}: {error.strerror}; choose a directory syncd may write") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            found = _read(descriptor)
+            pid = found.pid if found else "unknown"
+            raise Locked(
+                f"another syncd (pid {pid}) holds {state_dir}; stop it first, or give this one its own state_dir"
+            ) from None
+        try:
+            give(descriptor, state_dir)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()} {_DAEMON if daemon else _COMMAND}\n".encode(), 0)
+        except OSError as error:
+            check(error, path)
+            raise
+        yield Lock(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def holder(state_dir: Path) -> Holder | None:
+    """Return the process that holds the state directory, or None.
+
+    Raises StateHalt if this user may not look.
+    """
+    path = state_dir / LOCK_NAME
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        check(error, path, reading=True)
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(descriptor)
+    except OSError:
+        # A file system without locks: nobody holds one there.
+        return None
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _read(descriptor: int) -> Holder | None:
+    pid, _, kind = os.read(descriptor, 32).decode("ascii", "replace").strip().partition(" ")
+    return Holder(int(pid), kind == _DAEMON) if pid.isdigit() else None

@@ -1,14 +1,18 @@
-"""Entries that may be ours although no record speaks of them: what tells our writes from another writer's.
+"""Entries of ours that no record describes: claims, and superseded entries.
 
-Every put is claimed by its key before it is sent, so that neither a SIGKILL nor a lost answer makes a stranger of what
-it wrote. Further claims are former versions of an entry, which a listing that lags may still show, and entries of our
-mark that a listing showed before the journal knew all of ours.
+A claim tells our writes from those of another writer. Every put is claimed by its key before it is sent, so neither a
+SIGKILL nor a lost answer makes its entry foreign. Further claims are earlier versions of an entry, which a listing that
+lags may still show, and entries with our mark that a listing showed before the journal knew all of ours.
+
+A superseded entry has to be deleted. A listing shows it too, but without a row here a delete that has to wait would
+wait for the next full pass.
 """
 
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from syncd.model import Delete, Entry
 from syncd.plan import UNKNOWN, Claim
 from syncd.state.db import SUCCESSOR, Meta, transaction
 
@@ -37,7 +41,7 @@ _SETTLED = """
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A whole listing that a pass has worked through. started: the age of the state file then; see state/steady.py.
+    """A whole listing that a pass has worked through. started: the age of the state file then; see state/identity.py.
 
     whole: no row can have slipped through it. lag_s: for how long a listing may predate our own write.
     """
@@ -137,3 +141,38 @@ class Claims:
 def forget_listing(meta: Meta) -> None:
     """The journal speaks of other keys, or of another target, from now on: nothing is known of what is there."""
     meta.set(_LISTED, None)
+
+
+class Remnants:
+    """The remnants of one mirror. owner: the mark that they carry."""
+
+    def __init__(self, db: sqlite3.Connection, mirror: str, owner: str) -> None:
+        self._db = db
+        self._mirror = mirror
+        self._owner = owner
+
+    def keep(self, deletes: Iterable[Delete]) -> None:
+        """Remember what these deletes are to remove, until the journal buries it."""
+        rows = [(self._mirror, delete.key, delete.ref, delete.checksum) for delete in deletes]
+        with transaction(self._db):
+            self._db.executemany("INSERT OR REPLACE INTO remnant VALUES (?, ?, ?, ?)", rows)
+
+    def of(self, keys: Sequence[str]) -> dict[str, list[Entry]]:
+        """Key -> entries, for the given keys; without one that by now is the recorded one of its key."""
+        return self._found(f"key IN ({', '.join('?' * len(keys))})", *keys)
+
+    def between(self, after: str, upto: str | None, before: str) -> dict[str, list[Entry]]:
+        """The same for after < key <= upto (None: to the end) and key < before."""
+        return self._found("key > ? AND key <= ? AND key < ?", after, before if upto is None else upto, before)
+
+    def _found(self, condition: str, *values: str) -> dict[str, list[Entry]]:
+        found: dict[str, list[Entry]] = {}
+        rows = self._db.execute(
+            f"SELECT key, ref, checksum FROM remnant AS left WHERE mirror = ? AND {condition}"  # noqa: S608
+            " AND NOT EXISTS (SELECT 1 FROM record"
+            " WHERE record.mirror = left.mirror AND record.key = left.key AND record.ref = left.ref)",
+            (self._mirror, *values),
+        )
+        for key, ref, checksum in rows:
+            found.setdefault(key, []).append(Entry(key, ref, checksum, owner=self._owner, marked=True))
+        return found
