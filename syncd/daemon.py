@@ -263,14 +263,14 @@ def _invalid(error: SyncdError) -> None:
 
 async def _follow_credentials(transport: Transport, keepers: dict[str, Keeper]) -> None:
     """Read the token file every few seconds. A new token is used at once, and restarts halted mirrors."""
-    used = transport.credentials
+    used = transport.login.credentials
     while True:
         await asyncio.sleep(CREDENTIALS_S)
         # While the file is being written or is missing, the former token stays in use.
         with contextlib.suppress(ConfigError):
-            await asyncio.to_thread(transport.renew)
-        if transport.credentials is not used:
-            used = transport.credentials
+            await asyncio.to_thread(transport.login.renew)
+        if transport.login.credentials is not used:
+            used = transport.login.credentials
             for keeper in keepers.values():
                 if keeper.said[0] == "halted":
                     keeper.request_full()

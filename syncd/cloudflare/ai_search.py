@@ -258,7 +258,7 @@ class AISearch:
 
     async def verify_token(self) -> TokenStatus | None:
         """What Cloudflare says of the token: asked as the user's, then as the account's; None for a global key."""
-        if self.transport.credentials.kind != "token":
+        if self.transport.login.credentials.kind != "token":
             return None
         try:
             return await self._verify("user", path("user", "tokens", "verify"))

@@ -1,8 +1,13 @@
 """Credentials for Cloudflare. Their secrets are never printed."""
 
+from collections.abc import Callable, Mapping
 from typing import NoReturn, Self
 
+import structlog
+
 from syncd.masks import HIDDEN, LEAST_ENCODED, forms
+
+_log = structlog.get_logger(__name__)
 
 
 class Credentials:
@@ -52,6 +57,41 @@ class Credentials:
 
     def __repr__(self) -> str:
         return f"Credentials({self.kind}={HIDDEN})"
+
+
+class Login:
+    """The credentials in use, and the former ones, which messages hide as well.
+
+    read: reads the credentials again; raises SyncdError if it finds none. None: the credentials never change.
+    """
+
+    def __init__(self, credentials: Credentials, read: Callable[[], Credentials] | None = None) -> None:
+        self.credentials = credentials
+        self.headers: Mapping[str, str] = credentials.headers()
+        self._read = read
+        self._all = [credentials]
+
+    def renew(self) -> bool:
+        """Read the credentials again and return whether they have changed. Raises the SyncdError of `read`."""
+        if self._read is None or (credentials := self._read()).headers() == self.headers:
+            return False
+        self._all.append(credentials)
+        self.headers = credentials.headers()
+        self.credentials = credentials
+        _log.info("login.renewed", consequence="requests go out with the credentials that the file holds now")
+        return True
+
+    def hide(self, text: str) -> str:
+        """Return `text` without the present and the former secrets."""
+        for credentials in self._all:
+            text = credentials.hide(text)
+        return text
+
+    def hide_bytes(self, data: bytes) -> bytes:
+        """Return undecoded data without the secrets; see Credentials.hide_bytes."""
+        for credentials in self._all:
+            data = credentials.hide_bytes(data)
+        return data
 
 
 def _printable(value: str, what: str) -> str:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
+from syncd.cloudflare.auth import Login
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request
 from syncd.cloudflare.response import Answer
@@ -118,21 +119,13 @@ def _error_of(state: RetryCallState) -> Retry:
 class Refusals:
     """Tries a refused request again, until it is clear whether the credentials or the content are refused.
 
-    send: sends a request once. renew: reads the credentials again and returns whether they have changed. credentials:
-    returns the present credentials.
+    send: sends a request once.
     """
 
-    def __init__(
-        self,
-        send: Callable[[Request], Awaitable[Answer]],
-        renew: Callable[[], bool],
-        credentials: Callable[[], object],
-        gate: Gate,
-    ) -> None:
+    def __init__(self, send: Callable[[Request], Awaitable[Answer]], login: Login, gate: Gate) -> None:
         self._send = send
-        self._renew = renew
+        self._login = login
         self._gate = gate
-        self._credentials = credentials
         self._refused = 0
         self._shut_until = self._filtered_until = -math.inf
 
@@ -141,11 +134,11 @@ class Refusals:
         for number in range(1, REFUSALS + 1):
             # A filter that refused one content refuses others, too. Two tries are enough then, without a probe.
             filtered = self._gate.clock() < self._filtered_until
-            used = self._credentials()
+            used = self._login.credentials
             try:
                 answer = await send()
             except AuthHalt as error:
-                if number == REFUSALS or (self._credentials() is used and not self._renewed(error)):
+                if number == REFUSALS or (self._login.credentials is used and not self._renewed(error)):
                     raise
             except Blocked as error:
                 if not (filtered and request.without_content()) and not await self._reaches_api(request):
@@ -161,7 +154,7 @@ class Refusals:
 
     def _renewed(self, error: AuthHalt) -> bool:
         try:
-            return self._renew()
+            return self._login.renew()
         except SyncdError as reading:
             # A file that is being written holds no token for a moment.
             raise Retry(f"{error}; the credentials cannot be read again now: {reading}") from error

@@ -90,7 +90,7 @@ async def test_a_token_file_is_read_again_before_a_halt(remote: Remote, time: Vi
     transport = remote.transport(login=lambda: Credentials.bearer("new-token"))
     await time.run(transport.request(PUT))
     assert len(remote.requests) == 2
-    assert transport.hide(f"{TOKEN} new-token") == "[hidden] [hidden]"
+    assert transport.login.hide(f"{TOKEN} new-token") == "[hidden] [hidden]"
 
 
 async def test_the_same_token_again_halts(remote: Remote, time: VirtualTime) -> None:
@@ -130,7 +130,7 @@ async def test_a_secret_that_the_remote_echoes_is_in_no_error(remote: Remote) ->
 async def test_a_secret_that_the_remote_echoes_is_in_no_answer(remote: Remote, time: VirtualTime, form: str) -> None:
     remote.says(ok({"key": f"x {form}", "error": [form]}))
     transport = remote.transport(login=lambda: Credentials.bearer("new-token-4711"))
-    assert transport.renew()
+    assert transport.login.renew()
     answer = await time.run(transport.request(Request("GET", "/x")))
     assert form not in str(answer)
 
@@ -138,7 +138,7 @@ async def test_a_secret_that_the_remote_echoes_is_in_no_answer(remote: Remote, t
 async def test_a_secret_as_short_as_a_word_leaves_answers_as_they_are(remote: Remote, time: VirtualTime) -> None:
     remote.says(ok({"key": "demo.md", "owner": "demo"}))
     transport = remote.transport(login=lambda: Credentials.bearer("demo"))
-    assert transport.renew()
+    assert transport.login.renew()
     answer = await time.run(transport.request(Request("GET", "/x")))
     assert "demo.md" in str(answer)
 

@@ -1,0 +1,147 @@
+"""Sends one HTTP request through the gate, reads its answer, and counts both."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NoReturn
+
+import httpx
+import structlog
+
+from syncd import __version__
+from syncd.cloudflare.auth import Login
+from syncd.cloudflare.connect import make_transport, unrequested_answer_check
+from syncd.cloudflare.errors import http_date, one_line
+from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.request import Form, Request, body_of
+from syncd.cloudflare.response import headers_of, read
+from syncd.errors import Park, Retry
+
+SLOWEST_BYTES_PER_S = 32 * 1024
+"""Lowest rate of a body. Its time at this rate is added to the timeout, so that a slow line can send a large file."""
+ONE_PIECE = 256 * 1024
+"""Largest multipart body, in bytes, that is joined before it is sent. Each piece of a body costs a write."""
+
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+
+_HEADERS = {
+    "User-Agent": f"syncd/{__version__}",
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",
+    "Connection": "keep-alive",
+}
+
+# Parsing a URL costs as much as sending it, and all uploads of a pass have the same one.
+_url = lru_cache(maxsize=128)(httpx.URL)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Counters:
+    """Counts requests and bytes. by: (method, status or "failed") -> requests. changing: requests that may have changed
+    something. sent_bytes, received_bytes: bytes of the bodies.
+    """
+
+    requests: int = 0
+    changing: int = 0
+    retries: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    by: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+class Exchange:
+    """Sends requests below a base URL and returns what comes back, without judging it.
+
+    timeout: seconds for one request, plus the time of its bodies at SLOWEST_BYTES_PER_S. http: replaces httpx's own
+    transport. Raises ValueError for a base_url to which no request may be sent.
+    """
+
+    def __init__(
+        self, base_url: str, login: Login, gate: Gate, timeout: float, http: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self.counters = Counters()
+        self.their_time: float | None = None
+        """Time of the remote's clock in its latest answer, as Unix seconds."""
+        self._base_url = base_url
+        self._login = login
+        self._gate = gate
+        self._timeout = timeout
+        self._http = http or make_transport(base_url)
+
+    async def send(self, request: Request, limit: int, expected_bytes: int = 0) -> tuple[int, Mapping[str, str], bytes]:
+        """Return status, headers (names in lower case) and body of the answer.
+
+        expected_bytes: size of an answer that may take its time. Raises Retry if no whole answer comes, and Park if
+        the body of a success is larger than limit.
+        """
+        # The message is built before it has a slot in the gate, while other requests are in flight.
+        message = self._build(request)
+        sent = int(message.headers.get("content-length", 0))
+        if sent <= ONE_PIECE:
+            await message.aread()
+        async with self._gate.slot():
+            self.counters.requests += 1
+            self.counters.changing += request.changing
+            self.counters.sent_bytes += sent
+            allowed_s = self._timeout + request.slow_s + (sent + expected_bytes) / SLOWEST_BYTES_PER_S
+            try:
+                async with asyncio.timeout(allowed_s):
+                    response = await self._http.handle_async_request(message)
+                    try:
+                        headers = headers_of(response)
+                        self._note_headers(headers)
+                        body = await read(response, headers, limit)
+                    finally:
+                        await response.aclose()
+            except (httpx.RequestError, TimeoutError) as error:
+                self._raise_failed(request, error)
+            self.counters.by[request.method, str(response.status_code)] += 1
+            self.counters.received_bytes += len(body)
+            _log.debug("http.request", method=request.method, path=request.path, status=response.status_code)
+        if self._gate.crowded:
+            # The request that waited for this slot is sent before this answer is parsed.
+            await asyncio.sleep(0)
+        if response.is_success and len(body) > limit:
+            raise Park("too_large", f"the answer is over {limit} bytes")
+        return response.status_code, headers, body
+
+    async def aclose(self) -> None:
+        """Close all connections. The caller cancels requests in flight before."""
+        await self._http.aclose()
+
+    def _build(self, request: Request) -> httpx.Request:
+        form = Form(request.form, request.part, request.file) if request.file else None
+        body, length = body_of(form or request.content)
+        if form:
+            length["Content-Type"] = form.content_type
+        seconds = self._timeout
+        return httpx.Request(
+            request.method,
+            _url(self._base_url + request.path),
+            params=dict(request.params) or None,
+            json=request.json,
+            content=body,
+            headers={**_HEADERS, **self._login.headers, **request.headers, **length},
+            extensions={
+                "timeout": {"connect": seconds, "write": seconds, "read": seconds + request.slow_s},
+                "trace": unrequested_answer_check(),
+            },
+        )
+
+    def _note_headers(self, headers: Mapping[str, str]) -> None:
+        self.their_time = http_date(headers.get("date", "")) or self.their_time
+        if held_s := self._gate.hold_for_ratelimit(headers.get("ratelimit"), headers.get("ratelimit-policy")):
+            _log.info("http.held", seconds=held_s, why="only the reserve of the rate limit is left")
+
+    def _raise_failed(self, request: Request, error: Exception) -> NoReturn:
+        self.counters.by[request.method, "failed"] += 1
+        ambiguous = not isinstance(error, _NOT_SENT)
+        name = type(error).__name__
+        _log.debug("http.failed", method=request.method, path=request.path, error=name)
+        what = "no whole answer" if ambiguous else "could not connect"
+        why = one_line(self._login.hide(str(error)), 200)
+        raise Retry(f"{what}: {name}{why and f': {why}'}", ambiguous=ambiguous) from error
