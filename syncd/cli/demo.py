@@ -40,7 +40,7 @@ def demo(
     import tempfile
     from importlib.resources import as_file, files
 
-    from syncd.emulator.options import Options
+    from syncd.emulator.options import EmulatorOptions
     from syncd.emulator.server import serve
 
     options: Globals = ctx.obj
@@ -48,7 +48,7 @@ def demo(
     with (
         as_file(files("syncd") / "sample") as sample,
         tempfile.TemporaryDirectory(prefix="syncd-demo-") as state,
-        serve(Options(index_delay=0.2)) as server,
+        serve(EmulatorOptions(index_delay=0.2)) as server,
     ):
         root = path.expanduser().absolute() if path else sample
         if not root.is_dir():

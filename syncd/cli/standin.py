@@ -83,14 +83,14 @@ def emulate(  # noqa: PLR0913 - the contract's options
     Prints its base URL.
     """
     require_emulator("emulate")
-    from syncd.emulator.options import Options
+    from syncd.emulator.options import EmulatorOptions
     from syncd.emulator.server import run
 
     def ready(base_url: str) -> None:
         typer.echo(base_url)
 
     try:
-        options = Options(
+        options = EmulatorOptions(
             store=store,
             token=token,
             on_existing=on_existing.value,

@@ -1,4 +1,5 @@
-"""The embedded stand-in for the Cloudflare API: a second, independent reading of its documentation.
+"""A local stand-in for the Cloudflare API: loopback only, one SQLite file.
 
-Loopback only, one SQLite file. It imports nothing from the rest of syncd, so a mistake there is not repeated here.
+This package is a second, independent reading of Cloudflare's documentation. It imports nothing from the rest of syncd,
+so a mistake there is not repeated here.
 """

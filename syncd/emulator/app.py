@@ -1,9 +1,14 @@
-"""The application: every request passes the gate here, in one place, before any API sees it."""
+"""The ASGI application: it checks, counts and routes every request."""
 
 import asyncio
+import hmac
 import logging
+import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -11,58 +16,119 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from syncd.emulator import ai_search, auth, kv, vectorize, workers_ai
-from syncd.emulator.counters import Requests
-from syncd.emulator.envelope import ApiError, error, plain
-from syncd.emulator.options import Options
+from syncd.emulator import (
+    ai_search_instances,
+    ai_search_items,
+    ai_search_search,
+    ai_search_store,
+    ai_search_upload,
+    kv_bulk,
+    kv_entries,
+    kv_namespaces,
+    kv_values,
+    vectorize_indexes,
+    vectorize_query,
+    vectorize_store,
+    vectorize_vectors,
+    workers_ai,
+)
+from syncd.emulator.messages import ApiError, error, ok, plain
+from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.routing import Backend, Call, Endpoint, Routes
-from syncd.emulator.store import Store
+from syncd.emulator.store import EmulatorStore
 
 BASE_PATH = "/client/v4"
+TIMER_S = 0.001
+"""Subtracted from the latency: asyncio wakes up to a millisecond late, and the network takes as long."""
+
+_SCHEMAS = [ai_search_store.SCHEMA, kv_entries.SCHEMA, vectorize_store.SCHEMA]
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_ACCOUNT = re.compile(r"[0-9a-f]{32}")
+_READING_POSTS = ("/search", "/chat/completions", "/bulk/get", "/query", "/get_by_ids")
+_MODEL_RUN = "/ai/run/"
 
 _log = logging.getLogger("syncd.emulator")
 
 
 def create_app(
-    options: Options,
+    options: EmulatorOptions,
     *,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Starlette:
-    """The stand-in as an ASGI application over an open store.
+    """Return the stand-in as an ASGI application over an open store.
 
-    clock gives seconds since 1970, sleep waits; tests bring their own. `app.state.requests` counts (see
-    counters.Requests), `app.state.backend.store` is to be closed by the caller. sqlite3.Error if it cannot be
-    opened.
+    clock returns seconds since 1970, sleep waits; tests pass their own. `app.state.requests` is a RequestCounts. The
+    caller closes `app.state.backend.store`. sqlite3.Error if the store cannot be opened.
     """
-    backend = Backend(options, Store(options.store, [ai_search.SCHEMA, kv.SCHEMA, vectorize.SCHEMA]), clock, sleep)
-    requests = Requests()
-    routes = Routes(
-        [
-            *auth.ENDPOINTS,
-            *ai_search.endpoints(),
-            *kv.endpoints(),
-            *vectorize.endpoints(),
-            *workers_ai.endpoints(),
-        ]
-    )
+    backend = Backend(options, EmulatorStore(options.store, _SCHEMAS), clock, sleep)
+    requests = RequestCounts()
     app = Starlette()
-    # Not a Route: its pattern would let no line break through, and a key may have one.
-    app.router.default = _Gate(backend, routes, requests)
+    # Not a Route: the pattern of a Route rejects a line break, and a key may contain one.
+    app.router.default = _Dispatcher(backend, requests)
     app.state.requests = requests
     app.state.backend = backend
     return app
 
 
-TIMER_S = 0.001
-"""asyncio wakes up to a millisecond late, and the way here and back takes as long: a client still sees the latency."""
+class RequestCounts:
+    """The number of requests by endpoint, since the start or the last reset.
+
+    routes: "METHOD template" -> number. total: all requests. changing: requests that may change data: POST, PUT, PATCH
+    and DELETE, except searches, bulk reads and runs of a model. Refused requests count, because they cost the caller
+    the same. embedded_texts: the texts that models embedded.
+    """
+
+    def __init__(self) -> None:
+        self.routes: Counter[str] = Counter()
+        self.total = 0
+        self.changing = 0
+        self.embedded_texts = 0
+
+    def count(self, method: str, template: str) -> None:
+        """Count one request; `template` is the path of the endpoint with its parameters in braces."""
+        self.routes[f"{method} {template}"] += 1
+        self.total += 1
+        reading = template.endswith(_READING_POSTS) or _MODEL_RUN in template
+        if method in {"POST", "PUT", "PATCH", "DELETE"} and not reading:
+            self.changing += 1
+
+    def reset(self) -> None:
+        """Set every counter to zero."""
+        self.routes.clear()
+        self.total = self.changing = self.embedded_texts = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return {"total", "changing", "embedded_texts", "routes"}."""
+        return {
+            "total": self.total,
+            "changing": self.changing,
+            "embedded_texts": self.embedded_texts,
+            "routes": dict(self.routes),
+        }
 
 
-class _Gate:
-    def __init__(self, backend: Backend, routes: Routes, requests: Requests) -> None:
+class _Dispatcher:
+    def __init__(self, backend: Backend, requests: RequestCounts) -> None:
         self._backend = backend
-        self._routes = routes
         self._requests = requests
+        self._routes = Routes(
+            [
+                Endpoint("GET", "/user/tokens/verify", _verify_token),
+                Endpoint("GET", "/accounts/{account_id}/tokens/verify", _verify_token),
+                *ai_search_instances.ENDPOINTS,
+                *ai_search_items.ENDPOINTS,
+                *ai_search_upload.ENDPOINTS,
+                *ai_search_search.ENDPOINTS,
+                *kv_namespaces.ENDPOINTS,
+                *kv_values.ENDPOINTS,
+                *kv_bulk.ENDPOINTS,
+                *vectorize_indexes.ENDPOINTS,
+                *vectorize_vectors.ENDPOINTS,
+                *vectorize_query.ENDPOINTS,
+                *workers_ai.ENDPOINTS,
+            ]
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -73,21 +139,21 @@ class _Gate:
             response = error(refusal)
         except ClientDisconnect:
             return
-        except Exception:  # noqa: BLE001 - a bug of one endpoint is answered in the envelope, like the service does
+        except Exception:  # noqa: BLE001 - the service too answers a bug of one endpoint in the envelope
             _log.exception("emulator.bug path=%s", request.url.path)
             response = error(ApiError(500, 7001, "Internal Error"))
-        # A service that is that far away works while it is waited for: our own work is part of it, not on top of it.
+        # The latency includes the time that the handler took.
         left = self._backend.options.latency - (self._backend.clock() - began) - TIMER_S
         if left > 0 and request.url.path.startswith(BASE_PATH):
             await self._backend.sleep(left)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        auth.check_local(request.headers)
-        # Without raw_path (an ASGI server may leave it out) an encoded "/" cannot be told from a plain one.
+        _check_local(request.headers)
+        # An ASGI server may omit raw_path. An encoded "/" then looks like a plain one.
         path = request.scope.get("raw_path", request.url.path.encode()).split(b"?")[0].decode("latin-1")
         if not path.startswith(f"{BASE_PATH}/"):
-            return self._own(request.method, path)
+            return self._answer_own(request.method, path)
         endpoint, values = self._route(request.method, path.removeprefix(BASE_PATH), request.headers)
         return await endpoint.handler(Call(self._backend, request, values))
 
@@ -98,16 +164,58 @@ class _Gate:
             template = endpoint.template
         finally:
             self._requests.count(method, template)
-            # Before the 404 of an unknown path: strangers are told nothing.
-            auth.check_credentials(headers, self._backend.options.token)
-        auth.check_account(values)
+            # In `finally`, so that a client without credentials sees 401 for an unknown path too.
+            _check_credentials(headers, self._backend.options.token)
+        _check_account(values)
         return endpoint, values
 
-    def _own(self, method: str, path: str) -> Response:
-        """What is not Cloudflare's: how many requests there were, for tools that measure from another process."""
-        if (method, path) == ("GET", "/_syncd/requests"):
-            return plain(self._requests.as_json())
+    def _answer_own(self, method: str, path: str) -> Response:
+        """Answer a path outside Cloudflare's API: the request counts, for tools that measure in another process."""
         if (method, path) == ("POST", "/_syncd/requests/reset"):
             self._requests.reset()
-            return plain(self._requests.as_json())
-        raise ApiError(404, 7000, f"No route for that URI; the API is below {BASE_PATH}")
+        elif (method, path) != ("GET", "/_syncd/requests"):
+            raise ApiError(404, 7000, f"No route for that URI; the API is below {BASE_PATH}")
+        return plain(self._requests.as_json())
+
+
+def _check_local(headers: Headers) -> None:
+    """Raise ApiError 403 unless the Host is a loopback name and the Origin, if present, is this server.
+
+    The Host check stops a foreign name that resolves to 127.0.0.1, the Origin check a page in a browser on this
+    machine.
+    """
+    host = headers.get("host", "")
+    if _hostname(host) not in _LOOPBACK:
+        raise ApiError(403, 10403, "This stand-in answers to loopback names only")
+    origin = headers.get("origin")
+    if origin is not None and origin != f"http://{host}":
+        raise ApiError(403, 10403, "Requests from web pages are refused")
+
+
+def _hostname(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _check_credentials(headers: Headers, token: str | None) -> None:
+    """Raise ApiError 401 unless there is a bearer token, or an email and a key. If `token` is set, it must match."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        given = headers.get("x-auth-key", "") if headers.get("x-auth-email") else ""
+    given = given.strip()
+    if not given or (token is not None and not hmac.compare_digest(given.encode(), token.encode())):
+        raise ApiError(401, 10000, "Authentication error")
+
+
+def _check_account(path: dict[str, str]) -> None:
+    """Raise ApiError 404 if the path names an account whose id is malformed."""
+    account = path.get("account_id")
+    if account is not None and _ACCOUNT.fullmatch(account) is None:
+        message = f"Could not route to /accounts/{account}, perhaps your object identifier is invalid?"
+        raise ApiError(404, 7003, message)
+
+
+async def _verify_token(_call: Call) -> Response:
+    return ok({"id": "0" * 32, "status": "active"})

@@ -1,11 +1,18 @@
-"""Metadata filters in the syntax of Vectorize: {"folder": "docs/", "timestamp": {"$gte": 1700000000000}}."""
+"""Metadata filters in the syntax of Vectorize, e.g. {"folder": "docs/", "timestamp": {"$gte": 1700000000000}}.
 
+AI Search filters by fields, Vectorize by the properties that have a metadata index. Pure functions.
+"""
+
+import json
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from syncd.emulator.limits import FILTERABLE_BYTES, MAX_PROPERTY_LENGTH
+from syncd.emulator.messages import compact_json
+
 Scalar = str | int | float | bool | None
-Filter = Callable[[Mapping[str, Any]], bool]
+MetadataFilter = Callable[[Mapping[str, Any]], bool]
 
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "$lt": operator.lt,
@@ -15,20 +22,20 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def compile_filter(expression: Any) -> Filter:
-    """The filter as a predicate on metadata; all conditions must hold. ValueError says what is wrong with it.
+def compile_filter(expression: Any) -> MetadataFilter:
+    """Return the filter as a predicate on metadata; all conditions must hold. ValueError describes a mistake.
 
-    A field that is absent is equal to nothing: only $ne and $nin hold for it.
+    An absent field equals nothing: only $ne and $nin hold for it.
     """
     if not isinstance(expression, dict):
-        raise ValueError("a filter must be a JSON object")  # noqa: TRY004 - one error for all that is wrong with it
+        raise ValueError("a filter must be a JSON object")  # noqa: TRY004 - callers catch one error for every mistake
     tests = [test for field, condition in expression.items() for test in _tests(str(field).lower(), condition)]
     return lambda metadata: all(test(metadata) for test in tests)
 
 
-def _tests(field: str, condition: Any) -> list[Filter]:
+def _tests(field: str, condition: Any) -> list[MetadataFilter]:
     if not field or field.startswith("$") or '"' in field:
-        raise ValueError(f"{field!r} is no field name")
+        raise ValueError(f"{field!r} is not a field name")
     if not isinstance(condition, dict):
         condition = {"$eq": condition}
     if not condition:
@@ -36,7 +43,7 @@ def _tests(field: str, condition: Any) -> list[Filter]:
     return [_test(field, name, operand) for name, operand in condition.items()]
 
 
-def _test(field: str, name: str, operand: Any) -> Filter:
+def _test(field: str, name: str, operand: Any) -> MetadataFilter:
     if name in {"$in", "$nin"}:
         if not isinstance(operand, list) or not all(_is_scalar(value) for value in operand):
             raise ValueError(f"{name} on {field} needs a list of values")
@@ -48,11 +55,11 @@ def _test(field: str, name: str, operand: Any) -> Filter:
         wanted = name == "$eq"
         return lambda metadata: _equal(metadata.get(field), operand) is wanted
     if name not in _ORDER:
-        raise ValueError(f"{name} is no operator")
+        raise ValueError(f"{name} is not an operator")
     if not isinstance(operand, (str, int, float)) or isinstance(operand, bool):
         raise ValueError(f"{name} on {field} needs a number or a text")  # noqa: TRY004 - as above
     compare = _ORDER[name]
-    return lambda metadata: _ordered(metadata.get(field), operand) and compare(metadata[field], operand)
+    return lambda metadata: _comparable(metadata.get(field), operand) and compare(metadata[field], operand)
 
 
 def _is_scalar(value: Any) -> bool:
@@ -64,7 +71,68 @@ def _equal(value: Any, operand: Scalar) -> bool:
     return isinstance(value, bool) is isinstance(operand, bool) and value == operand
 
 
-def _ordered(value: Any, operand: str | float) -> bool:
+def _comparable(value: Any, operand: str | float) -> bool:
     if isinstance(operand, str):
         return isinstance(value, str)
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def cut_text(value: Any) -> Any:
+    """Return the part of a text that filters see, and any other value unchanged."""
+    return value.encode()[:FILTERABLE_BYTES].decode(errors="ignore") if isinstance(value, str) else value
+
+
+PROPERTY_TYPES: dict[str, Callable[[Any], bool]] = {
+    "string": lambda value: isinstance(value, str),
+    "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
+    "boolean": lambda value: isinstance(value, bool),
+}
+"""The types of a metadata index of Vectorize, each with a test for the values that it keeps."""
+
+_MAX_PROPERTY_FILTER_SIZE = 2048
+
+
+def check_property(name: Any) -> None:
+    """Raise ValueError unless `name` is valid as a property in an index or a filter. A dot separates nested names."""
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_PROPERTY_LENGTH:
+        raise ValueError(f"a property name has 1 to {MAX_PROPERTY_LENGTH} characters")
+    if name.startswith("$") or '"' in name or "" in name.split("."):
+        raise ValueError(f"{name!r} is not a property name")
+
+
+def indexed_properties(metadata: str | None, types: Mapping[str, str]) -> str:
+    """Return {property: value} as JSON for each property that has an index and a value of its type.
+
+    metadata: JSON text; types: property -> type of each metadata index. Texts are cut like filters see them.
+    """
+    if metadata is None or not types:
+        return "{}"
+    fields = json.loads(metadata)
+    values = {name: _nested(fields, name) for name in types}
+    return compact_json({name: cut_text(value) for name, value in values.items() if PROPERTY_TYPES[types[name]](value)})
+
+
+def compile_property_filter(expression: Any) -> MetadataFilter:
+    """Return the filter of a query as a predicate on the result of indexed_properties. ValueError for a mistake.
+
+    A property without an index has no value there, so it equals nothing.
+    """
+    if not isinstance(expression, dict) or not expression:
+        raise ValueError("a filter must be a JSON object, and not empty")
+    if len(compact_json(expression).encode()) >= _MAX_PROPERTY_FILTER_SIZE:
+        raise ValueError(f"a filter must be less than {_MAX_PROPERTY_FILTER_SIZE} bytes")
+    tests = {}
+    for name, condition in expression.items():
+        check_property(name)
+        try:
+            # One property at a time: compile_filter folds names to lower case, but property names are case-sensitive.
+            tests[name] = compile_filter({"value": condition})
+        except ValueError as reason:
+            raise ValueError(f"{name}: {reason}") from reason
+    return lambda indexed: all(test({"value": indexed.get(name)}) for name, test in tests.items())
+
+
+def _nested(fields: Any, name: str) -> Any:
+    for part in name.split("."):
+        fields = fields.get(part) if isinstance(fields, dict) else None
+    return fields

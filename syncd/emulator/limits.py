@@ -1,7 +1,10 @@
-"""Sizes and ranges of the APIs, and the file types AI Search takes. Source: Cloudflare's API references and limits."""
+"""Limits of the APIs, and the file types that AI Search accepts. Source: Cloudflare's documentation."""
+
+MAX_JSON_SIZE = 16 * 1024 * 1024
+"""Bytes of a JSON body. This limit is the stand-in's own."""
 
 MAX_FILE_SIZE = 4 * 1024 * 1024
-"""Bytes of one upload: "max 4MB" in the API reference (the later 10 MiB for text needs no stand-in)."""
+"""Bytes of one upload: "max 4MB" in the API reference. The service accepts 10 MiB of text now."""
 
 MAX_KEY_LENGTH = 128
 """Characters of an item's key."""
@@ -15,7 +18,7 @@ MAX_METADATA_SIZE = 10 * 1024
 """Bytes of an item's metadata as compact JSON, the system's own fields included."""
 
 FILTERABLE_BYTES = 64
-"""Only so many leading bytes of a text field are seen by filters."""
+"""Filters see this many leading bytes of a text field."""
 
 MAX_CUSTOM_FIELDS = 5
 MAX_INSTANCES = 5000
@@ -27,7 +30,7 @@ MAX_ITEMS_PER_PAGE = 50
 MAX_PER_PAGE = 100
 MAX_RESULTS = 50
 MAX_WAIT = 40.0
-"""Seconds that wait_for_completion holds an answer back."""
+"""Seconds that wait_for_completion delays an answer at most."""
 
 # fmt: off
 PLAIN_TYPES = (
@@ -45,7 +48,7 @@ BINARY_TYPES = (
 )
 # fmt: on
 FILE_TYPES = PLAIN_TYPES + TEXTUAL_RICH_TYPES + BINARY_TYPES
-"""Endings of a key that are taken; anything else is 7060."""
+"""Accepted endings of a key; any other ending is 7060."""
 
 MAX_KV_NAMESPACES = 1000
 """Of one account."""
@@ -54,21 +57,21 @@ MAX_KV_PER_PAGE = 1000
 MAX_KV_TITLE_SIZE = 512
 MAX_KV_KEY_SIZE = 512
 MAX_KV_METADATA_SIZE = 1024
-"""Bytes; of metadata as compact JSON."""
+"""Bytes of metadata as compact JSON."""
 
 MAX_KV_VALUE_SIZE = 25 * 1024 * 1024
 MIN_KV_TTL = 60
-"""Seconds that an entry lives at least."""
+"""Seconds from a write to the earliest allowed expiration."""
 
 KV_WRITE_INTERVAL = 1.0
-"""Seconds between two writes to one key."""
+"""Least number of seconds between two writes to one key."""
 
 MAX_KV_BULK_ITEMS = 10_000
 MAX_KV_BULK_SIZE = 100_000_000
-"""Bytes of the whole request; megabytes, not mebibytes."""
+"""Bytes of the whole request: 100 megabytes, not mebibytes."""
 
 MAX_KV_BULK_GET = 100
-"""Keys of one bulk read, whose values together are no larger than one value may be."""
+"""Keys of one bulk read. The values together have the limit of one value."""
 
 MIN_KV_LIST = 10
 MAX_KV_LIST = 1000
@@ -76,30 +79,32 @@ MAX_KV_LIST = 1000
 MAX_INDEX_NAME_SIZE = 64
 MAX_DIMENSIONS = 1536
 MAX_METADATA_INDEXES = 10
-"""Of one index of Vectorize. The service was also seen to refuse fewer than 32 dimensions; its documentation has no
-lower bound, and small vectors make readable tests.
+"""Metadata indexes of one index of Vectorize.
+
+The service was also seen to refuse fewer than 32 dimensions. Its documentation has no lower bound, and small vectors
+make readable tests.
 """
 
 MAX_VECTOR_ID_SIZE = 64
 MAX_VECTOR_NAMESPACE_SIZE = 64
 MAX_VECTOR_METADATA_SIZE = 10 * 1024
-"""Bytes; of metadata as compact JSON."""
+"""Bytes of metadata as compact JSON."""
 
 MAX_PROPERTY_LENGTH = 512
-"""Characters of the name of a metadata property that is filtered by."""
+"""Characters of the name of a metadata property in a filter."""
 
 MAX_VECTORS = 5000
 MAX_VECTORS_SIZE = 100_000_000
-"""Of one upsert or insert; bytes of the whole request. In megabytes, as the limits of KV."""
+"""Bytes of a whole upsert or insert: megabytes, like the limits of KV."""
 
 MAX_DELETED_IDS = 100
 MAX_READ_IDS = 20
-"""Of one delete_by_ids, one get_by_ids. Undocumented; both were met by users."""
+"""Ids of one delete_by_ids and of one get_by_ids. Undocumented; users of the service report both."""
 
 MAX_VECTOR_LIST = 1000
 VECTOR_CURSOR_LIFE = 300.0
-"""Seconds that a cursor of the listing is good for: "cursors have an expiration timestamp", and no more is said."""
+"""Seconds until a cursor of the listing expires. The documentation says only "cursors have an expiration timestamp"."""
 
 MAX_TOP_K = 100
 MAX_TOP_K_WITH_CONTENT = 50
-"""Matches of one query; the second if it returns values or all metadata."""
+"""Matches of one query; the second limit applies if the query returns values or all metadata."""

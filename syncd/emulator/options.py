@@ -1,44 +1,58 @@
-"""What is undocumented about the real service, or a matter of taste, as values."""
+"""The options of the stand-in: behaviour of the service that is undocumented or differs between accounts."""
 
 import math
 import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from types import FrameType
 from typing import Literal
+
+import structlog
+
+log = structlog.get_logger()
+
+MAX_SEARCH_S = 1.0
+"""Time limit of one search with a regular expression. Some expressions take years on some keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class EmulatorOptions:
     """How the stand-in behaves.
 
-    store: the SQLite file; None keeps everything in memory, for the life of the app.
+    store: the SQLite file; None keeps the data in memory for the life of the app.
     token: the only accepted API token (or global key); None accepts any.
-    on_existing: what an upload under an existing key meets: the item is overwritten, or the answer is 409/7042.
-    checksum: the item's `checksum`: "opaque" is new at every write, "zero" is "0", md5 and sha256 are of the content.
-    index_delay: seconds from an upload to its end of indexing; one half queued, one half running.
-    fail_index: regular expression searched in the key; what matches ends with the status "error" for its content: a PDF
-    as locked with a password, others as unable_to_convert_to_markdown.
-    fail_index_transient: the same for errors that pass: the first fail_index_times indexings of what matches end in
-    unknown_error, 0 means all of them.
-    skip_index: regular expression searched in the key; what matches is stored, and ends with the status "skipped".
-    slow_index: regular expression searched in the key; the indexing of what matches takes slow_index_delay seconds.
+    on_existing: the answer to an upload under an existing key: "overwrite" replaces the item, "conflict" is 409/7042.
+    checksum: the field `checksum` of an item: "opaque" is new at every write, "zero" is "0", "md5" and "sha256" are
+    digests of the content.
+    index_delay: seconds from an upload to the end of indexing; the first half is "queued", the second half "running".
+    fail_index: a regular expression. Indexing of each key in which it is found ends with the status "error": a PDF as
+    locked with a password, any other file as unable_to_convert_to_markdown.
+    fail_index_transient: a regular expression. The first fail_index_times indexings of each key in which it is found
+    end in unknown_error; 0 means every indexing.
+    skip_index: a regular expression. Each key in which it is found is stored and ends with the status "skipped".
+    slow_index: a regular expression. Indexing of each key in which it is found takes slow_index_delay seconds.
     list_lag: seconds by which the listings of items and of keys are behind.
-    latency: seconds from a request to its answer, at least.
-    metadata: "refuse" answers 7056 to every upload that brings metadata of its own, "declared" to one with a field that
-    the instance does not declare, "texts" to one with a number or a boolean.
-    list_metadata: False leaves `metadata` out of every item, as the API did before July 2026.
-    create_instances: True makes an instance (and its namespace) spring into being on first use.
+    latency: the least number of seconds from a request to its answer.
+    metadata: "refuse" answers 7056 to an upload with custom metadata, "declared" to an upload with a field that the
+    instance does not declare, "texts" to an upload with a number or a boolean.
+    list_metadata: False omits `metadata` from every item, as the API did before July 2026.
+    create_instances: True creates an instance (and its namespace) at the first request for it.
 
-    Of KV alone:
+    For KV only:
     kv_write_limit: True answers 429 to a write (single or bulk) of a key that was written less than a second ago.
-    unsuccessful: share, 0 to 1, of the keys of bulk writes and deletes that fail: nothing happens to them and they are
-    named in unsuccessful_keys. Which ones follows from the key and the number of the attempt, so a retry may succeed.
-    bulk_max_bytes: bulk bodies over this many bytes are answered 413; None leaves the service's own 100 MB.
-    bulk_fail_over: bulk writes and deletes of more items than this are answered 524 in HTML, and nothing is stored.
-    empty_pages: True puts a page without keys, but with a cursor, before every page of the listing of keys.
+    unsuccessful: the share, 0 to 1, of the keys of bulk writes and deletes that fail. A failed key is unchanged and is
+    listed in unsuccessful_keys. The key and the number of the attempt decide, so that a retry may succeed.
+    bulk_max_bytes: a bulk body of more bytes is answered 413; None means the limit of the service, 100 MB.
+    bulk_fail_over: a bulk write or delete of more items is answered 524 in HTML and stores nothing.
+    empty_pages: True inserts a page without keys, but with a cursor, before every page of the listing of keys.
 
-    Of Vectorize alone:
-    mutation_lag: seconds from a change of an index, of its vectors or of its metadata indexes, until anyone sees it.
+    For Vectorize only:
+    mutation_lag: seconds until a change of vectors or of metadata indexes is visible.
     """
 
     store: Path | None = None
@@ -65,7 +79,7 @@ class Options:
     mutation_lag: float = 0.2
 
     def __post_init__(self) -> None:
-        """ValueError names the option that cannot be."""
+        """Raise ValueError, which names the option, for a value out of range."""
         for name in ("index_delay", "slow_index_delay", "list_lag", "latency", "mutation_lag"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be 0 or more seconds")
@@ -78,4 +92,46 @@ class Options:
             try:
                 re.compile(getattr(self, name) or "")
             except re.error as reason:
-                raise ValueError(f"{name} is no regular expression: {reason}") from reason
+                raise ValueError(f"{name} is not a regular expression: {reason}") from reason
+
+
+def matches(expression: str | None, key: str) -> bool:
+    """Return whether the regular expression of an option is found in the key. None is never found.
+
+    A search that exceeds MAX_SEARCH_S counts as not found and is logged.
+    """
+    if expression is None:
+        return False
+    try:
+        with _time_limit(MAX_SEARCH_S):
+            return _compiled(expression).search(key) is not None
+    except TimeoutError:
+        log.warning(
+            "emulator.expression_slow", expression=expression, key=key, remedy="write it without nested repeats"
+        )
+        return False
+
+
+@lru_cache(maxsize=8)
+def _compiled(text: str) -> re.Pattern[str]:
+    return re.compile(text)
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError after `seconds`, but only in the main thread, where alone a signal handler can be set."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def expire(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, expire)
+    timer_before = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer_before)
+        signal.signal(signal.SIGALRM, before)

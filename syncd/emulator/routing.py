@@ -1,80 +1,121 @@
-"""From a request line to the function that answers it.
+"""The route from a request line to its handler, and the helpers that every handler uses.
 
-Paths are matched segment by segment on the raw path, so that an encoded "/" stays within its segment.
+Paths are matched while they are percent-encoded, so that an encoded "/" stays within its segment.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 
-from syncd.emulator.envelope import ApiError, invalid, read_json
-from syncd.emulator.options import Options
-from syncd.emulator.store import Store
+from syncd.emulator.limits import MAX_JSON_SIZE
+from syncd.emulator.messages import ApiError, invalid, read_json
+from syncd.emulator.options import EmulatorOptions
+from syncd.emulator.store import EmulatorStore
+
+Refusal = Callable[[str], ApiError]
+"""Makes the error of a request that is not valid from a message. Each API has its own code for it."""
+
+Schema = TypeVar("Schema", bound=BaseModel)
 
 
 @dataclass(frozen=True)
 class Backend:
-    """What every endpoint works with. clock: seconds since 1970; sleep: waits that many seconds."""
+    """The options, the store and the time, which every handler needs.
 
-    options: Options
-    store: Store
+    clock: returns seconds since 1970; sleep: waits that many seconds.
+    """
+
+    options: EmulatorOptions
+    store: EmulatorStore
     clock: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request on its way: the backend, the request and the values of the path's parameters."""
+    """One request: the backend, the request and the decoded parameters of its path."""
 
     backend: Backend
     request: Request
     path: dict[str, str]
 
     def query(self, name: str) -> str | None:
-        """The query parameter, or None if it is absent."""
+        """Return the query parameter, or None if it is absent."""
         value: str | None = self.request.query_params.get(name)
         return value
 
-    def number(self, name: str, default: int, low: int, high: int = 2**31) -> int:
-        """The query parameter as an integer within [low, high]; ApiError 400 otherwise."""
+    def number(self, name: str, default: int, low: int, high: int = 2**31, *, refuse: Refusal = invalid) -> int:
+        """Return the query parameter as an integer within [low, high]; ApiError otherwise."""
         text = self.query(name)
         if text is None:
             return default
         try:
             value = int(text)
         except ValueError:
-            raise invalid(f"{name} must be an integer") from None
+            raise refuse(f"{name} must be an integer") from None
         if not low <= value <= high:
-            raise invalid(f"{name} must be from {low} to {high}")
+            raise refuse(f"{name} must be from {low} to {high}")
         return value
 
-    def choice(self, name: str, allowed: Iterable[str]) -> str | None:
-        """The query parameter if it is one of `allowed`, None if absent; ApiError 400 otherwise."""
+    def choice(self, name: str, allowed: Collection[str], *, refuse: Refusal = invalid) -> str:
+        """Return the query parameter, or the first of `allowed` if it is absent; ApiError for any other value."""
         value = self.query(name)
-        if value is not None and value not in allowed:
-            raise invalid(f"{name} must be one of {', '.join(allowed)}")
+        if value is None:
+            return next(iter(allowed))
+        if value not in allowed:
+            raise refuse(f"{name} must be one of {', '.join(allowed)}")
         return value
 
-    async def body(self) -> dict[str, Any]:
-        """The body as a JSON object; ApiError 400 if it is none."""
+    async def read(self, limit: int, *, refuse: Refusal = invalid) -> bytes:
+        """Return the whole body; ApiError 413 if it exceeds `limit` bytes.
+
+        A body that is too large is read to its end: a client that is still sending would otherwise see a broken
+        connection instead of the answer.
+        """
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in self.request.stream():
+            size += len(piece)
+            if size <= limit:
+                pieces.append(piece)
+            else:
+                pieces.clear()
+        if size > limit:
+            refusal = refuse(f"The request is larger than {limit} bytes")
+            raise ApiError(413, refusal.code, refusal.message)
+        return b"".join(pieces)
+
+    async def body(self, *, refuse: Refusal = invalid) -> dict[str, Any]:
+        """Return the body as a JSON object; ApiError if it is not one."""
         try:
-            value = read_json(await self.request.body())
-        except ValueError:
-            raise invalid("the body is no JSON") from None
+            value = read_json(await self.read(MAX_JSON_SIZE, refuse=refuse))
+        except ValueError as reason:
+            raise refuse(f"the body is not JSON: {reason}") from None
         if not isinstance(value, dict):
-            raise invalid("the body must be a JSON object")
+            raise refuse("the body must be a JSON object")
         return value
+
+
+def validate(schema: type[Schema], body: dict[str, Any], *, refuse: Refusal = invalid) -> Schema:
+    """Return the body as an instance of a schema; ApiError names the first field that does not fit."""
+    try:
+        return schema.model_validate(body, strict=True)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        raise refuse(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 Handler = Callable[[Call], Awaitable[Response]]
 
 
 class Endpoint(NamedTuple):
-    """One line of an API's table. template: a path below /client/v4, e.g. /accounts/{account_id}/tokens/verify."""
+    """One line in the table of an API. template: a path below /client/v4, e.g. /accounts/{account_id}/tokens/verify."""
 
     method: str
     template: str
@@ -85,34 +126,21 @@ class Routes:
     """The tables of all APIs together."""
 
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
-        self._by_length: dict[int, list[tuple[list[str], Endpoint]]] = {}
+        self._by_depth: dict[int, list[tuple[Any, Endpoint]]] = {}
         for endpoint in endpoints:
-            pattern = endpoint.template.split("/")
-            self._by_length.setdefault(len(pattern), []).append((pattern, endpoint))
+            routes = self._by_depth.setdefault(endpoint.template.count("/"), [])
+            routes.append((compile_path(endpoint.template)[0], endpoint))
 
     def find(self, method: str, raw_path: str) -> tuple[Endpoint, dict[str, str]]:
-        """The endpoint for a percent-encoded path, and its decoded parameters; ApiError 404 or 405 if there is none."""
-        segments = raw_path.split("/")
+        """Return the endpoint of a percent-encoded path, and its decoded parameters; ApiError 404 or 405 if none."""
         known_path = False
-        for pattern, endpoint in self._by_length.get(len(segments), []):
-            values = _match(pattern, segments)
-            if values is None:
+        for pattern, endpoint in self._by_depth.get(raw_path.count("/"), []):
+            match = pattern.match(raw_path)
+            if match is None:
                 continue
             known_path = True
             if endpoint.method == method:
-                return endpoint, values
+                return endpoint, {name: unquote(value) for name, value in match.groupdict().items()}
         if known_path:
             raise ApiError(405, 10405, "Method not allowed for this path")
         raise ApiError(404, 7000, "No route for that URI")
-
-
-def _match(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
-    values = {}
-    for expected, segment in zip(pattern, segments, strict=True):
-        if expected.startswith("{"):
-            if not segment:
-                return None
-            values[expected[1:-1]] = unquote(segment)
-        elif expected != segment:
-            return None
-    return values

@@ -1,9 +1,10 @@
-"""The stand-in on a loopback port: in a thread for tests and the demo, or until a signal for the command line."""
+"""The stand-in on a loopback port: in a thread for tests and the demo, or in the foreground for the command line."""
 
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -11,50 +12,36 @@ import uvicorn
 from starlette.applications import Starlette
 
 from syncd.emulator.app import BASE_PATH, create_app
-from syncd.emulator.options import Options
+from syncd.emulator.options import EmulatorOptions
 
 if TYPE_CHECKING:
-    from syncd.emulator.counters import Requests
+    from syncd.emulator.app import RequestCounts
 
 HOST = "127.0.0.1"
 
 
 class Server:
-    """A stand-in that is answering. Use it in a `with` block, or call close().
+    """A stand-in that serves in a thread. Use it in a `with` block, or call close().
 
-    base_url: what a client takes for https://api.cloudflare.com/client/v4. requests: its counters.
+    base_url: the URL that replaces https://api.cloudflare.com/client/v4 in a client. requests: its counters.
     """
 
     def __init__(self, app: Starlette, port: int) -> None:
         self._app = app
         self._socket = _listen(port)
-        self.base_url = f"http://{HOST}:{self._socket.getsockname()[1]}{BASE_PATH}"
-        self.requests: Requests = app.state.requests
-        config = uvicorn.Config(
-            app,
-            http="auto",
-            loop="asyncio",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-            # Longer than clients keep theirs, so that none is closed just as it is used again.
-            timeout_keep_alive=75,
-            # Idle connections close at once; a request that waits for its index is not worth waiting for.
-            timeout_graceful_shutdown=0,
-        )
-        self._uvicorn = uvicorn.Server(config)
+        self.base_url = _base_url(self._socket)
+        self.requests: RequestCounts = app.state.requests
+        self._uvicorn = _uvicorn_server(app)
         self._thread = threading.Thread(
             target=self._uvicorn.run, args=([self._socket],), name="syncd-emulator", daemon=True
         )
         self._thread.start()
-        # An exit asked for before the start is over would leave the socket open.
+        # A stop requested before the start is complete would leave the socket open.
         while not self._uvicorn.started and self._thread.is_alive():
             self._thread.join(0.001)
 
     def close(self) -> None:
-        """Stops answering and closes the store, in well under half a second; a second call does nothing."""
+        """Stop serving and close the store, within half a second. A second call does nothing."""
         self._uvicorn.should_exit = True
         self._thread.join()
         self._socket.close()
@@ -69,9 +56,10 @@ class Server:
         self.close()
 
 
-def serve(options: Options, port: int = 0) -> Server:
-    """Starts a stand-in in a thread of this process. port 0 takes a free one. OSError if the port is taken,
-    sqlite3.Error if the store cannot be opened.
+def serve(options: EmulatorOptions, port: int = 0) -> Server:
+    """Start a stand-in in a thread of this process. Port 0 selects a free port.
+
+    OSError if the port is taken, sqlite3.Error if the store cannot be opened.
     """
     app = create_app(options)
     try:
@@ -81,31 +69,62 @@ def serve(options: Options, port: int = 0) -> Server:
         raise
 
 
-def run(options: Options, port: int = 0, *, ready: Callable[[str], None]) -> int:
-    """Serves until SIGINT or SIGTERM and gives the signal's number. For the main thread only.
+def run(options: EmulatorOptions, port: int = 0, *, ready: Callable[[str], None]) -> int:
+    """Serve in the main thread until SIGINT or SIGTERM, and return the number of the signal.
 
-    ready is called with the base URL as soon as requests are taken. Errors as serve().
+    `ready` is called with the base URL as soon as the port accepts connections. The errors are those of serve().
     """
-    stop = threading.Event()
+    app = create_app(options)
+    try:
+        with _listen(port) as listener, _recorded_signals() as received:
+            ready(_base_url(listener))
+            # Uvicorn stops at a signal, then raises it again for the handler that was set before.
+            _uvicorn_server(app).run([listener])
+            return received[0]
+    finally:
+        app.state.backend.store.close()
+
+
+@contextmanager
+def _recorded_signals() -> Iterator[list[int]]:
+    """Record SIGINT and SIGTERM in a list instead of acting on them."""
     received: list[int] = []
 
-    def note(number: int, _frame: object) -> None:
+    def record(number: int, _frame: object) -> None:
         received.append(number)
-        stop.set()
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, record) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with serve(options, port) as server:
-            ready(server.base_url)
-            stop.wait()
+        yield received
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return received[0]
+
+
+def _uvicorn_server(app: Starlette) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
+        http="auto",
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        # Longer than clients keep a connection, so that the server never closes one that a client is about to reuse.
+        timeout_keep_alive=75,
+        # A stop closes idle connections at once and does not wait for requests that wait for indexing.
+        timeout_graceful_shutdown=0,
+    )
+    return uvicorn.Server(config)
+
+
+def _base_url(listener: socket.socket) -> str:
+    return f"http://{HOST}:{listener.getsockname()[1]}{BASE_PATH}"
 
 
 def _listen(port: int) -> socket.socket:
-    # With the protocol named asyncio sets TCP_NODELAY on its connections; without it every answer takes 40 ms.
+    # asyncio sets TCP_NODELAY only if the protocol is named; without TCP_NODELAY every answer takes 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""One SQLite file (or memory) that all the emulated APIs share. Each API brings its own schema and queries."""
+"""The SQLite database that all the emulated APIs share. Each API brings its own schema and queries."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,11 +15,11 @@ PRAGMA busy_timeout = 5000;
 """
 
 
-class Store:
-    """An open database. Used from one thread at a time; opened in one and served from another."""
+class EmulatorStore:
+    """An open database. One thread may open it and another may use it, but only one at a time."""
 
     def __init__(self, path: Path | None, schemas: Iterable[str]) -> None:
-        """Opens or makes the file at `path` (None: in memory) and runs the schemas, which must be repeatable."""
+        """Open or create the file at `path` (None: in memory) and run the schemas, which must be repeatable."""
         name = ":memory:" if path is None else str(path)
         self._connection = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
         self._connection.row_factory = sqlite3.Row
@@ -29,45 +29,46 @@ class Store:
             self._connection.close()
             raise
         self.function = self._connection.create_function
-        self._remembered: dict[tuple[Any, ...], Any] = {}
-        self._written = self._connection.total_changes
+        self._cached: dict[tuple[Any, ...], Any] = {}
+        self._cached_at_change = self._connection.total_changes
 
     def all(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
-        """Every row of the query."""
+        """Return every row of the query."""
         return self._connection.execute(sql, parameters).fetchall()
 
     def one(self, sql: str, parameters: Parameters = ()) -> sqlite3.Row | None:
-        """The first row of the query, or None."""
+        """Return the first row of the query, or None."""
         row: sqlite3.Row | None = self._connection.execute(sql, parameters).fetchone()
         return row
 
     def value(self, sql: str, parameters: Parameters = ()) -> Any:
-        """The first column of the first row. IndexError-free only for queries that always have a row."""
+        """Return the first column of the first row. The query must always have a row."""
         return self._connection.execute(sql, parameters).fetchone()[0]
 
-    def remembered(self, sql: str, parameters: Mapping[str, Any]) -> Any:
-        """Like value(), and quick until the next write: for counting, which reads every row. Only for queries whose
-        result follows from the data and the parameters, so for none with a clock in it.
+    def cached_value(self, sql: str, parameters: Mapping[str, Any]) -> Any:
+        """Return the same as value(), from memory until the next write. Use it for counts, which read every row.
+
+        The result must follow from the data and the parameters alone: the query must not depend on the time.
         """
-        if self._written != self._connection.total_changes:
-            self._remembered.clear()
-            self._written = self._connection.total_changes
-        question = (sql, *sorted(parameters.items()))
-        if question not in self._remembered:
-            self._remembered[question] = self.value(sql, parameters)
-        return self._remembered[question]
+        if self._cached_at_change != self._connection.total_changes:
+            self._cached.clear()
+            self._cached_at_change = self._connection.total_changes
+        query = (sql, *sorted(parameters.items()))
+        if query not in self._cached:
+            self._cached[query] = self.value(sql, parameters)
+        return self._cached[query]
 
     def run(self, sql: str, parameters: Parameters = ()) -> int:
-        """Runs a statement and gives the number of rows it changed."""
+        """Run a statement and return the number of rows that it changed."""
         return self._connection.execute(sql, parameters).rowcount
 
     def many(self, sql: str, rows: Iterable[Parameters]) -> None:
-        """Runs a statement once for each of `rows`."""
+        """Run a statement once for each row of parameters."""
         self._connection.executemany(sql, rows)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing: commits at the end of the block, rolls back on any exception."""
+        """Commit at the end of the block; roll back on any exception."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -77,5 +78,5 @@ class Store:
         self._connection.execute("COMMIT")
 
     def close(self) -> None:
-        """Closes the file; a second call does nothing."""
+        """Close the database. A second call does nothing."""
         self._connection.close()

@@ -15,7 +15,7 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.config.sources import load
-from syncd.emulator.options import Options
+from syncd.emulator.options import EmulatorOptions
 
 TOKEN = "a-token-that-nobody-may-see-4713"
 
@@ -62,7 +62,7 @@ def test_no_object_that_holds_the_token_shows_it(config: Path) -> None:
     loaded = load(config)
     credentials = Credentials.bearer(TOKEN)
     by_key = Credentials.global_key("me@example.com", TOKEN)
-    for each in (loaded, loaded.cloudflare, credentials, by_key, Options(token=TOKEN)):
+    for each in (loaded, loaded.cloudflare, credentials, by_key, EmulatorOptions(token=TOKEN)):
         assert TOKEN not in f"{each!r} {each!s}", type(each)
 
 

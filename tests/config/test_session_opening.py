@@ -8,7 +8,7 @@ from config_room import MINIMAL, Place, toml
 
 from syncd import oneshot
 from syncd.config.schema import Config
-from syncd.emulator.options import Options as Manners
+from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import serve
 from syncd.errors import ConfigError, Halt, Locked
 from syncd.rules import IgnoreFile
@@ -60,7 +60,7 @@ def test_a_token_that_cannot_be_sent_is_refused_without_quoting_it(place: Place,
 async def test_a_configured_mirror_goes_up_over_a_real_connection_and_stays_in_step(place: Place) -> None:
     for number in range(60):
         (place.base / "docs" / f"{number}.md").write_text(f"text {number}")
-    with serve(Manners(token=TOKEN, index_delay=0)) as server:
+    with serve(EmulatorOptions(token=TOKEN, index_delay=0)) as server:
         text = MINIMAL.replace("[mirrors.docs]", f"tpslimit = 0\nbase_url = {toml(server.base_url)}\n[mirrors.docs]")
         config = with_token(place, text + "create = true\n")
         async with open_session(config) as session:
@@ -85,7 +85,7 @@ async def test_a_configured_mirror_goes_up_over_a_real_connection_and_stays_in_s
 
 async def test_a_journal_of_another_target_is_not_believed(place: Place) -> None:
     (place.base / "docs" / "a.md").write_text("text")
-    with serve(Manners(index_delay=0, create_instances=True)) as server:
+    with serve(EmulatorOptions(index_delay=0, create_instances=True)) as server:
         text = MINIMAL.replace("[mirrors.docs]", f"tpslimit = 0\nbase_url = {toml(server.base_url)}\n[mirrors.docs]")
         for instance in ("docs", "other", "docs"):
             async with open_session(
@@ -102,7 +102,7 @@ async def test_a_journal_of_another_target_is_not_believed(place: Place) -> None
 async def test_all_mirrors_of_a_process_pass_one_gate(place: Place) -> None:
     second = MINIMAL[MINIMAL.index("[mirrors.docs]") :].replace("docs", "more")
     third = second.replace("more", "kept").replace('"ai-search"', '"kv"').replace("instance", "namespace_title")
-    with serve(Manners()) as server:
+    with serve(EmulatorOptions()) as server:
         text = MINIMAL.replace("[mirrors.docs]", f"base_url = {toml(server.base_url)}\n[mirrors.docs]")
         async with open_session(with_token(place, text + second + third)) as session:
             session.transport.gate.hold(3600)

@@ -17,7 +17,7 @@ from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Transport
-from syncd.emulator.options import Options
+from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
 from syncd.service.build import LONG_KEY_LENGTH
 from syncd.targets.aisearch.rows import Marks
@@ -78,9 +78,9 @@ class TestMemoryTarget(FilesContract):
 @pytest.fixture(
     scope="module",
     params=[
-        Options(index_delay=0, create_instances=True),
-        Options(index_delay=0, create_instances=True, on_existing="conflict", checksum="zero"),
-        Options(index_delay=0, create_instances=True, on_existing="conflict", checksum="md5"),
+        EmulatorOptions(index_delay=0, create_instances=True),
+        EmulatorOptions(index_delay=0, create_instances=True, on_existing="conflict", checksum="zero"),
+        EmulatorOptions(index_delay=0, create_instances=True, on_existing="conflict", checksum="md5"),
     ],
     ids=["overwrite", "conflict", "conflict-md5"],
 )
@@ -102,7 +102,7 @@ class TestAISearchTarget(FilesContract):
 
 @pytest.fixture(scope="module")
 def kv_server() -> Iterator[Server]:
-    with serve(Options(empty_pages=True), 0) as server:
+    with serve(EmulatorOptions(empty_pages=True), 0) as server:
         yield server
 
 

@@ -8,7 +8,7 @@ import httpx
 from starlette.applications import Starlette
 
 from syncd.emulator.app import create_app
-from syncd.emulator.options import Options
+from syncd.emulator.options import EmulatorOptions
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 ROOT = f"/accounts/{ACCOUNT}/ai-search"
@@ -91,7 +91,7 @@ def counter(app: Starlette) -> Any:
 async def world(**options: Any) -> AsyncIterator[Api]:
     """A stand-in with these options and, unless create_instances says so itself, the instance "docs"."""
     clock = Clock()
-    app = create_app(Options(**options), clock=clock, sleep=clock.sleep)
+    app = create_app(EmulatorOptions(**options), clock=clock, sleep=clock.sleep)
     api = Api(app, clock)
     try:
         async with api.client:

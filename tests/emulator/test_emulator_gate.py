@@ -4,7 +4,7 @@ import httpx
 import pytest
 from emulator_world import ACCOUNT, DOCS, ITEMS, ROOT, counter, form, world
 
-from syncd.emulator.ai_search import library
+from syncd.emulator import ai_search_instances, ai_search_upload
 from syncd.emulator.app import TIMER_S
 
 VERIFY = "/user/tokens/verify"
@@ -98,7 +98,7 @@ async def test_a_bug_is_an_enveloped_500(monkeypatch: pytest.MonkeyPatch, caplog
         raise RuntimeError("broken on purpose")
 
     async with world() as api:
-        monkeypatch.setattr(library, "statistics", broken)
+        monkeypatch.setattr(ai_search_instances, "count_items", broken)
         assert await api.refusal("GET", f"{DOCS}/stats") == (500, 7001)
         assert "broken on purpose" in caplog.text
 
@@ -109,7 +109,7 @@ async def test_a_failed_write_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
 
     async with world() as api:
         with monkeypatch.context() as patch:
-            patch.setattr(library, "store_content", broken)
+            patch.setattr(ai_search_upload, "store_content", broken)
             assert await api.refusal("POST", ITEMS, **form("a.md")) == (500, 7001)
         assert await api.listed() == []
         await api.upload("a.md")

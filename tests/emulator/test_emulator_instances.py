@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from emulator_world import ACCOUNT, DOCS, ITEMS, ROOT, Api, form, world
 
-from syncd.emulator.ai_search import instances, namespaces
+from syncd.emulator import ai_search_instances
 
 INSTANCES = f"{ROOT}/instances"
 NAMESPACES = f"{ROOT}/namespaces"
@@ -85,7 +85,7 @@ async def test_a_taken_name_is_7022() -> None:
 
 
 async def test_one_instance_too_many_is_7013(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instances, "MAX_INSTANCES", 2)
+    monkeypatch.setattr(ai_search_instances, "MAX_INSTANCES", 2)
     async with world() as api:
         await api.result("POST", INSTANCES, json={"id": "second"})
         assert await api.refusal("POST", INSTANCES, json={"id": "third"}) == (403, 7013)
@@ -138,7 +138,7 @@ async def test_the_default_namespace_exists_and_is_protected() -> None:
 
 
 async def test_a_namespace_has_a_short_description_and_there_are_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(namespaces, "MAX_NAMESPACES", 2)
+    monkeypatch.setattr(ai_search_instances, "MAX_NAMESPACES", 2)
     async with world() as api:
         assert await api.refusal("POST", NAMESPACES, json={"name": "a", "description": "d" * 257}) == (400, 7001)
         await api.result("POST", NAMESPACES, json={"name": "a", "description": "d" * 256})

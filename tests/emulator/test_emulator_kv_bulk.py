@@ -6,7 +6,7 @@ import httpx
 import pytest
 from kv_world import ROOT, Kv, done, kv_world, pair
 
-from syncd.emulator.options import Options
+from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import serve
 
 MAX_VALUE = 25 * 1024 * 1024
@@ -246,7 +246,7 @@ async def test_a_failed_bulk_write_changes_nothing(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_too_large_bulk_is_answered_although_the_client_is_still_sending() -> None:
-    with serve(Options(bulk_max_bytes=1000)) as server:
+    with serve(EmulatorOptions(bulk_max_bytes=1000)) as server:
         at = f"{server.base_url}{ROOT}/{'0' * 32}/bulk"
         for content in (b"[" * 20_000_000, json.dumps([pair("a", "v" * 20_000_000)]).encode()):
             answer = httpx.put(at, headers={"Authorization": "Bearer token"}, content=content)

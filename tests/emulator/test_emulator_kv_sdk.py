@@ -11,7 +11,7 @@ from cloudflare import Cloudflare
 from cloudflare.types.kv.namespace_bulk_get_response import WorkersKVBulkGetResult, WorkersKVBulkGetResultWithMetadata
 from emulator_world import ACCOUNT
 
-from syncd.emulator.options import Options
+from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
 
 
@@ -22,7 +22,7 @@ class Place(TypedDict):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serve(Options()) as server:
+    with serve(EmulatorOptions()) as server:
         yield server
 
 
@@ -159,7 +159,7 @@ def test_the_sdk_reads_refusals(client: Cloudflare, place: Place) -> None:
 )
 def test_the_sdk_meets_the_failures_of_the_options(options: dict[str, Any], status: int) -> None:
     with (
-        serve(Options(**options)) as server,
+        serve(EmulatorOptions(**options)) as server,
         Cloudflare(api_token="token", base_url=server.base_url, max_retries=0) as client,
     ):
         made = client.kv.namespaces.create(account_id=ACCOUNT, title="sdk")
@@ -175,4 +175,4 @@ def test_the_sdk_meets_the_failures_of_the_options(options: dict[str, Any], stat
 @pytest.mark.parametrize("options", [{"unsuccessful": 1.5}, {"bulk_max_bytes": -1}, {"bulk_fail_over": -1}])
 def test_options_that_cannot_be_are_named(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
-        Options(**options)
+        EmulatorOptions(**options)

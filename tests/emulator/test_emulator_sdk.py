@@ -8,7 +8,7 @@ import pytest
 from cloudflare import Cloudflare
 from emulator_world import ACCOUNT
 
-from syncd.emulator.options import Options
+from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
 
 
@@ -23,7 +23,7 @@ PLACE: Place = {"account_id": ACCOUNT, "name": "default", "id": "sdk"}
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serve(Options(index_delay=0.02)) as server:
+    with serve(EmulatorOptions(index_delay=0.02)) as server:
         yield server
 
 
@@ -153,7 +153,7 @@ def test_the_sdk_reads_refusals(client: Cloudflare) -> None:
 
 def test_the_sdk_is_known_by_its_key_and_refused_with_a_wrong_token() -> None:
     with (
-        serve(Options(token="sesame")) as server,
+        serve(EmulatorOptions(token="sesame")) as server,
         Cloudflare(api_email="a@example.com", api_key="sesame", base_url=server.base_url, max_retries=0) as by_key,
         Cloudflare(api_token="wrong", base_url=server.base_url, max_retries=0) as stranger,
     ):

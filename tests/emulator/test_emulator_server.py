@@ -4,6 +4,7 @@ import socket
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ import httpx
 import pytest
 from emulator_world import ACCOUNT, ITEMS, ROOT, form
 
-from syncd.emulator.options import Options
+from syncd.emulator import options
+from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import run, serve
 
 AUTH = {"Authorization": "Bearer token"}
 
 
 def test_a_server_answers_on_a_free_loopback_port_and_counts() -> None:
-    with serve(Options()) as server:
+    with serve(EmulatorOptions()) as server:
         assert server.base_url.startswith("http://127.0.0.1:")
         assert server.base_url.endswith("/client/v4")
         answer = httpx.get(f"{server.base_url}/accounts/{ACCOUNT}/tokens/verify", headers=AUTH)
@@ -27,7 +29,7 @@ def test_a_server_answers_on_a_free_loopback_port_and_counts() -> None:
 
 
 def test_a_small_answer_is_not_held_back_by_the_network_stack() -> None:
-    with serve(Options()) as server, httpx.Client(base_url=server.base_url, headers=AUTH) as client:
+    with serve(EmulatorOptions()) as server, httpx.Client(base_url=server.base_url, headers=AUTH) as client:
         begin = time.monotonic()
         for _ in range(50):
             client.get("/user/tokens/verify")
@@ -35,7 +37,7 @@ def test_a_small_answer_is_not_held_back_by_the_network_stack() -> None:
 
 
 def test_a_server_closes_at_once_with_connections_open_and_requests_waiting() -> None:
-    server = serve(Options(create_instances=True, index_delay=30))
+    server = serve(EmulatorOptions(create_instances=True, index_delay=30))
     with httpx.Client(base_url=server.base_url, headers=AUTH) as client:
         client.get(f"{ROOT}/instances")
         waiting = threading.Thread(target=_upload_and_wait, args=(server.base_url,))
@@ -59,12 +61,12 @@ def _upload_and_wait(base_url: str) -> None:
 
 
 def test_a_port_that_is_taken_is_an_os_error() -> None:
-    with serve(Options()) as server, pytest.raises(OSError, match="in use"):
-        serve(Options(), httpx.URL(server.base_url).port or 0)
+    with serve(EmulatorOptions()) as server, pytest.raises(OSError, match="in use"):
+        serve(EmulatorOptions(), httpx.URL(server.base_url).port or 0)
 
 
 @pytest.mark.parametrize(
-    "options",
+    "values",
     [
         {"index_delay": -1},
         {"list_lag": float("nan")},
@@ -75,29 +77,29 @@ def test_a_port_that_is_taken_is_an_os_error() -> None:
         {"fail_index_times": -1},
     ],
 )
-def test_options_that_cannot_be_are_named(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(options))):
-        Options(**options)
+def test_an_option_out_of_range_is_named(values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(values))):
+        EmulatorOptions(**values)
 
 
 def test_a_server_may_be_closed_right_after_its_start() -> None:
     for _ in range(3):
-        serve(Options()).close()
+        serve(EmulatorOptions()).close()
 
 
 def test_a_store_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError):
-        serve(Options(store=tmp_path / "missing" / "emulator.db"))
+        serve(EmulatorOptions(store=tmp_path / "missing" / "emulator.db"))
 
 
 def test_a_too_large_upload_is_answered_although_the_client_is_still_sending() -> None:
-    with serve(Options(create_instances=True)) as server:
+    with serve(EmulatorOptions(create_instances=True)) as server:
         answer = httpx.post(f"{server.base_url}{ITEMS}", headers=AUTH, **form("a.md", bytes(20_000_000)))
         assert answer.status_code == 413
 
 
 def test_a_client_that_leaves_in_the_middle_does_no_harm() -> None:
-    with serve(Options(create_instances=True)) as server:
+    with serve(EmulatorOptions(create_instances=True)) as server:
         url = httpx.URL(server.base_url)
         with socket.create_connection((url.host, url.port or 0)) as rude:
             head = f"POST {url.path}{ITEMS} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer t\r\n"
@@ -107,15 +109,42 @@ def test_a_client_that_leaves_in_the_middle_does_no_harm() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_ends_with_a_signal_and_names_it(number: signal.Signals) -> None:
+def test_run_serves_until_a_signal_and_returns_its_number(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    urls = []
+    answers = []
 
-    def ready(url: str) -> None:
-        urls.append(url)
-        assert httpx.get(f"{url}/user/tokens/verify", headers=AUTH).status_code == 200
+    def ask(url: str) -> None:
+        answers.append(httpx.get(f"{url}/user/tokens/verify", headers=AUTH).status_code)
         os.kill(os.getpid(), number)
 
-    assert run(Options(), ready=ready) == number
-    assert len(urls) == 1
+    assert _run_with_client(EmulatorOptions(), ask) == number
+    assert answers == [200]
     assert signal.getsignal(number) is before
+
+
+def test_run_limits_the_time_of_an_expression_that_backtracks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "MAX_SEARCH_S", 0.05)
+    uploads = []
+
+    def upload(url: str) -> None:
+        uploads.append(httpx.post(f"{url}{ITEMS}", headers=AUTH, **form("a" * 100 + "b.md")).status_code)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    alarm = signal.getsignal(signal.SIGALRM)
+    wanted = EmulatorOptions(create_instances=True, fail_index="(a+)+$")
+    assert _run_with_client(wanted, upload) == signal.SIGTERM
+    assert uploads == [201]
+    assert signal.getsignal(signal.SIGALRM) is alarm
+
+
+def _run_with_client(wanted: EmulatorOptions, client: Callable[[str], None]) -> int:
+    """Run the stand-in in the main thread and the client in another thread."""
+    clients: list[threading.Thread] = []
+
+    def ready(url: str) -> None:
+        clients.append(threading.Thread(target=client, args=(url,)))
+        clients[0].start()
+
+    number = run(wanted, ready=ready)
+    clients[0].join()
+    return number

@@ -4,7 +4,7 @@ import pytest
 from emulator_world import ACCOUNT, world
 from vectorize_world import LAG, ROOT, Vectorize, make, row, vectorize_world
 
-from syncd.emulator.options import Options
+from syncd.emulator.options import EmulatorOptions
 
 CONFIG = {"dimensions": 3, "metric": "cosine"}
 
@@ -223,7 +223,7 @@ async def test_looking_is_not_counted_as_changing_and_every_endpoint_has_its_lin
 
 def test_a_lag_below_zero_is_named() -> None:
     with pytest.raises(ValueError, match="mutation_lag"):
-        Options(mutation_lag=-0.1)
+        EmulatorOptions(mutation_lag=-0.1)
 
 
 async def test_two_indexes_keep_to_themselves() -> None:

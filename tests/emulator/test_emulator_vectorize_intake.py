@@ -6,7 +6,7 @@ import pytest
 from emulator_world import ACCOUNT
 from vectorize_world import LAG, NDJSON, ROOT, Vectorize, ndjson, row, vectorize_world
 
-from syncd.emulator.options import Options
+from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import serve
 
 LINE = b'{"id": "a", "values": [1, 0]}\n'
@@ -221,7 +221,7 @@ async def test_a_form_of_more_than_100_million_bytes_is_413() -> None:
 def test_a_refused_body_is_answered_although_the_client_is_still_sending() -> None:
     line = json.dumps(row("a", *([0.5] * 1000))).encode() + b"\n"
     auth = {"Authorization": "Bearer token"}
-    with serve(Options(mutation_lag=0)) as server:
+    with serve(EmulatorOptions(mutation_lag=0)) as server:
         config = {"dimensions": 2, "metric": "cosine"}
         httpx.post(f"{server.base_url}{ROOT}", headers=auth, json={"name": "docs", "config": config})
         at = f"{server.base_url}/accounts/{ACCOUNT}/vectorize/v2/indexes/docs/upsert"

@@ -7,7 +7,7 @@ from emulator_world import Api, Clock
 from vectorize_world import LAG, NDJSON, Vectorize, make, row, vectorize_world
 
 from syncd.emulator.app import create_app
-from syncd.emulator.options import Options
+from syncd.emulator.options import EmulatorOptions
 
 
 async def test_a_change_is_seen_after_the_lag_and_not_before() -> None:
@@ -88,9 +88,9 @@ async def test_of_two_vectors_with_one_id_in_a_request_the_verb_decides(verb: st
 
 async def test_what_is_on_its_way_survives_a_restart(tmp_path: Path) -> None:
     clock = Clock()
-    options = Options(store=tmp_path / "emulator.db", mutation_lag=10)
+    options = EmulatorOptions(store=tmp_path / "emulator.db", mutation_lag=10)
 
-    def start(options: Options) -> Vectorize:
+    def start(options: EmulatorOptions) -> Vectorize:
         return Vectorize(Api(create_app(options, clock=clock, sleep=clock.sleep), clock), "docs")
 
     async with (before := start(options)).api.client:
@@ -100,7 +100,7 @@ async def test_what_is_on_its_way_survives_a_restart(tmp_path: Path) -> None:
         gone = await before.drop("b")
     before.api.app.state.backend.store.close()
     # Less lag after the restart does not let the later change be done first.
-    async with (after := start(Options(store=options.store, mutation_lag=1))).api.client:
+    async with (after := start(EmulatorOptions(store=options.store, mutation_lag=1))).api.client:
         last = await after.send([row("c")])
         clock.wait(5)
         assert await after.ids() == []

@@ -10,7 +10,7 @@ import pytest
 from cloudflare import Cloudflare
 from emulator_world import ACCOUNT
 
-from syncd.emulator.options import Options
+from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
 
 # Of its own making: it hands raw bytes from one of its methods to another in a way that it warns of.
@@ -27,7 +27,7 @@ class Place(TypedDict):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serve(Options(mutation_lag=0)) as server:
+    with serve(EmulatorOptions(mutation_lag=0)) as server:
         yield server
 
 

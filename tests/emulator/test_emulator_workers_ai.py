@@ -8,8 +8,7 @@ import httpx
 import pytest
 from emulator_world import ACCOUNT, Api, counter, world
 
-from syncd.emulator.workers_ai.features import embed
-from syncd.emulator.workers_ai.models import count_tokens
+from syncd.emulator.workers_ai import count_tokens, embed
 
 BASE = "@cf/baai/bge-base-en-v1.5"
 M3 = "@cf/baai/bge-m3"

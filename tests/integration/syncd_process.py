@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 from syncd_child import PRELOAD, child
 
-from syncd.emulator.options import Options
+from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
 from syncd.state.directory import INSTALLATION_NAME
 
@@ -351,7 +351,7 @@ def on_a_terminal(room: Room, *arguments: str, end_at: bytes = b"") -> tuple[int
 @contextmanager
 def open_room(path: Path, **options: Any) -> Iterator[Room]:
     """A room with a config for one mirror over a fresh stand-in. options: those of the stand-in."""
-    with serve(Options(**{"index_delay": 0.0, **options})) as server:
+    with serve(EmulatorOptions(**{"index_delay": 0.0, **options})) as server:
         remote = Remote(server.base_url)
         room = Room(path, server, remote)
         room.docs.mkdir()

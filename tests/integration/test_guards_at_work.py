@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from syncd_process import Room, open_room, until
 
-from syncd.emulator.options import Options
+from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import serve
 
 
@@ -90,7 +90,7 @@ def test_a_path_that_names_another_folder_is_no_mass_delete_and_a_copy_no_upload
 def test_a_base_url_of_elsewhere_believes_no_journal_and_deletes_nothing_there(room: Room) -> None:
     filled(room, 12)
     assert room.syncd("reconcile").code == 0
-    with serve(Options(index_delay=0.0)) as elsewhere:
+    with serve(EmulatorOptions(index_delay=0.0)) as elsewhere:
         config = room.config.read_text()
         room.config.write_text(config.replace(room.server.base_url, elsewhere.base_url))
         ended = room.syncd("reconcile", "--json")

@@ -12,7 +12,7 @@ import pytest
 from machine import LOOK_EVERY_S, Machine, booted
 from syncd_process import ACCOUNT, TOKEN, Remote, until
 
-from syncd.emulator.options import Options
+from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
 
 REPOSITORY = Path(__file__).parents[2]
@@ -100,7 +100,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 @pytest.fixture
 def site(machine: Machine) -> Iterator[Site]:
-    with serve(Options(index_delay=0.0)) as server:
+    with serve(EmulatorOptions(index_delay=0.0)) as server:
         made = Site(machine, server)
         made.configure()
         try:

@@ -17,7 +17,7 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.emulator.app import create_app
-from syncd.emulator.options import Options as Manners
+from syncd.emulator.options import EmulatorOptions
 from syncd.model import Item
 from syncd.plan import Policy
 from syncd.rules import Rules
@@ -264,7 +264,7 @@ class World:
 async def world(base: Path, *, instance: bool = True, clock: Any = None, **manners: Any) -> AsyncIterator[World]:
     """A stand-in with the instance "docs", unless it is not wanted."""
     clock = clock or Clock()
-    app = create_app(Manners(**{"index_delay": 0.0, **manners}), clock=clock, sleep=clock.sleep)
+    app = create_app(EmulatorOptions(**{"index_delay": 0.0, **manners}), clock=clock, sleep=clock.sleep)
     wire = Wire(httpx.ASGITransport(app=app))
     headers = {"Authorization": f"Bearer {manners.get('token') or 'any'}"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), headers=headers) as stranger:

@@ -5,8 +5,8 @@ from typing import Any
 
 from ai_room import Side, World
 
-from syncd.emulator.ai_search import library
-from syncd.emulator.ai_search.library import BUILTIN, Item
+from syncd.emulator.ai_search_store import BUILTIN, StoredItem, queue_item
+from syncd.emulator.options import matches
 from syncd.model import Record
 from syncd.state.db import transaction
 
@@ -41,10 +41,10 @@ def strange(world: World, count: int, source: str = BUILTIN) -> None:
 def _store(world: World, number: int, at: float, source: str = BUILTIN) -> str:
     key, ref = f"{number:06}.md", f"{number:032x}"
     shown = json.dumps({"filename": key, "folder": "", "timestamp": 0})
-    failing = library.matches(backend(world).options.fail_index, key)
+    failing = matches(backend(world).options.fail_index, key)
     error = "unable_to_convert_to_markdown" if failing else None
-    item = Item(ref, 1, key, source, "0", 4, shown, "{}", 0, error, at, at, at, at, at)
-    library.queue(backend(world), item, at)
+    item = StoredItem(ref, 1, key, source, "0", 4, shown, "{}", 0, error, at, at, at, at, at)
+    queue_item(backend(world), item, at)
     return ref
 
 

@@ -18,7 +18,7 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KV
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.emulator.app import create_app
-from syncd.emulator.options import Options as Manners
+from syncd.emulator.options import EmulatorOptions
 from syncd.plan import Policy
 from syncd.rules import Rules
 from syncd.service.build import build_mirror
@@ -199,7 +199,7 @@ def keeps(book: list[dict[str, bytes]]) -> Act:
 async def world(base: Path, *, title: str | None = "docs", clock: Any = None, **manners: Any) -> AsyncIterator[World]:
     """A stand-in with one namespace, unless it is not wanted."""
     clock = clock or Clock()
-    app = create_app(Manners(**manners), clock=clock, sleep=clock.sleep)
+    app = create_app(EmulatorOptions(**manners), clock=clock, sleep=clock.sleep)
     wire = Wire(httpx.ASGITransport(app=app))
     headers = {"Authorization": "Bearer any"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), headers=headers) as stranger:

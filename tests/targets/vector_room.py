@@ -16,7 +16,7 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.config.schema import MirrorConfig
 from syncd.emulator.app import create_app
-from syncd.emulator.options import Options as Manners
+from syncd.emulator.options import EmulatorOptions
 from syncd.errors import Park
 from syncd.model import Put
 from syncd.service.build import Grants, build_mirror, build_settings, build_target
@@ -167,7 +167,7 @@ class World:
 async def world(base: Path, *, clock: Any = None, **manners: Any) -> AsyncIterator[World]:
     """A stand-in with no index yet."""
     clock = clock or Clock()
-    app = create_app(Manners(**manners), clock=clock, sleep=clock.sleep)
+    app = create_app(EmulatorOptions(**manners), clock=clock, sleep=clock.sleep)
     wire = Wire(httpx.ASGITransport(app=app), clock)
     headers = {"Authorization": "Bearer any"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), headers=headers) as stranger:

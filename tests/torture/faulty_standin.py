@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from stormy_remote import PLACE
 
 from syncd.emulator.app import create_app
-from syncd.emulator.options import Options
+from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server
 
 HTML = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"
@@ -231,7 +231,9 @@ class _Answer:
 
 
 @contextmanager
-def served(options: Options, seed: int, spared: Callable[[str], bool]) -> Iterator[tuple[Server, FaultyStandin]]:
+def served(
+    options: EmulatorOptions, seed: int, spared: Callable[[str], bool]
+) -> Iterator[tuple[Server, FaultyStandin]]:
     """A stand-in on a loopback port, in calm weather, for the length of a block."""
     faulty = FaultyStandin(create_app(options), seed, spared)
     with Server(cast("Starlette", faulty), 0) as server:

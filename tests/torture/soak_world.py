@@ -20,7 +20,7 @@ from syncd_process import ACCOUNT, TOKEN
 
 import syncd
 from syncd.emulator.app import create_app
-from syncd.emulator.options import Options
+from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server
 
 ROOT = Path(syncd.__file__).parents[1]
@@ -267,7 +267,7 @@ class Daemon:
 
 
 def _serve(port: int, store: Path, strength: float, seed: int) -> None:
-    faulty = FaultyStandin(create_app(Options(store=store)), seed, lambda _: False)
+    faulty = FaultyStandin(create_app(EmulatorOptions(store=store)), seed, lambda _: False)
     if strength:
         faulty.rates = weather(strength) | {"503": strength / 2}
 

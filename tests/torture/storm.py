@@ -20,7 +20,7 @@ from stormy_remote import Difference, Far, FarAISearch, FarKV, Stranger, compare
 from stormy_vectors import FarVectorize
 from syncd_process import TOKEN
 
-from syncd.emulator.options import Options
+from syncd.emulator.options import EmulatorOptions
 
 HOUR_S = 3600.0
 CLEAN_PASSES = 3
@@ -43,7 +43,7 @@ def play(script: Script, seed: int, size: Size) -> Tally:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="syncd-torture-") as place:
         manners: dict[str, Any] = {"index_delay": 0.05, "mutation_lag": 0.0, "token": TOKEN, **script.manners}
-        with served(Options(**manners), seed, _spared) as (server, standin):
+        with served(EmulatorOptions(**manners), seed, _spared) as (server, standin):
             storm = Storm(script, Random(seed), size, Path(place), standin, server.base_url)
             try:
                 storm.play()

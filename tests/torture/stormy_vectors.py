@@ -12,7 +12,7 @@ import numpy as np
 from stormy_remote import PLACE, Far, Held
 from syncd_process import ACCOUNT, TOKEN
 
-from syncd.emulator.workers_ai.features import embed
+from syncd.emulator.workers_ai import embed
 from syncd.model import Put
 from syncd.targets.base import Content
 from syncd.targets.vectorize.ids import Maker, maker

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from unclosed import Watched, unclosed
 
-from syncd.emulator.store import Store
+from syncd.emulator.store import EmulatorStore
 from syncd.state import db
 
 
@@ -25,7 +25,7 @@ def test_a_connection_that_nobody_closes_is_told_of(tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_opened_is_closed(tmp_path: Path) -> None:
     before = set(unclosed)
     with pytest.raises(sqlite3.Error) as _held:
-        Store(tmp_path / "a.db", ["no SQL;"])
+        EmulatorStore(tmp_path / "a.db", ["no SQL;"])
     assert set(unclosed) == before
 
 

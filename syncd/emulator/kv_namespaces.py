@@ -1,63 +1,88 @@
-"""/storage/kv/namespaces: the namespaces themselves."""
+"""The endpoints of KV for namespaces, and the namespace and errors that every endpoint of KV needs."""
 
+import re
 import secrets
 from typing import Any
 
 from starlette.responses import Response
 
-from syncd.emulator.envelope import ApiError, ok
-from syncd.emulator.kv.intake import read_object
-from syncd.emulator.kv.places import NAMESPACE, ROOT, choice, namespace_of, number, refused
 from syncd.emulator.limits import MAX_KV_NAMESPACES, MAX_KV_PER_PAGE, MAX_KV_TITLE_SIZE
+from syncd.emulator.messages import ApiError, ok, page_of
 from syncd.emulator.routing import Call, Endpoint
 
+ROOT = "/accounts/{account_id}/storage/kv/namespaces"
+NAMESPACE = f"{ROOT}/{{namespace_id}}"
+
+_ID = re.compile(r"[0-9a-fA-F]{32}")
 _JURISDICTIONS = ("eu", "fedramp", "us")
 _TITLE_TAKEN = ApiError(400, 10014, "a namespace with this account ID and title already exists")
 
 
+def refused(message: str, status: int = 400) -> ApiError:
+    """Return the error of a request that is not valid. This API uses 10001 for it, whatever the status."""
+    return ApiError(status, 10001, message)
+
+
+def namespace_of(call: Call) -> int:
+    """Return the number of the namespace in the path.
+
+    ApiError 400/10011 if the id is malformed, 404/10013 if the namespace does not exist.
+    """
+    given = call.path["namespace_id"]
+    if _ID.fullmatch(given) is None:
+        raise ApiError(400, 10011, f"could not parse UUID from request's namespace_id: '{given}'")
+    sql = "SELECT number FROM kv_namespaces WHERE account = ? AND id = ?"
+    row = call.backend.store.one(sql, (call.path["account_id"], given.lower()))
+    if row is None:
+        raise ApiError(404, 10013, "namespace not found")
+    number: int = row["number"]
+    return number
+
+
 async def _list(call: Call) -> Response:
-    page, per_page = number(call, "page", 1, 1), number(call, "per_page", 20, 1, MAX_KV_PER_PAGE)
-    order, direction = choice(call, "order", ("id", "title")), choice(call, "direction", ("asc", "desc"))
+    page = call.number("page", 1, 1, refuse=refused)
+    per_page = call.number("per_page", 20, 1, MAX_KV_PER_PAGE, refuse=refused)
+    order = call.choice("order", ("id", "title"), refuse=refused)
+    direction = call.choice("direction", ("asc", "desc"), refuse=refused)
     account = call.path["account_id"]
     sql = f"SELECT * FROM kv_namespaces WHERE account = ? ORDER BY {order} {direction} LIMIT ? OFFSET ?"  # noqa: S608
     rows = call.backend.store.all(sql, (account, per_page, (page - 1) * per_page))
-    info = {"count": len(rows), "page": page, "per_page": per_page, "total_count": _total(call)}
-    return ok([_render(dict(row)) for row in rows], info)
+    return page_of([_render(dict(row)) for row in rows], page, per_page, _count(call))
 
 
 async def _create(call: Call) -> Response:
-    body = await read_object(call)
+    body = await call.body(refuse=refused)
     title, jurisdiction = _title(body), body.get("jurisdiction")
     if jurisdiction is not None and jurisdiction not in _JURISDICTIONS:
         raise refused(f"jurisdiction must be one of {', '.join(_JURISDICTIONS)}")
-    if _find_title(call, title) is not None:
+    if _find_by_title(call, title) is not None:
         raise _TITLE_TAKEN
-    if _total(call) >= MAX_KV_NAMESPACES:
+    if _count(call) >= MAX_KV_NAMESPACES:
         raise refused(f"An account has at most {MAX_KV_NAMESPACES} namespaces")
     row = (call.path["account_id"], secrets.token_hex(16), title, jurisdiction)
     call.backend.store.run("INSERT INTO kv_namespaces (account, id, title, jurisdiction) VALUES (?, ?, ?, ?)", row)
-    return ok(_find_title(call, title))
+    return ok(_find_by_title(call, title))
 
 
-async def _read(call: Call) -> Response:
-    return ok(_read_row(call, namespace_of(call)))
+async def _get(call: Call) -> Response:
+    return ok(_namespace(call, namespace_of(call)))
 
 
 async def _rename(call: Call) -> Response:
-    title = _title(await read_object(call))
+    title = _title(await call.body(refuse=refused))
     namespace = namespace_of(call)
-    found = _find_title(call, title)
-    if found is not None and found["id"] != call.path["namespace_id"].lower():
+    existing = _find_by_title(call, title)
+    if existing is not None and existing["id"] != call.path["namespace_id"].lower():
         raise _TITLE_TAKEN
     call.backend.store.run("UPDATE kv_namespaces SET title = ? WHERE number = ?", (title, namespace))
-    return ok(_read_row(call, namespace))
+    return ok(_namespace(call, namespace))
 
 
 async def _delete(call: Call) -> Response:
     namespace = namespace_of(call)
     with call.backend.store.transaction():
         for table in ("kv_entries", "kv_attempts"):
-            call.backend.store.run(f"DELETE FROM {table} WHERE namespace = ?", (namespace,))  # noqa: S608 - as above
+            call.backend.store.run(f"DELETE FROM {table} WHERE namespace = ?", (namespace,))  # noqa: S608 - constants
         call.backend.store.run("DELETE FROM kv_namespaces WHERE number = ?", (namespace,))
     return ok({})
 
@@ -69,20 +94,20 @@ def _title(body: dict[str, Any]) -> str:
     return title
 
 
-def _total(call: Call) -> int:
+def _count(call: Call) -> int:
     sql = "SELECT count(*) FROM kv_namespaces WHERE account = ?"
-    total: int = call.backend.store.value(sql, (call.path["account_id"],))
-    return total
+    count: int = call.backend.store.value(sql, (call.path["account_id"],))
+    return count
 
 
-def _find_title(call: Call, title: str) -> dict[str, Any] | None:
+def _find_by_title(call: Call, title: str) -> dict[str, Any] | None:
     sql = "SELECT * FROM kv_namespaces WHERE account = ? AND title = ?"
     row = call.backend.store.one(sql, (call.path["account_id"], title))
     return None if row is None else _render(dict(row))
 
 
-def _read_row(call: Call, namespace: int) -> dict[str, Any]:
-    row = call.backend.store.one("SELECT * FROM kv_namespaces WHERE number = ?", (namespace,))
+def _namespace(call: Call, number: int) -> dict[str, Any]:
+    row = call.backend.store.one("SELECT * FROM kv_namespaces WHERE number = ?", (number,))
     return _render(dict(row or {}))
 
 
@@ -96,7 +121,7 @@ def _render(row: dict[str, Any]) -> dict[str, Any]:
 ENDPOINTS = [
     Endpoint("GET", ROOT, _list),
     Endpoint("POST", ROOT, _create),
-    Endpoint("GET", NAMESPACE, _read),
+    Endpoint("GET", NAMESPACE, _get),
     Endpoint("PUT", NAMESPACE, _rename),
     Endpoint("DELETE", NAMESPACE, _delete),
 ]

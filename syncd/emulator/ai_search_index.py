@@ -1,0 +1,179 @@
+"""The result of indexing a file: its chunks or an error, and its metadata. Pure functions."""
+
+import json
+import re
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from syncd.emulator.filters import cut_text
+from syncd.emulator.limits import BINARY_TYPES, MAX_CUSTOM_FIELDS, MAX_METADATA_SIZE
+from syncd.emulator.messages import compact_json, read_json
+
+CHUNK_LENGTH = 1000
+"""Target length of a chunk in characters. A longer paragraph is split at white space."""
+
+REASONS = {
+    "unknown_error": "Vector ingestion did not confirm, giving up",
+    "file_is_password_locked": "The document is encrypted and no password was given",
+    "unable_to_convert_to_markdown": "The converter returned no result for this file",
+    "file_content_empty": "No text was found in the file",
+    "file_not_found": "The object does not exist in the bucket",
+}
+"""The message in an item's log for each error. The service's own messages are not documented."""
+
+_PARAGRAPH = re.compile(r".+?(?:\n[ \t\r]*\n\s*|\Z)", re.DOTALL)
+_HEADING = re.compile(r"#{1,6}(\s|$)")
+_MARKDOWN = (".md", ".mdx", ".markdown", ".mdoc")
+
+
+class ItemChunk(NamedTuple):
+    """A piece of a file: data[start_byte:end_byte]."""
+
+    start_byte: int
+    end_byte: int
+    text: str
+
+
+class IndexingResult(NamedTuple):
+    """The chunks of a file, or one of the service's error values."""
+
+    chunks: list[ItemChunk]
+    error: str | None
+
+
+def conversion_error(key: str) -> str:
+    """Return the error value of an accepted file whose content cannot be indexed."""
+    return "file_is_password_locked" if key.lower().endswith(".pdf") else "unable_to_convert_to_markdown"
+
+
+def index_content(key: str, data: bytes) -> IndexingResult:
+    """Split the content into chunks. A file without text ends in file_content_empty.
+
+    Pictures, PDF and office files are accepted without reading their content: they have no chunks.
+    """
+    name = key.lower()
+    if not data.strip():
+        return IndexingResult([], "file_content_empty")
+    if name.endswith(BINARY_TYPES):
+        return IndexingResult([], None)
+    text = data.decode("utf-8", "surrogateescape")
+    if name.endswith(_MARKDOWN) and all(_HEADING.match(line) for line in text.splitlines() if line.strip()):
+        return IndexingResult([], "file_content_empty")
+    return IndexingResult(_chunks(text), None)
+
+
+def _chunks(text: str) -> list[ItemChunk]:
+    """Return the chunks. Every byte belongs to exactly one chunk, so the offsets follow from the lengths."""
+    chunks = []
+    position = 0
+    for piece in _pieces(text):
+        raw = piece.encode("utf-8", "surrogateescape")
+        chunks.append(ItemChunk(position, position + len(raw), raw.decode("utf-8", "replace")))
+        position += len(raw)
+    return chunks
+
+
+def _pieces(text: str) -> list[str]:
+    pieces = [""]
+    for paragraph in _PARAGRAPH.findall(text):
+        for part in _split_paragraph(paragraph):
+            if pieces[-1] and len(pieces[-1]) + len(part) > CHUNK_LENGTH:
+                pieces.append(part)
+            else:
+                pieces[-1] += part
+    return pieces
+
+
+def _split_paragraph(paragraph: str) -> list[str]:
+    parts = []
+    start = 0
+    while len(paragraph) - start > CHUNK_LENGTH:
+        end = paragraph.rfind(" ", start + CHUNK_LENGTH // 2, start + CHUNK_LENGTH) + 1 or start + CHUNK_LENGTH
+        parts.append(paragraph[start:end])
+        start = end
+    parts.append(paragraph[start:])
+    return parts
+
+
+SYSTEM_FIELDS = frozenset({"timestamp", "folder", "filename"})
+DATA_TYPES = ("text", "number", "boolean", "datetime")
+
+
+class ItemMetadata(NamedTuple):
+    """shown: all fields. filterable: the fields that filters see, cut like filters see them. warnings: as answered."""
+
+    shown: dict[str, Any]
+    filterable: dict[str, Any]
+    warnings: list[dict[str, str]]
+
+
+def read_schema(declared: Any) -> dict[str, str]:
+    """Return the custom_metadata of an instance as lower-case name -> data type. ValueError if it is not valid."""
+    if not isinstance(declared, list) or len(declared) > MAX_CUSTOM_FIELDS:
+        raise ValueError(f"custom_metadata must be a list of at most {MAX_CUSTOM_FIELDS} fields")
+    schema: dict[str, str] = {}
+    for field in declared:
+        name = field.get("field_name") if isinstance(field, dict) else None
+        if not isinstance(name, str) or not name or field.get("data_type") not in DATA_TYPES:
+            raise ValueError(f"a custom_metadata field needs a field_name and a data_type of {', '.join(DATA_TYPES)}")
+        if name.lower() in SYSTEM_FIELDS or name.lower() in schema:
+            raise ValueError(f"custom_metadata field {name} is reserved or declared twice")
+        schema[name.lower()] = field["data_type"]
+    return schema
+
+
+def read_custom_metadata(text: str) -> dict[str, Any]:
+    """Parse the `metadata` part of an upload. ValueError unless it is an object of texts, numbers and booleans."""
+    value = read_json(text)
+    if not isinstance(value, dict):
+        raise ValueError("metadata must be a JSON object")  # noqa: TRY004 - callers catch one error for every mistake
+    for name, field in value.items():
+        if not name or name.lower() in SYSTEM_FIELDS:
+            raise ValueError(f"{name!r} is reserved")
+        if not isinstance(field, (str, int, float, bool)):
+            raise ValueError(f"{name} must be a text, a number or a boolean")  # noqa: TRY004 - as above
+    return {name.lower(): field for name, field in value.items()}
+
+
+def build_metadata(key: str, seconds: float, custom: dict[str, Any], schema: dict[str, str]) -> ItemMetadata:
+    """Return the metadata of an item written at `seconds`. ValueError if it exceeds the limit of the service."""
+    folder, slash, filename = key.rpartition("/")
+    system = {"filename": filename, "folder": folder + slash, "timestamp": round(seconds * 1000)}
+    shown = system | custom
+    if len(compact_json(shown).encode()) > MAX_METADATA_SIZE:
+        raise ValueError(f"metadata is over {MAX_METADATA_SIZE} bytes")
+    filterable: dict[str, Any] = dict(system)
+    warnings = []
+    for name, value in custom.items():
+        expected = schema.get(name)
+        if expected is None:
+            warnings.append({"code": "custom_metadata_field_not_filterable", "field": name})
+        elif not _has_type(value, expected):
+            warnings.append({"code": "custom_metadata_value_not_indexed", "field": name, "expected_type": expected})
+        else:
+            filterable[name] = value
+    return ItemMetadata(shown, {name: cut_text(value) for name, value in filterable.items()}, warnings)
+
+
+def cited_item(key: str, metadata: str) -> dict[str, Any]:
+    """Return the fields of an item that an answer shows beside its chunks."""
+    fields = json.loads(metadata)
+    return {"key": key, "timestamp": fields["timestamp"], "metadata": fields}
+
+
+def _has_type(value: Any, data_type: str) -> bool:
+    if data_type == "boolean":
+        return isinstance(value, bool)
+    if data_type == "text":
+        return isinstance(value, str)
+    if isinstance(value, str):
+        return data_type == "datetime" and _is_date(value)
+    return not isinstance(value, bool)
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

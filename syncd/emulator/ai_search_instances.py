@@ -1,0 +1,232 @@
+"""The endpoints of AI Search for namespaces and for instances with their statistics and jobs."""
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from syncd.emulator.ai_search_index import read_schema
+from syncd.emulator.ai_search_store import (
+    DEFAULT_NAMESPACE,
+    NAME,
+    ROOT,
+    STATUSES,
+    StoredInstance,
+    add_instance,
+    add_namespace,
+    as_instance,
+    count_items,
+    find_instance,
+    instance_endpoints,
+    instance_of,
+    namespace_of,
+    reindex_all,
+    remove_instance,
+)
+from syncd.emulator.limits import MAX_DESCRIPTION_LENGTH, MAX_INSTANCES, MAX_NAMESPACES, MAX_PER_PAGE, MAX_RESULTS
+from syncd.emulator.messages import ApiError, invalid, ok, page_of, timestamp
+from syncd.emulator.routing import Call, Endpoint, validate
+
+_NAMESPACES = """
+SELECT name, description, created_at FROM (
+    SELECT name, description, created_at FROM ai_namespaces WHERE account = :account
+    UNION ALL SELECT 'default', NULL, 0.0
+) WHERE :search = '' OR instr(lower(name || ' ' || coalesce(description, '')), :search) ORDER BY name
+"""
+
+
+async def _list_namespaces(call: Call) -> Response:
+    page, per_page = call.number("page", 1, 1), call.number("per_page", 20, 1, MAX_PER_PAGE)
+    rows = _all_namespaces(call, (call.query("search") or "").lower())
+    return page_of(rows[(page - 1) * per_page : page * per_page], page, per_page, len(rows))
+
+
+async def _create_namespace(call: Call) -> Response:
+    body = await call.body()
+    name = _name(body, "name")
+    description = _description(body)
+    known = [row["name"] for row in _all_namespaces(call)]
+    if name in known:
+        raise ApiError(409, 7064, "namespace_already_exists")
+    if len(known) >= MAX_NAMESPACES:
+        raise ApiError(403, 7066, f"An account has at most {MAX_NAMESPACES} namespaces")
+    add_namespace(call.backend, call.path["account_id"], name, description)
+    return ok(_namespace(call, name), status=201)
+
+
+async def _get_namespace(call: Call) -> Response:
+    return ok(_namespace(call, namespace_of(call)))
+
+
+async def _update_namespace(call: Call) -> Response:
+    name = _changeable_namespace(call)
+    description = _description(await call.body())
+    sql = "UPDATE ai_namespaces SET description = ? WHERE account = ? AND name = ?"
+    call.backend.store.run(sql, (description, call.path["account_id"], name))
+    return ok(_namespace(call, name))
+
+
+async def _delete_namespace(call: Call) -> Response:
+    name = _changeable_namespace(call)
+    place = (call.path["account_id"], name)
+    if call.backend.store.one("SELECT 1 FROM ai_instances WHERE account = ? AND namespace = ?", place):
+        raise invalid(f"namespace {name} still has instances")
+    shown = _namespace(call, name)
+    call.backend.store.run("DELETE FROM ai_namespaces WHERE account = ? AND name = ?", place)
+    return ok(shown)
+
+
+def _changeable_namespace(call: Call) -> str:
+    name = namespace_of(call)
+    if name == DEFAULT_NAMESPACE:
+        raise ApiError(400, 7065, "The default namespace cannot be changed or deleted")
+    return name
+
+
+def _name(body: dict[str, Any], field: str) -> str:
+    name = body.get(field)
+    if not isinstance(name, str) or NAME.match(name) is None:
+        raise invalid(f"{field} must be 1-64 lowercase letters, digits, hyphens and underscores")
+    return name
+
+
+def _description(body: dict[str, Any]) -> str | None:
+    description = body.get("description")
+    if description is None:
+        return None
+    if not isinstance(description, str) or len(description) > MAX_DESCRIPTION_LENGTH:
+        raise invalid(f"description must be a text of at most {MAX_DESCRIPTION_LENGTH} characters")
+    return description
+
+
+def _namespace(call: Call, name: str) -> dict[str, Any]:
+    return next(row for row in _all_namespaces(call) if row["name"] == name)
+
+
+def _all_namespaces(call: Call, search: str = "") -> list[dict[str, Any]]:
+    rows = call.backend.store.all(_NAMESPACES, {"account": call.path["account_id"], "search": search})
+    return [dict(row) | {"created_at": timestamp(row["created_at"])} for row in rows]
+
+
+class _InstanceConfig(BaseModel):
+    """The fields of an instance that are checked. Other fields are stored as they are."""
+
+    type: Literal["r2", "web-crawler"] | None = None
+    source: str | None = None
+    paused: bool = False
+    max_num_results: float = Field(default=10, ge=1, le=MAX_RESULTS)
+    score_threshold: float = Field(default=0.4, ge=0, le=1)
+
+
+_DEFAULTS: dict[str, Any] = {
+    **_InstanceConfig().model_dump(),
+    "enable": True,
+    "status": "ready",
+    "engine_version": 3,
+    "chunk_size": 256,
+    "chunk_overlap": 10,
+    "custom_metadata": [],
+    "index_method": {"vector": True, "keyword": True},
+}
+
+
+async def _list_instances(call: Call) -> Response:
+    page, per_page = call.number("page", 1, 1), call.number("per_page", 20, 1, MAX_PER_PAGE)
+    call.choice("order_by", ("created_at",))
+    order = "number" if call.choice("order_by_direction", ("desc", "asc")) == "asc" else "number DESC"
+    sql = f"SELECT * FROM ai_instances WHERE account = ? AND namespace = ? AND instr(id, ?) ORDER BY {order}"  # noqa: S608
+    namespace = namespace_of(call)
+    if "name" not in call.path:
+        namespace = call.query("namespace") or namespace
+    rows = call.backend.store.all(sql, (call.path["account_id"], namespace, (call.query("search") or "").lower()))
+    shown = [_render(as_instance(dict(row))) for row in rows[(page - 1) * per_page : page * per_page]]
+    return page_of(shown, page, per_page, len(rows))
+
+
+async def _create_instance(call: Call) -> Response:
+    body = await call.body()
+    account, namespace, name = call.path["account_id"], namespace_of(call), _name(body, "id")
+    config = {field: value for field, value in body.items() if field != "id"}
+    _check_config(config)
+    if find_instance(call.backend, (account, namespace, name)) is not None:
+        raise ApiError(400, 7022, "ai_search_name_already_exists")
+    if call.backend.store.value("SELECT count(*) FROM ai_instances WHERE account = ?", (account,)) >= MAX_INSTANCES:
+        raise ApiError(403, 7013, f"An account has at most {MAX_INSTANCES} instances")
+    add_instance(call.backend, (account, namespace, name), config)
+    created = find_instance(call.backend, (account, namespace, name))
+    return ok(created and _render(created), status=201)
+
+
+async def _get_instance(call: Call) -> Response:
+    return ok(_render(instance_of(call)))
+
+
+async def _update_instance(call: Call) -> Response:
+    instance = instance_of(call)
+    body = await call.body()
+    _check_config(body)
+    config = instance.config | body
+    sql = "UPDATE ai_instances SET config = ?, modified_at = ? WHERE number = ?"
+    with call.backend.store.transaction():
+        call.backend.store.run(sql, (json.dumps(config), call.backend.clock(), instance.number))
+        if config.get("custom_metadata", []) != instance.config.get("custom_metadata", []):
+            reindex_all(call.backend, instance_of(call))
+    return ok(_render(instance_of(call)))
+
+
+async def _delete_instance(call: Call) -> Response:
+    instance = instance_of(call)
+    remove_instance(call.backend, instance)
+    return ok(_render(instance))
+
+
+async def _get_statistics(call: Call) -> Response:
+    totals = count_items(call.backend, instance_of(call))
+    engine = {
+        "r2": {
+            "objectCount": totals.objects,
+            "payloadSizeBytes": totals.payload_bytes,
+            "metadataSizeBytes": totals.metadata_bytes,
+        },
+        "vectorize": {"dimensions": 1024, "vectorsCount": totals.chunks},
+    }
+    counts = {status: totals.by_status.get(status, 0) for status in STATUSES}
+    last = None if totals.last_activity is None else timestamp(totals.last_activity)
+    return ok(counts | {"last_activity": last, "degraded": False, "engine": engine})
+
+
+async def _list_jobs(call: Call) -> Response:
+    """List no jobs: the stand-in crawls no source."""
+    instance_of(call)
+    return page_of([], call.number("page", 1, 1), call.number("per_page", 20, 1, MAX_PER_PAGE), 0)
+
+
+def _check_config(config: dict[str, Any]) -> None:
+    validate(_InstanceConfig, config)
+    try:
+        read_schema(config.get("custom_metadata") or [])
+    except ValueError as reason:
+        raise invalid(str(reason)) from reason
+
+
+def _render(instance: StoredInstance) -> dict[str, Any]:
+    times = {"created_at": timestamp(instance.created_at), "modified_at": timestamp(instance.modified_at)}
+    fixed = {"id": instance.id, "namespace": instance.namespace, "account_id": instance.account}
+    return _DEFAULTS | instance.config | fixed | times
+
+
+ENDPOINTS = [
+    Endpoint("GET", f"{ROOT}/namespaces", _list_namespaces),
+    Endpoint("POST", f"{ROOT}/namespaces", _create_namespace),
+    Endpoint("GET", f"{ROOT}/namespaces/{{name}}", _get_namespace),
+    Endpoint("PUT", f"{ROOT}/namespaces/{{name}}", _update_namespace),
+    Endpoint("DELETE", f"{ROOT}/namespaces/{{name}}", _delete_namespace),
+    *instance_endpoints("GET", "", _list_instances),
+    *instance_endpoints("POST", "", _create_instance),
+    *instance_endpoints("GET", "/{id}", _get_instance),
+    *instance_endpoints("PUT", "/{id}", _update_instance),
+    *instance_endpoints("DELETE", "/{id}", _delete_instance),
+    *instance_endpoints("GET", "/{id}/stats", _get_statistics),
+    *instance_endpoints("GET", "/{id}/jobs", _list_jobs),
+]

@@ -1,0 +1,240 @@
+"""The endpoints of AI Search that list, read, re-index and delete items."""
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from syncd.emulator.ai_search_index import IndexingResult, cited_item
+from syncd.emulator.ai_search_store import (
+    BUILTIN,
+    COLUMNS,
+    LAST_SEEN_SQL,
+    STATUS_SQL,
+    STATUSES,
+    StoredInstance,
+    StoredItem,
+    find_item,
+    find_item_by_key,
+    instance_endpoints,
+    instance_of,
+    queue_item,
+    read_content,
+    reindex_item,
+    remove_item,
+)
+from syncd.emulator.ai_search_upload import check_key, indexing_result, new_item, render_after_wait, render_item
+from syncd.emulator.filters import compile_filter
+from syncd.emulator.limits import MAX_FILTER_LENGTH, MAX_ITEM_ID_LENGTH, MAX_ITEMS_PER_PAGE, MAX_SOURCE_LENGTH
+from syncd.emulator.messages import ApiError, invalid, ok, page_of, read_json, timestamp
+from syncd.emulator.routing import Call, validate
+
+# The documentation names a priority of statuses without defining it. Here running items come first, completed last.
+_PRIORITY = f"CASE {STATUS_SQL} WHEN 'running' THEN 0 WHEN 'queued' THEN 1 WHEN 'error' THEN 2 ELSE 3 END"
+_ORDER = {"status": f"{_PRIORITY}, {LAST_SEEN_SQL} DESC, id", "modified_at": "modified_at DESC, id"}
+
+
+async def _list(call: Call) -> Response:
+    instance = instance_of(call)
+    page, per_page = call.number("page", 1, 1), call.number("per_page", 20, 0, MAX_ITEMS_PER_PAGE)
+    order = _ORDER[call.choice("sort_by", _ORDER)]
+    conditions, values = _conditions(call, instance)
+    where = f"FROM ai_items WHERE {' AND '.join(conditions)}"
+    store = call.backend.store
+    counting = f"SELECT count(*) {where}"
+    cacheable = ":at" not in counting and "ai_filter" not in counting
+    used = {name: value for name, value in values.items() if f":{name}" in counting}
+    total = store.cached_value(counting, used) if cacheable else store.value(counting, values)
+    sql = f"SELECT {COLUMNS} {where} ORDER BY {order} LIMIT :limit OFFSET :offset"
+    rows = store.all(sql, values | {"limit": per_page, "offset": (page - 1) * per_page})
+    return page_of([render_item(call, instance, StoredItem(*row), values["at"]) for row in rows], page, per_page, total)
+
+
+def _conditions(call: Call, instance: StoredInstance) -> tuple[list[str], dict[str, Any]]:
+    """Return the SQL conditions of the listing as it was `list_lag` seconds ago, and their parameters."""
+    lag = call.backend.options.list_lag
+    values: dict[str, Any] = {"at": call.backend.clock() - lag, "instance": instance.number}
+    conditions = ["instance = :instance", "valid_to IS NULL"]
+    if lag:
+        conditions[1] = "valid_from <= :at AND (valid_to IS NULL OR valid_to > :at)"
+    for name, limit, condition in (
+        ("item_id", MAX_ITEM_ID_LENGTH, "id = :item_id"),
+        ("source", MAX_SOURCE_LENGTH, "source = :source"),
+        ("key", None, "key = :key"),
+        ("search", None, "instr(lower(key), lower(:search))"),
+    ):
+        value = call.query(name)
+        if value is not None:
+            if limit is not None and len(value) > limit:
+                raise invalid(f"{name} has at most {limit} characters")
+            conditions.append(condition)
+            values[name] = value
+    if call.query("status") is not None:
+        conditions.append(f"{STATUS_SQL} = :status")
+        values["status"] = call.choice("status", STATUSES)
+    expression = call.query("metadata_filter")
+    if expression is not None:
+        define_filter(call, _parse_filter(expression))
+        conditions.append("ai_filter(filterable)")
+    return conditions, values
+
+
+def _parse_filter(text: str) -> Any:
+    if len(text) > MAX_FILTER_LENGTH:
+        raise _bad_filter(f"at most {MAX_FILTER_LENGTH} characters")
+    try:
+        return read_json(text)
+    except ValueError:
+        raise _bad_filter("not JSON") from None
+
+
+def define_filter(call: Call, expression: Any) -> None:
+    """Define the SQL function ai_filter(metadata JSON) as this filter, for the rest of the request."""
+    try:
+        accepts = compile_filter(expression)
+    except ValueError as reason:
+        raise _bad_filter(str(reason)) from reason
+    call.backend.store.function("ai_filter", 1, lambda metadata: accepts(json.loads(metadata)))
+
+
+def _bad_filter(reason: str) -> ApiError:
+    return ApiError(400, 7058, f"invalid_metadata_filter: {reason}")
+
+
+class _IndexRequest(BaseModel):
+    next_action: Literal["INDEX"]
+    wait_for_completion: bool = False
+
+
+class _IndexKeyRequest(_IndexRequest):
+    key: str = Field(min_length=1)
+
+
+async def _index_key(call: Call) -> Response:
+    """Queue the item under a key again. Only an instance with an external source accepts a new key."""
+    instance = instance_of(call)
+    wanted = validate(_IndexKeyRequest, await call.body())
+    check_key(wanted.key)
+    source = external_source(instance)
+    item = find_item_by_key(call.backend, instance, wanted.key, source or BUILTIN)
+    if item is not None:
+        item = reindex_item(call.backend, item, _indexed_again(call, item))
+    elif source is not None:
+        item = _announce_item(call, instance, wanted.key, source)
+    else:
+        raise ApiError(404, 7041, "item_not_found")
+    return ok(await render_after_wait(call, instance, item, wait=wanted.wait_for_completion))
+
+
+def external_source(instance: StoredInstance) -> str | None:
+    """Return the source_id of the instance's external source, e.g. "r2:my-bucket", or None if it has none."""
+    source = instance.config.get("source")
+    if not source:
+        return None
+    kind = instance.config.get("type") or ("web-crawler" if source.startswith("http") else "r2")
+    return f"{kind}:{source}"
+
+
+def _announce_item(call: Call, instance: StoredInstance, key: str, source: str) -> StoredItem:
+    # The stand-in has no bucket to fetch the file from.
+    item, _ = new_item(call, instance, (key, source), {}, IndexingResult([], "file_not_found"))
+    with call.backend.store.transaction():
+        return queue_item(call.backend, item, call.backend.clock())
+
+
+async def _get(call: Call) -> Response:
+    instance = instance_of(call)
+    return ok(render_item(call, instance, _item_of(call, instance), call.backend.clock()))
+
+
+async def _index_item(call: Call) -> Response:
+    instance = instance_of(call)
+    item = _item_of(call, instance)
+    wanted = validate(_IndexRequest, await call.body())
+    item = reindex_item(call.backend, item, _indexed_again(call, item))
+    return ok(await render_after_wait(call, instance, item, wait=wanted.wait_for_completion))
+
+
+async def _delete(call: Call) -> Response:
+    item = _item_of(call, instance_of(call))
+    remove_item(call.backend, item)
+    return ok({"key": item.key})
+
+
+async def _download(call: Call) -> Response:
+    item = _item_of(call, instance_of(call))
+    if item.source != BUILTIN:
+        raise ApiError(400, 7059, "download_only_for_builtin_items")
+    return Response(read_content(call.backend, item), media_type="application/octet-stream")
+
+
+async def _list_chunks(call: Call) -> Response:
+    item = _item_of(call, instance_of(call))
+    limit, offset = call.number("limit", 20, 1, 100), call.number("offset", 0, 0)
+    rows = []
+    if item.status(call.backend.clock()) == "completed":
+        sql = "SELECT * FROM ai_chunks WHERE item = ? ORDER BY position LIMIT ? OFFSET ?"
+        rows = call.backend.store.all(sql, (item.id, limit, offset))
+    shown = [
+        {
+            "id": f"{item.id}-{row['position']}",
+            "text": row["text"],
+            "start_byte": row["start_byte"],
+            "end_byte": row["end_byte"],
+            "item": cited_item(item.key, item.metadata),
+        }
+        for row in rows
+    ]
+    return ok(shown, {"count": len(shown), "total": item.chunks, "limit": limit, "offset": offset})
+
+
+async def _list_logs(call: Call) -> Response:
+    """List the log lines, newest first. The cursor is the number of the last line of the page."""
+    item = _item_of(call, instance_of(call))
+    limit, cursor = call.number("limit", 50, 1, 100), call.query("cursor")
+    if cursor is not None and not cursor.isdecimal():
+        raise invalid("the cursor is not from this listing")
+    sql = "SELECT * FROM ai_logs WHERE item = ? AND at <= ? AND number < ? ORDER BY number DESC LIMIT ?"
+    before = 2**62 if cursor is None else min(int(cursor), 2**62)
+    rows = call.backend.store.all(sql, (item.id, call.backend.clock(), before, limit + 1))
+    shown = [
+        {
+            "timestamp": timestamp(row["at"]),
+            "action": row["action"],
+            "message": row["message"],
+            "fileKey": item.key,
+            "chunkCount": row["chunks"],
+            "processingTimeMs": row["milliseconds"],
+            "errorType": row["error"],
+        }
+        for row in rows[:limit]
+    ]
+    more = len(rows) > limit
+    following = str(rows[limit - 1]["number"]) if more else None
+    return ok(shown, {"count": len(shown), "per_page": limit, "cursor": following, "truncated": more})
+
+
+def _item_of(call: Call, instance: StoredInstance) -> StoredItem:
+    item = find_item(call.backend, instance, call.path["item_id"])
+    if item is None:
+        raise ApiError(404, 7041, "item_not_found")
+    return item
+
+
+def _indexed_again(call: Call, item: StoredItem) -> IndexingResult:
+    if item.source != BUILTIN:
+        return IndexingResult([], item.error)
+    return indexing_result(call, item.key, read_content(call.backend, item), item)
+
+
+ENDPOINTS = [
+    *instance_endpoints("GET", "/{id}/items", _list),
+    *instance_endpoints("PUT", "/{id}/items", _index_key),
+    *instance_endpoints("GET", "/{id}/items/{item_id}", _get),
+    *instance_endpoints("PATCH", "/{id}/items/{item_id}", _index_item),
+    *instance_endpoints("DELETE", "/{id}/items/{item_id}", _delete),
+    *instance_endpoints("GET", "/{id}/items/{item_id}/download", _download),
+    *instance_endpoints("GET", "/{id}/items/{item_id}/chunks", _list_chunks),
+    *instance_endpoints("GET", "/{id}/items/{item_id}/logs", _list_logs),
+]

@@ -1,0 +1,117 @@
+"""The endpoint of AI Search that searches. The stand-in has no embeddings: every retrieval type matches by words."""
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from syncd.emulator.ai_search_index import cited_item
+from syncd.emulator.ai_search_items import define_filter
+from syncd.emulator.ai_search_store import StoredInstance, instance_endpoints, instance_of
+from syncd.emulator.limits import MAX_RESULTS
+from syncd.emulator.messages import invalid, ok
+from syncd.emulator.routing import Call, validate
+
+_WORD = re.compile(r"\w+")
+_MAX_WORDS = 100
+_LOWEST_SCORE = 0.5
+"""Every match scores above this value, and the best match scores 1. The service's default match_threshold is 0.4."""
+
+_SQL = """
+SELECT c.item, c.position, c.text, i.key, i.metadata, bm25(ai_words) AS rank
+FROM ai_words JOIN ai_chunks c ON c.number = ai_words.rowid JOIN ai_items i ON i.id = c.item
+WHERE ai_words MATCH :words AND i.valid_to IS NULL AND i.instance = :instance AND i.done_at <= :now
+    AND i.error IS NULL AND (NOT :filtered OR ai_filter(i.filterable))
+ORDER BY rank, c.number LIMIT :limit
+"""
+
+
+class _Retrieval(BaseModel):
+    retrieval_type: Literal["vector", "keyword", "hybrid"] = "hybrid"
+    keyword_match_mode: Any = "and"
+    context_expansion: float = Field(default=0, ge=0, le=3)
+    max_num_results: float = Field(ge=1, le=MAX_RESULTS)
+    match_threshold: float = Field(ge=0, le=1)
+    filters: Any = None
+
+
+async def _search(call: Call) -> Response:
+    instance = instance_of(call)
+    body = await call.body()
+    query, retrieval = _query(body), _retrieval(body, instance)
+    define_filter(call, {} if retrieval.filters is None else retrieval.filters)
+    rows = []
+    if words := _WORD.findall(query)[:_MAX_WORDS]:
+        # "and" applies to the keyword half of the service; its vector half finds looser matches, like "or" here.
+        every = retrieval.retrieval_type == "keyword" and retrieval.keyword_match_mode == "and"
+        values = {
+            "words": (" AND " if every else " OR ").join(f'"{word}"' for word in words),
+            "instance": instance.number,
+            "now": call.backend.clock(),
+            "filtered": retrieval.filters is not None,
+            "limit": int(retrieval.max_num_results),
+        }
+        rows = call.backend.store.all(_SQL, values)
+    best = min((row["rank"] for row in rows), default=0.0) or -1.0
+    chunks = []
+    for number, row in enumerate(rows, start=1):
+        score = round(_LOWEST_SCORE + (1 - _LOWEST_SCORE) * row["rank"] / best, 6)
+        if score >= retrieval.match_threshold:
+            chunks.append(
+                {
+                    "id": f"{row['item']}-{row['position']}",
+                    "type": "text",
+                    "score": score,
+                    "text": row["text"],
+                    "item": cited_item(row["key"], row["metadata"]),
+                    "scoring_details": _scoring_details(retrieval.retrieval_type, score, number),
+                }
+            )
+    return ok({"search_query": query, "query_kind": "text", "chunks": chunks})
+
+
+def _scoring_details(kind: str, score: float, rank: int) -> dict[str, float]:
+    halves = ("vector", "keyword") if kind == "hybrid" else (kind,)
+    return {f"{half}_{name}": value for half in halves for name, value in (("score", score), ("rank", rank))}
+
+
+def _query(body: dict[str, Any]) -> str:
+    query, messages = body.get("query"), body.get("messages")
+    if (query is None) == (messages is None):
+        raise invalid("exactly one of query and messages is required")
+    if query is None:
+        query = _last_question(messages)
+    if not isinstance(query, str) or not query.strip():
+        raise invalid("the query must be a text")
+    return query
+
+
+def _retrieval(body: dict[str, Any], instance: StoredInstance) -> _Retrieval:
+    defaults = {
+        "max_num_results": instance.config.get("max_num_results", 10),
+        "match_threshold": instance.config.get("score_threshold", 0.4),
+    }
+    return validate(_Retrieval, defaults | _object(_object(body, "ai_search_options"), "retrieval"))
+
+
+def _object(parent: dict[str, Any], name: str) -> dict[str, Any]:
+    value = parent.get(name) or {}
+    if not isinstance(value, dict):
+        raise invalid(f"{name} must be an object")
+    return value
+
+
+def _last_question(messages: Any) -> str | None:
+    """Return the text of the last user message. Its content is a text or a list of typed parts."""
+    if not isinstance(messages, list):
+        return None
+    questions = [message for message in messages if isinstance(message, dict) and message.get("role") == "user"]
+    content = questions[-1].get("content") if questions else None
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        return " ".join(text for text in texts if isinstance(text, str))
+    return content if isinstance(content, str) else None
+
+
+ENDPOINTS = instance_endpoints("POST", "/{id}/search", _search)

@@ -1,0 +1,345 @@
+"""The tables of AI Search: namespaces, instances and items, and the indexing of items over time.
+
+Nothing runs in the background. The times of an item are set when it is queued, and its status follows from the clock,
+so a restart on the same file continues where it was.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
+
+from syncd.emulator.ai_search_index import (
+    REASONS,
+    SYSTEM_FIELDS,
+    IndexingResult,
+    ItemChunk,
+    build_metadata,
+    read_schema,
+)
+from syncd.emulator.messages import ApiError
+from syncd.emulator.options import matches
+from syncd.emulator.routing import Backend, Call, Endpoint, Handler
+
+# Times are seconds since 1970.
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS ai_namespaces (
+    account TEXT NOT NULL, name TEXT NOT NULL, description TEXT, created_at REAL NOT NULL,
+    PRIMARY KEY (account, name)
+);
+CREATE TABLE IF NOT EXISTS ai_instances (
+    number INTEGER PRIMARY KEY, account TEXT NOT NULL, namespace TEXT NOT NULL, id TEXT NOT NULL,
+    config TEXT NOT NULL, created_at REAL NOT NULL, modified_at REAL NOT NULL,
+    UNIQUE (account, namespace, id)
+);
+-- One row for each past state of an item; the present state has no valid_to. Only a lagging listing reads older rows.
+CREATE TABLE IF NOT EXISTS ai_items (
+    version INTEGER PRIMARY KEY, id TEXT NOT NULL, instance INTEGER NOT NULL, key TEXT NOT NULL, source TEXT NOT NULL,
+    checksum TEXT NOT NULL, size INTEGER, metadata TEXT NOT NULL, filterable TEXT NOT NULL,
+    chunks INTEGER NOT NULL, error TEXT, created_at REAL NOT NULL, modified_at REAL NOT NULL,
+    queued_at REAL NOT NULL, started_at REAL NOT NULL, done_at REAL NOT NULL,
+    valid_from REAL NOT NULL, valid_to REAL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS ai_items_key ON ai_items (instance, key, source) WHERE valid_to IS NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS ai_items_id ON ai_items (id) WHERE valid_to IS NULL;
+CREATE INDEX IF NOT EXISTS ai_items_modified ON ai_items (instance, valid_to, modified_at DESC, id);
+CREATE INDEX IF NOT EXISTS ai_items_source ON ai_items (instance, valid_to, source, modified_at DESC, id);
+CREATE INDEX IF NOT EXISTS ai_items_past ON ai_items (valid_to) WHERE valid_to IS NOT NULL;
+
+CREATE TABLE IF NOT EXISTS ai_contents (item TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ai_chunks (
+    number INTEGER PRIMARY KEY, item TEXT NOT NULL, position INTEGER NOT NULL,
+    start_byte INTEGER NOT NULL, end_byte INTEGER NOT NULL, text TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS ai_chunks_item ON ai_chunks (item, position);
+CREATE VIRTUAL TABLE IF NOT EXISTS ai_words USING fts5 (
+    text, content = 'ai_chunks', content_rowid = 'number', tokenize = 'porter unicode61'
+);
+CREATE TRIGGER IF NOT EXISTS ai_chunks_in AFTER INSERT ON ai_chunks BEGIN
+    INSERT INTO ai_words (rowid, text) VALUES (new.number, new.text);
+END;
+CREATE TRIGGER IF NOT EXISTS ai_chunks_out AFTER DELETE ON ai_chunks BEGIN
+    INSERT INTO ai_words (ai_words, rowid, text) VALUES ('delete', old.number, old.text);
+END;
+-- The lines of an indexing are written at its start; each line is visible from its time on.
+CREATE TABLE IF NOT EXISTS ai_logs (
+    number INTEGER PRIMARY KEY, item TEXT NOT NULL, at REAL NOT NULL, action TEXT NOT NULL, message TEXT NOT NULL,
+    chunks INTEGER, milliseconds INTEGER, error TEXT
+);
+CREATE INDEX IF NOT EXISTS ai_logs_item ON ai_logs (item, number);
+"""
+
+ROOT = "/accounts/{account_id}/ai-search"
+DEFAULT_NAMESPACE = "default"
+NAME = re.compile(r"(?=.{1,64}\Z)[a-z0-9_]+(?:-[a-z0-9_]+)*\Z")
+"""1-64 lowercase letters, digits, hyphens, underscores (API reference); a hyphen is single and inside (SDK types)."""
+
+
+@dataclass(frozen=True)
+class StoredInstance:
+    """A row of ai_instances. number: its key in the database; config: the fields that clients set."""
+
+    number: int
+    account: str
+    namespace: str
+    id: str
+    config: dict[str, Any]
+    created_at: float
+    modified_at: float
+
+
+def instance_endpoints(method: str, below: str, handler: Handler) -> list[Endpoint]:
+    """Return an endpoint below /instances of a namespace, and the same below the plain /instances."""
+    return [
+        Endpoint(method, f"{ROOT}/namespaces/{{name}}/instances{below}", handler),
+        Endpoint(method, f"{ROOT}/instances{below}", handler),
+    ]
+
+
+def namespace_of(call: Call) -> str:
+    """Return the namespace in the path, "default" if the path has none; ApiError 404 if it does not exist."""
+    account, name = call.path["account_id"], call.path.get("name", DEFAULT_NAMESPACE)
+    row = call.backend.store.one("SELECT 1 FROM ai_namespaces WHERE account = ? AND name = ?", (account, name))
+    if row is None and name != DEFAULT_NAMESPACE:
+        if not call.backend.options.create_instances or NAME.match(name) is None:
+            raise ApiError(404, 7063, "namespace_not_found")
+        add_namespace(call.backend, account, name, None)
+    return name
+
+
+def add_namespace(backend: Backend, account: str, name: str, description: str | None) -> None:
+    """Store a new namespace."""
+    row = (account, name, description, backend.clock())
+    backend.store.run("INSERT INTO ai_namespaces VALUES (?, ?, ?, ?)", row)
+
+
+def instance_of(call: Call) -> StoredInstance:
+    """Return the instance in the path; ApiError 404 if it or its namespace does not exist."""
+    place = (call.path["account_id"], namespace_of(call), call.path["id"])
+    instance = find_instance(call.backend, place)
+    if instance is None and call.backend.options.create_instances and NAME.match(place[2]):
+        add_instance(call.backend, place, {})
+        instance = find_instance(call.backend, place)
+    if instance is None:
+        raise ApiError(404, 7002, "ai_search_not_found")
+    return instance
+
+
+def find_instance(backend: Backend, place: tuple[str, str, str]) -> StoredInstance | None:
+    """Return the instance at (account, namespace, id), or None."""
+    sql = "SELECT * FROM ai_instances WHERE account = ? AND namespace = ? AND id = ?"
+    row = backend.store.one(sql, place)
+    return None if row is None else as_instance(dict(row))
+
+
+def as_instance(row: dict[str, Any]) -> StoredInstance:
+    """Return a row of ai_instances as a value."""
+    return StoredInstance(**(row | {"config": json.loads(row["config"])}))
+
+
+def add_instance(backend: Backend, place: tuple[str, str, str], config: dict[str, Any]) -> None:
+    """Store a new instance."""
+    now = backend.clock()
+    sql = "INSERT INTO ai_instances (account, namespace, id, config, created_at, modified_at) VALUES (?, ?, ?, ?, ?, ?)"
+    backend.store.run(sql, (*place, json.dumps(config), now, now))
+
+
+SKIPPED = "skipped"
+"""Stored in the column `error` for an item that the index skips. The item has no error then."""
+STATUSES = ("queued", "running", "completed", "error", "skipped", "outdated")
+BUILTIN = "builtin"
+"""The source of uploaded items."""
+
+STATUS_SQL = """CASE WHEN :at < started_at THEN 'queued' WHEN :at < done_at THEN 'running'
+    WHEN error IS NULL THEN 'completed' WHEN error = 'skipped' THEN error ELSE 'error' END"""
+"""The status at the time :at, like StoredItem.status()."""
+
+LAST_SEEN_SQL = "CASE WHEN :at < started_at THEN queued_at WHEN :at < done_at THEN started_at ELSE done_at END"
+
+
+@dataclass(frozen=True)
+class StoredItem:
+    """A row of ai_items. Times in seconds since 1970; size in bytes, None without content; metadata as JSON text.
+
+    error: the result of the indexing, set at its start; None for success.
+    """
+
+    id: str
+    instance: int
+    key: str
+    source: str
+    checksum: str
+    size: int | None
+    metadata: str
+    filterable: str
+    chunks: int
+    error: str | None
+    created_at: float
+    modified_at: float
+    queued_at: float
+    started_at: float
+    done_at: float
+
+    def status(self, at: float) -> str:
+        """Return queued, running, completed, error or skipped."""
+        if at < self.started_at:
+            return "queued"
+        if at < self.done_at:
+            return "running"
+        if self.error == SKIPPED:
+            return SKIPPED
+        return "completed" if self.error is None else "error"
+
+
+_FIELDS = [field.name for field in fields(StoredItem)]
+COLUMNS = ", ".join(_FIELDS)
+_INSERT = f"INSERT INTO ai_items ({COLUMNS}, valid_from) VALUES ({', '.join('?' * (len(_FIELDS) + 1))})"  # noqa: S608
+
+
+def find_item(backend: Backend, instance: StoredInstance, item_id: str) -> StoredItem | None:
+    """Return the item with this id, as it is now."""
+    return _find_first(backend, instance, "id = ?", (item_id,))
+
+
+def find_item_by_key(backend: Backend, instance: StoredInstance, key: str, source: str) -> StoredItem | None:
+    """Return the item with this key within one source, as it is now."""
+    return _find_first(backend, instance, "key = ? AND source = ?", (key, source))
+
+
+def _find_first(
+    backend: Backend, instance: StoredInstance, condition: str, values: tuple[str, ...]
+) -> StoredItem | None:
+    sql = f"SELECT {COLUMNS} FROM ai_items WHERE valid_to IS NULL AND instance = ? AND {condition}"  # noqa: S608
+    row = backend.store.one(sql, (instance.number, *values))
+    return None if row is None else StoredItem(*row)
+
+
+def queue_item(backend: Backend, item: StoredItem, now: float) -> StoredItem:
+    """Store the item at the start of a new indexing, with the log lines to come."""
+    options = backend.options
+    delay = options.slow_index_delay if matches(options.slow_index, item.key) else options.index_delay
+    queued = replace(item, queued_at=now, started_at=now + delay / 2, done_at=now + delay)
+    _retire_item(backend, item.id, now)
+    backend.store.run(_INSERT, [*(getattr(queued, name) for name in _FIELDS), now])
+    _write_logs(backend, queued)
+    return queued
+
+
+def count_indexings(backend: Backend, item: StoredItem) -> int:
+    """Return how often the item was queued."""
+    sql = "SELECT count(*) FROM ai_logs WHERE item = ? AND action = 'queued'"
+    count: int = backend.store.value(sql, (item.id,))
+    return count
+
+
+def store_content(backend: Backend, item: StoredItem, data: bytes, chunks: Iterable[ItemChunk]) -> None:
+    """Replace the bytes and the chunks of the item."""
+    backend.store.run("REPLACE INTO ai_contents VALUES (?, ?)", (item.id, data))
+    backend.store.run("DELETE FROM ai_chunks WHERE item = ?", (item.id,))
+    backend.store.many(
+        "INSERT INTO ai_chunks (item, position, start_byte, end_byte, text) VALUES (?, ?, ?, ?, ?)",
+        [(item.id, position, *chunk) for position, chunk in enumerate(chunks)],
+    )
+
+
+def read_content(backend: Backend, item: StoredItem) -> bytes:
+    """Return the uploaded bytes. The item must have the source "builtin"."""
+    data: bytes = backend.store.value("SELECT data FROM ai_contents WHERE item = ?", (item.id,))
+    return data
+
+
+def reindex_item(backend: Backend, item: StoredItem, result: IndexingResult) -> StoredItem:
+    """Queue the stored content again."""
+    with backend.store.transaction():
+        if item.size is not None:
+            store_content(backend, item, read_content(backend, item), result.chunks)
+        return queue_item(backend, replace(item, chunks=len(result.chunks), error=result.error), backend.clock())
+
+
+def reindex_all(backend: Backend, instance: StoredInstance) -> None:
+    """Queue every item again after a change of the metadata schema, within a transaction of the caller."""
+    schema = read_schema(instance.config.get("custom_metadata") or [])
+    sql = f"SELECT {COLUMNS} FROM ai_items WHERE valid_to IS NULL AND instance = ?"  # noqa: S608
+    for row in backend.store.all(sql, (instance.number,)):
+        item = StoredItem(*row)
+        custom = {name: value for name, value in json.loads(item.metadata).items() if name not in SYSTEM_FIELDS}
+        filterable = build_metadata(item.key, item.modified_at, custom, schema).filterable
+        queue_item(backend, replace(item, filterable=json.dumps(filterable)), backend.clock())
+
+
+def remove_item(backend: Backend, item: StoredItem) -> None:
+    """Remove the item, its content and chunks. A lagging listing still shows it for list_lag seconds."""
+    with backend.store.transaction():
+        _retire_item(backend, item.id, backend.clock())
+        _remove_content(backend, item.id)
+
+
+def remove_instance(backend: Backend, instance: StoredInstance) -> None:
+    """Remove an instance and all its items."""
+    with backend.store.transaction():
+        for row in backend.store.all("SELECT DISTINCT id FROM ai_items WHERE instance = ?", (instance.number,)):
+            _remove_content(backend, row["id"])
+        backend.store.run("DELETE FROM ai_items WHERE instance = ?", (instance.number,))
+        backend.store.run("DELETE FROM ai_instances WHERE number = ?", (instance.number,))
+
+
+class InstanceTotals(NamedTuple):
+    """Counts over the items of an instance. last_activity: seconds since 1970, None if it has no items."""
+
+    by_status: dict[str, int]
+    objects: int
+    payload_bytes: int
+    metadata_bytes: int
+    chunks: int
+    last_activity: float | None
+
+
+def count_items(backend: Backend, instance: StoredInstance) -> InstanceTotals:
+    """Count the items as they are now."""
+    sql = (
+        f"SELECT {STATUS_SQL} AS status, count(*) AS items, count(size) AS objects,"  # noqa: S608 - constants only
+        " coalesce(sum(size), 0) AS payload, sum(length(metadata)) AS metadata, sum(chunks) AS chunks,"
+        f" max({LAST_SEEN_SQL}) AS last"
+        " FROM ai_items WHERE valid_to IS NULL AND instance = :instance GROUP BY 1"
+    )
+    rows = backend.store.all(sql, {"at": backend.clock(), "instance": instance.number})
+    return InstanceTotals(
+        by_status={row["status"]: row["items"] for row in rows},
+        objects=sum(row["objects"] for row in rows),
+        payload_bytes=sum(row["payload"] for row in rows),
+        metadata_bytes=sum(row["metadata"] for row in rows),
+        chunks=sum(row["chunks"] for row in rows if row["status"] == "completed"),
+        last_activity=max((row["last"] for row in rows), default=None),
+    )
+
+
+def _retire_item(backend: Backend, item_id: str, now: float) -> None:
+    lag = backend.options.list_lag
+    if lag:
+        backend.store.run("UPDATE ai_items SET valid_to = ? WHERE valid_to IS NULL AND id = ?", (now, item_id))
+        backend.store.run("DELETE FROM ai_items WHERE valid_to IS NOT NULL AND valid_to <= ?", (now - lag,))
+    else:
+        backend.store.run("DELETE FROM ai_items WHERE valid_to IS NULL AND id = ?", (item_id,))
+
+
+def _remove_content(backend: Backend, item_id: str) -> None:
+    for table in ("ai_contents", "ai_chunks", "ai_logs"):
+        backend.store.run(f"DELETE FROM {table} WHERE item = ?", (item_id,))  # noqa: S608 - constant names
+
+
+def _write_logs(backend: Backend, item: StoredItem) -> None:
+    # An indexing that is still under way ends here; its remaining lines must not appear.
+    backend.store.run("DELETE FROM ai_logs WHERE item = ? AND at > ?", (item.id, item.queued_at))
+    milliseconds = round((item.done_at - item.queued_at) * 1000)
+    end: tuple[Any, ...] = ("completed", "Indexing completed", item.chunks, milliseconds, None)
+    if item.error is not None:
+        end = ("error", REASONS.get(item.error, "Indexing failed"), None, milliseconds, item.error)
+    backend.store.many(
+        "INSERT INTO ai_logs (item, at, action, message, chunks, milliseconds, error) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (item.id, item.queued_at, "queued", "Waiting to be indexed", None, None, None),
+            (item.id, item.started_at, "running", "Indexing started", None, None, None),
+            (item.id, item.done_at, *end),
+        ],
+    )

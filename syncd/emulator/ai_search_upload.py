@@ -1,0 +1,209 @@
+"""The endpoint of AI Search that uploads an item, and the parts that re-indexing shares with it."""
+
+import hashlib
+import json
+import secrets
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from starlette.responses import Response
+
+from syncd.emulator.ai_search_index import (
+    IndexingResult,
+    build_metadata,
+    conversion_error,
+    index_content,
+    read_custom_metadata,
+    read_schema,
+)
+from syncd.emulator.ai_search_store import (
+    BUILTIN,
+    SKIPPED,
+    StoredInstance,
+    StoredItem,
+    count_indexings,
+    find_item_by_key,
+    instance_endpoints,
+    instance_of,
+    queue_item,
+    store_content,
+)
+from syncd.emulator.limits import FILE_TYPES, MAX_FILE_SIZE, MAX_KEY_LENGTH, MAX_WAIT
+from syncd.emulator.messages import ApiError, FormPart, ok, parse_form, timestamp
+from syncd.emulator.options import matches
+from syncd.emulator.routing import Call
+
+_MAX_FORM_SIZE = MAX_FILE_SIZE + 1024 * 1024
+
+
+class _UploadForm(NamedTuple):
+    key: str
+    data: bytes
+    custom: dict[str, Any]
+    wait: bool
+
+
+async def _upload(call: Call) -> Response:
+    instance = instance_of(call)
+    body = await call.read(_MAX_FORM_SIZE, refuse=_too_large)
+    if instance.config.get("paused"):
+        raise ApiError(400, 7032, "ai_search_is_paused")
+    form = _read_form(call, body)
+    existing = find_item_by_key(call.backend, instance, form.key, BUILTIN)
+    if existing is not None and call.backend.options.on_existing == "conflict":
+        raise ApiError(409, 7042, "item_key_already_exist")
+    result = indexing_result(call, form.key, form.data, existing)
+    item, warnings = new_item(call, instance, (form.key, BUILTIN), form.custom, result)
+    item = replace(item, size=len(form.data), checksum=_checksum(call, form.data))
+    if existing is not None:
+        item = replace(item, id=existing.id, created_at=existing.created_at)
+    with call.backend.store.transaction():
+        item = queue_item(call.backend, item, item.modified_at)
+        store_content(call.backend, item, form.data, result.chunks)
+    shown = await render_after_wait(call, instance, item, wait=form.wait)
+    return ok(shown | {"warnings": warnings}, status=201)
+
+
+def _too_large(message: str) -> ApiError:
+    return ApiError(413, 7054, f"file_too_large: {message}")
+
+
+def _read_form(call: Call, body: bytes) -> _UploadForm:
+    try:
+        parts = parse_form(call.request.headers.get("content-type", ""), body)
+    except ValueError as reason:
+        raise ApiError(400, 7055, f"file_not_provided: {reason}") from reason
+    file = parts.get("file")
+    if file is None or not file.filename:
+        raise ApiError(400, 7055, "file_not_provided: the form has no part named file with a filename")
+    check_key(file.filename)
+    if not file.filename.lower().endswith(FILE_TYPES):
+        raise ApiError(400, 7060, f"unsupported_file_type: {file.filename}")
+    if len(file.data) > MAX_FILE_SIZE:
+        raise _too_large(f"a file has at most {MAX_FILE_SIZE} bytes")
+    custom = _custom_metadata(call, parts.get("metadata"))
+    wait = parts.get("wait_for_completion")
+    return _UploadForm(
+        file.filename, bytes(file.data), custom, wait is not None and wait.text.strip().lower() == "true"
+    )
+
+
+def _custom_metadata(call: Call, part: FormPart | None) -> dict[str, Any]:
+    if part is None or not part.text.strip():
+        return {}
+    try:
+        custom = read_custom_metadata(part.text)
+    except ValueError as reason:
+        raise _bad_metadata(str(reason)) from reason
+    accepted = call.backend.options.metadata
+    if custom and accepted == "refuse":
+        raise _bad_metadata("this instance accepts no metadata")
+    if accepted == "texts" and not all(isinstance(value, str) for value in custom.values()):
+        raise _bad_metadata("this instance accepts texts only")
+    return custom
+
+
+def _bad_metadata(reason: str) -> ApiError:
+    return ApiError(400, 7056, f"invalid_metadata_format: {reason}")
+
+
+def check_key(key: str) -> None:
+    """Raise ApiError 400 if the key is over 128 characters."""
+    if len(key) > MAX_KEY_LENGTH:
+        raise ApiError(400, 7072, "filename_exceeds_maximum_length")
+
+
+def indexing_result(call: Call, key: str, data: bytes, existing: StoredItem | None) -> IndexingResult:
+    """Return the result of indexing this content under the options. existing: the present item under the key."""
+    options = call.backend.options
+    if matches(options.fail_index, key):
+        return IndexingResult([], conversion_error(key))
+    if matches(options.skip_index, key):
+        return IndexingResult([], SKIPPED)
+    if matches(options.fail_index_transient, key):
+        before = count_indexings(call.backend, existing) if existing else 0
+        if not options.fail_index_times or before < options.fail_index_times:
+            return IndexingResult([], "unknown_error")
+    return index_content(key, data)
+
+
+def new_item(
+    call: Call, instance: StoredInstance, name: tuple[str, str], custom: dict[str, Any], result: IndexingResult
+) -> tuple[StoredItem, list[dict[str, str]]]:
+    """Return an item that is not stored yet, and the warnings about its metadata. name: (key, source_id)."""
+    now = call.backend.clock()
+    key, source = name
+    try:
+        schema = read_schema(instance.config.get("custom_metadata") or [])
+        if call.backend.options.metadata == "declared" and not custom.keys() <= schema.keys():
+            raise _bad_metadata("this instance accepts declared fields only")
+        metadata = build_metadata(key, now, custom, schema)
+    except ValueError as reason:
+        raise _bad_metadata(str(reason)) from reason
+    item = StoredItem(
+        id=secrets.token_hex(16),
+        instance=instance.number,
+        key=key,
+        source=source,
+        checksum="0",
+        size=None,
+        metadata=json.dumps(metadata.shown),
+        filterable=json.dumps(metadata.filterable),
+        chunks=len(result.chunks),
+        error=result.error,
+        created_at=now,
+        modified_at=now,
+        queued_at=now,
+        started_at=now,
+        done_at=now,
+    )
+    return item, metadata.warnings
+
+
+def _checksum(call: Call, data: bytes) -> str:
+    kind = call.backend.options.checksum
+    if kind == "opaque":
+        return secrets.token_hex(16)
+    if kind == "zero":
+        return "0"
+    return hashlib.new(kind, data, usedforsecurity=False).hexdigest()
+
+
+async def render_after_wait(call: Call, instance: StoredInstance, item: StoredItem, *, wait: bool) -> dict[str, Any]:
+    """Return the item as the API shows it, at once or after its indexing (at most 40 s).
+
+    Another request may change or remove the item meanwhile. The answer shows the state that this request made.
+    """
+    now = call.backend.clock()
+    if wait and item.done_at > now:
+        until = min(item.done_at, now + MAX_WAIT)
+        await call.backend.sleep(until - now)
+        now = max(until, call.backend.clock())
+    return render_item(call, instance, item, now)
+
+
+def render_item(call: Call, instance: StoredInstance, item: StoredItem, at: float) -> dict[str, Any]:
+    """Return the item as the API shows it at the time `at`."""
+    status = item.status(at)
+    seen = {"queued": item.queued_at, "running": item.started_at}.get(status, item.done_at)
+    shown: dict[str, Any] = {
+        "id": item.id,
+        "key": item.key,
+        "checksum": item.checksum,
+        "status": status,
+        "next_action": "INDEX" if status == "queued" else None,
+        "chunks_count": item.chunks if status == "completed" else None,
+        "file_size": item.size,
+        "created_at": timestamp(item.created_at),
+        "last_seen_at": timestamp(seen),
+        "namespace": instance.namespace,
+        "source_id": item.source,
+    }
+    if status == "error":
+        shown["error"] = item.error
+    if call.backend.options.list_metadata:
+        shown["metadata"] = json.loads(item.metadata)
+    return shown
+
+
+ENDPOINTS = instance_endpoints("POST", "/{id}/items", _upload)

@@ -1,0 +1,239 @@
+"""The entries of a KV namespace in the database, and the checks that single and bulk writes share.
+
+An entry whose expiration has passed does not exist for readers. The next write removes its row.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from syncd.emulator.kv_namespaces import refused
+from syncd.emulator.limits import (
+    KV_WRITE_INTERVAL,
+    MAX_KV_KEY_SIZE,
+    MAX_KV_METADATA_SIZE,
+    MAX_KV_VALUE_SIZE,
+    MIN_KV_TTL,
+)
+from syncd.emulator.messages import ApiError, compact_json
+from syncd.emulator.routing import Backend
+
+# Times are seconds since 1970.
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS kv_namespaces (
+    number INTEGER PRIMARY KEY, account TEXT NOT NULL, id TEXT NOT NULL, title TEXT NOT NULL, jurisdiction TEXT,
+    UNIQUE (account, id), UNIQUE (account, title)
+);
+-- One row for each past state of a key; the present state has no valid_to. Only a lagging listing reads older rows;
+-- they have no data. Keys are UTF-8 blobs, so that their order is the API's and a NUL is like any other byte.
+CREATE TABLE IF NOT EXISTS kv_entries (
+    version INTEGER PRIMARY KEY, namespace INTEGER NOT NULL, key BLOB NOT NULL, metadata TEXT, expiration INTEGER,
+    valid_from REAL NOT NULL, valid_to REAL, data BLOB
+);
+CREATE INDEX IF NOT EXISTS kv_entries_key ON kv_entries (namespace, key, valid_to);
+CREATE INDEX IF NOT EXISTS kv_entries_past ON kv_entries (valid_to) WHERE valid_to IS NOT NULL;
+CREATE INDEX IF NOT EXISTS kv_entries_expiring ON kv_entries (expiration) WHERE expiration IS NOT NULL;
+
+-- How often bulk requests named a key. Only counted with the option `unsuccessful`.
+CREATE TABLE IF NOT EXISTS kv_attempts (
+    namespace INTEGER NOT NULL, key BLOB NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (namespace, key)
+) WITHOUT ROWID;
+"""
+
+_LATEST = 2**53
+_ALIVE = "valid_to IS NULL AND namespace = :namespace AND key = :key AND (expiration IS NULL OR expiration > :at)"
+_INSERT = """INSERT INTO kv_entries (namespace, key, metadata, expiration, valid_from, data)
+    VALUES (:namespace, :key, :metadata, :expiration, :at, :data)"""
+
+
+class KVPair(NamedTuple):
+    """A key and its new value. metadata: JSON text or None; expiration: seconds since 1970 or None."""
+
+    key: str
+    value: bytes
+    metadata: str | None
+    expiration: int | None
+
+    def equals(self, other: "KVPair") -> bool:
+        """Return whether both pairs of one key are equal. The order of the metadata's fields does not matter."""
+        return (self.value, self.expiration) == (other.value, other.expiration) and (
+            _sorted(self.metadata) == _sorted(other.metadata)
+        )
+
+
+class KVKeyRow(NamedTuple):
+    """An entry in the listing; metadata and expiration as in KVPair."""
+
+    key: bytes
+    metadata: str | None
+    expiration: int | None
+
+
+class KVValue(NamedTuple):
+    """The value of a key; metadata and expiration as in KVPair."""
+
+    data: bytes
+    metadata: str | None
+    expiration: int | None
+
+
+def find_value(backend: Backend, namespace: int, key: str) -> KVValue | None:
+    """Return the present value of a key, or None. The lag of the listing does not apply."""
+    sql = f"SELECT data, metadata, expiration FROM kv_entries WHERE {_ALIVE}"  # noqa: S608 - a constant
+    row = backend.store.one(sql, {"namespace": namespace, "key": key.encode(), "at": backend.clock()})
+    return None if row is None else KVValue(*row)
+
+
+def list_keys(backend: Backend, namespace: int, bounds: tuple[bytes, bytes], limit: int) -> list[KVKeyRow]:
+    """Return up to `limit` entries with bounds[0] <= key < bounds[1] by key, as they were `list_lag` seconds ago."""
+    lag = backend.options.list_lag
+    valid = "valid_from <= :at AND (valid_to IS NULL OR valid_to > :at)" if lag else "valid_to IS NULL"
+    sql = (
+        "SELECT key, metadata, expiration FROM kv_entries"  # noqa: S608 - constants only
+        f" WHERE namespace = :namespace AND key >= :start AND key < :end AND {valid}"
+        " AND (expiration IS NULL OR expiration > :at) ORDER BY key LIMIT :limit"
+    )
+    values = {"namespace": namespace, "start": bounds[0], "end": bounds[1], "limit": limit}
+    return [KVKeyRow(*row) for row in backend.store.all(sql, values | {"at": backend.clock() - lag})]
+
+
+def write_pairs(backend: Backend, namespace: int, pairs: Collection[KVPair]) -> None:
+    """Replace the entries of the pairs' keys, within a transaction of the caller.
+
+    ApiError 429 if kv_write_limit is set and a key was written within the last second.
+    """
+    now = backend.clock()
+    if backend.options.kv_write_limit:
+        _check_interval(backend, namespace, pairs, now)
+    remove_keys(backend, namespace, [pair.key for pair in pairs])
+    backend.store.many(
+        _INSERT,
+        (
+            {
+                "namespace": namespace,
+                "key": pair.key.encode(),
+                "metadata": pair.metadata,
+                "expiration": pair.expiration,
+                "at": now,
+                "data": pair.value,
+            }
+            for pair in pairs
+        ),
+    )
+
+
+def remove_keys(backend: Backend, namespace: int, keys: Iterable[str]) -> None:
+    """Remove the entries of the keys, within a transaction of the caller. Unknown keys are ignored.
+
+    A lagging listing still shows a removed entry for list_lag seconds.
+    """
+    now, lag = backend.clock(), backend.options.list_lag
+    change = "UPDATE kv_entries SET valid_to = :at, data = NULL" if lag else "DELETE FROM kv_entries"
+    backend.store.many(
+        f"{change} WHERE namespace = :namespace AND key = :key AND valid_to IS NULL",
+        ({"namespace": namespace, "key": key.encode(), "at": now} for key in keys),
+    )
+    for column in ("valid_to", "expiration"):
+        backend.store.run(f"DELETE FROM kv_entries WHERE {column} <= ?", (now - lag,))  # noqa: S608 - constant names
+
+
+def failing_keys(backend: Backend, namespace: int, keys: Sequence[str]) -> set[str]:
+    """Return the keys that fail in this request by the option `unsuccessful`, within a transaction of the caller."""
+    share = backend.options.unsuccessful
+    if not share:
+        return set()
+    places = [(namespace, key.encode()) for key in keys]
+    backend.store.many(
+        "INSERT INTO kv_attempts VALUES (?, ?, 1) ON CONFLICT (namespace, key) DO UPDATE SET count = count + 1", places
+    )
+    sql = "SELECT count FROM kv_attempts WHERE namespace = ? AND key = ?"
+    return {
+        key for key, place in zip(keys, places, strict=True) if _draw(backend.store.value(sql, place), place[1]) < share
+    }
+
+
+def _draw(attempt: int, key: bytes) -> float:
+    """Return a number in [0, 1) that is the same in every run."""
+    digest = hashlib.sha256(b"%d:%s" % (attempt, key)).digest()
+    return int.from_bytes(digest[:6]) / 2**48
+
+
+def _check_interval(backend: Backend, namespace: int, pairs: Iterable[KVPair], now: float) -> None:
+    sql = "SELECT 1 FROM kv_entries WHERE namespace = ? AND key = ? AND valid_to IS NULL AND valid_from > ?"
+    for pair in pairs:
+        if backend.store.one(sql, (namespace, pair.key.encode(), now - KV_WRITE_INTERVAL)):
+            raise ApiError(429, 10429, f"Too many writes to one key within a second: {pair.key}")
+
+
+def check_key(key: str) -> None:
+    """Raise ApiError 400 or 414 if the key is not valid.
+
+    Any key except "", "." and ".." is valid: the reference requires printable characters, the service does not.
+    """
+    if not key:
+        raise refused("Key names must not be empty")
+    if key in {".", ".."}:
+        raise refused(f'Illegal key name "{key}". Please use a different name.')
+    check_key_size(key)
+
+
+def check_key_size(key: str) -> None:
+    """Raise ApiError 414 if a key or prefix is too long, 400 if it has no UTF-8 form."""
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise refused("the key is not UTF-8") from None
+    if size > MAX_KV_KEY_SIZE:
+        raise refused(f"UTF-8 encoded length of {size} exceeds key length limit of {MAX_KV_KEY_SIZE}.", 414)
+
+
+def check_value_size(value: bytes) -> None:
+    """Raise ApiError 413 if the value is too long."""
+    if len(value) > MAX_KV_VALUE_SIZE:
+        raise refused(f"Value length of {len(value)} exceeds limit of {MAX_KV_VALUE_SIZE}.", 413)
+
+
+def stored_metadata(metadata: Any) -> str | None:
+    """Return metadata as it is stored; null is no metadata. ApiError 413 if too long, 400 if it has no JSON form."""
+    if metadata is None:
+        return None
+    try:
+        text = compact_json(metadata)
+        size = len(text.encode())
+    except (ValueError, RecursionError):
+        raise refused("metadata is not JSON") from None
+    if size > MAX_KV_METADATA_SIZE:
+        raise refused(f"Metadata length of {size} exceeds limit of {MAX_KV_METADATA_SIZE}.", 413)
+    return text
+
+
+def expiration_of(given: dict[str, Any], now: float) -> int | None:
+    """Return the time of expiration from `expiration_ttl`, else from `expiration`. The second is then not checked.
+
+    ApiError 400 unless the expiration is at least 60 s after `now`.
+    """
+    ttl, moment = given.get("expiration_ttl"), given.get("expiration")
+    if ttl is not None:
+        seconds = _integer("expiration_ttl", ttl)
+        if seconds < MIN_KV_TTL:
+            raise refused(f"Invalid expiration_ttl of {ttl}. Expiration TTL must be at least {MIN_KV_TTL}.")
+        return int(now) + seconds
+    if moment is None:
+        return None
+    end = _integer("expiration", moment)
+    if end < int(now) + MIN_KV_TTL:
+        raise refused(
+            f"Invalid expiration of {moment}. Expiration times must be at least {MIN_KV_TTL} seconds in the future."
+        )
+    return end
+
+
+def _integer(name: str, given: Any) -> int:
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not abs(given) <= _LATEST or given % 1:
+        raise refused(f"{name} must be an integer")
+    return int(given)
+
+
+def _sorted(metadata: str | None) -> str | None:
+    return None if metadata is None else json.dumps(json.loads(metadata), sort_keys=True)
