@@ -15,8 +15,6 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 from urllib.parse import quote
 
-import structlog
-
 from syncd.errors import ConfigError, StateDamaged, StateHalt, SyncdError
 from syncd.state.directory import (
     FILE_NAME,
@@ -31,8 +29,6 @@ from syncd.state.directory import (
     set_aside,
     writable,
 )
-
-log = structlog.get_logger()
 
 OnDamage = Literal["refuse", "rebuild", "discard"]
 
@@ -160,7 +156,9 @@ async def open_to_write(state_dir: Path, on_damage: OnDamage) -> sqlite3.Connect
 
 def _rebuilt(state_dir: Path, why: str) -> sqlite3.Connection:
     aside = set_aside(state_dir)
-    log.error("state.damaged", why=why, kept=str(aside), consequence="a new state file is built")
+    import structlog
+
+    structlog.get_logger().error("state.damaged", why=why, kept=str(aside), consequence="a new state file is built")
     return open_state(state_dir)
 
 

@@ -9,16 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from syncd.os_names import from_os, to_os
 from syncd.shards import WHOLE, Shard
 from syncd.state.db import Meta, transaction
 from syncd.state.directory import installation
 from syncd.state.journal import Journal
 from syncd.state.ownership import Claims, forget_listing
-
-log = structlog.get_logger()
 
 MACHINE_ID_FILES: Sequence[Path] = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 UNDECIDED = "no machine id and no state directory yet"
@@ -149,7 +145,9 @@ def bind(db: sqlite3.Connection, mirror: str, location: str, prefix: str) -> Non
     journal, meta, binding = Journal(db, mirror), Meta(db, mirror), [location, prefix]
     before = meta.get("binding")
     if before not in (None, binding):
-        log.warning("journal.rebound", before=before, now=binding)
+        import structlog
+
+        structlog.get_logger().warning("journal.rebound", before=before, now=binding)
         same_target = isinstance(before, list) and before[0] == location
         if same_target:
             Claims(db, mirror).inherit(Age(db, boot_id(), uptime_s()).at(uptime_s()))
@@ -179,4 +177,6 @@ def reshard(db: sqlite3.Connection, mirror: str, shard: Shard) -> None:
         # The stored audit counts entries of this shard as entries of others.
         meta.set("audit", None)
         forget_listing(meta)
-    log.info("shard.changed", mirror=mirror, before=before, now=str(shard), forgotten=forgotten)
+    import structlog
+
+    structlog.get_logger().info("shard.changed", mirror=mirror, before=before, now=str(shard), forgotten=forgotten)
