@@ -25,5 +25,5 @@ def try_again(journal: Journal, queue: Queue, keys: Collection[str] | None, now:
         for key, problem in problems.items()
         if (journal.get(key) is None if problem.kind in ("index_error", "skipped") else problem.kind != "invalid_key")
     ]
-    queue.hurry(again, now)
+    queue.make_due(again, now)
     return len(again) + journal.want_reindex(None if keys is None else meant)

@@ -69,11 +69,11 @@ class Disk:
             self._raise_if_passing(error)
             raise RootHalt(f"path {self.label}: {error.strerror}; nothing was deleted. Let syncd read it") from error
 
-    def read(self, path: str, *, torn: bool = False) -> tuple[Content, os.stat_result]:
+    def read(self, path: str, *, allow_changing: bool = False) -> tuple[Content, os.stat_result]:
         """Read a file once.
 
-        Raises Again if it changed meanwhile (unless `torn` is fine), Park if it cannot be sent, DiskRetry if it may be
-        read later.
+        allow_changing: return the bytes of a file that changed while it was read. Raises Again for such a file
+        otherwise, Park if the file cannot be sent, DiskRetry if it may be readable later.
         """
         key = self.prefix + normal(path)
         try:
@@ -92,7 +92,7 @@ class Disk:
         if problem := self.limits.refuse(key, len(data)):
             raise Park(problem.kind, problem.message)
         same = _fingerprint(before) == _fingerprint(after) and len(data) == after.st_size
-        if not (same or torn):
+        if not (same or allow_changing):
             raise Again(f"{shown(path)} changed while it was read")
         return Content(data, hashlib.sha256(data).hexdigest(), after.st_mtime_ns), after
 

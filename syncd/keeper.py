@@ -190,7 +190,7 @@ class Keeper:
             waits_only = not scope.everything and result.waiting > 0 and not result.done.total()
         finally:
             if self._result:
-                self._result.spill.drop()
+                self._result.tables.drop()
                 self._result = None
         self._failures = 0
         self.state_fault = None
@@ -209,7 +209,7 @@ class Keeper:
         """Note that the pass moves, and how much of it is left."""
         self._tick()
         self._result = result
-        remaining = result.spill.planned.total() - result.done.total()
+        remaining = result.tables.planned.total() - result.done.total()
         self._still_halted = self._still_halted and (self._refused or not result.done.total())
         left_s = self._pace.look(result, self._ticked)
         if self._ticked - self._said_at >= SAY_S:
@@ -238,7 +238,7 @@ class Keeper:
                 log.info("delete.refused", mirror=self.mirror.name, why=str(error))
                 self._ask_full(self._loop.time() + LOOK_AGAIN_S)
             else:
-                result.spill.drop()
+                result.tables.drop()
         if self._look_at is None:
             self._look_at = self._loop.time() + follow.LONGEST_LOOK_S
         try:

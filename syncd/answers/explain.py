@@ -14,7 +14,7 @@ from syncd.os_names import shown_path
 from syncd.paths import normal, shown
 from syncd.scan import Tree
 from syncd.state.db import Meta, open_state_to_read
-from syncd.state.history import Happened, History, last_delete
+from syncd.state.history import History, PastAction, last_delete
 from syncd.state.journal import Journal
 from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import Queue
@@ -172,7 +172,7 @@ def _trouble(journal: Journal, queue: Queue, key: str) -> Facts:
         yield "next try", f"{_when(due)} (in {wait:.0f} s), after {queue.attempts(key)} failed"
 
 
-def _evidence(record: Record, content: Content | None, past: list[Happened]) -> str:
+def _evidence(record: Record, content: Content | None, past: list[PastAction]) -> str:
     same = content is not None and content.checksum == record.checksum
     downloaded = any(each.reason == "unverified" and each.at == record.written_at for each in past)
     return belief(record, digests(content.data) if content and same else (), downloaded=downloaded)
@@ -186,7 +186,7 @@ def _deleted(config: Config, name: str, key: str) -> Facts:
             yield "agreed", agreed
 
 
-def _past(record: Record | None, past: list[Happened]) -> Facts:
+def _past(record: Record | None, past: list[PastAction]) -> Facts:
     """The last actions of the key, oldest first. A plain first upload left no row but its record."""
     told = [(each.at, f"{each.action} {each.outcome}, {each.reason}", each.detail) for each in past]
     if record and not any(each.at == record.written_at for each in past):

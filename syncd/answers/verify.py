@@ -76,12 +76,12 @@ async def verify(mirror: Mirror, watch: Watch, *, deep: bool = False) -> Verdict
         return verdict
     result = report.results[0]
     found = verdict.differences
-    for action, _ in result.spill.actions():
+    for action, _ in result.tables.actions():
         if difference := _of_action(action):
             found.append(difference)
     problems = [problem for problem in report.problems(mirror) if problem.kind not in UNSEEN]
     found += [Difference(problem.key, problem.kind, problem.message) for problem in problems]
-    planned = result.spill.planned
+    planned = result.tables.planned
     verdict.checked = result.unchanged + planned["put"] + planned["adopt"] + planned["delete"] + len(problems)
     if result.again:
         why = f"{result.again} files changed while they were read and were not compared; run verify again"
@@ -107,7 +107,7 @@ def _of_action(action: Action) -> Difference | None:
 
 async def _deep(mirror: Mirror, result: Result, known: set[str]) -> AsyncIterator[Difference]:
     """Yield the entries of ours whose bytes are not those of their file, but for what is known to differ anyway."""
-    async for block in observe.whole(mirror, result.spill):
+    async for block in observe.whole(mirror, result.tables):
         pairs: dict[str, tuple[Item, Entry]] = {}
         for triple in block:
             # Where the listing lags, the entry that our own record tells of is the one to ask for.

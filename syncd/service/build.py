@@ -33,7 +33,7 @@ from syncd.state.directory import FILE_NAME, Lock, lock, when_free
 from syncd.state.history import DeleteLog, History, log_path
 from syncd.state.identity import Age, bind, boot_id, reshard, uptime_s
 from syncd.state.journal import Journal
-from syncd.state.ownership import Claims, Remnants
+from syncd.state.ownership import Claims, SupersededEntries
 from syncd.state.queue import Queue
 from syncd.sync.mirror import Mirror, Settings
 from syncd.targets.base import Limits, Noted, Noting, Removed, Target
@@ -203,7 +203,7 @@ def build_mirror(db: sqlite3.Connection, name: str, root: Path, target: Target, 
         queue=Queue(db, name, settings.settle, settings.settle_max),
         files=StatCache(db, name),
         meta=Meta(db, name),
-        remnants=Remnants(db, name, settings.policy.owner),
+        superseded=SupersededEntries(db, name, settings.policy.owner),
         history=History(db, name),
         deletes=deletes,
         absences=Absences(db, name),

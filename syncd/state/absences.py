@@ -27,12 +27,14 @@ _NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class Absence(NamedTuple):
-    """since: the age of the state file (see steady) when the key was first seen without its file. heir: the key of a
-    file that may have the content now and is not up yet.
+    """A key without a file.
+
+    since: the age of the state file (see `Age`) when the key was first seen without its file. replacement: the key of a
+    file that may have the content now and is not uploaded yet.
     """
 
     since: float
-    heir: str | None
+    replacement: str | None
 
 
 class Absences:
@@ -42,7 +44,7 @@ class Absences:
         self._db = db
         self._mirror = mirror
 
-    def see(self, deletes: Iterable[Delete], age: float, pass_id: int) -> None:
+    def record(self, deletes: Iterable[Delete], age: float, pass_id: int) -> None:
         """Note planned deletes of keys whose file is gone. Those that were noted before keep their time."""
         self._db.executemany(
             "INSERT INTO absence VALUES (?1, ?2, ?3, ?4, ?5, coalesce("
@@ -54,7 +56,7 @@ class Absences:
             [(self._mirror, each.key, each.checksum, age, int(each.counted), pass_id) for each in deletes],
         )
 
-    def end(self, keys: Sequence[str], pass_id: int) -> None:
+    def remove(self, keys: Sequence[str], pass_id: int) -> None:
         """Forget keys: pass `pass_id` looked at them, and there is nothing of theirs to delete."""
         here = [(self._mirror, key) for key in keys]
         self._db.executemany(
@@ -65,7 +67,7 @@ class Absences:
         )
         self._db.executemany("DELETE FROM absence WHERE mirror = ? AND key = ?", here)
 
-    def end_but(self, pass_id: int) -> None:
+    def remove_before(self, pass_id: int) -> None:
         """A full pass has looked everywhere: forget what neither it nor a later pass has seen absent."""
         self._db.execute(
             "UPDATE record SET pass_id = ?2 WHERE mirror = ?1"
@@ -74,28 +76,28 @@ class Absences:
         )
         self._db.execute("DELETE FROM absence WHERE mirror = ? AND pass < ?", (self._mirror, pass_id))
 
-    def end_of(self, pass_id: int) -> None:
+    def discard_pass(self, pass_id: int) -> None:
         """Forget what a pass has seen absent: it could not read the whole folder."""
         self._db.execute("DELETE FROM absence WHERE mirror = ? AND pass = ?", (self._mirror, pass_id))
 
-    def of(self, keys: Sequence[str]) -> dict[str, Absence]:
+    def get(self, keys: Sequence[str]) -> dict[str, Absence]:
         """What is known of (at most some hundred) keys."""
         marks = ", ".join("?" * len(keys))
         rows = self._db.execute(
-            f"SELECT key, since, heir FROM absence WHERE mirror = ? AND key IN ({marks})",
+            f"SELECT key, since, replacement FROM absence WHERE mirror = ? AND key IN ({marks})",
             (self._mirror, *keys),
         )
-        return {key: Absence(since, heir) for key, since, heir in rows}
+        return {key: Absence(since, replacement) for key, since, replacement in rows}
 
-    def wait(self, heirs: Iterable[tuple[str, str | None]]) -> None:
+    def set_replacements(self, replacements: Iterable[tuple[str, str | None]]) -> None:
         """Note for which file's upload keys wait; None: for none."""
         with transaction(self._db):
             self._db.executemany(
-                "UPDATE absence SET heir = ? WHERE mirror = ? AND key = ?",
-                [(heir, self._mirror, key) for key, heir in heirs],
+                "UPDATE absence SET replacement = ? WHERE mirror = ? AND key = ?",
+                [(replacement, self._mirror, key) for key, replacement in replacements],
             )
 
-    def standing(self, checksums: Collection[str]) -> set[str]:
+    def remaining(self, checksums: Collection[str]) -> set[str]:
         """Those contents that an entry has which stays."""
         with transaction(self._db):
             self._note(dict.fromkeys(checksums, 0))
@@ -105,7 +107,7 @@ class Absences:
             ).fetchall()
         return {checksum for (checksum,) in rows}
 
-    def made_up(self, keys: Sequence[str]) -> dict[str, str]:
+    def later_copies(self, keys: Sequence[str]) -> dict[str, str]:
         """Those of (at most some hundred) keys whose content a later copy has -> the copy, for each another one.
 
         A copy makes up for one key; use_up says that it has.
@@ -133,11 +135,11 @@ class Absences:
             {"mirror": self._mirror, "checksum": checksum, "most": most},
         ).fetchall()
 
-    def use_up(self, key: str) -> None:
+    def use_copy(self, key: str) -> None:
         """The copy of this key has made up for a delete that is done."""
         self._db.execute("UPDATE record SET pass_id = 0 WHERE mirror = ? AND key = ?", (self._mirror, key))
 
-    def lost(self, to_come: Mapping[str, int] = _NOTHING) -> int:
+    def count_lost(self, to_come: Mapping[str, int] = _NOTHING) -> int:
         """How many entries go, or are about to, of which nothing is left: no later copy, and no upload to wait for.
 
         to_come: contents that will be put -> by how many files.
@@ -149,7 +151,7 @@ class Absences:
                 f" ELSE max(0, going - {_COPIES} - coalesce((SELECT number FROM temp.content"
                 "   WHERE content.checksum = gone.checksum), 0)) END), 0)"
                 " FROM (SELECT checksum, sum(number) AS going, min(wrote) AS wrote FROM absence"
-                "       WHERE mirror = :mirror AND heir IS NULL GROUP BY checksum) AS gone",
+                "       WHERE mirror = :mirror AND replacement IS NULL GROUP BY checksum) AS gone",
                 {"mirror": self._mirror},
             ).fetchone()
         return int(row[0])

@@ -69,7 +69,7 @@ class StatCache:
         )
         return [(key, inode) for key, inode in rows]
 
-    def distrust(self) -> None:
+    def invalidate(self) -> None:
         """Forget everything: the root is not the folder it was, or the user wants every file read."""
         self._db.execute("DELETE FROM file WHERE mirror = ?", (self._mirror,))
 

@@ -52,11 +52,11 @@ SCHEMA = """
         consented INTEGER NOT NULL, age REAL NOT NULL, PRIMARY KEY (mirror, ref)) WITHOUT ROWID;
     CREATE TABLE absence (
         mirror TEXT NOT NULL, key TEXT NOT NULL, checksum TEXT, since REAL NOT NULL, number INTEGER NOT NULL,
-        wrote INTEGER NOT NULL, heir TEXT, pass INTEGER NOT NULL, PRIMARY KEY (mirror, key)) WITHOUT ROWID;
+        wrote INTEGER NOT NULL, replacement TEXT, pass INTEGER NOT NULL, PRIMARY KEY (mirror, key)) WITHOUT ROWID;
     CREATE TABLE claim (
         mirror TEXT NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT NOT NULL, at REAL NOT NULL,
         PRIMARY KEY (mirror, key, ref, checksum)) WITHOUT ROWID;
-    CREATE TABLE remnant (
+    CREATE TABLE superseded (
         mirror TEXT NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT,
         PRIMARY KEY (mirror, key, ref)) WITHOUT ROWID;
     CREATE TABLE parked (
@@ -94,7 +94,7 @@ SCHEMA = """
 PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = FILE; PRAGMA cache_size = -8000;"
 
 # Nothing in TEMP outlives the process: what a listing said and what a pass plans are only true now.
-SPILL = """
+TEMP_SCHEMA = """
     CREATE TEMP TABLE listing (
         pass INTEGER NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT, version TEXT, size INTEGER,
         owner TEXT, marked INTEGER, status TEXT, error TEXT, prefix TEXT, strange BLOB,
@@ -268,7 +268,7 @@ def prepare_tables(connection: sqlite3.Connection, path: Path) -> None:
         connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     else:
         check_version(connection, path)
-    connection.executescript(SPILL)
+    connection.executescript(TEMP_SCHEMA)
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> None:

@@ -59,7 +59,7 @@ DETAIL = 500
 """Characters kept of an error, which may hold whatever the remote answered."""
 
 
-class Happened(NamedTuple):
+class PastAction(NamedTuple):
     """One action that ended. at: seconds since the epoch. outcome: done or failed. detail: why, or the error."""
 
     at: float
@@ -106,13 +106,13 @@ class History:
         found = self._db.execute("SELECT 1 FROM record WHERE mirror = ? AND key = ?", (self._mirror, key))
         return found.fetchone() is not None
 
-    def of(self, key: str) -> list[Happened]:
+    def of(self, key: str) -> list[PastAction]:
         """What happened to a key, oldest first."""
         rows = self._db.execute(
             "SELECT at, action, reason, outcome, detail FROM history WHERE mirror = ? AND key = ? ORDER BY number",
             (self._mirror, key),
         )
-        return [Happened(*row) for row in rows]
+        return [PastAction(*row) for row in rows]
 
     def drop_before(self, moment: float) -> None:
         """Let go of what happened before that time."""
@@ -135,7 +135,7 @@ def log_path(state_dir: Path) -> Path:
     return state_dir / DELETE_LOG_NAME
 
 
-class Pen:
+class DeleteLogWriter:
     """Writes lines to a log that is open."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -164,7 +164,7 @@ class DeleteLog:
         self._path = path
 
     @contextmanager
-    def writing(self, lines: Iterable[Line]) -> Iterator[Pen]:
+    def writing(self, lines: Iterable[Line]) -> Iterator[DeleteLogWriter]:
         """Hold the log open while what these lines tell is done, and see that they are on the disk in the end.
 
         Raises StateHalt before anything is deleted if the log cannot be written, or has no room for the lines.
@@ -177,7 +177,7 @@ class DeleteLog:
                 os.fchmod(descriptor, 0o600)
                 give(descriptor, self._path.parent)
                 _need(descriptor, sum(len(_line(line, 0.0)) for line in lines))
-            yield Pen(self._path, descriptor)
+            yield DeleteLogWriter(self._path, descriptor)
         finally:
             try:
                 with _or_halt(self._path, "what was deleted last may not be in it"):

@@ -150,7 +150,7 @@ def bind(db: sqlite3.Connection, mirror: str, location: str, prefix: str) -> Non
         structlog.get_logger().warning("journal.rebound", before=before, now=binding)
         same_target = isinstance(before, list) and before[0] == location
         if same_target:
-            Claims(db, mirror).inherit(Age(db, boot_id(), uptime_s()).at(uptime_s()))
+            Claims(db, mirror).add_records(Age(db, boot_id(), uptime_s()).at(uptime_s()))
         journal.clear(but=("claim",) if same_target else ())
         forget_listing(meta)
     if before != binding:

@@ -12,7 +12,7 @@ _AT_ONCE = 500
 """Keys that one query asks for."""
 _ABOUT_ENTRIES = (
     *("record", "tombstone", "parked", "problem", "dirty"),
-    *("reindex", "index_try", "remnant", "history", "absence", "claim"),
+    *("reindex", "index_try", "superseded", "history", "absence", "claim"),
 )
 _STILL_GONE = (
     "NOT EXISTS (SELECT 1 FROM record WHERE record.mirror = tombstone.mirror AND record.key = tombstone.key"
@@ -128,7 +128,7 @@ class Journal(IndexRows):
 
     # -- tombstones
 
-    def bury(self, key: str, ref: str, now: float, *, consented: bool, age: float | None = None) -> None:
+    def record_delete(self, key: str, ref: str, now: float, *, consented: bool, age: float | None = None) -> None:
         """Note a delete. consented: a person forced it, or nothing is lost by it: the brake does not count it.
 
         age: that of the state file (see steady), by which the brake counts; if not given, it is taken to be `now`.
@@ -139,7 +139,7 @@ class Journal(IndexRows):
                 (self._mirror, ref, key, now, consented, now if age is None else age),
             )
             self._db.execute("DELETE FROM absence WHERE mirror = ? AND key = ?", (self._mirror, key))
-            for table in ("record", "remnant"):
+            for table in ("record", "superseded"):
                 self._db.execute(
                     f"DELETE FROM {table} WHERE mirror = ? AND key = ? AND ref = ?",  # noqa: S608
                     (self._mirror, key, ref),
@@ -168,7 +168,7 @@ class Journal(IndexRows):
         return {ref for (ref,) in rows}
 
     def recent_deletes(self, age: float) -> int:
-        """Keys that were deleted in the last hour, without consent, and did not come back. age: see `bury`."""
+        """Keys that were deleted in the last hour, without consent, and did not come back. age: see `record_delete`."""
         row = self._db.execute(
             "SELECT count(DISTINCT key) FROM tombstone AS gone WHERE mirror = ? AND NOT consented AND age >= ?"
             " AND NOT EXISTS (SELECT 1 FROM record WHERE record.mirror = gone.mirror AND record.key = gone.key)",

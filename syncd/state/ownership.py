@@ -62,7 +62,7 @@ class Claims:
         self._mirror = mirror
         self._meta = Meta(db, mirror)
 
-    def intend(self, keys: Iterable[str], now: float) -> None:
+    def add_puts(self, keys: Iterable[str], now: float) -> None:
         """Claim what is about to be written under these keys. It is on the disk when this returns."""
         rows = [(self._mirror, key, *UNKNOWN, now) for key in keys]
         # A power cut that took the claim, but not the upload, would make a stranger of it.
@@ -76,22 +76,22 @@ class Claims:
             if synced:
                 self._db.execute("PRAGMA synchronous = NORMAL")
 
-    def settle(self, key: str) -> None:
+    def remove_put(self, key: str) -> None:
         """The outcome of a put is recorded, or nothing was sent."""
         self._db.execute("DELETE FROM claim WHERE mirror = ? AND key = ? AND ref = ''", (self._mirror, key))
 
-    def keep(self, key: str, claim: Claim, now: float) -> None:
+    def add(self, key: str, claim: Claim, now: float) -> None:
         """Claim an entry that was ours and is recorded no more."""
         self._db.execute("INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?)", (self._mirror, key, *claim, now))
 
-    def inherit(self, now: float) -> None:
+    def add_records(self, now: float) -> None:
         """Claim all that is recorded: what an earlier setting wrote."""
         self._db.execute(
             "INSERT OR REPLACE INTO claim SELECT mirror, key, ref, checksum, ? FROM record WHERE mirror = ?",
             (now, self._mirror),
         )
 
-    def of(self, keys: Sequence[str]) -> dict[str, set[Claim]]:
+    def get(self, keys: Sequence[str]) -> dict[str, set[Claim]]:
         """Return key -> claims, of those of the keys that have any."""
         found: dict[str, set[Claim]] = {}
         for start in range(0, len(keys), _AT_ONCE):
@@ -110,7 +110,7 @@ class Claims:
         listed = self._meta.get(_LISTED)
         return isinstance(listed, dict) and not listed["open"]
 
-    def listed(self, listing: Listing, now: float, keep_s: float) -> None:
+    def apply_listing(self, listing: Listing, now: float, keep_s: float) -> None:
         """Take over what a whole listing proves; claims older than `keep_s` that it does not show are over.
 
         A first listing that shows entries of ours, or follows a lost state file, may hide others that were written just
@@ -143,8 +143,8 @@ def forget_listing(meta: Meta) -> None:
     meta.set(_LISTED, None)
 
 
-class Remnants:
-    """The remnants of one mirror. owner: the mark that they carry."""
+class SupersededEntries:
+    """The superseded of one mirror. owner: the mark that they carry."""
 
     def __init__(self, db: sqlite3.Connection, mirror: str, owner: str) -> None:
         self._db = db
@@ -155,7 +155,7 @@ class Remnants:
         """Remember what these deletes are to remove, until the journal buries it."""
         rows = [(self._mirror, delete.key, delete.ref, delete.checksum) for delete in deletes]
         with transaction(self._db):
-            self._db.executemany("INSERT OR REPLACE INTO remnant VALUES (?, ?, ?, ?)", rows)
+            self._db.executemany("INSERT OR REPLACE INTO superseded VALUES (?, ?, ?, ?)", rows)
 
     def of(self, keys: Sequence[str]) -> dict[str, list[Entry]]:
         """Key -> entries, for the given keys; without one that by now is the recorded one of its key."""
@@ -168,7 +168,7 @@ class Remnants:
     def _found(self, condition: str, *values: str) -> dict[str, list[Entry]]:
         found: dict[str, list[Entry]] = {}
         rows = self._db.execute(
-            f"SELECT key, ref, checksum FROM remnant AS left WHERE mirror = ? AND {condition}"  # noqa: S608
+            f"SELECT key, ref, checksum FROM superseded AS left WHERE mirror = ? AND {condition}"  # noqa: S608
             " AND NOT EXISTS (SELECT 1 FROM record"
             " WHERE record.mirror = left.mirror AND record.key = left.key AND record.ref = left.ref)",
             (self._mirror, *values),

@@ -21,7 +21,7 @@ _SAID = Entry._fields[: Entry._fields.index("metadata")]  # what decisions stand
 _NUMBERS = {None: None, False: 0, True: 1}
 
 
-class Spill:
+class PassTables:
     """The listing and the plan of one pass. `drop` them when it ends; the process's end does so too."""
 
     def __init__(self, db: sqlite3.Connection, pass_id: int) -> None:
@@ -112,14 +112,14 @@ class Spill:
         self._db.execute("DELETE FROM temp.plan WHERE pass = ? AND kind = 'delete'", (self.pass_id,))
         del self.planned["delete"]
 
-    def put_off(self, kind: ActionKind, seqs: Sequence[int]) -> None:
+    def unplan(self, kind: ActionKind, seqs: Sequence[int]) -> None:
         """Take actions out of the plan that a later pass is to plan again."""
         rows = [(self.pass_id, kind, seq) for seq in seqs]
         with transaction(self._db):
             self._db.executemany("DELETE FROM temp.plan WHERE pass = ? AND kind = ? AND seq = ?", rows)
         self.planned[kind] -= len(rows)
 
-    def turns(self, kind: ActionKind, size: int = _PAGE) -> Iterator[list[tuple[int, Any]]]:
+    def batches(self, kind: ActionKind, size: int = _PAGE) -> Iterator[list[tuple[int, Any]]]:
         """Yield the plan's actions of one kind with their numbers, in turns of at most `size`."""
         last = 0
         while True:

@@ -61,7 +61,7 @@ class Queue:
             (self._mirror, key, subtree, due, due, attempts),
         )
 
-    def put_off(self, rows: Iterable[Dirty], due: float) -> None:
+    def reschedule(self, rows: Iterable[Dirty], due: float) -> None:
         """Look at rows that were taken again at `due`, but for those marked anew since."""
         with transaction(self._db):
             self._db.executemany(
@@ -148,7 +148,7 @@ class Queue:
     def _far(self, now: float) -> tuple[float, float, float]:
         return now, FAR_S + self._settle_max, max(self._settle_max, LATER_S)
 
-    def restless(self, now: float) -> bool:
+    def recently_marked(self, now: float) -> bool:
         """Whether something was marked less than `settle` ago, so that more of the same may be on its way."""
         row = self._db.execute(
             "SELECT 1 FROM dirty WHERE mirror = ? AND attempts = 0 AND due > ? AND due <= ? LIMIT 1",
@@ -189,7 +189,7 @@ class Queue:
         ).fetchone()
         return int(row[0]), int(row[1])
 
-    def hurry(self, keys: Iterable[str] | None, now: float) -> None:
+    def make_due(self, keys: Iterable[str] | None, now: float) -> None:
         """Make the given keys, or all waiting ones, due now."""
         if keys is None:
             self._db.execute("UPDATE dirty SET due = ?, seq = seq + 1 WHERE mirror = ?", (now, self._mirror))

@@ -17,7 +17,7 @@ import structlog
 from syncd.model import ON_THE_WAY, IndexStatus
 from syncd.plan import earlier, same_entry
 from syncd.state.db import transaction
-from syncd.state.pass_tables import Spill
+from syncd.state.pass_tables import PassTables
 from syncd.sync.indexing import learned
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import FEW_KEYS
@@ -195,7 +195,7 @@ def baseline(mirror: Mirror) -> Baseline | None:
     return Baseline(**kept) if isinstance(kept, dict) else None
 
 
-def distrust(mirror: Mirror) -> None:
+def invalidate(mirror: Mirror) -> None:
     """Forget the baseline: the next full pass lists everything."""
     mirror.meta.set("audit", None)
 
@@ -223,7 +223,7 @@ _ACCOUNT = """
 """
 
 
-def remember(mirror: Mirror, spill: Spill, started: float) -> None:
+def remember(mirror: Mirror, tables: PassTables, started: float) -> None:
     """After a complete pass that listed everything: keep what the next ones may compare with.
 
     Only if each record was written in this pass or is what the listing showed, and nothing of ours by its mark is
@@ -235,7 +235,7 @@ def remember(mirror: Mirror, spill: Spill, started: float) -> None:
     now = mirror.now()
     terms = {
         "mirror": mirror.name,
-        "pass": spill.pass_id,
+        "pass": tables.pass_id,
         "owner": mirror.policy.owner,
         "prefix": mirror.policy.prefix,
         "started": started,
@@ -249,5 +249,5 @@ def remember(mirror: Mirror, spill: Spill, started: float) -> None:
     if target.landmark is None or odd or not mended:
         log.debug("audit.none", mirror=mirror.name, odd=odd, mended=mended, whole=target.landmark is not None)
         return
-    others = target.landmark.rows - spill.hidden - known - buried
+    others = target.landmark.rows - tables.hidden - known - buried
     _keep(mirror, Baseline(started, started, others, target.landmark.newest))

@@ -17,7 +17,7 @@ import structlog
 from syncd.errors import SyncdError
 from syncd.model import Adopt, Delete, Item, Put
 from syncd.state.absences import Absence
-from syncd.state.pass_tables import Spill
+from syncd.state.pass_tables import PassTables
 from syncd.state.queue import LATER_S, Dirty
 from syncd.sync.mirror import Mirror
 
@@ -54,10 +54,10 @@ class _Uploads:
     pass has not looked at is looked at.
     """
 
-    def __init__(self, mirror: Mirror, spill: Spill, rows: Sequence[Dirty], sent: Mapping[str, str]) -> None:
+    def __init__(self, mirror: Mirror, tables: PassTables, rows: Sequence[Dirty], sent: Mapping[str, str]) -> None:
         self._mirror = mirror
         self._by_checksum = {checksum: key for key, checksum in sent.items() if self._comes(key)}
-        self._by_size = {size: key for key, size in spill.unfinished_puts() if key not in sent and self._comes(key)}
+        self._by_size = {size: key for key, size in tables.unfinished_puts() if key not in sent and self._comes(key)}
         self._seen = {row.key: row.seq for row in rows}
         self.marked_due: float | None = None
 
@@ -74,36 +74,36 @@ class _Uploads:
         """The key of an upload that may be that of the content which a delete takes away."""
         if (
             absence
-            and absence.heir
-            and self._mirror.queue.next_try(absence.heir) is not None
-            and self._comes(absence.heir)
+            and absence.replacement
+            and self._mirror.queue.next_try(absence.replacement) is not None
+            and self._comes(absence.replacement)
         ):
-            return absence.heir
+            return absence.replacement
         same = self._by_checksum.get(delete.checksum or "")
         return same if same or delete.size is None else self._by_size.get(delete.size)
 
     def _comes(self, key: str) -> bool:
         """Whether it may still come: what has lost its file meanwhile waits for its own delete, and for no upload."""
-        return not self._mirror.absences.of([key])
+        return not self._mirror.absences.get([key])
 
 
 async def sift(
-    mirror: Mirror, spill: Spill, rows: Sequence[Dirty], delete_after: float, sent: Mapping[str, str]
+    mirror: Mirror, tables: PassTables, rows: Sequence[Dirty], delete_after: float, sent: Mapping[str, str]
 ) -> Departures:
     """Take the deletes that have to wait out of the plan, to be looked at again, and weigh the others.
 
     rows: what the pass looks at. sent: see _Uploads.
     """
     found = Departures()
-    if not spill.planned["delete"]:
+    if not tables.planned["delete"]:
         return found
-    uploads = _Uploads(mirror, spill, rows, sent)
+    uploads = _Uploads(mirror, tables, rows, sent)
     await uploads.look()
-    for turn in spill.turns("delete"):
+    for turn in tables.batches("delete"):
         _sift_turn(mirror, found, uploads, turn, delete_after)
         await asyncio.sleep(0)
-    found.lost += mirror.absences.lost()
-    spill.put_off("delete", found.held)
+    found.lost += mirror.absences.count_lost()
+    tables.unplan("delete", found.held)
     if found.held:
         log.info("delete.put_off", mirror=mirror.name, waiting=found.waiting, young=found.young)
     return found
@@ -112,8 +112,8 @@ async def sift(
 def _sift_turn(
     mirror: Mirror, found: Departures, uploads: _Uploads, turn: Sequence[tuple[int, Delete]], delete_after: float
 ) -> None:
-    known = mirror.absences.of([delete.key for _, delete in turn])
-    standing = mirror.absences.standing({delete.checksum for _, delete in turn if delete.checksum})
+    known = mirror.absences.get([delete.key for _, delete in turn])
+    standing = mirror.absences.remaining({delete.checksum for _, delete in turn if delete.checksum})
     refused = mirror.journal.refused({delete.checksum for _, delete in turn if delete.checksum})
     heirs: dict[str, str | None] = {}
     for seq, delete in turn:
@@ -125,7 +125,7 @@ def _sift_turn(
             found.waiting += 1
             found.held.append(seq)
             continue
-        if gone and gone.heir is not None:
+        if gone and gone.replacement is not None:
             heirs[delete.key] = None
         found.lost += delete.counted and gone is None
         if gone and age_s < delete_after:
@@ -135,7 +135,7 @@ def _sift_turn(
             mirror.queue.later([delete.key], mirror.now() + min(delete_after - age_s, LATER_S))
         else:
             found.due += 1
-    mirror.absences.wait(heirs.items())
+    mirror.absences.set_replacements(heirs.items())
 
 
 def _heir(
@@ -160,14 +160,14 @@ def _heir(
     return None
 
 
-async def to_come(mirror: Mirror, spill: Spill) -> Counter[str]:
+async def to_come(mirror: Mirror, tables: PassTables) -> Counter[str]:
     """Contents that a plan puts, or adopts -> by how many files; files of the sizes that go are read for it."""
-    deletes: list[Delete] = [delete for turn in spill.turns("delete") for _, delete in turn]
+    deletes: list[Delete] = [delete for turn in tables.batches("delete") for _, delete in turn]
     sizes = {delete.size for delete in deletes}
     # What is adopted is no later copy of what nobody knew of either.
     old = {delete.checksum for delete in deletes if delete.reason == "orphan"}
-    adopts: list[Adopt] = [adopt for turn in spill.turns("adopt") for _, adopt in turn if adopt.size in sizes]
-    puts: list[Put] = [put for turn in spill.turns("put") for _, put in turn if put.size in sizes]
+    adopts: list[Adopt] = [adopt for turn in tables.batches("adopt") for _, adopt in turn if adopt.size in sizes]
+    puts: list[Put] = [put for turn in tables.batches("put") for _, put in turn if put.size in sizes]
 
     def read() -> Iterator[str]:
         for put in puts:
@@ -179,7 +179,9 @@ async def to_come(mirror: Mirror, spill: Spill) -> Counter[str]:
     return adopted + await asyncio.to_thread(lambda: Counter(read()))
 
 
-def losses(mirror: Mirror, spill: Spill, coming: Mapping[str, int]) -> int:
+def losses(mirror: Mirror, tables: PassTables, coming: Mapping[str, int]) -> int:
     """By how many deletes of a plan a content goes. coming: what it puts (see to_come)."""
-    other = sum(delete.counted and delete.evidence not in GONE for turn in spill.turns("delete") for _, delete in turn)
-    return mirror.absences.lost(coming) + int(other)
+    other = sum(
+        delete.counted and delete.evidence not in GONE for turn in tables.batches("delete") for _, delete in turn
+    )
+    return mirror.absences.count_lost(coming) + int(other)

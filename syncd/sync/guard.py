@@ -8,7 +8,7 @@ from syncd.evidence import Load
 from syncd.mounts import Survey
 from syncd.paths import shown
 from syncd.plan import BRAKE_FLOOR, brake
-from syncd.state.pass_tables import Spill
+from syncd.state.pass_tables import PassTables
 from syncd.sync import mounted
 from syncd.sync.mirror import Mirror
 
@@ -30,7 +30,7 @@ def guard(mirror: Mirror, *, force: bool) -> None:
     if last is not None and tuple(last) != identity:  # type: ignore[arg-type]
         log.warning("root.changed", mirror=mirror.name, path=mirror.tree.label)
         mirror.meta.set("root_replaced", value=True)
-        mirror.files.distrust()
+        mirror.files.invalidate()
     if last is None or tuple(last) != identity:  # type: ignore[arg-type]
         mirror.meta.set("root", list(identity))
     mirror.root_seen, mirror.mount_seen = identity, seen.what
@@ -57,9 +57,9 @@ def _halt_if_gone(mirror: Mirror, identity: Identity, seen: Survey) -> None:
         )
 
 
-def halt_if_emptied(mirror: Mirror, spill: Spill) -> None:
+def halt_if_emptied(mirror: Mirror, tables: PassTables) -> None:
     """Raise RootHalt if a plan deletes all there is since the folder holds nothing; the journal may know of none."""
-    deletes = spill.planned["delete"]
+    deletes = tables.planned["delete"]
     if deletes and (held := _emptiness(mirror)):
         raise RootHalt(
             f"path {mirror.tree.label} {held}, but the target holds {deletes} entries of this mirror; nothing was"
@@ -88,12 +88,12 @@ def is_fresh(mirror: Mirror) -> bool:
     return mirror.journal.count() == 0 or mirror.meta.get("last_reconcile") is None
 
 
-def is_replaced(mirror: Mirror, spill: Spill, known: int) -> bool:
+def is_replaced(mirror: Mirror, tables: PassTables, known: int) -> bool:
     """Whether another folder took the root's place, with none of the known files: it may be the wrong folder."""
-    return bool(mirror.meta.get("root_replaced")) and 0 < known <= spill.planned["delete"]
+    return bool(mirror.meta.get("root_replaced")) and 0 < known <= tables.planned["delete"]
 
 
-def refusal(mirror: Mirror, spill: Spill, load: Load, put: int | None, *, fresh: bool) -> str | None:
+def refusal(mirror: Mirror, tables: PassTables, load: Load, put: int | None, *, fresh: bool) -> str | None:
     """Return why a plan deletes too much, and what to do then; None if it may pass.
 
     put: how many uploads were made, None in a dry run. fresh: the state was so before the pass.
@@ -102,7 +102,7 @@ def refusal(mirror: Mirror, spill: Spill, load: Load, put: int | None, *, fresh:
     allowed = brake(deletes, recent, known, load.max_delete, 0 if fresh else BRAKE_FLOOR)
     if allowed is None:
         return None
-    names = ", ".join(shown(action.key) for action in spill.first("delete", 3))
+    names = ", ".join(shown(action.key) for action in tables.first("delete", 3))
     uploads = f"{put} upload{'' if put == 1 else 's'} {'was' if put == 1 else 'were'} made"
     done = "Nothing would be deleted; uploads would be made" if put is None else f"Nothing was deleted; {uploads}"
     earlier = f", after {recent} in the last hour" if recent else ""
@@ -113,7 +113,7 @@ def refusal(mirror: Mirror, spill: Spill, load: Load, put: int | None, *, fresh:
     )
 
 
-def hold_back(mirror: Mirror, spill: Spill, load: Load) -> bool:
+def hold_back(mirror: Mirror, tables: PassTables, load: Load) -> bool:
     """Take the deletes out of a plan and look at their keys again later, if more of them seem to be on their way.
 
     What `rm -r` removes arrives in bursts, and each of them alone may be few enough. They are judged together: once
@@ -121,17 +121,17 @@ def hold_back(mirror: Mirror, spill: Spill, load: Load) -> bool:
     among them are found by a full pass only.
     """
     now = mirror.now()
-    some = next(spill.turns("delete"), [])
+    some = next(tables.batches("delete"), [])
     if (
         load.deletes + load.recent <= BRAKE_FLOOR
-        or not mirror.queue.restless(now)
-        or any(mirror.never_rests(action.key) for _, action in some)
+        or not mirror.queue.recently_marked(now)
+        or any(mirror.settle_expired(action.key) for _, action in some)
     ):
         return False
-    log.info("delete.held_back", mirror=mirror.name, deletes=spill.planned["delete"])
-    for turn in spill.turns("delete"):
+    log.info("delete.held_back", mirror=mirror.name, deletes=tables.planned["delete"])
+    for turn in tables.batches("delete"):
         mirror.queue.mark([(action.key, False) for _, action in turn], now)
-    spill.unplan_deletes()
+    tables.unplan_deletes()
     return True
 
 

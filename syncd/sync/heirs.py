@@ -14,7 +14,7 @@ import structlog
 from syncd.model import NOT_INDEXED, Delete, IndexStatus
 from syncd.paths import shown
 from syncd.state.db import transaction
-from syncd.state.pass_tables import Spill
+from syncd.state.pass_tables import PassTables
 from syncd.state.queue import LATER_S
 from syncd.sync.mirror import Mirror
 
@@ -39,10 +39,10 @@ class Heir(NamedTuple):
 class Heirs:
     """Puts off deletes of one pass. waiting: how many so far."""
 
-    def __init__(self, mirror: Mirror, spill: Spill) -> None:
+    def __init__(self, mirror: Mirror, tables: PassTables) -> None:
         self.waiting = 0
         self._mirror = mirror
-        self._spill = spill
+        self._tables = tables
         self._began = mirror.now()
         self._due: float | None = None
 
@@ -64,7 +64,7 @@ class Heirs:
         if waiting:
             self._put_off([seq for seq, delete in turn if delete in waiting], waiting, now)
         # The old content is found rather than none, until a full pass sees the new one searchable.
-        self._spill.put_off("delete", [seq for seq, delete in turn if delete in kept])
+        self._tables.unplan("delete", [seq for seq, delete in turn if delete in kept])
         return [(seq, delete) for seq, delete in turn if delete not in waiting and delete not in kept]
 
     def _put_off(self, seqs: Sequence[int], waiting: dict[Delete, Heir], now: float) -> None:
@@ -73,8 +73,8 @@ class Heirs:
             # Once for the pass: the rows of a folder that was renamed stay together.
             self._due = now + pause_s(waiting.values(), now)
         with transaction(mirror.db):
-            self._spill.put_off("delete", seqs)
-            mirror.remnants.keep(delete for delete in waiting if delete.reason == "orphan")
+            self._tables.unplan("delete", seqs)
+            mirror.superseded.keep(delete for delete in waiting if delete.reason == "orphan")
             mirror.queue.later({delete.key for delete in waiting}, self._due)
         self.waiting += len(waiting)
         delete, heir = next(iter(waiting.items()))

@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from syncd.model import Item, Problem
-from syncd.state.pass_tables import Spill
+from syncd.state.pass_tables import PassTables
 from syncd.sync.mirror import Mirror
 
 # A cross join is one whose order SQLite keeps: through the listing, the rest by primary key.
@@ -63,9 +63,9 @@ NOTHING = Taken(frozenset(), all=False)
 class InStep:
     """The lane of one pass."""
 
-    def __init__(self, mirror: Mirror, spill: Spill) -> None:
+    def __init__(self, mirror: Mirror, tables: PassTables) -> None:
         self._mirror = mirror
-        self._pass = spill.pass_id
+        self._pass = tables.pass_id
         self._count = 0
 
     def take(self, after: str, upto: str | None, found: Sequence[Item | Problem]) -> Taken:

@@ -17,7 +17,7 @@ from syncd.state.caches import StatCache
 from syncd.state.db import Meta
 from syncd.state.history import DeleteLog, History
 from syncd.state.journal import Journal
-from syncd.state.ownership import Claims, Remnants
+from syncd.state.ownership import Claims, SupersededEntries
 from syncd.state.queue import FAR_S, Queue
 from syncd.targets.base import Target
 
@@ -60,7 +60,7 @@ class Mirror:
     queue: Queue
     files: StatCache
     meta: Meta
-    remnants: Remnants
+    superseded: SupersededEntries
     history: History
     deletes: DeleteLog
     absences: Absences
@@ -78,7 +78,7 @@ class Mirror:
         """The rules for which entries this mirror may change."""
         return self.settings.policy
 
-    def never_rests(self, key: str) -> bool:
+    def settle_expired(self, key: str) -> bool:
         """Return whether a file has kept changing for `settle_max`, so that it is read as it is."""
         first = self.queue.first_seen(key)
         return first is not None and self.now() - first >= self.settings.settle_max

@@ -15,7 +15,7 @@ from syncd.model import Entry, Item, Local, Problem, Record
 from syncd.plan import Source, entry_of
 from syncd.shards import WHOLE, Shard
 from syncd.state.journal import LAST, under
-from syncd.state.pass_tables import Spill
+from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
 from syncd.sync.instep import NOTHING, InStep
 from syncd.sync.mirror import Mirror
@@ -46,8 +46,8 @@ class Triple(NamedTuple):
     others: Sequence[Entry] = ()
 
 
-async def listing(mirror: Mirror, spill: Spill, tick: Callable[[], None]) -> None:
-    """Spill the remote listing of our shard, without entries that we deleted but that it may not know of yet.
+async def listing(mirror: Mirror, tables: PassTables, tick: Callable[[], None]) -> None:
+    """PassTables the remote listing of our shard, without entries that we deleted but that it may not know of yet.
 
     tick: called now and then.
     """
@@ -58,8 +58,8 @@ async def listing(mirror: Mirror, spill: Spill, tick: Callable[[], None]) -> Non
         # Only now: how far behind a listing is, its target may find out when it begins.
         lag_s = mirror.target.limits.lag_s
         deleted = mirror.journal.deleted_about([entry.ref for entry in batch], started, lag_s)
-        spill.list_entries(entry for entry in batch if entry.ref not in deleted)
-        spill.hidden += len(deleted)
+        tables.list_entries(entry for entry in batch if entry.ref not in deleted)
+        tables.hidden += len(deleted)
         batch.clear()
         tick()
 
@@ -69,7 +69,7 @@ async def listing(mirror: Mirror, spill: Spill, tick: Callable[[], None]) -> Non
             put_down()
     put_down()
     if isinstance(mirror.target, Faulty) and mirror.target.faults:
-        mirror.journal.note(_faults(mirror.target.faults), spill.pass_id)
+        mirror.journal.note(_faults(mirror.target.faults), tables.pass_id)
 
 
 def _faults(faults: Sequence[str]) -> list[Problem]:
@@ -96,15 +96,15 @@ class Wide(Exception):
 
 
 async def whole(
-    mirror: Mirror, spill: Spill, lane: InStep | None = None, seen: Source = "listing"
+    mirror: Mirror, tables: PassTables, lane: InStep | None = None, seen: Source = "listing"
 ) -> AsyncIterator[list[Triple]]:
-    """Yield every key of the mirror in order: the tree merged with the journal and the listing in `spill`.
+    """Yield every key of the mirror in order: the tree merged with the journal and the listing in `tables`.
 
-    Keys that the lane takes are left out; it counts them. seen: "journal" if what lies in `spill` is what the journal
+    Keys that the lane takes are left out; it counts them. seen: "journal" if what lies in `tables` is what the journal
     says; then raises Wide, as `dirty` does.
     """
     prefix, unknown = mirror.policy.prefix, 0
-    async for block in _merge(mirror, "", (prefix, prefix + LAST), spill, lane):
+    async for block in _merge(mirror, "", (prefix, prefix + LAST), tables, lane):
         if seen == "listing":
             yield block
             continue
@@ -155,7 +155,7 @@ async def _dirty(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Tr
     single = (row.key for row in rows if row.key != prefix and shard.holds(row.key))
     while keys_now := list(islice(single, BLOCK)):
         found = await asyncio.to_thread(lambda keys: [(key, mirror.tree.look(key)) for key in keys], keys_now)
-        left = mirror.remnants.of(keys_now)
+        left = mirror.superseded.of(keys_now)
         yield [_remembered(owner, (key, local, mirror.journal.get(key)), left.get(key, ())) for key, local in found]
 
 
@@ -172,7 +172,7 @@ def _without_covered(rows: Sequence[Dirty], prefix: str) -> list[Dirty]:
 
 
 async def _merge(
-    mirror: Mirror, folder: str, keys: tuple[str, str], spill: Spill | None = None, lane: InStep | None = None
+    mirror: Mirror, folder: str, keys: tuple[str, str], tables: PassTables | None = None, lane: InStep | None = None
 ) -> AsyncIterator[list[Triple]]:
     owner = mirror.policy.owner
     ahead = _Ahead(_walk(mirror, folder))
@@ -182,7 +182,7 @@ async def _merge(
         ends = [
             ahead.end(),
             mirror.journal.key_after(after, keys[1], BLOCK),
-            spill.entry_key(after, BLOCK) if spill else None,
+            tables.entry_key(after, BLOCK) if tables else None,
         ]
         # Beyond the first source's end, that source may hold keys not fetched yet.
         end = min((each for each in ends if each is not None), default=None)
@@ -191,8 +191,8 @@ async def _merge(
         local = {each.key: each for each in found if each.key not in taken.keys}
         records = [] if taken.all else mirror.journal.after(after, keys[1], BLOCK, taken.keys)
         known = {record.key: record for record in records if end is None or record.key <= end}
-        left = {} if spill else mirror.remnants.between(after, end, keys[1])
-        entries = None if spill is None else {} if taken.all else spill.entries(after, end, taken.keys)
+        left = {} if tables else mirror.superseded.between(after, end, keys[1])
+        entries = None if tables is None else {} if taken.all else tables.entries(after, end, taken.keys)
         yield [*(Triple(stray.key, stray, None, None, "journal") for stray in strays)] + [
             _remembered(owner, (key, local.get(key), known.get(key)), left.get(key, ()))
             if entries is None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from syncd.model import HARMLESS
-from syncd.state.pass_tables import Spill
+from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
 from syncd.sync.turn import Breath
 
@@ -39,7 +39,7 @@ class Options:
 
 @dataclass(slots=True)
 class Result:
-    """How a pass ended. The plan with its outcomes stays in `spill` until it is dropped.
+    """How a pass ended. The plan with its outcomes stays in `tables` until it is dropped.
 
     began: the age of the state file at its start. unrecorded: entries of ours that the journal does not know.
     known: how many entries the mirror had before; fresh: the state had seen no whole pass. refusal: why the delete
@@ -48,7 +48,7 @@ class Result:
     nothing was listed; unsettled: how many entries were then still on their way into the index, as far as is known.
     """
 
-    spill: Spill
+    tables: PassTables
     pass_id: int
     dry_run: bool
     began: float = 0.0
@@ -70,7 +70,7 @@ class Result:
 
     def start_over(self) -> None:
         """Forget what was planned, and on what evidence."""
-        self.spill.start_over()
+        self.tables.start_over()
         self.unchanged = self.again = self.unrecorded = 0
         self.reasons.clear()
         self.problems.clear()

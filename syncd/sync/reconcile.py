@@ -17,7 +17,7 @@ from syncd.state.db import Meta, transaction
 from syncd.state.history import KEEP_S as HISTORY_S
 from syncd.state.journal import HOUR_S
 from syncd.state.ownership import Listing
-from syncd.state.pass_tables import Spill
+from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
 from syncd.sync import audit, observe
 from syncd.sync.departures import GONE, losses, sift, to_come
@@ -45,7 +45,7 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = NOTHING_SPE
     guard(mirror, force=options.force)
     pass_id = next_pass(mirror.db)
     rows = mirror.queue.every() if scope.rows is None else scope.rows
-    result = Result(Spill(mirror.db, pass_id), pass_id, options.dry_run, mirror.age())
+    result = Result(PassTables(mirror.db, pass_id), pass_id, options.dry_run, mirror.age())
     hooks.tick(result)
     log.debug("pass.start", mirror=mirror.name, scope="all" if scope.everything else len(rows))
     try:
@@ -57,15 +57,15 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = NOTHING_SPE
             await _plan(mirror, scope, options, result, hooks)
         except Wide:
             if not result.audited:
-                mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
+                mirror.queue.reschedule(rows, mirror.now() + mirror.settings.settle_max)
                 raise
             result.start_over()
             await _see(mirror, options, result, hooks, whole=True)
             await _plan(mirror, scope, options, result, hooks)
         if not options.force:
-            halt_if_emptied(mirror, result.spill)
+            halt_if_emptied(mirror, result.tables)
         result.known = known(mirror, result.unrecorded)
-        result.fresh = is_fresh(mirror) or (scope.everything and is_replaced(mirror, result.spill, result.known))
+        result.fresh = is_fresh(mirror) or (scope.everything and is_replaced(mirror, result.tables, result.known))
         if options.dry_run:
             await _forecast(mirror, options, result)
         else:
@@ -74,13 +74,13 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = NOTHING_SPE
             _heed(result)
     except BaseException:
         if not hooks.watch:
-            result.spill.drop()
+            result.tables.drop()
         raise
     return result
 
 
 async def _see(mirror: Mirror, options: Options, result: Result, hooks: Hooks, *, whole: bool) -> None:
-    remote = Remote(mirror, result.spill, lambda: hooks.tick(result), make=not options.dry_run)
+    remote = Remote(mirror, result.tables, lambda: hooks.tick(result), make=not options.dry_run)
     result.audited = await remote.see(whole=whole)
     result.unsettled = mirror.journal.unfinished() if result.audited else 0
 
@@ -88,9 +88,9 @@ async def _see(mirror: Mirror, options: Options, result: Result, hooks: Hooks, *
 async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
     resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded, everything=scope.everything)
     mirror.tree.begin()
-    lane = None if options.full else InStep(mirror, result.spill)
+    lane = None if options.full else InStep(mirror, result.tables)
     if scope.rows is None:
-        blocks = observe.whole(mirror, result.spill, lane, "journal" if result.audited else "listing")
+        blocks = observe.whole(mirror, result.tables, lane, "journal" if result.audited else "listing")
     else:
         blocks = observe.dirty(mirror, scope.rows)
         _clear_problems(mirror, scope.rows)
@@ -103,10 +103,10 @@ async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, 
     result.files_read = resolver.files_read
     if not result.complete:
         # Absence proves nothing while a part of the tree could not be read.
-        result.spill.unplan_deletes()
-        mirror.absences.end_of(result.pass_id)
+        result.tables.unplan_deletes()
+        mirror.absences.discard_pass(result.pass_id)
     if scope.everything:
-        mirror.absences.end_but(result.pass_id)
+        mirror.absences.remove_before(result.pass_id)
     protect(mirror, look(mirror), force=options.force)
     for key in mirror.tree.passing:
         mirror.try_later(key, None)
@@ -138,10 +138,10 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result, *,
         actions += [_counted(extra, each) for extra in each.extra]
     gone = [action for action in actions if isinstance(action, Delete) and action.evidence in GONE]
     with transaction(mirror.db):
-        result.spill.plan(actions)
-        mirror.absences.see(gone, mirror.age(), result.pass_id)
+        result.tables.plan(actions)
+        mirror.absences.record(gone, mirror.age(), result.pass_id)
         if not everything:
-            mirror.absences.end([each.triple.key for each in resolved if _back(each)], result.pass_id)
+            mirror.absences.remove([each.triple.key for each in resolved if _back(each)], result.pass_id)
         mirror.journal.note(problems, result.pass_id)
         for problem, triple in lost:
             _let_go(mirror, problem, triple)
@@ -184,7 +184,7 @@ def _let_go(mirror: Mirror, problem: Problem, triple: Triple) -> None:
     if dropped or problem.kind == "foreign":
         # Another's mark beats our record; without one a hint asks again whose the key is before it writes.
         mirror.journal.forget(triple.key)
-        audit.distrust(mirror)
+        audit.invalidate(mirror)
 
 
 def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
@@ -195,31 +195,31 @@ def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
 
 async def _forecast(mirror: Mirror, options: Options, result: Result) -> None:
     """Say of a dry run whether its deletes would be refused."""
-    if options.force or not result.spill.planned["delete"]:
+    if options.force or not result.tables.planned["delete"]:
         return
-    load = weigh(mirror, losses(mirror, result.spill, {}), result.known)
-    result.refusal = refusal(mirror, result.spill, load, None, fresh=result.fresh)
+    load = weigh(mirror, losses(mirror, result.tables, {}), result.known)
+    result.refusal = refusal(mirror, result.tables, load, None, fresh=result.fresh)
     if result.refusal:
         # Moved files are told by their bytes.
-        load = weigh(mirror, losses(mirror, result.spill, await to_come(mirror, result.spill)), result.known)
-        result.refusal = refusal(mirror, result.spill, load, None, fresh=result.fresh)
+        load = weigh(mirror, losses(mirror, result.tables, await to_come(mirror, result.tables)), result.known)
+        result.refusal = refusal(mirror, result.tables, load, None, fresh=result.fresh)
 
 
 async def _brake(
     mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirty], sent: Mapping[str, str]
 ) -> Backing:
     """Take out of the plan what may not go, or not yet; return what stands behind the deletes that are left."""
-    spill = result.spill
-    found = await sift(mirror, spill, rows, options.delete_after, sent)
+    tables = result.tables
+    found = await sift(mirror, tables, rows, options.delete_after, sent)
     result.waiting = found.waiting
     result.held_back = found.again
     load = weigh(mirror, found.lost, result.known)
     if not options.force and found.due:
-        result.refusal = refusal(mirror, spill, load, result.done["put"], fresh=result.fresh)
+        result.refusal = refusal(mirror, tables, load, result.done["put"], fresh=result.fresh)
         if result.refusal:
-            spill.refuse("delete")
+            tables.refuse("delete")
         else:
-            result.held_back |= hold_back(mirror, spill, load)
+            result.held_back |= hold_back(mirror, tables, load)
     return Backing(
         result.pass_id,
         load,
@@ -234,27 +234,27 @@ async def _brake(
 
 
 async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks, rows: Sequence[Dirty]) -> None:
-    spill = result.spill
-    if spill.planned["adopt"] or spill.planned["forget"]:
+    tables = result.tables
+    if tables.planned["adopt"] or tables.planned["forget"]:
         # Entries change sides without being written: how many are others' is no longer known.
-        audit.distrust(mirror)
+        audit.invalidate(mirror)
     turn = Turn(
         mirror,
-        Ledger(spill, result.pass_id, result.done, result.problems, lambda: hooks.tick(result)),
+        Ledger(tables, result.pass_id, result.done, result.problems, lambda: hooks.tick(result)),
         hooks.breath,
     )
     identity = mirror.root_seen
-    for adopts in spill.turns("adopt"):
+    for adopts in tables.batches("adopt"):
         turn.adopts(adopts)
-    for forgets in spill.turns("forget"):
+    for forgets in tables.batches("forget"):
         turn.forgets(forgets)
-    for puts in spill.turns("put", mirror.target.limits.turn):
+    for puts in tables.batches("put", mirror.target.limits.turn):
         await turn.puts(puts)
     backing = await _brake(mirror, options, result, rows, turn.unsent)
     if result.refusal:
         return
     waiting = result.waiting
-    for deletes in spill.turns("delete", mirror.target.limits.delete_turn):
+    for deletes in tables.batches("delete", mirror.target.limits.delete_turn):
         if mirror.tree.identity() != identity:
             raise RootHalt(f"path {mirror.tree.label} was replaced during the pass; the rest was not deleted")
         protect(mirror, look(mirror), force=backing.force)
@@ -272,13 +272,13 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
         if result.complete:
             mirror.queue.done(rows)
         else:
-            mirror.queue.put_off(rows, mirror.now() + mirror.settings.settle_max)
+            mirror.queue.reschedule(rows, mirror.now() + mirror.settings.settle_max)
         if scope.everything:
             mirror.journal.clear_problems_before(result.pass_id)
             if result.complete:
                 mirror.journal.drop_leftovers()
                 if not result.audited:
-                    audit.remember(mirror, result.spill, started)
+                    audit.remember(mirror, result.tables, started)
             if not result.audited:
                 _learn_listing(mirror, result)
             mirror.journal.drop_tombstones(started, max(mirror.target.limits.lag_s, HOUR_S), mirror.age())
@@ -289,12 +289,12 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
             elif not result.refusal:
                 mirror.meta.set("last_reconcile", mirror.now())
             mirror.meta.set("root_replaced", value=False)
-    level = log.info if scope.everything or result.spill.planned.total() else log.debug
+    level = log.info if scope.everything or result.tables.planned.total() else log.debug
     level(
         "pass.done",
         mirror=mirror.name,
         scope="all" if scope.everything else len(rows),
-        planned=dict(result.spill.planned),
+        planned=dict(result.tables.planned),
         unchanged=result.unchanged,
         files_read=result.files_read,
         problems=dict(result.problems),
@@ -311,7 +311,7 @@ def _learn_listing(mirror: Mirror, result: Result) -> None:
     listing = Listing(
         result.pass_id, mirror.policy.owner, mirror.policy.prefix, result.began, whole, target.limits.lag_s
     )
-    mirror.claims.listed(listing, mirror.age(), max(target.limits.lag_s, HOUR_S))
+    mirror.claims.apply_listing(listing, mirror.age(), max(target.limits.lag_s, HOUR_S))
 
 
 def next_pass(db: sqlite3.Connection) -> int:

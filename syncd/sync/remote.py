@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from syncd.errors import TargetMissing
-from syncd.state.pass_tables import Spill
+from syncd.state.pass_tables import PassTables
 from syncd.sync import audit, observe
 from syncd.sync.mirror import Mirror
 
@@ -18,19 +18,19 @@ class Remote:
     """The remote of one pass. tick: called now and then; make: a target that is missing may be made, if it is to be."""
 
     mirror: Mirror
-    spill: Spill
+    tables: PassTables
     tick: Callable[[], None]
     make: bool
 
     async def see(self, *, whole: bool) -> bool:
-        """Spill what the remote holds. True if that is what the journal says and nothing was listed. whole: list."""
+        """Fill the listing table. Return True if the journal filled it and nothing was listed. whole: list always."""
         mirror = self.mirror
         why = "it was asked for" if whole else await self._doubt()
         if why is None:
-            self.spill.list_records(mirror.name, mirror.policy.owner)
+            self.tables.list_records(mirror.name, mirror.policy.owner)
             return True
         log.debug("audit.listing", mirror=mirror.name, why=why)
-        audit.distrust(mirror)
+        audit.invalidate(mirror)
         await self._list_or_make()
         return False
 
@@ -43,11 +43,11 @@ class Remote:
     async def _list_or_make(self) -> None:
         mirror = self.mirror
         try:
-            await observe.listing(mirror, self.spill, self.tick)
+            await observe.listing(mirror, self.tables, self.tick)
         except TargetMissing:
             if not mirror.settings.create:
                 raise
             # A dry run plans against what a target just made would hold: nothing.
             if self.make:
                 await mirror.target.create()
-                await observe.listing(mirror, self.spill, self.tick)
+                await observe.listing(mirror, self.tables, self.tick)

@@ -114,7 +114,7 @@ class Resolver:
         if not items:
             return {}, frozenset()
         tree = self._mirror.tree
-        torn = frozenset(item.key for item in items if self._mirror.never_rests(item.key))
+        allow_changing = frozenset(item.key for item in items if self._mirror.settle_expired(item.key))
         found: dict[str, Item | Problem] = {}
         changing: set[str] = set()
         seen = []
@@ -122,7 +122,7 @@ class Resolver:
         def work() -> None:
             for item in items:
                 try:
-                    content, stat = tree.read(item.path, torn=item.key in torn)
+                    content, stat = tree.read(item.path, allow_changing=item.key in allow_changing)
                 except Again:
                     changing.add(item.key)
                 except (Park, DiskRetry) as error:
@@ -131,7 +131,7 @@ class Resolver:
                     found[item.key] = Problem(item.key, "failed", str(of_one_file(error, item.key)))
                 else:
                     found[item.key] = item._replace(size=stat.st_size, checksum=content.checksum)
-                    if item.key not in torn:
+                    if item.key not in allow_changing:
                         seen.append((item.key, stat, content.checksum))
 
         await asyncio.to_thread(work)
@@ -257,8 +257,8 @@ class Resolver:
 
     async def _content(self, item: Item) -> Content:
         self.files_read += 1
-        torn = self._mirror.never_rests(item.key)
-        content, _ = await asyncio.to_thread(self._mirror.tree.read, item.path, torn=torn)
+        allow_changing = self._mirror.settle_expired(item.key)
+        content, _ = await asyncio.to_thread(self._mirror.tree.read, item.path, allow_changing=allow_changing)
         return content
 
     async def _is_mirrored(self, entry: Entry) -> bool:
@@ -300,7 +300,7 @@ class Resolver:
         others = triple.others
         if policy.prune == "never":
             # What a put has left behind is replaced, not pruned.
-            left = self._mirror.remnants.of([triple.key]).get(triple.key, ()) if others else ()
+            left = self._mirror.superseded.of([triple.key]).get(triple.key, ()) if others else ()
             others = [entry for entry in others if entry.ref in {each.ref for each in left}]
         return tuple(
             proven(

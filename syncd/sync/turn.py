@@ -17,8 +17,8 @@ from syncd.index_errors import not_indexed
 from syncd.model import NOT_INDEXED, Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
 from syncd.paths import shown
 from syncd.state.db import savepoint, transaction
-from syncd.state.history import Line, Pen
-from syncd.state.pass_tables import Spill
+from syncd.state.history import DeleteLogWriter, Line
+from syncd.state.pass_tables import PassTables
 from syncd.sync.heirs import Heirs
 from syncd.sync.indexing import failed
 from syncd.sync.mirror import Mirror
@@ -48,7 +48,7 @@ class Ledger:
     tick: called after outcomes, once for those that are reported together.
     """
 
-    spill: Spill
+    tables: PassTables
     pass_id: int
     done: Counter[str]
     problems: Counter[str]
@@ -100,7 +100,7 @@ class Turn:
         self._open: set[Put | Delete] = set()
         self._sent: dict[str, tuple[str, os.stat_result | None]] = {}
         self._told: dict[Delete, Line] = {}
-        self._pen: Pen | None = None
+        self._pen: DeleteLogWriter | None = None
         self._consented: set[Delete] = set()
         self._copies: dict[str, str] = {}
         self.unsent: dict[str, str] = {}
@@ -108,7 +108,7 @@ class Turn:
         self._begun = 0
         self._deferred: list[tuple[int, Put]] = []
         self._throttle = LogThrottle(mirror.name)
-        self.heirs = Heirs(mirror, ledger.spill)
+        self.heirs = Heirs(mirror, ledger.tables)
 
     def adopts(self, batch: Sequence[tuple[int, Adopt]]) -> None:
         """Write down what is in step already."""
@@ -120,7 +120,7 @@ class Turn:
             for seq, adopt in some:
                 leave(self._mirror, adopt.key, adopt)
                 self._mirror.journal.put(recorded(adopt.key, adopt, now, self._ledger.pass_id - 1))
-                self._ledger.spill.outcome(seq, "adopt", "done")
+                self._ledger.tables.outcome(seq, "adopt", "done")
 
         self._locally(batch, enter)
 
@@ -132,7 +132,7 @@ class Turn:
                 leave(self._mirror, forget.key, None)
                 self._mirror.journal.forget(forget.key)
                 self._mirror.history.add(forget, self._mirror.now(), "done")
-                self._ledger.spill.outcome(seq, "forget", "done")
+                self._ledger.tables.outcome(seq, "forget", "done")
 
         self._locally(batch, enter)
 
@@ -156,7 +156,7 @@ class Turn:
         self._mirror.journal.note([Problem(action.key, "failed", str(error))], self._ledger.pass_id)
         self._ledger.problems["failed"] += 1
         self._ledger.done["failed"] += 1
-        self._ledger.spill.outcome(seq, action.kind, "failed")
+        self._ledger.tables.outcome(seq, action.kind, "failed")
 
     def _locally_done(self, batch: Sequence[tuple[int, Adopt | Forget]]) -> None:
         for _, action in batch:
@@ -170,7 +170,7 @@ class Turn:
             self._begun = 0
             self._deferred = []
             due = self._not_overtaken(left)
-            self._mirror.claims.intend([put.key for _, put in due], self._mirror.age())
+            self._mirror.claims.add_puts([put.key for _, put in due], self._mirror.age())
             await self._apply(due)
             left = self._deferred
             if self._breath.between:
@@ -183,7 +183,7 @@ class Turn:
         overtaken = self._mirror.journal.written(keys, self._started, self._mirror.now())
         for seq, put in batch if overtaken else ():
             if put.key in overtaken:
-                self._ledger.spill.outcome(seq, "put", "done")
+                self._ledger.tables.outcome(seq, "put", "done")
                 self._ledger.done["put"] += 1
         return [each for each in batch if each[1].key not in overtaken]
 
@@ -197,13 +197,13 @@ class Turn:
             if local is None or duplicate or (backing.delete_excluded and isinstance(local, Excluded)):
                 due.append((seq, delete))
             else:
-                self._ledger.spill.outcome(seq, "delete", "again")
+                self._ledger.tables.outcome(seq, "delete", "again")
                 self._mirror.queue.mark([(delete.key, False)], self._mirror.now())
         due = self.heirs.awaited(due)
         if due:
             # Where a delete could not be accounted for, none is sent.
             self._told = {delete: account(delete, backing) for _, delete in due}
-            self._copies = self._mirror.absences.made_up([delete.key for _, delete in due])
+            self._copies = self._mirror.absences.later_copies([delete.key for _, delete in due])
             self._consented = {
                 delete
                 for _, delete in due
@@ -255,20 +255,20 @@ class Turn:
         if self._begun and self._breath.between and self._breath.pressing():
             return [Deferred(put.key) for put in puts]
         self._begun += 1
-        torn = {put.key for put in puts if self._mirror.never_rests(put.key)}
-        found = await asyncio.to_thread(lambda: [self._read(put, torn=put.key in torn) for put in puts])
+        changing = {put.key for put in puts if self._mirror.settle_expired(put.key)}
+        found = await asyncio.to_thread(lambda: [self._read(put, allow_changing=put.key in changing) for put in puts])
         for put, (content, seen) in zip(puts, found, strict=True):
             if isinstance(content, Content):
-                self._sent[put.key] = (content.checksum, None if put.key in torn else seen)
+                self._sent[put.key] = (content.checksum, None if put.key in changing else seen)
         return [content for content, _ in found]
 
-    def _read(self, put: Put, *, torn: bool) -> tuple[Content | SyncdError, os.stat_result | None]:
+    def _read(self, put: Put, *, allow_changing: bool) -> tuple[Content | SyncdError, os.stat_result | None]:
         tree = self._mirror.tree
         try:
             if tree.left_out(put.path):
                 # An ignore file has changed since the plan was made.
                 return Again(f"{shown(put.path)} may be left out by now"), None
-            return tree.read(put.path, torn=torn)
+            return tree.read(put.path, allow_changing=allow_changing)
         except Halt:
             raise
         except SyncdError as error:
@@ -309,16 +309,16 @@ class Turn:
                 self._write(told, now)
                 self._mirror.history.add(action, now, "done", str(told["why"]))
                 consented, age = action in self._consented, self._mirror.age()
-                self._mirror.journal.bury(action.key, action.ref, now, consented=consented, age=age)
+                self._mirror.journal.record_delete(action.key, action.ref, now, consented=consented, age=age)
                 if copy := self._copies.pop(action.key, None):
                     # Only now: a delete whose answer was lost is planned again, and is no loss then either.
-                    self._mirror.absences.use_up(copy)
+                    self._mirror.absences.use_copy(copy)
                 self._mirror.keep_age()
                 self._end(action, evidence=action.evidence, why=told["why"])
             case Again():
-                self._mirror.claims.settle(action.key)
+                self._mirror.claims.remove_put(action.key)
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())
-                self._ledger.spill.outcome(self._seq[action], action.kind, "again")
+                self._ledger.tables.outcome(self._seq[action], action.kind, "again")
                 self._mirror.heard(Ending(action.kind, action.key, action.reason, "again"))
                 log.info(_AGAIN[action.kind], key=shown(action.key), why=str(outcome))
             case Done():
@@ -363,7 +363,7 @@ class Turn:
         self._mirror.journal.note([problem], self._ledger.pass_id)
         self._ledger.problems[problem.kind] += 1
         self._ledger.done["failed"] += 1
-        self._ledger.spill.outcome(self._seq[action], action.kind, "failed")
+        self._ledger.tables.outcome(self._seq[action], action.kind, "failed")
         self._mirror.heard(Ending(action.kind, action.key, action.reason, "failed"))
         self._mirror.history.add(action, self._mirror.now(), "failed", f"{problem.kind}: {problem.message}")
         why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
@@ -374,7 +374,7 @@ class Turn:
         if isinstance(action, Put):
             self._mirror.queue.taken(action.key, self._mirror.now())
         self._ledger.done[action.kind] += 1
-        self._ledger.spill.outcome(self._seq[action], action.kind, "done")
+        self._ledger.tables.outcome(self._seq[action], action.kind, "done")
         size = {"bytes": action.size} if isinstance(action, Put) else {}
         self._mirror.heard(Ending(action.kind, action.key, action.reason, "done", size.get("bytes", 0)))
         named = {"mirror": self._mirror.name, "key": shown(action.key), "reason": action.reason}

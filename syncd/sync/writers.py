@@ -23,7 +23,7 @@ def told_apart(mirror: Mirror, triples: list[Triple], *, delete_excluded: bool) 
     ]
     if not suspects:
         return triples
-    claims, complete, keys = mirror.claims.of(suspects), mirror.claims.complete, frozenset(suspects)
+    claims, complete, keys = mirror.claims.get(suspects), mirror.claims.complete, frozenset(suspects)
 
     def judged(triple: Triple, entry: Entry) -> Entry:
         known = claims.get(triple.key, set()) | _under_its_name(mirror, entry)
@@ -47,17 +47,17 @@ def contradicts(mirror: Mirror, triple: Triple) -> bool:
     entry = triple.entry
     if entry is None or not (entry.another or entry.owner not in (None, mirror.policy.owner)):
         return False
-    return UNKNOWN not in mirror.claims.of([triple.key]).get(triple.key, ())
+    return UNKNOWN not in mirror.claims.get([triple.key]).get(triple.key, ())
 
 
 def leave(mirror: Mirror, key: str, held: Stored | Adopt | None) -> None:
     """Claim what was recorded until now, which a listing that lags may still show; the outcome of a put is known."""
     before = mirror.journal.get(key)
     if before and (held is None or (held.ref, held.checksum) != (before.ref, before.checksum)):
-        mirror.claims.keep(key, (before.ref, before.checksum), mirror.age())
+        mirror.claims.add(key, (before.ref, before.checksum), mirror.age())
     # What a takeover has written over may show for a while.
     if held is not None and not mirror.policy.takeover:
-        mirror.claims.settle(key)
+        mirror.claims.remove_put(key)
 
 
 def _under_its_name(mirror: Mirror, entry: Entry) -> set[Claim]:

@@ -95,7 +95,7 @@ class Guarded(RuleBasedStateMachine):
         scope = Scope() if everything else Scope(self.mirror.queue.settled(now))
         refused = True
         with suppress(Brake):
-            self.runner.run(reconcile(self.mirror, scope)).spill.drop()
+            self.runner.run(reconcile(self.mirror, scope)).tables.drop()
             refused = False
         went = before - set(self.target.store)
         assert not (refused and set(self.target.store) != before), "a refused plan changes nothing"
@@ -109,7 +109,7 @@ class Guarded(RuleBasedStateMachine):
     @rule()
     def mean_it(self) -> None:
         self.clock[0] += 1
-        self.runner.run(reconcile(self.mirror, Scope(), Options(force=True))).spill.drop()
+        self.runner.run(reconcile(self.mirror, Scope(), Options(force=True))).tables.drop()
         assert set(self.target.store) == {path.name for path in self.root.iterdir()}
 
 

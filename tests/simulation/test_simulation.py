@@ -61,11 +61,11 @@ class LockedTree(Tree):
 
     locked: frozenset[str] = frozenset()
 
-    def read(self, path: str, *, torn: bool = False) -> tuple[Content, os.stat_result]:
+    def read(self, path: str, *, allow_changing: bool = False) -> tuple[Content, os.stat_result]:
         if path in self.locked:
             raise Park("unreadable", "let syncd read it")
         self._enter_all(path)
-        return super().read(path, torn=torn)
+        return super().read(path, allow_changing=allow_changing)
 
     def _collect(self, folder: str, ignores: Any, groups: Any) -> None:
         self._enter_all(folder)
@@ -202,7 +202,7 @@ class World(RuleBasedStateMachine):
 
     def can_tell(self, key: str) -> bool:
         """Whether another writer under our mark can be told from us."""
-        return self.target.marks and self.mirror.claims.complete and not self.mirror.claims.of([key])
+        return self.target.marks and self.mirror.claims.complete and not self.mirror.claims.get([key])
 
     @rule(paths=st.lists(st.sampled_from([*FILES, "only/remote"]), min_size=1, max_size=3))
     def stranger_deletes(self, paths: list[str]) -> None:
@@ -266,10 +266,10 @@ class World(RuleBasedStateMachine):
             except Crash:
                 self.restart()
                 return None
-            assert result.complete or not result.spill.planned["delete"]
+            assert result.complete or not result.tables.planned["delete"]
             if full and scope.everything:
                 self.locked_is_told()
-            result.spill.drop()
+            result.tables.drop()
             return result
 
     def locked_is_told(self) -> None:
@@ -322,7 +322,7 @@ class World(RuleBasedStateMachine):
         self.clock[0] += 2 * 3600
         last = self.work(Scope())
         assert last is not None
-        assert not last.spill.planned.total(), "the fourth pass plans nothing"
+        assert not last.tables.planned.total(), "the fourth pass plans nothing"
         assert last.problems.keys() <= {"foreign"}
         assert self.target.changes == changes
         here = {

@@ -7,7 +7,7 @@ from ai_room import INSTANCES, Side, World, answers, world
 
 from syncd import oneshot
 from syncd.errors import Unreachable
-from syncd.state.pass_tables import Spill
+from syncd.state.pass_tables import PassTables
 from syncd.sync import follow, heirs
 from syncd.sync.heirs import PATIENCE_S
 from syncd.sync.mirror import Mirror
@@ -58,7 +58,7 @@ async def test_a_renamed_file_is_found_all_the_time(tmp_path: Path) -> None:
         rename(side, "old.md", "new.md")
         first = await side.full()
         assert (first.done["put"], first.done["delete"], first.waiting) == (1, 0, 1)
-        assert first.spill.planned["delete"] == 0
+        assert first.tables.planned["delete"] == 0
         for _ in range(3):
             assert await found(w, "quagga") == {"old.md"}
             assert await serve(w, side, DELAY_S / 4) == {}
@@ -134,7 +134,7 @@ async def test_a_file_that_comes_back_while_its_delete_waits_stays(tmp_path: Pat
         rename(side, "old.md", "new.md")
         await side.full()
         side.write("old.md", "quagga")
-        assert (await side.hint("old.md")).spill.planned.total() == 0
+        assert (await side.hint("old.md")).tables.planned.total() == 0
         await serve(w, side, 2 * DELAY_S)
         assert await found(w, "quagga") == {"old.md", "new.md"}
         assert side.mirror.queue.every() == []
@@ -151,7 +151,7 @@ async def test_a_file_that_comes_back_is_not_taken_for_one_that_never_rests(tmp_
             await serve(w, side, 30)
         [row] = side.mirror.queue.every()
         w.clock.now += 29
-        assert not side.mirror.never_rests(row.key)
+        assert not side.mirror.settle_expired(row.key)
         side.mirror.queue.mark([(row.key, False)], w.clock.now)
         due = side.mirror.queue.next_due(w.clock.now)
         assert due == pytest.approx(side.mirror.settings.settle)
@@ -230,7 +230,7 @@ async def test_a_rename_onto_another_file_is_a_change_of_that(tmp_path: Path) ->
         await searchable(w, side, a="okapi")
         side.write(".a.md.tmp", "quagga").replace(side.root / "a.md")
         result = await side.full()
-        assert (result.spill.planned["put"], result.spill.planned["delete"], result.waiting) == (1, 0, 0)
+        assert (result.tables.planned["put"], result.tables.planned["delete"], result.waiting) == (1, 0, 0)
 
 
 async def test_a_renamed_folder_of_a_thousand_files_waits_together(tmp_path: Path) -> None:
@@ -287,10 +287,10 @@ async def test_a_plan_can_be_taken_back_in_part(tmp_path: Path) -> None:
         side.write("a.md", "1")
         side.write("b.md", "2")
         result = await reconcile(side.mirror, Scope(), Options(dry_run=True))
-        spill: Spill = result.spill
-        [(first, _), (second, put)] = next(spill.turns("put"))
-        spill.put_off("put", [first])
-        assert (list(spill.turns("put")), spill.planned["put"]) == ([[(second, put)]], 1)
+        tables: PassTables = result.tables
+        [(first, _), (second, put)] = next(tables.batches("put"))
+        tables.unplan("put", [first])
+        assert (list(tables.batches("put")), tables.planned["put"]) == ([[(second, put)]], 1)
 
 
 async def one_shot(side: Side, w: World, monkeypatch: pytest.MonkeyPatch) -> tuple[oneshot.Report, list[int]]:
@@ -318,7 +318,7 @@ async def test_a_reconcile_ends_when_the_heirs_are_searchable(tmp_path: Path, mo
         assert DELAY_S <= w.clock.now - began <= 1.6 * DELAY_S
         assert (report.exit_code, report.put_off, report.kinds) == (0, 0, {})
         assert sum(result.done["delete"] for result in report.results) == 1
-        assert sum(result.spill.planned["delete"] for result in report.results) == 1
+        assert sum(result.tables.planned["delete"] for result in report.results) == 1
         assert 1 in said
         assert keys(side) == ["new.md", "stays.md"]
 

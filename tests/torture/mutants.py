@@ -30,7 +30,7 @@ class Mutant:
     storm: int | None = None
 
 
-UPLOADS = """    for puts in spill.turns("put", mirror.target.limits.turn):
+UPLOADS = """    for puts in tables.batches("put", mirror.target.limits.turn):
         await turn.puts(puts)
 """
 DECISION = """    backing = await _brake(mirror, options, result, rows, turn.unsent)
@@ -76,7 +76,7 @@ MUTANTS = (
     Mutant(
         "puts are not claimed before they are sent",
         "syncd/sync/turn.py",
-        "self._mirror.claims.intend([put.key for _, put in due], self._mirror.age())",
+        "self._mirror.claims.add_puts([put.key for _, put in due], self._mirror.age())",
         "pass",
         ("tests/unit/test_writers.py",),
     ),
@@ -90,8 +90,8 @@ MUTANTS = (
     Mutant(
         "journal written before the request is answered",
         "syncd/sync/turn.py",
-        "                self._sent[put.key] = (content.checksum, None if put.key in torn else seen)\n",
-        "                self._sent[put.key] = (content.checksum, None if put.key in torn else seen)\n"
+        "                self._sent[put.key] = (content.checksum, None if put.key in changing else seen)\n",
+        "                self._sent[put.key] = (content.checksum, None if put.key in changing else seen)\n"
         "                early = Stored(put.ref or put.key, content.checksum, len(content.data))\n"
         "                self._mirror.journal.put(recorded(put.key, early, 0.0, self._ledger.pass_id))\n",
         ("tests/simulation", "tests/unit/test_pass_failures.py"),
@@ -171,8 +171,8 @@ MUTANTS = (
     Mutant(
         "a listing is believed right after our own delete",
         "syncd/sync/observe.py",
-        "spill.list_entries(entry for entry in batch if entry.ref not in deleted)",
-        "spill.list_entries(batch)",
+        "tables.list_entries(entry for entry in batch if entry.ref not in deleted)",
+        "tables.list_entries(batch)",
         ("tests/unit/test_pass_remote.py", "tests/targets"),
     ),
     Mutant(
@@ -273,7 +273,7 @@ MUTANTS = (
     Mutant(
         "an empty folder is believed if only the target knows of its files",
         "syncd/sync/reconcile.py",
-        "            halt_if_emptied(mirror, result.spill)\n",
+        "            halt_if_emptied(mirror, result.tables)\n",
         "            pass\n",
         ("tests/unit/test_pass_empty.py",),
     ),

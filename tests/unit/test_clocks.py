@@ -27,7 +27,7 @@ async def test_a_delete_of_a_clock_that_was_ahead_does_not_hide_the_entry_that_c
     await core.full()
     core.clock.now = START + 10
     # A store whose ref is the key, as KV's is, shows the same ref again.
-    core.mirror.claims.intend(["a.md"], core.clock.age)
+    core.mirror.claims.add_puts(["a.md"], core.clock.age)
     core.target.put_by("me", "a.md", "left by a pass that died")
     core.target.store["a.md"].ref = ref
     assert planned(await core.full()) == {"delete": 1}

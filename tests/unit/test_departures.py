@@ -304,7 +304,7 @@ async def run_now(core: Core, *but: str) -> None:
 
 async def test_a_put_of_a_longer_pass_that_is_still_to_come_holds_it(core: Core) -> None:
     await moved(core)
-    other = (await core.full(dry_run=True)).spill
+    other = (await core.full(dry_run=True)).tables
     assert [action.key for action, _ in other.actions() if isinstance(action, Put)] == ["z"]
     rows = {row.key: row for row in core.mirror.queue.every()}
     core.mirror.queue.done([rows["z"]])
@@ -316,7 +316,7 @@ async def test_a_delete_does_not_wait_for_the_upload_of_its_own_file(core: Core)
     await in_step(core, a="one", b="two", other="o")
     core.write("a", "eno")
     core.write("b", "owt")
-    longer = (await core.full(dry_run=True)).spill
+    longer = (await core.full(dry_run=True)).tables
     gone(core, "a", "b")
     core.clock.forward(1)
     await run(core)
@@ -332,7 +332,7 @@ async def test_deletes_that_were_found_to_wait_for_each_other_go(core: Core) -> 
     gone(core, "a", "b")
     core.clock.forward(1)
     await run(core)
-    core.mirror.absences.wait([("a", "b"), ("b", "a")])
+    core.mirror.absences.set_replacements([("a", "b"), ("b", "a")])
     for _ in range(10):
         core.clock.forward(DELETE_AFTER_S)
         await run(core)

@@ -73,6 +73,6 @@ def test_distrust_forgets_one_mirrors_files(db: sqlite3.Connection, cache: StatC
     other = StatCache(db, "other")
     for each in (cache, other):
         each.store([("a", seen, "sum")], seen.st_mtime_ns + YOUNG_NS)
-    cache.distrust()
+    cache.invalidate()
     assert cache.fill([item_of(seen)]) == {}
     assert set(other.fill([item_of(seen)])) == {"a"}

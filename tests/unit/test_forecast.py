@@ -8,7 +8,7 @@ from syncd.answers.forecast import left_s, per_second, span
 from syncd.answers.pace import Pace
 from syncd.cli.outlook import Survey, outlook, survey
 from syncd.shards import WHOLE
-from syncd.state.pass_tables import Spill
+from syncd.state.pass_tables import PassTables
 from syncd.sync.passes import Result
 
 
@@ -56,8 +56,8 @@ def test_a_length_of_time_is_told_in_at_most_two_units(seconds: float, said: str
 
 
 def result(core: Core, put: int, delete: int = 0, adopt: int = 0) -> Result:
-    made = Result(Spill(core.mirror.db, 1), 1, dry_run=False)
-    made.spill.planned.update({"put": put, "delete": delete, "adopt": adopt})
+    made = Result(PassTables(core.mirror.db, 1), 1, dry_run=False)
+    made.tables.planned.update({"put": put, "delete": delete, "adopt": adopt})
     return made
 
 

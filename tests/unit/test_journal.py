@@ -127,7 +127,7 @@ def test_a_mirror_that_points_elsewhere_forgets_all_but_its_files(db: sqlite3.Co
     for each in (journal, other):
         each.put(replace(RECORD, status="error"))
         each.want_reindex(None)
-        each.bury("z", "rz", NOW, consented=False)
+        each.record_delete("z", "rz", NOW, consented=False)
         each.park(Problem("p", "refused", ""), "c")
         each.note([Problem("p", "refused", "")], 1)
     journal.clear()
@@ -138,39 +138,39 @@ def test_a_mirror_that_points_elsewhere_forgets_all_but_its_files(db: sqlite3.Co
 
 def test_a_delete_leaves_a_tombstone_in_the_place_of_the_record(journal: Journal) -> None:
     journal.put(RECORD)
-    journal.bury("a", "r1", NOW, consented=False)
+    journal.record_delete("a", "r1", NOW, consented=False)
     assert journal.get("a") is None
     assert journal.deleted_at("r1") == NOW
     assert journal.deleted_at("r2") is None
 
 
 def test_of_many_entries_those_deleted_lately_are_found(journal: Journal) -> None:
-    journal.bury("a", "r1", NOW - 1, consented=False)
-    journal.bury("b", "r2", NOW, consented=False)
-    journal.bury("c", "r3", NOW, consented=False)
-    journal.bury("d", "r5", NOW + 11, consented=False)
+    journal.record_delete("a", "r1", NOW - 1, consented=False)
+    journal.record_delete("b", "r2", NOW, consented=False)
+    journal.record_delete("c", "r3", NOW, consented=False)
+    journal.record_delete("d", "r5", NOW + 11, consented=False)
     assert journal.deleted_about(["r1", "r2", "r4", "r5"], NOW + 5, 5.0) == {"r2"}
     assert journal.deleted_about([], NOW, 5.0) == set()
 
 
 def test_deleting_a_duplicate_keeps_the_record_of_the_other_entry(journal: Journal) -> None:
     journal.put(RECORD)
-    journal.bury("a", "r2", NOW, consented=False)
+    journal.record_delete("a", "r2", NOW, consented=False)
     assert journal.get("a") == RECORD
 
 
 def test_deletes_of_the_last_hour_count_unless_somebody_consented(journal: Journal) -> None:
-    journal.bury("a", "r1", NOW - HOUR_S - 1, consented=False)
-    journal.bury("b", "r2", NOW - HOUR_S, consented=False)
-    journal.bury("c", "r3", NOW, consented=False)
-    journal.bury("d", "r4", NOW, consented=True)
+    journal.record_delete("a", "r1", NOW - HOUR_S - 1, consented=False)
+    journal.record_delete("b", "r2", NOW - HOUR_S, consented=False)
+    journal.record_delete("c", "r3", NOW, consented=False)
+    journal.record_delete("d", "r4", NOW, consented=True)
     assert journal.recent_deletes(NOW) == 2
 
 
 def test_old_tombstones_are_dropped(journal: Journal) -> None:
-    journal.bury("a", "r1", NOW - 10, consented=False)
-    journal.bury("b", "r2", NOW - 9, consented=False)
-    journal.bury("c", "r3", NOW + 10, consented=False)
+    journal.record_delete("a", "r1", NOW - 10, consented=False)
+    journal.record_delete("b", "r2", NOW - 9, consented=False)
+    journal.record_delete("c", "r3", NOW + 10, consented=False)
     journal.drop_tombstones(NOW, 9, NOW + 2 * HOUR_S)
     assert journal.deleted_at("r1") is None
     assert journal.deleted_at("r2") == NOW - 9
@@ -185,7 +185,7 @@ def test_refused_content_is_remembered_until_something_is_stored_or_deleted(jour
     journal.put(RECORD)
     assert journal.parked("", LAST) == {}
     journal.park(problem, "c1")
-    journal.bury("a", "r1", NOW, consented=False)
+    journal.record_delete("a", "r1", NOW, consented=False)
     assert journal.parked("", LAST) == {}
 
 
@@ -231,7 +231,7 @@ def test_mirrors_do_not_see_each_others_rows(db: sqlite3.Connection, journal: Jo
     journal.put(RECORD)
     journal.park(Problem("a", "refused", ""), "c")
     journal.note([Problem("a", "refused", "")], 1)
-    journal.bury("z", "r9", NOW, consented=False)
+    journal.record_delete("z", "r9", NOW, consented=False)
     assert other.count() == 0
     assert other.parked("", LAST) == {}
     assert list(other.problems()) == []

@@ -15,7 +15,7 @@ from syncd.plan import Policy
 from syncd.rules import Rules
 from syncd.service.build import build_mirror
 from syncd.state.db import open_state
-from syncd.state.pass_tables import Spill
+from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
 from syncd.sync import observe
 from syncd.sync.mirror import Mirror, Settings
@@ -29,8 +29,8 @@ def record(key: str) -> Record:
     return Record(key, f"r-{key}", sha("x"), 1, 1.0)
 
 
-async def gather(mirror: Mirror, spill: Spill) -> list[Triple]:
-    return [triple async for block in observe.whole(mirror, spill) for triple in block]
+async def gather(mirror: Mirror, tables: PassTables) -> list[Triple]:
+    return [triple async for block in observe.whole(mirror, tables) for triple in block]
 
 
 def merged(prefix: str, block: int, local: set[str], records: set[str], entries: set[str]) -> list[Triple]:
@@ -46,9 +46,9 @@ def merged(prefix: str, block: int, local: set[str], records: set[str], entries:
             mirror = build_mirror(db, "docs", root, ScriptedTarget(owner="me", prefix=prefix), settings_)
             for key in records:
                 mirror.journal.put(record(prefix + key))
-            spill = Spill(db, 1)
-            spill.list_entries(Entry(prefix + key, f"r-{prefix}{key}") for key in entries)
-            return asyncio.run(gather(mirror, spill))
+            tables = PassTables(db, 1)
+            tables.list_entries(Entry(prefix + key, f"r-{prefix}{key}") for key in entries)
+            return asyncio.run(gather(mirror, tables))
 
 
 @settings(max_examples=60)
@@ -122,7 +122,7 @@ async def test_a_name_that_cannot_be_a_key_is_seen_wherever_it_stands(
     monkeypatch.setattr(observe, "BLOCK", 2)
     for path in ("a", "b", "bad\n", "c", "d"):
         core.write(path, "1")
-    found = await gather(core.mirror, Spill(core.mirror.db, 1))
+    found = await gather(core.mirror, PassTables(core.mirror.db, 1))
     assert [triple.key for triple in found if isinstance(triple.local, Item)] == ["a", "b", "c", "d"]
     assert [triple.key for triple in found if isinstance(triple.local, Problem)] == ["bad\n"]
 
@@ -131,9 +131,9 @@ def counts_first(known: Record | None, *entries: Entry) -> str:
     with tempfile.TemporaryDirectory() as made, open_core(Path(made)) as core:
         if known:
             core.mirror.journal.put(known)
-        spill = Spill(core.mirror.db, 1)
-        spill.list_entries(entries)
-        (triple,) = asyncio.run(gather(core.mirror, spill))
+        tables = PassTables(core.mirror.db, 1)
+        tables.list_entries(entries)
+        (triple,) = asyncio.run(gather(core.mirror, tables))
         assert triple.entry is not None
         assert len(triple.others) == len(entries) - 1
         return triple.entry.ref

@@ -28,7 +28,7 @@ async def test_a_file_of_any_time_is_recorded_and_found_unchanged(core: Core, se
     result = await core.full()
     assert planned(result) == {}
     assert result.problems == {}
-    core.mirror.files.distrust()
+    core.mirror.files.invalidate()
     assert planned(await core.full()) == {}
     assert (await core.full()).files_read == 1, "only that of b, which is too young to be believed"
 
@@ -79,7 +79,7 @@ async def test_an_exception_about_a_put_is_that_files_problem(
     assert "OverflowError" in core.problem("b").message
     assert not result.clean
     monkeypatch.undo()
-    core.mirror.queue.hurry(None, core.clock.now)
+    core.mirror.queue.make_due(None, core.clock.now)
     await core.full()
     assert core.problems() == {}
     assert core.target.texts() == {key: key for key in "abcde"}
@@ -108,11 +108,11 @@ async def test_an_exception_about_a_delete_stops_no_other(core: Core, monkeypatc
     await in_step(core, a="a", b="b", c="c")
     core.remove("a", "b")
     core.use(max_delete="100%")
-    monkeypatch.setattr(Journal, "bury", _about_b(Journal.bury, 1))
+    monkeypatch.setattr(Journal, "record_delete", _about_b(Journal.record_delete, 1))
     result = await core.full()
     assert outcomes(result) == {"a": "done", "b": "failed"}
     monkeypatch.undo()
-    core.mirror.queue.hurry(None, core.clock.now)
+    core.mirror.queue.make_due(None, core.clock.now)
     await core.full()
     assert core.mirror.journal.get("b") is None
 

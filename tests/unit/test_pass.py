@@ -198,7 +198,7 @@ async def test_the_growing_result_is_shown_while_the_pass_is_under_way(core: Cor
     seen: list[tuple[int, int]] = []
 
     def watch(result: Result) -> None:
-        seen.append((result.spill.planned["put"], result.done["put"]))
+        seen.append((result.tables.planned["put"], result.done["put"]))
 
     await core.full(Hooks(watch=watch))
     assert seen[0] == (0, 0)
@@ -238,9 +238,9 @@ async def test_a_put_hashes_the_very_bytes_it_sends(core: Core, monkeypatch: pyt
     core.write("a", "planned")
     real = scan.Tree.read
 
-    def edit(self: Tree, path: str, *, torn: bool = False) -> object:
+    def edit(self: Tree, path: str, *, allow_changing: bool = False) -> object:
         core.write("a", "edited since")
-        return real(self, path, torn=torn)
+        return real(self, path, allow_changing=allow_changing)
 
     monkeypatch.setattr(Tree, "read", edit)
     await core.full()

@@ -19,10 +19,10 @@ from syncd.targets.base import Again
 def unreadable(monkeypatch: pytest.MonkeyPatch, *paths: str) -> None:
     real = Tree.read
 
-    def read(self: Tree, path: str, *, torn: bool = False) -> object:
+    def read(self: Tree, path: str, *, allow_changing: bool = False) -> object:
         if path in paths:
             raise Park("unreadable", "let syncd read it")
-        return real(self, path, torn=torn)
+        return real(self, path, allow_changing=allow_changing)
 
     monkeypatch.setattr(Tree, "read", read)
 
@@ -124,10 +124,10 @@ def restless(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     """A file that changes whenever it is read."""
     real = Tree.read
 
-    def read(self: Tree, wanted: str, *, torn: bool = False) -> object:
-        if wanted == path and not torn:
+    def read(self: Tree, wanted: str, *, allow_changing: bool = False) -> object:
+        if wanted == path and not allow_changing:
             raise Again("changed while it was read")
-        return real(self, wanted, torn=torn)
+        return real(self, wanted, allow_changing=allow_changing)
 
     monkeypatch.setattr(Tree, "read", read)
 
@@ -157,10 +157,10 @@ async def test_a_file_that_vanishes_between_plan_and_read_is_looked_at_again(cor
     core.write("b", "2")
     read = core.mirror.tree.read
 
-    def vanish(path: str, *, torn: bool = False) -> object:
+    def vanish(path: str, *, allow_changing: bool = False) -> object:
         if path == "a":
             (core.root / "a").unlink(missing_ok=True)
-        return read(path, torn=torn)
+        return read(path, allow_changing=allow_changing)
 
     core.mirror.tree.read = vanish  # type: ignore[method-assign, assignment]
     result = await core.full()

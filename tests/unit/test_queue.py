@@ -132,7 +132,7 @@ def test_rows_that_are_put_off_keep_what_they_are_and_give_way_to_news(queue: Qu
     queue.mark([("a", True), ("b", False)], NOW)
     rows = queue.settled(NOW + 1)
     queue.mark([("b", False)], NOW + 1)
-    queue.put_off(rows, NOW + SETTLE_MAX)
+    queue.reschedule(rows, NOW + SETTLE_MAX)
     assert keys(queue, NOW + 2) == ["b"]
     assert [(row.key, row.subtree) for row in queue.settled(NOW + SETTLE_MAX)] == [("a", True), ("b", False)]
 
@@ -181,14 +181,14 @@ def test_oldest_of_nothing_is_nothing(queue: Queue) -> None:
 def test_hurry_makes_everything_due(queue: Queue) -> None:
     queue.retry("a", NOW + 60, 1)
     queue.retry("b", NOW + 60, 1)
-    queue.hurry(None, NOW)
+    queue.make_due(None, NOW)
     assert keys(queue, NOW) == ["a", "b"]
 
 
 def test_hurry_makes_the_named_keys_due_even_if_they_do_not_wait(queue: Queue) -> None:
     queue.retry("a", NOW + 60, 1)
     queue.retry("b", NOW + 60, 1)
-    queue.hurry(["a", "c"], NOW)
+    queue.make_due(["a", "c"], NOW)
     assert keys(queue, NOW) == ["a", "c"]
 
 
@@ -196,7 +196,7 @@ def test_mirrors_do_not_see_each_others_rows(db: sqlite3.Connection, queue: Queu
     other = Queue(db, "other", SETTLE, SETTLE_MAX)
     queue.mark([("a", False)], NOW)
     assert other.every() == []
-    other.hurry(None, NOW - 100)
+    other.make_due(None, NOW - 100)
     assert keys(queue, NOW) == []
 
 

@@ -152,7 +152,7 @@ def test_a_file_that_changes_while_it_is_read_is_taken_again(tmp_path: Path, tex
 def test_a_file_that_never_rests_can_be_taken_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("one")
     found = Meddled(tmp_path, lambda: (tmp_path / "a").write_text("twenty"))
-    content, _ = found.read("a", torn=True)
+    content, _ = found.read("a", allow_changing=True)
     assert (content.data, content.checksum) == (b"twenty", sha("twenty"))
 
 
@@ -160,7 +160,7 @@ def test_a_file_that_grows_over_the_limit_while_it_is_read_is_not_read_to_its_en
     (tmp_path / "a").write_text("small")
     found = Meddled(tmp_path, lambda: (tmp_path / "a").write_bytes(b"x" * 5000), limit=1000)
     with pytest.raises(Park) as caught:
-        found.read("a", torn=True)
+        found.read("a", allow_changing=True)
     assert caught.value.kind == "too_large"
 
 

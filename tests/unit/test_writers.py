@@ -151,15 +151,15 @@ async def test_claims_are_settled_by_a_later_listing(core: Core, monkeypatch: py
     await in_step(core, keep="k")
     core.write("a", "1")
     await killed_after_upload(core, monkeypatch)
-    assert core.mirror.claims.of(["a"]) == {"a": {("", "")}}
+    assert core.mirror.claims.get(["a"]) == {"a": {("", "")}}
     del core.target.store["a"]
     core.remove("a")
     core.clock.forward(1)
     await core.full()
-    assert core.mirror.claims.of(["a"]), "it may still land"
+    assert core.mirror.claims.get(["a"]), "it may still land"
     core.clock.forward(3601)
     await core.full()
-    assert core.mirror.claims.of(["a"]) == {}
+    assert core.mirror.claims.get(["a"]) == {}
     core.target.put_by("me", "a", "theirs")
     await core.full()
     assert core.problems() == {"a": "foreign"}
@@ -184,16 +184,16 @@ async def test_a_clock_that_is_set_settles_no_claim(
 
 async def test_an_outcome_that_is_recorded_leaves_no_claim(core: Core) -> None:
     await in_step(core, **{f"{number}": "x" for number in range(30)})
-    assert core.mirror.claims.of([f"{number}" for number in range(30)]) == {}
+    assert core.mirror.claims.get([f"{number}" for number in range(30)]) == {}
     core.write("0", "y")
     await core.full()
-    assert len(core.mirror.claims.of(["0"])["0"]) == 1, "what it was before"
+    assert len(core.mirror.claims.get(["0"])["0"]) == 1, "what it was before"
 
 
 async def test_a_claim_is_on_the_disk_before_anything_is_sent(core: Core) -> None:
     said: list[str] = []
     core.mirror.db.set_trace_callback(said.append)
-    core.mirror.claims.intend(["a"], 1.0)
+    core.mirror.claims.add_puts(["a"], 1.0)
     assert said[0].endswith("synchronous = FULL")
     assert said[-1].endswith("synchronous = NORMAL")
-    assert Claims(core.mirror.db, "docs").of(["a"]) == {"a": {("", "")}}
+    assert Claims(core.mirror.db, "docs").get(["a"]) == {"a": {("", "")}}
