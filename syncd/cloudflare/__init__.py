@@ -1,1 +1,1 @@
-"""The only room that speaks HTTP: gate, credentials, envelope, transport, and one thin typed client per API."""
+"""Speaks HTTP to Cloudflare; no other room does. It knows no mirror, no plan and no state."""
