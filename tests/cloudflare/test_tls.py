@@ -96,6 +96,16 @@ async def test_a_certificate_that_nobody_vouches_for_gets_no_request(
     assert server.seen == []
 
 
+async def test_a_certificate_in_the_ca_file_of_the_environment_is_trusted(
+    servers: list[Listening], stranger: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    servers.append(server := Listening((200, {}), stranger))
+    error = await error_of(f"https://127.0.0.1:{server.port}")
+    assert "no API envelope" in str(error)
+    assert server.seen == [("GET /x", f"Bearer {TOKEN}")]
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed_and_the_token_stays_here(servers: list[Listening], status: int) -> None:
     servers.append(other := Listening((200, {})))
