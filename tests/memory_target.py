@@ -65,6 +65,7 @@ class MemoryTarget:
     store: dict[str, Held] = field(default_factory=dict)
     changes: int = 0
     landmark: Landmark | None = None
+    unreadable_rows: Sequence[str] = ()
     index: defaultdict[str, Indexed] = field(default_factory=lambda: defaultdict(Indexed))
     reindexed: list[str] = field(default_factory=list)
     _ids: "count[int]" = field(default_factory=count)

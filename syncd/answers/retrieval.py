@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from syncd.errors import Park
 from syncd.model import ON_THE_WAY, Excluded, Item, Local, Problem, Record
 from syncd.sync.mirror import Mirror
-from syncd.targets.base import Again, Hit
+from syncd.targets.base import Again, Hit, Indexed, searchable
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def rank_of(key: str, hits: Sequence[Hit]) -> int | None:
 
 async def ask(mirror: Mirror, question: Question, top: int) -> Answer:
     """Ask for at most `top` hits. Raises ConfigError if the target has no search, and what else stops a request."""
-    hits = list(await mirror.target.search(question.query, top))[:top]
+    hits = list(await searchable(mirror.target).search(question.query, top))[:top]
     rank = rank_of(question.key, hits)
     return Answer(question, hits, rank, "" if rank else await _why(mirror, question.key))
 
@@ -65,8 +65,9 @@ async def _why(mirror: Mirror, key: str) -> str:
 async def _index_trouble(mirror: Mirror, record: Record) -> str | None:
     """Why an entry may not be in the index; the target is asked if it was not the last time."""
     status, error = record.status, record.error
-    if status not in (None, "completed"):
-        shown = await mirror.target.statuses(frozenset({record.ref}))
+    target = mirror.target
+    if status not in (None, "completed") and isinstance(target, Indexed):
+        shown = await target.statuses(frozenset({record.ref}))
         entry = shown.get(record.ref)
         if record.ref in shown and entry is None:
             return "it was uploaded, but the target does not have it any more; run: syncd reconcile"

@@ -93,6 +93,7 @@ async def _show(config: "Config", query: str | None) -> int:
     from syncd.cli.report import show
     from syncd.service.build import open_session
     from syncd.sync.passes import Options
+    from syncd.targets.base import searchable
 
     async with open_session(config) as session:
         mirror = session.mirrors["demo"]
@@ -111,7 +112,7 @@ async def _show(config: "Config", query: str | None) -> int:
         asked = query or _query_from(mirror.tree)
         line(f'search    "{asked}"')
         show_hits(
-            [asdict(hit) for hit in await mirror.target.search(asked, 3)],
+            [asdict(hit) for hit in await searchable(mirror.target).search(asked, 3)],
             asked,
         )
         return worst

@@ -224,11 +224,12 @@ async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
 
 async def _search(config: "Config", name: str, query: str, limit: int, folder: str) -> list[dict[str, Any]]:
     from syncd.service.build import open_session
+    from syncd.targets.base import searchable
 
     async with open_session(config, [name], read_only=True) as session:
         mirror = session.mirrors[name]
         root, prefix = mirror.tree.root, mirror.policy.prefix
-        hits = await mirror.target.search(query, limit, f"{prefix}{folder}/" if folder else "")
+        hits = await searchable(mirror.target).search(query, limit, f"{prefix}{folder}/" if folder else "")
         return [
             {
                 "key": hit.key,

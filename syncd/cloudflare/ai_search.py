@@ -1,6 +1,6 @@
-"""The AI Search API of one instance: a method for each endpoint, no decisions.
+"""The AI Search API of one instance: one method for each endpoint.
 
-Every method but `upload` tries again by itself (see Transport.attempts) and raises what it raises.
+Every method except `upload` repeats failed requests and raises the errors of Transport.attempts.
 """
 
 import json
@@ -31,15 +31,15 @@ from syncd.cloudflare.transport import Transport
 from syncd.errors import Halt, Park, Retry
 
 BUILTIN = "builtin"
-"""source_id of what was uploaded; keys are unique within a source only."""
+"""source_id of uploaded items. A key is unique only within a source."""
 PER_PAGE = 50
 """Most items of one page (items list: per_page)."""
 PAGES_LIMIT = 100_000
-"""Most pages of one listing: an instance holds at most 1,000,000 files, and a server may give only 10 a page."""
+"""Most pages of one listing. An instance holds at most 1,000,000 files, and a server may return 10 of them a page."""
 DOWNLOAD_LIMIT = 64 * 1024 * 1024
-"""Largest file that is downloaded, bytes; AI Search takes at most 10 MiB (limits, 2026-10)."""
+"""Largest download, bytes. AI Search accepts files of at most 10 MiB (limits, 2026-10)."""
 
-_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, bytes that were no UTF-8
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters and bytes that are not UTF-8
 _T = TypeVar("_T")
 
 _EDIT = "Account / AI Search:Edit"
@@ -47,7 +47,7 @@ _RUN = "Account / AI Search:Run"
 
 
 class Misnamed(Park):
-    """An upload was stored under another key than the one it was sent under, as `item`."""
+    """The remote stored an upload under another key. item: the stored item."""
 
     def __init__(self, message: str, item: StoredItem) -> None:
         super().__init__("invalid_key", message)
@@ -55,7 +55,7 @@ class Misnamed(Park):
 
 
 class AISearch:
-    """One instance in one namespace; always the namespaced form of the path."""
+    """One instance in one namespace. All paths contain the namespace."""
 
     def __init__(self, transport: Transport, namespace: str, instance: str) -> None:
         self.transport = transport
@@ -69,55 +69,57 @@ class AISearch:
     # items
 
     async def list_items(self, **params: Unpack[ListParams]) -> ItemPage:
-        """One page. page from 1; per_page is 50 unless given."""
+        """Return one page. page counts from 1; per_page is 50 by default."""
         query = {name: str(value) for name, value in {"per_page": PER_PAGE, **params}.items()}
-        # A key in an address may be what something on the way refuses.
+        # A proxy may refuse the key in the address.
         probe = self._instance if "key" in params or "search" in params else None
         request = Request("GET", self._items, params=query, permission=_EDIT, probe=probe)
         return await self.transport.ask(request, ItemPage.parse)
 
     async def iter_pages(self, **params: Unpack[ListParams]) -> AsyncIterator[ItemPage]:
-        """The pages of a listing, until total_count is reached, a page is empty, or a page repeats the one before.
+        """Yield the pages of a listing. The listing ends at total_count, at an empty page, or at a repeated page.
 
-        Of empty pages only the first of all is yielded: its total_count may speak of rows that it does not show.
-        There is no snapshot: rows move between pages while items are indexed. Drop repeats by id, and list again when
-        total_count moved.
+        An empty page is yielded only if it is the first one, because its total_count may count rows that it omits.
+        Rows move between pages while the remote indexes items. The caller drops repeated ids, and lists again if
+        total_count changes.
         """
         seen = 0
-        before: tuple[StoredItem, ...] = ()
+        previous: tuple[StoredItem, ...] = ()
         query = ListParams(**params)
         first = params.get("page", 1)
         for number in range(first, first + PAGES_LIMIT):
             query["page"] = number
             page = await self.list_items(**query)
             empty = not (page.items or page.faults)
-            if (empty and number > first) or (page.items and page.items == before):
+            if (empty and number > first) or (page.items and page.items == previous):
                 return
             yield page
             if empty:
                 return
-            before = page.items
+            previous = page.items
             seen += len(page.items) + len(page.faults)
             if first == 1 and page.total_count is not None and seen >= page.total_count:
                 return
         raise Retry(f"unexpected answer: the listing does not end after {PAGES_LIMIT} pages")
 
     async def find(self, key: str) -> StoredItem | None:
-        """The uploaded item of this key. Survives servers that do not know `key=`, and those that do not know
-        `search=` either: then the whole listing is read.
+        """Return the uploaded item of this key.
+
+        If the server ignores `key=`, the method searches by `search=`. If it ignores this too, the method reads the
+        whole listing.
         """
         page = await self.list_items(key=key, source=BUILTIN)
         if (found := _uploaded(page, key)) is not None:
             return found
         if all(item.key == key for item in page.items):
-            return None  # the server looked for the key, and it is not there
+            return None  # the server knows `key=`, and has no such item
         searched = True
         async for page in self.iter_pages(search=key, source=BUILTIN):
             if (found := _uploaded(page, key)) is not None:
                 return found
             searched = searched and all(key.lower() in item.key.lower() for item in page.items)
         if not searched:
-            return None  # search= was ignored too, so that was the whole listing
+            return None  # the server ignores `search=`: the pages were the whole listing
         async for page in self.iter_pages(source=BUILTIN, sort_by="modified_at"):
             if (found := _uploaded(page, key)) is not None:
                 return found
@@ -132,11 +134,11 @@ class AISearch:
         *,
         wait_for_completion: bool = False,
     ) -> UploadResult:
-        """Store content under key, in ONE try: the caller loops over `attempts()` and looks the key up in between.
+        """Store content under a key with one request. The caller loops over `attempts()` and looks the key up between.
 
-        An existing key is overwritten or raises Conflict; both are real. Metadata values are texts, as numbers have
-        been refused. An ambiguous Retry may have been carried out. Park("invalid_key") when the key cannot be written
-        as a file name, Misnamed when the remote stored it under another one.
+        The remote overwrites an existing key or raises Conflict. Metadata values are texts, because the remote has
+        refused numbers. After an ambiguous Retry the item may exist. Raises Park("invalid_key") for a key that is no
+        valid file name, Misnamed if the remote stores the item under another key.
         """
         _check_key(key)
         form = {}
@@ -150,41 +152,44 @@ class AISearch:
         return result
 
     def attempts(self, **fields: str) -> AsyncRetrying:
-        """The retry loop for `upload`; fields are logged with each retry. See Transport.attempts."""
+        """Return the retry loop for `upload`, see Transport.attempts. fields: logged with each retry."""
         return self.transport.attempts(safe=True, **fields)
 
     async def create_or_update(self, key: str, *, wait_for_completion: bool = False) -> StoredItem:
-        """Have the stored content of a key indexed again; no content travels."""
+        """Index the stored content of a key again, without an upload."""
         body = {"key": key, "next_action": "INDEX", "wait_for_completion": wait_for_completion}
         return await self.transport.ask(Request("PUT", self._items, json=body, permission=_EDIT), _item)
 
     async def get(self, item_id: str) -> StoredItem:
-        """One item; NotFound when absent."""
+        """Return one item. Raises NotFound if it does not exist."""
         request = Request("GET", self._item(item_id), permission=_EDIT)
         return await self.transport.ask(request, lambda answer: _same(_item(answer), item_id))
 
     async def sync(self, item_id: str, *, wait_for_completion: bool = False) -> StoredItem:
-        """Index an item again without uploading it; NotFound when absent."""
+        """Index an item again without an upload. Raises NotFound if it does not exist."""
         body = {"next_action": "INDEX", "wait_for_completion": wait_for_completion}
         return await self.transport.ask(Request("PATCH", self._item(item_id), json=body, permission=_EDIT), _item)
 
     async def delete(self, item_id: str) -> None:
-        """Remove an item and its chunks; NotFound when absent, which after a lost answer means done."""
+        """Delete an item and its chunks.
+
+        Raises NotFound if the item does not exist. After a lost answer this means success.
+        """
         await self.transport.request(Request("DELETE", self._item(item_id), permission=_EDIT))
 
     async def download(self, item_id: str, max_bytes: int = DOWNLOAD_LIMIT) -> bytes:
-        """The stored bytes of an uploaded item; Park("too_large") over max_bytes."""
+        """Return the stored bytes of an uploaded item. Raises Park("too_large") for more than max_bytes."""
         request = Request("GET", self._item(item_id) + "/download", permission=_EDIT, probe=self._instance)
         return await self.transport.download(request, max_bytes)
 
     async def chunks(self, item_id: str, limit: int = 100, offset: int = 0) -> tuple[ItemChunk, ...]:
-        """The indexed pieces of an item; limit 1 to 100."""
+        """Return indexed chunks of an item. limit: 1 to 100."""
         params = {"limit": str(limit), "offset": str(offset)}
         request = Request("GET", self._item(item_id) + "/chunks", params=params, permission=_EDIT)
         return await self.transport.ask(request, _rows(ItemChunk, "chunk"))
 
     async def logs(self, item_id: str, limit: int = 100, cursor: str | None = None) -> LogPage:
-        """How an item was indexed; limit 1 to 100."""
+        """Return the indexing log of an item. limit: 1 to 100."""
         params = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
         request = Request("GET", self._item(item_id) + "/logs", params=params, permission=_EDIT)
         return await self.transport.ask(request, LogPage.parse)
@@ -192,7 +197,7 @@ class AISearch:
     # the instance
 
     async def stats(self) -> Stats:
-        """Items by status, in one request."""
+        """Return the number of items by status."""
         request = Request("GET", self._instance + "/stats", permission=_EDIT)
         return await self.transport.ask(request, lambda answer: decode(Stats, answer.result, "stats"))
 
@@ -203,9 +208,10 @@ class AISearch:
         match_threshold: float | None = None,
         filters: Mapping[str, Any] | None = None,
     ) -> tuple[SearchHit, ...]:
-        """Chunks that match, best first.
+        """Return matching chunks, the best first.
 
-        max_num_results 1 to 50; match_threshold 0 to 1 (None: the instance's own); filters in Vectorize syntax.
+        max_num_results: 1 to 50. match_threshold: 0 to 1, None for the default of the instance. filters: in the syntax
+        of Vectorize.
         """
         retrieval: dict[str, Any] = {"max_num_results": max_num_results}
         if match_threshold is not None:
@@ -217,13 +223,13 @@ class AISearch:
         return await self.transport.ask(request, search_hits)
 
     async def read_instance(self) -> Instance:
-        """This instance; TargetMissing when it or its namespace is not there."""
+        """Return this instance. Raises TargetMissing if the instance or its namespace does not exist."""
         return await self.transport.ask(Request("GET", self._instance, permission=_EDIT), _instance)
 
     async def create_instance(self, custom_metadata: Mapping[str, str] | None = None) -> Instance:
-        """Make this instance, with built-in storage; Conflict when it is there already.
+        """Create this instance with built-in storage. Raises Conflict if it exists.
 
-        custom_metadata: field name -> text, number, boolean or datetime; at most 5 fields.
+        custom_metadata: maps at most 5 field names to text, number, boolean or datetime.
         """
         body: dict[str, Any] = {"id": self.instance}
         if custom_metadata:
@@ -233,7 +239,7 @@ class AISearch:
         return await self.transport.ask(request, _instance)
 
     async def list_instances(self, page: int = 1, per_page: int = PER_PAGE) -> tuple[Instance, ...]:
-        """One page of the namespace's instances; an empty one is the end."""
+        """Return one page of the instances of the namespace. An empty page is the end."""
         params = {"page": str(page), "per_page": str(per_page)}
         request = Request("GET", self._namespace + "/instances", params=params, permission=_EDIT)
         return await self.transport.ask(request, _rows(Instance, "instance"))
@@ -241,33 +247,33 @@ class AISearch:
     # namespaces and token
 
     async def read_namespace(self) -> Namespace:
-        """This namespace; TargetMissing when it is not there."""
+        """Return this namespace. Raises TargetMissing if it does not exist."""
         return await self.transport.ask(Request("GET", self._namespace, permission=_EDIT), _namespace)
 
     async def create_namespace(self) -> Namespace:
-        """Make this namespace."""
+        """Create this namespace."""
         body = {"name": self.namespace}
         request = Request("POST", self._base + "/namespaces", json=body, permission=_EDIT)
         return await self.transport.ask(request, _namespace)
 
     async def list_namespaces(self, page: int = 1, per_page: int = PER_PAGE) -> tuple[Namespace, ...]:
-        """One page of the account's namespaces; an empty one is the end."""
+        """Return one page of the namespaces of the account. An empty page is the end."""
         params = {"page": str(page), "per_page": str(per_page)}
         request = Request("GET", self._base + "/namespaces", params=params, permission=_EDIT)
         return await self.transport.ask(request, _rows(Namespace, "namespace"))
 
     async def verify_token(self) -> TokenStatus | None:
-        """What Cloudflare says of the token: asked as the user's, then as the account's; None for a global key."""
+        """Return the state of the token, which a user or the account owns. None: the credentials are a global key."""
         if self.transport.login.credentials.kind != "token":
             return None
         try:
             return await self._verify("user", path("user", "tokens", "verify"))
         except Halt:
-            # A token that an account owns fails on the user's URL.
+            # The user's URL refuses a token that the account owns.
             return await self._verify("account", path("accounts", self.transport.account_id, "tokens", "verify"))
 
-    async def _verify(self, kind: Literal["user", "account"], where: str) -> TokenStatus:
-        request = Request("GET", where, permission=_EDIT)
+    async def _verify(self, kind: Literal["user", "account"], url: str) -> TokenStatus:
+        request = Request("GET", url, permission=_EDIT)
         return await self.transport.ask(request, lambda answer: TokenStatus.parse(answer, kind))
 
     def _item(self, item_id: str) -> str:
@@ -301,6 +307,6 @@ def _uploaded(page: ItemPage, key: str) -> StoredItem | None:
 
 
 def _check_key(key: str) -> None:
-    """Park for a key that cannot stand in the header of a multipart body."""
+    """Raise Park for a key that a header of a multipart body cannot contain."""
     if _UNWRITABLE.search(key):
         raise Park("invalid_key", "the key holds control characters or is not valid UTF-8: rename the file")

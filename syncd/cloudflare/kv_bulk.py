@@ -1,4 +1,4 @@
-"""The body of a KV bulk write: pairs encoded once, held once, counted exactly."""
+"""The body of a KV bulk write. Each pair is encoded once, and the size of the body is exact."""
 
 import binascii
 import codecs
@@ -23,15 +23,15 @@ BULK_BYTES_LIMIT = 100_000_000
 TTL_MIN_S = 60
 """Shortest expiration_ttl, s (KV API)."""
 
-_BLOCK = 192 * 1024  # divisible by 3, so that base64 of blocks is base64 of the whole
+_BLOCK = 192 * 1024  # divisible by 3: the base64 of the blocks is the base64 of the value
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-# Made once: a pass encodes three values for each of its files.
+# One shared encoder: a pass encodes three values for each file.
 _json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One element of the JSON array of a bulk write. size: bytes of the pieces; base64: how the value travels."""
+    """One element of the JSON array of a bulk write. size: bytes of the pieces. base64: whether the value is base64."""
 
     key: str
     pieces: tuple[bytes, ...] = field(repr=False)
@@ -47,10 +47,10 @@ def encode_pair(
     expiration: int | None = None,
     expiration_ttl: int | None = None,
 ) -> Pair:
-    """The pair as it travels: the value as JSON text or as base64, whichever is shorter and gives the same bytes back.
+    """Encode a pair. The value becomes JSON text or base64: the shorter one that decodes to the same bytes.
 
-    expiration: Unix s. expiration_ttl: s from now, at least TTL_MIN_S; it wins over expiration. Park for a key or
-    content that KV does not take; ValueError for a ttl that it does not take, or metadata that is no JSON.
+    expiration: Unix seconds. expiration_ttl: seconds from now, at least TTL_MIN_S; takes precedence over expiration.
+    Raises Park for a key or content that KV does not accept, ValueError for a wrong ttl or metadata that is no JSON.
     """
     check_key(key)
     check_value(value)
@@ -69,9 +69,9 @@ def encode_pair(
 
 
 class BulkBody:
-    """The JSON array of a bulk write, built pair by pair; a Stream, which can be sent any number of times.
+    """The JSON array of a bulk write, built pair by pair. The body is a Stream, which requests can send repeatedly.
 
-    max_pairs and max_bytes: of the body, at most what the API takes. Nothing may be added while it is being sent.
+    max_pairs, max_bytes: limits of the body, at most the limits of the API. A caller adds no pair during a request.
     """
 
     def __init__(self, max_pairs: int = BULK_PAIRS_LIMIT, max_bytes: int = BULK_BYTES_LIMIT) -> None:
@@ -83,8 +83,9 @@ class BulkBody:
         self._size = len(b"[]")
 
     def add(self, pair: Pair) -> bool:
-        """Take the pair in. False, and nothing has changed, when it does not fit in beside the others or its key
-        stands here already: then it begins the next body. ValueError when it would not even fit alone.
+        """Add the pair. Return False, without a change, if the body has no room or already contains the key.
+
+        The caller then adds the pair to the next body. Raises ValueError for a pair that fits into no body.
         """
         if len(b"[]") + pair.size > self._max_bytes:
             raise ValueError(f"the pair of {pair.size} bytes fits into no bulk of {self._max_bytes}")
@@ -97,17 +98,17 @@ class BulkBody:
 
     @property
     def size(self) -> int:
-        """Bytes of the array as it is sent, exactly."""
+        """Exact bytes of the encoded array."""
         return self._size
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys in the order in which they were added."""
+        """The keys in the order of adding."""
         return tuple(self._pairs)
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """The pairs in the order in which they were added."""
+        """The pairs in the order of adding."""
         return tuple(self._pairs.values())
 
     def __len__(self) -> int:
@@ -126,7 +127,7 @@ class BulkBody:
             yield b"".join(block)
 
     def halves(self) -> tuple[Self, Self]:
-        """Two bodies with half of the pairs each, which share their bytes with this one; ValueError below two pairs."""
+        """Return two bodies with half of the pairs each, without a copy. Fewer than two pairs raise ValueError."""
         if len(self) < 2:
             raise ValueError("fewer than two pairs have no halves")
         keys = self.keys
@@ -134,7 +135,7 @@ class BulkBody:
         return self.only(keys[:middle]), self.only(keys[middle:])
 
     def only(self, keys: Collection[str]) -> Self:
-        """A body of those pairs whose keys are named, which shares its bytes with this one; other keys are ignored."""
+        """Return a body with the pairs of these keys, without copying bytes. Unknown keys are ignored."""
         body = type(self)(self._max_pairs, self._max_bytes)
         wanted = frozenset(keys)
         for key, pair in self._pairs.items():
@@ -152,9 +153,9 @@ class BulkBody:
 
 
 def check_key(key: str, *, in_url: bool = False) -> None:
-    """Park("invalid_key" or "key_too_long") for a key that KV does not take.
+    """Raise Park("invalid_key" or "key_too_long") for a key that KV does not accept.
 
-    in_url: for an operation on one key. Control characters come through in a bulk only (workers-sdk#7997).
+    in_url: for an operation on one key. Only bulk requests transmit control characters (workers-sdk#7997).
     """
     if key in {"", ".", ".."}:
         raise Park("invalid_key", f"KV takes no key {key!r}: rename the file")
@@ -165,7 +166,7 @@ def check_key(key: str, *, in_url: bool = False) -> None:
 
 
 def check_text(key: str) -> int:
-    """The bytes of a key, or of a part of one, as UTF-8; Park("invalid_key") for what was no UTF-8 as a file name."""
+    """Return the UTF-8 bytes of a key or a prefix. Raises Park("invalid_key") for a file name that is not UTF-8."""
     try:
         return len(key.encode())
     except UnicodeEncodeError:
@@ -173,19 +174,19 @@ def check_text(key: str) -> int:
 
 
 def check_value(value: bytes) -> None:
-    """Park("too_large") for a value over VALUE_LIMIT."""
+    """Raise Park("too_large") for a value over VALUE_LIMIT."""
     if len(value) > VALUE_LIMIT:
         raise Park("too_large", f"the value has {len(value)} bytes, KV takes {VALUE_LIMIT}")
 
 
 def check_ttl(expiration_ttl: int | None) -> None:
-    """ValueError for an expiration_ttl under TTL_MIN_S."""
+    """Raise ValueError for an expiration_ttl under TTL_MIN_S."""
     if expiration_ttl is not None and expiration_ttl < TTL_MIN_S:
         raise ValueError(f"expiration_ttl must be at least {TTL_MIN_S} s")
 
 
 def encode_metadata(metadata: Mapping[str, Any]) -> bytes:
-    """The metadata as JSON; Park("refused") over METADATA_LIMIT, ValueError for what is no JSON."""
+    """Encode metadata as JSON. Raises Park("refused") over METADATA_LIMIT, ValueError for other values than JSON."""
     encoded = compact_json(dict(metadata))
     if len(encoded) > METADATA_LIMIT:
         raise Park("refused", f"the metadata has {len(encoded)} bytes, KV takes {METADATA_LIMIT}")
@@ -193,14 +194,14 @@ def encode_metadata(metadata: Mapping[str, Any]) -> bytes:
 
 
 def compact_json(value: object) -> bytes:
-    """JSON in UTF-8 with nothing that could be left out; ValueError for NaN and for text that is no Unicode."""
+    """Encode JSON in UTF-8 without spaces. Raises ValueError for NaN and for text that is not valid Unicode."""
     return _json(value).encode()
 
 
 def _as_text(value: bytes, max_size: int) -> list[bytes] | None:
-    """The inside of a JSON string that reads as value; None when it is not UTF-8 or would be over max_size bytes.
+    """Return the content of a JSON string for the value, None if the value is not UTF-8 or the content too long.
 
-    In blocks: the text of a value may take four times the memory of its bytes.
+    Encodes in blocks, because the text of a value may use four times the memory of its bytes.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     pieces = []

@@ -1,4 +1,4 @@
-"""The body of a Vectorize upsert: one line of JSON for each vector, encoded once, held once, counted exactly."""
+"""The body of a Vectorize upsert: one line of JSON for each vector, encoded once. The size of the body is exact."""
 
 import math
 from array import array
@@ -26,15 +26,15 @@ _BLOCK = 192 * 1024
 
 
 def encode_line(
-    id: str,  # noqa: A002 - as the API calls it
+    id: str,  # noqa: A002 - the name in the API
     values: Sequence[float],
     metadata: Mapping[str, Any] | None = None,
     namespace: str | None = None,
 ) -> bytes:
-    """One vector as a line with its newline; values as the float32 that Vectorize stores, each read back exactly.
+    """Encode one vector as a line with its newline. Each value decodes to the same float32, which Vectorize stores.
 
-    Park("refused") for an id, a namespace or metadata that Vectorize does not take. ValueError for values that are
-    not 1 to DIMENSIONS_LIMIT finite float32, and for metadata that is no JSON.
+    Raises Park("refused") for an id, a namespace or metadata that Vectorize does not accept. Raises ValueError unless
+    the values are 1 to DIMENSIONS_LIMIT finite float32, and for metadata that is no JSON.
     """
     check_id(id)
     line = b'{"id":' + compact_json(id) + b',"values":' + _encode_values(values)
@@ -47,9 +47,9 @@ def encode_line(
 
 
 class VectorLines:
-    """The lines of an upsert or insert, which stand in the order of adding; a Stream that can be sent many times.
+    """The lines of an upsert or insert, in the order of adding. A Stream, which requests can send repeatedly.
 
-    max_lines and max_bytes: of the body, at most what the API takes. Nothing may be added while it is being sent.
+    max_lines, max_bytes: limits of the body, at most the limits of the API. A caller adds no line during a request.
     """
 
     def __init__(self, max_lines: int = VECTORS_LIMIT, max_bytes: int = BODY_LIMIT) -> None:
@@ -61,11 +61,11 @@ class VectorLines:
         self._size = 0
 
     def fits(self, line: bytes) -> bool:
-        """Whether there is room for this line beside the others."""
+        """Whether the body has room for this line."""
         return len(self._lines) < self._max_lines and self._size + len(line) <= self._max_bytes
 
     def add(self, line: bytes) -> None:
-        """Take in a line of encode_line(); ValueError when it does not fit, or is not one line."""
+        """Add a line of encode_line(). Raises ValueError if the line does not fit, or is not one line."""
         if not self.fits(line):
             raise ValueError(f"an upsert holds at most {self._max_lines} lines and {self._max_bytes} bytes")
         if line.find(b"\n") != len(line) - 1 or len(line) < 2:
@@ -75,7 +75,7 @@ class VectorLines:
 
     @property
     def size(self) -> int:
-        """Bytes of all lines, exactly."""
+        """Exact bytes of all lines."""
         return self._size
 
     def __len__(self) -> int:
@@ -95,31 +95,31 @@ class VectorLines:
 
 
 def check_id(vector_id: str) -> None:
-    """Park("refused") for an id that is empty, over ID_LIMIT or no Unicode."""
+    """Raise Park("refused") for an id that is empty, over ID_LIMIT or not valid Unicode."""
     _check_text("id of a vector", vector_id, ID_LIMIT)
 
 
-def _check_text(what: str, text: str, limit: int) -> None:
+def _check_text(name: str, text: str, limit: int) -> None:
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise Park("refused", f"the {what} is not valid UTF-8") from None
+        raise Park("refused", f"the {name} is not valid UTF-8") from None
     if not 1 <= size <= limit:
-        raise Park("refused", f"the {what} has {size} bytes, Vectorize takes 1 to {limit}")
+        raise Park("refused", f"the {name} has {size} bytes, Vectorize takes 1 to {limit}")
 
 
 def _encode_values(values: Sequence[float]) -> bytes:
     if not 1 <= len(values) <= DIMENSIONS_LIMIT:
         raise ValueError(f"a vector has 1 to {DIMENSIONS_LIMIT} values, not {len(values)}")
     stored = array("f", values)
-    if not math.isfinite(sum(stored)):  # a sum of float32 cannot leave the range of a double
+    if not math.isfinite(sum(stored)):  # the sum of float32 values stays in the range of a double
         raise ValueError("a vector holds a value that is no finite float32")
     return _template(len(stored)) % tuple(stored)
 
 
 @lru_cache(maxsize=8)
 def _template(count: int) -> bytes:
-    """Nine digits are the fewest that identify every float32; as bytes they are made a third faster than as text."""
+    """Nine digits identify every float32. Formatting bytes is a third faster than formatting text."""
     return b"[" + b",".join([b"%.9g"] * count) + b"]"
 
 
@@ -130,13 +130,13 @@ def _encode_metadata(metadata: Mapping[str, Any]) -> bytes:
     except UnicodeEncodeError:
         raise Park("refused", "the metadata is not valid UTF-8: rename the file") from None
     if len(encoded) > METADATA_LIMIT:
-        said = f"the metadata of a vector has {len(encoded)} bytes, Vectorize takes {METADATA_LIMIT}"
-        raise Park("refused", f"{said}: set a smaller chunk_size, or less metadata")
+        message = f"the metadata of a vector has {len(encoded)} bytes, Vectorize takes {METADATA_LIMIT}"
+        raise Park("refused", f"{message}: set a smaller chunk_size, or less metadata")
     return encoded
 
 
 def _check_names(value: object) -> None:
-    """Names of metadata, of objects within it too (Vectorize: metadata filtering)."""
+    """Check the names of metadata, also of nested objects (Vectorize: metadata filtering)."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             if not name or "." in name or '"' in name or name.startswith("$"):

@@ -15,6 +15,7 @@ from syncd.sync.indexing import failed, learned, problem_of
 from syncd.sync.mirror import Mirror
 from syncd.sync.reconcile import next_pass
 from syncd.sync.turn import LINES
+from syncd.targets.base import Indexed
 
 log = structlog.get_logger()
 
@@ -49,6 +50,8 @@ def rest_s(took: float) -> float:
 
 async def go_on(mirror: Mirror, pause: float) -> float | None:
     """Look, ask why, index again. Return the seconds to the next time: at most `pause` if there is something to see."""
+    if not isinstance(mirror.target, Indexed):
+        return None
     await look(mirror)
     await ask_why(mirror)
     await index_again(mirror)
@@ -60,12 +63,15 @@ async def go_on(mirror: Mirror, pause: float) -> float | None:
 
 async def look(mirror: Mirror) -> int:
     """Ask the target about what is on its way and record the answers. Return how many are still on their way."""
+    target = mirror.target
+    if not isinstance(target, Indexed):
+        return 0
     records = {record.ref: record for record in _chosen(mirror)}
     if not records:
         return 0
     now, lag_s = mirror.now(), mirror.target.limits.lag_s
     fresh = frozenset(ref for ref, record in records.items() if abs(now - record.since) <= lag_s)
-    said = list((await mirror.target.statuses(frozenset(records), fresh)).items())
+    said = list((await target.statuses(frozenset(records), fresh)).items())
     done = 0
     for start in range(0, len(said), BLOCK):
         part = [(records[ref], entry) for ref, entry in said[start : start + BLOCK]]
@@ -151,10 +157,12 @@ def _name_stuck(mirror: Mirror) -> None:
 
 async def ask_why(mirror: Mirror) -> None:
     """Ask for the remote's own reason of a few errors, and tell it with their problems."""
-    problems = []
+    target, problems = mirror.target, []
+    if not isinstance(target, Indexed):
+        return
     for record in mirror.journal.unexplained(REASONS):
         try:
-            why = await mirror.target.why(record.ref)
+            why = await target.why(record.ref)
         except Unreachable:
             raise
         except (Park, Retry) as error:
@@ -171,7 +179,9 @@ async def index_again(mirror: Mirror) -> int:
 
     Return how many were asked for.
     """
-    journal = mirror.journal
+    target, journal = mirror.target, mirror.journal
+    if not isinstance(target, Indexed):
+        return 0
     journal.plan_tries(mirror.now(), 0.75 + mirror.chance() / 2)
     wanted = journal.wanted_reindex()
     asked = {record.key for record in wanted}
@@ -180,13 +190,13 @@ async def index_again(mirror: Mirror) -> int:
         # Before it is asked for: the budget holds also if the answer is lost, or we are killed.
         journal.tried(record.key)
     for record in wanted + due:
-        await _again(mirror, record)
+        await _again(mirror, target, record)
     return len(wanted) + len(due)
 
 
-async def _again(mirror: Mirror, record: Record) -> None:
+async def _again(mirror: Mirror, target: Indexed, record: Record) -> None:
     try:
-        status = await mirror.target.reindex(record.key, record.ref)
+        status = await target.reindex(record.key, record.ref)
     except NotFound:
         _gone(mirror, record)
         return

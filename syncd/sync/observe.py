@@ -19,7 +19,6 @@ from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
 from syncd.sync.instep import NOTHING, InStep
 from syncd.sync.mirror import Mirror
-from syncd.targets.base import Faulty
 
 BLOCK = 512
 """Keys looked at together: bounds memory, and how long the loop is busy between two breaths."""
@@ -68,8 +67,8 @@ async def listing(mirror: Mirror, tables: PassTables, tick: Callable[[], None]) 
         if len(batch) >= LISTING_BATCH:
             put_down()
     put_down()
-    if isinstance(mirror.target, Faulty) and mirror.target.faults:
-        mirror.journal.note(_faults(mirror.target.faults), tables.pass_id)
+    if mirror.target.unreadable_rows:
+        mirror.journal.note(_faults(mirror.target.unreadable_rows), tables.pass_id)
 
 
 def _faults(faults: Sequence[str]) -> list[Problem]:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from syncd.errors import SyncdError
+from syncd.errors import ConfigError, SyncdError
 from syncd.model import Delete, Entry, IndexStatus, Problem, Put
 
 T = TypeVar("T")
@@ -181,85 +181,106 @@ class Deferred(SyncdError):
     """Something more urgent waits: this put is left for the next turn of the same pass."""
 
 
-class Target(Protocol):
-    """A remote store. One item's failure is an outcome; only what stops every item is raised (Halt, Unreachable)."""
+class Store(Protocol):
+    """A remote store of entries.
+
+    The failure of one item is an outcome. Methods raise only errors that stop every item (Halt, Unreachable).
+    unreadable_rows: messages about rows of the last listing that the target cannot decode.
+    """
 
     limits: Limits
 
+    @property
+    def unreadable_rows(self) -> Sequence[str]: ...
+
     def log_removals(self, noting: Noting) -> None:
-        """Enter in the log of deletes what is taken away beside the deletes of a plan."""
-        ...
-
-    async def check(self) -> str:
-        """Return one line saying the target is there and ours to use. Raises Halt with the remedy if it is not."""
-        ...
-
-    async def advice(self) -> Sequence[Advice]:
-        """Return what is no obstacle, but could be better."""
-        ...
-
-    async def create(self) -> None:
-        """Make the remote store if it is not there."""
+        """Set the log for entries that the target deletes in addition to the deletes of a plan."""
         ...
 
     def entries(self) -> AsyncIterator[Entry]:
-        """Yield every entry under the mirror's prefix, in any order, whoever owns it."""
+        """Yield every entry under the mirror's prefix, of any owner and in any order."""
         ...
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
-        """Ask for one entry by ref, then by key, past any listing. None: it is not there."""
+        """Return one entry by ref, else by key, without a listing. None: the entry does not exist."""
         ...
 
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:
-        """Return the sha-256 of what the remote holds, by any evidence, at worst by downloading it.
+        """Return the sha-256 of the stored content by any evidence, if necessary by a download. None: no such entry.
 
-        content: the local file's bytes, so that the remote's own checksum can be recognised. None: it is gone. Any
-        other text: what it holds is nothing that a file could equal, such as half of one.
+        content: the local file, by which the target recognises a checksum of the remote. A text that is no sha-256
+        means that the stored content equals no file, such as one half of a content.
         """
         ...
 
     def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
-        """Yield the stored bytes of every given entry once, in any order, and hold only a few of them at a time."""
+        """Yield the stored bytes of each entry once, in any order, and hold only a few of them at a time."""
         ...
 
     async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
-        """Carry out a batch and report each action's outcome as it comes, exactly once unless cancelled."""
-        ...
-
-    async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
-        """What the remote now says of entries on their way into the index, by ref; None for one that is gone.
-
-        fresh: those of them that were written so lately that a listing may not know of it. Silent on those that it
-        does not show just now, or of which it is not sure.
-        """
-        ...
-
-    async def why(self, ref: str) -> str | None:
-        """The remote's own reason why an entry could not be indexed, in one line; None if it gives none."""
-        ...
-
-    async def reindex(self, key: str, ref: str) -> IndexStatus:
-        """Index the stored bytes of an entry again, without an upload. Raises NotFound if it is gone."""
-        ...
-
-    async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
-        """Ask the target's own search for at most `limit` hits. folder: "" or the start of their keys, with its "/"."""
+        """Apply a batch, and report the outcome of each action exactly once, except after a cancellation."""
         ...
 
     def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
-        """Forecast how many requests an application of so many actions takes. size: bytes of the puts, if known."""
+        """Estimate the requests for so many actions. size: bytes of the puts, None if it is unknown."""
         ...
 
     async def aclose(self) -> None:
-        """Let go of what the target holds. The transport is shared and not closed."""
+        """Release the resources of the target, except for the transport, which targets share."""
         ...
 
 
 @runtime_checkable
-class Faulty(Protocol):
-    """A target whose listing may have rows that nobody can read. faults: what is wrong with them, of the last one."""
+class Indexed(Protocol):
+    """A target that indexes stored entries later than it stores them."""
 
-    faults: Sequence[str]
+    async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
+        """Return the present entries of these refs, None for a deleted entry. A ref without certain answer is absent.
+
+        fresh: the refs of recent writes, which a listing may not show yet.
+        """
+        ...
+
+    async def why(self, ref: str) -> str | None:
+        """Return the remote's own reason for a failed indexing, in one line. None: the remote gives no reason."""
+        ...
+
+    async def reindex(self, key: str, ref: str) -> IndexStatus:
+        """Index the stored bytes of an entry again, without an upload. Raises NotFound if the entry does not exist."""
+        ...
+
+    async def counts(self) -> dict[IndexStatus, int] | None:
+        """Return the number of entries of each index status, of all owners. None: the remote does not give numbers."""
+        ...
+
+
+@runtime_checkable
+class Searchable(Protocol):
+    """A target with a search."""
+
+    async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
+        """Return at most `limit` hits. folder: "" or the start of their keys, which ends with "/"."""
+        ...
+
+
+class Managed(Protocol):
+    """A target whose remote store syncd can check and create."""
+
+    async def check(self) -> str:
+        """Return one line that confirms the remote store. Raises Halt with the remedy if syncd cannot use the store."""
+        ...
+
+    async def advice(self) -> Sequence[Advice]:
+        """Return possible improvements that are no errors."""
+        ...
+
+    async def create(self) -> None:
+        """Create the remote store if it does not exist."""
+        ...
+
+
+class Target(Store, Managed, Protocol):
+    """A target of a mirror. It may also be Indexed, Ordered or Searchable."""
 
 
 class Newest(NamedTuple):
@@ -291,21 +312,25 @@ class Landmark(NamedTuple):
 
 
 @runtime_checkable
-class Ordered(Protocol):
-    """A target that can also show what changed last, and how many entries there are: see sync/audit.py.
+class Ordered(Indexed, Protocol):
+    """A target that lists the latest changes first: see sync/audit.py.
 
-    landmark: of the last `entries`, None if rows may have slipped through them.
+    landmark: of the last `entries`, None if the listing may have missed rows.
     """
 
-    landmark: Landmark | None
+    @property
+    def landmark(self) -> Landmark | None: ...
 
     def newest(self) -> AsyncIterator[NewestPage]:
-        """Yield rows by their latest change, page by page, until there are no more."""
+        """Yield all rows page by page, the latest change first."""
         ...
 
-    async def counts(self) -> dict[IndexStatus, int] | None:
-        """How many entries there are of each index status, whoever's; None if the remote does not say."""
-        ...
+
+def searchable(target: Store) -> Searchable:
+    """Return the target for a search. Raises ConfigError if the target has no search."""
+    if not isinstance(target, Searchable):
+        raise ConfigError("Workers KV has no search; ask a mirror of AI Search or Vectorize instead")
+    return target
 
 
 @asynccontextmanager

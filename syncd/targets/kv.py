@@ -6,7 +6,7 @@ writes, so what we wrote lately outranks them.
 """
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +17,10 @@ from syncd.cloudflare.decoding import encodable
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, LIST_LIMIT, KVNamespace, find_by_id, find_by_title
 from syncd.cloudflare.kv_bulk import KEY_LIMIT, METADATA_LIMIT, VALUE_LIMIT
 from syncd.cloudflare.pages import LISTINGS, CursorRefused
-from syncd.errors import ConfigError, Conflict, NotFound, TargetMissing
-from syncd.model import Delete, Entry, IndexStatus, Put
+from syncd.errors import Conflict, NotFound, TargetMissing
+from syncd.model import Delete, Entry, Put
 from syncd.names import PATH, prefix_of
-from syncd.targets.base import Advice, Content, Fetched, Hit, Limits, Noting, Read, Report
+from syncd.targets.base import Advice, Content, Fetched, Limits, Noting, Read, Report
 from syncd.targets.bulk import BULK_BYTES, BULK_PAIRS
 from syncd.targets.kv_fetching import values
 from syncd.targets.kv_writing import BULK_DELETES, OWNER, PREFIX, SHA256, STALE, Terms, Writer, marks_of
@@ -68,7 +68,7 @@ class KVTarget:
 
     def __init__(self, api: KV, place: Place, terms: Terms, limits: Limits, *, names: Names = NOWHERE) -> None:
         self.limits = limits
-        self.faults: Sequence[str] = ()
+        self.unreadable_rows: Sequence[str] = ()
         self._api = api
         self._place = place
         self._terms = terms
@@ -147,7 +147,7 @@ class KVTarget:
                         yield entry._replace(key=await self._naming.known(name))
                     elif entry is not None:
                         yield entry
-        self.faults = tuple(namespace.faults)
+        self.unreadable_rows = tuple(namespace.faults)
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
         """Ask for one key by its metadata; first under the name it was last known by, if that is another."""
@@ -175,21 +175,6 @@ class KVTarget:
         async for pair in values(await self._namespace(), entries):
             yield pair
 
-    async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
-        """KV has no index."""
-        del refs, fresh
-        return {}
-
-    async def why(self, ref: str) -> str | None:
-        """KV has no index to keep anything out of."""
-        del ref
-        return None
-
-    async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
-        """KV has no search. Raises ConfigError."""
-        del query, limit, folder
-        raise ConfigError("Workers KV has no search; ask a mirror of AI Search or Vectorize instead")
-
     def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
         """Bulk requests, by the number or by the bytes in base64. Retiring an entry also takes a read."""
         bodies = max(-(-puts // BULK_PAIRS), -(-(size or 0) * 4 // (3 * BULK_BYTES)))
@@ -209,10 +194,6 @@ class KVTarget:
             await self.writer.remove(deletes, report)
         elif deletes:
             await self.writer.retire(deletes, report)
-
-    async def reindex(self, key: str, ref: str) -> IndexStatus:
-        """KV has no index, so nothing asks for this."""
-        raise AssertionError(f"KV has no index to put {key!r} ({ref!r}) into")
 
     async def aclose(self) -> None:
         """Nothing is held; the transport is shared."""

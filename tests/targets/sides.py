@@ -9,6 +9,7 @@ from syncd.state.directory import FILE_NAME
 from syncd.sync.mirror import Mirror
 from syncd.sync.passes import Options, Result, Scope
 from syncd.sync.reconcile import reconcile
+from syncd.targets.base import Indexed, Searchable, searchable
 
 
 class BaseSide:
@@ -60,6 +61,17 @@ class BaseSide:
 
     def problems(self) -> dict[str, str]:
         return {problem.key: problem.kind for problem in self.mirror.journal.problems()}
+
+    @property
+    def indexed(self) -> Indexed:
+        """The target, which has an index."""
+        assert isinstance(self.mirror.target, Indexed)
+        return self.mirror.target
+
+    @property
+    def searchable(self) -> Searchable:
+        """The target, which has a search."""
+        return searchable(self.mirror.target)
 
     @property
     def changing(self) -> int:

@@ -243,13 +243,14 @@ async def test_more_than_one_look_can_hold_take_turns_and_the_latest_are_always_
     async with world(tmp_path, index_delay=LONG) as w:
         side = w.side()
         asked: list[frozenset[str]] = []
-        told = side.mirror.target.statuses
+        target = side.indexed
+        told = target.statuses
 
         async def noting(refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Any:
             asked.append(refs)
             return await told(refs, fresh)
 
-        side.mirror.target.statuses = noting  # type: ignore[method-assign]
+        target.statuses = noting  # type: ignore[method-assign]
         refs = filled(w, side, 60)
         w.clock.now += OLD_S
         await looked(w, side)

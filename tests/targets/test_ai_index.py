@@ -189,7 +189,7 @@ async def test_stragglers_that_the_newest_pages_do_not_show_are_asked_for_by_id(
 
 
 async def hits(side: Side, query: str) -> list[str]:
-    return [hit.key for hit in await side.mirror.target.search(query, 5)]
+    return [hit.key for hit in await side.searchable.search(query, 5)]
 
 
 async def test_what_is_indexed_is_found_under_its_key(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ async def test_the_reason_is_that_of_the_latest_failure_whichever_end_of_the_log
         await side.full()
         [row] = await w.items()
         w.wire.plays("GET", "/logs", told(*(lines if newest_first else lines[::-1])))
-        assert await side.mirror.target.why(row["id"]) == "two w"
+        assert await side.indexed.why(row["id"]) == "two w"
 
 
 @pytest.mark.parametrize(("length", "kept"), [(299, 299), (300, 300), (301, 300)])
@@ -241,7 +241,7 @@ async def test_a_reason_is_kept_up_to_a_length(tmp_path: Path, length: int, kept
         side = w.side()
         ref = await w.upload("a.md", "text")
         w.wire.plays("GET", "/logs", told({"action": "error", "message": "x" * length}))
-        assert await side.mirror.target.why(ref) == "x" * kept
+        assert await side.indexed.why(ref) == "x" * kept
 
 
 async def test_what_the_index_leaves_out_is_a_problem_until_it_is_indexed(tmp_path: Path) -> None:

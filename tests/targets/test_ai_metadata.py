@@ -135,9 +135,9 @@ async def test_a_hit_knows_its_title_and_a_search_may_stay_in_a_folder(tmp_path:
         w.clock.now += 10
 
         async def keys(folder: str) -> set[str]:
-            return {hit.key for hit in await side.mirror.target.search("zebra", 20, folder)}
+            return {hit.key for hit in await side.searchable.search("zebra", 20, folder)}
 
         assert await keys("docs/") == {"docs/a.md", "docs/deep/a.md"}
         assert await keys("x" * 70 + "/") == {"x" * 70 + "/a.md", "x" * 70 + "/deep/a.md"}
         assert len(await keys("")) == len(folders)
-        assert {hit.title for hit in await side.mirror.target.search("zebra", 20)} == {"The guide"}
+        assert {hit.title for hit in await side.searchable.search("zebra", 20)} == {"The guide"}

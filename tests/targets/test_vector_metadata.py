@@ -25,9 +25,9 @@ async def test_fields_go_into_every_vector_and_get_an_index(tmp_path: Path) -> N
         indexed = {each.property_name for each in await index_of(side).api.list_metadata_indexes()}
         assert indexed == {"owner", "name", "folder", "section"}
         assert await side.mirror.target.advice() == ()
-        hits = {hit.key: hit for hit in await side.mirror.target.search("zebra", 5)}
+        hits = {hit.key: hit for hit in await side.searchable.search("zebra", 5)}
         assert {key: hit.title for key, hit in hits.items()} == {"docs/a.md": "Front", "b.md": "b"}
-        assert [hit.key for hit in await side.mirror.target.search("zebra", 5, "docs/")] == ["docs/a.md"]
+        assert [hit.key for hit in await side.searchable.search("zebra", 5, "docs/")] == ["docs/a.md"]
         [vector] = [each for each in await index_of(side).read(list(await w.ids())) if each.metadata["key"] != "b.md"]
         assert (vector.metadata["folder"], vector.metadata["section"]) == ("docs/", "Guides")
 

@@ -270,12 +270,12 @@ async def test_a_query_finds_the_right_file_first(tmp_path: Path) -> None:
         for side in (me, you):
             await side.full()
             w.clock.now += 10
-        hits = await me.mirror.target.search("drop an anchor in shallow water", 5)
+        hits = await me.searchable.search("drop an anchor in shallow water", 5)
         assert hits[0].key == "guides/anchors.md"
         assert "shallow water" in hits[0].text
         assert hits[0].heading == "Mooring > Anchors"
         assert {hit.key for hit in hits} == {"guides/anchors.md", "guides/engines.md"}
-        assert len(await me.mirror.target.search("anchor", 1)) == 1
+        assert len(await me.searchable.search("anchor", 1)) == 1
 
 
 async def test_a_search_shows_no_others_also_where_no_metadata_index_tells_owners_apart(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ async def test_a_search_shows_no_others_also_where_no_metadata_index_tells_owner
             side.write(f"{side.name}.md", f"# Anchors\n\nHow {side.name} drops an anchor in shallow water.\n")
             await side.full()
             w.clock.now += 10
-        hits = await me.mirror.target.search("drop an anchor in shallow water", 5)
+        hits = await me.searchable.search("drop an anchor in shallow water", 5)
         assert [hit.key for hit in hits] == ["p/me.md"]
 
 
@@ -324,7 +324,7 @@ async def test_waiting_ends_when_the_index_has_processed_all(tmp_path: Path) -> 
         record = side.mirror.journal.get("a.md")
         assert record is not None
         assert record.status == "queued"
-        target, refs = side.mirror.target, frozenset({record.ref})
+        target, refs = side.indexed, frozenset({record.ref})
         assert await target.statuses(refs) == {}
         w.clock.now += 3
         found = (await target.statuses(refs))[record.ref]

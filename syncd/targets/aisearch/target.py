@@ -116,8 +116,8 @@ class AISearchTarget:
         return self._items.landmark
 
     @property
-    def faults(self) -> Sequence[str]:
-        """What is wrong with rows of the last listing."""
+    def unreadable_rows(self) -> Sequence[str]:
+        """Messages about unreadable rows of the last listing."""
         return self._items.faults
 
     def newest(self) -> AsyncIterator[NewestPage]:

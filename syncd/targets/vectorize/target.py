@@ -140,8 +140,8 @@ class VectorizeTarget:
             yield Entry(f"id:{vector_id}", vector_id, marked=False)
 
     @property
-    def faults(self) -> Sequence[str]:
-        """What is wrong with rows of the last listing."""
+    def unreadable_rows(self) -> Sequence[str]:
+        """Messages about unreadable rows of the last listing."""
         return self.index.api.faults
 
     def _check_models(self, sets: Sets) -> None:
@@ -291,13 +291,18 @@ class VectorizeTarget:
         report({action: failed.get(action.ref) or Done() for action in deletes})
 
     async def why(self, ref: str) -> str | None:
-        """Vectorize reports no failed indexing, so there is no reason for one."""
+        """Return None. Vectorize reports no failed indexing."""
         del ref
         return None
 
     async def reindex(self, key: str, ref: str) -> IndexStatus:
-        """Vectorize reports no failed indexing, so nothing asks for this."""
-        raise AssertionError(f"no indexing of {key!r} ({ref!r}) can have failed")
+        """Return "completed". Vectorize indexes every write and reports no failed indexing to repeat."""
+        del key, ref
+        return "completed"
+
+    async def counts(self) -> dict[IndexStatus, int] | None:
+        """Return None. Vectorize counts vectors, not entries."""
+        return None
 
     async def aclose(self) -> None:
         """End what converts HTML, so that no thread waits for it; the transport is shared."""
