@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sqlite3
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from syncd.notify import Notifier
 from syncd.paths import normal
 from syncd.scan import Tree
 from syncd.service.build import Session, open_session
-from syncd.state.db import OnDamage
+from syncd.state.db import OnDamage, data_version
 from syncd.state.directory import FILE_NAME, writable
 from syncd.watch.hints import Inbox
 from syncd.watch.watcher import Watcher
@@ -219,7 +218,8 @@ class _Daemon:
 
     async def _pulse(self, session: Session, watcher: Watcher, keepers: dict[str, Keeper]) -> None:
         """Feed the systemd watchdog while everything lives; show the state; notice marks made by `syncd retry`."""
-        seen = _data_version(session.db)
+        with writable():
+            seen = data_version(session.db)
         said: dict[str, object] = {}
         fed = -1e9
         loop = asyncio.get_running_loop()
@@ -234,7 +234,9 @@ class _Daemon:
                         said[name] = shown
                 self._webhook.look(name, *keeper.said)
             _check_state(session)
-            if (version := _data_version(session.db)) != seen:
+            with writable():
+                version = data_version(session.db)
+            if version != seen:
                 seen = version
                 for keeper in keepers.values():
                     keeper.marked()
@@ -322,9 +324,3 @@ def _check_state(session: Session) -> None:
         raise StateGone(f"{state_dir} was removed or replaced while syncd was at work; start syncd anew")
     if not (state_dir / FILE_NAME).exists():
         raise StateDamaged(f"{state_dir / FILE_NAME} was removed while syncd was at work")
-
-
-def _data_version(db: sqlite3.Connection) -> int:
-    """Changes when another process has written to the state file."""
-    with writable():
-        return int(db.execute("PRAGMA data_version").fetchone()[0])

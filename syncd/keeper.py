@@ -209,7 +209,7 @@ class Keeper:
         """Note that the pass moves, and how much of it is left."""
         self._tick()
         self._result = result
-        remaining = result.tables.planned.total() - result.done.total()
+        remaining = result.tables.plan.counts.total() - result.done.total()
         self._still_halted = self._still_halted and (self._refused or not result.done.total())
         left_s = self._pace.look(result, self._ticked)
         if self._ticked - self._said_at >= SAY_S:

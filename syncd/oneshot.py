@@ -149,12 +149,12 @@ class _Progress:
     def look(self, result: Result) -> None:
         """Say how much is left, now and then."""
         if time.monotonic() - self._said_at >= SAY_S:
-            self.say(result.tables.planned.total() - result.done.total())
+            self.say(result.tables.plan.counts.total() - result.done.total())
 
     def interrupted(self, report: Report) -> None:
         """Say how much is left as it stands now."""
         result = report.results[-1] if report.results else None
-        self.say(result.tables.planned.total() - result.done.total() if result else 0)
+        self.say(result.tables.plan.counts.total() - result.done.total() if result else 0)
 
     def say(self, remaining: int) -> None:
         """Say that so much is left."""

@@ -203,15 +203,15 @@ def open_core(base: Path, limits: Limits | None = None, **settled: Any) -> Itera
 
 
 def planned(result: Result) -> dict[str, int]:
-    return {kind: count for kind, count in result.tables.planned.items() if count}
+    return {kind: count for kind, count in result.tables.plan.counts.items() if count}
 
 
 def plan(result: Result) -> list[tuple[str, str, str]]:
-    return [(action.kind, action.key, action.reason) for action, _ in result.tables.actions()]
+    return [(action.kind, action.key, action.reason) for action, _ in result.tables.plan.actions()]
 
 
 def outcomes(result: Result) -> dict[str, str | None]:
-    return {action.key: outcome for action, outcome in result.tables.actions()}
+    return {action.key: outcome for action, outcome in result.tables.plan.actions()}
 
 
 async def in_step(core: Core, **files: str) -> None:

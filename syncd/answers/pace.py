@@ -22,7 +22,7 @@ class Pace:
             self._result, self._since = result, now
         if not done:
             return None
-        deletes = max(0, result.tables.planned["delete"] - result.done["delete"])
-        left = max(0, result.tables.planned["put"] + result.tables.planned["delete"] - done)
+        deletes = max(0, result.tables.plan.counts["delete"] - result.done["delete"])
+        left = max(0, result.tables.plan.counts["put"] + result.tables.plan.counts["delete"] - done)
         puts = max(0, left - deletes)
         return left_s(left, done, now - self._since, self._requests(puts, min(deletes, left)) / self._rate)

@@ -76,12 +76,12 @@ async def verify(mirror: Mirror, watch: Watch, *, deep: bool = False) -> Verdict
         return verdict
     result = report.results[0]
     found = verdict.differences
-    for action, _ in result.tables.actions():
+    for action, _ in result.tables.plan.actions():
         if difference := _of_action(action):
             found.append(difference)
     problems = [problem for problem in report.problems(mirror) if problem.kind not in UNSEEN]
     found += [Difference(problem.key, problem.kind, problem.message) for problem in problems]
-    planned = result.tables.planned
+    planned = result.tables.plan.counts
     verdict.checked = result.unchanged + planned["put"] + planned["adopt"] + planned["delete"] + len(problems)
     if result.again:
         why = f"{result.again} files changed while they were read and were not compared; run verify again"

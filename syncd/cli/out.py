@@ -81,7 +81,7 @@ class Watcher:
 
     def __call__(self, result: "Result") -> None:
         now = time.monotonic()
-        total = result.tables.planned.total()
+        total = result.tables.plan.counts.total()
         done = result.done.total()
         looked = total + result.unchanged
         what = "syncing" if done else f"comparing, {looked} files" if looked else "listing the target"

@@ -71,7 +71,7 @@ def _show_plan(session: Session, mirror: Mirror, report: Report) -> None:
     rows = [
         (f"  {action.kind}", action.reason, action.key, megabytes(action.size) if isinstance(action, Put) else "")
         for result in report.results
-        for action, _ in result.tables.actions()
+        for action, _ in result.tables.plan.actions()
     ]
     if rows:
         table(("", "", "", "size"), rows)
@@ -86,7 +86,7 @@ def _show_plan(session: Session, mirror: Mirror, report: Report) -> None:
 def forecast(session: Session, mirror: Mirror, report: Report) -> dict[str, float]:
     """How many requests the plan takes, and how long they take at the configured rate."""
     planned = _planned(report)
-    size = sum(result.tables.put_bytes for result in report.results)
+    size = sum(result.tables.plan.put_bytes for result in report.results)
     requests = mirror.target.requests(planned["put"], planned["delete"], size)
     section = session.config.cloudflare
     return {"requests": requests, "seconds": round(requests / per_second(section.tpslimit, section.transfers), 1)}
@@ -115,7 +115,7 @@ def _mirror_json(session: Session, mirror: Mirror, report: Report) -> None:
         head["refused"] = refusals[0]
     sys.stdout.write(json.dumps(head)[:-1] + ', "actions": [')
     _write_list(
-        _action_json(action, outcome) for result in report.results for action, outcome in result.tables.actions()
+        _action_json(action, outcome) for result in report.results for action, outcome in result.tables.plan.actions()
     )
     sys.stdout.write('], "problems": [')
     _write_list(asdict(problem) for problem in report.problems(mirror))
@@ -146,7 +146,7 @@ def _action_json(action: Action, outcome: str | None) -> dict[str, Any]:
 
 def _planned(report: Report) -> dict[str, int]:
     results: list[Result] = report.results
-    counts = {kind: sum(r.tables.planned[kind] for r in results) for kind in ("put", "delete", "adopt", "forget")}
+    counts = {kind: sum(r.tables.plan.counts[kind] for r in results) for kind in ("put", "delete", "adopt", "forget")}
     # A delete that waited was taken out of the plan of every pass but the last.
     counts["delete"] += report.put_off
     # A file taken again was counted by the full pass already.

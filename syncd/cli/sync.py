@@ -120,7 +120,7 @@ def _so_far(reports: "dict[str, Report]", mirrors: int, *, dry_run: bool) -> str
         return "reconcile: nothing was changed"
     results = [result for report in reports.values() for result in report.results]
     done = {kind: sum(result.done[kind] for result in results) for kind in ("put", "delete")}
-    left = sum(max(0, result.tables.planned.total() - result.done.total()) for result in results)
+    left = sum(max(0, result.tables.plan.counts.total() - result.done.total()) for result in results)
     if not left and not sum(done.values()):
         return "reconcile: nothing was changed; what is to be done was not known yet"
     deleted = f", {done['delete']} deleted" if done["delete"] else ""

@@ -280,6 +280,12 @@ def check_version(connection: sqlite3.Connection, path: Path) -> None:
         raise ConfigError(f"{path} was made by an older syncd; it is only a cache: stop syncd and delete it")
 
 
+def data_version(db: sqlite3.Connection) -> int:
+    """Return a number that changes when another connection writes to the state file."""
+    version: int = db.execute("PRAGMA data_version").fetchone()[0]
+    return version
+
+
 def directory_of(db: sqlite3.Connection) -> Path:
     """The directory in which an open state file lies."""
     found = db.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'").fetchone()[0]

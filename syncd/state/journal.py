@@ -110,6 +110,13 @@ class Journal(IndexRows):
         ).fetchone()
         return self.count() - int(row[0])
 
+    def count_written(self, first: float, last: float) -> int:
+        """Return the number of records that were written between two times."""
+        row = self._db.execute(
+            "SELECT count(*) FROM record WHERE mirror = ? AND written_at BETWEEN ? AND ?", (self._mirror, first, last)
+        ).fetchone()
+        return int(row[0])
+
     def expired(self, now: float, ttl: float) -> int:
         """How many entries that last for `ttl` seconds are gone by now, as far as we have not renewed them."""
         row = self._db.execute(
@@ -153,6 +160,14 @@ class Journal(IndexRows):
             (self._mirror, ref),
         ).fetchone()
         return None if row is None else float(row[0])
+
+    def deletes_within(self, now: float, within_s: float) -> int:
+        """Return the number of deletes within so many seconds of now, on either side."""
+        row = self._db.execute(
+            "SELECT count(*) FROM tombstone WHERE mirror = ? AND abs(? - deleted_at) <= ?",
+            (self._mirror, now, within_s),
+        ).fetchone()
+        return int(row[0])
 
     def deleted_about(self, refs: Sequence[str], now: float, within_s: float) -> set[str]:
         """Those of the (at most some hundred) entries that we deleted within so many seconds of now.

@@ -86,6 +86,28 @@ class IndexRows:
         )
         return [record_of(row) for row in rows]
 
+    def unsearchable(self, keys: Sequence[str], checksums: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return key, ref, checksum, written_at and status of records that a search does not find yet, oldest first.
+
+        They have one of the keys, or one of the checksums and no error. At most some hundred of each.
+        """
+        return self._db.execute(
+            "SELECT key, ref, checksum, written_at, status FROM record"
+            " WHERE mirror = ? AND status IN ('queued', 'running', 'outdated', 'error')"
+            f" AND (key IN ({_marks(keys)}) OR status <> 'error' AND checksum IN ({_marks(checksums)}))"
+            " ORDER BY written_at",
+            (self._mirror, *keys, *checksums),
+        ).fetchall()
+
+    def mark_all_completed(self, now: float, lag_s: float) -> None:
+        """Mark every record as indexed, but for those written within `lag_s` of now."""
+        self._db.execute(
+            "UPDATE record SET status = 'completed', error = NULL, why = NULL"
+            " WHERE mirror = ? AND abs(? - written_at) > ?"
+            " AND status IN ('queued', 'running', 'outdated', 'error', 'skipped')",
+            (self._mirror, now, lag_s),
+        )
+
     # -- stuck
 
     def stuck(self, before: float, limit: int = -1, *, unnamed: bool = False) -> list[Record]:
@@ -235,3 +257,7 @@ def record_of(row: Sequence[Any]) -> Record:
     if values[_MARKED] is not None:
         values[_MARKED] = bool(values[_MARKED])
     return Record(*values)
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

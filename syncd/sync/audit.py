@@ -100,8 +100,7 @@ def _not_now(mirror: Mirror, base: Baseline, now: float) -> str | None:
     limits = mirror.target.limits
     if mirror.journal.count() <= PAGES * (limits.page or 0):
         return "there are few entries"
-    young = "SELECT count(*) FROM tombstone WHERE mirror = ? AND abs(? - deleted_at) <= ?"
-    if mirror.db.execute(young, (mirror.name, now, limits.lag_s)).fetchone()[0]:
+    if mirror.journal.deletes_within(now, limits.lag_s):
         return "deletes are too young to be shown"
     problems = mirror.journal.problem_counts()
     if sum(problems.get(kind, 0) for kind in UNSENT) > FEW_KEYS:
@@ -172,12 +171,7 @@ def _learn_counts(mirror: Mirror, counts: dict[IndexStatus, int], others: int, *
     total = sum(counts.values())
     if counts.get("completed", 0) == total and not unfinished:
         # Not of those that the numbers may not know in their present form.
-        mirror.db.execute(
-            "UPDATE record SET status = 'completed', error = NULL, why = NULL"
-            " WHERE mirror = ? AND abs(? - written_at) > ?"
-            " AND status IN ('queued', 'running', 'outdated', 'error', 'skipped')",
-            (mirror.name, mirror.now(), mirror.target.limits.lag_s),
-        )
+        mirror.journal.mark_all_completed(mirror.now(), mirror.target.limits.lag_s)
     known = mirror.journal.index_counts()
     whole = others == 0 and sum(known.values()) == total == mirror.journal.count()
     # What is on its way is asked about anyway (follow).
@@ -204,25 +198,6 @@ def _keep(mirror: Mirror, base: Baseline) -> None:
     mirror.meta.set("audit", asdict(base))
 
 
-_ACCOUNT = """
-    SELECT coalesce(sum(known), 0), coalesce(sum(known AND (fresh OR agrees)), 0), coalesce(sum(known AND fresh), 0),
-           coalesce(sum(NOT known AND buried), 0), coalesce(sum(NOT known AND NOT buried AND odd), 0)
-    FROM (
-        SELECT record.ref IS entry.ref AS known,
-               coalesce(record.written_at BETWEEN :started AND :now, 0) AS fresh,
-               coalesce((entry.checksum IS NULL OR entry.checksum = record.checksum)
-                 AND (entry.owner IS NULL OR entry.owner = :owner)
-                 AND (entry.version IS NULL OR entry.version IS record.version)
-                 AND (entry.size IS NULL OR entry.size IS record.remote_size)
-                 AND (entry.marked IS NULL OR entry.marked IS record.marked), 0) AS agrees,
-               EXISTS (SELECT 1 FROM tombstone WHERE mirror = :mirror AND ref = entry.ref) AS buried,
-               entry.strange IS NOT NULL OR (entry.owner IS :owner AND coalesce(entry.prefix, :prefix) = :prefix) AS odd
-        FROM temp.listing AS entry
-        LEFT JOIN record ON record.mirror = :mirror AND record.key = entry.key
-        WHERE entry.pass = :pass)
-"""
-
-
 def remember(mirror: Mirror, tables: PassTables, started: float) -> None:
     """After a complete pass that listed everything: keep what the next ones may compare with.
 
@@ -233,21 +208,11 @@ def remember(mirror: Mirror, tables: PassTables, started: float) -> None:
     if not (isinstance(target, Ordered) and mirror.settings.audit_interval):
         return
     now = mirror.now()
-    terms = {
-        "mirror": mirror.name,
-        "pass": tables.pass_id,
-        "owner": mirror.policy.owner,
-        "prefix": mirror.policy.prefix,
-        "started": started,
-        "now": now,
-    }
-    known, right, known_fresh, buried, odd = mirror.db.execute(_ACCOUNT, terms).fetchone()
-    fresh = mirror.db.execute(
-        "SELECT count(*) FROM record WHERE mirror = :mirror AND written_at BETWEEN :started AND :now", terms
-    ).fetchone()[0]
-    mended = known == right and known - known_fresh == mirror.journal.count() - fresh
-    if target.landmark is None or odd or not mended:
-        log.debug("audit.none", mirror=mirror.name, odd=odd, mended=mended, whole=target.landmark is not None)
+    found = tables.listing.summary(mirror.name, mirror.policy.owner, mirror.policy.prefix, started, now)
+    unlisted = mirror.journal.count() - mirror.journal.count_written(started, now)
+    mended = found.known == found.right and found.known - found.fresh == unlisted
+    if target.landmark is None or found.ours or not mended:
+        log.debug("audit.none", mirror=mirror.name, odd=found.ours, mended=mended, whole=target.landmark is not None)
         return
-    others = target.landmark.rows - tables.hidden - known - buried
+    others = target.landmark.rows - tables.listing.hidden - found.known - found.deleted
     _keep(mirror, Baseline(started, started, others, target.landmark.newest))

@@ -57,7 +57,9 @@ class _Uploads:
     def __init__(self, mirror: Mirror, tables: PassTables, rows: Sequence[Dirty], sent: Mapping[str, str]) -> None:
         self._mirror = mirror
         self._by_checksum = {checksum: key for key, checksum in sent.items() if self._comes(key)}
-        self._by_size = {size: key for key, size in tables.unfinished_puts() if key not in sent and self._comes(key)}
+        self._by_size = {
+            size: key for key, size in tables.plan.unfinished_puts() if key not in sent and self._comes(key)
+        }
         self._seen = {row.key: row.seq for row in rows}
         self.marked_due: float | None = None
 
@@ -95,15 +97,15 @@ async def sift(
     rows: what the pass looks at. sent: see _Uploads.
     """
     found = Departures()
-    if not tables.planned["delete"]:
+    if not tables.plan.counts["delete"]:
         return found
     uploads = _Uploads(mirror, tables, rows, sent)
     await uploads.look()
-    for turn in tables.batches("delete"):
+    for turn in tables.plan.batches("delete"):
         _sift_turn(mirror, found, uploads, turn, delete_after)
         await asyncio.sleep(0)
     found.lost += mirror.absences.count_lost()
-    tables.unplan("delete", found.held)
+    tables.plan.remove("delete", found.held)
     if found.held:
         log.info("delete.put_off", mirror=mirror.name, waiting=found.waiting, young=found.young)
     return found
@@ -162,12 +164,12 @@ def _heir(
 
 async def to_come(mirror: Mirror, tables: PassTables) -> Counter[str]:
     """Contents that a plan puts, or adopts -> by how many files; files of the sizes that go are read for it."""
-    deletes: list[Delete] = [delete for turn in tables.batches("delete") for _, delete in turn]
+    deletes: list[Delete] = [delete for turn in tables.plan.batches("delete") for _, delete in turn]
     sizes = {delete.size for delete in deletes}
     # What is adopted is no later copy of what nobody knew of either.
     old = {delete.checksum for delete in deletes if delete.reason == "orphan"}
-    adopts: list[Adopt] = [adopt for turn in tables.batches("adopt") for _, adopt in turn if adopt.size in sizes]
-    puts: list[Put] = [put for turn in tables.batches("put") for _, put in turn if put.size in sizes]
+    adopts: list[Adopt] = [adopt for turn in tables.plan.batches("adopt") for _, adopt in turn if adopt.size in sizes]
+    puts: list[Put] = [put for turn in tables.plan.batches("put") for _, put in turn if put.size in sizes]
 
     def read() -> Iterator[str]:
         for put in puts:
@@ -182,6 +184,6 @@ async def to_come(mirror: Mirror, tables: PassTables) -> Counter[str]:
 def losses(mirror: Mirror, tables: PassTables, coming: Mapping[str, int]) -> int:
     """By how many deletes of a plan a content goes. coming: what it puts (see to_come)."""
     other = sum(
-        delete.counted and delete.evidence not in GONE for turn in tables.batches("delete") for _, delete in turn
+        delete.counted and delete.evidence not in GONE for turn in tables.plan.batches("delete") for _, delete in turn
     )
     return mirror.absences.count_lost(coming) + int(other)

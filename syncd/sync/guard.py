@@ -59,7 +59,7 @@ def _halt_if_gone(mirror: Mirror, identity: Identity, seen: Survey) -> None:
 
 def halt_if_emptied(mirror: Mirror, tables: PassTables) -> None:
     """Raise RootHalt if a plan deletes all there is since the folder holds nothing; the journal may know of none."""
-    deletes = tables.planned["delete"]
+    deletes = tables.plan.counts["delete"]
     if deletes and (held := _emptiness(mirror)):
         raise RootHalt(
             f"path {mirror.tree.label} {held}, but the target holds {deletes} entries of this mirror; nothing was"
@@ -90,7 +90,7 @@ def is_fresh(mirror: Mirror) -> bool:
 
 def is_replaced(mirror: Mirror, tables: PassTables, known: int) -> bool:
     """Whether another folder took the root's place, with none of the known files: it may be the wrong folder."""
-    return bool(mirror.meta.get("root_replaced")) and 0 < known <= tables.planned["delete"]
+    return bool(mirror.meta.get("root_replaced")) and 0 < known <= tables.plan.counts["delete"]
 
 
 def refusal(mirror: Mirror, tables: PassTables, load: Load, put: int | None, *, fresh: bool) -> str | None:
@@ -102,7 +102,7 @@ def refusal(mirror: Mirror, tables: PassTables, load: Load, put: int | None, *, 
     allowed = brake(deletes, recent, known, load.max_delete, 0 if fresh else BRAKE_FLOOR)
     if allowed is None:
         return None
-    names = ", ".join(shown(action.key) for action in tables.first("delete", 3))
+    names = ", ".join(shown(action.key) for action in tables.plan.first("delete", 3))
     uploads = f"{put} upload{'' if put == 1 else 's'} {'was' if put == 1 else 'were'} made"
     done = "Nothing would be deleted; uploads would be made" if put is None else f"Nothing was deleted; {uploads}"
     earlier = f", after {recent} in the last hour" if recent else ""
@@ -121,17 +121,17 @@ def hold_back(mirror: Mirror, tables: PassTables, load: Load) -> bool:
     among them are found by a full pass only.
     """
     now = mirror.now()
-    some = next(tables.batches("delete"), [])
+    some = next(tables.plan.batches("delete"), [])
     if (
         load.deletes + load.recent <= BRAKE_FLOOR
         or not mirror.queue.recently_marked(now)
         or any(mirror.settle_expired(action.key) for _, action in some)
     ):
         return False
-    log.info("delete.held_back", mirror=mirror.name, deletes=tables.planned["delete"])
-    for turn in tables.batches("delete"):
+    log.info("delete.held_back", mirror=mirror.name, deletes=tables.plan.counts["delete"])
+    for turn in tables.plan.batches("delete"):
         mirror.queue.mark([(action.key, False) for _, action in turn], now)
-    tables.unplan_deletes()
+    tables.plan.remove_deletes()
     return True
 
 

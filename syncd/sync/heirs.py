@@ -14,6 +14,7 @@ import structlog
 from syncd.model import NOT_INDEXED, Delete, IndexStatus
 from syncd.paths import shown
 from syncd.state.db import transaction
+from syncd.state.journal import Journal
 from syncd.state.pass_tables import PassTables
 from syncd.state.queue import LATER_S
 from syncd.sync.mirror import Mirror
@@ -64,7 +65,7 @@ class Heirs:
         if waiting:
             self._put_off([seq for seq, delete in turn if delete in waiting], waiting, now)
         # The old content is found rather than none, until a full pass sees the new one searchable.
-        self._tables.unplan("delete", [seq for seq, delete in turn if delete in kept])
+        self._tables.plan.remove("delete", [seq for seq, delete in turn if delete in kept])
         return [(seq, delete) for seq, delete in turn if delete not in waiting and delete not in kept]
 
     def _put_off(self, seqs: Sequence[int], waiting: dict[Delete, Heir], now: float) -> None:
@@ -73,7 +74,7 @@ class Heirs:
             # Once for the pass: the rows of a folder that was renamed stay together.
             self._due = now + pause_s(waiting.values(), now)
         with transaction(mirror.db):
-            self._tables.unplan("delete", seqs)
+            self._tables.plan.remove("delete", seqs)
             mirror.superseded.keep(delete for delete in waiting if delete.reason == "orphan")
             mirror.queue.later({delete.key for delete in waiting}, self._due)
         self.waiting += len(waiting)
@@ -92,13 +93,7 @@ def heirs_of(db: sqlite3.Connection, mirror: str, deletes: Sequence[Delete]) -> 
     """
     keys = [delete.key for delete in deletes]
     checksums = [delete.checksum for delete in deletes if delete.checksum]
-    rows = db.execute(
-        "SELECT key, ref, checksum, written_at, status FROM record"  # noqa: S608 - question marks only
-        " WHERE mirror = ? AND status IN ('queued', 'running', 'outdated', 'error')"
-        f" AND (key IN ({_marks(keys)}) OR status <> 'error' AND checksum IN ({_marks(checksums)}))"
-        " ORDER BY written_at",
-        (mirror, *keys, *checksums),
-    )
+    rows = Journal(db, mirror).unsearchable(keys, checksums)
     going = {delete.ref for delete in deletes}
     # What is deleted at the same time is nobody's heir: two copies would wait for each other.
     heirs = [heir for heir in map(Heir._make, rows) if heir.ref not in going]
@@ -112,7 +107,3 @@ def pause_s(heirs: Iterable[Heir], now: float) -> float:
     """Seconds until it is worth looking again: a quarter of the time that the youngest heir has been on its way."""
     youngest_s = min(abs(now - heir.written_at) for heir in heirs)
     return min(max(youngest_s / 4, FIRST_PAUSE_S), LATER_S)
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))

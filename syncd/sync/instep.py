@@ -16,36 +16,8 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from syncd.model import Item, Problem
-from syncd.state.pass_tables import PassTables
+from syncd.state.pass_tables import PassTables, Terms
 from syncd.sync.mirror import Mirror
-
-# A cross join is one whose order SQLite keeps: through the listing, the rest by primary key.
-_PLAIN = """
-    SELECT file.key, file.size, file.mtime_ns, file.ctime_ns, file.inode
-    FROM temp.listing AS entry
-    CROSS JOIN record ON record.mirror = :mirror AND record.key = entry.key
-    CROSS JOIN file ON file.mirror = :mirror AND file.key = entry.key
-    WHERE entry.pass = :pass AND entry.key > :after AND entry.key <= :upto AND entry.strange IS NULL
-      AND record.checksum = file.checksum AND abs(:now - record.written_at) > :lag_s
-      AND abs(:clock - record.written_at) < :renew_s
-      AND entry.ref = record.ref
-      AND (entry.checksum IS NULL OR entry.checksum = record.checksum)
-      AND (entry.owner IS NULL OR entry.owner = :owner)
-      AND (entry.version IS NULL OR entry.version IS record.version)
-      AND (entry.size IS NULL OR entry.size IS record.remote_size)
-      AND (entry.marked IS NULL OR entry.marked IS record.marked)
-      AND (entry.status IS NULL OR entry.status IS record.status AND entry.status NOT IN ('error', 'skipped'))
-      AND entry.error IS record.error
-"""
-
-_SEVERAL = """
-    SELECT key FROM temp.listing WHERE pass = :pass AND key > :after AND key <= :upto GROUP BY key HAVING count(*) > 1
-"""
-
-_COUNT = """
-    SELECT (SELECT count(*) FROM temp.listing WHERE pass = :pass AND key > :after AND key <= :upto),
-           (SELECT count(*) FROM record WHERE mirror = :mirror AND key > :after AND key <= :upto)
-"""
 
 _fingerprint = attrgetter("key", "size", "mtime_ns", "ctime_ns", "inode")
 
@@ -65,29 +37,27 @@ class InStep:
 
     def __init__(self, mirror: Mirror, tables: PassTables) -> None:
         self._mirror = mirror
-        self._pass = tables.pass_id
+        self._listing = tables.listing
         self._count = 0
 
     def take(self, after: str, upto: str | None, found: Sequence[Item | Problem]) -> Taken:
         """Take those of the files found in after < key <= upto (None: to the end) that are plainly in step."""
         limits = self._mirror.target.limits
-        # SQLite sorts a blob after all text.
-        last = b"" if upto is None else upto
-        block = {"mirror": self._mirror.name, "pass": self._pass, "after": after, "upto": last}
-        terms = {
-            "owner": self._mirror.policy.owner,
-            "now": self._mirror.now() if limits.reads_lag else math.inf,
-            "lag_s": limits.lag_s,
-            "clock": self._mirror.now(),
-            "renew_s": math.inf if limits.renew_s is None else limits.renew_s,
-        }
-        plain = set(self._mirror.db.execute(_PLAIN, block | terms))
+        terms = Terms(
+            owner=self._mirror.policy.owner,
+            now=self._mirror.now() if limits.reads_lag else math.inf,
+            lag_s=limits.lag_s,
+            clock=self._mirror.now(),
+            renew_s=math.inf if limits.renew_s is None else limits.renew_s,
+        )
+        block = (self._mirror.name, after, upto)
+        plain = self._listing.in_step(*block, terms)
         # As the stat cache compares them: what lstat says now with what fstat said when the bytes were read.
         keys = frozenset([each.key for each in found if isinstance(each, Item) and _fingerprint(each) in plain])
-        counted = self._mirror.db.execute(_COUNT, block).fetchone()
+        counted = self._listing.counts(*block)
         if counted != (len(keys), len(keys)):
             # Asked only where a second entry can be: looking for one beside each costs as much as finding the record.
-            keys -= {key for (key,) in self._mirror.db.execute(_SEVERAL, block)}
+            keys -= self._listing.repeated(*block)
         self._count += len(keys)
         return Taken(keys, counted == (len(keys), len(keys)))
 

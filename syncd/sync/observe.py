@@ -57,8 +57,8 @@ async def listing(mirror: Mirror, tables: PassTables, tick: Callable[[], None]) 
         # Only now: how far behind a listing is, its target may find out when it begins.
         lag_s = mirror.target.limits.lag_s
         deleted = mirror.journal.deleted_about([entry.ref for entry in batch], started, lag_s)
-        tables.list_entries(entry for entry in batch if entry.ref not in deleted)
-        tables.hidden += len(deleted)
+        tables.listing.add(entry for entry in batch if entry.ref not in deleted)
+        tables.listing.hidden += len(deleted)
         batch.clear()
         tick()
 
@@ -181,7 +181,7 @@ async def _merge(
         ends = [
             ahead.end(),
             mirror.journal.key_after(after, keys[1], BLOCK),
-            tables.entry_key(after, BLOCK) if tables else None,
+            tables.listing.key_after(after, BLOCK) if tables else None,
         ]
         # Beyond the first source's end, that source may hold keys not fetched yet.
         end = min((each for each in ends if each is not None), default=None)
@@ -191,7 +191,7 @@ async def _merge(
         records = [] if taken.all else mirror.journal.after(after, keys[1], BLOCK, taken.keys)
         known = {record.key: record for record in records if end is None or record.key <= end}
         left = {} if tables else mirror.superseded.between(after, end, keys[1])
-        entries = None if tables is None else {} if taken.all else tables.entries(after, end, taken.keys)
+        entries = None if tables is None else {} if taken.all else tables.listing.entries(after, end, taken.keys)
         yield [*(Triple(stray.key, stray, None, None, "journal") for stray in strays)] + [
             _remembered(owner, (key, local.get(key), known.get(key)), left.get(key, ()))
             if entries is None

@@ -70,7 +70,7 @@ class Result:
 
     def start_over(self) -> None:
         """Forget what was planned, and on what evidence."""
-        self.tables.start_over()
+        self.tables.reset()
         self.unchanged = self.again = self.unrecorded = 0
         self.reasons.clear()
         self.problems.clear()

@@ -103,7 +103,7 @@ async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, 
     result.files_read = resolver.files_read
     if not result.complete:
         # Absence proves nothing while a part of the tree could not be read.
-        result.tables.unplan_deletes()
+        result.tables.plan.remove_deletes()
         mirror.absences.discard_pass(result.pass_id)
     if scope.everything:
         mirror.absences.remove_before(result.pass_id)
@@ -138,7 +138,7 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result, *,
         actions += [_counted(extra, each) for extra in each.extra]
     gone = [action for action in actions if isinstance(action, Delete) and action.evidence in GONE]
     with transaction(mirror.db):
-        result.tables.plan(actions)
+        result.tables.plan.add(actions)
         mirror.absences.record(gone, mirror.age(), result.pass_id)
         if not everything:
             mirror.absences.remove([each.triple.key for each in resolved if _back(each)], result.pass_id)
@@ -195,7 +195,7 @@ def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
 
 async def _forecast(mirror: Mirror, options: Options, result: Result) -> None:
     """Say of a dry run whether its deletes would be refused."""
-    if options.force or not result.tables.planned["delete"]:
+    if options.force or not result.tables.plan.counts["delete"]:
         return
     load = weigh(mirror, losses(mirror, result.tables, {}), result.known)
     result.refusal = refusal(mirror, result.tables, load, None, fresh=result.fresh)
@@ -217,7 +217,7 @@ async def _brake(
     if not options.force and found.due:
         result.refusal = refusal(mirror, tables, load, result.done["put"], fresh=result.fresh)
         if result.refusal:
-            tables.refuse("delete")
+            tables.plan.refuse("delete")
         else:
             result.held_back |= hold_back(mirror, tables, load)
     return Backing(
@@ -235,7 +235,7 @@ async def _brake(
 
 async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks, rows: Sequence[Dirty]) -> None:
     tables = result.tables
-    if tables.planned["adopt"] or tables.planned["forget"]:
+    if tables.plan.counts["adopt"] or tables.plan.counts["forget"]:
         # Entries change sides without being written: how many are others' is no longer known.
         audit.invalidate(mirror)
     turn = Turn(
@@ -244,17 +244,17 @@ async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks,
         hooks.breath,
     )
     identity = mirror.root_seen
-    for adopts in tables.batches("adopt"):
+    for adopts in tables.plan.batches("adopt"):
         turn.adopts(adopts)
-    for forgets in tables.batches("forget"):
+    for forgets in tables.plan.batches("forget"):
         turn.forgets(forgets)
-    for puts in tables.batches("put", mirror.target.limits.turn):
+    for puts in tables.plan.batches("put", mirror.target.limits.turn):
         await turn.puts(puts)
     backing = await _brake(mirror, options, result, rows, turn.unsent)
     if result.refusal:
         return
     waiting = result.waiting
-    for deletes in tables.batches("delete", mirror.target.limits.delete_turn):
+    for deletes in tables.plan.batches("delete", mirror.target.limits.delete_turn):
         if mirror.tree.identity() != identity:
             raise RootHalt(f"path {mirror.tree.label} was replaced during the pass; the rest was not deleted")
         protect(mirror, look(mirror), force=backing.force)
@@ -289,12 +289,12 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
             elif not result.refusal:
                 mirror.meta.set("last_reconcile", mirror.now())
             mirror.meta.set("root_replaced", value=False)
-    level = log.info if scope.everything or result.tables.planned.total() else log.debug
+    level = log.info if scope.everything or result.tables.plan.counts.total() else log.debug
     level(
         "pass.done",
         mirror=mirror.name,
         scope="all" if scope.everything else len(rows),
-        planned=dict(result.tables.planned),
+        planned=dict(result.tables.plan.counts),
         unchanged=result.unchanged,
         files_read=result.files_read,
         problems=dict(result.problems),

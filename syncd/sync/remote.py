@@ -27,7 +27,7 @@ class Remote:
         mirror = self.mirror
         why = "it was asked for" if whole else await self._doubt()
         if why is None:
-            self.tables.list_records(mirror.name, mirror.policy.owner)
+            self.tables.listing.add_records(mirror.name, mirror.policy.owner)
             return True
         log.debug("audit.listing", mirror=mirror.name, why=why)
         audit.invalidate(mirror)

@@ -120,7 +120,7 @@ class Turn:
             for seq, adopt in some:
                 leave(self._mirror, adopt.key, adopt)
                 self._mirror.journal.put(recorded(adopt.key, adopt, now, self._ledger.pass_id - 1))
-                self._ledger.tables.outcome(seq, "adopt", "done")
+                self._ledger.tables.plan.set_outcome(seq, "adopt", "done")
 
         self._locally(batch, enter)
 
@@ -132,7 +132,7 @@ class Turn:
                 leave(self._mirror, forget.key, None)
                 self._mirror.journal.forget(forget.key)
                 self._mirror.history.add(forget, self._mirror.now(), "done")
-                self._ledger.tables.outcome(seq, "forget", "done")
+                self._ledger.tables.plan.set_outcome(seq, "forget", "done")
 
         self._locally(batch, enter)
 
@@ -156,7 +156,7 @@ class Turn:
         self._mirror.journal.note([Problem(action.key, "failed", str(error))], self._ledger.pass_id)
         self._ledger.problems["failed"] += 1
         self._ledger.done["failed"] += 1
-        self._ledger.tables.outcome(seq, action.kind, "failed")
+        self._ledger.tables.plan.set_outcome(seq, action.kind, "failed")
 
     def _locally_done(self, batch: Sequence[tuple[int, Adopt | Forget]]) -> None:
         for _, action in batch:
@@ -183,7 +183,7 @@ class Turn:
         overtaken = self._mirror.journal.written(keys, self._started, self._mirror.now())
         for seq, put in batch if overtaken else ():
             if put.key in overtaken:
-                self._ledger.tables.outcome(seq, "put", "done")
+                self._ledger.tables.plan.set_outcome(seq, "put", "done")
                 self._ledger.done["put"] += 1
         return [each for each in batch if each[1].key not in overtaken]
 
@@ -197,7 +197,7 @@ class Turn:
             if local is None or duplicate or (backing.delete_excluded and isinstance(local, Excluded)):
                 due.append((seq, delete))
             else:
-                self._ledger.tables.outcome(seq, "delete", "again")
+                self._ledger.tables.plan.set_outcome(seq, "delete", "again")
                 self._mirror.queue.mark([(delete.key, False)], self._mirror.now())
         due = self.heirs.awaited(due)
         if due:
@@ -318,7 +318,7 @@ class Turn:
             case Again():
                 self._mirror.claims.remove_put(action.key)
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())
-                self._ledger.tables.outcome(self._seq[action], action.kind, "again")
+                self._ledger.tables.plan.set_outcome(self._seq[action], action.kind, "again")
                 self._mirror.heard(Ending(action.kind, action.key, action.reason, "again"))
                 log.info(_AGAIN[action.kind], key=shown(action.key), why=str(outcome))
             case Done():
@@ -363,7 +363,7 @@ class Turn:
         self._mirror.journal.note([problem], self._ledger.pass_id)
         self._ledger.problems[problem.kind] += 1
         self._ledger.done["failed"] += 1
-        self._ledger.tables.outcome(self._seq[action], action.kind, "failed")
+        self._ledger.tables.plan.set_outcome(self._seq[action], action.kind, "failed")
         self._mirror.heard(Ending(action.kind, action.key, action.reason, "failed"))
         self._mirror.history.add(action, self._mirror.now(), "failed", f"{problem.kind}: {problem.message}")
         why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
@@ -374,7 +374,7 @@ class Turn:
         if isinstance(action, Put):
             self._mirror.queue.taken(action.key, self._mirror.now())
         self._ledger.done[action.kind] += 1
-        self._ledger.tables.outcome(self._seq[action], action.kind, "done")
+        self._ledger.tables.plan.set_outcome(self._seq[action], action.kind, "done")
         size = {"bytes": action.size} if isinstance(action, Put) else {}
         self._mirror.heard(Ending(action.kind, action.key, action.reason, "done", size.get("bytes", 0)))
         named = {"mirror": self._mirror.name, "key": shown(action.key), "reason": action.reason}

@@ -13,6 +13,7 @@ from syncd.keeper import Keeper
 from syncd.masks import printable
 from syncd.paths import shown
 from syncd.service.build import Session
+from syncd.state.db import data_version
 from syncd.watch.watcher import Watcher
 from syncd.web.history import History, Minute, RecentAction
 
@@ -54,8 +55,7 @@ class RuntimeView:
     def version(self) -> tuple[object, ...]:
         """Return a value that changes whenever this process or another one changes the state file."""
         db = self.session.db
-        (by_others,) = db.execute("PRAGMA data_version").fetchone()
-        return self, db.total_changes, by_others
+        return self, db.total_changes, data_version(db)
 
 
 class StatusCache:

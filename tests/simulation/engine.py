@@ -230,7 +230,7 @@ class Engine:
         for _ in range(count):
             await asyncio.sleep(120)
             result = await reconcile(self.side.mirror, Scope(), Options())
-            self.note(f"pass: {sorted(result.tables.planned.items())}")
+            self.note(f"pass: {sorted(result.tables.plan.counts.items())}")
         assert result is not None
         return result
 
@@ -343,7 +343,7 @@ async def run(kind: str, seed: int, base: Path, steps: int) -> Engine:
         await engine.passes(3)
         assert await room.held() == room.wanted()
         last = await engine.passes(1)
-        assert last.tables.planned.total() == 0
+        assert last.tables.plan.counts.total() == 0
         return engine
 
 

@@ -266,7 +266,7 @@ class World(RuleBasedStateMachine):
             except Crash:
                 self.restart()
                 return None
-            assert result.complete or not result.tables.planned["delete"]
+            assert result.complete or not result.tables.plan.counts["delete"]
             if full and scope.everything:
                 self.locked_is_told()
             result.tables.drop()
@@ -322,7 +322,7 @@ class World(RuleBasedStateMachine):
         self.clock[0] += 2 * 3600
         last = self.work(Scope())
         assert last is not None
-        assert not last.tables.planned.total(), "the fourth pass plans nothing"
+        assert not last.tables.plan.counts.total(), "the fourth pass plans nothing"
         assert last.problems.keys() <= {"foreign"}
         assert self.target.changes == changes
         here = {

@@ -58,7 +58,7 @@ async def test_a_renamed_file_is_found_all_the_time(tmp_path: Path) -> None:
         rename(side, "old.md", "new.md")
         first = await side.full()
         assert (first.done["put"], first.done["delete"], first.waiting) == (1, 0, 1)
-        assert first.tables.planned["delete"] == 0
+        assert first.tables.plan.counts["delete"] == 0
         for _ in range(3):
             assert await found(w, "quagga") == {"old.md"}
             assert await serve(w, side, DELAY_S / 4) == {}
@@ -134,7 +134,7 @@ async def test_a_file_that_comes_back_while_its_delete_waits_stays(tmp_path: Pat
         rename(side, "old.md", "new.md")
         await side.full()
         side.write("old.md", "quagga")
-        assert (await side.hint("old.md")).tables.planned.total() == 0
+        assert (await side.hint("old.md")).tables.plan.counts.total() == 0
         await serve(w, side, 2 * DELAY_S)
         assert await found(w, "quagga") == {"old.md", "new.md"}
         assert side.mirror.queue.every() == []
@@ -230,7 +230,7 @@ async def test_a_rename_onto_another_file_is_a_change_of_that(tmp_path: Path) ->
         await searchable(w, side, a="okapi")
         side.write(".a.md.tmp", "quagga").replace(side.root / "a.md")
         result = await side.full()
-        assert (result.tables.planned["put"], result.tables.planned["delete"], result.waiting) == (1, 0, 0)
+        assert (result.tables.plan.counts["put"], result.tables.plan.counts["delete"], result.waiting) == (1, 0, 0)
 
 
 async def test_a_renamed_folder_of_a_thousand_files_waits_together(tmp_path: Path) -> None:
@@ -288,9 +288,9 @@ async def test_a_plan_can_be_taken_back_in_part(tmp_path: Path) -> None:
         side.write("b.md", "2")
         result = await reconcile(side.mirror, Scope(), Options(dry_run=True))
         tables: PassTables = result.tables
-        [(first, _), (second, put)] = next(tables.batches("put"))
-        tables.unplan("put", [first])
-        assert (list(tables.batches("put")), tables.planned["put"]) == ([[(second, put)]], 1)
+        [(first, _), (second, put)] = next(tables.plan.batches("put"))
+        tables.plan.remove("put", [first])
+        assert (list(tables.plan.batches("put")), tables.plan.counts["put"]) == ([[(second, put)]], 1)
 
 
 async def one_shot(side: Side, w: World, monkeypatch: pytest.MonkeyPatch) -> tuple[oneshot.Report, list[int]]:
@@ -318,7 +318,7 @@ async def test_a_reconcile_ends_when_the_heirs_are_searchable(tmp_path: Path, mo
         assert DELAY_S <= w.clock.now - began <= 1.6 * DELAY_S
         assert (report.exit_code, report.put_off, report.kinds) == (0, 0, {})
         assert sum(result.done["delete"] for result in report.results) == 1
-        assert sum(result.tables.planned["delete"] for result in report.results) == 1
+        assert sum(result.tables.plan.counts["delete"] for result in report.results) == 1
         assert 1 in said
         assert keys(side) == ["new.md", "stays.md"]
 

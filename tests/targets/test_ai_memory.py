@@ -52,7 +52,7 @@ async def test_a_second_pass_sends_nothing_reads_nothing_and_downloads_nothing(
             w.clock.now += seconds
             result = await side.full()
             assert (result.unchanged, result.files_read, result.problems) == (3, 0, {})
-            assert result.tables.planned.total() == 0
+            assert result.tables.plan.counts.total() == 0
         assert w.wire.diary == ["GET /items"] * 3
 
 
@@ -130,7 +130,7 @@ async def test_an_entry_of_ours_that_somebody_overwrote_is_theirs_where_marks_ar
             assert (await w.contents())["a.md"] == "text of a.md"
             return
         for _ in range(2):
-            assert (await side.full()).tables.planned.total() == 0
+            assert (await side.full()).tables.plan.counts.total() == 0
             assert side.problems() == {"a.md": "foreign"}
         side.write("a.md", "edited")
         await side.hint("a.md")
@@ -170,7 +170,7 @@ async def test_an_entry_of_ours_that_somebody_deleted_is_repaired(tmp_path: Path
         result = await side.full()
         assert result.reasons == {"missing": 1}
         assert await w.contents() == {"a.md": "text of a.md", "b.md": "text of b.md"}
-        assert (await side.full()).tables.planned.total() == 0
+        assert (await side.full()).tables.plan.counts.total() == 0
 
 
 async def test_an_entry_that_went_away_together_with_its_file_is_forgotten(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ async def test_a_listing_that_does_not_know_our_latest_writes_changes_nothing(
         for _ in range(4):
             result = await side.full()
             assert side.problems() == {}
-            assert result.tables.planned["put"] == result.tables.planned["delete"] == 0
+            assert result.tables.plan.counts["put"] == result.tables.plan.counts["delete"] == 0
         assert (side.changing, w.wire.count("DELETE")) == (changing, deletes)
         w.clock.now += 100
         await side.full()

@@ -42,7 +42,7 @@ async def test_neither_a_new_map_nor_a_new_time_sends_the_same_bytes_again(tmp_p
         side.marks = replace(side.marks, fields=FIELDS)
         side.restart()
         side.write("a.md", "# A\n\ntext", age_s=3600)
-        assert (await side.full()).tables.planned["put"] == 0
+        assert (await side.full()).tables.plan.counts["put"] == 0
         assert not CUSTOM & (await shown(w, "a.md")).keys()
         side.write("a.md", "# B")
         await side.full()
@@ -89,7 +89,7 @@ async def test_what_is_refused_is_left_out_marks_last(tmp_path: Path, manner: st
         assert w.wire.count("POST", "/items") == tries, "what was refused once is not offered again"
         assert kept <= (await shown(w, "b.md")).keys()
         assert (await shown(w, "b.md")).keys() <= kept | {"sha256", "owner"}
-        assert (await side.full()).tables.planned.total() == 0
+        assert (await side.full()).tables.plan.counts.total() == 0
         assert not result.problems
 
 

@@ -114,7 +114,7 @@ async def test_a_takeover_makes_it_ours_for_good(tmp_path: Path, on_existing: st
         await side.full()
         side.use(takeover=False)
         assert await w.contents() == {"a.md": "mine", "without a file.md": "theirs"}
-        assert (await side.full()).tables.planned.total() == 0
+        assert (await side.full()).tables.plan.counts.total() == 0
         side.remove("a.md")
         side.write("b.md", "mine")
         await side.full()
@@ -153,7 +153,7 @@ async def test_prune_says_what_goes_when_there_is_no_file(tmp_path: Path, prune:
         side.remove("gone.md")
         await side.full()
         assert list(await w.contents()) == left
-        assert (await side.full()).tables.planned.total() == 0
+        assert (await side.full()).tables.plan.counts.total() == 0
 
 
 async def test_what_is_ours_by_mark_but_neither_file_nor_record_is_an_orphan(tmp_path: Path) -> None:
@@ -184,14 +184,14 @@ async def test_two_mirrors_under_two_prefixes_do_not_see_each_other(tmp_path: Pa
             ["x.md", *(f"{prefix}/{name}.md" for prefix in ("x", "xx") for name in "abc")]
         )
         for side in (one, other):
-            assert (await side.full()).tables.planned.total() == 0
+            assert (await side.full()).tables.plan.counts.total() == 0
             side.lose_journal()
             assert (await side.full()).done == {"adopt": 3}
         assert await w.items() == before
         other.remove("a.md", "b.md")
         await other.full()
         assert len(await w.items()) == 5
-        assert (await one.full()).tables.planned.total() == 0
+        assert (await one.full()).tables.plan.counts.total() == 0
 
 
 @both_manners
@@ -205,7 +205,7 @@ async def test_two_owners_share_an_instance_without_touching_each_other(tmp_path
         await other.full()
         assert (one.problems(), other.problems()) == ({}, {"c.md": "foreign"})
         for side in (one, other, one, other):
-            assert (await side.full()).tables.planned.total() == 0
+            assert (await side.full()).tables.plan.counts.total() == 0
         other.lose_journal()
         await other.full()
         one.remove("a.md")

@@ -76,7 +76,7 @@ async def test_names_with_anything_in_them_arrive_as_they_are_and_stay_in_step(t
         assert side.problems() == {}
         wanted = {name.replace("e\u0301", "\u00e9"): f"text of {name}" for name in KEYS}
         assert await w.contents() == wanted
-        assert (await side.full()).tables.planned.total() == 0
+        assert (await side.full()).tables.plan.counts.total() == 0
         for name in KEYS:
             side.write(name, "edited")
         await side.full()

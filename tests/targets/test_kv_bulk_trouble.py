@@ -22,7 +22,7 @@ async def settle(w: World, side: Side) -> None:
     """Full passes, with what waits becoming due in between, until nothing is planned any more."""
     for _ in range(10):
         w.clock.now += 600
-        if not (await side.full()).tables.planned.total():
+        if not (await side.full()).tables.plan.counts.total():
             return
     raise AssertionError("no end")
 
@@ -48,7 +48,7 @@ async def test_a_fifth_of_all_keys_unsuccessful_still_ends_exact_and_is_not_sent
         left = {key: value for key, value in (wanted | edited).items() if key not in gone}
         assert await w.contents() == left
         w.wire.diary.clear()
-        assert (await side.later()).tables.planned.total() == 0
+        assert (await side.later()).tables.plan.counts.total() == 0
         assert w.changes() == []
 
 
@@ -137,7 +137,7 @@ async def test_a_bulk_whose_answer_was_lost_is_sent_again_by_itself(tmp_path: Pa
         assert (await side.full()).done["put"] == 20
         assert len(w.changes()) == 2
         assert await w.contents() == wanted
-        assert (await side.later()).tables.planned.total() == 0
+        assert (await side.later()).tables.plan.counts.total() == 0
 
 
 async def test_what_went_before_the_remote_was_away_is_adopted_by_the_next_pass(tmp_path: Path) -> None:

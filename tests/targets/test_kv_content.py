@@ -31,7 +31,7 @@ async def test_bytes_arrive_as_they_are(tmp_path: Path, name: str) -> None:
         await side.full()
         assert await w.value("file") == CONTENTS[name]
         assert (await w.marks("file"))["sha256"] == sha256(CONTENTS[name]).hexdigest()
-        assert (await side.later()).tables.planned.total() == 0
+        assert (await side.later()).tables.plan.counts.total() == 0
 
 
 KEYS = [
@@ -62,7 +62,7 @@ async def test_names_with_anything_in_them_arrive_as_they_are_and_stay_in_step(t
         await side.full()
         assert side.problems() == {}
         assert await w.contents() == {f"p/{name}": f"text of {name}".encode() for name in KEYS}
-        assert (await side.later()).tables.planned.total() == 0
+        assert (await side.later()).tables.plan.counts.total() == 0
         for name in KEYS:
             await w.drop(f"p/{name}")
         assert (await side.later()).reasons["missing"] == len(KEYS), "each was asked for by its name"
@@ -123,7 +123,7 @@ async def test_a_file_of_the_largest_size_is_taken_and_one_byte_more_is_not(tmp_
         value = await w.value("most")
         assert value is not None
         assert (len(value), value[:2]) == (25 * MIB, b"\xff\0")
-        assert (await side.later()).tables.planned.total() == 0
+        assert (await side.later()).tables.plan.counts.total() == 0
 
 
 async def test_what_base64_would_make_too_long_for_a_bulk_goes_alone(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ async def test_a_stale_entry_expires_instead_of_vanishing_and_is_retired_once(tm
         assert await w.value("a") == b"\x00\xffone"
         changes = len(w.changes())
         for again in (side.full, side.later, side.full):
-            assert (await again()).tables.planned.total() == 0
+            assert (await again()).tables.plan.counts.total() == 0
         side.lose_journal()
         result = await side.later()
         assert (result.done["delete"], len(w.changes())) == (0, changes)
@@ -238,7 +238,7 @@ async def test_a_file_that_comes_back_is_written_without_an_end(tmp_path: Path) 
             row = (await w.rows())["a"]
             assert "expiration" not in row
             assert "stale" not in row["metadata"]
-            assert (await side.later()).tables.planned.total() == 0
+            assert (await side.later()).tables.plan.counts.total() == 0
         side.remove("a")
         await side.hint("a")
         side.write("a", "one")

@@ -42,7 +42,7 @@ async def test_a_pass_with_nothing_to_do_asks_for_listings_only_and_reads_no_fil
     async with world(tmp_path) as w:
         side = await in_step(w, **{f"{number}.txt": "x" * number for number in range(1200)})
         for result in (await side.full(), await side.later()):
-            assert result.tables.planned.total() == 0
+            assert result.tables.plan.counts.total() == 0
             assert result.unchanged == 1200
         assert {line.partition(" ")[0] for line in w.wire.diary} == {"GET"}
         assert w.wire.count("GET", "/keys") == len([line for line in w.wire.diary if "/keys" in line]) == 4
@@ -56,7 +56,7 @@ async def test_a_lost_journal_costs_no_upload(tmp_path: Path) -> None:
         result = await side.full()
         assert (result.done["adopt"], result.done["put"]) == (3, 0)
         assert w.changes() == []
-        assert (await side.full()).tables.planned.total() == 0
+        assert (await side.full()).tables.plan.counts.total() == 0
 
 
 async def test_an_orphan_of_ours_goes_without_a_journal_and_a_strangers_key_stays(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ async def test_missing_entries_are_mended_after_the_lag_and_not_within_it(tmp_pa
         await w.drop("b")
         for _ in range(3):
             result = await side.full()
-            assert result.tables.planned.total() == 0, "what we wrote lately outranks what the remote shows"
+            assert result.tables.plan.counts.total() == 0, "what we wrote lately outranks what the remote shows"
         assert w.changes() == []
         result = await side.later()
         assert dict(result.reasons) == {"missing": 1}
@@ -95,8 +95,8 @@ async def test_a_listing_a_minute_behind_causes_no_second_upload_delete_or_resur
         assert len(w.changes()) == 2
         for _ in range(5):
             w.clock.now += 9
-            assert (await side.full()).tables.planned.total() == 0
-        assert (await side.later()).tables.planned.total() == 0
+            assert (await side.full()).tables.plan.counts.total() == 0
+        assert (await side.later()).tables.plan.counts.total() == 0
         assert len(w.changes()) == 2
         assert await w.contents() == {"a": b"one, edited", "new": b"three"}
 
@@ -112,8 +112,8 @@ async def test_a_file_that_comes_and_goes_within_the_lag_leaves_nothing(tmp_path
         assert (await side.full()).done["put"] == 1
         side.remove("a")
         assert (await side.full()).done["delete"] == 1
-        assert (await side.full()).tables.planned.total() == 0
-        assert (await side.later()).tables.planned.total() == 0
+        assert (await side.full()).tables.plan.counts.total() == 0
+        assert (await side.later()).tables.plan.counts.total() == 0
         assert await w.value("a") is None
         assert len(w.changes()) == 4
 
@@ -195,7 +195,7 @@ async def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
         side.write("a", "edited")
         side.remove("b")
         result = await side.full(dry_run=True)
-        assert result.tables.planned.total() == 2
+        assert result.tables.plan.counts.total() == 2
         assert w.changes() == []
 
 

@@ -28,7 +28,7 @@ async def test_keys_of_nobody_are_left_alone_and_reported_where_they_are_in_the_
         assert not result.clean
         assert (result.done["put"], result.done["adopt"]) == (1, 1)
         assert await w.contents() == {"a": b"theirs", "same": b"equal", "other": b"theirs", "b": b"mine"}
-        assert (await side.later()).tables.planned.total() == 0
+        assert (await side.later()).tables.plan.counts.total() == 0
 
 
 async def test_takeover_writes_over_them_and_is_not_undone_by_a_listing_that_lags(tmp_path: Path) -> None:
@@ -43,10 +43,10 @@ async def test_takeover_writes_over_them_and_is_not_undone_by_a_listing_that_lag
         assert (await me.full()).done["put"] == 2
         object.__setattr__(me.settings.policy, "takeover", False)
         for _ in range(3):
-            assert (await me.full()).tables.planned.total() == 0
+            assert (await me.full()).tables.plan.counts.total() == 0
             assert me.problems() == {}
             assert me.mirror.journal.get("a") is not None
-        assert (await me.later()).tables.planned.total() == 0
+        assert (await me.later()).tables.plan.counts.total() == 0
         assert await w.contents() == {"a": b"mine", "b": b"mine"}
 
 
@@ -163,7 +163,7 @@ async def test_a_namespace_is_made_by_its_title_if_that_is_wanted(tmp_path: Path
     async with world(tmp_path, title=None) as w:
         side = w.side(place=Place(title="docs"), create=True)
         side.write("a", "x")
-        assert (await side.full(dry_run=True)).tables.planned["put"] == 1
+        assert (await side.full(dry_run=True)).tables.plan.counts["put"] == 1
         assert w.wire.count("POST") == 0
         await side.full()
         w.namespace = (await side.mirror.target._namespace()).namespace_id  # type: ignore[attr-defined]

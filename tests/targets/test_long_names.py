@@ -64,13 +64,13 @@ async def test_a_long_name_lives_as_others_do(tmp_path: Path, room: Callable[...
         side.write(LONG, "one")
         side.write(OTHER, "two")
         await passed(w, side)
-        assert (await passed(w, side)).tables.planned.total() == 0
+        assert (await passed(w, side)).tables.plan.counts.total() == 0
         side.write(LONG, "changed")
         await passed(w, side)
         assert len(await w.contents()) == 2
         side.lose_journal()
         result = await passed(w, side)
-        assert dict(result.tables.planned) == {"adopt": 2}
+        assert dict(result.tables.plan.counts) == {"adopt": 2}
         side.remove(LONG)
         await passed(w, side)
         assert await listed(side) == {OTHER}
@@ -87,7 +87,7 @@ async def test_an_entry_stays_when_names_are_no_longer_shortened(tmp_path: Path,
         side.write(LONG, "two")
         for _ in range(2):
             result = await passed(w, side)
-            assert result.tables.planned.total() == 0
+            assert result.tables.plan.counts.total() == 0
             assert side.problems() == {LONG: "key_too_long"}
         assert set(await w.contents()) == {remote_name(LONG, 128)}
         side.shorten()
@@ -110,7 +110,7 @@ async def test_a_file_that_is_called_like_a_shortened_one_is_another(tmp_path: P
         for _ in range(3):
             await passed(w, side)
         assert await listed(side) == {LONG, remote_name(LONG, 128)}
-        assert (await passed(w, side)).tables.planned.total() == 0
+        assert (await passed(w, side)).tables.plan.counts.total() == 0
 
 
 @pytest.mark.parametrize("prune", ["owned", "all"])
@@ -119,12 +119,12 @@ async def test_without_metadata_journal_or_folder_tell_whose_a_name_is(tmp_path:
         side.shorten()
         side.write(LONG, "one")
         await passed(w, side)
-        assert (await passed(w, side)).tables.planned.total() == 0
+        assert (await passed(w, side)).tables.plan.counts.total() == 0
         assert await listed(side) == {LONG}
         side.lose_journal()
         result = await passed(w, side)
-        assert result.tables.planned["put"] == result.tables.planned["delete"] == 0
-        assert (await passed(w, side)).tables.planned.total() == 0
+        assert result.tables.plan.counts["put"] == result.tables.plan.counts["delete"] == 0
+        assert (await passed(w, side)).tables.plan.counts.total() == 0
         side.write("other.md", "there is a file left, so that the folder is not empty")
         side.remove(LONG)
         await passed(w, side)

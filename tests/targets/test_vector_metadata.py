@@ -40,7 +40,7 @@ async def test_another_map_embeds_nothing_and_an_index_that_lacks_one_is_advised
         w.clock.now += 60
         embedded = w.embedded
         side.use(metadata={"name": "title"})
-        assert (await side.full()).tables.planned.total() == 0
+        assert (await side.full()).tables.plan.counts.total() == 0
         assert w.embedded == embedded
         [advice] = await side.mirror.target.advice()
         assert "no metadata index on name:" in advice.message

@@ -61,7 +61,7 @@ async def test_a_pass_with_nothing_to_do_is_one_listing(tmp_path: Path) -> None:
         w.wire.diary.clear()
         embedded = w.embedded
         result = await side.full()
-        assert (result.tables.planned.total(), result.unchanged, result.files_read) == (0, 2, 0)
+        assert (result.tables.plan.counts.total(), result.unchanged, result.files_read) == (0, 2, 0)
         assert len(w.wire.diary) == 1
         assert w.wire.diary[0].endswith("/list")
         assert w.embedded == embedded
@@ -123,7 +123,7 @@ async def test_without_journal_and_memory_nothing_is_embedded_that_the_index_pro
         assert w.embedded == embedded
         assert w.changing == changing + 1
         assert await w.ids() == side.expected()
-        assert (await side.full()).tables.planned.total() == 0
+        assert (await side.full()).tables.plan.counts.total() == 0
 
 
 async def test_a_vector_that_is_missing_is_made_up_for_from_memory(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ async def test_a_vector_that_is_missing_is_made_up_for_from_memory(tmp_path: Pat
         assert result.done["put"] == 1
         assert w.embedded == embedded
         assert await w.ids() == side.expected()
-        assert (await side.full()).tables.planned.total() == 0
+        assert (await side.full()).tables.plan.counts.total() == 0
 
 
 async def test_all_vectors_of_a_file_gone_brings_them_back(tmp_path: Path) -> None:
@@ -156,16 +156,16 @@ async def test_what_the_index_has_not_processed_yet_is_not_sent_again(tmp_path: 
         side.write("b.md", guide(6))
         await side.full()
         changing = w.changing
-        assert (await side.full()).tables.planned.total() == 0
+        assert (await side.full()).tables.plan.counts.total() == 0
         side.remove("b.md")
         await side.full()
         assert w.changing == changing + 1
         for _ in range(3):
-            assert (await side.full()).tables.planned.total() == 0
+            assert (await side.full()).tables.plan.counts.total() == 0
         side.write("b.md", guide(6))
         assert (await side.full()).done["put"] == 1
         for _ in range(3):
-            assert (await side.full()).tables.planned.total() == 0
+            assert (await side.full()).tables.plan.counts.total() == 0
         assert await w.ids() == side.expected()
 
 
@@ -175,12 +175,12 @@ async def test_strangers_vectors_are_left_alone_unless_all_is_to_be_pruned(tmp_p
         await w.put("a.md")
         await w.put("3f2504e0-4f89-11d3-9a0c-0305e82c3301")
         w.clock.now += 10
-        assert (await side.full()).tables.planned.total() == 0
+        assert (await side.full()).tables.plan.counts.total() == 0
         side.section = side.section.model_copy(update={"prune": "all"})
         side.use()
         assert (await side.full()).done["delete"] == 2
         assert await w.ids() == side.expected()
-        assert (await side.full()).tables.planned.total() == 0
+        assert (await side.full()).tables.plan.counts.total() == 0
 
 
 async def test_two_mirrors_share_an_index_without_touching_each_other(tmp_path: Path) -> None:
@@ -230,12 +230,12 @@ async def test_a_clock_that_is_wrong_has_nothing_sent_again(tmp_path: Path, ahea
         side.write("b.md", guide(6))
         await side.full()
         for _ in range(3):
-            assert (await side.full()).tables.planned.total() == 0
+            assert (await side.full()).tables.plan.counts.total() == 0
         side.remove("b.md")
         assert (await side.full()).done["delete"] == 1
         # Somebody else's later change takes the place of ours as the last one that was processed.
         await w.put("3f2504e0-4f89-11d3-9a0c-0305e82c3301")
         for _ in range(8):
-            assert (await side.full()).tables.planned.total() == 0
+            assert (await side.full()).tables.plan.counts.total() == 0
         assert await target.index.processed()
         assert side.expected() < await w.ids()

@@ -142,7 +142,7 @@ async def test_a_crash_between_upsert_and_delete_leaves_nothing_behind(tmp_path:
             await side.full()
             w.clock.now += 60
         assert await w.ids() == side.expected()
-        assert (await side.full()).tables.planned.total() == 0
+        assert (await side.full()).tables.plan.counts.total() == 0
 
 
 async def test_half_a_file_is_made_whole(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ async def test_another_model_halts_until_a_person_agrees(tmp_path: Path) -> None
         assert (await side.full()).done["put"] == 3
         assert await w.ids() == side.expected()
         side.use()
-        assert (await side.full()).tables.planned.total() == 0
+        assert (await side.full()).tables.plan.counts.total() == 0
 
 
 async def test_another_pooling_is_another_model(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ async def test_another_pooling_is_another_model(tmp_path: Path) -> None:
         with pytest.raises(Halt, match="cls"):
             await side.full()
         side.use(pooling="mean")
-        assert (await side.full()).tables.planned.total() == 0
+        assert (await side.full()).tables.plan.counts.total() == 0
 
 
 async def test_another_chunk_size_cuts_all_files_again(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ async def test_another_chunk_size_cuts_all_files_again(tmp_path: Path) -> None:
         assert await w.ids() == side.expected()
         # What fits in one piece is the same piece as before.
         assert 0 < w.embedded - embedded < 8
-        assert (await side.full()).tables.planned.total() == 0
+        assert (await side.full()).tables.plan.counts.total() == 0
 
 
 async def test_an_index_of_other_dimensions_halts_before_anything_is_written(tmp_path: Path) -> None:

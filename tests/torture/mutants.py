@@ -30,7 +30,7 @@ class Mutant:
     storm: int | None = None
 
 
-UPLOADS = """    for puts in tables.batches("put", mirror.target.limits.turn):
+UPLOADS = """    for puts in tables.plan.batches("put", mirror.target.limits.turn):
         await turn.puts(puts)
 """
 DECISION = """    backing = await _brake(mirror, options, result, rows, turn.unsent)
@@ -171,8 +171,8 @@ MUTANTS = (
     Mutant(
         "a listing is believed right after our own delete",
         "syncd/sync/observe.py",
-        "tables.list_entries(entry for entry in batch if entry.ref not in deleted)",
-        "tables.list_entries(batch)",
+        "tables.listing.add(entry for entry in batch if entry.ref not in deleted)",
+        "tables.listing.add(batch)",
         ("tests/unit/test_pass_remote.py", "tests/targets"),
     ),
     Mutant(

@@ -305,7 +305,7 @@ async def run_now(core: Core, *but: str) -> None:
 async def test_a_put_of_a_longer_pass_that_is_still_to_come_holds_it(core: Core) -> None:
     await moved(core)
     other = (await core.full(dry_run=True)).tables
-    assert [action.key for action, _ in other.actions() if isinstance(action, Put)] == ["z"]
+    assert [action.key for action, _ in other.plan.actions() if isinstance(action, Put)] == ["z"]
     rows = {row.key: row for row in core.mirror.queue.every()}
     core.mirror.queue.done([rows["z"]])
     await reconcile(core.mirror, Scope([rows["a"]]))

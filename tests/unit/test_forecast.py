@@ -57,7 +57,7 @@ def test_a_length_of_time_is_told_in_at_most_two_units(seconds: float, said: str
 
 def result(core: Core, put: int, delete: int = 0, adopt: int = 0) -> Result:
     made = Result(PassTables(core.mirror.db, 1), 1, dry_run=False)
-    made.tables.planned.update({"put": put, "delete": delete, "adopt": adopt})
+    made.tables.plan.counts.update({"put": put, "delete": delete, "adopt": adopt})
     return made
 
 

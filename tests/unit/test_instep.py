@@ -127,7 +127,7 @@ def run(mirror: Mirror, options: Options) -> list[Any]:
     db, target = mirror.db, mirror.target
     assert isinstance(target, MemoryTarget)
     return [
-        list(result.tables.actions()),
+        list(result.tables.plan.actions()),
         (result.unchanged, result.again, result.unrecorded, result.files_read, result.complete, result.refusal),
         (result.reasons, result.done, result.problems),
         [db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in TABLES],

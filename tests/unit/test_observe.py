@@ -47,7 +47,7 @@ def merged(prefix: str, block: int, local: set[str], records: set[str], entries:
             for key in records:
                 mirror.journal.put(record(prefix + key))
             tables = PassTables(db, 1)
-            tables.list_entries(Entry(prefix + key, f"r-{prefix}{key}") for key in entries)
+            tables.listing.add(Entry(prefix + key, f"r-{prefix}{key}") for key in entries)
             return asyncio.run(gather(mirror, tables))
 
 
@@ -132,7 +132,7 @@ def counts_first(known: Record | None, *entries: Entry) -> str:
         if known:
             core.mirror.journal.put(known)
         tables = PassTables(core.mirror.db, 1)
-        tables.list_entries(entries)
+        tables.listing.add(entries)
         (triple,) = asyncio.run(gather(core.mirror, tables))
         assert triple.entry is not None
         assert len(triple.others) == len(entries) - 1

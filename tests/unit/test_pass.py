@@ -198,7 +198,7 @@ async def test_the_growing_result_is_shown_while_the_pass_is_under_way(core: Cor
     seen: list[tuple[int, int]] = []
 
     def watch(result: Result) -> None:
-        seen.append((result.tables.planned["put"], result.done["put"]))
+        seen.append((result.tables.plan.counts["put"], result.done["put"]))
 
     await core.full(Hooks(watch=watch))
     assert seen[0] == (0, 0)

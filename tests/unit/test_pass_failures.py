@@ -194,7 +194,7 @@ async def test_a_missing_target_is_made_only_if_the_settings_say_so(core: Core) 
         await core.full()
     core.mirror.settings = type(core.mirror.settings)(core.mirror.policy, Rules(), create=True)
     planned = await core.full(dry_run=True)
-    assert planned.tables.planned["put"] == 1, "a dry run plans against an empty target"
+    assert planned.tables.plan.counts["put"] == 1, "a dry run plans against an empty target"
     assert made == []
     await core.full()
     assert made == [1]

@@ -282,4 +282,4 @@ async def test_of_two_deletes_under_one_key_each_has_its_outcome(core: Core, mon
     seen = [*core.target.listing(), *more]
     monkeypatch.setattr(ScriptedTarget, "listing", lambda _: seen)
     result = await core.full()
-    assert [(action.kind, outcome) for action, outcome in result.tables.actions()] == [("delete", "done")] * 6
+    assert [(action.kind, outcome) for action, outcome in result.tables.plan.actions()] == [("delete", "done")] * 6

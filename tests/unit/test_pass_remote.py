@@ -134,7 +134,7 @@ async def test_duplicates_of_ours_go_and_those_of_others_stay(core: Core, monkey
     more = [type(entry)("a", "x1", owner="me"), type(entry)("a", "x2", owner="you"), type(entry)("a", "x3")]
     monkeypatch.setattr(ScriptedTarget, "listing", lambda _: [entry, *more])
     result = await core.full()
-    assert [(action.key, getattr(action, "ref", None)) for action, _ in result.tables.actions()] == [("a", "x1")]
+    assert [(action.key, getattr(action, "ref", None)) for action, _ in result.tables.plan.actions()] == [("a", "x1")]
     assert core.mirror.journal.get("a") is not None
     assert core.target.texts() == {"a": "1"}
 
