@@ -80,7 +80,7 @@ def test_the_pace_begins_when_the_remote_is_changed_and_anew_with_each_pass(core
 
 
 def counted(files: int, unsent: int, *, known: int = 0, found: int = 0, complete: bool = True) -> str:
-    seen = Survey(files, unsent, unsent * 10, known, found, complete)
+    seen = Survey(files, 0, unsent, unsent * 10, 0, known, found, complete)
     return outlook(seen, MemoryTarget(), 2.0, 8)
 
 
