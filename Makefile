@@ -44,13 +44,13 @@ check: $(VENV)/.dev ## lint, format, types (strict), Kubernetes manifests, packa
 	$(BIN)/python .ci/audit.py
 
 torture: $(VENV)/.dev ## try to break syncd: storms of faults, kills and edits, about 5 minutes
-	PYTHONPATH=.:tests/integration $(BIN)/python tests/torture/torture.py $(ARGS)
+	$(BIN)/python -m tests.torture.torture $(ARGS)
 
 soak: $(VENV)/.dev ## leave one daemon with 128 mirrors in bad company, and see that nothing grows, about 12 minutes
-	PYTHONPATH=.:tests/integration $(BIN)/python tests/torture/soak.py $(ARGS)
+	$(BIN)/python -m tests.torture.soak $(ARGS)
 
 mutants: $(VENV)/.dev ## break syncd on purpose, and see that the tests notice
-	$(BIN)/python tests/torture/mutants.py $(ARGS)
+	$(BIN)/python -m tests.torture.mutants $(ARGS)
 
 bench: $(VENV)/.dev ## measure speed, memory and requests beside what is possible and what others take
 	$(BIN)/python -m bench $(ARGS)

@@ -23,9 +23,9 @@ from pathlib import Path
 from bench.process import Daemon, measured
 from bench.scale import REST_S
 from bench.world import LARGER, QUICK, Room, Sizes, Standin, room
-from syncd.model import Item
-from syncd.rules import Rules
-from syncd.scan import Tree
+from syncd.core.model import Item
+from syncd.core.rules import Rules
+from syncd.local.walk import Tree
 from syncd.targets.base import Limits
 from syncd.targets.kv import LAG_S
 

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 import structlog
-import unclosed
-from core_room import Core, open_core
 from hypothesis import settings
 
-pytest.register_assert_rewrite("contract_room")
-# Plugins, not further conftest files: test directories are no packages, so every module name stands once.
-pytest_plugins = ["cf_fixtures", "system_fixtures", "watch_fixtures"]
+from tests import unclosed
+from tests.harness import Core, open_core
+
+pytest.register_assert_rewrite("tests.contract.contract_room")
 
 # filterwarnings makes an error of what it warns of.
 unclosed.watch()

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from syncd.errors import Halt, NotFound, SyncdError
-from syncd.model import Delete, Entry, IndexStatus, Put
+from syncd.core.errors import Halt, NotFound, SyncdError
+from syncd.core.model import Delete, Entry, IndexStatus, Put
 from syncd.targets.base import (
     Advice,
     Again,

@@ -5,9 +5,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from syncd import signals
 from syncd.cli import streams
-from syncd.errors import EXIT_BUG, EXIT_CONFIG, EXIT_HALT, EXIT_INTERRUPTED, EXIT_OK, SyncdError
+from syncd.core.errors import EXIT_BUG, EXIT_CONFIG, EXIT_HALT, EXIT_INTERRUPTED, EXIT_OK, SyncdError
+from syncd.service import signals
 
 _EXIT_PIPE = 141
 """128 + SIGPIPE: the reader of stdout went away, as shells show it."""
@@ -38,7 +38,7 @@ def main() -> None:
     if serving:
         signals.serve()
     try:
-        from syncd.os_names import from_os
+        from syncd.core.os_names import from_os
 
         code = run([from_os(each) for each in sys.argv[1:]])
     except signals.Interrupted as end:
@@ -113,12 +113,12 @@ def _refused(error: OSError | MemoryError) -> str:
 
 
 def _show_trace(error: Exception) -> None:
-    from syncd.masks import traceback_of
+    from syncd.core.redact import traceback_of
 
     print(traceback_of(error), file=sys.stderr)  # noqa: T201
 
 
 def _complain(text: str) -> None:
-    from syncd.masks import printable
+    from syncd.core.redact import printable
 
     print(f"syncd: {printable(text)}", file=sys.stderr)  # noqa: T201

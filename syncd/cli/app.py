@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from syncd import __version__, signals
-from syncd.os_names import to_os
+from syncd import __version__
+from syncd.core.os_names import to_os
+from syncd.service import signals
 
 if TYPE_CHECKING:
     from syncd.config.checks import Exposed
@@ -42,7 +43,7 @@ class Globals:
         account_only: no mirror has to be configured. warn: log what others can read or change and should not.
         """
         from syncd.config.sources import load, secrets
-        from syncd.masks import hide
+        from syncd.core.redact import hide
 
         config = load(self.config, account_only=account_only)
         hidden = secrets(config)
@@ -76,7 +77,7 @@ class Globals:
         """Set logging up."""
         import logging
 
-        from syncd.logs import configure
+        from syncd.service.logs import configure
 
         base = logging.getLevelNamesMapping()[level]
         chosen = logging.ERROR if self.quiet else max(logging.DEBUG, base - 10 * self.verbose)

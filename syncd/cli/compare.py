@@ -8,14 +8,14 @@ import typer
 
 from syncd.cli.app import Globals, app, await_, os_path
 from syncd.cli.look import one_mirror
-from syncd.errors import EXIT_OK, EXIT_PROBLEMS
-from syncd.os_names import shown_path
+from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS
+from syncd.core.os_names import shown_path
 
 if TYPE_CHECKING:
-    from syncd.answers.pull import Pulled
-    from syncd.answers.verify import Verdict
     from syncd.cli.questions import Questions
     from syncd.config.schema import Config
+    from syncd.queries.pull import Pulled
+    from syncd.queries.verify import Verdict
 
 SEVERITY = (3, 4, 5, 1, 6, 0)
 """With several mirrors the most serious code wins."""
@@ -73,8 +73,8 @@ class Asking:
 async def _verify(
     options: Globals, config: "Config", names: list[str], asking: Asking, *, deep: bool
 ) -> dict[str, "Verdict"]:
-    from syncd.answers.verify import Verdict, question, verify
     from syncd.cli.out import Watcher, progress
+    from syncd.queries.verify import Verdict, question, verify
     from syncd.service.build import open_session
 
     asked = asking.questions
@@ -98,7 +98,7 @@ async def _verify(
 
 def _told(verdict: "Verdict") -> dict[str, object]:
     from syncd.cli import questions
-    from syncd.paths import shown
+    from syncd.core.keys import shown
 
     told: dict[str, object] = {
         "checked": verdict.checked,
@@ -153,7 +153,7 @@ def _compared(verdict: "Verdict") -> str:
 
 
 def _safe(text: str) -> str:
-    from syncd.masks import printable
+    from syncd.core.redact import printable
 
     return printable(text)
 
@@ -177,7 +177,7 @@ def pull(
     name = one_mirror(config, mirror)
 
     async def work() -> "Pulled":
-        from syncd.answers.pull import Folder, check_files, pull
+        from syncd.queries.pull import Folder, check_files, pull
         from syncd.service.build import open_session
 
         async with open_session(config, [name], read_only=True) as session:

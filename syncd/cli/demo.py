@@ -11,12 +11,12 @@ import typer
 
 from syncd.cli.app import Globals, app, await_, os_path
 from syncd.cli.standin import require_emulator
-from syncd.errors import ConfigError
-from syncd.os_names import shown_path
+from syncd.core.errors import ConfigError
+from syncd.core.os_names import shown_path
 
 if TYPE_CHECKING:
     from syncd.config.schema import Config
-    from syncd.scan import Tree
+    from syncd.local.walk import Tree
 
 SAMPLE_QUERY = "rotate the API token"
 ACCOUNT = "0123456789abcdef0123456789abcdef"
@@ -58,7 +58,7 @@ def demo(
         code = await_(_show(config, SAMPLE_QUERY if path is None else None))
         if watch:
             from syncd.cli.out import line
-            from syncd.daemon import serve as keep
+            from syncd.service.daemon import serve as keep
 
             line(f"watching  {shown_path(root)}: edit, rename or delete a file there; Ctrl-C ends")
             options.log("INFO")
@@ -87,10 +87,10 @@ def _config(root: Path, state: Path, base_url: str) -> "Config":
 
 
 async def _show(config: "Config", query: str | None) -> int:
-    from syncd import oneshot
     from syncd.cli.hits import show_hits
     from syncd.cli.out import Watcher, line, progress
     from syncd.cli.report import show
+    from syncd.service import once
     from syncd.service.build import open_session
     from syncd.sync.passes import Options
     from syncd.targets.base import searchable
@@ -99,12 +99,12 @@ async def _show(config: "Config", query: str | None) -> int:
         mirror = session.mirrors["demo"]
         worst = 0
         for _ in range(2):
-            report = oneshot.Report()
+            report = once.Report()
             before = session.transport.counters.requests
             began = time.monotonic()
             with progress() as shown:
-                await oneshot.run(mirror, Options(), Watcher("demo", shown), report)
-                await oneshot.wait_until_indexed(mirror, report, 60)
+                await once.run(mirror, Options(), Watcher("demo", shown), report)
+                await once.wait_until_indexed(mirror, report, 60)
             report.requests = session.transport.counters.requests - before
             report.elapsed_s = time.monotonic() - began
             show(session, {"demo": report})
@@ -120,8 +120,8 @@ async def _show(config: "Config", query: str | None) -> int:
 
 def _query_from(tree: "Tree") -> str:
     """The first heading of some Markdown file: a question that this folder can answer."""
-    from syncd.errors import Park
-    from syncd.model import Item
+    from syncd.core.errors import Park
+    from syncd.core.model import Item
     from syncd.targets.base import Again
 
     for item in tree.walk():

@@ -4,12 +4,12 @@ import json
 
 import typer
 
-from syncd.errors import EXIT_OK
+from syncd.core.errors import EXIT_OK
 
 
 def print_excludes(*, as_json: bool) -> int:
     """Print the built-in excludes by group."""
-    from syncd.excludes import GROUPS
+    from syncd.core.excludes import GROUPS
 
     if as_json:
         typer.echo(json.dumps({"excludes": GROUPS, "exit_code": EXIT_OK}, indent=2))

@@ -32,8 +32,8 @@ def check_owners(config: "Config") -> list[Finding]:
 
 
 def _check_owner(config: "Config", name: str, db: "sqlite3.Connection | None") -> Finding:
-    from syncd.answers.status import foreign, owner_shown
-    from syncd.paths import shown
+    from syncd.core.keys import shown
+    from syncd.queries.status import foreign, owner_shown
 
     section, what = config.mirrors[name], f"{name}: owner"
     mark = owner_shown(config, name, db)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from syncd.cli.out import line, stdout
-from syncd.masks import printable
+from syncd.core.redact import printable
 
 SNIPPET = 160
 """Characters of a hit's text for people."""

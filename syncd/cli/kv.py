@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from syncd.cli.app import Globals, app, await_
-from syncd.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict
+from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict
 
 if TYPE_CHECKING:
     from syncd.cloudflare.kv import KV
@@ -131,7 +131,7 @@ def noted_by_hand(
 
     keys: what is about to go; "*" is all of a namespace. What went is told to the function that it gives.
     """
-    from syncd.evidence import taken_away
+    from syncd.core.evidence import taken_away
     from syncd.state.history import DeleteLog, log_path
 
     options: Globals = ctx.obj

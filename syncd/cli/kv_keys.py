@@ -10,7 +10,7 @@ import typer
 
 from syncd.cli.app import Globals, await_, os_path
 from syncd.cli.kv import AsJson, group, noted_by_hand, open_account, tell
-from syncd.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, NotFound, SyncdError
+from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, NotFound, SyncdError
 
 if TYPE_CHECKING:
     from syncd.cloudflare.kv import KVNamespace
@@ -222,7 +222,7 @@ def _content(file: Path) -> bytes:
 
 
 def _safe(text: str) -> str:
-    from syncd.masks import printable
+    from syncd.core.redact import printable
 
     return printable(text)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from syncd.cli.app import Globals, app, await_, os_path
-from syncd.errors import EXIT_OK, ConfigError
-from syncd.os_names import from_os, shown_path
+from syncd.core.errors import EXIT_OK, ConfigError
+from syncd.core.os_names import from_os, shown_path
 
 UNINDEXED = frozenset({"index_error", "skipped"})
 """Problem kinds of what is stored, and only not searchable."""
@@ -35,9 +35,9 @@ def status(
     """
     options: Globals = ctx.obj
     config = options.load(level=None)
-    from syncd.answers.status import snapshot
     from syncd.cli.out import emit
     from syncd.cli.status_view import show
+    from syncd.queries.status import snapshot
 
     if watch:
         from syncd.cli.status_live import live
@@ -87,8 +87,8 @@ def explain(
     """
     options: Globals = ctx.obj
     config = options.load()
-    from syncd.answers.explain import explain as facts_of
     from syncd.cli.out import line
+    from syncd.queries.explain import explain as facts_of
     from syncd.service.build import build_tree
 
     mirror, path_inside = _mirror_of(config, path)

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from syncd.answers.forecast import span
-from syncd.masks import masked_text, printable
+from syncd.core.redact import masked_text, printable
+from syncd.queries.forecast import span
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from syncd.answers.pace import Pace
+    from syncd.queries.pace import Pace
     from syncd.sync.passes import Result
 
 WIDE = 100_000

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from syncd.answers.forecast import per_second, span
-from syncd.model import Item
-from syncd.scan import Tree
-from syncd.shards import Shard
+from syncd.core.model import Item
+from syncd.core.sharding import Shard
+from syncd.local.walk import Tree
+from syncd.queries.forecast import per_second, span
 from syncd.state.caches import StatCache
 from syncd.state.journal import Journal
 from syncd.targets.base import Target

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from syncd.answers.retrieval import Answer, Question
 from syncd.cli.app import os_path
 from syncd.cli.look import inside
 from syncd.cli.out import table
-from syncd.errors import ConfigError
-from syncd.os_names import shown_path
-from syncd.paths import normal
+from syncd.core.errors import ConfigError
+from syncd.core.keys import normal
+from syncd.core.os_names import shown_path
+from syncd.queries.retrieval import Answer, Question
 
 if TYPE_CHECKING:
     from syncd.config.schema import Config

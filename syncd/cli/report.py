@@ -7,13 +7,13 @@ from dataclasses import asdict
 from itertools import chain, islice
 from typing import Any
 
-from syncd.answers.forecast import per_second, span
 from syncd.cli.out import line, of_shard, table
-from syncd.masks import printable
-from syncd.model import Action, Put
-from syncd.oneshot import Report
-from syncd.paths import shown
+from syncd.core.keys import shown
+from syncd.core.model import Action, Put
+from syncd.core.redact import printable
+from syncd.queries.forecast import per_second, span
 from syncd.service.build import Session
+from syncd.service.once import Report
 from syncd.sync.mirror import Mirror
 from syncd.sync.passes import Result
 from syncd.targets.base import megabytes

@@ -12,9 +12,9 @@ import typer
 
 from syncd.cli.app import Globals, app, await_, os_path
 from syncd.cli.findings import Finding, check_owners
-from syncd.errors import EXIT_CONFIG, EXIT_HALT, EXIT_OK, ConfigError, Halt, SyncdError, TargetMissing, Unreachable
-from syncd.os_names import from_os, shown_path
-from syncd.paths import NOT_UTF8, name_fault
+from syncd.core.errors import EXIT_CONFIG, EXIT_HALT, EXIT_OK, ConfigError, Halt, SyncdError, TargetMissing, Unreachable
+from syncd.core.keys import NOT_UTF8, name_fault
+from syncd.core.os_names import from_os, shown_path
 
 if TYPE_CHECKING:
     from syncd.config.schema import Config, MirrorConfig
@@ -208,9 +208,9 @@ def _spec(session: "Session", name: str) -> str:
 
 
 def _check_folder(config: "Config", name: str, target: "Target | None") -> list[Found]:
-    from syncd import shards
     from syncd.cli.out import of_shard
     from syncd.cli.outlook import outlook, survey
+    from syncd.core import sharding
     from syncd.service.build import build_tree
     from syncd.state.db import Meta, open_state_to_read
     from syncd.state.journal import Journal
@@ -227,7 +227,7 @@ def _check_folder(config: "Config", name: str, target: "Target | None") -> list[
     try:
         if db:
             protect_look(tree, name, Meta(db, name), Journal(db, name))
-        seen = survey(tree, shards.parse(section.shard), db, name)
+        seen = survey(tree, sharding.parse(section.shard), db, name)
     finally:
         if db:
             db.close()
@@ -262,7 +262,7 @@ def _check_watches(name: str, section: "MirrorConfig") -> Finding:
 
 
 def _check_daemon(config: "Config") -> Finding:
-    from syncd.answers.status import snapshot
+    from syncd.queries.status import snapshot
 
     seen = snapshot(config)
     lasts = [mirror["last_reconcile"] for mirror in seen["mirrors"].values()]

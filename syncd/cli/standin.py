@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from syncd.cli.app import app, os_path
-from syncd.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
+from syncd.core.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
 
 
 class OnExisting(StrEnum):

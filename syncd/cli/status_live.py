@@ -10,10 +10,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from syncd.answers.forecast import span
 from syncd.cli.out import stdout
 from syncd.cli.status_view import COLOURS, daemon, left, problem_lines
-from syncd.masks import printable
+from syncd.core.redact import printable
+from syncd.queries.forecast import span
 
 _NUMBERS = frozenset({"in step", "to go", "indexing", "problems"})
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import typer
 
-from syncd.answers.forecast import span
 from syncd.cli.out import of_shard
-from syncd.masks import printable
+from syncd.core.redact import printable
+from syncd.queries.forecast import span
 from syncd.state.journal_index import STUCK_S
 
 PROBLEMS_SHOWN = 20

@@ -5,8 +5,8 @@ import os
 import sys
 from contextlib import suppress
 
-from syncd import signals
-from syncd.log_stream import LogStream
+from syncd.service import signals
+from syncd.service.log_stream import LogStream
 
 PATIENCE_S = 1.0
 """How long a service waits for the reader of its log. A command waits until the reader, or a signal, comes."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from syncd import signals
 from syncd.cli.app import Globals, app, await_
+from syncd.service import signals
 
 if TYPE_CHECKING:
     from syncd.config.schema import Config
-    from syncd.oneshot import Report
     from syncd.service.build import Grants, Session
+    from syncd.service.once import Report
     from syncd.sync.passes import Options
 
 SEVERITY = (3, 4, 5, 1, 0)
@@ -36,7 +36,7 @@ def run(ctx: typer.Context) -> int:
 
     Until SIGTERM or SIGINT.
     """
-    from syncd.daemon import serve
+    from syncd.service.daemon import serve
 
     options: Globals = ctx.obj
     return serve(lambda: options.load(level="INFO"))
@@ -88,25 +88,25 @@ async def _reconcile(
     asked: _Asked,
     present: "Callable[[Session, dict[str, Report], int], None]",
 ) -> int:
-    from syncd import oneshot
-    from syncd.answers.forecast import per_second
-    from syncd.answers.pace import Pace
     from syncd.cli.out import Watcher, progress
+    from syncd.queries.forecast import per_second
+    from syncd.queries.pace import Pace
+    from syncd.service import once
     from syncd.service.build import open_session
 
     config = options.load()
     async with open_session(config, names, grants=asked.grants, read_only=asked.options.dry_run) as session:
-        reports: dict[str, oneshot.Report] = {}
+        reports: dict[str, once.Report] = {}
         signals.tell(lambda: _so_far(reports, len(session.mirrors), dry_run=asked.options.dry_run))
         with progress(quiet=options.quiet) as shown:
             for name, mirror in session.mirrors.items():
-                reports[name] = report = oneshot.Report()
+                reports[name] = report = once.Report()
                 began, before = time.monotonic(), session.transport.counters.requests
                 pace = Pace(mirror.target.requests, per_second(config.cloudflare.tpslimit, config.cloudflare.transfers))
                 watcher = Watcher(name, shown, quiet=options.quiet, pace=pace)
-                await oneshot.run(mirror, asked.options, watcher, report)
+                await once.run(mirror, asked.options, watcher, report)
                 if asked.wait is not None:
-                    await oneshot.wait_until_indexed(mirror, report, asked.wait)
+                    await once.wait_until_indexed(mirror, report, asked.wait)
                 report.elapsed_s = time.monotonic() - began
                 report.requests = session.transport.counters.requests - before
         code = next(code for code in SEVERITY if code in {report.exit_code for report in reports.values()})
@@ -143,10 +143,10 @@ def retry(
 
 
 async def _retry(config: "Config", keys: list[str] | None) -> int:
-    from syncd import oneshot
-    from syncd.again import try_again
-    from syncd.masks import printable
+    from syncd.core.redact import printable
+    from syncd.service import once
     from syncd.service.build import open_session
+    from syncd.service.retry import try_again
     from syncd.state.db import open_state
     from syncd.state.directory import FILE_NAME, holder, when_free
     from syncd.state.journal import Journal
@@ -167,7 +167,7 @@ async def _retry(config: "Config", keys: list[str] | None) -> int:
     code = 0
     async with open_session(config, [name for name, count in marked.items() if count]) as session:
         for name, mirror in session.mirrors.items():
-            report = await oneshot.due_only(mirror)
+            report = await once.due_only(mirror)
             for problem in report.problems(mirror):
                 typer.echo(printable(f"{name}: {problem.key}: {problem.kind}: {problem.message}"), err=True)
             code = max(code, report.exit_code)

@@ -28,7 +28,7 @@ from syncd.cloudflare.decoding import decode, decode_rows
 from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
-from syncd.errors import Halt, Park, Retry
+from syncd.core.errors import Halt, Park, Retry
 
 BUILTIN = "builtin"
 """source_id of uploaded items. A key is unique only within a source."""

@@ -23,7 +23,7 @@ from syncd.cloudflare.decoding import (
     decode_rows,
 )
 from syncd.cloudflare.response import Answer
-from syncd.model import IndexStatus
+from syncd.core.model import IndexStatus
 
 _STATUSES: Mapping[str, IndexStatus] = {status: status for status in get_args(IndexStatus)}
 

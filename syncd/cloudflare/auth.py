@@ -5,7 +5,7 @@ from typing import NoReturn, Self
 
 import structlog
 
-from syncd.masks import HIDDEN, LEAST_ENCODED, forms
+from syncd.core.redact import HIDDEN, LEAST_ENCODED, forms
 
 _log = structlog.get_logger(__name__)
 

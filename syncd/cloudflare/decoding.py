@@ -13,7 +13,7 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 from pydantic import AliasPath, Field, PlainValidator, TypeAdapter, ValidationError
 
-from syncd.errors import Retry
+from syncd.core.errors import Retry
 
 CURSOR_LIMIT = 8000
 """Longest cursor, characters. Most servers refuse an address of more than 8 kB."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
-from syncd.errors import AuthHalt, Blocked, Conflict, Halt, NotFound, Park, Retry, TargetMissing
-from syncd.model import ProblemKind
+from syncd.core.errors import AuthHalt, Blocked, Conflict, Halt, NotFound, Park, Retry, TargetMissing
+from syncd.core.model import ProblemKind
 
 MESSAGE_LIMIT = 400
 """Longest error message, in characters. A remote may send a page of HTML."""

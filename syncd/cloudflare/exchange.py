@@ -17,7 +17,7 @@ from syncd.cloudflare.errors import http_date, one_line
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Form, Request, body_of
 from syncd.cloudflare.response import headers_of, read
-from syncd.errors import Park, Retry
+from syncd.core.errors import Park, Retry
 
 SLOWEST_BYTES_PER_S = 32 * 1024
 """Lowest rate of a body. Its time at this rate is added to the timeout, so that a slow line can send a large file."""

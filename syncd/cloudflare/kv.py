@@ -35,7 +35,7 @@ from syncd.cloudflare.pages import pages
 from syncd.cloudflare.request import Method, Request, Stream, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
-from syncd.errors import Halt, NotFound, Park, Retry, TargetMissing, TooMuch
+from syncd.core.errors import Halt, NotFound, Park, Retry, TargetMissing, TooMuch
 
 NAMESPACES_PER_PAGE = 100
 """Namespaces of one page; an account holds at most 1,000 (KV limits)."""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from syncd.errors import Park
+from syncd.core.errors import Park
 
 KEY_LIMIT = 512
 """Longest key, bytes of UTF-8 (KV limits)."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from syncd.errors import Park, Retry
+from syncd.core.errors import Park, Retry
 
 HEAD_START = 5
 """Turns of the event loop for sending the next request, before the caller processes the current page."""

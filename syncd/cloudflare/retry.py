@@ -12,7 +12,7 @@ from syncd.cloudflare.auth import Login
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request
 from syncd.cloudflare.response import Answer
-from syncd.errors import AuthHalt, Blocked, Park, Retry, SyncdError, Unreachable
+from syncd.core.errors import AuthHalt, Blocked, Park, Retry, SyncdError, Unreachable
 
 BACKOFF_MIN_S = 0.2
 """Shortest pause between two tries, in seconds."""

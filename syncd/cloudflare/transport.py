@@ -19,7 +19,7 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request
 from syncd.cloudflare.response import Answer, Raw, decode, fail
 from syncd.cloudflare.retry import LastAnswer, Refusals, RetryPolicy
-from syncd.errors import Retry, SyncdError
+from syncd.core.errors import Retry, SyncdError
 
 ANSWER_LIMIT = 32 * 1024 * 1024
 """Largest JSON answer that is read, in bytes. A KV page of 1,000 keys with full metadata has 2 MB."""

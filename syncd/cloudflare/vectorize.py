@@ -28,7 +28,7 @@ from syncd.cloudflare.vectorize_models import (
     mutation_id,
     query_matches,
 )
-from syncd.errors import NotFound, Park, Retry, TargetMissing, TooMuch
+from syncd.core.errors import NotFound, Park, Retry, TargetMissing, TooMuch
 
 DELETE_LIMIT = 100
 """Most ids of one delete (error 40007, undocumented)."""

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from syncd.cloudflare.kv_bulk import compact_json
-from syncd.errors import Park
+from syncd.core.errors import Park
 
 ID_LIMIT = 64
 """Longest id of a vector, bytes of UTF-8 (Vectorize limits)."""

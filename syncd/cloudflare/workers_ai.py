@@ -12,7 +12,7 @@ from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.cloudflare.vectorize_lines import DIMENSIONS_LIMIT
-from syncd.errors import Halt, NotFound, Park, TooMuch
+from syncd.core.errors import Halt, NotFound, Park, TooMuch
 
 TEXTS_LIMIT = 100
 """Most texts of one request (Workers AI: text embeddings)."""

@@ -13,11 +13,11 @@ from pydantic import BaseModel, ValidationError
 
 from syncd.cloudflare.kv_bulk import KEY_LIMIT
 from syncd.config.schema import Config, MirrorConfig, known_keys, unknown_key
-from syncd.errors import ConfigError
-from syncd.names import LEAST_LENGTH, keeps
-from syncd.os_names import from_os
-from syncd.paths import name_fault, normal
-from syncd.rules import Rules
+from syncd.core.errors import ConfigError
+from syncd.core.keys import name_fault, normal
+from syncd.core.os_names import from_os
+from syncd.core.rules import Rules
+from syncd.core.short_names import LEAST_LENGTH, keeps
 
 PREFIX = "SYNCD_"
 CONFIG_VARIABLE = "SYNCD_CONFIG"

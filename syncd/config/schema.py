@@ -19,11 +19,11 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from syncd import shards
 from syncd.cloudflare.base_url import check_base_url, is_loopback
-from syncd.globs import BadPattern, parse
-from syncd.os_names import to_os
-from syncd.rules import INCLUDE_ALL
+from syncd.core import sharding
+from syncd.core.globs import BadPattern, parse
+from syncd.core.os_names import to_os
+from syncd.core.rules import INCLUDE_ALL
 from syncd.text.sources import SOURCES, is_source
 
 KV_MAX_VALUE_SIZE = 25 * 1024 * 1024
@@ -97,7 +97,7 @@ def _max_delete(value: object) -> object:
 
 
 def _shard(value: str) -> str:
-    shards.parse(value)
+    sharding.parse(value)
     return value
 
 

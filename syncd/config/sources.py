@@ -29,9 +29,9 @@ from syncd.config.checks import (
     refuse_writable,
 )
 from syncd.config.schema import AccountConfig, Config, permissions
-from syncd.errors import ConfigError
-from syncd.os_names import from_os, shown_path
-from syncd.plain_text import decode
+from syncd.core.errors import ConfigError
+from syncd.core.os_names import from_os, shown_path
+from syncd.core.plain_text import decode
 
 CLOUDFLARE_VARIABLES: Mapping[str, str] = {
     "CLOUDFLARE_API_TOKEN": "api_token",

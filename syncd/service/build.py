@@ -11,20 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from syncd import shards
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Transport
 from syncd.config.checks import conflicts
 from syncd.config.schema import AISearchSection, Cloudflare, Config, KVSection, MirrorConfig, VectorizeSection
 from syncd.config.sources import login
-from syncd.errors import ConfigError
-from syncd.evidence import taken_away
-from syncd.masks import hide
-from syncd.model import Item
-from syncd.plan import Policy
-from syncd.rules import Rules
-from syncd.scan import Tree
+from syncd.core import sharding
+from syncd.core.errors import ConfigError
+from syncd.core.evidence import taken_away
+from syncd.core.model import Item
+from syncd.core.plan import Policy
+from syncd.core.redact import hide
+from syncd.core.rules import Rules
+from syncd.local.walk import Tree
 from syncd.state import identity
 from syncd.state.absences import Absences
 from syncd.state.caches import StatCache
@@ -106,7 +106,7 @@ async def open_session(
             target = build_target(transport, db, name, section, grants)
             stack.push_async_callback(target.aclose)
             bind(db, name, _location(config, section), section.key_prefix)
-            reshard(db, name, shards.parse(section.shard))
+            reshard(db, name, sharding.parse(section.shard))
             mirrors[name] = build_mirror(db, name, section.path, target, build_settings(section, grants))
         yield Session(config, transport, db, mirrors, held)
 
@@ -229,7 +229,7 @@ def _removal_log(deletes: DeleteLog, mirror: str, target: str) -> Noting:
 def build_settings(section: MirrorConfig, grants: Grants = NO_GRANTS) -> Settings:
     """Return the settings of a mirror, from its section and the command line."""
     return Settings(
-        policy=Policy(section.owner, section.key_prefix, section.prune, grants.takeover, shards.parse(section.shard)),
+        policy=Policy(section.owner, section.key_prefix, section.prune, grants.takeover, sharding.parse(section.shard)),
         rules=_rules(section),
         max_delete=section.max_delete,
         settle=section.settle,
@@ -270,7 +270,7 @@ def build_limits(section: MirrorConfig) -> Limits:
         limits, room = kv_limits(*wanted), long_key_bytes(section.owner, section.key_prefix)
         limits = replace(limits, renew_s=_renew_s(section.target.expiration_ttl, section.reconcile_interval))
     else:
-        from syncd.targets.aisearch.target import limits as ai_search_limits
+        from syncd.targets.ai_search.target import limits as ai_search_limits
 
         limits, room = ai_search_limits(*wanted), None
     return replace(limits, long_key_length=LONG_KEY_LENGTH, long_key_bytes=room) if shorten else limits
@@ -305,8 +305,8 @@ def _ai_search(
     transport: Transport, section: MirrorConfig, target: AISearchSection, grants: Grants, names: Names
 ) -> Target:
     from syncd.cloudflare.ai_search import AISearch
-    from syncd.targets.aisearch import target as aisearch
-    from syncd.targets.aisearch.rows import Marks
+    from syncd.targets.ai_search import target as aisearch
+    from syncd.targets.ai_search.rows import Marks
 
     return aisearch.AISearchTarget(
         AISearch(transport, target.namespace, target.instance),
@@ -315,7 +315,7 @@ def _ai_search(
         names=names,
         # Six more than may be in flight, so that the next files are read while their requests wait.
         concurrency=transport.gate.transfers + 6,
-        shards=shards.parse(section.shard).count,
+        shards=sharding.parse(section.shard).count,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from syncd.model import Delete
+from syncd.core.model import Delete
 from syncd.state.db import transaction
 
 # A content stands if an entry that stays has it: whichever key it is under, a search finds it there.

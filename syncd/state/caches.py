@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol, TypeAlias
 
-from syncd.model import Item, int64
+from syncd.core.model import Item, int64
 from syncd.state.db import Meta, transaction
 
 Vector: TypeAlias = "array[float]"

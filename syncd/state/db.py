@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 from urllib.parse import quote
 
-from syncd.errors import ConfigError, StateDamaged, StateHalt, SyncdError
+from syncd.core.errors import ConfigError, StateDamaged, StateHalt, SyncdError
 from syncd.state.directory import (
     FILE_NAME,
     check,

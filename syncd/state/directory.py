@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from syncd.errors import ConfigError, Locked, StateBusy, StateDamaged, StateHalt
+from syncd.core.errors import ConfigError, Locked, StateBusy, StateDamaged, StateHalt
 
 FILE_NAME = "state.db"
 SET_ASIDE = ".damaged"

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from syncd.errors import StateHalt
-from syncd.model import Action, Adopt
+from syncd.core.errors import StateHalt
+from syncd.core.model import Action, Adopt
 from syncd.state.db import Meta, transaction
 from syncd.state.directory import REFUSED_ERRNOS, give, refusal
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from operator import attrgetter
 
-from syncd.model import Problem, Record
+from syncd.core.model import Problem, Record
 from syncd.state.db import transaction
 from syncd.state.journal_index import COLUMNS, FIELDS, IndexRows, record_of
 

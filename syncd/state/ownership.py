@@ -12,8 +12,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from syncd.model import Delete, Entry
-from syncd.plan import UNKNOWN, Claim
+from syncd.core.model import Delete, Entry
+from syncd.core.plan import UNKNOWN, Claim
 from syncd.state.db import SUCCESSOR, Meta, transaction
 
 _AT_ONCE = 500

@@ -8,7 +8,7 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from syncd.model import Action, ActionKind, Adopt, Delete, Entry, Forget, Put
+from syncd.core.model import Action, ActionKind, Adopt, Delete, Entry, Forget, Put
 from syncd.state.db import transaction
 
 _ACTION_TYPES: dict[str, type[Any]] = {kind.kind: kind for kind in (Put, Delete, Adopt, Forget)}

@@ -14,8 +14,8 @@ from typing import Literal
 
 import structlog
 
-from syncd.model import ON_THE_WAY, IndexStatus
-from syncd.plan import earlier, same_entry
+from syncd.core.model import ON_THE_WAY, IndexStatus
+from syncd.core.plan import earlier, same_entry
 from syncd.state.db import transaction
 from syncd.state.pass_tables import PassTables
 from syncd.sync.indexing import learned

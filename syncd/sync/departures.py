@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from syncd.errors import SyncdError
-from syncd.model import Adopt, Delete, Item, Put
+from syncd.core.errors import SyncdError
+from syncd.core.model import Adopt, Delete, Item, Put
 from syncd.state.absences import Absence
 from syncd.state.pass_tables import PassTables
 from syncd.state.queue import LATER_S, Dirty

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import structlog
 
-from syncd.errors import NotFound, Park, Retry, Unreachable
-from syncd.model import Entry, Problem, Record
-from syncd.paths import shown
-from syncd.plan import same_entry
+from syncd.core.errors import NotFound, Park, Retry, Unreachable
+from syncd.core.keys import shown
+from syncd.core.model import Entry, Problem, Record
+from syncd.core.plan import same_entry
 from syncd.state.db import transaction
 from syncd.state.journal_index import STUCK_S
 from syncd.sync.indexing import failed, learned, problem_of

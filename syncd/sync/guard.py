@@ -2,12 +2,12 @@
 
 import structlog
 
-from syncd.disk import Identity
-from syncd.errors import RootHalt
-from syncd.evidence import Load
-from syncd.mounts import Survey
-from syncd.paths import shown
-from syncd.plan import BRAKE_FLOOR, brake
+from syncd.core.errors import RootHalt
+from syncd.core.evidence import Load
+from syncd.core.keys import shown
+from syncd.core.plan import BRAKE_FLOOR, brake
+from syncd.local.files import Identity
+from syncd.local.mounts import Survey
 from syncd.state.pass_tables import PassTables
 from syncd.sync import mounted
 from syncd.sync.mirror import Mirror

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import structlog
 
-from syncd.model import NOT_INDEXED, Delete, IndexStatus
-from syncd.paths import shown
+from syncd.core.keys import shown
+from syncd.core.model import NOT_INDEXED, Delete, IndexStatus
 from syncd.state.db import transaction
 from syncd.state.journal import Journal
 from syncd.state.pass_tables import PassTables

@@ -2,9 +2,9 @@
 
 import structlog
 
-from syncd.index_errors import index_problem, skipped_problem
-from syncd.model import NOT_INDEXED, ON_THE_WAY, Ending, Entry, Problem, Record
-from syncd.paths import shown
+from syncd.core.index_errors import index_problem, skipped_problem
+from syncd.core.keys import shown
+from syncd.core.model import NOT_INDEXED, ON_THE_WAY, Ending, Entry, Problem, Record
 from syncd.sync.mirror import Mirror
 
 log = structlog.get_logger()

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
-from syncd.model import Item, Problem
+from syncd.core.model import Item, Problem
 from syncd.state.pass_tables import PassTables, Terms
 from syncd.sync.mirror import Mirror
 

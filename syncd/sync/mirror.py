@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from syncd.backoff import delay_s
-from syncd.disk import Identity
-from syncd.model import Ending
-from syncd.plan import Policy
-from syncd.rules import Rules
-from syncd.scan import Tree
+from syncd.core.backoff import delay_s
+from syncd.core.model import Ending
+from syncd.core.plan import Policy
+from syncd.core.rules import Rules
+from syncd.local.files import Identity
+from syncd.local.walk import Tree
 from syncd.state.absences import Absences
 from syncd.state.caches import StatCache
 from syncd.state.db import Meta

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import structlog
 
-from syncd.model import Problem
-from syncd.mounts import Survey, survey
-from syncd.os_names import from_os, to_os
-from syncd.paths import normal, shown
-from syncd.scan import Tree
+from syncd.core.keys import normal, shown
+from syncd.core.model import Problem
+from syncd.core.os_names import from_os, to_os
+from syncd.local.mounts import Survey, survey
+from syncd.local.walk import Tree
 from syncd.state.db import Meta
 from syncd.state.journal import Journal, under
 from syncd.sync.mirror import Mirror

@@ -11,9 +11,9 @@ from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
-from syncd.model import Entry, Item, Local, Problem, Record
-from syncd.plan import Source, entry_of
-from syncd.shards import WHOLE, Shard
+from syncd.core.model import Entry, Item, Local, Problem, Record
+from syncd.core.plan import Source, entry_of
+from syncd.core.sharding import WHOLE, Shard
 from syncd.state.journal import LAST, under
 from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty

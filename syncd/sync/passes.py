@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from syncd.model import HARMLESS
+from syncd.core.model import HARMLESS
 from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
 from syncd.sync.turn import Breath

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import structlog
 
-from syncd.errors import Brake, RootHalt
-from syncd.evidence import Backing
-from syncd.index_errors import not_indexed
-from syncd.model import NOT_INDEXED, Action, Adopt, Delete, Forget, Item, Problem, Put
+from syncd.core.errors import Brake, RootHalt
+from syncd.core.evidence import Backing
+from syncd.core.index_errors import not_indexed
+from syncd.core.model import NOT_INDEXED, Action, Adopt, Delete, Forget, Item, Problem, Put
 from syncd.state.db import Meta, transaction
 from syncd.state.history import KEEP_S as HISTORY_S
 from syncd.state.journal import HOUR_S

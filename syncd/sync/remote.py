@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from syncd.errors import TargetMissing
+from syncd.core.errors import TargetMissing
 from syncd.state.pass_tables import PassTables
 from syncd.sync import audit, observe
 from syncd.sync.mirror import Mirror

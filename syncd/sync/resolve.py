@@ -6,18 +6,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from syncd.errors import DiskRetry, Halt, Park, Retry, Unreachable
-from syncd.evidence import proven
-from syncd.index_errors import index_problem, unindexable
-from syncd.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Problem, Put
-from syncd.paths import shown
-from syncd.plan import Ask, Decision, decide, earlier, entry_of, removal
+from syncd.core.errors import DiskRetry, Halt, Park, Retry, Unreachable
+from syncd.core.evidence import proven
+from syncd.core.index_errors import index_problem, unindexable
+from syncd.core.keys import shown
+from syncd.core.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Problem, Put
+from syncd.core.plan import Ask, Decision, decide, earlier, entry_of, removal
+from syncd.core.unexpected import of_one_file
 from syncd.sync.heirs import heirs_of
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Triple, Wide, too_many
 from syncd.sync.writers import contradicts, told_apart
 from syncd.targets.base import Again, Content, each
-from syncd.unexpected import of_one_file
 
 _AT_ONCE = 8
 """Keys asked about at once; to verify one may take its whole content into memory."""

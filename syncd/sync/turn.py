@@ -11,11 +11,12 @@ from typing import TypeVar
 
 import structlog
 
-from syncd.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError
-from syncd.evidence import Backing, account
-from syncd.index_errors import not_indexed
-from syncd.model import NOT_INDEXED, Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
-from syncd.paths import shown
+from syncd.core.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError
+from syncd.core.evidence import Backing, account
+from syncd.core.index_errors import not_indexed
+from syncd.core.keys import shown
+from syncd.core.model import NOT_INDEXED, Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
+from syncd.core.unexpected import of_one_file, pass_on
 from syncd.state.db import savepoint, transaction
 from syncd.state.history import DeleteLogWriter, Line
 from syncd.state.pass_tables import PassTables
@@ -24,7 +25,6 @@ from syncd.sync.indexing import failed
 from syncd.sync.mirror import Mirror
 from syncd.sync.writers import leave
 from syncd.targets.base import Again, Content, Deferred, Done, Outcome, Stored
-from syncd.unexpected import of_one_file, pass_on
 
 log = structlog.get_logger()
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from syncd.model import Adopt, Entry, Record
-from syncd.names import remote_name
-from syncd.plan import UNKNOWN, Claim, another, earlier
+from syncd.core.model import Adopt, Entry, Record
+from syncd.core.plan import UNKNOWN, Claim, another, earlier
+from syncd.core.short_names import remote_name
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Triple
 from syncd.targets.base import Stored

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from syncd.errors import ConfigError, SyncdError
-from syncd.model import Delete, Entry, IndexStatus, Problem, Put
+from syncd.core.errors import ConfigError, SyncdError
+from syncd.core.model import Delete, Entry, IndexStatus, Problem, Put
 
 T = TypeVar("T")
 _SHORTEN = 'long_names = "shorten"'

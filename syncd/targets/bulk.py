@@ -6,10 +6,10 @@ from typing import Any, Protocol, Self, TypeVar
 
 from syncd.cloudflare.kv_bulk import VALUE_LIMIT, BulkBody, Pair
 from syncd.cloudflare.kv_models import BulkResult
-from syncd.errors import Halt, Park, Retry, SyncdError, TooMuch, Unreachable
-from syncd.model import Delete, Put
+from syncd.core.errors import Halt, Park, Retry, SyncdError, TooMuch, Unreachable
+from syncd.core.model import Delete, Put
+from syncd.core.unexpected import of_one_file
 from syncd.targets.base import Done
-from syncd.unexpected import of_one_file
 
 BULK_PAIRS = 1000
 """Pairs of one bulk write. The API takes 10,000, but wrangler had time-outs at 5,000 (workers-sdk#7021)."""

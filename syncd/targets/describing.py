@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from syncd.paths import shown
+from syncd.core.keys import shown
 from syncd.targets.base import Content
 from syncd.text.endings import HTML, MARKDOWN, ending
 from syncd.text.metadata import File, Kind, describe, reads_text

@@ -4,8 +4,8 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-from syncd.errors import Halt, NotFound, SyncdError, Unreachable
-from syncd.model import Entry
+from syncd.core.errors import Halt, NotFound, SyncdError, Unreachable
+from syncd.core.model import Entry
 from syncd.targets.base import Fetched
 
 AT_ONCE = 4

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from syncd.errors import Halt, Park, SyncdError, Unreachable
+from syncd.core.errors import Halt, Park, SyncdError, Unreachable
 
 T = TypeVar("T")
 R = TypeVar("R")

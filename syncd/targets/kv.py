@@ -17,9 +17,9 @@ from syncd.cloudflare.decoding import encodable
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, LIST_LIMIT, KVNamespace, find_by_id, find_by_title
 from syncd.cloudflare.kv_bulk import KEY_LIMIT, METADATA_LIMIT, VALUE_LIMIT
 from syncd.cloudflare.pages import LISTINGS, CursorRefused
-from syncd.errors import Conflict, NotFound, TargetMissing
-from syncd.model import Delete, Entry, Put
-from syncd.names import PATH, prefix_of
+from syncd.core.errors import Conflict, NotFound, TargetMissing
+from syncd.core.model import Delete, Entry, Put
+from syncd.core.short_names import PATH, prefix_of
 from syncd.targets.base import Advice, Content, Fetched, Limits, Noting, Read, Report
 from syncd.targets.bulk import BULK_BYTES, BULK_PAIRS
 from syncd.targets.kv_fetching import values

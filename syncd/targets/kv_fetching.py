@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KVNamespace
-from syncd.errors import Park, TooMuch
-from syncd.model import Entry
+from syncd.core.errors import Park, TooMuch
+from syncd.core.model import Entry
 from syncd.targets.base import Fetched
 from syncd.targets.fetching import one_by_one
 

@@ -9,16 +9,16 @@ from typing import Any
 
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KVNamespace
 from syncd.cloudflare.kv_bulk import METADATA_LIMIT, encode_pair
-from syncd.errors import Halt, NotFound, Park, SyncdError, Unreachable
-from syncd.model import Delete, Put
-from syncd.names import PATH
+from syncd.core.errors import Halt, NotFound, Park, SyncdError, Unreachable
+from syncd.core.model import Delete, Put
+from syncd.core.short_names import PATH
+from syncd.core.unexpected import of_one_file
 from syncd.targets.base import Content, Done, Outcome, Read, Report, Stored
 from syncd.targets.bodies import Bodies, bodies
 from syncd.targets.bulk import BULK_VALUE, Job, Jobs, Keys, Sleep, Unstored, in_parts
 from syncd.targets.describing import description
 from syncd.targets.naming import Naming
 from syncd.text.metadata import fitted, json_size
-from syncd.unexpected import of_one_file
 
 SHA256, OWNER, STALE, PREFIX = "sha256", "owner", "stale", "prefix"
 """Our marks in a key's metadata. `stale`: the file is gone and the entry only waits for its end."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from syncd.names import fits, full_key, looks_shortened, remote_name
+from syncd.core.short_names import fits, full_key, looks_shortened, remote_name
 from syncd.targets.base import Limits
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from syncd.errors import Halt, Park
+from syncd.core.errors import Halt, Park
 
 
 @contextmanager

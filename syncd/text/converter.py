@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from syncd.errors import Park, Retry, SyncdError
+from syncd.core.errors import Park, Retry, SyncdError
 from syncd.text.html_worker import CPU_S, HEADER, LIMIT_CODE, MEMORY_BYTES
 
 WALL_S = 3 * CPU_S

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from syncd import names
+from syncd.core import short_names
 from syncd.text import front_matter, html_head
 from syncd.text.chunk_markdown import first_heading
 from syncd.text.sources import FRONT
@@ -108,4 +108,4 @@ def _time(mtime_ns: int | None) -> str:
 
 
 def _clean(value: str) -> str:
-    return names.start(" ".join(_UNWRITABLE.sub(" ", value).split()), VALUE_LENGTH, VALUE_BYTES).strip()
+    return short_names.start(" ".join(_UNWRITABLE.sub(" ", value).split()), VALUE_LENGTH, VALUE_BYTES).strip()

@@ -4,8 +4,8 @@ import codecs
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from syncd.errors import Park, Retry
-from syncd.plain_text import MARKS
+from syncd.core.errors import Park, Retry
+from syncd.core.plain_text import MARKS
 from syncd.text.chunk import Kind, is_blank
 from syncd.text.endings import HTML, MARKDOWN, ending
 

@@ -19,9 +19,9 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 
-from syncd.os_names import from_os
+from syncd.core.os_names import from_os
 from syncd.watch.hints import EVERYTHING, Hint
-from syncd.watch.poll import Ignore
+from syncd.watch.polling import Ignore
 
 _log = structlog.get_logger()
 

@@ -10,12 +10,12 @@ from typing import Literal
 
 import structlog
 
-from syncd.mounts import below
-from syncd.os_names import shown_path
+from syncd.core.os_names import shown_path
+from syncd.local.mounts import below
 from syncd.watch.events import RootHandler
 from syncd.watch.hints import EVERYTHING, Hint
 from syncd.watch.kernel import KernelWatch
-from syncd.watch.poll import Ignore, Poller
+from syncd.watch.polling import Ignore, Poller
 from syncd.watch.roots import instance_limit_advice, network_filesystem, root_identity, watch_limit_advice
 
 _log = structlog.get_logger()

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from syncd.mounts import Mounts
+from syncd.local.mounts import Mounts
 
 _PROC: Final = Path("/proc")
 _SYSCTL_DIR: Final = _PROC / "sys/fs/inotify"

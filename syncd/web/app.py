@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from syncd.again import try_again
+from syncd.service.retry import try_again
 from syncd.web.feed import EventFeed, EventStream
 from syncd.web.history import History
 from syncd.web.middleware import SecurityMiddleware, is_from_page, new_token

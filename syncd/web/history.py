@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
-from syncd.model import Ending
+from syncd.core.model import Ending
 from syncd.web.metrics import GateCounters, Metrics, RequestCounters
 
 MINUTE_S = 60

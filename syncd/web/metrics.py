@@ -20,7 +20,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from syncd import __version__
-from syncd.model import Ending
+from syncd.core.model import Ending
 from syncd.state.history import State
 
 WATCH_MODES = ("inotify", "poll", "off")

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from syncd.config.schema import listen_address
-from syncd.errors import ConfigError
+from syncd.core.errors import ConfigError
 from syncd.web.app import WebApp
 from syncd.web.history import History
 from syncd.web.view import RuntimeView

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from syncd import __version__
-from syncd.answers.status import snapshot
-from syncd.keeper import Keeper
-from syncd.masks import printable
-from syncd.paths import shown
+from syncd.core.keys import shown
+from syncd.core.redact import printable
+from syncd.queries.status import snapshot
 from syncd.service.build import Session
+from syncd.service.worker import Keeper
 from syncd.state.db import data_version
-from syncd.watch.watcher import Watcher
+from syncd.watch.observer import Watcher
 from syncd.web.history import History, Minute, RecentAction
 
 MIN_AGE_S = 1.0

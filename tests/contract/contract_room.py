@@ -13,8 +13,8 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KV, KVNamespace
 from syncd.cloudflare.transport import Transport
-from syncd.errors import ConfigError, Park, SyncdError
-from syncd.model import Delete, Entry, Put
+from syncd.core.errors import ConfigError, Park, SyncdError
+from syncd.core.model import Delete, Entry, Put
 from syncd.targets.base import Again, Content, Done, Indexed, Landmark, Ordered, Outcome, Stored, Target, searchable
 from syncd.targets.kv import KVTarget, Place, limits, long_key_bytes
 from syncd.targets.kv_writing import Terms

@@ -10,8 +10,6 @@ from dataclasses import replace
 from itertools import count
 
 import pytest
-from contract_room import MIB, PREFIX, FilesContract, KVRemote, Remote
-from memory_target import Held, MemoryTarget
 
 from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
@@ -20,9 +18,11 @@ from syncd.cloudflare.transport import Transport
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
 from syncd.service.build import LONG_KEY_LENGTH
-from syncd.targets.aisearch.rows import Marks
-from syncd.targets.aisearch.target import AISearchTarget, limits
+from syncd.targets.ai_search.rows import Marks
+from syncd.targets.ai_search.target import AISearchTarget, limits
 from syncd.targets.base import Target
+from tests.contract.contract_room import MIB, PREFIX, FilesContract, KVRemote, Remote
+from tests.memory_target import Held, MemoryTarget
 
 
 class MemoryRemote:

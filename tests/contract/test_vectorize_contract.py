@@ -5,16 +5,13 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from ai_room import ACCOUNT, BASE
-from contract_room import PREFIX, TargetContract, apply, content, gone, held, listing, new, put
-from vector_room import MODEL, World, world
 
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.cloudflare.vectorize import Vectorize, VectorizeIndex
 from syncd.cloudflare.workers_ai import WorkersAI
-from syncd.errors import Park
+from syncd.core.errors import Park
 from syncd.state.caches import Embeddings
 from syncd.state.db import open_state
 from syncd.targets.base import Done, Target
@@ -23,6 +20,9 @@ from syncd.targets.vectorize.embedding import Embedder
 from syncd.targets.vectorize.index import Index
 from syncd.targets.vectorize.pieces import Cut
 from syncd.targets.vectorize.target import Terms, VectorizeTarget, limits
+from tests.contract.contract_room import PREFIX, TargetContract, apply, content, gone, held, listing, new, put
+from tests.unit.targets.harness_ai_search import ACCOUNT, BASE
+from tests.unit.targets.harness_vectorize import MODEL, World, world
 
 LATE_S = 3.0
 

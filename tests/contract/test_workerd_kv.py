@@ -8,15 +8,15 @@ from contextlib import AsyncExitStack
 from itertools import count
 
 import pytest
-from contract_room import MIB, FilesContract, KVRemote, apply, at_once, content, gone, listing, new, put
-from workerd import installed, served
 
 from syncd.cloudflare.kv import KVNamespace
 from syncd.cloudflare.kv_bulk import METADATA_LIMIT, VALUE_LIMIT, BulkBody, Pair, compact_json, encode_pair
 from syncd.cloudflare.kv_models import BulkValue
-from syncd.errors import NotFound, Park
+from syncd.core.errors import NotFound, Park
 from syncd.targets.base import Target
 from syncd.targets.bulk import BULK_VALUE, in_parts
+from tests.contract.contract_room import MIB, FilesContract, KVRemote, apply, at_once, content, gone, listing, new, put
+from tests.contract.workerd import installed, served
 
 # The first of these tests may install.
 pytestmark = pytest.mark.timeout(600)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from one_reason import NotHere
+from tests.skips import NotHere
 
 NODE = Path(__file__).parent / "node"
 MANIFEST = NODE / "package.json"

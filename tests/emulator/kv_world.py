@@ -6,7 +6,8 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-from emulator_world import ACCOUNT, Api, world
+
+from tests.emulator.emulator_world import ACCOUNT, Api, world
 
 ROOT = f"/accounts/{ACCOUNT}/storage/kv/namespaces"
 

@@ -2,10 +2,10 @@ from typing import Any
 
 import httpx
 import pytest
-from emulator_world import ACCOUNT, DOCS, ITEMS, ROOT, counter, form, world
 
 from syncd.emulator import ai_search_instances, ai_search_upload
 from syncd.emulator.app import TIMER_S
+from tests.emulator.emulator_world import ACCOUNT, DOCS, ITEMS, ROOT, counter, form, world
 
 VERIFY = "/user/tokens/verify"
 

@@ -1,9 +1,9 @@
 from typing import Any
 
 import pytest
-from emulator_world import ACCOUNT, DOCS, ITEMS, ROOT, Api, form, world
 
 from syncd.emulator import ai_search_instances
+from tests.emulator.emulator_world import ACCOUNT, DOCS, ITEMS, ROOT, Api, form, world
 
 INSTANCES = f"{ROOT}/instances"
 NAMESPACES = f"{ROOT}/namespaces"

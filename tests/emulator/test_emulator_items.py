@@ -3,7 +3,8 @@ from typing import Any
 
 import httpx
 import pytest
-from emulator_world import DOCS, ITEMS, ROOT, Api, form, world
+
+from tests.emulator.emulator_world import DOCS, ITEMS, ROOT, Api, form, world
 
 MIB = 1024 * 1024
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import httpx
 import pytest
-from kv_world import ROOT, Kv, done, kv_world, pair
 
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import serve
+from tests.emulator.kv_world import ROOT, Kv, done, kv_world, pair
 
 MAX_VALUE = 25 * 1024 * 1024
 

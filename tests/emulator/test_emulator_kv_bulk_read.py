@@ -1,7 +1,8 @@
 from typing import Any
 
 import pytest
-from kv_world import kv_world, pair
+
+from tests.emulator.kv_world import kv_world, pair
 
 MAX_VALUE = 25 * 1024 * 1024
 

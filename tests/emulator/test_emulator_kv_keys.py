@@ -1,7 +1,8 @@
 from typing import Any
 
 import pytest
-from kv_world import Kv, kv_world, pair
+
+from tests.emulator.kv_world import Kv, kv_world, pair
 
 
 async def _fill(kv: Kv, count: int) -> list[str]:

@@ -2,8 +2,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from emulator_world import ACCOUNT, world
-from kv_world import ROOT, Kv, kv_world, pair
+
+from tests.emulator.emulator_world import ACCOUNT, world
+from tests.emulator.kv_world import ROOT, Kv, kv_world, pair
 
 MISSING = "f" * 32
 

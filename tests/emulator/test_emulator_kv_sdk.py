@@ -9,10 +9,10 @@ import cloudflare
 import pytest
 from cloudflare import Cloudflare
 from cloudflare.types.kv.namespace_bulk_get_response import WorkersKVBulkGetResult, WorkersKVBulkGetResultWithMetadata
-from emulator_world import ACCOUNT
 
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
+from tests.emulator.emulator_world import ACCOUNT
 
 
 class Place(TypedDict):

@@ -2,8 +2,9 @@ from typing import Any
 
 import httpx
 import pytest
-from emulator_world import counter
-from kv_world import Kv, kv_world, pair
+
+from tests.emulator.emulator_world import counter
+from tests.emulator.kv_world import Kv, kv_world, pair
 
 MAX_VALUE = 25 * 1024 * 1024
 ODD_KEYS = [

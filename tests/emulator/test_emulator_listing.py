@@ -2,7 +2,8 @@ import json
 from typing import Any
 
 import pytest
-from emulator_world import DOCS, ITEMS, Api, world
+
+from tests.emulator.emulator_world import DOCS, ITEMS, Api, world
 
 
 async def _fill(api: Api, count: int) -> list[str]:

@@ -6,10 +6,10 @@ from typing import TypedDict
 import cloudflare
 import pytest
 from cloudflare import Cloudflare
-from emulator_world import ACCOUNT
 
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
+from tests.emulator.emulator_world import ACCOUNT
 
 
 class Place(TypedDict):

@@ -10,11 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
-from emulator_world import ACCOUNT, ITEMS, ROOT, form
 
 from syncd.emulator import options
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import run, serve
+from tests.emulator.emulator_world import ACCOUNT, ITEMS, ROOT, form
 
 AUTH = {"Authorization": "Bearer token"}
 

@@ -1,10 +1,10 @@
 from typing import Any
 
 import pytest
-from emulator_world import ACCOUNT, world
-from vectorize_world import LAG, ROOT, Vectorize, make, row, vectorize_world
 
 from syncd.emulator.options import EmulatorOptions
+from tests.emulator.emulator_world import ACCOUNT, world
+from tests.emulator.vectorize_world import LAG, ROOT, Vectorize, make, row, vectorize_world
 
 CONFIG = {"dimensions": 3, "metric": "cosine"}
 

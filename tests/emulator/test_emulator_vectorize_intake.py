@@ -3,11 +3,11 @@ from typing import Any
 
 import httpx
 import pytest
-from emulator_world import ACCOUNT
-from vectorize_world import LAG, NDJSON, ROOT, Vectorize, ndjson, row, vectorize_world
 
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import serve
+from tests.emulator.emulator_world import ACCOUNT
+from tests.emulator.vectorize_world import LAG, NDJSON, ROOT, Vectorize, ndjson, row, vectorize_world
 
 LINE = b'{"id": "a", "values": [1, 0]}\n'
 

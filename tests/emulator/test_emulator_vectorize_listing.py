@@ -1,7 +1,8 @@
 from datetime import UTC, datetime
 
 import pytest
-from vectorize_world import LAG, Vectorize, make, row, vectorize_world
+
+from tests.emulator.vectorize_world import LAG, Vectorize, make, row, vectorize_world
 
 LIFE = 300
 

@@ -3,11 +3,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from emulator_world import Api, Clock
-from vectorize_world import LAG, NDJSON, Vectorize, make, row, vectorize_world
 
 from syncd.emulator.app import create_app
 from syncd.emulator.options import EmulatorOptions
+from tests.emulator.emulator_world import Api, Clock
+from tests.emulator.vectorize_world import LAG, NDJSON, Vectorize, make, row, vectorize_world
 
 
 async def test_a_change_is_seen_after_the_lag_and_not_before() -> None:

@@ -2,7 +2,8 @@ import math
 from typing import Any
 
 import pytest
-from vectorize_world import LAG, Vectorize, row, vectorize_world
+
+from tests.emulator.vectorize_world import LAG, Vectorize, row, vectorize_world
 
 
 async def test_cosine_looks_at_directions_and_the_best_is_first() -> None:

@@ -8,10 +8,10 @@ from typing import Any, Literal, TypedDict
 import cloudflare
 import pytest
 from cloudflare import Cloudflare
-from emulator_world import ACCOUNT
 
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
+from tests.emulator.emulator_world import ACCOUNT
 
 # Of its own making: it hands raw bytes from one of its methods to another in a way that it warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing raw bytes as `body` is deprecated:DeprecationWarning")

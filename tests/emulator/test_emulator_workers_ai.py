@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from emulator_world import ACCOUNT, Api, counter, world
 
 from syncd.emulator.workers_ai import count_tokens, embed
+from tests.emulator.emulator_world import ACCOUNT, Api, counter, world
 
 BASE = "@cf/baai/bge-base-en-v1.5"
 M3 = "@cf/baai/bge-m3"

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from emulator_world import ACCOUNT, Api, world
+from tests.emulator.emulator_world import ACCOUNT, Api, world
 
 ROOT = f"/accounts/{ACCOUNT}/vectorize/v2/indexes"
 NDJSON = {"Content-Type": "application/x-ndjson"}

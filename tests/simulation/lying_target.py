@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
-from memory_target import Held, MemoryTarget
-
-from syncd.errors import Retry, SyncdError
-from syncd.model import Delete, Entry, IndexStatus, Put
+from syncd.core.errors import Retry, SyncdError
+from syncd.core.model import Delete, Entry, IndexStatus, Put
 from syncd.targets.base import Content, Done, NewestPage, Outcome, Read, Report, read_one
+from tests.memory_target import Held, MemoryTarget
 
 Fault = Literal["lost", "ambiguous", "crash before", "crash after"]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine import FAULTS, play
+
+from tests.simulation.harness import FAULTS, play
 
 SEEDS = range(int(os.environ.get("SYNCD_ENGINE_SEEDS", "3")))
 KINDS = ["ai-search", "kv", "vectorize"]

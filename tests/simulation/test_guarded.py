@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 import structlog
-from core_room import START
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from memory_target import MemoryTarget
 
-from syncd.errors import Brake
-from syncd.plan import Policy
-from syncd.rules import Rules
+from syncd.core.errors import Brake
+from syncd.core.plan import Policy
+from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
 from syncd.state.db import open_state
 from syncd.state.directory import FILE_NAME
@@ -24,6 +22,8 @@ from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Options, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Limits
+from tests.harness import START
+from tests.memory_target import MemoryTarget
 
 KEYS = [f"{number:02}.md" for number in range(60)]
 KEEP = "keep.md"  # an emptied root is a case of its own

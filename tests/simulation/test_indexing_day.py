@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ai_room
 import httpx
 import pytest
-from engine import VirtualLoop, WallClock
 
-from syncd.index_errors import TRIES_S
-from syncd.keeper import Keeper
+from syncd.core.index_errors import TRIES_S
+from syncd.service.worker import Keeper
 from syncd.sync import follow
 from syncd.watch.hints import Hint
+from tests.simulation.harness import VirtualLoop, WallClock
+from tests.unit.targets import harness_ai_search as ai_room
 
 HOUR_S = 3600.0
 EDIT_S = 1200.0

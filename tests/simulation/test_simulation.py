@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import structlog
-from core_room import START, sha
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -22,14 +21,12 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from lying_target import Crash, Fault, LyingTarget
-from memory_target import Held
 
-from syncd.errors import Park, SyncdError
-from syncd.model import Put
-from syncd.plan import Policy
-from syncd.rules import Rules
-from syncd.scan import Tree
+from syncd.core.errors import Park, SyncdError
+from syncd.core.model import Put
+from syncd.core.plan import Policy
+from syncd.core.rules import Rules
+from syncd.local.walk import Tree
 from syncd.service.build import build_mirror
 from syncd.state.db import open_state
 from syncd.state.directory import FILE_NAME
@@ -37,6 +34,9 @@ from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Options, Result, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Content, Limits
+from tests.harness import START, sha
+from tests.memory_target import Held
+from tests.simulation.lying_target import Crash, Fault, LyingTarget
 
 LAG_S = 60.0
 FILES = ["a.md", "d/a.md", "d/b.md", "d/e/c.md", "f"]

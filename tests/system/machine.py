@@ -12,8 +12,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from one_reason import NotHere
-from syncd_process import until
+from tests.e2e.harness import until
+from tests.skips import NotHere
 
 SYSTEMD = Path("/lib/systemd/systemd")
 TOOLS = ("unshare", "nsenter", "setpriv", "systemctl", "systemd-analyze", "mount", "pivot_root", "hostname")

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from machine import Machine, booted
-from syncd_process import until
+
+from tests.e2e.harness import until
+from tests.system.machine import Machine, booted
 
 
 def groups(pid: int) -> list[Path]:
@@ -38,7 +39,7 @@ def test_a_test_that_fails_leaves_no_process_no_mount_and_no_cgroup(machine: Mac
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from machine import booted
+from tests.system.machine import booted
 with booted(Path(sys.argv[1])) as made:
     print(os.getpid(), made.pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,8 +1,9 @@
 """The units beside syncd.service: passes by a timer, one syncd for each config, and that of a user."""
 
 import pytest
-from syncd_process import TOKEN
-from system_fixtures import UNITS, Site
+
+from tests.e2e.harness import TOKEN
+from tests.system.conftest import UNITS, Site
 
 PASS, TIMER = "syncd-reconcile.service", "syncd-reconcile.timer"
 ANN = "getent passwd ann || useradd -u 1000 -g nogroup -d /home/ann ann; install -d -m 700 -o ann /run/user/1000"

@@ -2,8 +2,8 @@
 
 import time
 
-from syncd_process import TOKEN, until
-from system_fixtures import Site
+from tests.e2e.harness import TOKEN, until
+from tests.system.conftest import Site
 
 UNIT = "syncd.service"
 

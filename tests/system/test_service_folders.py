@@ -1,6 +1,6 @@
 """Folders that not everybody may read, let in as docs/systemd.md shows."""
 
-from system_fixtures import Site
+from tests.system.conftest import Site
 
 UNIT = "syncd.service"
 

@@ -1,7 +1,7 @@
 """What syncd.service does when it cannot start: one clear state, and no start after the other for ever."""
 
-from syncd_process import TOKEN, until
-from system_fixtures import Site
+from tests.e2e.harness import TOKEN, until
+from tests.system.conftest import Site
 
 UNIT = "syncd.service"
 ENCRYPTED = "/etc/credstore.encrypted/cloudflare_api_token"

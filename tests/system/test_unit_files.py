@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from one_reason import NotHere
-from system_fixtures import UNITS
+
+from tests.skips import NotHere
+from tests.system.conftest import UNITS
 
 SERVICES = ("syncd.service", "syncd@.service", "syncd-reconcile.service")
 WORST = {**dict.fromkeys(SERVICES, 13), "user/syncd.service": 65}

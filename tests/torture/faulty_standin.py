@@ -12,11 +12,11 @@ from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
-from stormy_remote import PLACE
 
 from syncd.emulator.app import create_app
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server
+from tests.torture.stormy_remote import PLACE
 
 HTML = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"
 HANG_LIMIT_S = 10.0

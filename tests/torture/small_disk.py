@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stormy_processes import Workshop
+from tests.torture.stormy_processes import Workshop
 
 DISK_BYTES = 12 * 1024 * 1024
 """Of the small disk: the state file of a few hundred files and its log fit in, with room to be taken away."""

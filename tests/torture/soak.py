@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from soak_world import STOP_S, Crowd, Daemon, FlappingStandin, Folders, Sample
+from tests.torture.soak_world import STOP_S, Crowd, Daemon, FlappingStandin, Folders, Sample
 
 CYCLES = 10
 """A soak is so many times the same: edits, SIGHUP, faults, kills, a crowd, quiet. The first third warms up."""

@@ -14,14 +14,14 @@ from random import Random
 from types import FrameType
 
 import httpx
-from faulty_standin import FaultyStandin, weather
 from starlette.applications import Starlette
-from syncd_process import ACCOUNT, TOKEN
 
 import syncd
 from syncd.emulator.app import create_app
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server
+from tests.e2e.harness import ACCOUNT, TOKEN
+from tests.torture.faulty_standin import FaultyStandin, weather
 
 ROOT = Path(syncd.__file__).parents[1]
 READY = b'"watch.ready"'
@@ -56,7 +56,7 @@ class FlappingStandin:
     def start(self, strength: float = 0.0) -> None:
         """Start it. strength: the share of requests that go wrong."""
         command = [sys.executable, __file__, str(self.port), str(self._store), str(strength), str(self._seed)]
-        path = os.pathsep.join([str(ROOT), str(Path(__file__).parent), str(ROOT / "tests/integration")])
+        path = os.pathsep.join([str(ROOT), str(Path(__file__).parent), str(ROOT / "tests/e2e")])
         self._process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         self._process.stdout.readline()

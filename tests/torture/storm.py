@@ -11,16 +11,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from faulty_standin import REFUSED, FaultyStandin, served, weather
-from small_disk import fill, small_disk
-from storm_values import Script, Size, Tally
-from stormy_folder import CONTESTED, Kind, StormyFolder
-from stormy_processes import ENDED_EARLY, Clock, Process, Workshop, until
-from stormy_remote import Difference, Far, FarAISearch, FarKV, Stranger, compare
-from stormy_vectors import FarVectorize
-from syncd_process import TOKEN
-
 from syncd.emulator.options import EmulatorOptions
+from tests.e2e.harness import TOKEN
+from tests.torture.faulty_standin import REFUSED, FaultyStandin, served, weather
+from tests.torture.small_disk import fill, small_disk
+from tests.torture.storm_values import Script, Size, Tally
+from tests.torture.stormy_folder import CONTESTED, Kind, StormyFolder
+from tests.torture.stormy_processes import ENDED_EARLY, Clock, Process, Workshop, until
+from tests.torture.stormy_remote import Difference, Far, FarAISearch, FarKV, Stranger, compare
+from tests.torture.stormy_vectors import FarVectorize
 
 HOUR_S = 3600.0
 CLEAN_PASSES = 3

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stormy_folder import Kind
+from tests.torture.stormy_folder import Kind
 
 FLOOD_SAVES = 6000
 """The kernel's queue holds 16,384 events by default; a save is four or more."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from syncd.paths import normal
+from syncd.core.keys import normal
 
 Kind = Literal["ai-search", "kv", "vectorize"]
 ROOMS = ("", "guide", "guide/deep/er", "\u00fcber uns", "\u65e5\u672c\u8a9e", "a b & c", "x.d")

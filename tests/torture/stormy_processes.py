@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stormy_folder import Kind
-from stormy_remote import PLACE
-from stormy_vectors import HOW, MODEL, OURS
-from syncd_process import ACCOUNT, TOKEN
-
 import syncd
+from tests.e2e.harness import ACCOUNT, TOKEN
+from tests.torture.stormy_folder import Kind
+from tests.torture.stormy_remote import PLACE
+from tests.torture.stormy_vectors import HOW, MODEL, OURS
 
 HERE = Path(__file__).parent
 TIMEOUT_S = 1.0

@@ -9,8 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
-from stormy_folder import CONTESTED
-from syncd_process import ACCOUNT, TOKEN, Remote
+
+from tests.e2e.harness import ACCOUNT, TOKEN, Remote
+from tests.torture.stormy_folder import CONTESTED
 
 PLACE = "docs"
 OWNERS = (None, "somebody")

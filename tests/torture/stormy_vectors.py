@@ -9,14 +9,14 @@ from typing import Any
 
 import httpx
 import numpy as np
-from stormy_remote import PLACE, Far, Held
-from syncd_process import ACCOUNT, TOKEN
 
+from syncd.core.model import Put
 from syncd.emulator.workers_ai import embed
-from syncd.model import Put
 from syncd.targets.base import Content
 from syncd.targets.vectorize.ids import Maker, maker
 from syncd.targets.vectorize.pieces import KEY, OWNER, SHA256, TEXT, Cut, Signed, cut
+from tests.e2e.harness import ACCOUNT, TOKEN
+from tests.torture.stormy_remote import PLACE, Far, Held
 
 MODEL = "@cf/baai/bge-small-en-v1.5"
 DIMENSIONS = 384

@@ -4,10 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from faulty_standin import DONE, LISTING, NOT_DONE
-from mutants import MUTANTS, ROOT, Mutant, apply
-from storm import play
-from storm_values import Script, Size, Tally
+
+from tests.torture.faulty_standin import DONE, LISTING, NOT_DONE
+from tests.torture.mutants import MUTANTS, ROOT, Mutant, apply
+from tests.torture.storm import play
+from tests.torture.storm_values import Script, Size, Tally
 
 SMALL = Size(files=40, seconds=2.5, stirs=4, interval=2.0)
 

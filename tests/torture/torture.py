@@ -6,8 +6,8 @@ import signal
 import sys
 import time
 
-from storm import play
-from storm_values import Script, Size, Tally
+from tests.torture.storm import play
+from tests.torture.storm_values import Script, Size, Tally
 
 SCRIPTS = (
     Script("ai-search, overwrites", "ai-search", {"on_existing": "overwrite", "checksum": "opaque", "list_lag": 0.5}),

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unclosed import Watched, unclosed
 
 from syncd.emulator.store import EmulatorStore
 from syncd.state import db
+from tests.unclosed import Watched, unclosed
 
 
 def make_and_forget(path: Path) -> None:

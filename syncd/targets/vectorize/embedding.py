@@ -7,7 +7,7 @@ from typing import TypeAlias
 import structlog
 
 from syncd.cloudflare.workers_ai import MODELS, TEXTS_LIMIT, TEXTS_LIMITS, Pooling, Vector, WorkersAI
-from syncd.errors import SyncdError
+from syncd.core.errors import SyncdError
 from syncd.state.caches import Memory
 from syncd.targets.base import each
 from syncd.targets.halves import by_halves

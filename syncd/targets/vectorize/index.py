@@ -12,7 +12,7 @@ from syncd.cloudflare.pages import LISTINGS, CursorRefused
 from syncd.cloudflare.vectorize import DELETE_LIMIT, GET_LIMIT, VectorizeIndex
 from syncd.cloudflare.vectorize_lines import VectorLines
 from syncd.cloudflare.vectorize_models import StoredVector
-from syncd.errors import Halt, SyncdError, TargetMissing, Unreachable
+from syncd.core.errors import Halt, SyncdError, TargetMissing, Unreachable
 from syncd.state.caches import Change, Memory
 from syncd.targets.halves import by_halves
 from syncd.targets.vectorize.ids import parse_ref

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from syncd.cloudflare.vectorize_lines import METADATA_LIMIT
-from syncd.errors import Park, SyncdError
-from syncd.model import Put
+from syncd.core.errors import Park, SyncdError
+from syncd.core.model import Put
 from syncd.targets.base import Content
 from syncd.targets.describing import described
 from syncd.targets.vectorize.ids import PIECES_LIMIT, Maker, Ref

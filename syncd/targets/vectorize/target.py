@@ -15,8 +15,8 @@ import structlog
 
 from syncd.cloudflare.vectorize import Vectorize
 from syncd.cloudflare.workers_ai import MODELS
-from syncd.errors import Conflict, Halt, Park
-from syncd.model import Delete, Entry, IndexStatus, Put
+from syncd.core.errors import Conflict, Halt, Park
+from syncd.core.model import Delete, Entry, IndexStatus, Put
 from syncd.targets.base import Advice, Content, Done, Fetched, Hit, Limits, Noting, Read, Report
 from syncd.targets.naming import Names
 from syncd.targets.refusals import refusals_halt

@@ -1,0 +1,1 @@
+"""The mirrored folder: walking it and reading its files. No other room opens a mirrored file."""

@@ -1,0 +1,199 @@
+"""What is known of one file: the rule that took or left it, its key, the remote id, the last error, the next try."""
+
+import sqlite3
+import time
+from collections.abc import Generator, Iterator
+from datetime import UTC, datetime
+
+from syncd.config.schema import Config, MirrorConfig
+from syncd.core import sharding
+from syncd.core.errors import Park
+from syncd.core.evidence import belief
+from syncd.core.keys import normal, shown
+from syncd.core.model import ON_THE_WAY, Delete, Excluded, Item, Local, Problem, Record
+from syncd.core.os_names import shown_path
+from syncd.local.walk import Tree
+from syncd.state.db import Meta, open_state_to_read
+from syncd.state.history import History, PastAction, last_delete
+from syncd.state.journal import Journal
+from syncd.state.journal_index import STUCK_S
+from syncd.state.queue import Queue
+from syncd.sync.heirs import heirs_of
+from syncd.sync.mounted import protect_look
+from syncd.targets.ai_search.rows import digests
+from syncd.targets.base import Again, Content, megabytes
+
+Facts = Iterator[tuple[str, str]]
+Read = Generator[tuple[str, str], None, Content | None]
+"""Facts, and in the end what is in the file now, if it can be sent."""
+
+
+def explain(config: Config, name: str, path: str, tree: Tree) -> Facts:
+    """Yield (name, value) pairs on the file at `path` (relative to the root) of mirror `name`. Sends no request.
+
+    tree: the folder of the mirror.
+    """
+    db = open_state_to_read(config.state_dir)
+    try:
+        yield from _explain(config, name, path, tree, db)
+    finally:
+        if db:
+            db.close()
+
+
+def _explain(config: Config, name: str, path: str, tree: Tree, db: sqlite3.Connection | None) -> Facts:
+    section = config.mirrors[name]
+    if db:
+        protect_look(tree, name, Meta(db, name), Journal(db, name))
+    key = section.key_prefix + normal(path)
+    local = tree.look(key)
+    yield "mirror", f"{name}: {shown_path(section.path)} → {section.target.spec}"
+    yield "key", shown(key)
+    shard = sharding.parse(section.shard)
+    held = local.key if local else key
+    if not shard.holds(held):
+        yield "shard", f"{sharding.part(held, shard.count)}/{shard.count} answers for it; this one is {shard}"
+        return
+    content = yield from _local(local, tree)
+    if db is None:
+        yield "status", "nothing is known yet; run: syncd reconcile"
+        if local is None:
+            yield from _deleted(config, name, key)
+        return
+    journal = Journal(db, name)
+    nameless = isinstance(local, Problem) and local.kind == "invalid_key"
+    record = None if nameless else journal.get(key)
+    past = [] if nameless else History(db, name).of(key)
+    yield from _remembered(record, local)
+    if record:
+        yield "evidence", _evidence(record, content, past)
+    yield from _heir(db, name, record, local)
+    yield from _ahead(journal, section, record, local, content.checksum if content else None)
+    yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))
+    if record is None and not isinstance(local, Item):
+        yield from _deleted(config, name, key)
+    yield from _past(record, past)
+
+
+def _local(local: Local, tree: Tree) -> Read:
+    match local:
+        case Excluded(rule=rule):
+            yield "rule", f"left out by {rule}"
+            yield "effect", "not mirrored; a remote entry of that key stays (--delete-excluded removes it)"
+        case Problem(kind=kind, message=message):
+            yield "rule", f"not sent: {kind}"
+            yield "reason", message
+        case Item():
+            return (yield from _taken(local, tree))
+        case None:
+            yield "rule", "there is no such file"
+    return None
+
+
+def _taken(item: Item, tree: Tree) -> Read:
+    content = None
+    try:
+        content = tree.read(item.path)[0]
+        rule = tree.taken_by(item.path)
+    except Again:
+        rule = None
+    except Park as error:
+        yield "rule", f"not sent: {error.kind}"
+        yield "reason", str(error)
+        return None
+    except OSError as error:
+        yield "rule", f"taken, but a .syncdignore cannot be read now: {error.strerror}"
+        return content
+    yield "rule", f"taken by {rule}" if rule else "taken: nothing excludes it"
+    yield "size", megabytes(item.size)
+    yield "checksum", f"{content.checksum} (sha-256)" if content else "the file is changing right now"
+    return content
+
+
+def _remembered(record: Record | None, local: Local) -> Facts:
+    if record is None:
+        yield "status", "never uploaded" if isinstance(local, Item) else "not in the journal"
+        return
+    yield "status", f"uploaded or adopted {_when(record.written_at)}"
+    yield "remote id", record.ref
+    yield "sent", f"{record.checksum} (sha-256), {megabytes(record.size)}"
+    yield from _indexed(record)
+
+
+def _indexed(record: Record) -> Facts:
+    """How far it is on its way into the index."""
+    if not record.status:
+        return
+    waited = time.time() - record.since
+    told = ""
+    if record.status == "completed" and record.searchable_s is not None:
+        told = f", searchable after {record.searchable_s:.1f} s"
+    elif record.status in ON_THE_WAY:
+        told = f" for {max(0.0, waited):.0f} s"
+        told += ": stuck, the service does not get on" if waited > STUCK_S else ""
+    elif record.status == "skipped":
+        told = ": the service leaves it out of the index on purpose"
+    elif record.error:
+        told = f": {record.error}" + (f": {record.why}" if record.why else "")
+    yield "index", record.status + told
+
+
+def _heir(db: sqlite3.Connection, name: str, record: Record | None, local: Local) -> Facts:
+    if local is None and record:
+        for heir in heirs_of(db, name, [Delete(record.key, "stale", "", record.ref, record.checksum)]).values():
+            yield "waits", f"until {shown(heir.key)}, which has the same content, is searchable"
+
+
+def _ahead(journal: Journal, section: MirrorConfig, record: Record | None, local: Local, checksum: str | None) -> Facts:
+    """What the next pass makes of a file that is not in step with what was sent."""
+    if isinstance(local, Problem) and record:
+        yield "next", "nothing while that is so; what was sent earlier stays in the target"
+    elif local is None and record and section.prune == "never":
+        yield "next", 'nothing: what was sent stays in the target (prune = "never")'
+    elif local is None and record:
+        yield "next", "the file is gone, so the next pass removes what was sent"
+    elif isinstance(local, Item) and checksum and not (record and record.checksum == checksum):
+        parked = journal.parked(local.key, local.key).get(local.key)
+        if parked and parked[0] == checksum:
+            yield "next", "nothing until the file changes, or you run: syncd retry"
+        elif record:
+            yield "next", "the file has changed since it was sent, so the next pass sends it"
+        elif parked or not any(problem.key == shown(local.key) for problem in journal.problems()):
+            yield "next", "the next pass sends it"
+
+
+def _trouble(journal: Journal, queue: Queue, key: str) -> Facts:
+    for problem in journal.problems():
+        if problem.key == key:
+            yield "problem", f"{problem.kind}: {problem.message}"
+    due = queue.next_try(key)
+    if due is not None:
+        wait = max(0.0, due - time.time())
+        yield "next try", f"{_when(due)} (in {wait:.0f} s), after {queue.attempts(key)} failed"
+
+
+def _evidence(record: Record, content: Content | None, past: list[PastAction]) -> str:
+    same = content is not None and content.checksum == record.checksum
+    downloaded = any(each.reason == "unverified" and each.at == record.written_at for each in past)
+    return belief(record, digests(content.data) if content and same else (), downloaded=downloaded)
+
+
+def _deleted(config: Config, name: str, key: str) -> Facts:
+    told = last_delete(config.state_dir, name, key)
+    if told:
+        yield "deleted", f"{told['time']} from {told.get('target')}, because {told['why']}"
+        if agreed := ", ".join(told.get("consent") or []):
+            yield "agreed", agreed
+
+
+def _past(record: Record | None, past: list[PastAction]) -> Facts:
+    """The last actions of the key, oldest first. A plain first upload left no row but its record."""
+    told = [(each.at, f"{each.action} {each.outcome}, {each.reason}", each.detail) for each in past]
+    if record and not any(each.at == record.written_at for each in past):
+        told.append((record.written_at, "put or adopt done", "first seen in step"))
+    for at, what, detail in sorted(told):
+        yield "history", f"{_when(at)}  {what}" + (f": {detail}" if detail else "")
+
+
+def _when(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

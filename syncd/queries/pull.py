@@ -1,0 +1,211 @@
+"""Writing remote entries into a folder: never outside it, never through a symbolic link, never over other content."""
+
+import errno
+import os
+import secrets
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from syncd.core.errors import ConfigError, Park, SyncdError
+from syncd.core.keys import name_fault, shown
+from syncd.core.model import Entry, Problem
+from syncd.core.os_names import shown_path, to_bytes
+from syncd.core.plan import mine
+from syncd.sync.mirror import Mirror
+from syncd.sync.observe import ours
+
+Wrote = Literal["written", "unchanged", "different"]
+"""How one file ended. different: another content stands there, and it was left alone."""
+
+_DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_BLOCK = 1024 * 1024
+_GIT = frozenset({".git", "git~1"})
+"""Also where upper and lower case are the same, and under the short name of such a file system."""
+_BATCH = 1000
+"""Entries handed to the target at a time."""
+
+
+class Folder:
+    """The folder that is written into, made if it is not there. Every path is opened component by component."""
+
+    def __init__(self, root: Path) -> None:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            self._root = os.open(root, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+        except OSError as error:
+            raise ConfigError(
+                f"{shown_path(root)}: {error.strerror}; name a folder that syncd may write into"
+            ) from None
+        self._written: set[int] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._root)
+
+    def write(self, path: str, data: bytes, *, force: bool = False) -> Wrote:
+        """Put a file at `path` (parts joined by "/"), whole or not at all. force: also over other content.
+
+        Raises Park naming what stands in the way: a path that leads out, a symbolic link, no permission.
+        """
+        if fault := path_fault(path):
+            raise Park("invalid_key", fault)
+        *parents, name = path.split("/")
+        try:
+            with self._enter(parents) as folder:
+                return self._put(folder, to_bytes(name), data, force=force)
+        except OSError as error:
+            raise Park("failed", f"it cannot be written ({error.strerror})") from error
+
+    def _put(self, folder: int, name: bytes, data: bytes, *, force: bool) -> Wrote:
+        try:
+            before = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            pass
+        else:
+            if not stat.S_ISREG(before.st_mode):
+                raise Park("failed", "a directory, a symbolic link or a special file stands in its place")
+            if before.st_size == len(data) and _holds(folder, name, data):
+                return "unchanged"
+            if before.st_ino in self._written:
+                raise Park("key_collision", "another key has the same place on this disk, which ignores case")
+            if not force:
+                return "different"
+        self._written.add(_replace(folder, name, data))
+        return "written"
+
+    @contextmanager
+    def _enter(self, parents: list[str]) -> Iterator[int]:
+        folder = os.dup(self._root)
+        try:
+            for part in parents:
+                below = _open_below(folder, part)
+                os.close(folder)
+                folder = below
+            yield folder
+        finally:
+            os.close(folder)
+
+
+def path_fault(path: str) -> str | None:
+    """Return why nothing may be written at a path, None if something may."""
+    if path.startswith("/"):
+        return "its key is an absolute path"
+    if not {"", ".", ".."}.isdisjoint(path.split("/")):
+        return 'its key has a part that is empty, "." or ".."'
+    if not _GIT.isdisjoint(part.casefold().rstrip(". ") for part in path.split("/")):
+        return 'its key leads into ".git", which no mirror uploads and git would obey'
+    if name_fault(path):
+        return "its key has a control character, or is not valid UTF-8"
+    return None
+
+
+def _open_below(folder: int, part: str) -> int:
+    with suppress(FileExistsError):
+        os.mkdir(to_bytes(part), dir_fd=folder)
+    try:
+        return os.open(to_bytes(part), _DIRECTORY, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            why = f"{shown(part)!r} on its way is a symbolic link or a file, no directory"
+            raise Park("failed", why) from error
+        raise
+
+
+def _holds(folder: int, name: bytes, data: bytes) -> bool:
+    # NONBLOCK: opening a FIFO that took the file's place must not hang.
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        place = 0
+        while chunk := file.read(_BLOCK):
+            if data[place : place + len(chunk)] != chunk:
+                return False
+            place += len(chunk)
+    return place == len(data)
+
+
+def _replace(folder: int, name: bytes, data: bytes) -> int:
+    """Write beside, then rename over: no reader ever sees half a file. Return the new file's inode."""
+    beside = f".syncd-pull-{secrets.token_hex(8)}"
+    # The process's umask takes its part of the mode.
+    descriptor = os.open(beside, _NEW, 0o644, dir_fd=folder)
+    try:
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            left = memoryview(data)
+            while left:
+                left = left[file.write(left) :]
+            inode = os.fstat(file.fileno()).st_ino
+        os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside, dir_fd=folder)
+        raise
+    return inode
+
+
+@dataclass(slots=True)
+class Pulled:
+    """How a pull ended. done: written, unchanged, different, refused, gone, foreign. problems: what is to be named."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    problems: list[Problem] = field(default_factory=list)
+
+    def refuse(self, key: str, error: SyncdError) -> None:
+        """Count and name an entry that could not be written."""
+        self.done["refused"] += 1
+        self.problems.append(Problem(shown(key), error.kind if isinstance(error, Park) else "failed", str(error)))
+
+
+def check_files(mirror: Mirror) -> None:
+    """Raise ConfigError if there is nothing to pull: best asked before a folder is made for it."""
+    if not mirror.target.limits.keeps_files:
+        raise ConfigError("this target holds pieces of text and not the files, so there is nothing to pull")
+
+
+async def pull(mirror: Mirror, folder: Folder, *, force: bool = False, everyone: bool = False) -> Pulled:
+    """Write the mirror's entries, of its shard, into a folder under their keys without the prefix.
+
+    everyone: those of other owners too.
+    """
+    check_files(mirror)
+    pulled, prefix = Pulled(), mirror.policy.prefix
+    wanted: dict[str, Entry] = {}
+    async for entry in ours(mirror):
+        if not (everyone or mine(mirror.journal.get(entry.key), entry, mirror.policy)):
+            pulled.done["foreign"] += 1
+        elif fault := path_fault(entry.key.removeprefix(prefix)):
+            pulled.refuse(entry.key, Park("invalid_key", fault))
+        elif wanted.setdefault(entry.key, entry).ref != entry.ref:
+            pulled.refuse(entry.key, Park("key_collision", "the key is there twice; the first was taken"))
+    entries = [wanted[key] for key in sorted(wanted)]
+    del wanted
+    for start in range(0, len(entries), _BATCH):
+        async for entry, data in mirror.target.fetch(entries[start : start + _BATCH]):
+            if data is None:
+                pulled.done["gone"] += 1
+            elif isinstance(data, SyncdError):
+                pulled.refuse(entry.key, data)
+            else:
+                _write(folder, entry.key, entry.key.removeprefix(prefix), data, pulled, force=force)
+    return pulled
+
+
+def _write(folder: Folder, key: str, path: str, data: bytes, pulled: Pulled, *, force: bool) -> None:
+    try:
+        wrote = folder.write(path, data, force=force)
+    except Park as error:
+        pulled.refuse(key, error)
+        return
+    pulled.done[wrote] += 1
+    if wrote == "different":
+        pulled.problems.append(Problem(key, "refused", "the file there differs; --force overwrites it"))

@@ -1,0 +1,155 @@
+"""Comparing local with remote and changing nothing: the plan of a dry run, and on request the very bytes."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+from syncd.core.errors import EXIT_DIFFERENT, EXIT_OK, ConfigError, Halt, Park, SyncdError, Unreachable
+from syncd.core.model import Action, Delete, Entry, Item, Put
+from syncd.core.plan import entry_of
+from syncd.queries.retrieval import Answer, Question, ask
+from syncd.service import once
+from syncd.sync import observe
+from syncd.sync.mirror import Mirror
+from syncd.sync.passes import Options, Result, Watch
+from syncd.targets.base import Again
+
+MISSING = frozenset({"new", "missing"})
+"""Reasons of a put for a key that the remote does not have."""
+UNSEEN = frozenset({"unsupported_type", "empty", "index_error", "skipped"})
+"""Problem kinds that are no difference: what is never mirrored, and what is stored but not indexed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One key that is not in step. difference: missing, changed, extra, foreign, changing, or a problem's kind."""
+
+    key: str
+    difference: str
+    message: str
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What a comparison found. files: whether the target keeps files, so that "deep" means their bytes. checked: keys
+    that were compared. error: what stopped it. answers: what came of the questions; compared: False if that was all.
+    """
+
+    deep: bool
+    files: bool = True
+    checked: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    error: SyncdError | None = None
+    answers: list[Answer] = field(default_factory=list)
+    compared: bool = True
+
+    @property
+    def exit_code(self) -> int:
+        """The contract's code for this mirror."""
+        if self.error:
+            return self.error.exit_code
+        unfound = any(answer.rank is None for answer in self.answers)
+        return EXIT_DIFFERENT if self.differences or unfound else EXIT_OK
+
+
+async def question(mirror: Mirror, questions: Sequence[Question], top: int, verdict: Verdict) -> None:
+    """Ask a mirror's target and enter the answers. Raises ConfigError if it has no search."""
+    try:
+        for each in questions:
+            verdict.answers.append(await ask(mirror, each, top))
+    except ConfigError:
+        raise
+    except SyncdError as error:
+        verdict.error = error
+
+
+async def verify(mirror: Mirror, watch: Watch, *, deep: bool = False) -> Verdict:
+    """Compare a mirror's folder with its target. deep: read every file and all that the target holds of ours.
+
+    For a mirror of a read-only session: nothing is written but to its own copy of the state.
+    """
+    verdict, report = Verdict(deep, mirror.target.limits.keeps_files), once.Report()
+    await once.run(mirror, Options(dry_run=True, full=deep, whole=True), watch, report)
+    if report.error or not report.results:
+        verdict.error = report.error
+        return verdict
+    result = report.results[0]
+    found = verdict.differences
+    for action, _ in result.tables.plan.actions():
+        if difference := _of_action(action):
+            found.append(difference)
+    problems = [problem for problem in report.problems(mirror) if problem.kind not in UNSEEN]
+    found += [Difference(problem.key, problem.kind, problem.message) for problem in problems]
+    planned = result.tables.plan.counts
+    verdict.checked = result.unchanged + planned["put"] + planned["adopt"] + planned["delete"] + len(problems)
+    if result.again:
+        why = f"{result.again} files changed while they were read and were not compared; run verify again"
+        found.append(Difference("", "changing", why))
+    if deep:
+        try:
+            found += [each async for each in _deep(mirror, result, {each.key for each in found})]
+        except SyncdError as error:
+            verdict.error = error
+    verdict.differences.sort(key=lambda each: each.key)
+    return verdict
+
+
+def _of_action(action: Action) -> Difference | None:
+    if isinstance(action, Put) and action.reason in MISSING:
+        return Difference(action.key, "missing", "the file is not in the target")
+    if isinstance(action, Put):
+        return Difference(action.key, "changed", "the target holds other content than the file")
+    if isinstance(action, Delete):
+        return Difference(action.key, "extra", "the target holds an entry that has no file")
+    return None
+
+
+async def _deep(mirror: Mirror, result: Result, known: set[str]) -> AsyncIterator[Difference]:
+    """Yield the entries of ours whose bytes are not those of their file, but for what is known to differ anyway."""
+    async for block in observe.whole(mirror, result.tables):
+        pairs: dict[str, tuple[Item, Entry]] = {}
+        for triple in block:
+            # Where the listing lags, the entry that our own record tells of is the one to ask for.
+            entry = triple.entry or (entry_of(triple.record, mirror.policy.owner) if triple.record else None)
+            if isinstance(triple.local, Item) and entry and triple.key not in known:
+                pairs[triple.key] = triple.local, entry
+        async for entry, checksum in _checksums(mirror, [entry for _, entry in pairs.values()]):
+            item = pairs[entry.key][0]
+            if checksum is None:
+                yield Difference(entry.key, "missing", "the target listed it, but does not have it")
+            elif isinstance(checksum, SyncdError):
+                yield Difference(entry.key, "failed", f"it cannot be downloaded: {checksum}")
+            elif difference := await _compare(mirror, item, checksum):
+                yield difference
+
+
+async def _checksums(mirror: Mirror, entries: list[Entry]) -> AsyncIterator[tuple[Entry, str | SyncdError | None]]:
+    """Yield what the remote holds of each entry: of its very bytes, or, where it keeps none, of what they became."""
+    if mirror.target.limits.keeps_files:
+        async for entry, data in mirror.target.fetch(entries):
+            yield entry, hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else data
+        return
+    for entry in entries:
+        try:
+            yield entry, await mirror.target.checksum(entry, None)
+        except (Halt, Unreachable):
+            raise
+        except SyncdError as error:
+            yield entry, error
+
+
+async def _compare(mirror: Mirror, item: Item, checksum: str) -> Difference | None:
+    try:
+        content, _ = await asyncio.to_thread(mirror.tree.read, item.path)
+    except Again:
+        return Difference(item.key, "changing", "the file changed while it was compared; run verify again")
+    except Park as error:
+        return Difference(item.key, error.kind, str(error))
+    if checksum == content.checksum:
+        return None
+    why = "what is in the target is not that of the file"
+    record, limits = mirror.journal.get(item.key), mirror.target.limits
+    if record and limits.reads_lag and mirror.now() <= record.written_at + limits.lag_s:
+        why += f"; it was written less than {limits.lag_s:.0f} s ago and may not be readable yet, so verify again"
+    return Difference(item.key, "changed", why)

@@ -1,0 +1,362 @@
+"""A mirror as its user has it: a folder, a config file and the real program, over a stand-in on loopback."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from syncd.emulator.options import EmulatorOptions
+from syncd.emulator.server import Server, serve
+from syncd.state.directory import INSTALLATION_NAME
+from tests.e2e.syncd_child import PRELOAD, child
+
+TOKEN = "a-token-that-nobody-may-see-4711"
+ACCOUNT = "0123456789abcdef0123456789abcdef"
+PATIENCE_S = 30.0
+"""How long a loaded machine may take for anything; a test that works takes a fraction of it."""
+LOOK_EVERY_S = 0.03
+ROOT_READS_ALL = (1, 2)
+"""CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+
+forks = multiprocessing.get_context("forkserver")
+forks.set_forkserver_preload(PRELOAD)
+
+
+def until(
+    seen: Callable[[], object], what: object = "", within_s: float = PATIENCE_S, every_s: float = LOOK_EVERY_S
+) -> None:
+    """Wait until `seen` is true. what: shown (or called and shown) if it never is."""
+    end = time.monotonic() + within_s
+    while not seen():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {within_s} s: {what() if callable(what) else what or seen}")
+        time.sleep(every_s)
+
+
+def lose_state(state: Path) -> None:
+    """Delete the state directory but for its id, by which a machine that has none of its own knows itself again."""
+    for path in state.iterdir():
+        if path.name != INSTALLATION_NAME:
+            path.unlink()
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every regular file below a folder, but for what the built-in rules leave out of a git checkout."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink() and ".git" not in path.relative_to(folder).parts
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A command that ran to its end."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """What it wrote to stdout, which must be JSON and nothing else."""
+        return json.loads(self.out)
+
+
+class Remote:
+    """What the stand-in holds, seen by a client of its own that never counts as syncd's."""
+
+    def __init__(self, base_url: str, instance: str = "docs", token: str = TOKEN) -> None:
+        self.host = base_url.removesuffix("/client/v4")
+        self._items = f"{base_url}/accounts/{ACCOUNT}/ai-search/namespaces/default/instances/{instance}/items"
+        self._instances = self._items.removesuffix(f"/{instance}/items")
+        self._http = httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_S)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def counted(self) -> dict[str, Any]:
+        """How many requests there were."""
+        counted: dict[str, Any] = self._http.get(f"{self.host}/_syncd/requests").json()
+        return counted
+
+    def forget_requests(self) -> None:
+        self._http.post(f"{self.host}/_syncd/requests/reset").raise_for_status()
+
+    def create(self, instance: str) -> None:
+        self._http.post(self._instances, json={"id": instance}).raise_for_status()
+
+    def items(self) -> list[dict[str, Any]]:
+        """Every item, as listed; none if the instance is not there."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page: dict[str, str | int] = {"per_page": 50, "page": len(found) // 50 + 1, "sort_by": "modified_at"}
+            answer = self._http.get(self._items, params=page)
+            if answer.status_code == 404:
+                return []
+            rows = answer.raise_for_status().json()["result"]
+            found += rows
+            if len(rows) < 50:
+                return found
+
+    def upload(self, key: str, data: bytes, **metadata: str) -> str:
+        """Put something there by another hand; return its id."""
+        answer = self._http.post(self._items, files={"file": (key, data)}, data={"metadata": json.dumps(metadata)})
+        item_id: str = answer.raise_for_status().json()["result"]["id"]
+        return item_id
+
+    def delete(self, item_id: str) -> None:
+        self._http.delete(f"{self._items}/{item_id}").raise_for_status()
+
+    def bytes_of(self, item: Mapping[str, Any]) -> bytes:
+        return self._http.get(f"{self._items}/{item['id']}/download").raise_for_status().content
+
+    def files(self) -> dict[str, bytes]:
+        """The bytes under every key; a key that is there twice is an error."""
+        items = self.items()
+        keys = [item["key"] for item in items]
+        assert len(set(keys)) == len(keys), f"some key is there twice: {sorted(keys)}"
+        return {item["key"]: self.bytes_of(item) for item in items}
+
+    def marks(self) -> dict[str, str]:
+        """The sha-256 that syncd wrote beside every key: one request for 50 items, for waiting."""
+        return {item["key"]: (item.get("metadata") or {}).get("sha256", "") for item in self.items()}
+
+
+class Running:
+    """A syncd that was started, forked from a process that has everything imported (see syncd_child)."""
+
+    def __init__(self, process: "ForkServerProcess", out: Path, err: Path) -> None:
+        self.process = process
+        assert process.pid is not None
+        self.pid = process.pid
+        self._out = out
+        self._err = err
+
+    def send(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def ends(self, within_s: float = PATIENCE_S) -> tuple[int, float]:
+        """Wait for its end; return the exit code and how many seconds it took from now."""
+        began = time.monotonic()
+        self.process.join(within_s)
+        assert self.process.exitcode is not None, f"still running after {within_s} s: {self.text()}"
+        return self.process.exitcode, time.monotonic() - began
+
+    def ended(self) -> Ended:
+        """Wait for its end; return all of it."""
+        return Ended(self.ends()[0], self.out(), self.text())
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+    def text(self) -> str:
+        """What it wrote to stderr so far."""
+        if not self._err.exists():
+            return ""
+        return self._err.read_text(encoding="utf-8")
+
+    def out(self) -> str:
+        """What it wrote to stdout so far."""
+        return self._out.read_text(encoding="utf-8") if self._out.exists() else ""
+
+
+class Daemon(Running):
+    """A running `syncd run`; its log is a list of JSON objects."""
+
+    def events(self, name: str | None = None) -> list[dict[str, Any]]:
+        """What it has logged so far; a line that is being written does not count yet."""
+        events = [json.loads(line) for line in self.text().splitlines(keepends=True) if line.endswith("\n")]
+        return [event for event in events if name in (None, event["event"])]
+
+    def saw(self, name: str, count: int = 1, **fields: object) -> None:
+        """Wait until an event was logged that often with these fields."""
+
+        def seen() -> bool:
+            assert self.process.is_alive(), f"the daemon ended with {self.process.exitcode}: {self.text()}"
+            return sum(fields.items() <= event.items() for event in self.events(name)) >= count
+
+        until(seen, lambda: f"{name} {fields} in: {self.text()}")
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
+        """Ask it to end, and see that it did so in order and not by its last resort."""
+        self.send(number)
+        code, seconds = self.ends()
+        assert self.events()[-1] == {**self.events("daemon.stop")[0], "code": code}, self.text()
+        return code, seconds
+
+
+@dataclass(slots=True)
+class Room:
+    """A place to work in: `docs` is the folder, `remote` what the stand-in holds."""
+
+    path: Path
+    server: Server
+    remote: Remote
+    environment: dict[str, str] = field(default_factory=dict)
+    _started: int = 0
+
+    @property
+    def docs(self) -> Path:
+        return self.path / "docs"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "syncd.toml"
+
+    def write(self, name: str, text: str | bytes = "some text") -> Path:
+        """Write a file below the folder, and the directories it needs."""
+        path = self.docs / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    def configure(self, mirror: str = "", cloudflare: str = "", target: str = "create = true", more: str = "") -> None:
+        """Write the config file; the arguments are lines added to its sections, `more` stands at its end."""
+        self.config.write_text(
+            f'state_dir = "{self.state}"\n'
+            f'[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{self.server.base_url}"\n'
+            f"tpslimit = 0\nretry_for = 5\n{cloudflare}\n"
+            f'[mirrors.docs]\npath = "{self.docs}"\nowner = "docs"\nsettle = 0.05\ndelete_after = 0\n{mirror}\n'
+            f'[mirrors.docs.target]\ntype = "ai-search"\ninstance = "docs"\n{target}\n{more}\n'
+        )
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "syncd", "--config", str(self.config), *arguments]
+
+    def env(self, changed: Mapping[str, str | None] | None = None) -> dict[str, str]:
+        """An environment in which nothing of the machine's own configuration is found."""
+        env = {"PATH": os.environ["PATH"], "HOME": str(self.path), "CLOUDFLARE_API_TOKEN": TOKEN, **self.environment}
+        env |= {name: value for name, value in (changed or {}).items() if value is not None}
+        return {name: value for name, value in env.items() if (changed or {}).get(name, "") is not None}
+
+    def really(self, *arguments: str, env: Mapping[str, str | None] | None = None) -> "subprocess.Popen[bytes]":
+        """Start the program the way a shell does, where that is what matters."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            env=self.env(env),
+            cwd=self.path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def start(self, *arguments: str, env: Mapping[str, str | None] | None = None, may: bool = True) -> Running:
+        """Start a command whose end the test brings about. may: False takes away root's right to read every file."""
+        return Running(*self._forked(arguments, env, () if may or os.geteuid() else ROOT_READS_ALL))
+
+    def _forked(
+        self, arguments: Sequence[str], env: Mapping[str, str | None] | None, drop: Sequence[int] = ()
+    ) -> tuple[ForkServerProcess, Path, Path]:
+        self._started += 1
+        out, err = self.path / f"{self._started}.out", self.path / f"{self._started}.err"
+        given = ("--config", str(self.config), *arguments)
+        process = forks.Process(
+            target=child, args=(given, self.env(env), str(self.path), (str(out), str(err)), drop), daemon=True
+        )
+        process.start()
+        return process, out, err
+
+    def syncd(self, *arguments: str, env: Mapping[str, str | None] | None = None, may: bool = True) -> Ended:
+        """Run a command to its end."""
+        return self.start(*arguments, env=env, may=may).ended()
+
+    @contextmanager
+    def daemon(self, *options: str, env: Mapping[str, str | None] | None = None) -> Iterator[Daemon]:
+        """Run the daemon for the length of a block. It must not die by itself, nor of a bug."""
+        daemon = Daemon(*self._forked(("--log-format", "json", *options, "run"), env))
+        try:
+            yield daemon
+            assert daemon.process.exitcode in (None, 0, 130), daemon.text()
+            assert "Traceback" not in daemon.text(), daemon.text()
+        finally:
+            daemon.kill()
+
+    def status(self, mirror: str = "docs") -> Any:
+        """One mirror of `status --json`."""
+        return self.syncd("status", "--json").json()["mirrors"][mirror]
+
+    def in_step(self, *, very_bytes: bool = True) -> None:
+        """Wait until the stand-in holds what the folder holds, and look at the very bytes."""
+
+        def wanted() -> dict[str, str]:
+            return {key: hashlib.sha256(data).hexdigest() for key, data in files_of(self.docs).items()}
+
+        def difference() -> str:
+            here, there = wanted(), self.remote.marks()
+            return f"missing or other: {here.items() - there.items()}; too much: {there.keys() - here.keys()}"
+
+        # The stand-in runs in this very process: who asks too often waits for himself.
+        until(lambda: self.remote.marks() == wanted(), difference, every_s=0.1)
+        if very_bytes:
+            assert self.remote.files() == files_of(self.docs)
+
+    def nothing_left_to_do(self) -> None:
+        """Another pass changes nothing."""
+        self.remote.forget_requests()
+        seen = self.syncd("reconcile", "--json").json()["mirrors"]["docs"]
+        assert (seen["actions"], self.remote.counted()["changing"]) == ([], 0)
+
+
+def on_a_terminal(room: Room, *arguments: str, end_at: bytes = b"") -> tuple[int, str]:
+    """Run a command with a terminal as stdin, stdout and stderr; return its code and all it wrote.
+
+    end_at: interrupt it when it has written that.
+    """
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        room.command(*arguments), env=room.env({"TERM": "xterm"}), stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    parts: list[bytes] = []
+
+    def collect() -> None:
+        ended = not end_at
+        try:
+            while part := os.read(ours, 65536):
+                parts.append(part)
+                if not ended and end_at in b"".join(parts):
+                    # Once: a second one, on its way out, would kill it.
+                    ended = True
+                    process.send_signal(signal.SIGINT)
+        except OSError:
+            return  # the terminal is gone with its last user
+
+    reader = threading.Thread(target=collect)
+    reader.start()
+    code = process.wait(30)
+    reader.join(30)
+    os.close(ours)
+    return code, b"".join(parts).decode()
+
+
+@contextmanager
+def open_room(path: Path, **options: Any) -> Iterator[Room]:
+    """A room with a config for one mirror over a fresh stand-in. options: those of the stand-in."""
+    with serve(EmulatorOptions(**{"index_delay": 0.0, **options})) as server:
+        remote = Remote(server.base_url)
+        room = Room(path, server, remote)
+        room.docs.mkdir()
+        room.configure()
+        try:
+            yield room
+        finally:
+            remote.close()

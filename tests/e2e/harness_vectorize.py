@@ -1,0 +1,100 @@
+"""A mirror into a Vectorize index, the real program's; and the ids that its folder gives, worked out here."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from syncd.core.errors import Park
+from syncd.core.model import Put
+from syncd.targets.base import Content
+from syncd.targets.vectorize.ids import maker
+from syncd.targets.vectorize.pieces import Cut, Signed, cut
+from tests.e2e.harness import ACCOUNT, PATIENCE_S, TOKEN, Room, until
+
+SMALL = "@cf/baai/bge-small-en-v1.5"
+"""A model of 384 dimensions."""
+HOW = Cut(400, 50)
+
+
+class VectorIndex:
+    """The index of a room's only mirror. model: the one the room is configured with at present."""
+
+    def __init__(self, room: Room, model: str = SMALL) -> None:
+        self.room = room
+        self.model = model
+        self._at = f"{room.server.base_url}/accounts/{ACCOUNT}/vectorize/v2/indexes"
+        self._http = httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE_S)
+        self.use(model)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def use(self, model: str, mirror: str = "", cloudflare: str = "") -> None:
+        """Write the config for this model; the other arguments are lines added to its sections."""
+        self.model = model
+        self.room.config.write_text(
+            f'state_dir = "{self.room.state}"\n'
+            f'[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{self.room.server.base_url}"\n'
+            f"tpslimit = 0\nretry_for = 5\n{cloudflare}\n"
+            f'[mirrors.docs]\npath = "{self.room.docs}"\nowner = "docs"\nsettle = 0.05\ndelete_after = 0\n{mirror}\n'
+            f'[mirrors.docs.target]\ntype = "vectorize"\nindex = "docs"\ncreate = true\nmodel = "{model}"\n'
+            f"chunk_size = {HOW.size}\nchunk_overlap = {HOW.overlap}\n"
+        )
+
+    def make(self, dimensions: int) -> None:
+        """Make the index, as somebody else would."""
+        body = {"name": "docs", "config": {"dimensions": dimensions, "metric": "cosine"}}
+        self._http.post(self._at, json=body).raise_for_status()
+
+    def ids(self) -> list[str]:
+        """All ids that show now, in order; none if there is no index."""
+        found: list[str] = []
+        params: dict[str, str] = {"count": "1000"}
+        while True:
+            answer = self._http.get(f"{self._at}/docs/list", params=params)
+            if answer.status_code in {404, 410}:
+                return []
+            page: dict[str, Any] = answer.raise_for_status().json()["result"]
+            found += [row["id"] for row in page["vectors"]]
+            if not page["isTruncated"]:
+                return sorted(found)
+            params["cursor"] = page["nextCursor"]
+
+    def drop(self, *ids: str) -> None:
+        """Somebody deletes vectors."""
+        self._http.post(f"{self._at}/docs/delete_by_ids", json={"ids": list(ids)}).raise_for_status()
+
+    def expected(self) -> list[str]:
+        """The ids that the folder gives, in order."""
+        # What the config leaves to syncd: the mirror's name as its owner, and the pooling of the English bge models.
+        pooling = "mean" if "-en-" in self.model else "default"
+        made = maker("docs\0", f"{self.model} {pooling}", HOW.name)
+        found: list[str] = []
+        for file in sorted(path for path in self.room.docs.rglob("*") if path.is_file()):
+            data = file.read_bytes()
+            put = Put(_key(self.room.docs, file), "new", file.name, len(data))
+            try:
+                pieces = cut(put, Content(data, hashlib.sha256(data).hexdigest()), made, HOW, Signed("docs"))
+            except Park:
+                continue
+            found += [piece.id for piece in pieces]
+        return sorted(found)
+
+    def in_step(self) -> None:
+        """Wait until the index shows what the folder gives, and nothing else."""
+        until(lambda: self.ids() == self.expected(), self._difference, every_s=0.1)
+
+    def embedded(self) -> int:
+        """Texts embedded since the requests were last forgotten."""
+        count: int = self.room.remote.counted()["embedded_texts"]
+        return count
+
+    def _difference(self) -> str:
+        here, there = set(self.expected()), set(self.ids())
+        return f"missing: {sorted(here - there)}; too much: {sorted(there - here)}"
+
+
+def _key(root: Path, file: Path) -> str:
+    return file.relative_to(root).as_posix()

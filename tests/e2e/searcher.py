@@ -1,0 +1,56 @@
+"""Somebody who searches all the time, and notes when nothing was found."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+
+from tests.e2e.harness import ACCOUNT, TOKEN, Room
+
+EVERY_S = 0.02
+
+
+@dataclass(slots=True)
+class Seeker:
+    """What a search for one word found. seen: (seconds of a clock, keys), each time that it changed."""
+
+    asked: int = 0
+    seen: list[tuple[float, frozenset[str]]] = field(default_factory=list)
+
+    @property
+    def last(self) -> set[str]:
+        """What it found last."""
+        return set(self.seen[-1][1]) if self.seen else set()
+
+    def holes_s(self) -> list[float]:
+        """How long nothing was found, each time, once something had been."""
+        first = next((place for place, (_, keys) in enumerate(self.seen) if keys), len(self.seen))
+        pairs = zip(self.seen[first:], self.seen[first + 1 :], strict=False)
+        return [until - since for (since, keys), (until, _) in pairs if not keys]
+
+
+@contextmanager
+def seeking(room: Room, word: str, instance: str = "docs") -> Iterator[Seeker]:
+    """Search for a word until the block ends."""
+    seeker, over = Seeker(), threading.Event()
+    url = f"{room.server.base_url}/accounts/{ACCOUNT}/ai-search/namespaces/default/instances/{instance}/search"
+
+    def work() -> None:
+        with httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}) as client:
+            while not over.wait(EVERY_S):
+                answer = client.post(url, json={"query": word}).raise_for_status().json()
+                keys = frozenset(chunk["item"]["key"] for chunk in answer["result"]["chunks"])
+                seeker.asked += 1
+                if not seeker.seen or seeker.seen[-1][1] != keys:
+                    seeker.seen.append((time.monotonic(), keys))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield seeker
+    finally:
+        over.set()
+        thread.join()

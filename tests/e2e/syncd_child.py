@@ -1,0 +1,66 @@
+"""What runs in a process that was forked from one with everything imported: the whole program, as `main` ends it.
+
+A start of Python and its imports costs half a second of processor time; a hundred of them are most of a test run.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+
+from tests import unclosed
+
+PRELOAD = [
+    "syncd.cli.app",
+    "syncd.cli.report",
+    "syncd.cli.status_view",
+    "syncd.service.daemon",
+    "syncd.queries.explain",
+    "syncd.service.logs",
+    "syncd.service.once",
+    "syncd.queries.status",
+    "syncd.cli.status_live",
+    "rich.progress",
+    "rich.table",
+    "pytest",
+]
+
+
+def child(
+    arguments: Sequence[str], env: Mapping[str, str], cwd: str, streams: tuple[str, str], drop: Sequence[int]
+) -> None:
+    """Become `syncd ARGUMENTS`. streams: the files that take stdout and stderr. drop: capabilities to give up."""
+    for descriptor, path in enumerate(streams, 1):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(file, descriptor)
+        os.close(file)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - the process's own streams
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    sys.argv = ["syncd", *arguments]
+    drop_now(drop)
+    # What is left to the garbage collector is told on stderr, where no test expects it.
+    warnings.simplefilter("always", ResourceWarning)
+    unclosed.watch()
+    from syncd.cli import main
+
+    main()
+
+
+def drop_now(capabilities: Sequence[int]) -> None:
+    """Give up capabilities for good: the thread's own sets lose them, so no exec is needed."""
+    if not capabilities:
+        return
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this thread
+    sets = (ctypes.c_uint32 * 6)()
+    libc.capget(header, sets)
+    for capability in capabilities:
+        for place in range(3):  # effective, permitted, inheritable; all numbers in use here are below 32
+            sets[place] &= ~(1 << capability)
+    if libc.capset(header, sets):
+        raise OSError(ctypes.get_errno(), "capset")

@@ -1,0 +1,159 @@
+"""The status page in a real browser, over a real daemon. Skipped where there is no browser."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.browser import Browser, browser_path, open_browser
+from tests.e2e.harness import Daemon, Room, open_room
+
+WITHOUT = "there is no Chromium or Chrome here (Debian: the package chromium)"
+pytestmark = pytest.mark.skipif(browser_path() is None, reason=WITHOUT)
+
+HOSTILE = "<img src=x onerror='document.title=1'>\u202e.md"
+SECOND = '[mirrors.gone.target]\ntype = "ai-search"\ninstance = "gone"\ncreate = true'
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    with open_room(tmp_path, index_delay=0.1, fail_index="bad") as room:
+        room.configure(more=f'[web]\nlisten = "127.0.0.1:0"\n[mirrors.gone]\npath = "{room.path}/gone"\n{SECOND}')
+        for name in ("a.md", "bad.md", "empty.md", HOSTILE):
+            room.write(name, "" if name == "empty.md" else f"text of {name}")
+        yield room
+
+
+@pytest.fixture
+def daemon(room: Room) -> Iterator[Daemon]:
+    with room.daemon() as daemon:
+        daemon.saw("web.ready")
+        daemon.saw("index.failed")
+        daemon.saw("mirror.halted")
+        yield daemon
+
+
+@pytest.fixture
+def page(daemon: Daemon, tmp_path: Path) -> Iterator[Browser]:
+    program = browser_path()
+    assert program is not None
+    with open_browser(program, tmp_path / "profile") as browser:
+        browser.size(1280, 900)
+        browser.open(daemon.events("web.ready")[0]["url"])
+        browser.until("document.querySelectorAll('.mirror').length === 2 && document.querySelector('#actions li')")
+        yield browser
+
+
+def text(page: Browser, selector: str) -> str:
+    return str(page.run(f"document.querySelector({selector!r}).innerText"))
+
+
+def test_the_page_shows_what_is_and_follows_it(page: Browser, room: Room, daemon: Daemon) -> None:
+    assert text(page, "h1") == "gone is halted and needs you."
+    assert "gone: No such file or directory" in text(page, "#mirror-gone .why")
+    page.until("document.querySelector('#mirror-docs .problems').innerText.includes('bad.md')")
+    page.until("document.querySelector('#mirror-docs [data-count=synced] dd').innerText === '3'")
+    assert "2 searchable · 1 could not be indexed" in text(page, "#mirror-docs [data-index-text]")
+
+    room.write("later.md", "written while one looks")
+    page.until("document.querySelector('#actions li code').innerText === 'later.md'")
+    (room.path / "gone").mkdir()
+    (room.path / "gone/b.md").write_text("it is there")
+    page.until("document.querySelector('#mirror-gone [data-state-text]').innerText === 'idle'")
+    page.until("document.querySelector('h1').innerText === 'In step, but for 2 files.'")
+    daemon.stop()
+    page.until("document.querySelector('#link').dataset.state === 'lost'")
+    assert [each for each in page.complaints() if "ERR_" not in each] == []
+
+
+def test_a_hostile_name_is_shown_as_text(page: Browser) -> None:
+    page.until("[...document.querySelectorAll('#actions code')].some(each => each.innerText.startsWith('<img'))")
+    shown = page.run("[...document.querySelectorAll('code')].map(each => each.innerText).find(each => each[0] === '<')")
+    assert shown == HOSTILE.replace("\u202e", "\\u202e")
+    assert page.run("document.querySelectorAll('img').length") == 0
+    assert page.run("document.title") == "gone is halted and needs you · syncd"
+
+
+def test_nothing_comes_from_elsewhere_and_the_policy_holds(page: Browser, daemon: Daemon) -> None:
+    url = daemon.events("web.ready")[0]["url"]
+    assert {each for each in page.requested() if not each.startswith(url)} <= {"about:blank"}
+    assert page.complaints() == []
+    page.run("document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))")
+    page.run("fetch('http://localhost:1/').catch(() => 0)")
+    assert page.run("window.ran") is None
+    assert any("Content Security Policy" in each for each in page.complaints())
+
+
+def test_nothing_sticks_out_at_any_width(page: Browser) -> None:
+    out = "[...document.querySelectorAll('main *')].filter(each => each.getBoundingClientRect().right > innerWidth)"
+    for width in (320, 360, 390, 768, 1280, 2560):
+        page.size(width, 800)
+        page.until(f"document.documentElement.clientWidth === {width}")
+        assert page.run("document.documentElement.scrollWidth") == width
+        assert page.run(f"{out}.map(each => each.outerHTML).slice(0, 3)") == [], width
+
+
+def test_the_buttons_work_by_keyboard_and_say_what_they_did(page: Browser, daemon: Daemon) -> None:
+    before = len([event for event in daemon.events("pass.done") if event["scope"] == "all"])
+    reached: list[str] = []
+    while not (reached and reached[-1] == "Reconcile now: docs"):
+        page.press("Tab", 9)
+        reached.append(page.run("document.activeElement.ariaLabel ?? document.activeElement.innerText"))
+        assert len(reached) < 20, reached
+    outline = page.run("getComputedStyle(document.activeElement).outlineStyle")
+    assert (reached[0], outline) == ("Skip to the mirrors", "solid")
+    page.press("Enter", 13, "\r")
+    page.until("document.querySelector('#mirror-docs [data-said]').innerText === 'Asked for a full pass.'")
+    daemon.saw("pass.done", before + 1, mirror="docs", scope="all")
+    page.press("Tab", 9)
+    page.press("Enter", 13, "\r")
+    page.until("document.querySelector('#mirror-docs [data-said]').innerText.startsWith('Asked to try')")
+    daemon.saw("index.again")
+
+
+def test_every_text_can_be_read_in_light_and_dark(page: Browser) -> None:
+    for scheme, ground in (("light", "rgb(250, 249, 246)"), ("dark", "rgb(20, 22, 26)")):
+        page.scheme(scheme)
+        assert page.run("getComputedStyle(document.documentElement).backgroundColor") == ground
+        assert page.run(CONTRAST) == [], scheme
+
+
+# WCAG 2.1, 1.4.3: the relative luminance of text and ground, at least 4.5 to 1.
+CONTRAST = """
+(() => {
+  const parse = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
+  const light = (rgb) => rgb.slice(0, 3).map((part) => part / 255)
+    .map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, part, place) => sum + part * [0.2126, 0.7152, 0.0722][place], 0);
+  const ground = (node) => {
+    for (let each = node; each; each = each.parentElement) {
+      const colour = parse(getComputedStyle(each).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const faint = [];
+  for (const node of document.querySelectorAll("body *")) {
+    const own = [...node.childNodes].some((each) => each.nodeType === 3 && each.textContent.trim());
+    if (!own || !node.getClientRects().length) continue;
+    const [one, other] = [light(parse(getComputedStyle(node).color)), light(ground(node))].sort((a, b) => b - a);
+    const ratio = (one + 0.05) / (other + 0.05);
+    if (ratio < 4.5) faint.push(`${node.className} ${node.textContent.slice(0, 30)} ${ratio.toFixed(2)}`);
+  }
+  return faint;
+})()
+"""
+
+
+def test_the_page_comes_back_when_the_daemon_does(page: Browser, room: Room, daemon: Daemon) -> None:
+    port = daemon.events("web.ready")[0]["url"].split(":")[-1].strip("/")
+    token = page.run("document.querySelector('meta[name=syncd-token]').content")
+    daemon.stop()
+    page.until("document.querySelector('#link').dataset.state === 'lost'")
+    room.config.write_text(room.config.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+    with room.daemon() as second:
+        second.saw("web.ready")
+        page.until(f"(document.querySelector('meta[name=syncd-token]')?.content ?? {token!r}) !== {token!r}")
+        page.until("document.querySelector('#mirror-docs button')")
+        page.run("document.querySelector('#mirror-docs button').click()")
+        page.until("document.querySelector('#mirror-docs [data-said]').innerText === 'Asked for a full pass.'")

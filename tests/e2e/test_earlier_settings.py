@@ -1,0 +1,108 @@
+"""What an earlier setting wrote stays until its file is gone, or `--delete-excluded`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import ACCOUNT, Room, open_room
+
+TARGETS = {
+    "ai-search": 'type = "ai-search"\ninstance = "docs"\ncreate = true',
+    "kv": 'type = "kv"\nnamespace_title = "docs"\ncreate = true',
+}
+
+
+class Settled:
+    """A mirror of one kind of target, configured anew as the test goes on."""
+
+    def __init__(self, room: Room, kind: str) -> None:
+        self.room = room
+        self._kind = kind
+        for name in ("a.md", "b.md", "sub/c.md"):
+            room.write(name, f"text of {name}")
+
+    def configure(self, mirror: str) -> None:
+        room = self.room
+        room.config.write_text(
+            f'state_dir = "{room.state}"\n[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{room.server.base_url}"\n'
+            f'tpslimit = 0\nretry_for = 5\n[mirrors.docs]\npath = "{room.docs}"\nmax_delete = "100%"\n{mirror}\n'
+            f"[mirrors.docs.target]\n{TARGETS[self._kind]}\n",
+            encoding="utf-8",
+        )
+
+    def passes(self, *options: str, code: int = 0) -> None:
+        ended = self.room.syncd("reconcile", *options)
+        assert ended.code == code, ended.err
+
+    def keys(self) -> list[str]:
+        return sorted(row["key"] for row in self.room.syncd("ls", "--remote", "--json").json()["items"])
+
+    def lose_state(self) -> None:
+        for file in self.room.state.glob("state.db*"):
+            file.unlink()
+
+
+@pytest.fixture(params=list(TARGETS))
+def settled(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Settled]:
+    with open_room(tmp_path) as room:
+        yield Settled(room, request.param)
+
+
+ALL = ["a.md", "b.md", "sub/c.md"]
+OLD = [f"old/{name}" for name in ALL]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_lies_under_a_former_prefix_stays(settled: Settled, lost: bool) -> None:
+    settled.configure('key_prefix = "old/"')
+    settled.passes()
+    if lost:
+        settled.lose_state()
+    settled.configure("")
+    for _ in range(3):
+        settled.passes()
+        assert settled.keys() == sorted(ALL + OLD)
+    (settled.room.docs / "b.md").unlink()
+    settled.passes()
+    # Without the state nobody knows whether another mirror of this owner wrote it.
+    assert settled.keys() == sorted({*ALL, *OLD} - {"b.md"} - (set() if lost else {"old/b.md"}))
+    settled.passes("--delete-excluded")
+    assert settled.keys() == ["a.md", "sub/c.md"]
+
+
+def test_a_prefix_that_is_new_leaves_what_lies_beside_it(settled: Settled) -> None:
+    settled.configure("")
+    settled.passes()
+    settled.configure('key_prefix = "sub/"')
+    for _ in range(2):
+        settled.passes()
+        assert {"sub/a.md", "sub/b.md", "sub/sub/c.md", "sub/c.md"} <= {*settled.keys()}
+    settled.configure("")
+    settled.passes()
+    assert {*ALL} <= {*settled.keys()}
+
+
+def test_mirrors_of_two_owners_overlap_in_peace(settled: Settled) -> None:
+    settled.configure('key_prefix = "x/"\nowner = "one"')
+    settled.passes()
+    settled.lose_state()
+    settled.configure('owner = "two"')
+    for _ in range(2):
+        settled.passes()
+        assert settled.keys() == sorted([*ALL, *(f"x/{name}" for name in ALL)])
+    settled.passes("--delete-excluded")
+    assert settled.keys() == sorted([*ALL, *(f"x/{name}" for name in ALL)])
+
+
+def test_a_narrower_choice_of_files_deletes_nothing_unless_asked(settled: Settled) -> None:
+    settled.configure("")
+    settled.passes()
+    settled.configure('include = ["sub/**"]')
+    settled.passes()
+    assert settled.keys() == ALL
+    settled.lose_state()
+    settled.passes()
+    assert settled.keys() == ALL
+    settled.passes("--delete-excluded")
+    assert settled.keys() == ["sub/c.md"]

@@ -1,0 +1,221 @@
+"""SIGTERM and SIGINT end every command soon, in one line, also as PID 1 and while its main thread hangs."""
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import PATIENCE_S, open_room, until
+
+BOTH = pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+HANGS = """
+import sqlite3, sys
+from syncd import signals
+signals.GRACE_S = float(sys.argv[1])
+signals.catch(lambda text: print(text, flush=True))
+signals.tell(lambda: "it hung")
+endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) SELECT count(*) FROM c"
+try:
+    print("hangs", flush=True)
+    sqlite3.connect("").execute(endless)
+except signals.Interrupted:
+    sqlite3.connect("").execute(endless)
+"""
+"""A call that no signal ends, and that lets other threads work."""
+
+
+@BOTH
+def test_an_interrupted_pass_says_what_it_has_done_and_what_is_left(tmp_path: Path, number: int, code: int) -> None:
+    with open_room(tmp_path, latency=0.1) as room:
+        for each in range(200):
+            room.write(f"{each}.md", f"text {each}")
+        running = room.start("reconcile")
+        until(lambda: len(room.remote.items()) > 3)
+        running.send(number)
+        ended, seconds = running.ends()
+        assert (ended, seconds < 5) == (code, True)
+        stored = len(room.remote.items())
+        line = running.text()
+        assert line.startswith(f"syncd: interrupted by {signal.Signals(number).name}; reconcile: "), line
+        assert line.endswith(" left; the next pass goes on there\n"), line
+        assert line.count("\n") == 1
+        uploaded, left = int(line.split()[5]), int(line.split()[7])
+        assert uploaded + left == 200
+        assert 0 < uploaded <= stored
+        seen = room.status()
+        assert (seen["state"], seen["items"]["pending"]) == ("degraded", left), seen
+        assert "interrupted" in seen["detail"]
+        assert room.syncd("reconcile").code == 0
+        assert room.status()["state"] == "idle"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("command", "done"),
+    [
+        ("verify", "verify: nothing was changed"),
+        ("check", "check: nothing was changed"),
+        ("search text", "search: nothing was changed"),
+        ("kv namespaces", "kv: what was asked for"),
+        ("ls --remote", "ls: nothing was changed"),
+        ("status --watch", "status: nothing was changed"),
+    ],
+)
+def test_other_commands_end_the_same_way(tmp_path: Path, command: str, done: str, number: int, code: int) -> None:
+    with open_room(tmp_path, latency=30.0) as room:
+        running = room.start(*command.split())
+        if command == "status --watch":
+            until(running.out)
+        else:
+            until(lambda: room.server.requests.total)
+        running.send(number)
+        ended, seconds = running.ends()
+        assert (ended, seconds < 5) == (code, True)
+        assert running.text().startswith(f"syncd: interrupted by {signal.Signals(number).name}; {done}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs a process with PID 1")
+@BOTH
+def test_the_process_with_pid_1_ends_too(tmp_path: Path, number: int, code: int) -> None:
+    with open_room(tmp_path, latency=30.0) as room:
+        room.write("a.md")
+        command = ["unshare", "--pid", "--fork", "--kill-child", *room.command("reconcile")]
+        with subprocess.Popen(command, env=room.env(), stderr=subprocess.PIPE, text=True) as outer:
+            until(lambda: room.server.requests.total)
+            (inner,) = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
+            os.kill(int(inner), number)
+            _, err = outer.communicate(timeout=PATIENCE_S)
+        assert (outer.returncode, "interrupted by" in err) == (code, True), err
+
+
+@pytest.mark.parametrize(("grace_s", "signals"), [("0.2", 1), ("3600", 2)])
+def test_a_process_whose_main_thread_hangs_is_ended(grace_s: str, signals: int) -> None:
+    with subprocess.Popen([sys.executable, "-c", HANGS, grace_s], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "hangs\n"
+        for _ in range(signals):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+        out, _ = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, out) == (143, "interrupted by SIGTERM; it hung\n")
+
+
+def test_a_service_that_is_stopped_while_it_starts_has_not_failed(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room:
+        process = room.really("run")
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=PATIENCE_S)
+        assert b"Traceback" not in err, err
+        assert process.returncode in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("command", ["ls", "status", "status --json", "--help"])
+def test_a_full_disk_under_stdout_is_one_line(tmp_path: Path, command: str) -> None:
+    with open_room(tmp_path) as room, Path("/dev/full").open("wb") as full:
+        room.write("a.md")
+        assert room.syncd("reconcile").code == 0
+        ended = subprocess.run(
+            room.command(*command.split()), env=room.env(), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+        assert ended.returncode == 3, ended
+        assert ended.stderr == "syncd: the output or a file: No space left on device; make room on its disk\n"
+
+
+@pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full", "| head -c 1"])
+def test_streams_that_are_closed_or_full_end_nothing(tmp_path: Path, streams: str) -> None:
+    with open_room(tmp_path) as room:
+        room.write("a.md")
+        script = f'"$@" {streams}'
+        for command in ("reconcile", "ls", "reconcile -n"):
+            ended = subprocess.run(
+                ["sh", "-c", script, "sh", *room.command(*command.split())],
+                env=room.env(),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert (ended.returncode, ended.stderr) == (0, ""), ended
+        assert room.remote.files().keys() == {"a.md"}
+
+
+def test_status_says_how_many_of_how_many_can_be_found(tmp_path: Path) -> None:
+    with open_room(tmp_path, fail_index="bad") as room:
+        for name in ("a.md", "b.md", "bad.md"):
+            room.write(name)
+        assert room.syncd("reconcile", "--wait").code == 1
+        assert room.status()["searchable"] == 2
+        assert "  searchable 2 of 3\n" in room.syncd("status").out
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_config_that_is_no_file_is_said_to_be_none(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    with open_room(tmp_path) as room:
+        room.config.unlink()
+        make(room.config)
+        for command in ("status", "reconcile", "run", "check"):
+            ended = room.syncd(command)
+            assert (ended.code, "is no regular file" in ended.out + ended.err) == (2, True), ended
+
+
+LIMITS = [
+    "ulimit -n 20",
+    "ulimit -n 10",
+    "ulimit -n 7",
+    "ulimit -f 0",
+    "cd gone; rmdir ../gone",
+    "export TZ=x LC_ALL=y",
+]
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_what_the_machine_refuses_is_no_bug(tmp_path: Path, limit: str) -> None:
+    with open_room(tmp_path) as room:
+        room.write("a.md")
+        for command in ("reconcile", "status", "ls", "reconcile -n"):
+            (room.path / "gone").mkdir(exist_ok=True)
+            ended = subprocess.run(
+                ["bash", "-c", f'{limit}; "$@"', "bash", *room.command(*command.split())],
+                env=room.env(),
+                cwd=room.path,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            # 1: what could not be read is named.
+            assert ended.returncode in (0, 1, 3), ended
+            assert "Traceback" not in ended.stderr
+            assert ended.returncode != 3 or ended.stderr.count("\n") == 1, ended
+
+
+@pytest.mark.parametrize("command", ["run", "reconcile"])
+def test_a_log_that_nobody_reads_holds_up_neither_the_daemon_nor_the_end(tmp_path: Path, command: str) -> None:
+    with open_room(tmp_path) as room:
+        room.write("a.md")
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writing, b"x" * select.PIPE_BUF)
+        os.set_blocking(writing, True)
+        with subprocess.Popen(
+            room.command("-v", command), env=room.env(), stdout=subprocess.DEVNULL, stderr=writing
+        ) as process:
+            if command == "run":
+                until(lambda: room.remote.files().keys() == {"a.md"})
+            else:
+                time.sleep(3)
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_S) == (0 if command == "run" else 143)
+            assert time.monotonic() - began < 5
+        os.close(reading)
+        os.close(writing)

@@ -1,0 +1,55 @@
+"""`retry`: what could not be indexed is indexed again, not uploaded again; with and without a daemon."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import Room, open_room
+
+ITEM = "/accounts/{account_id}/ai-search/namespaces/{name}/instances/{id}/items"
+
+
+def routes(room: Room) -> dict[str, int]:
+    counted: dict[str, int] = room.remote.counted()["routes"]
+    return counted
+
+
+@pytest.mark.parametrize("index_delay", [0.0, 0.1])
+def test_an_index_error_is_named_fails_the_pass_and_is_reindexed_without_an_upload(
+    tmp_path: Path, index_delay: float
+) -> None:
+    with open_room(tmp_path, fail_index="bad", index_delay=index_delay) as room:
+        room.write("bad.md")
+        room.write("good.md")
+        first = room.syncd("reconcile", "--wait", "--json")
+        assert [problem["kind"] for problem in first.json()["mirrors"]["docs"]["problems"]] == ["index_error"]
+        assert first.code == 1
+        room.remote.forget_requests()
+        retried = room.syncd("retry", "bad.md")
+        assert (retried.code, retried.out) == (0, "1 item to try again\n")
+        assert routes(room)[f"PATCH {ITEM}/{{item_id}}"] == 1
+        assert f"POST {ITEM}" not in routes(room)
+        after = room.syncd("reconcile", "--wait", "--json")
+        assert [problem["kind"] for problem in after.json()["mirrors"]["docs"]["problems"]] == ["index_error"]
+
+
+def test_a_running_daemon_sees_the_mark_of_retry_and_reports_the_error_again(tmp_path: Path) -> None:
+    with open_room(tmp_path, fail_index="bad", index_delay=0.1) as room:
+        room.write("bad.md")
+        with room.daemon() as daemon:
+            daemon.saw("index.failed", key="bad.md")
+            room.remote.forget_requests()
+            retried = room.syncd("retry")
+            assert (retried.code, retried.out) == (0, "1 item to try again\n")
+            daemon.saw("index.again", key="bad.md")
+            daemon.saw("index.failed", key="bad.md", count=2)
+            assert routes(room)[f"PATCH {ITEM}/{{item_id}}"] == 1
+            assert f"POST {ITEM}" not in routes(room)
+            assert [problem["kind"] for problem in room.status()["problems"]] == ["index_error"]
+
+
+def test_nothing_to_retry_is_said_and_asks_the_remote_nothing(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room:
+        retried = room.syncd("retry")
+        assert (retried.code, retried.out) == (0, "0 items to try again\n")
+        assert room.remote.counted()["total"] == 0

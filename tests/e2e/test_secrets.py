@@ -1,0 +1,69 @@
+"""The token is in no output, no state file and no command line, whatever goes wrong."""
+
+import signal
+from pathlib import Path
+
+from tests.e2e.harness import PATIENCE_S, TOKEN, open_room, until
+
+
+def test_the_token_shows_up_nowhere(tmp_path: Path) -> None:
+    with open_room(tmp_path, token="another", index_delay=0.0) as room:
+        room.write("a.md", "harmless")
+        room.write(f"{'k' * 130}.md", "rejected")
+        texts: list[str] = []
+        for arguments in (("-vv", "reconcile", "--json"), ("status",), ("check",), ("-vv", "search", "x"), ("retry",)):
+            seen = room.syncd(*arguments)
+            texts += [seen.out, seen.err]
+        assert any("authentication refused" in text for text in texts)
+    with open_room(_made(tmp_path / "second"), token=TOKEN) as room:
+        secret = room.path / "token"
+        secret.write_text(TOKEN + "\n")
+        secret.chmod(0o600)
+        room.configure(cloudflare=f'api_token_file = "{secret}"')
+        room.write("a.md", "harmless")
+        with room.daemon("-vv", env={"CLOUDFLARE_API_TOKEN": None}) as daemon:
+            room.in_step()
+            texts.append(room.syncd("status", "--json").out)
+            daemon.send(signal.SIGHUP)
+            until(lambda: len([event for event in daemon.events("pass.done") if event["scope"] == "all"]) >= 2)
+            daemon.stop()
+            texts += [daemon.text(), daemon.out()]
+    with open_room(_made(tmp_path / "third"), token=TOKEN, latency=PATIENCE_S) as room:
+        process = room.really("reconcile")
+        until(lambda: "reconcile" in Path(f"/proc/{process.pid}/cmdline").read_text())
+        texts.append(Path(f"/proc/{process.pid}/cmdline").read_text())
+        process.kill()
+        texts += [stream.decode() for stream in process.communicate()]
+    for text in texts:
+        assert TOKEN not in text
+    states = [file for file in tmp_path.rglob("state/*") if file.is_file()]
+    assert {"state.db", "lock"} <= {file.name for file in states}
+    for file in states:
+        assert TOKEN.encode() not in file.read_bytes()
+        assert file.stat().st_mode & 0o077 == 0, file
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_a_token_file_that_others_can_read_is_told_by_check_and_at_the_start(tmp_path: Path) -> None:
+    with open_room(tmp_path, token=TOKEN) as room:
+        secret = room.path / "token"
+        secret.write_text(TOKEN + "\n")
+        secret.chmod(0o644)
+        room.configure(cloudflare=f'api_token_file = "{secret}"')
+        room.write("a.md")
+        env: dict[str, str | None] = {"CLOUDFLARE_API_TOKEN": None}
+        checked = room.syncd("check", env=env)
+        assert (checked.code, f"chmod 600 {secret}" in checked.out, "exposed" in checked.err) == (0, True, False)
+        with room.daemon(env=env) as daemon:
+            daemon.saw("secret.exposed", remedy=f"chmod 600 {secret}")
+            room.in_step()
+        secret.chmod(0o602)
+        for command in ("check", "reconcile", "run"):
+            refused = room.syncd(command, env=env)
+            assert refused.code == 2
+            assert "everybody may write to the file" in refused.out + refused.err
+            assert TOKEN not in refused.out + refused.err

@@ -1,0 +1,49 @@
+"""A SIGKILL at any moment loses nothing, copies nothing and sends nothing again but what was in flight."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import files_of, open_room, until
+
+FILES = 60
+TRANSFERS = 4
+UPLOAD = "POST /accounts/{account_id}/ai-search/namespaces/{name}/instances/{id}/items"
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("on_existing", ["overwrite", "conflict"])
+def test_a_first_pass_killed_at_any_point_is_completed_by_the_next(tmp_path: Path, on_existing: str, seed: int) -> None:
+    with open_room(tmp_path, on_existing=on_existing, latency=0.005) as room:
+        room.configure(cloudflare=f"transfers = {TRANSFERS}")
+        for number in range(FILES):
+            room.write(f"part{number % 7}/file{number}.md", f"text of file {number}")
+        # Four requests at most before the first upload: listings, and the making of the instance.
+        enough = random.Random(f"{on_existing} {seed}").randrange(2, FILES)
+        process = room.start("reconcile")
+        until(lambda: room.server.requests.total >= enough or not process.process.is_alive())
+        process.kill()
+        until(_still(lambda: len(room.remote.items())), "the stand-in to finish what it was at")
+        there = len(room.remote.items())
+        room.remote.forget_requests()
+
+        seen = room.syncd("reconcile", "--json")
+
+        uploads = room.remote.counted()["routes"].get(UPLOAD, 0)
+        assert (seen.code, seen.err) == (0, "")
+        assert room.remote.files() == files_of(room.docs)
+        assert uploads <= FILES - there + TRANSFERS
+        room.nothing_left_to_do()
+
+
+def _still(count: Callable[[], int]) -> Callable[[], bool]:
+    """True once two looks in a row see the same."""
+    seen = [-1]
+
+    def same() -> bool:
+        seen.append(count())
+        return seen[-1] == seen[-2]
+
+    return same

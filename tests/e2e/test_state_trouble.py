@@ -1,0 +1,310 @@
+"""The state file damaged, locked, removed, or another user's: one line or a new file, and never a lost entry."""
+
+import importlib
+import os
+import pkgutil
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+import typer
+
+import syncd
+from syncd.core.errors import EXIT_CONFIG, EXIT_HALT
+from syncd.state.directory import FILE_NAME
+from tests.e2e.harness import PATIENCE_S, Ended, Room, forks, open_room, until
+from tests.e2e.syncd_child import child
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user, which root alone may")
+
+
+def zeros_in_the_header(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(bytes(8192))
+
+
+def zeros_after_the_header(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(bytes(path.stat().st_size - 4096))
+
+
+def cut_short(path: Path) -> None:
+    os.truncate(path, 9000)
+
+
+def a_text(path: Path) -> None:
+    path.write_text("this is no database\n")
+
+
+def a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGES = [zeros_in_the_header, zeros_after_the_header, cut_short, a_text, a_directory, a_pipe]
+
+
+@contextmanager
+def room_in_step(path: Path) -> Iterator[Room]:
+    with open_room(path) as room:
+        for each in range(12):
+            room.write(f"{each}.md", f"text {each}")
+        assert room.syncd("reconcile").code == 0
+        yield room
+
+
+def one_line(text: str) -> str:
+    assert (text.count("\n"), text[:7]) == (1, "syncd: "), text
+    assert "bug" not in text
+    return text
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_command_says_in_one_line_that_the_state_file_is_damaged_and_what_to_do(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    with room_in_step(tmp_path) as room:
+        damage(room.state / FILE_NAME)
+        room.remote.forget_requests()
+        for command in (["reconcile"], ["reconcile", "-n"], ["status"], ["ls"], ["verify"], ["retry"]):
+            ended = room.syncd(*command)
+            assert ended.code == EXIT_HALT, (command, ended)
+            assert "is damaged" in one_line(ended.err)
+            assert "stop syncd and delete it" in ended.err
+        assert room.remote.counted()["changing"] == 0
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_daemon_sets_a_damaged_state_file_aside_and_deletes_nothing(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    with room_in_step(tmp_path) as room:
+        before = {item["id"] for item in room.remote.items()}
+        damage(room.state / FILE_NAME)
+        with room.daemon() as daemon:
+            daemon.saw("state.damaged")
+            daemon.saw("pass.done", scope="all")
+            room.write("new.md")
+            room.in_step()
+            assert before <= {item["id"] for item in room.remote.items()}
+            daemon.stop()
+        assert (room.state / f"{FILE_NAME}.damaged").exists()
+
+
+def test_the_daemon_begins_a_new_state_file_when_its_own_is_removed(tmp_path: Path) -> None:
+    with room_in_step(tmp_path) as room, room.daemon() as daemon:
+        daemon.saw("pass.done", scope="all")
+        (room.state / FILE_NAME).unlink()
+        daemon.saw("state.damaged")
+        daemon.saw("pass.done", count=2, scope="all")
+        assert room.status()["items"]["synced"] == 12
+        daemon.stop()
+
+
+def test_a_daemon_whose_state_directory_is_removed_ends_in_one_line(tmp_path: Path) -> None:
+    with room_in_step(tmp_path) as room:
+        daemon = room.start("--log-format", "json", "run")
+        until(lambda: "pass.done" in daemon.text(), daemon.text)
+        shutil.rmtree(room.state)
+        ended = daemon.ended()
+        assert ended.code == EXIT_HALT, ended
+        assert "was removed or replaced" in one_line(ended.err.splitlines(keepends=True)[-1])
+
+
+def test_a_state_file_of_a_newer_syncd_is_refused_by_those_who_read_it_too(tmp_path: Path) -> None:
+    with room_in_step(tmp_path) as room:
+        with closing(sqlite3.connect(room.state / FILE_NAME)) as db:
+            db.execute("PRAGMA user_version = 99")
+        for command in ("status", "ls", "verify", "reconcile"):
+            ended = room.syncd(command)
+            assert (ended.code, "newer syncd" in one_line(ended.err)) == (EXIT_CONFIG, True), ended
+
+
+@pytest.mark.parametrize("command", ["reconcile", "retry"])
+def test_a_lock_of_another_process_is_waited_for(tmp_path: Path, command: str) -> None:
+    with room_in_step(tmp_path) as room:
+        room.write("new.md")
+        with closing(sqlite3.connect(room.state / FILE_NAME, isolation_level=None, check_same_thread=False)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            freed = threading.Timer(4.0, lambda: other.execute("ROLLBACK"))
+            freed.start()
+            ended = room.syncd(command)
+            freed.join()
+        assert (ended.code, "locked" in ended.err) == (0, False), ended
+
+
+def test_a_daemon_that_meets_a_lock_ends_soon_at_sigterm(tmp_path: Path) -> None:
+    with room_in_step(tmp_path) as room, room.daemon() as daemon:
+        daemon.saw("pass.done", scope="all")
+        with closing(sqlite3.connect(room.state / FILE_NAME, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            room.write("new.md")
+            daemon.saw("mirror.degraded")
+            code, seconds = daemon.stop()
+        assert (code, seconds < 5) == (0, True)
+
+
+@contextmanager
+def room_of_nobody() -> Iterator[Room]:
+    """A room whose state directory belongs to a user without rights, who can read all the rest."""
+    with tempfile.TemporaryDirectory(prefix="syncd-room-") as folder:
+        Path(folder).chmod(0o755)
+        with open_room(Path(folder)) as room:
+            room.state.mkdir(mode=0o700)
+            os.chown(room.state, NOBODY, NOBODY)
+            yield room
+
+
+def by_nobody(room: Room, *arguments: str) -> Ended:
+    """Run a command as a user without rights."""
+    for code in (Path(syncd.__file__), Path(typer.__file__)):
+        if not all(place.stat().st_mode & 0o001 for place in code.parents):
+            pytest.skip(f"no other user may read {code.parent}, so none can run the program")
+    folder = room.path / "answers"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o777)
+    given = ("--config", str(room.config), *arguments)
+    process = forks.Process(target=as_nobody, args=(given, room.env(), str(folder)), daemon=True)
+    process.start()
+    process.join(PATIENCE_S)
+    assert process.exitcode is not None
+    ended = Ended(process.exitcode, (folder / "out").read_text(), (folder / "err").read_text())
+    shutil.rmtree(folder)
+    return ended
+
+
+def as_nobody(arguments: Sequence[str], env: Mapping[str, str], folder: str) -> None:
+    """Become a user without rights, with all modules imported: the interpreter's own folder may be closed to it."""
+    for package in (syncd, typer):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith(("__main__", "_winconsole")):
+                importlib.import_module(module.name)
+    for name in ("concurrent.futures.thread", "encodings.ascii", "encodings.idna"):
+        importlib.import_module(name)
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    child(arguments, env, "/", (f"{folder}/out", f"{folder}/err"), ())
+
+
+@as_root
+def test_what_root_writes_belongs_to_the_owner_of_the_state_directory() -> None:
+    with room_of_nobody() as room:
+        for each in range(12):
+            room.write(f"{each}.md", f"text {each}")
+        assert room.syncd("reconcile").code == 0
+        room.write("0.md", "other")
+        (room.docs / "1.md").unlink()
+        assert room.syncd("reconcile", "--force").code == 0
+        owners = {path.name: path.stat().st_uid for path in room.state.iterdir()}
+        assert {"lock", FILE_NAME, "deletes.jsonl"} <= owners.keys()
+        assert set(owners.values()) == {NOBODY}, owners
+        (room.docs / "2.md").unlink()
+        ended = by_nobody(room, "reconcile")
+        assert (ended.code, ended.err) == (0, ""), ended.err
+
+
+@as_root
+def test_a_directory_that_root_makes_belongs_to_the_owner_of_the_one_above() -> None:
+    with room_of_nobody() as room:
+        room.write("a.md")
+        below = room.state / "new/state"
+        ended = room.syncd("reconcile", env={"SYNCD_STATE_DIR": str(below)})
+        assert (ended.code, below.stat().st_uid, below.parent.stat().st_uid) == (0, NOBODY, NOBODY)
+
+
+@as_root
+def test_root_changes_no_file_that_the_owner_has_put_in_the_way() -> None:
+    with room_of_nobody() as room:
+        room.write("a.md")
+        victim = room.path / "victim"
+        victim.write_text("root's own")
+        for place in ("lock", FILE_NAME):
+            (room.state / place).symlink_to(victim)
+            ended = room.syncd("reconcile")
+            assert (ended.code, victim.stat().st_uid, victim.read_text()) == (EXIT_CONFIG, 0, "root's own"), ended
+            (room.state / place).unlink()
+
+
+@as_root
+@pytest.mark.parametrize("name", [FILE_NAME, "lock"])
+def test_a_file_that_belongs_to_another_user_is_named_with_its_owner(name: str) -> None:
+    with room_of_nobody() as room:
+        room.write("a.md")
+        assert room.syncd("reconcile").code == 0
+        os.chown(room.state / name, 0, 0)
+        ended = by_nobody(room, "reconcile")
+        assert ended.code == EXIT_HALT, ended
+        assert f"{room.state / name} belongs to root, and syncd runs as nobody" in one_line(ended.err)
+
+
+@as_root
+def test_a_user_who_may_not_read_the_state_is_told_whose_it_is() -> None:
+    with room_of_nobody() as room:
+        room.write("a.md")
+        assert room.syncd("reconcile").code == 0
+        os.chown(room.state, 0, 0)
+        commands = ["status", "ls", "ls --remote", "explain a.md", "verify", "reconcile", "reconcile -n", "retry"]
+        for command in [*commands, "pull x", "search text", "status --json"]:
+            ended = by_nobody(room, *command.split())
+            assert ended.code == EXIT_HALT, (command, ended)
+            assert f"{room.state} belongs to root" in one_line(ended.err), command
+
+
+READ_ONLY = """
+for each in /tmp /var/tmp "$STATE"; do
+  mount --bind "$each" "$each" && mount -o remount,ro,bind "$each" || exit 99
+done
+mount -o remount,ro,bind / || exit 99
+exec "$@"
+"""
+
+
+def can_mount() -> bool:
+    trial = ["unshare", "-m", "sh", "-c", "mount --bind / / && mount -o remount,ro,bind /"]
+    return bool(shutil.which("unshare")) and subprocess.run(trial, check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs a mount namespace of its own")
+@pytest.mark.parametrize("keep", [(), ("-wal",), ("-wal", "-shm")])
+def test_what_only_looks_works_where_nothing_can_be_written(tmp_path: Path, keep: tuple[str, ...]) -> None:
+    with room_in_step(tmp_path) as room:
+        copied = room.path / "copied"
+        copied.mkdir()
+        with closing(sqlite3.connect(room.state / FILE_NAME)) as db:
+            # Leaves a log behind, as a crash does.
+            db.execute("PRAGMA wal_autocheckpoint = 0")
+            db.execute("INSERT INTO meta VALUES ('', 'x', '1')")
+            db.commit()
+            for each in ("", *keep):
+                shutil.copyfile(room.state / (FILE_NAME + each), copied / (FILE_NAME + each))
+        env = room.env({"STATE": str(copied), "SYNCD_STATE_DIR": str(copied)})
+        for command in (
+            ["status"],
+            ["ls"],
+            ["explain", "1.md"],
+            ["verify"],
+            ["check"],
+            ["reconcile", "-n"],
+            ["ls", "--remote"],
+        ):
+            script = ["unshare", "-m", "sh", "-c", READ_ONLY, "sh", *room.command(*command)]
+            ended = subprocess.run(script, env=env, capture_output=True, text=True, check=False)
+            if keep == ("-wal",):
+                # The log needs a copy, for which there is no place.
+                assert (ended.returncode, "TMPDIR" in ended.stderr + ended.stdout) == (3, True), ended
+            else:
+                assert (ended.returncode, ended.stderr) == (0, ""), ended

@@ -1,0 +1,322 @@
+"""The status page of a running daemon: its port, its reloads, its health, its numbers."""
+
+import http.server
+import json
+import os
+import resource
+import signal
+import socket
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.harness import PATIENCE_S, Daemon, Room, open_room, until
+
+LISTEN = '[web]\nlisten = "127.0.0.1:0"\n'
+
+
+def url_of(daemon: Daemon, count: int = 1) -> str:
+    """Where the page is, after it was opened so many times."""
+    daemon.saw("web.ready", count)
+    return str(daemon.events("web.ready")[count - 1]["url"])
+
+
+def health(url: str) -> tuple[int, Any]:
+    answer = httpx.get(f"{url}healthz")
+    return answer.status_code, answer.json()
+
+
+@contextmanager
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def numbers(url: str) -> dict[str, float]:
+    """Every sample of /metrics, by name and labels as they are written."""
+    lines = httpx.get(f"{url}metrics").text.splitlines()
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+
+
+def descriptors(daemon: Daemon) -> list[int]:
+    return [int(each.name) for each in Path(f"/proc/{daemon.pid}/fd").iterdir()]
+
+
+def ask(url: str, what: str) -> int:
+    page = httpx.get(url).text
+    token = page.partition('name="syncd-token" content="')[2].partition('"')[0]
+    return httpx.post(f"{url}mirrors/docs/{what}", headers={"X-Syncd-Token": token}).status_code
+
+
+def test_a_port_in_use_is_one_clear_line_at_the_start(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room, taken_port() as port:
+        room.configure(more=f'[web]\nlisten = "127.0.0.1:{port}"')
+        seen = room.syncd("run")
+        said = [line for line in seen.err.splitlines() if "web.listen" in line]
+        assert (seen.code, len(said)) == (2, 1)
+        assert f"web.listen: 127.0.0.1:{port} is in use; stop what holds it or choose another port" in said[0]
+
+
+def test_without_the_key_nothing_listens(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room, room.daemon() as daemon:
+        daemon.saw("pass.done")
+        assert daemon.events("web.ready") == []
+        maps = Path(f"/proc/{daemon.pid}/net/tcp").read_text()
+        inodes = {str(each.readlink()) for each in Path(f"/proc/{daemon.pid}/fd").iterdir() if each.is_symlink()}
+        listening = [line.split()[9] for line in maps.splitlines()[1:] if line.split()[3] == "0A"]
+        assert not any(f"socket:[{inode}]" in inodes for inode in listening)
+
+
+def test_a_reload_moves_the_page_and_a_taken_port_leaves_it_where_it_was(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room, taken_port() as port:
+        room.configure(more=LISTEN)
+        room.write("a.md", "four")
+        with room.daemon() as daemon:
+            first = url_of(daemon)
+            room.in_step()
+            daemon.saw("pass.done")
+            before = numbers(first)
+            assert before['syncd_actions_total{kind="put",mirror="docs",outcome="done"}'] == 1
+
+            daemon.send(signal.SIGHUP)
+            daemon.saw("pass.done", 2, scope="all")
+            after = numbers(first)
+            assert after['syncd_actions_total{kind="put",mirror="docs",outcome="done"}'] == 1
+            assert after['syncd_requests_total{code="200",method="GET"}'] > 0
+            assert all(after[name] >= count for name, count in before.items() if "_total" in name)
+
+            room.configure(more=f'[web]\nlisten = "127.0.0.1:{port}"')
+            daemon.send(signal.SIGHUP)
+            daemon.saw("web.refused")
+            daemon.saw("pass.done", 3, scope="all")
+            assert health(first) == (200, {"status": "ok"})
+
+            room.configure(more='[web]\nlisten = "localhost:0"')
+            daemon.send(signal.SIGHUP)
+            second = url_of(daemon, 2)
+            assert health(second)[0] == 200
+            with pytest.raises(httpx.TransportError):
+                httpx.get(first)
+
+            room.configure()
+            daemon.send(signal.SIGHUP)
+            daemon.saw("pass.done", 5, scope="all")
+            with pytest.raises(httpx.TransportError):
+                httpx.get(second)
+            assert daemon.stop()[0] == 0
+
+
+def test_the_buttons_do_what_sighup_and_retry_do(tmp_path: Path) -> None:
+    with open_room(tmp_path, fail_index="bad", index_delay=0.1) as room:
+        room.configure(more=LISTEN)
+        room.write("bad.md")
+        with room.daemon() as daemon:
+            url = url_of(daemon)
+            daemon.saw("index.failed")
+            daemon.saw("pass.done", 1, scope="all")
+            assert ask(url, "reconcile") == 202
+            daemon.saw("pass.done", 2, scope="all")
+            assert ask(url, "retry") == 202
+            daemon.saw("index.again")
+
+
+def test_a_daemon_with_listeners_ends_in_time(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room:
+        room.configure(more=LISTEN)
+        with room.daemon() as daemon:
+            url = url_of(daemon)
+            with httpx.stream("GET", f"{url}events", timeout=PATIENCE_S) as told:
+                assert next(told.iter_lines()) == "event: state"
+                code, seconds = daemon.stop()
+            assert (code, seconds < 5) == (0, True)
+
+
+def test_two_host_headers_are_refused(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room:
+        room.configure(more=LISTEN)
+        with room.daemon() as daemon:
+            url = httpx.URL(url_of(daemon))
+            for hosts, status in ((["localhost"], b"200"), (["localhost", "evil.example"], b"400"), ([], b"400")):
+                with socket.create_connection((url.host, url.port or 0), timeout=PATIENCE_S) as client:
+                    head = "".join(f"Host: {host}\r\n" for host in hosts)
+                    client.sendall(f"GET / HTTP/1.1\r\n{head}\r\n".encode())
+                    assert client.recv(100).split()[1] == status
+
+
+def test_the_library_for_metrics_takes_no_directory_from_the_environment(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room:
+        room.configure(more=LISTEN)
+        env = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "not-there")}
+        with room.daemon(env=env) as daemon:
+            assert numbers(url_of(daemon))["syncd_retries_total"] == 0
+            assert daemon.stop()[0] == 0
+
+
+class Hook(http.server.BaseHTTPRequestHandler):
+    """Writes down what it is told."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.told.append(json.loads(body))  # type: ignore[attr-defined]
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def hook() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        told: list[dict[str, str]] = []
+        server.told = told  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/s3cr3t-path", told
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_halt_is_seen_by_health_and_told_to_the_webhook_and_so_is_its_end(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room, hook() as (address, told):
+        room.configure(more=f'{LISTEN}[notify]\nwebhook = "{address}"')
+        room.write("a.md")
+        with room.daemon("-vv") as daemon:
+            url = url_of(daemon)
+            room.in_step()
+            assert health(url) == (200, {"status": "ok"})
+            away = room.docs.rename(room.path / "away")
+            until(lambda: told)
+            status, said = health(url)
+            assert (status, said["status"]) == (503, "failing")
+            assert said["reasons"][0].startswith("mirror docs is halted: path ")
+            assert numbers(url)['syncd_mirror_state{mirror="docs",state="halted"}'] == 1
+            away.rename(room.docs)
+            until(lambda: len(told) == 2)
+            assert health(url)[0] == 200
+            assert [(each["mirror"], each["state"]) for each in told] == [("docs", "halted"), ("docs", "recovered")]
+            assert "Bring the folder back" in told[0]["detail"]
+            daemon.stop()
+            assert "s3cr3t-path" not in daemon.text()
+
+
+def processor_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_an_open_page_costs_an_idle_daemon_next_to_nothing(tmp_path: Path) -> None:
+    with open_room(tmp_path, index_delay=0.1) as room:
+        room.configure(more=LISTEN)
+        room.write("a.md")
+        with room.daemon() as daemon:
+            url = url_of(daemon)
+            room.in_step()
+            with httpx.stream("GET", f"{url}events", timeout=PATIENCE_S) as told:
+                lines = told.iter_lines()
+                next(lines)
+                daemon.saw("index.done")
+                before = processor_s(daemon.pid)
+                # The library sends a comment every 15 seconds.
+                assert any(line.startswith(":") for line in lines)
+                spent = processor_s(daemon.pid) - before
+            assert spent < 0.6, "that is 4 % of 15 s; it takes a tenth of it"
+            assert resource.getpagesize() * resident_pages(daemon) < 150 * 1024 * 1024
+
+
+def resident_pages(daemon: Daemon) -> int:
+    return int(Path(f"/proc/{daemon.pid}/statm").read_text().split()[1])
+
+
+def test_the_journal_gets_priorities_from_a_daemon_whose_stderr_it_is(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room:
+        room.write("a.md")
+        lines = under_journal(room)
+        assert any(line.startswith("<6>put.done mirror=docs key=a.md") for line in lines), lines
+        assert all(line[0] == "<" and line[2] == ">" for line in lines), lines
+
+
+def under_journal(room: Room) -> list[str]:
+    """Run one pass with a stderr that JOURNAL_STREAM names, as systemd would."""
+    log = room.path / "journal"
+    with log.open("w") as stream:
+        found = os.fstat(stream.fileno())
+        env = room.env({"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"})
+        command = room.command("-v", "reconcile")
+        subprocess.run(command, env=env, cwd=room.path, stdout=subprocess.DEVNULL, stderr=stream, check=True)
+    return log.read_text().splitlines()
+
+
+def test_connections_that_say_nothing_stop_no_mirror_fill_no_log_and_are_closed(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room, ExitStack() as stack:
+        room.configure(more=LISTEN)
+        room.write("a.md")
+        with room.daemon() as daemon:
+            url = httpx.URL(url_of(daemon))
+            room.in_step()
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (250, 250))
+            before = len(descriptors(daemon))
+            clients = [stack.enter_context(socket.socket()) for _ in range(600)]
+            for number, client in enumerate(clients):
+                client.settimeout(PATIENCE_S)
+                client.connect((url.host, url.port or 0))
+                if number % 2:
+                    with suppress(OSError):
+                        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+            room.write("a.md", "edited while they all say nothing")
+            room.in_step()
+            until(lambda: len(descriptors(daemon)) <= before + 5)
+            assert health(str(url)) == (200, {"status": "ok"})
+            assert len(daemon.text()) < 20_000
+            assert not daemon.events("mirror.halted")
+            daemon.stop()
+
+
+def test_a_daemon_without_descriptors_says_so_once_and_goes_on_when_there_are_some(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room, ExitStack() as stack:
+        room.configure(more=LISTEN)
+        room.write("a.md")
+        with room.daemon() as daemon:
+            url = httpx.URL(url_of(daemon))
+            room.in_step()
+            hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)[1]
+            least = max(descriptors(daemon)) + 1
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (least, hard))
+            for _ in range(40):
+                stack.enter_context(socket.create_connection((url.host, url.port or 0), timeout=PATIENCE_S))
+            daemon.saw("web.cannot_accept")
+            room.write("b.md", "written while nothing can be opened")
+            time.sleep(3)
+            assert len(daemon.events("web.cannot_accept")) == 1
+            assert len(daemon.text()) < 50_000
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
+            room.in_step()
+            until(lambda: health(str(url)) == (200, {"status": "ok"}))
+            daemon.stop()
+
+
+def test_health_is_not_ok_while_the_state_cannot_be_written(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room:
+        room.configure(more=LISTEN)
+        room.write("a.md")
+        with room.daemon() as daemon:
+            url = url_of(daemon)
+            room.in_step()
+            with closing(sqlite3.connect(room.state / "state.db", isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                room.write("b.md")
+                until(lambda: health(url)[0] == 503)
+                assert "is locked by another process" in health(url)[1]["reasons"][0]
+            room.in_step()
+            until(lambda: health(url)[0] == 200)
+            daemon.stop()

@@ -1,0 +1,353 @@
+"""The whole engine under one seed, whose trace is always the same.
+
+Files, keeper, target, transport and stand-in are the real ones; time, network, chance and threads the simulation's.
+"""
+
+import asyncio
+import json
+import random
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+
+from syncd.service.worker import Keeper
+from syncd.sync.passes import Options, Result, Scope
+from syncd.sync.reconcile import reconcile
+from syncd.watch.hints import Hint
+from tests.unit.targets import harness_ai_search as ai_room
+from tests.unit.targets import harness_kv as kv_room
+from tests.unit.targets import harness_vectorize as vector_room
+
+START_S = 1_900_000_000.0
+"""Later than any file's own time, so that no checksum is ever taken from the stat cache by luck."""
+FILES = [f"{folder}{name}.md" for folder in ("", "a/", "a/b/", "c/") for name in ("one", "two", "three")]
+TAKEN = "taken.md"
+"""A key that a stranger has had since before the mirror began; the folder has such a file, too."""
+INTERVAL_S = 600.0
+FAULTS = ["refused", "gone", "page", "busy", "before", "after", "cut", "no success", "hang"]
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time jumps to the next timer as soon as nothing else can happen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._virtual = 0.0
+
+    def time(self) -> float:
+        return self._virtual
+
+    def _run_once(self) -> None:
+        timers = [timer for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
+        if not self._ready and timers:  # type: ignore[attr-defined]
+            self._virtual = max(self._virtual, min(timer.when() for timer in timers))
+        super()._run_once()  # type: ignore[misc]
+
+
+@dataclass(slots=True)
+class WallClock:
+    """Seconds since the epoch as the machine believes them; it may be set."""
+
+    loop: asyncio.AbstractEventLoop
+    set_by: float = 0.0
+
+    @property
+    def now(self) -> float:
+        return START_S + self.loop.time() + self.set_by
+
+    @now.setter
+    def now(self, value: float) -> None:
+        self.set_by = value - START_S - self.loop.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class Room(Protocol):
+    """A target's world, as far as the engine has to know it."""
+
+    async def open(self, engine: "Engine") -> None: ...
+
+    async def strange(self, key: str, text: str) -> None: ...
+
+    async def held(self) -> Any: ...
+
+    def wanted(self) -> Any: ...
+
+
+@dataclass(slots=True)
+class Engine:
+    """One run. trace: everything that happened, in order, in virtual seconds."""
+
+    seed: int
+    clock: WallClock
+    chance: random.Random
+    side: Any
+    room: Room
+    trace: list[str] = field(default_factory=list)
+    strange: dict[str, str] = field(default_factory=dict)
+    fault_rate: float = 0.0
+    faults: dict[str, int] = field(default_factory=dict)
+    crashes: int = 0
+    _keeper: asyncio.Task[None] | None = None
+    _kept: Keeper | None = None
+
+    def note(self, text: str) -> None:
+        self.trace.append(f"{self.clock.loop.time():.3f} {text}")
+
+    # -- the network
+
+    def intercept(self, wire: ai_room.Wire) -> None:
+        """Put this engine's weather between the mirror and the stand-in."""
+
+        async def stormy(request: httpx.Request, carry: ai_room.Forward) -> httpx.Response:
+            await asyncio.sleep(self.chance.uniform(0.01, 0.2))
+            fault = self.chance.choice(FAULTS) if self.chance.random() < self.fault_rate else ""
+            # Ids that the stand-in makes up are no part of the story.
+            line = f"{request.method} {re.sub('[0-9a-f]{32}', 'ID', request.url.path)}"
+            if not fault:
+                response = await carry()
+                self.note(f"{line} {response.status_code}")
+                return response
+            self.faults[fault] = self.faults.get(fault, 0) + 1
+            self.note(f"{line} {fault}")
+            return await self._weather(fault, request, carry)
+
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+            wire.plays(method, "", stormy, times=None)
+
+    async def _weather(self, fault: str, request: httpx.Request, carry: ai_room.Forward) -> httpx.Response:
+        if fault == "refused":
+            return httpx.Response(500, json={"success": False, "errors": [{"code": 7001, "message": "x"}]})
+        if fault == "page":
+            return httpx.Response(502, html="<html>bad gateway</html>")
+        if fault == "busy":
+            return httpx.Response(429, headers={"Retry-After": "2"}, json={"success": False, "errors": []})
+        if fault == "before":
+            raise httpx.ConnectError("refused", request=request)
+        if fault == "hang":
+            await asyncio.sleep(1e6)
+        response = await carry()
+        await response.aread()
+        if fault == "cut":
+            return httpx.Response(response.status_code, content=response.content[: len(response.content) // 2])
+        if fault == "no success":
+            return httpx.Response(200, json={"success": False, "errors": [{"code": 1, "message": "x"}], "result": None})
+        if fault == "gone":
+            return httpx.Response(524, html="<html>time-out</html>")
+        raise httpx.ReadError("connection reset", request=request)
+
+    # -- the process
+
+    def start(self) -> None:
+        """A new process: first a full pass, as the daemon does."""
+        self._kept = Keeper(self.side.mirror, INTERVAL_S, self.side.transport.gate)
+        self._kept.request_full()
+        self._keeper = asyncio.ensure_future(self._kept.run())
+
+    async def kill(self, *, lose_state: bool = False) -> None:
+        """The process ends wherever it is."""
+        if self._keeper:
+            self._keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeper
+            self._keeper = None
+        if lose_state:
+            self.side.lose_journal()
+        else:
+            self.side.restart()
+
+    def hint(self, path: str) -> None:
+        if self._kept:
+            self._kept.hint([Hint(path, subtree=self.chance.random() < 0.2)])
+
+    # -- the user
+
+    def act(self) -> None:
+        """Somebody changes the folder; of some changes no hint comes."""
+        path = self.chance.choice(FILES)
+        file = self.side.root / path
+        kind = self.chance.choice(["write", "write", "write", "atomic", "delete", "move", "drop folder"])
+        self.note(f"user: {kind} {path}")
+        if kind in {"write", "atomic"}:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            text = f"# {path}\n\nVersion {self.chance.randrange(5)} of {path}.\n"
+            beside = file.with_name(".new.swp") if kind == "atomic" else file
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(file)
+        elif kind == "delete":
+            file.unlink(missing_ok=True)
+        elif kind == "move" and file.exists():
+            other = self.side.root / self.chance.choice(FILES)
+            other.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(other)
+            self.hint(other.relative_to(self.side.root).as_posix())
+        elif kind == "drop folder" and "/" in path:
+            shutil.rmtree(self.side.root / path.partition("/")[0], ignore_errors=True)
+        if self.chance.random() < 0.7:
+            self.hint(path)
+
+    async def storm(self, steps: int) -> None:
+        """Changes, faults, crashes, lost state, clocks that are set, and a stranger at work."""
+        self.fault_rate = 0.15
+        self.start()
+        for _ in range(steps):
+            await asyncio.sleep(self.chance.expovariate(1 / 5))
+            dice = self.chance.random()
+            if dice < 0.05:
+                self.note("crash")
+                self.crashes += 1
+                await self.kill(lose_state=self.chance.random() < 0.3)
+                self.start()
+            elif dice < 0.08:
+                self.clock.set_by += self.chance.uniform(-7200, 7200)
+                self.note("clock set")
+            elif dice < 0.15:
+                key = f"theirs/{self.chance.randrange(4)}.md"
+                self.strange[key] = f"# Theirs\n\n{self.chance.randrange(1000)}\n"
+                self.note(f"stranger: {key}")
+                await self.room.strange(key, self.strange[key])
+            else:
+                self.act()
+
+    async def peace(self) -> None:
+        """No more faults; time for whatever still waits, then a last crash."""
+        self.fault_rate = 0.0
+        await asyncio.sleep(2 * INTERVAL_S)
+        await self.kill()
+
+    async def passes(self, count: int) -> Result:
+        """Clean passes, far enough apart for everything to show; the last one's result."""
+        result = None
+        for _ in range(count):
+            await asyncio.sleep(120)
+            result = await reconcile(self.side.mirror, Scope(), Options())
+            self.note(f"pass: {sorted(result.tables.plan.counts.items())}")
+        assert result is not None
+        return result
+
+    def folder(self) -> dict[str, str]:
+        """What the mirror has to hold, by key."""
+        root: Path = self.side.root
+        found = {path.relative_to(root).as_posix(): path for path in root.rglob("*.md")}
+        return {key: path.read_text(encoding="utf-8") for key, path in found.items() if key != TAKEN}
+
+
+@dataclass(slots=True)
+class AISearchRoom:
+    world: ai_room.World
+    engine: Engine | None = None
+
+    async def open(self, engine: Engine) -> None:
+        self.engine = engine
+
+    async def strange(self, key: str, text: str) -> None:
+        with suppress(ValueError):
+            await self.world.delete(key)
+        await self.world.upload(key, text)
+
+    async def held(self) -> Any:
+        rows = await self.world.items(source="builtin")
+        contents = {row["key"]: await self.world.text(row["id"]) for row in rows}
+        assert len(contents) == len(rows), "a key stands twice"
+        return contents
+
+    def wanted(self) -> Any:
+        assert self.engine
+        return {**self.engine.folder(), **self.engine.strange}
+
+
+@dataclass(slots=True)
+class KVRoom:
+    world: kv_room.World
+    engine: Engine | None = None
+
+    async def open(self, engine: Engine) -> None:
+        self.engine = engine
+
+    async def strange(self, key: str, text: str) -> None:
+        await self.world.put(key, text)
+
+    async def held(self) -> Any:
+        return {key: (value or b"").decode() for key, value in (await self.world.contents()).items()}
+
+    def wanted(self) -> Any:
+        assert self.engine
+        return {**self.engine.folder(), **self.engine.strange}
+
+
+@dataclass(slots=True)
+class VectorizeRoom:
+    world: vector_room.World
+    engine: Engine | None = None
+
+    async def open(self, engine: Engine) -> None:
+        self.engine = engine
+        body = {"name": "docs", "config": {"dimensions": 384, "metric": "cosine"}}
+        (await self.world.stranger.post(vector_room.INDEXES, json=body)).raise_for_status()
+
+    async def strange(self, key: str, text: str) -> None:
+        del text
+        await self.world.put(key)
+
+    async def held(self) -> Any:
+        await asyncio.sleep(60)
+        return await self.world.ids()
+
+    def wanted(self) -> Any:
+        # Another owner's vectors are no entries, so nobody can take a key.
+        assert self.engine
+        return self.engine.side.expected() | set(self.engine.strange)
+
+
+async def run(kind: str, seed: int, base: Path, steps: int) -> Engine:
+    """One run from its first file to its last check."""
+    random.seed(seed)
+    chance = random.Random(seed)
+    clock = WallClock(asyncio.get_running_loop())
+    existing, checksum = chance.choice(["overwrite", "conflict"]), chance.choice(["opaque", "zero"])
+    delay_s = chance.choice([0.0, 20.0])
+    kinds: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+        "ai-search": (
+            ai_room.world,
+            AISearchRoom,
+            {"on_existing": existing, "checksum": checksum, "index_delay": delay_s},
+        ),
+        "kv": (kv_room.world, KVRoom, {"unsuccessful": 0.1, "list_lag": 5.0}),
+        "vectorize": (vector_room.world, VectorizeRoom, {"mutation_lag": 3.0}),
+    }
+    opened, made, manners = kinds[kind]
+    async with opened(base, clock=WallClock(clock.loop), **manners) as world:
+        # The stand-in keeps its own time; only the mirror's machine has a clock that is set.
+        world.clock = clock
+        room: Room = made(world)
+        target = {"model": vector_room.MODEL} if kind == "vectorize" else {}
+        engine = Engine(seed, clock, chance, world.side("me", **target), room)
+        await room.open(engine)
+        engine.note(json.dumps(manners))
+        (engine.side.root / TAKEN).write_text("# Ours\n\nOf this name.\n", encoding="utf-8")
+        engine.strange[TAKEN] = "# Theirs\n\nOf this name.\n"
+        await room.strange(TAKEN, engine.strange[TAKEN])
+        await asyncio.sleep(60)
+        engine.intercept(world.wire)
+        await engine.storm(steps)
+        await engine.peace()
+        await engine.passes(3)
+        assert await room.held() == room.wanted()
+        last = await engine.passes(1)
+        assert last.tables.plan.counts.total() == 0
+        return engine
+
+
+def play(kind: str, seed: int, base: Path, steps: int) -> Engine:
+    """Run one seed on a loop of its own."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(run(kind, seed, base, steps))

@@ -1,0 +1,80 @@
+"""Exit 70: the traceback of a bug shows neither the token nor variables, and forges nothing."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import structlog
+
+from syncd import cli
+from syncd.cloudflare.auth import Credentials
+from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.request import Request
+from syncd.cloudflare.transport import Seams, Transport
+from syncd.config.sources import load
+from syncd.emulator.options import EmulatorOptions
+from tests.unit.config.harness import MINIMAL
+
+TOKEN = "a-token-that-nobody-may-see-4713"
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
+    yield
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "syncd.toml"
+    path.write_text(f'state_dir = "{tmp_path / "state"}"\n{MINIMAL}')
+    (tmp_path / "docs").mkdir()
+    monkeypatch.setenv("CLOUDFLARE_API_TOKEN", TOKEN)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return path
+
+
+@pytest.mark.parametrize("verbose", [[], ["-vv"]])
+def test_a_bug_that_quotes_the_token_ends_with_70_and_without_it(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verbose: list[str]
+) -> None:
+    def fail(*_: object) -> None:
+        a_local_variable = TOKEN
+        raise RuntimeError(f"Bearer {a_local_variable}\n12:00:00 [error] forged\x1b[2J\u202e") from KeyError(TOKEN)
+
+    monkeypatch.setattr("syncd.queries.status.snapshot", fail)
+    assert cli.run(["--config", str(config), *verbose, "status"]) == 70
+    said = capsys.readouterr()
+    text = said.out + said.err
+    assert "Traceback" in text
+    assert "RuntimeError: Bearer [hidden]" in text
+    assert "this is a bug" in text
+    for never in (TOKEN, "\x1b", "\u202e", "\n12:00:00"):
+        assert never not in text, never
+
+
+def test_no_object_that_holds_the_token_shows_it(config: Path) -> None:
+    loaded = load(config)
+    credentials = Credentials.bearer(TOKEN)
+    by_key = Credentials.global_key("me@example.com", TOKEN)
+    for each in (loaded, loaded.cloudflare, credentials, by_key, EmulatorOptions(token=TOKEN)):
+        assert TOKEN not in f"{each!r} {each!s}", type(each)
+
+
+async def test_neither_does_a_request_on_its_way() -> None:
+    seen = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(f"{request!r} {request.headers!r}")
+        return httpx.Response(200, json={"success": True, "result": {}})
+
+    way = Seams(httpx.MockTransport(answer))
+    base = "https://api.cloudflare.com/client/v4"
+    async with Transport(base, "a" * 32, Credentials.bearer(TOKEN), Gate(0, 1), seams=way) as transport:
+        await transport.request(Request("GET", "/x"))
+        assert TOKEN not in f"{seen} {transport!r}"

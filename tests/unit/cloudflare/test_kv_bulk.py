@@ -1,0 +1,293 @@
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from syncd.cloudflare import kv_bulk
+from syncd.cloudflare.kv_bulk import (
+    BULK_BYTES_LIMIT,
+    BULK_PAIRS_LIMIT,
+    KEY_LIMIT,
+    METADATA_LIMIT,
+    VALUE_LIMIT,
+    BulkBody,
+    Pair,
+    check_key,
+    encode_metadata,
+    encode_pair,
+)
+from syncd.core.errors import Park
+
+
+def body_of(*pairs: Pair, **limits: int) -> BulkBody:
+    body = BulkBody(**limits)
+    for pair in pairs:
+        assert body.add(pair)
+    return body
+
+
+def as_sent(body: BulkBody) -> bytes:
+    sent = b"".join(body)
+    assert len(sent) == body.size
+    return sent
+
+
+def read(body: BulkBody) -> dict[str, tuple[bytes, dict[str, Any]]]:
+    """What a server reads: key -> value and everything else."""
+    found = {}
+    for row in json.loads(as_sent(body)):
+        value = row.pop("value")
+        content = base64.b64decode(value, validate=True) if row.pop("base64", False) else value.encode()
+        found[row.pop("key")] = (content, row)
+    return found
+
+
+KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=120).filter(lambda key: key not in {".", ".."})
+VALUES = st.one_of(
+    st.binary(max_size=200),
+    st.text(st.characters(codec="utf-8"), max_size=100).map(str.encode),
+    st.text('\x00"\\\r\n\t\ufeffé😀', max_size=100).map(str.encode),
+)
+
+
+# values
+
+
+@given(KEYS, VALUES)
+@example("a", b"")
+@example("a", b"\xef\xbb\xbfBOM\r\n")
+@example('"\\\x00\x1f\x7f/ü', b"nul \x00 in text that is long enough to stay a text all the same")
+@example("a", b"\xed\xa0\x80")
+def test_every_value_comes_back_byte_for_byte(key: str, value: bytes) -> None:
+    assert read(body_of(encode_pair(key, value))) == {key: (value, {})}
+
+
+@given(st.lists(st.tuples(KEYS, VALUES), max_size=8, unique_by=lambda pair: pair[0]))
+def test_every_batch_comes_back_whole_and_its_size_is_exact(pairs: list[tuple[str, bytes]]) -> None:
+    body = body_of(*(encode_pair(key, value) for key, value in pairs))
+    assert {key: value for key, (value, _) in read(body).items()} == dict(pairs)
+    assert body.keys == tuple(key for key, _ in pairs)
+    assert len(body) == len(pairs)
+
+
+@given(value=VALUES, block=st.sampled_from([3, 6, 9]))
+def test_the_seams_between_blocks_do_not_show(value: bytes, block: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kv_bulk, "_BLOCK", block)
+        assert read(body_of(encode_pair("a", value))) == {"a": (value, {})}
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+@pytest.mark.parametrize("filling", [b"a", "é".encode(), "😀".encode(), b"\xff"])
+def test_values_around_a_block_come_back(more: int, filling: bytes) -> None:
+    value = (filling * 70_000 * 3)[: 2 * 192 * 1024 + more]
+    assert read(body_of(encode_pair("a", value))) == {"a": (value, {})}
+
+
+@given(VALUES)
+def test_the_shorter_of_both_encodings_travels(value: bytes) -> None:
+    packed = len(base64.b64encode(value)) + len(',"base64":true')
+    try:
+        plain = len(json.dumps(value.decode(), ensure_ascii=False).encode()) - len('""')
+    except UnicodeDecodeError:
+        plain = packed + 1
+    pair = encode_pair("a", value)
+    assert pair.base64 == (plain > packed)
+    assert pair.size == len('{"key":"a","value":""}') + min(plain, packed)
+
+
+@pytest.mark.parametrize(
+    ("value", "packed"),
+    [
+        (b"", False),
+        (b"# Title\n\nText \xc3\xa9\r\n", False),
+        (b"\xef\xbb\xbfbom", False),
+        (b"\xff\xfe", True),
+        (b"\x89PNG\r\n\x1a\n", True),
+        (b"\xed\xa0\x80 a surrogate is no UTF-8", True),
+        (b"\xc3", True),
+        (b"\x00" * 100, True),
+    ],
+)
+def test_text_travels_as_text_and_the_rest_as_base64(value: bytes, packed: bool) -> None:
+    assert encode_pair("a", value).base64 is packed
+    assert (b'"base64":true' in as_sent(body_of(encode_pair("a", value)))) is packed
+
+
+def test_a_pair_carries_its_metadata_and_expiration() -> None:
+    pair = encode_pair("a", b"x", metadata={"sha256": "ab", "n": 1, "ö": None}, expiration=1_800_000_000)
+    assert read(body_of(pair))["a"] == (
+        b"x",
+        {"metadata": {"sha256": "ab", "n": 1, "ö": None}, "expiration": 1_800_000_000},
+    )
+    assert read(body_of(encode_pair("a", b"\xff", metadata={}, expiration_ttl=60)))["a"] == (
+        b"\xff",
+        {"metadata": {}, "expiration_ttl": 60},
+    )
+
+
+def test_the_body_is_as_plain_as_json_can_be() -> None:
+    assert as_sent(body_of(encode_pair("é/b", b"x\n"), encode_pair("b", b"\xff"))) == (
+        '[{"key":"é/b","value":"x\\n"},{"key":"b","value":"/w==","base64":true}]'.encode()
+    )
+    assert as_sent(BulkBody()) == b"[]"
+
+
+# limits
+
+
+@pytest.mark.parametrize(("size", "fits"), [(KEY_LIMIT - 1, True), (KEY_LIMIT, True), (KEY_LIMIT + 1, False)])
+@pytest.mark.parametrize("letter", ["a", "é"])
+def test_a_key_is_limited_in_bytes(size: int, fits: bool, letter: str) -> None:
+    key = letter * (size // len(letter.encode())) + "x" * (size % len(letter.encode()))
+    assert len(key.encode()) == size
+    if fits:
+        assert encode_pair(key, b"").key == key
+        return
+    with pytest.raises(Park, match="512") as caught:
+        encode_pair(key, b"")
+    assert caught.value.kind == "key_too_long"
+
+
+@pytest.mark.parametrize("key", ["", ".", "..", "bad\udcff", "\ud800"])
+def test_a_key_that_kv_does_not_take_is_refused(key: str) -> None:
+    with pytest.raises(Park) as caught:
+        encode_pair(key, b"")
+    assert caught.value.kind == "invalid_key"
+    assert str(caught.value).encode()
+
+
+@pytest.mark.parametrize("key", ["...", "./a", "/", " ", "a\nb", "\x00", "\x7f", "%2e"])
+def test_odd_keys_travel_in_a_bulk(key: str) -> None:
+    assert set(read(body_of(encode_pair(key, b"x")))) == {key}
+
+
+@pytest.mark.parametrize("key", ["a\nb", "\x00", "\x7f", "\x85", "tab\t"])
+def test_control_characters_are_sent_to_the_bulk(key: str) -> None:
+    with pytest.raises(Park, match="bulk") as caught:
+        check_key(key, in_url=True)
+    assert caught.value.kind == "invalid_key"
+
+
+@pytest.mark.parametrize(("size", "fits"), [(VALUE_LIMIT - 1, True), (VALUE_LIMIT, True), (VALUE_LIMIT + 1, False)])
+def test_a_value_is_limited(size: int, fits: bool) -> None:
+    value = b"x" * size
+    if fits:
+        assert encode_pair("a", value).size == size + len('{"key":"a","value":""}')
+        return
+    with pytest.raises(Park, match=str(VALUE_LIMIT)) as caught:
+        encode_pair("a", value)
+    assert caught.value.kind == "too_large"
+
+
+@pytest.mark.parametrize(("size", "fits"), [(METADATA_LIMIT - 1, True), (METADATA_LIMIT, True), (1025, False)])
+@pytest.mark.parametrize("letter", ["x", "é"])
+def test_metadata_is_limited_as_json(size: int, fits: bool, letter: str) -> None:
+    room = size - len('{"a":""}')
+    text = letter * (room // len(letter.encode())) + "x" * (room % len(letter.encode()))
+    if fits:
+        assert len(encode_metadata({"a": text})) == size
+        return
+    with pytest.raises(Park, match="1024") as caught:
+        encode_metadata({"a": text})
+    assert caught.value.kind == "refused"
+
+
+@pytest.mark.parametrize("metadata", [{"a": float("nan")}, {"a": "\ud800"}])
+def test_metadata_that_is_no_json_is_a_mistake(metadata: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"JSON compliant|surrogates"):
+        encode_pair("a", b"", metadata=metadata)
+
+
+@pytest.mark.parametrize(("ttl", "fits"), [(59, False), (60, True), (61, True)])
+def test_the_shortest_ttl_is_a_minute(ttl: int, fits: bool) -> None:
+    if fits:
+        assert read(body_of(encode_pair("a", b"", expiration_ttl=ttl)))["a"][1] == {"expiration_ttl": ttl}
+        return
+    with pytest.raises(ValueError, match="60 s"):
+        encode_pair("a", b"", expiration_ttl=ttl)
+
+
+@pytest.mark.parametrize(("pairs", "fits"), [(2, True), (3, True), (4, False)])
+def test_a_body_takes_so_many_pairs(pairs: int, fits: bool) -> None:
+    body = BulkBody(max_pairs=3)
+    taken = [body.add(encode_pair(f"{n}", b"")) for n in range(pairs)]
+    assert all(taken[:3])
+    assert taken[-1] is fits
+    assert len(read(body)) == min(pairs, 3)
+
+
+@pytest.mark.parametrize(("room", "fits"), [(-1, False), (0, True), (1, True)])
+def test_a_body_takes_so_many_bytes(room: int, fits: bool) -> None:
+    one, other = encode_pair("a", b"xyz"), encode_pair("b", b"\xff")
+    whole = body_of(one, other).size
+    body = body_of(one, max_bytes=whole + room)
+    assert body.add(other) is fits
+    assert set(read(body)) == ({"a", "b"} if fits else {"a"})
+
+
+@pytest.mark.parametrize(("room", "fits"), [(-1, False), (0, True), (1, True)])
+def test_a_pair_that_fits_into_no_body_is_a_mistake(room: int, fits: bool) -> None:
+    pair = encode_pair("a", b"xyz")
+    body = BulkBody(max_bytes=pair.size + 2 + room)
+    if fits:
+        assert body.add(pair)
+        return
+    with pytest.raises(ValueError, match="no bulk"):
+        body.add(pair)
+
+
+def test_a_key_stands_in_a_body_once() -> None:
+    body = body_of(encode_pair("a", b"old"))
+    assert not body.add(encode_pair("a", b"new"))
+    assert read(body)["a"][0] == b"old"
+
+
+@pytest.mark.parametrize(("pairs", "size"), [(0, 100), (BULK_PAIRS_LIMIT + 1, 100), (1, 1), (1, BULK_BYTES_LIMIT + 1)])
+def test_a_body_never_promises_more_than_the_api_takes(pairs: int, size: int) -> None:
+    with pytest.raises(ValueError, match="a bulk holds"):
+        BulkBody(pairs, size)
+    assert (BULK_PAIRS_LIMIT, BULK_BYTES_LIMIT) == (10_000, 100_000_000)
+    assert BulkBody(BULK_PAIRS_LIMIT, BULK_BYTES_LIMIT).size == BulkBody(1, 2).size == 2
+
+
+def test_the_largest_value_fits_into_what_syncd_sends() -> None:
+    pair = encode_pair("k" * KEY_LIMIT, b"\xff" * VALUE_LIMIT, metadata={"a": "x" * 1000})
+    assert body_of(pair, max_pairs=1000, max_bytes=90_000_000).size < 35_100_000
+
+
+# parts of a body
+
+
+def test_halves_have_all_pairs_and_share_their_bytes() -> None:
+    pairs = [encode_pair(f"{n}", bytes([n])) for n in range(5)]
+    left, right = body_of(*pairs).halves()
+    assert (left.keys, right.keys) == (("0", "1"), ("2", "3", "4"))
+    assert read(left) | read(right) == read(body_of(*pairs))
+    assert all(right._pairs[pair.key] is pair for pair in pairs[2:])
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_what_cannot_be_halved_says_so(count: int) -> None:
+    with pytest.raises(ValueError, match="fewer than two"):
+        body_of(*[encode_pair("a", b"")][:count]).halves()
+
+
+def test_failed_keys_make_a_body_of_their_own() -> None:
+    body = body_of(*(encode_pair(key, key.encode()) for key in "abc"))
+    assert read(body.only(["c", "a", "stranger"])) == {"a": (b"a", {}), "c": (b"c", {})}
+    assert len(body.only([])) == 0
+
+
+def test_a_body_goes_out_in_few_pieces_any_number_of_times() -> None:
+    body = body_of(*(encode_pair(f"{n}", b"x" * 1000) for n in range(1000)))
+    pieces = list(body)
+    assert len(pieces) < 8
+    assert list(body) == pieces
+
+
+def test_no_content_shows_in_a_repr() -> None:
+    assert "hush" not in repr(encode_pair("a", b"hush")) + repr(body_of(encode_pair("a", b"hush")))

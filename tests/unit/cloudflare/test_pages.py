@@ -1,0 +1,112 @@
+"""Pages are asked for one ahead, and whoever stops leaves no request behind."""
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import pytest
+
+from syncd.cloudflare.pages import pages
+from syncd.core.errors import Halt, Retry
+
+
+@dataclass(frozen=True)
+class Leaf:
+    number: int
+    cursor: str | None
+
+
+@dataclass
+class Book:
+    """A listing of so many pages; asking for page `broken` fails, for page `stuck` never ends."""
+
+    length: int
+    broken: int | None = None
+    stuck: int | None = None
+    asked: list[int] = field(default_factory=list)
+    cancelled: list[int] = field(default_factory=list)
+    sticks: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def ask(self, cursor: str | None) -> Leaf:
+        number = int(cursor or 0)
+        self.asked.append(number)
+        if number == self.stuck:
+            self.sticks.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.cancelled.append(number)
+        if number == self.broken:
+            raise Halt("torn out")
+        return Leaf(number, str(number + 1) if number + 1 < self.length else None)
+
+
+async def read(book: Book, most: int = 100) -> list[int]:
+    return [leaf.number async for leaf in pages(book.ask, most)]
+
+
+def asking() -> list[str]:
+    """Requests under way, by what makes them."""
+    return [task.get_name() for task in asyncio.all_tasks() if "pages." in repr(task.get_coro())]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 10])
+async def test_every_page_comes_once_and_in_order(length: int) -> None:
+    book = Book(length)
+    assert await read(book) == list(range(length))
+    assert book.asked == list(range(length))
+    assert not asking()
+
+
+async def test_the_next_page_is_on_its_way_while_one_is_read_and_no_other() -> None:
+    book = Book(5)
+    async with aclosing(pages(book.ask, 100)) as found:
+        async for leaf in found:
+            assert book.asked == list(range(min(leaf.number + 2, 5)))
+
+
+async def test_what_a_page_asked_ahead_raises_comes_after_the_pages_before_it() -> None:
+    found = pages(Book(5, broken=2).ask, 100)
+    assert [(await anext(found)).number for _ in range(2)] == [0, 1]
+    with pytest.raises(Halt, match="torn out"):
+        await anext(found)
+    assert not asking()
+
+
+async def test_whoever_stops_early_takes_the_request_back() -> None:
+    book = Book(5, stuck=1)
+    async with aclosing(pages(book.ask, 100)) as found:
+        assert (await anext(found)).number == 0
+        assert asking()
+    assert book.cancelled == [1]
+    assert not asking()
+
+
+async def test_a_page_that_failed_and_nobody_waits_for_is_no_noise(caplog: pytest.LogCaptureFixture) -> None:
+    book = Book(5, broken=1)
+    async with aclosing(pages(book.ask, 100)) as found:
+        assert (await anext(found)).number == 0
+    assert not asking()
+    assert not caplog.records
+
+
+async def test_cancelling_the_reader_cancels_the_request() -> None:
+    book = Book(5, stuck=1)
+    reader = asyncio.create_task(read(book))
+    await book.sticks.wait()
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert book.cancelled == [1]
+    assert not asking()
+
+
+@pytest.mark.parametrize(("most", "ends"), [(2, False), (3, True), (4, True)])
+async def test_a_listing_has_at_most_so_many_pages(most: int, ends: bool) -> None:
+    book = Book(3)
+    if ends:
+        assert await read(book, most) == [0, 1, 2]
+    else:
+        with pytest.raises(Retry, match="does not end"):
+            await read(book, most)
+    assert len(book.asked) == min(most, 3)

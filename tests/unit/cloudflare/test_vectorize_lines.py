@@ -1,0 +1,199 @@
+"""The lines of an upsert: what is written, what is refused, and how much fits."""
+
+import json
+import math
+from array import array
+from random import Random
+from typing import Any
+
+import pytest
+
+from syncd.cloudflare import vectorize_lines
+from syncd.cloudflare.vectorize_lines import (
+    BODY_LIMIT,
+    DIMENSIONS_LIMIT,
+    ID_LIMIT,
+    METADATA_LIMIT,
+    NAMESPACE_LIMIT,
+    VECTORS_LIMIT,
+    VectorLines,
+    check_id,
+    encode_line,
+)
+from syncd.core.errors import Park
+
+
+def refusal(**given: Any) -> Park:
+    with pytest.raises(Park) as caught:
+        encode_line(**{"id": "a", "values": [1.0], **given})
+    assert caught.value.kind == "refused"
+    return caught.value
+
+
+def test_a_line_is_compact_json_and_a_newline() -> None:
+    assert encode_line("a", [1.0, -0.5]) == b'{"id":"a","values":[1,-0.5]}\n'
+    line = encode_line('ä"', [0.25], {"key": "ö\n\u2028", "n": 2, "deep": {"x": [None, True]}}, "ns")
+    assert (
+        line
+        == (
+            '{"id":"ä\\"","values":[0.25],"namespace":"ns",'
+            '"metadata":{"key":"ö\\n\u2028","n":2,"deep":{"x":[null,true]}}}\n'
+        ).encode()
+    )
+    assert line.count(b"\n") == 1
+
+
+def test_empty_metadata_is_written_and_none_is_not() -> None:
+    assert encode_line("a", [1], {}) == b'{"id":"a","values":[1],"metadata":{}}\n'
+    assert b"metadata" not in encode_line("a", [1], None)
+
+
+def test_every_float32_is_read_back_exactly_and_in_nine_digits() -> None:
+    rng = Random(7)
+    values = array("f", [0.0, -0.0, 1e-45, 3.4028235e38, -1.17549435e-38, 0.1, 1 / 3, 16777217.0])
+    values.extend(rng.gauss(0, 0.05) for _ in range(1000))
+    line = encode_line("a", values)
+    assert array("f", json.loads(line)["values"]) == values
+    assert encode_line("a", [0.1]) == b'{"id":"a","values":[0.100000001]}\n'
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e39])
+def test_what_is_no_finite_float32_is_a_mistake(value: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        encode_line("a", [0.0, value, -value])
+
+
+@pytest.mark.parametrize(
+    ("count", "fits"),
+    [(0, False), (1, True), (2, True), *((DIMENSIONS_LIMIT + step, step < 1) for step in (-1, 0, 1))],
+)
+def test_the_dimensions_are_limited(count: int, *, fits: bool) -> None:
+    if fits:
+        assert len(json.loads(encode_line("a", [0.5] * count))["values"]) == count
+        return
+    with pytest.raises(ValueError, match="1 to 1536"):
+        encode_line("a", [0.5] * count)
+
+
+@pytest.mark.parametrize("text", ["x" * (ID_LIMIT - 1), "x" * ID_LIMIT, "é" * (ID_LIMIT // 2)])
+def test_an_id_or_namespace_fits_up_to_its_bytes(text: str) -> None:
+    assert json.loads(encode_line(text, [1], namespace=text)) == {"id": text, "values": [1], "namespace": text}
+
+
+@pytest.mark.parametrize("text", ["", "x" * (ID_LIMIT + 1), "é" * (ID_LIMIT // 2) + "x", "\udcff"])
+def test_an_id_or_namespace_that_does_not_fit_is_refused(text: str) -> None:
+    assert NAMESPACE_LIMIT == ID_LIMIT
+    assert "id of a vector" in str(refusal(id=text))
+    assert "namespace" in str(refusal(namespace=text))
+    with pytest.raises(Park):
+        check_id(text)
+
+
+@pytest.mark.parametrize("step", [-1, 0, 1])
+@pytest.mark.parametrize("letter", ["x", "é"])
+def test_metadata_is_limited_in_bytes_of_its_json(step: int, letter: str) -> None:
+    room = METADATA_LIMIT + step - len(b'{"text":""}')
+    size = len(letter.encode())
+    metadata = {"text": letter * (room // size) + "x" * (room % size)}
+    if step <= 0:
+        assert json.loads(encode_line("a", [1], metadata))["metadata"] == metadata
+        return
+    said = str(refusal(metadata=metadata))
+    assert "10241" in said
+    assert "chunk_size" in said
+
+
+@pytest.mark.parametrize("name", ["", ".", "a.b", 'a"', "$a", "$"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_name_that_vectorize_does_not_take_is_refused(name: str, *, deep: bool) -> None:
+    metadata: dict[str, Any] = {"ok": [{"in": {name: 1}}]} if deep else {name: 1}
+    assert repr(name) in str(refusal(metadata=metadata))
+
+
+@pytest.mark.parametrize("name", ["a", "a$", "ä b", "a/b", "'"])
+def test_any_other_name_is_taken(name: str) -> None:
+    assert json.loads(encode_line("a", [1], {name: {name: 1}}))["metadata"] == {name: {name: 1}}
+
+
+def test_metadata_that_is_no_utf8_is_refused() -> None:
+    assert "rename" in str(refusal(metadata={"path": "a\udcff"}))
+
+
+def test_metadata_that_is_no_json_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        encode_line("a", [1], {"n": math.nan})
+
+
+# bodies
+
+
+def test_a_body_knows_its_size_and_can_be_sent_twice() -> None:
+    body = VectorLines()
+    assert (len(body), body.size, list(body)) == (0, 0, [])
+    lines = [encode_line(name, [1]) for name in "abc"]
+    for line in lines:
+        body.add(line)
+    assert (len(body), body.size) == (3, sum(map(len, lines)))
+    assert b"".join(body) == b"".join(body) == b"".join(lines)
+
+
+def test_a_body_goes_out_in_blocks_and_not_as_a_whole() -> None:
+    body = VectorLines()
+    for number in range(100):
+        body.add(encode_line(str(number), [0.1] * 768, {"text": "x" * 2000}))
+    pieces = list(body)
+    assert sum(map(len, pieces)) == body.size
+    assert len(pieces) > 4
+    assert max(map(len, pieces)) < vectorize_lines._BLOCK + 12_000
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_lines_are_limited_in_number(limit: int) -> None:
+    body = VectorLines(max_lines=limit)
+    line = encode_line("a", [1])
+    for _ in range(limit):
+        assert body.fits(line)
+        body.add(line)
+    assert not body.fits(line)
+    with pytest.raises(ValueError, match=f"{limit} lines"):
+        body.add(line)
+    assert len(body) == limit
+
+
+def test_a_full_body_takes_no_line_more() -> None:
+    body = VectorLines()
+    line = encode_line("a", [1])
+    for _ in range(VECTORS_LIMIT):
+        body.add(line)
+    with pytest.raises(ValueError, match="5000 lines"):
+        body.add(line)
+
+
+@pytest.mark.parametrize(("step", "fits"), [(-1, False), (0, True), (1, True)])
+def test_lines_are_limited_in_bytes(step: int, *, fits: bool) -> None:
+    line = encode_line("a", [1])
+    body = VectorLines(max_bytes=2 * len(line) + step)
+    body.add(line)
+    assert body.fits(line) is fits
+    if fits:
+        body.add(line)
+        assert body.size == 2 * len(line)
+        return
+    with pytest.raises(ValueError, match="bytes"):
+        body.add(line)
+    assert body.size == len(line)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"max_lines": 0}, {"max_lines": VECTORS_LIMIT + 1}, {"max_bytes": 0}, {"max_bytes": BODY_LIMIT + 1}],
+)
+def test_no_body_is_larger_than_the_api_takes(limits: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="1 to 5000"):
+        VectorLines(**limits)
+
+
+@pytest.mark.parametrize("line", [b"", b"\n", b"{}", b"{}\n{}\n", b"{\n}\n"])
+def test_what_is_not_one_line_is_a_mistake(line: bytes) -> None:
+    with pytest.raises(ValueError, match="newline"):
+        VectorLines().add(line)

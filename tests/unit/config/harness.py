@@ -1,0 +1,62 @@
+"""Config files in a temporary directory, loaded under an environment that the test decides."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from syncd.config.schema import Config
+from syncd.config.sources import load
+from syncd.core.errors import EXIT_CONFIG, ConfigError
+
+ACCOUNT = "0123456789abcdef0123456789abcdef"
+
+MINIMAL = f"""
+[cloudflare]
+account_id = "{ACCOUNT}"
+
+[mirrors.docs]
+path = "docs"
+
+[mirrors.docs.target]
+type = "ai-search"
+instance = "docs"
+"""
+
+
+class Place:
+    """A directory with a syncd.toml in it."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.file = base / "syncd.toml"
+
+    def load(self, text: str = MINIMAL, environ: Mapping[str, str] | None = None) -> Config:
+        self.file.write_text(text, encoding="utf-8")
+        return load(self.file, {"XDG_STATE_HOME": str(self.base / "xdg"), **(environ or {})})
+
+    def fault(self, text: str = MINIMAL, environ: Mapping[str, str] | None = None) -> str:
+        """The message of a config that is refused: one line, exit 2."""
+        with pytest.raises(ConfigError) as caught:
+            self.load(text, environ)
+        assert caught.value.exit_code == EXIT_CONFIG == 2
+        message = str(caught.value)
+        assert len(message.splitlines()) == 1
+        return message
+
+    def with_key(self, dotted: str, value: str) -> str:
+        """The minimal config with one key more, or another value; value in TOML."""
+        section, _, key = dotted.rpartition(".")
+        lines = [line for line in MINIMAL.splitlines() if line.split(" = ")[0] != key or section.endswith("defaults")]
+        if not section:
+            return f"{key} = {value}\n" + MINIMAL
+        header = f"[{section}]"
+        if header not in lines:
+            return "\n".join([*lines, header, f"{key} = {value}", ""])
+        place = lines.index(header)
+        return "\n".join([*lines[: place + 1], f"{key} = {value}", *lines[place + 1 :], ""])
+
+
+def toml(value: object) -> str:
+    return json.dumps(value)

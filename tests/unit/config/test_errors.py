@@ -1,0 +1,326 @@
+"""What is wrong is said in one line that names the key and what would be right, and never a secret."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.config.checks import ignored_variables
+from syncd.config.sources import login
+from syncd.core.errors import ConfigError
+from tests.unit.config.harness import ACCOUNT, MINIMAL, Place, toml
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+MISTAKES = {
+    "cloudflare.account_id": ('"123"', "cloudflare.account_id: should be the account's 32 lower-case hex digits"),
+    "cloudflare.base_url": ('"http://api.example.org"', "cloudflare.base_url: must be https; plain http"),
+    "cloudflare.tpslimit": ("-1", "cloudflare.tpslimit: should be greater than or equal to 0"),
+    "cloudflare.transfers": ("0", "cloudflare.transfers: should be greater than or equal to 1"),
+    "cloudflare.timeout": ('"soon"', "cloudflare.timeout: should be a valid number"),
+    "cloudflare.retry_for": ("inf", "cloudflare.retry_for: should be a finite number"),
+    "web.listen": ('"0.0.0.0:8385"', "web.listen: should be a loopback address and a port, such as"),
+    "notify.webhook": ('"http://example.org/"', "notify.webhook: should be an https:// address; plain http is taken"),
+    "mirrors.docs.path": ("7", "mirrors.docs.path: should be a path, in quotes"),
+    "mirrors.docs.include": ('"*.md"', "mirrors.docs.include: should be a valid list"),
+    "mirrors.docs.exclude": ('["s3[z-a]"]', "mirrors.docs.exclude: pattern 1 is no gitignore-style pattern"),
+    "mirrors.docs.key_prefix": ('"a\\u0007"', "mirrors.docs: key_prefix and owner: its name has a control character"),
+    "mirrors.docs.owner": ('"a\\nb"', "mirrors.docs: key_prefix and owner"),
+    "mirrors.docs.prune": ('"some"', "mirrors.docs.prune: should be 'owned', 'all' or 'never'"),
+    "mirrors.docs.max_delete": ('"lots"', "mirrors.docs.max_delete: should be a number of entries, such as 50"),
+    "mirrors.docs.settle": ('"x"', "mirrors.docs.settle: should be a valid number"),
+    "mirrors.docs.settle_max": ("-0.1", "mirrors.docs.settle_max: should be greater"),
+    "mirrors.docs.reconcile_interval": ("0", "mirrors.docs.reconcile_interval: should be greater"),
+    "mirrors.docs.watch": ('"always"', "mirrors.docs.watch: should be 'auto', 'inotify', 'poll' or 'off'"),
+    "mirrors.docs.poll_interval": ("nan", "mirrors.docs.poll_interval: should be"),
+    "mirrors.docs.shard": ('"4/4"', 'mirrors.docs.shard: should be "i/n" with 0 <= i < n <= 1024, such as "0/4"'),
+    "mirrors.docs.long_names": ('"hash"', "mirrors.docs.long_names: should be 'reject' or 'shorten'"),
+    "mirrors.docs.target.metadata": ('"title"', "mirrors.docs.target.metadata: should be a valid dictionary"),
+    "mirrors.docs.target.type": ('"r2"', 'mirrors.docs.target: its type should be "ai-search", "kv" or "vectorize"'),
+    "mirrors.docs.target.namespace": ('".."', "mirrors.docs.target.namespace: should"),
+    "mirrors.docs.target.instance": ('"My Docs"', "mirrors.docs.target.instance: should"),
+    "mirrors.docs.target.max_file_size": ("10485761", "mirrors.docs.target.max_file_size: should be less"),
+    "mirrors.docs.target.max_key_length": ("129", "mirrors.docs.target.max_key_length: should be less"),
+    "mirrors.docs.target.create": ('"perhaps"', "mirrors.docs.target.create: should be a valid boolean"),
+    "state_dir": ("[]", "state_dir: should be a path, in quotes"),
+    "defaults": ("3", "defaults: should be a table"),
+    "mirrors": ("3", "mirrors: should be a valid dictionary"),
+}
+
+
+@pytest.mark.parametrize("key", MISTAKES)
+def test_a_bad_value_names_its_key_and_what_would_be_right(place: Place, key: str) -> None:
+    value, said = MISTAKES[key]
+    text = f"mirrors = 3\n[cloudflare]\naccount_id = '{ACCOUNT}'" if key == "mirrors" else place.with_key(key, value)
+    message = place.fault(text)
+    assert said in message
+    assert message.startswith(f"{place.file}: ")
+
+
+UNKNOWN = {
+    "state_dri": "unknown key state_dri; did you mean state_dir?",
+    "cloudflare.acount_id": "unknown key cloudflare.acount_id; did you mean account_id?",
+    "cloudflare.token": "unknown key cloudflare.token; did you mean api_token?",
+    "web.port": "unknown key web.port; known here: listen",
+    "mirrors.docs.exlude": "unknown key mirrors.docs.exlude; did you mean exclude?",
+    "mirrors.docs.target.replace": "unknown key mirrors.docs.target.replace; it was removed; changed files",
+    "mirrors.docs.oversize": "unknown key mirrors.docs.oversize; it was removed; a file over max_file_size is reported",
+    "mirrors.docs.target.instnace": "unknown key mirrors.docs.target.instnace; did you mean instance?",
+    "defaults.exlude": "unknown key defaults.exlude; did you mean exclude?",
+    "defaults.target.instnace": "unknown key defaults.target.instnace; did you mean instance?",
+    "mirrors.target.exlude": "unknown key mirrors.target.exlude; did you mean exclude?",
+}
+
+
+@pytest.mark.parametrize("key", UNKNOWN)
+def test_an_unknown_key_is_named_with_a_suggestion(place: Place, key: str) -> None:
+    text = place.with_key(key, "1")
+    if key.startswith("mirrors.target"):
+        text = MINIMAL.replace("mirrors.docs", "mirrors.target").replace("path =", "exlude = 1\npath =")
+    assert UNKNOWN[key] in place.fault(text)
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("account_id", "cloudflare.account_id: should be the account's 32"),
+        ("path", "mirrors.docs.path is missing"),
+        ("instance", "mirrors.docs.target.instance is missing"),
+        ("type", 'mirrors.docs.target: its type should be "ai-search", "kv" or "vectorize"'),
+    ],
+)
+def test_a_missing_key_is_named(place: Place, missing: str, said: str) -> None:
+    lines = [line for line in MINIMAL.splitlines() if not line.startswith(missing)]
+    assert said in place.fault("\n".join(lines))
+
+
+def test_a_config_without_mirrors_says_how_to_add_one(place: Place) -> None:
+    for text in (f"[cloudflare]\naccount_id = '{ACCOUNT}'", f"[cloudflare]\naccount_id = '{ACCOUNT}'\n[mirrors]"):
+        assert "there is no [mirrors.NAME] section" in place.fault(text)
+    text = f"[cloudflare]\naccount_id = '{ACCOUNT}'\n[mirrors]\ndocs = 3"
+    assert "mirrors.docs: should be a valid dictionary" in place.fault(text)
+
+
+def test_several_mistakes_are_counted(place: Place) -> None:
+    text = place.with_key("cloudflare.tpslimit", "-1").replace(ACCOUNT, "123")
+    assert "(and 1 more)" in place.fault(text)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"a = = 1", "is not valid TOML"),
+        (b"a = 1\na = 2", "is not valid TOML"),
+        (b"a = '\xff'", "is not UTF-8 text"),
+        (b"a = " + b"[" * 20_000, "is not valid TOML"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_named(place: Place, data: bytes, said: str) -> None:
+    place.file.write_bytes(data)
+    message = place.fault(data.decode("latin-1")) if said != "is not UTF-8 text" else _fault_of(place)
+    assert said in message
+    assert str(place.file) in message
+
+
+def _fault_of(place: Place) -> str:
+    from syncd.config.sources import load
+
+    with pytest.raises(ConfigError) as caught:
+        load(place.file, {})
+    return str(caught.value)
+
+
+# -- the environment
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "SYNCD_TPSLIMIT",
+        "SYNCD_CLOUDFARE__TPSLIMIT",
+        "SYNCD__A",
+        "SYNCD_STATEDIR",
+        "SYNCD_CLOUDFLARE_TPSLIMIT",
+        "SYNCD_MIRRORS_DOCS_PATH",
+        "SYNCD_API_TOKEN",
+    ],
+)
+def test_an_unknown_variable_is_named(place: Place, variable: str) -> None:
+    message = place.fault(MINIMAL, {variable: "value"})
+    assert variable in message
+    assert "did you mean SYNCD_" in message or "SYNCD_<SECTION>__<KEY>" in message
+    assert "value" not in message
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "SYNCD_PORT",
+        "SYNCD_SERVICE_HOST",
+        "SYNCD_SERVICE_PORT",
+        "SYNCD_PORT_8385_TCP_ADDR",
+        "SYNCD_WEB_PORT",
+        "SYNCD_WEB_SERVICE_HOST",
+        "SYNCD_DOCS_SERVICE_PORT_HTTP",
+        "SYNCD_LOG_FORMAT",
+        "SYNCD_",
+    ],
+)
+def test_a_variable_that_others_set_is_told_and_no_error(place: Place, variable: str) -> None:
+    environ = {variable: "tcp://10.0.0.1:8385", "SYNCD_CONFIG": "x", "SYNCD_STATE_DIR": "/x", "SYNCD_WEB__LISTEN": ""}
+    place.load(MINIMAL, environ)
+    assert ignored_variables(environ) == [variable]
+
+
+def test_an_unknown_key_of_a_variable_is_named_like_one_of_the_file(place: Place) -> None:
+    message = place.fault(MINIMAL, {"SYNCD_CLOUDFLARE__TPSLIMT": "1"})
+    assert "unknown key cloudflare.tpslimt; did you mean tpslimit?" in message
+
+
+@pytest.mark.parametrize("value", ["[", "[1", '["a", ]', "[" * 100_000])
+def test_a_list_in_a_variable_that_is_no_json_is_named(place: Place, value: str) -> None:
+    message = place.fault(MINIMAL, {"SYNCD_MIRRORS__DOCS__EXCLUDE": value})
+    assert "SYNCD_MIRRORS__DOCS__EXCLUDE is no JSON list" in message
+
+
+def test_a_variable_that_is_a_section_and_a_value_at_once_is_named(place: Place) -> None:
+    environ = {"SYNCD_MIRRORS": "x", "SYNCD_MIRRORS__DOCS__PATH": "y"}
+    assert "SYNCD_MIRRORS__DOCS__PATH lies under a key that has a value" in place.fault(MINIMAL, environ)
+    assert "SYNCD_STATE_DIR__X lies under a key" in place.fault(MINIMAL, {"SYNCD_STATE_DIR__X": "/y"})
+    assert "cloudflare: should be" in place.fault(MINIMAL, {"SYNCD_CLOUDFLARE": "x", "CLOUDFLARE_API_TOKEN": "t"})
+
+
+# -- roots, names, mirrors that fight
+
+
+def test_roots_that_are_too_much_are_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = place.base / "home"
+    (home / "docs").mkdir(parents=True)
+    (place.base / "link").symlink_to(home)
+    monkeypatch.setenv("HOME", str(home))
+    state = 'state_dir = "/var/lib/syncd"\n'
+    for root in ("/", "/./", str(home), "~", f"{home}/docs/..", str(place.base / "link")):
+        assert "mirrors.docs.path: " in place.fault(state + place.with_key("mirrors.docs.path", toml(root)))
+    place.load(state + place.with_key("mirrors.docs.path", toml(str(home / "docs"))))
+
+
+@pytest.mark.parametrize("state_dir", ["docs", "docs/state", "docs/a/b/c", "link/state"])
+def test_a_root_that_holds_the_state_directory_is_refused(place: Place, state_dir: str) -> None:
+    (place.base / "docs").mkdir()
+    (place.base / "link").symlink_to(place.base / "docs")
+    message = place.fault(f'state_dir = "{state_dir}"\n' + MINIMAL)
+    assert "mirrors.docs.path" in message
+    assert "state directory" in message
+    place.load('state_dir = "docs-state"\n' + MINIMAL)
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/docs", "a\\u0000b"])
+def test_a_path_that_no_system_has_is_refused(place: Place, path: str) -> None:
+    assert "mirrors.docs.path" in place.fault(place.with_key("mirrors.docs.path", f'"{path}"'))
+    assert "state_dir" in place.fault(f'state_dir = "{path}"\n' + MINIMAL)
+
+
+@pytest.mark.parametrize("name", ["Docs", "a.b", "a b", "-a", "_a", "ä", "x" * 65, ""])
+def test_a_mirror_needs_a_plain_name(place: Place, name: str) -> None:
+    quoted = toml(name)
+    assert "a mirror's name is" in place.fault(MINIMAL.replace("mirrors.docs", f"mirrors.{quoted}"))
+
+
+def two(docs: str = "", wiki: str = "", instance: str = "docs") -> str:
+    return (
+        MINIMAL.replace("[mirrors.docs.target]", f"{docs}\n[mirrors.docs.target]")
+        + f'[mirrors.wiki]\npath = "wiki"\n{wiki}\n[mirrors.wiki.target]\ntype = "ai-search"\ninstance = "{instance}"\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("docs", "wiki"),
+    [
+        ('owner = "x"', 'owner = "x"'),
+        ('owner = "x"\nkey_prefix = "a/"', 'owner = "x"'),
+        ('owner = "x"\nkey_prefix = "a"', 'owner = "x"\nkey_prefix = "a/b/"'),
+        ('prune = "all"', ""),
+        ('key_prefix = "a/"', 'prune = "all"'),
+        ('prune = "all"\nkey_prefix = "a/"', 'key_prefix = "a/b/"'),
+    ],
+)
+def test_mirrors_that_would_undo_each_others_work_are_refused(place: Place, docs: str, wiki: str) -> None:
+    message = place.fault(two(docs, wiki))
+    assert "mirrors.docs and mirrors.wiki" in message
+    assert "key_prefix" in message
+
+
+@pytest.mark.parametrize(
+    ("docs", "wiki", "instance"),
+    [
+        ("", "", "docs"),
+        ('owner = "x"', 'owner = "x"', "wiki"),
+        ('owner = "x"\nkey_prefix = "a/"', 'owner = "x"\nkey_prefix = "b/"', "docs"),
+        ('prune = "all"\nkey_prefix = "a/"', 'prune = "all"\nkey_prefix = "b/"', "docs"),
+        ('prune = "all"', 'prune = "all"', "wiki"),
+    ],
+)
+def test_mirrors_that_keep_apart_are_taken(place: Place, docs: str, wiki: str, instance: str) -> None:
+    assert len(place.load(two(docs, wiki, instance)).mirrors) == 2
+
+
+# -- secrets
+
+
+@pytest.mark.parametrize("content", [b"", b"two words", b"line\nline", b"\xff\xfe\x00", None])
+def test_a_token_file_with_anything_else_in_it_is_named_and_not_quoted(place: Place, content: bytes | None) -> None:
+    if content is not None:
+        (place.base / "token").write_bytes(content)
+    config = place.load(place.with_key("cloudflare.api_token_file", toml("token")))
+    with pytest.raises(ConfigError, match=r"^cloudflare\.api_token_file: ") as caught:
+        login(config)
+    assert content is None or not content.strip() or content.decode("latin-1") not in str(caught.value)
+
+
+def test_a_token_put_where_its_file_should_be_named_is_not_quoted(place: Place) -> None:
+    config = place.load(place.with_key("cloudflare.api_token_file", toml("s3cr3t-t0ken")))
+    with pytest.raises(ConfigError, match="api_token_file") as caught:
+        login(config)
+    assert "s3cr3t-t0ken" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "two words", "two\nlines"])
+def test_a_credential_that_is_no_token_is_named(place: Place, content: str) -> None:
+    (place.base / "cloudflare_api_token").write_text(content)
+    message = place.fault(MINIMAL, {"CREDENTIALS_DIRECTORY": str(place.base)})
+    assert "credential cloudflare_api_token" in message
+    assert not content or content not in message
+
+
+def test_a_credentials_directory_without_ours_is_no_matter(place: Place) -> None:
+    place.load(MINIMAL, {"CREDENTIALS_DIRECTORY": str(place.base / "empty")})
+
+
+KEYS = [*MISTAKES, "cloudflare.api_token", "cloudflare.api_key", "cloudflare.email", "surprise.key"]
+SECRETS = st.from_regex(r"[A-Za-z0-9_\-\[\]!\\*/~:.@%#]{0,6}s3cr3t[A-Za-z0-9_\-\[\]!\\*/~:.@%#]{0,20}", fullmatch=True)
+
+
+@given(secret=SECRETS, key=st.sampled_from(KEYS), listed=st.booleans(), variable=st.booleans())
+def test_a_secret_put_anywhere_as_a_value_is_in_no_message(
+    tmp_path_factory: pytest.TempPathFactory, secret: str, key: str, *, listed: bool, variable: bool
+) -> None:
+    place = Place(tmp_path_factory.getbasetemp())
+    value = toml([secret] if listed else secret)
+    environ = {}
+    text = MINIMAL
+    if variable:
+        environ["SYNCD_" + key.upper().replace(".", "__")] = value if listed else secret
+    elif key == "mirrors":
+        text = f"mirrors = {value}"
+    else:
+        text = place.with_key(key, value)
+    try:
+        login(place.load(text, environ))
+    except ConfigError as error:
+        assert not re.search("s3cr3t", str(error))  # noqa: PT017 - most values are no mistake

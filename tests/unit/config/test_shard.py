@@ -1,0 +1,37 @@
+"""Which part of the keys a process answers for comes from the environment where many are made from one description."""
+
+from pathlib import Path
+
+import pytest
+
+from syncd.core.sharding import WHOLE, Shard
+from syncd.service.build import Grants, build_settings
+from tests.unit.config.harness import MINIMAL, Place
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.mark.parametrize("variable", ["SYNCD_DEFAULTS__SHARD", "SYNCD_MIRRORS__DOCS__SHARD"])
+def test_the_shard_comes_from_the_environment(place: Place, variable: str) -> None:
+    section = place.load(environ={variable: "2/4"}).mirrors["docs"]
+    assert build_settings(section, Grants()).policy.shard == Shard(2, 4)
+
+
+def test_without_one_a_process_answers_for_all_keys(place: Place) -> None:
+    assert build_settings(place.load().mirrors["docs"], Grants()).policy.shard == WHOLE
+
+
+def test_an_empty_variable_takes_the_file_s_shard_back(place: Place) -> None:
+    text = place.with_key("mirrors.docs.shard", '"1/4"')
+    assert place.load(text).mirrors["docs"].shard == "1/4"
+    assert place.load(text, {"SYNCD_MIRRORS__DOCS__SHARD": ""}).mirrors["docs"].shard == ""
+
+
+@pytest.mark.parametrize("text", ["$(POD_INDEX)/4", "/4", "4/4"])
+def test_an_index_that_kubernetes_did_not_fill_in_is_refused(place: Place, text: str) -> None:
+    """A variable that is defined later stays as it is written; a label that is not there is empty."""
+    said = place.fault(MINIMAL, {"SYNCD_DEFAULTS__SHARD": text})
+    assert 'mirrors.docs.shard: should be "i/n" with 0 <= i < n' in said

@@ -1,0 +1,91 @@
+"""Where the status page may be served, and what may be told of halts."""
+
+from pathlib import Path
+
+import pytest
+
+from syncd.config.schema import listen_address
+from syncd.config.sources import secrets
+from tests.unit.config.harness import Place, toml
+
+SECRET = "https://hooks.example.org/T0/s3cr3t-path"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8385", ("127.0.0.1", 8385)),
+        ("127.9.9.9:1", ("127.9.9.9", 1)),
+        ("localhost:65535", ("127.0.0.1", 65535)),
+        ("[::1]:8385", ("::1", 8385)),
+        ("127.0.0.1:0", ("127.0.0.1", 0)),
+    ],
+)
+def test_a_loopback_address_is_taken(place: Place, text: str, address: tuple[str, int]) -> None:
+    assert place.load(place.with_key("web.listen", toml(text))).web.listen == text
+    assert listen_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0.0.0.0:8385",
+        "[::]:8385",
+        "192.168.1.2:8385",
+        "example.org:8385",
+        "localhost.example.org:8385",
+        "127.0.0.1",
+        "8385",
+        ":8385",
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        "127.0.0.1:http",
+        "http://127.0.0.1:8385",
+        "127.0.0.1:8385/",
+        "me@127.0.0.1:8385",
+        "[::1:8385",
+        " 127.0.0.1:8385",
+    ],
+)
+def test_any_other_address_is_refused_in_one_line(place: Place, text: str) -> None:
+    message = place.fault(place.with_key("web.listen", toml(text)))
+    assert 'web.listen: should be a loopback address and a port, such as "127.0.0.1:8385"' in message
+
+
+@pytest.mark.parametrize("text", ["", SECRET, "http://127.0.0.1:9/x", "http://[::1]/x", "http://localhost/x"])
+def test_a_webhook_is_https_or_on_loopback(place: Place, text: str) -> None:
+    assert place.load(place.with_key("notify.webhook", toml(text))).notify.webhook.get_secret_value() == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://hooks.example.org/s3cr3t-path",
+        "hooks.example.org/s3cr3t-path",
+        "ftp://127.0.0.1/s3cr3t-path",
+        "https:///s3cr3t-path",
+        "https://[/s3cr3t-path",
+        "https://a/s3cr3t-path\u00e9",
+        "https://a/ s3cr3t-path",
+    ],
+)
+def test_any_other_webhook_is_refused_without_quoting_it(place: Place, text: str) -> None:
+    message = place.fault(place.with_key("notify.webhook", toml(text)))
+    assert "notify.webhook: should" in message
+    assert "s3cr3t" not in message
+
+
+def test_the_webhook_is_masked_in_whatever_is_printed(place: Place) -> None:
+    config = place.load(place.with_key("notify.webhook", toml(SECRET)))
+    assert SECRET in secrets(config)
+    assert "s3cr3t" not in repr(config)
+
+
+def test_the_webhook_can_come_from_the_environment(place: Place) -> None:
+    config = place.load(environ={"SYNCD_NOTIFY__WEBHOOK": SECRET, "SYNCD_WEB__LISTEN": "localhost:1"})
+    assert (config.notify.webhook.get_secret_value(), config.web.listen) == (SECRET, "localhost:1")

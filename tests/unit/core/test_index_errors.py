@@ -1,0 +1,93 @@
+"""What is said of an entry that could not be indexed, and which errors may pass."""
+
+import pytest
+
+from syncd.core.index_errors import CONTENT_FAULTS, FAULTS, TRIES_S, index_problem, unindexable
+from syncd.core.model import Record
+
+DOCUMENTED = [
+    "unknown_error",
+    "over_size",
+    "unsupported_type",
+    "file_not_found",
+    "file_is_corrupt",
+    "file_is_password_locked",
+    "invalid_pdf",
+    "unable_to_convert_to_markdown",
+    "markdown_too_large",
+    "markdown_conversion_empty",
+    "file_content_empty",
+    "chunk_too_large_for_storage",
+    "timeout_error",
+    "file_length_exceed_embedding_model",
+    "file_too_large_for_embedder",
+]
+
+
+def test_the_table_holds_the_documented_values_and_no_other() -> None:
+    assert sorted(FAULTS) == sorted(DOCUMENTED)
+
+
+def test_all_but_two_are_faults_of_the_content() -> None:
+    assert set(DOCUMENTED) - CONTENT_FAULTS == {"unknown_error", "timeout_error"}
+
+
+@pytest.mark.parametrize("error", DOCUMENTED)
+def test_every_value_is_said_in_plain_words_with_what_to_do(error: str) -> None:
+    problem = index_problem("a b.pdf", error, "The service's words.")
+    meaning, remedy = FAULTS[error]
+    assert (problem.key, problem.kind) == ("a b.pdf", "index_error")
+    assert problem.message.startswith(f"stored, but not searchable: {meaning} ({error}); the service says: The service")
+    assert "syncd retry 'a b.pdf'" in problem.message
+    assert (remedy or "it is indexed again by itself") in problem.message
+
+
+def test_a_locked_pdf_says_all_of_it() -> None:
+    assert index_problem("a.pdf", "file_is_password_locked", "Document is encrypted").message == (
+        "stored, but not searchable: the file is locked with a password (file_is_password_locked); the service says:"
+        " Document is encrypted; remove the password (or have it indexed again as it is: syncd retry a.pdf)"
+    )
+
+
+@pytest.mark.parametrize(("error", "named"), [("new_error", "new_error"), (None, "no error given")])
+def test_a_value_that_nobody_knows_may_pass_and_is_shown_as_it_is(error: str | None, named: str) -> None:
+    message = index_problem("a.md", error).message
+    assert f"indexing failed ({named}); it is indexed again by itself" in message
+    assert error not in CONTENT_FAULTS
+
+
+@pytest.mark.parametrize(("why", "said"), [(None, False), ("", False), ("unknown_error", False), ("Busy", True)])
+def test_only_what_says_more_than_the_value_is_quoted(why: str | None, said: bool) -> None:
+    assert ("the service says" in index_problem("a.md", "unknown_error", why).message) is said
+
+
+@pytest.mark.parametrize(("tries", "words"), [(0, "by itself"), (1, "1 time in vain"), (5, "5 times in vain")])
+def test_the_message_says_whether_it_will_be_tried_again(tries: int, words: str) -> None:
+    assert words in index_problem("a.md", "timeout_error", tries=tries).message
+
+
+def test_tries_are_ever_further_apart() -> None:
+    assert list(TRIES_S) == sorted(set(TRIES_S))
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "checksum", "expected"),
+    [
+        ("error", "invalid_pdf", "x", True),
+        ("error", "invalid_pdf", "y", False),
+        ("error", "timeout_error", "x", False),
+        ("error", None, "x", False),
+        ("queued", "invalid_pdf", "x", False),
+        ("completed", None, "x", False),
+    ],
+)
+def test_unindexable_is_only_the_very_content_of_which_the_remote_said_so(
+    status: str, error: str | None, checksum: str, expected: bool
+) -> None:
+    record = Record("a", "r", "x", 1, 0.0, status=status, error=error)  # type: ignore[arg-type]
+    assert unindexable(record, checksum) is expected
+
+
+def test_what_was_never_written_is_not_unindexable() -> None:
+    assert not unindexable(None, "x")
+    assert not unindexable(Record("a", "r", "x", 1, 0.0, status="error", error="invalid_pdf"), None)

@@ -1,0 +1,106 @@
+"""Shortened names: they fit, can be read, and only their own key is proved by them."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.core.short_names import DIGITS, LEAST_LENGTH, fits, full_key, keeps, looks_shortened, remote_name, start
+
+PARTS = st.text(st.sampled_from("abcXYZ0189 ~.-_\u00e9\u65e5\U0001f600\u0301"), min_size=1, max_size=120)
+KEYS = st.lists(PARTS, min_size=1, max_size=6).map("/".join)
+LENGTHS = st.integers(LEAST_LENGTH, 200)
+BYTES = st.none() | st.integers(LEAST_LENGTH, 600)
+LONG = "guides/installation/" + "a-very-long-folder/" * 6 + "the-whole-story-of-it.md"
+
+
+def test_a_long_name_can_still_be_read() -> None:
+    name = remote_name(LONG, 128)
+    assert re.fullmatch(r"guides/installation/a-very-long-folder/.*~[0-9a-f]{12}~the-whole-story-of-it\.md", name)
+    assert len(name) == 128
+    assert full_key(name, LONG) == LONG
+
+
+@pytest.mark.parametrize(("length", "shortened"), [(127, False), (128, False), (129, True)])
+def test_only_what_is_over_the_limit_is_shortened(length: int, shortened: bool) -> None:
+    key = "x" * (length - 3) + ".md"
+    assert (remote_name(key, 128) != key) is shortened
+
+
+@pytest.mark.parametrize(("size", "shortened"), [(511, False), (512, False), (513, True)])
+def test_bytes_have_a_limit_of_their_own(size: int, shortened: bool) -> None:
+    key = "\u00e9" * 200 + "x" * (size - 400)
+    name = remote_name(key, 1000, 512)
+    assert (name != key) is shortened
+    assert len(name.encode()) <= 512
+
+
+@given(KEYS, LENGTHS, BYTES)
+def test_a_name_fits_stays_the_same_and_proves_its_key(key: str, length: int, most: int | None) -> None:
+    name = remote_name(key, length, most)
+    assert fits(name, length, most)
+    assert name == remote_name(key, length, most)
+    if fits(key, length, most) and not looks_shortened(key):
+        assert name == key
+        assert full_key(name, "another") == name
+    else:
+        assert looks_shortened(name)
+        assert full_key(name, key) == key
+
+
+@given(st.lists(KEYS, min_size=2, max_size=6, unique=True), LENGTHS, BYTES)
+def test_different_keys_have_different_names_even_those_that_are_names(
+    keys: list[str], length: int, most: int | None
+) -> None:
+    every = {*keys, *(remote_name(key, length, most) for key in keys)}
+    assert len({remote_name(key, length, most) for key in every}) == len(every)
+
+
+@given(KEYS, KEYS, LENGTHS)
+def test_a_name_proves_no_other_key(key: str, forged: str, length: int) -> None:
+    name = remote_name(key, length)
+    assert full_key(name, forged) == (key if forged == key and name != key else name)
+
+
+@pytest.mark.parametrize(
+    "said", [None, 7, ["a"], "", LONG + "x", "x" + LONG, LONG.replace("story", "st\u00f6ry"), "\ud800"]
+)
+def test_what_a_name_does_not_prove_is_not_believed(said: object) -> None:
+    name = remote_name(LONG, 128)
+    assert full_key(name, said) == name
+
+
+def test_a_name_proves_its_key_under_other_limits_too() -> None:
+    assert full_key(remote_name(LONG, 100), LONG) == LONG
+
+
+@pytest.mark.parametrize("ending", [".md", ".log.gz", ".editorconfig", ".markdown"])
+@pytest.mark.parametrize("length", [LEAST_LENGTH, 128])
+def test_the_ending_stays(ending: str, length: int) -> None:
+    assert remote_name("x" * 300 + ending, length).endswith(ending)
+
+
+def test_no_character_is_cut_in_two() -> None:
+    name = remote_name("\U0001f600" * 400 + ".md", 512, 512)
+    assert name.encode().decode() == name
+    assert 500 < len(name.encode()) <= 512
+    accents = remote_name("x" * 200 + "e\u0301" * 30, LEAST_LENGTH)
+    assert "~\u0301" not in accents
+
+
+@given(KEYS, KEYS, LENGTHS, BYTES)
+def test_a_prefix_that_is_kept_is_kept(prefix: str, rest: str, length: int, most: int | None) -> None:
+    if keeps(prefix, length, most):
+        assert remote_name(f"{prefix}/{rest}", length, most).startswith(prefix)
+
+
+@pytest.mark.parametrize(("length", "kept"), [(33, True), (34, True), (35, False)])
+def test_two_thirds_of_the_room_are_for_the_start(length: int, kept: bool) -> None:
+    assert keeps("p" * length, LEAST_LENGTH) is kept
+    assert LEAST_LENGTH - DIGITS - 2 == 50
+
+
+def test_the_start_of_a_text_has_so_many_characters_and_bytes() -> None:
+    assert start("abc", 2) == "ab"
+    assert [start("a\u00e9b", 9, most) for most in (0, 1, 2, 3, 4)] == ["", "a", "a", "a\u00e9", "a\u00e9b"]

@@ -1,0 +1,65 @@
+"""The audit of dependencies in `make check`: strict where it was answered, one line where it was not."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parents[3] / ".ci/audit.py"
+
+
+@pytest.fixture
+def audit() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("audit", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def package(*advisories: str) -> dict[str, Any]:
+    vulns = [{"id": each, "aliases": [f"CVE-{each}"], "fix_versions": ["2.0"]} for each in advisories]
+    return {"name": "thing", "version": "1.0", "vulns": vulns}
+
+
+def test_a_known_vulnerability_fails_with_its_id_and_what_mends_it(
+    audit: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert audit.judge([package("PYSEC-1"), {"name": "other", "skip_reason": "unknown"}]) == 1
+    assert "thing 1.0: PYSEC-1; mended in 2.0" in capsys.readouterr().out
+
+
+def test_only_a_listed_id_is_ignored(audit: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    audit.IGNORED.update({"CVE-PYSEC-1": "no version mends it, and we do not call it"})
+    assert audit.judge([package("PYSEC-1")]) == 0
+    assert "1 ignored" in capsys.readouterr().out
+    assert audit.judge([package("PYSEC-1", "PYSEC-2")]) == 1
+
+
+def test_every_ignored_advisory_has_a_reason(audit: ModuleType) -> None:
+    assert all(reason.strip() for reason in audit.IGNORED.values())
+
+
+def test_packages_that_nobody_knows_were_not_audited(audit: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert audit.judge([{"name": "thing", "skip_reason": "not found"}]) == 0
+    assert capsys.readouterr().out.startswith("audit: skipped")
+
+
+@pytest.mark.parametrize(
+    ("tool", "said"),
+    [
+        ("import sys; print('no route to host', file=sys.stderr); sys.exit(1)", "no route to host"),
+        ("print('<html>')", "it said nothing"),
+    ],
+)
+def test_offline_it_says_one_line_and_goes_on(tmp_path: Path, tool: str, said: str) -> None:
+    (tmp_path / "pip_audit.py").write_text(tool)
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run([sys.executable, SCRIPT], env=env, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout.count("\n"), said in ended.stdout) == (0, 1, True)

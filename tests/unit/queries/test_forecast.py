@@ -1,0 +1,118 @@
+"""How long so many requests take, and what is left of a pass."""
+
+import pytest
+
+from syncd.cli.outlook import Survey, outlook, survey
+from syncd.core.sharding import WHOLE
+from syncd.queries.forecast import left_s, per_second, span
+from syncd.queries.pace import Pace
+from syncd.state.pass_tables import PassTables
+from syncd.sync.passes import Result
+from tests.harness import Core
+from tests.memory_target import MemoryTarget
+
+
+@pytest.mark.parametrize(
+    ("tpslimit", "transfers", "rate"), [(3.5, 8, 3.5), (100.0, 3, 10.0), (0.0, 3, 10.0), (10.0, 3, 10.0)]
+)
+def test_the_rate_is_the_limit_or_what_the_slots_manage(tpslimit: float, transfers: int, rate: float) -> None:
+    assert per_second(tpslimit, transfers) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("left", "done", "elapsed_s", "floor_s", "wanted"),
+    [
+        (0, 5, 10.0, 3.0, 0.0),
+        (-1, 5, 10.0, 3.0, 0.0),
+        (100, 0, 10.0, 30.0, 30.0),
+        (100, 0, 10.0, 0.0, None),
+        (100, 50, 10.0, 5.0, 20.0),
+        (100, 50, 10.0, 30.0, 30.0),
+    ],
+)
+def test_what_is_left_takes_as_long_as_the_slower_of_rate_and_limit(
+    left: int, done: int, elapsed_s: float, floor_s: float, wanted: float | None
+) -> None:
+    assert left_s(left, done, elapsed_s, floor_s) == wanted
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.0, "1 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (89.0, "1 min"),
+        (359.0, "6 min"),
+        (3569.0, "59 min"),
+        (3580.0, "1 h"),
+        (12000.0, "3 h 20 min"),
+        (86399.0, "1 d"),
+        (187200.0, "2 d 4 h"),
+    ],
+)
+def test_a_length_of_time_is_told_in_at_most_two_units(seconds: float, said: str) -> None:
+    assert span(seconds) == said
+
+
+def result(core: Core, put: int, delete: int = 0, adopt: int = 0) -> Result:
+    made = Result(PassTables(core.mirror.db, 1), 1, dry_run=False)
+    made.tables.plan.counts.update({"put": put, "delete": delete, "adopt": adopt})
+    return made
+
+
+def test_the_pace_begins_when_the_remote_is_changed_and_anew_with_each_pass(core: Core) -> None:
+    pace = Pace(lambda puts, deletes: puts + deletes, 10.0)
+    seen = result(core, put=90, delete=10, adopt=1000)
+    assert pace.look(seen, 0.0) is None
+    seen.done["adopt"] = 1000
+    assert pace.look(seen, 100.0) is None
+    seen.done["put"] = 20
+    assert pace.look(seen, 110.0) == 40.0
+    seen.done["put"], seen.done["failed"] = 85, 5
+    assert pace.look(seen, 111.0) == pytest.approx(10 * 11 / 90)
+    seen.done["delete"] = 10
+    assert pace.look(seen, 112.0) == 0.0
+    other = result(core, put=10)
+    assert pace.look(other, 200.0) is None
+    other.done["put"] = 5
+    assert pace.look(other, 200.1) == 0.5, "no faster than the limit"
+
+
+def counted(files: int, unsent: int, *, known: int = 0, found: int = 0, complete: bool = True) -> str:
+    seen = Survey(files, 0, unsent, unsent * 10, 0, known, found, complete)
+    return outlook(seen, MemoryTarget(), 2.0, 8)
+
+
+def test_the_outlook_of_a_first_pass_names_an_idle_one_too() -> None:
+    assert counted(1999, 1999) == (
+        "first pass about 2,000 requests, 17 min at 2 requests/s; one with nothing to do: 2 requests, 1 s"
+    )
+
+
+def test_the_outlook_of_a_later_pass_counts_what_looks_changed_and_what_is_gone() -> None:
+    assert (
+        counted(1000, 0, known=1000, found=1000)
+        == "nothing looks changed; a pass takes about 1 request, 1 s at 2 requests/s"
+    )
+    assert counted(1000, 3, known=1001, found=999) == (
+        "3 to look at, 2 to delete: about 7 requests, 4 s at 2 requests/s; one with nothing to do: 1 request, 1 s"
+    )
+    assert "to delete" not in counted(1000, 3, known=1001, found=999, complete=False)
+
+
+async def test_the_survey_reads_no_file_and_finds_what_is_new_changed_or_gone(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("same.md", "changed.md", "gone.md"):
+        core.write(name, name, age_s=60)
+    await core.full()
+    await core.full()
+    core.write("changed.md", "other")
+    core.write("new.md", "12345")
+    core.write("big.md", "x" * 1001)
+    core.remove("gone.md")
+    monkeypatch.setattr(core.mirror.tree, "read", None)
+    seen = survey(core.mirror.tree, WHOLE, core.mirror.db, "docs")
+    assert seen == Survey(files=3, problems=1, unsent=2, unsent_bytes=10, known=3, found=2, complete=True)
+    assert survey(core.mirror.tree, WHOLE, None, "docs").unsent == 3

@@ -1,0 +1,137 @@
+"""From a config to open mirrors: what the surroundings can spoil is a config error, not a bug."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from syncd.config.schema import Config
+from syncd.core.errors import ConfigError, Halt, Locked
+from syncd.core.rules import IgnoreFile
+from syncd.emulator.options import EmulatorOptions
+from syncd.emulator.server import serve
+from syncd.service import once
+from syncd.service.build import open_session, open_transport
+from syncd.state import identity
+from syncd.sync.passes import Options
+from tests.unit.config.harness import MINIMAL, Place, toml
+
+TOKEN = "s3cr3t-t0ken"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    (tmp_path / "docs").mkdir()
+    return Place(tmp_path)
+
+
+def with_token(place: Place, text: str = MINIMAL, token: str = TOKEN) -> Config:
+    return place.load(text, {"CLOUDFLARE_API_TOKEN": token})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HTTPS_PROXY", "socks5://127.0.0.1:1080"),
+        ("HTTPS_PROXY", f"http://user:{TOKEN}@proxy:port"),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+    ],
+)
+def test_surroundings_that_no_request_could_pass_are_named(
+    place: Place, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("https_proxy", raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError, match=variable) as caught:
+        open_transport(with_token(place))
+    assert len(str(caught.value).splitlines()) == 1
+    assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", ["tok\u00e9n-s3cr3t", "two words s3cr3t", "s3cr3t\x07"])
+def test_a_token_that_cannot_be_sent_is_refused_without_quoting_it(place: Place, token: str) -> None:
+    with pytest.raises(ConfigError, match="API token") as caught:
+        open_transport(with_token(place, token=token))
+    assert "s3cr3t" not in str(caught.value)
+
+
+async def test_a_configured_mirror_goes_up_over_a_real_connection_and_stays_in_step(place: Place) -> None:
+    for number in range(60):
+        (place.base / "docs" / f"{number}.md").write_text(f"text {number}")
+    with serve(EmulatorOptions(token=TOKEN, index_delay=0)) as server:
+        text = MINIMAL.replace("[mirrors.docs]", f"tpslimit = 0\nbase_url = {toml(server.base_url)}\n[mirrors.docs]")
+        config = with_token(place, text + "create = true\n")
+        async with open_session(config) as session:
+            report = once.Report()
+            await once.run(session.mirrors["docs"], Options(), lambda _: None, report)
+            assert (report.error, report.exit_code, report.results[0].done) == (None, 0, {"put": 60})
+            with pytest.raises(Locked):
+                async with open_session(config):
+                    raise AssertionError("the state directory is held")
+        changing = server.requests.changing
+        async with open_session(config) as session:
+            report = once.Report()
+            await once.run(session.mirrors["docs"], Options(), lambda _: None, report)
+            assert report.results[0].unchanged == 60
+        assert server.requests.changing == changing == 61
+        async with open_session(with_token(place, text, token="wrong")) as session:
+            report = once.Report()
+            await once.run(session.mirrors["docs"], Options(), lambda _: None, report)
+            assert isinstance(report.error, Halt)
+            assert report.exit_code == 3
+
+
+async def test_a_journal_of_another_target_is_not_believed(place: Place) -> None:
+    (place.base / "docs" / "a.md").write_text("text")
+    with serve(EmulatorOptions(index_delay=0, create_instances=True)) as server:
+        text = MINIMAL.replace("[mirrors.docs]", f"tpslimit = 0\nbase_url = {toml(server.base_url)}\n[mirrors.docs]")
+        for instance in ("docs", "other", "docs"):
+            async with open_session(
+                with_token(place, text.replace('instance = "docs"', f'instance = "{instance}"'))
+            ) as session:
+                mirror = session.mirrors["docs"]
+                report = once.Report()
+                await once.run(mirror, Options(), lambda _: None, report)
+                assert report.exit_code == 0
+                [entry] = [entry async for entry in mirror.target.entries()]
+                assert entry.key == "a.md"
+
+
+async def test_all_mirrors_of_a_process_pass_one_gate(place: Place) -> None:
+    second = MINIMAL[MINIMAL.index("[mirrors.docs]") :].replace("docs", "more")
+    third = second.replace("more", "kept").replace('"ai-search"', '"kv"').replace("instance", "namespace_title")
+    with serve(EmulatorOptions()) as server:
+        text = MINIMAL.replace("[mirrors.docs]", f"base_url = {toml(server.base_url)}\n[mirrors.docs]")
+        async with open_session(with_token(place, text + second + third)) as session:
+            session.transport.gate.hold(3600)
+            for mirror in session.mirrors.values():
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await mirror.target.check()
+            assert set(session.mirrors) == {"docs", "more", "kept"}
+        assert server.requests.as_json()["total"] == 0
+
+
+@pytest.mark.parametrize(("text", "line"), [("s3[z-a]", 1), ("!", 1), ("ok\nbad[9-0]", 2)])
+def test_an_ignore_file_with_a_line_that_is_no_pattern_is_a_value_error(text: str, line: int) -> None:
+    with pytest.raises(ValueError, match=rf"^line {line} "):
+        IgnoreFile.parse("", text)
+
+
+async def test_a_machine_without_an_id_may_look_before_its_first_pass(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a minimal container: nothing is made for it, and no entry is taken for its own."""
+    monkeypatch.setattr(identity, "MACHINE_ID_FILES", ())
+    config = with_token(place)
+    async with open_session(config, read_only=True) as looking:
+        undecided = looking.config.mirrors["docs"].owner
+    assert not config.state_dir.exists()
+    async with open_session(config) as working:
+        decided = working.config.mirrors["docs"].owner
+    async with open_session(config, read_only=True) as looking:
+        assert looking.config.mirrors["docs"].owner == decided
+    assert undecided.startswith("docs-")
+    assert undecided != decided

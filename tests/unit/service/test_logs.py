@@ -1,0 +1,302 @@
+"""What stands in the log, and what can never stand there."""
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.cli.app import Globals, LogFormat
+from syncd.core.redact import printable
+from syncd.service.logs import configure
+
+SECRET = "s3cr3t-t0ken"
+
+
+class Stderr(io.StringIO):
+    def __init__(self, *, tty: bool = False) -> None:
+        super().__init__()
+        self._tty = tty
+
+    def isatty(self) -> bool:
+        return self._tty
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
+    yield
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def stderr(monkeypatch: pytest.MonkeyPatch) -> Stderr:
+    return _replaced(monkeypatch, Stderr())
+
+
+def _replaced(monkeypatch: pytest.MonkeyPatch, stderr: Stderr) -> Stderr:
+    """Not in sys itself: the test runner puts its own there between a fixture and its test."""
+    monkeypatch.setattr("syncd.service.logs.sys", SimpleNamespace(stderr=stderr))
+    return stderr
+
+
+def events(stderr: Stderr) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stderr.getvalue().splitlines()]
+
+
+def log() -> Any:
+    return structlog.get_logger()
+
+
+def fails(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+def test_away_from_a_terminal_every_line_is_one_json_object(stderr: Stderr) -> None:
+    configure("auto", logging.INFO)
+    log().info("put.done", key="a.md", bytes=3, path=Path("/x"))
+    log().warning("put.failed", key="b.md")
+    first, second = events(stderr)
+    assert (first["event"], first["level"], first["key"], first["bytes"]) == ("put.done", "info", "a.md", 3)
+    assert first["timestamp"].endswith("Z")
+    assert second["level"] == "warning"
+
+
+def test_a_terminal_gets_lines_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _replaced(monkeypatch, Stderr(tty=True))
+    configure("auto", logging.INFO)
+    log().info("put.done", key="a.md")
+    assert "put.done" in terminal.getvalue()
+    assert "\x1b[" in terminal.getvalue()
+    assert not terminal.getvalue().startswith("{")
+
+
+def test_the_format_can_be_asked_for(stderr: Stderr) -> None:
+    configure("console", logging.INFO)
+    log().info("put.done", key="a.md")
+    assert "key=a.md" in stderr.getvalue()
+    assert "\x1b" not in stderr.getvalue()
+
+
+def test_a_terminal_can_be_given_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _replaced(monkeypatch, Stderr(tty=True))
+    configure("json", logging.INFO)
+    log().info("put.done")
+    assert events(terminal)[0]["event"] == "put.done"
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_the_log_goes_to_stderr_and_nothing_to_stdout(
+    log_format: Any, stderr: Stderr, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(log_format, logging.INFO)
+    log().info("put.done")
+    assert stderr.getvalue().count("\n") == 1
+    assert capsys.readouterr().out == ""
+
+
+# -- levels
+
+LEVELS = {
+    (0, False): ["warning", "error"],
+    (1, False): ["info", "warning", "error"],
+    (2, False): ["debug", "info", "warning", "error"],
+    (9, False): ["debug", "info", "warning", "error"],
+    (0, True): ["error"],
+    (2, True): ["error"],
+}
+
+
+@pytest.mark.parametrize(("verbose", "quiet"), LEVELS)
+def test_verbose_and_quiet_say_how_much(stderr: Stderr, verbose: int, *, quiet: bool) -> None:
+    Globals(None, verbose, quiet, LogFormat.AUTO).log("WARNING")
+    for level in ("debug", "info", "warning", "error"):
+        getattr(log(), level)("an.event")
+    assert [event["level"] for event in events(stderr)] == LEVELS[verbose, quiet]
+
+
+def test_the_daemon_says_more_by_itself(stderr: Stderr) -> None:
+    Globals(None, 0, quiet=False, log_format=LogFormat.AUTO).log("INFO")
+    log().info("an.event")
+    log().debug("an.event")
+    assert len(events(stderr)) == 1
+
+
+# -- secrets
+
+
+class Holder:
+    def __repr__(self) -> str:
+        return f"Holder({SECRET})"
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        SECRET,
+        f"Bearer {SECRET}",
+        [SECRET],
+        {"headers": {"Authorization": f"Bearer {SECRET}"}},
+        {SECRET: 1},
+        (1, (SECRET,)),
+        {SECRET},
+        ValueError(f"you sent {SECRET}"),
+        Path(f"/tmp/{SECRET}"),
+        Holder(),
+        SECRET.encode(),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_secret_is_masked_in_any_field(log_format: Any, stderr: Stderr, value: object) -> None:
+    configure(log_format, logging.INFO, [SECRET, ""])
+    log().info("http.failed", why=value, bound=3, none=None)
+    log().bind(context=value).info("http.failed")
+    assert SECRET not in stderr.getvalue()
+    assert stderr.getvalue().count("[hidden]") >= 2
+    assert stderr.getvalue().count("\n") == 2
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_secret_is_masked_in_tracebacks_and_messages_of_libraries(log_format: Any, stderr: Stderr) -> None:
+    configure(log_format, logging.INFO, [SECRET])
+    try:
+        fails(f"you sent {SECRET}")
+    except ValueError:
+        log().exception("bug")
+    logging.getLogger("library").error("you sent %s", SECRET)
+    assert SECRET not in stderr.getvalue()
+    assert "ValueError" in stderr.getvalue()
+
+
+# -- exceptions
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_traceback_is_shown_without_local_variables(log_format: Any, stderr: Stderr) -> None:
+    configure(log_format, logging.INFO)
+    local = "in a local" + " variable"
+    try:
+        fails(str(len(local)))
+    except ValueError:
+        log().exception("bug")
+    assert "Traceback" in stderr.getvalue()
+    assert "test_logs.py" in stderr.getvalue()
+    assert local not in stderr.getvalue()
+
+
+def test_an_exceptions_text_cannot_forge_a_line_of_the_console_log(stderr: Stderr) -> None:
+    configure("console", logging.INFO)
+    try:
+        fails("a\n12:00:00 [error    ] mirror.halted   mirror=docs\x1b[2J\rover")
+    except ValueError:
+        log().exception("bug")
+    lines = stderr.getvalue().splitlines()
+    assert "\x1b" not in stderr.getvalue()
+    assert "\r" not in stderr.getvalue()
+    assert all(line.startswith("  ") for line in lines[1:])
+
+
+# -- names
+
+FORGERIES = [
+    "a\nmirror.halted mirror=docs",
+    "a\r\x1b[2Kmirror.halted",
+    "\x1b]0;title\x07",
+    "\x9b31m",
+    "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg",
+    "txt.\u202eexe\u2066",
+    "\udcff\udc80",
+    "\U000e0041\ufeff\u200b",
+    "quote\" level=error '",
+    "\0",
+]
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_name_cannot_forge_a_line_or_reach_the_terminal(log_format: Any, stderr: Stderr, name: str) -> None:
+    configure(log_format, logging.INFO)
+    log().info("put.done", key=name, names=[name, {"in": name}], bytes=1)
+    logging.getLogger("library").warning("took %s", name)
+    text = stderr.getvalue()
+    assert len(text.splitlines()) == 2
+    assert text.replace("\n", "").isprintable()
+    if log_format == "json":
+        assert text.isascii()
+        assert [event["event"] for event in events(stderr)] == ["put.done", "library.message"]
+
+
+def test_a_name_with_spaces_and_equal_signs_is_quoted(stderr: Stderr) -> None:
+    configure("console", logging.INFO)
+    log().info("put.failed", key="a.md outcome=done")
+    assert "key='a.md outcome=done'" in stderr.getvalue()
+
+
+def test_names_people_can_read_stay_readable() -> None:
+    for name in ("Größe.md", "日本語\u3000ファイル.md", "🗂.md", "a b.md", "e\u0301.md"):
+        assert printable(name) == name
+
+
+@given(st.text())
+def test_what_is_made_printable_is_one_line_without_controls(text: str) -> None:
+    shown = printable(text)
+    assert len(shown.splitlines()) <= 1
+    assert not any(char < " " or "\x7f" <= char <= "\x9f" for char in shown)
+    shown.encode()
+
+
+# -- libraries
+
+
+def test_warnings_and_messages_of_libraries_become_events(stderr: Stderr) -> None:
+    configure("json", logging.INFO)
+    logging.getLogger("library.part").warning("took %d of %d", 1, 2)
+    logging.getLogger("library.part").info("chatter")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("old\nways", UserWarning, stacklevel=1)
+    first, second = events(stderr)
+    assert (first["library"], first["message"], first["level"]) == ("library.part", "took 1 of 2", "warning")
+    assert second["library"] == "py.warnings"
+    assert "UserWarning" in second["message"]
+
+
+def test_the_traceback_of_a_librarys_message_is_not_lost(stderr: Stderr) -> None:
+    configure("json", logging.INFO)
+    try:
+        fails("inner")
+    except ValueError:
+        logging.getLogger("asyncio").exception("Task exception was never retrieved")
+    [event] = events(stderr)
+    assert "ValueError: inner" in event["exception"]
+
+
+@pytest.mark.parametrize("level", [logging.WARNING, 35, logging.CRITICAL, 99])
+def test_any_level_of_a_library_is_taken(stderr: Stderr, level: int) -> None:
+    configure("json", logging.INFO)
+    logging.getLogger("library").log(level, "odd")
+    assert events(stderr)[0]["message"] == "odd"
+
+
+def test_a_librarys_message_that_does_not_fit_its_arguments_stops_nobody(stderr: Stderr) -> None:
+    configure("json", logging.INFO)
+    logging.getLogger("library").warning("took %d of %d", "one")  # noqa: PLE1206 - the mistake
+    [event] = events(stderr)
+    assert event["message"].startswith("took %d of %d")
+
+
+def test_quiet_keeps_warnings_of_libraries_back(stderr: Stderr) -> None:
+    configure("json", logging.ERROR)
+    logging.getLogger("library").warning("chatter")
+    assert stderr.getvalue() == ""

@@ -1,0 +1,170 @@
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from syncd.core.errors import EXIT_LOCKED, ConfigError, Locked, StateDamaged
+from syncd.state.db import SCHEMA_VERSION, Meta, open_copy, open_state, open_state_to_read, transaction
+from syncd.state.directory import FILE_NAME, holder, lock
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_all_that_is_written_is_for_the_owner_alone(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        state = tmp_path / "new" / "state"
+        with lock(state), closing(open_state(state)) as db:
+            Meta(db, "docs").set("x", 1)
+            modes = {path.name: mode(path) for path in state.iterdir()}
+            assert mode(state) == 0o700
+    finally:
+        os.umask(old)
+    assert {FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", "lock", "installation-id"} == set(modes)
+    assert set(modes.values()) == {0o600}
+
+
+def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
+    with closing(open_state(tmp_path)) as db:
+        Meta(db, "docs").set("x", {"a": [1, None]})
+    with closing(open_state(tmp_path)) as db:
+        assert Meta(db, "docs").get("x") == {"a": [1, None]}
+        assert Meta(db, "other").get("x") is None
+        assert db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
+
+
+def test_a_named_value_is_removed_by_none(tmp_path: Path) -> None:
+    with closing(open_state(tmp_path)) as db:
+        meta = Meta(db, "docs")
+        meta.set("x", 1)
+        meta.set("x", None)
+        assert meta.get("x") is None
+
+
+def test_a_file_of_a_newer_syncd_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with closing(open_state(tmp_path)) as db:
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    with pytest.raises(ConfigError, match="newer syncd; upgrade"):
+        open_state(tmp_path)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION + 1
+
+
+@pytest.mark.parametrize("opener", [open_state, open_state_to_read, open_copy])
+@pytest.mark.parametrize("version", [1, SCHEMA_VERSION - 1])
+def test_a_file_of_an_older_syncd_is_refused_with_the_remedy_and_left_alone(
+    tmp_path: Path, version: int, opener: Callable[[Path], object]
+) -> None:
+    with closing(open_state(tmp_path)) as db:
+        db.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(ConfigError, match="older syncd; it is only a cache: stop syncd and delete it"):
+        opener(tmp_path)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] == version
+
+
+def test_a_refused_file_is_not_held_open(tmp_path: Path) -> None:
+    with closing(open_state(tmp_path)) as db:
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    before = set(Path("/proc/self/fd").iterdir())
+    with pytest.raises(ConfigError) as caught:
+        open_state(tmp_path)
+    # The traceback still holds the frame, so only an explicit close can have let the file go.
+    left = set(Path("/proc/self/fd").iterdir()) - before
+    assert (str(caught.value) != "", left) == (True, set())
+
+
+@pytest.mark.parametrize("opener", [open_state, open_state_to_read])
+def test_a_file_that_is_no_database_is_refused_with_the_cure(tmp_path: Path, opener: object) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"this is no database, but long enough to be taken for one" * 100)
+    assert callable(opener)
+    with pytest.raises(StateDamaged, match="only a cache: stop syncd and delete it"):
+        opener(tmp_path)
+
+
+def test_a_directory_that_cannot_be_used_is_a_config_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="choose a directory"):
+        open_state(tmp_path / "file")
+    with pytest.raises(ConfigError, match="choose a directory"), lock(tmp_path / "file"):
+        pass
+
+
+def test_reading_needs_a_file_and_makes_none(tmp_path: Path) -> None:
+    assert open_state_to_read(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_sees_what_is_written_and_cannot_write(tmp_path: Path) -> None:
+    with closing(open_state(tmp_path)) as db:
+        reader = open_state_to_read(tmp_path)
+        assert reader is not None
+        with closing(reader):
+            Meta(db, "docs").set("x", 1)
+            assert Meta(reader, "docs").get("x") == 1
+            with pytest.raises(sqlite3.OperationalError):
+                Meta(reader, "docs").set("x", 2)
+
+
+def test_a_block_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    with closing(open_state(tmp_path)) as db:
+        meta = Meta(db, "docs")
+
+        def both() -> None:
+            with transaction(db):
+                meta.set("a", 1)
+                with transaction(db):
+                    meta.set("b", 1)
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            both()
+        assert not db.in_transaction
+        assert meta.get("a") is None
+        assert meta.get("b") is None
+        with transaction(db):
+            meta.set("a", 1)
+        assert meta.get("a") == 1
+
+
+def test_a_second_syncd_is_told_who_holds_the_directory(tmp_path: Path) -> None:
+    with lock(tmp_path):
+        assert holder(tmp_path) == (os.getpid(), False)
+        with pytest.raises(Locked, match=f"pid {os.getpid()}") as caught, lock(tmp_path):
+            pass
+        assert caught.value.exit_code == EXIT_LOCKED == 11
+    assert holder(tmp_path) is None
+    with lock(tmp_path):
+        pass
+
+
+def test_nobody_holds_a_directory_that_was_never_locked(tmp_path: Path) -> None:
+    assert holder(tmp_path) is None
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from syncd.state.directory import lock\n"
+        "with lock(pathlib.Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"held\n"
+        assert holder(tmp_path) == (child.pid, False)
+        with pytest.raises(Locked, match=str(child.pid)), lock(tmp_path):
+            pass
+        child.kill()
+        child.wait()
+    assert holder(tmp_path) is None
+    with lock(tmp_path, daemon=True):
+        assert holder(tmp_path) == (os.getpid(), True)

@@ -1,0 +1,103 @@
+"""The last actions of a key: what is kept, and what its record tells already."""
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from syncd.core.errors import Park, Retry
+from syncd.core.model import Put
+from syncd.state.db import open_state
+from syncd.state.history import DETAIL, KEEP_S, LAST, History
+from tests.harness import START, Core, in_step
+
+PUT = Put("a.md", "changed", "a.md", 1)
+
+
+def told(core: Core, key: str) -> list[tuple[str, str, str]]:
+    return [(each.action, each.reason, each.outcome) for each in core.mirror.history.of(key)]
+
+
+async def test_a_plain_first_upload_leaves_no_row(core: Core) -> None:
+    await in_step(core, **{"a.md": "a", "b.md": "b"})
+    await core.full()
+    assert core.mirror.db.execute("SELECT count(*) FROM history").fetchone() == (0,)
+
+
+async def test_a_lost_state_file_leaves_no_row_for_what_is_adopted(core: Core) -> None:
+    await in_step(core, **{"a.md": "a", "b.md": "b"})
+    core.mirror.journal.clear()
+    await core.full()
+    assert core.mirror.journal.count() == 2
+    assert core.mirror.db.execute("SELECT count(*) FROM history").fetchone() == (0,)
+
+
+async def test_changes_failures_and_deletes_are_kept_in_order(core: Core) -> None:
+    await in_step(core, **{"a.md": "a", "b.md": "b"})
+    core.write("a.md", "changed")
+    core.target.failures["a.md"] = [Retry("no answer")]
+    await core.full()
+    core.clock.forward(60)
+    await core.full()
+    core.remove("a.md")
+    await core.full()
+    assert told(core, "a.md") == [
+        ("put", "changed", "failed"),
+        ("put", "changed", "done"),
+        ("delete", "stale", "done"),
+    ]
+    failed, _, deleted = core.mirror.history.of("a.md")
+    assert failed.detail == "failed: no answer"
+    assert "there is no such file" in deleted.detail
+
+
+async def test_drift_and_what_is_found_after_it_are_kept(core: Core) -> None:
+    await in_step(core, **{"a.md": "a"})
+    core.forget_listing()
+    core.target.put_by("me", "a.md", "drifted")
+    await core.full()
+    assert told(core, "a.md") == [("put", "drift", "done")]
+    core.write("a.md", "new")
+    core.target.put_by("me", "a.md", "new")
+    await core.full()
+    assert told(core, "a.md")[1:] == [("adopt", "found", "done")]
+
+
+async def test_a_refusal_is_kept(core: Core) -> None:
+    core.write("a.md", "a")
+    core.target.failures["a.md"] = [Park("refused", "no")]
+    await core.full()
+    assert told(core, "a.md") == [("put", "new", "failed")]
+
+
+@pytest.mark.parametrize(("number", "kept"), [(LAST - 1, LAST - 1), (LAST, LAST), (LAST + 1, LAST), (25, LAST)])
+def test_the_last_actions_of_a_key_are_kept(tmp_path: Path, number: int, kept: int) -> None:
+    with closing(open_state(tmp_path)) as db:
+        history = History(db, "docs")
+        for at in range(number):
+            history.add(PUT, at, "done")
+        history.add(Put("b.md", "changed", "b.md", 1), 0.0, "done")
+        assert [each.at for each in history.of("a.md")] == list(range(number))[-kept:]
+
+
+def test_a_long_error_is_cut(tmp_path: Path) -> None:
+    with closing(open_state(tmp_path)) as db:
+        history = History(db, "docs")
+        history.add(PUT, 0.0, "failed", "x" * (DETAIL + 1))
+        assert len(history.of("a.md")[0].detail) == DETAIL
+
+
+async def test_a_full_pass_drops_what_is_older_than_a_month(core: Core) -> None:
+    await in_step(core, **{"a.md": "a"})
+    core.mirror.history.add(PUT, START - KEEP_S, "done")
+    core.mirror.history.add(PUT, START - KEEP_S + 3600, "done")
+    await core.hint("a.md")
+    assert len(core.mirror.history.of("a.md")) == 2
+    await core.full()
+    assert len(core.mirror.history.of("a.md")) == 1
+
+
+def test_another_target_has_another_history(core: Core) -> None:
+    core.mirror.history.add(PUT, 0.0, "done")
+    core.mirror.journal.clear()
+    assert core.mirror.history.of("a.md") == []

@@ -1,0 +1,240 @@
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from syncd.core.model import Entry, Problem, Record
+from syncd.state.db import open_state
+from syncd.state.journal import HOUR_S, LAST, Journal, under
+from syncd.state.queue import Queue
+
+NOW = 1_000_000.0
+RECORD = Record("a", "r1", "c1", 3, NOW, "v1", 3, marked=True, status="queued", error=None)
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(open_state(tmp_path)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def journal(db: sqlite3.Connection) -> Journal:
+    return Journal(db, "docs")
+
+
+@pytest.mark.parametrize("marked", [True, False, None])
+def test_a_record_comes_back_as_it_went_in(journal: Journal, marked: bool | None) -> None:
+    record = replace(RECORD, marked=marked, error="why")
+    journal.put(record)
+    assert journal.get("a") == record
+    assert journal.get("b") is None
+    assert journal.count() == 1
+
+
+def test_records_are_read_in_key_order_in_blocks(journal: Journal) -> None:
+    names = sorted(["a-b", "a.b", "a/b", "a/\u00fc", "b", "\U0001f600"])
+    for name in names:
+        journal.put(replace(RECORD, key=name))
+    assert [record.key for record in journal.after("", LAST, 3)] == names[:3]
+    assert [record.key for record in journal.after(names[2], LAST, 99)] == names[3:]
+    assert [record.key for record in journal.after(*under("a/"), 99)] == ["a/b", "a/\u00fc"]
+
+
+def test_checksums_of_files_that_are_neither_mirrored_nor_in_the_way_are_forgotten(
+    db: sqlite3.Connection, journal: Journal
+) -> None:
+    journal.put(replace(RECORD, key="b"))
+    journal.note([Problem("c", "refused", "m")], 1)
+    files = [(mirror, key, 1, 2, 3, 4, "sum") for mirror in ("docs", "other") for key in "abcd"]
+    db.executemany("INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?)", files)
+    journal.drop_leftovers()
+    left = db.execute("SELECT mirror, key FROM file ORDER BY mirror, key").fetchall()
+    assert left == [("docs", "b"), ("docs", "c"), *(("other", key) for key in "abcd")]
+
+
+@pytest.mark.parametrize("number", [0, 1, 499, 500, 501, 1001])
+def test_of_many_keys_those_written_in_a_span_of_time_are_found(
+    db: sqlite3.Connection, journal: Journal, number: int
+) -> None:
+    keys = [f"{each:04}" for each in range(number)]
+    for each, key in enumerate((*keys, "not asked for")):
+        journal.put(replace(RECORD, key=key, written_at=NOW + each % 3))
+    Journal(db, "another").put(replace(RECORD, key="absent", written_at=NOW + 1))
+    assert journal.written([*keys, "absent"], NOW, NOW + 1) == set(keys[1::3])
+
+
+def test_under_a_directory_lie_its_children_only() -> None:
+    first, upto = under("a/")
+    assert first < "a/b" < upto
+    assert first < f"a/{LAST}" < upto
+    assert not first < "a.b" < upto
+    assert not first < "a0" < upto
+
+
+def test_forget_drops_one_record(journal: Journal) -> None:
+    journal.put(RECORD)
+    journal.forget("a")
+    assert journal.get("a") is None
+
+
+def test_what_the_remote_newly_says_is_learned_and_silence_is_not(journal: Journal) -> None:
+    journal.put(RECORD)
+    journal.learn(RECORD, Entry("a", "r1", version="v2", status="completed"), NOW + 12.34)
+    assert journal.get("a") == replace(RECORD, version="v2", status="completed", searchable_s=12.3)
+
+
+def test_records_on_their_way_into_the_index_are_counted_and_the_latest_come_first(journal: Journal) -> None:
+    for place, (name, status) in enumerate([("a", "queued"), ("b", "running"), ("c", "outdated"), ("d", "completed")]):
+        journal.put(replace(RECORD, key=name, written_at=NOW + place, status=status))  # type: ignore[arg-type]
+    journal.put(replace(RECORD, key="e", status=None))
+    assert journal.index_counts() == {"queued": 1, "running": 1, "outdated": 1, "completed": 1}
+    assert journal.unfinished() == 3
+    assert [record.key for record in journal.on_the_way(2)] == ["c", "b"]
+
+
+def test_only_failed_indexing_is_asked_for_again_and_once(journal: Journal) -> None:
+    failed = replace(RECORD, status="error", error="too long")
+    for record in (failed, replace(failed, key="b"), replace(RECORD, key="c", status="completed")):
+        journal.put(record)
+    journal.note([Problem("a", "index_error", "too long")], 1)
+    assert journal.want_reindex(["a", "c", "z"].__contains__) == 1
+    assert journal.wanted_reindex() == [failed]
+    journal.reindexed("a", "queued", NOW + 5)
+    assert journal.wanted_reindex() == []
+    assert list(journal.problems()) == []
+    again = journal.get("a")
+    assert again is not None
+    assert (again.status, again.error, again.since) == ("queued", None, NOW + 5)
+    assert journal.want_reindex(None) == 1
+
+
+def test_in_step_is_what_nothing_keeps_from_target_or_index(db: sqlite3.Connection, journal: Journal) -> None:
+    for key in "abde":
+        journal.put(replace(RECORD, key=key))
+    journal.put(replace(RECORD, key="c", status="error"))
+    Queue(db, "docs", 0, 0).mark([("a", False)], NOW)
+    journal.note([Problem("b", "unreadable", ""), Problem("c", "index_error", "")], 1)
+    assert journal.stored() == 3
+    assert journal.in_step() == 2, "what the index refused cannot be found"
+
+
+def test_a_mirror_that_points_elsewhere_forgets_all_but_its_files(db: sqlite3.Connection, journal: Journal) -> None:
+    other = Journal(db, "other")
+    for each in (journal, other):
+        each.put(replace(RECORD, status="error"))
+        each.want_reindex(None)
+        each.record_delete("z", "rz", NOW, consented=False)
+        each.park(Problem("p", "refused", ""), "c")
+        each.note([Problem("p", "refused", "")], 1)
+    journal.clear()
+    assert (journal.count(), journal.recent_deletes(NOW), journal.parked("", LAST)) == (0, 0, {})
+    assert (list(journal.problems()), journal.wanted_reindex()) == ([], [])
+    assert (other.count(), other.recent_deletes(NOW), len(other.wanted_reindex())) == (1, 1, 1)
+
+
+def test_a_delete_leaves_a_tombstone_in_the_place_of_the_record(journal: Journal) -> None:
+    journal.put(RECORD)
+    journal.record_delete("a", "r1", NOW, consented=False)
+    assert journal.get("a") is None
+    assert journal.deleted_at("r1") == NOW
+    assert journal.deleted_at("r2") is None
+
+
+def test_of_many_entries_those_deleted_lately_are_found(journal: Journal) -> None:
+    journal.record_delete("a", "r1", NOW - 1, consented=False)
+    journal.record_delete("b", "r2", NOW, consented=False)
+    journal.record_delete("c", "r3", NOW, consented=False)
+    journal.record_delete("d", "r5", NOW + 11, consented=False)
+    assert journal.deleted_about(["r1", "r2", "r4", "r5"], NOW + 5, 5.0) == {"r2"}
+    assert journal.deleted_about([], NOW, 5.0) == set()
+
+
+def test_deleting_a_duplicate_keeps_the_record_of_the_other_entry(journal: Journal) -> None:
+    journal.put(RECORD)
+    journal.record_delete("a", "r2", NOW, consented=False)
+    assert journal.get("a") == RECORD
+
+
+def test_deletes_of_the_last_hour_count_unless_somebody_consented(journal: Journal) -> None:
+    journal.record_delete("a", "r1", NOW - HOUR_S - 1, consented=False)
+    journal.record_delete("b", "r2", NOW - HOUR_S, consented=False)
+    journal.record_delete("c", "r3", NOW, consented=False)
+    journal.record_delete("d", "r4", NOW, consented=True)
+    assert journal.recent_deletes(NOW) == 2
+
+
+def test_old_tombstones_are_dropped(journal: Journal) -> None:
+    journal.record_delete("a", "r1", NOW - 10, consented=False)
+    journal.record_delete("b", "r2", NOW - 9, consented=False)
+    journal.record_delete("c", "r3", NOW + 10, consented=False)
+    journal.drop_tombstones(NOW, 9, NOW + 2 * HOUR_S)
+    assert journal.deleted_at("r1") is None
+    assert journal.deleted_at("r2") == NOW - 9
+    assert journal.deleted_at("r3") is None, "of a clock that was ahead"
+
+
+def test_refused_content_is_remembered_until_something_is_stored_or_deleted(journal: Journal) -> None:
+    problem = Problem("a", "refused", "no (code 7001)")
+    journal.park(problem, "c1")
+    assert journal.parked("", LAST) == {"a": ("c1", problem)}
+    assert journal.parked("b", LAST) == {}
+    journal.put(RECORD)
+    assert journal.parked("", LAST) == {}
+    journal.park(problem, "c1")
+    journal.record_delete("a", "r1", NOW, consented=False)
+    assert journal.parked("", LAST) == {}
+
+
+def test_refused_content_can_be_tried_again_one_by_one_or_all(journal: Journal) -> None:
+    for key in "abc":
+        journal.park(Problem(key, "refused", "no"), "c")
+    journal.unpark("a")
+    assert set(journal.parked("", LAST)) == {"b", "c"}
+    journal.unpark(None)
+    assert journal.parked("", LAST) == {}
+
+
+def test_problems_are_kept_by_key_and_by_pass(journal: Journal) -> None:
+    journal.note([Problem("b", "failed", "one"), Problem("a", "empty", "two")], 1)
+    journal.note([Problem("b", "refused", "three")], 2)
+    assert list(journal.problems()) == [Problem("a", "empty", "two"), Problem("b", "refused", "three")]
+    assert list(journal.problems(2)) == [Problem("b", "refused", "three")]
+    assert list(journal.problems(limit=1)) == [Problem("a", "empty", "two")]
+    assert journal.problem_counts() == {"empty": 1, "refused": 1}
+    journal.clear_problems_before(2)
+    assert journal.problem_counts() == {"refused": 1}
+
+
+@pytest.mark.parametrize(
+    ("key", "subtree", "left"),
+    [
+        ("a", False, ["a.md", "a/", "a/b", "b"]),
+        ("a", True, ["a.md", "b"]),
+        ("a/b", False, ["a", "a.md", "a/", "b"]),
+        ("", True, []),
+    ],
+)
+def test_looking_anew_clears_the_problems_of_a_key_or_a_directory(
+    journal: Journal, key: str, subtree: bool, left: list[str]
+) -> None:
+    journal.note([Problem(name, "failed", "") for name in ("a", "a/", "a/b", "a.md", "b")], 1)
+    journal.clear_problem(key, subtree=subtree)
+    assert [problem.key for problem in journal.problems()] == left
+
+
+def test_mirrors_do_not_see_each_others_rows(db: sqlite3.Connection, journal: Journal) -> None:
+    other = Journal(db, "other")
+    journal.put(RECORD)
+    journal.park(Problem("a", "refused", ""), "c")
+    journal.note([Problem("a", "refused", "")], 1)
+    journal.record_delete("z", "r9", NOW, consented=False)
+    assert other.count() == 0
+    assert other.parked("", LAST) == {}
+    assert list(other.problems()) == []
+    assert other.recent_deletes(NOW) == 0
+    assert other.in_step() == 0
+    assert journal.get("a") == RECORD

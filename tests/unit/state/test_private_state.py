@@ -1,0 +1,58 @@
+"""The state directory and everything in it is for nobody else, whatever the umask."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from syncd.core.errors import ConfigError
+from syncd.state.db import open_state
+from syncd.state.directory import lock
+
+
+@pytest.fixture(params=[0, 0o022, 0o077])
+def _umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+def modes(folder: Path) -> dict[str, int]:
+    return {each.name: stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()}
+
+
+@pytest.mark.usefixtures("_umask")
+def test_files_are_0600_and_directories_0700_whatever_the_umask(tmp_path: Path) -> None:
+    state = tmp_path / "share/state/syncd"
+    with lock(state):
+        db = open_state(state)
+        db.execute("INSERT INTO meta VALUES ('m', 'a', '1')")
+        assert modes(state) == dict.fromkeys(
+            ("lock", "installation-id", "state.db", "state.db-wal", "state.db-shm"), 0o600
+        )
+        db.close()
+    for folder in (state, state.parent, state.parent.parent):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+
+
+def test_a_state_file_that_others_could_read_is_closed(tmp_path: Path) -> None:
+    open_state(tmp_path).close()
+    (tmp_path / "state.db").chmod(0o666)
+    db = open_state(tmp_path)
+    db.execute("INSERT INTO meta VALUES ('m', 'a', '1')")
+    assert set(modes(tmp_path).values()) == {0o600}
+    db.close()
+
+
+def test_a_directory_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o750)
+    open_state(tmp_path).close()
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o750
+
+
+def test_a_file_in_the_place_of_the_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="state_dir"):
+        open_state(tmp_path / "file")

@@ -1,0 +1,303 @@
+"""The cheap audit: what lets the journal stand for the listing, and what does not."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from syncd.core.errors import Park, Retry, Unreachable
+from syncd.core.model import IndexStatus
+from syncd.sync import audit
+from syncd.sync.passes import Result
+from syncd.targets.base import Limits
+from tests.harness import Core, open_core, plan, planned
+from tests.memory_target import PAGE
+
+DAY_S = 86400.0
+HOUR_S = 3600.0
+NAMES = [f"{number}.md" for number in range(9)]
+
+
+@pytest.fixture
+async def core(tmp_path: Path) -> AsyncIterator[Core]:
+    """Nine files in step for an hour, of which a whole listing is two hours old."""
+    with open_core(tmp_path, Limits(lag_s=60.0)) as made:
+        made.use(audit_interval=DAY_S)
+        for name in NAMES:
+            made.write(name, f"text of {name}", age_s=10)
+        await made.full()
+        made.clock.forward(2 * HOUR_S)
+        await made.full(whole=True)
+        made.clock.forward(2 * HOUR_S)
+        made.target.applied.clear()
+        yield made
+
+
+async def audited(core: Core) -> Result:
+    result = await core.full()
+    assert result.audited, await audit.doubt(core.mirror)
+    return result
+
+
+async def listed(core: Core) -> Result:
+    result = await core.full()
+    assert not result.audited
+    return result
+
+
+def base(core: Core) -> audit.Baseline:
+    found = audit.baseline(core.mirror)
+    assert found is not None
+    return found
+
+
+def hide(core: Core, name: str) -> None:
+    """Somebody takes an entry away."""
+    del core.target.store[name]
+
+
+async def test_a_remote_as_the_journal_says_is_not_listed(core: Core) -> None:
+    before = base(core)
+    result = await audited(core)
+    assert (planned(result), result.unchanged) == ({}, 9)
+    assert base(core) == audit.Baseline(before.listed, core.clock.now, 0, before.newest)
+
+
+async def test_local_changes_are_carried_out_on_an_audit(core: Core) -> None:
+    core.write("0.md", "other text", age_s=5)
+    core.write("new.md", "new text")
+    core.remove("1.md")
+    result = await audited(core)
+    assert set(plan(result)) == {("put", "0.md", "changed"), ("put", "new.md", "new"), ("delete", "1.md", "stale")}
+    assert core.target.texts()["new.md"] == "new text"
+    core.clock.forward(100)
+    assert not planned(await audited(core))
+
+
+@pytest.mark.parametrize("interval", [0.0, 3 * HOUR_S - 1])
+async def test_everything_is_listed_when_it_is_time(core: Core, interval: float) -> None:
+    core.use(audit_interval=interval)
+    core.clock.forward(HOUR_S)
+    await listed(core)
+
+
+async def test_the_time_for_a_listing_is_counted_from_the_last_one(core: Core) -> None:
+    began = base(core).listed
+    core.clock.now = began + DAY_S - 2
+    await audited(core)
+    assert base(core).listed == began
+    await listed(core)
+    assert base(core).listed == core.clock.now
+
+
+async def test_a_clock_that_was_set_back_lists_everything(core: Core) -> None:
+    core.clock.forward(-DAY_S)
+    await listed(core)
+
+
+@pytest.mark.parametrize("option", ["full", "whole", "delete_excluded"])
+async def test_who_asks_for_more_gets_a_listing(core: Core, option: str) -> None:
+    assert not (await core.full(None, **{option: True})).audited
+
+
+@pytest.mark.parametrize("change", [{"takeover": True}, {"prune": "all"}])
+async def test_where_entries_of_others_matter_they_are_listed(core: Core, change: dict[str, object]) -> None:
+    core.use(**change)
+    await listed(core)
+
+
+async def test_a_restart_goes_on_where_the_last_process_was(core: Core) -> None:
+    core.restart()
+    await audited(core)
+
+
+@pytest.mark.parametrize(("pages", "cheap"), [(8, True), (9, False)])
+async def test_few_entries_are_listed_at_once(core: Core, pages: int, *, cheap: bool) -> None:
+    core.target.limits = Limits(lag_s=60.0, page=pages // audit.PAGES)
+    assert (await core.full()).audited == cheap
+
+
+async def test_an_entry_of_ours_that_is_gone_is_put_again(core: Core) -> None:
+    hide(core, "4.md")
+    assert plan(await listed(core)) == [("put", "4.md", "missing")]
+
+
+async def test_one_of_ours_gone_and_one_of_another_added_is_no_balance(core: Core) -> None:
+    hide(core, "4.md")
+    core.target.put_by("you", "theirs.md", "text")
+    assert plan(await listed(core)) == [("put", "4.md", "missing")]
+
+
+async def test_an_entry_of_ours_that_was_changed_is_put_again(core: Core) -> None:
+    core.forget_listing()
+    core.target.put_by("me", "4.md", "drifted")
+    assert plan(await listed(core)) == [("put", "4.md", "drift")]
+
+
+async def test_an_entry_that_was_deleted_and_made_anew_is_noticed(core: Core) -> None:
+    hide(core, "4.md")
+    core.target.put_by(None, "4.md", "drifted")
+    await listed(core)
+
+
+async def test_an_entry_with_our_mark_that_nobody_recorded_is_noticed(core: Core) -> None:
+    core.forget_listing()
+    core.target.put_by("me", "orphan.md", "text")
+    assert plan(await listed(core)) == [("delete", "orphan.md", "orphan")]
+
+
+async def test_what_others_add_is_counted_and_left_alone(core: Core) -> None:
+    core.target.put_by("you", "a.md", "text")
+    core.target.put_by(None, "b.md", "text")
+    await audited(core)
+    assert base(core).others == 2
+    core.target.put_by("you", "a.md", "changed by them")
+    await audited(core)
+    assert base(core).others == 2
+    hide(core, "4.md")
+    assert plan(await listed(core)) == [("put", "4.md", "missing")]
+    assert base(core).others == 2
+
+
+async def test_others_of_before_the_listing_are_counted_by_it(core: Core) -> None:
+    core.target.put_by("you", "a.md", "text")
+    await core.full(whole=True)
+    assert base(core).others == 1
+    core.target.put_by("you", "a.md", "changed by them")
+    await audited(core)
+    hide(core, "a.md")
+    await listed(core)
+    assert base(core).others == 0
+
+
+async def test_more_of_others_than_the_newest_pages_show_is_listed(core: Core) -> None:
+    for number in range(PAGE * audit.PAGES):
+        core.target.put_by("you", f"theirs {number}.md", "text")
+    await listed(core)
+    assert base(core).others == PAGE * audit.PAGES
+
+
+async def test_one_of_others_less_than_the_newest_pages_show_is_counted(core: Core) -> None:
+    for number in range(PAGE * audit.PAGES - 1):
+        core.target.put_by("you", f"theirs {number}.md", "text")
+    await audited(core)
+
+
+async def test_more_of_our_own_than_the_newest_pages_show_needs_no_listing(core: Core) -> None:
+    for number in range(20):
+        core.write(f"more {number}.md", "text")
+    await core.full()
+    core.clock.forward(100)
+    await audited(core)
+
+
+async def test_young_deletes_wait_for_a_listing(core: Core) -> None:
+    core.remove("1.md")
+    await audited(core)
+    core.clock.forward(59)
+    await listed(core)
+    core.clock.forward(1)
+    await audited(core)
+
+
+async def test_a_new_file_under_the_key_of_another_is_foreign_without_a_listing(core: Core) -> None:
+    core.target.put_by("you", "a.md", "theirs")
+    await core.full(whole=True)
+    core.write("a.md", "ours", age_s=5)
+    result = await audited(core)
+    assert core.problems() == {"a.md": "foreign"}
+    assert not planned(result)
+    assert core.target.texts()["a.md"] == "theirs"
+    assert core.target.confirmed == ["a.md"]
+    await audited(core)
+    assert core.problems() == {"a.md": "foreign"}
+    hide(core, "a.md")
+    await listed(core)
+    assert core.target.texts()["a.md"] == "ours"
+
+
+async def test_an_entry_that_changes_sides_makes_the_next_pass_list(core: Core) -> None:
+    core.target.put_by(None, "a.md", "same")
+    await core.full(whole=True)
+    core.write("a.md", "same", age_s=5)
+    assert plan(await audited(core)) == [("adopt", "a.md", "unverified")]
+    await listed(core)
+    await audited(core)
+
+
+async def test_so_many_new_files_that_asking_costs_more_make_it_a_listing(core: Core) -> None:
+    core.target.limits = Limits(lag_s=60.0, page=1)
+    for number in range(29):
+        core.write(f"new {number}.md", "text")
+    assert (await core.full(dry_run=True)).audited
+    assert len(core.target.confirmed) == 29
+    core.target.confirmed.clear()
+    core.write("one more.md", "text")
+    result = await listed(core)
+    assert core.target.confirmed == []
+    assert planned(result) == {"put": 30}
+    assert (result.unchanged, result.problems.total()) == (9, 0)
+
+
+async def test_a_pass_that_could_not_mend_something_leaves_no_baseline(core: Core) -> None:
+    core.forget_listing()
+    core.target.put_by("me", "4.md", "drifted")
+    core.target.failures["4.md"] = [Park("refused", "no"), Retry("no")]
+    await listed(core)
+    assert core.problems() == {"4.md": "refused"}
+    await listed(core)
+    assert core.problems() == {"4.md": "refused"}
+    assert audit.baseline(core.mirror) is None
+
+
+async def test_a_listing_that_may_have_missed_rows_leaves_no_baseline(core: Core) -> None:
+    await core.full(whole=True)
+    assert audit.baseline(core.mirror)
+    core.target.unlisted = {"4.md"}
+    await core.full(whole=True)
+    assert audit.baseline(core.mirror) is None
+
+
+async def test_a_pass_that_was_cut_off_leaves_no_baseline(core: Core) -> None:
+    core.write("0.md", "other text", age_s=5)
+    core.target.raises.append(Unreachable("cut off"))
+    with pytest.raises(Unreachable, match="cut off"):
+        await core.full(whole=True)
+    assert audit.baseline(core.mirror) is None
+
+
+async def test_numbers_that_prove_all_to_be_indexed_are_learned(core: Core) -> None:
+    core.mirror.db.execute("UPDATE record SET status = 'queued'")
+    core.mirror.db.execute("UPDATE record SET status = 'error', error = 'bad' WHERE key = '3.md'")
+    result = await audited(core)
+    assert core.mirror.journal.index_counts() == {"completed": 9}
+    assert core.problems() == {}
+    assert result.unsettled == 0
+
+
+async def test_what_was_written_just_now_is_not_learned_from_numbers(core: Core) -> None:
+    core.mirror.db.execute("UPDATE record SET status = 'queued', written_at = ?", (core.clock.now - 59,))
+    await audited(core)
+    newest = PAGE * audit.PAGES
+    assert core.mirror.journal.index_counts() == {"completed": newest, "queued": 9 - newest}
+
+
+@pytest.mark.parametrize("counts", [None, {"completed": 8}, {"completed": 8, "error": 1}])
+async def test_numbers_that_do_not_fit_lead_to_a_listing(core: Core, counts: dict[IndexStatus, int] | None) -> None:
+    core.target.numbers.append(counts)
+    await listed(core)
+
+
+async def test_numbers_that_prove_nothing_leave_what_is_on_its_way_to_the_follower(core: Core) -> None:
+    core.target.numbers.append({"completed": 8, "error": 1})
+    core.mirror.db.execute("UPDATE record SET status = 'queued' WHERE key = '0.md'")
+    result = await audited(core)
+    assert (result.unsettled, core.mirror.journal.unfinished()) == (1, 1)
+
+
+async def test_an_index_error_that_is_known_is_told_by_every_pass(core: Core) -> None:
+    core.mirror.db.execute("UPDATE record SET status = 'error', error = 'bad' WHERE key = '3.md'")
+    core.target.numbers += [{"completed": 8, "error": 1}] * 2
+    for _ in range(2):
+        await audited(core)
+        assert core.problems() == {"3.md": "index_error"}

@@ -1,0 +1,363 @@
+"""Which deletes may go, and when: moves, absences that do not last, uploads that did not end well."""
+
+import pytest
+
+from syncd.core.errors import Brake, Park, Retry
+from syncd.core.model import Put
+from syncd.local.walk import Tree
+from syncd.sync.passes import Hooks, Options, Result, Scope
+from syncd.sync.reconcile import reconcile
+from syncd.targets.base import Again
+from tests.harness import Core, in_step, outcomes, planned
+
+DELETE_AFTER_S = 30.0
+
+
+def names(folder: str, count: int) -> dict[str, str]:
+    return {f"{folder}/{number:02}": f"{folder} {number}" for number in range(count)}
+
+
+async def forty(core: Core) -> None:
+    await in_step(core, **names("guides", 20), **names("news", 20))
+    core.use(max_delete="25%")
+
+
+async def run(core: Core, *, everything: bool = False) -> Result | None:
+    """What `run` does when something is due, or at its interval."""
+    rows = core.mirror.queue.settled(core.clock.now)
+    scope = Scope() if everything else Scope(rows)
+    if not (everything or rows):
+        return None
+    return await reconcile(core.mirror, scope, Options(delete_after=DELETE_AFTER_S))
+
+
+def gone(core: Core, *paths: str) -> None:
+    core.remove(*paths)
+    core.mark(*paths)
+
+
+# -- moves
+
+
+async def test_a_folder_that_is_renamed_is_no_loss(core: Core) -> None:
+    await forty(core)
+    (core.root / "guides").rename(core.root / "handbook")
+    assert (await core.full()).done == {"put": 20, "delete": 20}
+    assert sorted(core.target.texts()) == sorted([*names("handbook", 20), *names("news", 20)])
+    assert core.mirror.journal.recent_deletes(core.clock.age) == 0
+
+
+async def test_a_dry_run_knows_a_move_by_the_bytes(core: Core) -> None:
+    await forty(core)
+    (core.root / "guides").rename(core.root / "handbook")
+    assert (await core.full(dry_run=True)).refusal is None
+    core.write("handbook/00", "other 00")
+    core.write("handbook/01", "other 01")
+    for number in range(2, 12):
+        core.write(f"handbook/{number:02}", f"o {number}")
+    refusal = (await core.full(dry_run=True)).refusal or ""
+    assert "the plan deletes 12 of 40" in refusal
+    assert "Nothing would be deleted" in refusal
+
+
+@pytest.mark.parametrize("everything", [False, True])
+async def test_a_folder_that_is_renamed_and_renamed_back_is_no_loss(core: Core, *, everything: bool) -> None:
+    await forty(core)
+    for old, new in (("guides", "handbook"), ("handbook", "guides")) * 2:
+        (core.root / old).rename(core.root / new)
+        core.mirror.queue.mark([(old, True), (new, True)], core.clock.now)
+        for _ in range(4):
+            core.clock.forward(1.0)
+            await run(core, everything=everything)
+    for _ in range(40):
+        core.clock.forward(1.0)
+        await run(core, everything=everything)
+    assert sorted(core.target.texts()) == sorted([*names("guides", 20), *names("news", 20)])
+    assert core.mirror.journal.recent_deletes(core.clock.age) == 0
+
+
+async def test_a_move_whose_deletes_failed_is_no_loss_in_the_next_pass_either(core: Core) -> None:
+    await forty(core)
+    (core.root / "guides").rename(core.root / "handbook")
+    core.target.failures |= {path: [Retry("no answer")] for path in names("guides", 20)}
+    assert (await core.full()).done["delete"] == 0
+    core.clock.forward(3600)
+    assert (await core.full()).done["delete"] == 20
+    assert sorted(core.target.texts()) == sorted([*names("handbook", 20), *names("news", 20)])
+
+
+async def test_one_copy_makes_up_for_one_file(core: Core) -> None:
+    await in_step(core, **{f"{number:02}": "same" for number in range(40)})
+    core.use(max_delete="25%")
+    core.remove(*(f"{number:02}" for number in range(20)))
+    for number in range(9):
+        core.write(f"new{number}", "same")
+    with pytest.raises(Brake, match="the plan deletes 11 of 40"):
+        await core.full()
+    core.write("new9", "same")
+    await core.full()
+    assert len(core.target.store) == 30
+    core.remove("20")
+    with pytest.raises(Brake, match="after 10 in the last hour"):
+        await core.full()
+
+
+async def test_a_refused_plan_tells_what_was_done(core: Core) -> None:
+    await forty(core)
+    core.remove(*names("guides", 20))
+    core.write("new", "1")
+    kept: list[Result] = []
+    with pytest.raises(Brake):
+        await core.full(Hooks(watch=kept.append))
+    assert (planned(kept[-1]), kept[-1].done) == ({"put": 1, "delete": 20}, {"put": 1})
+    assert outcomes(kept[-1])["new"] == "done"
+    assert {outcome for key, outcome in outcomes(kept[-1]).items() if key != "new"} == {"refused"}
+
+
+# -- a moment's absence
+
+
+async def test_what_a_deploy_takes_away_and_brings_back_is_no_delete(core: Core) -> None:
+    await forty(core)
+    pages = names("guides", 9)
+    gone(core, *pages)
+    for _ in range(8):
+        core.clock.forward(0.5)
+        await run(core)
+    for path, text in pages.items():
+        core.write(path, text)
+    core.mark(*pages)
+    changes = core.target.changes
+    for _ in range(80):
+        core.clock.forward(0.5)
+        await run(core)
+    await run(core, everything=True)
+    assert (core.target.changes, core.waiting()) == (changes, [])
+    assert core.mirror.absences.count() == 0
+
+
+@pytest.mark.parametrize("everything", [False, True])
+async def test_a_file_goes_when_it_was_gone_for_long_enough_also_over_a_restart(core: Core, everything: bool) -> None:
+    await forty(core)
+    gone(core, "guides/00")
+    core.clock.forward(1)
+    await run(core, everything=everything)
+    core.clock.forward(28)
+    core.restart()
+    await run(core, everything=everything)
+    assert "guides/00" in core.target.store
+    core.clock.forward(2)
+    await run(core, everything=everything)
+    assert "guides/00" not in core.target.store
+    assert core.mirror.absences.count() == 0
+
+
+async def test_a_pass_that_a_person_asks_for_deletes_at_once(core: Core) -> None:
+    await forty(core)
+    gone(core, "guides/00")
+    core.clock.forward(1)
+    await run(core)
+    await core.full()
+    assert "guides/00" not in core.target.store
+
+
+async def test_orphans_that_are_too_young_are_planned_again_by_a_full_pass(core: Core) -> None:
+    await in_step(core, keep="k")
+    core.forget_listing()
+    core.target.put_by("me", "old", "x")
+    result = await run(core, everything=True)
+    assert result
+    assert result.held_back
+    core.clock.forward(DELETE_AFTER_S)
+    await run(core)
+    await run(core, everything=True)
+    assert core.target.texts() == {"keep": "k"}
+
+
+async def trickled(core: Core, slices: list[list[str]], every_s: int) -> None:
+    for paths in slices:
+        gone(core, *paths)
+        for _ in range(every_s):
+            core.clock.forward(1)
+            await run(core)
+
+
+async def test_nineteen_files_that_trickle_away_are_one_plan(core: Core) -> None:
+    await forty(core)
+    with pytest.raises(Brake, match="the plan deletes 19 of 40"):
+        await trickled(core, [[path] for path in names("guides", 19)] + [[]] * 40, 1)
+    assert len(core.target.store) == 40
+
+
+async def test_slices_below_the_floor_are_one_plan(core: Core) -> None:
+    await forty(core)
+    with pytest.raises(Brake, match="the plan deletes 19 of 40"):
+        await trickled(core, [list(names("guides", 9)), list(names("news", 10)), [], [], []], 10)
+    assert len(core.target.store) == 40
+
+
+# -- churn
+
+
+async def test_a_file_that_comes_and_goes_all_the_time_is_one_loss(core: Core) -> None:
+    await forty(core)
+    for turn in range(15):
+        core.write("status", str(turn))
+        await core.hint("status")
+        core.remove("status")
+        await core.hint("status")
+    assert "status" not in core.target.store
+    assert core.mirror.journal.recent_deletes(core.clock.age) == 1
+
+
+# -- uploads that did not end well
+
+
+async def moved(core: Core) -> None:
+    await in_step(core, a="the content", other="o")
+    (core.root / "a").rename(core.root / "z")
+    core.mark("a", "z")
+    core.clock.forward(1)
+
+
+def once(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Let the next read of a file find that it changed."""
+    real, left = Tree.read, [path]
+
+    def read(self: Tree, path: str, **how: object) -> object:
+        if path in left:
+            left.remove(path)
+            raise Again("changed")
+        return real(self, path, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Tree, "read", read)
+
+
+@pytest.mark.parametrize("everything", [False, True])
+async def test_what_changed_while_it_was_read_holds_the_old_entry(
+    core: Core, monkeypatch: pytest.MonkeyPatch, everything: bool
+) -> None:
+    await moved(core)
+    once(monkeypatch, "z")
+    rows = core.mirror.queue.settled(core.clock.now)
+    await reconcile(core.mirror, Scope() if everything else Scope(rows))
+    assert core.target.texts()["a"] == "the content"
+    for _ in range(4):
+        core.clock.forward(1)
+        await reconcile(core.mirror, Scope(core.mirror.queue.settled(core.clock.now)))
+        assert "the content" in core.target.texts().values()
+    assert core.target.texts() == {"z": "the content", "other": "o"}
+
+
+async def test_what_failed_holds_the_old_entry_until_it_is_up(core: Core) -> None:
+    await moved(core)
+    core.target.failures["z"] = [Retry("no"), Retry("no")]
+    for _ in range(3):
+        await core.full()
+        assert core.target.texts()["a"] == "the content"
+        assert all(row.attempts for row in core.mirror.queue.every()), "a single pass does not wait for it"
+        if len(core.target.failures["z"]) == 0:
+            break
+    core.clock.forward(3600)
+    await core.full()
+    assert core.target.texts() == {"z": "the content", "other": "o"}
+
+
+async def test_an_upload_that_failed_earlier_holds_it_too(core: Core) -> None:
+    await moved(core)
+    core.target.failures["z"] = [Retry("no")]
+    rows = {row.key: row for row in core.mirror.queue.settled(core.clock.now)}
+    await reconcile(core.mirror, Scope([rows["z"]]))
+    await reconcile(core.mirror, Scope([rows["a"]]))
+    assert core.target.texts() == {"a": "the content", "other": "o"}
+
+
+async def test_what_is_refused_under_its_new_name_stays_under_the_old_one(core: Core) -> None:
+    await moved(core)
+    core.target.failures["z"] = [Park("refused", "no")]
+    for _ in range(3):
+        await core.full()
+        assert core.target.texts() == {"a": "the content", "other": "o"}
+    core.remove("z")
+    await core.full()
+    await core.full()
+    assert core.target.texts() == {"other": "o"}
+
+
+async def test_a_mark_that_waits_holds_deletes_for_settle_max_at_most(core: Core) -> None:
+    await moved(core)
+    rows = {row.key: row for row in core.mirror.queue.settled(core.clock.now)}
+    await reconcile(core.mirror, Scope([rows["a"]]))
+    assert "a" in core.target.store
+    core.remove("z")
+    for _ in range(40):
+        core.mark("busy.log")
+        core.clock.forward(1)
+        await run_now(core, "busy.log", "z")
+    assert core.target.texts() == {"other": "o"}
+
+
+async def run_now(core: Core, *but: str) -> None:
+    rows = [row for row in core.mirror.queue.settled(core.clock.now) if row.key not in but]
+    await reconcile(core.mirror, Scope(rows))
+
+
+async def test_a_put_of_a_longer_pass_that_is_still_to_come_holds_it(core: Core) -> None:
+    await moved(core)
+    other = (await core.full(dry_run=True)).tables
+    assert [action.key for action, _ in other.plan.actions() if isinstance(action, Put)] == ["z"]
+    rows = {row.key: row for row in core.mirror.queue.every()}
+    core.mirror.queue.done([rows["z"]])
+    await reconcile(core.mirror, Scope([rows["a"]]))
+    assert "a" in core.target.store
+
+
+async def test_a_delete_does_not_wait_for_the_upload_of_its_own_file(core: Core) -> None:
+    await in_step(core, a="one", b="two", other="o")
+    core.write("a", "eno")
+    core.write("b", "owt")
+    longer = (await core.full(dry_run=True)).tables
+    gone(core, "a", "b")
+    core.clock.forward(1)
+    await run(core)
+    longer.drop()
+    for _ in range(10):
+        core.clock.forward(DELETE_AFTER_S)
+        await run(core)
+    assert (core.target.texts(), core.waiting()) == ({"other": "o"}, [])
+
+
+async def test_deletes_that_were_found_to_wait_for_each_other_go(core: Core) -> None:
+    await in_step(core, a="one", b="two", other="o")
+    gone(core, "a", "b")
+    core.clock.forward(1)
+    await run(core)
+    core.mirror.absences.set_replacements([("a", "b"), ("b", "a")])
+    for _ in range(10):
+        core.clock.forward(DELETE_AFTER_S)
+        await run(core)
+    assert (core.target.texts(), core.waiting()) == ({"other": "o"}, [])
+
+
+async def test_what_a_fresh_state_refuses_does_not_pass_by_tens_afterwards(core: Core) -> None:
+    for number in range(8):
+        core.target.put_by("me", f"{number}", str(number))
+    core.write("0", "0")
+    core.use(max_delete="25%")
+    for _ in range(2):
+        with pytest.raises(Brake, match="7 of 8"):
+            await core.full()
+    assert len(core.target.store) == 8
+
+
+async def test_a_fresh_state_stays_fresh_while_deletes_are_young(core: Core) -> None:
+    for number in range(8):
+        core.target.put_by("me", f"{number}", str(number))
+    core.write("0", "0")
+    core.use(max_delete="25%")
+    await run(core, everything=True)
+    for _ in range(2):
+        core.clock.forward(DELETE_AFTER_S + 1)
+        with pytest.raises(Brake, match="7 of 8"):
+            await run(core, everything=True)
+    assert len(core.target.store) == 8

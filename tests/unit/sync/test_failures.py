@@ -1,0 +1,200 @@
+"""What a pass does about files and remotes that fail."""
+
+import pytest
+
+from syncd.core.errors import Conflict, NotFound, Park, Retry, TargetMissing, Unreachable
+from syncd.core.rules import Rules
+from syncd.state.queue import FAR_S
+from syncd.sync.passes import Scope
+from syncd.sync.reconcile import reconcile
+from tests.harness import Core, ScriptedTarget, in_step, outcomes, planned
+
+# -- problems
+
+
+async def test_problems_are_noted_and_cleared_when_they_are_solved(core: Core) -> None:
+    core.write("big", "x" * 1001)
+    core.write("fine", "1")
+    (core.root / "link").symlink_to("fine")
+    result = await core.full()
+    assert core.problems() == {"big": "too_large", "link": "unsupported_type"}
+    assert dict(result.problems) == {"too_large": 1, "unsupported_type": 1}
+    assert not result.clean
+    core.write("big", "small")
+    await core.hint("big")
+    assert core.problems() == {"link": "unsupported_type"}
+    (core.root / "link").unlink()
+    assert (await core.full()).clean
+    assert core.problems() == {}
+    assert core.target.texts() == {"big": "small", "fine": "1"}
+
+
+async def test_a_file_that_outgrew_the_target_keeps_its_last_entry(core: Core) -> None:
+    await in_step(core, a="1")
+    core.write("a", "x" * 1001)
+    assert planned(await core.full()) == {}
+    assert core.target.texts() == {"a": "1"}
+
+
+async def test_an_entry_that_could_not_be_indexed_is_a_problem(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    await in_step(core, a="1")
+    (entry,) = core.target.listing()
+    bad = type(entry)("a", entry.ref, entry.checksum, entry.version, 1, "me", marked=True, status="error", error="odd")
+    monkeypatch.setattr(ScriptedTarget, "listing", lambda _: [bad])
+    result = await core.full()
+    assert core.problem("a").kind == "index_error"
+    assert "odd" in core.problem("a").message
+    assert planned(result) == {}, "it is indexed again, not uploaded again"
+
+
+# -- failures
+
+
+async def test_a_failed_item_stops_no_other_and_is_tried_again_later(core: Core) -> None:
+    for name in "abc":
+        core.write(name, name)
+    core.target.failures["b"] = [Retry("busy")]
+    result = await core.full()
+    assert outcomes(result) == {"a": "done", "b": "failed", "c": "done"}
+    assert core.problems() == {"b": "failed"}
+    assert core.mirror.queue.next_try("b") == core.clock.now + 5
+    core.clock.forward(5)
+    await reconcile(core.mirror, Scope(core.mirror.queue.settled(core.clock.now)))
+    assert set(core.target.store) == {"a", "b", "c"}
+    assert core.problems() == {}
+    assert core.waiting() == []
+
+
+async def test_failing_again_and_again_waits_longer_and_longer(core: Core) -> None:
+    core.write("a", "1")
+    core.target.failures["a"] = [Retry("busy") for _ in range(3)]
+    waits = []
+    await core.full()
+    for _ in range(3):
+        due = core.mirror.queue.next_try("a")
+        assert due is not None
+        waits.append(due - core.clock.now)
+        core.clock.now = due
+        await reconcile(core.mirror, Scope(core.mirror.queue.settled(due)))
+    assert waits == [5, 10, 20]
+    assert core.waiting() == []
+
+
+@pytest.mark.parametrize(("asked", "waits"), [(60.0, 60.0), (3 * 86400.0, FAR_S)])
+async def test_what_the_remote_asks_for_is_waited_out_within_reason(core: Core, asked: float, waits: float) -> None:
+    core.write("a", "1")
+    core.target.failures["a"] = [Retry("busy", after_s=asked)]
+    await core.full()
+    assert core.mirror.queue.next_try("a") == core.clock.now + waits
+    assert core.mirror.queue.settled(core.clock.now) == [], "a long wait is no clock that was ahead"
+
+
+@pytest.mark.parametrize("error", [NotFound("gone"), Conflict("exists")])
+async def test_what_the_target_could_not_sort_out_itself_is_tried_again(core: Core, error: Park) -> None:
+    core.write("a", "1")
+    core.target.failures["a"] = [error]
+    await core.full()
+    assert core.problems() == {"a": "failed"}
+    core.clock.forward(5)
+    await core.full()
+    assert core.target.texts() == {"a": "1"}
+
+
+async def test_a_question_that_was_not_answered_is_asked_again_later(core: Core) -> None:
+    core.write("a", "1")
+    core.target.confirm_failures["a"] = [Retry("busy")]
+    await core.hint("a")
+    assert core.problems() == {"a": "failed"}
+    assert core.mirror.queue.next_try("a") == core.clock.now + 5
+    core.clock.forward(5)
+    await reconcile(core.mirror, Scope(core.mirror.queue.settled(core.clock.now)))
+    assert core.target.texts() == {"a": "1"}
+    assert core.problems() == {}
+
+
+async def test_an_unreachable_remote_ends_the_pass_and_keeps_what_waits(core: Core) -> None:
+    core.write("a", "1")
+    core.target.raises = [Unreachable("no route")]
+    with pytest.raises(Unreachable):
+        await core.hint("a")
+    assert core.waiting() == [("a", False)]
+    core.target.confirm_failures["a"] = [Unreachable("no route")]
+    with pytest.raises(Unreachable):
+        await core.hint("a")
+    await core.hint("a")
+    assert core.target.texts() == {"a": "1"}
+
+
+async def test_a_crash_in_the_middle_loses_nothing(core: Core) -> None:
+    for name in "abc":
+        core.write(name, name)
+    core.mark("a", "b", "c")
+    core.target.raises = [KeyboardInterrupt()]
+    core.clock.forward(1)
+    rows = core.mirror.queue.settled(core.clock.now)
+    with pytest.raises(KeyboardInterrupt):
+        await reconcile(core.mirror, Scope(rows))
+    core.restart()
+    assert core.waiting() == [("a", False), ("b", False), ("c", False)]
+    await reconcile(core.mirror, Scope(core.mirror.queue.settled(core.clock.now)))
+    assert set(core.target.store) == {"a", "b", "c"}
+
+
+async def test_refused_content_is_not_sent_again_until_it_changes(core: Core) -> None:
+    core.write("a", "bad")
+    core.write("b", "fine")
+    core.target.failures["a"] = [Park("refused", "malware", code=7005)]
+    await core.full()
+    assert "malware (code 7005)" in core.problem("a").message
+    core.target.applied.clear()
+    for result in (await core.full(), await core.hint("a")):
+        assert planned(result) == {}
+        assert dict(result.problems) == {"refused": 1}
+    core.restart()
+    assert planned(await core.full()) == {}
+    assert core.target.applied == []
+    core.write("a", "good")
+    await core.hint("a")
+    assert core.target.texts() == {"a": "good", "b": "fine"}
+    assert core.problems() == {}
+
+
+async def test_refused_new_content_keeps_the_old_entry(core: Core) -> None:
+    await in_step(core, a="1")
+    core.write("a", "bad")
+    core.target.failures["a"] = [Park("refused", "no")]
+    await core.full()
+    await core.full()
+    assert core.target.texts() == {"a": "1"}
+
+
+async def test_an_entry_found_foreign_at_the_last_moment_is_met_anew_in_every_pass(core: Core) -> None:
+    core.write("a", "1")
+    core.target.failures["a"] = [Park("foreign", "theirs")]
+    assert not (await core.full()).clean
+    await core.full()
+    assert core.target.texts() == {"a": "1"}
+
+
+async def test_a_missing_target_is_made_only_if_the_settings_say_so(core: Core) -> None:
+    core.write("a", "1")
+    made: list[int] = []
+
+    class Absent(ScriptedTarget):
+        def listing(self) -> list[object]:  # type: ignore[override]
+            if not made:
+                raise TargetMissing("no such instance")
+            return []
+
+        async def create(self) -> None:
+            made.append(1)
+
+    core.mirror.target = Absent(owner="me", limits=core.target.limits)
+    with pytest.raises(TargetMissing):
+        await core.full()
+    core.mirror.settings = type(core.mirror.settings)(core.mirror.policy, Rules(), create=True)
+    planned = await core.full(dry_run=True)
+    assert planned.tables.plan.counts["put"] == 1, "a dry run plans against an empty target"
+    assert made == []
+    await core.full()
+    assert made == [1]

@@ -1,0 +1,301 @@
+"""The fast lane of a pass changes nothing but its price: the same world, with it and without it, ends the same."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syncd.core.model import Entry, Problem, Record
+from syncd.core.plan import Policy
+from syncd.core.rules import Rules
+from syncd.service.build import build_mirror
+from syncd.state.db import open_state
+from syncd.sync import instep, observe, resolve
+from syncd.sync.instep import NOTHING, InStep
+from syncd.sync.mirror import Mirror, Settings
+from syncd.sync.passes import Options, Result, Scope
+from syncd.sync.reconcile import reconcile
+from syncd.targets.base import Content, Limits
+from tests.harness import START, Core, content, in_step, sha
+from tests.memory_target import Held, MemoryTarget
+
+KEYS = ("a", "b/c", "b/d", "e", "\u00fc", "\U0001f600")
+TABLES = ("record", "tombstone", "parked", "dirty", "problem", "reindex", "file")
+LAG_S = 60.0
+
+
+class Key(NamedTuple):
+    """All of one key. cached: the checksum that the stat cache has for the file as it is, None for none."""
+
+    file: str | None
+    cached: str | None
+    record: Record | None
+    entries: tuple[Entry, ...]
+    parked: str | None = None
+    touched: bool = False
+
+
+@dataclass(slots=True)
+class Shown(MemoryTarget):
+    """A target that lists what the test gave it."""
+
+    shown: list[Entry] = field(default_factory=list)
+
+    async def entries(self) -> AsyncIterator[Entry]:
+        for entry in self.shown:
+            yield entry
+
+    async def confirm(self, key: str, ref: str | None) -> Entry | None:
+        del ref
+        return next((entry for entry in self.shown if entry.key == key), None)
+
+    async def checksum(self, entry: Entry, content: Content | None) -> str | None:
+        del content
+        return sha("x") if entry.version == "vx" else sha("z")
+
+
+def plain(key: str) -> Key:
+    """A key that is in step in every way there is."""
+    known = Record(key, f"r-{key}", sha("x"), 1, START - 1000, "v", 1, marked=True, status="completed")
+    shown = Entry(key, known.ref, sha("x"), "v", 1, "me", marked=True, status="completed")
+    return Key("x", sha("x"), known, (shown,))
+
+
+contents = st.sampled_from(["x", "y"])
+sums = st.sampled_from([None, sha("x"), sha("y")])
+records: dict[str, st.SearchStrategy[Any]] = {
+    "ref": st.sampled_from(["r-a", "other"]),
+    "checksum": sums.filter(bool),
+    "written_at": st.sampled_from([START - LAG_S - 1, START - LAG_S, START - LAG_S + 1, START, START + 5]),
+    "version": st.sampled_from([None, "v", "vx", sha("x")]),
+    "remote_size": st.sampled_from([None, 1, 2]),
+    "marked": st.sampled_from([None, True, False]),
+    "status": st.sampled_from([None, "queued", "completed", "error"]),
+    "error": st.sampled_from([None, "why"]),
+}
+entries: dict[str, st.SearchStrategy[Any]] = {
+    "ref": st.sampled_from(["r-a", "other"]),
+    "checksum": st.one_of(sums, st.just("\ud800")),
+    "version": st.sampled_from([None, "v", "vx", sha("x"), sha("y")]),
+    "size": st.sampled_from([None, 1, 2]),
+    "owner": st.sampled_from([None, "me", "you"]),
+    "marked": st.sampled_from([None, True, False]),
+    "status": st.sampled_from([None, "queued", "completed", "error"]),
+    "error": st.sampled_from([None, "why"]),
+}
+
+
+@st.composite
+def changed(draw: st.DrawFn, name: str) -> Key:
+    """A plain key with up to three things that are not plain about it."""
+    key = plain(name)
+    assert key.record is not None
+    for what in draw(st.lists(st.sampled_from(["file", "record", "entry", "entries", "parked"]), max_size=3)):
+        if what == "file":
+            key = key._replace(
+                file=draw(st.one_of(contents, st.none())), cached=draw(sums), touched=draw(st.booleans())
+            )
+        elif what == "record" and key.record:
+            which = draw(st.sampled_from(sorted(records)))
+            values = {name: getattr(key.record, name) for name in Record.__slots__} | {which: draw(records[which])}
+            key = key._replace(record=draw(st.sampled_from([Record(**values), Record(**values), None])))
+        elif what == "entry" and key.entries:
+            which = draw(st.sampled_from(sorted(entries)))
+            key = key._replace(entries=(key.entries[0]._replace(**{which: draw(entries[which])}), *key.entries[1:]))
+        elif what == "entries":
+            more = draw(st.lists(st.builds(Entry, st.just(name), st.sampled_from(["1", "2"]), sums), max_size=2))
+            key = key._replace(entries=(*(key.entries if draw(st.booleans()) else ()), *more))
+        elif what == "parked":
+            key = key._replace(parked=draw(sums))
+    return key
+
+
+worlds = st.fixed_dictionaries({}, optional={name: changed(name) for name in KEYS})
+
+
+def run(mirror: Mirror, options: Options) -> list[Any]:
+    """All that a pass leaves behind."""
+    result: Result = asyncio.run(reconcile(mirror, Scope(), options))
+    db, target = mirror.db, mirror.target
+    assert isinstance(target, MemoryTarget)
+    return [
+        list(result.tables.plan.actions()),
+        (result.unchanged, result.again, result.unrecorded, result.files_read, result.complete, result.refusal),
+        (result.reasons, result.done, result.problems),
+        [db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in TABLES],
+        {key: (held.ref, held.data, held.owner) for key, held in target.store.items()},
+    ]
+
+
+def opened(base: Path, name: str, world: dict[str, Key], limits: Limits, policy: Policy) -> Mirror:
+    """A mirror of its own state over the shared root `base`, with the journal and the remote of this world."""
+    target = Shown(owner="me", limits=limits, shown=[entry for key in world.values() for entry in key.entries])
+    db = open_state(base / name)
+    mirror = build_mirror(db, "docs", base / "root", target, Settings(policy, Rules(), max_delete="100%"))
+    mirror.now = lambda: START
+    mirror.age = lambda: START
+    mirror.chance = lambda: 0.5
+    for key, known in world.items():
+        if known.record:
+            mirror.journal.put(known.record)
+        for entry in known.entries[:1]:
+            target.store[key] = Held(entry.ref, b"x", sha("x"), entry.owner, "vx")
+        if known.parked:
+            mirror.journal.park(Problem(key, "refused", "no"), known.parked)
+        if known.file and known.cached:
+            seen = os.lstat(base / "root" / key)
+            mirror.files.store([(key, seen, known.cached)], seen.st_mtime_ns + 10**10)
+    return mirror
+
+
+def both(world: dict[str, Key], reads_lag: bool, block: int, options: Options) -> tuple[list[Any], list[Any]]:
+    """The same pass with the lane and without."""
+    limits = Limits(max_file_size=1000, lag_s=LAG_S, reads_lag=reads_lag)
+    with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(observe, "BLOCK", block)
+        base = Path(made)
+        (base / "root").mkdir()
+        (base / "root" / "keep").write_text("x")
+        for key, known in world.items():
+            if known.file:
+                (base / "root" / key).parent.mkdir(exist_ok=True)
+                (base / "root" / key).write_text(known.file)
+        left, right = (opened(base, name, world, limits, Policy("me")) for name in ("left", "right"))
+        with closing(left.db), closing(right.db):
+            for key, known in world.items():
+                if known.file and known.touched:
+                    os.utime(base / "root" / key, ns=(1, 1))
+            fast = run(left, options)
+            patch.setattr(InStep, "take", lambda *_: NOTHING)
+            return fast, run(right, options)
+
+
+@settings(max_examples=120)
+@given(worlds, st.booleans(), st.integers(1, 4), st.sampled_from([Options(), Options(full=True)]))
+def test_a_pass_ends_the_same_with_the_lane_and_without_it(
+    world: dict[str, Key], reads_lag: bool, block: int, options: Options
+) -> None:
+    fast, slow = both(world, reads_lag, block, options)
+    assert fast == slow
+
+
+def taken(change: Callable[[Key], Key], *, reads_lag: bool = False) -> bool:
+    """Whether the lane takes a key that is plain but for this change."""
+    seen: list[frozenset[str]] = []
+    take = InStep.take
+
+    def watched(lane: InStep, *block: Any) -> instep.Taken:
+        seen.append(take(lane, *block).keys)
+        return NOTHING
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(InStep, "take", watched)
+        both({"a": change(plain("a"))}, reads_lag, 512, Options())
+    return any("a" in keys for keys in seen)
+
+
+def entry(**values: Any) -> Callable[[Key], Key]:
+    return lambda key: key._replace(entries=(key.entries[0]._replace(**values),))
+
+
+def record(**values: Any) -> Callable[[Key], Key]:
+    known = {name: getattr(plain("a").record, name) for name in Record.__slots__}
+    return lambda key: key._replace(record=Record(**(known | values)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda key: key,
+        lambda key: key._replace(parked=sha("x")),
+        entry(checksum=None, owner=None),  # a remote that shows no marks: nothing speaks against it
+        entry(version=None, size=None, marked=None, status=None),
+    ],
+)
+def test_the_lane_takes_what_is_plainly_in_step(change: Callable[[Key], Key]) -> None:
+    assert taken(change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda key: key._replace(cached=None),
+        lambda key: key._replace(touched=True),
+        lambda key: key._replace(file="y", cached=sha("y")),
+        lambda key: key._replace(record=None),
+        lambda key: key._replace(entries=()),
+        lambda key: key._replace(entries=(*key.entries, key.entries[0]._replace(ref="2"))),
+        entry(ref="2"),
+        entry(checksum=sha("y")),
+        entry(checksum="\ud800"),
+        entry(owner="you"),
+        entry(version="v2"),
+        entry(size=2),
+        entry(marked=False),
+        entry(status="queued"),
+        entry(error="why"),
+        record(checksum=sha("y")),
+        record(version=None),
+        record(remote_size=None),
+        record(marked=None),
+        record(status=None),
+        record(error="why"),
+    ],
+)
+def test_the_lane_leaves_whatever_is_less_plain_to_the_table(change: Callable[[Key], Key]) -> None:
+    assert not taken(change)
+
+
+def test_an_entry_in_error_is_a_problem_and_none_of_the_lanes() -> None:
+    def failed(key: Key) -> Key:
+        return record(status="error", error="why")(entry(status="error", error="why")(key))
+
+    assert not taken(failed)
+
+
+@pytest.mark.parametrize(("age_s", "plainly"), [(LAG_S - 1, False), (LAG_S, False), (LAG_S + 1, True)])
+def test_a_record_younger_than_the_lag_is_left_to_the_table_where_reads_lag(age_s: float, plainly: bool) -> None:
+    assert taken(record(written_at=START - age_s), reads_lag=True) is plainly
+    assert taken(record(written_at=START - age_s))
+
+
+async def test_nothing_is_decided_of_a_folder_in_step(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b/c", "d"):
+        core.write(name, name, age_s=3600)
+    await in_step(core)
+    await core.full()  # learns what the listing says
+    monkeypatch.setattr(resolve, "decide", None)
+    assert (await core.full()).unchanged == 3
+    core.write("e", "new")
+    with pytest.raises(TypeError):
+        await core.full()
+
+
+async def test_one_change_among_many_is_all_that_is_decided(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observe, "BLOCK", 2)
+    for name in "abcdefg":
+        core.write(name, name, age_s=3600)
+    await in_step(core)
+    await core.full()
+    core.write("d", "other")
+    core.remove("f")
+    decided: list[str] = []
+
+    class Watched(resolve.Resolver):
+        async def block(self, triples: list[observe.Triple]) -> list[resolve.Resolved]:
+            decided.extend(triple.key for triple in triples)
+            return await resolve.Resolver.block(self, triples)
+
+    monkeypatch.setattr("syncd.sync.reconcile.Resolver", Watched)
+    result = await core.full()
+    assert decided == ["d", "f"]
+    assert (result.unchanged, dict(result.done)) == (5, {"put": 1, "delete": 1})
+    assert core.target.texts() == {name: content(name).data.decode() for name in "abceg"} | {"d": "other"}

@@ -1,0 +1,432 @@
+"""From written to searchable, or not: what is remembered, told, tried again and never sent again."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from structlog.testing import capture_logs
+
+from syncd.core.errors import Park, Retry, Unreachable
+from syncd.core.index_errors import TRIES_S
+from syncd.core.model import Ending, Record
+from syncd.service.retry import try_again
+from syncd.state.journal_index import STUCK_S
+from syncd.sync import follow
+from syncd.sync.passes import Scope
+from syncd.sync.reconcile import reconcile
+from tests.harness import Core, in_step, sha
+from tests.memory_target import Indexed
+
+LOCKED = Indexed("error", "file_is_password_locked", "Document is encrypted")
+BUSY = Indexed("error", "timeout_error", "The drain did not end")
+
+
+def record(core: Core, key: str = "a.md") -> Record:
+    found = core.mirror.journal.get(key)
+    assert found is not None
+    return found
+
+
+async def followed(core: Core) -> int:
+    """What the keeper does when a look is due."""
+    await follow.index_again(core.mirror)
+    left = await follow.look(core.mirror)
+    await follow.ask_why(core.mirror)
+    return left
+
+
+# -- searchable
+
+
+async def test_the_seconds_until_an_item_is_searchable_are_kept(core: Core) -> None:
+    core.target.index["a.md"] = Indexed("queued")
+    await in_step(core, **{"a.md": "x"})
+    core.clock.forward(5)
+    assert await follow.look(core.mirror) == 1
+    assert record(core).searchable_s is None
+    core.clock.forward(7.3)
+    core.target.index["a.md"] = Indexed()
+    assert await follow.look(core.mirror) == 0
+    assert record(core).searchable_s == 12.3
+
+
+async def test_a_listing_that_shows_the_end_first_tells_of_it_too(core: Core) -> None:
+    endings: list[Ending] = []
+    core.mirror.heard = endings.append
+    core.target.index["a.md"] = Indexed("running")
+    await in_step(core, **{"a.md": "x"})
+    core.target.index["a.md"] = Indexed()
+    core.clock.forward(9)
+    await core.full()
+    assert record(core).searchable_s == 10
+    assert endings[-1] == Ending("index", "a.md", "searchable", "done", waited_s=10)
+    heard = len(endings)
+    await core.full()
+    assert len(endings) == heard, "once"
+
+
+async def test_new_content_is_timed_anew(core: Core) -> None:
+    core.target.index["a.md"] = Indexed("queued")
+    await in_step(core, **{"a.md": "x"})
+    core.target.index["a.md"] = Indexed()
+    await follow.look(core.mirror)
+    assert record(core).searchable_s == 0
+    core.target.index["a.md"] = Indexed("queued")
+    core.write("a.md", "y")
+    await core.hint("a.md")
+    assert record(core).searchable_s is None
+
+
+async def test_an_item_that_is_indexed_anew_is_followed_and_timed_from_then_on(core: Core) -> None:
+    await in_step(core, **{"a.md": "x"})
+    core.clock.forward(100_000)
+    core.target.index["a.md"] = Indexed("outdated")
+    await core.full()
+    assert follow.next_s(core.mirror) is None
+    assert record(core).since == core.clock.now
+    core.clock.forward(4)
+    assert await follow.look(core.mirror) == 1
+    core.target.index["a.md"] = Indexed()
+    assert await follow.look(core.mirror) == 0
+    assert record(core).searchable_s == 4
+
+
+async def test_skipped_is_an_end_and_a_problem(core: Core) -> None:
+    core.target.index["a.md"] = Indexed("queued")
+    await in_step(core, **{"a.md": "x"})
+    core.target.index["a.md"] = Indexed("skipped")
+    assert await follow.look(core.mirror) == 0
+    assert core.problems() == {"a.md": "skipped"}
+    assert core.mirror.journal.index_counts() == {"skipped": 1}
+    assert not (await core.full()).clean
+    assert core.problems() == {"a.md": "skipped"}
+
+
+# -- stuck
+
+
+@pytest.mark.parametrize(("waited", "named"), [(STUCK_S - 1, 0), (STUCK_S, 1), (STUCK_S + 1, 1)])
+async def test_an_item_on_its_way_for_too_long_is_named_once(core: Core, waited: float, named: int) -> None:
+    core.target.index["a.md"] = Indexed("running")
+    await in_step(core, **{"a.md": "x"})
+    core.clock.forward(waited)
+    with capture_logs() as logs:
+        await follow.look(core.mirror)
+        await follow.look(core.mirror)
+    core.restart()
+    with capture_logs() as later:
+        await follow.look(core.mirror)
+    lines = [line for line in logs + later if line["event"] == "index.stuck"]
+    assert len(lines) == named
+    assert all((line["key"], line["status"], line["log_level"]) == ("a.md", "running", "warning") for line in lines)
+    assert core.mirror.journal.stuck_count(core.clock.now - STUCK_S) == named
+
+
+async def test_of_many_stuck_items_the_log_names_a_few_and_counts_the_rest(core: Core) -> None:
+    for number in range(follow.NAMED + 5):
+        core.target.index[f"{number:02}.md"] = Indexed("queued")
+        core.write(f"{number:02}.md", "x")
+    await core.full()
+    core.clock.forward(STUCK_S)
+    with capture_logs() as logs:
+        await follow.look(core.mirror)
+    assert sum(line["event"] == "index.stuck" for line in logs) == follow.NAMED
+    [more] = [line for line in logs if line["event"] == "index.more_stuck"]
+    assert more["count"] == 5
+
+
+# -- content that cannot be indexed
+
+
+@pytest.fixture
+async def locked(core: Core) -> Core:
+    """a.md is stored, and was found to be locked."""
+    core.target.index["a.md"] = LOCKED
+    await in_step(core, **{"a.md": "x", "b.md": "x"})
+    await followed(core)
+    return core
+
+
+def puts(core: Core) -> list[str]:
+    return [key for kind, key, _ in core.target.said() if kind == "put"]
+
+
+async def test_the_problem_says_what_the_service_says(locked: Core) -> None:
+    message = locked.problem("a.md").message
+    assert "locked with a password" in message
+    assert "the service says: Document is encrypted; remove the password" in message
+    await locked.full()
+    assert locked.problem("a.md").message == message, "also after a pass that asks for nothing"
+    await locked.hint("a.md")
+    assert locked.problem("a.md").message == message
+
+
+async def dropped(core: Core) -> None:
+    """The remote throws out what it could not index."""
+    del core.target.store["a.md"]
+
+
+async def overwritten(core: Core) -> None:
+    """Somebody puts something else under the key, without any mark."""
+    core.target.put_by(None, "a.md", "z")
+
+
+@pytest.mark.parametrize("lost", [dropped, overwritten])
+@pytest.mark.parametrize("look", ["full", "hint"])
+@pytest.mark.parametrize("restart", [False, True])
+async def test_the_same_bytes_are_not_sent_again_whatever_became_of_them(
+    locked: Core, lost: Callable[[Core], None], look: str, restart: bool
+) -> None:
+    await lost(locked)  # type: ignore[func-returns-value, misc]
+    for _ in range(3):
+        await (locked.full() if look == "full" else locked.hint("a.md"))
+        if restart:
+            locked.restart()
+    await locked.full()
+    assert puts(locked) == []
+    assert locked.problems() == {"a.md": "index_error" if lost.__name__ == "dropped" else "foreign"}
+
+
+async def test_other_bytes_are_sent_at_once(locked: Core) -> None:
+    locked.target.index["a.md"] = Indexed()
+    locked.write("a.md", "unlocked")
+    await locked.hint("a.md")
+    assert puts(locked) == ["a.md"]
+    await locked.full()
+    assert locked.problems() == {}
+
+
+async def test_other_bytes_are_sent_at_once_also_after_the_remote_dropped_the_old(locked: Core) -> None:
+    await dropped(locked)
+    await locked.full()
+    locked.target.index["a.md"] = Indexed()
+    locked.write("a.md", "unlocked")
+    await locked.full()
+    assert puts(locked) == ["a.md"]
+    assert locked.problems() == {}
+
+
+async def test_a_person_s_retry_sends_what_was_dropped_and_has_indexed_again_what_is_stored(locked: Core) -> None:
+    now, journal, queue = locked.clock.now, locked.mirror.journal, locked.mirror.queue
+    assert try_again(journal, queue, None, now) == 1
+    await followed(locked)
+    assert (puts(locked), locked.target.reindexed) == ([], ["a.md"])
+    await followed(locked)
+    await dropped(locked)
+    await locked.full()
+    assert try_again(journal, queue, ["a.md"], locked.clock.now) == 1
+    await reconcile(locked.mirror, Scope(queue.settled(locked.clock.now)))
+    assert (puts(locked), locked.target.reindexed) == (["a.md"], ["a.md"])
+    await locked.full()
+    assert puts(locked) == ["a.md"]
+
+
+async def test_what_was_dropped_is_not_asked_for_in_every_pass(locked: Core) -> None:
+    await dropped(locked)
+    await locked.full()
+    locked.target.confirmed.clear()
+    await locked.full()
+    assert locked.target.confirmed == []
+
+
+async def test_a_lost_state_file_sends_nothing_again_while_the_item_is_there(locked: Core) -> None:
+    locked.mirror.db.close()
+    (locked.state / "state.db").unlink()
+    locked.restart()
+    await locked.full()
+    await locked.full()
+    assert puts(locked) == []
+    assert locked.problems() == {"a.md": "index_error"}
+    await dropped(locked)
+    await locked.full()
+    assert puts(locked) == []
+
+
+async def test_content_faults_are_never_indexed_again_by_themselves(locked: Core) -> None:
+    for _ in range(50):
+        locked.clock.forward(600)
+        await followed(locked)
+    assert locked.target.reindexed == []
+    assert follow.next_s(locked.mirror) is None
+
+
+async def test_the_file_may_go_and_takes_its_problem_along(locked: Core) -> None:
+    locked.remove("a.md")
+    await locked.full()
+    await locked.full()
+    assert locked.problems() == {}
+    assert set(locked.target.store) == {"b.md"}
+
+
+# -- errors that may pass
+
+
+@pytest.fixture
+async def busy(core: Core) -> Core:
+    """a.md is stored, and its indexing took too long."""
+    core.target.index["a.md"] = BUSY
+    await in_step(core, **{"a.md": "x"})
+    await followed(core)
+    return core
+
+
+async def test_an_error_that_may_pass_is_indexed_again_by_itself_and_not_uploaded(busy: Core) -> None:
+    await followed(busy)
+    assert follow.next_s(busy.mirror) == TRIES_S[0]
+    busy.clock.forward(TRIES_S[0] - 1)
+    await followed(busy)
+    assert busy.target.reindexed == []
+    busy.clock.forward(1)
+    busy.target.index["a.md"] = Indexed("queued")
+    assert await followed(busy) == 1
+    assert busy.target.reindexed == ["a.md"]
+    assert busy.problems() == {}
+    busy.target.index["a.md"] = Indexed()
+    assert await followed(busy) == 0
+    assert (puts(busy), busy.problems(), follow.next_s(busy.mirror)) == ([], {}, None)
+
+
+async def used_up(core: Core, seconds: float = 4 * sum(TRIES_S)) -> None:
+    for _ in range(int(seconds / 30)):
+        core.clock.forward(30)
+        await followed(core)
+
+
+async def test_the_budget_of_a_content_is_bounded_and_survives_passes_and_restarts(busy: Core) -> None:
+    for _ in range(4):
+        await used_up(busy, sum(TRIES_S))
+        await busy.full()
+        busy.restart()
+    assert len(busy.target.reindexed) == len(TRIES_S)
+    assert "5 times in vain" in busy.problem("a.md").message
+    assert "The drain did not end" in busy.problem("a.md").message
+    assert follow.next_s(busy.mirror) is None
+
+
+async def test_tries_are_ever_further_apart(busy: Core) -> None:
+    at: list[float] = []
+    while len(at) < len(TRIES_S):
+        busy.clock.forward(1)
+        before = len(busy.target.reindexed)
+        await followed(busy)
+        at += [busy.clock.now] * (len(busy.target.reindexed) - before)
+    waits = [later - earlier for earlier, later in pairwise(at)]
+    assert all(wait >= wanted for wait, wanted in zip(waits, TRIES_S[1:], strict=True))
+
+
+async def test_a_person_s_retry_asks_at_once_and_makes_the_budget_whole(busy: Core) -> None:
+    await used_up(busy)
+    busy.target.reindexed.clear()
+    assert busy.mirror.journal.want_reindex(["a.md"].__contains__) == 1
+    await followed(busy)
+    assert busy.target.reindexed == ["a.md"]
+    await used_up(busy)
+    assert len(busy.target.reindexed) == 1 + len(TRIES_S)
+
+
+async def test_new_content_has_a_budget_of_its_own(busy: Core) -> None:
+    await used_up(busy)
+    busy.target.reindexed.clear()
+    busy.write("a.md", "y")
+    await busy.hint("a.md")
+    await used_up(busy)
+    assert len(busy.target.reindexed) == len(TRIES_S)
+    assert puts(busy) == ["a.md"]
+
+
+async def test_of_many_a_look_indexes_a_few_again_and_asks_for_few_reasons(core: Core) -> None:
+    names = [f"{number:02}.md" for number in range(2 * follow.TRIES + 1)]
+    for name in names:
+        core.target.index[name] = BUSY
+        core.write(name, "x")
+    await core.full()
+    await follow.ask_why(core.mirror)
+    said = sum("did not end" in problem.message for problem in core.mirror.journal.problems())
+    assert said == follow.REASONS
+    await follow.index_again(core.mirror)
+    core.clock.forward(TRIES_S[0])
+    for expected in (follow.TRIES, 2 * follow.TRIES, 2 * follow.TRIES + 1):
+        await follow.index_again(core.mirror)
+        assert len(core.target.reindexed) == expected
+
+
+@pytest.mark.parametrize("error", [Park("refused", "no"), Retry("later")])
+async def test_a_refused_indexing_counts_as_a_try_and_stops_nobody(
+    busy: Core, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    asked = []
+
+    async def refuses(_: object, key: str, ref: str) -> str:
+        asked.append((key, ref))
+        raise error
+
+    monkeypatch.setattr(type(busy.target), "reindex", refuses)
+    busy.mirror.journal.want_reindex(None)
+    await used_up(busy)
+    assert len(asked) == 1 + len(TRIES_S)
+    assert busy.problems() == {"a.md": "index_error"}
+
+
+async def test_a_reason_that_cannot_be_had_is_not_asked_for_again(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    async def fails(_: object, ref: str) -> str:
+        asked.append(ref)
+        raise Retry("the logs do not work")
+
+    monkeypatch.setattr(type(core.target), "why", fails)
+    core.target.index["a.md"] = LOCKED
+    await in_step(core, **{"a.md": "x"})
+    await followed(core)
+    await followed(core)
+    assert len(asked) == 1
+    assert "the service says" not in core.problem("a.md").message
+
+
+async def test_nothing_is_given_up_because_the_remote_cannot_be_reached(
+    busy: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> str:
+        raise Unreachable("no answer")
+
+    busy.mirror.journal.want_reindex(None)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(busy.target), "reindex", away)
+        with pytest.raises(Unreachable):
+            await follow.index_again(busy.mirror)
+    await follow.index_again(busy.mirror)
+    assert busy.target.reindexed == ["a.md"]
+
+
+async def test_an_error_that_a_listing_still_shows_after_another_indexing_is_asked_about(core: Core) -> None:
+    core.target.limits = core.target.limits.__class__(max_file_size=1000, lag_s=60)
+    core.target.index["a.md"] = BUSY
+    await in_step(core, **{"a.md": "x"})
+    core.mirror.journal.want_reindex(None)
+    await follow.index_again(core.mirror)
+    core.target.confirmed.clear()
+    await follow.look(core.mirror)
+    assert core.target.confirmed == ["a.md"]
+    assert core.problems() == {"a.md": "index_error"}, "it is so"
+
+
+async def test_another_version_of_what_we_marked_is_still_what_we_wrote(busy: Core) -> None:
+    busy.mirror.journal.want_reindex(None)
+    await follow.index_again(busy.mirror)
+    busy.target.put_by("me", "a.md", "x")
+    busy.target.index["a.md"] = Indexed()
+    assert await follow.look(busy.mirror) == 0
+    assert record(busy).checksum == sha("x")
+
+
+# -- pauses
+
+
+def test_pauses_grow_to_a_minute() -> None:
+    assert [round(follow.pause_s(looks), 2) for looks in (0, 1, 2)] == [1, 1.5, 2.25]
+    assert follow.pause_s(50) == follow.LONGEST_LOOK_S
+
+
+@pytest.mark.parametrize(("took", "rest"), [(0, 0), (1, 9), (10, 90), (1000, follow.LONGEST_REST_S)])
+def test_looks_take_a_tenth_of_the_time(took: float, rest: float) -> None:
+    assert follow.rest_s(took) == pytest.approx(rest)

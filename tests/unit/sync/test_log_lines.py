@@ -1,0 +1,93 @@
+"""A pass tells how each action ended, and a flood of them in a few lines."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from structlog.testing import LogCapture
+
+from syncd.core.errors import Park, Retry
+from syncd.core.model import Ending
+from syncd.sync.turn import LINES, MORE
+from syncd.targets.base import Again
+from tests.harness import Core, in_step
+
+
+@pytest.fixture
+def lines(request: pytest.FixtureRequest) -> Iterator[list[Any]]:
+    """What is logged at level info or the one that a test asks for."""
+    capture, level = LogCapture(), getattr(request, "param", logging.INFO)
+    structlog.configure(processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(level))
+    yield capture.entries
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def heard(core: Core) -> list[Ending]:
+    endings: list[Ending] = []
+    core.mirror.heard = endings.append
+    return endings
+
+
+@pytest.mark.parametrize(
+    ("files", "counted"),
+    [(1, []), (LINES, []), (LINES + 1, [1]), (LINES + MORE, [MORE]), (LINES + MORE + 1, [MORE, 1])],
+)
+async def test_a_turn_has_twenty_lines_and_counts_the_rest(
+    core: Core, lines: list[Any], files: int, counted: list[int]
+) -> None:
+    for each in range(files):
+        core.write(f"{each}.md", f"text {each}")
+    await core.full()
+    kinds = Counter(line["event"] for line in lines)
+    assert kinds["put.done"] == min(files, LINES)
+    assert [line["count"] for line in lines if line["event"] == "put.more"] == counted
+
+
+@pytest.mark.parametrize("lines", [logging.DEBUG], indirect=True)
+async def test_whoever_wants_all_lines_has_one_for_each_action(core: Core, lines: list[Any]) -> None:
+    for each in range(LINES + 5):
+        core.write(f"{each}.md", f"text {each}")
+    await core.full()
+    levels = Counter(line["log_level"] for line in lines if line["event"] == "put.done")
+    assert levels == {"info": LINES, "debug": 5}
+
+
+async def test_what_could_not_be_put_always_has_a_line(core: Core, lines: list[Any]) -> None:
+    for each in range(LINES * 2):
+        core.write(f"{each:02}.md", f"text {each}")
+        core.target.failures[f"{each:02}.md"] = [Park("refused", "no")]
+    await core.full()
+    assert Counter(line["event"] for line in lines)["put.failed"] == LINES * 2
+
+
+async def test_every_ending_is_heard(core: Core, heard: list[Ending]) -> None:
+    core.target.put_by("me", "found.md", "same")
+    core.write("found.md", "same")
+    core.write("new.md", "four")
+    core.write("late.md", "x")
+    core.write("bad.md", "y")
+    core.target.failures = {"late.md": [Again("it moved")], "bad.md": [Retry("busy")]}
+    await core.full()
+    assert set(heard) == {
+        Ending("adopt", "found.md", "found", "done"),
+        Ending("put", "new.md", "new", "done", size=4),
+        Ending("put", "late.md", "new", "again"),
+        Ending("put", "bad.md", "new", "failed"),
+    }
+    heard.clear()
+    core.remove("new.md")
+    await core.full()
+    assert Ending("delete", "new.md", "stale", "done") in heard
+
+
+async def test_a_forgotten_entry_is_heard_of(core: Core, heard: list[Ending]) -> None:
+    await in_step(core, **{"a.md": "one", "b.md": "two"})
+    core.target.store.clear()
+    core.remove("a.md")
+    heard.clear()
+    await core.full()
+    assert Ending("forget", "a.md", "gone", "done") in heard

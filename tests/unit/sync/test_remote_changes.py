@@ -1,0 +1,159 @@
+"""What a pass makes of a remote that is not as the journal remembers it, and of what belongs to others."""
+
+import pytest
+
+from syncd.core.model import Record
+from tests.harness import Core, ScriptedTarget, in_step, plan, planned
+
+# -- the journal
+
+
+async def test_a_lost_journal_is_rebuilt_without_an_upload(core: Core) -> None:
+    await in_step(core, a="1", b="2")
+    core.mirror.journal.clear()
+    result = await core.full()
+    assert plan(result) == [("adopt", "a", "found"), ("adopt", "b", "found")]
+    assert core.target.changes == 0
+    assert planned(await core.full()) == {}
+
+
+async def test_a_lost_journal_is_rebuilt_without_marks_by_asking_for_each_content(core: Core) -> None:
+    core.target.marks = False
+    await in_step(core, a="1", b="2")
+    core.mirror.journal.clear()
+    result = await core.full()
+    assert plan(result) == [("adopt", "a", "unverified"), ("adopt", "b", "unverified")]
+    assert sorted(core.target.verified) == ["a", "b"]
+    assert core.target.changes == 0
+
+
+async def test_an_entry_missing_from_a_listing_is_confirmed_before_anything_is_done(core: Core) -> None:
+    await in_step(core, a="1", b="2")
+    core.target.unlisted = {"a", "b"}
+    core.remove("b")
+    core.target.confirmed.clear()
+    result = await core.full()
+    assert sorted(core.target.confirmed) == ["a", "b"]
+    assert plan(result) == [("delete", "b", "stale")]
+
+
+async def test_a_truly_missing_entry_is_put_back_and_one_gone_on_both_sides_is_forgotten(core: Core) -> None:
+    await in_step(core, a="1", b="2")
+    core.target.store.clear()
+    core.remove("b")
+    assert plan(await core.full()) == [("forget", "b", "gone"), ("put", "a", "missing")]
+    assert core.mirror.journal.count() == 1
+
+
+async def test_drift_is_put_over(core: Core) -> None:
+    await in_step(core, a="1")
+    core.forget_listing()
+    core.target.put_by("me", "a", "tampered")
+    assert plan(await core.full()) == [("put", "a", "drift")]
+    assert core.target.texts() == {"a": "1"}
+
+
+async def test_drift_is_put_over_where_the_remote_keeps_no_marks(core: Core) -> None:
+    core.target.marks = False
+    await in_step(core, a="1")
+    core.target.put_by(None, "a", "unmarked")
+    assert plan(await core.full()) == [("put", "a", "drift")]
+    assert core.target.texts() == {"a": "1"}
+
+
+async def test_what_the_remote_says_of_an_entry_in_step_is_learned(core: Core) -> None:
+    await in_step(core, a="1")
+    known = core.mirror.journal.get("a")
+    assert known is not None
+    core.mirror.journal.put(Record("a", known.ref, known.checksum, known.size, known.written_at))
+    await core.full()
+    learned = core.mirror.journal.get("a")
+    assert learned is not None
+    assert (learned.version, learned.remote_size, learned.marked) == (known.version, 1, True)
+
+
+async def test_a_listing_that_still_shows_what_we_deleted_is_not_believed_within_its_lag(core: Core) -> None:
+    await in_step(core, a="1", b="2")
+    held = core.target.store["a"]
+    core.remove("a")
+    await core.full()
+    core.target.store["a"] = held
+    core.target.limits = type(core.target.limits)(max_file_size=1000, lag_s=60)
+    assert planned(await core.full()) == {}
+    core.clock.forward(60)
+    assert planned(await core.full()) == {}
+    assert core.problems() == {"a": "foreign"}, "nobody can tell by then who put it there"
+    del core.target.store["a"]
+    await core.full()
+    assert core.problems() == {}
+
+
+# -- others
+
+
+async def test_a_strangers_entries_stay(core: Core) -> None:
+    for owner in ("you", None):
+        core.target.put_by(owner, f"alone-{owner}", "theirs")
+        core.target.put_by(owner, f"same-{owner}", "theirs")
+        core.write(f"same-{owner}", "ours")
+    result = await core.full()
+    assert set(core.target.texts().values()) == {"theirs"}
+    assert core.target.changes == 0
+    assert core.problems() == {"same-None": "foreign", "same-you": "foreign"}
+    assert not result.clean, "a file that a foreign entry keeps out is not in step"
+    assert planned(await core.hint("same-None", "same-you")) == {}
+
+
+async def test_takeover_makes_a_strangers_entry_ours(core: Core) -> None:
+    core.target.put_by("you", "a", "theirs")
+    core.target.put_by(None, "b", "theirs")
+    core.write("a", "ours")
+    core.write("b", "ours")
+    core.use(takeover=True)
+    await core.full()
+    assert core.target.texts() == {"a": "ours", "b": "ours"}
+    core.use()
+    assert planned(await core.full()) == {}
+
+
+async def test_prune_all_and_never(core: Core) -> None:
+    await in_step(core, gone="1", keep="2")
+    core.target.put_by(None, "theirs", "t")
+    core.remove("gone")
+    core.use(prune="never")
+    assert planned(await core.full()) == {}
+    core.use(prune="all")
+    assert sorted(plan(await core.full())) == [("delete", "gone", "stale"), ("delete", "theirs", "orphan")]
+    assert set(core.target.store) == {"keep"}
+
+
+async def test_duplicates_of_ours_go_and_those_of_others_stay(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    await in_step(core, a="1")
+    core.forget_listing()
+    (entry,) = core.target.listing()
+    more = [type(entry)("a", "x1", owner="me"), type(entry)("a", "x2", owner="you"), type(entry)("a", "x3")]
+    monkeypatch.setattr(ScriptedTarget, "listing", lambda _: [entry, *more])
+    result = await core.full()
+    assert [(action.key, getattr(action, "ref", None)) for action, _ in result.tables.plan.actions()] == [("a", "x1")]
+    assert core.mirror.journal.get("a") is not None
+    assert core.target.texts() == {"a": "1"}
+
+
+async def test_a_key_shared_with_a_stranger_stays_ours_without_a_journal(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await in_step(core, a="1")
+    (entry,) = core.target.listing()
+    core.mirror.journal.clear()
+    monkeypatch.setattr(ScriptedTarget, "listing", lambda _: [type(entry)("a", "a0", owner="you"), entry])
+    assert plan(await core.full()) == [("adopt", "a", "found")]
+
+
+async def test_a_forged_key_uploads_nothing_from_outside_the_root(core: Core) -> None:
+    core.write("keep", "1")
+    (core.root.parent / "secret").write_text("s3cret")
+    core.target.put_by("me", "../secret", "bait")
+    await core.full()
+    core.clock.forward(5)
+    await core.hint("../secret")
+    assert core.target.texts() == {"keep": "1"}

@@ -1,0 +1,54 @@
+"""Entries that expire are put again in time."""
+
+import pytest
+
+from syncd.targets.base import Limits
+from tests.harness import Core, in_step, plan, planned
+
+RENEW_S = 30.0
+
+
+@pytest.mark.parametrize(("aged_s", "renewed"), [(28, False), (29, True), (-3600, True)])
+@pytest.mark.parametrize("full", [False, True])
+async def test_what_is_in_step_is_put_again_at_half_its_life(
+    core: Core, aged_s: float, renewed: bool, full: bool
+) -> None:
+    core.target.limits = Limits(max_file_size=1000, renew_s=RENEW_S)
+    await in_step(core, a="1", b="2")
+    core.clock.forward(aged_s)
+    result = await core.full(full=full)
+    assert plan(result) == ([("put", "a", "missing"), ("put", "b", "missing")] if renewed else [])
+    assert planned(await core.full()) == ({} if renewed else {"put": 2})
+
+
+async def test_a_hint_renews_too(core: Core) -> None:
+    core.target.limits = Limits(max_file_size=1000, renew_s=RENEW_S)
+    await in_step(core, a="1")
+    core.clock.forward(RENEW_S)
+    assert planned(await core.hint("a")) == {"put": 1}
+
+
+async def test_an_entry_that_was_found_may_be_old(core: Core) -> None:
+    core.target.limits = Limits(max_file_size=1000, renew_s=RENEW_S)
+    core.write("a", "1")
+    core.target.put_by("me", "a", "1")
+    assert planned(await core.full()) == {"adopt": 1}
+    assert planned(await core.full()) == {"put": 1}
+    assert planned(await core.full()) == {}
+
+
+async def test_an_unreadable_file_is_a_problem_and_nothing_is_deleted(core: Core) -> None:
+    core.target.limits = Limits(max_file_size=1000, renew_s=RENEW_S)
+    await in_step(core, a="1", b="2")
+    core.clock.forward(RENEW_S)
+    core.remove("a")
+    (core.root / "a").symlink_to("b")
+    await core.full()
+    assert core.problems() == {"a": "unsupported_type"}
+    assert core.target.texts() == {"a": "1", "b": "2"}
+
+
+async def test_none_is_renewed_where_none_expires(core: Core) -> None:
+    await in_step(core, a="1")
+    core.clock.forward(1e9)
+    assert planned(await core.full()) == {}

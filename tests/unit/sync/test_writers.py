@@ -1,0 +1,199 @@
+"""Another writer under our mark: told from what this journal wrote, whatever was lost on the way."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from syncd.core.errors import Retry
+from syncd.core.model import Delete, Put
+from syncd.state.ownership import Claims
+from syncd.targets.base import Limits, Read, Report
+from tests.harness import Core, ScriptedTarget, in_step, open_core, plan, planned
+from tests.memory_target import MemoryTarget
+
+
+@pytest.fixture
+def core(tmp_path: Path) -> Iterator[Core]:
+    with open_core(tmp_path) as made:
+        yield made
+
+
+class Killed(BaseException):
+    """The process dies here."""
+
+
+async def killed_after_upload(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass whose uploads land, and of whose outcomes none is recorded."""
+
+    async def apply(self: ScriptedTarget, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
+        del report
+        await MemoryTarget.apply(self, batch, read, lambda *_: None)
+        raise Killed
+
+    with monkeypatch.context() as dying:
+        dying.setattr(ScriptedTarget, "apply", apply)
+        with pytest.raises(Killed):
+            await core.full()
+    core.restart()
+
+
+@pytest.mark.parametrize("here", [None, "mine", "theirs"])
+async def test_what_another_writer_puts_under_our_mark_is_kept_and_named(core: Core, here: str | None) -> None:
+    await in_step(core, a="1")
+    core.target.put_by("me", "b", "theirs")
+    if here:
+        core.write("b", here)
+    for _ in range(3):
+        result = await core.full()
+        assert core.target.texts() == {"a": "1", "b": "theirs"}
+        assert result.clean is (here == "theirs"), "equal content is adopted"
+    assert core.problems() == ({} if here == "theirs" else {"b": "foreign"})
+    if here != "theirs":
+        assert "another writer" in core.problem("b").message
+    await core.hint("b")
+    assert core.target.texts() == {"a": "1", "b": "theirs"}
+
+
+async def test_what_another_writer_puts_over_ours_is_kept_too(core: Core) -> None:
+    await in_step(core, a="1", b="2")
+    core.target.put_by("me", "a", "theirs")
+    core.target.put_by("me", "b", "theirs")
+    core.write("a", "edited")
+    core.remove("b")
+    for _ in range(2):
+        assert planned(await core.full()) == {}
+        assert core.problems() == {"a": "foreign", "b": "foreign"}
+    core.use(takeover=True)
+    await core.full()
+    assert core.target.texts() == {"a": "edited"}
+
+
+async def test_with_a_lost_state_our_mark_is_ours(core: Core) -> None:
+    core.target.put_by("me", "gone", "of a lost journal")
+    core.target.put_by("me", "changed", "of a lost journal")
+    core.write("changed", "new")
+    core.write("kept", "k")
+    await core.full(force=True)
+    assert core.target.texts() == {"changed": "new", "kept": "k"}
+    assert core.problems() == {}
+
+
+async def test_what_a_listing_hides_after_a_lost_state_is_ours_when_it_shows(core: Core) -> None:
+    core.target.limits = Limits(max_file_size=1000, lag_s=60.0)
+    core.target.put_by("me", "old", "seen at once")
+    core.target.put_by("me", "young", "seen late")
+    core.target.unlisted = {"young"}
+    core.write("old", "seen at once")
+    await core.full(force=True)
+    complete = [core.mirror.claims.complete]
+    core.target.unlisted = set()
+    core.clock.forward(61)
+    assert plan(await core.full(force=True)) == [("delete", "young", "orphan")]
+    assert [*complete, core.mirror.claims.complete] == [False, True]
+    core.target.put_by("me", "later", "theirs")
+    await core.full()
+    assert core.problems() == {"later": "foreign"}
+
+
+@pytest.mark.parametrize("after_s", [1, 3 * 3600])
+async def test_a_kill_between_upload_and_record_makes_no_stranger(
+    core: Core, monkeypatch: pytest.MonkeyPatch, after_s: float
+) -> None:
+    await in_step(core, keep="k", gone="1")
+    core.write("gone", "1, edited")
+    core.write("edited", "1")
+    core.write("left", "1")
+    await killed_after_upload(core, monkeypatch)
+    assert core.target.texts()["gone"] == "1, edited"
+    core.clock.forward(after_s)
+    core.remove("gone", "left")
+    core.write("edited", "2")
+    await core.full()
+    assert core.target.texts() == {"keep": "k", "edited": "2"}
+    assert core.problems() == {}
+
+
+async def test_a_lost_answer_makes_no_stranger(core: Core) -> None:
+    await in_step(core, keep="k")
+    core.write("a", "1")
+    core.target.failures["a"] = [Retry("no answer", ambiguous=True)]
+    await core.full()
+    core.target.put_by("me", "a", "1")
+    core.remove("a")
+    await core.full()
+    assert core.target.texts() == {"keep": "k"}
+
+
+async def test_orphans_that_were_kept_at_first_are_ours_for_ever(core: Core) -> None:
+    core.target.put_by("me", "old", "of a lost journal")
+    core.write("a", "1")
+    core.use(prune="never")
+    await core.full()
+    core.clock.forward(3 * 3600)
+    await core.full()
+    core.use()
+    assert plan(await core.full(force=True)) == [("delete", "old", "orphan")]
+
+
+async def test_a_listing_that_shows_a_former_version_shows_ours(core: Core) -> None:
+    await in_step(core, a="1", b="2")
+    before = core.target.store["a"]
+    core.write("a", "2, longer")
+    await core.full()
+    core.target.store["a"] = before
+    await core.full()
+    assert core.problems() == {}
+    assert core.target.texts()["a"] == "2, longer"
+
+
+async def test_claims_are_settled_by_a_later_listing(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    await in_step(core, keep="k")
+    core.write("a", "1")
+    await killed_after_upload(core, monkeypatch)
+    assert core.mirror.claims.get(["a"]) == {"a": {("", "")}}
+    del core.target.store["a"]
+    core.remove("a")
+    core.clock.forward(1)
+    await core.full()
+    assert core.mirror.claims.get(["a"]), "it may still land"
+    core.clock.forward(3601)
+    await core.full()
+    assert core.mirror.claims.get(["a"]) == {}
+    core.target.put_by("me", "a", "theirs")
+    await core.full()
+    assert core.problems() == {"a": "foreign"}
+
+
+@pytest.mark.parametrize("set_by_s", [-86_400.0, 7200.0, 86_400.0])
+async def test_a_clock_that_is_set_settles_no_claim(
+    core: Core, monkeypatch: pytest.MonkeyPatch, set_by_s: float
+) -> None:
+    await in_step(core, keep="k")
+    core.write("a", "1")
+    await killed_after_upload(core, monkeypatch)
+    core.remove("a")
+    core.clock.now += set_by_s
+    core.target.unlisted = {"a"}
+    await core.full()
+    core.target.unlisted = set()
+    await core.full()
+    assert core.target.texts() == {"keep": "k"}
+    assert core.problems() == {}
+
+
+async def test_an_outcome_that_is_recorded_leaves_no_claim(core: Core) -> None:
+    await in_step(core, **{f"{number}": "x" for number in range(30)})
+    assert core.mirror.claims.get([f"{number}" for number in range(30)]) == {}
+    core.write("0", "y")
+    await core.full()
+    assert len(core.mirror.claims.get(["0"])["0"]) == 1, "what it was before"
+
+
+async def test_a_claim_is_on_the_disk_before_anything_is_sent(core: Core) -> None:
+    said: list[str] = []
+    core.mirror.db.set_trace_callback(said.append)
+    core.mirror.claims.add_puts(["a"], 1.0)
+    assert said[0].endswith("synchronous = FULL")
+    assert said[-1].endswith("synchronous = NORMAL")
+    assert Claims(core.mirror.db, "docs").get(["a"]) == {"a": {("", "")}}

@@ -1,0 +1,145 @@
+"""A KV writer without a pass around it: a remote that says what a test wants, and puts whose files are made up."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from syncd.cloudflare.kv_bulk import BulkBody
+from syncd.cloudflare.kv_models import BulkResult
+from syncd.core.errors import Halt, SyncdError
+from syncd.core.model import Delete, Put
+from syncd.targets import bodies, bulk
+from syncd.targets.base import Content, Done, Outcome
+from syncd.targets.kv import limits
+from syncd.targets.kv_writing import Terms, Writer
+from syncd.targets.naming import Naming
+from tests.unit.targets.harness_ai_search import Clock
+
+Answer = Callable[[list[str]], Awaitable[Sequence[str]]]
+
+
+async def all_stored(keys: list[str]) -> Sequence[str]:
+    del keys
+    return ()
+
+
+class Remote:
+    """A namespace that keeps a diary. answer: is awaited for every bulk and returns the keys that were not stored."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.answer: Answer = all_stored
+        self.sent: list[list[str]] = []
+        self.sizes: list[int] = []
+        self.values: dict[str, bytes] = {}
+        self.times: dict[str, list[float]] = defaultdict(list)
+        self.under_way = self.most_under_way = self.held = self.cancelled = 0
+
+    async def bulk_write(self, body: BulkBody) -> BulkResult:
+        keys = list(body.keys)
+        async with self._request(keys, body.size):
+            unstored = await self.answer(keys)
+            self.values |= {pair.key: b"".join(pair.pieces) for pair in body.pairs if pair.key not in unstored}
+            return BulkResult(len(keys) - len(unstored), tuple(unstored))
+
+    async def write_value(self, key: str, value: bytes, marks: Any, *, expiration_ttl: int | None) -> None:
+        del marks, expiration_ttl
+        async with self._request([key], len(value)):
+            await asyncio.sleep(0)
+            self.values[key] = value
+
+    @asynccontextmanager
+    async def _request(self, keys: list[str], size: int) -> AsyncIterator[None]:
+        self.sent.append(keys)
+        self.sizes.append(size)
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        self.held = size
+        try:
+            yield
+            for key in keys:
+                self.times[key].append(self.clock.now)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.under_way -= 1
+            self.held = 0
+
+
+class Room:
+    """A writer to a remote of its own; read: what a put's file holds, or why there is nothing to send."""
+
+    def __init__(self) -> None:
+        self.remote = Remote()
+        self.read: Callable[[Put], Awaitable[bytes]] = self.whole
+        self.reads: list[str] = []
+        self.reported: list[tuple[Put | Delete, Outcome]] = []
+        self.writer = Writer(self._namespace, Terms("me"), Naming(limits(512, 1000)))
+        self.writer.clock, self.writer.sleep = self.remote.clock, self.remote.clock.sleep
+
+    async def _namespace(self) -> Any:
+        return self.remote
+
+    @staticmethod
+    async def whole(put: Put) -> bytes:
+        """The text of a file is its path."""
+        # Whoever reads in a thread lets others run meanwhile.
+        await asyncio.sleep(0)
+        return put.path.encode()
+
+    async def _read(self, puts: Sequence[Put]) -> list[Content | SyncdError]:
+        return [await self._one(put) for put in puts]
+
+    async def _one(self, put: Put) -> Content | SyncdError:
+        self.reads.append(put.key)
+        try:
+            data = await self.read(put)
+        except Halt:
+            raise
+        except SyncdError as error:
+            return error
+        return Content(data, sha256(data).hexdigest())
+
+    def report(self, outcomes: Mapping[Put | Delete, Outcome]) -> None:
+        self.reported += outcomes.items()
+
+    async def write(self, keys: str | Sequence[Put]) -> None:
+        """Write puts, or one for each letter. No task may be left, however it ends, and nothing may hang."""
+        puts = [new(key) for key in keys] if isinstance(keys, str) else keys
+        before = asyncio.all_tasks()
+        try:
+            async with asyncio.timeout(10):
+                await self.writer.write(puts, self._read, self.report)
+        finally:
+            assert asyncio.all_tasks() == before
+            assert self.remote.under_way == 0
+
+    def done(self) -> str:
+        """The keys that were reported as done, in that order."""
+        return "".join(action.key for action, outcome in self.reported if isinstance(outcome, Done))
+
+
+def new(key: str, path: str = "") -> Put:
+    return Put(key, "new", path or key, 1)
+
+
+def may_hold(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    for module in (bulk, bodies):
+        monkeypatch.setattr(module, "BULK_BYTES", size)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    while not true():  # noqa: ASYNC110 - the other side is code that knows nothing of this test
+        await asyncio.sleep(0)
+
+
+async def turns(number: int) -> None:
+    """Let everything else run for so many rounds of the loop."""
+    for _ in range(number):
+        await asyncio.sleep(0)

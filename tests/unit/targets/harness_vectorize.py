@@ -1,0 +1,181 @@
+"""Mirrors into Vectorize over real files and the stand-in, in one process, with a clock of the test's own."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from syncd.cloudflare.auth import Credentials
+from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.transport import Seams, Transport
+from syncd.config.schema import MirrorConfig
+from syncd.core.errors import Park
+from syncd.core.model import Put
+from syncd.emulator.app import create_app
+from syncd.emulator.options import EmulatorOptions
+from syncd.service.build import Grants, build_mirror, build_settings, build_target
+from syncd.state.db import open_state
+from syncd.sync.mirror import Mirror
+from syncd.targets.base import Content
+from syncd.targets.vectorize.pieces import Signed, cut
+from syncd.targets.vectorize.target import VectorizeTarget
+from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Clock, Wire
+from tests.unit.targets.harness_owners import BaseSide
+
+INDEXES = f"{BASE}/accounts/{ACCOUNT}/vectorize/v2/indexes"
+INDEX = f"{INDEXES}/docs"
+MODEL = "@cf/baai/bge-small-en-v1.5"
+
+
+@dataclass(slots=True)
+class Side(BaseSide):
+    """One mirror: its folder, its state, its own transport."""
+
+    world: "World"
+    name: str
+    root: Path
+    state: Path
+    section: MirrorConfig
+    grants: Grants
+    transport: Transport
+    mirror: Mirror
+
+    def write(self, path: str, data: str | bytes, *, age_s: float = 60.0) -> Path:
+        # Young files are read again in every pass; these tests count what is read.
+        return BaseSide.write(self, path, data, age_s=age_s)
+
+    def use(self, *, takeover: bool = False, reembed: bool = False, **target: Any) -> None:
+        """Restart with other words in the config's target section, or with what a person agreed to."""
+        self.mirror.db.close()
+        changed = self.section.target.model_copy(update=target)
+        self.section = self.section.model_copy(update={"target": changed})
+        self.grants = Grants(takeover, reembed)
+        self.mirror = self.world.assemble(self)
+
+    def expected(self) -> set[str]:
+        """The ids that the folder gives, worked out from the files alone."""
+        target = self.mirror.target
+        assert isinstance(target, VectorizeTarget)
+        found: set[str] = set()
+        for file in sorted(path for path in self.root.rglob("*") if path.is_file()):
+            found |= ids_of(target, self.section.key_prefix + file.relative_to(self.root).as_posix(), file.read_bytes())
+        return found
+
+
+def ids_of(target: VectorizeTarget, key: str, data: bytes) -> set[str]:
+    """The ids of all vectors that a file's bytes give under a key; none if it holds no text."""
+    maker, how = target._writer._maker, target._writer._how
+    content = Content(data, hashlib.sha256(data).hexdigest())
+    try:
+        return {piece.id for piece in cut(Put(key, "new", key, len(data)), content, maker, how, Signed(""))}
+    except Park:
+        return set()
+
+
+@dataclass(slots=True)
+class World:
+    """A stand-in, and whoever works with it. `wire` carries what the mirrors send, `stranger` has a way of its own."""
+
+    base: Path
+    app: Any
+    clock: Clock
+    wire: Wire
+    stranger: httpx.AsyncClient
+    sides: list[Side] = field(default_factory=list)
+
+    def side(self, name: str = "me", *, owner: str = "", prefix: str = "", prune: str = "owned", **target: Any) -> Side:
+        """A mirror of a folder of its own. target: words of the config's target section."""
+        folder = self.base / name
+        folder.mkdir()
+        section = MirrorConfig.model_validate(
+            {
+                "path": folder,
+                "owner": owner or name,
+                "key_prefix": prefix,
+                "prune": prune,
+                "max_delete": "100%",
+                "target": {"type": "vectorize", "index": "docs", "model": MODEL, "create": True, **target},
+            }
+        )
+        transport = Transport(
+            BASE,
+            ACCOUNT,
+            Credentials.bearer("any"),
+            Gate(0, 8, self.clock, self.clock.sleep),
+            retry_for=30.0,
+            seams=Seams(self.wire, rng=lambda: 0.5),
+        )
+        made = Side(self, name, folder, self.base / f"state-{name}", section, Grants(), transport, None)  # type: ignore[arg-type]
+        made.mirror = self.assemble(made)
+        self.sides.append(made)
+        return made
+
+    def assemble(self, side: Side) -> Mirror:
+        db = open_state(side.state)
+        target = build_target(side.transport, db, side.name, side.section, side.grants)
+        assert isinstance(target, VectorizeTarget)
+        target.index.clock, target.index.sleep = self.clock, self.clock.sleep
+        mirror = build_mirror(db, side.name, side.root, target, build_settings(side.section, side.grants))
+        mirror.now = self.clock
+        mirror.age = self.clock
+        mirror.chance = lambda: 0.5
+        return mirror
+
+    @property
+    def embedded(self) -> int:
+        """Texts embedded so far."""
+        count: int = self.app.state.requests.embedded_texts
+        return count
+
+    @property
+    def changing(self) -> int:
+        """Requests so far that may have changed something."""
+        count: int = self.app.state.requests.changing
+        return count
+
+    # -- the stranger
+
+    async def ids(self) -> set[str]:
+        """All ids, once everything is processed."""
+        self.clock.now += 60
+        found: set[str] = set()
+        cursor = None
+        while True:
+            got = await self.stranger.get(f"{INDEX}/list", params={"cursor": cursor} if cursor else {})
+            page = got.raise_for_status().json()["result"]
+            found |= {row["id"] for row in page["vectors"]}
+            cursor = page.get("nextCursor")
+            if not page["isTruncated"]:
+                return found
+
+    async def drop(self, *ids: str) -> None:
+        """Somebody deletes vectors."""
+        (await self.stranger.post(f"{INDEX}/delete_by_ids", json={"ids": list(ids)})).raise_for_status()
+
+    async def put(self, vector_id: str, dimensions: int = 384) -> None:
+        """Somebody writes a vector without syncd."""
+        line = f'{{"id": "{vector_id}", "values": {[0.5] * dimensions}}}\n'
+        headers = {"Content-Type": "application/x-ndjson"}
+        (await self.stranger.post(f"{INDEX}/upsert", content=line, headers=headers)).raise_for_status()
+
+
+@asynccontextmanager
+async def world(base: Path, *, clock: Any = None, **manners: Any) -> AsyncIterator[World]:
+    """A stand-in with no index yet."""
+    clock = clock or Clock()
+    app = create_app(EmulatorOptions(**manners), clock=clock, sleep=clock.sleep)
+    wire = Wire(httpx.ASGITransport(app=app), clock)
+    headers = {"Authorization": "Bearer any"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), headers=headers) as stranger:
+        made = World(base, app, clock, wire, stranger)
+        try:
+            yield made
+        finally:
+            for side in made.sides:
+                side.mirror.db.close()
+                await side.transport.aclose()
+            app.state.backend.store.close()

@@ -1,0 +1,40 @@
+"""Work by several at a time: how it ends, and that nothing of its end is left behind."""
+
+import asyncio
+
+import pytest
+
+from syncd.core.errors import Retry
+from syncd.targets.base import each
+
+
+async def refused(item: int) -> None:
+    await asyncio.sleep(0)
+    if item == 2:
+        raise Retry("not now")
+    await asyncio.Event().wait()
+
+
+async def test_the_first_error_ends_the_others_and_is_raised_as_it_is() -> None:
+    with pytest.raises(Retry, match="not now"):
+        await each([1, 2, 3], refused, 3)
+
+
+async def test_an_error_leaves_no_request_to_cancel_behind() -> None:
+    """With one left, each wait that runs out later is a cancellation in Python 3.11.2, and the end of the daemon."""
+    task = asyncio.current_task()
+    assert task is not None
+    with pytest.raises(Retry):
+        await each([1, 2, 3], refused, 3)
+    assert task.cancelling() == 0
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await asyncio.Event().wait()
+
+
+async def test_a_cancellation_from_outside_stays_one() -> None:
+    task = asyncio.ensure_future(each([1, 3], refused, 2))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

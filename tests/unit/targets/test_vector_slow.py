@@ -1,0 +1,66 @@
+"""A file that takes long to cut holds up no other."""
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.targets.vectorize import pieces, writing
+from tests.unit.targets.harness_vectorize import world
+
+
+@pytest.mark.parametrize("slow", [{"a.md"}, {"c.md"}, {"a.md", "b.md"}])
+async def test_the_others_are_stored_while_a_file_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: set[str]
+) -> None:
+    go_on, real, stored = threading.Event(), pieces.cut, set[str]()
+
+    def cut(put: Any, *others: Any) -> Any:
+        if put.key in slow:
+            go_on.wait(30)
+        return real(put, *others)
+
+    monkeypatch.setattr(writing, "cut", cut)
+    monkeypatch.setattr(writing, "PATIENCE_S", 0.01)
+    async with world(tmp_path) as w:
+        side = w.side()
+        keys = {f"{name}.md" for name in "abcde"}
+        for key in keys:
+            side.write(key, f"# {key}\n\ntext of {key}")
+        side.mirror.heard = lambda ending: stored.add(ending.key)
+        passing = asyncio.create_task(side.full())
+        try:
+            async with asyncio.timeout(20):
+                while stored != keys - slow:  # noqa: ASYNC110 - the other side is code that knows nothing of this test
+                    await asyncio.sleep(0.01)
+        finally:
+            go_on.set()
+            await passing
+        assert stored == keys
+        assert await w.ids() == side.expected()
+
+
+async def test_a_pass_that_is_cancelled_leaves_no_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, begun = threading.Event(), threading.Event()
+
+    def cut(*_: Any) -> Any:
+        begun.set()
+        go_on.wait(30)
+        return []
+
+    monkeypatch.setattr(writing, "cut", cut)
+    async with world(tmp_path) as w:
+        side = w.side()
+        side.write("a.md", "text")
+        before = asyncio.all_tasks()
+        passing = asyncio.create_task(side.full())
+        try:
+            assert await asyncio.to_thread(begun.wait, 20)
+            passing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await passing
+            assert asyncio.all_tasks() == before
+        finally:
+            go_on.set()

@@ -1,0 +1,107 @@
+"""HTML is converted in a process of its own, within limits."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from syncd.core.errors import Park, Retry
+from syncd.text import html_worker
+from syncd.text.converter import Converter
+
+BIG = "<p>x" * 400_000
+
+
+@pytest.fixture
+def converter() -> Iterator[Converter]:
+    converter = Converter()
+    yield converter
+    converter.close()
+    assert not converter._all
+
+
+def test_pages_go_through_one_process(converter: Converter) -> None:
+    assert converter.markdown("<h1>One</h1>") == "# One"
+    (first,) = converter._all
+    assert "ü\udcff" in converter.markdown("<p>ü\udcff")
+    assert converter._all == {first}
+
+
+def test_what_the_parser_raises_is_the_pages(converter: Converter) -> None:
+    with pytest.raises(Park, match="ValueError") as caught:
+        converter.markdown(f"<p>&#{'9' * 4301};")
+    assert caught.value.kind == "refused"
+    assert converter.markdown("<p>next") == "next"
+
+
+def test_a_page_over_the_wall_limit_is_broken_off_and_others_go_on() -> None:
+    converter = Converter(wall_s=2.0)
+    ended: list[BaseException] = []
+
+    def convert() -> None:
+        try:
+            converter.markdown(BIG)
+        except Retry as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=convert)
+    thread.start()
+    assert converter.markdown("<p>other") == "other"
+    thread.join(30)
+    assert len(ended) == 1
+    converter.close()
+
+
+def test_close_breaks_off_what_is_under_way(converter: Converter) -> None:
+    ended: list[BaseException] = []
+
+    def convert() -> None:
+        try:
+            converter.markdown(BIG)
+        except Retry as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=convert)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not converter._all and time.monotonic() < deadline:
+        time.sleep(0.01)
+    converter.close()
+    thread.join(10)
+    assert len(ended) == 1
+    assert converter.markdown("<p>again") == "again"
+
+
+@pytest.mark.parametrize("limit", ["MEMORY_BYTES = 128 * 1024 * 1024", "CPU_S = 0.5"])
+def test_a_page_that_takes_too_much_is_refused_with_the_reason(
+    converter: Converter, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr("syncd.text.converter.COMMAND", (
+        "-c", f"import syncd.text.html_worker as w; w.{limit}; w.main()",
+    ))  # fmt: skip
+    with pytest.raises(Park, match="cut it into several pages") as caught:
+        converter.markdown(BIG)
+    assert caught.value.kind == "too_large"
+    assert converter.markdown("<p>next") == "next"
+
+
+def test_an_answer_over_the_limit_is_refused(converter: Converter, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert html_worker.ANSWER_BYTES >= 4 * 1024 * 1024
+    monkeypatch.setattr("syncd.text.converter.COMMAND", (
+        "-c", "import syncd.text.html_worker as w; w.ANSWER_BYTES = 10; w.main()",
+    ))  # fmt: skip
+    with pytest.raises(Park, match="cut it into several pages"):
+        converter.markdown("<p>more than ten characters")
+
+
+def test_what_the_program_holds_is_not_what_its_converter_holds() -> None:
+    """A daemon over a large folder holds more than a page may take."""
+    child = "from syncd.text.html_worker import most_held; print(most_held())"
+    parent = (
+        "import subprocess, sys; held = b'x' * 2**28; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
+    )
+    said = subprocess.run([sys.executable, "-c", parent, child], capture_output=True, text=True, check=True)
+    assert 2**20 < int(said.stdout) < 2**27

@@ -1,0 +1,92 @@
+"""A watcher with its inbox, and ways to wait for what arrives in it."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from syncd.watch.hints import EVERYTHING, Hint, Inbox
+from syncd.watch.observer import Watcher
+from syncd.watch.polling import Ignore
+
+
+class Room:
+    def __init__(self, tmp_path: Path) -> None:
+        self.root = tmp_path / "root"
+        self.root.mkdir()
+        self.outside = tmp_path / "outside"
+        self.outside.mkdir()
+        self.inbox = Inbox(asyncio.get_running_loop())
+        self.watcher = Watcher(self.inbox, identity_interval_s=0.05, patience_s=0.3, rebuild_rest_s=0.2)
+        self.seen: dict[str, list[Hint]] = {}
+
+    async def watch(
+        self,
+        mode: Literal["auto", "inotify", "poll", "off"] = "auto",
+        *,
+        poll_interval: float = 0.05,
+        ignore: Ignore | None = None,
+    ) -> None:
+        self.watcher.add("m", self.root, mode, poll_interval=poll_interval, ignore=ignore)
+        await self.watcher.start()
+
+    def collect(self) -> None:
+        for mirror, hints in self.inbox.drain().items():
+            self.seen.setdefault(mirror, []).extend(hints)
+
+    async def until(self, condition: Callable[[], bool], within_s: float = 5.0) -> None:
+        deadline = time.monotonic() + within_s
+        while True:
+            self.collect()
+            if condition():
+                return
+            assert time.monotonic() < deadline, f"not within {within_s} s; seen {self.seen}"
+            await asyncio.sleep(0.005)
+
+    async def hinted(self, *paths: str, mirror: str = "m", within_s: float = 5.0) -> None:
+        """Waits until every path has a hint of its own, or lies in a subtree (not the whole root) that has one."""
+        await self.until(lambda: all(covered(path, self.seen.get(mirror, [])) for path in paths), within_s)
+
+    async def everything(self, mirror: str = "m", within_s: float = 5.0) -> None:
+        await self.until(lambda: EVERYTHING in self.seen.get(mirror, []), within_s)
+
+    async def settled(self) -> None:
+        """Waits until all that happened so far has arrived (a marker file has), and forgets it."""
+        marker = self.root / "marker"
+        marker.write_text("x")
+        await self.hinted("marker")
+        marker.unlink()
+        await self.quiet()
+        self.seen.clear()
+
+    async def quiet(self, for_s: float = 0.1) -> None:
+        """Waits until nothing has arrived for a while."""
+        last, since = -1, time.monotonic()
+        while time.monotonic() - since < for_s:
+            self.collect()
+            count = sum(map(len, self.seen.values()))
+            if count != last:
+                last, since = count, time.monotonic()
+            await asyncio.sleep(0.005)
+
+    async def inbox_silent(self, for_s: float) -> None:
+        """Waits on the inbox as the daemon does; nothing may come."""
+        with contextlib.suppress(TimeoutError):
+            batch = await asyncio.wait_for(self.inbox.get_batch(), for_s)
+            raise AssertionError(f"came unasked: {batch}")
+
+
+def covered(path: str, hints: list[Hint]) -> bool:
+    return any(hint.path == path or (hint.subtree and hint.path and path.startswith(hint.path + "/")) for hint in hints)
+
+
+def inotify_watches() -> list[int]:
+    """How many watches each inotify descriptor of this process holds, as the kernel counts them."""
+    counts = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if link.readlink().name.endswith("inotify"):
+                counts.append(Path(f"/proc/self/fdinfo/{link.name}").read_text().count("inotify wd:"))
+    return counts

@@ -1,0 +1,206 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from syncd.watch import monitor, roots
+from syncd.watch.hints import EVERYTHING, Hint
+from tests.unit.watch.harness import Room
+
+MOUNTS = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 22 0:50 / /mnt/nas rw shared:2 - nfs4 nas:/vol rw
+31 30 8:2 / /mnt/nas/local rw - xfs /dev/sdb rw
+32 22 0:51 / /mnt/with\040blank rw master:3 propagate_from:2 - fuse.sshfs host:/ rw
+33 22 0:52 / /mnt/twice rw - cifs //nas/x rw
+34 22 8:3 / /mnt/twice rw - ext4 /dev/sdc rw
+garbage
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/srv", None),
+        ("/mnt/nas", "nfs4"),
+        ("/mnt/nas/docs/a", "nfs4"),
+        ("/mnt/nas2", None),
+        ("/mnt/nas/local/docs", None),
+        ("/mnt/with blank/docs", "fuse.sshfs"),
+        ("/mnt/twice/docs", None),
+        # A part of the root that gives no events is reason enough.
+        ("/mnt", "nfs4"),
+        ("/", "nfs4"),
+    ],
+)
+def test_the_innermost_mount_tells_whether_a_root_is_on_the_network(
+    tmp_path: Path, path: str, kind: str | None
+) -> None:
+    (tmp_path / "mountinfo").write_text(MOUNTS)
+    assert roots.network_filesystem(Path(path), tmp_path / "mountinfo") == kind
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "9p",
+        "fuse.sshfs",
+        "fuse.rclone",
+        "vboxsf",
+        "virtiofs",
+        "afs",
+        "ceph",
+        "glusterfs",
+        "fuse.glusterfs",
+        "lustre",
+    ],
+)
+def test_file_systems_that_others_write_to_are_known_by_name(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "mountinfo").write_text(f"22 1 8:1 / /srv/docs rw - {kind} x rw\n")
+    assert roots.network_filesystem(Path("/srv/docs/a"), tmp_path / "mountinfo") == kind
+
+
+def test_without_mountinfo_no_root_is_on_the_network(tmp_path: Path) -> None:
+    assert roots.network_filesystem(tmp_path, tmp_path / "none") is None
+    assert roots.network_filesystem(tmp_path) is None
+
+
+def test_the_advice_is_a_command_that_would_be_enough(tmp_path: Path) -> None:
+    (tmp_path / "max_user_watches").write_text("1000000\n")
+    (tmp_path / "max_user_instances").write_text("128\n")
+    assert "sysctl fs.inotify.max_user_watches=2097152," in roots.watch_limit_advice(100_000, tmp_path)
+    assert "limit (1000000) is too low" in roots.watch_limit_advice(100_000, tmp_path)
+    assert "sysctl fs.inotify.max_user_instances=512," in roots.instance_limit_advice(tmp_path)
+    assert "(limit 128, or" in roots.instance_limit_advice(tmp_path)
+
+
+def test_the_advice_names_no_limit_where_the_sandbox_hides_it(tmp_path: Path) -> None:
+    watches, instances = roots.watch_limit_advice(5, tmp_path), roots.instance_limit_advice(tmp_path)
+    assert "limit is too low for 5 directories: sysctl fs.inotify.max_user_watches=524288," in watches
+    assert "(limit, or" in instances
+
+
+def test_the_identity_of_a_root_is_none_when_there_is_none(tmp_path: Path) -> None:
+    found = tmp_path.stat()
+    assert roots.root_identity(tmp_path) == (found.st_dev, found.st_ino)
+    assert roots.root_identity(tmp_path / "none") is None
+    assert roots.root_identity(Path("/nul\0")) is None
+
+
+async def test_a_network_root_is_polled_unless_inotify_is_asked_for(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "network_filesystem", lambda _: "nfs4")
+    room.watcher.add("forced", room.outside, "inotify")
+    await room.watch("auto")
+    assert room.watcher.status("forced").mode == "inotify"
+    assert room.watcher.status("m").mode == "poll"
+    assert "nfs4" in room.watcher.status("m").detail
+
+
+async def test_watching_can_be_off_and_still_notices_the_root(room: Room) -> None:
+    await room.watch("off")
+    assert room.watcher.status("m").mode == "off"
+    (room.root / "a.md").touch()
+    await room.quiet()
+    assert room.seen == {}
+    room.root.rename(room.root.with_name("away"))
+    await room.everything()
+    assert "missing" in room.watcher.status("m").detail
+
+
+def renamed_and_replaced(root: Path) -> None:
+    root.rename(root.with_name("away"))
+    root.mkdir()
+
+
+def removed_and_made_again(root: Path) -> None:
+    shutil.rmtree(root)
+    root.mkdir()
+
+
+def swapped_by_rename(root: Path) -> None:
+    new = root.with_name("new")
+    new.mkdir()
+    root.rename(root.with_name("away"))
+    new.rename(root)
+
+
+@pytest.mark.parametrize("mode", ["inotify", "poll"])
+@pytest.mark.parametrize("swap", [renamed_and_replaced, removed_and_made_again, swapped_by_rename])
+async def test_a_root_that_became_another_one_is_looked_through_and_watched_anew(
+    room: Room, swap: Callable[[Path], None], mode: str
+) -> None:
+    (room.root / "sub").mkdir()
+    await room.watch("inotify" if mode == "inotify" else "poll")
+    swap(room.root)
+    # A new folder may get the number of the removed one; then the poller sees what became of its files.
+    await room.until(lambda: bool({EVERYTHING, Hint("sub", subtree=True)} & set(room.seen.get("m", []))))
+    await room.quiet()
+    room.seen.clear()
+    (room.root / "a.md").write_text("x")
+    await room.hinted("a.md")
+    assert room.watcher.status("m").mode == mode
+    assert room.watcher.alive()
+
+
+async def test_a_root_that_vanishes_and_returns_is_noticed_both_times(room: Room) -> None:
+    (room.root / "sub").mkdir()
+    await room.watch()
+    room.root.rename(room.root.with_name("away"))
+    await room.everything()
+    await room.until(lambda: room.watcher.status("m").mode == "off")
+    assert "missing" in room.watcher.status("m").detail
+    assert room.watcher.alive()
+    await room.quiet()
+    room.seen.clear()
+    room.root.with_name("away").rename(room.root)
+    await room.everything()
+    await room.quiet()
+    room.seen.clear()
+    (room.root / "sub/a.md").write_text("x")
+    await room.hinted("sub/a.md")
+
+
+async def test_a_root_that_comes_later_is_watched_once_it_is_there(room: Room) -> None:
+    room.root.rmdir()
+    await room.watch()
+    assert room.watcher.status("m").mode == "off"
+    room.root.mkdir()
+    await room.everything()
+    await room.quiet()
+    (room.root / "a.md").write_text("x")
+    await room.hinted("a.md")
+
+
+async def test_a_link_as_root_is_followed_and_so_is_its_next_target(room: Room, tmp_path: Path) -> None:
+    real, other = room.root, room.outside
+    room.root = tmp_path / "link"
+    room.root.symlink_to(real, target_is_directory=True)
+    await room.watch()
+    (real / "a.md").write_text("x")
+    await room.hinted("a.md")
+    (tmp_path / "next").symlink_to(other, target_is_directory=True)
+    (tmp_path / "next").rename(room.root)
+    await room.everything()
+    await room.quiet()
+    room.seen.clear()
+    (other / "b.md").write_text("x")
+    await room.hinted("b.md")
+
+
+async def test_two_mirrors_of_one_root_both_survive_its_replacement(room: Room) -> None:
+    room.watcher.add("twin", room.root)
+    await room.watch()
+    renamed_and_replaced(room.root)
+    await room.everything()
+    await room.everything("twin")
+    await room.quiet()
+    room.seen.clear()
+    (room.root / "a.md").write_text("x")
+    await room.hinted("a.md")
+    await room.hinted("a.md", mirror="twin")

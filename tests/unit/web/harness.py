@@ -1,0 +1,88 @@
+"""The page over real mirrors, without a daemon or a network."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from syncd.config.sources import load
+from syncd.service.build import Session, open_session
+from syncd.service.worker import Keeper
+from syncd.watch.hints import Inbox
+from syncd.watch.observer import Watcher
+from syncd.web.app import WebApp
+from syncd.web.history import History
+from syncd.web.view import RuntimeView
+
+NOW = 1_800_000_000.0
+HERE = "http://127.0.0.1:8385"
+
+CONFIG = """
+state_dir = "state"
+[cloudflare]
+account_id = "0123456789abcdef0123456789abcdef"
+api_token = "a-token-that-nobody-may-see"
+base_url = "http://127.0.0.1:9/client/v4"
+[mirrors.docs]
+path = "docs"
+[mirrors.docs.target]
+type = "ai-search"
+instance = "docs"
+[mirrors.settings]
+path = "settings"
+[mirrors.settings.target]
+type = "kv"
+namespace_title = "settings"
+"""
+
+
+class Clock:
+    """Seconds that the test moves."""
+
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Room:
+    """The page, and an HTTP client for it. runtime is None during a reload."""
+
+    def __init__(self, session: Session) -> None:
+        self.clock = Clock()
+        self.history = History(self.clock)
+        self.session = session
+        self.keepers = {
+            name: Keeper(mirror, 3600.0, session.transport.gate) for name, mirror in session.mirrors.items()
+        }
+        self.watcher = Watcher(Inbox(asyncio.get_running_loop()))
+        for name, mirror in session.mirrors.items():
+            self.watcher.add(name, mirror.tree.root)
+            mirror.heard = self.history.listener(name)
+        self.watching = False
+        self.runtime: RuntimeView | None = RuntimeView(session, self.keepers, self.watcher, lambda: self.watching)
+        self.web = WebApp(self.history, lambda: self.runtime, "127.0.0.2")
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.web.asgi), base_url=HERE)
+
+    async def token(self) -> str:
+        """Return the token that the page holds."""
+        page = (await self.http.get("/")).text
+        return page.partition('<meta name="syncd-token" content="')[2].partition('"')[0]
+
+
+@asynccontextmanager
+async def open_web_room(path: Path) -> AsyncIterator[Room]:
+    """Yield a page over two mirrors, docs and settings. No loop works on them."""
+    (path / "syncd.toml").write_text(CONFIG)
+    for name in ("docs", "settings"):
+        (path / name).mkdir()
+    config = load(path / "syncd.toml", {"HOME": "/nonexistent"})
+    async with open_session(config) as session:
+        room = Room(session)
+        try:
+            yield room
+        finally:
+            await room.http.aclose()

@@ -1,0 +1,278 @@
+"""The answers of the page's routes, and who gets them."""
+
+import json
+from collections.abc import AsyncIterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.core.errors import Brake, RootHalt
+from syncd.core.model import Ending, Problem
+from syncd.service.worker import STALL_S
+from syncd.web.middleware import HEADERS
+from tests.unit.web.harness import HERE, Room, open_web_room
+
+HOSTILE = "<img src=x onerror=alert(1)>\u202egnp.\n\x1b[2J\u2028\"'&.md"
+
+
+@pytest.fixture
+async def room(tmp_path: Path) -> AsyncIterator[Room]:
+    async with open_web_room(tmp_path) as opened:
+        yield opened
+
+
+# -- the page
+
+
+async def test_every_answer_has_the_security_headers(room: Room) -> None:
+    for path in ("/", "/page/app.js", "/healthz", "/metrics", "/nowhere", "/mirrors/docs/retry"):
+        answer = await room.http.get(path)
+        assert {name: answer.headers[name] for name in HEADERS} == HEADERS, path
+    assert "'unsafe-inline'" not in HEADERS["Content-Security-Policy"]
+
+
+async def test_the_page_and_its_files_have_the_right_content_types(room: Room) -> None:
+    page = await room.http.get("/")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    types = {
+        "style.css": "text/css",
+        "app.js": "text/javascript",
+        "chart.js": "text/javascript",
+        "icon.svg": "image/svg",
+    }
+    for name, kind in types.items():
+        answer = await room.http.get(f"/page/{name}")
+        assert (answer.status_code, answer.headers["content-type"].startswith(kind)) == (200, True)
+
+
+@pytest.mark.parametrize("path", ["/page/index.html", "/page/..%2fapp.py", "/page/", "/page/style.css/", "/x"])
+async def test_other_paths_are_not_served(room: Room, path: str) -> None:
+    assert (await room.http.get(path)).status_code in (307, 404)
+
+
+@pytest.mark.parametrize("name", ["index.html", "style.css", "app.js", "chart.js", "icon.svg"])
+def test_no_file_of_the_page_has_a_foreign_url_or_inserts_markup(name: str) -> None:
+    text = (files("syncd.web") / "page" / name).read_text(encoding="utf-8")
+    text = text.replace("http://www.w3.org/2000/svg", "")
+    assert "://" not in text
+    assert not any(word in text for word in ("innerHTML", "insertAdjacentHTML", "document.write", "eval(", "style="))
+
+
+async def test_the_page_holds_a_token_that_differs_between_processes(room: Room) -> None:
+    assert len(await room.token()) >= 32
+    async with open_web_room(_made(room)) as other:
+        assert await other.token() != await room.token()
+
+
+def _made(room: Room) -> Path:
+    path = room.session.config.state_dir.parent / "other"
+    path.mkdir()
+    return path
+
+
+# -- who may send requests
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8385", "localhost:8385", "LOCALHOST", "[::1]:8385", "127.0.0.1:9000", "127.0.0.2:8385"]
+)
+async def test_every_name_of_this_machine_is_accepted(room: Room, host: str) -> None:
+    assert (await room.http.get("/", headers={"Host": host})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example:8385",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "10.0.0.1:8385",
+        "0.0.0.0:8385",
+        "me@127.0.0.1:8385",
+        "127.0.0.1:8385:1",
+        "127.0.0.1/x",
+        "[::1",
+        "",
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/events", "/metrics", "/healthz", "/page/app.js"])
+async def test_a_foreign_or_malformed_host_is_refused(room: Room, host: str, path: str) -> None:
+    answer = await room.http.get(path, headers={"Host": host})
+    assert (answer.status_code, "docs" in answer.text) == (400, False)
+
+
+ALLOWED: list[dict[str, str]] = [
+    {},
+    {"Origin": HERE, "Sec-Fetch-Site": "same-origin"},
+    {"Origin": "http://localhost:9000", "Host": "localhost:9000"},
+]
+REFUSED: list[dict[str, str]] = [
+    {"X-Syncd-Token": ""},
+    {"X-Syncd-Token": "another"},
+    {"X-Syncd-Token": "gr\u00fcn"},
+    {"Origin": "http://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://127.0.0.1:9999"},
+    {"Origin": "http://localhost:8385"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "none"},
+    {"Host": "evil.example"},
+]
+
+
+@pytest.mark.parametrize("headers", ALLOWED)
+async def test_the_page_may_request_a_full_pass(room: Room, headers: dict[str, str]) -> None:
+    given = {"X-Syncd-Token": await room.token(), **headers}
+    assert (await room.http.post("/mirrors/docs/reconcile", headers=given)).status_code == 202
+    assert room.keepers["docs"]._full_at is not None
+    assert room.keepers["settings"]._full_at is None
+
+
+@pytest.mark.parametrize("what", ["reconcile", "retry"])
+@pytest.mark.parametrize("headers", REFUSED)
+async def test_other_origins_may_request_nothing(room: Room, what: str, headers: dict[str, str]) -> None:
+    given = {"X-Syncd-Token": await room.token(), **headers}
+    raw = [(name.encode(), value.encode()) for name, value in given.items()]
+    expected = 400 if "Host" in headers else 403
+    assert (await room.http.post(f"/mirrors/docs/{what}", headers=raw)).status_code == expected
+    assert room.keepers["docs"]._full_at is None
+    assert room.keepers["docs"]._look_at is None
+
+
+async def test_actions_need_post_and_a_known_mirror(room: Room) -> None:
+    given = {"X-Syncd-Token": await room.token()}
+    assert (await room.http.get("/mirrors/docs/reconcile", headers=given)).status_code == 405
+    assert (await room.http.post("/mirrors/nobody/reconcile", headers=given)).status_code == 404
+
+
+async def test_retry_makes_failed_and_refused_items_due(room: Room) -> None:
+    mirror = room.session.mirrors["docs"]
+    mirror.journal.note([Problem("a.md", "failed", "no"), Problem("b.md", "refused", "no")], 1)
+    mirror.journal.park(Problem("b.md", "refused", "no"), "0" * 64)
+    answer = await room.http.post("/mirrors/docs/retry", headers={"X-Syncd-Token": await room.token()})
+    assert answer.status_code == 202
+    assert mirror.queue.next_due(mirror.now()) == 0.0
+    assert {row.key for row in mirror.queue.every()} == {"a.md", "b.md"}
+    assert mirror.journal.parked("", "z") == {}
+
+
+# -- health
+
+
+async def test_health_fails_while_a_mirror_is_halted(room: Room) -> None:
+    answer = await room.http.get("/healthz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert (await room.http.head("/healthz")).status_code == 200
+    room.keepers["docs"]._halted(RootHalt(f"path {HOSTILE}: gone; bring it back"))
+    answer = await room.http.get("/healthz")
+    assert answer.status_code == 503
+    (reason,) = answer.json()["reasons"]
+    assert reason.startswith("mirror docs is halted: path ")
+    assert reason.isprintable()
+    head = await room.http.head("/healthz")
+    assert (head.status_code, head.content) == (503, b"")
+
+
+async def test_health_fails_while_a_loop_is_stuck(room: Room) -> None:
+    room.keepers["settings"]._ticked -= STALL_S + 1
+    answer = await room.http.get("/healthz")
+    assert (answer.status_code, answer.json()["reasons"]) == (503, ["the loop of mirror settings is stuck"])
+
+
+async def test_health_fails_with_a_dead_watcher_once_it_was_started(room: Room) -> None:
+    assert (await room.http.get("/healthz")).status_code == 200
+    room.watching = True  # but its threads were never started
+    answer = await room.http.get("/healthz")
+    assert (answer.status_code, answer.json()["reasons"]) == (503, ["the watcher is dead"])
+
+
+async def test_health_is_ok_while_the_config_is_read_again(room: Room) -> None:
+    token = await room.token()
+    room.runtime = None
+    assert (await room.http.get("/healthz")).status_code == 200
+    assert (await room.http.get("/metrics")).status_code == 503
+    answer = await room.http.post("/mirrors/docs/retry", headers={"X-Syncd-Token": token})
+    assert (answer.status_code, answer.json()["error"]) == (503, "the config is being read again; try once more")
+
+
+# -- the first message
+
+
+async def first_message(room: Room) -> dict[str, Any]:
+    """Return the first message of a stream, by event."""
+    messages = room.web.feed.messages()
+    text = (await anext(messages)).decode("ascii")
+    await messages.aclose()  # type: ignore[attr-defined]
+    found = {}
+    for block in text.removesuffix("\n\n").split("\n\n"):
+        name, data = block.split("\n")
+        found[name.removeprefix("event: ")] = json.loads(data.removeprefix("data: "))
+    return found
+
+
+async def test_the_first_message_holds_everything(room: Room) -> None:
+    room.session.mirrors["docs"].heard(Ending("put", "a.md", "new", "done", 12))
+    seen = await first_message(room)
+    assert [mirror["name"] for mirror in seen["state"]["mirrors"]] == ["docs", "settings"]
+    assert seen["state"]["mirrors"][0]["items"] == {"synced": 0, "pending": 0, "failed": 0, "rejected": 0}
+    assert seen["state"]["gate"] == {"limit": 3.5, "rate": 0.0, "held_until": None, "in_flight": 0}
+    action = {
+        "number": 1,
+        "mirror": "docs",
+        "kind": "put",
+        "key": "a.md",
+        "reason": "new",
+        "outcome": "done",
+        "size": 12,
+    }
+    assert seen["actions"] == [{**action, "at": room.clock.now}]
+    assert seen["minutes"] == [[int(room.clock.now // 60), 1, 0, 0]]
+
+
+async def test_a_hostile_name_is_sent_in_printable_ascii(room: Room) -> None:
+    mirror = room.session.mirrors["docs"]
+    mirror.heard(Ending("put", HOSTILE + "\udcff", "new", "done"))
+    mirror.journal.note([Problem(HOSTILE, "unreadable", f"{HOSTILE}: cannot")], 1)
+    room.keepers["docs"]._halted(Brake(f"{HOSTILE} is too much"))
+    seen = await first_message(room)
+    shown = seen["state"]["mirrors"][0]
+    texts = [seen["actions"][0]["key"], shown["detail"], *shown["problems"][0].values()]
+    assert all(text.isprintable() for text in texts)
+    assert "\\u202egnp.\\n\\x1b[2J\\u2028" in texts[0]
+
+
+async def test_only_the_first_problems_are_sent_and_the_others_counted(room: Room) -> None:
+    problems = [Problem(f"{each:03}.md", "refused", "no") for each in range(120)]
+    room.session.mirrors["docs"].journal.note(problems, 1)
+    shown = (await first_message(room))["state"]["mirrors"][0]
+    assert (len(shown["problems"]), shown["more_problems"]) == (50, 70)
+
+
+async def test_a_running_pass_shows_its_remaining_items_and_time(room: Room) -> None:
+    keeper = room.keepers["docs"]
+    keeper.mirror.now = room.clock
+    keeper._say("syncing", remaining=1234, left_s=360.0)
+    shown = (await first_message(room))["state"]["mirrors"][0]
+    assert (shown["remaining"], shown["until"]) == (1234, room.clock.now + 360)
+    assert keeper.summary() == "docs: syncing, 0 in step, 1234 to go, about 6 min left"
+    keeper._say("idle")
+    shown = (await first_message(room))["state"]["mirrors"][0]
+    assert (shown["remaining"], shown["until"]) == (0, None)
+
+
+async def test_no_answer_holds_a_secret(room: Room) -> None:
+    text = json.dumps(await first_message(room))
+    for path in ("/", "/metrics", "/healthz"):
+        text += (await room.http.get(path)).text
+    assert "a-token-that-nobody-may-see" not in text
+
+
+async def test_a_bug_is_answered_with_500_and_logged(
+    room: Room, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(room.watcher, "status", lambda _: 1 / 0)
+    assert (await room.http.get("/metrics")).status_code == 500
+    assert "web.bug" in capsys.readouterr().out

@@ -1,0 +1,128 @@
+"""The event stream: what it sends, and its limits of listeners and time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.core.model import Ending, Problem
+from syncd.web.feed import LISTENERS, EventFeed, EventStream
+from syncd.web.view import PageView, StatusCache
+from tests.unit.web.harness import Room, open_web_room
+
+
+@pytest.fixture
+async def room(tmp_path: Path) -> AsyncIterator[Room]:
+    async with open_web_room(tmp_path) as opened:
+        yield opened
+
+
+def feed(room: Room) -> EventFeed:
+    """A feed that does not wait between two looks, with a status that is counted after each change."""
+    clock = iter(range(0, 10**9, 3600))
+    return EventFeed(PageView(room.history, StatusCache(lambda: next(clock))), lambda: room.runtime, poll_s=0.0)
+
+
+GET = {"type": "http", "method": "GET"}
+
+
+async def never(*_: object) -> Any:
+    await asyncio.Event().wait()
+
+
+async def test_only_changes_are_sent_again(room: Room) -> None:
+    messages = feed(room).messages()
+    assert b"event: state" in await anext(messages)
+    room.session.mirrors["docs"].heard(Ending("put", "a.md", "new", "done"))
+    message = await anext(messages)
+    assert (b"event: state" in message, b"event: actions" in message, b"event: minutes" in message) == (
+        False,
+        True,
+        True,
+    )
+    room.session.mirrors["docs"].journal.note([Problem("b.md", "refused", "no")], 1)
+    message = await anext(messages)
+    assert (b"event: state" in message, b"event: actions" in message, b"event: minutes" in message) == (
+        True,
+        False,
+        False,
+    )
+
+
+async def test_a_reload_and_its_end_are_sent(room: Room) -> None:
+    messages = feed(room).messages()
+    await anext(messages)
+    runtime, room.runtime = room.runtime, None
+    assert b'"reloading":true' in await anext(messages)
+    room.runtime = runtime
+    assert b'"mirrors":[' in await anext(messages)
+
+
+async def test_a_closed_state_file_is_not_read(room: Room) -> None:
+    status = StatusCache()
+    assert room.runtime is not None
+    before = await status.mirrors(room.runtime)
+    room.runtime.closed = True
+    room.session.db.close()
+    assert await status.mirrors(room.runtime) == before
+
+
+async def test_the_status_is_counted_at_most_once_a_second(room: Room) -> None:
+    now = 0.0
+    status = StatusCache(lambda: now)
+    assert room.runtime is not None
+    first = await status.mirrors(room.runtime)
+    room.session.mirrors["docs"].journal.note([Problem("b.md", "refused", "no")], 1)
+    assert await status.mirrors(room.runtime) is first
+    now = 1.0
+    assert (await status.mirrors(room.runtime))["docs"]["items"]["rejected"] == 1
+
+
+async def test_too_many_listeners_are_refused(room: Room) -> None:
+    streams = []
+    for _ in range(LISTENERS):
+        assert not room.web.feed.full
+        streams.append(asyncio.create_task(EventStream(room.web.feed)(GET, never, never)))
+        await asyncio.sleep(0)
+    answer = await room.http.get("/events")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+    for stream in streams:
+        stream.cancel()
+    await asyncio.gather(*streams, return_exceptions=True)
+    assert not room.web.feed.full
+
+
+async def test_the_stream_to_a_listener_that_does_not_read_ends(room: Room) -> None:
+    async with asyncio.timeout(10):
+        await EventStream(room.web.feed, send_timeout_s=0.01)(GET, never, never)
+    assert room.web.feed.listeners == 0
+
+
+async def test_a_listener_that_leaves_is_not_counted(room: Room) -> None:
+    async def gone() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async with asyncio.timeout(10):
+        await EventStream(room.web.feed)(GET, gone, never)
+    assert room.web.feed.listeners == 0
+
+
+async def test_closing_the_feed_ends_each_stream_properly(room: Room) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if message["type"] == "http.response.body":
+            room.web.feed.close()
+
+    async with asyncio.timeout(10):
+        await EventStream(room.web.feed)(GET, never, send)
+    assert dict(sent[0]["headers"])[b"content-type"] == b"text/event-stream; charset=utf-8"
+    assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+async def test_head_opens_no_stream(room: Room) -> None:
+    answer = await room.http.head("/events")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")

@@ -1,0 +1,136 @@
+"""The history of the last day, and its bounds."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+
+from syncd.core.model import Ending
+from syncd.web.history import ACTIONS, MINUTES, RATE_S, History
+from syncd.web.metrics import BUCKETS_S
+from tests.unit.web.harness import NOW, Clock
+
+
+@dataclass
+class Wire:
+    requests: int = 0
+    retries: int = 0
+    by: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+@dataclass
+class Gate:
+    waits: int = 0
+    wait_s: float = 0.0
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def history(clock: Clock) -> History:
+    return History(clock)
+
+
+def value(history: History, name: str, **labels: str) -> float | None:
+    return history.metrics.registry.get_sample_value(name, labels)
+
+
+def put(key: str, size: int = 3) -> Ending:
+    return Ending("put", key, "new", "done", size)
+
+
+def minutes(history: History, number: int = 0) -> list[tuple[int, int, int, int]]:
+    return [(each.number, each.changes, each.failed, each.requests) for each in history.minutes_from(number)]
+
+
+def test_changes_and_failures_are_counted_per_minute(history: History, clock: Clock) -> None:
+    on_action = history.listener("docs")
+    on_action(put("a"))
+    on_action(Ending("delete", "b", "stale", "failed"))
+    clock.now += 120
+    on_action(Ending("delete", "b", "stale", "done"))
+    first = int(NOW // 60)
+    assert minutes(history) == [(first, 1, 1, 0), (first + 2, 1, 0, 0)]
+    assert minutes(history, first + 1) == [(first + 2, 1, 0, 0)]
+
+
+def test_an_adopt_is_an_action_but_no_change(history: History) -> None:
+    history.listener("docs")(Ending("adopt", "a", "found", "done"))
+    assert minutes(history) == []
+    assert [seen.event.kind for seen in history.actions_after(0)] == ["adopt"]
+
+
+def test_one_day_of_minutes_is_kept(history: History, clock: Clock) -> None:
+    on_action = history.listener("docs")
+    for _ in range(MINUTES + 1):
+        on_action(put("a"))
+        clock.now += 60
+    clock.now -= 60
+    assert len(minutes(history)) == MINUTES
+    clock.now += 60
+    assert len(minutes(history)) == MINUTES - 1
+    clock.now += 60 * MINUTES
+    assert minutes(history) == []
+
+
+def test_a_clock_that_is_set_back_loses_no_change(history: History, clock: Clock) -> None:
+    on_action = history.listener("docs")
+    on_action(put("a"))
+    clock.now -= 600
+    on_action(put("b"))
+    assert minutes(history)[-1][1] == 2
+
+
+@pytest.mark.parametrize("count", [ACTIONS - 1, ACTIONS, ACTIONS + 1])
+def test_the_latest_actions_are_kept(history: History, count: int) -> None:
+    on_action = history.listener("docs")
+    for each in range(count):
+        on_action(put(str(each)))
+    seen = history.actions_after(0)
+    assert [each.event.key for each in seen] == [str(each) for each in range(count)][-ACTIONS:]
+    assert [each.number for each in history.actions_after(count - 1)] == [count]
+    assert history.actions_after(count) == []
+
+
+def test_an_indexed_entry_is_timed_but_is_no_second_action(history: History) -> None:
+    on_action = history.listener("docs")
+    on_action(Ending("index", "a", "searchable", "done", waited_s=1.5))
+    on_action(Ending("index", "b", "error", "failed"))
+    assert [seen.event.key for seen in history.actions_after(0)] == ["b"]
+    assert value(history, "syncd_searchable_seconds_sum", mirror="docs") == 1.5
+
+
+@pytest.mark.parametrize(("seconds", "place"), [(0.0, 0), (1.0, 0), (1.1, 1), (3600.0, 10), (3600.1, 11)])
+def test_a_wait_counts_in_the_bucket_that_ends_at_or_after_it(history: History, seconds: float, place: int) -> None:
+    history.listener("docs")(Ending("index", "a", "searchable", "done", waited_s=seconds))
+    ends = [*(f"{end}.0" for end in BUCKETS_S), "+Inf"]
+    counts = [value(history, "syncd_searchable_seconds_bucket", mirror="docs", le=end) for end in ends]
+    assert counts == [int(each >= place) for each in range(len(ends))]
+
+
+def test_totals_go_on_when_a_reload_resets_the_counters(history: History) -> None:
+    wire, gate, watcher = Wire(retries=1, by=Counter({("GET", "200"): 5})), Gate(2, 1.5), object()
+    history.sample(wire, gate, watcher, 3)
+    history.sample(wire, gate, watcher, 3)
+    wire.by["GET", "200"] += 1
+    history.sample(wire, gate, watcher, 4)
+    history.sample(Wire(by=Counter({("GET", "200"): 1, ("PUT", "429"): 1})), Gate(1, 0.5), object(), 1)
+    assert value(history, "syncd_requests_total", method="GET", code="200") == 7
+    assert value(history, "syncd_requests_total", method="PUT", code="429") == 1
+    names = ("retries", "gate_waits", "gate_wait_seconds", "watch_overflows")
+    assert [value(history, f"syncd_{name}_total") for name in names] == [1, 3, 2.0, 5]
+    assert minutes(history)[0][3] == 8
+
+
+def test_the_rate_is_the_mean_of_ten_seconds(history: History, clock: Clock) -> None:
+    wire, gate = Wire(), Gate()
+    for _ in range(30):
+        wire.by["GET", "200"] += 4
+        clock.now += 1
+        history.sample(wire, gate, wire, 0)
+    assert history.rate() == 4.0
+    clock.now += RATE_S
+    assert history.rate() == 0.0
