@@ -11,16 +11,18 @@ from syncd.cloudflare.decoding import (
     Metadata,
     NumberOrZero,
     OptionalInt,
-    OptionalList,
     OptionalMetadata,
     OptionalText,
     Text,
     TextOrEmpty,
+    as_object,
     decode,
-    decode_counts,
-    decode_cursor,
     decode_page,
     decode_rows,
+    parse_cursor,
+    parse_list,
+    parse_text,
+    parse_whole_number,
 )
 from syncd.cloudflare.response import Answer
 from syncd.core.model import IndexStatus
@@ -86,20 +88,15 @@ class ItemPage:
     @classmethod
     def parse(cls, answer: Answer) -> Self:
         """Decode the page of an answer."""
-        counts = decode_counts(answer.result_info)
+        info = answer.result_info
         found = decode_page(StoredItem, answer.result, "item")
-        return cls(found.rows, counts.total_count, counts.page, counts.per_page, found.faults)
-
-
-@dataclass(frozen=True, slots=True)
-class _Warning:
-    code: OptionalText = None
-    field: OptionalText = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Warnings:
-    warnings: OptionalList = field(default_factory=list)
+        return cls(
+            found.rows,
+            parse_whole_number(info.get("total_count")),
+            parse_whole_number(info.get("page")),
+            parse_whole_number(info.get("per_page")),
+            found.faults,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +110,8 @@ class UploadResult:
     def parse(cls, answer: Answer) -> Self:
         """Decode the result of an upload."""
         item = decode(StoredItem, answer.result, "item")
-        rows = _objects(decode(_Warnings, answer.result, "item").warnings)
-        warnings = decode_rows(_Warning, rows, "warning")
-        return cls(item, tuple(f"{warning.code}: {warning.field}" for warning in warnings))
+        rows = _objects(answer.result.get("warnings"))
+        return cls(item, tuple(f"{parse_text(row.get('code'))}: {parse_text(row.get('field'))}" for row in rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +146,7 @@ class LogPage:
     @classmethod
     def parse(cls, answer: Answer) -> Self:
         """Decode the page of an answer."""
-        return cls(decode_rows(LogEntry, answer.result, "log entry"), decode_cursor(answer.result_info))
+        return cls(decode_rows(LogEntry, answer.result, "log entry"), parse_cursor(answer.result_info.get("cursor")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +179,9 @@ class SearchHit:
     metadata: Annotated[Metadata, Field(validation_alias=AliasPath("item", "metadata"))] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _SearchResult:
-    chunks: OptionalList = field(default_factory=list)
-
-
 def search_hits(answer: Answer) -> tuple[SearchHit, ...]:
     """Decode the hits of a search."""
-    return decode_rows(SearchHit, decode(_SearchResult, answer.result, "search result").chunks, "chunk")
+    return decode_rows(SearchHit, parse_list(as_object(answer.result, "search result").get("chunks")), "chunk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,28 +219,19 @@ class Namespace:
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
-    status: Text
-    id: OptionalText = None
-    expires_on: OptionalText = None
-    not_before: OptionalText = None
-
-
-@dataclass(frozen=True, slots=True)
 class TokenStatus:
     """The state of a token, without its permissions. status: active, disabled or expired. kind: who owns the token."""
 
-    id: str | None
-    status: str
+    id: OptionalText
+    status: Text
     kind: Literal["user", "account"]
-    expires_on: str | None = None
-    not_before: str | None = None
+    expires_on: OptionalText = None
+    not_before: OptionalText = None
 
     @classmethod
     def parse(cls, answer: Answer, kind: Literal["user", "account"]) -> Self:
         """Decode the answer about a token."""
-        token = decode(_Token, answer.result, "token")
-        return cls(token.id, token.status, kind, token.expires_on, token.not_before)
+        return decode(cls, {"id": None, **as_object(answer.result, "token"), "kind": kind}, "token")
 
 
 def _objects(value: object) -> list[dict[str, Any]]:

@@ -5,13 +5,12 @@ encoded as UTF-8, and every number fits in 64 bits.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from types import GenericAlias
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
-from pydantic import AliasPath, Field, PlainValidator, TypeAdapter, ValidationError
+from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 
 from syncd.core.errors import Retry
 
@@ -55,9 +54,16 @@ def decode_page(kind: type[T], value: object, name: str) -> Rows[T]:
     if not isinstance(value, list):
         raise unexpected(f"the list of {name}s is no list")
     try:
-        return Rows(tuple(_validate(GenericAlias(list, kind), value)))
+        return Rows(tuple(_validate(kind, value)))
     except ValidationError:
         return _decode_each(kind, value, name)
+
+
+def as_object(value: object, name: str) -> dict[str, Any]:
+    """Return the object. Raises Retry for another type."""
+    if not isinstance(value, dict):
+        raise unexpected(f"{name} is no object")
+    return value
 
 
 def unexpected(message: str) -> Retry:
@@ -99,7 +105,7 @@ def _decode_object(kind: type[T], value: object, name: str) -> T:
     # Names of fields are ASCII. pydantic refuses an object if one of its names holds a lone surrogate.
     known = {field: inner for field, inner in value.items() if field.isascii()}
     try:
-        decoded: T = _validate(kind, known)
+        [decoded] = _validate(kind, [known])
     except ValidationError as error:
         raise _FaultError(_describe(error, name)) from error
     return decoded
@@ -107,7 +113,8 @@ def _decode_object(kind: type[T], value: object, name: str) -> T:
 
 def _describe(error: ValidationError, name: str) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
-    field, value = ".".join(map(str, first["loc"])), first["input"]
+    (_, *path), value = first["loc"], first["input"]
+    field = ".".join(map(str, path))
     if first["type"] == "string_unicode" and isinstance(value, str):
         return f"{name} has a {field!r} that is not valid Unicode: {encodable(value)[:SHOWN]!r}"
     return f"{name} has a wrong {field!r}: {first['msg']}"
@@ -123,22 +130,25 @@ def _decode_each(kind: type[T], values: list[Any], name: str) -> Rows[T]:
     return Rows(tuple(rows), tuple(faults))
 
 
-def _validate(kind: Any, value: object) -> Any:
-    return _adapter(kind).validate_python(value)
+def _validate(kind: type[T], values: list[Any]) -> list[T]:
+    rows: list[T] = _adapter(GenericAlias(list, kind)).validate_python(values)
+    return rows
 
 
-# Built at first use: each takes a third of a millisecond, and most commands decode few kinds of objects.
+# Built at first use: an adapter takes a millisecond, and most commands decode few kinds of objects.
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _text(value: object) -> str | None:
+def parse_text(value: object) -> str | None:
+    """Return an optional text, with lone surrogates escaped."""
     return encodable(value) if isinstance(value, str) else None
 
 
-def _nonempty_text(value: object) -> str | None:
-    return _text(value) or None
+def parse_nonempty_text(value: object) -> str | None:
+    """Return an optional text, None for an empty one."""
+    return parse_text(value) or None
 
 
 def _number(value: object) -> float | None:
@@ -148,12 +158,14 @@ def _number(value: object) -> float | None:
     return float(value) if -NUMBER_LIMIT <= value <= NUMBER_LIMIT else None
 
 
-def _whole_number(value: object) -> int | None:
+def parse_whole_number(value: object) -> int | None:
+    """Return an optional whole number. 3.0 counts as one, because the schema says "number" for a count."""
     number = _number(value)
     return int(number) if number is not None and number.is_integer() else None
 
 
-def _flag(value: object) -> bool | None:
+def parse_flag(value: object) -> bool | None:
+    """Return an optional boolean."""
     return value if isinstance(value, bool) else None
 
 
@@ -162,14 +174,15 @@ def _is_true(value: object) -> bool:
 
 
 def _text_or_empty(value: object) -> str:
-    return _text(value) or ""
+    return parse_text(value) or ""
 
 
 def _number_or_zero(value: object) -> float:
     return _number(value) or 0.0
 
 
-def _list(value: object) -> list[Any]:
+def parse_list(value: object) -> list[Any]:
+    """Return an optional list with unchecked elements, [] if absent."""
     return value if isinstance(value, list) else []
 
 
@@ -177,7 +190,8 @@ def _metadata(value: object) -> dict[str, Any]:
     return {encodable(key): tame(inner) for key, inner in value.items()} if isinstance(value, dict) else {}
 
 
-def _time(value: object) -> datetime | None:
+def parse_time(value: object) -> datetime | None:
+    """Return an ISO 8601 text as a time with its zone, UTC if the text names none."""
     try:
         time = datetime.fromisoformat(value if isinstance(value, str) else "")
     except ValueError:
@@ -187,7 +201,7 @@ def _time(value: object) -> datetime | None:
 
 def parse_cursor(value: object) -> str | None:
     """Return the cursor of the next page, None at the end. Raises Retry for a cursor that fits in no address."""
-    cursor = _nonempty_text(value)
+    cursor = parse_nonempty_text(value)
     if cursor and len(cursor) > CURSOR_LIMIT:
         raise unexpected(f"a cursor of {len(cursor)} characters")
     return cursor
@@ -197,50 +211,19 @@ Text = Annotated[str, Field(strict=True, min_length=1)]
 """A required text. An empty text and a lone surrogate are wrong."""
 Number = Annotated[float, Field(strict=True, ge=-NUMBER_LIMIT, le=NUMBER_LIMIT, allow_inf_nan=False)]
 """A required number."""
-OptionalText = Annotated[str | None, PlainValidator(_text)]
-NonemptyText = Annotated[str | None, PlainValidator(_nonempty_text)]
+OptionalText = Annotated[str | None, PlainValidator(parse_text)]
+NonemptyText = Annotated[str | None, PlainValidator(parse_nonempty_text)]
 """An optional text that reads as absent when it is empty."""
 TextOrEmpty = Annotated[str, PlainValidator(_text_or_empty)]
 NumberOrZero = Annotated[float, PlainValidator(_number_or_zero)]
-OptionalInt = Annotated[int | None, PlainValidator(_whole_number)]
+OptionalInt = Annotated[int | None, PlainValidator(parse_whole_number)]
 """A whole number. 3.0 counts as one, because the schema says "number" for a count."""
-OptionalBool = Annotated[bool | None, PlainValidator(_flag)]
+OptionalBool = Annotated[bool | None, PlainValidator(parse_flag)]
 Flag = Annotated[bool, PlainValidator(_is_true)]
 """A boolean that reads as False when it is absent."""
-OptionalList = Annotated[list[Any], PlainValidator(_list)]
-"""A list with unchecked elements, [] if absent."""
-OptionalTime = Annotated[datetime | None, PlainValidator(_time)]
+OptionalTime = Annotated[datetime | None, PlainValidator(parse_time)]
 """An ISO 8601 text as a time with its zone, UTC if the text names none."""
 Metadata = Annotated[Mapping[str, Any], PlainValidator(_metadata)]
 """An object without values that a database or a terminal refuses."""
 OptionalMetadata = Annotated[Mapping[str, Any] | None, PlainValidator(_metadata)]
 """Metadata with None for an absent field. A wrong field, null too, reads as {}: the remote shows metadata."""
-Cursor = Annotated[str | None, PlainValidator(parse_cursor)]
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """The counts in the result_info of a page. None: the remote does not give the count."""
-
-    total_count: OptionalInt = None
-    page: OptionalInt = None
-    per_page: OptionalInt = None
-
-
-@dataclass(frozen=True, slots=True)
-class Cursors:
-    """The cursor in the result_info of a page. older: its place in older versions of the API."""
-
-    cursor: Cursor = None
-    older: Annotated[Cursor, Field(validation_alias=AliasPath("cursors", "after"))] = None
-
-
-def decode_counts(result_info: Mapping[str, Any]) -> Counts:
-    """Decode the counts of a page."""
-    return decode(Counts, dict(result_info), "result_info")
-
-
-def decode_cursor(result_info: Mapping[str, Any]) -> str | None:
-    """Decode the cursor of the next page, None at the end."""
-    found = decode(Cursors, dict(result_info), "result_info")
-    return found.cursor or found.older

@@ -2,19 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Self
-
-from pydantic import PlainValidator
+from typing import Any, Self
 
 from syncd.cloudflare.decoding import (
     OptionalBool,
     OptionalInt,
     Text,
+    as_object,
     decode,
-    decode_counts,
-    decode_cursor,
     decode_page,
     decode_rows,
+    parse_cursor,
+    parse_whole_number,
     unexpected,
 )
 from syncd.cloudflare.response import Answer, Raw
@@ -43,8 +42,8 @@ class KVNamespacePage:
     @classmethod
     def parse(cls, answer: Answer) -> Self:
         """Decode the page of an answer."""
-        counts = decode_counts(answer.result_info)
-        return cls(decode_rows(KVNamespaceInfo, answer.result, "namespace"), counts.total_count)
+        total_count = parse_whole_number(answer.result_info.get("total_count"))
+        return cls(decode_rows(KVNamespaceInfo, answer.result, "namespace"), total_count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +69,13 @@ class KeyPage:
     @classmethod
     def parse(cls, answer: Answer) -> Self:
         """Decode the page of an answer."""
+        info = answer.result_info
+        older = info.get("cursors")  # the place of the cursor in older versions of the API
+        cursor = parse_cursor(info.get("cursor")) or parse_cursor(
+            older.get("after") if isinstance(older, dict) else None
+        )
         found = decode_page(ListedKey, answer.result, "key")
-        return cls(found.rows, decode_cursor(answer.result_info), found.faults)
-
-
-def _failed_keys(value: object) -> tuple[str, ...]:
-    keys = value or []
-    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise unexpected("unsuccessful_keys is no list of keys")
-    return tuple(keys)
-
-
-@dataclass(frozen=True, slots=True)
-class _BulkCounts:
-    successful_key_count: OptionalInt = None
-    unsuccessful_keys: Annotated[tuple[str, ...], PlainValidator(_failed_keys)] = ()
+        return cls(found.rows, cursor, found.faults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +95,11 @@ class BulkResult:
         """Decode the answer to a bulk request."""
         if answer.result is None:
             return cls(messages=answer.messages)
-        counts = decode(_BulkCounts, answer.result, "bulk result")
-        return cls(counts.successful_key_count, counts.unsuccessful_keys, answer.messages)
+        result = as_object(answer.result, "bulk result")
+        failed = result.get("unsuccessful_keys") or []
+        if not isinstance(failed, list) or not all(isinstance(key, str) for key in failed):
+            raise unexpected("unsuccessful_keys is no list of keys")
+        return cls(parse_whole_number(result.get("successful_key_count")), tuple(failed), answer.messages)
 
     @staticmethod
     def is_partial(result: object) -> bool:
@@ -139,14 +133,9 @@ class StoredValue:
         return cls(raw.content, int(header) if header.isascii() and header.isdecimal() and len(header) < 16 else None)
 
 
-@dataclass(frozen=True, slots=True)
-class _BulkValues:
-    values: dict[str, Any]
-
-
 def bulk_values(answer: Answer, *, with_metadata: bool) -> Mapping[str, BulkValue]:
     """Return the values of a bulk get by key, without the keys whose value is null."""
-    values = decode(_BulkValues, answer.result, "bulk get").values
+    values = as_object(as_object(answer.result, "bulk get").get("values"), "values of a bulk get")
     rows = {key: row if with_metadata else {"value": row} for key, row in values.items() if row is not None}
     found = {key: decode(BulkValue, row, "value") for key, row in rows.items()}
     return {key: value for key, value in found.items() if value.value is not None}

@@ -11,16 +11,20 @@ from syncd.cloudflare.decoding import (
     Metadata,
     NonemptyText,
     Number,
-    OptionalBool,
     OptionalInt,
-    OptionalList,
     OptionalText,
     OptionalTime,
     Text,
+    as_object,
     decode,
     decode_page,
     decode_rows,
     parse_cursor,
+    parse_flag,
+    parse_list,
+    parse_nonempty_text,
+    parse_time,
+    parse_whole_number,
     unexpected,
 )
 from syncd.cloudflare.response import Answer
@@ -40,11 +44,6 @@ class QueryOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class _IndexName:
-    name: NonemptyText = None
-
-
-@dataclass(frozen=True, slots=True)
 class IndexDetails:
     """One index. dimensions: number of values of each vector."""
 
@@ -58,8 +57,8 @@ class IndexDetails:
     @classmethod
     def parse(cls, answer: Answer, name: str) -> Self:
         """Decode an index. name: the requested name, because the name is optional in the schema of the answer."""
-        given = decode(_IndexName, answer.result, "index").name
-        return decode(cls, {**answer.result, "name": given or name}, "index")
+        result = as_object(answer.result, "index")
+        return decode(cls, {**result, "name": parse_nonempty_text(result.get("name")) or name}, "index")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,28 +95,14 @@ class Match:
     namespace: NonemptyText = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Matches:
-    matches: OptionalList = field(default_factory=list)
-
-
 def query_matches(answer: Answer) -> list[Match]:
     """Decode the matches of a query."""
-    return list(decode_rows(Match, decode(_Matches, answer.result, "query result").matches, "match"))
+    return list(decode_rows(Match, parse_list(as_object(answer.result, "query result").get("matches")), "match"))
 
 
 @dataclass(frozen=True, slots=True)
 class _ListedVector:
     id: Text
-
-
-@dataclass(frozen=True, slots=True)
-class _VectorPage:
-    vectors: Any = None
-    truncated: Annotated[OptionalBool, Field(validation_alias="isTruncated")] = None
-    next_cursor: Annotated[Any, Field(validation_alias="nextCursor")] = None
-    total: Annotated[OptionalInt, Field(validation_alias="totalCount")] = None
-    expires: Annotated[OptionalTime, Field(validation_alias="cursorExpirationTimestamp")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +122,16 @@ class VectorPage:
     @classmethod
     def parse(cls, answer: Answer) -> Self:
         """Decode the page of an answer. Raises Retry for a truncated page without a cursor."""
-        page = decode(_VectorPage, answer.result, "vector page")
-        found = decode_page(_ListedVector, page.vectors, "vector")
-        cursor = None if page.truncated is False else parse_cursor(page.next_cursor)
-        if page.truncated and cursor is None:
+        page = as_object(answer.result, "vector page")
+        found = decode_page(_ListedVector, page.get("vectors"), "vector")
+        truncated = parse_flag(page.get("isTruncated"))
+        cursor = None if truncated is False else parse_cursor(page.get("nextCursor"))
+        if truncated and cursor is None:
             # A part of a listing must not pass for the whole listing.
             raise unexpected("the listing is truncated, but has no cursor")
-        return cls(tuple(vector.id for vector in found.rows), cursor, page.total, page.expires, found.faults)
+        total = parse_whole_number(page.get("totalCount"))
+        expires = parse_time(page.get("cursorExpirationTimestamp"))
+        return cls(tuple(vector.id for vector in found.rows), cursor, total, expires, found.faults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,22 +142,14 @@ class MetadataIndex:
     index_type: Annotated[OptionalText, Field(validation_alias="indexType")] = None
 
 
-@dataclass(frozen=True, slots=True)
-class _MetadataIndexes:
-    rows: Annotated[OptionalList, Field(validation_alias="metadataIndexes")] = field(default_factory=list)
-
-
 def metadata_indexes(answer: Answer) -> list[MetadataIndex]:
     """Decode the metadata indexes of an index."""
-    rows = decode(_MetadataIndexes, answer.result, "list of metadata indexes").rows
+    rows = parse_list(as_object(answer.result, "metadata indexes").get("metadataIndexes"))
     return list(decode_rows(MetadataIndex, rows, "metadata index"))
-
-
-@dataclass(frozen=True, slots=True)
-class _Mutation:
-    id: Annotated[NonemptyText, Field(validation_alias="mutationId")] = None
 
 
 def mutation_id(answer: Answer) -> str | None:
     """Decode the id of an accepted write, which the remote processes later."""
-    return None if answer.result is None else decode(_Mutation, answer.result, "mutation").id
+    if answer.result is None:
+        return None
+    return parse_nonempty_text(as_object(answer.result, "mutation").get("mutationId"))

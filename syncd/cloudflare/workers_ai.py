@@ -4,10 +4,9 @@ import math
 from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from syncd.cloudflare.decoding import OptionalList, decode, unexpected
+from syncd.cloudflare.decoding import as_object, parse_list, unexpected
 from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
@@ -86,24 +85,19 @@ def _refused(error: Park, count: int) -> Park:
     return Park("refused", message, code=error.code, status=error.status)
 
 
-@dataclass(frozen=True, slots=True)
-class _Embeddings:
-    data: OptionalList = field(default_factory=list)
-    shape: OptionalList = field(default_factory=list)
-
-
 def _vectors(answer: Answer, count: int, dimensions: int | None = None) -> list[Vector]:
-    embeddings = decode(_Embeddings, answer.result, "embeddings")
-    if len(embeddings.data) != count:
-        raise unexpected(f"{len(embeddings.data)} vectors for {count} texts")
-    vectors = [_vector(row) for row in embeddings.data]
+    result = as_object(answer.result, "embeddings")
+    data, shape = parse_list(result.get("data")), parse_list(result.get("shape"))
+    if len(data) != count:
+        raise unexpected(f"{len(data)} vectors for {count} texts")
+    vectors = [_vector(row) for row in data]
     length = len(vectors[0])
     if any(len(vector) != length for vector in vectors):
         raise unexpected("vectors of different lengths")
     if dimensions not in (None, length):
         raise unexpected(f"vectors of {length} numbers, but the model has {dimensions} dimensions")
-    if embeddings.shape and embeddings.shape != [count, length]:
-        raise unexpected(f"the vectors do not have the shape {embeddings.shape} of the answer")
+    if shape and shape != [count, length]:
+        raise unexpected(f"the vectors do not have the shape {shape} of the answer")
     return vectors
 
 
