@@ -1,7 +1,7 @@
-"""Keys that have an entry and no file any more: since when, and what goes with them.
+"""Absences: keys that have an entry but no file any more.
 
-A full pass sees them all, a pass over single keys some. The delete guard weighs all that are known, so that what goes
-bit by bit is judged as one.
+A full pass sees all of them, a pass over single keys sees some. The delete guard weighs all known absences, so it
+judges files that disappear one after the other as one deletion.
 """
 
 import sqlite3
@@ -12,15 +12,15 @@ from typing import NamedTuple
 from syncd.core.model import Delete
 from syncd.state.db import transaction
 
-# A content stands if an entry that stays has it: whichever key it is under, a search finds it there.
+# A content remains if a remaining entry has it, under any key: a search finds it there.
 _STAYS = (
     "record.mirror = :mirror AND record.checksum = gone.checksum"
     " AND NOT EXISTS (SELECT 1 FROM absence AS other WHERE other.mirror = :mirror AND other.key = record.key)"
 )
-# Of copies those count that came later than what goes: a file that was moved. One copy makes up for one file.
+# A copy counts if it was written later than the absent entry: the file was moved. One copy counts for one file.
 _COPIES = f"(SELECT count(*) FROM record WHERE {_STAYS} AND record.pass_id > gone.wrote)"
 
-# The statements are put together of the constants above only.
+# All statements consist of the constants above.
 # ruff: noqa: S608
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})
@@ -45,22 +45,22 @@ class Absences:
         self._mirror = mirror
 
     def record(self, deletes: Iterable[Delete], age: float, pass_id: int) -> None:
-        """Note planned deletes of keys whose file is gone. Those that were noted before keep their time."""
+        """Store planned deletes of keys whose file is gone. A key that is stored already keeps its time."""
         self._db.executemany(
             "INSERT INTO absence VALUES (?1, ?2, ?3, ?4, ?5, coalesce("
             " (SELECT pass_id FROM record WHERE mirror = ?1 AND key = ?2), ?6 - 1), NULL, ?6)"
             " ON CONFLICT (mirror, key) DO UPDATE SET checksum = coalesce(checksum, excluded.checksum),"
             " since = min(since, excluded.since), wrote = excluded.wrote, pass = excluded.pass,"
-            # Of a key that has two entries both count.
+            # Both entries of a key count.
             " number = CASE WHEN pass = excluded.pass THEN number + excluded.number ELSE excluded.number END",
             [(self._mirror, each.key, each.checksum, age, int(each.counted), pass_id) for each in deletes],
         )
 
     def remove(self, keys: Sequence[str], pass_id: int) -> None:
-        """Forget keys: pass `pass_id` looked at them, and there is nothing of theirs to delete."""
+        """Remove keys that pass `pass_id` looked at and that need no delete."""
         here = [(self._mirror, key) for key in keys]
         self._db.executemany(
-            # A file that is back is a copy that came later: the folder was renamed, and renamed back.
+            # A file that came back counts as a later copy: the folder was renamed twice.
             "UPDATE record SET pass_id = ?3 WHERE mirror = ?1 AND key = ?2"
             " AND EXISTS (SELECT 1 FROM absence WHERE mirror = ?1 AND key = ?2)",
             [(*key, pass_id) for key in here],
@@ -68,7 +68,7 @@ class Absences:
         self._db.executemany("DELETE FROM absence WHERE mirror = ? AND key = ?", here)
 
     def remove_before(self, pass_id: int) -> None:
-        """A full pass has looked everywhere: forget what neither it nor a later pass has seen absent."""
+        """Remove the keys that neither this full pass nor a later pass saw without a file."""
         self._db.execute(
             "UPDATE record SET pass_id = ?2 WHERE mirror = ?1"
             " AND key IN (SELECT key FROM absence WHERE mirror = ?1 AND pass < ?2)",
@@ -77,11 +77,11 @@ class Absences:
         self._db.execute("DELETE FROM absence WHERE mirror = ? AND pass < ?", (self._mirror, pass_id))
 
     def discard_pass(self, pass_id: int) -> None:
-        """Forget what a pass has seen absent: it could not read the whole folder."""
+        """Remove the keys that one pass stored, because it could not read the whole folder."""
         self._db.execute("DELETE FROM absence WHERE mirror = ? AND pass = ?", (self._mirror, pass_id))
 
     def get(self, keys: Sequence[str]) -> dict[str, Absence]:
-        """What is known of (at most some hundred) keys."""
+        """Return the absences of some keys (at most some hundred)."""
         marks = ", ".join("?" * len(keys))
         rows = self._db.execute(
             f"SELECT key, since, replacement FROM absence WHERE mirror = ? AND key IN ({marks})",
@@ -90,7 +90,7 @@ class Absences:
         return {key: Absence(since, replacement) for key, since, replacement in rows}
 
     def set_replacements(self, replacements: Iterable[tuple[str, str | None]]) -> None:
-        """Note for which file's upload keys wait; None: for none."""
+        """Store for which upload each key waits. None: for no upload."""
         with transaction(self._db):
             self._db.executemany(
                 "UPDATE absence SET replacement = ? WHERE mirror = ? AND key = ?",
@@ -98,7 +98,7 @@ class Absences:
             )
 
     def remaining(self, checksums: Collection[str]) -> set[str]:
-        """Those contents that an entry has which stays."""
+        """Return the checksums that at least one remaining entry has."""
         with transaction(self._db):
             self._note(dict.fromkeys(checksums, 0))
             rows = self._db.execute(
@@ -108,9 +108,9 @@ class Absences:
         return {checksum for (checksum,) in rows}
 
     def later_copies(self, keys: Sequence[str]) -> dict[str, str]:
-        """Those of (at most some hundred) keys whose content a later copy has -> the copy, for each another one.
+        """Return key -> key of a later copy, for keys (at most some hundred) whose content has a later copy.
 
-        A copy makes up for one key; use_up says that it has.
+        Each copy counts for one key. `use_copy` marks it as used.
         """
         marks = ", ".join("?" * len(keys))
         rows = self._db.execute(
@@ -136,13 +136,13 @@ class Absences:
         ).fetchall()
 
     def use_copy(self, key: str) -> None:
-        """The copy of this key has made up for a delete that is done."""
+        """Mark the copy under this key as used, after the delete that it counts for."""
         self._db.execute("UPDATE record SET pass_id = 0 WHERE mirror = ? AND key = ?", (self._mirror, key))
 
     def count_lost(self, to_come: Mapping[str, int] = _NOTHING) -> int:
-        """How many entries go, or are about to, of which nothing is left: no later copy, and no upload to wait for.
+        """Return the number of deletes, done or pending, that have neither a later copy nor an upload to wait for.
 
-        to_come: contents that will be put -> by how many files.
+        to_come: checksum -> number of files that will be uploaded with it.
         """
         with transaction(self._db):
             self._note(to_come)
@@ -161,6 +161,6 @@ class Absences:
         self._db.executemany("INSERT INTO temp.content VALUES (?, ?)", contents.items())
 
     def count(self) -> int:
-        """How many there are."""
+        """Return the number of keys."""
         row = self._db.execute("SELECT count(*) FROM absence WHERE mirror = ?", (self._mirror,)).fetchone()
         return int(row[0])

@@ -18,18 +18,18 @@ YOUNG_NS = 2_000_000_000
 """A file changed less than 2 s ago may change again within one tick of its file system's clock (FAT: 2 s)."""
 
 _NO_TIME = -1
-"""A change time that no file has: such a row tells the inode of a file, and its checksum is not believed."""
+"""A change time that no file has. A row with it stores the inode of a file, and its checksum is not used."""
 
 
 class StatCache:
-    """Checksums of one mirror's files. Delete it and every file is read once more."""
+    """The checksums of one mirror's files. Without it every file is read again."""
 
     def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
         self._db = db
         self._mirror = mirror
 
     def fill(self, items: Iterable[Item]) -> dict[str, Item]:
-        """Return key -> item for those of the (sorted) items whose checksum is known."""
+        """Return key -> item with checksum, for the (sorted) items whose checksum is known."""
         wanted = {item.key: item for item in items}
         if not wanted:
             return {}
@@ -44,9 +44,9 @@ class StatCache:
         }
 
     def store(self, found: Iterable[tuple[str, os.stat_result, str]], now_ns: int) -> None:
-        """Remember (key, fstat after reading, checksum), but for files too young to be trusted.
+        """Store (key, fstat after reading, checksum), except for files that changed just now.
 
-        Of those that have several names the inode is remembered all the same, see `twins`.
+        Of a file with several names the inode is always stored, see `twins`.
         """
         with transaction(self._db):
             self._db.executemany(
@@ -62,7 +62,7 @@ class StatCache:
             )
 
     def twins(self, inodes: Iterable[int]) -> list[tuple[str, int]]:
-        """Return (key, inode) of all names under which some inodes were read."""
+        """Return (key, inode) of all names under which files with these inodes were read."""
         rows = self._db.execute(
             "SELECT key, inode FROM file WHERE mirror = ? AND inode IN (SELECT value FROM json_each(?))",
             (self._mirror, json.dumps([*inodes])),
@@ -70,18 +70,18 @@ class StatCache:
         return [(key, inode) for key, inode in rows]
 
     def invalidate(self) -> None:
-        """Forget everything: the root is not the folder it was, or the user wants every file read."""
+        """Delete all rows, because the root is another folder or the user wants every file read."""
         self._db.execute("DELETE FROM file WHERE mirror = ?", (self._mirror,))
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Our last change to an index, which it processes when it can, after all earlier ones.
+    """Our last change to a Vectorize index. The index processes it after all earlier changes.
 
-    mutation: the id it was given, if any. probe: a vector it wrote, by which it can be seen to be processed. at: when
-    it was made; since: when the first of all changes was made that are not known to be processed. Both in seconds since
-    the epoch, by our clock; theirs: the same as `at` by the remote's clock, as far as it told. removes: one of these
-    changes deletes vectors.
+    mutation: the id of the change, if it has one. probe: a vector that it wrote, to test whether it is processed. at:
+    when it was made. since: when the first change was made that may still be unprocessed. Both are seconds since the
+    epoch by our clock. theirs: the same as `at` by the clock of the remote, if known. removes: one of the changes
+    deletes vectors.
     """
 
     mutation: str | None
@@ -93,33 +93,33 @@ class Change:
 
 
 class Memory(Protocol):
-    """Vectors by the text they were made of, and the change that the index has not yet been seen to process."""
+    """The interface of `Embeddings` for the Vectorize target."""
 
     def vectors(self, model: str, digests: Sequence[bytes]) -> Mapping[bytes, Vector]:
-        """The vectors that are remembered, by the SHA-256 of their text. model: name and pooling."""
+        """Return the stored vectors, by the SHA-256 of their text. model: name and pooling."""
         ...
 
     def keep(self, model: str, vectors: Mapping[bytes, Vector]) -> None:
-        """Remember vectors; the ones unused for longest may be forgotten for them."""
+        """Store vectors. The vectors that were unused for longest may be removed."""
         ...
 
     def last_change(self) -> Change | None:
-        """The change to wait for, or None."""
+        """Return the change that the index has not been seen to process, or None."""
         ...
 
     def changed(self, change: Change | None) -> None:
-        """Note our last change; None: the index has processed it."""
+        """Store our last change. None: the index has processed it."""
         ...
 
 
 MOST = 20_000
-"""Vectors remembered: at most 80 MB with 1,024 dimensions. A folder of more pieces embeds some of them again."""
+"""Maximum number of vectors: 80 MB with 1,024 dimensions. A folder with more pieces embeds some of them again."""
 _AT_ONCE = 500
 _CHANGE = "vector_change"
 
 
 class Embeddings:
-    """The memory of one mirror's target. Vectors are shared by all mirrors: they depend on model and text only."""
+    """The vectors of all mirrors, which depend on model and text only, and the last change of one mirror."""
 
     def __init__(self, db: sqlite3.Connection, mirror: str, most: int = MOST) -> None:
         self._db = db
@@ -127,7 +127,7 @@ class Embeddings:
         self._most = most
 
     def vectors(self, model: str, digests: Sequence[bytes]) -> Mapping[bytes, Vector]:
-        """The vectors that are remembered, by the SHA-256 of their text; they count as used now."""
+        """Return the stored vectors, by the SHA-256 of their text, and mark them as used."""
         found: dict[bytes, Vector] = {}
         with transaction(self._db):
             now = self._next()
@@ -142,7 +142,7 @@ class Embeddings:
         return found
 
     def keep(self, model: str, vectors: Mapping[bytes, Vector]) -> None:
-        """Remember vectors, and forget the ones unused for longest if they are too many."""
+        """Store vectors, and remove the vectors that were unused for longest if there are too many."""
         with transaction(self._db):
             now = self._next()
             self._db.executemany(
@@ -158,11 +158,11 @@ class Embeddings:
                 )
 
     def last_change(self) -> Change | None:
-        """The change to wait for, or None."""
+        """Return the change to wait for, or None."""
         return _change(self._meta.get(_CHANGE))
 
     def changed(self, change: Change | None) -> None:
-        """Note our last change; None: the index has processed it."""
+        """Store our last change. None: the index has processed it."""
         self._meta.set(_CHANGE, asdict(change) if change else None)
 
     def _next(self) -> int:
@@ -171,7 +171,7 @@ class Embeddings:
 
 
 def _vector(kept: object) -> "Vector | None":
-    """A remembered vector; None for what is none, such as half of one in a damaged file."""
+    """Return a stored vector, or None if the bytes are damaged."""
     if not isinstance(kept, bytes) or not kept or len(kept) % array("f").itemsize:
         return None
     vector = array("f", kept)
@@ -179,7 +179,7 @@ def _vector(kept: object) -> "Vector | None":
 
 
 def _change(value: object) -> Change | None:
-    """A remembered change; None for one of an older state or a damaged one: then the index is not waited for."""
+    """Return a stored change, or None if it is damaged. Then the target does not wait for the index."""
     if not isinstance(value, dict):
         return None
     try:

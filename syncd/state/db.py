@@ -33,7 +33,7 @@ from syncd.state.directory import (
 OnDamage = Literal["refuse", "rebuild", "discard"]
 
 BUSY_S = 0.25
-"""A statement waits so long for a lock of another process, and the event loop with it. Callers wait longer, off it."""
+"""Seconds that a statement, and so the event loop, waits for a lock of another process. `when_free` waits longer."""
 SUCCESSOR = "successor"
 
 SCHEMA_VERSION = 9
@@ -90,10 +90,10 @@ SCHEMA = """
         mirror TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (mirror, name)) WITHOUT ROWID;
 """
 
-# NORMAL: a power cut may lose the last outcomes, never their order; the next pass adopts what they stood for.
+# NORMAL: a power cut can lose the last outcomes, but not change their order. The next pass adopts their entries.
 PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = FILE; PRAGMA cache_size = -8000;"
 
-# Nothing in TEMP outlives the process: what a listing said and what a pass plans are only true now.
+# Listing and plan are valid for one pass. Temporary tables end with the process.
 TEMP_SCHEMA = """
     CREATE TEMP TABLE listing (
         pass INTEGER NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT, version TEXT, size INTEGER,
@@ -181,7 +181,7 @@ def detect_damage(db: sqlite3.Connection, path: Path) -> Iterator[None]:
 
 
 def open_copy(state_dir: Path) -> sqlite3.Connection:
-    """Return a copy of the state, to be thrown away. SQLite keeps it in memory, or in files that have no name."""
+    """Return a temporary copy of the state, in memory or in unnamed files."""
     copy = sqlite3.connect("" if temporary_files() else ":memory:", isolation_level=None)
     try:
         original = open_state_to_read(state_dir)
@@ -198,7 +198,7 @@ def open_copy(state_dir: Path) -> sqlite3.Connection:
 
 
 def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
-    """Open the state file without changing it, for commands that only look. None if there is none yet."""
+    """Open the state file for reading, None if there is none. Needs no permission to write."""
     path = state_dir / FILE_NAME
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
@@ -221,25 +221,28 @@ def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
 
 
 def temporary_files() -> bool:
-    """Whether SQLite finds a directory for its temporary files, by its own list."""
+    """Return whether SQLite finds a directory for temporary files, by its own list."""
     named = (os.environ.get(name, "") for name in ("SQLITE_TMPDIR", "TMPDIR"))
     return any(place and os.access(place, os.W_OK | os.X_OK) for place in (*named, "/var/tmp", "/usr/tmp", "/tmp"))  # noqa: S108
 
 
 def _way_to_read(path: Path) -> str:
-    """Reading a file in WAL mode writes beside it. Where nobody can write, nobody does: it is read as it stands."""
+    """Return the mode to open a file with.
+
+    Reading a file in WAL mode writes beside it. If nobody can write there, the file is read as immutable.
+    """
     beside = all(each.exists() for each in companions(path))
     return "ro" if beside or os.access(path.parent, os.W_OK) else "ro&immutable=1"
 
 
 def _needs_copy(path: Path) -> bool:
-    """Whether there is a log that only who may write beside it can read."""
+    """Return whether the file has a log that cannot be read without writing beside it."""
     _, log, index = companions(path)
     return log.exists() and log.stat().st_size > 0 and not (index.exists() or os.access(path.parent, os.W_OK))
 
 
 def _copied(path: Path) -> sqlite3.Connection | None:
-    """Read a file and its log as another directory holds them for a moment. Raises StateHalt if there is none."""
+    """Return a copy of a file and its log, made through another directory. Raises StateHalt if there is none."""
     copy = sqlite3.connect("" if temporary_files() else ":memory:", isolation_level=None)
     try:
         with TemporaryDirectory(prefix="syncd-") as folder:
@@ -287,14 +290,14 @@ def data_version(db: sqlite3.Connection) -> int:
 
 
 def directory_of(db: sqlite3.Connection) -> Path:
-    """The directory in which an open state file lies."""
+    """Return the directory of an open state file."""
     found = db.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'").fetchone()[0]
     return Path(os.fsdecode(found)).parent
 
 
 @contextmanager
 def opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
-    """Leave the connection open, unless the block finds that the file is not to be used."""
+    """Open the file and yield the connection. Close it if the block raises."""
     with ExitStack() as undo:
         try:
             connection = sqlite3.connect(
@@ -313,7 +316,7 @@ def opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """Commit all statements of the block together, or none if it raises. A block within a block joins it."""
+    """Commit all statements of the block, or none if it raises. A nested block joins the transaction."""
     if db.in_transaction:
         yield
         return
@@ -328,7 +331,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def savepoint(db: sqlite3.Connection) -> Iterator[None]:
-    """Undo the statements of the block if it raises, and leave the transaction that it stands in."""
+    """Undo the statements of the block if it raises, and keep the surrounding transaction."""
     db.execute("SAVEPOINT block")
     try:
         yield
@@ -341,25 +344,25 @@ def savepoint(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def roll_back(db: sqlite3.Connection) -> None:
-    """End the transaction, which would swallow all that come after it. After some errors SQLite has done so already."""
+    """End the transaction. After some errors SQLite has ended it already."""
     if db.in_transaction:
         db.execute("ROLLBACK")
 
 
 class Meta:
-    """Small named values of one mirror ("" for the daemon), kept as JSON."""
+    """Small named values of one mirror ("" for all mirrors), stored as JSON."""
 
     def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
         self._db = db
         self._mirror = mirror
 
     def get(self, name: str) -> object:
-        """Return the value, or None if it was never set."""
+        """Return the value, or None if there is none."""
         row = self._db.execute("SELECT value FROM meta WHERE mirror = ? AND name = ?", (self._mirror, name)).fetchone()
         return json.loads(row[0]) if row else None
 
     def set(self, name: str, value: object) -> None:
-        """Store a JSON value; None removes it."""
+        """Store a JSON value. None deletes it."""
         if value is None:
             self._db.execute("DELETE FROM meta WHERE mirror = ? AND name = ?", (self._mirror, name))
         else:

@@ -32,7 +32,7 @@ REFUSED_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _SHORT_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 BUSY_PATIENCE_S = 60.0
-"""How long a state file that another process has locked is waited for."""
+"""Seconds to wait for a state file that another process has locked."""
 BUSY_AGAIN_S = 0.5
 
 _T = TypeVar("_T")
@@ -40,9 +40,9 @@ _T = TypeVar("_T")
 
 @contextmanager
 def writable(path: Path | None = None) -> Iterator[None]:
-    """Raise what the disk, another process or a damaged file does to the block as StateHalt: it is no bug.
+    """Raise StateHalt for an error of the disk, of another process or of a damaged file. It is not a bug.
 
-    path: the state file, to be named.
+    path: the state file, to name it.
     """
     try:
         yield
@@ -52,8 +52,11 @@ def writable(path: Path | None = None) -> Iterator[None]:
 
 
 async def when_free(work: Callable[[], Awaitable[_T]], path: Path | None = None) -> _T:
-    """Do it, and again from its start if another process had the state file locked. Raises StateBusy if that lasts."""
-    # Here, for the commands that need no event loop.
+    """Await `work`, and repeat it while another process has the state file locked.
+
+    Raises StateBusy after BUSY_PATIENCE_S.
+    """
+    # Imported here, because some commands need no event loop.
     import asyncio
 
     end = asyncio.get_running_loop().time() + BUSY_PATIENCE_S
@@ -68,11 +71,11 @@ async def when_free(work: Callable[[], Awaitable[_T]], path: Path | None = None)
 
 
 def check(error: Exception, path: Path | None = None, *, reading: bool = False) -> None:
-    """Raise StateHalt if an error of the state file is its disk's, its permissions' or another process's.
+    """Raise StateHalt if an error of the state file comes from its disk, its permissions or another process.
 
-    path: the file that is meant, as far as it is known. reading: nothing was to be written.
+    path: the file, if it is known. reading: the file was opened for reading only.
     """
-    # The extended code says in its lowest byte what it is a case of.
+    # The lowest byte of an extended code is its primary code.
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     number = error.errno if isinstance(error, OSError) else None
     if code in _BUSY_CODES:
@@ -90,12 +93,12 @@ def check(error: Exception, path: Path | None = None, *, reading: bool = False) 
 
 
 def damaged(path: Path | None, why: object) -> StateDamaged:
-    """Return the error of a state file that is no database, with the cure."""
+    """Return the error of a damaged state file, with the remedy."""
     return StateDamaged(f"{_named(path)} is damaged ({why}); it is only a cache: stop syncd and delete it")
 
 
 def refusal(path: Path | None, error: Exception, *, reading: bool = False) -> str:
-    """Say which file of the state directory may not be used, whose it is, and what to do."""
+    """Describe which file of the state directory cannot be used, its owner, and the remedy."""
     why = error.strerror if isinstance(error, OSError) else str(error)
     found = _refused(path, os.R_OK if reading else os.R_OK | os.W_OK) if path else None
     if found is None:
@@ -116,7 +119,7 @@ def user_name(uid: int) -> str:
 
 
 def no_database(db: sqlite3.Connection, path: Path) -> StateDamaged | None:
-    """Return what is wrong with an open state file when it is looked through page by page, None if nothing is."""
+    """Check all pages of an open state file. Return the error of a damaged file, else None."""
     try:
         with closing(db.execute("PRAGMA quick_check(1)")) as found:
             (said,) = found.fetchone()
@@ -126,7 +129,7 @@ def no_database(db: sqlite3.Connection, path: Path) -> StateDamaged | None:
 
 
 def _refused(path: Path, need: int) -> Path | None:
-    """The first directory on the way to a file, the file, or a companion of it that this user may not use."""
+    """Return the first parent directory, or file beside the path, that this user may not use."""
     for folder in reversed(path.parents):
         if not os.access(folder, os.X_OK):
             return folder if _exists(folder) else None
@@ -139,7 +142,7 @@ def _refused(path: Path, need: int) -> Path | None:
 
 
 def companions(path: Path) -> tuple[Path, Path, Path]:
-    """A state file, and those that SQLite keeps beside it."""
+    """Return the state file and the two files that SQLite keeps beside it."""
     return path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
 
 
@@ -152,7 +155,7 @@ def _exists(path: Path) -> bool:
 
 
 def make_private(state_dir: Path) -> None:
-    """Make the directory, and those above it that are missing, for nobody else, whatever the umask."""
+    """Make the directory and its missing parents with mode 0700, independent of the umask."""
     missing = [each for each in (state_dir, *state_dir.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(mode=0o700, exist_ok=True)
@@ -166,9 +169,9 @@ def make_private(state_dir: Path) -> None:
 
 
 def give(descriptor: int, folder: Path) -> None:
-    """Give what root has opened to the owner of its directory: a service without root's rights must write it.
+    """Change the owner of a file that root opened to the owner of its directory, so that a service can write it.
 
-    A file with a second name is left alone: it may be another user's trap.
+    A file with a second name is left alone, because it may be a trap of another user.
     """
     if os.geteuid() != 0:
         return
@@ -179,7 +182,7 @@ def give(descriptor: int, folder: Path) -> None:
 
 
 def no_follow(folder: Path) -> int:
-    """Return O_NOFOLLOW for root in another user's directory, who could lead it to any file; 0 otherwise."""
+    """Return O_NOFOLLOW for root in another user's directory, since a link there could lead to any file. Else 0."""
     return os.O_NOFOLLOW if os.geteuid() == 0 != folder.stat().st_uid else 0
 
 
@@ -188,9 +191,10 @@ def _named(path: Path | None) -> str:
 
 
 def prepare_file(path: Path) -> None:
-    """Make the file if there is none, for its directory's owner alone.
+    """Make the state file if there is none, with mode 0600.
 
-    One that came from elsewhere, such as a backup, is made so, too; those that SQLite makes beside it take its mode.
+    A file from elsewhere, such as a backup, gets this mode too. The files that SQLite makes beside it take the same
+    mode.
     """
     for each in companions(path):
         if each != path and not each.exists():
@@ -209,7 +213,7 @@ def prepare_file(path: Path) -> None:
 
 
 def set_aside(state_dir: Path) -> Path:
-    """Rename a damaged state file, in place of one that was damaged before; return its new name."""
+    """Rename a damaged state file, and return its new name. An earlier damaged file is replaced."""
     path, aside = state_dir / FILE_NAME, state_dir / (FILE_NAME + SET_ASIDE)
     for former, now in zip(companions(path), companions(aside), strict=True):
         if now.is_dir():
@@ -221,7 +225,7 @@ def set_aside(state_dir: Path) -> Path:
 
 
 def installation(state_dir: Path) -> str | None:
-    """Return the id of a state directory, None if it has none yet. Raises OSError if that cannot be told."""
+    """Return the id of a state directory, None if it has none. Raises OSError if it cannot be read."""
     try:
         return (state_dir / INSTALLATION_NAME).read_text(encoding="ascii").strip() or None
     except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
@@ -237,33 +241,36 @@ def make_installation(state_dir: Path) -> None:
 
 
 class Holder(NamedTuple):
-    """The process that holds the lock. daemon: whether it is `syncd run`, and no command that ends by itself."""
+    """The process that holds the lock. daemon: whether it is `syncd run` and not a short command."""
 
     pid: int
     daemon: bool
 
 
 class Lock:
-    """A lock that is held. gone: whether another syncd could take one, since the directory is not this one any more."""
+    """A held lock."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
         self._descriptor = descriptor
 
     def gone(self) -> bool:
-        """Whether the lock's file was removed, replaced or moved away with its directory."""
+        """Return whether the lock file was removed, replaced or moved with its directory.
+
+        Then another syncd could take a lock of its own.
+        """
         try:
             return not os.path.samestat(self._path.stat(), os.fstat(self._descriptor))
         except (FileNotFoundError, NotADirectoryError):
             return True
         except OSError:
-            # A shortage, or a mount that does not answer now, is no removal.
+            # A lack of resources, or a mount that does not answer, is no removal.
             return False
 
 
 @contextmanager
 def lock(state_dir: Path, *, daemon: bool = False) -> Iterator[Lock]:
-    """Hold the state directory for this process, and say in the file whether it is the daemon.
+    """Lock the state directory for this process, and write into the lock file whether it is the daemon.
 
     Raises Locked (exit 11), naming the pid that holds it.
     """
@@ -313,7 +320,7 @@ def holder(state_dir: Path) -> Holder | None:
     except BlockingIOError:
         return _read(descriptor)
     except OSError:
-        # A file system without locks: nobody holds one there.
+        # The file system has no locks, so nobody holds one.
         return None
     finally:
         os.close(descriptor)

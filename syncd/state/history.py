@@ -52,15 +52,15 @@ def stored_detail(meta: Meta) -> str | None:
 
 
 LAST = 10
-"""Actions kept of one key; older ones go."""
+"""Maximum actions stored for one key."""
 KEEP_S = 30 * 24 * 3600.0
-"""Actions older than that are dropped by the next full pass."""
+"""Seconds after which a full pass deletes an action."""
 DETAIL = 500
-"""Characters kept of an error, which may hold whatever the remote answered."""
+"""Maximum characters of an error, which can contain any answer of the remote."""
 
 
 class PastAction(NamedTuple):
-    """One action that ended. at: seconds since the epoch. outcome: done or failed. detail: why, or the error."""
+    """One action that ended. at: seconds since the epoch. outcome: done or failed. detail: the reason or the error."""
 
     at: float
     action: str
@@ -70,14 +70,14 @@ class PastAction(NamedTuple):
 
 
 class History:
-    """What happened to the keys of one mirror."""
+    """The last actions of the keys of one mirror."""
 
     def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
         self._db = db
         self._mirror = mirror
 
     def add(self, action: Action, now: float, outcome: str, detail: str = "") -> None:
-        """Note how an action ended, and let go of what is more than LAST actions of its key ago."""
+        """Store how an action ended, and delete older actions of the key beyond LAST."""
         key = {"mirror": self._mirror, "key": action.key}
         with transaction(self._db):
             (last,) = self._db.execute(
@@ -94,9 +94,9 @@ class History:
                 )
 
     def adopted(self, batch: Sequence[Adopt], now: float) -> None:
-        """Note adopts, before their records are written: of keys that had one, and of content that was fetched for it.
+        """Store adopts, before their records are written, of keys with a record and of content that was fetched.
 
-        The others are those of a lost state file, all of them at once; their records tell as much.
+        After a lost state file all entries are adopted at once. Their records are enough.
         """
         for adopt in batch:
             if adopt.reason == "unverified" or self._known(adopt.key):
@@ -107,7 +107,7 @@ class History:
         return found.fetchone() is not None
 
     def of(self, key: str) -> list[PastAction]:
-        """What happened to a key, oldest first."""
+        """Return the stored actions of a key, oldest first."""
         rows = self._db.execute(
             "SELECT at, action, reason, outcome, detail FROM history WHERE mirror = ? AND key = ? ORDER BY number",
             (self._mirror, key),
@@ -115,35 +115,35 @@ class History:
         return [PastAction(*row) for row in rows]
 
     def drop_before(self, moment: float) -> None:
-        """Let go of what happened before that time."""
+        """Delete the actions before that time."""
         self._db.execute("DELETE FROM history WHERE mirror = ? AND at < ?", (self._mirror, moment))
 
 
 DELETE_LOG_NAME = "deletes.jsonl"
 OLD_DELETE_LOG_NAME = "deletes.1.jsonl"
 MAX_BYTES = 32_000_000
-"""A file that has so many is put aside as the older one before the next turn, in place of the one before it."""
+"""Size at which the log is renamed before the next batch. It replaces the log that was renamed before."""
 Line = dict[str, object]
-"""What a line says, but for the time."""
+"""The values of a line, without the time."""
 _NO_ANSWER = (errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, errno.ENOSYS)
-"""What file systems say that cannot reserve room; of these it is seen at the write."""
+"""Errors of file systems that cannot allocate room in advance. There the write fails."""
 _OPEN = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def log_path(state_dir: Path) -> Path:
-    """Where the log of a state directory is."""
+    """Return the path of the log in a state directory."""
     return state_dir / DELETE_LOG_NAME
 
 
 class DeleteLogWriter:
-    """Writes lines to a log that is open."""
+    """Writes lines to an open log."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
         self._descriptor = descriptor
 
     def write(self, told: Line, now: float) -> None:
-        """Add the line of a delete that was carried out. Raises StateHalt, with the line, if it cannot be added."""
+        """Add the line of a finished delete. Raises StateHalt, with the line, if that fails."""
         data = _line(told, now)
         with (
             _or_halt(self._path, f"this was deleted and could not be noted: {data.decode().strip()}"),
@@ -152,28 +152,28 @@ class DeleteLogWriter:
             before = os.fstat(self._descriptor).st_size
             written = os.write(self._descriptor, data)
             if written < len(data):
-                # Half a line would spoil the next one, too.
+                # Half a line would damage the next line too.
                 os.ftruncate(self._descriptor, before)
                 raise OSError("no room for a line")
 
 
 class DeleteLog:
-    """The log at `path`. Several may write to it at a time."""
+    """The log at `path`. Several processes can write to it at the same time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     @contextmanager
     def writing(self, lines: Iterable[Line]) -> Iterator[DeleteLogWriter]:
-        """Hold the log open while what these lines tell is done, and see that they are on the disk in the end.
+        """Hold the log open for these lines, and sync it to disk at the end.
 
-        Raises StateHalt before anything is deleted if the log cannot be written, or has no room for the lines.
+        Raises StateHalt before any delete if the log cannot be written or has no room for the lines.
         """
-        with _or_halt(self._path, "nothing of this turn was deleted"):
+        with _or_halt(self._path, "nothing of this batch was deleted"):
             self._set_aside()
             descriptor = os.open(self._path, _OPEN, 0o600)
         try:
-            with _or_halt(self._path, "nothing of this turn was deleted"), _alone(descriptor):
+            with _or_halt(self._path, "nothing of this batch was deleted"), _alone(descriptor):
                 os.fchmod(descriptor, 0o600)
                 give(descriptor, self._path.parent)
                 _need(descriptor, sum(len(_line(line, 0.0)) for line in lines))
@@ -192,7 +192,7 @@ class DeleteLog:
 
 
 def last_delete(state_dir: Path, mirror: str, key: str) -> dict[str, Any] | None:
-    """Return what the logs say of the last delete of a key, None if they say nothing."""
+    """Return the line of the last delete of a key, None if there is none."""
     needle = json.dumps(key).encode()
     for name in (DELETE_LOG_NAME, OLD_DELETE_LOG_NAME):
         found = None
@@ -209,7 +209,7 @@ def last_delete(state_dir: Path, mirror: str, key: str) -> dict[str, Any] | None
 
 
 def _told(line: bytes) -> dict[str, Any] | None:
-    """What a line says; None if it was cut short by a crash, or by a hand."""
+    """Return the values of a line, None if it was cut off by a crash or edited."""
     try:
         told = json.loads(line)
     except ValueError:
@@ -218,7 +218,10 @@ def _told(line: bytes) -> dict[str, Any] | None:
 
 
 def _need(descriptor: int, room: int) -> None:
-    """Raise OSError if the disk has not so much room. The room is taken and given back: quotas show in no other way."""
+    """Raise OSError if the disk has no room for so many bytes.
+
+    The room is allocated and freed again, because nothing else shows a quota.
+    """
     size = os.fstat(descriptor).st_size
     try:
         os.posix_fallocate(descriptor, size, room)
@@ -232,7 +235,7 @@ def _need(descriptor: int, room: int) -> None:
 
 @contextmanager
 def _alone(descriptor: int) -> Iterator[None]:
-    """Keep other processes from the log for a moment: the room that one asks for would take away another's line."""
+    """Lock the log for a moment, because allocating room would overwrite the line of another process."""
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         yield

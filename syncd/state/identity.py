@@ -18,18 +18,18 @@ from syncd.state.ownership import Claims, forget_listing
 
 MACHINE_ID_FILES: Sequence[Path] = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 UNDECIDED = "no machine id and no state directory yet"
-"""What a command that changes nothing takes for the machine before the first pass: no entry can be its own."""
+"""The machine id that a read-only command uses before the first pass. No entry can have its owner mark."""
 _HEX = frozenset("0123456789abcdef")
 _DIGITS = 8
 _NAME_LENGTH = 64 - _DIGITS - 1
-"""Characters of the mirror's name in a derived owner, which has at most 64."""
+"""Maximum characters of the mirror's name in a derived owner, which has at most 64."""
 _OWNERS = "owners"
 
 
 def machine(state_dir: Path) -> str | None:
-    """Return what tells this machine from others; None if nothing does until the state directory is made.
+    """Return an id of this machine, None if it has none before the state directory is made.
 
-    The host name counts too: machines made from one image may share their machine id.
+    It includes the host name, because machines made from one image can have the same machine id.
     """
     known = _machine_id() or installation(state_dir)
     return f"{known} {socket.gethostname()}" if known else None
@@ -41,22 +41,22 @@ def _machine_id() -> str | None:
             text = place.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError):
             continue
-        # systemd writes "uninitialized" before the first boot; an image may hold nothing or zeros.
+        # systemd writes "uninitialized" before the first boot. In an image the file can be empty or zeros.
         if len(text) == 32 and set(text) <= _HEX and set(text) != {"0"}:
             return text
     return None
 
 
 def derived(name: str, folder: Path, machine: str) -> str:
-    """Return the default owner of a mirror. The name is hashed too, since a long one does not fit in whole."""
+    """Return the default owner of a mirror. The hash includes the name, because a long name is cut."""
     told = "\0".join(("syncd owner", machine, from_os(str(folder)), name)).encode("utf-8", "surrogateescape")
     return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(told).hexdigest()[:_DIGITS]}"
 
 
 def owner_of(name: str, folder: Path, meta: Meta | None, machine: str | None) -> str | None:
-    """Return the owner of a mirror that has none set: the one remembered for its folder, else a derived one.
+    """Return the owner of a mirror without a configured one: the stored owner of its folder, else a derived one.
 
-    None: there is neither a state nor a machine id yet; the first pass decides.
+    None: there is neither a state nor a machine id. The first pass decides.
     """
     if machine and meta:
         return known_or_derived(name, folder, meta, machine)
@@ -64,12 +64,15 @@ def owner_of(name: str, folder: Path, meta: Meta | None, machine: str | None) ->
 
 
 def known_or_derived(name: str, folder: Path, meta: Meta, machine: str) -> str:
-    """Return the owner remembered for a folder, else a derived one."""
+    """Return the stored owner of a folder, else a derived one."""
     return _remembered(folder, meta) or derived(name, folder, machine)
 
 
 def remember(owner: str, folder: Path, meta: Meta) -> None:
-    """Keep the derived owner of a folder."""
+    """Store the derived owner of a folder.
+
+    The owner then survives a change of the machine id, such as that of a new container.
+    """
     kept = {**_kept(meta), from_os(str(folder)): (owner, _inode(folder))}
     if kept != _kept(meta):
         meta.set(_OWNERS, kept)
@@ -103,7 +106,12 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Age:
-    """The age of a state file. boot: names the start of the machine. uptime: seconds since then."""
+    """The age of the state file: the seconds that this machine was up since the file was made.
+
+    A change of the wall clock does not change it. A reboot, or another machine, adds nothing, so the age is never
+    greater than the time that passed. Times that guard against deleting too much are ages. boot: the id of the start of
+    the machine. uptime: seconds since then.
+    """
 
     def __init__(self, db: sqlite3.Connection, boot: str, uptime: float) -> None:
         self._meta = Meta(db, "")
@@ -115,16 +123,16 @@ class Age:
         self.keep(uptime)
 
     def at(self, uptime: float) -> float:
-        """The age at this uptime."""
+        """Return the age at this uptime."""
         return float(self._offset + uptime)
 
     def keep(self, uptime: float) -> None:
-        """Write it down, so that the next process, or the next start of the machine, goes on from here."""
+        """Store the age, so that the next process, or the next start of the machine, continues from it."""
         self._meta.set(_NAME, {"boot": self._boot, "uptime": uptime, "age": self.at(uptime)})
 
 
 def boot_id() -> str:
-    """What names this start of the machine; "" where nothing does."""
+    """Return the id of this start of the machine, "" if there is none."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
@@ -132,7 +140,7 @@ def boot_id() -> str:
 
 
 def uptime_s() -> float:
-    """Seconds since the machine started, those of its sleep included where the system counts them."""
+    """Return the seconds since the machine started, including sleep if the system counts it."""
     return time.clock_gettime(_CLOCK)
 
 

@@ -1,4 +1,4 @@
-"""What the journal knows of entries on their way into the index: how far they are, why not, and when to try again."""
+"""The index status in the journal: how far entries are indexed, why they failed, and when to index them again."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
@@ -19,26 +19,26 @@ _MAY_PASS = "status = 'error' AND coalesce(error, '') NOT IN ({})".format(
 )
 
 _BY_STATUS = "record INDEXED BY record_status"
-"""Few records are in error, but without statistics SQLite would read them all to find those."""
+"""Without statistics SQLite would read all records to find the few that are in error."""
 
-# The statements are put together of the constants above only.
+# All statements consist of the constants above.
 # ruff: noqa: S608
 
 STUCK_S = 1800.0
-"""On its way for longer, an entry is named as stuck. AI Search has taken half an hour, and hours, where it hung."""
+"""Seconds after which an unindexed entry is reported as stuck. A stuck AI Search index took half an hour to hours."""
 
 
 class IndexRows:
-    """The index part of one mirror's journal. Times are seconds since the epoch."""
+    """The index status in one mirror's journal. Times are seconds since the epoch."""
 
     def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
         self._db = db
         self._mirror = mirror
 
     def learn(self, record: Record, entry: Entry, now: float) -> None:
-        """Take over what the remote now says of an entry that is in step, if it says something new."""
+        """Store what the remote says of an entry that is in step, if that is new."""
         if (record.marked and entry.marked is False) or entry.checksum not in (None, record.checksum):
-            # Somebody has written over it since: a pass judges that, and needs to see the difference.
+            # Another writer replaced the entry. A pass decides about it, and needs the difference.
             return
         version = entry.version if entry.version is not None else record.version
         size = entry.size if entry.size is not None else record.remote_size
@@ -62,7 +62,7 @@ class IndexRows:
         )
 
     def index_counts(self) -> dict[str, int]:
-        """Records by index status; those without one are left out."""
+        """Return the number of records by index status, without records that have none."""
         rows = self._db.execute(
             "SELECT status, count(*) FROM record WHERE mirror = ? AND status IS NOT NULL GROUP BY status",
             (self._mirror,),
@@ -70,14 +70,14 @@ class IndexRows:
         return {str(status): int(count) for status, count in rows}
 
     def unfinished(self) -> int:
-        """How many records are still on their way into the index."""
+        """Return the number of records that are not indexed yet."""
         row = self._db.execute(f"SELECT count(*) FROM record WHERE mirror = ? AND {_WAY}", (self._mirror,)).fetchone()
         return int(row[0])
 
     def on_the_way(self, limit: int, after: str | None = None) -> list[Record]:
-        """Up to `limit` records that are still on their way into the index.
+        """Return up to `limit` records that are not indexed yet.
 
-        after None: the latest written first. Else in the order of their keys, beginning after this one.
+        after None: the latest written first. Otherwise ordered by key, starting after this key.
         """
         terms, order = ("", "written_at DESC") if after is None else ("AND key > ?", "key")
         rows = self._db.execute(
@@ -111,7 +111,7 @@ class IndexRows:
     # -- stuck
 
     def stuck(self, before: float, limit: int = -1, *, unnamed: bool = False) -> list[Record]:
-        """Records on their way since before that time, the oldest first; unnamed: those not given to `name` yet."""
+        """Return records that are not indexed since that time, the oldest first. unnamed: not yet passed to `name`."""
         rows = self._db.execute(
             f"SELECT {COLUMNS} FROM record WHERE mirror = ? AND {_WAY} AND {_SINCE} <= ?"
             f" {'AND named IS NULL' if unnamed else ''} ORDER BY {_SINCE} LIMIT ?",
@@ -120,14 +120,14 @@ class IndexRows:
         return [record_of(row) for row in rows]
 
     def stuck_count(self, before: float) -> int:
-        """How many records are on their way since before that time."""
+        """Return the number of records that are not indexed since that time."""
         row = self._db.execute(
             f"SELECT count(*) FROM record WHERE mirror = ? AND {_WAY} AND {_SINCE} <= ?", (self._mirror, before)
         ).fetchone()
         return int(row[0])
 
     def name(self, keys: Iterable[str]) -> None:
-        """Remember that these were named as stuck; with the next write, or indexing, they may be named again."""
+        """Store that these keys were reported as stuck. The next write or indexing makes them reportable again."""
         self._db.executemany(
             "UPDATE record SET named = 1 WHERE mirror = ? AND key = ?", [(self._mirror, key) for key in keys]
         )
@@ -135,7 +135,7 @@ class IndexRows:
     # -- why not
 
     def unexplained(self, limit: int) -> list[Record]:
-        """Records in error whose reason nobody has asked the remote for."""
+        """Return records in error without a stored reason."""
         rows = self._db.execute(
             f"SELECT {COLUMNS} FROM {_BY_STATUS} WHERE mirror = ? AND status = 'error' AND why IS NULL LIMIT ?",
             (self._mirror, limit),
@@ -143,14 +143,14 @@ class IndexRows:
         return [record_of(row) for row in rows]
 
     def explain(self, record: Record, why: str) -> None:
-        """Note the remote's own reason for an error; "" if it gave none."""
+        """Store the remote's own reason for an error, "" if it gave none."""
         self._db.execute(
             "UPDATE record SET why = ? WHERE mirror = ? AND key = ? AND ref = ? AND status = 'error'",
             (why, self._mirror, record.key, record.ref),
         )
 
     def dropped(self) -> int:
-        """How many keys have an index error and no entry: the remote has thrown out what it could not index."""
+        """Return the number of keys that have an index error and no entry, because the remote removed the entry."""
         row = self._db.execute(
             "SELECT count(*) FROM problem AS p WHERE mirror = ? AND kind = 'index_error' AND NOT EXISTS"
             " (SELECT 1 FROM record AS r WHERE r.mirror = p.mirror AND r.key = p.key)",
@@ -161,28 +161,28 @@ class IndexRows:
     # -- again
 
     def want_reindex(self, meant: Callable[[str], bool] | None) -> int:
-        """Ask for another indexing of the meant (or all) records whose indexing failed; return how many those are."""
+        """Ask for another indexing of the chosen (or all) records whose indexing failed. Return their number."""
         with transaction(self._db):
             rows = self._db.execute(
                 "SELECT key FROM record WHERE mirror = ? AND status IN ('error', 'skipped')", (self._mirror,)
             ).fetchall()
             wanted = [(self._mirror, key) for (key,) in rows if meant is None or meant(key)]
             self._db.executemany("INSERT OR REPLACE INTO reindex VALUES (?, ?)", wanted)
-            # A person's word makes the budget whole again.
+            # A request by a person resets the number of tries.
             self._db.executemany("DELETE FROM index_try WHERE mirror = ? AND key = ?", wanted)
         return len(wanted)
 
     def wanted_reindex(self) -> list[Record]:
-        """Records that a person wants indexed again."""
+        """Return the records that a person wants indexed again."""
         rows = self._db.execute(
             f"SELECT {COLUMNS} FROM record JOIN reindex USING (mirror, key) WHERE mirror = ?", (self._mirror,)
         )
         return [record_of(row) for row in rows]
 
     def plan_tries(self, now: float, spread: float) -> None:
-        """Set a time for the next indexing of every record whose error may pass, until TRIES_S are used up.
+        """Set the time of the next indexing for every record with a temporary error, until TRIES_S are used up.
 
-        spread: a factor for the waits, so that failures do not march in step.
+        spread: a factor for the delays, so that many failures are not retried at the same time.
         """
         with transaction(self._db):
             self._db.execute(
@@ -205,7 +205,7 @@ class IndexRows:
                 )
 
     def due_tries(self, now: float, limit: int) -> list[Record]:
-        """Records whose time to be indexed again has come, the longest due first."""
+        """Return records whose next indexing is due, the longest due first."""
         rows = self._db.execute(
             f"SELECT {COLUMNS} FROM record JOIN index_try AS t USING (mirror, key, checksum)"
             " WHERE mirror = ? AND status = 'error' AND t.due <= ? ORDER BY t.due LIMIT ?",
@@ -214,7 +214,7 @@ class IndexRows:
         return [record_of(row) for row in rows]
 
     def next_try(self) -> float | None:
-        """When the next record is to be indexed again; None if none is."""
+        """Return when the next indexing is due, None if there is none."""
         row = self._db.execute(
             "SELECT min(t.due) FROM index_try AS t CROSS JOIN record USING (mirror, key, checksum)"
             " WHERE mirror = ? AND status = 'error'",
@@ -223,20 +223,20 @@ class IndexRows:
         return None if row[0] is None else float(row[0])
 
     def tried(self, key: str) -> None:
-        """Note that another indexing was asked for by itself."""
+        """Store that an automatic indexing was requested."""
         self._db.execute(
             "UPDATE index_try SET tries = tries + 1, due = NULL WHERE mirror = ? AND key = ?", (self._mirror, key)
         )
 
     def tries_spent(self, key: str) -> int:
-        """How often a record was indexed again by itself, if that is all it will be; else 0."""
+        """Return the number of automatic indexings if no further one follows, else 0."""
         row = self._db.execute(
             "SELECT tries FROM index_try WHERE mirror = ? AND key = ? AND tries >= ?", (self._mirror, key, len(TRIES_S))
         ).fetchone()
         return 0 if row is None else int(row[0])
 
     def reindexed(self, key: str, status: IndexStatus, now: float) -> None:
-        """Note that another indexing was asked for; the older error is over, unless that has ended in it again."""
+        """Store that another indexing was requested, and delete the former error unless it is back already."""
         with transaction(self._db):
             self._db.execute("DELETE FROM reindex WHERE mirror = ? AND key = ?", (self._mirror, key))
             self._db.execute(
@@ -247,12 +247,12 @@ class IndexRows:
             self._db.execute("DELETE FROM problem WHERE mirror = ? AND key = ?", (self._mirror, key))
 
     def unwanted(self, key: str) -> None:
-        """Drop a person's wish for another indexing: the remote has refused it."""
+        """Delete the wish for another indexing, which the remote refused."""
         self._db.execute("DELETE FROM reindex WHERE mirror = ? AND key = ?", (self._mirror, key))
 
 
 def record_of(row: Sequence[Any]) -> Record:
-    """A record from its COLUMNS."""
+    """Return the record of a row of COLUMNS."""
     values = list(row)
     if values[_MARKED] is not None:
         values[_MARKED] = bool(values[_MARKED])

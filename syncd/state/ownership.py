@@ -41,9 +41,9 @@ _SETTLED = """
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A whole listing that a pass has worked through. started: the age of the state file then; see state/identity.py.
+    """A whole listing that a pass has processed. started: the age of the state file then, see `Age`.
 
-    whole: no row can have slipped through it. lag_s: for how long a listing may predate our own write.
+    whole: no row can be missing. lag_s: seconds for which a listing may not show our own writes.
     """
 
     pass_id: int
@@ -55,7 +55,7 @@ class Listing:
 
 
 class Claims:
-    """The claims of one mirror. Times are ages of the state file: a clock that is set must not end a claim."""
+    """The claims of one mirror. Times are ages of the state file, so a change of the clock cannot end a claim."""
 
     def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
         self._db = db
@@ -63,9 +63,9 @@ class Claims:
         self._meta = Meta(db, mirror)
 
     def add_puts(self, keys: Iterable[str], now: float) -> None:
-        """Claim what is about to be written under these keys. It is on the disk when this returns."""
+        """Claim the entries that puts are about to write under these keys. Returns after the claims are on disk."""
         rows = [(self._mirror, key, *UNKNOWN, now) for key in keys]
-        # A power cut that took the claim, but not the upload, would make a stranger of it.
+        # If a power cut lost the claim but not the upload, the entry would look like the entry of another writer.
         synced = not self._db.in_transaction
         if synced:
             self._db.execute("PRAGMA synchronous = FULL")
@@ -77,22 +77,22 @@ class Claims:
                 self._db.execute("PRAGMA synchronous = NORMAL")
 
     def remove_put(self, key: str) -> None:
-        """The outcome of a put is recorded, or nothing was sent."""
+        """Remove the claim of a put whose outcome is recorded, or that was not sent."""
         self._db.execute("DELETE FROM claim WHERE mirror = ? AND key = ? AND ref = ''", (self._mirror, key))
 
     def add(self, key: str, claim: Claim, now: float) -> None:
-        """Claim an entry that was ours and is recorded no more."""
+        """Claim an entry that was ours and has no record any more."""
         self._db.execute("INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?)", (self._mirror, key, *claim, now))
 
     def add_records(self, now: float) -> None:
-        """Claim all that is recorded: what an earlier setting wrote."""
+        """Claim all recorded entries, which an earlier setting wrote."""
         self._db.execute(
             "INSERT OR REPLACE INTO claim SELECT mirror, key, ref, checksum, ? FROM record WHERE mirror = ?",
             (now, self._mirror),
         )
 
     def get(self, keys: Sequence[str]) -> dict[str, set[Claim]]:
-        """Return key -> claims, of those of the keys that have any."""
+        """Return key -> claims, for the keys that have claims."""
         found: dict[str, set[Claim]] = {}
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
@@ -106,15 +106,15 @@ class Claims:
 
     @property
     def complete(self) -> bool:
-        """Whether records and claims name every entry of ours: a whole listing was worked through."""
+        """Whether records and claims name every entry of ours, because a whole listing was processed."""
         listed = self._meta.get(_LISTED)
         return isinstance(listed, dict) and not listed["open"]
 
     def apply_listing(self, listing: Listing, now: float, keep_s: float) -> None:
-        """Take over what a whole listing proves; claims older than `keep_s` that it does not show are over.
+        """Claim our entries in a whole listing, and remove claims older than `keep_s` seconds that it does not show.
 
-        A first listing that shows entries of ours, or follows a lost state file, may hide others that were written just
-        before it: then another one completes the journal, once no lag can hide them any more.
+        A first listing can miss entries that were written just before it. If it shows entries of ours, or the state
+        file was lost, the journal becomes complete only with a second listing, after `lag_s`.
         """
         terms = {"mirror": self._mirror, "pass": listing.pass_id, "owner": listing.owner}
         terms |= {"prefix": listing.prefix, "now": now}
@@ -139,12 +139,12 @@ class Claims:
 
 
 def forget_listing(meta: Meta) -> None:
-    """The journal speaks of other keys, or of another target, from now on: nothing is known of what is there."""
+    """Mark the journal as incomplete, because it describes other keys or another target from now on."""
     meta.set(_LISTED, None)
 
 
 class SupersededEntries:
-    """The superseded of one mirror. owner: the mark that they carry."""
+    """The superseded entries of one mirror. owner: their owner mark."""
 
     def __init__(self, db: sqlite3.Connection, mirror: str, owner: str) -> None:
         self._db = db
@@ -152,17 +152,17 @@ class SupersededEntries:
         self._owner = owner
 
     def keep(self, deletes: Iterable[Delete]) -> None:
-        """Remember what these deletes are to remove, until the journal buries it."""
+        """Store the entries that these deletes will remove, until the journal records the delete."""
         rows = [(self._mirror, delete.key, delete.ref, delete.checksum) for delete in deletes]
         with transaction(self._db):
             self._db.executemany("INSERT OR REPLACE INTO superseded VALUES (?, ?, ?, ?)", rows)
 
     def of(self, keys: Sequence[str]) -> dict[str, list[Entry]]:
-        """Key -> entries, for the given keys; without one that by now is the recorded one of its key."""
+        """Return key -> entries for some keys, without an entry that is the recorded entry of its key now."""
         return self._found(f"key IN ({', '.join('?' * len(keys))})", *keys)
 
     def between(self, after: str, upto: str | None, before: str) -> dict[str, list[Entry]]:
-        """The same for after < key <= upto (None: to the end) and key < before."""
+        """Return the same for after < key <= upto (None: to the end) and key < before."""
         return self._found("key > ? AND key <= ? AND key < ?", after, before if upto is None else upto, before)
 
     def _found(self, condition: str, *values: str) -> dict[str, list[Entry]]:

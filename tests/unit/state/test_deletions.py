@@ -81,7 +81,9 @@ async def test_where_the_log_cannot_be_written_nothing_is_deleted(core: Core) ->
     await in_step(core, **{"a.md": "a", "b.md": "b"})
     core.remove("a.md")
     log_path(core.state).mkdir()
-    with pytest.raises(StateHalt, match=r"the log of deletes .* cannot be written .* nothing of this turn was deleted"):
+    with pytest.raises(
+        StateHalt, match=r"the log of deletes .* cannot be written .* nothing of this batch was deleted"
+    ):
         await core.full()
     assert core.target.texts() == {"a.md": "a", "b.md": "b"}
     log_path(core.state).rmdir()
