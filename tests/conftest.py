@@ -9,7 +9,7 @@ from hypothesis import settings
 from tests import unclosed
 from tests.harness import Core, open_core
 
-pytest.register_assert_rewrite("tests.contract.contract_room")
+pytest.register_assert_rewrite("tests.contract.harness")
 
 # filterwarnings makes an error of what it warns of.
 unclosed.watch()

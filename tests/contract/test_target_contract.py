@@ -1,6 +1,6 @@
-"""The contract over what runs in this process: a memory, and the stand-in of the API.
+"""The contract over the memory target of the tests and over the stand-in of the API.
 
-A new target adds a subclass of FilesContract with a `remote` of its own.
+For a new target, add a subclass of FilesContract with its own fixture `remote`.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from syncd.service.build import LONG_KEY_LENGTH
 from syncd.targets.ai_search.rows import Marks
 from syncd.targets.ai_search.target import AISearchTarget, limits
 from syncd.targets.base import Target
-from tests.contract.contract_room import MIB, PREFIX, FilesContract, KVRemote, Remote
+from tests.contract.harness import MIB, PREFIX, FilesContract, KVRemote, Remote
 from tests.memory_target import Held, MemoryTarget
 
 
@@ -40,7 +40,7 @@ class MemoryRemote:
         self._store[key] = Held(f"u{next(self._ids)}", data, checksum, None, f"v{next(self._ids)}")
 
     async def rest(self) -> None:
-        """Everything shows at once."""
+        """Return at once: every change is visible."""
 
 
 class AISearchRemote:
@@ -66,7 +66,7 @@ class AISearchRemote:
         await (await self._api()).upload(key, data, "text/markdown")
 
     async def rest(self) -> None:
-        """Everything shows at once."""
+        """Return at once: every change is visible."""
 
 
 class TestMemoryTarget(FilesContract):
@@ -90,7 +90,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 class TestAISearchTarget(FilesContract):
-    """Over the stand-in, once for each way in which the real service has been seen to answer."""
+    """The stand-in, once for each behaviour that users of the service report."""
 
     numbers = count()
 
@@ -107,7 +107,7 @@ def kv_server() -> Iterator[Server]:
 
 
 class TestKVTarget(FilesContract):
-    """Over the stand-in, in whose listing every second page is empty."""
+    """The stand-in with an empty page before every page of the listing."""
 
     numbers = count()
 

@@ -1,4 +1,4 @@
-"""The contract over Vectorize, whose changes show three seconds late, and what is different about its entries."""
+"""The contract over Vectorize with a lag of three seconds, and the differences of its entries."""
 
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, closing
@@ -20,7 +20,7 @@ from syncd.targets.vectorize.embedding import Embedder
 from syncd.targets.vectorize.index import Index
 from syncd.targets.vectorize.pieces import Cut
 from syncd.targets.vectorize.target import Terms, VectorizeTarget, limits
-from tests.contract.contract_room import PREFIX, TargetContract, apply, content, gone, held, listing, new, put
+from tests.contract.harness import PREFIX, TargetContract, apply, content, gone, held, listing, new, put
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE
 from tests.unit.targets.harness_vectorize import MODEL, World, world
 
@@ -28,7 +28,7 @@ LATE_S = 3.0
 
 
 class VectorizeRemote:
-    """An index in a stand-in of its own; every target remembers by itself."""
+    """An index in its own stand-in. Every target has its own state file."""
 
     indexes = True
 
@@ -56,7 +56,7 @@ class VectorizeRemote:
         memory = Embeddings(self._opened.enter_context(closing(state)), owner)
         index = Index(VectorizeIndex(transport, "docs"), memory)
         index.clock, index.sleep = self._world.clock, self._world.clock.sleep
-        # Nothing knows a key but the vectors themselves.
+        # No journal knows a key; only the vectors do.
         names = Names(lambda: (), lambda: [PREFIX + "walked.md"])
         return VectorizeTarget(
             index,
@@ -85,7 +85,7 @@ class TestVectorizeTarget(TargetContract):
                 for transport in made.transports:
                     await transport.aclose()
 
-    async def test_what_is_no_text_is_an_outcome_and_stops_no_other(self, target: Target) -> None:
+    async def test_a_file_without_text_is_refused_and_the_others_are_stored(self, target: Target) -> None:
         keys = ["p/a.md", "p/b.md", "p/c.md"]
         outcomes = await apply(target, [new(key) for key in keys], {"p/a.md": b"\x00\xff", "p/b.md": b" \n"})
         refusals = [outcomes[key] for key in keys[:2]]
@@ -94,13 +94,13 @@ class TestVectorizeTarget(TargetContract):
         assert set(await listing(target)) == {"p/c.md"}
 
     @pytest.mark.parametrize("data", [b"\r\n--boundary\r\n", "\ufeff\u00e9".encode(), b"x" * 300_000, b"a. " * 50_000])
-    async def test_any_text_is_proved_by_its_checksum(self, target: Target, data: bytes) -> None:
+    async def test_any_text_has_the_checksum_of_its_content(self, target: Target, data: bytes) -> None:
         await put(target, "p/a.md", data)
         entry = await target.confirm("p/a.md", None)
         assert entry is not None
         assert await held(target, entry) == content(data).checksum
 
-    async def test_another_owners_entry_of_the_same_key_is_another_entry(
+    async def test_entries_of_two_owners_under_one_key_are_separate(
         self, remote: VectorizeRemote, target: Target
     ) -> None:
         you = await remote.target("you")
@@ -113,7 +113,7 @@ class TestVectorizeTarget(TargetContract):
         assert await listing(target) == {}
         assert set(await listing(you)) == {"p/same.md"}
 
-    async def test_a_takeover_sees_the_entries_of_others_whose_keys_it_has(self, remote: VectorizeRemote) -> None:
+    async def test_a_takeover_lists_entries_of_other_owners_under_its_keys(self, remote: VectorizeRemote) -> None:
         you, me = await remote.target("you"), await remote.target("me", takeover=True)
         theirs = await put(you, "p/walked.md", b"one")
         await put(you, "p/theirs.md", b"one")

@@ -1,6 +1,6 @@
-"""The contract over the KV of workerd, Cloudflare's own runtime: what the stand-in may have misunderstood.
+"""The contract over the KV of workerd, Cloudflare's own runtime. It checks the assumptions of the stand-in.
 
-Skipped where node and npm are missing, and where npm cannot install the packages of tests/contract/node.
+The tests are skipped without node or npm, and if npm cannot install the packages of tests/contract/node.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -15,10 +15,10 @@ from syncd.cloudflare.kv_models import BulkValue
 from syncd.core.errors import NotFound, Park
 from syncd.targets.base import Target
 from syncd.targets.bulk import BULK_VALUE, in_parts
-from tests.contract.contract_room import MIB, FilesContract, KVRemote, apply, at_once, content, gone, listing, new, put
+from tests.contract.harness import MIB, FilesContract, KVRemote, apply, at_once, content, gone, listing, new, put
 from tests.contract.workerd import installed, served
 
-# The first of these tests may install.
+# The first test may install the packages.
 pytestmark = pytest.mark.timeout(600)
 
 STRANGE_KEYS = [
@@ -45,7 +45,7 @@ def base_url(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFacto
 
 
 class TestKVTargetOnWorkerd(FilesContract):
-    """One server for all, a namespace for each test."""
+    """One server for all tests, one namespace for each test."""
 
     numbers = count()
 
@@ -69,7 +69,7 @@ class TestKVTargetOnWorkerd(FilesContract):
         )
 
     @pytest.mark.parametrize("key", [*STRANGE_KEYS, "p/" + "x" * 510, "p/" + "\U0001f600" * 127 + "xx"])
-    async def test_a_strange_key_goes_there_and_back(self, target: Target, namespace: KVNamespace, key: str) -> None:
+    async def test_a_strange_key_is_stored_and_deleted(self, target: Target, namespace: KVNamespace, key: str) -> None:
         await put(target, key, b"one")
         assert set(await listing(target)) == {key}
         found = await target.confirm(key, None)
@@ -81,7 +81,7 @@ class TestKVTargetOnWorkerd(FilesContract):
         await apply(target, [gone(key, key)])
         assert await listing(target) == {}
 
-    async def test_keys_with_control_characters_go_there_and_back_in_bulk(self, target: Target) -> None:
+    async def test_keys_with_control_characters_are_stored_and_deleted_in_bulk(self, target: Target) -> None:
         await apply(target, [new(key) for key in CONTROL_KEYS])
         assert set(await listing(target)) == set(CONTROL_KEYS)
         await apply(target, [gone(key, key) for key in CONTROL_KEYS])
@@ -93,7 +93,7 @@ class TestKVTargetOnWorkerd(FilesContract):
             assert (await namespace.read_value(key)).content == key.encode()
         assert [key.name async for key in namespace.iter_keys("/")] == ["/", "//", "/a/../b"]
 
-    async def test_bad_pairs_spoil_no_other(self, namespace: KVNamespace) -> None:
+    async def test_invalid_pairs_fail_alone(self, namespace: KVNamespace) -> None:
         bad: dict[str, dict[str, object]] = {
             "k" * 513: {},
             "metadata": {"metadata": "m" * METADATA_LIMIT},
@@ -110,17 +110,17 @@ class TestKVTargetOnWorkerd(FilesContract):
         assert {key: type(error) for key, error in failed.items()} == dict.fromkeys(bad, Park)
         assert [key.name async for key in namespace.iter_keys()] == ["a", "b", "c"]
 
-    # Longer base64 of a bulk is too much for the regular expression by which miniflare checks it.
+    # miniflare checks base64 with a regular expression, which fails for longer values in a bulk request.
     @pytest.mark.parametrize(
         "data", [b"x" * BULK_VALUE, b"\xff" * 2 * MIB, b"\xff" * VALUE_LIMIT], ids=["text", "base64", "alone"]
     )
-    async def test_a_large_value_goes_there_and_back(self, target: Target, data: bytes) -> None:
+    async def test_a_large_value_is_stored_and_read(self, target: Target, data: bytes) -> None:
         await put(target, "p/a.md", data)
         found = await target.confirm("p/a.md", None)
         assert found is not None
         assert await target.checksum(found, None) == content(data).checksum
 
-    async def test_metadata_of_the_largest_size_goes_there_and_back(self, namespace: KVNamespace) -> None:
+    async def test_metadata_of_the_largest_size_is_stored_and_read(self, namespace: KVNamespace) -> None:
         metadata = {"m": "\u00e9" * ((METADATA_LIMIT - 8) // 2)}
         assert len(compact_json(metadata)) == METADATA_LIMIT
         body = BulkBody()
@@ -130,7 +130,7 @@ class TestKVTargetOnWorkerd(FilesContract):
         assert {key.name: key.metadata async for key in namespace.iter_keys()} == {"bulk": metadata, "single": metadata}
         assert await namespace.read_metadata("bulk") == metadata
 
-    async def test_values_that_expire_say_when(self, namespace: KVNamespace) -> None:
+    async def test_expiring_values_have_an_expiration(self, namespace: KVNamespace) -> None:
         body = BulkBody()
         body.add(encode_pair("bulk", b"\xff", metadata={"a": 1}, expiration_ttl=60))
         await namespace.bulk_write(body)
@@ -147,9 +147,9 @@ class TestKVTargetOnWorkerd(FilesContract):
             value = await namespace.read_value(name)
             assert (value.content, value.expiration) == (b"\xff", row.expiration)
         await namespace.write_value("plain", b"")
-        assert (await namespace.read_value("plain")).expiration is None, "a write without one takes it away"
+        assert (await namespace.read_value("plain")).expiration is None, "a write without an expiration removes it"
 
-    async def test_what_is_not_there_is_not_found(self, namespace: KVNamespace) -> None:
+    async def test_a_missing_key_is_not_found(self, namespace: KVNamespace) -> None:
         with pytest.raises(NotFound):
             await namespace.read_value("a")
         with pytest.raises(NotFound):

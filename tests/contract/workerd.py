@@ -1,4 +1,4 @@
-"""The KV of workerd as a server on loopback: installed with npm when first asked for, started, and stopped again."""
+"""The KV of workerd as a server on loopback. npm installs it on first use."""
 
 import fcntl
 import hashlib
@@ -16,9 +16,9 @@ from tests.skips import NotHere
 NODE = Path(__file__).parent / "node"
 MANIFEST = NODE / "package.json"
 INSTALL_S = 240.0
-"""Seconds that the installation may take: a hundred megabytes, once."""
+"""Time limit of the installation, which downloads a hundred megabytes once."""
 START_S = 30.0
-"""Seconds until the server must have said its port, and again until it must be gone."""
+"""Time limit until the server prints its port, and time limit until it ends after a stop."""
 QUICK = ("--no-audit", "--no-fund", "--no-package-lock", "--fetch-retries=1", "--fetch-retry-mintimeout=500")
 INSTALL = ("npm", "install", "--ignore-scripts", *QUICK)
 TRY = """
@@ -29,21 +29,21 @@ if (status !== 0) throw error ?? new Error("workerd does not run here");
 
 
 def installed(cache: Path) -> Path:
-    """Where the packages lie that tests/contract/node asks for; cache: the directory to keep them in.
+    """Return the directory with the packages of tests/contract/node; cache: the directory that keeps them.
 
-    Raises NotHere without node or npm, if npm fails or takes over INSTALL_S, and where workerd does not run.
+    Raise NotHere without node or npm, if npm fails or exceeds INSTALL_S, and if workerd does not run.
     """
     if shutil.which("node") is None or shutil.which("npm") is None:
-        raise NotHere("node and npm are not there")
+        raise NotHere("node and npm are not installed")
     manifest = MANIFEST.read_bytes()
     place = cache / hashlib.sha256(manifest).hexdigest()[:16]
     place.mkdir(parents=True, exist_ok=True)
     done, failed = place / "installed", place / "failed"
-    with _alone(place / "lock") as waited:
-        # Who had to wait for an attempt need not make another.
+    with _exclusive(place / "lock") as waited:
+        # A process that waited for another one's attempt does not try again.
         if not done.exists() and not (waited and failed.exists()):
             (place / MANIFEST.name).write_bytes(manifest)
-            fault = _fault(INSTALL, place) or _fault(("node", "-e", TRY), place)
+            fault = _error_of(INSTALL, place) or _error_of(("node", "-e", TRY), place)
             if fault:
                 failed.write_text(fault)
             else:
@@ -55,7 +55,7 @@ def installed(cache: Path) -> Path:
 
 @contextmanager
 def served(packages: Path, scratch: Path) -> Iterator[str]:
-    """The base URL of the API while it runs; packages: from `installed`, scratch: where values may lie meanwhile."""
+    """Run the server and yield its base URL; packages: from `installed`, scratch: a directory for its values."""
     command = ("node", str(NODE / "miniflare_kv.mjs"))
     with (scratch / "stderr").open("w+") as stderr, _process(command, packages, stderr.fileno(), scratch) as process:
         assert process.stdin is not None
@@ -69,8 +69,8 @@ def served(packages: Path, scratch: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[bool]:
-    """Nobody else is in here; yields whether somebody was. Tests run in several processes."""
+def _exclusive(path: Path) -> Iterator[bool]:
+    """Hold a lock between processes and yield whether another process held it before."""
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,16 +81,16 @@ def _alone(path: Path) -> Iterator[bool]:
             yield False
 
 
-def _fault(command: Sequence[str], place: Path) -> str:
-    """Run it to its end: what went wrong, in a line, or nothing."""
+def _error_of(command: Sequence[str], place: Path) -> str:
+    """Run the command and return its error in one line, or "" for success."""
     with _process(command, place, subprocess.STDOUT) as process:
         try:
-            said, _ = process.communicate(timeout=INSTALL_S)
+            output, _ = process.communicate(timeout=INSTALL_S)
         except subprocess.TimeoutExpired:
             return f"{command[0]} took over {INSTALL_S:g} s"
     if process.returncode == 0:
         return ""
-    lines = [line for line in said.splitlines() if "rror" in line]
+    lines = [line for line in output.splitlines() if "rror" in line]
     return f"{command[0]} ended with {process.returncode}: {(lines or [''])[0]}"
 
 
@@ -98,7 +98,7 @@ def _fault(command: Sequence[str], place: Path) -> str:
 def _process(
     command: Sequence[str], place: Path, stderr: int, scratch: Path | None = None
 ) -> Iterator["subprocess.Popen[str]"]:
-    """A process that has ended, with all that it started, when this does."""
+    """Run a process. At the end of the block, kill it with its children."""
     more: Mapping[str, str] = {} if scratch is None else {"TMPDIR": str(scratch)}
     pipe = subprocess.PIPE
     with subprocess.Popen(

@@ -4,13 +4,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.emulator.emulator_world import DOCS, ITEMS, ROOT, Api, form, world
+from tests.emulator.harness import DOCS, ITEMS, ROOT, ApiClient, emulator, form
 
 MIB = 1024 * 1024
 
 
 async def test_an_upload_is_shown_with_every_field_of_the_reference() -> None:
-    async with world() as api:
+    async with emulator() as api:
         item = await api.upload("docs/guide/a.md", b"Hello")
         assert len(item.pop("id")) == 32
         assert len(item.pop("checksum")) == 32
@@ -30,7 +30,7 @@ async def test_an_upload_is_shown_with_every_field_of_the_reference() -> None:
 
 
 async def test_an_item_is_queued_then_running_then_completed() -> None:
-    async with world(index_delay=10) as api:
+    async with emulator(index_delay=10) as api:
         item_id = (await api.upload("a.md"))["id"]
         seen = []
         for _ in range(3):
@@ -45,21 +45,21 @@ async def test_an_item_is_queued_then_running_then_completed() -> None:
 
 
 async def test_an_upload_can_wait_for_its_completion() -> None:
-    async with world(index_delay=10) as api:
+    async with emulator(index_delay=10) as api:
         item = await api.upload("a.md", wait_for_completion="true")
         assert item["status"] == "completed"
         assert (await api.upload("b.md", wait_for_completion="false"))["status"] == "queued"
 
 
 async def test_the_wait_ends_after_40_seconds() -> None:
-    async with world(index_delay=60) as api:
+    async with emulator(index_delay=60) as api:
         begin = api.clock()
         assert (await api.upload("a.md", wait_for_completion="true"))["status"] == "running"
         assert api.clock() - begin == 40
 
 
-async def test_what_was_uploaded_comes_back_byte_for_byte() -> None:
-    async with world() as api:
+async def test_a_download_returns_the_uploaded_bytes() -> None:
+    async with emulator() as api:
         content = bytes(range(256)) * 10 + b"\r\n--boundary\r\n"
         item_id = (await api.upload("a.txt", content))["id"]
         response = await api.ask("GET", f"{ITEMS}/{item_id}/download")
@@ -67,7 +67,7 @@ async def test_what_was_uploaded_comes_back_byte_for_byte() -> None:
 
 
 async def test_an_overwritten_item_keeps_its_id_and_is_indexed_again() -> None:
-    async with world(index_delay=1) as api:
+    async with emulator(index_delay=1) as api:
         old = await api.upload("a.md", b"old words", wait_for_completion="true")
         api.clock.wait(1)
         new = await api.upload("a.md", b"newer words", metadata='{"tag": "x"}')
@@ -82,7 +82,7 @@ async def test_an_overwritten_item_keeps_its_id_and_is_indexed_again() -> None:
 
 
 async def test_the_conflict_option_refuses_a_known_key_until_it_is_deleted() -> None:
-    async with world(on_existing="conflict") as api:
+    async with emulator(on_existing="conflict") as api:
         item_id = (await api.upload("a.md", b"one"))["id"]
         assert await api.refusal("POST", ITEMS, **form("a.md", b"two")) == (409, 7042)
         assert (await api.ask("GET", f"{ITEMS}/{item_id}/download")).content == b"one"
@@ -99,12 +99,12 @@ async def test_the_conflict_option_refuses_a_known_key_until_it_is_deleted() -> 
     ],
 )
 async def test_the_checksum_can_be_a_digest_or_zero(kind: str, expected: str) -> None:
-    async with world(checksum=kind) as api:
+    async with emulator(checksum=kind) as api:
         assert (await api.upload("a.md", b"abc"))["checksum"] == expected
 
 
-async def test_an_opaque_checksum_is_new_at_every_write_and_only_then() -> None:
-    async with world() as api:
+async def test_an_opaque_checksum_changes_with_every_write_only() -> None:
+    async with emulator() as api:
         first = await api.upload("a.md")
         again = await api.result("PATCH", f"{ITEMS}/{first['id']}", json={"next_action": "INDEX"})
         second = await api.upload("a.md")
@@ -112,7 +112,7 @@ async def test_an_opaque_checksum_is_new_at_every_write_and_only_then() -> None:
 
 
 async def test_keys_that_match_fail_index_end_in_error_and_can_be_queued_again() -> None:
-    async with world(fail_index=r"\.bad\.md$", index_delay=2) as api:
+    async with emulator(fail_index=r"\.bad\.md$", index_delay=2) as api:
         item = await api.upload("x.bad.md", wait_for_completion="true")
         assert (item["status"], item["error"], item["chunks_count"]) == ("error", "unable_to_convert_to_markdown", None)
         assert (await api.upload("x.md", wait_for_completion="true"))["status"] == "completed"
@@ -123,8 +123,8 @@ async def test_keys_that_match_fail_index_end_in_error_and_can_be_queued_again()
         assert (await api.item(item["id"]))["status"] == "error"
 
 
-async def test_errors_that_pass_end_after_as_many_indexings_as_were_asked_for() -> None:
-    async with world(fail_index_transient="late", fail_index_times=2, index_delay=0) as api:
+async def test_temporary_errors_end_after_fail_index_times_indexings() -> None:
+    async with emulator(fail_index_transient="late", fail_index_times=2, index_delay=0) as api:
         item = await api.upload("late.md")
         assert (item["status"], item["error"]) == ("error", "unknown_error")
         again = [
@@ -135,16 +135,16 @@ async def test_errors_that_pass_end_after_as_many_indexings_as_were_asked_for() 
         assert (await api.upload("soon.md"))["status"] == "completed"
 
 
-async def test_errors_that_pass_may_never_do_so() -> None:
-    async with world(fail_index_transient="late", fail_index_times=0, index_delay=0) as api:
+async def test_temporary_errors_without_a_number_never_end() -> None:
+    async with emulator(fail_index_transient="late", fail_index_times=0, index_delay=0) as api:
         item = await api.upload("late.md")
         for _ in range(3):
             item = await api.result("PATCH", f"{ITEMS}/{item['id']}", json={"next_action": "INDEX"})
             assert item["error"] == "unknown_error"
 
 
-async def test_a_pdf_that_fails_for_its_content_is_locked_and_its_log_says_so() -> None:
-    async with world(fail_index="secret", index_delay=0) as api:
+async def test_a_pdf_that_cannot_be_indexed_is_locked_and_its_log_says_so() -> None:
+    async with emulator(fail_index="secret", index_delay=0) as api:
         item = await api.upload("secret.pdf", b"%PDF-1.7")
         assert item["error"] == "file_is_password_locked"
         last = (await api.result("GET", f"{ITEMS}/{item['id']}/logs"))[0]
@@ -153,7 +153,7 @@ async def test_a_pdf_that_fails_for_its_content_is_locked_and_its_log_says_so() 
 
 
 async def test_the_indexing_of_some_keys_takes_longer() -> None:
-    async with world(index_delay=2, slow_index="slow", slow_index_delay=100) as api:
+    async with emulator(index_delay=2, slow_index="slow", slow_index_delay=100) as api:
         slow, quick = await api.upload("slow.md"), await api.upload("quick.md")
         api.clock.wait(99)
         assert (await api.item(slow["id"]))["status"] == "running"
@@ -163,14 +163,14 @@ async def test_the_indexing_of_some_keys_takes_longer() -> None:
 
 
 @pytest.mark.parametrize(("key", "content"), [("a.md", b""), ("a.txt", b" \n\t"), ("a.md", b"# One\n\n## Two\n")])
-async def test_a_file_without_text_is_taken_and_fails_in_the_index(key: str, content: bytes) -> None:
-    async with world() as api:
+async def test_a_file_without_text_is_accepted_and_fails_in_the_index(key: str, content: bytes) -> None:
+    async with emulator() as api:
         item = await api.upload(key, content, wait_for_completion="true")
         assert (item["status"], item["error"]) == ("error", "file_content_empty")
 
 
-async def test_put_indexes_again_what_is_stored_under_a_key() -> None:
-    async with world(index_delay=1) as api:
+async def test_put_indexes_the_stored_content_of_a_key_again() -> None:
+    async with emulator(index_delay=1) as api:
         item = await api.upload("a.md", wait_for_completion="true")
         body = {"key": "a.md", "next_action": "INDEX"}
         assert (await api.result("PUT", ITEMS, json=body))["status"] == "queued"
@@ -179,7 +179,7 @@ async def test_put_indexes_again_what_is_stored_under_a_key() -> None:
 
 
 async def test_put_refuses_a_key_that_was_never_uploaded() -> None:
-    async with world() as api:
+    async with emulator() as api:
         body = {"key": "a.md", "next_action": "INDEX"}
         assert await api.refusal("PUT", ITEMS, json=body) == (404, 7041)
         assert await api.listed() == []
@@ -197,12 +197,12 @@ async def test_put_refuses_a_key_that_was_never_uploaded() -> None:
     ],
 )
 async def test_put_refuses_a_body_outside_the_schema(body: dict[str, object], code: int) -> None:
-    async with world() as api:
+    async with emulator() as api:
         assert await api.refusal("PUT", ITEMS, json=body) == (400, code)
 
 
-async def test_an_instance_with_a_source_knows_items_without_content() -> None:
-    async with world() as api:
+async def test_an_instance_with_a_source_has_items_without_content() -> None:
+    async with emulator() as api:
         await api.result("POST", f"{ROOT}/instances", json={"id": "crawl", "type": "r2", "source": "bucket"})
         items = f"{ROOT}/instances/crawl/items"
         body = {"key": "a.md", "next_action": "INDEX", "wait_for_completion": True}
@@ -221,7 +221,7 @@ async def test_an_instance_with_a_source_knows_items_without_content() -> None:
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 async def test_an_absent_item_is_7041(method: str) -> None:
-    async with world() as api:
+    async with emulator() as api:
         body = {"json": {"next_action": "INDEX"}} if method == "PATCH" else {}
         assert await api.refusal(method, f"{ITEMS}/nothing", **body) == (404, 7041)
         for part in ("download", "chunks", "logs"):
@@ -229,14 +229,14 @@ async def test_an_absent_item_is_7041(method: str) -> None:
 
 
 async def test_an_item_of_another_instance_is_absent() -> None:
-    async with world() as api:
+    async with emulator() as api:
         item_id = (await api.upload("a.md"))["id"]
         await api.result("POST", f"{ROOT}/instances", json={"id": "other"})
         assert await api.refusal("GET", f"{ROOT}/instances/other/items/{item_id}") == (404, 7041)
 
 
-async def test_a_deleted_item_is_gone_from_everything() -> None:
-    async with world(index_delay=0) as api:
+async def test_a_deleted_item_disappears_everywhere() -> None:
+    async with emulator(index_delay=0) as api:
         item_id = (await api.upload("a.md", b"unusual words"))["id"]
         await api.result("DELETE", f"{ITEMS}/{item_id}")
         assert await api.refusal("DELETE", f"{ITEMS}/{item_id}") == (404, 7041)
@@ -245,27 +245,27 @@ async def test_a_deleted_item_is_gone_from_everything() -> None:
 
 
 async def test_a_file_may_have_4_mib_and_not_a_byte_more() -> None:
-    async with world() as api:
+    async with emulator() as api:
         assert (await api.upload("a.pdf", bytes(4 * MIB)))["file_size"] == 4 * MIB
         assert await api.refusal("POST", ITEMS, **form("a.pdf", bytes(4 * MIB + 1))) == (413, 7054)
         assert await api.refusal("POST", ITEMS, **form("a.pdf", bytes(6 * MIB))) == (413, 7054)
 
 
 async def test_a_key_may_have_128_characters_and_not_one_more() -> None:
-    async with world() as api:
+    async with emulator() as api:
         assert (await api.upload("é" * 125 + ".md"))["key"] == "é" * 125 + ".md"
         assert await api.refusal("POST", ITEMS, **form("k" * 126 + ".md")) == (400, 7072)
 
 
 @pytest.mark.parametrize("key", ["a.ts", "a.pptx", "Makefile", "md", "a.md.exe"])
 async def test_a_file_type_that_is_not_listed_is_refused(key: str) -> None:
-    async with world() as api:
+    async with emulator() as api:
         assert await api.refusal("POST", ITEMS, **form(key)) == (400, 7060)
 
 
 @pytest.mark.parametrize("key", ["a.MD", ".env", "x/.gitignore", "a.log.gz", "a.numbers"])
 async def test_a_file_type_is_judged_by_the_end_of_the_key(key: str) -> None:
-    async with world() as api:
+    async with emulator() as api:
         assert (await api.upload(key))["key"] == key
 
 
@@ -273,9 +273,9 @@ async def test_a_file_type_is_judged_by_the_end_of_the_key(key: str) -> None:
     "key", ["a b.md", 'q".md', "back\\slash.md", "100%22.md", "naïve/日本.md", "a'b;c=d.md", "/x/../y.md"]
 )
 async def test_a_key_arrives_as_it_was_sent(key: str) -> None:
-    async with world() as api:
+    async with emulator() as api:
         await api.upload(key)
-        # The client of this test writes a quote as %22 and a backslash as it is, and the runtime keeps the former.
+        # httpx sends a quote as %22 and a backslash unchanged. The runtime of the service keeps the %22.
         sent = key.replace('"', "%22")
         assert [row["key"] for row in await api.listed(key=sent)] == [sent]
 
@@ -290,8 +290,8 @@ async def test_a_key_arrives_as_it_was_sent(key: str) -> None:
         (b'form-data; name="file"; filename="C:\\\\x.md"', "C:\\x.md"),
     ],
 )
-async def test_the_forms_of_a_disposition_header_are_understood(disposition: bytes, key: str) -> None:
-    async with world() as api:
+async def test_every_form_of_a_disposition_header_is_parsed(disposition: bytes, key: str) -> None:
+    async with emulator() as api:
         body = b"--B\r\nContent-Disposition: " + disposition + b"\r\n\r\ntext\r\n--B--\r\n"
         headers = {"Content-Type": 'multipart/form-data; boundary="B"'}
         assert (await api.result("POST", ITEMS, content=body, headers=headers))["key"] == key
@@ -309,18 +309,18 @@ async def test_the_forms_of_a_disposition_header_are_understood(disposition: byt
     ],
 )
 async def test_an_upload_without_a_file_is_7055(options: dict[str, object]) -> None:
-    async with world() as api:
+    async with emulator() as api:
         assert await api.refusal("POST", ITEMS, **options) == (400, 7055)
 
 
-async def test_a_paused_instance_takes_no_upload() -> None:
-    async with world() as api:
+async def test_a_paused_instance_refuses_uploads() -> None:
+    async with emulator() as api:
         await api.result("PUT", DOCS, json={"paused": True})
         assert await api.refusal("POST", ITEMS, **form("a.md")) == (400, 7032)
 
 
 async def test_chunks_cover_the_file_without_gap_or_overlap() -> None:
-    async with world(index_delay=0) as api:
+    async with emulator(index_delay=0) as api:
         text = "\n\n".join(f"Absatz {n}: " + "größer " * (30 + 40 * (n % 7)) for n in range(20)) + "x" * 2500
         content = text.encode() + b"\xff\xfe end"
         item = await api.upload("a.md", content)
@@ -344,15 +344,15 @@ async def test_chunks_cover_the_file_without_gap_or_overlap() -> None:
 
 
 async def test_chunks_appear_when_the_item_is_indexed() -> None:
-    async with world(index_delay=1) as api:
+    async with emulator(index_delay=1) as api:
         item_id = (await api.upload("a.md"))["id"]
         assert await api.result("GET", f"{ITEMS}/{item_id}/chunks") == []
         api.clock.wait(1)
         assert len(await api.result("GET", f"{ITEMS}/{item_id}/chunks")) == 1
 
 
-async def test_logs_tell_what_happened_newest_first_page_by_page() -> None:
-    async with world(index_delay=2) as api:
+async def test_logs_are_listed_newest_first_page_by_page() -> None:
+    async with emulator(index_delay=2) as api:
         item_id = (await api.upload("a.md", wait_for_completion="true"))["id"]
         await api.upload("a.md")
         logs = f"{ITEMS}/{item_id}/logs"
@@ -375,7 +375,7 @@ async def test_logs_tell_what_happened_newest_first_page_by_page() -> None:
 
 
 async def test_an_interrupted_indexing_leaves_no_end_in_the_logs() -> None:
-    async with world(index_delay=2, fail_index="x") as api:
+    async with emulator(index_delay=2, fail_index="x") as api:
         item_id = (await api.upload("x.md"))["id"]
         api.clock.wait(1.5)
         await api.upload("x.md")
@@ -387,13 +387,13 @@ async def test_an_interrupted_indexing_leaves_no_end_in_the_logs() -> None:
 
 
 @pytest.mark.parametrize("params", [{"limit": 0}, {"limit": 101}, {"cursor": "x"}])
-async def test_logs_refuse_other_parameters(params: dict[str, object]) -> None:
-    async with world() as api:
+async def test_logs_refuse_invalid_parameters(params: dict[str, object]) -> None:
+    async with emulator() as api:
         item_id = (await api.upload("a.md"))["id"]
         assert await api.refusal("GET", f"{ITEMS}/{item_id}/logs", params=params) == (400, 7001)
 
 
-async def _declare(api: Api) -> None:
+async def _declare(api: ApiClient) -> None:
     fields = [
         {"field_name": "Owner", "data_type": "text"},
         {"field_name": "size", "data_type": "number"},
@@ -403,8 +403,8 @@ async def _declare(api: Api) -> None:
     await api.result("PUT", DOCS, json={"custom_metadata": fields})
 
 
-async def test_metadata_is_kept_and_what_filters_will_not_see_is_warned_about() -> None:
-    async with world() as api:
+async def test_metadata_is_stored_with_warnings_about_fields_that_filters_ignore() -> None:
+    async with emulator() as api:
         await _declare(api)
         custom = {"OWNER": "me", "size": "big", "draft": True, "due": "2026-11-22", "colour": "red"}
         item = await api.upload("a.md", metadata=json.dumps(custom))
@@ -428,47 +428,47 @@ async def test_metadata_is_kept_and_what_filters_will_not_see_is_warned_about() 
         '{"a": "\\ud800"}',
     ],
 )
-async def test_metadata_that_is_no_flat_object_is_7056(metadata: str) -> None:
-    async with world() as api:
+async def test_metadata_other_than_a_flat_object_is_7056(metadata: str) -> None:
+    async with emulator() as api:
         assert await api.refusal("POST", ITEMS, **form("a.md", metadata=metadata)) == (400, 7056)
 
 
-async def test_metadata_may_have_10_kib_with_the_fields_of_the_system() -> None:
-    async with world() as api:
+async def test_metadata_is_limited_to_10_kib_with_the_system_fields() -> None:
+    async with emulator() as api:
         system = len(b'{"filename":"a.md","folder":"","timestamp":1800000000000,"x":""}')
         fits = "v" * (10 * 1024 - system)
         assert (await api.upload("a.md", metadata=json.dumps({"x": fits})))["metadata"]["x"] == fits
         assert await api.refusal("POST", ITEMS, **form("a.md", metadata=json.dumps({"x": fits + "v"}))) == (400, 7056)
 
 
-async def test_metadata_can_be_refused_altogether() -> None:
-    async with world(metadata="refuse") as api:
+async def test_an_option_refuses_all_metadata() -> None:
+    async with emulator(metadata="refuse") as api:
         assert await api.refusal("POST", ITEMS, **form("a.md", metadata='{"owner": "me"}')) == (400, 7056)
         assert (await api.upload("a.md"))["key"] == "a.md"
 
 
-async def test_metadata_can_be_taken_as_texts_only() -> None:
-    async with world(metadata="texts") as api:
+async def test_an_option_accepts_only_texts_as_metadata() -> None:
+    async with emulator(metadata="texts") as api:
         for value in ("7", "true"):
             refusal = await api.refusal("POST", ITEMS, **form("a.md", metadata=f'{{"a": "b", "n": {value}}}'))
             assert refusal == (400, 7056)
         assert (await api.upload("a.md", metadata='{"n": "7"}'))["metadata"]["n"] == "7"
 
 
-async def test_metadata_can_be_taken_as_declared_only() -> None:
-    async with world(metadata="declared") as api:
+async def test_an_option_accepts_only_declared_metadata() -> None:
+    async with emulator(metadata="declared") as api:
         assert await api.refusal("POST", ITEMS, **form("a.md", metadata='{"surely_not": "x"}')) == (400, 7056)
         assert (await api.upload("a.md"))["key"] == "a.md"
 
 
-async def test_rows_can_be_without_metadata_like_before_july_2026() -> None:
-    async with world(list_metadata=False) as api:
+async def test_an_option_omits_metadata_from_items() -> None:
+    async with emulator(list_metadata=False) as api:
         assert "metadata" not in await api.upload("a.md", metadata='{"owner": "me"}')
         assert ["metadata" in row for row in await api.listed()] == [False]
 
 
 async def test_a_new_schema_queues_everything_again_and_makes_fields_filterable() -> None:
-    async with world(index_delay=1) as api:
+    async with emulator(index_delay=1) as api:
         await api.upload("a.md", metadata='{"owner": "me"}', wait_for_completion="true")
         wanted = {"metadata_filter": '{"owner": "me"}'}
         assert await api.listed(**wanted) == []
@@ -476,15 +476,15 @@ async def test_a_new_schema_queues_everything_again_and_makes_fields_filterable(
         assert [row["status"] for row in await api.listed(**wanted)] == ["queued"]
 
 
-async def test_the_namespaced_and_the_plain_path_are_one_place() -> None:
-    async with world() as api:
+async def test_the_namespaced_and_the_plain_path_show_the_same_items() -> None:
+    async with emulator() as api:
         item_id = (await api.upload("a.md"))["id"]
         path = f"{ROOT}/namespaces/default/instances/docs/items/{item_id}"
         assert (await api.result("GET", path))["key"] == "a.md"
 
 
-async def test_a_body_that_is_no_json_object_is_refused() -> None:
-    async with world() as api:
+async def test_a_body_other_than_a_json_object_is_refused() -> None:
+    async with emulator() as api:
         for content in (b"", b"{", b"[]", b'{"key": "\\ud800", "next_action": "INDEX"}', b"[" * 100_000):
             response = await api.refusal("PUT", ITEMS, content=content)
             assert response == (400, 7001)
@@ -492,9 +492,9 @@ async def test_a_body_that_is_no_json_object_is_refused() -> None:
 
 async def test_a_store_on_disk_survives_a_restart(tmp_path_factory: pytest.TempPathFactory) -> None:
     store = tmp_path_factory.mktemp("store") / "emulator.db"
-    async with world(store=store, index_delay=10) as api:
+    async with emulator(store=store, index_delay=10) as api:
         item_id = (await api.upload("a.md", b"lasting words"))["id"]
-    async with world(store=store, index_delay=10, create_instances=True) as api:
+    async with emulator(store=store, index_delay=10, create_instances=True) as api:
         api.clock.wait(6)
         assert (await api.item(item_id))["status"] == "running"
         api.clock.wait(6)

@@ -2,19 +2,19 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.emulator.vectorize_world import LAG, Vectorize, make, row, vectorize_world
+from tests.emulator.harness import LAG, VectorizeClient, make_index, row, vectorize_emulator
 
 LIFE = 300
 
 
-async def _fill(index: Vectorize, count: int) -> list[str]:
+async def _fill(index: VectorizeClient, count: int) -> list[str]:
     ids = [f"v{number:04}" for number in range(count)]
     await index.put([row(each) for each in reversed(ids)])
     return ids
 
 
-async def _walk(index: Vectorize, cursor: str | None, count: int) -> list[str]:
-    """The ids of all pages from the cursor on."""
+async def _walk(index: VectorizeClient, cursor: str | None, count: int) -> list[str]:
+    """Return the ids of all pages from the cursor on."""
     found = []
     while cursor:
         page = await index.page(cursor=cursor, count=count)
@@ -23,8 +23,8 @@ async def _walk(index: Vectorize, cursor: str | None, count: int) -> list[str]:
     return found
 
 
-async def test_a_listing_that_fits_into_a_page_has_no_cursor() -> None:
-    async with vectorize_world() as index:
+async def test_a_listing_of_one_page_has_no_cursor() -> None:
+    async with vectorize_emulator() as index:
         nothing = {"count": 0, "totalCount": 0, "isTruncated": False, "vectors": []}
         ends = {"nextCursor": None, "cursorExpirationTimestamp": None}
         assert await index.page() == nothing | ends
@@ -34,7 +34,7 @@ async def test_a_listing_that_fits_into_a_page_has_no_cursor() -> None:
 
 
 async def test_pages_follow_the_cursor() -> None:
-    async with vectorize_world() as index:
+    async with vectorize_emulator() as index:
         ids = await _fill(index, 5)
         first = await index.page(count=2)
         assert (first["count"], first["totalCount"], first["isTruncated"]) == (2, 5, True)
@@ -50,8 +50,8 @@ async def test_pages_follow_the_cursor() -> None:
         assert [each["id"] for each in again["vectors"]] == [ids[2]]
 
 
-async def test_all_pages_are_of_one_snapshot() -> None:
-    async with vectorize_world() as index:
+async def test_all_pages_show_one_snapshot() -> None:
+    async with vectorize_emulator() as index:
         ids = await _fill(index, 6)
         first = await index.page(count=2)
         await index.drop("v0003", "v0005")
@@ -66,25 +66,25 @@ async def test_all_pages_are_of_one_snapshot() -> None:
 
 @pytest.mark.parametrize("count", [999, 1000])
 async def test_a_page_has_up_to_1000_ids(count: int) -> None:
-    async with vectorize_world() as index:
+    async with vectorize_emulator() as index:
         await _fill(index, 1001)
         assert (await index.page(count=count))["count"] == count
 
 
-async def test_a_page_has_100_ids_unless_told() -> None:
-    async with vectorize_world() as index:
+async def test_a_page_has_100_ids_by_default() -> None:
+    async with vectorize_emulator() as index:
         await _fill(index, 101)
         assert (await index.page())["count"] == 100
 
 
 @pytest.mark.parametrize("count", ["0", "1001", "x"])
-async def test_another_count_is_refused(count: str) -> None:
-    async with vectorize_world() as index:
+async def test_an_invalid_count_is_refused(count: str) -> None:
+    async with vectorize_emulator() as index:
         assert await index.api.refusal("GET", f"{index.at}/list", params={"count": count}) == (400, 10400)
 
 
-async def test_a_cursor_is_good_until_its_time_and_then_forgotten() -> None:
-    async with vectorize_world() as index:
+async def test_a_cursor_is_valid_until_it_expires() -> None:
+    async with vectorize_emulator() as index:
         ids = await _fill(index, 3)
         cursor = (await index.page(count=1))["nextCursor"]
         index.clock.wait(LIFE - 0.5)
@@ -98,19 +98,19 @@ async def test_a_cursor_is_good_until_its_time_and_then_forgotten() -> None:
         assert store.value("SELECT count(*) FROM vz_snapshot_ids") == 0
 
 
-async def test_a_cursor_of_another_index_or_of_nowhere_is_refused() -> None:
-    async with vectorize_world() as index:
+async def test_a_cursor_of_another_index_or_an_unknown_cursor_is_refused() -> None:
+    async with vectorize_emulator() as index:
         await _fill(index, 3)
         cursor = (await index.page(count=1))["nextCursor"]
-        await make(index.api, "other")
-        other = Vectorize(index.api, "other")
+        await make_index(index.api, "other")
+        other = VectorizeClient(index.api, "other")
         assert await other.api.refusal("GET", f"{other.at}/list", params={"cursor": cursor}) == (400, 10400)
         for bad in ("x", "x.1", cursor.partition(".")[0] + ".x", cursor.partition(".")[0] + ".²"):
             assert await index.api.refusal("GET", f"{index.at}/list", params={"cursor": bad}) == (400, 10400)
 
 
-async def test_a_listing_is_behind_by_the_lag_of_changes_only() -> None:
-    async with vectorize_world(list_lag=60) as index:
+async def test_a_listing_lags_only_by_the_lag_of_changes() -> None:
+    async with vectorize_emulator(list_lag=60) as index:
         await index.send([row("a")])
         index.clock.wait(LAG)
         assert await index.ids() == ["a"]

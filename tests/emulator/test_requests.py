@@ -5,7 +5,7 @@ import pytest
 
 from syncd.emulator import ai_search_instances, ai_search_upload
 from syncd.emulator.app import TIMER_S
-from tests.emulator.emulator_world import ACCOUNT, DOCS, ITEMS, ROOT, counter, form, world
+from tests.emulator.harness import ACCOUNT, DOCS, ITEMS, ROOT, counter, emulator, form
 
 VERIFY = "/user/tokens/verify"
 
@@ -21,8 +21,8 @@ VERIFY = "/user/tokens/verify"
         {"X-Auth-Key": "key"},
     ],
 )
-async def test_a_request_without_credentials_is_10000(headers: dict[str, str]) -> None:
-    async with world() as api:
+async def test_a_request_without_credentials_is_refused(headers: dict[str, str]) -> None:
+    async with emulator() as api:
         del api.client.headers["Authorization"]
         assert await api.refusal("GET", VERIFY, headers=headers) == (401, 10000)
         assert await api.refusal("GET", "/nowhere", headers=headers) == (401, 10000)
@@ -31,63 +31,63 @@ async def test_a_request_without_credentials_is_10000(headers: dict[str, str]) -
 @pytest.mark.parametrize(
     "headers", [{"Authorization": "Bearer sesame"}, {"X-Auth-Email": "a@example.com", "X-Auth-Key": "sesame"}]
 )
-async def test_only_the_token_of_the_options_is_taken(headers: dict[str, str]) -> None:
-    async with world(token="sesame") as api:
+async def test_only_the_token_of_the_options_is_accepted(headers: dict[str, str]) -> None:
+    async with emulator(token="sesame") as api:
         assert await api.refusal("GET", VERIFY) == (401, 10000)
         del api.client.headers["Authorization"]
         assert (await api.result("GET", VERIFY, headers=headers))["status"] == "active"
 
 
 async def test_both_kinds_of_token_are_verified() -> None:
-    async with world() as api:
+    async with emulator() as api:
         for path in (VERIFY, f"/accounts/{ACCOUNT}/tokens/verify"):
             answer = await api.result("GET", path)
             assert answer == {"id": "0" * 32, "status": "active"}
 
 
 @pytest.mark.parametrize("account", ["x", "F" * 32, "0" * 31, "0" * 33])
-async def test_an_account_that_cannot_be_one_is_7003(account: str) -> None:
-    async with world() as api:
+async def test_a_malformed_account_id_is_7003(account: str) -> None:
+    async with emulator() as api:
         assert await api.refusal("GET", f"/accounts/{account}/ai-search/instances") == (404, 7003)
 
 
 @pytest.mark.parametrize("path", ["/", "/nowhere", "/accounts", f"{ROOT}/", f"{DOCS}/items/a/b/c/d", "/accounts//x"])
 async def test_an_unknown_path_is_an_enveloped_404(path: str) -> None:
-    async with world() as api:
+    async with emulator() as api:
         assert await api.refusal("GET", path) == (404, 7000)
 
 
 async def test_a_path_outside_the_api_is_an_enveloped_404() -> None:
-    async with world() as api:
+    async with emulator() as api:
         for path in ("/", "/client/v4", "/client/v4x/user/tokens/verify", "/_syncd/other"):
             assert await api.refusal("GET", f"http://127.0.0.1{path}") == (404, 7000)
 
 
-async def test_a_method_that_is_none_of_the_paths_is_an_enveloped_405() -> None:
-    async with world() as api:
+async def test_an_unknown_method_of_a_path_is_an_enveloped_405() -> None:
+    async with emulator() as api:
         assert await api.refusal("PUT", f"{DOCS}/stats") == (405, 10405)
 
 
 async def test_an_encoded_slash_stays_within_its_segment() -> None:
-    async with world() as api:
+    async with emulator() as api:
         assert await api.refusal("GET", f"{ITEMS}/a%2Fdownload") == (404, 7041)
 
 
 @pytest.mark.parametrize("host", ["example.com", "127.0.0.1.example.com", "example.com:8080", "", "[", "10.0.0.1"])
 async def test_a_foreign_host_name_is_refused(host: str) -> None:
-    async with world() as api:
+    async with emulator() as api:
         assert await api.refusal("GET", VERIFY, headers={"Host": host}) == (403, 10403)
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:9", "[::1]:8787"])
-async def test_a_loopback_host_name_is_taken(host: str) -> None:
-    async with world() as api:
+async def test_a_loopback_host_name_is_accepted(host: str) -> None:
+    async with emulator() as api:
         await api.result("GET", VERIFY, headers={"Host": host})
 
 
 @pytest.mark.parametrize("origin", ["http://example.com", "null", "http://localhost:3000", "https://127.0.0.1"])
 async def test_a_web_page_of_another_origin_is_refused(origin: str) -> None:
-    async with world() as api:
+    async with emulator() as api:
         assert await api.refusal("POST", ITEMS, headers={"Origin": origin}, **form("a.md")) == (403, 10403)
         assert await api.refusal("GET", "http://127.0.0.1/_syncd/requests", headers={"Origin": origin}) == (403, 10403)
         await api.result("GET", VERIFY, headers={"Origin": "http://127.0.0.1"})
@@ -97,7 +97,7 @@ async def test_a_bug_is_an_enveloped_500(monkeypatch: pytest.MonkeyPatch, caplog
     def broken(*_: Any) -> None:
         raise RuntimeError("broken on purpose")
 
-    async with world() as api:
+    async with emulator() as api:
         monkeypatch.setattr(ai_search_instances, "count_items", broken)
         assert await api.refusal("GET", f"{DOCS}/stats") == (500, 7001)
         assert "broken on purpose" in caplog.text
@@ -107,7 +107,7 @@ async def test_a_failed_write_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
     def broken(*_: Any) -> None:
         raise RuntimeError("disk full, say")
 
-    async with world() as api:
+    async with emulator() as api:
         with monkeypatch.context() as patch:
             patch.setattr(ai_search_upload, "store_content", broken)
             assert await api.refusal("POST", ITEMS, **form("a.md")) == (500, 7001)
@@ -115,16 +115,16 @@ async def test_a_failed_write_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
         await api.upload("a.md")
 
 
-async def test_latency_is_waited_for_every_request() -> None:
-    async with world(latency=0.25) as api:
+async def test_latency_applies_to_every_request() -> None:
+    async with emulator(latency=0.25) as api:
         begin = api.clock()
         await api.result("GET", VERIFY)
         await api.refusal("GET", "/nowhere")
         assert api.clock() - begin == pytest.approx(2 * (0.25 - TIMER_S)), "the rest is the timer's and the way's"
 
 
-async def test_requests_are_counted_by_endpoint_and_changing_ones_apart() -> None:
-    async with world() as api:
+async def test_requests_are_counted_by_endpoint_and_changing_ones_separately() -> None:
+    async with emulator() as api:
         item_id = (await api.upload("a.md"))["id"]
         await api.item(item_id)
         await api.search("a")

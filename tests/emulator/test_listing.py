@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from tests.emulator.emulator_world import DOCS, ITEMS, Api, world
+from tests.emulator.harness import DOCS, ITEMS, ApiClient, emulator
 
 
-async def _fill(api: Api, count: int) -> list[str]:
+async def _fill(api: ApiClient, count: int) -> list[str]:
     keys = [f"docs/{number:03}.md" for number in range(count)]
     for key in keys:
         await api.upload(key)
@@ -15,7 +15,7 @@ async def _fill(api: Api, count: int) -> list[str]:
 
 
 async def test_pages_cover_the_listing_newest_first() -> None:
-    async with world() as api:
+    async with emulator() as api:
         keys = await _fill(api, 7)
         pages = []
         for page in range(1, 4):
@@ -31,8 +31,8 @@ async def test_pages_cover_the_listing_newest_first() -> None:
         assert pages == [keys[:3:-1], keys[3:0:-1], keys[:1]]
 
 
-async def test_a_page_has_20_rows_unless_told_and_the_page_after_the_last_is_empty() -> None:
-    async with world() as api:
+async def test_a_page_has_20_rows_by_default_and_the_page_after_the_last_is_empty() -> None:
+    async with emulator() as api:
         await _fill(api, 21)
         assert len(await api.listed()) == 20
         assert len(await api.listed(page=2)) == 1
@@ -56,12 +56,12 @@ async def test_a_page_has_20_rows_unless_told_and_the_page_after_the_last_is_emp
     ],
 )
 async def test_parameters_outside_the_schema_are_refused(params: dict[str, Any]) -> None:
-    async with world() as api:
+    async with emulator() as api:
         assert await api.refusal("GET", ITEMS, params=params) == (400, 7001)
 
 
 async def test_the_default_order_is_by_status_and_then_last_seen() -> None:
-    async with world(index_delay=10, fail_index="bad") as api:
+    async with emulator(index_delay=10, fail_index="bad") as api:
         for key in ("old.md", "done.md", "bad.md", "run1.md", "run2.md", "queued.md"):
             api.clock.wait({"run1.md": 20, "queued.md": 7}.get(key, 1))
             await api.upload(key)
@@ -82,14 +82,14 @@ async def test_the_default_order_is_by_status_and_then_last_seen() -> None:
 
 
 async def test_an_overwrite_moves_an_item_to_the_front() -> None:
-    async with world() as api:
+    async with emulator() as api:
         keys = await _fill(api, 3)
         await api.upload(keys[0])
         assert [row["key"] for row in await api.listed(sort_by="modified_at")] == [keys[0], keys[2], keys[1]]
 
 
-async def test_key_item_id_search_and_source_narrow_the_listing() -> None:
-    async with world() as api:
+async def test_the_listing_can_be_filtered_by_key_item_id_search_and_source() -> None:
+    async with emulator() as api:
         keys = await _fill(api, 12)
         row = (await api.listed(key=keys[4]))[0]
         assert row["key"] == keys[4]
@@ -125,8 +125,8 @@ async def test_key_item_id_search_and_source_narrow_the_listing() -> None:
         ({}, {"a/1.md", "a/2.md", "a/b/3.md", "4.md"}),
     ],
 )
-async def test_a_metadata_filter_selects(expression: dict[str, Any], expected: set[str]) -> None:
-    async with world() as api:
+async def test_a_metadata_filter_selects_items(expression: dict[str, Any], expected: set[str]) -> None:
+    async with emulator() as api:
         fields = [{"field_name": "rank", "data_type": "number"}, {"field_name": "note", "data_type": "text"}]
         await api.result("PUT", DOCS, json={"custom_metadata": fields})
         for number, key in enumerate(("a/1.md", "a/2.md", "a/b/3.md", "4.md"), start=1):
@@ -154,13 +154,13 @@ async def test_a_metadata_filter_selects(expression: dict[str, Any], expected: s
         json.dumps({"a": "x" * 2048}),
     ],
 )
-async def test_a_bad_metadata_filter_is_7058(expression: str) -> None:
-    async with world() as api:
+async def test_an_invalid_metadata_filter_is_7058(expression: str) -> None:
+    async with emulator() as api:
         assert await api.refusal("GET", ITEMS, params={"metadata_filter": expression}) == (400, 7058)
 
 
 async def test_a_lagging_listing_shows_adds_overwrites_and_deletes_late() -> None:
-    async with world(list_lag=5, index_delay=0) as api:
+    async with emulator(list_lag=5, index_delay=0) as api:
         item = await api.upload("a.md", b"1")
         assert await api.listed() == []
         assert (await api.item(item["id"]))["file_size"] == 1
@@ -180,8 +180,8 @@ async def test_a_lagging_listing_shows_adds_overwrites_and_deletes_late() -> Non
         assert await api.listed() == []
 
 
-async def test_a_lagging_listing_shows_the_status_of_its_moment() -> None:
-    async with world(list_lag=5, index_delay=4) as api:
+async def test_a_lagging_listing_shows_the_status_at_its_time() -> None:
+    async with emulator(list_lag=5, index_delay=4) as api:
         await api.upload("a.md")
         seen = []
         for _ in range(6):
@@ -190,8 +190,8 @@ async def test_a_lagging_listing_shows_the_status_of_its_moment() -> None:
         assert seen == ["-", "-", "queued", "running", "completed", "completed"]
 
 
-async def test_a_lagging_store_forgets_what_no_listing_will_show() -> None:
-    async with world(list_lag=5) as api:
+async def test_a_lagging_store_removes_states_that_no_listing_can_show() -> None:
+    async with emulator(list_lag=5) as api:
         for _ in range(10):
             await api.upload("a.md")
             api.clock.wait(2)
@@ -200,7 +200,7 @@ async def test_a_lagging_store_forgets_what_no_listing_will_show() -> None:
 
 
 async def test_stats_do_not_lag_and_count_by_status() -> None:
-    async with world(list_lag=100, index_delay=2, fail_index="bad") as api:
+    async with emulator(list_lag=100, index_delay=2, fail_index="bad") as api:
         await api.upload("a.md", b"12345", wait_for_completion="true")
         await api.upload("bad.md", b"1234", wait_for_completion="true")
         await api.upload("c.md", b"1")
@@ -222,6 +222,6 @@ async def test_stats_do_not_lag_and_count_by_status() -> None:
 
 
 async def test_stats_of_an_empty_instance_are_zero() -> None:
-    async with world() as api:
+    async with emulator() as api:
         stats = await api.result("GET", f"{DOCS}/stats")
         assert (stats["completed"], stats["last_activity"]) == (0, None)

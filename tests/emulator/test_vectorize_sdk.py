@@ -1,4 +1,4 @@
-"""The official SDK as a second client of Vectorize and Workers AI: it is understood, and can read what it gets."""
+"""The official SDK as a client of Vectorize and Workers AI: both sides parse what the other sends."""
 
 import json
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from cloudflare import Cloudflare
 
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
-from tests.emulator.emulator_world import ACCOUNT
+from tests.emulator.harness import ACCOUNT, codes
 
-# Of its own making: it hands raw bytes from one of its methods to another in a way that it warns of.
+# The SDK passes raw bytes between its own methods in a way that makes it warn.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing raw bytes as `body` is deprecated:DeprecationWarning")
 
 MODEL: Literal["@cf/baai/bge-small-en-v1.5"] = "@cf/baai/bge-small-en-v1.5"
@@ -32,13 +32,6 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloudflare]:
-    monkeypatch.delenv("CLOUDFLARE_EMAIL", raising=False)
-    with Cloudflare(api_token="token", base_url=server.base_url, max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture
 def place(client: Cloudflare) -> Iterator[Place]:
     made = client.vectorize.indexes.create(
         account_id=ACCOUNT, name="sdk", description="d", config={"dimensions": 2, "metric": "cosine"}
@@ -52,10 +45,6 @@ def place(client: Cloudflare) -> Iterator[Place]:
 def vectors(*ids: str, **more: Any) -> bytes:
     rows = [{"id": each, "values": [1, place], **more} for place, each in enumerate(ids)]
     return b"".join(json.dumps(each).encode() + b"\n" for each in rows)
-
-
-def codes(caught: pytest.ExceptionInfo[cloudflare.APIStatusError]) -> list[int | None]:
-    return [error.code for error in caught.value.errors]
 
 
 def test_the_sdk_manages_indexes(client: Cloudflare, place: Place) -> None:
@@ -82,7 +71,7 @@ def test_the_sdk_manages_indexes(client: Cloudflare, place: Place) -> None:
 
 
 @pytest.mark.parametrize("verb", ["upsert", "insert"])
-def test_the_sdk_sends_vectors_if_told_the_type(client: Cloudflare, place: Place, verb: str) -> None:
+def test_the_sdk_sends_vectors_with_an_explicit_content_type(client: Cloudflare, place: Place, verb: str) -> None:
     indexes = client.vectorize.indexes
     send = {"upsert": indexes.upsert, "insert": indexes.insert}[verb]
     sent = send(**place, body=vectors("a", "b"), unparsable_behavior="error", extra_headers=NDJSON)

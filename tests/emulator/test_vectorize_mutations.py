@@ -6,12 +6,20 @@ import pytest
 
 from syncd.emulator.app import create_app
 from syncd.emulator.options import EmulatorOptions
-from tests.emulator.emulator_world import Api, Clock
-from tests.emulator.vectorize_world import LAG, NDJSON, Vectorize, make, row, vectorize_world
+from tests.emulator.harness import (
+    LAG,
+    NDJSON,
+    ApiClient,
+    ManualClock,
+    VectorizeClient,
+    make_index,
+    row,
+    vectorize_emulator,
+)
 
 
-async def test_a_change_is_seen_after_the_lag_and_not_before() -> None:
-    async with vectorize_world() as index:
+async def test_a_change_is_visible_after_the_lag_and_not_before() -> None:
+    async with vectorize_emulator() as index:
         before = await index.info()
         sent = await index.send([row("a"), row("b")])
         accepted = index.clock.now
@@ -34,8 +42,8 @@ async def test_a_change_is_seen_after_the_lag_and_not_before() -> None:
         assert await index.ids() == ["b"]
 
 
-async def test_without_a_lag_a_change_is_seen_at_once() -> None:
-    async with vectorize_world(mutation_lag=0) as index:
+async def test_without_a_lag_a_change_is_visible_at_once() -> None:
+    async with vectorize_emulator(mutation_lag=0) as index:
         sent = await index.send([row("a")])
         assert (await index.info())["processedUpToMutation"] == sent
         assert await index.ids() == ["a"]
@@ -43,8 +51,8 @@ async def test_without_a_lag_a_change_is_seen_at_once() -> None:
         assert await index.ids() == []
 
 
-async def test_changes_are_done_in_the_order_in_which_they_came() -> None:
-    async with vectorize_world() as index:
+async def test_changes_are_applied_in_the_order_of_acceptance() -> None:
+    async with vectorize_emulator() as index:
         await index.send([row("a", 1, 1)])
         await index.drop("a")
         await index.send([row("a", 2, 2)])
@@ -54,8 +62,8 @@ async def test_changes_are_done_in_the_order_in_which_they_came() -> None:
         assert (await index.info())["processedUpToMutation"] == last
 
 
-async def test_each_change_has_its_own_time() -> None:
-    async with vectorize_world() as index:
+async def test_each_change_has_its_own_lag() -> None:
+    async with vectorize_emulator() as index:
         first = await index.send([row("a")])
         index.clock.wait(LAG / 2)
         second = await index.send([row("b")])
@@ -67,7 +75,7 @@ async def test_each_change_has_its_own_time() -> None:
 
 
 async def test_upsert_replaces_the_whole_vector_and_insert_keeps_the_first() -> None:
-    async with vectorize_world() as index:
+    async with vectorize_emulator() as index:
         old = row("a", 1, 2, metadata={"hash": "1", "more": True}, namespace="n")
         await index.put([old], "insert")
         await index.put([row("a", 3, 4)], "insert")
@@ -80,26 +88,26 @@ async def test_upsert_replaces_the_whole_vector_and_insert_keeps_the_first() -> 
 
 
 @pytest.mark.parametrize(("verb", "kept"), [("upsert", [2, 2]), ("insert", [1, 1])])
-async def test_of_two_vectors_with_one_id_in_a_request_the_verb_decides(verb: str, kept: list[float]) -> None:
-    async with vectorize_world() as index:
+async def test_upsert_keeps_the_last_and_insert_the_first_of_equal_ids(verb: str, kept: list[float]) -> None:
+    async with vectorize_emulator() as index:
         await index.put([row("a", 1, 1), row("a", 2, 2)], verb)
         assert [each["values"] for each in await index.get("a")] == [kept]
 
 
-async def test_what_is_on_its_way_survives_a_restart(tmp_path: Path) -> None:
-    clock = Clock()
+async def test_pending_changes_survive_a_restart(tmp_path: Path) -> None:
+    clock = ManualClock()
     options = EmulatorOptions(store=tmp_path / "emulator.db", mutation_lag=10)
 
-    def start(options: EmulatorOptions) -> Vectorize:
-        return Vectorize(Api(create_app(options, clock=clock, sleep=clock.sleep), clock), "docs")
+    def start(options: EmulatorOptions) -> VectorizeClient:
+        return VectorizeClient(ApiClient(create_app(options, clock=clock, sleep=clock.sleep), clock), "docs")
 
     async with (before := start(options)).api.client:
-        await make(before.api)
+        await make_index(before.api)
         await before.index("folder")
         sent = await before.send([row("a", 0.1, 0.2, metadata={"folder": "x"}, namespace="n"), row("b")])
         gone = await before.drop("b")
     before.api.app.state.backend.store.close()
-    # Less lag after the restart does not let the later change be done first.
+    # A shorter lag after the restart does not apply the later change first.
     async with (after := start(EmulatorOptions(store=options.store, mutation_lag=1))).api.client:
         last = await after.send([row("c")])
         clock.wait(5)
@@ -114,7 +122,7 @@ async def test_what_is_on_its_way_survives_a_restart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [99, 100])
 async def test_up_to_100_ids_are_deleted_at_once(count: int) -> None:
-    async with vectorize_world() as index:
+    async with vectorize_emulator() as index:
         ids = [f"v{number}" for number in range(100)]
         await index.put([row(each) for each in ids])
         await index.drop(*ids[:count])
@@ -124,7 +132,7 @@ async def test_up_to_100_ids_are_deleted_at_once(count: int) -> None:
 
 @pytest.mark.parametrize("count", [19, 20])
 async def test_up_to_20_ids_are_read_at_once(count: int) -> None:
-    async with vectorize_world() as index:
+    async with vectorize_emulator() as index:
         ids = [f"v{number:02}" for number in range(20)]
         await index.put([row(each) for each in ids])
         wanted = [*ids[count - 1 :: -1]]
@@ -133,7 +141,7 @@ async def test_up_to_20_ids_are_read_at_once(count: int) -> None:
 
 @pytest.mark.parametrize(("below", "count"), [("delete_by_ids", 101), ("get_by_ids", 21)])
 async def test_more_ids_are_40007(below: str, count: int) -> None:
-    async with vectorize_world() as index:
+    async with vectorize_emulator() as index:
         response = await index.api.ask("POST", f"{index.at}/{below}", json={"ids": ["x"] * count})
         (error,) = response.json()["errors"]
         message = f"too many ids in payload; max id count is {count - 1}, got {count}"
@@ -146,28 +154,28 @@ async def test_more_ids_are_40007(below: str, count: int) -> None:
     [(b"[]", 40026), (b"{}", 40026), (b'{"ids": [1]}', 40026), (b"{", 40026), (b'{"ids": [""]}', 40008)],
 )
 async def test_ids_must_be_a_list_of_ids(below: str, body: bytes, code: int) -> None:
-    async with vectorize_world() as index:
+    async with vectorize_emulator() as index:
         assert await index.api.refusal("POST", f"{index.at}/{below}", content=body) == (400, code)
         too_long = {"ids": ["é" * 32 + "x"]}
         assert await index.api.refusal("POST", f"{index.at}/{below}", json=too_long) == (400, 40008)
 
 
-async def test_an_id_that_is_asked_for_twice_is_answered_once() -> None:
-    async with vectorize_world() as index:
+async def test_a_repeated_id_is_answered_once() -> None:
+    async with vectorize_emulator() as index:
         await index.put([row("a")])
         assert [each["id"] for each in await index.get("a", "none", "a")] == ["a"]
 
 
-async def test_values_come_back_as_float32() -> None:
-    async with vectorize_world() as index:
+async def test_values_are_returned_as_float32() -> None:
+    async with vectorize_emulator() as index:
         await index.put([row("a", 58.8, -1e-7)])
         (found,) = await index.get("a")
         assert found["values"][0] == 58.79999923706055
         assert found["values"][1] == pytest.approx(-1e-7)
 
 
-async def test_a_body_is_read_before_a_missing_index_is_told() -> None:
-    async with vectorize_world() as index:
+async def test_a_body_is_checked_before_a_missing_index_is_reported() -> None:
+    async with vectorize_emulator() as index:
         read = 0
 
         async def body() -> AsyncIterator[bytes]:

@@ -3,14 +3,14 @@ from typing import Any
 import pytest
 
 from syncd.emulator import ai_search_instances
-from tests.emulator.emulator_world import ACCOUNT, DOCS, ITEMS, ROOT, Api, form, world
+from tests.emulator.harness import ACCOUNT, DOCS, ITEMS, ROOT, emulator, form
 
 INSTANCES = f"{ROOT}/instances"
 NAMESPACES = f"{ROOT}/namespaces"
 
 
 async def test_an_instance_is_created_read_updated_listed_and_deleted() -> None:
-    async with world() as api:
+    async with emulator() as api:
         created = await api.result("POST", INSTANCES, json={"id": "new_one-2", "chunk_size": 512})
         assert (created["id"], created["namespace"], created["chunk_size"]) == ("new_one-2", "default", 512)
         assert created["created_at"] == created["modified_at"] == "2027-01-15T08:00:00.000Z"
@@ -25,7 +25,7 @@ async def test_an_instance_is_created_read_updated_listed_and_deleted() -> None:
 
 
 async def test_instances_are_listed_in_pages_in_either_order() -> None:
-    async with world() as api:
+    async with emulator() as api:
         for name in ("b", "c"):
             await api.result("POST", INSTANCES, json={"id": name})
         response = await api.ask("GET", INSTANCES, params={"per_page": 2, "page": 2, "order_by_direction": "asc"})
@@ -36,8 +36,8 @@ async def test_instances_are_listed_in_pages_in_either_order() -> None:
         assert await api.refusal("GET", INSTANCES, params={"order_by": "id"}) == (400, 7001)
 
 
-async def test_a_deleted_instance_takes_its_items_with_it() -> None:
-    async with world(index_delay=0) as api:
+async def test_deleting_an_instance_deletes_its_items() -> None:
+    async with emulator(index_delay=0) as api:
         await api.upload("a.md", b"remembered")
         await api.result("DELETE", DOCS)
         await api.result("POST", INSTANCES, json={"id": "docs"})
@@ -49,7 +49,7 @@ async def test_a_deleted_instance_takes_its_items_with_it() -> None:
 
 @pytest.mark.parametrize("name", ["", "A", "a b", "-a", "a--b", "a-", "a" * 65, 7, None, "a\n"])
 async def test_an_instance_needs_a_name_of_64_lowercase_characters(name: Any) -> None:
-    async with world() as api:
+    async with emulator() as api:
         assert await api.refusal("POST", INSTANCES, json={"id": name}) == (400, 7001)
         assert await api.refusal("POST", NAMESPACES, json={"name": name}) == (400, 7001)
         assert (await api.result("POST", INSTANCES, json={"id": "a" * 64}))["id"] == "a" * 64
@@ -73,20 +73,20 @@ async def test_an_instance_needs_a_name_of_64_lowercase_characters(name: Any) ->
         {"custom_metadata": [{"field_name": n, "data_type": "text"} for n in "abcdef"]},
     ],
 )
-async def test_an_instance_is_not_created_nor_updated_with_a_bad_config(config: dict[str, Any]) -> None:
-    async with world() as api:
+async def test_an_invalid_config_of_an_instance_is_refused(config: dict[str, Any]) -> None:
+    async with emulator() as api:
         assert await api.refusal("POST", INSTANCES, json={"id": "x"} | config) == (400, 7001)
         assert await api.refusal("PUT", DOCS, json=config) == (400, 7001)
 
 
-async def test_a_taken_name_is_7022() -> None:
-    async with world() as api:
+async def test_an_existing_instance_name_is_7022() -> None:
+    async with emulator() as api:
         assert await api.refusal("POST", INSTANCES, json={"id": "docs"}) == (400, 7022)
 
 
 async def test_one_instance_too_many_is_7013(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ai_search_instances, "MAX_INSTANCES", 2)
-    async with world() as api:
+    async with emulator() as api:
         await api.result("POST", INSTANCES, json={"id": "second"})
         assert await api.refusal("POST", INSTANCES, json={"id": "third"}) == (403, 7013)
 
@@ -97,13 +97,13 @@ ON_INSTANCE += [("GET", "/jobs"), ("POST", "/search"), ("GET", "/items/x"), ("GE
 
 @pytest.mark.parametrize(("method", "below"), ON_INSTANCE)
 async def test_an_unknown_instance_is_7002_and_an_unknown_namespace_7063(method: str, below: str) -> None:
-    async with world() as api:
+    async with emulator() as api:
         assert await api.refusal(method, f"{INSTANCES}/nope{below}") == (404, 7002)
         assert await api.refusal(method, f"{NAMESPACES}/nope/instances/docs{below}") == (404, 7063)
 
 
 async def test_a_namespace_is_created_read_updated_and_deleted() -> None:
-    async with world() as api:
+    async with emulator() as api:
         created = await api.result("POST", NAMESPACES, json={"name": "team", "description": "ours"})
         assert created == {"name": "team", "description": "ours", "created_at": "2027-01-15T08:00:00.000Z"}
         assert await api.result("GET", f"{NAMESPACES}/team") == created
@@ -118,8 +118,8 @@ async def test_a_namespace_is_created_read_updated_and_deleted() -> None:
         assert await api.refusal("GET", f"{NAMESPACES}/team") == (404, 7063)
 
 
-async def test_namespaces_keep_their_instances_apart() -> None:
-    async with world() as api:
+async def test_namespaces_separate_their_instances() -> None:
+    async with emulator() as api:
         await api.result("POST", NAMESPACES, json={"name": "team"})
         await api.result("POST", f"{NAMESPACES}/team/instances", json={"id": "docs"})
         item = await api.result("POST", f"{NAMESPACES}/team/instances/docs/items", **form("a.md"))
@@ -130,30 +130,30 @@ async def test_namespaces_keep_their_instances_apart() -> None:
 
 
 async def test_the_default_namespace_exists_and_is_protected() -> None:
-    async with world() as api:
+    async with emulator() as api:
         assert (await api.result("GET", f"{NAMESPACES}/default"))["name"] == "default"
         assert await api.refusal("PUT", f"{NAMESPACES}/default", json={"description": "x"}) == (400, 7065)
         assert await api.refusal("DELETE", f"{NAMESPACES}/default") == (400, 7065)
         assert await api.refusal("POST", NAMESPACES, json={"name": "default"}) == (409, 7064)
 
 
-async def test_a_namespace_has_a_short_description_and_there_are_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_descriptions_and_the_number_of_namespaces_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ai_search_instances, "MAX_NAMESPACES", 2)
-    async with world() as api:
+    async with emulator() as api:
         assert await api.refusal("POST", NAMESPACES, json={"name": "a", "description": "d" * 257}) == (400, 7001)
         await api.result("POST", NAMESPACES, json={"name": "a", "description": "d" * 256})
         assert await api.refusal("POST", NAMESPACES, json={"name": "b"}) == (403, 7066)
 
 
 async def test_accounts_do_not_see_each_other() -> None:
-    async with world() as api:
+    async with emulator() as api:
         other = ROOT.replace(ACCOUNT, "f" * 32)
         assert await api.result("GET", f"{other}/instances") == []
         assert await api.refusal("GET", f"{other}/instances/docs/items") == (404, 7002)
 
 
-async def test_instances_can_spring_into_being_on_first_use() -> None:
-    async with world(create_instances=True) as api:
+async def test_create_instances_creates_an_instance_on_first_use() -> None:
+    async with emulator(create_instances=True) as api:
         item = await api.result("POST", f"{NAMESPACES}/team/instances/new/items", **form("a.md"))
         assert item["namespace"] == "team"
         assert len(await api.result("GET", f"{NAMESPACES}/team/instances/new/items")) == 1
@@ -163,100 +163,12 @@ async def test_instances_can_spring_into_being_on_first_use() -> None:
 
 
 async def test_there_are_no_jobs() -> None:
-    async with world() as api:
+    async with emulator() as api:
         assert await api.result("GET", f"{DOCS}/jobs") == []
 
 
-async def _library(api: Api) -> None:
-    await api.upload("pets/cats.md", b"Cats sleep all day. The cat purrs.\n\nCats again.")
-    await api.upload("pets/dogs.md", b"Dogs bark. A dog sees one cat and barks more and more at everything around.")
-    await api.upload("cars.md", b"Engines and wheels.", metadata='{"kind": "machine"}')
-    api.clock.wait(1)
-
-
-async def test_search_gives_ranked_chunks_of_indexed_items_only() -> None:
-    async with world() as api:
-        await _library(api)
-        await api.upload("late.md", b"cat cat cat")
-        chunks = await api.search("what do cats do?")
-        assert [chunk["item"]["key"] for chunk in chunks] == ["pets/cats.md", "pets/dogs.md"]
-        assert chunks[0]["score"] == 1.0 > chunks[1]["score"] >= 0.5
-        assert chunks[0]["type"] == "text"
-        assert chunks[0]["text"].startswith("Cats sleep")
-        assert chunks[0]["item"]["metadata"]["folder"] == "pets/"
-        assert chunks[0]["item"]["timestamp"] == 1_800_000_000_000
-        assert set(chunks[0]["scoring_details"]) == {"vector_score", "vector_rank", "keyword_score", "keyword_rank"}
-
-
-async def test_search_answers_with_the_query_it_made() -> None:
-    async with world() as api:
-        await _library(api)
-        messages = [
-            {"role": "user", "content": "dogs"},
-            {"role": "assistant", "content": "woof"},
-            {"role": "user", "content": [{"type": "text", "text": "wheels"}, {"type": "image_url", "image_url": {}}]},
-        ]
-        answer = await api.result("POST", f"{DOCS}/search", json={"messages": messages})
-        assert (answer["search_query"], answer["query_kind"]) == ("wheels", "text")
-        assert [chunk["item"]["key"] for chunk in answer["chunks"]] == ["cars.md"]
-
-
-async def test_search_is_narrowed_by_number_threshold_mode_and_filters() -> None:
-    async with world() as api:
-        await _library(api)
-        query = "cat dog wheels"
-        assert len(await api.search(query)) == 3
-        assert len(await api.search(query, max_num_results=1)) == 1
-        assert len(await api.search(query, match_threshold=1)) == 1
-        assert len(await api.search(query, retrieval_type="vector")) == 3
-        assert await api.search(query, retrieval_type="keyword") == []
-        assert len(await api.search("cat dog", retrieval_type="keyword")) == 1
-        assert len(await api.search(query, retrieval_type="keyword", keyword_match_mode="or")) == 3
-        assert len(await api.search(query, filters={"folder": {"$gte": "pets/", "$lt": "pets0"}})) == 2
-        assert await api.search(query, filters={"kind": "machine"}) == []
-
-
-@pytest.mark.parametrize("query", ["?!", "_", '"', "AND OR NOT", "cat*", "near(", "日本", "w " * 5000])
-async def test_search_takes_any_text_as_a_query(query: str) -> None:
-    async with world() as api:
-        await _library(api)
-        assert len(await api.search(query)) <= 2
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        {"query": "x", "messages": [{"role": "user", "content": "x"}]},
-        {"query": " "},
-        {"query": 7},
-        {"messages": []},
-        {"messages": "x"},
-        {"messages": 7},
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": 7}]}]},
-        {"messages": [{"role": "assistant", "content": "x"}]},
-        {"query": "x", "ai_search_options": "x"},
-        {"query": "x", "ai_search_options": {"retrieval": {"max_num_results": 0}}},
-        {"query": "x", "ai_search_options": {"retrieval": {"max_num_results": 51}}},
-        {"query": "x", "ai_search_options": {"retrieval": {"match_threshold": 1.1}}},
-        {"query": "x", "ai_search_options": {"retrieval": {"context_expansion": 4}}},
-        {"query": "x", "ai_search_options": {"retrieval": {"retrieval_type": "magic"}}},
-        {"query": "x", "ai_search_options": {"retrieval": {"retrieval_type": ["vector"]}}},
-    ],
-)
-async def test_search_refuses_a_body_outside_the_schema(body: dict[str, Any]) -> None:
-    async with world() as api:
-        assert await api.refusal("POST", f"{DOCS}/search", json=body) == (400, 7001)
-
-
-async def test_search_refuses_a_bad_filter() -> None:
-    async with world() as api:
-        body = {"query": "x", "ai_search_options": {"retrieval": {"filters": {"a": {"$like": "b"}}}}}
-        assert await api.refusal("POST", f"{DOCS}/search", json=body) == (400, 7058)
-
-
-async def test_the_items_of_the_seeds_answer_below_both_roots() -> None:
-    async with world() as api:
+async def test_items_answer_below_both_roots() -> None:
+    async with emulator() as api:
         item_id = (await api.upload("a.md"))["id"]
         for path in (ITEMS, f"{NAMESPACES}/default/instances/docs/items"):
             assert (await api.result("GET", f"{path}/{item_id}"))["id"] == item_id

@@ -2,17 +2,17 @@ from typing import Any
 
 import pytest
 
-from tests.emulator.kv_world import Kv, kv_world, pair
+from tests.emulator.harness import KVClient, kv_emulator, pair
 
 
-async def _fill(kv: Kv, count: int) -> list[str]:
+async def _fill(kv: KVClient, count: int) -> list[str]:
     names = [f"docs/{number:04}.md" for number in range(count)]
     await kv.write([pair(name) for name in reversed(names)])
     return names
 
 
 async def test_pages_follow_the_cursor_until_it_is_empty() -> None:
-    async with kv_world() as kv:
+    async with kv_emulator() as kv:
         names = await _fill(kv, 25)
         cursor, pages = "", []
         for _ in range(3):
@@ -23,7 +23,7 @@ async def test_pages_follow_the_cursor_until_it_is_empty() -> None:
 
 
 async def test_a_last_page_that_is_full_has_no_cursor() -> None:
-    async with kv_world() as kv:
+    async with kv_emulator() as kv:
         await _fill(kv, 20)
         _, cursor = await kv.page(limit=10)
         rows, cursor = await kv.page(limit=10, cursor=cursor)
@@ -31,23 +31,23 @@ async def test_a_last_page_that_is_full_has_no_cursor() -> None:
         assert await kv.page(prefix="nothing") == ([], "")
 
 
-async def test_a_page_has_1000_rows_unless_told() -> None:
-    async with kv_world() as kv:
+async def test_a_page_has_1000_rows_by_default() -> None:
+    async with kv_emulator() as kv:
         names = await _fill(kv, 1001)
         rows, cursor = await kv.page()
         assert len(rows) == 1000
         assert [row["name"] for row in (await kv.page(cursor=cursor))[0]] == names[1000:]
 
 
-async def test_the_order_is_that_of_the_utf8_bytes() -> None:
-    async with kv_world() as kv:
+async def test_keys_are_ordered_by_their_utf8_bytes() -> None:
+    async with kv_emulator() as kv:
         names = ["\ue000", "\uffff", "😀", "é", "z", "a/b", "a", "A", "a!", "a\x00", " "]
         await kv.write([pair(name) for name in names])
         assert await kv.names() == sorted(names, key=str.encode)
 
 
-async def test_a_prefix_narrows_every_page_it_is_sent_with() -> None:
-    async with kv_world() as kv:
+async def test_a_prefix_applies_to_each_page() -> None:
+    async with kv_emulator() as kv:
         await kv.write([pair(f"é{number:02}") for number in range(15)] + [pair("ê"), pair("d"), pair("e"), pair("é")])
         assert await kv.names(prefix="é", limit=10) == ["é", *(f"é{number:02}" for number in range(15))]
         assert await kv.names(prefix="é1") == [f"é1{number}" for number in range(5)]
@@ -56,8 +56,8 @@ async def test_a_prefix_narrows_every_page_it_is_sent_with() -> None:
         assert [row["name"] for row in rows][-1] == "ê"
 
 
-async def test_rows_have_expiration_and_metadata_only_where_there_are_any() -> None:
-    async with kv_world() as kv:
+async def test_rows_omit_absent_expiration_and_metadata() -> None:
+    async with kv_emulator() as kv:
         end = int(kv.clock.now) + 1000
         await kv.write([pair("a"), pair("b", expiration=end), pair("c", metadata={"hash": "é"})])
         rows, _ = await kv.page()
@@ -69,17 +69,17 @@ async def test_rows_have_expiration_and_metadata_only_where_there_are_any() -> N
     [{"limit": 9}, {"limit": 1001}, {"limit": "x"}, {"cursor": "x"}, {"cursor": "ééé"}, {"cursor": "YWJj"}],
 )
 async def test_parameters_outside_the_schema_are_10001(params: dict[str, Any]) -> None:
-    async with kv_world() as kv:
+    async with kv_emulator() as kv:
         assert await kv.api.refusal("GET", f"{kv.at}/keys", params=params) == (400, 10001)
 
 
 async def test_a_prefix_over_512_bytes_is_414() -> None:
-    async with kv_world() as kv:
+    async with kv_emulator() as kv:
         assert await kv.api.refusal("GET", f"{kv.at}/keys", params={"prefix": "k" * 513}) == (414, 10001)
 
 
 async def test_a_cursor_outlives_changes_before_and_after_it() -> None:
-    async with kv_world() as kv:
+    async with kv_emulator() as kv:
         names = await _fill(kv, 12)
         _, cursor = await kv.page(limit=10)
         await kv.drop([names[9], names[10]])
@@ -88,8 +88,8 @@ async def test_a_cursor_outlives_changes_before_and_after_it() -> None:
         assert [row["name"] for row in rows] == names[11:]
 
 
-async def test_empty_pages_with_a_cursor_come_between_if_the_options_say_so() -> None:
-    async with kv_world(empty_pages=True) as kv:
+async def test_an_option_inserts_empty_pages_with_a_cursor() -> None:
+    async with kv_emulator(empty_pages=True) as kv:
         names = await _fill(kv, 25)
         cursor = ""
         counts: list[int] = []
@@ -102,7 +102,7 @@ async def test_empty_pages_with_a_cursor_come_between_if_the_options_say_so() ->
 
 
 async def test_a_lagging_listing_shows_writes_late_and_reads_do_not_lag() -> None:
-    async with kv_world(list_lag=60) as kv:
+    async with kv_emulator(list_lag=60) as kv:
         await kv.put("a", b"1")
         assert await kv.names() == []
         assert await kv.value("a") == b"1"
@@ -116,7 +116,7 @@ async def test_a_lagging_listing_shows_writes_late_and_reads_do_not_lag() -> Non
 
 
 async def test_a_lagging_listing_shows_deletes_late_and_reads_do_not_lag() -> None:
-    async with kv_world(list_lag=60) as kv:
+    async with kv_emulator(list_lag=60) as kv:
         await kv.write([pair("a"), pair("b"), pair("c")])
         kv.clock.wait(60)
         await kv.drop(["a"])
@@ -131,8 +131,8 @@ async def test_a_lagging_listing_shows_deletes_late_and_reads_do_not_lag() -> No
         assert await kv.names() == ["a", "c"]
 
 
-async def test_a_lagging_listing_shows_what_expired_late() -> None:
-    async with kv_world(list_lag=30) as kv:
+async def test_a_lagging_listing_shows_expirations_late() -> None:
+    async with kv_emulator(list_lag=30) as kv:
         await kv.put("a", expiration_ttl=60)
         kv.clock.wait(60)
         await kv.put("b")
@@ -142,8 +142,8 @@ async def test_a_lagging_listing_shows_what_expired_late() -> None:
         assert await kv.names() == ["b"]
 
 
-async def test_past_states_are_kept_no_longer_than_the_lag() -> None:
-    async with kv_world(list_lag=60) as kv:
+async def test_past_states_are_removed_after_the_lag() -> None:
+    async with kv_emulator(list_lag=60) as kv:
         for _ in range(5):
             await kv.put("a")
             kv.clock.wait(61)

@@ -7,13 +7,13 @@ import pytest
 
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import serve
-from tests.emulator.kv_world import ROOT, Kv, done, kv_world, pair
+from tests.emulator.harness import KV_ROOT, KVClient, done, kv_emulator, pair
 
 MAX_VALUE = 25 * 1024 * 1024
 
 
-async def test_a_bulk_writes_every_pair_with_all_it_says() -> None:
-    async with kv_world() as kv:
+async def test_a_bulk_write_stores_every_field_of_every_pair() -> None:
+    async with kv_emulator() as kv:
         end = int(kv.clock.now) + 500
         pairs = [
             pair("text", "é😀\x00"),
@@ -36,8 +36,8 @@ async def test_a_bulk_writes_every_pair_with_all_it_says() -> None:
 @pytest.mark.parametrize(
     "body", ['[\n{"key": "a", "value": "[,]\\"{\\\\"} ,\t{"value":"x","key":"b"}]\n', "[]", " [ ] "]
 )
-async def test_a_bulk_may_be_spaced_or_empty(body: str) -> None:
-    async with kv_world() as kv:
+async def test_a_bulk_may_be_empty_or_contain_white_space(body: str) -> None:
+    async with kv_emulator() as kv:
         expected = json.loads(body)
         assert await kv.api.result("PUT", f"{kv.at}/bulk", content=body.encode()) == done(len(expected))
         for each in expected:
@@ -73,8 +73,8 @@ BAD_PAIRS: list[tuple[Any, int]] = [
 
 
 @pytest.mark.parametrize(("bad", "status"), BAD_PAIRS)
-async def test_one_bad_pair_spoils_the_bulk_and_is_named(bad: Any, status: int) -> None:
-    async with kv_world() as kv:
+async def test_one_invalid_pair_refuses_the_whole_bulk_and_is_named(bad: Any, status: int) -> None:
+    async with kv_emulator() as kv:
         response = await kv.api.ask("PUT", f"{kv.at}/bulk", json=[pair("a"), bad, pair("b")])
         assert response.status_code == status
         error = response.json()["errors"][0]
@@ -112,15 +112,15 @@ async def test_one_bad_pair_spoils_the_bulk_and_is_named(bad: Any, status: int) 
         b'[{"key":"a","value":"","metadata":' + b"[" * 100_000 + b"]" * 100_000 + b"}]",
     ],
 )
-async def test_a_body_that_is_no_array_of_pairs_is_10001(body: bytes) -> None:
-    async with kv_world() as kv:
+async def test_a_body_other_than_an_array_of_pairs_is_10001(body: bytes) -> None:
+    async with kv_emulator() as kv:
         assert await kv.api.refusal("PUT", f"{kv.at}/bulk", content=body) == (400, 10001)
         assert await kv.api.refusal("POST", f"{kv.at}/bulk/delete", content=body) == (400, 10001)
         assert await kv.names() == []
 
 
-async def test_a_key_twice_is_folded_if_both_say_the_same_and_refused_if_not() -> None:
-    async with kv_world() as kv:
+async def test_a_repeated_key_is_accepted_only_with_equal_pairs() -> None:
+    async with kv_emulator() as kv:
         same = [pair("a", "b", metadata={"x": 1, "y": 2}), pair("a", "Yg==", base64=True, metadata={"y": 2, "x": 1})]
         assert await kv.write([*same, pair("c")]) == done(2)
         for other in (pair("a", "x"), pair("a", "b"), pair("a", "b", metadata={"x": 1, "y": 2}, expiration_ttl=60)):
@@ -132,7 +132,7 @@ async def test_a_key_twice_is_folded_if_both_say_the_same_and_refused_if_not() -
 
 
 async def test_a_bulk_has_at_most_10000_items() -> None:
-    async with kv_world() as kv:
+    async with kv_emulator() as kv:
         keys = [str(number) for number in range(10_001)]
         assert await kv.write_refused([pair(key, "") for key in keys]) == (400, 10001)
         assert await kv.names() == []
@@ -144,15 +144,15 @@ async def test_a_bulk_has_at_most_10000_items() -> None:
 
 
 async def test_a_bulk_has_at_most_100_million_bytes() -> None:
-    async with kv_world() as kv:
+    async with kv_emulator() as kv:
         whole = b'[{"key":"a","value":"x"}' + b" " * 99_999_975 + b"]"
         assert len(whole) == 100_000_000
         assert await kv.api.refusal("PUT", f"{kv.at}/bulk", content=whole + b" ") == (413, 10001)
         assert await kv.api.result("PUT", f"{kv.at}/bulk", content=whole) == done(1)
 
 
-async def test_a_smaller_limit_of_the_body_is_an_option() -> None:
-    async with kv_world(bulk_max_bytes=100) as kv:
+async def test_an_option_reduces_the_limit_of_the_body() -> None:
+    async with kv_emulator(bulk_max_bytes=100) as kv:
         assert await kv.write([pair("a", "v" * 50)]) == done(1)
         assert await kv.write_refused([pair("b", "v" * 100)]) == (413, 10001)
         assert await kv.write_refused(["bad" * 50]) == (413, 10001)
@@ -162,8 +162,8 @@ async def test_a_smaller_limit_of_the_body_is_an_option() -> None:
 
 
 @pytest.mark.parametrize(("method", "below"), [("POST", "/bulk/delete"), ("DELETE", "/bulk")])
-async def test_a_bulk_deletes_in_both_forms_whether_or_not_the_keys_exist(method: str, below: str) -> None:
-    async with kv_world() as kv:
+async def test_both_forms_of_a_bulk_delete_accept_unknown_keys(method: str, below: str) -> None:
+    async with kv_emulator() as kv:
         await kv.write([pair("a"), pair("é\n/b"), pair("c")])
         gone = ["a", "é\n/b", "never", "a"]
         assert await kv.api.result(method, kv.at + below, json=gone) == done(3)
@@ -171,16 +171,16 @@ async def test_a_bulk_deletes_in_both_forms_whether_or_not_the_keys_exist(method
 
 
 @pytest.mark.parametrize(("bad", "status"), [(1, 400), ({"name": "c"}, 400), ("", 400), ("..", 400), ("k" * 513, 414)])
-async def test_one_bad_key_spoils_a_bulk_delete(bad: Any, status: int) -> None:
-    async with kv_world() as kv:
+async def test_one_invalid_key_refuses_the_whole_bulk_delete(bad: Any, status: int) -> None:
+    async with kv_emulator() as kv:
         await kv.put("a")
         assert await kv.api.refusal("POST", f"{kv.at}/bulk/delete", json=["a", bad]) == (status, 10001)
         assert await kv.names() == ["a"]
 
 
-async def test_a_share_of_the_keys_fails_is_named_and_may_succeed_again() -> None:
-    async def rounds(kv: Kv) -> list[list[str]]:
-        """What failed of 200 writes, again and again until nothing does; then the same with deletes."""
+async def test_a_share_of_the_keys_fails_and_a_retry_may_succeed() -> None:
+    async def rounds(kv: KVClient) -> list[list[str]]:
+        """Return the failed keys of 200 writes, repeated until none fails, then of 200 deletes."""
         left, failures = [f"key {number}" for number in range(200)], []
         for deleting in (False, True):
             while left:
@@ -195,16 +195,16 @@ async def test_a_share_of_the_keys_fails_is_named_and_may_succeed_again() -> Non
             left = await kv.names()
         return failures
 
-    async with kv_world(unsuccessful=0.3) as kv:
+    async with kv_emulator(unsuccessful=0.3) as kv:
         first = await rounds(kv)
-    async with kv_world(unsuccessful=0.3) as kv:
+    async with kv_emulator(unsuccessful=0.3) as kv:
         assert await rounds(kv) == first
     assert 30 <= len(first[0]) <= 90
     assert len(first) > 4
 
 
-async def test_no_key_or_every_key_may_fail() -> None:
-    async with kv_world(unsuccessful=1) as kv:
+async def test_the_share_of_failing_keys_may_be_0_or_1() -> None:
+    async with kv_emulator(unsuccessful=1) as kv:
         await kv.put("a", b"old")
         for _ in range(3):
             assert await kv.write([pair("b"), pair("a")]) == done(0, "a", "b")
@@ -212,8 +212,8 @@ async def test_no_key_or_every_key_may_fail() -> None:
         assert await kv.value("a") == b"old"
 
 
-async def test_a_bulk_over_the_options_number_of_items_times_out_in_html() -> None:
-    async with kv_world(bulk_fail_over=2) as kv:
+async def test_a_bulk_of_too_many_items_for_the_option_times_out_in_html() -> None:
+    async with kv_emulator(bulk_fail_over=2) as kv:
         assert await kv.write([pair("a"), pair("b")]) == done(2)
         for method, below, body in (
             ("PUT", "/bulk", [pair("c"), pair("d"), pair("e")]),
@@ -228,7 +228,7 @@ async def test_a_bulk_over_the_options_number_of_items_times_out_in_html() -> No
 
 
 async def test_a_failed_bulk_write_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with kv_world(unsuccessful=0.5) as kv:
+    async with kv_emulator(unsuccessful=0.5) as kv:
         store = kv.api.app.state.backend.store
         many = store.many
 
@@ -247,7 +247,56 @@ async def test_a_failed_bulk_write_changes_nothing(monkeypatch: pytest.MonkeyPat
 
 def test_a_too_large_bulk_is_answered_although_the_client_is_still_sending() -> None:
     with serve(EmulatorOptions(bulk_max_bytes=1000)) as server:
-        at = f"{server.base_url}{ROOT}/{'0' * 32}/bulk"
+        at = f"{server.base_url}{KV_ROOT}/{'0' * 32}/bulk"
         for content in (b"[" * 20_000_000, json.dumps([pair("a", "v" * 20_000_000)]).encode()):
             answer = httpx.put(at, headers={"Authorization": "Bearer token"}, content=content)
             assert (answer.status_code, answer.json()["errors"][0]["code"]) == (413, 10001)
+
+
+async def test_a_bulk_read_returns_many_values() -> None:
+    async with kv_emulator() as kv:
+        end = int(kv.clock.now) + 500
+        await kv.write([pair("a", '{"n": 1}', metadata={"m": 1}), pair("b", "[2]", expiration=end), pair("c", "")])
+        assert await kv.read(["b", "a", "c", "none", "a"]) == {"b": "[2]", "a": '{"n": 1}', "c": "", "none": None}
+        assert await kv.read(["a", "b", "none"], type="json") == {"a": {"n": 1}, "b": [2], "none": None}
+        assert await kv.read(["a", "b", "none"], type="text", withMetadata=True) == {
+            "a": {"value": '{"n": 1}', "metadata": {"m": 1}},
+            "b": {"value": "[2]", "metadata": None, "expiration": end},
+            "none": None,
+        }
+
+
+async def test_a_value_of_another_type_refuses_the_whole_bulk_read() -> None:
+    async with kv_emulator() as kv:
+        await kv.put("text", b"no json")
+        await kv.put("binary", b"\xff")
+        at = f"{kv.at}/bulk/get"
+        assert await kv.api.refusal("POST", at, json={"keys": ["text", "binary"]}) == (400, 10001)
+        assert await kv.api.refusal("POST", at, json={"keys": ["text"], "type": "json"}) == (400, 10001)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 400),
+        ({"keys": []}, 400),
+        ({"keys": "a"}, 400),
+        ({"keys": [1]}, 400),
+        ({"keys": ["."]}, 400),
+        ({"keys": ["k" * 513]}, 414),
+        ({"keys": ["a"] * 101}, 400),
+        ({"keys": ["a"], "type": "arrayBuffer"}, 400),
+        ([], 400),
+    ],
+)
+async def test_a_bulk_read_outside_the_schema_is_10001(body: Any, status: int) -> None:
+    async with kv_emulator() as kv:
+        assert await kv.api.refusal("POST", f"{kv.at}/bulk/get", json=body) == (status, 10001)
+
+
+async def test_a_bulk_read_is_limited_to_25_mebibytes() -> None:
+    async with kv_emulator() as kv:
+        await kv.put("a", b"v" * MAX_VALUE)
+        await kv.put("b", b"v")
+        assert len((await kv.read(["a"]))["a"]) == MAX_VALUE
+        assert await kv.api.refusal("POST", f"{kv.at}/bulk/get", json={"keys": ["a", "b"]}) == (413, 10001)

@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 
-from tests.emulator.vectorize_world import LAG, Vectorize, row, vectorize_world
+from tests.emulator.harness import LAG, VectorizeClient, row, vectorize_emulator
 
 
-async def test_cosine_looks_at_directions_and_the_best_is_first() -> None:
-    async with vectorize_world() as index:
+async def test_cosine_compares_directions_and_the_best_is_first() -> None:
+    async with vectorize_emulator() as index:
         await index.put([row("up", 0, 5), row("right", 2, 0), row("left", -1, 0), row("between", 3, 3)])
         matches = await index.query(1, 0)
         assert [match["id"] for match in matches] == ["right", "between", "up", "left"]
@@ -15,37 +15,37 @@ async def test_cosine_looks_at_directions_and_the_best_is_first() -> None:
         assert set(matches[0]) == {"id", "score"}
 
 
-async def test_a_vector_without_a_direction_scores_0() -> None:
-    async with vectorize_world() as index:
+async def test_a_vector_of_length_0_scores_0() -> None:
+    async with vectorize_emulator() as index:
         await index.put([row("zero", 0, 0), row("left", -1, 0)])
         assert [(match["id"], match["score"]) for match in await index.query(1, 0)] == [("zero", 0), ("left", -1)]
         assert [match["score"] for match in await index.query(0, 0)] == [0, 0]
 
 
 async def test_euclidean_has_the_shortest_distance_first() -> None:
-    async with vectorize_world(metric="euclidean") as index:
+    async with vectorize_emulator(metric="euclidean") as index:
         await index.put([row("far", 4, 3), row("near", 1, 0), row("same", 0, 0)])
         matches = await index.query(0, 0)
         assert [(match["id"], match["score"]) for match in matches] == [("same", 0), ("near", 1), ("far", 5)]
 
 
 async def test_dot_product_has_the_largest_first() -> None:
-    async with vectorize_world(metric="dot-product") as index:
+    async with vectorize_emulator(metric="dot-product") as index:
         await index.put([row("small", 1, 0), row("large", 9, 1), row("against", -1, 0)])
         matches = await index.query(2, 0)
         assert [(match["id"], match["score"]) for match in matches] == [("large", 18), ("small", 2), ("against", -2)]
 
 
 async def test_the_best_are_found_among_many_blocks_of_vectors() -> None:
-    async with vectorize_world(metric="dot-product") as index:
+    async with vectorize_emulator(metric="dot-product") as index:
         for start in (0, 5000):
             await index.put([row(str(number), 5000 - number % 7000, 0) for number in range(start, start + 5000)])
         assert await index.nearest(1, 0, topK=4) == ["0", "7000", "1", "7001"]
 
 
 @pytest.mark.parametrize("count", [99, 100])
-async def test_up_to_100_matches_come_without_content(count: int) -> None:
-    async with vectorize_world() as index:
+async def test_up_to_100_matches_are_returned_without_content(count: int) -> None:
+    async with vectorize_emulator() as index:
         await index.put([row(str(number), 1, number) for number in range(120)])
         assert len(await index.query(1, 0)) == 5
         assert len(await index.query(1, 0, topK=float(count), returnMetadata="indexed")) == count
@@ -53,16 +53,16 @@ async def test_up_to_100_matches_come_without_content(count: int) -> None:
 
 
 @pytest.mark.parametrize("content", [{"returnValues": True}, {"returnMetadata": "all"}, {"returnMetadata": True}])
-async def test_up_to_50_matches_come_with_content(content: dict[str, Any]) -> None:
-    async with vectorize_world() as index:
+async def test_up_to_50_matches_are_returned_with_content(content: dict[str, Any]) -> None:
+    async with vectorize_emulator() as index:
         await index.put([row(str(number), 1, number) for number in range(60)])
         for count in (49, 50):
             assert len(await index.query(1, 0, topK=count, **content)) == count
         assert await index.query_refused(topK=51, **content) == (400, 40025)
 
 
-async def test_a_match_shows_what_was_asked_for() -> None:
-    async with vectorize_world() as index:
+async def test_a_match_shows_the_requested_fields() -> None:
+    async with vectorize_emulator() as index:
         await index.index("folder")
         metadata = {"folder": "é" * 40, "size": 1}
         await index.put([row("a", 0.5, 0, metadata=metadata, namespace="n"), row("b", 0, 1)])
@@ -77,8 +77,8 @@ async def test_a_match_shows_what_was_asked_for() -> None:
         assert match == plain | {"metadata": {"folder": "é" * 32}}
 
 
-async def test_a_query_may_keep_to_a_namespace() -> None:
-    async with vectorize_world() as index:
+async def test_a_query_may_be_limited_to_a_namespace() -> None:
+    async with vectorize_emulator() as index:
         await index.put([row("a", namespace="x"), row("b", namespace="y"), row("c")])
         assert await index.nearest(1, 0, namespace="y") == ["b"]
         assert await index.nearest(1, 0, namespace="z") == []
@@ -86,7 +86,7 @@ async def test_a_query_may_keep_to_a_namespace() -> None:
 
 
 async def test_a_query_may_name_a_stored_vector() -> None:
-    async with vectorize_world() as index:
+    async with vectorize_emulator() as index:
         await index.put([row("a", 1, 0), row("b", 0, 1)])
         answer = await index.api.result("POST", f"{index.at}/query", json={"vectorId": "b", "topK": 1})
         assert [match["id"] for match in answer["matches"]] == ["b"]
@@ -94,8 +94,8 @@ async def test_a_query_may_name_a_stored_vector() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-async def test_a_vector_of_other_dimensions_is_40006(count: int) -> None:
-    async with vectorize_world() as index:
+async def test_a_vector_of_wrong_dimensions_is_40006(count: int) -> None:
+    async with vectorize_emulator() as index:
         body = {"vector": [1] * count}
         assert await index.api.refusal("POST", f"{index.at}/query", json=body) == (400, 40006)
 
@@ -119,20 +119,20 @@ UNREADABLE: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("body", UNREADABLE)
-async def test_a_query_that_cannot_be_read_is_40026(body: dict[str, Any]) -> None:
-    async with vectorize_world() as index:
+async def test_an_invalid_query_is_40026(body: dict[str, Any]) -> None:
+    async with vectorize_emulator() as index:
         assert await index.query_refused(**body) == (400, 40026)
 
 
 @pytest.mark.parametrize("size", [2047, 2048])
 async def test_a_filter_has_less_than_2048_bytes(size: int) -> None:
-    async with vectorize_world() as index:
+    async with vectorize_emulator() as index:
         given = {"p": "x" * (size - len('{"p":""}'))}
         response = await index.api.ask("POST", f"{index.at}/query", json={"vector": [1, 0], "filter": given})
         assert response.is_success is (size < 2048)
 
 
-async def _indexed(index: Vectorize) -> None:
+async def _indexed(index: VectorizeClient) -> None:
     for name, kind in (("folder", "string"), ("size", "number"), ("draft", "boolean"), ("deep.er", "string")):
         await index.index(name, kind)
     await index.put(
@@ -167,19 +167,19 @@ async def _indexed(index: Vectorize) -> None:
     ],
 )
 async def test_a_filter_sees_properties_with_an_index_and_values_of_its_type(given: Any, found: str) -> None:
-    async with vectorize_world() as index:
+    async with vectorize_emulator() as index:
         await _indexed(index)
         assert await index.nearest(1, 0, filter=given) == list(found)
 
 
-async def test_a_filter_goes_before_the_number_of_matches() -> None:
-    async with vectorize_world() as index:
+async def test_a_filter_applies_before_the_limit_of_matches() -> None:
+    async with vectorize_emulator() as index:
         await _indexed(index)
         assert await index.nearest(1, 0, filter={"folder": "notes/"}, topK=1) == ["b"]
 
 
-async def test_a_metadata_index_covers_only_what_is_written_after_it() -> None:
-    async with vectorize_world() as index:
+async def test_a_metadata_index_covers_only_later_writes() -> None:
+    async with vectorize_emulator() as index:
         old = row("old", metadata={"folder": "x"})
         await index.put([old])
         await index.index("folder")
@@ -189,8 +189,8 @@ async def test_a_metadata_index_covers_only_what_is_written_after_it() -> None:
         assert sorted(await index.nearest(1, 0, filter={"folder": "x"})) == ["new", "old"]
 
 
-async def test_a_vector_on_its_way_before_the_metadata_index_is_not_covered() -> None:
-    async with vectorize_world() as index:
+async def test_a_vector_pending_before_the_metadata_index_is_not_covered() -> None:
+    async with vectorize_emulator() as index:
         await index.send([row("before", metadata={"folder": "x"})])
         await index.index("folder")
         await index.send([row("after", metadata={"folder": "x"})])
@@ -199,7 +199,7 @@ async def test_a_vector_on_its_way_before_the_metadata_index_is_not_covered() ->
 
 
 async def test_a_filter_sees_the_first_64_bytes_of_a_text() -> None:
-    async with vectorize_world() as index:
+    async with vectorize_emulator() as index:
         await index.index("folder")
         await index.put([row("a", metadata={"folder": "x" * 65}), row("b", metadata={"folder": "x" * 63 + "é"})])
         assert await index.nearest(1, 0, filter={"folder": "x" * 64}) == ["a"]

@@ -14,7 +14,7 @@ import pytest
 from syncd.emulator import options
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import run, serve
-from tests.emulator.emulator_world import ACCOUNT, ITEMS, ROOT, form
+from tests.emulator.harness import ACCOUNT, ITEMS, ROOT, form
 
 AUTH = {"Authorization": "Bearer token"}
 
@@ -28,7 +28,7 @@ def test_a_server_answers_on_a_free_loopback_port_and_counts() -> None:
         assert server.requests.total == 1
 
 
-def test_a_small_answer_is_not_held_back_by_the_network_stack() -> None:
+def test_a_small_answer_is_not_delayed_by_the_network_stack() -> None:
     with serve(EmulatorOptions()) as server, httpx.Client(base_url=server.base_url, headers=AUTH) as client:
         begin = time.monotonic()
         for _ in range(50):
@@ -60,7 +60,7 @@ def _upload_and_wait(base_url: str) -> None:
         return
 
 
-def test_a_port_that_is_taken_is_an_os_error() -> None:
+def test_a_port_in_use_is_an_os_error() -> None:
     with serve(EmulatorOptions()) as server, pytest.raises(OSError, match="in use"):
         serve(EmulatorOptions(), httpx.URL(server.base_url).port or 0)
 
@@ -75,6 +75,10 @@ def test_a_port_that_is_taken_is_an_os_error() -> None:
         {"fail_index_transient": "("},
         {"slow_index": "("},
         {"fail_index_times": -1},
+        {"unsuccessful": 1.5},
+        {"bulk_max_bytes": -1},
+        {"bulk_fail_over": -1},
+        {"mutation_lag": -0.1},
     ],
 )
 def test_an_option_out_of_range_is_named(values: dict[str, Any]) -> None:
@@ -98,7 +102,7 @@ def test_a_too_large_upload_is_answered_although_the_client_is_still_sending() -
         assert answer.status_code == 413
 
 
-def test_a_client_that_leaves_in_the_middle_does_no_harm() -> None:
+def test_a_client_that_disconnects_during_an_upload_does_no_harm() -> None:
     with serve(EmulatorOptions(create_instances=True)) as server:
         url = httpx.URL(server.base_url)
         with socket.create_connection((url.host, url.port or 0)) as rude:

@@ -1,4 +1,4 @@
-"""The official SDK as a second client: what it sends is understood, what it gets it can read."""
+"""The official SDK as a client of AI Search: the stand-in parses its requests, and it parses the answers."""
 
 from collections.abc import Iterator
 from typing import TypedDict
@@ -9,7 +9,7 @@ from cloudflare import Cloudflare
 
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
-from tests.emulator.emulator_world import ACCOUNT
+from tests.emulator.harness import ACCOUNT, codes
 
 
 class Place(TypedDict):
@@ -27,13 +27,11 @@ def server() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture
-def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloudflare]:
-    monkeypatch.delenv("CLOUDFLARE_EMAIL", raising=False)
-    with Cloudflare(api_token="token", base_url=server.base_url, max_retries=0) as client:
-        client.aisearch.namespaces.instances.create("default", account_id=ACCOUNT, id="sdk")
-        yield client
-        client.aisearch.namespaces.instances.delete("sdk", account_id=ACCOUNT, name="default")
+@pytest.fixture(autouse=True)
+def instance(client: Cloudflare) -> Iterator[None]:
+    client.aisearch.namespaces.instances.create("default", account_id=ACCOUNT, id="sdk")
+    yield
+    client.aisearch.namespaces.instances.delete("sdk", account_id=ACCOUNT, name="default")
 
 
 def upload(client: Cloudflare, key: str, content: bytes) -> str:
@@ -60,7 +58,7 @@ def test_the_sdk_uploads_reads_and_deletes(client: Cloudflare, key: str) -> None
     assert items.delete(item_id, **PLACE).key == key
     with pytest.raises(cloudflare.NotFoundError) as caught:
         items.get(item_id, **PLACE)
-    assert [error.code for error in caught.value.errors] == [7041]
+    assert codes(caught) == [7041]
 
 
 def test_the_sdk_lists_over_several_pages(client: Cloudflare) -> None:
@@ -135,7 +133,7 @@ def test_the_sdk_manages_instances_and_namespaces(client: Cloudflare) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # the SDK prefers the namespaced form
-def test_the_sdk_knows_the_plain_path_and_the_token_check(client: Cloudflare) -> None:
+def test_the_sdk_uses_the_plain_path_and_the_token_check(client: Cloudflare) -> None:
     assert [one.id for one in client.aisearch.instances.list(account_id=ACCOUNT)] == ["sdk"]
     assert client.aisearch.instances.stats("sdk", account_id=ACCOUNT).completed == 0
     verified = client.user.tokens.verify()
@@ -148,10 +146,10 @@ def test_the_sdk_reads_refusals(client: Cloudflare) -> None:
         client.aisearch.namespaces.instances.read("nope", account_id=ACCOUNT, name="default")
     with pytest.raises(cloudflare.BadRequestError) as caught:
         client.aisearch.namespaces.instances.create("default", account_id=ACCOUNT, id="sdk")
-    assert [error.code for error in caught.value.errors] == [7022]
+    assert codes(caught) == [7022]
 
 
-def test_the_sdk_is_known_by_its_key_and_refused_with_a_wrong_token() -> None:
+def test_the_sdk_signs_in_with_a_key_and_not_with_a_wrong_token() -> None:
     with (
         serve(EmulatorOptions(token="sesame")) as server,
         Cloudflare(api_email="a@example.com", api_key="sesame", base_url=server.base_url, max_retries=0) as by_key,
@@ -160,4 +158,4 @@ def test_the_sdk_is_known_by_its_key_and_refused_with_a_wrong_token() -> None:
         assert by_key.user.tokens.verify() is not None
         with pytest.raises(cloudflare.AuthenticationError) as caught:
             stranger.user.tokens.verify()
-        assert [error.code for error in caught.value.errors] == [10000]
+        assert codes(caught) == [10000]

@@ -1,4 +1,4 @@
-"""What every target must do, whatever stands behind it, and what its tests are made of."""
+"""The contract of every target, as test classes, and the helpers that the contract tests share."""
 
 import hashlib
 from collections import Counter
@@ -26,26 +26,26 @@ MIB = 1024 * 1024
 class Remote(Protocol):
     """One remote store behind any number of targets.
 
-    indexes: it has an index of its own, with a status for each entry, indexing again, and a search.
+    indexes: whether the store has an index: a status for each entry, re-indexing and a search.
     """
 
     indexes: bool
 
     async def target(self, owner: str) -> Target:
-        """A mirror's own view of the store."""
+        """Return a target of the store for one owner."""
         ...
 
     async def put_unmarked(self, key: str, data: bytes) -> None:
-        """Somebody writes with other means than syncd."""
+        """Store an entry like another program does, without the marks of syncd."""
         ...
 
     async def rest(self) -> None:
-        """Let the time pass after which everything shows."""
+        """Wait until every change is visible."""
         ...
 
 
 class KVRemote:
-    """A namespace of its own, whatever serves the API at base_url."""
+    """A new KV namespace on the server at base_url."""
 
     indexes = False
 
@@ -77,11 +77,11 @@ class KVRemote:
         await (await self.namespace()).write_value(key, data)
 
     async def rest(self) -> None:
-        """Everything shows at once."""
+        """Return at once: every change is visible."""
 
 
 async def at_once(seconds: float) -> None:
-    """Nobody here counts the writes to one key."""
+    """Return at once: these servers do not limit the writes to one key."""
     del seconds
 
 
@@ -100,7 +100,7 @@ def content(data: bytes) -> Content:
 async def apply(
     target: Target, batch: Sequence[Put | Delete], contents: dict[str, bytes | Exception] | None = None
 ) -> dict[str, Outcome]:
-    """Apply a batch; every action must be reported exactly once."""
+    """Apply a batch and return the outcomes by key. Every action must be reported exactly once."""
     outcomes: dict[str, Outcome] = {}
     reports: Counter[str] = Counter()
 
@@ -132,14 +132,14 @@ async def put(target: Target, key: str, data: bytes, ref: str | None = None) -> 
 
 
 async def listing(target: Target) -> dict[str, Entry]:
-    """What is listed, by key; a row may come twice, but not as two."""
+    """Return the listed entries by key. An entry may be listed twice, but with the same ref."""
     entries = [entry async for entry in target.entries()]
     assert len({(entry.key, entry.ref) for entry in entries}) == len({entry.key for entry in entries})
     return {entry.key: entry for entry in entries}
 
 
 async def held(target: Target, entry: Entry) -> str | None:
-    """The checksum of what is stored: from the listing, or found out."""
+    """Return the checksum of the stored content, from the listing or by a request."""
     return entry.checksum or await target.checksum(entry, None)
 
 
@@ -163,7 +163,7 @@ KEYS = [
 
 
 class TargetContract:
-    """The contract. `remote` is a fixture of the subclass."""
+    """The contract of every target. The subclass defines the fixture `remote`."""
 
     @pytest.fixture
     async def target(self, remote: Remote) -> AsyncIterator[Target]:
@@ -171,7 +171,7 @@ class TargetContract:
         yield made
         await made.aclose()
 
-    async def test_a_target_that_is_there_says_so(self, target: Target) -> None:
+    async def test_the_check_of_an_existing_target_succeeds(self, target: Target) -> None:
         assert await target.check()
 
     async def test_an_empty_target_lists_nothing(self, target: Target) -> None:
@@ -179,9 +179,9 @@ class TargetContract:
         assert await target.confirm("p/a.md", None) is None
         assert await target.confirm("p/a.md", "no-such-ref") is None
 
-    async def test_what_changed_last_is_shown_first_and_how_many_there_are(self, target: Target) -> None:
+    async def test_the_newest_entries_are_listed_first_with_their_total(self, target: Target) -> None:
         if not isinstance(target, Ordered):
-            pytest.skip("its listing has no such order")
+            pytest.skip("the listing has no such order")
         assert await listing(target) == {}
         assert target.landmark == Landmark(0, 0.0)
         for key in ("p/a.md", "p/b.md", "p/c.md"):
@@ -196,10 +196,10 @@ class TargetContract:
         assert target.landmark == Landmark(3, max(row.made or 0.0 for row in rows))
         assert sum((await target.counts() or {}).values()) == 3
 
-    async def test_an_empty_batch_is_done_at_once(self, target: Target) -> None:
+    async def test_an_empty_batch_reports_nothing(self, target: Target) -> None:
         assert await apply(target, []) == {}
 
-    async def test_what_was_put_is_listed_with_owner_checksum_and_ref(self, target: Target) -> None:
+    async def test_a_new_entry_is_listed_with_owner_checksum_and_ref(self, target: Target) -> None:
         stored = await put(target, "p/a.md", b"one")
         assert (stored.checksum, stored.size) == (content(b"one").checksum, 3)
         entry = (await listing(target))["p/a.md"]
@@ -208,13 +208,13 @@ class TargetContract:
         assert stored.marked
         assert entry.size in (3, None)
 
-    async def test_what_was_put_is_what_the_journal_will_find_again(self, target: Target) -> None:
+    async def test_the_reported_version_and_size_equal_the_listed_ones(self, target: Target) -> None:
         stored = await put(target, "p/a.md", b"one")
         entry = (await listing(target))["p/a.md"]
         for ours, theirs in ((stored.version, entry.version), (stored.remote_size, entry.size)):
             assert ours is None or theirs is None or ours == theirs
 
-    async def test_a_put_over_an_entry_leaves_the_new_content_alone(self, target: Target) -> None:
+    async def test_a_put_over_an_entry_leaves_only_the_new_content(self, target: Target) -> None:
         first = await put(target, "p/a.md", b"one")
         second = await put(target, "p/a.md", b"two!", first.ref)
         entries = await listing(target)
@@ -222,7 +222,7 @@ class TargetContract:
         assert entries["p/a.md"].ref == second.ref
         assert await held(target, entries["p/a.md"]) == content(b"two!").checksum
 
-    async def test_a_put_over_an_entry_of_ours_that_the_plan_did_not_know(self, target: Target) -> None:
+    async def test_a_put_replaces_an_entry_of_this_owner_that_the_plan_did_not_know(self, target: Target) -> None:
         await put(target, "p/a.md", b"one")
         await put(target, "p/a.md", b"two!", None)
         assert await held(target, (await listing(target))["p/a.md"]) == content(b"two!").checksum
@@ -247,7 +247,7 @@ class TargetContract:
         assert set(await listing(target)) == {"p/a.md.md", "p/a/b.md"}
         assert await target.confirm("p/a.md", refs["p/a.md"]) is None
 
-    async def test_deleting_twice_is_deleting_once(self, target: Target) -> None:
+    async def test_a_second_delete_of_an_entry_succeeds(self, target: Target) -> None:
         stored = await put(target, "p/a.md", b"one")
         assert await apply(target, [gone("p/a.md", stored.ref)]) == {"p/a.md": Done()}
         assert await apply(target, [gone("p/a.md", stored.ref)]) == {"p/a.md": Done()}
@@ -275,7 +275,7 @@ class TargetContract:
         assert await target.confirm("p/b.md", stored.ref) is None
 
     @pytest.mark.parametrize("hint", [None, b"one", b"two"])
-    async def test_the_checksum_is_that_of_what_is_stored_whatever_the_local_file_holds(
+    async def test_the_checksum_is_of_the_stored_content_for_any_local_content(
         self, target: Target, hint: bytes | None
     ) -> None:
         await put(target, "p/a.md", b"one")
@@ -283,7 +283,7 @@ class TargetContract:
         assert entry is not None
         assert await target.checksum(entry, content(hint) if hint else None) == content(b"one").checksum
 
-    async def test_what_is_gone_has_no_checksum(self, target: Target) -> None:
+    async def test_a_deleted_entry_has_no_checksum(self, target: Target) -> None:
         stored = await put(target, "p/a.md", b"one")
         entry = await target.confirm("p/a.md", None)
         assert entry is not None
@@ -291,7 +291,7 @@ class TargetContract:
         assert await target.checksum(entry, content(b"other")) is None
 
     @pytest.mark.parametrize("key", KEYS)
-    async def test_any_key_goes_there_and_back(self, target: Target, key: str) -> None:
+    async def test_any_key_is_stored_listed_and_deleted(self, target: Target, key: str) -> None:
         stored = await put(target, key, b"one")
         assert set(await listing(target)) == {key}
         found = await target.confirm(key, None)
@@ -317,7 +317,7 @@ class TargetContract:
         await apply(target, [new(key) for key in keys])
         assert set(await listing(target)) == set(keys)
 
-    async def test_an_item_that_cannot_be_read_is_reported_and_stops_no_other(self, target: Target) -> None:
+    async def test_an_unreadable_item_is_reported_and_the_others_are_stored(self, target: Target) -> None:
         park, again = Park("unreadable", "let syncd read it"), Again("it changed")
         keys = ["p/a.md", "p/b.md", "p/c.md", "p/d.md"]
         outcomes = await apply(target, [new(key) for key in keys], {"p/b.md": park, "p/c.md": again})
@@ -333,7 +333,7 @@ class TargetContract:
         assert all(isinstance(outcome, Done) for outcome in outcomes.values())
         assert set(await listing(target)) == {"p/new.md"}
 
-    async def test_a_big_batch_is_done_to_the_last(self, target: Target) -> None:
+    async def test_every_action_of_a_large_batch_is_applied(self, target: Target) -> None:
         keys = [f"p/{number:03}.md" for number in range(256)]
         outcomes = await apply(target, [new(key) for key in keys])
         refs = {
@@ -344,9 +344,9 @@ class TargetContract:
         await apply(target, [gone(key, ref) for key, ref in refs.items()])
         assert await listing(target) == {}
 
-    async def test_a_target_without_an_index_says_so(self, remote: Remote, target: Target) -> None:
+    async def test_a_target_without_an_index_has_no_status_and_no_search(self, remote: Remote, target: Target) -> None:
         if remote.indexes:
-            pytest.skip("this one has an index")
+            pytest.skip("the target has an index")
         stored = await put(target, "p/a.md", b"one")
         assert stored.status is None
         assert (await listing(target))["p/a.md"].status is None
@@ -354,9 +354,9 @@ class TargetContract:
         with pytest.raises(ConfigError, match="no search"):
             searchable(target)
 
-    async def test_the_status_of_entries_is_told_for_those_asked_for(self, remote: Remote, target: Target) -> None:
+    async def test_statuses_are_returned_for_the_requested_entries(self, remote: Remote, target: Target) -> None:
         if not remote.indexes:
-            pytest.skip("no index, no status")
+            pytest.skip("the target has no index")
         stored = await put(target, "p/a.md", b"one")
         await put(target, "p/b.md", b"two")
         await remote.rest()
@@ -365,20 +365,20 @@ class TargetContract:
         entry = found[stored.ref]
         assert entry is not None
         assert (entry.ref, entry.status is not None) == (stored.ref, True)
-        assert found["no-such-ref"] is None, "gone, not merely silent"
+        assert found["no-such-ref"] is None, "an unknown ref is reported as missing"
         assert await target.statuses(frozenset()) == {}
 
-    async def test_what_is_in_the_index_has_no_reason_for_being_out(self, remote: Remote, target: Target) -> None:
+    async def test_an_indexed_entry_has_no_reason_for_being_missing(self, remote: Remote, target: Target) -> None:
         if not isinstance(target, Indexed):
-            pytest.skip("no index, no reason")
+            pytest.skip("the target has no index")
         stored = await put(target, "p/a.md", b"one")
         await remote.rest()
         for ref in (stored.ref, "no-such-ref"):
             assert await target.why(ref) is None
 
-    async def test_a_search_finds_what_was_put_and_heeds_its_limit(self, remote: Remote, target: Target) -> None:
+    async def test_a_search_finds_entries_within_its_limit(self, remote: Remote, target: Target) -> None:
         if not remote.indexes:
-            pytest.skip("no search")
+            pytest.skip("the target has no search")
         for key in ("p/a.md", "p/b.md", "p/c.md"):
             await put(target, key, b"a zebra crossing")
         await remote.rest()
@@ -390,22 +390,22 @@ class TargetContract:
         assert {hit.key for hit in hits} <= {"p/a.md", "p/b.md", "p/c.md"}
         assert all("zebra" in hit.text for hit in hits)
 
-    async def test_the_forecast_of_requests_is_no_less_than_nothing(self, target: Target) -> None:
+    async def test_the_forecast_of_requests_is_0_or_more(self, target: Target) -> None:
         assert target.requests(0, 0) == 0
         assert target.requests(10, 5) >= target.requests(10, 0) > 0
 
 
 class FilesContract(TargetContract):
-    """What a target must do besides, if it keeps files and not only what they became."""
+    """The contract of a target that stores the files themselves, and not only chunks of them."""
 
-    async def test_the_checksum_of_an_unmarked_entry_is_found_out(self, remote: Remote, target: Target) -> None:
+    async def test_the_checksum_of_an_unmarked_entry_is_computed(self, remote: Remote, target: Target) -> None:
         await remote.put_unmarked("p/a.md", b"theirs")
         entry = await target.confirm("p/a.md", None)
         assert entry is not None
         assert await target.checksum(entry, content(b"ours")) == content(b"theirs").checksum
         assert await target.checksum(entry, content(b"theirs")) == content(b"theirs").checksum
 
-    async def test_entries_of_others_are_listed_and_can_be_told_apart(self, remote: Remote, target: Target) -> None:
+    async def test_entries_of_other_owners_are_listed_with_their_owner(self, remote: Remote, target: Target) -> None:
         await put(await remote.target("you"), "p/yours.md", b"yours")
         await remote.put_unmarked("p/nobodys.md", b"nobodys")
         await put(target, "p/mine.md", b"mine")
@@ -421,14 +421,14 @@ class FilesContract(TargetContract):
         assert confirmed is not None
         assert confirmed.owner == "you"
 
-    async def test_only_what_lies_under_the_prefix_is_listed(self, remote: Remote, target: Target) -> None:
+    async def test_only_entries_below_the_prefix_are_listed(self, remote: Remote, target: Target) -> None:
         for key in ("q/a.md", "p.md", "a/p/b.md"):
             await remote.put_unmarked(key, b"x")
         await put(target, "p/a.md", b"x")
         assert set(await listing(target)) == {"p/a.md"}
 
     @pytest.mark.parametrize("data", [b"\x00\xff\xfe", b"\r\n--boundary\r\n", "\ufeff\u00e9".encode(), b"x" * 300_000])
-    async def test_any_bytes_go_there_unchanged(self, target: Target, data: bytes) -> None:
+    async def test_any_bytes_are_stored_unchanged(self, target: Target, data: bytes) -> None:
         await put(target, "p/a.md", data)
         entry = await target.confirm("p/a.md", None)
         assert entry is not None
@@ -436,7 +436,7 @@ class FilesContract(TargetContract):
 
     async def test_an_entry_can_be_indexed_again(self, remote: Remote, target: Target) -> None:
         if not remote.indexes:
-            pytest.skip("no index")
+            pytest.skip("the target has no index")
         stored = await put(target, "p/a.md", b"one")
         assert isinstance(target, Indexed)
         assert await target.reindex("p/a.md", stored.ref) in {"queued", "running", "completed"}

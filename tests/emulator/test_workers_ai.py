@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from syncd.emulator.workers_ai import count_tokens, embed
-from tests.emulator.emulator_world import ACCOUNT, Api, counter, world
+from tests.emulator.harness import ACCOUNT, ApiClient, counter, emulator
 
 BASE = "@cf/baai/bge-base-en-v1.5"
 M3 = "@cf/baai/bge-m3"
@@ -43,11 +43,11 @@ def path(model: str) -> str:
     return f"/accounts/{ACCOUNT}/ai/run/{model}"
 
 
-async def run(api: Api, model: str = BASE, **body: Any) -> Any:
+async def run(api: ApiClient, model: str = BASE, **body: Any) -> Any:
     return await api.result("POST", path(model), json=body)
 
 
-async def refusal(api: Api, model: str = BASE, **body: Any) -> tuple[int, int]:
+async def refusal(api: ApiClient, model: str = BASE, **body: Any) -> tuple[int, int]:
     return await api.refusal("POST", path(model), json=body)
 
 
@@ -56,8 +56,8 @@ def near(one: list[float], other: list[float]) -> float:
 
 
 @pytest.mark.parametrize(("model", "dimensions"), DIMENSIONS.items())
-async def test_every_model_has_vectors_of_its_dimensions_and_of_length_1(model: str, dimensions: int) -> None:
-    async with world() as api:
+async def test_every_model_returns_vectors_of_its_dimensions_and_of_length_1(model: str, dimensions: int) -> None:
+    async with emulator() as api:
         result = await run(api, model, text=["one text", "another"])
         assert result["shape"] == [2, dimensions]
         for vector in result["data"]:
@@ -65,8 +65,8 @@ async def test_every_model_has_vectors_of_its_dimensions_and_of_length_1(model: 
             assert math.hypot(*vector) == pytest.approx(1, abs=1e-5)
 
 
-async def test_the_model_stands_in_the_path_as_it_is_or_as_one_segment() -> None:
-    async with world() as api:
+async def test_the_path_contains_the_model_plain_or_as_one_segment() -> None:
+    async with emulator() as api:
         plain = await run(api, text="a text")
         assert await run(api, quote(BASE, safe="@"), text="a text") == plain
         assert await run(api, quote(BASE, safe=""), text="a text") == plain
@@ -77,13 +77,13 @@ async def test_the_model_stands_in_the_path_as_it_is_or_as_one_segment() -> None
         }
 
 
-async def test_one_text_is_a_list_of_one() -> None:
-    async with world() as api:
+async def test_a_single_text_is_accepted_as_a_list_of_one() -> None:
+    async with emulator() as api:
         assert await run(api, text="a text") == await run(api, text=["a text"])
 
 
 async def test_the_answer_names_the_pooling_of_a_model_that_has_one() -> None:
-    async with world() as api:
+    async with emulator() as api:
         assert (await run(api, text="x"))["pooling"] == "mean"
         assert (await run(api, text="x", pooling="mean"))["pooling"] == "mean"
         assert (await run(api, text="x", pooling="cls"))["pooling"] == "cls"
@@ -93,8 +93,8 @@ async def test_the_answer_names_the_pooling_of_a_model_that_has_one() -> None:
         assert await refusal(api, text="x", pooling="max") == (400, 5006)
 
 
-async def test_qwen_takes_queries_and_documents_too() -> None:
-    async with world() as api:
+async def test_qwen_accepts_queries_and_documents_too() -> None:
+    async with emulator() as api:
         expected = await run(api, QWEN, text=["x y z"])
         for name in ("queries", "documents"):
             assert await run(api, QWEN, **{name: "x y z"}) == expected
@@ -104,41 +104,41 @@ async def test_qwen_takes_queries_and_documents_too() -> None:
 
 @pytest.mark.parametrize(("model", "most"), [(BASE, 100), (M3, 100), (GEMMA, 100), (QWEN, 32)])
 async def test_a_request_has_a_limited_number_of_texts(model: str, most: int) -> None:
-    async with world() as api:
+    async with emulator() as api:
         for count in (1, most - 1, most):
             assert (await run(api, model, text=["x"] * count))["shape"][0] == count
         assert await refusal(api, model, text=["x"] * (most + 1)) == (400, 5006)
 
 
 @pytest.mark.parametrize("text", [[], "", ["x", ""], None, 1, ["x", 1], {"x": "y"}])
-async def test_without_texts_it_is_a_bad_request(text: Any) -> None:
-    async with world() as api:
+async def test_a_request_without_texts_is_refused(text: Any) -> None:
+    async with emulator() as api:
         assert await refusal(api, text=text) == (400, 5006)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"text": "\\ud800"}'])
-async def test_a_body_that_cannot_be_one_is_a_bad_request(body: bytes) -> None:
-    async with world() as api:
+async def test_an_invalid_body_is_refused(body: bytes) -> None:
+    async with emulator() as api:
         assert await api.refusal("POST", path(BASE), content=body) == (400, 5006)
 
 
 @pytest.mark.parametrize("model", ["@cf/baai/bge-tiny", "@hf/baai/bge-base-en-v1.5", "bge-m3", "@cf%2Fbaai%2Fno"])
 async def test_an_unknown_model_is_5007(model: str) -> None:
-    async with world() as api:
+    async with emulator() as api:
         assert await refusal(api, model, text="x") == (400, 5007)
 
 
 @pytest.mark.parametrize(("model", "most"), [(BASE, 512), (M3, 8192), (GEMMA, 2048), (QWEN, 8192)])
 async def test_a_text_has_a_limited_number_of_tokens(model: str, most: int) -> None:
-    async with world() as api:
-        # Two go to the begin and the end.
+    async with emulator() as api:
+        # The model adds two tokens to every text.
         for count in (most - 3, most - 2):
             await run(api, model, text=["short", "word " * count])
         assert await refusal(api, model, text=["short", "word " * (most - 1)]) == (400, 5021)
 
 
-async def test_the_tokens_of_a_request_to_bge_m3_are_limited_together() -> None:
-    async with world() as api:
+async def test_the_tokens_of_a_request_to_bge_m3_have_a_common_limit() -> None:
+    async with emulator() as api:
         texts = ["word " * 5998] * 10
         await run(api, M3, text=texts)
         assert await refusal(api, M3, text=[*texts[1:], "word " * 5999]) == (400, 3030)
@@ -160,8 +160,8 @@ def test_tokens_are_estimated_by_words_and_marks(text: str, tokens: int) -> None
     assert count_tokens(text) == tokens
 
 
-async def test_embedded_texts_are_counted_and_refused_ones_are_not() -> None:
-    async with world() as api:
+async def test_embedded_texts_are_counted_and_refused_texts_are_not() -> None:
+    async with emulator() as api:
         await run(api, text=["a", "b", "c"])
         await run(api, M3, text="d")
         await refusal(api, text=["e", ""])
@@ -198,7 +198,7 @@ def test_the_nearer_the_words_the_nearer_the_vectors() -> None:
     assert all(nearer > farther + 0.1 for nearer, farther in pairwise(scores[1:]))
 
 
-def test_stop_words_hardly_count_and_repeating_a_word_counts_less_each_time() -> None:
+def test_stop_words_and_repetitions_have_little_weight() -> None:
     base, stops, other, twice, often = embed(
         [
             "garden fence",
@@ -221,8 +221,8 @@ def test_any_text_has_a_vector(text: str) -> None:
     assert math.hypot(*vector) == pytest.approx(1, abs=1e-5)
 
 
-async def test_vectors_of_two_models_or_poolings_have_nothing_in_common() -> None:
-    async with world() as api:
+async def test_vectors_of_two_models_or_poolings_are_unrelated() -> None:
+    async with emulator() as api:
         (mean,) = (await run(api, text=COFFEE[0]))["data"]
         (cls,) = (await run(api, text=COFFEE[0], pooling="cls"))["data"]
         (gemma,) = (await run(api, GEMMA, text=COFFEE[0]))["data"]
@@ -231,13 +231,13 @@ async def test_vectors_of_two_models_or_poolings_have_nothing_in_common() -> Non
 
 
 def test_vectors_are_the_same_in_every_process() -> None:
-    # Written down from one run: what is remembered from before a restart must fit what comes after it.
+    # Recorded from one run: vectors from before a restart must be comparable with later ones.
     (vector,) = embed(["stable hashes"], 8, "seed")
     expected = [-0.46616528, -0.10522754, 0.34283569, 0.23760815, -0.58044384, 0.35188671, 0.11427856, -0.35188671]
     assert vector == pytest.approx(expected, abs=1e-7)
 
 
-def test_a_hundred_texts_are_quick() -> None:
+def test_a_hundred_texts_are_embedded_within_a_second() -> None:
     texts = [f"{number} " + " ".join(PASSWORD + SYNC + COFFEE) * 3 for number in range(100)]
     assert all(len(text) > 1500 for text in texts)
     begin = time.perf_counter()
