@@ -1,28 +1,144 @@
-"""demo: the main job on the stand-in, on a folder of real files, without an account."""
+"""emulate, demo: the stand-in for the Cloudflare API, alone or with a mirror at work."""
 
 import re
 import secrets
+import signal
+import sqlite3
+import tempfile
 import time
 from dataclasses import asdict
+from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from syncd.cli.app import Globals, app, await_, os_path
-from syncd.cli.standin import require_emulator
-from syncd.core.errors import ConfigError
+from syncd.cli.context import GlobalOptions, os_path, run_async
+from syncd.cli.output import ProgressDisplay, print_line, progress
+from syncd.core.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
 from syncd.core.os_names import shown_path
 
 if TYPE_CHECKING:
     from syncd.config.schema import Config
     from syncd.local.walk import Tree
+    from syncd.service.build import Session
+    from syncd.service.once import Report
 
-SAMPLE_QUERY = "rotate the API token"
-ACCOUNT = "0123456789abcdef0123456789abcdef"
+_SAMPLE_QUERY = "rotate the API token"
+_ACCOUNT = "0123456789abcdef0123456789abcdef"
+_HEADING_LINES = 50
+"""Lines of a file that are searched for a heading."""
 
 
-@app.command()
+def _require_emulator(command: str) -> None:
+    """Raise ConfigError if the packages of the extra `emulator` are not installed."""
+    if not all(find_spec(name) for name in ("numpy", "python_multipart")):
+        raise ConfigError(f"{command}: needs the extra 'emulator'; install it: pip install 'syncd[emulator]'")
+
+
+# -- emulate
+
+
+class OnExisting(StrEnum):
+    """The stand-in's answer to an upload under an existing key."""
+
+    OVERWRITE = "overwrite"
+    CONFLICT = "conflict"
+
+
+class Checksum(StrEnum):
+    """The kind of checksum that the stand-in gives an item."""
+
+    OPAQUE = "opaque"
+    ZERO = "zero"
+    MD5 = "md5"
+    SHA256 = "sha256"
+
+
+def emulate(  # noqa: PLR0913 - the options of the command
+    *,
+    port: Annotated[int, typer.Option("--port", help="Loopback port; 0 takes a free one.", min=0, max=65535)] = 8787,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", parser=os_path, metavar="PATH", help="SQLite file for all data; default: memory."),
+    ] = None,
+    token: Annotated[str | None, typer.Option("--token", help="Accept this token only; default: any.")] = None,
+    on_existing: Annotated[
+        OnExisting, typer.Option("--on-existing", help="The answer to an upload under an existing key.")
+    ] = OnExisting.OVERWRITE,
+    checksum: Annotated[Checksum, typer.Option("--checksum", help="The kind of an item's checksum.")] = Checksum.OPAQUE,
+    index_delay: Annotated[float, typer.Option("--index-delay", help="Seconds until an upload is indexed.")] = 0.2,
+    fail_index: Annotated[
+        str | None, typer.Option("--fail-index", help="Keys (regular expression) whose content cannot be indexed.")
+    ] = None,
+    fail_index_transient: Annotated[
+        str | None,
+        typer.Option("--fail-index-transient", help="Keys (regular expression) whose first indexings fail."),
+    ] = None,
+    fail_index_times: Annotated[
+        int, typer.Option("--fail-index-times", help="How many indexings of these keys fail; 0: all.", min=0)
+    ] = 2,
+    skip_index: Annotated[
+        str | None, typer.Option("--skip-index", help="Keys (regular expression) that the index leaves out.")
+    ] = None,
+    slow_index: Annotated[
+        str | None, typer.Option("--slow-index", help="Keys (regular expression) whose indexing takes longer.")
+    ] = None,
+    slow_index_delay: Annotated[
+        float, typer.Option("--slow-index-delay", help="Seconds until the slow keys are indexed.")
+    ] = 3600.0,
+    list_lag: Annotated[float, typer.Option("--list-lag", help="Seconds by which listings are behind.")] = 0.0,
+    latency: Annotated[float, typer.Option("--latency", help="Seconds from a request to its answer.")] = 0.0,
+    unsuccessful: Annotated[
+        float, typer.Option("--unsuccessful", help="Share of the keys of a KV bulk request that fail.")
+    ] = 0.0,
+    mutation_lag: Annotated[
+        float, typer.Option("--mutation-lag", help="Seconds until a change of a Vectorize index is seen.")
+    ] = 0.2,
+) -> int:
+    """Serve the stand-in for the Cloudflare API on loopback.
+
+    Prints its base URL.
+    """
+    _require_emulator("emulate")
+    from syncd.emulator.options import EmulatorOptions
+    from syncd.emulator.server import run
+
+    try:
+        options = EmulatorOptions(
+            store=store,
+            token=token,
+            on_existing=on_existing.value,
+            checksum=checksum.value,
+            index_delay=index_delay,
+            fail_index=fail_index,
+            fail_index_transient=fail_index_transient,
+            fail_index_times=fail_index_times,
+            skip_index=skip_index,
+            slow_index=slow_index,
+            slow_index_delay=slow_index_delay,
+            list_lag=list_lag,
+            latency=latency,
+            unsuccessful=unsuccessful,
+            mutation_lag=mutation_lag,
+        )
+        return EXIT_INTERRUPTED if run(options, port, ready=_print_url) == signal.SIGINT else EXIT_OK
+    except ValueError as error:
+        raise ConfigError(f"emulate: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"emulate: port {port}: {error.strerror}; choose another --port") from None
+    except sqlite3.Error as error:
+        raise ConfigError(f"emulate: store {store}: {error}; choose another --store") from None
+
+
+def _print_url(base_url: str) -> None:
+    typer.echo(base_url)
+
+
+# -- demo
+
+
 def demo(
     ctx: typer.Context,
     path: Annotated[
@@ -36,15 +152,14 @@ def demo(
 
     A second pass shows that nothing is left to do. Needs no account.
     """
-    require_emulator("demo")
-    import tempfile
+    _require_emulator("demo")
     from importlib.resources import as_file, files
 
     from syncd.emulator.options import EmulatorOptions
     from syncd.emulator.server import serve
 
-    options: Globals = ctx.obj
-    options.log("WARNING")
+    options: GlobalOptions = ctx.obj
+    options.set_up_logging("WARNING")
     with (
         as_file(files("syncd") / "sample") as sample,
         tempfile.TemporaryDirectory(prefix="syncd-demo-") as state,
@@ -53,21 +168,20 @@ def demo(
         root = path.expanduser().absolute() if path else sample
         if not root.is_dir():
             raise ConfigError(f"{shown_path(root)} is no directory; name a folder to mirror: syncd demo PATH")
-        config = _config(root, Path(state), server.base_url)
+        config = _demo_config(root, Path(state), server.base_url)
         typer.echo(f"stand-in  {server.base_url} (loopback only, forgets everything at the end)")
-        code = await_(_show(config, SAMPLE_QUERY if path is None else None))
+        code = run_async(_show(config, _SAMPLE_QUERY if path is None else None))
         if watch:
-            from syncd.cli.out import line
-            from syncd.service.daemon import serve as keep
+            from syncd.service.daemon import serve as serve_mirrors
 
-            line(f"watching  {shown_path(root)}: edit, rename or delete a file there; Ctrl-C ends")
-            options.log("INFO")
-            code = keep(lambda: config)
+            print_line(f"watching  {shown_path(root)}: edit, rename or delete a file there; Ctrl-C ends")
+            options.set_up_logging("INFO")
+            code = serve_mirrors(lambda: config)
         return code
 
 
-def _config(root: Path, state: Path, base_url: str) -> "Config":
-    """A config like any other, from a file and an environment of its own."""
+def _demo_config(root: Path, state: Path, base_url: str) -> "Config":
+    """Return a config that is loaded like any other, from a file and an environment of its own."""
     from syncd.config.sources import load
 
     (state / "syncd.toml").write_text(
@@ -75,8 +189,8 @@ def _config(root: Path, state: Path, base_url: str) -> "Config":
     )
     environment = {
         "SYNCD_STATE_DIR": str(state / "state"),
-        "SYNCD_CLOUDFLARE__ACCOUNT_ID": ACCOUNT,
-        # The stand-in takes any. A word would be hidden wherever it stands.
+        "SYNCD_CLOUDFLARE__ACCOUNT_ID": _ACCOUNT,
+        # The stand-in accepts any token. This one is random, since the output hides every occurrence of the token.
         "SYNCD_CLOUDFLARE__API_TOKEN": secrets.token_hex(20),
         "SYNCD_CLOUDFLARE__BASE_URL": base_url,
         "SYNCD_CLOUDFLARE__TPSLIMIT": "0",
@@ -87,39 +201,41 @@ def _config(root: Path, state: Path, base_url: str) -> "Config":
 
 
 async def _show(config: "Config", query: str | None) -> int:
-    from syncd.cli.hits import show_hits
-    from syncd.cli.out import Watcher, line, progress
-    from syncd.cli.report import show
-    from syncd.service import once
+    """Make two passes, then search. query: None takes a heading of a file. Return the exit code."""
+    from syncd.cli.report import print_reports
+    from syncd.cli.search import print_hits
     from syncd.service.build import open_session
-    from syncd.sync.passes import Options
     from syncd.targets.base import searchable
 
     async with open_session(config) as session:
         mirror = session.mirrors["demo"]
-        worst = 0
+        worst = EXIT_OK
         for _ in range(2):
-            report = once.Report()
-            before = session.transport.counters.requests
-            began = time.monotonic()
-            with progress() as shown:
-                await once.run(mirror, Options(), Watcher("demo", shown), report)
-                await once.wait_until_indexed(mirror, report, 60)
-            report.requests = session.transport.counters.requests - before
-            report.elapsed_s = time.monotonic() - began
-            show(session, {"demo": report})
+            report = await _full_pass(session)
+            print_reports(session, {"demo": report})
             worst = max(worst, report.exit_code)
-        asked = query or _query_from(mirror.tree)
-        line(f'search    "{asked}"')
-        show_hits(
-            [asdict(hit) for hit in await searchable(mirror.target).search(asked, 3)],
-            asked,
-        )
+        question = query or _query_from(mirror.tree)
+        print_line(f'search    "{question}"')
+        print_hits([asdict(hit) for hit in await searchable(mirror.target).search(question, 3)], question)
         return worst
 
 
+async def _full_pass(session: "Session") -> "Report":
+    from syncd.service import once
+    from syncd.sync.passes import Options
+
+    mirror, report = session.mirrors["demo"], once.Report()
+    began, before = time.monotonic(), session.transport.counters.requests
+    with progress() as bar:
+        await once.run(mirror, Options(), ProgressDisplay("demo", bar), report)
+        await once.wait_until_indexed(mirror, report, 60)
+    report.requests = session.transport.counters.requests - before
+    report.elapsed_s = time.monotonic() - began
+    return report
+
+
 def _query_from(tree: "Tree") -> str:
-    """The first heading of some Markdown file: a question that this folder can answer."""
+    """Return the first heading of a Markdown file: a question that this folder can answer."""
     from syncd.core.errors import Park
     from syncd.core.model import Item
     from syncd.targets.base import Again
@@ -131,7 +247,7 @@ def _query_from(tree: "Tree") -> str:
             text = tree.read(item.path)[0].data.decode("utf-8", "replace")
         except (Again, Park):
             continue
-        for row in text.splitlines()[:50]:
-            if heading := re.match(r"#+\s+([\w][^`<\[{]{3,60})$", row):
+        for line in text.splitlines()[:_HEADING_LINES]:
+            if heading := re.match(r"#+\s+([\w][^`<\[{]{3,60})$", line):
                 return heading[1].strip()
     return "introduction"

@@ -1,30 +1,44 @@
-"""kv: the group of commands that look at and change Workers KV by hand; here those on whole namespaces."""
+"""kv: looks at and changes Workers KV by hand, namespaces first, then the keys of one namespace."""
 
+import json
 import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from syncd.cli.app import Globals, app, await_
-from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict
+from syncd.cli.context import AsJson, GlobalOptions, os_path, run_async
+from syncd.cli.output import print_error, print_json, print_line, print_table
+from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict, NotFound, SyncdError
+from syncd.core.redact import printable
 
 if TYPE_CHECKING:
-    from syncd.cloudflare.kv import KV
+    from syncd.cloudflare.kv import KV, KVNamespace
     from syncd.config.schema import Config
 
 _T = TypeVar("_T")
 
-group = typer.Typer(
-    name="kv", help="Look at and change Workers KV by hand.", no_args_is_help=True, rich_markup_mode=None
-)
-app.add_typer(group)
+_BULK_DELETE_KEYS = 1000
+"""The largest number of keys in one bulk delete."""
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+group = typer.Typer(
+    name="kv",
+    help="Look at and change Workers KV by hand.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
 NamespaceId = Annotated[str, typer.Argument(metavar="ID", help="32 hex digits.")]
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", metavar="TITLE-OR-ID", help="Default: that of the only kv mirror.", show_default=False),
+]
+Key = Annotated[str, typer.Argument(metavar="KEY")]
 
 
 # -- namespaces
@@ -33,19 +47,16 @@ NamespaceId = Annotated[str, typer.Argument(metavar="ID", help="32 hex digits.")
 @group.command()
 def namespaces(ctx: typer.Context, *, as_json: AsJson = False) -> int:
     """List the namespaces of the account."""
-    found = with_account(ctx, _list)
-    from syncd.cli.out import emit, table
 
+    async def work(kv: "KV") -> list[tuple[str, str]]:
+        return [(namespace.id, namespace.title) async for namespace in kv.iter_namespaces()]
+
+    rows = sorted(_with_account(ctx, work), key=lambda row: (row[1], row[0]))
     if as_json:
-        emit({"namespaces": [{"id": each_id, "title": title} for each_id, title in found]})
+        print_json({"namespaces": [{"id": namespace_id, "title": title} for namespace_id, title in rows]})
     else:
-        table(("id", "title"), found)
+        print_table(("id", "title"), rows)
     return EXIT_OK
-
-
-async def _list(kv: "KV") -> list[tuple[str, str]]:
-    found = [(each.id, each.title) async for each in kv.iter_namespaces()]
-    return sorted(found, key=lambda each: (each[1], each[0]))
 
 
 @group.command()
@@ -58,10 +69,10 @@ def create(
         try:
             return (await kv.create_namespace(title)).id
         except Conflict as error:
-            raise _taken(title) from error
+            raise _title_taken(title) from error
 
-    made = with_account(ctx, work)
-    tell(as_json=as_json, text=made, data={"id": made, "title": title})
+    namespace_id = _with_account(ctx, work)
+    _print_result(as_json=as_json, text=namespace_id, data={"id": namespace_id, "title": title})
     return EXIT_OK
 
 
@@ -83,10 +94,10 @@ def rename(
         try:
             await kv.rename_namespace(namespace_id, title)
         except Conflict as error:
-            raise _taken(title) from error
+            raise _title_taken(title) from error
 
-    with_account(ctx, work)
-    tell(as_json=as_json, text=f"{namespace_id} is now {title}", data={"id": namespace_id, "title": title})
+    _with_account(ctx, work)
+    _print_result(as_json=as_json, text=f"{namespace_id} is now {title}", data={"id": namespace_id, "title": title})
     return EXIT_OK
 
 
@@ -98,10 +109,10 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Delete a namespace and all that is in it."""
+    """Delete a namespace and every key in it."""
     _check_id(namespace_id)
     if not yes and not sys.stdin.isatty():
-        raise ConfigError("a namespace goes with all that is in it, and nobody is there to be asked: add --yes")
+        raise ConfigError("this deletes a namespace with every key in it, and stdin is no terminal to ask: add --yes")
 
     async def title_of(kv: "KV") -> str:
         from syncd.cloudflare.kv import find_by_id
@@ -109,62 +120,30 @@ def delete(
         await find_by_id(kv, namespace_id)
         return (await kv.get_namespace(namespace_id)).title
 
-    title = with_account(ctx, title_of)
-    if not yes and not typer.confirm(f"Delete the KV namespace {title!r} and all that is in it?", err=True):
+    title = _with_account(ctx, title_of)
+    if not yes and not typer.confirm(f"Delete the KV namespace {title!r} and every key in it?", err=True):
         typer.echo("nothing was deleted", err=True)
         return EXIT_PROBLEMS
-    with noted_by_hand(ctx, f"kv:{namespace_id}", ["*"]) as note:
-        with_account(ctx, lambda kv: kv.delete_namespace(namespace_id))
-        note(["*"])
-    tell(as_json=as_json, text=f"deleted {title}", data={"id": namespace_id, "title": title})
+    with _log_deletes(ctx, f"kv:{namespace_id}", ["*"]) as record_deletes:
+        _with_account(ctx, lambda kv: kv.delete_namespace(namespace_id))
+        record_deletes(["*"])
+    _print_result(as_json=as_json, text=f"deleted {title}", data={"id": namespace_id, "title": title})
     return EXIT_OK
 
 
-# -- what they share
-
-
-@contextmanager
-def noted_by_hand(
-    ctx: typer.Context, target: str, keys: "Sequence[str]"
-) -> "Iterator[Callable[[Sequence[str]], None]]":
-    """Enter what is deleted by hand in the log of deletes, if there is a state directory that we may write to.
-
-    keys: what is about to go; "*" is all of a namespace. What went is told to the function that it gives.
-    """
-    from syncd.core.evidence import taken_away
-    from syncd.state.history import DeleteLog, log_path
-
-    options: Globals = ctx.obj
-    state_dir = options.load(account_only=True).state_dir
-    lines = {
-        key: {"mirror": "", "target": target} | taken_away(key, key, "by_hand", "a person deleted it by syncd kv")
-        for key in keys
-    }
-    if not os.access(state_dir, os.W_OK | os.X_OK):
-        yield lambda _: None
-        return
-    with DeleteLog(log_path(state_dir)).writing(lines.values()) as pen:
-
-        def note(gone: Sequence[str]) -> None:
-            for key in gone:
-                pen.write(lines[key], time.time())
-
-        yield note
-
-
-def with_account(ctx: typer.Context, work: "Callable[[KV], Awaitable[_T]]") -> _T:
-    options: Globals = ctx.obj
+def _with_account(ctx: typer.Context, work: "Callable[[KV], Awaitable[_T]]") -> _T:
+    options: GlobalOptions = ctx.obj
     config = options.load(account_only=True)
 
     async def run() -> _T:
-        async with open_account(config) as kv:
+        async with _open_account(config) as kv:
             return await work(kv)
 
-    return await_(run())
+    return run_async(run())
 
 
 @asynccontextmanager
-async def open_account(config: "Config") -> "AsyncIterator[KV]":
+async def _open_account(config: "Config") -> "AsyncIterator[KV]":
     from syncd.cloudflare.kv import KV
     from syncd.service.build import open_transport
 
@@ -172,7 +151,7 @@ async def open_account(config: "Config") -> "AsyncIterator[KV]":
         yield KV(transport)
 
 
-def _taken(title: str) -> Conflict:
+def _title_taken(title: str) -> Conflict:
     return Conflict(f"a KV namespace has the title {title!r} already; choose another: syncd kv namespaces")
 
 
@@ -183,10 +162,241 @@ def _check_id(namespace_id: str) -> None:
         raise ConfigError(f"{namespace_id!r} is no namespace id, which has 32 hex digits; see: syncd kv namespaces")
 
 
-def tell(*, as_json: bool, text: str, data: dict[str, Any]) -> None:
-    from syncd.cli.out import emit, line
+# -- keys of one namespace
 
+
+@group.command()
+def keys(
+    ctx: typer.Context,
+    *,
+    prefix: Annotated[str, typer.Option("--prefix", metavar="P", help="Only keys that begin with it.")] = "",
+    namespace: Namespace = None,
+    as_json: AsJson = False,
+) -> int:
+    """List keys with metadata and expiration."""
+
+    async def work(kv: "KVNamespace") -> list[dict[str, Any]]:
+        return [
+            {"name": key.name, "metadata": key.metadata, "expiration": key.expiration}
+            async for key in kv.iter_keys(prefix)
+        ]
+
+    rows = _with_namespace(ctx, namespace, work)
     if as_json:
-        emit(data)
+        print_json({"keys": rows})
     else:
-        line(text)
+        print_table(
+            ("key", "expires", "metadata"),
+            ((row["name"], _format_time(row["expiration"]), _compact(row["metadata"])) for row in rows),
+        )
+    return EXIT_OK
+
+
+@group.command()
+def get(ctx: typer.Context, key: Key, *, namespace: Namespace = None) -> int:
+    """Write a value to stdout, byte for byte.
+
+    Control characters are escaped if stdout is a terminal.
+    """
+
+    async def work(kv: "KVNamespace") -> bytes:
+        return (await _existing(key, kv.read_value(key))).content
+
+    content = _with_namespace(ctx, namespace, work)
+    sys.stdout.flush()
+    if sys.stdout.isatty():
+        content = "\n".join(map(printable, content.decode("utf-8", "backslashreplace").split("\n"))).encode()
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
+    return EXIT_OK
+
+
+@group.command()
+def meta(ctx: typer.Context, key: Key, *, namespace: Namespace = None, as_json: AsJson = False) -> int:
+    """Show the metadata of a key."""
+    metadata = _with_namespace(ctx, namespace, lambda kv: _existing(key, kv.read_metadata(key)))
+    if as_json:
+        print_json({"key": key, "metadata": metadata})
+    elif isinstance(metadata, dict):
+        print_table(
+            ("name", "value"),
+            [(name, value if isinstance(value, str) else _compact(value)) for name, value in metadata.items()],
+        )
+    else:
+        print_line(_compact(metadata))
+    return EXIT_OK
+
+
+@group.command()
+def put(  # noqa: PLR0913 - the options of the command
+    ctx: typer.Context,
+    key: Key,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="- reads stdin.", parser=os_path)],
+    *,
+    metadata: Annotated[str | None, typer.Option("--metadata", metavar="JSON", help="A JSON object.")] = None,
+    expiration_ttl: Annotated[
+        int | None, typer.Option("--expiration-ttl", metavar="S", help="Seconds until the key expires.", min=60)
+    ] = None,
+    namespace: Namespace = None,
+    as_json: AsJson = False,
+) -> int:
+    """Store a file under a key."""
+    fields = _parse_metadata(metadata)
+    content = _read_value(file)
+
+    async def work(kv: "KVNamespace") -> None:
+        await kv.write_value(key, content, fields, expiration_ttl=expiration_ttl)
+
+    _with_namespace(ctx, namespace, work)
+    text = f"stored {key}, {len(content)} bytes"
+    _print_result(as_json=as_json, text=text, data={"key": key, "bytes": len(content)})
+    return EXIT_OK
+
+
+@group.command()
+def rm(
+    ctx: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="KEY...")],
+    *,
+    namespace: Namespace = None,
+    as_json: AsJson = False,
+) -> int:
+    """Remove keys. A key that is absent counts as removed."""
+    wanted = list(dict.fromkeys(names))
+    namespace = namespace or _only_namespace(ctx.obj.load(account_only=True))
+    with _log_deletes(ctx, f"kv:{namespace}", wanted) as record_deletes:
+        failed = _with_namespace(ctx, namespace, lambda kv: _delete(kv, wanted))
+        removed = [key for key in wanted if key not in failed]
+        record_deletes(removed)
+    for key, error in failed.items():
+        print_error(f"{key}: {error}")
+    data = {"removed": removed, "failed": {key: str(error) for key, error in failed.items()}}
+    _print_result(as_json=as_json, text=f"removed {len(removed)} of {len(wanted)}", data=data)
+    return EXIT_PROBLEMS if failed else EXIT_OK
+
+
+async def _delete(kv: "KVNamespace", wanted: list[str]) -> dict[str, SyncdError]:
+    """Delete keys in bulk. Return the keys that failed with their errors."""
+    import asyncio
+
+    from syncd.targets.bulk import Keys, in_parts
+
+    failed: dict[str, SyncdError] = {}
+    for start in range(0, len(wanted), _BULK_DELETE_KEYS):
+        batch = Keys(tuple(wanted[start : start + _BULK_DELETE_KEYS]))
+        failed |= await in_parts(batch, lambda part: kv.bulk_delete(part.keys), asyncio.sleep)
+    return failed
+
+
+def _with_namespace(ctx: typer.Context, given: str | None, work: "Callable[[KVNamespace], Awaitable[_T]]") -> _T:
+    options: GlobalOptions = ctx.obj
+    config = options.load(account_only=True)
+
+    async def run() -> _T:
+        from syncd.cloudflare.kv import KVNamespace, find_by_id_or_title
+
+        name = given or _only_namespace(config)
+        async with _open_account(config) as kv:
+            return await work(KVNamespace(kv.transport, await find_by_id_or_title(kv, name)))
+
+    return run_async(run())
+
+
+def _only_namespace(config: "Config") -> str:
+    """Return the namespace of the only kv mirror. Raises ConfigError with the choices if there is not exactly one."""
+    from syncd.config.schema import KVSection
+
+    namespaces = {
+        name: section.target.namespace_id or section.target.namespace_title or ""
+        for name, section in config.mirrors.items()
+        if isinstance(section.target, KVSection)
+    }
+    if len(set(namespaces.values())) == 1:
+        return next(iter(namespaces.values()))
+    choices = ", ".join(f"{namespace} (mirror {name})" for name, namespace in namespaces.items())
+    why = f"the kv mirrors have: {choices}" if choices else "no kv mirror is configured; see: syncd kv namespaces"
+    raise ConfigError(f"which namespace? Name it with --namespace TITLE-OR-ID; {why}")
+
+
+async def _existing(key: str, read: Awaitable[_T]) -> _T:
+    """Await the read of a key. Raises NotFound naming the key if it does not exist."""
+    from syncd.cloudflare.kv import KEY_NOT_FOUND
+
+    try:
+        return await read
+    except NotFound as error:
+        if error.code not in (None, KEY_NOT_FOUND):
+            raise
+        raise NotFound(f"no key {key!r} in this namespace; see: syncd kv keys") from error
+
+
+def _parse_metadata(given: str | None) -> dict[str, Any] | None:
+    if given is None:
+        return None
+    try:
+        metadata = json.loads(given)
+    except ValueError:
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise ConfigError('--metadata should be a JSON object, such as {"lang": "en"}')
+    return metadata
+
+
+def _read_value(file: Path) -> bytes:
+    """Return the content of a file, up to one byte more than KV takes."""
+    from syncd.cloudflare.kv_bulk import VALUE_LIMIT
+
+    try:
+        if str(file) == "-":
+            return sys.stdin.buffer.read(VALUE_LIMIT + 1)
+        with file.open("rb") as opened:
+            return opened.read(VALUE_LIMIT + 1)
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}; name a file that can be read") from None
+
+
+# -- both
+
+
+@contextmanager
+def _log_deletes(ctx: typer.Context, target: str, keys: Sequence[str]) -> Iterator[Callable[[Sequence[str]], None]]:
+    """Yield a function that enters deleted keys in the delete log; it does nothing if the state cannot be written.
+
+    keys: the keys about to be deleted; "*" is the whole namespace.
+    """
+    from syncd.core.evidence import taken_away
+    from syncd.state.history import DeleteLog, log_path
+
+    options: GlobalOptions = ctx.obj
+    state_dir = options.load(account_only=True).state_dir
+    lines = {
+        key: {"mirror": "", "target": target} | taken_away(key, key, "by_hand", "a person deleted it by syncd kv")
+        for key in keys
+    }
+    if not os.access(state_dir, os.W_OK | os.X_OK):
+        yield lambda _: None
+        return
+    with DeleteLog(log_path(state_dir)).writing(lines.values()) as log:
+
+        def record_deletes(deleted: Sequence[str]) -> None:
+            for key in deleted:
+                log.write(lines[key], time.time())
+
+        yield record_deletes
+
+
+def _print_result(*, as_json: bool, text: str, data: dict[str, Any]) -> None:
+    if as_json:
+        print_json(data)
+    else:
+        print_line(text)
+
+
+def _format_time(expiration: int | None) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(expiration, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if expiration else ""
+
+
+def _compact(value: Any) -> str:
+    return "" if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))

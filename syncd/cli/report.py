@@ -1,111 +1,105 @@
-"""How a `reconcile` is told: to people in a few lines, to scripts as one JSON object."""
+"""The result of a reconcile: a few lines for people, one JSON object for scripts."""
 
 import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import chain, islice
-from typing import Any
+from typing import Any, Literal
 
-from syncd.cli.out import line, of_shard, table
+from syncd.cli.output import counted, print_error, print_line, print_table, shard_suffix
 from syncd.core.keys import shown
 from syncd.core.model import Action, Put
-from syncd.core.redact import printable
 from syncd.queries.forecast import per_second, span
 from syncd.service.build import Session
 from syncd.service.once import Report
 from syncd.sync.mirror import Mirror
-from syncd.sync.passes import Result
 from syncd.targets.base import megabytes
 
-SHOWN = 20
-"""Problems listed for people; scripts get all of them."""
+_PROBLEMS_SHOWN = 20
+_KINDS: tuple[Literal["put", "delete", "adopt", "forget"], ...] = ("put", "delete", "adopt", "forget")
 
 
-def show(session: Session, reports: Mapping[str, Report]) -> None:
-    """Print what was done, or would be, and what stands in the way."""
+# -- for people
+
+
+def print_reports(session: Session, reports: Mapping[str, Report]) -> None:
+    """Print what each mirror did, or would do, and its problems."""
     for name, report in reports.items():
-        section = session.config.mirrors[name]
-        line(f"{name} → {section.target.spec}{of_shard(section.shard)}: {_summary(report)}")
+        section, mirror = session.config.mirrors[name], session.mirrors[name]
+        print_line(f"{name} → {section.target.spec}{shard_suffix(section.shard)}: {_summary(report)}")
         if report.results and report.results[0].dry_run:
-            _show_plan(session, session.mirrors[name], report)
-        mirror = session.mirrors[name]
-        problems = report.problems(mirror)
-        if problems:
-            table(("", "", ""), [(f"  {p.kind}", p.key, p.message) for p in problems[:SHOWN]])
-        if len(problems) > SHOWN:
-            line(f"  … and {len(problems) - SHOWN} more: syncd status")
+            _print_plan(session, mirror, report)
+        _print_problems(mirror, report)
         if report.not_indexed:
-            named = ", ".join(shown(key) for key in report.waiting)
+            keys = ", ".join(shown(key) for key in report.waiting)
             more = ", …" if report.not_indexed > len(report.waiting) else ""
-            line(f"  {report.not_indexed} not searchable yet: {named}{more}")
+            print_line(f"  {report.not_indexed} not searchable yet: {keys}{more}")
         if report.put_off:
-            line(f"  {counted(report.put_off, 'delete')} put off until what replaces it is searchable: syncd status")
+            deletes = counted(report.put_off, "delete")
+            print_line(f"  {deletes} postponed until the replacement is searchable: syncd status")
         if report.error:
-            print(f"syncd: {printable(str(report.error))}", file=sys.stderr)  # noqa: T201
+            print_error(str(report.error))
 
 
 def _summary(report: Report) -> str:
     if not report.results:
         return "not begun"
-    dry = report.results[0].dry_run
+    dry_run = report.results[0].dry_run
     planned, done = _planned(report), _done(report)
-    counts = planned if dry else done
-    words = [f"{counts[kind]} {kind}" for kind in ("put", "delete", "adopt", "forget") if counts.get(kind)]
+    counts = planned if dry_run else done
+    parts = [f"{counts[kind]} {kind}" for kind in _KINDS if counts.get(kind)]
     if done.get("failed"):
-        words.append(f"{done['failed']} failed")
-    tail = "" if dry else f" ({counted(report.requests, 'request')}, {report.elapsed_s:.1f} s)"
-    if report.error and not words:
+        parts.append(f"{done['failed']} failed")
+    tail = "" if dry_run else f" ({counted(report.requests, 'request')}, {report.elapsed_s:.1f} s)"
+    if report.error and not parts:
         return f"stopped, nothing done{tail}"
-    words.append(f"{planned['unchanged']} unchanged")
-    begun = "stopped after " if report.error else "would be " if dry and len(words) > 1 else ""
-    return begun + ", ".join(words) + tail
+    parts.append(f"{planned['unchanged']} unchanged")
+    begin = "stopped after " if report.error else "would be " if dry_run and len(parts) > 1 else ""
+    return begin + ", ".join(parts) + tail
 
 
-def counted(number: int, what: str) -> str:
-    """Number and noun: "1 request", "2 requests"."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _show_plan(session: Session, mirror: Mirror, report: Report) -> None:
+def _print_plan(session: Session, mirror: Mirror, report: Report) -> None:
     rows = [
         (f"  {action.kind}", action.reason, action.key, megabytes(action.size) if isinstance(action, Put) else "")
         for result in report.results
         for action, _ in result.tables.plan.actions()
     ]
     if rows:
-        table(("", "", "", "size"), rows)
-        seen = forecast(session, mirror, report)
-        requests = counted(int(seen["requests"]), "request")
-        line(f"  about {requests}, {span(seen['seconds'])} at the present rate limit")
+        print_table(("", "", "", "size"), rows)
+        forecast = _forecast(session, mirror, report)
+        requests = counted(int(forecast["requests"]), "request")
+        print_line(f"  about {requests}, {span(forecast['seconds'])} at the present rate limit")
     for result in report.results:
         if result.refusal:
-            line(f"  refused when run: {result.refusal}")
+            print_line(f"  refused when run: {result.refusal}")
 
 
-def forecast(session: Session, mirror: Mirror, report: Report) -> dict[str, float]:
-    """How many requests the plan takes, and how long they take at the configured rate."""
-    planned = _planned(report)
-    size = sum(result.tables.plan.put_bytes for result in report.results)
-    requests = mirror.target.requests(planned["put"], planned["delete"], size)
-    section = session.config.cloudflare
-    return {"requests": requests, "seconds": round(requests / per_second(section.tpslimit, section.transfers), 1)}
+def _print_problems(mirror: Mirror, report: Report) -> None:
+    problems = report.problems(mirror)
+    if problems:
+        print_table(("", "", ""), [(f"  {p.kind}", p.key, p.message) for p in problems[:_PROBLEMS_SHOWN]])
+    if len(problems) > _PROBLEMS_SHOWN:
+        print_line(f"  … and {len(problems) - _PROBLEMS_SHOWN} more: syncd status")
 
 
-def to_json(session: Session, reports: Mapping[str, Report], exit_code: int) -> None:
-    """Write the contract's object, action by action, so that a plan of a million is never held."""
+# -- for scripts
+
+
+def write_json(session: Session, reports: Mapping[str, Report], exit_code: int) -> None:
+    """Write one JSON object action by action, so that a plan of a million actions is never in memory."""
     out = sys.stdout
     out.write('{"mirrors": {')
     for number, (name, report) in enumerate(reports.items()):
         out.write(f"{', ' if number else ''}{json.dumps(name)}: ")
-        _mirror_json(session, session.mirrors[name], report)
+        _write_mirror(session, session.mirrors[name], report)
     out.write(f'}}, "exit_code": {exit_code}}}\n')
 
 
-def _mirror_json(session: Session, mirror: Mirror, report: Report) -> None:
-    dry = any(result.dry_run for result in report.results)
+def _write_mirror(session: Session, mirror: Mirror, report: Report) -> None:
+    dry_run = any(result.dry_run for result in report.results)
     complete = bool(report.results) and not report.error and all(result.complete for result in report.results)
-    head: dict[str, Any] = {"dry_run": dry, "complete": complete, "plan": _planned(report)}
+    head: dict[str, Any] = {"dry_run": dry_run, "complete": complete, "plan": _planned(report)}
     if shard := session.config.mirrors[mirror.name].shard:
         head["shard"] = shard
     if report.error:
@@ -115,7 +109,7 @@ def _mirror_json(session: Session, mirror: Mirror, report: Report) -> None:
         head["refused"] = refusals[0]
     sys.stdout.write(json.dumps(head)[:-1] + ', "actions": [')
     _write_list(
-        _action_json(action, outcome) for result in report.results for action, outcome in result.tables.plan.actions()
+        _action_object(action, outcome) for result in report.results for action, outcome in result.tables.plan.actions()
     )
     sys.stdout.write('], "problems": [')
     _write_list(asdict(problem) for problem in report.problems(mirror))
@@ -123,36 +117,48 @@ def _mirror_json(session: Session, mirror: Mirror, report: Report) -> None:
     tail: dict[str, Any] = {"result": {kind: done.get(kind, 0) for kind in ("put", "delete", "failed")}}
     if report.not_indexed:
         tail["not_searchable"] = {"count": report.not_indexed, "keys": [shown(key) for key in report.waiting]}
-    if dry:
-        tail["forecast"] = forecast(session, mirror, report)
+    if dry_run:
+        tail["forecast"] = _forecast(session, mirror, report)
     tail |= {"requests": report.requests, "elapsed_s": round(report.elapsed_s, 3)}
     sys.stdout.write("], " + json.dumps(tail)[1:])
 
 
-def _write_list(items: Iterator[dict[str, Any]]) -> None:
-    for item in chain((json.dumps(first) for first in islice(items, 1)), (", " + json.dumps(item) for item in items)):
-        sys.stdout.write(item)
+def _write_list(objects: Iterator[dict[str, Any]]) -> None:
+    first = (json.dumps(item) for item in islice(objects, 1))
+    for text in chain(first, (", " + json.dumps(item) for item in objects)):
+        sys.stdout.write(text)
 
 
-def _action_json(action: Action, outcome: str | None) -> dict[str, Any]:
-    told: dict[str, Any] = {"action": action.kind, "key": action.key, "reason": action.reason}
+def _action_object(action: Action, outcome: str | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {"action": action.kind, "key": action.key, "reason": action.reason}
     size = getattr(action, "size", None)
     if size is not None:
-        told["bytes"] = size
+        fields["bytes"] = size
     if outcome is not None:
-        told["outcome"] = outcome
-    return told
+        fields["outcome"] = outcome
+    return fields
+
+
+# -- counts
+
+
+def _forecast(session: Session, mirror: Mirror, report: Report) -> dict[str, float]:
+    """Return how many requests the plan takes, and how many seconds at the configured rate."""
+    planned = _planned(report)
+    size = sum(result.tables.plan.put_bytes for result in report.results)
+    requests = mirror.target.requests(planned["put"], planned["delete"], size)
+    section = session.config.cloudflare
+    return {"requests": requests, "seconds": round(requests / per_second(section.tpslimit, section.transfers), 1)}
 
 
 def _planned(report: Report) -> dict[str, int]:
-    results: list[Result] = report.results
-    counts = {kind: sum(r.tables.plan.counts[kind] for r in results) for kind in ("put", "delete", "adopt", "forget")}
-    # A delete that waited was taken out of the plan of every pass but the last.
+    results = report.results
+    counts: dict[str, int] = {kind: sum(result.tables.plan.counts[kind] for result in results) for kind in _KINDS}
+    # Only the last pass still has the postponed deletes in its plan.
     counts["delete"] += report.put_off
-    # A file taken again was counted by the full pass already.
+    # Files that a later pass takes again were counted by the full pass.
     return {**counts, "unchanged": results[0].unchanged if results else 0}
 
 
 def _done(report: Report) -> dict[str, int]:
-    kinds = ("put", "delete", "adopt", "forget", "failed")
-    return {kind: sum(result.done[kind] for result in report.results) for kind in kinds}
+    return {kind: sum(result.done[kind] for result in report.results) for kind in (*_KINDS, "failed")}

@@ -1,21 +1,48 @@
-"""How long so many requests take, and how long a pass that is under way has still to go. PURE."""
+"""How long requests take, how long a pass still takes, and how long the next pass of a folder takes. PURE."""
 
-REQUEST_S = 0.3
-"""A guess at one request to Cloudflare, for where no rate limit says how many there are in a second."""
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from syncd.sync.passes import Result
+    from syncd.targets.base import Target
+
+_REQUEST_S = 0.3
+"""The assumed duration of one request to Cloudflare, used where no rate limit gives the requests per second."""
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
 def per_second(tpslimit: float, transfers: int) -> float:
     """Return the requests per second that a rate limit (0: none) and a number of slots allow."""
-    rate = transfers / REQUEST_S
+    rate = transfers / _REQUEST_S
     return min(tpslimit, rate) if tpslimit else rate
 
 
-def left_s(left: int, done: int, elapsed_s: float, floor_s: float) -> float | None:
-    """Return the seconds that so many actions still take, None while nothing is known.
+def span(seconds: float) -> str:
+    """Return a length of time for people: "7 s", "6 min", "3 h 20 min", "2 d 4 h"."""
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    # The time is rounded to the smallest unit that is printed, so that 59 min 40 s becomes 1 h.
+    small = 3600 if whole >= 86400 else 60
+    whole = round(whole / small) * small
+    place = next(place for place, (unit, _) in enumerate(_UNITS) if whole >= unit)
+    (unit, name), (below, below_name) = _UNITS[place], (*_UNITS, (1.0, "s"))[place + 1]
+    rest = int(whole % unit // below)
+    more = f" {rest} {below_name}" if rest and below_name != "s" else ""
+    return f"{int(whole // unit)} {name}{more}"
 
-    done: actions since elapsed_s seconds ago. floor_s: the least that the rate limit lets the rest take. The slower of
-    both counts: a bulk that has just gone through says little of the next one, and the limit little of large files.
+
+# -- the current pass
+
+
+def left_s(left: int, done: int, elapsed_s: float, floor_s: float) -> float | None:
+    """Return the seconds that the remaining actions take, None while that is unknown.
+
+    done: actions made in the last elapsed_s seconds. floor_s: the shortest time that the rate limit allows. The larger
+    estimate counts: the speed of one bulk request says little about the next one, and the rate limit says little about
+    large files.
     """
     if left <= 0:
         return 0.0
@@ -24,16 +51,70 @@ def left_s(left: int, done: int, elapsed_s: float, floor_s: float) -> float | No
     return max(left * elapsed_s / done, floor_s)
 
 
-def span(seconds: float) -> str:
-    """A length of time for people: "7 s", "6 min", "3 h 20 min", "2 d 4 h"."""
-    whole = max(1, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    # Rounded to what is shown, so that 59 min 40 s is an hour.
-    small = 3600 if whole >= 86400 else 60
-    whole = round(whole / small) * small
-    place = next(place for place, (unit, _) in enumerate(_UNITS) if whole >= unit)
-    (unit, name), (below, below_name) = _UNITS[place], (*_UNITS, (1.0, "s"))[place + 1]
-    rest = int(whole % unit // below)
-    more = f" {rest} {below_name}" if rest and below_name != "s" else ""
-    return f"{int(whole // unit)} {name}{more}"
+class Pace:
+    """Estimates the remaining time of one pass after another.
+
+    requests: returns the number of requests that puts and deletes take. rate: requests per second.
+    """
+
+    def __init__(self, requests: Callable[[int, int], int], rate: float) -> None:
+        self._requests = requests
+        self._rate = rate
+        self._result: Result | None = None
+        self._since = 0.0
+
+    def look(self, result: "Result", now: float) -> float | None:
+        """Return the seconds that a pass still takes, None until it has changed the remote. now: in seconds."""
+        done = result.done["put"] + result.done["delete"] + result.done["failed"]
+        if result is not self._result or not done:
+            self._result, self._since = result, now
+        if not done:
+            return None
+        deletes = max(0, result.tables.plan.counts["delete"] - result.done["delete"])
+        left = max(0, result.tables.plan.counts["put"] + result.tables.plan.counts["delete"] - done)
+        puts = max(0, left - deletes)
+        return left_s(left, done, now - self._since, self._requests(puts, min(deletes, left)) / self._rate)
+
+
+# -- the next pass
+
+
+@dataclass(slots=True)
+class Survey:
+    """The result of a walk that reads no file.
+
+    unsent: files that are new or look changed; unsent_bytes: their size. html: files that are HTML by
+    their names. known: entries of the journal; found: entries
+    of the journal that have a file. complete: every directory could be read. protected: a mount is missing, so the
+    number of deleted files is unknown.
+    """
+
+    files: int = 0
+    problems: int = 0
+    unsent: int = 0
+    unsent_bytes: int = 0
+    html: int = 0
+    known: int = 0
+    found: int = 0
+    complete: bool = True
+    protected: bool = False
+
+
+def describe(survey: Survey, target: "Target", tpslimit: float, transfers: int) -> str:
+    """Return how many requests and how long the next pass takes, and the same for a pass that has nothing to do."""
+    rate = per_second(tpslimit, transfers)
+
+    def cost(entries: int, more: int = 0) -> str:
+        requests = max(1, -(-entries // target.limits.listed)) + more
+        return f"{requests:,} request{'' if requests == 1 else 's'}, {span(requests / rate)}"
+
+    gone = survey.known - survey.found if survey.complete and not survey.protected else 0
+    work = target.requests(survey.unsent, gone, survey.unsent_bytes)
+    at = f"at {rate:.3g} requests/s"
+    idle = f"one with nothing to do: {cost(survey.files)}"
+    if not survey.known:
+        return f"first pass about {cost(0, work)} {at}; {idle}"
+    if not (survey.unsent or gone):
+        return f"nothing looks changed; a pass takes about {cost(survey.known)} {at}"
+    parts = [f"{survey.unsent:,} to look at" if survey.unsent else "", f"{gone:,} to delete" if gone else ""]
+    return f"{', '.join(part for part in parts if part)}: about {cost(survey.known, work)} {at}; {idle}"

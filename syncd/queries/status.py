@@ -42,7 +42,7 @@ def _mirror(
         "state": "idle",
         "path": shown_path(section.path),
         "target": section.target.spec,
-        "owner": owner_shown(config, name, db),
+        "owner": owner_mark(config, name, db),
         "items": {"synced": 0, "pending": 0, "failed": 0, "rejected": 0},
         "searchable": _searchable(section, 0),
         "index": dict.fromkeys(_INDEX, 0),
@@ -83,14 +83,14 @@ def _mirror(
     return shown
 
 
-def owner_shown(config: Config, name: str, db: sqlite3.Connection | None) -> str | None:
+def owner_mark(config: Config, name: str, db: sqlite3.Connection | None) -> str | None:
     """Return the owner mark of a mirror, None if the first pass has still to decide it."""
     section = config.mirrors[name]
     meta = Meta(db, name) if db else None
     return section.owner or identity.owner_of(name, section.path, meta, identity.machine(config.state_dir))
 
 
-def foreign(name: str, db: sqlite3.Connection | None) -> list[str]:
+def foreign_keys(name: str, db: sqlite3.Connection | None) -> list[str]:
     """Return the keys at which the last passes met entries of others."""
     return [problem.key for problem in Journal(db, name).problems() if problem.kind == "foreign"] if db else []
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from syncd.core.errors import EXIT_DIFFERENT, EXIT_OK, ConfigError, Halt, Park, SyncdError, Unreachable
 from syncd.core.model import Action, Delete, Entry, Item, Put
 from syncd.core.plan import entry_of
-from syncd.queries.retrieval import Answer, Question, ask
+from syncd.queries.search import Answer, Question, ask
 from syncd.service import once
 from syncd.sync import observe
 from syncd.sync.mirror import Mirror
@@ -53,7 +53,7 @@ class Verdict:
         return EXIT_DIFFERENT if self.differences or unfound else EXIT_OK
 
 
-async def question(mirror: Mirror, questions: Sequence[Question], top: int, verdict: Verdict) -> None:
+async def ask_questions(mirror: Mirror, questions: Sequence[Question], top: int, verdict: Verdict) -> None:
     """Ask a mirror's target and enter the answers. Raises ConfigError if it has no search."""
     try:
         for each in questions:

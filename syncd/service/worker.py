@@ -12,8 +12,7 @@ import structlog
 from syncd.cloudflare.gate import Gate
 from syncd.core.errors import Brake, Halt, Retry, RootHalt, StateDamaged, StateHalt, SyncdError, Unexpected
 from syncd.core.keys import normal, shown
-from syncd.queries.forecast import per_second, span
-from syncd.queries.pace import Pace
+from syncd.queries.forecast import Pace, per_second, span
 from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, writable
 from syncd.state.history import set_state, stored_detail, was_halted

@@ -11,15 +11,17 @@ from collections.abc import Mapping, Sequence
 from tests import unclosed
 
 PRELOAD = [
-    "syncd.cli.app",
+    "syncd.cli.context",
+    "syncd.cli.items",
+    "syncd.cli.reconcile",
     "syncd.cli.report",
-    "syncd.cli.status_view",
+    "syncd.cli.status",
     "syncd.service.daemon",
     "syncd.queries.explain",
     "syncd.service.logs",
     "syncd.service.once",
     "syncd.queries.status",
-    "syncd.cli.status_live",
+    "rich.live",
     "rich.progress",
     "rich.table",
     "pytest",
@@ -44,7 +46,7 @@ def child(
     # What is left to the garbage collector is told on stderr, where no test expects it.
     warnings.simplefilter("always", ResourceWarning)
     unclosed.watch()
-    from syncd.cli import main
+    from syncd.cli.main import main
 
     main()
 

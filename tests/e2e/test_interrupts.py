@@ -64,7 +64,7 @@ def test_an_interrupted_pass_says_what_it_has_done_and_what_is_left(tmp_path: Pa
         ("verify", "verify: nothing was changed"),
         ("check", "check: nothing was changed"),
         ("search text", "search: nothing was changed"),
-        ("kv namespaces", "kv: what was asked for"),
+        ("kv namespaces", "kv: the request may have been carried out or not"),
         ("ls --remote", "ls: nothing was changed"),
         ("status --watch", "status: nothing was changed"),
     ],

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from syncd.cli import run
+from syncd.cli.main import run
 from syncd.targets import kv_writing
 from syncd.targets.ai_search import writing
 from syncd.targets.vectorize import pieces

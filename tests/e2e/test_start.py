@@ -47,7 +47,7 @@ def test_a_command_imports_only_what_it_needs(tmp_path: Path, command: list[str]
 @pytest.mark.parametrize("package", ["numpy", "python_multipart"])
 @pytest.mark.parametrize("command", ["demo", "emulate"])
 def test_a_command_without_its_extra_names_it(command: str, package: str) -> None:
-    program = f"import sys; sys.modules[{package!r}] = None; from syncd.cli import main; main()"
+    program = f"import sys; sys.modules[{package!r}] = None; from syncd.cli.main import main; main()"
     ended = subprocess.run(
         [sys.executable, "-c", program, command], capture_output=True, text=True, timeout=60, check=False
     )

@@ -19,7 +19,7 @@ def main() -> None:
 
     time.time = lambda: now() + ahead()
     time.time_ns = lambda: now_ns() + int(ahead() * 1e9)
-    from syncd.cli import main as syncd
+    from syncd.cli.main import main as syncd
 
     syncd()
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 import structlog
 
-from syncd import cli
+from syncd.cli.main import run
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request
@@ -48,7 +48,7 @@ def test_a_bug_that_quotes_the_token_ends_with_70_and_without_it(
         raise RuntimeError(f"Bearer {a_local_variable}\n12:00:00 [error] forged\x1b[2J\u202e") from KeyError(TOKEN)
 
     monkeypatch.setattr("syncd.queries.status.snapshot", fail)
-    assert cli.run(["--config", str(config), *verbose, "status"]) == 70
+    assert run(["--config", str(config), *verbose, "status"]) == 70
     said = capsys.readouterr()
     text = said.out + said.err
     assert "Traceback" in text

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from syncd.cli.hits import show_hits, words_of
+from syncd.cli.search import print_hits, words_pattern
 
 
 def hit(key: str, path: Path | None, text: str, heading: str = "") -> dict[str, Any]:
@@ -24,13 +24,13 @@ def hit(key: str, path: Path | None, text: str, heading: str = "") -> dict[str, 
     ],
 )
 def test_the_words_of_the_query_are_found(query: str, text: str, marked: list[str]) -> None:
-    words = words_of(query)
+    words = words_pattern(query)
     assert words is not None
     assert words.findall(text) == marked
 
 
 def test_a_query_without_words_marks_nothing() -> None:
-    assert words_of("?! …") is None
+    assert words_pattern("?! …") is None
 
 
 def test_a_hit_shows_score_key_file_and_text_and_no_colour_in_a_pipe(
@@ -44,7 +44,7 @@ def test_a_hit_shows_score_key_file_and_text_and_no_colour_in_a_pipe(
         hit("p/gone\x1b.md", tmp_path / "gone.md", "text"),
         hit("c.md", None, "of the demo"),
     ]
-    show_hits(hits, "token")
+    print_hits(hits, "token")
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["0.88  p/a.md  (Token)", f"      {there}"]
     assert lines[2].startswith("      …")
@@ -54,11 +54,11 @@ def test_a_hit_shows_score_key_file_and_text_and_no_colour_in_a_pipe(
 
 
 def test_nothing_found_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    show_hits([], "x")
+    print_hits([], "x")
     assert capsys.readouterr().out == "nothing found for 'x'\n"
 
 
 def test_what_the_file_is_called_stands_in_for_a_heading(capsys: pytest.CaptureFixture[str]) -> None:
     found = hit("a.md", None, "text") | {"title": "The handbook\x1b"}
-    show_hits([found], "x")
+    print_hits([found], "x")
     assert capsys.readouterr().out.splitlines()[0] == "0.88  a.md  (The handbook\\x1b)"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.cli import run
+from syncd.cli.main import run
 from syncd.config.schema import KVSection
 from syncd.core.errors import ConfigError
 from syncd.service.build import build_limits

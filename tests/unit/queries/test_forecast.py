@@ -2,10 +2,9 @@
 
 import pytest
 
-from syncd.cli.outlook import Survey, outlook, survey
+from syncd.cli.check import survey
 from syncd.core.sharding import WHOLE
-from syncd.queries.forecast import left_s, per_second, span
-from syncd.queries.pace import Pace
+from syncd.queries.forecast import Pace, Survey, describe, left_s, per_second, span
 from syncd.state.pass_tables import PassTables
 from syncd.sync.passes import Result
 from tests.harness import Core
@@ -81,7 +80,7 @@ def test_the_pace_begins_when_the_remote_is_changed_and_anew_with_each_pass(core
 
 def counted(files: int, unsent: int, *, known: int = 0, found: int = 0, complete: bool = True) -> str:
     seen = Survey(files, 0, unsent, unsent * 10, 0, known, found, complete)
-    return outlook(seen, MemoryTarget(), 2.0, 8)
+    return describe(seen, MemoryTarget(), 2.0, 8)
 
 
 def test_the_outlook_of_a_first_pass_names_an_idle_one_too() -> None:

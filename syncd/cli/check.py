@@ -1,0 +1,311 @@
+"""check: looks at everything that a mirror needs, changes nothing and prints a remedy for each fault."""
+
+import json
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from syncd.cli.context import AsJson, GlobalOptions, run_async
+from syncd.cli.output import print_line, shard_suffix
+from syncd.core.errors import EXIT_CONFIG, EXIT_HALT, EXIT_OK, ConfigError, Halt, SyncdError, TargetMissing, Unreachable
+from syncd.core.os_names import shown_path
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from syncd.config.schema import Config, MirrorConfig
+    from syncd.core.model import Item
+    from syncd.core.sharding import Shard
+    from syncd.local.walk import Tree
+    from syncd.queries.forecast import Survey
+    from syncd.service.build import Session
+    from syncd.targets.base import Target
+
+
+_BATCH = 1000
+"""Files that are looked up in the state file at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the output. remedy: how to fix it, unless it is ok."""
+
+    what: str
+    level: Literal["ok", "warn", "FAIL"]
+    message: str
+    remedy: str | None = None
+
+
+_Result = tuple[Finding, int]
+"""A finding and the exit code that it asks for."""
+
+
+def check(
+    ctx: typer.Context,
+    *,
+    as_json: AsJson = False,
+    excludes: Annotated[bool, typer.Option("--excludes", help="Print the built-in excludes.")] = False,
+) -> int:
+    """Check everything that a mirror needs and print how to fix it.
+
+    It looks at config, token, account, targets, folders and watch limits, and changes nothing.
+    """
+    if excludes:
+        return _print_excludes(as_json=as_json)
+    options: GlobalOptions = ctx.obj
+    findings: list[Finding] = []
+
+    async def collect() -> int:
+        code = EXIT_OK
+        async for finding, failure in _check(options):
+            findings.append(finding)
+            if not as_json:
+                _print(finding)
+            code = code or failure
+        return code
+
+    code = run_async(collect())
+    if as_json:
+        typer.echo(json.dumps({"checks": [asdict(finding) for finding in findings], "exit_code": code}, indent=2))
+    return code
+
+
+def _print_excludes(*, as_json: bool) -> int:
+    """Print the built-in excludes by group. This needs no config and no network."""
+    from syncd.core.excludes import GROUPS
+
+    if as_json:
+        typer.echo(json.dumps({"excludes": GROUPS, "exit_code": EXIT_OK}, indent=2))
+        return EXIT_OK
+    for group, patterns in GROUPS.items():
+        typer.echo(f"# {group}")
+        for pattern in patterns:
+            typer.echo(pattern)
+        typer.echo()
+    typer.echo('# Case does not count. To take one back: exclude = ["!PATTERN"], or !PATTERN in a .syncdignore file.')
+    return EXIT_OK
+
+
+def _print(finding: Finding) -> None:
+    print_line(f"{finding.level:<5} {finding.what:<22} {finding.message}")
+    if finding.remedy:
+        print_line(f"{'':<28} → {finding.remedy}")
+
+
+async def _check(options: GlobalOptions) -> AsyncIterator[_Result]:
+    try:
+        config = options.load(warn=False)
+    except ConfigError as error:
+        yield Finding("config", "FAIL", str(error)), EXIT_CONFIG
+        return
+    yield Finding("config", "ok", f"{len(config.mirrors)} mirror(s): {', '.join(config.mirrors)}"), EXIT_OK
+    for file in options.exposed_files(config):
+        yield Finding("permissions", "warn", file.message, file.remedy), EXIT_OK
+    for finding in _check_owners(config):
+        yield finding, EXIT_OK
+    from syncd.service.build import open_session
+
+    targets: dict[str, Target] = {}
+    try:
+        async with open_session(config, read_only=True) as session:
+            # The forecasts below use the targets without a connection.
+            targets = {name: mirror.target for name, mirror in session.mirrors.items()}
+            config = session.config
+            async for result in _check_remote(session):
+                yield result
+    except SyncdError as error:
+        yield Finding("token", "FAIL", str(error)), error.exit_code
+    for name in config.mirrors:
+        for result in _check_folder(config, name, targets.get(name)):
+            yield result
+    yield _check_daemon(config), EXIT_OK
+
+
+# -- owner marks
+
+
+def _check_owners(config: "Config") -> list[Finding]:
+    """Return the owner mark of each mirror, with a warning if entries of other owners are in its way."""
+    from syncd.state.db import open_state_to_read
+
+    db = open_state_to_read(config.state_dir)
+    try:
+        return [_check_owner(config, name, db) for name in config.mirrors]
+    finally:
+        if db:
+            db.close()
+
+
+def _check_owner(config: "Config", name: str, db: "sqlite3.Connection | None") -> Finding:
+    from syncd.core.keys import shown
+    from syncd.queries.status import foreign_keys, owner_mark
+
+    section, what = config.mirrors[name], f"{name}: owner"
+    mark = owner_mark(config, name, db)
+    if keys := foreign_keys(name, db):
+        message = f"{mark}: {len(keys)} entries of other owners have keys of this mirror, such as {shown(keys[0])}"
+        remedy = f"give each its own key_prefix, or make them this mirror's: syncd reconcile --takeover {name}"
+        return Finding(what, "warn", message, remedy)
+    if mark is None:
+        return Finding(what, "ok", "decided by the first pass, from the mirror's name and its state directory")
+    if section.shard and not section.owner:
+        remedy = f'owner = "{name}", or any other mark, in the config that all shards share'
+        return Finding(what, "warn", f"{mark}, which holds for shards on this machine only", remedy)
+    source = "set in the config" if section.owner else "from the mirror's name, this machine and the folder"
+    return Finding(what, "ok", f"{mark} ({source})")
+
+
+# -- token and targets
+
+
+async def _check_remote(session: "Session") -> AsyncIterator[_Result]:
+    from syncd.cloudflare.ai_search import AISearch
+    from syncd.config.schema import permissions
+
+    try:
+        status = await AISearch(session.transport, "default", "check").verify_token()
+    except (Halt, Unreachable) as error:
+        yield Finding("token", "FAIL", str(error)), error.exit_code
+        return
+    if status is None:
+        yield Finding("token", "ok", "global API key; an API token with one permission is safer"), EXIT_OK
+    elif status.status == "active":
+        yield Finding("token", "ok", f"active ({status.kind} token)"), EXIT_OK
+    else:
+        remedy = f"make a new token with {permissions(session.config)}"
+        yield Finding("token", "FAIL", f"the token is {status.status}", remedy), EXIT_HALT
+        return
+    for name in session.mirrors:
+        async for result in _check_target(session, name):
+            yield result
+
+
+async def _check_target(session: "Session", name: str) -> AsyncIterator[_Result]:
+    mirror, what = session.mirrors[name], f"{name}: target"
+    try:
+        yield Finding(what, "ok", await mirror.target.check()), EXIT_OK
+        for advice in await mirror.target.advice():
+            yield Finding(f"{name}: metadata", "warn", advice.message, advice.remedy), EXIT_OK
+    except SyncdError as error:
+        if isinstance(error, TargetMissing) and mirror.settings.create:
+            remedy = "nothing: the first reconcile makes it (create = true)"
+            spec = session.config.mirrors[name].target.spec
+            yield Finding(what, "warn", f"{spec} is not there yet", remedy), EXIT_OK
+        else:
+            yield Finding(what, "FAIL", str(error)), error.exit_code
+
+
+# -- folder and daemon
+
+
+def _check_folder(config: "Config", name: str, target: "Target | None") -> list[_Result]:
+    from syncd.queries.forecast import describe
+    from syncd.service.build import build_tree
+    from syncd.text.texts import HTML_REMEDY, can_convert_html
+
+    section, what = config.mirrors[name], f"{name}: folder"
+    tree = build_tree(section)
+    try:
+        tree.identity()
+    except Halt as error:
+        return [(Finding(what, "FAIL", str(error)), EXIT_HALT)]
+    survey = _survey(config, name, tree)
+    folder = shown_path(section.path)
+    message = f"{folder}{shard_suffix(section.shard)}: {survey.files} files to mirror, {survey.problems} that cannot be"
+    if not survey.complete:
+        remedy = f"let syncd read every directory under {folder}; until then nothing is deleted"
+        return [(Finding(what, "warn", message, remedy), EXIT_OK)]
+    findings = [Finding(what, "ok", message), _check_watches(name, section)]
+    findings += [Finding(what, "warn", f"{p.key}: {p.message}") for p in tree.protected.problems()]
+    if section.target.type == "vectorize" and survey.html and not can_convert_html():
+        message = f"HTML files that cannot be converted: {survey.html}; the extra 'vectorize' is not installed"
+        findings.append(Finding(f"{name}: html", "warn", message, HTML_REMEDY))
+    if target:
+        limits = config.cloudflare
+        forecast = describe(survey, target, limits.tpslimit, limits.transfers)
+        findings.append(Finding(f"{name}: forecast", "ok", forecast))
+    return [(finding, EXIT_OK) for finding in findings]
+
+
+def _survey(config: "Config", name: str, tree: "Tree") -> "Survey":
+    """Walk a folder and compare it with the state file."""
+    from syncd.core import sharding
+    from syncd.state.db import Meta, open_state_to_read
+    from syncd.state.journal import Journal
+    from syncd.sync.mounted import protect_look
+
+    shard = sharding.parse(config.mirrors[name].shard)
+    db = open_state_to_read(config.state_dir)
+    if db is None:
+        return survey(tree, shard, None, name)
+    with closing(db):
+        protect_look(tree, name, Meta(db, name), Journal(db, name))
+        return survey(tree, shard, db, name)
+
+
+def survey(tree: "Tree", shard: "Shard", db: "sqlite3.Connection | None", name: str) -> "Survey":
+    """Walk a folder without reading any file and compare it with the state file.
+
+    shard: only its keys count. db: None if there is no state file.
+    """
+    from syncd.core.model import Item
+    from syncd.queries.forecast import Survey
+    from syncd.state.journal import Journal
+    from syncd.text.endings import HTML, ending
+
+    result = Survey(known=Journal(db, name).count() if db else 0)
+    walk = (local for local in tree.walk() if shard.holds(local.key))
+    while batch := list(islice(walk, _BATCH)):
+        items = [local for local in batch if isinstance(local, Item)]
+        result.files += len(items)
+        result.html += sum(ending(item.key) in HTML for item in items)
+        result.problems += len(batch) - len(items)
+        _compare(items, db, name, result)
+    result.complete = tree.complete
+    result.protected = bool(tree.protected.closed or tree.protected.covered)
+    return result
+
+
+def _compare(items: "Sequence[Item]", db: "sqlite3.Connection | None", name: str, result: "Survey") -> None:
+    """Count the items that have no record, or look changed since they were sent."""
+    from syncd.state.caches import StatCache
+    from syncd.state.journal import Journal
+
+    journal, unchanged = (Journal(db, name), StatCache(db, name).fill(items)) if db else (None, {})
+    for item in items:
+        record = journal.get(item.key) if journal else None
+        result.found += record is not None
+        cached = unchanged.get(item.key)
+        if record is None or cached is None or cached.checksum != record.checksum:
+            result.unsent += 1
+            result.unsent_bytes += item.size
+
+
+def _check_watches(name: str, section: "MirrorConfig") -> Finding:
+    what = f"{name}: watch"
+    limit_file = Path("/proc/sys/fs/inotify/max_user_watches")
+    if section.watch in ("poll", "off") or not limit_file.exists():
+        return Finding(what, "ok", section.watch)
+    limit = int(limit_file.read_text())
+    folders = 1 + sum(len(dirs) for _, dirs, _ in os.walk(section.path))
+    if folders > limit:
+        remedy = f"sysctl fs.inotify.max_user_watches={max(folders * 2, 524288)}; until then syncd polls"
+        return Finding(what, "warn", f"{folders} directories, but inotify allows {limit} watches", remedy)
+    return Finding(what, "ok", f"{folders} directories, inotify allows {limit} watches")
+
+
+def _check_daemon(config: "Config") -> Finding:
+    from syncd.queries.status import snapshot
+
+    status = snapshot(config)
+    times = [mirror["last_reconcile"] for mirror in status["mirrors"].values()]
+    daemon = f"running (pid {status['daemon']['pid']})" if status["daemon"]["running"] else "not running"
+    if None in times:
+        return Finding("last reconcile", "warn", f"never, for some mirror; daemon {daemon}", "syncd reconcile")
+    return Finding("last reconcile", "ok", f"{min(times)}; daemon {daemon}")

@@ -1,0 +1,197 @@
+"""ls, explain, retry: single items of a mirror, as the state file and the target know them."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from syncd.cli.context import (
+    AsJson,
+    GlobalOptions,
+    MirrorName,
+    folders_of,
+    mirror_containing,
+    one_mirror,
+    run_async,
+    shard_field,
+)
+from syncd.cli.output import counted, print_json, print_line, print_table
+from syncd.core.errors import EXIT_OK, ConfigError
+from syncd.core.redact import printable
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from syncd.config.schema import Config
+
+_STORED_UNINDEXED = frozenset({"index_error", "skipped"})
+"""Problem kinds of items that are stored and not searchable."""
+_BATCH = 1000
+"""Records read from the journal at a time."""
+
+
+# -- ls
+
+
+def list_items(
+    ctx: typer.Context,
+    mirror: MirrorName = None,
+    *,
+    remote: Annotated[bool, typer.Option("--remote", help="List what the target holds, of all owners.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """List items with size, state and index status."""
+    options: GlobalOptions = ctx.obj
+    config = options.load()
+    name = one_mirror(config, mirror)
+    rows = run_async(_remote_rows(config, name)) if remote else list(_local_rows(config, name))
+    if as_json:
+        print_json({"mirror": name, **shard_field(config, name), "items": rows})
+        return EXIT_OK
+    if shard := config.mirrors[name].shard:
+        typer.echo(f"{name}: the keys of shard {shard}", err=True)
+    headers = ("key", "size", "owner", "index", "ref") if remote else ("key", "size", "state", "index")
+    print_table(headers, ([row.get(header) for header in headers] for row in rows))
+    return EXIT_OK
+
+
+def _local_rows(config: "Config", name: str) -> Iterator[dict[str, Any]]:
+    from syncd.state.db import open_state_to_read
+
+    db = open_state_to_read(config.state_dir)
+    if db is None:
+        return
+    with closing(db):
+        yield from _rows_of(db, name)
+
+
+def _rows_of(db: "sqlite3.Connection", name: str) -> Iterator[dict[str, Any]]:
+    """Yield the records of the journal, then the problems of files that have no record."""
+    from syncd.state.journal import LAST, Journal
+    from syncd.state.queue import Queue
+
+    journal = Journal(db, name)
+    queued = {row.key for row in Queue(db, name, 0, 0).every()}
+    problems = {problem.key: problem.kind for problem in journal.problems()}
+    after = ""
+    while records := journal.after(after, LAST, _BATCH):
+        for record in records:
+            yield {
+                "key": record.key,
+                "size": record.size,
+                "state": state_of(problems.pop(record.key, None), queued=record.key in queued),
+                "index": record.status,
+                "searchable_s": record.searchable_s,
+            }
+        after = records[-1].key
+    for key, kind in sorted(problems.items()):
+        # An item with an index problem counts as in step only while it is stored, and this one has no record.
+        state = f"rejected: {kind}" if kind in _STORED_UNINDEXED else state_of(kind, queued=False)
+        yield {"key": key, "size": None, "state": state, "index": None, "searchable_s": None}
+
+
+def state_of(problem_kind: str | None, *, queued: bool) -> str:
+    """Return the state of an item in one word, as `status` counts it."""
+    if problem_kind == "failed":
+        return "failed"
+    if problem_kind is not None and problem_kind not in _STORED_UNINDEXED:
+        return f"rejected: {problem_kind}"
+    return "pending" if queued else "synced"
+
+
+async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
+    from syncd.cloudflare.decoding import tame
+    from syncd.service.build import open_session
+    from syncd.sync.observe import ours
+
+    async with open_session(config, [name], read_only=True) as session:
+        rows = [
+            {"key": e.key, "size": e.size, "owner": e.owner, "index": e.status, "ref": e.ref, "checksum": e.checksum}
+            | ({} if e.metadata is None else {"metadata": tame(dict(e.metadata))})
+            async for e in ours(session.mirrors[name])
+        ]
+    return sorted(rows, key=lambda row: str(row["key"]))
+
+
+# -- explain
+
+
+def explain(
+    ctx: typer.Context, path: Annotated[Path, typer.Argument(help="A file, or its path in the mirror.", parser=Path)]
+) -> int:
+    """Show which rule takes or leaves out a file, and its state.
+
+    It also shows what the next pass does, and the history of the file.
+    """
+    options: GlobalOptions = ctx.obj
+    config = options.load()
+    from syncd.queries.explain import explain as explain_file
+    from syncd.service.build import build_tree
+
+    mirror, path_inside = _mirror_of(config, path)
+    for name, value in explain_file(config, mirror, path_inside, build_tree(config.mirrors[mirror])):
+        print_line(f"{name:<10} {value}")
+    return EXIT_OK
+
+
+def _mirror_of(config: "Config", path: Path) -> tuple[str, str]:
+    """Return the mirror that contains a path and the path relative to its root. Raises ConfigError if none does."""
+    if found := mirror_containing(config, path):
+        return found
+    if len(config.mirrors) == 1 and not path.is_absolute():
+        return next(iter(config.mirrors)), path.as_posix()
+    raise ConfigError(f"{path} lies in no mirrored folder; they are: {folders_of(config, list(config.mirrors))}")
+
+
+# -- retry
+
+
+def retry(
+    ctx: typer.Context,
+    keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", show_default=False)] = None,
+) -> int:
+    """Retry failed and rejected items now.
+
+    An item that could not be indexed is indexed again without an upload.
+    """
+    options: GlobalOptions = ctx.obj
+    return run_async(_retry(options.load(), keys))
+
+
+async def _retry(config: "Config", keys: list[str] | None) -> int:
+    """Make the items due, then process them here unless a daemon does so. keys: None for all."""
+    from syncd.service import once
+    from syncd.service.build import open_session
+    from syncd.state.directory import FILE_NAME, holder, when_free
+
+    async def mark() -> dict[str, int]:
+        return _make_due(config, keys)
+
+    marked = await when_free(mark, config.state_dir / FILE_NAME)
+    total = sum(marked.values())
+    typer.echo(f"{counted(total, 'item')} to try again")
+    if not total or holder(config.state_dir) is not None:
+        # A running daemon finds the due items by itself.
+        return EXIT_OK
+    code = EXIT_OK
+    async with open_session(config, [name for name, count in marked.items() if count]) as session:
+        for name, mirror in session.mirrors.items():
+            report = await once.due_only(mirror)
+            for problem in report.problems(mirror):
+                typer.echo(printable(f"{name}: {problem.key}: {problem.kind}: {problem.message}"), err=True)
+            code = max(code, report.exit_code)
+    return code
+
+
+def _make_due(config: "Config", keys: list[str] | None) -> dict[str, int]:
+    """Make failed and rejected items due in the state file. Return their number for each mirror."""
+    from syncd.service.retry import try_again
+    from syncd.state.db import open_state
+    from syncd.state.journal import Journal
+    from syncd.state.queue import Queue
+
+    with closing(open_state(config.state_dir)) as db:
+        return {name: try_again(Journal(db, name), Queue(db, name, 0, 0), keys, time.time()) for name in config.mirrors}

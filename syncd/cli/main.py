@@ -1,0 +1,195 @@
+"""The `syncd` program: its commands, signal handling, standard streams and exit codes.
+
+This module imports nothing heavy, so that signal handlers are in place before the imports of a command begin.
+"""
+
+import errno
+import io
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from syncd.core.errors import EXIT_BUG, EXIT_CONFIG, EXIT_HALT, EXIT_INTERRUPTED, EXIT_OK, SyncdError
+from syncd.service import signals
+from syncd.service.log_stream import LogStream
+
+COMMANDS = {
+    "init": "syncd.cli.init:init",
+    "check": "syncd.cli.check:check",
+    "run": "syncd.cli.reconcile:run",
+    "reconcile": "syncd.cli.reconcile:full_pass",
+    "status": "syncd.cli.status:status",
+    "ls": "syncd.cli.items:list_items",
+    "explain": "syncd.cli.items:explain",
+    "search": "syncd.cli.search:search",
+    "retry": "syncd.cli.items:retry",
+    "verify": "syncd.cli.verify_pull:verify",
+    "pull": "syncd.cli.verify_pull:pull",
+    "kv": "syncd.cli.kv:group",
+    "emulate": "syncd.cli.demo:emulate",
+    "demo": "syncd.cli.demo:demo",
+}
+"""The module and function of each command. A module is imported when its command is called or its help is listed."""
+
+_SERVICES = frozenset({"run", "emulate"})
+"""Commands that run until they are stopped. SIGTERM ends them with exit code 0."""
+_OPTIONS_WITH_VALUE = frozenset({"-c", "--config", "--log-format"})
+"""Global options that take the next argument as their value."""
+_EXIT_PIPE = 141
+"""128 + SIGPIPE, as shells report it: the reader closed stdout."""
+_LOG_PATIENCE_S = 1.0
+"""How long a service waits for a log reader that does not read. Other commands wait for it until a signal comes."""
+
+_REMEDIES = {
+    errno.ENOSPC: "make room on its disk",
+    errno.EDQUOT: "make room in its quota",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
+    errno.EACCES: "let this user read and write it",
+    errno.EPERM: "let this user read and write it",
+    errno.EROFS: "mount its file system read-write",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close files of other programs",
+    errno.ENOMEM: "give syncd more memory",
+}
+
+
+def main() -> None:
+    """Run the program and exit with its exit code."""
+    is_service = _command_name(sys.argv[1:]) in _SERVICES
+    prepare_streams(is_service=is_service)
+    signals.catch(_print_error)
+    if is_service:
+        signals.serve()
+    try:
+        from syncd.core.os_names import from_os
+
+        code = run([from_os(argument) for argument in sys.argv[1:]])
+    except signals.Interrupted as interruption:
+        code = signals.ended(interruption.number)
+    sys.exit(code)
+
+
+def _command_name(arguments: Sequence[str]) -> str | None:
+    """Return the command of a command line before the parser is imported, since a signal may come before that."""
+    remaining = iter(arguments)
+    for argument in remaining:
+        if argument in _OPTIONS_WITH_VALUE:
+            next(remaining, None)
+        elif not argument.startswith("-"):
+            return argument
+    return None
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    from typer import Abort
+    from typer.exceptions import TyperException
+
+    from syncd.cli.context import make_program, with_optional_values
+    from syncd.state.directory import writable
+
+    try:
+        with writable():
+            code = make_program(COMMANDS)(with_optional_values(arguments), prog_name="syncd", standalone_mode=False)
+        sys.stdout.flush()
+    except TyperException as error:
+        text = error.format_message()
+        if text.startswith("Usage: "):
+            # No command was given, and the message is the help text.
+            print(text, file=sys.stderr)  # noqa: T201
+        else:
+            _print_error(f"{text.rstrip('.')}; see: syncd --help")
+        return EXIT_CONFIG
+    except SyncdError as error:
+        _print_error(str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        _discard_stdout()
+        return _EXIT_PIPE
+    except (OSError, MemoryError) as error:
+        _discard_stdout()
+        # Objects left half made, such as an event loop without its descriptors, would print their own errors.
+        sys.unraisablehook = lambda _: None
+        _print_error(_machine_error(error))
+        return EXIT_HALT
+    except SystemExit as end:
+        # The library answers a closed pipe with exit code 1, which has another meaning here.
+        if isinstance(end.__context__, BrokenPipeError):
+            return _EXIT_PIPE
+        raise
+    except Exception as error:  # noqa: BLE001 - the last handler: a bug ends with its traceback and its own exit code
+        _print_traceback(error)
+        _print_error("this is a bug; please report it with the lines above")
+        return EXIT_BUG
+    return code if isinstance(code, int) else EXIT_OK
+
+
+def _machine_error(error: OSError | MemoryError) -> str:
+    """Return the message and remedy for an error of the machine that no other code handles."""
+    if isinstance(error, MemoryError):
+        return "this machine has no memory left for it; give syncd more, and run it again"
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
+    subject = " and ".join(names) or "the output or a file"
+    return f"{subject}: {error.strerror or error}; {_REMEDIES.get(error.errno or 0, 'fix it, and run it again')}"
+
+
+def _print_traceback(error: Exception) -> None:
+    from syncd.core.redact import traceback_of
+
+    print(traceback_of(error), file=sys.stderr)  # noqa: T201
+
+
+def _print_error(text: str) -> None:
+    from syncd.core.redact import printable
+
+    print(f"syncd: {printable(text)}", file=sys.stderr)  # noqa: T201
+
+
+# -- standard streams
+
+
+class _TolerantWriter(io.TextIOWrapper):
+    """A stream for messages that ignores write errors: a full disk under the log must not end the command."""
+
+    def write(self, text: str) -> int:
+        """Write the text; do nothing if it cannot be written."""
+        with suppress(OSError, ValueError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream; do nothing if it cannot be flushed."""
+        with suppress(OSError, ValueError):
+            super().flush()
+
+
+def prepare_streams(*, is_service: bool = False) -> None:
+    """Make stdin, stdout and stderr usable even if the caller closed them or their encoding lacks a character.
+
+    is_service: do not wait for a log reader that does not read.
+    """
+    for descriptor, mode in ((0, os.O_WRONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # Otherwise the next file that is opened would take this number. Reading such a stdin raises an error.
+            os.open(os.devnull, mode)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - open as long as the process lives
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        encoding = sys.stderr.encoding
+        raw = LogStream(sys.stderr.fileno(), _LOG_PATIENCE_S if is_service else None, signals.received)
+        sys.stderr.detach()
+        sys.stderr = _TolerantWriter(io.BufferedWriter(raw), encoding, errors="backslashreplace", line_buffering=True)
+
+
+def _discard_stdout() -> None:
+    """Send unwritten output to the null device: the interpreter would try to write it again at exit and complain."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

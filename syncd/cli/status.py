@@ -1,0 +1,198 @@
+"""status: prints the state of each mirror, once or again every second."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from syncd.cli.context import AsJson, GlobalOptions
+from syncd.cli.output import print_json, shard_suffix, stdout_console
+from syncd.core.errors import EXIT_OK
+from syncd.core.redact import printable
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.text import Text
+
+_REFRESH_S = 1.0
+_PROBLEMS_SHOWN = 20
+_STUCK_SHOWN = 3
+_COLOURS = {"idle": "green", "syncing": "cyan", "degraded": "yellow", "halted": "red"}
+_LABEL_WIDTH = 11
+_NUMERIC_COLUMNS = frozenset({"in step", "to go", "indexing", "problems"})
+
+
+def status(
+    ctx: typer.Context,
+    *,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every second, until Ctrl-C.")] = False,
+) -> int:
+    """Show which items are in step, waiting, indexing and failed.
+
+    It works with and without a running daemon.
+    """
+    options: GlobalOptions = ctx.obj
+    config = options.load(level=None)
+    from syncd.queries.status import snapshot
+
+    if watch:
+        _watch(lambda: snapshot(config))
+    elif as_json:
+        print_json(snapshot(config))
+    else:
+        _print_status(snapshot(config))
+    return EXIT_OK
+
+
+# -- one block of lines for each mirror
+
+
+def _print_status(status: dict[str, Any]) -> None:
+    """Print a snapshot without the library for tables, whose import takes longer than reading the state."""
+    # None: colours on a terminal only (no-color.org).
+    color = False if os.environ.get("NO_COLOR") else None
+    typer.echo(_daemon_line(status))
+    for name, mirror in status["mirrors"].items():
+        typer.echo()
+        for line in _mirror_lines(name, mirror):
+            typer.echo(line, color=color)
+
+
+def _daemon_line(status: dict[str, Any]) -> str:
+    daemon = status["daemon"]
+    return f"daemon     running, pid {daemon['pid']}" if daemon["running"] else "daemon     not running"
+
+
+def _remaining(mirror: dict[str, Any]) -> str:
+    """Return how much the current pass still has to do."""
+    from syncd.queries.forecast import span
+
+    if not mirror.get("remaining"):
+        return ""
+    time_left = f", about {span(mirror['eta_s'])} left" if mirror["eta_s"] is not None else ""
+    return f", {mirror['remaining']:,} to go{time_left}"
+
+
+def _problem_lines(problems: list[dict[str, str]]) -> Iterator[str]:
+    """Yield the first problems in columns and the number of the others."""
+    if not problems:
+        return
+    yield "  problems"
+    rows = [[printable(problem[part]) for part in ("kind", "key", "message")] for problem in problems[:_PROBLEMS_SHOWN]]
+    kind_width, key_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for kind, key, message in rows:
+        yield f"    {kind:{kind_width}}  {key:{key_width}}  {message}"
+    more = len(problems) - _PROBLEMS_SHOWN
+    if more > 0:
+        yield f"    … and {more} more: syncd status --json"
+
+
+def _mirror_lines(name: str, mirror: dict[str, Any]) -> Iterator[str]:
+    state = mirror["state"]
+    styled = typer.style(f"{state}{_remaining(mirror)}", fg=_COLOURS[state], bold=state == "halted")
+    target = printable(f"{mirror['path']} → {mirror['target']}{shard_suffix(mirror.get('shard', ''))}")
+    yield f"{typer.style(name, bold=True)} {styled}  {target}"
+    if mirror.get("detail"):
+        yield "  " + typer.style(printable(mirror["detail"]), fg=_COLOURS[state])
+    for label, fact in _facts(mirror):
+        yield f"  {label:{_LABEL_WIDTH}}{printable(fact)}"
+    yield from _problem_lines(mirror["problems"])
+
+
+def _facts(mirror: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    items, index = mirror["items"], mirror["index"]
+    yield "items", ", ".join(f"{count} {state}" for state, count in items.items() if count or state == "synced")
+    if any(index.values()):
+        yield "searchable", f"{mirror['searchable'] or 0} of {sum(index.values())}"
+        yield "index", ", ".join(f"{count} {state}" for state, count in index.items() if count)
+    if stuck := mirror.get("stuck"):
+        yield "stuck", _stuck(stuck["keys"], stuck["count"])
+    yield "owner", mirror["owner"] or "decided by the first pass"
+    yield "last pass", mirror["last_reconcile"] or "never"
+    if mirror["oldest_pending_s"] is not None:
+        yield "oldest", f"{mirror['oldest_pending_s']:.0f} s waiting"
+    if mirror["watch"]:
+        detail = f": {mirror['watch_detail']}" if mirror.get("watch_detail") else ""
+        yield "watch", mirror["watch"] + detail
+
+
+def _stuck(keys: list[str], count: int) -> str:
+    """Return the first keys whose indexing takes too long and the number of the others."""
+    from syncd.state.journal_index import STUCK_S
+
+    first = ", ".join(keys[:_STUCK_SHOWN])
+    more = f" and {count - _STUCK_SHOWN} more" if count > _STUCK_SHOWN else ""
+    return f"{first}{more}: not searchable for over {STUCK_S / 60:.0f} minutes; the service makes no progress"
+
+
+# -- status --watch
+
+
+def _watch(snapshot: Callable[[], dict[str, Any]]) -> NoReturn:
+    """Print fresh snapshots until interrupted: in place on a terminal, elsewhere one line for each change."""
+    console = stdout_console()
+    if not console.is_terminal:
+        _print_changes(snapshot)
+    from rich.live import Live
+
+    with Live(_table(snapshot()), console=console, auto_refresh=False, screen=False) as display:
+        while True:
+            time.sleep(_REFRESH_S)
+            display.update(_table(snapshot()), refresh=True)
+
+
+def _print_changes(snapshot: Callable[[], dict[str, Any]]) -> NoReturn:
+    printed: dict[str, str] = {}
+    while True:
+        for name, mirror in snapshot()["mirrors"].items():
+            counts = ", ".join(f"{count} {state}" for state, count in mirror["items"].items())
+            line = f"{name} {mirror['state']}{_remaining(mirror)}: {counts}"
+            if printed.get(name) != line:
+                printed[name] = line
+                print(printable(line), flush=True)  # noqa: T201
+        time.sleep(_REFRESH_S)
+
+
+def _table(status: dict[str, Any]) -> "Group":
+    """Return one row for each mirror, then the reasons for trouble, then the first problems."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for header in ("mirror", "state", "in step", "to go", "left", "indexing", "problems", "last pass", "watch"):
+        table.add_column(header, justify="right" if header in _NUMERIC_COLUMNS else "left", no_wrap=header != "mirror")
+    details, problems = [], []
+    for name, mirror in status["mirrors"].items():
+        table.add_row(*_row(name, mirror))
+        if mirror.get("detail"):
+            details.append(Text(printable(f"{name}: {mirror['detail']}"), style=_COLOURS[mirror["state"]]))
+        problems += [problem | {"key": f"{name}: {problem['key']}"} for problem in mirror["problems"]]
+    return Group(_daemon_line(status), Text(), table, *details, *map(Text, _problem_lines(problems)))
+
+
+def _row(name: str, mirror: dict[str, Any]) -> "list[Text]":
+    from rich.text import Text
+
+    from syncd.queries.forecast import span
+
+    items, index, state = mirror["items"], mirror["index"], mirror["state"]
+    eta_s, last = mirror.get("eta_s"), mirror["last_reconcile"]
+    ago_s = time.time() - datetime.fromisoformat(last).timestamp() if last else None
+    indexing = index["queued"] + index["running"]
+    problems = items["failed"] + items["rejected"] + index["error"]
+    return [
+        Text(name, style="bold"),
+        Text(state, style=_COLOURS[state]),
+        Text(f"{max(0, items['synced'] - index['error'] - index['skipped']):,}"),
+        Text(f"{items['pending']:,}" if items["pending"] else ""),
+        Text(f"about {span(eta_s)}" if eta_s else ""),
+        Text(f"{indexing:,}" if indexing else ""),
+        Text(f"{problems:,}" if problems else "", style="yellow"),
+        Text("never" if ago_s is None else f"{span(ago_s)} ago"),
+        Text(mirror["watch"] or ""),
+    ]

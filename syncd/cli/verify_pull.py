@@ -1,0 +1,282 @@
+"""verify, pull: compare the entries of a target with the folder, or write them into a folder."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from syncd.cli.context import (
+    AsJson,
+    GlobalOptions,
+    MirrorNames,
+    folders_of,
+    mirror_containing,
+    one_mirror,
+    os_path,
+    run_async,
+    shard_field,
+)
+from syncd.cli.output import counted, print_error, print_json, print_line, print_table, shard_suffix
+from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError
+from syncd.core.os_names import shown_path
+
+if TYPE_CHECKING:
+    from syncd.config.schema import Config
+    from syncd.queries.pull import Pulled
+    from syncd.queries.search import Answer, Question
+    from syncd.queries.verify import Verdict
+
+SEVERITY = (3, 4, 5, 1, 6, 0)
+"""Exit codes, the most serious first. With several mirrors the most serious one is returned."""
+_OUTCOMES = ("written", "unchanged", "different", "refused", "gone", "foreign")
+_HITS_SHOWN = 3
+"""Hits that are printed for a question whose file was not found."""
+
+
+Questions = dict[str, "list[Question]"]
+"""The questions to each mirror."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """The questions to the targets' own search, and how many hits of each count."""
+
+    questions: Questions
+    top: int
+
+
+# -- verify
+
+
+def verify(  # noqa: PLR0913 - the options of the command
+    ctx: typer.Context,
+    mirrors: MirrorNames = None,
+    *,
+    deep: Annotated[bool, typer.Option("--deep", help="Download every entry and compare its content.")] = False,
+    query: Annotated[
+        list[str] | None,
+        typer.Option("--query", metavar="Q", help="Ask the target's own search; alone, nothing is compared."),
+    ] = None,
+    expect: Annotated[
+        list[str] | None, typer.Option("--expect", metavar="FILE", help="The file that the query should find.")
+    ] = None,
+    top: Annotated[int, typer.Option("--top", metavar="N", help="How many hits count.", min=1, max=50)] = 10,
+    as_json: AsJson = False,
+) -> int:
+    """Compare local with remote, change nothing.
+
+    Exit code 6 if there is any difference, or a query does not find its file.
+    """
+    from syncd.service.build import mirror_config
+
+    options: GlobalOptions = ctx.obj
+    config = options.load()
+    names = mirrors or []
+    for name in names:
+        mirror_config(config, name)
+    questions = _questions(config, names, query or [], expect or [])
+    verdicts = run_async(_verify(options, config, names, _Search(questions, top), deep=deep))
+    code = next(code for code in SEVERITY if code in {verdict.exit_code for verdict in verdicts.values()})
+    if as_json:
+        objects = {name: shard_field(config, name) | _verdict_object(verdict) for name, verdict in verdicts.items()}
+        print_json({"mirrors": objects, "exit_code": code})
+    else:
+        _print_verdicts(config, verdicts)
+    return code
+
+
+async def _verify(
+    options: GlobalOptions, config: "Config", names: list[str], search: _Search, *, deep: bool
+) -> "dict[str, Verdict]":
+    from syncd.cli.output import ProgressDisplay, progress
+    from syncd.queries.verify import Verdict, ask_questions, verify
+    from syncd.service.build import open_session
+
+    questions_only = bool(search.questions) and not deep
+    if questions_only:
+        # The folder is not compared: a smoke test costs one request for each question.
+        names = list(search.questions)
+    async with open_session(config, names, read_only=True) as session:
+        verdicts = {name: Verdict(deep, compared=False) for name in session.mirrors}
+        for name, questions in search.questions.items():
+            await ask_questions(session.mirrors[name], questions, search.top, verdicts[name])
+        if questions_only:
+            return verdicts
+        with progress(quiet=options.quiet) as bar:
+            for name, mirror in session.mirrors.items():
+                asked = verdicts[name]
+                if not asked.error:
+                    display = ProgressDisplay(name, bar, quiet=options.quiet)
+                    verdicts[name] = replace(await verify(mirror, display, deep=deep), answers=asked.answers)
+    return verdicts
+
+
+def _verdict_object(verdict: "Verdict") -> dict[str, Any]:
+    from syncd.core.keys import shown
+
+    fields: dict[str, Any] = {
+        "checked": verdict.checked,
+        "differences": [asdict(difference) for difference in verdict.differences],
+        "deep": verdict.deep,
+    }
+    if verdict.answers:
+        fields["queries"] = [_answer_object(answer) for answer in verdict.answers]
+    return fields | ({"error": shown(str(verdict.error))} if verdict.error else {})
+
+
+def _print_verdicts(config: "Config", verdicts: "dict[str, Verdict]") -> None:
+    for name, verdict in verdicts.items():
+        print_line(f"{name}{shard_suffix(config.mirrors[name].shard)}: {_headline(verdict)}")
+        if verdict.answers:
+            _print_answers(verdict.answers)
+        if verdict.differences:
+            print_table(("", "", ""), [(f"  {d.difference}", d.key, d.message) for d in verdict.differences])
+        if verdict.error:
+            print_error(str(verdict.error))
+
+
+def _headline(verdict: "Verdict") -> str:
+    answers = _answers_summary(verdict.answers) if verdict.answers else ""
+    if not verdict.compared:
+        return ", ".join(part for part in (answers, "stopped" if verdict.error else "") if part)
+    return "; ".join(part for part in (_comparison_summary(verdict), answers) if part)
+
+
+def _comparison_summary(verdict: "Verdict") -> str:
+    found, checked = len(verdict.differences), counted(verdict.checked, "key")
+    differences = counted(found, "difference")
+    if verdict.error:
+        return f"stopped, {differences} until then" if found else "not compared"
+    content = ", bytes and all" if verdict.files else ", with what each vector says of its file"
+    return f"{checked} compared{content if verdict.deep else ''}, {differences if found else 'no difference'}"
+
+
+# -- verify --query Q --expect FILE
+
+
+def _questions(config: "Config", names: Sequence[str], queries: Sequence[str], files: Sequence[str]) -> Questions:
+    """Return the questions to each mirror. The first query expects the first file, and so on.
+
+    names: the mirrors that may be asked; empty: all. Raises ConfigError.
+    """
+    from syncd.queries.search import Question
+
+    if len(queries) != len(files):
+        raise ConfigError(
+            f"{len(queries)} --query and {len(files)} --expect; each question needs the file it should find:"
+            " --query Q --expect FILE"
+        )
+    questions: Questions = {}
+    for query, file in zip(queries, files, strict=True):
+        if not query.strip():
+            raise ConfigError("a --query is empty; ask for something")
+        name, key = _expected_key(config, names or list(config.mirrors), file)
+        questions.setdefault(name, []).append(Question(query, key))
+    return questions
+
+
+def _expected_key(config: "Config", names: Sequence[str], file: str) -> tuple[str, str]:
+    """Return the mirror and the key that FILE names: a file of a folder, a path relative to one, or a key."""
+    from syncd.core.keys import normal
+
+    path = Path(file)
+    found = mirror_containing(config, path)
+    if found and found[0] in names:
+        return found[0], config.mirrors[found[0]].key_prefix + normal(found[1])
+    if len(names) != 1 or path.is_absolute() or ".." in path.parts or file in ("", "."):
+        more = "; name its mirror, too" if len(names) > 1 else ""
+        folders = folders_of(config, names)
+        raise ConfigError(f"--expect {file}: lies in no folder that is verified; they are: {folders}{more}")
+    section = config.mirrors[names[0]]
+    name = normal(path.as_posix())
+    is_key = section.key_prefix and name.startswith(section.key_prefix) and not (section.path / os_path(file)).exists()
+    return names[0], name if is_key else section.key_prefix + name
+
+
+def _answer_object(answer: "Answer") -> dict[str, Any]:
+    return {
+        "query": answer.question.query,
+        "expect": answer.question.key,
+        "found": answer.rank is not None,
+        "rank": answer.rank,
+        "score": answer.score,
+        "why": answer.why or None,
+        "hits": [{"key": hit.key, "score": hit.score} for hit in answer.hits],
+    }
+
+
+def _answers_summary(answers: "Sequence[Answer]") -> str:
+    found = sum(answer.rank is not None for answer in answers)
+    return f"{found} of {counted(len(answers), 'question')} found {'its' if len(answers) == 1 else 'their'} file"
+
+
+def _print_answers(answers: "Sequence[Answer]") -> None:
+    rows = []
+    for answer in answers:
+        if answer.rank is not None:
+            row = ("  found", answer.question.key, f"rank {answer.rank}, score {answer.score:.2f}")
+        else:
+            row = ("  not found", answer.question.key, f"{answer.why}. {_other_hits(answer)}")
+        rows.append((*row, repr(answer.question.query)))
+    print_table(("", "", "", ""), rows)
+
+
+def _other_hits(answer: "Answer") -> str:
+    if not answer.hits:
+        return "Nothing else was found either"
+    best: dict[str, float] = {}
+    for hit in answer.hits:
+        best.setdefault(hit.key, hit.score)
+    names = [f"{key} ({score:.2f})" for key, score in best.items()]
+    return f"Instead came: {', '.join(names[:_HITS_SHOWN])}{', …' if len(names) > _HITS_SHOWN else ''}"
+
+
+# -- pull
+
+
+def pull(
+    ctx: typer.Context,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", parser=os_path, help="The folder to write into; made if it is not there.")
+    ],
+    *,
+    mirror: Annotated[
+        str | None, typer.Option("--mirror", metavar="M", help="The mirror whose entries are written.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that differ.")] = False,
+    everyone: Annotated[bool, typer.Option("--all", help="Entries of other owners too.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Write the remote entries into a folder.
+
+    Never outside it, and never over a file that differs without --force.
+    """
+    options: GlobalOptions = ctx.obj
+    config = options.load()
+    name = one_mirror(config, mirror)
+
+    async def work() -> "Pulled":
+        from syncd.queries.pull import Folder, check_files, pull
+        from syncd.service.build import open_session
+
+        async with open_session(config, [name], read_only=True) as session:
+            check_files(session.mirrors[name])
+            with Folder(folder.expanduser()) as target:
+                return await pull(session.mirrors[name], target, force=force, everyone=everyone)
+
+    pulled = run_async(work())
+    code = EXIT_PROBLEMS if pulled.problems else EXIT_OK
+    if as_json:
+        counts = {outcome: pulled.done[outcome] for outcome in _OUTCOMES}
+        problems = [asdict(problem) for problem in pulled.problems]
+        result = {"result": counts, "problems": problems, "exit_code": code}
+        print_json({"mirror": name, **shard_field(config, name), **result})
+        return code
+    counted_outcomes = [f"{pulled.done[o]} {o}" for o in _OUTCOMES if pulled.done[o] or o == "written"]
+    suffix = shard_suffix(config.mirrors[name].shard)
+    print_line(f"{name}{suffix} → {shown_path(folder)}: {', '.join(counted_outcomes)}")
+    if pulled.problems:
+        print_table(("", ""), [(f"  {problem.key}", problem.message) for problem in pulled.problems])
+    return code
