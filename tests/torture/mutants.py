@@ -231,7 +231,7 @@ MUTANTS = (
     Mutant(
         "an owner that was derived is not remembered",
         "syncd/service/build.py",
-        "            owner.remember(found, section.path, meta)\n",
+        "            identity.remember(found, section.path, meta)\n",
         "            pass\n",
         ("tests/e2e/test_two_machines.py",),
     ),
