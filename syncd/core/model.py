@@ -185,10 +185,10 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """How an action ended, for whoever counts. kind "index" says that an entry became searchable, or could not.
+class ActionEvent:
+    """How an action ended. kind "index": an entry became searchable, or could not be indexed.
 
-    size: bytes of what was put. waited_s: from written to searchable.
+    size: number of bytes put. waited_s: seconds from the write until the entry was searchable.
     """
 
     kind: Literal["put", "delete", "adopt", "forget", "index"]

@@ -22,7 +22,7 @@ from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Wide
 from syncd.sync.passes import Hooks, Options, Result, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.sync.turn import Breath
+from syncd.sync.turn import Preemption
 from syncd.watch.hints import Hint
 
 log = structlog.get_logger()
@@ -182,7 +182,9 @@ class Keeper:
         """Make a pass; return whether it held deletes back."""
         self._say_syncing(0)
         # The rows of a part are due until they are done: a breath in between would serve them twice.
-        hooks = Hooks(Breath(self._between, self._pressing) if scope.everything else Breath(), self._watch)
+        hooks = Hooks(
+            Preemption(self._serve_pending, self._has_pending) if scope.everything else Preemption(), self._watch
+        )
         try:
             result = await reconcile(self.mirror, scope, self._options, hooks)
             # Nothing new is on its way: the looks at the index go on as seldom as they have become.
@@ -214,7 +216,7 @@ class Keeper:
         if self._ticked - self._said_at >= SAY_S:
             self._say_syncing(remaining, left_s, moved=result.done.total() > 0)
 
-    def _pressing(self) -> bool:
+    def _has_pending(self) -> bool:
         """Whether something is due; asked before each upload, and looked up now and then: many rows may be waiting."""
         now = self._loop.time()
         if now >= self._press_look_at:
@@ -223,7 +225,7 @@ class Keeper:
             self._press_look_at = self._loop.time() + max(PRESS_EVERY_S, PRESS_SHARE * (self._loop.time() - now))
         return self._pressed
 
-    async def _between(self) -> None:
+    async def _serve_pending(self) -> None:
         """Serve what has settled, and follow what is up by now, while a long pass is under way."""
         rows: list[Dirty] = self.mirror.queue.settled(self.mirror.now())
         self._pressed, self._press_look_at = False, self._loop.time() + PRESS_EVERY_S

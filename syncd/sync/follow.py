@@ -22,7 +22,7 @@ log = structlog.get_logger()
 AT_ONCE = 20_000
 """Records asked about in one look: some ten megabytes. What is over that takes its turn, look by look."""
 BLOCK = 500
-"""Answers recorded in one transaction, between two breaths of the loop."""
+"""Answers recorded in one transaction, between two turns of the event loop."""
 LATEST = 1_000
 """So many of them are always the latest written: an edit does not wait for its turn behind a first upload."""
 FIRST_LOOK_S = 1.0

@@ -4,7 +4,7 @@ import structlog
 
 from syncd.core.index_errors import index_problem, skipped_problem
 from syncd.core.keys import shown
-from syncd.core.model import NOT_INDEXED, ON_THE_WAY, Ending, Entry, Problem, Record
+from syncd.core.model import NOT_INDEXED, ON_THE_WAY, ActionEvent, Entry, Problem, Record
 from syncd.sync.mirror import Mirror
 
 log = structlog.get_logger()
@@ -20,7 +20,7 @@ def learned(mirror: Mirror, record: Record, entry: Entry, *, loud: bool = True) 
     line = log.info if loud else log.debug
     if entry.status == "completed" and record.status in ON_THE_WAY:
         waited = round(max(0.0, now - record.since), 1)
-        mirror.heard(Ending("index", record.key, "searchable", "done", waited_s=waited))
+        mirror.on_action(ActionEvent("index", record.key, "searchable", "done", waited_s=waited))
         line("index.done", mirror=mirror.name, key=record.key, waited_s=waited)
     elif entry.status == "skipped" and record.status != "skipped":
         log.warning("index.skipped", mirror=mirror.name, key=shown(record.key))
@@ -31,7 +31,7 @@ def learned(mirror: Mirror, record: Record, entry: Entry, *, loud: bool = True) 
 
 def failed(mirror: Mirror, key: str, error: str | None) -> None:
     """Tell that an indexing has failed."""
-    mirror.heard(Ending("index", key, "error", "failed"))
+    mirror.on_action(ActionEvent("index", key, "error", "failed"))
     log.warning("index.failed", mirror=mirror.name, key=key, error=error)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from syncd.core.backoff import delay_s
-from syncd.core.model import Ending
+from syncd.core.model import ActionEvent
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.local.files import Identity
@@ -47,7 +47,7 @@ class Mirror:
     """A mirror. Only one serial loop uses it.
 
     root_seen: the identity of the root at the last look of this process, and mount_seen its mount; see sync/guard.py.
-    age: seconds that do not depend on the wall clock; see state/identity.py. heard: called with the outcome of each
+    age: seconds that do not depend on the wall clock; see state/identity.py. on_action: called with the outcome of each
     action; it must not raise or block.
     """
 
@@ -71,7 +71,7 @@ class Mirror:
     mount_seen: str = ""
     now: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
-    heard: Callable[[Ending], None] = lambda _: None
+    on_action: Callable[[ActionEvent], None] = lambda _: None
 
     @property
     def policy(self) -> Policy:

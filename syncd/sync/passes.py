@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from syncd.core.model import HARMLESS
 from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
-from syncd.sync.turn import Breath
+from syncd.sync.turn import Preemption
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +86,17 @@ Watch = Callable[[Result], None]
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """Who is to be heard while a pass is under way.
+    """Functions that a pass calls while it is under way.
 
-    breath: lets settled hints be served during a long full pass. watch: called with the
-    growing result after every step; whoever watches drops the result's plan, also after an error.
+    preemption: serves settled hints during a long full pass. watch: called with the growing result after every step;
+    its owner drops the plan of the result, also after an error.
     """
 
-    breath: Breath = field(default_factory=Breath)
+    preemption: Preemption = field(default_factory=Preemption)
     watch: Watch | None = None
 
     def tick(self, result: Result) -> None:
-        """Tell whoever watches."""
+        """Call `watch`."""
         if self.watch:
             self.watch(result)
 

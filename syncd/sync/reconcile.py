@@ -241,7 +241,7 @@ async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks,
     turn = Turn(
         mirror,
         Ledger(tables, result.pass_id, result.done, result.problems, lambda: hooks.tick(result)),
-        hooks.breath,
+        hooks.preemption,
     )
     identity = mirror.root_seen
     for adopts in tables.plan.batches("adopt"):

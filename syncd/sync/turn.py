@@ -15,7 +15,7 @@ from syncd.core.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError
 from syncd.core.evidence import Backing, account
 from syncd.core.index_errors import not_indexed
 from syncd.core.keys import shown
-from syncd.core.model import NOT_INDEXED, Adopt, Delete, Ending, Excluded, Forget, Problem, Put, Record
+from syncd.core.model import NOT_INDEXED, ActionEvent, Adopt, Delete, Excluded, Forget, Problem, Put, Record
 from syncd.core.unexpected import of_one_file, pass_on
 from syncd.state.db import savepoint, transaction
 from syncd.state.history import DeleteLogWriter, Line
@@ -56,11 +56,14 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True)
-class Breath:
-    """Chances for others during a long pass. pressing: whether somebody waits; between: awaited to serve them."""
+class Preemption:
+    """Lets a long pass serve changes that come in meanwhile.
 
-    between: Callable[[], Awaitable[None]] | None = None
-    pressing: Callable[[], bool] = lambda: False
+    serve_pending: serves them, awaited between batches. has_pending: returns whether there are any.
+    """
+
+    serve_pending: Callable[[], Awaitable[None]] | None = None
+    has_pending: Callable[[], bool] = lambda: False
 
 
 class LogThrottle:
@@ -91,10 +94,10 @@ class LogThrottle:
 class Turn:
     """Applies the turns of one pass and enters every outcome in journal, queue and ledger."""
 
-    def __init__(self, mirror: Mirror, ledger: Ledger, breath: Breath = Breath()) -> None:
+    def __init__(self, mirror: Mirror, ledger: Ledger, preemption: Preemption = Preemption()) -> None:
         self._mirror = mirror
         self._ledger = ledger
-        self._breath = breath
+        self._preemption = preemption
         self._started = mirror.now()
         self._seq: dict[Put | Delete, int] = {}
         self._open: set[Put | Delete] = set()
@@ -161,7 +164,7 @@ class Turn:
     def _locally_done(self, batch: Sequence[tuple[int, Adopt | Forget]]) -> None:
         for _, action in batch:
             self._ledger.done[action.kind] += 1
-            self._mirror.heard(Ending(action.kind, action.key, action.reason, "done"))
+            self._mirror.on_action(ActionEvent(action.kind, action.key, action.reason, "done"))
 
     async def puts(self, batch: Sequence[tuple[int, Put]]) -> None:
         """Upload a batch. Whenever something presses, what has not begun yet waits until it is served."""
@@ -173,8 +176,8 @@ class Turn:
             self._mirror.claims.add_puts([put.key for _, put in due], self._mirror.age())
             await self._apply(due)
             left = self._deferred
-            if self._breath.between:
-                await self._breath.between()
+            if self._preemption.serve_pending:
+                await self._preemption.serve_pending()
 
     def _not_overtaken(self, batch: Sequence[tuple[int, Put]]) -> Sequence[tuple[int, Put]]:
         """Leave out keys that a hint's own pass has brought up since this plan was made."""
@@ -211,8 +214,8 @@ class Turn:
             }
             with self._mirror.deletes.writing(self._told.values()) as self._pen:
                 await self._apply(due)
-        if self._breath.between:
-            await self._breath.between()
+        if self._preemption.serve_pending:
+            await self._preemption.serve_pending()
 
     def _write(self, told: Line, now: float) -> None:
         if self._pen is None:
@@ -251,8 +254,8 @@ class Turn:
 
     async def read(self, puts: Sequence[Put]) -> list[Content | SyncdError]:
         """Read the very bytes to send. A file that never rests is taken as it is after `settle_max`."""
-        # One call at least reads between two breaths, so that a folder that never rests cannot starve the pass.
-        if self._begun and self._breath.between and self._breath.pressing():
+        # At least one call reads in each batch, so that a folder that never rests cannot starve the pass.
+        if self._begun and self._preemption.serve_pending and self._preemption.has_pending():
             return [Deferred(put.key) for put in puts]
         self._begun += 1
         changing = {put.key for put in puts if self._mirror.settle_expired(put.key)}
@@ -319,7 +322,7 @@ class Turn:
                 self._mirror.claims.remove_put(action.key)
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())
                 self._ledger.tables.plan.set_outcome(self._seq[action], action.kind, "again")
-                self._mirror.heard(Ending(action.kind, action.key, action.reason, "again"))
+                self._mirror.on_action(ActionEvent(action.kind, action.key, action.reason, "again"))
                 log.info(_AGAIN[action.kind], key=shown(action.key), why=str(outcome))
             case Done():
                 raise AssertionError(f"a put ended without saying what is stored: {action}")
@@ -364,7 +367,7 @@ class Turn:
         self._ledger.problems[problem.kind] += 1
         self._ledger.done["failed"] += 1
         self._ledger.tables.plan.set_outcome(self._seq[action], action.kind, "failed")
-        self._mirror.heard(Ending(action.kind, action.key, action.reason, "failed"))
+        self._mirror.on_action(ActionEvent(action.kind, action.key, action.reason, "failed"))
         self._mirror.history.add(action, self._mirror.now(), "failed", f"{problem.kind}: {problem.message}")
         why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
         log.warning(_FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
@@ -376,7 +379,7 @@ class Turn:
         self._ledger.done[action.kind] += 1
         self._ledger.tables.plan.set_outcome(self._seq[action], action.kind, "done")
         size = {"bytes": action.size} if isinstance(action, Put) else {}
-        self._mirror.heard(Ending(action.kind, action.key, action.reason, "done", size.get("bytes", 0)))
+        self._mirror.on_action(ActionEvent(action.kind, action.key, action.reason, "done", size.get("bytes", 0)))
         named = {"mirror": self._mirror.name, "key": shown(action.key), "reason": action.reason}
         log.log(self._throttle.level(action.kind), _DONE[action.kind], **named, **size, **fields)
 

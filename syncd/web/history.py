@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice, takewhile
 
-from syncd.core.model import Ending
+from syncd.core.model import ActionEvent
 from syncd.web.metrics import GateCounters, Metrics, RequestCounters
 
 MINUTE_S = 60
@@ -34,7 +34,7 @@ class RecentAction:
     number: int
     at: float
     mirror: str
-    event: Ending
+    event: ActionEvent
 
 
 class History:
@@ -52,10 +52,10 @@ class History:
         self._number = 0
         self._requests: deque[tuple[float, int]] = deque(maxlen=RATE_S)
 
-    def listener(self, mirror: str) -> Callable[[Ending], None]:
+    def listener(self, mirror: str) -> Callable[[ActionEvent], None]:
         """Return a function that records the actions of one mirror."""
 
-        def on_action(event: Ending) -> None:
+        def on_action(event: ActionEvent) -> None:
             self.metrics.on_action(mirror, event)
             if event.kind == "index" and event.outcome == "done":
                 return  # The list shows the put of this key already.

@@ -20,7 +20,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from syncd import __version__
-from syncd.core.model import Ending
+from syncd.core.model import ActionEvent
 from syncd.state.history import State
 
 WATCH_MODES = ("inotify", "poll", "off")
@@ -98,7 +98,7 @@ class Metrics:
         # The last values of each counter that begins at 0 again after a reload, with the object that holds it.
         self._last: dict[str, tuple[object, Mapping[Any, float]]] = {}
 
-    def on_action(self, mirror: str, event: Ending) -> None:
+    def on_action(self, mirror: str, event: ActionEvent) -> None:
         """Count an action that ended."""
         self._actions.labels(mirror, event.kind, event.outcome).inc()
         self._uploaded.labels(mirror).inc(event.size)

@@ -67,7 +67,7 @@ class WebServer:
     async def run(self, runtime: RuntimeView) -> None:
         """Show the state of these objects until cancelled."""
         for name, keeper in runtime.keepers.items():
-            keeper.mirror.heard = self._history.listener(name)
+            keeper.mirror.on_action = self._history.listener(name)
         self._runtime = runtime
         try:
             while True:

@@ -14,7 +14,7 @@ from tests.harness import Core
 async def one_pass(core: Core, keeper: Keeper) -> list[tuple[str, str | None]]:
     """Make a full pass; return what the keeper said at each ending, and at the end."""
     said: list[tuple[str, str | None]] = []
-    core.mirror.heard = lambda _: said.append(keeper.said)
+    core.mirror.on_action = lambda _: said.append(keeper.said)
     core.clock.forward(1)
     await keeper._pass(Scope())
     return [*said, keeper.said]
@@ -66,10 +66,10 @@ async def test_a_long_pass_asks_seldom_whether_a_hint_is_due(core: Core, monkeyp
         return 0.0
 
     monkeypatch.setattr(core.mirror.queue, "next_due", due)
-    assert [keeper._pressing() for _ in range(1000)] == [True] * 1000
+    assert [keeper._has_pending() for _ in range(1000)] == [True] * 1000
     assert len(asked) < 100, "one look for each of many thousand files would take longer than the files"
-    await keeper._between()
-    assert not keeper._pressing(), "what was due has been served"
+    await keeper._serve_pending()
+    assert not keeper._has_pending(), "what was due has been served"
 
 
 async def test_a_cancellation_that_nobody_asked_for_ends_no_mirror(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from syncd.local.walk import Tree
 from syncd.sync import mounted
 from syncd.sync.passes import Hooks, Options, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.sync.turn import Breath
+from syncd.sync.turn import Preemption
 from tests.harness import Core, ScriptedTarget, in_step, plan, planned
 
 # -- the brake
@@ -271,7 +271,7 @@ async def test_a_root_replaced_between_puts_and_deletes_keeps_the_rest(core: Cor
             core.root.mkdir()
 
     with pytest.raises(Halt, match=r"nothing was deleted|was not deleted"):
-        await core.full(Hooks(Breath(replace)))
+        await core.full(Hooks(Preemption(replace)))
     assert core.target.texts() == {"a": "1", "b": "2", "new": "3"}
 
 

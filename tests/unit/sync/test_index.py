@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from syncd.core.errors import Park, Retry, Unreachable
 from syncd.core.index_errors import TRIES_S
-from syncd.core.model import Ending, Record
+from syncd.core.model import ActionEvent, Record
 from syncd.service.retry import try_again
 from syncd.state.journal_index import STUCK_S
 from syncd.sync import follow
@@ -51,18 +51,18 @@ async def test_the_seconds_until_an_item_is_searchable_are_kept(core: Core) -> N
 
 
 async def test_a_listing_that_shows_the_end_first_tells_of_it_too(core: Core) -> None:
-    endings: list[Ending] = []
-    core.mirror.heard = endings.append
+    events: list[ActionEvent] = []
+    core.mirror.on_action = events.append
     core.target.index["a.md"] = Indexed("running")
     await in_step(core, **{"a.md": "x"})
     core.target.index["a.md"] = Indexed()
     core.clock.forward(9)
     await core.full()
     assert record(core).searchable_s == 10
-    assert endings[-1] == Ending("index", "a.md", "searchable", "done", waited_s=10)
-    heard = len(endings)
+    assert events[-1] == ActionEvent("index", "a.md", "searchable", "done", waited_s=10)
+    count = len(events)
     await core.full()
-    assert len(endings) == heard, "once"
+    assert len(events) == count, "once"
 
 
 async def test_new_content_is_timed_anew(core: Core) -> None:

@@ -9,7 +9,7 @@ from syncd.core.rules import Rules
 from syncd.local.walk import Tree
 from syncd.sync.passes import Hooks, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.sync.turn import Breath
+from syncd.sync.turn import Preemption
 from syncd.targets.base import Again
 from tests.harness import Core, ScriptedTarget, in_step, outcomes, plan, planned
 
@@ -177,7 +177,7 @@ async def test_a_file_that_reappears_before_its_delete_is_not_deleted(core: Core
     async def reappear() -> None:
         core.write("a", "back")
 
-    result = await core.full(Hooks(Breath(reappear)))
+    result = await core.full(Hooks(Preemption(reappear)))
     assert outcomes(result) == {"a": "again", "b": "done", "new": "done"}
     assert core.waiting() == [("a", False)]
     await core.hint("a")

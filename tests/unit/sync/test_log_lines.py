@@ -10,7 +10,7 @@ import structlog
 from structlog.testing import LogCapture
 
 from syncd.core.errors import Park, Retry
-from syncd.core.model import Ending
+from syncd.core.model import ActionEvent
 from syncd.sync.turn import LINES, MORE
 from syncd.targets.base import Again
 from tests.harness import Core, in_step
@@ -26,10 +26,10 @@ def lines(request: pytest.FixtureRequest) -> Iterator[list[Any]]:
 
 
 @pytest.fixture
-def heard(core: Core) -> list[Ending]:
-    endings: list[Ending] = []
-    core.mirror.heard = endings.append
-    return endings
+def events(core: Core) -> list[ActionEvent]:
+    events: list[ActionEvent] = []
+    core.mirror.on_action = events.append
+    return events
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ async def test_what_could_not_be_put_always_has_a_line(core: Core, lines: list[A
     assert Counter(line["event"] for line in lines)["put.failed"] == LINES * 2
 
 
-async def test_every_ending_is_heard(core: Core, heard: list[Ending]) -> None:
+async def test_every_action_reports_its_end(core: Core, events: list[ActionEvent]) -> None:
     core.target.put_by("me", "found.md", "same")
     core.write("found.md", "same")
     core.write("new.md", "four")
@@ -72,22 +72,22 @@ async def test_every_ending_is_heard(core: Core, heard: list[Ending]) -> None:
     core.write("bad.md", "y")
     core.target.failures = {"late.md": [Again("it moved")], "bad.md": [Retry("busy")]}
     await core.full()
-    assert set(heard) == {
-        Ending("adopt", "found.md", "found", "done"),
-        Ending("put", "new.md", "new", "done", size=4),
-        Ending("put", "late.md", "new", "again"),
-        Ending("put", "bad.md", "new", "failed"),
+    assert set(events) == {
+        ActionEvent("adopt", "found.md", "found", "done"),
+        ActionEvent("put", "new.md", "new", "done", size=4),
+        ActionEvent("put", "late.md", "new", "again"),
+        ActionEvent("put", "bad.md", "new", "failed"),
     }
-    heard.clear()
+    events.clear()
     core.remove("new.md")
     await core.full()
-    assert Ending("delete", "new.md", "stale", "done") in heard
+    assert ActionEvent("delete", "new.md", "stale", "done") in events
 
 
-async def test_a_forgotten_entry_is_heard_of(core: Core, heard: list[Ending]) -> None:
+async def test_a_forgotten_entry_is_reported(core: Core, events: list[ActionEvent]) -> None:
     await in_step(core, **{"a.md": "one", "b.md": "two"})
     core.target.store.clear()
     core.remove("a.md")
-    heard.clear()
+    events.clear()
     await core.full()
-    assert Ending("forget", "a.md", "gone", "done") in heard
+    assert ActionEvent("forget", "a.md", "gone", "done") in events

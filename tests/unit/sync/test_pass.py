@@ -12,7 +12,7 @@ from syncd.local import walk
 from syncd.local.walk import Tree
 from syncd.state.db import Meta
 from syncd.sync.passes import Hooks, Result
-from syncd.sync.turn import Breath
+from syncd.sync.turn import Preemption
 from syncd.targets.base import Done, Read, Report, read_one
 from tests.harness import START, Core, content, in_step, outcomes, plan, planned, sha
 
@@ -171,7 +171,7 @@ async def test_settled_hints_are_served_between_the_turns_of_a_long_pass(core: C
             await core.hint("599")
             assert core.target.texts()["599"] == "edited"
 
-    result = await core.full(Hooks(Breath(serve)))
+    result = await core.full(Hooks(Preemption(serve)))
     assert turns == [256, 513, 600]
     assert core.target.texts()["599"] == "edited"
     assert sum(action.key == "599" for action in core.target.applied) == 1, "the older plan does not send it again"
@@ -186,7 +186,7 @@ async def test_hints_that_press_are_served_before_the_rest_of_a_turn_and_the_tur
     async def serve() -> None:
         served.append(len(core.target.store))
 
-    result = await core.full(Hooks(Breath(serve, pressing=lambda: True)))
+    result = await core.full(Hooks(Preemption(serve, has_pending=lambda: True)))
     assert served == [1, 2, 3, 4, 5]
     assert set(outcomes(result).values()) == {"done"}
     assert result.clean

@@ -10,7 +10,7 @@ from syncd.core.errors import Brake
 from syncd.local.walk import Tree
 from syncd.sync.passes import Hooks, Options, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.sync.turn import Breath
+from syncd.sync.turn import Preemption
 from syncd.targets.base import Again
 from tests.unit.targets.harness_ai_search import Forward
 from tests.unit.targets.harness_kv import Side, World, keeps, world
@@ -255,17 +255,17 @@ async def test_what_steps_back_while_a_body_is_on_its_way_goes_up_in_the_same_pa
             await pressed.wait()
             return await forward()
 
-        def pressing() -> bool:
+        def has_pending() -> bool:
             if under_way and not served:
                 pressed.set()
             return under_way and not served
 
-        async def between() -> None:
+        async def serve_pending() -> None:
             served.append(len(await w.rows()))
 
         w.wire.plays("PUT", "/bulk", waits_for_the_press)
         w.clock.now += 1
-        result = await reconcile(side.mirror, Scope(), Options(), Hooks(Breath(between, pressing)))
+        result = await reconcile(side.mirror, Scope(), Options(), Hooks(Preemption(serve_pending, has_pending)))
         assert result.done == {"put": 1500}
         assert len(w.changes()) == 3
         assert 1000 < served[0] < 1500, "what was read before is sent before, and the rest after"

@@ -29,7 +29,7 @@ async def test_the_others_are_stored_while_a_file_takes_long(
         keys = {f"{name}.md" for name in "abcde"}
         for key in keys:
             side.write(key, f"# {key}\n\ntext of {key}")
-        side.mirror.heard = lambda ending: stored.add(ending.key)
+        side.mirror.on_action = lambda event: stored.add(event.key)
         passing = asyncio.create_task(side.full())
         try:
             async with asyncio.timeout(20):

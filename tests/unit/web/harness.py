@@ -61,7 +61,7 @@ class Room:
         self.watcher = Watcher(Inbox(asyncio.get_running_loop()))
         for name, mirror in session.mirrors.items():
             self.watcher.add(name, mirror.tree.root)
-            mirror.heard = self.history.listener(name)
+            mirror.on_action = self.history.listener(name)
         self.watching = False
         self.runtime: RuntimeView | None = RuntimeView(session, self.keepers, self.watcher, lambda: self.watching)
         self.web = WebApp(self.history, lambda: self.runtime, "127.0.0.2")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import Brake, RootHalt
-from syncd.core.model import Ending, Problem
+from syncd.core.model import ActionEvent, Problem
 from syncd.service.worker import STALL_S
 from syncd.web.middleware import HEADERS
 from tests.unit.web.harness import HERE, Room, open_web_room
@@ -214,7 +214,7 @@ async def first_message(room: Room) -> dict[str, Any]:
 
 
 async def test_the_first_message_holds_everything(room: Room) -> None:
-    room.session.mirrors["docs"].heard(Ending("put", "a.md", "new", "done", 12))
+    room.session.mirrors["docs"].on_action(ActionEvent("put", "a.md", "new", "done", 12))
     seen = await first_message(room)
     assert [mirror["name"] for mirror in seen["state"]["mirrors"]] == ["docs", "settings"]
     assert seen["state"]["mirrors"][0]["items"] == {"synced": 0, "pending": 0, "failed": 0, "rejected": 0}
@@ -234,7 +234,7 @@ async def test_the_first_message_holds_everything(room: Room) -> None:
 
 async def test_a_hostile_name_is_sent_in_printable_ascii(room: Room) -> None:
     mirror = room.session.mirrors["docs"]
-    mirror.heard(Ending("put", HOSTILE + "\udcff", "new", "done"))
+    mirror.on_action(ActionEvent("put", HOSTILE + "\udcff", "new", "done"))
     mirror.journal.note([Problem(HOSTILE, "unreadable", f"{HOSTILE}: cannot")], 1)
     room.keepers["docs"]._halted(Brake(f"{HOSTILE} is too much"))
     seen = await first_message(room)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from syncd.core.model import Ending, Problem
+from syncd.core.model import ActionEvent, Problem
 from syncd.web.feed import LISTENERS, EventFeed, EventStream
 from syncd.web.view import PageView, StatusCache
 from tests.unit.web.harness import Room, open_web_room
@@ -35,7 +35,7 @@ async def never(*_: object) -> Any:
 async def test_only_changes_are_sent_again(room: Room) -> None:
     messages = feed(room).messages()
     assert b"event: state" in await anext(messages)
-    room.session.mirrors["docs"].heard(Ending("put", "a.md", "new", "done"))
+    room.session.mirrors["docs"].on_action(ActionEvent("put", "a.md", "new", "done"))
     message = await anext(messages)
     assert (b"event: state" in message, b"event: actions" in message, b"event: minutes" in message) == (
         False,

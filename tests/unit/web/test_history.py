@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from syncd.core.model import Ending
+from syncd.core.model import ActionEvent
 from syncd.web.history import ACTIONS, MINUTES, RATE_S, History
 from syncd.web.metrics import BUCKETS_S
 from tests.unit.web.harness import NOW, Clock
@@ -38,8 +38,8 @@ def value(history: History, name: str, **labels: str) -> float | None:
     return history.metrics.registry.get_sample_value(name, labels)
 
 
-def put(key: str, size: int = 3) -> Ending:
-    return Ending("put", key, "new", "done", size)
+def put(key: str, size: int = 3) -> ActionEvent:
+    return ActionEvent("put", key, "new", "done", size)
 
 
 def minutes(history: History, number: int = 0) -> list[tuple[int, int, int, int]]:
@@ -49,16 +49,16 @@ def minutes(history: History, number: int = 0) -> list[tuple[int, int, int, int]
 def test_changes_and_failures_are_counted_per_minute(history: History, clock: Clock) -> None:
     on_action = history.listener("docs")
     on_action(put("a"))
-    on_action(Ending("delete", "b", "stale", "failed"))
+    on_action(ActionEvent("delete", "b", "stale", "failed"))
     clock.now += 120
-    on_action(Ending("delete", "b", "stale", "done"))
+    on_action(ActionEvent("delete", "b", "stale", "done"))
     first = int(NOW // 60)
     assert minutes(history) == [(first, 1, 1, 0), (first + 2, 1, 0, 0)]
     assert minutes(history, first + 1) == [(first + 2, 1, 0, 0)]
 
 
 def test_an_adopt_is_an_action_but_no_change(history: History) -> None:
-    history.listener("docs")(Ending("adopt", "a", "found", "done"))
+    history.listener("docs")(ActionEvent("adopt", "a", "found", "done"))
     assert minutes(history) == []
     assert [seen.event.kind for seen in history.actions_after(0)] == ["adopt"]
 
@@ -97,15 +97,15 @@ def test_the_latest_actions_are_kept(history: History, count: int) -> None:
 
 def test_an_indexed_entry_is_timed_but_is_no_second_action(history: History) -> None:
     on_action = history.listener("docs")
-    on_action(Ending("index", "a", "searchable", "done", waited_s=1.5))
-    on_action(Ending("index", "b", "error", "failed"))
+    on_action(ActionEvent("index", "a", "searchable", "done", waited_s=1.5))
+    on_action(ActionEvent("index", "b", "error", "failed"))
     assert [seen.event.key for seen in history.actions_after(0)] == ["b"]
     assert value(history, "syncd_searchable_seconds_sum", mirror="docs") == 1.5
 
 
 @pytest.mark.parametrize(("seconds", "place"), [(0.0, 0), (1.0, 0), (1.1, 1), (3600.0, 10), (3600.1, 11)])
 def test_a_wait_counts_in_the_bucket_that_ends_at_or_after_it(history: History, seconds: float, place: int) -> None:
-    history.listener("docs")(Ending("index", "a", "searchable", "done", waited_s=seconds))
+    history.listener("docs")(ActionEvent("index", "a", "searchable", "done", waited_s=seconds))
     ends = [*(f"{end}.0" for end in BUCKETS_S), "+Inf"]
     counts = [value(history, "syncd_searchable_seconds_bucket", mirror="docs", le=end) for end in ends]
     assert counts == [int(each >= place) for each in range(len(ends))]

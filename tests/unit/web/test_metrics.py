@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as families
 
-from syncd.core.model import Ending, Problem, Record
+from syncd.core.model import ActionEvent, Problem, Record
 from tests.unit.web.harness import Room, open_web_room
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -28,8 +28,8 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
         mirror.journal.note([Problem("c.md", "failed", "no")], 1)
         mirror.meta.set("last_reconcile", 1_800_000_000.25)
         mirror.queue.mark([("d.md", False)], mirror.now() - 60)
-        mirror.heard(Ending("put", "a.md", "new", "done", 12))
-        mirror.heard(Ending("index", "a.md", "searchable", "done", waited_s=7.5))
+        mirror.on_action(ActionEvent("put", "a.md", "new", "done", 12))
+        mirror.on_action(ActionEvent("index", "a.md", "searchable", "done", waited_s=7.5))
         counters = opened.session.transport.counters
         counters.by["GET", "200"], counters.by["POST", "failed"], counters.retries = 3, 1, 2
         opened.history.sample(counters, opened.session.transport.gate, opened.watcher, 1)
@@ -93,7 +93,7 @@ async def test_a_held_gate_is_shown(room: Room) -> None:
 
 
 async def test_no_file_name_is_a_label(room: Room) -> None:
-    room.session.mirrors["docs"].heard(Ending("put", "names-are-no-labels.md", "new", "done"))
+    room.session.mirrors["docs"].on_action(ActionEvent("put", "names-are-no-labels.md", "new", "done"))
     assert ".md" not in await scraped(room)
 
 
