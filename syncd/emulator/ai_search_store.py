@@ -102,9 +102,7 @@ def namespace_of(call: Call) -> str:
     account, name = call.path["account_id"], call.path.get("name", DEFAULT_NAMESPACE)
     row = call.backend.store.one("SELECT 1 FROM ai_namespaces WHERE account = ? AND name = ?", (account, name))
     if row is None and name != DEFAULT_NAMESPACE:
-        if not call.backend.options.create_instances or NAME.match(name) is None:
-            raise ApiError(404, 7063, "namespace_not_found")
-        add_namespace(call.backend, account, name, None)
+        raise ApiError(404, 7063, "namespace_not_found")
     return name
 
 
@@ -118,9 +116,6 @@ def instance_of(call: Call) -> StoredInstance:
     """Return the instance in the path; ApiError 404 if it or its namespace does not exist."""
     place = (call.path["account_id"], namespace_of(call), call.path["id"])
     instance = find_instance(call.backend, place)
-    if instance is None and call.backend.options.create_instances and NAME.match(place[2]):
-        add_instance(call.backend, place, {})
-        instance = find_instance(call.backend, place)
     if instance is None:
         raise ApiError(404, 7002, "ai_search_not_found")
     return instance

@@ -41,7 +41,6 @@ class EmulatorOptions:
     metadata: "refuse" answers 7056 to an upload with custom metadata, "declared" to an upload with a field that the
     instance does not declare, "texts" to an upload with a number or a boolean.
     list_metadata: False omits `metadata` from every item, as the API did before July 2026.
-    create_instances: True creates an instance (and its namespace) at the first request for it.
 
     For KV only:
     kv_write_limit: True answers 429 to a write (single or bulk) of a key that was written less than a second ago.
@@ -70,7 +69,6 @@ class EmulatorOptions:
     latency: float = 0
     metadata: Literal["keep", "texts", "declared", "refuse"] = "keep"
     list_metadata: bool = True
-    create_instances: bool = False
     kv_write_limit: bool = False
     unsuccessful: float = 0.0
     bulk_max_bytes: int | None = None

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from itertools import count
+from typing import Self
 
 import pytest
 
@@ -57,6 +58,10 @@ class AISearchRemote:
         await self._stack.enter_async_context(transport)
         return AISearch(transport, "default", self._instance)
 
+    async def open(self) -> Self:
+        await (await self._api()).create_instance()
+        return self
+
     async def target(self, owner: str) -> Target:
         return AISearchTarget(
             await self._api(), Marks(owner, PREFIX), replace(limits(128, 4 * MIB), long_key_length=LONG_KEY_LENGTH)
@@ -78,9 +83,9 @@ class TestMemoryTarget(FilesContract):
 @pytest.fixture(
     scope="module",
     params=[
-        EmulatorOptions(index_delay=0, create_instances=True),
-        EmulatorOptions(index_delay=0, create_instances=True, on_existing="conflict", checksum="zero"),
-        EmulatorOptions(index_delay=0, create_instances=True, on_existing="conflict", checksum="md5"),
+        EmulatorOptions(index_delay=0),
+        EmulatorOptions(index_delay=0, on_existing="conflict", checksum="zero"),
+        EmulatorOptions(index_delay=0, on_existing="conflict", checksum="md5"),
     ],
     ids=["overwrite", "conflict", "conflict-md5"],
 )
@@ -97,7 +102,7 @@ class TestAISearchTarget(FilesContract):
     @pytest.fixture
     async def remote(self, server: Server) -> AsyncIterator[Remote]:
         async with AsyncExitStack() as stack:
-            yield AISearchRemote(server, f"docs-{next(self.numbers)}", stack)
+            yield await AISearchRemote(server, f"docs-{next(self.numbers)}", stack).open()
 
 
 @pytest.fixture(scope="module")

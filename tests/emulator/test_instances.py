@@ -152,16 +152,6 @@ async def test_accounts_do_not_see_each_other() -> None:
         assert await api.refusal("GET", f"{other}/instances/docs/items") == (404, 7002)
 
 
-async def test_create_instances_creates_an_instance_on_first_use() -> None:
-    async with emulator(create_instances=True) as api:
-        item = await api.result("POST", f"{NAMESPACES}/team/instances/new/items", **form("a.md"))
-        assert item["namespace"] == "team"
-        assert len(await api.result("GET", f"{NAMESPACES}/team/instances/new/items")) == 1
-        assert await api.listed() == []
-        assert await api.refusal("GET", f"{INSTANCES}/Bad/items") == (404, 7002)
-        assert await api.refusal("GET", f"{NAMESPACES}/Bad/instances/x") == (404, 7063)
-
-
 async def test_there_are_no_jobs() -> None:
     async with emulator() as api:
         assert await api.result("GET", f"{DOCS}/jobs") == []

@@ -494,7 +494,7 @@ async def test_a_store_on_disk_survives_a_restart(tmp_path_factory: pytest.TempP
     store = tmp_path_factory.mktemp("store") / "emulator.db"
     async with emulator(store=store, index_delay=10) as api:
         item_id = (await api.upload("a.md", b"lasting words"))["id"]
-    async with emulator(store=store, index_delay=10, create_instances=True) as api:
+    async with emulator(store=store, index_delay=10) as api:
         api.clock.wait(6)
         assert (await api.item(item_id))["status"] == "running"
         api.clock.wait(6)

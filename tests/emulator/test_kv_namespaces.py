@@ -119,7 +119,7 @@ async def test_namespaces_and_values_survive_a_restart_on_the_same_file(tmp_path
         await kv.write([pair("a", metadata={"hash": "1"}, expiration_ttl=100)])
         before, _ = await kv.page()
         at = kv.id
-    async with emulator(store=store, create_instances=True) as api:
+    async with emulator(store=store) as api:
         again = KVClient(api, at)
         assert (await again.page())[0] == before
         assert await again.value("a") == b"value"

@@ -19,6 +19,11 @@ from tests.emulator.harness import ACCOUNT, ITEMS, ROOT, form
 AUTH = {"Authorization": "Bearer token"}
 
 
+def create_docs(base_url: str) -> None:
+    answer = httpx.post(f"{base_url}{ROOT}/instances", headers=AUTH, json={"id": "docs"})
+    assert answer.status_code == 201
+
+
 def test_a_server_answers_on_a_free_loopback_port_and_counts() -> None:
     with serve(EmulatorOptions()) as server:
         assert server.base_url.startswith("http://127.0.0.1:")
@@ -37,9 +42,9 @@ def test_a_small_answer_is_not_delayed_by_the_network_stack() -> None:
 
 
 def test_a_server_closes_at_once_with_connections_open_and_requests_waiting() -> None:
-    server = serve(EmulatorOptions(create_instances=True, index_delay=30))
+    server = serve(EmulatorOptions(index_delay=30))
     with httpx.Client(base_url=server.base_url, headers=AUTH) as client:
-        client.get(f"{ROOT}/instances")
+        create_docs(server.base_url)
         waiting = threading.Thread(target=_upload_and_wait, args=(server.base_url,))
         waiting.start()
         while server.requests.total < 2:
@@ -97,13 +102,15 @@ def test_a_store_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_too_large_upload_is_answered_although_the_client_is_still_sending() -> None:
-    with serve(EmulatorOptions(create_instances=True)) as server:
+    with serve(EmulatorOptions()) as server:
+        create_docs(server.base_url)
         answer = httpx.post(f"{server.base_url}{ITEMS}", headers=AUTH, **form("a.md", bytes(20_000_000)))
         assert answer.status_code == 413
 
 
 def test_a_client_that_disconnects_during_an_upload_does_no_harm() -> None:
-    with serve(EmulatorOptions(create_instances=True)) as server:
+    with serve(EmulatorOptions()) as server:
+        create_docs(server.base_url)
         url = httpx.URL(server.base_url)
         with socket.create_connection((url.host, url.port or 0)) as rude:
             head = f"POST {url.path}{ITEMS} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer t\r\n"
@@ -131,11 +138,12 @@ def test_run_limits_the_time_of_an_expression_that_backtracks(monkeypatch: pytes
     uploads = []
 
     def upload(url: str) -> None:
+        create_docs(url)
         uploads.append(httpx.post(f"{url}{ITEMS}", headers=AUTH, **form("a" * 100 + "b.md")).status_code)
         os.kill(os.getpid(), signal.SIGTERM)
 
     alarm = signal.getsignal(signal.SIGALRM)
-    wanted = EmulatorOptions(create_instances=True, fail_index="(a+)+$")
+    wanted = EmulatorOptions(fail_index="(a+)+$")
     assert _run_with_client(wanted, upload) == signal.SIGTERM
     assert uploads == [201]
     assert signal.getsignal(signal.SIGALRM) is alarm

@@ -85,11 +85,11 @@ async def test_a_configured_mirror_goes_up_over_a_real_connection_and_stays_in_s
 
 async def test_a_journal_of_another_target_is_not_believed(place: Place) -> None:
     (place.base / "docs" / "a.md").write_text("text")
-    with serve(EmulatorOptions(index_delay=0, create_instances=True)) as server:
+    with serve(EmulatorOptions(index_delay=0)) as server:
         text = MINIMAL.replace("[mirrors.docs]", f"tpslimit = 0\nbase_url = {toml(server.base_url)}\n[mirrors.docs]")
         for instance in ("docs", "other", "docs"):
             async with open_session(
-                with_token(place, text.replace('instance = "docs"', f'instance = "{instance}"'))
+                with_token(place, text.replace('instance = "docs"', f'instance = "{instance}"\ncreate = true'))
             ) as session:
                 mirror = session.mirrors["docs"]
                 report = once.Report()
