@@ -150,10 +150,10 @@ class Core:
         return [(row.key, row.subtree) for row in self.mirror.queue.every()]
 
     def problems(self) -> dict[str, str]:
-        return {problem.key: problem.kind for problem in self.mirror.journal.problems()}
+        return {problem.key: problem.kind for problem in self.mirror.journal.problems.all()}
 
     def problem(self, key: str) -> Problem:
-        return next(problem for problem in self.mirror.journal.problems() if problem.key == key)
+        return next(problem for problem in self.mirror.journal.problems.all() if problem.key == key)
 
     def forget_listing(self) -> None:
         """As after a lost state file: until everything was listed again, our mark alone says what is ours."""

@@ -75,7 +75,7 @@ def _rows_of(db: "sqlite3.Connection", name: str) -> Iterator[dict[str, Any]]:
 
     journal = Journal(db, name)
     queued = {row.key for row in Queue(db, name, 0, 0).every()}
-    problems = {problem.key: problem.kind for problem in journal.problems()}
+    problems = {problem.key: problem.kind for problem in journal.problems.all()}
     after = ""
     while records := journal.after(after, LAST, _BATCH):
         for record in records:

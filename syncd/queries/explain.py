@@ -153,17 +153,17 @@ def _ahead(journal: Journal, section: MirrorConfig, record: Record | None, local
     elif local is None and record:
         yield "next", "the file is gone, so the next pass removes what was sent"
     elif isinstance(local, Item) and checksum and not (record and record.checksum == checksum):
-        parked = journal.parked(local.key, local.key).get(local.key)
+        parked = journal.problems.parked(local.key, local.key).get(local.key)
         if parked and parked[0] == checksum:
             yield "next", "nothing until the file changes, or you run: syncd retry"
         elif record:
             yield "next", "the file has changed since it was sent, so the next pass sends it"
-        elif parked or not any(problem.key == shown(local.key) for problem in journal.problems()):
+        elif parked or not any(problem.key == shown(local.key) for problem in journal.problems.all()):
             yield "next", "the next pass sends it"
 
 
 def _trouble(journal: Journal, queue: Queue, key: str) -> Facts:
-    for problem in journal.problems():
+    for problem in journal.problems.all():
         if problem.key == key:
             yield "problem", f"{problem.kind}: {problem.message}"
     due = queue.next_try(key)

@@ -67,7 +67,7 @@ def _mirror(
         shown["eta_s"] = None if until is None else max(0.0, round(until - time.time(), 1))
     shown["items"] = _items(journal, queue, remaining)
     shown["items"] |= _without_expired(journal, shown["items"], getattr(section.target, "expiration_ttl", None))
-    shown["index"] |= journal.index_counts()
+    shown["index"] |= journal.index.index_counts()
     shown["searchable"] = _searchable(section, shown["index"]["completed"])
     if stuck := _stuck(journal):
         shown["stuck"] = stuck
@@ -79,7 +79,9 @@ def _mirror(
         shown["watch"] = watch.get("mode")
         if watch.get("detail"):
             shown["watch_detail"] = watch["detail"]
-    shown["problems"] = [{"key": p.key, "kind": p.kind, "message": p.message} for p in journal.problems(limit=problems)]
+    shown["problems"] = [
+        {"key": p.key, "kind": p.kind, "message": p.message} for p in journal.problems.all(limit=problems)
+    ]
     return shown
 
 
@@ -92,7 +94,7 @@ def owner_mark(config: Config, name: str, db: sqlite3.Connection | None) -> str 
 
 def foreign_keys(name: str, db: sqlite3.Connection | None) -> list[str]:
     """Return the keys at which the last passes met entries of others."""
-    return [problem.key for problem in Journal(db, name).problems() if problem.kind == "foreign"] if db else []
+    return [problem.key for problem in Journal(db, name).problems.all() if problem.kind == "foreign"] if db else []
 
 
 def _state(said: object, *, running: bool) -> State:
@@ -117,10 +119,10 @@ def _detail(said: dict[str, Any], state: State, remaining: int) -> str | None:
 
 def _items(journal: Journal, queue: Queue, remaining: int) -> dict[str, int]:
     waiting, _ = queue.counts()
-    kinds = journal.problem_counts()
+    kinds = journal.problems.counts()
     failed = kinds.pop("failed", 0)
     # Rejected here is a file that is not stored; what is stored and cannot be found is told by `searchable`.
-    kinds["index_error"] = journal.dropped()
+    kinds["index_error"] = journal.index.dropped()
     kinds.pop("skipped", None)
     return {
         "synced": journal.stored(),
@@ -139,8 +141,8 @@ def _without_expired(journal: Journal, items: dict[str, int], ttl: float | None)
 def _stuck(journal: Journal) -> dict[str, Any] | None:
     """What is on its way into the index for too long, if anything is: how many, and the keys of the longest."""
     before = time.time() - STUCK_S
-    count = journal.stuck_count(before)
-    return {"count": count, "keys": [each.key for each in journal.stuck(before, STUCK_SHOWN)]} if count else None
+    count = journal.index.stuck_count(before)
+    return {"count": count, "keys": [each.key for each in journal.index.stuck(before, STUCK_SHOWN)]} if count else None
 
 
 def _iso(moment: object) -> str | None:

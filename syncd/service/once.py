@@ -63,11 +63,11 @@ class Report:
     def close(self, mirror: Mirror) -> None:
         """Count what stands in the way now that all is done."""
         if self.results:
-            self.kinds = mirror.journal.problem_counts(self.results[0].pass_id)
+            self.kinds = mirror.journal.problems.counts(self.results[0].pass_id)
 
     def problems(self, mirror: Mirror) -> list[Problem]:
         """Everything that stands in the way after this pass."""
-        return list(mirror.journal.problems(self.results[0].pass_id)) if self.results else []
+        return list(mirror.journal.problems.all(self.results[0].pass_id)) if self.results else []
 
 
 async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) -> None:
@@ -195,8 +195,8 @@ async def wait_until_indexed(mirror: Mirror, report: Report, seconds: float) -> 
             await _wait(mirror, seconds)
     except SyncdError as error:
         report.error = error
-    report.not_indexed = mirror.journal.unfinished()
-    report.waiting = [record.key for record in mirror.journal.stuck(math.inf, follow.NAMED)]
+    report.not_indexed = mirror.journal.index.unfinished()
+    report.waiting = [record.key for record in mirror.journal.index.stuck(math.inf, follow.NAMED)]
     report.close(mirror)
 
 
@@ -205,7 +205,7 @@ async def _wait(mirror: Mirror, seconds: float) -> None:
     looks = 0
     while True:
         pause = await follow.go_on(mirror, follow.pause_s(looks) / 4)
-        left = mirror.journal.unfinished()
+        left = mirror.journal.index.unfinished()
         again_s = follow.next_s(mirror)
         over_s = end - asyncio.get_running_loop().time()
         # What failed in passing is waited for only if it can be tried again in time.

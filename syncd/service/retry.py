@@ -15,9 +15,9 @@ def try_again(journal: Journal, queue: Queue, keys: Collection[str] | None, now:
     def meant(key: str) -> bool:
         return keys is None or key in keys
 
-    problems = {problem.key: problem for problem in journal.problems() if meant(problem.key)}
+    problems = {problem.key: problem for problem in journal.problems.all() if meant(problem.key)}
     for key in problems:
-        journal.unpark(key)
+        journal.problems.unpark(key)
     # A name that cannot be a key has no place in the queue; a renamed file is another one. What could not be indexed
     # and was thrown out for it can only be sent again.
     again = [
@@ -26,4 +26,4 @@ def try_again(journal: Journal, queue: Queue, keys: Collection[str] | None, now:
         if (journal.get(key) is None if problem.kind in ("index_error", "skipped") else problem.kind != "invalid_key")
     ]
     queue.make_due(again, now)
-    return len(again) + journal.want_reindex(None if keys is None else meant)
+    return len(again) + journal.index.want_reindex(None if keys is None else meant)

@@ -1,5 +1,6 @@
 """The journal: records of what we wrote, tombstones of what we deleted, refused content, and problems."""
 
+import sqlite3
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from operator import attrgetter
 
@@ -24,10 +25,15 @@ LAST = "\U0010ffff"
 """Sorts after every key, because no key starts with it."""
 
 
-class Journal(IndexRows):
-    """The journal of one mirror. Times are seconds since the epoch."""
+class Journal:
+    """The records of one mirror, with its index status, tombstones and problems. Times are seconds since the epoch."""
 
-    # -- records
+    def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
+        self._db = db
+        self._mirror = mirror
+        self.index = IndexRows(db, mirror)
+        self.tombstones = Tombstones(db, mirror)
+        self.problems = Problems(db, mirror)
 
     def get(self, key: str) -> Record | None:
         """Return the record of a key, or None."""
@@ -78,7 +84,7 @@ class Journal(IndexRows):
                 f"INSERT OR REPLACE INTO record (mirror, {COLUMNS}) VALUES (?, {marks})",  # noqa: S608
                 (self._mirror, *_VALUES(record)),
             )
-            self.unpark(record.key)
+            self.problems.unpark(record.key)
 
     def forget(self, key: str) -> None:
         """Delete the record of a key and its wanted indexing."""
@@ -133,7 +139,13 @@ class Journal(IndexRows):
             for table in (each for each in _ABOUT_ENTRIES if each not in but):
                 self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (self._mirror,))  # noqa: S608
 
-    # -- tombstones
+
+class Tombstones:
+    """The deletes of one mirror."""
+
+    def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
+        self._db = db
+        self._mirror = mirror
 
     def record_delete(self, key: str, ref: str, now: float, *, consented: bool, age: float | None = None) -> None:
         """Record a delete, and remove the record, the absence and the refusal of its key.
@@ -152,7 +164,7 @@ class Journal(IndexRows):
                     f"DELETE FROM {table} WHERE mirror = ? AND key = ? AND ref = ?",  # noqa: S608
                     (self._mirror, key, ref),
                 )
-            self.unpark(key)
+            self._db.execute("DELETE FROM parked WHERE mirror = ? AND key = ?", (self._mirror, key))
 
     def deleted_at(self, ref: str) -> float | None:
         """Return when we deleted this entry, None if there is no tombstone or the entry was written again."""
@@ -162,7 +174,7 @@ class Journal(IndexRows):
         ).fetchone()
         return None if row is None else float(row[0])
 
-    def deletes_within(self, now: float, within_s: float) -> int:
+    def count_within(self, now: float, within_s: float) -> int:
         """Return the number of deletes up to `within_s` seconds before or after now."""
         row = self._db.execute(
             "SELECT count(*) FROM tombstone WHERE mirror = ? AND abs(? - deleted_at) <= ?",
@@ -196,14 +208,56 @@ class Journal(IndexRows):
         ).fetchone()
         return int(row[0])
 
-    def drop_tombstones(self, now: float, keep_s: float, age: float) -> None:
+    def drop_old(self, now: float, keep_s: float, age: float) -> None:
         """Delete tombstones that are more than `keep_s` away from now and that the brake does not count any more."""
         self._db.execute(
             "DELETE FROM tombstone WHERE mirror = ? AND deleted_at NOT BETWEEN ? AND ? AND age < ?",
             (self._mirror, now - keep_s, now + keep_s, age - HOUR_S),
         )
 
-    # -- parked content
+
+class Problems:
+    """What keeps files of one mirror from the target: problems, and content that the remote refused."""
+
+    def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
+        self._db = db
+        self._mirror = mirror
+
+    def add(self, problems: Iterable[Problem], pass_id: int) -> None:
+        """Store problems for status and explain."""
+        with transaction(self._db):
+            self._db.executemany(
+                "INSERT OR REPLACE INTO problem VALUES (?, ?, ?, ?, ?)",
+                [(self._mirror, p.key, p.kind, p.message, pass_id) for p in problems],
+            )
+
+    def clear(self, key: str, *, subtree: bool) -> None:
+        """Delete the problem of a key, and of all keys below it (subtree), before another look at them."""
+        self._db.execute("DELETE FROM problem WHERE mirror = ? AND key = ?", (self._mirror, key))
+        if subtree:
+            first, upto = under(key.rstrip("/") + "/") if key else ("", LAST)
+            self._db.execute(
+                "DELETE FROM problem WHERE mirror = ? AND key >= ? AND key < ?", (self._mirror, first, upto)
+            )
+
+    def clear_before(self, pass_id: int) -> None:
+        """After a full pass, delete the problems that it did not meet again."""
+        self._db.execute("DELETE FROM problem WHERE mirror = ? AND pass < ?", (self._mirror, pass_id))
+
+    def all(self, pass_id: int = 0, limit: int = -1) -> Iterator[Problem]:
+        """Yield the problems of passes from `pass_id` on, by key, at most `limit` if that is not negative."""
+        rows = self._db.execute(
+            "SELECT key, kind, message FROM problem WHERE mirror = ? AND pass >= ? ORDER BY key LIMIT ?",
+            (self._mirror, pass_id, limit),
+        ).fetchall()
+        return (Problem(*row) for row in rows)
+
+    def counts(self, pass_id: int = 0) -> dict[str, int]:
+        """Return the number of problems by kind, of passes from `pass_id` on."""
+        rows = self._db.execute(
+            "SELECT kind, count(*) FROM problem WHERE mirror = ? AND pass >= ? GROUP BY kind", (self._mirror, pass_id)
+        )
+        return {str(kind): int(count) for kind, count in rows}
 
     def park(self, problem: Problem, checksum: str) -> None:
         """Store that the remote refused this content. It is not sent again until it changes."""
@@ -250,44 +304,6 @@ class Journal(IndexRows):
             " ORDER BY key)",
             (self._mirror,),
         )
-
-    # -- problems
-
-    def note(self, problems: Iterable[Problem], pass_id: int) -> None:
-        """Store problems for status and explain."""
-        with transaction(self._db):
-            self._db.executemany(
-                "INSERT OR REPLACE INTO problem VALUES (?, ?, ?, ?, ?)",
-                [(self._mirror, p.key, p.kind, p.message, pass_id) for p in problems],
-            )
-
-    def clear_problem(self, key: str, *, subtree: bool) -> None:
-        """Delete the problem of a key, and of all keys below it (subtree), before another look at them."""
-        self._db.execute("DELETE FROM problem WHERE mirror = ? AND key = ?", (self._mirror, key))
-        if subtree:
-            first, upto = under(key.rstrip("/") + "/") if key else ("", LAST)
-            self._db.execute(
-                "DELETE FROM problem WHERE mirror = ? AND key >= ? AND key < ?", (self._mirror, first, upto)
-            )
-
-    def clear_problems_before(self, pass_id: int) -> None:
-        """After a full pass, delete the problems that it did not meet again."""
-        self._db.execute("DELETE FROM problem WHERE mirror = ? AND pass < ?", (self._mirror, pass_id))
-
-    def problems(self, pass_id: int = 0, limit: int = -1) -> Iterator[Problem]:
-        """Yield the problems of passes from `pass_id` on, by key, at most `limit` if that is not negative."""
-        rows = self._db.execute(
-            "SELECT key, kind, message FROM problem WHERE mirror = ? AND pass >= ? ORDER BY key LIMIT ?",
-            (self._mirror, pass_id, limit),
-        ).fetchall()
-        return (Problem(*row) for row in rows)
-
-    def problem_counts(self, pass_id: int = 0) -> dict[str, int]:
-        """Return the number of problems by kind, of passes from `pass_id` on."""
-        rows = self._db.execute(
-            "SELECT kind, count(*) FROM problem WHERE mirror = ? AND pass >= ? GROUP BY kind", (self._mirror, pass_id)
-        )
-        return {str(kind): int(count) for kind, count in rows}
 
 
 def under(prefix: str) -> tuple[str, str]:

@@ -100,9 +100,9 @@ def _not_now(mirror: Mirror, base: Baseline, now: float) -> str | None:
     limits = mirror.target.limits
     if mirror.journal.count() <= PAGES * (limits.page or 0):
         return "there are few entries"
-    if mirror.journal.deletes_within(now, limits.lag_s):
+    if mirror.journal.tombstones.count_within(now, limits.lag_s):
         return "deletes are too young to be shown"
-    problems = mirror.journal.problem_counts()
+    problems = mirror.journal.problems.counts()
     if sum(problems.get(kind, 0) for kind in UNSENT) > FEW_KEYS:
         return "too many files would be asked for one by one"
     return None
@@ -155,7 +155,12 @@ def _judge(mirror: Mirror, row: Newest, base: Baseline) -> Sight:
             and not earlier(entry, policy)
             and policy.shard.holds(entry.key)
         )
-        if lost or row.made is None or base.newest is None or mirror.journal.deleted_at(entry.ref) is not None:
+        if (
+            lost
+            or row.made is None
+            or base.newest is None
+            or mirror.journal.tombstones.deleted_at(entry.ref) is not None
+        ):
             return "strange"
         return "added" if row.made > base.newest else "other"
     agree = same_entry(record, entry) and entry.checksum in (None, record.checksum)
@@ -171,11 +176,11 @@ def _learn_counts(mirror: Mirror, counts: dict[IndexStatus, int], others: int, *
     total = sum(counts.values())
     if counts.get("completed", 0) == total and not unfinished:
         # Not of those that the numbers may not know in their present form.
-        mirror.journal.mark_all_completed(mirror.now(), mirror.target.limits.lag_s)
-    known = mirror.journal.index_counts()
+        mirror.journal.index.mark_all_completed(mirror.now(), mirror.target.limits.lag_s)
+    known = mirror.journal.index.index_counts()
     whole = others == 0 and sum(known.values()) == total == mirror.journal.count()
     # What is on its way is asked about anyway (follow).
-    if not whole or mirror.journal.unfinished():
+    if not whole or mirror.journal.index.unfinished():
         return True
     return known == {status: count for status, count in counts.items() if count}
 

@@ -116,7 +116,7 @@ def _sift_turn(
 ) -> None:
     known = mirror.absences.get([delete.key for _, delete in turn])
     standing = mirror.absences.remaining({delete.checksum for _, delete in turn if delete.checksum})
-    refused = mirror.journal.refused({delete.checksum for _, delete in turn if delete.checksum})
+    refused = mirror.journal.problems.refused({delete.checksum for _, delete in turn if delete.checksum})
     heirs: dict[str, str | None] = {}
     for seq, delete in turn:
         gone = known.get(delete.key) if delete.evidence in GONE else None

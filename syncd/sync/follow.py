@@ -56,7 +56,7 @@ async def go_on(mirror: Mirror, pause: float) -> float | None:
     await ask_why(mirror)
     await index_again(mirror)
     due_s = next_s(mirror)
-    if mirror.journal.unfinished() or mirror.journal.unexplained(1):
+    if mirror.journal.index.unfinished() or mirror.journal.index.unexplained(1):
         return pause if due_s is None else min(pause, due_s)
     return due_s
 
@@ -80,7 +80,7 @@ async def look(mirror: Mirror) -> int:
     if done > LINES:
         log.info("index.more", mirror=mirror.name, count=done - LINES)
     _name_stuck(mirror)
-    return mirror.journal.unfinished()
+    return mirror.journal.index.unfinished()
 
 
 async def _sure(mirror: Mirror, record: Record, entry: Entry | None) -> Entry | None:
@@ -111,12 +111,12 @@ def _taken(mirror: Mirror, said: Sequence[tuple[Record, Entry | None]], done: in
 
 def _chosen(mirror: Mirror) -> list[Record]:
     """What to ask about: everything, or the latest and, of the rest, those whose turn it is."""
-    latest = mirror.journal.on_the_way(AT_ONCE + 1)
+    latest = mirror.journal.index.on_the_way(AT_ONCE + 1)
     if len(latest) <= AT_ONCE:
         return latest
     del latest[LATEST:]
     said = mirror.meta.get("followed")
-    turn = mirror.journal.on_the_way(AT_ONCE - LATEST, after=said if isinstance(said, str) else "")
+    turn = mirror.journal.index.on_the_way(AT_ONCE - LATEST, after=said if isinstance(said, str) else "")
     # At the end the next turn begins with the first key again.
     mirror.meta.set("followed", turn[-1].key if len(turn) == AT_ONCE - LATEST else None)
     return latest + turn
@@ -138,18 +138,18 @@ def _gone(mirror: Mirror, record: Record) -> None:
 
 def _note(mirror: Mirror, problems: list[Problem]) -> None:
     if problems:
-        mirror.journal.note(problems, next_pass(mirror.db))
+        mirror.journal.problems.add(problems, next_pass(mirror.db))
 
 
 def _name_stuck(mirror: Mirror) -> None:
     """Say once of each entry that it takes too long."""
-    stuck = mirror.journal.stuck(mirror.now() - STUCK_S, unnamed=True)
+    stuck = mirror.journal.index.stuck(mirror.now() - STUCK_S, unnamed=True)
     for record in stuck[:NAMED]:
         waited = round(mirror.now() - record.since)
         log.warning("index.stuck", mirror=mirror.name, key=shown(record.key), status=record.status, waited_s=waited)
     if len(stuck) > NAMED:
         log.warning("index.more_stuck", mirror=mirror.name, count=len(stuck) - NAMED)
-    mirror.journal.name(record.key for record in stuck)
+    mirror.journal.index.name(record.key for record in stuck)
 
 
 # -- what could not be indexed
@@ -160,7 +160,7 @@ async def ask_why(mirror: Mirror) -> None:
     target, problems = mirror.target, []
     if not isinstance(target, Indexed):
         return
-    for record in mirror.journal.unexplained(REASONS):
+    for record in mirror.journal.index.unexplained(REASONS):
         try:
             why = await target.why(record.ref)
         except Unreachable:
@@ -168,7 +168,7 @@ async def ask_why(mirror: Mirror) -> None:
         except (Park, Retry) as error:
             log.info("index.no_reason", mirror=mirror.name, key=record.key, why=str(error))
             why = None
-        mirror.journal.explain(record, why or "")
+        mirror.journal.index.explain(record, why or "")
         problem = problem_of(mirror, record.key)
         problems += [problem] if problem else []
     _note(mirror, problems)
@@ -182,13 +182,13 @@ async def index_again(mirror: Mirror) -> int:
     target, journal = mirror.target, mirror.journal
     if not isinstance(target, Indexed):
         return 0
-    journal.plan_tries(mirror.now(), 0.75 + mirror.chance() / 2)
-    wanted = journal.wanted_reindex()
+    journal.index.plan_tries(mirror.now(), 0.75 + mirror.chance() / 2)
+    wanted = journal.index.wanted_reindex()
     asked = {record.key for record in wanted}
-    due = [record for record in journal.due_tries(mirror.now(), TRIES) if record.key not in asked]
+    due = [record for record in journal.index.due_tries(mirror.now(), TRIES) if record.key not in asked]
     for record in due:
         # Before it is asked for: the budget holds also if the answer is lost, or we are killed.
-        journal.tried(record.key)
+        journal.index.tried(record.key)
     for record in wanted + due:
         await _again(mirror, target, record)
     return len(wanted) + len(due)
@@ -205,9 +205,9 @@ async def _again(mirror: Mirror, target: Indexed, record: Record) -> None:
     except (Park, Retry) as error:
         # It stays the problem that it is.
         log.warning("index.again_failed", mirror=mirror.name, key=record.key, why=str(error))
-        mirror.journal.unwanted(record.key)
+        mirror.journal.index.unwanted(record.key)
         return
-    mirror.journal.reindexed(record.key, status, mirror.now())
+    mirror.journal.index.reindexed(record.key, status, mirror.now())
     log.info("index.again", mirror=mirror.name, key=record.key)
     if status == "error":
         failed(mirror, record.key, record.error)
@@ -217,5 +217,5 @@ async def _again(mirror: Mirror, target: Indexed, record: Record) -> None:
 
 def next_s(mirror: Mirror) -> float | None:
     """Seconds (at least one) until something is to be indexed again by itself; None if nothing is."""
-    due = mirror.journal.next_try()
+    due = mirror.journal.index.next_try()
     return None if due is None else max(FIRST_LOOK_S, due - mirror.now())

@@ -80,7 +80,7 @@ def known(mirror: Mirror, unrecorded: int) -> int:
 
 def weigh(mirror: Mirror, lost: int, known: int) -> Load:
     """Return what the brake weighs. lost: deletes by which a content goes; known: entries before the pass."""
-    return Load(lost, mirror.journal.recent_deletes(mirror.age()), known, mirror.settings.max_delete)
+    return Load(lost, mirror.journal.tombstones.recent_deletes(mirror.age()), known, mirror.settings.max_delete)
 
 
 def is_fresh(mirror: Mirror) -> bool:

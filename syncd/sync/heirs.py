@@ -93,7 +93,7 @@ def heirs_of(db: sqlite3.Connection, mirror: str, deletes: Sequence[Delete]) -> 
     """
     keys = [delete.key for delete in deletes]
     checksums = [delete.checksum for delete in deletes if delete.checksum]
-    rows = Journal(db, mirror).unsearchable(keys, checksums)
+    rows = Journal(db, mirror).index.unsearchable(keys, checksums)
     going = {delete.ref for delete in deletes}
     # What is deleted at the same time is nobody's heir: two copies would wait for each other.
     heirs = [heir for heir in map(Heir._make, rows) if heir.ref not in going]

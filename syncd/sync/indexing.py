@@ -16,7 +16,7 @@ def learned(mirror: Mirror, record: Record, entry: Entry, *, loud: bool = True) 
     loud: whether an ordinary end has a line of its own in the log.
     """
     now = mirror.now()
-    mirror.journal.learn(record, entry, now)
+    mirror.journal.index.learn(record, entry, now)
     line = log.info if loud else log.debug
     if entry.status == "completed" and record.status in ON_THE_WAY:
         waited = round(max(0.0, now - record.since), 1)
@@ -42,4 +42,4 @@ def problem_of(mirror: Mirror, key: str) -> Problem | None:
         return skipped_problem(key)
     if record is None or record.status != "error":
         return None
-    return index_problem(key, record.error, record.why, mirror.journal.tries_spent(key))
+    return index_problem(key, record.error, record.why, mirror.journal.index.tries_spent(key))

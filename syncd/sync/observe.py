@@ -56,7 +56,7 @@ async def listing(mirror: Mirror, tables: PassTables, tick: Callable[[], None]) 
     def put_down() -> None:
         # Only now: how far behind a listing is, its target may find out when it begins.
         lag_s = mirror.target.limits.lag_s
-        deleted = mirror.journal.deleted_about([entry.ref for entry in batch], started, lag_s)
+        deleted = mirror.journal.tombstones.deleted_about([entry.ref for entry in batch], started, lag_s)
         tables.listing.add(entry for entry in batch if entry.ref not in deleted)
         tables.listing.hidden += len(deleted)
         batch.clear()
@@ -68,7 +68,7 @@ async def listing(mirror: Mirror, tables: PassTables, tick: Callable[[], None]) 
             put_down()
     put_down()
     if mirror.target.unreadable_rows:
-        mirror.journal.note(_faults(mirror.target.unreadable_rows), tables.pass_id)
+        mirror.journal.problems.add(_faults(mirror.target.unreadable_rows), tables.pass_id)
 
 
 def _faults(faults: Sequence[str]) -> list[Problem]:

@@ -82,7 +82,7 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = NOTHING_SPE
 async def _see(mirror: Mirror, options: Options, result: Result, hooks: Hooks, *, whole: bool) -> None:
     remote = Remote(mirror, result.tables, lambda: hooks.tick(result), make=not options.dry_run)
     result.audited = await remote.see(whole=whole)
-    result.unsettled = mirror.journal.unfinished() if result.audited else 0
+    result.unsettled = mirror.journal.index.unfinished() if result.audited else 0
 
 
 async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
@@ -111,7 +111,7 @@ async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, 
     for key in mirror.tree.passing:
         mirror.try_later(key, None)
     unmounted = mirror.tree.protected.problems()
-    mirror.journal.note(unmounted, result.pass_id)
+    mirror.journal.problems.add(unmounted, result.pass_id)
     result.problems.update(problem.kind for problem in unmounted)
     if scope.everything and result.complete:
         uncover(mirror)
@@ -142,7 +142,7 @@ def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result, *,
         mirror.absences.record(gone, mirror.age(), result.pass_id)
         if not everything:
             mirror.absences.remove([each.triple.key for each in resolved if _back(each)], result.pass_id)
-        mirror.journal.note(problems, result.pass_id)
+        mirror.journal.problems.add(problems, result.pass_id)
         for problem, triple in lost:
             _let_go(mirror, problem, triple)
         if again:
@@ -180,7 +180,7 @@ def _let_go(mirror: Mirror, problem: Problem, triple: Triple) -> None:
         return
     dropped = problem.kind == "index_error" and triple.entry is None
     if dropped:
-        mirror.journal.park(problem, triple.record.checksum)
+        mirror.journal.problems.park(problem, triple.record.checksum)
     if dropped or problem.kind == "foreign":
         # Another's mark beats our record; without one a hint asks again whose the key is before it writes.
         mirror.journal.forget(triple.key)
@@ -190,7 +190,7 @@ def _let_go(mirror: Mirror, problem: Problem, triple: Triple) -> None:
 def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
     with transaction(mirror.db):
         for row in rows:
-            mirror.journal.clear_problem(row.key, subtree=row.subtree)
+            mirror.journal.problems.clear(row.key, subtree=row.subtree)
 
 
 async def _forecast(mirror: Mirror, options: Options, result: Result) -> None:
@@ -274,14 +274,14 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
         else:
             mirror.queue.reschedule(rows, mirror.now() + mirror.settings.settle_max)
         if scope.everything:
-            mirror.journal.clear_problems_before(result.pass_id)
+            mirror.journal.problems.clear_before(result.pass_id)
             if result.complete:
-                mirror.journal.drop_leftovers()
+                mirror.journal.problems.drop_leftovers()
                 if not result.audited:
                     audit.remember(mirror, result.tables, started)
             if not result.audited:
                 _learn_listing(mirror, result)
-            mirror.journal.drop_tombstones(started, max(mirror.target.limits.lag_s, HOUR_S), mirror.age())
+            mirror.journal.tombstones.drop_old(started, max(mirror.target.limits.lag_s, HOUR_S), mirror.age())
             mirror.history.drop_before(started - HISTORY_S)
             if result.fresh and (result.refusal or mirror.absences.count()):
                 # As fresh as before: what was refused as a whole, or waits, must not pass by tens.

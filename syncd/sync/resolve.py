@@ -54,7 +54,7 @@ class Resolver:
         if not triples:
             return []
         keys = [triple.key for triple in triples]
-        parked = self._mirror.journal.parked(min(keys), max(keys))
+        parked = self._mirror.journal.problems.parked(min(keys), max(keys))
         triples, changing = await self._with_checksums(
             told_apart(self._mirror, triples, delete_excluded=self._delete_excluded), parked.keys()
         )
@@ -224,7 +224,7 @@ class Resolver:
 
     async def _confirm(self, triple: Triple) -> Triple:
         entry = await self._mirror.target.confirm(triple.key, triple.record.ref if triple.record else None)
-        if entry and self._may_lag(self._mirror.journal.deleted_at(entry.ref)):
+        if entry and self._may_lag(self._mirror.journal.tombstones.deleted_at(entry.ref)):
             entry = None
         local = triple.local
         if entry and isinstance(local, Item) and local.checksum is None:

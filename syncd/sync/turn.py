@@ -156,7 +156,7 @@ class Turn:
 
     def _not_entered(self, seq: int, action: Adopt | Forget, error: SyncdError) -> None:
         self._mirror.try_later(action.key, None)
-        self._mirror.journal.note([Problem(action.key, "failed", str(error))], self._ledger.pass_id)
+        self._mirror.journal.problems.add([Problem(action.key, "failed", str(error))], self._ledger.pass_id)
         self._ledger.problems["failed"] += 1
         self._ledger.done["failed"] += 1
         self._ledger.tables.plan.set_outcome(seq, action.kind, "failed")
@@ -312,7 +312,7 @@ class Turn:
                 self._write(told, now)
                 self._mirror.history.add(action, now, "done", str(told["why"]))
                 consented, age = action in self._consented, self._mirror.age()
-                self._mirror.journal.record_delete(action.key, action.ref, now, consented=consented, age=age)
+                self._mirror.journal.tombstones.record_delete(action.key, action.ref, now, consented=consented, age=age)
                 if copy := self._copies.pop(action.key, None):
                     # Only now: a delete whose answer was lost is planned again, and is no loss then either.
                     self._mirror.absences.use_copy(copy)
@@ -338,7 +338,7 @@ class Turn:
             if stored.status == "error":
                 failed(self._mirror, key, stored.error)
             problem = not_indexed(key, stored.status, stored.error)
-            self._mirror.journal.note([problem], self._ledger.pass_id)
+            self._mirror.journal.problems.add([problem], self._ledger.pass_id)
             self._ledger.problems[problem.kind] += 1
 
     def _remember_read(self, key: str) -> None:
@@ -352,7 +352,7 @@ class Turn:
         checksum, _ = self._sent.get(action.key, (None, None))
         # Whose an entry is can change without the file changing, so a foreign entry is met anew in every pass.
         if checksum and refusal.kind != "foreign":
-            self._mirror.journal.park(problem, checksum)
+            self._mirror.journal.problems.park(problem, checksum)
         self._mirror.queue.clear(action.key)
         self._problem(action, problem)
 
@@ -363,7 +363,7 @@ class Turn:
     def _problem(self, action: Put | Delete, problem: Problem, **fields: object) -> None:
         if isinstance(action, Put) and action.key in self._sent:
             self.unsent[action.key] = self._sent[action.key][0]
-        self._mirror.journal.note([problem], self._ledger.pass_id)
+        self._mirror.journal.problems.add([problem], self._ledger.pass_id)
         self._ledger.problems[problem.kind] += 1
         self._ledger.done["failed"] += 1
         self._ledger.tables.plan.set_outcome(self._seq[action], action.kind, "failed")

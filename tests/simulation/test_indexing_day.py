@@ -138,7 +138,7 @@ async def lived(base: Path, seed: int) -> Day:
         await asyncio.sleep(SLOW_S + HOUR_S)
         await day.stop()
         day.stored = {row["key"]: (row["status"], await world.text(row["id"])) for row in await world.items()}
-        day.problems = {problem.key: problem.message for problem in day.side.mirror.journal.problems()}
+        day.problems = {problem.key: problem.message for problem in day.side.mirror.journal.problems.all()}
         return day
 
 

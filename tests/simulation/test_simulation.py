@@ -274,7 +274,7 @@ class World(RuleBasedStateMachine):
 
     def locked_is_told(self) -> None:
         """A pass that reads every file says which known ones it could not read, and takes none of them for gone."""
-        told = {problem.key for problem in self.mirror.journal.problems() if problem.kind == "unreadable"}
+        told = {problem.key for problem in self.mirror.journal.problems.all() if problem.kind == "unreadable"}
         for path in self.locked:
             if (self.root / path).is_file() and self.mirror.journal.get(PREFIX + path):
                 assert PREFIX + path in told, f"{path} is locked and nobody says so"
@@ -334,7 +334,7 @@ class World(RuleBasedStateMachine):
         there = {key: held.data.decode() for key, held in self.target.store.items() if key not in theirs}
         assert there == {key: text for key, text in here.items() if key not in theirs}
         # A stranger's entry under a key of ours is either equal, and so adopted, or reported.
-        foreign = {problem.key for problem in self.mirror.journal.problems() if problem.kind == "foreign"}
+        foreign = {problem.key for problem in self.mirror.journal.problems.all() if problem.kind == "foreign"}
         assert foreign == {
             key
             for key, held in self.target.strangers.items()

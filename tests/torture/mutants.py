@@ -148,8 +148,8 @@ MUTANTS = (
     Mutant(
         "the brake counts by the wall clock",
         "syncd/sync/guard.py",
-        "mirror.journal.recent_deletes(mirror.age())",
-        "mirror.journal.recent_deletes(mirror.now())",
+        "mirror.journal.tombstones.recent_deletes(mirror.age())",
+        "mirror.journal.tombstones.recent_deletes(mirror.now())",
         ("tests/unit/sync/test_clocks.py",),
     ),
     Mutant(

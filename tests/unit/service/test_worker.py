@@ -256,7 +256,7 @@ def test_what_is_up_is_followed_while_a_long_pass_is_under_way(core: Core, monke
         core.target.index[key] = Indexed("queued")
         stored = await put(target, key, content)
         core.target.index[key] = Indexed()
-        seen[key] = core.mirror.journal.index_counts().get("completed", 0)
+        seen[key] = core.mirror.journal.index.index_counts().get("completed", 0)
         return stored
 
     monkeypatch.setattr(type(core.target), "put", slowly)

@@ -48,10 +48,10 @@ def test_checksums_of_files_that_are_neither_mirrored_nor_in_the_way_are_forgott
     db: sqlite3.Connection, journal: Journal
 ) -> None:
     journal.put(replace(RECORD, key="b"))
-    journal.note([Problem("c", "refused", "m")], 1)
+    journal.problems.add([Problem("c", "refused", "m")], 1)
     files = [(mirror, key, 1, 2, 3, 4, "sum") for mirror in ("docs", "other") for key in "abcd"]
     db.executemany("INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?)", files)
-    journal.drop_leftovers()
+    journal.problems.drop_leftovers()
     left = db.execute("SELECT mirror, key FROM file ORDER BY mirror, key").fetchall()
     assert left == [("docs", "b"), ("docs", "c"), *(("other", key) for key in "abcd")]
 
@@ -83,7 +83,7 @@ def test_forget_drops_one_record(journal: Journal) -> None:
 
 def test_what_the_remote_newly_says_is_learned_and_silence_is_not(journal: Journal) -> None:
     journal.put(RECORD)
-    journal.learn(RECORD, Entry("a", "r1", version="v2", status="completed"), NOW + 12.34)
+    journal.index.learn(RECORD, Entry("a", "r1", version="v2", status="completed"), NOW + 12.34)
     assert journal.get("a") == replace(RECORD, version="v2", status="completed", searchable_s=12.3)
 
 
@@ -91,25 +91,25 @@ def test_records_on_their_way_into_the_index_are_counted_and_the_latest_come_fir
     for place, (name, status) in enumerate([("a", "queued"), ("b", "running"), ("c", "outdated"), ("d", "completed")]):
         journal.put(replace(RECORD, key=name, written_at=NOW + place, status=status))  # type: ignore[arg-type]
     journal.put(replace(RECORD, key="e", status=None))
-    assert journal.index_counts() == {"queued": 1, "running": 1, "outdated": 1, "completed": 1}
-    assert journal.unfinished() == 3
-    assert [record.key for record in journal.on_the_way(2)] == ["c", "b"]
+    assert journal.index.index_counts() == {"queued": 1, "running": 1, "outdated": 1, "completed": 1}
+    assert journal.index.unfinished() == 3
+    assert [record.key for record in journal.index.on_the_way(2)] == ["c", "b"]
 
 
 def test_only_failed_indexing_is_asked_for_again_and_once(journal: Journal) -> None:
     failed = replace(RECORD, status="error", error="too long")
     for record in (failed, replace(failed, key="b"), replace(RECORD, key="c", status="completed")):
         journal.put(record)
-    journal.note([Problem("a", "index_error", "too long")], 1)
-    assert journal.want_reindex(["a", "c", "z"].__contains__) == 1
-    assert journal.wanted_reindex() == [failed]
-    journal.reindexed("a", "queued", NOW + 5)
-    assert journal.wanted_reindex() == []
-    assert list(journal.problems()) == []
+    journal.problems.add([Problem("a", "index_error", "too long")], 1)
+    assert journal.index.want_reindex(["a", "c", "z"].__contains__) == 1
+    assert journal.index.wanted_reindex() == [failed]
+    journal.index.reindexed("a", "queued", NOW + 5)
+    assert journal.index.wanted_reindex() == []
+    assert list(journal.problems.all()) == []
     again = journal.get("a")
     assert again is not None
     assert (again.status, again.error, again.since) == ("queued", None, NOW + 5)
-    assert journal.want_reindex(None) == 1
+    assert journal.index.want_reindex(None) == 1
 
 
 def test_in_step_is_what_nothing_keeps_from_target_or_index(db: sqlite3.Connection, journal: Journal) -> None:
@@ -117,7 +117,7 @@ def test_in_step_is_what_nothing_keeps_from_target_or_index(db: sqlite3.Connecti
         journal.put(replace(RECORD, key=key))
     journal.put(replace(RECORD, key="c", status="error"))
     Queue(db, "docs", 0, 0).mark([("a", False)], NOW)
-    journal.note([Problem("b", "unreadable", ""), Problem("c", "index_error", "")], 1)
+    journal.problems.add([Problem("b", "unreadable", ""), Problem("c", "index_error", "")], 1)
     assert journal.stored() == 3
     assert journal.in_step() == 2, "what the index refused cannot be found"
 
@@ -126,87 +126,87 @@ def test_a_mirror_that_points_elsewhere_forgets_all_but_its_files(db: sqlite3.Co
     other = Journal(db, "other")
     for each in (journal, other):
         each.put(replace(RECORD, status="error"))
-        each.want_reindex(None)
-        each.record_delete("z", "rz", NOW, consented=False)
-        each.park(Problem("p", "refused", ""), "c")
-        each.note([Problem("p", "refused", "")], 1)
+        each.index.want_reindex(None)
+        each.tombstones.record_delete("z", "rz", NOW, consented=False)
+        each.problems.park(Problem("p", "refused", ""), "c")
+        each.problems.add([Problem("p", "refused", "")], 1)
     journal.clear()
-    assert (journal.count(), journal.recent_deletes(NOW), journal.parked("", LAST)) == (0, 0, {})
-    assert (list(journal.problems()), journal.wanted_reindex()) == ([], [])
-    assert (other.count(), other.recent_deletes(NOW), len(other.wanted_reindex())) == (1, 1, 1)
+    assert (journal.count(), journal.tombstones.recent_deletes(NOW), journal.problems.parked("", LAST)) == (0, 0, {})
+    assert (list(journal.problems.all()), journal.index.wanted_reindex()) == ([], [])
+    assert (other.count(), other.tombstones.recent_deletes(NOW), len(other.index.wanted_reindex())) == (1, 1, 1)
 
 
 def test_a_delete_leaves_a_tombstone_in_the_place_of_the_record(journal: Journal) -> None:
     journal.put(RECORD)
-    journal.record_delete("a", "r1", NOW, consented=False)
+    journal.tombstones.record_delete("a", "r1", NOW, consented=False)
     assert journal.get("a") is None
-    assert journal.deleted_at("r1") == NOW
-    assert journal.deleted_at("r2") is None
+    assert journal.tombstones.deleted_at("r1") == NOW
+    assert journal.tombstones.deleted_at("r2") is None
 
 
 def test_of_many_entries_those_deleted_lately_are_found(journal: Journal) -> None:
-    journal.record_delete("a", "r1", NOW - 1, consented=False)
-    journal.record_delete("b", "r2", NOW, consented=False)
-    journal.record_delete("c", "r3", NOW, consented=False)
-    journal.record_delete("d", "r5", NOW + 11, consented=False)
-    assert journal.deleted_about(["r1", "r2", "r4", "r5"], NOW + 5, 5.0) == {"r2"}
-    assert journal.deleted_about([], NOW, 5.0) == set()
+    journal.tombstones.record_delete("a", "r1", NOW - 1, consented=False)
+    journal.tombstones.record_delete("b", "r2", NOW, consented=False)
+    journal.tombstones.record_delete("c", "r3", NOW, consented=False)
+    journal.tombstones.record_delete("d", "r5", NOW + 11, consented=False)
+    assert journal.tombstones.deleted_about(["r1", "r2", "r4", "r5"], NOW + 5, 5.0) == {"r2"}
+    assert journal.tombstones.deleted_about([], NOW, 5.0) == set()
 
 
 def test_deleting_a_duplicate_keeps_the_record_of_the_other_entry(journal: Journal) -> None:
     journal.put(RECORD)
-    journal.record_delete("a", "r2", NOW, consented=False)
+    journal.tombstones.record_delete("a", "r2", NOW, consented=False)
     assert journal.get("a") == RECORD
 
 
 def test_deletes_of_the_last_hour_count_unless_somebody_consented(journal: Journal) -> None:
-    journal.record_delete("a", "r1", NOW - HOUR_S - 1, consented=False)
-    journal.record_delete("b", "r2", NOW - HOUR_S, consented=False)
-    journal.record_delete("c", "r3", NOW, consented=False)
-    journal.record_delete("d", "r4", NOW, consented=True)
-    assert journal.recent_deletes(NOW) == 2
+    journal.tombstones.record_delete("a", "r1", NOW - HOUR_S - 1, consented=False)
+    journal.tombstones.record_delete("b", "r2", NOW - HOUR_S, consented=False)
+    journal.tombstones.record_delete("c", "r3", NOW, consented=False)
+    journal.tombstones.record_delete("d", "r4", NOW, consented=True)
+    assert journal.tombstones.recent_deletes(NOW) == 2
 
 
 def test_old_tombstones_are_dropped(journal: Journal) -> None:
-    journal.record_delete("a", "r1", NOW - 10, consented=False)
-    journal.record_delete("b", "r2", NOW - 9, consented=False)
-    journal.record_delete("c", "r3", NOW + 10, consented=False)
-    journal.drop_tombstones(NOW, 9, NOW + 2 * HOUR_S)
-    assert journal.deleted_at("r1") is None
-    assert journal.deleted_at("r2") == NOW - 9
-    assert journal.deleted_at("r3") is None, "of a clock that was ahead"
+    journal.tombstones.record_delete("a", "r1", NOW - 10, consented=False)
+    journal.tombstones.record_delete("b", "r2", NOW - 9, consented=False)
+    journal.tombstones.record_delete("c", "r3", NOW + 10, consented=False)
+    journal.tombstones.drop_old(NOW, 9, NOW + 2 * HOUR_S)
+    assert journal.tombstones.deleted_at("r1") is None
+    assert journal.tombstones.deleted_at("r2") == NOW - 9
+    assert journal.tombstones.deleted_at("r3") is None, "of a clock that was ahead"
 
 
 def test_refused_content_is_remembered_until_something_is_stored_or_deleted(journal: Journal) -> None:
     problem = Problem("a", "refused", "no (code 7001)")
-    journal.park(problem, "c1")
-    assert journal.parked("", LAST) == {"a": ("c1", problem)}
-    assert journal.parked("b", LAST) == {}
+    journal.problems.park(problem, "c1")
+    assert journal.problems.parked("", LAST) == {"a": ("c1", problem)}
+    assert journal.problems.parked("b", LAST) == {}
     journal.put(RECORD)
-    assert journal.parked("", LAST) == {}
-    journal.park(problem, "c1")
-    journal.record_delete("a", "r1", NOW, consented=False)
-    assert journal.parked("", LAST) == {}
+    assert journal.problems.parked("", LAST) == {}
+    journal.problems.park(problem, "c1")
+    journal.tombstones.record_delete("a", "r1", NOW, consented=False)
+    assert journal.problems.parked("", LAST) == {}
 
 
 def test_refused_content_can_be_tried_again_one_by_one_or_all(journal: Journal) -> None:
     for key in "abc":
-        journal.park(Problem(key, "refused", "no"), "c")
-    journal.unpark("a")
-    assert set(journal.parked("", LAST)) == {"b", "c"}
-    journal.unpark(None)
-    assert journal.parked("", LAST) == {}
+        journal.problems.park(Problem(key, "refused", "no"), "c")
+    journal.problems.unpark("a")
+    assert set(journal.problems.parked("", LAST)) == {"b", "c"}
+    journal.problems.unpark(None)
+    assert journal.problems.parked("", LAST) == {}
 
 
 def test_problems_are_kept_by_key_and_by_pass(journal: Journal) -> None:
-    journal.note([Problem("b", "failed", "one"), Problem("a", "empty", "two")], 1)
-    journal.note([Problem("b", "refused", "three")], 2)
-    assert list(journal.problems()) == [Problem("a", "empty", "two"), Problem("b", "refused", "three")]
-    assert list(journal.problems(2)) == [Problem("b", "refused", "three")]
-    assert list(journal.problems(limit=1)) == [Problem("a", "empty", "two")]
-    assert journal.problem_counts() == {"empty": 1, "refused": 1}
-    journal.clear_problems_before(2)
-    assert journal.problem_counts() == {"refused": 1}
+    journal.problems.add([Problem("b", "failed", "one"), Problem("a", "empty", "two")], 1)
+    journal.problems.add([Problem("b", "refused", "three")], 2)
+    assert list(journal.problems.all()) == [Problem("a", "empty", "two"), Problem("b", "refused", "three")]
+    assert list(journal.problems.all(2)) == [Problem("b", "refused", "three")]
+    assert list(journal.problems.all(limit=1)) == [Problem("a", "empty", "two")]
+    assert journal.problems.counts() == {"empty": 1, "refused": 1}
+    journal.problems.clear_before(2)
+    assert journal.problems.counts() == {"refused": 1}
 
 
 @pytest.mark.parametrize(
@@ -221,20 +221,20 @@ def test_problems_are_kept_by_key_and_by_pass(journal: Journal) -> None:
 def test_looking_anew_clears_the_problems_of_a_key_or_a_directory(
     journal: Journal, key: str, subtree: bool, left: list[str]
 ) -> None:
-    journal.note([Problem(name, "failed", "") for name in ("a", "a/", "a/b", "a.md", "b")], 1)
-    journal.clear_problem(key, subtree=subtree)
-    assert [problem.key for problem in journal.problems()] == left
+    journal.problems.add([Problem(name, "failed", "") for name in ("a", "a/", "a/b", "a.md", "b")], 1)
+    journal.problems.clear(key, subtree=subtree)
+    assert [problem.key for problem in journal.problems.all()] == left
 
 
 def test_mirrors_do_not_see_each_others_rows(db: sqlite3.Connection, journal: Journal) -> None:
     other = Journal(db, "other")
     journal.put(RECORD)
-    journal.park(Problem("a", "refused", ""), "c")
-    journal.note([Problem("a", "refused", "")], 1)
-    journal.record_delete("z", "r9", NOW, consented=False)
+    journal.problems.park(Problem("a", "refused", ""), "c")
+    journal.problems.add([Problem("a", "refused", "")], 1)
+    journal.tombstones.record_delete("z", "r9", NOW, consented=False)
     assert other.count() == 0
-    assert other.parked("", LAST) == {}
-    assert list(other.problems()) == []
-    assert other.recent_deletes(NOW) == 0
+    assert other.problems.parked("", LAST) == {}
+    assert list(other.problems.all()) == []
+    assert other.tombstones.recent_deletes(NOW) == 0
     assert other.in_step() == 0
     assert journal.get("a") == RECORD

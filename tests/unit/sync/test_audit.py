@@ -270,7 +270,7 @@ async def test_numbers_that_prove_all_to_be_indexed_are_learned(core: Core) -> N
     core.mirror.db.execute("UPDATE record SET status = 'queued'")
     core.mirror.db.execute("UPDATE record SET status = 'error', error = 'bad' WHERE key = '3.md'")
     result = await audited(core)
-    assert core.mirror.journal.index_counts() == {"completed": 9}
+    assert core.mirror.journal.index.index_counts() == {"completed": 9}
     assert core.problems() == {}
     assert result.unsettled == 0
 
@@ -279,7 +279,7 @@ async def test_what_was_written_just_now_is_not_learned_from_numbers(core: Core)
     core.mirror.db.execute("UPDATE record SET status = 'queued', written_at = ?", (core.clock.now - 59,))
     await audited(core)
     newest = PAGE * audit.PAGES
-    assert core.mirror.journal.index_counts() == {"completed": newest, "queued": 9 - newest}
+    assert core.mirror.journal.index.index_counts() == {"completed": newest, "queued": 9 - newest}
 
 
 @pytest.mark.parametrize("counts", [None, {"completed": 8}, {"completed": 8, "error": 1}])
@@ -292,7 +292,7 @@ async def test_numbers_that_prove_nothing_leave_what_is_on_its_way_to_the_follow
     core.target.numbers.append({"completed": 8, "error": 1})
     core.mirror.db.execute("UPDATE record SET status = 'queued' WHERE key = '0.md'")
     result = await audited(core)
-    assert (result.unsettled, core.mirror.journal.unfinished()) == (1, 1)
+    assert (result.unsettled, core.mirror.journal.index.unfinished()) == (1, 1)
 
 
 async def test_an_index_error_that_is_known_is_told_by_every_pass(core: Core) -> None:

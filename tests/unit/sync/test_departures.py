@@ -44,7 +44,7 @@ async def test_a_folder_that_is_renamed_is_no_loss(core: Core) -> None:
     (core.root / "guides").rename(core.root / "handbook")
     assert (await core.full()).done == {"put": 20, "delete": 20}
     assert sorted(core.target.texts()) == sorted([*names("handbook", 20), *names("news", 20)])
-    assert core.mirror.journal.recent_deletes(core.clock.age) == 0
+    assert core.mirror.journal.tombstones.recent_deletes(core.clock.age) == 0
 
 
 async def test_a_dry_run_knows_a_move_by_the_bytes(core: Core) -> None:
@@ -73,7 +73,7 @@ async def test_a_folder_that_is_renamed_and_renamed_back_is_no_loss(core: Core, 
         core.clock.forward(1.0)
         await run(core, everything=everything)
     assert sorted(core.target.texts()) == sorted([*names("guides", 20), *names("news", 20)])
-    assert core.mirror.journal.recent_deletes(core.clock.age) == 0
+    assert core.mirror.journal.tombstones.recent_deletes(core.clock.age) == 0
 
 
 async def test_a_move_whose_deletes_failed_is_no_loss_in_the_next_pass_either(core: Core) -> None:
@@ -207,7 +207,7 @@ async def test_a_file_that_comes_and_goes_all_the_time_is_one_loss(core: Core) -
         core.remove("status")
         await core.hint("status")
     assert "status" not in core.target.store
-    assert core.mirror.journal.recent_deletes(core.clock.age) == 1
+    assert core.mirror.journal.tombstones.recent_deletes(core.clock.age) == 1
 
 
 # -- uploads that did not end well

@@ -149,7 +149,7 @@ def opened(base: Path, name: str, world: dict[str, Key], limits: Limits, policy:
         for entry in known.entries[:1]:
             target.store[key] = Held(entry.ref, b"x", sha("x"), entry.owner, "vx")
         if known.parked:
-            mirror.journal.park(Problem(key, "refused", "no"), known.parked)
+            mirror.journal.problems.park(Problem(key, "refused", "no"), known.parked)
         if known.file and known.cached:
             seen = os.lstat(base / "root" / key)
             mirror.files.store([(key, seen, known.cached)], seen.st_mtime_ns + 10**10)

@@ -97,7 +97,7 @@ async def test_skipped_is_an_end_and_a_problem(core: Core) -> None:
     core.target.index["a.md"] = Indexed("skipped")
     assert await follow.look(core.mirror) == 0
     assert core.problems() == {"a.md": "skipped"}
-    assert core.mirror.journal.index_counts() == {"skipped": 1}
+    assert core.mirror.journal.index.index_counts() == {"skipped": 1}
     assert not (await core.full()).clean
     assert core.problems() == {"a.md": "skipped"}
 
@@ -119,7 +119,7 @@ async def test_an_item_on_its_way_for_too_long_is_named_once(core: Core, waited:
     lines = [line for line in logs + later if line["event"] == "index.stuck"]
     assert len(lines) == named
     assert all((line["key"], line["status"], line["log_level"]) == ("a.md", "running", "warning") for line in lines)
-    assert core.mirror.journal.stuck_count(core.clock.now - STUCK_S) == named
+    assert core.mirror.journal.index.stuck_count(core.clock.now - STUCK_S) == named
 
 
 async def test_of_many_stuck_items_the_log_names_a_few_and_counts_the_rest(core: Core) -> None:
@@ -317,7 +317,7 @@ async def test_tries_are_ever_further_apart(busy: Core) -> None:
 async def test_a_person_s_retry_asks_at_once_and_makes_the_budget_whole(busy: Core) -> None:
     await used_up(busy)
     busy.target.reindexed.clear()
-    assert busy.mirror.journal.want_reindex(["a.md"].__contains__) == 1
+    assert busy.mirror.journal.index.want_reindex(["a.md"].__contains__) == 1
     await followed(busy)
     assert busy.target.reindexed == ["a.md"]
     await used_up(busy)
@@ -341,7 +341,7 @@ async def test_of_many_a_look_indexes_a_few_again_and_asks_for_few_reasons(core:
         core.write(name, "x")
     await core.full()
     await follow.ask_why(core.mirror)
-    said = sum("did not end" in problem.message for problem in core.mirror.journal.problems())
+    said = sum("did not end" in problem.message for problem in core.mirror.journal.problems.all())
     assert said == follow.REASONS
     await follow.index_again(core.mirror)
     core.clock.forward(TRIES_S[0])
@@ -361,7 +361,7 @@ async def test_a_refused_indexing_counts_as_a_try_and_stops_nobody(
         raise error
 
     monkeypatch.setattr(type(busy.target), "reindex", refuses)
-    busy.mirror.journal.want_reindex(None)
+    busy.mirror.journal.index.want_reindex(None)
     await used_up(busy)
     assert len(asked) == 1 + len(TRIES_S)
     assert busy.problems() == {"a.md": "index_error"}
@@ -389,7 +389,7 @@ async def test_nothing_is_given_up_because_the_remote_cannot_be_reached(
     async def away(*_: object) -> str:
         raise Unreachable("no answer")
 
-    busy.mirror.journal.want_reindex(None)
+    busy.mirror.journal.index.want_reindex(None)
     with monkeypatch.context() as patched:
         patched.setattr(type(busy.target), "reindex", away)
         with pytest.raises(Unreachable):
@@ -402,7 +402,7 @@ async def test_an_error_that_a_listing_still_shows_after_another_indexing_is_ask
     core.target.limits = core.target.limits.__class__(max_file_size=1000, lag_s=60)
     core.target.index["a.md"] = BUSY
     await in_step(core, **{"a.md": "x"})
-    core.mirror.journal.want_reindex(None)
+    core.mirror.journal.index.want_reindex(None)
     await follow.index_again(core.mirror)
     core.target.confirmed.clear()
     await follow.look(core.mirror)
@@ -411,7 +411,7 @@ async def test_an_error_that_a_listing_still_shows_after_another_indexing_is_ask
 
 
 async def test_another_version_of_what_we_marked_is_still_what_we_wrote(busy: Core) -> None:
-    busy.mirror.journal.want_reindex(None)
+    busy.mirror.journal.index.want_reindex(None)
     await follow.index_again(busy.mirror)
     busy.target.put_by("me", "a.md", "x")
     busy.target.index["a.md"] = Indexed()

@@ -11,7 +11,7 @@ from syncd.core.model import Item, int64
 from syncd.local.files import Disk
 from syncd.local.walk import Tree
 from syncd.state.caches import StatCache
-from syncd.state.journal import Journal
+from syncd.state.journal import Journal, Tombstones
 from tests.harness import Core, ScriptedTarget, in_step, outcomes, planned
 from tests.memory_target import MemoryTarget
 
@@ -108,7 +108,7 @@ async def test_an_exception_about_a_delete_stops_no_other(core: Core, monkeypatc
     await in_step(core, a="a", b="b", c="c")
     core.remove("a", "b")
     core.use(max_delete="100%")
-    monkeypatch.setattr(Journal, "record_delete", _about_b(Journal.record_delete, 1))
+    monkeypatch.setattr(Tombstones, "record_delete", _about_b(Tombstones.record_delete, 1))
     result = await core.full()
     assert outcomes(result) == {"a": "done", "b": "failed"}
     monkeypatch.undo()

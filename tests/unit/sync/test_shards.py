@@ -67,7 +67,7 @@ def one_pass(base: Path, target: ScriptedTarget, shard: Shard, prune: Prune, rec
             mirror.journal.put(Record(key, ref(key), sha(text), 1, START - 1000))
         reshard(db, "docs", shard)
         result = asyncio.run(reconcile(mirror, Scope()))
-        said = [f"{each.key}: {each.kind}" for each in mirror.journal.problems()]
+        said = [f"{each.key}: {each.kind}" for each in mirror.journal.problems.all()]
         records.clear()
         records.update({record.key: record.checksum for record in mirror.journal.after("", "z\U0010ffff", 1000)})
         return [" ".join(action) for action in plan(result)] + said

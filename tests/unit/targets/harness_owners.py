@@ -60,7 +60,7 @@ class BaseSide:
         self.mirror = self.world.assemble(self)
 
     def problems(self) -> dict[str, str]:
-        return {problem.key: problem.kind for problem in self.mirror.journal.problems()}
+        return {problem.key: problem.kind for problem in self.mirror.journal.problems.all()}
 
     @property
     def indexed(self) -> Indexed:

@@ -42,9 +42,9 @@ async def asked(w: World, side: Side, *, audited: bool = True) -> list[str]:
 async def test_a_pass_after_the_first_and_all_after_it_take_a_few_requests(tmp_path: Path) -> None:
     async with world(tmp_path, index_delay=10) as w:
         side = await mirrored(w)
-        assert side.mirror.journal.index_counts() == {"queued": FILES}
+        assert side.mirror.journal.index.index_counts() == {"queued": FILES}
         assert await asked(w, side) == ["GET /items"] * PAGES + ["GET /stats"]
-        assert side.mirror.journal.index_counts() == {"completed": FILES}
+        assert side.mirror.journal.index.index_counts() == {"completed": FILES}
         w.clock.now += HOUR_S
         assert await asked(w, side) == PAGE_AND_NUMBERS
         side.restart()
@@ -217,7 +217,7 @@ async def test_what_the_numbers_do_not_tell_of_the_index_is_asked_for_by_a_singl
         await run(side.mirror, Options(), lambda _: None, report)
         assert report.results[0].audited
         assert side.problems() == {"7.md": "index_error"}
-        assert side.mirror.journal.unfinished() < report.results[0].unsettled
+        assert side.mirror.journal.index.unfinished() < report.results[0].unsettled
         w.clock.now += HOUR_S
         assert await asked(w, side) == PAGE_AND_NUMBERS
         assert side.problems() == {"7.md": "index_error"}

@@ -18,7 +18,7 @@ OLD_S = 61.0
 
 
 def statuses(side: Side) -> dict[str, int]:
-    return side.mirror.journal.index_counts()
+    return side.mirror.journal.index.index_counts()
 
 
 async def looked(w: World, side: Side) -> Counter[str]:

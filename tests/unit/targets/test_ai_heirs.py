@@ -39,7 +39,7 @@ async def searchable(w: World, side: Side, **files: str) -> None:
         side.write(f"{name}.md", text)
     await side.full()
     await serve(w, side, 2 * DELAY_S)
-    assert side.mirror.journal.unfinished() == 0
+    assert side.mirror.journal.index.unfinished() == 0
 
 
 def rename(side: Side, old: str, new: str) -> None:
@@ -182,7 +182,7 @@ async def test_a_forced_delete_waits_all_the_same_and_stays_forced(tmp_path: Pat
             rename(side, f"old{number}.md", f"new/{number}.md")
         assert (await side.full(force=True)).waiting == 12
         assert await serve(w, side, DELAY_S, force=True) == {"delete": 12}
-        assert side.mirror.journal.recent_deletes(w.clock.now) == 0
+        assert side.mirror.journal.tombstones.recent_deletes(w.clock.now) == 0
 
 
 @pytest.mark.parametrize(("age_s", "waits"), [(PATIENCE_S - 1, 1), (PATIENCE_S, 1), (PATIENCE_S + 1, 0)])
@@ -195,7 +195,7 @@ async def test_patience_with_an_index_that_is_stuck_ends(tmp_path: Path, age_s: 
         written = w.clock.now
         await side.hint("old.md", "new.md", after=0)
         await side.hint("old.md", "new.md", after=1)
-        for record in side.mirror.journal.on_the_way(1):
+        for record in side.mirror.journal.index.on_the_way(1):
             written = record.written_at
         w.clock.now = written + age_s
         rows = side.mirror.queue.settled(w.clock.now)

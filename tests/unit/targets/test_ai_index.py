@@ -11,7 +11,7 @@ from tests.unit.targets.harness_ai_search import Side, shows, world
 
 
 def statuses(side: Side) -> dict[str, int]:
-    return side.mirror.journal.index_counts()
+    return side.mirror.journal.index.index_counts()
 
 
 async def test_the_way_into_the_index_is_followed_to_its_end(tmp_path: Path) -> None:
@@ -55,14 +55,14 @@ async def test_what_could_not_be_indexed_is_a_problem_and_not_sent_again(tmp_pat
         w.clock.now += 2
         assert await follow.look(side.mirror) == 0
         assert side.problems() == {"bad.md": "index_error", "headings only.md": "index_error"}
-        messages = [problem.message for problem in side.mirror.journal.problems()]
+        messages = [problem.message for problem in side.mirror.journal.problems.all()]
         assert "unable_to_convert_to_markdown" in messages[0]
         assert "file_content_empty" in messages[1]
         assert "the service says" not in messages[0]
         w.wire.diary.clear()
         await follow.ask_why(side.mirror)
         assert [line.rpartition("/")[2] for line in w.wire.diary] == ["logs", "logs"]
-        messages = [problem.message for problem in side.mirror.journal.problems()]
+        messages = [problem.message for problem in side.mirror.journal.problems.all()]
         assert "the service says: The converter returned no result for this file; save it in" in messages[0]
         assert "the service says: No text was found in the file; add text" in messages[1]
         changing = side.changing
@@ -100,7 +100,7 @@ async def test_a_failed_index_is_asked_for_again_without_an_upload(tmp_path: Pat
         w.clock.now += 2
         await follow.look(side.mirror)
         w.wire.diary.clear()
-        assert side.mirror.journal.want_reindex(["bad.md", "good.md"].__contains__) == 1
+        assert side.mirror.journal.index.want_reindex(["bad.md", "good.md"].__contains__) == 1
         assert await follow.index_again(side.mirror) == 1
         [row] = await w.items(key="bad.md")
         assert w.wire.diary == [f"PATCH /items/{row['id']}"]
@@ -118,7 +118,7 @@ async def test_an_item_that_is_gone_when_it_is_to_be_indexed_again_is_put_by_the
         await side.full()
         await follow.look(side.mirror)
         await w.delete("bad.md")
-        side.mirror.journal.want_reindex(None)
+        side.mirror.journal.index.want_reindex(None)
         assert await follow.index_again(side.mirror) == 1
         result = await side.full()
         assert result.reasons == {"new": 1}
@@ -148,7 +148,7 @@ async def test_an_item_put_anew_by_somebody_is_indexed_again_by_its_key(tmp_path
         await follow.look(side.mirror)
         await w.delete("bad.md")
         await w.upload("bad.md", b"text")
-        side.mirror.journal.want_reindex(None)
+        side.mirror.journal.index.want_reindex(None)
         w.wire.diary.clear()
         assert await follow.index_again(side.mirror) == 1
         assert [line.partition(" ")[0] for line in w.wire.diary] == ["PATCH", "PUT"]

@@ -216,7 +216,7 @@ async def test_one_refused_item_stops_no_other_and_is_not_sent_again_until_it_ch
         assert w.clock.now - began < 2
         assert list(await w.contents()) == ["a.md", "c.md"]
         assert side.problems() == {"bad.md": kind}
-        [problem] = side.mirror.journal.problems()
+        [problem] = side.mirror.journal.problems.all()
         assert f"code {code}" in problem.message
         changing = side.changing
         await side.full()

@@ -100,7 +100,7 @@ async def test_one_refused_pair_is_found_and_parked_and_the_rest_is_sent(tmp_pat
         result = await side.full()
         assert (result.done["put"], result.done["failed"]) == (299, 1)
         assert side.problems() == {"137.txt": "refused"}
-        assert "10001" in next(iter(side.mirror.journal.problems())).message
+        assert "10001" in next(iter(side.mirror.journal.problems.all())).message
         assert len(w.changes()) <= 19, "two for each halving"
         assert await w.contents() == {key: value for key, value in wanted.items() if key != "137.txt"}
         changes = len(w.changes())

@@ -150,13 +150,13 @@ async def test_actions_need_post_and_a_known_mirror(room: Room) -> None:
 
 async def test_retry_makes_failed_and_refused_items_due(room: Room) -> None:
     mirror = room.session.mirrors["docs"]
-    mirror.journal.note([Problem("a.md", "failed", "no"), Problem("b.md", "refused", "no")], 1)
-    mirror.journal.park(Problem("b.md", "refused", "no"), "0" * 64)
+    mirror.journal.problems.add([Problem("a.md", "failed", "no"), Problem("b.md", "refused", "no")], 1)
+    mirror.journal.problems.park(Problem("b.md", "refused", "no"), "0" * 64)
     answer = await room.http.post("/mirrors/docs/retry", headers={"X-Syncd-Token": await room.token()})
     assert answer.status_code == 202
     assert mirror.queue.next_due(mirror.now()) == 0.0
     assert {row.key for row in mirror.queue.every()} == {"a.md", "b.md"}
-    assert mirror.journal.parked("", "z") == {}
+    assert mirror.journal.problems.parked("", "z") == {}
 
 
 # -- health
@@ -235,7 +235,7 @@ async def test_the_first_message_holds_everything(room: Room) -> None:
 async def test_a_hostile_name_is_sent_in_printable_ascii(room: Room) -> None:
     mirror = room.session.mirrors["docs"]
     mirror.on_action(ActionEvent("put", HOSTILE + "\udcff", "new", "done"))
-    mirror.journal.note([Problem(HOSTILE, "unreadable", f"{HOSTILE}: cannot")], 1)
+    mirror.journal.problems.add([Problem(HOSTILE, "unreadable", f"{HOSTILE}: cannot")], 1)
     room.keepers["docs"]._halted(Brake(f"{HOSTILE} is too much"))
     seen = await first_message(room)
     shown = seen["state"]["mirrors"][0]
@@ -246,7 +246,7 @@ async def test_a_hostile_name_is_sent_in_printable_ascii(room: Room) -> None:
 
 async def test_only_the_first_problems_are_sent_and_the_others_counted(room: Room) -> None:
     problems = [Problem(f"{each:03}.md", "refused", "no") for each in range(120)]
-    room.session.mirrors["docs"].journal.note(problems, 1)
+    room.session.mirrors["docs"].journal.problems.add(problems, 1)
     shown = (await first_message(room))["state"]["mirrors"][0]
     assert (len(shown["problems"]), shown["more_problems"]) == (50, 70)
 

@@ -42,7 +42,7 @@ async def test_only_changes_are_sent_again(room: Room) -> None:
         True,
         True,
     )
-    room.session.mirrors["docs"].journal.note([Problem("b.md", "refused", "no")], 1)
+    room.session.mirrors["docs"].journal.problems.add([Problem("b.md", "refused", "no")], 1)
     message = await anext(messages)
     assert (b"event: state" in message, b"event: actions" in message, b"event: minutes" in message) == (
         True,
@@ -74,7 +74,7 @@ async def test_the_status_is_counted_at_most_once_a_second(room: Room) -> None:
     status = StatusCache(lambda: now)
     assert room.runtime is not None
     first = await status.mirrors(room.runtime)
-    room.session.mirrors["docs"].journal.note([Problem("b.md", "refused", "no")], 1)
+    room.session.mirrors["docs"].journal.problems.add([Problem("b.md", "refused", "no")], 1)
     assert await status.mirrors(room.runtime) is first
     now = 1.0
     assert (await status.mirrors(room.runtime))["docs"]["items"]["rejected"] == 1

@@ -25,7 +25,7 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
         mirror = opened.session.mirrors["docs"]
         mirror.journal.put(Record("a.md", "r1", "0" * 64, 12, 1.0, status="completed"))
         mirror.journal.put(Record("b.md", "r2", "0" * 64, 12, 1.0, status="error"))
-        mirror.journal.note([Problem("c.md", "failed", "no")], 1)
+        mirror.journal.problems.add([Problem("c.md", "failed", "no")], 1)
         mirror.meta.set("last_reconcile", 1_800_000_000.25)
         mirror.queue.mark([("d.md", False)], mirror.now() - 60)
         mirror.on_action(ActionEvent("put", "a.md", "new", "done", 12))
