@@ -26,7 +26,7 @@ _HEADING = re.compile(r"#{1,6}(\s|$)")
 _MARKDOWN = (".md", ".mdx", ".markdown", ".mdoc")
 
 
-class ItemChunk(NamedTuple):
+class IndexedChunk(NamedTuple):
     """A piece of a file: data[start_byte:end_byte]."""
 
     start_byte: int
@@ -37,7 +37,7 @@ class ItemChunk(NamedTuple):
 class IndexingResult(NamedTuple):
     """The chunks of a file, or one of the service's error values."""
 
-    chunks: list[ItemChunk]
+    chunks: list[IndexedChunk]
     error: str | None
 
 
@@ -62,13 +62,13 @@ def index_content(key: str, data: bytes) -> IndexingResult:
     return IndexingResult(_chunks(text), None)
 
 
-def _chunks(text: str) -> list[ItemChunk]:
+def _chunks(text: str) -> list[IndexedChunk]:
     """Return the chunks. Every byte belongs to exactly one chunk, so the offsets follow from the lengths."""
     chunks = []
     position = 0
     for piece in _pieces(text):
         raw = piece.encode("utf-8", "surrogateescape")
-        chunks.append(ItemChunk(position, position + len(raw), raw.decode("utf-8", "replace")))
+        chunks.append(IndexedChunk(position, position + len(raw), raw.decode("utf-8", "replace")))
         position += len(raw)
     return chunks
 

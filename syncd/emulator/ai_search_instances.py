@@ -12,7 +12,7 @@ from syncd.emulator.ai_search_store import (
     NAME,
     ROOT,
     STATUSES,
-    StoredInstance,
+    InstanceRow,
     add_instance,
     add_namespace,
     as_instance,
@@ -210,7 +210,7 @@ def _check_config(config: dict[str, Any]) -> None:
         raise invalid(str(reason)) from reason
 
 
-def _render(instance: StoredInstance) -> dict[str, Any]:
+def _render(instance: InstanceRow) -> dict[str, Any]:
     times = {"created_at": timestamp(instance.created_at), "modified_at": timestamp(instance.modified_at)}
     fixed = {"id": instance.id, "namespace": instance.namespace, "account_id": instance.account}
     return _DEFAULTS | instance.config | fixed | times

@@ -13,8 +13,8 @@ from syncd.emulator.ai_search_store import (
     LAST_SEEN_SQL,
     STATUS_SQL,
     STATUSES,
-    StoredInstance,
-    StoredItem,
+    InstanceRow,
+    ItemRow,
     find_item,
     find_item_by_key,
     instance_endpoints,
@@ -48,10 +48,10 @@ async def _list(call: Call) -> Response:
     total = store.cached_value(counting, used) if cacheable else store.value(counting, values)
     sql = f"SELECT {COLUMNS} {where} ORDER BY {order} LIMIT :limit OFFSET :offset"
     rows = store.all(sql, values | {"limit": per_page, "offset": (page - 1) * per_page})
-    return page_of([render_item(call, instance, StoredItem(*row), values["at"]) for row in rows], page, per_page, total)
+    return page_of([render_item(call, instance, ItemRow(*row), values["at"]) for row in rows], page, per_page, total)
 
 
-def _conditions(call: Call, instance: StoredInstance) -> tuple[list[str], dict[str, Any]]:
+def _conditions(call: Call, instance: InstanceRow) -> tuple[list[str], dict[str, Any]]:
     """Return the SQL conditions of the listing as it was `list_lag` seconds ago, and their parameters."""
     lag = call.backend.options.list_lag
     values: dict[str, Any] = {"at": call.backend.clock() - lag, "instance": instance.number}
@@ -127,7 +127,7 @@ async def _index_key(call: Call) -> Response:
     return ok(await render_after_wait(call, instance, item, wait=wanted.wait_for_completion))
 
 
-def external_source(instance: StoredInstance) -> str | None:
+def external_source(instance: InstanceRow) -> str | None:
     """Return the source_id of the instance's external source, e.g. "r2:my-bucket", or None if it has none."""
     source = instance.config.get("source")
     if not source:
@@ -136,7 +136,7 @@ def external_source(instance: StoredInstance) -> str | None:
     return f"{kind}:{source}"
 
 
-def _announce_item(call: Call, instance: StoredInstance, key: str, source: str) -> StoredItem:
+def _announce_item(call: Call, instance: InstanceRow, key: str, source: str) -> ItemRow:
     # The stand-in has no bucket to fetch the file from.
     item, _ = new_item(call, instance, (key, source), {}, IndexingResult([], "file_not_found"))
     with call.backend.store.transaction():
@@ -215,14 +215,14 @@ async def _list_logs(call: Call) -> Response:
     return ok(shown, {"count": len(shown), "per_page": limit, "cursor": following, "truncated": more})
 
 
-def _item_of(call: Call, instance: StoredInstance) -> StoredItem:
+def _item_of(call: Call, instance: InstanceRow) -> ItemRow:
     item = find_item(call.backend, instance, call.path["item_id"])
     if item is None:
         raise ApiError(404, 7041, "item_not_found")
     return item
 
 
-def _indexed_again(call: Call, item: StoredItem) -> IndexingResult:
+def _indexed_again(call: Call, item: ItemRow) -> IndexingResult:
     if item.source != BUILTIN:
         return IndexingResult([], item.error)
     return indexing_result(call, item.key, read_content(call.backend, item), item)

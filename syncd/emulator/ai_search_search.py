@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from syncd.emulator.ai_search_index import cited_item
 from syncd.emulator.ai_search_items import define_filter
-from syncd.emulator.ai_search_store import StoredInstance, instance_endpoints, instance_of
+from syncd.emulator.ai_search_store import InstanceRow, instance_endpoints, instance_of
 from syncd.emulator.limits import MAX_RESULTS
 from syncd.emulator.messages import invalid, ok
 from syncd.emulator.routing import Call, validate
@@ -87,7 +87,7 @@ def _query(body: dict[str, Any]) -> str:
     return query
 
 
-def _retrieval(body: dict[str, Any], instance: StoredInstance) -> _Retrieval:
+def _retrieval(body: dict[str, Any], instance: InstanceRow) -> _Retrieval:
     defaults = {
         "max_num_results": instance.config.get("max_num_results", 10),
         "match_threshold": instance.config.get("score_threshold", 0.4),

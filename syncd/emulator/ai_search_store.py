@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from syncd.emulator.ai_search_index import (
     REASONS,
     SYSTEM_FIELDS,
+    IndexedChunk,
     IndexingResult,
-    ItemChunk,
     build_metadata,
     read_schema,
 )
@@ -77,7 +77,7 @@ NAME = re.compile(r"(?=.{1,64}\Z)[a-z0-9_]+(?:-[a-z0-9_]+)*\Z")
 
 
 @dataclass(frozen=True)
-class StoredInstance:
+class InstanceRow:
     """A row of ai_instances. number: its key in the database; config: the fields that clients set."""
 
     number: int
@@ -112,7 +112,7 @@ def add_namespace(backend: Backend, account: str, name: str, description: str | 
     backend.store.run("INSERT INTO ai_namespaces VALUES (?, ?, ?, ?)", row)
 
 
-def instance_of(call: Call) -> StoredInstance:
+def instance_of(call: Call) -> InstanceRow:
     """Return the instance in the path; ApiError 404 if it or its namespace does not exist."""
     place = (call.path["account_id"], namespace_of(call), call.path["id"])
     instance = find_instance(call.backend, place)
@@ -121,16 +121,16 @@ def instance_of(call: Call) -> StoredInstance:
     return instance
 
 
-def find_instance(backend: Backend, place: tuple[str, str, str]) -> StoredInstance | None:
+def find_instance(backend: Backend, place: tuple[str, str, str]) -> InstanceRow | None:
     """Return the instance at (account, namespace, id), or None."""
     sql = "SELECT * FROM ai_instances WHERE account = ? AND namespace = ? AND id = ?"
     row = backend.store.one(sql, place)
     return None if row is None else as_instance(dict(row))
 
 
-def as_instance(row: dict[str, Any]) -> StoredInstance:
+def as_instance(row: dict[str, Any]) -> InstanceRow:
     """Return a row of ai_instances as a value."""
-    return StoredInstance(**(row | {"config": json.loads(row["config"])}))
+    return InstanceRow(**(row | {"config": json.loads(row["config"])}))
 
 
 def add_instance(backend: Backend, place: tuple[str, str, str], config: dict[str, Any]) -> None:
@@ -148,13 +148,13 @@ BUILTIN = "builtin"
 
 STATUS_SQL = """CASE WHEN :at < started_at THEN 'queued' WHEN :at < done_at THEN 'running'
     WHEN error IS NULL THEN 'completed' WHEN error = 'skipped' THEN error ELSE 'error' END"""
-"""The status at the time :at, like StoredItem.status()."""
+"""The status at the time :at, like ItemRow.status()."""
 
 LAST_SEEN_SQL = "CASE WHEN :at < started_at THEN queued_at WHEN :at < done_at THEN started_at ELSE done_at END"
 
 
 @dataclass(frozen=True)
-class StoredItem:
+class ItemRow:
     """A row of ai_items. Times in seconds since 1970; size in bytes, None without content; metadata as JSON text.
 
     error: the result of the indexing, set at its start; None for success.
@@ -187,30 +187,28 @@ class StoredItem:
         return "completed" if self.error is None else "error"
 
 
-_FIELDS = [field.name for field in fields(StoredItem)]
+_FIELDS = [field.name for field in fields(ItemRow)]
 COLUMNS = ", ".join(_FIELDS)
 _INSERT = f"INSERT INTO ai_items ({COLUMNS}, valid_from) VALUES ({', '.join('?' * (len(_FIELDS) + 1))})"  # noqa: S608
 
 
-def find_item(backend: Backend, instance: StoredInstance, item_id: str) -> StoredItem | None:
+def find_item(backend: Backend, instance: InstanceRow, item_id: str) -> ItemRow | None:
     """Return the item with this id, as it is now."""
     return _find_first(backend, instance, "id = ?", (item_id,))
 
 
-def find_item_by_key(backend: Backend, instance: StoredInstance, key: str, source: str) -> StoredItem | None:
+def find_item_by_key(backend: Backend, instance: InstanceRow, key: str, source: str) -> ItemRow | None:
     """Return the item with this key within one source, as it is now."""
     return _find_first(backend, instance, "key = ? AND source = ?", (key, source))
 
 
-def _find_first(
-    backend: Backend, instance: StoredInstance, condition: str, values: tuple[str, ...]
-) -> StoredItem | None:
+def _find_first(backend: Backend, instance: InstanceRow, condition: str, values: tuple[str, ...]) -> ItemRow | None:
     sql = f"SELECT {COLUMNS} FROM ai_items WHERE valid_to IS NULL AND instance = ? AND {condition}"  # noqa: S608
     row = backend.store.one(sql, (instance.number, *values))
-    return None if row is None else StoredItem(*row)
+    return None if row is None else ItemRow(*row)
 
 
-def queue_item(backend: Backend, item: StoredItem, now: float) -> StoredItem:
+def queue_item(backend: Backend, item: ItemRow, now: float) -> ItemRow:
     """Store the item at the start of a new indexing, with the log lines to come."""
     options = backend.options
     delay = options.slow_index_delay if matches(options.slow_index, item.key) else options.index_delay
@@ -221,14 +219,14 @@ def queue_item(backend: Backend, item: StoredItem, now: float) -> StoredItem:
     return queued
 
 
-def count_indexings(backend: Backend, item: StoredItem) -> int:
+def count_indexings(backend: Backend, item: ItemRow) -> int:
     """Return how often the item was queued."""
     sql = "SELECT count(*) FROM ai_logs WHERE item = ? AND action = 'queued'"
     count: int = backend.store.value(sql, (item.id,))
     return count
 
 
-def store_content(backend: Backend, item: StoredItem, data: bytes, chunks: Iterable[ItemChunk]) -> None:
+def store_content(backend: Backend, item: ItemRow, data: bytes, chunks: Iterable[IndexedChunk]) -> None:
     """Replace the bytes and the chunks of the item."""
     backend.store.run("REPLACE INTO ai_contents VALUES (?, ?)", (item.id, data))
     backend.store.run("DELETE FROM ai_chunks WHERE item = ?", (item.id,))
@@ -238,13 +236,13 @@ def store_content(backend: Backend, item: StoredItem, data: bytes, chunks: Itera
     )
 
 
-def read_content(backend: Backend, item: StoredItem) -> bytes:
+def read_content(backend: Backend, item: ItemRow) -> bytes:
     """Return the uploaded bytes. The item must have the source "builtin"."""
     data: bytes = backend.store.value("SELECT data FROM ai_contents WHERE item = ?", (item.id,))
     return data
 
 
-def reindex_item(backend: Backend, item: StoredItem, result: IndexingResult) -> StoredItem:
+def reindex_item(backend: Backend, item: ItemRow, result: IndexingResult) -> ItemRow:
     """Queue the stored content again."""
     with backend.store.transaction():
         if item.size is not None:
@@ -252,25 +250,25 @@ def reindex_item(backend: Backend, item: StoredItem, result: IndexingResult) -> 
         return queue_item(backend, replace(item, chunks=len(result.chunks), error=result.error), backend.clock())
 
 
-def reindex_all(backend: Backend, instance: StoredInstance) -> None:
+def reindex_all(backend: Backend, instance: InstanceRow) -> None:
     """Queue every item again after a change of the metadata schema, within a transaction of the caller."""
     schema = read_schema(instance.config.get("custom_metadata") or [])
     sql = f"SELECT {COLUMNS} FROM ai_items WHERE valid_to IS NULL AND instance = ?"  # noqa: S608
     for row in backend.store.all(sql, (instance.number,)):
-        item = StoredItem(*row)
+        item = ItemRow(*row)
         custom = {name: value for name, value in json.loads(item.metadata).items() if name not in SYSTEM_FIELDS}
         filterable = build_metadata(item.key, item.modified_at, custom, schema).filterable
         queue_item(backend, replace(item, filterable=json.dumps(filterable)), backend.clock())
 
 
-def remove_item(backend: Backend, item: StoredItem) -> None:
+def remove_item(backend: Backend, item: ItemRow) -> None:
     """Remove the item, its content and chunks. A lagging listing still shows it for list_lag seconds."""
     with backend.store.transaction():
         _retire_item(backend, item.id, backend.clock())
         _remove_content(backend, item.id)
 
 
-def remove_instance(backend: Backend, instance: StoredInstance) -> None:
+def remove_instance(backend: Backend, instance: InstanceRow) -> None:
     """Remove an instance and all its items."""
     with backend.store.transaction():
         for row in backend.store.all("SELECT DISTINCT id FROM ai_items WHERE instance = ?", (instance.number,)):
@@ -290,7 +288,7 @@ class InstanceTotals(NamedTuple):
     last_activity: float | None
 
 
-def count_items(backend: Backend, instance: StoredInstance) -> InstanceTotals:
+def count_items(backend: Backend, instance: InstanceRow) -> InstanceTotals:
     """Count the items as they are now."""
     sql = (
         f"SELECT {STATUS_SQL} AS status, count(*) AS items, count(size) AS objects,"  # noqa: S608 - constants only
@@ -323,7 +321,7 @@ def _remove_content(backend: Backend, item_id: str) -> None:
         backend.store.run(f"DELETE FROM {table} WHERE item = ?", (item_id,))  # noqa: S608 - constant names
 
 
-def _write_logs(backend: Backend, item: StoredItem) -> None:
+def _write_logs(backend: Backend, item: ItemRow) -> None:
     # An indexing that is still under way ends here; its remaining lines must not appear.
     backend.store.run("DELETE FROM ai_logs WHERE item = ? AND at > ?", (item.id, item.queued_at))
     milliseconds = round((item.done_at - item.queued_at) * 1000)

@@ -19,8 +19,8 @@ from syncd.emulator.ai_search_index import (
 from syncd.emulator.ai_search_store import (
     BUILTIN,
     SKIPPED,
-    StoredInstance,
-    StoredItem,
+    InstanceRow,
+    ItemRow,
     count_indexings,
     find_item_by_key,
     instance_endpoints,
@@ -113,7 +113,7 @@ def check_key(key: str) -> None:
         raise ApiError(400, 7072, "filename_exceeds_maximum_length")
 
 
-def indexing_result(call: Call, key: str, data: bytes, existing: StoredItem | None) -> IndexingResult:
+def indexing_result(call: Call, key: str, data: bytes, existing: ItemRow | None) -> IndexingResult:
     """Return the result of indexing this content under the options. existing: the present item under the key."""
     options = call.backend.options
     if matches(options.fail_index, key):
@@ -128,8 +128,8 @@ def indexing_result(call: Call, key: str, data: bytes, existing: StoredItem | No
 
 
 def new_item(
-    call: Call, instance: StoredInstance, name: tuple[str, str], custom: dict[str, Any], result: IndexingResult
-) -> tuple[StoredItem, list[dict[str, str]]]:
+    call: Call, instance: InstanceRow, name: tuple[str, str], custom: dict[str, Any], result: IndexingResult
+) -> tuple[ItemRow, list[dict[str, str]]]:
     """Return an item that is not stored yet, and the warnings about its metadata. name: (key, source_id)."""
     now = call.backend.clock()
     key, source = name
@@ -140,7 +140,7 @@ def new_item(
         metadata = build_metadata(key, now, custom, schema)
     except ValueError as reason:
         raise _bad_metadata(str(reason)) from reason
-    item = StoredItem(
+    item = ItemRow(
         id=secrets.token_hex(16),
         instance=instance.number,
         key=key,
@@ -169,7 +169,7 @@ def _checksum(call: Call, data: bytes) -> str:
     return hashlib.new(kind, data, usedforsecurity=False).hexdigest()
 
 
-async def render_after_wait(call: Call, instance: StoredInstance, item: StoredItem, *, wait: bool) -> dict[str, Any]:
+async def render_after_wait(call: Call, instance: InstanceRow, item: ItemRow, *, wait: bool) -> dict[str, Any]:
     """Return the item as the API shows it, at once or after its indexing (at most 40 s).
 
     Another request may change or remove the item meanwhile. The answer shows the state that this request made.
@@ -182,7 +182,7 @@ async def render_after_wait(call: Call, instance: StoredInstance, item: StoredIt
     return render_item(call, instance, item, now)
 
 
-def render_item(call: Call, instance: StoredInstance, item: StoredItem, at: float) -> dict[str, Any]:
+def render_item(call: Call, instance: InstanceRow, item: ItemRow, at: float) -> dict[str, Any]:
     """Return the item as the API shows it at the time `at`."""
     status = item.status(at)
     seen = {"queued": item.queued_at, "running": item.started_at}.get(status, item.done_at)

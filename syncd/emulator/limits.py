@@ -78,12 +78,12 @@ MAX_KV_LIST = 1000
 
 MAX_INDEX_NAME_SIZE = 64
 MAX_DIMENSIONS = 1536
-MAX_METADATA_INDEXES = 10
-"""Metadata indexes of one index of Vectorize.
-
-The service was also seen to refuse fewer than 32 dimensions. Its documentation has no lower bound, and small vectors
-make readable tests.
+"""Users report that the service also refuses fewer than 32 dimensions. Its documentation has no lower bound, and small
+vectors make readable tests.
 """
+
+MAX_METADATA_INDEXES = 10
+"""Metadata indexes of one index of Vectorize."""
 
 MAX_VECTOR_ID_SIZE = 64
 MAX_VECTOR_NAMESPACE_SIZE = 64

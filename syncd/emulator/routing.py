@@ -19,7 +19,7 @@ from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.store import EmulatorStore
 
 Refusal = Callable[[str], ApiError]
-"""Makes the error of a request that is not valid from a message. Each API has its own code for it."""
+"""A function from a message to the error of a request that is not valid. Each API has its own code for it."""
 
 Schema = TypeVar("Schema", bound=BaseModel)
 

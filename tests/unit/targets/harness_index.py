@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from syncd.core.model import Record
-from syncd.emulator.ai_search_store import BUILTIN, StoredItem, queue_item
+from syncd.emulator.ai_search_store import BUILTIN, ItemRow, queue_item
 from syncd.emulator.options import matches
 from syncd.state.db import transaction
 from tests.unit.targets.harness_ai_search import Side, World
@@ -42,7 +42,7 @@ def _store(world: World, number: int, at: float, source: str = BUILTIN) -> str:
     shown = json.dumps({"filename": key, "folder": "", "timestamp": 0})
     failing = matches(backend(world).options.fail_index, key)
     error = "unable_to_convert_to_markdown" if failing else None
-    item = StoredItem(ref, 1, key, source, "0", 4, shown, "{}", 0, error, at, at, at, at, at)
+    item = ItemRow(ref, 1, key, source, "0", 4, shown, "{}", 0, error, at, at, at, at, at)
     queue_item(backend(world), item, at)
     return ref
 
