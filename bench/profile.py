@@ -23,10 +23,10 @@ from pathlib import Path
 from bench.process import Daemon, measured
 from bench.scale import REST_S
 from bench.world import LARGER, QUICK, Room, Sizes, Standin, room
+from syncd.core.limits import Limits
 from syncd.core.model import Item
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
-from syncd.targets.base import Limits
 from syncd.targets.kv import LAG_S
 
 SHOWN = 25

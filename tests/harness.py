@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from syncd.core.errors import SyncdError
-from syncd.core.model import Delete, Entry, IndexStatus, Problem, Put
+from syncd.core.limits import Limits
+from syncd.core.model import Content, Delete, Entry, IndexStatus, Problem, Put
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
@@ -19,7 +20,7 @@ from syncd.state.ownership import forget_listing
 from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Hooks, Options, Result, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.targets.base import Content, Limits, Read, Report
+from syncd.targets.base import Read, Report
 from tests.memory_target import Held, MemoryTarget
 
 START = 1_800_000_000.0

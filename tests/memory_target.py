@@ -5,24 +5,21 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from syncd.core.errors import Halt, NotFound, SyncdError
-from syncd.core.model import Delete, Entry, IndexStatus, Put
+from syncd.core.errors import FileChanged, Halt, NotFound, SyncdError
+from syncd.core.limits import Limits
+from syncd.core.model import Content, Delete, Entry, IndexStatus, Put, Stored
 from syncd.targets.base import (
     Advice,
-    Again,
-    Content,
     Done,
     Fetched,
     Hit,
     Landmark,
-    Limits,
     Newest,
     NewestPage,
     Noting,
     Outcome,
     Read,
     Report,
-    Stored,
     read_one,
 )
 
@@ -146,7 +143,7 @@ class MemoryTarget:
             return Done(await self.put(action.key, await read_one(read, action)))
         except Halt:
             raise
-        except (Again, SyncdError) as error:
+        except (FileChanged, SyncdError) as error:
             return error
 
     async def put(self, key: str, content: Content) -> Stored:

@@ -236,16 +236,15 @@ async def _full_pass(session: "Session") -> "Report":
 
 def _query_from(tree: "Tree") -> str:
     """Return the first heading of a Markdown file: a question that this folder can answer."""
-    from syncd.core.errors import Park
+    from syncd.core.errors import FileChanged, Park
     from syncd.core.model import Item
-    from syncd.targets.base import Again
 
     for item in tree.walk():
         if not isinstance(item, Item) or not re.search(r"\.mdx?$", item.path):
             continue
         try:
             text = tree.read(item.path)[0].data.decode("utf-8", "replace")
-        except (Again, Park):
+        except (FileChanged, Park):
             continue
         for line in text.splitlines()[:_HEADING_LINES]:
             if heading := re.match(r"#+\s+([\w][^`<\[{]{3,60})$", line):

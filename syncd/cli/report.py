@@ -10,11 +10,11 @@ from typing import Any, Literal
 from syncd.cli.output import counted, print_error, print_line, print_table, shard_suffix
 from syncd.core.keys import shown
 from syncd.core.model import Action, Put
+from syncd.core.plain_text import megabytes
 from syncd.queries.forecast import per_second, span
 from syncd.service.build import Session
 from syncd.service.once import Report
 from syncd.sync.mirror import Mirror
-from syncd.targets.base import megabytes
 
 _PROBLEMS_SHOWN = 20
 _KINDS: tuple[Literal["put", "delete", "adopt", "forget"], ...] = ("put", "delete", "adopt", "forget")

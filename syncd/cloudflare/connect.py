@@ -11,7 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from syncd.cloudflare.base_url import is_loopback
+from syncd.core.base_url import is_loopback
 
 POOL = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=5.0)
 """The gate limits the number of requests in flight, so the pool sets no limit of its own."""

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from syncd.core.errors import Park
+from syncd.core.limits import KV_KEY_BYTES
 
-KEY_LIMIT = 512
-"""Longest key, bytes of UTF-8 (KV limits)."""
 VALUE_LIMIT = 25 * 1024 * 1024
 """Largest value, bytes (KV limits)."""
 METADATA_LIMIT = 1024
@@ -159,8 +158,8 @@ def check_key(key: str, *, in_url: bool = False) -> None:
     """
     if key in {"", ".", ".."}:
         raise Park("invalid_key", f"KV takes no key {key!r}: rename the file")
-    if (size := check_text(key)) > KEY_LIMIT:
-        raise Park("key_too_long", f"the key has {size} bytes, KV takes {KEY_LIMIT}; shorten it")
+    if (size := check_text(key)) > KV_KEY_BYTES:
+        raise Park("key_too_long", f"the key has {size} bytes, KV takes {KV_KEY_BYTES}; shorten it")
     if in_url and _CONTROL.search(key):
         raise Park("invalid_key", "a key with control characters does not travel in a URL: use a bulk request")
 

@@ -12,13 +12,13 @@ import structlog
 from tenacity import AsyncRetrying
 
 from syncd.cloudflare.auth import Credentials, Login
-from syncd.cloudflare.base_url import check_base_url
 from syncd.cloudflare.errors import Context
 from syncd.cloudflare.exchange import Counters, Exchange
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request
 from syncd.cloudflare.response import Answer, Raw, decode, fail
 from syncd.cloudflare.retry import LastAnswer, Refusals, RetryPolicy
+from syncd.core.base_url import check_base_url
 from syncd.core.errors import Retry, SyncdError
 
 ANSWER_LIMIT = 32 * 1024 * 1024

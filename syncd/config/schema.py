@@ -19,12 +19,12 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from syncd.cloudflare.base_url import check_base_url, is_loopback
 from syncd.core import sharding
+from syncd.core.base_url import check_base_url, is_loopback
 from syncd.core.globs import BadPattern, parse
+from syncd.core.model import FIELD_SOURCES, is_field_source
 from syncd.core.os_names import to_os
 from syncd.core.rules import INCLUDE_ALL
-from syncd.text.sources import SOURCES, is_source
 
 KV_MAX_VALUE_SIZE = 25 * 1024 * 1024
 """Bytes (KV limits)."""
@@ -155,8 +155,8 @@ def _fields(reserved: str, most: int, given: str = "") -> Callable[[dict[str, st
                 raise ValueError(f"{name} is made by the target itself and can be filtered by; leave it out")
             if name in reserved.split():
                 raise ValueError(f"{name} is a field of syncd's own; choose another name")
-            if not is_source(source):
-                raise ValueError(f'{name} should be one of {", ".join(SOURCES)}, or "front:NAME"')
+            if not is_field_source(source):
+                raise ValueError(f'{name} should be one of {", ".join(FIELD_SOURCES)}, or "front:NAME"')
         if len(fields) > most:
             raise ValueError(f"should have at most {most} fields, not {len(fields)}")
         return fields

@@ -62,6 +62,14 @@ class Unreachable(Retry):
     exit_code = EXIT_UNREACHABLE
 
 
+class FileChanged(SyncdError):
+    """The file changed or vanished between plan and read. The file is observed again; this is not a failure."""
+
+
+class Deferred(SyncdError):
+    """Urgent work waits. The put moves to the next batch of the same pass."""
+
+
 class Unexpected(SyncdError):
     """An exception that nobody expected while one file was dealt with: tried again later, the others go on."""
 

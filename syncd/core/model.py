@@ -33,6 +33,17 @@ HARMLESS: frozenset[ProblemKind] = frozenset({"unsupported_type", "empty"})
 """Problem kinds that are reported and do not make the exit code 1 (contract)."""
 
 
+FRONT_FIELD = "front:"
+"""Prefix of a metadata source that names a field of the front matter."""
+FIELD_SOURCES = ("title", "description", "modified", "folder")
+"""The other metadata sources; text/metadata.py describes them."""
+
+
+def is_field_source(text: str) -> bool:
+    """Return whether a text names a metadata source."""
+    return text in FIELD_SOURCES or (text.startswith(FRONT_FIELD) and text.removeprefix(FRONT_FIELD).strip() != "")
+
+
 def int64(number: int) -> int:
     """A number of the kernel as SQLite keeps it, in 64 bits with a sign; equal numbers stay equal, others differ."""
     return (number + 2**63) % 2**64 - 2**63
@@ -106,6 +117,29 @@ class Entry(NamedTuple):
     prefix: str | None = None
     metadata: Mapping[str, object] | None = None
     another: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The bytes of a file as they are sent. checksum: their sha-256 in hex. mtime_ns: the file's, None if unknown."""
+
+    data: bytes
+    checksum: str
+    mtime_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The answer of the remote to a put. checksum: the sha-256 of the stored bytes. Other fields: see `Entry`."""
+
+    ref: str
+    checksum: str
+    size: int
+    version: str | None = None
+    remote_size: int | None = None
+    marked: bool | None = None
+    status: IndexStatus | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

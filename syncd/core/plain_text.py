@@ -35,3 +35,11 @@ def _unmarked(data: bytes) -> str:
     if low == high or len(data) % 2:
         return "utf-8"
     return "utf-16-le" if high > low else "utf-16-be"
+
+
+def megabytes(size: int) -> str:
+    """Return a size in bytes in decimal units for people, such as "5.2 MB"."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} B"

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
-from syncd.core.errors import DiskRetry, IgnoreFileError, Park, RootHalt
+from syncd.core.errors import DiskRetry, FileChanged, IgnoreFileError, Park, RootHalt
 from syncd.core.keys import normal, shown
-from syncd.core.model import Problem, int64
+from syncd.core.limits import Limits
+from syncd.core.model import Content, Problem, int64
 from syncd.core.os_names import from_os, shown_path, to_bytes
-from syncd.targets.base import Again, Content, Limits
 
 Identity = tuple[int, int]
 """(st_dev, st_ino) of the root."""
@@ -72,7 +72,7 @@ class Disk:
     def read(self, path: str, *, allow_changing: bool = False) -> tuple[Content, os.stat_result]:
         """Read a file once.
 
-        allow_changing: return the bytes of a file that changed while it was read. Raises Again for such a file
+        allow_changing: return the bytes of a file that changed while it was read. Raises FileChanged for such a file
         otherwise, Park if the file cannot be sent, DiskRetry if it may be readable later.
         """
         key = self.prefix + normal(path)
@@ -80,12 +80,12 @@ class Disk:
             with self._open_file(path) as descriptor:
                 before = os.fstat(descriptor)
                 if not stat.S_ISREG(before.st_mode):
-                    raise Again(f"{shown(path)} is no regular file any more")
+                    raise FileChanged(f"{shown(path)} is no regular file any more")
                 data = _read_all(descriptor, self.limits.max_file_size)
                 after = os.fstat(descriptor)
         except OSError as error:
             if error.errno in (*GONE, errno.ELOOP):
-                raise Again(f"{shown(path)} went away") from error
+                raise FileChanged(f"{shown(path)} went away") from error
             if self._passes(error, key):
                 raise DiskRetry(f"it cannot be read now ({error.strerror}); it is tried again") from error
             raise Park("unreadable", f"it cannot be read ({error.strerror}); let syncd read it") from error
@@ -93,7 +93,7 @@ class Disk:
             raise Park(problem.kind, problem.message)
         same = _fingerprint(before) == _fingerprint(after) and len(data) == after.st_size
         if not (same or allow_changing):
-            raise Again(f"{shown(path)} changed while it was read")
+            raise FileChanged(f"{shown(path)} changed while it was read")
         return Content(data, hashlib.sha256(data).hexdigest(), after.st_mtime_ns), after
 
     def _raise_if_passing(self, error: OSError) -> None:

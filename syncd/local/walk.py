@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from syncd.core.keys import NOT_UTF8, name_fault, normal, shown
+from syncd.core.limits import Limits
 from syncd.core.model import Excluded, Item, Local, Problem, int64
 from syncd.core.os_names import from_os
 from syncd.core.rules import IgnoreFile, Rules
@@ -19,7 +20,6 @@ from syncd.local.absence import Protected, holds_any
 from syncd.local.files import GONE, NO_NAMES, Disk, entries
 from syncd.local.ignores import IgnoreFiles
 from syncd.local.links import Astray, Links, resolved
-from syncd.targets.base import Limits
 
 
 class _Found(NamedTuple):

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 
 from syncd.config.schema import Config, MirrorConfig
 from syncd.core import sharding
-from syncd.core.errors import Park
+from syncd.core.errors import FileChanged, Park
 from syncd.core.evidence import belief
 from syncd.core.keys import normal, shown
-from syncd.core.model import ON_THE_WAY, Delete, Excluded, Item, Local, Problem, Record
+from syncd.core.model import ON_THE_WAY, Content, Delete, Excluded, Item, Local, Problem, Record
 from syncd.core.os_names import shown_path
+from syncd.core.plain_text import megabytes
 from syncd.local.walk import Tree
 from syncd.state.db import Meta, open_state_to_read
 from syncd.state.history import History, PastAction, last_delete
@@ -21,7 +22,6 @@ from syncd.state.queue import Queue
 from syncd.sync.heirs import heirs_of
 from syncd.sync.mounted import protect_look
 from syncd.targets.ai_search.rows import digests
-from syncd.targets.base import Again, Content, megabytes
 
 Facts = Iterator[tuple[str, str]]
 Read = Generator[tuple[str, str], None, Content | None]
@@ -95,7 +95,7 @@ def _taken(item: Item, tree: Tree) -> Read:
     try:
         content = tree.read(item.path)[0]
         rule = tree.taken_by(item.path)
-    except Again:
+    except FileChanged:
         rule = None
     except Park as error:
         yield "rule", f"not sent: {error.kind}"

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from syncd.core.errors import Park
+from syncd.core.errors import FileChanged, Park
 from syncd.core.model import ON_THE_WAY, Excluded, Item, Local, Problem, Record
 from syncd.sync.mirror import Mirror
-from syncd.targets.base import Again, Hit, Indexed, searchable
+from syncd.targets.base import Hit, Indexed, searchable
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,6 @@ def _unsent(mirror: Mirror, key: str, local: Local, record: Record | None) -> st
 async def _changed(mirror: Mirror, item: Item, record: Record) -> bool:
     try:
         content, _ = await asyncio.to_thread(mirror.tree.read, item.path)
-    except (Again, Park):
+    except (FileChanged, Park):
         return True
     return content.checksum != record.checksum

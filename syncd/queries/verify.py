@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from syncd.core.errors import EXIT_DIFFERENT, EXIT_OK, ConfigError, Halt, Park, SyncdError, Unreachable
+from syncd.core.errors import EXIT_DIFFERENT, EXIT_OK, ConfigError, FileChanged, Halt, Park, SyncdError, Unreachable
 from syncd.core.model import Action, Delete, Entry, Item, Put
 from syncd.core.plan import entry_of
 from syncd.queries.search import Answer, Question, ask
@@ -13,7 +13,6 @@ from syncd.service import once
 from syncd.sync import observe
 from syncd.sync.mirror import Mirror
 from syncd.sync.passes import Options, Result, Watch
-from syncd.targets.base import Again
 
 MISSING = frozenset({"new", "missing"})
 """Reasons of a put for a key that the remote does not have."""
@@ -142,7 +141,7 @@ async def _checksums(mirror: Mirror, entries: list[Entry]) -> AsyncIterator[tupl
 async def _compare(mirror: Mirror, item: Item, checksum: str) -> Difference | None:
     try:
         content, _ = await asyncio.to_thread(mirror.tree.read, item.path)
-    except Again:
+    except FileChanged:
         return Difference(item.key, "changing", "the file changed while it was compared; run verify again")
     except Park as error:
         return Difference(item.key, error.kind, str(error))

@@ -20,6 +20,7 @@ from syncd.config.sources import login
 from syncd.core import sharding
 from syncd.core.errors import ConfigError
 from syncd.core.evidence import taken_away
+from syncd.core.limits import Limits
 from syncd.core.model import Item
 from syncd.core.plan import Policy
 from syncd.core.redact import hide
@@ -36,7 +37,7 @@ from syncd.state.journal import Journal
 from syncd.state.ownership import Claims, SupersededEntries
 from syncd.state.queue import Queue
 from syncd.sync.mirror import Mirror, Settings
-from syncd.targets.base import Limits, Noted, Noting, Removed, Target
+from syncd.targets.base import Noted, Noting, Removed, Target
 from syncd.targets.naming import Names
 
 if TYPE_CHECKING:

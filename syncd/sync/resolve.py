@@ -6,18 +6,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from syncd.core.errors import DiskRetry, Halt, Park, Retry, Unreachable
+from syncd.core.errors import DiskRetry, FileChanged, Halt, Park, Retry, Unreachable
 from syncd.core.evidence import proven
 from syncd.core.index_errors import index_problem, unindexable
 from syncd.core.keys import shown
-from syncd.core.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Problem, Put
+from syncd.core.model import Action, Adopt, Content, Delete, Entry, Excluded, Forget, Item, Problem, Put
 from syncd.core.plan import Ask, Decision, decide, earlier, entry_of, removal
 from syncd.core.unexpected import of_one_file
 from syncd.sync.heirs import heirs_of
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Triple, Wide, too_many
 from syncd.sync.writers import contradicts, told_apart
-from syncd.targets.base import Again, Content, each
+from syncd.targets.base import each
 
 _AT_ONCE = 8
 """Keys asked about at once; to verify one may take its whole content into memory."""
@@ -123,7 +123,7 @@ class Resolver:
             for item in items:
                 try:
                     content, stat = tree.read(item.path, allow_changing=item.key in allow_changing)
-                except Again:
+                except FileChanged:
                     changing.add(item.key)
                 except (Park, DiskRetry) as error:
                     found[item.key] = Problem(item.key, error.kind, str(error))
@@ -159,7 +159,7 @@ class Resolver:
             triple, decision = await self._decide(triple)
         except (Halt, Unreachable, Wide):
             raise
-        except Again:
+        except FileChanged:
             return Resolved(triple, None, again=True)
         except Retry as error:
             self._mirror.try_later(triple.key, error.after_s)
@@ -230,7 +230,7 @@ class Resolver:
         if entry and isinstance(local, Item) and local.checksum is None:
             fresh, changing = await self._read([local])
             if changing:
-                raise Again(triple.key)
+                raise FileChanged(triple.key)
             local = fresh[triple.key]
         alone = triple._replace(entry=entry, local=local, seen="key", others=())
         # What is there besides was listed, or is remembered as ours.

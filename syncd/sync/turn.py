@@ -11,11 +11,23 @@ from typing import TypeVar
 
 import structlog
 
-from syncd.core.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError
+from syncd.core.errors import Conflict, Deferred, FileChanged, Halt, NotFound, Park, Retry, SyncdError
 from syncd.core.evidence import Backing, account
 from syncd.core.index_errors import not_indexed
 from syncd.core.keys import shown
-from syncd.core.model import NOT_INDEXED, ActionEvent, Adopt, Delete, Excluded, Forget, Problem, Put, Record
+from syncd.core.model import (
+    NOT_INDEXED,
+    ActionEvent,
+    Adopt,
+    Content,
+    Delete,
+    Excluded,
+    Forget,
+    Problem,
+    Put,
+    Record,
+    Stored,
+)
 from syncd.core.unexpected import of_one_file, pass_on
 from syncd.state.db import savepoint, transaction
 from syncd.state.history import DeleteLogWriter, Line
@@ -24,7 +36,7 @@ from syncd.sync.heirs import Heirs
 from syncd.sync.indexing import failed
 from syncd.sync.mirror import Mirror
 from syncd.sync.writers import leave
-from syncd.targets.base import Again, Content, Deferred, Done, Outcome, Stored
+from syncd.targets.base import Done, Outcome
 
 log = structlog.get_logger()
 
@@ -270,7 +282,7 @@ class Turn:
         try:
             if tree.left_out(put.path):
                 # An ignore file has changed since the plan was made.
-                return Again(f"{shown(put.path)} may be left out by now"), None
+                return FileChanged(f"{shown(put.path)} may be left out by now"), None
             return tree.read(put.path, allow_changing=allow_changing)
         except Halt:
             raise
@@ -318,7 +330,7 @@ class Turn:
                     self._mirror.absences.use_copy(copy)
                 self._mirror.keep_age()
                 self._end(action, evidence=action.evidence, why=told["why"])
-            case Again():
+            case FileChanged():
                 self._mirror.claims.remove_put(action.key)
                 self._mirror.queue.mark([(action.key, False)], self._mirror.now())
                 self._ledger.tables.plan.set_outcome(self._seq[action], action.kind, "again")

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 
-from syncd.core.model import Adopt, Entry, Record
+from syncd.core.model import Adopt, Entry, Record, Stored
 from syncd.core.plan import UNKNOWN, Claim, another, earlier
 from syncd.core.short_names import remote_name
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Triple
-from syncd.targets.base import Stored
 
 
 def told_apart(mirror: Mirror, triples: list[Triple], *, delete_excluded: bool) -> list[Triple]:

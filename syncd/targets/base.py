@@ -7,95 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from syncd.core.errors import ConfigError, SyncdError
-from syncd.core.model import Delete, Entry, IndexStatus, Problem, Put
+from syncd.core.limits import Limits
+from syncd.core.model import Content, Delete, Entry, IndexStatus, Put, Stored
 
 T = TypeVar("T")
-_SHORTEN = 'long_names = "shorten"'
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """A target's limits as data.
-
-    max_key_length: characters; max_key_bytes: of UTF-8; max_file_size: bytes; lag_s: for how long a listing may predate
-    our own write; reads_lag: asking by key may predate it just as long; turn, delete_turn: puts and deletes handed over
-    at a time; extensions: the lower-case file name endings the target takes, None for any; empty: whether it takes no
-    bytes; keeps_files: whether what was put can be had back, byte for byte; page: entries that one request
-    of a listing shows, None where asking for a single key costs none; listed: files that one shows, for forecasts.
-    long_key_length, long_key_bytes: of a key that is over the first two, but is written under a shortened name (see
-    names); None: there is no such thing. renew_s: an entry that was written so long ago is written again, for it will
-    expire; None: none does.
-    """
-
-    max_key_length: int = 128
-    max_file_size: int = 4 * 1024 * 1024
-    lag_s: float = 0.0
-    extensions: frozenset[str] | None = None
-    empty: bool = True
-    max_key_bytes: int | None = None
-    turn: int = 256
-    delete_turn: int = 256
-    reads_lag: bool = False
-    keeps_files: bool = True
-    page: int | None = None
-    long_key_length: int | None = None
-    long_key_bytes: int | None = None
-    listed: int = 1000
-    renew_s: float | None = None
-
-    def refuse(self, key: str, size: int) -> Problem | None:
-        """Return the problem a file of `size` bytes under `key` would be, or None if the target takes it."""
-        if over := self._too_long(key):
-            return Problem(key, "key_too_long", over)
-        if not self._takes_type(key):
-            return Problem(key, "unsupported_type", "the target does not index this type of file")
-        if size > self.max_file_size:
-            over = f"{megabytes(size)} is over the target's {megabytes(self.max_file_size)}"
-            return Problem(key, "too_large", f"{over}; make the file smaller, or raise max_file_size")
-        if size == 0 and not self.empty:
-            return Problem(key, "empty", "the file is empty, so there is nothing to index")
-        return None
-
-    def _too_long(self, key: str) -> str | None:
-        length, most_bytes, remedy = self.long_key_length, self.long_key_bytes, "shorten it"
-        if length is None:
-            length, most_bytes, remedy = self.max_key_length, self.max_key_bytes, f"{remedy}, or set {_SHORTEN}"
-        if len(key) > length:
-            return f"the name has {len(key)} characters, the target takes {length}; {remedy}"
-        if most_bytes is not None and len(key.encode()) > most_bytes:
-            return f"the name has {len(key.encode())} bytes, the target takes {most_bytes}; {remedy}"
-        return None
-
-    def _takes_type(self, key: str) -> bool:
-        if self.extensions is None:
-            return True
-        name = key.rpartition("/")[2].lower()
-        parts = name.split(".")
-        # ".gitignore" is all ending; "a.log.gz" has two of them.
-        return any("." + ".".join(parts[start:]) in self.extensions for start in range(1, len(parts)))
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """The very bytes that are sent, and their sha-256. mtime_ns: when the file was changed, if that is known."""
-
-    data: bytes
-    checksum: str
-    mtime_ns: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What the remote said after a put. `checksum` is the sha-256 of the bytes it now holds."""
-
-    ref: str
-    checksum: str
-    size: int
-    version: str | None = None
-    remote_size: int | None = None
-    marked: bool | None = None
-    status: IndexStatus | None = None
-    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +25,11 @@ Outcome = Done | SyncdError
 Fetched = bytes | SyncdError | None
 """The bytes of an entry; None: it is gone meanwhile; an error: this one cannot be read, the others can."""
 Read = Callable[[Sequence[Put]], Awaitable[Sequence[Content | SyncdError]]]
-"""Reads the files of puts, each once, and returns a content or an error for each, in their order: `Again` if the file
-changed while being read, Park if it cannot be read or sent, or `Deferred`. The target reports an error as outcome."""
+"""Reads the file of each put once. Returns a content or an error for each put, in the same order.
+
+Errors: `FileChanged` if the file changed while it was read, `Park` if it cannot be read or sent, or `Deferred`. The
+target reports an error as the outcome of the put.
+"""
 Report = Callable[[Mapping[Put | Delete, Outcome]], None]
 """Records outcomes, all of one call in one transaction."""
 
@@ -151,10 +69,6 @@ async def read_one(read: Read, put: Put) -> Content:
     return found
 
 
-class Again(SyncdError):
-    """The file changed, or vanished, between plan and read: look again, it is no error."""
-
-
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One piece of text that a search found, and the key it belongs to.
@@ -175,10 +89,6 @@ class Advice:
 
     message: str
     remedy: str
-
-
-class Deferred(SyncdError):
-    """Something more urgent waits: this put is left for the next turn of the same pass."""
 
 
 class Store(Protocol):
@@ -360,11 +270,3 @@ async def each(items: Sequence[T], work: Callable[[T], Awaitable[None]], concurr
     async with crew() as group:
         for _ in range(min(concurrency, len(items))):
             group.create_task(worker())
-
-
-def megabytes(size: int) -> str:
-    """A size for people, in decimal units: "5.2 MB"."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} B"

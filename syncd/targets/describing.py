@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import structlog
 
 from syncd.core.keys import shown
-from syncd.targets.base import Content
+from syncd.core.model import Content
 from syncd.text.endings import HTML, MARKDOWN, ending
 from syncd.text.metadata import File, Kind, describe, reads_text
 from syncd.text.texts import head

@@ -15,12 +15,13 @@ import structlog
 
 from syncd.cloudflare.decoding import encodable
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, LIST_LIMIT, KVNamespace, find_by_id, find_by_title
-from syncd.cloudflare.kv_bulk import KEY_LIMIT, METADATA_LIMIT, VALUE_LIMIT
+from syncd.cloudflare.kv_bulk import METADATA_LIMIT, VALUE_LIMIT
 from syncd.cloudflare.pages import LISTINGS, CursorRefused
 from syncd.core.errors import Conflict, NotFound, TargetMissing
-from syncd.core.model import Delete, Entry, Put
+from syncd.core.limits import KV_KEY_BYTES, Limits
+from syncd.core.model import Content, Delete, Entry, Put
 from syncd.core.short_names import PATH, prefix_of
-from syncd.targets.base import Advice, Content, Fetched, Limits, Noting, Read, Report
+from syncd.targets.base import Advice, Fetched, Noting, Read, Report
 from syncd.targets.bulk import BULK_BYTES, BULK_PAIRS
 from syncd.targets.kv_fetching import values
 from syncd.targets.kv_writing import BULK_DELETES, OWNER, PREFIX, SHA256, STALE, Terms, Writer, marks_of
@@ -50,7 +51,7 @@ def limits(max_key_length: int, max_file_size: int) -> Limits:
         max_key_length=max_key_length,
         max_file_size=max_file_size,
         lag_s=LAG_S,
-        max_key_bytes=KEY_LIMIT,
+        max_key_bytes=KV_KEY_BYTES,
         turn=TURN,
         delete_turn=BULK_DELETES,
         reads_lag=True,

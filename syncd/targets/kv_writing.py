@@ -10,10 +10,10 @@ from typing import Any
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KVNamespace
 from syncd.cloudflare.kv_bulk import METADATA_LIMIT, encode_pair
 from syncd.core.errors import Halt, NotFound, Park, SyncdError, Unreachable
-from syncd.core.model import Delete, Put
+from syncd.core.model import Content, Delete, Put, Stored
 from syncd.core.short_names import PATH
 from syncd.core.unexpected import of_one_file
-from syncd.targets.base import Content, Done, Outcome, Read, Report, Stored
+from syncd.targets.base import Done, Outcome, Read, Report
 from syncd.targets.bodies import Bodies, bodies
 from syncd.targets.bulk import BULK_VALUE, Job, Jobs, Keys, Sleep, Unstored, in_parts
 from syncd.targets.describing import description

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from syncd.core.limits import Limits
 from syncd.core.short_names import fits, full_key, looks_shortened, remote_name
-from syncd.targets.base import Limits
 
 
 @dataclass(frozen=True, slots=True)

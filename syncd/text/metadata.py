@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from syncd.core import short_names
+from syncd.core.model import FRONT_FIELD
 from syncd.text import front_matter, html_head
 from syncd.text.chunk_markdown import first_heading
-from syncd.text.sources import FRONT
 
 Kind = Literal["markdown", "html", "other"]
 
@@ -66,7 +66,9 @@ def describe(sources: Mapping[str, str], file: File) -> Said:
     }
     values = {
         field: _clean(
-            own.get(source.removeprefix(FRONT).strip().lower(), "") if source.startswith(FRONT) else found[source]
+            own.get(source.removeprefix(FRONT_FIELD).strip().lower(), "")
+            if source.startswith(FRONT_FIELD)
+            else found[source]
         )
         for field, source in sources.items()
     }

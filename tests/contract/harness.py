@@ -13,9 +13,9 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KV, KVNamespace
 from syncd.cloudflare.transport import Transport
-from syncd.core.errors import ConfigError, Park, SyncdError
-from syncd.core.model import Delete, Entry, Put
-from syncd.targets.base import Again, Content, Done, Indexed, Landmark, Ordered, Outcome, Stored, Target, searchable
+from syncd.core.errors import ConfigError, FileChanged, Park, SyncdError
+from syncd.core.model import Content, Delete, Entry, Put, Stored
+from syncd.targets.base import Done, Indexed, Landmark, Ordered, Outcome, Target, searchable
 from syncd.targets.kv import KVTarget, Place, limits, long_key_bytes
 from syncd.targets.kv_writing import Terms
 
@@ -318,7 +318,7 @@ class TargetContract:
         assert set(await listing(target)) == set(keys)
 
     async def test_an_unreadable_item_is_reported_and_the_others_are_stored(self, target: Target) -> None:
-        park, again = Park("unreadable", "let syncd read it"), Again("it changed")
+        park, again = Park("unreadable", "let syncd read it"), FileChanged("it changed")
         keys = ["p/a.md", "p/b.md", "p/c.md", "p/d.md"]
         outcomes = await apply(target, [new(key) for key in keys], {"p/b.md": park, "p/c.md": again})
         assert outcomes["p/b.md"] is park

@@ -7,8 +7,7 @@ from typing import Any
 import httpx
 
 from syncd.core.errors import Park
-from syncd.core.model import Put
-from syncd.targets.base import Content
+from syncd.core.model import Content, Put
 from syncd.targets.vectorize.ids import maker
 from syncd.targets.vectorize.pieces import Cut, Signed, cut
 from tests.e2e.harness import ACCOUNT, PATIENCE_S, TOKEN, Room, until

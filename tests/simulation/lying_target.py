@@ -11,8 +11,8 @@ from random import Random
 from typing import Literal
 
 from syncd.core.errors import Retry, SyncdError
-from syncd.core.model import Delete, Entry, IndexStatus, Put
-from syncd.targets.base import Content, Done, NewestPage, Outcome, Read, Report, read_one
+from syncd.core.model import Content, Delete, Entry, IndexStatus, Put
+from syncd.targets.base import Done, NewestPage, Outcome, Read, Report, read_one
 from tests.memory_target import Held, MemoryTarget
 
 Fault = Literal["lost", "ambiguous", "crash before", "crash after"]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from syncd.core.errors import Brake
+from syncd.core.limits import Limits
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
@@ -21,7 +22,6 @@ from syncd.state.directory import FILE_NAME
 from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Options, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.targets.base import Limits
 from tests.harness import START
 from tests.memory_target import MemoryTarget
 

@@ -23,7 +23,8 @@ from hypothesis.stateful import (
 )
 
 from syncd.core.errors import Park, SyncdError
-from syncd.core.model import Put
+from syncd.core.limits import Limits
+from syncd.core.model import Content, Put
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
@@ -33,7 +34,6 @@ from syncd.state.directory import FILE_NAME
 from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Options, Result, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.targets.base import Content, Limits
 from tests.harness import START, sha
 from tests.memory_target import Held
 from tests.simulation.lying_target import Crash, Fault, LyingTarget

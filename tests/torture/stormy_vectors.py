@@ -10,9 +10,8 @@ from typing import Any
 import httpx
 import numpy as np
 
-from syncd.core.model import Put
+from syncd.core.model import Content, Put
 from syncd.emulator.workers_ai import embed
-from syncd.targets.base import Content
 from syncd.targets.vectorize.ids import Maker, maker
 from syncd.targets.vectorize.pieces import KEY, OWNER, SHA256, TEXT, Cut, Signed, cut
 from tests.e2e.harness import ACCOUNT, TOKEN

@@ -10,10 +10,10 @@ import structlog
 from syncd.cloudflare.ai_search import BUILTIN, AISearch
 from syncd.cloudflare.ai_search_models import ItemPage, StoredItem
 from syncd.core.errors import NotFound
-from syncd.core.model import Entry
+from syncd.core.model import Content, Entry
 from syncd.core.short_names import PATH
 from syncd.targets.ai_search.rows import Marks, digests, entry_of, there
-from syncd.targets.base import Content, Landmark, Newest, NewestPage
+from syncd.targets.base import Landmark, Newest, NewestPage
 from syncd.targets.naming import Naming
 from syncd.targets.refusals import refusals_halt
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 
 from syncd.cloudflare.ai_search import BUILTIN
 from syncd.cloudflare.ai_search_models import StoredItem
-from syncd.core.model import Entry
+from syncd.core.model import Content, Entry, Stored
 from syncd.core.short_names import prefix_of
-from syncd.targets.base import Content, Stored
 
 SHA256, OWNER, PREFIX = "sha256", "owner", "prefix"
 """Our marks: metadata fields of every item we upload, both text."""

@@ -8,13 +8,14 @@ import structlog
 from syncd.cloudflare.ai_search import PER_PAGE, AISearch
 from syncd.cloudflare.content_types import SUPPORTED
 from syncd.core.errors import Conflict, TargetMissing
-from syncd.core.model import Delete, Entry, IndexStatus, Put
+from syncd.core.limits import Limits
+from syncd.core.model import Content, Delete, Entry, IndexStatus, Put
 from syncd.core.short_names import start
 from syncd.targets.ai_search.index import Index
 from syncd.targets.ai_search.items import INSTANCE, Items
 from syncd.targets.ai_search.rows import OWNER, SHA256, Marks
 from syncd.targets.ai_search.writing import Writer
-from syncd.targets.base import Advice, Content, Fetched, Hit, Landmark, Limits, NewestPage, Noting, Read, Report
+from syncd.targets.base import Advice, Fetched, Hit, Landmark, NewestPage, Noting, Read, Report
 from syncd.targets.fetching import one_by_one
 from syncd.targets.naming import NOWHERE, Names, Naming
 from syncd.targets.refusals import refusals_halt

@@ -11,12 +11,12 @@ from syncd.cloudflare.ai_search_models import StoredItem
 from syncd.cloudflare.content_types import content_type
 from syncd.core.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError, Unreachable
 from syncd.core.keys import shown
-from syncd.core.model import Delete, Put
+from syncd.core.model import Content, Delete, Put
 from syncd.core.short_names import PATH
 from syncd.core.unexpected import of_one_file
 from syncd.targets.ai_search.items import Items
 from syncd.targets.ai_search.rows import OWNER, PREFIX, SHA256, Marks, entry_of, stored
-from syncd.targets.base import Content, Done, Noting, Outcome, Read, Removed, Report, each, read_one, unnoted
+from syncd.targets.base import Done, Noting, Outcome, Read, Removed, Report, each, read_one, unnoted
 from syncd.targets.describing import description
 from syncd.targets.naming import Naming
 from syncd.text.metadata import fitted

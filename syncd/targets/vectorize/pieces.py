@@ -6,8 +6,7 @@ from typing import Any
 
 from syncd.cloudflare.vectorize_lines import METADATA_LIMIT
 from syncd.core.errors import Park, SyncdError
-from syncd.core.model import Put
-from syncd.targets.base import Content
+from syncd.core.model import Content, Put
 from syncd.targets.describing import described
 from syncd.targets.vectorize.ids import PIECES_LIMIT, Maker, Ref
 from syncd.text import chunk

@@ -16,8 +16,9 @@ import structlog
 from syncd.cloudflare.vectorize import Vectorize
 from syncd.cloudflare.workers_ai import MODELS
 from syncd.core.errors import Conflict, Halt, Park
-from syncd.core.model import Delete, Entry, IndexStatus, Put
-from syncd.targets.base import Advice, Content, Done, Fetched, Hit, Limits, Noting, Read, Report
+from syncd.core.limits import Limits
+from syncd.core.model import Content, Delete, Entry, IndexStatus, Put
+from syncd.targets.base import Advice, Done, Fetched, Hit, Noting, Read, Report
 from syncd.targets.naming import Names
 from syncd.targets.refusals import refusals_halt
 from syncd.targets.vectorize.embedding import Embedder

@@ -9,9 +9,9 @@ import structlog
 from syncd.cloudflare.vectorize_lines import encode_line
 from syncd.cloudflare.workers_ai import MODELS
 from syncd.core.errors import Halt, Retry, SyncdError, Unreachable
-from syncd.core.model import Delete, Put
+from syncd.core.model import Delete, Put, Stored
 from syncd.core.unexpected import of_one_file
-from syncd.targets.base import Done, Noting, Outcome, Read, Removed, Report, Stored, read_one, unnoted
+from syncd.targets.base import Done, Noting, Outcome, Read, Removed, Report, read_one, unnoted
 from syncd.targets.vectorize.embedding import Embedder, Made
 from syncd.targets.vectorize.ids import WHOLE, Maker, key_tag
 from syncd.targets.vectorize.index import Index, Line

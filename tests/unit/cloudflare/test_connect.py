@@ -4,11 +4,11 @@ import httpx
 import pytest
 
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.base_url import check_base_url, is_loopback
 from syncd.cloudflare.connect import _proxy, make_transport
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.transport import Transport
+from syncd.core.base_url import check_base_url, is_loopback
 from tests.unit.cloudflare.harness import VirtualTime
 
 API = "https://api.cloudflare.com/client/v4"

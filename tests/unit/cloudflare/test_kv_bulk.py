@@ -10,7 +10,6 @@ from syncd.cloudflare import kv_bulk
 from syncd.cloudflare.kv_bulk import (
     BULK_BYTES_LIMIT,
     BULK_PAIRS_LIMIT,
-    KEY_LIMIT,
     METADATA_LIMIT,
     VALUE_LIMIT,
     BulkBody,
@@ -20,6 +19,7 @@ from syncd.cloudflare.kv_bulk import (
     encode_pair,
 )
 from syncd.core.errors import Park
+from syncd.core.limits import KV_KEY_BYTES
 
 
 def body_of(*pairs: Pair, **limits: int) -> BulkBody:
@@ -139,7 +139,7 @@ def test_the_body_is_as_plain_as_json_can_be() -> None:
 # limits
 
 
-@pytest.mark.parametrize(("size", "fits"), [(KEY_LIMIT - 1, True), (KEY_LIMIT, True), (KEY_LIMIT + 1, False)])
+@pytest.mark.parametrize(("size", "fits"), [(KV_KEY_BYTES - 1, True), (KV_KEY_BYTES, True), (KV_KEY_BYTES + 1, False)])
 @pytest.mark.parametrize("letter", ["a", "é"])
 def test_a_key_is_limited_in_bytes(size: int, fits: bool, letter: str) -> None:
     key = letter * (size // len(letter.encode())) + "x" * (size % len(letter.encode()))
@@ -255,7 +255,7 @@ def test_a_body_never_promises_more_than_the_api_takes(pairs: int, size: int) ->
 
 
 def test_the_largest_value_fits_into_what_syncd_sends() -> None:
-    pair = encode_pair("k" * KEY_LIMIT, b"\xff" * VALUE_LIMIT, metadata={"a": "x" * 1000})
+    pair = encode_pair("k" * KV_KEY_BYTES, b"\xff" * VALUE_LIMIT, metadata={"a": "x" * 1000})
     assert body_of(pair, max_pairs=1000, max_bytes=90_000_000).size < 35_100_000
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from syncd.config.sources import load
 from syncd.core.errors import ConfigError
-from syncd.targets.base import Content
+from syncd.core.model import Content
 from syncd.targets.describing import described
 
 SOURCES = {"title": "title", "description": "description", "modified": "modified", "x": "front:x"}

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from syncd.core.limits import Limits
 from syncd.core.model import Excluded, Item, Problem
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
-from syncd.targets.base import Limits
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 NOBODY = 65534

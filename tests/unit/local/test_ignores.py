@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import IgnoreFileError
+from syncd.core.limits import Limits
 from syncd.core.rules import IgnoreFile, Rules
 from syncd.local.ignores import MAX_BYTES, Clock, IgnoreFiles
 from syncd.local.walk import Tree
-from syncd.targets.base import Limits
 from tests.unit.local.harness import kinds, tree, write
 
 DAY_S = 86400.0

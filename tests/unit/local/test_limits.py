@@ -2,7 +2,9 @@ import asyncio
 
 import pytest
 
-from syncd.targets.base import Limits, each, megabytes
+from syncd.core.limits import Limits
+from syncd.core.plain_text import megabytes
+from syncd.targets.base import each
 
 LIMITS = Limits(max_key_length=10, max_file_size=100, extensions=frozenset({".md", ".tar.gz"}), empty=False)
 

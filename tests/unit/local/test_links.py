@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from syncd.core.errors import FileChanged
+from syncd.core.limits import Limits
 from syncd.core.model import Excluded, Item, Problem
 from syncd.core.rules import Rules
 from syncd.local.links import MOST_DEPTH, MOST_HOPS, Links
 from syncd.local.walk import Tree
-from syncd.targets.base import Again, Limits
 
 
 def tree(root: Path, *exclude: str, include: tuple[str, ...] = ("**/*",)) -> Tree:
@@ -97,7 +98,7 @@ def test_no_other_link_is_followed(root: Path, target: str) -> None:
     found = tree(root)
     assert taken(found) == {"a.md": "a"}
     assert kinds(found)["x.md"] == "unsupported_type"
-    with pytest.raises(Again):
+    with pytest.raises(FileChanged):
         found.read("x.md")
 
 
@@ -114,7 +115,7 @@ def test_a_link_to_what_the_rules_leave_out_is_left_out(root: Path, hidden: str,
     found = tree(root, "private/")
     assert taken(found) == {}
     assert isinstance(found.look("x.md"), Excluded)
-    with pytest.raises(Again):
+    with pytest.raises(FileChanged):
         found.read("x.md")
 
 
@@ -146,7 +147,7 @@ def test_a_link_that_is_swapped_after_the_walk_is_judged_again(root: Path, tmp_p
         assert "x.md" in taken(found)
         link.unlink()
         link.symlink_to(bad)
-        with pytest.raises(Again):
+        with pytest.raises(FileChanged):
             found.read("x.md")
 
 
@@ -158,7 +159,7 @@ def test_a_directory_that_became_a_link_is_not_gone_through(root: Path) -> None:
     assert taken(found) == {"a/x.md": "a", "b/x.md": "b"}
     (root / "a").rename(root.parent / "away")
     (root / "a").symlink_to("b")
-    with pytest.raises(Again):
+    with pytest.raises(FileChanged):
         found.read("a/x.md")
     assert found.look("a/x.md") is None
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from syncd.core.errors import Halt, Park
+from syncd.core.errors import FileChanged, Halt, Park
+from syncd.core.limits import Limits
 from syncd.core.model import Item
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
-from syncd.targets.base import Again, Limits
 from tests.harness import sha
 from tests.unit.local.harness import as_nobody, keys, kinds, looked, shared_folder, tree, write
 
@@ -145,7 +145,7 @@ def test_a_file_that_changes_while_it_is_read_is_taken_again(tmp_path: Path, tex
     (tmp_path / "a").write_text("same!")
     os.utime(tmp_path / "a", ns=(1, 1))
     found = Meddled(tmp_path, lambda: (tmp_path / "a").write_text(text))
-    with pytest.raises(Again, match="changed while it was read"):
+    with pytest.raises(FileChanged, match="changed while it was read"):
         found.read("a")
 
 
@@ -185,18 +185,18 @@ def test_a_link_swapped_in_for_a_file_or_a_folder_is_not_followed(tmp_path: Path
     assert isinstance(item, Item)
     (root / "a").rename(root / "old")
     (root / "a").symlink_to(tmp_path / "outside")
-    with pytest.raises(Again):
+    with pytest.raises(FileChanged):
         found.read(item.path)
     (root / "a").unlink()
     (root / "a").mkdir()
     (root / "a/b").symlink_to(tmp_path / "outside/b")
-    with pytest.raises(Again):
+    with pytest.raises(FileChanged):
         found.read(item.path)
 
 
 def test_a_fifo_swapped_in_for_a_file_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a")
-    with pytest.raises(Again, match="no regular file"):
+    with pytest.raises(FileChanged, match="no regular file"):
         tree(tmp_path).read("a")
 
 
@@ -208,6 +208,6 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     found.look("a/b/c")
     found.read("a/b/c")
     for path in ("a/b", "a/x/c", "a/b/c/d", "../x"):
-        with pytest.raises(Again):
+        with pytest.raises(FileChanged):
             found.read(path)
     assert sorted(Path("/proc/self/fd").iterdir()) == before

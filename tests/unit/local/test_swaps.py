@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from syncd.core.errors import Park
+from syncd.core.errors import FileChanged, Park
 from syncd.core.excludes import IGNORE_FILE
+from syncd.core.limits import Limits
 from syncd.core.model import Item
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
-from syncd.targets.base import Again, Limits
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ class _Listed:
 def test_what_was_swapped_between_scan_and_read_is_not_read(tree: Tree, swap: Callable[[Tree], None]) -> None:
     (item,) = [found for found in tree.walk() if isinstance(found, Item)]
     swap(tree)
-    with pytest.raises((Again, Park)):
+    with pytest.raises((FileChanged, Park)):
         tree.read(item.path)
 
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from syncd.core.errors import FileChanged
+from syncd.core.limits import Limits
 from syncd.core.model import Excluded, Item, Problem
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
-from syncd.targets.base import Again, Limits
 from tests.unit.local.harness import NFC, NFD, keys, kinds, looked, tree, write
 
 # -- the whole, in order
@@ -173,7 +174,7 @@ def test_a_forged_key_finds_nothing_in_or_outside_the_root(tmp_path: Path, key: 
     root = tmp_path / "root"
     write(root, "a/b", "b")
     assert tree(root).look(key) is None
-    with pytest.raises(Again):
+    with pytest.raises(FileChanged):
         tree(root).read(key)
 
 
@@ -202,7 +203,7 @@ def test_only_regular_files_are_mirrored_and_links_are_never_followed(tmp_path: 
     assert looked(found, "up/real") == "nothing"
     assert keys(found, "out-link/") == []
     for path in ("out-link/secret", "up/real", "file-link", "loop", "dangling", "fifo"):
-        with pytest.raises(Again):
+        with pytest.raises(FileChanged):
             found.read(path)
 
 

@@ -11,10 +11,10 @@ import pytest
 from syncd.cloudflare.gate import Gate
 from syncd.core.errors import Halt
 from syncd.core.index_errors import TRIES_S
+from syncd.core.limits import Limits
 from syncd.core.model import Entry
 from syncd.service.worker import REFUSED_REST_S, Keeper
 from syncd.state.db import Meta
-from syncd.targets.base import Limits
 from syncd.watch.hints import EVERYTHING, Hint
 from tests.harness import Core, in_step, open_core
 from tests.memory_target import Indexed

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import Park, Retry, Unreachable
+from syncd.core.limits import Limits
 from syncd.core.model import IndexStatus
 from syncd.sync import audit
 from syncd.sync.passes import Result
-from syncd.targets.base import Limits
 from tests.harness import Core, open_core, plan, planned
 from tests.memory_target import PAGE
 

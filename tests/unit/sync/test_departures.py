@@ -2,12 +2,11 @@
 
 import pytest
 
-from syncd.core.errors import Brake, Park, Retry
+from syncd.core.errors import Brake, FileChanged, Park, Retry
 from syncd.core.model import Put
 from syncd.local.walk import Tree
 from syncd.sync.passes import Hooks, Options, Result, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.targets.base import Again
 from tests.harness import Core, in_step, outcomes, planned
 
 DELETE_AFTER_S = 30.0
@@ -227,7 +226,7 @@ def once(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     def read(self: Tree, path: str, **how: object) -> object:
         if path in left:
             left.remove(path)
-            raise Again("changed")
+            raise FileChanged("changed")
         return real(self, path, **how)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Tree, "read", read)

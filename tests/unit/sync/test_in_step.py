@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncd.core.model import Entry, Problem, Record
+from syncd.core.limits import Limits
+from syncd.core.model import Content, Entry, Problem, Record
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
@@ -23,7 +24,6 @@ from syncd.sync.instep import NOTHING, InStep
 from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Options, Result, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.targets.base import Content, Limits
 from tests.harness import START, Core, content, in_step, sha
 from tests.memory_target import Held, MemoryTarget
 

@@ -4,13 +4,12 @@ from typing import Any
 
 import pytest
 
-from syncd.core.errors import Park
+from syncd.core.errors import FileChanged, Park
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
 from syncd.sync.passes import Hooks, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.sync.turn import Preemption
-from syncd.targets.base import Again
 from tests.harness import Core, ScriptedTarget, in_step, outcomes, plan, planned
 
 # -- what may not be read, what will not hold still
@@ -126,7 +125,7 @@ def restless(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
 
     def read(self: Tree, wanted: str, *, allow_changing: bool = False) -> object:
         if wanted == path and not allow_changing:
-            raise Again("changed while it was read")
+            raise FileChanged("changed while it was read")
         return real(self, wanted, allow_changing=allow_changing)
 
     monkeypatch.setattr(Tree, "read", read)

@@ -9,10 +9,9 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
-from syncd.core.errors import Park, Retry
+from syncd.core.errors import FileChanged, Park, Retry
 from syncd.core.model import ActionEvent
 from syncd.sync.turn import LINES, MORE
-from syncd.targets.base import Again
 from tests.harness import Core, in_step
 
 
@@ -70,7 +69,7 @@ async def test_every_action_reports_its_end(core: Core, events: list[ActionEvent
     core.write("new.md", "four")
     core.write("late.md", "x")
     core.write("bad.md", "y")
-    core.target.failures = {"late.md": [Again("it moved")], "bad.md": [Retry("busy")]}
+    core.target.failures = {"late.md": [FileChanged("it moved")], "bad.md": [Retry("busy")]}
     await core.full()
     assert set(events) == {
         ActionEvent("adopt", "found.md", "found", "done"),

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.errors import Brake, RootHalt
+from syncd.core.limits import Limits
 from syncd.core.model import Record
 from syncd.core.plan import Policy, Prune
 from syncd.core.rules import Rules
@@ -23,7 +24,6 @@ from syncd.sync import observe
 from syncd.sync.mirror import Settings
 from syncd.sync.passes import Options, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.targets.base import Limits
 from tests.harness import START, Core, ScriptedTarget, in_step, plan, planned, sha
 from tests.memory_target import Held
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import Retry
+from syncd.core.limits import Limits
 from syncd.core.model import Delete, Put
 from syncd.state.ownership import Claims
-from syncd.targets.base import Limits, Read, Report
+from syncd.targets.base import Read, Report
 from tests.harness import Core, ScriptedTarget, in_step, open_core, plan, planned
 from tests.memory_target import MemoryTarget
 

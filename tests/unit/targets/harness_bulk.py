@@ -12,9 +12,9 @@ import pytest
 from syncd.cloudflare.kv_bulk import BulkBody
 from syncd.cloudflare.kv_models import BulkResult
 from syncd.core.errors import Halt, SyncdError
-from syncd.core.model import Delete, Put
+from syncd.core.model import Content, Delete, Put
 from syncd.targets import bodies, bulk
-from syncd.targets.base import Content, Done, Outcome
+from syncd.targets.base import Done, Outcome
 from syncd.targets.kv import limits
 from syncd.targets.kv_writing import Terms, Writer
 from syncd.targets.naming import Naming

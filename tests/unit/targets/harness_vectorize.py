@@ -14,13 +14,12 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.config.schema import MirrorConfig
 from syncd.core.errors import Park
-from syncd.core.model import Put
+from syncd.core.model import Content, Put
 from syncd.emulator.app import create_app
 from syncd.emulator.options import EmulatorOptions
 from syncd.service.build import Grants, build_mirror, build_settings, build_target
 from syncd.state.db import open_state
 from syncd.sync.mirror import Mirror
-from syncd.targets.base import Content
 from syncd.targets.vectorize.pieces import Signed, cut
 from syncd.targets.vectorize.target import VectorizeTarget
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Clock, Wire

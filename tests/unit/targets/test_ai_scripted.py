@@ -12,10 +12,10 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.core.errors import Halt, Park, SyncdError, Unreachable
-from syncd.core.model import Delete, Entry, Put
+from syncd.core.model import Content, Delete, Entry, Put
 from syncd.targets.ai_search.rows import Marks
 from syncd.targets.ai_search.target import AISearchTarget, limits
-from syncd.targets.base import Content, Done, Outcome
+from syncd.targets.base import Done, Outcome
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Clock
 
 DATA = b"the content"

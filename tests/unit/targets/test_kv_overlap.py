@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import pytest
 
-from syncd.core.errors import Halt, Park, SyncdError, Unreachable
-from syncd.core.model import Delete, Put
+from syncd.core.errors import Deferred, FileChanged, Halt, Park, SyncdError, Unreachable
+from syncd.core.model import Content, Delete, Put
 from syncd.targets import bulk, kv_writing
-from syncd.targets.base import Again, Content, Deferred, Done, Outcome
+from syncd.targets.base import Done, Outcome
 from syncd.targets.bulk import TRIES, Unstored
 from syncd.targets.kv_writing import KEY_REST_S
 from tests.unit.targets.harness_bulk import Room, may_hold, new, turns, until
@@ -245,7 +245,7 @@ async def test_what_cannot_be_recorded_ends_the_writing(room: Room, monkeypatch:
 
 
 async def test_puts_that_are_not_sent_are_reported_while_a_body_is_on_its_way(room: Room) -> None:
-    outcomes = {"d": Deferred("d"), "e": Again("it changed"), "f": Park("unreadable", "it cannot be read")}
+    outcomes = {"d": Deferred("d"), "e": FileChanged("it changed"), "f": Park("unreadable", "it cannot be read")}
 
     async def raises(put: Put) -> bytes:
         if put.key in outcomes:
@@ -278,7 +278,7 @@ async def test_whatever_happens_each_put_is_reported_once_and_nothing_is_held_or
     async def reads(put: Put) -> bytes:
         await turns(chance.randint(0, 3))
         if chance.random() < 0.1:
-            raise Again("it changed")
+            raise FileChanged("it changed")
         return put.path.encode() * chance.randint(1, 50)
 
     async def loses_some(keys: list[str]) -> Sequence[str]:
@@ -320,7 +320,7 @@ async def test_files_are_read_in_groups_of_bounded_number_and_size(
 
     async def counted(puts: Sequence[Put]) -> list[Content | SyncdError]:
         read.append(len(puts))
-        return [Again("it changed") for _ in puts]
+        return [FileChanged("it changed") for _ in puts]
 
     puts = [Put(f"{number}", "new", f"{number}", size) for number, size in enumerate(sizes)]
     await room.writer.write(puts, counted, room.report)

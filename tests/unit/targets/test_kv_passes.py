@@ -6,12 +6,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from syncd.core.errors import Brake
+from syncd.core.errors import Brake, FileChanged
 from syncd.local.walk import Tree
 from syncd.sync.passes import Hooks, Options, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.sync.turn import Preemption
-from syncd.targets.base import Again
 from tests.unit.targets.harness_ai_search import Forward
 from tests.unit.targets.harness_kv import Side, World, keeps, world
 
@@ -212,7 +211,7 @@ async def test_a_file_that_changes_while_it_is_read_is_taken_again(
         def changing(tree: Tree, path: str, *, allow_changing: bool = False) -> object:
             if path in busy:
                 busy.remove(path)
-                raise Again("it changed while it was read")
+                raise FileChanged("it changed while it was read")
             return read(tree, path, allow_changing=allow_changing)
 
         monkeypatch.setattr(Tree, "read", changing)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncd.core.model import is_field_source
 from syncd.text import front_matter, html_head
 from syncd.text.metadata import VALUE_BYTES, VALUE_LENGTH, File, describe, fitted, json_size
-from syncd.text.sources import is_source
 
 ALL = {"title": "title", "description": "description", "modified": "modified", "folder": "folder"}
 
@@ -218,4 +218,4 @@ def test_what_is_fitted_fits(fields: dict[str, str], limit: int) -> None:
     [("title", True), ("front:a", True), ("front:", False), ("front: ", False), ("Title", False), ("size", False)],
 )
 def test_sources_have_names(source: str, known: bool) -> None:
-    assert is_source(source) is known
+    assert is_field_source(source) is known
