@@ -75,30 +75,31 @@ def run(options: EmulatorOptions, port: int = 0, *, ready: Callable[[str], None]
     `ready` is called with the base URL as soon as the port accepts connections. The errors are those of serve().
     """
     app = create_app(options)
-    try:
-        with _listen(port) as listener, _recorded_signals() as received:
-            ready(_base_url(listener))
-            # Uvicorn stops at a signal, then raises it again for the handler that was set before.
-            _uvicorn_server(app).run([listener])
-            return received[0]
-    finally:
-        app.state.backend.store.close()
-
-
-@contextmanager
-def _recorded_signals() -> Iterator[list[int]]:
-    """Record SIGINT and SIGTERM in a list instead of acting on them."""
+    server = _uvicorn_server(app)
     received: list[int] = []
 
-    def record(number: int, _frame: object) -> None:
+    def stop(number: int, _frame: object) -> None:
         received.append(number)
+        server.should_exit = True
 
-    previous = {number: signal.signal(number, record) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield received
+        with _listen(port) as listener:
+            ready(_base_url(listener))
+            server.run([listener])
+        return received[0]
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        app.state.backend.store.close()
+
+
+class _UnsignalledServer(uvicorn.Server):
+    """A server that leaves signals to its caller. Uvicorn would raise a signal a second time after its stop."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 def _uvicorn_server(app: Starlette) -> uvicorn.Server:
@@ -116,7 +117,7 @@ def _uvicorn_server(app: Starlette) -> uvicorn.Server:
         # A stop closes idle connections at once and does not wait for requests that wait for indexing.
         timeout_graceful_shutdown=0,
     )
-    return uvicorn.Server(config)
+    return _UnsignalledServer(config)
 
 
 def _base_url(listener: socket.socket) -> str:

@@ -2,6 +2,8 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -131,6 +133,16 @@ def test_run_serves_until_a_signal_and_returns_its_number(number: signal.Signals
     assert _run_with_client(EmulatorOptions(), ask) == number
     assert answers == [200]
     assert signal.getsignal(number) is before
+
+
+def test_emulate_stops_at_sigterm_without_a_message() -> None:
+    command = [sys.executable, "-m", "syncd", "emulate", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"http://127.0.0.1:")
+        process.terminate()
+        assert process.communicate(timeout=20) == (b"", b"")
+        assert process.returncode == 0
 
 
 def test_run_limits_the_time_of_an_expression_that_backtracks(monkeypatch: pytest.MonkeyPatch) -> None:
