@@ -306,12 +306,12 @@ def _ai_search(
     transport: Transport, section: MirrorConfig, target: AISearchSection, grants: Grants, names: Names
 ) -> Target:
     from syncd.cloudflare.ai_search import AISearch
-    from syncd.targets.ai_search import target as aisearch
-    from syncd.targets.ai_search.rows import Marks
+    from syncd.targets.ai_search import target as ai_search
+    from syncd.targets.ai_search.rows import ItemWritePolicy
 
-    return aisearch.AISearchTarget(
+    return ai_search.AISearchTarget(
         AISearch(transport, target.namespace, target.instance),
-        Marks(section.owner, section.key_prefix, grants.takeover, target.metadata),
+        ItemWritePolicy(section.owner, section.key_prefix, grants.takeover, target.metadata),
         build_limits(section),
         names=names,
         # Six more than may be in flight, so that the next files are read while their requests wait.
@@ -323,12 +323,12 @@ def _ai_search(
 def _kv(transport: Transport, section: MirrorConfig, target: KVSection, names: Names) -> Target:
     from syncd.cloudflare.kv import KV
     from syncd.targets import kv
-    from syncd.targets.kv_writing import Terms
+    from syncd.targets.kv_writing import ValueWritePolicy
 
     place = kv.Place(target.namespace_id, target.namespace_title)
     ttls = target.expiration_ttl, target.stale_ttl
-    terms = Terms(section.owner, section.key_prefix, *ttls, fields=target.metadata)
-    return kv.KVTarget(KV(transport), place, terms, build_limits(section), names=names)
+    policy = ValueWritePolicy(section.owner, section.key_prefix, *ttls, fields=target.metadata)
+    return kv.KVTarget(KV(transport), place, policy, build_limits(section), names=names)
 
 
 def _vectorize(
@@ -343,16 +343,16 @@ def _vectorize(
     from syncd.cloudflare.workers_ai import WorkersAI
     from syncd.targets.vectorize import target as vectorize
     from syncd.targets.vectorize.embedding import Embedder
-    from syncd.targets.vectorize.index import Index
+    from syncd.targets.vectorize.index import VectorStore
     from syncd.targets.vectorize.pieces import Cut
 
-    terms = vectorize.Terms(
+    policy = vectorize.VectorWritePolicy(
         section.owner, section.key_prefix, grants.takeover, section.prune == "all", grants.reembed, target.metadata
     )
     return vectorize.VectorizeTarget(
-        Index(VectorizeIndex(transport, target.index), cache),
+        VectorStore(VectorizeIndex(transport, target.index), cache),
         Embedder(WorkersAI(transport), target.model, target.fixed_pooling, cache),
-        terms,
+        policy,
         build_limits(section),
         cut=Cut(target.chunk_size, target.chunk_overlap),
         names=names,

@@ -24,7 +24,7 @@ from syncd.core.short_names import PATH, prefix_of
 from syncd.targets.base import Advice, Fetched, Noting, Read, Report
 from syncd.targets.bulk import BULK_BYTES, BULK_PAIRS
 from syncd.targets.kv_fetching import values
-from syncd.targets.kv_writing import BULK_DELETES, OWNER, PREFIX, SHA256, STALE, Terms, Writer, marks_of
+from syncd.targets.kv_writing import BULK_DELETES, OWNER, PREFIX, SHA256, STALE, ValueWritePolicy, ValueWriter, marks_of
 from syncd.targets.naming import NOWHERE, Names, Naming
 from syncd.text.metadata import json_size
 
@@ -67,15 +67,17 @@ def long_key_bytes(owner: str, prefix: str = "") -> int:
 class KVTarget:
     """One mirror's view of one namespace."""
 
-    def __init__(self, api: KV, place: Place, terms: Terms, limits: Limits, *, names: Names = NOWHERE) -> None:
+    def __init__(
+        self, api: KV, place: Place, policy: ValueWritePolicy, limits: Limits, *, names: Names = NOWHERE
+    ) -> None:
         self.limits = limits
         self.unreadable_rows: Sequence[str] = ()
         self._api = api
         self._place = place
-        self._terms = terms
+        self._policy = policy
         self._found: KVNamespace | None = None
         self._naming = Naming(limits, names)
-        self.writer = Writer(self._namespace, terms, self._naming)
+        self.writer = ValueWriter(self._namespace, policy, self._naming)
 
     def log_removals(self, noting: Noting) -> None:
         """A put takes the place of what is there, so nothing is taken away beside it."""
@@ -139,7 +141,7 @@ class KVTarget:
             raise
 
     async def _listed(self, namespace: KVNamespace) -> AsyncGenerator[Entry, None]:
-        async with aclosing(namespace.key_pages(self._terms.prefix)) as pages:
+        async with aclosing(namespace.key_pages(self._policy.prefix)) as pages:
             async for keys in pages:
                 for listed_key in keys:
                     name = listed_key.name
@@ -181,7 +183,7 @@ class KVTarget:
         bodies = max(-(-puts // BULK_PAIRS), -(-(size or 0) * 4 // (3 * BULK_BYTES)))
         removing = -(-deletes // BULK_DELETES)
         retiring = deletes + -(-deletes // BULK_GET_LIMIT)
-        return min(puts, bodies) + (removing if self._terms.stale_ttl is None else retiring)
+        return min(puts, bodies) + (removing if self._policy.stale_ttl is None else retiring)
 
     # -- changing
 
@@ -191,7 +193,7 @@ class KVTarget:
         deletes = [action for action in batch if isinstance(action, Delete)]
         if puts:
             await self.writer.write(puts, read, report)
-        if deletes and self._terms.stale_ttl is None:
+        if deletes and self._policy.stale_ttl is None:
             await self.writer.remove(deletes, report)
         elif deletes:
             await self.writer.retire(deletes, report)
@@ -202,7 +204,7 @@ class KVTarget:
     def _entry(self, name: str, metadata: Any) -> Entry | None:
         marks = metadata if isinstance(metadata, dict) else {}
         owner, checksum, size = marks.get(OWNER), marks.get(SHA256), marks.get("size")
-        if marks.get(STALE) and owner == self._terms.owner:
+        if marks.get(STALE) and owner == self._policy.owner:
             return None
         # By position, which is quicker, and there is one for each key of a listing. KV has no versions.
         key = self._naming.key(name, marks.get(PATH))

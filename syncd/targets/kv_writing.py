@@ -32,7 +32,7 @@ KEY_REST_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class ValueWritePolicy:
     """What this mirror writes. expiration_ttl and stale_ttl: seconds, None for never.
 
     fields: of the metadata, besides the marks -> their sources (see metadata).
@@ -59,14 +59,16 @@ def _read_groups(puts: Sequence[Put]) -> Iterator[Sequence[Put]]:
         yield group
 
 
-class Writer:
+class ValueWriter:
     """Writes to one namespace, which is found when it is first needed. clock: seconds of any origin."""
 
-    def __init__(self, namespace: Callable[[], Awaitable[KVNamespace]], terms: Terms, naming: Naming) -> None:
+    def __init__(
+        self, namespace: Callable[[], Awaitable[KVNamespace]], policy: ValueWritePolicy, naming: Naming
+    ) -> None:
         self.clock: Callable[[], float] = time.monotonic
         self.sleep: Sleep = asyncio.sleep
         self._namespace = namespace
-        self._terms = terms
+        self._policy = policy
         self._naming = naming
         self._written: dict[str, float] = {}
 
@@ -86,7 +88,7 @@ class Writer:
             name, size = self._naming.name(put.key), len(content.data)
             stored = Stored(name, content.checksum, size, marked=True, remote_size=size)
             marks = await self._marks(put, name, content)
-            job = Job(put, name, Done(stored), marks, self._terms.expiration_ttl)
+            job = Job(put, name, Done(stored), marks, self._policy.expiration_ttl)
             await self._add(made, job, content.data, report)
         except (Halt, Unreachable):
             raise
@@ -176,17 +178,17 @@ class Writer:
                     except Exception as error:  # noqa: BLE001 - what it is stands in the log
                         report({action: of_one_file(error, action.key)})
                         continue
-                    marks = {OWNER: self._terms.owner, STALE: True}
-                    await self._add(made, Job(action, action.ref, Done(), marks, self._terms.stale_ttl), value, report)
+                    marks = {OWNER: self._policy.owner, STALE: True}
+                    await self._add(made, Job(action, action.ref, Done(), marks, self._policy.stale_ttl), value, report)
                 await made.finish()
 
     async def _marks(self, put: Put, name: str, content: Content) -> dict[str, Any]:
         """What goes with the value: our marks, and as many of the mirror's fields as there is room for."""
         path = put.key if name != put.key else None
-        marks = marks_of(content.checksum, self._terms.owner, len(content.data), path, self._terms.prefix)
+        marks = marks_of(content.checksum, self._policy.owner, len(content.data), path, self._policy.prefix)
         if path and json_size(marks) > METADATA_LIMIT:
             raise Park("key_too_long", "the key's metadata has no room for the whole name; shorten it")
-        fields = await description(self._terms.fields, put.key, content)
+        fields = await description(self._policy.fields, put.key, content)
         return fitted(marks, fields, METADATA_LIMIT)
 
 

@@ -19,7 +19,7 @@ from syncd.cloudflare.transport import Transport
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
 from syncd.service.build import LONG_KEY_LENGTH
-from syncd.targets.ai_search.rows import Marks
+from syncd.targets.ai_search.rows import ItemWritePolicy
 from syncd.targets.ai_search.target import AISearchTarget, limits
 from syncd.targets.base import Target
 from tests.contract.harness import MIB, PREFIX, FilesContract, KVRemote, Remote
@@ -64,7 +64,9 @@ class AISearchRemote:
 
     async def target(self, owner: str) -> Target:
         return AISearchTarget(
-            await self._api(), Marks(owner, PREFIX), replace(limits(128, 4 * MIB), long_key_length=LONG_KEY_LENGTH)
+            await self._api(),
+            ItemWritePolicy(owner, PREFIX),
+            replace(limits(128, 4 * MIB), long_key_length=LONG_KEY_LENGTH),
         )
 
     async def put_unmarked(self, key: str, data: bytes) -> None:

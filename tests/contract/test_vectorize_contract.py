@@ -17,9 +17,9 @@ from syncd.state.db import open_state
 from syncd.targets.base import Done, Target
 from syncd.targets.naming import Names
 from syncd.targets.vectorize.embedding import Embedder
-from syncd.targets.vectorize.index import Index
+from syncd.targets.vectorize.index import VectorStore
 from syncd.targets.vectorize.pieces import Cut
-from syncd.targets.vectorize.target import Terms, VectorizeTarget, limits
+from syncd.targets.vectorize.target import VectorizeTarget, VectorWritePolicy, limits
 from tests.contract.harness import PREFIX, TargetContract, apply, content, gone, held, listing, new, put
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE
 from tests.unit.targets.harness_vectorize import MODEL, World, world
@@ -54,14 +54,14 @@ class VectorizeRemote:
         transport = self._transport()
         state = open_state(self._base / f"state-{len(self.transports)}")
         memory = Embeddings(self._opened.enter_context(closing(state)), owner)
-        index = Index(VectorizeIndex(transport, "docs"), memory)
+        index = VectorStore(VectorizeIndex(transport, "docs"), memory)
         index.clock, index.sleep = self._world.clock, self._world.clock.sleep
         # No journal knows a key; only the vectors do.
         names = Names(lambda: (), lambda: [PREFIX + "walked.md"])
         return VectorizeTarget(
             index,
             Embedder(WorkersAI(transport), MODEL, "mean", memory),
-            Terms(owner, PREFIX, takeover=takeover),
+            VectorWritePolicy(owner, PREFIX, takeover=takeover),
             limits(128, 4 * 1024 * 1024),
             cut=Cut(400, 50),
             names=names,

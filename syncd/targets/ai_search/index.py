@@ -41,7 +41,7 @@ class _List:
     whole: bool
 
 
-class Index:
+class IndexFollower:
     """The index of one instance. shards: among how many the mirror is divided, and so how thin our uploads lie."""
 
     def __init__(self, api: AISearch, items: Items, naming: Naming, shards: int) -> None:

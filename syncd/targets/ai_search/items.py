@@ -12,7 +12,7 @@ from syncd.cloudflare.ai_search_models import ItemPage, StoredItem
 from syncd.core.errors import NotFound
 from syncd.core.model import Content, Entry
 from syncd.core.short_names import PATH
-from syncd.targets.ai_search.rows import Marks, digests, entry_of, there
+from syncd.targets.ai_search.rows import ItemWritePolicy, digests, entry_of, there
 from syncd.targets.base import Landmark, Newest, NewestPage
 from syncd.targets.naming import Naming
 from syncd.targets.refusals import refusals_halt
@@ -27,12 +27,12 @@ LISTINGS = 3
 class Items:
     """The uploaded items of one instance. listed_whole: nothing can have slipped through the last listing."""
 
-    def __init__(self, api: AISearch, marks: Marks, naming: Naming) -> None:
+    def __init__(self, api: AISearch, policy: ItemWritePolicy, naming: Naming) -> None:
         self.listed_whole = True
         self.landmark: Landmark | None = None
         self.faults: list[str] = []
         self._api = api
-        self._prefix = marks.prefix
+        self._prefix = policy.prefix
         self._naming = naming
 
     async def entries(self) -> AsyncIterator[Entry]:

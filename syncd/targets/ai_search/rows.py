@@ -14,7 +14,7 @@ SHA256, OWNER, PREFIX = "sha256", "owner", "prefix"
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class ItemWritePolicy:
     """What this mirror writes on its items, and whether it may take over those of others.
 
     fields: the metadata fields besides the marks, each with its source (see text/metadata).

@@ -11,10 +11,10 @@ from syncd.core.errors import Conflict, TargetMissing
 from syncd.core.limits import Limits
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put
 from syncd.core.short_names import start
-from syncd.targets.ai_search.index import Index
+from syncd.targets.ai_search.index import IndexFollower
 from syncd.targets.ai_search.items import INSTANCE, Items
-from syncd.targets.ai_search.rows import OWNER, SHA256, Marks
-from syncd.targets.ai_search.writing import Writer
+from syncd.targets.ai_search.rows import OWNER, SHA256, ItemWritePolicy
+from syncd.targets.ai_search.writing import ItemWriter
 from syncd.targets.base import Advice, Fetched, Hit, Landmark, NewestPage, Noting, Read, Report
 from syncd.targets.fetching import one_by_one
 from syncd.targets.naming import NOWHERE, Names, Naming
@@ -46,7 +46,7 @@ class AISearchTarget:
     def __init__(
         self,
         api: AISearch,
-        marks: Marks,
+        policy: ItemWritePolicy,
         limits: Limits,
         *,
         names: Names = NOWHERE,
@@ -56,11 +56,11 @@ class AISearchTarget:
         self.limits = limits
         self._api = api
         naming = Naming(limits, names)
-        self._title = next((name for name, source in marks.fields.items() if source == "title"), "title")
-        self._fields = {SHA256: "text", OWNER: "text"} | {name: _type(source) for name, source in marks.fields.items()}
-        self._items = Items(api, marks, naming)
-        self._index = Index(api, self._items, naming, shards)
-        self._writer = Writer(api, self._items, naming, marks, concurrency)
+        self._title = next((name for name, source in policy.fields.items() if source == "title"), "title")
+        self._fields = {SHA256: "text", OWNER: "text"} | {name: _type(source) for name, source in policy.fields.items()}
+        self._items = Items(api, policy, naming)
+        self._index = IndexFollower(api, self._items, naming, shards)
+        self._writer = ItemWriter(api, self._items, naming, policy, concurrency)
 
     def log_removals(self, noting: Noting) -> None:
         """Enter in the log of deletes what a put takes away."""

@@ -15,7 +15,7 @@ from syncd.core.model import Content, Delete, Put
 from syncd.core.short_names import PATH
 from syncd.core.unexpected import of_one_file
 from syncd.targets.ai_search.items import Items
-from syncd.targets.ai_search.rows import OWNER, PREFIX, SHA256, Marks, entry_of, stored
+from syncd.targets.ai_search.rows import OWNER, PREFIX, SHA256, ItemWritePolicy, entry_of, stored
 from syncd.targets.base import Done, Noting, Outcome, Read, Removed, Report, each, read_one, unnoted
 from syncd.targets.describing import description
 from syncd.targets.naming import Naming
@@ -33,14 +33,14 @@ _CONSEQUENCES = ("", "entries go up without title and the like", "ownership is k
 """Of metadata that the instance refuses: all of it is tried first, then our marks alone, then none."""
 
 
-class Writer:
+class ItemWriter:
     """Writes files as items. concurrency: uploads whose content is held in memory at a time."""
 
-    def __init__(self, api: AISearch, items: Items, naming: Naming, marks: Marks, concurrency: int) -> None:
+    def __init__(self, api: AISearch, items: Items, naming: Naming, policy: ItemWritePolicy, concurrency: int) -> None:
         self._api = api
         self._items = items
         self._naming = naming
-        self._marks = marks
+        self._policy = policy
         self._concurrency = concurrency
         self._refused = 0
         self.noting: Noting = unnoted
@@ -147,10 +147,10 @@ class Writer:
     async def _send(self, put: Put, content: Content, name: str) -> StoredItem:
         """Upload with as much metadata as the instance takes."""
         kind = content_type(put.key) or "application/octet-stream"
-        marks = {SHA256: content.checksum, OWNER: self._marks.owner} | ({} if name == put.key else {PATH: put.key})
-        if self._marks.prefix:
-            marks[PREFIX] = str(len(self._marks.prefix))
-        fields = await description(self._marks.fields, put.key, content)
+        marks = {SHA256: content.checksum, OWNER: self._policy.owner} | ({} if name == put.key else {PATH: put.key})
+        if self._policy.prefix:
+            marks[PREFIX] = str(len(self._policy.prefix))
+        fields = await description(self._policy.fields, put.key, content)
         offers = (fitted(marks, fields, METADATA_LIMIT), marks, None)
         first = max(self._refused, 0 if fields else 1)
         for number, metadata in enumerate(offers[first:], first):
@@ -177,7 +177,7 @@ class Writer:
 
     async def _holds(self, item: StoredItem, content: Content) -> bool:
         """True if the item has these bytes and is not marked as another's."""
-        if (item.metadata or {}).get(OWNER, self._marks.owner) != self._marks.owner:
+        if (item.metadata or {}).get(OWNER, self._policy.owner) != self._policy.owner:
             return False
         checksum = (item.metadata or {}).get(SHA256)
         if checksum is not None:
@@ -189,7 +189,7 @@ class Writer:
     def _check_replaceable(self, put: Put, found: StoredItem) -> None:
         """Park unless the item is ours: by its mark, or because it has none and its id is the one we know."""
         owner = entry_of(found).owner
-        if not (self._marks.takeover or owner == self._marks.owner or (owner is None and found.id == put.ref)):
+        if not (self._policy.takeover or owner == self._policy.owner or (owner is None and found.id == put.ref)):
             raise Park("foreign", "the key is taken by an entry that is not this mirror's; syncd reconcile --takeover")
 
 

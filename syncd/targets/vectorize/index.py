@@ -38,7 +38,7 @@ class Line:
     text: bytes
 
 
-class Index:
+class VectorStore:
     """What the target knows of its index. clock: seconds since the epoch."""
 
     def __init__(self, api: VectorizeIndex, memory: Memory) -> None:

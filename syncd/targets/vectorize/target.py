@@ -23,11 +23,11 @@ from syncd.targets.naming import Names
 from syncd.targets.refusals import refusals_halt
 from syncd.targets.vectorize.embedding import Embedder
 from syncd.targets.vectorize.ids import WHOLE, Ref, content_tag, key_tag, maker, parse_ref
-from syncd.targets.vectorize.index import Index
+from syncd.targets.vectorize.index import VectorStore
 from syncd.targets.vectorize.pieces import KEY, OWNER, SHA256, Cut, Signed
 from syncd.targets.vectorize.searching import Wanted, nearest
 from syncd.targets.vectorize.sets import Sets
-from syncd.targets.vectorize.writing import UPSERT_VECTORS, Writer
+from syncd.targets.vectorize.writing import UPSERT_VECTORS, VectorWriter
 from syncd.text.endings import SUPPORTED
 
 log = structlog.get_logger()
@@ -46,7 +46,7 @@ _NAMES_AT_ONCE = 5000
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class VectorWritePolicy:
     """What this mirror writes and may touch.
 
     takeover: entries of other owners under our keys are shown. everything: so is all else that is in the index.
@@ -73,17 +73,24 @@ class VectorizeTarget:
     """One mirror's view of one index."""
 
     def __init__(
-        self, index: Index, embedder: Embedder, terms: Terms, limits: Limits, *, cut: Cut, names: Names
+        self,
+        index: VectorStore,
+        embedder: Embedder,
+        policy: VectorWritePolicy,
+        limits: Limits,
+        *,
+        cut: Cut,
+        names: Names,
     ) -> None:
         self.limits = limits
         self.index = index
         self._embedder = embedder
-        self._terms = terms
+        self._policy = policy
         self._names = names
         # An owner's keys under another prefix are another mirror's.
-        self._maker = maker(f"{terms.owner}\0{terms.prefix}", embedder.name, cut.name)
+        self._maker = maker(f"{policy.owner}\0{policy.prefix}", embedder.name, cut.name)
         self._cut = cut
-        self._writer = Writer(index, embedder, self._maker, cut, Signed(terms.owner, terms.fields))
+        self._writer = VectorWriter(index, embedder, self._maker, cut, Signed(policy.owner, policy.fields))
         self._checked: Sets | None = None
 
     def log_removals(self, noting: Noting) -> None:
@@ -103,7 +110,7 @@ class VectorizeTarget:
     async def advice(self) -> Sequence[Advice]:
         """Fields that have no metadata index: what is written before there is one cannot be filtered by it."""
         indexed = {each.property_name for each in await self.index.api.list_metadata_indexes()}
-        if not (missing := [name for name in (OWNER, *self._terms.fields) if name not in indexed]):
+        if not (missing := [name for name in (OWNER, *self._policy.fields) if name not in indexed]):
             return ()
         message = (
             f"it has no metadata index on {', '.join(missing)}: kept with the vectors, but no query filters by them"
@@ -122,7 +129,7 @@ class VectorizeTarget:
                 await api.create_index(self.index.api.name, dimensions)
             except Conflict:
                 return
-            for name in (OWNER, *self._terms.fields):
+            for name in (OWNER, *self._policy.fields):
                 await self.index.api.create_metadata_index(name, "string")
         log.info("target.created", index=self.index.api.name, dimensions=dimensions)
 
@@ -135,9 +142,9 @@ class VectorizeTarget:
         self._check_models(sets)
         async for key, refs in self._named(sets):
             for ref in refs:
-                if key.startswith(self._terms.prefix):
+                if key.startswith(self._policy.prefix):
                     yield self._entry(key, ref, self._state(ref, sets.held(ref)))
-        for vector_id in sets.strangers if self._terms.everything and not self._terms.prefix else ():
+        for vector_id in sets.strangers if self._policy.everything and not self._policy.prefix else ():
             yield Entry(f"id:{vector_id}", vector_id, marked=False)
 
     @property
@@ -158,7 +165,7 @@ class VectorizeTarget:
             for place in sets.places()
             if place[0] == ours.owner
         )
-        if others and not self._terms.consent:
+        if others and not self._policy.consent:
             raise Halt(
                 f"the index holds vectors of {others} files that another model (or pooling) than"
                 f" {self._embedder.title} has made, and the two do not mix; set model back, or agree to have all files"
@@ -168,7 +175,7 @@ class VectorizeTarget:
 
     async def _named(self, sets: Sets) -> AsyncIterator[tuple[str, list[Ref]]]:
         """Yield every key that has vectors we are to see: found in the journal, in the folder, or asked for."""
-        others = self._terms.takeover or self._terms.everything
+        others = self._policy.takeover or self._policy.everything
         wanted: dict[str, list[Ref]] = {}
         for owner, tag in sets.places():
             if others or owner == self._maker.owner:
@@ -192,7 +199,7 @@ class VectorizeTarget:
         ours = {
             sets.some_id(refs[0]): tag
             for tag, refs in wanted.items()
-            if refs[0].owner == self._maker.owner or self._terms.everything
+            if refs[0].owner == self._maker.owner or self._policy.everything
         }
         for vector in await self.index.read(list(ours)):
             key = vector.metadata.get(KEY)
@@ -239,7 +246,7 @@ class VectorizeTarget:
         return WHOLE if ref.cut == self._maker.cut else "cut otherwise"
 
     def _entry(self, key: str, ref: Ref, state: str) -> Entry:
-        owner = self._terms.owner if ref.owner == self._maker.owner else f"#{ref.owner}"
+        owner = self._policy.owner if ref.owner == self._maker.owner else f"#{ref.owner}"
         return Entry(key, str(ref), version=state, owner=owner, marked=True, status="completed")
 
     async def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
@@ -266,8 +273,8 @@ class VectorizeTarget:
     async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
         """The pieces of our files that are nearest to the query; with a folder, those among the nearest 50."""
         vector = await self._embedder.one(query)
-        title = next((name for name, source in self._terms.fields.items() if source == "title"), "title")
-        wanted = Wanted(self._terms.owner, folder or self._terms.prefix, limit, title)
+        title = next((name for name, source in self._policy.fields.items() if source == "title"), "title")
+        wanted = Wanted(self._policy.owner, folder or self._policy.prefix, limit, title)
         return await nearest(self.index.api, vector, wanted)
 
     def requests(self, puts: int, deletes: int, size: int | None = None) -> int:

@@ -14,7 +14,7 @@ from syncd.core.unexpected import of_one_file
 from syncd.targets.base import Done, Noting, Outcome, Read, Removed, Report, read_one, unnoted
 from syncd.targets.vectorize.embedding import Embedder, Made
 from syncd.targets.vectorize.ids import WHOLE, Maker, key_tag
-from syncd.targets.vectorize.index import Index, Line
+from syncd.targets.vectorize.index import Line, VectorStore
 from syncd.targets.vectorize.pieces import Cut, File, Piece, Signed, cut
 from syncd.targets.vectorize.sets import Sets
 
@@ -30,10 +30,10 @@ UPSERT_VECTORS = 1000
 _Cutting = tuple[Put, asyncio.Task[list[Piece]]]
 
 
-class Writer:
+class VectorWriter:
     """Writes files as vectors. how: by which rules text is cut."""
 
-    def __init__(self, index: Index, embedder: Embedder, maker: Maker, how: Cut, by: Signed) -> None:
+    def __init__(self, index: VectorStore, embedder: Embedder, maker: Maker, how: Cut, by: Signed) -> None:
         self._index = index
         self._embedder = embedder
         self._maker = maker

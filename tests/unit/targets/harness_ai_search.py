@@ -25,7 +25,7 @@ from syncd.service.build import LONG_KEY_LENGTH, build_mirror
 from syncd.state.db import open_state
 from syncd.state.journal import Journal
 from syncd.sync.mirror import Mirror, Settings
-from syncd.targets.ai_search.rows import Marks
+from syncd.targets.ai_search.rows import ItemWritePolicy
 from syncd.targets.ai_search.target import AISearchTarget, limits
 from syncd.targets.naming import Names
 from tests.unit.targets.harness_owners import BaseSide
@@ -151,7 +151,7 @@ class Side(BaseSide):
     name: str
     root: Path
     state: Path
-    marks: Marks
+    marks: ItemWritePolicy
     settings: Settings
     transport: Transport
     mirror: Mirror
@@ -207,7 +207,8 @@ class World:
         policy = Policy(name, prefix, prune)
         settings = Settings(policy, Rules(), max_delete="100%", create=create, audit_interval=audit_interval)
         state = self.base / f"state-{name}"
-        made = Side(self, name, folder, state, Marks(name, prefix, fields=fields or {}), settings, transport, None)  # type: ignore[arg-type]
+        marks = ItemWritePolicy(name, prefix, fields=fields or {})
+        made = Side(self, name, folder, state, marks, settings, transport, None)  # type: ignore[arg-type]
         made.mirror = self.assemble(made, instance)
         self.sides.append(made)
         return made

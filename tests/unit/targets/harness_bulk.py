@@ -16,7 +16,7 @@ from syncd.core.model import Content, Delete, Put
 from syncd.targets import bodies, bulk
 from syncd.targets.base import Done, Outcome
 from syncd.targets.kv import limits
-from syncd.targets.kv_writing import Terms, Writer
+from syncd.targets.kv_writing import ValueWritePolicy, ValueWriter
 from syncd.targets.naming import Naming
 from tests.unit.targets.harness_ai_search import Clock
 
@@ -80,7 +80,7 @@ class Room:
         self.read: Callable[[Put], Awaitable[bytes]] = self.whole
         self.reads: list[str] = []
         self.reported: list[tuple[Put | Delete, Outcome]] = []
-        self.writer = Writer(self._namespace, Terms("me"), Naming(limits(512, 1000)))
+        self.writer = ValueWriter(self._namespace, ValueWritePolicy("me"), Naming(limits(512, 1000)))
         self.writer.clock, self.writer.sleep = self.remote.clock, self.remote.clock.sleep
 
     async def _namespace(self) -> Any:

@@ -24,7 +24,7 @@ from syncd.state.db import open_state
 from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Result
 from syncd.targets.kv import KVTarget, Place, limits, long_key_bytes
-from syncd.targets.kv_writing import Terms
+from syncd.targets.kv_writing import ValueWritePolicy
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Act, Clock, Forward, Wire
 from tests.unit.targets.harness_owners import BaseSide
 
@@ -43,7 +43,7 @@ class Side(BaseSide):
     root: Path
     state: Path
     place: Place
-    terms: Terms
+    terms: ValueWritePolicy
     sizes: tuple[int, int]
     settings: Settings
     transport: Transport
@@ -86,7 +86,7 @@ class World:
         takeover: bool = False,
         **ttls: Any,
     ) -> Side:
-        """A mirror of a folder of its own. sizes: characters of a key, bytes of a file; ttls: what else Terms has."""
+        """A mirror of a folder of its own. sizes: characters of a key, bytes of a file; ttls: of the policy."""
         folder = self.base / name
         folder.mkdir()
         transport = Transport(
@@ -97,7 +97,7 @@ class World:
             retry_for=30.0,
             seams=Seams(self.wire, rng=lambda: 0.5),
         )
-        terms = Terms(owner or name, prefix, **ttls)
+        terms = ValueWritePolicy(owner or name, prefix, **ttls)
         policy = Policy(terms.owner, prefix, prune, takeover)
         settings = Settings(policy, Rules(), max_delete=max_delete, create=create)
         where = place or Place(namespace_id=self.namespace)

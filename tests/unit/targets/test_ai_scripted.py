@@ -13,7 +13,7 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.core.errors import Halt, Park, SyncdError, Unreachable
 from syncd.core.model import Content, Delete, Entry, Put
-from syncd.targets.ai_search.rows import Marks
+from syncd.targets.ai_search.rows import ItemWritePolicy
 from syncd.targets.ai_search.target import AISearchTarget, limits
 from syncd.targets.base import Done, Outcome
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Clock
@@ -53,7 +53,7 @@ class Scripted:
             seams=Seams(httpx.MockTransport(self._answer), rng=lambda: 0.5),
         )
         api = AISearch(transport, "default", "docs")
-        self.target = AISearchTarget(api, Marks("me", "", takeover), limits(128, 1000), shards=shards)
+        self.target = AISearchTarget(api, ItemWritePolicy("me", "", takeover), limits(128, 1000), shards=shards)
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(f"{request.method} {request.url.path.rpartition('/instances/docs')[2]}")

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from syncd.targets.vectorize.index import Index
+from syncd.targets.vectorize.index import VectorStore
 from syncd.targets.vectorize.target import VectorizeTarget
 from tests.unit.targets.harness_vectorize import Side, world
 
 TEXT = "---\ntitle: Front\nsection: Guides\n---\n# Heading\n\nA zebra crossing.\n"
 
 
-def index_of(side: Side) -> Index:
+def index_of(side: Side) -> VectorStore:
     assert isinstance(side.mirror.target, VectorizeTarget)
     return side.mirror.target.index
 
