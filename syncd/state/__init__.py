@@ -1,1 +1,1 @@
-"""The state file: what is remembered between two passes. A cache: delete it, and the next pass rebuilds it."""
+"""The state directory: the SQLite file with what syncd remembers between passes, and all SQL. Makes no decisions."""
