@@ -4,6 +4,7 @@ import os
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -104,20 +105,26 @@ def _log_warnings(exposed: "Sequence[Exposed]", ignored: Sequence[str]) -> None:
 # -- the program
 
 
+@cache
+def _load_command(name: str, place: str) -> Any:
+    """Import a command. place: its "module:attribute"."""
+    module, _, attribute = place.partition(":")
+    found = getattr(import_module(module), attribute)
+    if isinstance(found, typer.Typer):
+        return get_command(found)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(name)(found)
+    return get_command(single)
+
+
 class _Commands(Mapping[str, Any]):
-    """The commands of the program by name. Each lookup imports the module of the command."""
+    """The commands of the program by name. A command is imported when it is looked up."""
 
     def __init__(self, places: Mapping[str, str]) -> None:
         self._places = places
 
     def __getitem__(self, name: str) -> Any:
-        module, _, attribute = self._places[name].partition(":")
-        found = getattr(import_module(module), attribute)
-        if isinstance(found, typer.Typer):
-            return get_command(found)
-        single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(name)(found)
-        return get_command(single)
+        return _load_command(name, self._places[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)

@@ -1,10 +1,6 @@
 """emulate, demo: the stand-in for the Cloudflare API, alone or with a mirror at work."""
 
 import re
-import secrets
-import signal
-import sqlite3
-import tempfile
 import time
 from dataclasses import asdict
 from enum import StrEnum
@@ -102,6 +98,9 @@ def emulate(  # noqa: PLR0913 - the options of the command
     Prints its base URL.
     """
     _require_emulator("emulate")
+    import signal
+    import sqlite3
+
     from syncd.emulator.options import EmulatorOptions
     from syncd.emulator.server import run
 
@@ -153,6 +152,7 @@ def demo(
     A second pass shows that nothing is left to do. Needs no account.
     """
     _require_emulator("demo")
+    import tempfile
     from importlib.resources import as_file, files
 
     from syncd.emulator.options import EmulatorOptions
@@ -182,6 +182,8 @@ def demo(
 
 def _demo_config(root: Path, state: Path, base_url: str) -> "Config":
     """Return a config that is loaded like any other, from a file and an environment of its own."""
+    import secrets
+
     from syncd.config.sources import load
 
     (state / "syncd.toml").write_text(

@@ -4,7 +4,11 @@ Retry: the same thing may succeed later. Park: this content cannot succeed. Halt
 Brake: a person must agree first. ConfigError: nothing was started. Anything else that escapes is a bug (exit 70).
 """
 
-from syncd.core.model import ProblemKind
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # The values are many dataclasses, and every command imports its errors.
+    from syncd.core.model import ProblemKind
 
 EXIT_OK = 0
 EXIT_PROBLEMS = 1
@@ -49,7 +53,7 @@ class DiskRetry(Retry):
     """The disk did not do it this time: a stale handle, a network file system that is away, no descriptor left."""
 
     exit_code = EXIT_PROBLEMS
-    kind: ProblemKind = "failed"
+    kind: "ProblemKind" = "failed"
 
 
 class Blocked(Retry):
@@ -81,7 +85,9 @@ class Park(SyncdError):
     status of its answer, None when nothing was sent.
     """
 
-    def __init__(self, kind: ProblemKind, message: str, *, code: int | None = None, status: int | None = None) -> None:
+    def __init__(
+        self, kind: "ProblemKind", message: str, *, code: int | None = None, status: int | None = None
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.code = code

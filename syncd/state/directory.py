@@ -4,7 +4,6 @@ import errno
 import fcntl
 import os
 import pwd
-import secrets
 import sqlite3
 import stat
 import time
@@ -234,6 +233,8 @@ def installation(state_dir: Path) -> str | None:
 
 def make_installation(state_dir: Path) -> None:
     if installation(state_dir) is None:
+        import secrets
+
         mode = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | no_follow(state_dir)
         with os.fdopen(os.open(state_dir / INSTALLATION_NAME, mode, 0o600), "w", encoding="ascii") as file:
             file.write(f"{secrets.token_hex(16)}\n")
