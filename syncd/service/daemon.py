@@ -20,7 +20,7 @@ from syncd.service import signals
 from syncd.service.build import Session, open_session
 from syncd.service.systemd import Notifier
 from syncd.service.webhook import Webhook
-from syncd.service.worker import Keeper
+from syncd.service.worker import MirrorWorker
 from syncd.state.db import OnDamage, data_version
 from syncd.state.directory import FILE_NAME, writable
 from syncd.watch.hints import Inbox
@@ -102,7 +102,7 @@ class _Daemon:
         self._stop.set()
         self._notify.stopping()
 
-    async def _reloaded(self, keepers: dict[str, Keeper]) -> Config:
+    async def _reloaded(self, workers: dict[str, MirrorWorker]) -> Config:
         """Return the config that a SIGHUP brought. A broken one leaves everything at work, and gets its full pass."""
         while True:
             await self._reload.wait()
@@ -113,8 +113,8 @@ class _Daemon:
                 login(config)
             except ConfigError as error:
                 _invalid(error)
-                for keeper in keepers.values():
-                    keeper.request_full()
+                for worker in workers.values():
+                    worker.request_full()
                 self._notify.ready()
             else:
                 return config
@@ -157,8 +157,8 @@ class _Daemon:
         self._opened = True
 
     async def _work(self, session: Session, inbox: Inbox, watcher: Watcher) -> Config:
-        keepers = {
-            name: Keeper(mirror, session.config.mirrors[name].reconcile_interval, session.transport.gate)
+        workers = {
+            name: MirrorWorker(mirror, session.config.mirrors[name].reconcile_interval, session.transport.gate)
             for name, mirror in session.mirrors.items()
         }
         for name, mirror in session.mirrors.items():
@@ -171,22 +171,22 @@ class _Daemon:
                 ignore=_ignore(mirror.tree),
                 unwanted=_unwanted(mirror.tree),
             )
-        tasks = [asyncio.create_task(self._start_watching(watcher, keepers))]
-        tasks += [asyncio.create_task(keeper.run()) for keeper in keepers.values()]
-        tasks.append(asyncio.create_task(_bridge(inbox, keepers)))
-        tasks.append(asyncio.create_task(self._pulse(session, watcher, keepers)))
+        tasks = [asyncio.create_task(self._start_watching(watcher, workers))]
+        tasks += [asyncio.create_task(worker.run()) for worker in workers.values()]
+        tasks.append(asyncio.create_task(_bridge(inbox, workers)))
+        tasks.append(asyncio.create_task(self._pulse(session, watcher, workers)))
         if session.config.cloudflare.api_token_file:
-            tasks.append(asyncio.create_task(_follow_credentials(session.transport, keepers)))
+            tasks.append(asyncio.create_task(_follow_credentials(session.transport, workers)))
         tasks.append(asyncio.create_task(self._webhook.run(session.config.notify.webhook.get_secret_value())))
         if self._web_server:
             from syncd.web.view import RuntimeView
 
             tasks.append(
                 asyncio.create_task(
-                    self._web_server.run(RuntimeView(session, keepers, watcher, lambda: self._watching))
+                    self._web_server.run(RuntimeView(session, workers, watcher, lambda: self._watching))
                 )
             )
-        reloaded = asyncio.create_task(self._reloaded(keepers))
+        reloaded = asyncio.create_task(self._reloaded(workers))
         signals: list[asyncio.Task[Any]] = [asyncio.create_task(self._stop.wait()), reloaded]
         try:
             await _until_any(signals, tasks)
@@ -196,16 +196,16 @@ class _Daemon:
                 task.cancel()
             await asyncio.gather(*tasks, *signals, return_exceptions=True)
 
-    async def _start_watching(self, watcher: Watcher, keepers: dict[str, Keeper]) -> None:
+    async def _start_watching(self, watcher: Watcher, workers: dict[str, MirrorWorker]) -> None:
         """Watch first, then look at everything: what changes in between is a hint. A hung root holds up itself only."""
 
-        async def begin(name: str, keeper: Keeper) -> None:
+        async def begin(name: str, worker: MirrorWorker) -> None:
             await watcher.ready(name)
             status = watcher.status(name)
             log.info("watch.ready", mirror=name, mode=status.mode, detail=status.detail or None)
-            keeper.request_full()
+            worker.request_full()
 
-        begun = [asyncio.create_task(begin(name, keeper)) for name, keeper in keepers.items()]
+        begun = [asyncio.create_task(begin(name, worker)) for name, worker in workers.items()]
         starting = asyncio.create_task(watcher.start())
         try:
             await asyncio.wait(begun, timeout=READY_S)
@@ -216,7 +216,7 @@ class _Daemon:
             for task in (starting, *begun):
                 task.cancel()
 
-    async def _pulse(self, session: Session, watcher: Watcher, keepers: dict[str, Keeper]) -> None:
+    async def _pulse(self, session: Session, watcher: Watcher, workers: dict[str, MirrorWorker]) -> None:
         """Feed the systemd watchdog while everything lives; show the state; notice marks made by `syncd retry`."""
         with writable():
             seen = data_version(session.db)
@@ -224,34 +224,34 @@ class _Daemon:
         fed = -1e9
         loop = asyncio.get_running_loop()
         while True:
-            for name, keeper in keepers.items():
+            for name, worker in workers.items():
                 status = watcher.status(name)
                 shown = {"mode": status.mode, "detail": status.detail}
                 if said.get(name) != shown:
                     # On a full disk it is said a second later, or whenever there is room again.
                     with contextlib.suppress(StateHalt), writable():
-                        keeper.mirror.meta.set("watch", shown)
+                        worker.mirror.meta.set("watch", shown)
                         said[name] = shown
-                self._webhook.look(name, *keeper.said)
+                self._webhook.look(name, worker.status.state, worker.status.detail)
             _check_state(session)
             with writable():
                 version = data_version(session.db)
             if version != seen:
                 seen = version
-                for keeper in keepers.values():
-                    keeper.marked()
+                for worker in workers.values():
+                    worker.state_changed()
             interval = self._notify.watchdog_interval_s
-            if interval and loop.time() - fed >= interval and self._all_alive(watcher, keepers):
+            if interval and loop.time() - fed >= interval and self._all_alive(watcher, workers):
                 self._notify.watchdog()
                 fed = loop.time()
-            line = "; ".join(keeper.summary() for keeper in keepers.values())
+            line = "; ".join(worker.status.summary for worker in workers.values())
             if said.get("") != line:
                 said[""] = line
                 self._notify.status(line)
             await asyncio.sleep(min(PULSE_S, interval / 2) if interval else PULSE_S)
 
-    def _all_alive(self, watcher: Watcher, keepers: dict[str, Keeper]) -> bool:
-        dead = [name for name, keeper in keepers.items() if not keeper.alive()]
+    def _all_alive(self, watcher: Watcher, workers: dict[str, MirrorWorker]) -> bool:
+        dead = [name for name, worker in workers.items() if not worker.is_alive()]
         # Until all watches stand there is nothing that could have stopped.
         watching = not self._watching or watcher.alive()
         if dead or not watching:
@@ -263,7 +263,7 @@ def _invalid(error: SyncdError) -> None:
     log.error("config.invalid", error=str(error), consequence="the former config stays in force")
 
 
-async def _follow_credentials(transport: Transport, keepers: dict[str, Keeper]) -> None:
+async def _follow_credentials(transport: Transport, workers: dict[str, MirrorWorker]) -> None:
     """Read the token file every few seconds. A new token is used at once, and restarts halted mirrors."""
     used = transport.login.credentials
     while True:
@@ -273,16 +273,16 @@ async def _follow_credentials(transport: Transport, keepers: dict[str, Keeper]) 
             await asyncio.to_thread(transport.login.renew)
         if transport.login.credentials is not used:
             used = transport.login.credentials
-            for keeper in keepers.values():
-                if keeper.said[0] == "halted":
-                    keeper.request_full()
+            for worker in workers.values():
+                if worker.status.state == "halted":
+                    worker.request_full()
 
 
-async def _bridge(inbox: Inbox, keepers: dict[str, Keeper]) -> None:
+async def _bridge(inbox: Inbox, workers: dict[str, MirrorWorker]) -> None:
     while True:
         for name, hints in (await inbox.get_batch()).items():
-            if name in keepers:
-                keepers[name].hint(hints)
+            if name in workers:
+                workers[name].hint(hints)
 
 
 async def _until_any(signals: Sequence[asyncio.Task[Any]], tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -81,7 +81,7 @@ class Webhook:
         if fault:
             _log.warning("webhook.failed", why=fault, tries=len(PAUSES_S) + 1, **told)
         else:
-            _log.info("webhook.told", **told)
+            _log.info("webhook.sent", **told)
 
 
 async def _tried(client: httpx.AsyncClient, url: str, message: dict[str, str | None]) -> str:

@@ -1,21 +1,21 @@
-"""Keeps one mirror in step: decides when to look and where, and what to do after an error. One serial loop."""
+"""Keeps one mirror in step: one serial loop that decides when to make a pass, and of which keys."""
 
 import asyncio
 import contextlib
 import math
-import random
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 
 from syncd.cloudflare.gate import Gate
-from syncd.core.errors import Brake, Halt, Retry, RootHalt, StateDamaged, StateHalt, SyncdError, Unexpected
-from syncd.core.keys import normal, shown
-from syncd.queries.forecast import Pace, per_second, span
+from syncd.core.errors import Brake, Retry, StateDamaged, StateHalt, SyncdError, Unexpected
+from syncd.core.keys import normal
+from syncd.queries.forecast import per_second
+from syncd.service.error_policy import ErrorPolicy
+from syncd.service.mirror_status import MirrorStatus
 from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, writable
-from syncd.state.history import set_state, stored_detail, was_halted
 from syncd.state.queue import Dirty
 from syncd.sync import follow
 from syncd.sync.mirror import Mirror
@@ -28,323 +28,267 @@ from syncd.watch.hints import Hint
 log = structlog.get_logger()
 
 STALL_S = 900.0
-"""A loop that has neither finished a step nor waited for its next one for so long is taken for stuck."""
-AGAIN_FIRST_S = 5.0
-AGAIN_LONGEST_S = 300.0
-REFUSED_REST_S = 60.0
-"""A mirror that its target refused asks it again at most this often, but for SIGHUP."""
-SAY_S = 2.0
-"""How often a pass says how much of it is left: to say it, all records are counted."""
-PRESS_EVERY_S = 0.05
-PRESS_SHARE = 20
-"""How often a long pass asks whether a hint is due, and how much longer than the answer took it waits to ask again."""
-LOOK_AGAIN_S = 10.0
-"""A halted mirror whose files move looks again at most this often."""
+"""A loop counts as stuck if it has neither finished a step nor waited for its next one for so long."""
+PENDING_CHECK_S = 0.05
+PENDING_CHECK_SHARE = 20
+"""A long pass looks for pending changes after PENDING_CHECK_S, or this many times as long as the last look took."""
+FOLDER_PAUSE_S = 10.0
+"""Minimum seconds between two full passes of a halted mirror whose folder changes."""
 
 
-class Keeper:
-    """The loop of one mirror. interval: seconds between full passes. said: its state, and why it is in it.
+def seconds_until_due(now: float, full_at: float, keys_at: float, index_at: float, retry_at: float) -> float:
+    """Return how long the loop waits: until a full pass, keys or the index are due, but not before retry_at."""
+    return max(min(full_at, keys_at, index_at), retry_at) - now
 
-    left: actions that the pass under way has still to do, and when it will be done, if that is known.
-    state_fault: why the state file could not be used, until a pass has succeeded.
+
+class PendingCheck:
+    """Returns whether changes wait to be served. Cheap enough to be called before every upload."""
+
+    def __init__(self, is_pending: Callable[[], bool], clock: Callable[[], float]) -> None:
+        self._is_pending = is_pending
+        self._clock = clock
+        self._pending = False
+        self._next_at = 0.0
+
+    def __call__(self) -> bool:
+        """Return the last result, or look again after a while. A look takes long if many keys wait."""
+        now = self._clock()
+        if now >= self._next_at:
+            self._pending = self._is_pending()
+            ended = self._clock()
+            self._next_at = ended + max(PENDING_CHECK_S, PENDING_CHECK_SHARE * (ended - now))
+        return self._pending
+
+    def reset(self) -> None:
+        """Note that all changes are served."""
+        self._pending, self._next_at = False, self._clock() + PENDING_CHECK_S
+
+
+class IndexFollowup:
+    """Asks what became of the entries on their way into the index: soon after a pass, then less and less often.
+
+    due_at: the time of the next look, math.inf if there is nothing to ask about.
+    """
+
+    def __init__(self, mirror: Mirror, clock: Callable[[], float]) -> None:
+        self._mirror = mirror
+        self._clock = clock
+        self._looks = 0
+        self._look_at = math.inf
+        self._rest_until = 0.0
+
+    @property
+    def due_at(self) -> float:
+        """The time of the next look."""
+        return max(self._look_at, self._rest_until)
+
+    def start_over(self, *, keep_pauses: bool) -> None:
+        """Look soon after a pass. keep_pauses: the pass wrote nothing, so planned looks stay where they are."""
+        if not keep_pauses or math.isinf(self._look_at):
+            self._looks = 0
+            self._look_at = self._clock() + follow.pause_s(0)
+
+    def expect(self) -> None:
+        """Plan a look within a minute, if none is planned."""
+        if math.isinf(self._look_at):
+            self._look_at = self._clock() + follow.LONGEST_LOOK_S
+
+    def make_due(self) -> None:
+        """Look at once."""
+        self._look_at = self._rest_until = self._clock()
+
+    async def run(self) -> None:
+        """Look if it is time, and plan the next look. Looks take at most a tenth of the time."""
+        began = self._clock()
+        if began < self.due_at:
+            return
+        pause = await follow.go_on(self._mirror, follow.pause_s(self._looks))
+        now = self._clock()
+        self._rest_until = now + follow.rest_s(now - began)
+        self._look_at = math.inf if pause is None else now + pause
+        self._looks += 1
+
+
+class MirrorWorker:
+    """The loop of one mirror. interval: seconds between full passes.
+
+    full_at: the time of the next full pass, math.inf if none is planned. Its own clock is the loop's.
     """
 
     def __init__(self, mirror: Mirror, interval: float, gate: Gate) -> None:
         self.mirror = mirror
+        self.status = MirrorStatus(mirror, per_second(gate.tpslimit, gate.transfers))
+        halted = self.status.state == "halted"
+        self.policy = ErrorPolicy(interval, halted=halted, refused=mirror.absences.count() > 0)
+        self.full_at = math.inf
+        self._clock = asyncio.get_running_loop().time
+        self.index = IndexFollowup(mirror, self._clock)
         self._interval = interval
         self._gate = gate
-        self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
-        self._full_at: float | None = None
-        self._ticked = self._loop.time()
-        self._failures = 0
-        self._rest_until = 0.0
-        self._halt: Halt | Brake | None = None
-        # What an earlier process halted for may still hold: no part is served before everything was looked at.
-        self._looked = False
-        self._still_halted = was_halted(mirror.meta)
-        self._refused = self._still_halted and mirror.absences.count() > 0
+        self._moved_at = self._clock()
         self._options = Options(delete_after=mirror.settings.delete_after)
-        self._deaf_until = 0.0
-        self._looks = 0
-        self._look_at: float | None = None
-        self._look_rests_until = 0.0
-        self._state = "starting"
-        self.said: tuple[str, str | None] = (
-            ("halted", stored_detail(mirror.meta)) if self._still_halted else ("idle", None)
-        )
-        self.left: tuple[int, float | None] = (0, None)
-        self.state_fault: str | None = None
         self._result: Result | None = None
-        self._pressed = False
-        self._press_look_at = 0.0
-        self._pace = Pace(mirror.target.requests, per_second(gate.tpslimit, gate.transfers))
-        self._said_at = -SAY_S
+        self._has_pending = PendingCheck(lambda: mirror.queue.next_due(mirror.now()) == 0.0, self._clock)
 
-    # -- what others may call
+    # -- called by others
 
     def hint(self, hints: Iterable[Hint]) -> None:
-        """Mark where something happened; a hint on the whole root asks for a full pass."""
-        marks = []
+        """Mark where something happened. A hint on the whole root plans a full pass."""
+        keys = []
+        prefix = self.mirror.policy.prefix
         for hint in hints:
             if not hint.path:
-                self._ask_full(max(self._loop.time(), self._deaf_until))
+                self.request_full(max(self._clock(), self.policy.hints_at))
                 continue
             path, subtree = self.mirror.settings.rules.taken_as(hint.path, subtree=hint.subtree)
-            marks.append((self.mirror.policy.prefix + path, subtree))
-            # What a link leads to, or through, has changed: so has the link's file.
-            marks += [
-                (self.mirror.policy.prefix + normal(link), False) for link in self.mirror.tree.links.at(hint.path)
-            ]
-        if marks:
+            keys.append((prefix + path, subtree))
+            # A change of the file or folder that a link leads to or through is a change of the link's file.
+            keys += [(prefix + normal(link), False) for link in self.mirror.tree.links.at(hint.path)]
+        if keys:
             try:
                 with writable():
-                    self.mirror.queue.mark(marks, self.mirror.now())
+                    self.mirror.queue.mark(keys, self.mirror.now())
             except StateHalt:
-                # What cannot be marked one by one is looked for by a full pass.
+                # A full pass finds the changes that cannot be marked.
                 self.request_full()
-            if isinstance(self._halt, (Brake, RootHalt)):
-                # The folder moves again: what was wrong with it may be over.
-                self._ask_full(self._loop.time() + LOOK_AGAIN_S)
+            if self.policy.halted_by_folder:
+                self.request_full(self._clock() + FOLDER_PAUSE_S)
         self._wake.set()
 
-    def request_full(self) -> None:
-        """Make a full pass as soon as possible."""
-        self._ask_full(self._loop.time())
+    def request_full(self, at: float | None = None) -> None:
+        """Make a full pass at a time, or as soon as possible."""
+        self.full_at = min(self.full_at, self._clock() if at is None else at)
         self._wake.set()
 
-    def marked(self) -> None:
-        """Another process has written to the state file: something may be due now, or wanted indexed again."""
-        self._look_at = self._look_rests_until = self._loop.time()
+    def state_changed(self) -> None:
+        """Look again after another process has written to the state file: it may have made something due."""
+        self.index.make_due()
         self._wake.set()
 
-    def alive(self) -> bool:
-        """Whether the loop has moved lately, or waits for a remote that asked it to."""
-        return self._loop.time() - self._ticked < STALL_S or self._gate.held_s() > 0
-
-    def summary(self) -> str:
-        """The mirror's part of the status line."""
-        return f"{self.mirror.name}: {self._state}"
-
-    # -- the loop
+    def is_alive(self) -> bool:
+        """Return whether the loop has moved lately, or waits because the remote asked for it."""
+        return self._clock() - self._moved_at < STALL_S or self._gate.held_s() > 0
 
     async def run(self) -> None:
         """Serve the mirror until cancelled."""
         while True:
-            self._tick()
+            self._moved_at = self._clock()
             await self._sleep()
-            self._tick()
+            self._moved_at = self._clock()
             try:
                 with writable(directory_of(self.mirror.db) / FILE_NAME):
                     await self._serve()
-            except StateDamaged:
-                # Not this mirror's matter: all of them need another file.
+            except (StateDamaged, sqlite3.Error):
+                # The daemon replaces a damaged file for all mirrors.
                 raise
-            except StateHalt as error:
-                self.state_fault = str(error)
-                self._degraded(error)
-            except (Halt, Brake) as error:
-                self._halted(error)
             except SyncdError as error:
-                self._degraded(error)
-            except sqlite3.Error:
-                raise
+                self._on_error(error)
             except (Exception, asyncio.CancelledError) as error:
-                # A cancellation that nobody asked for is that of something it waited for.
+                # A cancellation that was not requested comes from a task that was awaited.
                 if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                     raise
                 log.exception("mirror.failed", mirror=self.mirror.name)
-                self._degraded(Unexpected(f"unexpected {type(error).__name__}; the log has the traceback: report it"))
+                self._on_error(Unexpected(f"unexpected {type(error).__name__}; the log has the traceback: report it"))
+
+    # -- the loop
+
+    async def _sleep(self) -> None:
+        """Wait until something is due and the pause after a failure is over."""
+        while True:
+            self._wake.clear()
+            now, keys_at = self._clock(), math.inf
+            if self.policy.serves_keys and (wait := self.mirror.queue.next_due(self.mirror.now())) is not None:
+                keys_at = now + wait
+            index_at = self.index.due_at if self.policy.serves_keys else math.inf
+            wait = seconds_until_due(now, self.full_at, keys_at, index_at, self.policy.retry_at)
+            if wait <= 0:
+                return
+            # Waking up now and then proves that the loop is alive. No wait_for: in Python 3.11 it swallows a
+            # cancellation that arrives together with the event.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(wait, STALL_S / 2)):
+                    await self._wake.wait()
+            self._moved_at = self._clock()
 
     async def _serve(self) -> None:
-        now = self._loop.time()
-        if self._full_at is not None and now >= self._full_at:
-            self._full_at = None
-            try:
-                held_back = await self._pass(Scope())
-            except Brake:
-                self._looked = True
-                raise
-            self._looked = True
-            # Not plainly set: another full pass may have been asked for while this one was under way.
+        """Do what is due: a full pass or a pass of single keys, and a look at the index."""
+        now = self._clock()
+        if now >= self.full_at:
+            self.full_at = math.inf
+            held_back = await self._pass(Scope())
             settings = self.mirror.settings
-            again_s = max(settings.settle_max, settings.delete_after)
-            self._ask_full(self._loop.time() + (min(again_s, self._interval) if held_back else self._interval))
-        elif self._serves and (rows := self.mirror.queue.settled(self.mirror.now())):
+            soon = min(max(settings.settle_max, settings.delete_after), self._interval)
+            # Another full pass may have been requested for an earlier time meanwhile.
+            self.request_full(self._clock() + (soon if held_back else self._interval))
+        elif self.policy.serves_keys and (rows := self.mirror.queue.settled(self.mirror.now())):
             try:
                 await self._pass(Scope(rows))
             except Wide:
-                self._ask_full(now)
-        if self._serves:
-            await self._follow_index()
+                self.request_full(now)
+        if self.policy.serves_keys:
+            await self.index.run()
 
     async def _pass(self, scope: Scope) -> bool:
-        """Make a pass; return whether it held deletes back."""
-        self._say_syncing(0)
-        # The rows of a part are due until they are done: a breath in between would serve them twice.
-        hooks = Hooks(
-            Preemption(self._serve_pending, self._has_pending) if scope.everything else Preemption(), self._watch
-        )
+        """Make a pass. Return whether it held deletes back."""
+        self.status.start_pass(self._clock(), hidden=self.policy.hides_progress(moved=False))
+        # The rows of a partial pass stay due until its end, so serving pending rows meanwhile would serve them twice.
+        preemption = Preemption(self._serve_pending, self._has_pending) if scope.everything else Preemption()
         try:
-            result = await reconcile(self.mirror, scope, self._options, hooks)
-            # Nothing new is on its way: the looks at the index go on as seldom as they have become.
-            waits_only = not scope.everything and result.waiting > 0 and not result.done.total()
+            result = await reconcile(self.mirror, scope, self._options, Hooks(preemption, self._on_progress))
         finally:
             if self._result:
                 self._result.tables.drop()
                 self._result = None
-        self._failures = 0
-        self.state_fault = None
-        # A few keys may be in order while the folder as a whole is not.
-        refused = isinstance(self._halt, Brake) and not scope.everything
-        if not refused:
-            self._halt = None
-            self._still_halted = False
-        if not waits_only or self._look_at is None:
-            self._looks = 0
-            self._look_at = self._loop.time() + follow.pause_s(0)
-        self._say("halted", str(self._halt)) if refused else self._say("idle")
+        halt = self.policy.on_success(everything=scope.everything)
+        wrote_nothing = not scope.everything and result.waiting > 0 and not result.done.total()
+        self.index.start_over(keep_pauses=wrote_nothing)
+        self.status.set("halted" if halt else "idle", halt)
         return result.held_back
 
-    def _watch(self, result: Result) -> None:
-        """Note that the pass moves, and how much of it is left."""
-        self._tick()
+    def _on_progress(self, result: Result) -> None:
+        """Show how much of the pass is left."""
+        self._moved_at = self._clock()
         self._result = result
-        remaining = result.tables.plan.counts.total() - result.done.total()
-        self._still_halted = self._still_halted and (self._refused or not result.done.total())
-        left_s = self._pace.look(result, self._ticked)
-        if self._ticked - self._said_at >= SAY_S:
-            self._say_syncing(remaining, left_s, moved=result.done.total() > 0)
-
-    def _has_pending(self) -> bool:
-        """Whether something is due; asked before each upload, and looked up now and then: many rows may be waiting."""
-        now = self._loop.time()
-        if now >= self._press_look_at:
-            self._pressed = self.mirror.queue.next_due(self.mirror.now()) == 0.0
-            # What has been looked up costs a part of the time only, however long it takes.
-            self._press_look_at = self._loop.time() + max(PRESS_EVERY_S, PRESS_SHARE * (self._loop.time() - now))
-        return self._pressed
+        moved = result.done.total() > 0
+        self.policy.on_progress(moved=moved)
+        self.status.update_pass(result, self._moved_at, hidden=self.policy.hides_progress(moved=moved))
 
     async def _serve_pending(self) -> None:
-        """Serve what has settled, and follow what is up by now, while a long pass is under way."""
+        """Serve settled keys and look at the index while a full pass is under way."""
         rows: list[Dirty] = self.mirror.queue.settled(self.mirror.now())
-        self._pressed, self._press_look_at = False, self._loop.time() + PRESS_EVERY_S
+        self._has_pending.reset()
         if rows:
             try:
                 result = await reconcile(self.mirror, Scope(rows), self._options)
             except Wide:
-                self._ask_full(self._loop.time())
+                self.request_full()
             except Brake as error:
-                # What goes on is said of everything, by a full pass: this one, or the next one soon.
+                # The full pass under way, or the next one, judges the deletes of all keys together.
                 log.info("delete.refused", mirror=self.mirror.name, why=str(error))
-                self._ask_full(self._loop.time() + LOOK_AGAIN_S)
+                self.request_full(self._clock() + FOLDER_PAUSE_S)
             else:
                 result.tables.drop()
-        if self._look_at is None:
-            self._look_at = self._loop.time() + follow.LONGEST_LOOK_S
+        self.index.expect()
         try:
-            await self._follow_index()
+            await self.index.run()
         except Retry as error:
-            # The pass goes on, and will find out for itself if nothing can be reached.
+            # The full pass goes on. It fails by itself if the remote is out of reach.
             log.info("index.look_failed", mirror=self.mirror.name, why=str(error))
 
-    async def _follow_index(self) -> None:
-        began = self._loop.time()
-        if self._look_at is None or began < max(self._look_at, self._look_rests_until):
-            return
-        again_s = await follow.go_on(self.mirror, follow.pause_s(self._looks))
-        now = self._loop.time()
-        self._look_rests_until = now + follow.rest_s(now - began)
-        self._look_at = None if again_s is None else now + again_s
-        self._looks += 1
-
-    # -- waiting
-
-    async def _sleep(self) -> None:
-        """Wait until something is due and the rest after a failure is over."""
-        while True:
-            self._wake.clear()
-            wait = max(self._until_due(), self._rest_until - self._loop.time())
-            if wait <= 0:
-                return
-            # A wait that nothing interrupts still proves, now and then, that the loop lives. No wait_for: in
-            # Python 3.11 it swallows a cancellation that comes together with the wake.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(wait, STALL_S / 2)):
-                    await self._wake.wait()
-            self._tick()
-
-    def _until_due(self) -> float:
-        now = self._loop.time()
-        due = [math.inf]
-        if self._full_at is not None:
-            due.append(self._full_at - now)
-        if self._serves:
-            fresh = self.mirror.queue.next_due(self.mirror.now())
-            due += [fresh] if fresh is not None else []
-            due += [max(self._look_at, self._look_rests_until) - now] if self._look_at is not None else []
-        return min(due)
-
-    @property
-    def _serves(self) -> bool:
-        # Uploads go on while a person is asked about deletes.
-        return self._looked and (self._halt is None or isinstance(self._halt, Brake))
-
-    def _ask_full(self, when: float) -> None:
-        self._full_at = when if self._full_at is None else min(when, self._full_at)
-
-    # -- errors
-
-    def _halted(self, error: Halt | Brake) -> None:
-        if not (isinstance(self._halt, Brake) and isinstance(error, Brake)):
+    def _on_error(self, error: SyncdError) -> None:
+        now = self._clock()
+        response = self.policy.on_error(error, now, self.mirror.chance())
+        if response.state == "degraded":
+            pause = round(response.full_at - now, 1)
+            log.warning("mirror.degraded", mirror=self.mirror.name, why=str(error), retry_s=pause)
+        elif response.log:
             log.error("mirror.halted", mirror=self.mirror.name, why=str(error))
-        self._halt = error
-        self._refused = isinstance(error, Brake)
-        self._still_halted = True
-        self._say("halted", str(error))
-        # What the remote has said no to is not asked again and again because the folder moves, or every second.
-        rest = 0.0 if isinstance(error, (Brake, RootHalt)) else REFUSED_REST_S
-        self._deaf_until = self._loop.time() + rest
-        self._ask_full(self._loop.time() + max(self._interval, rest))
-
-    def _degraded(self, error: SyncdError) -> None:
-        asked = (error.after_s or 0.0) if isinstance(error, Retry) else 0.0
-        pause = min(AGAIN_FIRST_S * 2.0 ** min(self._failures, 16), AGAIN_LONGEST_S)
-        pause = max(pause * random.uniform(0.8, 1.2), asked)  # noqa: S311 - spread, not a secret
-        self._failures += 1
-        self._still_halted = False
-        log.warning("mirror.degraded", mirror=self.mirror.name, why=str(error), again_s=round(pause, 1))
-        self._say("degraded", str(error))
-        self._rest_until = self._loop.time() + pause
-        self._ask_full(self._rest_until)
-
-    # -- small things
-
-    def _tick(self) -> None:
-        self._ticked = self._loop.time()
-
-    def _say_syncing(self, remaining: int, left_s: float | None = None, *, moved: bool = False) -> None:
-        """What a mirror halted for is shown until a look at everything has ended, also by the next process.
-
-        What it is degraded for, until a new try gets somewhere (moved).
-        """
-        if not self._still_halted and (moved or not self._failures):
-            self._said_at = self._loop.time()
-            self._say("syncing", remaining=remaining, left_s=left_s)
-
-    def _say(self, state: str, detail: str | None = None, *, remaining: int = 0, left_s: float | None = None) -> None:
-        until = None if left_s is None else round(self.mirror.now() + left_s)
-        self.said, self.left = (state, detail), (remaining, until)
-        # A state file that cannot be written tells nobody so; the log does, and the status line.
-        with contextlib.suppress(StateHalt), writable():
-            in_step = self.mirror.journal.in_step()
-            self._state = f"{state}, {in_step} in step" + (f", {remaining} to go" if remaining else "")
-            self._state += f", about {span(left_s)} left" if left_s else ""
-            self._state += f" ({shown(detail)})" if detail else ""
-            set_state(self.mirror.meta, state, detail, remaining=remaining, until=until)  # type: ignore[arg-type]
+        self.status.set(response.state, str(error))
+        self.request_full(response.full_at)
 
 
 def _is_cancelled() -> bool:
-    """Whether somebody has cancelled the task that asks."""
+    """Return whether the cancellation of the current task was requested."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0

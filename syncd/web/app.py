@@ -87,19 +87,19 @@ class WebApp:
         if runtime is None:
             return PlainTextResponse("the config is being read again\n", 503, {"Retry-After": "1"})
         mirrors = await self._status.mirrors(runtime)
-        modes = {name: runtime.watcher.status(name).mode for name in runtime.keepers}
+        modes = {name: runtime.watcher.status(name).mode for name in runtime.workers}
         gate, accept = runtime.session.transport.gate, request.headers.get("accept", "")
         body, content_type = self._history.metrics.render(mirrors, modes, gate, accept)
         return Response(body, headers={"Content-Type": content_type})
 
     async def _reconcile_now(self, request: Request) -> Response:
-        return self._act(request, "reconcile", lambda runtime, name: runtime.keepers[name].request_full())
+        return self._act(request, "reconcile", lambda runtime, name: runtime.workers[name].request_full())
 
     async def _retry(self, request: Request) -> Response:
         def retry(runtime: RuntimeView, name: str) -> None:
-            keeper = runtime.keepers[name]
-            try_again(keeper.mirror.journal, keeper.mirror.queue, None, time.time())
-            keeper.marked()
+            worker = runtime.workers[name]
+            try_again(worker.mirror.journal, worker.mirror.queue, None, time.time())
+            worker.state_changed()
 
         return self._act(request, "retry", retry)
 
@@ -109,10 +109,10 @@ class WebApp:
         runtime, name = self._runtime(), request.path_params["name"]
         if runtime is None:
             return JSONResponse({"error": "the config is being read again; try once more"}, 503)
-        if name not in runtime.keepers:
+        if name not in runtime.workers:
             return _not_found()
         act(runtime, name)
-        _log.info("web.asked", mirror=name, what=what)
+        _log.info("web.action", mirror=name, action=what)
         return JSONResponse({"asked": what}, 202)
 
 

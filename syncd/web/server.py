@@ -66,8 +66,8 @@ class WebServer:
 
     async def run(self, runtime: RuntimeView) -> None:
         """Show the state of these objects until cancelled."""
-        for name, keeper in runtime.keepers.items():
-            keeper.mirror.on_action = self._history.listener(name)
+        for name, worker in runtime.workers.items():
+            worker.mirror.on_action = self._history.listener(name)
         self._runtime = runtime
         try:
             while True:

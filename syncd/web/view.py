@@ -12,7 +12,7 @@ from syncd.core.keys import shown
 from syncd.core.redact import printable
 from syncd.queries.status import snapshot
 from syncd.service.build import Session
-from syncd.service.worker import Keeper
+from syncd.service.worker import MirrorWorker
 from syncd.state.db import data_version
 from syncd.watch.observer import Watcher
 from syncd.web.history import History, Minute, RecentAction
@@ -33,7 +33,7 @@ class RuntimeView:
     """
 
     session: Session
-    keepers: Mapping[str, Keeper]
+    workers: Mapping[str, MirrorWorker]
     watcher: Watcher
     watching: Callable[[], bool]
     closed: bool = False
@@ -41,13 +41,15 @@ class RuntimeView:
     def faults(self) -> list[str]:
         """Return the reasons why the daemon is not healthy."""
         found = [
-            f"mirror {name} is halted: {keeper.said[1]}"
-            for name, keeper in self.keepers.items()
-            if keeper.said[0] == "halted"
+            f"mirror {name} is halted: {worker.status.detail}"
+            for name, worker in self.workers.items()
+            if worker.status.state == "halted"
         ]
         # All mirrors share one state file, so its fault is named once.
-        found += sorted({keeper.state_fault for keeper in self.keepers.values() if keeper.state_fault})
-        found += [f"the loop of mirror {name} is stuck" for name, keeper in self.keepers.items() if not keeper.alive()]
+        found += sorted({worker.policy.state_fault for worker in self.workers.values() if worker.policy.state_fault})
+        found += [
+            f"the loop of mirror {name} is stuck" for name, worker in self.workers.items() if not worker.is_alive()
+        ]
         if self.watching() and not self.watcher.alive():
             found.append("the watcher is dead")
         return found
@@ -115,7 +117,7 @@ class PageView:
         held_s = gate.held_s()
         return {
             **head,
-            "mirrors": [_mirror(name, mirror, runtime) for name, mirror in mirrors.items() if name in runtime.keepers],
+            "mirrors": [_mirror(name, mirror, runtime) for name, mirror in mirrors.items() if name in runtime.workers],
             "gate": {
                 "limit": gate.tpslimit,
                 "rate": round(self._history.rate(), 1),
@@ -145,10 +147,9 @@ def safe(value: Any) -> Any:
 
 
 def _mirror(name: str, mirror: dict[str, Any], runtime: RuntimeView) -> dict[str, Any]:
-    # The keeper's state is newer than the counted one.
-    keeper = runtime.keepers[name]
-    state, detail = keeper.said
-    remaining, until = keeper.left
+    # The worker's state is newer than the counted one.
+    worker = runtime.workers[name]
+    shown = worker.status
     watch = runtime.watcher.status(name)
     problems = mirror["items"]["failed"] + mirror["items"]["rejected"] + mirror["index"]["error"]
     status = {key: mirror[key] for key in ("path", "target", "items", "index", "last_reconcile", "oldest_at")}
@@ -156,10 +157,10 @@ def _mirror(name: str, mirror: dict[str, Any], runtime: RuntimeView) -> dict[str
         status["target"] += f", shard {mirror['shard']}"
     return {
         "name": name,
-        "state": state,
-        "detail": safe(detail),
-        "remaining": remaining,
-        "until": until,
+        "state": shown.state,
+        "detail": safe(shown.detail),
+        "remaining": shown.remaining,
+        "until": shown.until,
         **safe(status),
         "watch": watch.mode,
         "watch_detail": safe(watch.detail),

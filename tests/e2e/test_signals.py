@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from syncd.cloudflare.gate import Gate
-from syncd.service.worker import Keeper
+from syncd.service.worker import MirrorWorker
 from tests.e2e.harness import open_room, until
 from tests.harness import Core
 
@@ -174,12 +174,12 @@ def test_a_stop_while_everything_is_in_step_loses_nothing_that_was_edited_meanwh
             room.in_step()
 
 
-async def test_a_keeper_called_in_the_very_moment_of_its_end_ends_all_the_same(core: Core) -> None:
-    keeper = Keeper(core.mirror, 3600.0, Gate(0, 1))
-    running = asyncio.create_task(keeper.run())
+async def test_a_worker_that_is_woken_and_cancelled_at_once_ends(core: Core) -> None:
+    worker = MirrorWorker(core.mirror, 3600.0, Gate(0, 1))
+    running = asyncio.create_task(worker.run())
     for _ in range(3):
         await asyncio.sleep(0)  # lets it come to its wait
-    keeper.request_full()
+    worker.request_full()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         async with asyncio.timeout(10):

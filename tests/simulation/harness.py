@@ -1,6 +1,6 @@
 """The whole engine under one seed, whose trace is always the same.
 
-Files, keeper, target, transport and stand-in are the real ones; time, network, chance and threads the simulation's.
+Files, worker, target, transport and stand-in are the real ones; time, network, chance and threads the simulation's.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import httpx
 
-from syncd.service.worker import Keeper
+from syncd.service.worker import MirrorWorker
 from syncd.sync.passes import Options, Result, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.watch.hints import Hint
@@ -97,8 +97,8 @@ class Engine:
     fault_rate: float = 0.0
     faults: dict[str, int] = field(default_factory=dict)
     crashes: int = 0
-    _keeper: asyncio.Task[None] | None = None
-    _kept: Keeper | None = None
+    _running: asyncio.Task[None] | None = None
+    _worker: MirrorWorker | None = None
 
     def note(self, text: str) -> None:
         self.trace.append(f"{self.clock.loop.time():.3f} {text}")
@@ -149,25 +149,25 @@ class Engine:
 
     def start(self) -> None:
         """A new process: first a full pass, as the daemon does."""
-        self._kept = Keeper(self.side.mirror, INTERVAL_S, self.side.transport.gate)
-        self._kept.request_full()
-        self._keeper = asyncio.ensure_future(self._kept.run())
+        self._worker = MirrorWorker(self.side.mirror, INTERVAL_S, self.side.transport.gate)
+        self._worker.request_full()
+        self._running = asyncio.ensure_future(self._worker.run())
 
     async def kill(self, *, lose_state: bool = False) -> None:
         """The process ends wherever it is."""
-        if self._keeper:
-            self._keeper.cancel()
+        if self._running:
+            self._running.cancel()
             with suppress(asyncio.CancelledError):
-                await self._keeper
-            self._keeper = None
+                await self._running
+            self._running = None
         if lose_state:
             self.side.lose_journal()
         else:
             self.side.restart()
 
     def hint(self, path: str) -> None:
-        if self._kept:
-            self._kept.hint([Hint(path, subtree=self.chance.random() < 0.2)])
+        if self._worker:
+            self._worker.hint([Hint(path, subtree=self.chance.random() < 0.2)])
 
     # -- the user
 

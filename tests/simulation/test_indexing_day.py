@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from syncd.core.index_errors import TRIES_S
-from syncd.service.worker import Keeper
+from syncd.service.worker import MirrorWorker
 from syncd.sync import follow
 from syncd.watch.hints import Hint
 from tests.simulation.harness import VirtualLoop, WallClock
@@ -42,7 +42,7 @@ class Day:
     stored: dict[str, tuple[str, str]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     _running: asyncio.Task[None] | None = None
-    _keeper: Keeper | None = None
+    _worker: MirrorWorker | None = None
 
     def watch(self) -> None:
         """Look at everything that goes over the wire."""
@@ -77,13 +77,13 @@ class Day:
     def edit(self, key: str, version: int) -> None:
         self.content[key] = f"version {version} of {key}"
         self.side.write(key, f"# {key}\n\n{self.content[key]}\n")
-        if self._keeper:
-            self._keeper.hint([Hint(key, subtree=False)])
+        if self._worker:
+            self._worker.hint([Hint(key, subtree=False)])
 
     def start(self) -> None:
-        self._keeper = Keeper(self.side.mirror, HOUR_S, self.side.transport.gate)
-        self._keeper.request_full()
-        self._running = asyncio.ensure_future(self._keeper.run())
+        self._worker = MirrorWorker(self.side.mirror, HOUR_S, self.side.transport.gate)
+        self._worker.request_full()
+        self._running = asyncio.ensure_future(self._worker.run())
 
     async def stop(self, then: Callable[[], None] = lambda: None) -> None:
         assert self._running

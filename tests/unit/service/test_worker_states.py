@@ -1,91 +1,112 @@
-"""What a mirror says of itself while its keeper tries."""
+"""The state that a mirror shows while its worker makes passes and after errors."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from syncd.cloudflare.gate import Gate
 from syncd.core.errors import Brake, RootHalt, Unreachable
-from syncd.service.worker import Keeper
+from syncd.service.worker import MirrorWorker
 from syncd.sync.passes import Scope
 from tests.harness import Core
 
+IDLE = ("idle", None)
+SYNCING = ("syncing", None)
 
-async def one_pass(core: Core, keeper: Keeper) -> list[tuple[str, str | None]]:
-    """Make a full pass; return what the keeper said at each ending, and at the end."""
-    said: list[tuple[str, str | None]] = []
-    core.mirror.on_action = lambda _: said.append(keeper.said)
+
+@pytest.fixture
+async def make_worker(core: Core) -> Callable[[], MirrorWorker]:
+    return lambda: MirrorWorker(core.mirror, 3600.0, Gate(0, 1))
+
+
+@pytest.fixture
+async def worker(make_worker: Callable[[], MirrorWorker]) -> MirrorWorker:
+    return make_worker()
+
+
+def shown(worker: MirrorWorker) -> tuple[str, str | None]:
+    return worker.status.state, worker.status.detail
+
+
+async def make_pass(core: Core, worker: MirrorWorker) -> list[tuple[str, str | None]]:
+    """Make a full pass. Return the state shown at the end of each action, and at the end of the pass."""
+    states: list[tuple[str, str | None]] = []
+    core.mirror.on_action = lambda _: states.append(shown(worker))
     core.clock.forward(1)
-    await keeper._pass(Scope())
-    return [*said, keeper.said]
+    await worker._pass(Scope())
+    return [*states, shown(worker)]
 
 
-async def test_a_pass_is_said_while_it_goes_on(core: Core) -> None:
+async def test_a_pass_shows_syncing(core: Core, worker: MirrorWorker) -> None:
     core.write("a.md", "one")
-    assert await one_pass(core, Keeper(core.mirror, 3600.0, Gate(0, 1))) == [("syncing", None), ("idle", None)]
+    assert await make_pass(core, worker) == [SYNCING, IDLE]
 
 
-async def test_a_new_try_keeps_the_reason_of_the_last_one_until_it_gets_somewhere(core: Core) -> None:
+async def test_the_last_error_is_shown_until_an_action_ends(core: Core, worker: MirrorWorker) -> None:
     core.write("a.md", "one")
     core.write("b.md", "two")
-    keeper = Keeper(core.mirror, 3600.0, Gate(0, 1))
-    keeper._degraded(Unreachable("no answer"))
-    seen = await one_pass(core, keeper)
-    assert (seen[0], seen[-1]) == (("degraded", "no answer"), ("idle", None))
+    worker._on_error(Unreachable("no answer"))
+    states = await make_pass(core, worker)
+    assert (states[0], states[-1]) == (("degraded", "no answer"), IDLE)
     core.write("a.md", "edited")
-    assert await one_pass(core, keeper) == [("syncing", None), ("idle", None)]
+    assert await make_pass(core, worker) == [SYNCING, IDLE]
 
 
 @pytest.mark.parametrize("error", [Brake("deletes too much"), RootHalt("the folder is gone")])
-async def test_a_halted_mirror_stays_halted_while_it_looks_again(core: Core, error: Brake | RootHalt) -> None:
+async def test_a_halted_mirror_is_shown_as_halted_during_the_next_pass(
+    core: Core, worker: MirrorWorker, error: Brake | RootHalt
+) -> None:
     core.write("a.md", "one")
-    keeper = Keeper(core.mirror, 3600.0, Gate(0, 1))
-    keeper._halted(error)
-    seen = await one_pass(core, keeper)
-    assert (seen[0], seen[-1]) == (("halted", str(error)), ("idle", None))
+    worker._on_error(error)
+    states = await make_pass(core, worker)
+    assert (states[0], states[-1]) == (("halted", str(error)), IDLE)
 
 
-async def test_without_anything_to_do_trouble_ends_all_the_same(core: Core) -> None:
-    keeper = Keeper(core.mirror, 3600.0, Gate(0, 1))
-    keeper._degraded(Unreachable("no answer"))
-    assert await one_pass(core, keeper) == [("idle", None)]
+async def test_a_pass_without_actions_ends_an_error(core: Core, worker: MirrorWorker) -> None:
+    worker._on_error(Unreachable("no answer"))
+    assert await make_pass(core, worker) == [IDLE]
 
 
-async def test_the_next_process_begins_with_what_the_last_one_halted_for(core: Core) -> None:
-    Keeper(core.mirror, 3600.0, Gate(0, 1))._halted(RootHalt("the folder is gone"))
+async def test_the_next_process_shows_the_halt_of_the_last_one(
+    core: Core, make_worker: Callable[[], MirrorWorker]
+) -> None:
+    make_worker()._on_error(RootHalt("the folder is gone"))
     core.restart()
-    assert Keeper(core.mirror, 3600.0, Gate(0, 1)).said == ("halted", "the folder is gone")
+    assert shown(make_worker()) == ("halted", "the folder is gone")
 
 
-async def test_a_long_pass_asks_seldom_whether_a_hint_is_due(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    keeper = Keeper(core.mirror, 3600.0, Gate(0, 1))
-    asked: list[float] = []
+async def test_a_long_pass_seldom_looks_for_pending_changes(
+    core: Core, worker: MirrorWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
 
-    def due(now: float) -> float:
-        asked.append(now)
+    def next_due(now: float) -> float:
+        looks.append(now)
         return 0.0
 
-    monkeypatch.setattr(core.mirror.queue, "next_due", due)
-    assert [keeper._has_pending() for _ in range(1000)] == [True] * 1000
-    assert len(asked) < 100, "one look for each of many thousand files would take longer than the files"
-    await keeper._serve_pending()
-    assert not keeper._has_pending(), "what was due has been served"
+    monkeypatch.setattr(core.mirror.queue, "next_due", next_due)
+    assert [worker._has_pending() for _ in range(1000)] == [True] * 1000
+    assert len(looks) < 100, "a look before each of many thousand uploads would take longer than the uploads"
+    await worker._serve_pending()
+    assert not worker._has_pending(), "all pending changes are served"
 
 
-async def test_a_cancellation_that_nobody_asked_for_ends_no_mirror(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    keeper = Keeper(core.mirror, 3600.0, Gate(0, 1))
+async def test_a_cancellation_that_was_not_requested_does_not_end_the_loop(
+    worker: MirrorWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     served = asyncio.Event()
 
     async def serve() -> None:
         served.set()
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(keeper, "_serve", serve)
-    keeper.request_full()
-    task = asyncio.create_task(keeper.run())
+    monkeypatch.setattr(worker, "_serve", serve)
+    worker.request_full()
+    task = asyncio.create_task(worker.run())
     await served.wait()
     await asyncio.sleep(0)
-    assert (task.done(), keeper.said[0]) == (False, "degraded")
+    assert (task.done(), worker.status.state) == (False, "degraded")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -12,9 +12,9 @@ import pytest
 
 from syncd.cloudflare.gate import Gate
 from syncd.core.errors import EXIT_HALT, StateHalt
-from syncd.service import worker as keeper_module
+from syncd.service import error_policy
 from syncd.service.once import Report, run
-from syncd.service.worker import Keeper
+from syncd.service.worker import MirrorWorker
 from syncd.state.db import open_state, transaction
 from syncd.state.directory import lock, writable
 from syncd.sync.passes import Options
@@ -66,18 +66,18 @@ async def test_a_command_halts_in_one_line_and_the_next_one_completes(core: Core
 
 
 async def test_the_daemon_rests_and_goes_on_when_there_is_room(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper_module, "AGAIN_FIRST_S", 0.01)
-    monkeypatch.setattr(keeper_module, "AGAIN_LONGEST_S", 0.05)
+    monkeypatch.setattr(error_policy, "RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(error_policy, "RETRY_LONGEST_S", 0.05)
     files = plant(core)
     be_full(core.mirror.db)
-    keeper = Keeper(core.mirror, 3600.0, Gate(0, 8))
-    keeper.request_full()
-    serving = asyncio.create_task(keeper.run())
+    worker = MirrorWorker(core.mirror, 3600.0, Gate(0, 8))
+    worker.request_full()
+    serving = asyncio.create_task(worker.run())
     async with asyncio.timeout(30):
-        while "degraded" not in keeper.summary():
+        while "degraded" not in worker.status.summary:
             assert not serving.done()
             await asyncio.sleep(0.01)
-        keeper.hint([Hint(f"{'hinted ' * 15}{number}", subtree=False) for number in range(FILES)])
+        worker.hint([Hint(f"{'hinted ' * 15}{number}", subtree=False) for number in range(FILES)])
         have_room(core.mirror.db)
         while core.target.texts() != files:
             assert not serving.done()

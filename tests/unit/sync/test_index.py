@@ -28,7 +28,7 @@ def record(core: Core, key: str = "a.md") -> Record:
 
 
 async def followed(core: Core) -> int:
-    """What the keeper does when a look is due."""
+    """What the worker does when a look is due."""
     await follow.index_again(core.mirror)
     left = await follow.look(core.mirror)
     await follow.ask_why(core.mirror)

@@ -9,7 +9,7 @@ import httpx
 
 from syncd.config.sources import load
 from syncd.service.build import Session, open_session
-from syncd.service.worker import Keeper
+from syncd.service.worker import MirrorWorker
 from syncd.watch.hints import Inbox
 from syncd.watch.observer import Watcher
 from syncd.web.app import WebApp
@@ -55,15 +55,15 @@ class Room:
         self.clock = Clock()
         self.history = History(self.clock)
         self.session = session
-        self.keepers = {
-            name: Keeper(mirror, 3600.0, session.transport.gate) for name, mirror in session.mirrors.items()
+        self.workers = {
+            name: MirrorWorker(mirror, 3600.0, session.transport.gate) for name, mirror in session.mirrors.items()
         }
         self.watcher = Watcher(Inbox(asyncio.get_running_loop()))
         for name, mirror in session.mirrors.items():
             self.watcher.add(name, mirror.tree.root)
             mirror.on_action = self.history.listener(name)
         self.watching = False
-        self.runtime: RuntimeView | None = RuntimeView(session, self.keepers, self.watcher, lambda: self.watching)
+        self.runtime: RuntimeView | None = RuntimeView(session, self.workers, self.watcher, lambda: self.watching)
         self.web = WebApp(self.history, lambda: self.runtime, "127.0.0.2")
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.web.asgi), base_url=HERE)
 

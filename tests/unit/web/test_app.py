@@ -1,6 +1,7 @@
 """The answers of the page's routes, and who gets them."""
 
 import json
+import math
 from collections.abc import AsyncIterator
 from importlib.resources import files
 from pathlib import Path
@@ -127,8 +128,8 @@ REFUSED: list[dict[str, str]] = [
 async def test_the_page_may_request_a_full_pass(room: Room, headers: dict[str, str]) -> None:
     given = {"X-Syncd-Token": await room.token(), **headers}
     assert (await room.http.post("/mirrors/docs/reconcile", headers=given)).status_code == 202
-    assert room.keepers["docs"]._full_at is not None
-    assert room.keepers["settings"]._full_at is None
+    assert room.workers["docs"].full_at < math.inf
+    assert room.workers["settings"].full_at == math.inf
 
 
 @pytest.mark.parametrize("what", ["reconcile", "retry"])
@@ -138,8 +139,8 @@ async def test_other_origins_may_request_nothing(room: Room, what: str, headers:
     raw = [(name.encode(), value.encode()) for name, value in given.items()]
     expected = 400 if "Host" in headers else 403
     assert (await room.http.post(f"/mirrors/docs/{what}", headers=raw)).status_code == expected
-    assert room.keepers["docs"]._full_at is None
-    assert room.keepers["docs"]._look_at is None
+    assert room.workers["docs"].full_at == math.inf
+    assert room.workers["docs"].index.due_at == math.inf
 
 
 async def test_actions_need_post_and_a_known_mirror(room: Room) -> None:
@@ -166,7 +167,7 @@ async def test_health_fails_while_a_mirror_is_halted(room: Room) -> None:
     answer = await room.http.get("/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
     assert (await room.http.head("/healthz")).status_code == 200
-    room.keepers["docs"]._halted(RootHalt(f"path {HOSTILE}: gone; bring it back"))
+    room.workers["docs"]._on_error(RootHalt(f"path {HOSTILE}: gone; bring it back"))
     answer = await room.http.get("/healthz")
     assert answer.status_code == 503
     (reason,) = answer.json()["reasons"]
@@ -177,7 +178,7 @@ async def test_health_fails_while_a_mirror_is_halted(room: Room) -> None:
 
 
 async def test_health_fails_while_a_loop_is_stuck(room: Room) -> None:
-    room.keepers["settings"]._ticked -= STALL_S + 1
+    room.workers["settings"]._moved_at -= STALL_S + 1
     answer = await room.http.get("/healthz")
     assert (answer.status_code, answer.json()["reasons"]) == (503, ["the loop of mirror settings is stuck"])
 
@@ -236,7 +237,7 @@ async def test_a_hostile_name_is_sent_in_printable_ascii(room: Room) -> None:
     mirror = room.session.mirrors["docs"]
     mirror.on_action(ActionEvent("put", HOSTILE + "\udcff", "new", "done"))
     mirror.journal.problems.add([Problem(HOSTILE, "unreadable", f"{HOSTILE}: cannot")], 1)
-    room.keepers["docs"]._halted(Brake(f"{HOSTILE} is too much"))
+    room.workers["docs"]._on_error(Brake(f"{HOSTILE} is too much"))
     seen = await first_message(room)
     shown = seen["state"]["mirrors"][0]
     texts = [seen["actions"][0]["key"], shown["detail"], *shown["problems"][0].values()]
@@ -252,13 +253,13 @@ async def test_only_the_first_problems_are_sent_and_the_others_counted(room: Roo
 
 
 async def test_a_running_pass_shows_its_remaining_items_and_time(room: Room) -> None:
-    keeper = room.keepers["docs"]
-    keeper.mirror.now = room.clock
-    keeper._say("syncing", remaining=1234, left_s=360.0)
+    worker = room.workers["docs"]
+    worker.mirror.now = room.clock
+    worker.status.set("syncing", remaining=1234, left_s=360.0)
     shown = (await first_message(room))["state"]["mirrors"][0]
     assert (shown["remaining"], shown["until"]) == (1234, room.clock.now + 360)
-    assert keeper.summary() == "docs: syncing, 0 in step, 1234 to go, about 6 min left"
-    keeper._say("idle")
+    assert worker.status.summary == "docs: syncing, 0 in step, 1234 to go, about 6 min left"
+    worker.status.set("idle")
     shown = (await first_message(room))["state"]["mirrors"][0]
     assert (shown["remaining"], shown["until"]) == (0, None)
 

@@ -1,0 +1,87 @@
+"""What a mirror does after an error, as a function of values."""
+
+import pytest
+
+from syncd.core.errors import Brake, Halt, Retry, RootHalt, StateHalt, SyncdError
+from syncd.service.error_policy import (
+    REFUSED_PAUSE_S,
+    RETRY_FIRST_S,
+    RETRY_LONGEST_S,
+    ErrorPolicy,
+    Response,
+    retry_pause_s,
+)
+
+
+@pytest.mark.parametrize(
+    ("failures", "chance", "requested_s", "pause"),
+    [
+        (0, 0.5, 0.0, RETRY_FIRST_S),
+        (0, 0.0, 0.0, RETRY_FIRST_S * 0.8),
+        (1, 0.5, 0.0, RETRY_FIRST_S * 2),
+        (5, 0.5, 0.0, RETRY_FIRST_S * 32),
+        (6, 0.5, 0.0, RETRY_LONGEST_S),
+        (10_000, 0.5, 0.0, RETRY_LONGEST_S),
+        (0, 0.5, 30.0, 30.0),
+        (3, 0.5, 30.0, RETRY_FIRST_S * 8),
+    ],
+)
+def test_pauses_double_up_to_a_limit(failures: int, chance: float, requested_s: float, pause: float) -> None:
+    assert retry_pause_s(failures, chance, requested_s) == pytest.approx(pause)
+
+
+@pytest.mark.parametrize("error", [Retry("busy"), StateHalt("the disk is full"), SyncdError("other")])
+def test_a_failure_degrades_until_the_pause_is_over(error: SyncdError) -> None:
+    policy = ErrorPolicy(3600.0, halted=False, refused=False)
+    assert policy.on_error(error, 100.0, 0.5) == Response("degraded", 105.0)
+    assert policy.on_error(error, 200.0, 0.5) == Response("degraded", 210.0)
+    assert policy.retry_at == 210.0
+    assert policy.state_fault == ("the disk is full" if isinstance(error, StateHalt) else None)
+    policy.on_success(everything=False)
+    assert policy.state_fault is None
+    assert policy.on_error(error, 300.0, 0.5).full_at == 305.0
+
+
+@pytest.mark.parametrize(
+    ("error", "interval", "pause"),
+    [
+        (Halt("refused"), 1.0, REFUSED_PAUSE_S),
+        (Halt("refused"), 3600.0, 3600.0),
+        (RootHalt("gone"), 1.0, 1.0),
+        (Brake("too many"), 1.0, 1.0),
+    ],
+)
+def test_a_halted_mirror_tries_again_after_its_interval(error: Halt | Brake, interval: float, pause: float) -> None:
+    policy = ErrorPolicy(interval, halted=False, refused=False)
+    assert policy.on_error(error, 100.0, 0.5) == Response("halted", 100.0 + pause)
+    assert policy.hints_at == 100.0 + (REFUSED_PAUSE_S if type(error) is Halt else 0.0)
+    assert policy.halted_by_folder == (type(error) is not Halt)
+
+
+def test_a_repeated_refusal_of_deletes_is_logged_once() -> None:
+    policy = ErrorPolicy(1.0, halted=False, refused=False)
+    assert [policy.on_error(Brake("too many"), 0.0, 0.5).log for _ in range(3)] == [True, False, False]
+
+
+def test_single_keys_are_served_once_everything_was_compared() -> None:
+    policy = ErrorPolicy(1.0, halted=True, refused=True)
+    serves = [policy.serves_keys]
+    policy.on_error(Brake("too many"), 0.0, 0.5)
+    serves.append(policy.serves_keys)  # A full pass has compared everything before it refused the deletes.
+    assert policy.on_success(everything=False) == "too many"
+    policy.on_error(Halt("refused"), 0.0, 0.5)
+    serves.append(policy.serves_keys)
+    assert policy.on_success(everything=True) is None
+    serves.append(policy.serves_keys)
+    assert serves == [False, True, False, True]
+
+
+@pytest.mark.parametrize(("refused", "hidden"), [(True, True), (False, False)])
+def test_an_action_ends_the_display_of_an_earlier_halt_unless_it_refused_deletes(refused: bool, hidden: bool) -> None:
+    policy = ErrorPolicy(1.0, halted=True, refused=refused)
+    policy.on_progress(moved=False)
+    assert policy.hides_progress(moved=False)
+    policy.on_progress(moved=True)
+    assert policy.hides_progress(moved=True) is hidden
+    policy.on_success(everything=True)
+    assert not policy.hides_progress(moved=False)
