@@ -199,10 +199,10 @@ def test_a_daemon_that_does_not_answer_is_neither(at_work: tuple[Daemon, str]) -
     assert probe("readinessProbe", where) != 0
 
 
-def test_what_is_stuck_is_a_reason_to_restart() -> None:
-    """Every reason but that a mirror is halted: what the command looks for must be what the daemon says."""
-    said = (ROOT / "syncd" / "web" / "live.py").read_text(encoding="utf-8")
-    assert said.count(" is halted: ") == 1
+def test_liveness_probe_restarts_unless_every_reason_is_a_halted_mirror() -> None:
+    """The probe searches the reasons for a text. The status view must write the same text."""
+    source = (ROOT / "syncd" / "web" / "view.py").read_text(encoding="utf-8")
+    assert source.count(" is halted: ") == 1
     reasons: Mapping[str, int] = {"mirror docs is halted: why": 0, "the loop of mirror docs is stuck": 1}
     (line,) = [
         each
@@ -211,6 +211,6 @@ def test_what_is_stuck_is_a_reason_to_restart() -> None:
     ]
     for reason, code in reasons.items():
         ended = subprocess.run(
-            [sys.executable, "-c", f"import sys\ntold = {{'reasons': [{reason!r}]}}\n{line}"], check=False
+            [sys.executable, "-c", f"import sys\nhealth = {{'reasons': [{reason!r}]}}\n{line}"], check=False
         )
         assert ended.returncode == code
