@@ -14,7 +14,7 @@ import typer
 from syncd.cli.context import AsJson, GlobalOptions, run_async
 from syncd.cli.output import print_line, shard_suffix
 from syncd.core.errors import EXIT_CONFIG, EXIT_HALT, EXIT_OK, ConfigError, Halt, SyncdError, TargetMissing, Unreachable
-from syncd.core.os_names import shown_path
+from syncd.core.keys import shown_path
 
 if TYPE_CHECKING:
     import sqlite3
@@ -207,7 +207,7 @@ async def _check_target(session: "Session", name: str) -> AsyncIterator[_Result]
 def _check_folder(config: "Config", name: str, target: "Target | None") -> list[_Result]:
     from syncd.queries.forecast import describe
     from syncd.service.build import build_tree
-    from syncd.text.texts import HTML_REMEDY, can_convert_html
+    from syncd.text.documents import HTML_REMEDY, can_convert_html
 
     section, what = config.mirrors[name], f"{name}: folder"
     tree = build_tree(section)
@@ -257,7 +257,7 @@ def survey(tree: "Tree", shard: "Shard", db: "sqlite3.Connection | None", name: 
     from syncd.core.model import Item
     from syncd.queries.forecast import Survey
     from syncd.state.journal import Journal
-    from syncd.text.endings import HTML, ending
+    from syncd.text.documents import HTML, ending
 
     result = Survey(known=Journal(db, name).count() if db else 0)
     walk = (local for local in tree.walk() if shard.holds(local.key))

@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from syncd import __version__
 from syncd.core.errors import ConfigError
-from syncd.core.os_names import from_os, shown_path, to_os
+from syncd.core.keys import from_os, shown_path, to_os
 from syncd.service import signals
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ class GlobalOptions:
         """
         from syncd.config.checks import ignored_variables
         from syncd.config.sources import load, secrets
-        from syncd.core.redact import hide
+        from syncd.core.redact import add_secrets
 
         config = load(self.config, account_only=account_only)
         hidden = secrets(config)
-        hide(hidden)
+        add_secrets(hidden)
         exposed = self.exposed_files(config) if warn else []
         ignored = ignored_variables(os.environ) if warn else []
         # Importing the log library takes a large part of the time of a short command such as status.

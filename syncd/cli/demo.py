@@ -13,7 +13,7 @@ import typer
 from syncd.cli.context import GlobalOptions, os_path, run_async
 from syncd.cli.output import ProgressDisplay, print_line, progress
 from syncd.core.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
-from syncd.core.os_names import shown_path
+from syncd.core.keys import shown_path
 
 if TYPE_CHECKING:
     from syncd.config.schema import Config

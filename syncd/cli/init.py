@@ -10,7 +10,7 @@ import typer
 from syncd.cli.context import GlobalOptions, os_path
 from syncd.cli.output import print_line
 from syncd.core.errors import EXIT_OK, ConfigError
-from syncd.core.os_names import from_os, shown_path
+from syncd.core.keys import from_os, shown_path
 
 _EXAMPLE_ACCOUNT = "0123456789abcdef0123456789abcdef"
 """The account in the written config if the environment names none."""

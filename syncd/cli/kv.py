@@ -364,13 +364,14 @@ def _log_deletes(ctx: typer.Context, target: str, keys: Sequence[str]) -> Iterat
 
     keys: the keys about to be deleted; "*" is the whole namespace.
     """
-    from syncd.core.evidence import taken_away
+    from syncd.core.evidence import removal_log_entry
     from syncd.state.history import DeleteLog, log_path
 
     options: GlobalOptions = ctx.obj
     state_dir = options.load(account_only=True).state_dir
     lines = {
-        key: {"mirror": "", "target": target} | taken_away(key, key, "by_hand", "a person deleted it by syncd kv")
+        key: {"mirror": "", "target": target}
+        | removal_log_entry(key, key, "by_hand", "a person deleted it by syncd kv")
         for key in keys
     }
     if not os.access(state_dir, os.W_OK | os.X_OK):

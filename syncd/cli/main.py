@@ -62,7 +62,7 @@ def main() -> None:
     if is_service:
         signals.serve()
     try:
-        from syncd.core.os_names import from_os
+        from syncd.core.keys import from_os
 
         code = run([from_os(argument) for argument in sys.argv[1:]])
     except signals.Interrupted as interruption:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from syncd.core.redact import masked_text, printable
+from syncd.core.redact import printable, redact_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +32,7 @@ def stdout_console() -> "Console":
 
 def print_json(data: Any) -> None:
     """Print one JSON object."""
-    print(masked_text(json.dumps(data, indent=2)))  # noqa: T201
+    print(redact_text(json.dumps(data, indent=2)))  # noqa: T201
 
 
 def print_line(text: str) -> None:

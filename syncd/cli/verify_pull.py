@@ -20,7 +20,7 @@ from syncd.cli.context import (
 )
 from syncd.cli.output import counted, print_error, print_json, print_line, print_table, shard_suffix
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError
-from syncd.core.os_names import shown_path
+from syncd.core.keys import shown_path
 
 if TYPE_CHECKING:
     from syncd.config.schema import Config

@@ -5,7 +5,7 @@ from typing import NoReturn, Self
 
 import structlog
 
-from syncd.core.redact import HIDDEN, LEAST_ENCODED, forms
+from syncd.core.redact import HIDDEN, LEAST_ENCODED, encoded_forms
 
 _log = structlog.get_logger(__name__)
 
@@ -20,7 +20,7 @@ class Credentials:
 
     def __init__(self, kind: str, secret: str, headers: dict[str, str]) -> None:
         self.kind = kind
-        self._forms = forms(secret)
+        self._forms = encoded_forms(secret)
         self._headers = headers
 
     @classmethod

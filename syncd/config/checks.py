@@ -13,11 +13,10 @@ from pydantic import BaseModel, ValidationError
 
 from syncd.config.schema import Config, MirrorConfig, known_keys, unknown_key
 from syncd.core.errors import ConfigError
-from syncd.core.keys import name_fault, normal
+from syncd.core.keys import from_os, name_fault, normal
 from syncd.core.limits import KV_KEY_BYTES
-from syncd.core.os_names import from_os
 from syncd.core.rules import Rules
-from syncd.core.short_names import LEAST_LENGTH, keeps
+from syncd.core.short_names import LEAST_LENGTH, keeps_prefix
 
 PREFIX = "SYNCD_"
 CONFIG_VARIABLE = "SYNCD_CONFIG"
@@ -87,7 +86,7 @@ def _short_names_fault(mirror: MirrorConfig) -> str | None:
         return None
     if length < LEAST_LENGTH:
         return f'.target.max_key_length: should be at least {LEAST_LENGTH} with long_names = "shorten"'
-    if not keeps(mirror.key_prefix, length, KV_KEY_BYTES if mirror.target.type == "kv" else None):
+    if not keeps_prefix(mirror.key_prefix, length, KV_KEY_BYTES if mirror.target.type == "kv" else None):
         return '.key_prefix: is too long for long_names = "shorten", which must keep it; shorten it'
     return None
 

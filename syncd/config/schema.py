@@ -22,8 +22,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from syncd.core import sharding
 from syncd.core.base_url import check_base_url, is_loopback
 from syncd.core.globs import BadPattern, parse
+from syncd.core.keys import to_os
 from syncd.core.model import FIELD_SOURCES, is_field_source
-from syncd.core.os_names import to_os
 from syncd.core.rules import INCLUDE_ALL
 
 KV_MAX_VALUE_SIZE = 25 * 1024 * 1024

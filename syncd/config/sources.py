@@ -30,7 +30,7 @@ from syncd.config.checks import (
 )
 from syncd.config.schema import AccountConfig, Config, permissions
 from syncd.core.errors import ConfigError
-from syncd.core.os_names import from_os, shown_path
+from syncd.core.keys import from_os, shown_path
 from syncd.core.plain_text import decode
 
 CLOUDFLARE_VARIABLES: Mapping[str, str] = {

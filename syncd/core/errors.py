@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     # The values are many dataclasses, and every command imports its errors.
     from syncd.core.model import ProblemKind
 
+FIRST_RETRY_S = 5.0
+LONGEST_RETRY_S = 3600.0
+
 EXIT_OK = 0
 EXIT_PROBLEMS = 1
 EXIT_CONFIG = 2
@@ -174,3 +177,14 @@ class Locked(SyncdError):
 
 class IgnoreFileError(OSError):
     """An ignore file that cannot be obeyed, so that its folder is neither taken nor deleted. strerror names both."""
+
+
+def retry_delay_s(attempts: int, chance: float, *, asked_s: float | None = None) -> float:
+    """Return the seconds to wait after `attempts` failed attempts (>= 1).
+
+    The delay doubles from 5 s to one hour. `chance`, a random number in [0, 1), spreads it over 75-125 %, so that keys
+    that failed together are not retried together. asked_s: the least delay, as asked for by the remote.
+    """
+    exponent = min(attempts - 1, 32)
+    spread = 0.75 + chance / 2
+    return max(min(FIRST_RETRY_S * 2.0**exponent, LONGEST_RETRY_S) * spread, asked_s or 0.0)

@@ -8,7 +8,7 @@ from syncd.core.plan import BRAKE_FLOOR, Prune, allowed_deletes
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class BrakeInput:
     """What the brake weighs: deletes planned, those of the last hour, entries known, and the configured limit."""
 
     deletes: int
@@ -18,13 +18,13 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Backing:
+class DeleteContext:
     """What stands behind the deletes of one pass: its number, what the brake weighed, whose they are, what a person
     agreed to. mirror, target: as the config names them. owner: the mirror's own mark.
     """
 
     pass_id: int
-    load: Load
+    load: BrakeInput
     mirror: str = ""
     target: str = ""
     owner: str = ""
@@ -34,7 +34,9 @@ class Backing:
     prune: Prune = "owned"
 
 
-def proven(delete: Delete, local: Local, entry: Entry | None, *, everything: bool, kept: str | None = None) -> Delete:
+def with_evidence(
+    delete: Delete, local: Local, entry: Entry | None, *, everything: bool, kept: str | None = None
+) -> Delete:
     """Return the delete with the evidence for it.
 
     local: what was found when the key was looked for again. entry: what is to be deleted. everything: the pass looks
@@ -56,7 +58,7 @@ def _evidence(
     return ("absent" if everything else "seen_to_go"), ""
 
 
-def account(delete: Delete, backing: Backing) -> dict[str, object]:
+def delete_log_entry(delete: Delete, backing: DeleteContext) -> dict[str, object]:
     """Return what the log of deletes says of one, but for the time."""
     evidence: dict[str, object] = {"kind": delete.evidence, "pass": backing.pass_id}
     names = {"excluded": "rule", "orphan": "owner", "duplicate": "kept"}
@@ -75,7 +77,7 @@ def account(delete: Delete, backing: Backing) -> dict[str, object]:
     }
 
 
-def taken_away(key: str, ref: str, kind: str, why: str) -> dict[str, object]:
+def removal_log_entry(key: str, ref: str, kind: str, why: str) -> dict[str, object]:
     """Return what the log says of an entry that no plan deleted, but for the time and the place.
 
     kind: "replaced", "remainder", "misnamed" or "by_hand".
@@ -108,7 +110,7 @@ def why(delete: Delete, pass_id: int, owner: str) -> str:
     return gone
 
 
-def _consent(backing: Backing) -> list[str]:
+def _consent(backing: DeleteContext) -> list[str]:
     given = {
         "--force": backing.force,
         "--takeover": backing.takeover,
@@ -118,7 +120,7 @@ def _consent(backing: Backing) -> list[str]:
     return [name for name, is_given in given.items() if is_given]
 
 
-def _brake(backing: Backing) -> dict[str, object]:
+def _brake(backing: DeleteContext) -> dict[str, object]:
     load = backing.load
     allowed = allowed_deletes(load.known + load.recent, load.max_delete)
     within = load.deletes + load.recent <= allowed
@@ -132,7 +134,7 @@ def _brake(backing: Backing) -> dict[str, object]:
     }
 
 
-def belief(record: Record, digests: Collection[str], *, downloaded: bool) -> str:
+def content_evidence(record: Record, digests: Collection[str], *, downloaded: bool) -> str:
     """Return what makes us believe that the remote has the recorded content, the best evidence first.
 
     digests: those of the recorded bytes that the remote may use as its own checksum, as far as the bytes are at hand.

@@ -1,28 +1,40 @@
-"""Names: the key of a path, how a name is shown, and what a key may not be. PURE."""
+"""Keys, and the names of files that they are made of: conversion from and to the operating system, validity, display.
 
+Python decodes file names by the locale of the process. Keys must not depend on the locale, so the functions here treat
+every file name as UTF-8.
+"""
+
+import os
+import sys
 import unicodedata
 
 NOT_UTF8 = "name is not valid UTF-8; rename the file"
+_OS_IS_UTF8 = sys.getfilesystemencoding() == "utf-8"
 
 
 def normal(name: str) -> str:
-    """A name in Unicode NFC, the form every key has, whatever form the file system uses."""
+    """Return a name in Unicode NFC. Every key is in NFC, even if the file system stores another form."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def shown(name: str) -> str:
-    """A file name made safe for people, JSON and SQLite: bytes that are not UTF-8 appear backslash-escaped."""
+    """Return a name that is safe in messages, JSON and SQLite. Bytes that are not UTF-8 appear backslash-escaped."""
     for errors in ("strict", "surrogateescape"):
         try:
             return name.encode("utf-8", errors).decode("utf-8", "backslashreplace")
         except UnicodeEncodeError:
             continue
-    # Half a surrogate pair, which no disk has, but a remote may.
+    # No file name contains half a surrogate pair, but a remote key may.
     return name.encode("utf-8", "surrogatepass").decode("utf-8", "backslashreplace")
 
 
+def shown_path(path: object) -> str:
+    """Return a path of this process that is safe in messages, as `shown` does for a name."""
+    return shown(from_os(str(path)))
+
+
 def name_fault(name: str) -> str | None:
-    """Return why a path or a part of it cannot be (part of) a key, or None if it can."""
+    """Return the reason why a path or a part of it cannot be a key or a part of a key. None: it can."""
     if name.isascii() and name.isprintable():
         return None
     try:
@@ -32,3 +44,22 @@ def name_fault(name: str) -> str | None:
     if any(unicodedata.category(char) == "Cc" for char in name):
         return "its name has a control character; rename the file"
     return None
+
+
+def from_os(name: str | bytes) -> str:
+    """Return a name from the operating system as UTF-8 text. Bytes that are not UTF-8 become surrogates."""
+    if isinstance(name, str):
+        if _OS_IS_UTF8:
+            return name
+        name = os.fsencode(name)
+    return name.decode("utf-8", "surrogateescape")
+
+
+def to_os(name: str) -> str:
+    """Return the str that the functions of `os` accept for a name in this locale. The inverse of `from_os`."""
+    return name if _OS_IS_UTF8 else os.fsdecode(to_bytes(name))
+
+
+def to_bytes(name: str) -> bytes:
+    """Return the bytes that the disk stores for a name of `from_os`."""
+    return name.encode("utf-8", "surrogateescape")

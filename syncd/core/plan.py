@@ -70,7 +70,7 @@ def decide(local: Local, record: Record | None, entry: Entry | None, policy: Pol
             return _without_file(record, entry, policy, seen)
 
 
-def mine(record: Record | None, entry: Entry, policy: Policy) -> bool:
+def is_ours(record: Record | None, entry: Entry, policy: Policy) -> bool:
     """True if the entry carries our owner mark, or carries none and a live record speaks of it. A mark beats a record.
 
     A record of another ref speaks of an entry that is gone: under its key somebody has put a new one.
@@ -82,28 +82,30 @@ def mine(record: Record | None, entry: Entry, policy: Policy) -> bool:
     return record is not None and record.ref == entry.ref
 
 
-def earlier(entry: Entry, policy: Policy) -> bool:
+def has_other_prefix(entry: Entry, policy: Policy) -> bool:
     """True if a mirror of our owner with another key prefix wrote the entry: this one's earlier setting, or another."""
     return entry.prefix not in (None, policy.prefix) and entry.owner == policy.owner
 
 
-def another(record: Record | None, entry: Entry, policy: Policy, claims: Collection[Claim], *, complete: bool) -> bool:
+def is_of_another_writer(
+    record: Record | None, entry: Entry, policy: Policy, claims: Collection[Claim], *, complete: bool
+) -> bool:
     """True if another writer put an entry there that carries our mark, or that carried our marks when we recorded it.
 
     complete: records and claims name every entry of ours. Until then our mark is proof enough.
     """
     if record is not None and record.marked and entry.marked is False and record.ref == entry.ref:
         return True
-    if entry.owner != policy.owner or policy.takeover or not (complete or earlier(entry, policy)):
+    if entry.owner != policy.owner or policy.takeover or not (complete or has_other_prefix(entry, policy)):
         return False
     if record is not None and record.ref == entry.ref and entry.checksum in (None, record.checksum):
         return False
-    if earlier(entry, policy):
+    if has_other_prefix(entry, policy):
         return (entry.ref, entry.checksum or "") not in claims
     return UNKNOWN not in claims and (entry.ref, entry.checksum or "") not in claims
 
 
-def evidence(item: Item, record: Record | None, entry: Entry) -> str | Different | None:
+def known_checksum(item: Item, record: Record | None, entry: Entry) -> str | Different | None:
     """Return the sha-256 that R is known to have, Different if it cannot be the file's, None if nothing is known."""
     if entry.checksum is not None:
         return entry.checksum
@@ -176,18 +178,18 @@ def _compare(item: Item, record: Record | None, entry: Entry, policy: Policy, se
         if policy.takeover:
             return _put(item, "drift", entry.ref)
         return _foreign(item.key, f"belongs to owner {entry.owner!r}")
-    known = evidence(item, record, entry)
+    known = known_checksum(item, record, entry)
     if known == item.checksum:
         return _in_step_or_adopt(item, record, entry)
-    if record is not None and record.checksum != item.checksum and mine(record, entry, policy):
+    if record is not None and record.checksum != item.checksum and is_ours(record, entry, policy):
         return _put(item, "changed", entry.ref)
     if known is None:
         return Ask("verify")
-    if not (mine(record, entry, policy) or policy.takeover):
+    if not (is_ours(record, entry, policy) or policy.takeover):
         theirs = "was put there by someone else, with other content"
         return _foreign(item.key, _TWIN if entry.owner == policy.owner else theirs)
     if record is None:
-        return _put(item, "changed" if mine(record, entry, policy) else "drift", entry.ref)
+        return _put(item, "changed" if is_ours(record, entry, policy) else "drift", entry.ref)
     return _put(item, "drift", entry.ref) if seen == "key" else Ask("confirm")
 
 
@@ -216,10 +218,10 @@ def _without_file(record: Record | None, entry: Entry | None, policy: Policy, se
         return Ask("confirm") if seen == "listing" else Forget(record.key, "gone")
     if policy.prune == "never":
         return None
-    if policy.prune == "all" or mine(record, entry, policy):
+    if policy.prune == "all" or is_ours(record, entry, policy):
         reason: Reason = "stale" if record is not None else "orphan"
         return removal(entry, reason, policy, record)
-    if entry.another and entry.owner == policy.owner and not earlier(entry, policy):
+    if entry.another and entry.owner == policy.owner and not has_other_prefix(entry, policy):
         return _foreign(entry.key, _TWIN)
     return Forget(entry.key, "gone") if record is not None else None
 

@@ -13,12 +13,12 @@ LEAST_ENCODED = 8
 _secrets: list[str] = []
 
 
-def hide(secrets: Collection[str]) -> None:
+def add_secrets(secrets: Collection[str]) -> None:
     """From now on, take these out of whatever is masked, besides those before them: a former token stays a secret."""
-    _secrets.extend(form for secret in secrets for form in forms(secret) if form not in _secrets)
+    _secrets.extend(form for secret in secrets for form in encoded_forms(secret) if form not in _secrets)
 
 
-def forms(secret: str) -> list[str]:
+def encoded_forms(secret: str) -> list[str]:
     """A secret as it stands, and as it stands in URLs and inside base64; none for an empty one."""
     if len(secret) < LEAST_ENCODED:
         return [secret] if secret else []
@@ -32,12 +32,12 @@ def forms(secret: str) -> list[str]:
     return list(dict.fromkeys([secret, quote(secret, safe=""), *inside]))
 
 
-def masked(value: Any) -> Any:
+def redact(value: Any) -> Any:
     """The value without the secrets, whatever library put them there; itself if it holds none."""
     return _mask(value) if _secrets else value
 
 
-def masked_text(text: str) -> str:
+def redact_text(text: str) -> str:
     """A text without the secrets."""
     for secret in _secrets:
         text = text.replace(secret, HIDDEN)
@@ -49,7 +49,7 @@ def _mask(value: Any) -> Any:
         case None | bool() | int() | float():
             return value
         case str():
-            return masked_text(value)
+            return redact_text(value)
         case dict():
             return {_mask(key): _mask(inner) for key, inner in value.items()}
         case list() | tuple():
@@ -57,18 +57,18 @@ def _mask(value: Any) -> Any:
         case _:
             # Whatever it is, its representation is what would be printed.
             shown = repr(value)
-            clean = masked_text(shown)
+            clean = redact_text(shown)
             return value if clean == shown else clean
 
 
 def traceback_of(error: BaseException) -> str:
     """The traceback of a bug for stderr: no local variables, no secret, no line that can pass for one of the log."""
-    return indented(masked_text("".join(traceback.format_exception(error)).rstrip("\n")))
+    return indented(redact_text("".join(traceback.format_exception(error)).rstrip("\n")))
 
 
 def printable(text: str) -> str:
     """Text for a terminal without secrets; control, format and surrogate characters and line ends appear escaped."""
-    text = masked_text(text)
+    text = redact_text(text)
     if text.isascii() and text.isprintable():
         return text
     return "".join(char.encode("unicode_escape").decode() if _unsafe(char) else char for char in text)

@@ -13,9 +13,11 @@ import re
 from dataclasses import dataclass
 from hashlib import sha256
 
-MOST = 1024
+MAX_SHARDS = 1024
 """Parts at most: each part is a process that walks the whole folder and lists the whole target."""
-RIGHT = f'should be "i/n" with 0 <= i < n <= {MOST}, such as "0/4" for the first of four, or "" for all keys'
+SHARD_REMEDY = (
+    f'should be "i/n" with 0 <= i < n <= {MAX_SHARDS}, such as "0/4" for the first of four, or "" for all keys'
+)
 _FORM = re.compile(r"([0-9]{1,4})/([0-9]{1,4})", re.ASCII)
 
 
@@ -51,6 +53,6 @@ def parse(text: str) -> Shard:
         return WHOLE
     found = _FORM.fullmatch(text)
     shard = Shard(int(found[1]), int(found[2])) if found else None
-    if shard is None or not shard.index < shard.count <= MOST:
-        raise ValueError(RIGHT)
+    if shard is None or not shard.index < shard.count <= MAX_SHARDS:
+        raise ValueError(SHARD_REMEDY)
     return shard

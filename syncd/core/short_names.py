@@ -10,7 +10,7 @@ import hashlib
 import re
 import unicodedata
 
-PATH = "path"
+FULL_KEY_FIELD = "path"
 """The metadata field that holds the full key of an entry with a shortened name."""
 DIGITS = 12
 """Hex digits of the digest: of a million long keys that begin and end alike, two share a name once in 500 folders."""
@@ -37,7 +37,7 @@ def remote_name(key: str, length: int, max_bytes: int | None = None) -> str:
     room, room_bytes = length - len(mark), None if max_bytes is None else max_bytes - len(mark)
     tail = _end(key.rpartition("/")[2], room // 3, None if room_bytes is None else room_bytes // 3)
     left = None if room_bytes is None else room_bytes - len(tail.encode())
-    return start(key[: len(key) - len(tail)], room - len(tail), left) + mark + tail
+    return truncated(key[: len(key) - len(tail)], room - len(tail), left) + mark + tail
 
 
 def full_key(name: str, said: object) -> str:
@@ -62,13 +62,13 @@ def fits(key: str, length: int, max_bytes: int | None = None) -> bool:
     return len(key) <= length and (max_bytes is None or len(key.encode()) <= max_bytes)
 
 
-def keeps(prefix: str, length: int, max_bytes: int | None = None) -> bool:
+def keeps_prefix(prefix: str, length: int, max_bytes: int | None = None) -> bool:
     """Whether every key with this prefix keeps it when it is shortened."""
     room, room_bytes = length - DIGITS - 2, None if max_bytes is None else max_bytes - DIGITS - 2
     return fits(prefix, room - room // 3, None if room_bytes is None else room_bytes - room_bytes // 3)
 
 
-def start(text: str, length: int, max_bytes: int | None = None) -> str:
+def truncated(text: str, length: int, max_bytes: int | None = None) -> str:
     """As much of the start of a text as has at most so many characters and bytes of UTF-8."""
     text = text[:length]
     if max_bytes is None or len(encoded := text.encode()) <= max_bytes:

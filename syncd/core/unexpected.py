@@ -13,15 +13,15 @@ _LENGTH = 200
 """Characters of an exception's own message that are shown; it may quote the content."""
 
 
-def pass_on(error: Exception) -> None:
+def reraise_general(error: Exception) -> None:
     """Raise an error again that is no file's: of our own kinds, or the state file's."""
     if isinstance(error, (SyncdError, sqlite3.OperationalError)) or type(error) is sqlite3.DatabaseError:
         raise error
 
 
-def of_one_file(error: Exception, key: str) -> Unexpected:
-    """Log the traceback, and return the error to report of the file. Raises it again if `pass_on` does."""
-    pass_on(error)
+def unexpected_error(error: Exception, key: str) -> Unexpected:
+    """Log the traceback, and return the error to report of the file. Raises it again if `reraise_general` does."""
+    reraise_general(error)
     log.error("file.failed", key=shown(key), exc_info=error)
     said = " ".join(str(error).split())[:_LENGTH]
     return Unexpected(f"unexpected {type(error).__name__}: {shown(said)}; it is tried again, the log has the traceback")

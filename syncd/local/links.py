@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from syncd.core.os_names import from_os, to_bytes
+from syncd.core.keys import from_os, to_bytes
 
-MOST_HOPS = 32
+MAX_HOPS = 32
 """Links that one may lead through; the kernel follows 40."""
-MOST_DEPTH = 64
+MAX_DEPTH = 64
 """Directories held open at a time."""
 _DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 
@@ -25,7 +25,7 @@ class Place(NamedTuple):
     path: str
 
 
-class Astray(OSError):
+class LinkEscapes(OSError):
     """The link leads out of the folder, round in circles, or through a directory that became a link."""
 
     def __init__(self, why: str) -> None:
@@ -33,18 +33,18 @@ class Astray(OSError):
 
 
 @contextmanager
-def resolved(root: Path, path: str, places: list[str]) -> Iterator[Place]:
+def resolve_link(root: Path, path: str, places: list[str]) -> Iterator[Place]:
     """Open what the link at `path` leads to, name by name, so that no swap in between leads elsewhere.
 
     places: gets every path below the root that was passed, the last one too. The directories in which the link lies
-    must be real ones. Raises OSError; Astray if it does not end inside the folder.
+    must be real ones. Raises OSError; LinkEscapes if it does not end inside the folder.
     """
     walker = _Walker(root)
     try:
         *parents, name = path.split("/")
         for part in parents:
             if walker.target(part) is not None:
-                raise Astray("a directory became a link")
+                raise LinkEscapes("a directory became a link")
             walker.enter(part)
         yield walker.follow(name, places)
     finally:
@@ -71,8 +71,8 @@ class _Walker:
             raise
 
     def enter(self, name: str) -> None:
-        if len(self._open) > MOST_DEPTH:
-            raise Astray("it lies too deep")
+        if len(self._open) > MAX_DEPTH:
+            raise LinkEscapes("it lies too deep")
         path, above = self._open[-1]
         descriptor = os.open(to_bytes(name), _DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
         self._open.append((f"{path}{name}/", descriptor))
@@ -89,25 +89,25 @@ class _Walker:
             target = self.target(name)
             if target is not None:
                 hops += 1
-                if hops > MOST_HOPS:
-                    raise Astray("it leads round in circles")
+                if hops > MAX_HOPS:
+                    raise LinkEscapes("it leads round in circles")
                 waiting += reversed(self._parts(target))
             elif waiting:
                 self.enter(name)
             else:
                 return Place(folder, to_bytes(name), path + name)
-        raise Astray("it leads to a directory")
+        raise LinkEscapes("it leads to a directory")
 
     def _leave(self) -> None:
         if len(self._open) == 1:
-            raise Astray("it leads out of the folder")
+            raise LinkEscapes("it leads out of the folder")
         os.close(self._open.pop()[1])
 
     def _parts(self, target: bytes) -> list[str]:
         if target.startswith(b"/"):
             inside = [target[len(root) :] for root in self._roots if target.startswith(root.rstrip(b"/") + b"/")]
             if not inside:
-                raise Astray("it leads out of the folder")
+                raise LinkEscapes("it leads out of the folder")
             target = inside[0]
             while len(self._open) > 1:
                 self._leave()

@@ -3,11 +3,13 @@
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from syncd.core.os_names import from_os, to_os
+from syncd.core.keys import from_os, to_os
+from syncd.core.model import Problem
 
 _TABLE: Final = Path("/proc/self/mountinfo")
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
@@ -15,6 +17,20 @@ _NUMBERED: Final = frozenset({"btrfs", "ext2", "ext3", "ext4", "tmpfs", "zfs"})
 """File systems whose statvfs number comes from their own identifier, not from their device."""
 AUTOFS: Final = "autofs"
 """Stands in for a file system that is mounted when somebody looks, and unmounted when nobody does."""
+
+
+NETWORK_FILESYSTEMS: Final = frozenset(
+    {
+        "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "drvfs", "fakeowner", "fuse.beegfs",
+        "fuse.blobfuse2", "fuse.ceph", "fuse.ceph-fuse", "fuse.cephfs", "fuse.curlftpfs", "fuse.davfs",
+        "fuse.davfs2", "fuse.gcsfuse", "fuse.glusterfs", "fuse.goofys", "fuse.grpcfuse", "fuse.gvfsd-fuse",
+        "fuse.juicefs", "fuse.lizardfs", "fuse.mfs", "fuse.moosefs", "fuse.mountpoint-s3", "fuse.rclone", "fuse.s3fs",
+        "fuse.seaweedfs", "fuse.smbnetfs", "fuse.sshfs", "fuse.vmhgfs-fuse", "glusterfs", "gpfs", "lustre", "mfs",
+        "ncp", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "prl_fs", "pvfs2", "smb2", "smb3", "smbfs", "vboxsf",
+        "virtiofs", "vmhgfs",
+    }
+)  # fmt: skip
+"""File systems whose other writers the local kernel does not hear of, as mountinfo names them."""
 
 
 class Mount(NamedTuple):
@@ -58,7 +74,7 @@ class Survey(NamedTuple):
         return self.point == self.root
 
 
-def below(root: Path) -> dict[str, str]:
+def mounts_below(root: Path) -> dict[str, str]:
     """Return what is mounted below a root, but for what autofs serves: that comes and goes as it is looked at."""
     seen = survey(root)
     lazy = tuple(_below(path) for path in seen.lazy)
@@ -84,6 +100,21 @@ def survey(root: Path, crossed: Iterable[str] = ()) -> Survey:
         {from_os(each.point.removeprefix(_below(real))): each.identity() for each in below if each.kind != AUTOFS},
         frozenset(from_os(each.point.removeprefix(_below(real))) for each in below if each.kind == AUTOFS),
     )
+
+
+def network_filesystem(path: Path, mountinfo: Path = _TABLE) -> str | None:
+    """The type of the file system that holds path, or of one mounted below it, without events from other machines.
+
+    None if there is no such.
+    """
+    try:
+        mounts = Mounts(mountinfo.read_bytes())
+    except OSError:
+        return None
+    real = os.path.realpath(path)
+    held = mounts.holder(real)
+    kinds = [held.kind if held else "", *(each.kind for each in mounts.below(real))]
+    return next((kind for kind in kinds if kind in NETWORK_FILESYSTEMS), None)
 
 
 class Mounts:
@@ -116,6 +147,41 @@ class Mounts:
             # The shortest comes first on the way; of two at one place the later one lies on top.
             found = min(reversed(on_it), key=lambda each: len(each.point))
         return found
+
+
+@dataclass(slots=True)
+class Protected:
+    """The directories ("a/b/") whose missing files are not gone, each with the problem that it is.
+
+    closed: what was mounted there is not, so they are not gone into. covered: a mount came over them. withheld: those
+    of `covered` of which a file was missed in this pass.
+    """
+
+    closed: Mapping[str, Problem] = field(default_factory=dict)
+    covered: Mapping[str, Problem] = field(default_factory=dict)
+    withheld: set[str] = field(default_factory=set)
+
+    def closes(self, path: str) -> Problem | None:
+        """Return the problem of a path in, or a directory that is, a closed directory."""
+        place = _place(self.closed, path)
+        return self.closed[place] if place else None
+
+    def hides(self, path: str) -> Problem | None:
+        """Return the problem of a file that is missing in a covered directory."""
+        place = _place(self.covered, path)
+        if place is None:
+            return None
+        self.withheld.add(place)
+        return self.covered[place]
+
+    def problems(self) -> list[Problem]:
+        """What is to be said after a walk: the outermost closed directories, and the covered ones that miss files."""
+        outer = [each for each in self.closed if not any(each != o and each.startswith(o) for o in self.closed)]
+        return [*(self.closed[each] for each in outer), *(self.covered[each] for each in sorted(self.withheld))]
+
+
+def _place(places: Iterable[str], path: str) -> str | None:
+    return next((place for place in places if path.startswith(place)), None) if places else None
 
 
 @lru_cache(maxsize=1)

@@ -3,23 +3,22 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from syncd.core.keys import NOT_UTF8, name_fault, normal, shown
+from syncd.core.keys import NOT_UTF8, from_os, name_fault, normal, shown
 from syncd.core.limits import Limits
 from syncd.core.model import Excluded, Item, Local, Problem, int64
-from syncd.core.os_names import from_os
 from syncd.core.rules import IgnoreFile, Rules
-from syncd.core.unexpected import of_one_file
-from syncd.local.absence import Protected, holds_any
-from syncd.local.files import GONE, NO_NAMES, Disk, entries
+from syncd.core.unexpected import unexpected_error
 from syncd.local.ignores import IgnoreFiles
-from syncd.local.links import Astray, Links, resolved
+from syncd.local.links import LinkEscapes, Links, resolve_link
+from syncd.local.mounts import Protected
+from syncd.local.read import GONE, NON_NAMES, Disk, directory_entries
 
 
 class _Found(NamedTuple):
@@ -130,12 +129,12 @@ class Tree(Disk):
         except OSError:
             raise
         except Exception as error:
-            raise OSError(errno.EIO, str(of_one_file(error, self.prefix + folder.key))) from error
+            raise OSError(errno.EIO, str(unexpected_error(error, self.prefix + folder.key))) from error
         return ignores
 
     def _collect(self, folder: str, ignores: list[IgnoreFile], groups: dict[str, list[_Found]]) -> None:
         excluded, doubt = self.rules.excluded, self.rules.doubt(ignores)
-        with self._open_folder(folder) as descriptor, entries(descriptor) as listed:
+        with self._open_folder(folder) as descriptor, directory_entries(descriptor) as listed:
             device = os.fstat(descriptor).st_dev
             for entry in listed:
                 name = from_os(entry.name)
@@ -162,7 +161,7 @@ class Tree(Disk):
         try:
             return self._judge(key, found)
         except Exception as error:  # noqa: BLE001 - what it is stands in the log
-            return Problem(key, "failed", str(of_one_file(error, key)))
+            return Problem(key, "failed", str(unexpected_error(error, key)))
 
     def _judge(self, key: str, found: list[_Found]) -> Local:
         """What a file is: an item or a problem; a link to what is left out, too. None: it went away."""
@@ -185,7 +184,7 @@ class Tree(Disk):
         """What a link leads to, if it is to be taken."""
         places: list[str] = []
         try:
-            with resolved(self.root, path, places) as place:
+            with resolve_link(self.root, path, places) as place:
                 if rule := self._forbidden(places):
                     return Excluded(key, f"{rule}, which the link leads through")
                 found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
@@ -223,9 +222,9 @@ class Tree(Disk):
                 yield descriptor
             return
         places: list[str] = []
-        with resolved(self.root, path, places) as place:
+        with resolve_link(self.root, path, places) as place:
             if self._forbidden(places):
-                raise Astray("it leads to what the rules leave out")
+                raise LinkEscapes("it leads to what the rules leave out")
             # NONBLOCK: opening a FIFO that took the file's place must not hang.
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
             descriptor = os.open(place.name, flags, dir_fd=place.folder)
@@ -241,7 +240,7 @@ class Tree(Disk):
         try:
             return self._look_at(key)
         except Exception as error:  # noqa: BLE001 - what it is stands in the log
-            return Problem(shown(key), "failed", str(of_one_file(error, key)))
+            return Problem(shown(key), "failed", str(unexpected_error(error, key)))
 
     def _look_at(self, key: str) -> Local:
         path = key.removeprefix(self.prefix)
@@ -249,7 +248,7 @@ class Tree(Disk):
             return Problem(shown(key), "invalid_key", fault)
         folders, ignores = [""], []
         *parents, name = path.split("/")
-        if not NO_NAMES.isdisjoint((*parents, name)):
+        if not NON_NAMES.isdisjoint((*parents, name)):
             # No walk yields such a key. It may be a forged entry's that means to lead out of the root.
             return None
         if closed := self.protected.closes(path):
@@ -317,10 +316,34 @@ class Tree(Disk):
         return found
 
     def _ignore_files(self, folders: list[str], *, wait: bool = True) -> list[IgnoreFile]:
-        real = [folder for folder in folders if NO_NAMES.isdisjoint(folder.split("/")[:-1])]
+        real = [folder for folder in folders if NON_NAMES.isdisjoint(folder.split("/")[:-1])]
         return [each for folder in real for each in self.ignores.of(folder, wait=wait)]
 
 
 def _kind(mode: int) -> str:
     names = ((stat.S_ISLNK, "a symbolic link"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
     return next((name for test, name in names if test(mode)), "a device")
+
+
+def holds_any(
+    folders: Iterable[str],
+    above: list[IgnoreFile],
+    rules: Rules,
+    ignore_files: Callable[[list[str]], list[IgnoreFile]],
+    open_folder: Callable[[str], AbstractContextManager[int]],
+) -> bool:
+    """True if the rules take a file below one of the directories. Stops at the first. May raise OSError."""
+    waiting = [(folder, above) for folder in folders]
+    while waiting:
+        folder, ignores = waiting.pop()
+        ignores = ignores + ignore_files([folder])
+        with open_folder(folder) as descriptor, directory_entries(descriptor) as listed:
+            for entry in listed:
+                below = folder + from_os(entry.name) + ("/" if entry.is_dir(follow_symlinks=False) else "")
+                if rules.excluded(normal(below), ignores):
+                    continue
+                if entry.is_file(follow_symlinks=False) or (rules.links and entry.is_symlink()):
+                    return True
+                if below.endswith("/"):
+                    waiting.append((below, ignores))
+    return False

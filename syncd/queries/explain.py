@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from syncd.config.schema import Config, MirrorConfig
 from syncd.core import sharding
 from syncd.core.errors import FileChanged, Park
-from syncd.core.evidence import belief
-from syncd.core.keys import normal, shown
+from syncd.core.evidence import content_evidence
+from syncd.core.keys import normal, shown, shown_path
 from syncd.core.model import ON_THE_WAY, Content, Delete, Excluded, Item, Local, Problem, Record
-from syncd.core.os_names import shown_path
 from syncd.core.plain_text import megabytes
 from syncd.local.walk import Tree
 from syncd.state.db import Meta, open_state_to_read
@@ -175,7 +174,7 @@ def _trouble(journal: Journal, queue: Queue, key: str) -> Facts:
 def _evidence(record: Record, content: Content | None, past: list[PastAction]) -> str:
     same = content is not None and content.checksum == record.checksum
     downloaded = any(each.reason == "unverified" and each.at == record.written_at for each in past)
-    return belief(record, digests(content.data) if content and same else (), downloaded=downloaded)
+    return content_evidence(record, digests(content.data) if content and same else (), downloaded=downloaded)
 
 
 def _deleted(config: Config, name: str, key: str) -> Facts:

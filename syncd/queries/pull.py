@@ -13,10 +13,9 @@ from types import TracebackType
 from typing import Literal, Self
 
 from syncd.core.errors import ConfigError, Park, SyncdError
-from syncd.core.keys import name_fault, shown
+from syncd.core.keys import name_fault, shown, shown_path, to_bytes
 from syncd.core.model import Entry, Problem
-from syncd.core.os_names import shown_path, to_bytes
-from syncd.core.plan import mine
+from syncd.core.plan import is_ours
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import ours
 
@@ -181,7 +180,7 @@ async def pull(mirror: Mirror, folder: Folder, *, force: bool = False, everyone:
     pulled, prefix = Pulled(), mirror.policy.prefix
     wanted: dict[str, Entry] = {}
     async for entry in ours(mirror):
-        if not (everyone or mine(mirror.journal.get(entry.key), entry, mirror.policy)):
+        if not (everyone or is_ours(mirror.journal.get(entry.key), entry, mirror.policy)):
             pulled.done["foreign"] += 1
         elif fault := path_fault(entry.key.removeprefix(prefix)):
             pulled.refuse(entry.key, Park("invalid_key", fault))

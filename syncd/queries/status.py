@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any, get_args
 
 from syncd.config.schema import Config, MirrorConfig
+from syncd.core.keys import shown_path
 from syncd.core.model import IndexStatus
-from syncd.core.os_names import shown_path
 from syncd.state import identity
 from syncd.state.db import Meta, open_state_to_read
 from syncd.state.directory import holder

@@ -19,11 +19,11 @@ from syncd.config.schema import AISearchSection, Cloudflare, Config, KVSection, 
 from syncd.config.sources import login
 from syncd.core import sharding
 from syncd.core.errors import ConfigError
-from syncd.core.evidence import taken_away
+from syncd.core.evidence import removal_log_entry
 from syncd.core.limits import Limits
 from syncd.core.model import Item
 from syncd.core.plan import Policy
-from syncd.core.redact import hide
+from syncd.core.redact import add_secrets
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
 from syncd.state import identity
@@ -172,7 +172,7 @@ def open_transport(config: Config) -> Transport:
 def _credentials(config: Config) -> Credentials:
     """Read the token or the key, and redact it in all output. May raise ValueError."""
     secret, email = login(config)
-    hide([secret])
+    add_secrets([secret])
     return Credentials.global_key(email, secret) if email else Credentials.bearer(secret)
 
 
@@ -219,7 +219,7 @@ def _removal_log(deletes: DeleteLog, mirror: str, target: str) -> Noting:
 
     @contextmanager
     def noting(removed: Sequence[Removed]) -> Iterator[Noted]:
-        lines = {each: taken_away(each.key, each.ref, each.kind, each.why) for each in removed}
+        lines = {each: removal_log_entry(each.key, each.ref, each.kind, each.why) for each in removed}
         place = {"mirror": mirror, "target": target}
         with deletes.writing([place | line for line in lines.values()]) as pen:
             yield lambda each: pen.write(place | lines[each], time.time())

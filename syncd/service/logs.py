@@ -12,7 +12,7 @@ from typing import Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from syncd.core.redact import hide, indented, masked, printable
+from syncd.core.redact import add_secrets, indented, printable, redact
 from syncd.service.log_stream import LogStream
 from syncd.service.logs_journal import is_journal, journal_lines
 
@@ -21,7 +21,7 @@ LogFormat = Literal["auto", "console", "json"]
 
 def configure(log_format: LogFormat, level: int, secrets: Collection[str] = ()) -> None:
     """Send everything at `level` (as in logging) or above to stderr. secrets: values that must never be printed."""
-    hide(secrets)
+    add_secrets(secrets)
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     journal = log_format == "auto" and is_journal(sys.stderr, os.environ)
     stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console)
@@ -61,7 +61,7 @@ def _with_losses(logger: WrappedLogger, method: str, event: EventDict) -> EventD
 
 def _without_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     del logger, method
-    clean: EventDict = masked(event)
+    clean: EventDict = redact(event)
     return clean
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from syncd.core.os_names import from_os, to_os
+from syncd.core.keys import from_os, to_os
 from syncd.core.sharding import WHOLE, Shard
 from syncd.state.db import Meta, transaction
 from syncd.state.directory import installation

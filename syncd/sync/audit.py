@@ -15,7 +15,7 @@ from typing import Literal
 import structlog
 
 from syncd.core.model import ON_THE_WAY, IndexStatus
-from syncd.core.plan import earlier, same_entry
+from syncd.core.plan import has_other_prefix, same_entry
 from syncd.state.db import transaction
 from syncd.state.pass_tables import PassTables
 from syncd.sync.indexing import learned
@@ -152,7 +152,7 @@ def _judge(mirror: Mirror, row: Newest, base: Baseline) -> Sight:
         lost = (
             entry.key.startswith(policy.prefix)
             and entry.owner == policy.owner
-            and not earlier(entry, policy)
+            and not has_other_prefix(entry, policy)
             and policy.shard.holds(entry.key)
         )
         if (

@@ -3,11 +3,11 @@
 import structlog
 
 from syncd.core.errors import RootHalt
-from syncd.core.evidence import Load
+from syncd.core.evidence import BrakeInput
 from syncd.core.keys import shown
 from syncd.core.plan import BRAKE_FLOOR, brake
-from syncd.local.files import Identity
 from syncd.local.mounts import Survey
+from syncd.local.read import Identity
 from syncd.state.pass_tables import PassTables
 from syncd.sync import mounted
 from syncd.sync.mirror import Mirror
@@ -78,9 +78,9 @@ def known(mirror: Mirror, unrecorded: int) -> int:
     return mirror.journal.count() + unrecorded
 
 
-def weigh(mirror: Mirror, lost: int, known: int) -> Load:
+def weigh(mirror: Mirror, lost: int, known: int) -> BrakeInput:
     """Return what the brake weighs. lost: deletes by which a content goes; known: entries before the pass."""
-    return Load(lost, mirror.journal.tombstones.recent_deletes(mirror.age()), known, mirror.settings.max_delete)
+    return BrakeInput(lost, mirror.journal.tombstones.recent_deletes(mirror.age()), known, mirror.settings.max_delete)
 
 
 def is_fresh(mirror: Mirror) -> bool:
@@ -93,7 +93,7 @@ def is_replaced(mirror: Mirror, tables: PassTables, known: int) -> bool:
     return bool(mirror.meta.get("root_replaced")) and 0 < known <= tables.plan.counts["delete"]
 
 
-def refusal(mirror: Mirror, tables: PassTables, load: Load, put: int | None, *, fresh: bool) -> str | None:
+def refusal(mirror: Mirror, tables: PassTables, load: BrakeInput, put: int | None, *, fresh: bool) -> str | None:
     """Return why a plan deletes too much, and what to do then; None if it may pass.
 
     put: how many uploads were made, None in a dry run. fresh: the state was so before the pass.
@@ -113,7 +113,7 @@ def refusal(mirror: Mirror, tables: PassTables, load: Load, put: int | None, *, 
     )
 
 
-def hold_back(mirror: Mirror, tables: PassTables, load: Load) -> bool:
+def hold_back(mirror: Mirror, tables: PassTables, load: BrakeInput) -> bool:
     """Take the deletes out of a plan and look at their keys again later, if more of them seem to be on their way.
 
     What `rm -r` removes arrives in bursts, and each of them alone may be few enough. They are judged together: once

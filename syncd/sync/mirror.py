@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from syncd.core.backoff import delay_s
+from syncd.core.errors import retry_delay_s
 from syncd.core.model import ActionEvent
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
-from syncd.local.files import Identity
+from syncd.local.read import Identity
 from syncd.local.walk import Tree
 from syncd.state.absences import Absences
 from syncd.state.caches import StatCache
@@ -86,6 +86,6 @@ class Mirror:
     def try_later(self, key: str, asked_s: float | None) -> tuple[float, int]:
         """Reschedule a key that failed. Return the wait in seconds and the number of failed tries."""
         attempts = self.queue.attempts(key) + 1
-        wait = min(delay_s(attempts, self.chance(), asked_s=asked_s), FAR_S)
+        wait = min(retry_delay_s(attempts, self.chance(), asked_s=asked_s), FAR_S)
         self.queue.retry(key, self.now() + wait, attempts, subtree=key == self.policy.prefix)
         return wait, attempts

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import structlog
 
-from syncd.core.keys import normal, shown
+from syncd.core.keys import from_os, normal, shown, to_os
 from syncd.core.model import Problem
-from syncd.core.os_names import from_os, to_os
 from syncd.local.mounts import Survey, survey
 from syncd.local.walk import Tree
 from syncd.state.db import Meta

@@ -10,7 +10,7 @@ from dataclasses import replace
 import structlog
 
 from syncd.core.errors import Brake, RootHalt
-from syncd.core.evidence import Backing
+from syncd.core.evidence import DeleteContext
 from syncd.core.index_errors import not_indexed
 from syncd.core.model import NOT_INDEXED, Action, Adopt, Delete, Forget, Item, Problem, Put
 from syncd.state.db import Meta, transaction
@@ -207,7 +207,7 @@ async def _forecast(mirror: Mirror, options: Options, result: Result) -> None:
 
 async def _brake(
     mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirty], sent: Mapping[str, str]
-) -> Backing:
+) -> DeleteContext:
     """Take out of the plan what may not go, or not yet; return what stands behind the deletes that are left."""
     tables = result.tables
     found = await sift(mirror, tables, rows, options.delete_after, sent)
@@ -220,7 +220,7 @@ async def _brake(
             tables.plan.refuse("delete")
         else:
             result.held_back |= hold_back(mirror, tables, load)
-    return Backing(
+    return DeleteContext(
         result.pass_id,
         load,
         mirror.name,

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from syncd.core.errors import DiskRetry, FileChanged, Halt, Park, Retry, Unreachable
-from syncd.core.evidence import proven
+from syncd.core.evidence import with_evidence
 from syncd.core.index_errors import index_problem, unindexable
 from syncd.core.keys import shown
 from syncd.core.model import Action, Adopt, Content, Delete, Entry, Excluded, Forget, Item, Problem, Put
-from syncd.core.plan import Ask, Decision, decide, earlier, entry_of, removal
-from syncd.core.unexpected import of_one_file
+from syncd.core.plan import Ask, Decision, decide, entry_of, has_other_prefix, removal
+from syncd.core.unexpected import unexpected_error
 from syncd.sync.heirs import heirs_of
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Triple, Wide, too_many
@@ -128,7 +128,7 @@ class Resolver:
                 except (Park, DiskRetry) as error:
                     found[item.key] = Problem(item.key, error.kind, str(error))
                 except Exception as error:  # noqa: BLE001 - what it is stands in the log
-                    found[item.key] = Problem(item.key, "failed", str(of_one_file(error, item.key)))
+                    found[item.key] = Problem(item.key, "failed", str(unexpected_error(error, item.key)))
                 else:
                     found[item.key] = item._replace(size=stat.st_size, checksum=content.checksum)
                     if item.key not in allow_changing:
@@ -167,7 +167,7 @@ class Resolver:
         except Park as error:
             return Resolved(triple, Problem(triple.key, error.kind, str(error)))
         except Exception as error:  # noqa: BLE001 - what it is stands in the log
-            problem = Problem(triple.key, "failed", str(of_one_file(error, triple.key)))
+            problem = Problem(triple.key, "failed", str(unexpected_error(error, triple.key)))
             self._mirror.try_later(triple.key, None)
             return Resolved(triple, problem)
         if isinstance(decision, (Delete, Forget)):
@@ -263,7 +263,7 @@ class Resolver:
 
     async def _is_mirrored(self, entry: Entry) -> bool:
         """Whether the file is there that an earlier setting wrote this entry for, under another key prefix."""
-        if not earlier(entry, self._mirror.policy) or self._delete_excluded:
+        if not has_other_prefix(entry, self._mirror.policy) or self._delete_excluded:
             return False
         prefix, before = self._mirror.policy.prefix, entry.prefix or ""
         key = prefix + entry.key.removeprefix(before)
@@ -290,7 +290,7 @@ class Resolver:
     def _proven(self, triple: Triple, decision: Delete | Forget) -> Delete | Forget:
         if isinstance(decision, Forget):
             return decision
-        return proven(decision, triple.local, triple.entry, everything=self._everything)
+        return with_evidence(decision, triple.local, triple.entry, everything=self._everything)
 
     def _duplicates(self, triple: Triple) -> tuple[Delete, ...]:
         """Further entries of ours under the same key go; those of anybody else stay, but for a takeover of the key."""
@@ -303,7 +303,7 @@ class Resolver:
             left = self._mirror.superseded.of([triple.key]).get(triple.key, ()) if others else ()
             others = [entry for entry in others if entry.ref in {each.ref for each in left}]
         return tuple(
-            proven(
+            with_evidence(
                 removal(entry, "orphan", policy),
                 triple.local,
                 entry,

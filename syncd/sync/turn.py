@@ -12,7 +12,7 @@ from typing import TypeVar
 import structlog
 
 from syncd.core.errors import Conflict, Deferred, FileChanged, Halt, NotFound, Park, Retry, SyncdError
-from syncd.core.evidence import Backing, account
+from syncd.core.evidence import DeleteContext, delete_log_entry
 from syncd.core.index_errors import not_indexed
 from syncd.core.keys import shown
 from syncd.core.model import (
@@ -28,7 +28,7 @@ from syncd.core.model import (
     Record,
     Stored,
 )
-from syncd.core.unexpected import of_one_file, pass_on
+from syncd.core.unexpected import reraise_general, unexpected_error
 from syncd.state.db import savepoint, transaction
 from syncd.state.history import DeleteLogWriter, Line
 from syncd.state.pass_tables import PassTables
@@ -157,12 +157,12 @@ class Turn:
             with transaction(self._mirror.db):
                 enter(batch)
         except Exception as error:  # noqa: BLE001 - what it is stands in the log
-            pass_on(error)
+            reraise_general(error)
             if len(batch) > 1:
                 for each in batch:
                     self._locally([each], enter)
                 return
-            self._not_entered(*batch[0], of_one_file(error, batch[0][1].key))
+            self._not_entered(*batch[0], unexpected_error(error, batch[0][1].key))
         else:
             self._locally_done(batch)
 
@@ -202,7 +202,7 @@ class Turn:
                 self._ledger.done["put"] += 1
         return [each for each in batch if each[1].key not in overtaken]
 
-    async def deletes(self, batch: Sequence[tuple[int, Delete]], backing: Backing) -> None:
+    async def deletes(self, batch: Sequence[tuple[int, Delete]], backing: DeleteContext) -> None:
         """Delete a batch, but for keys whose file is there again, and what has to wait for its heir."""
         tree = self._mirror.tree
         looks = await asyncio.to_thread(lambda: [tree.look(each.key) for _, each in batch])
@@ -217,7 +217,7 @@ class Turn:
         due = self.heirs.awaited(due)
         if due:
             # Where a delete could not be accounted for, none is sent.
-            self._told = {delete: account(delete, backing) for _, delete in due}
+            self._told = {delete: delete_log_entry(delete, backing) for _, delete in due}
             self._copies = self._mirror.absences.later_copies([delete.key for _, delete in due])
             self._consented = {
                 delete
@@ -254,12 +254,12 @@ class Turn:
         try:
             await self._mirror.target.apply(actions, self.read, self.report)
         except Exception as error:
-            pass_on(error)
+            reraise_general(error)
             left = [action for action in actions if action in self._open]
             if not left:
                 raise
             if len(left) == 1:
-                self.report({left[0]: of_one_file(error, left[0].key)})
+                self.report({left[0]: unexpected_error(error, left[0].key)})
                 return
             for half in (left[: len(left) // 2], left[len(left) // 2 :]):
                 await self._hand_over(half)
@@ -289,7 +289,7 @@ class Turn:
         except SyncdError as error:
             return error, None
         except Exception as error:  # noqa: BLE001 - of_one_file logs it
-            return of_one_file(error, put.key), None
+            return unexpected_error(error, put.key), None
 
     def report(self, outcomes: Mapping[Put | Delete, Outcome]) -> None:
         """Record outcomes in one transaction: journal row, tombstone, parked content or a later try of each action."""
@@ -307,7 +307,7 @@ class Turn:
             with savepoint(self._mirror.db):
                 self._enter(action, outcome)
         except Exception as error:  # noqa: BLE001 - of_one_file logs it
-            self._failed(action, of_one_file(error, action.key))
+            self._failed(action, unexpected_error(error, action.key))
 
     def _enter(self, action: Put | Delete, outcome: Outcome) -> None:
         match outcome:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from syncd.core.model import Adopt, Entry, Record, Stored
-from syncd.core.plan import UNKNOWN, Claim, another, earlier
+from syncd.core.plan import UNKNOWN, Claim, has_other_prefix, is_of_another_writer
 from syncd.core.short_names import remote_name
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Triple
@@ -26,9 +26,11 @@ def told_apart(mirror: Mirror, triples: list[Triple], *, delete_excluded: bool) 
 
     def judged(triple: Triple, entry: Entry) -> Entry:
         known = claims.get(triple.key, set()) | _under_its_name(mirror, entry)
-        if delete_excluded and earlier(entry, mirror.policy):
+        if delete_excluded and has_other_prefix(entry, mirror.policy):
             return entry
-        return entry._replace(another=another(triple.record, entry, mirror.policy, known, complete=complete))
+        return entry._replace(
+            another=is_of_another_writer(triple.record, entry, mirror.policy, known, complete=complete)
+        )
 
     return [
         each._replace(

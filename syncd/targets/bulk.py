@@ -8,7 +8,7 @@ from syncd.cloudflare.kv_bulk import VALUE_LIMIT, BulkBody, Pair
 from syncd.cloudflare.kv_models import BulkResult
 from syncd.core.errors import Halt, Park, Retry, SyncdError, TooMuch, Unreachable
 from syncd.core.model import Delete, Put
-from syncd.core.unexpected import of_one_file
+from syncd.core.unexpected import unexpected_error
 from syncd.targets.base import Done
 
 BULK_PAIRS = 1000
@@ -124,7 +124,7 @@ async def in_parts(whole: D, send: Send[D], sleep: Sleep, tries: int = TRIES) ->
             elif isinstance(error, TooMuch):
                 raise AssertionError("one entry is never too much") from error
             else:
-                why = error if isinstance(error, SyncdError) else of_one_file(error, part.keys[0])
+                why = error if isinstance(error, SyncdError) else unexpected_error(error, part.keys[0])
                 failed |= dict.fromkeys(part.keys, why)
         else:
             failed |= {key: Unstored("the remote did not store it in all places") for key in left}

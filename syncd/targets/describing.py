@@ -7,9 +7,8 @@ import structlog
 
 from syncd.core.keys import shown
 from syncd.core.model import Content
-from syncd.text.endings import HTML, MARKDOWN, ending
-from syncd.text.metadata import File, Kind, describe, reads_text
-from syncd.text.texts import head
+from syncd.text.documents import HTML, MARKDOWN, decode_head, ending
+from syncd.text.metadata import Kind, MetadataInput, describe, reads_text
 
 log = structlog.get_logger()
 
@@ -31,8 +30,8 @@ async def description(sources: Mapping[str, str], key: str, content: Content) ->
 def described(sources: Mapping[str, str], key: str, content: Content) -> dict[str, str]:
     """The fields of one file; a front matter that cannot be read gives none and stops nothing. Slow for a large one."""
     kind: Kind = "markdown" if ending(key) in MARKDOWN else "html" if ending(key) in HTML else "other"
-    text = head(content.data, HEAD_BYTES) if kind != "other" and reads_text(sources) else None
-    said = describe(sources, File(key, kind, text, content.mtime_ns))
+    text = decode_head(content.data, HEAD_BYTES) if kind != "other" and reads_text(sources) else None
+    said = describe(sources, MetadataInput(key, kind, text, content.mtime_ns))
     if said.fault:
         log.debug("front_matter.unread", key=shown(key), why=said.fault[:200])
     return dict(said.fields)

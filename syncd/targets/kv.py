@@ -20,7 +20,7 @@ from syncd.cloudflare.pages import LISTINGS, CursorRefused
 from syncd.core.errors import Conflict, NotFound, TargetMissing
 from syncd.core.limits import KV_KEY_BYTES, Limits
 from syncd.core.model import Content, Delete, Entry, Put
-from syncd.core.short_names import PATH, prefix_of
+from syncd.core.short_names import FULL_KEY_FIELD, prefix_of
 from syncd.targets.base import Advice, Fetched, Noting, Read, Report
 from syncd.targets.bulk import BULK_BYTES, BULK_PAIRS
 from syncd.targets.kv_fetching import values
@@ -207,7 +207,7 @@ class KVTarget:
         if marks.get(STALE) and owner == self._policy.owner:
             return None
         # By position, which is quicker, and there is one for each key of a listing. KV has no versions.
-        key = self._naming.key(name, marks.get(PATH))
+        key = self._naming.key(name, marks.get(FULL_KEY_FIELD))
         return Entry(
             key,
             name,

@@ -11,14 +11,14 @@ from syncd.cloudflare.kv import BULK_GET_LIMIT, KVNamespace
 from syncd.cloudflare.kv_bulk import METADATA_LIMIT, encode_pair
 from syncd.core.errors import Halt, NotFound, Park, SyncdError, Unreachable
 from syncd.core.model import Content, Delete, Put, Stored
-from syncd.core.short_names import PATH
-from syncd.core.unexpected import of_one_file
+from syncd.core.short_names import FULL_KEY_FIELD
+from syncd.core.unexpected import unexpected_error
 from syncd.targets.base import Done, Outcome, Read, Report
 from syncd.targets.bodies import Bodies, bodies
 from syncd.targets.bulk import BULK_VALUE, Job, Jobs, Keys, Sleep, Unstored, in_parts
 from syncd.targets.describing import description
 from syncd.targets.naming import Naming
-from syncd.text.metadata import fitted, json_size
+from syncd.text.metadata import fit_metadata, json_size
 
 SHA256, OWNER, STALE, PREFIX = "sha256", "owner", "stale", "prefix"
 """Our marks in a key's metadata. `stale`: the file is gone and the entry only waits for its end."""
@@ -95,7 +95,7 @@ class ValueWriter:
         except SyncdError as error:
             report({put: error})
         except Exception as error:  # noqa: BLE001 - what it is stands in the log
-            report({put: of_one_file(error, put.key)})
+            report({put: unexpected_error(error, put.key)})
 
     async def _add(self, made: Bodies, job: Job, value: bytes, report: Report) -> None:
         """Take one more value in; one that is too large for a bulk is sent by itself, when nothing is on its way."""
@@ -176,7 +176,7 @@ class ValueWriter:
                         report({action: error})
                         continue
                     except Exception as error:  # noqa: BLE001 - what it is stands in the log
-                        report({action: of_one_file(error, action.key)})
+                        report({action: unexpected_error(error, action.key)})
                         continue
                     marks = {OWNER: self._policy.owner, STALE: True}
                     await self._add(made, Job(action, action.ref, Done(), marks, self._policy.stale_ttl), value, report)
@@ -189,10 +189,10 @@ class ValueWriter:
         if path and json_size(marks) > METADATA_LIMIT:
             raise Park("key_too_long", "the key's metadata has no room for the whole name; shorten it")
         fields = await description(self._policy.fields, put.key, content)
-        return fitted(marks, fields, METADATA_LIMIT)
+        return fit_metadata(marks, fields, METADATA_LIMIT)
 
 
 def marks_of(checksum: str, owner: str, size: int, path: str | None, prefix: str = "") -> dict[str, Any]:
     """Our marks. path: the full key, if the value has a shortened name. prefix: told by its length."""
     marks: dict[str, Any] = {SHA256: checksum, OWNER: owner, "size": size} | ({PREFIX: len(prefix)} if prefix else {})
-    return marks if path is None else {**marks, PATH: path}
+    return marks if path is None else {**marks, FULL_KEY_FIELD: path}

@@ -2,23 +2,27 @@
 
 import errno
 import os
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import structlog
 
-from syncd.core.os_names import shown_path
-from syncd.local.mounts import below
-from syncd.watch.events import RootHandler
+from syncd.core.keys import shown_path
+from syncd.local.mounts import mounts_below, network_filesystem
+from syncd.local.read import root_identity
 from syncd.watch.hints import EVERYTHING, Hint
-from syncd.watch.kernel import KernelWatch
+from syncd.watch.kernel import KernelWatch, RootHandler
 from syncd.watch.polling import Ignore, Poller
-from syncd.watch.roots import instance_limit_advice, network_filesystem, root_identity, watch_limit_advice
 
 _log = structlog.get_logger()
+
+_SYSCTL_DIR: Final = Path("/proc/sys/fs/inotify")
+_FEWEST_WATCHES: Final = 524_288
+"""What most distributions and editors advise, about 0.5 GB of kernel memory if all are used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ class Monitor(threading.Thread):
     def _check(self) -> None:
         identity = root_identity(self._root.path)
         lost = self._handler is not None and (self._refused.is_set() or not self._kernel.holds(self._handler))
-        mounted = below(self._root.path) != self._mounts
+        mounted = mounts_below(self._root.path) != self._mounts
         if identity != self._identity or lost or mounted:
             _log.info(
                 "watch.renew",
@@ -117,7 +121,7 @@ class Monitor(threading.Thread):
             self._kernel.detach(self._handler)
         self._handler = self._poller = None
         # Read before the watch is set: if the root is swapped in between, the next check sees another one.
-        self._identity, self._mounts = root_identity(self._root.path), below(self._root.path)
+        self._identity, self._mounts = root_identity(self._root.path), mounts_below(self._root.path)
         if self._identity is None:
             self.status = WatchStatus("off", f"the root is missing: {shown_path(self._root.path)}")
         elif self._root.mode == "off":
@@ -165,3 +169,34 @@ class Monitor(threading.Thread):
         if self._poller is not None:
             self._poller.look(report)
         self._next_look = self._clock() + self._root.poll_interval_s
+
+
+def watch_limit_advice(directories: int, sysctl_dir: Path = _SYSCTL_DIR) -> str:
+    """One line for a root of so many directories that did not fit under fs.inotify.max_user_watches."""
+    limit = _limit(sysctl_dir / "max_user_watches")
+    wanted = max(_FEWEST_WATCHES, 1 << (limit + directories).bit_length())
+    known = f" ({limit})" if limit else ""
+    return (
+        f"the inotify watch limit{known} is too low for {directories} directories: "
+        f"sysctl fs.inotify.max_user_watches={wanted}, then restart"
+    )
+
+
+def instance_limit_advice(sysctl_dir: Path = _SYSCTL_DIR) -> str:
+    """One line for a process that got no inotify descriptor."""
+    limit = _limit(sysctl_dir / "max_user_instances")
+    known = f" {limit}" if limit else ""
+    return (
+        f"no inotify instance is left (limit{known}, or the open-file limit is reached): "
+        f"sysctl fs.inotify.max_user_instances={max(512, limit * 2)}, then restart"
+    )
+
+
+def _limit(path: Path) -> int:
+    """0 if it cannot be read: the service unit hides what is no process from /proc."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0

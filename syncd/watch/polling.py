@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from syncd.core.os_names import from_os, to_bytes
+from syncd.core.keys import from_os, to_bytes
 from syncd.watch.hints import Hint
 
 Ignore = Callable[[str], bool]

@@ -62,8 +62,8 @@ MUTANTS = (
     Mutant(
         "our mark is proof enough for ever",
         "syncd/core/plan.py",
-        "or not (complete or earlier(entry, policy))",
-        "or not earlier(entry, policy)",
+        "or not (complete or has_other_prefix(entry, policy))",
+        "or not has_other_prefix(entry, policy)",
         ("tests/unit/sync/test_writers.py", "tests/simulation/test_simulation.py"),
     ),
     Mutant(
@@ -112,7 +112,7 @@ MUTANTS = (
     ),
     Mutant(
         "an upload is repeated without a look after a lost answer",
-        "syncd/targets/aisearch/writing.py",
+        "syncd/targets/ai_search/writing.py",
         "look_first = look_first or error.ambiguous",
         "del error",
         ("tests/unit/targets/test_ai_trouble.py", "tests/unit/targets/test_ai_replacing.py"),
@@ -155,7 +155,7 @@ MUTANTS = (
     Mutant(
         "whose an entry is, is not asked before it is deleted",
         "syncd/core/plan.py",
-        'if policy.prune == "all" or mine(record, entry, policy):',
+        'if policy.prune == "all" or is_ours(record, entry, policy):',
         "if True:",
         ("tests/unit/core/test_plan.py", "tests/simulation"),
         storm=0,
@@ -244,7 +244,7 @@ MUTANTS = (
     ),
     Mutant(
         "files below a mount that is gone count as deleted",
-        "syncd/local/absence.py",
+        "syncd/local/mounts.py",
         "        place = _place(self.closed, path)\n",
         "        place = None\n",
         ("tests/unit/sync/test_mounted.py",),

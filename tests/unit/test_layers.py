@@ -60,7 +60,7 @@ PENDING_SQL = {"syncd.sync.audit", "syncd.sync.heirs", "syncd.sync.instep"}
 PENDING_CIRCLES = {"cli", "emulator"}
 
 IMPURE = {
-    "syncd.core.os_names": {"os", "sys"},
+    "syncd.core.keys": {"os", "sys"},
     "syncd.core.redact": {"traceback"},
     "syncd.core.unexpected": {"sqlite3", "structlog"},
 }

@@ -11,7 +11,7 @@ from syncd.cloudflare.ai_search import BUILTIN, AISearch
 from syncd.cloudflare.ai_search_models import ItemPage, StoredItem
 from syncd.core.errors import NotFound
 from syncd.core.model import Content, Entry
-from syncd.core.short_names import PATH
+from syncd.core.short_names import FULL_KEY_FIELD
 from syncd.targets.ai_search.rows import ItemWritePolicy, digests, entry_of, there
 from syncd.targets.base import Landmark, Newest, NewestPage
 from syncd.targets.naming import Naming
@@ -93,7 +93,7 @@ class Items:
 
     def key(self, name: str, metadata: Mapping[str, Any] | None) -> str:
         """The key of an item with this name, as far as its own metadata says and the name proves."""
-        return self._naming.key(name, (metadata or {}).get(PATH))
+        return self._naming.key(name, (metadata or {}).get(FULL_KEY_FIELD))
 
     def is_of(self, item: StoredItem, key: str) -> bool:
         """Whether it is an item of this key. One that does not say goes by its name."""

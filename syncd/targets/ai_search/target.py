@@ -10,7 +10,7 @@ from syncd.cloudflare.content_types import SUPPORTED
 from syncd.core.errors import Conflict, TargetMissing
 from syncd.core.limits import Limits
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put
-from syncd.core.short_names import start
+from syncd.core.short_names import truncated
 from syncd.targets.ai_search.index import IndexFollower
 from syncd.targets.ai_search.items import INSTANCE, Items
 from syncd.targets.ai_search.rows import OWNER, SHA256, ItemWritePolicy
@@ -189,6 +189,6 @@ def _type(source: str) -> str:
 
 def _below(folder: str) -> dict[str, Any] | None:
     """A filter for a folder and all below it, or for the nearest above it whose name is short enough."""
-    above = start(folder, len(folder), FOLDER_BYTES).rpartition("/")[0]
+    above = truncated(folder, len(folder), FOLDER_BYTES).rpartition("/")[0]
     # "0" is what follows the slash.
     return {"folder": {"$gte": f"{above}/", "$lt": f"{above}0"}} if above else None

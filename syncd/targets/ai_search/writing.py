@@ -12,14 +12,14 @@ from syncd.cloudflare.content_types import content_type
 from syncd.core.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError, Unreachable
 from syncd.core.keys import shown
 from syncd.core.model import Content, Delete, Put
-from syncd.core.short_names import PATH
-from syncd.core.unexpected import of_one_file
+from syncd.core.short_names import FULL_KEY_FIELD
+from syncd.core.unexpected import unexpected_error
 from syncd.targets.ai_search.items import Items
 from syncd.targets.ai_search.rows import OWNER, PREFIX, SHA256, ItemWritePolicy, entry_of, stored
 from syncd.targets.base import Done, Noting, Outcome, Read, Removed, Report, each, read_one, unnoted
 from syncd.targets.describing import description
 from syncd.targets.naming import Naming
-from syncd.text.metadata import fitted
+from syncd.text.metadata import fit_metadata
 
 log = structlog.get_logger()
 
@@ -66,7 +66,7 @@ class ItemWriter:
         except SyncdError as error:
             return error
         except Exception as error:  # noqa: BLE001 - what it is stands in the log
-            return of_one_file(error, action.key)
+            return unexpected_error(error, action.key)
 
     async def _delete(self, ref: str) -> None:
         try:
@@ -147,11 +147,13 @@ class ItemWriter:
     async def _send(self, put: Put, content: Content, name: str) -> StoredItem:
         """Upload with as much metadata as the instance takes."""
         kind = content_type(put.key) or "application/octet-stream"
-        marks = {SHA256: content.checksum, OWNER: self._policy.owner} | ({} if name == put.key else {PATH: put.key})
+        marks = {SHA256: content.checksum, OWNER: self._policy.owner} | (
+            {} if name == put.key else {FULL_KEY_FIELD: put.key}
+        )
         if self._policy.prefix:
             marks[PREFIX] = str(len(self._policy.prefix))
         fields = await description(self._policy.fields, put.key, content)
-        offers = (fitted(marks, fields, METADATA_LIMIT), marks, None)
+        offers = (fit_metadata(marks, fields, METADATA_LIMIT), marks, None)
         first = max(self._refused, 0 if fields else 1)
         for number, metadata in enumerate(offers[first:], first):
             try:

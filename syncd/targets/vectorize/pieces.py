@@ -9,10 +9,10 @@ from syncd.core.errors import Park, SyncdError
 from syncd.core.model import Content, Put
 from syncd.targets.describing import described
 from syncd.targets.vectorize.ids import PIECES_LIMIT, Maker, Ref
-from syncd.text import chunk
-from syncd.text.metadata import fitted as within
+from syncd.text.chunks import CHUNKS_VERSION, chunks
+from syncd.text.documents import read_document
+from syncd.text.metadata import fit_metadata as within
 from syncd.text.metadata import json_size
-from syncd.text.texts import read_text
 
 KEY, HEADING, TEXT, OWNER, SHA256 = "key", "heading", "text", "owner", "sha256"
 """Our own metadata of a vector, for search and for people; the ids alone prove what is there."""
@@ -31,7 +31,7 @@ class Cut:
     @property
     def name(self) -> str:
         """What all pieces depend on besides the text."""
-        return f"{chunk.VERSION} {self.size} {self.overlap}"
+        return f"{CHUNKS_VERSION} {self.size} {self.overlap}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +69,18 @@ class Piece:
 
 def cut(put: Put, content: Content, maker: Maker, how: Cut, by: Signed) -> list[Piece]:
     """Cut a file's content. Raises Park if it is no text, holds none, or would give too many pieces."""
-    found = read_text(put.key, content.data)
-    chunks = chunk.chunks(found.text, found.kind, how.size, how.overlap)
-    if len(chunks) > PIECES_LIMIT:
-        over = f"it would be {len(chunks)} pieces, and {PIECES_LIMIT} are the most; raise chunk_size"
+    found = read_document(put.key, content.data)
+    found_chunks = chunks(found.text, found.kind, how.size, how.overlap)
+    if len(found_chunks) > PIECES_LIMIT:
+        over = f"it would be {len(found_chunks)} pieces, and {PIECES_LIMIT} are the most; raise chunk_size"
         raise Park("too_large", over)
-    ref = maker.ref(put.key, content.checksum, len(chunks))
-    file = File(put, content.checksum, len(content.data), ref, len(chunks))
+    ref = maker.ref(put.key, content.checksum, len(found_chunks))
+    file = File(put, content.checksum, len(content.data), ref, len(found_chunks))
     ours = {KEY: put.key, OWNER: by.owner, SHA256: content.checksum}
     same = within(ours, described(by.fields, put.key, content), FIELDS_LIMIT)
     return [
         Piece(file, vector_id, each.text, fitted({**same, HEADING: each.heading[:_HEADING_CHARS]}, each.text))
-        for vector_id, each in zip(ref.ids(), chunks, strict=True)
+        for vector_id, each in zip(ref.ids(), found_chunks, strict=True)
     ]
 
 

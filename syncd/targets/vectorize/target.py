@@ -28,7 +28,7 @@ from syncd.targets.vectorize.pieces import KEY, OWNER, SHA256, Cut, Signed
 from syncd.targets.vectorize.searching import Wanted, nearest
 from syncd.targets.vectorize.sets import Sets
 from syncd.targets.vectorize.writing import UPSERT_VECTORS, VectorWriter
-from syncd.text.endings import SUPPORTED
+from syncd.text.documents import SUPPORTED
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from syncd.cloudflare.vectorize_lines import encode_line
 from syncd.cloudflare.workers_ai import MODELS
 from syncd.core.errors import Halt, Retry, SyncdError, Unreachable
 from syncd.core.model import Delete, Put, Stored
-from syncd.core.unexpected import of_one_file
+from syncd.core.unexpected import unexpected_error
 from syncd.targets.base import Done, Noting, Outcome, Read, Removed, Report, read_one, unnoted
 from syncd.targets.vectorize.embedding import Embedder, Made
 from syncd.targets.vectorize.ids import WHOLE, Maker, key_tag
@@ -84,7 +84,7 @@ class VectorWriter:
         except SyncdError as error:
             report({put: error})
         except Exception as error:  # noqa: BLE001 - what it is stands in the log
-            report({put: of_one_file(error, put.key)})
+            report({put: unexpected_error(error, put.key)})
         while len(waiting) >= UPSERT_VECTORS:
             await self._send(waiting[:UPSERT_VECTORS], report)
             waiting = waiting[UPSERT_VECTORS:]
@@ -127,7 +127,7 @@ class VectorWriter:
         except SyncdError as error:
             piece.file.error = error
         except Exception as error:  # noqa: BLE001 - what it is stands in the log
-            piece.file.error = of_one_file(error, piece.file.put.key)
+            piece.file.error = unexpected_error(error, piece.file.put.key)
         return None
 
     async def _end(self, files: Sequence[File], report: Report) -> None:

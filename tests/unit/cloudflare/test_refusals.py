@@ -10,7 +10,7 @@ from syncd.cloudflare import retry as limits
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.request import Request
 from syncd.core.errors import AuthHalt, Blocked, ConfigError, Park, Retry, Unreachable
-from syncd.core.redact import forms
+from syncd.core.redact import encoded_forms
 from tests.unit.cloudflare.harness import TOKEN, Remote, VirtualTime, bad, html, ok
 
 REFUSALS = [html(status) for status in (400, 403, 406, 431, 451)] + [
@@ -126,7 +126,7 @@ async def test_a_secret_that_the_remote_echoes_is_in_no_error(remote: Remote) ->
         assert "[hidden]" in str(caught.value)
 
 
-@pytest.mark.parametrize("form", forms(TOKEN))
+@pytest.mark.parametrize("form", encoded_forms(TOKEN))
 async def test_a_secret_that_the_remote_echoes_is_in_no_answer(remote: Remote, time: VirtualTime, form: str) -> None:
     remote.says(ok({"key": f"x {form}", "error": [form]}))
     transport = remote.transport(login=lambda: Credentials.bearer("new-token-4711"))

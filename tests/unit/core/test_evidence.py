@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from syncd.core.evidence import Backing, Load, account, belief, proven, why
+from syncd.core.evidence import BrakeInput, DeleteContext, content_evidence, delete_log_entry, why, with_evidence
 from syncd.core.model import Delete, Entry, Excluded, Item, Local, Record
 
 STALE, ORPHAN = Delete("p/a.md", "stale", "a.md", "r1"), Delete("p/a.md", "orphan", "a.md", "r1")
@@ -30,13 +30,13 @@ RECORD = Record("p/a.md", "r1", "5e", 9, 100.0)
 def test_the_evidence_is_what_was_found_where_the_file_should_be(
     delete: Delete, local: Local, everything: bool, kept: str | None, kind: str, detail: str
 ) -> None:
-    found = proven(delete, local, ENTRY, everything=everything, kept=kept)
+    found = with_evidence(delete, local, ENTRY, everything=everything, kept=kept)
     assert (found.evidence, found.detail) == (kind, detail)
     assert replace(found, evidence=None, detail="") == delete
 
 
 def test_an_orphan_without_a_mark_names_no_owner() -> None:
-    found = proven(ORPHAN, None, ENTRY._replace(owner=None), everything=True)
+    found = with_evidence(ORPHAN, None, ENTRY._replace(owner=None), everything=True)
     assert (found.evidence, found.detail) == ("orphan", "")
     assert "no mark of an owner" in why(found, 7, "me")
     assert 'prune = "all"' in why(found, 7, "me")
@@ -58,8 +58,8 @@ def test_each_kind_has_its_sentence(evidence: str, detail: str, said: str) -> No
     assert said in why(delete, 7, "me")
 
 
-def backing(deletes: int, *, recent: int = 0, force: bool = False) -> Backing:
-    return Backing(7, Load(deletes, recent, 100, "25%"), force=force)
+def backing(deletes: int, *, recent: int = 0, force: bool = False) -> DeleteContext:
+    return DeleteContext(7, BrakeInput(deletes, recent, 100, "25%"), force=force)
 
 
 @pytest.mark.parametrize(
@@ -71,19 +71,19 @@ def backing(deletes: int, *, recent: int = 0, force: bool = False) -> Backing:
         (backing(20, recent=6), "within max_delete"),
     ],
 )
-def test_the_brake_says_why_it_let_the_plan_pass(behind: Backing, passed: str) -> None:
-    brake = account(STALE, behind)["brake"]
+def test_the_brake_says_why_it_let_the_plan_pass(behind: DeleteContext, passed: str) -> None:
+    brake = delete_log_entry(STALE, behind)["brake"]
     assert isinstance(brake, dict)
     assert brake["passed"] == passed
     assert (brake["planned"], brake["last_hour"]) == (behind.load.deletes, behind.load.recent)
 
 
 def test_the_account_names_what_a_person_agreed_to_and_the_rule() -> None:
-    behind = Backing(7, Load(1, 0, 4, 5), force=True, delete_excluded=True, takeover=True, prune="all")
-    told = account(replace(STALE, evidence="excluded", detail="exclude: x"), behind)
+    behind = DeleteContext(7, BrakeInput(1, 0, 4, 5), force=True, delete_excluded=True, takeover=True, prune="all")
+    told = delete_log_entry(replace(STALE, evidence="excluded", detail="exclude: x"), behind)
     assert told["consent"] == ["--force", "--takeover", "--delete-excluded", 'prune = "all"']
     assert told["evidence"] == {"kind": "excluded", "pass": 7, "rule": "exclude: x"}
-    assert account(STALE, backing(1))["consent"] == []
+    assert delete_log_entry(STALE, backing(1))["consent"] == []
 
 
 @pytest.mark.parametrize(
@@ -98,4 +98,4 @@ def test_the_account_names_what_a_person_agreed_to_and_the_rule() -> None:
     ],
 )
 def test_the_best_evidence_is_named(record: Record, digests: tuple[str, ...], downloaded: bool, said: str) -> None:
-    assert said in belief(record, digests, downloaded=downloaded)
+    assert said in content_evidence(record, digests, downloaded=downloaded)

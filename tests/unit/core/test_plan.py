@@ -35,8 +35,8 @@ from syncd.core.plan import (
     brake,
     decide,
     entry_of,
-    evidence,
-    mine,
+    is_ours,
+    known_checksum,
     same_entry,
 )
 
@@ -207,7 +207,7 @@ def test_the_foreign_message_says_whose_it_is_and_how_to_take_it() -> None:
 def test_mine_is_our_mark_or_a_record_without_another_mark(known: str, there: str, expected: bool) -> None:
     found = entry(there)
     assert found is not None
-    assert expected is mine(record(known), found, ME)
+    assert expected is is_ours(record(known), found, ME)
 
 
 def item_x() -> Item:
@@ -217,12 +217,12 @@ def item_x() -> Item:
 
 
 def test_a_remote_checksum_that_is_the_sha_256_of_the_file_is_evidence() -> None:
-    assert evidence(item_x(), None, Entry("k", "r", version="x", size=999)) == "x"
+    assert known_checksum(item_x(), None, Entry("k", "r", version="x", size=999)) == "x"
 
 
 def test_a_mark_is_better_evidence_than_what_the_record_remembers() -> None:
     marked = Entry("k", "r", checksum="z", version="vx", size=ord("x"), owner="me", marked=True)
-    assert evidence(item_x(), record("x"), marked) == "z"
+    assert known_checksum(item_x(), record("x"), marked) == "z"
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_an_entry_is_what_was_recorded_unless_the_remote_says_otherwise(change: 
     known, there = record("x"), Entry("k", "r", version="vx", size=ord("x"), marked=False)
     assert known is not None
     assert same is same_entry(known, there._replace(**change))
-    assert (evidence(item_x(), known, there._replace(**change)) == "x") is same
+    assert (known_checksum(item_x(), known, there._replace(**change)) == "x") is same
 
 
 def test_an_entry_that_lost_our_marks_is_not_the_one_we_wrote() -> None:
@@ -253,7 +253,7 @@ def test_an_entry_that_lost_our_marks_is_not_the_one_we_wrote() -> None:
 
 def test_another_size_is_no_evidence_where_a_record_exists_since_remotes_count_differently() -> None:
     there = Entry("k", "other", size=1)
-    assert evidence(item_x(), record("x"), there) is None
+    assert known_checksum(item_x(), record("x"), there) is None
 
 
 def test_adopting_keeps_all_that_the_remote_says() -> None:
@@ -329,7 +329,7 @@ def test_a_delete_needs_an_absent_file_an_entry_and_a_right_to_it(
         assert here is None
         assert there is not None
         assert there.ref == decision.ref
-        assert policy.prune == "all" or (policy.prune == "owned" and mine(known, there, policy))
+        assert policy.prune == "all" or (policy.prune == "owned" and is_ours(known, there, policy))
     if isinstance(decision, Forget):
         assert known is not None
         assert here is None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.core import sharding
-from syncd.core.sharding import MOST, RIGHT, WHOLE, Shard, parse, part
+from syncd.core.sharding import MAX_SHARDS, SHARD_REMEDY, WHOLE, Shard, parse, part
 
 VECTORS = [
     # key, parts of 2, 3, 4, 7, 1024
@@ -35,7 +35,7 @@ def test_the_documented_formula_is_the_one_in_use() -> None:
         assert part(key, 13) == int(digest[:16], 16) % 13
 
 
-@given(st.text(), st.integers(1, MOST))
+@given(st.text(), st.integers(1, MAX_SHARDS))
 def test_every_key_falls_into_exactly_one_part(key: str, count: int) -> None:
     assert 0 <= part(key, count) < count
     assert Shard(part(key, count), count).holds(key)
@@ -60,7 +60,7 @@ def test_the_parts_are_about_equal() -> None:
         ("0/1", WHOLE),
         ("0/4", Shard(0, 4)),
         ("3/4", Shard(3, 4)),
-        (f"{MOST - 1}/{MOST}", Shard(1023, 1024)),
+        (f"{MAX_SHARDS - 1}/{MAX_SHARDS}", Shard(1023, 1024)),
     ],
 )
 def test_a_shard_is_written_as_its_number_and_how_many_there_are(text: str, shard: Shard) -> None:
@@ -83,14 +83,14 @@ def test_a_shard_is_written_as_its_number_and_how_many_there_are(text: str, shar
         "$(POD_INDEX)/4",
         "1.0/4",
         "\u0661/4",
-        f"0/{MOST + 1}",
+        f"0/{MAX_SHARDS + 1}",
     ],
 )
 def test_anything_else_is_refused_and_what_is_right_is_said(text: str) -> None:
     with pytest.raises(ValueError, match="should be") as caught:
         parse(text)
-    assert str(caught.value) == RIGHT
+    assert str(caught.value) == SHARD_REMEDY
 
 
 def test_the_limit_stands_in_what_is_said() -> None:
-    assert f"n <= {sharding.MOST}" in RIGHT
+    assert f"n <= {sharding.MAX_SHARDS}" in SHARD_REMEDY

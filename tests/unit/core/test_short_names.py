@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.short_names import DIGITS, LEAST_LENGTH, fits, full_key, keeps, looks_shortened, remote_name, start
+from syncd.core.short_names import (
+    DIGITS,
+    LEAST_LENGTH,
+    fits,
+    full_key,
+    keeps_prefix,
+    looks_shortened,
+    remote_name,
+    truncated,
+)
 
 PARTS = st.text(st.sampled_from("abcXYZ0189 ~.-_\u00e9\u65e5\U0001f600\u0301"), min_size=1, max_size=120)
 KEYS = st.lists(PARTS, min_size=1, max_size=6).map("/".join)
@@ -91,16 +100,16 @@ def test_no_character_is_cut_in_two() -> None:
 
 @given(KEYS, KEYS, LENGTHS, BYTES)
 def test_a_prefix_that_is_kept_is_kept(prefix: str, rest: str, length: int, most: int | None) -> None:
-    if keeps(prefix, length, most):
+    if keeps_prefix(prefix, length, most):
         assert remote_name(f"{prefix}/{rest}", length, most).startswith(prefix)
 
 
 @pytest.mark.parametrize(("length", "kept"), [(33, True), (34, True), (35, False)])
 def test_two_thirds_of_the_room_are_for_the_start(length: int, kept: bool) -> None:
-    assert keeps("p" * length, LEAST_LENGTH) is kept
+    assert keeps_prefix("p" * length, LEAST_LENGTH) is kept
     assert LEAST_LENGTH - DIGITS - 2 == 50
 
 
 def test_the_start_of_a_text_has_so_many_characters_and_bytes() -> None:
-    assert start("abc", 2) == "ab"
-    assert [start("a\u00e9b", 9, most) for most in (0, 1, 2, 3, 4)] == ["", "a", "a", "a\u00e9", "a\u00e9b"]
+    assert truncated("abc", 2) == "ab"
+    assert [truncated("a\u00e9b", 9, most) for most in (0, 1, 2, 3, 4)] == ["", "a", "a", "a\u00e9", "a\u00e9b"]

@@ -9,7 +9,7 @@ from syncd.core.errors import FileChanged
 from syncd.core.limits import Limits
 from syncd.core.model import Excluded, Item, Problem
 from syncd.core.rules import Rules
-from syncd.local.links import MOST_DEPTH, MOST_HOPS, Links
+from syncd.local.links import MAX_DEPTH, MAX_HOPS, Links
 from syncd.local.walk import Tree
 
 
@@ -164,7 +164,7 @@ def test_a_directory_that_became_a_link_is_not_gone_through(root: Path) -> None:
     assert found.look("a/x.md") is None
 
 
-@pytest.mark.parametrize(("hops", "followed"), [(MOST_HOPS - 1, True), (MOST_HOPS, True), (MOST_HOPS + 1, False)])
+@pytest.mark.parametrize(("hops", "followed"), [(MAX_HOPS - 1, True), (MAX_HOPS, True), (MAX_HOPS + 1, False)])
 def test_hops_are_limited(root: Path, hops: int, followed: bool) -> None:
     (root / "0.md").write_text("end")
     for number in range(1, hops + 1):
@@ -173,10 +173,10 @@ def test_hops_are_limited(root: Path, hops: int, followed: bool) -> None:
 
 
 def test_depth_is_limited_and_no_descriptor_is_left(root: Path) -> None:
-    deep = root.joinpath(*["d"] * (MOST_DEPTH + 1))
+    deep = root.joinpath(*["d"] * (MAX_DEPTH + 1))
     deep.mkdir(parents=True)
     (deep / "a.md").write_text("a")
-    (root / "x.md").symlink_to("/".join([*["d"] * (MOST_DEPTH + 1), "a.md"]))
+    (root / "x.md").symlink_to("/".join([*["d"] * (MAX_DEPTH + 1), "a.md"]))
     before = len(os.listdir("/dev/fd"))  # noqa: PTH208
     found = tree(root)
     assert kinds(found)["x.md"] == "unsupported_type"

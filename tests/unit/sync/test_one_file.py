@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from syncd.core.model import Item, int64
-from syncd.local.files import Disk
+from syncd.local.read import Disk
 from syncd.local.walk import Tree
 from syncd.state.caches import StatCache
 from syncd.state.journal import Journal, Tombstones

@@ -8,15 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.core.model import is_field_source
-from syncd.text import front_matter, html_head
-from syncd.text.metadata import VALUE_BYTES, VALUE_LENGTH, File, describe, fitted, json_size
+from syncd.text.metadata import (
+    META_LIMIT,
+    SIZE_LIMIT,
+    VALUE_BYTES,
+    VALUE_LENGTH,
+    MetadataInput,
+    describe,
+    fit_metadata,
+    json_size,
+    read_front_matter,
+    read_html_head,
+)
 
 ALL = {"title": "title", "description": "description", "modified": "modified", "folder": "folder"}
 
 
 def said(text: str | None, source: str, key: str = "docs/guide.md") -> str | None:
     kind = "html" if key.endswith(".html") else "markdown" if key.endswith(".md") else "other"
-    return describe({"x": source}, File(key, kind, text)).fields.get("x")  # type: ignore[arg-type]
+    return describe({"x": source}, MetadataInput(key, kind, text)).fields.get("x")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -102,34 +112,36 @@ def test_any_field_of_toml_is_a_text(written: str, expected: str | None) -> None
     ["a: b: c", "a: [", "a: !!python/object:os.system x\n? [b]\n: c\n'", "a: b\n---\nc: d", "a: *nowhere"],
 )
 def test_front_matter_that_cannot_be_read_gives_no_fields_and_says_why(inside: str) -> None:
-    found = describe({"t": "title", "a": "front:a"}, File("x.md", "markdown", f"---\na: 1\n{inside}\n---\n# H\n"))
+    found = describe(
+        {"t": "title", "a": "front:a"}, MetadataInput("x.md", "markdown", f"---\na: 1\n{inside}\n---\n# H\n")
+    )
     assert found.fields == {"t": "H"} or inside.startswith("a: b\n---")
     assert found.fault or inside.startswith("a: b\n---")
 
 
 def test_no_tag_of_yaml_makes_anything_but_text() -> None:
-    found = front_matter.read('---\na: !!python/object/apply:os.system ["exit 1"]\nb: !!int "7"\n---\n')
+    found = read_front_matter('---\na: !!python/object/apply:os.system ["exit 1"]\nb: !!int "7"\n---\n')
     assert (found.fields, found.fault) == ({"a": "exit 1", "b": "7"}, None)
 
 
 @pytest.mark.parametrize(("size", "read"), [(-1, True), (0, True), (1, False)])
 def test_front_matter_has_a_limit(size: int, read: bool) -> None:
     head = "a: b\n#"
-    found = front_matter.read(f"---\n{head}{'x' * (front_matter.SIZE_LIMIT + size - len(head) - 1)}\n---\n# H")
+    found = read_front_matter(f"---\n{head}{'x' * (SIZE_LIMIT + size - len(head) - 1)}\n---\n# H")
     assert (found.fields == {"a": "b"}) is read
     assert (found.fault is None) is read
 
 
 @pytest.mark.parametrize("bomb", ["[" * 9000, "{" * 9000, "? " * 7000, "&a [" + "*a," * 4000 + "]", "'" * 15000])
 def test_front_matter_that_means_harm_is_only_a_fault(bomb: str) -> None:
-    found = front_matter.read(f"---\na: b\nc: {bomb}\n---\n# H")
+    found = read_front_matter(f"---\na: b\nc: {bomb}\n---\n# H")
     assert found.end > 0
     assert found.fault or found.fields["a"] == "b"
 
 
 @pytest.mark.parametrize(("count", "taken"), [(49, 49), (50, 50), (51, 50)])
 def test_a_list_has_a_limit(count: int, taken: int) -> None:
-    found = front_matter.read(f"---\na: [{', '.join('x' * count)}]\n---\n")
+    found = read_front_matter(f"---\na: [{', '.join('x' * count)}]\n---\n")
     assert found.fields["a"].count("x") == taken
 
 
@@ -144,12 +156,12 @@ def test_a_page_tells_what_it_said_before_what_the_parser_cannot_read(
 
     if rejects:
         monkeypatch.setattr(HTMLParser, "parse_html_declaration", raising)
-    assert html_head.read("<title>T</title><![x b]>").title == "T"
+    assert read_html_head("<title>T</title><![x b]>").title == "T"
 
 
-@pytest.mark.parametrize(("count", "known"), [(html_head.META_LIMIT, True), (html_head.META_LIMIT + 1, False)])
+@pytest.mark.parametrize(("count", "known"), [(META_LIMIT, True), (META_LIMIT + 1, False)])
 def test_meta_tags_have_a_limit(count: int, known: bool) -> None:
-    page = html_head.read("".join(f'<meta name="n{at}" content="{at}">' for at in range(1, count + 1)))
+    page = read_html_head("".join(f'<meta name="n{at}" content="{at}">' for at in range(1, count + 1)))
     assert (f"n{count}" in page.meta) is known
 
 
@@ -167,7 +179,7 @@ def test_meta_tags_have_a_limit(count: int, known: bool) -> None:
 def test_a_time_is_written_in_utc_and_left_out_if_no_calendar_has_it(
     mtime_ns: int | None, expected: str | None
 ) -> None:
-    assert describe({"m": "modified"}, File("a.md", "markdown", "", mtime_ns)).fields.get("m") == expected
+    assert describe({"m": "modified"}, MetadataInput("a.md", "markdown", "", mtime_ns)).fields.get("m") == expected
 
 
 @pytest.mark.parametrize(("key", "expected"), [("a/b/c.md", "a/b/"), ("c.md", None)])
@@ -190,7 +202,7 @@ def test_a_value_is_cut_to_bytes(count: int) -> None:
 def test_whatever_a_file_holds_every_value_is_one_line_of_text(text: str, key: str) -> None:
     for front in ("", "---\n", "---\na: b\n", "+++\n"):
         kind = "html" if key.endswith(".html") else "markdown"
-        found = describe(ALL, File(key, kind, front + text + ("\n---\n" if front else ""), 0))  # type: ignore[arg-type]
+        found = describe(ALL, MetadataInput(key, kind, front + text + ("\n---\n" if front else ""), 0))  # type: ignore[arg-type]
         for value in found.fields.values():
             assert value
             assert value == " ".join(value.split())
@@ -200,15 +212,15 @@ def test_whatever_a_file_holds_every_value_is_one_line_of_text(text: str, key: s
 def test_the_longest_fields_are_left_out_first_and_never_the_marks() -> None:
     marks, fields = {"sha256": "f" * 64, "size": 3}, {"a": "x" * 50, "b": "\u00e9" * 30, "c": "z"}
     whole = json_size({**marks, **fields})
-    assert fitted(marks, fields, whole) == {**fields, **marks}
-    assert fitted(marks, fields, whole - 1) == {"a": "x" * 50, "c": "z", **marks}
-    assert fitted(marks, fields, 0) == marks
-    assert fitted({"a": "ours"}, {"a": "theirs"}, 1000) == {"a": "ours"}
+    assert fit_metadata(marks, fields, whole) == {**fields, **marks}
+    assert fit_metadata(marks, fields, whole - 1) == {"a": "x" * 50, "c": "z", **marks}
+    assert fit_metadata(marks, fields, 0) == marks
+    assert fit_metadata({"a": "ours"}, {"a": "theirs"}, 1000) == {"a": "ours"}
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=5), st.text(max_size=40), max_size=6), st.integers(20, 300))
 def test_what_is_fitted_fits(fields: dict[str, str], limit: int) -> None:
-    kept = fitted({"m": "mark"}, fields, limit)
+    kept = fit_metadata({"m": "mark"}, fields, limit)
     assert len(json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")) <= limit
     assert kept["m"] == "mark"
 

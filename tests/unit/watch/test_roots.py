@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from syncd.watch import monitor, roots
+from syncd.local.mounts import network_filesystem
+from syncd.local.read import root_identity
+from syncd.watch import monitor
 from syncd.watch.hints import EVERYTHING, Hint
 from tests.unit.watch.harness import Room
 
@@ -37,7 +39,7 @@ def test_the_innermost_mount_tells_whether_a_root_is_on_the_network(
     tmp_path: Path, path: str, kind: str | None
 ) -> None:
     (tmp_path / "mountinfo").write_text(MOUNTS)
-    assert roots.network_filesystem(Path(path), tmp_path / "mountinfo") == kind
+    assert network_filesystem(Path(path), tmp_path / "mountinfo") == kind
 
 
 @pytest.mark.parametrize(
@@ -61,34 +63,34 @@ def test_the_innermost_mount_tells_whether_a_root_is_on_the_network(
 )
 def test_file_systems_that_others_write_to_are_known_by_name(tmp_path: Path, kind: str) -> None:
     (tmp_path / "mountinfo").write_text(f"22 1 8:1 / /srv/docs rw - {kind} x rw\n")
-    assert roots.network_filesystem(Path("/srv/docs/a"), tmp_path / "mountinfo") == kind
+    assert network_filesystem(Path("/srv/docs/a"), tmp_path / "mountinfo") == kind
 
 
 def test_without_mountinfo_no_root_is_on_the_network(tmp_path: Path) -> None:
-    assert roots.network_filesystem(tmp_path, tmp_path / "none") is None
-    assert roots.network_filesystem(tmp_path) is None
+    assert network_filesystem(tmp_path, tmp_path / "none") is None
+    assert network_filesystem(tmp_path) is None
 
 
 def test_the_advice_is_a_command_that_would_be_enough(tmp_path: Path) -> None:
     (tmp_path / "max_user_watches").write_text("1000000\n")
     (tmp_path / "max_user_instances").write_text("128\n")
-    assert "sysctl fs.inotify.max_user_watches=2097152," in roots.watch_limit_advice(100_000, tmp_path)
-    assert "limit (1000000) is too low" in roots.watch_limit_advice(100_000, tmp_path)
-    assert "sysctl fs.inotify.max_user_instances=512," in roots.instance_limit_advice(tmp_path)
-    assert "(limit 128, or" in roots.instance_limit_advice(tmp_path)
+    assert "sysctl fs.inotify.max_user_watches=2097152," in monitor.watch_limit_advice(100_000, tmp_path)
+    assert "limit (1000000) is too low" in monitor.watch_limit_advice(100_000, tmp_path)
+    assert "sysctl fs.inotify.max_user_instances=512," in monitor.instance_limit_advice(tmp_path)
+    assert "(limit 128, or" in monitor.instance_limit_advice(tmp_path)
 
 
 def test_the_advice_names_no_limit_where_the_sandbox_hides_it(tmp_path: Path) -> None:
-    watches, instances = roots.watch_limit_advice(5, tmp_path), roots.instance_limit_advice(tmp_path)
+    watches, instances = monitor.watch_limit_advice(5, tmp_path), monitor.instance_limit_advice(tmp_path)
     assert "limit is too low for 5 directories: sysctl fs.inotify.max_user_watches=524288," in watches
     assert "(limit, or" in instances
 
 
 def test_the_identity_of_a_root_is_none_when_there_is_none(tmp_path: Path) -> None:
     found = tmp_path.stat()
-    assert roots.root_identity(tmp_path) == (found.st_dev, found.st_ino)
-    assert roots.root_identity(tmp_path / "none") is None
-    assert roots.root_identity(Path("/nul\0")) is None
+    assert root_identity(tmp_path) == (found.st_dev, found.st_ino)
+    assert root_identity(tmp_path / "none") is None
+    assert root_identity(Path("/nul\0")) is None
 
 
 async def test_a_network_root_is_polled_unless_inotify_is_asked_for(

@@ -10,9 +10,15 @@ import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal
 
-Span = tuple[int, int]
+from syncd.text.sections import Block, Section, Span, front_end, paragraphs, sections, trimmed
+
+Kind = Literal["markdown", "text"]
+
+CHUNKS_VERSION = 1
+"""Part of what ids prove: raise it when the same text would give other chunks."""
+
 Ranked = tuple[int, int, int]
 """Start, end, and the rank of a border behind it; the lower, the better."""
 
@@ -25,7 +31,6 @@ _CLUSTER = 16
 """How many characters a cut steps back so as not to part a letter from its accents, or the parts of an emoji."""
 
 _ZWJ = "\u200d"
-_BLANK_LINES = re.compile(r"\n[^\S\n]*\n\s*")
 _SPACE = re.compile(r"\s")
 _SPACES = re.compile(r"\s*")
 _LAST_SPACE = re.compile(r".*\s", re.DOTALL)
@@ -37,33 +42,40 @@ _CLEAN_START = re.compile(rf"\n+|(?:{_SENTENCE_END.pattern})\s*")
 _ROWS = re.compile(r"^[ \t]*(?:[|>]|[-*+][ \t]|\d{1,9}[.)][ \t])", re.MULTILINE)
 
 
-class Block(NamedTuple):
-    """A paragraph, table or code block: text[start:end]. lined: it is cut at lines, None for what its look says."""
-
-    start: int
-    end: int
-    lined: bool | None
-
-
 @dataclass(frozen=True, slots=True)
-class Section:
-    """What stands under one heading. text[lead:lead_end] is the heading itself, with empty ones above; it may be
-    empty. `heading` is the path.
+class Chunk:
+    """A piece of a text. `text` is what is embedded, never blank. `heading` is the path of the headings that it
+    stands under ("Guide > Install > Linux"), "" if there are none.
     """
 
+    text: str
     heading: str
-    lead: int
-    lead_end: int
-    blocks: Sequence[Block]
 
 
-def paragraphs(text: str, start: int, end: int) -> Iterator[Span]:
-    """The parts of text[start:end] between blank lines, from the start of a line to the last visible character."""
-    begin = _line_start(text, start, end)
-    for blank in _BLANK_LINES.finditer(text, begin, end):
-        yield from _trimmed(text, begin, blank.start())
-        begin = text.rfind("\n", blank.start(), blank.end()) + 1
-    yield from _trimmed(text, begin, end)
+def chunks(text: str, kind: Kind, size: int, overlap: int) -> list[Chunk]:
+    """The chunks of a text, in order; none if it is blank. Nothing but white space and front matter is lost.
+
+    size: the most characters of a chunk, overlap included. overlap: how many characters a chunk may repeat from the
+    end of the one before, within one section. Line ends are line feeds. ValueError unless 0 <= overlap < size / 2.
+    """
+    if not 0 <= overlap * 2 < size:
+        raise ValueError(f"overlap {overlap} must be less than half of size {size}")
+    found = _sections(text, kind)
+    return [Chunk(piece, section.heading) for section in found for piece in pieces(text, section, size, overlap)]
+
+
+def is_blank(text: str, kind: Kind) -> bool:
+    """Whether chunks() would give none."""
+    start = front_end(text) if kind == "markdown" else 0
+    return not text[start:].strip()
+
+
+def _sections(text: str, kind: Kind) -> Iterator[Section]:
+    if kind == "markdown":
+        yield from sections(text)
+    else:
+        blocks = [Block(start, end, lined=True) for start, end in paragraphs(text, 0, len(text))]
+        yield Section("", 0, 0, blocks)
 
 
 def pieces(text: str, section: Section, size: int, overlap: int) -> Iterator[str]:
@@ -86,18 +98,6 @@ def pieces(text: str, section: Section, size: int, overlap: int) -> Iterator[str
         begin, end = units[first][0], units[last][1]
         yield tidy[_repeat_from(tidy, before, begin, overlap) : end]
         before = begin
-
-
-def _line_start(text: str, start: int, end: int) -> int:
-    """Where the first line begins that is not blank; its indentation stays."""
-    visible = _SPACES.match(text, start, end)
-    return max(start, text.rfind("\n", start, visible.end() if visible else start) + 1)
-
-
-def _trimmed(text: str, start: int, end: int) -> Iterator[Span]:
-    length = len(text[start:end].rstrip())
-    if length:
-        yield start, start + length
 
 
 def _units(text: str, section: Section, limit: int) -> Iterator[Ranked]:
@@ -135,7 +135,7 @@ def _block(text: str, block: Block, limit: int) -> Iterator[Ranked]:
 
 def _lines(text: str, start: int, end: int, limit: int) -> Iterator[Ranked]:
     for line in _NOT_EMPTY.finditer(text, start, end):
-        for first, last in _trimmed(text, line.start(), line.end()):
+        for first, last in trimmed(text, line.start(), line.end()):
             if last - first <= limit:
                 yield first, last, _LINE
             else:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from syncd.text.chunk import Chunk, Kind, chunks, is_blank
+from syncd.text.chunks import Chunk, Kind, chunks, is_blank
 
 KINDS: tuple[Kind, ...] = ("markdown", "text")
 LISTED = (

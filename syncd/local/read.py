@@ -13,15 +13,14 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
 from syncd.core.errors import DiskRetry, FileChanged, IgnoreFileError, Park, RootHalt
-from syncd.core.keys import normal, shown
+from syncd.core.keys import from_os, normal, shown, shown_path, to_bytes
 from syncd.core.limits import Limits
 from syncd.core.model import Content, Problem, int64
-from syncd.core.os_names import from_os, shown_path, to_bytes
 
 Identity = tuple[int, int]
 """(st_dev, st_ino) of the root."""
 
-PASSING = frozenset(
+TEMPORARY = frozenset(
     {
         *(errno.EAGAIN, errno.EINTR, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOTCONN),
         *(errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
@@ -29,14 +28,23 @@ PASSING = frozenset(
 )
 """Errors that say nothing of a file, and may be over soon."""
 GONE = (errno.ENOENT, errno.ENOTDIR)
-NO_NAMES = frozenset({"", ".", ".."})
+NON_NAMES = frozenset({"", ".", ".."})
 _OPEN = os.O_RDONLY | os.O_CLOEXEC
+
+
+def root_identity(path: Path) -> tuple[int, int] | None:
+    """(st_dev, st_ino) of the folder at path, symbolic links followed; None when there is none or it cannot be read."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return (found.st_dev, found.st_ino)
 
 
 class Disk:
     """The files under `root`, as far as the target's limits let them be read.
 
-    passing: keys that an error of `PASSING` was met at, the root's for a directory. complete: see scan.Tree.
+    passing: keys that an error of `TEMPORARY` was met at, the root's for a directory. complete: see scan.Tree.
     """
 
     def __init__(self, root: Path, limits: Limits, prefix: str = "") -> None:
@@ -63,8 +71,8 @@ class Disk:
     def is_empty(self) -> bool:
         """True if the root holds no name at all. Raises RootHalt if it cannot be read, DiskRetry if that may pass."""
         try:
-            with os.scandir(self.root) as entries:
-                return next(entries, None) is None
+            with os.scandir(self.root) as directory_entries:
+                return next(directory_entries, None) is None
         except OSError as error:
             self._raise_if_passing(error)
             raise RootHalt(f"path {self.label}: {error.strerror}; nothing was deleted. Let syncd read it") from error
@@ -97,14 +105,14 @@ class Disk:
         return Content(data, hashlib.sha256(data).hexdigest(), after.st_mtime_ns), after
 
     def _raise_if_passing(self, error: OSError) -> None:
-        if error.errno in PASSING:
+        if error.errno in TEMPORARY:
             raise DiskRetry(f"path {self.label}: {error.strerror}; nothing was deleted. It is tried again") from error
 
     def _passes(self, error: OSError, key: str) -> bool:
         """Note a key to look at again if the error may be over by then."""
-        if error.errno in PASSING:
+        if error.errno in TEMPORARY:
             self.passing.add(key)
-        return error.errno in PASSING
+        return error.errno in TEMPORARY
 
     def _unreadable(self, folder: str, error: OSError) -> Problem:
         self.complete = False
@@ -132,7 +140,7 @@ class Disk:
     @contextmanager
     def _open(self, path: str) -> Iterator[int]:
         """Open root/path for reading, refusing symbolic links in every component below the root, and ways out of it."""
-        if not NO_NAMES.isdisjoint(path.split("/")):
+        if not NON_NAMES.isdisjoint(path.split("/")):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         parents, _, name = path.rpartition("/")
         with self._open_folder(parents + "/" if parents else "") as folder:
@@ -157,7 +165,9 @@ class Disk:
             os.close(descriptor)
 
 
-def entries(descriptor: int) -> "AbstractContextManager[Iterator[os.DirEntry[str]] | Iterator[os.DirEntry[bytes]]]":
+def directory_entries(
+    descriptor: int,
+) -> "AbstractContextManager[Iterator[os.DirEntry[str]] | Iterator[os.DirEntry[bytes]]]":
     """What lies in an open directory. `from_os` gives the names.
 
     Some locales cannot hold every name as a str, so that bytes are asked for where they can be had.

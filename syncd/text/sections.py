@@ -5,11 +5,9 @@ taken apart.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
-
-from syncd.text.chunk_text import Block, Section, paragraphs
 
 HEADING_LIMIT = 200
 """Characters of one heading that the path shows (our own limit: a path is repeated with every chunk)."""
@@ -17,6 +15,9 @@ HEADING_LIMIT = 200
 _SETEXT_LINES = 4
 """A longer paragraph with a line of dashes below it is prose above a rule, whatever CommonMark says."""
 
+Span = tuple[int, int]
+_BLANK_LINES = re.compile(r"\n[^\S\n]*\n\s*")
+_SPACES = re.compile(r"\s*")
 _LINE = re.compile(
     r"""^(?:
         [ ]{0,3}(?P<level>\#{1,6})(?:[ \t](?P<atx>[^\n]*))?$
@@ -50,6 +51,26 @@ _INLINE: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"~~(?=\S)([^~]+)~~"), r"\1"),
     (re.compile(r"\\([!-/:-@\[-`{-~])"), r"\1"),
 )
+
+
+class Block(NamedTuple):
+    """A paragraph, table or code block: text[start:end]. lined: it is cut at lines, None for what its look says."""
+
+    start: int
+    end: int
+    lined: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What stands under one heading. text[lead:lead_end] is the heading itself, with empty ones above; it may be
+    empty. `heading` is the path.
+    """
+
+    heading: str
+    lead: int
+    lead_end: int
+    blocks: Sequence[Block]
 
 
 class FrontSpan(NamedTuple):
@@ -194,3 +215,24 @@ def _plain(heading: str) -> str:
         heading = pattern.sub(instead, heading)
     heading = " ".join(heading.split())
     return heading if len(heading) <= HEADING_LIMIT else heading[: HEADING_LIMIT - 1].rstrip() + "…"
+
+
+def paragraphs(text: str, start: int, end: int) -> Iterator[Span]:
+    """The parts of text[start:end] between blank lines, from the start of a line to the last visible character."""
+    begin = _line_start(text, start, end)
+    for blank in _BLANK_LINES.finditer(text, begin, end):
+        yield from trimmed(text, begin, blank.start())
+        begin = text.rfind("\n", blank.start(), blank.end()) + 1
+    yield from trimmed(text, begin, end)
+
+
+def _line_start(text: str, start: int, end: int) -> int:
+    """Where the first line begins that is not blank; its indentation stays."""
+    visible = _SPACES.match(text, start, end)
+    return max(start, text.rfind("\n", start, visible.end() if visible else start) + 1)
+
+
+def trimmed(text: str, start: int, end: int) -> Iterator[Span]:
+    length = len(text[start:end].rstrip())
+    if length:
+        yield start, start + length

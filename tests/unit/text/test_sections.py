@@ -2,8 +2,8 @@
 
 import pytest
 
-from syncd.text.chunk import chunks
-from syncd.text.chunk_markdown import HEADING_LIMIT, first_heading
+from syncd.text.chunks import chunks
+from syncd.text.sections import HEADING_LIMIT, first_heading
 
 
 def of(text: str, size: int = 1000, overlap: int = 0) -> list[tuple[str, str]]:

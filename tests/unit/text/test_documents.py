@@ -8,14 +8,13 @@ from html.parser import HTMLParser
 import pytest
 
 from syncd.core.errors import Park
-from syncd.text.chunk import chunks
-from syncd.text.endings import HTML, MARKDOWN, PLAIN, SUPPORTED, ending
+from syncd.text.chunks import chunks
+from syncd.text.documents import HTML, MARKDOWN, PLAIN, SUPPORTED, Document, ending, read_document
 from syncd.text.html_text import markdown
-from syncd.text.texts import Text, read_text
 
 
 def html(page: str) -> str:
-    return read_text("a.html", page.encode()).text
+    return read_document("a.html", page.encode()).text
 
 
 def test_every_ending_is_lower_case_has_a_dot_and_one_kind() -> None:
@@ -36,7 +35,7 @@ def test_the_last_dot_of_the_name_begins_the_ending(key: str, expected: str) -> 
     [("a.md", "markdown"), ("a.MDX", "markdown"), ("a.py", "text"), ("a", "text"), ("a.htm", "markdown")],
 )
 def test_the_name_says_what_kind_of_text_it_is(key: str, kind: str) -> None:
-    assert read_text(key, b"x").kind == kind
+    assert read_document(key, b"x").kind == kind
 
 
 @pytest.mark.parametrize(
@@ -52,7 +51,7 @@ def test_the_name_says_what_kind_of_text_it_is(key: str, kind: str) -> None:
     ],
 )
 def test_marked_unicode_is_understood_and_line_ends_are_line_feeds(data: bytes) -> None:
-    assert read_text("a.txt", data) == Text("ä\nb\nc", "text")
+    assert read_document("a.txt", data) == Document("ä\nb\nc", "text")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +59,7 @@ def test_marked_unicode_is_understood_and_line_ends_are_line_feeds(data: bytes) 
 )
 def test_what_is_no_text_is_parked(data: bytes) -> None:
     with pytest.raises(Park, match="not UTF-8 text; save it as UTF-8") as caught:
-        read_text("a.txt", data)
+        read_document("a.txt", data)
     assert caught.value.kind == "unsupported_type"
 
 
@@ -76,7 +75,7 @@ def test_what_is_no_text_is_parked(data: bytes) -> None:
 )
 def test_a_file_without_text_is_parked_as_empty(key: str, data: bytes) -> None:
     with pytest.raises(Park, match="no text to embed") as caught:
-        read_text(key, data)
+        read_document(key, data)
     assert caught.value.kind == "empty"
 
 
@@ -103,7 +102,7 @@ def test_html_becomes_markdown(page: str, expected: str) -> None:
 
 
 def test_headings_of_html_are_those_of_the_chunks() -> None:
-    read = read_text("a.html", b"<title>Site</title><h2>Install</h2><p>Text</p><h3>Linux</h3><pre># apt</pre>")
+    read = read_document("a.html", b"<title>Site</title><h2>Install</h2><p>Text</p><h3>Linux</h3><pre># apt</pre>")
     assert [each.heading for each in chunks(read.text, read.kind, 1000, 0)] == [
         "Site > Install",
         "Site > Install > Linux",
@@ -162,6 +161,8 @@ def test_nothing_of_ours_is_in_the_text_whatever_is_left_open(tag: str) -> None:
 
 
 def test_nothing_of_html_is_imported_for_other_files() -> None:
-    program = "import sys; from syncd.text.texts import read_text; read_text('a.md', b'x'); print('bs4' in sys.modules)"
+    program = (
+        "import sys; from syncd.text import documents as d; d.read_document('a.md', b'x'); print('bs4' in sys.modules)"
+    )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"

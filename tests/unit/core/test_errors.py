@@ -1,0 +1,28 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.core.errors import FIRST_RETRY_S, LONGEST_RETRY_S, retry_delay_s
+
+
+@pytest.mark.parametrize(
+    ("attempts", "seconds"),
+    [(1, 5.0), (2, 10.0), (3, 20.0), (10, 2560.0), (11, LONGEST_RETRY_S), (10_000, LONGEST_RETRY_S)],
+)
+def test_delays_double_up_to_an_hour(attempts: int, seconds: float) -> None:
+    assert retry_delay_s(attempts, 0.5) == seconds
+
+
+def test_chance_spreads_the_delay_by_a_quarter_either_way() -> None:
+    assert retry_delay_s(1, 0.0) == FIRST_RETRY_S * 0.75
+    assert retry_delay_s(1, 0.999999) == pytest.approx(FIRST_RETRY_S * 1.25, rel=1e-4)
+
+
+def test_what_the_remote_asked_for_is_the_least() -> None:
+    assert retry_delay_s(1, 0.5, asked_s=60.0) == 60.0
+    assert retry_delay_s(1, 0.5, asked_s=1.0) == 5.0
+
+
+@given(st.integers(1, 1_000_000), st.floats(0, 1, exclude_max=True))
+def test_a_delay_is_never_nothing_and_never_more_than_75_minutes(attempts: int, chance: float) -> None:
+    assert FIRST_RETRY_S * 0.75 <= retry_delay_s(attempts, chance) <= LONGEST_RETRY_S * 1.25
