@@ -1,11 +1,15 @@
-"""Reads the ignore files of folders. Fails closed: what is not a whole, settled, regular text file is an error."""
+"""Reads the ignore files of directories.
+
+An ignore file must be a complete, settled, regular text file. Anything else is an error, so that no file is uploaded or
+deleted by rules that were read in part.
+"""
 
 import errno
 import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from syncd.core.errors import IgnoreFileError
@@ -13,20 +17,19 @@ from syncd.core.globs import BadPattern
 from syncd.core.keys import normal, shown
 from syncd.core.plain_text import decode
 from syncd.core.rules import IgnoreFile, Rules
+from syncd.local.read import Fingerprint, fingerprint, open_file, read_up_to
 
 MAX_BYTES = 4 * 1024 * 1024
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Largest ignore file (our own limit)."""
 _COARSE_S = 2.0
-"""Two writes in so short a time may leave the same times on a file."""
+"""Seconds. Two writes within this time may leave the same timestamps on a file."""
 _PATIENCE = 4.0
-"""An ignore file that has not been quiet for this many times `settle`, or so many seconds, is an error."""
-
-_Print = tuple[int, int, int, int]
+"""Multiple of `settle`, and least seconds, after which an ignore file that keeps changing is an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The time of day (s), a clock that only goes forward (s), and a way to wait."""
+    """now: seconds since the epoch. ticks: monotonic seconds. rest: waits for so many seconds."""
 
     now: Callable[[], float] = time.time
     ticks: Callable[[], float] = time.monotonic
@@ -35,9 +38,9 @@ class Clock:
 
 @dataclass(slots=True)
 class _Known:
-    """An ignore file as it was read last. gone_at: when it was first missed."""
+    """An ignore file as it was read last. gone_at: the tick at which it was first missing, None if it is present."""
 
-    print: _Print
+    fingerprint: Fingerprint
     parsed: IgnoreFile
     gone_at: float | None = None
 
@@ -45,9 +48,10 @@ class _Known:
 class IgnoreFiles:
     """The ignore files below one root.
 
-    open_folder: opens a directory ("" or "a/b/"). settle: seconds that a file must have been quiet before it is
-    believed, also one that has just gone away. Blocks for that time. empty_settle: the same for one that had patterns
-    and is empty now, for an editor may be about to write it anew.
+    open_folder: opens a directory ("" or "a/b/").
+    settle: seconds without a change before a file is read, or before a file that disappeared counts as gone. `of`
+    blocks for this time.
+    empty_settle: the same for a file that had patterns and is empty now. An editor may be about to write it again.
     """
 
     def __init__(
@@ -66,13 +70,13 @@ class IgnoreFiles:
         self._known: dict[str, _Known] = {}
 
     def settling(self, settle: float, empty_settle: float) -> "IgnoreFiles":
-        """Return the same, with other times of quiet."""
+        """Return a reader of the same files with other settle times."""
         return IgnoreFiles(self._open_folder, self._rules, settle, empty_settle, self._clock)
 
     def of(self, folder: str, *, wait: bool = True) -> list[IgnoreFile]:
-        """Return the ignore files that lie in a folder ("" or "a/b/"), weakest first. Raises OSError.
+        """Return the ignore files in a directory ("" or "a/b/"), the weakest first. Raises OSError.
 
-        wait: for one that has changed just now; else that is an error.
+        wait: wait until a file that has just changed is settled. False: such a file is an error.
         """
         try:
             with self._open_folder(folder) as descriptor:
@@ -81,18 +85,18 @@ class IgnoreFiles:
             return []
         return [each for each in found if each]
 
-    def leave_out(self, path: str, *, directory: bool) -> bool:
-        """Return whether a change there needs no look, by the ignore files as they were read last. Touches no disk."""
+    def excludes(self, path: str, *, directory: bool) -> bool:
+        """Return whether the ignore files, as last read, exclude a path. Does not access the disk."""
         folder, _, name = path.rpartition("/")
         if name in self._rules.ignore_files:
-            return bool(folder) and self.leave_out(folder, directory=True)
+            return bool(folder) and self.excludes(folder, directory=True)
         ends = [0, *(end + 1 for end, char in enumerate(path) if char == "/")]
         above = [self._known.get(path[:end] + name) for end in ends for name in self._rules.ignore_files]
         below = normal(path + "/" if directory else path)
         return self._rules.excluded_deep(below, [each.parsed for each in above if each]) is not None
 
     def _settled(self, directory: int, folder: str, name: str, *, wait: bool) -> IgnoreFile | None:
-        """Read one, after a wait if it has changed just now."""
+        """Return an ignore file, None if there is none. wait: wait until a file that has just changed is settled."""
         place = folder + name
         give_up = self._clock.ticks() + (_PATIENCE * max(1.0, self._settle) if wait else 0.0)
         while (rest_s := self._look(directory, folder, name)) > 0:
@@ -103,10 +107,10 @@ class IgnoreFiles:
         return known.parsed if known else None
 
     def _look(self, directory: int, folder: str, name: str) -> float:
-        """Bring what is known of one up to date; return for how many seconds it has to rest before that."""
+        """Update the known state of an ignore file. Returns the seconds until the file is settled, 0 if it is."""
         place = folder + name
         try:
-            with _opened(directory, place, name) as descriptor:
+            with _open_ignore_file(directory, place, name) as descriptor:
                 return self._read(descriptor, folder, name)
         except FileNotFoundError:
             return self._missed(place)
@@ -127,62 +131,54 @@ class IgnoreFiles:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             raise _error(place, "it is no regular file; put one in its place")
-        seen, known = _print(before), self._known.get(place)
-        if known and known.print == seen:
+        found, known = fingerprint(before), self._known.get(place)
+        if known and known.fingerprint == found:
             known.gone_at = None
             return 0.0
         age = self._clock.now() - before.st_ctime
         if abs(age) < self._settle:
             return self._settle - age
-        data = _whole(descriptor, place)
-        if _print(os.fstat(descriptor)) != seen or len(data) != before.st_size:
-            # It was written to meanwhile: it is young now.
+        data = _read_all(descriptor, place)
+        if fingerprint(os.fstat(descriptor)) != found or len(data) != before.st_size:
+            # A write happened during the read, so the file is not settled.
             return max(self._settle, 0.01)
         if known and known.parsed.patterns.patterns and not data.strip() and 0 <= age < self._empty_settle:
             raise _error(place, f"it has just become empty, which counts after {self._empty_settle:g} s", errno.EAGAIN)
-        self._known[place] = _Known(seen if age >= _COARSE_S else (0, 0, 0, 0), _parse(folder, name, data))
+        self._known[place] = _Known(found if age >= _COARSE_S else (0, 0, 0, 0), _parse(folder, name, data))
         return 0.0
 
 
 @contextmanager
-def _opened(directory: int, place: str, name: str) -> Iterator[int]:
+def _open_ignore_file(directory: int, place: str, name: str) -> Iterator[int]:
+    stack = ExitStack()
     try:
-        descriptor = os.open(name, _OPEN, dir_fd=directory)
+        opened = stack.enter_context(open_file(name, directory))
     except OSError as error:
         if error.errno == errno.ENOENT:
             raise
-        said = "it is a symbolic link" if error.errno == errno.ELOOP else f"it cannot be read ({error.strerror})"
+        fault = "it is a symbolic link" if error.errno == errno.ELOOP else f"it cannot be read ({error.strerror})"
         number = errno.EINVAL if error.errno in (errno.ELOOP, None) else error.errno
-        raise _error(place, f"{said}; put a readable file in its place", number) from error
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        raise _error(place, f"{fault}; put a readable file in its place", number) from error
+    with stack:
+        yield opened
 
 
-def _whole(descriptor: int, place: str) -> bytes:
-    chunks, total = [], 0
-    while chunk := os.read(descriptor, 1 << 20):
-        chunks.append(chunk)
-        total += len(chunk)
-        if total > MAX_BYTES:
-            raise _error(place, f"it has more than {MAX_BYTES} bytes; shorten it")
-    return b"".join(chunks)
+def _read_all(descriptor: int, place: str) -> bytes:
+    data = read_up_to(descriptor, MAX_BYTES)
+    if len(data) > MAX_BYTES:
+        raise _error(place, f"it has more than {MAX_BYTES} bytes; shorten it")
+    return data
 
 
 def _parse(folder: str, name: str, data: bytes) -> IgnoreFile:
     try:
-        # A comment may be in any encoding; a pattern that is not UTF-8 is a bad line.
+        # A comment may have any encoding. A pattern that is not UTF-8 is an error.
         return IgnoreFile.parse(normal(folder), decode(data, errors="surrogateescape"), name)
     except BadPattern as error:
-        raise _error(folder + name, f"{error}; mend or remove the line", joint=" ") from error
+        raise _error(folder + name, f"{error}; fix or remove the line", joint=" ") from error
     except ValueError as error:
         raise _error(folder + name, str(error)) from error
 
 
 def _error(place: str, why: str, number: int = errno.EINVAL, joint: str = ": ") -> IgnoreFileError:
     return IgnoreFileError(number, f"{shown(place)}{joint}{why}")
-
-
-def _print(seen: os.stat_result) -> _Print:
-    return seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino

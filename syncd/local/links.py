@@ -1,4 +1,4 @@
-"""Symbolic links to files inside the folder: resolved by hand from the root's descriptor, never outside of it."""
+"""Symbolic links to files inside the folder. Links are resolved name by name from the root, and never outside it."""
 
 import errno
 import os
@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from syncd.core.keys import from_os, to_bytes
+from syncd.local.read import open_directory
 
 MAX_HOPS = 32
-"""Links that one may lead through; the kernel follows 40."""
+"""Links in one chain (our own limit; the kernel follows 40)."""
 MAX_DEPTH = 64
-"""Directories held open at a time."""
-_DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
+"""Directories that are open at the same time (our own limit)."""
 
 
 class Place(NamedTuple):
-    """Where a link ends: the open directory, the name in it, and its path below the root."""
+    """The target of a link. folder: descriptor of its directory. name: its name there. path: below the root."""
 
     folder: int
     name: bytes
@@ -26,7 +26,7 @@ class Place(NamedTuple):
 
 
 class LinkEscapes(OSError):
-    """The link leads out of the folder, round in circles, or through a directory that became a link."""
+    """The link leads out of the folder, in a circle, or through a directory that was replaced by a link."""
 
     def __init__(self, why: str) -> None:
         super().__init__(errno.ELOOP, why)
@@ -34,10 +34,10 @@ class LinkEscapes(OSError):
 
 @contextmanager
 def resolve_link(root: Path, path: str, places: list[str]) -> Iterator[Place]:
-    """Open what the link at `path` leads to, name by name, so that no swap in between leads elsewhere.
+    """Resolve the link at `path` name by name, so that a concurrent replacement cannot lead elsewhere.
 
-    places: gets every path below the root that was passed, the last one too. The directories in which the link lies
-    must be real ones. Raises OSError; LinkEscapes if it does not end inside the folder.
+    places: receives every path below the root on the way, with the last one. The directories of the link itself must
+    be no links. Raises LinkEscapes if the link does not end inside the folder, and any other OSError.
     """
     walker = _Walker(root)
     try:
@@ -52,9 +52,11 @@ def resolve_link(root: Path, path: str, places: list[str]) -> Iterator[Place]:
 
 
 class _Walker:
+    """Goes from directory to directory below a root, and holds the way open."""
+
     def __init__(self, root: Path) -> None:
         self._roots = [os.fsencode(root), os.fsencode(os.path.realpath(root))]
-        self._open = [("", os.open(root, _DIRECTORY))]
+        self._open = [("", os.open(root, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY))]
 
     def close(self) -> None:
         for _, descriptor in self._open:
@@ -62,7 +64,7 @@ class _Walker:
         self._open = []
 
     def target(self, name: str) -> bytes | None:
-        """What a link says; None of what is no link."""
+        """Return the target of a link. None: the name is no link."""
         try:
             return os.readlink(to_bytes(name), dir_fd=self._open[-1][1])
         except OSError as error:
@@ -73,9 +75,8 @@ class _Walker:
     def enter(self, name: str) -> None:
         if len(self._open) > MAX_DEPTH:
             raise LinkEscapes("it lies too deep")
-        path, above = self._open[-1]
-        descriptor = os.open(to_bytes(name), _DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
-        self._open.append((f"{path}{name}/", descriptor))
+        path, parent = self._open[-1]
+        self._open.append((f"{path}{name}/", open_directory(name, parent)))
 
     def follow(self, name: str, places: list[str]) -> Place:
         waiting, hops = [name], 0
@@ -115,7 +116,7 @@ class _Walker:
 
 
 class Links:
-    """Which links lead through which places: a change there is one of the links. For any thread."""
+    """The paths that each link leads through. A change at such a path changes the link. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -123,20 +124,20 @@ class Links:
         self._through: dict[str, set[str]] = {}
 
     def note(self, link: str, places: Sequence[str]) -> None:
-        """Remember what a link led through when it was looked at last."""
+        """Replace the paths that a link leads through. places: as `resolve_link` returns them."""
         with self._lock:
             for place in self._places.pop(link, ()):
                 self._through[place].discard(link)
                 if not self._through[place]:
                     del self._through[place]
-            # The directories that were passed by ".." or lie above are places, too: one may be renamed.
+            # The directories above each place count too, because one of them may be renamed.
             whole = {place[:end] for place in places for end in _ends(place)} - {link}
             self._places[link] = tuple(whole)
             for place in whole:
                 self._through.setdefault(place, set()).add(link)
 
     def at(self, place: str) -> list[str]:
-        """The links that lead through a place."""
+        """Return the links that lead through a path."""
         with self._lock:
             return sorted(self._through.get(place, ()))
 

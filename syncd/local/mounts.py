@@ -1,4 +1,7 @@
-"""What is mounted where: the kernel's table of mounts, and device numbers where there is no such table (macOS)."""
+"""Mounts: the kernel's table of mounts, or device numbers on a system without this table (macOS).
+
+A missing mount, or a mount over a directory, hides files. `Protected` keeps such files from counting as deleted.
+"""
 
 import os
 import re
@@ -14,9 +17,9 @@ from syncd.core.model import Problem
 _TABLE: Final = Path("/proc/self/mountinfo")
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 _NUMBERED: Final = frozenset({"btrfs", "ext2", "ext3", "ext4", "tmpfs", "zfs"})
-"""File systems whose statvfs number comes from their own identifier, not from their device."""
+"""File systems whose statvfs number is derived from their own identifier, not from their device."""
 AUTOFS: Final = "autofs"
-"""Stands in for a file system that is mounted when somebody looks, and unmounted when nobody does."""
+"""The type of a mount point whose file system is mounted at the first access and unmounted when it is idle."""
 
 
 NETWORK_FILESYSTEMS: Final = frozenset(
@@ -30,11 +33,11 @@ NETWORK_FILESYSTEMS: Final = frozenset(
         "virtiofs", "vmhgfs",
     }
 )  # fmt: skip
-"""File systems whose other writers the local kernel does not hear of, as mountinfo names them."""
+"""File systems without events for writes of other machines, by their names in mountinfo."""
 
 
 class Mount(NamedTuple):
-    """One line of the table. root: the directory of the file system that is seen at `point`."""
+    """One line of the table. point: the mount point. root: the directory of the file system that `point` shows."""
 
     number: str
     parent: str
@@ -45,11 +48,11 @@ class Mount(NamedTuple):
     source: str
 
     def holds(self, path: str) -> bool:
-        """True if path is the mount point or below it."""
+        """Return whether `path` is the mount point or below it."""
         return path == self.point or path.startswith(_below(self.point))
 
     def identity(self) -> str:
-        """Return what is mounted, in words that hold over a new mount of the same, and mostly over a reboot."""
+        """Return a text that is the same after another mount of the same file system, and mostly after a reboot."""
         if self.kind in _NUMBERED and (number := _file_system_number(self.point)):
             return f"{self.kind} {self.root} {number:x}"
         named = "/" in self.source or ":" in self.source
@@ -57,9 +60,10 @@ class Mount(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """The mounts that matter to a root. point: the mount point that holds it; what: what is mounted there.
+    """The mounts of a root.
 
-    inner: what is mounted at each path below the root; lazy: paths below it that autofs serves.
+    root: its real path. point: the mount point that it lies on. what: the identity of that mount.
+    inner: path below the root -> identity of the mount there. lazy: paths below the root that autofs serves.
     """
 
     root: str
@@ -70,21 +74,21 @@ class Survey(NamedTuple):
 
     @property
     def is_mount(self) -> bool:
-        """True if the root itself is a mount point."""
+        """Return whether the root itself is a mount point."""
         return self.point == self.root
 
 
 def mounts_below(root: Path) -> dict[str, str]:
-    """Return what is mounted below a root, but for what autofs serves: that comes and goes as it is looked at."""
+    """Return path -> identity of the mounts below a root. Mounts of autofs are left out: they come and go."""
     seen = survey(root)
     lazy = tuple(_below(path) for path in seen.lazy)
     return {path: what for path, what in seen.inner.items() if not _below(path).startswith(lazy)}
 
 
 def survey(root: Path, crossed: Iterable[str] = ()) -> Survey:
-    """Return the mounts at, above and below a root. crossed: paths below it that may be mount points.
+    """Return the mounts of a root.
 
-    `crossed` is heeded only where there is no table.
+    crossed: paths below the root that may be mount points. They are used only on a system without a table.
     """
     real = os.path.realpath(root)
     try:
@@ -103,10 +107,7 @@ def survey(root: Path, crossed: Iterable[str] = ()) -> Survey:
 
 
 def network_filesystem(path: Path, mountinfo: Path = _TABLE) -> str | None:
-    """The type of the file system that holds path, or of one mounted below it, without events from other machines.
-
-    None if there is no such.
-    """
+    """Return the type of a network file system at or below `path`. None: there is none."""
     try:
         mounts = Mounts(mountinfo.read_bytes())
     except OSError:
@@ -118,7 +119,7 @@ def network_filesystem(path: Path, mountinfo: Path = _TABLE) -> str | None:
 
 
 class Mounts:
-    """The mounts of one mountinfo table."""
+    """The mounts of one mountinfo table. table: its bytes."""
 
     def __init__(self, table: bytes) -> None:
         self._by_number = {each.number: each for line in table.splitlines() if (each := _mount(line))}
@@ -128,33 +129,34 @@ class Mounts:
             self._on.setdefault(each.parent if known else "", []).append(each)
 
     def holder(self, path: str) -> Mount | None:
-        """Return the mount that a path lies on. One that shows a directory at its own place is not seen as a mount."""
+        """Return the mount that a path lies on. A bind mount of a directory on itself does not count as a mount."""
         found = self._reached(path)
         while found and (above := self._by_number.get(found.parent)) and _is_no_change(found, above):
             found = above
         return found
 
     def below(self, path: str) -> list[Mount]:
-        """Return the mounts below a directory that can be reached; of several at one place, the one that is seen."""
+        """Return the visible mounts below a directory: the topmost mount of each mount point that can be reached."""
         points = {each.point for each in self._by_number.values() if each.point.startswith(_below(path))}
         found = [self.holder(point) for point in sorted(points - {path})]
         return [each for each in found if each and each.point in points]
 
     def _reached(self, path: str) -> Mount | None:
-        """Follow a path from mount to mount, as the kernel does: a mount hides those made below it before."""
+        """Follow a path from mount to mount as the kernel does. A mount hides earlier mounts below its mount point."""
         found: Mount | None = None
         while on_it := [each for each in self._on.get(found.number if found else "", ()) if each.holds(path)]:
-            # The shortest comes first on the way; of two at one place the later one lies on top.
+            # The shortest mount point comes first on the path. Of two mounts at one point the later one is on top.
             found = min(reversed(on_it), key=lambda each: len(each.point))
         return found
 
 
 @dataclass(slots=True)
 class Protected:
-    """The directories ("a/b/") whose missing files are not gone, each with the problem that it is.
+    """Directories ("a/b/") whose missing files do not count as deleted, each with its problem.
 
-    closed: what was mounted there is not, so they are not gone into. covered: a mount came over them. withheld: those
-    of `covered` of which a file was missed in this pass.
+    closed: the mount of the directory is missing, so that the walk does not enter it.
+    covered: another mount hides the files of the directory.
+    withheld: the covered directories of which a file was missing in this pass.
     """
 
     closed: Mapping[str, Problem] = field(default_factory=dict)
@@ -162,12 +164,12 @@ class Protected:
     withheld: set[str] = field(default_factory=set)
 
     def closes(self, path: str) -> Problem | None:
-        """Return the problem of a path in, or a directory that is, a closed directory."""
+        """Return the problem of a closed directory, or of a path in it. None: the path is in no closed directory."""
         place = _place(self.closed, path)
         return self.closed[place] if place else None
 
     def hides(self, path: str) -> Problem | None:
-        """Return the problem of a file that is missing in a covered directory."""
+        """Return the problem of a missing file in a covered directory. None: the path is in no covered directory."""
         place = _place(self.covered, path)
         if place is None:
             return None
@@ -175,7 +177,7 @@ class Protected:
         return self.covered[place]
 
     def problems(self) -> list[Problem]:
-        """What is to be said after a walk: the outermost closed directories, and the covered ones that miss files."""
+        """Return the problems after a walk: outermost closed directories, and covered ones with missing files."""
         outer = [each for each in self.closed if not any(each != o and each.startswith(o) for o in self.closed)]
         return [*(self.closed[each] for each in outer), *(self.covered[each] for each in sorted(self.withheld))]
 
@@ -186,7 +188,7 @@ def _place(places: Iterable[str], path: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def _parsed(table: bytes) -> Mounts:
-    """Cached: the table is read every second and changes seldom."""
+    """Parse the table. Cached, because the table is read every second and rarely changes."""
     return Mounts(table)
 
 
@@ -200,7 +202,7 @@ def _mount(line: bytes) -> Mount | None:
 
 
 def _is_no_change(mount: Mount, above: Mount) -> bool:
-    """True if a mount shows what is there without it, as systemd makes them to protect paths of a service."""
+    """Return whether a mount shows the same files as before it. systemd protects paths by such mounts."""
     place = mount.point.removeprefix(above.point.rstrip("/"))
     return (
         above is not mount and mount.device == above.device and mount.root == ((above.root.rstrip("/") + place) or "/")

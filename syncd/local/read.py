@@ -1,6 +1,7 @@
-"""What lies on the disk below a root: who the root is, and single files read without being fooled.
+"""Reads the root, its directories and its files.
 
-Symbolic links are never followed, not even between two steps: every file is opened component by component.
+No function here follows a symbolic link below the root. Each file is opened component by component, so that a directory
+that is replaced by a link at the same time leads nowhere.
 """
 
 import errno
@@ -18,7 +19,9 @@ from syncd.core.limits import Limits
 from syncd.core.model import Content, Problem, int64
 
 Identity = tuple[int, int]
-"""(st_dev, st_ino) of the root."""
+"""(st_dev, st_ino) of a root."""
+Fingerprint = tuple[int, int, int, int]
+"""(size, mtime_ns, ctime_ns, inode) of a file, each as a signed 64-bit number."""
 
 TEMPORARY = frozenset(
     {
@@ -26,14 +29,14 @@ TEMPORARY = frozenset(
         *(errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
     }
 )
-"""Errors that say nothing of a file, and may be over soon."""
+"""Errors that tell nothing about a file and may end without an action of a person."""
 GONE = (errno.ENOENT, errno.ENOTDIR)
 NON_NAMES = frozenset({"", ".", ".."})
 _OPEN = os.O_RDONLY | os.O_CLOEXEC
 
 
 def root_identity(path: Path) -> tuple[int, int] | None:
-    """(st_dev, st_ino) of the folder at path, symbolic links followed; None when there is none or it cannot be read."""
+    """Return the identity of the directory at `path`. Follows links. None: it is missing or unreadable."""
     try:
         found = path.stat()
     except (OSError, ValueError):
@@ -41,10 +44,33 @@ def root_identity(path: Path) -> tuple[int, int] | None:
     return (found.st_dev, found.st_ino)
 
 
-class Disk:
-    """The files under `root`, as far as the target's limits let them be read.
+def fingerprint(found: os.stat_result) -> Fingerprint:
+    """Return the values that change when a file changes."""
+    return found.st_size, int64(found.st_mtime_ns), int64(found.st_ctime_ns), int64(found.st_ino)
 
-    passing: keys that an error of `TEMPORARY` was met at, the root's for a directory. complete: see scan.Tree.
+
+@contextmanager
+def open_file(name: str | bytes, folder: int) -> Iterator[int]:
+    """Open a file of an open directory for reading. Raises OSError (ELOOP) for a symbolic link."""
+    # O_NONBLOCK: the call must not wait for a writer if a FIFO has replaced the file.
+    descriptor = os.open(name, _OPEN | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def open_directory(name: str, parent: int) -> int:
+    """Return a descriptor of a directory in an open directory. Raises OSError for anything else, also for a link."""
+    return os.open(to_bytes(name), _OPEN | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+
+
+class Disk:
+    """Reads the files below `root` within the limits of the target.
+
+    prefix: the key prefix of the mirror.
+    retry_keys: keys that met a temporary error in this pass; the prefix stands for a directory.
+    complete: False if a directory could not be read in this pass. Only a complete walk is evidence for deletes.
     """
 
     def __init__(self, root: Path, limits: Limits, prefix: str = "") -> None:
@@ -52,15 +78,15 @@ class Disk:
         self.label = shown_path(root)
         self.limits = limits
         self.prefix = prefix
-        self.passing: set[str] = set()
+        self.retry_keys: set[str] = set()
         self.complete = True
 
     def identity(self) -> Identity:
-        """Return who the root is. Raises RootHalt if it is missing or no directory, DiskRetry if that may pass."""
+        """Return the identity of the root. Raises RootHalt if it is no directory, DiskRetry for a temporary error."""
         try:
             found = self.root.stat()
         except OSError as error:
-            self._raise_if_passing(error)
+            self._raise_if_temporary(error)
             raise RootHalt(
                 f"path {self.label}: {error.strerror}; nothing was deleted. Bring the folder back"
             ) from error
@@ -69,19 +95,19 @@ class Disk:
         return found.st_dev, found.st_ino
 
     def is_empty(self) -> bool:
-        """True if the root holds no name at all. Raises RootHalt if it cannot be read, DiskRetry if that may pass."""
+        """Return whether the root is empty. Raises RootHalt if it is unreadable, DiskRetry for a temporary error."""
         try:
             with os.scandir(self.root) as directory_entries:
                 return next(directory_entries, None) is None
         except OSError as error:
-            self._raise_if_passing(error)
+            self._raise_if_temporary(error)
             raise RootHalt(f"path {self.label}: {error.strerror}; nothing was deleted. Let syncd read it") from error
 
     def read(self, path: str, *, allow_changing: bool = False) -> tuple[Content, os.stat_result]:
-        """Read a file once.
+        """Read a file once. Returns its content and its stat result.
 
-        allow_changing: return the bytes of a file that changed while it was read. Raises FileChanged for such a file
-        otherwise, Park if the file cannot be sent, DiskRetry if it may be readable later.
+        allow_changing: return the bytes of a file that changed while it was read. Otherwise the method raises
+        FileChanged for such a file. Raises Park if the file cannot be sent, DiskRetry for a temporary error.
         """
         key = self.prefix + normal(path)
         try:
@@ -89,34 +115,34 @@ class Disk:
                 before = os.fstat(descriptor)
                 if not stat.S_ISREG(before.st_mode):
                     raise FileChanged(f"{shown(path)} is no regular file any more")
-                data = _read_all(descriptor, self.limits.max_file_size)
+                data = read_up_to(descriptor, self.limits.max_file_size)
                 after = os.fstat(descriptor)
         except OSError as error:
             if error.errno in (*GONE, errno.ELOOP):
                 raise FileChanged(f"{shown(path)} went away") from error
-            if self._passes(error, key):
+            if self._is_temporary(error, key):
                 raise DiskRetry(f"it cannot be read now ({error.strerror}); it is tried again") from error
             raise Park("unreadable", f"it cannot be read ({error.strerror}); let syncd read it") from error
         if problem := self.limits.refuse(key, len(data)):
             raise Park(problem.kind, problem.message)
-        same = _fingerprint(before) == _fingerprint(after) and len(data) == after.st_size
+        same = fingerprint(before) == fingerprint(after) and len(data) == after.st_size
         if not (same or allow_changing):
             raise FileChanged(f"{shown(path)} changed while it was read")
         return Content(data, hashlib.sha256(data).hexdigest(), after.st_mtime_ns), after
 
-    def _raise_if_passing(self, error: OSError) -> None:
+    def _raise_if_temporary(self, error: OSError) -> None:
         if error.errno in TEMPORARY:
             raise DiskRetry(f"path {self.label}: {error.strerror}; nothing was deleted. It is tried again") from error
 
-    def _passes(self, error: OSError, key: str) -> bool:
-        """Note a key to look at again if the error may be over by then."""
+    def _is_temporary(self, error: OSError, key: str) -> bool:
+        """Return whether an error is temporary, and remember the key of such an error for a retry."""
         if error.errno in TEMPORARY:
-            self.passing.add(key)
+            self.retry_keys.add(key)
         return error.errno in TEMPORARY
 
     def _unreadable(self, folder: str, error: OSError) -> Problem:
         self.complete = False
-        self._passes(error, self.prefix)
+        self._is_temporary(error, self.prefix)
         why = f"the directory cannot be read ({error.strerror}); nothing is deleted until it can"
         if isinstance(error, IgnoreFileError):
             why = f"{error.strerror}. Until then nothing of this directory is uploaded, and nothing is deleted"
@@ -134,30 +160,25 @@ class Disk:
         return os.path.join(os.fsencode(self.root), to_bytes(path))  # noqa: PTH118 - bytes, which no locale changes
 
     def _open_file(self, path: str) -> AbstractContextManager[int]:
-        """Open a file that is mirrored."""
+        """Open a mirrored file."""
         return self._open(path)
 
     @contextmanager
     def _open(self, path: str) -> Iterator[int]:
-        """Open root/path for reading, refusing symbolic links in every component below the root, and ways out of it."""
+        """Open root/path for reading. Refuses a symbolic link in any component, and any path out of the root."""
         if not NON_NAMES.isdisjoint(path.split("/")):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         parents, _, name = path.rpartition("/")
-        with self._open_folder(parents + "/" if parents else "") as folder:
-            # NONBLOCK: opening a FIFO that took the file's place must not hang.
-            descriptor = os.open(to_bytes(name), _OPEN | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        with self._open_folder(parents + "/" if parents else "") as folder, open_file(to_bytes(name), folder) as file:
+            yield file
 
     @contextmanager
     def _open_folder(self, folder: str) -> Iterator[int]:
-        """Open a directory ("" or "a/b/") part by part, so that none that became a symbolic link is gone through."""
+        """Open a directory ("" or "a/b/") component by component. Refuses a symbolic link in any component."""
         descriptor = os.open(self.root, _OPEN | os.O_DIRECTORY)
         try:
             for part in folder.split("/")[:-1]:
-                below = os.open(to_bytes(part), _OPEN | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+                below = open_directory(part, descriptor)
                 os.close(descriptor)
                 descriptor = below
             yield descriptor
@@ -168,9 +189,9 @@ class Disk:
 def directory_entries(
     descriptor: int,
 ) -> "AbstractContextManager[Iterator[os.DirEntry[str]] | Iterator[os.DirEntry[bytes]]]":
-    """What lies in an open directory. `from_os` gives the names.
+    """Return the entries of an open directory. `from_os` converts their names.
 
-    Some locales cannot hold every name as a str, so that bytes are asked for where they can be had.
+    The names are bytes in a locale that is not UTF-8, because a str of such a locale cannot hold every name.
     """
     if sys.getfilesystemencoding() != "utf-8":
         with suppress(OSError):
@@ -178,15 +199,12 @@ def directory_entries(
     return os.scandir(descriptor)
 
 
-def _read_all(descriptor: int, limit: int) -> bytes:
+def read_up_to(descriptor: int, limit: int) -> bytes:
+    """Read an open file to its end, but at most `limit + 1` bytes."""
     with closing(os.fdopen(os.dup(descriptor), "rb", buffering=0)) as file:
         chunks, total = [], 0
-        # One byte over the limit is enough to know that it is over.
+        # One byte over the limit proves that the file is too large.
         while total <= limit and (chunk := file.read(min(1 << 20, limit + 1 - total))):
             chunks.append(chunk)
             total += len(chunk)
     return b"".join(chunks)
-
-
-def _fingerprint(seen: os.stat_result) -> tuple[int, int, int]:
-    return seen.st_size, int64(seen.st_mtime_ns), int64(seen.st_ctime_ns)

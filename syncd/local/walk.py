@@ -1,4 +1,4 @@
-"""The local side: a folder as a stream of items sorted by key, and a look at one key of it."""
+"""The mirrored folder as a stream of items sorted by key, and the lookup of a single key."""
 
 import errno
 import os
@@ -12,17 +12,17 @@ from typing import NamedTuple
 
 from syncd.core.keys import NOT_UTF8, from_os, name_fault, normal, shown
 from syncd.core.limits import Limits
-from syncd.core.model import Excluded, Item, Local, Problem, int64
+from syncd.core.model import Excluded, Item, Local, Problem
 from syncd.core.rules import IgnoreFile, Rules
 from syncd.core.unexpected import unexpected_error
 from syncd.local.ignores import IgnoreFiles
 from syncd.local.links import LinkEscapes, Links, resolve_link
 from syncd.local.mounts import Protected
-from syncd.local.read import GONE, NON_NAMES, Disk, directory_entries
+from syncd.local.read import GONE, NON_NAMES, Disk, directory_entries, fingerprint, open_file
 
 
 class _Found(NamedTuple):
-    """One name in a directory: where it lies, and what lstat says of it."""
+    """An entry of a directory: its path below the root, and its lstat result."""
 
     path: str
     stat: os.stat_result
@@ -30,7 +30,7 @@ class _Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """A directory to go into; several when their names are twins in Unicode, so that real collisions meet."""
+    """A directory to enter. It has several paths if their names are equal in NFC, so that collisions of files show."""
 
     paths: list[str]
     key: str
@@ -38,10 +38,11 @@ class _Folder:
 
 
 class Tree(Disk):
-    """The files under `root`, judged by the rules and the target's limits.
+    """The files below `root` that the rules and the limits of the target allow.
 
-    After a `walk`, `complete` says whether every directory could be read: only then may anything be deleted.
-    protected: directories whose missing files are not gone. crossed: directories on another device than their parent.
+    complete: False if a directory could not be read in this pass. Only a complete walk is evidence for deletes.
+    protected: directories whose missing files do not count as deleted.
+    crossed: directories on another device than their parent.
     """
 
     def __init__(self, root: Path, rules: Rules, limits: Limits, prefix: str = "") -> None:
@@ -53,18 +54,18 @@ class Tree(Disk):
         self.crossed: set[str] = set()
 
     def begin(self) -> None:
-        """Forget what the last pass met."""
+        """Reset the state of a pass."""
         self.complete = True
-        self.passing.clear()
+        self.retry_keys.clear()
         self.protected.withheld.clear()
 
     # -- the whole folder, or a directory in it
 
     def walk(self, under: str = "") -> Iterator[Item | Problem]:
-        """Yield what lies below the directory `under` ("" or "a/b/"), sorted by key.
+        """Yield the items and problems below the directory `under` ("" or "a/b/"), sorted by key.
 
-        A directory that cannot be read is a Problem under its key with "/" and makes `complete` False. Problems of
-        kind invalid_key come out of order: such a name has no key to be sorted by.
+        An unreadable directory is a Problem whose key ends with "/", and sets `complete` to False. Problems of kind
+        invalid_key are not in order, because such a name has no key.
         """
         try:
             folders, ignores = self._enter(under)
@@ -84,7 +85,7 @@ class Tree(Disk):
                 stack.pop()
 
     def _enter(self, under: str, *, wait: bool = True) -> tuple[list[str], list[IgnoreFile]]:
-        """Return the real directories that go by the name `under`, and the ignore files above them."""
+        """Return the directories whose path in NFC is `under`, and the ignore files above them."""
         if self.protected.closes(normal(under)):
             return [], []
         folders, ignores = [""], []
@@ -95,7 +96,7 @@ class Tree(Disk):
             except OSError as error:
                 if error.errno != errno.EILSEQ:
                     raise
-                # Whether its entries may go is for `look` to say.
+                # `look` decides whether the entries below it may be deleted.
                 return [], ignores
             folders = [twin.path + "/" for twin in twins if stat.S_ISDIR(twin.stat.st_mode)]
             if any(self.rules.excluded(normal(folder), ignores) for folder in folders):
@@ -107,7 +108,7 @@ class Tree(Disk):
         try:
             ignores = self._collect_all(folder, groups)
         except OSError as error:
-            # A folder below may go while we walk; the root may not, or all would look deleted.
+            # A directory may disappear during the walk. If the root did, every file would look deleted.
             if error.errno not in GONE or not folder.key:
                 yield self._unreadable(folder.key, error)
             return
@@ -121,7 +122,7 @@ class Tree(Disk):
                 yield judged
 
     def _collect_all(self, folder: _Folder, groups: dict[str, list[_Found]]) -> list[IgnoreFile]:
-        """Put what lies in a directory into groups of the same name; return the ignore files that hold below it."""
+        """Group the entries of a directory by their name in NFC. Returns the ignore files that apply below it."""
         try:
             ignores = folder.ignores + self._ignore_files(folder.paths)
             for path in folder.paths:
@@ -150,38 +151,36 @@ class Tree(Disk):
                 except OSError:
                     if not name.endswith("/"):
                         raise
-                    # A file system that hangs there is its own problem, not that of this directory.
+                    # The file system mounted there fails. The directory above it is readable.
                     found = _Found(path, os.fstat(descriptor))
                 if found.stat.st_dev != device:
                     self.crossed.add(path)
                 groups.setdefault(normal(name), []).append(found)
 
     def _judged(self, key: str, found: list[_Found]) -> Local:
-        """Like `_judge`; whatever it raises is this file's problem."""
+        """Return the result of `_judge`. An unexpected exception becomes a problem of this file."""
         try:
             return self._judge(key, found)
-        except Exception as error:  # noqa: BLE001 - what it is stands in the log
+        except Exception as error:  # noqa: BLE001 - unexpected_error logs it
             return Problem(key, "failed", str(unexpected_error(error, key)))
 
     def _judge(self, key: str, found: list[_Found]) -> Local:
-        """What a file is: an item or a problem; a link to what is left out, too. None: it went away."""
+        """Return the item, the problem or the exclusion of a key from its directory entries."""
         if len(found) > 1:
             names = " and ".join(ascii(twin.path) for twin in found)
             return Problem(key, "key_collision", f"{names} differ only in Unicode normalisation; rename one of them")
-        path, seen = found[0]
-        if stat.S_ISLNK(seen.st_mode) and self.rules.links:
-            behind = self._behind(key, path)
-            if not isinstance(behind, os.stat_result):
-                return behind
-            seen = behind
-        if not stat.S_ISREG(seen.st_mode):
-            return Problem(key, "unsupported_type", f"{_kind(seen.st_mode)} is not mirrored; only regular files are")
-        problem = self.limits.refuse(key, seen.st_size)
-        times = int64(seen.st_mtime_ns), int64(seen.st_ctime_ns)
-        return problem or Item(key, path, seen.st_size, *times, int64(seen.st_ino))
+        path, status = found[0]
+        if stat.S_ISLNK(status.st_mode) and self.rules.links:
+            target = self._link_target(key, path)
+            if not isinstance(target, os.stat_result):
+                return target
+            status = target
+        if not stat.S_ISREG(status.st_mode):
+            return Problem(key, "unsupported_type", f"{_kind(status.st_mode)} is not mirrored; only regular files are")
+        return self.limits.refuse(key, status.st_size) or Item(key, path, *fingerprint(status))
 
-    def _behind(self, key: str, path: str) -> os.stat_result | Problem | Excluded:
-        """What a link leads to, if it is to be taken."""
+    def _link_target(self, key: str, path: str) -> os.stat_result | Problem | Excluded:
+        """Return the stat result of the target of a link, or the reason why the link is not mirrored."""
         places: list[str] = []
         try:
             with resolve_link(self.root, path, places) as place:
@@ -192,7 +191,7 @@ class Tree(Disk):
         except OSError as error:
             if closed := self._closed(key, places):
                 return closed
-            self._passes(error, key)
+            self._is_temporary(error, key)
             if error.errno in (*GONE, errno.ELOOP):
                 why = f"the link does not lead to a regular file in the folder ({error.strerror}); it is not mirrored"
                 return Problem(key, "unsupported_type", why)
@@ -201,13 +200,13 @@ class Tree(Disk):
             self.links.note(path, places)
 
     def _closed(self, key: str, places: list[str]) -> Problem | None:
-        """The problem of a link that leads to where a mount is missing: what lies there is another file."""
+        """Return the problem of a link into a directory whose mount is missing. A file there is another file."""
         found = filter(None, (self.protected.closes(normal(place) + "/") for place in places[1:]))
         closed = next(found, None)
         return Problem(key, closed.kind, f"the link leads into {closed.key}: {closed.message}") if closed else None
 
     def _forbidden(self, places: list[str]) -> str | None:
-        """Return the rule that leaves out one of the places that a link leads through, or what it ends at."""
+        """Return the rule that excludes one of the paths that a link leads through, or its target."""
         for place in places[1:]:
             ends = [0, *(end + 1 for end, char in enumerate(place) if char == "/")]
             ignores = self._ignore_files([place[:end] for end in ends])
@@ -224,22 +223,17 @@ class Tree(Disk):
         places: list[str] = []
         with resolve_link(self.root, path, places) as place:
             if self._forbidden(places):
-                raise LinkEscapes("it leads to what the rules leave out")
-            # NONBLOCK: opening a FIFO that took the file's place must not hang.
-            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            descriptor = os.open(place.name, flags, dir_fd=place.folder)
-            try:
+                raise LinkEscapes("it leads to an excluded path")
+            with open_file(place.name, place.folder) as descriptor:
                 yield descriptor
-            finally:
-                os.close(descriptor)
 
     # -- one key
 
     def look(self, key: str) -> Local:
-        """Return what stands under one key right now, judged like in a walk. None: no such file."""
+        """Return the current state of one key, as `walk` would yield it. None: the key has no file."""
         try:
             return self._look_at(key)
-        except Exception as error:  # noqa: BLE001 - what it is stands in the log
+        except Exception as error:  # noqa: BLE001 - unexpected_error logs it
             return Problem(shown(key), "failed", str(unexpected_error(error, key)))
 
     def _look_at(self, key: str) -> Local:
@@ -249,7 +243,7 @@ class Tree(Disk):
         folders, ignores = [""], []
         *parents, name = path.split("/")
         if not NON_NAMES.isdisjoint((*parents, name)):
-            # No walk yields such a key. It may be a forged entry's that means to lead out of the root.
+            # No walk yields such a key. A forged remote entry may have one that leads out of the root.
             return None
         if closed := self.protected.closes(path):
             return closed
@@ -261,42 +255,42 @@ class Tree(Disk):
             ignores += self._ignore_files(folders)
             found = [twin for twin in self._twins(folders, name) if not stat.S_ISDIR(twin.stat.st_mode)]
         except OSError as error:
-            self._passes(error, key)
+            self._is_temporary(error, key)
             return Problem(key, "unreadable", f"it cannot be looked at ({error.strerror}); its remote entry stays")
         if rule := self.rules.excluded_deep(path, ignores):
             return Excluded(key, rule)
         return self._judge(key, found) if found else self.protected.hides(path)
 
     def takes_any(self, under: str = "") -> bool:
-        """True if the rules take a file below the directory `under`, or if that cannot be known."""
+        """Return whether the rules include a file below the directory `under`. True if a directory is unreadable."""
         try:
-            # Asked on the event loop, which must not wait for an ignore file to settle.
+            # The caller is on the event loop, which must not wait until an ignore file is settled.
             folders, ignores = self._enter(under, wait=False)
             of = partial(self._ignore_files, wait=False)
             return holds_any(folders, ignores, self.rules, of, self._open_folder)
         except OSError:
             return True
 
-    def left_out(self, path: str) -> bool:
-        """Return whether the rules leave a file out by now, or cannot be obeyed. May wait for an ignore file."""
+    def is_excluded(self, path: str) -> bool:
+        """Return whether the rules exclude a file now. True if they are unreadable. May wait for an ignore file."""
         try:
             return self.rules.excluded_deep(normal(path), self._above(path)) is not None
         except OSError:
             return True
 
     def taken_by(self, path: str) -> str | None:
-        """Return the pattern that brings in a file that is mirrored; None if none speaks of it. May raise OSError."""
+        """Return the pattern that includes a mirrored file. None: no pattern matches it. Raises OSError."""
         return self.rules.taken_by(normal(path), self._above(path))
 
     def _above(self, path: str) -> list[IgnoreFile]:
-        """The ignore files of the directories that a path lies in."""
+        """Return the ignore files of all directories above a path."""
         ends = [end + 1 for end, char in enumerate(path) if char == "/"]
         return [each for end in (0, *ends) for each in self._ignore_files([path[:end]])]
 
     def _twins(self, folders: list[str], name: str) -> list[_Found]:
-        """Everything in `folders` whose name is `name` after normalisation; a plain lstat where it can be one only.
+        """Return the entries of `folders` whose name in NFC is `name`. An ASCII name needs one lstat, and no listing.
 
-        Raises OSError (EILSEQ) if there is none, but a name that cannot be read may stand for it.
+        Raises OSError (EILSEQ) if there is no such entry, but a name that is not UTF-8 may be meant.
         """
         found, unread = [], list[str]()
         for folder in folders:
@@ -332,7 +326,7 @@ def holds_any(
     ignore_files: Callable[[list[str]], list[IgnoreFile]],
     open_folder: Callable[[str], AbstractContextManager[int]],
 ) -> bool:
-    """True if the rules take a file below one of the directories. Stops at the first. May raise OSError."""
+    """Return whether the rules include a file below one of the directories. Raises OSError."""
     waiting = [(folder, above) for folder in folders]
     while waiting:
         folder, ignores = waiting.pop()

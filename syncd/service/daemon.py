@@ -312,7 +312,7 @@ def _unwanted(tree: Tree) -> Callable[..., bool]:
     """Drops hints of what ignore files leave out, but for what a link leads through."""
 
     def unwanted(path: str, *, directory: bool) -> bool:
-        return not tree.links.at(path) and tree.ignores.leave_out(path, directory=directory)
+        return not tree.links.at(path) and tree.ignores.excludes(path, directory=directory)
 
     return unwanted
 

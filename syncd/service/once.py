@@ -128,7 +128,7 @@ async def _first(mirror: Mirror, options: Options, hooks: Hooks) -> None:
 async def _outlast(mirror: Mirror, options: Options, hooks: Hooks) -> None:
     """Try again what the disk would not give in passing, for a while."""
     for pause in DISK_PAUSES_S:
-        missed = frozenset(mirror.tree.passing)
+        missed = frozenset(mirror.tree.retry_keys)
         if not missed:
             return
         await asyncio.sleep(pause)

@@ -108,7 +108,7 @@ async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, 
     if scope.everything:
         mirror.absences.remove_before(result.pass_id)
     protect(mirror, look(mirror), force=options.force)
-    for key in mirror.tree.passing:
+    for key in mirror.tree.retry_keys:
         mirror.try_later(key, None)
     unmounted = mirror.tree.protected.problems()
     mirror.journal.problems.add(unmounted, result.pass_id)

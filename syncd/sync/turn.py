@@ -280,7 +280,7 @@ class Turn:
     def _read(self, put: Put, *, allow_changing: bool) -> tuple[Content | SyncdError, os.stat_result | None]:
         tree = self._mirror.tree
         try:
-            if tree.left_out(put.path):
+            if tree.is_excluded(put.path):
                 # An ignore file has changed since the plan was made.
                 return FileChanged(f"{shown(put.path)} may be left out by now"), None
             return tree.read(put.path, allow_changing=allow_changing)

@@ -301,7 +301,7 @@ MUTANTS = (
     Mutant(
         "an ignore file that changed while it was read is believed",
         "syncd/local/ignores.py",
-        "        if _print(os.fstat(descriptor)) != seen or len(data) != before.st_size:\n",
+        "        if fingerprint(os.fstat(descriptor)) != found or len(data) != before.st_size:\n",
         "        if False:\n",
         ("tests/unit/local/test_ignores.py",),
     ),
@@ -371,7 +371,7 @@ MUTANTS = (
     Mutant(
         "a file is sent although an ignore file leaves it out by now",
         "syncd/sync/turn.py",
-        "if tree.left_out(put.path):",
+        "if tree.is_excluded(put.path):",
         "if False:",
         ("tests/unit/sync/test_local_changes.py",),
     ),

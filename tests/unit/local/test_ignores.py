@@ -183,9 +183,9 @@ def test_changes_below_what_ignore_files_leave_out_need_no_look(tmp_path: Path) 
     (tmp_path / ".syncdignore").write_text("build/\n")
     (tmp_path / "a/.gitignore").write_text("*.tmp\n")
     found = tree(tmp_path)
-    assert not found.ignores.leave_out("build/deep/x.o", directory=False), "nothing was read yet"
+    assert not found.ignores.excludes("build/deep/x.o", directory=False), "nothing was read yet"
     list(found.walk())
-    out = found.ignores.leave_out
+    out = found.ignores.excludes
     assert out("build", directory=True)
     assert out("build/deep/x.o", directory=False)
     assert out("a/b/z.tmp", directory=False)
