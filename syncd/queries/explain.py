@@ -1,4 +1,4 @@
-"""What is known of one file: the rule that took or left it, its key, the remote id, the last error, the next try."""
+"""explain: the rule that takes or leaves out a file, its key, remote id, status, last error and next try."""
 
 import sqlite3
 import time
@@ -24,7 +24,7 @@ from syncd.targets.ai_search.rows import digests
 
 Facts = Iterator[tuple[str, str]]
 Read = Generator[tuple[str, str], None, Content | None]
-"""Facts, and in the end what is in the file now, if it can be sent."""
+"""Facts, then the present content of the file if it can be sent."""
 
 
 def explain(config: Config, name: str, path: str, tree: Tree) -> Facts:
@@ -67,7 +67,7 @@ def _explain(config: Config, name: str, path: str, tree: Tree, db: sqlite3.Conne
     if record:
         yield "evidence", _evidence(record, content, past)
     yield from _heir(db, name, record, local)
-    yield from _ahead(journal, section, record, local, content.checksum if content else None)
+    yield from _next_step(journal, section, record, local, content.checksum if content else None)
     yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))
     if record is None and not isinstance(local, Item):
         yield from _deleted(config, name, key)
@@ -120,21 +120,21 @@ def _remembered(record: Record | None, local: Local) -> Facts:
 
 
 def _indexed(record: Record) -> Facts:
-    """How far it is on its way into the index."""
+    """Yield the status in the index."""
     if not record.status:
         return
     waited = time.time() - record.since
-    told = ""
+    detail = ""
     if record.status == "completed" and record.searchable_s is not None:
-        told = f", searchable after {record.searchable_s:.1f} s"
+        detail = f", searchable after {record.searchable_s:.1f} s"
     elif record.status in ON_THE_WAY:
-        told = f" for {max(0.0, waited):.0f} s"
-        told += ": stuck, the service does not get on" if waited > STUCK_S else ""
+        detail = f" for {max(0.0, waited):.0f} s"
+        detail += ": stuck, the service makes no progress" if waited > STUCK_S else ""
     elif record.status == "skipped":
-        told = ": the service leaves it out of the index on purpose"
+        detail = ": the service leaves it out of the index on purpose"
     elif record.error:
-        told = f": {record.error}" + (f": {record.why}" if record.why else "")
-    yield "index", record.status + told
+        detail = f": {record.error}" + (f": {record.why}" if record.why else "")
+    yield "index", record.status + detail
 
 
 def _heir(db: sqlite3.Connection, name: str, record: Record | None, local: Local) -> Facts:
@@ -143,14 +143,16 @@ def _heir(db: sqlite3.Connection, name: str, record: Record | None, local: Local
             yield "waits", f"until {shown(heir.key)}, which has the same content, is searchable"
 
 
-def _ahead(journal: Journal, section: MirrorConfig, record: Record | None, local: Local, checksum: str | None) -> Facts:
-    """What the next pass makes of a file that is not in step with what was sent."""
+def _next_step(
+    journal: Journal, section: MirrorConfig, record: Record | None, local: Local, checksum: str | None
+) -> Facts:
+    """Yield what the next pass does with a file that differs from the uploaded content."""
     if isinstance(local, Problem) and record:
-        yield "next", "nothing while that is so; what was sent earlier stays in the target"
+        yield "next", "nothing while the problem lasts; the content sent earlier stays in the target"
     elif local is None and record and section.prune == "never":
-        yield "next", 'nothing: what was sent stays in the target (prune = "never")'
+        yield "next", 'nothing: the entry stays in the target (prune = "never")'
     elif local is None and record:
-        yield "next", "the file is gone, so the next pass removes what was sent"
+        yield "next", "the file is gone, so the next pass removes its entry"
     elif isinstance(local, Item) and checksum and not (record and record.checksum == checksum):
         parked = journal.problems.parked(local.key, local.key).get(local.key)
         if parked and parked[0] == checksum:
@@ -173,25 +175,25 @@ def _trouble(journal: Journal, queue: Queue, key: str) -> Facts:
 
 def _evidence(record: Record, content: Content | None, past: list[PastAction]) -> str:
     same = content is not None and content.checksum == record.checksum
-    downloaded = any(each.reason == "unverified" and each.at == record.written_at for each in past)
+    downloaded = any(action.reason == "unverified" and action.at == record.written_at for action in past)
     return content_evidence(record, digests(content.data) if content and same else (), downloaded=downloaded)
 
 
 def _deleted(config: Config, name: str, key: str) -> Facts:
-    told = last_delete(config.state_dir, name, key)
-    if told:
-        yield "deleted", f"{told['time']} from {told.get('target')}, because {told['why']}"
-        if agreed := ", ".join(told.get("consent") or []):
+    line = last_delete(config.state_dir, name, key)
+    if line:
+        yield "deleted", f"{line['time']} from {line.get('target')}, because {line['why']}"
+        if agreed := ", ".join(line.get("consent") or []):
             yield "agreed", agreed
 
 
 def _past(record: Record | None, past: list[PastAction]) -> Facts:
-    """The last actions of the key, oldest first. A plain first upload left no row but its record."""
-    told = [(each.at, f"{each.action} {each.outcome}, {each.reason}", each.detail) for each in past]
-    if record and not any(each.at == record.written_at for each in past):
-        told.append((record.written_at, "put or adopt done", "first seen in step"))
-    for at, what, detail in sorted(told):
-        yield "history", f"{_when(at)}  {what}" + (f": {detail}" if detail else "")
+    """Yield the last actions on the key, oldest first. A plain first upload left no row but its record."""
+    lines = [(action.at, f"{action.action} {action.outcome}, {action.reason}", action.detail) for action in past]
+    if record and not any(action.at == record.written_at for action in past):
+        lines.append((record.written_at, "put or adopt done", "first seen in step"))
+    for at, action, detail in sorted(lines):
+        yield "history", f"{_when(at)}  {action}" + (f": {detail}" if detail else "")
 
 
 def _when(moment: float) -> str:

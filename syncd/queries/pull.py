@@ -1,4 +1,4 @@
-"""Writing remote entries into a folder: never outside it, never through a symbolic link, never over other content."""
+"""pull: writes remote entries into a folder, never outside it, through a symbolic link, or over other content."""
 
 import errno
 import os
@@ -20,19 +20,19 @@ from syncd.sync.mirror import Mirror
 from syncd.sync.observe import ours
 
 Wrote = Literal["written", "unchanged", "different"]
-"""How one file ended. different: another content stands there, and it was left alone."""
+"""The outcome of one file. different: the file has other content and was not changed."""
 
 _DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 1024 * 1024
 _GIT = frozenset({".git", "git~1"})
-"""Also where upper and lower case are the same, and under the short name of such a file system."""
+"""Names of the Git directory, also on file systems that ignore case, and its short name there."""
 _BATCH = 1000
 """Entries handed to the target at a time."""
 
 
 class Folder:
-    """The folder that is written into, made if it is not there. Every path is opened component by component."""
+    """The destination folder, made if it does not exist. Every path is opened component by component."""
 
     def __init__(self, root: Path) -> None:
         try:
@@ -53,9 +53,9 @@ class Folder:
         os.close(self._root)
 
     def write(self, path: str, data: bytes, *, force: bool = False) -> Wrote:
-        """Put a file at `path` (parts joined by "/"), whole or not at all. force: also over other content.
+        """Write a whole file at `path` (parts joined by "/") or nothing. force: also over other content.
 
-        Raises Park naming what stands in the way: a path that leads out, a symbolic link, no permission.
+        Raises Park with the reason: a path that leads out of the folder, a symbolic link, no permission.
         """
         if fault := path_fault(path):
             raise Park("invalid_key", fault)
@@ -97,7 +97,7 @@ class Folder:
 
 
 def path_fault(path: str) -> str | None:
-    """Return why nothing may be written at a path, None if something may."""
+    """Return why no file may be written at a path, None if one may."""
     if path.startswith("/"):
         return "its key is an absolute path"
     if not {"", ".", ".."}.isdisjoint(path.split("/")):
@@ -116,7 +116,7 @@ def _open_below(folder: int, part: str) -> int:
         return os.open(to_bytes(part), _DIRECTORY, dir_fd=folder)
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
-            why = f"{shown(part)!r} on its way is a symbolic link or a file, no directory"
+            why = f"{shown(part)!r} on its way is a symbolic link or a file, not a directory"
             raise Park("failed", why) from error
         raise
 
@@ -134,9 +134,9 @@ def _holds(folder: int, name: bytes, data: bytes) -> bool:
 
 
 def _replace(folder: int, name: bytes, data: bytes) -> int:
-    """Write beside, then rename over: no reader ever sees half a file. Return the new file's inode."""
+    """Write a temporary file and rename it, so that no reader sees half a file. Return the inode of the new file."""
     beside = f".syncd-pull-{secrets.token_hex(8)}"
-    # The process's umask takes its part of the mode.
+    # The umask of the process applies to the mode.
     descriptor = os.open(beside, _NEW, 0o644, dir_fd=folder)
     try:
         with os.fdopen(descriptor, "wb", buffering=0) as file:
@@ -154,27 +154,27 @@ def _replace(folder: int, name: bytes, data: bytes) -> int:
 
 @dataclass(slots=True)
 class Pulled:
-    """How a pull ended. done: written, unchanged, different, refused, gone, foreign. problems: what is to be named."""
+    """The result of a pull. done: counts of written, unchanged, different, refused, gone and foreign entries."""
 
     done: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
 
     def refuse(self, key: str, error: SyncdError) -> None:
-        """Count and name an entry that could not be written."""
+        """Record an entry that could not be written."""
         self.done["refused"] += 1
         self.problems.append(Problem(shown(key), error.kind if isinstance(error, Park) else "failed", str(error)))
 
 
 def check_files(mirror: Mirror) -> None:
-    """Raise ConfigError if there is nothing to pull: best asked before a folder is made for it."""
+    """Raise ConfigError if the target keeps no files. Call it before a destination folder is made."""
     if not mirror.target.limits.keeps_files:
         raise ConfigError("this target holds pieces of text and not the files, so there is nothing to pull")
 
 
 async def pull(mirror: Mirror, folder: Folder, *, force: bool = False, everyone: bool = False) -> Pulled:
-    """Write the mirror's entries, of its shard, into a folder under their keys without the prefix.
+    """Write the entries of a mirror's shard into a folder, at their keys without the prefix.
 
-    everyone: those of other owners too.
+    everyone: entries of other owners, too.
     """
     check_files(mirror)
     pulled, prefix = Pulled(), mirror.policy.prefix

@@ -1,4 +1,4 @@
-"""Questions to the target's own search that expect a certain file among the hits: a smoke test of retrieval."""
+"""A smoke test of retrieval: asks the target's own search and expects a certain file among the hits."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from syncd.targets.base import Hit, Indexed, searchable
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to ask, and the key that should be among the hits."""
+    """A query and the key that should be among its hits."""
 
     query: str
     key: str
@@ -20,9 +20,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a question. rank: the place of the first hit of the key, from 1; None if there is none.
+    """The answer to a question.
 
-    why: what speaks against finding it, if it was not found.
+    rank: the place of the first hit with the key, from 1; None if there is none. why: the reason if it was not found.
     """
 
     question: Question
@@ -32,7 +32,7 @@ class Answer:
 
     @property
     def score(self) -> float | None:
-        """The score of the hit that counts."""
+        """The score of the first hit with the key."""
         return None if self.rank is None else self.hits[self.rank - 1].score
 
 
@@ -42,7 +42,7 @@ def rank_of(key: str, hits: Sequence[Hit]) -> int | None:
 
 
 async def ask(mirror: Mirror, question: Question, top: int) -> Answer:
-    """Ask for at most `top` hits. Raises ConfigError if the target has no search, and what else stops a request."""
+    """Ask for at most `top` hits. Raises ConfigError if the target has no search, and the errors of a request."""
     hits = list(await searchable(mirror.target).search(question.query, top))[:top]
     rank = rank_of(question.key, hits)
     return Answer(question, hits, rank, "" if rank else await _why(mirror, question.key))
@@ -63,7 +63,7 @@ async def _why(mirror: Mirror, key: str) -> str:
 
 
 async def _index_trouble(mirror: Mirror, record: Record) -> str | None:
-    """Why an entry may not be in the index; the target is asked if it was not the last time."""
+    """Return why an entry is not in the index, None if it is. Asks the target unless the record says completed."""
     status, error = record.status, record.error
     target = mirror.target
     if status not in (None, "completed") and isinstance(target, Indexed):
@@ -83,7 +83,7 @@ def _unsent(mirror: Mirror, key: str, local: Local, record: Record | None) -> st
     if isinstance(local, Excluded):
         return f"left out by {local.rule}"
     if local is None:
-        return "there is no such file" + ("; the next pass removes what was sent of it" if record else "")
+        return "there is no such file" + ("; the next pass removes its entry" if record else "")
     problem = next((problem for problem in mirror.journal.problems.all() if problem.key == key), None)
     return f"{problem.kind}: {problem.message}" if problem else "it was never uploaded; run: syncd reconcile"
 

@@ -1,4 +1,4 @@
-"""What `status` shows, read from the state file alone, so that it works beside a running daemon and without one."""
+"""status: the state of each mirror, read from the state file alone, with and without a running daemon."""
 
 import sqlite3
 import time
@@ -18,11 +18,11 @@ from syncd.state.queue import Queue
 
 _INDEX = get_args(IndexStatus)
 STUCK_SHOWN = 20
-"""So many of the entries that are stuck on their way into the index are named."""
+"""The largest number of stuck entries that are named."""
 
 
 def snapshot(config: Config, problems: int = -1) -> dict[str, Any]:
-    """Return the object of `status --json`; with at most so many problems of each mirror, if not negative."""
+    """Return the object of `status --json`. problems: the largest number of problems of a mirror; negative: all."""
     held = holder(config.state_dir)
     db = open_state_to_read(config.state_dir)
     try:
@@ -56,14 +56,14 @@ def _mirror(
     if db is None:
         return shown
     journal, queue, meta = Journal(db, name), Queue(db, name, 0, 0), Meta(db, name)
-    said = stored_state(meta)
-    remaining = int(said.get("remaining") or 0)
-    shown["state"] = _state(said.get("state"), running=running)
-    if detail := _detail(said, shown["state"], remaining):
+    stored = stored_state(meta)
+    remaining = int(stored.get("remaining") or 0)
+    shown["state"] = _state(stored.get("state"), running=running)
+    if detail := _detail(stored, shown["state"], remaining):
         shown["detail"] = detail
     if shown["state"] == "syncing":
         shown["remaining"] = remaining
-        until = said.get("until")
+        until = stored.get("until")
         shown["eta_s"] = None if until is None else max(0.0, round(until - time.time(), 1))
     shown["items"] = _items(journal, queue, remaining)
     shown["items"] |= _without_expired(journal, shown["items"], getattr(section.target, "expiration_ttl", None))
@@ -86,42 +86,42 @@ def _mirror(
 
 
 def owner_mark(config: Config, name: str, db: sqlite3.Connection | None) -> str | None:
-    """Return the owner mark of a mirror, None if the first pass has still to decide it."""
+    """Return the owner mark of a mirror, None if the first pass has not decided it yet."""
     section = config.mirrors[name]
     meta = Meta(db, name) if db else None
     return section.owner or identity.owner_of(name, section.path, meta, identity.machine(config.state_dir))
 
 
 def foreign_keys(name: str, db: sqlite3.Connection | None) -> list[str]:
-    """Return the keys at which the last passes met entries of others."""
+    """Return the keys at which the last passes found entries of other owners."""
     return [problem.key for problem in Journal(db, name).problems.all() if problem.kind == "foreign"] if db else []
 
 
-def _state(said: object, *, running: bool) -> State:
-    """A mirror that nobody works on is not syncing any more: what was to be done then is left."""
-    if said == "syncing":
+def _state(stored: object, *, running: bool) -> State:
+    """Return the state of a mirror. A stored "syncing" without a running process means an interrupted pass."""
+    if stored == "syncing":
         return "syncing" if running else "degraded"
-    return "degraded" if said == "degraded" else "halted" if said == "halted" else "idle"
+    return "degraded" if stored == "degraded" else "halted" if stored == "halted" else "idle"
 
 
 def _searchable(section: MirrorConfig, completed: int) -> int | None:
-    """How many entries can be found now. None of KV: nothing searches what a namespace holds."""
+    """Return how many entries a search can find, None for KV, which has no search."""
     return None if section.target.type == "kv" else completed
 
 
-def _detail(said: dict[str, Any], state: State, remaining: int) -> str | None:
-    """Why a mirror is not idle."""
-    if said.get("state") == "syncing" and state == "degraded":
+def _detail(stored: dict[str, Any], state: State, remaining: int) -> str | None:
+    """Return why a mirror is not idle."""
+    if stored.get("state") == "syncing" and state == "degraded":
         left = f"{remaining} left" if remaining else "before all was compared"
         return f"the last pass was interrupted, {left}; run: syncd reconcile"
-    return said.get("detail") or None if state != "idle" else None
+    return stored.get("detail") or None if state != "idle" else None
 
 
 def _items(journal: Journal, queue: Queue, remaining: int) -> dict[str, int]:
     waiting, _ = queue.counts()
     kinds = journal.problems.counts()
     failed = kinds.pop("failed", 0)
-    # Rejected here is a file that is not stored; what is stored and cannot be found is told by `searchable`.
+    # A rejected item is not stored. `searchable` counts items that are stored and indexed.
     kinds["index_error"] = journal.index.dropped()
     kinds.pop("skipped", None)
     return {
@@ -133,13 +133,13 @@ def _items(journal: Journal, queue: Queue, remaining: int) -> dict[str, int]:
 
 
 def _without_expired(journal: Journal, items: dict[str, int], ttl: float | None) -> dict[str, int]:
-    """What of the items counts otherwise where entries expire: one that is not renewed in time is not in step."""
+    """Return the counts that change where entries expire: an entry that was not renewed in time is not in step."""
     gone = min(items["synced"], journal.expired(time.time(), ttl)) if ttl else 0
     return {"synced": items["synced"] - gone, "pending": items["pending"] + gone}
 
 
 def _stuck(journal: Journal) -> dict[str, Any] | None:
-    """What is on its way into the index for too long, if anything is: how many, and the keys of the longest."""
+    """Return the number of entries whose indexing takes too long and the oldest keys, None if there are none."""
     before = time.time() - STUCK_S
     count = journal.index.stuck_count(before)
     return {"count": count, "keys": [each.key for each in journal.index.stuck(before, STUCK_SHOWN)]} if count else None

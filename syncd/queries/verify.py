@@ -1,4 +1,4 @@
-"""Comparing local with remote and changing nothing: the plan of a dry run, and on request the very bytes."""
+"""verify: compares local with remote by the plan of a dry run and, on request, by content. Changes nothing."""
 
 import asyncio
 import hashlib
@@ -17,7 +17,7 @@ from syncd.sync.passes import Options, Result, Watch
 MISSING = frozenset({"new", "missing"})
 """Reasons of a put for a key that the remote does not have."""
 UNSEEN = frozenset({"unsupported_type", "empty", "index_error", "skipped"})
-"""Problem kinds that are no difference: what is never mirrored, and what is stored but not indexed."""
+"""Problem kinds that are no difference: files that are never mirrored, and entries that are stored but not indexed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,10 @@ class Difference:
 
 @dataclass(slots=True)
 class Verdict:
-    """What a comparison found. files: whether the target keeps files, so that "deep" means their bytes. checked: keys
-    that were compared. error: what stopped it. answers: what came of the questions; compared: False if that was all.
+    """The result of a comparison.
+
+    files: the target keeps files, so that "deep" compares bytes. checked: the number of compared keys. error: the error
+    that stopped it. answers: the answers to the questions. compared: False if only questions were asked.
     """
 
     deep: bool
@@ -53,10 +55,10 @@ class Verdict:
 
 
 async def ask_questions(mirror: Mirror, questions: Sequence[Question], top: int, verdict: Verdict) -> None:
-    """Ask a mirror's target and enter the answers. Raises ConfigError if it has no search."""
+    """Ask the target of a mirror and add the answers to the verdict. Raises ConfigError if the target has no search."""
     try:
-        for each in questions:
-            verdict.answers.append(await ask(mirror, each, top))
+        for question in questions:
+            verdict.answers.append(await ask(mirror, question, top))
     except ConfigError:
         raise
     except SyncdError as error:
@@ -64,9 +66,9 @@ async def ask_questions(mirror: Mirror, questions: Sequence[Question], top: int,
 
 
 async def verify(mirror: Mirror, watch: Watch, *, deep: bool = False) -> Verdict:
-    """Compare a mirror's folder with its target. deep: read every file and all that the target holds of ours.
+    """Compare the folder of a mirror with its target. deep: read every file and download every entry of this mirror.
 
-    For a mirror of a read-only session: nothing is written but to its own copy of the state.
+    The mirror must come from a read-only session, which writes to its own copy of the state only.
     """
     verdict, report = Verdict(deep, mirror.target.limits.keeps_files), once.Report()
     await once.run(mirror, Options(dry_run=True, full=deep, whole=True), watch, report)
@@ -87,10 +89,12 @@ async def verify(mirror: Mirror, watch: Watch, *, deep: bool = False) -> Verdict
         found.append(Difference("", "changing", why))
     if deep:
         try:
-            found += [each async for each in _deep(mirror, result, {each.key for each in found})]
+            found += [
+                difference async for difference in _deep(mirror, result, {difference.key for difference in found})
+            ]
         except SyncdError as error:
             verdict.error = error
-    verdict.differences.sort(key=lambda each: each.key)
+    verdict.differences.sort(key=lambda difference: difference.key)
     return verdict
 
 
@@ -105,11 +109,11 @@ def _of_action(action: Action) -> Difference | None:
 
 
 async def _deep(mirror: Mirror, result: Result, known: set[str]) -> AsyncIterator[Difference]:
-    """Yield the entries of ours whose bytes are not those of their file, but for what is known to differ anyway."""
+    """Yield the entries of this mirror whose content differs from their file. known: keys that are left out."""
     async for block in observe.whole(mirror, result.tables):
         pairs: dict[str, tuple[Item, Entry]] = {}
         for triple in block:
-            # Where the listing lags, the entry that our own record tells of is the one to ask for.
+            # If the listing lags, the entry of our own record is downloaded instead.
             entry = triple.entry or (entry_of(triple.record, mirror.policy.owner) if triple.record else None)
             if isinstance(triple.local, Item) and entry and triple.key not in known:
                 pairs[triple.key] = triple.local, entry
@@ -124,7 +128,7 @@ async def _deep(mirror: Mirror, result: Result, known: set[str]) -> AsyncIterato
 
 
 async def _checksums(mirror: Mirror, entries: list[Entry]) -> AsyncIterator[tuple[Entry, str | SyncdError | None]]:
-    """Yield what the remote holds of each entry: of its very bytes, or, where it keeps none, of what they became."""
+    """Yield the checksum of each entry: of its bytes, or, if the target keeps none, that in its metadata."""
     if mirror.target.limits.keeps_files:
         async for entry, data in mirror.target.fetch(entries):
             yield entry, hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else data
@@ -147,7 +151,7 @@ async def _compare(mirror: Mirror, item: Item, checksum: str) -> Difference | No
         return Difference(item.key, error.kind, str(error))
     if checksum == content.checksum:
         return None
-    why = "what is in the target is not that of the file"
+    why = "the content in the target is not that of the file"
     record, limits = mirror.journal.get(item.key), mirror.target.limits
     if record and limits.reads_lag and mirror.now() <= record.written_at + limits.lag_s:
         why += f"; it was written less than {limits.lag_s:.0f} s ago and may not be readable yet, so verify again"

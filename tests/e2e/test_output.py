@@ -285,8 +285,10 @@ def test_explain_says_what_the_next_pass_makes_of_a_file(tmp_path: Path) -> None
         (room.docs / "gone.md").unlink()
         assert ahead(room, "edited.md") == "the file has changed since it was sent, so the next pass sends it"
         assert ahead(room, "new.md") == "the next pass sends it"
-        assert ahead(room, "emptied.md") == "nothing while that is so; what was sent earlier stays in the target"
-        assert ahead(room, "gone.md") == "the file is gone, so the next pass removes what was sent"
+        assert (
+            ahead(room, "emptied.md") == "nothing while the problem lasts; the content sent earlier stays in the target"
+        )
+        assert ahead(room, "gone.md") == "the file is gone, so the next pass removes its entry"
         room.configure(mirror='prune = "never"')
         assert "prune" in str(ahead(room, "gone.md"))
         room.configure()
@@ -308,7 +310,7 @@ def test_explain_and_check_know_of_a_mount_that_is_gone(tmp_path: Path) -> None:
         told = room.syncd("explain", "disk/a.md").out
         assert "not sent: unreadable" in told
         assert "is not mounted any more; nothing below it is deleted" in told
-        assert "nothing while that is so; what was sent earlier stays in the target" in told
+        assert "nothing while the problem lasts; the content sent earlier stays in the target" in told
         assert "there is no such file" in room.syncd("explain", "none.md").out
         seen = room.syncd("check").out
         assert "disk/: what was mounted here is not mounted any more" in seen

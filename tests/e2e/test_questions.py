@@ -132,7 +132,7 @@ def test_what_syncd_knows_of_the_file_is_the_reason(tmp_path: Path) -> None:
             "new.md": "it was never uploaded",
             "empty.md": "empty: the file is empty",
             "good.md": "it has changed since it was sent",
-            "gone.md": "there is no such file; the next pass removes what was sent of it",
+            "gone.md": "there is no such file; the next pass removes its entry",
         }
         asked = verify(room, *asking(*(word for name in wanted for word in ("nothing like it", name))), code=6)
         for answer, (name, why) in zip(asked["queries"], wanted.items(), strict=True):
