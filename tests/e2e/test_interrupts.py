@@ -18,7 +18,7 @@ from tests.e2e.harness import PATIENCE_S, open_room, until
 BOTH = pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 HANGS = """
 import sqlite3, sys
-from syncd import signals
+from syncd.service import signals
 signals.GRACE_S = float(sys.argv[1])
 signals.catch(lambda text: print(text, flush=True))
 signals.tell(lambda: "it hung")
