@@ -84,7 +84,7 @@ class GlobalOptions:
         """Set logging up. level: the lowest level logged without -v and -q. secrets: never logged."""
         import logging
 
-        from syncd.service.logs import configure
+        from syncd.service.logging import configure
 
         base = logging.getLevelNamesMapping()[level]
         chosen = logging.ERROR if self.quiet else max(logging.DEBUG, base - 10 * self.verbose)
@@ -178,7 +178,7 @@ def _set_global_options(
     """Keep a local folder in step, one way, with Cloudflare AI Search, Workers KV or Vectorize."""
     ctx.obj = GlobalOptions(config, verbose, quiet, log_format)
     name = ctx.invoked_subcommand or ""
-    signals.tell(lambda: f"{name}: {_AFTER_SIGNAL.get(name, 'nothing was changed')}")
+    signals.describe_with(lambda: f"{name}: {_AFTER_SIGNAL.get(name, 'nothing was changed')}")
 
 
 def with_optional_values(arguments: Sequence[str]) -> list[str]:
@@ -199,7 +199,7 @@ def run_async(work: Coroutine[None, None, _T]) -> _T:
 
     async def cancellable() -> _T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        with signals.acting(lambda _: task and loop.call_soon_threadsafe(task.cancel)):
+        with signals.calling(lambda _: task and loop.call_soon_threadsafe(task.cancel)):
             try:
                 return await work
             finally:

@@ -172,11 +172,12 @@ def demo(
         typer.echo(f"stand-in  {server.base_url} (loopback only, forgets everything at the end)")
         code = run_async(_show(config, _SAMPLE_QUERY if path is None else None))
         if watch:
+            from syncd.cli.reconcile import make_page
             from syncd.service.daemon import serve as serve_mirrors
 
             print_line(f"watching  {shown_path(root)}: edit, rename or delete a file there; Ctrl-C ends")
             options.set_up_logging("INFO")
-            code = serve_mirrors(lambda: config)
+            code = serve_mirrors(lambda: config, make_page)
         return code
 
 

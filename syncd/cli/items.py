@@ -188,10 +188,10 @@ async def _retry(config: "Config", keys: list[str] | None) -> int:
 
 def _make_due(config: "Config", keys: list[str] | None) -> dict[str, int]:
     """Make failed and rejected items due in the state file. Return their number for each mirror."""
-    from syncd.service.retry import try_again
     from syncd.state.db import open_state
     from syncd.state.journal import Journal
-    from syncd.state.queue import Queue
+    from syncd.state.queue import Queue, retry_problems
 
+    now = time.time()
     with closing(open_state(config.state_dir)) as db:
-        return {name: try_again(Journal(db, name), Queue(db, name, 0, 0), keys, time.time()) for name in config.mirrors}
+        return {name: retry_problems(Journal(db, name), Queue(db, name, 0, 0), keys, now) for name in config.mirrors}

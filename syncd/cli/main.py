@@ -58,15 +58,15 @@ def main() -> None:
     """Run the program and exit with its exit code."""
     is_service = _command_name(sys.argv[1:]) in _SERVICES
     prepare_streams(is_service=is_service)
-    signals.catch(_print_error)
+    signals.install(_print_error)
     if is_service:
-        signals.serve()
+        signals.end_cleanly_on_sigterm()
     try:
         from syncd.core.keys import from_os
 
         code = run([from_os(argument) for argument in sys.argv[1:]])
     except signals.Interrupted as interruption:
-        code = signals.ended(interruption.number)
+        code = signals.report(interruption.number)
     sys.exit(code)
 
 

@@ -11,6 +11,7 @@ from syncd.service import signals
 
 if TYPE_CHECKING:
     from syncd.service.build import Grants
+    from syncd.service.daemon import StatusPage
     from syncd.service.once import Report
     from syncd.sync.passes import Options
 
@@ -26,7 +27,14 @@ def run(ctx: typer.Context) -> int:
     from syncd.service.daemon import serve
 
     options: GlobalOptions = ctx.obj
-    return serve(lambda: options.load(level="INFO"))
+    return serve(lambda: options.load(level="INFO"), make_page)
+
+
+def make_page() -> "StatusPage":
+    """Return the status page. Only a daemon that shows it imports it."""
+    from syncd.web.server import WebServer
+
+    return WebServer()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,7 @@ async def _reconcile(options: GlobalOptions, names: list[str], request: _Request
     rate = per_second(config.cloudflare.tpslimit, config.cloudflare.transfers)
     async with open_session(config, names, grants=request.grants, read_only=dry_run) as session:
         reports: dict[str, Report] = {}
-        signals.tell(lambda: _interruption(reports, len(session.mirrors), dry_run=dry_run))
+        signals.describe_with(lambda: _interruption(reports, len(session.mirrors), dry_run=dry_run))
         with progress(quiet=options.quiet) as bar:
             for name, mirror in session.mirrors.items():
                 reports[name] = report = once.Report()

@@ -1,7 +1,7 @@
 """SIGINT and SIGTERM: every command ends soon after one, also as PID 1 and while its main thread hangs in a call.
 
-A process with PID 1 gets no signal that it has no handler for, and Python runs a handler only when the main thread
-comes back from what it called. So there are handlers from the start, and a thread that hears of signals by a pipe.
+A process with PID 1 gets no signal for which it has no handler, and Python runs a handler only when the main thread
+returns from its current call. So the handlers are installed at the start, and a thread reads the signals from a pipe.
 """
 
 import os
@@ -14,132 +14,132 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 GRACE_S = 4.0
-"""A signal ends every command within 5 s (contract). What hangs by then, as on a dead network mount, is left behind."""
-SAY_S = 0.5
-"""How long the last resort takes to say so."""
-ENDING = (signal.SIGINT, signal.SIGTERM)
+"""The process exits this long after a signal, even if a call still hangs, for example on a dead network mount."""
+PRINT_S = 0.5
+"""Maximum time that the last message of such an exit takes."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """One of the two signals has come. No KeyboardInterrupt: libraries have their own answers to that."""
+    """A signal has arrived. Not a KeyboardInterrupt, because libraries handle that in their own ways."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
 
 
-class _Process:
-    """What this process knows of its signals; there is one for each process, as there is of them."""
+class _State:
+    """The signals of this process."""
 
     def __init__(self) -> None:
-        self.caught = False
+        self.installed = False
         self.received: list[int] = []
-        self.act: Callable[[int], object] | None = None
-        self.say: Callable[[str], object] = lambda _: None
-        self.told: Callable[[], str] = lambda: "nothing was changed"
-        self.codes: dict[int, int] = {}
+        self.action: Callable[[int], object] | None = None
+        self.print_line: Callable[[str], object] = lambda _: None
+        self.describe: Callable[[], str] = lambda: "nothing was changed"
+        self.exit_codes: dict[int, int] = {}
         self.acted = threading.Lock()
-        self.said = threading.Lock()
+        self.reported = threading.Lock()
 
 
-_process = _Process()
+_state = _State()
 
 
-def catch(say: Callable[[str], object]) -> None:
-    """Take both signals, for the main thread, once. say: writes the line that says what was done."""
-    if _process.caught:
+def install(print_line: Callable[[str], object]) -> None:
+    """Install the handlers. Call it in the main thread. print_line: prints the message of an interruption."""
+    if _state.installed:
         return
-    _process.caught, _process.say = True, say
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
-    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    for number in ENDING:
-        signal.signal(number, _come)
-    threading.Thread(target=_last_resort, args=(heard,), name="syncd-signals", daemon=True).start()
+    _state.installed, _state.print_line = True, print_line
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in SIGNALS:
+        signal.signal(number, _on_signal)
+    threading.Thread(target=_watch, args=(reader,), name="syncd-signals", daemon=True).start()
 
 
-def tell(told: Callable[[], str]) -> None:
-    """From now on, say this of what was done when a signal comes. It is called in another thread."""
-    _process.told = told
+def describe_with(describe: Callable[[], str]) -> None:
+    """Set the function that describes what was done until a signal. It is called in another thread."""
+    _state.describe = describe
 
 
-def serve() -> None:
-    """From now on, an end by SIGTERM is a clean one: what serves until it is stopped has done its work."""
-    _process.codes = {signal.SIGTERM: 0}
+def end_cleanly_on_sigterm() -> None:
+    """Make SIGTERM a clean end, for commands that work until they are stopped."""
+    _state.exit_codes = {signal.SIGTERM: 0}
 
 
 @contextmanager
-def acting(act: Callable[[int], object]) -> Iterator[None]:
-    """Let a signal call `act` from any thread, in place of raising Interrupted."""
-    before, _process.act = _process.act, act
+def calling(action: Callable[[int], object]) -> Iterator[None]:
+    """Within the block, the first signal calls `action`, in any thread, and does not raise Interrupted."""
+    before, _state.action = _state.action, action
     try:
         yield
     finally:
-        _process.act = before
+        _state.action = before
 
 
 def received() -> int | None:
-    """Return the signal that has come first, None if none has."""
-    return _process.received[0] if _process.received else None
+    """Return the first signal that arrived, None if none has."""
+    return _state.received[0] if _state.received else None
 
 
-def ended(number: int) -> int:
-    """Say once what was done, and return the exit code."""
-    if _process.said.acquire(blocking=False):
-        _process.say(f"interrupted by {signal.Signals(number).name}; {_process.told()}")
-    return code(number)
+def report(number: int) -> int:
+    """Print once what was done until the signal. Return the exit code."""
+    if _state.reported.acquire(blocking=False):
+        _state.print_line(f"interrupted by {signal.Signals(number).name}; {_state.describe()}")
+    return exit_code(number)
 
 
-def code(number: int) -> int:
-    """Return the exit code of an end by a signal."""
-    return _process.codes.get(number, 128 + number)
+def exit_code(number: int) -> int:
+    """Return the exit code of a process that a signal ends."""
+    return _state.exit_codes.get(number, 128 + number)
 
 
-def _come(number: int, frame: FrameType | None) -> None:
+def _on_signal(number: int, frame: FrameType | None) -> None:
     del frame
-    _process.received.append(number)
-    if len(_process.received) > 1:
-        # The thread answers it: the first one is under way.
+    _state.received.append(number)
+    if len(_state.received) > 1:
+        # The thread handles a second signal.
         return
-    if not _acted(number):
+    if not _call_action(number):
         raise Interrupted(number)
 
 
-def _acted(number: int) -> bool:
-    """Call what acts on the first signal, if there is anything; from the handler or the thread, whichever is sooner."""
-    act = _process.act
-    if act is None:
+def _call_action(number: int) -> bool:
+    """Call the action of the first signal, if there is one. Handler and thread both try, and the first one calls it."""
+    action = _state.action
+    if action is None:
         return False
-    if _process.acted.acquire(blocking=False):
-        # A loop that is closed has come to its end by itself.
+    if _state.acted.acquire(blocking=False):
+        # The event loop that the action calls may be closed already.
         with suppress(RuntimeError):
-            act(number)
+            action(number)
     return True
 
 
-def _last_resort(heard: int) -> None:
-    """End the process some time after the first signal, and at once after a second one."""
-    number = _next(heard, None)
+def _watch(reader: int) -> None:
+    """End the process GRACE_S after the first signal, and at once after a second one."""
+    number = _read_signal(reader, None)
     if number is not None:
-        # A loop that had just gone to sleep would not see the handler's call before something else wakes it.
-        _acted(number)
-        _next(heard, time.monotonic() + GRACE_S)
-        # The stream that it says it on may be what hangs, or be held by who does.
-        saying = threading.Thread(target=ended, args=(number,), daemon=True)
-        saying.start()
-        saying.join(SAY_S)
-        os._exit(code(number))
+        # An event loop that has just begun to wait would not notice the call of the handler.
+        _call_action(number)
+        _read_signal(reader, time.monotonic() + GRACE_S)
+        # The stream of the message may hang too, or another thread may hold its lock.
+        reporting = threading.Thread(target=report, args=(number,), daemon=True)
+        reporting.start()
+        reporting.join(PRINT_S)
+        os._exit(exit_code(number))
 
 
-def _next(heard: int, end: float | None) -> int | None:
-    """Wait for one of the two signals, until a moment if one is given."""
-    waiting = select.poll()
-    waiting.register(heard, select.POLLIN)
+def _read_signal(reader: int, end: float | None) -> int | None:
+    """Wait for SIGINT or SIGTERM, until a time if one is given. Return the number of the signal."""
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
     while True:
         left_s = None if end is None else end - time.monotonic()
         if left_s is not None and left_s <= 0:
             return None
-        if waiting.poll(None if left_s is None else left_s * 1000):
-            for number in os.read(heard, 1):
-                if number in ENDING:
+        if poll.poll(None if left_s is None else left_s * 1000):
+            for number in os.read(reader, 1):
+                if number in SIGNALS:
                     return number

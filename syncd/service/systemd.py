@@ -1,4 +1,4 @@
-"""sd_notify(3): tells systemd how the service is. Without a socket every call does nothing."""
+"""Sends the state of the service to systemd, see sd_notify(3). Without a socket every call does nothing."""
 
 import os
 import socket
@@ -11,14 +11,14 @@ import structlog
 _log = structlog.get_logger()
 
 _MAX_TEXT = 1024
-"""Characters of a status text; far below the datagram limit, and systemctl shows one line anyway."""
+"""Maximum characters of a status text: far below the limit of a datagram. systemctl shows one line."""
 
 
 class Notifier:
     """Sends state datagrams. address: a socket path, "@name" for an abstract one, or None to send nothing.
 
-    No method raises: a service must not fail because its manager does not listen.
-    watchdog_interval_s: seconds between two `watchdog()` calls (half of what systemd allows), None if not asked for.
+    No method raises, because a service must not fail if its manager does not listen.
+    watchdog_interval_s: seconds between two `watchdog()` calls, half of what systemd allows. None without a watchdog.
     """
 
     def __init__(
@@ -35,29 +35,29 @@ class Notifier:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
-        """Reads NOTIFY_SOCKET, and WATCHDOG_USEC unless WATCHDOG_PID names another process."""
+        """Read NOTIFY_SOCKET, and WATCHDOG_USEC unless WATCHDOG_PID names another process."""
         return cls(environ.get("NOTIFY_SOCKET"), watchdog_interval_s=_watchdog_interval_s(environ))
 
     def ready(self) -> None:
-        """The service is up, or is done reloading."""
+        """Report that the service is started, or has reloaded its config."""
         self._send("READY=1")
 
     def status(self, text: str) -> None:
-        """Shows one line in `systemctl status`; line breaks become blanks so that they cannot smuggle in a state."""
+        """Show one line in `systemctl status`. Line breaks become spaces, because each line could set a state."""
         line = " ".join(text.encode(errors="replace").decode().replace("\0", " ").splitlines())
         line = "".join(char if char.isprintable() else "?" for char in line)
         self._send(f"STATUS={line[:_MAX_TEXT]}")
 
     def watchdog(self) -> None:
-        """The service is alive."""
+        """Report that the service is alive."""
         self._send("WATCHDOG=1")
 
     def stopping(self) -> None:
-        """The service has begun to stop."""
+        """Report that the service stops."""
         self._send("STOPPING=1")
 
     def reloading(self) -> None:
-        """The service re-reads its config; `ready()` ends it."""
+        """Report that the service reloads its config. Call `ready` afterwards."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={self._monotonic_ns() // 1000}")
 
     def _send(self, state: str) -> None:
@@ -65,7 +65,7 @@ class Notifier:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                # A manager that does not read must not hang the loop.
+                # A manager that does not read must not block the event loop.
                 sender.setblocking(False)
                 sender.sendto(state.encode(), self._address)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Tells one address of halts and of their end. Never in the way of syncing, and nothing that cannot be lost."""
+"""Posts a message to one address when a mirror halts and when it recovers. It never delays syncing."""
 
 import asyncio
 import json
@@ -16,15 +16,15 @@ _log = structlog.get_logger()
 
 TIMEOUT_S = 10.0
 PAUSES_S = (2.0, 15.0, 60.0)
-"""Between the tries of one message; after the last it is given up, and the log says so."""
+"""Pauses between the tries of one message. After the last try the log has a line, and the message is dropped."""
 WAITING = 100
-"""Older messages give way when the address has not answered for so many."""
+"""Maximum waiting messages. Later ones replace the oldest."""
 
 
 class Webhook:
-    """Notices that a mirror halts, and that it is in step again, and posts {mirror, state, detail, time}.
+    """Posts {mirror, state, detail, time} when a mirror halts, and when it is in step again.
 
-    Outlives reloads: what was told is remembered, what waits is sent later. http, sleep: for tests.
+    The object survives reloads of the config, with its waiting messages. http, sleep: for tests.
     """
 
     def __init__(
@@ -38,21 +38,21 @@ class Webhook:
         self._waiting: deque[dict[str, str | None]] = deque(maxlen=WAITING)
         self._wake = asyncio.Event()
 
-    def look(self, mirror: str, state: str, detail: str | None) -> None:
-        """Compare a mirror's state with what was told. A new try of a halted one is no news until it ends well."""
+    def update(self, mirror: str, state: str, detail: str | None) -> None:
+        """Take the current state of a mirror. A halted mirror that tries again sends nothing until it is idle."""
         if state == "halted" and mirror not in self._halted:
             self._halted.add(mirror)
-            self._tell(mirror, "halted", detail)
+            self._add(mirror, "halted", detail)
         elif state == "idle" and mirror in self._halted:
             self._halted.remove(mirror)
-            self._tell(mirror, "recovered", None)
+            self._add(mirror, "recovered", None)
 
     async def run(self, url: str) -> None:
-        """Post what waits, until cancelled. url: a secret; "" posts nothing and forgets."""
+        """Post waiting messages until cancelled. url: a secret. "" drops all messages."""
         if not url:
             self._waiting.clear()
             return
-        # No redirects: the address was checked, where it sends us to was not.
+        # No redirects: the config checks this address only.
         async with httpx.AsyncClient(transport=self._http, timeout=TIMEOUT_S, follow_redirects=False) as client:
             while True:
                 while self._waiting:
@@ -63,7 +63,7 @@ class Webhook:
                 self._wake.clear()
                 await self._wake.wait()
 
-    def _tell(self, mirror: str, state: str, detail: str | None) -> None:
+    def _add(self, mirror: str, state: str, detail: str | None) -> None:
         text = printable(shown(detail)) if detail else None
         time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._waiting.append({"mirror": mirror, "state": state, "detail": text, "time": time})
@@ -72,20 +72,20 @@ class Webhook:
     async def _post(self, client: httpx.AsyncClient, url: str, message: dict[str, str | None]) -> None:
         fault = ""
         for pause_s in (*PAUSES_S, None):
-            fault = await _tried(client, url, message)
+            fault = await _try_post(client, url, message)
             if not fault or pause_s is None:
                 break
             await self._sleep(pause_s)
-        # Never the address, nor the library's words about it.
-        told = {"mirror": message["mirror"], "state": message["state"]}
+        # The address is a secret, and messages of the library contain it.
+        fields = {"mirror": message["mirror"], "state": message["state"]}
         if fault:
-            _log.warning("webhook.failed", why=fault, tries=len(PAUSES_S) + 1, **told)
+            _log.warning("webhook.failed", why=fault, tries=len(PAUSES_S) + 1, **fields)
         else:
-            _log.info("webhook.sent", **told)
+            _log.info("webhook.sent", **fields)
 
 
-async def _tried(client: httpx.AsyncClient, url: str, message: dict[str, str | None]) -> str:
-    """Post once; return what went wrong, or "". Of the answer only its status is looked at."""
+async def _try_post(client: httpx.AsyncClient, url: str, message: dict[str, str | None]) -> str:
+    """Post once. Return the error, or "". Only the status of the answer is read."""
     body = json.dumps(message).encode()
     try:
         async with asyncio.timeout(TIMEOUT_S):

@@ -5,10 +5,11 @@ processed survives `done`.
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from syncd.state.db import transaction
+from syncd.state.journal import Journal
 
 FAR_S = 2 * 3600.0
 """Maximum seconds until a retry. A row that is due later was written under another clock."""
@@ -201,3 +202,26 @@ class Queue:
                 " due = excluded.due, seq = seq + 1",
                 [(self._mirror, key, now, now) for key in keys],
             )
+
+
+def retry_problems(journal: Journal, queue: Queue, keys: Collection[str] | None, now: float) -> int:
+    """Make the failed and rejected items of a mirror due, only those of `keys` if they are given. Return their number.
+
+    An entry that could not be indexed is indexed again, without an upload. now: seconds since the epoch.
+    """
+
+    def is_chosen(key: str) -> bool:
+        return keys is None or key in keys
+
+    problems = {problem.key: problem for problem in journal.problems.all() if is_chosen(problem.key)}
+    for key in problems:
+        journal.problems.unpark(key)
+    # A name that cannot be a key has no row in the queue. An entry that was deleted because it could not be indexed has
+    # no record any more, so its file is uploaded again.
+    due = [
+        key
+        for key, problem in problems.items()
+        if (journal.get(key) is None if problem.kind in ("index_error", "skipped") else problem.kind != "invalid_key")
+    ]
+    queue.make_due(due, now)
+    return len(due) + journal.index.want_reindex(None if keys is None else is_chosen)

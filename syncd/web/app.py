@@ -12,11 +12,12 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from syncd.service.retry import try_again
+from syncd.service.runtime import Runtime
+from syncd.state.queue import retry_problems
 from syncd.web.feed import EventFeed, EventStream
 from syncd.web.history import History
 from syncd.web.middleware import SecurityMiddleware, is_from_page, new_token
-from syncd.web.view import PageView, RuntimeView, StatusCache, safe
+from syncd.web.view import PageView, StatusCache, safe
 
 _log = structlog.get_logger()
 
@@ -32,7 +33,7 @@ class WebApp:
     asgi: the application for the server. feed: close it before the server.
     """
 
-    def __init__(self, history: History, runtime: Callable[[], RuntimeView | None], host: str) -> None:
+    def __init__(self, history: History, runtime: Callable[[], Runtime | None], host: str) -> None:
         self._history = history
         self._runtime = runtime
         self._status = StatusCache()
@@ -96,14 +97,14 @@ class WebApp:
         return self._act(request, "reconcile", lambda runtime, name: runtime.workers[name].request_full())
 
     async def _retry(self, request: Request) -> Response:
-        def retry(runtime: RuntimeView, name: str) -> None:
+        def retry(runtime: Runtime, name: str) -> None:
             worker = runtime.workers[name]
-            try_again(worker.mirror.journal, worker.mirror.queue, None, time.time())
+            retry_problems(worker.mirror.journal, worker.mirror.queue, None, time.time())
             worker.state_changed()
 
         return self._act(request, "retry", retry)
 
-    def _act(self, request: Request, what: str, act: Callable[[RuntimeView, str], None]) -> Response:
+    def _act(self, request: Request, what: str, act: Callable[[Runtime, str], None]) -> Response:
         if not is_from_page(request.headers, self._token):
             return JSONResponse({"error": "only the status page itself may ask for this; load it again"}, 403)
         runtime, name = self._runtime(), request.path_params["name"]

@@ -10,7 +10,8 @@ from typing import Any
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Message, Receive, Scope, Send
 
-from syncd.web.view import PageView, RuntimeView
+from syncd.service.runtime import Runtime
+from syncd.web.view import PageView
 
 LISTENERS = 16
 """The server answers 503 to more listeners than this."""
@@ -25,7 +26,7 @@ class EventFeed:
     runtime: returns the objects at work, or None. poll_s: seconds between two looks at them.
     """
 
-    def __init__(self, view: PageView, runtime: Callable[[], RuntimeView | None], poll_s: float = POLL_S) -> None:
+    def __init__(self, view: PageView, runtime: Callable[[], Runtime | None], poll_s: float = POLL_S) -> None:
         self._view = view
         self._runtime = runtime
         self._poll_s = poll_s

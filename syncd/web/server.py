@@ -16,9 +16,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from syncd.config.schema import listen_address
 from syncd.core.errors import ConfigError
+from syncd.service.runtime import Runtime
 from syncd.web.app import WebApp
 from syncd.web.history import History
-from syncd.web.view import RuntimeView
 
 _log = structlog.get_logger()
 
@@ -39,7 +39,7 @@ class WebServer:
 
     def __init__(self) -> None:
         self._history = History(time.time)
-        self._runtime: RuntimeView | None = None
+        self._runtime: Runtime | None = None
         self._listen = ""
         self._app: WebApp | None = None
         self._server: _Server | None = None
@@ -64,7 +64,7 @@ class WebServer:
         host, port = listener.getsockname()[:2]
         _log.info("web.ready", url=f"http://{f'[{host}]' if ':' in host else host}:{port}/")
 
-    async def run(self, runtime: RuntimeView) -> None:
+    async def run(self, runtime: Runtime) -> None:
         """Show the state of these objects until cancelled."""
         for name, worker in runtime.workers.items():
             worker.mirror.on_action = self._history.listener(name)
@@ -77,7 +77,7 @@ class WebServer:
             self._runtime, runtime.closed = None, True
             self._sample(runtime)
 
-    def _sample(self, runtime: RuntimeView) -> None:
+    def _sample(self, runtime: Runtime) -> None:
         transport, watcher = runtime.session.transport, runtime.watcher
         self._history.sample(transport.counters, transport.gate, watcher, watcher.overflows)
 

@@ -3,18 +3,14 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from syncd import __version__
 from syncd.core.keys import shown
 from syncd.core.redact import printable
 from syncd.queries.status import snapshot
-from syncd.service.build import Session
-from syncd.service.worker import MirrorWorker
-from syncd.state.db import data_version
-from syncd.watch.observer import Watcher
+from syncd.service.runtime import Runtime
 from syncd.web.history import History, Minute, RecentAction
 
 MIN_AGE_S = 1.0
@@ -23,41 +19,6 @@ MAX_SHARE = 0.05
 """Counting a large state file takes at most this share of the time."""
 PROBLEMS = 50
 """The page shows at most this many problems of a mirror."""
-
-
-@dataclass(slots=True, eq=False)
-class RuntimeView:
-    """The objects at work under the current configuration.
-
-    watching: returns False until all watches are set up. closed: whether the state file is closed.
-    """
-
-    session: Session
-    workers: Mapping[str, MirrorWorker]
-    watcher: Watcher
-    watching: Callable[[], bool]
-    closed: bool = False
-
-    def faults(self) -> list[str]:
-        """Return the reasons why the daemon is not healthy."""
-        found = [
-            f"mirror {name} is halted: {worker.status.detail}"
-            for name, worker in self.workers.items()
-            if worker.status.state == "halted"
-        ]
-        # All mirrors share one state file, so its fault is named once.
-        found += sorted({worker.policy.state_fault for worker in self.workers.values() if worker.policy.state_fault})
-        found += [
-            f"the loop of mirror {name} is stuck" for name, worker in self.workers.items() if not worker.is_alive()
-        ]
-        if self.watching() and not self.watcher.alive():
-            found.append("the watcher is dead")
-        return found
-
-    def version(self) -> tuple[object, ...]:
-        """Return a value that changes whenever this process or another one changes the state file."""
-        db = self.session.db
-        return self, db.total_changes, data_version(db)
 
 
 class StatusCache:
@@ -73,7 +34,7 @@ class StatusCache:
         self._mirrors: dict[str, Any] = {}
         self._next = 0.0
 
-    async def mirrors(self, runtime: RuntimeView) -> dict[str, Any]:
+    async def mirrors(self, runtime: Runtime) -> dict[str, Any]:
         """Return name -> the mirror's part of `status --json`, and `oldest_at` (seconds since the epoch, or None)."""
         async with self._lock:
             if runtime.closed:
@@ -88,7 +49,7 @@ class StatusCache:
             return self._mirrors
 
 
-def _count(runtime: RuntimeView) -> dict[str, Any]:
+def _count(runtime: Runtime) -> dict[str, Any]:
     mirrors: dict[str, Any] = snapshot(runtime.session.config, PROBLEMS)["mirrors"]
     for mirror in mirrors.values():
         # The cache shows this later, so it holds a time. An age would be out of date.
@@ -107,7 +68,7 @@ class PageView:
         self._history = history
         self._status = status
 
-    async def state(self, runtime: RuntimeView | None) -> dict[str, Any]:
+    async def state(self, runtime: Runtime | None) -> dict[str, Any]:
         """Return everything but the actions and the chart. runtime: None while the config is read again."""
         head = {"version": __version__, "pid": os.getpid(), "began": round(self._history.started)}
         if runtime is None:
@@ -146,8 +107,8 @@ def safe(value: Any) -> Any:
     return value
 
 
-def _mirror(name: str, mirror: dict[str, Any], runtime: RuntimeView) -> dict[str, Any]:
-    # The worker's state is newer than the counted one.
+def _mirror(name: str, mirror: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
+    # The state of the worker is newer than the counted one.
     worker = runtime.workers[name]
     shown = worker.status
     watch = runtime.watcher.status(name)

@@ -18,7 +18,7 @@ PRELOAD = [
     "syncd.cli.status",
     "syncd.service.daemon",
     "syncd.queries.explain",
-    "syncd.service.logs",
+    "syncd.service.logging",
     "syncd.service.once",
     "syncd.queries.status",
     "rich.live",

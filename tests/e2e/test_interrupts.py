@@ -20,8 +20,8 @@ HANGS = """
 import sqlite3, sys
 from syncd.service import signals
 signals.GRACE_S = float(sys.argv[1])
-signals.catch(lambda text: print(text, flush=True))
-signals.tell(lambda: "it hung")
+signals.install(lambda text: print(text, flush=True))
+signals.describe_with(lambda: "it hung")
 endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) SELECT count(*) FROM c"
 try:
     print("hangs", flush=True)

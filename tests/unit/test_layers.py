@@ -51,8 +51,6 @@ ARROWS = {
 
 PENDING: dict[str, set[str]] = {
     "queries": {"service"},
-    "service": {"web"},
-    "web": {"watch"},
 }
 """Imports that still point the wrong way."""
 

@@ -1,4 +1,4 @@
-"""The stream under stderr: what nobody reads, or no disk has room for, is dropped and counted, and holds nobody up."""
+"""The stream under stderr drops and counts lines that a slow reader or a full disk does not take."""
 
 import io
 import os
@@ -14,7 +14,7 @@ FULL = b"x" * 4096
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe with room for nothing more: (its reading end, its writing end)."""
+    """Yield the reading and the writing end of a full pipe."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     while True:
@@ -29,7 +29,7 @@ def pipe() -> Iterator[tuple[int, int]]:
     os.close(writing)
 
 
-def drained(reading: int) -> bytes:
+def drain(reading: int) -> bytes:
     parts = []
     try:
         while part := os.read(reading, 65536):
@@ -39,42 +39,42 @@ def drained(reading: int) -> bytes:
     return b"".join(parts)
 
 
-def test_a_line_that_nobody_reads_is_dropped_and_counted(pipe: tuple[int, int]) -> None:
+def test_a_line_without_a_reader_is_dropped_and_counted(pipe: tuple[int, int]) -> None:
     stream = LogStream(pipe[1], 0.0, lambda: False)
     assert stream.write(b"one\ntwo\n") == 8
-    assert (stream.lost, drained(pipe[0]).replace(b"x", b"")) == (2, b"")
+    assert (stream.lost, drain(pipe[0]).replace(b"x", b"")) == (2, b"")
 
 
-def test_the_reader_is_waited_for_once_and_heard_of_again(pipe: tuple[int, int]) -> None:
-    looks: list[int] = []
-    stream = LogStream(pipe[1], 0.05, lambda: looks.append(1))
+def test_only_one_write_waits_for_a_slow_reader_until_it_reads_again(pipe: tuple[int, int]) -> None:
+    checks: list[int] = []
+    stream = LogStream(pipe[1], 0.05, lambda: checks.append(1))
     stream.write(b"one\n")
-    waited = len(looks)
+    waited = len(checks)
     stream.write(b"two\n")
-    assert (waited > 1, len(looks), stream.lost) == (True, waited + 1, 2)
-    drained(pipe[0])
+    assert (waited > 1, len(checks), stream.lost) == (True, waited + 1, 2)
+    drain(pipe[0])
     stream.write(b"three\n")
-    assert (stream.lost, drained(pipe[0])) == (0, b"three\n")
+    assert (stream.lost, drain(pipe[0])) == (0, b"three\n")
 
 
-def test_a_command_waits_for_its_reader_until_a_signal_comes(pipe: tuple[int, int]) -> None:
-    come = iter((None, None, 15, 15))
-    stream = LogStream(pipe[1], None, lambda: next(come))
+def test_without_a_time_limit_a_write_waits_until_it_is_told_to_give_up(pipe: tuple[int, int]) -> None:
+    answers = iter((None, None, 15, 15))
+    stream = LogStream(pipe[1], None, lambda: next(answers))
     stream.write(b"one\n")
-    assert (list(come), stream.lost) == ([15], 1)
+    assert (list(answers), stream.lost) == ([15], 1)
 
 
-def test_a_line_longer_than_the_room_is_cut_and_the_next_one_begins_anew(pipe: tuple[int, int]) -> None:
-    drained(pipe[0])
+def test_a_cut_line_is_followed_by_a_line_break(pipe: tuple[int, int]) -> None:
+    drain(pipe[0])
     stream = LogStream(pipe[1], 0.0, lambda: False)
     stream.write(b"y" * 100_000 + b"\n")
     assert stream.lost == 1
-    assert len(drained(pipe[0])) < 100_000
+    assert len(drain(pipe[0])) < 100_000
     stream.write(b"next\n")
-    assert drained(pipe[0]) == b"\nnext\n"
+    assert drain(pipe[0]) == b"\nnext\n"
 
 
-def test_a_full_disk_and_a_reader_that_has_gone_are_no_error() -> None:
+def test_a_full_disk_and_a_closed_pipe_are_no_errors() -> None:
     with Path("/dev/full").open("wb") as full:
         stream = LogStream(full.fileno(), 0.0, lambda: False)
         assert stream.write(b"line\n") == 5

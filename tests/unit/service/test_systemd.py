@@ -1,3 +1,5 @@
+"""Which datagrams systemd gets."""
+
 import os
 import socket
 from collections.abc import Iterator
@@ -52,13 +54,13 @@ def test_a_status_stays_one_line(manager: tuple[socket.socket, str], text: str, 
 
 
 @pytest.mark.parametrize("address", [None, "", "vsock:2:1", "relative", "/no/such/socket", "/" + "x" * 300])
-def test_without_a_manager_that_listens_nothing_happens(address: str | None) -> None:
+def test_a_manager_that_does_not_listen_is_no_error(address: str | None) -> None:
     notifier = Notifier(address)
     notifier.ready()
     notifier.watchdog()
 
 
-def test_a_manager_that_does_not_read_blocks_nobody(manager: tuple[socket.socket, str]) -> None:
+def test_a_manager_that_does_not_read_does_not_block(manager: tuple[socket.socket, str]) -> None:
     receiver, name = manager
     notifier = Notifier(name)
     for _ in range(5_000):
@@ -77,7 +79,7 @@ def test_a_manager_that_does_not_read_blocks_nobody(manager: tuple[socket.socket
         ({"WATCHDOG_USEC": "soon"}, None),
     ],
 )
-def test_the_watchdog_is_fed_twice_in_the_time_systemd_allows(
+def test_the_watchdog_interval_is_half_of_what_systemd_allows(
     environ: dict[str, str], interval_s: float | None
 ) -> None:
     assert Notifier.from_environ(environ).watchdog_interval_s == interval_s

@@ -1,4 +1,4 @@
-"""Who is told of a halt, how often, and what becomes of it when nobody answers."""
+"""Which states of a mirror are posted, how often, and what happens without an answer."""
 
 import asyncio
 import json
@@ -16,15 +16,15 @@ Answer = Callable[[httpx.Request], httpx.Response]
 
 
 class Address:
-    """Somebody who listens, and answers as the test says; the rest of the answers are 204."""
+    """A server that gives the answers of the test, then 204."""
 
     def __init__(self, *answers: int | Exception) -> None:
         self._answers = list(answers)
-        self.asked: list[httpx.Request] = []
+        self.requests: list[httpx.Request] = []
         self.pauses: list[float] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
+        self.requests.append(request)
         answer = self._answers.pop(0) if self._answers else 204
         if isinstance(answer, Exception):
             raise answer
@@ -33,8 +33,8 @@ class Address:
     async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
 
-    def told(self) -> list[tuple[str, str, str | None]]:
-        bodies = [json.loads(request.content) for request in self.asked]
+    def messages(self) -> list[tuple[str, str, str | None]]:
+        bodies = [json.loads(request.content) for request in self.requests]
         return [(body["mirror"], body["state"], body["detail"]) for body in bodies]
 
     def webhook(self) -> Webhook:
@@ -43,19 +43,19 @@ class Address:
 
 @asynccontextmanager
 async def running(webhook: Webhook, url: str = URL) -> AsyncIterator[None]:
-    """Run it for the block, and until nothing waits any more."""
+    """Run a webhook for the block, and until it has sent all messages."""
     task = asyncio.create_task(webhook.run(url))
     try:
         yield
         for _ in range(1000):
-            await asyncio.sleep(0)  # every answer is there at once
+            await asyncio.sleep(0)  # Every answer arrives at once.
         assert not webhook._waiting
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_halt_and_its_end_are_told_once_each() -> None:
+async def test_a_halt_and_a_recovery_are_posted_once_each() -> None:
     address = Address()
     webhook = address.webhook()
     async with running(webhook):
@@ -70,62 +70,62 @@ async def test_a_halt_and_its_end_are_told_once_each() -> None:
             ("idle", None),
             ("degraded", "no answer"),
         ):
-            webhook.look("docs", state, detail)
-    assert address.told() == [("docs", "halted", "the folder is gone"), ("docs", "recovered", None)]
-    body = json.loads(address.asked[0].content)
+            webhook.update("docs", state, detail)
+    assert address.messages() == [("docs", "halted", "the folder is gone"), ("docs", "recovered", None)]
+    body = json.loads(address.requests[0].content)
     assert set(body) == {"mirror", "state", "detail", "time"}
     assert body["time"].endswith("Z")
-    assert address.asked[0].headers["content-type"] == "application/json"
+    assert address.requests[0].headers["content-type"] == "application/json"
 
 
-async def test_mirrors_are_told_apart_and_a_hostile_name_is_escaped() -> None:
+async def test_each_mirror_has_its_messages_and_a_hostile_name_is_escaped() -> None:
     address = Address()
     webhook = address.webhook()
-    webhook.look("a", "halted", "x\u202e\n\udcff")
-    webhook.look("b", "halted", None)
-    webhook.look("b", "idle", None)
+    webhook.update("a", "halted", "x\u202e\n\udcff")
+    webhook.update("b", "halted", None)
+    webhook.update("b", "idle", None)
     async with running(webhook):
         pass
-    assert address.told() == [("a", "halted", "x\\u202e\\n\\xff"), ("b", "halted", None), ("b", "recovered", None)]
+    assert address.messages() == [("a", "halted", "x\\u202e\\n\\xff"), ("b", "halted", None), ("b", "recovered", None)]
 
 
 @pytest.mark.parametrize("failures", range(len(PAUSES_S) + 1))
-async def test_a_failure_is_tried_again_a_few_times(failures: int) -> None:
+async def test_a_failed_post_is_retried_a_few_times(failures: int) -> None:
     faults: list[int | Exception] = [500, httpx.ConnectError("refused"), 302]
     address = Address(*faults[:failures])
     webhook = address.webhook()
-    webhook.look("docs", "halted", None)
+    webhook.update("docs", "halted", None)
     async with running(webhook):
         pass
-    assert len(address.asked) == failures + 1
+    assert len(address.requests) == failures + 1
     assert address.pauses == list(PAUSES_S[:failures])
-    assert {str(request.url) for request in address.asked} == {URL}
+    assert {str(request.url) for request in address.requests} == {URL}
 
 
-async def test_in_the_end_it_is_given_up_and_the_log_names_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_after_the_last_try_the_log_has_a_line_without_the_address(capsys: pytest.CaptureFixture[str]) -> None:
     address = Address(*[httpx.ConnectError(f"cannot reach {URL}")] * (len(PAUSES_S) + 1))
     webhook = address.webhook()
-    webhook.look("docs", "halted", None)
+    webhook.update("docs", "halted", None)
     async with running(webhook):
         pass
     log = capsys.readouterr().out
     assert "webhook.failed" in log
     assert "ConnectError" in log
     assert "s3cr3t" not in log
-    assert len(address.asked) == len(PAUSES_S) + 1
+    assert len(address.requests) == len(PAUSES_S) + 1
 
 
-async def test_what_was_not_sent_before_a_reload_is_sent_after_it() -> None:
+async def test_a_message_that_waits_at_a_reload_is_sent_after_it() -> None:
     address = Address()
     webhook = address.webhook()
 
-    async def hangs(request: httpx.Request) -> Any:
+    async def hang(request: httpx.Request) -> Any:
         del request
         await asyncio.Event().wait()
 
-    webhook._http = httpx.MockTransport(hangs)
+    webhook._http = httpx.MockTransport(hang)
     task = asyncio.create_task(webhook.run(URL))
-    webhook.look("docs", "halted", "why")
+    webhook.update("docs", "halted", "why")
     for _ in range(20):
         await asyncio.sleep(0)
     task.cancel()
@@ -133,13 +133,13 @@ async def test_what_was_not_sent_before_a_reload_is_sent_after_it() -> None:
     webhook._http = httpx.MockTransport(address)
     async with running(webhook):
         pass
-    assert address.told() == [("docs", "halted", "why")]
+    assert address.messages() == [("docs", "halted", "why")]
 
 
-async def test_without_an_address_nothing_is_kept() -> None:
+async def test_without_an_address_messages_are_dropped() -> None:
     webhook = Webhook()
     for each in range(WAITING * 2):
-        webhook.look(str(each), "halted", None)
+        webhook.update(str(each), "halted", None)
     assert len(webhook._waiting) == WAITING
     await webhook.run("")
     assert not webhook._waiting

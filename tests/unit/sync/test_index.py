@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 from syncd.core.errors import Park, Retry, Unreachable
 from syncd.core.index_errors import TRIES_S
 from syncd.core.model import ActionEvent, Record
-from syncd.service.retry import try_again
 from syncd.state.journal_index import STUCK_S
+from syncd.state.queue import retry_problems
 from syncd.sync import follow
 from syncd.sync.passes import Scope
 from syncd.sync.reconcile import reconcile
@@ -208,13 +208,13 @@ async def test_other_bytes_are_sent_at_once_also_after_the_remote_dropped_the_ol
 
 async def test_a_person_s_retry_sends_what_was_dropped_and_has_indexed_again_what_is_stored(locked: Core) -> None:
     now, journal, queue = locked.clock.now, locked.mirror.journal, locked.mirror.queue
-    assert try_again(journal, queue, None, now) == 1
+    assert retry_problems(journal, queue, None, now) == 1
     await followed(locked)
     assert (puts(locked), locked.target.reindexed) == ([], ["a.md"])
     await followed(locked)
     await dropped(locked)
     await locked.full()
-    assert try_again(journal, queue, ["a.md"], locked.clock.now) == 1
+    assert retry_problems(journal, queue, ["a.md"], locked.clock.now) == 1
     await reconcile(locked.mirror, Scope(queue.settled(locked.clock.now)))
     assert (puts(locked), locked.target.reindexed) == (["a.md"], ["a.md"])
     await locked.full()

@@ -1,6 +1,5 @@
 """The page over real mirrors, without a daemon or a network."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,12 +8,9 @@ import httpx
 
 from syncd.config.sources import load
 from syncd.service.build import Session, open_session
-from syncd.service.worker import MirrorWorker
-from syncd.watch.hints import Inbox
-from syncd.watch.observer import Watcher
+from syncd.service.runtime import Runtime, build_runtime
 from syncd.web.app import WebApp
 from syncd.web.history import History
-from syncd.web.view import RuntimeView
 
 NOW = 1_800_000_000.0
 HERE = "http://127.0.0.1:8385"
@@ -55,15 +51,11 @@ class Room:
         self.clock = Clock()
         self.history = History(self.clock)
         self.session = session
-        self.workers = {
-            name: MirrorWorker(mirror, 3600.0, session.transport.gate) for name, mirror in session.mirrors.items()
-        }
-        self.watcher = Watcher(Inbox(asyncio.get_running_loop()))
+        runtime = build_runtime(session)
+        self.workers, self.watcher = runtime.workers, runtime.watcher
+        self.runtime: Runtime | None = runtime
         for name, mirror in session.mirrors.items():
-            self.watcher.add(name, mirror.tree.root)
             mirror.on_action = self.history.listener(name)
-        self.watching = False
-        self.runtime: RuntimeView | None = RuntimeView(session, self.workers, self.watcher, lambda: self.watching)
         self.web = WebApp(self.history, lambda: self.runtime, "127.0.0.2")
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.web.asgi), base_url=HERE)
 

@@ -185,7 +185,8 @@ async def test_health_fails_while_a_loop_is_stuck(room: Room) -> None:
 
 async def test_health_fails_with_a_dead_watcher_once_it_was_started(room: Room) -> None:
     assert (await room.http.get("/healthz")).status_code == 200
-    room.watching = True  # but its threads were never started
+    assert room.runtime
+    room.runtime.watching = True  # But its threads were never started.
     answer = await room.http.get("/healthz")
     assert (answer.status_code, answer.json()["reasons"]) == (503, ["the watcher is dead"])
 

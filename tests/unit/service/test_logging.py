@@ -1,4 +1,4 @@
-"""What stands in the log, and what can never stand there."""
+"""The format of the log, and values that it never contains."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from syncd.cli.context import GlobalOptions, LogFormat
 from syncd.core.redact import printable
-from syncd.service.logs import configure
+from syncd.service.logging import configure
 
 SECRET = "s3cr3t-t0ken"
 
@@ -31,7 +31,7 @@ class Stderr(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _restore_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
     yield
@@ -41,12 +41,12 @@ def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def stderr(monkeypatch: pytest.MonkeyPatch) -> Stderr:
-    return _replaced(monkeypatch, Stderr())
+    return _replace_stderr(monkeypatch, Stderr())
 
 
-def _replaced(monkeypatch: pytest.MonkeyPatch, stderr: Stderr) -> Stderr:
-    """Not in sys itself: the test runner puts its own there between a fixture and its test."""
-    monkeypatch.setattr("syncd.service.logs.sys", SimpleNamespace(stderr=stderr))
+def _replace_stderr(monkeypatch: pytest.MonkeyPatch, stderr: Stderr) -> Stderr:
+    """Replace stderr for the log only, because the test runner replaces sys.stderr after this fixture."""
+    monkeypatch.setattr("syncd.service.logging.sys", SimpleNamespace(stderr=stderr))
     return stderr
 
 
@@ -58,11 +58,11 @@ def log() -> Any:
     return structlog.get_logger()
 
 
-def fails(text: str) -> NoReturn:
+def fail(text: str) -> NoReturn:
     raise ValueError(text)
 
 
-def test_away_from_a_terminal_every_line_is_one_json_object(stderr: Stderr) -> None:
+def test_without_a_terminal_every_line_is_a_json_object(stderr: Stderr) -> None:
     configure("auto", logging.INFO)
     log().info("put.done", key="a.md", bytes=3, path=Path("/x"))
     log().warning("put.failed", key="b.md")
@@ -73,7 +73,7 @@ def test_away_from_a_terminal_every_line_is_one_json_object(stderr: Stderr) -> N
 
 
 def test_a_terminal_gets_lines_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = _replaced(monkeypatch, Stderr(tty=True))
+    terminal = _replace_stderr(monkeypatch, Stderr(tty=True))
     configure("auto", logging.INFO)
     log().info("put.done", key="a.md")
     assert "put.done" in terminal.getvalue()
@@ -81,15 +81,15 @@ def test_a_terminal_gets_lines_for_people(monkeypatch: pytest.MonkeyPatch) -> No
     assert not terminal.getvalue().startswith("{")
 
 
-def test_the_format_can_be_asked_for(stderr: Stderr) -> None:
+def test_the_console_format_can_be_chosen(stderr: Stderr) -> None:
     configure("console", logging.INFO)
     log().info("put.done", key="a.md")
     assert "key=a.md" in stderr.getvalue()
     assert "\x1b" not in stderr.getvalue()
 
 
-def test_a_terminal_can_be_given_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = _replaced(monkeypatch, Stderr(tty=True))
+def test_json_can_be_chosen_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _replace_stderr(monkeypatch, Stderr(tty=True))
     configure("json", logging.INFO)
     log().info("put.done")
     assert events(terminal)[0]["event"] == "put.done"
@@ -118,14 +118,14 @@ LEVELS = {
 
 
 @pytest.mark.parametrize(("verbose", "quiet"), LEVELS)
-def test_verbose_and_quiet_say_how_much(stderr: Stderr, verbose: int, *, quiet: bool) -> None:
+def test_verbose_and_quiet_choose_the_level(stderr: Stderr, verbose: int, *, quiet: bool) -> None:
     GlobalOptions(None, verbose, quiet, LogFormat.AUTO).set_up_logging("WARNING")
     for level in ("debug", "info", "warning", "error"):
         getattr(log(), level)("an.event")
     assert [event["level"] for event in events(stderr)] == LEVELS[verbose, quiet]
 
 
-def test_the_daemon_says_more_by_itself(stderr: Stderr) -> None:
+def test_the_daemon_logs_at_info(stderr: Stderr) -> None:
     GlobalOptions(None, 0, quiet=False, log_format=LogFormat.AUTO).set_up_logging("INFO")
     log().info("an.event")
     log().debug("an.event")
@@ -158,7 +158,7 @@ class Holder:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_secret_is_masked_in_any_field(log_format: Any, stderr: Stderr, value: object) -> None:
+def test_a_secret_is_redacted_in_any_field(log_format: Any, stderr: Stderr, value: object) -> None:
     configure(log_format, logging.INFO, [SECRET, ""])
     log().info("http.failed", why=value, bound=3, none=None)
     log().bind(context=value).info("http.failed")
@@ -168,10 +168,10 @@ def test_a_secret_is_masked_in_any_field(log_format: Any, stderr: Stderr, value:
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
-def test_a_secret_is_masked_in_tracebacks_and_messages_of_libraries(log_format: Any, stderr: Stderr) -> None:
+def test_a_secret_is_redacted_in_tracebacks_and_messages_of_libraries(log_format: Any, stderr: Stderr) -> None:
     configure(log_format, logging.INFO, [SECRET])
     try:
-        fails(f"you sent {SECRET}")
+        fail(f"you sent {SECRET}")
     except ValueError:
         log().exception("bug")
     logging.getLogger("library").error("you sent %s", SECRET)
@@ -187,18 +187,18 @@ def test_a_traceback_is_shown_without_local_variables(log_format: Any, stderr: S
     configure(log_format, logging.INFO)
     local = "in a local" + " variable"
     try:
-        fails(str(len(local)))
+        fail(str(len(local)))
     except ValueError:
         log().exception("bug")
     assert "Traceback" in stderr.getvalue()
-    assert "test_logs.py" in stderr.getvalue()
+    assert "test_logging.py" in stderr.getvalue()
     assert local not in stderr.getvalue()
 
 
 def test_an_exceptions_text_cannot_forge_a_line_of_the_console_log(stderr: Stderr) -> None:
     configure("console", logging.INFO)
     try:
-        fails("a\n12:00:00 [error    ] mirror.halted   mirror=docs\x1b[2J\rover")
+        fail("a\n12:00:00 [error    ] mirror.halted   mirror=docs\x1b[2J\rover")
     except ValueError:
         log().exception("bug")
     lines = stderr.getvalue().splitlines()
@@ -243,13 +243,13 @@ def test_a_name_with_spaces_and_equal_signs_is_quoted(stderr: Stderr) -> None:
     assert "key='a.md outcome=done'" in stderr.getvalue()
 
 
-def test_names_people_can_read_stay_readable() -> None:
+def test_readable_names_are_not_escaped() -> None:
     for name in ("Größe.md", "日本語\u3000ファイル.md", "🗂.md", "a b.md", "e\u0301.md"):
         assert printable(name) == name
 
 
 @given(st.text())
-def test_what_is_made_printable_is_one_line_without_controls(text: str) -> None:
+def test_a_printable_text_is_one_line_without_controls(text: str) -> None:
     shown = printable(text)
     assert len(shown.splitlines()) <= 1
     assert not any(char < " " or "\x7f" <= char <= "\x9f" for char in shown)
@@ -262,7 +262,7 @@ def test_what_is_made_printable_is_one_line_without_controls(text: str) -> None:
 def test_warnings_and_messages_of_libraries_become_events(stderr: Stderr) -> None:
     configure("json", logging.INFO)
     logging.getLogger("library.part").warning("took %d of %d", 1, 2)
-    logging.getLogger("library.part").info("chatter")
+    logging.getLogger("library.part").info("detail")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("old\nways", UserWarning, stacklevel=1)
@@ -275,7 +275,7 @@ def test_warnings_and_messages_of_libraries_become_events(stderr: Stderr) -> Non
 def test_the_traceback_of_a_librarys_message_is_not_lost(stderr: Stderr) -> None:
     configure("json", logging.INFO)
     try:
-        fails("inner")
+        fail("inner")
     except ValueError:
         logging.getLogger("asyncio").exception("Task exception was never retrieved")
     [event] = events(stderr)
@@ -283,20 +283,20 @@ def test_the_traceback_of_a_librarys_message_is_not_lost(stderr: Stderr) -> None
 
 
 @pytest.mark.parametrize("level", [logging.WARNING, 35, logging.CRITICAL, 99])
-def test_any_level_of_a_library_is_taken(stderr: Stderr, level: int) -> None:
+def test_any_level_of_a_library_is_logged(stderr: Stderr, level: int) -> None:
     configure("json", logging.INFO)
     logging.getLogger("library").log(level, "odd")
     assert events(stderr)[0]["message"] == "odd"
 
 
-def test_a_librarys_message_that_does_not_fit_its_arguments_stops_nobody(stderr: Stderr) -> None:
+def test_a_librarys_message_with_wrong_arguments_is_logged(stderr: Stderr) -> None:
     configure("json", logging.INFO)
-    logging.getLogger("library").warning("took %d of %d", "one")  # noqa: PLE1206 - the mistake
+    logging.getLogger("library").warning("took %d of %d", "one")  # noqa: PLE1206 - what the test is about
     [event] = events(stderr)
     assert event["message"].startswith("took %d of %d")
 
 
-def test_quiet_keeps_warnings_of_libraries_back(stderr: Stderr) -> None:
+def test_quiet_hides_warnings_of_libraries(stderr: Stderr) -> None:
     configure("json", logging.ERROR)
-    logging.getLogger("library").warning("chatter")
+    logging.getLogger("library").warning("detail")
     assert stderr.getvalue() == ""

@@ -1,4 +1,4 @@
-"""What the journal gets: a priority before every line, and nothing it notes by itself."""
+"""The lines for journald: each has a priority, and none has a time."""
 
 import io
 import logging
@@ -11,12 +11,11 @@ from typing import Any, NoReturn, TextIO
 import pytest
 import structlog
 
-from syncd.service.logs import configure
-from syncd.service.logs_journal import is_journal
+from syncd.service.logging import configure, is_journal
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _restore_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     yield
     logging.captureWarnings(capture=False)
@@ -25,11 +24,11 @@ def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TextIO]:
-    """A stderr that is the stream systemd has named."""
+    """Make stderr the stream that JOURNAL_STREAM names."""
     with (tmp_path / "journal").open("w+", encoding="utf-8") as stream:
-        found = os.fstat(stream.fileno())
-        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
-        monkeypatch.setattr("syncd.service.logs.sys", SimpleNamespace(stderr=stream))
+        stat = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{stat.st_dev}:{stat.st_ino}")
+        monkeypatch.setattr("syncd.service.logging.sys", SimpleNamespace(stderr=stream))
         yield stream
 
 
@@ -42,7 +41,7 @@ def log() -> Any:
     return structlog.get_logger()
 
 
-def fails(text: str) -> NoReturn:
+def fail(text: str) -> NoReturn:
     raise ValueError(text)
 
 
@@ -60,22 +59,22 @@ def test_a_line_has_a_priority_and_neither_time_nor_colour(journal: TextIO) -> N
     ]
 
 
-def test_a_level_can_be_chosen_there_too(journal: TextIO) -> None:
+def test_a_level_can_be_chosen_for_journald(journal: TextIO) -> None:
     configure("auto", logging.WARNING)
     log().info("put.done")
     assert lines(journal) == []
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_a_format_that_was_asked_for_is_kept(journal: TextIO, log_format: Any) -> None:
+def test_a_chosen_format_is_used_for_journald(journal: TextIO, log_format: Any) -> None:
     configure(log_format, logging.INFO)
     log().info("put.done")
     assert not lines(journal)[0].startswith("<")
 
 
-def test_another_stream_than_the_journals_gets_json(journal: TextIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = os.fstat(journal.fileno())
-    monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino + 1}")
+def test_another_stream_gets_json(journal: TextIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = os.fstat(journal.fileno())
+    monkeypatch.setenv("JOURNAL_STREAM", f"{stat.st_dev}:{stat.st_ino + 1}")
     configure("auto", logging.INFO)
     log().info("put.done")
     assert lines(journal)[0].startswith("{")
@@ -88,13 +87,13 @@ def test_a_stream_without_a_file_is_not_the_journal() -> None:
 def test_each_line_of_a_traceback_has_the_priority(journal: TextIO) -> None:
     configure("auto", logging.INFO)
     try:
-        fails("a\n<0>forged")
+        fail("a\n<0>forged")
     except ValueError:
         log().exception("bug", at=1)
-    said = lines(journal)
-    assert said[0] == "<3>bug at=1"
-    assert len(said) > 3
-    assert all(line.startswith("<3>  ") for line in said[1:])
+    printed = lines(journal)
+    assert printed[0] == "<3>bug at=1"
+    assert len(printed) > 3
+    assert all(line.startswith("<3>  ") for line in printed[1:])
 
 
 @pytest.mark.parametrize("name", ["a\n<0>mirror.halted", "\x1b[2J", "x\u202ey\u2028z", '" level=error "', "a b=c"])

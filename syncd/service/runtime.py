@@ -1,0 +1,157 @@
+"""The objects at work under one configuration, and the tasks that connect them."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from syncd.core.errors import ConfigError
+from syncd.core.excludes import IGNORE_FILE
+from syncd.core.keys import normal
+from syncd.local.walk import Tree
+from syncd.service.build import Session
+from syncd.service.worker import MirrorWorker
+from syncd.state.db import data_version
+from syncd.watch.hints import Inbox
+from syncd.watch.observer import Watcher
+
+log = structlog.get_logger()
+
+CREDENTIALS_EVERY_S = 2.0
+"""Seconds between two reads of the token file."""
+
+
+@dataclass(slots=True, eq=False)
+class Runtime:
+    """The objects at work under the current configuration.
+
+    watching: whether all watches are set up. closed: whether the state file is closed.
+    """
+
+    session: Session
+    workers: Mapping[str, MirrorWorker]
+    inbox: Inbox
+    watcher: Watcher
+    watching: bool = False
+    closed: bool = False
+
+    def faults(self) -> list[str]:
+        """Return the reasons why the daemon is not healthy."""
+        found = [
+            f"mirror {name} is halted: {worker.status.detail}"
+            for name, worker in self.workers.items()
+            if worker.status.state == "halted"
+        ]
+        # All mirrors share one state file, so its fault is named once.
+        found += sorted({worker.policy.state_fault for worker in self.workers.values() if worker.policy.state_fault})
+        found += [f"the loop of mirror {name} is stuck" for name in self.stuck()]
+        if not self.watcher_alive():
+            found.append("the watcher is dead")
+        return found
+
+    def stuck(self) -> list[str]:
+        """Return the mirrors whose loops are stuck."""
+        return [name for name, worker in self.workers.items() if not worker.is_alive()]
+
+    def watcher_alive(self) -> bool:
+        """Return whether the threads that watch the folders work. Before all watches are set up none can be dead."""
+        return not self.watching or self.watcher.alive()
+
+    def version(self) -> tuple[object, ...]:
+        """Return a value that changes whenever this process or another one changes the state file."""
+        db = self.session.db
+        return self, db.total_changes, data_version(db)
+
+    def request_full(self) -> None:
+        """Make a full pass of every mirror."""
+        for worker in self.workers.values():
+            worker.request_full()
+
+
+def build_runtime(session: Session) -> Runtime:
+    """Return a worker for every mirror of a session, and a watcher for their folders that is not started yet."""
+    inbox = Inbox(asyncio.get_running_loop())
+    watcher, workers = Watcher(inbox), {}
+    for name, mirror in session.mirrors.items():
+        section = session.config.mirrors[name]
+        workers[name] = MirrorWorker(mirror, section.reconcile_interval, session.transport.gate)
+        watcher.add(
+            name,
+            mirror.tree.root,
+            section.watch,
+            poll_interval=section.poll_interval,
+            ignore=_ignore(mirror.tree),
+            unwanted=_unwanted(mirror.tree),
+        )
+    return Runtime(session, workers, inbox, watcher)
+
+
+async def start_watching(runtime: Runtime, on_ready: Callable[[], None], ready_s: float) -> None:
+    """Set up the watches. Then start the full pass of each mirror, so that no change is lost in between.
+
+    on_ready: called when all watches are set up, at the latest after ready_s. A hung folder delays its own mirror only.
+    """
+
+    async def begin(name: str, worker: MirrorWorker) -> None:
+        await runtime.watcher.ready(name)
+        status = runtime.watcher.status(name)
+        log.info("watch.ready", mirror=name, mode=status.mode, detail=status.detail or None)
+        worker.request_full()
+
+    begun = [asyncio.create_task(begin(name, worker)) for name, worker in runtime.workers.items()]
+    starting = asyncio.create_task(runtime.watcher.start())
+    try:
+        await asyncio.wait(begun, timeout=ready_s)
+        on_ready()
+        await asyncio.gather(starting, *begun)
+        runtime.watching = True
+    finally:
+        for task in (starting, *begun):
+            task.cancel()
+
+
+async def deliver_hints(runtime: Runtime) -> None:
+    """Pass the hints of the watcher on to the workers, until cancelled."""
+    while True:
+        for name, hints in (await runtime.inbox.get_batch()).items():
+            if name in runtime.workers:
+                runtime.workers[name].hint(hints)
+
+
+async def follow_credentials(runtime: Runtime) -> None:
+    """Read the token file every few seconds. A new token is used at once, and restarts halted mirrors."""
+    login = runtime.session.transport.login
+    used = login.credentials
+    while True:
+        await asyncio.sleep(CREDENTIALS_EVERY_S)
+        # While the file is missing or being written, the former token stays in use.
+        with contextlib.suppress(ConfigError):
+            await asyncio.to_thread(login.renew)
+        if login.credentials is not used:
+            used = login.credentials
+            for worker in runtime.workers.values():
+                if worker.status.state == "halted":
+                    worker.request_full()
+
+
+def _ignore(tree: Tree) -> Callable[[str], bool]:
+    """Return the test for paths that need no watch: those that the config excludes. Ignore files may change."""
+    rules = tree.rules
+
+    def ignore(path: str) -> bool:
+        if rules.links and (path.endswith("/") or tree.links.at(path)):
+            return rules.forbids(normal(path.rstrip("/"))) is not None
+        return rules.excluded_deep(normal(path)) is not None and not path.endswith(IGNORE_FILE)
+
+    return ignore
+
+
+def _unwanted(tree: Tree) -> Callable[..., bool]:
+    """Return the test for hints to drop: paths that ignore files exclude, unless a link leads through them."""
+
+    def unwanted(path: str, *, directory: bool) -> bool:
+        return not tree.links.at(path) and tree.ignores.excludes(path, directory=directory)
+
+    return unwanted
