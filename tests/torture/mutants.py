@@ -213,13 +213,11 @@ MUTANTS = (
         storm=5,
     ),
     Mutant(
-        "a full disk ends the daemon",
-        "syncd/service/worker.py",
-        "            except StateHalt as error:\n"
-        "                self.state_fault = str(error)\n"
-        "                self._degraded(error)\n",
-        "",
-        ("tests/unit/sync/test_full_disk.py",),
+        "a full disk halts the daemon",
+        "syncd/service/error_policy.py",
+        "isinstance(error, (Halt, Brake)) and not isinstance(error, StateHalt)",
+        "isinstance(error, (Halt, Brake))",
+        ("tests/unit/sync/test_full_disk.py", "tests/unit/service/test_error_policy.py"),
     ),
     Mutant(
         "the owner is the mirror's bare name",
