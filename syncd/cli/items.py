@@ -179,7 +179,7 @@ async def _retry(config: "Config", keys: list[str] | None) -> int:
     code = EXIT_OK
     async with open_session(config, [name for name, count in marked.items() if count]) as session:
         for name, mirror in session.mirrors.items():
-            report = await once.due_only(mirror)
+            report = await once.serve_due(mirror)
             for problem in report.problems(mirror):
                 typer.echo(printable(f"{name}: {problem.key}: {problem.kind}: {problem.message}"), err=True)
             code = max(code, report.exit_code)

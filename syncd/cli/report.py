@@ -35,8 +35,8 @@ def print_reports(session: Session, reports: Mapping[str, Report]) -> None:
             keys = ", ".join(shown(key) for key in report.waiting)
             more = ", …" if report.not_indexed > len(report.waiting) else ""
             print_line(f"  {report.not_indexed} not searchable yet: {keys}{more}")
-        if report.put_off:
-            deletes = counted(report.put_off, "delete")
+        if report.postponed_deletes:
+            deletes = counted(report.postponed_deletes, "delete")
             print_line(f"  {deletes} postponed until the replacement is searchable: syncd status")
         if report.error:
             print_error(str(report.error))
@@ -155,7 +155,7 @@ def _planned(report: Report) -> dict[str, int]:
     results = report.results
     counts: dict[str, int] = {kind: sum(result.tables.plan.counts[kind] for result in results) for kind in _KINDS}
     # Only the last pass still has the postponed deletes in its plan.
-    counts["delete"] += report.put_off
+    counts["delete"] += report.postponed_deletes
     # Files that a later pass takes again were counted by the full pass.
     return {**counts, "unchanged": results[0].unchanged if results else 0}
 

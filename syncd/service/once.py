@@ -1,4 +1,4 @@
-"""One full pass of one mirror, to its end: files that change meanwhile are taken again, indexing is waited for."""
+"""One full pass of a mirror, to its end: files that change meanwhile are read again, and the index can be awaited."""
 
 import asyncio
 import contextlib
@@ -20,18 +20,18 @@ from syncd.sync.passes import Hooks, Options, Result, Scope, Watch
 from syncd.sync.reconcile import reconcile
 
 DISK_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""How long the disk is waited for before each new try, where an error may pass."""
-
-SAY_S = 1.0
-"""How often a pass says how much of it is left."""
+"""Pauses between the tries after a temporary failure of the disk."""
+PROGRESS_EVERY_S = 1.0
+"""Seconds between two updates of the stored progress."""
 
 
 @dataclass(slots=True)
 class Report:
-    """How it went. results: one for the full pass, and one for every time that changing files were taken again.
+    """The result of a command for one mirror.
 
-    kinds: problems by kind, as they stand at the end. error: what stopped the mirror. not_indexed: entries that were
-    still not searchable when the wait was over, waiting: keys of the longest on their way.
+    results: one for the full pass, and one for each later pass over files that changed. kinds: the number of problems
+    by kind, at the end. error: the error that stopped the mirror. not_indexed: the entries that were not searchable
+    when the wait ended. waiting: the keys of those that have waited longest.
     """
 
     results: list[Result] = field(default_factory=list)
@@ -44,74 +44,112 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """The contract's code for this mirror."""
+        """The exit code of the command for this mirror."""
         if self.error:
             return self.error.exit_code
         clean = not self.not_indexed and HARMLESS.issuperset(self.kinds)
         return EXIT_OK if clean else EXIT_PROBLEMS
 
     @property
-    def put_off(self) -> int:
-        """Deletes that still wait until what takes the place of the entries is searchable."""
+    def postponed_deletes(self) -> int:
+        """The deletes that wait until the replacements of their entries are searchable."""
         return self.results[-1].waiting if self.results else 0
 
-    def keep(self, result: Result) -> None:
-        """Note a pass, however often it is heard of."""
+    def add(self, result: Result) -> None:
+        """Add the result of a pass. Later calls with the same result change nothing."""
         if not self.results or self.results[-1] is not result:
             self.results.append(result)
 
-    def close(self, mirror: Mirror) -> None:
-        """Count what stands in the way now that all is done."""
+    def count_problems(self, mirror: Mirror) -> None:
+        """Count the problems that are left at the end."""
         if self.results:
             self.kinds = mirror.journal.problems.counts(self.results[0].pass_id)
 
     def problems(self, mirror: Mirror) -> list[Problem]:
-        """Everything that stands in the way after this pass."""
+        """Return the problems of the mirror after this pass."""
         return list(mirror.journal.problems.all(self.results[0].pass_id)) if self.results else []
 
 
 async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) -> None:
-    """Bring one mirror in step and fill in `report`; SyncdErrors that stop the mirror end up in it, too."""
+    """Bring a mirror in step and fill in the report. A SyncdError that stops the mirror is stored in the report."""
     progress = _Progress(mirror, dry_run=options.dry_run)
 
-    def keep(result: Result) -> None:
-        report.keep(result)
-        progress.look(result)
+    def on_progress(result: Result) -> None:
+        report.add(result)
+        progress.update(result)
         watch(result)
 
-    progress.say(0)
-    hooks = Hooks(watch=keep)
+    progress.store(0)
+    hooks = Hooks(watch=on_progress)
 
-    async def whole() -> None:
+    async def run_passes() -> None:
         report.results.clear()
-        refused = await _unless_refused(_first(mirror, options, hooks))
-        if not options.dry_run:
-            await _outlast(mirror, options, hooks)
-            refused = await _unless_refused(_take_again(mirror, options, hooks, report)) or refused
-            if refused:
-                raise refused
-            if report.results[0].held_back:
-                # Orphans among what was held back are seen by a full pass only.
-                await reconcile(mirror, Scope(), options, hooks)
-            await _index_again(mirror)
-            if report.results[0].audited and report.results[0].unsettled:
-                # A listing would have told.
-                await follow.look(mirror)
+        refusal = await _catch_refusal(_full_pass(mirror, options, hooks))
+        if options.dry_run:
+            return
+        await _retry_disk(mirror, options, hooks)
+        refusal = await _catch_refusal(_serve_pending(mirror, options, hooks, report)) or refusal
+        if refusal:
+            raise refusal
+        if report.results[0].held_back:
+            # Only a full pass sees the orphans among the deletes that were held back.
+            await reconcile(mirror, Scope(), options, hooks)
+        await _reindex(mirror)
+        if report.results[0].audited and report.results[0].unsettled:
+            # This pass had no listing that shows the state of the index.
+            await follow.look(mirror)
 
     try:
-        await when_free(whole, directory_of(mirror.db) / FILE_NAME)
+        await when_free(run_passes, directory_of(mirror.db) / FILE_NAME)
     except SyncdError as error:
         report.error = error
     except asyncio.CancelledError:
-        progress.interrupted(report)
+        progress.on_interruption(report)
         raise
-    report.close(mirror)
+    report.count_problems(mirror)
     if not options.dry_run:
-        _say_state(mirror, report.error)
+        _store_state(mirror, report.error)
 
 
-async def _first(mirror: Mirror, options: Options, hooks: Hooks) -> None:
-    """Make the full pass, as soon as the root can be looked at."""
+async def serve_due(mirror: Mirror) -> Report:
+    """Serve the keys that are due, without a listing if possible, and reindex the entries that a person chose."""
+    report = Report()
+    hooks = Hooks(watch=report.add)
+
+    async def serve() -> None:
+        rows = mirror.queue.settled(mirror.now())
+        if rows:
+            await _serve_keys(mirror, rows, Options(), hooks)
+        await _reindex(mirror)
+
+    try:
+        await when_free(serve, directory_of(mirror.db) / FILE_NAME)
+    except SyncdError as error:
+        report.error = error
+    report.count_problems(mirror)
+    _store_state(mirror, report.error)
+    return report
+
+
+async def wait_until_indexed(mirror: Mirror, report: Report, seconds: float) -> None:
+    """Wait until each entry is searchable or has failed, but not longer than `seconds`."""
+    if report.error:
+        return
+    try:
+        with writable():
+            await _wait_for_index(mirror, seconds)
+    except SyncdError as error:
+        report.error = error
+    report.not_indexed = mirror.journal.index.unfinished()
+    report.waiting = [record.key for record in mirror.journal.index.stuck(math.inf, follow.NAMED)]
+    report.count_problems(mirror)
+
+
+# -- the steps of a command
+
+
+async def _full_pass(mirror: Mirror, options: Options, hooks: Hooks) -> None:
+    """Make a full pass. Wait for a while if the root cannot be read."""
     for pause in DISK_PAUSES_S:
         try:
             await reconcile(mirror, Scope(), options, hooks)
@@ -125,129 +163,49 @@ async def _first(mirror: Mirror, options: Options, hooks: Hooks) -> None:
         raise RootHalt(str(error).replace("It is tried again", "Bring the folder back")) from error
 
 
-async def _outlast(mirror: Mirror, options: Options, hooks: Hooks) -> None:
-    """Try again what the disk would not give in passing, for a while."""
+async def _retry_disk(mirror: Mirror, options: Options, hooks: Hooks) -> None:
+    """Retry for a while the files that could not be read because of a temporary failure of the disk."""
     for pause in DISK_PAUSES_S:
-        missed = frozenset(mirror.tree.retry_keys)
-        if not missed:
+        failed = frozenset(mirror.tree.retry_keys)
+        if not failed:
             return
         await asyncio.sleep(pause)
-        if mirror.policy.prefix in missed:
+        if mirror.policy.prefix in failed:
             await reconcile(mirror, Scope(), options, hooks)
         else:
-            await _rows_or_all(mirror, [row for row in mirror.queue.every() if row.key in missed], options, hooks)
+            rows = [row for row in mirror.queue.every() if row.key in failed]
+            await _serve_keys(mirror, rows, options, hooks)
 
 
-class _Progress:
-    """Says in the state file that a pass is under way, for `status` meanwhile, and afterwards if it is interrupted."""
+async def _serve_pending(mirror: Mirror, options: Options, hooks: Hooks, report: Report) -> None:
+    """Serve keys that had to wait: files that changed while they were read, and postponed deletes.
 
-    def __init__(self, mirror: Mirror, *, dry_run: bool) -> None:
-        self._mirror = mirror
-        self._dry_run = dry_run
-        self._said_at = -SAY_S
-
-    def look(self, result: Result) -> None:
-        """Say how much is left, now and then."""
-        if time.monotonic() - self._said_at >= SAY_S:
-            self.say(result.tables.plan.counts.total() - result.done.total())
-
-    def interrupted(self, report: Report) -> None:
-        """Say how much is left as it stands now."""
-        result = report.results[-1] if report.results else None
-        self.say(result.tables.plan.counts.total() - result.done.total() if result else 0)
-
-    def say(self, remaining: int) -> None:
-        """Say that so much is left."""
-        if self._dry_run:
-            return
-        self._said_at = time.monotonic()
-        # A state file that cannot be written tells nobody so; the report does.
-        with contextlib.suppress(StateHalt), writable():
-            set_state(self._mirror.meta, "syncing", remaining=max(0, remaining))
-
-
-async def due_only(mirror: Mirror) -> Report:
-    """Look at what is due and re-index what a person wants indexed again; without a listing, if it can be."""
-    report = Report()
-    hooks = Hooks(watch=report.keep)
-
-    async def due() -> None:
-        rows = mirror.queue.settled(mirror.now())
-        if rows:
-            await _rows_or_all(mirror, rows, Options(), hooks)
-        await _index_again(mirror)
-
-    try:
-        await when_free(due, directory_of(mirror.db) / FILE_NAME)
-    except SyncdError as error:
-        report.error = error
-    report.close(mirror)
-    _say_state(mirror, report.error)
-    return report
-
-
-async def wait_until_indexed(mirror: Mirror, report: Report, seconds: float) -> None:
-    """Look at the index until everything is searchable, failed for good or `seconds` have passed."""
-    if report.error:
-        return
-    try:
-        with writable():
-            await _wait(mirror, seconds)
-    except SyncdError as error:
-        report.error = error
-    report.not_indexed = mirror.journal.index.unfinished()
-    report.waiting = [record.key for record in mirror.journal.index.stuck(math.inf, follow.NAMED)]
-    report.close(mirror)
-
-
-async def _wait(mirror: Mirror, seconds: float) -> None:
-    end = asyncio.get_running_loop().time() + seconds
-    looks = 0
-    while True:
-        pause = await follow.go_on(mirror, follow.pause_s(looks) / 4)
-        left = mirror.journal.index.unfinished()
-        again_s = follow.next_s(mirror)
-        over_s = end - asyncio.get_running_loop().time()
-        # What failed in passing is waited for only if it can be tried again in time.
-        if pause is None or over_s <= 0 or not (left or (again_s is not None and again_s < over_s)):
-            return
-        await asyncio.sleep(min(over_s, pause))
-        looks += 1
-
-
-async def _index_again(mirror: Mirror) -> None:
-    await follow.index_again(mirror)
-    await follow.ask_why(mirror)
-
-
-async def _take_again(mirror: Mirror, options: Options, hooks: Hooks, report: Report) -> None:
-    """Files that changed while they were read are taken again when they have settled; it is no error.
-
-    So are deletes that wait until what takes the place of the entries is searchable.
+    A postponed delete waits until the replacement of its entry is searchable.
     """
     while True:
         wait = mirror.queue.next_fresh(mirror.now())
         if wait is None:
             return
-        if report.put_off:
+        if report.postponed_deletes:
             hooks.tick(report.results[-1])
         await asyncio.sleep(wait)
-        if report.put_off:
+        if report.postponed_deletes:
             await follow.look(mirror)
         rows = [row for row in mirror.queue.settled(mirror.now()) if row.attempts == 0]
-        # A short look at a few keys: what is shown meanwhile is what is waited for.
-        await _rows_or_all(mirror, rows, options, Hooks(watch=report.keep) if report.put_off else hooks)
+        # The progress display goes on to show the postponed deletes, and not this short pass.
+        await _serve_keys(mirror, rows, options, Hooks(watch=report.add) if report.postponed_deletes else hooks)
 
 
-async def _rows_or_all(mirror: Mirror, rows: Sequence[Dirty], options: Options, hooks: Hooks) -> None:
+async def _serve_keys(mirror: Mirror, rows: Sequence[Dirty], options: Options, hooks: Hooks) -> None:
+    """Make a pass over some keys, or a full pass if that takes fewer requests."""
     try:
         await reconcile(mirror, Scope(rows), options, hooks)
     except Wide:
         await reconcile(mirror, Scope(), options, hooks)
 
 
-async def _unless_refused(passes: Awaitable[object]) -> Brake | None:
-    """Make passes; return why their deletes were refused, if they were. Uploads go on after that."""
+async def _catch_refusal(passes: Awaitable[object]) -> Brake | None:
+    """Make passes. Return why their deletes were refused, None if they were not. Uploads go on after a refusal."""
     try:
         await passes
     except Brake as error:
@@ -255,8 +213,63 @@ async def _unless_refused(passes: Awaitable[object]) -> Brake | None:
     return None
 
 
-def _say_state(mirror: Mirror, error: SyncdError | None) -> None:
-    # A state file that cannot be written tells nobody so; the report does.
+async def _reindex(mirror: Mirror) -> None:
+    await follow.index_again(mirror)
+    await follow.ask_why(mirror)
+
+
+async def _wait_for_index(mirror: Mirror, seconds: float) -> None:
+    clock = asyncio.get_running_loop().time
+    end = clock() + seconds
+    looks = 0
+    while True:
+        pause = await follow.go_on(mirror, follow.pause_s(looks) / 4)
+        unfinished = mirror.journal.index.unfinished()
+        reindex_s = follow.next_s(mirror)
+        left_s = end - clock()
+        # A temporary error is worth the wait only if it can be retried in time.
+        if pause is None or left_s <= 0 or not (unfinished or (reindex_s is not None and reindex_s < left_s)):
+            return
+        await asyncio.sleep(min(left_s, pause))
+        looks += 1
+
+
+# -- the stored state
+
+
+class _Progress:
+    """Stores in the state file that a pass is under way, for `status` during the pass and after an interruption."""
+
+    def __init__(self, mirror: Mirror, *, dry_run: bool) -> None:
+        self._mirror = mirror
+        self._dry_run = dry_run
+        self._next_at = -math.inf
+
+    def update(self, result: Result) -> None:
+        """Store how many actions are left, now and then."""
+        if time.monotonic() >= self._next_at:
+            self.store(_remaining(result))
+
+    def on_interruption(self, report: Report) -> None:
+        """Store how many actions are left."""
+        self.store(_remaining(report.results[-1]) if report.results else 0)
+
+    def store(self, remaining: int) -> None:
+        """Store the number of actions that are left."""
+        if self._dry_run:
+            return
+        self._next_at = time.monotonic() + PROGRESS_EVERY_S
+        # If the state file cannot be written, the report tells the error.
+        with contextlib.suppress(StateHalt), writable():
+            set_state(self._mirror.meta, "syncing", remaining=max(0, remaining))
+
+
+def _remaining(result: Result) -> int:
+    return result.tables.plan.counts.total() - result.done.total()
+
+
+def _store_state(mirror: Mirror, error: SyncdError | None) -> None:
+    # If the state file cannot be written, the report tells the error.
     with contextlib.suppress(StateHalt), writable():
         if error is None:
             set_state(mirror.meta, "idle")

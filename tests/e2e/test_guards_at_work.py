@@ -1,4 +1,4 @@
-"""The delete guard in a running daemon and over restarts, and journals that speak of somewhere else."""
+"""The delete guard in a running daemon and over restarts, and journals of another folder or target."""
 
 import shutil
 import time
@@ -18,28 +18,28 @@ def room(tmp_path: Path) -> Iterator[Room]:
         yield room
 
 
-def filled(room: Room, files: int = 60) -> None:
+def fill(room: Room, files: int = 60) -> None:
     for number in range(files):
         room.write(f"d{number % 6}/{number}.md", f"text {number}")
 
 
-def test_an_rm_of_most_of_the_folder_is_one_plan_and_stays_refused_over_a_restart(tmp_path: Path) -> None:
+def test_a_slow_rm_of_most_files_is_refused_as_one_plan_and_over_a_restart(tmp_path: Path) -> None:
     with open_room(tmp_path) as room:
         room.config.write_text(room.config.read_text().replace("settle = 0.05", "settle = 0.4"))
-        filled(room, 48)
+        fill(room, 48)
         with room.daemon() as daemon:
             room.in_step(very_bytes=False)
-            # As a slow rm -r does it: longer than `settle` in all, and never that long between two.
+            # A slow rm -r takes longer than `settle` in all, and never that long between two files.
             for path in sorted(room.docs.rglob("*.md"))[:32]:
                 path.unlink()
                 time.sleep(0.04)
             daemon.saw("mirror.halted")
-            assert len(room.remote.items()) >= 38, "no more than the ten that always pass"
-            said = room.status()["detail"]
+            assert len(room.remote.items()) >= 38, "at most the ten deletes that are always allowed"
+            detail = room.status()["detail"]
             for part in ("max_delete = 25%", "reconcile --dry-run docs", "reconcile --force docs"):
-                assert part in said
+                assert part in detail
             left = len(room.remote.items())
-        assert room.status()["state"] == "halted", "also while nothing runs"
+        assert room.status()["state"] == "halted", "also without a daemon"
         shutil.rmtree(room.docs / "d5")
         with room.daemon() as daemon:
             daemon.saw("mirror.halted")
@@ -53,8 +53,8 @@ def test_an_rm_of_most_of_the_folder_is_one_plan_and_stays_refused_over_a_restar
         assert len(room.remote.items()) == len(list(room.docs.rglob("*.md")))
 
 
-def test_rules_that_leave_files_out_delete_them_only_when_told(room: Room) -> None:
-    filled(room, 12)
+def test_entries_of_excluded_files_are_deleted_on_request_only(room: Room) -> None:
+    fill(room, 12)
     assert room.syncd("reconcile").code == 0
     for rules in ('exclude = ["d1/"]', 'include = ["d0/**"]', 'exclude = ["d1/"]\nprune = "all"'):
         room.configure(mirror=rules)
@@ -68,8 +68,8 @@ def test_rules_that_leave_files_out_delete_them_only_when_told(room: Room) -> No
     assert {item["key"].partition("/")[0] for item in room.remote.items()} == {"d0", "d2", "d3", "d4", "d5"}
 
 
-def test_a_path_that_names_another_folder_is_no_mass_delete_and_a_copy_no_upload(room: Room) -> None:
-    filled(room, 20)
+def test_another_folder_causes_no_mass_delete_and_a_copy_no_upload(room: Room) -> None:
+    fill(room, 20)
     assert room.syncd("reconcile").code == 0
     room.remote.forget_requests()
     other = room.path / "other"
@@ -79,16 +79,16 @@ def test_a_path_that_names_another_folder_is_no_mass_delete_and_a_copy_no_upload
     room.config.write_text(config.replace(f'path = "{room.docs}"', f'path = "{other}"'))
     ended = room.syncd("reconcile")
     assert (ended.code, "root.changed" in ended.err) == (4, True)
-    assert room.remote.counted()["changing"] == 1, "the other folder's file goes up, nothing is deleted"
+    assert room.remote.counted()["changing"] == 1, "the file of the other folder is uploaded, and nothing is deleted"
     copy = room.path / "copy"
     shutil.copytree(room.docs, copy)
     room.config.write_text(config.replace(f'path = "{room.docs}"', f'path = "{copy}"'))
     assert room.syncd("reconcile").code == 0
-    assert room.remote.counted()["changing"] == 2, "and goes again"
+    assert room.remote.counted()["changing"] == 2, "and its entry is deleted again"
 
 
-def test_a_base_url_of_elsewhere_believes_no_journal_and_deletes_nothing_there(room: Room) -> None:
-    filled(room, 12)
+def test_after_a_change_of_base_url_the_journal_is_not_used(room: Room) -> None:
+    fill(room, 12)
     assert room.syncd("reconcile").code == 0
     with serve(EmulatorOptions(index_delay=0.0)) as elsewhere:
         config = room.config.read_text()
@@ -96,7 +96,9 @@ def test_a_base_url_of_elsewhere_believes_no_journal_and_deletes_nothing_there(r
         ended = room.syncd("reconcile", "--json")
         seen = ended.json()["mirrors"]["docs"]
         assert "journal.rebound" in ended.err
-        assert {action["reason"] for action in seen["actions"]} == {"new"}, "not missing: nobody took them away"
+        assert {action["reason"] for action in seen["actions"]} == {"new"}, (
+            "not missing, because nobody deleted them there"
+        )
     room.config.write_text(config)
     room.remote.forget_requests()
     back = room.syncd("reconcile", "--json").json()["mirrors"]["docs"]
@@ -113,10 +115,8 @@ def test_a_base_url_of_elsewhere_believes_no_journal_and_deletes_nothing_there(r
         ("0123456789abcdef0123456789abcdef", "f123456789abcdef0123456789abcdef"),
     ],
 )
-def test_a_journal_of_another_target_causes_no_delete_and_no_upload_when_it_is_changed_back(
-    room: Room, was: str, now: str
-) -> None:
-    filled(room, 12)
+def test_a_change_of_target_and_back_causes_no_delete_and_no_upload(room: Room, was: str, now: str) -> None:
+    fill(room, 12)
     assert room.syncd("reconcile").code == 0
     config = room.config.read_text()
     room.config.write_text(config.replace(was, now))
@@ -130,8 +130,8 @@ def test_a_journal_of_another_target_causes_no_delete_and_no_upload_when_it_is_c
     assert wanted <= {item["key"] for item in room.remote.items()}
 
 
-def test_two_syncds_on_one_state_are_one_too_many(room: Room) -> None:
-    filled(room, 3)
+def test_a_second_process_on_the_same_state_is_refused(room: Room) -> None:
+    fill(room, 3)
     with room.daemon() as daemon:
         daemon.saw("pass.done", scope="all")
         for command in ("reconcile", "run"):

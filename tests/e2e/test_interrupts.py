@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT end every command soon, in one line, also as PID 1 and while its main thread hangs."""
+"""SIGTERM and SIGINT end every command soon, with one line, also as PID 1 and while its main thread hangs."""
 
 import contextlib
 import os
@@ -15,8 +15,8 @@ import pytest
 
 from tests.e2e.harness import PATIENCE_S, open_room, until
 
-BOTH = pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-HANGS = """
+both_signals = pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+HANGING = """
 import sqlite3, sys
 from syncd.service import signals
 signals.GRACE_S = float(sys.argv[1])
@@ -29,19 +29,19 @@ try:
 except signals.Interrupted:
     sqlite3.connect("").execute(endless)
 """
-"""A call that no signal ends, and that lets other threads work."""
+"""A program whose main thread hangs in a call that no signal ends. Other threads can run."""
 
 
-@BOTH
-def test_an_interrupted_pass_says_what_it_has_done_and_what_is_left(tmp_path: Path, number: int, code: int) -> None:
+@both_signals
+def test_an_interrupted_pass_prints_how_much_is_done_and_left(tmp_path: Path, number: int, code: int) -> None:
     with open_room(tmp_path, latency=0.1) as room:
         for each in range(200):
             room.write(f"{each}.md", f"text {each}")
         running = room.start("reconcile")
         until(lambda: len(room.remote.items()) > 3)
         running.send(number)
-        ended, seconds = running.ends()
-        assert (ended, seconds < 5) == (code, True)
+        exit_code, seconds = running.ends()
+        assert (exit_code, seconds < 5) == (code, True)
         stored = len(room.remote.items())
         line = running.text()
         assert line.startswith(f"syncd: interrupted by {signal.Signals(number).name}; reconcile: "), line
@@ -57,7 +57,7 @@ def test_an_interrupted_pass_says_what_it_has_done_and_what_is_left(tmp_path: Pa
         assert room.status()["state"] == "idle"
 
 
-@BOTH
+@both_signals
 @pytest.mark.parametrize(
     ("command", "done"),
     [
@@ -69,7 +69,7 @@ def test_an_interrupted_pass_says_what_it_has_done_and_what_is_left(tmp_path: Pa
         ("status --watch", "status: nothing was changed"),
     ],
 )
-def test_other_commands_end_the_same_way(tmp_path: Path, command: str, done: str, number: int, code: int) -> None:
+def test_other_commands_print_what_was_changed(tmp_path: Path, command: str, done: str, number: int, code: int) -> None:
     with open_room(tmp_path, latency=30.0) as room:
         running = room.start(*command.split())
         if command == "status --watch":
@@ -77,14 +77,14 @@ def test_other_commands_end_the_same_way(tmp_path: Path, command: str, done: str
         else:
             until(lambda: room.server.requests.total)
         running.send(number)
-        ended, seconds = running.ends()
-        assert (ended, seconds < 5) == (code, True)
+        exit_code, seconds = running.ends()
+        assert (exit_code, seconds < 5) == (code, True)
         assert running.text().startswith(f"syncd: interrupted by {signal.Signals(number).name}; {done}")
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs a process with PID 1")
-@BOTH
-def test_the_process_with_pid_1_ends_too(tmp_path: Path, number: int, code: int) -> None:
+@both_signals
+def test_a_process_with_pid_1_ends(tmp_path: Path, number: int, code: int) -> None:
     with open_room(tmp_path, latency=30.0) as room:
         room.write("a.md")
         command = ["unshare", "--pid", "--fork", "--kill-child", *room.command("reconcile")]
@@ -97,8 +97,8 @@ def test_the_process_with_pid_1_ends_too(tmp_path: Path, number: int, code: int)
 
 
 @pytest.mark.parametrize(("grace_s", "signals"), [("0.2", 1), ("3600", 2)])
-def test_a_process_whose_main_thread_hangs_is_ended(grace_s: str, signals: int) -> None:
-    with subprocess.Popen([sys.executable, "-c", HANGS, grace_s], stdout=subprocess.PIPE, text=True) as process:
+def test_a_process_whose_main_thread_hangs_ends(grace_s: str, signals: int) -> None:
+    with subprocess.Popen([sys.executable, "-c", HANGING, grace_s], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "hangs\n"
         for _ in range(signals):
@@ -108,7 +108,7 @@ def test_a_process_whose_main_thread_hangs_is_ended(grace_s: str, signals: int) 
     assert (process.returncode, out) == (143, "interrupted by SIGTERM; it hung\n")
 
 
-def test_a_service_that_is_stopped_while_it_starts_has_not_failed(tmp_path: Path) -> None:
+def test_a_service_that_is_stopped_during_its_start_has_not_failed(tmp_path: Path) -> None:
     with open_room(tmp_path) as room:
         process = room.really("run")
         time.sleep(0.3)
@@ -119,7 +119,7 @@ def test_a_service_that_is_stopped_while_it_starts_has_not_failed(tmp_path: Path
 
 
 @pytest.mark.parametrize("command", ["ls", "status", "status --json", "--help"])
-def test_a_full_disk_under_stdout_is_one_line(tmp_path: Path, command: str) -> None:
+def test_a_full_disk_under_stdout_is_reported_in_one_line(tmp_path: Path, command: str) -> None:
     with open_room(tmp_path) as room, Path("/dev/full").open("wb") as full:
         room.write("a.md")
         assert room.syncd("reconcile").code == 0
@@ -131,7 +131,7 @@ def test_a_full_disk_under_stdout_is_one_line(tmp_path: Path, command: str) -> N
 
 
 @pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full", "| head -c 1"])
-def test_streams_that_are_closed_or_full_end_nothing(tmp_path: Path, streams: str) -> None:
+def test_closed_or_full_streams_do_not_end_a_command(tmp_path: Path, streams: str) -> None:
     with open_room(tmp_path) as room:
         room.write("a.md")
         script = f'"$@" {streams}'
@@ -147,7 +147,7 @@ def test_streams_that_are_closed_or_full_end_nothing(tmp_path: Path, streams: st
         assert room.remote.files().keys() == {"a.md"}
 
 
-def test_status_says_how_many_of_how_many_can_be_found(tmp_path: Path) -> None:
+def test_status_shows_the_number_of_searchable_entries(tmp_path: Path) -> None:
     with open_room(tmp_path, fail_index="bad") as room:
         for name in ("a.md", "b.md", "bad.md"):
             room.write(name)
@@ -157,7 +157,7 @@ def test_status_says_how_many_of_how_many_can_be_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_a_config_that_is_no_file_is_said_to_be_none(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_a_config_that_is_no_regular_file_is_an_error(tmp_path: Path, make: Callable[[Path], None]) -> None:
     with open_room(tmp_path) as room:
         room.config.unlink()
         make(room.config)
@@ -177,7 +177,7 @@ LIMITS = [
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-def test_what_the_machine_refuses_is_no_bug(tmp_path: Path, limit: str) -> None:
+def test_limits_of_the_machine_are_no_bugs(tmp_path: Path, limit: str) -> None:
     with open_room(tmp_path) as room:
         room.write("a.md")
         for command in ("reconcile", "status", "ls", "reconcile -n"):
@@ -190,14 +190,14 @@ def test_what_the_machine_refuses_is_no_bug(tmp_path: Path, limit: str) -> None:
                 text=True,
                 check=False,
             )
-            # 1: what could not be read is named.
+            # 1: files that could not be read are listed as problems.
             assert ended.returncode in (0, 1, 3), ended
             assert "Traceback" not in ended.stderr
             assert ended.returncode != 3 or ended.stderr.count("\n") == 1, ended
 
 
 @pytest.mark.parametrize("command", ["run", "reconcile"])
-def test_a_log_that_nobody_reads_holds_up_neither_the_daemon_nor_the_end(tmp_path: Path, command: str) -> None:
+def test_a_log_without_a_reader_delays_neither_the_daemon_nor_its_end(tmp_path: Path, command: str) -> None:
     with open_room(tmp_path) as room:
         room.write("a.md")
         reading, writing = os.pipe()

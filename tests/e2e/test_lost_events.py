@@ -1,4 +1,4 @@
-"""A daemon that slept, was flooded or got a whole new tree ends with the exact folder."""
+"""A daemon that was stopped, flooded with events or given a whole tree ends with the exact folder."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ def room(tmp_path: Path) -> Iterator[Room]:
 
 
 @pytest.mark.skipif(not QUEUE.exists(), reason="no inotify here")
-def test_a_daemon_that_slept_through_more_events_than_the_kernel_keeps_ends_exact(room: Room) -> None:
+def test_a_daemon_that_lost_events_ends_with_the_exact_folder(room: Room) -> None:
     for number in range(12):
         room.write(f"old/{number}.md", f"text {number}")
     noise = [room.write("noise/1.md", "x"), room.write("noise/2.md", "x")]
@@ -28,7 +28,7 @@ def test_a_daemon_that_slept_through_more_events_than_the_kernel_keeps_ends_exac
         room.in_step()
         daemon.send(signal.SIGSTOP)
         until(lambda: Path(f"/proc/{daemon.pid}/stat").read_text().split()[2] == "T")
-        # By turns, because the kernel merges an event with an equal one before it.
+        # Alternating files, because the kernel merges an event with an equal one before it.
         for number in range(int(QUEUE.read_text()) + 1_000):
             os.utime(noise[number % 2])
         shutil.rmtree(room.docs / "noise")
@@ -44,8 +44,8 @@ def test_a_daemon_that_slept_through_more_events_than_the_kernel_keeps_ends_exac
     room.nothing_left_to_do()
 
 
-def test_a_whole_new_tree_made_while_running_arrives(room: Room) -> None:
-    # Few files: 50,000 were tried by hand, and take their minutes in uploads.
+def test_a_tree_that_is_made_under_a_running_daemon_is_uploaded(room: Room) -> None:
+    # Few files. 50,000 were tested by hand, and their uploads take minutes.
     room.write("first.md")
     with room.daemon() as daemon:
         daemon.saw("pass.done", scope="all")

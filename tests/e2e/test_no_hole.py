@@ -1,4 +1,4 @@
-"""From outside: a search that runs all the time never comes back empty while a file is renamed."""
+"""A search that runs all the time never returns nothing while a file is renamed."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.e2e.searcher import seeking
 INDEX_S = 1.0
 
 
-def test_a_file_renamed_before_a_reconcile_is_found_all_the_time(tmp_path: Path) -> None:
+def test_a_file_renamed_before_a_reconcile_is_always_found(tmp_path: Path) -> None:
     with open_room(tmp_path, index_delay=INDEX_S) as room:
         room.write("old.md", "the word is quagga")
         room.write("other.md", "the word is okapi")
@@ -31,7 +31,7 @@ def test_a_file_renamed_before_a_reconcile_is_found_all_the_time(tmp_path: Path)
         room.nothing_left_to_do()
 
 
-def test_a_folder_renamed_under_a_running_daemon_is_found_all_the_time(tmp_path: Path) -> None:
+def test_a_folder_renamed_under_a_running_daemon_is_always_found(tmp_path: Path) -> None:
     with open_room(tmp_path, index_delay=INDEX_S) as room:
         room.configure(mirror="max_delete = 100")
         for number in range(30):
@@ -48,7 +48,7 @@ def test_a_folder_renamed_under_a_running_daemon_is_found_all_the_time(tmp_path:
             room.in_step()
 
 
-def test_a_daemon_that_is_stopped_while_a_delete_waits_carries_it_out_in_its_next_life(tmp_path: Path) -> None:
+def test_the_next_daemon_makes_a_delete_that_waited_at_the_stop(tmp_path: Path) -> None:
     with open_room(tmp_path, index_delay=4 * INDEX_S) as room:
         room.write("old.md", "the word is quagga")
         room.write("other.md", "the word is okapi")

@@ -1,4 +1,4 @@
-"""`retry`: what could not be indexed is indexed again, not uploaded again; with and without a daemon."""
+"""`retry` indexes entries with index errors again, without an upload, with and without a daemon."""
 
 from pathlib import Path
 
@@ -10,14 +10,13 @@ ITEM = "/accounts/{account_id}/ai-search/namespaces/{name}/instances/{id}/items"
 
 
 def routes(room: Room) -> dict[str, int]:
-    counted: dict[str, int] = room.remote.counted()["routes"]
-    return counted
+    """Return the number of requests by route."""
+    numbers: dict[str, int] = room.remote.counted()["routes"]
+    return numbers
 
 
 @pytest.mark.parametrize("index_delay", [0.0, 0.1])
-def test_an_index_error_is_named_fails_the_pass_and_is_reindexed_without_an_upload(
-    tmp_path: Path, index_delay: float
-) -> None:
+def test_an_entry_with_an_index_error_is_reindexed_without_an_upload(tmp_path: Path, index_delay: float) -> None:
     with open_room(tmp_path, fail_index="bad", index_delay=index_delay) as room:
         room.write("bad.md")
         room.write("good.md")
@@ -33,7 +32,7 @@ def test_an_index_error_is_named_fails_the_pass_and_is_reindexed_without_an_uplo
         assert [problem["kind"] for problem in after.json()["mirrors"]["docs"]["problems"]] == ["index_error"]
 
 
-def test_a_running_daemon_sees_the_mark_of_retry_and_reports_the_error_again(tmp_path: Path) -> None:
+def test_a_running_daemon_retries_and_reports_the_error_again(tmp_path: Path) -> None:
     with open_room(tmp_path, fail_index="bad", index_delay=0.1) as room:
         room.write("bad.md")
         with room.daemon() as daemon:
@@ -48,7 +47,7 @@ def test_a_running_daemon_sees_the_mark_of_retry_and_reports_the_error_again(tmp
             assert [problem["kind"] for problem in room.status()["problems"]] == ["index_error"]
 
 
-def test_nothing_to_retry_is_said_and_asks_the_remote_nothing(tmp_path: Path) -> None:
+def test_without_problems_retry_makes_no_request(tmp_path: Path) -> None:
     with open_room(tmp_path) as room:
         retried = room.syncd("retry")
         assert (retried.code, retried.out) == (0, "0 items to try again\n")

@@ -1,4 +1,4 @@
-"""A SIGKILL at any moment loses nothing, copies nothing and sends nothing again but what was in flight."""
+"""After a SIGKILL the next pass completes the work, and uploads only files again that were in flight."""
 
 import random
 from collections.abc import Callable
@@ -15,17 +15,17 @@ UPLOAD = "POST /accounts/{account_id}/ai-search/namespaces/{name}/instances/{id}
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("on_existing", ["overwrite", "conflict"])
-def test_a_first_pass_killed_at_any_point_is_completed_by_the_next(tmp_path: Path, on_existing: str, seed: int) -> None:
+def test_the_next_pass_completes_a_killed_one(tmp_path: Path, on_existing: str, seed: int) -> None:
     with open_room(tmp_path, on_existing=on_existing, latency=0.005) as room:
         room.configure(cloudflare=f"transfers = {TRANSFERS}")
         for number in range(FILES):
             room.write(f"part{number % 7}/file{number}.md", f"text of file {number}")
-        # Four requests at most before the first upload: listings, and the making of the instance.
+        # At most four requests come before the first upload. They list, and create the instance.
         enough = random.Random(f"{on_existing} {seed}").randrange(2, FILES)
         process = room.start("reconcile")
         until(lambda: room.server.requests.total >= enough or not process.process.is_alive())
         process.kill()
-        until(_still(lambda: len(room.remote.items())), "the stand-in to finish what it was at")
+        until(_still(lambda: len(room.remote.items())), "the stand-in finishes its work")
         there = len(room.remote.items())
         room.remote.forget_requests()
 
@@ -39,7 +39,7 @@ def test_a_first_pass_killed_at_any_point_is_completed_by_the_next(tmp_path: Pat
 
 
 def _still(count: Callable[[], int]) -> Callable[[], bool]:
-    """True once two looks in a row see the same."""
+    """Return a function that is true once two calls in a row count the same."""
     seen = [-1]
 
     def same() -> bool:

@@ -1,4 +1,4 @@
-"""The daemon and its signals: a clean end within 5 s whatever it is at, and a new config without a new start."""
+"""The daemon and its signals: a clean end within 5 s, and a new config without a restart."""
 
 import asyncio
 import os
@@ -19,20 +19,20 @@ from tests.harness import Core
 
 @contextmanager
 def silent_server() -> Iterator[str]:
-    """A server that takes connections and never answers; yields its base URL."""
+    """Yield the base URL of a server that accepts connections and never answers."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/client/v4"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_in_the_middle_of_the_first_pass_ends_it_within_5_s(tmp_path: Path, number: int, code: int) -> None:
+def test_a_signal_during_the_first_pass_ends_the_daemon_within_5_s(tmp_path: Path, number: int, code: int) -> None:
     with open_room(tmp_path, latency=0.1) as room:
         for each in range(200):
             room.write(f"{each}.md", f"text {each}")
         with room.daemon() as daemon:
             daemon.saw("put.done", count=3)
-            ended, seconds = daemon.stop(number)
-            assert (ended, seconds < 5) == (code, True)
+            exit_code, seconds = daemon.stop(number)
+            assert (exit_code, seconds < 5) == (code, True)
         assert 0 < len(room.remote.items()) < 200
 
 
@@ -52,7 +52,7 @@ def test_sigterm_right_after_the_start_is_a_clean_stop(tmp_path: Path) -> None:
         assert daemon.stop()[0] == 0
 
 
-def test_sighup_takes_a_new_mirror_in_and_keeps_the_former_config_if_the_new_one_is_broken(tmp_path: Path) -> None:
+def test_sighup_adds_a_mirror_and_an_invalid_config_changes_nothing(tmp_path: Path) -> None:
     with open_room(tmp_path) as room:
         token = room.path / "token"
         token.write_text("any")
@@ -73,25 +73,25 @@ def test_sighup_takes_a_new_mirror_in_and_keeps_the_former_config_if_the_new_one
                 daemon.send(signal.SIGHUP)
                 daemon.saw("config.invalid", count=number)
                 daemon.saw("pass.done", count=1 + number, mirror="two", scope="all")
-            room.write("after.md", "followed as before")
+            room.write("after.md", "with the former config")
             room.in_step()
 
             room.config.write_text(good)
             token.unlink()
             daemon.send(signal.SIGHUP)
             daemon.saw("config.invalid", count=3)
-            room.write("later.md", "followed with the former token")
+            room.write("later.md", "with the former token")
             room.in_step()
             token.write_text("any")
             room.config.write_text(good.replace(str(room.state), "/dev/null/state"))
             daemon.send(signal.SIGHUP)
             daemon.saw("config.invalid", count=4)
-            room.write("last.md", "followed from the former state directory")
+            room.write("last.md", "with the former state directory")
             room.in_step()
             assert daemon.stop()[0] == 0
 
 
-def test_one_mirror_that_halts_leaves_the_others_at_work(tmp_path: Path) -> None:
+def test_a_halted_mirror_does_not_stop_the_others(tmp_path: Path) -> None:
     with open_room(tmp_path) as room:
         gone = '[mirrors.gone.target]\ntype = "ai-search"\ninstance = "gone"\ncreate = true'
         room.configure(more=f'[mirrors.gone]\npath = "{room.path}/nowhere"\n{gone}')
@@ -102,74 +102,74 @@ def test_one_mirror_that_halts_leaves_the_others_at_work(tmp_path: Path) -> None
             room.write("a.md", "edited")
             room.in_step()
             (room.path / "nowhere").mkdir()
-            (room.path / "nowhere/x.md").write_text("it is there at last")
+            (room.path / "nowhere/x.md").write_text("the folder is there")
             daemon.saw("put.done", mirror="gone", key="x.md")
 
 
 @contextmanager
 def service_manager() -> Iterator[tuple[str, socket.socket]]:
-    # Not below tmp_path: a socket's path may have 107 bytes only.
+    # The path of a socket may have 107 bytes at most, so it cannot be below tmp_path.
     with tempfile.TemporaryDirectory(prefix="n") as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(f"{folder}/s")
         server.setblocking(False)
         yield f"{folder}/s", server
 
 
-class Told:
-    """What a daemon has told its service manager so far."""
+class Messages:
+    """The messages that the service manager got so far."""
 
     def __init__(self, server: socket.socket) -> None:
         self._server = server
-        self.messages: list[str] = []
+        self.received: list[str] = []
 
-    def look(self) -> list[str]:
+    def read(self) -> list[str]:
         try:
             while True:
-                self.messages.append(self._server.recv(4096).decode())
+                self.received.append(self._server.recv(4096).decode())
         except BlockingIOError:
-            return self.messages
+            return self.received
 
-    def was(self, start: str, after: int = 0) -> int:
-        """Wait for a message; return the place after it."""
-        until(lambda: any(each.startswith(start) for each in self.look()[after:]), lambda: (start, self.messages))
-        return after + next(i for i, each in enumerate(self.messages[after:], 1) if each.startswith(start))
+    def wait_for(self, start: str, after: int = 0) -> int:
+        """Wait for a message that begins so. Return the position after it."""
+        until(lambda: any(each.startswith(start) for each in self.read()[after:]), lambda: (start, self.received))
+        return after + next(i for i, each in enumerate(self.received[after:], 1) if each.startswith(start))
 
 
-def test_systemd_hears_of_start_state_life_reload_and_stop(tmp_path: Path) -> None:
+def test_systemd_gets_start_state_watchdog_reload_and_stop(tmp_path: Path) -> None:
     with open_room(tmp_path) as room, service_manager() as (address, server):
         room.write("a.md")
-        told = Told(server)
+        messages = Messages(server)
         with room.daemon(env={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "400000"}) as daemon:
-            ready = told.was("READY=1")
-            told.was("STATUS=docs: idle, 1 in step")
-            alive = told.was("WATCHDOG=1", told.was("WATCHDOG=1"))
+            ready = messages.wait_for("READY=1")
+            messages.wait_for("STATUS=docs: idle, 1 in step")
+            alive = messages.wait_for("WATCHDOG=1", messages.wait_for("WATCHDOG=1"))
             daemon.send(signal.SIGHUP)
-            reloading = told.was("RELOADING=1\nMONOTONIC_USEC=", max(ready, alive))
-            told.was("WATCHDOG=1", told.was("READY=1", reloading))
+            reloading = messages.wait_for("RELOADING=1\nMONOTONIC_USEC=", max(ready, alive))
+            messages.wait_for("WATCHDOG=1", messages.wait_for("READY=1", reloading))
             daemon.send(signal.SIGTERM)
             assert daemon.ends()[0] == 0
-            told.was("STOPPING=1", reloading)
+            messages.wait_for("STOPPING=1", reloading)
 
 
-def test_a_watchdog_meant_for_another_process_is_not_fed(tmp_path: Path) -> None:
+def test_the_watchdog_of_another_process_is_not_fed(tmp_path: Path) -> None:
     with open_room(tmp_path) as room, service_manager() as (address, server):
-        told = Told(server)
+        messages = Messages(server)
         other = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "200000", "WATCHDOG_PID": str(os.getpid())}
         with room.daemon(env=other) as daemon:
-            told.was("READY=1")
-            told.was("STATUS=docs: idle")
+            messages.wait_for("READY=1")
+            messages.wait_for("STATUS=docs: idle")
             daemon.stop()
-        assert "WATCHDOG=1" not in told.look()
+        assert "WATCHDOG=1" not in messages.read()
 
 
-def test_a_stop_while_everything_is_in_step_loses_nothing_that_was_edited_meanwhile(tmp_path: Path) -> None:
+def test_the_next_daemon_uploads_edits_made_after_a_stop(tmp_path: Path) -> None:
     with open_room(tmp_path) as room:
         room.write("a.md")
         with room.daemon() as daemon:
             room.in_step()
             daemon.stop()
-        room.write("a.md", "edited while nobody looked")
-        room.write("b.md", "new while nobody looked")
+        room.write("a.md", "edited after the stop")
+        room.write("b.md", "new after the stop")
         with room.daemon():
             room.in_step()
 
@@ -178,7 +178,7 @@ async def test_a_worker_that_is_woken_and_cancelled_at_once_ends(core: Core) -> 
     worker = MirrorWorker(core.mirror, 3600.0, Gate(0, 1))
     running = asyncio.create_task(worker.run())
     for _ in range(3):
-        await asyncio.sleep(0)  # lets it come to its wait
+        await asyncio.sleep(0)  # The worker begins to wait.
     worker.request_full()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):

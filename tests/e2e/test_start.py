@@ -1,4 +1,4 @@
-"""What a command does not import: each package that nobody asks for costs time at every start."""
+"""Commands import only the packages that they need, because each import delays the start."""
 
 import os
 import subprocess
@@ -20,13 +20,13 @@ target = {{ type = "kv", namespace_title = "docs" }}
 
 
 def imported(directory: Path, *command: str) -> set[str]:
-    """The top-level packages that a command imports, with one mirror whose folder is missing."""
+    """Return the top-level packages that a command imports. Its mirror has no folder."""
     config = directory / "syncd.toml"
     config.write_text(CONFIG.format(directory))
     config.chmod(0o600)
     program = [sys.executable, "-X", "importtime", "-m", "syncd", "-c", str(config), *command]
-    said = subprocess.run(program, capture_output=True, text=True, check=False, env=os.environ, timeout=60)
-    lines = [line for line in said.stderr.splitlines() if line.startswith("import time:")]
+    ended = subprocess.run(program, capture_output=True, text=True, check=False, env=os.environ, timeout=60)
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("import time:")]
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
 
 
@@ -39,14 +39,14 @@ def imported(directory: Path, *command: str) -> set[str]:
     ],
 )
 def test_a_command_imports_only_what_it_needs(tmp_path: Path, command: list[str], without: set[str]) -> None:
-    found = imported(tmp_path, *command)
-    assert "typer" in found
-    assert not without & found
+    packages = imported(tmp_path, *command)
+    assert "typer" in packages
+    assert not without & packages
 
 
 @pytest.mark.parametrize("package", ["numpy", "python_multipart"])
 @pytest.mark.parametrize("command", ["demo", "emulate"])
-def test_a_command_without_its_extra_names_it(command: str, package: str) -> None:
+def test_a_command_names_its_missing_extra(command: str, package: str) -> None:
     program = f"import sys; sys.modules[{package!r}] = None; from syncd.cli.main import main; main()"
     ended = subprocess.run(
         [sys.executable, "-c", program, command], capture_output=True, text=True, timeout=60, check=False
@@ -57,10 +57,10 @@ def test_a_command_without_its_extra_names_it(command: str, package: str) -> Non
 
 
 def test_the_demo_shows_six_files_in_step_and_finds_one() -> None:
-    said = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-m", "syncd", "demo"], capture_output=True, text=True, timeout=60, check=False
     )
-    assert (said.returncode, said.stderr) == (0, "")
-    assert "6 put, 0 unchanged" in said.stdout
-    assert "demo: 6 unchanged (1 request" in said.stdout
-    assert "1.00  guides/secrets.md" in said.stdout
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "6 put, 0 unchanged" in ended.stdout
+    assert "demo: 6 unchanged (1 request" in ended.stdout
+    assert "1.00  guides/secrets.md" in ended.stdout

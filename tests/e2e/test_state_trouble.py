@@ -1,4 +1,4 @@
-"""The state file damaged, locked, removed, or another user's: one line or a new file, and never a lost entry."""
+"""A state file that is damaged, locked, removed or owned by another user leads to one line or a new file."""
 
 import importlib
 import os
@@ -22,39 +22,46 @@ from tests.e2e.harness import PATIENCE_S, Ended, Room, forks, open_room, until
 from tests.e2e.syncd_child import child
 
 NOBODY = 65534
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user, which root alone may")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
 
 
-def zeros_in_the_header(path: Path) -> None:
+def zero_header(path: Path) -> None:
     with path.open("r+b") as file:
         file.write(bytes(8192))
 
 
-def zeros_after_the_header(path: Path) -> None:
+def zero_all_but_header(path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(bytes(path.stat().st_size - 4096))
 
 
-def cut_short(path: Path) -> None:
+def truncate(path: Path) -> None:
     os.truncate(path, 9000)
 
 
-def a_text(path: Path) -> None:
+def replace_by_text(path: Path) -> None:
     path.write_text("this is no database\n")
 
 
-def a_directory(path: Path) -> None:
+def replace_by_directory(path: Path) -> None:
     path.unlink()
     path.mkdir()
 
 
-def a_pipe(path: Path) -> None:
+def replace_by_pipe(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
 
 
-DAMAGES = [zeros_in_the_header, zeros_after_the_header, cut_short, a_text, a_directory, a_pipe]
+DAMAGES = [
+    zero_header,
+    zero_all_but_header,
+    truncate,
+    replace_by_text,
+    replace_by_directory,
+    replace_by_pipe,
+]
 
 
 @contextmanager
@@ -73,7 +80,7 @@ def one_line(text: str) -> str:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_command_says_in_one_line_that_the_state_file_is_damaged_and_what_to_do(
+def test_a_command_names_a_damaged_state_file_and_the_remedy_in_one_line(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     with room_in_step(tmp_path) as room:
@@ -104,7 +111,7 @@ def test_the_daemon_sets_a_damaged_state_file_aside_and_deletes_nothing(
         assert (room.state / f"{FILE_NAME}.damaged").exists()
 
 
-def test_the_daemon_begins_a_new_state_file_when_its_own_is_removed(tmp_path: Path) -> None:
+def test_the_daemon_makes_a_new_state_file_when_its_file_is_removed(tmp_path: Path) -> None:
     with room_in_step(tmp_path) as room, room.daemon() as daemon:
         daemon.saw("pass.done", scope="all")
         (room.state / FILE_NAME).unlink()
@@ -114,7 +121,7 @@ def test_the_daemon_begins_a_new_state_file_when_its_own_is_removed(tmp_path: Pa
         daemon.stop()
 
 
-def test_a_daemon_whose_state_directory_is_removed_ends_in_one_line(tmp_path: Path) -> None:
+def test_a_daemon_whose_state_directory_is_removed_ends_with_one_line(tmp_path: Path) -> None:
     with room_in_step(tmp_path) as room:
         daemon = room.start("--log-format", "json", "run")
         until(lambda: "pass.done" in daemon.text(), daemon.text)
@@ -124,7 +131,7 @@ def test_a_daemon_whose_state_directory_is_removed_ends_in_one_line(tmp_path: Pa
         assert "was removed or replaced" in one_line(ended.err.splitlines(keepends=True)[-1])
 
 
-def test_a_state_file_of_a_newer_syncd_is_refused_by_those_who_read_it_too(tmp_path: Path) -> None:
+def test_every_command_refuses_a_state_file_of_a_newer_syncd(tmp_path: Path) -> None:
     with room_in_step(tmp_path) as room:
         with closing(sqlite3.connect(room.state / FILE_NAME)) as db:
             db.execute("PRAGMA user_version = 99")
@@ -134,7 +141,7 @@ def test_a_state_file_of_a_newer_syncd_is_refused_by_those_who_read_it_too(tmp_p
 
 
 @pytest.mark.parametrize("command", ["reconcile", "retry"])
-def test_a_lock_of_another_process_is_waited_for(tmp_path: Path, command: str) -> None:
+def test_a_command_waits_for_the_lock_of_another_process(tmp_path: Path, command: str) -> None:
     with room_in_step(tmp_path) as room:
         room.write("new.md")
         with closing(sqlite3.connect(room.state / FILE_NAME, isolation_level=None, check_same_thread=False)) as other:
@@ -146,7 +153,7 @@ def test_a_lock_of_another_process_is_waited_for(tmp_path: Path, command: str) -
         assert (ended.code, "locked" in ended.err) == (0, False), ended
 
 
-def test_a_daemon_that_meets_a_lock_ends_soon_at_sigterm(tmp_path: Path) -> None:
+def test_a_daemon_that_waits_for_a_lock_ends_soon_at_sigterm(tmp_path: Path) -> None:
     with room_in_step(tmp_path) as room, room.daemon() as daemon:
         daemon.saw("pass.done", scope="all")
         with closing(sqlite3.connect(room.state / FILE_NAME, isolation_level=None)) as other:
@@ -159,7 +166,7 @@ def test_a_daemon_that_meets_a_lock_ends_soon_at_sigterm(tmp_path: Path) -> None
 
 @contextmanager
 def room_of_nobody() -> Iterator[Room]:
-    """A room whose state directory belongs to a user without rights, who can read all the rest."""
+    """Yield a room whose state directory belongs to a user without rights. This user can read everything else."""
     with tempfile.TemporaryDirectory(prefix="syncd-room-") as folder:
         Path(folder).chmod(0o755)
         with open_room(Path(folder)) as room:
@@ -168,7 +175,7 @@ def room_of_nobody() -> Iterator[Room]:
             yield room
 
 
-def by_nobody(room: Room, *arguments: str) -> Ended:
+def run_as_nobody(room: Room, *arguments: str) -> Ended:
     """Run a command as a user without rights."""
     for code in (Path(syncd.__file__), Path(typer.__file__)):
         if not all(place.stat().st_mode & 0o001 for place in code.parents):
@@ -177,7 +184,7 @@ def by_nobody(room: Room, *arguments: str) -> Ended:
     folder.mkdir(exist_ok=True)
     folder.chmod(0o777)
     given = ("--config", str(room.config), *arguments)
-    process = forks.Process(target=as_nobody, args=(given, room.env(), str(folder)), daemon=True)
+    process = forks.Process(target=become_nobody, args=(given, room.env(), str(folder)), daemon=True)
     process.start()
     process.join(PATIENCE_S)
     assert process.exitcode is not None
@@ -186,8 +193,8 @@ def by_nobody(room: Room, *arguments: str) -> Ended:
     return ended
 
 
-def as_nobody(arguments: Sequence[str], env: Mapping[str, str], folder: str) -> None:
-    """Become a user without rights, with all modules imported: the interpreter's own folder may be closed to it."""
+def become_nobody(arguments: Sequence[str], env: Mapping[str, str], folder: str) -> None:
+    """Become a user without rights. All modules are imported before, because this user may not read them."""
     for package in (syncd, typer):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith(("__main__", "_winconsole")):
@@ -201,7 +208,7 @@ def as_nobody(arguments: Sequence[str], env: Mapping[str, str], folder: str) -> 
 
 
 @as_root
-def test_what_root_writes_belongs_to_the_owner_of_the_state_directory() -> None:
+def test_files_written_by_root_belong_to_the_owner_of_the_state_directory() -> None:
     with room_of_nobody() as room:
         for each in range(12):
             room.write(f"{each}.md", f"text {each}")
@@ -213,12 +220,12 @@ def test_what_root_writes_belongs_to_the_owner_of_the_state_directory() -> None:
         assert {"lock", FILE_NAME, "deletes.jsonl"} <= owners.keys()
         assert set(owners.values()) == {NOBODY}, owners
         (room.docs / "2.md").unlink()
-        ended = by_nobody(room, "reconcile")
+        ended = run_as_nobody(room, "reconcile")
         assert (ended.code, ended.err) == (0, ""), ended.err
 
 
 @as_root
-def test_a_directory_that_root_makes_belongs_to_the_owner_of_the_one_above() -> None:
+def test_a_directory_made_by_root_belongs_to_the_owner_of_its_parent() -> None:
     with room_of_nobody() as room:
         room.write("a.md")
         below = room.state / "new/state"
@@ -227,7 +234,7 @@ def test_a_directory_that_root_makes_belongs_to_the_owner_of_the_one_above() -> 
 
 
 @as_root
-def test_root_changes_no_file_that_the_owner_has_put_in_the_way() -> None:
+def test_root_follows_no_link_of_the_owner() -> None:
     with room_of_nobody() as room:
         room.write("a.md")
         victim = room.path / "victim"
@@ -241,25 +248,25 @@ def test_root_changes_no_file_that_the_owner_has_put_in_the_way() -> None:
 
 @as_root
 @pytest.mark.parametrize("name", [FILE_NAME, "lock"])
-def test_a_file_that_belongs_to_another_user_is_named_with_its_owner(name: str) -> None:
+def test_a_file_of_another_user_is_named_with_its_owner(name: str) -> None:
     with room_of_nobody() as room:
         room.write("a.md")
         assert room.syncd("reconcile").code == 0
         os.chown(room.state / name, 0, 0)
-        ended = by_nobody(room, "reconcile")
+        ended = run_as_nobody(room, "reconcile")
         assert ended.code == EXIT_HALT, ended
         assert f"{room.state / name} belongs to root, and syncd runs as nobody" in one_line(ended.err)
 
 
 @as_root
-def test_a_user_who_may_not_read_the_state_is_told_whose_it_is() -> None:
+def test_an_unreadable_state_directory_is_named_with_its_owner() -> None:
     with room_of_nobody() as room:
         room.write("a.md")
         assert room.syncd("reconcile").code == 0
         os.chown(room.state, 0, 0)
         commands = ["status", "ls", "ls --remote", "explain a.md", "verify", "reconcile", "reconcile -n", "retry"]
         for command in [*commands, "pull x", "search text", "status --json"]:
-            ended = by_nobody(room, *command.split())
+            ended = run_as_nobody(room, *command.split())
             assert ended.code == EXIT_HALT, (command, ended)
             assert f"{room.state} belongs to root" in one_line(ended.err), command
 
@@ -280,12 +287,12 @@ def can_mount() -> bool:
 
 @pytest.mark.skipif(not can_mount(), reason="needs a mount namespace of its own")
 @pytest.mark.parametrize("keep", [(), ("-wal",), ("-wal", "-shm")])
-def test_what_only_looks_works_where_nothing_can_be_written(tmp_path: Path, keep: tuple[str, ...]) -> None:
+def test_commands_that_change_nothing_work_on_a_read_only_system(tmp_path: Path, keep: tuple[str, ...]) -> None:
     with room_in_step(tmp_path) as room:
         copied = room.path / "copied"
         copied.mkdir()
         with closing(sqlite3.connect(room.state / FILE_NAME)) as db:
-            # Leaves a log behind, as a crash does.
+            # The write-ahead log stays, as after a crash.
             db.execute("PRAGMA wal_autocheckpoint = 0")
             db.execute("INSERT INTO meta VALUES ('', 'x', '1')")
             db.commit()
@@ -304,7 +311,7 @@ def test_what_only_looks_works_where_nothing_can_be_written(tmp_path: Path, keep
             script = ["unshare", "-m", "sh", "-c", READ_ONLY, "sh", *room.command(*command)]
             ended = subprocess.run(script, env=env, capture_output=True, text=True, check=False)
             if keep == ("-wal",):
-                # The log needs a copy, for which there is no place.
+                # A write-ahead log needs a copy of the file, for which no directory can be written.
                 assert (ended.returncode, "TMPDIR" in ended.stderr + ended.stdout) == (3, True), ended
             else:
                 assert (ended.returncode, ended.stderr) == (0, ""), ended

@@ -1,4 +1,4 @@
-"""The status page of a running daemon: its port, its reloads, its health, its numbers."""
+"""The status page of a running daemon: its port, reloads, health and metrics."""
 
 import http.server
 import json
@@ -24,7 +24,7 @@ LISTEN = '[web]\nlisten = "127.0.0.1:0"\n'
 
 
 def url_of(daemon: Daemon, count: int = 1) -> str:
-    """Where the page is, after it was opened so many times."""
+    """Wait until the page was opened so many times. Return its URL."""
     daemon.saw("web.ready", count)
     return str(daemon.events("web.ready")[count - 1]["url"])
 
@@ -40,8 +40,8 @@ def taken_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def numbers(url: str) -> dict[str, float]:
-    """Every sample of /metrics, by name and labels as they are written."""
+def metrics(url: str) -> dict[str, float]:
+    """Return every sample of /metrics by its name and labels."""
     lines = httpx.get(f"{url}metrics").text.splitlines()
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
 
@@ -50,22 +50,22 @@ def descriptors(daemon: Daemon) -> list[int]:
     return [int(each.name) for each in Path(f"/proc/{daemon.pid}/fd").iterdir()]
 
 
-def ask(url: str, what: str) -> int:
+def press(url: str, button: str) -> int:
     page = httpx.get(url).text
     token = page.partition('name="syncd-token" content="')[2].partition('"')[0]
-    return httpx.post(f"{url}mirrors/docs/{what}", headers={"X-Syncd-Token": token}).status_code
+    return httpx.post(f"{url}mirrors/docs/{button}", headers={"X-Syncd-Token": token}).status_code
 
 
-def test_a_port_in_use_is_one_clear_line_at_the_start(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_line_at_the_start(tmp_path: Path) -> None:
     with open_room(tmp_path) as room, taken_port() as port:
         room.configure(more=f'[web]\nlisten = "127.0.0.1:{port}"')
         seen = room.syncd("run")
-        said = [line for line in seen.err.splitlines() if "web.listen" in line]
-        assert (seen.code, len(said)) == (2, 1)
-        assert f"web.listen: 127.0.0.1:{port} is in use; stop what holds it or choose another port" in said[0]
+        lines = [line for line in seen.err.splitlines() if "web.listen" in line]
+        assert (seen.code, len(lines)) == (2, 1)
+        assert f"web.listen: 127.0.0.1:{port} is in use; stop what holds it or choose another port" in lines[0]
 
 
-def test_without_the_key_nothing_listens(tmp_path: Path) -> None:
+def test_without_web_listen_no_port_is_open(tmp_path: Path) -> None:
     with open_room(tmp_path) as room, room.daemon() as daemon:
         daemon.saw("pass.done")
         assert daemon.events("web.ready") == []
@@ -75,7 +75,7 @@ def test_without_the_key_nothing_listens(tmp_path: Path) -> None:
         assert not any(f"socket:[{inode}]" in inodes for inode in listening)
 
 
-def test_a_reload_moves_the_page_and_a_taken_port_leaves_it_where_it_was(tmp_path: Path) -> None:
+def test_a_reload_moves_the_page_unless_the_port_is_in_use(tmp_path: Path) -> None:
     with open_room(tmp_path) as room, taken_port() as port:
         room.configure(more=LISTEN)
         room.write("a.md", "four")
@@ -83,12 +83,12 @@ def test_a_reload_moves_the_page_and_a_taken_port_leaves_it_where_it_was(tmp_pat
             first = url_of(daemon)
             room.in_step()
             daemon.saw("pass.done")
-            before = numbers(first)
+            before = metrics(first)
             assert before['syncd_actions_total{kind="put",mirror="docs",outcome="done"}'] == 1
 
             daemon.send(signal.SIGHUP)
             daemon.saw("pass.done", 2, scope="all")
-            after = numbers(first)
+            after = metrics(first)
             assert after['syncd_actions_total{kind="put",mirror="docs",outcome="done"}'] == 1
             assert after['syncd_requests_total{code="200",method="GET"}'] > 0
             assert all(after[name] >= count for name, count in before.items() if "_total" in name)
@@ -114,7 +114,7 @@ def test_a_reload_moves_the_page_and_a_taken_port_leaves_it_where_it_was(tmp_pat
             assert daemon.stop()[0] == 0
 
 
-def test_the_buttons_do_what_sighup_and_retry_do(tmp_path: Path) -> None:
+def test_the_buttons_do_the_same_as_sighup_and_retry(tmp_path: Path) -> None:
     with open_room(tmp_path, fail_index="bad", index_delay=0.1) as room:
         room.configure(more=LISTEN)
         room.write("bad.md")
@@ -122,9 +122,9 @@ def test_the_buttons_do_what_sighup_and_retry_do(tmp_path: Path) -> None:
             url = url_of(daemon)
             daemon.saw("index.failed")
             daemon.saw("pass.done", 1, scope="all")
-            assert ask(url, "reconcile") == 202
+            assert press(url, "reconcile") == 202
             daemon.saw("pass.done", 2, scope="all")
-            assert ask(url, "retry") == 202
+            assert press(url, "retry") == 202
             daemon.saw("index.again")
 
 
@@ -133,8 +133,8 @@ def test_a_daemon_with_listeners_ends_in_time(tmp_path: Path) -> None:
         room.configure(more=LISTEN)
         with room.daemon() as daemon:
             url = url_of(daemon)
-            with httpx.stream("GET", f"{url}events", timeout=PATIENCE_S) as told:
-                assert next(told.iter_lines()) == "event: state"
+            with httpx.stream("GET", f"{url}events", timeout=PATIENCE_S) as stream:
+                assert next(stream.iter_lines()) == "event: state"
                 code, seconds = daemon.stop()
             assert (code, seconds < 5) == (0, True)
 
@@ -156,16 +156,16 @@ def test_the_library_for_metrics_takes_no_directory_from_the_environment(tmp_pat
         room.configure(more=LISTEN)
         env = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "not-there")}
         with room.daemon(env=env) as daemon:
-            assert numbers(url_of(daemon))["syncd_retries_total"] == 0
+            assert metrics(url_of(daemon))["syncd_retries_total"] == 0
             assert daemon.stop()[0] == 0
 
 
 class Hook(http.server.BaseHTTPRequestHandler):
-    """Writes down what it is told."""
+    """Stores the messages that it receives."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.told.append(json.loads(body))  # type: ignore[attr-defined]
+        self.server.messages.append(json.loads(body))  # type: ignore[attr-defined]
         self.send_response(204)
         self.end_headers()
 
@@ -176,19 +176,19 @@ class Hook(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def hook() -> Iterator[tuple[str, list[dict[str, str]]]]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
-        told: list[dict[str, str]] = []
-        server.told = told  # type: ignore[attr-defined]
+        messages: list[dict[str, str]] = []
+        server.messages = messages  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/s3cr3t-path", told
+            yield f"http://127.0.0.1:{server.server_address[1]}/s3cr3t-path", messages
         finally:
             server.shutdown()
             thread.join()
 
 
-def test_a_halt_is_seen_by_health_and_told_to_the_webhook_and_so_is_its_end(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room, hook() as (address, told):
+def test_health_and_webhook_report_a_halt_and_the_recovery(tmp_path: Path) -> None:
+    with open_room(tmp_path) as room, hook() as (address, messages):
         room.configure(more=f'{LISTEN}[notify]\nwebhook = "{address}"')
         room.write("a.md")
         with room.daemon("-vv") as daemon:
@@ -196,16 +196,16 @@ def test_a_halt_is_seen_by_health_and_told_to_the_webhook_and_so_is_its_end(tmp_
             room.in_step()
             assert health(url) == (200, {"status": "ok"})
             away = room.docs.rename(room.path / "away")
-            until(lambda: told)
-            status, said = health(url)
-            assert (status, said["status"]) == (503, "failing")
-            assert said["reasons"][0].startswith("mirror docs is halted: path ")
-            assert numbers(url)['syncd_mirror_state{mirror="docs",state="halted"}'] == 1
+            until(lambda: messages)
+            status, body = health(url)
+            assert (status, body["status"]) == (503, "failing")
+            assert body["reasons"][0].startswith("mirror docs is halted: path ")
+            assert metrics(url)['syncd_mirror_state{mirror="docs",state="halted"}'] == 1
             away.rename(room.docs)
-            until(lambda: len(told) == 2)
+            until(lambda: len(messages) == 2)
             assert health(url)[0] == 200
-            assert [(each["mirror"], each["state"]) for each in told] == [("docs", "halted"), ("docs", "recovered")]
-            assert "Bring the folder back" in told[0]["detail"]
+            assert [(each["mirror"], each["state"]) for each in messages] == [("docs", "halted"), ("docs", "recovered")]
+            assert "Bring the folder back" in messages[0]["detail"]
             daemon.stop()
             assert "s3cr3t-path" not in daemon.text()
 
@@ -215,22 +215,22 @@ def processor_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_an_open_page_costs_an_idle_daemon_next_to_nothing(tmp_path: Path) -> None:
+def test_an_open_page_costs_an_idle_daemon_little(tmp_path: Path) -> None:
     with open_room(tmp_path, index_delay=0.1) as room:
         room.configure(more=LISTEN)
         room.write("a.md")
         with room.daemon() as daemon:
             url = url_of(daemon)
             room.in_step()
-            with httpx.stream("GET", f"{url}events", timeout=PATIENCE_S) as told:
-                lines = told.iter_lines()
+            with httpx.stream("GET", f"{url}events", timeout=PATIENCE_S) as stream:
+                lines = stream.iter_lines()
                 next(lines)
                 daemon.saw("index.done")
                 before = processor_s(daemon.pid)
                 # The library sends a comment every 15 seconds.
                 assert any(line.startswith(":") for line in lines)
                 spent = processor_s(daemon.pid) - before
-            assert spent < 0.6, "that is 4 % of 15 s; it takes a tenth of it"
+            assert spent < 0.6, "more than 4 % of 15 s, ten times the usual share"
             assert resource.getpagesize() * resident_pages(daemon) < 150 * 1024 * 1024
 
 
@@ -238,7 +238,7 @@ def resident_pages(daemon: Daemon) -> int:
     return int(Path(f"/proc/{daemon.pid}/statm").read_text().split()[1])
 
 
-def test_the_journal_gets_priorities_from_a_daemon_whose_stderr_it_is(tmp_path: Path) -> None:
+def test_lines_for_journald_have_priorities(tmp_path: Path) -> None:
     with open_room(tmp_path) as room:
         room.write("a.md")
         lines = under_journal(room)
@@ -257,7 +257,7 @@ def under_journal(room: Room) -> list[str]:
     return log.read_text().splitlines()
 
 
-def test_connections_that_say_nothing_stop_no_mirror_fill_no_log_and_are_closed(tmp_path: Path) -> None:
+def test_silent_connections_are_closed_and_disturb_nothing(tmp_path: Path) -> None:
     with open_room(tmp_path) as room, ExitStack() as stack:
         room.configure(more=LISTEN)
         room.write("a.md")
@@ -273,7 +273,7 @@ def test_connections_that_say_nothing_stop_no_mirror_fill_no_log_and_are_closed(
                 if number % 2:
                     with suppress(OSError):
                         client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
-            room.write("a.md", "edited while they all say nothing")
+            room.write("a.md", "edited meanwhile")
             room.in_step()
             until(lambda: len(descriptors(daemon)) <= before + 5)
             assert health(str(url)) == (200, {"status": "ok"})
@@ -282,7 +282,7 @@ def test_connections_that_say_nothing_stop_no_mirror_fill_no_log_and_are_closed(
             daemon.stop()
 
 
-def test_a_daemon_without_descriptors_says_so_once_and_goes_on_when_there_are_some(tmp_path: Path) -> None:
+def test_a_daemon_without_descriptors_warns_once_and_goes_on_later(tmp_path: Path) -> None:
     with open_room(tmp_path) as room, ExitStack() as stack:
         room.configure(more=LISTEN)
         room.write("a.md")
@@ -295,7 +295,7 @@ def test_a_daemon_without_descriptors_says_so_once_and_goes_on_when_there_are_so
             for _ in range(40):
                 stack.enter_context(socket.create_connection((url.host, url.port or 0), timeout=PATIENCE_S))
             daemon.saw("web.cannot_accept")
-            room.write("b.md", "written while nothing can be opened")
+            room.write("b.md", "written while no descriptor is left")
             time.sleep(3)
             assert len(daemon.events("web.cannot_accept")) == 1
             assert len(daemon.text()) < 50_000
@@ -305,7 +305,7 @@ def test_a_daemon_without_descriptors_says_so_once_and_goes_on_when_there_are_so
             daemon.stop()
 
 
-def test_health_is_not_ok_while_the_state_cannot_be_written(tmp_path: Path) -> None:
+def test_health_fails_while_the_state_file_cannot_be_written(tmp_path: Path) -> None:
     with open_room(tmp_path) as room:
         room.configure(more=LISTEN)
         room.write("a.md")

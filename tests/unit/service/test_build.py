@@ -1,4 +1,4 @@
-"""From a config to open mirrors: what the surroundings can spoil is a config error, not a bug."""
+"""A config becomes open mirrors. Faults of the environment are config errors, and no bugs."""
 
 import asyncio
 from pathlib import Path
@@ -37,7 +37,7 @@ def with_token(place: Place, text: str = MINIMAL, token: str = TOKEN) -> Config:
         ("SSL_CERT_FILE", "/nowhere/ca.pem"),
     ],
 )
-def test_surroundings_that_no_request_could_pass_are_named(
+def test_an_unusable_proxy_or_certificate_is_a_config_error(
     place: Place, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.delenv("NO_PROXY", raising=False)
@@ -57,7 +57,7 @@ def test_a_token_that_cannot_be_sent_is_refused_without_quoting_it(place: Place,
     assert "s3cr3t" not in str(caught.value)
 
 
-async def test_a_configured_mirror_goes_up_over_a_real_connection_and_stays_in_step(place: Place) -> None:
+async def test_a_configured_mirror_is_uploaded_over_a_real_connection(place: Place) -> None:
     for number in range(60):
         (place.base / "docs" / f"{number}.md").write_text(f"text {number}")
     with serve(EmulatorOptions(token=TOKEN, index_delay=0)) as server:
@@ -83,7 +83,7 @@ async def test_a_configured_mirror_goes_up_over_a_real_connection_and_stays_in_s
             assert report.exit_code == 3
 
 
-async def test_a_journal_of_another_target_is_not_believed(place: Place) -> None:
+async def test_the_journal_of_another_target_is_not_used(place: Place) -> None:
     (place.base / "docs" / "a.md").write_text("text")
     with serve(EmulatorOptions(index_delay=0)) as server:
         text = MINIMAL.replace("[mirrors.docs]", f"tpslimit = 0\nbase_url = {toml(server.base_url)}\n[mirrors.docs]")
@@ -99,7 +99,7 @@ async def test_a_journal_of_another_target_is_not_believed(place: Place) -> None
                 assert entry.key == "a.md"
 
 
-async def test_all_mirrors_of_a_process_pass_one_gate(place: Place) -> None:
+async def test_all_mirrors_of_a_process_share_one_gate(place: Place) -> None:
     second = MINIMAL[MINIMAL.index("[mirrors.docs]") :].replace("docs", "more")
     third = second.replace("more", "kept").replace('"ai-search"', '"kv"').replace("instance", "namespace_title")
     with serve(EmulatorOptions()) as server:
@@ -115,23 +115,23 @@ async def test_all_mirrors_of_a_process_pass_one_gate(place: Place) -> None:
 
 
 @pytest.mark.parametrize(("text", "line"), [("s3[z-a]", 1), ("!", 1), ("ok\nbad[9-0]", 2)])
-def test_an_ignore_file_with_a_line_that_is_no_pattern_is_a_value_error(text: str, line: int) -> None:
+def test_an_ignore_file_with_an_invalid_pattern_is_a_value_error(text: str, line: int) -> None:
     with pytest.raises(ValueError, match=rf"^line {line} "):
         IgnoreFile.parse("", text)
 
 
-async def test_a_machine_without_an_id_may_look_before_its_first_pass(
+async def test_a_read_only_command_decides_no_owner_on_a_machine_without_an_id(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as a minimal container: nothing is made for it, and no entry is taken for its own."""
+    """A minimal container is such a machine."""
     monkeypatch.setattr(identity, "MACHINE_ID_FILES", ())
     config = with_token(place)
-    async with open_session(config, read_only=True) as looking:
-        undecided = looking.config.mirrors["docs"].owner
+    async with open_session(config, read_only=True) as reading:
+        undecided = reading.config.mirrors["docs"].owner
     assert not config.state_dir.exists()
-    async with open_session(config) as working:
-        decided = working.config.mirrors["docs"].owner
-    async with open_session(config, read_only=True) as looking:
-        assert looking.config.mirrors["docs"].owner == decided
+    async with open_session(config) as writing:
+        decided = writing.config.mirrors["docs"].owner
+    async with open_session(config, read_only=True) as reading:
+        assert reading.config.mirrors["docs"].owner == decided
     assert undecided.startswith("docs-")
     assert undecided != decided

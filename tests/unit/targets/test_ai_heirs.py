@@ -316,7 +316,7 @@ async def test_a_reconcile_ends_when_the_heirs_are_searchable(tmp_path: Path, mo
         began = w.clock.now
         report, said = await one_shot(side, w, monkeypatch)
         assert DELAY_S <= w.clock.now - began <= 1.6 * DELAY_S
-        assert (report.exit_code, report.put_off, report.kinds) == (0, 0, {})
+        assert (report.exit_code, report.postponed_deletes, report.kinds) == (0, 0, {})
         assert sum(result.done["delete"] for result in report.results) == 1
         assert sum(result.tables.plan.counts["delete"] for result in report.results) == 1
         assert 1 in said
@@ -350,5 +350,5 @@ async def test_a_delete_that_still_waits_when_a_reconcile_is_cut_short_is_told(
 
         monkeypatch.setattr(follow, "look", ends)
         report, _ = await one_shot(side, w, monkeypatch)
-        assert (report.put_off, report.exit_code) == (1, 5)
+        assert (report.postponed_deletes, report.exit_code) == (1, 5)
         assert [row.key for row in side.mirror.queue.every()] == ["old.md"]
