@@ -15,7 +15,7 @@ SERVICES = ("syncd.service", "syncd@.service", "syncd-reconcile.service")
 WORST = {**dict.fromkeys(SERVICES, 13), "user/syncd.service": 65}
 """Tenths of what `systemd-analyze security` may find; a user's manager can take no privilege away by itself."""
 WORST_WITH_SANDBOX = 17
-BEGIN = "# It reads folders"
+BEGIN = "# syncd reads folders"
 
 
 def analyze(scratch: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
