@@ -130,10 +130,10 @@ def _with_owners(config: Config, db: sqlite3.Connection) -> Config:
     machine = identity.machine(config.state_dir) or identity.UNDECIDED
     for name, section in config.mirrors.items():
         meta = Meta(db, name)
-        found = section.owner or identity.known_or_derived(name, section.path, meta, machine)
+        owner = section.owner or identity.known_or_derived(name, section.path, meta, machine)
         if not section.owner:
-            identity.remember(found, section.path, meta)
-        mirrors[name] = section.model_copy(update={"owner": found})
+            identity.remember(owner, section.path, meta)
+        mirrors[name] = section.model_copy(update={"owner": owner})
     for name, why in conflicts(mirrors):
         raise ConfigError(f"mirrors.{name}{why}")
     return config.model_copy(update={"mirrors": mirrors})
@@ -219,10 +219,10 @@ def _removal_log(deletes: DeleteLog, mirror: str, target: str) -> Noting:
 
     @contextmanager
     def noting(removed: Sequence[Removed]) -> Iterator[Noted]:
-        lines = {each: removal_log_entry(each.key, each.ref, each.kind, each.why) for each in removed}
+        lines = {entry: removal_log_entry(entry.key, entry.ref, entry.kind, entry.why) for entry in removed}
         place = {"mirror": mirror, "target": target}
         with deletes.writing([place | line for line in lines.values()]) as pen:
-            yield lambda each: pen.write(place | lines[each], time.time())
+            yield lambda entry: pen.write(place | lines[entry], time.time())
 
     return noting
 
@@ -299,7 +299,7 @@ def build_target(
 
 
 def _walked_keys(section: MirrorConfig) -> Iterator[str]:
-    return (found.key for found in build_tree(section).walk("") if isinstance(found, Item))
+    return (item.key for item in build_tree(section).walk("") if isinstance(item, Item))
 
 
 def _ai_search(

@@ -126,7 +126,7 @@ class _Daemon:
             work.append(follow_credentials(runtime))
         if self._page:
             work.append(self._page.run(runtime))
-        tasks = [asyncio.create_task(each) for each in work]
+        tasks = [asyncio.create_task(coroutine) for coroutine in work]
         reloaded = asyncio.create_task(self._reload_config(runtime))
         ends: list[asyncio.Task[Any]] = [asyncio.create_task(self._stop.wait()), reloaded]
         try:

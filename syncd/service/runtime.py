@@ -39,17 +39,17 @@ class Runtime:
 
     def faults(self) -> list[str]:
         """Return the reasons why the daemon is not healthy."""
-        found = [
+        reasons = [
             f"mirror {name} is halted: {worker.status.detail}"
             for name, worker in self.workers.items()
             if worker.status.state == "halted"
         ]
         # All mirrors share one state file, so its fault is named once.
-        found += sorted({worker.policy.state_fault for worker in self.workers.values() if worker.policy.state_fault})
-        found += [f"the loop of mirror {name} is stuck" for name in self.stuck()]
+        reasons += sorted({worker.policy.state_fault for worker in self.workers.values() if worker.policy.state_fault})
+        reasons += [f"the loop of mirror {name} is stuck" for name in self.stuck()]
         if not self.watcher_alive():
-            found.append("the watcher is dead")
-        return found
+            reasons.append("the watcher is dead")
+        return reasons
 
     def stuck(self) -> list[str]:
         """Return the mirrors whose loops are stuck."""

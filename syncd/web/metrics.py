@@ -163,8 +163,8 @@ class _Gauges:
         for name, mirror in mirrors.items():
             self._set_mirror(name, mirror)
         for name, mode in modes.items():
-            for each in WATCH_MODES:
-                self._mode.labels(name, each).set(mode == each)
+            for watch_mode in WATCH_MODES:
+                self._mode.labels(name, watch_mode).set(mode == watch_mode)
         self._held.set(max(0.0, gate.held_s()))
         self._in_flight.set(gate.in_flight)
 

@@ -229,7 +229,7 @@ MUTANTS = (
     Mutant(
         "an owner that was derived is not remembered",
         "syncd/service/build.py",
-        "            identity.remember(found, section.path, meta)\n",
+        "            identity.remember(owner, section.path, meta)\n",
         "            pass\n",
         ("tests/e2e/test_two_machines.py",),
     ),
