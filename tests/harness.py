@@ -18,7 +18,7 @@ from syncd.state.db import open_state
 from syncd.state.identity import reshard
 from syncd.state.ownership import forget_listing
 from syncd.sync.mirror import Mirror, Settings
-from syncd.sync.passes import Hooks, Options, Result, Scope
+from syncd.sync.passes import Hooks, PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Read, Report
 from tests.memory_target import Held, MemoryTarget
@@ -135,7 +135,7 @@ class Core:
     async def full(self, hooks: Hooks | None = None, **options: bool) -> Result:
         """A full pass, a second later."""
         self.clock.forward(1)
-        return await reconcile(self.mirror, Scope(), Options(**options), hooks or Hooks())
+        return await reconcile(self.mirror, Scope(), PassOptions(**options), hooks or Hooks())
 
     def mark(self, *paths: str, subtree: bool = False) -> None:
         prefix = self.mirror.policy.prefix

@@ -225,12 +225,12 @@ async def _show(config: "Config", query: str | None) -> int:
 
 async def _full_pass(session: "Session") -> "Report":
     from syncd.service import once
-    from syncd.sync.passes import Options
+    from syncd.sync.passes import PassOptions
 
     mirror, report = session.mirrors["demo"], once.Report()
     began, before = time.monotonic(), session.transport.counters.requests
     with progress() as bar:
-        await once.run(mirror, Options(), ProgressDisplay("demo", bar), report)
+        await once.run(mirror, PassOptions(), ProgressDisplay("demo", bar), report)
         await once.wait_until_indexed(mirror, report, 60)
     report.requests = session.transport.counters.requests - before
     report.elapsed_s = time.monotonic() - began

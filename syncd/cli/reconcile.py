@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from syncd.service.build import Grants
     from syncd.service.daemon import StatusPage
     from syncd.service.once import Report
-    from syncd.sync.passes import Options
+    from syncd.sync.passes import PassOptions
 
 SEVERITY = (3, 4, 5, 1, 0)
 """Exit codes, the most serious first. With several mirrors the most serious one is returned."""
@@ -41,7 +41,7 @@ def make_page() -> "StatusPage":
 class _Request:
     """The options of one `reconcile`. wait_s: how long to wait for the index, None: not at all."""
 
-    options: "Options"
+    options: "PassOptions"
     grants: "Grants"
     wait_s: float | None
     as_json: bool
@@ -66,11 +66,11 @@ def full_pass(  # noqa: PLR0913 - the options of the command
 ) -> int:
     """Make one full pass and exit."""
     from syncd.service.build import Grants
-    from syncd.sync.passes import Options
+    from syncd.sync.passes import PassOptions
 
     options: GlobalOptions = ctx.obj
     request = _Request(
-        Options(dry_run=dry_run, force=force, full=full, delete_excluded=delete_excluded),
+        PassOptions(dry_run=dry_run, force=force, full=full, delete_excluded=delete_excluded),
         Grants(takeover=takeover, reembed=force),
         None if dry_run else wait,
         as_json,

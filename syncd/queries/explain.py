@@ -18,8 +18,8 @@ from syncd.state.history import History, PastAction, last_delete
 from syncd.state.journal import Journal
 from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import Queue
-from syncd.sync.heirs import heirs_of
-from syncd.sync.mounted import protect_look
+from syncd.sync.mount_guard import protect_look
+from syncd.sync.replacements import replacements_of
 from syncd.targets.ai_search.rows import digests
 
 Facts = Iterator[tuple[str, str]]
@@ -139,7 +139,7 @@ def _indexed(record: Record) -> Facts:
 
 def _heir(db: sqlite3.Connection, name: str, record: Record | None, local: Local) -> Facts:
     if local is None and record:
-        for heir in heirs_of(db, name, [Delete(record.key, "stale", "", record.ref, record.checksum)]).values():
+        for heir in replacements_of(db, name, [Delete(record.key, "stale", "", record.ref, record.checksum)]).values():
             yield "waits", f"until {shown(heir.key)}, which has the same content, is searchable"
 
 

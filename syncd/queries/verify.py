@@ -12,7 +12,7 @@ from syncd.queries.search import Answer, Question, ask
 from syncd.service import once
 from syncd.sync import observe
 from syncd.sync.mirror import Mirror
-from syncd.sync.passes import Options, Result, Watch
+from syncd.sync.passes import PassOptions, Result, Watch
 
 MISSING = frozenset({"new", "missing"})
 """Reasons of a put for a key that the remote does not have."""
@@ -71,7 +71,7 @@ async def verify(mirror: Mirror, watch: Watch, *, deep: bool = False) -> Verdict
     The mirror must come from a read-only session, which writes to its own copy of the state only.
     """
     verdict, report = Verdict(deep, mirror.target.limits.keeps_files), once.Report()
-    await once.run(mirror, Options(dry_run=True, full=deep, whole=True), watch, report)
+    await once.run(mirror, PassOptions(dry_run=True, full=deep, whole=True), watch, report)
     if report.error or not report.results:
         verdict.error = report.error
         return verdict

@@ -13,10 +13,10 @@ from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, when_free, writable
 from syncd.state.history import set_state
 from syncd.state.queue import Dirty
-from syncd.sync import follow
+from syncd.sync import index
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Wide
-from syncd.sync.passes import Hooks, Options, Result, Scope, Watch
+from syncd.sync.passes import Hooks, PassOptions, Result, Scope, Watch
 from syncd.sync.reconcile import reconcile
 
 DISK_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -70,7 +70,7 @@ class Report:
         return list(mirror.journal.problems.all(self.results[0].pass_id)) if self.results else []
 
 
-async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) -> None:
+async def run(mirror: Mirror, options: PassOptions, watch: Watch, report: Report) -> None:
     """Bring a mirror in step and fill in the report. A SyncdError that stops the mirror is stored in the report."""
     progress = _Progress(mirror, dry_run=options.dry_run)
 
@@ -97,7 +97,7 @@ async def run(mirror: Mirror, options: Options, watch: Watch, report: Report) ->
         await _reindex(mirror)
         if report.results[0].audited and report.results[0].unsettled:
             # This pass had no listing that shows the state of the index.
-            await follow.look(mirror)
+            await index.poll(mirror)
 
     try:
         await when_free(run_passes, directory_of(mirror.db) / FILE_NAME)
@@ -119,7 +119,7 @@ async def serve_due(mirror: Mirror) -> Report:
     async def serve() -> None:
         rows = mirror.queue.settled(mirror.now())
         if rows:
-            await _serve_keys(mirror, rows, Options(), hooks)
+            await _serve_keys(mirror, rows, PassOptions(), hooks)
         await _reindex(mirror)
 
     try:
@@ -141,14 +141,14 @@ async def wait_until_indexed(mirror: Mirror, report: Report, seconds: float) -> 
     except SyncdError as error:
         report.error = error
     report.not_indexed = mirror.journal.index.unfinished()
-    report.waiting = [record.key for record in mirror.journal.index.stuck(math.inf, follow.NAMED)]
+    report.waiting = [record.key for record in mirror.journal.index.stuck(math.inf, index.NAMED)]
     report.count_problems(mirror)
 
 
 # -- the steps of a command
 
 
-async def _full_pass(mirror: Mirror, options: Options, hooks: Hooks) -> None:
+async def _full_pass(mirror: Mirror, options: PassOptions, hooks: Hooks) -> None:
     """Make a full pass. Wait for a while if the root cannot be read."""
     for pause in DISK_PAUSES_S:
         try:
@@ -163,7 +163,7 @@ async def _full_pass(mirror: Mirror, options: Options, hooks: Hooks) -> None:
         raise RootHalt(str(error).replace("It is tried again", "Bring the folder back")) from error
 
 
-async def _retry_disk(mirror: Mirror, options: Options, hooks: Hooks) -> None:
+async def _retry_disk(mirror: Mirror, options: PassOptions, hooks: Hooks) -> None:
     """Retry for a while the files that could not be read because of a temporary failure of the disk."""
     for pause in DISK_PAUSES_S:
         failed = frozenset(mirror.tree.retry_keys)
@@ -177,7 +177,7 @@ async def _retry_disk(mirror: Mirror, options: Options, hooks: Hooks) -> None:
             await _serve_keys(mirror, rows, options, hooks)
 
 
-async def _serve_pending(mirror: Mirror, options: Options, hooks: Hooks, report: Report) -> None:
+async def _serve_pending(mirror: Mirror, options: PassOptions, hooks: Hooks, report: Report) -> None:
     """Serve keys that had to wait: files that changed while they were read, and postponed deletes.
 
     A postponed delete waits until the replacement of its entry is searchable.
@@ -190,13 +190,13 @@ async def _serve_pending(mirror: Mirror, options: Options, hooks: Hooks, report:
             hooks.tick(report.results[-1])
         await asyncio.sleep(wait)
         if report.postponed_deletes:
-            await follow.look(mirror)
+            await index.poll(mirror)
         rows = [row for row in mirror.queue.settled(mirror.now()) if row.attempts == 0]
         # The progress display goes on to show the postponed deletes, and not this short pass.
         await _serve_keys(mirror, rows, options, Hooks(watch=report.add) if report.postponed_deletes else hooks)
 
 
-async def _serve_keys(mirror: Mirror, rows: Sequence[Dirty], options: Options, hooks: Hooks) -> None:
+async def _serve_keys(mirror: Mirror, rows: Sequence[Dirty], options: PassOptions, hooks: Hooks) -> None:
     """Make a pass over some keys, or a full pass if that takes fewer requests."""
     try:
         await reconcile(mirror, Scope(rows), options, hooks)
@@ -214,8 +214,8 @@ async def _catch_refusal(passes: Awaitable[object]) -> Brake | None:
 
 
 async def _reindex(mirror: Mirror) -> None:
-    await follow.index_again(mirror)
-    await follow.ask_why(mirror)
+    await index.reindex_due(mirror)
+    await index.fetch_reasons(mirror)
 
 
 async def _wait_for_index(mirror: Mirror, seconds: float) -> None:
@@ -223,9 +223,9 @@ async def _wait_for_index(mirror: Mirror, seconds: float) -> None:
     end = clock() + seconds
     looks = 0
     while True:
-        pause = await follow.go_on(mirror, follow.pause_s(looks) / 4)
+        pause = await index.follow_up(mirror, index.pause_s(looks) / 4)
         unfinished = mirror.journal.index.unfinished()
-        reindex_s = follow.next_s(mirror)
+        reindex_s = index.next_reindex_s(mirror)
         left_s = end - clock()
         # A temporary error is worth the wait only if it can be retried in time.
         if pause is None or left_s <= 0 or not (unfinished or (reindex_s is not None and reindex_s < left_s)):

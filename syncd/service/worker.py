@@ -17,12 +17,12 @@ from syncd.service.mirror_status import MirrorStatus
 from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, writable
 from syncd.state.queue import Dirty
-from syncd.sync import follow
+from syncd.sync import index
+from syncd.sync.apply import Preemption
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Wide
-from syncd.sync.passes import Hooks, Options, Result, Scope
+from syncd.sync.passes import Hooks, PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.sync.turn import Preemption
 from syncd.watch.hints import Hint
 
 log = structlog.get_logger()
@@ -86,12 +86,12 @@ class IndexFollowup:
         """Look soon after a pass. keep_pauses: the pass wrote nothing, so planned looks stay where they are."""
         if not keep_pauses or math.isinf(self._look_at):
             self._looks = 0
-            self._look_at = self._clock() + follow.pause_s(0)
+            self._look_at = self._clock() + index.pause_s(0)
 
     def expect(self) -> None:
         """Plan a look within a minute, if none is planned."""
         if math.isinf(self._look_at):
-            self._look_at = self._clock() + follow.LONGEST_LOOK_S
+            self._look_at = self._clock() + index.LONGEST_POLL_S
 
     def make_due(self) -> None:
         """Look at once."""
@@ -102,9 +102,9 @@ class IndexFollowup:
         began = self._clock()
         if began < self.due_at:
             return
-        pause = await follow.go_on(self._mirror, follow.pause_s(self._looks))
+        pause = await index.follow_up(self._mirror, index.pause_s(self._looks))
         now = self._clock()
-        self._rest_until = now + follow.rest_s(now - began)
+        self._rest_until = now + index.rest_s(now - began)
         self._look_at = math.inf if pause is None else now + pause
         self._looks += 1
 
@@ -127,7 +127,7 @@ class MirrorWorker:
         self._gate = gate
         self._wake = asyncio.Event()
         self._moved_at = self._clock()
-        self._options = Options(delete_after=mirror.settings.delete_after)
+        self._options = PassOptions(delete_after=mirror.settings.delete_after)
         self._result: Result | None = None
         self._has_pending = PendingCheck(lambda: mirror.queue.next_due(mirror.now()) == 0.0, self._clock)
 

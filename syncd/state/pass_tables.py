@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from syncd.core.model import Action, ActionKind, Adopt, Delete, Entry, Forget, Put
-from syncd.state.db import transaction
+from syncd.state.db import Meta, transaction
 
 _ACTION_TYPES: dict[str, type[Any]] = {kind.kind: kind for kind in (Put, Delete, Adopt, Forget)}
 # For flat dataclasses this returns the same as dataclasses.astuple, ten times as fast.
@@ -307,3 +307,12 @@ def _serialized(entries: Sequence[Entry]) -> dict[str, Sequence[object]]:
     columns = dict(zip(Entry._fields, zip(*entries, strict=True), strict=True))
     rows = zip(*(columns[name] for name in _COLUMNS[2:]), strict=True)
     return {"key": columns["key"], "ref": columns["ref"], "strange": [marshal.dumps(row) for row in rows]}
+
+
+def next_pass_id(db: sqlite3.Connection) -> int:
+    """Return a new pass number. The mirrors of a state file share one sequence."""
+    meta = Meta(db, "")
+    last = meta.get("pass")
+    pass_id = (last if isinstance(last, int) else 0) + 1
+    meta.set("pass", pass_id)
+    return pass_id

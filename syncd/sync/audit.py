@@ -18,7 +18,7 @@ from syncd.core.model import ON_THE_WAY, IndexStatus
 from syncd.core.plan import has_other_prefix, same_entry
 from syncd.state.db import transaction
 from syncd.state.pass_tables import PassTables
-from syncd.sync.indexing import learned
+from syncd.sync.index import learn_status
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import FEW_KEYS
 from syncd.targets.base import Newest, Ordered
@@ -166,7 +166,7 @@ def _judge(mirror: Mirror, row: Newest, base: Baseline) -> Sight:
     agree = same_entry(record, entry) and entry.checksum in (None, record.checksum)
     if not (row.there and agree and entry.owner in (None, policy.owner)):
         return "strange"
-    learned(mirror, record, entry, loud=False)
+    learn_status(mirror, record, entry, loud=False)
     same = entry.status == record.status == "completed"
     return "settled" if same and record.written_at <= base.at - SETTLED_S else "ours"
 

@@ -9,7 +9,7 @@ from syncd.core.plan import BRAKE_FLOOR, brake
 from syncd.local.mounts import Survey
 from syncd.local.read import Identity
 from syncd.state.pass_tables import PassTables
-from syncd.sync import mounted
+from syncd.sync import mount_guard
 from syncd.sync.mirror import Mirror
 
 log = structlog.get_logger()
@@ -23,7 +23,7 @@ def guard(mirror: Mirror, *, force: bool) -> None:
     identity = mirror.tree.identity()
     # A root that cannot be read halts, also where nothing is known of it yet.
     mirror.tree.is_empty()
-    seen = mounted.look(mirror)
+    seen = mount_guard.look(mirror)
     last = mirror.root_seen or mirror.meta.get("root")
     if not force:
         _halt_if_gone(mirror, identity, seen)
@@ -34,7 +34,7 @@ def guard(mirror: Mirror, *, force: bool) -> None:
     if last is None or tuple(last) != identity:  # type: ignore[arg-type]
         mirror.meta.set("root", list(identity))
     mirror.root_seen, mirror.mount_seen = identity, seen.what
-    mounted.protect(mirror, seen, force=force)
+    mount_guard.protect(mirror, seen, force=force)
 
 
 def _halt_if_gone(mirror: Mirror, identity: Identity, seen: Survey) -> None:
@@ -45,7 +45,7 @@ def _halt_if_gone(mirror: Mirror, identity: Identity, seen: Survey) -> None:
             f"path {path} is on another device than when syncd started (a mount came or went); nothing was"
             f" deleted. Mount it again, or accept this folder: {_by_force(mirror)}"
         )
-    if mounted.root_mount_went(mirror, seen):
+    if mount_guard.root_mount_went(mirror, seen):
         raise RootHalt(
             f"path {path} was on a mount that is gone; nothing was deleted. Mount it again, or accept this folder:"
             f" {_by_force(mirror)}"

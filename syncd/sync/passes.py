@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from syncd.core.model import HARMLESS
 from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
-from syncd.sync.turn import Preemption
+from syncd.sync.apply import Preemption
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class PassOptions:
     """What a person asked for this once. full: trust no cache; whole: list everything, which `full` does too.
 
     delete_after: seconds for which a file must have been gone before its entry goes (`run`).
@@ -101,5 +101,5 @@ class Hooks:
             self.watch(result)
 
 
-NOTHING_SPECIAL = Options()
-NOBODY = Hooks()
+DEFAULT_OPTIONS = PassOptions()
+NO_HOOKS = Hooks()

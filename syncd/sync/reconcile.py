@@ -3,7 +3,6 @@
 The daemon and the one-shot command run this same function; a scope says where to look.
 """
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -13,37 +12,39 @@ from syncd.core.errors import Brake, RootHalt
 from syncd.core.evidence import DeleteContext
 from syncd.core.index_errors import not_indexed
 from syncd.core.model import NOT_INDEXED, Action, Adopt, Delete, Forget, Item, Problem, Put
-from syncd.state.db import Meta, transaction
+from syncd.state.db import transaction
 from syncd.state.history import KEEP_S as HISTORY_S
 from syncd.state.journal import HOUR_S
 from syncd.state.ownership import Listing
-from syncd.state.pass_tables import PassTables
+from syncd.state.pass_tables import PassTables, next_pass_id
 from syncd.state.queue import Dirty
 from syncd.sync import audit, observe
-from syncd.sync.departures import GONE, losses, sift, to_come
+from syncd.sync.apply import PassStats, Turn
+from syncd.sync.deletes import GONE, losses, sift, to_come
 from syncd.sync.guard import guard, halt_if_emptied, hold_back, is_fresh, is_replaced, known, refusal, weigh
-from syncd.sync.indexing import learned, problem_of
+from syncd.sync.index import learn_status, recorded_problem
 from syncd.sync.instep import InStep
 from syncd.sync.mirror import Mirror
-from syncd.sync.mounted import look, protect, uncover
+from syncd.sync.mount_guard import look, protect, uncover
 from syncd.sync.observe import Triple, Wide
-from syncd.sync.passes import NOBODY, NOTHING_SPECIAL, Hooks, Options, Result, Scope
+from syncd.sync.passes import DEFAULT_OPTIONS, NO_HOOKS, Hooks, PassOptions, Result, Scope
 from syncd.sync.remote import Remote
 from syncd.sync.resolve import Resolved, Resolver
-from syncd.sync.turn import Ledger, Turn
 from syncd.targets.base import Ordered
 
 log = structlog.get_logger()
 
 
-async def reconcile(mirror: Mirror, scope: Scope, options: Options = NOTHING_SPECIAL, hooks: Hooks = NOBODY) -> Result:
+async def reconcile(
+    mirror: Mirror, scope: Scope, options: PassOptions = DEFAULT_OPTIONS, hooks: Hooks = NO_HOOKS
+) -> Result:
     """Bring the target in step with the folder within `scope`.
 
     Raises Halt, Brake (nothing was deleted, all else was done), Unreachable (what is left is kept for the next pass),
     or observe.Wide (nothing was done; make a full pass).
     """
     guard(mirror, force=options.force)
-    pass_id = next_pass(mirror.db)
+    pass_id = next_pass_id(mirror.db)
     rows = mirror.queue.every() if scope.rows is None else scope.rows
     result = Result(PassTables(mirror.db, pass_id), pass_id, options.dry_run, mirror.age())
     hooks.tick(result)
@@ -79,13 +80,13 @@ async def reconcile(mirror: Mirror, scope: Scope, options: Options = NOTHING_SPE
     return result
 
 
-async def _see(mirror: Mirror, options: Options, result: Result, hooks: Hooks, *, whole: bool) -> None:
+async def _see(mirror: Mirror, options: PassOptions, result: Result, hooks: Hooks, *, whole: bool) -> None:
     remote = Remote(mirror, result.tables, lambda: hooks.tick(result), make=not options.dry_run)
     result.audited = await remote.see(whole=whole)
     result.unsettled = mirror.journal.index.unfinished() if result.audited else 0
 
 
-async def _plan(mirror: Mirror, scope: Scope, options: Options, result: Result, hooks: Hooks) -> None:
+async def _plan(mirror: Mirror, scope: Scope, options: PassOptions, result: Result, hooks: Hooks) -> None:
     resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded, everything=scope.everything)
     mirror.tree.begin()
     lane = None if options.full else InStep(mirror, result.tables)
@@ -168,9 +169,9 @@ def _in_step(mirror: Mirror, triple: Triple) -> list[Problem]:
     """Take over what the remote says of an entry in step; say so if it could not be indexed."""
     problem = None
     if triple.record and triple.entry and triple.seen != "journal":
-        problem = learned(mirror, triple.record, triple.entry, loud=False)
+        problem = learn_status(mirror, triple.record, triple.entry, loud=False)
     elif triple.entry and triple.entry.status in NOT_INDEXED:
-        problem = problem_of(mirror, triple.key)
+        problem = recorded_problem(mirror, triple.key)
     return [problem] if problem else []
 
 
@@ -193,7 +194,7 @@ def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
             mirror.journal.problems.clear(row.key, subtree=row.subtree)
 
 
-async def _forecast(mirror: Mirror, options: Options, result: Result) -> None:
+async def _forecast(mirror: Mirror, options: PassOptions, result: Result) -> None:
     """Say of a dry run whether its deletes would be refused."""
     if options.force or not result.tables.plan.counts["delete"]:
         return
@@ -206,7 +207,7 @@ async def _forecast(mirror: Mirror, options: Options, result: Result) -> None:
 
 
 async def _brake(
-    mirror: Mirror, options: Options, result: Result, rows: Sequence[Dirty], sent: Mapping[str, str]
+    mirror: Mirror, options: PassOptions, result: Result, rows: Sequence[Dirty], sent: Mapping[str, str]
 ) -> DeleteContext:
     """Take out of the plan what may not go, or not yet; return what stands behind the deletes that are left."""
     tables = result.tables
@@ -233,14 +234,14 @@ async def _brake(
     )
 
 
-async def _apply(mirror: Mirror, options: Options, result: Result, hooks: Hooks, rows: Sequence[Dirty]) -> None:
+async def _apply(mirror: Mirror, options: PassOptions, result: Result, hooks: Hooks, rows: Sequence[Dirty]) -> None:
     tables = result.tables
     if tables.plan.counts["adopt"] or tables.plan.counts["forget"]:
         # Entries change sides without being written: how many are others' is no longer known.
         audit.invalidate(mirror)
     turn = Turn(
         mirror,
-        Ledger(tables, result.pass_id, result.done, result.problems, lambda: hooks.tick(result)),
+        PassStats(tables, result.pass_id, result.done, result.problems, lambda: hooks.tick(result)),
         hooks.preemption,
     )
     identity = mirror.root_seen
@@ -312,12 +313,3 @@ def _learn_listing(mirror: Mirror, result: Result) -> None:
         result.pass_id, mirror.policy.owner, mirror.policy.prefix, result.began, whole, target.limits.lag_s
     )
     mirror.claims.apply_listing(listing, mirror.age(), max(target.limits.lag_s, HOUR_S))
-
-
-def next_pass(db: sqlite3.Connection) -> int:
-    """Number a pass; the numbers of all mirrors of a state file grow together."""
-    meta = Meta(db, "")
-    last = meta.get("pass")
-    pass_id = (last if isinstance(last, int) else 0) + 1
-    meta.set("pass", pass_id)
-    return pass_id

@@ -13,10 +13,10 @@ from syncd.core.keys import shown
 from syncd.core.model import Action, Adopt, Content, Delete, Entry, Excluded, Forget, Item, Problem, Put
 from syncd.core.plan import Ask, Decision, decide, entry_of, has_other_prefix, removal
 from syncd.core.unexpected import unexpected_error
-from syncd.sync.heirs import heirs_of
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Triple, Wide, too_many
-from syncd.sync.writers import contradicts, told_apart
+from syncd.sync.ownership import contradicts, mark_other_writers
+from syncd.sync.replacements import replacements_of
 from syncd.targets.base import each
 
 _AT_ONCE = 8
@@ -56,7 +56,7 @@ class Resolver:
         keys = [triple.key for triple in triples]
         parked = self._mirror.journal.problems.parked(min(keys), max(keys))
         triples, changing = await self._with_checksums(
-            told_apart(self._mirror, triples, delete_excluded=self._delete_excluded), parked.keys()
+            mark_other_writers(self._mirror, triples, delete_excluded=self._delete_excluded), parked.keys()
         )
         self._awaiting = self._with_heirs(triples)
         resolved: list[Resolved] = [Resolved(triple, None) for triple in triples]
@@ -211,7 +211,7 @@ class Resolver:
         policy = self._mirror.policy
         gone = [each for each in triples if each.seen == "journal" and each.local is None and each.entry]
         deletes = [removal(each.entry, "stale", policy, each.record) for each in gone if each.entry]
-        found = heirs_of(self._mirror.db, self._mirror.name, deletes) if deletes else {}
+        found = replacements_of(self._mirror.db, self._mirror.name, deletes) if deletes else {}
         return {delete.ref for delete in found}
 
     async def _look_first(self, triple: Triple) -> Triple:
@@ -234,7 +234,7 @@ class Resolver:
             local = fresh[triple.key]
         alone = triple._replace(entry=entry, local=local, seen="key", others=())
         # What is there besides was listed, or is remembered as ours.
-        return told_apart(self._mirror, [alone], delete_excluded=self._delete_excluded)[0]._replace(
+        return mark_other_writers(self._mirror, [alone], delete_excluded=self._delete_excluded)[0]._replace(
             others=triple.others
         )
 

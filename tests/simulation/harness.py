@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import httpx
 
 from syncd.service.worker import MirrorWorker
-from syncd.sync.passes import Options, Result, Scope
+from syncd.sync.passes import PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.watch.hints import Hint
 from tests.unit.targets import harness_ai_search as ai_room
@@ -229,7 +229,7 @@ class Engine:
         result = None
         for _ in range(count):
             await asyncio.sleep(120)
-            result = await reconcile(self.side.mirror, Scope(), Options())
+            result = await reconcile(self.side.mirror, Scope(), PassOptions())
             self.note(f"pass: {sorted(result.tables.plan.counts.items())}")
         assert result is not None
         return result

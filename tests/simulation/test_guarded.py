@@ -20,7 +20,7 @@ from syncd.service.build import build_mirror
 from syncd.state.db import open_state
 from syncd.state.directory import FILE_NAME
 from syncd.sync.mirror import Mirror, Settings
-from syncd.sync.passes import Options, Scope
+from syncd.sync.passes import PassOptions, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import START
 from tests.memory_target import MemoryTarget
@@ -109,7 +109,7 @@ class Guarded(RuleBasedStateMachine):
     @rule()
     def mean_it(self) -> None:
         self.clock[0] += 1
-        self.runner.run(reconcile(self.mirror, Scope(), Options(force=True))).tables.drop()
+        self.runner.run(reconcile(self.mirror, Scope(), PassOptions(force=True))).tables.drop()
         assert set(self.target.store) == {path.name for path in self.root.iterdir()}
 
 

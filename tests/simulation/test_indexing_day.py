@@ -14,7 +14,7 @@ import pytest
 
 from syncd.core.index_errors import TRIES_S
 from syncd.service.worker import MirrorWorker
-from syncd.sync import follow
+from syncd.sync import index
 from syncd.watch.hints import Hint
 from tests.simulation.harness import VirtualLoop, WallClock
 from tests.unit.targets import harness_ai_search as ai_room
@@ -174,5 +174,5 @@ def test_a_day_of_slow_and_failing_indexing(tmp_path: Path, seed: int) -> None:
     # rest is following.
     changed = day.world.wire.count("POST") + day.world.wire.count("DELETE")
     asked = day.world.wire.count("GET") - changed
-    looks_at_most = DAY_S / follow.LONGEST_LOOK_S
+    looks_at_most = DAY_S / index.LONGEST_POLL_S
     assert asked < looks_at_most, "less than a request a minute, with slow items on their way all day"

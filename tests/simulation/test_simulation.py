@@ -32,7 +32,7 @@ from syncd.service.build import build_mirror
 from syncd.state.db import open_state
 from syncd.state.directory import FILE_NAME
 from syncd.sync.mirror import Mirror, Settings
-from syncd.sync.passes import Options, Result, Scope
+from syncd.sync.passes import PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import START, sha
 from tests.memory_target import Held
@@ -262,7 +262,7 @@ class World(RuleBasedStateMachine):
     def work(self, scope: Scope, *, full: bool = False) -> Result | None:
         with self.nobody_is_hurt(everything=scope.everything):
             try:
-                result = self.runner.run(reconcile(self.mirror, scope, Options(full=full)))
+                result = self.runner.run(reconcile(self.mirror, scope, PassOptions(full=full)))
             except Crash:
                 self.restart()
                 return None

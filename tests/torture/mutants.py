@@ -64,7 +64,7 @@ MUTANTS = (
         "syncd/core/plan.py",
         "or not (complete or has_other_prefix(entry, policy))",
         "or not has_other_prefix(entry, policy)",
-        ("tests/unit/sync/test_writers.py", "tests/simulation/test_simulation.py"),
+        ("tests/unit/sync/test_ownership.py", "tests/simulation/test_simulation.py"),
     ),
     Mutant(
         "an entry whose marks are gone is still ours",
@@ -75,10 +75,10 @@ MUTANTS = (
     ),
     Mutant(
         "puts are not claimed before they are sent",
-        "syncd/sync/turn.py",
+        "syncd/sync/apply.py",
         "self._mirror.claims.add_puts([put.key for _, put in due], self._mirror.age())",
         "pass",
-        ("tests/unit/sync/test_writers.py",),
+        ("tests/unit/sync/test_ownership.py",),
     ),
     Mutant(
         "entries of an earlier key prefix are orphans",
@@ -89,7 +89,7 @@ MUTANTS = (
     ),
     Mutant(
         "journal written before the request is answered",
-        "syncd/sync/turn.py",
+        "syncd/sync/apply.py",
         "                self._sent[put.key] = (content.checksum, None if put.key in changing else seen)\n",
         "                self._sent[put.key] = (content.checksum, None if put.key in changing else seen)\n"
         "                early = Stored(put.ref or put.key, content.checksum, len(content.data))\n"
@@ -98,7 +98,7 @@ MUTANTS = (
     ),
     Mutant(
         "a delete leaves no line in the log of deletes",
-        "syncd/sync/turn.py",
+        "syncd/sync/apply.py",
         "                self._write(told, now)\n",
         "",
         ("tests/unit/state/test_deletions.py",),
@@ -126,24 +126,24 @@ MUTANTS = (
     ),
     Mutant(
         "a renamed file goes from its old name before it is found under the new one",
-        "syncd/sync/heirs.py",
+        "syncd/sync/replacements.py",
         "if abs(waited_s) <= PATIENCE_S:",
         "if abs(waited_s) < 0:",
-        ("tests/unit/targets/test_ai_heirs.py", "tests/e2e/test_no_hole.py"),
+        ("tests/unit/targets/test_ai_replacements.py", "tests/e2e/test_no_hole.py"),
     ),
     Mutant(
         "an upload that did not end well holds no delete",
-        "syncd/sync/departures.py",
+        "syncd/sync/deletes.py",
         "        if gone and not moved and (heir",
         "        if False and gone and not moved and (heir",
-        ("tests/unit/sync/test_departures.py",),
+        ("tests/unit/sync/test_deletes.py",),
     ),
     Mutant(
         "a file that is gone for a moment is believed to be gone",
-        "syncd/sync/departures.py",
+        "syncd/sync/deletes.py",
         "if gone and age_s < delete_after:",
         "if gone and age_s < 0:",
-        ("tests/unit/sync/test_departures.py",),
+        ("tests/unit/sync/test_deletes.py",),
     ),
     Mutant(
         "the brake counts by the wall clock",
@@ -206,7 +206,7 @@ MUTANTS = (
     ),
     Mutant(
         "a record from a clock that was ahead counts as this pass's own",
-        "syncd/sync/turn.py",
+        "syncd/sync/apply.py",
         "journal.written(keys, self._started, self._mirror.now())",
         'journal.written(keys, self._started, float("inf"))',
         ("tests/unit/sync/test_clocks.py",),
@@ -235,7 +235,7 @@ MUTANTS = (
     ),
     Mutant(
         "what was mounted below the root is not missed",
-        "syncd/sync/mounted.py",
+        "syncd/sync/mount_guard.py",
         "        if path not in now or now[path] != what:\n",
         "        if False:\n",
         ("tests/unit/local/test_mounts.py",),
@@ -245,19 +245,19 @@ MUTANTS = (
         "syncd/local/mounts.py",
         "        place = _place(self.closed, path)\n",
         "        place = None\n",
-        ("tests/unit/sync/test_mounted.py",),
+        ("tests/unit/sync/test_mount_guard.py",),
     ),
     Mutant(
         "files that a mount hides count as deleted",
         "syncd/local/walk.py",
         "return self._judge(key, found) if found else self.protected.hides(path)",
         "return self._judge(key, found) if found else None",
-        ("tests/unit/sync/test_mounted.py",),
+        ("tests/unit/sync/test_mount_guard.py",),
     ),
     Mutant(
         "a root that was a mount is believed without it",
         "syncd/sync/guard.py",
-        "    if mounted.root_mount_went(mirror, seen):\n",
+        "    if mount_guard.root_mount_went(mirror, seen):\n",
         "    if False:\n",
         ("tests/e2e/test_mounts.py",),
     ),
@@ -315,7 +315,7 @@ MUTANTS = (
         "syncd/state/absences.py",
         "max(0, going - {_COPIES} - coalesce",
         "max(0, going - coalesce",
-        ("tests/unit/sync/test_departures.py",),
+        ("tests/unit/sync/test_deletes.py",),
     ),
     Mutant(
         "a plan that is refused deletes all the same",
@@ -329,7 +329,7 @@ MUTANTS = (
         "syncd/sync/reconcile.py",
         UPLOADS + DECISION,
         DECISION + UPLOADS,
-        ("tests/unit/sync/test_departures.py",),
+        ("tests/unit/sync/test_deletes.py",),
     ),
     Mutant(
         "a file's old vectors stay when it changes",
@@ -368,7 +368,7 @@ MUTANTS = (
     ),
     Mutant(
         "a file is sent although an ignore file leaves it out by now",
-        "syncd/sync/turn.py",
+        "syncd/sync/apply.py",
         "if tree.is_excluded(put.path):",
         "if False:",
         ("tests/unit/sync/test_local_changes.py",),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from syncd.local.mounts import Mounts, survey
-from syncd.sync.mounted import judge
+from syncd.sync.mount_guard import judge
 
 TABLE = rb"""22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
 30 22 8:2 / /srv/docs/data rw - xfs /dev/sdb rw

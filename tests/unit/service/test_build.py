@@ -13,7 +13,7 @@ from syncd.emulator.server import serve
 from syncd.service import once
 from syncd.service.build import open_session, open_transport
 from syncd.state import identity
-from syncd.sync.passes import Options
+from syncd.sync.passes import PassOptions
 from tests.unit.config.harness import MINIMAL, Place, toml
 
 TOKEN = "s3cr3t-t0ken"
@@ -65,7 +65,7 @@ async def test_a_configured_mirror_is_uploaded_over_a_real_connection(place: Pla
         config = with_token(place, text + "create = true\n")
         async with open_session(config) as session:
             report = once.Report()
-            await once.run(session.mirrors["docs"], Options(), lambda _: None, report)
+            await once.run(session.mirrors["docs"], PassOptions(), lambda _: None, report)
             assert (report.error, report.exit_code, report.results[0].done) == (None, 0, {"put": 60})
             with pytest.raises(Locked):
                 async with open_session(config):
@@ -73,12 +73,12 @@ async def test_a_configured_mirror_is_uploaded_over_a_real_connection(place: Pla
         changing = server.requests.changing
         async with open_session(config) as session:
             report = once.Report()
-            await once.run(session.mirrors["docs"], Options(), lambda _: None, report)
+            await once.run(session.mirrors["docs"], PassOptions(), lambda _: None, report)
             assert report.results[0].unchanged == 60
         assert server.requests.changing == changing == 61
         async with open_session(with_token(place, text, token="wrong")) as session:
             report = once.Report()
-            await once.run(session.mirrors["docs"], Options(), lambda _: None, report)
+            await once.run(session.mirrors["docs"], PassOptions(), lambda _: None, report)
             assert isinstance(report.error, Halt)
             assert report.exit_code == 3
 
@@ -93,7 +93,7 @@ async def test_the_journal_of_another_target_is_not_used(place: Place) -> None:
             ) as session:
                 mirror = session.mirrors["docs"]
                 report = once.Report()
-                await once.run(mirror, Options(), lambda _: None, report)
+                await once.run(mirror, PassOptions(), lambda _: None, report)
                 assert report.exit_code == 0
                 [entry] = [entry async for entry in mirror.target.entries()]
                 assert entry.key == "a.md"

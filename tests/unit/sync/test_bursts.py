@@ -3,7 +3,7 @@
 import pytest
 
 from syncd.core.errors import Brake
-from syncd.sync.passes import Hooks, Options, Result, Scope
+from syncd.sync.passes import Hooks, PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import Core, in_step, planned
 
@@ -90,7 +90,7 @@ async def test_a_full_pass_in_the_middle_of_a_removal_waits_too(core: Core) -> N
     await filled(core, 100)
     core.remove(*(f"{number:03}" for number in range(20)))
     core.mark("019")
-    result = await reconcile(core.mirror, Scope(), Options(), Hooks())
+    result = await reconcile(core.mirror, Scope(), PassOptions(), Hooks())
     assert planned(result) == {}
     assert len(core.waiting()) == 20
     core.remove(*(f"{number:03}" for number in range(20, 40)))
@@ -105,5 +105,5 @@ async def test_force_holds_nothing_back(core: Core) -> None:
     await filled(core, 100)
     core.remove(*(f"{number:03}" for number in range(60)))
     core.mark("000")
-    await reconcile(core.mirror, Scope(), Options(force=True))
+    await reconcile(core.mirror, Scope(), PassOptions(force=True))
     assert len(core.target.store) == 40

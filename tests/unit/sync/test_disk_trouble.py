@@ -11,7 +11,7 @@ import pytest
 from syncd.core.errors import DiskRetry, RootHalt
 from syncd.service import once as one_shot
 from syncd.service.once import Report
-from syncd.sync.passes import Options
+from syncd.sync.passes import PassOptions
 from tests.harness import Core, in_step
 
 PASSING = ["ESTALE", "EIO", "EMFILE", "ENFILE", "ETIMEDOUT", "EINTR", "ENOMEM", "EAGAIN", "ENOTCONN"]
@@ -45,7 +45,7 @@ def trouble(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trouble]:
 
 async def once(core: Core) -> Report:
     report = Report()
-    await one_shot.run(core.mirror, Options(), lambda _: None, report)
+    await one_shot.run(core.mirror, PassOptions(), lambda _: None, report)
     return report
 
 

@@ -17,7 +17,7 @@ from syncd.service.once import Report, run
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import open_state, transaction
 from syncd.state.directory import lock, writable
-from syncd.sync.passes import Options
+from syncd.sync.passes import PassOptions
 from syncd.watch.hints import Hint
 from tests.harness import Core
 
@@ -55,7 +55,7 @@ async def test_a_command_halts_in_one_line_and_the_next_one_completes(core: Core
     files = plant(core)
     be_full(core.mirror.db)
     report = Report()
-    await run(core.mirror, Options(), lambda _: None, report)
+    await run(core.mirror, PassOptions(), lambda _: None, report)
     assert (type(report.error), report.exit_code) == (StateHalt, EXIT_HALT)
     assert "make room on the disk" in str(report.error)
 

@@ -5,10 +5,10 @@ import pytest
 from syncd.core.errors import Brake, Halt
 from syncd.local.mounts import Survey
 from syncd.local.walk import Tree
-from syncd.sync import mounted
-from syncd.sync.passes import Hooks, Options, Scope
+from syncd.sync import mount_guard
+from syncd.sync.apply import Preemption
+from syncd.sync.passes import Hooks, PassOptions, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.sync.turn import Preemption
 from tests.harness import Core, ScriptedTarget, in_step, plan, planned
 
 # -- the brake
@@ -192,7 +192,7 @@ async def test_an_empty_root_that_was_never_full_is_fine(core: Core) -> None:
 def other_device(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = core.root.stat()
     monkeypatch.setattr(Tree, "identity", lambda _: (seen.st_dev + 1, seen.st_ino))
-    monkeypatch.setattr(mounted, "look", lambda _: Survey(str(core.root), "/", "another disk", {}, frozenset()))
+    monkeypatch.setattr(mount_guard, "look", lambda _: Survey(str(core.root), "/", "another disk", {}, frozenset()))
 
 
 async def test_another_device_halts_until_it_is_back_or_forced(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,11 +244,11 @@ async def test_a_root_swapped_for_a_folder_with_none_of_the_files_has_no_floor_o
     core.root.mkdir()
     core.write("placeholder", "4")
     if delete_after:
-        await reconcile(core.mirror, Scope(), Options(delete_after=delete_after))
+        await reconcile(core.mirror, Scope(), PassOptions(delete_after=delete_after))
         core.clock.forward(delete_after)
     for _ in range(2):
         with pytest.raises(Brake, match="3 of "):
-            await reconcile(core.mirror, Scope(), Options(delete_after=delete_after))
+            await reconcile(core.mirror, Scope(), PassOptions(delete_after=delete_after))
         core.restart()
     assert core.target.texts() == {"a": "1", "b": "2", "c": "3", "placeholder": "4"}
     await core.full(force=True)

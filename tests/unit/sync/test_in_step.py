@@ -22,7 +22,7 @@ from syncd.state.db import open_state
 from syncd.sync import instep, observe, resolve
 from syncd.sync.instep import NOTHING, InStep
 from syncd.sync.mirror import Mirror, Settings
-from syncd.sync.passes import Options, Result, Scope
+from syncd.sync.passes import PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import START, Core, content, in_step, sha
 from tests.memory_target import Held, MemoryTarget
@@ -121,7 +121,7 @@ def changed(draw: st.DrawFn, name: str) -> Key:
 worlds = st.fixed_dictionaries({}, optional={name: changed(name) for name in KEYS})
 
 
-def run(mirror: Mirror, options: Options) -> list[Any]:
+def run(mirror: Mirror, options: PassOptions) -> list[Any]:
     """All that a pass leaves behind."""
     result: Result = asyncio.run(reconcile(mirror, Scope(), options))
     db, target = mirror.db, mirror.target
@@ -156,7 +156,7 @@ def opened(base: Path, name: str, world: dict[str, Key], limits: Limits, policy:
     return mirror
 
 
-def both(world: dict[str, Key], reads_lag: bool, block: int, options: Options) -> tuple[list[Any], list[Any]]:
+def both(world: dict[str, Key], reads_lag: bool, block: int, options: PassOptions) -> tuple[list[Any], list[Any]]:
     """The same pass with the lane and without."""
     limits = Limits(max_file_size=1000, lag_s=LAG_S, reads_lag=reads_lag)
     with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
@@ -179,9 +179,9 @@ def both(world: dict[str, Key], reads_lag: bool, block: int, options: Options) -
 
 
 @settings(max_examples=120)
-@given(worlds, st.booleans(), st.integers(1, 4), st.sampled_from([Options(), Options(full=True)]))
+@given(worlds, st.booleans(), st.integers(1, 4), st.sampled_from([PassOptions(), PassOptions(full=True)]))
 def test_a_pass_ends_the_same_with_the_lane_and_without_it(
-    world: dict[str, Key], reads_lag: bool, block: int, options: Options
+    world: dict[str, Key], reads_lag: bool, block: int, options: PassOptions
 ) -> None:
     fast, slow = both(world, reads_lag, block, options)
     assert fast == slow
@@ -198,7 +198,7 @@ def taken(change: Callable[[Key], Key], *, reads_lag: bool = False) -> bool:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(InStep, "take", watched)
-        both({"a": change(plain("a"))}, reads_lag, 512, Options())
+        both({"a": change(plain("a"))}, reads_lag, 512, PassOptions())
     return any("a" in keys for keys in seen)
 
 

@@ -11,7 +11,7 @@ from syncd.core.index_errors import TRIES_S
 from syncd.core.model import ActionEvent, Record
 from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import retry_problems
-from syncd.sync import follow
+from syncd.sync import index
 from syncd.sync.passes import Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import Core, in_step, sha
@@ -29,9 +29,9 @@ def record(core: Core, key: str = "a.md") -> Record:
 
 async def followed(core: Core) -> int:
     """What the worker does when a look is due."""
-    await follow.index_again(core.mirror)
-    left = await follow.look(core.mirror)
-    await follow.ask_why(core.mirror)
+    await index.reindex_due(core.mirror)
+    left = await index.poll(core.mirror)
+    await index.fetch_reasons(core.mirror)
     return left
 
 
@@ -42,11 +42,11 @@ async def test_the_seconds_until_an_item_is_searchable_are_kept(core: Core) -> N
     core.target.index["a.md"] = Indexed("queued")
     await in_step(core, **{"a.md": "x"})
     core.clock.forward(5)
-    assert await follow.look(core.mirror) == 1
+    assert await index.poll(core.mirror) == 1
     assert record(core).searchable_s is None
     core.clock.forward(7.3)
     core.target.index["a.md"] = Indexed()
-    assert await follow.look(core.mirror) == 0
+    assert await index.poll(core.mirror) == 0
     assert record(core).searchable_s == 12.3
 
 
@@ -69,7 +69,7 @@ async def test_new_content_is_timed_anew(core: Core) -> None:
     core.target.index["a.md"] = Indexed("queued")
     await in_step(core, **{"a.md": "x"})
     core.target.index["a.md"] = Indexed()
-    await follow.look(core.mirror)
+    await index.poll(core.mirror)
     assert record(core).searchable_s == 0
     core.target.index["a.md"] = Indexed("queued")
     core.write("a.md", "y")
@@ -82,12 +82,12 @@ async def test_an_item_that_is_indexed_anew_is_followed_and_timed_from_then_on(c
     core.clock.forward(100_000)
     core.target.index["a.md"] = Indexed("outdated")
     await core.full()
-    assert follow.next_s(core.mirror) is None
+    assert index.next_reindex_s(core.mirror) is None
     assert record(core).since == core.clock.now
     core.clock.forward(4)
-    assert await follow.look(core.mirror) == 1
+    assert await index.poll(core.mirror) == 1
     core.target.index["a.md"] = Indexed()
-    assert await follow.look(core.mirror) == 0
+    assert await index.poll(core.mirror) == 0
     assert record(core).searchable_s == 4
 
 
@@ -95,7 +95,7 @@ async def test_skipped_is_an_end_and_a_problem(core: Core) -> None:
     core.target.index["a.md"] = Indexed("queued")
     await in_step(core, **{"a.md": "x"})
     core.target.index["a.md"] = Indexed("skipped")
-    assert await follow.look(core.mirror) == 0
+    assert await index.poll(core.mirror) == 0
     assert core.problems() == {"a.md": "skipped"}
     assert core.mirror.journal.index.index_counts() == {"skipped": 1}
     assert not (await core.full()).clean
@@ -111,11 +111,11 @@ async def test_an_item_on_its_way_for_too_long_is_named_once(core: Core, waited:
     await in_step(core, **{"a.md": "x"})
     core.clock.forward(waited)
     with capture_logs() as logs:
-        await follow.look(core.mirror)
-        await follow.look(core.mirror)
+        await index.poll(core.mirror)
+        await index.poll(core.mirror)
     core.restart()
     with capture_logs() as later:
-        await follow.look(core.mirror)
+        await index.poll(core.mirror)
     lines = [line for line in logs + later if line["event"] == "index.stuck"]
     assert len(lines) == named
     assert all((line["key"], line["status"], line["log_level"]) == ("a.md", "running", "warning") for line in lines)
@@ -123,14 +123,14 @@ async def test_an_item_on_its_way_for_too_long_is_named_once(core: Core, waited:
 
 
 async def test_of_many_stuck_items_the_log_names_a_few_and_counts_the_rest(core: Core) -> None:
-    for number in range(follow.NAMED + 5):
+    for number in range(index.NAMED + 5):
         core.target.index[f"{number:02}.md"] = Indexed("queued")
         core.write(f"{number:02}.md", "x")
     await core.full()
     core.clock.forward(STUCK_S)
     with capture_logs() as logs:
-        await follow.look(core.mirror)
-    assert sum(line["event"] == "index.stuck" for line in logs) == follow.NAMED
+        await index.poll(core.mirror)
+    assert sum(line["event"] == "index.stuck" for line in logs) == index.NAMED
     [more] = [line for line in logs if line["event"] == "index.more_stuck"]
     assert more["count"] == 5
 
@@ -247,7 +247,7 @@ async def test_content_faults_are_never_indexed_again_by_themselves(locked: Core
         locked.clock.forward(600)
         await followed(locked)
     assert locked.target.reindexed == []
-    assert follow.next_s(locked.mirror) is None
+    assert index.next_reindex_s(locked.mirror) is None
 
 
 async def test_the_file_may_go_and_takes_its_problem_along(locked: Core) -> None:
@@ -272,7 +272,7 @@ async def busy(core: Core) -> Core:
 
 async def test_an_error_that_may_pass_is_indexed_again_by_itself_and_not_uploaded(busy: Core) -> None:
     await followed(busy)
-    assert follow.next_s(busy.mirror) == TRIES_S[0]
+    assert index.next_reindex_s(busy.mirror) == TRIES_S[0]
     busy.clock.forward(TRIES_S[0] - 1)
     await followed(busy)
     assert busy.target.reindexed == []
@@ -283,7 +283,7 @@ async def test_an_error_that_may_pass_is_indexed_again_by_itself_and_not_uploade
     assert busy.problems() == {}
     busy.target.index["a.md"] = Indexed()
     assert await followed(busy) == 0
-    assert (puts(busy), busy.problems(), follow.next_s(busy.mirror)) == ([], {}, None)
+    assert (puts(busy), busy.problems(), index.next_reindex_s(busy.mirror)) == ([], {}, None)
 
 
 async def used_up(core: Core, seconds: float = 4 * sum(TRIES_S)) -> None:
@@ -300,7 +300,7 @@ async def test_the_budget_of_a_content_is_bounded_and_survives_passes_and_restar
     assert len(busy.target.reindexed) == len(TRIES_S)
     assert "5 times in vain" in busy.problem("a.md").message
     assert "The drain did not end" in busy.problem("a.md").message
-    assert follow.next_s(busy.mirror) is None
+    assert index.next_reindex_s(busy.mirror) is None
 
 
 async def test_tries_are_ever_further_apart(busy: Core) -> None:
@@ -335,18 +335,18 @@ async def test_new_content_has_a_budget_of_its_own(busy: Core) -> None:
 
 
 async def test_of_many_a_look_indexes_a_few_again_and_asks_for_few_reasons(core: Core) -> None:
-    names = [f"{number:02}.md" for number in range(2 * follow.TRIES + 1)]
+    names = [f"{number:02}.md" for number in range(2 * index.TRIES + 1)]
     for name in names:
         core.target.index[name] = BUSY
         core.write(name, "x")
     await core.full()
-    await follow.ask_why(core.mirror)
+    await index.fetch_reasons(core.mirror)
     said = sum("did not end" in problem.message for problem in core.mirror.journal.problems.all())
-    assert said == follow.REASONS
-    await follow.index_again(core.mirror)
+    assert said == index.REASONS
+    await index.reindex_due(core.mirror)
     core.clock.forward(TRIES_S[0])
-    for expected in (follow.TRIES, 2 * follow.TRIES, 2 * follow.TRIES + 1):
-        await follow.index_again(core.mirror)
+    for expected in (index.TRIES, 2 * index.TRIES, 2 * index.TRIES + 1):
+        await index.reindex_due(core.mirror)
         assert len(core.target.reindexed) == expected
 
 
@@ -393,8 +393,8 @@ async def test_nothing_is_given_up_because_the_remote_cannot_be_reached(
     with monkeypatch.context() as patched:
         patched.setattr(type(busy.target), "reindex", away)
         with pytest.raises(Unreachable):
-            await follow.index_again(busy.mirror)
-    await follow.index_again(busy.mirror)
+            await index.reindex_due(busy.mirror)
+    await index.reindex_due(busy.mirror)
     assert busy.target.reindexed == ["a.md"]
 
 
@@ -403,19 +403,19 @@ async def test_an_error_that_a_listing_still_shows_after_another_indexing_is_ask
     core.target.index["a.md"] = BUSY
     await in_step(core, **{"a.md": "x"})
     core.mirror.journal.index.want_reindex(None)
-    await follow.index_again(core.mirror)
+    await index.reindex_due(core.mirror)
     core.target.confirmed.clear()
-    await follow.look(core.mirror)
+    await index.poll(core.mirror)
     assert core.target.confirmed == ["a.md"]
     assert core.problems() == {"a.md": "index_error"}, "it is so"
 
 
 async def test_another_version_of_what_we_marked_is_still_what_we_wrote(busy: Core) -> None:
     busy.mirror.journal.index.want_reindex(None)
-    await follow.index_again(busy.mirror)
+    await index.reindex_due(busy.mirror)
     busy.target.put_by("me", "a.md", "x")
     busy.target.index["a.md"] = Indexed()
-    assert await follow.look(busy.mirror) == 0
+    assert await index.poll(busy.mirror) == 0
     assert record(busy).checksum == sha("x")
 
 
@@ -423,10 +423,10 @@ async def test_another_version_of_what_we_marked_is_still_what_we_wrote(busy: Co
 
 
 def test_pauses_grow_to_a_minute() -> None:
-    assert [round(follow.pause_s(looks), 2) for looks in (0, 1, 2)] == [1, 1.5, 2.25]
-    assert follow.pause_s(50) == follow.LONGEST_LOOK_S
+    assert [round(index.pause_s(looks), 2) for looks in (0, 1, 2)] == [1, 1.5, 2.25]
+    assert index.pause_s(50) == index.LONGEST_POLL_S
 
 
-@pytest.mark.parametrize(("took", "rest"), [(0, 0), (1, 9), (10, 90), (1000, follow.LONGEST_REST_S)])
+@pytest.mark.parametrize(("took", "rest"), [(0, 0), (1, 9), (10, 90), (1000, index.LONGEST_REST_S)])
 def test_looks_take_a_tenth_of_the_time(took: float, rest: float) -> None:
-    assert follow.rest_s(took) == pytest.approx(rest)
+    assert index.rest_s(took) == pytest.approx(rest)

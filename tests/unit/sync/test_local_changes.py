@@ -7,9 +7,9 @@ import pytest
 from syncd.core.errors import FileChanged, Park
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
+from syncd.sync.apply import Preemption
 from syncd.sync.passes import Hooks, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.sync.turn import Preemption
 from tests.harness import Core, ScriptedTarget, in_step, outcomes, plan, planned
 
 # -- what may not be read, what will not hold still

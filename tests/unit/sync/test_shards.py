@@ -22,7 +22,7 @@ from syncd.state.db import Meta, open_state
 from syncd.state.identity import reshard
 from syncd.sync import observe
 from syncd.sync.mirror import Settings
-from syncd.sync.passes import Options, Scope
+from syncd.sync.passes import PassOptions, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import START, Core, ScriptedTarget, in_step, plan, planned, sha
 from tests.memory_target import Held
@@ -232,5 +232,5 @@ async def test_a_dry_run_of_a_shard_says_what_it_alone_would_do(core: Core) -> N
     for key in of(0, 2, 2) + of(1, 2, 3):
         core.write(key, "1")
     core.use(shard=HALF[1])
-    result = await reconcile(core.mirror, Scope(), Options(dry_run=True))
+    result = await reconcile(core.mirror, Scope(), PassOptions(dry_run=True))
     assert planned(result) == {"put": 3}

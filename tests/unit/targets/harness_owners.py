@@ -7,7 +7,7 @@ from typing import Any
 from syncd.cloudflare.transport import Transport
 from syncd.state.directory import FILE_NAME
 from syncd.sync.mirror import Mirror
-from syncd.sync.passes import Options, Result, Scope
+from syncd.sync.passes import PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Indexed, Searchable, searchable
 
@@ -38,7 +38,7 @@ class BaseSide:
     async def full(self, **options: bool) -> Result:
         """A full pass, a second later."""
         self.world.clock.now += 1
-        return await reconcile(self.mirror, Scope(), Options(**options))
+        return await reconcile(self.mirror, Scope(), PassOptions(**options))
 
     async def hint(self, *paths: str, after: float = 1.0) -> Result:
         """A pass over what a watcher has marked."""

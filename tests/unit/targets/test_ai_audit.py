@@ -9,9 +9,9 @@ import pytest
 
 from syncd.cloudflare.ai_search import PER_PAGE
 from syncd.service.once import Report, run
-from syncd.sync import follow
+from syncd.sync import index
 from syncd.sync.audit import PAGES
-from syncd.sync.passes import Options
+from syncd.sync.passes import PassOptions
 from tests.unit.targets.harness_ai_search import Side, World, answers, shows, world
 
 DAY_S = 86400.0
@@ -214,7 +214,7 @@ async def test_what_the_numbers_do_not_tell_of_the_index_is_asked_for_by_a_singl
     async with world(tmp_path, index_delay=10, fail_index="^7.md") as w:
         side = await mirrored(w)
         report = Report()
-        await run(side.mirror, Options(), lambda _: None, report)
+        await run(side.mirror, PassOptions(), lambda _: None, report)
         assert report.results[0].audited
         assert side.problems() == {"7.md": "index_error"}
         assert side.mirror.journal.index.unfinished() < report.results[0].unsettled
@@ -230,6 +230,6 @@ async def test_a_pass_that_looks_for_nothing_new_does_not_follow_its_own_puts(tm
         w.clock.now += 2 * HOUR_S
         side.write("new.md", "new", age_s=5)
         w.wire.diary.clear()
-        await run(side.mirror, Options(), lambda _: None, Report())
+        await run(side.mirror, PassOptions(), lambda _: None, Report())
         assert [line.split()[0] for line in w.wire.diary] == ["GET", "GET", "GET", "POST"]
-        assert await follow.look(side.mirror) == 1
+        assert await index.poll(side.mirror) == 1

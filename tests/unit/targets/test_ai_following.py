@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from syncd.sync import follow
+from syncd.sync import index
 from syncd.targets.ai_search.index import PAGES, SAME_LOOKS, STRAGGLERS
 from tests.unit.targets.harness_ai_search import Forward, Side, World, answers, shows, world
 from tests.unit.targets.harness_index import done, filled, restate, strange
@@ -24,7 +24,7 @@ def statuses(side: Side) -> dict[str, int]:
 async def looked(w: World, side: Side) -> Counter[str]:
     """What one look asks for."""
     w.wire.diary.clear()
-    await follow.look(side.mirror)
+    await index.poll(side.mirror)
     return Counter("GET ID" if "/items/" in line else line for line in w.wire.diary)
 
 
@@ -238,8 +238,8 @@ async def test_few_items_are_asked_for_on_the_newest_page_and_then_by_id(tmp_pat
 async def test_more_than_one_look_can_hold_take_turns_and_the_latest_are_always_among_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "AT_ONCE", 60)
-    monkeypatch.setattr(follow, "LATEST", 10)
+    monkeypatch.setattr(index, "POLLED", 60)
+    monkeypatch.setattr(index, "NEWEST", 10)
     async with world(tmp_path, index_delay=LONG) as w:
         side = w.side()
         asked: list[frozenset[str]] = []

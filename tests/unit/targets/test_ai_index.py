@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from syncd.sync import follow
+from syncd.sync import index
 from tests.unit.targets.harness_ai_search import Side, shows, world
 
 
@@ -22,15 +22,15 @@ async def test_the_way_into_the_index_is_followed_to_its_end(tmp_path: Path) -> 
         await side.full()
         assert statuses(side) == {"queued": 60}
         w.wire.diary.clear()
-        assert await follow.look(side.mirror) == 60
+        assert await index.poll(side.mirror) == 60
         w.clock.now += 6
-        assert await follow.look(side.mirror) == 60
+        assert await index.poll(side.mirror) == 60
         assert statuses(side) == {"running": 60}
         w.clock.now += 5
-        assert await follow.look(side.mirror) == 0
+        assert await index.poll(side.mirror) == 0
         assert statuses(side) == {"completed": 60}
         assert w.wire.diary == ["GET /items"] * 6
-        assert await follow.look(side.mirror) == 0
+        assert await index.poll(side.mirror) == 0
         assert len(w.wire.diary) == 6
 
 
@@ -53,14 +53,14 @@ async def test_what_could_not_be_indexed_is_a_problem_and_not_sent_again(tmp_pat
         side.write("good.md", "text")
         await side.full()
         w.clock.now += 2
-        assert await follow.look(side.mirror) == 0
+        assert await index.poll(side.mirror) == 0
         assert side.problems() == {"bad.md": "index_error", "headings only.md": "index_error"}
         messages = [problem.message for problem in side.mirror.journal.problems.all()]
         assert "unable_to_convert_to_markdown" in messages[0]
         assert "file_content_empty" in messages[1]
         assert "the service says" not in messages[0]
         w.wire.diary.clear()
-        await follow.ask_why(side.mirror)
+        await index.fetch_reasons(side.mirror)
         assert [line.rpartition("/")[2] for line in w.wire.diary] == ["logs", "logs"]
         messages = [problem.message for problem in side.mirror.journal.problems.all()]
         assert "the service says: The converter returned no result for this file; save it in" in messages[0]
@@ -98,16 +98,16 @@ async def test_a_failed_index_is_asked_for_again_without_an_upload(tmp_path: Pat
             side.write(name, "text")
         await side.full()
         w.clock.now += 2
-        await follow.look(side.mirror)
+        await index.poll(side.mirror)
         w.wire.diary.clear()
         assert side.mirror.journal.index.want_reindex(["bad.md", "good.md"].__contains__) == 1
-        assert await follow.index_again(side.mirror) == 1
+        assert await index.reindex_due(side.mirror) == 1
         [row] = await w.items(key="bad.md")
         assert w.wire.diary == [f"PATCH /items/{row['id']}"]
         assert side.problems() == {"bad too.md": "index_error"}
         assert statuses(side) == {"queued": 1, "error": 1, "completed": 1}
         w.clock.now += 2
-        assert await follow.look(side.mirror) == 0
+        assert await index.poll(side.mirror) == 0
         assert "bad.md" in side.problems()
 
 
@@ -116,10 +116,10 @@ async def test_an_item_that_is_gone_when_it_is_to_be_indexed_again_is_put_by_the
         side = w.side()
         side.write("bad.md", "text")
         await side.full()
-        await follow.look(side.mirror)
+        await index.poll(side.mirror)
         await w.delete("bad.md")
         side.mirror.journal.index.want_reindex(None)
-        assert await follow.index_again(side.mirror) == 1
+        assert await index.reindex_due(side.mirror) == 1
         result = await side.full()
         assert result.reasons == {"new": 1}
         assert len(await w.items()) == 1
@@ -131,7 +131,7 @@ async def test_an_item_that_is_gone_is_not_waited_for_and_is_put_again(tmp_path:
         side.write("a.md", "text")
         await side.full()
         await w.delete("a.md")
-        assert await follow.look(side.mirror) == 0
+        assert await index.poll(side.mirror) == 0
         assert w.wire.diary[-1].startswith("GET /items/")
         [row] = side.mirror.queue.every()
         assert row.key == "a.md"
@@ -145,12 +145,12 @@ async def test_an_item_put_anew_by_somebody_is_indexed_again_by_its_key(tmp_path
         side.write("bad.md", "text")
         await side.full()
         w.clock.now += 2
-        await follow.look(side.mirror)
+        await index.poll(side.mirror)
         await w.delete("bad.md")
         await w.upload("bad.md", b"text")
         side.mirror.journal.index.want_reindex(None)
         w.wire.diary.clear()
-        assert await follow.index_again(side.mirror) == 1
+        assert await index.reindex_due(side.mirror) == 1
         assert [line.partition(" ")[0] for line in w.wire.diary] == ["PATCH", "PUT"]
 
 
@@ -161,11 +161,11 @@ async def test_a_look_does_not_read_the_whole_listing_for_a_few_fresh_items(tmp_
             side.write(f"{number}.md", f"text {number}")
         await side.full()
         w.clock.now += 20
-        await follow.look(side.mirror)
+        await index.poll(side.mirror)
         side.write("fresh.md", "text")
         await side.hint("fresh.md")
         w.wire.diary.clear()
-        await follow.look(side.mirror)
+        await index.poll(side.mirror)
         assert w.wire.diary == ["GET /items"]
 
 
@@ -183,9 +183,9 @@ async def test_stragglers_that_the_newest_pages_do_not_show_are_asked_for_by_id(
 
         w.wire.plays("GET", "/items", shows(hides_ours), times=None)
         w.wire.diary.clear()
-        assert await follow.look(side.mirror) == 2
+        assert await index.poll(side.mirror) == 2
         assert len(w.wire.diary) == 11
-        assert await follow.look(side.mirror) == 0
+        assert await index.poll(side.mirror) == 0
 
 
 async def hits(side: Side, query: str) -> list[str]:

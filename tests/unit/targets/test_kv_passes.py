@@ -8,9 +8,9 @@ import pytest
 
 from syncd.core.errors import Brake, FileChanged
 from syncd.local.walk import Tree
-from syncd.sync.passes import Hooks, Options, Scope
+from syncd.sync.apply import Preemption
+from syncd.sync.passes import Hooks, PassOptions, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.sync.turn import Preemption
 from tests.unit.targets.harness_ai_search import Forward
 from tests.unit.targets.harness_kv import Side, World, keeps, world
 
@@ -264,7 +264,7 @@ async def test_what_steps_back_while_a_body_is_on_its_way_goes_up_in_the_same_pa
 
         w.wire.plays("PUT", "/bulk", waits_for_the_press)
         w.clock.now += 1
-        result = await reconcile(side.mirror, Scope(), Options(), Hooks(Preemption(serve_pending, has_pending)))
+        result = await reconcile(side.mirror, Scope(), PassOptions(), Hooks(Preemption(serve_pending, has_pending)))
         assert result.done == {"put": 1500}
         assert len(w.changes()) == 3
         assert 1000 < served[0] < 1500, "what was read before is sent before, and the rest after"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.sync import follow
+from syncd.sync import index
 from syncd.sync.passes import Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.vectorize.target import VectorizeTarget
@@ -86,7 +86,7 @@ async def test_a_file_renamed_shortened_and_deleted_leaves_nothing_behind(tmp_pa
         assert (await side.full()).waiting == 1
         assert side.expected() < await w.ids(), "the old vectors stay until the new ones are processed"
         w.clock.now += 60
-        await follow.look(side.mirror)
+        await index.poll(side.mirror)
         await reconcile(side.mirror, Scope(side.mirror.queue.settled(w.clock.now)))
         assert await w.ids() == side.expected()
         assert w.embedded == embedded, "the same texts have the same vectors"

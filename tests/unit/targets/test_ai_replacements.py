@@ -7,12 +7,12 @@ import pytest
 from syncd.core.errors import Unreachable
 from syncd.service import once
 from syncd.state.pass_tables import PassTables
-from syncd.sync import follow, heirs
-from syncd.sync.heirs import PATIENCE_S
+from syncd.sync import index, replacements
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Wide
-from syncd.sync.passes import Options, Scope
+from syncd.sync.passes import PassOptions, Scope
 from syncd.sync.reconcile import reconcile
+from syncd.sync.replacements import PATIENCE_S
 from tests.unit.targets.harness_ai_search import INSTANCES, Side, World, answers, world
 
 DELAY_S = 10.0
@@ -27,9 +27,9 @@ async def found(w: World, word: str) -> set[str]:
 async def serve(w: World, side: Side, after_s: float, **options: bool) -> dict[str, int]:
     """Time passes, the index is looked at, what is due is served. Return what was carried out."""
     w.clock.now += after_s
-    await follow.look(side.mirror)
+    await index.poll(side.mirror)
     rows = side.mirror.queue.settled(w.clock.now)
-    result = await reconcile(side.mirror, Scope(rows), Options(**options))
+    result = await reconcile(side.mirror, Scope(rows), PassOptions(**options))
     return {kind: count for kind, count in result.done.items() if count}
 
 
@@ -240,7 +240,7 @@ async def test_a_renamed_folder_of_a_thousand_files_waits_together(tmp_path: Pat
         (side.root / "old").rename(side.root / "new")
         assert (await side.full()).waiting == 1000
         assert len(side.mirror.queue.every()) == 1000
-        assert len(side.mirror.queue.settled(side.mirror.now() + heirs.FIRST_PAUSE_S)) == 1000
+        assert len(side.mirror.queue.settled(side.mirror.now() + replacements.FIRST_PAUSE_S)) == 1000
         before = len(w.wire.diary)
         asked = 0
         while side.mirror.queue.every():
@@ -286,7 +286,7 @@ async def test_a_plan_can_be_taken_back_in_part(tmp_path: Path) -> None:
         side = w.side()
         side.write("a.md", "1")
         side.write("b.md", "2")
-        result = await reconcile(side.mirror, Scope(), Options(dry_run=True))
+        result = await reconcile(side.mirror, Scope(), PassOptions(dry_run=True))
         tables: PassTables = result.tables
         [(first, _), (second, put)] = next(tables.plan.batches("put"))
         tables.plan.remove("put", [first])
@@ -303,7 +303,7 @@ async def one_shot(side: Side, w: World, monkeypatch: pytest.MonkeyPatch) -> tup
     report = once.Report()
     w.clock.now += 1
     monkeypatch.setattr(once.asyncio, "sleep", sleep)  # type: ignore[attr-defined]
-    await once.run(side.mirror, Options(), lambda result: said.append(result.waiting), report)
+    await once.run(side.mirror, PassOptions(), lambda result: said.append(result.waiting), report)
     monkeypatch.undo()
     return report, said
 
@@ -348,7 +348,7 @@ async def test_a_delete_that_still_waits_when_a_reconcile_is_cut_short_is_told(
             del mirror
             raise Unreachable("gone")
 
-        monkeypatch.setattr(follow, "look", ends)
+        monkeypatch.setattr(index, "poll", ends)
         report, _ = await one_shot(side, w, monkeypatch)
         assert (report.postponed_deletes, report.exit_code) == (1, 5)
         assert [row.key for row in side.mirror.queue.every()] == ["old.md"]

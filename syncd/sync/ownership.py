@@ -9,7 +9,7 @@ from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Triple
 
 
-def told_apart(mirror: Mirror, triples: list[Triple], *, delete_excluded: bool) -> list[Triple]:
+def mark_other_writers(mirror: Mirror, triples: list[Triple], *, delete_excluded: bool) -> list[Triple]:
     """Return the triples, with the entries marked that another writer put there.
 
     delete_excluded: a person wants gone what the settings leave out, and so what earlier ones wrote.

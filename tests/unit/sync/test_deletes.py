@@ -5,7 +5,7 @@ import pytest
 from syncd.core.errors import Brake, FileChanged, Park, Retry
 from syncd.core.model import Put
 from syncd.local.walk import Tree
-from syncd.sync.passes import Hooks, Options, Result, Scope
+from syncd.sync.passes import Hooks, PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import Core, in_step, outcomes, planned
 
@@ -27,7 +27,7 @@ async def run(core: Core, *, everything: bool = False) -> Result | None:
     scope = Scope() if everything else Scope(rows)
     if not (everything or rows):
         return None
-    return await reconcile(core.mirror, scope, Options(delete_after=DELETE_AFTER_S))
+    return await reconcile(core.mirror, scope, PassOptions(delete_after=DELETE_AFTER_S))
 
 
 def gone(core: Core, *paths: str) -> None:

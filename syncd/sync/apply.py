@@ -32,10 +32,10 @@ from syncd.core.unexpected import reraise_general, unexpected_error
 from syncd.state.db import savepoint, transaction
 from syncd.state.history import DeleteLogWriter, Line
 from syncd.state.pass_tables import PassTables
-from syncd.sync.heirs import Heirs
-from syncd.sync.indexing import failed
+from syncd.sync.index import report_failure
 from syncd.sync.mirror import Mirror
-from syncd.sync.writers import leave
+from syncd.sync.ownership import leave
+from syncd.sync.replacements import Replacements
 from syncd.targets.base import Done, Outcome
 
 log = structlog.get_logger()
@@ -54,7 +54,7 @@ _MORE = {"put": "put.more", "delete": "delete.more"}
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class PassStats:
     """Where a pass writes what came of its plan: done by action kind (and "failed"), problems by their kind.
 
     tick: called after outcomes, once for those that are reported together.
@@ -106,7 +106,7 @@ class LogThrottle:
 class Turn:
     """Applies the turns of one pass and enters every outcome in journal, queue and ledger."""
 
-    def __init__(self, mirror: Mirror, ledger: Ledger, preemption: Preemption = Preemption()) -> None:
+    def __init__(self, mirror: Mirror, ledger: PassStats, preemption: Preemption = Preemption()) -> None:
         self._mirror = mirror
         self._ledger = ledger
         self._preemption = preemption
@@ -123,7 +123,7 @@ class Turn:
         self._begun = 0
         self._deferred: list[tuple[int, Put]] = []
         self._throttle = LogThrottle(mirror.name)
-        self.heirs = Heirs(mirror, ledger.tables)
+        self.heirs = Replacements(mirror, ledger.tables)
 
     def adopts(self, batch: Sequence[tuple[int, Adopt]]) -> None:
         """Write down what is in step already."""
@@ -348,7 +348,7 @@ class Turn:
         self._mirror.journal.put(recorded(key, stored, now, self._ledger.pass_id))
         if stored.status in NOT_INDEXED:
             if stored.status == "error":
-                failed(self._mirror, key, stored.error)
+                report_failure(self._mirror, key, stored.error)
             problem = not_indexed(key, stored.status, stored.error)
             self._mirror.journal.problems.add([problem], self._ledger.pass_id)
             self._ledger.problems[problem.kind] += 1

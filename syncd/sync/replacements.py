@@ -27,7 +27,7 @@ Indexing takes a minute or two; a queue that hung for half an hour has been seen
 FIRST_PAUSE_S = 0.25
 
 
-class Heir(NamedTuple):
+class Replacement(NamedTuple):
     """An entry that is not searchable yet, or failed to become so. written_at: seconds since the epoch."""
 
     key: str
@@ -37,7 +37,7 @@ class Heir(NamedTuple):
     status: IndexStatus
 
 
-class Heirs:
+class Replacements:
     """Puts off deletes of one pass. waiting: how many so far."""
 
     def __init__(self, mirror: Mirror, tables: PassTables) -> None:
@@ -51,7 +51,7 @@ class Heirs:
         """Return those of a turn that may be carried out; a later pass plans the others again."""
         mirror, now = self._mirror, self._mirror.now()
         waiting, kept = {}, set()
-        for delete, heir in heirs_of(mirror.db, mirror.name, [delete for _, delete in turn]).items():
+        for delete, heir in replacements_of(mirror.db, mirror.name, [delete for _, delete in turn]).items():
             if heir.status in NOT_INDEXED:
                 kept.add(delete)
                 continue
@@ -68,7 +68,7 @@ class Heirs:
         self._tables.plan.remove("delete", [seq for seq, delete in turn if delete in kept])
         return [(seq, delete) for seq, delete in turn if delete not in waiting and delete not in kept]
 
-    def _put_off(self, seqs: Sequence[int], waiting: dict[Delete, Heir], now: float) -> None:
+    def _put_off(self, seqs: Sequence[int], waiting: dict[Delete, Replacement], now: float) -> None:
         mirror = self._mirror
         if self._due is None:
             # Once for the pass: the rows of a folder that was renamed stay together.
@@ -85,7 +85,7 @@ class Heirs:
         log.log(level, "delete.waits", mirror=mirror.name, **about)
 
 
-def heirs_of(db: sqlite3.Connection, mirror: str, deletes: Sequence[Delete]) -> dict[Delete, Heir]:
+def replacements_of(db: sqlite3.Connection, mirror: str, deletes: Sequence[Delete]) -> dict[Delete, Replacement]:
     """Those of (at most some hundred) deletes that have an heir, the latest written one each.
 
     An heir has the content that goes under another key, or the key that goes as another entry; of its own key it is
@@ -96,14 +96,14 @@ def heirs_of(db: sqlite3.Connection, mirror: str, deletes: Sequence[Delete]) -> 
     rows = Journal(db, mirror).index.unsearchable(keys, checksums)
     going = {delete.ref for delete in deletes}
     # What is deleted at the same time is nobody's heir: two copies would wait for each other.
-    heirs = [heir for heir in map(Heir._make, rows) if heir.ref not in going]
+    heirs = [heir for heir in map(Replacement._make, rows) if heir.ref not in going]
     by_key = {heir.key: heir for heir in heirs}
     by_checksum = {heir.checksum: heir for heir in heirs if heir.status not in NOT_INDEXED}
     found = {delete: by_key.get(delete.key) or by_checksum.get(delete.checksum or "") for delete in deletes}
     return {delete: heir for delete, heir in found.items() if heir}
 
 
-def pause_s(heirs: Iterable[Heir], now: float) -> float:
+def pause_s(heirs: Iterable[Replacement], now: float) -> float:
     """Seconds until it is worth looking again: a quarter of the time that the youngest heir has been on its way."""
     youngest_s = min(abs(now - heir.written_at) for heir in heirs)
     return min(max(youngest_s / 4, FIRST_PAUSE_S), LATER_S)

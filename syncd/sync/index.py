@@ -1,0 +1,267 @@
+"""The index status of entries: poll it, store and report it, and request the indexing of failed entries again."""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from syncd.core.errors import NotFound, Park, Retry, Unreachable
+from syncd.core.index_errors import index_problem, skipped_problem
+from syncd.core.keys import shown
+from syncd.core.model import NOT_INDEXED, ON_THE_WAY, ActionEvent, Entry, Problem, Record
+from syncd.core.plan import same_entry
+from syncd.state.db import transaction
+from syncd.state.journal_index import STUCK_S
+from syncd.state.pass_tables import next_pass_id
+from syncd.sync.mirror import Mirror
+from syncd.targets.base import Indexed
+
+log = structlog.get_logger()
+
+POLLED = 20_000
+"""Maximum number of records in one poll, some ten megabytes. The other records take turns, poll by poll."""
+NEWEST = 1_000
+"""Number of newest records that every poll includes, so that an edit does not wait behind a first upload."""
+BLOCK = 500
+"""Answers stored in one transaction, between two turns of the event loop."""
+FIRST_POLL_S = 1.0
+LONGEST_POLL_S = 60.0
+SHARE = 0.1
+"""Maximum share of the time that polls take. They use the same rate limit as all other requests."""
+LONGEST_REST_S = 300.0
+LINES = 20
+"""Entries of one poll that are logged one by one when they become searchable."""
+NAMED = 20
+"""Stuck entries of one poll that are logged one by one."""
+REASONS = 10
+"""Errors whose reason is fetched after one poll, one request each. The other errors wait for the next poll."""
+TRIES = 20
+"""Entries that are indexed again after one poll without a request by a person. The others wait for the next poll."""
+
+
+def pause_s(polls: int) -> float:
+    """Return the seconds to the next poll after `polls` of them: from one second to a minute, growing by half."""
+    return float(min(FIRST_POLL_S * 1.5 ** min(polls, 32), LONGEST_POLL_S))
+
+
+def rest_s(took: float) -> float:
+    """Return the seconds without a poll after a poll that took `took` seconds."""
+    return min(took * (1 / SHARE - 1), LONGEST_REST_S)
+
+
+async def follow_up(mirror: Mirror, pause: float) -> float | None:
+    """Poll, fetch reasons and request indexing again. Return the seconds to the next call, None if none is needed.
+
+    pause: the maximum of the result while entries are not indexed yet or errors have no reason.
+    """
+    if not isinstance(mirror.target, Indexed):
+        return None
+    await poll(mirror)
+    await fetch_reasons(mirror)
+    await reindex_due(mirror)
+    due_s = next_reindex_s(mirror)
+    if mirror.journal.index.unfinished() or mirror.journal.index.unexplained(1):
+        return pause if due_s is None else min(pause, due_s)
+    return due_s
+
+
+def next_reindex_s(mirror: Mirror) -> float | None:
+    """Return the seconds (at least one) until an entry is indexed again, None if there is no such entry."""
+    due = mirror.journal.index.next_try()
+    return None if due is None else max(FIRST_POLL_S, due - mirror.now())
+
+
+# -- polling
+
+
+async def poll(mirror: Mirror) -> int:
+    """Fetch the status of entries that are not indexed yet, and store it. Return how many are still not indexed."""
+    target = mirror.target
+    if not isinstance(target, Indexed):
+        return 0
+    records = {record.ref: record for record in _records_to_poll(mirror)}
+    if not records:
+        return 0
+    now, lag_s = mirror.now(), mirror.target.limits.lag_s
+    fresh = frozenset(ref for ref, record in records.items() if abs(now - record.since) <= lag_s)
+    statuses = list((await target.statuses(frozenset(records), fresh)).items())
+    completed = 0
+    for start in range(0, len(statuses), BLOCK):
+        block = [(records[ref], entry) for ref, entry in statuses[start : start + BLOCK]]
+        confirmed = [(record, await _confirmed(mirror, record, entry)) for record, entry in block]
+        completed = _store_statuses(mirror, confirmed, completed)
+        await asyncio.sleep(0)
+    if completed > LINES:
+        log.info("index.more", mirror=mirror.name, count=completed - LINES)
+    _report_stuck(mirror)
+    return mirror.journal.index.unfinished()
+
+
+def _records_to_poll(mirror: Mirror) -> list[Record]:
+    """Return the records that are not indexed yet. If they are too many: the newest, and some of the others in turn."""
+    newest = mirror.journal.index.on_the_way(POLLED + 1)
+    if len(newest) <= POLLED:
+        return newest
+    del newest[NEWEST:]
+    last = mirror.meta.get("followed")
+    others = mirror.journal.index.on_the_way(POLLED - NEWEST, after=last if isinstance(last, str) else "")
+    # At the end the next poll begins with the first key again.
+    mirror.meta.set("followed", others[-1].key if len(others) == POLLED - NEWEST else None)
+    return newest + others
+
+
+async def _confirmed(mirror: Mirror, record: Record, entry: Entry | None) -> Entry | None:
+    """Ask for the entry itself if its error may be older than the request to index it again."""
+    requeued = entry is not None and entry.status == "error" and record.requeued_at is not None
+    if requeued and abs(mirror.now() - record.since) <= mirror.target.limits.lag_s:
+        return await mirror.target.confirm(record.key, record.ref)
+    return entry
+
+
+def _store_statuses(mirror: Mirror, statuses: Sequence[tuple[Record, Entry | None]], completed: int) -> int:
+    """Store statuses in one transaction. Return `completed` plus the number of entries that became searchable."""
+    problems = []
+    with transaction(mirror.db):
+        for polled, entry in statuses:
+            record = mirror.journal.get(polled.key)
+            if record is None or record.ref != polled.ref:
+                continue
+            if entry is None:
+                _forget_removed(mirror, record)
+            elif _is_recorded(record, entry):
+                completed += entry.status == "completed"
+                problem = learn_status(mirror, record, entry, loud=completed <= LINES)
+                problems += [problem] if problem else []
+        _store_problems(mirror, problems)
+    return completed
+
+
+def _is_recorded(record: Record, entry: Entry) -> bool:
+    """Return whether the remote shows the recorded entry. A listing may still show an earlier entry of the key."""
+    same_content = entry.ref == record.ref and entry.checksum == record.checksum
+    # The remote may give an entry that it indexes again another version.
+    return same_content or same_entry(record, entry)
+
+
+def _forget_removed(mirror: Mirror, record: Record) -> None:
+    """Forget the record of an entry that another writer removed, and mark its key, so that a pass looks at it."""
+    mirror.journal.forget(record.key)
+    mirror.queue.mark([(record.key, False)], mirror.now())
+    log.info("index.gone", mirror=mirror.name, key=record.key)
+
+
+def _report_stuck(mirror: Mirror) -> None:
+    """Log each entry once whose indexing takes too long."""
+    stuck = mirror.journal.index.stuck(mirror.now() - STUCK_S, unnamed=True)
+    for record in stuck[:NAMED]:
+        waited = round(mirror.now() - record.since)
+        log.warning("index.stuck", mirror=mirror.name, key=shown(record.key), status=record.status, waited_s=waited)
+    if len(stuck) > NAMED:
+        log.warning("index.more_stuck", mirror=mirror.name, count=len(stuck) - NAMED)
+    mirror.journal.index.name(record.key for record in stuck)
+
+
+# -- one status
+
+
+def learn_status(mirror: Mirror, record: Record, entry: Entry, *, loud: bool = True) -> Problem | None:
+    """Store and report the status that the remote shows for a recorded entry. Return the problem if indexing failed.
+
+    loud: log a success at level info, not debug.
+    """
+    now = mirror.now()
+    mirror.journal.index.learn(record, entry, now)
+    line = log.info if loud else log.debug
+    if entry.status == "completed" and record.status in ON_THE_WAY:
+        waited = round(max(0.0, now - record.since), 1)
+        mirror.on_action(ActionEvent("index", record.key, "searchable", "done", waited_s=waited))
+        line("index.done", mirror=mirror.name, key=record.key, waited_s=waited)
+    elif entry.status == "skipped" and record.status != "skipped":
+        log.warning("index.skipped", mirror=mirror.name, key=shown(record.key))
+    elif entry.status == "error" and record.status != "error":
+        report_failure(mirror, record.key, entry.error)
+    return recorded_problem(mirror, record.key) if (entry.status or record.status) in NOT_INDEXED else None
+
+
+def report_failure(mirror: Mirror, key: str, error: str | None) -> None:
+    """Log that the indexing of an entry failed, and pass the event on."""
+    mirror.on_action(ActionEvent("index", key, "error", "failed"))
+    log.warning("index.failed", mirror=mirror.name, key=key, error=error)
+
+
+def recorded_problem(mirror: Mirror, key: str) -> Problem | None:
+    """Return the problem of a record whose status is "error" or "skipped", None for any other record."""
+    record = mirror.journal.get(key)
+    if record is not None and record.status == "skipped":
+        return skipped_problem(key)
+    if record is None or record.status != "error":
+        return None
+    return index_problem(key, record.error, record.why, mirror.journal.index.tries_spent(key))
+
+
+def _store_problems(mirror: Mirror, problems: list[Problem]) -> None:
+    if problems:
+        mirror.journal.problems.add(problems, next_pass_id(mirror.db))
+
+
+# -- failed entries
+
+
+async def fetch_reasons(mirror: Mirror) -> None:
+    """Fetch the remote's own reason for up to REASONS errors, and store it with their problems."""
+    target, problems = mirror.target, []
+    if not isinstance(target, Indexed):
+        return
+    for record in mirror.journal.index.unexplained(REASONS):
+        try:
+            why = await target.why(record.ref)
+        except Unreachable:
+            raise
+        except (Park, Retry) as error:
+            log.info("index.no_reason", mirror=mirror.name, key=record.key, why=str(error))
+            why = None
+        mirror.journal.index.explain(record, why or "")
+        problem = recorded_problem(mirror, record.key)
+        problems += [problem] if problem else []
+    _store_problems(mirror, problems)
+
+
+async def reindex_due(mirror: Mirror) -> int:
+    """Request another indexing, without an upload, of entries that a person chose and of temporary failures.
+
+    Return the number of requests.
+    """
+    target, journal = mirror.target, mirror.journal
+    if not isinstance(target, Indexed):
+        return 0
+    journal.index.plan_tries(mirror.now(), 0.75 + mirror.chance() / 2)
+    wanted = journal.index.wanted_reindex()
+    wanted_keys = {record.key for record in wanted}
+    due = [record for record in journal.index.due_tries(mirror.now(), TRIES) if record.key not in wanted_keys]
+    for record in due:
+        # Counted before the request, so that the limit holds if the answer is lost or the process is killed.
+        journal.index.tried(record.key)
+    for record in wanted + due:
+        await _reindex(mirror, target, record)
+    return len(wanted) + len(due)
+
+
+async def _reindex(mirror: Mirror, target: Indexed, record: Record) -> None:
+    try:
+        status = await target.reindex(record.key, record.ref)
+    except NotFound:
+        _forget_removed(mirror, record)
+        return
+    except Unreachable:
+        raise
+    except (Park, Retry) as error:
+        # The problem of the entry stays.
+        log.warning("index.again_failed", mirror=mirror.name, key=record.key, why=str(error))
+        mirror.journal.index.unwanted(record.key)
+        return
+    mirror.journal.index.reindexed(record.key, status, mirror.now())
+    log.info("index.again", mirror=mirror.name, key=record.key)
+    if status == "error":
+        report_failure(mirror, record.key, record.error)
+        problem = recorded_problem(mirror, record.key)
+        _store_problems(mirror, [problem] if problem else [])
