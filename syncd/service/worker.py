@@ -18,10 +18,9 @@ from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, writable
 from syncd.state.queue import Dirty
 from syncd.sync import index
-from syncd.sync.apply import Preemption
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Wide
-from syncd.sync.passes import Hooks, PassOptions, Result, Scope
+from syncd.sync.passes import Hooks, PassOptions, Preemption, Result, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.watch.hints import Hint
 

@@ -1,47 +1,51 @@
-"""The cheap audit: with a few requests, whether the remote is still as the journal says, so that it need not be listed.
+"""The remote side of a full pass: the listing, or the journal if a cheap audit finds that both agree.
 
-It rests on two things that a target like AI Search shows: how many entries there are, and those changed last. After a
-whole listing the baseline remembers how many entries are not in our journal. From then on
+The audit takes a few requests. It needs a target that shows how many entries it has and which entries changed last,
+such as AI Search. After a full listing the baseline keeps how many entries are not in our journal. From then on
 
-    entries = our records + those others + what others added since,
+    entries = our records + other entries of the baseline + entries that others added since,
 
-and what was added or changed since stands before everything that was not. If the sum is right and the newest entries
-are as recorded, nothing of ours is gone or changed. See docs/decisions/0018-cheap-audit.md, also for what it misses.
+and entries that were added or changed since then come before all that were not. If the sum is right and the newest
+entries are as recorded, none of our entries is gone or changed. docs/decisions/0018-cheap-audit.md also says what the
+audit cannot notice.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import structlog
 
+from syncd.core.errors import TargetMissing
 from syncd.core.model import ON_THE_WAY, IndexStatus
 from syncd.core.plan import has_other_prefix, same_entry
 from syncd.state.db import transaction
 from syncd.state.pass_tables import PassTables
+from syncd.sync import observe
 from syncd.sync.index import learn_status
 from syncd.sync.mirror import Mirror
-from syncd.sync.observe import FEW_KEYS
 from syncd.targets.base import Newest, Ordered
 
 log = structlog.get_logger()
 
 PAGES = 3
-"""Pages of newest entries that are read at most. An instance of no more than these is listed: that costs the same."""
+"""Maximum pages of newest entries. A target with no more pages is listed instead, which costs the same."""
 SETTLED_S = 3600.0
-"""An entry written so long before the last audit was indexed by then: what stands below it was not touched since."""
+"""Seconds before the last audit. An indexed entry that was written earlier was complete at that audit, so the entries
+below it have not changed since."""
 UNSENT = ("foreign", "refused", "failed")
-"""Problems of files that the target is asked about one by one where nothing is listed."""
+"""Kinds of problems whose keys the target is asked for one by one if nothing is listed."""
 
 Sight = Literal["settled", "ours", "other", "added", "strange"]
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What a whole listing left behind, carried on by each audit after it.
+    """The numbers of the last full listing, updated by each audit since.
 
-    listed: when everything was listed last; at: when the remote was last found to be as the journal says. others:
-    entries there that are not in the journal. newest: when the youngest entry was made, by the remote's clock; None if
-    it does not say.
+    listed: when everything was listed last. at: when the remote and the journal last agreed.
+    others: entries of the remote that are not in the journal.
+    newest: when the newest entry was made, by the clock of the remote; None if the remote does not tell.
     """
 
     listed: float
@@ -52,7 +56,7 @@ class Baseline:
 
 @dataclass(slots=True)
 class _Found:
-    """What the newest entries say."""
+    """The findings about the newest entries."""
 
     total: int | None = None
     added: int = 0
@@ -62,60 +66,93 @@ class _Found:
     newest: float | None = None
 
 
-async def doubt(mirror: Mirror) -> str | None:
-    """Say why everything has to be listed; None if what the journal says may stand for the listing.
+async def fill_listing(
+    mirror: Mirror, tables: PassTables, tick: Callable[[], None], *, whole: bool, may_create: bool
+) -> bool:
+    """Fill the listing table. Return True if the journal filled it, because an audit found nothing to list.
 
-    Then the journal has also learned what the remote says of the index. Raises what asking the target raises.
+    tick: called now and then. whole: always list. may_create: a missing target may be created.
+    """
+    why = "a full listing was requested" if whole else await _why_list(mirror)
+    if why is None:
+        tables.listing.add_records(mirror.name, mirror.policy.owner)
+        return True
+    log.debug("audit.listing", mirror=mirror.name, why=why)
+    invalidate(mirror)
+    try:
+        await observe.listing(mirror, tables, tick)
+    except TargetMissing:
+        if not mirror.settings.create:
+            raise
+        # A dry run plans against an empty listing, as if the target had just been created.
+        if may_create:
+            await mirror.target.create()
+            await observe.listing(mirror, tables, tick)
+    return False
+
+
+async def _why_list(mirror: Mirror) -> str | None:
+    try:
+        return await why_list(mirror)
+    except TargetMissing:
+        return "the target is missing"
+
+
+async def why_list(mirror: Mirror) -> str | None:
+    """Audit the remote. Return the reason for a full listing, None if the journal can take its place.
+
+    In the second case the journal has also learned the index status that the remote shows. Raises the errors of the
+    target.
     """
     now = mirror.now()
     base = baseline(mirror)
     if base is None:
-        return "there is nothing to compare with"
-    if why := _not_now(mirror, base, now):
+        return "there is no earlier listing to compare with"
+    if why := _why_not_audit(mirror, base, now):
         return why
     target = mirror.target
     if not isinstance(target, Ordered):
-        return "the target does not show what changed last"
-    found = await _look(mirror, target, base)
+        return "the target does not show which entries changed last"
+    found = await _read_newest(mirror, target, base)
     if isinstance(found, str):
         return found
     if found.total != mirror.journal.count() + base.others + found.added:
-        return "the number of entries is another one"
+        return "the number of entries differs"
     counts = await target.counts()
     if counts is None or sum(counts.values()) < found.total:
-        return "the numbers by index status are not known"
+        return "the numbers by index status are unknown"
     if not _learn_counts(mirror, counts, base.others + found.added, unfinished=found.unfinished):
-        return "the numbers by index status are others"
+        return "the numbers by index status differ"
     _keep(mirror, replace(base, at=now, others=base.others + found.added, newest=found.newest))
     return None
 
 
-def _not_now(mirror: Mirror, base: Baseline, now: float) -> str | None:
-    """Why nothing needs to be asked: everything is listed anyway."""
-    # A clock that was set back makes the listing one of the future, of which nobody knows how old it is.
+def _why_not_audit(mirror: Mirror, base: Baseline, now: float) -> str | None:
+    """Return why everything is listed without an audit, None if an audit may take place."""
+    # After a clock was set back, the age of the listing is unknown.
     if not (0 <= now - base.listed < mirror.settings.audit_interval and base.at <= now):
-        return "it is time"
+        return "the last full listing is too old"
     if mirror.policy.takeover or mirror.policy.prune == "all":
-        return "entries of others matter"
+        return "the policy needs the entries of others"
     limits = mirror.target.limits
     if mirror.journal.count() <= PAGES * (limits.page or 0):
         return "there are few entries"
     if mirror.journal.tombstones.count_within(now, limits.lag_s):
-        return "deletes are too young to be shown"
+        return "the remote may not show recent deletes yet"
     problems = mirror.journal.problems.counts()
-    if sum(problems.get(kind, 0) for kind in UNSENT) > FEW_KEYS:
+    if sum(problems.get(kind, 0) for kind in UNSENT) > observe.FEW_KEYS:
         return "too many files would be asked for one by one"
     return None
 
 
-async def _look(mirror: Mirror, target: Ordered, base: Baseline) -> _Found | str:
-    """Read newest entries until one was surely not touched since the last audit; learn what they say of the index."""
+async def _read_newest(mirror: Mirror, target: Ordered, base: Baseline) -> _Found | str:
+    """Read the newest entries down to one that has not changed since the last audit, and learn their index status."""
     found = _Found(newest=base.newest)
     seen: set[str] = set()
     pages = 0
     async for page in target.newest():
         if page.total is None or found.total not in (None, page.total):
-            return "entries come or go just now"
+            return "the number of entries changes right now"
         found.total = page.total
         rows = [row for row in page.rows if row.entry.ref not in seen]
         seen.update(row.entry.ref for row in rows)
@@ -125,8 +162,8 @@ async def _look(mirror: Mirror, target: Ordered, base: Baseline) -> _Found | str
         if found.settled:
             return found
         if pages == PAGES:
-            # So many were written by us: that they are as recorded is all that a few requests can tell.
-            return "others have changed much" if found.others else found
+            # This mirror wrote so many entries. A few requests can only tell that they are as recorded.
+            return "others have changed many entries" if found.others else found
     return found if found.total is not None and len(seen) >= found.total else "the newest entries end too early"
 
 
@@ -135,7 +172,7 @@ def _judge_all(mirror: Mirror, rows: list[Newest], base: Baseline, found: _Found
         for row in rows:
             sight = _judge(mirror, row, base)
             if sight == "strange":
-                return f"of {row.entry.key!r} the journal knows something else"
+                return f"the entry of {row.entry.key!r} differs from its record"
             found.added += sight == "added"
             found.others |= sight in ("added", "other")
             found.settled |= sight == "settled"
@@ -148,7 +185,7 @@ def _judge(mirror: Mirror, row: Newest, base: Baseline) -> Sight:
     entry, policy = row.entry, mirror.policy
     record = mirror.journal.get(entry.key)
     if record is None:
-        # Ours by its mark, so it is one to adopt or to delete; or one that we deleted and that is there again.
+        # An entry with our mark has to be adopted or deleted. An entry that we deleted is back.
         lost = (
             entry.key.startswith(policy.prefix)
             and entry.owner == policy.owner
@@ -172,14 +209,14 @@ def _judge(mirror: Mirror, row: Newest, base: Baseline) -> Sight:
 
 
 def _learn_counts(mirror: Mirror, counts: dict[IndexStatus, int], others: int, *, unfinished: bool) -> bool:
-    """Take over what the numbers prove of each record's status; False if they contradict what is recorded."""
+    """Store the index status that the numbers prove. Return False if they contradict the records."""
     total = sum(counts.values())
     if counts.get("completed", 0) == total and not unfinished:
-        # Not of those that the numbers may not know in their present form.
+        # Without recent writes, which the numbers may not contain yet.
         mirror.journal.index.mark_all_completed(mirror.now(), mirror.target.limits.lag_s)
     known = mirror.journal.index.index_counts()
     whole = others == 0 and sum(known.values()) == total == mirror.journal.count()
-    # What is on its way is asked about anyway (follow).
+    # Entries that are not indexed yet are polled anyway (see sync/index.py).
     if not whole or mirror.journal.index.unfinished():
         return True
     return known == {status: count for status, count in counts.items() if count}
@@ -189,13 +226,13 @@ def _learn_counts(mirror: Mirror, counts: dict[IndexStatus, int], others: int, *
 
 
 def baseline(mirror: Mirror) -> Baseline | None:
-    """What is remembered of the last whole listing, None if nothing."""
+    """Return the baseline of the last full listing, None if there is none."""
     kept = mirror.meta.get("audit")
     return Baseline(**kept) if isinstance(kept, dict) else None
 
 
 def invalidate(mirror: Mirror) -> None:
-    """Forget the baseline: the next full pass lists everything."""
+    """Forget the baseline, so that the next full pass lists everything."""
     mirror.meta.set("audit", None)
 
 
@@ -204,10 +241,10 @@ def _keep(mirror: Mirror, base: Baseline) -> None:
 
 
 def remember(mirror: Mirror, tables: PassTables, started: float) -> None:
-    """After a complete pass that listed everything: keep what the next ones may compare with.
+    """Store a new baseline after a complete pass with a full listing.
 
-    Only if each record was written in this pass or is what the listing showed, and nothing of ours by its mark is
-    without a record: what this pass could not mend, the next one must see again.
+    Only if each record was written in this pass or agrees with the listing, and every listed entry with our mark has a
+    record. Otherwise the next pass must list again, to see the differences that this pass could not repair.
     """
     target = mirror.target
     if not (isinstance(target, Ordered) and mirror.settings.audit_interval):
@@ -215,9 +252,9 @@ def remember(mirror: Mirror, tables: PassTables, started: float) -> None:
     now = mirror.now()
     found = tables.listing.summary(mirror.name, mirror.policy.owner, mirror.policy.prefix, started, now)
     unlisted = mirror.journal.count() - mirror.journal.count_written(started, now)
-    mended = found.known == found.right and found.known - found.fresh == unlisted
-    if target.landmark is None or found.ours or not mended:
-        log.debug("audit.none", mirror=mirror.name, odd=found.ours, mended=mended, whole=target.landmark is not None)
+    in_step = found.known == found.right and found.known - found.fresh == unlisted
+    if target.landmark is None or found.ours or not in_step:
+        log.debug("audit.none", mirror=mirror.name, odd=found.ours, mended=in_step, whole=target.landmark is not None)
         return
     others = target.landmark.rows - tables.listing.hidden - found.known - found.deleted
     _keep(mirror, Baseline(started, started, others, target.landmark.newest))

@@ -1,9 +1,10 @@
-"""Which deletes of a plan may go now, and how much is lost by them: decided when the puts of the pass are done.
+"""Decide which deletes of a plan may go now, and by how many of them a content is lost, after the puts of the pass.
 
-- A delete is no loss if an entry that stays has its content: a file that was moved, or has a copy.
-- A delete waits while an upload that did not end well may be that of its content: a search finds the old entry rather
-  than none. Which upload that is, is told by the size of the file.
-- In `run` a file must have been gone for `delete_after`: what a deploy takes away and brings back is no delete.
+- A delete loses nothing if an entry that stays has its content: the file was moved, or has a copy.
+- A delete waits while an upload that did not succeed may be of its content, so that a search finds the old entry. The
+  size of the file tells which upload that may be.
+- In `run` a file must have been gone for `delete_after`, so that a deploy that removes files and brings them back
+  deletes nothing.
 """
 
 import asyncio
@@ -24,135 +25,146 @@ from syncd.sync.mirror import Mirror
 log = structlog.get_logger()
 
 GONE = frozenset({"absent", "seen_to_go", "orphan"})
-"""Evidence of deletes whose file is not there, and may be elsewhere or come back."""
+"""Evidence of deletes whose file is gone, and may be elsewhere or come back."""
 _UNKNOWN = ""
 FAILED_AT_MOST = 10_000
-"""So many files that failed earlier are looked at, for the size that they have."""
+"""Maximum number of earlier failed files whose size is looked up."""
 SOON_S = 0.25
-"""What waits for an upload that is tried again soon is not looked at more often than so."""
+"""Minimum seconds until another look at a delete that waits for an upload."""
 
 
 @dataclass(slots=True)
-class Departures:
-    """The deletes of a plan. lost: by which a content goes, those that earlier passes saw coming and that are not due
-    yet among them. due: those that may go. waiting: those that wait for an upload, young: for their time. again: a full
-    pass has to plan some of the young ones again, for the journal does not know them.
+class DeleteDecision:
+    """The deletes of a plan, decided.
+
+    lost: deletes that lose a content, and keys that earlier passes saw disappear and that are not due yet.
+    due: deletes that may go. waiting: deletes that wait for an upload. young: deletes that wait for `delete_after`.
+    needs_full_pass: only a full pass plans some of the young deletes again, because the journal does not know them.
+    postponed: the numbers of the waiting and young deletes in the plan.
     """
 
     lost: int = 0
     due: int = 0
     waiting: int = 0
     young: int = 0
-    again: bool = False
-    held: list[int] = field(default_factory=list)
+    needs_full_pass: bool = False
+    postponed: list[int] = field(default_factory=list)
 
 
 class _Uploads:
-    """Uploads that have not ended well, and may carry what a delete takes away.
+    """The uploads that did not succeed, and may have the content that a delete removes.
 
-    sent: keys of files that were read, and could not be put -> the checksum. marked_due: when the next file that this
-    pass has not looked at is looked at.
+    unsent: key -> checksum of each file that was read and not put.
+    marked_due: when the next file is due that was marked and that this pass has not looked at.
     """
 
-    def __init__(self, mirror: Mirror, tables: PassTables, rows: Sequence[Dirty], sent: Mapping[str, str]) -> None:
+    def __init__(self, mirror: Mirror, tables: PassTables, rows: Sequence[Dirty], unsent: Mapping[str, str]) -> None:
         self._mirror = mirror
-        self._by_checksum = {checksum: key for key, checksum in sent.items() if self._comes(key)}
+        self._by_checksum = {checksum: key for key, checksum in unsent.items() if self._is_expected(key)}
         self._by_size = {
-            size: key for key, size in tables.plan.unfinished_puts() if key not in sent and self._comes(key)
+            size: key for key, size in tables.plan.unfinished_puts() if key not in unsent and self._is_expected(key)
         }
         self._seen = {row.key: row.seq for row in rows}
         self.marked_due: float | None = None
 
     async def look(self) -> None:
-        """Look at the files that wait for another try since an earlier pass, and at what was marked meanwhile."""
+        """Look up the sizes of the files that earlier passes failed to put, and the keys that were marked since."""
         mirror = self._mirror
         marked = mirror.queue.marked(mirror.now())
         self.marked_due = min((due for row, due in marked if self._seen.get(row.key) != row.seq), default=None)
         keys = mirror.queue.failed(FAILED_AT_MOST)
         found = await asyncio.to_thread(lambda: [mirror.tree.look(key) for key in keys])
-        self._by_size |= {each.size: each.key for each in found if isinstance(each, Item)}
+        self._by_size |= {item.size: item.key for item in found if isinstance(item, Item)}
 
-    def heir(self, delete: Delete, absence: Absence | None) -> str | None:
-        """The key of an upload that may be that of the content which a delete takes away."""
+    def replacement(self, delete: Delete, absence: Absence | None) -> str | None:
+        """Return the key of an upload that may have the content that a delete removes."""
         if (
             absence
             and absence.replacement
             and self._mirror.queue.next_try(absence.replacement) is not None
-            and self._comes(absence.replacement)
+            and self._is_expected(absence.replacement)
         ):
             return absence.replacement
         same = self._by_checksum.get(delete.checksum or "")
         return same if same or delete.size is None else self._by_size.get(delete.size)
 
-    def _comes(self, key: str) -> bool:
-        """Whether it may still come: what has lost its file meanwhile waits for its own delete, and for no upload."""
+    def _is_expected(self, key: str) -> bool:
+        """Return whether the file may still be uploaded. A file that is gone waits for its own delete instead."""
         return not self._mirror.absences.get([key])
 
 
-async def sift(
-    mirror: Mirror, tables: PassTables, rows: Sequence[Dirty], delete_after: float, sent: Mapping[str, str]
-) -> Departures:
-    """Take the deletes that have to wait out of the plan, to be looked at again, and weigh the others.
+async def postpone_deletes(
+    mirror: Mirror, tables: PassTables, rows: Sequence[Dirty], delete_after: float, unsent: Mapping[str, str]
+) -> DeleteDecision:
+    """Take the deletes that have to wait out of the plan, schedule another look at their keys, and count the losses.
 
-    rows: what the pass looks at. sent: see _Uploads.
+    rows: the rows of the queue that the pass looks at. unsent: see _Uploads.
     """
-    found = Departures()
+    decision = DeleteDecision()
     if not tables.plan.counts["delete"]:
-        return found
-    uploads = _Uploads(mirror, tables, rows, sent)
+        return decision
+    uploads = _Uploads(mirror, tables, rows, unsent)
     await uploads.look()
-    for turn in tables.plan.batches("delete"):
-        _sift_turn(mirror, found, uploads, turn, delete_after)
+    for batch in tables.plan.batches("delete"):
+        _decide_batch(mirror, decision, uploads, batch, delete_after)
         await asyncio.sleep(0)
-    found.lost += mirror.absences.count_lost()
-    tables.plan.remove("delete", found.held)
-    if found.held:
-        log.info("delete.put_off", mirror=mirror.name, waiting=found.waiting, young=found.young)
-    return found
+    decision.lost += mirror.absences.count_lost()
+    tables.plan.remove("delete", decision.postponed)
+    if decision.postponed:
+        log.info("delete.put_off", mirror=mirror.name, waiting=decision.waiting, young=decision.young)
+    return decision
 
 
-def _sift_turn(
-    mirror: Mirror, found: Departures, uploads: _Uploads, turn: Sequence[tuple[int, Delete]], delete_after: float
+def _decide_batch(
+    mirror: Mirror,
+    decision: DeleteDecision,
+    uploads: _Uploads,
+    batch: Sequence[tuple[int, Delete]],
+    delete_after: float,
 ) -> None:
-    known = mirror.absences.get([delete.key for _, delete in turn])
-    standing = mirror.absences.remaining({delete.checksum for _, delete in turn if delete.checksum})
-    refused = mirror.journal.problems.refused({delete.checksum for _, delete in turn if delete.checksum})
-    heirs: dict[str, str | None] = {}
-    for seq, delete in turn:
-        gone = known.get(delete.key) if delete.evidence in GONE else None
+    absences = mirror.absences.get([delete.key for _, delete in batch])
+    checksums = {delete.checksum for _, delete in batch if delete.checksum}
+    remaining = mirror.absences.remaining(checksums)
+    refused = mirror.journal.problems.refused(checksums)
+    replacements: dict[str, str | None] = {}
+    for seq, delete in batch:
+        gone = absences.get(delete.key) if delete.evidence in GONE else None
         age_s = mirror.age() - gone.since if gone else 0.0
-        moved = delete.checksum in standing
-        if gone and not moved and (heir := _heir(mirror, uploads, delete, gone, refused, age_s)) is not None:
-            heirs[delete.key] = heir
-            found.waiting += 1
-            found.held.append(seq)
+        moved = delete.checksum in remaining
+        if gone and not moved and (key := _awaited_upload(mirror, uploads, delete, gone, refused, age_s)) is not None:
+            replacements[delete.key] = key
+            decision.waiting += 1
+            decision.postponed.append(seq)
             continue
         if gone and gone.replacement is not None:
-            heirs[delete.key] = None
-        found.lost += delete.counted and gone is None
+            replacements[delete.key] = None
+        decision.lost += delete.counted and gone is None
         if gone and age_s < delete_after:
-            found.young += 1
-            found.held.append(seq)
-            found.again |= delete.reason == "orphan"
+            decision.young += 1
+            decision.postponed.append(seq)
+            decision.needs_full_pass |= delete.reason == "orphan"
             mirror.queue.later([delete.key], mirror.now() + min(delete_after - age_s, LATER_S))
         else:
-            found.due += 1
-    mirror.absences.set_replacements(heirs.items())
+            decision.due += 1
+    mirror.absences.set_replacements(replacements.items())
 
 
-def _heir(
+def _awaited_upload(
     mirror: Mirror, uploads: _Uploads, delete: Delete, gone: Absence, refused: Container[str], age_s: float
 ) -> str | None:
-    """The key of the file for which a delete waits, _UNKNOWN of one that has none yet; and see that it is looked at."""
+    """Return the key of the upload that a delete waits for, _UNKNOWN if the key is not known, None if it need not wait.
+
+    Also schedule another look at a delete that waits.
+    """
     now = mirror.now()
-    if heir := uploads.heir(delete, gone):
-        due = min(max(mirror.queue.next_try(heir) or now, now + SOON_S), now + LATER_S)
-        if mirror.queue.attempts(heir):
-            # Not as something fresh, for which a single pass would wait to the end.
+    if key := uploads.replacement(delete, gone):
+        due = min(max(mirror.queue.next_try(key) or now, now + SOON_S), now + LATER_S)
+        if mirror.queue.attempts(key):
+            # Scheduled as a retry, so that `reconcile` does not wait for it to the end.
             mirror.queue.retry(delete.key, due, 1)
         else:
             mirror.queue.later([delete.key], due)
-        return heir
+        return key
     if delete.checksum in refused:
         # The next full pass plans it again.
         return _UNKNOWN
@@ -162,28 +174,28 @@ def _heir(
     return None
 
 
-async def to_come(mirror: Mirror, tables: PassTables) -> Counter[str]:
-    """Contents that a plan puts, or adopts -> by how many files; files of the sizes that go are read for it."""
-    deletes: list[Delete] = [delete for turn in tables.plan.batches("delete") for _, delete in turn]
+async def coming_contents(mirror: Mirror, tables: PassTables) -> Counter[str]:
+    """Return the checksums that a plan puts or adopts, with their number. Reads the files that have a deleted size."""
+    deletes: list[Delete] = [delete for batch in tables.plan.batches("delete") for _, delete in batch]
     sizes = {delete.size for delete in deletes}
-    # What is adopted is no later copy of what nobody knew of either.
-    old = {delete.checksum for delete in deletes if delete.reason == "orphan"}
-    adopts: list[Adopt] = [adopt for turn in tables.plan.batches("adopt") for _, adopt in turn if adopt.size in sizes]
-    puts: list[Put] = [put for turn in tables.plan.batches("put") for _, put in turn if put.size in sizes]
+    # An adopted entry is not the new copy of an entry that has no record either.
+    orphans = {delete.checksum for delete in deletes if delete.reason == "orphan"}
+    adopts: list[Adopt] = [adopt for batch in tables.plan.batches("adopt") for _, adopt in batch if adopt.size in sizes]
+    puts: list[Put] = [put for batch in tables.plan.batches("put") for _, put in batch if put.size in sizes]
 
     def read() -> Iterator[str]:
         for put in puts:
-            # What cannot be read has no content to count with.
+            # A file that cannot be read has no content that counts.
             with contextlib.suppress(SyncdError):
                 yield mirror.tree.read(put.path)[0].checksum
 
-    adopted = Counter(adopt.checksum for adopt in adopts if adopt.checksum not in old)
+    adopted = Counter(adopt.checksum for adopt in adopts if adopt.checksum not in orphans)
     return adopted + await asyncio.to_thread(lambda: Counter(read()))
 
 
-def losses(mirror: Mirror, tables: PassTables, coming: Mapping[str, int]) -> int:
-    """By how many deletes of a plan a content goes. coming: what it puts (see to_come)."""
+def count_losses(mirror: Mirror, tables: PassTables, coming: Mapping[str, int]) -> int:
+    """Return by how many deletes of a plan a content is lost. coming: the result of `coming_contents`."""
     other = sum(
-        delete.counted and delete.evidence not in GONE for turn in tables.plan.batches("delete") for _, delete in turn
+        delete.counted and delete.evidence not in GONE for batch in tables.plan.batches("delete") for _, delete in batch
     )
     return mirror.absences.count_lost(coming) + int(other)

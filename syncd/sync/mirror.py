@@ -1,4 +1,4 @@
-"""One mirror: its folder, rules, state and target, as one serial loop uses them."""
+"""One mirror: its folder, rules, state and target. One serial loop uses them."""
 
 import random
 import sqlite3
@@ -24,10 +24,10 @@ from syncd.targets.base import Target
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of a mirror that a pass needs. create: make a missing target.
+    """The settings of a mirror that a pass needs. create: create a missing target.
 
     delete_after: seconds that a file must be gone before `run` deletes its entry.
-    audit_interval: seconds between two full listings, see sync/audit.py; 0: every full pass makes one.
+    audit_interval: seconds between two full listings, see sync/audit.py. 0: every full pass makes one.
     spec: the target as the config names it.
     """
 
@@ -46,9 +46,9 @@ class Settings:
 class Mirror:
     """A mirror. Only one serial loop uses it.
 
-    root_seen: the identity of the root at the last look of this process, and mount_seen its mount; see sync/guard.py.
-    age: seconds that do not depend on the wall clock; see state/identity.py. on_action: called with the outcome of each
-    action; it must not raise or block.
+    root_seen, mount_seen: identity and mount of the root when this process last looked, see sync/guard.py.
+    age: returns seconds that do not depend on the wall clock, see state/identity.py.
+    on_action: called with the outcome of each action. It must not raise or block.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Mirror:
         return self.settings.policy
 
     def settle_expired(self, key: str) -> bool:
-        """Return whether a file has kept changing for `settle_max`, so that it is read as it is."""
+        """Return whether a file has kept changing for `settle_max`, so that a pass reads it as it is."""
         first = self.queue.first_seen(key)
         return first is not None and self.now() - first >= self.settings.settle_max
 

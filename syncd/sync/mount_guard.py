@@ -1,4 +1,4 @@
-"""The mounts at and below the root: what was mounted is remembered, and what is missing of it protects its entries."""
+"""Remember the mounts at and below the root. A mount that is missing protects the entries below it."""
 
 import contextlib
 import os
@@ -18,17 +18,17 @@ from syncd.sync.mirror import Mirror
 
 log = structlog.get_logger()
 
-_GONE = "what was mounted here is not mounted any more"
+_GONE = "the earlier file system is not mounted any more"
 _OTHER = "something else is mounted here than before"
-_EMPTY = "what is mounted here is empty now"
-_COVERED = "a mount came over this directory and hides files that are known"
+_EMPTY = "the mounted file system is empty now"
+_COVERED = "a new mount over this directory hides known files"
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """What was mounted when this was last accepted. path: of the root; point: the mount point that held it.
+class AcceptedMounts:
+    """The mounts that a pass accepted last. path: the root. point: the mount point that holds the root.
 
-    inner: what was mounted at each path below the root. covered: those of them that came over files that were known.
+    inner: path below the root -> the file system mounted there. covered: paths of mounts that hide known files.
     """
 
     path: str
@@ -39,49 +39,52 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """closed: why each of some paths is not to be believed; covered: paths whose missing files are hidden."""
+class MountChanges:
+    """The result of a comparison. closed: path -> why an absence below it proves nothing.
+
+    covered: paths whose missing files a mount hides. inner: the mounts to remember.
+    """
 
     closed: dict[str, str]
     covered: list[str]
     inner: dict[str, str]
 
 
-def judge(
+def compare(
     before: Mapping[str, str],
     covered: list[str],
     now: Mapping[str, str],
     known: Callable[[str], bool],
     empty: Callable[[str], bool],
-) -> Verdict:
-    """Compare the mounts below a root with those remembered.
+) -> MountChanges:
+    """Compare the mounts below a root with the accepted ones.
 
-    known: whether entries of ours stand below a path; empty: whether the rules take no file below it.
+    known: whether the journal has entries below a path. empty: whether the rules include no file below a path.
     """
     closed, inner = {}, {}
-    arrived = {path: what for path, what in now.items() if path not in before}
-    for path, what in before.items():
-        if not known(path) or (path not in now and what in arrived.values()):
-            # Nothing can be lost, or the same file system is mounted under another name.
+    arrived = {path: mounted for path, mounted in now.items() if path not in before}
+    for path, mounted in before.items():
+        if not known(path) or (path not in now and mounted in arrived.values()):
+            # There is nothing to lose, or the same file system is mounted under another name.
             continue
-        inner[path] = what
-        if path not in now or now[path] != what:
+        inner[path] = mounted
+        if path not in now or now[path] != mounted:
             closed[path] = _OTHER if path in now else _GONE
         elif empty(path):
             closed[path] = _EMPTY
-    came_over = [path for path in arrived if known(path)]
-    return Verdict(closed, [*(path for path in covered if path in now), *came_over], {**now, **inner})
+    newly_covered = [path for path in arrived if known(path)]
+    return MountChanges(closed, [*(path for path in covered if path in now), *newly_covered], {**now, **inner})
 
 
-def remembered(meta: Meta) -> Memory | None:
-    """Return what was mounted when this was last accepted, None if it was never looked at."""
+def accepted(meta: Meta) -> AcceptedMounts | None:
+    """Return the mounts that a pass accepted last, None if no pass has looked at them."""
     kept = meta.get("mounts")
-    return Memory(**kept) if isinstance(kept, dict) else None
+    return AcceptedMounts(**kept) if isinstance(kept, dict) else None
 
 
 def root_mount_went(mirror: Mirror, seen: Survey) -> bool:
-    """True if the root was, or lay on, a mount that is none now. A reboot may change device numbers."""
-    before = remembered(mirror.meta)
+    """Return whether the root was, or lay on, a mount that is gone. A reboot may change device numbers."""
+    before = accepted(mirror.meta)
     if before is None or before.path != from_os(str(mirror.tree.root)):
         return False
     if before.is_mount and not seen.is_mount:
@@ -90,11 +93,11 @@ def root_mount_went(mirror: Mirror, seen: Survey) -> bool:
 
 
 def look(mirror: Mirror) -> Survey:
-    """Return what is mounted now. A file system that autofs has unmounted is mounted again by the look."""
-    return _look(mirror.tree, remembered(mirror.meta))
+    """Return the present mounts. This mounts again a file system that autofs has unmounted."""
+    return _look(mirror.tree, accepted(mirror.meta))
 
 
-def _look(tree: Tree, before: Memory | None) -> Survey:
+def _look(tree: Tree, before: AcceptedMounts | None) -> Survey:
     root, paths = tree.root, before.inner if before else {}
     seen = survey(root, {*paths, *tree.crossed})
     if seen.lazy and (missing := set(paths) - set(seen.inner)):
@@ -106,15 +109,18 @@ def _look(tree: Tree, before: Memory | None) -> Survey:
 
 
 def protect(mirror: Mirror, seen: Survey, *, force: bool = False) -> None:
-    """Remember the mounts of a look, and close what is missing below the root. force: accept all as it is."""
-    before = remembered(mirror.meta)
+    """Remember the mounts of a look, and close the paths below the root whose mount is missing.
+
+    force: accept all mounts as they are.
+    """
+    before = accepted(mirror.meta)
     tree = mirror.tree
     if before is None or force or before.path != from_os(str(tree.root)):
-        verdict = Verdict({}, [], dict(seen.inner))
+        changes = MountChanges({}, [], dict(seen.inner))
     else:
-        verdict = _verdict(tree, mirror.journal, before, seen)
-    _close(tree, mirror.name, verdict)
-    now = Memory(from_os(str(tree.root)), from_os(seen.point), seen.is_mount, verdict.inner, verdict.covered)
+        changes = _changes(tree, mirror.journal, before, seen)
+    _close(tree, mirror.name, changes)
+    now = AcceptedMounts(from_os(str(tree.root)), from_os(seen.point), seen.is_mount, changes.inner, changes.covered)
     if now != before:
         level = log.info if before or seen.inner else log.debug
         level("mounts.changed", mirror=mirror.name, below=len(seen.inner), protected=[*tree.protected.closed])
@@ -122,31 +128,31 @@ def protect(mirror: Mirror, seen: Survey, *, force: bool = False) -> None:
 
 
 def protect_look(tree: Tree, name: str, meta: Meta, journal: Journal) -> None:
-    """Close in a tree that is only looked at what a pass of mirror `name` would close, and remember nothing."""
-    before = remembered(meta)
+    """Close in `tree` the paths that a pass of mirror `name` would close. Remember nothing."""
+    before = accepted(meta)
     if before and before.path == from_os(str(tree.root)):
-        _close(tree, name, _verdict(tree, journal, before, _look(tree, before)))
+        _close(tree, name, _changes(tree, journal, before, _look(tree, before)))
 
 
-def _verdict(tree: Tree, journal: Journal, before: Memory, seen: Survey) -> Verdict:
+def _changes(tree: Tree, journal: Journal, before: AcceptedMounts, seen: Survey) -> MountChanges:
     def known(path: str) -> bool:
         first, upto = under(tree.prefix + _folder(path))
         return journal.key_after(first, upto, 1) is not None
 
-    return judge(before.inner, before.covered, seen.inner, known, lambda path: not tree.takes_any(path + "/"))
+    return compare(before.inner, before.covered, seen.inner, known, lambda path: not tree.takes_any(path + "/"))
 
 
-def _close(tree: Tree, name: str, verdict: Verdict) -> None:
+def _close(tree: Tree, name: str, changes: MountChanges) -> None:
     def problems(reasons: Mapping[str, str]) -> dict[str, Problem]:
         return {_folder(path): _problem(name, tree.prefix + _folder(path), why) for path, why in reasons.items()}
 
-    tree.protected.closed = problems(verdict.closed)
-    tree.protected.covered = problems(dict.fromkeys(verdict.covered, _COVERED))
+    tree.protected.closed = problems(changes.closed)
+    tree.protected.covered = problems(dict.fromkeys(changes.covered, _COVERED))
 
 
 def uncover(mirror: Mirror) -> None:
-    """After a complete look at everything: forget that a mount hides files if none was missed."""
-    before = remembered(mirror.meta)
+    """After a complete full pass, forget each mount that hides files if none of its files was missing."""
+    before = accepted(mirror.meta)
     if before and before.covered:
         left = [path for path in before.covered if _folder(path) in mirror.tree.protected.withheld]
         mirror.meta.set("mounts", asdict(before) | {"covered": left})

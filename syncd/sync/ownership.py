@@ -1,4 +1,4 @@
-"""Who wrote an entry: this journal, or another writer who carries the same mark or has written over ours."""
+"""The writer of an entry: this mirror, or another writer that uses the same mark or has replaced our entry."""
 
 from collections.abc import Iterable
 
@@ -10,59 +10,62 @@ from syncd.sync.observe import Triple
 
 
 def mark_other_writers(mirror: Mirror, triples: list[Triple], *, delete_excluded: bool) -> list[Triple]:
-    """Return the triples, with the entries marked that another writer put there.
+    """Return the triples with `another` set in each entry that another writer has put.
 
-    delete_excluded: a person wants gone what the settings leave out, and so what earlier ones wrote.
+    delete_excluded: a person wants excluded entries deleted. This includes entries of an earlier key prefix, so they
+    are not marked.
     """
     owner = mirror.policy.owner
     suspects = [
-        each.key
-        for each in triples
-        if each.seen != "journal" and any(_suspect(entry, each.record, owner) for entry in _entries(each))
+        triple.key
+        for triple in triples
+        if triple.seen != "journal" and any(_is_suspect(entry, triple.record, owner) for entry in _entries(triple))
     ]
     if not suspects:
         return triples
     claims, complete, keys = mirror.claims.get(suspects), mirror.claims.complete, frozenset(suspects)
 
-    def judged(triple: Triple, entry: Entry) -> Entry:
-        known = claims.get(triple.key, set()) | _under_its_name(mirror, entry)
+    def marked(triple: Triple, entry: Entry) -> Entry:
         if delete_excluded and has_other_prefix(entry, mirror.policy):
             return entry
-        return entry._replace(
-            another=is_of_another_writer(triple.record, entry, mirror.policy, known, complete=complete)
-        )
+        known = claims.get(triple.key, set()) | _claims_of_short_name(mirror, entry)
+        another = is_of_another_writer(triple.record, entry, mirror.policy, known, complete=complete)
+        return entry._replace(another=another)
 
     return [
-        each._replace(
-            entry=judged(each, each.entry) if each.entry else None,
-            others=[judged(each, entry) for entry in each.others],
+        triple._replace(
+            entry=marked(triple, triple.entry) if triple.entry else None,
+            others=[marked(triple, entry) for entry in triple.others],
         )
-        if each.key in keys
-        else each
-        for each in triples
+        if triple.key in keys
+        else triple
+        for triple in triples
     ]
 
 
-def contradicts(mirror: Mirror, triple: Triple) -> bool:
-    """True if the entry shows that another writer came after us: it is neither our write nor what that replaced."""
+def is_replaced_by_other(mirror: Mirror, triple: Triple) -> bool:
+    """Return whether another writer wrote the entry after our last write: it is neither ours nor the one before it."""
     entry = triple.entry
     if entry is None or not (entry.another or entry.owner not in (None, mirror.policy.owner)):
         return False
     return UNKNOWN not in mirror.claims.get([triple.key]).get(triple.key, ())
 
 
-def leave(mirror: Mirror, key: str, held: Stored | Adopt | None) -> None:
-    """Claim what was recorded until now, which a listing that lags may still show; the outcome of a put is known."""
+def claim_previous(mirror: Mirror, key: str, held: Stored | Adopt | None) -> None:
+    """Claim the entry that was recorded until now, because a listing may still show it. held: what is recorded next.
+
+    The claim of an unfinished put ends, because its outcome is known.
+    """
     before = mirror.journal.get(key)
     if before and (held is None or (held.ref, held.checksum) != (before.ref, before.checksum)):
         mirror.claims.add(key, (before.ref, before.checksum), mirror.age())
-    # What a takeover has written over may show for a while.
+    # After a takeover a listing may still show the entry of the other writer.
     if held is not None and not mirror.policy.takeover:
         mirror.claims.remove_put(key)
 
 
-def _under_its_name(mirror: Mirror, entry: Entry) -> set[Claim]:
-    """An entry of ours that is taken for one of a longer key, because its name could be short for that."""
+def _claims_of_short_name(mirror: Mirror, entry: Entry) -> set[Claim]:
+    """Return a claim if the entry is recorded under its remote name, which could also be short for a longer key."""
     limits = mirror.target.limits
     name = remote_name(entry.key, limits.max_key_length, limits.max_key_bytes)
     record = mirror.journal.get(name) if name != entry.key else None
@@ -73,8 +76,8 @@ def _entries(triple: Triple) -> Iterable[Entry]:
     return (triple.entry, *triple.others) if triple.entry else triple.others
 
 
-def _suspect(entry: Entry, record: Record | None, owner: str) -> bool:
-    """True if an entry needs a look at who wrote it: all but those that are as recorded, or another's by their mark."""
+def _is_suspect(entry: Entry, record: Record | None, owner: str) -> bool:
+    """Return whether another writer may have put the entry. False if it is as recorded, or has another owner's mark."""
     if record is not None and record.ref == entry.ref:
         return bool(record.marked and entry.marked is False) or entry.checksum not in (None, record.checksum)
     return entry.owner == owner

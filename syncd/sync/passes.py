@@ -1,18 +1,17 @@
-"""One pass as values: where it looks, what a person asked for, what came of it, and who hears of it."""
+"""The values of one pass: scope, options, result, and the functions that it calls while it runs."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from syncd.core.model import HARMLESS
 from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
-from syncd.sync.apply import Preemption
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where to look: everything (with a remote listing), or only the given dirty rows."""
+    """The keys that a pass looks at: all of them (with a remote listing), or the given rows of the queue."""
 
     rows: Sequence[Dirty] | None = None
 
@@ -24,9 +23,9 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class PassOptions:
-    """What a person asked for this once. full: trust no cache; whole: list everything, which `full` does too.
+    """What a person requests for one pass. full: use no cache. whole: list the whole remote, as `full` does too.
 
-    delete_after: seconds for which a file must have been gone before its entry goes (`run`).
+    delete_after: seconds that a file must be gone before its entry is deleted (`run`).
     """
 
     dry_run: bool = False
@@ -39,13 +38,17 @@ class PassOptions:
 
 @dataclass(slots=True)
 class Result:
-    """How a pass ended. The plan with its outcomes stays in `tables` until it is dropped.
+    """The result of a pass. The plan with its outcomes stays in `tables` until it is dropped.
 
-    began: the age of the state file at its start. unrecorded: entries of ours that the journal does not know.
-    known: how many entries the mirror had before; fresh: the state had seen no whole pass. refusal: why the delete
-    guard refuses the deletes, or would. held_back: deletes were put off, and a full pass has to plan them again.
-    waiting: so many deletes were put off, until what takes the place of the entries is up and searchable. audited:
-    nothing was listed; unsettled: how many entries were then still on their way into the index, as far as is known.
+    began: the age of the state file when the pass began.
+    again: files that changed while they were read, so that the next pass looks at them.
+    unrecorded: entries of this mirror that have no record in the journal.
+    known: entries of the mirror before the pass.
+    fresh: no full pass has ended with this state file.
+    refusal: why the brake refuses the deletes (in a dry run: would refuse them).
+    held_back: deletes were postponed, and only a full pass plans them again.
+    waiting: deletes that wait until the content is uploaded and searchable under another key or entry.
+    audited: an audit took the place of the listing. unsettled: entries that were not indexed yet at that time.
     """
 
     tables: PassTables
@@ -69,7 +72,7 @@ class Result:
     unsettled: int = 0
 
     def start_over(self) -> None:
-        """Forget what was planned, and on what evidence."""
+        """Drop the plan and the evidence for it."""
         self.tables.reset()
         self.unchanged = self.again = self.unrecorded = 0
         self.reasons.clear()
@@ -77,8 +80,36 @@ class Result:
 
     @property
     def clean(self) -> bool:
-        """True if nothing stands in the way but what the contract calls harmless."""
+        """True if the pass found no problem, or only harmless ones (see the contract)."""
         return not any(count for kind, count in self.problems.items() if kind not in HARMLESS)
+
+
+@dataclass(frozen=True, slots=True)
+class PassStats:
+    """The tables and counters that the outcomes of a pass go to.
+
+    done: finished actions by kind, and "failed". problems: problems by kind.
+    tick: called after outcomes, once for outcomes that are reported together.
+    unsent: key -> checksum of each file that was read and not put.
+    """
+
+    tables: PassTables
+    pass_id: int
+    done: Counter[str]
+    problems: Counter[str]
+    tick: Callable[[], None]
+    unsent: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Preemption:
+    """Lets a long pass serve changes that come in meanwhile.
+
+    serve_pending: serves them, awaited between batches. has_pending: returns whether there are any.
+    """
+
+    serve_pending: Callable[[], Awaitable[None]] | None = None
+    has_pending: Callable[[], bool] = lambda: False
 
 
 Watch = Callable[[Result], None]
@@ -86,10 +117,11 @@ Watch = Callable[[Result], None]
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """Functions that a pass calls while it is under way.
+    """Functions that a pass calls while it runs.
 
-    preemption: serves settled hints during a long full pass. watch: called with the growing result after every step;
-    its owner drops the plan of the result, also after an error.
+    preemption: serves settled hints during a long full pass.
+    watch: called with the growing result after every step. Its owner drops the tables of the result, also after an
+    error.
     """
 
     preemption: Preemption = field(default_factory=Preemption)

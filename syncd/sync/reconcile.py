@@ -19,16 +19,15 @@ from syncd.state.ownership import Listing
 from syncd.state.pass_tables import PassTables, next_pass_id
 from syncd.state.queue import Dirty
 from syncd.sync import audit, observe
-from syncd.sync.apply import PassStats, Turn
-from syncd.sync.deletes import GONE, losses, sift, to_come
+from syncd.sync.apply import Applier
+from syncd.sync.deletes import GONE, coming_contents, count_losses, postpone_deletes
 from syncd.sync.guard import guard, halt_if_emptied, hold_back, is_fresh, is_replaced, known, refusal, weigh
 from syncd.sync.index import learn_status, recorded_problem
 from syncd.sync.instep import InStep
 from syncd.sync.mirror import Mirror
 from syncd.sync.mount_guard import look, protect, uncover
 from syncd.sync.observe import Triple, Wide
-from syncd.sync.passes import DEFAULT_OPTIONS, NO_HOOKS, Hooks, PassOptions, Result, Scope
-from syncd.sync.remote import Remote
+from syncd.sync.passes import DEFAULT_OPTIONS, NO_HOOKS, Hooks, PassOptions, PassStats, Result, Scope
 from syncd.sync.resolve import Resolved, Resolver
 from syncd.targets.base import Ordered
 
@@ -81,8 +80,9 @@ async def reconcile(
 
 
 async def _see(mirror: Mirror, options: PassOptions, result: Result, hooks: Hooks, *, whole: bool) -> None:
-    remote = Remote(mirror, result.tables, lambda: hooks.tick(result), make=not options.dry_run)
-    result.audited = await remote.see(whole=whole)
+    result.audited = await audit.fill_listing(
+        mirror, result.tables, lambda: hooks.tick(result), whole=whole, may_create=not options.dry_run
+    )
     result.unsettled = mirror.journal.index.unfinished() if result.audited else 0
 
 
@@ -198,24 +198,25 @@ async def _forecast(mirror: Mirror, options: PassOptions, result: Result) -> Non
     """Say of a dry run whether its deletes would be refused."""
     if options.force or not result.tables.plan.counts["delete"]:
         return
-    load = weigh(mirror, losses(mirror, result.tables, {}), result.known)
+    load = weigh(mirror, count_losses(mirror, result.tables, {}), result.known)
     result.refusal = refusal(mirror, result.tables, load, None, fresh=result.fresh)
     if result.refusal:
-        # Moved files are told by their bytes.
-        load = weigh(mirror, losses(mirror, result.tables, await to_come(mirror, result.tables)), result.known)
+        # The bytes tell which files were moved.
+        coming = await coming_contents(mirror, result.tables)
+        load = weigh(mirror, count_losses(mirror, result.tables, coming), result.known)
         result.refusal = refusal(mirror, result.tables, load, None, fresh=result.fresh)
 
 
 async def _brake(
-    mirror: Mirror, options: PassOptions, result: Result, rows: Sequence[Dirty], sent: Mapping[str, str]
+    mirror: Mirror, options: PassOptions, result: Result, rows: Sequence[Dirty], unsent: Mapping[str, str]
 ) -> DeleteContext:
     """Take out of the plan what may not go, or not yet; return what stands behind the deletes that are left."""
     tables = result.tables
-    found = await sift(mirror, tables, rows, options.delete_after, sent)
-    result.waiting = found.waiting
-    result.held_back = found.again
-    load = weigh(mirror, found.lost, result.known)
-    if not options.force and found.due:
+    decision = await postpone_deletes(mirror, tables, rows, options.delete_after, unsent)
+    result.waiting = decision.waiting
+    result.held_back = decision.needs_full_pass
+    load = weigh(mirror, decision.lost, result.known)
+    if not options.force and decision.due:
         result.refusal = refusal(mirror, tables, load, result.done["put"], fresh=result.fresh)
         if result.refusal:
             tables.plan.refuse("delete")
@@ -239,28 +240,25 @@ async def _apply(mirror: Mirror, options: PassOptions, result: Result, hooks: Ho
     if tables.plan.counts["adopt"] or tables.plan.counts["forget"]:
         # Entries change sides without being written: how many are others' is no longer known.
         audit.invalidate(mirror)
-    turn = Turn(
-        mirror,
-        PassStats(tables, result.pass_id, result.done, result.problems, lambda: hooks.tick(result)),
-        hooks.preemption,
-    )
+    stats = PassStats(tables, result.pass_id, result.done, result.problems, lambda: hooks.tick(result))
+    applier = Applier(mirror, stats, hooks.preemption)
     identity = mirror.root_seen
     for adopts in tables.plan.batches("adopt"):
-        turn.adopts(adopts)
+        applier.adopt(adopts)
     for forgets in tables.plan.batches("forget"):
-        turn.forgets(forgets)
+        applier.forget(forgets)
     for puts in tables.plan.batches("put", mirror.target.limits.turn):
-        await turn.puts(puts)
-    backing = await _brake(mirror, options, result, rows, turn.unsent)
+        await applier.put(puts)
+    context = await _brake(mirror, options, result, rows, stats.unsent)
     if result.refusal:
         return
     waiting = result.waiting
     for deletes in tables.plan.batches("delete", mirror.target.limits.delete_turn):
         if mirror.tree.identity() != identity:
             raise RootHalt(f"path {mirror.tree.label} was replaced during the pass; the rest was not deleted")
-        protect(mirror, look(mirror), force=backing.force)
-        await turn.deletes(deletes, backing)
-        result.waiting = waiting + turn.heirs.waiting
+        protect(mirror, look(mirror), force=context.force)
+        await applier.delete(deletes, context)
+        result.waiting = waiting + applier.replacements.waiting
 
 
 def _heed(result: Result) -> None:

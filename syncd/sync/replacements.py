@@ -1,12 +1,12 @@
-"""What a delete waits for: an entry's heir, which takes its place in the index, is searchable before the entry goes.
+"""Deletes that wait for a replacement: another entry with the same content or key that is not searchable yet.
 
-A rename is a put and a delete of the same content. A search must find it all the time, so the delete waits while the
-heir is on its way into the index. That is decided from the journal, anew each time the delete is planned.
+A rename is a put and a delete of the same content. So that a search finds the content at any time, the delete waits
+until the new entry is indexed. The journal decides this anew each time the delete is planned.
 """
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -22,13 +22,13 @@ from syncd.sync.mirror import Mirror
 log = structlog.get_logger()
 
 PATIENCE_S = 600.0
-"""So long after an heir was written nothing waits for it any more: an index that is stuck must not keep what is gone.
-Indexing takes a minute or two; a queue that hung for half an hour has been seen once."""
+"""Seconds after which a delete no longer waits for a replacement, so that a stuck index does not keep old entries.
+Indexing takes a minute or two. A queue that hung for half an hour was seen once."""
 FIRST_PAUSE_S = 0.25
 
 
 class Replacement(NamedTuple):
-    """An entry that is not searchable yet, or failed to become so. written_at: seconds since the epoch."""
+    """An entry that is not searchable yet, or whose indexing failed. written_at: seconds since the epoch."""
 
     key: str
     ref: str
@@ -38,7 +38,7 @@ class Replacement(NamedTuple):
 
 
 class Replacements:
-    """Puts off deletes of one pass. waiting: how many so far."""
+    """Postpones the deletes of one pass. waiting: how many deletes it has postponed so far."""
 
     def __init__(self, mirror: Mirror, tables: PassTables) -> None:
         self.waiting = 0
@@ -47,63 +47,67 @@ class Replacements:
         self._began = mirror.now()
         self._due: float | None = None
 
-    def awaited(self, turn: Sequence[tuple[int, Delete]]) -> list[tuple[int, Delete]]:
-        """Return those of a turn that may be carried out; a later pass plans the others again."""
+    def without_waiting(self, batch: Sequence[tuple[int, Delete]]) -> list[tuple[int, Delete]]:
+        """Return the deletes of a batch that need not wait. A later pass plans the others again."""
         mirror, now = self._mirror, self._mirror.now()
-        waiting, kept = {}, set()
-        for delete, heir in replacements_of(mirror.db, mirror.name, [delete for _, delete in turn]).items():
-            if heir.status in NOT_INDEXED:
+        waiting: dict[Delete, Replacement] = {}
+        kept: set[Delete] = set()
+        for delete, replacement in replacements_of(mirror.db, mirror.name, [delete for _, delete in batch]).items():
+            if replacement.status in NOT_INDEXED:
                 kept.add(delete)
                 continue
-            waited_s = now - heir.written_at
-            # Either way: a time from a clock that was ahead is of an unknown age.
+            waited_s = now - replacement.written_at
+            # The limit holds in both directions: a time from a clock that was ahead tells nothing about the age.
             if abs(waited_s) <= PATIENCE_S:
-                waiting[delete] = heir
+                waiting[delete] = replacement
             else:
-                about = {"key": shown(delete.key), "heir": shown(heir.key), "waited_s": round(waited_s)}
+                about = {"key": shown(delete.key), "replacement": shown(replacement.key), "waited_s": round(waited_s)}
                 log.warning("delete.unawaited", mirror=mirror.name, **about)
         if waiting:
-            self._put_off([seq for seq, delete in turn if delete in waiting], waiting, now)
-        # The old content is found rather than none, until a full pass sees the new one searchable.
-        self._tables.plan.remove("delete", [seq for seq, delete in turn if delete in kept])
-        return [(seq, delete) for seq, delete in turn if delete not in waiting and delete not in kept]
+            self._postpone([seq for seq, delete in batch if delete in waiting], waiting, now)
+        # A search finds the old content until a full pass sees that the new content is searchable.
+        self._tables.plan.remove("delete", [seq for seq, delete in batch if delete in kept])
+        return [(seq, delete) for seq, delete in batch if delete not in waiting and delete not in kept]
 
-    def _put_off(self, seqs: Sequence[int], waiting: dict[Delete, Replacement], now: float) -> None:
+    def _postpone(self, seqs: Sequence[int], waiting: Mapping[Delete, Replacement], now: float) -> None:
         mirror = self._mirror
         if self._due is None:
-            # Once for the pass: the rows of a folder that was renamed stay together.
+            # One time for the whole pass, so that the rows of a renamed folder stay together.
             self._due = now + pause_s(waiting.values(), now)
         with transaction(mirror.db):
             self._tables.plan.remove("delete", seqs)
             mirror.superseded.keep(delete for delete in waiting if delete.reason == "orphan")
             mirror.queue.later({delete.key for delete in waiting}, self._due)
         self.waiting += len(waiting)
-        delete, heir = next(iter(waiting.items()))
-        # Loud once: in the pass that has put an heir there.
-        level = logging.INFO if any(each.written_at >= self._began for each in waiting.values()) else logging.DEBUG
-        about = {"count": len(waiting), "key": shown(delete.key), "until_searchable": shown(heir.key)}
-        log.log(level, "delete.waits", mirror=mirror.name, **about)
+        delete, replacement = next(iter(waiting.items()))
+        # Level info only in the pass that has written a replacement.
+        is_new = any(replacement.written_at >= self._began for replacement in waiting.values())
+        about = {"count": len(waiting), "key": shown(delete.key), "until_searchable": shown(replacement.key)}
+        log.log(logging.INFO if is_new else logging.DEBUG, "delete.waits", mirror=mirror.name, **about)
 
 
 def replacements_of(db: sqlite3.Connection, mirror: str, deletes: Sequence[Delete]) -> dict[Delete, Replacement]:
-    """Those of (at most some hundred) deletes that have an heir, the latest written one each.
+    """Return the newest replacement of each delete that has one. At most some hundred deletes.
 
-    An heir has the content that goes under another key, or the key that goes as another entry; of its own key it is
-    the heir also while it cannot be indexed.
+    A replacement is an entry of the same key, or of another key with the same content. An entry whose indexing failed
+    replaces only an entry of its own key.
     """
     keys = [delete.key for delete in deletes]
     checksums = [delete.checksum for delete in deletes if delete.checksum]
-    rows = Journal(db, mirror).index.unsearchable(keys, checksums)
-    going = {delete.ref for delete in deletes}
-    # What is deleted at the same time is nobody's heir: two copies would wait for each other.
-    heirs = [heir for heir in map(Replacement._make, rows) if heir.ref not in going]
-    by_key = {heir.key: heir for heir in heirs}
-    by_checksum = {heir.checksum: heir for heir in heirs if heir.status not in NOT_INDEXED}
+    deleted_refs = {delete.ref for delete in deletes}
+    # An entry that is deleted too replaces nothing: two copies would wait for each other.
+    candidates = [
+        candidate
+        for candidate in map(Replacement._make, Journal(db, mirror).index.unsearchable(keys, checksums))
+        if candidate.ref not in deleted_refs
+    ]
+    by_key = {candidate.key: candidate for candidate in candidates}
+    by_checksum = {candidate.checksum: candidate for candidate in candidates if candidate.status not in NOT_INDEXED}
     found = {delete: by_key.get(delete.key) or by_checksum.get(delete.checksum or "") for delete in deletes}
-    return {delete: heir for delete, heir in found.items() if heir}
+    return {delete: replacement for delete, replacement in found.items() if replacement}
 
 
-def pause_s(heirs: Iterable[Replacement], now: float) -> float:
-    """Seconds until it is worth looking again: a quarter of the time that the youngest heir has been on its way."""
-    youngest_s = min(abs(now - heir.written_at) for heir in heirs)
-    return min(max(youngest_s / 4, FIRST_PAUSE_S), LATER_S)
+def pause_s(replacements: Iterable[Replacement], now: float) -> float:
+    """Return the seconds until the next look: a quarter of the time since the newest replacement was written."""
+    newest_s = min(abs(now - replacement.written_at) for replacement in replacements)
+    return min(max(newest_s / 4, FIRST_PAUSE_S), LATER_S)

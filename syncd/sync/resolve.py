@@ -15,7 +15,7 @@ from syncd.core.plan import Ask, Decision, decide, entry_of, has_other_prefix, r
 from syncd.core.unexpected import unexpected_error
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Triple, Wide, too_many
-from syncd.sync.ownership import contradicts, mark_other_writers
+from syncd.sync.ownership import is_replaced_by_other, mark_other_writers
 from syncd.sync.replacements import replacements_of
 from syncd.targets.base import each
 
@@ -194,7 +194,9 @@ class Resolver:
 
     def _trusted(self, triple: Triple) -> bool:
         """True if our write is so young that what the remote shows may predate it, and nothing speaks against it."""
-        return bool(triple.record and self._may_lag(triple.record.written_at) and not contradicts(self._mirror, triple))
+        return bool(
+            triple.record and self._may_lag(triple.record.written_at) and not is_replaced_by_other(self._mirror, triple)
+        )
 
     def _as_recorded(self, triple: Triple) -> Triple:
         entry = entry_of(triple.record, self._mirror.policy.owner) if triple.record else None

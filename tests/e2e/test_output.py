@@ -313,7 +313,7 @@ def test_explain_and_check_know_of_a_mount_that_is_gone(tmp_path: Path) -> None:
         assert "nothing while the problem lasts; the content sent earlier stays in the target" in told
         assert "there is no such file" in room.syncd("explain", "none.md").out
         seen = room.syncd("check").out
-        assert "disk/: what was mounted here is not mounted any more" in seen
+        assert "disk/: the earlier file system is not mounted any more" in seen
         assert "to delete" not in seen
         assert room.syncd("reconcile").code == 1
         assert set(room.remote.files()) == {"disk/a.md", "own.md"}

@@ -31,9 +31,9 @@ class Mutant:
 
 
 UPLOADS = """    for puts in tables.plan.batches("put", mirror.target.limits.turn):
-        await turn.puts(puts)
+        await applier.put(puts)
 """
-DECISION = """    backing = await _brake(mirror, options, result, rows, turn.unsent)
+DECISION = """    context = await _brake(mirror, options, result, rows, stats.unsent)
     if result.refusal:
         return
 """
@@ -90,16 +90,17 @@ MUTANTS = (
     Mutant(
         "journal written before the request is answered",
         "syncd/sync/apply.py",
-        "                self._sent[put.key] = (content.checksum, None if put.key in changing else seen)\n",
-        "                self._sent[put.key] = (content.checksum, None if put.key in changing else seen)\n"
+        "            if isinstance(content, Content):\n",
+        "            if isinstance(content, Content):\n"
+        "                from syncd.core.model import Stored\n"
         "                early = Stored(put.ref or put.key, content.checksum, len(content.data))\n"
-        "                self._mirror.journal.put(recorded(put.key, early, 0.0, self._ledger.pass_id))\n",
+        "                self._mirror.journal.put(record_of(put.key, early, 0.0, 0))\n",
         ("tests/simulation", "tests/unit/sync/test_failures.py"),
     ),
     Mutant(
         "a delete leaves no line in the log of deletes",
-        "syncd/sync/apply.py",
-        "                self._write(told, now)\n",
+        "syncd/sync/outcomes.py",
+        "        self._writer.write(line, now)\n",
         "",
         ("tests/unit/state/test_deletions.py",),
     ),
@@ -134,8 +135,8 @@ MUTANTS = (
     Mutant(
         "an upload that did not end well holds no delete",
         "syncd/sync/deletes.py",
-        "        if gone and not moved and (heir",
-        "        if False and gone and not moved and (heir",
+        "        if gone and not moved and (key",
+        "        if False and gone and not moved and (key",
         ("tests/unit/sync/test_deletes.py",),
     ),
     Mutant(
@@ -236,7 +237,7 @@ MUTANTS = (
     Mutant(
         "what was mounted below the root is not missed",
         "syncd/sync/mount_guard.py",
-        "        if path not in now or now[path] != what:\n",
+        "        if path not in now or now[path] != mounted:\n",
         "        if False:\n",
         ("tests/unit/local/test_mounts.py",),
     ),

@@ -35,7 +35,7 @@ async def core(tmp_path: Path) -> AsyncIterator[Core]:
 
 async def audited(core: Core) -> Result:
     result = await core.full()
-    assert result.audited, await audit.doubt(core.mirror)
+    assert result.audited, await audit.why_list(core.mirror)
     return result
 
 

@@ -6,8 +6,7 @@ from syncd.core.errors import Brake, Halt
 from syncd.local.mounts import Survey
 from syncd.local.walk import Tree
 from syncd.sync import mount_guard
-from syncd.sync.apply import Preemption
-from syncd.sync.passes import Hooks, PassOptions, Scope
+from syncd.sync.passes import Hooks, PassOptions, Preemption, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import Core, ScriptedTarget, in_step, plan, planned
 

@@ -11,8 +11,7 @@ from syncd.core.model import Put
 from syncd.local import walk
 from syncd.local.walk import Tree
 from syncd.state.db import Meta
-from syncd.sync.apply import Preemption
-from syncd.sync.passes import Hooks, Result
+from syncd.sync.passes import Hooks, Preemption, Result
 from syncd.targets.base import Done, Read, Report, read_one
 from tests.harness import START, Core, content, in_step, outcomes, plan, planned, sha
 

@@ -8,8 +8,7 @@ import pytest
 
 from syncd.core.errors import Brake, FileChanged
 from syncd.local.walk import Tree
-from syncd.sync.apply import Preemption
-from syncd.sync.passes import Hooks, PassOptions, Scope
+from syncd.sync.passes import Hooks, PassOptions, Preemption, Scope
 from syncd.sync.reconcile import reconcile
 from tests.unit.targets.harness_ai_search import Forward
 from tests.unit.targets.harness_kv import Side, World, keeps, world
