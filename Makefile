@@ -1,10 +1,10 @@
-# `make demo` and `make test` set up everything they need on a fresh machine: Python >= 3.11 and make are enough.
-# PYTHON=python3.12 chooses the interpreter, VENV=DIR the place, ARGS="…" is handed on to the program that runs.
+# `make demo` and `make test` install everything they need. The machine needs only Python >= 3.11 and make.
+# PYTHON=python3.12 selects the interpreter, VENV=DIR the environment, ARGS="…" the arguments of the program.
 
 VENV ?= .venv
 PYTHON ?=
 ARGS ?=
-# Tests wait more than they compute; more workers than four only disturb the timing of the watcher's tests.
+# Tests wait more than they compute. More than four workers disturb the timing of the watcher's tests.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 4 ] && n=4; echo "$$n")
 
 BIN := $(VENV)/bin
@@ -12,9 +12,9 @@ BIN := $(VENV)/bin
 # backend. DEV_LOCK: these and the developer's tools. Both hold for every supported Python.
 LOCK := requirements.txt
 DEV_LOCK := requirements-dev.txt
-# PIP_USER: somebody's own setting may be to install for the user, which no environment takes.
+# PIP_USER: a user's setting may install into the home directory, which fails in an environment.
 PIP := PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q
-# The packages as they were locked, byte for byte; then this checkout, which has no hash and needs nothing more.
+# Install the locked packages and check their hashes, then this checkout without further packages.
 INSTALL := $(PIP) --require-hashes -r
 THIS := $(PIP) --no-deps --no-build-isolation -e .
 UV ?= $(or $(shell command -v uv 2>/dev/null),$(BIN)/uv)
@@ -23,13 +23,13 @@ FOUND := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check torture soak mutants bench fmt lock clean
-# Two set-ups side by side would write to one environment.
+# Two parallel set-ups would write to the same environment.
 .NOTPARALLEL:
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.run ## mirror a sample folder into a local stand-in of the API, and search it
+demo: $(VENV)/.run ## mirror a sample folder into a local stand-in for the API, and search it
 	@$(BIN)/syncd demo $(ARGS)
 
 test: $(VENV)/.dev ## run the tests
@@ -43,34 +43,34 @@ check: $(VENV)/.dev ## lint, format, types (strict), Kubernetes manifests, packa
 	$(BIN)/python .ci/manifests.py
 	$(BIN)/python .ci/audit.py
 
-torture: $(VENV)/.dev ## try to break syncd: storms of faults, kills and edits, about 5 minutes
+torture: $(VENV)/.dev ## run storms of faults, kills and edits against the real program, about 5 minutes
 	$(BIN)/python -m tests.torture.torture $(ARGS)
 
-soak: $(VENV)/.dev ## leave one daemon with 128 mirrors in bad company, and see that nothing grows, about 12 minutes
+soak: $(VENV)/.dev ## run one daemon with 128 mirrors against faults, and check that no resource grows, about 12 minutes
 	$(BIN)/python -m tests.torture.soak $(ARGS)
 
-mutants: $(VENV)/.dev ## break syncd on purpose, and see that the tests notice
+mutants: $(VENV)/.dev ## break a copy of syncd in many ways, and check that the tests fail
 	$(BIN)/python -m tests.torture.mutants $(ARGS)
 
-bench: $(VENV)/.dev ## measure speed, memory and requests beside what is possible and what others take
+bench: $(VENV)/.dev ## measure speed, memory and requests, and compare them with limits and other programs
 	$(BIN)/python -m bench $(ARGS)
 
-fmt: $(VENV)/.dev ## format, and mend what the linter can mend by itself
+fmt: $(VENV)/.dev ## format the code, and apply the fixes of the linter
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
 
-lock: ## resolve all dependencies anew for every supported Python and system (needs uv)
+lock: ## resolve all dependencies again for every supported Python and system (needs uv)
 	@$(UV) --version >/dev/null 2>&1 || { \
 	  echo "make lock: needs uv, which resolves for every Python at once: python3 -m venv $(VENV) && $(BIN)/python -m pip install 'uv>=0.9'" >&2; exit 1; }
 	@$(COMPILE) --upgrade --all-extras -o $(DEV_LOCK) pyproject.toml
 	@$(COMPILE) -c $(DEV_LOCK) --extra emulator --extra vectorize --group build -o $(LOCK) pyproject.toml
 	@grep -c == $(LOCK) $(DEV_LOCK)
 
-clean: ## remove the environment and everything that was built or cached
+clean: ## remove the environment, builds and caches
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find syncd tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# -- set-up. A stamp is older than what it was made from only after pyproject.toml or the lock has changed.
+# -- set-up. A stamp is out of date only after a change of pyproject.toml or the lock.
 
 $(VENV)/.run: $(BIN)/python pyproject.toml $(LOCK)
 	@echo "installing syncd and its dependencies into $(VENV)"
@@ -84,7 +84,7 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml $(LOCK) $(DEV_LOCK)
 	@$(THIS)
 	@touch $(VENV)/.run $@
 
-# No prerequisites: the environment is made once. `make clean` unmakes it.
+# No prerequisites: the environment is created once. `make clean` removes it.
 $(BIN)/python:
 	@python=; bare=; \
 	for each in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \

@@ -1,6 +1,6 @@
-"""Holds deploy/kubernetes/ against the schema of every Kubernetes version it is meant for; run by `make check`.
+"""Validate deploy/kubernetes/ against the schema of every supported Kubernetes version; run by `make check`.
 
-Works offline: the schemas come with the library. Strict: a field that the schema does not know is a mistake.
+The script works offline, because the library contains the schemas. An unknown field is a mistake.
 """
 
 import sys
@@ -13,17 +13,17 @@ from kubernetes_validate.utils import all_versions  # type: ignore[import-untype
 
 FOLDER = Path(__file__).parents[1] / "deploy" / "kubernetes"
 OLDEST = (1, 29)
-"""Since then a StatefulSet's pods carry their index as a label, and a Job may limit retries by index."""
+"""The first version in which pods of a StatefulSet have their index as a label, and a Job can limit retries by index."""
 
 
 def versions() -> list[str]:
-    """Every version that the library knows and we support: "1.29", …"""
+    """Return every supported version that the library knows: "1.29", …"""
     known = {tuple(map(int, version.split(".")[:2])) for version in all_versions()}
     return [f"{major}.{minor}" for major, minor in sorted(known) if (major, minor) >= OLDEST]
 
 
 def faults(files: Sequence[Path]) -> list[str]:
-    """What is wrong, one line for each file and version."""
+    """Return the mistakes, one line for each file and version."""
     found = []
     for file in files:
         for document in yaml.safe_load_all(file.read_text(encoding="utf-8")):
@@ -39,7 +39,7 @@ def faults(files: Sequence[Path]) -> list[str]:
 
 
 def main() -> int:
-    """Print what is wrong, or that nothing is; return the exit code."""
+    """Print the mistakes and their number; return the exit code."""
     files, against = sorted(FOLDER.glob("*.yaml")), versions()
     if not files or not against:
         print(f"manifests: nothing to check: {len(files)} files, {len(against)} Kubernetes versions")
