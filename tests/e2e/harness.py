@@ -1,4 +1,4 @@
-"""A mirror as its user has it: a folder, a config file and the real program, over a stand-in on loopback."""
+"""A folder, a config file and the real program, with a stand-in on loopback."""
 
 import hashlib
 import json
@@ -27,8 +27,8 @@ from tests.e2e.syncd_child import PRELOAD, child
 TOKEN = "a-token-that-nobody-may-see-4711"
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 PATIENCE_S = 30.0
-"""How long a loaded machine may take for anything; a test that works takes a fraction of it."""
-LOOK_EVERY_S = 0.03
+"""Maximum seconds for any step on a loaded machine. Usually a step takes a fraction of this."""
+CHECK_EVERY_S = 0.03
 ROOT_READS_ALL = (1, 2)
 """CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
 
@@ -37,25 +37,25 @@ forks.set_forkserver_preload(PRELOAD)
 
 
 def until(
-    seen: Callable[[], object], what: object = "", within_s: float = PATIENCE_S, every_s: float = LOOK_EVERY_S
+    condition: Callable[[], object], what: object = "", within_s: float = PATIENCE_S, every_s: float = CHECK_EVERY_S
 ) -> None:
-    """Wait until `seen` is true. what: shown (or called and shown) if it never is."""
+    """Wait until a condition is true. what: the message of the failure, or a function that returns it."""
     end = time.monotonic() + within_s
-    while not seen():
+    while not condition():
         if time.monotonic() > end:
-            raise AssertionError(f"not within {within_s} s: {what() if callable(what) else what or seen}")
+            raise AssertionError(f"not within {within_s} s: {what() if callable(what) else what or condition}")
         time.sleep(every_s)
 
 
 def lose_state(state: Path) -> None:
-    """Delete the state directory but for its id, by which a machine that has none of its own knows itself again."""
+    """Delete the state, except the id by which a machine without an id of its own is recognized."""
     for path in state.iterdir():
         if path.name != INSTALLATION_NAME:
             path.unlink()
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    """Every regular file below a folder, but for what the built-in rules leave out of a git checkout."""
+    """Return the regular files below a folder, except those that the built-in rules exclude in a git checkout."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -65,19 +65,19 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A command that ran to its end."""
+    """The result of a command."""
 
     code: int
     out: str
     err: str
 
     def json(self) -> Any:
-        """What it wrote to stdout, which must be JSON and nothing else."""
+        """Return stdout, which must be one JSON value."""
         return json.loads(self.out)
 
 
 class Remote:
-    """What the stand-in holds, seen by a client of its own that never counts as syncd's."""
+    """The content of the stand-in, read by a client whose requests are not counted."""
 
     def __init__(self, base_url: str, instance: str = "docs", token: str = TOKEN) -> None:
         self.host = base_url.removesuffix("/client/v4")
@@ -89,9 +89,9 @@ class Remote:
         self._http.close()
 
     def counted(self) -> dict[str, Any]:
-        """How many requests there were."""
-        counted: dict[str, Any] = self._http.get(f"{self.host}/_syncd/requests").json()
-        return counted
+        """Return the numbers of requests."""
+        numbers: dict[str, Any] = self._http.get(f"{self.host}/_syncd/requests").json()
+        return numbers
 
     def forget_requests(self) -> None:
         self._http.post(f"{self.host}/_syncd/requests/reset").raise_for_status()
@@ -100,20 +100,20 @@ class Remote:
         self._http.post(self._instances, json={"id": instance}).raise_for_status()
 
     def items(self) -> list[dict[str, Any]]:
-        """Every item, as listed; none if the instance is not there."""
-        found: list[dict[str, Any]] = []
+        """Return every item of the listing, none if the instance is missing."""
+        items: list[dict[str, Any]] = []
         while True:
-            page: dict[str, str | int] = {"per_page": 50, "page": len(found) // 50 + 1, "sort_by": "modified_at"}
+            page: dict[str, str | int] = {"per_page": 50, "page": len(items) // 50 + 1, "sort_by": "modified_at"}
             answer = self._http.get(self._items, params=page)
             if answer.status_code == 404:
                 return []
             rows = answer.raise_for_status().json()["result"]
-            found += rows
+            items += rows
             if len(rows) < 50:
-                return found
+                return items
 
     def upload(self, key: str, data: bytes, **metadata: str) -> str:
-        """Put something there by another hand; return its id."""
+        """Upload an item that is not syncd's. Return its id."""
         answer = self._http.post(self._items, files={"file": (key, data)}, data={"metadata": json.dumps(metadata)})
         item_id: str = answer.raise_for_status().json()["result"]["id"]
         return item_id
@@ -125,19 +125,19 @@ class Remote:
         return self._http.get(f"{self._items}/{item['id']}/download").raise_for_status().content
 
     def files(self) -> dict[str, bytes]:
-        """The bytes under every key; a key that is there twice is an error."""
+        """Return the bytes of every key. A key that is there twice is an error."""
         items = self.items()
         keys = [item["key"] for item in items]
-        assert len(set(keys)) == len(keys), f"some key is there twice: {sorted(keys)}"
+        assert len(set(keys)) == len(keys), f"a key is there twice: {sorted(keys)}"
         return {item["key"]: self.bytes_of(item) for item in items}
 
     def marks(self) -> dict[str, str]:
-        """The sha-256 that syncd wrote beside every key: one request for 50 items, for waiting."""
+        """Return the SHA-256 that syncd stored with every key, with one request for 50 items."""
         return {item["key"]: (item.get("metadata") or {}).get("sha256", "") for item in self.items()}
 
 
 class Running:
-    """A syncd that was started, forked from a process that has everything imported (see syncd_child)."""
+    """A running syncd, forked from a process that has imported all modules (see syncd_child)."""
 
     def __init__(self, process: "ForkServerProcess", out: Path, err: Path) -> None:
         self.process = process
@@ -150,14 +150,14 @@ class Running:
         os.kill(self.pid, number)
 
     def ends(self, within_s: float = PATIENCE_S) -> tuple[int, float]:
-        """Wait for its end; return the exit code and how many seconds it took from now."""
+        """Wait for the end. Return the exit code and the seconds that it took."""
         began = time.monotonic()
         self.process.join(within_s)
         assert self.process.exitcode is not None, f"still running after {within_s} s: {self.text()}"
         return self.process.exitcode, time.monotonic() - began
 
     def ended(self) -> Ended:
-        """Wait for its end; return all of it."""
+        """Wait for the end. Return the result."""
         return Ended(self.ends()[0], self.out(), self.text())
 
     def kill(self) -> None:
@@ -165,26 +165,26 @@ class Running:
         self.process.join()
 
     def text(self) -> str:
-        """What it wrote to stderr so far."""
+        """Return stderr so far."""
         if not self._err.exists():
             return ""
         return self._err.read_text(encoding="utf-8")
 
     def out(self) -> str:
-        """What it wrote to stdout so far."""
+        """Return stdout so far."""
         return self._out.read_text(encoding="utf-8") if self._out.exists() else ""
 
 
 class Daemon(Running):
-    """A running `syncd run`; its log is a list of JSON objects."""
+    """A running `syncd run`. Its log consists of JSON objects."""
 
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
-        """What it has logged so far; a line that is being written does not count yet."""
+        """Return the events of the log so far, without a line that is not complete."""
         events = [json.loads(line) for line in self.text().splitlines(keepends=True) if line.endswith("\n")]
         return [event for event in events if name in (None, event["event"])]
 
     def saw(self, name: str, count: int = 1, **fields: object) -> None:
-        """Wait until an event was logged that often with these fields."""
+        """Wait until an event with these fields was logged `count` times."""
 
         def seen() -> bool:
             assert self.process.is_alive(), f"the daemon ended with {self.process.exitcode}: {self.text()}"
@@ -193,7 +193,7 @@ class Daemon(Running):
         until(seen, lambda: f"{name} {fields} in: {self.text()}")
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
-        """Ask it to end, and see that it did so in order and not by its last resort."""
+        """Send a signal. Check that the daemon ended by itself, and not by the thread of signals.py."""
         self.send(number)
         code, seconds = self.ends()
         assert self.events()[-1] == {**self.events("daemon.stop")[0], "code": code}, self.text()
@@ -202,7 +202,7 @@ class Daemon(Running):
 
 @dataclass(slots=True)
 class Room:
-    """A place to work in: `docs` is the folder, `remote` what the stand-in holds."""
+    """A mirror and its stand-in. docs: the folder. remote: the content of the stand-in."""
 
     path: Path
     server: Server
@@ -223,14 +223,14 @@ class Room:
         return self.path / "syncd.toml"
 
     def write(self, name: str, text: str | bytes = "some text") -> Path:
-        """Write a file below the folder, and the directories it needs."""
+        """Write a file below the folder, with its directories."""
         path = self.docs / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return path
 
     def configure(self, mirror: str = "", cloudflare: str = "", target: str = "create = true", more: str = "") -> None:
-        """Write the config file; the arguments are lines added to its sections, `more` stands at its end."""
+        """Write the config file. The arguments are lines of its sections, `more` those at its end."""
         self.config.write_text(
             f'state_dir = "{self.state}"\n'
             f'[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{self.server.base_url}"\n'
@@ -243,13 +243,13 @@ class Room:
         return [sys.executable, "-m", "syncd", "--config", str(self.config), *arguments]
 
     def env(self, changed: Mapping[str, str | None] | None = None) -> dict[str, str]:
-        """An environment in which nothing of the machine's own configuration is found."""
+        """Return an environment without the configuration of this machine."""
         env = {"PATH": os.environ["PATH"], "HOME": str(self.path), "CLOUDFLARE_API_TOKEN": TOKEN, **self.environment}
         env |= {name: value for name, value in (changed or {}).items() if value is not None}
         return {name: value for name, value in env.items() if (changed or {}).get(name, "") is not None}
 
     def really(self, *arguments: str, env: Mapping[str, str | None] | None = None) -> "subprocess.Popen[bytes]":
-        """Start the program the way a shell does, where that is what matters."""
+        """Start the program as a shell does, without a fork of the test."""
         return subprocess.Popen(
             self.command(*arguments),
             env=self.env(env),
@@ -260,7 +260,7 @@ class Room:
         )
 
     def start(self, *arguments: str, env: Mapping[str, str | None] | None = None, may: bool = True) -> Running:
-        """Start a command whose end the test brings about. may: False takes away root's right to read every file."""
+        """Start a command that the test ends. may: False drops the right of root to read every file."""
         return Running(*self._forked(arguments, env, () if may or os.geteuid() else ROOT_READS_ALL))
 
     def _forked(
@@ -281,7 +281,7 @@ class Room:
 
     @contextmanager
     def daemon(self, *options: str, env: Mapping[str, str | None] | None = None) -> Iterator[Daemon]:
-        """Run the daemon for the length of a block. It must not die by itself, nor of a bug."""
+        """Run the daemon within the block. It must not end by itself or log a traceback."""
         daemon = Daemon(*self._forked(("--log-format", "json", *options, "run"), env))
         try:
             yield daemon
@@ -291,35 +291,35 @@ class Room:
             daemon.kill()
 
     def status(self, mirror: str = "docs") -> Any:
-        """One mirror of `status --json`."""
+        """Return one mirror of `status --json`."""
         return self.syncd("status", "--json").json()["mirrors"][mirror]
 
     def in_step(self, *, very_bytes: bool = True) -> None:
-        """Wait until the stand-in holds what the folder holds, and look at the very bytes."""
+        """Wait until the stand-in has the files of the folder, and compare the bytes."""
 
         def wanted() -> dict[str, str]:
             return {key: hashlib.sha256(data).hexdigest() for key, data in files_of(self.docs).items()}
 
         def difference() -> str:
             here, there = wanted(), self.remote.marks()
-            return f"missing or other: {here.items() - there.items()}; too much: {there.keys() - here.keys()}"
+            return f"missing or different: {here.items() - there.items()}; extra: {there.keys() - here.keys()}"
 
-        # The stand-in runs in this very process: who asks too often waits for himself.
+        # The stand-in runs in this process, so frequent requests would slow it down.
         until(lambda: self.remote.marks() == wanted(), difference, every_s=0.1)
         if very_bytes:
             assert self.remote.files() == files_of(self.docs)
 
     def nothing_left_to_do(self) -> None:
-        """Another pass changes nothing."""
+        """Check that another pass changes nothing."""
         self.remote.forget_requests()
         seen = self.syncd("reconcile", "--json").json()["mirrors"]["docs"]
         assert (seen["actions"], self.remote.counted()["changing"]) == ([], 0)
 
 
 def on_a_terminal(room: Room, *arguments: str, end_at: bytes = b"") -> tuple[int, str]:
-    """Run a command with a terminal as stdin, stdout and stderr; return its code and all it wrote.
+    """Run a command on a terminal. Return the exit code and the output.
 
-    end_at: interrupt it when it has written that.
+    end_at: interrupt the command when it has printed this.
     """
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -334,11 +334,11 @@ def on_a_terminal(room: Room, *arguments: str, end_at: bytes = b"") -> tuple[int
             while part := os.read(ours, 65536):
                 parts.append(part)
                 if not ended and end_at in b"".join(parts):
-                    # Once: a second one, on its way out, would kill it.
+                    # Once only, because a second signal kills the process.
                     ended = True
                     process.send_signal(signal.SIGINT)
         except OSError:
-            return  # the terminal is gone with its last user
+            return  # The terminal is closed with its last user.
 
     reader = threading.Thread(target=collect)
     reader.start()
@@ -350,7 +350,7 @@ def on_a_terminal(room: Room, *arguments: str, end_at: bytes = b"") -> tuple[int
 
 @contextmanager
 def open_room(path: Path, **options: Any) -> Iterator[Room]:
-    """A room with a config for one mirror over a fresh stand-in. options: those of the stand-in."""
+    """Yield a room with a config for one mirror, and a new stand-in with these options."""
     with serve(EmulatorOptions(**{"index_delay": 0.0, **options})) as server:
         remote = Remote(server.base_url)
         room = Room(path, server, remote)

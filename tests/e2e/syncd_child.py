@@ -1,6 +1,6 @@
-"""What runs in a process that was forked from one with everything imported: the whole program, as `main` ends it.
+"""Runs the whole program in a process forked from one that has imported all modules.
 
-A start of Python and its imports costs half a second of processor time; a hundred of them are most of a test run.
+Starting Python and importing the modules takes half a second of processor time for each of some hundred commands.
 """
 
 import os
@@ -31,19 +31,19 @@ PRELOAD = [
 def child(
     arguments: Sequence[str], env: Mapping[str, str], cwd: str, streams: tuple[str, str], drop: Sequence[int]
 ) -> None:
-    """Become `syncd ARGUMENTS`. streams: the files that take stdout and stderr. drop: capabilities to give up."""
+    """Run `syncd ARGUMENTS` in this process. streams: files for stdout and stderr. drop: capabilities to drop."""
     for descriptor, path in enumerate(streams, 1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(file, descriptor)
         os.close(file)
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - the process's own streams
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - open as long as the process lives
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
     sys.argv = ["syncd", *arguments]
     drop_now(drop)
-    # What is left to the garbage collector is told on stderr, where no test expects it.
+    # Objects left to the garbage collector are reported on stderr, and the test fails.
     warnings.simplefilter("always", ResourceWarning)
     unclosed.watch()
     from syncd.cli.main import main
@@ -52,7 +52,7 @@ def child(
 
 
 def drop_now(capabilities: Sequence[int]) -> None:
-    """Give up capabilities for good: the thread's own sets lose them, so no exec is needed."""
+    """Drop capabilities from all sets of this thread. No exec is needed."""
     if not capabilities:
         return
     import ctypes

@@ -109,6 +109,23 @@ async def test_a_listener_that_leaves_is_not_counted(room: Room) -> None:
     assert room.web.feed.listeners == 0
 
 
+async def test_an_idle_stream_sends_comments(room: Room) -> None:
+    sent = asyncio.Event()
+
+    async def send(message: Any) -> None:
+        if message.get("body", b"").startswith(b":"):
+            sent.set()
+
+    stream = EventStream(room.web.feed)
+    assert stream.ping_interval == 15
+    stream.ping_interval = 0.01
+    serving = asyncio.create_task(stream(GET, never, send))
+    async with asyncio.timeout(10):
+        await sent.wait()
+    room.web.feed.close()
+    await serving
+
+
 async def test_closing_the_feed_ends_each_stream_properly(room: Room) -> None:
     sent: list[Any] = []
 
