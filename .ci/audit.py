@@ -38,12 +38,16 @@ def judge(packages: list[dict[str, Any]]) -> int:
     if not asked:
         return skipped("the service has no data on the packages")
     found = [(package, vulnerability) for package in asked for vulnerability in package["vulns"]]
-    bad = [(package, vulnerability) for package, vulnerability in found if IGNORED.keys().isdisjoint({vulnerability["id"], *vulnerability["aliases"]})]
+    bad = [(package, vulnerability) for package, vulnerability in found if not _is_ignored(vulnerability)]
     for package, vulnerability in bad:
         fixed = ", ".join(vulnerability["fix_versions"]) or "no version yet"
         print(f"audit: {package['name']} {package['version']}: {vulnerability['id']}; fixed in {fixed}; run: make lock")
     print(f"audit: {len(asked)} packages, {len(bad)} known vulnerabilities, {len(found) - len(bad)} ignored")
     return 1 if bad else 0
+
+
+def _is_ignored(vulnerability: dict[str, Any]) -> bool:
+    return not IGNORED.keys().isdisjoint({vulnerability["id"], *vulnerability["aliases"]})
 
 
 def skipped(why: str) -> int:

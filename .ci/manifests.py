@@ -13,7 +13,7 @@ from kubernetes_validate.utils import all_versions  # type: ignore[import-untype
 
 FOLDER = Path(__file__).parents[1] / "deploy" / "kubernetes"
 OLDEST = (1, 29)
-"""The first version in which pods of a StatefulSet have their index as a label, and a Job can limit retries by index."""
+"""The first version with an index label on the pods of a StatefulSet, and a retry limit for each index of a Job."""
 
 
 def versions() -> list[str]:
