@@ -105,13 +105,13 @@ def state_of(problem_kind: str | None, *, queued: bool) -> str:
 async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
     from syncd.cloudflare.decoding import tame
     from syncd.service.build import open_session
-    from syncd.sync.observe import ours
+    from syncd.sync.observe import shard_entries
 
     async with open_session(config, [name], read_only=True) as session:
         rows = [
             {"key": e.key, "size": e.size, "owner": e.owner, "index": e.status, "ref": e.ref, "checksum": e.checksum}
             | ({} if e.metadata is None else {"metadata": tame(dict(e.metadata))})
-            async for e in ours(session.mirrors[name])
+            async for e in shard_entries(session.mirrors[name])
         ]
     return sorted(rows, key=lambda row: str(row["key"]))
 

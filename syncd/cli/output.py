@@ -88,7 +88,7 @@ class ProgressDisplay:
         now = time.monotonic()
         total = result.tables.plan.counts.total()
         done = result.done.total()
-        step = f"{self._name}: {_step(result, total, done)}"
+        step = f"{self._name}: {_step(result, done)}"
         left = self._left(result, now)
         if self._progress and self._task is not None:
             self._progress.update(self._task, description=step + left, total=total if done else None, completed=done)
@@ -103,13 +103,13 @@ class ProgressDisplay:
         return f", about {span(left_s)} left" if left_s else ""
 
 
-def _step(result: "Result", total: int, done: int) -> str:
+def _step(result: "Result", done: int) -> str:
     """Return what the pass is doing."""
     if result.waiting:
         return f"waiting until {result.waiting} file{' is' if result.waiting == 1 else 's are'} searchable"
     if done:
         return "syncing"
-    compared = total + result.unchanged
+    compared = result.tables.local.files
     return f"comparing, {compared} files" if compared else "listing the target"
 
 

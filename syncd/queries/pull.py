@@ -17,7 +17,7 @@ from syncd.core.keys import name_fault, shown, shown_path, to_bytes
 from syncd.core.model import Entry, Problem
 from syncd.core.plan import is_ours
 from syncd.sync.mirror import Mirror
-from syncd.sync.observe import ours
+from syncd.sync.observe import shard_entries
 
 Wrote = Literal["written", "unchanged", "different"]
 """The outcome of one file. different: the file has other content and was not changed."""
@@ -179,7 +179,7 @@ async def pull(mirror: Mirror, folder: Folder, *, force: bool = False, everyone:
     check_files(mirror)
     pulled, prefix = Pulled(), mirror.policy.prefix
     wanted: dict[str, Entry] = {}
-    async for entry in ours(mirror):
+    async for entry in shard_entries(mirror):
         if not (everyone or is_ours(mirror.journal.get(entry.key), entry, mirror.policy)):
             pulled.done["foreign"] += 1
         elif fault := path_fault(entry.key.removeprefix(prefix)):

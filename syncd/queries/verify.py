@@ -10,8 +10,8 @@ from syncd.core.model import Action, Delete, Entry, Item, Put
 from syncd.core.plan import entry_of
 from syncd.queries.search import Answer, Question, ask
 from syncd.service import once
-from syncd.sync import observe
 from syncd.sync.mirror import Mirror
+from syncd.sync.observe import changed
 from syncd.sync.passes import PassOptions, Result, Watch
 
 MISSING = frozenset({"new", "missing"})
@@ -110,13 +110,13 @@ def _of_action(action: Action) -> Difference | None:
 
 async def _deep(mirror: Mirror, result: Result, known: set[str]) -> AsyncIterator[Difference]:
     """Yield the entries of this mirror whose content differs from their file. known: keys that are left out."""
-    async for block in observe.whole(mirror, result.tables):
+    async for block in changed(mirror, result.tables, "listing", full=True):
         pairs: dict[str, tuple[Item, Entry]] = {}
-        for triple in block:
+        for observed in block:
             # If the listing lags, the entry of our own record is downloaded instead.
-            entry = triple.entry or (entry_of(triple.record, mirror.policy.owner) if triple.record else None)
-            if isinstance(triple.local, Item) and entry and triple.key not in known:
-                pairs[triple.key] = triple.local, entry
+            entry = observed.entry or (entry_of(observed.record, mirror.policy.owner) if observed.record else None)
+            if isinstance(observed.local, Item) and entry and observed.key not in known:
+                pairs[observed.key] = observed.local, entry
         async for entry, checksum in _checksums(mirror, [entry for _, entry in pairs.values()]):
             item = pairs[entry.key][0]
             if checksum is None:

@@ -15,7 +15,7 @@ from syncd.state.history import set_state
 from syncd.state.queue import Dirty
 from syncd.sync import index
 from syncd.sync.mirror import Mirror
-from syncd.sync.observe import Wide
+from syncd.sync.observe import ScopeTooLarge
 from syncd.sync.passes import Hooks, PassOptions, Result, Scope, Watch
 from syncd.sync.reconcile import reconcile
 
@@ -200,7 +200,7 @@ async def _serve_keys(mirror: Mirror, rows: Sequence[Dirty], options: PassOption
     """Make a pass over some keys, or a full pass if that takes fewer requests."""
     try:
         await reconcile(mirror, Scope(rows), options, hooks)
-    except Wide:
+    except ScopeTooLarge:
         await reconcile(mirror, Scope(), options, hooks)
 
 

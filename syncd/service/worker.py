@@ -19,7 +19,7 @@ from syncd.state.directory import FILE_NAME, writable
 from syncd.state.queue import Dirty
 from syncd.sync import index
 from syncd.sync.mirror import Mirror
-from syncd.sync.observe import Wide
+from syncd.sync.observe import ScopeTooLarge
 from syncd.sync.passes import Hooks, PassOptions, Preemption, Result, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.watch.hints import Hint
@@ -223,7 +223,7 @@ class MirrorWorker:
         elif self.policy.serves_keys and (rows := self.mirror.queue.settled(self.mirror.now())):
             try:
                 await self._pass(Scope(rows))
-            except Wide:
+            except ScopeTooLarge:
                 self.request_full(now)
         if self.policy.serves_keys:
             await self.index.run()
@@ -260,7 +260,7 @@ class MirrorWorker:
         if rows:
             try:
                 result = await reconcile(self.mirror, Scope(rows), self._options)
-            except Wide:
+            except ScopeTooLarge:
                 self.request_full()
             except Brake as error:
                 # The full pass under way, or the next one, judges the deletes of all keys together.

@@ -95,7 +95,10 @@ PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_s
 
 # Listing and plan are valid for one pass. Temporary tables end with the process.
 TEMP_SCHEMA = """
-    CREATE TEMP TABLE listing (
+    CREATE TEMP TABLE local (
+        pass INTEGER NOT NULL, key TEXT NOT NULL, path TEXT NOT NULL, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER,
+        inode INTEGER, kind TEXT, message TEXT, PRIMARY KEY (pass, key)) WITHOUT ROWID;
+    CREATE TEMP TABLE remote (
         pass INTEGER NOT NULL, key TEXT NOT NULL, ref TEXT NOT NULL, checksum TEXT, version TEXT, size INTEGER,
         owner TEXT, marked INTEGER, status TEXT, error TEXT, prefix TEXT, strange BLOB,
         PRIMARY KEY (pass, key, ref)) WITHOUT ROWID;

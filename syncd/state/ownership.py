@@ -21,7 +21,7 @@ _LISTED = "listed"
 
 _SHOWN = """
     INSERT OR IGNORE INTO claim
-    SELECT :mirror, entry.key, entry.ref, coalesce(entry.checksum, ''), :now FROM temp.listing AS entry
+    SELECT :mirror, entry.key, entry.ref, coalesce(entry.checksum, ''), :now FROM temp.remote AS entry
     WHERE entry.pass = :pass AND entry.owner = :owner AND entry.strange IS NULL
       AND coalesce(entry.prefix, :prefix) = :prefix
       AND NOT EXISTS (SELECT 1 FROM record WHERE record.mirror = :mirror AND record.key = entry.key
@@ -34,7 +34,7 @@ _SHOWN = """
 _SETTLED = """
     DELETE FROM claim
     WHERE mirror = :mirror AND at NOT BETWEEN :started - :keep AND :now + :keep
-      AND NOT EXISTS (SELECT 1 FROM temp.listing AS entry WHERE entry.pass = :pass AND entry.key = claim.key
+      AND NOT EXISTS (SELECT 1 FROM temp.remote AS entry WHERE entry.pass = :pass AND entry.key = claim.key
                       AND entry.ref = claim.ref AND coalesce(entry.checksum, '') = claim.checksum)
 """
 
@@ -133,7 +133,7 @@ class Claims:
 
     def _had_any(self, listing: Listing) -> bool:
         row = self._db.execute(
-            "SELECT EXISTS (SELECT 1 FROM temp.listing WHERE pass = ? AND owner = ?)", (listing.pass_id, listing.owner)
+            "SELECT EXISTS (SELECT 1 FROM temp.remote WHERE pass = ? AND owner = ?)", (listing.pass_id, listing.owner)
         ).fetchone()
         return bool(row[0])
 

@@ -1,15 +1,16 @@
-"""Temporary tables of one pass: the remote listing and the plan. Both can be too long for memory."""
+"""Temporary tables of one pass: what it observes, and its plan. Both can be too long for memory."""
 
 import marshal
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
-from syncd.core.model import Action, ActionKind, Adopt, Delete, Entry, Forget, Put
+from syncd.core.model import Action, ActionKind, Adopt, Delete, Forget, Put
 from syncd.state.db import Meta, transaction
+from syncd.state.observed import ChangeQuery, KeyRow, LocalTable, RemoteTable, changed_keys
 
 _ACTION_TYPES: dict[str, type[Any]] = {kind.kind: kind for kind in (Put, Delete, Adopt, Forget)}
 # For flat dataclasses this returns the same as dataclasses.astuple, ten times as fast.
@@ -17,177 +18,6 @@ _values: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {
     kind: attrgetter(*(field.name for field in fields(kind))) for kind in _ACTION_TYPES.values()
 }
 _BATCH = 256
-_COLUMNS = Entry._fields[: Entry._fields.index("metadata")]
-"""The fields of an entry that decisions use."""
-_NUMBERS = {None: None, False: 0, True: 1}
-
-_SAME_CONTENT = """
-    (entry.checksum IS NULL OR entry.checksum = record.checksum)
-    AND (entry.owner IS NULL OR entry.owner = :owner)
-    AND (entry.version IS NULL OR entry.version IS record.version)
-    AND (entry.size IS NULL OR entry.size IS record.remote_size)
-    AND (entry.marked IS NULL OR entry.marked IS record.marked)
-"""
-
-# SQLite keeps the order of a cross join: it walks the listing and finds the other rows by primary key.
-_IN_STEP = f"""
-    SELECT file.key, file.size, file.mtime_ns, file.ctime_ns, file.inode
-    FROM temp.listing AS entry
-    CROSS JOIN record ON record.mirror = :mirror AND record.key = entry.key
-    CROSS JOIN file ON file.mirror = :mirror AND file.key = entry.key
-    WHERE entry.pass = :pass AND entry.key > :after AND entry.key <= :upto AND entry.strange IS NULL
-      AND record.checksum = file.checksum AND abs(:now - record.written_at) > :lag_s
-      AND abs(:clock - record.written_at) < :renew_s
-      AND entry.ref = record.ref AND {_SAME_CONTENT}
-      AND (entry.status IS NULL OR entry.status IS record.status AND entry.status NOT IN ('error', 'skipped'))
-      AND entry.error IS record.error
-"""  # noqa: S608 - constants only
-
-_REPEATED = """
-    SELECT key FROM temp.listing WHERE pass = :pass AND key > :after AND key <= :upto GROUP BY key HAVING count(*) > 1
-"""
-
-_COUNT = """
-    SELECT (SELECT count(*) FROM temp.listing WHERE pass = :pass AND key > :after AND key <= :upto),
-           (SELECT count(*) FROM record WHERE mirror = :mirror AND key > :after AND key <= :upto)
-"""
-
-_SUMMARY = f"""
-    SELECT coalesce(sum(known), 0), coalesce(sum(known AND (fresh OR agrees)), 0), coalesce(sum(known AND fresh), 0),
-           coalesce(sum(NOT known AND deleted), 0), coalesce(sum(NOT known AND NOT deleted AND ours), 0)
-    FROM (
-        SELECT record.ref IS entry.ref AS known,
-               coalesce(record.written_at BETWEEN :started AND :now, 0) AS fresh,
-               coalesce({_SAME_CONTENT}, 0) AS agrees,
-               EXISTS (SELECT 1 FROM tombstone WHERE mirror = :mirror AND ref = entry.ref) AS deleted,
-               entry.strange IS NOT NULL
-                 OR (entry.owner IS :owner AND coalesce(entry.prefix, :prefix) = :prefix) AS ours
-        FROM temp.listing AS entry
-        LEFT JOIN record ON record.mirror = :mirror AND record.key = entry.key
-        WHERE entry.pass = :pass)
-"""  # noqa: S608 - constants only
-
-
-class Terms(NamedTuple):
-    """When an entry can be in step: `now` and `clock` are times, the others durations in seconds."""
-
-    owner: str
-    now: float
-    lag_s: float
-    clock: float
-    renew_s: float
-
-
-class Summary(NamedTuple):
-    """Numbers of listed entries.
-
-    known: with the recorded ref. right: known, and written in this pass or as recorded. fresh: known, and written in
-    this pass. deleted: not known, with a tombstone. ours: not known, without a tombstone, and possibly ours.
-    """
-
-    known: int
-    right: int
-    fresh: int
-    deleted: int
-    ours: int
-
-
-class ListingTable:
-    """The remote listing of one pass."""
-
-    def __init__(self, db: sqlite3.Connection, pass_id: int) -> None:
-        self._db = db
-        self._pass_id = pass_id
-        self.hidden = 0
-        """The number of listed entries that were left out because this mirror has deleted them."""
-
-    def add(self, entries: Iterable[Entry]) -> None:
-        """Add entries in any order. An entry with the key and ref of an earlier one replaces it."""
-        entries = list(entries)
-        if not entries:
-            return
-        columns = dict(zip(_COLUMNS, zip(*entries, strict=True), strict=False))
-        # Binding None or a bool takes as long as three texts, and most targets leave out whole columns.
-        columns = {name: values for name, values in columns.items() if any(value is not None for value in values)}
-        if "marked" in columns:
-            columns["marked"] = tuple(map(_NUMBERS.get, columns["marked"]))
-        with transaction(self._db):
-            try:
-                self._insert(columns)
-            except (UnicodeEncodeError, OverflowError):
-                self._insert(_serialized(entries))
-
-    def _insert(self, columns: Mapping[str, Sequence[object]]) -> None:
-        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
-        self._db.executemany(
-            f"INSERT OR REPLACE INTO temp.listing (pass, {names}) VALUES ({self._pass_id}, {marks})",  # noqa: S608
-            zip(*columns.values(), strict=True),
-        )
-
-    def add_records(self, mirror: str, owner: str) -> None:
-        """Fill the listing from the journal."""
-        self._db.execute(
-            "INSERT INTO temp.listing"
-            " SELECT ?, key, ref, checksum, version, remote_size, ?, marked, status, error, NULL, NULL FROM record"
-            " WHERE mirror = ?",
-            (self._pass_id, owner, mirror),
-        )
-
-    def entries(self, after: str, upto: str | None, but: Container[str] = ()) -> dict[str, list[Entry]]:
-        """Return key -> entries for after < key <= upto (None: to the end), without the keys in `but`."""
-        found: dict[str, list[Entry]] = {}
-        # SQLite sorts a blob after all text. An `OR` for "to the end" would make it read all the rest every time.
-        for _, key, ref, *values, strange in self._db.execute(
-            "SELECT * FROM temp.listing WHERE pass = ? AND key > ? AND key <= ?",
-            (self._pass_id, after, b"" if upto is None else upto),
-        ):
-            if key in but:
-                continue
-            checksum, version, size, owner, marked, status, error, prefix = (
-                marshal.loads(strange) if strange else values  # noqa: S302 - we wrote it
-            )
-            marked = None if marked is None else bool(marked)
-            found.setdefault(key, []).append(
-                Entry(key, ref, checksum, version, size, owner, marked, status, error, prefix)
-            )
-        return found
-
-    def key_after(self, after: str, number: int) -> str | None:
-        """Return the key of the `number`-th listed entry after a key, None if there are fewer."""
-        row = self._db.execute(
-            "SELECT key FROM temp.listing WHERE pass = ? AND key > ? ORDER BY key LIMIT 1 OFFSET ?",
-            (self._pass_id, after, number - 1),
-        ).fetchone()
-        return row[0] if row else None
-
-    def in_step(self, mirror: str, after: str, upto: str | None, terms: Terms) -> set[tuple[object, ...]]:
-        """Return key, size, times and inode of cached files that record and entry agree with, for after < key <= upto.
-
-        A key with a second entry is among them, see `repeated`.
-        """
-        return set(self._db.execute(_IN_STEP, self._block(mirror, after, upto) | terms._asdict()))
-
-    def counts(self, mirror: str, after: str, upto: str | None) -> tuple[int, int]:
-        """Return the number of listed entries and the number of records with after < key <= upto."""
-        entries, records = self._db.execute(_COUNT, self._block(mirror, after, upto)).fetchone()
-        return entries, records
-
-    def repeated(self, mirror: str, after: str, upto: str | None) -> set[str]:
-        """Return the keys with after < key <= upto that have more than one entry."""
-        return {key for (key,) in self._db.execute(_REPEATED, self._block(mirror, after, upto))}
-
-    def _block(self, mirror: str, after: str, upto: str | None) -> dict[str, object]:
-        # SQLite sorts a blob after all text.
-        return {"mirror": mirror, "pass": self._pass_id, "after": after, "upto": b"" if upto is None else upto}
-
-    def summary(self, mirror: str, owner: str, prefix: str, started: float, now: float) -> Summary:
-        """Compare all listed entries with the journal. started: when this pass began."""
-        terms = {"mirror": mirror, "pass": self._pass_id, "owner": owner, "prefix": prefix}
-        return Summary(*self._db.execute(_SUMMARY, terms | {"started": started, "now": now}).fetchone())
-
-    def drop(self) -> None:
-        """Delete the rows of the pass."""
-        self._db.execute("DELETE FROM temp.listing WHERE pass = ?", (self._pass_id,))
 
 
 class PlanTable:
@@ -279,40 +109,40 @@ class PlanTable:
 
 
 class PassTables:
-    """The listing and the plan of one pass. They end with `drop`, or with the process."""
+    """The local files, the remote entries and the plan of one pass. They end with `drop`, or with the process."""
 
     def __init__(self, db: sqlite3.Connection, pass_id: int) -> None:
         self._db = db
         self.pass_id = pass_id
-        self.listing = ListingTable(db, pass_id)
+        self.local = LocalTable(db, pass_id)
+        self.remote = RemoteTable(db, pass_id)
         self.plan = PlanTable(db, pass_id)
+
+    def changed(self, query: ChangeQuery) -> Iterator[list[KeyRow]]:
+        """Yield the keys that are not in step, see `changed_keys`."""
+        return changed_keys(self._db, self.pass_id, query)
 
     def drop(self) -> None:
         """Delete the rows of the pass."""
-        self.listing.drop()
+        self.local.drop()
+        self.remote.drop()
         self.plan.drop()
 
     def reset(self) -> None:
-        """Delete the rows and the numbers of the pass, to list and plan anew."""
+        """Delete the rows and the numbers of the pass, to observe and plan anew."""
         self.drop()
-        self.listing, self.plan = ListingTable(self._db, self.pass_id), PlanTable(self._db, self.pass_id)
-
-
-def _action(kind: ActionKind, body: bytes) -> Any:
-    return _ACTION_TYPES[kind](*marshal.loads(body))  # noqa: S302 - we wrote it
-
-
-def _serialized(entries: Sequence[Entry]) -> dict[str, Sequence[object]]:
-    """Return rows for values that SQLite cannot store as text or number, such as half a surrogate pair."""
-    columns = dict(zip(Entry._fields, zip(*entries, strict=True), strict=True))
-    rows = zip(*(columns[name] for name in _COLUMNS[2:]), strict=True)
-    return {"key": columns["key"], "ref": columns["ref"], "strange": [marshal.dumps(row) for row in rows]}
+        self.local, self.remote = LocalTable(self._db, self.pass_id), RemoteTable(self._db, self.pass_id)
+        self.plan = PlanTable(self._db, self.pass_id)
 
 
 def next_pass_id(db: sqlite3.Connection) -> int:
-    """Return a new pass number. The mirrors of a state file share one sequence."""
+    """Return the number of a new pass. The mirrors of a state file share one sequence."""
     meta = Meta(db, "")
     last = meta.get("pass")
     pass_id = (last if isinstance(last, int) else 0) + 1
     meta.set("pass", pass_id)
     return pass_id
+
+
+def _action(kind: ActionKind, body: bytes) -> Any:
+    return _ACTION_TYPES[kind](*marshal.loads(body))  # noqa: S302 - we wrote it

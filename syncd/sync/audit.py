@@ -66,28 +66,28 @@ class _Found:
     newest: float | None = None
 
 
-async def fill_listing(
-    mirror: Mirror, tables: PassTables, tick: Callable[[], None], *, whole: bool, may_create: bool
+async def fill_remote(
+    mirror: Mirror, tables: PassTables, tick: Callable[[], None], *, listing: bool, create: bool
 ) -> bool:
-    """Fill the listing table. Return True if the journal filled it, because an audit found nothing to list.
+    """Fill the remote table. Return True if the journal filled it, because an audit found nothing to list.
 
-    tick: called now and then. whole: always list. may_create: a missing target may be created.
+    tick: called now and then. listing: always list. create: a missing target may be created.
     """
-    why = "a full listing was requested" if whole else await _why_list(mirror)
+    why = "a full listing was requested" if listing else await _why_list(mirror)
     if why is None:
-        tables.listing.add_records(mirror.name, mirror.policy.owner)
+        observe.remember(mirror, tables, observe.ROOT)
         return True
     log.debug("audit.listing", mirror=mirror.name, why=why)
     invalidate(mirror)
     try:
-        await observe.listing(mirror, tables, tick)
+        await observe.fill_from_listing(mirror, tables, tick)
     except TargetMissing:
         if not mirror.settings.create:
             raise
         # A dry run plans against an empty listing, as if the target had just been created.
-        if may_create:
+        if create:
             await mirror.target.create()
-            await observe.listing(mirror, tables, tick)
+            await observe.fill_from_listing(mirror, tables, tick)
     return False
 
 
@@ -250,11 +250,11 @@ def remember(mirror: Mirror, tables: PassTables, started: float) -> None:
     if not (isinstance(target, Ordered) and mirror.settings.audit_interval):
         return
     now = mirror.now()
-    found = tables.listing.summary(mirror.name, mirror.policy.owner, mirror.policy.prefix, started, now)
+    found = tables.remote.summary(mirror.name, mirror.policy.owner, mirror.policy.prefix, started, now)
     unlisted = mirror.journal.count() - mirror.journal.count_written(started, now)
     in_step = found.known == found.right and found.known - found.fresh == unlisted
     if target.landmark is None or found.ours or not in_step:
         log.debug("audit.none", mirror=mirror.name, odd=found.ours, mended=in_step, whole=target.landmark is not None)
         return
-    others = target.landmark.rows - tables.listing.hidden - found.known - found.deleted
+    others = target.landmark.rows - tables.remote.hidden - found.known - found.deleted
     _keep(mirror, Baseline(started, started, others, target.landmark.newest))

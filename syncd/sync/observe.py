@@ -1,40 +1,40 @@
-"""What is there: local files, journal rows and remote entries, merged by key, a bounded block at a time.
+"""What a pass observes: the keys that are not in step, each with its file, its record and its entries.
 
-A shard sees its own keys alone: the walk, the listing and the hints leave out all others. Journal rows of other shards
-are dropped when the mirror is opened (session).
+The walk fills a table of local files, the listing one of remote entries. One query joins them with the
+journal and the file cache, and returns the keys that may need an action. A pass over single keys works alike: there
+the journal stands for the listing.
+
+A shard sees its own keys only. Journal rows of other shards are deleted when the mirror is opened.
 """
 
 import asyncio
-from bisect import bisect_right
+import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import islice
-from operator import attrgetter
 from typing import NamedTuple
 
-from syncd.core.model import Entry, Item, Local, Problem, Record
-from syncd.core.plan import Source, entry_of
+from syncd.core.model import Entry, Excluded, Item, Local, Problem, Record
+from syncd.core.plan import Source
 from syncd.core.sharding import WHOLE, Shard
-from syncd.state.journal import LAST, under
+from syncd.state.journal import LAST
+from syncd.state.observed import ChangeQuery, KeyRow
 from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
-from syncd.sync.instep import NOTHING, InStep
 from syncd.sync.mirror import Mirror
 
-BLOCK = 512
-"""Keys looked at together: bounds memory, and how long the loop is busy between two breaths."""
+WALK_BATCH = 1000
+"""The number of files that a walk reads before the event loop runs again."""
 LISTING_BATCH = 1000
 FAULTS_NAMED = 20
-"""So many rows of a listing that cannot be read are named."""
+"""The number of unreadable rows of a listing that are reported."""
 FEW_KEYS = 20
-"""So many unknown keys are asked for one by one, whatever a listing costs: with it the whole folder is looked at."""
-
-_KEY = attrgetter("key")
+"""So many unknown keys are confirmed one by one, whatever a listing costs: a full pass also reads the whole folder."""
 
 
-class Triple(NamedTuple):
-    """All that is known of one key. `others` are further entries under the same key, after the one that counts.
+class Observed(NamedTuple):
+    """All that is known of one key. entry: the entry that decisions use; others: further entries of the same key.
 
-    A named tuple takes a third of the time of a frozen dataclass to make, and one is made of every key of a pass.
+    A named tuple takes a third of the time of a frozen dataclass to create.
     """
 
     key: str
@@ -45,41 +45,110 @@ class Triple(NamedTuple):
     others: Sequence[Entry] = ()
 
 
-async def listing(mirror: Mirror, tables: PassTables, tick: Callable[[], None]) -> None:
-    """PassTables the remote listing of our shard, without entries that we deleted but that it may not know of yet.
+class ScopeTooLarge(Exception):
+    """Confirming each unknown key of the scope would take more requests than one listing."""
 
-    tick: called now and then.
+
+class Places(NamedTuple):
+    """Where a pass looks: below directories ("" for the root, or "a/b/"), and at single keys."""
+
+    folders: Sequence[str]
+    keys: Sequence[str]
+
+
+ROOT = Places([""], [])
+
+
+def too_many(mirror: Mirror, unknown: int) -> bool:
+    """Return whether confirming so many keys one by one costs more than a listing."""
+    page = mirror.target.limits.page
+    # This saves counting the records in a pass in which nothing is new.
+    if page is None or unknown <= FEW_KEYS:
+        return False
+    # A listing shows the entries of other shards, too.
+    listed = mirror.journal.count() * mirror.policy.shard.count
+    return unknown > FEW_KEYS + listed // page
+
+
+def places(mirror: Mirror, rows: Sequence[Dirty]) -> Places:
+    """Return the places that dirty rows name, each key once: rows below a directory that is named are left out."""
+    prefix, shard = mirror.policy.prefix, mirror.policy.shard
+    subtrees = {row.key for row in rows if row.subtree}
+
+    def covered(key: str) -> bool:
+        return key != prefix and (
+            prefix in subtrees or any(key[:end] in subtrees for end, char in enumerate(key) if char == "/")
+        )
+
+    left = [row for row in rows if not covered(row.key)]
+    folders = [row.key.removeprefix(prefix) for row in left if row.subtree]
+    return Places(
+        [folder and folder + "/" for folder in folders],
+        [row.key for row in left if row.key != prefix and shard.holds(row.key)],
+    )
+
+
+async def observe(
+    mirror: Mirror, tables: PassTables, where: Places, seen: Source, *, full: bool = False
+) -> AsyncIterator[list[Observed]]:
+    """Look at `where` and yield the keys that are not in step, in blocks. A block can be empty.
+
+    seen: "listing" if the remote table holds a listing; "journal" if the journal filled it. Then this raises
+    ScopeTooLarge before a block would need too many questions. full: believe no cached checksum.
     """
+    async for problems in _look(mirror, tables, where):
+        yield [Observed(problem.key, problem, None, None, "journal") for problem in problems]
+        # A file without a record is unknown, and there are at least so many of them.
+        if seen == "journal" and too_many(mirror, tables.local.files - tables.remote.recorded):
+            raise ScopeTooLarge
+    unknown = 0
+    async for block in changed(mirror, tables, seen, full=full):
+        if seen == "journal":
+            unknown += sum(each.record is None and isinstance(each.local, Item) for each in block)
+            if too_many(mirror, unknown):
+                raise ScopeTooLarge
+        yield block
+
+
+def remember(mirror: Mirror, tables: PassTables, where: Places) -> None:
+    """Fill the remote table of a pass over some places from the journal."""
+    prefix = mirror.policy.prefix
+    below = [(prefix + folder, prefix + folder + LAST) for folder in where.folders]
+    tables.remote.add_records(mirror.name, mirror.policy.owner, [*below, *((key, key) for key in where.keys)])
+
+
+async def fill_from_listing(mirror: Mirror, tables: PassTables, tick: Callable[[], None]) -> None:
+    """List the target, without entries that this mirror has deleted and that the listing may still show."""
     started = mirror.now()
     batch: list[Entry] = []
 
-    def put_down() -> None:
-        # Only now: how far behind a listing is, its target may find out when it begins.
+    def add_batch() -> None:
+        # A target may learn only at the start of a listing how far it lags.
         lag_s = mirror.target.limits.lag_s
         deleted = mirror.journal.tombstones.deleted_about([entry.ref for entry in batch], started, lag_s)
-        tables.listing.add(entry for entry in batch if entry.ref not in deleted)
-        tables.listing.hidden += len(deleted)
+        tables.remote.add(entry for entry in batch if entry.ref not in deleted)
+        tables.remote.hidden += len(deleted)
         batch.clear()
         tick()
 
-    async for entry in ours(mirror):
+    async for entry in shard_entries(mirror):
         batch.append(entry)
         if len(batch) >= LISTING_BATCH:
-            put_down()
-    put_down()
+            add_batch()
+    add_batch()
     if mirror.target.unreadable_rows:
-        mirror.journal.problems.add(_faults(mirror.target.unreadable_rows), tables.pass_id)
+        mirror.journal.problems.add(_row_problems(mirror.target.unreadable_rows), tables.pass_id)
 
 
-def _faults(faults: Sequence[str]) -> list[Problem]:
-    """A problem for each row of the remote's that nobody can read, up to a few. They are left alone."""
+def _row_problems(faults: Sequence[str]) -> list[Problem]:
+    """Return a problem for each of the first unreadable rows. syncd leaves such rows alone."""
     named = list(dict.fromkeys(faults))[:FAULTS_NAMED]
-    said = "the remote lists a row that cannot be read, and it is left alone; delete it there"
-    return [Problem(f"(remote row: {fault})", "invalid_key", f"{said}: {fault}") for fault in named]
+    message = "the remote lists a row that cannot be read, and it is left alone; delete it there"
+    return [Problem(f"(remote row: {fault})", "invalid_key", f"{message}: {fault}") for fault in named]
 
 
-def ours(mirror: Mirror) -> AsyncIterator[Entry]:
-    """What the target lists of the keys that this process answers for."""
+def shard_entries(mirror: Mirror) -> AsyncIterator[Entry]:
+    """List the entries of the target whose keys belong to the shard of this mirror."""
     entries, shard = mirror.target.entries(), mirror.policy.shard
     return entries if shard == WHOLE else _held(entries, shard)
 
@@ -90,173 +159,73 @@ async def _held(entries: AsyncIterator[Entry], shard: Shard) -> AsyncIterator[En
             yield entry
 
 
-class Wide(Exception):
-    """The scope has so many keys that nobody knows, that a listing costs less than asking for each: look everywhere."""
+async def changed(
+    mirror: Mirror, tables: PassTables, seen: Source, *, full: bool = False
+) -> AsyncIterator[list[Observed]]:
+    """Yield the keys of filled tables that are not in step, in order; with `full`, yield all keys."""
+    limits, prefix = mirror.target.limits, mirror.policy.prefix
+    query = ChangeQuery(
+        mirror=mirror.name,
+        owner=mirror.policy.owner,
+        first=prefix,
+        last=prefix + LAST,
+        listed=seen == "listing",
+        cached=not full,
+        now=mirror.now(),
+        lag_s=limits.lag_s if limits.reads_lag else -1.0,
+        renew_s=math.inf if limits.renew_s is None else limits.renew_s,
+    )
+    for rows in tables.changed(query):
+        entries = tables.remote.entries([row.key for row in rows]) if rows else {}
+        yield [_observed(row, entries.get(row.key, ()), mirror.policy.owner, seen) for row in rows]
+        await asyncio.sleep(0)
 
 
-async def whole(
-    mirror: Mirror, tables: PassTables, lane: InStep | None = None, seen: Source = "listing"
-) -> AsyncIterator[list[Triple]]:
-    """Yield every key of the mirror in order: the tree merged with the journal and the listing in `tables`.
-
-    Keys that the lane takes are left out; it counts them. seen: "journal" if what lies in `tables` is what the journal
-    says; then raises Wide, as `dirty` does.
-    """
-    prefix, unknown = mirror.policy.prefix, 0
-    async for block in _merge(mirror, "", (prefix, prefix + LAST), tables, lane):
-        if seen == "listing":
-            yield block
-            continue
-        unknown += _unknown(block)
-        if too_many(mirror, unknown):
-            raise Wide
-        yield [triple._replace(seen=seen) for triple in block]
+async def _look(mirror: Mirror, tables: PassTables, where: Places) -> AsyncIterator[list[Problem]]:
+    """Fill the local table; yield the problems of names that cannot be keys."""
+    for folder in where.folders:
+        walk = _walk(mirror, folder)
+        while found := await asyncio.to_thread(lambda walk: list(islice(walk, WALK_BATCH)), walk):
+            tables.local.add([each for each in found if type(each) is Item])
+            keyless, problems = _problems(found, mirror.policy.prefix)
+            tables.local.add_unusable((problem.key, problem) for problem in problems)
+            yield keyless
+    keys = iter(where.keys)
+    while some := list(islice(keys, WALK_BATCH)):
+        looked = await asyncio.to_thread(lambda some: [(key, mirror.tree.look(key)) for key in some], some)
+        tables.local.add([local for _, local in looked if isinstance(local, Item)])
+        tables.local.add_unusable((key, local) for key, local in looked if isinstance(local, (Problem, Excluded)))
+        yield []
 
 
-def _unknown(block: Sequence[Triple]) -> int:
-    return sum(each.record is None and isinstance(each.local, Item) for each in block)
-
-
-def too_many(mirror: Mirror, unknown: int) -> bool:
-    """True if asking for so many keys one by one costs more than a listing."""
-    page = mirror.target.limits.page
-    # Few keys are never too many: then nothing is counted, as in each block of a pass in which nothing is new.
-    if page is None or unknown <= FEW_KEYS:
-        return False
-    # A listing shows the other shards' entries, too.
-    listed = mirror.journal.count() * mirror.policy.shard.count
-    return unknown > FEW_KEYS + listed // page
-
-
-async def dirty(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Triple]]:
-    """Yield the keys of dirty rows, and all keys below those that are directories. R is what J says.
-
-    Raises Wide before a block would cost too many questions.
-    """
-    unknown = 0
-    async for block in _dirty(mirror, rows):
-        unknown += _unknown(block)
-        if too_many(mirror, unknown):
-            raise Wide
-        yield block
-
-
-async def _dirty(mirror: Mirror, rows: Sequence[Dirty]) -> AsyncIterator[list[Triple]]:
-    prefix, owner = mirror.policy.prefix, mirror.policy.owner
-    rows = _without_covered(rows, prefix)
-    for row in rows:
-        if row.subtree:
-            folder = row.key.removeprefix(prefix)
-            reach = under(row.key + "/") if folder else (prefix, prefix + LAST)
-            async for block in _merge(mirror, folder + "/" if folder else "", reach):
-                yield block
-    shard = mirror.policy.shard
-    single = (row.key for row in rows if row.key != prefix and shard.holds(row.key))
-    while keys_now := list(islice(single, BLOCK)):
-        found = await asyncio.to_thread(lambda keys: [(key, mirror.tree.look(key)) for key in keys], keys_now)
-        left = mirror.superseded.of(keys_now)
-        yield [_remembered(owner, (key, local, mirror.journal.get(key)), left.get(key, ())) for key, local in found]
-
-
-def _without_covered(rows: Sequence[Dirty], prefix: str) -> list[Dirty]:
-    """Leave out rows below a directory that is looked at anyway: a key may be planned once only."""
-    folders = {row.key for row in rows if row.subtree}
-
-    def covered(key: str) -> bool:
-        return key != prefix and (
-            prefix in folders or any(key[:end] in folders for end, char in enumerate(key) if char == "/")
-        )
-
-    return [row for row in rows if not covered(row.key)]
-
-
-async def _merge(
-    mirror: Mirror, folder: str, keys: tuple[str, str], tables: PassTables | None = None, lane: InStep | None = None
-) -> AsyncIterator[list[Triple]]:
-    owner = mirror.policy.owner
-    ahead = _Ahead(_walk(mirror, folder))
-    after: str | None = keys[0]
-    while after is not None:
-        strays = await ahead.fill()
-        ends = [
-            ahead.end(),
-            mirror.journal.key_after(after, keys[1], BLOCK),
-            tables.listing.key_after(after, BLOCK) if tables else None,
-        ]
-        # Beyond the first source's end, that source may hold keys not fetched yet.
-        end = min((each for each in ends if each is not None), default=None)
-        found = ahead.take(end)
-        taken = lane.take(after, end, found) if lane else NOTHING
-        local = {each.key: each for each in found if each.key not in taken.keys}
-        records = [] if taken.all else mirror.journal.after(after, keys[1], BLOCK, taken.keys)
-        known = {record.key: record for record in records if end is None or record.key <= end}
-        left = {} if tables else mirror.superseded.between(after, end, keys[1])
-        entries = None if tables is None else {} if taken.all else tables.listing.entries(after, end, taken.keys)
-        yield [*(Triple(stray.key, stray, None, None, "journal") for stray in strays)] + [
-            _remembered(owner, (key, local.get(key), known.get(key)), left.get(key, ()))
-            if entries is None
-            else _listed(key, local.get(key), known.get(key), entries.get(key, ()), owner)
-            for key in sorted({*local, *known, *left, *(entries or ())})
-        ]
-        after = end
+def _problems(found: Sequence[Item | Problem], root: str) -> tuple[list[Problem], list[Problem]]:
+    """Return the problems without a key and those with one. The root has none, an invalid name shows another's."""
+    keyless: list[Problem] = []
+    keyed: list[Problem] = []
+    for each in found:
+        if type(each) is Problem:
+            (keyless if each.kind == "invalid_key" or each.key == root else keyed).append(each)
+    return keyless, keyed
 
 
 def _walk(mirror: Mirror, folder: str) -> Iterator[Item | Problem]:
-    """The files of our shard. A directory that cannot be read may hold some of every shard."""
+    """Walk the files of this shard. An unreadable directory may hold files of every shard."""
     found, shard = mirror.tree.walk(folder), mirror.policy.shard
     if shard == WHOLE:
         return found
     return (each for each in found if shard.holds(each.key) or (type(each) is Problem and each.kind == "unreadable"))
 
 
-class _Ahead:
-    """The walk, read ahead in a thread, a block at a time."""
+def _observed(row: KeyRow, entries: Sequence[Entry], owner: str, seen: Source) -> Observed:
+    """Choose the entry that decisions use: the recorded one, else one with our mark, else one with our content."""
+    record = row.record
 
-    def __init__(self, walk: Iterator[Item | Problem]) -> None:
-        self._walk = walk
-        self._waiting: list[Item | Problem] = []
-        self._ended = False
-
-    async def fill(self) -> list[Problem]:
-        """Read on until a block waits or the walk ends; return the problems that have no place in the order."""
-        strays: list[Problem] = []
-        while len(self._waiting) < BLOCK and not self._ended:
-            found = await asyncio.to_thread(lambda: list(islice(self._walk, BLOCK)))
-            self._ended = len(found) < BLOCK
-            for each in found:
-                if type(each) is Problem and each.kind == "invalid_key":
-                    strays.append(each)
-                else:
-                    self._waiting.append(each)
-        return strays
-
-    def end(self) -> str | None:
-        """The last key that surely has nothing unread before it; None if all is read."""
-        return None if self._ended else self._waiting[-1].key
-
-    def take(self, end: str | None) -> list[Item | Problem]:
-        """Hand over what waits up to and with `end`."""
-        number = len(self._waiting) if end is None else bisect_right(self._waiting, end, key=_KEY)
-        taken, self._waiting = self._waiting[:number], self._waiting[number:]
-        return taken
-
-
-def _remembered(owner: str, known: tuple[str, Local, Record | None], left: Sequence[Entry]) -> Triple:
-    """R is what J says; what has to go beside it counts if there is nothing else."""
-    key, local, record = known
-    entries = [*([entry_of(record, owner)] if record else []), *left]
-    return Triple(key, local, record, entries[0] if entries else None, "journal", entries[1:])
-
-
-def _listed(key: str, local: Local, record: Record | None, entries: Sequence[Entry], owner: str) -> Triple:
-    """The entry that counts is the one we wrote, else one with our mark; normally there is only one."""
-
-    def merit(entry: Entry) -> tuple[bool, bool, bool]:
+    def rank(entry: Entry) -> tuple[bool, bool, bool]:
         return (
             record is not None and entry.ref == record.ref,
             entry.owner == owner,
             record is not None and entry.checksum == record.checksum,
         )
 
-    first, *others = sorted(entries, key=merit, reverse=True) if len(entries) > 1 else entries or (None,)
-    return Triple(key, local, record, first, "listing", others)
+    first, *others = sorted(entries, key=rank, reverse=True) if len(entries) > 1 else entries or (None,)
+    return Observed(row.key, row.local, record, first, seen, others)

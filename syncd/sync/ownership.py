@@ -6,49 +6,50 @@ from syncd.core.model import Adopt, Entry, Record, Stored
 from syncd.core.plan import UNKNOWN, Claim, has_other_prefix, is_of_another_writer
 from syncd.core.short_names import remote_name
 from syncd.sync.mirror import Mirror
-from syncd.sync.observe import Triple
+from syncd.sync.observe import Observed
 
 
-def mark_other_writers(mirror: Mirror, triples: list[Triple], *, delete_excluded: bool) -> list[Triple]:
-    """Return the triples with `another` set in each entry that another writer has put.
+def mark_other_writers(mirror: Mirror, block: list[Observed], *, delete_excluded: bool) -> list[Observed]:
+    """Return the block with `another` set in each entry that another writer has put.
 
     delete_excluded: a person wants excluded entries deleted. This includes entries of an earlier key prefix, so they
     are not marked.
     """
     owner = mirror.policy.owner
     suspects = [
-        triple.key
-        for triple in triples
-        if triple.seen != "journal" and any(_is_suspect(entry, triple.record, owner) for entry in _entries(triple))
+        observed.key
+        for observed in block
+        if observed.seen != "journal"
+        and any(_is_suspect(entry, observed.record, owner) for entry in _entries(observed))
     ]
     if not suspects:
-        return triples
+        return block
     claims, complete, keys = mirror.claims.get(suspects), mirror.claims.complete, frozenset(suspects)
 
-    def marked(triple: Triple, entry: Entry) -> Entry:
+    def marked(observed: Observed, entry: Entry) -> Entry:
         if delete_excluded and has_other_prefix(entry, mirror.policy):
             return entry
-        known = claims.get(triple.key, set()) | _claims_of_short_name(mirror, entry)
-        another = is_of_another_writer(triple.record, entry, mirror.policy, known, complete=complete)
+        known = claims.get(observed.key, set()) | _claims_of_short_name(mirror, entry)
+        another = is_of_another_writer(observed.record, entry, mirror.policy, known, complete=complete)
         return entry._replace(another=another)
 
     return [
-        triple._replace(
-            entry=marked(triple, triple.entry) if triple.entry else None,
-            others=[marked(triple, entry) for entry in triple.others],
+        observed._replace(
+            entry=marked(observed, observed.entry) if observed.entry else None,
+            others=[marked(observed, entry) for entry in observed.others],
         )
-        if triple.key in keys
-        else triple
-        for triple in triples
+        if observed.key in keys
+        else observed
+        for observed in block
     ]
 
 
-def is_replaced_by_other(mirror: Mirror, triple: Triple) -> bool:
+def is_replaced_by_other(mirror: Mirror, observed: Observed) -> bool:
     """Return whether another writer wrote the entry after our last write: it is neither ours nor the one before it."""
-    entry = triple.entry
+    entry = observed.entry
     if entry is None or not (entry.another or entry.owner not in (None, mirror.policy.owner)):
         return False
-    return UNKNOWN not in mirror.claims.get([triple.key]).get(triple.key, ())
+    return UNKNOWN not in mirror.claims.get([observed.key]).get(observed.key, ())
 
 
 def claim_previous(mirror: Mirror, key: str, held: Stored | Adopt | None) -> None:
@@ -72,8 +73,8 @@ def _claims_of_short_name(mirror: Mirror, entry: Entry) -> set[Claim]:
     return {(entry.ref, entry.checksum or "")} if record and record.ref == entry.ref else set()
 
 
-def _entries(triple: Triple) -> Iterable[Entry]:
-    return (triple.entry, *triple.others) if triple.entry else triple.others
+def _entries(observed: Observed) -> Iterable[Entry]:
+    return (observed.entry, *observed.others) if observed.entry else observed.others
 
 
 def _is_suspect(entry: Entry, record: Record | None, owner: str) -> bool:

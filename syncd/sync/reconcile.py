@@ -1,37 +1,52 @@
-"""The one verb: make the target match the folder. Observe, plan, brake, apply, record.
+"""Make the target match the folder: observe, plan, brake, apply, record.
 
-The daemon and the one-shot command run this same function; a scope says where to look.
+The daemon and the one-shot command call this same function. The scope says where to look.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 import structlog
 
 from syncd.core.errors import Brake, RootHalt
 from syncd.core.evidence import DeleteContext
-from syncd.core.index_errors import not_indexed
-from syncd.core.model import NOT_INDEXED, Action, Adopt, Delete, Forget, Item, Problem, Put
+from syncd.local.read import Identity
 from syncd.state.db import transaction
 from syncd.state.history import KEEP_S as HISTORY_S
 from syncd.state.journal import HOUR_S
 from syncd.state.ownership import Listing
 from syncd.state.pass_tables import PassTables, next_pass_id
 from syncd.state.queue import Dirty
-from syncd.sync import audit, observe
+from syncd.sync import audit
 from syncd.sync.apply import Applier
-from syncd.sync.deletes import GONE, coming_contents, count_losses, postpone_deletes
+from syncd.sync.deletes import coming_contents, count_losses, postpone_deletes
 from syncd.sync.guard import guard, halt_if_emptied, hold_back, is_fresh, is_replaced, known, refusal, weigh
-from syncd.sync.index import learn_status, recorded_problem
-from syncd.sync.instep import InStep
 from syncd.sync.mirror import Mirror
-from syncd.sync.mount_guard import look, protect, uncover
-from syncd.sync.observe import Triple, Wide
+from syncd.sync.mount_guard import look, protect
+from syncd.sync.observe import ScopeTooLarge
 from syncd.sync.passes import DEFAULT_OPTIONS, NO_HOOKS, Hooks, PassOptions, PassStats, Result, Scope
-from syncd.sync.resolve import Resolved, Resolver
+from syncd.sync.planning import make_plan
 from syncd.targets.base import Ordered
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """The values that the steps of one pass share.
+
+    rows: the dirty rows that it covers. started: by the wall clock. root: the identity of the folder at the start.
+    """
+
+    mirror: Mirror
+    scope: Scope
+    options: PassOptions
+    hooks: Hooks
+    result: Result
+    rows: Sequence[Dirty]
+    started: float
+    root: Identity | None
+    stats: PassStats
 
 
 async def reconcile(
@@ -39,39 +54,24 @@ async def reconcile(
 ) -> Result:
     """Bring the target in step with the folder within `scope`.
 
-    Raises Halt, Brake (nothing was deleted, all else was done), Unreachable (what is left is kept for the next pass),
-    or observe.Wide (nothing was done; make a full pass).
+    Raises Halt, Brake (nothing was deleted, all uploads were made), Unreachable (the next pass continues), or
+    ScopeTooLarge (nothing was done; make a full pass).
     """
     guard(mirror, force=options.force)
-    pass_id = next_pass_id(mirror.db)
-    rows = mirror.queue.every() if scope.rows is None else scope.rows
-    result = Result(PassTables(mirror.db, pass_id), pass_id, options.dry_run, mirror.age())
-    hooks.tick(result)
-    log.debug("pass.start", mirror=mirror.name, scope="all" if scope.everything else len(rows))
+    current = _begin(mirror, scope, options, hooks)
+    result = current.result
     try:
-        started = mirror.now()
-        if scope.everything:
-            asked = options.full or options.whole or options.delete_excluded
-            await _see(mirror, options, result, hooks, whole=asked)
-        try:
-            await _plan(mirror, scope, options, result, hooks)
-        except Wide:
-            if not result.audited:
-                mirror.queue.reschedule(rows, mirror.now() + mirror.settings.settle_max)
-                raise
-            result.start_over()
-            await _see(mirror, options, result, hooks, whole=True)
-            await _plan(mirror, scope, options, result, hooks)
-        if not options.force:
-            halt_if_emptied(mirror, result.tables)
-        result.known = known(mirror, result.unrecorded)
-        result.fresh = is_fresh(mirror) or (scope.everything and is_replaced(mirror, result.tables, result.known))
+        await _plan(current)
+        _look_at_deletes(current)
         if options.dry_run:
-            await _forecast(mirror, options, result)
-        else:
-            await _apply(mirror, options, result, hooks, rows)
-            _record(mirror, scope, result, rows, started)
-            _heed(result)
+            await _forecast_brake(current)
+            return result
+        applier = await _apply_uploads(current)
+        context = await _brake(current)
+        if not result.refusal:
+            await _apply_deletes(current, applier, context)
+        _record(current)
+        _raise_refusal(result)
     except BaseException:
         if not hooks.watch:
             result.tables.drop()
@@ -79,149 +79,83 @@ async def reconcile(
     return result
 
 
-async def _see(mirror: Mirror, options: PassOptions, result: Result, hooks: Hooks, *, whole: bool) -> None:
-    result.audited = await audit.fill_listing(
-        mirror, result.tables, lambda: hooks.tick(result), whole=whole, may_create=not options.dry_run
-    )
+def _begin(mirror: Mirror, scope: Scope, options: PassOptions, hooks: Hooks) -> Pass:
+    pass_id = next_pass_id(mirror.db)
+    rows = mirror.queue.every() if scope.rows is None else scope.rows
+    result = Result(PassTables(mirror.db, pass_id), pass_id, options.dry_run, mirror.age())
+    hooks.tick(result)
+    log.debug("pass.start", mirror=mirror.name, scope="all" if scope.everything else len(rows))
+    stats = PassStats(result.tables, pass_id, result.done, result.problems, lambda: hooks.tick(result))
+    return Pass(mirror, scope, options, hooks, result, rows, mirror.now(), mirror.root_seen, stats)
+
+
+# -- observe and plan
+
+
+async def _plan(current: Pass) -> None:
+    """Plan a pass. If a full pass believed the journal and too much is unknown, it lists the target and plans anew."""
+    mirror, scope, options, result = current.mirror, current.scope, current.options, current.result
+    if scope.everything:
+        await _observe_remote(current, listing=options.full or options.whole or options.delete_excluded)
+    try:
+        await make_plan(mirror, scope, options, result, current.stats.tick)
+    except ScopeTooLarge:
+        if not result.audited:
+            mirror.queue.reschedule(current.rows, mirror.now() + mirror.settings.settle_max)
+            raise
+        result.start_over()
+        await _observe_remote(current, listing=True)
+        await make_plan(mirror, scope, options, result, current.stats.tick)
+
+
+async def _observe_remote(current: Pass, *, listing: bool) -> None:
+    mirror, result, create = current.mirror, current.result, not current.options.dry_run
+    result.audited = await audit.fill_remote(mirror, result.tables, current.stats.tick, listing=listing, create=create)
     result.unsettled = mirror.journal.index.unfinished() if result.audited else 0
 
 
-async def _plan(mirror: Mirror, scope: Scope, options: PassOptions, result: Result, hooks: Hooks) -> None:
-    resolver = Resolver(mirror, full=options.full, delete_excluded=options.delete_excluded, everything=scope.everything)
-    mirror.tree.begin()
-    lane = None if options.full else InStep(mirror, result.tables)
-    if scope.rows is None:
-        blocks = observe.whole(mirror, result.tables, lane, "journal" if result.audited else "listing")
-    else:
-        blocks = observe.dirty(mirror, scope.rows)
-        _clear_problems(mirror, scope.rows)
-    async for block in blocks:
-        resolved = await resolver.block(block)
-        _plan_block(mirror, resolved, result, everything=scope.everything)
-        result.unchanged += lane.counted() if lane else 0
-        hooks.tick(result)
-    result.complete = mirror.tree.complete
-    result.files_read = resolver.files_read
-    if not result.complete:
-        # Absence proves nothing while a part of the tree could not be read.
-        result.tables.plan.remove_deletes()
-        mirror.absences.discard_pass(result.pass_id)
-    if scope.everything:
-        mirror.absences.remove_before(result.pass_id)
-    protect(mirror, look(mirror), force=options.force)
-    for key in mirror.tree.retry_keys:
-        mirror.try_later(key, None)
-    unmounted = mirror.tree.protected.problems()
-    mirror.journal.problems.add(unmounted, result.pass_id)
-    result.problems.update(problem.kind for problem in unmounted)
-    if scope.everything and result.complete:
-        uncover(mirror)
+# -- brake
 
 
-def _plan_block(mirror: Mirror, resolved: Sequence[Resolved], result: Result, *, everything: bool) -> None:
-    actions, problems, again, lost = [], [], [], []
-    for each in resolved:
-        triple = each.triple
-        if isinstance(each.decision, Problem):
-            problems.append(each.decision)
-            lost.append((each.decision, triple))
-        elif each.decision is not None:
-            actions.append(_counted(each.decision, each))
-            result.reasons[each.decision.reason] += 1
-            result.unrecorded += triple.record is None and not isinstance(each.decision, Put)
-            if isinstance(each.decision, Adopt) and each.decision.status in NOT_INDEXED:
-                problems.append(not_indexed(triple.key, each.decision.status, each.decision.error))
-        elif each.again:
-            again.append((triple.key, False))
-        elif isinstance(triple.local, Item):
-            result.unchanged += 1
-            problems += _in_step(mirror, triple)
-        actions += [_counted(extra, each) for extra in each.extra]
-    gone = [action for action in actions if isinstance(action, Delete) and action.evidence in GONE]
-    with transaction(mirror.db):
-        result.tables.plan.add(actions)
-        mirror.absences.record(gone, mirror.age(), result.pass_id)
-        if not everything:
-            mirror.absences.remove([each.triple.key for each in resolved if _back(each)], result.pass_id)
-        mirror.journal.problems.add(problems, result.pass_id)
-        for problem, triple in lost:
-            _let_go(mirror, problem, triple)
-        if again:
-            mirror.queue.mark(again, mirror.now())
-    result.again += len(again)
-    result.problems.update(problem.kind for problem in problems)
+def _look_at_deletes(current: Pass) -> None:
+    """Raise RootHalt if an emptied folder would delete everything. Note what the brake has to know of the mirror."""
+    mirror, result = current.mirror, current.result
+    if not current.options.force:
+        halt_if_emptied(mirror, result.tables)
+    result.known = known(mirror, result.unrecorded)
+    replaced = current.scope.everything and is_replaced(mirror, result.tables, result.known)
+    result.fresh = is_fresh(mirror) or replaced
 
 
-def _counted(action: Action, found: Resolved) -> Action:
-    """Mark the delete of a second entry as not counted against max_delete: the file keeps its first entry."""
-    if not isinstance(action, Delete):
-        return action
-    second = action is not found.decision and isinstance(found.triple.local, Item)
-    return replace(action, counted=False) if second else action
-
-
-def _back(found: Resolved) -> bool:
-    """Whether a key is surely not one whose file is gone and whose entry is there."""
-    return found.triple.local is not None or found.again or isinstance(found.decision, (Put, Adopt, Forget))
-
-
-def _in_step(mirror: Mirror, triple: Triple) -> list[Problem]:
-    """Take over what the remote says of an entry in step; say so if it could not be indexed."""
-    problem = None
-    if triple.record and triple.entry and triple.seen != "journal":
-        problem = learn_status(mirror, triple.record, triple.entry, loud=False)
-    elif triple.entry and triple.entry.status in NOT_INDEXED:
-        problem = recorded_problem(mirror, triple.key)
-    return [problem] if problem else []
-
-
-def _let_go(mirror: Mirror, problem: Problem, triple: Triple) -> None:
-    """Forget the record of an entry that is another's by now, or that the remote could not index and has dropped."""
-    if triple.record is None:
+async def _forecast_brake(current: Pass) -> None:
+    """Find out whether the brake would refuse the deletes of a dry run."""
+    mirror, result = current.mirror, current.result
+    if current.options.force or not result.tables.plan.counts["delete"]:
         return
-    dropped = problem.kind == "index_error" and triple.entry is None
-    if dropped:
-        mirror.journal.problems.park(problem, triple.record.checksum)
-    if dropped or problem.kind == "foreign":
-        # Another's mark beats our record; without one a hint asks again whose the key is before it writes.
-        mirror.journal.forget(triple.key)
-        audit.invalidate(mirror)
 
-
-def _clear_problems(mirror: Mirror, rows: Sequence[Dirty]) -> None:
-    with transaction(mirror.db):
-        for row in rows:
-            mirror.journal.problems.clear(row.key, subtree=row.subtree)
-
-
-async def _forecast(mirror: Mirror, options: PassOptions, result: Result) -> None:
-    """Say of a dry run whether its deletes would be refused."""
-    if options.force or not result.tables.plan.counts["delete"]:
-        return
-    load = weigh(mirror, count_losses(mirror, result.tables, {}), result.known)
-    result.refusal = refusal(mirror, result.tables, load, None, fresh=result.fresh)
-    if result.refusal:
-        # The bytes tell which files were moved.
-        coming = await coming_contents(mirror, result.tables)
+    def forecast(coming: Mapping[str, int]) -> str | None:
         load = weigh(mirror, count_losses(mirror, result.tables, coming), result.known)
-        result.refusal = refusal(mirror, result.tables, load, None, fresh=result.fresh)
+        return refusal(mirror, result.tables, load, None, fresh=result.fresh)
+
+    result.refusal = forecast({})
+    if result.refusal:
+        # A moved file is recognized by its content, so this reads the files that would be put.
+        result.refusal = forecast(await coming_contents(mirror, result.tables))
 
 
-async def _brake(
-    mirror: Mirror, options: PassOptions, result: Result, rows: Sequence[Dirty], unsent: Mapping[str, str]
-) -> DeleteContext:
-    """Take out of the plan what may not go, or not yet; return what stands behind the deletes that are left."""
-    tables = result.tables
-    decision = await postpone_deletes(mirror, tables, rows, options.delete_after, unsent)
-    result.waiting = decision.waiting
-    result.held_back = decision.needs_full_pass
-    load = weigh(mirror, decision.lost, result.known)
-    if not options.force and decision.due:
-        result.refusal = refusal(mirror, tables, load, result.done["put"], fresh=result.fresh)
+async def _brake(current: Pass) -> DeleteContext:
+    """Remove the deletes that may not go, or not yet, from the plan. Return the context of the others."""
+    mirror, options, result = current.mirror, current.options, current.result
+    postponed = await postpone_deletes(mirror, result.tables, current.rows, options.delete_after, current.stats.unsent)
+    result.waiting = postponed.waiting
+    result.held_back = postponed.needs_full_pass
+    load = weigh(mirror, postponed.lost, result.known)
+    if not options.force and postponed.due:
+        result.refusal = refusal(mirror, result.tables, load, result.done["put"], fresh=result.fresh)
         if result.refusal:
-            tables.plan.refuse("delete")
+            result.tables.plan.refuse("delete")
         else:
-            result.held_back |= hold_back(mirror, tables, load)
+            result.held_back |= hold_back(mirror, result.tables, load)
     return DeleteContext(
         result.pass_id,
         load,
@@ -235,64 +169,61 @@ async def _brake(
     )
 
 
-async def _apply(mirror: Mirror, options: PassOptions, result: Result, hooks: Hooks, rows: Sequence[Dirty]) -> None:
-    tables = result.tables
-    if tables.plan.counts["adopt"] or tables.plan.counts["forget"]:
-        # Entries change sides without being written: how many are others' is no longer known.
-        audit.invalidate(mirror)
-    stats = PassStats(tables, result.pass_id, result.done, result.problems, lambda: hooks.tick(result))
-    applier = Applier(mirror, stats, hooks.preemption)
-    identity = mirror.root_seen
-    for adopts in tables.plan.batches("adopt"):
-        applier.adopt(adopts)
-    for forgets in tables.plan.batches("forget"):
-        applier.forget(forgets)
-    for puts in tables.plan.batches("put", mirror.target.limits.turn):
-        await applier.put(puts)
-    context = await _brake(mirror, options, result, rows, stats.unsent)
+def _raise_refusal(result: Result) -> None:
     if result.refusal:
-        return
+        raise Brake(result.refusal)
+
+
+# -- apply
+
+
+async def _apply_uploads(current: Pass) -> Applier:
+    """Apply everything but the deletes."""
+    mirror, result = current.mirror, current.result
+    plan = result.tables.plan
+    if plan.counts["adopt"] or plan.counts["forget"]:
+        # Entries change sides without being written, so the number of entries of others is no longer known.
+        audit.invalidate(mirror)
+    applier = Applier(mirror, current.stats, current.hooks.preemption)
+    for adopts in plan.batches("adopt"):
+        applier.adopt(adopts)
+    for forgets in plan.batches("forget"):
+        applier.forget(forgets)
+    for puts in plan.batches("put", mirror.target.limits.turn):
+        await applier.put(puts)
+    return applier
+
+
+async def _apply_deletes(current: Pass, applier: Applier, context: DeleteContext) -> None:
+    """Apply the deletes. Raises RootHalt if the root was replaced since the pass began."""
+    mirror, result = current.mirror, current.result
     waiting = result.waiting
-    for deletes in tables.plan.batches("delete", mirror.target.limits.delete_turn):
-        if mirror.tree.identity() != identity:
+    for deletes in result.tables.plan.batches("delete", mirror.target.limits.delete_turn):
+        if mirror.tree.identity() != current.root:
             raise RootHalt(f"path {mirror.tree.label} was replaced during the pass; the rest was not deleted")
         protect(mirror, look(mirror), force=context.force)
         await applier.delete(deletes, context)
         result.waiting = waiting + applier.replacements.waiting
 
 
-def _heed(result: Result) -> None:
-    if result.refusal:
-        raise Brake(result.refusal)
+# -- record
 
 
-def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty], started: float) -> None:
+def _record(current: Pass) -> None:
+    """Store what the pass has learn_status, and log its result."""
+    mirror, result = current.mirror, current.result
     with transaction(mirror.db):
         if result.complete:
-            mirror.queue.done(rows)
+            mirror.queue.done(current.rows)
         else:
-            mirror.queue.reschedule(rows, mirror.now() + mirror.settings.settle_max)
-        if scope.everything:
-            mirror.journal.problems.clear_before(result.pass_id)
-            if result.complete:
-                mirror.journal.problems.drop_leftovers()
-                if not result.audited:
-                    audit.remember(mirror, result.tables, started)
-            if not result.audited:
-                _learn_listing(mirror, result)
-            mirror.journal.tombstones.drop_old(started, max(mirror.target.limits.lag_s, HOUR_S), mirror.age())
-            mirror.history.drop_before(started - HISTORY_S)
-            if result.fresh and (result.refusal or mirror.absences.count()):
-                # As fresh as before: what was refused as a whole, or waits, must not pass by tens.
-                mirror.meta.set("last_reconcile", None)
-            elif not result.refusal:
-                mirror.meta.set("last_reconcile", mirror.now())
-            mirror.meta.set("root_replaced", value=False)
-    level = log.info if scope.everything or result.tables.plan.counts.total() else log.debug
+            mirror.queue.reschedule(current.rows, mirror.now() + mirror.settings.settle_max)
+        if current.scope.everything:
+            _record_full(mirror, result, current.started)
+    level = log.info if current.scope.everything or result.tables.plan.counts.total() else log.debug
     level(
         "pass.done",
         mirror=mirror.name,
-        scope="all" if scope.everything else len(rows),
+        scope="all" if current.scope.everything else len(current.rows),
         planned=dict(result.tables.plan.counts),
         unchanged=result.unchanged,
         files_read=result.files_read,
@@ -304,10 +235,27 @@ def _record(mirror: Mirror, scope: Scope, result: Result, rows: Sequence[Dirty],
     )
 
 
-def _learn_listing(mirror: Mirror, result: Result) -> None:
-    target = mirror.target
+def _record_full(mirror: Mirror, result: Result, started: float) -> None:
+    """Store what a full pass has learned."""
+    keep_s = max(mirror.target.limits.lag_s, HOUR_S)
+    mirror.journal.problems.clear_before(result.pass_id)
+    if result.complete:
+        mirror.journal.problems.drop_leftovers()
+        if not result.audited:
+            audit.remember(mirror, result.tables, started)
+    if not result.audited:
+        mirror.claims.apply_listing(_listing(mirror, result), mirror.age(), keep_s)
+    mirror.journal.tombstones.drop_old(started, keep_s, mirror.age())
+    mirror.history.drop_before(started - HISTORY_S)
+    if result.fresh and (result.refusal or mirror.absences.count()):
+        # The mirror stays fresh: deletes that were refused together, or that wait, must not pass ten at a time.
+        mirror.meta.set("last_reconcile", None)
+    elif not result.refusal:
+        mirror.meta.set("last_reconcile", mirror.now())
+    mirror.meta.set("root_replaced", value=False)
+
+
+def _listing(mirror: Mirror, result: Result) -> Listing:
+    target, policy = mirror.target, mirror.policy
     whole = not isinstance(target, Ordered) or target.landmark is not None
-    listing = Listing(
-        result.pass_id, mirror.policy.owner, mirror.policy.prefix, result.began, whole, target.limits.lag_s
-    )
-    mirror.claims.apply_listing(listing, mirror.age(), max(target.limits.lag_s, HOUR_S))
+    return Listing(result.pass_id, policy.owner, policy.prefix, result.began, whole, target.limits.lag_s)

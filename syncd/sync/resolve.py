@@ -1,330 +1,209 @@
-"""From a triple to a decision: fill in checksums, ask the target what the table asks for, heed what was refused."""
+"""From an observed key to a decision: asks the decision table, and the target where the table has a question."""
 
 import asyncio
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from syncd.core.errors import DiskRetry, FileChanged, Halt, Park, Retry, Unreachable
+from syncd.core.errors import FileChanged, Halt, Park, Retry, Unreachable
 from syncd.core.evidence import with_evidence
 from syncd.core.index_errors import index_problem, unindexable
 from syncd.core.keys import shown
-from syncd.core.model import Action, Adopt, Content, Delete, Entry, Excluded, Forget, Item, Problem, Put
-from syncd.core.plan import Ask, Decision, decide, entry_of, has_other_prefix, removal
+from syncd.core.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Problem, Put
+from syncd.core.plan import Ask, Decision, decide, has_other_prefix, removal
 from syncd.core.unexpected import unexpected_error
+from syncd.sync.hashing import FileReader
 from syncd.sync.mirror import Mirror
-from syncd.sync.observe import Triple, Wide, too_many
-from syncd.sync.ownership import is_replaced_by_other, mark_other_writers
+from syncd.sync.observe import Observed, ScopeTooLarge
+from syncd.sync.ownership import mark_other_writers
+from syncd.sync.questions import Questions
 from syncd.sync.replacements import replacements_of
 from syncd.targets.base import each
 
-_AT_ONCE = 8
-"""Keys asked about at once; to verify one may take its whole content into memory."""
+_CONCURRENCY = 8
+"""Keys that the target is asked about at the same time. Verifying one may need its whole content in memory."""
 _ROUNDS = 5
-"""Questions per key: a look first, confirm, verify and their sequels; more would be a table that does not end."""
+"""Decisions for one key: the first one, and one after each answer. The table asks at most four questions."""
 
 
 class Resolved(NamedTuple):
-    """The decision about a key. again: the file is changing right now, so the next pass looks at it."""
+    """The decision for a key. again: the file is changing right now, so the next pass looks at it.
 
-    triple: Triple
+    extra: the deletes of further entries under the key.
+    """
+
+    observed: Observed
     decision: Action | Problem | None
     again: bool = False
     extra: tuple[Delete, ...] = ()
 
 
 class Resolver:
-    """Decides blocks of triples for one pass. `files_read` counts the files whose bytes had to be read.
+    """Decides the observed keys of one pass.
 
-    everything: the pass looks at the whole folder, not at what hints named.
+    everything: the pass covers the whole folder. delete_excluded: a person wants to delete the entries of excluded
+    files.
     """
 
-    def __init__(self, mirror: Mirror, *, full: bool, delete_excluded: bool, everything: bool = True) -> None:
+    def __init__(self, mirror: Mirror, *, delete_excluded: bool, everything: bool = True) -> None:
         self._mirror = mirror
-        self._full = full
         self._delete_excluded = delete_excluded
         self._everything = everything
-        self.files_read = 0
-        self._asked = 0
-        self._awaiting: set[str] = set()
+        self._reader = FileReader(mirror, everything=everything)
+        self._questions = Questions(mirror, self._reader, delete_excluded=delete_excluded)
 
-    async def block(self, triples: list[Triple]) -> list[Resolved]:
-        """Decide every triple of a block; questions to the target are asked side by side."""
-        if not triples:
-            return []
-        keys = [triple.key for triple in triples]
-        parked = self._mirror.journal.problems.parked(min(keys), max(keys))
-        triples, changing = await self._with_checksums(
-            mark_other_writers(self._mirror, triples, delete_excluded=self._delete_excluded), parked.keys()
-        )
-        self._awaiting = self._with_heirs(triples)
-        resolved: list[Resolved] = [Resolved(triple, None) for triple in triples]
+    @property
+    def files_read(self) -> int:
+        """The number of files that were read."""
+        return self._reader.files_read
 
-        async def one(place: int) -> None:
-            found = await self._one(triples[place], changing)
-            resolved[place] = self._heed_refusal(found, parked.get(found.triple.key))
+    async def block(self, block: Sequence[Observed]) -> list[Resolved]:
+        """Decide the keys of a block. Questions about different keys are asked at the same time."""
+        mirror, keys = self._mirror, [observed.key for observed in block]
+        parked = mirror.journal.problems.parked(min(keys), max(keys))
+        judged = mark_other_writers(mirror, list(block), delete_excluded=self._delete_excluded)
+        judged, changing = await self._reader.add_checksums(judged, parked)
+        waiting = _waiting_deletes(mirror, judged)
+        resolved = [Resolved(observed, None, again=True) for observed in judged]
 
-        open_places = []
-        for place, triple in enumerate(triples):
-            if triple.key in changing or not self._in_step(triple):
-                open_places.append(place)
-            elif triple.others:
-                resolved[place] = Resolved(triple, None, extra=self._duplicates(triple))
-        await each(open_places, one, _AT_ONCE)
-        if self._mirror.target.limits.renew_s is None:
-            return resolved
-        return [self._heed_refusal(self._renewed(found), parked.get(found.triple.key)) for found in resolved]
+        async def resolve(place: int) -> None:
+            observed = judged[place]
+            if observed.key not in changing:
+                found = _renew(mirror, await self._resolve(observed, waits=observed.key in waiting))
+                resolved[place] = _heed_refusal(found, parked.get(observed.key))
 
-    def _renewed(self, resolved: Resolved) -> Resolved:
-        """Put again what is in step and about to expire."""
-        triple, renew_s = resolved.triple, self._mirror.target.limits.renew_s or 0.0
-        local, record = triple.local, triple.record
-        if resolved.decision or resolved.again or record is None or not isinstance(local, Item):
-            return resolved
-        if abs(self._mirror.now() - record.written_at) < renew_s:
-            return resolved
-        put = Put(triple.key, "missing", local.path, local.size, record.ref)
-        return resolved._replace(decision=put)
+        await each(range(len(judged)), resolve, _CONCURRENCY)
+        return resolved
 
-    def _in_step(self, triple: Triple) -> bool:
-        """True if there is nothing to do or to ask, which is all there is to say of most keys of most passes."""
-        if triple.record and self._may_lag(triple.record.written_at):
-            return False
-        return decide(triple.local, triple.record, triple.entry, self._mirror.policy, triple.seen) is None
-
-    async def _with_checksums(
-        self, triples: list[Triple], parked: Iterable[str]
-    ) -> tuple[list[Triple], frozenset[str]]:
-        refused = set(parked)
-        items = [
-            triple.local
-            for triple in triples
-            if isinstance(triple.local, Item)
-            and triple.local.checksum is None
-            and (triple.record or triple.entry or triple.key in refused)
-        ]
-        found: dict[str, Item | Problem] = {} if self._full else dict(self._mirror.files.fill(items))
-        fresh, changing = await self._read([item for item in items if item.key not in found])
-        found |= fresh
-        return [t._replace(local=found[t.key]) if t.key in found else t for t in triples], changing
-
-    async def _read(self, items: list[Item]) -> tuple[dict[str, Item | Problem], frozenset[str]]:
-        """Hash files in a thread; return what they are now, and the keys of those that would not hold still."""
-        if not items:
-            return {}, frozenset()
-        tree = self._mirror.tree
-        allow_changing = frozenset(item.key for item in items if self._mirror.settle_expired(item.key))
-        found: dict[str, Item | Problem] = {}
-        changing: set[str] = set()
-        seen = []
-
-        def work() -> None:
-            for item in items:
-                try:
-                    content, stat = tree.read(item.path, allow_changing=item.key in allow_changing)
-                except FileChanged:
-                    changing.add(item.key)
-                except (Park, DiskRetry) as error:
-                    found[item.key] = Problem(item.key, error.kind, str(error))
-                except Exception as error:  # noqa: BLE001 - what it is stands in the log
-                    found[item.key] = Problem(item.key, "failed", str(unexpected_error(error, item.key)))
-                else:
-                    found[item.key] = item._replace(size=stat.st_size, checksum=content.checksum)
-                    if item.key not in allow_changing:
-                        seen.append((item.key, stat, content.checksum))
-
-        await asyncio.to_thread(work)
-        self.files_read += len(items)
-        self._mirror.files.store(seen, time.time_ns())
-        self._mark_twins({key: (stat.st_ino, checksum) for key, stat, checksum in seen if stat.st_nlink > 1})
-        return found, frozenset(changing)
-
-    def _mark_twins(self, read: Mapping[str, tuple[int, str]]) -> None:
-        """Have the other names of changed files looked at: the kernel tells of the name that was written to only."""
-        if self._everything or not read:
-            return
-        mirror, now = self._mirror, dict(read.values())
-        told = [
-            (key, False)
-            for key, inode in mirror.files.twins(now)
-            if key not in read and (record := mirror.journal.get(key)) and record.checksum != now[inode]
-        ]
-        mirror.queue.mark(told, mirror.now())
-
-    async def _one(self, triple: Triple, changing: frozenset[str]) -> Resolved:
-        if triple.key in changing:
-            return Resolved(triple, None, again=True)
+    async def _resolve(self, observed: Observed, *, waits: bool) -> Resolved:
         try:
-            triple, decision = await self._decide(triple)
-        except (Halt, Unreachable, Wide):
+            observed, decision = await self._decide(observed, waits=waits)
+        except (Halt, Unreachable, ScopeTooLarge):
             raise
         except FileChanged:
-            return Resolved(triple, None, again=True)
+            return Resolved(observed, None, again=True)
         except Retry as error:
-            self._mirror.try_later(triple.key, error.after_s)
-            return Resolved(triple, Problem(triple.key, "failed", str(error)))
+            self._mirror.try_later(observed.key, error.after_s)
+            return Resolved(observed, Problem(observed.key, "failed", str(error)))
         except Park as error:
-            return Resolved(triple, Problem(triple.key, error.kind, str(error)))
-        except Exception as error:  # noqa: BLE001 - what it is stands in the log
-            problem = Problem(triple.key, "failed", str(unexpected_error(error, triple.key)))
-            self._mirror.try_later(triple.key, None)
-            return Resolved(triple, problem)
+            return Resolved(observed, Problem(observed.key, error.kind, str(error)))
+        except Exception as error:  # noqa: BLE001 - unexpected_error logs it
+            problem = Problem(observed.key, "failed", str(unexpected_error(error, observed.key)))
+            self._mirror.try_later(observed.key, None)
+            return Resolved(observed, problem)
         if isinstance(decision, (Delete, Forget)):
-            return await self._look_twice(triple, decision)
-        return Resolved(triple, decision, extra=self._duplicates(triple))
+            return await self._look_again(observed, decision)
+        return Resolved(observed, decision, extra=self._duplicates(observed))
 
-    async def _decide(self, triple: Triple) -> tuple[Triple, Action | Problem | None]:
-        """Ask the table, and the target what the table asks."""
-        asked: set[str] = set()
-        if triple.seen == "listing" and self._trusted(triple):
-            triple = self._as_recorded(triple)
+    async def _decide(self, observed: Observed, *, waits: bool) -> tuple[Observed, Action | Problem | None]:
+        """Ask the decision table; while it has a question, ask the target and then the table once more."""
+        policy, asked = self._mirror.policy, set()
+        if observed.seen == "listing":
+            observed = self._questions.prefer_record(observed)
         for _ in range(_ROUNDS):
-            decision: Decision = decide(triple.local, triple.record, triple.entry, self._mirror.policy, triple.seen)
-            if self._unseen(triple, decision):
-                triple = await self._look_first(triple)
-                continue
-            if not isinstance(decision, Ask):
-                if "verify" in asked and triple.record is None and isinstance(decision, (Adopt, Put)):
+            decision: Decision = decide(observed.local, observed.record, observed.entry, policy, observed.seen)
+            if self._needs_confirmation(observed, decision, waits=waits):
+                observed = await self._questions.confirm_first(observed)
+            elif isinstance(decision, Ask):
+                asked.add(decision.question)
+                ask = self._questions.confirm if decision.question == "confirm" else self._questions.verify
+                observed = await ask(observed)
+            else:
+                if "verify" in asked and observed.record is None and isinstance(decision, (Adopt, Put)):
                     decision = replace(decision, reason="unverified")
-                return triple, decision
-            asked.add(decision.question)
-            triple = await (self._confirm(triple) if decision.question == "confirm" else self._verify(triple))
-        raise AssertionError(f"no decision after {_ROUNDS} questions: {triple}")
+                return observed, decision
+        raise AssertionError(f"no decision after {_ROUNDS} questions: {observed}")
 
-    def _trusted(self, triple: Triple) -> bool:
-        """True if our write is so young that what the remote shows may predate it, and nothing speaks against it."""
-        return bool(
-            triple.record and self._may_lag(triple.record.written_at) and not is_replaced_by_other(self._mirror, triple)
-        )
+    def _needs_confirmation(self, observed: Observed, decision: Decision, *, waits: bool) -> bool:
+        """Return whether an action would replace or delete an entry that only the journal knows.
 
-    def _as_recorded(self, triple: Triple) -> Triple:
-        entry = entry_of(triple.record, self._mirror.policy.owner) if triple.record else None
-        return triple._replace(entry=entry, seen="key")
-
-    def _unseen(self, triple: Triple, decision: Decision) -> bool:
-        """True if only the journal speaks of an entry that is to go and that others can have written over."""
-        if triple.seen != "journal" or triple.entry is None or self._mirror.target.limits.page is None:
+        Another writer may have changed the entry. A delete that has to wait anyway is confirmed by a later pass.
+        """
+        if observed.seen != "journal" or observed.entry is None or self._mirror.target.limits.page is None:
             return False
-        return isinstance(decision, Put) or (isinstance(decision, Delete) and decision.ref not in self._awaiting)
+        return isinstance(decision, Put) or (isinstance(decision, Delete) and not waits)
 
-    def _with_heirs(self, triples: list[Triple]) -> set[str]:
-        """The refs of entries that wait for their heirs if they are to go: they do not go yet."""
-        policy = self._mirror.policy
-        gone = [each for each in triples if each.seen == "journal" and each.local is None and each.entry]
-        deletes = [removal(each.entry, "stale", policy, each.record) for each in gone if each.entry]
-        found = replacements_of(self._mirror.db, self._mirror.name, deletes) if deletes else {}
-        return {delete.ref for delete in found}
-
-    async def _look_first(self, triple: Triple) -> Triple:
-        """Ask for an entry before it is written over or deleted. Raises Wide if a listing would cost less."""
-        self._asked += 1
-        if too_many(self._mirror, self._asked):
-            raise Wide
-        there = await self._confirm(triple)
-        return self._as_recorded(triple) if self._trusted(there) else there
-
-    async def _confirm(self, triple: Triple) -> Triple:
-        entry = await self._mirror.target.confirm(triple.key, triple.record.ref if triple.record else None)
-        if entry and self._may_lag(self._mirror.journal.tombstones.deleted_at(entry.ref)):
-            entry = None
-        local = triple.local
-        if entry and isinstance(local, Item) and local.checksum is None:
-            fresh, changing = await self._read([local])
-            if changing:
-                raise FileChanged(triple.key)
-            local = fresh[triple.key]
-        alone = triple._replace(entry=entry, local=local, seen="key", others=())
-        # What is there besides was listed, or is remembered as ours.
-        return mark_other_writers(self._mirror, [alone], delete_excluded=self._delete_excluded)[0]._replace(
-            others=triple.others
-        )
-
-    def _may_lag(self, changed_at: float | None) -> bool:
-        """True if nothing that can be asked is sure to know of our change of that time."""
-        limits = self._mirror.target.limits
-        return limits.reads_lag and changed_at is not None and abs(self._mirror.now() - changed_at) <= limits.lag_s
-
-    async def _verify(self, triple: Triple) -> Triple:
-        entry = triple.entry
-        if entry is None or not isinstance(triple.local, Item):
-            raise AssertionError(f"nothing to verify: {triple}")
-        content = await self._content(triple.local)
-        checksum = await self._mirror.target.checksum(entry, content)
-        if checksum:
-            return triple._replace(entry=entry._replace(checksum=checksum), seen="key")
-        # A listing that lags showed an entry that is gone: what took its place must be asked for.
-        there = await self._confirm(triple)
-        return there._replace(entry=None) if there.entry and there.entry.ref == entry.ref else there
-
-    async def _content(self, item: Item) -> Content:
-        self.files_read += 1
-        allow_changing = self._mirror.settle_expired(item.key)
-        content, _ = await asyncio.to_thread(self._mirror.tree.read, item.path, allow_changing=allow_changing)
-        return content
-
-    async def _is_mirrored(self, entry: Entry) -> bool:
-        """Whether the file is there that an earlier setting wrote this entry for, under another key prefix."""
-        if not has_other_prefix(entry, self._mirror.policy) or self._delete_excluded:
-            return False
-        prefix, before = self._mirror.policy.prefix, entry.prefix or ""
-        key = prefix + entry.key.removeprefix(before)
-        return await asyncio.to_thread(self._mirror.tree.look, key) is not None
-
-    async def _look_twice(self, triple: Triple, decision: Delete | Forget) -> Resolved:
-        """An absent file may be one that the rules leave out, or one that came after the walk went by."""
+    async def _look_again(self, observed: Observed, decision: Delete | Forget) -> Resolved:
+        """Look for an absent file once more: the rules may exclude it, or it may have come after the walk."""
         tree = self._mirror.tree
-        if triple.entry and await self._is_mirrored(triple.entry):
-            return Resolved(triple, None)
-        local = await asyncio.to_thread(tree.look, triple.key)
+        if observed.entry and await self._has_file_under_other_prefix(observed.entry):
+            return Resolved(observed, None)
+        local = await asyncio.to_thread(tree.look, observed.key)
         if isinstance(local, Excluded):
-            # What the rules leave out is said with the answer: it is no file that is gone.
-            triple = triple._replace(local=local)
-            return Resolved(triple, self._proven(triple, decision) if self._delete_excluded else None)
+            # The result shows excluded files: they are not absent.
+            observed = observed._replace(local=local)
+            return Resolved(observed, self._with_evidence(observed, decision) if self._delete_excluded else None)
         if isinstance(local, Problem):
             # The problem of a directory that is unreadable or closed is reported once, under its own key.
-            told = (local.kind == "unreadable" and not tree.complete) or local.key != shown(triple.key)
-            return Resolved(triple._replace(local=local), None if told else local)
+            reported = (local.kind == "unreadable" and not tree.complete) or local.key != shown(observed.key)
+            return Resolved(observed._replace(local=local), None if reported else local)
         if local is not None:
-            return Resolved(triple, None, again=True)
-        return Resolved(triple, self._proven(triple, decision), extra=self._duplicates(triple))
+            return Resolved(observed, None, again=True)
+        return Resolved(observed, self._with_evidence(observed, decision), extra=self._duplicates(observed))
 
-    def _proven(self, triple: Triple, decision: Delete | Forget) -> Delete | Forget:
+    async def _has_file_under_other_prefix(self, entry: Entry) -> bool:
+        """Return whether an entry that an earlier key prefix of this mirror wrote still has its file."""
+        policy = self._mirror.policy
+        if not has_other_prefix(entry, policy) or self._delete_excluded:
+            return False
+        key = policy.prefix + entry.key.removeprefix(entry.prefix or "")
+        return await asyncio.to_thread(self._mirror.tree.look, key) is not None
+
+    def _with_evidence(self, observed: Observed, decision: Delete | Forget) -> Delete | Forget:
         if isinstance(decision, Forget):
             return decision
-        return with_evidence(decision, triple.local, triple.entry, everything=self._everything)
+        return with_evidence(decision, observed.local, observed.entry, everything=self._everything)
 
-    def _duplicates(self, triple: Triple) -> tuple[Delete, ...]:
-        """Further entries of ours under the same key go; those of anybody else stay, but for a takeover of the key."""
-        policy = self._mirror.policy
-        if isinstance(triple.local, (Problem, Excluded)):
+    def _duplicates(self, observed: Observed) -> tuple[Delete, ...]:
+        """Return deletes for further entries under the key: those of this mirror, and all if a takeover puts the file.
+
+        With prune = "never" only superseded entries go: a put replaced them.
+        """
+        policy, others = self._mirror.policy, observed.others
+        if not others or isinstance(observed.local, (Problem, Excluded)):
             return ()
-        others = triple.others
         if policy.prune == "never":
-            # What a put has left behind is replaced, not pruned.
-            left = self._mirror.superseded.of([triple.key]).get(triple.key, ()) if others else ()
-            others = [entry for entry in others if entry.ref in {each.ref for each in left}]
+            superseded = {entry.ref for entry in self._mirror.superseded.of([observed.key]).get(observed.key, ())}
+            others = [entry for entry in others if entry.ref in superseded]
+        takes_over = policy.takeover and isinstance(observed.local, Item)
+        kept = observed.entry.ref if observed.entry else None
         return tuple(
             with_evidence(
-                removal(entry, "orphan", policy),
-                triple.local,
-                entry,
-                everything=self._everything,
-                kept=triple.entry.ref if triple.entry else None,
+                removal(entry, "orphan", policy), observed.local, entry, everything=self._everything, kept=kept
             )
             for entry in others
-            if (entry.owner == policy.owner and not entry.another)
-            or (policy.takeover and isinstance(triple.local, Item))
+            if takes_over or (entry.owner == policy.owner and not entry.another)
         )
 
-    @staticmethod
-    def _heed_refusal(resolved: Resolved, parked: tuple[str, Problem] | None) -> Resolved:
-        local = resolved.triple.local
-        if not isinstance(resolved.decision, Put) or not isinstance(local, Item):
-            return resolved
-        if parked and local.checksum == parked[0]:
-            return resolved._replace(decision=parked[1])
-        record = resolved.triple.record
-        if record and unindexable(record, local.checksum):
-            return resolved._replace(decision=index_problem(record.key, record.error, record.why))
+
+def _waiting_deletes(mirror: Mirror, block: Sequence[Observed]) -> set[str]:
+    """Return the keys whose delete would wait until a replacement is searchable."""
+    gone = [
+        removal(each.entry, "stale", mirror.policy, each.record)
+        for each in block
+        if each.seen == "journal" and each.local is None and each.entry
+    ]
+    return {delete.key for delete in replacements_of(mirror.db, mirror.name, gone)} if gone else set()
+
+
+def _renew(mirror: Mirror, resolved: Resolved) -> Resolved:
+    """Put a file that is in step again if its entry is about to expire."""
+    observed, renew_s = resolved.observed, mirror.target.limits.renew_s
+    local, record = observed.local, observed.record
+    if renew_s is None or resolved.decision or resolved.again or record is None or not isinstance(local, Item):
         return resolved
+    if abs(mirror.now() - record.written_at) < renew_s:
+        return resolved
+    return resolved._replace(decision=Put(observed.key, "missing", local.path, local.size, record.ref))
+
+
+def _heed_refusal(resolved: Resolved, parked: tuple[str, Problem] | None) -> Resolved:
+    """Replace a put by a problem if the remote has refused this content, or cannot index it."""
+    local, record = resolved.observed.local, resolved.observed.record
+    if not isinstance(resolved.decision, Put) or not isinstance(local, Item):
+        return resolved
+    if parked and local.checksum == parked[0]:
+        return resolved._replace(decision=parked[1])
+    if record and unindexable(record, local.checksum):
+        return resolved._replace(decision=index_problem(record.key, record.error, record.why))
+    return resolved

@@ -30,13 +30,8 @@ class Mutant:
     storm: int | None = None
 
 
-UPLOADS = """    for puts in tables.plan.batches("put", mirror.target.limits.turn):
-        await applier.put(puts)
-"""
-DECISION = """    context = await _brake(mirror, options, result, rows, stats.unsent)
-    if result.refusal:
-        return
-"""
+UPLOADS = "        applier = await _apply_uploads(current)\n"
+DECISION = "        context = await _brake(current)\n"
 MUTANTS = (
     Mutant(
         "an audit does not compare how many entries there are",
@@ -172,8 +167,8 @@ MUTANTS = (
     Mutant(
         "a listing is believed right after our own delete",
         "syncd/sync/observe.py",
-        "tables.listing.add(entry for entry in batch if entry.ref not in deleted)",
-        "tables.listing.add(batch)",
+        "tables.remote.add(entry for entry in batch if entry.ref not in deleted)",
+        "tables.remote.add(batch)",
         ("tests/unit/sync/test_remote_changes.py", "tests/unit/targets"),
     ),
     Mutant(
@@ -272,8 +267,8 @@ MUTANTS = (
     Mutant(
         "an empty folder is believed if only the target knows of its files",
         "syncd/sync/reconcile.py",
-        "            halt_if_emptied(mirror, result.tables)\n",
-        "            pass\n",
+        "        halt_if_emptied(mirror, result.tables)\n",
+        "        pass\n",
         ("tests/unit/sync/test_empty_files.py",),
     ),
     Mutant(
@@ -321,8 +316,8 @@ MUTANTS = (
     Mutant(
         "a plan that is refused deletes all the same",
         "syncd/sync/reconcile.py",
-        "    if result.refusal:\n        return\n",
-        "",
+        "        if not result.refusal:\n            await _apply_deletes",
+        "        if True:\n            await _apply_deletes",
         ("tests/unit/sync/test_guards.py",),
     ),
     Mutant(

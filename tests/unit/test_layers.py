@@ -54,7 +54,7 @@ PENDING: dict[str, set[str]] = {
 }
 """Imports that still point the wrong way."""
 
-PENDING_SQL = {"syncd.sync.audit", "syncd.sync.replacements", "syncd.sync.instep"}
+PENDING_SQL = {"syncd.sync.audit", "syncd.sync.replacements"}
 PENDING_CIRCLES = {"cli", "emulator"}
 
 IMPURE = {

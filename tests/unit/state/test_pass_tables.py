@@ -24,32 +24,25 @@ ADOPT = Adopt("a", "found", "r", "c", 3, "v", 4, marked=True, status="error", er
 PUT, DELETE, FORGET = Put("b", "new", "path/b", 5), Delete("c", "stale", "path/c", "rc"), Forget("d", "gone")
 
 
-def test_entries_come_back_as_they_went_in_by_ranges_of_keys(tables: PassTables) -> None:
+def test_entries_come_back_as_they_went_in_by_key(tables: PassTables) -> None:
     full = Entry("b", "r", "c", "v", 7, "me", marked=True, status="queued", error="why")
     entries = [Entry("\U0001f600", "1"), full, Entry("a/b", "2", marked=False), Entry("a.b", "3")]
-    tables.listing.add(entries)
-    assert list(tables.listing.entries("", None)) == ["a.b", "a/b", "b", "\U0001f600"]
-    assert tables.listing.entries("a/b", "b") == {"b": [full]}
-    assert tables.listing.entries("b", None) == {"\U0001f600": [entries[0]]}
+    tables.remote.add(entries)
+    assert list(tables.remote.entries([entry.key for entry in entries])) == ["a.b", "a/b", "b", "\U0001f600"]
+    assert tables.remote.entries(["b"]) == {"b": [full]}
+    assert tables.remote.entries(["\U0001f600", "c"]) == {"\U0001f600": [entries[0]]}
 
 
 def test_what_a_stranger_wrote_into_an_entry_is_kept_whatever_it_is(tables: PassTables) -> None:
     strange = Entry("a", "1", checksum="\ud800", size=10**30, owner="\0", marked=False)
-    tables.listing.add([strange])
-    assert tables.listing.entries("", None) == {"a": [strange]}
+    tables.remote.add([strange])
+    assert tables.remote.entries(["a"]) == {"a": [strange]}
 
 
 def test_a_row_listed_twice_is_one_and_two_refs_are_two(tables: PassTables) -> None:
-    tables.listing.add([Entry("a", "1", version="old"), Entry("a", "2")])
-    tables.listing.add([Entry("a", "1", version="new")])
-    assert tables.listing.entries("", None) == {"a": [Entry("a", "1", version="new"), Entry("a", "2")]}
-
-
-def test_the_nth_entry_after_a_key_bounds_a_block(tables: PassTables) -> None:
-    tables.listing.add([Entry(key, "1") for key in "abcd"])
-    assert tables.listing.key_after("", 1) == "a"
-    assert tables.listing.key_after("a", 3) == "d"
-    assert tables.listing.key_after("a", 4) is None
+    tables.remote.add([Entry("a", "1", version="old"), Entry("a", "2")])
+    tables.remote.add([Entry("a", "1", version="new")])
+    assert tables.remote.entries(["a"]) == {"a": [Entry("a", "1", version="new"), Entry("a", "2")]}
 
 
 def test_actions_come_back_as_they_went_in_with_their_outcomes(tables: PassTables) -> None:
@@ -102,10 +95,10 @@ def test_the_first_few_are_named(tables: PassTables) -> None:
 def test_passes_do_not_see_each_other_and_end_alone(spills: tuple[PassTables, PassTables]) -> None:
     one, two = spills
     for tables in spills:
-        tables.listing.add([Entry("a", "1")])
+        tables.remote.add([Entry("a", "1")])
         tables.plan.add([PUT])
     one.drop()
-    assert one.listing.entries("", None) == {}
+    assert one.remote.entries(["a"]) == {}
     assert list(one.plan.actions()) == []
-    assert len(two.listing.entries("", None)) == 1
+    assert len(two.remote.entries(["a"])) == 1
     assert len(list(two.plan.actions())) == 1

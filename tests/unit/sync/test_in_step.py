@@ -1,10 +1,11 @@
-"""The fast lane of a pass changes nothing but its price: the same world, with it and without it, ends the same."""
+"""The query for changed keys drops only keys that are in step: a pass that judges every key ends the same."""
 
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import closing
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,14 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.limits import Limits
-from syncd.core.model import Content, Entry, Problem, Record
-from syncd.core.plan import Policy
+from syncd.core.model import Content, Entry, Item, Local, Problem, Record
+from syncd.core.plan import Decision, Policy, Source, decide
 from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
+from syncd.state import observed as state_observed
 from syncd.state.db import open_state
-from syncd.sync import instep, observe, resolve
-from syncd.sync.instep import NOTHING, InStep
+from syncd.state.pass_tables import PassTables, next_pass_id
+from syncd.sync import resolve
+from syncd.sync.audit import fill_remote
 from syncd.sync.mirror import Mirror, Settings
+from syncd.sync.observe import ROOT, Observed, observe, remember
 from syncd.sync.passes import PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import START, Core, content, in_step, sha
@@ -156,11 +160,17 @@ def opened(base: Path, name: str, world: dict[str, Key], limits: Limits, policy:
     return mirror
 
 
-def both(world: dict[str, Key], reads_lag: bool, block: int, options: PassOptions) -> tuple[list[Any], list[Any]]:
-    """The same pass with the lane and without."""
-    limits = Limits(max_file_size=1000, lag_s=LAG_S, reads_lag=reads_lag)
-    with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(observe, "BLOCK", block)
+def judge_all(patch: pytest.MonkeyPatch) -> None:
+    """Make the query return every key."""
+    nothing = f"{state_observed._IN_STEP} AND false"
+    patch.setattr(state_observed, "_OBSERVED", state_observed._OBSERVED.replace(state_observed._IN_STEP, nothing))
+
+
+@contextmanager
+def both(world: dict[str, Key], reads_lag: bool, renew_s: float | None = None) -> Iterator[tuple[Mirror, Mirror]]:
+    """Two mirrors of the same folder, with states and targets of their own that hold the same."""
+    limits = Limits(max_file_size=1000, lag_s=LAG_S, reads_lag=reads_lag, renew_s=renew_s)
+    with tempfile.TemporaryDirectory() as made:
         base = Path(made)
         (base / "root").mkdir()
         (base / "root" / "keep").write_text("x")
@@ -173,33 +183,67 @@ def both(world: dict[str, Key], reads_lag: bool, block: int, options: PassOption
             for key, known in world.items():
                 if known.file and known.touched:
                     os.utime(base / "root" / key, ns=(1, 1))
-            fast = run(left, options)
-            patch.setattr(InStep, "take", lambda *_: NOTHING)
-            return fast, run(right, options)
+            yield left, right
 
 
 @settings(max_examples=120)
 @given(worlds, st.booleans(), st.integers(1, 4), st.sampled_from([PassOptions(), PassOptions(full=True)]))
-def test_a_pass_ends_the_same_with_the_lane_and_without_it(
-    world: dict[str, Key], reads_lag: bool, block: int, options: PassOptions
+def test_a_pass_over_changed_keys_ends_like_one_over_all_keys(
+    world: dict[str, Key], reads_lag: bool, page: int, options: PassOptions
 ) -> None:
-    fast, slow = both(world, reads_lag, block, options)
-    assert fast == slow
+    with both(world, reads_lag) as (left, right), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state_observed, "PAGE", page)
+        patch.setattr(state_observed, "WINDOW", page)
+        changed_keys = run(left, options)
+        judge_all(patch)
+        assert changed_keys == run(right, options)
+
+
+async def query(mirror: Mirror, seen: Source) -> dict[str, Observed]:
+    """Return what the query yields of a mirror."""
+    tables = PassTables(mirror.db, next_pass_id(mirror.db))
+    if seen == "listing":
+        await fill_remote(mirror, tables, lambda: None, listing=True, create=False)
+    else:
+        remember(mirror, tables, ROOT)
+    found = {each.key: each async for block in observe(mirror, tables, ROOT, seen) for each in block}
+    tables.drop()
+    return found
+
+
+def dropped(mirror: Mirror, seen: Source = "listing") -> dict[str, Observed]:
+    """Return the keys that the query drops, each with what is known of it."""
+    kept = asyncio.run(query(mirror, seen))
+    with pytest.MonkeyPatch.context() as patch:
+        judge_all(patch)
+        every = asyncio.run(query(mirror, seen))
+    return {key: found for key, found in every.items() if key not in kept}
+
+
+@settings(max_examples=200)
+@given(worlds, st.booleans(), st.sampled_from([None, 500.0]), st.sampled_from(["listing", "journal"]))
+def test_decide_calls_every_dropped_key_in_step(
+    world: dict[str, Key], reads_lag: bool, renew_s: float | None, seen: Source
+) -> None:
+    with both(world, reads_lag, renew_s) as (mirror, _):
+        before = mirror.db.execute("SELECT * FROM record").fetchall()
+        for key, found in dropped(mirror, seen).items():
+            assert isinstance(found.local, Item)
+            assert found.local.checksum is not None
+            assert decide(found.local, found.record, found.entry, mirror.policy, seen) is None, key
+            assert found.record is not None
+            assert found.entry is not None
+            assert not found.others
+            assert not reads_lag or abs(START - found.record.written_at) > LAG_S
+            assert renew_s is None or abs(START - found.record.written_at) < renew_s
+            mirror.journal.index.learn(found.record, found.entry, START)
+        assert mirror.db.execute("SELECT * FROM record").fetchall() == before
 
 
 def taken(change: Callable[[Key], Key], *, reads_lag: bool = False) -> bool:
-    """Whether the lane takes a key that is plain but for this change."""
-    seen: list[frozenset[str]] = []
-    take = InStep.take
-
-    def watched(lane: InStep, *block: Any) -> instep.Taken:
-        seen.append(take(lane, *block).keys)
-        return NOTHING
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(InStep, "take", watched)
-        both({"a": change(plain("a"))}, reads_lag, 512, PassOptions())
-    return any("a" in keys for keys in seen)
+    """Return whether the query drops a key that is in step but for this change."""
+    with both({"a": change(plain("a"))}, reads_lag) as (mirror, _):
+        return "a" in dropped(mirror)
 
 
 def entry(**values: Any) -> Callable[[Key], Key]:
@@ -220,7 +264,7 @@ def record(**values: Any) -> Callable[[Key], Key]:
         entry(version=None, size=None, marked=None, status=None),
     ],
 )
-def test_the_lane_takes_what_is_plainly_in_step(change: Callable[[Key], Key]) -> None:
+def test_the_query_drops_a_key_that_is_in_step(change: Callable[[Key], Key]) -> None:
     assert taken(change)
 
 
@@ -250,11 +294,11 @@ def test_the_lane_takes_what_is_plainly_in_step(change: Callable[[Key], Key]) ->
         record(error="why"),
     ],
 )
-def test_the_lane_leaves_whatever_is_less_plain_to_the_table(change: Callable[[Key], Key]) -> None:
+def test_the_query_returns_a_key_of_which_anything_differs(change: Callable[[Key], Key]) -> None:
     assert not taken(change)
 
 
-def test_an_entry_in_error_is_a_problem_and_none_of_the_lanes() -> None:
+def test_the_query_returns_an_entry_in_error() -> None:
     def failed(key: Key) -> Key:
         return record(status="error", error="why")(entry(status="error", error="why")(key))
 
@@ -262,7 +306,7 @@ def test_an_entry_in_error_is_a_problem_and_none_of_the_lanes() -> None:
 
 
 @pytest.mark.parametrize(("age_s", "plainly"), [(LAG_S - 1, False), (LAG_S, False), (LAG_S + 1, True)])
-def test_a_record_younger_than_the_lag_is_left_to_the_table_where_reads_lag(age_s: float, plainly: bool) -> None:
+def test_the_query_returns_a_record_younger_than_the_lag_where_reads_lag(age_s: float, plainly: bool) -> None:
     assert taken(record(written_at=START - age_s), reads_lag=True) is plainly
     assert taken(record(written_at=START - age_s))
 
@@ -275,12 +319,29 @@ async def test_nothing_is_decided_of_a_folder_in_step(core: Core, monkeypatch: p
     monkeypatch.setattr(resolve, "decide", None)
     assert (await core.full()).unchanged == 3
     core.write("e", "new")
-    with pytest.raises(TypeError):
-        await core.full()
+    assert (await core.full()).problems == {"failed": 1}
+
+
+async def test_a_key_is_decided_once_and_once_more_after_an_answer(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    await in_step(core, a="1", b="1", c="1")
+    core.write("a", "2")
+    core.target.store["b"] = Held("r9", b"1", "", None, "v9")
+    core.write("d", "new")
+    decided: Counter[str] = Counter()
+
+    def count(local: Local, record: Record | None, entry: Entry | None, policy: Policy, seen: Source) -> Decision:
+        known = local or record or entry
+        assert known is not None
+        decided[known.key] += 1
+        return decide(local, record, entry, policy, seen)
+
+    monkeypatch.setattr(resolve, "decide", count)
+    await core.full()
+    assert decided == {"a": 1, "b": 2, "c": 1, "d": 1}
 
 
 async def test_one_change_among_many_is_all_that_is_decided(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observe, "BLOCK", 2)
+    monkeypatch.setattr(state_observed, "WINDOW", 2)
     for name in "abcdefg":
         core.write(name, name, age_s=3600)
     await in_step(core)
@@ -290,11 +351,11 @@ async def test_one_change_among_many_is_all_that_is_decided(core: Core, monkeypa
     decided: list[str] = []
 
     class Watched(resolve.Resolver):
-        async def block(self, triples: list[observe.Triple]) -> list[resolve.Resolved]:
-            decided.extend(triple.key for triple in triples)
-            return await resolve.Resolver.block(self, triples)
+        async def block(self, block: Sequence[Observed]) -> list[resolve.Resolved]:
+            decided.extend(observed.key for observed in block)
+            return await resolve.Resolver.block(self, block)
 
-    monkeypatch.setattr("syncd.sync.reconcile.Resolver", Watched)
+    monkeypatch.setattr("syncd.sync.planning.Resolver", Watched)
     result = await core.full()
     assert decided == ["d", "f"]
     assert (result.unchanged, dict(result.done)) == (5, {"put": 1, "delete": 1})

@@ -1,4 +1,4 @@
-"""The merge of three sorted streams gives what a merge of three dictionaries gives, whatever the size of a block."""
+"""A pass observes what a merge of three dictionaries gives, whatever the size of a page."""
 
 import asyncio
 import tempfile
@@ -13,12 +13,12 @@ from syncd.core.model import Entry, Item, Problem, Record
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
+from syncd.state import observed as state_observed
 from syncd.state.db import open_state
 from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
-from syncd.sync import observe
 from syncd.sync.mirror import Mirror, Settings
-from syncd.sync.observe import Triple
+from syncd.sync.observe import ROOT, Observed, observe, places, remember
 from tests.harness import Core, ScriptedTarget, open_core, sha
 
 KEYS = ["a-b", "a.b", "a/b", "a/c/d", "a0", "b", "b.c", "c/a", "c/b", "\u00fc", "\U0001f600"]
@@ -29,13 +29,14 @@ def record(key: str) -> Record:
     return Record(key, f"r-{key}", sha("x"), 1, 1.0)
 
 
-async def gather(mirror: Mirror, tables: PassTables) -> list[Triple]:
-    return [triple async for block in observe.whole(mirror, tables) for triple in block]
+async def gather(mirror: Mirror, tables: PassTables) -> list[Observed]:
+    return [observed async for block in observe(mirror, tables, ROOT, "listing", full=True) for observed in block]
 
 
-def merged(prefix: str, block: int, local: set[str], records: set[str], entries: set[str]) -> list[Triple]:
+def merged(prefix: str, block: int, local: set[str], records: set[str], entries: set[str]) -> list[Observed]:
     with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(observe, "BLOCK", block)
+        patch.setattr(state_observed, "PAGE", block)
+        patch.setattr(state_observed, "WINDOW", block)
         root = Path(made, "root")
         root.mkdir()
         for key in local:
@@ -47,7 +48,7 @@ def merged(prefix: str, block: int, local: set[str], records: set[str], entries:
             for key in records:
                 mirror.journal.put(record(prefix + key))
             tables = PassTables(db, 1)
-            tables.listing.add(Entry(prefix + key, f"r-{prefix}{key}") for key in entries)
+            tables.remote.add(Entry(prefix + key, f"r-{prefix}{key}") for key in entries)
             return asyncio.run(gather(mirror, tables))
 
 
@@ -58,22 +59,26 @@ def test_the_merge_is_that_of_three_dictionaries(
 ) -> None:
     found = merged(prefix, block, local, records, entries)
     every = sorted(prefix + key for key in local | records | entries)
-    assert [triple.key for triple in found] == every
-    assert {prefix + key for key in local} == {triple.key for triple in found if isinstance(triple.local, Item)}
-    assert {prefix + key for key in records} == {triple.key for triple in found if triple.record}
-    assert {prefix + key for key in entries} == {triple.key for triple in found if triple.entry}
-    assert all(triple.seen == "listing" for triple in found)
+    assert [observed.key for observed in found] == every
+    assert {prefix + key for key in local} == {observed.key for observed in found if isinstance(observed.local, Item)}
+    assert {prefix + key for key in records} == {observed.key for observed in found if observed.record}
+    assert {prefix + key for key in entries} == {observed.key for observed in found if observed.entry}
+    assert all(observed.seen == "listing" for observed in found)
 
 
-@pytest.mark.parametrize("size", [511, 512, 513, 1024, 1025])
+@pytest.mark.parametrize("size", [511, 512, 513, 1023, 1024, 1025])
 def test_blocks_of_the_real_size_lose_nothing_at_their_edges(size: int) -> None:
     local = {f"{n:05}" for n in range(size)}
-    assert [triple.key for triple in merged("", observe.BLOCK, local, local, local)] == sorted(local)
+    assert [observed.key for observed in merged("", state_observed.PAGE, local, local, local)] == sorted(local)
 
 
-async def parts(core: Core, *rows: tuple[str, bool]) -> list[Triple]:
+async def parts(core: Core, *rows: tuple[str, bool]) -> list[Observed]:
     dirty = [Dirty(key, subtree, 0, 1) for key, subtree in sorted(rows)]
-    return [triple async for block in observe.dirty(core.mirror, dirty) for triple in block]
+    tables, where = PassTables(core.mirror.db, 1), places(core.mirror, dirty)
+    remember(core.mirror, tables, where)
+    found = [each async for block in observe(core.mirror, tables, where, "journal", full=True) for each in block]
+    tables.drop()
+    return found
 
 
 async def test_a_part_is_a_key_or_all_below_a_directory(core: Core) -> None:
@@ -82,23 +87,23 @@ async def test_a_part_is_a_key_or_all_below_a_directory(core: Core) -> None:
     for key in ("a/gone", "a.gone", "c"):
         core.mirror.journal.put(record(key))
     found = await parts(core, ("a", True), ("b", False), ("c", False), ("d", False))
-    assert {triple.key for triple in found} == {"a", "a/gone", "a/x", "a/y/z", "b", "c", "d"}
-    assert {triple.key for triple in found if triple.record} == {"a/gone", "c"}
-    assert {triple.seen for triple in found} == {"journal"}
+    assert {observed.key for observed in found} == {"a/gone", "a/x", "a/y/z", "b", "c"}
+    assert {observed.key for observed in found if observed.record} == {"a/gone", "c"}
+    assert {observed.seen for observed in found} == {"journal"}
 
 
 async def test_the_root_as_a_part_is_the_whole_tree(core: Core) -> None:
     core.write("a/x", "1")
     core.mirror.journal.put(record("gone"))
-    assert [triple.key for triple in await parts(core, ("", True))] == ["a/x", "gone"]
+    assert [observed.key for observed in await parts(core, ("", True))] == ["a/x", "gone"]
 
 
 async def test_the_root_with_a_prefix_is_the_prefix(core: Core) -> None:
     core.use(prefix="p/")
     core.write("a/x", "1")
     core.mirror.journal.put(record("p/gone"))
-    assert [triple.key for triple in await parts(core, ("p/", True))] == ["p/a/x", "p/gone"]
-    assert {triple.key for triple in await parts(core, ("p/a", True))} == {"p/a", "p/a/x"}
+    assert [observed.key for observed in await parts(core, ("p/", True))] == ["p/a/x", "p/gone"]
+    assert {observed.key for observed in await parts(core, ("p/a", True))} == {"p/a/x"}
 
 
 @pytest.mark.parametrize(
@@ -112,19 +117,20 @@ async def test_the_root_with_a_prefix_is_the_prefix(core: Core) -> None:
 async def test_a_key_is_seen_once_however_many_rows_cover_it(core: Core, rows: list[tuple[str, bool]]) -> None:
     core.write("a/x", "1")
     core.write("a/b/c", "1")
-    found = [triple.key for triple in await parts(core, *rows) if triple.local]
+    found = [observed.key for observed in await parts(core, *rows) if observed.local]
     assert sorted(found) == ["a/b/c", "a/x"]
 
 
 async def test_a_name_that_cannot_be_a_key_is_seen_wherever_it_stands(
     core: Core, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(observe, "BLOCK", 2)
+    monkeypatch.setattr(state_observed, "PAGE", 2)
+    monkeypatch.setattr("syncd.sync.observe.WALK_BATCH", 2)
     for path in ("a", "b", "bad\n", "c", "d"):
         core.write(path, "1")
     found = await gather(core.mirror, PassTables(core.mirror.db, 1))
-    assert [triple.key for triple in found if isinstance(triple.local, Item)] == ["a", "b", "c", "d"]
-    assert [triple.key for triple in found if isinstance(triple.local, Problem)] == ["bad\n"]
+    assert [observed.key for observed in found if isinstance(observed.local, Item)] == ["a", "b", "c", "d"]
+    assert [observed.key for observed in found if isinstance(observed.local, Problem)] == ["bad\n"]
 
 
 def counts_first(known: Record | None, *entries: Entry) -> str:
@@ -132,11 +138,11 @@ def counts_first(known: Record | None, *entries: Entry) -> str:
         if known:
             core.mirror.journal.put(known)
         tables = PassTables(core.mirror.db, 1)
-        tables.listing.add(entries)
-        (triple,) = asyncio.run(gather(core.mirror, tables))
-        assert triple.entry is not None
-        assert len(triple.others) == len(entries) - 1
-        return triple.entry.ref
+        tables.remote.add(entries)
+        (observed,) = asyncio.run(gather(core.mirror, tables))
+        assert observed.entry is not None
+        assert len(observed.others) == len(entries) - 1
+        return observed.entry.ref
 
 
 def test_of_several_entries_under_a_key_the_one_we_wrote_counts() -> None:

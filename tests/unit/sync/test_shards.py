@@ -18,6 +18,7 @@ from syncd.core.rules import Rules
 from syncd.core.sharding import WHOLE, Shard, part
 from syncd.queries.pull import Folder, pull
 from syncd.service.build import build_mirror
+from syncd.state import observed as state_observed
 from syncd.state.db import Meta, open_state
 from syncd.state.identity import reshard
 from syncd.sync import observe
@@ -79,7 +80,8 @@ def test_shards_together_plan_what_one_does_and_no_key_twice(
     world: World, prune: Prune, count: int, block: int
 ) -> None:
     with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(observe, "BLOCK", block)
+        patch.setattr(state_observed, "PAGE", block)
+        patch.setattr(state_observed, "WINDOW", block)
         base = Path(made)
         for key, text in {"keep": "x", **world[0]}.items():
             (base / "root" / key).parent.mkdir(parents=True, exist_ok=True)
@@ -215,7 +217,7 @@ async def test_what_a_listing_costs_is_reckoned_with_the_entries_of_all_shards(c
     if fresh == 30:
         assert planned(await core.hint(*keys[50:])) == {"put": fresh}
     else:
-        with pytest.raises(observe.Wide):
+        with pytest.raises(observe.ScopeTooLarge):
             await core.hint(*keys[50:])
 
 

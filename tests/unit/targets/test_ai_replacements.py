@@ -9,7 +9,7 @@ from syncd.service import once
 from syncd.state.pass_tables import PassTables
 from syncd.sync import index, replacements
 from syncd.sync.mirror import Mirror
-from syncd.sync.observe import Wide
+from syncd.sync.observe import ScopeTooLarge
 from syncd.sync.passes import PassOptions, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.sync.replacements import PATIENCE_S
@@ -248,14 +248,14 @@ async def test_a_renamed_folder_of_a_thousand_files_waits_together(tmp_path: Pat
             w.clock.now += side.mirror.queue.next_due(w.clock.now) or 0
             try:
                 await serve(w, side, 0)
-            except Wide:
+            except ScopeTooLarge:
                 await side.full()
         assert asked < 30
         assert sum(line.startswith("DELETE") for line in w.wire.diary[before:]) == 1000
         assert {key.partition("/")[0] for key in keys(side)} == {"new"}
 
 
-async def test_one_query_finds_the_heirs_of_a_turn(tmp_path: Path) -> None:
+async def test_one_query_finds_the_replacements_of_a_turn(tmp_path: Path) -> None:
     async with world(tmp_path, index_delay=DELAY_S) as w:
         side = w.side()
         await searchable(w, side, **{f"old{number}": f"word{number}" for number in range(50)})

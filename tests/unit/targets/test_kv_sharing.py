@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import Halt, TargetMissing
-from syncd.sync.observe import Wide
+from syncd.sync.observe import ScopeTooLarge
 from syncd.targets.kv import Place
 from tests.unit.targets.harness_ai_search import shows
 from tests.unit.targets.harness_kv import World, world
@@ -272,7 +272,7 @@ async def test_more_hints_than_a_listing_costs_are_a_matter_for_a_full_pass(tmp_
             side.write(name, name)
         await side.full()
         side.remove(*names)
-        with pytest.raises(Wide):
+        with pytest.raises(ScopeTooLarge):
             await side.hint(*names)
         assert len(await w.rows()) == 31
         await side.full()
