@@ -6,11 +6,13 @@ import pkgutil
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import typer
@@ -175,26 +177,32 @@ def room_of_nobody() -> Iterator[Room]:
             yield room
 
 
-def run_as_nobody(room: Room, *arguments: str) -> Ended:
-    """Run a command as a user without rights."""
+def run_as_nobody(room: Room, *commands: str) -> list[Ended]:
+    """Run commands as a user without rights."""
     for code in (Path(syncd.__file__), Path(typer.__file__)):
         if not all(place.stat().st_mode & 0o001 for place in code.parents):
             pytest.skip(f"no other user may read {code.parent}, so none can run the program")
     folder = room.path / "answers"
     folder.mkdir(exist_ok=True)
     folder.chmod(0o777)
-    given = ("--config", str(room.config), *arguments)
+    given = [("--config", str(room.config), *command.split()) for command in commands]
     process = forks.Process(target=become_nobody, args=(given, room.env(), str(folder)), daemon=True)
     process.start()
     process.join(PATIENCE_S)
-    assert process.exitcode is not None
-    ended = Ended(process.exitcode, (folder / "out").read_text(), (folder / "err").read_text())
+    assert process.exitcode == 0
+    places = [folder / str(number) for number in range(len(commands))]
+    ended = [
+        Ended(
+            int(Path(f"{place}.code").read_text()), Path(f"{place}.out").read_text(), Path(f"{place}.err").read_text()
+        )
+        for place in places
+    ]
     shutil.rmtree(folder)
     return ended
 
 
-def become_nobody(arguments: Sequence[str], env: Mapping[str, str], folder: str) -> None:
-    """Become a user without rights. All modules are imported before, because this user may not read them."""
+def become_nobody(commands: Sequence[Sequence[str]], env: Mapping[str, str], folder: str) -> None:
+    """Run commands as a user without rights. All modules are imported before, because this user may not read them."""
     for package in (syncd, typer):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith(("__main__", "_winconsole")):
@@ -204,7 +212,20 @@ def become_nobody(arguments: Sequence[str], env: Mapping[str, str], folder: str)
     os.setgroups([])
     os.setgid(NOBODY)
     os.setuid(NOBODY)
-    child(arguments, env, "/", (f"{folder}/out", f"{folder}/err"), ())
+    for number, command in enumerate(commands):
+        if (pid := os.fork()) == 0:
+            run_forked(command, env, f"{folder}/{number}")
+        Path(f"{folder}/{number}.code").write_text(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+
+
+def run_forked(command: Sequence[str], env: Mapping[str, str], place: str) -> NoReturn:
+    """Run a command and exit. Its output is in files beside `place`."""
+    try:
+        child(command, env, "/", (f"{place}.out", f"{place}.err"), ())
+    except SystemExit as end:
+        sys.stdout.flush()
+        os._exit(end.code if isinstance(end.code, int) else 0)
+    os._exit(0)
 
 
 @as_root
@@ -220,7 +241,7 @@ def test_files_written_by_root_belong_to_the_owner_of_the_state_directory() -> N
         assert {"lock", FILE_NAME, "deletes.jsonl"} <= owners.keys()
         assert set(owners.values()) == {NOBODY}, owners
         (room.docs / "2.md").unlink()
-        ended = run_as_nobody(room, "reconcile")
+        [ended] = run_as_nobody(room, "reconcile")
         assert (ended.code, ended.err) == (0, ""), ended.err
 
 
@@ -253,7 +274,7 @@ def test_a_file_of_another_user_is_named_with_its_owner(name: str) -> None:
         room.write("a.md")
         assert room.syncd("reconcile").code == 0
         os.chown(room.state / name, 0, 0)
-        ended = run_as_nobody(room, "reconcile")
+        [ended] = run_as_nobody(room, "reconcile")
         assert ended.code == EXIT_HALT, ended
         assert f"{room.state / name} belongs to root, and syncd runs as nobody" in one_line(ended.err)
 
@@ -265,8 +286,8 @@ def test_an_unreadable_state_directory_is_named_with_its_owner() -> None:
         assert room.syncd("reconcile").code == 0
         os.chown(room.state, 0, 0)
         commands = ["status", "ls", "ls --remote", "explain a.md", "verify", "reconcile", "reconcile -n", "retry"]
-        for command in [*commands, "pull x", "search text", "status --json"]:
-            ended = run_as_nobody(room, *command.split())
+        commands += ["pull x", "search text", "status --json"]
+        for command, ended in zip(commands, run_as_nobody(room, *commands), strict=True):
             assert ended.code == EXIT_HALT, (command, ended)
             assert f"{room.state} belongs to root" in one_line(ended.err), command
 
