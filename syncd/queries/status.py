@@ -122,7 +122,7 @@ def _items(journal: Journal, queue: Queue, remaining: int) -> dict[str, int]:
     kinds = journal.problems.counts()
     failed = kinds.pop("failed", 0)
     # A rejected item is not stored. `searchable` counts items that are stored and indexed.
-    kinds["index_error"] = journal.index.dropped()
+    kinds["index_error"] = journal.problems.count_dropped()
     kinds.pop("skipped", None)
     return {
         "synced": journal.stored(),

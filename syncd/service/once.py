@@ -183,7 +183,7 @@ async def _serve_pending(mirror: Mirror, options: PassOptions, hooks: Hooks, rep
     A postponed delete waits until the replacement of its entry is searchable.
     """
     while True:
-        wait = mirror.queue.next_fresh(mirror.now())
+        wait = mirror.queue.next_due(mirror.now(), fresh=True)
         if wait is None:
             return
         if report.postponed_deletes:

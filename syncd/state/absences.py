@@ -38,7 +38,10 @@ class Absence(NamedTuple):
 
 
 class Absences:
-    """The absent keys of one mirror."""
+    """The absent keys of one mirror.
+
+    The class has more than twelve methods, because all queries on the table `absence` share two conditions.
+    """
 
     def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
         self._db = db

@@ -6,7 +6,7 @@ from operator import attrgetter
 
 from syncd.core.model import Problem, Record
 from syncd.state.db import transaction
-from syncd.state.journal_index import COLUMNS, FIELDS, IndexRows, record_of
+from syncd.state.journal_index import COLUMNS, FIELDS, IndexRows, Reindexing, record_of
 
 HOUR_S = 3600.0
 _AT_ONCE = 500
@@ -26,12 +26,16 @@ LAST = "\U0010ffff"
 
 
 class Journal:
-    """The records of one mirror, with its index status, tombstones and problems. Times are seconds since the epoch."""
+    """The records of one mirror, with its index status, tombstones and problems. Times are seconds since the epoch.
+
+    The class has more than twelve methods, because it has all queries on the table `record` that concern no index.
+    """
 
     def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
         self._db = db
         self._mirror = mirror
         self.index = IndexRows(db, mirror)
+        self.reindexing = Reindexing(db, mirror)
         self.tombstones = Tombstones(db, mirror)
         self.problems = Problems(db, mirror)
 
@@ -304,6 +308,15 @@ class Problems:
             " ORDER BY key)",
             (self._mirror,),
         )
+
+    def count_dropped(self) -> int:
+        """Return the number of keys that have an index error and no entry, because the remote removed the entry."""
+        row = self._db.execute(
+            "SELECT count(*) FROM problem AS p WHERE mirror = ? AND kind = 'index_error' AND NOT EXISTS"
+            " (SELECT 1 FROM record AS r WHERE r.mirror = p.mirror AND r.key = p.key)",
+            (self._mirror,),
+        ).fetchone()
+        return int(row[0])
 
 
 def under(prefix: str) -> tuple[str, str]:

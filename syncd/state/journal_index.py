@@ -149,18 +149,15 @@ class IndexRows:
             (why, self._mirror, record.key, record.ref),
         )
 
-    def dropped(self) -> int:
-        """Return the number of keys that have an index error and no entry, because the remote removed the entry."""
-        row = self._db.execute(
-            "SELECT count(*) FROM problem AS p WHERE mirror = ? AND kind = 'index_error' AND NOT EXISTS"
-            " (SELECT 1 FROM record AS r WHERE r.mirror = p.mirror AND r.key = p.key)",
-            (self._mirror,),
-        ).fetchone()
-        return int(row[0])
 
-    # -- again
+class Reindexing:
+    """The requests to index entries of one mirror again: by a person, and automatic after a temporary failure."""
 
-    def want_reindex(self, meant: Callable[[str], bool] | None) -> int:
+    def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
+        self._db = db
+        self._mirror = mirror
+
+    def request(self, meant: Callable[[str], bool] | None) -> int:
         """Ask for another indexing of the chosen (or all) records whose indexing failed. Return their number."""
         with transaction(self._db):
             rows = self._db.execute(
@@ -172,7 +169,7 @@ class IndexRows:
             self._db.executemany("DELETE FROM index_try WHERE mirror = ? AND key = ?", wanted)
         return len(wanted)
 
-    def wanted_reindex(self) -> list[Record]:
+    def requested(self) -> list[Record]:
         """Return the records that a person wants indexed again."""
         rows = self._db.execute(
             f"SELECT {COLUMNS} FROM record JOIN reindex USING (mirror, key) WHERE mirror = ?", (self._mirror,)
@@ -222,7 +219,7 @@ class IndexRows:
         ).fetchone()
         return None if row[0] is None else float(row[0])
 
-    def tried(self, key: str) -> None:
+    def count_try(self, key: str) -> None:
         """Store that an automatic indexing was requested."""
         self._db.execute(
             "UPDATE index_try SET tries = tries + 1, due = NULL WHERE mirror = ? AND key = ?", (self._mirror, key)
@@ -235,7 +232,7 @@ class IndexRows:
         ).fetchone()
         return 0 if row is None else int(row[0])
 
-    def reindexed(self, key: str, status: IndexStatus, now: float) -> None:
+    def finish(self, key: str, status: IndexStatus, now: float) -> None:
         """Store that another indexing was requested, and delete the former error unless it is back already."""
         with transaction(self._db):
             self._db.execute("DELETE FROM reindex WHERE mirror = ? AND key = ?", (self._mirror, key))
@@ -246,7 +243,7 @@ class IndexRows:
             )
             self._db.execute("DELETE FROM problem WHERE mirror = ? AND key = ?", (self._mirror, key))
 
-    def unwanted(self, key: str) -> None:
+    def drop_request(self, key: str) -> None:
         """Delete the wish for another indexing, which the remote refused."""
         self._db.execute("DELETE FROM reindex WHERE mirror = ? AND key = ?", (self._mirror, key))
 

@@ -30,14 +30,102 @@ class Dirty:
     seq: int
 
 
-class Queue:
-    """The dirty keys of one mirror. The caller passes all times, in seconds since the epoch."""
+class QueueReader:
+    """Reads the dirty keys of one mirror. The caller passes all times, in seconds since the epoch."""
 
     def __init__(self, db: sqlite3.Connection, mirror: str, settle: float, settle_max: float) -> None:
         self._db = db
         self._mirror = mirror
         self._settle = settle
         self._settle_max = settle_max
+
+    def settled(self, now: float) -> list[Dirty]:
+        """Return all due rows, sorted by key."""
+        rows = self._db.execute(
+            "SELECT key, subtree, attempts, seq FROM dirty"  # noqa: S608
+            f" WHERE mirror = ? AND (due <= ? OR {_NEVER_DUE}) ORDER BY key",
+            (self._mirror, now, *_far(now, self._settle_max)),
+        )
+        return [Dirty(key, bool(subtree), attempts, seq) for key, subtree, attempts, seq in rows]
+
+    def every(self) -> list[Dirty]:
+        """Return all rows, due or not, sorted by key. A full pass processes them all."""
+        rows = self._db.execute(
+            "SELECT key, subtree, attempts, seq FROM dirty WHERE mirror = ? ORDER BY key", (self._mirror,)
+        )
+        return [Dirty(key, bool(subtree), attempts, seq) for key, subtree, attempts, seq in rows]
+
+    def marked(self, now: float) -> list[tuple[Dirty, float]]:
+        """Return the rows that were marked and not looked at since, each with its due time."""
+        rows = self._db.execute(
+            "SELECT key, subtree, attempts, seq, due FROM dirty WHERE mirror = ? AND attempts = 0 AND first_seen <= ?",
+            (self._mirror, now),
+        )
+        return [(Dirty(key, bool(subtree), attempts, seq), due) for key, subtree, attempts, seq, due in rows]
+
+    def failed(self, limit: int) -> list[str]:
+        """Return keys that wait for another try, the next ones first."""
+        rows = self._db.execute(
+            "SELECT key FROM dirty WHERE mirror = ? AND attempts > 0 AND NOT subtree ORDER BY due LIMIT ?",
+            (self._mirror, limit),
+        )
+        return [key for (key,) in rows]
+
+    def recently_marked(self, now: float) -> bool:
+        """Return whether a key was marked less than `settle` seconds ago, so that more marks may follow."""
+        row = self._db.execute(
+            "SELECT 1 FROM dirty WHERE mirror = ? AND attempts = 0 AND due > ? AND due <= ? LIMIT 1",
+            (self._mirror, now, now + self._settle),
+        ).fetchone()
+        return row is not None
+
+    def next_due(self, now: float, *, fresh: bool = False) -> float | None:
+        """Return the seconds until a row is due (0 if one is due), None if there is none.
+
+        fresh: only rows without a failure.
+        """
+        row = self._db.execute(
+            f"SELECT min(due), max({_NEVER_DUE}) FROM dirty WHERE mirror = ? AND (attempts = 0 OR NOT ?)",  # noqa: S608
+            (*_far(now, self._settle_max), self._mirror, fresh),
+        ).fetchone()
+        return None if row[0] is None else 0.0 if row[1] else max(0.0, row[0] - now)
+
+    def attempts(self, key: str) -> int:
+        """Return how often the key has failed since its last change."""
+        row = self._db.execute(
+            "SELECT attempts FROM dirty WHERE mirror = ? AND key = ?", (self._mirror, key)
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def next_try(self, key: str) -> float | None:
+        """Return when the key is due, or None if it is not in the queue."""
+        row = self._db.execute("SELECT due FROM dirty WHERE mirror = ? AND key = ?", (self._mirror, key)).fetchone()
+        return float(row[0]) if row else None
+
+    def first_seen(self, key: str) -> float | None:
+        """Return when the key was first marked since it was last in step, or None."""
+        row = self._db.execute(
+            "SELECT first_seen FROM dirty WHERE mirror = ? AND key = ?", (self._mirror, key)
+        ).fetchone()
+        return float(row[0]) if row else None
+
+    def oldest(self) -> float | None:
+        """Return when the row that waits longest was first marked, or None."""
+        row = self._db.execute("SELECT min(first_seen) FROM dirty WHERE mirror = ?", (self._mirror,)).fetchone()
+        return None if row[0] is None else float(row[0])
+
+    def counts(self) -> tuple[int, int]:
+        """Return the number of rows without a failure, and the number of rows that wait after a failure."""
+        row = self._db.execute(
+            "SELECT count(*) FILTER (WHERE attempts = 0), count(*) FILTER (WHERE attempts > 0)"
+            " FROM dirty WHERE mirror = ?",
+            (self._mirror,),
+        ).fetchone()
+        return int(row[0]), int(row[1])
+
+
+class Queue(QueueReader):
+    """Reads and changes the dirty keys of one mirror."""
 
     def mark(self, hints: Iterable[tuple[str, bool]], now: float) -> None:
         """Mark each (key, subtree) as changed. It is due `settle` after its last mark, `settle_max` after its first."""
@@ -81,83 +169,6 @@ class Queue:
                 [(self._mirror, key, due, due) for key in keys],
             )
 
-    def attempts(self, key: str) -> int:
-        """Return how often the key has failed since its last change."""
-        row = self._db.execute(
-            "SELECT attempts FROM dirty WHERE mirror = ? AND key = ?", (self._mirror, key)
-        ).fetchone()
-        return int(row[0]) if row else 0
-
-    def next_try(self, key: str) -> float | None:
-        """Return when the key is due, or None if it is not in the queue."""
-        row = self._db.execute("SELECT due FROM dirty WHERE mirror = ? AND key = ?", (self._mirror, key)).fetchone()
-        return float(row[0]) if row else None
-
-    def settled(self, now: float) -> list[Dirty]:
-        """Return all due rows, sorted by key."""
-        rows = self._db.execute(
-            "SELECT key, subtree, attempts, seq FROM dirty"  # noqa: S608
-            f" WHERE mirror = ? AND (due <= ? OR {_NEVER_DUE}) ORDER BY key",
-            (self._mirror, now, *self._far(now)),
-        )
-        return [Dirty(key, bool(subtree), attempts, seq) for key, subtree, attempts, seq in rows]
-
-    def every(self) -> list[Dirty]:
-        """Return all rows, due or not, sorted by key. A full pass processes them all."""
-        rows = self._db.execute(
-            "SELECT key, subtree, attempts, seq FROM dirty WHERE mirror = ? ORDER BY key", (self._mirror,)
-        )
-        return [Dirty(key, bool(subtree), attempts, seq) for key, subtree, attempts, seq in rows]
-
-    def marked(self, now: float) -> list[tuple[Dirty, float]]:
-        """Return the rows that were marked and not looked at since, each with its due time."""
-        rows = self._db.execute(
-            "SELECT key, subtree, attempts, seq, due FROM dirty WHERE mirror = ? AND attempts = 0 AND first_seen <= ?",
-            (self._mirror, now),
-        )
-        return [(Dirty(key, bool(subtree), attempts, seq), due) for key, subtree, attempts, seq, due in rows]
-
-    def failed(self, limit: int) -> list[str]:
-        """Return keys that wait for another try, the next ones first."""
-        rows = self._db.execute(
-            "SELECT key FROM dirty WHERE mirror = ? AND attempts > 0 AND NOT subtree ORDER BY due LIMIT ?",
-            (self._mirror, limit),
-        )
-        return [key for (key,) in rows]
-
-    def first_seen(self, key: str) -> float | None:
-        """Return when the key was first marked since it was last in step, or None."""
-        row = self._db.execute(
-            "SELECT first_seen FROM dirty WHERE mirror = ? AND key = ?", (self._mirror, key)
-        ).fetchone()
-        return float(row[0]) if row else None
-
-    def next_due(self, now: float) -> float | None:
-        """Return the seconds until a row is due (0 if one is due), or None if the queue is empty."""
-        return self._next(now, "")
-
-    def next_fresh(self, now: float) -> float | None:
-        """Return the seconds until a row without a failure is due, or None if there is none."""
-        return self._next(now, "AND attempts = 0")
-
-    def _next(self, now: float, condition: str) -> float | None:
-        row = self._db.execute(
-            f"SELECT min(due), max({_NEVER_DUE}) FROM dirty WHERE mirror = ? {condition}",  # noqa: S608
-            (*self._far(now), self._mirror),
-        ).fetchone()
-        return None if row[0] is None else 0.0 if row[1] else max(0.0, row[0] - now)
-
-    def _far(self, now: float) -> tuple[float, float, float]:
-        return now, FAR_S + self._settle_max, max(self._settle_max, LATER_S)
-
-    def recently_marked(self, now: float) -> bool:
-        """Return whether a key was marked less than `settle` seconds ago, so that more marks may follow."""
-        row = self._db.execute(
-            "SELECT 1 FROM dirty WHERE mirror = ? AND attempts = 0 AND due > ? AND due <= ? LIMIT 1",
-            (self._mirror, now, now + self._settle),
-        ).fetchone()
-        return row is not None
-
     def done(self, rows: Iterable[Dirty]) -> None:
         """Remove processed rows, except those that were marked again since they were read."""
         with transaction(self._db):
@@ -177,20 +188,6 @@ class Queue:
         """Remove the retry of a key that was processed without its row."""
         self._db.execute("DELETE FROM dirty WHERE mirror = ? AND key = ? AND attempts > 0", (self._mirror, key))
 
-    def oldest(self) -> float | None:
-        """Return when the row that waits longest was first marked, or None."""
-        row = self._db.execute("SELECT min(first_seen) FROM dirty WHERE mirror = ?", (self._mirror,)).fetchone()
-        return None if row[0] is None else float(row[0])
-
-    def counts(self) -> tuple[int, int]:
-        """Return the number of rows without a failure, and the number of rows that wait after a failure."""
-        row = self._db.execute(
-            "SELECT count(*) FILTER (WHERE attempts = 0), count(*) FILTER (WHERE attempts > 0)"
-            " FROM dirty WHERE mirror = ?",
-            (self._mirror,),
-        ).fetchone()
-        return int(row[0]), int(row[1])
-
     def make_due(self, keys: Iterable[str] | None, now: float) -> None:
         """Make the given keys, or all rows (None), due now."""
         if keys is None:
@@ -202,6 +199,10 @@ class Queue:
                 " due = excluded.due, seq = seq + 1",
                 [(self._mirror, key, now, now) for key in keys],
             )
+
+
+def _far(now: float, settle_max: float) -> tuple[float, float, float]:
+    return now, FAR_S + settle_max, max(settle_max, LATER_S)
 
 
 def retry_problems(journal: Journal, queue: Queue, keys: Collection[str] | None, now: float) -> int:
@@ -224,4 +225,4 @@ def retry_problems(journal: Journal, queue: Queue, keys: Collection[str] | None,
         if (journal.get(key) is None if problem.kind in ("index_error", "skipped") else problem.kind != "invalid_key")
     ]
     queue.make_due(due, now)
-    return len(due) + journal.index.want_reindex(None if keys is None else is_chosen)
+    return len(due) + journal.reindexing.request(None if keys is None else is_chosen)

@@ -67,7 +67,7 @@ async def follow_up(mirror: Mirror, pause: float) -> float | None:
 
 def next_reindex_s(mirror: Mirror) -> float | None:
     """Return the seconds (at least one) until an entry is indexed again, None if there is no such entry."""
-    due = mirror.journal.index.next_try()
+    due = mirror.journal.reindexing.next_try()
     return None if due is None else max(FIRST_POLL_S, due - mirror.now())
 
 
@@ -196,7 +196,7 @@ def recorded_problem(mirror: Mirror, key: str) -> Problem | None:
         return skipped_problem(key)
     if record is None or record.status != "error":
         return None
-    return index_problem(key, record.error, record.why, mirror.journal.index.tries_spent(key))
+    return index_problem(key, record.error, record.why, mirror.journal.reindexing.tries_spent(key))
 
 
 def _store_problems(mirror: Mirror, problems: list[Problem]) -> None:
@@ -234,13 +234,13 @@ async def reindex_due(mirror: Mirror) -> int:
     target, journal = mirror.target, mirror.journal
     if not isinstance(target, Indexed):
         return 0
-    journal.index.plan_tries(mirror.now(), 0.75 + mirror.chance() / 2)
-    wanted = journal.index.wanted_reindex()
+    journal.reindexing.plan_tries(mirror.now(), 0.75 + mirror.chance() / 2)
+    wanted = journal.reindexing.requested()
     wanted_keys = {record.key for record in wanted}
-    due = [record for record in journal.index.due_tries(mirror.now(), TRIES) if record.key not in wanted_keys]
+    due = [record for record in journal.reindexing.due_tries(mirror.now(), TRIES) if record.key not in wanted_keys]
     for record in due:
         # Counted before the request, so that the limit holds if the answer is lost or the process is killed.
-        journal.index.tried(record.key)
+        journal.reindexing.count_try(record.key)
     for record in wanted + due:
         await _reindex(mirror, target, record)
     return len(wanted) + len(due)
@@ -257,9 +257,9 @@ async def _reindex(mirror: Mirror, target: Indexed, record: Record) -> None:
     except (Park, Retry) as error:
         # The problem of the entry stays.
         log.warning("index.again_failed", mirror=mirror.name, key=record.key, why=str(error))
-        mirror.journal.index.unwanted(record.key)
+        mirror.journal.reindexing.drop_request(record.key)
         return
-    mirror.journal.index.reindexed(record.key, status, mirror.now())
+    mirror.journal.reindexing.finish(record.key, status, mirror.now())
     log.info("index.again", mirror=mirror.name, key=record.key)
     if status == "error":
         report_failure(mirror, record.key, record.error)

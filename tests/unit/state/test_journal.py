@@ -101,15 +101,15 @@ def test_only_failed_indexing_is_asked_for_again_and_once(journal: Journal) -> N
     for record in (failed, replace(failed, key="b"), replace(RECORD, key="c", status="completed")):
         journal.put(record)
     journal.problems.add([Problem("a", "index_error", "too long")], 1)
-    assert journal.index.want_reindex(["a", "c", "z"].__contains__) == 1
-    assert journal.index.wanted_reindex() == [failed]
-    journal.index.reindexed("a", "queued", NOW + 5)
-    assert journal.index.wanted_reindex() == []
+    assert journal.reindexing.request(["a", "c", "z"].__contains__) == 1
+    assert journal.reindexing.requested() == [failed]
+    journal.reindexing.finish("a", "queued", NOW + 5)
+    assert journal.reindexing.requested() == []
     assert list(journal.problems.all()) == []
     again = journal.get("a")
     assert again is not None
     assert (again.status, again.error, again.since) == ("queued", None, NOW + 5)
-    assert journal.index.want_reindex(None) == 1
+    assert journal.reindexing.request(None) == 1
 
 
 def test_in_step_is_what_nothing_keeps_from_target_or_index(db: sqlite3.Connection, journal: Journal) -> None:
@@ -126,14 +126,14 @@ def test_a_mirror_that_points_elsewhere_forgets_all_but_its_files(db: sqlite3.Co
     other = Journal(db, "other")
     for each in (journal, other):
         each.put(replace(RECORD, status="error"))
-        each.index.want_reindex(None)
+        each.reindexing.request(None)
         each.tombstones.record_delete("z", "rz", NOW, consented=False)
         each.problems.park(Problem("p", "refused", ""), "c")
         each.problems.add([Problem("p", "refused", "")], 1)
     journal.clear()
     assert (journal.count(), journal.tombstones.recent_deletes(NOW), journal.problems.parked("", LAST)) == (0, 0, {})
-    assert (list(journal.problems.all()), journal.index.wanted_reindex()) == ([], [])
-    assert (other.count(), other.tombstones.recent_deletes(NOW), len(other.index.wanted_reindex())) == (1, 1, 1)
+    assert (list(journal.problems.all()), journal.reindexing.requested()) == ([], [])
+    assert (other.count(), other.tombstones.recent_deletes(NOW), len(other.reindexing.requested())) == (1, 1, 1)
 
 
 def test_a_delete_leaves_a_tombstone_in_the_place_of_the_record(journal: Journal) -> None:

@@ -138,12 +138,12 @@ def test_rows_that_are_put_off_keep_what_they_are_and_give_way_to_news(queue: Qu
 
 
 def test_fresh_rows_are_those_that_have_not_failed(queue: Queue) -> None:
-    assert queue.next_fresh(NOW) is None
+    assert queue.next_due(NOW, fresh=True) is None
     queue.retry("a", NOW, 1)
-    assert queue.next_fresh(NOW) is None
+    assert queue.next_due(NOW, fresh=True) is None
     queue.mark([("b", False)], NOW)
-    assert queue.next_fresh(NOW) == SETTLE
-    assert queue.next_fresh(NOW + 9) == 0.0
+    assert queue.next_due(NOW, fresh=True) == SETTLE
+    assert queue.next_due(NOW + 9, fresh=True) == 0.0
 
 
 def test_next_due_tells_how_long_to_sleep(queue: Queue) -> None:

@@ -66,7 +66,7 @@ async def test_a_fresh_change_is_due_although_the_clock_was_set_back_an_hour(cor
     core.clock.forward(-3600.0)
     assert [row.key for row in core.mirror.queue.settled(core.clock.now)] == ["a.md"]
     assert core.mirror.queue.next_due(core.clock.now) == 0.0
-    assert core.mirror.queue.next_fresh(core.clock.now) == 0.0
+    assert core.mirror.queue.next_due(core.clock.now, fresh=True) == 0.0
 
 
 async def test_a_later_try_waits_although_another_change_is_from_a_clock_that_was_ahead(core: Core) -> None:

@@ -317,7 +317,7 @@ async def test_tries_are_ever_further_apart(busy: Core) -> None:
 async def test_a_person_s_retry_asks_at_once_and_makes_the_budget_whole(busy: Core) -> None:
     await used_up(busy)
     busy.target.reindexed.clear()
-    assert busy.mirror.journal.index.want_reindex(["a.md"].__contains__) == 1
+    assert busy.mirror.journal.reindexing.request(["a.md"].__contains__) == 1
     await followed(busy)
     assert busy.target.reindexed == ["a.md"]
     await used_up(busy)
@@ -361,7 +361,7 @@ async def test_a_refused_indexing_counts_as_a_try_and_stops_nobody(
         raise error
 
     monkeypatch.setattr(type(busy.target), "reindex", refuses)
-    busy.mirror.journal.index.want_reindex(None)
+    busy.mirror.journal.reindexing.request(None)
     await used_up(busy)
     assert len(asked) == 1 + len(TRIES_S)
     assert busy.problems() == {"a.md": "index_error"}
@@ -389,7 +389,7 @@ async def test_nothing_is_given_up_because_the_remote_cannot_be_reached(
     async def away(*_: object) -> str:
         raise Unreachable("no answer")
 
-    busy.mirror.journal.index.want_reindex(None)
+    busy.mirror.journal.reindexing.request(None)
     with monkeypatch.context() as patched:
         patched.setattr(type(busy.target), "reindex", away)
         with pytest.raises(Unreachable):
@@ -402,7 +402,7 @@ async def test_an_error_that_a_listing_still_shows_after_another_indexing_is_ask
     core.target.limits = core.target.limits.__class__(max_file_size=1000, lag_s=60)
     core.target.index["a.md"] = BUSY
     await in_step(core, **{"a.md": "x"})
-    core.mirror.journal.index.want_reindex(None)
+    core.mirror.journal.reindexing.request(None)
     await index.reindex_due(core.mirror)
     core.target.confirmed.clear()
     await index.poll(core.mirror)
@@ -411,7 +411,7 @@ async def test_an_error_that_a_listing_still_shows_after_another_indexing_is_ask
 
 
 async def test_another_version_of_what_we_marked_is_still_what_we_wrote(busy: Core) -> None:
-    busy.mirror.journal.index.want_reindex(None)
+    busy.mirror.journal.reindexing.request(None)
     await index.reindex_due(busy.mirror)
     busy.target.put_by("me", "a.md", "x")
     busy.target.index["a.md"] = Indexed()

@@ -100,7 +100,7 @@ async def test_a_failed_index_is_asked_for_again_without_an_upload(tmp_path: Pat
         w.clock.now += 2
         await index.poll(side.mirror)
         w.wire.diary.clear()
-        assert side.mirror.journal.index.want_reindex(["bad.md", "good.md"].__contains__) == 1
+        assert side.mirror.journal.reindexing.request(["bad.md", "good.md"].__contains__) == 1
         assert await index.reindex_due(side.mirror) == 1
         [row] = await w.items(key="bad.md")
         assert w.wire.diary == [f"PATCH /items/{row['id']}"]
@@ -118,7 +118,7 @@ async def test_an_item_that_is_gone_when_it_is_to_be_indexed_again_is_put_by_the
         await side.full()
         await index.poll(side.mirror)
         await w.delete("bad.md")
-        side.mirror.journal.index.want_reindex(None)
+        side.mirror.journal.reindexing.request(None)
         assert await index.reindex_due(side.mirror) == 1
         result = await side.full()
         assert result.reasons == {"new": 1}
@@ -148,7 +148,7 @@ async def test_an_item_put_anew_by_somebody_is_indexed_again_by_its_key(tmp_path
         await index.poll(side.mirror)
         await w.delete("bad.md")
         await w.upload("bad.md", b"text")
-        side.mirror.journal.index.want_reindex(None)
+        side.mirror.journal.reindexing.request(None)
         w.wire.diary.clear()
         assert await index.reindex_due(side.mirror) == 1
         assert [line.partition(" ")[0] for line in w.wire.diary] == ["PATCH", "PUT"]
