@@ -64,48 +64,48 @@ class PendingCheck:
 
 
 class IndexFollowup:
-    """Asks what became of the entries on their way into the index: soon after a pass, then less and less often.
+    """Polls the index for entries that are not searchable yet: soon after a pass, then less and less often.
 
-    due_at: the time of the next look, math.inf if there is nothing to ask about.
+    due_at: the time of the next poll, math.inf if every entry is searchable.
     """
 
     def __init__(self, mirror: Mirror, clock: Callable[[], float]) -> None:
         self._mirror = mirror
         self._clock = clock
-        self._looks = 0
-        self._look_at = math.inf
+        self._polls = 0
+        self._poll_at = math.inf
         self._rest_until = 0.0
 
     @property
     def due_at(self) -> float:
-        """The time of the next look."""
-        return max(self._look_at, self._rest_until)
+        """The time of the next poll."""
+        return max(self._poll_at, self._rest_until)
 
     def start_over(self, *, keep_pauses: bool) -> None:
-        """Look soon after a pass. keep_pauses: the pass wrote nothing, so planned looks stay where they are."""
-        if not keep_pauses or math.isinf(self._look_at):
-            self._looks = 0
-            self._look_at = self._clock() + index.pause_s(0)
+        """Poll soon after a pass. keep_pauses: the pass wrote nothing, so a planned poll keeps its time."""
+        if not keep_pauses or math.isinf(self._poll_at):
+            self._polls = 0
+            self._poll_at = self._clock() + index.pause_s(0)
 
     def expect(self) -> None:
-        """Plan a look within a minute, if none is planned."""
-        if math.isinf(self._look_at):
-            self._look_at = self._clock() + index.LONGEST_POLL_S
+        """Plan a poll within a minute, if none is planned."""
+        if math.isinf(self._poll_at):
+            self._poll_at = self._clock() + index.LONGEST_POLL_S
 
     def make_due(self) -> None:
-        """Look at once."""
-        self._look_at = self._rest_until = self._clock()
+        """Poll at once."""
+        self._poll_at = self._rest_until = self._clock()
 
     async def run(self) -> None:
-        """Look if it is time, and plan the next look. Looks take at most a tenth of the time."""
+        """Poll if it is time, and plan the next poll. Polls take at most a tenth of the time."""
         began = self._clock()
         if began < self.due_at:
             return
-        pause = await index.follow_up(self._mirror, index.pause_s(self._looks))
+        pause = await index.follow_up(self._mirror, index.pause_s(self._polls))
         now = self._clock()
         self._rest_until = now + index.rest_s(now - began)
-        self._look_at = math.inf if pause is None else now + pause
-        self._looks += 1
+        self._poll_at = math.inf if pause is None else now + pause
+        self._polls += 1
 
 
 class MirrorWorker:
@@ -161,7 +161,7 @@ class MirrorWorker:
         self._wake.set()
 
     def state_changed(self) -> None:
-        """Look again after another process has written to the state file: it may have made something due."""
+        """Check what is due, after another process has written to the state file."""
         self.index.make_due()
         self._wake.set()
 
@@ -211,7 +211,7 @@ class MirrorWorker:
             self._moved_at = self._clock()
 
     async def _serve(self) -> None:
-        """Do what is due: a full pass or a pass of single keys, and a look at the index."""
+        """Do what is due: a full pass or a pass of single keys, and a poll of the index."""
         now = self._clock()
         if now >= self.full_at:
             self.full_at = math.inf
@@ -254,7 +254,7 @@ class MirrorWorker:
         self.status.update_pass(result, self._moved_at, hidden=self.policy.hides_progress(moved=moved))
 
     async def _serve_pending(self) -> None:
-        """Serve settled keys and look at the index while a full pass is under way."""
+        """Serve settled keys and poll the index while a full pass is under way."""
         rows: list[Dirty] = self.mirror.queue.settled(self.mirror.now())
         self._has_pending.reset()
         if rows:
