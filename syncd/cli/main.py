@@ -87,11 +87,9 @@ def run(arguments: Sequence[str]) -> int:
     from typer.exceptions import TyperException
 
     from syncd.cli.context import make_program, with_optional_values
-    from syncd.state.directory import writable
 
     try:
-        with writable():
-            code = make_program(COMMANDS)(with_optional_values(arguments), prog_name="syncd", standalone_mode=False)
+        code = make_program(COMMANDS)(with_optional_values(arguments), prog_name="syncd", standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
         text = error.format_message()
@@ -121,10 +119,25 @@ def run(arguments: Sequence[str]) -> int:
             return _EXIT_PIPE
         raise
     except Exception as error:  # noqa: BLE001 - the last handler: a bug ends with its traceback and its own exit code
-        _print_traceback(error)
-        _print_error("this is a bug; please report it with the lines above")
-        return EXIT_BUG
+        return _end_by_exception(error)
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _end_by_exception(error: Exception) -> int:
+    """Print an error that no other handler knows, and return its exit code: an error of the state file, or a bug."""
+    import sqlite3
+
+    from syncd.state.directory import check
+
+    try:
+        if isinstance(error, sqlite3.Error):
+            check(error)
+    except SyncdError as halt:
+        _print_error(str(halt))
+        return halt.exit_code
+    _print_traceback(error)
+    _print_error("this is a bug; please report it with the lines above")
+    return EXIT_BUG
 
 
 def _machine_error(error: OSError | MemoryError) -> str:

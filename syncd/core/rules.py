@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from syncd.core.excludes import BUILTIN_EXCLUDES, IGNORE_FILE
 from syncd.core.globs import Line, PatternList, lines_of
@@ -68,7 +68,7 @@ class Rules:
         """Return a quick test for many paths below all ignore files: what it denies, nothing leaves out."""
         if self.include != INCLUDE_ALL:
             return bool
-        lists = [(_BUILTIN.may_match, 0), *([(self._exclude.may_match, 0)] if self.exclude else [])]
+        lists = [(_builtin().may_match, 0), *([(self._exclude.may_match, 0)] if self.exclude else [])]
         lists += [(each.patterns.may_match, len(each.folder)) for each in ignores if each.patterns.patterns]
 
         def quick(path: str) -> bool:
@@ -126,7 +126,7 @@ class Rules:
         if found := self._exclude.verdict(path):
             return found.out, f"exclude: {found.pattern}"
         # What the list takes back, such as .env.example, it only does not leave out itself.
-        if (found := _BUILTIN.verdict(path)) and found.out:
+        if (found := _builtin().verdict(path)) and found.out:
             return True, f"built-in exclude: {BUILTIN_EXCLUDES[found.number - 1]}"
         git = (each.verdict(path) for each in reversed(ignores) if each.name != IGNORE_FILE)
         return next(filter(None, git), None)
@@ -154,7 +154,10 @@ class Rules:
         return _patterns(enumerate(self.include, 1))
 
 
-_BUILTIN = PatternList.of(enumerate(BUILTIN_EXCLUDES, 1), ignore_case=True)
+# Built at first use: commands that only read the config match no path.
+@cache
+def _builtin() -> PatternList:
+    return PatternList.of(enumerate(BUILTIN_EXCLUDES, 1), ignore_case=True)
 
 
 def _patterns(lines: Iterable[Line]) -> PatternList:
