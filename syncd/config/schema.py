@@ -61,9 +61,12 @@ _WEBHOOK = "should be an https:// address; plain http is taken for loopback only
 
 
 class Section(BaseModel):
-    """A section of the config. It rejects unknown keys, cannot be changed, and shows no value in an error."""
+    """A section of the config. It rejects unknown keys, cannot be changed, and shows no value in an error.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    defer_build: the model of a section is built as a part of the config that is loaded, and not once more for itself.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
 # -- values
@@ -196,7 +199,7 @@ class KVSection(Section):
     stale_ttl: Annotated[int, Field(ge=KV_MIN_TTL_S)] | None = None
     create: bool = False
     metadata: Annotated[dict[str, str], AfterValidator(_fields("sha256 owner size stale path prefix", KV_FIELDS))] = (
-        Field(default_factory=dict)
+        Field(default={})
     )
 
     @model_validator(mode="after")
@@ -272,7 +275,7 @@ class MirrorConfig(Section):
 
     path: LocalPath
     include: Patterns = Field(default_factory=lambda: list(INCLUDE_ALL))
-    exclude: Patterns = Field(default_factory=list)
+    exclude: Patterns = Field(default=[])
     gitignore: bool = True
     links: Literal["skip", "inside"] = "skip"
     key_prefix: str = ""
@@ -309,12 +312,12 @@ class Config(BaseSettings):
     defaults: read with the keys of a mirror, merged into every mirror before validation, and None afterwards.
     """
 
-    model_config = SettingsConfigDict(extra="forbid", case_sensitive=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(extra="forbid", case_sensitive=True, hide_input_in_errors=True, defer_build=True)
 
     state_dir: LocalPath
     cloudflare: Cloudflare
-    web: Web = Web()
-    notify: Notify = Notify()
+    web: Web = Field(default={}, validate_default=True)
+    notify: Notify = Field(default={}, validate_default=True)
     defaults: MirrorConfig | None = None
     mirrors: dict[str, MirrorConfig] = Field(min_length=1)
 
@@ -353,7 +356,7 @@ class Config(BaseSettings):
 class AccountConfig(Config):
     """The config for commands that need the account only: it may have no mirror."""
 
-    mirrors: dict[str, MirrorConfig] = Field(default_factory=dict)
+    mirrors: dict[str, MirrorConfig] = Field(default={})
 
 
 def _merged(defaults: dict[str, Any], mirror: dict[str, Any]) -> dict[str, Any]:
