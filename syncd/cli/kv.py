@@ -394,9 +394,9 @@ def _print_result(*, as_json: bool, text: str, data: dict[str, Any]) -> None:
 
 
 def _format_time(expiration: int | None) -> str:
-    from datetime import UTC, datetime
+    from syncd.core.plain_text import utc_time
 
-    return datetime.fromtimestamp(expiration, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if expiration else ""
+    return utc_time(expiration).replace("T", " ") if expiration else ""
 
 
 def _compact(value: Any) -> str:

@@ -1,1 +1,1 @@
-"""Values and decisions without side effects: no clock, disk, network or log. What reads or writes belongs elsewhere."""
+"""Values and decisions without side effects. Code that uses a clock, the disk or the network belongs elsewhere."""

@@ -1,7 +1,7 @@
-"""Errors by remedy: what must happen next, not where it came from.
+"""Errors, named by their remedy and not by their origin.
 
-Retry: the same thing may succeed later. Park: this content cannot succeed. Halt: this mirror cannot go on.
-Brake: a person must agree first. ConfigError: nothing was started. Anything else that escapes is a bug (exit 70).
+Retry: the same action may succeed later. Park: this content cannot succeed. Halt: this mirror cannot continue.
+Brake: a person must agree first. ConfigError: nothing was started. Any other exception is a bug (exit code 70).
 """
 
 from typing import TYPE_CHECKING
@@ -26,19 +26,20 @@ EXIT_INTERRUPTED = 130
 
 
 class SyncdError(Exception):
-    """Base of all errors a user may meet. `str(error)` is one line that names the remedy."""
+    """Base of all errors that users see. `str(error)` is one line that names the remedy."""
 
     exit_code = EXIT_PROBLEMS
     needs_person = False
-    """True if waiting does not help."""
+    """True if only an action of a person ends the error."""
 
 
 class Retry(SyncdError):
-    """The remote did not do it this time.
+    """A temporary failure of the remote.
 
-    after_s: the seconds the remote asked us to wait, or None. ambiguous: the request may have been carried out
-    all the same (connection lost after sending, 5xx), so a write must be looked up before it is sent again.
-    status: the HTTP status of the answer, None when there was none.
+    after_s: the seconds that the remote asks to wait, or None.
+    ambiguous: the remote may have executed the request (connection lost after sending, 5xx). A write must then be
+    looked up before it is sent again.
+    status: the HTTP status of the answer, None without an answer.
     """
 
     exit_code = EXIT_UNREACHABLE
@@ -53,18 +54,18 @@ class Retry(SyncdError):
 
 
 class DiskRetry(Retry):
-    """The disk did not do it this time: a stale handle, a network file system that is away, no descriptor left."""
+    """A temporary failure of the disk: a stale handle, an absent network file system, no free descriptor."""
 
     exit_code = EXIT_PROBLEMS
     kind: "ProblemKind" = "failed"
 
 
 class Blocked(Retry):
-    """Something on the way to the API refused the request: a status 4xx, or a redirect, without the API's envelope."""
+    """A proxy refused the request: the answer is a 4xx or a redirect without the envelope of the API."""
 
 
 class Unreachable(Retry):
-    """No request was answered well for `retry_for` seconds; the pass ends and keeps the rest for the next one."""
+    """No request succeeded for `retry_for` seconds. The pass ends, and the next pass does the rest."""
 
     exit_code = EXIT_UNREACHABLE
 
@@ -78,14 +79,14 @@ class Deferred(SyncdError):
 
 
 class Unexpected(SyncdError):
-    """An exception that nobody expected while one file was dealt with: tried again later, the others go on."""
+    """An unexpected exception in the work on one file. This file is retried later; the others continue."""
 
 
 class Park(SyncdError):
-    """This content cannot succeed; it is shown, and tried again when the file changes.
+    """This content cannot succeed. The problem is shown, and the file is retried when it changes.
 
-    kind: the problem kind of the contract. code: the remote's own error code, if it gave one. status: the HTTP
-    status of its answer, None when nothing was sent.
+    kind: the problem kind of the contract. code: the error code of the remote, None without one.
+    status: the HTTP status of the answer, None if nothing was sent.
     """
 
     def __init__(
@@ -98,23 +99,23 @@ class Park(SyncdError):
 
 
 class NotFound(Park):
-    """The remote has no such item. The caller usually knows better than to park: an absent item is deleted."""
+    """The remote has no such item. The caller of a delete treats this as success."""
 
     def __init__(self, message: str, *, code: int | None = None, status: int | None = None) -> None:
         super().__init__("failed", message, code=code, status=status)
 
 
 class Conflict(Park):
-    """The key exists already (AI Search 7042): look it up, then replace it or see that it is ours."""
+    """The key exists already (AI Search 7042). The caller looks it up, then replaces or adopts it."""
 
     def __init__(self, message: str, *, code: int | None = None, status: int | None = None) -> None:
         super().__init__("failed", message, code=code, status=status)
 
 
 class TooMuch(Park):
-    """One request held more entries than the remote takes or manages (413, 524): send it in two halves.
+    """One request has too many entries for the remote (413, 524). The caller sends it in two halves.
 
-    Never raised for a single entry. After a 524 some or all of them may have been written.
+    Never raised for a single entry. After a 524 the remote may have written some or all of the entries.
     """
 
     def __init__(self, message: str, *, code: int | None = None, status: int | None = None) -> None:
@@ -122,61 +123,61 @@ class TooMuch(Park):
 
 
 class Halt(SyncdError):
-    """This mirror cannot go on until a person acts: root gone, authentication refused, target missing, quota gone."""
+    """This mirror cannot continue until a person acts: root missing, login refused, target missing, quota used up."""
 
     exit_code = EXIT_HALT
     needs_person = True
 
 
 class AuthHalt(Halt):
-    """The API refused the credentials. A token file that has changed since may hold the right ones."""
+    """The API refused the credentials. A token file may have newer ones."""
 
 
 class RootHalt(Halt):
-    """The folder is not what it was: missing, empty, another mount. It may come back by itself."""
+    """The root has changed: it is missing, empty or another mount. It may come back without an action of a person."""
 
 
 class StateHalt(Halt):
-    """The state file cannot be written: its disk is full, or fails. Nothing is lost by it, and it may be over soon."""
+    """The state file cannot be written, because its disk is full or fails. No data is lost. This may end by itself."""
 
 
 class StateBusy(StateHalt):
-    """Another process has locked the state file for longer than syncd waits at a time. Nothing is lost by it."""
+    """Another process holds the lock of the state file for longer than the timeout. No data is lost."""
 
 
 class StateDamaged(StateHalt):
-    """The state file is no database any more. It is a cache: a new one is built from the folder and the remote."""
+    """The state file is no valid database. It is a cache, which syncd rebuilds from the folder and the remote."""
 
 
 class StateGone(StateHalt):
-    """The state directory was removed or replaced: another syncd could hold it by now, so this one must end."""
+    """The state directory was removed or replaced. This process must end, because another syncd may use a new one."""
 
 
 class TargetMissing(Halt):
-    """The instance, namespace or index is not there; `create = true` would make it."""
+    """The instance, namespace or index does not exist. `create = true` creates it."""
 
 
 class Brake(SyncdError):
-    """The plan deletes more than `max_delete` allows; nothing of it was applied."""
+    """The plan deletes more than `max_delete` allows. Nothing was applied."""
 
     exit_code = EXIT_BRAKE
     needs_person = True
 
 
 class ConfigError(SyncdError):
-    """The configuration or the command line is wrong; nothing was started."""
+    """The configuration or the command line is wrong. Nothing was started."""
 
     exit_code = EXIT_CONFIG
 
 
 class Locked(SyncdError):
-    """Another syncd holds the state directory."""
+    """Another syncd uses the state directory."""
 
     exit_code = EXIT_LOCKED
 
 
 class IgnoreFileError(OSError):
-    """An ignore file that cannot be obeyed, so that its folder is neither taken nor deleted. strerror names both."""
+    """An unusable ignore file. Nothing of its directory is uploaded or deleted. strerror: the file and the reason."""
 
 
 def retry_delay_s(attempts: int, chance: float, *, asked_s: float | None = None) -> float:

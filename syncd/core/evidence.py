@@ -1,4 +1,4 @@
-"""Why an entry may be deleted, and what makes us believe that the remote has some content, in words. PURE."""
+"""Evidence in words: why an entry may be deleted, and how the content of an entry is known. PURE."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from syncd.core.plan import BRAKE_FLOOR, Prune, allowed_deletes
 
 @dataclass(frozen=True, slots=True)
 class BrakeInput:
-    """What the brake weighs: deletes planned, those of the last hour, entries known, and the configured limit."""
+    """The input of the brake. deletes: planned. recent: done in the last hour. known: entries of the mirror."""
 
     deletes: int
     recent: int
@@ -19,8 +19,10 @@ class BrakeInput:
 
 @dataclass(frozen=True, slots=True)
 class DeleteContext:
-    """What stands behind the deletes of one pass: its number, what the brake weighed, whose they are, what a person
-    agreed to. mirror, target: as the config names them. owner: the mirror's own mark.
+    """The context of the deletes of one pass, for the delete log.
+
+    mirror, target: their names in the config. owner: the mark of the mirror.
+    force, takeover, delete_excluded: the options of the command.
     """
 
     pass_id: int
@@ -37,10 +39,10 @@ class DeleteContext:
 def with_evidence(
     delete: Delete, local: Local, entry: Entry | None, *, everything: bool, kept: str | None = None
 ) -> Delete:
-    """Return the delete with the evidence for it.
+    """Return the delete with its evidence.
 
-    local: what was found when the key was looked for again. entry: what is to be deleted. everything: the pass looks
-    at the whole folder. kept: the ref of another entry of the key, which stays if the key has a file.
+    local: the state of the key at the second look. entry: the entry to delete. everything: whether the pass observes
+    the whole folder. kept: the ref of another entry of the key, which stays if the key has a file.
     """
     kind, detail = _evidence(delete, local, entry, everything=everything, kept=kept)
     return replace(delete, evidence=kind, detail=detail)
@@ -59,7 +61,7 @@ def _evidence(
 
 
 def delete_log_entry(delete: Delete, backing: DeleteContext) -> dict[str, object]:
-    """Return what the log of deletes says of one, but for the time."""
+    """Return the line of the delete log for a planned delete, without its time."""
     evidence: dict[str, object] = {"kind": delete.evidence, "pass": backing.pass_id}
     names = {"excluded": "rule", "orphan": "owner", "duplicate": "kept"}
     if delete.evidence in names:
@@ -78,7 +80,7 @@ def delete_log_entry(delete: Delete, backing: DeleteContext) -> dict[str, object
 
 
 def removal_log_entry(key: str, ref: str, kind: str, why: str) -> dict[str, object]:
-    """Return what the log says of an entry that no plan deleted, but for the time and the place.
+    """Return the line of the delete log for an unplanned removal, without its time, mirror and target.
 
     kind: "replaced", "remainder", "misnamed" or "by_hand".
     """
@@ -94,7 +96,7 @@ def removal_log_entry(key: str, ref: str, kind: str, why: str) -> dict[str, obje
 
 
 def why(delete: Delete, pass_id: int, owner: str) -> str:
-    """Return the evidence for a delete as a sentence without its end."""
+    """Return the evidence for a delete as a sentence without a full stop."""
     gone = f"pass {pass_id} read the whole folder and there is no such file"
     match delete.evidence:
         case "excluded":
@@ -135,10 +137,10 @@ def _brake(backing: DeleteContext) -> dict[str, object]:
 
 
 def content_evidence(record: Record, digests: Collection[str], *, downloaded: bool) -> str:
-    """Return what makes us believe that the remote has the recorded content, the best evidence first.
+    """Return the best evidence that the remote has the recorded content.
 
-    digests: those of the recorded bytes that the remote may use as its own checksum, as far as the bytes are at hand.
-    downloaded: the entry was adopted after its content was fetched and hashed.
+    digests: digests of the recorded bytes in the forms that remotes use as checksum; empty without the bytes.
+    downloaded: whether the entry was adopted after a download of its content.
     """
     if record.marked:
         return "our sha-256 stands in the entry's own marks"
@@ -146,8 +148,8 @@ def content_evidence(record: Record, digests: Collection[str], *, downloaded: bo
         return "the remote's own checksum is a known digest of these bytes"
     if downloaded:
         return "it was downloaded and hashed then"
-    said = [f"checksum {record.version}"] if record.version is not None else []
-    said += [f"{record.remote_size} bytes"] if record.remote_size is not None else []
-    if said:
-        return f"same id, and the remote still says of it what it said then: {', '.join(said)}"
+    reported = [f"checksum {record.version}"] if record.version is not None else []
+    reported += [f"{record.remote_size} bytes"] if record.remote_size is not None else []
+    if reported:
+        return f"same id, and the remote still says of it what it said then: {', '.join(reported)}"
     return "our own journal only: the remote says nothing of its content"

@@ -1,7 +1,7 @@
-"""The built-in excludes: what must not go up, whatever a person forgot to say. PURE.
+"""The built-in excludes: secrets and files of tools that must not be uploaded. PURE.
 
-Upper and lower case are the same here. A "!" takes back within this list only. Pages about a matter (secrets.md,
-passwords.html) are ordinary documents; only formats that hold data are named. docs/excludes.md says the same to users.
+The patterns ignore case. A "!" overrides patterns of this list only. The list names only formats for data: a page about
+secrets (secrets.md, passwords.html) is an ordinary document. docs/excludes.md is the description for users.
 """
 
 IGNORE_FILE = ".syncdignore"

@@ -1,8 +1,8 @@
 """gitignore patterns as git reads them, matched in linear time. PURE.
 
-A pattern becomes a regular expression that cannot backtrack over more than one star: all but the last star of a
-segment are atomic groups, and so are all but the last `**`. The leftmost match of each piece is always good enough,
-because the pieces after it may begin anywhere further on. See docs/decisions/0032-patterns.md.
+A pattern becomes a regular expression that backtracks over at most one star: all stars of a segment but the last are
+atomic groups, and so are all `**` but the last. The leftmost match of each piece is sufficient, because the next piece
+may start anywhere after it. See docs/decisions/0032-patterns.md.
 """
 
 import re
@@ -16,7 +16,7 @@ _SEPARATOR = object()
 _STAR = object()
 _ANY = "[^/]"
 _HEAD = re.compile(r"(?:\[\^/\]\*|\(\?:\[\^/\]\+\+/\)\*)?(?:\\.|\w)")
-"""A star or a leading `**`, if there is one, and a plain character."""
+"""An optional star or leading `**`, and a plain character."""
 _CLASSES = {
     "alnum": "0-9A-Za-z",
     "alpha": "A-Za-z",
@@ -31,14 +31,14 @@ _CLASSES = {
     "upper": "A-Z",
     "xdigit": "0-9A-Fa-f",
 }
-"""What git's wildmatch means by [:alpha:] and its kin: ASCII alone."""
+"""The character classes of git's wildmatch, such as [:alpha:]. They contain ASCII only."""
 
 Line = tuple[int, str]
 """A line's number, from 1, and its text."""
 
 
 class BadPattern(ValueError):
-    """A line that git takes for no pattern, or that is plainly a slip. number: of the line, from 1."""
+    """A line that is no pattern for git, or an obvious mistake. number: the line number, from 1."""
 
     def __init__(self, number: int, text: str, why: str) -> None:
         super().__init__(f"line {number} ({ascii(text)[1:-1]}): {why}")
@@ -47,11 +47,11 @@ class BadPattern(ValueError):
 
 
 class _FaultError(Exception):
-    """Why the text of a pattern cannot match anything."""
+    """The reason why a pattern cannot match anything."""
 
 
 class Verdict(NamedTuple):
-    """The word of the last pattern that speaks of a path. place: its place in the list, from 0."""
+    """The last pattern that matches a path. out: whether it excludes the path. place: its index in the list."""
 
     out: bool
     pattern: str
@@ -61,9 +61,10 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class Pattern:
-    """One pattern. expression: of the whole path if `anchored`, else of its last name; a directory ends with "/".
+    """One pattern. A directory ends with "/".
 
-    last: the one name that every path of it ends with, or if `starred` the one ".suffix"; "" if there is none.
+    expression: matches the whole path if `anchored`, else its last name.
+    last: the last name of every matching path, or with `starred` its ".suffix"; "" if it is not fixed.
     """
 
     number: int
@@ -82,9 +83,9 @@ class Pattern:
 
 @dataclass(frozen=True)
 class PatternList:
-    """Patterns in the order of a file: the last one that matches has the word.
+    """Patterns in the order of a file. The last pattern that matches decides.
 
-    ignore_case: the patterns are lower case and paths are made so before they are compared.
+    ignore_case: whether patterns and paths are compared in lower case.
     """
 
     patterns: tuple[Pattern, ...]
@@ -92,17 +93,17 @@ class PatternList:
 
     @classmethod
     def of(cls, lines: Iterable[Line], *, ignore_case: bool = False) -> "PatternList":
-        """Read lines. Raises BadPattern."""
+        """Parse lines. Raises BadPattern."""
         found = (parse(number, text.lower() if ignore_case else text) for number, text in lines)
         return cls(tuple(each for each in found if each), ignore_case)
 
     def speaks(self, path: str, start: int = 0) -> bool:
-        """Return False only if no pattern matches the path that begins at `start`: quickly, for most paths."""
+        """Return False only if no pattern matches `path[start:]`. This is quick for most paths."""
         return self.may_match(path, path[path.rfind("/", start, -1) + 1 or start :], start)
 
     @cached_property
     def may_match(self) -> Callable[[str, str, int], bool]:
-        """The test of `speaks`, for a path whose last name is known: a set of names, one of suffixes, two searches."""
+        """The test of `speaks` for a path and its last name: two set lookups and two searches."""
         names = frozenset(each.last for each in self.patterns if each.last and not each.starred)
         endings = frozenset(each.last for each in self.patterns if each.last and each.starred)
         others = [each for each in self.patterns if not each.last]
@@ -121,7 +122,7 @@ class PatternList:
         return test
 
     def verdict(self, path: str, start: int = 0) -> Verdict | None:
-        """Return the word on a path (a directory ends with "/"), or None. Does not look at its parents."""
+        """Return the verdict on a path (a directory ends with "/"), or None. Does not check its parents."""
         if not self.speaks(path, start):
             return None
         path = path.lower() if self.ignore_case else path
@@ -134,12 +135,12 @@ class PatternList:
 
 
 def lines_of(text: str) -> list[Line]:
-    """Number the lines of a file. Ends are LF, CR LF, or CR, which no name that can be a key holds."""
+    """Return the numbered lines of a file. Line ends are LF, CR LF and CR, because no key contains a CR."""
     return list(enumerate(re.split(r"\r\n?|\n", text), 1))
 
 
 def parse(number: int, line: str) -> Pattern | None:
-    """Read one line. None: it is blank or a comment. Raises BadPattern."""
+    """Parse one line. None: the line is blank or a comment. Raises BadPattern."""
     if line.startswith("#"):
         return None
     text = _without_trailing_spaces(line)
@@ -173,7 +174,7 @@ def _last(tokens: Sequence[object]) -> tuple[str, bool]:
 
 
 def _any(expressions: Iterable[str]) -> re.Pattern[str] | None:
-    """Join expressions. Those that begin alike share their beginning, so that it is looked for once."""
+    """Join expressions. Expressions with the same beginning share it, so that it is searched for once."""
     alike: dict[str, list[str]] = {}
     for each in expressions:
         head = _HEAD.match(each)
@@ -183,7 +184,7 @@ def _any(expressions: Iterable[str]) -> re.Pattern[str] | None:
 
 
 def _without_trailing_spaces(line: str) -> str:
-    """Cut trailing spaces, but for one that a backslash keeps."""
+    """Remove trailing spaces, except for a space after a backslash."""
     bare = line.rstrip(" ")
     backslashes = len(bare) - len(bare.rstrip("\\"))
     return bare + " " if backslashes % 2 and len(bare) < len(line) else bare
@@ -198,7 +199,7 @@ def _fault(text: str) -> str | None:
 
 
 def _tokens(body: str) -> list[object]:
-    """Split a pattern into separators, stars, and expressions of one character each."""
+    """Split a pattern into separators, stars, and expressions of one character."""
     tokens: list[object] = []
     at = 0
     while at < len(body):
@@ -220,7 +221,7 @@ def _tokens(body: str) -> list[object]:
 
 
 def _bracket(body: str, start: int) -> tuple[str, int]:
-    """Read a bracket expression; return its regular expression and the place after it."""
+    """Parse a bracket expression. Returns its regular expression and the index after it."""
     at = start + 1
     negated = body[at : at + 1] in ("!", "^")
     at += negated
@@ -248,7 +249,7 @@ def _bracket(body: str, start: int) -> tuple[str, int]:
     inside = "".join(members)
     if negated:
         return f"[^/{inside}]", at + 1
-    # A bracket never matches the separator, whatever stands in it.
+    # A bracket never matches the separator.
     return (f"(?!/)[{inside}]" if re.match(f"[{inside}]", "/") else f"[{inside}]"), at + 1
 
 
@@ -260,7 +261,7 @@ def _member(body: str, at: int) -> tuple[str, int]:
 
 
 def _expression(tokens: Sequence[object]) -> str:
-    """Join tokens: pieces between `**` are found leftmost, one after the other."""
+    """Join tokens. Each piece between two `**` matches at its leftmost place."""
     pieces: list[list[str]] = [[]]
     for segment in _split(tokens, _SEPARATOR):
         if not segment:
@@ -278,7 +279,7 @@ def _expression(tokens: Sequence[object]) -> str:
 
 
 def _segment(tokens: Sequence[object]) -> str:
-    """The expression of one name: pieces between stars are found leftmost, the last one at the end."""
+    """Return the expression of one name. Each piece between two stars matches leftmost, the last one at the end."""
     first, *others = ["".join(map(str, piece)) for piece in _split(tokens, _STAR)]
     if not others:
         return first

@@ -1,4 +1,4 @@
-"""Why an entry could not be indexed, in plain words, and what helps. PURE."""
+"""Indexing errors of AI Search: their meaning, their remedy, and whether a retry may help. PURE."""
 
 import shlex
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from syncd.core.model import IndexStatus, Problem, Record
 
 
 class Fault(NamedTuple):
-    """One error value of the remote. remedy: what a person can do about the file; None: nothing is wrong with it."""
+    """An error value of the remote. remedy: an action of a person on the file; None if the file is not the cause."""
 
     meaning: str
     remedy: str | None
@@ -20,7 +20,7 @@ FAULTS: Mapping[str, Fault] = {
     "over_size": Fault("the file is too large to be indexed", "split it, or leave it out with exclude"),
     "unsupported_type": Fault("files of this type are not indexed", "convert it, or leave it out with exclude"),
     "file_not_found": Fault("the service does not find the file it stored", "change it, or ask for another indexing"),
-    "file_is_corrupt": Fault("the file is damaged", "mend it, or save it anew"),
+    "file_is_corrupt": Fault("the file is damaged", "fix it, or save it anew"),
     "file_is_password_locked": Fault("the file is locked with a password", "remove the password"),
     "invalid_pdf": Fault("the file is no valid PDF", "export it anew"),
     "unable_to_convert_to_markdown": Fault("its text could not be taken out", "save it in another format"),
@@ -34,29 +34,31 @@ FAULTS: Mapping[str, Fault] = {
 """The documented error values of AI Search (indexing error codes)."""
 
 CONTENT_FAULTS = frozenset(error for error, fault in FAULTS.items() if fault.remedy)
-"""With these bytes it fails every time. Any other value, also one that nobody has documented, may pass."""
+"""Errors that the same bytes cause every time. Any other error, also an undocumented one, is temporary."""
 
 TRIES_S = (60.0, 120.0, 240.0, 480.0, 960.0)
-"""What may pass is indexed again by itself after so many seconds, each time after so many more; then a person must ask.
+"""Delays in seconds before syncd indexes an entry again after a temporary error. After the last one a person must ask.
 
-Half an hour in all: that is how long an indexing of AI Search has been seen to hang.
+The sum is half an hour, because an indexing of AI Search was seen to hang for this time.
 """
 
 
 def skipped_problem(key: str) -> Problem:
-    """The problem of an entry that is stored, but that the index leaves out."""
+    """Return the problem of an entry that is stored, but that the index skipped."""
     remedy = "make it smaller or save it in another format, or leave it out with exclude"
-    said = f"stored, but not searchable: the service skipped it, as it does with files that it cannot index; {remedy}"
-    return Problem(key, "skipped", f"{said} (or have it tried again: syncd retry {shlex.quote(key)})")
+    message = (
+        f"stored, but not searchable: the service skipped it, as it does with files that it cannot index; {remedy}"
+    )
+    return Problem(key, "skipped", f"{message} (or have it tried again: syncd retry {shlex.quote(key)})")
 
 
 def not_indexed(key: str, status: IndexStatus | None, error: str | None) -> Problem:
-    """The problem of an entry that is stored, but will not be indexed by itself."""
+    """Return the problem of a stored entry with a final index status."""
     return skipped_problem(key) if status == "skipped" else index_problem(key, error)
 
 
 def unindexable(record: Record | None, checksum: str | None) -> bool:
-    """Whether the remote has said of exactly this content that it cannot be indexed."""
+    """Return whether the remote reported a content fault for exactly this content."""
     return (
         record is not None
         and record.status == "error"
@@ -66,12 +68,12 @@ def unindexable(record: Record | None, checksum: str | None) -> bool:
 
 
 def index_problem(key: str, error: str | None, why: str | None = None, tries: int = 0) -> Problem:
-    """The problem of an entry that is stored but could not be indexed.
+    """Return the problem of an entry that is stored but could not be indexed.
 
-    why: the remote's own words. tries: how often it was indexed again by itself, 0 if it still will be.
+    why: the remote's reason. tries: finished retries of the indexing, 0 while a retry is due.
     """
     meaning, remedy = FAULTS.get(error or "", Fault("indexing failed", None))
-    said = f"; the service says: {why.rstrip('.')}" if why and why != error else ""
+    reason = f"; the service says: {why.rstrip('.')}" if why and why != error else ""
     command = f"syncd retry {shlex.quote(key)}"
     if remedy:
         then = f"{remedy} (or have it indexed again as it is: {command})"
@@ -80,4 +82,4 @@ def index_problem(key: str, error: str | None, why: str | None = None, tries: in
     else:
         then = f"it is indexed again by itself (at once: {command})"
     what = f"{meaning} ({error or 'no error given'})"
-    return Problem(key, "index_error", f"stored, but not searchable: {what}{said}; {then}")
+    return Problem(key, "index_error", f"stored, but not searchable: {what}{reason}; {then}")

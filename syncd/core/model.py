@@ -1,4 +1,4 @@
-"""Frozen values that the whole program speaks in. PURE: no clock, disk, network, log."""
+"""The values of the program: files, entries, records, problems and actions. PURE."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,14 +23,14 @@ ProblemKind = Literal[
 IndexStatus = Literal["queued", "running", "completed", "error", "skipped", "outdated"]
 
 ON_THE_WAY: frozenset[IndexStatus] = frozenset({"queued", "running", "outdated"})
-"""Not searchable yet, but will be. `skipped` is an end: the remote leaves it out on purpose."""
+"""The entry is not searchable yet. `skipped` is not among them, because it is final."""
 NOT_INDEXED: frozenset[IndexStatus] = frozenset({"error", "skipped"})
-"""Ends that leave an entry stored, but not searchable. Each is a problem."""
+"""Final statuses of an entry that is stored but not searchable. Each is a problem."""
 EvidenceKind = Literal["seen_to_go", "absent", "excluded", "orphan", "duplicate"]
-"""Why an entry may be deleted; what each means is said in core/evidence.py."""
+"""Why an entry may be deleted; see `core.evidence.why`."""
 
 HARMLESS: frozenset[ProblemKind] = frozenset({"unsupported_type", "empty"})
-"""Problem kinds that are reported and do not make the exit code 1 (contract)."""
+"""Problem kinds that are reported but do not set exit code 1 (contract)."""
 
 
 FRONT_FIELD = "front:"
@@ -45,14 +45,15 @@ def is_field_source(text: str) -> bool:
 
 
 def int64(number: int) -> int:
-    """A number of the kernel as SQLite keeps it, in 64 bits with a sign; equal numbers stay equal, others differ."""
+    """Return an unsigned 64-bit number of the kernel as a signed one for SQLite. Different numbers stay different."""
     return (number + 2**63) % 2**64 - 2**63
 
 
 class Item(NamedTuple):
-    """A local file as it was when we looked. `checksum` is None until something needs it and the bytes are read.
+    """A local file at the time of observation. checksum: its sha-256, None before the bytes are read.
 
-    A named tuple, as an entry is one: they are made by the hundred thousand, at a third of a frozen dataclass's price.
+    Item and Entry are named tuples, because a pass creates hundreds of thousands, and a frozen dataclass takes three
+    times as long.
     """
 
     key: str
@@ -66,13 +67,15 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A journal row: what we wrote, or adopted, under a key.
+    """A journal row: the content that syncd wrote or adopted under a key.
 
-    `version` and `remote_size` are the remote's own words about what we wrote; they are compared with later
-    listings and never with the local file. `marked`: the remote kept our sha-256 and owner (None: it did not say).
-    `requeued_at`: since when it is on its way into the index, if not since it was written. `searchable_s`: the seconds
-    that took, as far as we saw. `why`: the remote's own reason for its error, "" if it gave none, None if not asked.
-    `pass_id`: the pass that wrote or adopted it, so that a later copy of a file is told from one that was always there.
+    version, remote_size: the checksum and the size that the remote reported. They are compared with later listings,
+    never with the local file.
+    marked: whether the remote keeps our sha-256 and owner; None if it does not say.
+    written_at, requeued_at: seconds since the epoch. requeued_at: the start of the last indexing without an upload.
+    searchable_s: observed seconds from the write to searchable.
+    why: the remote's reason for its error; "" for none, None if not asked yet.
+    pass_id: the pass that wrote or adopted the entry. It tells a later copy of a file from an earlier one.
     """
 
     key: str
@@ -92,17 +95,18 @@ class Record:
 
     @property
     def since(self) -> float:
-        """Since when it is, or was, on its way into the index."""
+        """The start of the last indexing, in seconds since the epoch."""
         return self.written_at if self.requeued_at is None else self.requeued_at
 
 
 class Entry(NamedTuple):
-    """A remote entry. None means: the remote does not say.
+    """A remote entry. None in a field: the remote does not say.
 
-    `checksum` is a sha-256 we can trust (our own mark), `version` the remote's opaque checksum, `marked` whether
-    the entry carries our kind of marks at all, `metadata` all that is said of it: for people, no decision stands on it.
-    `prefix`: the key prefix that the mirror had which wrote it, so that another setting is no reason to delete it.
-    `another`: whoever's mark it carries, another writer put it there (see plan.another).
+    checksum: the sha-256 in our mark. version: the opaque checksum of the remote. size: bytes.
+    owner: the owner in the mark. marked: whether the entry has a mark of syncd.
+    prefix: the key prefix of the mirror that wrote the entry. It differs after a change of `key_prefix`.
+    metadata: all metadata, for display only.
+    another: whether another writer wrote the entry, whatever its mark says; see `plan.is_of_another_writer`.
     """
 
     key: str
@@ -144,7 +148,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a key is not in step. `message` names the remedy."""
+    """The reason why a key is not in step. message: one line that names the remedy."""
 
     key: str
     kind: ProblemKind
@@ -153,7 +157,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """The rules leave this key out. Excluded is not deleted, unless asked."""
+    """The rules exclude this key. Its remote entry stays, except with --delete-excluded."""
 
     key: str
     rule: str
@@ -161,7 +165,7 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Upload the file at `path`. `ref` is the entry it replaces, if one is known."""
+    """Upload the file at `path`. ref: the entry that it replaces, None if none is known."""
 
     kind: ClassVar[Literal["put"]] = "put"
     key: str
@@ -173,11 +177,12 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove the remote entry `ref`; `path` is where its file must still be absent.
+    """Delete the remote entry `ref`. path: the file that must still be absent.
 
-    checksum: the sha-256 of what goes, as far as known, so that it does not go before what takes its place is found.
-    detail: of an excluded key the rule, of an orphan the owner in its mark, of a duplicate the ref that stays.
-    size: bytes of what goes, as far as known. counted: by the delete guard; not if it takes no file away.
+    checksum: the sha-256 of the entry, None if unknown. The delete waits for an upload of the same content.
+    detail: the rule of an excluded key, the owner in the mark of an orphan, or the remaining ref of a duplicate.
+    size: bytes of the entry, None if unknown.
+    counted: whether the delete counts against max_delete. A duplicate does not, because the file has another entry.
     """
 
     kind: ClassVar[Literal["delete"]] = "delete"
@@ -211,7 +216,7 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Drop the journal row of an entry that is gone."""
+    """Delete the journal row of an entry that does not exist any more."""
 
     kind: ClassVar[Literal["forget"]] = "forget"
     key: str

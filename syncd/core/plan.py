@@ -1,6 +1,6 @@
-"""The brain: one table, per key (docs/design.md, section 4). PURE.
+"""The decision table of one key (docs/design.md), and the brake on deletes. PURE.
 
-L is the local file, J the journal row, R the remote entry. A key's fate depends on nothing else.
+The inputs are the local file, the journal record and the remote entry of the key, and nothing else.
 """
 
 from collections.abc import Collection
@@ -12,16 +12,18 @@ from syncd.core.sharding import WHOLE, Shard
 
 Prune = Literal["owned", "all", "never"]
 Source = Literal["listing", "key", "journal"]
-"""Where R was seen: in a listing, asked for by its key just now, or not at all (R is what J says)."""
+"""The source of the entry: a listing, a request for its key, or only the journal record."""
 
 BRAKE_FLOOR = 10
-"""Plans with at most this many deletes always pass, unless max_delete is 0 (contract)."""
+"""A plan with at most this many deletes passes, unless max_delete is 0 (contract)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the mirror may do: the mark it writes, what it prunes, whether foreign entries are taken over; and for
-    which part of the keys.
+    """The policy of a mirror.
+
+    owner: its mark. prefix: its key prefix. prune: the entries without a file that it deletes.
+    takeover: whether it replaces foreign entries. shard: its part of the keys.
     """
 
     owner: str
@@ -32,30 +34,31 @@ class Policy:
 
 
 Claim = tuple[str, str]
-"""(ref, checksum) of an entry that is ours though no record speaks of it; the checksum is "" if it is not known."""
+"""(ref, checksum) of an entry of this mirror without a record. The checksum is "" if it is unknown."""
 UNKNOWN: Claim = ("", "")
-"""What a put may have left under its key: its outcome was not recorded."""
+"""The claim of a put whose outcome was not recorded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """The table cannot decide on this evidence. `confirm`: ask for the entry by key. `verify`: learn its checksum."""
+    """The evidence is not sufficient. confirm: request the entry by its key. verify: find out its checksum."""
 
     question: Literal["confirm", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
 class Different:
-    """Evidence that the remote content is not the file, without knowing what it is."""
+    """The remote content differs from the file, but its checksum is unknown."""
 
 
 Decision = Action | Problem | Ask | None
 
 
 def decide(local: Local, record: Record | None, entry: Entry | None, policy: Policy, seen: Source) -> Decision:
-    """Return what to do for one key: an action, a problem, a question about R, or None (in step, or not ours).
+    """Return an action, a problem or a question for one key. None: the key is in step, or belongs to nobody here.
 
-    `local` must carry its checksum if a record or an entry is given. A Problem protects R whatever J and R say.
+    local: an item must have its checksum if a record or an entry is given. A problem always protects the entry.
+    seen: the source of the entry.
     """
     match local:
         case Problem():
@@ -71,9 +74,9 @@ def decide(local: Local, record: Record | None, entry: Entry | None, policy: Pol
 
 
 def is_ours(record: Record | None, entry: Entry, policy: Policy) -> bool:
-    """True if the entry carries our owner mark, or carries none and a live record speaks of it. A mark beats a record.
+    """Return whether an entry belongs to this mirror: by its owner mark, or without a mark by a record of its ref.
 
-    A record of another ref speaks of an entry that is gone: under its key somebody has put a new one.
+    A record of another ref describes an earlier entry of the key.
     """
     if entry.another:
         return False
@@ -83,16 +86,16 @@ def is_ours(record: Record | None, entry: Entry, policy: Policy) -> bool:
 
 
 def has_other_prefix(entry: Entry, policy: Policy) -> bool:
-    """True if a mirror of our owner with another key prefix wrote the entry: this one's earlier setting, or another."""
+    """Return whether a mirror of the same owner with another key prefix wrote the entry, such as before a change."""
     return entry.prefix not in (None, policy.prefix) and entry.owner == policy.owner
 
 
 def is_of_another_writer(
     record: Record | None, entry: Entry, policy: Policy, claims: Collection[Claim], *, complete: bool
 ) -> bool:
-    """True if another writer put an entry there that carries our mark, or that carried our marks when we recorded it.
+    """Return whether another writer wrote an entry that has, or had at the time of the record, the mark of this mirror.
 
-    complete: records and claims name every entry of ours. Until then our mark is proof enough.
+    complete: whether records and claims name every entry of this mirror. Until then its mark is sufficient.
     """
     if record is not None and record.marked and entry.marked is False and record.ref == entry.ref:
         return True
@@ -106,7 +109,7 @@ def is_of_another_writer(
 
 
 def known_checksum(item: Item, record: Record | None, entry: Entry) -> str | Different | None:
-    """Return the sha-256 that R is known to have, Different if it cannot be the file's, None if nothing is known."""
+    """Return the known sha-256 of the entry, Different if it cannot be the file's, None if nothing is known."""
     if entry.checksum is not None:
         return entry.checksum
     if entry.version == item.checksum:
@@ -119,7 +122,7 @@ def known_checksum(item: Item, record: Record | None, entry: Entry) -> str | Dif
 
 
 def same_entry(record: Record, entry: Entry) -> bool:
-    """True if nothing the remote says speaks against R still being what J recorded."""
+    """Return whether nothing that the remote reports contradicts the record of the entry."""
     return (
         record.ref == entry.ref
         and _agree(record.version, entry.version)
@@ -129,7 +132,7 @@ def same_entry(record: Record, entry: Entry) -> bool:
 
 
 def entry_of(record: Record, owner: str) -> Entry:
-    """R as J remembers it, for scopes without a listing."""
+    """Return the entry that a record describes, for a scope without a listing."""
     return Entry(
         key=record.key,
         ref=record.ref,
@@ -146,8 +149,9 @@ def entry_of(record: Record, owner: str) -> Entry:
 def brake(deletes: int, recent: int, known: int, max_delete: str | int, floor: int = BRAKE_FLOOR) -> int | None:
     """Return the allowed number of deletes if the plan exceeds it, None if the plan may pass.
 
-    deletes: planned now; recent: done in the last hour without consent; known: entries the mirror has;
-    max_delete: a count, or a percentage of `known` such as "25%". floor: so many always pass, unless it is 0.
+    deletes: planned. recent: done in the last hour without consent. known: entries of the mirror.
+    max_delete: a count, or a percentage of `known` such as "25%".
+    floor: this many deletes always pass, unless max_delete is 0.
     """
     allowed = allowed_deletes(known + recent, max_delete)
     total = deletes + recent
@@ -157,7 +161,7 @@ def brake(deletes: int, recent: int, known: int, max_delete: str | int, floor: i
 
 
 def allowed_deletes(known: int, max_delete: str | int) -> int:
-    """The number of deletes that `max_delete` means for a mirror of `known` entries."""
+    """Return the number of deletes that `max_delete` allows for a mirror of `known` entries."""
     if isinstance(max_delete, str) and max_delete.endswith("%"):
         return int(known * float(max_delete[:-1]) / 100)
     return int(max_delete)
@@ -165,11 +169,11 @@ def allowed_deletes(known: int, max_delete: str | int) -> int:
 
 def _upload_or_ask(item: Item, record: Record | None, seen: Source) -> Decision:
     if record is None:
-        # Without a listing nobody has looked whether the key is taken by someone else.
+        # Without a listing the key may have a foreign entry.
         return Ask("confirm") if seen == "journal" else _put(item, "new")
     if record.checksum != item.checksum:
         return _put(item, "changed", record.ref)
-    # Absent from one listing is not gone: pages shift and listings lag.
+    # Absence from one listing is no evidence: pages shift and listings lag.
     return _put(item, "missing") if seen == "key" else Ask("confirm")
 
 
@@ -227,9 +231,9 @@ def _without_file(record: Record | None, entry: Entry | None, policy: Policy, se
 
 
 def removal(entry: Entry, reason: Reason, policy: Policy, record: Record | None = None) -> Delete:
-    """The delete of an entry, with the checksum of what goes if it is known."""
+    """Return the delete of an entry, with the checksum of the entry if it is known."""
     known = record if record is not None and record.ref == entry.ref else None
-    # What a stranger wrote there may be anything; only what could be a digest is compared with others.
+    # A foreign writer may store any text as checksum. Only a text that can be a digest is compared.
     theirs = entry.checksum if entry.checksum and entry.checksum.isascii() else None
     checksum, size = (theirs or known.checksum, known.size) if known else (theirs, entry.size)
     return Delete(entry.key, reason, entry.key.removeprefix(policy.prefix), entry.ref, checksum, size=size)

@@ -1,4 +1,7 @@
-"""What may be printed: text without secrets, that forges no line and moves no cursor. Imports little, for all print."""
+"""Printable text: without secrets, and without characters that forge a line or move the cursor.
+
+Every command imports this module, so it imports little.
+"""
 
 import base64
 import traceback
@@ -9,23 +12,23 @@ from urllib.parse import quote
 
 HIDDEN = "[hidden]"
 LEAST_ENCODED = 8
-"""Characters of a secret from which on it is looked for in other forms: of a shorter one they could be anything."""
+"""Least characters of a secret that is also searched for in encoded forms. Shorter forms match unrelated text."""
 _secrets: list[str] = []
 
 
 def add_secrets(secrets: Collection[str]) -> None:
-    """From now on, take these out of whatever is masked, besides those before them: a former token stays a secret."""
+    """Add secrets that `redact` and `redact_text` remove. Earlier ones stay: an old token is still a secret."""
     _secrets.extend(form for secret in secrets for form in encoded_forms(secret) if form not in _secrets)
 
 
 def encoded_forms(secret: str) -> list[str]:
-    """A secret as it stands, and as it stands in URLs and inside base64; none for an empty one."""
+    """Return a secret in plain form, in URL encoding, and as a part of base64. An empty secret has no forms."""
     if len(secret) < LEAST_ENCODED:
         return [secret] if secret else []
     data = secret.encode("utf-8", "surrogatepass")
     inside = []
     for before in range(3):
-        # Without the characters that depend on what stands before and after it.
+        # Without the characters that depend on the neighbouring bytes.
         whole = base64.b64encode(b"\0" * before + data).decode("ascii").rstrip("=")
         end = len(whole) - bool((before + len(data)) % 3)
         inside.append(whole[-(-before * 8 // 6) : end])
@@ -33,41 +36,41 @@ def encoded_forms(secret: str) -> list[str]:
 
 
 def redact(value: Any) -> Any:
-    """The value without the secrets, whatever library put them there; itself if it holds none."""
-    return _mask(value) if _secrets else value
+    """Return a value of any type without secrets. A value that contains none is returned itself."""
+    return _redact(value) if _secrets else value
 
 
 def redact_text(text: str) -> str:
-    """A text without the secrets."""
+    """Return a text without secrets."""
     for secret in _secrets:
         text = text.replace(secret, HIDDEN)
     return text
 
 
-def _mask(value: Any) -> Any:
+def _redact(value: Any) -> Any:
     match value:
         case None | bool() | int() | float():
             return value
         case str():
             return redact_text(value)
         case dict():
-            return {_mask(key): _mask(inner) for key, inner in value.items()}
+            return {_redact(key): _redact(inner) for key, inner in value.items()}
         case list() | tuple():
-            return [_mask(inner) for inner in value]
+            return [_redact(inner) for inner in value]
         case _:
-            # Whatever it is, its representation is what would be printed.
+            # The log prints the representation of any other object.
             shown = repr(value)
             clean = redact_text(shown)
             return value if clean == shown else clean
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback of a bug for stderr: no local variables, no secret, no line that can pass for one of the log."""
+    """Return the traceback of a bug for stderr: without local variables and secrets, and indented."""
     return indented(redact_text("".join(traceback.format_exception(error)).rstrip("\n")))
 
 
 def printable(text: str) -> str:
-    """Text for a terminal without secrets; control, format and surrogate characters and line ends appear escaped."""
+    """Return a text for a terminal: without secrets; control, format, surrogate and line end characters escaped."""
     text = redact_text(text)
     if text.isascii() and text.isprintable():
         return text
@@ -80,5 +83,5 @@ def _unsafe(char: str) -> bool:
 
 
 def indented(trace: str) -> str:
-    """A traceback keeps its lines, but none of them can pass for a line of the log."""
+    """Return a traceback with indented lines, so that no line looks like a line of the log."""
     return "\n".join("  " + printable(line) for line in trace.split("\n"))

@@ -1,4 +1,4 @@
-"""Which paths a mirror takes: its patterns, the built-in list, and the ignore files in its folder. PURE."""
+"""The rules of a mirror: which paths its patterns, the built-in list and its ignore files include or exclude. PURE."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from syncd.core.keys import name_fault, normal
 INCLUDE_ALL: tuple[str, ...] = ("**/*",)
 GIT_IGNORE_FILE = ".gitignore"
 DOTTED = "names that begin with .. are never taken"
-"""Kubernetes keeps the files of a mounted ConfigMap in such directories, a new one for each change."""
+"""Kubernetes stores each version of a mounted ConfigMap in such a directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class IgnoreFile:
-    """The patterns of one ignore file. folder: the one it speaks of ("" or "a/b/"); name: of the file in it."""
+    """The patterns of one ignore file. folder: its directory ("" or "a/b/"). name: its file name."""
 
     folder: str
     patterns: PatternList
@@ -24,11 +24,11 @@ class IgnoreFile:
 
     @classmethod
     def parse(cls, folder: str, text: str, name: str = IGNORE_FILE) -> "IgnoreFile":
-        """Read lines as git does. Raises BadPattern naming a line that can match nothing."""
+        """Parse lines as git does. Raises BadPattern for a line that can match nothing."""
         return cls(folder, _patterns(lines_of(text)), name)
 
     def verdict(self, path: str) -> tuple[bool, str] | None:
-        """(left out?, the rule) for a path under `folder`, or None if no line speaks of it."""
+        """Return (excluded, rule) for a path below `folder`. None: no line matches the path."""
         if not path.startswith(self.folder) or len(path) == len(self.folder):
             return None
         found = self.patterns.verdict(path, len(self.folder))
@@ -37,9 +37,9 @@ class IgnoreFile:
 
 @dataclass(frozen=True)
 class Rules:
-    """A mirror's include and exclude patterns, and whether the .gitignore files of the folder count.
+    """The include and exclude patterns of a mirror.
 
-    links: whether links to files inside the folder are taken as those files.
+    gitignore: whether .gitignore files apply. links: whether a link to a file inside the folder is mirrored as a file.
     """
 
     include: tuple[str, ...] = INCLUDE_ALL
@@ -49,23 +49,23 @@ class Rules:
 
     @property
     def ignore_files(self) -> tuple[str, ...]:
-        """The names of the ignore files that count."""
+        """The names of the ignore files that apply."""
         return (GIT_IGNORE_FILE, IGNORE_FILE) if self.gitignore else (IGNORE_FILE,)
 
     def excluded(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
-        """Return the rule that leaves `path` out (directories end with "/"), or None.
+        """Return the rule that excludes `path` (directories end with "/"), or None.
 
-        The first of these that speaks of it has the word: the deepest .syncdignore, then those above it, `exclude`,
-        the built-in list, the deepest .gitignore, then those above it. Of what they let in, files are taken that
-        `include` takes. Does not look at the parents: see `excluded_deep`.
+        The first rule set with a matching pattern decides: the deepest .syncdignore, the .syncdignore files above it,
+        `exclude`, the built-in list, the deepest .gitignore, the .gitignore files above it. A file that none of them
+        excludes must also match `include`. Does not check the parent directories: see `excluded_deep`.
         """
         if path.startswith("..", path.rfind("/", 0, -1) + 1):
             return DOTTED
-        left_out, rule = self._word(path, ignores) or (False, "")
-        return rule if left_out else self.not_included(path)
+        is_excluded, rule = self._verdict(path, ignores) or (False, "")
+        return rule if is_excluded else self.not_included(path)
 
     def doubt(self, ignores: Sequence[IgnoreFile] = ()) -> Callable[[str], bool]:
-        """Return a quick test for many paths below all ignore files: what it denies, nothing leaves out."""
+        """Return a quick test for paths below all ignore files. No rule excludes a path for which it is False."""
         if self.include != INCLUDE_ALL:
             return bool
         lists = [(_builtin().may_match, 0), *([(self._exclude.may_match, 0)] if self.exclude else [])]
@@ -83,34 +83,34 @@ class Rules:
         return quick
 
     def excluded_deep(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
-        """Like `excluded`, for a path whose parents have not been judged yet."""
+        """Return the rule that excludes a path or one of its parent directories, or None."""
         for end, char in enumerate(path):
             if char == "/" and end + 1 < len(path) and (rule := self.excluded(path[: end + 1], ignores)):
                 return rule
         return self.excluded(path, ignores)
 
     def forbids(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
-        """Return the rule by which nothing at a place may be taken through a link, be it a file or a directory.
+        """Return the rule that forbids a link through a path, whether the path is a file or a directory.
 
-        Neither `include` nor a name that begins with ".." forbids: a link may lead through what is not taken itself.
+        `include` and names that start with ".." do not forbid it: a link may lead through a path that is not mirrored.
         """
         ends = [end + 1 for end, char in enumerate(path) if char == "/"]
         for each in (*(path[:end] for end in ends), path, f"{path}/"):
-            left_out, rule = self._word(each, ignores) or (False, "")
-            if left_out:
+            is_excluded, rule = self._verdict(each, ignores) or (False, "")
+            if is_excluded:
                 return rule
         return None
 
     def taken_by(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
-        """Return the pattern that brings a file in which is not left out; None if nothing speaks of it."""
-        if word := self._word(path, ignores):
-            return word[1]
+        """Return the pattern that includes a file that is not excluded. None: no pattern matches it."""
+        if verdict := self._verdict(path, ignores):
+            return verdict[1]
         return self._included_by(path) if self.include != INCLUDE_ALL else None
 
     def taken_as(self, path: str, *, subtree: bool) -> tuple[str, bool]:
-        """Return the normal path to look at for a hint, and whether to look at all below it."""
+        """Return the path in NFC to observe for a hint, and whether to observe everything below it."""
         if name_fault(path):
-            # Such a name has no key; the directory it lies in has one, and reports it.
+            # Such a name has no key. A walk of its directory reports it.
             while path and name_fault(path):
                 path = path.rpartition("/")[0]
             subtree = True
@@ -118,27 +118,27 @@ class Rules:
             path, subtree = path.rpartition("/")[0], True
         return normal(path), subtree
 
-    def _word(self, path: str, ignores: Sequence[IgnoreFile]) -> tuple[bool, str] | None:
-        """Return (left out?, the rule) of the strongest list that speaks of a path."""
+    def _verdict(self, path: str, ignores: Sequence[IgnoreFile]) -> tuple[bool, str] | None:
+        """Return (excluded, rule) of the strongest rule set with a pattern that matches a path."""
         ours = (each.verdict(path) for each in reversed(ignores) if each.name == IGNORE_FILE)
-        if word := next(filter(None, ours), None):
-            return word
+        if verdict := next(filter(None, ours), None):
+            return verdict
         if found := self._exclude.verdict(path):
             return found.out, f"exclude: {found.pattern}"
-        # What the list takes back, such as .env.example, it only does not leave out itself.
+        # A "!" of the built-in list, such as "!.env*.example", does not override other rule sets.
         if (found := _builtin().verdict(path)) and found.out:
             return True, f"built-in exclude: {BUILTIN_EXCLUDES[found.number - 1]}"
         git = (each.verdict(path) for each in reversed(ignores) if each.name != IGNORE_FILE)
         return next(filter(None, git), None)
 
     def not_included(self, path: str) -> str | None:
-        """Return why `include` does not take a path, None if it does; directories are never judged by it."""
+        """Return the reason why `include` does not match a path. None: it matches, or the path is a directory."""
         if path.endswith("/") or self.include == INCLUDE_ALL or self._included_by(path):
             return None
         return "include: no pattern takes it"
 
     def _included_by(self, path: str) -> str | None:
-        """Return the include pattern that takes a file: the word on itself, else on the nearest directory above."""
+        """Return the include pattern of a file: the last that matches the file, else its nearest parent directory."""
         while path:
             if found := self._include.verdict(path):
                 return f"include: {found.pattern}" if found.out else None

@@ -1,12 +1,12 @@
-"""Which part of the keys a process answers for. PURE.
+"""Shards: the part of the keys that a process is responsible for. PURE.
 
-The part of a key is a pure function of its bytes, so that n processes that never talk to each other split a mirror
-without a gap and without an overlap, and so that other tools can compute it, too:
+The shard of a key is a pure function of its bytes. So n processes split a mirror without communication, without a gap
+and without an overlap, and other tools can compute the shard:
 
     int.from_bytes(sha256(key in UTF-8).digest()[:8], "big") % n
 
-The key is the whole remote name, prefix included, in NFC like every key that syncd writes. A key that stands at the
-remote in another form is hashed as it stands. This may never change: it would hand keys over between running processes.
+The key is the whole remote key with its prefix, in NFC. A remote key in another form is hashed as it is. The function
+must never change, because a change would move keys between running processes.
 """
 
 import re
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 MAX_SHARDS = 1024
-"""Parts at most: each part is a process that walks the whole folder and lists the whole target."""
+"""Most shards (our own limit). Each shard is a process that walks the whole folder and lists the whole target."""
 SHARD_REMEDY = (
     f'should be "i/n" with 0 <= i < n <= {MAX_SHARDS}, such as "0/4" for the first of four, or "" for all keys'
 )
@@ -23,13 +23,13 @@ _FORM = re.compile(r"([0-9]{1,4})/([0-9]{1,4})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Part `index` of `count`, counted from 0 as Kubernetes counts its ordinals and completion indexes."""
+    """Shard `index` of `count`. The index starts at 0, like an ordinal or a completion index of Kubernetes."""
 
     index: int
     count: int
 
     def holds(self, key: str) -> bool:
-        """True if the key falls into this part."""
+        """Return whether the key belongs to this shard."""
         return self.count == 1 or part(key, self.count) == self.index
 
     def __str__(self) -> str:
@@ -37,18 +37,18 @@ class Shard:
 
 
 WHOLE = Shard(0, 1)
-"""All keys: what a process without `shard` answers for."""
+"""All keys, for a process without `shard`."""
 
 
 def part(key: str, count: int) -> int:
-    """The part of `count` that a key falls into."""
-    # A stranger's key may hold half a surrogate pair.
+    """Return the index of the shard of a key among `count` shards."""
+    # A foreign key may contain half a surrogate pair.
     digest = sha256(key.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") % count
 
 
 def parse(text: str) -> Shard:
-    """The shard that "i/n" names, or WHOLE for "". Raises ValueError saying what would be right."""
+    """Return the shard of "i/n", or WHOLE for "". Raises ValueError with the remedy."""
     if not text:
         return WHOLE
     found = _FORM.fullmatch(text)

@@ -1,9 +1,9 @@
-"""Names for keys that a target finds too long: readable, and with a proof of the full key. PURE.
+"""Short names for keys that are too long for a target. A short name is readable and proves the full key. PURE.
 
     guides/installation/a-very-long-na~3fa9c1d27b04~-the-whole-story.md
-    start of the key                   its digest   end of the file's name
+    start of the key                   its digest   end of the file name
 
-The full key stands in the entry's metadata. It counts only if the name proves it, so a forged one leads nowhere.
+The metadata of the entry contains the full key. It counts only if the digest in the name proves it.
 """
 
 import hashlib
@@ -11,25 +11,27 @@ import re
 import unicodedata
 
 FULL_KEY_FIELD = "path"
-"""The metadata field that holds the full key of an entry with a shortened name."""
+"""The metadata field with the full key of an entry that has a short name."""
 DIGITS = 12
-"""Hex digits of the digest: of a million long keys that begin and end alike, two share a name once in 500 folders."""
+"""Hex digits of the digest. In a folder of a million long keys that start and end alike, two collide with p = 1/500."""
 LEAST_LENGTH = 64
-"""Characters that a shortened name must at least be given, so that it can be read and keeps any known ending."""
+"""Least characters of a short name. A shorter one is not readable and may lose its file name ending."""
 
 _MARKED = re.compile(rf"~[0-9a-f]{{{DIGITS}}}~[^/]*\Z")
 
 
-def prefix_of(key: str, said: object) -> str:
-    """The key prefix under which an entry of syncd's was written. said: its length, by the entry's own marks."""
-    length = int(said) if isinstance(said, str) and said.isdecimal() and len(said) < 5 else said
+def prefix_of(key: str, marked_length: object) -> str:
+    """Return the key prefix of the mirror that wrote an entry. marked_length: its length in the mark of the entry."""
+    length = marked_length
+    if isinstance(length, str) and length.isdecimal() and len(length) < 5:
+        length = int(length)
     return key[:length] if isinstance(length, int) and 0 <= length <= len(key) else ""
 
 
 def remote_name(key: str, length: int, max_bytes: int | None = None) -> str:
-    """The key itself if it fits, else a name of at most `length` characters and `max_bytes` bytes of UTF-8.
+    """Return the key if it fits, else a short name of at most `length` characters and `max_bytes` bytes of UTF-8.
 
-    A key that looks like a shortened one gets a name of its own too, so that no key takes another one's.
+    A key that looks like a short name gets a short name too, so that two keys never have the same name.
     """
     if fits(key, length, max_bytes) and not looks_shortened(key):
         return key
@@ -40,36 +42,36 @@ def remote_name(key: str, length: int, max_bytes: int | None = None) -> str:
     return truncated(key[: len(key) - len(tail)], room - len(tail), left) + mark + tail
 
 
-def full_key(name: str, said: object) -> str:
-    """The key of the entry with this name. said: the full key by its metadata, believed if the name proves it."""
-    if not isinstance(said, str) or not looks_shortened(name):
+def full_key(name: str, marked_key: object) -> str:
+    """Return the key of the entry with this name. marked_key: the full key in its metadata."""
+    if not isinstance(marked_key, str) or not looks_shortened(name):
         return name
     try:
-        head, mark, tail = name.partition(_mark(said))
+        head, mark, tail = name.partition(_mark(marked_key))
     except UnicodeEncodeError:
         return name
-    proved = mark and "/" not in tail and len(head) + len(tail) <= len(said)
-    return said if proved and said.startswith(head) and said.endswith(tail) else name
+    proved = mark and "/" not in tail and len(head) + len(tail) <= len(marked_key)
+    return marked_key if proved and marked_key.startswith(head) and marked_key.endswith(tail) else name
 
 
 def looks_shortened(name: str) -> bool:
-    """Whether it is, or could be, a shortened name."""
+    """Return whether a name has the form of a short name."""
     return "~" in name and _MARKED.search(name) is not None
 
 
 def fits(key: str, length: int, max_bytes: int | None = None) -> bool:
-    """Whether a target with these limits takes the key as it is."""
+    """Return whether a key is within the limits of a target."""
     return len(key) <= length and (max_bytes is None or len(key.encode()) <= max_bytes)
 
 
 def keeps_prefix(prefix: str, length: int, max_bytes: int | None = None) -> bool:
-    """Whether every key with this prefix keeps it when it is shortened."""
+    """Return whether the short name of every key with this prefix starts with the prefix."""
     room, room_bytes = length - DIGITS - 2, None if max_bytes is None else max_bytes - DIGITS - 2
     return fits(prefix, room - room // 3, None if room_bytes is None else room_bytes - room_bytes // 3)
 
 
 def truncated(text: str, length: int, max_bytes: int | None = None) -> str:
-    """As much of the start of a text as has at most so many characters and bytes of UTF-8."""
+    """Return the start of a text, at most `length` characters and `max_bytes` bytes of UTF-8."""
     text = text[:length]
     if max_bytes is None or len(encoded := text.encode()) <= max_bytes:
         return text
@@ -80,7 +82,7 @@ def _end(text: str, length: int, max_bytes: int | None) -> str:
     text = text[max(0, len(text) - length) :]
     if max_bytes is not None and len(encoded := text.encode()) > max_bytes:
         text = encoded[len(encoded) - max_bytes :].decode("utf-8", "ignore")
-    # An accent without its letter would join the mark before it.
+    # A combining accent without its letter would combine with the character before it.
     while text and unicodedata.combining(text[0]):
         text = text[1:]
     return text

@@ -1,4 +1,4 @@
-"""Exceptions that nobody expected, met while one file was dealt with: that file's problem, and nobody else's."""
+"""Unexpected exceptions in the work on one file. They become a problem of this file, and the others continue."""
 
 import sqlite3
 
@@ -10,18 +10,20 @@ from syncd.core.keys import shown
 log = structlog.get_logger()
 
 _LENGTH = 200
-"""Characters of an exception's own message that are shown; it may quote the content."""
+"""Characters of the exception's message that are shown (our own limit). The message may quote content."""
 
 
 def reraise_general(error: Exception) -> None:
-    """Raise an error again that is no file's: of our own kinds, or the state file's."""
+    """Raise an error again that does not belong to one file: an error of syncd, or of the state file."""
     if isinstance(error, (SyncdError, sqlite3.OperationalError)) or type(error) is sqlite3.DatabaseError:
         raise error
 
 
 def unexpected_error(error: Exception, key: str) -> Unexpected:
-    """Log the traceback, and return the error to report of the file. Raises it again if `reraise_general` does."""
+    """Log the traceback of an exception, and return the error of the file. Raises errors of `reraise_general` again."""
     reraise_general(error)
     log.error("file.failed", key=shown(key), exc_info=error)
-    said = " ".join(str(error).split())[:_LENGTH]
-    return Unexpected(f"unexpected {type(error).__name__}: {shown(said)}; it is tried again, the log has the traceback")
+    message = " ".join(str(error).split())[:_LENGTH]
+    return Unexpected(
+        f"unexpected {type(error).__name__}: {shown(message)}; it is tried again, the log has the traceback"
+    )

@@ -3,7 +3,6 @@
 import sqlite3
 import time
 from collections.abc import Generator, Iterator
-from datetime import UTC, datetime
 
 from syncd.config.schema import Config, MirrorConfig
 from syncd.core import sharding
@@ -11,7 +10,7 @@ from syncd.core.errors import FileChanged, Park
 from syncd.core.evidence import content_evidence
 from syncd.core.keys import normal, shown, shown_path
 from syncd.core.model import ON_THE_WAY, Content, Delete, Excluded, Item, Local, Problem, Record
-from syncd.core.plain_text import megabytes
+from syncd.core.plain_text import megabytes, utc_time
 from syncd.local.walk import Tree
 from syncd.state.db import Meta, open_state_to_read
 from syncd.state.history import History, PastAction, last_delete
@@ -113,7 +112,7 @@ def _remembered(record: Record | None, local: Local) -> Facts:
     if record is None:
         yield "status", "never uploaded" if isinstance(local, Item) else "not in the journal"
         return
-    yield "status", f"uploaded or adopted {_when(record.written_at)}"
+    yield "status", f"uploaded or adopted {utc_time(record.written_at)}"
     yield "remote id", record.ref
     yield "sent", f"{record.checksum} (sha-256), {megabytes(record.size)}"
     yield from _indexed(record)
@@ -170,7 +169,7 @@ def _trouble(journal: Journal, queue: Queue, key: str) -> Facts:
     due = queue.next_try(key)
     if due is not None:
         wait = max(0.0, due - time.time())
-        yield "next try", f"{_when(due)} (in {wait:.0f} s), after {queue.attempts(key)} failed"
+        yield "next try", f"{utc_time(due)} (in {wait:.0f} s), after {queue.attempts(key)} failed"
 
 
 def _evidence(record: Record, content: Content | None, past: list[PastAction]) -> str:
@@ -193,8 +192,4 @@ def _past(record: Record | None, past: list[PastAction]) -> Facts:
     if record and not any(action.at == record.written_at for action in past):
         lines.append((record.written_at, "put or adopt done", "first seen in step"))
     for at, action, detail in sorted(lines):
-        yield "history", f"{_when(at)}  {action}" + (f": {detail}" if detail else "")
-
-
-def _when(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        yield "history", f"{utc_time(at)}  {action}" + (f": {detail}" if detail else "")

@@ -2,12 +2,12 @@
 
 import sqlite3
 import time
-from datetime import UTC, datetime
 from typing import Any, get_args
 
 from syncd.config.schema import Config, MirrorConfig
 from syncd.core.keys import shown_path
 from syncd.core.model import IndexStatus
+from syncd.core.plain_text import utc_time
 from syncd.state import identity
 from syncd.state.db import Meta, open_state_to_read
 from syncd.state.directory import holder
@@ -146,6 +146,4 @@ def _stuck(journal: Journal) -> dict[str, Any] | None:
 
 
 def _iso(moment: object) -> str | None:
-    if not isinstance(moment, (int, float)):
-        return None
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return utc_time(moment) if isinstance(moment, (int, float)) else None

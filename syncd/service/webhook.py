@@ -10,6 +10,7 @@ import httpx
 import structlog
 
 from syncd.core.keys import shown
+from syncd.core.plain_text import utc_time
 from syncd.core.redact import printable
 
 _log = structlog.get_logger()
@@ -65,8 +66,8 @@ class Webhook:
 
     def _add(self, mirror: str, state: str, detail: str | None) -> None:
         text = printable(shown(detail)) if detail else None
-        time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._waiting.append({"mirror": mirror, "state": state, "detail": text, "time": time})
+        now = utc_time(datetime.now(UTC).timestamp())
+        self._waiting.append({"mirror": mirror, "state": state, "detail": text, "time": now})
         self._wake.set()
 
     async def _post(self, client: httpx.AsyncClient, url: str, message: dict[str, str | None]) -> None:

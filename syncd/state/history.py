@@ -12,12 +12,12 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from syncd.core.errors import StateHalt
 from syncd.core.model import Action, Adopt
+from syncd.core.plain_text import utc_time
 from syncd.state.db import Meta, transaction
 from syncd.state.directory import REFUSED_ERRNOS, give, refusal
 
@@ -261,4 +261,4 @@ def _or_halt(path: Path, consequence: str) -> Iterator[None]:
 
 
 def _iso(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc_time(moment, "milliseconds")
