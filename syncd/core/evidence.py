@@ -108,7 +108,7 @@ def why(delete: Delete, pass_id: int, owner: str) -> str:
         case "duplicate":
             return f"it is a second entry of its key; {delete.detail}, the one of the file, stays"
         case "seen_to_go":
-            return "its place was marked to be looked at, and there is no such file any more"
+            return "its path was marked for observation, and there is no such file"
     return gone
 
 
@@ -143,13 +143,13 @@ def content_evidence(record: Record, digests: Collection[str], *, downloaded: bo
     downloaded: whether the entry was adopted after a download of its content.
     """
     if record.marked:
-        return "our sha-256 stands in the entry's own marks"
+        return "the mark of the entry has this sha-256"
     if record.version is not None and record.version.lower() in {*digests, record.checksum}:
         return "the remote's own checksum is a known digest of these bytes"
     if downloaded:
-        return "it was downloaded and hashed then"
+        return "it was downloaded and hashed when it was adopted"
     reported = [f"checksum {record.version}"] if record.version is not None else []
     reported += [f"{record.remote_size} bytes"] if record.remote_size is not None else []
     if reported:
-        return f"same id, and the remote still says of it what it said then: {', '.join(reported)}"
-    return "our own journal only: the remote says nothing of its content"
+        return f"the id is the same, and the remote reports the same values: {', '.join(reported)}"
+    return "only the journal: the remote reports nothing about the content"

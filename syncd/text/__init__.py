@@ -1,1 +1,1 @@
-"""What a text is made of: kinds, headings, pieces to embed, parts of a file, fields that speak of it."""
+"""Documents: their type and text, headings, chunks and metadata. Embeddings and requests belong elsewhere."""

@@ -1,8 +1,9 @@
-"""Cutting one section of a text into pieces of a given size. PURE.
+"""Chunks: pieces of a text for an embedding model, each with the path of its headings. PURE.
 
-What is too long is cut into units: blocks, then lines or sentences, then words, then characters. Units are packed into
-pieces. A piece ends, where it is at least half full, after the unit that has the smallest checksum among those of the
-best rank: a rule that looks at the content only, so that after an edit borders soon fall where they fell before.
+A section that is too long is cut into units: blocks, then lines or sentences, then words, then characters. Units are
+packed into chunks. Among the units in the second half of a chunk, those of the best rank are candidates, and the chunk
+ends after the candidate with the smallest checksum. The rule depends on the content near a border only and not on its
+place in the file, so an edit changes few chunks.
 """
 
 import re
@@ -17,35 +18,36 @@ from syncd.text.sections import Block, Section, Span, front_end, paragraphs, sec
 Kind = Literal["markdown", "text"]
 
 CHUNKS_VERSION = 1
-"""Part of what ids prove: raise it when the same text would give other chunks."""
+"""A part of the ids of vectors. Increase it when the same text gives other chunks."""
 
 Ranked = tuple[int, int, int]
-"""Start, end, and the rank of a border behind it; the lower, the better."""
+"""(start, end, rank) of a unit. A lower rank is a better border after the unit."""
 
 _PARAGRAPH, _LINE, _WORD, _CHARACTER, _HEADING = range(5)
 
 _GRAINS = 8
-"""Words are taken together to an eighth of a piece: fine enough to fill it, and a long line stays cheap."""
+"""Groups of words have at most 1/8 of the size of a chunk. Smaller groups would make long lines slow."""
 
 _CLUSTER = 16
-"""How many characters a cut steps back so as not to part a letter from its accents, or the parts of an emoji."""
+"""Characters that a cut moves back to keep a letter with its accents, or an emoji in one piece."""
 
 _ZWJ = "\u200d"
 _SPACE = re.compile(r"\s")
 _SPACES = re.compile(r"\s*")
 _LAST_SPACE = re.compile(r".*\s", re.DOTALL)
 _NOT_EMPTY = re.compile(r"[^\n]+")
-# Bounded, so that no run of full stops or quotes is read twice.
+# The repetition is bounded, so that a long run of full stops or quotes takes linear time.
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]{0,4}(?=\s)|[。！？][\"'”’」』）]{0,4}")  # noqa: RUF001 - CJK full stops
 _CLEAN_START = re.compile(rf"\n+|(?:{_SENTENCE_END.pattern})\s*")
-# A Markdown paragraph whose lines are rows, items or quotes rather than prose.
+# A Markdown paragraph of rows, items or quotes.
 _ROWS = re.compile(r"^[ \t]*(?:[|>]|[-*+][ \t]|\d{1,9}[.)][ \t])", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a text. `text` is what is embedded, never blank. `heading` is the path of the headings that it
-    stands under ("Guide > Install > Linux"), "" if there are none.
+    """A piece of a text.
+
+    text: the text to embed, never blank. heading: the path of its headings ("Guide > Install > Linux"), "" for none.
     """
 
     text: str
@@ -53,10 +55,10 @@ class Chunk:
 
 
 def chunks(text: str, kind: Kind, size: int, overlap: int) -> list[Chunk]:
-    """The chunks of a text, in order; none if it is blank. Nothing but white space and front matter is lost.
+    """Return the chunks of a text in order. They contain the whole text except for front matter and white space.
 
-    size: the most characters of a chunk, overlap included. overlap: how many characters a chunk may repeat from the
-    end of the one before, within one section. Line ends are line feeds. ValueError unless 0 <= overlap < size / 2.
+    text: with line feeds as line ends. size: most characters of a chunk with its overlap. overlap: most characters
+    that a chunk repeats from the previous chunk of its section. Raises ValueError unless 0 <= overlap < size / 2.
     """
     if not 0 <= overlap * 2 < size:
         raise ValueError(f"overlap {overlap} must be less than half of size {size}")
@@ -65,7 +67,7 @@ def chunks(text: str, kind: Kind, size: int, overlap: int) -> list[Chunk]:
 
 
 def is_blank(text: str, kind: Kind) -> bool:
-    """Whether chunks() would give none."""
+    """Return whether a text has no chunks."""
     start = front_end(text) if kind == "markdown" else 0
     return not text[start:].strip()
 
@@ -79,9 +81,10 @@ def _sections(text: str, kind: Kind) -> Iterator[Section]:
 
 
 def pieces(text: str, section: Section, size: int, overlap: int) -> Iterator[str]:
-    """The section as pieces of at most `size` characters, each but the first with up to `overlap` characters of the
-    one before. The first begins with the heading, which stands alone only if there is nothing below it, or if it
-    takes three quarters of the room.
+    """Yield the texts of the chunks of a section, each with at most `size` characters.
+
+    The first one starts with the heading. The heading is a chunk of its own only if the section is empty, or if the
+    heading takes three quarters of the size.
     """
     lead, lead_end, blocks = section.lead, section.lead_end, section.blocks
     if lead == lead_end and not blocks:
@@ -92,7 +95,7 @@ def pieces(text: str, section: Section, size: int, overlap: int) -> Iterator[str
         yield text[start:end]
         return
     limit = size - overlap
-    tidy, units = _tidied(text, list(_units(text, section, limit)))
+    tidy, units = _join_units(text, list(_units(text, section, limit)))
     before = 0
     for first, last in _packed(tidy, units, limit):
         begin, end = units[first][0], units[last][1]
@@ -101,13 +104,13 @@ def pieces(text: str, section: Section, size: int, overlap: int) -> Iterator[str
 
 
 def _units(text: str, section: Section, limit: int) -> Iterator[Ranked]:
-    """The section in units of at most `limit` characters."""
+    """Yield the section in units of at most `limit` characters."""
     lead, lead_end = section.lead, section.lead_end
     length = lead_end - lead
     room = limit
     if 0 < length <= limit * 3 // 4 and section.blocks:
         yield lead, lead_end, _HEADING
-        # A blank line stands between the two. What comes first must fit, or the heading would stand alone.
+        # Two characters are for the blank line after the heading. The first unit must fit behind it.
         room = max(1, limit - length - 2)
     elif length:
         yield from _lines(text, lead, lead_end, limit)
@@ -123,7 +126,7 @@ def _block(text: str, block: Block, limit: int) -> Iterator[Ranked]:
         return
     if lined is None:
         lined = _ROWS.search(text, start, end) is not None
-    # The border behind the last unit is that of the block.
+    # The border after the last unit is the border of the block.
     last: Ranked | None = None
     for unit in (_lines if lined else _sentences)(text, start, end, limit):
         if last is not None:
@@ -163,7 +166,7 @@ def _words(text: str, start: int, end: int, limit: int) -> Iterator[Ranked]:
 
 
 def _word_border(text: str, begin: int, end: int, room: tuple[int, int]) -> tuple[int, int]:
-    """Where to cut: the last space within a grain, else the next one within the limit, else hard at the limit."""
+    """Return the cut and its rank: the last space in a grain, else the next space within the limit, else the limit."""
     grain, limit = room
     if end - begin <= grain:
         return end, _WORD
@@ -179,7 +182,7 @@ def _word_border(text: str, begin: int, end: int, room: tuple[int, int]) -> tupl
 
 
 def _between_clusters(text: str, begin: int, stop: int) -> int:
-    """`stop`, or a place a little before it that parts no character from what modifies it."""
+    """Return `stop`, or an index shortly before it that does not separate a character from its modifiers."""
     for place in range(stop, max(begin, stop - _CLUSTER), -1):
         if not _modifies(text[place]) and text[place - 1] != _ZWJ:
             return place
@@ -196,8 +199,8 @@ def _visible(text: str, start: int, end: int) -> int:
     return spaces.end() if spaces else start
 
 
-def _tidied(text: str, units: Sequence[Ranked]) -> tuple[str, list[Ranked]]:
-    """The units in a text of their own with at most one blank line between two, and where they are in it."""
+def _join_units(text: str, units: Sequence[Ranked]) -> tuple[str, list[Ranked]]:
+    """Return a text of the units with at most one blank line between two units, and the units in this text."""
     parts: list[str] = []
     placed: list[Ranked] = []
     length = 0
@@ -214,7 +217,7 @@ def _tidied(text: str, units: Sequence[Ranked]) -> tuple[str, list[Ranked]]:
 
 
 def _packed(text: str, units: Sequence[Ranked], limit: int) -> Iterator[Span]:
-    """Pieces as the first and the last unit of each."""
+    """Yield the index of the first and the last unit of each chunk."""
     first = 0
     while first < len(units):
         begin = units[first][0]
@@ -227,7 +230,7 @@ def _packed(text: str, units: Sequence[Ranked], limit: int) -> Iterator[Span]:
 
 
 def _border(text: str, units: Sequence[Ranked], first: int, after: int) -> int:
-    """Which of the units first..after-1, these being all that fit, is the last of the piece."""
+    """Return the index of the last unit of a chunk. The units from `first` to `after - 1` fit into the chunk."""
     half = (units[first][0] + units[after - 1][1] + 1) // 2
     window = after - 1
     while window > first and units[window - 1][1] >= half:
@@ -242,7 +245,7 @@ def _border(text: str, units: Sequence[Ranked], first: int, after: int) -> int:
 
 
 def _repeat_from(text: str, before: int, begin: int, overlap: int) -> int:
-    """Where a piece that begins at `begin` starts to repeat the one that began at `before`."""
+    """Return the start of the overlap of a chunk. before, begin: the starts of the previous chunk and of this one."""
     earliest = begin - overlap
     if earliest <= before:
         return before

@@ -1,4 +1,4 @@
-"""HTML to Markdown in processes of their own, for the library bounds neither its time nor its memory."""
+"""Converts HTML to Markdown in separate processes, because the library limits neither its time nor its memory."""
 
 import atexit
 import contextlib
@@ -15,11 +15,11 @@ from syncd.core.errors import Park, Retry, SyncdError
 from syncd.text.html_worker import CPU_S, HEADER, LIMIT_CODE, MEMORY_BYTES
 
 WALL_S = 3 * CPU_S
-"""A machine with much else to do gives a process a part of its time only."""
+"""Most seconds of one conversion. A process gets only a part of the time of a busy machine."""
 IDLE_S = 30.0
-"""For so long a process waits for the next page."""
-MOST = 2
-"""Processes at a time: a page that takes long holds up one of them."""
+"""Seconds that an idle process waits for the next page."""
+MAX_PROCESSES = 2
+"""A slow page blocks only one of them."""
 COMMAND = ("-m", "syncd.text.html_worker")
 _TOO_MUCH = (
     f"converting this HTML takes over {CPU_S:.0f} s of processor time, or {MEMORY_BYTES // 1024**2} MiB of memory;"
@@ -28,19 +28,19 @@ _TOO_MUCH = (
 
 
 class Converter:
-    """Starts processes when they are needed. Blocking, and for any thread."""
+    """Starts processes on demand. Its methods block, and are thread-safe."""
 
     def __init__(self, wall_s: float = WALL_S, idle_s: float = IDLE_S) -> None:
         self._wall_s = wall_s
         self._idle_s = idle_s
-        self._places = threading.BoundedSemaphore(MOST)
+        self._places = threading.BoundedSemaphore(MAX_PROCESSES)
         self._lock = threading.Lock()
         self._idle: list[subprocess.Popen[bytes]] = []
         self._all: set[subprocess.Popen[bytes]] = set()
         self._tidy: threading.Timer | None = None
 
     def markdown(self, html: str) -> str:
-        """Convert a page. Raises Park if it cannot be, or takes too much; Retry if it was broken off."""
+        """Return a page as Markdown. Raises Park for an invalid or too large page, Retry if the process was killed."""
         with self._places, self._process() as process:
             overdue = threading.Event()
 
@@ -55,18 +55,18 @@ class Converter:
                 letter, answer = _ask(process, html.encode("utf-8", "surrogatepass"))
             except (OSError, EOFError) as error:
                 process.kill()
-                raise _ended(process.wait(), overdue=overdue.is_set()) from error
+                raise _exit_error(process.wait(), overdue=overdue.is_set()) from error
             finally:
                 timer.cancel()
             if letter == b"L":
-                # What is left of it is little.
+                # The process may have little of its limits left, so it ends.
                 raise Park("too_large", _TOO_MUCH)
         if letter == b"M":
             return answer.decode("utf-8", "surrogatepass")
-        raise Park("refused", f"the file is no readable HTML ({answer.decode()}); mend it, or exclude it")
+        raise Park("refused", f"the file is no readable HTML ({answer.decode()}); fix it, or exclude it")
 
     def close(self) -> None:
-        """End all processes. Pages under way are broken off."""
+        """Kill all processes, also during a conversion."""
         with self._lock:
             for process in self._all:
                 process.kill()
@@ -112,17 +112,17 @@ class Converter:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    # Neither the token nor anything else of our environment is of use to it.
+    # The process must not see the API token, and needs no other variable.
     environment = {"PYTHONPATH": os.pathsep.join(each for each in sys.path if each), "PYTHONUTF8": "1"}
     try:
-        return subprocess.Popen(  # noqa: S603 - ourselves
+        return subprocess.Popen(  # noqa: S603 - starts this program
             [sys.executable, "-P", *COMMAND],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
             cwd="/",
-            # Ctrl-C is for us.
+            # Ctrl-C must not end it.
             start_new_session=True,
         )
     except OSError as error:
@@ -135,26 +135,26 @@ def _ask(process: subprocess.Popen[bytes], data: bytes) -> tuple[bytes, bytes]:
     process.stdin.write(HEADER.pack(b"H", len(data)))
     process.stdin.write(data)
     process.stdin.flush()
-    letter, size = HEADER.unpack(_whole(process.stdout, HEADER.size))
-    return letter, _whole(process.stdout, size)
+    letter, size = HEADER.unpack(_read_exactly(process.stdout, HEADER.size))
+    return letter, _read_exactly(process.stdout, size)
 
 
-def _whole(pipe: IO[bytes], size: int) -> bytes:
+def _read_exactly(pipe: IO[bytes], size: int) -> bytes:
     data = pipe.read(size)
     if len(data) < size:
         raise EOFError
     return data
 
 
-def _ended(code: int, *, overdue: bool) -> SyncdError:
-    """The error for a process that ended before its answer."""
+def _exit_error(code: int, *, overdue: bool) -> SyncdError:
+    """Return the error of a process that ended before its answer."""
     if overdue:
         return Retry("converting its HTML took too long for a machine as busy as this one")
     if code in (LIMIT_CODE, -signal.SIGXCPU):
         return Park("too_large", _TOO_MUCH)
     if code == -signal.SIGKILL:
         return Retry("converting its HTML was broken off")
-    return Park("refused", f"the file's HTML ends the process that converts it ({code}); mend it, or exclude it")
+    return Park("refused", f"the file's HTML ends the process that converts it ({code}); fix it, or exclude it")
 
 
 converter = Converter()

@@ -1,4 +1,4 @@
-"""What kind of text a file is, by its name, and its bytes decoded."""
+"""The type of a document by its file name, and its text."""
 
 import codecs
 from dataclasses import dataclass
@@ -32,30 +32,30 @@ PLAIN = _endings(
 )
 
 SUPPORTED: frozenset[str] = MARKDOWN | HTML | PLAIN
-"""The endings, lower case and with the dot, of files that have a text to embed."""
+"""The endings of files with a text to embed, in lower case with the dot."""
 
 
 def ending(key: str) -> str:
-    """What follows the last dot of the name, lower case and with the dot; "" if there is none."""
+    """Return the ending of a file name from its last dot, in lower case; "" without an ending."""
     _, dot, last = key.rpartition("/")[2].lower().rpartition(".")
     return dot + last if dot and last else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file's text with line feeds as line ends, and how it is to be cut."""
+    """The text of a file, with line feeds as line ends. kind: how it is cut into chunks."""
 
     text: str
     kind: Kind
 
 
 def read_document(key: str, data: bytes) -> Document:
-    """The text of a file; HTML becomes Markdown.
+    """Return the text of a file. HTML is converted to Markdown.
 
-    Raises Park("unsupported_type") if it is no text, Park("empty") if it would give no chunks, and Retry for HTML if
-    the extra `vectorize` is not installed.
+    Raises Park("unsupported_type") if the file is no text, Park("empty") if it has no text to embed, and Retry for HTML
+    if the extra `vectorize` is not installed.
     """
-    text = _decoded(data)
+    text = _decode(data)
     kind: Kind = "markdown" if ending(key) in MARKDOWN | HTML else "text"
     if ending(key) in HTML:
         text = _from_html(text)
@@ -65,11 +65,11 @@ def read_document(key: str, data: bytes) -> Document:
 
 
 def decode_head(data: bytes, size: int) -> str | None:
-    """The text that the first `size` bytes of a file hold, None if it is no text."""
+    """Return the text of the first `size` bytes of a file. None: the file is no text."""
     mark, encoding = _encoding(data)
     part = data[len(mark) : len(mark) + size]
     try:
-        # A character that is cut in two at the end is left out.
+        # An incomplete character at the end is left out.
         text = codecs.getincrementaldecoder(encoding)().decode(part, final=len(part) < size)
     except UnicodeDecodeError:
         return None
@@ -80,7 +80,7 @@ def _encoding(data: bytes) -> tuple[bytes, str]:
     return next((each for each in MARKS if data.startswith(each[0])), (b"", "utf-8"))
 
 
-def _decoded(data: bytes) -> str:
+def _decode(data: bytes) -> str:
     mark, encoding = _encoding(data)
     try:
         text = data[len(mark) :].decode(encoding)
@@ -98,9 +98,9 @@ def can_convert_html() -> bool:
 
 def _from_html(text: str) -> str:
     if not can_convert_html():
-        # Not Park: a parked file is tried again only after it changes, but this one can go up once the extra is there.
+        # Not Park: a parked file is retried only after a change of the file, not after the extra is installed.
         raise Retry(f"converting HTML needs the extra 'vectorize': {HTML_REMEDY}, then start syncd again")
-    # Few folders hold HTML.
+    # Imported late, because few folders contain HTML.
     from syncd.text.converter import converter
 
     return converter.markdown(text)

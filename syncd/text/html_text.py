@@ -1,6 +1,6 @@
-"""HTML to Markdown, by markdownify; see docs/decisions/0012-html-to-text.md for what is guarded and why.
+"""Converts HTML to Markdown with markdownify. docs/decisions/0012-html-to-text.md describes the limits.
 
-Slow to import, so it is imported where it is needed.
+The import is slow, so only `html_worker` imports this module, for its first page.
 """
 
 import re
@@ -14,15 +14,15 @@ from bs4.exceptions import ParserRejectedMarkup
 from markdownify import ATX, MarkdownConverter
 
 DEPTH_LIMIT = 100
-"""Deeper elements are not converted one by one: the library calls itself four times for each level.
+"""A deeper page becomes flat text, because the library recurses four calls for each level.
 
-A quote, list item or definition counts as INDENTING levels: every line of it is indented once more for each.
+A quote, list item or definition counts as INDENTING levels, because the library indents each of its lines once more.
 """
 
 INDENTING = 5
 
 MANY = 200
-"""The library counts the siblings of each list item and each part of a table; beyond this many it need not."""
+"""Siblings of a list item or a part of a table that the library may count for each of them (our own limit)."""
 
 
 def _names(listed: str) -> frozenset[str]:
@@ -43,12 +43,12 @@ _CLOSES = {
     **dict.fromkeys(("td", "th"), _names("p td th")),
     "tr": _names("p td th tr"),
 }
-"""Which open elements a start tag closes: HTML lets their end tags be left out, and the parser would nest them."""
+"""Start tag -> open elements that it closes. HTML permits to omit their end tags, but the parser would nest them."""
 
 _INDENTED = _names("blockquote li dd")
 _HEADING = re.compile(r"h[1-6]")
 _XML_DECLARATION = re.compile(r"<\?xml[^>]{0,200}>")
-# Longer runs would make the library's expressions quadratic.
+# The expressions of the library take quadratic time for longer runs.
 _LONG_SPACE = re.compile(r"[ \t\n]{200,}")
 _SPACE = re.compile(r"\s+")
 _BLANK_LINES = re.compile(r"\n{3,}")
@@ -60,16 +60,16 @@ _OPTIONS: dict[str, Any] = {
     "escape_underscores": False,
     "strip_pre": None,
 }
-# Closes whatever the file leaves open: for each open tag or comment html.parser would read on to the end of the file,
-# again and again. In other files this is a comment; what is left over of it is in a template, which is dropped.
+# Closes any open tag or comment at the end. Without it html.parser reads to the end of the file for each of them.
+# In a file without open tags it is a comment and an empty template, which is dropped.
 _CLOSER = """<!--'><template "><template>--></template>"""
 
 
 def markdown(html: str) -> str:
-    """The visible text of an HTML page with its headings, lists, tables and code as Markdown.
+    """Return the visible text of an HTML page with its headings, lists, tables and code as Markdown.
 
-    The `title` of the page becomes a level-1 heading if there is no other. Menus, scripts, forms and what is hidden
-    are left out. ValueError if the parser rejects it.
+    The `title` becomes a level-1 heading if the page has no other. Menus, scripts, forms and hidden elements are left
+    out. Raises ValueError if the parser rejects the page.
     """
     source = _LONG_SPACE.sub("\n", _XML_DECLARATION.sub("", html))
     try:
@@ -86,7 +86,7 @@ def markdown(html: str) -> str:
 
 
 def _without_closer(soup: BeautifulSoup) -> None:
-    """Newer parsers read on to the end of the file in some tags that nothing closed: there the closer is text."""
+    """Remove the closer from the text of an unclosed tag, in which newer parsers read to the end of the file."""
     last = next(reversed(soup.find_all(string=True)), None)
     if isinstance(last, NavigableString) and last.endswith(_CLOSER):
         last.replace_with(type(last)(last.removesuffix(_CLOSER)))
@@ -100,7 +100,7 @@ class _Soup(BeautifulSoup):
 
 
 class _Converter(MarkdownConverter):
-    """The library's types leave out what it invites to override."""
+    """The annotations of the library lack the methods that it documents for overriding."""
 
     def process_tag(self, node: Tag, parent_tags: set[str] | None = None) -> str:
         if _is_dropped(node):
@@ -112,12 +112,12 @@ class _Converter(MarkdownConverter):
             return ""
         return str(super().process_text(el, parent_tags=parent_tags))  # type: ignore[misc]
 
-    def escape(self, text: str, parent_tags: set[str]) -> str:  # noqa: ARG002 - the library's signature
-        """Only what the chunker would take for structure: backslashes elsewhere would only disturb the embedding."""
+    def escape(self, text: str, parent_tags: set[str]) -> str:  # noqa: ARG002 - the signature of the library
+        """Escape only marks that `sections` reads as structure. Other backslashes would disturb the embedding."""
         return _LINE_MARKS.sub(r"\1\\\2", text)
 
-    def convert_pre(self, el: Tag, text: str, parent_tags: set[str]) -> str:  # noqa: ARG002 - the library's signature
-        """The library's own always has three backticks, whatever is inside."""
+    def convert_pre(self, el: Tag, text: str, parent_tags: set[str]) -> str:  # noqa: ARG002 - the signature of the library
+        """Return a fenced block. The fence of the library has three backticks, even if the text contains three."""
         longest = max((len(run) for run in _BACKTICKS.findall(text)), default=2)
         fence = "`" * max(3, longest + 1)
         inside = text.strip("\n")
@@ -129,12 +129,12 @@ def _is_dropped(tag: Tag) -> bool:
 
 
 def _is_markup(text: NavigableString) -> bool:
-    """Comments, declarations and the like, which are no text."""
+    """Return whether a node is a comment, a declaration or another node without text."""
     return isinstance(text, PreformattedString) and not isinstance(text, CData)
 
 
 def _prepared(soup: BeautifulSoup) -> int:
-    """Takes out of very long lists and tables what would be counted again and again; says how deep the page is."""
+    """Rename elements of very long lists and tables, which the library would count. Returns the depth of the page."""
     depths = {id(soup): 0}
     counts: Counter[tuple[int, str]] = Counter()
     for tag in _tags(soup.descendants):
@@ -157,7 +157,7 @@ def _tags(nodes: Iterator[PageElement]) -> Iterator[Tag]:
 
 
 def _flat(soup: BeautifulSoup) -> str:
-    """Headings and paragraphs without any nesting, however deep the page is."""
+    """Return headings and paragraphs without nesting."""
     parts: list[str] = []
     dropped = {id(soup): False}
     heading: dict[int, Tag | None] = {id(soup): None}

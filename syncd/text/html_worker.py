@@ -1,7 +1,7 @@
-"""The process that converts HTML: `converter` starts it. It answers until its input ends, within limits of its own.
+"""The process that converts HTML, started by `converter`. It answers requests until its input ends.
 
-A request is a length and UTF-8 text. An answer is one letter, a length and UTF-8 text: M the Markdown, E why there is
-none, L that a limit was met. A limit that strikes harder ends the process.
+A request is a header and UTF-8 text. A header has a letter and the length of the text. The letter of an answer is M for
+Markdown, E for an error message, or L for the limit that was exceeded. A hard limit ends the process.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ CPU_S = 60.0
 ANSWER_BYTES = 32 * 1024 * 1024
 LIMIT_CODE = 9
 """Exit code of a process that ended itself at a limit."""
-_LOOK_S = 0.2
+_CHECK_INTERVAL_S = 0.2
 
 
 def main() -> None:
     """Answer requests on stdin until it ends."""
     with contextlib.suppress(OSError):
         os.nice(5)
-    # Not every system or service lets a process limit itself, nor heeds such a limit; the thread looks besides.
+    # Some systems and services ignore or refuse this limit. The thread checks it too.
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     begun = [0.0]
@@ -51,25 +51,25 @@ def _answer(source: BinaryIO, size: int) -> tuple[bytes, bytes]:
         made = markdown(source.read(size).decode("utf-8", "surrogatepass")).encode("utf-8", "surrogatepass")
     except MemoryError:
         return b"L", b"memory"
-    except Exception as error:  # noqa: BLE001 - whatever a page makes the parser raise, it is the page's
+    except Exception as error:  # noqa: BLE001 - any exception of the parser is a fault of the page
         return b"E", " ".join(f"{type(error).__name__}: {error}".split())[:200].encode("utf-8", "backslashreplace")
     return (b"M", made) if len(made) <= ANSWER_BYTES else (b"L", b"text")
 
 
-def most_held() -> int:
-    """The most memory that this process has held, in bytes."""
+def peak_memory() -> int:
+    """Return the peak memory of this process in bytes."""
     try:
-        with open("/proc/self/status", "rb") as status:  # noqa: PTH123 - pathlib would be imported for this alone
+        with open("/proc/self/status", "rb") as status:  # noqa: PTH123 - an import of pathlib takes too long
             return next(int(line.split()[1]) * 1024 for line in status if line.startswith(b"VmHWM:"))
     except (OSError, StopIteration):
-        # Without /proc. On Linux this counts what the process that started this one held, too.
+        # There is no /proc. On Linux this value would include the memory of the parent process.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _watch(begun: list[float]) -> None:
     while True:
-        time.sleep(_LOOK_S)
-        if most_held() > MEMORY_BYTES or time.process_time() - begun[0] > CPU_S:
+        time.sleep(_CHECK_INTERVAL_S)
+        if peak_memory() > MEMORY_BYTES or time.process_time() - begun[0] > CPU_S:
             os._exit(LIMIT_CODE)
 
 

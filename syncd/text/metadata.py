@@ -1,12 +1,15 @@
-"""What is said of a file beside its bytes, for searches to show and to filter by. PURE.
+"""Metadata of a file for searches, from its front matter, its headings, its key and its modification time. PURE.
 
-Fields have names that the user chose, and sources:
+The config gives each field a name and a source:
 
-    title        front matter's `title`, else the first heading; of HTML `title`, else `h1`; else the file's name
-    description  front matter's `description`, of HTML that `meta` tag; else there is none
-    modified     when the file was changed last, 2026-11-22T10:00:00Z
+    title        `title` of the front matter, else the first heading; HTML: `title`, else `h1`; else the file name
+    description  `description` of the front matter; HTML: the `meta` tag; else no value
+    modified     the modification time, such as 2026-11-22T10:00:00Z
     folder       the key up to its last slash
-    front:NAME   that field of the front matter, of HTML that `meta` tag
+    front:NAME   the field NAME of the front matter; HTML: the `meta` tag
+
+A value of front matter is the text as it is written: dates, numbers and `yes` are not interpreted. A list of plain
+values becomes one text with commas. Deeper values are left out.
 """
 
 import json
@@ -14,34 +17,34 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any, Literal, NamedTuple
 
 from syncd.core.model import FRONT_FIELD
+from syncd.core.plain_text import utc_time
 from syncd.core.short_names import truncated
 from syncd.text.sections import first_heading, front_span
 
 Kind = Literal["markdown", "html", "other"]
 
 VALUE_LENGTH, VALUE_BYTES = 500, 1000
-"""A value is cut to so many characters, and bytes of UTF-8. AI Search keeps 500 characters of a text (its docs on
-metadata), and all fields of an item share 10 KiB.
+"""Most characters, and most bytes of UTF-8, of a value. AI Search keeps 500 characters (its docs on metadata), and all
+fields of an item share 10 KiB.
 """
 
 SIZE_LIMIT = 16 * 1024
-"""Characters of front matter that are parsed (our own limit: the parsers take a few milliseconds for so much)."""
+"""Most characters of front matter (our own limit: parsing takes a few milliseconds)."""
 ITEMS_LIMIT = 50
-"""Values of one list that are taken (our own limit)."""
+"""Most values of one list (our own limit)."""
 META_LIMIT = 100
-"""`meta` tags of one page that are looked at (our own limit)."""
+"""Most `meta` tags of one page (our own limit)."""
 
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 @dataclass(frozen=True, slots=True)
 class MetadataInput:
-    """What the fields are found in. text: its start, None if it is no text. mtime_ns: since the epoch, if known."""
+    """A file. text: its start, None if it is no text. mtime_ns: nanoseconds since the epoch, None if unknown."""
 
     key: str
     kind: Kind
@@ -51,19 +54,19 @@ class MetadataInput:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """The fields, each a text that is not empty. fault: why the front matter could not be read."""
+    """The fields with a value. fault: the reason why the front matter could not be read, None without a fault."""
 
     fields: Mapping[str, str]
     fault: str | None = None
 
 
 def reads_text(sources: Mapping[str, str]) -> bool:
-    """Whether any of these sources needs the file's text."""
+    """Return whether one of these sources needs the text of the file."""
     return any(source not in ("modified", "folder") for source in sources.values())
 
 
 def describe(sources: Mapping[str, str], file: MetadataInput) -> Metadata:
-    """Find the fields of a file. sources: field -> where its value comes from. A field without a value is left out."""
+    """Return the metadata of a file. sources: field -> source. A field without a value is left out."""
     own, heading, fault = _of_text(file) if reads_text(sources) else ({}, "", None)
     folder, slash, name = file.key.rpartition("/")
     found = {
@@ -84,7 +87,7 @@ def describe(sources: Mapping[str, str], file: MetadataInput) -> Metadata:
 
 
 def fit_metadata(marks: Mapping[str, Any], fields: Mapping[str, str], limit: int) -> dict[str, Any]:
-    """Marks, and as many fields with them as `limit` bytes of compact JSON take; the longest are left out first."""
+    """Return marks and fields of at most `limit` bytes of compact JSON. The longest fields are left out first."""
     kept = dict(fields)
     while kept and json_size({**kept, **marks}) > limit:
         del kept[max(kept, key=lambda name: len(name.encode()) + len(kept[name].encode()))]
@@ -92,12 +95,12 @@ def fit_metadata(marks: Mapping[str, Any], fields: Mapping[str, str], limit: int
 
 
 def json_size(value: Mapping[str, Any]) -> int:
-    """Bytes of compact JSON in UTF-8."""
+    """Return the bytes of a value as compact JSON in UTF-8."""
     return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
 
 
 def _of_text(file: MetadataInput) -> tuple[Mapping[str, str], str, str | None]:
-    """What a text says of itself by name, its first heading, and why its front matter could not be read."""
+    """Return the named fields of a text, its first heading, and the fault of its front matter."""
     if file.text is None or file.kind == "other":
         return {}, "", None
     if file.kind == "html":
@@ -111,9 +114,9 @@ def _time(mtime_ns: int | None) -> str:
     if mtime_ns is None:
         return ""
     try:
-        return datetime.fromtimestamp(mtime_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return utc_time(mtime_ns // 1_000_000_000)
     except (ValueError, OverflowError, OSError):
-        # Some file systems know years that no calendar does.
+        # Some file systems have years outside the range of datetime.
         return ""
 
 
@@ -122,60 +125,58 @@ def _clean(value: str) -> str:
 
 
 class Front(NamedTuple):
-    """fields: by their names in lower case. end: where the text proper begins. fault: why nothing could be read."""
+    """Front matter. fields: by names in lower case. fault: the reason why nothing could be read, else None."""
 
     fields: Mapping[str, str]
-    end: int = 0
     fault: str | None = None
 
 
 def read_front_matter(text: str) -> Front:
-    """The front matter at the very start of a text. What cannot be read gives no fields, and says why."""
+    """Return the front matter at the start of a text. Invalid front matter has no fields, but a fault."""
     span = front_span(text)
     if span is None:
         return Front({})
     inside = text[span.start : span.stop]
     if len(inside) > SIZE_LIMIT:
-        return Front({}, span.end, f"it is over {SIZE_LIMIT} characters")
+        return Front({}, f"it is over {SIZE_LIMIT} characters")
     try:
         found = _yaml(inside) if span.kind == "yaml" else tomllib.loads(inside)
-    except Exception as error:  # noqa: BLE001 - whatever a text makes a parser raise, it is the text's
-        return Front({}, span.end, " ".join(str(error).split()) or type(error).__name__)
+    except Exception as error:  # noqa: BLE001 - any exception of a parser is a fault of the text
+        return Front({}, " ".join(str(error).split()) or type(error).__name__)
     fields: dict[str, str] = {}
     for name, value in found.items() if isinstance(found, dict) else ():
-        if isinstance(name, str) and (said := _plain_value(value)):
-            fields.setdefault(name.strip().lower(), said)
-    return Front(fields, span.end)
+        if isinstance(name, str) and (text_value := _plain_value(value)):
+            fields.setdefault(name.strip().lower(), text_value)
+    return Front(fields)
 
 
 def _yaml(text: str) -> Any:
-    # It takes 10 ms to import, and most folders hold none. The loader written in C has no limit to its depth.
+    # The import takes 10 ms, and few folders need it. The loader written in C has no limit of its depth.
     import yaml  # type: ignore[import-untyped]
 
     try:
-        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - makes texts, lists and mappings only
+        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - this loader creates texts, lists and mappings only
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
 
 
 def _plain_value(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(
-            said for each in value[:ITEMS_LIMIT] if not isinstance(each, list) and (said := _plain_value(each))
-        )
+        texts = [_plain_value(item) for item in value[:ITEMS_LIMIT] if not isinstance(item, list)]
+        return ", ".join(filter(None, texts))
     if isinstance(value, dict):
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    said = str(value).strip()
-    return "" if said in {"~", "null"} else said
+    text = str(value).strip()
+    return "" if text in {"~", "null"} else text
 
 
 @dataclass(slots=True)
 class HtmlHead:
-    """title, heading: "" if there is none. meta: content by name, lower case; the first of a name counts.
+    """The head of an HTML page. title, heading: "" for none. meta: content by name in lower case, the first of a name.
 
-    fault: why the page was not read further, if it was not.
+    fault: the exception that ended the parsing, else None.
     """
 
     title: str = ""
@@ -185,17 +186,17 @@ class HtmlHead:
 
 
 def read_html_head(html: str) -> HtmlHead:
-    """Read the start of a page; whatever is wrong with it, what was understood until then is returned."""
+    """Return the title, the first heading and the `meta` tags at the start of a page."""
     parser = _HeadParser()
     try:
         parser.feed(html)
-    except Exception as error:  # noqa: BLE001 - whatever a page makes the parser raise, it is the page's
+    except Exception as error:  # noqa: BLE001 - any exception of the parser is a fault of the page
         parser.page.fault = f"{type(error).__name__}: {error}"
     return parser.page
 
 
 class _HeadParser(HTMLParser):
-    """Takes the first `title` and `h1` that hold text. Those of an SVG in the page come later, so they do not count."""
+    """Reads the first `title` and `h1` with a text. Titles of SVG images come later, so they do not count."""
 
     def __init__(self) -> None:
         super().__init__()

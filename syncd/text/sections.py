@@ -1,7 +1,6 @@
-"""Markdown by its headings: front matter, headings, code that only looks like them, and the section below each. PURE.
+"""The structure of a Markdown text: front matter, headings, blocks of code, and the section below each heading. PURE.
 
-Lines are found by CommonMark's rules as far as headings need them. Blocks in quotes and below list items are not
-taken apart.
+Lines are read by the rules of CommonMark as far as headings need them. Blocks in quotes and list items are not parsed.
 """
 
 import re
@@ -10,10 +9,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 HEADING_LIMIT = 200
-"""Characters of one heading that the path shows (our own limit: a path is repeated with every chunk)."""
+"""Characters of one heading in a path (our own limit, because every chunk repeats the path)."""
 
 _SETEXT_LINES = 4
-"""A longer paragraph with a line of dashes below it is prose above a rule, whatever CommonMark says."""
+"""Most lines of a setext heading (our own limit). A longer paragraph above a line of dashes counts as prose."""
 
 Span = tuple[int, int]
 _BLANK_LINES = re.compile(r"\n[^\S\n]*\n\s*")
@@ -54,7 +53,7 @@ _INLINE: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 class Block(NamedTuple):
-    """A paragraph, table or code block: text[start:end]. lined: it is cut at lines, None for what its look says."""
+    """A paragraph, table or code block: text[start:end]. lined: cut it at lines; None: its text decides."""
 
     start: int
     end: int
@@ -63,8 +62,9 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What stands under one heading. text[lead:lead_end] is the heading itself, with empty ones above; it may be
-    empty. `heading` is the path.
+    """The text below one heading.
+
+    heading: the path of headings. text[lead:lead_end]: the heading itself, with empty sections above; may be empty.
     """
 
     heading: str
@@ -74,7 +74,7 @@ class Section:
 
 
 class FrontSpan(NamedTuple):
-    """Where front matter stands: from `start` to `stop`; the text proper begins at `end`."""
+    """The place of front matter: text[start:stop]. end: the start of the text after it."""
 
     kind: Literal["yaml", "toml"]
     start: int
@@ -84,7 +84,7 @@ class FrontSpan(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """A heading: its level, its text without markup, and where it stands."""
+    """A heading at text[start:end]. title: its text without markup."""
 
     level: int
     title: str
@@ -93,7 +93,7 @@ class Heading:
 
 
 def front_span(text: str) -> FrontSpan | None:
-    """Where the front matter stands, if there is any and it is closed."""
+    """Return the place of the front matter. None: the text has none, or it is not closed."""
     for kind, opening, closing in _FRONTS:
         begin = opening.match(text)
         end = closing.search(text, begin.end()) if begin else None
@@ -103,13 +103,13 @@ def front_span(text: str) -> FrontSpan | None:
 
 
 def front_end(text: str) -> int:
-    """Where the text proper begins, after front matter if there is any."""
+    """Return the start of the text after its front matter."""
     span = front_span(text)
     return span.end if span else 0
 
 
 def first_heading(text: str) -> str | None:
-    """The first level-1 heading that has a text, else the first heading at all, else None."""
+    """Return the first level-1 heading with a text, else the first heading, else None."""
     headings = (line for line in structure(text, front_end(text)) if isinstance(line, Heading))
     first = next(headings, None)
     if first is None or first.level == 1:
@@ -118,7 +118,7 @@ def first_heading(text: str) -> str | None:
 
 
 def sections(text: str) -> Iterator[Section]:
-    """The text by headings, in order. A heading with nothing of its own goes with the first section below it."""
+    """Yield the sections of a text in order. A heading without own text belongs to the first section below it."""
     start = front_end(text)
     path: list[Heading] = []
     kept: list[Block] = []
@@ -138,7 +138,7 @@ def sections(text: str) -> Iterator[Section]:
 
 
 def _blocks(text: str, start: int, end: int, kept: list[Block]) -> Iterator[Block]:
-    """Paragraphs, and between them the blocks whose blank lines do not count."""
+    """Yield the paragraphs and the kept blocks in order. Blank lines do not cut a kept block."""
     for block in kept:
         yield from (Block(*each, lined=None) for each in paragraphs(text, start, block.start))
         yield block
@@ -147,7 +147,7 @@ def _blocks(text: str, start: int, end: int, kept: list[Block]) -> Iterator[Bloc
 
 
 def structure(text: str, start: int) -> Iterator[Heading | Block]:
-    """Headings, and blocks in which nothing is a heading. A heading without a text counts as prose."""
+    """Yield the headings, and the blocks that contain no heading. A heading without a text counts as prose."""
     floor = start
     while line := _LINE.search(text, start):
         found: Heading | Block | None
@@ -166,7 +166,7 @@ def structure(text: str, start: int) -> Iterator[Heading | Block]:
 
 
 def _setext(text: str, floor: int, line: re.Match[str]) -> Heading | None:
-    """The paragraph above a line of `=` or `-` as a heading; None if there is none, as below a list or a table."""
+    """Return the heading above a line of `=` or `-`. None: there is none, such as below a list or a table."""
     begin = line.start()
     for _ in range(_SETEXT_LINES + 1):
         above = text.rfind("\n", floor, begin - 1) + 1 if begin > floor else begin
@@ -185,7 +185,7 @@ def _setext(text: str, floor: int, line: re.Match[str]) -> Heading | None:
 
 
 def _fence_end(text: str, line: re.Match[str]) -> int:
-    """Where a fenced block ends: with a fence as long, or with its list item, or with the text."""
+    """Return the end of a fenced block: a fence of the same length, the end of its list item, or of the text."""
     inside = bool(line["item"]) or len(line["indent"].expandtabs(4)) > 3
     for each in _FENCE_END.finditer(text, line.end()):
         if each["other"]:
@@ -199,7 +199,7 @@ def _fence_end(text: str, line: re.Match[str]) -> int:
 
 
 def _html_end(text: str, line: re.Match[str]) -> int:
-    """The end of the line on which a comment or a block of raw HTML is closed, or of the text."""
+    """Return the end of the line that closes a comment or a block of raw HTML, or the end of the text."""
     if line["html"] == "!--":
         closed = text.find("-->", line.end())
     else:
@@ -210,7 +210,7 @@ def _html_end(text: str, line: re.Match[str]) -> int:
 
 
 def _plain(heading: str) -> str:
-    """A heading without Markdown: the text of links, code without backticks; cut to HEADING_LIMIT characters."""
+    """Return a heading without markup, of at most HEADING_LIMIT characters."""
     for pattern, instead in _INLINE if _MARKUP.search(heading) else ():
         heading = pattern.sub(instead, heading)
     heading = " ".join(heading.split())
@@ -218,7 +218,7 @@ def _plain(heading: str) -> str:
 
 
 def paragraphs(text: str, start: int, end: int) -> Iterator[Span]:
-    """The parts of text[start:end] between blank lines, from the start of a line to the last visible character."""
+    """Yield the parts of text[start:end] between blank lines, without blank characters at their end."""
     begin = _line_start(text, start, end)
     for blank in _BLANK_LINES.finditer(text, begin, end):
         yield from trimmed(text, begin, blank.start())
@@ -227,12 +227,13 @@ def paragraphs(text: str, start: int, end: int) -> Iterator[Span]:
 
 
 def _line_start(text: str, start: int, end: int) -> int:
-    """Where the first line begins that is not blank; its indentation stays."""
+    """Return the start of the first line that is not blank, before its indentation."""
     visible = _SPACES.match(text, start, end)
     return max(start, text.rfind("\n", start, visible.end() if visible else start) + 1)
 
 
 def trimmed(text: str, start: int, end: int) -> Iterator[Span]:
+    """Yield text[start:end] without blank characters at its end, unless nothing remains."""
     length = len(text[start:end].rstrip())
     if length:
         yield start, start + length

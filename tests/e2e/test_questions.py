@@ -69,7 +69,7 @@ def test_explain_tells_rule_evidence_and_the_last_actions(room: Room) -> None:
     assert rule("id_rsa.md") == "left out by built-in exclude: id_rsa*"
     assert rule("b.txt") == "left out by include: no pattern takes it"
     told = room.syncd("explain", str(room.docs / "a.md")).out
-    assert "evidence   our sha-256 stands in the entry's own marks" in told
+    assert "evidence   the mark of the entry has this sha-256" in told
     history = [line for line in told.splitlines() if line.startswith("history")]
     assert [line.partition("Z  ")[2] for line in history] == ["put done, changed"]
     first = room.syncd("explain", str(room.docs / "draft-ok.md")).out

@@ -46,7 +46,7 @@ def test_an_orphan_without_a_mark_names_no_owner() -> None:
     ("evidence", "detail", "said"),
     [
         ("absent", "", "pass 7 read the whole folder and there is no such file"),
-        ("seen_to_go", "", "its place was marked to be looked at"),
+        ("seen_to_go", "", "its path was marked for observation"),
         ("excluded", "exclude: *.md", "left out by exclude: *.md, and --delete-excluded was given"),
         ("orphan", "me", "the mark of owner 'me', which is this mirror's"),
         ("orphan", "you", "the mark of owner 'you' (prune = \"all\")"),
@@ -89,12 +89,12 @@ def test_the_account_names_what_a_person_agreed_to_and_the_rule() -> None:
 @pytest.mark.parametrize(
     ("record", "digests", "downloaded", "said"),
     [
-        (replace(RECORD, marked=True, version="M"), ("m",), True, "our sha-256"),
+        (replace(RECORD, marked=True, version="M"), ("m",), True, "the mark of the entry"),
         (replace(RECORD, version="M"), ("m",), True, "a known digest"),
         (replace(RECORD, version="5e"), (), False, "a known digest"),
         (replace(RECORD, version="v7"), ("m",), True, "downloaded and hashed"),
-        (replace(RECORD, version="v7", remote_size=9), ("m",), False, "what it said then: checksum v7, 9 bytes"),
-        (RECORD, (), False, "our own journal only"),
+        (replace(RECORD, version="v7", remote_size=9), ("m",), False, "the same values: checksum v7, 9 bytes"),
+        (RECORD, (), False, "only the journal"),
     ],
 )
 def test_the_best_evidence_is_named(record: Record, digests: tuple[str, ...], downloaded: bool, said: str) -> None:

@@ -99,7 +99,7 @@ def test_an_answer_over_the_limit_is_refused(converter: Converter, monkeypatch: 
 
 def test_what_the_program_holds_is_not_what_its_converter_holds() -> None:
     """A daemon over a large folder holds more than a page may take."""
-    child = "from syncd.text.html_worker import most_held; print(most_held())"
+    child = "from syncd.text.html_worker import peak_memory; print(peak_memory())"
     parent = (
         "import subprocess, sys; held = b'x' * 2**28; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
     )

@@ -135,7 +135,6 @@ def test_front_matter_has_a_limit(size: int, read: bool) -> None:
 @pytest.mark.parametrize("bomb", ["[" * 9000, "{" * 9000, "? " * 7000, "&a [" + "*a," * 4000 + "]", "'" * 15000])
 def test_front_matter_that_means_harm_is_only_a_fault(bomb: str) -> None:
     found = read_front_matter(f"---\na: b\nc: {bomb}\n---\n# H")
-    assert found.end > 0
     assert found.fault or found.fields["a"] == "b"
 
 
