@@ -1,1 +1,1 @@
-"""The mirrored folder: walking it and reading its files. No other room opens a mirrored file."""
+"""The mirrored folder: the walk, and the reading of files. No other room opens a mirrored file."""

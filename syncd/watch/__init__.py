@@ -1,1 +1,1 @@
-"""From file system events to hints: where to look, never what happened."""
+"""Converts file system events into hints: paths to observe again, without the kind of the change."""

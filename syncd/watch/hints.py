@@ -1,4 +1,4 @@
-"""Hints and the inbox they wait in until the loop takes them."""
+"""Hints, and the inbox that holds them until the event loop takes them."""
 
 import asyncio
 import threading
@@ -8,10 +8,10 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """A place to look at again; says nothing about what is there now.
+    """A path to observe again. It does not say what happened there.
 
-    path: relative to the root, parts joined by "/", as `paths.from_os` gives it (surrogates are possible); "" is the
-    root itself. subtree: everything below path is in doubt, not only path.
+    path: relative to the root, as `keys.from_os` returns it (with surrogates for other bytes); "" is the root.
+    subtree: whether to observe everything below the path too.
     """
 
     path: str
@@ -19,14 +19,13 @@ class Hint:
 
 
 EVERYTHING: Final = Hint("", subtree=True)
-"""The whole root is in doubt: make a full pass."""
+"""The hint for a full pass."""
 
 
 class Inbox:
-    """Holds each mirror's hints, without repeats, until the loop takes them. `put` is for any thread, the rest for
-    the loop's own.
+    """Holds the hints of each mirror without duplicates. `put` is thread-safe; the other methods are for the loop.
 
-    limit: hints kept for one mirror (10,000 are about 2 MB); one more and they become `EVERYTHING`.
+    limit: most hints of one mirror (our own limit; 10,000 take about 2 MB). One more replaces them by `EVERYTHING`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: int = 10_000) -> None:
@@ -38,7 +37,7 @@ class Inbox:
         self._filled = asyncio.Event()
 
     def put(self, mirror: str, hint: Hint) -> None:
-        """Leaves a hint for mirror. Never blocks on the consumer and never raises."""
+        """Add a hint for a mirror. Never waits for the consumer, and never raises."""
         with self._lock:
             held = self._hints.setdefault(mirror, {})
             if EVERYTHING not in held:
@@ -51,17 +50,17 @@ class Inbox:
             try:
                 self._loop.call_soon_threadsafe(self._wake)
             except RuntimeError:
-                # The loop is closed: nobody is left who could look, and the next start makes a full pass.
+                # The loop is closed. The next start makes a full pass.
                 return
 
     def drain(self) -> dict[str, list[Hint]]:
-        """All hints by mirror, in the order they came; {} when there are none. They are the caller's now."""
+        """Remove and return all hints by mirror, in the order of their arrival."""
         with self._lock:
             taken, self._hints = self._hints, {}
         return {mirror: list(held) for mirror, held in taken.items()}
 
     async def get_batch(self) -> dict[str, list[Hint]]:
-        """Waits until there is a hint, then `drain`s."""
+        """Wait until there is a hint, then remove and return all hints."""
         while not (batch := self.drain()):
             self._filled.clear()
             with self._lock:

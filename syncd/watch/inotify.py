@@ -1,7 +1,8 @@
-"""watchdog's inotify backend, with the holes of 7.1 closed. Linux only, and the only module that knows its insides.
+"""The inotify backend of watchdog with corrections for version 7.1. Linux only.
 
-What is overridden: `InotifyFD.handle_event` (overflow, a reader that cannot die), `InotifyFD.add_callback` (refused and
-unwanted watches), `EventEmitter.queue_event` (watches left behind by a directory that was moved out).
+No other module uses the internals of watchdog. The overridden methods are `InotifyFD.handle_event` (overflow, and a
+reader that survives exceptions), `InotifyFD.add_callback` (refused and ignored watches), and `EventEmitter.queue_event`
+(watches of a directory that was moved out of the root).
 """
 
 import errno
@@ -30,18 +31,20 @@ from watchdog.observers.inotify_c import (
 _log = structlog.get_logger()
 
 _MOVE_PAIRING_S: Final = 0.02
-"""How long an emitter holds everything back for the second half of a move; watchdog waits 0.5 s. The kernel queues the
-halves together, and a pair that is missed is a removal and a creation, which hint the same places."""
+"""Seconds for which an emitter delays events to pair both events of a move; watchdog waits 0.5 s. The kernel queues
+both together. A missed pair counts as a removal and a creation, which give the same hints."""
 
 _PROBE_PATH: Final = b"/proc/self/fdinfo"
-"""A directory that is no mirror's: a watch put on it and taken off again sends one event through the kernel's queue."""
+"""A directory outside all mirrors. A watch that is added and removed sends one event through the kernel."""
 
 
 class Descriptor(InotifyFD):
     """One inotify descriptor and the thread that reads it.
 
-    on_overflow: events were lost, or the books are wrong; this descriptor is of no more use. on_refused: the kernel
-    has no watch left for that path. wanted: whether a directory is to be watched. All are called from any thread.
+    on_overflow: called after a loss of events or an inconsistency; the descriptor must be replaced.
+    on_refused: called with a path for which the kernel has no watch left.
+    wanted: returns whether to watch a directory, from its root and its path.
+    All are called in any thread.
     """
 
     def __init__(
@@ -54,28 +57,32 @@ class Descriptor(InotifyFD):
         self._probe: tuple[WatchDescriptor, threading.Event] | None = None
 
     def handle_event(self, event: InotifyEvent) -> None:
-        """Reads one event. watchdog's own answer to an overflow re-adds every watch on this descriptor, whose
-        thousands of IN_IGNORED overflow it again (above 16,000 directories for ever), so it never gets to see one.
+        """Handle one event.
+
+        watchdog must not see an overflow. It would set every watch of this descriptor again, and the IN_IGNORED events
+        of the old watches would overflow the queue again; above 16,000 directories this never ends.
         """
         if event.is_queue_overflow:
-            self.distrust()
+            self.invalidate()
             return
         if event.is_ignored and self._probe is not None and event.wd == self._probe[0]:
             self._probe[1].set()
         try:
             super().handle_event(event)
-        except Exception:  # noqa: BLE001  # books that do not add up must not end the reader
+        except Exception:  # noqa: BLE001 - an inconsistency must not end the reader
             _log.exception("watch.reader_failed", inotify_event=repr(event))
-            self.distrust()
+            self.invalidate()
 
-    def distrust(self) -> None:
-        """Says that events were lost. A closed descriptor has only its own IN_IGNORED left to lose."""
+    def invalidate(self) -> None:
+        """Report a loss of events, unless the descriptor is closed."""
         if not self._closed:
             self._on_overflow()
 
     def add_callback(self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId) -> WatchDescriptor:
-        """Watches path. watchdog swallows the OSError below a root, and takes EACCES for a watch numbered -1; a
-        directory that came back has its old watch still, which is no cause for a warning.
+        """Watch a path.
+
+        watchdog ignores an OSError below a root, and treats EACCES as a watch with the number -1. It also warns about a
+        directory that came back and still has its old watch.
         """
         root = os.fsdecode(callback.path) if isinstance(callback, InotifyWatchGroup) else ""
         if not self._wanted(root, os.fsdecode(path)):
@@ -94,9 +101,9 @@ class Descriptor(InotifyFD):
             return watch.wd
 
     def probe(self, answered: threading.Event) -> None:
-        """Sends one event through the kernel; answered is set when the reader meets it, or if none can be sent.
+        """Send one event through the kernel. `answered` is set when the reader gets it, or if it cannot be sent.
 
-        Sends nothing while another thread holds the lock: the caller must not wait for one that may be stuck.
+        Sends nothing while another thread holds the lock, because this thread may be stuck.
         """
         if not self._lock.acquire(blocking=False):
             return
@@ -115,7 +122,7 @@ class Descriptor(InotifyFD):
 
 
 class Emitter(InotifyEmitter):
-    """One root's events."""
+    """Emits the events of one root."""
 
     def __init__(
         self,
@@ -130,31 +137,31 @@ class Emitter(InotifyEmitter):
         self._descriptor = descriptor
 
     def on_thread_start(self) -> None:
-        """Sets the watches; OSError when the root itself cannot be watched."""
+        """Set the watches. Raises OSError if the root itself cannot be watched."""
         super().on_thread_start()
         if self._inotify is not None:
             self._inotify._move_event_grouper._queue.delay = _MOVE_PAIRING_S  # noqa: SLF001
 
     def queue_event(self, event: FileSystemEvent) -> None:
-        """A directory that was moved out keeps its watches and would report under its old path for ever."""
+        """Queue an event. Removes the watches of a deleted or moved directory, which would report its old path."""
         if isinstance(event, DirDeletedEvent):
             try:
                 self._prune(os.fsencode(event.src_path))
-            except Exception:  # noqa: BLE001  # nor the emitter
+            except Exception:  # noqa: BLE001 - an inconsistency must not end the emitter
                 _log.exception("watch.prune_failed", path=event.src_path)
-                self._descriptor.distrust()
+                self._descriptor.invalidate()
         super().queue_event(event)
 
     @property
     def holds_root(self) -> bool:
-        """False once the root was deleted, unmounted or replaced: nothing below it is heard of any more."""
+        """Whether events below the root arrive. False after the root was deleted, unmounted or replaced."""
         group = self._inotify
         return (
             group is not None and self.is_alive() and os.fsencode(self.watch.path) in group._active_callbacks_by_path  # noqa: SLF001
         )
 
     def complete(self) -> None:
-        """Watches the directories that are wanted since a handler was added; the others keep their watch."""
+        """Set the missing watches after a handler was added."""
         group = self._inotify
         if group is not None:
             with group._lock:  # noqa: SLF001
@@ -169,21 +176,21 @@ class Emitter(InotifyEmitter):
             by_watch, by_path = group._active_callbacks_by_watch, group._active_callbacks_by_path  # noqa: SLF001
             stale = [wd for wd, path in by_watch.items() if path == gone or path.startswith(below)]
             for path in [path for path in by_path if path == gone or path.startswith(below)]:
-                # A path whose watch has moved on to another one.
+                # The watch of this path belongs to another path now.
                 if by_watch.get(by_path[path]) != path:
                     del by_path[path]
             for wd in stale:
-                # Two watches may claim one path; removal expects each to be found under its own.
+                # Two watches may have one path. The removal expects each watch under its own path.
                 by_path[by_watch[wd]] = wd
                 group._remove_callbacks([wd])  # noqa: SLF001
             place = Path(os.fsdecode(gone))
             if stale and place.is_dir() and not place.is_symlink():
-                # Already another directory of that name. The hint that follows covers what it held before this.
+                # Another directory already has this name. The hint of the event covers its earlier content.
                 group._add_all_callbacks(gone)  # noqa: SLF001
 
 
 class InotifyObserver(BaseObserver):
-    """watchdog's InotifyObserver over a `Descriptor` of its own. OSError (EMFILE) when there is none to be had."""
+    """The observer of watchdog over a `Descriptor`. Raises OSError (EMFILE) if no descriptor is available."""
 
     def __init__(
         self, on_overflow: Callable[[], None], on_refused: Callable[[str], None], wanted: Callable[[str, str], bool]
@@ -193,7 +200,7 @@ class InotifyObserver(BaseObserver):
         super().__init__(Emitter, descriptor=self.descriptor)
 
     def on_thread_stop(self) -> None:
-        """Closes the descriptor first: taking off its watches fills its queue, which is no overflow to answer."""
+        """Close the descriptor first. The removal of its watches may overflow its queue, which does not matter then."""
         self.descriptor.stop()
         super().on_thread_stop()
         self.descriptor.join()

@@ -1,4 +1,7 @@
-"""One watchdog observer for all mirrors (a user has 128 inotify instances), rebuilt when it lost events."""
+"""One watchdog observer for all mirrors, and its handlers. It is rebuilt after a loss of events.
+
+All mirrors share one observer because Linux permits 128 inotify instances for each user by default.
+"""
 
 import contextlib
 import errno
@@ -35,10 +38,10 @@ from syncd.watch.polling import Ignore
 _log = structlog.get_logger()
 
 _BUSY_LIMIT_S: Final = 600.0
-"""Setting watches on ten million directories takes less; the dispatcher cannot answer meanwhile."""
+"""Most seconds of a change of watches. Ten million directories take less. The dispatcher cannot answer meanwhile."""
 
 _REST_FACTOR: Final = 10.0
-"""Rebuilding takes at most a tenth of the time, however often the queue overflows."""
+"""The pause after a rebuild is this multiple of its duration, so that rebuilds take at most a tenth of the time."""
 
 
 EVENTS: Final[list[type[FileSystemEvent]]] = [
@@ -52,15 +55,16 @@ EVENTS: Final[list[type[FileSystemEvent]]] = [
     DirDeletedEvent,
     DirMovedEvent,
 ]
-"""All that is asked of the kernel. Opens and reads are not: our own hashing would wake us, and the walk that sets the
-watches would overflow the queue by itself. Attributes are, because a chmod makes an unreadable file readable."""
+"""The events that syncd requests. Opens and reads are not among them: the hashing of syncd itself would cause events,
+and the walk that sets the watches would overflow the queue. A change of attributes may make a file readable."""
 
 
 class RootHandler(FileSystemEventHandler):
-    """Turns the events below one root into hints for one mirror. It only enqueues and never raises: an exception
-    here would end the dispatcher of all mirrors.
+    """Converts the events below one root into hints for one mirror.
 
-    put: takes the hints, from any thread. refuse: called when the kernel refuses a watch below this root.
+    It never raises, because an exception would end the dispatcher of all mirrors.
+
+    put: receives the hints in any thread. refuse: called when the kernel refuses a watch below this root.
     """
 
     def __init__(
@@ -72,20 +76,20 @@ class RootHandler(FileSystemEventHandler):
         self._ignore = ignore
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        """Enqueues a hint for every place the event names."""
+        """Put a hint for each path of an event."""
         try:
-            # Synthetic events only spell out a directory event that has already put its subtree in doubt.
+            # A synthetic event follows from a directory event, whose hint covers the subtree.
             if not event.is_synthetic:
-                # The new place first: the loop may wake between the two, and a delete that is planned alone has nothing
-                # to wait for, so that a search would find neither.
+                # The new path comes first. If the loop wakes between both hints, a delete of the old path alone would
+                # not wait for the upload of the new one, and a search would find neither.
                 self._hint(event.dest_path, directory=event.is_directory)
                 self._hint(event.src_path, directory=event.is_directory)
-        except Exception:  # noqa: BLE001  # whatever it is, it must not reach the dispatcher
+        except Exception:  # noqa: BLE001 - an exception must not reach the dispatcher
             _log.exception("watch.handler_failed", root=self.root)
             self.put(EVERYTHING)
 
     def ignores(self, path: str, *, directory: bool) -> bool:
-        """Whether an absolute path below the root is one this mirror does not want to hear of."""
+        """Return whether the mirror ignores an absolute path below the root."""
         if self._ignore is None or path == self.root:
             return False
         return self._ignore(self._relative(path) + ("/" if directory else ""))
@@ -106,7 +110,7 @@ class RootHandler(FileSystemEventHandler):
 
 
 class _Pulse(FileSystemEventHandler):
-    """One proof of life: a token through the dispatcher's queue and an event through the kernel's."""
+    """A probe of the threads: a token through the queue of the dispatcher, and an event through the kernel."""
 
     def __init__(self, sent_at: float) -> None:
         self.sent_at = sent_at
@@ -129,10 +133,10 @@ class _Watch:
 
 
 class KernelWatch:
-    """Attaches roots to the observer. Methods block and are for any thread; `alive` never blocks.
+    """Attaches roots to the observer. All methods are thread-safe, and all but `alive` block.
 
-    clock: monotonic seconds. rest_s: the least time between two rebuilds. patience_s: how long a proof of life may
-    be under way before the threads count as stuck.
+    clock: monotonic seconds. rest_s: least seconds between two rebuilds. patience_s: seconds without an answer to a
+    probe after which the threads count as stuck.
     """
 
     def __init__(self, clock: Callable[[], float], *, rest_s: float = 5.0, patience_s: float = 30.0) -> None:
@@ -147,15 +151,15 @@ class KernelWatch:
         self._busy_since: float | None = None
         self._overflowed = threading.Event()
         self._stopped = threading.Event()
-        self._keeper = threading.Thread(target=self._keep, name="watch-keeper", daemon=True)
+        self._rebuilder = threading.Thread(target=self._rebuild_loop, name="watch-rebuild", daemon=True)
         self.overflows = 0
 
     def start(self) -> None:
-        """Starts the thread that rebuilds. The observer comes with the first root."""
-        self._keeper.start()
+        """Start the thread that rebuilds. The first root starts the observer."""
+        self._rebuilder.start()
 
     def attach(self, handler: RootHandler) -> None:
-        """Watches handler.root and all below it. OSError when the root cannot be watched or no descriptor is left."""
+        """Watch the root of a handler and everything below it. Raises OSError if the kernel refuses."""
         with self._lock, self._busy():
             if self._stopped.is_set():
                 raise OSError(errno.ECANCELED, "the watcher was stopped")
@@ -169,7 +173,7 @@ class KernelWatch:
                 raise
 
     def detach(self, handler: RootHandler) -> None:
-        """Stops watching for this handler; others on the same root go on."""
+        """Stop watching for a handler. Other handlers of the same root continue."""
         with self._lock, self._busy():
             if handler not in self._handlers:
                 return
@@ -184,15 +188,15 @@ class KernelWatch:
                 self._observer.unschedule(watch.observed)
 
     def holds(self, handler: RootHandler) -> bool:
-        """Whether events of this root still arrive: False after it was deleted or unmounted."""
+        """Return whether events of the root still arrive. False after the root was deleted or unmounted."""
         with self._lock:
             emitter = self._emitter(handler.root)
             return emitter is not None and bool(getattr(emitter, "holds_root", emitter.is_alive()))
 
     def alive(self) -> bool:
-        """Whether the threads run and answered the last proof of life; sends the next one. Call it regularly."""
+        """Return whether the threads run and answered the last probe, and send the next probe."""
         now, observer, busy_since = self._clock(), self._observer, self._busy_since
-        if not self._keeper.is_alive():
+        if not self._rebuilder.is_alive():
             return False
         if busy_since is not None:
             return now - busy_since < _BUSY_LIMIT_S
@@ -208,17 +212,17 @@ class KernelWatch:
         return now - pulse.sent_at < self._patience_s
 
     def stop(self) -> None:
-        """Ends all threads."""
+        """Stop all threads."""
         self._stopped.set()
         self._overflowed.set()
-        if self._keeper.is_alive():
-            self._keeper.join()
+        if self._rebuilder.is_alive():
+            self._rebuilder.join()
         with self._lock:
             self._handlers.clear()
             self._drop_observer()
 
     def _join(self, handler: RootHandler) -> None:
-        """Watches for one more handler, together with others if the root they watch is still the same."""
+        """Add a handler to the watch of its root. Sets a new watch if the root was replaced."""
         watch, emitter = self._watches.get(handler.root), self._emitter(handler.root)
         if watch is None or watch.identity != root_identity(Path(handler.root)) or not self.holds(handler):
             self._renew(handler.root)
@@ -227,7 +231,7 @@ class KernelWatch:
                     other.put(EVERYTHING)
         elif self._observer is not None:
             self._observer.add_handler_for_watch(handler, watch.observed)
-            # The directories the others ignore have no watch yet.
+            # A directory that the other handlers ignore has no watch yet.
             getattr(emitter, "complete", lambda: None)()
 
     def _renew(self, root: str) -> None:
@@ -247,7 +251,7 @@ class KernelWatch:
             return None
         return next((each for each in self._observer.emitters if each.watch == watch.observed), None)
 
-    def _keep(self) -> None:
+    def _rebuild_loop(self) -> None:
         not_before = self._clock()
         while not self._stopped.is_set():
             self._overflowed.wait()
@@ -261,7 +265,7 @@ class KernelWatch:
             not_before = done + max(self._rest_s, (done - started) * _REST_FACTOR)
 
     def _rebuild(self) -> None:
-        # Old before new: both together could exceed the watch limit. What happens between them EVERYTHING covers.
+        # The old watches are removed first, because both together may exceed the limit. EVERYTHING covers the gap.
         self._drop_observer()
         try:
             self._observer = self._new_observer()
@@ -296,7 +300,7 @@ class KernelWatch:
     def _send_pulse(self, observer: BaseObserver) -> _Pulse:
         pulse = _Pulse(self._clock())
         watch = ObservedWatch(os.devnull, recursive=False)
-        # Not by add_handler_for_watch, whose lock a stuck dispatcher would hold.
+        # Not by add_handler_for_watch, because a stuck dispatcher holds its lock.
         observer._handlers[watch] = {pulse}  # noqa: SLF001
         observer.event_queue.put((FileSystemEvent(str(pulse.sent_at)), watch))
         return pulse
@@ -337,5 +341,5 @@ def _running(observer: BaseObserver) -> bool:
     descriptor = getattr(observer, "descriptor", None)
     if not observer.is_alive() or (descriptor is not None and not descriptor.is_alive()):
         return False
-    # An emitter that was stopped on purpose belongs to a root that is gone.
+    # An emitter that was stopped belongs to a root that does not exist any more.
     return all(emitter.is_alive() or not emitter.should_keep_running() for emitter in tuple(observer.emitters))

@@ -1,4 +1,4 @@
-"""One thread per mirror: keeps an eye on the root, and looks through it where the kernel cannot tell."""
+"""One thread for each mirror: it checks the identity of the root, and polls a root without events."""
 
 import errno
 import os
@@ -22,12 +22,12 @@ _log = structlog.get_logger()
 
 _SYSCTL_DIR: Final = Path("/proc/sys/fs/inotify")
 _FEWEST_WATCHES: Final = 524_288
-"""What most distributions and editors advise, about 0.5 GB of kernel memory if all are used."""
+"""The watch limit that most distributions and editors recommend. The kernel needs about 0.5 GB for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchStatus:
-    """How a mirror is watched now. detail: why it is not as configured, or ""; one line for a person."""
+    """The current mode of a watch. detail: the reason for a mode other than configured, "" for none."""
 
     mode: Literal["inotify", "poll", "off"]
     detail: str = ""
@@ -35,7 +35,7 @@ class WatchStatus:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """What to watch. mode and poll_interval_s (seconds) are `watch` and `poll_interval` of the config."""
+    """A root to watch. mode, poll_interval_s: `watch` and `poll_interval` (seconds) of the config."""
 
     mirror: str
     path: Path
@@ -45,11 +45,11 @@ class Root:
 
 
 class Monitor(threading.Thread):
-    """Watches one root in the best way there is, until `stop_soon`.
+    """Watches one root with the best available mode until `stop_soon`.
 
-    put: takes the hints. on_ready: called once, when the first watch or snapshot stands. clock: monotonic seconds.
-    identity_interval_s: how often the root's identity, and what is mounted below it, are compared; no event tells of a
-    mount, an unmount or a rename.
+    put: receives the hints. on_ready: called once after the first watch or snapshot is complete.
+    clock: monotonic seconds. identity_interval_s: seconds between two checks of the identity of the root and of the
+    mounts below it. No event reports a mount, an unmount or a rename of the root.
     """
 
     def __init__(
@@ -75,16 +75,16 @@ class Monitor(threading.Thread):
         self._mounts: dict[str, str] = {}
         self._handler: RootHandler | None = None
         self._poller: Poller | None = None
-        self._next_look = 0.0
+        self._next_poll = 0.0
         self.status = WatchStatus("off", "starting")
 
     def stop_soon(self) -> None:
-        """Asks the thread to end; does not wait for it."""
+        """Ask the thread to end, without waiting for it."""
         self._stopped = True
         self._wake.set()
 
     def run(self) -> None:
-        """The thread: one look at the root per interval."""
+        """Check the root once in each interval."""
         self._establish()
         self._on_ready()
         while not self._stopped:
@@ -96,7 +96,7 @@ class Monitor(threading.Thread):
     def _pause_s(self) -> float:
         if self._poller is None:
             return self._interval_s
-        return min(self._interval_s, max(0.0, self._next_look - self._clock()))
+        return min(self._interval_s, max(0.0, self._next_poll - self._clock()))
 
     def _check(self) -> None:
         identity = root_identity(self._root.path)
@@ -111,16 +111,16 @@ class Monitor(threading.Thread):
                 refused=self._refused.is_set(),
             )
             self._establish()
-            # After the new watch stands: what happened before it is covered by this.
+            # After the new watch is set, so that this hint covers every earlier change.
             self._put(EVERYTHING)
-        elif self._poller is not None and self._clock() >= self._next_look:
-            self._look(self._put)
+        elif self._poller is not None and self._clock() >= self._next_poll:
+            self._poll(self._put)
 
     def _establish(self) -> None:
         if self._handler is not None:
             self._kernel.detach(self._handler)
         self._handler = self._poller = None
-        # Read before the watch is set: if the root is swapped in between, the next check sees another one.
+        # Read before the watch is set. If the root is replaced in between, the next check finds another identity.
         self._identity, self._mounts = root_identity(self._root.path), mounts_below(self._root.path)
         if self._identity is None:
             self.status = WatchStatus("off", f"the root is missing: {shown_path(self._root.path)}")
@@ -136,16 +136,16 @@ class Monitor(threading.Thread):
             self.status = WatchStatus("inotify")
             return
         self._poller = Poller(self._root.path, self._root.ignore, lambda: self._stopped)
-        self._look(lambda _: None)
+        self._poll(lambda _: None)
         if self._refused.is_set():
             reason = watch_limit_advice(self._poller.directories)
         self.status = WatchStatus("poll", reason)
 
     def _attach(self) -> str:
-        """Sets self._handler, or gives the reason why there is none."""
+        """Set self._handler, or return the reason why there is no event source."""
         if self._root.mode == "auto" and (kind := network_filesystem(self._root.path)) is not None:
             return f"{kind} gives no events of other machines: polled"
-        # A symbolic link as root: watchdog would watch the link itself.
+        # realpath, because watchdog would watch a symbolic link itself.
         handler = RootHandler(os.path.realpath(self._root.path), self._put, self._refuse, self._root.ignore)
         if self._refused.is_set():
             return ""
@@ -165,14 +165,14 @@ class Monitor(threading.Thread):
         self._refused.set()
         self._wake.set()
 
-    def _look(self, report: Callable[[Hint], None]) -> None:
+    def _poll(self, report: Callable[[Hint], None]) -> None:
         if self._poller is not None:
-            self._poller.look(report)
-        self._next_look = self._clock() + self._root.poll_interval_s
+            self._poller.scan(report)
+        self._next_poll = self._clock() + self._root.poll_interval_s
 
 
 def watch_limit_advice(directories: int, sysctl_dir: Path = _SYSCTL_DIR) -> str:
-    """One line for a root of so many directories that did not fit under fs.inotify.max_user_watches."""
+    """Return the remedy, in one line, for a root with more directories than fs.inotify.max_user_watches permits."""
     limit = _limit(sysctl_dir / "max_user_watches")
     wanted = max(_FEWEST_WATCHES, 1 << (limit + directories).bit_length())
     known = f" ({limit})" if limit else ""
@@ -183,7 +183,7 @@ def watch_limit_advice(directories: int, sysctl_dir: Path = _SYSCTL_DIR) -> str:
 
 
 def instance_limit_advice(sysctl_dir: Path = _SYSCTL_DIR) -> str:
-    """One line for a process that got no inotify descriptor."""
+    """Return the remedy, in one line, for a process without an inotify descriptor."""
     limit = _limit(sysctl_dir / "max_user_instances")
     known = f" {limit}" if limit else ""
     return (
@@ -193,7 +193,7 @@ def instance_limit_advice(sysctl_dir: Path = _SYSCTL_DIR) -> str:
 
 
 def _limit(path: Path) -> int:
-    """0 if it cannot be read: the service unit hides what is no process from /proc."""
+    """Return a limit of the kernel. 0: it is unreadable, because the service unit hides most of /proc."""
     if sys.platform != "linux":
         return 0
     try:

@@ -1,4 +1,4 @@
-"""The daemon's side of watching."""
+"""The interface of the daemon to the watch of all mirrors."""
 
 import asyncio
 import threading
@@ -17,15 +17,15 @@ from syncd.watch.polling import Ignore
 _log = structlog.get_logger()
 
 _STOP_S = 1.0
-"""What is not down by then (a walk of a huge tree, a hung file system) ends with the process."""
+"""Most seconds for a stop. A thread in a walk of a huge tree or on a hung file system ends with the process."""
 
 
 class Watcher:
-    """Watches the roots of all mirrors and puts hints into inbox. Made and used on the event loop.
+    """Watches the roots of all mirrors, and puts hints into an inbox. For use on the event loop only.
 
-    identity_interval_s: how often each root's identity is compared. clock: monotonic seconds.
-    patience_s: after how long without an answer `alive` takes a thread for stuck.
-    rebuild_rest_s: the least time between two rebuilds after overflows.
+    identity_interval_s: seconds between two checks of the identity of a root. clock: monotonic seconds.
+    patience_s: seconds without an answer after which `alive` takes a thread for stuck.
+    rebuild_rest_s: least seconds between two rebuilds after overflows.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Watcher:
 
     @property
     def overflows(self) -> int:
-        """How often the kernel dropped events since the start."""
+        """The number of times that the kernel dropped events since the start."""
         return self._kernel.overflows
 
     def add(
@@ -60,9 +60,10 @@ class Watcher:
         ignore: Ignore | None = None,
         unwanted: Callable[..., bool] | None = None,
     ) -> None:
-        """Registers a mirror's root, which need not exist yet. Before `start` it waits for it; afterwards it is
-        watched at once (see `ready`). unwanted(path, directory=…): drops a hint; asked in the watching threads, so it
-        must be quick and touch no disk. ValueError if the mirror is there already.
+        """Add the root of a mirror. The root may be missing. The watch starts with `start`, or at once after it.
+
+        ignore: see `Ignore`. unwanted(path, directory=...): returns whether to drop a hint. It runs in the threads of
+        the watch, so it must be fast and not access the disk. Raises ValueError if the mirror was added before.
         """
         if mirror in self._monitors:
             raise ValueError(f"mirror {mirror} is watched already")
@@ -86,7 +87,7 @@ class Watcher:
             monitor.start()
 
     async def start(self) -> None:
-        """Starts watching and returns when all watches stand: a full pass begun after it misses nothing."""
+        """Start, and return when all watches are set. A full pass that starts afterwards misses no change."""
         self._started = True
         self._kernel.start()
         for monitor in self._monitors.values():
@@ -95,23 +96,23 @@ class Watcher:
             await self.ready(mirror)
 
     async def ready(self, mirror: str) -> None:
-        """Returns when this mirror's first watch or snapshot stands."""
+        """Return when the first watch or snapshot of a mirror is complete."""
         await self._ready[mirror].wait()
 
     def status(self, mirror: str) -> WatchStatus:
-        """How the mirror is watched at this moment. KeyError for a mirror that was never added."""
+        """Return the current mode of a mirror. Raises KeyError for an unknown mirror."""
         return self._monitors[mirror].status
 
     def alive(self) -> bool:
-        """Whether every thread runs and the reader and the dispatcher have answered their last proof of life.
+        """Return whether all threads run, and the reader and the dispatcher answered the last probe. Never blocks.
 
-        Never blocks. Each call sends the next proof, so call it with every heartbeat; a stuck thread shows at the
-        first call `patience_s` after the proof was sent.
+        Each call sends the next probe, so it must be called with each heartbeat. A stuck thread shows at the first call
+        `patience_s` after its probe.
         """
         return self._started and self._kernel.alive() and all(each.is_alive() for each in self._monitors.values())
 
     async def stop(self) -> None:
-        """Ends all threads, within a second."""
+        """Stop all threads within a second."""
         if not self._started:
             return
         self._started = False
@@ -125,7 +126,7 @@ class Watcher:
                 monitor.join()
             _call_soon(loop, stopped.set)
 
-        # Not in the loop's executor, which the process would wait for.
+        # Not in the executor of the loop, because the process would wait for it.
         threading.Thread(target=wind_down, name="watch-stop", daemon=True).start()
         try:
             await asyncio.wait_for(stopped.wait(), _STOP_S)
@@ -137,5 +138,5 @@ def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> N
     try:
         loop.call_soon_threadsafe(call)
     except RuntimeError:
-        # The loop is closed, so nobody waits for this any more.
+        # The loop is closed, so nothing waits for the call.
         return

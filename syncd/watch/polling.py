@@ -1,4 +1,4 @@
-"""Looking instead of listening: one os.scandir pass, compared with the one before."""
+"""Polling: compares two scans of a tree to find changes without events."""
 
 import os
 from array import array
@@ -8,22 +8,23 @@ from pathlib import Path
 from typing import Final
 
 from syncd.core.keys import from_os, to_bytes
+from syncd.local.read import fingerprint
 from syncd.watch.hints import Hint
 
 Ignore = Callable[[str], bool]
-"""Tells whether a path below the root needs no watching. It gets the path as in `Hint`, a directory's with "/" at the
-end, and answers for everything below an ignored directory too. Asked once per directory and event: be quick."""
+"""Returns whether to ignore a path below the root. The path is the one of a `Hint`, with "/" after a directory. The
+answer for a directory applies to everything below it. It is called for each directory and event, so it must be fast."""
 
 
 _STOP_CHECK: Final = 16
-"""Entries between two looks at the stop sign; on a slow network each may take some milliseconds."""
+"""Entries between two checks for a stop. On a slow network each entry may take milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Listing:
-    """One directory as it was: names joined by NUL and a 64-bit stamp for each, some 30 bytes a file.
+    """The content of one directory: names joined by NUL, and a 64-bit stamp for each. It takes about 30 bytes a file.
 
-    A directory's name ends with "/" and its stamp is 0: what is in it has its own listing.
+    The name of a directory ends with "/", and its stamp is 0, because its content has a listing of its own.
     """
 
     names: str
@@ -34,9 +35,9 @@ class _Listing:
 
 
 class Poller:
-    """Remembers a tree and tells where it differs from the last look. Blocking; for one thread.
+    """Finds the differences of a tree from the previous scan. Its methods block, and are for one thread only.
 
-    root: the folder. ignore: see `Ignore`. stopped: asked between directories and files; True ends a pass early.
+    ignore: see `Ignore`. stopped: returns whether to end a scan early.
     """
 
     def __init__(self, root: Path, ignore: Ignore | None, stopped: Callable[[], bool]) -> None:
@@ -47,14 +48,14 @@ class Poller:
 
     @property
     def directories(self) -> int:
-        """Directories seen by the last complete pass, the root among them."""
+        """The number of directories in the last complete scan, with the root."""
         return len(self._listings)
 
-    def look(self, report: Callable[[Hint], None]) -> None:
-        """One pass; the first on an empty memory reports every file. report gets a hint for each difference.
+    def scan(self, report: Callable[[Hint], None]) -> None:
+        """Scan the tree. report: receives a hint for each difference; the first scan reports every file.
 
-        A directory that vanished or cannot be read is reported as a subtree once, and is no error. A pass that was
-        stopped, or could not read the root itself, remembers nothing.
+        A directory that disappeared or became unreadable is reported as a subtree once. A scan that was stopped, or
+        could not read the root, is discarded.
         """
         before, now = self._listings, dict[str, _Listing]()
         waiting = [""]
@@ -100,10 +101,10 @@ class Poller:
                 return name + "/", 0
             found = entry.stat(follow_symlinks=False)
         except OSError:
-            # Gone since it was listed: the next pass sees it missing, or back.
+            # The entry disappeared after the listing. The next scan finds it missing or present.
             return "", 0
-        # No inode: network file systems make them up anew. ctime tells of a file that was replaced just as well.
-        return name, hash((found.st_mtime_ns, found.st_ctime_ns, found.st_size))
+        # Without the inode, which some network file systems change. The ctime also reveals a replaced file.
+        return name, hash(fingerprint(found)[:3])
 
 
 def _compare(directory: str, old: _Listing | None, new: _Listing, report: Callable[[Hint], None]) -> None:

@@ -195,7 +195,7 @@ MUTANTS = (
     Mutant(
         "an overflow of the kernel's queue is ignored",
         "syncd/watch/inotify.py",
-        "            self.distrust()\n            return\n",
+        "            self.invalidate()\n            return\n",
         "            return\n",
         ("tests/unit/watch/test_trouble.py",),
         storm=3,

@@ -13,7 +13,7 @@ from tests.unit.watch.harness import Room, inotify_watches
 
 def look(poller: Poller) -> set[Hint]:
     found: set[Hint] = set()
-    poller.look(found.add)
+    poller.scan(found.add)
     return found
 
 
