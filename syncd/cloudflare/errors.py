@@ -13,6 +13,7 @@ from typing import Any, Literal, NoReturn
 
 from syncd.core.errors import AuthHalt, Blocked, Conflict, Halt, NotFound, Park, Retry, TargetMissing
 from syncd.core.model import ProblemKind
+from syncd.core.redact import printable
 
 MESSAGE_LIMIT = 400
 """Longest error message, in characters. A remote may send a page of HTML."""
@@ -253,5 +254,5 @@ def http_date(value: str) -> float | None:
 def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
     """Return `text` on one line of at most `limit` characters, with unprintable characters escaped."""
     # The text is cut before and after: an escape is up to ten times as long as its character.
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: limit + 1])
+    line = printable(text[: limit + 1])
     return line if len(line) <= limit else line[: limit - 1] + "…"

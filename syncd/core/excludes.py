@@ -41,7 +41,7 @@ SECRETS: tuple[str, ...] = (
     "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "ssh_host_*_key", "secring.*", "*.kdb", "*.kdbx", "*.psafe3",
     "*.1pif", "*.1pux", "*.agilekeychain", "*.opvault", "*.keychain", "*.keychain-db", "wallet.dat", "logins.json",
     "key[34].db", "cookies.sqlite", "**/etc/shadow", "**/etc/shadow-", "**/etc/gshadow", "**/etc/gshadow-",
-    # what was typed
+    # histories of input
     ".*_history", ".histfile", ".rhistory", ".lesshst", ".viminfo",
     # our own config, which may hold a token
     "syncd.toml",
@@ -57,7 +57,7 @@ VERSION_CONTROL_AND_DEPENDENCIES: tuple[str, ...] = (
 )  # fmt: skip
 
 TOOLS_AND_TRASH: tuple[str, ...] = (
-    # trash, and what file systems keep
+    # trash and snapshots
     ".trash/", ".trashes", ".trash-*/", ".stversions/", "$recycle.bin/", "system volume information/", "\\#recycle/",
     "@recycle/", "lost+found/", ".snapshot/", ".snapshots/", "\\#snapshot/", "@recently-snapshot/", ".zfs/",
     ".fuse_hidden*", ".nfs[0-9a-f]*",
@@ -72,7 +72,7 @@ TOOLS_AND_TRASH: tuple[str, ...] = (
     "*.crdownload",
     # notes
     ".obsidian/",
-    # what builds and tests leave
+    # output of builds and tests
     ".cache/", ".mypy_cache/", ".pytest_cache/", ".ruff_cache/", ".hypothesis/", ".ipynb_checkpoints/",
     ".sass-cache/", ".parcel-cache/", ".turbo/", ".next/", ".nuxt/", ".svelte-kit/", ".netlify/", ".vercel/",
     IGNORE_FILE,

@@ -94,8 +94,8 @@ class PatternList:
     @classmethod
     def of(cls, lines: Iterable[Line], *, ignore_case: bool = False) -> "PatternList":
         """Parse lines. Raises BadPattern."""
-        found = (parse(number, text.lower() if ignore_case else text) for number, text in lines)
-        return cls(tuple(each for each in found if each), ignore_case)
+        patterns = (parse(number, text.lower() if ignore_case else text) for number, text in lines)
+        return cls(tuple(pattern for pattern in patterns if pattern), ignore_case)
 
     def speaks(self, path: str, start: int = 0) -> bool:
         """Return False only if no pattern matches `path[start:]`. This is quick for most paths."""
@@ -104,11 +104,11 @@ class PatternList:
     @cached_property
     def may_match(self) -> Callable[[str, str, int], bool]:
         """The test of `speaks` for a path and its last name: two set lookups and two searches."""
-        names = frozenset(each.last for each in self.patterns if each.last and not each.starred)
-        endings = frozenset(each.last for each in self.patterns if each.last and each.starred)
-        others = [each for each in self.patterns if not each.last]
-        of_name = _any(each.expression for each in others if not each.anchored)
-        of_path = _any(each.expression for each in others if each.anchored)
+        names = frozenset(pattern.last for pattern in self.patterns if pattern.last and not pattern.starred)
+        endings = frozenset(pattern.last for pattern in self.patterns if pattern.last and pattern.starred)
+        others = [pattern for pattern in self.patterns if not pattern.last]
+        of_name = _any(pattern.expression for pattern in others if not pattern.anchored)
+        of_path = _any(pattern.expression for pattern in others if pattern.anchored)
         ignore_case = self.ignore_case
 
         def test(path: str, name: str, start: int) -> bool:
@@ -176,9 +176,9 @@ def _last(tokens: Sequence[object]) -> tuple[str, bool]:
 def _any(expressions: Iterable[str]) -> re.Pattern[str] | None:
     """Join expressions. Expressions with the same beginning share it, so that it is searched for once."""
     alike: dict[str, list[str]] = {}
-    for each in expressions:
-        head = _HEAD.match(each)
-        alike.setdefault(head[0] if head else "", []).append(each[head.end() :] if head else each)
+    for expression in expressions:
+        head = _HEAD.match(expression)
+        alike.setdefault(head[0] if head else "", []).append(expression[head.end() :] if head else expression)
     joined = "|".join(f"{head}(?:{'|'.join(rest)})" for head, rest in alike.items())
     return re.compile(joined) if joined else None
 

@@ -81,5 +81,5 @@ def index_problem(key: str, error: str | None, why: str | None = None, tries: in
         then = f"it was indexed again {tries} time{'' if tries == 1 else 's'} in vain; once more with: {command}"
     else:
         then = f"it is indexed again by itself (at once: {command})"
-    what = f"{meaning} ({error or 'no error given'})"
-    return Problem(key, "index_error", f"stored, but not searchable: {what}{reason}; {then}")
+    fault_text = f"{meaning} ({error or 'no error given'})"
+    return Problem(key, "index_error", f"stored, but not searchable: {fault_text}{reason}; {then}")

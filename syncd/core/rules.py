@@ -31,8 +31,8 @@ class IgnoreFile:
         """Return (excluded, rule) for a path below `folder`. None: no line matches the path."""
         if not path.startswith(self.folder) or len(path) == len(self.folder):
             return None
-        found = self.patterns.verdict(path, len(self.folder))
-        return (found.out, f"{self.folder}{self.name} line {found.number}: {found.pattern}") if found else None
+        verdict = self.patterns.verdict(path, len(self.folder))
+        return (verdict.out, f"{self.folder}{self.name} line {verdict.number}: {verdict.pattern}") if verdict else None
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Rules:
         if self.include != INCLUDE_ALL:
             return bool
         lists = [(_builtin().may_match, 0), *([(self._exclude.may_match, 0)] if self.exclude else [])]
-        lists += [(each.patterns.may_match, len(each.folder)) for each in ignores if each.patterns.patterns]
+        lists += [(file.patterns.may_match, len(file.folder)) for file in ignores if file.patterns.patterns]
 
         def quick(path: str) -> bool:
             name = path[path.rfind("/", 0, -1) + 1 :]
@@ -95,8 +95,8 @@ class Rules:
         `include` and names that start with ".." do not forbid it: a link may lead through a path that is not mirrored.
         """
         ends = [end + 1 for end, char in enumerate(path) if char == "/"]
-        for each in (*(path[:end] for end in ends), path, f"{path}/"):
-            is_excluded, rule = self._verdict(each, ignores) or (False, "")
+        for candidate in (*(path[:end] for end in ends), path, f"{path}/"):
+            is_excluded, rule = self._verdict(candidate, ignores) or (False, "")
             if is_excluded:
                 return rule
         return None
@@ -120,15 +120,15 @@ class Rules:
 
     def _verdict(self, path: str, ignores: Sequence[IgnoreFile]) -> tuple[bool, str] | None:
         """Return (excluded, rule) of the strongest rule set with a pattern that matches a path."""
-        ours = (each.verdict(path) for each in reversed(ignores) if each.name == IGNORE_FILE)
+        ours = (file.verdict(path) for file in reversed(ignores) if file.name == IGNORE_FILE)
         if verdict := next(filter(None, ours), None):
             return verdict
-        if found := self._exclude.verdict(path):
-            return found.out, f"exclude: {found.pattern}"
+        if match := self._exclude.verdict(path):
+            return match.out, f"exclude: {match.pattern}"
         # A "!" of the built-in list, such as "!.env*.example", does not override other rule sets.
-        if (found := _builtin().verdict(path)) and found.out:
-            return True, f"built-in exclude: {BUILTIN_EXCLUDES[found.number - 1]}"
-        git = (each.verdict(path) for each in reversed(ignores) if each.name != IGNORE_FILE)
+        if (match := _builtin().verdict(path)) and match.out:
+            return True, f"built-in exclude: {BUILTIN_EXCLUDES[match.number - 1]}"
+        git = (file.verdict(path) for file in reversed(ignores) if file.name != IGNORE_FILE)
         return next(filter(None, git), None)
 
     def not_included(self, path: str) -> str | None:
@@ -140,8 +140,8 @@ class Rules:
     def _included_by(self, path: str) -> str | None:
         """Return the include pattern of a file: the last that matches the file, else its nearest parent directory."""
         while path:
-            if found := self._include.verdict(path):
-                return f"include: {found.pattern}" if found.out else None
+            if verdict := self._include.verdict(path):
+                return f"include: {verdict.pattern}" if verdict.out else None
             path = path[: path.rfind("/", 0, -1) + 1]
         return None
 

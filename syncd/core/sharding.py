@@ -51,8 +51,8 @@ def parse(text: str) -> Shard:
     """Return the shard of "i/n", or WHOLE for "". Raises ValueError with the remedy."""
     if not text:
         return WHOLE
-    found = _FORM.fullmatch(text)
-    shard = Shard(int(found[1]), int(found[2])) if found else None
+    match = _FORM.fullmatch(text)
+    shard = Shard(int(match[1]), int(match[2])) if match else None
     if shard is None or not shard.index < shard.count <= MAX_SHARDS:
         raise ValueError(SHARD_REMEDY)
     return shard

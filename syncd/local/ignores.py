@@ -80,10 +80,10 @@ class IgnoreFiles:
         """
         try:
             with self._open_folder(folder) as descriptor:
-                found = [self._settled(descriptor, folder, name, wait=wait) for name in self._rules.ignore_files]
+                files = [self._settled(descriptor, folder, name, wait=wait) for name in self._rules.ignore_files]
         except FileNotFoundError:
             return []
-        return [each for each in found if each]
+        return [file for file in files if file]
 
     def excludes(self, path: str, *, directory: bool) -> bool:
         """Return whether the ignore files, as last read, exclude a path. Does not access the disk."""
@@ -93,7 +93,7 @@ class IgnoreFiles:
         ends = [0, *(end + 1 for end, char in enumerate(path) if char == "/")]
         above = [self._known.get(path[:end] + name) for end in ends for name in self._rules.ignore_files]
         below = normal(path + "/" if directory else path)
-        return self._rules.excluded_deep(below, [each.parsed for each in above if each]) is not None
+        return self._rules.excluded_deep(below, [file.parsed for file in above if file]) is not None
 
     def _settled(self, directory: int, folder: str, name: str, *, wait: bool) -> IgnoreFile | None:
         """Return an ignore file, None if there is none. wait: wait until a file that has just changed is settled."""
@@ -131,20 +131,20 @@ class IgnoreFiles:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             raise _error(place, "it is no regular file; put one in its place")
-        found, known = fingerprint(before), self._known.get(place)
-        if known and known.fingerprint == found:
+        current, known = fingerprint(before), self._known.get(place)
+        if known and known.fingerprint == current:
             known.gone_at = None
             return 0.0
         age = self._clock.now() - before.st_ctime
         if abs(age) < self._settle:
             return self._settle - age
         data = _read_all(descriptor, place)
-        if fingerprint(os.fstat(descriptor)) != found or len(data) != before.st_size:
+        if fingerprint(os.fstat(descriptor)) != current or len(data) != before.st_size:
             # A write happened during the read, so the file is not settled.
             return max(self._settle, 0.01)
         if known and known.parsed.patterns.patterns and not data.strip() and 0 <= age < self._empty_settle:
             raise _error(place, f"it has just become empty, which counts after {self._empty_settle:g} s", errno.EAGAIN)
-        self._known[place] = _Known(found if age >= _COARSE_S else (0, 0, 0, 0), _parse(folder, name, data))
+        self._known[place] = _Known(current if age >= _COARSE_S else (0, 0, 0, 0), _parse(folder, name, data))
         return 0.0
 
 

@@ -80,9 +80,9 @@ class Survey(NamedTuple):
 
 def mounts_below(root: Path) -> dict[str, str]:
     """Return path -> identity of the mounts below a root. Mounts of autofs are left out: they come and go."""
-    seen = survey(root)
-    lazy = tuple(_below(path) for path in seen.lazy)
-    return {path: what for path, what in seen.inner.items() if not _below(path).startswith(lazy)}
+    mounts = survey(root)
+    lazy = tuple(_below(path) for path in mounts.lazy)
+    return {path: identity for path, identity in mounts.inner.items() if not _below(path).startswith(lazy)}
 
 
 def survey(root: Path, crossed: Iterable[str] = ()) -> Survey:
@@ -101,8 +101,8 @@ def survey(root: Path, crossed: Iterable[str] = ()) -> Survey:
         real,
         held.point if held else "/",
         held.identity() if held else "",
-        {from_os(each.point.removeprefix(_below(real))): each.identity() for each in below if each.kind != AUTOFS},
-        frozenset(from_os(each.point.removeprefix(_below(real))) for each in below if each.kind == AUTOFS),
+        {from_os(mount.point.removeprefix(_below(real))): mount.identity() for mount in below if mount.kind != AUTOFS},
+        frozenset(from_os(mount.point.removeprefix(_below(real))) for mount in below if mount.kind == AUTOFS),
     )
 
 
@@ -114,7 +114,7 @@ def network_filesystem(path: Path, mountinfo: Path = _TABLE) -> str | None:
         return None
     real = os.path.realpath(path)
     held = mounts.holder(real)
-    kinds = [held.kind if held else "", *(each.kind for each in mounts.below(real))]
+    kinds = [held.kind if held else "", *(mount.kind for mount in mounts.below(real))]
     return next((kind for kind in kinds if kind in NETWORK_FILESYSTEMS), None)
 
 
@@ -122,32 +122,32 @@ class Mounts:
     """The mounts of one mountinfo table. table: its bytes."""
 
     def __init__(self, table: bytes) -> None:
-        self._by_number = {each.number: each for line in table.splitlines() if (each := _mount(line))}
+        self._by_number = {mount.number: mount for line in table.splitlines() if (mount := _mount(line))}
         self._on: dict[str, list[Mount]] = {}
-        for each in self._by_number.values():
-            known = each.parent in self._by_number and each.parent != each.number
-            self._on.setdefault(each.parent if known else "", []).append(each)
+        for mount in self._by_number.values():
+            known = mount.parent in self._by_number and mount.parent != mount.number
+            self._on.setdefault(mount.parent if known else "", []).append(mount)
 
     def holder(self, path: str) -> Mount | None:
         """Return the mount that a path lies on. A bind mount of a directory on itself does not count as a mount."""
-        found = self._reached(path)
-        while found and (above := self._by_number.get(found.parent)) and _is_no_change(found, above):
-            found = above
-        return found
+        mount = self._reached(path)
+        while mount and (above := self._by_number.get(mount.parent)) and _is_no_change(mount, above):
+            mount = above
+        return mount
 
     def below(self, path: str) -> list[Mount]:
         """Return the visible mounts below a directory: the topmost mount of each mount point that can be reached."""
-        points = {each.point for each in self._by_number.values() if each.point.startswith(_below(path))}
-        found = [self.holder(point) for point in sorted(points - {path})]
-        return [each for each in found if each and each.point in points]
+        points = {mount.point for mount in self._by_number.values() if mount.point.startswith(_below(path))}
+        visible = [self.holder(point) for point in sorted(points - {path})]
+        return [mount for mount in visible if mount and mount.point in points]
 
     def _reached(self, path: str) -> Mount | None:
         """Follow a path from mount to mount as the kernel does. A mount hides earlier mounts below its mount point."""
-        found: Mount | None = None
-        while on_it := [each for each in self._on.get(found.number if found else "", ()) if each.holds(path)]:
+        reached: Mount | None = None
+        while on_it := [mount for mount in self._on.get(reached.number if reached else "", ()) if mount.holds(path)]:
             # The shortest mount point comes first on the path. Of two mounts at one point the later one is on top.
-            found = min(reversed(on_it), key=lambda each: len(each.point))
-        return found
+            reached = min(reversed(on_it), key=lambda mount: len(mount.point))
+        return reached
 
 
 @dataclass(slots=True)
@@ -178,8 +178,8 @@ class Protected:
 
     def problems(self) -> list[Problem]:
         """Return the problems after a walk: outermost closed directories, and covered ones with missing files."""
-        outer = [each for each in self.closed if not any(each != o and each.startswith(o) for o in self.closed)]
-        return [*(self.closed[each] for each in outer), *(self.covered[each] for each in sorted(self.withheld))]
+        outer = [folder for folder in self.closed if not any(folder != o and folder.startswith(o) for o in self.closed)]
+        return [*(self.closed[folder] for folder in outer), *(self.covered[folder] for folder in sorted(self.withheld))]
 
 
 def _place(places: Iterable[str], path: str) -> str | None:
@@ -197,7 +197,10 @@ def _mount(line: bytes) -> Mount | None:
     fields, kinds = left.split(b" "), right.split(b" ")
     if len(fields) < 5 or not kinds[0]:
         return None
-    texts = [os.fsdecode(_OCTAL.sub(lambda octal: bytes([int(octal[1], 8) & 255]), each)) for each in fields[:5]]
+    texts = [
+        os.fsdecode(_OCTAL.sub(lambda octal: bytes([int(octal[1], 8) & 255]), field_bytes))
+        for field_bytes in fields[:5]
+    ]
     return Mount._make([*texts, os.fsdecode(kinds[0]), os.fsdecode(kinds[1]) if len(kinds) > 1 else ""])
 
 

@@ -38,15 +38,15 @@ _OPEN = os.O_RDONLY | os.O_CLOEXEC
 def root_identity(path: Path) -> tuple[int, int] | None:
     """Return the identity of the directory at `path`. Follows links. None: it is missing or unreadable."""
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError):
         return None
-    return (found.st_dev, found.st_ino)
+    return (status.st_dev, status.st_ino)
 
 
-def fingerprint(found: os.stat_result) -> Fingerprint:
+def fingerprint(status: os.stat_result) -> Fingerprint:
     """Return the values that change when a file changes."""
-    return found.st_size, int64(found.st_mtime_ns), int64(found.st_ctime_ns), int64(found.st_ino)
+    return status.st_size, int64(status.st_mtime_ns), int64(status.st_ctime_ns), int64(status.st_ino)
 
 
 @contextmanager
@@ -84,15 +84,15 @@ class Disk:
     def identity(self) -> Identity:
         """Return the identity of the root. Raises RootHalt if it is no directory, DiskRetry for a temporary error."""
         try:
-            found = self.root.stat()
+            status = self.root.stat()
         except OSError as error:
             self._raise_if_temporary(error)
             raise RootHalt(
                 f"path {self.label}: {error.strerror}; nothing was deleted. Bring the folder back"
             ) from error
-        if not stat.S_ISDIR(found.st_mode):
+        if not stat.S_ISDIR(status.st_mode):
             raise RootHalt(f"path {self.label} is no directory; nothing was deleted. Bring the folder back")
-        return found.st_dev, found.st_ino
+        return status.st_dev, status.st_ino
 
     def is_empty(self) -> bool:
         """Return whether the root is empty. Raises RootHalt if it is unreadable, DiskRetry for a temporary error."""
@@ -150,7 +150,7 @@ class Disk:
 
     def _names_in(self, folder: str) -> list[str]:
         try:
-            return [from_os(each) for each in os.listdir(self._place(folder))]  # noqa: PTH208
+            return [from_os(name) for name in os.listdir(self._place(folder))]  # noqa: PTH208
         except OSError as error:
             if error.errno in GONE:
                 return []

@@ -21,7 +21,7 @@ from syncd.local.mounts import Protected
 from syncd.local.read import GONE, NON_NAMES, Disk, directory_entries, fingerprint, open_file
 
 
-class _Found(NamedTuple):
+class _DirEntry(NamedTuple):
     """An entry of a directory: its path below the root, and its lstat result."""
 
     path: str
@@ -74,13 +74,13 @@ class Tree(Disk):
             return
         stack = [self._list(_Folder(folders, normal(under), ignores))] if folders else []
         while stack:
-            for found in stack[-1]:
-                if isinstance(found, _Folder):
-                    if self.protected.closes(found.key):
+            for judged in stack[-1]:
+                if isinstance(judged, _Folder):
+                    if self.protected.closes(judged.key):
                         continue
-                    stack.append(self._list(found))
+                    stack.append(self._list(judged))
                     break
-                yield found
+                yield judged
             else:
                 stack.pop()
 
@@ -104,7 +104,7 @@ class Tree(Disk):
         return folders, ignores
 
     def _list(self, folder: _Folder) -> Iterator[Item | Problem | _Folder]:
-        groups: dict[str, list[_Found]] = {}
+        groups: dict[str, list[_DirEntry]] = {}
         try:
             ignores = self._collect_all(folder, groups)
         except OSError as error:
@@ -113,15 +113,15 @@ class Tree(Disk):
                 yield self._unreadable(folder.key, error)
             return
         before = self.prefix + folder.key
-        for name, found in sorted(groups.items()):
+        for name, entries in sorted(groups.items()):
             if fault := name_fault(name):
                 yield Problem(self.prefix + shown(folder.key + name), "invalid_key", fault)
             elif name.endswith("/"):
-                yield _Folder([twin.path + "/" for twin in found], folder.key + name, ignores)
-            elif isinstance(judged := self._judged(before + name, found), (Item, Problem)):
+                yield _Folder([twin.path + "/" for twin in entries], folder.key + name, ignores)
+            elif isinstance(judged := self._judged(before + name, entries), (Item, Problem)):
                 yield judged
 
-    def _collect_all(self, folder: _Folder, groups: dict[str, list[_Found]]) -> list[IgnoreFile]:
+    def _collect_all(self, folder: _Folder, groups: dict[str, list[_DirEntry]]) -> list[IgnoreFile]:
         """Group the entries of a directory by their name in NFC. Returns the ignore files that apply below it."""
         try:
             ignores = folder.ignores + self._ignore_files(folder.paths)
@@ -133,7 +133,7 @@ class Tree(Disk):
             raise OSError(errno.EIO, str(unexpected_error(error, self.prefix + folder.key))) from error
         return ignores
 
-    def _collect(self, folder: str, ignores: list[IgnoreFile], groups: dict[str, list[_Found]]) -> None:
+    def _collect(self, folder: str, ignores: list[IgnoreFile], groups: dict[str, list[_DirEntry]]) -> None:
         excluded, doubt = self.rules.excluded, self.rules.doubt(ignores)
         with self._open_folder(folder) as descriptor, directory_entries(descriptor) as listed:
             device = os.fstat(descriptor).st_dev
@@ -145,31 +145,31 @@ class Tree(Disk):
                 if doubt(key := normal(folder + name)) and excluded(key, ignores):
                     continue
                 try:
-                    found = _Found(path, entry.stat(follow_symlinks=False))
+                    named = _DirEntry(path, entry.stat(follow_symlinks=False))
                 except FileNotFoundError:
                     continue
                 except OSError:
                     if not name.endswith("/"):
                         raise
                     # The file system mounted there fails. The directory above it is readable.
-                    found = _Found(path, os.fstat(descriptor))
-                if found.stat.st_dev != device:
+                    named = _DirEntry(path, os.fstat(descriptor))
+                if named.stat.st_dev != device:
                     self.crossed.add(path)
-                groups.setdefault(normal(name), []).append(found)
+                groups.setdefault(normal(name), []).append(named)
 
-    def _judged(self, key: str, found: list[_Found]) -> Local:
+    def _judged(self, key: str, entries: list[_DirEntry]) -> Local:
         """Return the result of `_judge`. An unexpected exception becomes a problem of this file."""
         try:
-            return self._judge(key, found)
+            return self._judge(key, entries)
         except Exception as error:  # noqa: BLE001 - unexpected_error logs it
             return Problem(key, "failed", str(unexpected_error(error, key)))
 
-    def _judge(self, key: str, found: list[_Found]) -> Local:
+    def _judge(self, key: str, entries: list[_DirEntry]) -> Local:
         """Return the item, the problem or the exclusion of a key from its directory entries."""
-        if len(found) > 1:
-            names = " and ".join(ascii(twin.path) for twin in found)
+        if len(entries) > 1:
+            names = " and ".join(ascii(twin.path) for twin in entries)
             return Problem(key, "key_collision", f"{names} differ only in Unicode normalisation; rename one of them")
-        path, status = found[0]
+        path, status = entries[0]
         if stat.S_ISLNK(status.st_mode) and self.rules.links:
             target = self._link_target(key, path)
             if not isinstance(target, os.stat_result):
@@ -186,8 +186,8 @@ class Tree(Disk):
             with resolve_link(self.root, path, places) as place:
                 if rule := self._forbidden(places):
                     return Excluded(key, f"{rule}, which the link leads through")
-                found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
-                return self._closed(key, places) or found
+                target = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+                return self._closed(key, places) or target
         except OSError as error:
             if closed := self._closed(key, places):
                 return closed
@@ -195,14 +195,14 @@ class Tree(Disk):
             if error.errno in (*GONE, errno.ELOOP):
                 why = f"the link does not lead to a regular file in the folder ({error.strerror}); it is not mirrored"
                 return Problem(key, "unsupported_type", why)
-            return Problem(key, "unreadable", f"what the link leads to cannot be looked at ({error.strerror})")
+            return Problem(key, "unreadable", f"the target of the link cannot be read ({error.strerror})")
         finally:
             self.links.note(path, places)
 
     def _closed(self, key: str, places: list[str]) -> Problem | None:
         """Return the problem of a link into a directory whose mount is missing. A file there is another file."""
-        found = filter(None, (self.protected.closes(normal(place) + "/") for place in places[1:]))
-        closed = next(found, None)
+        problems = filter(None, (self.protected.closes(normal(place) + "/") for place in places[1:]))
+        closed = next(problems, None)
         return Problem(key, closed.kind, f"the link leads into {closed.key}: {closed.message}") if closed else None
 
     def _forbidden(self, places: list[str]) -> str | None:
@@ -253,13 +253,13 @@ class Tree(Disk):
                 twins = [twin for twin in self._twins(folders, part) if stat.S_ISDIR(twin.stat.st_mode)]
                 folders = [twin.path + "/" for twin in twins]
             ignores += self._ignore_files(folders)
-            found = [twin for twin in self._twins(folders, name) if not stat.S_ISDIR(twin.stat.st_mode)]
+            entries = [twin for twin in self._twins(folders, name) if not stat.S_ISDIR(twin.stat.st_mode)]
         except OSError as error:
             self._is_temporary(error, key)
-            return Problem(key, "unreadable", f"it cannot be looked at ({error.strerror}); its remote entry stays")
+            return Problem(key, "unreadable", f"the file cannot be read ({error.strerror}); its remote entry stays")
         if rule := self.rules.excluded_deep(path, ignores):
             return Excluded(key, rule)
-        return self._judge(key, found) if found else self.protected.hides(path)
+        return self._judge(key, entries) if entries else self.protected.hides(path)
 
     def takes_any(self, under: str = "") -> bool:
         """Return whether the rules include a file below the directory `under`. True if a directory is unreadable."""
@@ -285,33 +285,33 @@ class Tree(Disk):
     def _above(self, path: str) -> list[IgnoreFile]:
         """Return the ignore files of all directories above a path."""
         ends = [end + 1 for end, char in enumerate(path) if char == "/"]
-        return [each for end in (0, *ends) for each in self._ignore_files([path[:end]])]
+        return [file for end in (0, *ends) for file in self._ignore_files([path[:end]])]
 
-    def _twins(self, folders: list[str], name: str) -> list[_Found]:
+    def _twins(self, folders: list[str], name: str) -> list[_DirEntry]:
         """Return the entries of `folders` whose name in NFC is `name`. An ASCII name needs one lstat, and no listing.
 
         Raises OSError (EILSEQ) if there is no such entry, but a name that is not UTF-8 may be meant.
         """
-        found, unread = [], list[str]()
+        twins, unread = [], list[str]()
         for folder in folders:
             names = [name]
             if not name.isascii():
                 listed = self._names_in(folder)
-                names = [each for each in listed if normal(each) == name]
-                unread += [each for each in listed if shown(each) != each]
-            for each in names:
+                names = [candidate for candidate in listed if normal(candidate) == name]
+                unread += [candidate for candidate in listed if shown(candidate) != candidate]
+            for candidate in names:
                 try:
-                    found.append(_Found(folder + each, os.lstat(self._place(folder + each))))
+                    twins.append(_DirEntry(folder + candidate, os.lstat(self._place(folder + candidate))))
                 except OSError as error:
                     if error.errno not in GONE:
                         raise
-        if unread and not found:
+        if unread and not twins:
             raise OSError(errno.EILSEQ, f"it may be {shown(unread[0])} there, whose {NOT_UTF8}")
-        return found
+        return twins
 
     def _ignore_files(self, folders: list[str], *, wait: bool = True) -> list[IgnoreFile]:
         real = [folder for folder in folders if NON_NAMES.isdisjoint(folder.split("/")[:-1])]
-        return [each for folder in real for each in self.ignores.of(folder, wait=wait)]
+        return [file for folder in real for file in self.ignores.of(folder, wait=wait)]
 
 
 def _kind(mode: int) -> str:

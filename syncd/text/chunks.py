@@ -62,8 +62,8 @@ def chunks(text: str, kind: Kind, size: int, overlap: int) -> list[Chunk]:
     """
     if not 0 <= overlap * 2 < size:
         raise ValueError(f"overlap {overlap} must be less than half of size {size}")
-    found = _sections(text, kind)
-    return [Chunk(piece, section.heading) for section in found for piece in pieces(text, section, size, overlap)]
+    parts = _sections(text, kind)
+    return [Chunk(piece, section.heading) for section in parts for piece in pieces(text, section, size, overlap)]
 
 
 def is_blank(text: str, kind: Kind) -> bool:
@@ -235,12 +235,12 @@ def _border(text: str, units: Sequence[Ranked], first: int, after: int) -> int:
     window = after - 1
     while window > first and units[window - 1][1] >= half:
         window -= 1
-    rank = min(units[each][2] for each in range(window, after))
+    rank = min(units[index][2] for index in range(window, after))
     best, smallest = after - 1, 1 << 32
-    for each in range(after - 1, window - 1, -1):
-        start, end, own = units[each]
+    for index in range(after - 1, window - 1, -1):
+        start, end, own = units[index]
         if own == rank and (checksum := zlib.crc32(text[start:end].encode("utf-8", "surrogatepass"))) < smallest:
-            best, smallest = each, checksum
+            best, smallest = index, checksum
     return best
 
 

@@ -77,7 +77,7 @@ class Converter:
     @contextmanager
     def _process(self) -> Iterator[subprocess.Popen[bytes]]:
         with self._lock:
-            alive = [each for each in self._idle if each.poll() is None]
+            alive = [idle for idle in self._idle if idle.poll() is None]
             process = alive[-1] if alive else _start()
             self._idle = alive[:-1]
             self._all.add(process)
@@ -113,7 +113,7 @@ class Converter:
 
 def _start() -> subprocess.Popen[bytes]:
     # The process must not see the API token, and needs no other variable.
-    environment = {"PYTHONPATH": os.pathsep.join(each for each in sys.path if each), "PYTHONUTF8": "1"}
+    environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONUTF8": "1"}
     try:
         return subprocess.Popen(  # noqa: S603 - starts this program
             [sys.executable, "-P", *COMMAND],

@@ -77,7 +77,7 @@ def decode_head(data: bytes, size: int) -> str | None:
 
 
 def _encoding(data: bytes) -> tuple[bytes, str]:
-    return next((each for each in MARKS if data.startswith(each[0])), (b"", "utf-8"))
+    return next((mark for mark in MARKS if data.startswith(mark[0])), (b"", "utf-8"))
 
 
 def _decode(data: bytes) -> str:

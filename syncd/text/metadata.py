@@ -69,7 +69,7 @@ def describe(sources: Mapping[str, str], file: MetadataInput) -> Metadata:
     """Return the metadata of a file. sources: field -> source. A field without a value is left out."""
     own, heading, fault = _of_text(file) if reads_text(sources) else ({}, "", None)
     folder, slash, name = file.key.rpartition("/")
-    found = {
+    values_by_source = {
         "title": own.get("title") or heading or name.rpartition(".")[0] or name,
         "description": own.get("description", ""),
         "modified": _time(file.mtime_ns),
@@ -79,7 +79,7 @@ def describe(sources: Mapping[str, str], file: MetadataInput) -> Metadata:
         field: _clean(
             own.get(source.removeprefix(FRONT_FIELD).strip().lower(), "")
             if source.startswith(FRONT_FIELD)
-            else found[source]
+            else values_by_source[source]
         )
         for field, source in sources.items()
     }
@@ -140,11 +140,11 @@ def read_front_matter(text: str) -> Front:
     if len(inside) > SIZE_LIMIT:
         return Front({}, f"it is over {SIZE_LIMIT} characters")
     try:
-        found = _yaml(inside) if span.kind == "yaml" else tomllib.loads(inside)
+        values = _yaml(inside) if span.kind == "yaml" else tomllib.loads(inside)
     except Exception as error:  # noqa: BLE001 - any exception of a parser is a fault of the text
         return Front({}, " ".join(str(error).split()) or type(error).__name__)
     fields: dict[str, str] = {}
-    for name, value in found.items() if isinstance(found, dict) else ():
+    for name, value in values.items() if isinstance(values, dict) else ():
         if isinstance(name, str) and (text_value := _plain_value(value)):
             fields.setdefault(name.strip().lower(), text_value)
     return Front(fields)

@@ -130,9 +130,9 @@ def sections(text: str) -> Iterator[Section]:
         blocks = list(_blocks(text, lead_end, line.start if line else len(text), kept))
         goes_on = not blocks and path and line is not None and line.level > path[-1].level
         if not goes_on:
-            yield Section(" > ".join(each.title for each in path), lead, lead_end, blocks)
+            yield Section(" > ".join(heading.title for heading in path), lead, lead_end, blocks)
         if line is not None:
-            path = [each for each in path if each.level < line.level] + [line]
+            path = [heading for heading in path if heading.level < line.level] + [line]
             lead, lead_end = (lead if goes_on else line.start), line.end
             kept = []
 
@@ -140,28 +140,28 @@ def sections(text: str) -> Iterator[Section]:
 def _blocks(text: str, start: int, end: int, kept: list[Block]) -> Iterator[Block]:
     """Yield the paragraphs and the kept blocks in order. Blank lines do not cut a kept block."""
     for block in kept:
-        yield from (Block(*each, lined=None) for each in paragraphs(text, start, block.start))
+        yield from (Block(*span, lined=None) for span in paragraphs(text, start, block.start))
         yield block
         start = block.end
-    yield from (Block(*each, lined=None) for each in paragraphs(text, start, end))
+    yield from (Block(*span, lined=None) for span in paragraphs(text, start, end))
 
 
 def structure(text: str, start: int) -> Iterator[Heading | Block]:
     """Yield the headings, and the blocks that contain no heading. A heading without a text counts as prose."""
     floor = start
     while line := _LINE.search(text, start):
-        found: Heading | Block | None
+        part: Heading | Block | None
         if line["level"]:
             name = _plain(_CLOSING_HASHES.sub("", (line["atx"] or "")[: HEADING_LIMIT * 5]))
-            found = Heading(len(line["level"]), name, line.start(), line.end()) if name else None
+            part = Heading(len(line["level"]), name, line.start(), line.end()) if name else None
         elif line["setext"]:
-            found = _setext(text, floor, line)
+            part = _setext(text, floor, line)
         else:
             end = _fence_end(text, line) if line["fence"] else _html_end(text, line)
-            found = Block(line.start(), line.start() + len(text[line.start() : end].rstrip()), lined=True)
-        start = max(line.end(), found.end if found else 0)
-        if found:
-            yield found
+            part = Block(line.start(), line.start() + len(text[line.start() : end].rstrip()), lined=True)
+        start = max(line.end(), part.end if part else 0)
+        if part:
+            yield part
         floor = start
 
 
@@ -187,14 +187,14 @@ def _setext(text: str, floor: int, line: re.Match[str]) -> Heading | None:
 def _fence_end(text: str, line: re.Match[str]) -> int:
     """Return the end of a fenced block: a fence of the same length, the end of its list item, or of the text."""
     inside = bool(line["item"]) or len(line["indent"].expandtabs(4)) > 3
-    for each in _FENCE_END.finditer(text, line.end()):
-        if each["other"]:
-            if inside and not each["indent"]:
-                return each.start()
-        elif each["fence"].startswith(line["fence"]) and (inside or len(each["indent"]) <= 3):
-            return each.end()
-        elif inside and not each["indent"]:
-            return each.start()
+    for fence in _FENCE_END.finditer(text, line.end()):
+        if fence["other"]:
+            if inside and not fence["indent"]:
+                return fence.start()
+        elif fence["fence"].startswith(line["fence"]) and (inside or len(fence["indent"]) <= 3):
+            return fence.end()
+        elif inside and not fence["indent"]:
+            return fence.start()
     return len(text)
 
 

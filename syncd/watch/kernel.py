@@ -249,7 +249,7 @@ class KernelWatch:
         watch = self._watches.get(root)
         if watch is None or self._observer is None:
             return None
-        return next((each for each in self._observer.emitters if each.watch == watch.observed), None)
+        return next((emitter for emitter in self._observer.emitters if emitter.watch == watch.observed), None)
 
     def _rebuild_loop(self) -> None:
         not_before = self._clock()

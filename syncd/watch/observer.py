@@ -109,7 +109,7 @@ class Watcher:
         Each call sends the next probe, so it must be called with each heartbeat. A stuck thread shows at the first call
         `patience_s` after its probe.
         """
-        return self._started and self._kernel.alive() and all(each.is_alive() for each in self._monitors.values())
+        return self._started and self._kernel.alive() and all(monitor.is_alive() for monitor in self._monitors.values())
 
     async def stop(self) -> None:
         """Stop all threads within a second."""

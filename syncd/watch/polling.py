@@ -99,12 +99,12 @@ class Poller:
         try:
             if entry.is_dir(follow_symlinks=False):
                 return name + "/", 0
-            found = entry.stat(follow_symlinks=False)
+            status = entry.stat(follow_symlinks=False)
         except OSError:
             # The entry disappeared after the listing. The next scan finds it missing or present.
             return "", 0
         # Without the inode, which some network file systems change. The ctime also reveals a replaced file.
-        return name, hash(fingerprint(found)[:3])
+        return name, hash(fingerprint(status)[:3])
 
 
 def _compare(directory: str, old: _Listing | None, new: _Listing, report: Callable[[Hint], None]) -> None:

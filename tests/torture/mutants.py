@@ -246,8 +246,8 @@ MUTANTS = (
     Mutant(
         "files that a mount hides count as deleted",
         "syncd/local/walk.py",
-        "return self._judge(key, found) if found else self.protected.hides(path)",
-        "return self._judge(key, found) if found else None",
+        "return self._judge(key, entries) if entries else self.protected.hides(path)",
+        "return self._judge(key, entries) if entries else None",
         ("tests/unit/sync/test_mount_guard.py",),
     ),
     Mutant(
@@ -281,8 +281,8 @@ MUTANTS = (
     Mutant(
         "a link into a mount that is gone is what lies below",
         "syncd/local/walk.py",
-        "                return self._closed(key, places) or found\n",
-        "                return found\n",
+        "                return self._closed(key, places) or target\n",
+        "                return target\n",
         ("tests/unit/local/test_links.py",),
     ),
     Mutant(
@@ -295,7 +295,7 @@ MUTANTS = (
     Mutant(
         "an ignore file that changed while it was read is believed",
         "syncd/local/ignores.py",
-        "        if fingerprint(os.fstat(descriptor)) != found or len(data) != before.st_size:\n",
+        "        if fingerprint(os.fstat(descriptor)) != current or len(data) != before.st_size:\n",
         "        if False:\n",
         ("tests/unit/local/test_ignores.py",),
     ),
@@ -386,7 +386,7 @@ MUTANTS = (
     Mutant(
         "a name that is not UTF-8 stands for nothing",
         "syncd/local/walk.py",
-        "        if unread and not found:\n",
+        "        if unread and not twins:\n",
         "        if False:\n",
         ("tests/unit/local/test_walk.py", "tests/unit/core/test_short_names.py", "tests/e2e/test_locales.py"),
     ),
