@@ -1,13 +1,14 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import structlog
 from hypothesis import settings
 
 from tests import unclosed
-from tests.harness import Core, open_core
+from tests.harness import IN_MEMORY, Core, open_core
 
 pytest.register_assert_rewrite("tests.contract.harness")
 
@@ -32,6 +33,6 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def core(tmp_path: Path) -> Iterator[Core]:
-    with open_core(tmp_path) as made:
+def core() -> Iterator[Core]:
+    with TemporaryDirectory(dir=IN_MEMORY) as base, open_core(Path(base)) as made:
         yield made

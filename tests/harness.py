@@ -24,6 +24,8 @@ from syncd.targets.base import Read, Report
 from tests.memory_target import Held, MemoryTarget
 
 START = 1_800_000_000.0
+IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""A directory in memory, where SQLite does not wait for a disk. None if the system has none."""
 
 
 def sha(text: str) -> str:

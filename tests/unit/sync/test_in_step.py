@@ -28,7 +28,7 @@ from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.observe import ROOT, Observed, observe, remember
 from syncd.sync.passes import PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
-from tests.harness import START, Core, content, in_step, sha
+from tests.harness import IN_MEMORY, START, Core, content, in_step, sha
 from tests.memory_target import Held, MemoryTarget
 
 KEYS = ("a", "b/c", "b/d", "e", "\u00fc", "\U0001f600")
@@ -170,7 +170,7 @@ def judge_all(patch: pytest.MonkeyPatch) -> None:
 def both(world: dict[str, Key], reads_lag: bool, renew_s: float | None = None) -> Iterator[tuple[Mirror, Mirror]]:
     """Two mirrors of the same folder, with states and targets of their own that hold the same."""
     limits = Limits(max_file_size=1000, lag_s=LAG_S, reads_lag=reads_lag, renew_s=renew_s)
-    with tempfile.TemporaryDirectory() as made:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as made:
         base = Path(made)
         (base / "root").mkdir()
         (base / "root" / "keep").write_text("x")

@@ -19,7 +19,7 @@ from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
 from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.observe import ROOT, Observed, observe, places, remember
-from tests.harness import Core, ScriptedTarget, open_core, sha
+from tests.harness import IN_MEMORY, Core, ScriptedTarget, open_core, sha
 
 KEYS = ["a-b", "a.b", "a/b", "a/c/d", "a0", "b", "b.c", "c/a", "c/b", "\u00fc", "\U0001f600"]
 key_sets = st.sets(st.sampled_from(KEYS))
@@ -34,7 +34,7 @@ async def gather(mirror: Mirror, tables: PassTables) -> list[Observed]:
 
 
 def merged(prefix: str, block: int, local: set[str], records: set[str], entries: set[str]) -> list[Observed]:
-    with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as made, pytest.MonkeyPatch.context() as patch:
         patch.setattr(state_observed, "PAGE", block)
         patch.setattr(state_observed, "WINDOW", block)
         root = Path(made, "root")
@@ -134,7 +134,7 @@ async def test_a_name_that_cannot_be_a_key_is_seen_wherever_it_stands(
 
 
 def counts_first(known: Record | None, *entries: Entry) -> str:
-    with tempfile.TemporaryDirectory() as made, open_core(Path(made)) as core:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as made, open_core(Path(made)) as core:
         if known:
             core.mirror.journal.put(known)
         tables = PassTables(core.mirror.db, 1)

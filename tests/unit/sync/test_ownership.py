@@ -1,7 +1,6 @@
 """Another writer under our mark: told from what this journal wrote, whatever was lost on the way."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
@@ -10,14 +9,8 @@ from syncd.core.limits import Limits
 from syncd.core.model import Delete, Put
 from syncd.state.ownership import Claims
 from syncd.targets.base import Read, Report
-from tests.harness import Core, ScriptedTarget, in_step, open_core, plan, planned
+from tests.harness import Core, ScriptedTarget, in_step, plan, planned
 from tests.memory_target import MemoryTarget
-
-
-@pytest.fixture
-def core(tmp_path: Path) -> Iterator[Core]:
-    with open_core(tmp_path) as made:
-        yield made
 
 
 class Killed(BaseException):

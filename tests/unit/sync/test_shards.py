@@ -25,7 +25,7 @@ from syncd.sync import observe
 from syncd.sync.mirror import Settings
 from syncd.sync.passes import PassOptions, Scope
 from syncd.sync.reconcile import reconcile
-from tests.harness import START, Core, ScriptedTarget, in_step, plan, planned, sha
+from tests.harness import IN_MEMORY, START, Core, ScriptedTarget, in_step, plan, planned, sha
 from tests.memory_target import Held
 
 KEYS = [f"{folder}{name}" for folder in ("", "a/", "a/b/", "\u00fc/") for name in ("1", "2", "3")]
@@ -79,7 +79,7 @@ def one_pass(base: Path, target: ScriptedTarget, shard: Shard, prune: Prune, rec
 def test_shards_together_plan_what_one_does_and_no_key_twice(
     world: World, prune: Prune, count: int, block: int
 ) -> None:
-    with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as made, pytest.MonkeyPatch.context() as patch:
         patch.setattr(state_observed, "PAGE", block)
         patch.setattr(state_observed, "WINDOW", block)
         base = Path(made)
