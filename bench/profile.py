@@ -27,7 +27,7 @@ from syncd.core.limits import Limits
 from syncd.core.model import Item
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
-from syncd.targets.kv import LAG_S
+from syncd.targets.kv.target import LAG_S
 
 SHOWN = 25
 """Functions, by their own time."""

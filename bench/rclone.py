@@ -17,7 +17,7 @@ from bench.process import Run, end, measured, piped
 from bench.s3 import BUCKET
 from bench.table import Figure, Peer, Rounds
 from bench.world import Room, Sizes, Standin, room
-from syncd.targets.kv import LAG_S
+from syncd.targets.kv.target import LAG_S
 
 NOTHING_TO_DO = ("--use-server-modtime", "--update")
 """The cheapest pass by rclone's documentation: by size and time from one listing, no request for each file."""

@@ -7,7 +7,7 @@ from bench.process import Run
 from bench.table import Figure
 from bench.walk import seconds
 from bench.world import HOUR_S, Room, Sizes, Standin, cool, room
-from syncd.targets.kv import LAG_S
+from syncd.targets.kv.target import LAG_S
 
 MEMORY_MB = 70.0
 CPU_PERCENT = 0.5

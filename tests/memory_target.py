@@ -16,7 +16,7 @@ from syncd.targets.base import (
     Landmark,
     Newest,
     NewestPage,
-    Noting,
+    OpenRemovalLog,
     Outcome,
     Read,
     Report,
@@ -67,9 +67,9 @@ class MemoryTarget:
     reindexed: list[str] = field(default_factory=list)
     _ids: "count[int]" = field(default_factory=count)
 
-    def log_removals(self, noting: Noting) -> None:
+    def log_removals(self, open_log: OpenRemovalLog) -> None:
         """Nothing is taken away beside the deletes of a plan."""
-        del noting
+        del open_log
 
     async def check(self) -> str:
         """Always there."""

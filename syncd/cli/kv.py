@@ -279,12 +279,11 @@ async def _delete(kv: "KVNamespace", wanted: list[str]) -> dict[str, SyncdError]
     """Delete keys in bulk. Return the keys that failed with their errors."""
     import asyncio
 
-    from syncd.targets.bulk import Keys, in_parts
+    from syncd.targets.kv.bulk import send_bulk
 
     failed: dict[str, SyncdError] = {}
     for start in range(0, len(wanted), _BULK_DELETE_KEYS):
-        batch = Keys(tuple(wanted[start : start + _BULK_DELETE_KEYS]))
-        failed |= await in_parts(batch, lambda part: kv.bulk_delete(part.keys), asyncio.sleep)
+        failed |= await send_bulk(wanted[start : start + _BULK_DELETE_KEYS], kv.bulk_delete, asyncio.sleep)
     return failed
 
 

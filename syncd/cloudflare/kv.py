@@ -143,7 +143,7 @@ class KVNamespace:
         """Write the pairs of the body, replacing values, metadata and expirations. An empty body sends no request.
 
         The result names failed keys, both after a success and after an error of the remote. Raises TooMuch if the
-        remote refuses (413) or does not finish (524) more than one pair; the caller then sends `body.halves()`.
+        remote refuses (413) or does not finish (524) more than one pair; the caller then sends the pairs in two halves.
         """
         if not body:
             return BulkResult(0)

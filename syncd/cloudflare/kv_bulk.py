@@ -125,14 +125,6 @@ class BulkBody:
         if block:
             yield b"".join(block)
 
-    def halves(self) -> tuple[Self, Self]:
-        """Return two bodies with half of the pairs each, without a copy. Fewer than two pairs raise ValueError."""
-        if len(self) < 2:
-            raise ValueError("fewer than two pairs have no halves")
-        keys = self.keys
-        middle = len(keys) // 2
-        return self.only(keys[:middle]), self.only(keys[middle:])
-
     def only(self, keys: Collection[str]) -> Self:
         """Return a body with the pairs of these keys, without copying bytes. Unknown keys are ignored."""
         body = type(self)(self._max_pairs, self._max_bytes)

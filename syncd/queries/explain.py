@@ -19,7 +19,7 @@ from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import Queue
 from syncd.sync.mount_guard import protect_look
 from syncd.sync.replacements import replacements_of
-from syncd.targets.ai_search.rows import digests
+from syncd.targets.ai_search.items import digests
 
 Facts = Iterator[tuple[str, str]]
 Read = Generator[tuple[str, str], None, Content | None]

@@ -37,8 +37,7 @@ from syncd.state.journal import Journal
 from syncd.state.ownership import Claims, SupersededEntries
 from syncd.state.queue import Queue
 from syncd.sync.mirror import Mirror, Settings
-from syncd.targets.base import Noted, Noting, Removed, Target
-from syncd.targets.naming import Names
+from syncd.targets.base import KeySources, LogRemoval, OpenRemovalLog, Removed, Target
 
 if TYPE_CHECKING:
     from syncd.state.caches import Embeddings
@@ -214,17 +213,17 @@ def build_mirror(db: sqlite3.Connection, name: str, root: Path, target: Target, 
     )
 
 
-def _removal_log(deletes: DeleteLog, mirror: str, target: str) -> Noting:
+def _removal_log(deletes: DeleteLog, mirror: str, target: str) -> OpenRemovalLog:
     """Return the function that records the deletes that a target makes on its own."""
 
     @contextmanager
-    def noting(removed: Sequence[Removed]) -> Iterator[Noted]:
+    def open_log(removed: Sequence[Removed]) -> Iterator[LogRemoval]:
         lines = {entry: removal_log_entry(entry.key, entry.ref, entry.kind, entry.why) for entry in removed}
         place = {"mirror": mirror, "target": target}
         with deletes.writing([place | line for line in lines.values()]) as pen:
             yield lambda entry: pen.write(place | lines[entry], time.time())
 
-    return noting
+    return open_log
 
 
 def build_settings(section: MirrorConfig, grants: Grants = NO_GRANTS) -> Settings:
@@ -265,8 +264,8 @@ def build_limits(section: MirrorConfig) -> Limits:
         # Vector ids are hashes, so no name has to be shortened.
         return replace(limits, max_key_length=LONG_KEY_LENGTH) if shorten else limits
     if section.target.type == "kv":
-        from syncd.targets.kv import limits as kv_limits
-        from syncd.targets.kv import long_key_bytes
+        from syncd.targets.kv.target import limits as kv_limits
+        from syncd.targets.kv.target import long_key_bytes
 
         limits, room = kv_limits(*wanted), long_key_bytes(section.owner, section.key_prefix)
         limits = replace(limits, renew_s=_renew_s(section.target.expiration_ttl, section.reconcile_interval))
@@ -286,16 +285,16 @@ def build_target(
     transport: Transport, db: sqlite3.Connection, name: str, section: MirrorConfig, grants: Grants
 ) -> Target:
     """Return the target of a mirror."""
-    names = Names(Journal(db, name).keys, lambda: _walked_keys(section))
+    keys = KeySources(Journal(db, name).keys, lambda: _walked_keys(section))
     match section.target:
         case VectorizeSection() as target:
             from syncd.state.caches import Embeddings
 
-            return _vectorize(transport, section, target, grants, names, Embeddings(db, name))
+            return _vectorize(transport, section, target, grants, keys, Embeddings(db, name))
         case KVSection() as target:
-            return _kv(transport, section, target, names)
+            return _kv(transport, section, target, keys)
         case AISearchSection() as target:
-            return _ai_search(transport, section, target, grants, names)
+            return _ai_search(transport, section, target, grants, keys)
 
 
 def _walked_keys(section: MirrorConfig) -> Iterator[str]:
@@ -303,32 +302,32 @@ def _walked_keys(section: MirrorConfig) -> Iterator[str]:
 
 
 def _ai_search(
-    transport: Transport, section: MirrorConfig, target: AISearchSection, grants: Grants, names: Names
+    transport: Transport, section: MirrorConfig, target: AISearchSection, grants: Grants, keys: KeySources
 ) -> Target:
     from syncd.cloudflare.ai_search import AISearch
-    from syncd.targets.ai_search import target as ai_search
-    from syncd.targets.ai_search.rows import ItemWritePolicy
+    from syncd.targets.ai_search.items import ItemWritePolicy
+    from syncd.targets.ai_search.target import AISearchTarget
 
-    return ai_search.AISearchTarget(
+    return AISearchTarget(
         AISearch(transport, target.namespace, target.instance),
         ItemWritePolicy(section.owner, section.key_prefix, grants.takeover, target.metadata),
         build_limits(section),
-        names=names,
+        keys=keys,
         # Six more than may be in flight, so that the next files are read while their requests wait.
         concurrency=transport.gate.transfers + 6,
         shards=sharding.parse(section.shard).count,
     )
 
 
-def _kv(transport: Transport, section: MirrorConfig, target: KVSection, names: Names) -> Target:
+def _kv(transport: Transport, section: MirrorConfig, target: KVSection, keys: KeySources) -> Target:
     from syncd.cloudflare.kv import KV
-    from syncd.targets import kv
-    from syncd.targets.kv_writing import ValueWritePolicy
+    from syncd.targets.kv.target import KVTarget, NamespaceChoice
+    from syncd.targets.kv.writing import ValueWritePolicy
 
-    place = kv.Place(target.namespace_id, target.namespace_title)
+    choice = NamespaceChoice(target.namespace_id, target.namespace_title)
     ttls = target.expiration_ttl, target.stale_ttl
     policy = ValueWritePolicy(section.owner, section.key_prefix, *ttls, fields=target.metadata)
-    return kv.KVTarget(KV(transport), place, policy, build_limits(section), names=names)
+    return KVTarget(KV(transport), choice, policy, build_limits(section), keys=keys)
 
 
 def _vectorize(
@@ -336,24 +335,24 @@ def _vectorize(
     section: MirrorConfig,
     target: VectorizeSection,
     grants: Grants,
-    names: Names,
+    keys: KeySources,
     cache: "Embeddings",
 ) -> Target:
     from syncd.cloudflare.vectorize import VectorizeIndex
     from syncd.cloudflare.workers_ai import WorkersAI
-    from syncd.targets.vectorize import target as vectorize
     from syncd.targets.vectorize.embedding import Embedder
     from syncd.targets.vectorize.index import VectorStore
-    from syncd.targets.vectorize.pieces import Cut
+    from syncd.targets.vectorize.target import VectorizeTarget
+    from syncd.targets.vectorize.writing import ChunkSettings, VectorWritePolicy
 
-    policy = vectorize.VectorWritePolicy(
+    policy = VectorWritePolicy(
         section.owner, section.key_prefix, grants.takeover, section.prune == "all", grants.reembed, target.metadata
     )
-    return vectorize.VectorizeTarget(
+    return VectorizeTarget(
         VectorStore(VectorizeIndex(transport, target.index), cache),
         Embedder(WorkersAI(transport), target.model, target.fixed_pooling, cache),
         policy,
         build_limits(section),
-        cut=Cut(target.chunk_size, target.chunk_overlap),
-        names=names,
+        settings=ChunkSettings(target.chunk_size, target.chunk_overlap),
+        keys=keys,
     )

@@ -18,7 +18,7 @@ from syncd.sync.observe import Observed, ScopeTooLarge
 from syncd.sync.ownership import mark_other_writers
 from syncd.sync.questions import Questions
 from syncd.sync.replacements import replacements_of
-from syncd.targets.base import each
+from syncd.targets.base import for_each
 
 _CONCURRENCY = 8
 """Keys that the target is asked about at the same time. Verifying one may need its whole content in memory."""
@@ -72,7 +72,7 @@ class Resolver:
                 found = _renew(mirror, await self._resolve(observed, waits=observed.key in waiting))
                 resolved[place] = _heed_refusal(found, parked.get(observed.key))
 
-        await each(range(len(judged)), resolve, _CONCURRENCY)
+        await for_each(range(len(judged)), resolve, _CONCURRENCY)
         return resolved
 
     async def _resolve(self, observed: Observed, *, waits: bool) -> Resolved:

@@ -1,21 +1,25 @@
-"""What every target offers to reconcile, and what it is told."""
+"""The protocols of a target, the values that they exchange, and helpers for many requests."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from syncd.core.errors import ConfigError, SyncdError
+from syncd.core.errors import ConfigError, Halt, Park, SyncdError, Unreachable
 from syncd.core.limits import Limits
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put, Stored
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The action succeeded; `stored` is given for a put. unchanged: the remote had these bytes, nothing was sent."""
+    """The action succeeded.
+
+    stored: the facts about the entry, for a put only. unchanged: the remote already had these bytes.
+    """
 
     stored: Stored | None = None
     unchanged: bool = False
@@ -23,7 +27,7 @@ class Done:
 
 Outcome = Done | SyncdError
 Fetched = bytes | SyncdError | None
-"""The bytes of an entry; None: it is gone meanwhile; an error: this one cannot be read, the others can."""
+"""The bytes of an entry, None if the entry no longer exists, or the error that concerns this entry alone."""
 Read = Callable[[Sequence[Put]], Awaitable[Sequence[Content | SyncdError]]]
 """Reads the file of each put once. Returns a content or an error for each put, in the same order.
 
@@ -31,15 +35,15 @@ Errors: `FileChanged` if the file changed while it was read, `Park` if it cannot
 target reports an error as the outcome of the put.
 """
 Report = Callable[[Mapping[Put | Delete, Outcome]], None]
-"""Records outcomes, all of one call in one transaction."""
+"""Records the outcomes of one call in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """An entry, or a part of one, that a target takes away beside what it was told to delete.
+    """An entry, or a part of one, that a target deletes in addition to the deletes of a plan.
 
-    kind: "replaced", "remainder" (of a put that failed) or "misnamed" (stored under another name than its own). why: in
-    words, without an end.
+    kind: "replaced", "remainder" (of a failed put) or "misnamed" (the remote stored a put under a wrong name).
+    why: the reason, as part of a sentence without a full stop.
     """
 
     key: str
@@ -48,32 +52,46 @@ class Removed:
     why: str
 
 
-Noted = Callable[[Removed], None]
-Noting = Callable[[Sequence[Removed]], AbstractContextManager[Noted]]
-"""Opens the log of deletes for what is about to be taken away; what is entered is told to the function it gives.
-Raises StateHalt before anything is taken away if there is no room for it."""
+LogRemoval = Callable[[Removed], None]
+OpenRemovalLog = Callable[[Sequence[Removed]], AbstractContextManager[LogRemoval]]
+"""Opens the log of deletes for the given removals and returns the function that records each of them.
+
+Raises StateHalt before anything is deleted, if the disk has no room for the log.
+"""
 
 
 @contextmanager
-def unnoted(removed: Sequence[Removed]) -> Iterator[Noted]:
-    """Enter nothing: for a target that belongs to no mirror."""
+def no_removal_log(removed: Sequence[Removed]) -> Iterator[LogRemoval]:
+    """Log nothing. For a target without a mirror."""
     del removed
     yield lambda _: None
 
 
+@dataclass(frozen=True, slots=True)
+class KeySources:
+    """Where a target looks for keys. recorded: the keys of the journal. walked: the keys of the folder, a slow walk."""
+
+    recorded: Callable[[], Iterable[str]] = tuple
+    walked: Callable[[], Iterable[str]] = tuple
+
+
+NO_KEYS = KeySources()
+
+
 async def read_one(read: Read, put: Put) -> Content:
     """Read the file of one put. Raises the error that `read` returns."""
-    [found] = await read([put])
-    if isinstance(found, SyncdError):
-        raise found
-    return found
+    [content] = await read([put])
+    if isinstance(content, SyncdError):
+        raise content
+    return content
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One piece of text that a search found, and the key it belongs to.
+    """A chunk of text that a search found.
 
-    score: 0 to 1, best first. heading: what the text stands under, title: what its file is called, if the target knows.
+    key: the key of its file. score: 0 to 1, 1 is the best. heading: the headings above the text. title: the title of
+    its file. heading and title are "" if the target does not know them.
     """
 
     key: str
@@ -85,7 +103,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What could be better about a remote store, and how to mend it."""
+    """A possible improvement of a remote store, and the way to make it."""
 
     message: str
     remedy: str
@@ -103,7 +121,7 @@ class Store(Protocol):
     @property
     def unreadable_rows(self) -> Sequence[str]: ...
 
-    def log_removals(self, noting: Noting) -> None:
+    def log_removals(self, open_log: OpenRemovalLog) -> None:
         """Set the log for entries that the target deletes in addition to the deletes of a plan."""
         ...
 
@@ -194,10 +212,10 @@ class Target(Store, Managed, Protocol):
 
 
 class Newest(NamedTuple):
-    """One row of the newest entries, whoever's.
+    """One row of a listing that begins with the latest change. The entry may belong to any owner.
 
-    made: when it came to be, seconds since the epoch by the remote's clock, None if it does not say. there: it is an
-    entry of the kind that we write, and stays.
+    made: the creation time by the remote's clock, seconds since the epoch, None if the remote does not give it.
+    there: False for an entry that is being deleted, or that is not an uploaded one.
     """
 
     entry: Entry
@@ -206,15 +224,17 @@ class Newest(NamedTuple):
 
 
 class NewestPage(NamedTuple):
-    """Some rows, the latest changed first. total: of all there are when this page was made; None: it does not say."""
+    """One page of rows. total: the number of all rows at the time of the page, None if the remote does not give it."""
 
     rows: Sequence[Newest]
     total: int | None
 
 
 class Landmark(NamedTuple):
-    """What a listing came to. rows: of everybody, outside of the prefix too. newest: the latest `made` of them, 0 if
-    there is none, None if one does not say.
+    """The summary of a complete listing.
+
+    rows: the number of rows of all owners and prefixes. newest: the latest `made` of the rows, 0 without rows, None if
+    a row has none.
     """
 
     rows: int
@@ -223,9 +243,9 @@ class Landmark(NamedTuple):
 
 @runtime_checkable
 class Ordered(Indexed, Protocol):
-    """A target that lists the latest changes first: see sync/audit.py.
+    """A target that lists the latest changes first (see sync/audit.py).
 
-    landmark: of the last `entries`, None if the listing may have missed rows.
+    landmark: the summary of the last `entries`, None if that listing may have missed rows.
     """
 
     @property
@@ -243,30 +263,67 @@ def searchable(target: Store) -> Searchable:
     return target
 
 
+# -- many requests
+
+
 @asynccontextmanager
-async def crew() -> AsyncIterator[asyncio.TaskGroup]:
-    """A group of tasks. The first error ends the rest and is raised as it is, not within a group."""
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """Open a group of tasks. The first error cancels the other tasks and is raised itself, not within a group."""
     task = asyncio.current_task()
     before = task.cancelling() if task else 0
     try:
         async with asyncio.TaskGroup() as group:
             yield group
     except ExceptionGroup as errors:
-        # Before Python 3.13 the group leaves its own request to cancel behind. asyncio.timeout of 3.11.2 and older
-        # takes it for one from outside: each later wait that runs out would end the daemon.
+        # Before Python 3.13 the group does not withdraw its own request to cancel. asyncio.timeout of Python 3.11.2
+        # and older takes that request for one from outside, so every later timeout would end the daemon.
         while task and task.cancelling() > before:
             task.uncancel()
         raise errors.exceptions[0] from None
 
 
-async def each(items: Sequence[T], work: Callable[[T], Awaitable[None]], concurrency: int) -> None:
-    """Await `work` for every item, at most `concurrency` at a time. The first error ends the rest and is raised."""
+async def for_each(items: Sequence[T], work: Callable[[T], Awaitable[None]], concurrency: int) -> None:
+    """Await `work` for every item, at most `concurrency` at a time. Raises the first error and cancels the others."""
     waiting = iter(items)
 
     async def worker() -> None:
         for item in waiting:
             await work(item)
 
-    async with crew() as group:
+    async with task_group() as group:
         for _ in range(min(concurrency, len(items))):
             group.create_task(worker())
+
+
+async def in_halves(
+    items: Sequence[T],
+    send: Callable[[Sequence[T]], Awaitable[R]],
+    *,
+    refused: type[Park] = Park,
+    unexpected: Callable[[Exception, T], SyncdError] | None = None,
+) -> AsyncIterator[tuple[Sequence[T], R | SyncdError]]:
+    """Send all items, and yield each part with its answer or its error. Raises Halt and Unreachable.
+
+    A part that fails with `refused` is sent again in two halves, until the error concerns a single item. unexpected:
+    makes the error of a single item from an exception of another kind; None: such an exception is raised at once.
+    """
+    waiting = [items] if items else []
+    while waiting:
+        part = waiting.pop()
+        try:
+            answer = await send(part)
+        except (Halt, Unreachable):
+            raise
+        except Exception as error:
+            known = isinstance(error, SyncdError)
+            if not known and unexpected is None:
+                raise
+            if len(part) > 1 and (isinstance(error, refused) or not known):
+                middle = len(part) // 2
+                waiting += [part[middle:], part[:middle]]
+            elif isinstance(error, SyncdError):
+                yield part, error
+            elif unexpected is not None:
+                yield part, unexpected(error, part[0])
+        else:
+            yield part, answer

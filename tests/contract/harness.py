@@ -16,8 +16,8 @@ from syncd.cloudflare.transport import Transport
 from syncd.core.errors import ConfigError, FileChanged, Park, SyncdError
 from syncd.core.model import Content, Delete, Entry, Put, Stored
 from syncd.targets.base import Done, Indexed, Landmark, Ordered, Outcome, Target, searchable
-from syncd.targets.kv import KVTarget, Place, limits, long_key_bytes
-from syncd.targets.kv_writing import ValueWritePolicy
+from syncd.targets.kv.target import KVTarget, NamespaceChoice, limits, long_key_bytes
+from syncd.targets.kv.writing import ValueWritePolicy
 
 PREFIX = "p/"
 MIB = 1024 * 1024
@@ -69,7 +69,7 @@ class KVRemote:
 
     async def target(self, owner: str) -> Target:
         most = replace(limits(512, 4 * MIB), long_key_length=1024, long_key_bytes=long_key_bytes(owner))
-        target = KVTarget(await self._api(), Place(title=self._title), ValueWritePolicy(owner, PREFIX), most)
+        target = KVTarget(await self._api(), NamespaceChoice(title=self._title), ValueWritePolicy(owner, PREFIX), most)
         target.writer.sleep = at_once
         return target
 

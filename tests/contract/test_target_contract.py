@@ -19,7 +19,7 @@ from syncd.cloudflare.transport import Transport
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
 from syncd.service.build import LONG_KEY_LENGTH
-from syncd.targets.ai_search.rows import ItemWritePolicy
+from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.target import AISearchTarget, limits
 from syncd.targets.base import Target
 from tests.contract.harness import MIB, PREFIX, FilesContract, KVRemote, Remote

@@ -14,12 +14,11 @@ from syncd.cloudflare.workers_ai import WorkersAI
 from syncd.core.errors import Park
 from syncd.state.caches import Embeddings
 from syncd.state.db import open_state
-from syncd.targets.base import Done, Target
-from syncd.targets.naming import Names
+from syncd.targets.base import Done, KeySources, Target
 from syncd.targets.vectorize.embedding import Embedder
 from syncd.targets.vectorize.index import VectorStore
-from syncd.targets.vectorize.pieces import Cut
-from syncd.targets.vectorize.target import VectorizeTarget, VectorWritePolicy, limits
+from syncd.targets.vectorize.target import VectorizeTarget, limits
+from syncd.targets.vectorize.writing import ChunkSettings, VectorWritePolicy
 from tests.contract.harness import PREFIX, TargetContract, apply, content, gone, held, listing, new, put
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE
 from tests.unit.targets.harness_vectorize import MODEL, World, world
@@ -55,16 +54,16 @@ class VectorizeRemote:
         state = open_state(self._base / f"state-{len(self.transports)}")
         memory = Embeddings(self._opened.enter_context(closing(state)), owner)
         index = VectorStore(VectorizeIndex(transport, "docs"), memory)
-        index.clock, index.sleep = self._world.clock, self._world.clock.sleep
+        index.mutations.clock, index.mutations.sleep = self._world.clock, self._world.clock.sleep
         # No journal knows a key; only the vectors do.
-        names = Names(lambda: (), lambda: [PREFIX + "walked.md"])
+        keys = KeySources(lambda: (), lambda: [PREFIX + "walked.md"])
         return VectorizeTarget(
             index,
             Embedder(WorkersAI(transport), MODEL, "mean", memory),
             VectorWritePolicy(owner, PREFIX, takeover=takeover),
             limits(128, 4 * 1024 * 1024),
-            cut=Cut(400, 50),
-            names=names,
+            settings=ChunkSettings(400, 50),
+            keys=keys,
         )
 
     async def put_unmarked(self, key: str, data: bytes) -> None:

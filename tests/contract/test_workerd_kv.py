@@ -14,7 +14,7 @@ from syncd.cloudflare.kv_bulk import METADATA_LIMIT, VALUE_LIMIT, BulkBody, Pair
 from syncd.cloudflare.kv_models import BulkValue
 from syncd.core.errors import NotFound, Park
 from syncd.targets.base import Target
-from syncd.targets.bulk import BULK_VALUE, in_parts
+from syncd.targets.kv.bulk import BULK_VALUE, send_bulk
 from tests.contract.harness import MIB, FilesContract, KVRemote, apply, at_once, content, gone, listing, new, put
 from tests.contract.workerd import installed, served
 
@@ -106,7 +106,7 @@ class TestKVTargetOnWorkerd(FilesContract):
         for key, more in bad.items():
             raw = compact_json({"key": key, "value": "", **more})
             body.add(Pair(key, (raw,), len(raw), base64=False))
-        failed = await in_parts(body, namespace.bulk_write, at_once)
+        failed = await send_bulk(body.keys, lambda keys: namespace.bulk_write(body.only(keys)), at_once)
         assert {key: type(error) for key, error in failed.items()} == dict.fromkeys(bad, Park)
         assert [key.name async for key in namespace.iter_keys()] == ["a", "b", "c"]
 

@@ -8,13 +8,13 @@ import httpx
 
 from syncd.core.errors import Park
 from syncd.core.model import Content, Put
-from syncd.targets.vectorize.ids import maker
-from syncd.targets.vectorize.pieces import Cut, Signed, cut
+from syncd.targets.vectorize.ids import RefMaker
+from syncd.targets.vectorize.writing import ChunkSettings, VectorWritePolicy, split_file
 from tests.e2e.harness import ACCOUNT, PATIENCE_S, TOKEN, Room, until
 
 SMALL = "@cf/baai/bge-small-en-v1.5"
 """A model of 384 dimensions."""
-HOW = Cut(400, 50)
+HOW = ChunkSettings(400, 50)
 
 
 class VectorIndex:
@@ -69,13 +69,15 @@ class VectorIndex:
         """The ids that the folder gives, in order."""
         # What the config leaves to syncd: the mirror's name as its owner, and the pooling of the English bge models.
         pooling = "mean" if "-en-" in self.model else "default"
-        made = maker("docs\0", f"{self.model} {pooling}", HOW.name)
+        made = RefMaker.of("docs\0", f"{self.model} {pooling}", HOW.name)
         found: list[str] = []
         for file in sorted(path for path in self.room.docs.rglob("*") if path.is_file()):
             data = file.read_bytes()
             put = Put(_key(self.room.docs, file), "new", file.name, len(data))
             try:
-                pieces = cut(put, Content(data, hashlib.sha256(data).hexdigest()), made, HOW, Signed("docs"))
+                pieces = split_file(
+                    put, Content(data, hashlib.sha256(data).hexdigest()), made, HOW, VectorWritePolicy("docs")
+                )
             except Park:
                 continue
             found += [piece.id for piece in pieces]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from syncd.cli.main import run
-from syncd.targets import kv_writing
-from syncd.targets.ai_search import writing
-from syncd.targets.vectorize import pieces
+from syncd.targets.ai_search import writing as item_writing
+from syncd.targets.kv import writing as value_writing
+from syncd.targets.vectorize import writing as vector_writing
 from tests.e2e.harness import Room, open_room
 
 KINDS = {"ai-search": 'instance = "docs"', "kv": 'namespace_title = "docs"', "vectorize": 'index = "docs"'}
@@ -52,9 +52,9 @@ def test_code_that_fails_about_one_file_stops_no_other(
         room.write(f"{number}.md", f"# {number}\n\ntext")
     monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "any")
     place = {
-        "ai-search": (writing, "description"),
-        "kv": (kv_writing, "description"),
-        "vectorize": (pieces, "described"),
+        "ai-search": (item_writing, "describe_content"),
+        "kv": (value_writing, "describe_content"),
+        "vectorize": (vector_writing, "describe_file"),
     }
     module, name = place[kind]
     real = getattr(module, name)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from syncd.cloudflare.workers_ai import TEXTS_LIMIT
-from syncd.targets.vectorize.embedding import AT_ONCE
+from syncd.targets.vectorize.embedding import REQUESTS
 from tests.e2e.harness import open_room, until
 from tests.e2e.harness_vectorize import VectorIndex
 
@@ -16,7 +16,7 @@ SECTIONS = 20
 EDITED = range(0, FILES, 3)
 CHANGED = len(EDITED) * sum(n % 3 > 0 for n in range(SECTIONS))
 """Texts that the edits change: few enough to be in flight all at once."""
-IN_FLIGHT = TEXTS_LIMIT * AT_ONCE
+IN_FLIGHT = TEXTS_LIMIT * REQUESTS
 """Texts that may have been embedded, with nobody left to remember it."""
 SEEDS = range(3)
 

@@ -343,9 +343,9 @@ MUTANTS = (
     ),
     Mutant(
         "vectors of which one is missing count as whole",
-        "syncd/targets/vectorize/target.py",
-        "        if held != ref.pieces:\n",
-        "        if not held:\n",
+        "syncd/targets/vectorize/reading.py",
+        "        if count != ref.chunks:\n",
+        "        if not count:\n",
         ("tests/unit/targets/test_vector_passes.py", "tests/unit/targets/test_vector_trouble.py"),
     ),
     Mutant(
@@ -400,7 +400,7 @@ MUTANTS = (
     ),
     Mutant(
         "vectors of other owners count as ours",
-        "syncd/targets/vectorize/target.py",
+        "syncd/targets/vectorize/reading.py",
         "            if others or owner == self._maker.owner:\n",
         "            if True:\n",
         ("tests/unit/targets/test_vector_passes.py",),

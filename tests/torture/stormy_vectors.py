@@ -12,14 +12,14 @@ import numpy as np
 
 from syncd.core.model import Content, Put
 from syncd.emulator.workers_ai import embed
-from syncd.targets.vectorize.ids import Maker, maker
-from syncd.targets.vectorize.pieces import KEY, OWNER, SHA256, TEXT, Cut, Signed, cut
+from syncd.targets.vectorize.ids import RefMaker
+from syncd.targets.vectorize.writing import KEY, OWNER, SHA256, TEXT, ChunkSettings, VectorWritePolicy, split_file
 from tests.e2e.harness import ACCOUNT, TOKEN
 from tests.torture.stormy_remote import PLACE, Far, Held
 
 MODEL = "@cf/baai/bge-small-en-v1.5"
 DIMENSIONS = 384
-HOW = Cut(400, 50)
+HOW = ChunkSettings(400, 50)
 OURS = "storm"
 """The mirror's owner."""
 MADE_BY = f"{MODEL} mean"
@@ -97,8 +97,8 @@ def _of_another(owner: str, key: str, data: bytes) -> str:
     return made.ids()[0]
 
 
-def _maker(owner: str) -> Maker:
-    return maker(f"{owner}\0", MADE_BY, HOW.name)
+def _maker(owner: str) -> RefMaker:
+    return RefMaker.of(f"{owner}\0", MADE_BY, HOW.name)
 
 
 def _numbers(text: str) -> list[float]:
@@ -109,7 +109,9 @@ def _numbers(text: str) -> list[float]:
 def _vectors_of(key: str, data: bytes) -> dict[str, bytes]:
     """The ids of a file's vectors, with what shows of each."""
     checksum = hashlib.sha256(data).hexdigest()
-    pieces = cut(Put(key, "new", key, len(data)), Content(data, checksum), _maker(OURS), HOW, Signed(OURS))
+    pieces = split_file(
+        Put(key, "new", key, len(data)), Content(data, checksum), _maker(OURS), HOW, VectorWritePolicy(OURS)
+    )
     return {
         piece.id: _shown({KEY: key, OWNER: OURS, SHA256: checksum, TEXT: piece.text}, _numbers(piece.text))
         for piece in pieces

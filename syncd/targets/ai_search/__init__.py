@@ -1,1 +1,1 @@
-"""AI Search: one file is one item of an instance."""
+"""The AI Search target: entries are uploaded items of an instance, and their metadata carries checksum and owner."""

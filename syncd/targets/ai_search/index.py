@@ -1,4 +1,4 @@
-"""How far items are on their way into the index, why they did not get there, and having them indexed again."""
+"""The index status of items: reads it in as few requests as possible, finds reasons of failures, starts re-indexing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,82 +9,71 @@ from syncd.cloudflare.ai_search import BUILTIN, PER_PAGE, AISearch
 from syncd.cloudflare.ai_search_models import LogEntry, Stats, StoredItem
 from syncd.core.errors import NotFound, Park, Retry, Unreachable
 from syncd.core.model import Entry, IndexStatus
-from syncd.targets.ai_search.items import Items
-from syncd.targets.ai_search.rows import entry_of
-from syncd.targets.naming import Naming
+from syncd.targets.ai_search.items import ItemReader, entry_of
+from syncd.targets.shared import ShortNames
 
 log = structlog.get_logger()
 
-Found = dict[str, Entry | None]
+Statuses = dict[str, Entry | None]
+"""Entries by ref, None for an item that does not exist."""
 
 FLOW: tuple[IndexStatus, ...] = ("outdated", "queued", "running", "error", "skipped")
-"""All states but completed, in the order in which an item passes them. Lists are read in this order, so that an item
-that moves on while we read is met in a later one.
+"""All statuses except completed, in the order in which an item passes them.
+
+The lists are read in this order, so an item that changes its status meanwhile appears in a later list.
 """
 PAGES = 40
-"""Pages of lists by status for one look, 2,000 items; a longer backlog is not read to its end at every look."""
+"""Most pages of lists by status in one look, 2,000 items. A longer backlog is not read to its end."""
 STRAGGLERS = 10
-"""Requests by id for one look at the index; the rest waits for the next look."""
+"""Most requests by id in one look. The other items wait for the next look."""
 SAME_LOOKS = 4
-"""So many looks in a row may end with the counts, if these are what they were; then the lists are read all the same."""
+"""Most looks in a row that read the counts only, because the counts are the same as before."""
 REASON_LENGTH = 300
-"""Characters of the service's own reason that are kept."""
+"""Most characters of the remote's reason for a failure."""
 LOGS = 20
-"""Lines of an item's log that are read for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _List:
-    """The items of one state. whole: none can have slipped through."""
-
-    items: Mapping[str, StoredItem]
-    whole: bool
+"""Lines of an item's log that are read for the reason of a failure."""
 
 
 class IndexFollower:
-    """The index of one instance. shards: among how many the mirror is divided, and so how thin our uploads lie."""
+    """Reads and repairs the index status of items of one instance.
 
-    def __init__(self, api: AISearch, items: Items, naming: Naming, shards: int) -> None:
+    shards: the number of mirrors that share the work. The uploads of one mirror lie that thin in the listing.
+    """
+
+    def __init__(self, api: AISearch, items: ItemReader, names: ShortNames, shards: int) -> None:
         self._api = api
         self._items = items
-        self._naming = naming
+        self._names = names
         self._shards = shards
-        self._tells = True
-        """Whether the service counts and lists by status; one that once did not is not asked again."""
-        self._before: Stats | None = None
-        self._left: frozenset[str] = frozenset()
-        self._same = 0
+        self._lists = StatusLists(api)
 
     async def statuses(self, refs: frozenset[str], fresh: frozenset[str]) -> Mapping[str, Entry | None]:
-        """Find out about fresh items from the newest pages of the listing, of others from the lists by status.
+        """Return the entries of these refs, None for a deleted one. A ref without certain answer is absent.
 
-        fresh: those that a listing may not know of yet. Of them, absence says nothing. The last few are asked by id.
+        Fresh items come from the newest pages of the listing, other items from the lists by status, the last few from
+        requests by id. fresh: refs that a listing may not show yet, so their absence proves nothing.
         """
         if not refs:
             return {}
         old = len(refs - fresh)
         few = old <= STRAGGLERS
-        found = await self._newest(refs, self._pages_of(fresh) if fresh else int(few))
+        found = await self._newest(refs, self._page_count(fresh) if fresh else int(few))
         rest = refs - found.keys()
         if not few and rest - fresh:
-            told = await self._by_status(rest - fresh)
-            if told is None:
-                # There is no cheap way, so the pages have to show it.
-                told = await self._newest(rest, self._pages_of(refs))
+            listed = await self._lists.statuses(rest - fresh)
+            if listed is None:
+                # The service has no lists by status, so the listing has to show the items.
+                listed = await self._newest(rest, self._page_count(refs))
             else:
                 rest &= fresh
-            found |= told
-            rest -= told.keys()
+            found |= listed
+            rest -= listed.keys()
         for ref in sorted(rest)[:STRAGGLERS]:
-            found[ref] = await self._ask(ref)
+            found[ref] = await _status(self._api, ref)
         return found
 
-    def _pages_of(self, refs: frozenset[str]) -> int:
-        """How many pages so many uploads are likely to fill, among those of all shards."""
-        return len(refs) * self._shards // PER_PAGE + 2
-
     async def counts(self) -> dict[IndexStatus, int] | None:
-        """Items by status in the whole instance; None if it does not say, or not all of it."""
+        """Return the number of items by status in the whole instance, None if the service does not count all."""
         try:
             stats = await self._api.stats()
         except Unreachable:
@@ -103,7 +92,7 @@ class IndexFollower:
         return None if stats.degraded or len(known) < len(counts) else known
 
     async def why(self, ref: str) -> str | None:
-        """The reason that the item's latest failure has in its log."""
+        """Return the reason of the latest failure in the item's log, None without one."""
         try:
             lines = (await self._api.logs(ref, LOGS)).entries
         except NotFound:
@@ -111,22 +100,26 @@ class IndexFollower:
         failures = [line for line in lines if line.error_type or line.action == "error"]
         if not failures:
             return None
-        # Which end of the log is the newest, nobody documents.
+        # The order of the log is not documented.
         latest: LogEntry = max(failures, key=lambda line: line.timestamp or "")
-        said = " ".join((latest.message or latest.error_type or "").split())
-        return said[:REASON_LENGTH] or None
+        reason = " ".join((latest.message or latest.error_type or "").split())
+        return reason[:REASON_LENGTH] or None
 
     async def reindex(self, key: str, ref: str) -> IndexStatus:
-        """Index an item's stored bytes again: by its id, or by its key if somebody has put it there anew."""
+        """Index an item's stored bytes again: by its id, or by its key if somebody has uploaded it anew."""
         try:
             item = await self._api.sync(ref)
         except NotFound:
-            item = await self._api.create_or_update(self._naming.name(key))
+            item = await self._api.create_or_update(self._names.name(key))
         return item.status or "queued"
 
-    async def _newest(self, refs: frozenset[str], pages: int) -> Found:
-        """What the newest pages of the listing show, where fresh uploads are."""
-        found: Found = {}
+    def _page_count(self, refs: frozenset[str]) -> int:
+        """Return the number of newest pages that so many uploads probably fill, among the uploads of all shards."""
+        return len(refs) * self._shards // PER_PAGE + 2
+
+    async def _newest(self, refs: frozenset[str], pages: int) -> Statuses:
+        """Return the items among the newest pages of the listing."""
+        found: Statuses = {}
         if pages <= 0:
             return found
         async for page in self._items.pages():
@@ -136,72 +129,87 @@ class IndexFollower:
                 break
         return found
 
-    async def _ask(self, ref: str) -> Entry | None:
-        try:
-            return entry_of(await self._api.get(ref))
-        except NotFound:
-            return None
 
-    # -- by status
+@dataclass(frozen=True, slots=True)
+class _StatusList:
+    """The items of one status. whole: the list contains every item of the status."""
 
-    async def _by_status(self, refs: frozenset[str]) -> Found | None:
-        """What counts and lists by status tell; None if the service has no such thing."""
+    items: Mapping[str, StoredItem]
+    whole: bool
+
+
+class StatusLists:
+    """Reads the counts and lists by status of one instance, and remembers them between two looks."""
+
+    def __init__(self, api: AISearch) -> None:
+        self._api = api
+        self._available = True
+        """False after the service has refused to list by status. Then it is not asked again."""
+        self._counts_before: Stats | None = None
+        self._left: frozenset[str] = frozenset()
+        self._same_looks = 0
+
+    async def statuses(self, refs: frozenset[str]) -> Statuses | None:
+        """Return the items that the lists show, None if the service does not list by status."""
         try:
-            return await self._told(refs) if self._tells else None
+            return await self._look(refs) if self._available else None
         except Unreachable:
             raise
         except (Park, Retry) as error:
-            # What was refused is not offered; what failed may work the next time.
-            self._tells = isinstance(error, Retry)
+            # A refusal is permanent. A failure may succeed at the next look.
+            self._available = isinstance(error, Retry)
             log.info("index.no_lists", instance=self._api.instance, why=str(error))
             return None
 
-    async def _told(self, refs: frozenset[str]) -> Found:
+    async def _look(self, refs: frozenset[str]) -> Statuses:
         counts = await self._api.stats()
-        if counts == self._before and refs <= self._left and self._same < SAME_LOOKS:
-            self._same += 1
+        if counts == self._counts_before and refs <= self._left and self._same_looks < SAME_LOOKS:
+            self._same_looks += 1
             return {}
-        self._same, self._before = 0, None
+        self._same_looks, self._counts_before = 0, None
         lengths = {status: getattr(counts, status) for status in FLOW}
         if counts.degraded or None in lengths.values():
             raise Retry("the service could not count its items")
         wanted = [status for status in FLOW if lengths[status]]
         if sum(-(-lengths[status] // PER_PAGE) for status in wanted) > PAGES:
-            found = await self._shown(refs, counts)
-            sure = True
+            found = await self._latest(refs, counts)
+            certain = True
         else:
-            found, sure = await self._read(refs, wanted)
-        self._left = frozenset(ref for ref in refs if ref not in found or not _ended(found[ref]))
-        self._before = counts if sure else None
+            found, certain = await self._all(refs, wanted)
+        self._left = frozenset(ref for ref in refs if ref not in found or not _has_ended(found[ref]))
+        self._counts_before = counts if certain else None
         return found
 
-    async def _read(self, refs: frozenset[str], wanted: list[IndexStatus]) -> tuple[Found, bool]:
-        """Read the lists of all states but completed: whoever is in none of them is completed, if that is sure."""
-        found: Found = {}
-        sure = True
+    async def _all(self, refs: frozenset[str], wanted: list[IndexStatus]) -> tuple[Statuses, bool]:
+        """Read the lists of all statuses except completed. Return the items, and whether the answer is certain.
+
+        If it is certain, an item in none of the lists is completed.
+        """
+        found: Statuses = {}
+        certain = True
         for status in wanted:
             read = await self._list(status)
             found |= {ref: entry_of(item) for ref, item in read.items.items() if ref in refs}
-            sure = sure and read.whole
+            certain = certain and read.whole
         absent = sorted(refs - found.keys())
-        if sure and absent:
-            # Counts may be old, filters may not work, an item may have been removed: the first and the last are asked.
-            checked = {ref: await self._ask(ref) for ref in {absent[0], absent[-1]}}
-            sure = all(entry is not None and entry.status == "completed" for entry in checked.values())
-            if sure:
+        if certain and absent:
+            # Counts may be old, filters may not work, an item may be deleted. Two requests by id check for that.
+            checked = {ref: await _status(self._api, ref) for ref in {absent[0], absent[-1]}}
+            certain = all(entry is not None and entry.status == "completed" for entry in checked.values())
+            if certain:
                 found |= {ref: Entry("", ref, status="completed") for ref in absent}
             found |= checked
-        return found, sure
+        return found, certain
 
-    async def _shown(self, refs: frozenset[str], counts: Stats) -> Found:
-        """So many are on their way that only those are looked for that arrived lately: the newest of each end."""
-        found: Found = {}
-        ends: tuple[tuple[IndexStatus, int], ...] = (
+    async def _latest(self, refs: frozenset[str], counts: Stats) -> Statuses:
+        """Read the newest items of each final status, because the backlog is too long to read."""
+        found: Statuses = {}
+        shares: tuple[tuple[IndexStatus, int], ...] = (
             ("error", PAGES // 8),
             ("skipped", PAGES // 8),
             ("completed", PAGES - 2 * (PAGES // 8)),
         )
-        for status, pages in ends:
+        for status, pages in shares:
             if getattr(counts, status):
                 read = await self._list(status, pages, until_none_of=refs)
                 found |= {ref: entry_of(item) for ref, item in read.items.items() if ref in refs}
@@ -209,8 +217,8 @@ class IndexFollower:
 
     async def _list(
         self, status: IndexStatus, pages: int = PAGES, until_none_of: frozenset[str] | None = None
-    ) -> _List:
-        """So many pages of one state at most; only to the first without any of some refs, if they are given."""
+    ) -> _StatusList:
+        """Read at most so many pages of one status. until_none_of: stop after a page without any of these refs."""
         seen: dict[str, StoredItem] = {}
         totals: set[int | None] = set()
         async for page in self._api.iter_pages(source=BUILTIN, status=status, sort_by="modified_at"):
@@ -222,9 +230,16 @@ class IndexFollower:
             pages -= 1
             if pages == 0 or (until_none_of and not any(item.id in until_none_of for item in page.items)):
                 break
-        # Rows move up when others leave: as many as were counted, all the time, means that none was passed over.
-        return _List(seen, not totals or totals == {len(seen)})
+        # Rows move up when items leave the list. A total that never changed proves that no row was missed.
+        return _StatusList(seen, not totals or totals == {len(seen)})
 
 
-def _ended(entry: Entry | None) -> bool:
+async def _status(api: AISearch, ref: str) -> Entry | None:
+    try:
+        return entry_of(await api.get(ref))
+    except NotFound:
+        return None
+
+
+def _has_ended(entry: Entry | None) -> bool:
     return entry is None or entry.status in ("completed", "error", "skipped")

@@ -1,7 +1,8 @@
-"""What an instance holds, as entries: the listing that shifts while it is read, and single items by id or by key."""
+"""Items of an AI Search instance as entries: the listing, which shifts while it is read, and single items."""
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,55 +11,135 @@ import structlog
 from syncd.cloudflare.ai_search import BUILTIN, AISearch
 from syncd.cloudflare.ai_search_models import ItemPage, StoredItem
 from syncd.core.errors import NotFound
-from syncd.core.model import Content, Entry
-from syncd.core.short_names import FULL_KEY_FIELD
-from syncd.targets.ai_search.rows import ItemWritePolicy, digests, entry_of, there
+from syncd.core.model import Content, Entry, Stored
+from syncd.core.short_names import FULL_KEY_FIELD, prefix_of
 from syncd.targets.base import Landmark, Newest, NewestPage
-from syncd.targets.naming import Naming
-from syncd.targets.refusals import refusals_halt
+from syncd.targets.shared import ShortNames, refusals_halt
 
 log = structlog.get_logger()
 
+SHA256, OWNER, PREFIX = "sha256", "owner", "prefix"
+"""The marks: text fields in the metadata of every item that syncd uploads."""
 INSTANCE = "the AI Search instance"
 LISTINGS = 3
-"""How often a listing that shifts under us is read; what is still missing then is asked for by key."""
+"""Most readings of a listing that shifts. An item that is still missing after these is requested by its key."""
 
 
-class Items:
-    """The uploaded items of one instance. listed_whole: nothing can have slipped through the last listing."""
+@dataclass(frozen=True, slots=True)
+class ItemWritePolicy:
+    """The marks of the items that a mirror writes.
 
-    def __init__(self, api: AISearch, policy: ItemWritePolicy, naming: Naming) -> None:
+    takeover: the mirror may replace items of other owners. fields: the source of each metadata field besides the marks
+    (see text/metadata.py).
+    """
+
+    owner: str
+    prefix: str = ""
+    takeover: bool = False
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+# -- values
+
+
+def is_present(item: StoredItem) -> bool:
+    """Return whether the item is an uploaded one and is not being deleted. A listing may ignore its source filter."""
+    return item.source_id == BUILTIN and item.next_action != "DELETE"
+
+
+def digests(data: bytes) -> frozenset[str]:
+    """Return the plain digests of a content that a remote checksum may equal."""
+    return frozenset(hashlib.new(name, data, usedforsecurity=False).hexdigest() for name in ("md5", "sha1", "sha256"))
+
+
+def entry_of(item: StoredItem) -> Entry:
+    """Return the item as an entry whose key is the item's name."""
+    marks = item.metadata
+    owner = marks.get(OWNER) if marks else None
+    checksum = marks.get(SHA256) if marks else None
+    return Entry(
+        key=item.key,
+        ref=item.id,
+        checksum=str(checksum) if checksum else None,
+        version=item.checksum,
+        # A size of 0 is an unknown one, because syncd uploads no empty file.
+        size=item.file_size or None,
+        owner=str(owner) if owner is not None else None,
+        marked=None if marks is None else checksum is not None,
+        status=item.status,
+        error=item.error,
+        prefix=prefix_of(item.key, marks.get(PREFIX)) if marks and checksum is not None else None,
+        metadata=marks,
+    )
+
+
+def stored_of(item: StoredItem, content: Content) -> Stored:
+    """Return the facts for the journal about an item that holds this content."""
+    entry = entry_of(item)
+    return Stored(
+        ref=item.id,
+        checksum=content.checksum,
+        size=len(content.data),
+        version=entry.version,
+        remote_size=entry.size,
+        # The answer to an upload may omit metadata that the next listing shows, so False is not remembered.
+        marked=entry.marked or None,
+        status=item.status,
+        error=item.error,
+    )
+
+
+def _created_at(item: StoredItem) -> float | None:
+    """Return the creation time of an item by the remote's clock, seconds since the epoch."""
+    try:
+        created = datetime.fromisoformat(item.created_at or "")
+    except ValueError:
+        return None
+    return (created if created.tzinfo else created.replace(tzinfo=UTC)).timestamp()
+
+
+# -- the listing and single items
+
+
+class ItemReader:
+    """Reads the uploaded items of one instance.
+
+    listed_whole: whether the last listing contained every item. landmark: the summary of the last listing, None if it
+    may have missed rows. unreadable_rows: messages about unreadable rows of the last listing.
+    """
+
+    def __init__(self, api: AISearch, policy: ItemWritePolicy, names: ShortNames) -> None:
         self.listed_whole = True
         self.landmark: Landmark | None = None
-        self.faults: list[str] = []
+        self.unreadable_rows: list[str] = []
         self._api = api
         self._prefix = policy.prefix
-        self._naming = naming
+        self._names = names
 
     async def entries(self) -> AsyncIterator[Entry]:
-        """Yield every uploaded item under the prefix, each id at least once, also if pages shift meanwhile.
+        """Yield every uploaded item under the prefix, each id at least once, even if pages shift during the listing.
 
-        Additions and changes move rows down or to the top: some show twice, and one that slipped by is found by reading
-        from the top again, until as many were seen as there were when that reading began. It is a row that goes which
-        pulls another one over to a page that was read already; so once the number fell, a reading proves nothing, and
-        what was seen before counts no longer.
+        Additions and changes move rows down or to the top. So a row may appear twice, and a row that was missed appears
+        when the listing is read from the top again. The listing is complete when it has shown as many rows as existed
+        at the start of that reading. A removal moves another row to a page that was read already. So after the total
+        number fell, the reading proves nothing, and the rows before it no longer count.
         """
         seen: set[str] = set()
         self.listed_whole, self.landmark = False, None
-        self.faults = []
-        self._naming.forget()
-        count = _Count(seen)
+        self.unreadable_rows = []
+        self._names.forget()
+        count = _RowCount(seen)
         for reading in range(LISTINGS):
             count.begin()
             async for page in self.pages():
-                self.faults += [] if reading else page.faults
+                self.unreadable_rows += [] if reading else page.faults
                 for item in page.items:
-                    if item.id not in seen and there(item):
+                    if item.id not in seen and is_present(item):
                         entry = await self._entry(item)
                         if entry.key.startswith(self._prefix):
                             yield entry
                     seen.add(item.id)
-                # Rows that are not ours count too: total_count speaks of them.
+                # Rows of others count too, because total_count includes them.
                 count.add(page)
                 if reading and count.complete:
                     break
@@ -68,46 +149,43 @@ class Items:
             log.info("listing.shifted", seen=len(seen), total=count.total)
 
     async def newest(self) -> AsyncIterator[NewestPage]:
-        """The same pages as they are: every row, ours or not."""
+        """Yield the pages of the listing with the rows of all owners, the latest change first."""
         async for page in self.pages():
-            rows = [Newest(await self._entry(item), _made(item), there(item)) for item in page.items]
+            rows = [Newest(await self._entry(item), _created_at(item), is_present(item)) for item in page.items]
             yield NewestPage(rows, page.total_count)
 
     async def pages(self) -> AsyncIterator[ItemPage]:
-        """The pages of the listing, the latest changed first."""
+        """Yield the pages of the listing, the latest change first."""
         with refusals_halt(INSTANCE):
             async for page in self._api.iter_pages(source=BUILTIN, sort_by="modified_at"):
                 yield page
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
-        """Ask for one item by id, then by key."""
+        """Return one item by id, else by key."""
         item = None
         if ref is not None:
             try:
                 item = await self._api.get(ref)
             except NotFound:
                 item = None
-        if item is None or not self.is_of(item, key) or not there(item):
+        if item is None or not self.is_of(item, key) or not is_present(item):
             item = await self.find(key)
         return entry_of(item)._replace(key=key) if item else None
 
     def key(self, name: str, metadata: Mapping[str, Any] | None) -> str:
-        """The key of an item with this name, as far as its own metadata says and the name proves."""
-        return self._naming.key(name, (metadata or {}).get(FULL_KEY_FIELD))
+        """Return the key of the item with this name and metadata."""
+        return self._names.key(name, (metadata or {}).get(FULL_KEY_FIELD))
 
     def is_of(self, item: StoredItem, key: str) -> bool:
-        """Whether it is an item of this key. One that does not say goes by its name."""
-        says = self.key(item.key, item.metadata)
-        return says == key or (says == item.key == self._naming.name(key))
-
-    async def _entry(self, item: StoredItem) -> Entry:
-        key = self.key(item.key, item.metadata)
-        if self._naming.unproved(item.key, key):
-            key = await self._naming.known(item.key)
-        return entry_of(item) if key == item.key else entry_of(item)._replace(key=key)
+        """Return whether the item belongs to this key. An item whose metadata has no key is judged by its name."""
+        own = self.key(item.key, item.metadata)
+        return own == key or (own == item.key == self._names.name(key))
 
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:
-        """The sha-256 of what is stored: from the item's own checksum if that is a known digest, else by download."""
+        """Return the sha-256 of the stored content, None if the item does not exist.
+
+        A remote checksum that equals a digest of the local content proves it. Otherwise the item is downloaded.
+        """
         if content and entry.version and entry.version.lower() in digests(content.data):
             return content.checksum
         try:
@@ -116,30 +194,36 @@ class Items:
             return None
 
     async def find(self, key: str) -> StoredItem | None:
-        """The item that has this key, unless it is being deleted."""
-        item = await self.named(self._naming.name(key))
+        """Return the item of this key, unless it is being deleted."""
+        item = await self.find_name(self._names.name(key))
         return item if item and self.is_of(item, key) else None
 
-    async def named(self, name: str) -> StoredItem | None:
-        """The item that has this name, whatever its key, unless it is being deleted."""
+    async def find_name(self, name: str) -> StoredItem | None:
+        """Return the item with this name and any key, unless it is being deleted."""
         item = await self._api.find(name)
-        return item if item and there(item) else None
+        return item if item and is_present(item) else None
+
+    async def _entry(self, item: StoredItem) -> Entry:
+        key = self.key(item.key, item.metadata)
+        if self._names.unproved(item.key, key):
+            key = await self._names.look_up(item.key)
+        return entry_of(item) if key == item.key else entry_of(item)._replace(key=key)
 
 
-class _Count:
-    """Whether a listing that shifts is complete, from how many rows there are and which of them were seen."""
+class _RowCount:
+    """Decides whether a listing that shifts is complete, by the total number of rows and the rows seen."""
 
     def __init__(self, seen: set[str]) -> None:
         self.total: int | None = None
         self._seen = seen
-        self._begun: int | None = None
+        self._at_start: int | None = None
         self._fell = False
         self._empty = True
         self._newest: float | None = 0.0
 
     def begin(self) -> None:
-        """A reading begins, from the top."""
-        self._begun, self._fell = None, False
+        """Start a reading from the top."""
+        self._at_start, self._fell = None, False
 
     def add(self, page: ItemPage) -> None:
         """Count the rows of the next page."""
@@ -148,30 +232,21 @@ class _Count:
             self._seen = set()
             self._fell = True
         self.total = page.total_count
-        self._begun = page.total_count if self._begun is None else self._begun
+        self._at_start = page.total_count if self._at_start is None else self._at_start
         for item in page.items:
-            made = _made(item)
-            self._newest = None if made is None or self._newest is None else max(self._newest, made)
+            created = _created_at(item)
+            self._newest = None if created is None or self._newest is None else max(self._newest, created)
             self._seen.add(item.id)
 
     @property
     def complete(self) -> bool:
-        """As many were seen as there are, or as there were when a reading began in which none went."""
-        if self.total is None or self._begun is None:
+        """Whether all present rows were seen, or all rows at the start of a reading without a removal."""
+        if self.total is None or self._at_start is None:
             return False
-        return len(self._seen) >= (self.total if self._fell else min(self.total, self._begun))
+        return len(self._seen) >= (self.total if self._fell else min(self.total, self._at_start))
 
     @property
     def landmark(self) -> Landmark | None:
-        """What the listing came to; None if the remote's number is not that of its rows."""
+        """The summary of the listing, None if the remote's number differs from the number of rows seen."""
         rows = 0 if self._empty else self.total
         return Landmark(rows, self._newest) if rows is not None and rows == len(self._seen) else None
-
-
-def _made(item: StoredItem) -> float | None:
-    """When an item was made, by the remote's clock."""
-    try:
-        made = datetime.fromisoformat(item.created_at or "")
-    except ValueError:
-        return None
-    return (made if made.tzinfo else made.replace(tzinfo=UTC)).timestamp()

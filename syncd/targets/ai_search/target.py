@@ -1,4 +1,4 @@
-"""The AI Search target. key = prefix + path, ref = item id; only items of source "builtin" are ever ours."""
+"""The target of one instance. key = prefix + path; ref = item id. Only items of source "builtin" belong to syncd."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -12,35 +12,47 @@ from syncd.core.limits import Limits
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put
 from syncd.core.short_names import truncated
 from syncd.targets.ai_search.index import IndexFollower
-from syncd.targets.ai_search.items import INSTANCE, Items
-from syncd.targets.ai_search.rows import OWNER, SHA256, ItemWritePolicy
+from syncd.targets.ai_search.items import INSTANCE, OWNER, SHA256, ItemReader, ItemWritePolicy
 from syncd.targets.ai_search.writing import ItemWriter
-from syncd.targets.base import Advice, Fetched, Hit, Landmark, NewestPage, Noting, Read, Report
-from syncd.targets.fetching import one_by_one
-from syncd.targets.naming import NOWHERE, Names, Naming
-from syncd.targets.refusals import refusals_halt
+from syncd.targets.base import (
+    NO_KEYS,
+    Advice,
+    Fetched,
+    Hit,
+    KeySources,
+    Landmark,
+    NewestPage,
+    OpenRemovalLog,
+    Read,
+    Report,
+)
+from syncd.targets.shared import ShortNames, fetch_each, refusals_halt
 
 log = structlog.get_logger()
 
 TURN = 1000
-"""Puts handed over at a time. The line runs dry at the end of each turn; what presses ends one early (see Turn)."""
+"""Puts of one batch. No upload is under way at the end of a batch; urgent work ends a batch early (see Turn)."""
 LAG_S = 60.0
-"""Not documented for AI Search; the minute that Workers KV names is assumed."""
+"""Seconds until a listing shows a write. AI Search documents none; this is the number of Workers KV."""
 FOLDER_BYTES = 64
-"""So much of a folder's name can be filtered by (AI Search changelog, 2026-08)."""
+"""Bytes of a folder's name that the service compares in a filter (AI Search changelog, 2026-08)."""
 
 
 def limits(max_key_length: int, max_file_size: int) -> Limits:
-    """The limits of AI Search: characters and bytes as configured, the documented file types, no empty files."""
+    """Return the limits of AI Search: the documented file types, no empty files.
+
+    max_key_length: characters, as configured. max_file_size: bytes, as configured.
+    """
     return Limits(
         max_key_length, max_file_size, LAG_S, SUPPORTED, empty=False, turn=TURN, page=PER_PAGE, listed=PER_PAGE
     )
 
 
 class AISearchTarget:
-    """One mirror's view of one instance. concurrency: uploads whose content is held in memory at a time.
+    """The target of one mirror in one instance.
 
-    shards: among how many the mirror is divided.
+    It implements all protocols of a target and passes each call to its reader, its writer or its index follower.
+    concurrency: most uploads whose content is in memory at a time. shards: the number of mirrors that share the work.
     """
 
     def __init__(
@@ -49,33 +61,29 @@ class AISearchTarget:
         policy: ItemWritePolicy,
         limits: Limits,
         *,
-        names: Names = NOWHERE,
+        keys: KeySources = NO_KEYS,
         concurrency: int = 8,
         shards: int = 1,
     ) -> None:
         self.limits = limits
         self._api = api
-        naming = Naming(limits, names)
+        names = ShortNames(limits, keys)
         self._title = next((name for name, source in policy.fields.items() if source == "title"), "title")
         self._fields = {SHA256: "text", OWNER: "text"} | {name: _type(source) for name, source in policy.fields.items()}
-        self._items = Items(api, policy, naming)
-        self._index = IndexFollower(api, self._items, naming, shards)
-        self._writer = ItemWriter(api, self._items, naming, policy, concurrency)
+        self._items = ItemReader(api, policy, names)
+        self._index = IndexFollower(api, self._items, names, shards)
+        self._writer = ItemWriter(api, self._items, names, policy, concurrency)
 
-    def log_removals(self, noting: Noting) -> None:
-        """Enter in the log of deletes what a put takes away."""
-        self._writer.noting = noting
-
-    # -- looking
+    # -- the instance
 
     async def check(self) -> str:
-        """One line on the instance. Raises TargetMissing if it is not there, Halt if it may not be used."""
+        """Return one line about the instance. Raises TargetMissing if it does not exist, Halt if access is refused."""
         with refusals_halt(INSTANCE):
             instance = await self._api.read_instance()
         return f"AI Search instance {self._api.namespace}/{instance.id} is there"
 
     async def advice(self) -> Sequence[Advice]:
-        """Fields that the instance was not told of: they are kept, but nothing can be filtered by them."""
+        """Name the metadata fields that the instance does not declare, so that searches cannot filter by them."""
         with refusals_halt(INSTANCE):
             declared = {name.lower() for name in (await self._api.read_instance()).custom_metadata}
         if not (missing := [name for name in self._fields if name not in declared]):
@@ -86,73 +94,63 @@ class AISearchTarget:
         return (Advice(message, f"{remedy} make another instance"),)
 
     async def create(self) -> None:
-        """Make the instance, and its namespace if that is missing too, with our marks and the mirror's fields declared.
+        """Create the instance, and its namespace if necessary, with the marks and the mirror's fields declared.
 
-        One that is there stays as it is: another schema would have all of it indexed anew.
+        An existing instance keeps its settings, because another schema would make the service index all items again.
         """
         with refusals_halt(INSTANCE):
             try:
-                made = await self._make()
+                created = await self._create_instance()
             except TargetMissing:
                 await self._api.create_namespace()
-                made = await self._make()
-        if made:
+                created = await self._create_instance()
+        if created:
             log.info("target.created", namespace=self._api.namespace, instance=self._api.instance)
 
-    async def _make(self) -> bool:
-        """Make the instance; False if it is there already."""
+    async def _create_instance(self) -> bool:
+        """Create the instance. Return False if it exists."""
         try:
             await self._api.create_instance(self._fields)
         except Conflict:
             return False
         return True
 
+    # -- reading
+
     def entries(self) -> AsyncIterator[Entry]:
-        """Yield every uploaded item under the prefix, each id at least once, also if pages shift meanwhile."""
+        """Yield every uploaded item under the prefix, each id at least once, even if pages shift during the listing."""
         return self._items.entries()
 
     @property
     def landmark(self) -> Landmark | None:
-        """What the last listing came to; None if rows may have slipped through."""
+        """The summary of the last listing, None if it may have missed rows."""
         return self._items.landmark
 
     @property
     def unreadable_rows(self) -> Sequence[str]:
         """Messages about unreadable rows of the last listing."""
-        return self._items.faults
+        return self._items.unreadable_rows
 
     def newest(self) -> AsyncIterator[NewestPage]:
-        """The listing from its top, row by row as it is, with the number of uploaded items."""
+        """Yield the pages of the listing with the rows of all owners, the latest change first."""
         return self._items.newest()
 
-    async def counts(self) -> dict[IndexStatus, int] | None:
-        """Items by index status, those of other sources too."""
-        return await self._index.counts()
-
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
-        """Ask for one item by id, then by key."""
+        """Return one item by id, else by key."""
         return await self._items.confirm(key, ref)
 
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:
-        """The sha-256 of what is stored: from the item's own checksum if that is a known digest, else by download."""
+        """Return the sha-256 of the stored content, by the remote's checksum if possible, else by a download."""
         return await self._items.checksum(entry, content)
 
     async def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
         """Download items, a few at a time."""
-        async for pair in one_by_one(entries, lambda entry: self._api.download(entry.ref)):
+        async for pair in fetch_each(entries, lambda entry: self._api.download(entry.ref)):
             yield pair
 
-    async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
-        """What counts, lists by status, the listing's newest pages and a few requests by id say of entries."""
-        return await self._index.statuses(refs, fresh)
-
-    async def why(self, ref: str) -> str | None:
-        """The last error in the item's log."""
-        return await self._index.why(ref)
-
     async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
-        """The instance's own search. A folder is a range of the field that the service makes of every key."""
-        hits = await self._api.search(query, max_num_results=limit, filters=_below(folder))
+        """Return the hits of the instance's own search. A folder filters by the service's own field `folder`."""
+        hits = await self._api.search(query, max_num_results=limit, filters=_folder_filter(folder))
         found = [
             Hit(
                 self._items.key(hit.key or "", hit.metadata),
@@ -164,31 +162,49 @@ class AISearchTarget:
         ]
         return [hit for hit in found if hit.key.startswith(folder)]
 
+    # -- the index
+
+    async def counts(self) -> dict[IndexStatus, int] | None:
+        """Return the number of items by index status, items of other sources included."""
+        return await self._index.counts()
+
+    async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
+        """Return the entries of these refs, by the counts, the lists by status, the listing and requests by id."""
+        return await self._index.statuses(refs, fresh)
+
+    async def why(self, ref: str) -> str | None:
+        """Return the last error in the item's log."""
+        return await self._index.why(ref)
+
+    async def reindex(self, key: str, ref: str) -> IndexStatus:
+        """Index an item's stored bytes again: by its id, or by its key if somebody has uploaded it anew."""
+        return await self._index.reindex(key, ref)
+
+    # -- writing
+
+    def log_removals(self, open_log: OpenRemovalLog) -> None:
+        """Set the log for items that the target deletes in addition to the deletes of a plan."""
+        self._writer.log_removals(open_log)
+
+    async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
+        """Apply a batch, at most `concurrency` actions at a time."""
+        await self._writer.apply(batch, read, report)
+
     def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
-        """There is no bulk endpoint: one request for each."""
+        """Return one request for each action. AI Search has no bulk endpoint."""
         del size
         return puts + deletes
 
-    # -- changing
-
-    async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
-        """Carry out a batch, `concurrency` actions at a time."""
-        await self._writer.apply(batch, read, report)
-
-    async def reindex(self, key: str, ref: str) -> IndexStatus:
-        """Index an item's stored bytes again: by its id, or by its key if somebody has put it there anew."""
-        return await self._index.reindex(key, ref)
-
     async def aclose(self) -> None:
-        """Nothing is held; the transport is shared."""
+        """Do nothing. The target holds no resources, and the transport is shared."""
 
 
 def _type(source: str) -> str:
     return "datetime" if source == "modified" else "text"
 
 
-def _below(folder: str) -> dict[str, Any] | None:
-    """A filter for a folder and all below it, or for the nearest above it whose name is short enough."""
+def _folder_filter(folder: str) -> dict[str, Any] | None:
+    """Return a filter for a folder and its subfolders, or for its nearest parent with a short enough name."""
     above = truncated(folder, len(folder), FOLDER_BYTES).rpartition("/")[0]
-    # "0" is what follows the slash.
+    # "0" is the character after "/".
     return {"folder": {"$gte": f"{above}/", "$lt": f"{above}0"}} if above else None

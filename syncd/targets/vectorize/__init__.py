@@ -1,1 +1,1 @@
-"""The Vectorize target: a folder as vectors. `target` is its face; the rest is cut by what it has to know."""
+"""The Vectorize target: entries are the vectors of a file's chunks in an index, and their ids prove key and content."""

@@ -1,4 +1,4 @@
-"""One Vectorize index at work: what it holds, as far as we know, and changes to it, which it processes when it can."""
+"""The content of a Vectorize index as far as it is known, and changes, which the index processes some seconds later."""
 
 import asyncio
 import time
@@ -14,142 +14,157 @@ from syncd.cloudflare.vectorize_lines import VectorLines
 from syncd.cloudflare.vectorize_models import StoredVector
 from syncd.core.errors import Halt, SyncdError, TargetMissing, Unreachable
 from syncd.state.caches import Change, Memory
-from syncd.targets.halves import by_halves
-from syncd.targets.vectorize.ids import parse_ref
-from syncd.targets.vectorize.sets import Sets
+from syncd.targets.base import in_halves
+from syncd.targets.vectorize.ids import HeldVectors, parse_ref
 
 T = TypeVar("T")
 log = structlog.get_logger()
 
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
-"""Between two questions whether a change is processed; it takes some seconds (Vectorize: asynchronous mutations)."""
+"""Seconds between two requests for the progress of a change. A change takes seconds (Vectorize: asynchronous
+mutations).
+"""
 SPREAD_S = 30.0
-"""Clocks of the remote may be so far apart."""
+"""Most seconds by which two clocks of the remote differ. The number is an assumption."""
 GIVE_UP_S = 600.0
-"""A change that has not been seen to be processed for so long is not waited for any more."""
+"""Seconds after which a change counts as processed without a proof."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One vector to upsert: its id and its line of ndjson."""
+class EncodedVector:
+    """One vector to upsert. line: its line of ndjson."""
 
     id: str
-    text: bytes
+    line: bytes
 
 
 class VectorStore:
-    """What the target knows of its index. clock: seconds since the epoch."""
+    """Reads and changes the vectors of one index, and remembers the ids of the last listing."""
 
     def __init__(self, api: VectorizeIndex, memory: Memory) -> None:
         self.api = api
-        self.clock: Callable[[], float] = time.time
-        self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-        self._memory = memory
-        self._sets: Sets | None = None
+        self.mutations = PendingMutations(api, memory, self.read)
+        self._held: HeldVectors | None = None
         self._dimensions: int | None = None
 
-    async def relist(self) -> Sets:
-        """Read all ids. Raises TargetMissing, with which everything that was known is void."""
+    async def relist(self) -> HeldVectors:
+        """List all ids. Raises TargetMissing, and then forgets the index."""
         for number in range(1, LISTINGS + 1):
             try:
-                self._sets = await self._listed()
+                self._held = await self._listed()
             except CursorRefused as error:
                 if number == LISTINGS:
                     raise
                 log.info("listing.again", why=str(error))
             except TargetMissing:
-                self._sets = self._dimensions = None
+                self._held = self._dimensions = None
                 raise
             else:
-                return self._sets
+                return self._held
         raise AssertionError("the last listing ends with all ids or an error")
 
-    async def _listed(self) -> Sets:
-        sets, ids = Sets(), []
+    async def _listed(self) -> HeldVectors:
+        held, ids = HeldVectors(), []
         async for vector_id in self.api.iter_ids():
             ids.append(vector_id)
             if len(ids) == 1000:
-                sets.see(ids)
+                held.add_ids(ids)
                 ids.clear()
-        sets.see(ids)
-        return sets
+        held.add_ids(ids)
+        return held
 
-    async def known(self) -> Sets:
-        """What the last listing said, and our changes since; a listing is made if there was none."""
-        return self._sets if self._sets is not None else await self.relist()
+    async def held(self) -> HeldVectors:
+        """Return the vectors of the last listing with our changes since. Without a listing, make one."""
+        return self._held if self._held is not None else await self.relist()
 
     async def dimensions(self) -> int | None:
-        """How many numbers its vectors have, if it says so."""
+        """Return the dimensions of the index, None if the remote does not give them."""
         if self._dimensions is None:
             self._dimensions = (await self.api.info()).dimensions
         return self._dimensions
 
     async def read(self, ids: Sequence[str]) -> list[StoredVector]:
-        """Read vectors; those that are not there are left out, and those that nobody asked for."""
+        """Return the vectors of these ids. A vector that does not exist is absent."""
         found: dict[str, StoredVector] = {}
         for part in _slices(ids, GET_LIMIT):
             wanted = frozenset(part)
             found |= {vector.id: vector for vector in await self.api.get_by_ids(part) if vector.id in wanted}
         return list(found.values())
 
-    # -- changing
-
-    async def upsert(self, lines: Sequence[Line]) -> dict[str, SyncdError]:
-        """Write vectors, in as many requests as that takes; return id -> error of those that could not be."""
+    async def upsert(self, vectors: Sequence[EncodedVector]) -> dict[str, SyncdError]:
+        """Write vectors, and return the error of each id that failed. Raises Halt and Unreachable."""
         failed: dict[str, SyncdError] = {}
 
-        async def send(part: Sequence[Line]) -> None:
+        async def send(part: Sequence[EncodedVector]) -> None:
             body = VectorLines()
-            for line in part:
-                body.add(line.text)
-            await self._change(self.api.upsert(body), self._fresh([line.id for line in part]))
+            for vector in part:
+                body.add(vector.line)
+            probe = self._new_id([vector.id for vector in part])
+            self.mutations.record(await self.api.upsert(body), probe, removes=probe is None)
 
-        async for part, answer in by_halves(lines, send):
+        async for part, answer in in_halves(vectors, send):
             if isinstance(answer, SyncdError):
-                failed |= {line.id: answer for line in part}
+                failed |= {vector.id: answer for vector in part}
         return failed
 
-    async def drop(self, refs: Iterable[str]) -> dict[str, SyncdError]:
-        """Delete all vectors of refs (or a vector that is none of syncd's, by its id); return ref -> error."""
+    async def delete(self, refs: Iterable[str]) -> dict[str, SyncdError]:
+        """Delete all vectors of each ref, and return the error of each ref that failed. Raises Halt and Unreachable.
+
+        A ref may also be the id of a foreign vector.
+        """
         failed: dict[str, SyncdError] = {}
         parsed = {text: parse_ref(text) for text in refs}
-        pairs = [(text, each) for text, ref in parsed.items() for each in (ref.ids() if ref else [text])]
+        pairs = [(text, vector_id) for text, ref in parsed.items() for vector_id in (ref.ids() if ref else [text])]
         for part in _slices(pairs, DELETE_LIMIT):
-            ids = [vector_id for _, vector_id in part]
             try:
-                await self._change(self.api.delete_by_ids(ids))
+                self.mutations.record(await self.api.delete_by_ids([vector_id for _, vector_id in part]), removes=True)
             except (Halt, Unreachable):
                 raise
             except SyncdError as error:
                 failed |= {text: error for text, _ in part}
         for text, ref in parsed.items():
-            if ref and self._sets is not None and text not in failed:
-                self._sets.drop(ref)
+            if ref and self._held is not None and text not in failed:
+                self._held.remove(ref)
         return failed
 
-    def _fresh(self, ids: Sequence[str]) -> str | None:
-        """One of the ids that was not there before: that it is there shows that it was written just now."""
-        return next((each for each in ids if self._sets is None or not self._sets.holds(each)), None)
+    def _new_id(self, ids: Sequence[str]) -> str | None:
+        """Return an id that the index does not hold yet. Once the index shows it, the write is processed."""
+        return next((vector_id for vector_id in ids if self._held is None or not self._held.holds(vector_id)), None)
 
-    async def _change(self, request: Awaitable[str | None], probe: str | None = None) -> None:
-        """Make a change. probe: a vector it writes; without one it deletes."""
-        mutation = await request
+
+class PendingMutations:
+    """Knows whether the index has processed our changes.
+
+    read: reads vectors by id. clock: returns seconds since the epoch.
+    """
+
+    def __init__(
+        self, api: VectorizeIndex, memory: Memory, read: Callable[[Sequence[str]], Awaitable[list[StoredVector]]]
+    ) -> None:
+        self.clock: Callable[[], float] = time.time
+        self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self._api = api
+        self._memory = memory
+        self._read = read
+
+    def record(self, mutation: str | None, probe: str | None = None, *, removes: bool) -> None:
+        """Remember a change.
+
+        mutation: its id, if the remote gives one. probe: the id of a new vector. removes: it may remove vectors.
+        """
         before, now = self._memory.last_change(), self.clock()
-        since, removes = (before.since, before.removes) if before else (now, False)
-        # What an earlier change has yet to delete may be there still.
-        shown = None if removes else probe
-        theirs = self.api.transport.their_time
-        self._memory.changed(Change(mutation, shown, now, since, theirs, removes or probe is None))
-
-    # -- waiting
+        since, removed = (before.since, before.removes) if before else (now, False)
+        # An earlier delete may not be processed yet, so the index may still show the old vector of this id.
+        shown = None if removed else probe
+        self._memory.changed(Change(mutation, shown, now, since, self._api.transport.their_time, removed or removes))
 
     async def processed(self, patience_s: float = 0.0) -> bool:
-        """Whether the index shows all our changes by now, or within so many seconds."""
+        """Return whether the index has processed all our changes. patience_s: seconds to wait for that."""
         pause = FIRST_PAUSE_S
         while (change := self._memory.last_change()) is not None:
-            if await self._shows(change):
-                # Another change may have come while we asked.
+            if await self._is_processed(change):
+                # Another change may have been recorded during the request.
                 if self._memory.last_change() == change:
                     self._memory.changed(None)
                 continue
@@ -160,24 +175,24 @@ class VectorStore:
             pause = min(pause * 2, LONGEST_PAUSE_S)
         return True
 
-    async def _shows(self, change: Change) -> bool:
-        info = await self.api.info()
+    def lag_s(self) -> float:
+        """Return the seconds for which the index may not show a change of ours."""
+        change = self._memory.last_change()
+        return abs(self.clock() - change.since) + 1.0 if change else 0.0
+
+    async def _is_processed(self, change: Change) -> bool:
+        info = await self._api.info()
         if change.mutation and info.processed_up_to_mutation == change.mutation:
             return True
-        # Somebody else's later change may stand there by now; both times are by the remote's own clocks.
+        # The index may name a later change of somebody else. Both times come from clocks of the remote.
         if info.processed_up_to and change.theirs and info.processed_up_to.timestamp() > change.theirs + SPREAD_S:
             return True
-        if change.probe and await self.read([change.probe]):
+        if change.probe and await self._read([change.probe]):
             return True
         if (waited_s := abs(self.clock() - change.at)) > GIVE_UP_S:
             log.warning("mutation.lost", mutation=change.mutation, waited_s=round(waited_s))
             return True
         return False
-
-    def lag_s(self) -> float:
-        """For how many seconds back our own changes may not show yet."""
-        change = self._memory.last_change()
-        return abs(self.clock() - change.since) + 1.0 if change else 0.0
 
 
 def _slices(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:

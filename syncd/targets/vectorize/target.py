@@ -1,76 +1,51 @@
-"""The target itself. key = prefix + path; ref = all vectors of one content of it (see ids).
+"""The target of one index. key = prefix + path; ref = all vectors of one content of the key (see ids.py).
 
-The index holds pieces of text and their vectors, not the files. Listings give ids only, and ids are enough: what is
-there, whose it is, and whether it is whole. Changes are asynchronous: what the index has not processed yet counts as
-our journal says.
+The index holds chunks of text and their vectors, not the files. A listing gives ids only, and the ids prove key, owner
+and completeness. The index processes changes later, so the journal counts until a change is processed.
 """
 
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import replace
 
 import structlog
 
 from syncd.cloudflare.vectorize import Vectorize
 from syncd.cloudflare.workers_ai import MODELS
-from syncd.core.errors import Conflict, Halt, Park
+from syncd.core.errors import Conflict, Park
 from syncd.core.limits import Limits
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put
-from syncd.targets.base import Advice, Done, Fetched, Hit, Noting, Read, Report
-from syncd.targets.naming import Names
-from syncd.targets.refusals import refusals_halt
+from syncd.targets.base import Advice, Done, Fetched, Hit, KeySources, OpenRemovalLog, Read, Report
+from syncd.targets.shared import refusals_halt
 from syncd.targets.vectorize.embedding import Embedder
-from syncd.targets.vectorize.ids import WHOLE, Ref, content_tag, key_tag, maker, parse_ref
+from syncd.targets.vectorize.ids import HeldVectors, RefMaker, parse_ref
 from syncd.targets.vectorize.index import VectorStore
-from syncd.targets.vectorize.pieces import KEY, OWNER, SHA256, Cut, Signed
-from syncd.targets.vectorize.searching import Wanted, nearest
-from syncd.targets.vectorize.sets import Sets
-from syncd.targets.vectorize.writing import UPSERT_VECTORS, VectorWriter
+from syncd.targets.vectorize.reading import PATIENCE_S, VectorReader
+from syncd.targets.vectorize.writing import OWNER, UPSERT_VECTORS, ChunkSettings, VectorWritePolicy, VectorWriter
 from syncd.text.documents import SUPPORTED
 
 log = structlog.get_logger()
 
-_WHAT = "the Vectorize index"
-
-PATIENCE_S = 10.0
-"""For how long a listing waits for our own changes to be processed, before it is taken with a grain of salt."""
-SAMPLE = 20
-"""Vectors read to confirm an entry: one request."""
+_INDEX = "the Vectorize index"
 TURN = 1000
-"""Puts handed over at a time; an upsert is sent as soon as it is full, whatever the turn."""
-PIECES_GUESS = 10
-"""Pieces of a file, for forecasts."""
-_NAMES_AT_ONCE = 5000
-
-
-@dataclass(frozen=True, slots=True)
-class VectorWritePolicy:
-    """What this mirror writes and may touch.
-
-    takeover: entries of other owners under our keys are shown. everything: so is all else that is in the index.
-    consent: vectors of another model may be replaced. fields: of the metadata, besides our own -> their sources (see
-    metadata).
-    """
-
-    owner: str
-    prefix: str = ""
-    takeover: bool = False
-    everything: bool = False
-    consent: bool = False
-    fields: Mapping[str, str] = field(default_factory=dict)
+"""Puts of one batch. An upsert is sent as soon as it is full, whatever the size of the batch."""
+CHUNKS_GUESS = 10
+"""Chunks of a file, for forecasts."""
 
 
 def limits(max_key_length: int, max_file_size: int) -> Limits:
-    """The limits of Vectorize: characters and bytes as configured, text only, and it keeps no files."""
-    shown = 1000 // PIECES_GUESS
-    base = Limits(max_key_length, max_file_size, extensions=SUPPORTED, empty=False, turn=TURN, listed=shown)
+    """Return the limits of Vectorize: text files only, and the index does not keep the files.
+
+    max_key_length: characters, as configured. max_file_size: bytes, as configured.
+    """
+    listed = 1000 // CHUNKS_GUESS
+    base = Limits(max_key_length, max_file_size, extensions=SUPPORTED, empty=False, turn=TURN, listed=listed)
     return replace(base, reads_lag=True, keeps_files=False)
 
 
 class VectorizeTarget:
-    """One mirror's view of one index."""
+    """The target of one mirror in one index. It implements all protocols of a target except Ordered."""
 
     def __init__(
         self,
@@ -79,37 +54,32 @@ class VectorizeTarget:
         policy: VectorWritePolicy,
         limits: Limits,
         *,
-        cut: Cut,
-        names: Names,
+        settings: ChunkSettings,
+        keys: KeySources,
     ) -> None:
         self.limits = limits
         self.index = index
         self._embedder = embedder
         self._policy = policy
-        self._names = names
-        # An owner's keys under another prefix are another mirror's.
-        self._maker = maker(f"{policy.owner}\0{policy.prefix}", embedder.name, cut.name)
-        self._cut = cut
-        self._writer = VectorWriter(index, embedder, self._maker, cut, Signed(policy.owner, policy.fields))
-        self._checked: Sets | None = None
+        self._settings = settings
+        # The prefix is part of the tag, because keys of this owner under another prefix belong to another mirror.
+        maker = RefMaker.of(f"{policy.owner}\0{policy.prefix}", embedder.name, settings.name)
+        self._reader = VectorReader(index, maker, policy, keys, embedder.title)
+        self._writer = VectorWriter(index, embedder, maker, settings, policy)
 
-    def log_removals(self, noting: Noting) -> None:
-        """Enter in the log of deletes what a put takes away."""
-        self._writer.noting = noting
-
-    # -- looking
+    # -- the remote index
 
     async def check(self) -> str:
-        """One line on index and model, tried on one word. Raises TargetMissing or Halt if either is not to be used."""
-        with refusals_halt(_WHAT):
+        """Return one line about index and model, after embedding one word. Raises TargetMissing or Halt."""
+        with refusals_halt(_INDEX):
             info = await self.index.api.info()
-            await self._writer.fit(len(await self._embedder.one("syncd")))
-        held = f"{info.vector_count or 0} vectors"
-        return f"Vectorize index {self.index.api.name} is there ({held}), and {self._embedder.model} fits it"
+            await self._writer.check_dimensions(len(await self._embedder.embed_query("syncd")))
+        count = f"{info.vector_count or 0} vectors"
+        return f"Vectorize index {self.index.api.name} is there ({count}), and {self._embedder.model} fits it"
 
     async def advice(self) -> Sequence[Advice]:
-        """Fields that have no metadata index: what is written before there is one cannot be filtered by it."""
-        indexed = {each.property_name for each in await self.index.api.list_metadata_indexes()}
+        """Name the fields without a metadata index. A query can filter only by vectors written after its creation."""
+        indexed = {index.property_name for index in await self.index.api.list_metadata_indexes()}
         if not (missing := [name for name in (OWNER, *self._policy.fields) if name not in indexed]):
             return ()
         message = (
@@ -119,12 +89,13 @@ class VectorizeTarget:
         return (Advice(message, remedy),)
 
     async def create(self) -> None:
-        """Make the index for our model, and metadata indexes on the owner, by which search tells mirrors apart, and on
-        the mirror's fields.
+        """Create the index for our model, with metadata indexes on the owner and on the mirror's fields.
+
+        Searches filter by the owner, because several mirrors may share an index.
         """
         api = Vectorize(self.index.api.transport)
-        with refusals_halt(_WHAT):
-            dimensions = MODELS.get(self._embedder.model) or len(await self._embedder.one("syncd"))
+        with refusals_halt(_INDEX):
+            dimensions = MODELS.get(self._embedder.model) or len(await self._embedder.embed_query("syncd"))
             try:
                 await api.create_index(self.index.api.name, dimensions)
             except Conflict:
@@ -133,170 +104,56 @@ class VectorizeTarget:
                 await self.index.api.create_metadata_index(name, "string")
         log.info("target.created", index=self.index.api.name, dimensions=dimensions)
 
-    async def entries(self) -> AsyncIterator[Entry]:
-        """Yield what the ids prove. Raises Halt if vectors are there that another model has made."""
-        with refusals_halt(_WHAT):
-            await self.index.processed(PATIENCE_S)
-            self.limits = replace(self.limits, lag_s=self.index.lag_s())
-            sets = await self.index.relist()
-        self._check_models(sets)
-        async for key, refs in self._named(sets):
-            for ref in refs:
-                if key.startswith(self._policy.prefix):
-                    yield self._entry(key, ref, self._state(ref, sets.held(ref)))
-        for vector_id in sets.strangers if self._policy.everything and not self._policy.prefix else ():
-            yield Entry(f"id:{vector_id}", vector_id, marked=False)
+    # -- reading
 
     @property
     def unreadable_rows(self) -> Sequence[str]:
         """Messages about unreadable rows of the last listing."""
         return self.index.api.faults
 
-    def _check_models(self, sets: Sets) -> None:
-        """Vectors of two models in one index find nothing right, so this halts until a person has agreed.
-
-        Asked once of each listing: what we write since is of our model, and an edit must not look through all keys.
-        """
-        if sets is self._checked:
-            return
-        ours = self._maker
-        others = sum(
-            any(ref.model != ours.model for ref in sets.of_key(*place))
-            for place in sets.places()
-            if place[0] == ours.owner
-        )
-        if others and not self._policy.consent:
-            raise Halt(
-                f"the index holds vectors of {others} files that another model (or pooling) than"
-                f" {self._embedder.title} has made, and the two do not mix; set model back, or agree to have all files"
-                " embedded again: syncd reconcile --force"
-            )
-        self._checked = sets
-
-    async def _named(self, sets: Sets) -> AsyncIterator[tuple[str, list[Ref]]]:
-        """Yield every key that has vectors we are to see: found in the journal, in the folder, or asked for."""
-        others = self._policy.takeover or self._policy.everything
-        wanted: dict[str, list[Ref]] = {}
-        for owner, tag in sets.places():
-            if others or owner == self._maker.owner:
-                wanted.setdefault(tag, []).extend(sets.of_key(owner, tag))
-        names = iter(self._names.recorded())
-        while wanted and (part := list(islice(names, _NAMES_AT_ONCE))):
-            for key in part:
-                if refs := wanted.pop(key_tag(key), None):
-                    yield key, refs
-            await asyncio.sleep(0)
-        if wanted:
-            walked = self._names.walked
-            for key in await asyncio.to_thread(lambda: [each for each in walked() if key_tag(each) in wanted]):
-                if refs := wanted.pop(key_tag(key), None):
-                    yield key, refs
-        async for named in self._asked(sets, wanted):
-            yield named
-
-    async def _asked(self, sets: Sets, wanted: Mapping[str, list[Ref]]) -> AsyncIterator[tuple[str, list[Ref]]]:
-        """Learn the keys of vectors that nothing here knows of from their own metadata."""
-        ours = {
-            sets.some_id(refs[0]): tag
-            for tag, refs in wanted.items()
-            if refs[0].owner == self._maker.owner or self._policy.everything
-        }
-        for vector in await self.index.read(list(ours)):
-            key = vector.metadata.get(KEY)
-            if isinstance(key, str) and key_tag(key) == ours[vector.id]:
-                yield key, wanted[ours[vector.id]]
-            else:
-                log.warning("vector.unknown", id=vector.id, consequence="left alone")
+    async def entries(self) -> AsyncIterator[Entry]:
+        """Yield the entries that the ids prove. Raises Halt if another model made some of the vectors."""
+        with refusals_halt(_INDEX):
+            await self.index.mutations.processed(PATIENCE_S)
+            self.limits = replace(self.limits, lag_s=self.index.mutations.lag_s())
+            held = await self.index.relist()
+        async for entry in self._reader.entries(held):
+            yield entry
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
-        """Ask for the entry of this ref, else for one of ours under this key, by reading some of its vectors."""
-        await self.index.processed(PATIENCE_S)
-        known = (await self.index.known()).of_key(self._maker.owner, key_tag(key))
-        given = parse_ref(ref) if ref else None
-        for each in dict.fromkeys([*([given] if given and given.key == key_tag(key) else []), *known]):
-            ids = each.ids()
-            sample = ids if len(ids) <= SAMPLE else [*ids[: SAMPLE // 2], *ids[-SAMPLE // 2 :]]
-            found = await self.index.read(sample)
-            if found:
-                whole = each.pieces if len(found) == len(sample) else len(found)
-                checksum = found[0].metadata.get(SHA256) if whole == each.pieces else None
-                return self._entry(key, each, self._state(each, whole))._replace(checksum=checksum)
-        return None
+        """Return the entry of this ref, else an entry of ours of this key, by reading a sample of its vectors."""
+        return await self._reader.confirm(key, ref)
 
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:
-        """The sha-256 of the file that its vectors were made of; other text if some are missing or made otherwise."""
-        ref = parse_ref(entry.ref)
-        if ref is None:
-            return None
-        if entry.version == WHOLE and content and ref.content == content_tag(content.checksum):
-            return content.checksum
-        await self.index.processed(PATIENCE_S)
-        found = await self.index.read(ref.ids())
-        if not found:
-            return None
-        said = {str(vector.metadata.get(SHA256)) for vector in found}
-        state = self._state(ref, len(found))
-        return said.pop() if state == WHOLE and len(said) == 1 else state
-
-    def _state(self, ref: Ref, held: int) -> str:
-        if held != ref.pieces:
-            return f"{held} of {ref.pieces} vectors"
-        if ref.model != self._maker.model:
-            return "made by another model"
-        return WHOLE if ref.cut == self._maker.cut else "cut otherwise"
-
-    def _entry(self, key: str, ref: Ref, state: str) -> Entry:
-        owner = self._policy.owner if ref.owner == self._maker.owner else f"#{ref.owner}"
-        return Entry(key, str(ref), version=state, owner=owner, marked=True, status="completed")
+        """Return the sha-256 of the file from which the vectors were made (see VectorReader.checksum)."""
+        return await self._reader.checksum(entry, content)
 
     async def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
-        """Files cannot be had back from their vectors (see Limits.keeps_files)."""
+        """Yield an error for each entry, because vectors do not contain the file (see Limits.keeps_files)."""
         for entry in entries:
             yield entry, Park("failed", "a Vectorize index holds pieces of text, not the file")
 
-    async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
-        """All of them are searchable once our last change is processed; until then nothing is said."""
-        del fresh
-        if not refs or not await self.index.processed():
-            return {}
-        found = {text: parse_ref(text) for text in refs}
-
-        def whole(sets: Sets) -> set[str]:
-            return {text for text, ref in found.items() if ref and sets.held(ref) == ref.pieces}
-
-        there = whole(await self.index.known())
-        if there != refs:
-            # The last listing may be from before the change.
-            there = whole(await self.index.relist())
-        return {ref: Entry("", ref, status="completed") if ref in there else None for ref in refs}
-
     async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
-        """The pieces of our files that are nearest to the query; with a folder, those among the nearest 50."""
-        vector = await self._embedder.one(query)
-        title = next((name for name, source in self._policy.fields.items() if source == "title"), "title")
-        wanted = Wanted(self._policy.owner, folder or self._policy.prefix, limit, title)
-        return await nearest(self.index.api, vector, wanted)
+        """Return the chunks of our files that are nearest to the query; with a folder, of the nearest 50."""
+        return await self._reader.nearest(await self._embedder.embed_query(query), limit, folder)
 
-    def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
-        """Embeddings and deletes by the hundred, upserts by the thousand; a guess, as no file is read for it."""
-        vectors, gone = puts * PIECES_GUESS, deletes * PIECES_GUESS
-        if size is not None:
-            vectors = max(puts, size // max(1, self._cut.size - self._cut.overlap))
-        return -(-vectors // 100) + -(-vectors // UPSERT_VECTORS) + -(-gone // 100)
+    # -- indexing
 
-    # -- changing
+    async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
+        """Return "completed" for each ref with all its vectors, once our last change is processed. Before, {}."""
+        del fresh
+        if not refs or not await self.index.mutations.processed():
+            return {}
+        parsed = {text: parse_ref(text) for text in refs}
 
-    async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
-        """Embed and write puts, then remove deletes."""
-        if not batch:
-            return
-        # What is there under our keys has to be known: it goes when its successor is in.
-        self._check_models(await self.index.known())
-        puts = [action for action in batch if isinstance(action, Put)]
-        deletes = [action for action in batch if isinstance(action, Delete)]
-        await self._writer.write(puts, read, report)
-        failed = await self.index.drop([action.ref for action in deletes])
-        report({action: failed.get(action.ref) or Done() for action in deletes})
+        def whole(held: HeldVectors) -> set[str]:
+            return {text for text, ref in parsed.items() if ref and held.count(ref) == ref.chunks}
+
+        present = whole(await self.index.held())
+        if present != refs:
+            # The last listing may be older than the change.
+            present = whole(await self.index.relist())
+        return {ref: Entry("", ref, status="completed") if ref in present else None for ref in refs}
 
     async def why(self, ref: str) -> str | None:
         """Return None. Vectorize reports no failed indexing."""
@@ -312,7 +169,32 @@ class VectorizeTarget:
         """Return None. Vectorize counts vectors, not entries."""
         return None
 
+    # -- writing
+
+    def log_removals(self, open_log: OpenRemovalLog) -> None:
+        """Set the log for vectors that the target deletes in addition to the deletes of a plan."""
+        self._writer.open_log = open_log
+
+    async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
+        """Embed and write the puts, then delete the vectors of the deletes."""
+        if not batch:
+            return
+        # A put deletes the earlier vectors of its key, so these must be known.
+        self._reader.check_models(await self.index.held())
+        puts = [action for action in batch if isinstance(action, Put)]
+        deletes = [action for action in batch if isinstance(action, Delete)]
+        await self._writer.write(puts, read, report)
+        failed = await self.index.delete([action.ref for action in deletes])
+        report({action: failed.get(action.ref) or Done() for action in deletes})
+
+    def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
+        """Estimate embeddings and deletes by the hundred, upserts by the thousand. No file is read for that."""
+        vectors, gone = puts * CHUNKS_GUESS, deletes * CHUNKS_GUESS
+        if size is not None:
+            vectors = max(puts, size // max(1, self._settings.size - self._settings.overlap))
+        return -(-vectors // 100) + -(-vectors // UPSERT_VECTORS) + -(-gone // 100)
+
     async def aclose(self) -> None:
-        """End what converts HTML, so that no thread waits for it; the transport is shared."""
+        """Stop the converter of HTML, so that no thread waits for it. The transport is shared."""
         if loaded := sys.modules.get("syncd.text.converter"):
             await asyncio.to_thread(loaded.converter.close)

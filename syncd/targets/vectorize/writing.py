@@ -1,176 +1,292 @@
-"""Puts into a Vectorize index: cut, embed, upsert, and only then delete what was there before."""
+"""Puts into a Vectorize index: split a file into chunks, embed and upsert them, then delete the earlier vectors."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
-from syncd.cloudflare.vectorize_lines import encode_line
+from syncd.cloudflare.vectorize_lines import METADATA_LIMIT, encode_line
 from syncd.cloudflare.workers_ai import MODELS
-from syncd.core.errors import Halt, Retry, SyncdError, Unreachable
-from syncd.core.model import Delete, Put, Stored
+from syncd.core.errors import Halt, Park, Retry, SyncdError, Unreachable
+from syncd.core.model import Content, Delete, Put, Stored
 from syncd.core.unexpected import unexpected_error
-from syncd.targets.base import Done, Noting, Outcome, Read, Removed, Report, read_one, unnoted
-from syncd.targets.vectorize.embedding import Embedder, Made
-from syncd.targets.vectorize.ids import WHOLE, Maker, key_tag
-from syncd.targets.vectorize.index import Line, VectorStore
-from syncd.targets.vectorize.pieces import Cut, File, Piece, Signed, cut
-from syncd.targets.vectorize.sets import Sets
+from syncd.targets.base import Done, OpenRemovalLog, Outcome, Read, Removed, Report, no_removal_log, read_one
+from syncd.targets.shared import describe_file
+from syncd.targets.vectorize.embedding import Embedder, Embedding
+from syncd.targets.vectorize.ids import CHUNKS_LIMIT, WHOLE, HeldVectors, RefMaker, VectorRef, key_tag
+from syncd.targets.vectorize.index import EncodedVector, VectorStore
+from syncd.text.chunks import CHUNKS_VERSION, chunks
+from syncd.text.documents import read_document
+from syncd.text.metadata import fit_metadata, json_size
 
 log = structlog.get_logger()
 
+KEY, HEADING, TEXT, OWNER, SHA256 = "key", "heading", "text", "owner", "sha256"
+"""Metadata fields of each vector, for searches and for people. Ownership is proved by the ids alone."""
+FIELDS_LIMIT = 5 * 1024
+"""Most bytes of a vector's metadata without the text. The limit is our own: half of METADATA_LIMIT."""
+HEADING_LENGTH = 500
+"""Most characters of a heading in the metadata."""
 PATIENCE_S = 2.0
-"""So long the next file waits for one that is being cut."""
+"""Seconds that the next file waits for a file that is being split."""
 SLOW_FILES = 2
-"""Files that may take longer at a time; each is held in memory."""
+"""Most files that may take longer than PATIENCE_S at a time. Each of them is in memory."""
 UPSERT_VECTORS = 1000
-"""Vectors of one upsert, and of what is held in memory: some 16 MB with 1,024 dimensions. The API takes 5,000."""
+"""Most vectors of one upsert and in memory: 16 MB with 1,024 dimensions. The API takes 5,000."""
 
-_Cutting = tuple[Put, asyncio.Task[list[Piece]]]
+
+# -- values
+
+
+@dataclass(frozen=True, slots=True)
+class VectorWritePolicy:
+    """The vectors that a mirror writes and may delete.
+
+    takeover: the listing includes entries of other owners under the mirror's keys. everything: the listing includes all
+    vectors of the index. consent: the mirror may replace vectors of another model. fields: the source of each metadata
+    field besides the fields of syncd (see text/metadata.py).
+    """
+
+    owner: str
+    prefix: str = ""
+    takeover: bool = False
+    everything: bool = False
+    consent: bool = False
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSettings:
+    """The rules by which text is split. size and overlap: characters."""
+
+    size: int
+    overlap: int
+
+    @property
+    def name(self) -> str:
+        """The settings and the version of the code that splits: with the text, they determine all chunks."""
+        return f"{CHUNKS_VERSION} {self.size} {self.overlap}"
+
+
+@dataclass(slots=True)
+class PendingFile:
+    """One put under way.
+
+    left: the number of chunks without a result. error: the reason why the file cannot be stored. added: the ids that
+    this put wrote and that did not exist before.
+    """
+
+    put: Put
+    checksum: str
+    size: int
+    ref: VectorRef
+    left: int
+    error: SyncdError | None = None
+    added: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingVector:
+    """One chunk to embed and to upsert."""
+
+    file: PendingFile
+    id: str
+    text: str
+    metadata: Mapping[str, Any]
+
+
+def split_file(
+    put: Put, content: Content, maker: RefMaker, settings: ChunkSettings, policy: VectorWritePolicy
+) -> list[PendingVector]:
+    """Split a file into chunks. Raises Park if the content is no text, has no text, or has over CHUNKS_LIMIT chunks."""
+    document = read_document(put.key, content.data)
+    parts = chunks(document.text, document.kind, settings.size, settings.overlap)
+    if len(parts) > CHUNKS_LIMIT:
+        over = f"the file has {len(parts)} chunks, and a file can have {CHUNKS_LIMIT} at most; raise chunk_size"
+        raise Park("too_large", over)
+    ref = maker.ref(put.key, content.checksum, len(parts))
+    file = PendingFile(put, content.checksum, len(content.data), ref, len(parts))
+    marks = {KEY: put.key, OWNER: policy.owner, SHA256: content.checksum}
+    shared = fit_metadata(marks, describe_file(policy.fields, put.key, content), FIELDS_LIMIT)
+    headings = [{**shared, HEADING: part.heading[:HEADING_LENGTH]} for part in parts]
+    return [
+        PendingVector(file, vector_id, part.text, _with_text(metadata, part.text))
+        for vector_id, part, metadata in zip(ref.ids(), parts, headings, strict=True)
+    ]
+
+
+def _with_text(metadata: Mapping[str, str], text: str) -> dict[str, str]:
+    """Return the metadata with as much of the text as METADATA_LIMIT allows."""
+    whole = {**metadata, TEXT: text}
+    if json_size(whole) <= METADATA_LIMIT:
+        return whole
+    fits, over = 0, len(text)
+    while over - fits > 1:
+        middle = (fits + over) // 2
+        if json_size({**metadata, TEXT: text[:middle]}) <= METADATA_LIMIT:
+            fits = middle
+        else:
+            over = middle
+    return {**metadata, TEXT: text[:fits]}
+
+
+# -- the writer
+
+_Splitting = tuple[Put, asyncio.Task[list[PendingVector]]]
+"""A put whose file is being split."""
 
 
 class VectorWriter:
-    """Writes files as vectors. how: by which rules text is cut."""
+    """Writes files as vectors. Opens the log of deletes with `open_log` for vectors that no plan deletes."""
 
-    def __init__(self, index: VectorStore, embedder: Embedder, maker: Maker, how: Cut, by: Signed) -> None:
+    def __init__(
+        self,
+        index: VectorStore,
+        embedder: Embedder,
+        maker: RefMaker,
+        settings: ChunkSettings,
+        policy: VectorWritePolicy,
+    ) -> None:
+        self.open_log: OpenRemovalLog = no_removal_log
         self._index = index
         self._embedder = embedder
         self._maker = maker
-        self._how = how
-        self._by = by
-        self.noting: Noting = unnoted
+        self._settings = settings
+        self._policy = policy
 
-    async def fit(self, dimensions: int | None) -> None:
-        """Raise Halt if vectors of so many numbers do not fit the index."""
-        theirs = await self._index.dimensions()
-        if dimensions and theirs and dimensions != theirs:
+    async def check_dimensions(self, dimensions: int | None) -> None:
+        """Raise Halt if vectors of this length do not fit the index."""
+        expected = await self._index.dimensions()
+        if dimensions and expected and dimensions != expected:
             raise Halt(
                 f"vectors of {self._embedder.model} have {dimensions} dimensions, and the index"
-                f" {self._index.api.name} takes {theirs}; choose a model that fits, or name another index"
+                f" {self._index.api.name} takes {expected}; choose a model that fits, or name another index"
                 " (create = true makes it)"
             )
 
     async def write(self, puts: Sequence[Put], read: Read, report: Report) -> None:
-        """Write puts; their pieces go up in slices, so that no more than one large file is in memory."""
-        slow: list[_Cutting] = []
-        waiting: list[Piece] = []
+        """Write puts. Their chunks go in slices of UPSERT_VECTORS, so that at most one large file is in memory."""
+        splitting: list[_Splitting] = []
+        waiting: list[PendingVector] = []
         try:
             for put in puts:
-                slow.append((put, asyncio.create_task(self._pieces(put, read))))
-                for each in await _ended(slow):
-                    slow.remove(each)
-                    waiting = await self._take(*each, waiting, report)
-            if slow:
-                # What is ready does not wait for them.
+                splitting.append((put, asyncio.create_task(self._split(put, read))))
+                for split in await _finished(splitting):
+                    splitting.remove(split)
+                    waiting = await self._collect(*split, waiting, report)
+            if splitting:
+                # Finished files do not wait for slow ones.
                 await self._send(waiting, report)
                 waiting = []
-            while slow:
-                waiting = await self._take(*slow.pop(0), waiting, report)
+            while splitting:
+                waiting = await self._collect(*splitting.pop(0), waiting, report)
         finally:
-            for _, task in slow:
+            for _, task in splitting:
                 task.cancel()
-            await asyncio.gather(*(task for _, task in slow), return_exceptions=True)
+            await asyncio.gather(*(task for _, task in splitting), return_exceptions=True)
         await self._send(waiting, report)
 
-    async def _take(
-        self, put: Put, task: asyncio.Task[list[Piece]], waiting: list[Piece], report: Report
-    ) -> list[Piece]:
-        """Add a file's pieces to those that wait; send whole slices, and return what is left."""
+    async def _split(self, put: Put, read: Read) -> list[PendingVector]:
+        content = await read_one(read, put)
+        return await asyncio.to_thread(split_file, put, content, self._maker, self._settings, self._policy)
+
+    async def _collect(
+        self, put: Put, task: asyncio.Task[list[PendingVector]], waiting: list[PendingVector], report: Report
+    ) -> list[PendingVector]:
+        """Add a file's vectors to the waiting ones, send full slices, and return the rest."""
         try:
             waiting = waiting + await task
         except (Halt, Unreachable):
             raise
         except SyncdError as error:
             report({put: error})
-        except Exception as error:  # noqa: BLE001 - what it is stands in the log
+        except Exception as error:  # noqa: BLE001 - unexpected_error logs it
             report({put: unexpected_error(error, put.key)})
         while len(waiting) >= UPSERT_VECTORS:
             await self._send(waiting[:UPSERT_VECTORS], report)
             waiting = waiting[UPSERT_VECTORS:]
         return waiting
 
-    async def _pieces(self, put: Put, read: Read) -> list[Piece]:
-        content = await read_one(read, put)
-        return await asyncio.to_thread(cut, put, content, self._maker, self._how, self._by)
-
-    async def _send(self, pieces: Sequence[Piece], report: Report) -> None:
-        """Embed and upsert some pieces; end the files of which these are the last."""
-        due = [piece for piece in pieces if piece.file.error is None]
+    async def _send(self, vectors: Sequence[PendingVector], report: Report) -> None:
+        """Embed and upsert vectors, and finish the files whose last vectors these are."""
+        due = [vector for vector in vectors if vector.file.error is None]
         if due:
-            await self.fit(MODELS.get(self._embedder.model))
-        vectors = await self._embedder.vectors([piece.text for piece in due], await self._index.dimensions())
-        lines = [line for piece in due if (line := self._line(piece, vectors[piece.text]))]
+            await self.check_dimensions(MODELS.get(self._embedder.model))
+        embeddings = await self._embedder.embed([vector.text for vector in due], await self._index.dimensions())
+        lines = [line for vector in due if (line := self._encode(vector, embeddings[vector.text]))]
         if lines:
-            await self.fit(next(len(vector) for vector in vectors.values() if not isinstance(vector, SyncdError)))
-        there = await self._index.known() if lines else Sets()
-        new = {line.id for line in lines if not there.holds(line.id)}
+            values = (value for value in embeddings.values() if not isinstance(value, SyncdError))
+            await self.check_dimensions(len(next(values)))
+        held = await self._index.held() if lines else HeldVectors()
+        new = {line.id for line in lines if not held.holds(line.id)}
         failed = await self._index.upsert(lines)
-        for piece in due:
-            piece.file.error = piece.file.error or failed.get(piece.id)
-            if piece.id in new and piece.id not in failed:
-                piece.file.added.append(piece.id)
-        ended = []
-        for piece in pieces:
-            piece.file.left -= 1
-            if piece.file.left == 0:
-                ended.append(piece.file)
-        await self._end(ended, report)
+        for vector in due:
+            vector.file.error = vector.file.error or failed.get(vector.id)
+            if vector.id in new and vector.id not in failed:
+                vector.file.added.append(vector.id)
+        finished = []
+        for vector in vectors:
+            vector.file.left -= 1
+            if vector.file.left == 0:
+                finished.append(vector.file)
+        await self._finish(finished, report)
 
     @staticmethod
-    def _line(piece: Piece, vector: Made) -> Line | None:
-        if isinstance(vector, SyncdError):
-            piece.file.error = vector
+    def _encode(vector: PendingVector, embedding: Embedding) -> EncodedVector | None:
+        """Encode a vector. Return None after an error, which is set on the file."""
+        if isinstance(embedding, SyncdError):
+            vector.file.error = embedding
             return None
         try:
-            return Line(piece.id, encode_line(piece.id, vector, piece.metadata))
+            return EncodedVector(vector.id, encode_line(vector.id, embedding, vector.metadata))
         except SyncdError as error:
-            piece.file.error = error
-        except Exception as error:  # noqa: BLE001 - what it is stands in the log
-            piece.file.error = unexpected_error(error, piece.file.put.key)
+            vector.file.error = error
+        except Exception as error:  # noqa: BLE001 - unexpected_error logs it
+            vector.file.error = unexpected_error(error, vector.file.put.key)
         return None
 
-    async def _end(self, files: Sequence[File], report: Report) -> None:
-        """Delete what the files' new vectors stand in for, or what was written of those that could not be."""
-        old = {id(file): await self._before(file) for file in files}
-        going = dict.fromkeys(removed for each in old.values() for removed in each)
-        with self.noting([*going]) if going else nullcontext() as noted:
-            failed = await self._index.drop(dict.fromkeys(removed.ref for removed in going))
-            for removed in going:
-                if noted and removed.ref not in failed:
-                    noted(removed)
-        found: dict[Put | Delete, Outcome] = {}
+    async def _finish(self, files: Sequence[PendingFile], report: Report) -> None:
+        """Delete the earlier vectors of stored files and the new vectors of failed files, then report the outcomes."""
+        removals = {id(file): await self._removals(file) for file in files}
+        unique = dict.fromkeys(removed for group in removals.values() for removed in group)
+        with self.open_log([*unique]) if unique else nullcontext() as log_removal:
+            failed = await self._index.delete(dict.fromkeys(removed.ref for removed in unique))
+            for removed in unique:
+                if log_removal and removed.ref not in failed:
+                    log_removal(removed)
+        outcomes: dict[Put | Delete, Outcome] = {}
         for file in files:
-            left = next((failed[removed.ref] for removed in old[id(file)] if removed.ref in failed), None)
-            # That says nothing against the new content, which must not be parked for it.
+            left = next((failed[removed.ref] for removed in removals[id(file)] if removed.ref in failed), None)
+            # The new content is stored, so this error must not park it.
             error = Retry(f"its earlier vectors could not be deleted: {left}") if left else None
-            found[file.put] = file.error or error or self._done(file)
-        report(found)
+            stored = Stored(str(file.ref), file.checksum, file.size, version=WHOLE, marked=True, status="queued")
+            outcomes[file.put] = file.error or error or Done(stored)
+        report(outcomes)
 
-    async def _before(self, file: File) -> list[Removed]:
-        key, sets = file.put.key, await self._index.known()
+    async def _removals(self, file: PendingFile) -> list[Removed]:
+        """Return the vectors to delete at the end of a put, and add the file's own vectors to the held ones."""
+        key, held = file.put.key, await self._index.held()
         if file.error:
             why = f"the rest of the file could not be written: {file.error}"
             return [Removed(key, vector_id, "remainder", why) for vector_id in file.added]
-        sets.put(file.ref)
-        known = [str(ref) for ref in sets.of_key(self._maker.owner, key_tag(key))]
+        held.add(file.ref)
+        known = [str(ref) for ref in held.refs_of(self._maker.owner, key_tag(key))]
         replaced = [file.put.ref] if file.put.ref else []
         why = f"the vectors of the file's present content, {file.ref}, took their place"
         refs = [ref for ref in dict.fromkeys([*known, *replaced]) if ref != str(file.ref)]
         return [Removed(key, ref, "replaced", why) for ref in refs]
 
-    @staticmethod
-    def _done(file: File) -> Outcome:
-        stored = Stored(str(file.ref), file.checksum, file.size, version=WHOLE, marked=True, status="queued")
-        return Done(stored)
 
+async def _finished(splitting: Sequence[_Splitting]) -> list[_Splitting]:
+    """Wait for the newest file at most PATIENCE_S, and return the files that are split.
 
-async def _ended(
-    under_way: Sequence[tuple[Put, asyncio.Task[list[Piece]]]],
-) -> list[tuple[Put, asyncio.Task[list[Piece]]]]:
-    """The files that are cut by now. The others go on while one takes long, such as a large page of HTML."""
-    newest = under_way[-1][1]
+    With more than SLOW_FILES under way, wait until one of them is split.
+    """
+    newest = splitting[-1][1]
     await asyncio.wait({newest}, timeout=PATIENCE_S)
-    if len(under_way) > SLOW_FILES:
-        await asyncio.wait({task for _, task in under_way}, return_when=asyncio.FIRST_COMPLETED)
-    return [each for each in under_way if each[1].done()]
+    if len(splitting) > SLOW_FILES:
+        await asyncio.wait({task for _, task in splitting}, return_when=asyncio.FIRST_COMPLETED)
+    return [split for split in splitting if split[1].done()]

@@ -262,18 +262,11 @@ def test_the_largest_value_fits_into_what_syncd_sends() -> None:
 # parts of a body
 
 
-def test_halves_have_all_pairs_and_share_their_bytes() -> None:
+def test_a_part_shares_the_bytes_of_the_whole() -> None:
     pairs = [encode_pair(f"{n}", bytes([n])) for n in range(5)]
-    left, right = body_of(*pairs).halves()
-    assert (left.keys, right.keys) == (("0", "1"), ("2", "3", "4"))
-    assert read(left) | read(right) == read(body_of(*pairs))
-    assert all(right._pairs[pair.key] is pair for pair in pairs[2:])
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_what_cannot_be_halved_says_so(count: int) -> None:
-    with pytest.raises(ValueError, match="fewer than two"):
-        body_of(*[encode_pair("a", b"")][:count]).halves()
+    part = body_of(*pairs).only(["2", "3", "4"])
+    assert part.keys == ("2", "3", "4")
+    assert all(part._pairs[pair.key] is pair for pair in pairs[2:])
 
 
 def test_failed_keys_make_a_body_of_their_own() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from syncd.config.sources import load
 from syncd.core.errors import ConfigError
 from syncd.core.model import Content
-from syncd.targets.describing import described
+from syncd.targets.shared import describe_file
 
 SOURCES = {"title": "title", "description": "description", "modified": "modified", "x": "front:x"}
 HUGE = "9" * 4301
@@ -31,7 +31,7 @@ FRONTS = (
 
 
 def _fields(key: str, text: str, mtime_ns: int = 0) -> dict[str, str]:
-    return described(SOURCES, key, Content(text.encode("utf-8", "surrogatepass"), "c", mtime_ns))
+    return describe_file(SOURCES, key, Content(text.encode("utf-8", "surrogatepass"), "c", mtime_ns))
 
 
 @pytest.mark.parametrize("text", PAGES)

@@ -4,7 +4,7 @@ import pytest
 
 from syncd.core.limits import Limits
 from syncd.core.plain_text import megabytes
-from syncd.targets.base import each
+from syncd.targets.base import for_each
 
 LIMITS = Limits(max_key_length=10, max_file_size=100, extensions=frozenset({".md", ".tar.gz"}), empty=False)
 
@@ -85,10 +85,10 @@ async def test_each_does_all_and_never_more_at_once_than_asked() -> None:
         now -= 1
         done.append(item)
 
-    await each(range(10), work, 3)
+    await for_each(range(10), work, 3)
     assert sorted(done) == list(range(10))
     assert most == 3
-    await each([], work, 3)
+    await for_each([], work, 3)
 
 
 async def test_the_first_error_ends_the_rest_and_is_raised_as_itself() -> None:
@@ -101,5 +101,5 @@ async def test_the_first_error_ends_the_rest_and_is_raised_as_itself() -> None:
         done.append(item)
 
     with pytest.raises(KeyError):
-        await each(range(100), work, 2)
+        await for_each(range(100), work, 2)
     assert len(done) < 5

@@ -25,9 +25,9 @@ from syncd.service.build import LONG_KEY_LENGTH, build_mirror
 from syncd.state.db import open_state
 from syncd.state.journal import Journal
 from syncd.sync.mirror import Mirror, Settings
-from syncd.targets.ai_search.rows import ItemWritePolicy
+from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.target import AISearchTarget, limits
-from syncd.targets.naming import Names
+from syncd.targets.base import KeySources
 from tests.unit.targets.harness_owners import BaseSide
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
@@ -219,8 +219,10 @@ class World:
         if side.long_names:
             most = replace(most, long_key_length=LONG_KEY_LENGTH)
         tree = Tree(side.root, Rules(), most, side.marks.prefix)
-        names = Names(Journal(db, side.name).keys, lambda: [each.key for each in tree.walk() if isinstance(each, Item)])
-        target = AISearchTarget(api, side.marks, most, names=names)
+        keys = KeySources(
+            Journal(db, side.name).keys, lambda: [each.key for each in tree.walk() if isinstance(each, Item)]
+        )
+        target = AISearchTarget(api, side.marks, most, keys=keys)
         mirror = build_mirror(db, side.name, side.root, target, side.settings)
         mirror.now = self.clock
         mirror.age = self.clock

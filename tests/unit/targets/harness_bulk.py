@@ -13,11 +13,11 @@ from syncd.cloudflare.kv_bulk import BulkBody
 from syncd.cloudflare.kv_models import BulkResult
 from syncd.core.errors import Halt, SyncdError
 from syncd.core.model import Content, Delete, Put
-from syncd.targets import bodies, bulk
 from syncd.targets.base import Done, Outcome
-from syncd.targets.kv import limits
-from syncd.targets.kv_writing import ValueWritePolicy, ValueWriter
-from syncd.targets.naming import Naming
+from syncd.targets.kv import bulk
+from syncd.targets.kv.target import limits
+from syncd.targets.kv.writing import ValueWritePolicy, ValueWriter
+from syncd.targets.shared import ShortNames
 from tests.unit.targets.harness_ai_search import Clock
 
 Answer = Callable[[list[str]], Awaitable[Sequence[str]]]
@@ -80,7 +80,7 @@ class Room:
         self.read: Callable[[Put], Awaitable[bytes]] = self.whole
         self.reads: list[str] = []
         self.reported: list[tuple[Put | Delete, Outcome]] = []
-        self.writer = ValueWriter(self._namespace, ValueWritePolicy("me"), Naming(limits(512, 1000)))
+        self.writer = ValueWriter(self._namespace, ValueWritePolicy("me"), ShortNames(limits(512, 1000)))
         self.writer.clock, self.writer.sleep = self.remote.clock, self.remote.clock.sleep
 
     async def _namespace(self) -> Any:
@@ -130,8 +130,7 @@ def new(key: str, path: str = "") -> Put:
 
 
 def may_hold(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    for module in (bulk, bodies):
-        monkeypatch.setattr(module, "BULK_BYTES", size)
+    monkeypatch.setattr(bulk, "BULK_BYTES", size)
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -23,8 +23,8 @@ from syncd.service.build import build_mirror
 from syncd.state.db import open_state
 from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Result
-from syncd.targets.kv import KVTarget, Place, limits, long_key_bytes
-from syncd.targets.kv_writing import ValueWritePolicy
+from syncd.targets.kv.target import KVTarget, NamespaceChoice, limits, long_key_bytes
+from syncd.targets.kv.writing import ValueWritePolicy
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Act, Clock, Forward, Wire
 from tests.unit.targets.harness_owners import BaseSide
 
@@ -42,7 +42,7 @@ class Side(BaseSide):
     name: str
     root: Path
     state: Path
-    place: Place
+    place: NamespaceChoice
     terms: ValueWritePolicy
     sizes: tuple[int, int]
     settings: Settings
@@ -79,7 +79,7 @@ class World:
         owner: str = "",
         prefix: str = "",
         prune: Any = "owned",
-        place: Place | None = None,
+        place: NamespaceChoice | None = None,
         sizes: tuple[int, int] = (512, 4 * MIB),
         create: bool = False,
         max_delete: str = "100%",
@@ -100,7 +100,7 @@ class World:
         terms = ValueWritePolicy(owner or name, prefix, **ttls)
         policy = Policy(terms.owner, prefix, prune, takeover)
         settings = Settings(policy, Rules(), max_delete=max_delete, create=create)
-        where = place or Place(namespace_id=self.namespace)
+        where = place or NamespaceChoice(namespace_id=self.namespace)
         state = self.base / f"state-{name}"
         made = Side(self, name, folder, state, where, terms, sizes, settings, transport, None)  # type: ignore[arg-type]
         made.mirror = self.assemble(made)

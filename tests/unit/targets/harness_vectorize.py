@@ -20,8 +20,8 @@ from syncd.emulator.options import EmulatorOptions
 from syncd.service.build import Grants, build_mirror, build_settings, build_target
 from syncd.state.db import open_state
 from syncd.sync.mirror import Mirror
-from syncd.targets.vectorize.pieces import Signed, cut
 from syncd.targets.vectorize.target import VectorizeTarget
+from syncd.targets.vectorize.writing import VectorWritePolicy, split_file
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Clock, Wire
 from tests.unit.targets.harness_owners import BaseSide
 
@@ -67,10 +67,13 @@ class Side(BaseSide):
 
 def ids_of(target: VectorizeTarget, key: str, data: bytes) -> set[str]:
     """The ids of all vectors that a file's bytes give under a key; none if it holds no text."""
-    maker, how = target._writer._maker, target._writer._how
+    maker, how = target._writer._maker, target._writer._settings
     content = Content(data, hashlib.sha256(data).hexdigest())
     try:
-        return {piece.id for piece in cut(Put(key, "new", key, len(data)), content, maker, how, Signed(""))}
+        return {
+            piece.id
+            for piece in split_file(Put(key, "new", key, len(data)), content, maker, how, VectorWritePolicy(""))
+        }
     except Park:
         return set()
 
@@ -117,7 +120,7 @@ class World:
         db = open_state(side.state)
         target = build_target(side.transport, db, side.name, side.section, side.grants)
         assert isinstance(target, VectorizeTarget)
-        target.index.clock, target.index.sleep = self.clock, self.clock.sleep
+        target.index.mutations.clock, target.index.mutations.sleep = self.clock, self.clock.sleep
         mirror = build_mirror(db, side.name, side.root, target, build_settings(side.section, side.grants))
         mirror.now = self.clock
         mirror.age = self.clock

@@ -22,8 +22,8 @@ from syncd.state.db import open_state
 from syncd.sync.mirror import Settings
 from syncd.sync.passes import Scope
 from syncd.sync.reconcile import reconcile
-from syncd.targets.kv import KVTarget, Place, limits
-from syncd.targets.kv_writing import ValueWritePolicy
+from syncd.targets.kv.target import KVTarget, NamespaceChoice, limits
+from syncd.targets.kv.writing import ValueWritePolicy
 
 NAMESPACE = "0" * 32
 
@@ -56,7 +56,9 @@ async def main(root: Path, state: Path) -> None:
     async with Transport(
         "http://127.0.0.1/client/v4", "0" * 32, Credentials.bearer("any"), gate, seams=seams
     ) as transport:
-        target = KVTarget(KV(transport), Place(NAMESPACE), ValueWritePolicy("me"), limits(128, 4 * 1024 * 1024))
+        target = KVTarget(
+            KV(transport), NamespaceChoice(NAMESPACE), ValueWritePolicy("me"), limits(128, 4 * 1024 * 1024)
+        )
         db = open_state(state)
         mirror = build_mirror(db, "me", root, target, Settings(Policy("me"), Rules()))
         result = await reconcile(mirror, Scope())

@@ -13,7 +13,7 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.core.errors import Halt, Park, SyncdError, Unreachable
 from syncd.core.model import Content, Delete, Entry, Put
-from syncd.targets.ai_search.rows import ItemWritePolicy
+from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.target import AISearchTarget, limits
 from syncd.targets.base import Done, Outcome
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Clock

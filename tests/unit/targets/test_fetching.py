@@ -11,8 +11,8 @@ from syncd.cloudflare.kv import KV, KVNamespace, find_by_id_or_title, find_by_ti
 from syncd.cloudflare.kv_models import BulkValue, KVNamespaceInfo, StoredValue
 from syncd.core.errors import Halt, NotFound, Park, Retry, SyncdError, TargetMissing, TooMuch
 from syncd.core.model import Entry
-from syncd.targets.fetching import AT_ONCE, one_by_one
-from syncd.targets.kv_fetching import BULK_GET_BYTES, values
+from syncd.targets.kv.reading import BULK_GET_BYTES, fetch_values
+from syncd.targets.shared import DOWNLOADS, fetch_each
 
 Asked = list[tuple[str, ...]]
 
@@ -54,7 +54,7 @@ def ours(key: str, data: bytes) -> Entry:
 
 
 async def fetched(namespace: Namespace, entries: Sequence[Entry]) -> dict[str, bytes | SyncdError | None]:
-    found = [(entry.key, data) async for entry, data in values(cast("KVNamespace", namespace), entries)]
+    found = [(entry.key, data) async for entry, data in fetch_values(cast("KVNamespace", namespace), entries)]
     assert len(dict(found)) == len(found), "some entry came twice"
     return dict(found)
 
@@ -65,7 +65,7 @@ async def test_text_values_come_a_hundred_at_a_time() -> None:
     assert ([len(keys) for keys in remote.bulks], remote.singles) == ([100, 100, 50], [])
 
 
-async def test_a_hundred_with_one_binary_value_is_read_one_by_one() -> None:
+async def test_a_hundred_with_one_binary_value_is_read_fetch_each() -> None:
     remote = Namespace({f"{n:03}": b"\xff\xfe" if n == 7 else b"text" for n in range(150)})
     assert await fetched(remote, remote.entries()) == remote.stored
     assert (len(remote.bulks), len(remote.singles)) == (2, 100)
@@ -123,10 +123,10 @@ async def test_a_few_at_a_time_in_their_order_and_one_failure_is_one_outcome() -
             raise Retry("not now")
         return entry.key.encode()
 
-    found = [(entry, data) async for entry, data in one_by_one(entries, read)]
+    found = [(entry, data) async for entry, data in fetch_each(entries, read)]
     assert [entry for entry, _ in found] == entries
     assert [data for _, data in found if isinstance(data, bytes)] == [str(n).encode() for n in range(20) if n != 3]
-    assert (isinstance(found[3][1], Retry), most) == (True, AT_ONCE)
+    assert (isinstance(found[3][1], Retry), most) == (True, DOWNLOADS)
 
 
 async def test_what_stops_the_mirror_is_raised_and_the_others_are_called_off() -> None:
@@ -143,8 +143,8 @@ async def test_what_stops_the_mirror_is_raised_and_the_others_are_called_off() -
         return b""
 
     with pytest.raises(Halt):
-        _ = [each async for each in one_by_one([Entry(str(n), str(n)) for n in range(9)], read)]
-    assert len(cancelled) == AT_ONCE - 1
+        _ = [each async for each in fetch_each([Entry(str(n), str(n)) for n in range(9)], read)]
+    assert len(cancelled) == DOWNLOADS - 1
 
 
 # -- finding a namespace

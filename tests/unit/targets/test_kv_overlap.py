@@ -10,10 +10,10 @@ import pytest
 
 from syncd.core.errors import Deferred, FileChanged, Halt, Park, SyncdError, Unreachable
 from syncd.core.model import Content, Delete, Put
-from syncd.targets import bulk, kv_writing
 from syncd.targets.base import Done, Outcome
-from syncd.targets.bulk import TRIES, Unstored
-from syncd.targets.kv_writing import KEY_REST_S
+from syncd.targets.kv import bulk, writing
+from syncd.targets.kv.bulk import TRIES, NotStored
+from syncd.targets.kv.writing import KEY_REST_S
 from tests.unit.targets.harness_bulk import Room, may_hold, new, turns, until
 
 
@@ -21,7 +21,7 @@ from tests.unit.targets.harness_bulk import Room, may_hold, new, turns, until
 def room(monkeypatch: pytest.MonkeyPatch) -> Room:
     """With bodies of two pairs, and files read one at a time."""
     monkeypatch.setattr(bulk, "BULK_PAIRS", 2)
-    monkeypatch.setattr(kv_writing, "READ_FILES", 1)
+    monkeypatch.setattr(writing, "READ_FILES", 1)
     return Room()
 
 
@@ -115,7 +115,7 @@ async def test_where_nothing_is_ever_stored_each_put_fails_once_after_few_tries(
     room.remote.answer = none_stored
     await room.write("abcdefgh")
     assert Counter(action.key for action, _ in room.reported) == Counter("abcdefgh")
-    assert {type(outcome) for _, outcome in room.reported} == {Unstored}
+    assert {type(outcome) for _, outcome in room.reported} == {NotStored}
     assert max(Counter(key for keys in room.remote.sent for key in keys).values()) <= TRIES + 2
     for times in room.remote.times.values():
         assert min(later - earlier for earlier, later in pairwise(times)) >= KEY_REST_S
@@ -138,7 +138,7 @@ async def test_of_two_puts_of_one_key_the_later_counts(room: Room, keys: str, un
 
 
 async def test_what_goes_alone_waits_for_the_body_on_its_way(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kv_writing, "BULK_VALUE", 3)
+    monkeypatch.setattr(writing, "BULK_VALUE", 3)
 
     async def takes_its_time(keys: list[str]) -> Sequence[str]:
         del keys
@@ -314,8 +314,8 @@ async def test_whatever_happens_each_put_is_reported_once_and_nothing_is_held_or
 async def test_files_are_read_in_groups_of_bounded_number_and_size(
     room: Room, monkeypatch: pytest.MonkeyPatch, sizes: list[int], groups: list[int]
 ) -> None:
-    monkeypatch.setattr(kv_writing, "READ_FILES", 3)
-    monkeypatch.setattr(kv_writing, "READ_BYTES", 100)
+    monkeypatch.setattr(writing, "READ_FILES", 3)
+    monkeypatch.setattr(writing, "READ_BYTES", 100)
     read: list[int] = []
 
     async def counted(puts: Sequence[Put]) -> list[Content | SyncdError]:

@@ -9,7 +9,7 @@ import pytest
 
 from syncd.core.errors import Halt, TargetMissing
 from syncd.sync.observe import ScopeTooLarge
-from syncd.targets.kv import Place
+from syncd.targets.kv.target import NamespaceChoice
 from tests.unit.targets.harness_ai_search import shows
 from tests.unit.targets.harness_kv import World, world
 
@@ -114,7 +114,10 @@ async def test_metadata_of_any_shape_by_others_stops_nothing(tmp_path: Path) -> 
 async def test_a_namespace_is_found_by_its_id_or_its_title(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         await w.make("docs, too")
-        for name, place in (("by-id", Place(namespace_id=w.namespace)), ("by-title", Place(title="docs"))):
+        for name, place in (
+            ("by-id", NamespaceChoice(namespace_id=w.namespace)),
+            ("by-title", NamespaceChoice(title="docs")),
+        ):
             side = w.side(name, place=place)
             assert "is there" in await side.mirror.target.check()
             side.write(name, "x")
@@ -125,7 +128,7 @@ async def test_a_namespace_is_found_by_its_id_or_its_title(tmp_path: Path) -> No
 async def test_a_namespace_that_is_missing_is_said_with_those_there_are(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         await w.make("docs-old")
-        for name, place in (("a", Place(namespace_id="0" * 32)), ("b", Place(title="dosc"))):
+        for name, place in (("a", NamespaceChoice(namespace_id="0" * 32)), ("b", NamespaceChoice(title="dosc"))):
             side = w.side(name, place=place)
             side.write("a", "x")
             for ask in (side.mirror.target.check, side.full):
@@ -135,7 +138,7 @@ async def test_a_namespace_that_is_missing_is_said_with_those_there_are(tmp_path
 
 async def test_a_title_that_is_missing_is_looked_for_once(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
-        side = w.side(place=Place(title="new"), create=True)
+        side = w.side(place=NamespaceChoice(title="new"), create=True)
         side.write("a", "x")
         assert (await side.full()).done["put"] == 1
         assert [line.partition(" ")[0] for line in w.wire.diary] == ["GET", "POST", "GET", "PUT"]
@@ -149,7 +152,7 @@ async def test_a_title_that_stands_twice_halts_and_names_the_ids(tmp_path: Path)
             body["result"].append({**body["result"][0], "id": other})
 
         w.wire.plays("GET", "/namespaces", shows(twice), None)
-        side = w.side(place=Place(title="docs"))
+        side = w.side(place=NamespaceChoice(title="docs"))
         side.write("a", "x")
         with pytest.raises(Halt) as caught:
             await side.full()
@@ -161,19 +164,19 @@ async def test_a_title_that_stands_twice_halts_and_names_the_ids(tmp_path: Path)
 
 async def test_a_namespace_is_made_by_its_title_if_that_is_wanted(tmp_path: Path) -> None:
     async with world(tmp_path, title=None) as w:
-        side = w.side(place=Place(title="docs"), create=True)
+        side = w.side(place=NamespaceChoice(title="docs"), create=True)
         side.write("a", "x")
         assert (await side.full(dry_run=True)).tables.plan.counts["put"] == 1
         assert w.wire.count("POST") == 0
         await side.full()
-        w.namespace = (await side.mirror.target._namespace()).namespace_id  # type: ignore[attr-defined]
+        w.namespace = (await side.mirror.target._namespace.find()).namespace_id  # type: ignore[attr-defined]
         assert await w.contents() == {"a": b"x"}
         assert w.wire.count("POST") == 1
 
 
 async def test_a_namespace_of_an_id_is_not_made(tmp_path: Path) -> None:
     async with world(tmp_path, title=None) as w:
-        side = w.side(place=Place(namespace_id="0" * 32), create=True)
+        side = w.side(place=NamespaceChoice(namespace_id="0" * 32), create=True)
         side.write("a", "x")
         with pytest.raises(TargetMissing, match="namespace_title"):
             await side.full()
@@ -182,7 +185,7 @@ async def test_a_namespace_of_an_id_is_not_made(tmp_path: Path) -> None:
 
 async def test_a_namespace_that_was_deleted_and_made_anew_is_found_without_a_restart(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
-        side = w.side(place=Place(title="docs"))
+        side = w.side(place=NamespaceChoice(title="docs"))
         side.write("a", "x")
         await side.full()
         (await w.stranger.delete(w.url("").partition("/values")[0])).raise_for_status()
@@ -196,7 +199,7 @@ async def test_a_namespace_that_was_deleted_and_made_anew_is_found_without_a_res
 
 async def test_a_namespace_made_by_somebody_else_in_this_moment_is_used(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
-        side = w.side(place=Place(title="docs"), create=True)
+        side = w.side(place=NamespaceChoice(title="docs"), create=True)
         side.write("a", "x")
         await side.full()
         (await w.stranger.delete(w.url("").partition("/values")[0])).raise_for_status()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from syncd.core.short_names import looks_shortened, remote_name
-from syncd.targets.kv import long_key_bytes
-from syncd.targets.kv_writing import marks_of
+from syncd.targets.kv.target import long_key_bytes
+from syncd.targets.kv.writing import value_marks
 from tests.unit.targets import harness_ai_search as ai_room
 from tests.unit.targets import harness_kv as kv_room
 
@@ -153,7 +153,7 @@ async def test_a_key_that_its_metadata_has_no_room_for_is_too_long(tmp_path: Pat
         assert len(fits) == most
         assert side.problems() == {over: "key_too_long", quotes: "key_too_long"}
         assert await listed(side) == {fits}
-        assert len(marks_of("0" * 64, "me", 1, None)) == 3
+        assert len(value_marks("0" * 64, "me", 1, None)) == 3
 
 
 async def test_a_search_names_the_file_and_not_its_short_name(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ async def test_a_clock_that_is_wrong_has_nothing_sent_again(tmp_path: Path, ahea
         side = w.side(chunk_size=400, chunk_overlap=50)
         target = side.mirror.target
         assert isinstance(target, VectorizeTarget)
-        side.mirror.now = target.index.clock = lambda: w.clock() + ahead_s
+        side.mirror.now = target.index.mutations.clock = lambda: w.clock() + ahead_s
         side.write("a.md", guide(5))
         side.write("b.md", guide(6))
         await side.full()
@@ -237,5 +237,5 @@ async def test_a_clock_that_is_wrong_has_nothing_sent_again(tmp_path: Path, ahea
         await w.put("3f2504e0-4f89-11d3-9a0c-0305e82c3301")
         for _ in range(8):
             assert (await side.full()).tables.plan.counts.total() == 0
-        assert await target.index.processed()
+        assert await target.index.mutations.processed()
         assert side.expected() < await w.ids()

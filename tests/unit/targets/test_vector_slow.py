@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from syncd.targets.vectorize import pieces, writing
+from syncd.targets.vectorize import writing
 from tests.unit.targets.harness_vectorize import world
 
 
@@ -15,14 +15,14 @@ from tests.unit.targets.harness_vectorize import world
 async def test_the_others_are_stored_while_a_file_takes_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: set[str]
 ) -> None:
-    go_on, real, stored = threading.Event(), pieces.cut, set[str]()
+    go_on, real, stored = threading.Event(), writing.split_file, set[str]()
 
-    def cut(put: Any, *others: Any) -> Any:
+    def split_file(put: Any, *others: Any) -> Any:
         if put.key in slow:
             go_on.wait(30)
         return real(put, *others)
 
-    monkeypatch.setattr(writing, "cut", cut)
+    monkeypatch.setattr(writing, "split_file", split_file)
     monkeypatch.setattr(writing, "PATIENCE_S", 0.01)
     async with world(tmp_path) as w:
         side = w.side()
@@ -45,12 +45,12 @@ async def test_the_others_are_stored_while_a_file_takes_long(
 async def test_a_pass_that_is_cancelled_leaves_no_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on, begun = threading.Event(), threading.Event()
 
-    def cut(*_: Any) -> Any:
+    def split_file(*_: Any) -> Any:
         begun.set()
         go_on.wait(30)
         return []
 
-    monkeypatch.setattr(writing, "cut", cut)
+    monkeypatch.setattr(writing, "split_file", split_file)
     async with world(tmp_path) as w:
         side = w.side()
         side.write("a.md", "text")

@@ -300,13 +300,13 @@ async def test_a_change_made_while_another_is_asked_for_is_waited_for_too(tmp_pa
         async def meanwhile(request: httpx.Request, forward: Forward) -> httpx.Response:
             del request
             answer = await forward()
-            await target.index.drop([record.ref])
+            await target.index.delete([record.ref])
             return answer
 
         w.wire.plays("GET", "/info", meanwhile)
-        assert not await target.index.processed()
+        assert not await target.index.mutations.processed()
         w.clock.now += 5
-        assert await target.index.processed()
+        assert await target.index.mutations.processed()
         assert await w.ids() == set()
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from syncd.core.errors import Retry
-from syncd.targets.base import each
+from syncd.targets.base import for_each
 
 
 async def refused(item: int) -> None:
@@ -17,7 +17,7 @@ async def refused(item: int) -> None:
 
 async def test_the_first_error_ends_the_others_and_is_raised_as_it_is() -> None:
     with pytest.raises(Retry, match="not now"):
-        await each([1, 2, 3], refused, 3)
+        await for_each([1, 2, 3], refused, 3)
 
 
 async def test_an_error_leaves_no_request_to_cancel_behind() -> None:
@@ -25,7 +25,7 @@ async def test_an_error_leaves_no_request_to_cancel_behind() -> None:
     task = asyncio.current_task()
     assert task is not None
     with pytest.raises(Retry):
-        await each([1, 2, 3], refused, 3)
+        await for_each([1, 2, 3], refused, 3)
     assert task.cancelling() == 0
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
@@ -33,7 +33,7 @@ async def test_an_error_leaves_no_request_to_cancel_behind() -> None:
 
 
 async def test_a_cancellation_from_outside_stays_one() -> None:
-    task = asyncio.ensure_future(each([1, 3], refused, 2))
+    task = asyncio.ensure_future(for_each([1, 3], refused, 2))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -1,0 +1,183 @@
+"""Entries of Workers KV: the listing, single keys by their metadata, and downloads of values."""
+
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import structlog
+
+from syncd.cloudflare.decoding import encodable
+from syncd.cloudflare.kv import BULK_GET_LIMIT, KVNamespace
+from syncd.cloudflare.kv_bulk import VALUE_LIMIT
+from syncd.cloudflare.pages import LISTINGS, CursorRefused
+from syncd.core.errors import NotFound, Park, SyncdError, TooMuch
+from syncd.core.model import Entry
+from syncd.core.short_names import FULL_KEY_FIELD, prefix_of
+from syncd.targets.base import Fetched, in_halves
+from syncd.targets.kv.writing import OWNER, PREFIX, SHA256, STALE, ValueWritePolicy
+from syncd.targets.shared import ShortNames, fetch_each
+
+log = structlog.get_logger()
+
+BULK_GET_BYTES = 4 * 1024 * 1024
+"""Most bytes of the values of one bulk get. The API takes 25 MiB of JSON, in which one byte may become six."""
+_ENDINGS = """
+    7z avi avif bin bmp bz2 db docx eot epub exe flac gif gz ico jar jpeg jpg m4a mkv mov mp3 mp4 odt ogg otf parquet
+    pdf png pptx pyc so sqlite tar tgz tif tiff ttf wasm wav webm webp woff woff2 xls xlsx xz zip zst
+"""
+BINARY_ENDINGS = frozenset(_ENDINGS.split())
+"""File name endings of values that a bulk get would refuse. A wrong guess costs one request."""
+
+
+class ValueReader:
+    """Reads the entries of one namespace.
+
+    namespace: finds the namespace at the first use. unreadable_rows: messages about rows of the last listing.
+    """
+
+    def __init__(
+        self, namespace: Callable[[], Awaitable[KVNamespace]], policy: ValueWritePolicy, names: ShortNames
+    ) -> None:
+        self.unreadable_rows: Sequence[str] = ()
+        self._namespace = namespace
+        self._policy = policy
+        self._names = names
+
+    async def entries(self) -> AsyncGenerator[Entry, None]:
+        """Yield every entry under the prefix, except for stale entries of this owner."""
+        namespace = await self._namespace()
+        self._names.forget()
+        for number in range(1, LISTINGS + 1):
+            try:
+                async with aclosing(self._listed(namespace)) as listed:
+                    async for entry in listed:
+                        yield entry
+            except CursorRefused as error:
+                if number == LISTINGS:
+                    raise
+                log.info("listing.again", why=str(error))
+            else:
+                return
+
+    async def _listed(self, namespace: KVNamespace) -> AsyncGenerator[Entry, None]:
+        async with aclosing(namespace.key_pages(self._policy.prefix)) as pages:
+            async for keys in pages:
+                for listed_key in keys:
+                    name = listed_key.name
+                    entry = self._entry(name, listed_key.metadata)
+                    if entry is not None and self._names.unproved(name, entry.key):
+                        yield entry._replace(key=await self._names.look_up(name))
+                    elif entry is not None:
+                        yield entry
+        self.unreadable_rows = tuple(namespace.faults)
+
+    async def confirm(self, key: str, ref: str | None) -> Entry | None:
+        """Return the entry of a key by its metadata: first under the name `ref`, then under the key's present name."""
+        namespace, present = await self._namespace(), self._names.name(key)
+        for name in dict.fromkeys((ref or present, present)):
+            try:
+                entry = self._entry(name, await namespace.read_metadata(name))
+            except NotFound:
+                continue
+            if entry is not None and (name == present or entry.key == key):
+                return entry._replace(key=key)
+        return None
+
+    async def checksum(self, entry: Entry) -> str | None:
+        """Download the value and return its sha-256, None if the value does not exist."""
+        try:
+            value = await (await self._namespace()).read_value(entry.ref)
+        except NotFound:
+            return None
+        return hashlib.sha256(value.content).hexdigest()
+
+    def _entry(self, name: str, metadata: Any) -> Entry | None:
+        marks = metadata if isinstance(metadata, dict) else {}
+        owner, checksum, size = marks.get(OWNER), marks.get(SHA256), marks.get("size")
+        if marks.get(STALE) and owner == self._policy.owner:
+            return None
+        key = self._names.key(name, marks.get(FULL_KEY_FIELD))
+        # Positional arguments are faster, and a listing makes one entry for each key. KV has no versions.
+        return Entry(
+            key,
+            name,
+            _text(checksum) if checksum else None,
+            None,
+            size if isinstance(size, int) and 0 <= size <= VALUE_LIMIT else None,
+            _text(owner) if owner is not None else None,
+            checksum is not None,
+            prefix=prefix_of(key, marks.get(PREFIX)) if checksum is not None else None,
+            metadata=marks,
+        )
+
+
+def _text(mark: object) -> str:
+    """Return a mark as text. A mark of another type is foreign, and its text equals no mark of syncd."""
+    return encodable(mark) if isinstance(mark, str) else f"({type(mark).__name__})"
+
+
+# -- downloads
+
+
+async def fetch_values(namespace: KVNamespace, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
+    """Yield the value of each entry, in bulk requests for probable texts with a known checksum, else one by one."""
+
+    async def read(entry: Entry) -> bytes:
+        return (await namespace.read_value(entry.ref)).content
+
+    alone: list[Entry] = []
+    for group in _bulk_groups(entries, alone):
+        values, left = await _bulk_get(namespace, group)
+        for entry in group:
+            if entry.ref in values:
+                yield entry, values.pop(entry.ref)
+        async for pair in fetch_each(left, read):
+            yield pair
+    async for pair in fetch_each(alone, read):
+        yield pair
+
+
+def _bulk_groups(entries: Sequence[Entry], alone: list[Entry]) -> Iterator[list[Entry]]:
+    """Yield the entries of each bulk get, and add the other entries to `alone`.
+
+    The checksum proves that the text of a bulk get has the same bytes as the value. So an entry without one is read
+    alone.
+    """
+    group: list[Entry] = []
+    total = 0
+    for entry in entries:
+        known = entry.checksum is not None and entry.size is not None and 0 <= entry.size <= BULK_GET_BYTES
+        if not known or entry.size is None or entry.key.rpartition(".")[2].lower() in BINARY_ENDINGS:
+            alone.append(entry)
+            continue
+        if len(group) == BULK_GET_LIMIT or total + entry.size > BULK_GET_BYTES:
+            yield group
+            group, total = [], 0
+        group.append(entry)
+        total += entry.size
+    if group:
+        yield group
+
+
+async def _bulk_get(namespace: KVNamespace, group: Sequence[Entry]) -> tuple[dict[str, bytes | None], list[Entry]]:
+    """Return the verified values by ref, None for a value that does not exist, and the entries to read one by one."""
+    values: dict[str, bytes | None] = {}
+    left: list[Entry] = []
+    async for part, answer in in_halves(
+        group, lambda entries: namespace.bulk_get([entry.ref for entry in entries]), refused=TooMuch
+    ):
+        if isinstance(answer, Park):
+            # A single value that is no text makes the remote refuse the whole request.
+            left += part
+            continue
+        if isinstance(answer, SyncdError):
+            raise answer
+        for entry in part:
+            value = answer[entry.ref]
+            data = None if value is None else str(value.value).encode("utf-8", "surrogatepass")
+            if data is None or hashlib.sha256(data).hexdigest() == entry.checksum:
+                values[entry.ref] = data
+            else:
+                left.append(entry)
+    return values, left

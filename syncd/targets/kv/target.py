@@ -1,0 +1,198 @@
+"""The target of one namespace. key = prefix + path; ref = the name in KV, which is the key or its short name.
+
+Checksum and owner are in the metadata of a value. One bulk request writes a thousand files, and the listing contains
+the checksums, so a full comparison of n files takes n / 1000 requests. Reads and listings may show a write of our own a
+minute late, so the journal outranks them for that long.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import structlog
+
+from syncd.cloudflare.kv import KV, LIST_LIMIT, KVNamespace, find_by_id, find_by_title
+from syncd.cloudflare.kv_bulk import METADATA_LIMIT, VALUE_LIMIT
+from syncd.core.errors import Conflict, TargetMissing
+from syncd.core.limits import KV_KEY_BYTES, Limits
+from syncd.core.model import Content, Delete, Entry, Put
+from syncd.targets.base import NO_KEYS, Advice, Fetched, KeySources, OpenRemovalLog, Read, Report
+from syncd.targets.kv.bulk import BULK_BYTES, BULK_PAIRS
+from syncd.targets.kv.reading import ValueReader, fetch_values
+from syncd.targets.kv.writing import BULK_DELETES, RETIRED_VALUES, ValueWritePolicy, ValueWriter, value_marks
+from syncd.targets.shared import ShortNames
+from syncd.text.metadata import json_size
+
+log = structlog.get_logger()
+
+TURN = 4 * BULK_PAIRS
+"""Puts of one batch. With several bodies in a batch, unsuccessful keys of one go with the next without a wait."""
+LAG_S = 60.0
+"""Seconds after which a write is visible everywhere, in most cases (KV: how KV works)."""
+CREATE_HINT = "create = true makes one by its title"
+
+
+def limits(max_key_length: int, max_file_size: int) -> Limits:
+    """Return the limits of KV: keys of at most 512 bytes, any type of file.
+
+    max_key_length: characters, as configured. max_file_size: bytes, as configured.
+    """
+    return Limits(
+        max_key_length=max_key_length,
+        max_file_size=max_file_size,
+        lag_s=LAG_S,
+        max_key_bytes=KV_KEY_BYTES,
+        turn=TURN,
+        delete_turn=BULK_DELETES,
+        reads_lag=True,
+        page=LIST_LIMIT,
+    )
+
+
+def long_key_bytes(owner: str, prefix: str = "") -> int:
+    """Return the bytes that a value's metadata leaves for a full key beside the marks.
+
+    A quote or a backslash of the key takes two bytes.
+    """
+    return METADATA_LIMIT - json_size(value_marks("0" * 64, owner, VALUE_LIMIT, "", prefix))
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceChoice:
+    """The configured namespace, by its id or by its title."""
+
+    namespace_id: str | None = None
+    title: str | None = None
+
+
+class NamespaceFinder:
+    """Finds the configured namespace at the first use, and creates it."""
+
+    def __init__(self, api: KV, choice: NamespaceChoice) -> None:
+        self._api = api
+        self._choice = choice
+        self._found: KVNamespace | None = None
+
+    async def find(self) -> KVNamespace:
+        """Return the namespace. Raises TargetMissing if it does not exist, Halt if two namespaces have the title."""
+        if self._found is None:
+            self._found = KVNamespace(self._api.transport, await self._find_id())
+        return self._found
+
+    def forget(self) -> None:
+        """Search again at the next `find`: the title may belong to another namespace by then."""
+        self._found = None
+
+    async def create(self) -> None:
+        """Create the namespace of the title. Raises TargetMissing if only an id is configured."""
+        title = self._choice.title
+        if title is None:
+            raise TargetMissing(f"no KV namespace has the id {self._choice.namespace_id}; name it by namespace_title")
+        self._found = None
+        try:
+            made = await self._api.create_namespace(title)
+        except Conflict:
+            # Somebody else has just created it. The next `find` lists it.
+            return
+        self._found = KVNamespace(self._api.transport, made.id)
+        log.info("target.created", namespace=made.id, title=made.title)
+
+    async def _find_id(self) -> str:
+        if self._choice.namespace_id is not None:
+            return await find_by_id(self._api, self._choice.namespace_id, hint=CREATE_HINT)
+        return await find_by_title(self._api, self._choice.title or "", hint=CREATE_HINT)
+
+
+class KVTarget:
+    """The target of one mirror in one namespace."""
+
+    def __init__(
+        self,
+        api: KV,
+        choice: NamespaceChoice,
+        policy: ValueWritePolicy,
+        limits: Limits,
+        *,
+        keys: KeySources = NO_KEYS,
+    ) -> None:
+        self.limits = limits
+        self._choice = choice
+        self._policy = policy
+        names = ShortNames(limits, keys)
+        self._namespace = NamespaceFinder(api, choice)
+        self._reader = ValueReader(self._namespace.find, policy, names)
+        self.writer = ValueWriter(self._namespace.find, policy, names)
+
+    # -- the namespace
+
+    async def check(self) -> str:
+        """Return one line about the namespace. Raises TargetMissing with the existing ones, Halt for a double title."""
+        self._namespace.forget()
+        namespace = await self._namespace.find()
+        return f"KV namespace {self._choice.title or namespace.namespace_id} is there"
+
+    async def advice(self) -> Sequence[Advice]:
+        """Return nothing. A namespace has no settings."""
+        return ()
+
+    async def create(self) -> None:
+        """Create the namespace of the title. Raises TargetMissing if only an id is configured."""
+        await self._namespace.create()
+
+    # -- reading
+
+    @property
+    def unreadable_rows(self) -> Sequence[str]:
+        """Messages about unreadable rows of the last listing."""
+        return self._reader.unreadable_rows
+
+    async def entries(self) -> AsyncIterator[Entry]:
+        """Yield every entry under the prefix, except for stale entries of this owner."""
+        try:
+            async with aclosing(self._reader.entries()) as entries:
+                async for entry in entries:
+                    yield entry
+        except TargetMissing:
+            self._namespace.forget()
+            raise
+
+    async def confirm(self, key: str, ref: str | None) -> Entry | None:
+        """Return the entry of a key by its metadata: first under the name `ref`, then under the key's present name."""
+        return await self._reader.confirm(key, ref)
+
+    async def checksum(self, entry: Entry, content: Content | None) -> str | None:
+        """Download the value and return its sha-256, None if the value does not exist."""
+        del content
+        return await self._reader.checksum(entry)
+
+    async def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
+        """Yield the value of each entry."""
+        async for pair in fetch_values(await self._namespace.find(), entries):
+            yield pair
+
+    # -- writing
+
+    def log_removals(self, open_log: OpenRemovalLog) -> None:
+        """Ignore the log. A put overwrites the value, so the target deletes nothing in addition."""
+        del open_log
+
+    async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
+        """Write the puts, then delete the values of the deletes or let them expire."""
+        puts = [action for action in batch if isinstance(action, Put)]
+        deletes = [action for action in batch if isinstance(action, Delete)]
+        if puts:
+            await self.writer.write(puts, read, report)
+        if deletes and self._policy.stale_ttl is None:
+            await self.writer.remove(deletes, report)
+        elif deletes:
+            await self.writer.retire(deletes, report)
+
+    def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
+        """Return the number of bulk requests, by pairs or by bytes of base64. A value that expires is also read."""
+        bodies = max(-(-puts // BULK_PAIRS), -(-(size or 0) * 4 // (3 * BULK_BYTES)))
+        removing = -(-deletes // BULK_DELETES)
+        retiring = deletes + -(-deletes // RETIRED_VALUES)
+        return min(puts, bodies) + (removing if self._policy.stale_ttl is None else retiring)
+
+    async def aclose(self) -> None:
+        """Do nothing. The target holds no resources, and the transport is shared."""

@@ -1,0 +1,218 @@
+"""Puts and deletes of Workers KV, in bulk requests, with at most one write per second to a key."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from syncd.cloudflare.kv import KVNamespace
+from syncd.cloudflare.kv_bulk import METADATA_LIMIT, encode_pair
+from syncd.core.errors import Halt, NotFound, Park, SyncdError, Unreachable
+from syncd.core.model import Content, Delete, Put, Stored
+from syncd.core.short_names import FULL_KEY_FIELD
+from syncd.core.unexpected import unexpected_error
+from syncd.targets.base import Done, Outcome, Read, Report
+from syncd.targets.kv.bulk import (
+    BULK_VALUE,
+    BodyPipeline,
+    NotStored,
+    PendingBody,
+    PendingWrite,
+    Sleep,
+    body_pipeline,
+    send_bulk,
+)
+from syncd.targets.shared import ShortNames, describe_content
+from syncd.text.metadata import fit_metadata, json_size
+
+SHA256, OWNER, STALE, PREFIX = "sha256", "owner", "stale", "prefix"
+"""The marks in the metadata of a value. `stale`: the file no longer exists, and the value only waits to expire."""
+BULK_DELETES = 1000
+"""Most keys of one bulk delete. The API takes 10,000; the lower number has the same reason as BULK_PAIRS."""
+RETIRED_VALUES = 100
+"""Most values of one bulk write that lets values expire."""
+READ_FILES = 8
+"""Most files of one call of `read`. A thread costs as much as reading a small file; a file read early may change."""
+READ_BYTES = 256 * 1024
+"""Most bytes of one call of `read`, by the sizes in the plan."""
+KEY_REST_S = 1.0
+"""Seconds between two writes to one key (KV limits)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueWritePolicy:
+    """The marks and lifetimes of the values that a mirror writes.
+
+    expiration_ttl: seconds until a value expires, None for never. stale_ttl: seconds until a stale value expires, None
+    to delete it at once. fields: the source of each metadata field besides the marks (see text/metadata.py).
+    """
+
+    owner: str
+    prefix: str = ""
+    expiration_ttl: int | None = None
+    stale_ttl: int | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+def _read_groups(puts: Sequence[Put]) -> Iterator[Sequence[Put]]:
+    """Yield groups of puts for one call of `read` each. A file over READ_BYTES makes a group of its own."""
+    group: list[Put] = []
+    size = 0
+    for put in puts:
+        if group and (len(group) == READ_FILES or size + put.size > READ_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(put)
+        size += put.size
+    if group:
+        yield group
+
+
+class ValueWriter:
+    """Writes to one namespace.
+
+    namespace: finds the namespace at the first use. clock: returns seconds of any origin.
+    """
+
+    def __init__(
+        self, namespace: Callable[[], Awaitable[KVNamespace]], policy: ValueWritePolicy, names: ShortNames
+    ) -> None:
+        self.clock: Callable[[], float] = time.monotonic
+        self.sleep: Sleep = asyncio.sleep
+        self._namespace = namespace
+        self._policy = policy
+        self._names = names
+        self._written: dict[str, float] = {}
+
+    async def write(self, puts: Sequence[Put], read: Read, report: Report) -> None:
+        """Write puts in bulk requests, one at a time. During a request, the next body is read and encoded."""
+        namespace = await self._namespace()
+        async with body_pipeline(partial(self._send, namespace, report)) as pipeline:
+            for group in _read_groups(puts):
+                for put, content in zip(group, await read(group), strict=True):
+                    if isinstance(content, SyncdError):
+                        report({put: content})
+                    else:
+                        await self._put(pipeline, put, content, report)
+
+    async def remove(self, deletes: Sequence[Delete], report: Report) -> None:
+        """Delete keys in bulk requests."""
+        namespace = await self._namespace()
+        for start in range(0, len(deletes), BULK_DELETES):
+            part = deletes[start : start + BULK_DELETES]
+            failed = await send_bulk([action.ref for action in part], namespace.bulk_delete, self.sleep)
+            report({action: failed.get(action.ref) or Done() for action in part})
+
+    async def retire(self, deletes: Sequence[Delete], report: Report) -> None:
+        """Read each value and write it again with the mark `stale` and a time to live, so that it expires.
+
+        Each RETIRED_VALUES values go in one bulk request, so that few of them are in memory.
+        """
+        namespace = await self._namespace()
+        async with body_pipeline(partial(self._send, namespace, report)) as pipeline:
+            for start in range(0, len(deletes), RETIRED_VALUES):
+                for action in deletes[start : start + RETIRED_VALUES]:
+                    await self._retire_one(pipeline, action, report)
+                await pipeline.finish()
+
+    async def _retire_one(self, pipeline: BodyPipeline, action: Delete, report: Report) -> None:
+        namespace = await self._namespace()
+        try:
+            value = (await namespace.read_value(action.ref)).content
+        except NotFound:
+            report({action: Done()})
+        except (Halt, Unreachable):
+            raise
+        except SyncdError as error:
+            report({action: error})
+        except Exception as error:  # noqa: BLE001 - unexpected_error logs it
+            report({action: unexpected_error(error, action.key)})
+        else:
+            marks = {OWNER: self._policy.owner, STALE: True}
+            write = PendingWrite(action, action.ref, Done(), marks, self._policy.stale_ttl)
+            await self._add(pipeline, write, value, report)
+
+    async def _put(self, pipeline: BodyPipeline, put: Put, content: Content, report: Report) -> None:
+        try:
+            name, size = self._names.name(put.key), len(content.data)
+            stored = Stored(name, content.checksum, size, marked=True, remote_size=size)
+            metadata = await self._metadata(put, name, content)
+            write = PendingWrite(put, name, Done(stored), metadata, self._policy.expiration_ttl)
+            await self._add(pipeline, write, content.data, report)
+        except (Halt, Unreachable):
+            raise
+        except SyncdError as error:
+            report({put: error})
+        except Exception as error:  # noqa: BLE001 - unexpected_error logs it
+            report({put: unexpected_error(error, put.key)})
+
+    async def _add(self, pipeline: BodyPipeline, write: PendingWrite, value: bytes, report: Report) -> None:
+        """Add a value to a body. A value over BULK_VALUE gets a request of its own, while no body is under way."""
+        if len(value) > BULK_VALUE:
+            await pipeline.wait()
+            await self._send_alone(write, value, report)
+        else:
+            pair = encode_pair(write.name, value, metadata=write.marks, expiration_ttl=write.ttl)
+            await pipeline.add(write, pair)
+
+    async def _send_alone(self, write: PendingWrite, value: bytes, report: Report) -> None:
+        namespace = await self._namespace()
+        await self._rest((write.name,))
+        try:
+            await namespace.write_value(write.name, value, write.marks, expiration_ttl=write.ttl)
+        except (Halt, Unreachable):
+            raise
+        except SyncdError as error:
+            report({write.action: error})
+        else:
+            self._written[write.name] = self.clock()
+            report({write.action: write.done})
+
+    async def _send(self, namespace: KVNamespace, report: Report, pending: PendingBody, tries: int) -> PendingBody:
+        """Send a body and report the outcome of each key.
+
+        With one try, unsuccessful keys are returned in place of a report, so that the next body contains them.
+        """
+        body = pending.body
+        await self._rest(body.keys)
+        failed = await send_bulk(body.keys, lambda keys: namespace.bulk_write(body.only(keys)), self.sleep, tries)
+        now = self.clock()
+        left: dict[str, PendingWrite] = {}
+        outcomes: dict[Put | Delete, Outcome] = {}
+        # No await from here on: a cancellation could lose outcomes.
+        for name, write in pending.writes.items():
+            self._written[name] = now
+            error = failed.get(name)
+            if tries == 1 and isinstance(error, NotStored):
+                left[name] = write
+            else:
+                outcomes[write.action] = error or write.done
+        report(outcomes)
+        return PendingBody(body.only(left), left)
+
+    async def _rest(self, names: Sequence[str]) -> None:
+        """Wait until the last write to each name is KEY_REST_S ago."""
+        now = self.clock()
+        self._written = {name: at for name, at in self._written.items() if now - at < KEY_REST_S}
+        wait = max((KEY_REST_S - (now - self._written[name]) for name in names if name in self._written), default=0.0)
+        if wait > 0:
+            await self.sleep(wait)
+
+    async def _metadata(self, put: Put, name: str, content: Content) -> dict[str, Any]:
+        """Return the metadata of a value: the marks, and as many of the mirror's fields as fit."""
+        path = put.key if name != put.key else None
+        marks = value_marks(content.checksum, self._policy.owner, len(content.data), path, self._policy.prefix)
+        if path and json_size(marks) > METADATA_LIMIT:
+            raise Park("key_too_long", "the key's metadata has no room for the whole name; shorten it")
+        fields = await describe_content(self._policy.fields, put.key, content)
+        return fit_metadata(marks, fields, METADATA_LIMIT)
+
+
+def value_marks(checksum: str, owner: str, size: int, path: str | None, prefix: str = "") -> dict[str, Any]:
+    """Return the marks of a value. path: the full key of a shortened name, else None. The mark of a prefix is its
+    length.
+    """
+    marks: dict[str, Any] = {SHA256: checksum, OWNER: owner, "size": size} | ({PREFIX: len(prefix)} if prefix else {})
+    return marks if path is None else {**marks, FULL_KEY_FIELD: path}

@@ -1,0 +1,148 @@
+"""Helpers that several kinds of target use: short names, metadata fields, downloads, refusals."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import structlog
+
+from syncd.core import short_names
+from syncd.core.errors import Halt, NotFound, Park, SyncdError, Unreachable
+from syncd.core.keys import shown
+from syncd.core.limits import Limits
+from syncd.core.model import Content, Entry
+from syncd.targets.base import NO_KEYS, Fetched, KeySources
+from syncd.text.documents import HTML, MARKDOWN, decode_head, ending
+from syncd.text.metadata import Kind, MetadataInput, describe, reads_text
+
+log = structlog.get_logger()
+
+DOWNLOADS = 4
+"""Entries that `fetch_each` downloads at a time, each with a request of its own."""
+HEAD_BYTES = 64 * 1024
+"""Bytes at the start of a file in which syncd looks for its title and its front matter. The limit is our own."""
+SMALL_FILE_BYTES = 8 * 1024
+"""Largest file that is described without a thread. For such a file, the thread costs more time than the work."""
+
+
+# -- names
+
+
+class ShortNames:
+    """Translates between keys and names of entries (see core/short_names.py).
+
+    Keys are shortened only if the limits allow it. Names that an earlier configuration shortened are always understood.
+    """
+
+    def __init__(self, limits: Limits, keys: KeySources = NO_KEYS) -> None:
+        self._limits = limits
+        self._keys = keys
+        self._by_name: dict[str, str] | None = None
+
+    def name(self, key: str) -> str:
+        """Return the name under which the target stores this key."""
+        if self._limits.long_key_length is None:
+            return key
+        return short_names.remote_name(key, self._limits.max_key_length, self._limits.max_key_bytes)
+
+    def key(self, name: str, path: object) -> str:
+        """Return the key of an entry. path: the full key by its metadata, which counts if the name proves it."""
+        return short_names.full_key(name, path)
+
+    def unproved(self, name: str, key: str) -> bool:
+        """Return whether the name may be a shortened one whose metadata does not contain the full key."""
+        return name == key and short_names.looks_shortened(name)
+
+    async def look_up(self, name: str) -> str:
+        """Return the key of the journal or of the folder that has this shortened name, else the name itself.
+
+        So an entry that lost its metadata counts neither as foreign nor as the entry of a deleted file.
+        """
+        if self._by_name is None:
+            recorded = self._shortened(self._keys.recorded())
+            self._by_name = await asyncio.to_thread(lambda: self._shortened(self._keys.walked())) | recorded
+        return self._by_name.get(name, name)
+
+    def forget(self) -> None:
+        """Read the keys again at the next `look_up`. Each listing begins with this call."""
+        self._by_name = None
+
+    def _shortened(self, keys: Iterable[str]) -> dict[str, str]:
+        most = self._limits.max_key_length, self._limits.max_key_bytes
+        return {short_names.remote_name(key, *most): key for key in keys if not short_names.fits(key, *most)}
+
+
+# -- metadata
+
+
+async def describe_content(sources: Mapping[str, str], key: str, content: Content) -> dict[str, str]:
+    """Return the fields of `describe_file`. A large file is described in a thread."""
+    if not sources:
+        return {}
+    if len(content.data) <= SMALL_FILE_BYTES:
+        return describe_file(sources, key, content)
+    return await asyncio.to_thread(describe_file, sources, key, content)
+
+
+def describe_file(sources: Mapping[str, str], key: str, content: Content) -> dict[str, str]:
+    """Return the metadata fields of a file. sources: the source of each field (see text/metadata.py).
+
+    A front matter that cannot be read gives no fields and is logged. Slow for a large file.
+    """
+    kind: Kind = "markdown" if ending(key) in MARKDOWN else "html" if ending(key) in HTML else "other"
+    text = decode_head(content.data, HEAD_BYTES) if kind != "other" and reads_text(sources) else None
+    description = describe(sources, MetadataInput(key, kind, text, content.mtime_ns))
+    if description.fault:
+        log.debug("front_matter.unread", key=shown(key), why=description.fault[:200])
+    return dict(description.fields)
+
+
+# -- requests
+
+
+async def fetch_each(
+    entries: Sequence[Entry], read: Callable[[Entry], Awaitable[bytes]]
+) -> AsyncIterator[tuple[Entry, Fetched]]:
+    """Yield the result of `read` for each entry, in order, with at most DOWNLOADS calls of `read` at a time."""
+    waiting = iter(entries)
+    running: deque[tuple[Entry, asyncio.Task[Fetched]]] = deque()
+    try:
+        while True:
+            while len(running) < DOWNLOADS and (entry := next(waiting, None)):
+                running.append((entry, asyncio.ensure_future(_fetched(read(entry)))))
+            if not running:
+                return
+            first, task = running[0]
+            fetched = await task
+            running.popleft()
+            yield first, fetched
+            del fetched, task
+    finally:
+        for _, task in running:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in running), return_exceptions=True)
+
+
+async def _fetched(reading: Awaitable[bytes]) -> Fetched:
+    """Return the bytes, None or the error of one entry. Raises Halt and Unreachable, which concern every entry."""
+    try:
+        return await reading
+    except NotFound:
+        return None
+    except (Halt, Unreachable):
+        raise
+    except SyncdError as error:
+        return error
+
+
+@contextmanager
+def refusals_halt(store: str) -> Iterator[None]:
+    """Raise Halt for a request of the block that the remote refuses, because none of them concerns a single entry.
+
+    store: the name of the remote store in the message.
+    """
+    try:
+        yield
+    except Park as error:
+        raise Halt(f"{store} cannot be used: {error}") from error
