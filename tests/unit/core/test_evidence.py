@@ -27,7 +27,7 @@ RECORD = Record("p/a.md", "r1", "5e", 9, 100.0)
         (ORPHAN, None, True, "r2", "orphan", "me"),
     ],
 )
-def test_the_evidence_is_what_was_found_where_the_file_should_be(
+def test_the_evidence_follows_from_the_second_look(
     delete: Delete, local: Local, everything: bool, kept: str | None, kind: str, detail: str
 ) -> None:
     found = with_evidence(delete, local, ENTRY, everything=everything, kept=kept)
@@ -71,14 +71,14 @@ def backing(deletes: int, *, recent: int = 0, force: bool = False) -> DeleteCont
         (backing(20, recent=6), "within max_delete"),
     ],
 )
-def test_the_brake_says_why_it_let_the_plan_pass(behind: DeleteContext, passed: str) -> None:
+def test_the_log_entry_names_the_reason_why_the_brake_let_the_plan_pass(behind: DeleteContext, passed: str) -> None:
     brake = delete_log_entry(STALE, behind)["brake"]
     assert isinstance(brake, dict)
     assert brake["passed"] == passed
     assert (brake["planned"], brake["last_hour"]) == (behind.load.deletes, behind.load.recent)
 
 
-def test_the_account_names_what_a_person_agreed_to_and_the_rule() -> None:
+def test_the_log_entry_names_the_consent_and_the_rule() -> None:
     behind = DeleteContext(7, BrakeInput(1, 0, 4, 5), force=True, delete_excluded=True, takeover=True, prune="all")
     told = delete_log_entry(replace(STALE, evidence="excluded", detail="exclude: x"), behind)
     assert told["consent"] == ["--force", "--takeover", "--delete-excluded", 'prune = "all"']

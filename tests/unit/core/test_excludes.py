@@ -34,7 +34,7 @@ kubeconfig/ kubeconfig.md a.tmp a.log a.part target/ .docker/ trash/ history.md 
 
 
 @pytest.mark.parametrize("path", OUT.split())
-def test_secrets_dependencies_and_leavings_are_left_out(path: str) -> None:
+def test_secrets_dependencies_and_temporary_files_are_excluded(path: str) -> None:
     rule = Rules().excluded_deep(path)
     assert rule is not None
     assert rule.startswith("built-in exclude: ")
@@ -42,11 +42,11 @@ def test_secrets_dependencies_and_leavings_are_left_out(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", IN.split())
-def test_documents_and_templates_are_taken(path: str) -> None:
+def test_documents_and_templates_are_included(path: str) -> None:
     assert Rules().excluded_deep(path) is None
 
 
-def test_a_gitignore_takes_nothing_back_of_the_built_in_list() -> None:
+def test_a_gitignore_does_not_override_the_built_in_list() -> None:
     git = IgnoreFile.parse("", "!.env\n!secrets.yaml\n", ".gitignore")
     ours = IgnoreFile.parse("", "!.env\n")
     assert Rules().excluded(".env", [git]) == "built-in exclude: .env"
@@ -54,12 +54,12 @@ def test_a_gitignore_takes_nothing_back_of_the_built_in_list() -> None:
     assert Rules(exclude=("!.env",)).excluded(".env", [git]) is None
 
 
-def test_what_the_list_takes_back_of_itself_other_rules_may_leave_out() -> None:
+def test_other_rules_may_exclude_exceptions_of_the_built_in_list() -> None:
     git = IgnoreFile.parse("", ".env.*\n", ".gitignore")
     assert Rules().excluded(".env.example", [git]) == ".gitignore line 1: .env.*"
 
 
-def test_a_syncdignore_has_the_word_over_every_gitignore() -> None:
+def test_a_syncdignore_overrides_every_gitignore() -> None:
     git = [IgnoreFile.parse("", "*.log\n", ".gitignore"), IgnoreFile.parse("a/", "!x.log\ny.md\n", ".gitignore")]
     rules = Rules()
     assert rules.excluded("b.log", git) == ".gitignore line 1: *.log"

@@ -65,7 +65,7 @@ def _ignored_by_git(repository: Path, paths: list[str]) -> set[str]:
     st.sampled_from(["\n", "\r\n"]),
     st.lists(PATHS.filter("a".__ne__), min_size=5, max_size=30, unique=True),
 )
-def test_patterns_leave_out_what_git_leaves_out(
+def test_patterns_exclude_the_same_paths_as_git(
     repository: Path, top: list[str], deeper: list[str], end: str, paths: list[str]
 ) -> None:
     (repository / "a").mkdir(exist_ok=True)
@@ -136,7 +136,7 @@ def test_no_pattern_takes_long(pattern: str, path: str) -> None:
 
 
 @given(st.lists(LINES, min_size=1, max_size=4), PATHS, st.booleans())
-def test_what_the_quick_test_denies_no_pattern_matches(lines: list[str], path: str, directory: bool) -> None:
+def test_no_pattern_matches_a_path_that_the_quick_test_denies(lines: list[str], path: str, directory: bool) -> None:
     patterns = PatternList.of(enumerate(_readable(lines), 1))
     path += "/" * directory
     name = path.rstrip("/").rpartition("/")[0]

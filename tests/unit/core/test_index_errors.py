@@ -33,7 +33,7 @@ def test_all_but_two_are_faults_of_the_content() -> None:
 
 
 @pytest.mark.parametrize("error", DOCUMENTED)
-def test_every_value_is_said_in_plain_words_with_what_to_do(error: str) -> None:
+def test_every_error_value_has_a_meaning_and_a_remedy(error: str) -> None:
     problem = index_problem("a b.pdf", error, "The service's words.")
     meaning, remedy = FAULTS[error]
     assert (problem.key, problem.kind) == ("a b.pdf", "index_error")
@@ -50,19 +50,19 @@ def test_a_locked_pdf_says_all_of_it() -> None:
 
 
 @pytest.mark.parametrize(("error", "named"), [("new_error", "new_error"), (None, "no error given")])
-def test_a_value_that_nobody_knows_may_pass_and_is_shown_as_it_is(error: str | None, named: str) -> None:
+def test_an_unknown_error_value_is_temporary_and_is_shown(error: str | None, named: str) -> None:
     message = index_problem("a.md", error).message
     assert f"indexing failed ({named}); it is indexed again by itself" in message
     assert error not in CONTENT_FAULTS
 
 
 @pytest.mark.parametrize(("why", "said"), [(None, False), ("", False), ("unknown_error", False), ("Busy", True)])
-def test_only_what_says_more_than_the_value_is_quoted(why: str | None, said: bool) -> None:
+def test_a_reason_that_only_repeats_the_value_is_not_quoted(why: str | None, said: bool) -> None:
     assert ("the service says" in index_problem("a.md", "unknown_error", why).message) is said
 
 
 @pytest.mark.parametrize(("tries", "words"), [(0, "by itself"), (1, "1 time in vain"), (5, "5 times in vain")])
-def test_the_message_says_whether_it_will_be_tried_again(tries: int, words: str) -> None:
+def test_the_message_says_whether_a_retry_is_due(tries: int, words: str) -> None:
     assert words in index_problem("a.md", "timeout_error", tries=tries).message
 
 
@@ -81,13 +81,13 @@ def test_tries_are_ever_further_apart() -> None:
         ("completed", None, "x", False),
     ],
 )
-def test_unindexable_is_only_the_very_content_of_which_the_remote_said_so(
+def test_only_the_content_that_the_remote_refused_is_unindexable(
     status: str, error: str | None, checksum: str, expected: bool
 ) -> None:
     record = Record("a", "r", "x", 1, 0.0, status=status, error=error)  # type: ignore[arg-type]
     assert unindexable(record, checksum) is expected
 
 
-def test_what_was_never_written_is_not_unindexable() -> None:
+def test_content_that_was_never_written_is_not_unindexable() -> None:
     assert not unindexable(None, "x")
     assert not unindexable(Record("a", "r", "x", 1, 0.0, status="error", error="invalid_pdf"), None)

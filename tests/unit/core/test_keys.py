@@ -55,7 +55,7 @@ NFC, NFD = "caf\u00e9", "cafe\u0301"
         "syncd.toml",
     ],
 )
-def test_the_built_in_list_leaves_out(path: str) -> None:
+def test_the_built_in_list_excludes(path: str) -> None:
     rule = Rules().excluded(path)
     assert rule is not None
     assert rule.startswith("built-in exclude: ")
@@ -65,7 +65,7 @@ def test_the_built_in_list_leaves_out(path: str) -> None:
     "path",
     ["a.md", "docs/", ".env.example", "git", ".github/", ".gitignore", "environment", "key", "monkey.md", "a#b#.md"],
 )
-def test_the_built_in_list_takes(path: str) -> None:
+def test_the_built_in_list_includes(path: str) -> None:
     assert Rules().excluded(path) is None
 
 
@@ -102,7 +102,7 @@ def test_patterns_mean_what_they_mean_in_a_gitignore(patterns: list[str], path: 
     assert (Rules(exclude=tuple(patterns)).excluded(path) is not None) is out
 
 
-def test_the_rule_that_leaves_a_path_out_is_named() -> None:
+def test_the_rule_that_excludes_a_path_is_named() -> None:
     assert Rules(exclude=("drafts/",)).excluded("drafts/") == "exclude: drafts/"
     ignore = IgnoreFile.parse("a/", "*.tmp\n")
     assert Rules().excluded("a/x.tmp", [ignore]) == "a/.syncdignore line 1: *.tmp"
@@ -117,7 +117,7 @@ def test_the_rule_that_leaves_a_path_out_is_named() -> None:
         (Rules(), "b.md"),
     ],
 )
-def test_what_the_quick_test_denies_nothing_leaves_out(rules: Rules, lines: str | None) -> None:
+def test_no_rule_excludes_a_path_that_the_quick_test_denies(rules: Rules, lines: str | None) -> None:
     ignores = [] if lines is None else [IgnoreFile.parse("a/", lines)]
     paths = ["a/b.md", "a/c.txt", "a/drafts/", "a/.env", "a/.env.example", "x/a/b.md"]
     left_out = [path for path in paths if rules.excluded(path, ignores)]
@@ -125,7 +125,7 @@ def test_what_the_quick_test_denies_nothing_leaves_out(rules: Rules, lines: str 
     assert set(left_out) <= {path for path in paths if rules.doubt(ignores)(path)}
 
 
-def test_a_parent_that_is_left_out_takes_its_children_along() -> None:
+def test_an_excluded_directory_excludes_its_content() -> None:
     rules = Rules(exclude=("drafts/", "!drafts/keep.md"))
     assert rules.excluded("drafts/keep.md") is None, "judged alone"
     assert rules.excluded_deep("drafts/keep.md") == "exclude: drafts/"
@@ -133,7 +133,7 @@ def test_a_parent_that_is_left_out_takes_its_children_along() -> None:
     assert rules.excluded_deep("a/b/c.md") is None
 
 
-def test_include_takes_only_what_matches_and_does_not_judge_directories() -> None:
+def test_include_matches_files_only() -> None:
     rules = Rules(include=("*.md", "/img/**"))
     assert rules.excluded("a/b.md") is None
     assert rules.excluded("img/x.png") is None
@@ -142,7 +142,7 @@ def test_include_takes_only_what_matches_and_does_not_judge_directories() -> Non
     assert rules.excluded_deep("a/b/x.png") == "include: no pattern takes it"
 
 
-def test_what_is_excluded_stays_out_even_if_an_include_pattern_takes_it() -> None:
+def test_an_excluded_path_stays_excluded_if_include_matches() -> None:
     rules = Rules(include=("*.md",), exclude=("drafts/",))
     assert rules.excluded_deep("drafts/a.md") == "exclude: drafts/"
 
@@ -152,7 +152,7 @@ def test_a_negation_in_an_ignore_file_does_not_overrule_include() -> None:
     assert Rules(include=("*.md",)).excluded("x.png", [ignore]) == "include: no pattern takes it"
 
 
-def test_the_deepest_ignore_file_has_the_last_word() -> None:
+def test_the_deepest_ignore_file_decides() -> None:
     above, below = IgnoreFile.parse("", "*.log\n"), IgnoreFile.parse("a/", "!keep.log\n")
     rules = Rules()
     assert rules.excluded("x.log", [above]) is not None
@@ -216,7 +216,7 @@ def test_normalising_twice_is_normalising_once(name: str) -> None:
         ("c1\x85", "control character"),
     ],
 )
-def test_what_a_name_may_not_hold(name: str, fault: str | None) -> None:
+def test_invalid_names_have_a_fault(name: str, fault: str | None) -> None:
     found = name_fault(name)
     assert (found is None) == (fault is None)
     assert fault is None or (found is not None and fault in found and "rename" in found)

@@ -18,14 +18,14 @@ TEXT = "priv\u00e9/\nsecret.md\n"
         b"\0\0\xfe\xff" + TEXT.encode("utf-32-be"),
     ],
 )
-def test_text_is_read_whatever_an_editor_saved(data: bytes) -> None:
+def test_the_encodings_of_editors_are_decoded(data: bytes) -> None:
     assert decode(data) == TEXT
 
 
 @pytest.mark.parametrize(
     "data", [b"a\xff", b"\xef\xbb\xbf\xff", b"\xff\xfea", b"a\0b", b"\0\0\0\0", b"\x1f\x8b\x08\0abc"]
 )
-def test_what_is_no_text_is_refused(data: bytes) -> None:
+def test_data_that_is_no_text_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="save it as UTF-8"):
         decode(data)
 

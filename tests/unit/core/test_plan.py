@@ -204,7 +204,7 @@ def test_the_foreign_message_says_whose_it_is_and_how_to_take_it() -> None:
         ("y", "y@you", False),
     ],
 )
-def test_mine_is_our_mark_or_a_record_without_another_mark(known: str, there: str, expected: bool) -> None:
+def test_an_entry_is_ours_by_its_mark_or_by_a_record(known: str, there: str, expected: bool) -> None:
     found = entry(there)
     assert found is not None
     assert expected is is_ours(record(known), found, ME)
@@ -311,7 +311,7 @@ sources: st.SearchStrategy[Source] = st.sampled_from(["listing", "key", "journal
 
 
 @given(locals_, records, entries, policies, sources)
-def test_anothers_entry_is_deleted_only_if_all_is_to_be_pruned(
+def test_a_foreign_entry_is_deleted_only_with_prune_all(
     here: Local, known: Record | None, there: Entry | None, policy: Policy, seen: Source
 ) -> None:
     decision = decide(here, known, there, policy, seen)
@@ -352,7 +352,7 @@ def test_questions_end(here: Local, known: Record | None, there: Entry | None, p
 
 
 @given(letters, policies, sources)
-def test_what_was_put_is_in_step_afterwards(content: str, policy: Policy, seen: Source) -> None:
+def test_a_key_is_in_step_after_a_put(content: str, policy: Policy, seen: Source) -> None:
     assert decide(local(content), record(content, marked=True), entry(f"{content}@me"), policy, seen) is None
 
 

@@ -42,7 +42,7 @@ def test_every_key_falls_into_exactly_one_part(key: str, count: int) -> None:
     assert not Shard((part(key, count) + 1) % count, count).holds(key) or count == 1
 
 
-def test_a_stranger_s_key_with_half_a_surrogate_pair_has_a_part_too() -> None:
+def test_a_key_with_half_a_surrogate_pair_has_a_shard() -> None:
     assert sum(Shard(index, 4).holds("a\ud800") for index in range(4)) == 1
 
 
@@ -86,11 +86,11 @@ def test_a_shard_is_written_as_its_number_and_how_many_there_are(text: str, shar
         f"0/{MAX_SHARDS + 1}",
     ],
 )
-def test_anything_else_is_refused_and_what_is_right_is_said(text: str) -> None:
+def test_an_invalid_shard_is_refused_with_the_remedy(text: str) -> None:
     with pytest.raises(ValueError, match="should be") as caught:
         parse(text)
     assert str(caught.value) == SHARD_REMEDY
 
 
-def test_the_limit_stands_in_what_is_said() -> None:
+def test_the_remedy_contains_the_limit() -> None:
     assert f"n <= {sharding.MAX_SHARDS}" in SHARD_REMEDY

@@ -32,7 +32,7 @@ def test_a_long_name_can_still_be_read() -> None:
 
 
 @pytest.mark.parametrize(("length", "shortened"), [(127, False), (128, False), (129, True)])
-def test_only_what_is_over_the_limit_is_shortened(length: int, shortened: bool) -> None:
+def test_only_a_key_over_the_limit_is_shortened(length: int, shortened: bool) -> None:
     key = "x" * (length - 3) + ".md"
     assert (remote_name(key, 128) != key) is shortened
 
@@ -75,7 +75,7 @@ def test_a_name_proves_no_other_key(key: str, forged: str, length: int) -> None:
 @pytest.mark.parametrize(
     "said", [None, 7, ["a"], "", LONG + "x", "x" + LONG, LONG.replace("story", "st\u00f6ry"), "\ud800"]
 )
-def test_what_a_name_does_not_prove_is_not_believed(said: object) -> None:
+def test_a_key_without_proof_is_not_used(said: object) -> None:
     name = remote_name(LONG, 128)
     assert full_key(name, said) == name
 

@@ -1,4 +1,4 @@
-"""Small trees for the tests of the scan."""
+"""Small trees for the tests of the walk."""
 
 import os
 import tempfile
@@ -47,7 +47,7 @@ def looked(found: Tree, key: str) -> str:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Root may read everything, so step down where the tests run as root."""
+    """Run as another user if the tests run as root, because root may read every file."""
     if os.geteuid() != 0:
         yield
         return
@@ -60,7 +60,7 @@ def as_nobody() -> Iterator[None]:
 
 @contextmanager
 def shared_folder() -> Iterator[Path]:
-    """A folder that everybody may enter, unlike pytest's own."""
+    """Create a directory that every user may enter. The one of pytest is private."""
     with tempfile.TemporaryDirectory() as made:
         Path(made).chmod(0o755)
         yield Path(made)

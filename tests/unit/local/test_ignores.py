@@ -54,7 +54,7 @@ def test_an_ignore_file_is_believed_when_it_has_been_quiet(tmp_path: Path) -> No
     assert 1.9 < time.waited[0] <= 2.0
 
 
-def test_one_that_is_written_anew_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+def test_an_ignore_file_that_changes_during_the_read_is_read_again(tmp_path: Path) -> None:
     place = tmp_path / ".syncdignore"
     place.write_text("private.md\n")
     halves = iter(["a.md\n"])
@@ -73,14 +73,14 @@ def test_one_that_is_written_anew_while_it_is_read_is_read_again(tmp_path: Path)
     assert lines(found.of("")) == ["a.md", "private.md"]
 
 
-def test_one_that_is_old_is_read_at_once(tmp_path: Path) -> None:
+def test_a_settled_ignore_file_is_read_at_once(tmp_path: Path) -> None:
     write(tmp_path, ".syncdignore")
     time = Time(ahead_s=DAY_S)
     assert lines(ignores(tmp_path, time).of("")) == [".syncdignore"]
     assert not time.waited
 
 
-def test_one_that_goes_away_counts_until_it_has_been_gone_for_a_while(tmp_path: Path) -> None:
+def test_a_missing_ignore_file_applies_until_it_is_settled(tmp_path: Path) -> None:
     place = tmp_path / ".syncdignore"
     place.write_text("private.md\n")
     time = Time(ahead_s=DAY_S)
@@ -94,7 +94,7 @@ def test_one_that_goes_away_counts_until_it_has_been_gone_for_a_while(tmp_path: 
     assert sum(time.waited) >= 4.0
 
 
-def test_one_that_never_rests_stops_its_folder(tmp_path: Path) -> None:
+def test_an_ignore_file_that_keeps_changing_stops_its_directory(tmp_path: Path) -> None:
     place = tmp_path / "a/.syncdignore"
     write(tmp_path, "a/.syncdignore")
     waited: list[float] = []
@@ -111,7 +111,7 @@ def test_one_that_never_rests_stops_its_folder(tmp_path: Path) -> None:
         found.of("a/", wait=False)
 
 
-def test_one_that_loses_all_its_patterns_is_not_believed_soon(tmp_path: Path) -> None:
+def test_an_ignore_file_that_becomes_empty_must_settle_longer(tmp_path: Path) -> None:
     place = tmp_path / ".syncdignore"
     place.write_text("private.md\n")
     time = Time(ahead_s=10.0)
@@ -124,7 +124,7 @@ def test_one_that_loses_all_its_patterns_is_not_believed_soon(tmp_path: Path) ->
     assert lines(found.of("")) == []
 
 
-def test_one_is_read_to_its_end_or_not_at_all(tmp_path: Path) -> None:
+def test_an_ignore_file_is_read_completely_or_not_at_all(tmp_path: Path) -> None:
     place = tmp_path / ".syncdignore"
     place.write_text("# long\n" * 400_000 + "private.md\n")
     write(tmp_path, "private.md", "open.md")
@@ -148,7 +148,7 @@ def test_one_is_read_to_its_end_or_not_at_all(tmp_path: Path) -> None:
     ids=["fifo", "directory", "link", "dangling", "latin-1", "nul", "bracket"],
 )
 @pytest.mark.parametrize("name", [".syncdignore", ".gitignore"])
-def test_what_cannot_be_obeyed_stops_its_folder(tmp_path: Path, make: Callable[[str], object], name: str) -> None:
+def test_an_unusable_ignore_file_stops_its_directory(tmp_path: Path, make: Callable[[str], object], name: str) -> None:
     write(tmp_path, "a/x.md", "a/b/y.md", "there.md")
     make(f"{tmp_path}/a/{name}")
     found = tree(tmp_path)
@@ -159,7 +159,7 @@ def test_what_cannot_be_obeyed_stops_its_folder(tmp_path: Path, make: Callable[[
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-def test_an_ignore_file_counts_whatever_editor_saved_it(tmp_path: Path, encoding: str) -> None:
+def test_an_ignore_file_may_have_the_encoding_of_any_editor(tmp_path: Path, encoding: str) -> None:
     write(tmp_path, "private.md", "open.md")
     (tmp_path / ".syncdignore").write_bytes("private.md\r\nother.md\r\n".encode(encoding))
     assert [each.key for each in tree(tmp_path).walk()] == ["open.md"]
@@ -178,7 +178,7 @@ def test_gitignore_files_can_be_switched_off(tmp_path: Path) -> None:
     assert [each.key for each in found.walk()] == [".gitignore", "private.md"]
 
 
-def test_changes_below_what_ignore_files_leave_out_need_no_look(tmp_path: Path) -> None:
+def test_changes_below_an_excluded_directory_are_ignored(tmp_path: Path) -> None:
     write(tmp_path, "build/deep/x.o", "a/b/y.md", "a/b/z.tmp")
     (tmp_path / ".syncdignore").write_text("build/\n")
     (tmp_path / "a/.gitignore").write_text("*.tmp\n")

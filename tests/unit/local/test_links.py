@@ -104,7 +104,7 @@ def test_no_other_link_is_followed(root: Path, target: str) -> None:
 
 @pytest.mark.parametrize("hidden", [".env", ".git/config", "private/a.md", "sub/b.md", "deep/.ssh/id"])
 @pytest.mark.parametrize("way", ["{hidden}", "sub/../{hidden}", "to", "{root}/{hidden}"])
-def test_a_link_to_what_the_rules_leave_out_is_left_out(root: Path, hidden: str, way: str) -> None:
+def test_a_link_to_an_excluded_file_is_excluded(root: Path, hidden: str, way: str) -> None:
     (root / "sub").mkdir()
     (root / "sub" / ".syncdignore").write_text("b.md\n")
     place = root / hidden
@@ -119,7 +119,7 @@ def test_a_link_to_what_the_rules_leave_out_is_left_out(root: Path, hidden: str,
         found.read("x.md")
 
 
-def test_a_link_through_a_name_that_the_rules_leave_out_is_left_out(root: Path) -> None:
+def test_a_link_through_an_excluded_path_is_excluded(root: Path) -> None:
     (root / "plain.txt").write_text("secret")
     (root / ".env").symlink_to("plain.txt")
     (root / "x.md").symlink_to(".env")
@@ -129,7 +129,7 @@ def test_a_link_through_a_name_that_the_rules_leave_out_is_left_out(root: Path) 
     assert taken(tree(root, "private/", include=("*.md",))) == {}
 
 
-def test_what_a_link_leads_to_has_to_be_included(root: Path) -> None:
+def test_the_target_of_a_link_must_be_included(root: Path) -> None:
     (root / "public").mkdir()
     (root / "public" / "x.md").symlink_to("../a.md")
     (root / "a.md").write_text("not for all")
@@ -151,7 +151,7 @@ def test_a_link_that_is_swapped_after_the_walk_is_judged_again(root: Path, tmp_p
             found.read("x.md")
 
 
-def test_a_directory_that_became_a_link_is_not_gone_through(root: Path) -> None:
+def test_a_directory_that_became_a_link_is_not_entered(root: Path) -> None:
     for name in ("a", "b"):
         (root / name).mkdir()
         (root / name / "x.md").write_text(name)
@@ -183,7 +183,7 @@ def test_depth_is_limited_and_no_descriptor_is_left(root: Path) -> None:
     assert len(os.listdir("/dev/fd")) == before  # noqa: PTH208
 
 
-def test_a_change_on_the_way_is_one_of_the_link(root: Path) -> None:
+def test_a_change_on_the_path_of_a_link_is_a_change_of_the_link(root: Path) -> None:
     mount(root, "2026_1", p="one")
     (root / "a").mkdir()
     (root / "a" / "b.md").write_text("b")
@@ -219,7 +219,7 @@ def test_a_name_that_begins_with_two_dots_is_never_walked(root: Path) -> None:
 
 @pytest.mark.parametrize("below", [None, "disk", "disk/a.md"], ids=["no directory", "nothing", "another file"])
 @pytest.mark.parametrize("target", ["disk/a.md", "chain.md"])
-def test_a_link_into_a_mount_that_is_gone_is_that_problem(root: Path, below: str | None, target: str) -> None:
+def test_a_link_into_a_missing_mount_has_the_problem_of_the_mount(root: Path, below: str | None, target: str) -> None:
     if below:
         (root / "disk").mkdir()
     if below == "disk/a.md":

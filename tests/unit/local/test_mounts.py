@@ -61,14 +61,14 @@ def compared(
     return "".join(sorted(verdict.closed)), "".join(verdict.covered), "".join(sorted(verdict.inner))
 
 
-def test_what_is_missing_other_or_empty_is_closed_and_stays_remembered() -> None:
+def test_a_missing_other_or_empty_mount_is_closed_and_remembered() -> None:
     assert compared({"a": "x"}, {"a": "x"}) == ("", "", "a")
     assert compared({"a": "x"}, {}) == ("a", "", "a")
     assert compared({"a": "x"}, {"a": "y"}) == ("a", "", "a")
     assert compared({"a": "x"}, {"a": "x"}, empty="a") == ("a", "", "a")
 
 
-def test_where_nothing_of_ours_stands_nothing_is_protected() -> None:
+def test_a_mount_without_known_files_is_not_protected() -> None:
     assert compared({"a": "x"}, {}, known="") == ("", "", "")
     assert compared({}, {"a": "x"}, known="") == ("", "", "a")
 

@@ -23,7 +23,7 @@ def shared() -> Iterator[Path]:
 # -- the root
 
 
-def test_the_root_is_known_by_device_and_inode(tmp_path: Path) -> None:
+def test_the_identity_of_the_root_is_its_device_and_inode(tmp_path: Path) -> None:
     seen = tmp_path.stat()
     assert tree(tmp_path).identity() == (seen.st_dev, seen.st_ino)
 
@@ -141,7 +141,7 @@ class Meddled(Tree):
 
 
 @pytest.mark.parametrize("text", ["longer than before", "s", "sameX"])
-def test_a_file_that_changes_while_it_is_read_is_taken_again(tmp_path: Path, text: str) -> None:
+def test_a_file_that_changes_during_the_read_is_observed_again(tmp_path: Path, text: str) -> None:
     (tmp_path / "a").write_text("same!")
     os.utime(tmp_path / "a", ns=(1, 1))
     found = Meddled(tmp_path, lambda: (tmp_path / "a").write_text(text))
@@ -149,7 +149,7 @@ def test_a_file_that_changes_while_it_is_read_is_taken_again(tmp_path: Path, tex
         found.read("a")
 
 
-def test_a_file_that_never_rests_can_be_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_file_that_keeps_changing_can_be_read_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("one")
     found = Meddled(tmp_path, lambda: (tmp_path / "a").write_text("twenty"))
     content, _ = found.read("a", allow_changing=True)

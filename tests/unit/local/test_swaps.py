@@ -40,7 +40,7 @@ def swap_file(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("swap", [swap_a, swap_b])
-def test_a_directory_swapped_between_listing_and_entering_is_not_gone_into(
+def test_a_directory_replaced_before_it_is_entered_is_not_entered(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, swap: Callable[[Tree], None]
 ) -> None:
     real, seen = os.scandir, 0
@@ -80,7 +80,7 @@ class _Listed:
 
 
 @pytest.mark.parametrize("swap", [swap_a, swap_b, swap_file])
-def test_what_was_swapped_between_scan_and_read_is_not_read(tree: Tree, swap: Callable[[Tree], None]) -> None:
+def test_a_file_replaced_between_walk_and_read_is_not_read(tree: Tree, swap: Callable[[Tree], None]) -> None:
     (item,) = [found for found in tree.walk() if isinstance(found, Item)]
     swap(tree)
     with pytest.raises((FileChanged, Park)):

@@ -58,7 +58,7 @@ def test_a_part_is_walked_like_the_whole(tmp_path: Path) -> None:
     assert keys(tree(tmp_path), "a.b/") == []
 
 
-def test_a_part_that_the_rules_leave_out_is_not_walked(tmp_path: Path) -> None:
+def test_an_excluded_directory_is_not_walked(tmp_path: Path) -> None:
     write(tmp_path, "drafts/a/b", "a/.git/config", "c/d/e", "c/.syncdignore")
     (tmp_path / "c/.syncdignore").write_text("d/\n")
     found = tree(tmp_path, exclude=("drafts/",))
@@ -96,7 +96,9 @@ IGNORES = st.lists(
 
 @settings(max_examples=60)
 @given(top=IGNORES, deeper=IGNORES, deepest=IGNORES, exclude=IGNORES)
-def test_a_look_judges_like_a_walk(top: list[str], deeper: list[str], deepest: list[str], exclude: list[str]) -> None:
+def test_a_lookup_agrees_with_the_walk(
+    top: list[str], deeper: list[str], deepest: list[str], exclude: list[str]
+) -> None:
     names = ["a.md", "b", "x/a/b/a.md", "a/c", "a/a.md", f"{NFD}/b", f"{NFD}/a.md", f"a/{NFD}.md", "b2/b/a.txt"]
     with tempfile.TemporaryDirectory() as made:
         root = Path(made)
@@ -227,7 +229,7 @@ def test_files_the_target_does_not_take_are_problems(tmp_path: Path) -> None:
 # -- one key
 
 
-def test_a_look_sees_what_stands_there_now(tmp_path: Path) -> None:
+def test_a_lookup_returns_the_current_state(tmp_path: Path) -> None:
     write(tmp_path, "a/b", "drafts/x", "c.tmp")
     found = tree(tmp_path, prefix="p/", exclude=("drafts/", "*.tmp"))
     assert looked(found, "p/a/b") == "file"

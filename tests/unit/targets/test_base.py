@@ -38,3 +38,34 @@ async def test_a_cancellation_from_outside_stays_one() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_for_each_works_on_all_items_with_limited_concurrency() -> None:
+    now, most, done = 0, 0, []
+
+    async def work(item: int) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0)
+        now -= 1
+        done.append(item)
+
+    await for_each(range(10), work, 3)
+    assert sorted(done) == list(range(10))
+    assert most == 3
+    await for_each([], work, 3)
+
+
+async def test_for_each_raises_the_first_error_and_ends_the_rest() -> None:
+    done = []
+
+    async def work(item: int) -> None:
+        await asyncio.sleep(0)
+        if item == 2:
+            raise KeyError(item)
+        done.append(item)
+
+    with pytest.raises(KeyError):
+        await for_each(range(100), work, 2)
+    assert len(done) < 5

@@ -197,7 +197,7 @@ async def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
         assert w.changes() == []
 
 
-async def test_a_file_that_changes_while_it_is_read_is_taken_again(
+async def test_a_file_that_changes_during_the_read_is_observed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world(tmp_path) as w:

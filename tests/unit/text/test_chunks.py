@@ -1,4 +1,4 @@
-"""What holds for the chunks of any text. The tables for Markdown are in test_chunk_markdown.py."""
+"""Properties of the chunks of any text. The tables for Markdown are in test_sections.py."""
 
 import random
 from collections.abc import Iterator

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.watch.harness import Room
+from tests.unit.watch.harness import WatchHarness
 
 
 @pytest.fixture
-async def room(tmp_path: Path) -> AsyncIterator[Room]:
-    made = Room(tmp_path)
+async def harness(tmp_path: Path) -> AsyncIterator[WatchHarness]:
+    made = WatchHarness(tmp_path)
     yield made
     await made.watcher.stop()

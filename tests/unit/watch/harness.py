@@ -1,4 +1,4 @@
-"""A watcher with its inbox, and ways to wait for what arrives in it."""
+"""A watcher with its inbox, and methods that wait for hints."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,9 @@ from syncd.watch.observer import Watcher
 from syncd.watch.polling import Ignore
 
 
-class Room:
+class WatchHarness:
+    """A watcher of one root. seen: the hints by mirror so far."""
+
     def __init__(self, tmp_path: Path) -> None:
         self.root = tmp_path / "root"
         self.root.mkdir()
@@ -46,14 +48,14 @@ class Room:
             await asyncio.sleep(0.005)
 
     async def hinted(self, *paths: str, mirror: str = "m", within_s: float = 5.0) -> None:
-        """Waits until every path has a hint of its own, or lies in a subtree (not the whole root) that has one."""
+        """Wait until each path has a hint, or is in a subtree (not the root) with a hint."""
         await self.until(lambda: all(covered(path, self.seen.get(mirror, [])) for path in paths), within_s)
 
     async def everything(self, mirror: str = "m", within_s: float = 5.0) -> None:
         await self.until(lambda: EVERYTHING in self.seen.get(mirror, []), within_s)
 
     async def settled(self) -> None:
-        """Waits until all that happened so far has arrived (a marker file has), and forgets it."""
+        """Wait until the hints of all changes so far have arrived, and discard them."""
         marker = self.root / "marker"
         marker.write_text("x")
         await self.hinted("marker")
@@ -62,7 +64,7 @@ class Room:
         self.seen.clear()
 
     async def quiet(self, for_s: float = 0.1) -> None:
-        """Waits until nothing has arrived for a while."""
+        """Wait until no hint arrives for `for_s` seconds."""
         last, since = -1, time.monotonic()
         while time.monotonic() - since < for_s:
             self.collect()
@@ -72,7 +74,7 @@ class Room:
             await asyncio.sleep(0.005)
 
     async def inbox_silent(self, for_s: float) -> None:
-        """Waits on the inbox as the daemon does; nothing may come."""
+        """Wait on the inbox as the daemon does. Fails if a hint arrives."""
         with contextlib.suppress(TimeoutError):
             batch = await asyncio.wait_for(self.inbox.get_batch(), for_s)
             raise AssertionError(f"came unasked: {batch}")
@@ -83,7 +85,7 @@ def covered(path: str, hints: list[Hint]) -> bool:
 
 
 def inotify_watches() -> list[int]:
-    """How many watches each inotify descriptor of this process holds, as the kernel counts them."""
+    """Return the number of watches of each inotify descriptor of this process, from the kernel."""
     counts = []
     for link in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):

@@ -8,7 +8,7 @@ import pytest
 
 from syncd.watch.hints import Hint
 from syncd.watch.polling import Poller
-from tests.unit.watch.harness import Room, inotify_watches
+from tests.unit.watch.harness import WatchHarness, inotify_watches
 
 
 def look(poller: Poller) -> set[Hint]:
@@ -83,7 +83,7 @@ def nothing(root: Path) -> None:
         (link_to_directory, {file("link")}),
     ],
 )
-def test_a_look_reports_each_difference_once(
+def test_a_scan_reports_each_difference_once(
     poller: Poller, tmp_path: Path, act: Callable[[Path], None], hints: set[Hint]
 ) -> None:
     act(tmp_path)
@@ -115,7 +115,7 @@ def test_a_root_that_vanished_is_not_taken_for_an_empty_one(poller: Poller, tmp_
     assert look(poller) == set()
 
 
-def test_ignored_directories_are_not_looked_into(tmp_path: Path) -> None:
+def test_ignored_directories_are_not_scanned(tmp_path: Path) -> None:
     asked: list[str] = []
 
     def ignore(path: str) -> bool:
@@ -130,7 +130,7 @@ def test_ignored_directories_are_not_looked_into(tmp_path: Path) -> None:
     assert poller.directories == 1
 
 
-def test_a_stopped_look_ends_at_once_and_forgets_nothing(poller: Poller, tmp_path: Path) -> None:
+def test_a_stopped_scan_ends_at_once_and_is_discarded(poller: Poller, tmp_path: Path) -> None:
     for number in range(200):
         (tmp_path / f"{number}.md").touch()
     asked = 0
@@ -147,19 +147,19 @@ def test_a_stopped_look_ends_at_once_and_forgets_nothing(poller: Poller, tmp_pat
     assert len(look(poller)) == 200
 
 
-async def test_polled_adds_changes_and_deletes_are_hinted_without_inotify(room: Room) -> None:
-    await room.watch("poll")
-    assert room.watcher.status("m").mode == "poll"
+async def test_polled_adds_changes_and_deletes_are_hinted_without_inotify(harness: WatchHarness) -> None:
+    await harness.watch("poll")
+    assert harness.watcher.status("m").mode == "poll"
     assert inotify_watches() == []
-    path = room.root / "a.md"
+    path = harness.root / "a.md"
     for act in (path.touch, lambda: path.write_text("xyz"), path.unlink):
-        room.seen.clear()
+        harness.seen.clear()
         act()
-        await room.hinted("a.md")
-    assert room.watcher.alive()
+        await harness.hinted("a.md")
+    assert harness.watcher.alive()
 
 
-async def test_a_long_look_does_not_hold_up_the_stop(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_scan_does_not_delay_the_stop(harness: WatchHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     looking, real = threading.Event(), Poller._read
 
     def slow(entry: os.DirEntry[bytes]) -> tuple[str, int]:
@@ -168,11 +168,11 @@ async def test_a_long_look_does_not_hold_up_the_stop(room: Room, monkeypatch: py
         return real(entry)
 
     for number in range(2_000):
-        (room.root / f"{number}.md").touch()
-    await room.watch("poll")
+        (harness.root / f"{number}.md").touch()
+    await harness.watch("poll")
     monkeypatch.setattr(Poller, "_read", staticmethod(slow))
-    await room.until(looking.is_set)
+    await harness.until(looking.is_set)
     started = time.monotonic()
-    await room.watcher.stop()
+    await harness.watcher.stop()
     assert time.monotonic() - started < 0.5
-    assert not room.watcher._monitors["m"].is_alive()
+    assert not harness.watcher._monitors["m"].is_alive()

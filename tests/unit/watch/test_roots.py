@@ -8,7 +8,7 @@ from syncd.local.mounts import network_filesystem
 from syncd.local.read import root_identity
 from syncd.watch import monitor
 from syncd.watch.hints import EVERYTHING, Hint
-from tests.unit.watch.harness import Room
+from tests.unit.watch.harness import WatchHarness
 
 MOUNTS = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
 30 22 0:50 / /mnt/nas rw shared:2 - nfs4 nas:/vol rw
@@ -71,7 +71,7 @@ def test_without_mountinfo_no_root_is_on_the_network(tmp_path: Path) -> None:
     assert network_filesystem(tmp_path) is None
 
 
-def test_the_advice_is_a_command_that_would_be_enough(tmp_path: Path) -> None:
+def test_the_advice_is_a_sufficient_command(tmp_path: Path) -> None:
     (tmp_path / "max_user_watches").write_text("1000000\n")
     (tmp_path / "max_user_instances").write_text("128\n")
     assert "sysctl fs.inotify.max_user_watches=2097152," in monitor.watch_limit_advice(100_000, tmp_path)
@@ -94,25 +94,25 @@ def test_the_identity_of_a_root_is_none_when_there_is_none(tmp_path: Path) -> No
 
 
 async def test_a_network_root_is_polled_unless_inotify_is_asked_for(
-    room: Room, monkeypatch: pytest.MonkeyPatch
+    harness: WatchHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "network_filesystem", lambda _: "nfs4")
-    room.watcher.add("forced", room.outside, "inotify")
-    await room.watch("auto")
-    assert room.watcher.status("forced").mode == "inotify"
-    assert room.watcher.status("m").mode == "poll"
-    assert "nfs4" in room.watcher.status("m").detail
+    harness.watcher.add("forced", harness.outside, "inotify")
+    await harness.watch("auto")
+    assert harness.watcher.status("forced").mode == "inotify"
+    assert harness.watcher.status("m").mode == "poll"
+    assert "nfs4" in harness.watcher.status("m").detail
 
 
-async def test_watching_can_be_off_and_still_notices_the_root(room: Room) -> None:
-    await room.watch("off")
-    assert room.watcher.status("m").mode == "off"
-    (room.root / "a.md").touch()
-    await room.quiet()
-    assert room.seen == {}
-    room.root.rename(room.root.with_name("away"))
-    await room.everything()
-    assert "missing" in room.watcher.status("m").detail
+async def test_watching_can_be_off_and_still_notices_the_root(harness: WatchHarness) -> None:
+    await harness.watch("off")
+    assert harness.watcher.status("m").mode == "off"
+    (harness.root / "a.md").touch()
+    await harness.quiet()
+    assert harness.seen == {}
+    harness.root.rename(harness.root.with_name("away"))
+    await harness.everything()
+    assert "missing" in harness.watcher.status("m").detail
 
 
 def renamed_and_replaced(root: Path) -> None:
@@ -134,75 +134,75 @@ def swapped_by_rename(root: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["inotify", "poll"])
 @pytest.mark.parametrize("swap", [renamed_and_replaced, removed_and_made_again, swapped_by_rename])
-async def test_a_root_that_became_another_one_is_looked_through_and_watched_anew(
-    room: Room, swap: Callable[[Path], None], mode: str
+async def test_a_replaced_root_gets_a_full_pass_and_a_new_watch(
+    harness: WatchHarness, swap: Callable[[Path], None], mode: str
 ) -> None:
-    (room.root / "sub").mkdir()
-    await room.watch("inotify" if mode == "inotify" else "poll")
-    swap(room.root)
+    (harness.root / "sub").mkdir()
+    await harness.watch("inotify" if mode == "inotify" else "poll")
+    swap(harness.root)
     # A new folder may get the number of the removed one; then the poller sees what became of its files.
-    await room.until(lambda: bool({EVERYTHING, Hint("sub", subtree=True)} & set(room.seen.get("m", []))))
-    await room.quiet()
-    room.seen.clear()
-    (room.root / "a.md").write_text("x")
-    await room.hinted("a.md")
-    assert room.watcher.status("m").mode == mode
-    assert room.watcher.alive()
+    await harness.until(lambda: bool({EVERYTHING, Hint("sub", subtree=True)} & set(harness.seen.get("m", []))))
+    await harness.quiet()
+    harness.seen.clear()
+    (harness.root / "a.md").write_text("x")
+    await harness.hinted("a.md")
+    assert harness.watcher.status("m").mode == mode
+    assert harness.watcher.alive()
 
 
-async def test_a_root_that_vanishes_and_returns_is_noticed_both_times(room: Room) -> None:
-    (room.root / "sub").mkdir()
-    await room.watch()
-    room.root.rename(room.root.with_name("away"))
-    await room.everything()
-    await room.until(lambda: room.watcher.status("m").mode == "off")
-    assert "missing" in room.watcher.status("m").detail
-    assert room.watcher.alive()
-    await room.quiet()
-    room.seen.clear()
-    room.root.with_name("away").rename(room.root)
-    await room.everything()
-    await room.quiet()
-    room.seen.clear()
-    (room.root / "sub/a.md").write_text("x")
-    await room.hinted("sub/a.md")
+async def test_a_root_that_vanishes_and_returns_is_noticed_both_times(harness: WatchHarness) -> None:
+    (harness.root / "sub").mkdir()
+    await harness.watch()
+    harness.root.rename(harness.root.with_name("away"))
+    await harness.everything()
+    await harness.until(lambda: harness.watcher.status("m").mode == "off")
+    assert "missing" in harness.watcher.status("m").detail
+    assert harness.watcher.alive()
+    await harness.quiet()
+    harness.seen.clear()
+    harness.root.with_name("away").rename(harness.root)
+    await harness.everything()
+    await harness.quiet()
+    harness.seen.clear()
+    (harness.root / "sub/a.md").write_text("x")
+    await harness.hinted("sub/a.md")
 
 
-async def test_a_root_that_comes_later_is_watched_once_it_is_there(room: Room) -> None:
-    room.root.rmdir()
-    await room.watch()
-    assert room.watcher.status("m").mode == "off"
-    room.root.mkdir()
-    await room.everything()
-    await room.quiet()
-    (room.root / "a.md").write_text("x")
-    await room.hinted("a.md")
+async def test_a_root_that_comes_later_is_watched_once_it_is_there(harness: WatchHarness) -> None:
+    harness.root.rmdir()
+    await harness.watch()
+    assert harness.watcher.status("m").mode == "off"
+    harness.root.mkdir()
+    await harness.everything()
+    await harness.quiet()
+    (harness.root / "a.md").write_text("x")
+    await harness.hinted("a.md")
 
 
-async def test_a_link_as_root_is_followed_and_so_is_its_next_target(room: Room, tmp_path: Path) -> None:
-    real, other = room.root, room.outside
-    room.root = tmp_path / "link"
-    room.root.symlink_to(real, target_is_directory=True)
-    await room.watch()
+async def test_a_link_as_root_is_followed_and_so_is_its_next_target(harness: WatchHarness, tmp_path: Path) -> None:
+    real, other = harness.root, harness.outside
+    harness.root = tmp_path / "link"
+    harness.root.symlink_to(real, target_is_directory=True)
+    await harness.watch()
     (real / "a.md").write_text("x")
-    await room.hinted("a.md")
+    await harness.hinted("a.md")
     (tmp_path / "next").symlink_to(other, target_is_directory=True)
-    (tmp_path / "next").rename(room.root)
-    await room.everything()
-    await room.quiet()
-    room.seen.clear()
+    (tmp_path / "next").rename(harness.root)
+    await harness.everything()
+    await harness.quiet()
+    harness.seen.clear()
     (other / "b.md").write_text("x")
-    await room.hinted("b.md")
+    await harness.hinted("b.md")
 
 
-async def test_two_mirrors_of_one_root_both_survive_its_replacement(room: Room) -> None:
-    room.watcher.add("twin", room.root)
-    await room.watch()
-    renamed_and_replaced(room.root)
-    await room.everything()
-    await room.everything("twin")
-    await room.quiet()
-    room.seen.clear()
-    (room.root / "a.md").write_text("x")
-    await room.hinted("a.md")
-    await room.hinted("a.md", mirror="twin")
+async def test_two_mirrors_of_one_root_both_survive_its_replacement(harness: WatchHarness) -> None:
+    harness.watcher.add("twin", harness.root)
+    await harness.watch()
+    renamed_and_replaced(harness.root)
+    await harness.everything()
+    await harness.everything("twin")
+    await harness.quiet()
+    harness.seen.clear()
+    (harness.root / "a.md").write_text("x")
+    await harness.hinted("a.md")
+    await harness.hinted("a.md", mirror="twin")

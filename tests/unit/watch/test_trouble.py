@@ -14,7 +14,7 @@ import watchdog.version
 from watchdog.observers import inotify, inotify_c
 
 from syncd.watch.hints import EVERYTHING
-from tests.unit.watch.harness import Room
+from tests.unit.watch.harness import WatchHarness
 
 CHILD = Path(__file__).with_name("watching_child.py")
 
@@ -145,81 +145,83 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
 
 @pytest.mark.parametrize("name", ["root", "sub"])
 async def test_no_watch_left_at_or_below_the_root_means_polling(
-    room: Room, refuse: Callable[[str, int], None], name: str
+    harness: WatchHarness, refuse: Callable[[str, int], None], name: str
 ) -> None:
-    (room.root / "sub").mkdir()
+    (harness.root / "sub").mkdir()
     refuse(name, errno.ENOSPC)
-    room.watcher.add("other", room.outside)
-    await room.watch()
-    assert room.watcher.status("m").mode == "poll"
-    assert "max_user_watches" in room.watcher.status("m").detail
-    assert room.watcher.status("other").mode == "inotify"
-    (room.root / "sub/a.md").write_text("x")
-    await room.hinted("sub/a.md")
+    harness.watcher.add("other", harness.outside)
+    await harness.watch()
+    assert harness.watcher.status("m").mode == "poll"
+    assert "max_user_watches" in harness.watcher.status("m").detail
+    assert harness.watcher.status("other").mode == "inotify"
+    (harness.root / "sub/a.md").write_text("x")
+    await harness.hinted("sub/a.md")
 
 
 async def test_an_unreadable_directory_is_left_out_and_the_rest_is_watched(
-    room: Room, refuse: Callable[[str, int], None]
+    harness: WatchHarness, refuse: Callable[[str, int], None]
 ) -> None:
-    (room.root / "sub").mkdir()
+    (harness.root / "sub").mkdir()
     refuse("sub", errno.EACCES)
-    await room.watch()
-    assert room.watcher.status("m").mode == "inotify"
-    (room.root / "a.md").write_text("x")
-    await room.hinted("a.md")
+    await harness.watch()
+    assert harness.watcher.status("m").mode == "inotify"
+    (harness.root / "a.md").write_text("x")
+    await harness.hinted("a.md")
 
 
-async def test_no_inotify_instance_left_means_polling(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_inotify_instance_left_means_polling(harness: WatchHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     def init() -> int:
         ctypes.set_errno(errno.EMFILE)
         return -1
 
     monkeypatch.setattr(inotify_c, "inotify_init", init)
-    await room.watch()
-    assert room.watcher.status("m").mode == "poll"
-    assert "max_user_instances" in room.watcher.status("m").detail
-    assert room.watcher.alive()
-    (room.root / "a.md").write_text("x")
-    await room.hinted("a.md")
+    await harness.watch()
+    assert harness.watcher.status("m").mode == "poll"
+    assert "max_user_instances" in harness.watcher.status("m").detail
+    assert harness.watcher.alive()
+    (harness.root / "a.md").write_text("x")
+    await harness.hinted("a.md")
 
 
-async def test_repeated_overflows_rebuild_only_so_often_and_events_flow_meanwhile(room: Room) -> None:
+async def test_repeated_overflows_rebuild_only_so_often_and_events_flow_meanwhile(harness: WatchHarness) -> None:
     for number in range(50):
-        (room.root / str(number)).mkdir()
-    await room.watch()
+        (harness.root / str(number)).mkdir()
+    await harness.watch()
     overflow = inotify_c.InotifyEvent(inotify_c.WatchDescriptor(-1), inotify_c.InotifyConstants.IN_Q_OVERFLOW, 0, b"")
     observers: set[int] = set()
     end = time.monotonic() + 1.0
     while time.monotonic() < end:
-        observer = room.watcher._kernel._observer
+        observer = harness.watcher._kernel._observer
         if observer is not None:
             observers.add(id(observer))
             observer.descriptor.handle_event(overflow)  # type: ignore[attr-defined]
-        assert room.watcher.alive()
-        await room.quiet(0.01)
+        assert harness.watcher.alive()
+        await harness.quiet(0.01)
     # At most one at once and one per 0.2 s of rest.
-    assert 2 <= room.watcher.overflows <= 7
-    await room.until(lambda: not room.watcher._kernel._overflowed.is_set())
-    await room.quiet(0.3)
-    assert EVERYTHING in room.seen["m"]
-    room.seen.clear()
-    (room.root / "7/a.md").write_text("x")
-    await room.hinted("7/a.md")
+    assert 2 <= harness.watcher.overflows <= 7
+    await harness.until(lambda: not harness.watcher._kernel._overflowed.is_set())
+    await harness.quiet(0.3)
+    assert EVERYTHING in harness.seen["m"]
+    harness.seen.clear()
+    (harness.root / "7/a.md").write_text("x")
+    await harness.hinted("7/a.md")
 
 
-async def test_a_reader_whose_books_are_wrong_is_replaced(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reader_with_an_inconsistency_is_replaced(
+    harness: WatchHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise KeyError("wd")
 
-    await room.watch()
+    await harness.watch()
     with monkeypatch.context() as broken:
         broken.setattr(inotify.InotifyWatchGroup, "on_event", fail)
-        (room.root / "a.md").write_text("x")
-        await room.until(lambda: room.watcher.overflows == 1)
-    await room.everything()
-    await room.quiet()
-    (room.root / "b.md").write_text("x")
-    await room.hinted("b.md")
+        (harness.root / "a.md").write_text("x")
+        await harness.until(lambda: harness.watcher.overflows == 1)
+    await harness.everything()
+    await harness.quiet()
+    (harness.root / "b.md").write_text("x")
+    await harness.hinted("b.md")
 
 
 def test_the_hooks_fit_the_pinned_watchdog() -> None:

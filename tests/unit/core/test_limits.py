@@ -1,10 +1,7 @@
-import asyncio
-
 import pytest
 
 from syncd.core.limits import Limits
 from syncd.core.plain_text import megabytes
-from syncd.targets.base import for_each
 
 LIMITS = Limits(max_key_length=10, max_file_size=100, extensions=frozenset({".md", ".tar.gz"}), empty=False)
 
@@ -46,13 +43,13 @@ def test_without_a_list_every_type_is_taken_and_empty_files_by_default() -> None
     ("key", "taken"),
     [("a" * 19, True), ("a" * 20, True), ("a" * 21, False), ("\u00e9" * 15, True), ("\u00e9" * 15 + "a", False)],
 )
-def test_names_that_are_written_short_have_limits_too(key: str, taken: bool) -> None:
+def test_short_names_have_limits(key: str, taken: bool) -> None:
     problem = Limits(max_key_length=10, max_key_bytes=10, long_key_length=20, long_key_bytes=30).refuse(key, 1)
     assert (problem is None) is taken
     assert problem is None or problem.message.endswith("; shorten it")
 
 
-def test_a_name_that_is_too_long_is_told_of_the_way_out() -> None:
+def test_the_problem_of_a_long_key_names_the_remedy() -> None:
     problem = Limits(max_key_length=10).refuse("a" * 11, 1)
     assert problem is not None
     assert problem.message == (
@@ -60,7 +57,7 @@ def test_a_name_that_is_too_long_is_told_of_the_way_out() -> None:
     )
 
 
-def test_messages_tell_both_sides() -> None:
+def test_the_problem_of_a_large_file_names_both_sizes() -> None:
     problem = Limits(max_file_size=4_194_304).refuse("big.pdf", 5_200_000)
     assert problem is not None
     assert problem.message == "5.2 MB is over the target's 4.2 MB; make the file smaller, or raise max_file_size"
@@ -72,34 +69,3 @@ def test_messages_tell_both_sides() -> None:
 )
 def test_sizes_are_for_people(size: int, text: str) -> None:
     assert megabytes(size) == text
-
-
-async def test_each_does_all_and_never_more_at_once_than_asked() -> None:
-    now, most, done = 0, 0, []
-
-    async def work(item: int) -> None:
-        nonlocal now, most
-        now += 1
-        most = max(most, now)
-        await asyncio.sleep(0)
-        now -= 1
-        done.append(item)
-
-    await for_each(range(10), work, 3)
-    assert sorted(done) == list(range(10))
-    assert most == 3
-    await for_each([], work, 3)
-
-
-async def test_the_first_error_ends_the_rest_and_is_raised_as_itself() -> None:
-    done = []
-
-    async def work(item: int) -> None:
-        await asyncio.sleep(0)
-        if item == 2:
-            raise KeyError(item)
-        done.append(item)
-
-    with pytest.raises(KeyError):
-        await for_each(range(100), work, 2)
-    assert len(done) < 5
