@@ -18,7 +18,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_all_that_is_written_is_for_the_owner_alone(tmp_path: Path) -> None:
+def test_all_files_are_private(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
         state = tmp_path / "new" / "state"
@@ -32,7 +32,7 @@ def test_all_that_is_written_is_for_the_owner_alone(tmp_path: Path) -> None:
     assert set(modes.values()) == {0o600}
 
 
-def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
+def test_opening_again_keeps_the_rows(tmp_path: Path) -> None:
     with closing(open_state(tmp_path)) as db:
         Meta(db, "docs").set("x", {"a": [1, None]})
     with closing(open_state(tmp_path)) as db:
@@ -135,7 +135,7 @@ def test_a_block_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
         assert meta.get("a") == 1
 
 
-def test_a_second_syncd_is_told_who_holds_the_directory(tmp_path: Path) -> None:
+def test_the_error_of_a_second_process_names_the_first(tmp_path: Path) -> None:
     with lock(tmp_path):
         assert holder(tmp_path) == (os.getpid(), False)
         with pytest.raises(Locked, match=f"pid {os.getpid()}") as caught, lock(tmp_path):
@@ -146,7 +146,7 @@ def test_a_second_syncd_is_told_who_holds_the_directory(tmp_path: Path) -> None:
         pass
 
 
-def test_nobody_holds_a_directory_that_was_never_locked(tmp_path: Path) -> None:
+def test_a_directory_that_was_never_locked_has_no_holder(tmp_path: Path) -> None:
     assert holder(tmp_path) is None
 
 

@@ -1,4 +1,4 @@
-"""Every delete that was carried out has a line that says why; where no line can be written nothing is deleted."""
+"""Each delete has a line in the log with its evidence. Without a writable log nothing is deleted."""
 
 import errno
 import json
@@ -31,7 +31,7 @@ def why_of(core: Core) -> dict[str, tuple[str, str]]:
     return {line["key"]: (line["reason"], line["evidence"]["kind"]) for line in lines(core)}
 
 
-async def test_a_full_pass_says_absent_and_a_hint_says_seen_to_go(core: Core) -> None:
+async def test_the_evidence_of_a_full_pass_is_absent_and_of_a_hint_seen_to_go(core: Core) -> None:
     await in_step(core, **{"a.md": "a", "b.md": "b"})
     core.remove("a.md", "b.md")
     core.write("c.md", "c")
@@ -44,7 +44,7 @@ async def test_a_full_pass_says_absent_and_a_hint_says_seen_to_go(core: Core) ->
     assert stat.S_IMODE(log_path(core.state).stat().st_mode) == 0o600
 
 
-async def test_a_rule_is_named_and_so_is_who_agreed(core: Core) -> None:
+async def test_the_line_names_the_rule_and_the_consent(core: Core) -> None:
     await in_step(core, **{"a.tmp": "a", "b.md": "b"})
     core.use(rules=Rules(exclude=("*.tmp",)))
     await core.full()
@@ -69,7 +69,7 @@ async def test_an_orphan_names_its_owner(core: Core) -> None:
     assert lines(core)[1]["consent"] == ['prune = "all"']
 
 
-async def test_what_was_not_deleted_has_no_line(core: Core) -> None:
+async def test_a_failed_delete_has_no_line(core: Core) -> None:
     await in_step(core, **{"a.md": "a", "b.md": "b"})
     core.remove("a.md")
     core.target.failures["a.md"] = [Park("refused", "no")]
@@ -77,7 +77,7 @@ async def test_what_was_not_deleted_has_no_line(core: Core) -> None:
     assert log_path(core.state).read_text() == ""
 
 
-async def test_where_the_log_cannot_be_written_nothing_is_deleted(core: Core) -> None:
+async def test_without_a_writable_log_nothing_is_deleted(core: Core) -> None:
     await in_step(core, **{"a.md": "a", "b.md": "b"})
     core.remove("a.md")
     log_path(core.state).mkdir()
@@ -114,7 +114,7 @@ def test_a_file_system_that_cannot_reserve_is_no_obstacle(log: DeleteLog, monkey
         pen.write(LINE, 0.0)
 
 
-def test_a_line_that_cannot_be_written_is_told_in_the_error(
+def test_the_error_quotes_a_line_that_cannot_be_written(
     log: DeleteLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with log.writing([LINE]) as pen:
@@ -157,7 +157,7 @@ def test_many_deletes_are_synced_once(log: DeleteLog, monkeypatch: pytest.Monkey
     assert len(synced) == 1
 
 
-def test_the_last_line_of_the_key_of_that_mirror_is_found_past_what_is_broken(log: DeleteLog, tmp_path: Path) -> None:
+def test_the_last_line_of_a_key_is_found_among_broken_lines(log: DeleteLog, tmp_path: Path) -> None:
     with log.writing([LINE]) as pen:
         pen.write({"mirror": "docs", "key": "é\n.md", "why": "first"}, 1.0)
         pen.write({"mirror": "docs", "key": "é\n.md", "why": "second"}, 2.0)

@@ -1,4 +1,4 @@
-"""What the state file remembers for the Vectorize target."""
+"""The rows of the state file for the Vectorize target."""
 
 import hashlib
 from array import array
@@ -50,7 +50,7 @@ def test_at_the_limit_the_oldest_goes(memory: Embeddings, count: int, left: set[
     assert known(memory, *range(count)) == left
 
 
-def test_what_is_used_stays(memory: Embeddings) -> None:
+def test_vectors_in_use_stay(memory: Embeddings) -> None:
     for number in range(5):
         memory.keep("m", {digest(number): vector(number)})
     assert known(memory, 0) == {0}
@@ -58,7 +58,7 @@ def test_what_is_used_stays(memory: Embeddings) -> None:
     assert known(memory, *range(6)) == {0, 2, 3, 4, 5}
 
 
-def test_many_are_asked_for_at_once(memory: Embeddings) -> None:
+def test_many_vectors_are_fetched_at_once(memory: Embeddings) -> None:
     memory.keep("m", {digest(number): vector(number) for number in range(5)})
     assert len(memory.vectors("m", [digest(number) for number in range(40_000)])) == 5
     assert memory.vectors("m", []) == {}

@@ -62,14 +62,16 @@ def test_a_newer_reading_replaces_the_older(cache: StatCache, seen: os.stat_resu
     assert cache.fill([item_of(seen)])["a"].checksum == "new"
 
 
-def test_only_what_is_asked_for_comes_back(cache: StatCache, seen: os.stat_result) -> None:
+def test_only_the_requested_files_are_returned(cache: StatCache, seen: os.stat_result) -> None:
     now = seen.st_mtime_ns + YOUNG_NS
     cache.store([(key, seen, key) for key in "abcd"], now)
     assert set(cache.fill([item_of(seen, "a"), item_of(seen, "c")])) == {"a", "c"}
     assert cache.fill([]) == {}
 
 
-def test_distrust_forgets_one_mirrors_files(db: sqlite3.Connection, cache: StatCache, seen: os.stat_result) -> None:
+def test_invalidate_forgets_the_files_of_one_mirror(
+    db: sqlite3.Connection, cache: StatCache, seen: os.stat_result
+) -> None:
     other = StatCache(db, "other")
     for each in (cache, other):
         each.store([("a", seen, "sum")], seen.st_mtime_ns + YOUNG_NS)

@@ -1,4 +1,4 @@
-"""The last actions of a key: what is kept, and what its record tells already."""
+"""The history of a key, without actions that its record contains already."""
 
 from contextlib import closing
 from pathlib import Path
@@ -24,7 +24,7 @@ async def test_a_plain_first_upload_leaves_no_row(core: Core) -> None:
     assert core.mirror.db.execute("SELECT count(*) FROM history").fetchone() == (0,)
 
 
-async def test_a_lost_state_file_leaves_no_row_for_what_is_adopted(core: Core) -> None:
+async def test_an_adoption_after_a_lost_state_leaves_no_row(core: Core) -> None:
     await in_step(core, **{"a.md": "a", "b.md": "b"})
     core.mirror.journal.clear()
     await core.full()
@@ -51,7 +51,7 @@ async def test_changes_failures_and_deletes_are_kept_in_order(core: Core) -> Non
     assert "there is no such file" in deleted.detail
 
 
-async def test_drift_and_what_is_found_after_it_are_kept(core: Core) -> None:
+async def test_drift_and_a_later_adoption_are_kept(core: Core) -> None:
     await in_step(core, **{"a.md": "a"})
     core.forget_listing()
     core.target.put_by("me", "a.md", "drifted")

@@ -57,7 +57,7 @@ def test_checksums_of_files_that_are_neither_mirrored_nor_in_the_way_are_forgott
 
 
 @pytest.mark.parametrize("number", [0, 1, 499, 500, 501, 1001])
-def test_of_many_keys_those_written_in_a_span_of_time_are_found(
+def test_written_returns_the_keys_written_between_two_times(
     db: sqlite3.Connection, journal: Journal, number: int
 ) -> None:
     keys = [f"{each:04}" for each in range(number)]
@@ -67,7 +67,7 @@ def test_of_many_keys_those_written_in_a_span_of_time_are_found(
     assert journal.written([*keys, "absent"], NOW, NOW + 1) == set(keys[1::3])
 
 
-def test_under_a_directory_lie_its_children_only() -> None:
+def test_the_key_range_of_a_directory_has_only_its_children() -> None:
     first, upto = under("a/")
     assert first < "a/b" < upto
     assert first < f"a/{LAST}" < upto
@@ -81,7 +81,7 @@ def test_forget_drops_one_record(journal: Journal) -> None:
     assert journal.get("a") is None
 
 
-def test_what_the_remote_newly_says_is_learned_and_silence_is_not(journal: Journal) -> None:
+def test_new_values_are_learned_and_missing_values_are_not(journal: Journal) -> None:
     journal.put(RECORD)
     journal.index.learn(RECORD, Entry("a", "r1", version="v2", status="completed"), NOW + 12.34)
     assert journal.get("a") == replace(RECORD, version="v2", status="completed", searchable_s=12.3)
@@ -112,7 +112,7 @@ def test_only_failed_indexing_is_asked_for_again_and_once(journal: Journal) -> N
     assert journal.reindexing.request(None) == 1
 
 
-def test_in_step_is_what_nothing_keeps_from_target_or_index(db: sqlite3.Connection, journal: Journal) -> None:
+def test_in_step_counts_stored_and_searchable_entries(db: sqlite3.Connection, journal: Journal) -> None:
     for key in "abde":
         journal.put(replace(RECORD, key=key))
     journal.put(replace(RECORD, key="c", status="error"))
@@ -144,7 +144,7 @@ def test_a_delete_leaves_a_tombstone_in_the_place_of_the_record(journal: Journal
     assert journal.tombstones.deleted_at("r2") is None
 
 
-def test_of_many_entries_those_deleted_lately_are_found(journal: Journal) -> None:
+def test_deleted_about_returns_the_recently_deleted_refs(journal: Journal) -> None:
     journal.tombstones.record_delete("a", "r1", NOW - 1, consented=False)
     journal.tombstones.record_delete("b", "r2", NOW, consented=False)
     journal.tombstones.record_delete("c", "r3", NOW, consented=False)

@@ -1,4 +1,4 @@
-"""The default owner: one for each machine and folder, kept once it was derived."""
+"""The default owner: one for each machine and folder, kept after it was derived."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,7 +19,7 @@ def meta(tmp_path: Path) -> Iterator[Meta]:
         yield Meta(db, "docs")
 
 
-def test_it_is_the_name_and_eight_hex_digits_and_the_same_each_time() -> None:
+def test_the_owner_is_the_name_and_eight_hex_digits() -> None:
     one = identity.derived("docs", Path("/srv/docs"), MACHINE)
     assert one == identity.derived("docs", Path("/srv/docs"), MACHINE)
     name, _, digits = one.rpartition("-")
@@ -65,7 +65,7 @@ def test_machines_of_one_image_differ_by_their_host_name(tmp_path: Path, monkeyp
     assert identity.machine(tmp_path) != one
 
 
-def test_what_was_derived_first_is_kept_while_the_state_is_there(meta: Meta, tmp_path: Path) -> None:
+def test_the_first_derived_owner_is_kept_while_the_state_exists(meta: Meta, tmp_path: Path) -> None:
     folder = tmp_path / "docs"
     folder.mkdir()
     first = identity.owner_of("docs", folder, meta, MACHINE)
@@ -89,6 +89,6 @@ def test_a_folder_that_was_moved_keeps_its_owner_and_another_one_has_its_own(met
     assert identity.owner_of("docs", other, meta, MACHINE) == second
 
 
-def test_without_state_and_machine_id_nobody_knows_yet(tmp_path: Path) -> None:
+def test_without_state_and_machine_id_the_owner_is_unknown(tmp_path: Path) -> None:
     assert identity.owner_of("docs", tmp_path, None, None) is None
     assert installation(tmp_path / "nowhere") is None

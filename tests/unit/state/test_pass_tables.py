@@ -33,7 +33,7 @@ def test_entries_come_back_as_they_went_in_by_key(tables: PassTables) -> None:
     assert tables.remote.entries(["\U0001f600", "c"]) == {"\U0001f600": [entries[0]]}
 
 
-def test_what_a_stranger_wrote_into_an_entry_is_kept_whatever_it_is(tables: PassTables) -> None:
+def test_any_value_of_a_foreign_entry_is_kept(tables: PassTables) -> None:
     strange = Entry("a", "1", checksum="\ud800", size=10**30, owner="\0", marked=False)
     tables.remote.add([strange])
     assert tables.remote.entries(["a"]) == {"a": [strange]}
@@ -71,7 +71,7 @@ def test_large_sizes_and_odd_names_come_back_as_they_went_in(tables: PassTables,
 @pytest.mark.parametrize(
     ("number", "turns"), [(0, []), (255, [255]), (256, [256]), (257, [256, 1]), (513, [256, 256, 1])]
 )
-def test_turns_hold_at_most_256_actions(tables: PassTables, number: int, turns: list[int]) -> None:
+def test_batches_hold_at_most_256_actions(tables: PassTables, number: int, turns: list[int]) -> None:
     tables.plan.add([Put(f"{n:04}", "new", "p", 1) for n in range(number)])
     taken = list(tables.plan.batches("put"))
     assert [len(turn) for turn in taken] == turns

@@ -1,4 +1,4 @@
-"""The state directory and everything in it is for nobody else, whatever the umask."""
+"""The state directory and its files are private, whatever the umask."""
 
 import os
 import stat

@@ -26,13 +26,13 @@ def keys(queue: Queue, now: float) -> list[str]:
     return [row.key for row in queue.settled(now)]
 
 
-def test_a_mark_is_due_after_quiet(queue: Queue) -> None:
+def test_a_mark_is_due_after_settle(queue: Queue) -> None:
     queue.mark([("a", False)], NOW)
     assert keys(queue, NOW + SETTLE - 0.001) == []
     assert keys(queue, NOW + SETTLE) == ["a"]
 
 
-def test_every_further_mark_begins_the_quiet_anew(queue: Queue) -> None:
+def test_each_further_mark_restarts_the_settling(queue: Queue) -> None:
     queue.mark([("a", False)], NOW)
     queue.mark([("a", False)], NOW + 0.4)
     assert keys(queue, NOW + 0.8) == []
@@ -40,7 +40,7 @@ def test_every_further_mark_begins_the_quiet_anew(queue: Queue) -> None:
     assert len(queue.every()) == 1, "a set, not a list"
 
 
-def test_a_key_that_never_rests_is_due_after_settle_max(queue: Queue) -> None:
+def test_a_key_that_keeps_changing_is_due_after_settle_max(queue: Queue) -> None:
     moment = NOW
     while moment < NOW + SETTLE_MAX:
         queue.mark([("a", False)], moment)
@@ -55,14 +55,14 @@ def test_rows_come_sorted_by_key_as_python_sorts_them(queue: Queue) -> None:
     assert keys(queue, NOW + 1) == sorted(names)
 
 
-def test_done_forgets_what_was_looked_at(queue: Queue) -> None:
+def test_done_removes_the_processed_rows(queue: Queue) -> None:
     queue.mark([("a", False), ("b", False)], NOW)
     rows = queue.settled(NOW + 1)
     queue.done(rows[:1])
     assert keys(queue, NOW + 1) == ["b"]
 
 
-def test_a_mark_made_while_its_key_is_worked_on_survives_done(queue: Queue) -> None:
+def test_a_mark_during_the_processing_of_its_key_survives_done(queue: Queue) -> None:
     queue.mark([("a", False)], NOW)
     rows = queue.settled(NOW + 1)
     queue.mark([("a", False)], NOW + 1)
@@ -70,7 +70,7 @@ def test_a_mark_made_while_its_key_is_worked_on_survives_done(queue: Queue) -> N
     assert keys(queue, NOW + 2) == ["a"]
 
 
-def test_a_retry_made_while_its_key_is_worked_on_survives_done(queue: Queue) -> None:
+def test_a_retry_during_the_processing_of_its_key_survives_done(queue: Queue) -> None:
     queue.mark([("a", False)], NOW)
     rows = queue.settled(NOW + 1)
     queue.retry("a", NOW + 60, attempts=1)
@@ -79,7 +79,7 @@ def test_a_retry_made_while_its_key_is_worked_on_survives_done(queue: Queue) -> 
     assert [(row.key, row.attempts) for row in queue.settled(NOW + 60)] == [("a", 1)]
 
 
-def test_news_of_a_key_that_waits_for_its_retry_make_it_due_as_if_new(queue: Queue) -> None:
+def test_a_mark_replaces_a_waiting_retry(queue: Queue) -> None:
     queue.retry("a", NOW + 3600, attempts=7)
     queue.mark([("a", False)], NOW)
     assert keys(queue, NOW + SETTLE) == ["a"]
@@ -128,7 +128,7 @@ def test_a_retry_within_two_hours_waits(queue: Queue, delay: float) -> None:
     assert keys(queue, NOW + delay) == ["a"]
 
 
-def test_rows_that_are_put_off_keep_what_they_are_and_give_way_to_news(queue: Queue) -> None:
+def test_rescheduled_rows_keep_their_values_unless_marked(queue: Queue) -> None:
     queue.mark([("a", True), ("b", False)], NOW)
     rows = queue.settled(NOW + 1)
     queue.mark([("b", False)], NOW + 1)
@@ -137,7 +137,7 @@ def test_rows_that_are_put_off_keep_what_they_are_and_give_way_to_news(queue: Qu
     assert [(row.key, row.subtree) for row in queue.settled(NOW + SETTLE_MAX)] == [("a", True), ("b", False)]
 
 
-def test_fresh_rows_are_those_that_have_not_failed(queue: Queue) -> None:
+def test_fresh_rows_have_not_failed(queue: Queue) -> None:
     assert queue.next_due(NOW, fresh=True) is None
     queue.retry("a", NOW, 1)
     assert queue.next_due(NOW, fresh=True) is None
@@ -146,7 +146,7 @@ def test_fresh_rows_are_those_that_have_not_failed(queue: Queue) -> None:
     assert queue.next_due(NOW + 9, fresh=True) == 0.0
 
 
-def test_next_due_tells_how_long_to_sleep(queue: Queue) -> None:
+def test_next_due_returns_the_time_to_sleep(queue: Queue) -> None:
     assert queue.next_due(NOW) is None
     queue.retry("b", NOW + 60, 1)
     assert queue.next_due(NOW) == 60.0
@@ -163,7 +163,7 @@ def test_clear_ends_a_retry_but_not_a_mark(queue: Queue) -> None:
     assert [row.key for row in queue.every()] == ["news"]
 
 
-def test_counts_tell_the_new_from_the_failed(queue: Queue) -> None:
+def test_counts_separate_new_and_failed_rows(queue: Queue) -> None:
     queue.mark([("a", False), ("b", False)], NOW)
     queue.retry("c", NOW + 5, 3)
     assert queue.counts() == (2, 1)
@@ -178,14 +178,14 @@ def test_oldest_of_nothing_is_nothing(queue: Queue) -> None:
     assert queue.first_seen("a") is None
 
 
-def test_hurry_makes_everything_due(queue: Queue) -> None:
+def test_make_due_without_keys_makes_all_rows_due(queue: Queue) -> None:
     queue.retry("a", NOW + 60, 1)
     queue.retry("b", NOW + 60, 1)
     queue.make_due(None, NOW)
     assert keys(queue, NOW) == ["a", "b"]
 
 
-def test_hurry_makes_the_named_keys_due_even_if_they_do_not_wait(queue: Queue) -> None:
+def test_make_due_adds_keys_that_are_not_in_the_queue(queue: Queue) -> None:
     queue.retry("a", NOW + 60, 1)
     queue.retry("b", NOW + 60, 1)
     queue.make_due(["a", "c"], NOW)
@@ -200,7 +200,7 @@ def test_mirrors_do_not_see_each_others_rows(db: sqlite3.Connection, queue: Queu
     assert keys(queue, NOW) == []
 
 
-def test_what_was_brought_up_while_it_was_marked_again_rests_for_settle_max_anew(queue: Queue) -> None:
+def test_a_mark_during_an_upload_settles_anew_after_it(queue: Queue) -> None:
     queue.mark([("log", False)], NOW)
     for second in range(1, 31):
         queue.mark([("log", False)], NOW + second)

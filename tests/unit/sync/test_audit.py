@@ -1,4 +1,4 @@
-"""The cheap audit: what lets the journal stand for the listing, and what does not."""
+"""The cheap audit: when the journal can take the place of the listing."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,7 +20,7 @@ NAMES = [f"{number}.md" for number in range(9)]
 
 @pytest.fixture
 async def core(tmp_path: Path) -> AsyncIterator[Core]:
-    """Nine files in step for an hour, of which a whole listing is two hours old."""
+    """A mirror with nine files in step and a full listing of two hours ago."""
     with open_core(tmp_path, Limits(lag_s=60.0)) as made:
         made.use(audit_interval=DAY_S)
         for name in NAMES:
@@ -52,7 +52,7 @@ def base(core: Core) -> audit.Baseline:
 
 
 def hide(core: Core, name: str) -> None:
-    """Somebody takes an entry away."""
+    """Let another writer delete an entry."""
     del core.target.store[name]
 
 
@@ -75,7 +75,7 @@ async def test_local_changes_are_carried_out_on_an_audit(core: Core) -> None:
 
 
 @pytest.mark.parametrize("interval", [0.0, 3 * HOUR_S - 1])
-async def test_everything_is_listed_when_it_is_time(core: Core, interval: float) -> None:
+async def test_everything_is_listed_at_each_audit_interval(core: Core, interval: float) -> None:
     core.use(audit_interval=interval)
     core.clock.forward(HOUR_S)
     await listed(core)
@@ -96,17 +96,17 @@ async def test_a_clock_that_was_set_back_lists_everything(core: Core) -> None:
 
 
 @pytest.mark.parametrize("option", ["full", "whole", "delete_excluded"])
-async def test_who_asks_for_more_gets_a_listing(core: Core, option: str) -> None:
+async def test_options_that_need_a_listing_get_one(core: Core, option: str) -> None:
     assert not (await core.full(None, **{option: True})).audited
 
 
 @pytest.mark.parametrize("change", [{"takeover": True}, {"prune": "all"}])
-async def test_where_entries_of_others_matter_they_are_listed(core: Core, change: dict[str, object]) -> None:
+async def test_a_policy_that_needs_entries_of_others_lists_them(core: Core, change: dict[str, object]) -> None:
     core.use(**change)
     await listed(core)
 
 
-async def test_a_restart_goes_on_where_the_last_process_was(core: Core) -> None:
+async def test_a_restart_keeps_the_baseline(core: Core) -> None:
     core.restart()
     await audited(core)
 
@@ -122,7 +122,7 @@ async def test_an_entry_of_ours_that_is_gone_is_put_again(core: Core) -> None:
     assert plan(await listed(core)) == [("put", "4.md", "missing")]
 
 
-async def test_one_of_ours_gone_and_one_of_another_added_is_no_balance(core: Core) -> None:
+async def test_a_lost_entry_and_an_added_one_are_both_noticed(core: Core) -> None:
     hide(core, "4.md")
     core.target.put_by("you", "theirs.md", "text")
     assert plan(await listed(core)) == [("put", "4.md", "missing")]
@@ -140,13 +140,13 @@ async def test_an_entry_that_was_deleted_and_made_anew_is_noticed(core: Core) ->
     await listed(core)
 
 
-async def test_an_entry_with_our_mark_that_nobody_recorded_is_noticed(core: Core) -> None:
+async def test_an_unrecorded_entry_with_our_mark_is_noticed(core: Core) -> None:
     core.forget_listing()
     core.target.put_by("me", "orphan.md", "text")
     assert plan(await listed(core)) == [("delete", "orphan.md", "orphan")]
 
 
-async def test_what_others_add_is_counted_and_left_alone(core: Core) -> None:
+async def test_entries_that_others_add_are_counted_and_left_alone(core: Core) -> None:
     core.target.put_by("you", "a.md", "text")
     core.target.put_by(None, "b.md", "text")
     await audited(core)
@@ -159,7 +159,7 @@ async def test_what_others_add_is_counted_and_left_alone(core: Core) -> None:
     assert base(core).others == 2
 
 
-async def test_others_of_before_the_listing_are_counted_by_it(core: Core) -> None:
+async def test_the_listing_counts_earlier_entries_of_others(core: Core) -> None:
     core.target.put_by("you", "a.md", "text")
     await core.full(whole=True)
     assert base(core).others == 1
@@ -216,7 +216,7 @@ async def test_a_new_file_under_the_key_of_another_is_foreign_without_a_listing(
     assert core.target.texts()["a.md"] == "ours"
 
 
-async def test_an_entry_that_changes_sides_makes_the_next_pass_list(core: Core) -> None:
+async def test_an_adopted_or_forgotten_entry_makes_the_next_pass_list(core: Core) -> None:
     core.target.put_by(None, "a.md", "same")
     await core.full(whole=True)
     core.write("a.md", "same", age_s=5)
@@ -225,7 +225,7 @@ async def test_an_entry_that_changes_sides_makes_the_next_pass_list(core: Core) 
     await audited(core)
 
 
-async def test_so_many_new_files_that_asking_costs_more_make_it_a_listing(core: Core) -> None:
+async def test_many_new_files_cause_a_listing_instead_of_single_requests(core: Core) -> None:
     core.target.limits = Limits(lag_s=60.0, page=1)
     for number in range(29):
         core.write(f"new {number}.md", "text")
@@ -239,7 +239,7 @@ async def test_so_many_new_files_that_asking_costs_more_make_it_a_listing(core: 
     assert (result.unchanged, result.problems.total()) == (9, 0)
 
 
-async def test_a_pass_that_could_not_mend_something_leaves_no_baseline(core: Core) -> None:
+async def test_a_pass_that_could_not_repair_a_difference_leaves_no_baseline(core: Core) -> None:
     core.forget_listing()
     core.target.put_by("me", "4.md", "drifted")
     core.target.failures["4.md"] = [Park("refused", "no"), Retry("no")]
@@ -275,7 +275,7 @@ async def test_numbers_that_prove_all_to_be_indexed_are_learned(core: Core) -> N
     assert result.unsettled == 0
 
 
-async def test_what_was_written_just_now_is_not_learned_from_numbers(core: Core) -> None:
+async def test_the_numbers_change_no_status_of_a_recent_write(core: Core) -> None:
     core.mirror.db.execute("UPDATE record SET status = 'queued', written_at = ?", (core.clock.now - 59,))
     await audited(core)
     newest = PAGE * audit.PAGES
@@ -288,14 +288,14 @@ async def test_numbers_that_do_not_fit_lead_to_a_listing(core: Core, counts: dic
     await listed(core)
 
 
-async def test_numbers_that_prove_nothing_leave_what_is_on_its_way_to_the_follower(core: Core) -> None:
+async def test_numbers_that_prove_nothing_leave_unfinished_entries_to_the_polls(core: Core) -> None:
     core.target.numbers.append({"completed": 8, "error": 1})
     core.mirror.db.execute("UPDATE record SET status = 'queued' WHERE key = '0.md'")
     result = await audited(core)
     assert (result.unsettled, core.mirror.journal.index.unfinished()) == (1, 1)
 
 
-async def test_an_index_error_that_is_known_is_told_by_every_pass(core: Core) -> None:
+async def test_every_pass_reports_a_known_index_error(core: Core) -> None:
     core.mirror.db.execute("UPDATE record SET status = 'error', error = 'bad' WHERE key = '3.md'")
     core.target.numbers += [{"completed": 8, "error": 1}] * 2
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Deletes that come in bursts are judged as one plan, once it is quiet."""
+"""Deletes that arrive in bursts are judged as one plan after `settle`."""
 
 import pytest
 
@@ -16,7 +16,7 @@ async def filled(core: Core, files: int, max_delete: str | int = "25%") -> None:
 
 
 async def due(core: Core) -> Result | None:
-    """What the daemon does when something is due."""
+    """Make the pass that the daemon makes when rows are due."""
     rows = core.mirror.queue.settled(core.clock.now)
     return await reconcile(core.mirror, Scope(rows)) if rows else None
 
@@ -52,7 +52,7 @@ async def test_a_removal_that_is_allowed_goes_once_it_is_quiet(core: Core) -> No
     assert (len(core.target.store), core.waiting()) == (80, [])
 
 
-async def test_a_folder_that_never_rests_holds_deletes_back_for_settle_max_at_most(core: Core) -> None:
+async def test_constant_changes_hold_deletes_back_for_settle_max_at_most(core: Core) -> None:
     await filled(core, 100)
     core.remove(*(f"{number:03}" for number in range(20)))
     core.mark(*(f"{number:03}" for number in range(20)))

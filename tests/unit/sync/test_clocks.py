@@ -1,4 +1,4 @@
-"""The wall clock may be wrong and set right again: nothing is lost by it, and nothing waits for it to come true."""
+"""A wrong wall clock, or one that is set, loses nothing and delays nothing."""
 
 import pytest
 

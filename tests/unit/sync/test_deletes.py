@@ -1,4 +1,4 @@
-"""Which deletes may go, and when: moves, absences that do not last, uploads that did not end well."""
+"""Deletes that may go or wait: moves, short absences, uploads that failed."""
 
 import pytest
 
@@ -22,7 +22,7 @@ async def forty(core: Core) -> None:
 
 
 async def run(core: Core, *, everything: bool = False) -> Result | None:
-    """What `run` does when something is due, or at its interval."""
+    """Make the pass that `run` makes when rows are due, or at its interval."""
     rows = core.mirror.queue.settled(core.clock.now)
     scope = Scope() if everything else Scope(rows)
     if not (everything or rows):
@@ -101,7 +101,7 @@ async def test_one_copy_makes_up_for_one_file(core: Core) -> None:
         await core.full()
 
 
-async def test_a_refused_plan_tells_what_was_done(core: Core) -> None:
+async def test_a_refused_plan_reports_the_finished_actions(core: Core) -> None:
     await forty(core)
     core.remove(*names("guides", 20))
     core.write("new", "1")
@@ -116,7 +116,7 @@ async def test_a_refused_plan_tells_what_was_done(core: Core) -> None:
 # -- a moment's absence
 
 
-async def test_what_a_deploy_takes_away_and_brings_back_is_no_delete(core: Core) -> None:
+async def test_files_that_a_deploy_removes_and_restores_are_not_deleted(core: Core) -> None:
     await forty(core)
     pages = names("guides", 9)
     gone(core, *pages)
@@ -136,7 +136,7 @@ async def test_what_a_deploy_takes_away_and_brings_back_is_no_delete(core: Core)
 
 
 @pytest.mark.parametrize("everything", [False, True])
-async def test_a_file_goes_when_it_was_gone_for_long_enough_also_over_a_restart(core: Core, everything: bool) -> None:
+async def test_an_entry_is_deleted_after_delete_after_also_over_a_restart(core: Core, everything: bool) -> None:
     await forty(core)
     gone(core, "guides/00")
     core.clock.forward(1)
@@ -151,7 +151,7 @@ async def test_a_file_goes_when_it_was_gone_for_long_enough_also_over_a_restart(
     assert core.mirror.absences.count() == 0
 
 
-async def test_a_pass_that_a_person_asks_for_deletes_at_once(core: Core) -> None:
+async def test_a_manual_pass_deletes_at_once(core: Core) -> None:
     await forty(core)
     gone(core, "guides/00")
     core.clock.forward(1)
@@ -220,7 +220,7 @@ async def moved(core: Core) -> None:
 
 
 def once(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    """Let the next read of a file find that it changed."""
+    """Let the next read of a file raise FileChanged."""
     real, left = Tree.read, [path]
 
     def read(self: Tree, path: str, **how: object) -> object:
@@ -233,7 +233,7 @@ def once(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
 
 
 @pytest.mark.parametrize("everything", [False, True])
-async def test_what_changed_while_it_was_read_holds_the_old_entry(
+async def test_a_file_that_changes_while_it_is_read_keeps_the_old_entry(
     core: Core, monkeypatch: pytest.MonkeyPatch, everything: bool
 ) -> None:
     await moved(core)
@@ -248,7 +248,7 @@ async def test_what_changed_while_it_was_read_holds_the_old_entry(
     assert core.target.texts() == {"z": "the content", "other": "o"}
 
 
-async def test_what_failed_holds_the_old_entry_until_it_is_up(core: Core) -> None:
+async def test_a_failed_upload_keeps_the_old_entry_until_it_succeeds(core: Core) -> None:
     await moved(core)
     core.target.failures["z"] = [Retry("no"), Retry("no")]
     for _ in range(3):
@@ -262,7 +262,7 @@ async def test_what_failed_holds_the_old_entry_until_it_is_up(core: Core) -> Non
     assert core.target.texts() == {"z": "the content", "other": "o"}
 
 
-async def test_an_upload_that_failed_earlier_holds_it_too(core: Core) -> None:
+async def test_an_upload_that_failed_in_an_earlier_pass_keeps_the_old_entry(core: Core) -> None:
     await moved(core)
     core.target.failures["z"] = [Retry("no")]
     rows = {row.key: row for row in core.mirror.queue.settled(core.clock.now)}
@@ -271,7 +271,7 @@ async def test_an_upload_that_failed_earlier_holds_it_too(core: Core) -> None:
     assert core.target.texts() == {"a": "the content", "other": "o"}
 
 
-async def test_what_is_refused_under_its_new_name_stays_under_the_old_one(core: Core) -> None:
+async def test_content_that_is_refused_under_a_new_name_stays_under_the_old_one(core: Core) -> None:
     await moved(core)
     core.target.failures["z"] = [Park("refused", "no")]
     for _ in range(3):
@@ -283,7 +283,7 @@ async def test_what_is_refused_under_its_new_name_stays_under_the_old_one(core: 
     assert core.target.texts() == {"other": "o"}
 
 
-async def test_a_mark_that_waits_holds_deletes_for_settle_max_at_most(core: Core) -> None:
+async def test_a_pending_mark_postpones_deletes_for_settle_max_at_most(core: Core) -> None:
     await moved(core)
     rows = {row.key: row for row in core.mirror.queue.settled(core.clock.now)}
     await reconcile(core.mirror, Scope([rows["a"]]))
@@ -301,7 +301,7 @@ async def run_now(core: Core, *but: str) -> None:
     await reconcile(core.mirror, Scope(rows))
 
 
-async def test_a_put_of_a_longer_pass_that_is_still_to_come_holds_it(core: Core) -> None:
+async def test_a_pending_put_of_a_longer_pass_keeps_the_old_entry(core: Core) -> None:
     await moved(core)
     other = (await core.full(dry_run=True)).tables
     assert [action.key for action, _ in other.plan.actions() if isinstance(action, Put)] == ["z"]
@@ -326,7 +326,7 @@ async def test_a_delete_does_not_wait_for_the_upload_of_its_own_file(core: Core)
     assert (core.target.texts(), core.waiting()) == ({"other": "o"}, [])
 
 
-async def test_deletes_that_were_found_to_wait_for_each_other_go(core: Core) -> None:
+async def test_deletes_that_wait_for_each_other_are_carried_out(core: Core) -> None:
     await in_step(core, a="one", b="two", other="o")
     gone(core, "a", "b")
     core.clock.forward(1)
@@ -338,7 +338,7 @@ async def test_deletes_that_were_found_to_wait_for_each_other_go(core: Core) -> 
     assert (core.target.texts(), core.waiting()) == ({"other": "o"}, [])
 
 
-async def test_what_a_fresh_state_refuses_does_not_pass_by_tens_afterwards(core: Core) -> None:
+async def test_deletes_refused_with_a_fresh_state_stay_refused(core: Core) -> None:
     for number in range(8):
         core.target.put_by("me", f"{number}", str(number))
     core.write("0", "0")

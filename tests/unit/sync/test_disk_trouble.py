@@ -1,4 +1,4 @@
-"""Errors of the disk that say nothing of a file: it is tried again, and nothing is deleted meanwhile."""
+"""Temporary errors of the disk: the file is retried, and nothing is deleted meanwhile."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ PASSING = ["ESTALE", "EIO", "EMFILE", "ENFILE", "ETIMEDOUT", "EINTR", "ENOMEM", 
 
 
 class Trouble:
-    """Refuses to open some names so many times."""
+    """Refuses to open some names a number of times."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.name, self.left, self.code = b"", 0, 0
@@ -50,9 +50,7 @@ async def once(core: Core) -> Report:
 
 
 @pytest.mark.parametrize("code", PASSING)
-async def test_a_file_that_cannot_be_read_in_passing_waits_in_the_queue(
-    core: Core, trouble: Trouble, code: str
-) -> None:
+async def test_a_temporary_read_failure_waits_in_the_queue(core: Core, trouble: Trouble, code: str) -> None:
     await in_step(core, a="1", b="2")
     core.write("a", "new")
     trouble.refuse("a", 99, code)
@@ -66,7 +64,7 @@ async def test_a_file_that_cannot_be_read_in_passing_waits_in_the_queue(
     assert [(row.key, row.attempts) for row in rows] == [("a", 1)]
 
 
-async def test_a_file_that_is_no_more_to_be_read_is_no_such_case(core: Core, trouble: Trouble) -> None:
+async def test_a_permission_error_is_no_temporary_failure(core: Core, trouble: Trouble) -> None:
     await in_step(core, a="1", b="2")
     core.write("a", "new")
     trouble.refuse("a", 99, "EACCES")
@@ -88,7 +86,7 @@ async def test_one_pass_waits_a_while_for_the_disk(core: Core, trouble: Trouble,
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a", "failed"), ("d", "unreadable")])
-async def test_what_stays_away_is_named(core: Core, trouble: Trouble, name: str, kind: str) -> None:
+async def test_a_file_that_stays_unreadable_is_reported(core: Core, trouble: Trouble, name: str, kind: str) -> None:
     await in_step(core, **{"a": "1", "d/b": "2"})
     core.write("a", "new")
     trouble.refuse(name, 9999, "EIO")
@@ -112,7 +110,9 @@ def away(monkeypatch: pytest.MonkeyPatch, root: Path, times: int) -> None:
     monkeypatch.setattr(Path, "stat", stat)
 
 
-async def test_a_root_that_is_away_in_passing_is_no_halt(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_root_that_is_temporarily_unreadable_causes_no_halt(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await in_step(core, a="1")
     with monkeypatch.context() as patched:
         away(patched, core.root, 1)

@@ -1,4 +1,4 @@
-"""A folder that holds nothing the rules take, and a state that knows nothing: neither is a wish to delete."""
+"""A folder without files that the rules include, or an empty state, causes no mass delete."""
 
 import errno
 import os

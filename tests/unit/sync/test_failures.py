@@ -1,4 +1,4 @@
-"""What a pass does about files and remotes that fail."""
+"""Files and remotes that fail."""
 
 import pytest
 
@@ -81,7 +81,7 @@ async def test_failing_again_and_again_waits_longer_and_longer(core: Core) -> No
 
 
 @pytest.mark.parametrize(("asked", "waits"), [(60.0, 60.0), (3 * 86400.0, FAR_S)])
-async def test_what_the_remote_asks_for_is_waited_out_within_reason(core: Core, asked: float, waits: float) -> None:
+async def test_the_wait_that_the_remote_requests_has_a_limit(core: Core, asked: float, waits: float) -> None:
     core.write("a", "1")
     core.target.failures["a"] = [Retry("busy", after_s=asked)]
     await core.full()
@@ -90,7 +90,7 @@ async def test_what_the_remote_asks_for_is_waited_out_within_reason(core: Core, 
 
 
 @pytest.mark.parametrize("error", [NotFound("gone"), Conflict("exists")])
-async def test_what_the_target_could_not_sort_out_itself_is_tried_again(core: Core, error: Park) -> None:
+async def test_a_conflict_or_a_missing_entry_is_retried(core: Core, error: Park) -> None:
     core.write("a", "1")
     core.target.failures["a"] = [error]
     await core.full()
@@ -112,7 +112,7 @@ async def test_a_question_that_was_not_answered_is_asked_again_later(core: Core)
     assert core.problems() == {}
 
 
-async def test_an_unreachable_remote_ends_the_pass_and_keeps_what_waits(core: Core) -> None:
+async def test_an_unreachable_remote_ends_the_pass_and_keeps_the_queue(core: Core) -> None:
     core.write("a", "1")
     core.target.raises = [Unreachable("no route")]
     with pytest.raises(Unreachable):
@@ -168,7 +168,7 @@ async def test_refused_new_content_keeps_the_old_entry(core: Core) -> None:
     assert core.target.texts() == {"a": "1"}
 
 
-async def test_an_entry_found_foreign_at_the_last_moment_is_met_anew_in_every_pass(core: Core) -> None:
+async def test_every_pass_asks_again_for_an_entry_found_foreign(core: Core) -> None:
     core.write("a", "1")
     core.target.failures["a"] = [Park("foreign", "theirs")]
     assert not (await core.full()).clean

@@ -1,4 +1,4 @@
-"""A disk that is full under the state file: nothing is lost, the daemon goes on, a command says so in one line."""
+"""A full disk under the state file: nothing is lost, the daemon goes on, and a command ends with one line."""
 
 import asyncio
 import errno
@@ -25,7 +25,7 @@ FILES = 300
 
 
 def be_full(db: sqlite3.Connection) -> None:
-    """No page more than there is."""
+    """Let the state file have no further page."""
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     db.execute(f"PRAGMA max_page_count = {pages}")
 
@@ -65,7 +65,7 @@ async def test_a_command_halts_in_one_line_and_the_next_one_completes(core: Core
     assert core.target.texts() == files
 
 
-async def test_the_daemon_rests_and_goes_on_when_there_is_room(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_daemon_pauses_until_there_is_room(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(error_policy, "RETRY_FIRST_S", 0.01)
     monkeypatch.setattr(error_policy, "RETRY_LONGEST_S", 0.05)
     files = plant(core)
@@ -99,7 +99,7 @@ def test_a_commit_that_fails_leaves_no_transaction_open_that_swallows_the_next(t
             assert other.execute("SELECT key FROM reindex").fetchall() == [("a",)]
 
 
-def test_a_lock_that_cannot_be_written_is_no_bug(tmp_path: Path) -> None:
+def test_a_lock_file_that_cannot_be_written_is_no_bug(tmp_path: Path) -> None:
     with no_room_for_writes(), pytest.raises(StateHalt, match="make room"), lock(tmp_path):
         raise AssertionError("not reached")
 

@@ -1,4 +1,4 @@
-"""What keeps a pass from deleting: the brake and the root."""
+"""The guards against deletes: the brake and the root."""
 
 import pytest
 
@@ -34,7 +34,7 @@ async def test_a_small_mirror_may_lose_ten(core: Core, removed: int, refused: bo
     assert len(core.target.store) == (20 if refused else 20 - removed)
 
 
-async def test_a_refused_plan_deletes_nothing_uploads_all_and_says_so_and_how_to_go_on(core: Core) -> None:
+async def test_a_refused_plan_deletes_nothing_uploads_all_and_names_the_remedy(core: Core) -> None:
     await braked(core, 48, "25%")
     drop(core, 0, 13)
     core.write("new", "1")
@@ -51,7 +51,7 @@ async def test_a_refused_plan_deletes_nothing_uploads_all_and_says_so_and_how_to
         await core.full()
 
 
-async def test_a_dry_run_tells_of_the_refusal(core: Core) -> None:
+async def test_a_dry_run_reports_the_refusal(core: Core) -> None:
     await braked(core, 20, "25%")
     drop(core, 0, 11)
     result = await core.full(dry_run=True)
@@ -101,7 +101,7 @@ async def test_force_passes_once_and_its_deletes_do_not_count_later(core: Core) 
     assert len(core.target.store) == 49
 
 
-async def test_a_directory_gone_bit_by_bit_is_stopped_like_one_gone_at_once(core: Core) -> None:
+async def test_a_directory_removed_file_by_file_is_refused_too(core: Core) -> None:
     await braked(core, 40, "25%")
     for number in range(10):
         drop(core, number, number + 1)
@@ -184,7 +184,7 @@ async def test_an_emptied_root_halts_unless_forced(core: Core) -> None:
     assert core.target.store == {}
 
 
-async def test_an_empty_root_that_was_never_full_is_fine(core: Core) -> None:
+async def test_an_empty_root_without_records_is_accepted(core: Core) -> None:
     assert planned(await core.full()) == {}
 
 

@@ -1,4 +1,4 @@
-"""From written to searchable, or not: what is remembered, told, tried again and never sent again."""
+"""The index status of entries: stored, reported and retried without another upload."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -28,7 +28,7 @@ def record(core: Core, key: str = "a.md") -> Record:
 
 
 async def followed(core: Core) -> int:
-    """What the worker does when a look is due."""
+    """Do what the worker does when a poll is due."""
     await index.reindex_due(core.mirror)
     left = await index.poll(core.mirror)
     await index.fetch_reasons(core.mirror)
@@ -122,7 +122,7 @@ async def test_an_item_on_its_way_for_too_long_is_named_once(core: Core, waited:
     assert core.mirror.journal.index.stuck_count(core.clock.now - STUCK_S) == named
 
 
-async def test_of_many_stuck_items_the_log_names_a_few_and_counts_the_rest(core: Core) -> None:
+async def test_the_log_names_a_few_stuck_entries_and_counts_the_rest(core: Core) -> None:
     for number in range(index.NAMED + 5):
         core.target.index[f"{number:02}.md"] = Indexed("queued")
         core.write(f"{number:02}.md", "x")
@@ -140,7 +140,7 @@ async def test_of_many_stuck_items_the_log_names_a_few_and_counts_the_rest(core:
 
 @pytest.fixture
 async def locked(core: Core) -> Core:
-    """a.md is stored, and was found to be locked."""
+    """A mirror whose a.md is stored and could not be indexed because it is locked."""
     core.target.index["a.md"] = LOCKED
     await in_step(core, **{"a.md": "x", "b.md": "x"})
     await followed(core)
@@ -151,7 +151,7 @@ def puts(core: Core) -> list[str]:
     return [key for kind, key, _ in core.target.said() if kind == "put"]
 
 
-async def test_the_problem_says_what_the_service_says(locked: Core) -> None:
+async def test_the_problem_quotes_the_service(locked: Core) -> None:
     message = locked.problem("a.md").message
     assert "locked with a password" in message
     assert "the service says: Document is encrypted; remove the password" in message
@@ -162,12 +162,12 @@ async def test_the_problem_says_what_the_service_says(locked: Core) -> None:
 
 
 async def dropped(core: Core) -> None:
-    """The remote throws out what it could not index."""
+    """Let the remote drop an entry that it could not index."""
     del core.target.store["a.md"]
 
 
 async def overwritten(core: Core) -> None:
-    """Somebody puts something else under the key, without any mark."""
+    """Let another writer put other content under the key, without a mark."""
     core.target.put_by(None, "a.md", "z")
 
 
@@ -221,7 +221,7 @@ async def test_a_person_s_retry_sends_what_was_dropped_and_has_indexed_again_wha
     assert puts(locked) == ["a.md"]
 
 
-async def test_what_was_dropped_is_not_asked_for_in_every_pass(locked: Core) -> None:
+async def test_a_dropped_entry_is_not_requested_in_every_pass(locked: Core) -> None:
     await dropped(locked)
     await locked.full()
     locked.target.confirmed.clear()
@@ -263,7 +263,7 @@ async def test_the_file_may_go_and_takes_its_problem_along(locked: Core) -> None
 
 @pytest.fixture
 async def busy(core: Core) -> Core:
-    """a.md is stored, and its indexing took too long."""
+    """A mirror whose a.md is stored and whose indexing timed out."""
     core.target.index["a.md"] = BUSY
     await in_step(core, **{"a.md": "x"})
     await followed(core)
@@ -351,7 +351,7 @@ async def test_of_many_a_look_indexes_a_few_again_and_asks_for_few_reasons(core:
 
 
 @pytest.mark.parametrize("error", [Park("refused", "no"), Retry("later")])
-async def test_a_refused_indexing_counts_as_a_try_and_stops_nobody(
+async def test_a_refused_indexing_counts_as_a_try_and_stops_no_other(
     busy: Core, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     asked = []
@@ -410,7 +410,7 @@ async def test_an_error_that_a_listing_still_shows_after_another_indexing_is_ask
     assert core.problems() == {"a.md": "index_error"}, "it is so"
 
 
-async def test_another_version_of_what_we_marked_is_still_what_we_wrote(busy: Core) -> None:
+async def test_another_version_with_our_marks_is_still_our_write(busy: Core) -> None:
     busy.mirror.journal.reindexing.request(None)
     await index.reindex_due(busy.mirror)
     busy.target.put_by("me", "a.md", "x")

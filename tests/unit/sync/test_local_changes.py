@@ -1,4 +1,4 @@
-"""What a pass does about files that cannot be read, will not hold still, or that the rules leave out."""
+"""Files that cannot be read, keep changing or are excluded."""
 
 from typing import Any
 
@@ -57,7 +57,7 @@ async def test_a_file_that_becomes_unreadable_before_it_is_verified_is_called_so
 
 
 def locked(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
-    """A folder that may be neither listed nor entered."""
+    """A folder that can be neither listed nor entered."""
     collect, twins = Tree._collect, Tree._twins
 
     def no_listing(self: Tree, path: str, ignores: Any, groups: Any) -> None:
@@ -131,7 +131,7 @@ def restless(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
 
 
 @pytest.mark.parametrize("known", [False, True])
-async def test_a_file_that_never_rests_is_taken_as_it_is_after_settle_max(
+async def test_a_file_that_keeps_changing_is_read_after_settle_max(
     core: Core, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
     if known:
@@ -194,7 +194,7 @@ async def test_a_file_that_the_walk_missed_is_not_deleted(core: Core, monkeypatc
 # -- excluded
 
 
-async def test_what_changed_rules_leave_out_stays_unless_asked(core: Core) -> None:
+async def test_entries_that_new_rules_exclude_stay_unless_requested(core: Core) -> None:
     await in_step(core, **{"a.md": "1", "drafts/b.md": "2"})
     core.use(rules=Rules(exclude=("drafts/",)))
     assert planned(await core.full()) == {}
@@ -214,9 +214,7 @@ async def test_an_excluded_file_that_was_never_sent_is_nothing(core: Core) -> No
     assert core.problems() == {}
 
 
-async def test_what_an_ignore_file_leaves_out_since_the_plan_was_made_stays_here(
-    core: Core, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_file_excluded_after_the_plan_is_not_uploaded(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     core.mirror.tree.ignores = core.mirror.tree.ignores.settling(0.0, 0.0)
     core.write("a/private.md", "secret")
     core.write("open.md", "1")

@@ -1,4 +1,4 @@
-"""A pass tells how each action ended, and a flood of them in a few lines."""
+"""The log and the events of a pass: each action has an outcome, and many actions share a few lines."""
 
 import logging
 from collections import Counter
@@ -17,7 +17,7 @@ from tests.harness import Core, in_step
 
 @pytest.fixture
 def lines(request: pytest.FixtureRequest) -> Iterator[list[Any]]:
-    """What is logged at level info or the one that a test asks for."""
+    """The log lines at level info, or at the level that a test requests."""
     capture, level = LogCapture(), getattr(request, "param", logging.INFO)
     structlog.configure(processors=[capture], wrapper_class=structlog.make_filtering_bound_logger(level))
     yield capture.entries
@@ -35,7 +35,7 @@ def events(core: Core) -> list[ActionEvent]:
     ("files", "counted"),
     [(1, []), (LINES, []), (LINES + 1, [1]), (LINES + MORE, [MORE]), (LINES + MORE + 1, [MORE, 1])],
 )
-async def test_a_turn_has_twenty_lines_and_counts_the_rest(
+async def test_a_batch_logs_twenty_lines_and_counts_the_rest(
     core: Core, lines: list[Any], files: int, counted: list[int]
 ) -> None:
     for each in range(files):
@@ -47,7 +47,7 @@ async def test_a_turn_has_twenty_lines_and_counts_the_rest(
 
 
 @pytest.mark.parametrize("lines", [logging.DEBUG], indirect=True)
-async def test_whoever_wants_all_lines_has_one_for_each_action(core: Core, lines: list[Any]) -> None:
+async def test_level_debug_has_a_line_for_each_action(core: Core, lines: list[Any]) -> None:
     for each in range(LINES + 5):
         core.write(f"{each}.md", f"text {each}")
     await core.full()
@@ -55,7 +55,7 @@ async def test_whoever_wants_all_lines_has_one_for_each_action(core: Core, lines
     assert levels == {"info": LINES, "debug": 5}
 
 
-async def test_what_could_not_be_put_always_has_a_line(core: Core, lines: list[Any]) -> None:
+async def test_each_failed_put_has_a_line(core: Core, lines: list[Any]) -> None:
     for each in range(LINES * 2):
         core.write(f"{each:02}.md", f"text {each}")
         core.target.failures[f"{each:02}.md"] = [Park("refused", "no")]

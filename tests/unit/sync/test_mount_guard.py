@@ -1,4 +1,4 @@
-"""What was mounted below the root and is not: nothing below it goes, and what is asked of it is answered so."""
+"""Missing mounts below the root: nothing below them is deleted, and a look reports them."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ GONE = "is not mounted any more"
 
 
 def mounted(meta: Meta, root: Path, *paths: str) -> None:
-    """Let it be remembered that something was mounted there."""
+    """Store that a file system was mounted at each path."""
     seen = meta.get("mounts") or {"point": "/", "is_mount": False}
     assert isinstance(seen, dict)
     meta.set("mounts", seen | {"path": str(root), "inner": dict.fromkeys(paths, "tmpfs / 4711"), "covered": []})
 
 
-async def test_what_was_mounted_keeps_its_entries(core: Core) -> None:
+async def test_a_missing_mount_keeps_its_entries(core: Core) -> None:
     await in_step(core, **{"disk/a": "1", "disk/deep/b": "2", "own": "3"})
     mounted(core.mirror.meta, core.root, "disk")
     core.remove("disk/a", "disk/deep/b")
@@ -32,7 +32,7 @@ async def test_what_was_mounted_keeps_its_entries(core: Core) -> None:
     assert core.target.texts() == {"disk/new": "of the disk below", "own": "3"}
 
 
-async def test_what_a_mount_hides_keeps_its_entries(core: Core) -> None:
+async def test_files_hidden_by_a_mount_keep_their_entries(core: Core) -> None:
     await in_step(core, **{"over/a": "1", "own": "3"})
     why = Problem("over/", "unreadable", "a mount came over it")
     core.mirror.tree.protected.covered = {"over/": why}
@@ -42,7 +42,7 @@ async def test_what_a_mount_hides_keeps_its_entries(core: Core) -> None:
     assert core.mirror.tree.look("over/a") is None
 
 
-async def test_a_look_closes_what_a_pass_would_and_remembers_nothing(core: Core) -> None:
+async def test_protect_look_closes_paths_and_stores_nothing(core: Core) -> None:
     await in_step(core, **{"disk/a": "1", "own": "3"})
     mounted(core.mirror.meta, core.root, "disk")
     before = core.mirror.meta.get("mounts")

@@ -1,4 +1,4 @@
-"""One file's strange numbers, or an exception about it, stop no other file."""
+"""Extreme numbers of one file, or an exception about it, stop no other file."""
 
 import os
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def test_numbers_of_the_kernel_are_kept(core: Core, number: int) -> None:
 
 
 def _about_b(real: Callable[..., Any], place: int) -> Callable[..., Any]:
-    """A function of which an argument names the file: for "b" it does what nobody expects."""
+    """Return a function that raises an unexpected exception if an argument names the file "b"."""
 
     def odd(*arguments: Any, **named: Any) -> Any:
         told = arguments[place]
@@ -126,9 +126,7 @@ async def test_a_question_that_raises_is_that_files_problem(core: Core, monkeypa
     assert core.mirror.queue.attempts("b") == 1
 
 
-async def test_what_is_wrong_with_the_state_file_is_no_files_problem(
-    core: Core, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_error_of_the_state_file_is_no_problem_of_a_file(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     import sqlite3
 
     def broken(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Another writer under our mark: told from what this journal wrote, whatever was lost on the way."""
+"""Entries of another writer that uses our mark differ from the writes of this journal."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,11 @@ from tests.memory_target import MemoryTarget
 
 
 class Killed(BaseException):
-    """The process dies here."""
+    """Stands for the death of the process."""
 
 
 async def killed_after_upload(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pass whose uploads land, and of whose outcomes none is recorded."""
+    """Make a pass whose uploads succeed and whose outcomes are not recorded."""
 
     async def apply(self: ScriptedTarget, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
         del report
@@ -33,7 +33,7 @@ async def killed_after_upload(core: Core, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("here", [None, "mine", "theirs"])
-async def test_what_another_writer_puts_under_our_mark_is_kept_and_named(core: Core, here: str | None) -> None:
+async def test_an_entry_of_another_writer_with_our_mark_is_kept_and_reported(core: Core, here: str | None) -> None:
     await in_step(core, a="1")
     core.target.put_by("me", "b", "theirs")
     if here:
@@ -49,7 +49,7 @@ async def test_what_another_writer_puts_under_our_mark_is_kept_and_named(core: C
     assert core.target.texts() == {"a": "1", "b": "theirs"}
 
 
-async def test_what_another_writer_puts_over_ours_is_kept_too(core: Core) -> None:
+async def test_an_entry_of_another_writer_over_ours_is_kept(core: Core) -> None:
     await in_step(core, a="1", b="2")
     core.target.put_by("me", "a", "theirs")
     core.target.put_by("me", "b", "theirs")
@@ -63,7 +63,7 @@ async def test_what_another_writer_puts_over_ours_is_kept_too(core: Core) -> Non
     assert core.target.texts() == {"a": "edited"}
 
 
-async def test_with_a_lost_state_our_mark_is_ours(core: Core) -> None:
+async def test_after_a_lost_state_the_mark_is_proof(core: Core) -> None:
     core.target.put_by("me", "gone", "of a lost journal")
     core.target.put_by("me", "changed", "of a lost journal")
     core.write("changed", "new")
@@ -73,7 +73,7 @@ async def test_with_a_lost_state_our_mark_is_ours(core: Core) -> None:
     assert core.problems() == {}
 
 
-async def test_what_a_listing_hides_after_a_lost_state_is_ours_when_it_shows(core: Core) -> None:
+async def test_an_entry_that_a_late_listing_shows_after_a_lost_state_is_ours(core: Core) -> None:
     core.target.limits = Limits(max_file_size=1000, lag_s=60.0)
     core.target.put_by("me", "old", "seen at once")
     core.target.put_by("me", "young", "seen late")
@@ -91,7 +91,7 @@ async def test_what_a_listing_hides_after_a_lost_state_is_ours_when_it_shows(cor
 
 
 @pytest.mark.parametrize("after_s", [1, 3 * 3600])
-async def test_a_kill_between_upload_and_record_makes_no_stranger(
+async def test_an_upload_without_a_record_after_a_kill_is_ours(
     core: Core, monkeypatch: pytest.MonkeyPatch, after_s: float
 ) -> None:
     await in_step(core, keep="k", gone="1")
@@ -108,7 +108,7 @@ async def test_a_kill_between_upload_and_record_makes_no_stranger(
     assert core.problems() == {}
 
 
-async def test_a_lost_answer_makes_no_stranger(core: Core) -> None:
+async def test_an_upload_with_a_lost_answer_is_ours(core: Core) -> None:
     await in_step(core, keep="k")
     core.write("a", "1")
     core.target.failures["a"] = [Retry("no answer", ambiguous=True)]
@@ -119,7 +119,7 @@ async def test_a_lost_answer_makes_no_stranger(core: Core) -> None:
     assert core.target.texts() == {"keep": "k"}
 
 
-async def test_orphans_that_were_kept_at_first_are_ours_for_ever(core: Core) -> None:
+async def test_orphans_that_were_kept_at_first_stay_ours(core: Core) -> None:
     core.target.put_by("me", "old", "of a lost journal")
     core.write("a", "1")
     core.use(prune="never")

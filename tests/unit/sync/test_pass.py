@@ -1,4 +1,4 @@
-"""One pass after the other over a real folder and a target in memory."""
+"""Passes over a real folder and a target in memory."""
 
 import asyncio
 import os
@@ -93,7 +93,7 @@ async def test_the_same_bytes_are_not_sent_again_for_a_touch_or_a_copy(core: Cor
     assert core.target.changes == 0
 
 
-async def test_files_at_rest_are_not_read_again_unless_asked(core: Core) -> None:
+async def test_unchanged_files_are_read_only_by_a_full_option(core: Core) -> None:
     core.write("a", "1", age_s=10)
     core.write("b", "2", age_s=10)
     await core.full()
@@ -101,7 +101,7 @@ async def test_files_at_rest_are_not_read_again_unless_asked(core: Core) -> None
     assert (await core.full(full=True)).files_read == 2
 
 
-async def test_puts_stand_before_deletes(core: Core) -> None:
+async def test_puts_precede_deletes(core: Core) -> None:
     await in_step(core, a="1", m="2", z="3")
     core.remove("a", "m")
     core.write("n", "2")
@@ -129,7 +129,7 @@ async def test_passes_are_numbered_across_mirrors_and_restarts(core: Core) -> No
     assert Meta(core.mirror.db, "").get("pass") == first + 1
 
 
-async def test_a_full_pass_answers_for_all_that_waits(core: Core) -> None:
+async def test_a_full_pass_empties_the_queue(core: Core) -> None:
     core.write("a", "1")
     core.mark("a", "gone")
     core.mark("d", subtree=True)
@@ -140,7 +140,7 @@ async def test_a_full_pass_answers_for_all_that_waits(core: Core) -> None:
 # -- a dry run
 
 
-async def test_a_dry_run_changes_nothing_remotely_and_keeps_what_waits(core: Core) -> None:
+async def test_a_dry_run_changes_nothing_remotely_and_keeps_the_queue(core: Core) -> None:
     await in_step(core, a="1", b="2", c="3")
     core.mirror.journal.forget("c")
     core.write("new", "1")
@@ -158,7 +158,7 @@ async def test_a_dry_run_changes_nothing_remotely_and_keeps_what_waits(core: Cor
 # -- between turns
 
 
-async def test_settled_hints_are_served_between_the_turns_of_a_long_pass(core: Core) -> None:
+async def test_settled_hints_are_served_between_the_batches_of_a_long_pass(core: Core) -> None:
     for number in range(600):
         core.write(f"{number:03}", "x")
     turns = []
@@ -177,7 +177,7 @@ async def test_settled_hints_are_served_between_the_turns_of_a_long_pass(core: C
     assert set(outcomes(result).values()) == {"done"}
 
 
-async def test_hints_that_press_are_served_before_the_rest_of_a_turn_and_the_turn_still_gets_on(core: Core) -> None:
+async def test_pending_hints_are_served_before_the_rest_of_a_batch(core: Core) -> None:
     for number in range(5):
         core.write(f"{number}", "x")
     served = []
@@ -221,7 +221,7 @@ async def test_outcomes_that_come_together_are_shown_once(core: Core, monkeypatc
     assert [done for done in seen if done] == [20, 40]
 
 
-async def test_a_pass_that_ends_in_an_error_lets_go_of_its_plan_unless_somebody_watches(core: Core) -> None:
+async def test_a_failed_pass_drops_its_plan_unless_it_is_watched(core: Core) -> None:
     core.write("a", "1")
     rows: Callable[[], int] = lambda: int(core.mirror.db.execute("SELECT count(*) FROM temp.plan").fetchone()[0])  # noqa: E731
     core.target.raises = [Halt("no"), Halt("no")]
@@ -233,7 +233,7 @@ async def test_a_pass_that_ends_in_an_error_lets_go_of_its_plan_unless_somebody_
     assert rows() == 1
 
 
-async def test_a_put_hashes_the_very_bytes_it_sends(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_put_hashes_the_bytes_that_it_sends(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     core.write("a", "planned")
     real = walk.Tree.read
 

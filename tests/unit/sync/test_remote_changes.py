@@ -1,4 +1,4 @@
-"""What a pass makes of a remote that is not as the journal remembers it, and of what belongs to others."""
+"""Remotes that differ from the journal, and entries of other owners."""
 
 import pytest
 
@@ -61,7 +61,7 @@ async def test_drift_is_put_over_where_the_remote_keeps_no_marks(core: Core) -> 
     assert core.target.texts() == {"a": "1"}
 
 
-async def test_what_the_remote_says_of_an_entry_in_step_is_learned(core: Core) -> None:
+async def test_values_of_an_entry_in_step_are_learned(core: Core) -> None:
     await in_step(core, a="1")
     known = core.mirror.journal.get("a")
     assert known is not None
@@ -91,7 +91,7 @@ async def test_a_listing_that_still_shows_what_we_deleted_is_not_believed_within
 # -- others
 
 
-async def test_a_strangers_entries_stay(core: Core) -> None:
+async def test_entries_of_another_owner_stay(core: Core) -> None:
     for owner in ("you", None):
         core.target.put_by(owner, f"alone-{owner}", "theirs")
         core.target.put_by(owner, f"same-{owner}", "theirs")
@@ -104,7 +104,7 @@ async def test_a_strangers_entries_stay(core: Core) -> None:
     assert planned(await core.hint("same-None", "same-you")) == {}
 
 
-async def test_takeover_makes_a_strangers_entry_ours(core: Core) -> None:
+async def test_takeover_takes_over_an_entry_of_another_owner(core: Core) -> None:
     core.target.put_by("you", "a", "theirs")
     core.target.put_by(None, "b", "theirs")
     core.write("a", "ours")
@@ -139,7 +139,7 @@ async def test_duplicates_of_ours_go_and_those_of_others_stay(core: Core, monkey
     assert core.target.texts() == {"a": "1"}
 
 
-async def test_a_key_shared_with_a_stranger_stays_ours_without_a_journal(
+async def test_a_key_shared_with_another_owner_stays_ours_without_a_journal(
     core: Core, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await in_step(core, a="1")

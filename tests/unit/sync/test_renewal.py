@@ -10,7 +10,7 @@ RENEW_S = 30.0
 
 @pytest.mark.parametrize(("aged_s", "renewed"), [(28, False), (29, True), (-3600, True)])
 @pytest.mark.parametrize("full", [False, True])
-async def test_what_is_in_step_is_put_again_at_half_its_life(
+async def test_an_entry_in_step_is_put_again_at_half_its_life(
     core: Core, aged_s: float, renewed: bool, full: bool
 ) -> None:
     core.target.limits = Limits(max_file_size=1000, renew_s=RENEW_S)

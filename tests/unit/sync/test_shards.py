@@ -1,4 +1,4 @@
-"""n mirrors of one folder, each of its own shard, do together exactly what one mirror does."""
+"""The shards of a folder together do exactly what one mirror does."""
 
 import asyncio
 import tempfile
@@ -41,13 +41,13 @@ World = tuple[dict[str, str], dict[str, tuple[str, str | None]], dict[str, str]]
 
 
 def of(index: int, count: int, number: int = 1) -> list[str]:
-    """The first keys of a part."""
+    """Return the first keys of a shard."""
     found = (f"f{each}" for each in range(10_000))
     return [key for key in found if part(key, count) == index][:number]
 
 
 def ref(key: str) -> str:
-    """The id of an entry that was there before: not one that the target will give."""
+    """Return the id of an earlier entry, which the target does not assign again."""
     return f"r{1000 + KEYS.index(key)}"
 
 
@@ -59,7 +59,7 @@ def filled(world: World) -> ScriptedTarget:
 
 
 def one_pass(base: Path, target: ScriptedTarget, shard: Shard, prune: Prune, records: dict[str, str]) -> list[str]:
-    """A full pass of one process, whose journal is of a time when it answered for all; what was planned and said."""
+    """Make a full pass of one shard over a journal from the time before sharding. Return its plan and its problems."""
     with closing(open_state(base / str(shard).replace("/", "-"))) as db:
         policy = Policy("me", prune=prune, shard=shard)
         mirror = build_mirror(db, "docs", base / "root", target, Settings(policy, Rules(), max_delete="100%"))
@@ -102,7 +102,7 @@ def test_shards_together_plan_what_one_does_and_no_key_twice(
         assert shared.changes == alone.changes
 
 
-async def test_the_keys_of_other_parts_do_not_exist(core: Core) -> None:
+async def test_keys_of_other_shards_are_ignored(core: Core) -> None:
     (mine,), (other,) = of(0, 2), of(1, 2)
     core.use(shard=HALF[0], prune="all")
     core.target.put_by("me", "gone-" + other, "1")
@@ -115,7 +115,7 @@ async def test_the_keys_of_other_parts_do_not_exist(core: Core) -> None:
     assert planned(await core.hint(other)) == {}
 
 
-async def test_hints_are_heeded_by_the_shard_that_answers_for_the_key(core: Core) -> None:
+async def test_the_shard_of_a_key_serves_its_hints(core: Core) -> None:
     (mine,), (other,) = of(0, 2), of(1, 2)
     core.use(shard=HALF[0])
     await in_step(core, keep="1")
@@ -146,7 +146,7 @@ async def test_a_directory_that_cannot_be_read_holds_the_deletes_of_every_shard_
         assert planned(await core.full()) == {"delete": 1}
 
 
-async def test_a_name_without_a_key_is_told_by_one_shard_only(core: Core) -> None:
+async def test_one_shard_reports_a_name_without_a_key(core: Core) -> None:
     core.write("bad\nname", "1")
     told = []
     for shard in HALF:
@@ -155,7 +155,7 @@ async def test_a_name_without_a_key_is_told_by_one_shard_only(core: Core) -> Non
     assert sorted(told) == [0, 1]
 
 
-async def test_the_brake_counts_the_part(core: Core) -> None:
+async def test_the_brake_counts_the_keys_of_the_shard(core: Core) -> None:
     core.use(shard=HALF[0], max_delete="25%")
     mine = of(0, 2, 40)
     for key in [*mine, *of(1, 2, 40)]:
@@ -194,7 +194,7 @@ async def test_another_number_of_shards_moves_no_entry(core: Core) -> None:
     assert (core.target.texts(), core.target.changes) == (before, changes)
 
 
-async def test_what_other_shards_answer_for_is_forgotten_once_and_deleted_never(core: Core) -> None:
+async def test_keys_of_other_shards_are_forgotten_and_not_deleted(core: Core) -> None:
     await in_step(core, **dict.fromkeys(of(0, 2, 3) + of(1, 2, 3), "1"))
     core.use(shard=HALF[1])
     assert sorted(core.mirror.journal.keys()) == sorted(of(1, 2, 3))
@@ -206,7 +206,7 @@ async def test_what_other_shards_answer_for_is_forgotten_once_and_deleted_never(
 
 
 @pytest.mark.parametrize("fresh", [30, 31])
-async def test_what_a_listing_costs_is_reckoned_with_the_entries_of_all_shards(core: Core, fresh: int) -> None:
+async def test_the_cost_of_a_listing_includes_the_entries_of_all_shards(core: Core, fresh: int) -> None:
     core.target.limits = Limits(max_file_size=1000, page=10)
     core.use(shard=HALF[0])
     keys = of(0, 2, 50 + fresh)
@@ -230,7 +230,7 @@ async def test_pull_brings_the_part(core: Core, tmp_path: Path) -> None:
     assert pulled.done == {"written": 3}
 
 
-async def test_a_dry_run_of_a_shard_says_what_it_alone_would_do(core: Core) -> None:
+async def test_a_dry_run_of_a_shard_plans_its_part(core: Core) -> None:
     for key in of(0, 2, 2) + of(1, 2, 3):
         core.write(key, "1")
     core.use(shard=HALF[1])

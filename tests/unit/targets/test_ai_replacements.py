@@ -79,7 +79,7 @@ async def test_a_hint_of_a_rename_waits_without_a_request(tmp_path: Path) -> Non
         assert (again.waiting, w.wire.diary) == (1, [])
 
 
-async def test_what_was_renamed_twice_waits_for_its_last_name(tmp_path: Path) -> None:
+async def test_a_file_renamed_twice_waits_for_its_last_name(tmp_path: Path) -> None:
     async with world(tmp_path, index_delay=DELAY_S) as w:
         side = w.side()
         await searchable(w, side, a="quagga")
@@ -140,7 +140,7 @@ async def test_a_file_that_comes_back_while_its_delete_waits_stays(tmp_path: Pat
         assert side.mirror.queue.every() == []
 
 
-async def test_a_file_that_comes_back_is_not_taken_for_one_that_never_rests(tmp_path: Path) -> None:
+async def test_a_file_that_comes_back_does_not_count_as_changing(tmp_path: Path) -> None:
     async with world(tmp_path, index_delay=1000) as w:
         side = w.side()
         side.write("old.md", "quagga")
@@ -203,7 +203,7 @@ async def test_patience_with_an_index_that_is_stuck_ends(tmp_path: Path, age_s: 
         assert (result.waiting, result.done["delete"]) == (waits, 1 - waits)
 
 
-async def test_an_heir_that_cannot_be_indexed_is_not_waited_for(tmp_path: Path) -> None:
+async def test_a_delete_does_not_wait_for_a_replacement_that_cannot_be_indexed(tmp_path: Path) -> None:
     async with world(tmp_path, index_delay=DELAY_S, fail_index="new") as w:
         side = w.side()
         await searchable(w, side, old="quagga")
@@ -213,7 +213,7 @@ async def test_an_heir_that_cannot_be_indexed_is_not_waited_for(tmp_path: Path) 
         assert side.problems() == {"new.md": "index_error"}
 
 
-async def test_an_heir_that_somebody_removed_is_put_again_and_waited_for(tmp_path: Path) -> None:
+async def test_a_removed_replacement_is_put_again_and_awaited(tmp_path: Path) -> None:
     async with world(tmp_path, index_delay=DELAY_S) as w:
         side = w.side()
         await searchable(w, side, old="quagga")
@@ -255,7 +255,7 @@ async def test_a_renamed_folder_of_a_thousand_files_waits_together(tmp_path: Pat
         assert {key.partition("/")[0] for key in keys(side)} == {"new"}
 
 
-async def test_one_query_finds_the_replacements_of_a_turn(tmp_path: Path) -> None:
+async def test_one_query_finds_the_replacements_of_a_batch(tmp_path: Path) -> None:
     async with world(tmp_path, index_delay=DELAY_S) as w:
         side = w.side()
         await searchable(w, side, **{f"old{number}": f"word{number}" for number in range(50)})
@@ -308,7 +308,9 @@ async def one_shot(side: Side, w: World, monkeypatch: pytest.MonkeyPatch) -> tup
     return report, said
 
 
-async def test_a_reconcile_ends_when_the_heirs_are_searchable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reconcile_ends_when_the_replacements_are_searchable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with world(tmp_path, index_delay=DELAY_S) as w:
         side = w.side()
         await searchable(w, side, old="quagga", stays="okapi")
@@ -323,7 +325,7 @@ async def test_a_reconcile_ends_when_the_heirs_are_searchable(tmp_path: Path, mo
         assert keys(side) == ["new.md", "stays.md"]
 
 
-async def test_a_reconcile_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reconcile_waits_for_a_limited_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world(tmp_path, index_delay=1e6) as w:
         side = w.side()
         side.write("old.md", "quagga")
@@ -336,7 +338,7 @@ async def test_a_reconcile_does_not_wait_for_ever(tmp_path: Path, monkeypatch: p
         assert keys(side) == ["new.md"]
 
 
-async def test_a_delete_that_still_waits_when_a_reconcile_is_cut_short_is_told(
+async def test_a_delete_that_still_waits_at_the_end_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world(tmp_path, index_delay=DELAY_S) as w:
