@@ -16,13 +16,13 @@ from syncd.core.errors import ConfigError, Park, SyncdError
 from syncd.core.keys import name_fault, shown, shown_path, to_bytes
 from syncd.core.model import Entry, Problem
 from syncd.core.plan import is_ours
+from syncd.local.read import open_directory, open_file
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import shard_entries
 
 Wrote = Literal["written", "unchanged", "different"]
 """The outcome of one file. different: the file has other content and was not changed."""
 
-_DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 1024 * 1024
 _GIT = frozenset({".git", "git~1"})
@@ -113,7 +113,7 @@ def _open_below(folder: int, part: str) -> int:
     with suppress(FileExistsError):
         os.mkdir(to_bytes(part), dir_fd=folder)
     try:
-        return os.open(to_bytes(part), _DIRECTORY, dir_fd=folder)
+        return open_directory(part, folder)
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
             why = f"{shown(part)!r} on its way is a symbolic link or a file, not a directory"
@@ -122,9 +122,7 @@ def _open_below(folder: int, part: str) -> int:
 
 
 def _holds(folder: int, name: bytes, data: bytes) -> bool:
-    # NONBLOCK: opening a FIFO that took the file's place must not hang.
-    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
+    with open_file(name, folder) as descriptor, os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
         place = 0
         while chunk := file.read(_BLOCK):
             if data[place : place + len(chunk)] != chunk:

@@ -55,17 +55,3 @@ async def test_for_each_works_on_all_items_with_limited_concurrency() -> None:
     assert sorted(done) == list(range(10))
     assert most == 3
     await for_each([], work, 3)
-
-
-async def test_for_each_raises_the_first_error_and_ends_the_rest() -> None:
-    done = []
-
-    async def work(item: int) -> None:
-        await asyncio.sleep(0)
-        if item == 2:
-            raise KeyError(item)
-        done.append(item)
-
-    with pytest.raises(KeyError):
-        await for_each(range(100), work, 2)
-    assert len(done) < 5
