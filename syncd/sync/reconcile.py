@@ -210,7 +210,7 @@ async def _apply_deletes(current: Pass, applier: Applier, context: DeleteContext
 
 
 def _record(current: Pass) -> None:
-    """Store what the pass has learn_status, and log its result."""
+    """Store the findings of the pass, and log its result."""
     mirror, result = current.mirror, current.result
     with transaction(mirror.db):
         if result.complete:

@@ -31,7 +31,7 @@ from syncd.targets.shared import ShortNames, fetch_each, refusals_halt
 log = structlog.get_logger()
 
 TURN = 1000
-"""Puts of one batch. No upload is under way at the end of a batch; urgent work ends a batch early (see Turn)."""
+"""Puts of one batch. No upload is under way at the end of a batch; hints end a batch early (see sync/apply.py)."""
 LAG_S = 60.0
 """Seconds until a listing shows a write. AI Search documents none; this is the number of Workers KV."""
 FOLDER_BYTES = 64

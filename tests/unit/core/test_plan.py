@@ -1,4 +1,4 @@
-"""The brain's table (docs/design.md, section 4), a row a case.
+"""The decision table (docs/design.md): each row is a test case.
 
 L, J, R on one-letter fixtures: x y z are contents, "-" is absent, "!" a file that cannot be read, "#" one that the
 rules leave out. An entry is content@owner: x@me carries our marks, x@you another's, y@- none but the opaque version
