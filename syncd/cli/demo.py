@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from syncd.config.schema import Config
     from syncd.local.walk import Tree
     from syncd.service.build import Session
-    from syncd.service.once import Report
+    from syncd.sync.once import Report
 
 _SAMPLE_QUERY = "rotate the API token"
 _ACCOUNT = "0123456789abcdef0123456789abcdef"
@@ -224,7 +224,7 @@ async def _show(config: "Config", query: str | None) -> int:
 
 
 async def _full_pass(session: "Session") -> "Report":
-    from syncd.service import once
+    from syncd.sync import once
     from syncd.sync.passes import PassOptions
 
     mirror, report = session.mirrors["demo"], once.Report()

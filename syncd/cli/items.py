@@ -163,9 +163,9 @@ def retry(
 
 async def _retry(config: "Config", keys: list[str] | None) -> int:
     """Make the items due, then process them here unless a daemon does so. keys: None for all."""
-    from syncd.service import once
     from syncd.service.build import open_session
     from syncd.state.directory import FILE_NAME, holder, when_free
+    from syncd.sync import once
 
     async def mark() -> dict[str, int]:
         return _make_due(config, keys)

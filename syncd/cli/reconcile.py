@@ -12,7 +12,7 @@ from syncd.service import signals
 if TYPE_CHECKING:
     from syncd.service.build import Grants
     from syncd.service.daemon import StatusPage
-    from syncd.service.once import Report
+    from syncd.sync.once import Report
     from syncd.sync.passes import PassOptions
 
 SEVERITY = (3, 4, 5, 1, 0)
@@ -82,8 +82,8 @@ async def _reconcile(options: GlobalOptions, names: list[str], request: _Request
     from syncd.cli.output import ProgressDisplay, progress
     from syncd.cli.report import print_reports, write_json
     from syncd.queries.forecast import Pace, per_second
-    from syncd.service import once
     from syncd.service.build import open_session
+    from syncd.sync import once
 
     config = options.load()
     dry_run = request.options.dry_run

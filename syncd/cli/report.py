@@ -13,8 +13,8 @@ from syncd.core.model import Action, Put
 from syncd.core.plain_text import megabytes
 from syncd.queries.forecast import per_second, span
 from syncd.service.build import Session
-from syncd.service.once import Report
 from syncd.sync.mirror import Mirror
+from syncd.sync.once import Report
 
 _PROBLEMS_SHOWN = 20
 _KINDS: tuple[Literal["put", "delete", "adopt", "forget"], ...] = ("put", "delete", "adopt", "forget")

@@ -5,9 +5,7 @@ import hmac
 import logging
 import re
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -34,7 +32,7 @@ from syncd.emulator import (
 )
 from syncd.emulator.messages import ApiError, error, ok, plain
 from syncd.emulator.options import EmulatorOptions
-from syncd.emulator.routing import Backend, Call, Endpoint, Routes
+from syncd.emulator.routing import Backend, Call, Endpoint, RequestCounts, Routes
 from syncd.emulator.store import EmulatorStore
 
 BASE_PATH = "/client/v4"
@@ -44,8 +42,6 @@ TIMER_S = 0.001
 _SCHEMAS = [ai_search_store.SCHEMA, kv_entries.SCHEMA, vectorize_store.SCHEMA]
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _ACCOUNT = re.compile(r"[0-9a-f]{32}")
-_READING_POSTS = ("/search", "/chat/completions", "/bulk/get", "/query", "/get_by_ids")
-_MODEL_RUN = "/ai/run/"
 
 _log = logging.getLogger("syncd.emulator")
 
@@ -69,43 +65,6 @@ def create_app(
     app.state.requests = requests
     app.state.backend = backend
     return app
-
-
-class RequestCounts:
-    """The number of requests by endpoint, since the start or the last reset.
-
-    routes: "METHOD template" -> number. total: all requests. changing: requests that may change data: POST, PUT, PATCH
-    and DELETE, except searches, bulk reads and runs of a model. Refused requests count, because they cost the caller
-    the same. embedded_texts: the texts that models embedded.
-    """
-
-    def __init__(self) -> None:
-        self.routes: Counter[str] = Counter()
-        self.total = 0
-        self.changing = 0
-        self.embedded_texts = 0
-
-    def count(self, method: str, template: str) -> None:
-        """Count one request; `template` is the path of the endpoint with its parameters in braces."""
-        self.routes[f"{method} {template}"] += 1
-        self.total += 1
-        reading = template.endswith(_READING_POSTS) or _MODEL_RUN in template
-        if method in {"POST", "PUT", "PATCH", "DELETE"} and not reading:
-            self.changing += 1
-
-    def reset(self) -> None:
-        """Set every counter to zero."""
-        self.routes.clear()
-        self.total = self.changing = self.embedded_texts = 0
-
-    def as_json(self) -> dict[str, Any]:
-        """Return {"total", "changing", "embedded_texts", "routes"}."""
-        return {
-            "total": self.total,
-            "changing": self.changing,
-            "embedded_texts": self.embedded_texts,
-            "routes": dict(self.routes),
-        }
 
 
 class _Dispatcher:

@@ -3,6 +3,7 @@
 Paths are matched while they are percent-encoded, so that an encoded "/" stays within its segment.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -22,6 +23,45 @@ Refusal = Callable[[str], ApiError]
 """A function from a message to the error of a request that is not valid. Each API has its own code for it."""
 
 Schema = TypeVar("Schema", bound=BaseModel)
+_READING_POSTS = ("/search", "/chat/completions", "/bulk/get", "/query", "/get_by_ids")
+_MODEL_RUN = "/ai/run/"
+
+
+class RequestCounts:
+    """The number of requests by endpoint, since the start or the last reset.
+
+    routes: "METHOD template" -> number. total: all requests. changing: requests that may change data: POST, PUT, PATCH
+    and DELETE, except searches, bulk reads and runs of a model. Refused requests count, because they cost the caller
+    the same. embedded_texts: the texts that models embedded.
+    """
+
+    def __init__(self) -> None:
+        self.routes: Counter[str] = Counter()
+        self.total = 0
+        self.changing = 0
+        self.embedded_texts = 0
+
+    def count(self, method: str, template: str) -> None:
+        """Count one request; `template` is the path of the endpoint with its parameters in braces."""
+        self.routes[f"{method} {template}"] += 1
+        self.total += 1
+        reading = template.endswith(_READING_POSTS) or _MODEL_RUN in template
+        if method in {"POST", "PUT", "PATCH", "DELETE"} and not reading:
+            self.changing += 1
+
+    def reset(self) -> None:
+        """Set every counter to zero."""
+        self.routes.clear()
+        self.total = self.changing = self.embedded_texts = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return {"total", "changing", "embedded_texts", "routes"}."""
+        return {
+            "total": self.total,
+            "changing": self.changing,
+            "embedded_texts": self.embedded_texts,
+            "routes": dict(self.routes),
+        }
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from syncd.emulator.app import BASE_PATH, create_app
 from syncd.emulator.options import EmulatorOptions
 
 if TYPE_CHECKING:
-    from syncd.emulator.app import RequestCounts
+    from syncd.emulator.routing import RequestCounts
 
 HOST = "127.0.0.1"
 

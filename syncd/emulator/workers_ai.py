@@ -7,16 +7,13 @@ meaning: a synonym is as far as any other word.
 import re
 import zlib
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from starlette.responses import Response
 
 from syncd.emulator.messages import ApiError, ok
-from syncd.emulator.routing import Call, Endpoint
-
-if TYPE_CHECKING:
-    from syncd.emulator.app import RequestCounts
+from syncd.emulator.routing import Call, Endpoint, RequestCounts
 
 _BAD_INPUT = 5006
 _NO_MODEL = 5007

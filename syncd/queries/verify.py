@@ -9,7 +9,7 @@ from syncd.core.errors import EXIT_DIFFERENT, EXIT_OK, ConfigError, FileChanged,
 from syncd.core.model import Action, Delete, Entry, Item, Put
 from syncd.core.plan import entry_of
 from syncd.queries.search import Answer, Question, ask
-from syncd.service import once
+from syncd.sync import once
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import changed
 from syncd.sync.passes import PassOptions, Result, Watch

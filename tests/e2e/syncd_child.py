@@ -19,7 +19,7 @@ PRELOAD = [
     "syncd.service.daemon",
     "syncd.queries.explain",
     "syncd.service.logging",
-    "syncd.service.once",
+    "syncd.sync.once",
     "syncd.queries.status",
     "rich.live",
     "rich.progress",

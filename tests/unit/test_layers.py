@@ -49,13 +49,6 @@ ARROWS = {
 }
 """Room -> the rooms that it may import. The drawing in docs/design.md shows the same arrows."""
 
-PENDING: dict[str, set[str]] = {
-    "queries": {"service"},
-}
-"""Imports that still point the wrong way."""
-
-PENDING_CIRCLES = {"emulator"}
-
 IMPURE = {
     "syncd.core.keys": {"os", "sys"},
     "syncd.core.redact": {"traceback"},
@@ -131,12 +124,11 @@ def test_a_room_says_what_belongs_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", ARROWS)
 def test_arrows_between_rooms(name: str) -> None:
-    allowed = ARROWS[name] | PENDING.get(name, set())
     strangers = {
         f"{module} -> {each}"
         for module in within(name)
         for each in own(module)
-        if room(each) not in {"", name} | allowed
+        if room(each) not in {"", name} | ARROWS[name]
     }
     assert strangers == set()
 
@@ -146,7 +138,7 @@ def test_rooms_have_no_circle() -> None:
 
 
 def test_modules_have_no_circle() -> None:
-    assert not _circles({each: own(each) - {each} for each in MODULES if room(each) not in PENDING_CIRCLES})
+    assert not _circles({each: own(each) - {each} for each in MODULES})
 
 
 def _circles(arrows: dict[str, set[str]]) -> list[list[str]]:

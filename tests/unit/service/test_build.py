@@ -10,9 +10,9 @@ from syncd.core.errors import ConfigError, Halt, Locked
 from syncd.core.rules import IgnoreFile
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import serve
-from syncd.service import once
 from syncd.service.build import open_session, open_transport
 from syncd.state import identity
+from syncd.sync import once
 from syncd.sync.passes import PassOptions
 from tests.unit.config.harness import MINIMAL, Place, toml
 

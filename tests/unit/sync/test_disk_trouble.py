@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from syncd.core.errors import DiskRetry, RootHalt
-from syncd.service import once as one_shot
-from syncd.service.once import Report
+from syncd.sync import once as one_shot
+from syncd.sync.once import Report
 from syncd.sync.passes import PassOptions
 from tests.harness import Core, in_step
 

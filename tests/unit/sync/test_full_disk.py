@@ -13,10 +13,10 @@ import pytest
 from syncd.cloudflare.gate import Gate
 from syncd.core.errors import EXIT_HALT, StateHalt
 from syncd.service import error_policy
-from syncd.service.once import Report, run
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import open_state, transaction
 from syncd.state.directory import lock, writable
+from syncd.sync.once import Report, run
 from syncd.sync.passes import PassOptions
 from syncd.watch.hints import Hint
 from tests.harness import Core

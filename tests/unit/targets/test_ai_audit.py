@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from syncd.cloudflare.ai_search import PER_PAGE
-from syncd.service.once import Report, run
 from syncd.sync import index
 from syncd.sync.audit import PAGES
+from syncd.sync.once import Report, run
 from syncd.sync.passes import PassOptions
 from tests.unit.targets.harness_ai_search import Side, World, answers, shows, world
 

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import Unreachable
-from syncd.service import once
 from syncd.state.pass_tables import PassTables
-from syncd.sync import index, replacements
+from syncd.sync import index, once, replacements
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import ScopeTooLarge
 from syncd.sync.passes import PassOptions, Scope
