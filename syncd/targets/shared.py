@@ -1,9 +1,11 @@
 """Helpers that several kinds of target use: short names, metadata fields, downloads, refusals."""
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -13,8 +15,9 @@ from syncd.core.keys import shown
 from syncd.core.limits import Limits
 from syncd.core.model import Content, Entry
 from syncd.targets.base import NO_KEYS, Fetched, KeySources
-from syncd.text.documents import HTML, MARKDOWN, decode_head, ending
-from syncd.text.metadata import Kind, MetadataInput, describe, reads_text
+
+if TYPE_CHECKING:
+    from syncd.text.metadata import Kind
 
 log = structlog.get_logger()
 
@@ -90,12 +93,29 @@ def describe_file(sources: Mapping[str, str], key: str, content: Content) -> dic
 
     A front matter that cannot be read gives no fields and is logged. Slow for a large file.
     """
+    # Imported here, because a pass without a put parses no text.
+    from syncd.text.documents import HTML, MARKDOWN, decode_head, ending
+    from syncd.text.metadata import MetadataInput, describe, reads_text
+
     kind: Kind = "markdown" if ending(key) in MARKDOWN else "html" if ending(key) in HTML else "other"
     text = decode_head(content.data, HEAD_BYTES) if kind != "other" and reads_text(sources) else None
     description = describe(sources, MetadataInput(key, kind, text, content.mtime_ns))
     if description.fault:
         log.debug("front_matter.unread", key=shown(key), why=description.fault[:200])
     return dict(description.fields)
+
+
+def fit_metadata(marks: Mapping[str, Any], fields: Mapping[str, str], limit: int) -> dict[str, Any]:
+    """Return marks and fields of at most `limit` bytes of compact JSON. The longest fields are left out first."""
+    kept = dict(fields)
+    while kept and json_size({**kept, **marks}) > limit:
+        del kept[max(kept, key=lambda name: len(name.encode()) + len(kept[name].encode()))]
+    return {**kept, **marks}
+
+
+def json_size(value: Mapping[str, Any]) -> int:
+    """Return the bytes of a value as compact JSON in UTF-8."""
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
 
 
 # -- requests

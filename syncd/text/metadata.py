@@ -12,7 +12,6 @@ A value of front matter is the text as it is written: dates, numbers and `yes` a
 values becomes one text with commas. Deeper values are left out.
 """
 
-import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -84,19 +83,6 @@ def describe(sources: Mapping[str, str], file: MetadataInput) -> Metadata:
         for field, source in sources.items()
     }
     return Metadata({field: value for field, value in values.items() if value}, fault)
-
-
-def fit_metadata(marks: Mapping[str, Any], fields: Mapping[str, str], limit: int) -> dict[str, Any]:
-    """Return marks and fields of at most `limit` bytes of compact JSON. The longest fields are left out first."""
-    kept = dict(fields)
-    while kept and json_size({**kept, **marks}) > limit:
-        del kept[max(kept, key=lambda name: len(name.encode()) + len(kept[name].encode()))]
-    return {**kept, **marks}
-
-
-def json_size(value: Mapping[str, Any]) -> int:
-    """Return the bytes of a value as compact JSON in UTF-8."""
-    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
 
 
 def _of_text(file: MetadataInput) -> tuple[Mapping[str, str], str, str | None]:

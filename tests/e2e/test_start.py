@@ -20,22 +20,23 @@ target = {{ type = "kv", namespace_title = "docs" }}
 
 
 def imported(directory: Path, *command: str) -> set[str]:
-    """Return the top-level packages that a command imports. Its mirror has no folder."""
+    """Return the packages that a command imports, with those in syncd. Its mirror has no folder."""
     config = directory / "syncd.toml"
     config.write_text(CONFIG.format(directory))
     config.chmod(0o600)
     program = [sys.executable, "-X", "importtime", "-m", "syncd", "-c", str(config), *command]
     ended = subprocess.run(program, capture_output=True, text=True, check=False, env=os.environ, timeout=60)
     lines = [line for line in ended.stderr.splitlines() if line.startswith("import time:")]
-    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+    modules = [line.rpartition("|")[2].strip().split(".") for line in lines]
+    return {".".join(names[:2]) if names[0] == "syncd" else names[0] for names in modules}
 
 
 @pytest.mark.parametrize(
     ("command", "without"),
     [
-        (["--help"], {"httpx", "structlog", "rich", "click", "pydantic_settings", "asyncio"}),
-        (["status"], {"httpx", "structlog", "rich", "click", "uvicorn"}),
-        (["reconcile"], {"uvicorn", "starlette", "prometheus_client", "watchdog"}),
+        (["--help"], {"httpx", "structlog", "rich", "click", "pydantic", "asyncio", "sqlite3", "syncd.state"}),
+        (["status"], {"httpx", "structlog", "rich", "click", "starlette", "watchdog", "tenacity"}),
+        (["reconcile"], {"uvicorn", "starlette", "prometheus_client", "watchdog", "yaml", "syncd.text"}),
     ],
 )
 def test_a_command_imports_only_what_it_needs(tmp_path: Path, command: list[str], without: set[str]) -> None:

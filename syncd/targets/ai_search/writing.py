@@ -16,8 +16,7 @@ from syncd.core.short_names import FULL_KEY_FIELD
 from syncd.core.unexpected import unexpected_error
 from syncd.targets.ai_search.items import OWNER, PREFIX, SHA256, ItemReader, ItemWritePolicy, entry_of, stored_of
 from syncd.targets.base import Done, OpenRemovalLog, Outcome, Read, Removed, Report, for_each, no_removal_log, read_one
-from syncd.targets.shared import ShortNames, describe_content
-from syncd.text.metadata import fit_metadata
+from syncd.targets.shared import ShortNames, describe_content, fit_metadata
 
 log = structlog.get_logger()
 

@@ -20,8 +20,7 @@ from syncd.targets.base import NO_KEYS, Advice, Fetched, KeySources, OpenRemoval
 from syncd.targets.kv.bulk import BULK_BYTES, BULK_PAIRS
 from syncd.targets.kv.reading import ValueReader, fetch_values
 from syncd.targets.kv.writing import BULK_DELETES, RETIRED_VALUES, ValueWritePolicy, ValueWriter, value_marks
-from syncd.targets.shared import ShortNames
-from syncd.text.metadata import json_size
+from syncd.targets.shared import ShortNames, json_size
 
 log = structlog.get_logger()
 

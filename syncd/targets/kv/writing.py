@@ -24,8 +24,7 @@ from syncd.targets.kv.bulk import (
     body_pipeline,
     send_bulk,
 )
-from syncd.targets.shared import ShortNames, describe_content
-from syncd.text.metadata import fit_metadata, json_size
+from syncd.targets.shared import ShortNames, describe_content, fit_metadata, json_size
 
 SHA256, OWNER, STALE, PREFIX = "sha256", "owner", "stale", "prefix"
 """The marks in the metadata of a value. `stale`: the file no longer exists, and the value only waits to expire."""

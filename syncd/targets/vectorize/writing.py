@@ -14,13 +14,12 @@ from syncd.core.errors import Halt, Park, Retry, SyncdError, Unreachable
 from syncd.core.model import Content, Delete, Put, Stored
 from syncd.core.unexpected import unexpected_error
 from syncd.targets.base import Done, OpenRemovalLog, Outcome, Read, Removed, Report, no_removal_log, read_one
-from syncd.targets.shared import describe_file
+from syncd.targets.shared import describe_file, fit_metadata, json_size
 from syncd.targets.vectorize.embedding import Embedder, Embedding
 from syncd.targets.vectorize.ids import CHUNKS_LIMIT, WHOLE, HeldVectors, RefMaker, VectorRef, key_tag
 from syncd.targets.vectorize.index import EncodedVector, VectorStore
 from syncd.text.chunks import CHUNKS_VERSION, chunks
 from syncd.text.documents import read_document
-from syncd.text.metadata import fit_metadata, json_size
 
 log = structlog.get_logger()
 
