@@ -56,7 +56,7 @@ class Absences:
             " since = min(since, excluded.since), wrote = excluded.wrote, pass = excluded.pass,"
             # Both entries of a key count.
             " number = CASE WHEN pass = excluded.pass THEN number + excluded.number ELSE excluded.number END",
-            [(self._mirror, each.key, each.checksum, age, int(each.counted), pass_id) for each in deletes],
+            [(self._mirror, delete.key, delete.checksum, age, int(delete.counted), pass_id) for delete in deletes],
         )
 
     def remove(self, keys: Sequence[str], pass_id: int) -> None:
@@ -124,12 +124,12 @@ class Absences:
             (self._mirror, *keys, *keys),
         ).fetchall()
         copies = {checksum: self._copies(checksum, len(keys)) for _, checksum, _ in rows}
-        found = {}
+        copy_of = {}
         for key, checksum, wrote in rows:
             latest = next(iter(copies[checksum]), ("", 0))
             if latest[1] > wrote:
-                found[key] = copies[checksum].pop(0)[0]
-        return found
+                copy_of[key] = copies[checksum].pop(0)[0]
+        return copy_of
 
     def _copies(self, checksum: str, most: int) -> list[tuple[str, int]]:
         return self._db.execute(

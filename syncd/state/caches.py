@@ -43,7 +43,7 @@ class StatCache:
             if (item := wanted.get(key)) and seen == [item.size, item.mtime_ns, item.ctime_ns, item.inode]
         }
 
-    def store(self, found: Iterable[tuple[str, os.stat_result, str]], now_ns: int) -> None:
+    def store(self, files: Iterable[tuple[str, os.stat_result, str]], now_ns: int) -> None:
         """Store (key, fstat after reading, checksum), except for files that changed just now.
 
         Of a file with several names the inode is always stored, see `twins`.
@@ -56,7 +56,7 @@ class StatCache:
                         *(self._mirror, key, seen.st_size, int64(seen.st_mtime_ns)),
                         *(_NO_TIME if young else int64(seen.st_ctime_ns), int64(seen.st_ino), checksum),
                     )
-                    for key, seen, checksum in found
+                    for key, seen, checksum in files
                     if not (young := abs(now_ns - seen.st_mtime_ns) < YOUNG_NS) or seen.st_nlink > 1
                 ],
             )
@@ -128,7 +128,7 @@ class Embeddings:
 
     def vectors(self, model: str, digests: Sequence[bytes]) -> Mapping[bytes, Vector]:
         """Return the stored vectors, by the SHA-256 of their text, and mark them as used."""
-        found: dict[bytes, Vector] = {}
+        vectors: dict[bytes, Vector] = {}
         with transaction(self._db):
             now = self._next()
             for start in range(0, len(digests), _AT_ONCE):
@@ -138,8 +138,8 @@ class Embeddings:
                     f" AND digest IN ({', '.join('?' * len(part))}) RETURNING digest, vector",
                     (now, model, *part),
                 )
-                found |= {digest: vector for digest, kept in rows if (vector := _vector(kept)) is not None}
-        return found
+                vectors |= {digest: vector for digest, kept in rows if (vector := _vector(kept)) is not None}
+        return vectors
 
     def keep(self, model: str, vectors: Mapping[bytes, Vector]) -> None:
         """Store vectors, and remove the vectors that were unused for longest if there are too many."""

@@ -177,9 +177,9 @@ def detect_damage(db: sqlite3.Connection, path: Path) -> Iterator[None]:
     except SyncdError:
         raise
     except Exception as error:
-        found = no_database(db, path)
-        if found:
-            raise found from error
+        damage = no_database(db, path)
+        if damage:
+            raise damage from error
         raise
 
 
@@ -234,7 +234,7 @@ def _way_to_read(path: Path) -> str:
 
     Reading a file in WAL mode writes beside it. If nobody can write there, the file is read as immutable.
     """
-    beside = all(each.exists() for each in companions(path))
+    beside = all(file.exists() for file in companions(path))
     return "ro" if beside or os.access(path.parent, os.W_OK) else "ro&immutable=1"
 
 
@@ -249,8 +249,8 @@ def _copied(path: Path) -> sqlite3.Connection | None:
     copy = sqlite3.connect("" if temporary_files() else ":memory:", isolation_level=None)
     try:
         with TemporaryDirectory(prefix="syncd-") as folder:
-            for each in companions(path)[:2]:
-                shutil.copyfile(each, Path(folder) / each.name)
+            for file in companions(path)[:2]:
+                shutil.copyfile(file, Path(folder) / file.name)
             original = open_state_to_read(Path(folder))
             if original:
                 with closing(original):
@@ -294,8 +294,8 @@ def data_version(db: sqlite3.Connection) -> int:
 
 def directory_of(db: sqlite3.Connection) -> Path:
     """Return the directory of an open state file."""
-    found = db.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'").fetchone()[0]
-    return Path(os.fsdecode(found)).parent
+    name = db.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'").fetchone()[0]
+    return Path(os.fsdecode(name)).parent
 
 
 @contextmanager

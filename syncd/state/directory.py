@@ -99,14 +99,16 @@ def damaged(path: Path | None, why: object) -> StateDamaged:
 def refusal(path: Path | None, error: Exception, *, reading: bool = False) -> str:
     """Describe which file of the state directory cannot be used, its owner, and the remedy."""
     why = error.strerror if isinstance(error, OSError) else str(error)
-    found = _refused(path, os.R_OK if reading else os.R_OK | os.W_OK) if path else None
-    if found is None:
+    refused = _refused(path, os.R_OK if reading else os.R_OK | os.W_OK) if path else None
+    if refused is None:
         user = user_name(os.geteuid())
         return f"{_named(path)} cannot be used ({why}); let {user} use it, or raise the limit of open files (ulimit -n)"
-    if not reading and os.statvfs(found).f_flag & os.ST_RDONLY:
-        return f"{found} is on a read-only file system; mount it read-write, or choose another state_dir"
-    owner, user = user_name(found.lstat().st_uid), user_name(os.geteuid())
-    return f"{found} belongs to {owner}, and syncd runs as {user} ({why}); run it as {owner}, or: chown {user} {found}"
+    if not reading and os.statvfs(refused).f_flag & os.ST_RDONLY:
+        return f"{refused} is on a read-only file system; mount it read-write, or choose another state_dir"
+    owner, user = user_name(refused.lstat().st_uid), user_name(os.geteuid())
+    return (
+        f"{refused} belongs to {owner}, and syncd runs as {user} ({why}); run it as {owner}, or: chown {user} {refused}"
+    )
 
 
 def user_name(uid: int) -> str:
@@ -120,11 +122,11 @@ def user_name(uid: int) -> str:
 def no_database(db: sqlite3.Connection, path: Path) -> StateDamaged | None:
     """Check all pages of an open state file. Return the error of a damaged file, else None."""
     try:
-        with closing(db.execute("PRAGMA quick_check(1)")) as found:
-            (said,) = found.fetchone()
+        with closing(db.execute("PRAGMA quick_check(1)")) as cursor:
+            (verdict,) = cursor.fetchone()
     except sqlite3.DatabaseError as error:
         return damaged(path, error)
-    return None if said == "ok" else damaged(path, said)
+    return None if verdict == "ok" else damaged(path, verdict)
 
 
 def _refused(path: Path, need: int) -> Path | None:
@@ -134,9 +136,9 @@ def _refused(path: Path, need: int) -> Path | None:
             return folder if _exists(folder) else None
     if not os.access(path.parent, need & os.W_OK):
         return path.parent
-    for each in companions(path):
-        if _exists(each) and not os.access(each, need):
-            return each
+    for file in companions(path):
+        if _exists(file) and not os.access(file, need):
+            return file
     return None
 
 
@@ -155,12 +157,12 @@ def _exists(path: Path) -> bool:
 
 def make_private(state_dir: Path) -> None:
     """Make the directory and its missing parents with mode 0700, independent of the umask."""
-    missing = [each for each in (state_dir, *state_dir.parents) if not each.exists()]
-    for each in reversed(missing):
-        each.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | no_follow(each.parent))
+    missing = [folder for folder in (state_dir, *state_dir.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | no_follow(folder.parent))
         try:
-            give(descriptor, each.parent)
+            give(descriptor, folder.parent)
         finally:
             os.close(descriptor)
     if not state_dir.is_dir():
@@ -195,11 +197,11 @@ def prepare_file(path: Path) -> None:
     A file from elsewhere, such as a backup, gets this mode too. The files that SQLite makes beside it take the same
     mode.
     """
-    for each in companions(path):
-        if each != path and not each.exists():
+    for file in companions(path):
+        if file != path and not file.exists():
             continue
-        make = os.O_CREAT if each == path else 0
-        descriptor = os.open(each, make | os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | no_follow(path.parent), 0o600)
+        make = os.O_CREAT if file == path else 0
+        descriptor = os.open(file, make | os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | no_follow(path.parent), 0o600)
         try:
             seen = os.fstat(descriptor)
             if not stat.S_ISREG(seen.st_mode):
@@ -286,8 +288,8 @@ def lock(state_dir: Path, *, daemon: bool = False) -> Iterator[Lock]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            found = _read(descriptor)
-            pid = found.pid if found else "unknown"
+            holder = _read(descriptor)
+            pid = holder.pid if holder else "unknown"
             raise Locked(
                 f"another syncd (pid {pid}) holds {state_dir}; stop it first, or give this one its own state_dir"
             ) from None

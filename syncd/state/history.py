@@ -103,8 +103,8 @@ class History:
                 self.add(adopt, now, "done")
 
     def _known(self, key: str) -> bool:
-        found = self._db.execute("SELECT 1 FROM record WHERE mirror = ? AND key = ?", (self._mirror, key))
-        return found.fetchone() is not None
+        row = self._db.execute("SELECT 1 FROM record WHERE mirror = ? AND key = ?", (self._mirror, key))
+        return row.fetchone() is not None
 
     def of(self, key: str) -> list[PastAction]:
         """Return the stored actions of a key, oldest first."""
@@ -142,9 +142,9 @@ class DeleteLogWriter:
         self._path = path
         self._descriptor = descriptor
 
-    def write(self, told: Line, now: float) -> None:
+    def write(self, values: Line, now: float) -> None:
         """Add the line of a finished delete. Raises StateHalt, with the line, if that fails."""
-        data = _line(told, now)
+        data = _line(values, now)
         with (
             _or_halt(self._path, f"this was deleted and could not be noted: {data.decode().strip()}"),
             _alone(self._descriptor),
@@ -195,26 +195,30 @@ def last_delete(state_dir: Path, mirror: str, key: str) -> dict[str, Any] | None
     """Return the line of the last delete of a key, None if there is none."""
     needle = json.dumps(key).encode()
     for name in (DELETE_LOG_NAME, OLD_DELETE_LOG_NAME):
-        found = None
+        last = None
         try:
             with (state_dir / name).open("rb") as file:
                 for line in file:
-                    if needle in line and (told := _told(line)) and (told["mirror"], told["key"]) == (mirror, key):
-                        found = told
+                    if (
+                        needle in line
+                        and (values := _parse(line))
+                        and (values["mirror"], values["key"]) == (mirror, key)
+                    ):
+                        last = values
         except FileNotFoundError:
             continue
-        if found:
-            return found
+        if last:
+            return last
     return None
 
 
-def _told(line: bytes) -> dict[str, Any] | None:
+def _parse(line: bytes) -> dict[str, Any] | None:
     """Return the values of a line, None if it was cut off by a crash or edited."""
     try:
-        told = json.loads(line)
+        values = json.loads(line)
     except ValueError:
         return None
-    return told if isinstance(told, dict) and {"time", "mirror", "key", "why"} <= told.keys() else None
+    return values if isinstance(values, dict) and {"time", "mirror", "key", "why"} <= values.keys() else None
 
 
 def _need(descriptor: int, room: int) -> None:
@@ -243,8 +247,8 @@ def _alone(descriptor: int) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def _line(told: Line, now: float) -> bytes:
-    return json.dumps({"time": _iso(now)} | told).encode() + b"\n"
+def _line(values: Line, now: float) -> bytes:
+    return json.dumps({"time": _iso(now)} | values).encode() + b"\n"
 
 
 @contextmanager

@@ -49,8 +49,8 @@ def _machine_id() -> str | None:
 
 def derived(name: str, folder: Path, machine: str) -> str:
     """Return the default owner of a mirror. The hash includes the name, because a long name is cut."""
-    told = "\0".join(("syncd owner", machine, from_os(str(folder)), name)).encode("utf-8", "surrogateescape")
-    return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(told).hexdigest()[:_DIGITS]}"
+    identity = "\0".join(("syncd owner", machine, from_os(str(folder)), name)).encode("utf-8", "surrogateescape")
+    return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(identity).hexdigest()[:_DIGITS]}"
 
 
 def owner_of(name: str, folder: Path, meta: Meta | None, machine: str | None) -> str | None:
@@ -116,8 +116,8 @@ class Age:
     def __init__(self, db: sqlite3.Connection, boot: str, uptime: float) -> None:
         self._meta = Meta(db, "")
         self._boot = boot
-        said = self._meta.get(_NAME)
-        kept: dict[str, Any] = said if isinstance(said, dict) else {"boot": boot, "uptime": uptime, "age": 0.0}
+        stored = self._meta.get(_NAME)
+        kept: dict[str, Any] = stored if isinstance(stored, dict) else {"boot": boot, "uptime": uptime, "age": 0.0}
         same = kept["boot"] == boot and uptime >= kept["uptime"]
         self._offset = kept["age"] - (kept["uptime"] if same else uptime)
         self.keep(uptime)

@@ -65,7 +65,7 @@ class Journal:
 
     def written(self, keys: Sequence[str], after: float, upto: float) -> set[str]:
         """Return the keys whose record was written after one time and not after the other."""
-        found: set[str] = set()
+        written: set[str] = set()
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
             marks = ", ".join("?" * len(some))
@@ -73,8 +73,8 @@ class Journal:
                 f"SELECT key FROM record WHERE mirror = ? AND written_at > ? AND written_at <= ? AND key IN ({marks})",  # noqa: S608
                 (self._mirror, after, upto, *some),
             )
-            found.update(key for (key,) in rows)
-        return found
+            written.update(key for (key,) in rows)
+        return written
 
     def keys(self) -> Iterator[str]:
         """Return every key that has a record."""
@@ -140,7 +140,7 @@ class Journal:
         but: tables that stay.
         """
         with transaction(self._db):
-            for table in (each for each in _ABOUT_ENTRIES if each not in but):
+            for table in (name for name in _ABOUT_ENTRIES if name not in but):
                 self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (self._mirror,))  # noqa: S608
 
 

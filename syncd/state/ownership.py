@@ -93,7 +93,7 @@ class Claims:
 
     def get(self, keys: Sequence[str]) -> dict[str, set[Claim]]:
         """Return key -> claims, for the keys that have claims."""
-        found: dict[str, set[Claim]] = {}
+        claims: dict[str, set[Claim]] = {}
         for start in range(0, len(keys), _AT_ONCE):
             some = keys[start : start + _AT_ONCE]
             marks = ", ".join("?" * len(some))
@@ -101,8 +101,8 @@ class Claims:
                 f"SELECT key, ref, checksum FROM claim WHERE mirror = ? AND key IN ({marks})",  # noqa: S608 - marks only
                 (self._mirror, *some),
             ):
-                found.setdefault(key, set()).add((ref, checksum))
-        return found
+                claims.setdefault(key, set()).add((ref, checksum))
+        return claims
 
     @property
     def complete(self) -> bool:
@@ -159,14 +159,14 @@ class SupersededEntries:
 
     def of(self, keys: Sequence[str]) -> dict[str, list[Entry]]:
         """Return key -> entries for some keys, without an entry that is the recorded entry of its key now."""
-        return self._found(f"key IN ({', '.join('?' * len(keys))})", *keys)
+        return self._entries(f"key IN ({', '.join('?' * len(keys))})", *keys)
 
     def between(self, after: str, upto: str | None, before: str) -> dict[str, list[Entry]]:
         """Return the same for after < key <= upto (None: to the end) and key < before."""
-        return self._found("key > ? AND key <= ? AND key < ?", after, before if upto is None else upto, before)
+        return self._entries("key > ? AND key <= ? AND key < ?", after, before if upto is None else upto, before)
 
-    def _found(self, condition: str, *values: str) -> dict[str, list[Entry]]:
-        found: dict[str, list[Entry]] = {}
+    def _entries(self, condition: str, *values: str) -> dict[str, list[Entry]]:
+        entries: dict[str, list[Entry]] = {}
         rows = self._db.execute(
             f"SELECT key, ref, checksum FROM superseded AS left WHERE mirror = ? AND {condition}"  # noqa: S608
             " AND NOT EXISTS (SELECT 1 FROM record"
@@ -174,5 +174,5 @@ class SupersededEntries:
             (self._mirror, *values),
         )
         for key, ref, checksum in rows:
-            found.setdefault(key, []).append(Entry(key, ref, checksum, owner=self._owner, marked=True))
-        return found
+            entries.setdefault(key, []).append(Entry(key, ref, checksum, owner=self._owner, marked=True))
+        return entries

@@ -129,9 +129,9 @@ class Applier:
     ) -> list[tuple[int, Delete]]:
         """Look for the file of each delete at the last moment. Mark the keys whose file is back, and leave them out."""
         tree = self._mirror.tree
-        found = await asyncio.to_thread(lambda: [tree.look(delete.key) for _, delete in batch])
+        looks = await asyncio.to_thread(lambda: [tree.look(delete.key) for _, delete in batch])
         due = []
-        for (seq, delete), local in zip(batch, found, strict=True):
+        for (seq, delete), local in zip(batch, looks, strict=True):
             duplicate = delete.reason == "orphan" and self._has_other_entry(delete)
             if local is None or duplicate or (context.delete_excluded and isinstance(local, Excluded)):
                 due.append((seq, delete))
@@ -187,13 +187,13 @@ class Run:
             return [Deferred(put.key) for put in puts]
         self._has_read = True
         changing = {put.key for put in puts if self._mirror.settle_expired(put.key)}
-        found = await asyncio.to_thread(
+        contents = await asyncio.to_thread(
             lambda: [self._read_one(put, allow_changing=put.key in changing) for put in puts]
         )
-        for put, (content, status) in zip(puts, found, strict=True):
+        for put, (content, status) in zip(puts, contents, strict=True):
             if isinstance(content, Content):
                 self._outcomes.note_read(put.key, content.checksum, None if put.key in changing else status)
-        return [content for content, _ in found]
+        return [content for content, _ in contents]
 
     def _read_one(self, put: Put, *, allow_changing: bool) -> tuple[Content | SyncdError, os.stat_result | None]:
         tree = self._mirror.tree

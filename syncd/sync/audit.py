@@ -55,7 +55,7 @@ class Baseline:
 
 
 @dataclass(slots=True)
-class _Found:
+class _Findings:
     """The findings about the newest entries."""
 
     total: int | None = None
@@ -113,17 +113,17 @@ async def why_list(mirror: Mirror) -> str | None:
     target = mirror.target
     if not isinstance(target, Ordered):
         return "the target does not show which entries changed last"
-    found = await _read_newest(mirror, target, base)
-    if isinstance(found, str):
-        return found
-    if found.total != mirror.journal.count() + base.others + found.added:
+    findings = await _read_newest(mirror, target, base)
+    if isinstance(findings, str):
+        return findings
+    if findings.total != mirror.journal.count() + base.others + findings.added:
         return "the number of entries differs"
     counts = await target.counts()
-    if counts is None or sum(counts.values()) < found.total:
+    if counts is None or sum(counts.values()) < findings.total:
         return "the numbers by index status are unknown"
-    if not _learn_counts(mirror, counts, base.others + found.added, unfinished=found.unfinished):
+    if not _learn_counts(mirror, counts, base.others + findings.added, unfinished=findings.unfinished):
         return "the numbers by index status differ"
-    _keep(mirror, replace(base, at=now, others=base.others + found.added, newest=found.newest))
+    _keep(mirror, replace(base, at=now, others=base.others + findings.added, newest=findings.newest))
     return None
 
 
@@ -145,39 +145,41 @@ def _why_not_audit(mirror: Mirror, base: Baseline, now: float) -> str | None:
     return None
 
 
-async def _read_newest(mirror: Mirror, target: Ordered, base: Baseline) -> _Found | str:
+async def _read_newest(mirror: Mirror, target: Ordered, base: Baseline) -> _Findings | str:
     """Read the newest entries down to one that has not changed since the last audit, and learn their index status."""
-    found = _Found(newest=base.newest)
+    findings = _Findings(newest=base.newest)
     seen: set[str] = set()
     pages = 0
     async for page in target.newest():
-        if page.total is None or found.total not in (None, page.total):
+        if page.total is None or findings.total not in (None, page.total):
             return "the number of entries changes right now"
-        found.total = page.total
+        findings.total = page.total
         rows = [row for row in page.rows if row.entry.ref not in seen]
         seen.update(row.entry.ref for row in rows)
-        if why := _judge_all(mirror, rows, base, found):
+        if why := _judge_all(mirror, rows, base, findings):
             return why
         pages += 1
-        if found.settled:
-            return found
+        if findings.settled:
+            return findings
         if pages == PAGES:
             # This mirror wrote so many entries. A few requests can only tell that they are as recorded.
-            return "others have changed many entries" if found.others else found
-    return found if found.total is not None and len(seen) >= found.total else "the newest entries end too early"
+            return "others have changed many entries" if findings.others else findings
+    return (
+        findings if findings.total is not None and len(seen) >= findings.total else "the newest entries end too early"
+    )
 
 
-def _judge_all(mirror: Mirror, rows: list[Newest], base: Baseline, found: _Found) -> str | None:
+def _judge_all(mirror: Mirror, rows: list[Newest], base: Baseline, findings: _Findings) -> str | None:
     with transaction(mirror.db):
         for row in rows:
             sight = _judge(mirror, row, base)
             if sight == "strange":
                 return f"the entry of {row.entry.key!r} differs from its record"
-            found.added += sight == "added"
-            found.others |= sight in ("added", "other")
-            found.settled |= sight == "settled"
-            found.unfinished |= row.entry.status in ON_THE_WAY
-            found.newest = None if row.made is None or found.newest is None else max(found.newest, row.made)
+            findings.added += sight == "added"
+            findings.others |= sight in ("added", "other")
+            findings.settled |= sight == "settled"
+            findings.unfinished |= row.entry.status in ON_THE_WAY
+            findings.newest = None if row.made is None or findings.newest is None else max(findings.newest, row.made)
     return None
 
 
@@ -250,11 +252,11 @@ def remember(mirror: Mirror, tables: PassTables, started: float) -> None:
     if not (isinstance(target, Ordered) and mirror.settings.audit_interval):
         return
     now = mirror.now()
-    found = tables.remote.summary(mirror.name, mirror.policy.owner, mirror.policy.prefix, started, now)
+    summary = tables.remote.summary(mirror.name, mirror.policy.owner, mirror.policy.prefix, started, now)
     unlisted = mirror.journal.count() - mirror.journal.count_written(started, now)
-    in_step = found.known == found.right and found.known - found.fresh == unlisted
-    if target.landmark is None or found.ours or not in_step:
-        log.debug("audit.none", mirror=mirror.name, odd=found.ours, mended=in_step, whole=target.landmark is not None)
+    in_step = summary.known == summary.right and summary.known - summary.fresh == unlisted
+    if target.landmark is None or summary.ours or not in_step:
+        log.debug("audit.none", mirror=mirror.name, odd=summary.ours, mended=in_step, whole=target.landmark is not None)
         return
-    others = target.landmark.rows - tables.remote.hidden - found.known - found.deleted
+    others = target.landmark.rows - tables.remote.hidden - summary.known - summary.deleted
     _keep(mirror, Baseline(started, started, others, target.landmark.newest))

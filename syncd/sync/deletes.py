@@ -73,8 +73,8 @@ class _Uploads:
         marked = mirror.queue.marked(mirror.now())
         self.marked_due = min((due for row, due in marked if self._seen.get(row.key) != row.seq), default=None)
         keys = mirror.queue.failed(FAILED_AT_MOST)
-        found = await asyncio.to_thread(lambda: [mirror.tree.look(key) for key in keys])
-        self._by_size |= {item.size: item.key for item in found if isinstance(item, Item)}
+        items = await asyncio.to_thread(lambda: [mirror.tree.look(key) for key in keys])
+        self._by_size |= {item.size: item.key for item in items if isinstance(item, Item)}
 
     def replacement(self, delete: Delete, absence: Absence | None) -> str | None:
         """Return the key of an upload that may have the content that a delete removes."""

@@ -103,8 +103,8 @@ def replacements_of(db: sqlite3.Connection, mirror: str, deletes: Sequence[Delet
     ]
     by_key = {candidate.key: candidate for candidate in candidates}
     by_checksum = {candidate.checksum: candidate for candidate in candidates if candidate.status not in NOT_INDEXED}
-    found = {delete: by_key.get(delete.key) or by_checksum.get(delete.checksum or "") for delete in deletes}
-    return {delete: replacement for delete, replacement in found.items() if replacement}
+    replacements = {delete: by_key.get(delete.key) or by_checksum.get(delete.checksum or "") for delete in deletes}
+    return {delete: replacement for delete, replacement in replacements.items() if replacement}
 
 
 def pause_s(replacements: Iterable[Replacement], now: float) -> float:

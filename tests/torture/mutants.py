@@ -36,8 +36,8 @@ MUTANTS = (
     Mutant(
         "an audit does not compare how many entries there are",
         "syncd/sync/audit.py",
-        "if found.total != mirror.journal.count() + base.others + found.added:",
-        "if found.total is None:",
+        "if findings.total != mirror.journal.count() + base.others + findings.added:",
+        "if findings.total is None:",
         ("tests/unit/sync/test_audit.py", "tests/unit/targets/test_ai_audit.py"),
     ),
     Mutant(
@@ -50,8 +50,8 @@ MUTANTS = (
     Mutant(
         "the default owner is the mirror's name alone",
         "syncd/state/identity.py",
-        'return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(told).hexdigest()[:_DIGITS]}"',
-        'return f"{name[:_NAME_LENGTH]}-{len(told) % 1:0{_DIGITS}x}"',
+        'return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(identity).hexdigest()[:_DIGITS]}"',
+        'return f"{name[:_NAME_LENGTH]}-{len(identity) % 1:0{_DIGITS}x}"',
         ("tests/unit/state/test_owner.py",),
     ),
     Mutant(
@@ -187,7 +187,7 @@ MUTANTS = (
     ),
     Mutant(
         "a read is believed right after our own write",
-        "syncd/sync/resolve.py",
+        "syncd/sync/questions.py",
         "return limits.reads_lag and changed_at is not None and abs(self._mirror.now() - changed_at) <= limits.lag_s",
         "return False",
         ("tests/unit/targets/test_kv_passes.py", "tests/unit/targets/test_kv_content.py", "tests/contract"),
@@ -218,7 +218,7 @@ MUTANTS = (
     Mutant(
         "the owner is the mirror's bare name",
         "syncd/state/identity.py",
-        """return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(told).hexdigest()[:_DIGITS]}\"""",
+        """return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(identity).hexdigest()[:_DIGITS]}\"""",
         "return name[:_NAME_LENGTH]",
         ("tests/unit/state/test_owner.py", "tests/e2e/test_two_machines.py"),
     ),
