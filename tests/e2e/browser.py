@@ -1,4 +1,4 @@
-"""A real browser, driven over the pipe of its DevTools protocol: nothing to install but the browser itself."""
+"""A real browser, controlled through the pipe of its DevTools protocol. Only the browser must be installed."""
 
 import base64
 import fcntl
@@ -19,12 +19,12 @@ PATIENCE_S = 30.0
 
 
 def browser_path() -> str | None:
-    """Where a browser is, if there is one."""
+    """Return the path of an installed browser, if any."""
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
 class Moved(Exception):
-    """The page could not answer, such as one that is being loaded again."""
+    """The page could not answer, for example during a reload."""
 
 
 class Browser:
@@ -43,7 +43,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Ask for something and wait for the answer; what happens meanwhile is kept in `events`."""
+        """Send a command and wait for its answer. Events that arrive meanwhile are added to `events`."""
         number = next(self._numbers)
         message = {"id": number, "method": method, "params": params}
         if self._session:
@@ -73,7 +73,7 @@ class Browser:
         self.call("Page.navigate", url=url)
 
     def run(self, script: str) -> Any:
-        """The value of an expression in the page."""
+        """Return the value of an expression in the page."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
@@ -101,7 +101,7 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
 
     def press(self, key: str, code: int, text: str = "") -> None:
-        """Press and let go of a key."""
+        """Press and release a key."""
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, text=text)
 
@@ -111,7 +111,7 @@ class Browser:
         path.write_bytes(base64.b64decode(taken["data"]))
 
     def complaints(self) -> list[str]:
-        """What went wrong in the page so far: exceptions, errors of its console, what the policy refused."""
+        """Return the errors of the page so far: exceptions, console errors, refusals of the content security policy."""
         self.run("0")
         found = []
         for event in self.events:
@@ -125,7 +125,7 @@ class Browser:
         return found
 
     def requested(self) -> list[str]:
-        """Every address that the page has asked for."""
+        """Return every URL that the page has requested."""
         self.run("0")
         sent = [event for event in self.events if event.get("method") == "Network.requestWillBeSent"]
         return [event["params"]["request"]["url"] for event in sent]
@@ -133,7 +133,7 @@ class Browser:
 
 @contextmanager
 def open_browser(program: str, profile: Path) -> Iterator[Browser]:
-    """Start a browser with an empty profile and end it with the block."""
+    """Run a browser with an empty profile within the block."""
     options = [
         "--headless=new",
         "--no-sandbox",
@@ -150,7 +150,7 @@ def open_browser(program: str, profile: Path) -> Iterator[Browser]:
     reading, to = _pipe()
     answers, writing = _pipe()
     actions = [(os.POSIX_SPAWN_OPEN, each, os.devnull, os.O_RDWR, 0) for each in (0, 1, 2)]
-    # The protocol's own numbers: it reads 3 and writes 4.
+    # The protocol fixes these descriptors: the browser reads from 3 and writes to 4.
     ends = [(os.POSIX_SPAWN_DUP2, reading, 3), (os.POSIX_SPAWN_DUP2, writing, 4)]
     env = {"PATH": os.environ["PATH"], "HOME": str(profile), "LANG": "C.UTF-8"}
     pid = os.posix_spawn(program, [program, *options, "about:blank"], env, file_actions=[*actions, *ends])
@@ -166,7 +166,7 @@ def open_browser(program: str, profile: Path) -> Iterator[Browser]:
 
 
 def _pipe() -> tuple[int, int]:
-    """A pipe whose numbers are in nobody's way."""
+    """Return a pipe with descriptors above those that the protocol uses."""
     reading, writing = os.pipe()
     high = (fcntl.fcntl(reading, fcntl.F_DUPFD_CLOEXEC, 10), fcntl.fcntl(writing, fcntl.F_DUPFD_CLOEXEC, 10))
     os.close(reading)

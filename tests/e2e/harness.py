@@ -201,7 +201,7 @@ class Daemon(Running):
 
 
 @dataclass(slots=True)
-class Room:
+class Workspace:
     """A mirror and its stand-in. docs: the folder. remote: the content of the stand-in."""
 
     path: Path
@@ -316,14 +316,14 @@ class Room:
         assert (seen["actions"], self.remote.counted()["changing"]) == ([], 0)
 
 
-def on_a_terminal(room: Room, *arguments: str, end_at: bytes = b"") -> tuple[int, str]:
+def on_a_terminal(workspace: Workspace, *arguments: str, end_at: bytes = b"") -> tuple[int, str]:
     """Run a command on a terminal. Return the exit code and the output.
 
     end_at: interrupt the command when it has printed this.
     """
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        room.command(*arguments), env=room.env({"TERM": "xterm"}), stdin=theirs, stdout=theirs, stderr=theirs
+        workspace.command(*arguments), env=workspace.env({"TERM": "xterm"}), stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
     parts: list[bytes] = []
@@ -349,14 +349,14 @@ def on_a_terminal(room: Room, *arguments: str, end_at: bytes = b"") -> tuple[int
 
 
 @contextmanager
-def open_room(path: Path, **options: Any) -> Iterator[Room]:
-    """Yield a room with a config for one mirror, and a new stand-in with these options."""
+def open_workspace(path: Path, **options: Any) -> Iterator[Workspace]:
+    """Yield a workspace with a config for one mirror, and a new stand-in with these options."""
     with serve(EmulatorOptions(**{"index_delay": 0.0, **options})) as server:
         remote = Remote(server.base_url)
-        room = Room(path, server, remote)
-        room.docs.mkdir()
-        room.configure()
+        workspace = Workspace(path, server, remote)
+        workspace.docs.mkdir()
+        workspace.configure()
         try:
-            yield room
+            yield workspace
         finally:
             remote.close()

@@ -1,4 +1,4 @@
-"""A mirror into a Vectorize index, the real program's; and the ids that its folder gives, worked out here."""
+"""A mirror with a Vectorize index, run by the real program, and an independent computation of its vector ids."""
 
 import hashlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from syncd.core.errors import Park
 from syncd.core.model import Content, Put
 from syncd.targets.vectorize.ids import RefMaker
 from syncd.targets.vectorize.writing import ChunkSettings, VectorWritePolicy, split_file
-from tests.e2e.harness import ACCOUNT, PATIENCE_S, TOKEN, Room, until
+from tests.e2e.harness import ACCOUNT, PATIENCE_S, TOKEN, Workspace, until
 
 SMALL = "@cf/baai/bge-small-en-v1.5"
 """A model of 384 dimensions."""
@@ -18,12 +18,12 @@ HOW = ChunkSettings(400, 50)
 
 
 class VectorIndex:
-    """The index of a room's only mirror. model: the one the room is configured with at present."""
+    """The index of the only mirror of a workspace. model: the model in the present config."""
 
-    def __init__(self, room: Room, model: str = SMALL) -> None:
-        self.room = room
+    def __init__(self, workspace: Workspace, model: str = SMALL) -> None:
+        self.workspace = workspace
         self.model = model
-        self._at = f"{room.server.base_url}/accounts/{ACCOUNT}/vectorize/v2/indexes"
+        self._at = f"{workspace.server.base_url}/accounts/{ACCOUNT}/vectorize/v2/indexes"
         self._http = httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE_S)
         self.use(model)
 
@@ -31,24 +31,25 @@ class VectorIndex:
         self._http.close()
 
     def use(self, model: str, mirror: str = "", cloudflare: str = "") -> None:
-        """Write the config for this model; the other arguments are lines added to its sections."""
+        """Write the config for this model. The other arguments are lines of its sections."""
         self.model = model
-        self.room.config.write_text(
-            f'state_dir = "{self.room.state}"\n'
-            f'[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{self.room.server.base_url}"\n'
+        self.workspace.config.write_text(
+            f'state_dir = "{self.workspace.state}"\n'
+            f'[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{self.workspace.server.base_url}"\n'
             f"tpslimit = 0\nretry_for = 5\n{cloudflare}\n"
-            f'[mirrors.docs]\npath = "{self.room.docs}"\nowner = "docs"\nsettle = 0.05\ndelete_after = 0\n{mirror}\n'
+            f'[mirrors.docs]\npath = "{self.workspace.docs}"\nowner = "docs"\n'
+            f"settle = 0.05\ndelete_after = 0\n{mirror}\n"
             f'[mirrors.docs.target]\ntype = "vectorize"\nindex = "docs"\ncreate = true\nmodel = "{model}"\n'
             f"chunk_size = {HOW.size}\nchunk_overlap = {HOW.overlap}\n"
         )
 
     def make(self, dimensions: int) -> None:
-        """Make the index, as somebody else would."""
+        """Create the index without syncd."""
         body = {"name": "docs", "config": {"dimensions": dimensions, "metric": "cosine"}}
         self._http.post(self._at, json=body).raise_for_status()
 
     def ids(self) -> list[str]:
-        """All ids that show now, in order; none if there is no index."""
+        """Return all listed ids in order, none if the index is missing."""
         found: list[str] = []
         params: dict[str, str] = {"count": "1000"}
         while True:
@@ -62,18 +63,18 @@ class VectorIndex:
             params["cursor"] = page["nextCursor"]
 
     def drop(self, *ids: str) -> None:
-        """Somebody deletes vectors."""
+        """Delete vectors without syncd."""
         self._http.post(f"{self._at}/docs/delete_by_ids", json={"ids": list(ids)}).raise_for_status()
 
     def expected(self) -> list[str]:
-        """The ids that the folder gives, in order."""
-        # What the config leaves to syncd: the mirror's name as its owner, and the pooling of the English bge models.
+        """Return the ids that the folder should have, in order."""
+        # Defaults of syncd: the mirror's name as its owner, and the pooling of the English bge models.
         pooling = "mean" if "-en-" in self.model else "default"
         made = RefMaker.of("docs\0", f"{self.model} {pooling}", HOW.name)
         found: list[str] = []
-        for file in sorted(path for path in self.room.docs.rglob("*") if path.is_file()):
+        for file in sorted(path for path in self.workspace.docs.rglob("*") if path.is_file()):
             data = file.read_bytes()
-            put = Put(_key(self.room.docs, file), "new", file.name, len(data))
+            put = Put(_key(self.workspace.docs, file), "new", file.name, len(data))
             try:
                 pieces = split_file(
                     put, Content(data, hashlib.sha256(data).hexdigest()), made, HOW, VectorWritePolicy("docs")
@@ -84,12 +85,12 @@ class VectorIndex:
         return sorted(found)
 
     def in_step(self) -> None:
-        """Wait until the index shows what the folder gives, and nothing else."""
+        """Wait until the index has exactly the ids of the folder."""
         until(lambda: self.ids() == self.expected(), self._difference, every_s=0.1)
 
     def embedded(self) -> int:
-        """Texts embedded since the requests were last forgotten."""
-        count: int = self.room.remote.counted()["embedded_texts"]
+        """Return the number of texts embedded since the last reset of the counters."""
+        count: int = self.workspace.remote.counted()["embedded_texts"]
         return count
 
     def _difference(self) -> str:

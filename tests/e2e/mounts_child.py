@@ -1,4 +1,4 @@
-"""A daemon whose root is mounted, unmounted, mounted anew and covered; for a mount namespace of its own.
+"""A daemon whose root is mounted, unmounted, mounted again and covered. The program needs its own mount namespace.
 
 argv[1]: a folder to work in. Prints "cannot mount: …" and ends with 3 where mounting is not allowed.
 """
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.e2e.harness import Room, open_room, until
+from tests.e2e.harness import Workspace, open_workspace, until
 
 
 def mount(place: Path) -> None:
@@ -18,40 +18,40 @@ def mount(place: Path) -> None:
 
 
 def unmount(place: Path) -> None:
-    # Lazily: the daemon may be looking at it in this moment.
+    # A lazy unmount, because the daemon may have open files there.
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def files(room: Room) -> None:
+def files(workspace: Workspace) -> None:
     for number in range(15):
-        room.write(f"part/{number}.md", f"text {number}")
+        workspace.write(f"part/{number}.md", f"text {number}")
 
 
 def main(place: Path) -> None:
-    with open_room(place) as room:
-        room.configure(mirror="reconcile_interval = 1")
-        mount(room.docs)
-        files(room)
-        with room.daemon() as daemon:
-            room.in_step()
-            room.remote.forget_requests()
-            unmount(room.docs)
+    with open_workspace(place) as workspace:
+        workspace.configure(mirror="reconcile_interval = 1")
+        mount(workspace.docs)
+        files(workspace)
+        with workspace.daemon() as daemon:
+            workspace.in_step()
+            workspace.remote.forget_requests()
+            unmount(workspace.docs)
             daemon.saw("mirror.halted")
-            assert "a mount came or went" in room.status()["detail"], room.status()
-            mount(room.docs)
+            assert "a mount came or went" in workspace.status()["detail"], workspace.status()
+            mount(workspace.docs)
             until(lambda: len(daemon.events("mirror.halted")) >= 2)
-            assert len(room.remote.items()) == 15
-            assert room.remote.counted()["changing"] == 0
-            unmount(room.docs)
-            # On the disk below: other files, which are not those of the mount.
-            room.write("below.md", "of the disk below the mount")
-            until(lambda: "another device" in str(room.status().get("detail")))
-            assert room.remote.counted()["changing"] == 0
+            assert len(workspace.remote.items()) == 15
+            assert workspace.remote.counted()["changing"] == 0
+            unmount(workspace.docs)
+            # The disk below the mount has other files.
+            workspace.write("below.md", "of the disk below the mount")
+            until(lambda: "another device" in str(workspace.status().get("detail")))
+            assert workspace.remote.counted()["changing"] == 0
             daemon.stop()
-        # A person says that this is the folder from now on.
-        assert room.syncd("reconcile").code == 3, "a later process knows that the root was a mount"
-        assert room.syncd("reconcile", "--force").code == 0
-        assert set(room.remote.files()) == {"below.md"}
+        # A person accepts this folder.
+        assert workspace.syncd("reconcile").code == 3, "a later process knows that the root was a mount"
+        assert workspace.syncd("reconcile", "--force").code == 0
+        assert set(workspace.remote.files()) == {"below.md"}
     print("done", flush=True)  # noqa: T201 - the answer
 
 

@@ -1,4 +1,4 @@
-"""Somebody who searches all the time, and notes when nothing was found."""
+"""A thread that searches all the time, and records when a search returned nothing."""
 
 import threading
 import time
@@ -8,35 +8,35 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from tests.e2e.harness import ACCOUNT, TOKEN, Room
+from tests.e2e.harness import ACCOUNT, TOKEN, Workspace
 
 EVERY_S = 0.02
 
 
 @dataclass(slots=True)
 class Seeker:
-    """What a search for one word found. seen: (seconds of a clock, keys), each time that it changed."""
+    """The results of a repeated search for one word. seen: (seconds of a clock, keys), one pair for each change."""
 
     asked: int = 0
     seen: list[tuple[float, frozenset[str]]] = field(default_factory=list)
 
     @property
     def last(self) -> set[str]:
-        """What it found last."""
+        """Return the keys of the last search."""
         return set(self.seen[-1][1]) if self.seen else set()
 
     def holes_s(self) -> list[float]:
-        """How long nothing was found, each time, once something had been."""
+        """Return the length of each period without a result, after the first result."""
         first = next((place for place, (_, keys) in enumerate(self.seen) if keys), len(self.seen))
         pairs = zip(self.seen[first:], self.seen[first + 1 :], strict=False)
         return [until - since for (since, keys), (until, _) in pairs if not keys]
 
 
 @contextmanager
-def seeking(room: Room, word: str, instance: str = "docs") -> Iterator[Seeker]:
-    """Search for a word until the block ends."""
+def seeking(workspace: Workspace, word: str, instance: str = "docs") -> Iterator[Seeker]:
+    """Search for a word within the block."""
     seeker, over = Seeker(), threading.Event()
-    url = f"{room.server.base_url}/accounts/{ACCOUNT}/ai-search/namespaces/default/instances/{instance}/search"
+    url = f"{workspace.server.base_url}/accounts/{ACCOUNT}/ai-search/namespaces/default/instances/{instance}/search"
 
     def work() -> None:
         with httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}) as client:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.browser import Browser, browser_path, open_browser
-from tests.e2e.harness import Daemon, Room, open_room
+from tests.e2e.harness import Daemon, Workspace, open_workspace
 
 WITHOUT = "there is no Chromium or Chrome here (Debian: the package chromium)"
 pytestmark = pytest.mark.skipif(browser_path() is None, reason=WITHOUT)
@@ -16,17 +16,19 @@ SECOND = '[mirrors.gone.target]\ntype = "ai-search"\ninstance = "gone"\ncreate =
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Iterator[Room]:
-    with open_room(tmp_path, index_delay=0.1, fail_index="bad") as room:
-        room.configure(more=f'[web]\nlisten = "127.0.0.1:0"\n[mirrors.gone]\npath = "{room.path}/gone"\n{SECOND}')
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    with open_workspace(tmp_path, index_delay=0.1, fail_index="bad") as workspace:
+        workspace.configure(
+            more=f'[web]\nlisten = "127.0.0.1:0"\n[mirrors.gone]\npath = "{workspace.path}/gone"\n{SECOND}'
+        )
         for name in ("a.md", "bad.md", "empty.md", HOSTILE):
-            room.write(name, "" if name == "empty.md" else f"text of {name}")
-        yield room
+            workspace.write(name, "" if name == "empty.md" else f"text of {name}")
+        yield workspace
 
 
 @pytest.fixture
-def daemon(room: Room) -> Iterator[Daemon]:
-    with room.daemon() as daemon:
+def daemon(workspace: Workspace) -> Iterator[Daemon]:
+    with workspace.daemon() as daemon:
         daemon.saw("web.ready")
         daemon.saw("index.failed")
         daemon.saw("mirror.halted")
@@ -48,17 +50,17 @@ def text(page: Browser, selector: str) -> str:
     return str(page.run(f"document.querySelector({selector!r}).innerText"))
 
 
-def test_the_page_shows_what_is_and_follows_it(page: Browser, room: Room, daemon: Daemon) -> None:
+def test_the_page_shows_the_state_and_follows_changes(page: Browser, workspace: Workspace, daemon: Daemon) -> None:
     assert text(page, "h1") == "gone is halted and needs you."
     assert "gone: No such file or directory" in text(page, "#mirror-gone .why")
     page.until("document.querySelector('#mirror-docs .problems').innerText.includes('bad.md')")
     page.until("document.querySelector('#mirror-docs [data-count=synced] dd').innerText === '3'")
     assert "2 searchable · 1 could not be indexed" in text(page, "#mirror-docs [data-index-text]")
 
-    room.write("later.md", "written while one looks")
+    workspace.write("later.md", "written while one looks")
     page.until("document.querySelector('#actions li code').innerText === 'later.md'")
-    (room.path / "gone").mkdir()
-    (room.path / "gone/b.md").write_text("it is there")
+    (workspace.path / "gone").mkdir()
+    (workspace.path / "gone/b.md").write_text("it is there")
     page.until("document.querySelector('#mirror-gone [data-state-text]').innerText === 'idle'")
     page.until("document.querySelector('h1').innerText === 'In step, but for 2 files.'")
     daemon.stop()
@@ -74,7 +76,7 @@ def test_a_hostile_name_is_shown_as_text(page: Browser) -> None:
     assert page.run("document.title") == "gone is halted and needs you · syncd"
 
 
-def test_nothing_comes_from_elsewhere_and_the_policy_holds(page: Browser, daemon: Daemon) -> None:
+def test_the_page_loads_only_its_own_files_and_its_policy_holds(page: Browser, daemon: Daemon) -> None:
     url = daemon.events("web.ready")[0]["url"]
     assert {each for each in page.requested() if not each.startswith(url)} <= {"about:blank"}
     assert page.complaints() == []
@@ -84,7 +86,7 @@ def test_nothing_comes_from_elsewhere_and_the_policy_holds(page: Browser, daemon
     assert any("Content Security Policy" in each for each in page.complaints())
 
 
-def test_nothing_sticks_out_at_any_width(page: Browser) -> None:
+def test_no_element_overflows_at_any_width(page: Browser) -> None:
     out = "[...document.querySelectorAll('main *')].filter(each => each.getBoundingClientRect().right > innerWidth)"
     for width in (320, 360, 390, 768, 1280, 2560):
         page.size(width, 800)
@@ -93,7 +95,7 @@ def test_nothing_sticks_out_at_any_width(page: Browser) -> None:
         assert page.run(f"{out}.map(each => each.outerHTML).slice(0, 3)") == [], width
 
 
-def test_the_buttons_work_by_keyboard_and_say_what_they_did(page: Browser, daemon: Daemon) -> None:
+def test_the_buttons_work_by_keyboard_and_show_their_effect(page: Browser, daemon: Daemon) -> None:
     before = len([event for event in daemon.events("pass.done") if event["scope"] == "all"])
     reached: list[str] = []
     while not (reached and reached[-1] == "Reconcile now: docs"):
@@ -145,13 +147,13 @@ CONTRAST = """
 """
 
 
-def test_the_page_comes_back_when_the_daemon_does(page: Browser, room: Room, daemon: Daemon) -> None:
+def test_the_page_comes_back_when_the_daemon_does(page: Browser, workspace: Workspace, daemon: Daemon) -> None:
     port = daemon.events("web.ready")[0]["url"].split(":")[-1].strip("/")
     token = page.run("document.querySelector('meta[name=syncd-token]').content")
     daemon.stop()
     page.until("document.querySelector('#link').dataset.state === 'lost'")
-    room.config.write_text(room.config.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
-    with room.daemon() as second:
+    workspace.config.write_text(workspace.config.read_text().replace("127.0.0.1:0", f"127.0.0.1:{port}"))
+    with workspace.daemon() as second:
         second.saw("web.ready")
         page.until(f"(document.querySelector('meta[name=syncd-token]')?.content ?? {token!r}) !== {token!r}")
         page.until("document.querySelector('#mirror-docs button')")

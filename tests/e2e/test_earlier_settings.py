@@ -1,11 +1,11 @@
-"""What an earlier setting wrote stays until its file is gone, or `--delete-excluded`."""
+"""Entries from earlier settings stay until their file is gone, or `--delete-excluded`."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import ACCOUNT, Room, open_room
+from tests.e2e.harness import ACCOUNT, Workspace, open_workspace
 
 TARGETS = {
     "ai-search": 'type = "ai-search"\ninstance = "docs"\ncreate = true',
@@ -14,39 +14,40 @@ TARGETS = {
 
 
 class Settled:
-    """A mirror of one kind of target, configured anew as the test goes on."""
+    """A mirror with one kind of target. The test changes its config."""
 
-    def __init__(self, room: Room, kind: str) -> None:
-        self.room = room
+    def __init__(self, workspace: Workspace, kind: str) -> None:
+        self.workspace = workspace
         self._kind = kind
         for name in ("a.md", "b.md", "sub/c.md"):
-            room.write(name, f"text of {name}")
+            workspace.write(name, f"text of {name}")
 
     def configure(self, mirror: str) -> None:
-        room = self.room
-        room.config.write_text(
-            f'state_dir = "{room.state}"\n[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{room.server.base_url}"\n'
-            f'tpslimit = 0\nretry_for = 5\n[mirrors.docs]\npath = "{room.docs}"\nmax_delete = "100%"\n{mirror}\n'
+        workspace = self.workspace
+        workspace.config.write_text(
+            f'state_dir = "{workspace.state}"\n[cloudflare]\naccount_id = "{ACCOUNT}"\n'
+            f'base_url = "{workspace.server.base_url}"\n'
+            f'tpslimit = 0\nretry_for = 5\n[mirrors.docs]\npath = "{workspace.docs}"\nmax_delete = "100%"\n{mirror}\n'
             f"[mirrors.docs.target]\n{TARGETS[self._kind]}\n",
             encoding="utf-8",
         )
 
     def passes(self, *options: str, code: int = 0) -> None:
-        ended = self.room.syncd("reconcile", *options)
+        ended = self.workspace.syncd("reconcile", *options)
         assert ended.code == code, ended.err
 
     def keys(self) -> list[str]:
-        return sorted(row["key"] for row in self.room.syncd("ls", "--remote", "--json").json()["items"])
+        return sorted(row["key"] for row in self.workspace.syncd("ls", "--remote", "--json").json()["items"])
 
     def lose_state(self) -> None:
-        for file in self.room.state.glob("state.db*"):
+        for file in self.workspace.state.glob("state.db*"):
             file.unlink()
 
 
 @pytest.fixture(params=list(TARGETS))
 def settled(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Settled]:
-    with open_room(tmp_path) as room:
-        yield Settled(room, request.param)
+    with open_workspace(tmp_path) as workspace:
+        yield Settled(workspace, request.param)
 
 
 ALL = ["a.md", "b.md", "sub/c.md"]
@@ -54,7 +55,7 @@ OLD = [f"old/{name}" for name in ALL]
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_what_lies_under_a_former_prefix_stays(settled: Settled, lost: bool) -> None:
+def test_entries_under_a_former_prefix_stay(settled: Settled, lost: bool) -> None:
     settled.configure('key_prefix = "old/"')
     settled.passes()
     if lost:
@@ -63,15 +64,15 @@ def test_what_lies_under_a_former_prefix_stays(settled: Settled, lost: bool) -> 
     for _ in range(3):
         settled.passes()
         assert settled.keys() == sorted(ALL + OLD)
-    (settled.room.docs / "b.md").unlink()
+    (settled.workspace.docs / "b.md").unlink()
     settled.passes()
-    # Without the state nobody knows whether another mirror of this owner wrote it.
+    # Without the state, another mirror of this owner may have written the entry.
     assert settled.keys() == sorted({*ALL, *OLD} - {"b.md"} - (set() if lost else {"old/b.md"}))
     settled.passes("--delete-excluded")
     assert settled.keys() == ["a.md", "sub/c.md"]
 
 
-def test_a_prefix_that_is_new_leaves_what_lies_beside_it(settled: Settled) -> None:
+def test_a_new_prefix_leaves_entries_outside_of_it(settled: Settled) -> None:
     settled.configure("")
     settled.passes()
     settled.configure('key_prefix = "sub/"')
@@ -83,7 +84,7 @@ def test_a_prefix_that_is_new_leaves_what_lies_beside_it(settled: Settled) -> No
     assert {*ALL} <= {*settled.keys()}
 
 
-def test_mirrors_of_two_owners_overlap_in_peace(settled: Settled) -> None:
+def test_mirrors_of_two_owners_leave_each_others_entries_alone(settled: Settled) -> None:
     settled.configure('key_prefix = "x/"\nowner = "one"')
     settled.passes()
     settled.lose_state()

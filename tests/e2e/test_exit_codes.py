@@ -7,38 +7,38 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import Room, open_room, until
+from tests.e2e.harness import Workspace, open_workspace, until
 
 DEAD = "http://127.0.0.1:9/client/v4"
-"""The discard port: nobody answers there."""
+"""The discard port, where no server listens."""
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Iterator[Room]:
-    with open_room(tmp_path) as opened:
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    with open_workspace(tmp_path) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
-    """A room for commands that start nothing."""
-    with open_room(tmp_path_factory.mktemp("untouched")) as opened:
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """Yield a workspace for commands that end before they start any work."""
+    with open_workspace(tmp_path_factory.mktemp("untouched")) as opened:
         yield opened
 
 
-def test_in_step_is_0_also_with_files_that_no_target_takes(room: Room) -> None:
-    room.write("a.md")
-    room.write("empty.md", "")
-    room.write("program.exe", "MZ")
-    assert room.syncd("reconcile").code == 0
+def test_in_step_is_0_also_with_files_that_no_target_takes(workspace: Workspace) -> None:
+    workspace.write("a.md")
+    workspace.write("empty.md", "")
+    workspace.write("program.exe", "MZ")
+    assert workspace.syncd("reconcile").code == 0
 
 
-def test_an_item_that_was_rejected_is_1_and_is_named(room: Room) -> None:
-    room.write("a.md")
-    room.write("big.md", "x" * (4 * 1024 * 1024 + 1))
-    seen = room.syncd("reconcile")
+def test_a_rejected_item_is_1_and_is_named(workspace: Workspace) -> None:
+    workspace.write("a.md")
+    workspace.write("big.md", "x" * (4 * 1024 * 1024 + 1))
+    seen = workspace.syncd("reconcile")
     assert (seen.code, "too_large" in seen.out, "big.md" in seen.out) == (1, True, True)
-    assert list(room.remote.files()) == ["a.md"]
+    assert list(workspace.remote.files()) == ["a.md"]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,9 @@ def test_an_item_that_was_rejected_is_1_and_is_named(room: Room) -> None:
         (("search", " "), "empty"),
     ],
 )
-def test_a_wrong_command_line_is_2_and_sends_nothing(untouched: Room, arguments: tuple[str, ...], hint: str) -> None:
+def test_a_wrong_command_line_is_2_and_sends_nothing(
+    untouched: Workspace, arguments: tuple[str, ...], hint: str
+) -> None:
     seen = untouched.syncd(*arguments)
     assert (seen.code, seen.out, untouched.remote.counted()["total"]) == (2, "", 0)
     assert hint in seen.err
@@ -70,7 +72,7 @@ def test_a_wrong_command_line_is_2_and_sends_nothing(untouched: Room, arguments:
     ],
 )
 def test_a_mistake_in_the_config_is_2_and_one_line_without_the_secret(
-    untouched: Room, wrong: tuple[str, str], right: str
+    untouched: Workspace, wrong: tuple[str, str], right: str
 ) -> None:
     untouched.configure()
     untouched.config.write_text(untouched.config.read_text().replace(*wrong))
@@ -81,105 +83,104 @@ def test_a_mistake_in_the_config_is_2_and_one_line_without_the_secret(
     untouched.configure()
 
 
-def test_a_misspelt_variable_is_2_and_a_right_one_wins_over_the_file(room: Room) -> None:
-    room.write("a.md")
-    seen = room.syncd("reconcile", env={"SYNCD_CLODFLARE__TPSLIMIT": "1"})
+def test_a_misspelt_variable_is_2_and_a_correct_variable_overrides_the_file(workspace: Workspace) -> None:
+    workspace.write("a.md")
+    seen = workspace.syncd("reconcile", env={"SYNCD_CLODFLARE__TPSLIMIT": "1"})
     assert (seen.code, "SYNCD_CLODFLARE__TPSLIMIT" in seen.err) == (2, True)
-    planned = room.syncd("reconcile", "--json", env={"SYNCD_MIRRORS__DOCS__KEY_PREFIX": "from-env/"})
+    planned = workspace.syncd("reconcile", "--json", env={"SYNCD_MIRRORS__DOCS__KEY_PREFIX": "from-env/"})
     assert [action["key"] for action in planned.json()["mirrors"]["docs"]["actions"]] == ["from-env/a.md"]
 
 
 def test_a_refused_token_is_3_after_a_handful_of_requests(tmp_path: Path) -> None:
-    with open_room(tmp_path, token="another") as room:
+    with open_workspace(tmp_path, token="another") as workspace:
         for number in range(30):
-            room.write(f"{number}.md")
-        seen = room.syncd("reconcile")
+            workspace.write(f"{number}.md")
+        seen = workspace.syncd("reconcile")
         assert (seen.code, "authentication refused" in seen.err) == (3, True)
-        assert room.remote.counted()["total"] <= 3
-        assert room.status()["state"] == "halted"
+        assert workspace.remote.counted()["total"] <= 3
+        assert workspace.status()["state"] == "halted"
 
 
-def test_a_missing_instance_is_3_and_the_message_says_how_to_make_it(room: Room) -> None:
-    room.write("a.md")
-    room.configure(target="create = false")
-    seen = room.syncd("reconcile")
+def test_a_missing_instance_is_3_and_the_message_says_how_to_make_it(workspace: Workspace) -> None:
+    workspace.write("a.md")
+    workspace.configure(target="create = false")
+    seen = workspace.syncd("reconcile")
     assert (seen.code, "create = true" in seen.err) == (3, True)
 
 
-def test_a_missing_root_is_3_and_nothing_is_deleted(room: Room) -> None:
-    room.write("a.md")
-    assert room.syncd("reconcile").code == 0
-    shutil.rmtree(room.docs)
-    assert room.syncd("reconcile").code == 3
-    room.docs.mkdir()
-    assert room.syncd("reconcile").code == 3
-    assert list(room.remote.files()) == ["a.md"]
+def test_a_missing_root_is_3_and_nothing_is_deleted(workspace: Workspace) -> None:
+    workspace.write("a.md")
+    assert workspace.syncd("reconcile").code == 0
+    shutil.rmtree(workspace.docs)
+    assert workspace.syncd("reconcile").code == 3
+    workspace.docs.mkdir()
+    assert workspace.syncd("reconcile").code == 3
+    assert list(workspace.remote.files()) == ["a.md"]
 
 
-def test_too_many_deletes_are_4_and_delete_nothing_until_they_are_forced(room: Room) -> None:
+def test_too_many_deletes_are_4_and_delete_nothing_until_they_are_forced(workspace: Workspace) -> None:
     for number in range(40):
-        room.write(f"{number}.md", f"text {number}")
-    room.syncd("reconcile")
+        workspace.write(f"{number}.md", f"text {number}")
+    workspace.syncd("reconcile")
     for number in range(20):
-        (room.docs / f"{number}.md").unlink()
-    room.write("new.md", "goes up all the same")
-    room.remote.forget_requests()
+        (workspace.docs / f"{number}.md").unlink()
+    workspace.write("new.md", "goes up all the same")
+    workspace.remote.forget_requests()
 
-    refused = room.syncd("reconcile", "--json")
+    refused = workspace.syncd("reconcile", "--json")
 
     assert (refused.code, refused.json()["exit_code"]) == (4, 4)
-    assert room.remote.counted()["changing"] == 1
-    assert (len(room.remote.files()), room.remote.files()["new.md"]) == (41, b"goes up all the same")
-    assert room.status()["state"] == "halted"
-    assert room.syncd("reconcile", "--force").code == 0
-    room.in_step()
+    assert workspace.remote.counted()["changing"] == 1
+    assert (len(workspace.remote.files()), workspace.remote.files()["new.md"]) == (41, b"goes up all the same")
+    assert workspace.status()["state"] == "halted"
+    assert workspace.syncd("reconcile", "--force").code == 0
+    workspace.in_step()
 
 
-def test_an_unreachable_remote_is_5_after_retry_for_and_the_rest_is_kept(room: Room) -> None:
-    room.write("a.md")
+def test_an_unreachable_remote_is_5_after_retry_for_and_the_rest_is_kept(workspace: Workspace) -> None:
+    workspace.write("a.md")
     dead = {"SYNCD_CLOUDFLARE__BASE_URL": DEAD, "SYNCD_CLOUDFLARE__RETRY_FOR": "0.3"}
-    seen = room.syncd("reconcile", "--json", env=dead)
+    seen = workspace.syncd("reconcile", "--json", env=dead)
     assert (seen.code, seen.json()["exit_code"]) == (5, 5)
     assert "no request was answered for 0.3 s" in seen.json()["mirrors"]["docs"]["error"]
-    assert room.status()["state"] == "degraded"
-    assert room.syncd("reconcile").code == 0
-    room.in_step()
+    assert workspace.status()["state"] == "degraded"
+    assert workspace.syncd("reconcile").code == 0
+    workspace.in_step()
 
 
-def test_a_second_syncd_is_11_and_names_the_first_while_looking_works(room: Room) -> None:
-    room.write("a.md")
-    with room.daemon() as daemon:
-        room.in_step()
+def test_a_second_syncd_is_11_and_names_the_first_while_looking_works(workspace: Workspace) -> None:
+    workspace.write("a.md")
+    with workspace.daemon() as daemon:
+        workspace.in_step()
         for command in ("reconcile", "run"):
-            seen = room.syncd("--log-format", "console", command)
+            seen = workspace.syncd("--log-format", "console", command)
             assert (seen.code, f"pid {daemon.pid}" in seen.err) == (11, True)
-        assert room.syncd("reconcile", "--dry-run").code == 0
-        assert room.syncd("status", "--json").json()["daemon"] == {"running": True, "pid": daemon.pid}
-    assert room.syncd("reconcile").code == 0
+        assert workspace.syncd("reconcile", "--dry-run").code == 0
+        assert workspace.syncd("status", "--json").json()["daemon"] == {"running": True, "pid": daemon.pid}
+    assert workspace.syncd("reconcile").code == 0
 
 
 def test_an_interrupt_is_130_and_the_next_pass_completes(tmp_path: Path) -> None:
-    with open_room(tmp_path, latency=0.1) as room:
+    with open_workspace(tmp_path, latency=0.1) as workspace:
         for number in range(50):
-            room.write(f"{number}.md", f"text {number}")
-        process = room.start("reconcile")
-        until(lambda: room.server.requests.total > 10)
+            workspace.write(f"{number}.md", f"text {number}")
+        process = workspace.start("reconcile")
+        until(lambda: workspace.server.requests.total > 10)
         process.send(signal.SIGINT)
         ended = process.ended()
         assert (ended.code, ended.out, ended.err.count("\n")) == (130, "", 1)
         assert ended.err.startswith("syncd: interrupted by SIGINT; reconcile: ")
-        assert 0 < len(room.remote.items()) < 50
-        assert room.syncd("reconcile").code == 0
-        room.in_step()
+        assert 0 < len(workspace.remote.items()) < 50
+        assert workspace.syncd("reconcile").code == 0
+        workspace.in_step()
 
 
-def test_of_several_mirrors_the_most_serious_code_wins(room: Room) -> None:
-    room.write("big.md", "x" * (4 * 1024 * 1024 + 1))
-    other = (
-        f'[mirrors.gone]\npath = "{room.path}/nowhere"\n[mirrors.gone.target]\ntype = "ai-search"\ninstance = "gone"'
-    )
-    room.configure(more=other)
-    seen = room.syncd("reconcile", "--json")
+def test_with_several_mirrors_the_most_serious_code_wins(workspace: Workspace) -> None:
+    workspace.write("big.md", "x" * (4 * 1024 * 1024 + 1))
+    other = f'[mirrors.gone]\npath = "{workspace.path}/nowhere"\n'
+    other += '[mirrors.gone.target]\ntype = "ai-search"\ninstance = "gone"'
+    workspace.configure(more=other)
+    seen = workspace.syncd("reconcile", "--json")
     assert (seen.code, seen.json()["exit_code"]) == (3, 3)
     assert [problem["kind"] for problem in seen.json()["mirrors"]["docs"]["problems"]] == ["too_large"]
-    assert room.syncd("reconcile", "docs").code == 1
+    assert workspace.syncd("reconcile", "docs").code == 1

@@ -10,22 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import Daemon, Room, files_of, open_room, until
+from tests.e2e.harness import Daemon, Workspace, files_of, open_workspace, until
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    room: Room
+    workspace: Workspace
     daemon: Daemon
 
     def settled(self) -> None:
-        """The stand-in equals the folder, and a full pass over it changes nothing."""
-        self.room.in_step(very_bytes=False)
+        """Check that the stand-in equals the folder, and that a full pass changes nothing."""
+        self.workspace.in_step(very_bytes=False)
         self.full_pass()
-        self.room.remote.forget_requests()
+        self.workspace.remote.forget_requests()
         self.full_pass()
-        assert self.room.remote.counted()["changing"] == 0
-        assert self.room.remote.files() == files_of(self.room.docs)
+        assert self.workspace.remote.counted()["changing"] == 0
+        assert self.workspace.remote.files() == files_of(self.workspace.docs)
 
     def full_pass(self) -> None:
         before = len(self.daemon.events("pass.done"))
@@ -38,137 +38,137 @@ class Followed:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
-    with open_room(tmp_path_factory.mktemp("followed")) as room:
+    with open_workspace(tmp_path_factory.mktemp("followed")) as workspace:
         for name in ("a.md", "guide/start.md", "guide/deep/er/end.md", "other/notes.txt"):
-            room.write(name, f"text of {name}")
-        with room.daemon() as daemon:
-            room.in_step()
-            yield Followed(room, daemon)
+            workspace.write(name, f"text of {name}")
+        with workspace.daemon() as daemon:
+            workspace.in_step()
+            yield Followed(workspace, daemon)
 
 
 @pytest.fixture
 def followed(running: Followed) -> Followed:
-    """One daemon for all tests of this file: what a test does must leave it in step."""
+    """Yield one daemon for all tests of this file. Each test must leave it in step."""
     return running
 
 
-def test_an_edited_file_goes_up(followed: Followed) -> None:
-    followed.room.write("a.md", "edited")
+def test_an_edited_file_is_uploaded(followed: Followed) -> None:
+    followed.workspace.write("a.md", "edited")
     followed.settled()
-    assert followed.room.remote.files()["a.md"] == b"edited"
+    assert followed.workspace.remote.files()["a.md"] == b"edited"
 
 
-def test_an_atomic_save_goes_up_and_its_temporary_file_stays_home(followed: Followed) -> None:
-    temporary = followed.room.write(".a.md.k3j2.tmp", "saved atomically")
-    temporary.replace(followed.room.docs / "a.md")
+def test_an_atomic_save_is_uploaded_without_its_temporary_file(followed: Followed) -> None:
+    temporary = followed.workspace.write(".a.md.k3j2.tmp", "saved atomically")
+    temporary.replace(followed.workspace.docs / "a.md")
     followed.settled()
-    assert followed.room.remote.files()["a.md"] == b"saved atomically"
+    assert followed.workspace.remote.files()["a.md"] == b"saved atomically"
 
 
-def test_a_save_the_way_vim_does_it_goes_up_alone(followed: Followed) -> None:
-    docs = followed.room.docs
-    swap = followed.room.write("guide/.start.md.swp", b"b0VIM 9.1\0\0")
-    followed.room.write("guide/4913", "").unlink()
+def test_a_save_by_vim_uploads_only_the_file(followed: Followed) -> None:
+    docs = followed.workspace.docs
+    swap = followed.workspace.write("guide/.start.md.swp", b"b0VIM 9.1\0\0")
+    followed.workspace.write("guide/4913", "").unlink()
     (docs / "guide/start.md").rename(docs / "guide/start.md~")
     with (docs / "guide/start.md").open("w") as file:
         file.write("written ")
         file.flush()
         os.fsync(file.fileno())
         file.write("by vim")
-    until(lambda: followed.room.remote.files()["guide/start.md"] == b"written by vim")
-    assert set(followed.room.remote.marks()) <= set(files_of(docs)) - {"guide/.start.md.swp", "guide/start.md~"}
+    until(lambda: followed.workspace.remote.files()["guide/start.md"] == b"written by vim")
+    assert set(followed.workspace.remote.marks()) <= set(files_of(docs)) - {"guide/.start.md.swp", "guide/start.md~"}
     (docs / "guide/start.md~").unlink()
     swap.unlink()
     followed.settled()
 
 
-def test_a_renamed_directory_moves_with_all_that_is_in_it(followed: Followed) -> None:
-    (followed.room.docs / "guide").rename(followed.room.docs / "manual")
+def test_a_renamed_directory_moves_with_its_files(followed: Followed) -> None:
+    (followed.workspace.docs / "guide").rename(followed.workspace.docs / "manual")
     followed.settled()
-    followed.room.write("manual/deep/er/end.md", "still followed below its new name")
+    followed.workspace.write("manual/deep/er/end.md", "still followed below its new name")
     followed.settled()
 
 
-def test_a_directory_moved_in_and_out_again_comes_and_goes(followed: Followed) -> None:
-    outside = followed.room.path / "outside"
+def test_a_directory_moved_in_and_out_is_uploaded_and_deleted(followed: Followed) -> None:
+    outside = followed.workspace.path / "outside"
     (outside / "in").mkdir(parents=True)
     (outside / "in/side.md").write_text("from elsewhere")
-    (outside / "in").rename(followed.room.docs / "in")
+    (outside / "in").rename(followed.workspace.docs / "in")
     followed.settled()
-    (followed.room.docs / "in").rename(outside / "in")
+    (followed.workspace.docs / "in").rename(outside / "in")
     followed.settled()
 
 
-def test_deleted_files_and_directories_go(followed: Followed) -> None:
-    followed.room.write("gone/one.md")
-    followed.room.write("gone/two.md", "two")
-    followed.room.write("gone.md")
+def test_entries_of_deleted_files_and_directories_are_deleted(followed: Followed) -> None:
+    followed.workspace.write("gone/one.md")
+    followed.workspace.write("gone/two.md", "two")
+    followed.workspace.write("gone.md")
     followed.settled()
-    shutil.rmtree(followed.room.docs / "gone")
-    (followed.room.docs / "gone.md").unlink()
+    shutil.rmtree(followed.workspace.docs / "gone")
+    (followed.workspace.docs / "gone.md").unlink()
     followed.settled()
 
 
 def test_a_file_may_become_a_directory_and_a_directory_a_file(followed: Followed) -> None:
-    followed.room.write("shape.md", "a file")
+    followed.workspace.write("shape.md", "a file")
     followed.settled()
-    (followed.room.docs / "shape.md").unlink()
-    followed.room.write("shape.md/inside.md", "a directory")
+    (followed.workspace.docs / "shape.md").unlink()
+    followed.workspace.write("shape.md/inside.md", "a directory")
     followed.settled()
-    shutil.rmtree(followed.room.docs / "shape.md")
-    followed.room.write("shape.md", "a file again")
+    shutil.rmtree(followed.workspace.docs / "shape.md")
+    followed.workspace.write("shape.md", "a file again")
     followed.settled()
 
 
 def test_a_file_written_to_all_the_time_never_stops_the_others(followed: Followed) -> None:
-    with (followed.room.docs / "log.txt").open("w") as log:
+    with (followed.workspace.docs / "log.txt").open("w") as log:
         for number in range(200):
             log.write(f"line {number}\n")
             log.flush()
-            followed.room.write(f"busy/{number % 5}.md", f"round {number}")
+            followed.workspace.write(f"busy/{number % 5}.md", f"round {number}")
     followed.settled()
 
 
 def test_an_edited_ignore_file_is_followed_and_leaves_remote_entries_alone(followed: Followed) -> None:
-    room = followed.room
-    room.write("kept.md", "stays remote")
+    workspace = followed.workspace
+    workspace.write("kept.md", "stays remote")
     followed.settled()
-    room.write(".syncdignore", "kept.md\nnever.md\n")
-    room.write("kept.md", "not sent any more")
-    room.write("never.md", "never sent")
-    room.write("after.md", "sent after the ignore file")
-    until(lambda: "after.md" in room.remote.marks())
+    workspace.write(".syncdignore", "kept.md\nnever.md\n")
+    workspace.write("kept.md", "not sent any more")
+    workspace.write("never.md", "never sent")
+    workspace.write("after.md", "sent after the ignore file")
+    until(lambda: "after.md" in workspace.remote.marks())
     followed.full_pass()
-    assert "never.md" not in room.remote.marks()
-    assert room.remote.files()["kept.md"] == b"stays remote"
-    (room.docs / ".syncdignore").write_text("# nothing is left out any more\n")
-    until(lambda: room.remote.files().get("kept.md") == b"not sent any more")
-    until(lambda: "never.md" in room.remote.marks())
-    (room.docs / ".syncdignore").unlink()
+    assert "never.md" not in workspace.remote.marks()
+    assert workspace.remote.files()["kept.md"] == b"stays remote"
+    (workspace.docs / ".syncdignore").write_text("# nothing is left out any more\n")
+    until(lambda: workspace.remote.files().get("kept.md") == b"not sent any more")
+    until(lambda: "never.md" in workspace.remote.marks())
+    (workspace.docs / ".syncdignore").unlink()
     followed.settled()
 
 
 def test_a_file_too_large_is_named_until_it_shrinks_and_keeps_its_remote_entry(followed: Followed) -> None:
-    room = followed.room
-    room.write("grows.md", "small")
+    workspace = followed.workspace
+    workspace.write("grows.md", "small")
     followed.settled()
-    room.write("grows.md", "x" * (4 * 1024 * 1024 + 1))
-    until(lambda: [problem["kind"] for problem in room.status()["problems"]] == ["too_large"])
-    assert room.remote.files()["grows.md"] == b"small"
-    room.write("grows.md", "small again")
+    workspace.write("grows.md", "x" * (4 * 1024 * 1024 + 1))
+    until(lambda: [problem["kind"] for problem in workspace.status()["problems"]] == ["too_large"])
+    assert workspace.remote.files()["grows.md"] == b"small"
+    workspace.write("grows.md", "small again")
     followed.settled()
-    assert room.status()["problems"] == []
+    assert workspace.status()["problems"] == []
 
 
 def test_git_checkouts_of_other_branches_are_followed(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room:
-        room.configure(mirror="max_delete = 1000")
+    with open_workspace(tmp_path) as workspace:
+        workspace.configure(mirror="max_delete = 1000")
 
         def git(*arguments: str) -> None:
             identity = ("-c", "user.name=Nobody", "-c", "user.email=nobody@example.org", "-c", "gc.auto=0")
             subprocess.run(
                 ["git", *identity, *arguments],
-                cwd=room.docs,
+                cwd=workspace.docs,
                 env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"},
                 check=True,
                 capture_output=True,
@@ -176,23 +176,23 @@ def test_git_checkouts_of_other_branches_are_followed(tmp_path: Path) -> None:
 
         git("init", "--initial-branch=main")
         for number in range(200):
-            room.write(f"part{number % 10}/chapter{number}.md", f"chapter {number} of main")
+            workspace.write(f"part{number % 10}/chapter{number}.md", f"chapter {number} of main")
         git("add", ".")
         git("commit", "--message=main")
         git("checkout", "-b", "other")
         for number in range(0, 200, 2):
-            (room.docs / f"part{number % 10}/chapter{number}.md").unlink()
+            (workspace.docs / f"part{number % 10}/chapter{number}.md").unlink()
         for number in range(1, 200, 5):
-            room.write(f"part{number % 10}/chapter{number}.md", f"chapter {number} of the other branch")
+            workspace.write(f"part{number % 10}/chapter{number}.md", f"chapter {number} of the other branch")
         git("mv", "part1", "renamed")
         git("add", ".")
         git("commit", "--message=other")
         git("checkout", "main")
-        with room.daemon() as daemon:
-            room.in_step(very_bytes=False)
+        with workspace.daemon() as daemon:
+            workspace.in_step(very_bytes=False)
             for branch in ("other", "main"):
                 git("checkout", branch)
-                room.in_step(very_bytes=False)
+                workspace.in_step(very_bytes=False)
             git("checkout", "other")
             git("checkout", "main")
-            Followed(room, daemon).settled()
+            Followed(workspace, daemon).settled()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import PATIENCE_S, open_room, until
+from tests.e2e.harness import PATIENCE_S, open_workspace, until
 
 both_signals = pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 HANGING = """
@@ -34,15 +34,15 @@ except signals.Interrupted:
 
 @both_signals
 def test_an_interrupted_pass_prints_how_much_is_done_and_left(tmp_path: Path, number: int, code: int) -> None:
-    with open_room(tmp_path, latency=0.1) as room:
+    with open_workspace(tmp_path, latency=0.1) as workspace:
         for each in range(200):
-            room.write(f"{each}.md", f"text {each}")
-        running = room.start("reconcile")
-        until(lambda: len(room.remote.items()) > 3)
+            workspace.write(f"{each}.md", f"text {each}")
+        running = workspace.start("reconcile")
+        until(lambda: len(workspace.remote.items()) > 3)
         running.send(number)
         exit_code, seconds = running.ends()
         assert (exit_code, seconds < 5) == (code, True)
-        stored = len(room.remote.items())
+        stored = len(workspace.remote.items())
         line = running.text()
         assert line.startswith(f"syncd: interrupted by {signal.Signals(number).name}; reconcile: "), line
         assert line.endswith(" left; the next pass goes on there\n"), line
@@ -50,11 +50,11 @@ def test_an_interrupted_pass_prints_how_much_is_done_and_left(tmp_path: Path, nu
         uploaded, left = int(line.split()[5]), int(line.split()[7])
         assert uploaded + left == 200
         assert 0 < uploaded <= stored
-        seen = room.status()
+        seen = workspace.status()
         assert (seen["state"], seen["items"]["pending"]) == ("degraded", left), seen
         assert "interrupted" in seen["detail"]
-        assert room.syncd("reconcile").code == 0
-        assert room.status()["state"] == "idle"
+        assert workspace.syncd("reconcile").code == 0
+        assert workspace.status()["state"] == "idle"
 
 
 @both_signals
@@ -70,12 +70,12 @@ def test_an_interrupted_pass_prints_how_much_is_done_and_left(tmp_path: Path, nu
     ],
 )
 def test_other_commands_print_what_was_changed(tmp_path: Path, command: str, done: str, number: int, code: int) -> None:
-    with open_room(tmp_path, latency=30.0) as room:
-        running = room.start(*command.split())
+    with open_workspace(tmp_path, latency=30.0) as workspace:
+        running = workspace.start(*command.split())
         if command == "status --watch":
             until(running.out)
         else:
-            until(lambda: room.server.requests.total)
+            until(lambda: workspace.server.requests.total)
         running.send(number)
         exit_code, seconds = running.ends()
         assert (exit_code, seconds < 5) == (code, True)
@@ -85,11 +85,11 @@ def test_other_commands_print_what_was_changed(tmp_path: Path, command: str, don
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs a process with PID 1")
 @both_signals
 def test_a_process_with_pid_1_ends(tmp_path: Path, number: int, code: int) -> None:
-    with open_room(tmp_path, latency=30.0) as room:
-        room.write("a.md")
-        command = ["unshare", "--pid", "--fork", "--kill-child", *room.command("reconcile")]
-        with subprocess.Popen(command, env=room.env(), stderr=subprocess.PIPE, text=True) as outer:
-            until(lambda: room.server.requests.total)
+    with open_workspace(tmp_path, latency=30.0) as workspace:
+        workspace.write("a.md")
+        command = ["unshare", "--pid", "--fork", "--kill-child", *workspace.command("reconcile")]
+        with subprocess.Popen(command, env=workspace.env(), stderr=subprocess.PIPE, text=True) as outer:
+            until(lambda: workspace.server.requests.total)
             (inner,) = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
             os.kill(int(inner), number)
             _, err = outer.communicate(timeout=PATIENCE_S)
@@ -109,8 +109,8 @@ def test_a_process_whose_main_thread_hangs_ends(grace_s: str, signals: int) -> N
 
 
 def test_a_service_that_is_stopped_during_its_start_has_not_failed(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room:
-        process = room.really("run")
+    with open_workspace(tmp_path) as workspace:
+        process = workspace.really("run")
         time.sleep(0.3)
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=PATIENCE_S)
@@ -120,11 +120,16 @@ def test_a_service_that_is_stopped_during_its_start_has_not_failed(tmp_path: Pat
 
 @pytest.mark.parametrize("command", ["ls", "status", "status --json", "--help"])
 def test_a_full_disk_under_stdout_is_reported_in_one_line(tmp_path: Path, command: str) -> None:
-    with open_room(tmp_path) as room, Path("/dev/full").open("wb") as full:
-        room.write("a.md")
-        assert room.syncd("reconcile").code == 0
+    with open_workspace(tmp_path) as workspace, Path("/dev/full").open("wb") as full:
+        workspace.write("a.md")
+        assert workspace.syncd("reconcile").code == 0
         ended = subprocess.run(
-            room.command(*command.split()), env=room.env(), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            workspace.command(*command.split()),
+            env=workspace.env(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
         assert ended.returncode == 3, ended
         assert ended.stderr == "syncd: the output or a file: No space left on device; make room on its disk\n"
@@ -132,37 +137,37 @@ def test_a_full_disk_under_stdout_is_reported_in_one_line(tmp_path: Path, comman
 
 @pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full", "| head -c 1"])
 def test_closed_or_full_streams_do_not_end_a_command(tmp_path: Path, streams: str) -> None:
-    with open_room(tmp_path) as room:
-        room.write("a.md")
+    with open_workspace(tmp_path) as workspace:
+        workspace.write("a.md")
         script = f'"$@" {streams}'
         for command in ("reconcile", "ls", "reconcile -n"):
             ended = subprocess.run(
-                ["sh", "-c", script, "sh", *room.command(*command.split())],
-                env=room.env(),
+                ["sh", "-c", script, "sh", *workspace.command(*command.split())],
+                env=workspace.env(),
                 capture_output=True,
                 text=True,
                 check=False,
             )
             assert (ended.returncode, ended.stderr) == (0, ""), ended
-        assert room.remote.files().keys() == {"a.md"}
+        assert workspace.remote.files().keys() == {"a.md"}
 
 
 def test_status_shows_the_number_of_searchable_entries(tmp_path: Path) -> None:
-    with open_room(tmp_path, fail_index="bad") as room:
+    with open_workspace(tmp_path, fail_index="bad") as workspace:
         for name in ("a.md", "b.md", "bad.md"):
-            room.write(name)
-        assert room.syncd("reconcile", "--wait").code == 1
-        assert room.status()["searchable"] == 2
-        assert "  searchable 2 of 3\n" in room.syncd("status").out
+            workspace.write(name)
+        assert workspace.syncd("reconcile", "--wait").code == 1
+        assert workspace.status()["searchable"] == 2
+        assert "  searchable 2 of 3\n" in workspace.syncd("status").out
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_a_config_that_is_no_regular_file_is_an_error(tmp_path: Path, make: Callable[[Path], None]) -> None:
-    with open_room(tmp_path) as room:
-        room.config.unlink()
-        make(room.config)
+    with open_workspace(tmp_path) as workspace:
+        workspace.config.unlink()
+        make(workspace.config)
         for command in ("status", "reconcile", "run", "check"):
-            ended = room.syncd(command)
+            ended = workspace.syncd(command)
             assert (ended.code, "is no regular file" in ended.out + ended.err) == (2, True), ended
 
 
@@ -178,14 +183,14 @@ LIMITS = [
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_limits_of_the_machine_are_no_bugs(tmp_path: Path, limit: str) -> None:
-    with open_room(tmp_path) as room:
-        room.write("a.md")
+    with open_workspace(tmp_path) as workspace:
+        workspace.write("a.md")
         for command in ("reconcile", "status", "ls", "reconcile -n"):
-            (room.path / "gone").mkdir(exist_ok=True)
+            (workspace.path / "gone").mkdir(exist_ok=True)
             ended = subprocess.run(
-                ["bash", "-c", f'{limit}; "$@"', "bash", *room.command(*command.split())],
-                env=room.env(),
-                cwd=room.path,
+                ["bash", "-c", f'{limit}; "$@"', "bash", *workspace.command(*command.split())],
+                env=workspace.env(),
+                cwd=workspace.path,
                 capture_output=True,
                 text=True,
                 check=False,
@@ -198,8 +203,8 @@ def test_limits_of_the_machine_are_no_bugs(tmp_path: Path, limit: str) -> None:
 
 @pytest.mark.parametrize("command", ["run", "reconcile"])
 def test_a_log_without_a_reader_delays_neither_the_daemon_nor_its_end(tmp_path: Path, command: str) -> None:
-    with open_room(tmp_path) as room:
-        room.write("a.md")
+    with open_workspace(tmp_path) as workspace:
+        workspace.write("a.md")
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         with contextlib.suppress(BlockingIOError):
@@ -207,10 +212,10 @@ def test_a_log_without_a_reader_delays_neither_the_daemon_nor_its_end(tmp_path: 
                 os.write(writing, b"x" * select.PIPE_BUF)
         os.set_blocking(writing, True)
         with subprocess.Popen(
-            room.command("-v", command), env=room.env(), stdout=subprocess.DEVNULL, stderr=writing
+            workspace.command("-v", command), env=workspace.env(), stdout=subprocess.DEVNULL, stderr=writing
         ) as process:
             if command == "run":
-                until(lambda: room.remote.files().keys() == {"a.md"})
+                until(lambda: workspace.remote.files().keys() == {"a.md"})
             else:
                 time.sleep(3)
             began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Keys are the bytes of the disk, read as UTF-8, whatever the locale; and a name that cannot be read protects."""
+"""Keys are the bytes of the disk, read as UTF-8, in every locale. A name that is not UTF-8 protects entries."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import syncd
-from tests.e2e.harness import ACCOUNT, Room, lose_state, open_room, until
+from tests.e2e.harness import ACCOUNT, Workspace, lose_state, open_workspace, until
 
 ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
 PLACES = ("ascii", "latin-1", "big5")
@@ -20,7 +20,7 @@ FORM = unicodedata.normalize("NFD", "ünter/é.md")
 
 
 def _locale(folder: Path, language: str, charset: str) -> dict[str, str]:
-    """The environment of a locale that is made for the test, since few machines have it."""
+    """Return the environment of a locale that is compiled for the test, because few machines have it."""
     name = f"{language}.{charset}"
     if shutil.which("localedef") is None:
         pytest.skip("no localedef, which makes a locale")
@@ -39,35 +39,35 @@ def locale(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Iterator[Room]:
-    with open_room(tmp_path) as room:
-        room.environment["PYTHONPATH"] = str(Path(syncd.__file__).parents[1])
-        room.environment["PYTHONUTF8"] = "1"
-        yield room
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    with open_workspace(tmp_path) as workspace:
+        workspace.environment["PYTHONPATH"] = str(Path(syncd.__file__).parents[1])
+        workspace.environment["PYTHONUTF8"] = "1"
+        yield workspace
 
 
-def really(room: Room, *arguments: str, env: dict[str, str] | None = None) -> tuple[int, bytes, bytes]:
-    """Run a command in a process of its own, for only the start of one reads the locale."""
-    with room.really(*arguments, env=dict(env or {})) as process:
+def really(workspace: Workspace, *arguments: str, env: dict[str, str] | None = None) -> tuple[int, bytes, bytes]:
+    """Run a command in a new process, because Python reads the locale at its start."""
+    with workspace.really(*arguments, env=dict(env or {})) as process:
         out, err = process.communicate(timeout=60)
         return process.returncode, out, err
 
 
-def plan(room: Room, env: dict[str, str] | None = None) -> dict[str, int]:
-    code, out, err = really(room, "reconcile", "--json", env=env)
+def plan(workspace: Workspace, env: dict[str, str] | None = None) -> dict[str, int]:
+    code, out, err = really(workspace, "reconcile", "--json", env=env)
     assert code == 0, (out, err)
     found: dict[str, int] = json.loads(out)["mirrors"]["docs"]["plan"]
     return found
 
 
-def until_keys(room: Room, keys: set[str]) -> None:
-    until(lambda: {each["key"] for each in room.remote.items()} == keys, room.remote.items)
+def until_keys(workspace: Workspace, keys: set[str]) -> None:
+    until(lambda: {each["key"] for each in workspace.remote.items()} == keys, workspace.remote.items)
 
 
-def configure(room: Room, kind: str, folder: str = "docs") -> None:
+def configure(workspace: Workspace, kind: str, folder: str = "docs") -> None:
     where = {"ai-search": 'instance = "docs"', "kv": 'namespace_title = "docs"', "vectorize": 'index = "docs"'}[kind]
-    room.config.write_text(
-        f'state_dir = "zustände"\n[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{room.server.base_url}"\n'
+    workspace.config.write_text(
+        f'state_dir = "zustände"\n[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{workspace.server.base_url}"\n'
         f'tpslimit = 0\nretry_for = 5\n[mirrors.docs]\npath = "{folder}"\nsettle = 0.05\nmax_delete = "100%"\n'
         f'exclude = ["geheimnisträger.md"]\n[mirrors.docs.target]\ntype = "{kind}"\n{where}\ncreate = true\n',
         encoding="utf-8",
@@ -75,60 +75,60 @@ def configure(room: Room, kind: str, folder: str = "docs") -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_pass_in_another_locale_finds_all_in_step(room: Room, kind: str, locale: dict[str, str]) -> None:
+def test_a_pass_in_another_locale_finds_all_in_step(workspace: Workspace, kind: str, locale: dict[str, str]) -> None:
     if kind != "kv" and locale is not ASCII:
         pytest.skip("one target shows it for the further locales")
-    configure(room, kind, "bücher")
+    configure(workspace, kind, "bücher")
     for name in ("über.md", "日本/語.md", FORM, "geheimnisträger.md", "plain.md", "表.md"):
-        path = room.path / "bücher" / name
+        path = workspace.path / "bücher" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"# {name}\n\ntext of {name}")
-    assert plan(room)["put"] == 5
-    assert plan(room, locale) == {"put": 0, "delete": 0, "adopt": 0, "forget": 0, "unchanged": 5}
-    lose_state(room.path / "zustände")
-    (room.path / "bücher" / "nähe.md").write_text("near")
-    first = plan(room, locale)
+    assert plan(workspace)["put"] == 5
+    assert plan(workspace, locale) == {"put": 0, "delete": 0, "adopt": 0, "forget": 0, "unchanged": 5}
+    lose_state(workspace.path / "zustände")
+    (workspace.path / "bücher" / "nähe.md").write_text("near")
+    first = plan(workspace, locale)
     assert (first["put"], first["delete"], first["adopt"]) == (1, 0, 5)
-    assert plan(room)["unchanged"] == 6
-    (room.path / "bücher" / "nähe.md").unlink()
-    assert plan(room, locale)["delete"] == 1
+    assert plan(workspace)["unchanged"] == 6
+    (workspace.path / "bücher" / "nähe.md").unlink()
+    assert plan(workspace, locale)["delete"] == 1
 
 
-def test_every_command_answers_in_another_locale(room: Room, locale: dict[str, str]) -> None:
-    configure(room, "kv", "bücher")
-    (room.path / "bücher").mkdir()
-    (room.path / "bücher" / "ünïcode.md").write_text("---\ntitle: Überblick\n---\n# Größe")
-    (room.path / "bücher" / os.fsdecode(b"caf\xe9\n.md")).write_text("x")
-    code, out, err = really(room, "reconcile", env=locale)
+def test_every_command_works_in_another_locale(workspace: Workspace, locale: dict[str, str]) -> None:
+    configure(workspace, "kv", "bücher")
+    (workspace.path / "bücher").mkdir()
+    (workspace.path / "bücher" / "ünïcode.md").write_text("---\ntitle: Überblick\n---\n# Größe")
+    (workspace.path / "bücher" / os.fsdecode(b"caf\xe9\n.md")).write_text("x")
+    code, out, err = really(workspace, "reconcile", env=locale)
     assert code == 1, (out, err)
     for command in (
         ("-vv", "ls", "--remote"), ("explain", "bücher/ünïcode.md"), ("kv", "put", "größe", "bücher/ünïcode.md"),
         ("kv", "get", "größe"), ("check",), ("pull", "zurück"), ("verify",), ("init", "bücher", "--target", "kv:ü"),
     ):  # fmt: skip
-        code, out, err = really(room, *command, env=locale)
+        code, out, err = really(workspace, *command, env=locale)
         assert code in (0, 1, 2, 6), (command, out, err)
         assert b"Traceback" not in err, (command, err)
-    assert (room.path / "zurück" / "ünïcode.md").is_file()
-    _, out, _ = really(room, "explain", "ünïcode.md", env=locale)
+    assert (workspace.path / "zurück" / "ünïcode.md").is_file()
+    _, out, _ = really(workspace, "explain", "ünïcode.md", env=locale)
     assert b"taken" in out, out
-    _, out, _ = really(room, "status", "--json", env=locale)
-    assert json.loads(out)["mirrors"]["docs"]["path"] == str(room.path / "bücher")
+    _, out, _ = really(workspace, "status", "--json", env=locale)
+    assert json.loads(out)["mirrors"]["docs"]["path"] == str(workspace.path / "bücher")
 
 
 @pytest.mark.parametrize("watch", ["inotify", "poll"])
-def test_the_daemon_follows_edits_in_another_locale(room: Room, watch: str) -> None:
-    configure(room, "ai-search")
+def test_the_daemon_follows_edits_in_another_locale(workspace: Workspace, watch: str) -> None:
+    configure(workspace, "ai-search")
     lines = f'watch = "{watch}"\npoll_interval = 0.2\ndelete_after = 0\nsettle ='
-    room.config.write_text(room.config.read_text().replace("settle =", lines))
-    (room.docs).mkdir(exist_ok=True)
-    room.write("über.md", "one")
-    with room.really("--log-format", "json", "run", env=ASCII) as daemon:
+    workspace.config.write_text(workspace.config.read_text().replace("settle =", lines))
+    (workspace.docs).mkdir(exist_ok=True)
+    workspace.write("über.md", "one")
+    with workspace.really("--log-format", "json", "run", env=ASCII) as daemon:
         try:
-            until_keys(room, {"über.md"})
-            room.write("größe/ä.md", "two")
-            until_keys(room, {"über.md", "größe/ä.md"})
-            (room.docs / "über.md").unlink()
-            until_keys(room, {"größe/ä.md"})
+            until_keys(workspace, {"über.md"})
+            workspace.write("größe/ä.md", "two")
+            until_keys(workspace, {"über.md", "größe/ä.md"})
+            (workspace.docs / "über.md").unlink()
+            until_keys(workspace, {"größe/ä.md"})
         finally:
             daemon.terminate()
             daemon.communicate(timeout=20)
@@ -137,16 +137,18 @@ def test_the_daemon_follows_edits_in_another_locale(room: Room, watch: str) -> N
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("strange", [b"\xfcber.md", b"b\xfccher"])
-def test_a_name_that_is_not_utf8_protects_what_it_may_stand_for(room: Room, kind: str, strange: bytes) -> None:
-    configure(room, kind)
+def test_a_name_that_is_not_utf8_protects_the_entries_that_it_may_stand_for(
+    workspace: Workspace, kind: str, strange: bytes
+) -> None:
+    configure(workspace, kind)
     for name in ("über.md", "bücher/a.md", "plain.md", "sub/ä.md"):
-        room.write(name, name)
-    plan(room)
+        workspace.write(name, name)
+    plan(workspace)
     name = strange.decode("latin-1")
-    (room.docs / name).rename(room.docs / os.fsdecode(strange))
-    (room.docs / "plain.md").unlink()
-    (room.docs / "sub" / "ä.md").unlink()
-    code, out, err = really(room, "reconcile", "--json")
+    (workspace.docs / name).rename(workspace.docs / os.fsdecode(strange))
+    (workspace.docs / "plain.md").unlink()
+    (workspace.docs / "sub" / "ä.md").unlink()
+    code, out, err = really(workspace, "reconcile", "--json")
     assert code == 1, (out, err)
     answer = json.loads(out)["mirrors"]["docs"]
     assert sorted(each["key"] for each in answer["actions"]) == ["plain.md", "sub/ä.md"]

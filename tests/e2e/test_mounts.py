@@ -1,4 +1,4 @@
-"""The root, or a folder in it, is a mount that goes, comes back empty or uncovers another: nothing goes."""
+"""If the root or a folder in it is a mount that vanishes, returns empty or uncovers another, nothing is deleted."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.parametrize("child", ["mounts_child.py", "inner_mounts_child.py"])
-def test_a_mount_that_goes_and_comes_back_deletes_nothing(tmp_path: Path, child: str) -> None:
+def test_an_unmount_and_a_new_mount_delete_nothing(tmp_path: Path, child: str) -> None:
     unshare = shutil.which("unshare")
     if unshare is None:
         pytest.skip("no unshare, so no mounts of our own")

@@ -4,51 +4,51 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import Room, open_room
+from tests.e2e.harness import Workspace, open_workspace
 
 ITEM = "/accounts/{account_id}/ai-search/namespaces/{name}/instances/{id}/items"
 
 
-def routes(room: Room) -> dict[str, int]:
+def routes(workspace: Workspace) -> dict[str, int]:
     """Return the number of requests by route."""
-    numbers: dict[str, int] = room.remote.counted()["routes"]
+    numbers: dict[str, int] = workspace.remote.counted()["routes"]
     return numbers
 
 
 @pytest.mark.parametrize("index_delay", [0.0, 0.1])
 def test_an_entry_with_an_index_error_is_reindexed_without_an_upload(tmp_path: Path, index_delay: float) -> None:
-    with open_room(tmp_path, fail_index="bad", index_delay=index_delay) as room:
-        room.write("bad.md")
-        room.write("good.md")
-        first = room.syncd("reconcile", "--wait", "--json")
+    with open_workspace(tmp_path, fail_index="bad", index_delay=index_delay) as workspace:
+        workspace.write("bad.md")
+        workspace.write("good.md")
+        first = workspace.syncd("reconcile", "--wait", "--json")
         assert [problem["kind"] for problem in first.json()["mirrors"]["docs"]["problems"]] == ["index_error"]
         assert first.code == 1
-        room.remote.forget_requests()
-        retried = room.syncd("retry", "bad.md")
+        workspace.remote.forget_requests()
+        retried = workspace.syncd("retry", "bad.md")
         assert (retried.code, retried.out) == (0, "1 item to try again\n")
-        assert routes(room)[f"PATCH {ITEM}/{{item_id}}"] == 1
-        assert f"POST {ITEM}" not in routes(room)
-        after = room.syncd("reconcile", "--wait", "--json")
+        assert routes(workspace)[f"PATCH {ITEM}/{{item_id}}"] == 1
+        assert f"POST {ITEM}" not in routes(workspace)
+        after = workspace.syncd("reconcile", "--wait", "--json")
         assert [problem["kind"] for problem in after.json()["mirrors"]["docs"]["problems"]] == ["index_error"]
 
 
 def test_a_running_daemon_retries_and_reports_the_error_again(tmp_path: Path) -> None:
-    with open_room(tmp_path, fail_index="bad", index_delay=0.1) as room:
-        room.write("bad.md")
-        with room.daemon() as daemon:
+    with open_workspace(tmp_path, fail_index="bad", index_delay=0.1) as workspace:
+        workspace.write("bad.md")
+        with workspace.daemon() as daemon:
             daemon.saw("index.failed", key="bad.md")
-            room.remote.forget_requests()
-            retried = room.syncd("retry")
+            workspace.remote.forget_requests()
+            retried = workspace.syncd("retry")
             assert (retried.code, retried.out) == (0, "1 item to try again\n")
             daemon.saw("index.again", key="bad.md")
             daemon.saw("index.failed", key="bad.md", count=2)
-            assert routes(room)[f"PATCH {ITEM}/{{item_id}}"] == 1
-            assert f"POST {ITEM}" not in routes(room)
-            assert [problem["kind"] for problem in room.status()["problems"]] == ["index_error"]
+            assert routes(workspace)[f"PATCH {ITEM}/{{item_id}}"] == 1
+            assert f"POST {ITEM}" not in routes(workspace)
+            assert [problem["kind"] for problem in workspace.status()["problems"]] == ["index_error"]
 
 
 def test_without_problems_retry_makes_no_request(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room:
-        retried = room.syncd("retry")
+    with open_workspace(tmp_path) as workspace:
+        retried = workspace.syncd("retry")
         assert (retried.code, retried.out) == (0, "0 items to try again\n")
-        assert room.remote.counted()["total"] == 0
+        assert workspace.remote.counted()["total"] == 0

@@ -1,35 +1,35 @@
-"""The token is in no output, no state file and no command line, whatever goes wrong."""
+"""The token is in no output, no state file and no command line, in every failure."""
 
 import signal
 from pathlib import Path
 
-from tests.e2e.harness import PATIENCE_S, TOKEN, open_room, until
+from tests.e2e.harness import PATIENCE_S, TOKEN, open_workspace, until
 
 
-def test_the_token_shows_up_nowhere(tmp_path: Path) -> None:
-    with open_room(tmp_path, token="another", index_delay=0.0) as room:
-        room.write("a.md", "harmless")
-        room.write(f"{'k' * 130}.md", "rejected")
+def test_the_token_appears_nowhere(tmp_path: Path) -> None:
+    with open_workspace(tmp_path, token="another", index_delay=0.0) as workspace:
+        workspace.write("a.md", "harmless")
+        workspace.write(f"{'k' * 130}.md", "rejected")
         texts: list[str] = []
         for arguments in (("-vv", "reconcile", "--json"), ("status",), ("check",), ("-vv", "search", "x"), ("retry",)):
-            seen = room.syncd(*arguments)
+            seen = workspace.syncd(*arguments)
             texts += [seen.out, seen.err]
         assert any("authentication refused" in text for text in texts)
-    with open_room(_made(tmp_path / "second"), token=TOKEN) as room:
-        secret = room.path / "token"
+    with open_workspace(_made(tmp_path / "second"), token=TOKEN) as workspace:
+        secret = workspace.path / "token"
         secret.write_text(TOKEN + "\n")
         secret.chmod(0o600)
-        room.configure(cloudflare=f'api_token_file = "{secret}"')
-        room.write("a.md", "harmless")
-        with room.daemon("-vv", env={"CLOUDFLARE_API_TOKEN": None}) as daemon:
-            room.in_step()
-            texts.append(room.syncd("status", "--json").out)
+        workspace.configure(cloudflare=f'api_token_file = "{secret}"')
+        workspace.write("a.md", "harmless")
+        with workspace.daemon("-vv", env={"CLOUDFLARE_API_TOKEN": None}) as daemon:
+            workspace.in_step()
+            texts.append(workspace.syncd("status", "--json").out)
             daemon.send(signal.SIGHUP)
             until(lambda: len([event for event in daemon.events("pass.done") if event["scope"] == "all"]) >= 2)
             daemon.stop()
             texts += [daemon.text(), daemon.out()]
-    with open_room(_made(tmp_path / "third"), token=TOKEN, latency=PATIENCE_S) as room:
-        process = room.really("reconcile")
+    with open_workspace(_made(tmp_path / "third"), token=TOKEN, latency=PATIENCE_S) as workspace:
+        process = workspace.really("reconcile")
         until(lambda: "reconcile" in Path(f"/proc/{process.pid}/cmdline").read_text())
         texts.append(Path(f"/proc/{process.pid}/cmdline").read_text())
         process.kill()
@@ -48,22 +48,22 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def test_a_token_file_that_others_can_read_is_told_by_check_and_at_the_start(tmp_path: Path) -> None:
-    with open_room(tmp_path, token=TOKEN) as room:
-        secret = room.path / "token"
+def test_check_and_the_start_warn_about_a_token_file_that_others_can_read(tmp_path: Path) -> None:
+    with open_workspace(tmp_path, token=TOKEN) as workspace:
+        secret = workspace.path / "token"
         secret.write_text(TOKEN + "\n")
         secret.chmod(0o644)
-        room.configure(cloudflare=f'api_token_file = "{secret}"')
-        room.write("a.md")
+        workspace.configure(cloudflare=f'api_token_file = "{secret}"')
+        workspace.write("a.md")
         env: dict[str, str | None] = {"CLOUDFLARE_API_TOKEN": None}
-        checked = room.syncd("check", env=env)
+        checked = workspace.syncd("check", env=env)
         assert (checked.code, f"chmod 600 {secret}" in checked.out, "exposed" in checked.err) == (0, True, False)
-        with room.daemon(env=env) as daemon:
+        with workspace.daemon(env=env) as daemon:
             daemon.saw("secret.exposed", remedy=f"chmod 600 {secret}")
-            room.in_step()
+            workspace.in_step()
         secret.chmod(0o602)
         for command in ("check", "reconcile", "run"):
-            refused = room.syncd(command, env=env)
+            refused = workspace.syncd(command, env=env)
             assert refused.code == 2
             assert "everybody may write to the file" in refused.out + refused.err
             assert TOKEN not in refused.out + refused.err

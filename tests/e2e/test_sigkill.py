@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import files_of, open_room, until
+from tests.e2e.harness import files_of, open_workspace, until
 
 FILES = 60
 TRANSFERS = 4
@@ -16,30 +16,30 @@ UPLOAD = "POST /accounts/{account_id}/ai-search/namespaces/{name}/instances/{id}
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("on_existing", ["overwrite", "conflict"])
 def test_the_next_pass_completes_a_killed_one(tmp_path: Path, on_existing: str, seed: int) -> None:
-    with open_room(tmp_path, on_existing=on_existing, latency=0.005) as room:
-        room.configure(cloudflare=f"transfers = {TRANSFERS}")
+    with open_workspace(tmp_path, on_existing=on_existing, latency=0.005) as workspace:
+        workspace.configure(cloudflare=f"transfers = {TRANSFERS}")
         for number in range(FILES):
-            room.write(f"part{number % 7}/file{number}.md", f"text of file {number}")
+            workspace.write(f"part{number % 7}/file{number}.md", f"text of file {number}")
         # At most four requests come before the first upload. They list, and create the instance.
         enough = random.Random(f"{on_existing} {seed}").randrange(2, FILES)
-        process = room.start("reconcile")
-        until(lambda: room.server.requests.total >= enough or not process.process.is_alive())
+        process = workspace.start("reconcile")
+        until(lambda: workspace.server.requests.total >= enough or not process.process.is_alive())
         process.kill()
-        until(_still(lambda: len(room.remote.items())), "the stand-in finishes its work")
-        there = len(room.remote.items())
-        room.remote.forget_requests()
+        until(_still(lambda: len(workspace.remote.items())), "the stand-in finishes its work")
+        there = len(workspace.remote.items())
+        workspace.remote.forget_requests()
 
-        seen = room.syncd("reconcile", "--json")
+        seen = workspace.syncd("reconcile", "--json")
 
-        uploads = room.remote.counted()["routes"].get(UPLOAD, 0)
+        uploads = workspace.remote.counted()["routes"].get(UPLOAD, 0)
         assert (seen.code, seen.err) == (0, "")
-        assert room.remote.files() == files_of(room.docs)
+        assert workspace.remote.files() == files_of(workspace.docs)
         assert uploads <= FILES - there + TRANSFERS
-        room.nothing_left_to_do()
+        workspace.nothing_left_to_do()
 
 
 def _still(count: Callable[[], int]) -> Callable[[], bool]:
-    """Return a function that is true once two calls in a row count the same."""
+    """Return a function that is true when two calls in a row have the same count."""
     seen = [-1]
 
     def same() -> bool:

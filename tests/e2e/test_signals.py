@@ -13,7 +13,7 @@ import pytest
 
 from syncd.cloudflare.gate import Gate
 from syncd.service.worker import MirrorWorker
-from tests.e2e.harness import open_room, until
+from tests.e2e.harness import open_workspace, until
 from tests.harness import Core
 
 
@@ -26,83 +26,85 @@ def silent_server() -> Iterator[str]:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_during_the_first_pass_ends_the_daemon_within_5_s(tmp_path: Path, number: int, code: int) -> None:
-    with open_room(tmp_path, latency=0.1) as room:
+    with open_workspace(tmp_path, latency=0.1) as workspace:
         for each in range(200):
-            room.write(f"{each}.md", f"text {each}")
-        with room.daemon() as daemon:
+            workspace.write(f"{each}.md", f"text {each}")
+        with workspace.daemon() as daemon:
             daemon.saw("put.done", count=3)
             exit_code, seconds = daemon.stop(number)
             assert (exit_code, seconds < 5) == (code, True)
-        assert 0 < len(room.remote.items()) < 200
+        assert 0 < len(workspace.remote.items()) < 200
 
 
 def test_sigterm_ends_a_daemon_whose_request_hangs_within_5_s(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room, silent_server() as url:
-        room.write("a.md")
-        with room.daemon(env={"SYNCD_CLOUDFLARE__BASE_URL": url}) as daemon:
+    with open_workspace(tmp_path) as workspace, silent_server() as url:
+        workspace.write("a.md")
+        with workspace.daemon(env={"SYNCD_CLOUDFLARE__BASE_URL": url}) as daemon:
             daemon.saw("watch.ready")
-            until(lambda: room.status()["state"] == "syncing")
+            until(lambda: workspace.status()["state"] == "syncing")
             code, seconds = daemon.stop()
             assert (code, seconds < 5) == (0, True)
 
 
 def test_sigterm_right_after_the_start_is_a_clean_stop(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room, room.daemon() as daemon:
+    with open_workspace(tmp_path) as workspace, workspace.daemon() as daemon:
         daemon.saw("daemon.start")
         assert daemon.stop()[0] == 0
 
 
 def test_sighup_adds_a_mirror_and_an_invalid_config_changes_nothing(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room:
-        token = room.path / "token"
+    with open_workspace(tmp_path) as workspace:
+        token = workspace.path / "token"
         token.write_text("any")
-        room.write("a.md")
-        (room.path / "two").mkdir()
-        (room.path / "two/b.md").write_text("of the second mirror")
+        workspace.write("a.md")
+        (workspace.path / "two").mkdir()
+        (workspace.path / "two/b.md").write_text("of the second mirror")
         second = '[mirrors.two.target]\ntype = "ai-search"\ninstance = "two"\ncreate = true'
-        with room.daemon(env={"CLOUDFLARE_API_TOKEN": None, "SYNCD_CLOUDFLARE__API_TOKEN_FILE": str(token)}) as daemon:
-            room.in_step()
-            room.configure(more=f'[mirrors.two]\npath = "{room.path}/two"\n{second}')
+        with workspace.daemon(
+            env={"CLOUDFLARE_API_TOKEN": None, "SYNCD_CLOUDFLARE__API_TOKEN_FILE": str(token)}
+        ) as daemon:
+            workspace.in_step()
+            workspace.configure(more=f'[mirrors.two]\npath = "{workspace.path}/two"\n{second}')
             daemon.send(signal.SIGHUP)
             daemon.saw("pass.done", mirror="two", scope="all")
             daemon.saw("pass.done", count=2, mirror="docs", scope="all")
-            good = room.config.read_text()
+            good = workspace.config.read_text()
 
             for number, broken in enumerate(("not toml [", good.replace("settle", "unsettled")), 1):
-                room.config.write_text(broken)
+                workspace.config.write_text(broken)
                 daemon.send(signal.SIGHUP)
                 daemon.saw("config.invalid", count=number)
                 daemon.saw("pass.done", count=1 + number, mirror="two", scope="all")
-            room.write("after.md", "with the former config")
-            room.in_step()
+            workspace.write("after.md", "with the former config")
+            workspace.in_step()
 
-            room.config.write_text(good)
+            workspace.config.write_text(good)
             token.unlink()
             daemon.send(signal.SIGHUP)
             daemon.saw("config.invalid", count=3)
-            room.write("later.md", "with the former token")
-            room.in_step()
+            workspace.write("later.md", "with the former token")
+            workspace.in_step()
             token.write_text("any")
-            room.config.write_text(good.replace(str(room.state), "/dev/null/state"))
+            workspace.config.write_text(good.replace(str(workspace.state), "/dev/null/state"))
             daemon.send(signal.SIGHUP)
             daemon.saw("config.invalid", count=4)
-            room.write("last.md", "with the former state directory")
-            room.in_step()
+            workspace.write("last.md", "with the former state directory")
+            workspace.in_step()
             assert daemon.stop()[0] == 0
 
 
 def test_a_halted_mirror_does_not_stop_the_others(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room:
+    with open_workspace(tmp_path) as workspace:
         gone = '[mirrors.gone.target]\ntype = "ai-search"\ninstance = "gone"\ncreate = true'
-        room.configure(more=f'[mirrors.gone]\npath = "{room.path}/nowhere"\n{gone}')
-        room.write("a.md")
-        with room.daemon() as daemon:
+        workspace.configure(more=f'[mirrors.gone]\npath = "{workspace.path}/nowhere"\n{gone}')
+        workspace.write("a.md")
+        with workspace.daemon() as daemon:
             daemon.saw("mirror.halted", mirror="gone")
-            room.in_step()
-            room.write("a.md", "edited")
-            room.in_step()
-            (room.path / "nowhere").mkdir()
-            (room.path / "nowhere/x.md").write_text("the folder is there")
+            workspace.in_step()
+            workspace.write("a.md", "edited")
+            workspace.in_step()
+            (workspace.path / "nowhere").mkdir()
+            (workspace.path / "nowhere/x.md").write_text("the folder is there")
             daemon.saw("put.done", mirror="gone", key="x.md")
 
 
@@ -136,10 +138,10 @@ class Messages:
 
 
 def test_systemd_gets_start_state_watchdog_reload_and_stop(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room, service_manager() as (address, server):
-        room.write("a.md")
+    with open_workspace(tmp_path) as workspace, service_manager() as (address, server):
+        workspace.write("a.md")
         messages = Messages(server)
-        with room.daemon(env={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "400000"}) as daemon:
+        with workspace.daemon(env={"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "400000"}) as daemon:
             ready = messages.wait_for("READY=1")
             messages.wait_for("STATUS=docs: idle, 1 in step")
             alive = messages.wait_for("WATCHDOG=1", messages.wait_for("WATCHDOG=1"))
@@ -152,10 +154,10 @@ def test_systemd_gets_start_state_watchdog_reload_and_stop(tmp_path: Path) -> No
 
 
 def test_the_watchdog_of_another_process_is_not_fed(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room, service_manager() as (address, server):
+    with open_workspace(tmp_path) as workspace, service_manager() as (address, server):
         messages = Messages(server)
         other = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "200000", "WATCHDOG_PID": str(os.getpid())}
-        with room.daemon(env=other) as daemon:
+        with workspace.daemon(env=other) as daemon:
             messages.wait_for("READY=1")
             messages.wait_for("STATUS=docs: idle")
             daemon.stop()
@@ -163,15 +165,15 @@ def test_the_watchdog_of_another_process_is_not_fed(tmp_path: Path) -> None:
 
 
 def test_the_next_daemon_uploads_edits_made_after_a_stop(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room:
-        room.write("a.md")
-        with room.daemon() as daemon:
-            room.in_step()
+    with open_workspace(tmp_path) as workspace:
+        workspace.write("a.md")
+        with workspace.daemon() as daemon:
+            workspace.in_step()
             daemon.stop()
-        room.write("a.md", "edited after the stop")
-        room.write("b.md", "new after the stop")
-        with room.daemon():
-            room.in_step()
+        workspace.write("a.md", "edited after the stop")
+        workspace.write("b.md", "new after the stop")
+        with workspace.daemon():
+            workspace.in_step()
 
 
 async def test_a_worker_that_is_woken_and_cancelled_at_once_ends(core: Core) -> None:

@@ -20,7 +20,7 @@ import typer
 import syncd
 from syncd.core.errors import EXIT_CONFIG, EXIT_HALT
 from syncd.state.directory import FILE_NAME
-from tests.e2e.harness import PATIENCE_S, Ended, Room, forks, open_room, until
+from tests.e2e.harness import PATIENCE_S, Ended, Workspace, forks, open_workspace, until
 from tests.e2e.syncd_child import child
 
 NOBODY = 65534
@@ -67,12 +67,12 @@ DAMAGES = [
 
 
 @contextmanager
-def room_in_step(path: Path) -> Iterator[Room]:
-    with open_room(path) as room:
+def workspace_in_step(path: Path) -> Iterator[Workspace]:
+    with open_workspace(path) as workspace:
         for each in range(12):
-            room.write(f"{each}.md", f"text {each}")
-        assert room.syncd("reconcile").code == 0
-        yield room
+            workspace.write(f"{each}.md", f"text {each}")
+        assert workspace.syncd("reconcile").code == 0
+        yield workspace
 
 
 def one_line(text: str) -> str:
@@ -85,108 +85,110 @@ def one_line(text: str) -> str:
 def test_a_command_names_a_damaged_state_file_and_the_remedy_in_one_line(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
-    with room_in_step(tmp_path) as room:
-        damage(room.state / FILE_NAME)
-        room.remote.forget_requests()
+    with workspace_in_step(tmp_path) as workspace:
+        damage(workspace.state / FILE_NAME)
+        workspace.remote.forget_requests()
         for command in (["reconcile"], ["reconcile", "-n"], ["status"], ["ls"], ["verify"], ["retry"]):
-            ended = room.syncd(*command)
+            ended = workspace.syncd(*command)
             assert ended.code == EXIT_HALT, (command, ended)
             assert "is damaged" in one_line(ended.err)
             assert "stop syncd and delete it" in ended.err
-        assert room.remote.counted()["changing"] == 0
+        assert workspace.remote.counted()["changing"] == 0
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_the_daemon_sets_a_damaged_state_file_aside_and_deletes_nothing(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
-    with room_in_step(tmp_path) as room:
-        before = {item["id"] for item in room.remote.items()}
-        damage(room.state / FILE_NAME)
-        with room.daemon() as daemon:
+    with workspace_in_step(tmp_path) as workspace:
+        before = {item["id"] for item in workspace.remote.items()}
+        damage(workspace.state / FILE_NAME)
+        with workspace.daemon() as daemon:
             daemon.saw("state.damaged")
             daemon.saw("pass.done", scope="all")
-            room.write("new.md")
-            room.in_step()
-            assert before <= {item["id"] for item in room.remote.items()}
+            workspace.write("new.md")
+            workspace.in_step()
+            assert before <= {item["id"] for item in workspace.remote.items()}
             daemon.stop()
-        assert (room.state / f"{FILE_NAME}.damaged").exists()
+        assert (workspace.state / f"{FILE_NAME}.damaged").exists()
 
 
 def test_the_daemon_makes_a_new_state_file_when_its_file_is_removed(tmp_path: Path) -> None:
-    with room_in_step(tmp_path) as room, room.daemon() as daemon:
+    with workspace_in_step(tmp_path) as workspace, workspace.daemon() as daemon:
         daemon.saw("pass.done", scope="all")
-        (room.state / FILE_NAME).unlink()
+        (workspace.state / FILE_NAME).unlink()
         daemon.saw("state.damaged")
         daemon.saw("pass.done", count=2, scope="all")
-        assert room.status()["items"]["synced"] == 12
+        assert workspace.status()["items"]["synced"] == 12
         daemon.stop()
 
 
 def test_a_daemon_whose_state_directory_is_removed_ends_with_one_line(tmp_path: Path) -> None:
-    with room_in_step(tmp_path) as room:
-        daemon = room.start("--log-format", "json", "run")
+    with workspace_in_step(tmp_path) as workspace:
+        daemon = workspace.start("--log-format", "json", "run")
         until(lambda: "pass.done" in daemon.text(), daemon.text)
-        shutil.rmtree(room.state)
+        shutil.rmtree(workspace.state)
         ended = daemon.ended()
         assert ended.code == EXIT_HALT, ended
         assert "was removed or replaced" in one_line(ended.err.splitlines(keepends=True)[-1])
 
 
 def test_every_command_refuses_a_state_file_of_a_newer_syncd(tmp_path: Path) -> None:
-    with room_in_step(tmp_path) as room:
-        with closing(sqlite3.connect(room.state / FILE_NAME)) as db:
+    with workspace_in_step(tmp_path) as workspace:
+        with closing(sqlite3.connect(workspace.state / FILE_NAME)) as db:
             db.execute("PRAGMA user_version = 99")
         for command in ("status", "ls", "verify", "reconcile"):
-            ended = room.syncd(command)
+            ended = workspace.syncd(command)
             assert (ended.code, "newer syncd" in one_line(ended.err)) == (EXIT_CONFIG, True), ended
 
 
 @pytest.mark.parametrize("command", ["reconcile", "retry"])
 def test_a_command_waits_for_the_lock_of_another_process(tmp_path: Path, command: str) -> None:
-    with room_in_step(tmp_path) as room:
-        room.write("new.md")
-        with closing(sqlite3.connect(room.state / FILE_NAME, isolation_level=None, check_same_thread=False)) as other:
+    with workspace_in_step(tmp_path) as workspace:
+        workspace.write("new.md")
+        with closing(
+            sqlite3.connect(workspace.state / FILE_NAME, isolation_level=None, check_same_thread=False)
+        ) as other:
             other.execute("BEGIN IMMEDIATE")
             freed = threading.Timer(4.0, lambda: other.execute("ROLLBACK"))
             freed.start()
-            ended = room.syncd(command)
+            ended = workspace.syncd(command)
             freed.join()
         assert (ended.code, "locked" in ended.err) == (0, False), ended
 
 
 def test_a_daemon_that_waits_for_a_lock_ends_soon_at_sigterm(tmp_path: Path) -> None:
-    with room_in_step(tmp_path) as room, room.daemon() as daemon:
+    with workspace_in_step(tmp_path) as workspace, workspace.daemon() as daemon:
         daemon.saw("pass.done", scope="all")
-        with closing(sqlite3.connect(room.state / FILE_NAME, isolation_level=None)) as other:
+        with closing(sqlite3.connect(workspace.state / FILE_NAME, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            room.write("new.md")
+            workspace.write("new.md")
             daemon.saw("mirror.degraded")
             code, seconds = daemon.stop()
         assert (code, seconds < 5) == (0, True)
 
 
 @contextmanager
-def room_of_nobody() -> Iterator[Room]:
-    """Yield a room whose state directory belongs to a user without rights. This user can read everything else."""
+def workspace_of_nobody() -> Iterator[Workspace]:
+    """Yield a workspace whose state directory belongs to a user without rights. This user can read everything else."""
     with tempfile.TemporaryDirectory(prefix="syncd-room-") as folder:
         Path(folder).chmod(0o755)
-        with open_room(Path(folder)) as room:
-            room.state.mkdir(mode=0o700)
-            os.chown(room.state, NOBODY, NOBODY)
-            yield room
+        with open_workspace(Path(folder)) as workspace:
+            workspace.state.mkdir(mode=0o700)
+            os.chown(workspace.state, NOBODY, NOBODY)
+            yield workspace
 
 
-def run_as_nobody(room: Room, *commands: str) -> list[Ended]:
+def run_as_nobody(workspace: Workspace, *commands: str) -> list[Ended]:
     """Run commands as a user without rights."""
     for code in (Path(syncd.__file__), Path(typer.__file__)):
         if not all(place.stat().st_mode & 0o001 for place in code.parents):
             pytest.skip(f"no other user may read {code.parent}, so none can run the program")
-    folder = room.path / "answers"
+    folder = workspace.path / "answers"
     folder.mkdir(exist_ok=True)
     folder.chmod(0o777)
-    given = [("--config", str(room.config), *command.split()) for command in commands]
-    process = forks.Process(target=become_nobody, args=(given, room.env(), str(folder)), daemon=True)
+    given = [("--config", str(workspace.config), *command.split()) for command in commands]
+    process = forks.Process(target=become_nobody, args=(given, workspace.env(), str(folder)), daemon=True)
     process.start()
     process.join(PATIENCE_S)
     assert process.exitcode == 0
@@ -230,66 +232,66 @@ def run_forked(command: Sequence[str], env: Mapping[str, str], place: str) -> No
 
 @as_root
 def test_files_written_by_root_belong_to_the_owner_of_the_state_directory() -> None:
-    with room_of_nobody() as room:
+    with workspace_of_nobody() as workspace:
         for each in range(12):
-            room.write(f"{each}.md", f"text {each}")
-        assert room.syncd("reconcile").code == 0
-        room.write("0.md", "other")
-        (room.docs / "1.md").unlink()
-        assert room.syncd("reconcile", "--force").code == 0
-        owners = {path.name: path.stat().st_uid for path in room.state.iterdir()}
+            workspace.write(f"{each}.md", f"text {each}")
+        assert workspace.syncd("reconcile").code == 0
+        workspace.write("0.md", "other")
+        (workspace.docs / "1.md").unlink()
+        assert workspace.syncd("reconcile", "--force").code == 0
+        owners = {path.name: path.stat().st_uid for path in workspace.state.iterdir()}
         assert {"lock", FILE_NAME, "deletes.jsonl"} <= owners.keys()
         assert set(owners.values()) == {NOBODY}, owners
-        (room.docs / "2.md").unlink()
-        [ended] = run_as_nobody(room, "reconcile")
+        (workspace.docs / "2.md").unlink()
+        [ended] = run_as_nobody(workspace, "reconcile")
         assert (ended.code, ended.err) == (0, ""), ended.err
 
 
 @as_root
 def test_a_directory_made_by_root_belongs_to_the_owner_of_its_parent() -> None:
-    with room_of_nobody() as room:
-        room.write("a.md")
-        below = room.state / "new/state"
-        ended = room.syncd("reconcile", env={"SYNCD_STATE_DIR": str(below)})
+    with workspace_of_nobody() as workspace:
+        workspace.write("a.md")
+        below = workspace.state / "new/state"
+        ended = workspace.syncd("reconcile", env={"SYNCD_STATE_DIR": str(below)})
         assert (ended.code, below.stat().st_uid, below.parent.stat().st_uid) == (0, NOBODY, NOBODY)
 
 
 @as_root
 def test_root_follows_no_link_of_the_owner() -> None:
-    with room_of_nobody() as room:
-        room.write("a.md")
-        victim = room.path / "victim"
+    with workspace_of_nobody() as workspace:
+        workspace.write("a.md")
+        victim = workspace.path / "victim"
         victim.write_text("root's own")
         for place in ("lock", FILE_NAME):
-            (room.state / place).symlink_to(victim)
-            ended = room.syncd("reconcile")
+            (workspace.state / place).symlink_to(victim)
+            ended = workspace.syncd("reconcile")
             assert (ended.code, victim.stat().st_uid, victim.read_text()) == (EXIT_CONFIG, 0, "root's own"), ended
-            (room.state / place).unlink()
+            (workspace.state / place).unlink()
 
 
 @as_root
 @pytest.mark.parametrize("name", [FILE_NAME, "lock"])
 def test_a_file_of_another_user_is_named_with_its_owner(name: str) -> None:
-    with room_of_nobody() as room:
-        room.write("a.md")
-        assert room.syncd("reconcile").code == 0
-        os.chown(room.state / name, 0, 0)
-        [ended] = run_as_nobody(room, "reconcile")
+    with workspace_of_nobody() as workspace:
+        workspace.write("a.md")
+        assert workspace.syncd("reconcile").code == 0
+        os.chown(workspace.state / name, 0, 0)
+        [ended] = run_as_nobody(workspace, "reconcile")
         assert ended.code == EXIT_HALT, ended
-        assert f"{room.state / name} belongs to root, and syncd runs as nobody" in one_line(ended.err)
+        assert f"{workspace.state / name} belongs to root, and syncd runs as nobody" in one_line(ended.err)
 
 
 @as_root
 def test_an_unreadable_state_directory_is_named_with_its_owner() -> None:
-    with room_of_nobody() as room:
-        room.write("a.md")
-        assert room.syncd("reconcile").code == 0
-        os.chown(room.state, 0, 0)
+    with workspace_of_nobody() as workspace:
+        workspace.write("a.md")
+        assert workspace.syncd("reconcile").code == 0
+        os.chown(workspace.state, 0, 0)
         commands = ["status", "ls", "ls --remote", "explain a.md", "verify", "reconcile", "reconcile -n", "retry"]
         commands += ["pull x", "search text", "status --json"]
-        for command, ended in zip(commands, run_as_nobody(room, *commands), strict=True):
+        for command, ended in zip(commands, run_as_nobody(workspace, *commands), strict=True):
             assert ended.code == EXIT_HALT, (command, ended)
-            assert f"{room.state} belongs to root" in one_line(ended.err), command
+            assert f"{workspace.state} belongs to root" in one_line(ended.err), command
 
 
 READ_ONLY = """
@@ -309,17 +311,17 @@ def can_mount() -> bool:
 @pytest.mark.skipif(not can_mount(), reason="needs a mount namespace of its own")
 @pytest.mark.parametrize("keep", [(), ("-wal",), ("-wal", "-shm")])
 def test_commands_that_change_nothing_work_on_a_read_only_system(tmp_path: Path, keep: tuple[str, ...]) -> None:
-    with room_in_step(tmp_path) as room:
-        copied = room.path / "copied"
+    with workspace_in_step(tmp_path) as workspace:
+        copied = workspace.path / "copied"
         copied.mkdir()
-        with closing(sqlite3.connect(room.state / FILE_NAME)) as db:
+        with closing(sqlite3.connect(workspace.state / FILE_NAME)) as db:
             # The write-ahead log stays, as after a crash.
             db.execute("PRAGMA wal_autocheckpoint = 0")
             db.execute("INSERT INTO meta VALUES ('', 'x', '1')")
             db.commit()
             for each in ("", *keep):
-                shutil.copyfile(room.state / (FILE_NAME + each), copied / (FILE_NAME + each))
-        env = room.env({"STATE": str(copied), "SYNCD_STATE_DIR": str(copied)})
+                shutil.copyfile(workspace.state / (FILE_NAME + each), copied / (FILE_NAME + each))
+        env = workspace.env({"STATE": str(copied), "SYNCD_STATE_DIR": str(copied)})
         for command in (
             ["status"],
             ["ls"],
@@ -329,7 +331,7 @@ def test_commands_that_change_nothing_work_on_a_read_only_system(tmp_path: Path,
             ["reconcile", "-n"],
             ["ls", "--remote"],
         ):
-            script = ["unshare", "-m", "sh", "-c", READ_ONLY, "sh", *room.command(*command)]
+            script = ["unshare", "-m", "sh", "-c", READ_ONLY, "sh", *workspace.command(*command)]
             ended = subprocess.run(script, env=env, capture_output=True, text=True, check=False)
             if keep == ("-wal",):
                 # A write-ahead log needs a copy of the file, for which no directory can be written.

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.harness import PATIENCE_S, Daemon, Room, open_room, until
+from tests.e2e.harness import PATIENCE_S, Daemon, Workspace, open_workspace, until
 
 IDLE_S = 5.0
 LISTEN = '[web]\nlisten = "127.0.0.1:0"\n'
@@ -58,16 +58,16 @@ def press(url: str, button: str) -> int:
 
 
 def test_a_port_in_use_is_reported_in_one_line_at_the_start(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room, taken_port() as port:
-        room.configure(more=f'[web]\nlisten = "127.0.0.1:{port}"')
-        seen = room.syncd("run")
+    with open_workspace(tmp_path) as workspace, taken_port() as port:
+        workspace.configure(more=f'[web]\nlisten = "127.0.0.1:{port}"')
+        seen = workspace.syncd("run")
         lines = [line for line in seen.err.splitlines() if "web.listen" in line]
         assert (seen.code, len(lines)) == (2, 1)
         assert f"web.listen: 127.0.0.1:{port} is in use; stop what holds it or choose another port" in lines[0]
 
 
 def test_without_web_listen_no_port_is_open(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room, room.daemon() as daemon:
+    with open_workspace(tmp_path) as workspace, workspace.daemon() as daemon:
         daemon.saw("pass.done")
         assert daemon.events("web.ready") == []
         maps = Path(f"/proc/{daemon.pid}/net/tcp").read_text()
@@ -77,12 +77,12 @@ def test_without_web_listen_no_port_is_open(tmp_path: Path) -> None:
 
 
 def test_a_reload_moves_the_page_unless_the_port_is_in_use(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room, taken_port() as port:
-        room.configure(more=LISTEN)
-        room.write("a.md", "four")
-        with room.daemon() as daemon:
+    with open_workspace(tmp_path) as workspace, taken_port() as port:
+        workspace.configure(more=LISTEN)
+        workspace.write("a.md", "four")
+        with workspace.daemon() as daemon:
             first = url_of(daemon)
-            room.in_step()
+            workspace.in_step()
             daemon.saw("pass.done")
             before = metrics(first)
             assert before['syncd_actions_total{kind="put",mirror="docs",outcome="done"}'] == 1
@@ -94,20 +94,20 @@ def test_a_reload_moves_the_page_unless_the_port_is_in_use(tmp_path: Path) -> No
             assert after['syncd_requests_total{code="200",method="GET"}'] > 0
             assert all(after[name] >= count for name, count in before.items() if "_total" in name)
 
-            room.configure(more=f'[web]\nlisten = "127.0.0.1:{port}"')
+            workspace.configure(more=f'[web]\nlisten = "127.0.0.1:{port}"')
             daemon.send(signal.SIGHUP)
             daemon.saw("web.refused")
             daemon.saw("pass.done", 3, scope="all")
             assert health(first) == (200, {"status": "ok"})
 
-            room.configure(more='[web]\nlisten = "localhost:0"')
+            workspace.configure(more='[web]\nlisten = "localhost:0"')
             daemon.send(signal.SIGHUP)
             second = url_of(daemon, 2)
             assert health(second)[0] == 200
             with pytest.raises(httpx.TransportError):
                 httpx.get(first)
 
-            room.configure()
+            workspace.configure()
             daemon.send(signal.SIGHUP)
             daemon.saw("pass.done", 5, scope="all")
             with pytest.raises(httpx.TransportError):
@@ -116,10 +116,10 @@ def test_a_reload_moves_the_page_unless_the_port_is_in_use(tmp_path: Path) -> No
 
 
 def test_the_buttons_do_the_same_as_sighup_and_retry(tmp_path: Path) -> None:
-    with open_room(tmp_path, fail_index="bad", index_delay=0.1) as room:
-        room.configure(more=LISTEN)
-        room.write("bad.md")
-        with room.daemon() as daemon:
+    with open_workspace(tmp_path, fail_index="bad", index_delay=0.1) as workspace:
+        workspace.configure(more=LISTEN)
+        workspace.write("bad.md")
+        with workspace.daemon() as daemon:
             url = url_of(daemon)
             daemon.saw("index.failed")
             daemon.saw("pass.done", 1, scope="all")
@@ -130,9 +130,9 @@ def test_the_buttons_do_the_same_as_sighup_and_retry(tmp_path: Path) -> None:
 
 
 def test_a_daemon_with_listeners_ends_in_time(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room:
-        room.configure(more=LISTEN)
-        with room.daemon() as daemon:
+    with open_workspace(tmp_path) as workspace:
+        workspace.configure(more=LISTEN)
+        with workspace.daemon() as daemon:
             url = url_of(daemon)
             with httpx.stream("GET", f"{url}events", timeout=PATIENCE_S) as stream:
                 assert next(stream.iter_lines()) == "event: state"
@@ -141,9 +141,9 @@ def test_a_daemon_with_listeners_ends_in_time(tmp_path: Path) -> None:
 
 
 def test_two_host_headers_are_refused(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room:
-        room.configure(more=LISTEN)
-        with room.daemon() as daemon:
+    with open_workspace(tmp_path) as workspace:
+        workspace.configure(more=LISTEN)
+        with workspace.daemon() as daemon:
             url = httpx.URL(url_of(daemon))
             for hosts, status in ((["localhost"], b"200"), (["localhost", "evil.example"], b"400"), ([], b"400")):
                 with socket.create_connection((url.host, url.port or 0), timeout=PATIENCE_S) as client:
@@ -153,10 +153,10 @@ def test_two_host_headers_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_library_for_metrics_takes_no_directory_from_the_environment(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room:
-        room.configure(more=LISTEN)
+    with open_workspace(tmp_path) as workspace:
+        workspace.configure(more=LISTEN)
         env = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "not-there")}
-        with room.daemon(env=env) as daemon:
+        with workspace.daemon(env=env) as daemon:
             assert metrics(url_of(daemon))["syncd_retries_total"] == 0
             assert daemon.stop()[0] == 0
 
@@ -189,20 +189,20 @@ def hook() -> Iterator[tuple[str, list[dict[str, str]]]]:
 
 
 def test_health_and_webhook_report_a_halt_and_the_recovery(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room, hook() as (address, messages):
-        room.configure(more=f'{LISTEN}[notify]\nwebhook = "{address}"')
-        room.write("a.md")
-        with room.daemon("-vv") as daemon:
+    with open_workspace(tmp_path) as workspace, hook() as (address, messages):
+        workspace.configure(more=f'{LISTEN}[notify]\nwebhook = "{address}"')
+        workspace.write("a.md")
+        with workspace.daemon("-vv") as daemon:
             url = url_of(daemon)
-            room.in_step()
+            workspace.in_step()
             assert health(url) == (200, {"status": "ok"})
-            away = room.docs.rename(room.path / "away")
+            away = workspace.docs.rename(workspace.path / "away")
             until(lambda: messages)
             status, body = health(url)
             assert (status, body["status"]) == (503, "failing")
             assert body["reasons"][0].startswith("mirror docs is halted: path ")
             assert metrics(url)['syncd_mirror_state{mirror="docs",state="halted"}'] == 1
-            away.rename(room.docs)
+            away.rename(workspace.docs)
             until(lambda: len(messages) == 2)
             assert health(url)[0] == 200
             assert [(each["mirror"], each["state"]) for each in messages] == [("docs", "halted"), ("docs", "recovered")]
@@ -217,12 +217,12 @@ def processor_s(pid: int) -> float:
 
 
 def test_an_open_page_costs_an_idle_daemon_little(tmp_path: Path) -> None:
-    with open_room(tmp_path, index_delay=0.1) as room:
-        room.configure(more=LISTEN)
-        room.write("a.md")
-        with room.daemon() as daemon:
+    with open_workspace(tmp_path, index_delay=0.1) as workspace:
+        workspace.configure(more=LISTEN)
+        workspace.write("a.md")
+        with workspace.daemon() as daemon:
             url = url_of(daemon)
-            room.in_step()
+            workspace.in_step()
             with httpx.stream("GET", f"{url}events", timeout=PATIENCE_S) as stream:
                 next(stream.iter_lines())
                 daemon.saw("index.done")
@@ -238,31 +238,31 @@ def resident_pages(daemon: Daemon) -> int:
 
 
 def test_lines_for_journald_have_priorities(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room:
-        room.write("a.md")
-        lines = under_journal(room)
+    with open_workspace(tmp_path) as workspace:
+        workspace.write("a.md")
+        lines = under_journal(workspace)
         assert any(line.startswith("<6>put.done mirror=docs key=a.md") for line in lines), lines
         assert all(line[0] == "<" and line[2] == ">" for line in lines), lines
 
 
-def under_journal(room: Room) -> list[str]:
+def under_journal(workspace: Workspace) -> list[str]:
     """Run one pass with a stderr that JOURNAL_STREAM names, as systemd would."""
-    log = room.path / "journal"
+    log = workspace.path / "journal"
     with log.open("w") as stream:
         found = os.fstat(stream.fileno())
-        env = room.env({"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"})
-        command = room.command("-v", "reconcile")
-        subprocess.run(command, env=env, cwd=room.path, stdout=subprocess.DEVNULL, stderr=stream, check=True)
+        env = workspace.env({"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"})
+        command = workspace.command("-v", "reconcile")
+        subprocess.run(command, env=env, cwd=workspace.path, stdout=subprocess.DEVNULL, stderr=stream, check=True)
     return log.read_text().splitlines()
 
 
 def test_silent_connections_are_closed_and_disturb_nothing(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room, ExitStack() as stack:
-        room.configure(more=LISTEN)
-        room.write("a.md")
-        with room.daemon() as daemon:
+    with open_workspace(tmp_path) as workspace, ExitStack() as stack:
+        workspace.configure(more=LISTEN)
+        workspace.write("a.md")
+        with workspace.daemon() as daemon:
             url = httpx.URL(url_of(daemon))
-            room.in_step()
+            workspace.in_step()
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (250, 250))
             before = len(descriptors(daemon))
             clients = [stack.enter_context(socket.socket()) for _ in range(600)]
@@ -272,8 +272,8 @@ def test_silent_connections_are_closed_and_disturb_nothing(tmp_path: Path) -> No
                 if number % 2:
                     with suppress(OSError):
                         client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
-            room.write("a.md", "edited meanwhile")
-            room.in_step()
+            workspace.write("a.md", "edited meanwhile")
+            workspace.in_step()
             until(lambda: len(descriptors(daemon)) <= before + 5)
             assert health(str(url)) == (200, {"status": "ok"})
             assert len(daemon.text()) < 20_000
@@ -282,40 +282,40 @@ def test_silent_connections_are_closed_and_disturb_nothing(tmp_path: Path) -> No
 
 
 def test_a_daemon_without_descriptors_warns_once_and_goes_on_later(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room, ExitStack() as stack:
-        room.configure(more=LISTEN)
-        room.write("a.md")
-        with room.daemon() as daemon:
+    with open_workspace(tmp_path) as workspace, ExitStack() as stack:
+        workspace.configure(more=LISTEN)
+        workspace.write("a.md")
+        with workspace.daemon() as daemon:
             url = httpx.URL(url_of(daemon))
-            room.in_step()
+            workspace.in_step()
             hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)[1]
             least = max(descriptors(daemon)) + 1
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (least, hard))
             for _ in range(40):
                 stack.enter_context(socket.create_connection((url.host, url.port or 0), timeout=PATIENCE_S))
             daemon.saw("web.cannot_accept")
-            room.write("b.md", "written while no descriptor is left")
+            workspace.write("b.md", "written while no descriptor is left")
             time.sleep(3)
             assert len(daemon.events("web.cannot_accept")) == 1
             assert len(daemon.text()) < 50_000
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
-            room.in_step()
+            workspace.in_step()
             until(lambda: health(str(url)) == (200, {"status": "ok"}))
             daemon.stop()
 
 
 def test_health_fails_while_the_state_file_cannot_be_written(tmp_path: Path) -> None:
-    with open_room(tmp_path) as room:
-        room.configure(more=LISTEN)
-        room.write("a.md")
-        with room.daemon() as daemon:
+    with open_workspace(tmp_path) as workspace:
+        workspace.configure(more=LISTEN)
+        workspace.write("a.md")
+        with workspace.daemon() as daemon:
             url = url_of(daemon)
-            room.in_step()
-            with closing(sqlite3.connect(room.state / "state.db", isolation_level=None)) as other:
+            workspace.in_step()
+            with closing(sqlite3.connect(workspace.state / "state.db", isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
-                room.write("b.md")
+                workspace.write("b.md")
                 until(lambda: health(url)[0] == 503)
                 assert "is locked by another process" in health(url)[1]["reasons"][0]
-            room.in_step()
+            workspace.in_step()
             until(lambda: health(url)[0] == 200)
             daemon.stop()

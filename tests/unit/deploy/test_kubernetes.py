@@ -13,7 +13,7 @@ from syncd.config.schema import Config
 from syncd.config.sources import load, login
 from syncd.core.sharding import Shard
 from syncd.service.build import build_settings
-from tests.e2e.harness import Daemon, open_room
+from tests.e2e.harness import Daemon, open_workspace
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -161,10 +161,10 @@ def probe(kind: str, address: str) -> int:
 @pytest.fixture
 def at_work(tmp_path: Path) -> Iterator[tuple[Daemon, str]]:
     """A daemon that serves its health, and where."""
-    with open_room(tmp_path) as room:
-        room.write("a.md")
-        room.configure(more='[web]\nlisten = "127.0.0.1:0"')
-        with room.daemon() as daemon:
+    with open_workspace(tmp_path) as workspace:
+        workspace.write("a.md")
+        workspace.configure(more='[web]\nlisten = "127.0.0.1:0"')
+        with workspace.daemon() as daemon:
             daemon.saw("pass.done")
             yield daemon, address(daemon)
 
