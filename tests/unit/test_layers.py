@@ -1,6 +1,7 @@
 """Imports between rooms go one way (docs/design.md, "Rooms"). A room is a folder of syncd/."""
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -131,6 +132,36 @@ def test_arrows_between_rooms(name: str) -> None:
         if room(each) not in {"", name} | ARROWS[name]
     }
     assert strangers == set()
+
+
+def _drawing() -> dict[str, set[str]]:
+    """Return the arrows of the drawing in docs/design.md."""
+    text = (ROOT.parent / "docs/design.md").read_text().partition("```mermaid")[2].partition("```")[0]
+    drawn: dict[str, set[str]] = {name: set() for name in ARROWS}
+    for line in text.splitlines():
+        start, arrow, end = line.partition(" --> ")
+        if arrow:
+            drawn[start.strip()].add(end.strip())
+    return drawn
+
+
+def test_the_drawing_shows_the_arrows() -> None:
+    drawn = _drawing()
+    for name, allowed in ARROWS.items():
+        assert drawn[name] <= allowed, name
+        assert allowed <= _reachable(name, drawn), name
+
+
+def test_each_drawn_arrow_is_an_import() -> None:
+    real = {(room(module), room(each)) for module in MODULES for each in own(module)}
+    assert {(start, end) for start, ends in _drawing().items() for end in ends} <= real
+
+
+def test_the_files_that_the_design_names_exist() -> None:
+    text = (ROOT.parent / "docs/design.md").read_text()
+    rooms = "|".join(ARROWS)
+    for path in re.findall(rf"`((?:{rooms})/[a-z_/]+\.py)`", text):
+        assert (ROOT / path).is_file(), path
 
 
 def test_rooms_have_no_circle() -> None:
