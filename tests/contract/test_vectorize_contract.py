@@ -21,7 +21,7 @@ from syncd.targets.vectorize.target import VectorizeTarget, limits
 from syncd.targets.vectorize.writing import ChunkSettings, VectorWritePolicy
 from tests.contract.harness import PREFIX, TargetContract, apply, content, gone, held, listing, new, put
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE
-from tests.unit.targets.harness_vectorize import MODEL, World, world
+from tests.unit.targets.harness_vectorize import MODEL, Harness, open_harness
 
 LATE_S = 3.0
 
@@ -31,15 +31,15 @@ class VectorizeRemote:
 
     indexes = True
 
-    def __init__(self, world: World, base: Path, opened: ExitStack) -> None:
-        self._world = world
+    def __init__(self, harness: Harness, base: Path, opened: ExitStack) -> None:
+        self._harness = harness
         self._base = base
         self._opened = opened
         self.transports: list[Transport] = []
 
     def _transport(self) -> Transport:
-        clock = self._world.clock
-        seams = Seams(self._world.wire, rng=lambda: 0.5)
+        clock = self._harness.clock
+        seams = Seams(self._harness.wire, rng=lambda: 0.5)
         gate = Gate(0, 8, clock, clock.sleep)
         made = Transport(BASE, ACCOUNT, Credentials.bearer("any"), gate, retry_for=5, seams=seams)
         self.transports.append(made)
@@ -54,7 +54,7 @@ class VectorizeRemote:
         state = open_state(self._base / f"state-{len(self.transports)}")
         memory = Embeddings(self._opened.enter_context(closing(state)), owner)
         index = VectorStore(VectorizeIndex(transport, "docs"), memory)
-        index.mutations.clock, index.mutations.sleep = self._world.clock, self._world.clock.sleep
+        index.mutations.clock, index.mutations.sleep = self._harness.clock, self._harness.clock.sleep
         # No journal knows a key; only the vectors do.
         keys = KeySources(lambda: (), lambda: [PREFIX + "walked.md"])
         return VectorizeTarget(
@@ -68,16 +68,16 @@ class VectorizeRemote:
 
     async def put_unmarked(self, key: str, data: bytes) -> None:
         del data
-        await self._world.put(key)
+        await self._harness.put(key)
 
     async def rest(self) -> None:
-        self._world.clock.now += LATE_S
+        self._harness.clock.now += LATE_S
 
 
 class TestVectorizeTarget(TargetContract):
     @pytest.fixture
     async def remote(self, tmp_path: Path) -> AsyncIterator[VectorizeRemote]:
-        async with world(tmp_path, mutation_lag=LATE_S) as w:
+        async with open_harness(tmp_path, mutation_lag=LATE_S) as w:
             with ExitStack() as opened:
                 made = await VectorizeRemote(w, tmp_path, opened).open()
                 yield made

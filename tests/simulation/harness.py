@@ -19,9 +19,9 @@ from syncd.service.worker import MirrorWorker
 from syncd.sync.passes import PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.watch.hints import Hint
-from tests.unit.targets import harness_ai_search as ai_room
-from tests.unit.targets import harness_kv as kv_room
-from tests.unit.targets import harness_vectorize as vector_room
+from tests.unit.targets import harness_ai_search as ai_search_harness
+from tests.unit.targets import harness_kv as kv_harness
+from tests.unit.targets import harness_vectorize as vectorize_harness
 
 START_S = 1_900_000_000.0
 """Later than any file's own time, so that no checksum is ever taken from the stat cache by luck."""
@@ -72,7 +72,7 @@ class WallClock:
 
 
 class Room(Protocol):
-    """A target's world, as far as the engine has to know it."""
+    """A target's harness, as far as the engine has to know it."""
 
     async def open(self, engine: "Engine") -> None: ...
 
@@ -90,7 +90,7 @@ class Engine:
     seed: int
     clock: WallClock
     chance: random.Random
-    side: Any
+    fixture: Any
     room: Room
     trace: list[str] = field(default_factory=list)
     strange: dict[str, str] = field(default_factory=dict)
@@ -105,10 +105,10 @@ class Engine:
 
     # -- the network
 
-    def intercept(self, wire: ai_room.Wire) -> None:
+    def intercept(self, wire: ai_search_harness.Wire) -> None:
         """Put this engine's weather between the mirror and the stand-in."""
 
-        async def stormy(request: httpx.Request, carry: ai_room.Forward) -> httpx.Response:
+        async def stormy(request: httpx.Request, carry: ai_search_harness.Forward) -> httpx.Response:
             await asyncio.sleep(self.chance.uniform(0.01, 0.2))
             fault = self.chance.choice(FAULTS) if self.chance.random() < self.fault_rate else ""
             # Ids that the stand-in makes up are no part of the story.
@@ -124,7 +124,7 @@ class Engine:
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
             wire.plays(method, "", stormy, times=None)
 
-    async def _weather(self, fault: str, request: httpx.Request, carry: ai_room.Forward) -> httpx.Response:
+    async def _weather(self, fault: str, request: httpx.Request, carry: ai_search_harness.Forward) -> httpx.Response:
         if fault == "refused":
             return httpx.Response(500, json={"success": False, "errors": [{"code": 7001, "message": "x"}]})
         if fault == "page":
@@ -149,7 +149,7 @@ class Engine:
 
     def start(self) -> None:
         """A new process: first a full pass, as the daemon does."""
-        self._worker = MirrorWorker(self.side.mirror, INTERVAL_S, self.side.transport.gate)
+        self._worker = MirrorWorker(self.fixture.mirror, INTERVAL_S, self.fixture.transport.gate)
         self._worker.request_full()
         self._running = asyncio.ensure_future(self._worker.run())
 
@@ -161,9 +161,9 @@ class Engine:
                 await self._running
             self._running = None
         if lose_state:
-            self.side.lose_journal()
+            self.fixture.lose_journal()
         else:
-            self.side.restart()
+            self.fixture.restart()
 
     def hint(self, path: str) -> None:
         if self._worker:
@@ -174,7 +174,7 @@ class Engine:
     def act(self) -> None:
         """Somebody changes the folder; of some changes no hint comes."""
         path = self.chance.choice(FILES)
-        file = self.side.root / path
+        file = self.fixture.root / path
         kind = self.chance.choice(["write", "write", "write", "atomic", "delete", "move", "drop folder"])
         self.note(f"user: {kind} {path}")
         if kind in {"write", "atomic"}:
@@ -186,12 +186,12 @@ class Engine:
         elif kind == "delete":
             file.unlink(missing_ok=True)
         elif kind == "move" and file.exists():
-            other = self.side.root / self.chance.choice(FILES)
+            other = self.fixture.root / self.chance.choice(FILES)
             other.parent.mkdir(parents=True, exist_ok=True)
             file.replace(other)
-            self.hint(other.relative_to(self.side.root).as_posix())
+            self.hint(other.relative_to(self.fixture.root).as_posix())
         elif kind == "drop folder" and "/" in path:
-            shutil.rmtree(self.side.root / path.partition("/")[0], ignore_errors=True)
+            shutil.rmtree(self.fixture.root / path.partition("/")[0], ignore_errors=True)
         if self.chance.random() < 0.7:
             self.hint(path)
 
@@ -229,21 +229,21 @@ class Engine:
         result = None
         for _ in range(count):
             await asyncio.sleep(120)
-            result = await reconcile(self.side.mirror, Scope(), PassOptions())
+            result = await reconcile(self.fixture.mirror, Scope(), PassOptions())
             self.note(f"pass: {sorted(result.tables.plan.counts.items())}")
         assert result is not None
         return result
 
     def folder(self) -> dict[str, str]:
         """What the mirror has to hold, by key."""
-        root: Path = self.side.root
+        root: Path = self.fixture.root
         found = {path.relative_to(root).as_posix(): path for path in root.rglob("*.md")}
         return {key: path.read_text(encoding="utf-8") for key, path in found.items() if key != TAKEN}
 
 
 @dataclass(slots=True)
 class AISearchRoom:
-    world: ai_room.World
+    harness: ai_search_harness.Harness
     engine: Engine | None = None
 
     async def open(self, engine: Engine) -> None:
@@ -251,12 +251,12 @@ class AISearchRoom:
 
     async def strange(self, key: str, text: str) -> None:
         with suppress(ValueError):
-            await self.world.delete(key)
-        await self.world.upload(key, text)
+            await self.harness.delete(key)
+        await self.harness.upload(key, text)
 
     async def held(self) -> Any:
-        rows = await self.world.items(source="builtin")
-        contents = {row["key"]: await self.world.text(row["id"]) for row in rows}
+        rows = await self.harness.items(source="builtin")
+        contents = {row["key"]: await self.harness.text(row["id"]) for row in rows}
         assert len(contents) == len(rows), "a key stands twice"
         return contents
 
@@ -267,17 +267,17 @@ class AISearchRoom:
 
 @dataclass(slots=True)
 class KVRoom:
-    world: kv_room.World
+    harness: kv_harness.Harness
     engine: Engine | None = None
 
     async def open(self, engine: Engine) -> None:
         self.engine = engine
 
     async def strange(self, key: str, text: str) -> None:
-        await self.world.put(key, text)
+        await self.harness.put(key, text)
 
     async def held(self) -> Any:
-        return {key: (value or b"").decode() for key, value in (await self.world.contents()).items()}
+        return {key: (value or b"").decode() for key, value in (await self.harness.contents()).items()}
 
     def wanted(self) -> Any:
         assert self.engine
@@ -286,26 +286,26 @@ class KVRoom:
 
 @dataclass(slots=True)
 class VectorizeRoom:
-    world: vector_room.World
+    harness: vectorize_harness.Harness
     engine: Engine | None = None
 
     async def open(self, engine: Engine) -> None:
         self.engine = engine
         body = {"name": "docs", "config": {"dimensions": 384, "metric": "cosine"}}
-        (await self.world.stranger.post(vector_room.INDEXES, json=body)).raise_for_status()
+        (await self.harness.stranger.post(vectorize_harness.INDEXES, json=body)).raise_for_status()
 
     async def strange(self, key: str, text: str) -> None:
         del text
-        await self.world.put(key)
+        await self.harness.put(key)
 
     async def held(self) -> Any:
         await asyncio.sleep(60)
-        return await self.world.ids()
+        return await self.harness.ids()
 
     def wanted(self) -> Any:
         # Another owner's vectors are no entries, so nobody can take a key.
         assert self.engine
-        return self.engine.side.expected() | set(self.engine.strange)
+        return self.engine.fixture.expected() | set(self.engine.strange)
 
 
 async def run(kind: str, seed: int, base: Path, steps: int) -> Engine:
@@ -317,27 +317,27 @@ async def run(kind: str, seed: int, base: Path, steps: int) -> Engine:
     delay_s = chance.choice([0.0, 20.0])
     kinds: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         "ai-search": (
-            ai_room.world,
+            ai_search_harness.open_harness,
             AISearchRoom,
             {"on_existing": existing, "checksum": checksum, "index_delay": delay_s},
         ),
-        "kv": (kv_room.world, KVRoom, {"unsuccessful": 0.1, "list_lag": 5.0}),
-        "vectorize": (vector_room.world, VectorizeRoom, {"mutation_lag": 3.0}),
+        "kv": (kv_harness.open_harness, KVRoom, {"unsuccessful": 0.1, "list_lag": 5.0}),
+        "vectorize": (vectorize_harness.open_harness, VectorizeRoom, {"mutation_lag": 3.0}),
     }
     opened, made, manners = kinds[kind]
-    async with opened(base, clock=WallClock(clock.loop), **manners) as world:
+    async with opened(base, clock=WallClock(clock.loop), **manners) as harness:
         # The stand-in keeps its own time; only the mirror's machine has a clock that is set.
-        world.clock = clock
-        room: Room = made(world)
-        target = {"model": vector_room.MODEL} if kind == "vectorize" else {}
-        engine = Engine(seed, clock, chance, world.side("me", **target), room)
+        harness.clock = clock
+        room: Room = made(harness)
+        target = {"model": vectorize_harness.MODEL} if kind == "vectorize" else {}
+        engine = Engine(seed, clock, chance, harness.add_mirror("me", **target), room)
         await room.open(engine)
         engine.note(json.dumps(manners))
-        (engine.side.root / TAKEN).write_text("# Ours\n\nOf this name.\n", encoding="utf-8")
+        (engine.fixture.root / TAKEN).write_text("# Ours\n\nOf this name.\n", encoding="utf-8")
         engine.strange[TAKEN] = "# Theirs\n\nOf this name.\n"
         await room.strange(TAKEN, engine.strange[TAKEN])
         await asyncio.sleep(60)
-        engine.intercept(world.wire)
+        engine.intercept(harness.wire)
         await engine.storm(steps)
         await engine.peace()
         await engine.passes(3)

@@ -17,7 +17,7 @@ from syncd.service.worker import MirrorWorker
 from syncd.sync import index
 from syncd.watch.hints import Hint
 from tests.simulation.harness import VirtualLoop, WallClock
-from tests.unit.targets import harness_ai_search as ai_room
+from tests.unit.targets import harness_ai_search as ai_search_harness
 
 HOUR_S = 3600.0
 EDIT_S = 1200.0
@@ -32,8 +32,8 @@ KINDS = {"plain": 30, "late": 10, "never": 3, "locked": 10, "slow": 4}
 class Day:
     """The mirror, and what it sent: uploads and requests for another indexing, by key and content."""
 
-    world: ai_room.World
-    side: ai_room.Side
+    harness: ai_search_harness.Harness
+    fixture: ai_search_harness.MirrorFixture
     chance: random.Random
     content: dict[str, str] = field(default_factory=dict)
     uploads: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -47,7 +47,7 @@ class Day:
     def watch(self) -> None:
         """Look at everything that goes over the wire."""
 
-        async def upload(request: httpx.Request, carry: ai_room.Forward) -> httpx.Response:
+        async def upload(request: httpx.Request, carry: ai_search_harness.Forward) -> httpx.Response:
             await asyncio.sleep(0.1)
             response = await carry()
             found = re.search(rb"version \d+ of ([a-z0-9]+\.md)", request.content)
@@ -56,32 +56,32 @@ class Day:
             self.keys[response.json()["result"]["id"]] = found[1].decode()
             return response
 
-        async def patch(request: httpx.Request, carry: ai_room.Forward) -> httpx.Response:
+        async def patch(request: httpx.Request, carry: ai_search_harness.Forward) -> httpx.Response:
             key = self.keys[request.url.path.rpartition("/")[2]]
             self.again[key, self.content[key]] += 1
             if key.startswith("never"):
                 # Every indexing of these fails in passing, as if it were the first.
-                store = self.world.wire.inner.app.state.backend.store  # type: ignore[attr-defined]
+                store = self.harness.wire.inner.app.state.backend.store  # type: ignore[attr-defined]
                 store.run("DELETE FROM ai_logs WHERE item = ?", (request.url.path.rpartition("/")[2],))
             return await carry()
 
-        async def other(request: httpx.Request, carry: ai_room.Forward) -> httpx.Response:
+        async def other(request: httpx.Request, carry: ai_search_harness.Forward) -> httpx.Response:
             del request
             await asyncio.sleep(0.1)
             return await carry()
 
-        self.world.wire.plays("POST", "/items", upload, times=None)
-        self.world.wire.plays("PATCH", "", patch, times=None)
-        self.world.wire.plays("GET", "", other, times=None)
+        self.harness.wire.plays("POST", "/items", upload, times=None)
+        self.harness.wire.plays("PATCH", "", patch, times=None)
+        self.harness.wire.plays("GET", "", other, times=None)
 
     def edit(self, key: str, version: int) -> None:
         self.content[key] = f"version {version} of {key}"
-        self.side.write(key, f"# {key}\n\n{self.content[key]}\n")
+        self.fixture.write(key, f"# {key}\n\n{self.content[key]}\n")
         if self._worker:
             self._worker.hint([Hint(key, subtree=False)])
 
     def start(self) -> None:
-        self._worker = MirrorWorker(self.side.mirror, HOUR_S, self.side.transport.gate)
+        self._worker = MirrorWorker(self.fixture.mirror, HOUR_S, self.fixture.transport.gate)
         self._worker.request_full()
         self._running = asyncio.ensure_future(self._worker.run())
 
@@ -100,9 +100,9 @@ class Day:
 
     async def drop(self, kind: str) -> None:
         """The remote throws out items that it could not index."""
-        for row in await self.world.items(status="error"):
+        for row in await self.harness.items(status="error"):
             if kind in row["key"]:
-                await self.world.delete(row["key"])
+                await self.harness.delete(row["key"])
 
 
 async def lived(base: Path, seed: int) -> Day:
@@ -115,30 +115,30 @@ async def lived(base: Path, seed: int) -> Day:
         "slow_index": "slow",
         "slow_index_delay": SLOW_S,
     }
-    async with ai_room.world(base, clock=clock, **manners) as world:
-        day = Day(world, world.side("me"), random.Random(seed))
+    async with ai_search_harness.open_harness(base, clock=clock, **manners) as harness:
+        day = Day(harness, harness.add_mirror("me"), random.Random(seed))
         day.watch()
         for kind, count in KINDS.items():
             for number in range(count):
                 day.edit(f"{kind}{number}.md", 0)
         day.start()
         await day.hours(5)
-        await day.stop(day.side.restart)
+        await day.stop(day.fixture.restart)
         day.start()
         await day.hours(5)
         # A lost state file finds what could not be indexed in the listing; after that the remote throws it out.
-        await day.stop(day.side.lose_journal)
+        await day.stop(day.fixture.lose_journal)
         day.start()
         await day.hours(3)
         await day.drop("locked")
         await day.hours(4)
-        await day.stop(day.side.restart)
+        await day.stop(day.fixture.restart)
         day.start()
         await day.hours(7)
         await asyncio.sleep(SLOW_S + HOUR_S)
         await day.stop()
-        day.stored = {row["key"]: (row["status"], await world.text(row["id"])) for row in await world.items()}
-        day.problems = {problem.key: problem.message for problem in day.side.mirror.journal.problems.all()}
+        day.stored = {row["key"]: (row["status"], await harness.text(row["id"])) for row in await harness.items()}
+        day.problems = {problem.key: problem.message for problem in day.fixture.mirror.journal.problems.all()}
         return day
 
 
@@ -172,7 +172,7 @@ def test_a_day_of_slow_and_failing_indexing(tmp_path: Path, seed: int) -> None:
     assert len(day.stored) < len(day.content), "some of the locked ones were thrown out and stay so"
     # A pass an hour and after each start, each of two pages and a question, and a look before an entry is changed; the
     # rest is following.
-    changed = day.world.wire.count("POST") + day.world.wire.count("DELETE")
-    asked = day.world.wire.count("GET") - changed
+    changed = day.harness.wire.count("POST") + day.harness.wire.count("DELETE")
+    asked = day.harness.wire.count("GET") - changed
     looks_at_most = DAY_S / index.LONGEST_POLL_S
     assert asked < looks_at_most, "less than a request a minute, with slow items on their way all day"

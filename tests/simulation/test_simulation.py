@@ -81,7 +81,7 @@ class LockedTree(Tree):
             raise PermissionError(13, "Permission denied")
 
 
-class World(RuleBasedStateMachine):
+class Harness(RuleBasedStateMachine):
     """A folder, a mirror that may die at any time, a target that lies, a stranger, and a clock."""
 
     @initialize(
@@ -347,7 +347,7 @@ class World(RuleBasedStateMachine):
 def test_whatever_happens_nobody_is_hurt_and_the_mirror_comes_to_rest() -> None:
     with structlog.testing.capture_logs():
         run_state_machine_as_test(
-            World,
+            Harness,
             settings=settings(
                 max_examples=150,
                 stateful_step_count=30,

@@ -1,4 +1,4 @@
-"""Mirrors over real files and the stand-in, in one process, with a clock that only the test and sleepers move."""
+"""Mirrors into AI Search with real files and the emulator, in one process, with a clock that the test sets."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ from syncd.sync.mirror import Mirror, Settings
 from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.target import AISearchTarget, limits
 from syncd.targets.base import KeySources
-from tests.unit.targets.harness_owners import BaseSide
+from tests.unit.targets.harness_mirrors import BaseMirrorFixture
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 BASE = "http://127.0.0.1/client/v4"
@@ -36,7 +36,7 @@ INSTANCES = f"{BASE}/accounts/{ACCOUNT}/ai-search/namespaces/default/instances"
 ITEMS = f"{INSTANCES}/docs/items"
 MIB = 1024 * 1024
 ROUNDS = 20
-"""Of the event loop, while somebody sleeps: more than a request to the stand-in takes."""
+"""Turns of the event loop during a sleep: more than a request to the emulator takes."""
 
 Forward = Callable[[], Awaitable[httpx.Response]]
 Act = Callable[[httpx.Request, Forward], Awaitable[httpx.Response]]
@@ -51,16 +51,16 @@ class Clock:
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
-        # What else is under way goes on meanwhile.
+        # Other tasks run meanwhile.
         for _ in range(ROUNDS):
             await asyncio.sleep(0)
 
 
 @dataclass(slots=True)
 class Wire(httpx.AsyncBaseTransport):
-    """The way to the stand-in; keeps a diary, and a test may put something in the way.
+    """The connection to the emulator. It records requests, and a test may replace an answer by an act.
 
-    times: how often an act is played before it is over; None: always. clock: the remote's, told in the answers.
+    times: how often an act is played; None: always. clock: the remote's clock, for the times in answers.
     """
 
     inner: httpx.ASGITransport
@@ -96,7 +96,7 @@ class Wire(httpx.AsyncBaseTransport):
 
 
 def answers(status: int, code: int, message: str = "said") -> Act:
-    """The answer of a remote that did nothing."""
+    """Return an answer without forwarding the request."""
 
     async def act(request: httpx.Request, forward: Forward) -> httpx.Response:
         del request, forward
@@ -107,7 +107,7 @@ def answers(status: int, code: int, message: str = "said") -> Act:
 
 
 def done_but_says(status: int, code: int) -> Act:
-    """Carried out, but the answer says otherwise."""
+    """Forward the request, but answer with an error."""
 
     async def act(request: httpx.Request, forward: Forward) -> httpx.Response:
         await forward()
@@ -117,13 +117,13 @@ def done_but_says(status: int, code: int) -> Act:
 
 
 async def done_but_cut_off(request: httpx.Request, forward: Forward) -> httpx.Response:
-    """Carried out, but the connection ends before the answer."""
+    """Forward the request, but end the connection before the answer."""
     await forward()
     raise httpx.ReadError("connection reset", request=request)
 
 
 def shows(edit: Callable[[httpx.Request, Any], None]) -> Act:
-    """The answer, after `edit` has changed its JSON in place."""
+    """Forward the request, and let `edit` change the JSON of the answer in place."""
 
     async def act(request: httpx.Request, forward: Forward) -> httpx.Response:
         response = await forward()
@@ -135,7 +135,7 @@ def shows(edit: Callable[[httpx.Request, Any], None]) -> Act:
 
 
 def only_for(name: bytes, act: Act) -> Act:
-    """An act for uploads whose body holds `name`; the others go through."""
+    """Return an act for uploads whose body contains `name`. Other uploads are forwarded."""
 
     async def chosen(request: httpx.Request, forward: Forward) -> httpx.Response:
         return await act(request, forward) if name in request.content else await forward()
@@ -144,10 +144,10 @@ def only_for(name: bytes, act: Act) -> Act:
 
 
 @dataclass(slots=True)
-class Side(BaseSide):
-    """One mirror: its folder, its state, its own transport."""
+class MirrorFixture(BaseMirrorFixture):
+    """One mirror: its folder, its state, its transport."""
 
-    world: "World"
+    harness: "Harness"
     name: str
     root: Path
     state: Path
@@ -170,16 +170,16 @@ class Side(BaseSide):
 
 
 @dataclass(slots=True)
-class World:
-    """A stand-in, and whoever works with it. `wire` carries what the mirrors send, `stranger` has a way of its own."""
+class Harness:
+    """An emulator and its clients. `wire` carries the requests of the mirrors, `stranger` is another client."""
 
     base: Path
     clock: Clock
     wire: Wire
     stranger: httpx.AsyncClient
-    sides: list[Side] = field(default_factory=list)
+    fixtures: list[MirrorFixture] = field(default_factory=list)
 
-    def side(
+    def add_mirror(
         self,
         name: str = "me",
         *,
@@ -192,8 +192,8 @@ class World:
         retry_for: float = 30.0,
         audit_interval: float = 0.0,
         fields: dict[str, str] | None = None,
-    ) -> Side:
-        """A mirror that may delete everything it owns; owner and name are the same. fields: of the metadata."""
+    ) -> MirrorFixture:
+        """Add a mirror whose max_delete is 100%. Its owner is its name by default. fields: of the metadata."""
         folder = root or self.base / name
         folder.mkdir(exist_ok=True)
         transport = Transport(
@@ -208,31 +208,31 @@ class World:
         settings = Settings(policy, Rules(), max_delete="100%", create=create, audit_interval=audit_interval)
         state = self.base / f"state-{name}"
         marks = ItemWritePolicy(name, prefix, fields=fields or {})
-        made = Side(self, name, folder, state, marks, settings, transport, None)  # type: ignore[arg-type]
+        made = MirrorFixture(self, name, folder, state, marks, settings, transport, None)  # type: ignore[arg-type]
         made.mirror = self.assemble(made, instance)
-        self.sides.append(made)
+        self.fixtures.append(made)
         return made
 
-    def assemble(self, side: Side, instance: str = "docs") -> Mirror:
-        api = AISearch(side.transport, "default", instance)
-        db, most = open_state(side.state), limits(128, 4 * MIB)
-        if side.long_names:
+    def assemble(self, fixture: MirrorFixture, instance: str = "docs") -> Mirror:
+        api = AISearch(fixture.transport, "default", instance)
+        db, most = open_state(fixture.state), limits(128, 4 * MIB)
+        if fixture.long_names:
             most = replace(most, long_key_length=LONG_KEY_LENGTH)
-        tree = Tree(side.root, Rules(), most, side.marks.prefix)
+        tree = Tree(fixture.root, Rules(), most, fixture.marks.prefix)
         keys = KeySources(
-            Journal(db, side.name).keys, lambda: [each.key for each in tree.walk() if isinstance(each, Item)]
+            Journal(db, fixture.name).keys, lambda: [each.key for each in tree.walk() if isinstance(each, Item)]
         )
-        target = AISearchTarget(api, side.marks, most, keys=keys)
-        mirror = build_mirror(db, side.name, side.root, target, side.settings)
+        target = AISearchTarget(api, fixture.marks, most, keys=keys)
+        mirror = build_mirror(db, fixture.name, fixture.root, target, fixture.settings)
         mirror.now = self.clock
         mirror.age = self.clock
         mirror.chance = lambda: 0.5
         return mirror
 
-    # -- the stranger
+    # -- another client
 
     async def upload(self, key: str, data: str | bytes, **metadata: str) -> str:
-        """Somebody writes an item without syncd; return its id."""
+        """Write an item without syncd, and return its id."""
         response = await self.stranger.post(
             ITEMS,
             files={"file": (key, data.encode() if isinstance(data, str) else data)},
@@ -246,7 +246,7 @@ class World:
         (await self.stranger.delete(f"{ITEMS}/{item['id']}")).raise_for_status()
 
     async def items(self, **params: str) -> list[Any]:
-        """The rows of the listing, by key."""
+        """Return the rows of the listing by key."""
         rows: list[Any] = []
         for page in range(1, 100):
             got = await self.stranger.get(ITEMS, params={"per_page": "50", "page": str(page), **params})
@@ -256,7 +256,7 @@ class World:
         return sorted(rows, key=lambda row: str(row["key"]))
 
     async def contents(self) -> dict[str, str]:
-        """Key -> text of everything that was uploaded."""
+        """Return the texts of all uploaded items by key."""
         return {row["key"]: await self.text(row["id"]) for row in await self.items(source="builtin")}
 
     async def text(self, item_id: str) -> str:
@@ -264,20 +264,22 @@ class World:
 
 
 @asynccontextmanager
-async def world(base: Path, *, instance: bool = True, clock: Any = None, **manners: Any) -> AsyncIterator[World]:
-    """A stand-in with the instance "docs", unless it is not wanted."""
+async def open_harness(
+    base: Path, *, instance: bool = True, clock: Any = None, **manners: Any
+) -> AsyncIterator[Harness]:
+    """Start an emulator. instance: with the instance "docs"."""
     clock = clock or Clock()
     app = create_app(EmulatorOptions(**{"index_delay": 0.0, **manners}), clock=clock, sleep=clock.sleep)
     wire = Wire(httpx.ASGITransport(app=app))
     headers = {"Authorization": f"Bearer {manners.get('token') or 'any'}"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), headers=headers) as stranger:
-        made = World(base, clock, wire, stranger)
+        made = Harness(base, clock, wire, stranger)
         try:
             if instance:
                 (await stranger.post(INSTANCES, json={"id": "docs"})).raise_for_status()
             yield made
         finally:
-            for side in made.sides:
-                side.mirror.db.close()
-                await side.transport.aclose()
+            for fixture in made.fixtures:
+                fixture.mirror.db.close()
+                await fixture.transport.aclose()
             app.state.backend.store.close()

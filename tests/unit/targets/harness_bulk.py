@@ -1,4 +1,4 @@
-"""A KV writer without a pass around it: a remote that says what a test wants, and puts whose files are made up."""
+"""A KV writer without a pass: a remote with answers that the test chooses, and puts with invented files."""
 
 import asyncio
 from collections import defaultdict
@@ -29,7 +29,7 @@ async def all_stored(keys: list[str]) -> Sequence[str]:
 
 
 class Remote:
-    """A namespace that keeps a diary. answer: is awaited for every bulk and returns the keys that were not stored."""
+    """A namespace that records its requests. answer: awaited for every bulk, returns the keys that were not stored."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -72,8 +72,8 @@ class Remote:
             self.held = 0
 
 
-class Room:
-    """A writer to a remote of its own; read: what a put's file holds, or why there is nothing to send."""
+class WriterHarness:
+    """A writer to a remote of its own. read: returns the bytes of a put's file, or raises the error of reading it."""
 
     def __init__(self) -> None:
         self.remote = Remote()
@@ -88,8 +88,8 @@ class Room:
 
     @staticmethod
     async def whole(put: Put) -> bytes:
-        """The text of a file is its path."""
-        # Whoever reads in a thread lets others run meanwhile.
+        """Return the path of a file as its text."""
+        # The real read runs in a thread, so other tasks run during it.
         await asyncio.sleep(0)
         return put.path.encode()
 
@@ -110,7 +110,7 @@ class Room:
         self.reported += outcomes.items()
 
     async def write(self, keys: str | Sequence[Put]) -> None:
-        """Write puts, or one for each letter. No task may be left, however it ends, and nothing may hang."""
+        """Write puts, or one put for each letter. Fail if a task is left at the end, or if the call hangs."""
         puts = [new(key) for key in keys] if isinstance(keys, str) else keys
         before = asyncio.all_tasks()
         try:
@@ -121,7 +121,7 @@ class Room:
             assert self.remote.under_way == 0
 
     def done(self) -> str:
-        """The keys that were reported as done, in that order."""
+        """Return the keys that were reported as done, in order."""
         return "".join(action.key for action, outcome in self.reported if isinstance(outcome, Done))
 
 
@@ -134,11 +134,11 @@ def may_hold(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    while not true():  # noqa: ASYNC110 - the other side is code that knows nothing of this test
+    while not true():  # noqa: ASYNC110 - the other fixture is code that knows nothing of this test
         await asyncio.sleep(0)
 
 
 async def turns(number: int) -> None:
-    """Let everything else run for so many rounds of the loop."""
+    """Let other tasks run for so many rounds of the loop."""
     for _ in range(number):
         await asyncio.sleep(0)

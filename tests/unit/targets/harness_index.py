@@ -1,4 +1,4 @@
-"""Many items on their way into the index, put there without uploading each."""
+"""Stores many queued items in the emulator without an upload of each."""
 
 import json
 from typing import Any
@@ -7,54 +7,54 @@ from syncd.core.model import Record
 from syncd.emulator.ai_search_store import BUILTIN, ItemRow, queue_item
 from syncd.emulator.options import matches
 from syncd.state.db import transaction
-from tests.unit.targets.harness_ai_search import Side, World
+from tests.unit.targets.harness_ai_search import Harness, MirrorFixture
 
 MINUTE_S = 60.0
 
 
-def backend(world: World) -> Any:
-    return world.wire.inner.app.state.backend  # type: ignore[attr-defined]
+def backend(harness: Harness) -> Any:
+    return harness.wire.inner.app.state.backend  # type: ignore[attr-defined]
 
 
-def filled(world: World, side: Side, count: int, start: int = 0) -> list[str]:
-    """So many files of the mirror are stored and queued, one after the other within a minute; return their refs."""
-    store, refs = backend(world).store, []
-    with store.transaction(), transaction(side.mirror.db):
+def filled(harness: Harness, fixture: MirrorFixture, count: int, start: int = 0) -> list[str]:
+    """Store and queue so many files of the mirror within a minute, and return their refs."""
+    store, refs = backend(harness).store, []
+    with store.transaction(), transaction(fixture.mirror.db):
         for number in range(start, start + count):
-            at = world.clock.now + MINUTE_S * (number - start) / count
-            refs.append(_store(world, number, at))
-            side.mirror.journal.put(
+            at = harness.clock.now + MINUTE_S * (number - start) / count
+            refs.append(_store(harness, number, at))
+            fixture.mirror.journal.put(
                 Record(f"{number:06}.md", refs[-1], "c", 4, at, version="0", remote_size=4, status="queued")
             )
-    world.clock.now += MINUTE_S
+    harness.clock.now += MINUTE_S
     return refs
 
 
-def strange(world: World, count: int, source: str = BUILTIN) -> None:
-    """Items that are none of ours."""
-    with backend(world).store.transaction():
+def strange(harness: Harness, count: int, source: str = BUILTIN) -> None:
+    """Store foreign items."""
+    with backend(harness).store.transaction():
         for number in range(count):
-            _store(world, 900_000 + number, world.clock.now, source)
+            _store(harness, 900_000 + number, harness.clock.now, source)
 
 
-def _store(world: World, number: int, at: float, source: str = BUILTIN) -> str:
+def _store(harness: Harness, number: int, at: float, source: str = BUILTIN) -> str:
     key, ref = f"{number:06}.md", f"{number:032x}"
     shown = json.dumps({"filename": key, "folder": "", "timestamp": 0})
-    failing = matches(backend(world).options.fail_index, key)
+    failing = matches(backend(harness).options.fail_index, key)
     error = "unable_to_convert_to_markdown" if failing else None
     item = ItemRow(ref, 1, key, source, "0", 4, shown, "{}", 0, error, at, at, at, at, at)
-    queue_item(backend(world), item, at)
+    queue_item(backend(harness), item, at)
     return ref
 
 
-def restate(world: World, ref: str, **columns: float | str | None) -> None:
-    """What became of an item, against what its age says: times as in the stand-in's table."""
+def restate(harness: Harness, ref: str, **columns: float | str | None) -> None:
+    """Set columns of an item in the table of the emulator, such as its times."""
     terms = ", ".join(f"{name} = :{name}" for name in columns)
-    backend(world).store.run(f"UPDATE ai_items SET {terms} WHERE id = :ref", {**columns, "ref": ref})
+    backend(harness).store.run(f"UPDATE ai_items SET {terms} WHERE id = :ref", {**columns, "ref": ref})
 
 
-def done(world: World, refs: list[str], error: str | None = None) -> None:
-    """The indexing of these has just ended."""
-    with backend(world).store.transaction():
+def done(harness: Harness, refs: list[str], error: str | None = None) -> None:
+    """Set the end of indexing of these items to now."""
+    with backend(harness).store.transaction():
         for ref in refs:
-            restate(world, ref, started_at=world.clock.now - 1, done_at=world.clock.now, error=error)
+            restate(harness, ref, started_at=harness.clock.now - 1, done_at=harness.clock.now, error=error)

@@ -1,4 +1,4 @@
-"""Mirrors into Workers KV over real files and the stand-in, in one process, with a clock of the test's own."""
+"""Mirrors into Workers KV with real files and the emulator, in one process, with a clock that the test sets."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ from syncd.sync.passes import Result
 from syncd.targets.kv.target import KVTarget, NamespaceChoice, limits, long_key_bytes
 from syncd.targets.kv.writing import ValueWritePolicy
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Act, Clock, Forward, Wire
-from tests.unit.targets.harness_owners import BaseSide
+from tests.unit.targets.harness_mirrors import BaseMirrorFixture
 
 NAMESPACES = f"{BASE}/accounts/{ACCOUNT}/storage/kv/namespaces"
 MIB = 1024 * 1024
@@ -35,10 +35,10 @@ CHANGES = ("/bulk", "/bulk/delete")
 
 
 @dataclass(slots=True)
-class Side(BaseSide):
-    """One mirror: its folder, its state, its own transport."""
+class MirrorFixture(BaseMirrorFixture):
+    """One mirror: its folder, its state, its transport."""
 
-    world: "World"
+    harness: "Harness"
     name: str
     root: Path
     state: Path
@@ -56,23 +56,23 @@ class Side(BaseSide):
         self.restart()
 
     async def later(self) -> Result:
-        """A full pass when everything written so far can be seen."""
-        self.world.clock.now += LAG_S + 1
+        """Make a full pass after the lag, so that the remote shows every write."""
+        self.harness.clock.now += LAG_S + 1
         return await self.full()
 
 
 @dataclass(slots=True)
-class World:
-    """A stand-in, and whoever works with it. `wire` carries what the mirrors send, `stranger` has a way of its own."""
+class Harness:
+    """An emulator and its clients. `wire` carries the requests of the mirrors, `stranger` is another client."""
 
     base: Path
     clock: Clock
     wire: Wire
     stranger: httpx.AsyncClient
     namespace: str = ""
-    sides: list[Side] = field(default_factory=list)
+    fixtures: list[MirrorFixture] = field(default_factory=list)
 
-    def side(
+    def add_mirror(
         self,
         name: str = "me",
         *,
@@ -85,8 +85,8 @@ class World:
         max_delete: str = "100%",
         takeover: bool = False,
         **ttls: Any,
-    ) -> Side:
-        """A mirror of a folder of its own. sizes: characters of a key, bytes of a file; ttls: of the policy."""
+    ) -> MirrorFixture:
+        """Add a mirror of a new folder. sizes: most characters of a key and bytes of a file. ttls: of the policy."""
         folder = self.base / name
         folder.mkdir()
         transport = Transport(
@@ -102,28 +102,28 @@ class World:
         settings = Settings(policy, Rules(), max_delete=max_delete, create=create)
         where = place or NamespaceChoice(namespace_id=self.namespace)
         state = self.base / f"state-{name}"
-        made = Side(self, name, folder, state, where, terms, sizes, settings, transport, None)  # type: ignore[arg-type]
+        made = MirrorFixture(self, name, folder, state, where, terms, sizes, settings, transport, None)  # type: ignore[arg-type]
         made.mirror = self.assemble(made)
-        self.sides.append(made)
+        self.fixtures.append(made)
         return made
 
-    def assemble(self, side: Side) -> Mirror:
-        most = limits(*side.sizes)
-        if side.long_names:
-            most = replace(most, long_key_length=1024, long_key_bytes=long_key_bytes(side.terms.owner))
-        target = KVTarget(KV(side.transport), side.place, side.terms, most)
+    def assemble(self, fixture: MirrorFixture) -> Mirror:
+        most = limits(*fixture.sizes)
+        if fixture.long_names:
+            most = replace(most, long_key_length=1024, long_key_bytes=long_key_bytes(fixture.terms.owner))
+        target = KVTarget(KV(fixture.transport), fixture.place, fixture.terms, most)
         target.writer.clock, target.writer.sleep = self.clock, self.clock.sleep
-        mirror = build_mirror(open_state(side.state), side.name, side.root, target, side.settings)
+        mirror = build_mirror(open_state(fixture.state), fixture.name, fixture.root, target, fixture.settings)
         mirror.now = self.clock
         mirror.age = self.clock
         mirror.chance = lambda: 0.5
         return mirror
 
     def changes(self) -> list[str]:
-        """The requests so far that were to change values."""
+        """Return the requests so far that change values."""
         return [line for line in self.wire.diary if line.endswith(CHANGES)]
 
-    # -- the stranger
+    # -- another client
 
     def url(self, key: str, kind: str = "values") -> str:
         return f"{NAMESPACES}/{self.namespace}/{kind}/{quote(key, safe='')}"
@@ -133,7 +133,7 @@ class World:
         return str(made.raise_for_status().json()["result"]["id"])
 
     async def put(self, key: str, data: str | bytes) -> None:
-        """Somebody writes a value without syncd."""
+        """Write a value without syncd."""
         (await self.stranger.put(self.url(key), content=data)).raise_for_status()
 
     async def drop(self, key: str) -> None:
@@ -147,7 +147,7 @@ class World:
         return (await self.stranger.get(self.url(key, "metadata"))).raise_for_status().json()["result"]
 
     async def rows(self) -> dict[str, Any]:
-        """The listing, by name."""
+        """Return the rows of the listing by name."""
         found: dict[str, Any] = {}
         cursor = ""
         while True:
@@ -159,13 +159,13 @@ class World:
                 return found
 
     async def contents(self) -> dict[str, bytes | None]:
-        """Key -> what is stored, of all that the listing shows and that is still there."""
+        """Return the stored values by key, of the keys in the listing that still exist."""
         found = {key: await self.value(key) for key in await self.rows()}
         return {key: value for key, value in found.items() if value is not None}
 
 
 def refuses_key(key: str) -> Act:
-    """400/10001 to every bulk body that holds the key."""
+    """Answer 400 with code 10001 to every bulk body that contains the key."""
 
     async def act(request: httpx.Request, forward: Forward) -> httpx.Response:
         body = json.loads(request.content)
@@ -178,7 +178,7 @@ def refuses_key(key: str) -> Act:
 
 
 def sent(request: httpx.Request) -> dict[str, bytes]:
-    """Key -> value of a bulk body."""
+    """Return the values of a bulk body by key."""
     return {
         pair["key"]: base64.b64decode(pair["value"]) if pair.get("base64") else pair["value"].encode()
         for pair in json.loads(request.content)
@@ -186,7 +186,7 @@ def sent(request: httpx.Request) -> dict[str, bytes]:
 
 
 def keeps(book: list[dict[str, bytes]]) -> Act:
-    """Enters what each bulk write carries, and lets it through."""
+    """Record the content of each bulk write, and forward it."""
 
     async def act(request: httpx.Request, forward: Forward) -> httpx.Response:
         book.append(sent(request))
@@ -196,20 +196,22 @@ def keeps(book: list[dict[str, bytes]]) -> Act:
 
 
 @asynccontextmanager
-async def world(base: Path, *, title: str | None = "docs", clock: Any = None, **manners: Any) -> AsyncIterator[World]:
-    """A stand-in with one namespace, unless it is not wanted."""
+async def open_harness(
+    base: Path, *, title: str | None = "docs", clock: Any = None, **manners: Any
+) -> AsyncIterator[Harness]:
+    """Start an emulator. title: the title of its namespace, None for no namespace."""
     clock = clock or Clock()
     app = create_app(EmulatorOptions(**manners), clock=clock, sleep=clock.sleep)
     wire = Wire(httpx.ASGITransport(app=app))
     headers = {"Authorization": "Bearer any"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), headers=headers) as stranger:
-        made = World(base, clock, wire, stranger)
+        made = Harness(base, clock, wire, stranger)
         try:
             if title is not None:
                 made.namespace = await made.make(title)
             yield made
         finally:
-            for side in made.sides:
-                side.mirror.db.close()
-                await side.transport.aclose()
+            for fixture in made.fixtures:
+                fixture.mirror.db.close()
+                await fixture.transport.aclose()
             app.state.backend.store.close()

@@ -1,4 +1,4 @@
-"""Mirrors into Vectorize over real files and the stand-in, in one process, with a clock of the test's own."""
+"""Mirrors into Vectorize with real files and the emulator, in one process, with a clock that the test sets."""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ from syncd.sync.mirror import Mirror
 from syncd.targets.vectorize.target import VectorizeTarget
 from syncd.targets.vectorize.writing import VectorWritePolicy, split_file
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Clock, Wire
-from tests.unit.targets.harness_owners import BaseSide
+from tests.unit.targets.harness_mirrors import BaseMirrorFixture
 
 INDEXES = f"{BASE}/accounts/{ACCOUNT}/vectorize/v2/indexes"
 INDEX = f"{INDEXES}/docs"
@@ -31,10 +31,10 @@ MODEL = "@cf/baai/bge-small-en-v1.5"
 
 
 @dataclass(slots=True)
-class Side(BaseSide):
-    """One mirror: its folder, its state, its own transport."""
+class MirrorFixture(BaseMirrorFixture):
+    """One mirror: its folder, its state, its transport."""
 
-    world: "World"
+    harness: "Harness"
     name: str
     root: Path
     state: Path
@@ -45,18 +45,18 @@ class Side(BaseSide):
 
     def write(self, path: str, data: str | bytes, *, age_s: float = 60.0) -> Path:
         # Young files are read again in every pass; these tests count what is read.
-        return BaseSide.write(self, path, data, age_s=age_s)
+        return BaseMirrorFixture.write(self, path, data, age_s=age_s)
 
     def use(self, *, takeover: bool = False, reembed: bool = False, **target: Any) -> None:
-        """Restart with other words in the config's target section, or with what a person agreed to."""
+        """Restart with other keys in the config's target section, or with other grants."""
         self.mirror.db.close()
         changed = self.section.target.model_copy(update=target)
         self.section = self.section.model_copy(update={"target": changed})
         self.grants = Grants(takeover, reembed)
-        self.mirror = self.world.assemble(self)
+        self.mirror = self.harness.assemble(self)
 
     def expected(self) -> set[str]:
-        """The ids that the folder gives, worked out from the files alone."""
+        """Return the ids of the folder, by its files alone."""
         target = self.mirror.target
         assert isinstance(target, VectorizeTarget)
         found: set[str] = set()
@@ -66,7 +66,7 @@ class Side(BaseSide):
 
 
 def ids_of(target: VectorizeTarget, key: str, data: bytes) -> set[str]:
-    """The ids of all vectors that a file's bytes give under a key; none if it holds no text."""
+    """Return the ids of all vectors of a file under a key, none for a file without text."""
     maker, how = target._writer._maker, target._writer._settings
     content = Content(data, hashlib.sha256(data).hexdigest())
     try:
@@ -79,18 +79,20 @@ def ids_of(target: VectorizeTarget, key: str, data: bytes) -> set[str]:
 
 
 @dataclass(slots=True)
-class World:
-    """A stand-in, and whoever works with it. `wire` carries what the mirrors send, `stranger` has a way of its own."""
+class Harness:
+    """An emulator and its clients. `wire` carries the requests of the mirrors, `stranger` is another client."""
 
     base: Path
     app: Any
     clock: Clock
     wire: Wire
     stranger: httpx.AsyncClient
-    sides: list[Side] = field(default_factory=list)
+    fixtures: list[MirrorFixture] = field(default_factory=list)
 
-    def side(self, name: str = "me", *, owner: str = "", prefix: str = "", prune: str = "owned", **target: Any) -> Side:
-        """A mirror of a folder of its own. target: words of the config's target section."""
+    def add_mirror(
+        self, name: str = "me", *, owner: str = "", prefix: str = "", prune: str = "owned", **target: Any
+    ) -> MirrorFixture:
+        """Add a mirror of a new folder. target: keys of the config's target section."""
         folder = self.base / name
         folder.mkdir()
         section = MirrorConfig.model_validate(
@@ -111,17 +113,17 @@ class World:
             retry_for=30.0,
             seams=Seams(self.wire, rng=lambda: 0.5),
         )
-        made = Side(self, name, folder, self.base / f"state-{name}", section, Grants(), transport, None)  # type: ignore[arg-type]
+        made = MirrorFixture(self, name, folder, self.base / f"state-{name}", section, Grants(), transport, None)  # type: ignore[arg-type]
         made.mirror = self.assemble(made)
-        self.sides.append(made)
+        self.fixtures.append(made)
         return made
 
-    def assemble(self, side: Side) -> Mirror:
-        db = open_state(side.state)
-        target = build_target(side.transport, db, side.name, side.section, side.grants)
+    def assemble(self, fixture: MirrorFixture) -> Mirror:
+        db = open_state(fixture.state)
+        target = build_target(fixture.transport, db, fixture.name, fixture.section, fixture.grants)
         assert isinstance(target, VectorizeTarget)
         target.index.mutations.clock, target.index.mutations.sleep = self.clock, self.clock.sleep
-        mirror = build_mirror(db, side.name, side.root, target, build_settings(side.section, side.grants))
+        mirror = build_mirror(db, fixture.name, fixture.root, target, build_settings(fixture.section, fixture.grants))
         mirror.now = self.clock
         mirror.age = self.clock
         mirror.chance = lambda: 0.5
@@ -129,20 +131,20 @@ class World:
 
     @property
     def embedded(self) -> int:
-        """Texts embedded so far."""
+        """The number of texts embedded so far."""
         count: int = self.app.state.requests.embedded_texts
         return count
 
     @property
     def changing(self) -> int:
-        """Requests so far that may have changed something."""
+        """The number of requests so far that may have changed the remote."""
         count: int = self.app.state.requests.changing
         return count
 
-    # -- the stranger
+    # -- another client
 
     async def ids(self) -> set[str]:
-        """All ids, once everything is processed."""
+        """Advance the clock until every change is processed, and return all ids."""
         self.clock.now += 60
         found: set[str] = set()
         cursor = None
@@ -155,29 +157,29 @@ class World:
                 return found
 
     async def drop(self, *ids: str) -> None:
-        """Somebody deletes vectors."""
+        """Delete vectors without syncd."""
         (await self.stranger.post(f"{INDEX}/delete_by_ids", json={"ids": list(ids)})).raise_for_status()
 
     async def put(self, vector_id: str, dimensions: int = 384) -> None:
-        """Somebody writes a vector without syncd."""
+        """Write a vector without syncd."""
         line = f'{{"id": "{vector_id}", "values": {[0.5] * dimensions}}}\n'
         headers = {"Content-Type": "application/x-ndjson"}
         (await self.stranger.post(f"{INDEX}/upsert", content=line, headers=headers)).raise_for_status()
 
 
 @asynccontextmanager
-async def world(base: Path, *, clock: Any = None, **manners: Any) -> AsyncIterator[World]:
-    """A stand-in with no index yet."""
+async def open_harness(base: Path, *, clock: Any = None, **manners: Any) -> AsyncIterator[Harness]:
+    """Start an emulator without an index."""
     clock = clock or Clock()
     app = create_app(EmulatorOptions(**manners), clock=clock, sleep=clock.sleep)
     wire = Wire(httpx.ASGITransport(app=app), clock)
     headers = {"Authorization": "Bearer any"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), headers=headers) as stranger:
-        made = World(base, app, clock, wire, stranger)
+        made = Harness(base, app, clock, wire, stranger)
         try:
             yield made
         finally:
-            for side in made.sides:
-                side.mirror.db.close()
-                await side.transport.aclose()
+            for fixture in made.fixtures:
+                fixture.mirror.db.close()
+                await fixture.transport.aclose()
             app.state.backend.store.close()

@@ -38,7 +38,7 @@ def row(key: str = "a.md", item_id: str = "i1", **more: Any) -> dict[str, Any]:
 
 
 class Scripted:
-    """A target whose remote answers from a script, the last entry for ever."""
+    """A target whose remote answers from a script. The last answer repeats."""
 
     def __init__(self, *script: httpx.Response | Exception, takeover: bool = False, shards: int = 1) -> None:
         self.script = list(script)
@@ -76,7 +76,7 @@ def new(key: str = "a.md", ref: str | None = None) -> Put:
     return Put(key, "new", key, len(DATA), ref)
 
 
-async def test_an_upload_that_says_little_is_still_known_by_its_id() -> None:
+async def test_an_upload_with_a_short_answer_is_known_by_its_id() -> None:
     remote = Scripted(ok({"id": "i1", "key": "a.md"}))
     [outcome] = await remote.apply(new())
     assert isinstance(outcome, Done)
@@ -119,7 +119,7 @@ async def test_an_upload_that_was_never_sent_needs_no_looking_up() -> None:
         ({"owner": "me", "sha256": CONTENT.checksum}, False, ["POST", "GET"]),
     ],
 )
-async def test_a_conflict_is_judged_by_the_marks_of_what_is_there(
+async def test_a_conflict_is_judged_by_the_marks_of_the_present_item(
     theirs: dict[str, str], asked: list[str], *, takeover: bool
 ) -> None:
     listed = ok([row(metadata=theirs)], total_count=1)
@@ -155,7 +155,7 @@ async def test_a_conflict_that_shows_nothing_is_tried_again_and_then_given_up_fo
     assert len(endless.asked) < 30
 
 
-async def test_what_is_gone_already_is_deleted_and_other_refusals_are_outcomes() -> None:
+async def test_an_absent_item_counts_as_deleted_and_other_refusals_are_outcomes() -> None:
     delete = Delete("a.md", "stale", "a.md", "i1")
     assert await Scripted(no(404, 7041)).apply(delete) == [Done()]
     [outcome] = await Scripted(no(400, 7999)).apply(delete)
@@ -165,7 +165,9 @@ async def test_what_is_gone_already_is_deleted_and_other_refusals_are_outcomes()
 @pytest.mark.parametrize(
     ("answer", "kind"), [(no(401, 10000), Halt), (no(429, 7069), Halt), (httpx.ConnectError("no"), Unreachable)]
 )
-async def test_what_stops_every_item_is_raised(answer: httpx.Response | Exception, kind: type[Exception]) -> None:
+async def test_an_error_that_concerns_every_item_is_raised(
+    answer: httpx.Response | Exception, kind: type[Exception]
+) -> None:
     with pytest.raises(kind):
         await Scripted(answer).apply(new("a.md"), new("b.md"))
 
@@ -209,7 +211,7 @@ async def test_an_entry_is_asked_for_by_id_and_then_by_key() -> None:
         ({}, None, None, None),
     ],
 )
-async def test_what_a_row_says_of_its_marks(
+async def test_the_marks_of_a_row_become_fields_of_the_entry(
     metadata: dict[str, Any], checksum: str | None, owner: str | None, *, marked: bool | None
 ) -> None:
     remote = Scripted(ok([row(checksum="0", status="new state", **metadata)], total_count=1))
@@ -217,7 +219,7 @@ async def test_what_a_row_says_of_its_marks(
     assert (entry.checksum, entry.owner, entry.marked, entry.status) == (checksum, owner, marked, None)
 
 
-async def test_a_size_of_nothing_is_a_size_not_known_yet() -> None:
+async def test_a_size_of_zero_is_unknown() -> None:
     for size in (0, None):
         remote = Scripted(ok([row(file_size=size)], total_count=1))
         [entry] = [entry async for entry in remote.target.entries()]
@@ -236,18 +238,18 @@ def page(names: str, total: int) -> httpx.Response:
     ("script", "whole", "counted"),
     [
         ([page("ab", 4), page("cd", 4)], True, True),
-        # Some are added while the listing is read: they push the others to pages that are still to come.
+        # Items are added during the listing: they push other rows to later pages.
         ([page("ab", 4), page("bc", 5), page("d", 5)], True, False),
         ([page("ab", 4), page("bc", 7), page("cd", 9), page("", 9)], True, False),
-        # One moves to the top before it was read: read from the top until all are seen.
+        # An item moves to the top before it was read: the listing is read from the top until all are seen.
         ([page("ab", 4), page("bc", 4), page("da", 4)], True, True),
-        # One goes, so another slips by: what was read before proves nothing any more.
+        # An item goes, so another is missed: the rows before no longer count.
         ([page("ab", 4), page("d", 3), page("bc", 3)], True, True),
         ([page("ab", 5), page("dx", 4), page("bc", 4)], True, True),
         # The first page shows none of the rows that it counts.
         ([page("", 4), page("ab", 4), page("cd", 4)], True, True),
         ([page("", 4)] * 3, False, False),
-        # One goes and one comes, again and again.
+        # In each reading, one item goes and one comes.
         ([page("ab", 4), page("ab", 4)] * 3, False, False),
     ],
 )
@@ -280,7 +282,7 @@ async def test_a_listing_without_a_total_is_read_once_and_proves_nothing() -> No
         ([], 0.0),
     ],
 )
-async def test_when_the_youngest_item_was_made_is_known_if_all_say_so(
+async def test_the_latest_creation_time_is_known_if_every_item_has_one(
     made: list[str | None], newest: float | None
 ) -> None:
     rows = [row(f"{number}.md", f"i{number}", created_at=when) for number, when in enumerate(made)]
@@ -292,7 +294,7 @@ async def test_when_the_youngest_item_was_made_is_known_if_all_say_so(
 NUMBERS = {"queued": 1, "running": 2, "completed": 3, "error": 4, "skipped": 5, "outdated": 6}
 
 
-async def test_the_numbers_by_status_are_known_if_all_of_them_are() -> None:
+async def test_the_counts_by_status_are_known_if_none_is_missing() -> None:
     assert await Scripted(ok(NUMBERS)).target.counts() == NUMBERS
     assert await Scripted(ok(NUMBERS | {"degraded": True})).target.counts() is None
     for name in NUMBERS:
@@ -303,7 +305,7 @@ async def test_the_numbers_by_status_are_known_if_all_of_them_are() -> None:
         await Scripted(httpx.ConnectError("no")).target.counts()
 
 
-async def test_the_uploads_of_one_shard_are_looked_for_among_those_of_all() -> None:
+async def test_the_uploads_of_one_shard_are_searched_among_the_uploads_of_all_shards() -> None:
     rows = [row(f"{number}.md", f"i{number:03}") for number in range(400)]
     remote = Scripted(*(ok(rows[start : start + 50], total_count=400) for start in range(0, 400, 50)), shards=4)
     ours = frozenset(f"i{number:03}" for number in range(0, 400, 4))

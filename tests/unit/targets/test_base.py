@@ -1,4 +1,4 @@
-"""Work by several at a time: how it ends, and that nothing of its end is left behind."""
+"""Concurrent work: errors, cancellations, and requests to cancel that remain after them."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ async def test_the_first_error_ends_the_others_and_is_raised_as_it_is() -> None:
 
 
 async def test_an_error_leaves_no_request_to_cancel_behind() -> None:
-    """With one left, each wait that runs out later is a cancellation in Python 3.11.2, and the end of the daemon."""
+    """In Python 3.11.2, such a request turns every later timeout into a cancellation, which ends the daemon."""
     task = asyncio.current_task()
     assert task is not None
     with pytest.raises(Retry):

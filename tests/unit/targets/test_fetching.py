@@ -1,4 +1,4 @@
-"""Reading entries back: in bulk where it can be, byte for byte always, and never more than a few at once."""
+"""Downloads of values: exact bytes, in bulk if possible, a few at a time. Also the search for a namespace."""
 
 import asyncio
 import hashlib
@@ -18,7 +18,7 @@ Asked = list[tuple[str, ...]]
 
 
 class Namespace:
-    """A namespace as the API shows it. lossy: a bulk turns what is no text into replacement characters."""
+    """A namespace of the API. lossy: a bulk get gives replacement characters for a value that is no text."""
 
     def __init__(self, stored: Mapping[str, bytes], *, lossy: bool = False, most: int = 100) -> None:
         self.stored = stored
@@ -65,25 +65,25 @@ async def test_text_values_come_a_hundred_at_a_time() -> None:
     assert ([len(keys) for keys in remote.bulks], remote.singles) == ([100, 100, 50], [])
 
 
-async def test_a_hundred_with_one_binary_value_is_read_fetch_each() -> None:
+async def test_a_bulk_with_one_binary_value_is_read_one_by_one() -> None:
     remote = Namespace({f"{n:03}": b"\xff\xfe" if n == 7 else b"text" for n in range(150)})
     assert await fetched(remote, remote.entries()) == remote.stored
     assert (len(remote.bulks), len(remote.singles)) == (2, 100)
 
 
-async def test_a_file_name_that_says_binary_spoils_no_bulk() -> None:
+async def test_a_file_name_of_a_binary_type_is_left_out_of_the_bulk() -> None:
     remote = Namespace({f"{n:03}.{'PNG' if n == 7 else 'md'}": b"\xff\xfe" if n == 7 else b"text" for n in range(50)})
     assert await fetched(remote, remote.entries()) == remote.stored
     assert ([len(keys) for keys in remote.bulks], remote.singles) == ([49], ["007.PNG"])
 
 
-async def test_a_text_that_is_not_the_stored_bytes_is_read_by_itself() -> None:
+async def test_a_text_that_differs_from_the_stored_bytes_is_read_alone() -> None:
     remote = Namespace({"a": b"text", "b": b"\xff\xfe"}, lossy=True)
     assert await fetched(remote, remote.entries()) == remote.stored
     assert remote.singles == ["b"]
 
 
-async def test_values_that_nobody_can_check_are_read_by_themselves() -> None:
+async def test_values_without_a_checksum_are_read_alone() -> None:
     remote = Namespace({"a": b"text", "b": b"text"})
     entries = [Entry("a", "a", size=4), Entry("b", "b", checksum="0" * 64)]
     assert await fetched(remote, entries) == remote.stored
@@ -97,13 +97,13 @@ async def test_known_sizes_split_the_bulks() -> None:
     assert (remote.bulks, remote.singles) == ([("a", "b"), ("c",)], ["d"])
 
 
-async def test_too_much_is_asked_for_in_halves() -> None:
+async def test_a_bulk_get_that_is_too_large_is_halved() -> None:
     remote = Namespace({f"{n:03}": b"text" for n in range(10)}, most=5)
     assert await fetched(remote, remote.entries()) == remote.stored
     assert [len(keys) for keys in remote.bulks] == [10, 5, 5]
 
 
-async def test_what_is_gone_is_none() -> None:
+async def test_a_value_that_does_not_exist_is_none() -> None:
     remote = Namespace({"a": b"text"})
     entries = [*remote.entries(), ours("gone", b"text"), Entry("away", "away")]
     assert await fetched(remote, entries) == {"a": b"text", "gone": None, "away": None}
@@ -129,7 +129,7 @@ async def test_a_few_at_a_time_in_their_order_and_one_failure_is_one_outcome() -
     assert (isinstance(found[3][1], Retry), most) == (True, DOWNLOADS)
 
 
-async def test_what_stops_the_mirror_is_raised_and_the_others_are_called_off() -> None:
+async def test_an_error_of_the_mirror_is_raised_and_the_other_downloads_are_cancelled() -> None:
     cancelled = []
 
     async def read(entry: Entry) -> bytes:
@@ -170,7 +170,7 @@ Find = Callable[[KV, str], Awaitable[str]]
 
 
 @pytest.mark.parametrize("find", [find_by_title, find_by_id_or_title])
-async def test_a_title_that_stands_twice_halts_and_names_the_ids(find: Find) -> None:
+async def test_a_title_of_two_namespaces_halts_and_names_the_ids(find: Find) -> None:
     with pytest.raises(Halt) as halted:
         await find(cast("KV", Account((A, "docs"), (B, "docs"), (C, "other"))), "docs")
     assert (A in str(halted.value), B in str(halted.value), C in str(halted.value)) == (True, True, False)

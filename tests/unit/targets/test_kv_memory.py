@@ -1,4 +1,4 @@
-"""A pass over much more than fits into memory."""
+"""The peak memory of a pass over many large files."""
 
 import json
 import shutil

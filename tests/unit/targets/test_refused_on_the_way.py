@@ -1,4 +1,4 @@
-"""A proxy refuses whatever holds one word: that file is named, the others go up. And one that refuses everything."""
+"""Proxies that refuse files with a certain word, and a proxy that refuses everything."""
 
 from pathlib import Path
 
@@ -6,13 +6,17 @@ import httpx
 import pytest
 
 from syncd.core.errors import Unreachable
-from tests.unit.targets import harness_ai_search as ai_room
-from tests.unit.targets import harness_kv as kv_room
-from tests.unit.targets import harness_vectorize as vector_room
+from tests.unit.targets import harness_ai_search as ai_search_harness
+from tests.unit.targets import harness_kv as kv_harness
+from tests.unit.targets import harness_vectorize as vectorize_harness
 from tests.unit.targets.harness_ai_search import Forward
 
 FILES = {f"{name}.md": f"# {name}\n\ntext of {name}\n" for name in "abcdef"} | {"bad.md": "# bad\n\na FORBIDDEN word\n"}
-ROOMS = {"ai-search": ai_room.world, "kv": kv_room.world, "vectorize": vector_room.world}
+HARNESSES = {
+    "ai-search": ai_search_harness.open_harness,
+    "kv": kv_harness.open_harness,
+    "vectorize": vectorize_harness.open_harness,
+}
 
 
 def blocked(status: int) -> httpx.Response:
@@ -20,47 +24,45 @@ def blocked(status: int) -> httpx.Response:
 
 
 @pytest.mark.parametrize("status", [400, 403, 406, 413, 451])
-@pytest.mark.parametrize("room", ROOMS)
-async def test_one_file_that_does_not_pass_is_named_and_the_others_go_up(
-    tmp_path: Path, room: str, status: int
-) -> None:
+@pytest.mark.parametrize("kind", HARNESSES)
+async def test_one_refused_file_is_named_and_the_others_are_uploaded(tmp_path: Path, kind: str, status: int) -> None:
     async def act(request: httpx.Request, forward: Forward) -> httpx.Response:
         return blocked(status) if b"FORBIDDEN" in request.content else await forward()
 
-    async with ROOMS[room](tmp_path) as world:  # type: ignore[operator]
-        if room == "ai-search":
-            await world.stranger.post(ai_room.INSTANCES, json={"id": "docs"})
-        side = world.side()
+    async with HARNESSES[kind](tmp_path) as harness:  # type: ignore[operator]
+        if kind == "ai-search":
+            await harness.stranger.post(ai_search_harness.INSTANCES, json={"id": "docs"})
+        fixture = harness.add_mirror()
         for method in ("POST", "PUT"):
-            world.wire.plays(method, "", act, times=None)
+            harness.wire.plays(method, "", act, times=None)
         for name, text in FILES.items():
-            side.write(name, text)
-        result = await side.full()
+            fixture.write(name, text)
+        result = await fixture.full()
         assert result.done["put"] == 6
-        assert set(side.problems()) == {"bad.md"}
-        assert side.problems()["bad.md"] in ("refused", "too_large")
-        before = side.changing
-        await side.full()
-        assert side.changing == before
+        assert set(fixture.problems()) == {"bad.md"}
+        assert fixture.problems()["bad.md"] in ("refused", "too_large")
+        before = fixture.changing
+        await fixture.full()
+        assert fixture.changing == before
 
 
-@pytest.mark.parametrize("room", ROOMS)
-async def test_a_way_that_refuses_everything_is_an_outage(tmp_path: Path, room: str) -> None:
+@pytest.mark.parametrize("kind", HARNESSES)
+async def test_a_proxy_that_refuses_everything_is_an_outage(tmp_path: Path, kind: str) -> None:
     async def act(request: httpx.Request, forward: Forward) -> httpx.Response:
         del request, forward
         return blocked(403)
 
-    async with ROOMS[room](tmp_path) as world:  # type: ignore[operator]
-        if room == "ai-search":
-            await world.stranger.post(ai_room.INSTANCES, json={"id": "docs"})
-        side = world.side()
-        await side.full()
+    async with HARNESSES[kind](tmp_path) as harness:  # type: ignore[operator]
+        if kind == "ai-search":
+            await harness.stranger.post(ai_search_harness.INSTANCES, json={"id": "docs"})
+        fixture = harness.add_mirror()
+        await fixture.full()
         for method in ("GET", "POST", "PUT", "DELETE"):
-            world.wire.plays(method, "", act, times=None)
+            harness.wire.plays(method, "", act, times=None)
         for name, text in FILES.items():
-            side.write(name, text)
-        before = len(world.wire.diary)
+            fixture.write(name, text)
+        before = len(harness.wire.diary)
         with pytest.raises(Unreachable):
-            await side.full()
-        assert len(world.wire.diary) - before < 100
-        assert not side.problems()
+            await fixture.full()
+        assert len(harness.wire.diary) - before < 100
+        assert not fixture.problems()

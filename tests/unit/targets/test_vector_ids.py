@@ -1,4 +1,4 @@
-"""The id of a vector carries all that a listing has to prove."""
+"""Ids and refs of vectors, and the vectors that a listing of ids proves."""
 
 import hashlib
 from itertools import product
@@ -46,7 +46,7 @@ def test_the_ids_of_a_ref_are_different_and_in_order() -> None:
     assert ids == sorted(ids)
 
 
-def test_whatever_differs_makes_other_refs() -> None:
+def test_each_differing_part_makes_another_ref() -> None:
     makers = [RefMaker.of(*parts) for parts in product(("me", "you"), ("m", "n"), ("1", "2"))]
     refs = {
         str(each.ref(key, checksum(text), chunks))
@@ -77,9 +77,9 @@ def test_an_owner_and_a_key_of_the_same_name_have_no_tag_in_common() -> None:
         "é" * 31 + "x",
     ],
 )
-def test_an_id_that_syncd_did_not_make_is_nobodys(stranger: str) -> None:
+def test_an_id_that_syncd_did_not_make_is_not_parsed(stranger: str) -> None:
     found = split_id(stranger)
-    # Upper case changes what the tags say; the numbers in it would still have to be hexadecimal in lower case.
+    # Upper case changes the tags. The numbers must be hexadecimal in lower case.
     assert found is None or parse_ref(found[0]) is not None
     if stranger != ref().ids()[0].upper():
         assert found is None
@@ -87,14 +87,14 @@ def test_an_id_that_syncd_did_not_make_is_nobodys(stranger: str) -> None:
         assert parse_ref(stranger) is None
 
 
-def test_a_ref_of_no_pieces_is_none() -> None:
+def test_a_ref_without_chunks_is_none() -> None:
     assert parse_ref(str(ref(chunks=1)).removesuffix("0001") + "0000") is None
 
 
 # Sets of them
 
 
-def test_a_listing_in_any_order_gives_refs_by_key_and_how_much_of_them_is_there() -> None:
+def test_a_listing_in_any_order_gives_refs_by_key_and_their_number_of_vectors() -> None:
     held, whole, part = HeldVectors(), ref("a.md", chunks=3), ref("b.md", chunks=3)
     held.add_ids([*reversed(whole.ids()), part.ids()[1], "stranger", part.ids()[1]])
     assert (held.count(whole), held.count(part)) == (3, 1)
@@ -117,6 +117,6 @@ def test_two_contents_of_a_key_are_two_refs_until_one_is_dropped() -> None:
     assert list(held.tags()) == []
 
 
-def test_a_key_nobody_has_seen_has_no_refs() -> None:
+def test_an_unknown_key_has_no_refs() -> None:
     assert HeldVectors().refs_of(ME.owner, key_tag("a.md")) == []
     assert HeldVectors().count(ref()) == 0

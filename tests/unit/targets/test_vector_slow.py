@@ -1,4 +1,4 @@
-"""A file that takes long to cut holds up no other."""
+"""A file that takes long to split does not delay other files."""
 
 import asyncio
 import threading
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from syncd.targets.vectorize import writing
-from tests.unit.targets.harness_vectorize import world
+from tests.unit.targets.harness_vectorize import open_harness
 
 
 @pytest.mark.parametrize("slow", [{"a.md"}, {"c.md"}, {"a.md", "b.md"}])
@@ -24,22 +24,22 @@ async def test_the_others_are_stored_while_a_file_takes_long(
 
     monkeypatch.setattr(writing, "split_file", split_file)
     monkeypatch.setattr(writing, "PATIENCE_S", 0.01)
-    async with world(tmp_path) as w:
-        side = w.side()
+    async with open_harness(tmp_path) as h:
+        fixture = h.add_mirror()
         keys = {f"{name}.md" for name in "abcde"}
         for key in keys:
-            side.write(key, f"# {key}\n\ntext of {key}")
-        side.mirror.on_action = lambda event: stored.add(event.key)
-        passing = asyncio.create_task(side.full())
+            fixture.write(key, f"# {key}\n\ntext of {key}")
+        fixture.mirror.on_action = lambda event: stored.add(event.key)
+        passing = asyncio.create_task(fixture.full())
         try:
             async with asyncio.timeout(20):
-                while stored != keys - slow:  # noqa: ASYNC110 - the other side is code that knows nothing of this test
+                while stored != keys - slow:  # noqa: ASYNC110 - the other fixture is code that knows nothing of this test
                     await asyncio.sleep(0.01)
         finally:
             go_on.set()
             await passing
         assert stored == keys
-        assert await w.ids() == side.expected()
+        assert await h.ids() == fixture.expected()
 
 
 async def test_a_pass_that_is_cancelled_leaves_no_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,11 +51,11 @@ async def test_a_pass_that_is_cancelled_leaves_no_task(tmp_path: Path, monkeypat
         return []
 
     monkeypatch.setattr(writing, "split_file", split_file)
-    async with world(tmp_path) as w:
-        side = w.side()
-        side.write("a.md", "text")
+    async with open_harness(tmp_path) as h:
+        fixture = h.add_mirror()
+        fixture.write("a.md", "text")
         before = asyncio.all_tasks()
-        passing = asyncio.create_task(side.full())
+        passing = asyncio.create_task(fixture.full())
         try:
             assert await asyncio.to_thread(begun.wait, 20)
             passing.cancel()

@@ -1,4 +1,4 @@
-"""What the mirrors of all rooms can do: their folder changes, they make passes, they start anew."""
+"""Operations on a mirror with any target: change its folder, make passes, restart."""
 
 import os
 from pathlib import Path
@@ -12,17 +12,17 @@ from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Indexed, Searchable, searchable
 
 
-class BaseSide:
-    """One mirror; a room's own side says what it is made of, and its world how that is put together."""
+class BaseMirrorFixture:
+    """One mirror. Subclasses add the parts of their target, and their harness assembles the mirror."""
 
-    world: Any
+    harness: Any
     root: Path
     state: Path
     transport: Transport
     mirror: Mirror
 
     def write(self, path: str, data: str | bytes, *, age_s: float = 0.0) -> Path:
-        """Write a file; with an age, its time is far enough back for the stat cache."""
+        """Write a file. age_s: the age of its time, which the stat cache needs."""
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data.encode() if isinstance(data, str) else data)
@@ -36,44 +36,44 @@ class BaseSide:
             (self.root / path).unlink()
 
     async def full(self, **options: bool) -> Result:
-        """A full pass, a second later."""
-        self.world.clock.now += 1
+        """Make a full pass, a second later."""
+        self.harness.clock.now += 1
         return await reconcile(self.mirror, Scope(), PassOptions(**options))
 
     async def hint(self, *paths: str, after: float = 1.0) -> Result:
-        """A pass over what a watcher has marked."""
+        """Make a pass over marked paths."""
         prefix = self.mirror.policy.prefix
-        self.mirror.queue.mark([(prefix + path, False) for path in paths], self.world.clock.now)
-        self.world.clock.now += after
-        return await reconcile(self.mirror, Scope(self.mirror.queue.settled(self.world.clock.now)))
+        self.mirror.queue.mark([(prefix + path, False) for path in paths], self.harness.clock.now)
+        self.harness.clock.now += after
+        return await reconcile(self.mirror, Scope(self.mirror.queue.settled(self.harness.clock.now)))
 
     def lose_journal(self) -> None:
-        """Stop, delete the state file, start."""
+        """Stop, delete the state file, and start."""
         self.mirror.db.close()
         for file in self.state.glob(FILE_NAME + "*"):
             file.unlink()
         self.restart()
 
     def restart(self) -> None:
-        """The same state file, in a new process so to speak."""
+        """Close the state file and assemble the mirror again, like a new process."""
         self.mirror.db.close()
-        self.mirror = self.world.assemble(self)
+        self.mirror = self.harness.assemble(self)
 
     def problems(self) -> dict[str, str]:
         return {problem.key: problem.kind for problem in self.mirror.journal.problems.all()}
 
     @property
     def indexed(self) -> Indexed:
-        """The target, which has an index."""
+        """The target as one with an index."""
         assert isinstance(self.mirror.target, Indexed)
         return self.mirror.target
 
     @property
     def searchable(self) -> Searchable:
-        """The target, which has a search."""
+        """The target as one with a search."""
         return searchable(self.mirror.target)
 
     @property
     def changing(self) -> int:
-        """Requests so far that may have changed something."""
+        """The number of requests so far that may have changed the remote."""
         return self.transport.counters.changing
