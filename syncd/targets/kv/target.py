@@ -103,7 +103,7 @@ class NamespaceFinder:
 
 
 class KVTarget:
-    """The target of one mirror in one namespace."""
+    """The target of one mirror in one namespace. It implements Store and Managed with a reader and a writer."""
 
     def __init__(
         self,

@@ -131,7 +131,7 @@ class VectorizeTarget:
     async def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
         """Yield an error for each entry, because vectors do not contain the file (see Limits.keeps_files)."""
         for entry in entries:
-            yield entry, Park("failed", "a Vectorize index holds pieces of text, not the file")
+            yield entry, Park("failed", "a Vectorize index holds chunks of text, not the file")
 
     async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
         """Return the chunks of our files that are nearest to the query; with a folder, of the nearest 50."""

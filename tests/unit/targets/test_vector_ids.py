@@ -91,7 +91,7 @@ def test_a_ref_without_chunks_is_none() -> None:
     assert parse_ref(str(ref(chunks=1)).removesuffix("0001") + "0000") is None
 
 
-# Sets of them
+# -- vectors that a listing shows
 
 
 def test_a_listing_in_any_order_gives_refs_by_key_and_their_number_of_vectors() -> None:
