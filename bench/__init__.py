@@ -1,1 +1,1 @@
-"""What syncd promises in numbers, measured on real files, real processes and the stand-in: `python -m bench`."""
+"""Measures syncd on real files and real processes with the stand-in: `python -m bench`."""

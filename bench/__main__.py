@@ -11,7 +11,7 @@ from pathlib import Path
 from bench import edits, passes, rclone, scale, shards, startup, vectors
 from bench.report import Report, about, load
 from bench.table import Figure
-from bench.world import QUICK, Sizes
+from bench.workspace import QUICK, Sizes
 
 PARTS: dict[str, Callable[[Sizes], list[Figure]]] = {
     "counted": passes.counted,
@@ -29,11 +29,11 @@ PARTS: dict[str, Callable[[Sizes], list[Figure]]] = {
     "million": scale.million,
 }
 LONG = {"million"}
-"""Only when asked for by name."""
+"""Runs only if it is named on the command line."""
 
 
 def main() -> int:
-    """Measure the chosen parts, or show what an earlier run has measured."""
+    """Measure the selected parts, or show a saved run."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller sizes, for a look whether all still works")
     parser.add_argument("--markdown", action="store_true", help="the table as Markdown")
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def _measure(parts: Sequence[str], sizes: Sizes, figures: list[Figure]) -> None:
-    """Measure one after the other: two at a time would measure each other.
+    """Measure one part after the other, because parallel parts would disturb each other.
 
     Each in a process of its own: a child's peak of memory is never seen below that of the process that starts it.
     """

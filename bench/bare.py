@@ -1,4 +1,4 @@
-"""`python -m bench.bare URL FOLDER`: uploads every file with eight requests in flight, and does nothing else.
+"""`python -m bench.bare URL FOLDER`: upload every file with eight requests in flight.
 
 The floor under a first pass: the same HTTP library, bodies in one piece, no state, no checks, no retries.
 """
@@ -15,7 +15,7 @@ TOKEN = "bench"
 
 
 async def main(url: str, root: Path, files: Iterator[Path]) -> None:
-    """Upload all of the files; an answer that is not a success ends it."""
+    """Upload all files. An unsuccessful answer ends the upload."""
     limits = httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=IN_FLIGHT)
     headers = {"Authorization": f"Bearer {TOKEN}"}
     client = httpx.AsyncClient(trust_env=False, timeout=30, limits=limits, headers=headers)
@@ -26,7 +26,7 @@ async def main(url: str, root: Path, files: Iterator[Path]) -> None:
 
 async def _upload(client: httpx.AsyncClient, url: str, root: Path, files: Iterator[Path]) -> None:
     for file in files:
-        # Keys of their own: what syncd has uploaded is not in the way.
+        # Separate keys, because syncd has uploaded the files under their own names.
         form = {"file": (f"bare/{file.relative_to(root)}", file.read_bytes(), "text/markdown")}
         message = client.build_request("POST", url, files=form)
         message.read()

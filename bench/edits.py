@@ -20,12 +20,12 @@ from bench import peers
 from bench.bare import TOKEN
 from bench.process import Daemon, piped
 from bench.table import Figure, Sample, spread
-from bench.world import SETTLE_S, Room, Sizes, Standin, room, write_through
+from bench.workspace import SETTLE_S, Sizes, Standin, Workspace, workspace, write_through
 
 REACH_MS = (80.0, 200.0)
 """p50 and p99."""
 REST_S = 2.0
-"""After a pass, and after the last edit: everything is indexed, and the daemon looks at nothing any more."""
+"""Pause after a pass and after the last edit, until everything is indexed and the daemon is idle."""
 ASKED = 20
 SCRIPT = """
 inotifywait -m -r -e close_write -e moved_to --format %w%f "$1" | while IFS= read -r file; do
@@ -35,8 +35,8 @@ done
 
 
 def alone(sizes: Sizes) -> list[Figure]:
-    """Edits of different files while the daemon rests, each on its own."""
-    with Standin() as standin, room(standin, sizes.files) as here:
+    """Measure single edits of different files with an idle daemon."""
+    with Standin() as standin, workspace(standin, sizes.files) as here:
         files = sorted(here.tree.rglob("*.md"))[: sizes.edits]
         with here.run() as daemon:
             daemon.wait_for("pass.done", scope="all")
@@ -54,8 +54,8 @@ def alone(sizes: Sizes) -> list[Figure]:
 
 
 def between(sizes: Sizes) -> list[Figure]:
-    """New files that appear while a long first pass is under way: they are served between turns."""
-    with Standin() as standin, room(standin, sizes.queue) as here:
+    """Measure new files during a long first pass, which handles them between turns."""
+    with Standin() as standin, workspace(standin, sizes.queue) as here:
         with here.run() as daemon:
             daemon.wait_for("put.done")
             new = [here.tree / f"news-{number:03d}.md" for number in range(sizes.edits_between)]
@@ -69,22 +69,22 @@ def between(sizes: Sizes) -> list[Figure]:
 
 
 def _edit(
-    here: Room, files: Sequence[Path], gap_s: float, over: Callable[[], bool] = lambda: False
+    here: Workspace, files: Sequence[Path], gap_s: float, over: Callable[[], bool] = lambda: False
 ) -> dict[str, float]:
-    """Write the files one after the other: key -> when it was closed. over: True ends it, the last one not counted."""
+    """Write files in order. Return key -> time of the close. over: true ends the loop without the last file."""
     closed = {}
     for number, file in enumerate(files):
         at = write_through(file, f"# Edit {number}\n\nNews of {time.time()}.\n")
         if over():
             break
         closed[file.relative_to(here.tree).as_posix()] = at
-        # Uneven, so that no rhythm of the daemon is hit or missed every time.
+        # Uneven pauses, so that the edits do not follow the rhythm of the daemon.
         time.sleep(gap_s * (1 + number * 37 % 100 / 200))
     time.sleep(REST_S)
     return closed
 
 
-def _took(standin: Standin, here: Room, closed: dict[str, float]) -> list[float]:
+def _took(standin: Standin, here: Workspace, closed: dict[str, float]) -> list[float]:
     arrived = standin.arrivals(here.instance, closed)
     return [arrived[key] - at for key, at in closed.items()]
 
@@ -94,8 +94,8 @@ def _over(daemon: Daemon) -> bool:
 
 
 @contextmanager
-def _script(here: Room) -> Iterator[None]:
-    """The script at work, gone at the end with all that it has started."""
+def _script(here: Workspace) -> Iterator[None]:
+    """Run the script within the block, and end all its processes."""
     command = ["sh", "-c", SCRIPT, "sh", str(here.tree), here.target(), TOKEN]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=peers.bare(), start_new_session=True)
     try:
@@ -108,8 +108,8 @@ def _script(here: Room) -> Iterator[None]:
         process.wait()
 
 
-def _request_s(here: Room) -> float:
-    """The median of single uploads over one connection: what no client can do without."""
+def _request_s(here: Workspace) -> float:
+    """Return the median time of single uploads over one connection, the minimum of every client."""
     took = []
     with httpx.Client(trust_env=False, timeout=30, headers={"Authorization": f"Bearer {TOKEN}"}) as client:
         for number in range(ASKED):

@@ -1,4 +1,4 @@
-"""Whole passes: how many requests they make, and how long they take when every request has to be waited for."""
+"""Whole passes: their number of requests, and their time with injected latency."""
 
 import json
 import math
@@ -14,20 +14,20 @@ from bench import peers
 from bench.process import Run, measured
 from bench.rclone import ONE_REQUEST, Bucket, bucket
 from bench.table import Figure, Rounds
-from bench.world import ACCOUNT, LARGER, LATENCY_S, Room, Sizes, Standin, room
+from bench.workspace import ACCOUNT, LARGER, LATENCY_S, Sizes, Standin, Workspace, workspace
 
 TRANSFERS = 8
 EXTRA = 1.05
-"""A first pass may make 5 % more requests than there are files, and take 5 % longer than the line alone."""
+"""A first pass may make 5 % more requests than it has files, and take 5 % longer than the latency limit."""
 CPU_MS = 0.8
 BULK_PAIRS = 1_000
 BULK_S_PER_FILE = 2 / 10_000
 
 
 def counted(sizes: Sizes) -> list[Figure]:
-    """Requests of a first and a second pass, by the stand-in's own count; files read, by syncd's log."""
+    """Count the requests of a first and a second pass in the stand-in, and the files read in syncd's log."""
     n = sizes.files
-    with Standin() as standin, room(standin, n) as here:
+    with Standin() as standin, workspace(standin, n) as here:
         standin.reset()
         here.reconcile()
         first = standin.requests()["total"]
@@ -43,25 +43,25 @@ def counted(sizes: Sizes) -> list[Figure]:
 
 @dataclass(frozen=True, slots=True)
 class _Program:
-    """How a program uploads a folder: run(room, its number of files, the round's number). None: it is not here."""
+    """A program that uploads a folder: run(workspace, number of files, number of the round). None: not installed."""
 
-    run: Callable[[Room, int, int], Run] | None
+    run: Callable[[Workspace, int, int], Run] | None
     get: str = ""
     rounds: int = 1
     full: list[Run] = field(default_factory=list)
     single: list[Run] = field(default_factory=list)
 
     def wall(self) -> Rounds:
-        """Of the whole folder."""
+        """Return the wall time of the whole folder."""
         return Rounds([run.elapsed_s for run in self.full])
 
     def cpu_ms(self, files: int) -> Rounds:
-        """Processor time for one file: that of the whole folder beyond that of a single file."""
+        """Return the processor time of one file: the whole folder minus a single file, divided by the files."""
         return Rounds([(run.cpu_s - min(one.cpu_s for one in self.single)) / files * 1e3 for run in self.full])
 
 
 def timed(sizes: Sizes) -> list[Figure]:
-    """A first pass over a slow line, beside what the line alone takes with eight requests in flight."""
+    """Measure a first pass with latency, and compare it with the latency limit of eight requests in flight."""
     n = sizes.files
     ours, others = _by_turns(sizes, LATENCY_S)
     floor = math.ceil(n / TRANSFERS) * LATENCY_S
@@ -76,7 +76,7 @@ def timed(sizes: Sizes) -> list[Figure]:
 
 
 def processor(sizes: Sizes) -> list[Figure]:
-    """The same without latency: no wake-up of a core that slept is part of it."""
+    """Measure the same without latency, so that no core sleeps between requests."""
     return [_cpu("AI Search: processor time for one file, no latency", sizes.files, *_by_turns(sizes, 0.0))]
 
 
@@ -86,13 +86,13 @@ def _cpu(title: str, files: int, ours: _Program, others: dict[str, _Program]) ->
 
 
 def _by_turns(sizes: Sizes, latency: float) -> tuple[_Program, dict[str, _Program]]:
-    """First passes of syncd and of the others, by turns; those that are slow by their nature run once.
+    """Run first passes of syncd and the peers in turns. Slow peers run once.
 
     Start-up is a pass over one file: with syncd one that has nothing to do, with the others one that uploads it.
     """
     with ExitStack() as stack:
         standin = stack.enter_context(Standin(latency=latency))
-        full, single = (stack.enter_context(room(standin, files)) for files in (sizes.files, 1))
+        full, single = (stack.enter_context(workspace(standin, files)) for files in (sizes.files, 1))
         store = stack.enter_context(bucket(latency))
         ours = _Program(lambda here, _files, _round: here.reconcile(), rounds=sizes.rounds)
         others = _others(standin, store, sizes.rounds)
@@ -107,14 +107,14 @@ def _by_turns(sizes: Sizes, latency: float) -> tuple[_Program, dict[str, _Progra
 
 
 def _others(standin: Standin, store: Bucket | None, rounds: int) -> dict[str, _Program]:
-    def bare(here: Room, _files: int, _round: int) -> Run:
+    def bare(here: Workspace, _files: int, _round: int) -> Run:
         return measured([sys.executable, "-m", "bench.bare", here.target(), str(here.tree)])
 
-    def sdk(here: Room, _files: int, _round: int) -> Run:
+    def sdk(here: Workspace, _files: int, _round: int) -> Run:
         where = (standin.base_url, ACCOUNT, here.instance, str(here.tree))
         return measured([sys.executable, "-m", "bench.sdk", *where], peers.bare())
 
-    def rclone(*flags: str) -> Callable[[Room, int, int], Run] | None:
+    def rclone(*flags: str) -> Callable[[Workspace, int, int], Run] | None:
         if store is None:
             return None
         return lambda here, files, at: store.sync(here.tree, files, flags, prefix=f"{len(flags)}-{files}-{at}")
@@ -128,11 +128,11 @@ def _others(standin: Standin, store: Bucket | None, rounds: int) -> dict[str, _P
 
 
 def bulk(sizes: Sizes) -> list[Figure]:
-    """The same for Workers KV, where one request carries a thousand files: counts by the stand-in, memory of syncd."""
+    """Measure first passes into Workers KV with a thousand files in a request, and the memory of syncd."""
     n = sizes.bulk_files
     with ExitStack() as stack:
         standin = stack.enter_context(Standin(latency=LATENCY_S))
-        here = stack.enter_context(room(standin, n, folders=100, kind="kv", size=LARGER))
+        here = stack.enter_context(workspace(standin, n, folders=100, kind="kv", size=LARGER))
         store = stack.enter_context(bucket(LATENCY_S))
         ours, wranglers, changing = [], [], 0
         for _ in range(sizes.rounds):
@@ -163,8 +163,8 @@ def bulk(sizes: Sizes) -> list[Figure]:
     ]
 
 
-def _wrangler(command: Sequence[str], standin: Standin, here: Room) -> Run:
-    """One `kv bulk put` of all files, which somebody else has put into its JSON."""
+def _wrangler(command: Sequence[str], standin: Standin, here: Workspace) -> Run:
+    """Run one `kv bulk put` of a prepared JSON file with all files."""
     namespace = standin.make_namespace(f"wrangler-{secrets.token_hex(4)}")
     with tempfile.TemporaryDirectory(prefix="syncd-bench-wrangler-") as home:
         pairs = [
@@ -179,10 +179,10 @@ def _wrangler(command: Sequence[str], standin: Standin, here: Room) -> Run:
             "CLOUDFLARE_API_TOKEN": "bench",
             "CLOUDFLARE_ACCOUNT_ID": ACCOUNT,
             "CI": "1",
-            # Without its banner it does not ask for a newer version either.
+            # Without its banner, wrangler does not look for a newer version either.
             "WRANGLER_HIDE_BANNER": "true",
             "WRANGLER_SEND_METRICS": "false",
         }
         put = [*command, "kv", "bulk", "put", str(bulk), "--namespace-id", namespace, "--remote"]
-        # It leaves a cache of its own where it is started.
+        # wrangler leaves a cache in its working directory.
         return measured(put, peers.bare() | said, cwd=Path(home))

@@ -1,4 +1,4 @@
-"""Which other programs are on this machine, as they are found; nothing is downloaded."""
+"""Finds other programs on this machine, and downloads nothing."""
 
 import functools
 import importlib.util
@@ -19,13 +19,13 @@ LOOK_S = 60
 
 @functools.cache
 def rclone() -> str | None:
-    """The rclone that BENCH_RCLONE names, else the one on PATH."""
+    """Return the rclone in BENCH_RCLONE, else the rclone on PATH."""
     return shutil.which(os.environ.get("BENCH_RCLONE") or "rclone")
 
 
 @functools.cache
 def wrangler() -> tuple[str, ...] | None:
-    """How wrangler is called."""
+    """Return the command of wrangler, if any."""
     if found := shutil.which("wrangler"):
         return (found,)
     npx = shutil.which("npx")
@@ -36,17 +36,17 @@ def wrangler() -> tuple[str, ...] | None:
 
 
 def sdk() -> bool:
-    """Whether the official SDK can be imported."""
+    """Return whether the official SDK can be imported."""
     return importlib.util.find_spec("cloudflare") is not None
 
 
 def inotifywait() -> bool:
-    """Whether there are both inotifywait and curl."""
+    """Return whether both inotifywait and curl are installed."""
     return bool(shutil.which("inotifywait") and shutil.which("curl"))
 
 
 def versions() -> Mapping[str, str]:
-    """Name -> version of each that is here."""
+    """Return the name and version of each installed program."""
     asked = {
         "rclone": (rclone() or "rclone", "version"),
         "wrangler": (*(wrangler() or ("wrangler",)), "--version"),
@@ -58,7 +58,7 @@ def versions() -> Mapping[str, str]:
 
 
 def bare() -> dict[str, str]:
-    """An environment without settings of the user's: no proxy, no credentials, no bundle of certificates."""
+    """Return an environment without the user's proxy, credentials and certificates."""
     kept = ("PATH", "HOME", "LD_LIBRARY_PATH")
     return {name: os.environ[name] for name in kept if name in os.environ}
 
@@ -68,7 +68,7 @@ def _installed(name: str) -> bool:
 
 
 def _version(command: Sequence[str]) -> str:
-    """The first number with a dot that a program prints; nothing if it prints none, or is not there.
+    """Return the first number with a dot that a program prints, or "" if it prints none or is missing.
 
     Its exit code tells nothing: some give their help with one of failure.
     """

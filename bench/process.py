@@ -1,4 +1,4 @@
-"""Programs as processes: run to their end and measured, or kept running and looked at."""
+"""Runs programs as processes: measures them to their end, or observes them while they run."""
 
 import json
 import os
@@ -16,15 +16,15 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 LONGEST_S = 900.0
-"""No child process lives longer, unless it is known to; a hang shows as a failure."""
+"""Maximum seconds of a child process by default. A hang is a failure."""
 POLL_S = 0.1
 KEPT = {"watch.ready", "put.done", "pass.done"}
-"""Of a daemon's log. Events that parts wait for."""
+"""Events in a daemon's log that parts wait for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One command that has ended well. Times in seconds, peak memory in MB; log: its JSON lines."""
+    """The result of a successful command. Times in seconds, peak memory in MB. log: its JSON lines."""
 
     elapsed_s: float
     cpu_s: float
@@ -32,7 +32,7 @@ class Run:
     log: list[dict[str, Any]]
 
     def last(self, event: str) -> Mapping[str, Any]:
-        """The last log line of an event."""
+        """Return the last log line of an event."""
         return [line for line in self.log if line["event"] == event][-1]
 
 
@@ -43,7 +43,7 @@ def measured(
     cwd: Path | None = None,
     longest_s: float = LONGEST_S,
 ) -> Run:
-    """Run a command to its end. env, cwd: None for this one's.
+    """Run a command to its end. env, cwd: None means the values of this process.
 
     RuntimeError, with what it said, if it does not end well or is not over after longest_s seconds.
     """
@@ -66,7 +66,7 @@ def measured(
 
 
 class Daemon:
-    """`syncd run` as a process, its log in a file. Leave the block to stop it with SIGTERM."""
+    """`syncd run` as a process with its log in a file. The end of the block sends SIGTERM."""
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
         self._log = log
@@ -78,7 +78,7 @@ class Daemon:
             self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=out)
 
     def logged(self, event: str, **fields: object) -> list[float]:
-        """When such lines were logged, in seconds since the process was started."""
+        """Return the times of matching log lines, in seconds since the start of the process."""
         self._read()
         return [
             datetime.fromisoformat(line["timestamp"]).timestamp() - self._began
@@ -87,7 +87,7 @@ class Daemon:
         ]
 
     def wait_for(self, event: str, times: int = 1, **fields: object) -> float:
-        """Wait for such a line in the log, or for so many; return when the last was logged, in seconds since the start.
+        """Wait for a number of matching log lines. Return the time of the last one, in seconds since the start.
 
         RuntimeError if the daemon ends, or LONGEST_S pass, without it.
         """
@@ -99,11 +99,11 @@ class Daemon:
         return logged[-1]
 
     def ask(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to the process."""
         self._process.send_signal(number)
 
     def _read(self) -> None:
-        """Take in what was logged since the last look, all of a long pass being too much to read again and again."""
+        """Read the log lines since the last call, because the log of a long pass is too long to read repeatedly."""
         with self._log.open("rb") as log:
             log.seek(self._read_to)
             new = log.read()
@@ -112,13 +112,13 @@ class Daemon:
         self._lines += (line for line in _parsed(whole.decode().splitlines(keepends=True)) if line["event"] in KEPT)
 
     def memory_mb(self) -> tuple[float, float]:
-        """Resident memory now, and its peak."""
+        """Return the present resident memory and its peak."""
         lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
         fields = dict(line.split(":", 1) for line in lines)
         return int(fields["VmRSS"].split()[0]) / 1024, int(fields["VmHWM"].split()[0]) / 1024
 
     def cpu_s(self) -> float:
-        """Seconds of processor time so far, in user and kernel mode."""
+        """Return the processor seconds so far, in user and kernel mode."""
         return cpu_s(self._process.pid)
 
     def __enter__(self) -> Self:
@@ -131,20 +131,20 @@ class Daemon:
 
 
 def cpu_s(pid: int) -> float:
-    """Seconds of processor time that a running process took so far, in user and kernel mode."""
+    """Return the processor seconds of a running process, in user and kernel mode."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def piped(stream: IO[str] | None) -> IO[str]:
-    """A stream of a process that was started with a pipe for it."""
+    """Return a stream of a process that was started with a pipe for it."""
     if stream is None:
         raise AssertionError("started without a pipe")
     return stream
 
 
 def end(process: subprocess.Popen[Any]) -> None:
-    """Ask a process to end, and see to it that it does."""
+    """Send SIGTERM to a process, and SIGKILL if it does not end."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(10)
@@ -154,5 +154,5 @@ def end(process: subprocess.Popen[Any]) -> None:
 
 
 def _parsed(lines: list[str]) -> list[dict[str, Any]]:
-    """The JSON lines among what a command wrote to stderr; the last may be half written."""
+    """Return the JSON lines of stderr. The last line may be incomplete."""
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}\n")]

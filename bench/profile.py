@@ -1,4 +1,4 @@
-"""`python -m bench.profile [--quick] PATH`: where the time of a hot path goes, by cProfile, on stdout.
+"""`python -m bench.profile [--quick] PATH`: profile a hot path with cProfile, and print the result.
 
 scan     the walk and the checksum of every file, in this process
 plan     a first pass into Workers KV: plan and journal weigh most, as a thousand files share a request
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bench.process import Daemon, measured
 from bench.scale import REST_S
-from bench.world import LARGER, QUICK, Room, Sizes, Standin, room
+from bench.workspace import LARGER, QUICK, Sizes, Standin, Workspace, workspace
 from syncd.core.limits import Limits
 from syncd.core.model import Item
 from syncd.core.rules import Rules
@@ -30,14 +30,14 @@ from syncd.local.walk import Tree
 from syncd.targets.kv.target import LAG_S
 
 SHOWN = 25
-"""Functions, by their own time."""
+"""Number of functions to print, sorted by their own time."""
 PLACES = re.compile(rf"(?:{re.escape(str(Path(__file__).parents[1]))}|/\S*/site-packages|/\S*/python3\.\d+)/")
-"""What comes before a module's path and says nothing."""
+"""Prefixes of module paths that are not printed."""
 
 
 def scan(sizes: Sizes, out: Path) -> None:
-    """Walk and read in this thread."""
-    with Standin() as standin, room(standin, sizes.many, sizes.folders) as here:
+    """Profile the walk and the reads in this thread."""
+    with Standin() as standin, workspace(standin, sizes.many, sizes.folders) as here:
         profile = cProfile.Profile()
         profile.enable()
         tree = Tree(here.tree, Rules(), Limits())
@@ -49,14 +49,14 @@ def scan(sizes: Sizes, out: Path) -> None:
 
 
 def plan(sizes: Sizes, out: Path) -> None:
-    """The first pass of `bulk`."""
-    with Standin() as standin, room(standin, sizes.bulk_files, folders=100, kind="kv", size=LARGER) as here:
+    """Profile the first pass of `bulk`."""
+    with Standin() as standin, workspace(standin, sizes.bulk_files, folders=100, kind="kv", size=LARGER) as here:
         measured(_profiled(here, out, "reconcile"))
 
 
 def nothing(sizes: Sizes, out: Path) -> None:
-    """The pass of `rclone`."""
-    with Standin() as standin, room(standin, sizes.idle_files, folders=100, kind="kv") as here:
+    """Profile the pass of `rclone`."""
+    with Standin() as standin, workspace(standin, sizes.idle_files, folders=100, kind="kv") as here:
         here.reconcile()
         # Right after its writes the journal outranks the listing.
         time.sleep(LAG_S + 1)
@@ -64,14 +64,14 @@ def nothing(sizes: Sizes, out: Path) -> None:
 
 
 def upload(sizes: Sizes, out: Path) -> None:
-    """The first pass of `timed`, without the waiting."""
-    with Standin() as standin, room(standin, sizes.files) as here:
+    """Profile the first pass of `timed` without latency."""
+    with Standin() as standin, workspace(standin, sizes.files) as here:
         measured(_profiled(here, out, "reconcile"))
 
 
 def idle(sizes: Sizes, out: Path) -> None:
-    """Start, one pass, and so many seconds of rest."""
-    with Standin() as standin, room(standin, sizes.idle_files, folders=100, kind="kv") as here:
+    """Profile the start, one pass, and some idle seconds."""
+    with Standin() as standin, workspace(standin, sizes.idle_files, folders=100, kind="kv") as here:
         here.reconcile()
         with Daemon(_profiled(here, out, "run"), out.with_suffix(".log")) as daemon:
             daemon.wait_for("pass.done", scope="all")
@@ -87,14 +87,14 @@ PATHS: dict[str, Callable[[Sizes, Path], None]] = {
 }
 
 
-def _profiled(here: Room, out: Path, command: str) -> list[str]:
-    """The command line, under the profiler."""
+def _profiled(here: Workspace, out: Path, command: str) -> list[str]:
+    """Return the command line that runs the profiler."""
     python, *rest = here.command(command)
     return [python, "-m", "cProfile", "-o", str(out), *rest]
 
 
 def told(out: Path) -> str:
-    """What a profile says, with short names of the files."""
+    """Return the text of a profile with short file names."""
     text = io.StringIO()
     pstats.Stats(str(out), stream=text).sort_stats("tottime").print_stats(SHOWN)
     # The first line is the time of day and a place that is gone.

@@ -1,4 +1,4 @@
-"""rclone as a peer: the same files, to an S3 stand-in that is as far away as ours.
+"""rclone as a peer: it uploads the same files to an S3 stand-in with the same latency.
 
 rclone knows neither AI Search nor Workers KV, so it is compared where the work is the same: a file goes up in one
 request, a listing shows a thousand entries.
@@ -16,20 +16,20 @@ from bench import peers, walk
 from bench.process import Run, end, measured, piped
 from bench.s3 import BUCKET
 from bench.table import Figure, Peer, Rounds
-from bench.world import Room, Sizes, Standin, room
+from bench.workspace import Sizes, Standin, Workspace, workspace
 from syncd.targets.kv.target import LAG_S
 
 NOTHING_TO_DO = ("--use-server-modtime", "--update")
-"""The cheapest pass by rclone's documentation: by size and time from one listing, no request for each file."""
+"""The cheapest pass in rclone's documentation: size and time from one listing, and no request for each file."""
 ONE_REQUEST = ("--s3-no-head",)
-"""Without it rclone looks at each object again after it was stored: a second request."""
+"""Without this option rclone reads each object after it was stored, with a second request."""
 ALWAYS = ("--fast-list", "--s3-no-check-bucket", "--transfers", "8", "--checkers", "8", "--retries", "1")
 WALL_SHARE, MEMORY_SHARE = 0.8, 0.2
-"""What syncd is to take, of rclone's."""
+"""Goals of syncd, as shares of rclone's values."""
 
 
 class Bucket:
-    """An S3 stand-in as a process, and rclone's way to it."""
+    """An S3 stand-in as a process, and rclone's configuration for it."""
 
     def __init__(self, rclone: str, url: str) -> None:
         self._rclone = rclone
@@ -44,7 +44,7 @@ class Bucket:
         }
 
     def sync(self, tree: Path, copied: int, flags: Sequence[str] = (), *, prefix: str = "") -> Run:
-        """One pass of rclone. RuntimeError if it copied another number of files than it was to."""
+        """Run one pass of rclone. Raise RuntimeError if it copied another number of files than expected."""
         command = [self._rclone, "sync", str(tree), f"S3:{BUCKET}/{prefix}", *ALWAYS, *flags, "-v", "--use-json-log"]
         run = measured(command, self._environment)
         if (found := sum(str(line.get("msg")).startswith("Copied") for line in run.log)) != copied:
@@ -54,7 +54,7 @@ class Bucket:
 
 @contextmanager
 def bucket(latency: float, holds: Path | None = None) -> Iterator[Bucket | None]:
-    """A bucket with the files of a folder, or none, gone at the end. None if there is no rclone."""
+    """Yield a bucket with the files of a folder, or without files. Yield None if rclone is not installed."""
     rclone = peers.rclone()
     if rclone is None:
         yield None
@@ -81,11 +81,11 @@ class _Passes:
 
 
 def idle(sizes: Sizes) -> list[Figure]:
-    """Passes with nothing to do over many small files in Workers KV, by turns with rclone's, and the best of each."""
+    """Measure no-op passes over many small files in Workers KV, in turns with rclone. The best rounds count."""
     passes = _Passes()
     with ExitStack() as stack:
         standin = stack.enter_context(Standin())
-        here = stack.enter_context(room(standin, sizes.idle_files, folders=100, kind="kv"))
+        here = stack.enter_context(workspace(standin, sizes.idle_files, folders=100, kind="kv"))
         here.reconcile()
         filled = time.monotonic()
         store = stack.enter_context(bucket(0.0, here.tree))
@@ -131,8 +131,8 @@ def _rclone(rounds: Rounds) -> Peer:
     return rounds.peer("rclone", peers.GET_RCLONE)
 
 
-def _listing_s(standin: Standin, here: Room) -> float:
-    """Seconds for all pages of the listing, one after the other, nothing done with them."""
+def _listing_s(standin: Standin, here: Workspace) -> float:
+    """Return the seconds to read all pages of the listing in order, without decoding."""
     began = time.perf_counter()
     standin.list_keys(here.instance)
     return time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""One run as a file: the figures, and on what they were measured."""
+"""A saved run: its figures and its environment."""
 
 import json
 import os
@@ -10,40 +10,40 @@ from pathlib import Path
 
 from bench import peers
 from bench.table import Figure, Peer, markdown, text
-from bench.world import LATENCY_S
+from bench.workspace import LATENCY_S
 from syncd import __version__
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """about: name -> value of all that one has to know to repeat it."""
+    """about: name -> value of everything that a repetition needs."""
 
     about: Mapping[str, str]
     figures: Sequence[Figure]
 
     def text(self) -> list[str]:
-        """The lines for a terminal."""
+        """Return the lines for a terminal."""
         return [*text(self.figures), "", *(f"{name}: {value}" for name, value in self.about.items())]
 
     def markdown(self) -> list[str]:
-        """The lines for a document."""
+        """Return the lines for a document."""
         return [*markdown(self.figures), "", *(f"- {name}: {value}" for name, value in self.about.items())]
 
     def save(self, file: Path) -> None:
-        """Write it as JSON."""
+        """Write the run as JSON."""
         figures = [asdict(figure) for figure in self.figures]
         file.write_text(json.dumps({"about": dict(self.about), "figures": figures}, indent=1) + "\n")
 
 
 def load(file: Path) -> Report:
-    """What `save` has written. OSError, ValueError, KeyError or TypeError if it is nothing of the kind."""
+    """Return a saved run. Raise OSError, ValueError, KeyError or TypeError if the file is no saved run."""
     read = json.loads(file.read_text())
     figures = [Figure(**row | {"peers": tuple(Peer(**peer) for peer in row["peers"])}) for row in read["figures"]]
     return Report(read["about"], figures)
 
 
 def about(*, quick: bool) -> Mapping[str, str]:
-    """This machine, and the versions of all that is measured on it."""
+    """Return the machine, and the versions of all measured programs."""
     return {
         "measured": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()) + (", small sizes (--quick)" if quick else ""),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()} {platform.release()}",

@@ -1,4 +1,4 @@
-"""`python -m bench.s3 [--latency S] [--holds FOLDER]`: as much of S3 as rclone needs, on loopback, for one run.
+"""`python -m bench.s3 [--latency S] [--holds FOLDER]`: serve the part of S3 that rclone needs, on loopback.
 
 It is there to measure rclone as fairly as syncd: the server is the same as that of syncd's stand-in, and it is as far
 away. Of an object it keeps size, checksum and times, and forgets the content. It prints its URL when it answers.
@@ -27,13 +27,13 @@ from syncd.emulator.app import TIMER_S
 BUCKET = "bench"
 PAGE = 1_000
 MTIME = "x-amz-meta-mtime"
-"""Where rclone keeps a file's modification time."""
+"""The header in which rclone stores the modification time of a file."""
 _XML = '<?xml version="1.0" encoding="UTF-8"?>'
 
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """What is known of an object. etag: MD5 in hex; stored: Unix time; mtime: as rclone wrote it."""
+    """The data of an object. etag: MD5 in hex. stored: Unix time. mtime: the text that rclone sent."""
 
     size: int
     etag: str
@@ -42,7 +42,7 @@ class Object:
 
 
 class Bucket:
-    """An ASGI application: PUT, HEAD and the listing of one bucket. Everything else is 501, so that nothing is missed.
+    """An ASGI application with PUT, HEAD and the listing of one bucket. It answers 501 to every other request.
 
     latency: seconds from a request to its answer, at least; our own work is part of it, as in the stand-in.
     """
@@ -54,7 +54,7 @@ class Bucket:
         self._sleep = sleep
 
     def hold(self, root: Path) -> None:
-        """Take every file below a folder for an object that was stored now."""
+        """Add every file below a folder as an object that was stored now."""
         for file in root.rglob("*"):
             if file.is_file():
                 self._store(file.relative_to(root).as_posix(), file.read_bytes(), None)
@@ -104,7 +104,7 @@ class Bucket:
         return Response(headers=known | ({MTIME: found.mtime} if found.mtime is not None else {}))
 
     def _list(self, request: Request) -> Response:
-        """A page of either version of the listing; rclone asks a server it does not know for the first."""
+        """Return a page of either version of the listing. rclone uses the first version for an unknown server."""
         if not self._sorted:
             self._sorted = sorted(self.objects)
         asked = request.query_params

@@ -1,4 +1,4 @@
-"""Many files: what passes over them cost, and what the daemon costs while nothing happens."""
+"""Many files: the cost of passes, and the cost of an idle daemon."""
 
 import time
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bench.process import Run
 from bench.table import Figure
 from bench.walk import seconds
-from bench.world import HOUR_S, Room, Sizes, Standin, cool, room
+from bench.workspace import HOUR_S, Sizes, Standin, Workspace, cool, workspace
 from syncd.targets.kv.target import LAG_S
 
 MEMORY_MB = 70.0
@@ -14,11 +14,11 @@ CPU_PERCENT = 0.5
 NOTHING = 5
 """Requests of a pass over AI Search with nothing to do."""
 NOTHING_AT_LEAST = 2
-"""One for the numbers, one for the newest page."""
+"""One request for the counts, one for the newest page."""
 AUDIT_LAG_S = 61.0
-"""So long after the last upload the remote's numbers are believed to know it."""
+"""Seconds after the last upload until syncd trusts the counts of the remote."""
 REST_S = 3.0
-"""After the pass at the daemon's start: its first looks at the index are over, too."""
+"""Seconds after the first pass of the daemon, until its first looks at the index are over, too."""
 MILLION_MB = 300.0
 LINEAR = 1.1
 """Ten times the files may take eleven times the time."""
@@ -26,13 +26,13 @@ LONG_S = 3 * HOUR_S
 
 
 def many(sizes: Sizes) -> list[Figure]:
-    """A first pass, those after it, then the daemon at rest; on a line without latency."""
-    with Standin() as standin, room(standin, sizes.many, sizes.folders) as here:
+    """Measure a first pass, the passes after it, and the idle daemon, without latency."""
+    with Standin() as standin, workspace(standin, sizes.many, sizes.folders) as here:
         return [*_passes(standin, here, sizes), *_idle(here, sizes)]
 
 
-def _passes(standin: Standin, here: Room, sizes: Sizes) -> list[Figure]:
-    """The first pass, those after it by the stand-in's own count, and one that lists everything, to compare.
+def _passes(standin: Standin, here: Workspace, sizes: Sizes) -> list[Figure]:
+    """Measure the first pass, the requests of the passes after it, and a pass that lists everything.
 
     Processor time for one file: that of the first pass less that of the second, which walks the same folder.
     """
@@ -57,7 +57,7 @@ def _passes(standin: Standin, here: Room, sizes: Sizes) -> list[Figure]:
     ]
 
 
-def _counted(standin: Standin, here: Room, *options: str) -> tuple[Run, int]:
+def _counted(standin: Standin, here: Workspace, *options: str) -> tuple[Run, int]:
     standin.reset()
     run = here.reconcile(*options)
     asked: int = standin.requests()["total"]
@@ -72,8 +72,8 @@ def _cost(run: Run, floor: float) -> list[Figure]:
     ]
 
 
-def _idle(here: Room, sizes: Sizes) -> list[Figure]:
-    """Resident memory after, and processor time over, so many seconds in which nothing happens, and one pass.
+def _idle(here: Workspace, sizes: Sizes) -> list[Figure]:
+    """Return the memory and processor time of some idle seconds, and of one pass.
 
     An hour is those seconds, as often as they go into one, and the pass that comes every hour; here it comes sooner.
     """
@@ -100,7 +100,7 @@ def _idle(here: Room, sizes: Sizes) -> list[Figure]:
 
 
 def million(sizes: Sizes) -> list[Figure]:
-    """First and no-op pass over a tenth of a million files in Workers KV and over a million, at 0 ms."""
+    """Measure the first and the no-op pass over 100,000 and over 1,000,000 files in Workers KV, at 0 ms."""
     small, large = _both(sizes.million // 10), _both(sizes.million)
     n = f"{large.files:,} to {small.files:,} files"
     first, idle = large.first.elapsed_s / small.first.elapsed_s, large.idle.elapsed_s / small.idle.elapsed_s
@@ -114,7 +114,7 @@ def million(sizes: Sizes) -> list[Figure]:
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """Both passes over so many files, seconds and MB."""
+    """Return the seconds and MB of both passes over a number of files."""
 
     files: int
     first: Run
@@ -131,7 +131,7 @@ class _Size:
 
 
 def _both(files: int) -> _Size:
-    with Standin() as standin, room(standin, files, folders=1_000, kind="kv") as here:
+    with Standin() as standin, workspace(standin, files, folders=1_000, kind="kv") as here:
         cool(here.tree)
         first = here.reconcile(longest_s=LONG_S)
         # As in an hour's rest: no listing may predate the writes any more.

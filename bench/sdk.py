@@ -1,4 +1,4 @@
-"""`python -m bench.sdk BASE_URL ACCOUNT INSTANCE FOLDER`: uploads every file with the official SDK, eight at a time.
+"""`python -m bench.sdk BASE_URL ACCOUNT INSTANCE FOLDER`: upload every file with the official SDK, eight at a time.
 
 What one would write without syncd: a loop in threads, no state, no checks.
 """
@@ -13,12 +13,12 @@ from bench.bare import IN_FLIGHT
 
 
 def main(base_url: str, account: str, instance: str, root: Path) -> None:
-    """Upload all of the files; an answer that is not a success ends it."""
+    """Upload all files. An unsuccessful answer ends the upload."""
     with Cloudflare(api_token="bench", base_url=base_url, max_retries=0) as client:
         items = client.aisearch.namespaces.instances.items
 
         def upload(file: Path) -> None:
-            # Keys of their own: what syncd has uploaded is not in the way.
+            # Separate keys, because syncd has uploaded the files under their own names.
             named = (f"sdk/{file.relative_to(root)}", file.read_bytes())
             metadata = '{"owner": "sdk"}'
             items.upload(instance, account_id=account, name="default", file={"file": named, "metadata": metadata})

@@ -1,4 +1,4 @@
-"""Four processes over one folder and one target, one of them killed midway: requests, beside those of one process."""
+"""The requests of four processes with one folder and one target, one of them killed midway."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from pathlib import Path
 
 from bench.process import LONGEST_S, POLL_S, end
 from bench.table import Figure
-from bench.world import Kind, Room, Sizes, Standin, room
+from bench.workspace import Kind, Sizes, Standin, Workspace, workspace
 
 SHARDS = 4
 EXTRA = 1.05
-"""Together they may make 5 % more requests than one process, the listing of the restarted one included. Not so for KV,
+"""All shards may make 5 % more requests than one process, with the listing of the restarted one. Not for KV,
 where all of them are a few dozen, and what each process asks once weighs as much as a thousand files.
 """
 KINDS: tuple[Kind, ...] = ("ai-search", "kv")
@@ -25,7 +25,7 @@ KINDS: tuple[Kind, ...] = ("ai-search", "kv")
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What came of it. twice: keys that two shards have put. again: changing requests of one more pass of each."""
+    """The result. twice: keys that two shards have put. again: changing requests of one more pass of each shard."""
 
     requests: int
     twice: int
@@ -34,10 +34,10 @@ class _Seen:
 
 
 def killed(sizes: Sizes) -> list[Figure]:
-    """A first pass in four shards; one is killed when half of the requests are made, and starts over without state."""
+    """Measure a first pass in four shards. One is killed after half of the requests, and restarts without state."""
     figures: list[Figure] = []
     for kind in KINDS:
-        with Standin() as standin, room(standin, sizes.sharded, sizes.folders, kind) as here:
+        with Standin() as standin, workspace(standin, sizes.sharded, sizes.folders, kind) as here:
             standin.reset()
             alone_s = here.reconcile().elapsed_s
             alone = standin.requests()["total"]
@@ -58,7 +58,7 @@ def killed(sizes: Sizes) -> list[Figure]:
     return figures
 
 
-def _four(here: Room, standin: Standin, states: Path, kill_at: int) -> _Seen:
+def _four(here: Workspace, standin: Standin, states: Path, kill_at: int) -> _Seen:
     began = time.perf_counter()
     with ExitStack() as stack:
         shards = [_Shard(here, states, index, stack) for index in range(SHARDS)]
@@ -82,9 +82,9 @@ def _four(here: Room, standin: Standin, states: Path, kill_at: int) -> _Seen:
 
 
 class _Shard:
-    """One process's worth of the room: a state directory of its own, its part in the environment."""
+    """One process: its state directory, and its shard in the environment."""
 
-    def __init__(self, here: Room, states: Path, index: int, stack: ExitStack) -> None:
+    def __init__(self, here: Workspace, states: Path, index: int, stack: ExitStack) -> None:
         self._state = states / str(index)
         self._command = here.command("-v", "reconcile")
         part = {"SYNCD_STATE_DIR": str(self._state), "SYNCD_DEFAULTS__SHARD": f"{index}/{SHARDS}"}
@@ -94,11 +94,11 @@ class _Shard:
         stack.callback(self._end)
 
     def start(self) -> None:
-        """Start its pass."""
+        """Start the pass of the shard."""
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=self._log, env=self._env)
 
     def kill(self) -> None:
-        """SIGKILL, and lose the state."""
+        """Kill the process, and delete its state."""
         if self._process:
             self._process.kill()
             self._process.wait()
@@ -106,16 +106,16 @@ class _Shard:
 
     @property
     def runs(self) -> bool:
-        """Whether it has not ended yet."""
+        """Return whether the process is running."""
         return self._process is not None and self._process.poll() is None
 
     def wait(self) -> None:
-        """Wait for its end. RuntimeError if it does not end well."""
+        """Wait for the end. Raise RuntimeError if the process fails."""
         if self._process is None or self._process.wait(LONGEST_S):
             raise RuntimeError(Path(self._log.name).read_text()[-2000:])
 
     def wrote(self) -> set[str]:
-        """Keys that it has put, by its own log."""
+        """Return the keys in the log of the shard that it has put."""
         lines = (json.loads(line) for line in Path(self._log.name).read_text().splitlines() if line.endswith("}"))
         return {line["key"] for line in lines if line["event"] == "put.done"}
 

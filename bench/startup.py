@@ -1,4 +1,4 @@
-"""How long a person waits: for a command that does nothing, and for the daemon to watch."""
+"""The start-up time of commands, and of the daemon until it watches."""
 
 import statistics
 import subprocess
@@ -8,7 +8,7 @@ import time
 from bench import peers
 from bench.process import Daemon, end, measured, piped
 from bench.table import Figure, Rounds
-from bench.world import Room, Sizes, Standin, room
+from bench.workspace import Sizes, Standin, Workspace, workspace
 
 HELP_MS, STATUS_MS = 150.0, 250.0
 WATCHING_S = 1.5
@@ -17,8 +17,8 @@ REST_S = 3.0
 
 
 def commands(sizes: Sizes) -> list[Figure]:
-    """Medians; the commands take turns, so that all meet the same noise."""
-    with Standin() as standin, room(standin, 10) as here:
+    """Measure medians. The commands take turns, so that noise affects all of them."""
+    with Standin() as standin, workspace(standin, 10) as here:
         here.reconcile()
         commands = {
             "syncd --help": here.command("--help"),
@@ -35,13 +35,13 @@ def commands(sizes: Sizes) -> list[Figure]:
 
 
 def watching(sizes: Sizes) -> list[Figure]:
-    """From the start of `run` to its watching a folder with very many directories, one file in each; then its rest.
+    """Measure the time from the start of `run` until it watches many directories, and its idle load.
 
     Nothing is to be uploaded. RuntimeError if the kernel has too few watches for so many directories.
     """
     n = sizes.watched
     ours, bare, theirs, rest = [], [], [], []
-    with Standin() as standin, room(standin, n, folders=n, kind="kv") as here:
+    with Standin() as standin, workspace(standin, n, folders=n, kind="kv") as here:
         here.reconcile()
         for _ in range(sizes.rounds):
             with here.run() as daemon:
@@ -67,7 +67,7 @@ def _cpu_percent(daemon: Daemon, seconds: float) -> float:
     return (daemon.cpu_s() - before) / (time.monotonic() - began) * 100
 
 
-def _inotifywait_s(here: Room) -> float:
+def _inotifywait_s(here: Workspace) -> float:
     began = time.perf_counter()
     command = ["inotifywait", "-m", "-r", "-e", "close_write", str(here.tree)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=peers.bare())

@@ -1,4 +1,4 @@
-"""Figures, and the one table they end up in."""
+"""Figures and their table."""
 
 import math
 import statistics
@@ -10,12 +10,12 @@ from itertools import zip_longest
 NAME_WIDTH = 38
 HEAD = ("figure", "measured", "limit", "ratio", "peer", "ratio", "to reach", "")
 LEFT = (0, 4)
-"""The columns of words."""
+"""Columns that contain words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The same, done by another program, in the figure's unit.
+    """The value of another program, in the unit of the figure.
 
     value None: it is not on this machine, and `get` says how it comes there.
     """
@@ -28,14 +28,14 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Durations that another program took, in seconds; none: it is not on this machine. get: as of a peer."""
+    """Durations of another program in seconds; none if it is not installed. get: how to install it."""
 
     name: str
     seconds: Sequence[float]
     get: str = ""
 
     def at(self, rank: float) -> Peer:
-        """Its percentile, in ms."""
+        """Return a percentile in ms."""
         if not self.seconds:
             return Peer(self.name, get=self.get)
         return Peer(self.name, percentile(self.seconds, rank) * 1e3, self.get)
@@ -62,29 +62,29 @@ class Figure:
 
     @property
     def over(self) -> bool:
-        """True if there is something to reach and the value is above it."""
+        """Return whether the value is above its goal."""
         return self.reach is not None and self.value > self.reach
 
     @property
     def failed(self) -> bool:
-        """True if this figure must not be above what it is to reach, on any machine, and is."""
+        """Return whether the value is above a goal that holds on every machine."""
         return self.exact and self.over
 
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """The same, measured several times. Whatever else the machine does only ever adds, so the best counts."""
+    """One figure measured several times. The best counts, because other work on the machine only adds time."""
 
     values: Sequence[float]
 
     @property
     def best(self) -> float:
-        """The smallest."""
+        """Return the smallest value."""
         return min(self.values)
 
     @property
     def median(self) -> float | None:
-        """The median, if there was more than one round."""
+        """Return the median, if there was more than one round."""
         return statistics.median(self.values) if len(self.values) > 1 else None
 
     def figure(
@@ -96,16 +96,16 @@ class Rounds:
         floor: float | None = None,
         peers: Sequence[Peer] = (),
     ) -> Figure:
-        """These rounds as a line of the table."""
+        """Return the rounds as a line of the table."""
         return Figure(name, self.best, unit, reach, floor=floor, peers=tuple(peers), median=self.median)
 
     def peer(self, name: str, get: str = "") -> Peer:
-        """These rounds as a peer; without any, one that is not there."""
+        """Return the rounds as a peer. Without rounds, the peer is not installed."""
         return Peer(name, self.best, get, self.median) if self.values else Peer(name, get=get)
 
 
 def text(figures: Sequence[Figure]) -> list[str]:
-    """The table's lines, and below it how to get the peers that are not there."""
+    """Return the lines of the table, and below it how to install missing peers."""
     rows = [HEAD, *(row for figure in figures for row in _rows(figure))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
     lines = []
@@ -119,7 +119,7 @@ def text(figures: Sequence[Figure]) -> list[str]:
 
 
 def markdown(figures: Sequence[Figure]) -> list[str]:
-    """The same as a Markdown table."""
+    """Return the table as Markdown."""
     lines = [f"| {' | '.join(HEAD)} |", "|---|" + "--:|" * 3 + "---|" + "--:|" * 2 + "---|"]
     for figure in figures:
         median = f"<br>median {_number(figure.median, figure.unit)}" if figure.median is not None else ""
@@ -133,13 +133,13 @@ def markdown(figures: Sequence[Figure]) -> list[str]:
 
 
 def missing(figures: Sequence[Figure]) -> list[str]:
-    """Each peer that is not on this machine, once, and how to get it there; one without a way comes with another."""
+    """Return each missing peer once with the way to install it, unless it comes with another peer."""
     absent = (peer for figure in figures for peer in figure.peers if peer.value is None and peer.get)
     return list(dict.fromkeys(f"{peer.name}: {peer.get}" for peer in absent))
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that at least `percent` of all values do not exceed (nearest rank)."""
+    """Return the smallest value that at least `percent` of all values do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
@@ -147,7 +147,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 def spread(
     name: str, seconds: Sequence[float], reach_ms: tuple[float, float], *, floor_s: float, peers: Sequence[Sample] = ()
 ) -> list[Figure]:
-    """Figures of a sample of durations: p50, p90, p99 and max in ms. reach_ms: of p50 and p99. peers: their samples."""
+    """Return p50, p90, p99 and max of durations in ms. reach_ms: goals of p50 and p99. peers: their samples."""
     named = (("p50", 50, reach_ms[0]), ("p90", 90, None), ("p99", 99, reach_ms[1]), ("max", 100, None))
     return [
         Figure(
@@ -163,7 +163,7 @@ def spread(
 
 
 def _rows(figure: Figure) -> Iterator[tuple[str, ...]]:
-    """The figure's line, and further ones for a long name, the median and more than one peer."""
+    """Yield the line of a figure, and further lines for a long name, the median and more peers."""
     first, *more = textwrap.wrap(figure.name, NAME_WIDTH, subsequent_indent="  ")
     measured, *limit = _own(figure)
     median = [("  median", _number(figure.median, figure.unit))] if figure.median is not None else []

@@ -1,4 +1,4 @@
-"""Vectorize: how many texts are embedded and how many requests made, which is what a folder of vectors costs."""
+"""Vectorize: the number of embedded texts and of requests."""
 
 import os
 import random
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.process import Run
 from bench.table import Figure
-from bench.world import AGED, Room, Sizes, Standin, room
+from bench.workspace import AGED, Sizes, Standin, Workspace, workspace
 from syncd.cloudflare.vectorize import LIST_LIMIT
 from syncd.cloudflare.workers_ai import TEXTS_LIMIT
 from syncd.core.limits import Limits
@@ -15,7 +15,7 @@ from syncd.targets.vectorize.writing import UPSERT_VECTORS
 
 SECTIONS = 200
 EMBEDDED = 2
-"""Texts that an edit within one section may embed: its own piece, and the next if a border moves."""
+"""Texts that an edit within one section may embed: its own chunk, and the next if a border moves."""
 _WORDS = """
 anchor boat current dock eddy ferry gale harbour island jetty keel lagoon mast north ocean pilot quay rudder sail tide
 under vessel wharf yacht buoy chart deck engine fog gauge hatch inlet knot ladder mooring needle oar port rope signal
@@ -25,8 +25,8 @@ _VOCABULARY = _WORDS.split()
 
 
 def counted(sizes: Sizes) -> list[Figure]:
-    """A first pass, one with nothing to do, an edit, a rename and a lost state file, by the stand-in's own count."""
-    with Standin() as standin, room(standin, 0, kind="vectorize") as here:
+    """Count the requests of a first pass, a no-op pass, an edit, a rename and a lost state file in the stand-in."""
+    with Standin() as standin, workspace(standin, 0, kind="vectorize") as here:
         _plant(here.tree, sizes.guides)
         first = _pass(standin, here)
         # The pass after a change asks whether it is processed; what follows is at rest.
@@ -53,7 +53,7 @@ def counted(sizes: Sizes) -> list[Figure]:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One pass: the command, and what the stand-in counted. asked, upserts: requests to embed and to write."""
+    """One pass: the command, and the counts of the stand-in. asked, upserts: requests to embed and to write."""
 
     run: Run
     total: int
@@ -63,7 +63,7 @@ class Pass:
     upserts: int
 
 
-def _pass(standin: Standin, here: Room) -> Pass:
+def _pass(standin: Standin, here: Workspace) -> Pass:
     standin.reset()
     run = here.reconcile(log=True)
     seen = standin.requests()
@@ -103,7 +103,7 @@ def _times(number: int, size: int) -> int:
 
 
 def _plant(root: Path, number: int) -> None:
-    """Write so many guides of 6 to 8 kB, all different, and a long one."""
+    """Write a number of different guides of 6 to 8 kB, and a long one."""
     for at in range(number):
         _write(root / f"part-{at % 20:02d}" / f"guide-{at:05d}.md", _guide(at))
     _write(root / "long.md", _long())
@@ -116,7 +116,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def _guide(at: int) -> str:
-    """A guide as people write them: front matter, sections, lists, code."""
+    """Return a typical guide: front matter, sections, lists, code."""
     words = random.Random(at)
     parts = [
         f"---\ntitle: Guide {at}\ntags: [{words.choice(_VOCABULARY)}]\n---\n\n# Guide {at}\n\n{_prose(words, 90)}\n"
@@ -131,7 +131,7 @@ def _guide(at: int) -> str:
 
 
 def _long(changed: int | None = None) -> str:
-    """A file of many sections. changed: the number of one that says something else."""
+    """Return a file with many sections. changed: the number of a changed section."""
     sections = (
         f"## Section {number}\n\n{_prose(random.Random(f'{number} {number == changed}'), 80)}\n"
         for number in range(SECTIONS)

@@ -1,4 +1,4 @@
-"""`python -m bench.watch FOLDER`: watches a folder with watchdog alone, and ends as soon as it does.
+"""`python -m bench.watch FOLDER`: watch a folder with watchdog alone, and end when it watches.
 
 The floor under the start of the daemon: the same library, no config, no state, no checks.
 """

@@ -9,7 +9,7 @@ from bench.passes import _Program
 from bench.process import Daemon, Run, measured
 from bench.report import Report, load
 from bench.table import Figure, Peer
-from bench.world import plant
+from bench.workspace import plant
 
 
 def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:

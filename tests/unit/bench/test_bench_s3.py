@@ -11,7 +11,7 @@ import pytest
 from bench.s3 import MTIME, PAGE, Bucket
 
 
-class Room:
+class Workspace:
     """A bucket, its client, and the waits it asked for."""
 
     def __init__(self, latency: float = 0.0) -> None:
@@ -32,13 +32,13 @@ class Room:
 
 
 @pytest.fixture
-async def here() -> AsyncIterator[Room]:
-    room = Room()
-    async with room.client:
-        yield room
+async def here() -> AsyncIterator[Workspace]:
+    workspace = Workspace()
+    async with workspace.client:
+        yield workspace
 
 
-async def test_an_object_is_known_by_size_checksum_and_time(here: Room) -> None:
+async def test_an_object_is_known_by_size_checksum_and_time(here: Workspace) -> None:
     assert (await here.client.head("/bench/a/b.md")).status_code == 404
     stored = await here.client.put("/bench/a/b.md", content=b"text", headers={MTIME: "17.5"})
     etag = f'"{hashlib.md5(b"text", usedforsecurity=False).hexdigest()}"'
@@ -48,14 +48,16 @@ async def test_an_object_is_known_by_size_checksum_and_time(here: Room) -> None:
     assert await here.keys() == (["a/b.md"], "")
 
 
-async def test_names_are_decoded_and_escaped(here: Room) -> None:
+async def test_names_are_decoded_and_escaped(here: Workspace) -> None:
     await here.client.put("/bench/a%20%26%20b%3Cc.md", content=b"")
     assert await here.keys() == (["a &amp; b&lt;c.md"], "")
 
 
 @pytest.mark.parametrize(("number", "pages"), [(PAGE - 1, 1), (PAGE, 1), (PAGE + 1, 2), (2 * PAGE, 2)])
 @pytest.mark.parametrize("after", ["marker", "continuation-token"])
-async def test_all_pages_together_are_all_keys(here: Room, tmp_path: Path, number: int, pages: int, after: str) -> None:
+async def test_all_pages_together_are_all_keys(
+    here: Workspace, tmp_path: Path, number: int, pages: int, after: str
+) -> None:
     for at in range(number):
         (tmp_path / f"{at:04d}").touch()
     here.bucket.hold(tmp_path)
@@ -68,7 +70,7 @@ async def test_all_pages_together_are_all_keys(here: Room, tmp_path: Path, numbe
     assert (found, count) == ([f"{at:04d}" for at in range(number)], pages)
 
 
-async def test_keys_before_a_prefix_do_not_hide_those_that_have_it(here: Room, tmp_path: Path) -> None:
+async def test_keys_before_a_prefix_do_not_hide_those_that_have_it(here: Workspace, tmp_path: Path) -> None:
     for at in range(PAGE):
         (tmp_path / f"b!{at:04d}").touch()
     (tmp_path / "b").mkdir()
@@ -77,7 +79,7 @@ async def test_keys_before_a_prefix_do_not_hide_those_that_have_it(here: Room, t
     assert await here.keys(prefix="b/") == (["b/1"], "")
 
 
-async def test_a_prefix_selects(here: Room) -> None:
+async def test_a_prefix_selects(here: Workspace) -> None:
     for key in ("a/1", "b/1", "b/2", "bb", "c/1"):
         await here.client.put(f"/bench/{key}", content=b"")
     assert await here.keys(prefix="b/", delimiter="") == (["b/1", "b/2"], "")
@@ -97,7 +99,7 @@ async def test_a_prefix_selects(here: Room) -> None:
     ],
 )
 async def test_what_it_does_not_know_is_refused_aloud(
-    here: Room, method: str, url: str, headers: dict[str, str]
+    here: Workspace, method: str, url: str, headers: dict[str, str]
 ) -> None:
     answer = await here.client.request(method, url, headers=headers, content=b"x" if method == "PUT" else None)
     assert answer.status_code == 501
@@ -105,16 +107,16 @@ async def test_what_it_does_not_know_is_refused_aloud(
 
 
 async def test_every_answer_is_as_far_away_as_it_is_told_to_be() -> None:
-    room = Room(latency=50.0)
-    async with room.client:
-        await room.client.put("/bench/a", content=b"x")
-        await room.client.head("/bench/none")
-        await room.keys()
-    assert len(room.waited) == 3
+    workspace = Workspace(latency=50.0)
+    async with workspace.client:
+        await workspace.client.put("/bench/a", content=b"x")
+        await workspace.client.head("/bench/none")
+        await workspace.keys()
+    assert len(workspace.waited) == 3
     # Its own work, of milliseconds, is part of the latency.
-    assert all(45 < seconds < 50 for seconds in room.waited)
+    assert all(45 < seconds < 50 for seconds in workspace.waited)
 
 
-async def test_without_latency_nothing_is_waited_for(here: Room) -> None:
+async def test_without_latency_nothing_is_waited_for(here: Workspace) -> None:
     await here.keys()
     assert here.waited == []

@@ -1,4 +1,4 @@
-"""What is measured on: a folder of aged files, a stand-in in a process of its own, and syncd as users start it."""
+"""The environment of a measurement: a folder of old files, a stand-in process, and the real program."""
 
 import os
 import re
@@ -26,17 +26,17 @@ SYNCD = (sys.executable, "-m", "syncd")
 SETTLE_S = 0.05
 HOUR_S = 3600.0
 AGED = 1_700_000_000
-"""Modification time of every file: long enough ago for the stat cache to trust it."""
+"""Modification time of every file, old enough for the stat cache."""
 TEXT = "A paragraph of plain words, so that a file has something to send and the index something to cut.\n"
 SMALL, LARGER = 400, 2_000
-"""Bytes of a file."""
+"""Sizes of files in bytes."""
 LATENCY_S = 0.05
-"""What is injected where a part measures a line."""
+"""Injected latency of the parts that measure with latency."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured: `python -m bench`, or less of it with --quick."""
+    """The sizes of a measurement. --quick uses smaller ones."""
 
     files: int = 2_000
     bulk_files: int = 10_000
@@ -76,7 +76,7 @@ QUICK = Sizes(
 
 
 def plant(root: Path, number: int, folders: int, size: int) -> None:
-    """Make `number` Markdown files of about `size` bytes, all different, spread over `folders` directories."""
+    """Write `number` different Markdown files of about `size` bytes into `folders` directories."""
     text = (TEXT * (size // len(TEXT) + 1))[:size]
     for at in range(number):
         file = root / f"part-{at % folders:05d}" / f"page-{at:07d}.md"
@@ -87,7 +87,7 @@ def plant(root: Path, number: int, folders: int, size: int) -> None:
 
 
 def cool(root: Path) -> None:
-    """Have all files read from the disk; how many the system still holds depends on how many there are."""
+    """Drop all files from the page cache, so that each size of folder is read from the disk."""
     os.sync()
     for folder, _, names in os.walk(root):
         for name in names:
@@ -97,7 +97,7 @@ def cool(root: Path) -> None:
 
 
 def write_through(file: Path, text: str) -> float:
-    """Write a file in place as an editor does, down to the disk; return when it was closed (Unix time)."""
+    """Write a file in place and sync it, as an editor does. Return the time of the close (Unix time)."""
     with file.open("w") as out:
         out.write(text)
         out.flush()
@@ -117,30 +117,30 @@ class Standin:
         self._client = httpx.Client(trust_env=False, timeout=30, headers={"Authorization": "Bearer bench"})
 
     def reset(self) -> None:
-        """Count from zero."""
+        """Reset the counters."""
         self._client.post(f"{self._own}/reset").raise_for_status()
 
     def requests(self) -> dict[str, Any]:
-        """What was asked since the last reset: total, changing, and by route."""
+        """Return the requests since the last reset: total, changing, and by route."""
         counted: dict[str, Any] = self._client.get(self._own).raise_for_status().json()
         return counted
 
     def items(self, instance: str) -> str:
-        """The URL of an instance's items."""
+        """Return the URL of an instance's items."""
         return f"{self.base_url}/accounts/{ACCOUNT}/ai-search/namespaces/default/instances/{instance}/items"
 
     def make(self, instance: str) -> None:
-        """Make an instance, as a user's stands ready before the first pass."""
+        """Create an instance before the first pass."""
         url = self.items(instance).removesuffix(f"/{instance}/items")
         self._client.post(url, json={"id": instance}).raise_for_status()
 
     def make_namespace(self, title: str) -> str:
-        """Make a KV namespace and return its id."""
+        """Create a KV namespace and return its id."""
         made: str = self._client.post(self._namespaces, json={"title": title}).raise_for_status().json()["result"]["id"]
         return made
 
     def list_keys(self, title: str) -> None:
-        """Read all pages of a KV namespace's listing, and do nothing with them."""
+        """Read all pages of a KV namespace's listing without decoding them."""
         named = self._client.get(self._namespaces, params={"per_page": 1000}).raise_for_status().json()["result"]
         found = next(row["id"] for row in named if row["title"] == title)
         cursor = ""
@@ -152,13 +152,13 @@ class Standin:
                 return
 
     def vectors(self, index: str) -> int:
-        """How many vectors a Vectorize index holds."""
+        """Return the number of vectors in a Vectorize index."""
         url = f"{self.base_url}/accounts/{ACCOUNT}/vectorize/v2/indexes/{index}/info"
         count: int = self._client.get(url).raise_for_status().json()["result"]["vectorCount"]
         return count
 
     def arrivals(self, instance: str, keys: Collection[str]) -> dict[str, float]:
-        """Key -> when its present content came in (Unix time, to the millisecond), from the API's own listing.
+        """Return key -> arrival time of its content (Unix time, in ms) from the API's listing.
 
         An item that is indexed was last seen `index_delay` after it came in. Asked once, after what is measured.
         RuntimeError if one of the keys is not there, or not indexed yet.
@@ -201,11 +201,11 @@ class Standin:
 
 _CURSOR = re.compile(r'"result_info":\s*{[^}]*"cursor":\s*"(?P<cursor>[^"]*)"')
 _NAMES: Mapping[Kind, str] = {"ai-search": "instance", "kv": "namespace_title", "vectorize": "index"}
-"""What each kind of target calls the name of what it writes to."""
+"""The config key with the name of the store, for each kind of target."""
 
 
-class Room:
-    """One folder in a temporary directory, and a config for it. `fresh` makes syncd and the target forget all."""
+class Workspace:
+    """A folder and a config in a temporary directory. `fresh` empties the state and the target."""
 
     def __init__(self, place: Path, standin: Standin, kind: Kind = "ai-search") -> None:
         self.tree = place / "tree"
@@ -217,11 +217,11 @@ class Room:
         self.fresh()
 
     def forget(self) -> None:
-        """Lose the state file, and with it journal, stat cache and remembered vectors."""
+        """Delete the state file with journal, stat cache and cached vectors."""
         shutil.rmtree(self._place / "state", ignore_errors=True)
 
     def fresh(self) -> None:
-        """Start over: an empty state directory, another instance."""
+        """Use an empty state directory and another instance."""
         self.forget()
         self.instance = f"bench-{secrets.token_hex(4)}"
         self._configure(HOUR_S)
@@ -242,29 +242,29 @@ class Room:
         config.chmod(0o600)
 
     def target(self) -> str:
-        """The URL that uploads go to."""
+        """Return the URL of uploads."""
         return self._standin.items(self.instance)
 
     def command(self, *arguments: str) -> list[str]:
-        """A command line of syncd on this room, with the log as JSON lines at the level info."""
+        """Return a command line of syncd that logs JSON lines at the level info."""
         return [*SYNCD, "-c", str(self._place / "syncd.toml"), "--log-format", "json", *arguments]
 
     def reconcile(self, *options: str, log: bool = False, longest_s: float = LONGEST_S) -> Run:
-        """One full pass as a command, with options, timed from start to end of its process. log: keep what it logs."""
+        """Run one full pass, timed from start to end of its process. log: keep its log."""
         return measured(self.command(*(["-v"] if log else []), "reconcile", *options), longest_s=longest_s)
 
     def run(self, interval: float = HOUR_S) -> Daemon:
-        """The daemon, with a full pass at every interval (seconds)."""
+        """Return the daemon with a full pass at every interval (seconds)."""
         self._configure(interval)
         return Daemon(self.command("run"), self._place / "run.log")
 
 
 @contextmanager
-def room(
+def workspace(
     standin: Standin, files: int, folders: int = 10, kind: Kind = "ai-search", size: int = SMALL
-) -> Iterator[Room]:
-    """A room with so many files of about `size` bytes and a target of that kind, gone at the end."""
+) -> Iterator[Workspace]:
+    """Yield a workspace with files of about `size` bytes and a target of a kind."""
     with tempfile.TemporaryDirectory(prefix="syncd-bench-") as place:
-        made = Room(Path(place), standin, kind)
+        made = Workspace(Path(place), standin, kind)
         plant(made.tree, files, min(files, folders), size)
         yield made
