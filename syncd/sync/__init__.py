@@ -1,1 +1,1 @@
-"""One pass: observe, plan, brake, apply, record."""
+"""One pass: reconcile, observe, resolve, apply, guard, audit, index. It knows targets only by their protocols."""
