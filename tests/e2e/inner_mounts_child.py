@@ -111,7 +111,7 @@ def hidden(workspace: Workspace) -> None:
     mount(workspace.docs / "over")
     workspace.write("over/5.md", "in the mount")
     ended = workspace.syncd("reconcile")
-    assert (ended.code, "hides files that are known" in ended.out + ended.err) == (1, True)
+    assert (ended.code, "hides known files" in ended.out + ended.err) == (1, True)
     assert keys(workspace) == before
     assert {"over/0.md", "over/5.md"} <= workspace.remote.files().keys()
     unmount(workspace.docs / "over")
