@@ -21,7 +21,7 @@ settings.load_profile("syncd")
 
 
 def pytest_runtest_teardown() -> None:
-    """Leave no log that the program set up in a test to the next one: its stream is closed by then."""
+    """Reset the log after each test, because the stream that the test configured is closed."""
     if structlog.is_configured():
         logging.captureWarnings(capture=False)
         structlog.reset_defaults()

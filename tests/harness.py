@@ -38,7 +38,7 @@ def content(text: str) -> Content:
 
 @dataclass(slots=True)
 class Clock:
-    """The wall clock, which a test may set, and the age, which grows as time goes by."""
+    """The wall clock, which a test may set, and the age of the state, which only grows."""
 
     now: float = START
     age: float = START
@@ -53,7 +53,7 @@ class Clock:
 
 @dataclass(slots=True)
 class ScriptedTarget(MemoryTarget):
-    """A memory target that keeps a diary, and fails where the test says so.
+    """A memory target that records its calls, and fails where the test says so.
 
     failures: key -> outcomes given instead of carrying out, first to last. confirm_failures: the same for `confirm`.
     raises: what the next `apply` raises. unlisted: keys that listings leave out. numbers: what `counts` says next.
@@ -100,19 +100,19 @@ class ScriptedTarget(MemoryTarget):
         return {key: held.data.decode() for key, held in sorted(self.store.items())}
 
     def put_by(self, owner: str | None, key: str, text: str) -> None:
-        """Somebody else writes an entry: with an owner's mark, or with none."""
+        """Write an entry as another writer, with an owner's mark or without a mark."""
         before = self.store.get(key)
         ref = before.ref if before else f"m{next(self._ids)}"
         self.store[key] = Held(ref, text.encode(), sha(text), owner, f"v{next(self._ids)}")
 
     def said(self) -> list[tuple[str, str, str]]:
-        """What was carried out, or tried: (action, key, reason)."""
+        """Return the actions that were made or tried: (action, key, reason)."""
         return [(action.kind, action.key, action.reason) for action in self.applied]
 
 
 @dataclass(slots=True)
 class Core:
-    """One mirror with everything a test wants at hand."""
+    """One mirror with its folder, target and clock."""
 
     root: Path
     state: Path
@@ -121,7 +121,7 @@ class Core:
     clock: Clock
 
     def write(self, path: str, text: str, *, age_s: float = 0.0) -> Path:
-        """Write a file; with an age, its time is far enough back for the stat cache."""
+        """Write a file. age_s: seconds since its modification, for the stat cache."""
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
@@ -135,7 +135,7 @@ class Core:
             (self.root / path).unlink()
 
     async def full(self, hooks: Hooks | None = None, **options: bool) -> Result:
-        """A full pass, a second later."""
+        """Make a full pass a second later."""
         self.clock.forward(1)
         return await reconcile(self.mirror, Scope(), PassOptions(**options), hooks or Hooks())
 
@@ -144,7 +144,7 @@ class Core:
         self.mirror.queue.mark([(prefix + path, subtree) for path in paths], self.clock.now)
 
     async def hint(self, *paths: str, subtree: bool = False) -> Result:
-        """Mark, let settle, and look at what has settled."""
+        """Mark keys, let them settle, and make a pass over the settled keys."""
         self.mark(*paths, subtree=subtree)
         self.clock.forward(1)
         return await reconcile(self.mirror, Scope(self.mirror.queue.settled(self.clock.now)))
@@ -159,16 +159,16 @@ class Core:
         return next(problem for problem in self.mirror.journal.problems.all() if problem.key == key)
 
     def forget_listing(self) -> None:
-        """As after a lost state file: until everything was listed again, our mark alone says what is ours."""
+        """Forget the complete listing, as after a lost state file. Then the mark alone proves ownership."""
         forget_listing(self.mirror.meta)
 
     def restart(self) -> None:
-        """The same state file and target, in a new process so to speak."""
+        """Open the same state file and target again, as a new process does."""
         self.mirror.db.close()
         self.mirror = _mirror(self.root, self.state, self.target, self.mirror.settings, self.clock)
 
     def use(self, **changes: Any) -> None:
-        """Restart with other settings: fields of the policy, or those beside it."""
+        """Restart with other settings: fields of the policy or of the settings."""
         old = self.mirror.settings
         policy = {name: changes.pop(name) for name in ("prefix", "prune", "takeover", "shard") if name in changes}
         new = replace(old, policy=replace(Policy("me", old.policy.prefix), **policy), **changes)
@@ -188,7 +188,7 @@ def _mirror(root: Path, state: Path, target: ScriptedTarget, settings: Settings,
 
 @contextmanager
 def open_core(base: Path, limits: Limits | None = None, **settled: Any) -> Iterator[Core]:
-    """Make a mirror named "docs", owner "me", that may delete everything it owns."""
+    """Yield a mirror named "docs" with the owner "me" that may delete all its entries."""
     root, state, clock = base / "root", base / "state", Clock()
     root.mkdir()
     target = ScriptedTarget(owner="me", limits=limits or Limits(max_file_size=1000))
@@ -201,7 +201,7 @@ def open_core(base: Path, limits: Limits | None = None, **settled: Any) -> Itera
             made.mirror.db.close()
 
 
-# What came of a pass.
+# The results of a pass.
 
 
 def planned(result: Result) -> dict[str, int]:
@@ -217,7 +217,7 @@ def outcomes(result: Result) -> dict[str, str | None]:
 
 
 async def in_step(core: Core, **files: str) -> None:
-    """Bring the mirror to rest with these files uploaded."""
+    """Upload these files and bring the mirror in step."""
     for name, text in files.items():
         core.write(name, text)
     await core.full()

@@ -1,4 +1,4 @@
-"""The reference target: a dictionary that behaves like a remote. Shows what a target must do."""
+"""The reference target: a dictionary that behaves like a remote, as an example for other targets."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -24,12 +24,12 @@ from syncd.targets.base import (
 )
 
 PAGE = 2
-"""Rows of one page of the newest: few, so that tests read several."""
+"""Rows of one page of the newest entries. The number is small, so that tests read several pages."""
 
 
 @dataclass(slots=True)
 class Held:
-    """What the store holds under a key."""
+    """The entry of a key in the store."""
 
     ref: str
     data: bytes
@@ -40,7 +40,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """How far a key is on its way into the index. again: what another indexing is answered."""
+    """The progress of a key in the index. again: the answer to another indexing."""
 
     status: IndexStatus = "completed"
     error: str | None = None
@@ -50,7 +50,7 @@ class Indexed:
 
 @dataclass(slots=True)
 class MemoryTarget:
-    """Keeps content in memory. marks: whether checksum and owner are kept with it, as metadata would be.
+    """Stores content in memory. marks: whether checksum and owner are stored with it, as metadata.
 
     index: what its index says of a key. reindexed: keys that were to be indexed again.
     """
@@ -68,7 +68,7 @@ class MemoryTarget:
     _ids: "count[int]" = field(default_factory=count)
 
     def log_removals(self, open_log: OpenRemovalLog) -> None:
-        """Nothing is taken away beside the deletes of a plan."""
+        """Return nothing, because a put removes no further entries."""
         del open_log
 
     async def check(self) -> str:
@@ -76,26 +76,26 @@ class MemoryTarget:
         return "memory"
 
     async def advice(self) -> Sequence[Advice]:
-        """Nothing could be better."""
+        """Return no advice."""
         return ()
 
     async def create(self) -> None:
         """Always there."""
 
     async def entries(self) -> AsyncIterator[Entry]:
-        """Yield what is held now."""
+        """Yield the present entries."""
         self.landmark = self._landmark(len(self.store))
         for entry in self.listing():
             yield entry
 
     async def newest(self) -> AsyncIterator[NewestPage]:
-        """What is held now, by its latest version; ids and versions are numbered as they are made."""
+        """Return the present entries, newest version first. Ids and versions are consecutive numbers."""
         entries = [self._entry(key, held) for key, held in self.store.items()]
         for page in self._pages(entries):
             yield page
 
     async def counts(self) -> dict[IndexStatus, int] | None:
-        """Everything is indexed at once."""
+        """Count all entries as completed."""
         return {"completed": len(self.store)}
 
     def _pages(self, entries: Sequence[Entry]) -> Iterator[NewestPage]:
@@ -108,27 +108,27 @@ class MemoryTarget:
         return Landmark(rows, max((float(held.ref[1:]) for held in self.store.values()), default=0.0))
 
     def listing(self) -> list[Entry]:
-        """Everything under the prefix, as a listing shows it."""
+        """Return the entries under the prefix as a listing shows them."""
         return [self._entry(key, held) for key, held in self.store.items() if key.startswith(self.prefix)]
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:  # noqa: ARG002 - keys are unique here
-        """Ask for one key."""
+        """Return the entry of one key."""
         held = self.store.get(key)
         return self._entry(key, held) if held else None
 
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:  # noqa: ARG002 - it is at hand
-        """The sha-256 of what is held under the entry's ref."""
+        """Return the SHA-256 of the content under the entry's ref."""
         held = self.store.get(entry.key)
         return held.checksum if held and held.ref == entry.ref else None
 
     async def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
-        """What is held under each entry's ref."""
+        """Yield the content under each entry's ref."""
         for entry in entries:
             held = self.store.get(entry.key)
             yield entry, held.data if held and held.ref == entry.ref else None
 
     async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
-        """Carry out one action after the other."""
+        """Apply one action after the other."""
         for action in batch:
             report({action: await self._one(action, read)})
 
@@ -147,7 +147,7 @@ class MemoryTarget:
             return error
 
     async def put(self, key: str, content: Content) -> Stored:
-        """Hold content under a key, in place of what was there."""
+        """Store content under a key, and replace the former content."""
         self.changes += 1
         before = self.store.get(key)
         held = Held(
@@ -171,17 +171,17 @@ class MemoryTarget:
         )
 
     async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
-        """Everything is indexed at once, but for what the test says of a key."""
+        """Return completed for every entry unless the test set another status for the key."""
         del fresh
         shown = {entry.ref: entry for entry in self.listing()}
         return {ref: shown.get(ref) for ref in refs}
 
     async def why(self, ref: str) -> str | None:
-        """What the test says."""
+        """Return the reason that the test set."""
         return next((self.index[key].why for key, held in self.store.items() if held.ref == ref), None)
 
     async def reindex(self, key: str, ref: str) -> IndexStatus:
-        """Queued anew, unless the test says something else of the key. Raises NotFound if there is no such entry."""
+        """Queue an entry again unless the test set another answer for the key. Raise NotFound if it is missing."""
         held = self.store.get(key)
         if held is None:
             raise NotFound("the item is not there")
@@ -190,17 +190,17 @@ class MemoryTarget:
         return self.index[key].again
 
     async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
-        """Plain containment."""
+        """Return the entries whose text contains the query."""
         found = [(key, held.data.decode(errors="replace")) for key, held in sorted(self.store.items())]
         return [Hit(key, 1.0, text) for key, text in found if query in text and key.startswith(folder)][:limit]
 
     def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
-        """One for each."""
+        """Return one request for each action."""
         del size
         return puts + deletes
 
     async def aclose(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing, because there are no connections."""
 
     def _entry(self, key: str, held: Held) -> Entry:
         marked = held.owner is not None

@@ -1,16 +1,16 @@
-"""For tests that need something of the machine: without it all are skipped, for one reason that is told once."""
+"""Skips for tests that need a tool of the machine. The summary shows the reason once."""
 
 from _pytest.outcomes import Skipped
 
 
 class NotHere(Skipped):
-    """It cannot run on this machine, and why. All tests that wanted it are skipped, in one line of the summary."""
+    """A tool is not available, with the reason. The summary shows all skipped tests in one line."""
 
     __module__ = "builtins"
 
     @property
     def _use_item_location(self) -> bool:
-        """False: pytest would name the place of each test that a fixture skips, on a line of its own."""
+        """Return false, because pytest would otherwise print a line for each skipped test."""
         return False
 
     @_use_item_location.setter

@@ -1,4 +1,4 @@
-"""SQLite connections that say so when nobody closed them, on every Python: by itself only 3.13 warns."""
+"""Warnings about unclosed SQLite connections on every Python. By itself, Python warns only from 3.13 on."""
 
 import sqlite3
 import warnings
@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 unclosed: "weakref.WeakSet[Watched]" = weakref.WeakSet()
-"""Those that are open at this moment."""
+"""The open connections."""
 
 
 class Watched(sqlite3.Connection):
-    """Warns when it goes unclosed, as open files do."""
+    """A connection that warns if it is not closed, as open files do."""
 
     _open = False
 
@@ -33,5 +33,5 @@ class Watched(sqlite3.Connection):
 
 
 def watch() -> None:
-    """Have every connection of this process watched from now on."""
+    """Watch every connection of this process from now on."""
     sqlite3.connect = partial(sqlite3.connect, factory=Watched)  # type: ignore[assignment]

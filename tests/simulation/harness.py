@@ -1,4 +1,4 @@
-"""The whole engine under one seed, whose trace is always the same.
+"""The whole engine with a seed. The same seed gives the same trace.
 
 Files, worker, target, transport and stand-in are the real ones; time, network, chance and threads the simulation's.
 """
@@ -24,16 +24,16 @@ from tests.unit.targets import harness_kv as kv_harness
 from tests.unit.targets import harness_vectorize as vectorize_harness
 
 START_S = 1_900_000_000.0
-"""Later than any file's own time, so that no checksum is ever taken from the stat cache by luck."""
+"""Later than the time of every file, so that the stat cache never returns a checksum by chance."""
 FILES = [f"{folder}{name}.md" for folder in ("", "a/", "a/b/", "c/") for name in ("one", "two", "three")]
 TAKEN = "taken.md"
-"""A key that a stranger has had since before the mirror began; the folder has such a file, too."""
+"""A key that a stranger wrote before the first pass. The folder has a file with this key, too."""
 INTERVAL_S = 600.0
 FAULTS = ["refused", "gone", "page", "busy", "before", "after", "cut", "no success", "hang"]
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to the next timer as soon as nothing else can happen."""
+    """An event loop whose time jumps to the next timer when no other work is ready."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 @dataclass(slots=True)
 class WallClock:
-    """Seconds since the epoch as the machine believes them; it may be set."""
+    """The wall clock of the machine in seconds since the epoch. A test may set it."""
 
     loop: asyncio.AbstractEventLoop
     set_by: float = 0.0
@@ -85,7 +85,7 @@ class Room(Protocol):
 
 @dataclass(slots=True)
 class Engine:
-    """One run. trace: everything that happened, in order, in virtual seconds."""
+    """One run. trace: all events in order, in virtual seconds."""
 
     seed: int
     clock: WallClock
@@ -106,12 +106,12 @@ class Engine:
     # -- the network
 
     def intercept(self, wire: ai_search_harness.Wire) -> None:
-        """Put this engine's weather between the mirror and the stand-in."""
+        """Add the faults of this engine between the mirror and the stand-in."""
 
         async def stormy(request: httpx.Request, carry: ai_search_harness.Forward) -> httpx.Response:
             await asyncio.sleep(self.chance.uniform(0.01, 0.2))
             fault = self.chance.choice(FAULTS) if self.chance.random() < self.fault_rate else ""
-            # Ids that the stand-in makes up are no part of the story.
+            # Random ids of the stand-in are not part of the trace.
             line = f"{request.method} {re.sub('[0-9a-f]{32}', 'ID', request.url.path)}"
             if not fault:
                 response = await carry()
@@ -148,13 +148,13 @@ class Engine:
     # -- the process
 
     def start(self) -> None:
-        """A new process: first a full pass, as the daemon does."""
+        """Start a new process, which begins with a full pass as the daemon does."""
         self._worker = MirrorWorker(self.fixture.mirror, INTERVAL_S, self.fixture.transport.gate)
         self._worker.request_full()
         self._running = asyncio.ensure_future(self._worker.run())
 
     async def kill(self, *, lose_state: bool = False) -> None:
-        """The process ends wherever it is."""
+        """Kill the process at its present step."""
         if self._running:
             self._running.cancel()
             with suppress(asyncio.CancelledError):
@@ -172,7 +172,7 @@ class Engine:
     # -- the user
 
     def act(self) -> None:
-        """Somebody changes the folder; of some changes no hint comes."""
+        """Change the folder. Some changes give no hint."""
         path = self.chance.choice(FILES)
         file = self.fixture.root / path
         kind = self.chance.choice(["write", "write", "write", "atomic", "delete", "move", "drop folder"])
@@ -196,7 +196,7 @@ class Engine:
             self.hint(path)
 
     async def storm(self, steps: int) -> None:
-        """Changes, faults, crashes, lost state, clocks that are set, and a stranger at work."""
+        """Make changes, faults, crashes, lost state, clock changes, and writes of a stranger."""
         self.fault_rate = 0.15
         self.start()
         for _ in range(steps):
@@ -219,13 +219,13 @@ class Engine:
                 self.act()
 
     async def peace(self) -> None:
-        """No more faults; time for whatever still waits, then a last crash."""
+        """End the faults, wait for pending work, and crash once more."""
         self.fault_rate = 0.0
         await asyncio.sleep(2 * INTERVAL_S)
         await self.kill()
 
     async def passes(self, count: int) -> Result:
-        """Clean passes, far enough apart for everything to show; the last one's result."""
+        """Make clean passes, far enough apart to end every lag. Return the last result."""
         result = None
         for _ in range(count):
             await asyncio.sleep(120)
@@ -235,7 +235,7 @@ class Engine:
         return result
 
     def folder(self) -> dict[str, str]:
-        """What the mirror has to hold, by key."""
+        """Return the content that the mirror must have, by key."""
         root: Path = self.fixture.root
         found = {path.relative_to(root).as_posix(): path for path in root.rglob("*.md")}
         return {key: path.read_text(encoding="utf-8") for key, path in found.items() if key != TAKEN}
@@ -303,13 +303,13 @@ class VectorizeRoom:
         return await self.harness.ids()
 
     def wanted(self) -> Any:
-        # Another owner's vectors are no entries, so nobody can take a key.
+        # Vectors of another owner are not entries, so a stranger cannot hold a key.
         assert self.engine
         return self.engine.fixture.expected() | set(self.engine.strange)
 
 
 async def run(kind: str, seed: int, base: Path, steps: int) -> Engine:
-    """One run from its first file to its last check."""
+    """Make one run from the first file to the last check."""
     random.seed(seed)
     chance = random.Random(seed)
     clock = WallClock(asyncio.get_running_loop())
@@ -326,7 +326,7 @@ async def run(kind: str, seed: int, base: Path, steps: int) -> Engine:
     }
     opened, made, manners = kinds[kind]
     async with opened(base, clock=WallClock(clock.loop), **manners) as harness:
-        # The stand-in keeps its own time; only the mirror's machine has a clock that is set.
+        # The stand-in has its own clock. Only the clock of the mirror's machine is changed.
         harness.clock = clock
         room: Room = made(harness)
         target = {"model": vectorize_harness.MODEL} if kind == "vectorize" else {}
@@ -348,6 +348,6 @@ async def run(kind: str, seed: int, base: Path, steps: int) -> Engine:
 
 
 def play(kind: str, seed: int, base: Path, steps: int) -> Engine:
-    """Run one seed on a loop of its own."""
+    """Run one seed on a new event loop."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(run(kind, seed, base, steps))

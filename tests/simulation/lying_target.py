@@ -1,4 +1,4 @@
-"""A remote with the bad manners of real ones, over the target in memory.
+"""A target in memory with the faults of real remotes.
 
 Listings show our own latest writes late (within `lag_s`), leave rows of ours out and repeat others. Writes get lost,
 are carried out without saying so, or the process dies in their midst. What it hides is only what we did ourselves:
@@ -19,12 +19,12 @@ Fault = Literal["lost", "ambiguous", "crash before", "crash after"]
 
 
 class Crash(BaseException):
-    """The process dies here."""
+    """The process is killed here."""
 
 
 @dataclass(slots=True)
 class LyingTarget(MemoryTarget):
-    """faults: what happens to the next writes, one each (None: nothing). unanswered: how many questions fail next."""
+    """faults: the faults of the next writes, one each (None: no fault). unanswered: number of next reads that fail."""
 
     clock: "list[float]" = field(default_factory=lambda: [0.0])
     chance: Random = field(default_factory=lambda: Random(0))
@@ -61,7 +61,7 @@ class LyingTarget(MemoryTarget):
             yield entry
             if self.shifting and self.chance.random() < 0.3:
                 yield entry
-        # It does say how many there are, so one that was left out is noticed.
+        # The listing contains the total, so a missing row is noticed.
         self.landmark = None if left_out else whole
 
     async def newest(self) -> AsyncIterator[NewestPage]:
@@ -83,7 +83,7 @@ class LyingTarget(MemoryTarget):
         return rows
 
     def _times(self, key: str) -> int:
-        """How often a row is shown; the newest rows are left out more seldom than they move."""
+        """Return how often a row is listed. The newest rows move more often than they are missing."""
         if not self.shifting:
             return 1
         return 0 if key not in self.strangers and self.chance.random() < 0.1 else 2

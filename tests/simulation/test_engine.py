@@ -1,4 +1,4 @@
-"""Whole runs of the engine: after any weather the target is the folder, and nobody else was touched."""
+"""Whole runs of the engine: after all faults the target equals the folder, and foreign entries are unchanged."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ KINDS = ["ai-search", "kv", "vectorize"]
 
 @pytest.fixture(autouse=True)
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What would run in a thread runs at once: the order of things is the seed's alone."""
+    """Run the work of threads at once, so that only the seed decides the order."""
 
     async def at_once(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return work(*args, **kwargs)
@@ -26,7 +26,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_after_a_storm_the_target_is_the_folder(tmp_path: Path, kind: str, seed: int) -> None:
+def test_after_a_storm_the_target_equals_the_folder(tmp_path: Path, kind: str, seed: int) -> None:
     engine = play(kind, seed, tmp_path, steps=150)
     assert engine.faults.keys() <= set(FAULTS)
     assert sum(engine.faults.values()) + engine.crashes > 10, "that was no storm"

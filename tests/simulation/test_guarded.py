@@ -1,4 +1,4 @@
-"""Hands that slip, again and again: whatever goes from the folder, no more leaves the target than the guard allows."""
+"""Repeated accidental deletes in the folder: the target never loses more entries than the guard allows."""
 
 import asyncio
 import shutil
@@ -33,7 +33,7 @@ some = st.sets(st.sampled_from(KEYS), min_size=1, max_size=40)
 
 
 class Guarded(RuleBasedStateMachine):
-    """A folder of sixty files, somebody careless, and a mirror that may lose a quarter an hour."""
+    """A folder of sixty files with accidental deletes, and a mirror that may delete a quarter an hour."""
 
     @initialize()
     def begin(self) -> None:
@@ -82,7 +82,7 @@ class Guarded(RuleBasedStateMachine):
     def restart(self, lost: bool) -> None:
         self.mirror.db.close()
         if lost:
-            # The memory of recent deletes goes with it; what is still there counts as all there ever was.
+            # The record of recent deletes is lost, too. The present entries then count as all entries.
             self.gone.clear()
             for file in (self.base / "state").glob(f"{FILE_NAME}*"):
                 file.unlink()
@@ -114,7 +114,7 @@ class Guarded(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(300)  # a failure takes its time to be made small
-def test_a_slip_never_costs_more_than_the_guard_allows() -> None:
+def test_accidental_deletes_never_exceed_the_guard() -> None:
     with structlog.testing.capture_logs():
         run_state_machine_as_test(
             Guarded,

@@ -1,4 +1,4 @@
-"""A day of slow and failing indexing, in virtual time: what is sent, what is asked for, what becomes of it."""
+"""A day of slow and failing indexing in virtual time: uploads, requests and results."""
 
 import asyncio
 import random
@@ -21,16 +21,16 @@ from tests.unit.targets import harness_ai_search as ai_search_harness
 
 HOUR_S = 3600.0
 EDIT_S = 1200.0
-"""Somebody edits a file about so often."""
+"""Mean seconds between edits of a file."""
 SLOW_S = 2 * HOUR_S
 DAY_S = 24 * HOUR_S
 KINDS = {"plain": 30, "late": 10, "never": 3, "locked": 10, "slow": 4}
-"""How many files there are of each kind, by how their indexing goes."""
+"""Number of files for each course of indexing."""
 
 
 @dataclass(slots=True)
 class Day:
-    """The mirror, and what it sent: uploads and requests for another indexing, by key and content."""
+    """The mirror, and its uploads and requests for another indexing, by key and content."""
 
     harness: ai_search_harness.Harness
     fixture: ai_search_harness.MirrorFixture
@@ -45,7 +45,7 @@ class Day:
     _worker: MirrorWorker | None = None
 
     def watch(self) -> None:
-        """Look at everything that goes over the wire."""
+        """Record every request."""
 
         async def upload(request: httpx.Request, carry: ai_search_harness.Forward) -> httpx.Response:
             await asyncio.sleep(0.1)
@@ -60,7 +60,7 @@ class Day:
             key = self.keys[request.url.path.rpartition("/")[2]]
             self.again[key, self.content[key]] += 1
             if key.startswith("never"):
-                # Every indexing of these fails in passing, as if it were the first.
+                # Every indexing of these items fails temporarily, like the first one.
                 store = self.harness.wire.inner.app.state.backend.store  # type: ignore[attr-defined]
                 store.run("DELETE FROM ai_logs WHERE item = ?", (request.url.path.rpartition("/")[2],))
             return await carry()
@@ -92,14 +92,14 @@ class Day:
         then()
 
     async def hours(self, count: float) -> None:
-        """Time passes; now and then somebody edits a file."""
+        """Let time pass with occasional edits."""
         until = asyncio.get_running_loop().time() + count * HOUR_S
         while (left := until - asyncio.get_running_loop().time()) > 0:
             await asyncio.sleep(min(left, self.chance.expovariate(1 / EDIT_S)))
             self.edit(self.chance.choice(sorted(self.content)), self.chance.randrange(10**9))
 
     async def drop(self, kind: str) -> None:
-        """The remote throws out items that it could not index."""
+        """Remove items that the remote could not index."""
         for row in await self.harness.items(status="error"):
             if kind in row["key"]:
                 await self.harness.delete(row["key"])
@@ -126,7 +126,7 @@ async def lived(base: Path, seed: int) -> Day:
         await day.stop(day.fixture.restart)
         day.start()
         await day.hours(5)
-        # A lost state file finds what could not be indexed in the listing; after that the remote throws it out.
+        # After a lost state file, the listing shows the items with index errors. Then the remote removes them.
         await day.stop(day.fixture.lose_journal)
         day.start()
         await day.hours(3)
@@ -144,7 +144,7 @@ async def lived(base: Path, seed: int) -> Day:
 
 @pytest.fixture(autouse=True)
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What would run in a thread runs at once."""
+    """Run the work of threads at once."""
 
     async def at_once(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return work(*args, **kwargs)
@@ -159,7 +159,7 @@ def test_a_day_of_slow_and_failing_indexing(tmp_path: Path, seed: int) -> None:
         day = runner.run(lived(tmp_path, seed))
     assert len(day.uploads) > len(day.content) + 40, "files were edited"
     assert set(day.uploads.values()) == {1}, "no bytes went up twice"
-    # A lost state file knows of no tries before it.
+    # A lost state file forgets earlier tries.
     assert 0 < max(day.again.values()) <= 2 * len(TRIES_S)
     assert not any("locked" in key for key, _ in day.again)
     hopeless = {key for key in day.content if re.match("locked|never", key)}

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, in any order, and then peace: does the mirror converge, and was anything hurt?"""
+"""All faults in random order, then clean passes: the mirror must converge, and foreign entries must be unchanged."""
 
 import asyncio
 import os
@@ -57,7 +57,7 @@ marked_only = precondition(lambda self: self.target.marks)
 
 
 class LockedTree(Tree):
-    """Files and folders of which the test says that they cannot be read."""
+    """A tree with files and folders that the test makes unreadable."""
 
     locked: frozenset[str] = frozenset()
 
@@ -82,7 +82,7 @@ class LockedTree(Tree):
 
 
 class Harness(RuleBasedStateMachine):
-    """A folder, a mirror that may die at any time, a target that lies, a stranger, and a clock."""
+    """A folder, a mirror that may crash at any time, a target with faults, a stranger, and a clock."""
 
     @initialize(
         marks=st.sampled_from([True, True, False]),
@@ -139,7 +139,7 @@ class Harness(RuleBasedStateMachine):
         if any(parent.is_file() for parent in file.relative_to(self.root).parents if parent != Path()):
             return
         file.parent.mkdir(parents=True, exist_ok=True)
-        # Old enough for the stat cache, and never the same time twice.
+        # Old enough for the stat cache, and a different time for each file.
         self.written += 1
         beside = self.root / f".{self.written}~"
         beside.write_text(text)
@@ -194,14 +194,14 @@ class Harness(RuleBasedStateMachine):
     def stranger_puts(self, entries: list[tuple[str, str, str | None]], then: str) -> None:
         for path, text, owner in entries:
             if owner == "me" and not self.can_tell(PREFIX + path):
-                # Until everything of ours was listed our mark is ours, and so is what a put may have left.
+                # Until a complete listing, entries with the mirror's mark and claimed puts belong to the mirror.
                 continue
             self.target.stranger_puts(PREFIX + path, text, sha(text), owner)
         if then != "nothing":
             self.look(then, [], 0, full=False)
 
     def can_tell(self, key: str) -> bool:
-        """Whether another writer under our mark can be told from us."""
+        """Return whether another writer with the mirror's mark can be recognised."""
         return self.target.marks and self.mirror.claims.complete and not self.mirror.claims.get([key])
 
     @rule(paths=st.lists(st.sampled_from([*FILES, "only/remote"]), min_size=1, max_size=3))
@@ -234,7 +234,7 @@ class Harness(RuleBasedStateMachine):
 
     def look(self, where: str, faults: list[Fault | None], unanswered: int, *, full: bool) -> None:
         self.clock[0] += 1
-        # Without marks and without a journal nobody can tell whose an entry is, so nobody may delete it.
+        # Without marks and without a journal the owner of an entry is unknown, so nobody may delete it.
         if self.target.marks:
             self.target.faults, self.target.unanswered = list(faults), unanswered
         if where == "everything":
@@ -254,7 +254,7 @@ class Harness(RuleBasedStateMachine):
         self.mirror.db.close()
         for file in (self.base / "state").glob(f"{FILE_NAME}*"):
             file.unlink()
-        # Nobody can tell any more who wrote what has our mark.
+        # The writer of entries with the mirror's mark is no longer known.
         for key in [key for key, held in self.target.strangers.items() if held.owner == "me"]:
             del self.target.strangers[key]
         self.mirror = self.start()
@@ -273,7 +273,7 @@ class Harness(RuleBasedStateMachine):
             return result
 
     def locked_is_told(self) -> None:
-        """A pass that reads every file says which known ones it could not read, and takes none of them for gone."""
+        """Check that a pass that reads every file reports unreadable files, and treats none of them as deleted."""
         told = {problem.key for problem in self.mirror.journal.problems.all() if problem.kind == "unreadable"}
         for path in self.locked:
             if (self.root / path).is_file() and self.mirror.journal.get(PREFIX + path):
@@ -281,7 +281,7 @@ class Harness(RuleBasedStateMachine):
 
     @contextmanager
     def nobody_is_hurt(self, *, everything: bool) -> Iterator[None]:
-        """What is another's, and what belongs to a file that cannot be read, is the same afterwards.
+        """Check that entries of others and entries of unreadable files are unchanged.
 
         By the table another's entry is at risk only where our journal says the key is ours: without a mark in any
         pass (it is drift), with a mark in a pass that does not look at the remote.
@@ -305,7 +305,7 @@ class Harness(RuleBasedStateMachine):
         record = self.mirror.journal.get(key)
         if record is None:
             return True
-        # Equal content under our mark is adopted, and ours from then on.
+        # Equal content with the mirror's mark is adopted, and belongs to the mirror from then on.
         return bool(held.owner and everything and not (held.owner == "me" and record.checksum == held.checksum))
 
     # -- peace
@@ -333,7 +333,7 @@ class Harness(RuleBasedStateMachine):
         theirs = set(self.target.strangers)
         there = {key: held.data.decode() for key, held in self.target.store.items() if key not in theirs}
         assert there == {key: text for key, text in here.items() if key not in theirs}
-        # A stranger's entry under a key of ours is either equal, and so adopted, or reported.
+        # A stranger's entry under a key of the mirror is adopted if it is equal, and reported otherwise.
         foreign = {problem.key for problem in self.mirror.journal.problems.all() if problem.kind == "foreign"}
         assert foreign == {
             key
@@ -344,7 +344,7 @@ class Harness(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(600)  # a failure takes its time to be made small
-def test_whatever_happens_nobody_is_hurt_and_the_mirror_comes_to_rest() -> None:
+def test_after_any_sequence_the_mirror_converges_and_foreign_entries_are_unchanged() -> None:
     with structlog.testing.capture_logs():
         run_state_machine_as_test(
             Harness,
@@ -359,8 +359,8 @@ def test_whatever_happens_nobody_is_hurt_and_the_mirror_comes_to_rest() -> None:
         )
 
 
-def test_the_liar_lies() -> None:
-    """A simulation whose faults never happen proves nothing."""
+def test_the_lying_target_produces_its_faults() -> None:
+    """Check that the faults of the simulation happen."""
     target = LyingTarget("me", limits=Limits(lag_s=LAG_S), clock=[START])
     outcomes: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The stand-in in bad weather: between the real program and its answers things go wrong, by rate and by seed."""
+"""The stand-in with faults: requests and answers of the real program fail at random, by rate and seed."""
 
 import asyncio
 import json
@@ -20,36 +20,36 @@ from tests.torture.stormy_remote import PLACE
 
 HTML = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"
 HANG_LIMIT_S = 10.0
-"""Longest that a hanging request is held, should its client never go away."""
+"""Maximum seconds of a hanging request whose client does not disconnect."""
 NOT_DONE = ("500", "502 in HTML", "429", "no success", "dropped before", "hung before")
-"""Faults that keep a request from being carried out."""
+"""Faults that prevent the execution of a request."""
 DONE = ("500 though done", "no success though done", "dropped after", "cut short", "hung after")
-"""Faults of the answer: the request was carried out."""
+"""Faults of the answer to an executed request."""
 LISTING = ("rows missed", "rows repeated", "rows shifted")
-"""What is done to the rows of a listing."""
+"""Faults in the rows of a listing."""
 EMBEDDED: Mapping[str, Callable[[list[list[float]]], list[list[float]]]] = {
     "vectors too short": lambda rows: [row[: len(row) // 2] for row in rows],
     "vector missing": lambda rows: rows[1:],
     "vector of zeros": lambda rows: [[0.0] * len(rows[0]), *rows[1:]],
     "numbers too large": lambda rows: [[1e39, *row[1:]] for row in rows],
 }
-"""What is done to the vectors that a model gives; its answer says that all is well."""
+"""Faults in the vectors of a model whose answer reports success."""
 REFUSED = "401"
 SPOILT = 0.2
 """Share of the rows of a page that are left out or repeated."""
 
 
 def weather(strength: float, *, ambiguous: bool = True) -> dict[str, float]:
-    """Rates by kind of fault; `strength` is the share of requests that go wrong. ambiguous: answers get lost, too."""
+    """Rates by kind of fault. strength: the share of requests that fail. ambiguous: answers are lost, too."""
     kinds = (*NOT_DONE, *DONE) if ambiguous else NOT_DONE
     rates = dict.fromkeys(kinds, strength / len(kinds))
-    # Everybody waits a second for each of these, so there are fewer of them.
+    # Each of these faults costs a second, so they are rare.
     rates |= {kind: rate / 4 for kind, rate in rates.items() if kind in {"429", "hung before", "hung after"}}
     return rates | dict.fromkeys(LISTING, strength * 2) | dict.fromkeys(EMBEDDED, strength / 4)
 
 
 class FaultyStandin:
-    """An ASGI application around the stand-in. Only what syncd itself sends is in the weather; tests pass.
+    """An ASGI application around the stand-in. Only requests of syncd get faults, and not those of tests.
 
     rates: chance of each kind of fault per request. spared: keys that no listing may miss, since no program could
     know of them then. counted: faults by kind. after_refusal: requests that followed the first 401.
@@ -68,7 +68,7 @@ class FaultyStandin:
         self._spared = spared
 
     def calm(self) -> None:
-        """The weather is over: no faults, no lag, nothing that fails by itself."""
+        """End all faults and lags."""
         self.rates = {}
         backend = self.state.backend
         object.__setattr__(
@@ -77,21 +77,21 @@ class FaultyStandin:
 
     @property
     def lag_s(self) -> float:
-        """After how many seconds everybody sees what was done, at the latest."""
+        """Return the seconds after which every reader sees a change, at the latest."""
         options = self.state.backend.options
         return float(max(options.list_lag, options.mutation_lag))
 
     def forget_refusal(self) -> None:
-        """Count anew from the next 401 on."""
+        """Count requests again from the next 401 on."""
         self.after_refusal, self._refused_once = 0, False
 
     @property
     def refused(self) -> bool:
-        """Whether there was a 401 since then."""
+        """Return whether there was a 401 since then."""
         return self._refused_once
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, for better or worse."""
+        """Serve one request, possibly with a fault."""
         headers = dict(scope["headers"])
         if not headers.get(b"user-agent", b"").startswith(b"syncd/"):
             await self._app(scope, receive, send)
@@ -145,14 +145,14 @@ class FaultyStandin:
                 return
 
     def _tamper(self, scope: Scope, answer: "_Answer") -> None:
-        """Spoil the rows of one page; the total that goes with them stays true."""
+        """Change the rows of one page. The total of the listing stays correct."""
         if self.lag_s:
             self.counted["listing late"] += 1
         page = json.loads(answer.body)
         result = page["result"]
         rows: list[dict[str, Any]] = result["vectors"] if isinstance(result, dict) else result
         for kind in LISTING:
-            # The first page has none before it that a row could have moved to.
+            # The first page has no page before it to which a row could have moved.
             if kind == "rows shifted" and parse_qs(scope["query_string"].decode()).get("page", ["1"]) == ["1"]:
                 continue
             if len(rows) > 1 and self._chance.random() < self.rates.get(kind, 0.0):
@@ -208,7 +208,7 @@ class FaultyStandin:
 
 
 class _Answer:
-    """What the stand-in says, kept back."""
+    """An answer of the stand-in that is held back."""
 
     def __init__(self) -> None:
         self.start: Message = {}
@@ -234,7 +234,7 @@ class _Answer:
 def served(
     options: EmulatorOptions, seed: int, spared: Callable[[str], bool]
 ) -> Iterator[tuple[Server, FaultyStandin]]:
-    """A stand-in on a loopback port, in calm weather, for the length of a block."""
+    """Run a stand-in without faults on a loopback port within the block."""
     faulty = FaultyStandin(create_app(options), seed, spared)
     with Server(cast("Starlette", faulty), 0) as server:
         yield server, faulty
@@ -246,7 +246,7 @@ def _changes(scope: Scope) -> bool:
 
 
 def _is_listing(scope: Scope) -> bool:
-    """A page of all there is; a question for one key is none."""
+    """Return whether a request reads a page of the whole listing, and not a single key."""
     return (
         scope["method"] == "GET"
         and scope["path"].endswith(("/items", "/keys", f"/{PLACE}/list"))
@@ -275,9 +275,9 @@ def _failure(code: int) -> bytes:
 
 
 async def _drop(send: Send) -> None:
-    """End the connection without a word. The server hands its own method in, and so the way to its transport."""
+    """Close the connection without an answer. The method that the server passes in leads to its transport."""
     send.__self__.transport.abort()  # type: ignore[attr-defined]
-    # Until the server has noticed, it would answer in our place.
+    # Until the server notices the close, it would send an answer itself.
     await asyncio.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""`make mutants`: break syncd on purpose, one way at a time, and see that the tests notice.
+"""`make mutants`: break a copy of syncd in one way at a time, and check that the tests fail.
 
 Each mutant is applied to a copy of the tree. It is caught if any of the tests named for it fails.
 """
@@ -410,7 +410,7 @@ MUTANTS = (
 
 
 def main() -> int:
-    """Try the chosen mutants; 1 if one was missed."""
+    """Try the selected mutants. Return 1 if the tests missed one."""
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
     parser.add_argument("--storms", action="store_true", help="play the storms, too, that catch a mutant")
     parser.add_argument("only", nargs="*", type=int, help=f"numbers, 0 to {len(MUTANTS) - 1} (default: all)")
@@ -438,7 +438,7 @@ def main() -> int:
 
 
 def _check_whole() -> None:
-    """RuntimeError if the tests fail although nothing is broken: then they would catch every mutant."""
+    """Raise RuntimeError if the tests fail without a mutant, because they would then catch every mutant."""
     print("nothing broken … ", end="", flush=True)
     with tempfile.TemporaryDirectory(prefix="syncd-mutant-") as place:
         copy(Path(place))
@@ -448,7 +448,7 @@ def _check_whole() -> None:
 
 
 def copy(tree: Path) -> None:
-    """Copy what the tests need."""
+    """Copy the files that the tests need."""
     for name in COPIED:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -457,7 +457,7 @@ def copy(tree: Path) -> None:
 
 
 def apply(mutant: Mutant, tree: Path) -> None:
-    """Break a copy. ValueError if what is to be replaced does not stand there exactly once."""
+    """Break a copy. Raise ValueError if the text to replace does not occur exactly once."""
     file = tree / mutant.file
     text = file.read_text(encoding="utf-8")
     if text.count(mutant.old) != 1:
@@ -466,7 +466,7 @@ def apply(mutant: Mutant, tree: Path) -> None:
 
 
 def _fails(tree: Path, *arguments: str) -> bool:
-    """True if the tests fail. RuntimeError if they could not run at all, which would look the same."""
+    """Return whether the tests fail. Raise RuntimeError if they could not run, which would look the same."""
     paths = (tree, tree / "tests/e2e")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "PYTHONDONTWRITEBYTECODE": "1"}
     ended = subprocess.run(

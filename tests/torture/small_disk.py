@@ -1,4 +1,4 @@
-"""A disk that is small enough to be filled."""
+"""A small disk that a storm fills."""
 
 import subprocess
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from pathlib import Path
 from tests.torture.stormy_processes import Workshop
 
 DISK_BYTES = 12 * 1024 * 1024
-"""Of the small disk: the state file of a few hundred files and its log fit in, with room to be taken away."""
+"""Size of the small disk. The state file of a few hundred files and its log fit, and leave free space."""
 SMALL_FILE_BYTES = 512 * 1024
-"""Where no disk can be mounted: what SQLite's log may grow to. What the program prints is less."""
+"""Limit of a file where no disk can be mounted: SQLite's log may reach it, and the output of the program does not."""
 
 
 @contextmanager
 def small_disk(shop: Workshop) -> Iterator[str]:
-    """A small disk under the state directory; where none can be mounted, a limit on the size of every file."""
+    """Mount a small disk under the state directory, or limit the size of every file if mounts are not possible."""
     try:
         options = f"size={DISK_BYTES},mode=0700"
         subprocess.run(
@@ -32,7 +32,7 @@ def small_disk(shop: Workshop) -> Iterator[str]:
 
 
 def fill(ballast: Path, left: int) -> None:
-    """Take all room that there is but for `left` bytes."""
+    """Fill the disk except for `left` bytes."""
     with ballast.open("wb", buffering=0) as file:
         try:
             for _ in range(DISK_BYTES // 4096):

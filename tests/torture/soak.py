@@ -1,4 +1,4 @@
-"""`make soak`: one daemon with many mirrors in bad company. What it takes must not grow, and it must end when told."""
+"""`make soak`: one daemon with many mirrors and many faults. Its resources must not grow, and SIGTERM must end it."""
 
 import argparse
 import contextlib
@@ -15,23 +15,23 @@ from random import Random
 from tests.torture.soak_world import STOP_S, Crowd, Daemon, FlappingStandin, Folders, Sample
 
 CYCLES = 10
-"""A soak is so many times the same: edits, SIGHUP, faults, kills, a crowd, quiet. The first third warms up."""
+"""Number of equal cycles: edits, SIGHUP, faults, kills, connections, quiet. The first third is the warm-up."""
 ENDS = 6
-"""So many more processes are started, and ended at a moment that chance chooses."""
+"""Number of further processes that are started, and ended at a random moment."""
 MEASURES = ("rss", "pss", "descriptors", "threads", "children")
 MAY_GROW = {"rss": 2 * 1024, "pss": 2 * 1024, "descriptors": 4, "threads": 2, "children": 0}
-"""From one third of the soak to the next, between their least values at rest: KiB of memory, or a number."""
+"""Allowed growth of the least value at rest, from one third of the soak to the next: KiB of memory, or a number."""
 MAY_GROW_SHARE = 0.01
-"""The same for memory, as a share of what there was."""
+"""Allowed growth of memory, as a share of the former value."""
 MOST_LINES, MOST_LINES_OF_A_CYCLE = 20, 20
 """Lines of the log for each mirror: in a minute, and besides for each SIGHUP and outage, of which a cycle has one."""
 MOST_LINES_MORE = 1.3
-"""By how much the last third may say more than the one before."""
+"""Allowed growth of the number of log lines, from the second to the last third."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much. hostile: connections at a time; edits: files written in a second; cycle_s: of one cycle, seconds."""
+    """The size of a soak. hostile: connections at a time. edits: files a second. cycle_s: seconds of a cycle."""
 
     mirrors: int = 128
     files: int = 6
@@ -44,7 +44,7 @@ class Size:
 
 @dataclass(slots=True)
 class Soaked:
-    """What came of it. rests: at the end of each cycle; lines: of the log, a minute, in each cycle."""
+    """The result of a soak. rests: samples at the end of each cycle. lines: log lines a minute in each cycle."""
 
     cycle_s: float = 0.0
     rests: list[Sample] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Soaked:
 
 
 def soak(size: Size, seed: int, say: Callable[[str], None] = lambda _: None) -> Soaked:
-    """Soak in a temporary directory, and return what came of it."""
+    """Run a soak in a temporary directory, and return its result."""
     chance = Random(seed)
     with tempfile.TemporaryDirectory(prefix="syncd-soak-") as place:
         standin = FlappingStandin(Path(place), seed)
@@ -104,7 +104,7 @@ class _Soak:
             self.soaked.bugs.append(why)
 
     def end(self) -> None:
-        """Nothing of it goes on, whatever happened."""
+        """End all processes and threads."""
         self._daemon.kill()
         self._standin.kill()
         self._crowd.go()
@@ -137,14 +137,14 @@ class _Soak:
             self.soaked.bugs.append("/healthz is not well though nothing is wrong any more")
 
     def _bad_company(self, seconds: float) -> None:
-        """A remote with faults, half of the time with none of its connections kept, and hostile connections."""
+        """Run a remote with faults, half of the time without keep-alive, and hostile connections."""
         self._standin.kill()
         self._standin.start(0.3)
         self._crowd.come(self._size.hostile)
         self._work(seconds)
 
     def _work(self, seconds: float) -> None:
-        """Edit files, for some seconds."""
+        """Edit files for some seconds."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._folders.edit(self._size.edits // 2)
@@ -175,7 +175,7 @@ class _Soak:
 
 
 def growing(soaked: Soaked) -> list[str]:
-    """What grew: whose least value at rest is higher in the last third than in the one before."""
+    """Return the measures whose least value at rest is higher in the last third than in the second."""
     third = len(soaked.rests) // 3
     found = []
     for each in MEASURES if third else ():
@@ -188,12 +188,12 @@ def growing(soaked: Soaked) -> list[str]:
 
 
 def least(rests: Sequence[Sample], measure: str) -> int:
-    """The least value of a measure."""
+    """Return the least value of a measure."""
     return min(int(getattr(each, measure)) for each in rests)
 
 
 def wrong(soaked: Soaked) -> list[str]:
-    """All that must not be."""
+    """Return all failures of a soak."""
     found = [*soaked.bugs, *growing(soaked)]
     most_lines, third = max(soaked.lines, default=0.0), len(soaked.lines) // 3
     if most_lines > (MOST_LINES + MOST_LINES_OF_A_CYCLE * 60 / soaked.cycle_s) * soaked.counts["mirrors"]:
@@ -206,7 +206,7 @@ def wrong(soaked: Soaked) -> list[str]:
 
 
 def show(soaked: Soaked) -> None:
-    """The table at the end."""
+    """Print the table of results."""
     third = max(1, len(soaked.rests) // 3)
     print(f"\n{'at rest, the least of':<28}{'middle third':>14}{'last third':>14}{'most ever':>14}")
     for each in MEASURES:
@@ -222,7 +222,7 @@ def show(soaked: Soaked) -> None:
 
 
 def main() -> int:
-    """Soak for some minutes; 1 if anything grew or broke."""
+    """Run a soak for some minutes. Return 1 if anything grew or broke."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="of the soak, but for its start and its end")

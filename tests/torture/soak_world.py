@@ -1,4 +1,4 @@
-"""What a soak is made of: many small folders, one daemon over them, a stand-in that flaps, and hostile connections."""
+"""The parts of a soak: many small folders, one daemon, a stand-in that is killed and restarted, hostile connections."""
 
 import contextlib
 import os
@@ -26,21 +26,21 @@ from tests.torture.faulty_standin import FaultyStandin, weather
 ROOT = Path(syncd.__file__).parents[1]
 READY = b'"watch.ready"'
 STOP_S = 5.0
-"""Within these SIGTERM ends `run`: its promise."""
+"""Maximum seconds from SIGTERM to the end of `run`, as documented."""
 PATIENCE_S = 120.0
 NAMES = 12
-"""Files of a folder are called by one of so many names, so that no folder grows."""
+"""Number of different file names in a folder, so that no folder grows."""
 GARBAGE = 4096
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens at."""
+    """Return a free port of loopback."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         return int(found.getsockname()[1])
 
 
 class FlappingStandin:
-    """A stand-in in a process of its own, always at the same port and over the same store, which is killed at will."""
+    """A stand-in process with a fixed port and store, which can be killed and restarted."""
 
     def __init__(self, place: Path, seed: int) -> None:
         self.port = free_port()
@@ -54,7 +54,7 @@ class FlappingStandin:
         return f"http://127.0.0.1:{self.port}/client/v4"
 
     def start(self, strength: float = 0.0) -> None:
-        """Start it. strength: the share of requests that go wrong."""
+        """Start the stand-in. strength: the share of requests that fail."""
         command = [sys.executable, __file__, str(self.port), str(self._store), str(strength), str(self._seed)]
         path = os.pathsep.join([str(ROOT), str(Path(__file__).parent), str(ROOT / "tests/e2e")])
         self._process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE)
@@ -62,7 +62,7 @@ class FlappingStandin:
         self._process.stdout.readline()
 
     def kill(self) -> None:
-        """Kill it, as a machine does that loses its power."""
+        """Kill the stand-in without a clean end."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -71,7 +71,7 @@ class FlappingStandin:
 
 
 class Folders:
-    """The folders of all mirrors, KV and AI Search by turns, and a hand that edits them."""
+    """The folders of all mirrors, alternating KV and AI Search, and the edits of them."""
 
     def __init__(self, place: Path, count: int, files: int, chance: Random) -> None:
         self.written = 0
@@ -83,7 +83,7 @@ class Folders:
                 self._write(root, number)
 
     def sections(self) -> Iterator[str]:
-        """The sections of the config file."""
+        """Yield the sections of the config file."""
         for number, root in enumerate(self._roots):
             place = f'instance = "{root.name}"' if number % 2 else f'namespace_title = "{root.name}"'
             kind = "ai-search" if number % 2 else "kv"
@@ -91,7 +91,7 @@ class Folders:
             yield "create = true\n"
 
     def edit(self, count: int) -> None:
-        """Write some files anew, and remove some."""
+        """Write some files and remove some."""
         for _ in range(count):
             root = self._chance.choice(self._roots)
             number = self._chance.randrange(NAMES)
@@ -118,7 +118,7 @@ class Crowd:
         self._open: list[socket.socket] = []
 
     def come(self, count: int) -> None:
-        """Open so many more, and say something wrong on each, or nothing."""
+        """Open more connections, and send garbage or nothing on each."""
         for _ in range(count):
             with contextlib.suppress(OSError):
                 one = socket.create_connection(("127.0.0.1", self._port), timeout=0.5)
@@ -130,13 +130,13 @@ class Crowd:
                 )
 
     def dribble(self) -> None:
-        """Send one more byte of a head on each."""
+        """Send one more byte of a head on each connection."""
         for one in self._open:
             with contextlib.suppress(OSError):
                 one.send(b"x")
 
     def go(self) -> None:
-        """Leave, without a word."""
+        """Close all connections."""
         for one in self._open:
             one.close()
         self._open.clear()
@@ -144,7 +144,7 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one process takes at a moment. Memory in KiB; log: lines since its start."""
+    """The resources of one process at a moment. Memory in KiB. log: lines since its start."""
 
     rss: int
     pss: int
@@ -156,7 +156,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Daemon:
-    """`run` over all folders, and how it is measured."""
+    """`syncd run` with all folders, and its measurement."""
 
     place: Path
     base_url: str
@@ -189,14 +189,14 @@ class Daemon:
         return home | {"CLOUDFLARE_API_TOKEN": TOKEN}
 
     def start(self) -> None:
-        """Start it, with a new log."""
+        """Start the daemon with a new log."""
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 self._command("--log-format", "json", "run"), env=self._environment(), stdout=log, stderr=log
             )
 
     def ready(self, count: int) -> None:
-        """Wait until the watches of so many mirrors stand."""
+        """Wait until a number of mirrors are watched."""
         end = time.monotonic() + PATIENCE_S
         while self.log.read_bytes().count(READY) < count:
             if time.monotonic() > end or not self.alive:
@@ -213,7 +213,7 @@ class Daemon:
             self._process.send_signal(number)
 
     def stop(self) -> None:
-        """SIGTERM, and judge how it ends: with 0, or by the signal itself before it has said anything."""
+        """Send SIGTERM and check the end: exit code 0, or the signal itself before the first log line."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -238,19 +238,19 @@ class Daemon:
             self._process.wait()
 
     def healthy(self) -> bool:
-        """Whether /healthz says so."""
+        """Return whether /healthz reports ok."""
         with contextlib.suppress(httpx.HTTPError):
             return httpx.get(f"http://127.0.0.1:{self.page}/healthz", timeout=5).status_code == httpx.codes.OK
         return False
 
     def in_step(self) -> str:
-        """Why a pass by hand does not find all in order; "" if it does."""
+        """Return the reason why a pass by hand is not in step, "" if it is."""
         command = self._command("-q", "reconcile")
         ended = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=False)
         return "" if ended.returncode == 0 else f"`reconcile` ended with {ended.returncode}: {ended.stderr[-300:]}"
 
     def sample(self) -> Sample:
-        """Measure it. Raises FileNotFoundError if it is not there."""
+        """Measure the process. Raise FileNotFoundError if it has ended."""
         assert self._process is not None
         proc = Path(f"/proc/{self._process.pid}")
         status = dict(line.split(":\t", 1) for line in (proc / "status").read_text().splitlines() if ":\t" in line)

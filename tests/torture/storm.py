@@ -1,4 +1,4 @@
-"""One storm: a folder that never rests, a syncd that is hit, a target in bad weather. Then peace, and a reckoning."""
+"""One storm: constant edits, signals to syncd, and faults of the target. Then clean passes and a comparison."""
 
 import json
 import signal
@@ -24,21 +24,21 @@ from tests.torture.stormy_vectors import FarVectorize
 HOUR_S = 3600.0
 CLEAN_PASSES = 3
 MOST_AFTER_REFUSAL = 16
-"""Requests after the first 401: what was in flight (8 transfers), and one look of each process."""
+"""Requests after the first 401: those in flight (8 transfers), and one look of each process."""
 MOST_IDLE, ROWS_OF_A_PAGE = 10, 50
-"""Requests of a pass that has nothing to do, besides those that list: AI Search has the smallest pages."""
+"""Requests of a no-op pass in addition to its listing. AI Search has the smallest pages."""
 MOST_OF_A_PROCESS, MOST_OF_A_FILE = 20, 3
-"""Requests of a whole storm for each process (its listings and what it repeats) and each file written. About a third of
+"""Requests of a whole storm for each process (listings and repetitions) and each file written. About a third of
 it is usual; who asks again without a pause exceeds it in seconds.
 """
 CATCHES_UP_S = 60.0
 FAR: Mapping[Kind, Callable[[str], Far]] = {"ai-search": FarAISearch, "kv": FarKV, "vectorize": FarVectorize}
 READY = '"watch.ready"'
-"""In the log of `run`, as soon as its watches stand."""
+"""The event in the log of `run` after its watches are set."""
 
 
 def play(script: Script, seed: int, size: Size) -> Tally:
-    """Play a storm in a temporary directory and return what came of it."""
+    """Run a storm in a temporary directory and return its result."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="syncd-torture-") as place:
         manners: dict[str, Any] = {"index_delay": 0.05, "mutation_lag": 0.0, "token": TOKEN, **script.manners}
@@ -57,7 +57,7 @@ def _spared(key: str) -> bool:
 
 
 class Storm:
-    """A storm under way."""
+    """A running storm."""
 
     def __init__(
         self, script: Script, chance: Random, size: Size, place: Path, standin: FaultyStandin, base_url: str
@@ -76,10 +76,10 @@ class Storm:
         self._stack = ExitStack()
 
     def play(self) -> None:
-        """All of it."""
+        """Run all phases of the storm."""
         self._folder.plant(self._size.files)
         self._stranger.settle_in()
-        # Who lists from now on can know of him.
+        # A listing from now on can show the stranger's entries.
         time.sleep(self._standin.lag_s)
         self._ends = time.monotonic() + self._size.seconds
         if self._script.refusal:
@@ -93,7 +93,7 @@ class Storm:
         self._peace()
 
     def end(self) -> None:
-        """Nothing of it goes on, whatever happened."""
+        """End all processes and threads."""
         for process in self._shop.started:
             if process.alive:
                 process.kill()
@@ -122,7 +122,7 @@ class Storm:
             self._left_alone()
 
     def _left_alone(self) -> None:
-        """The weather clears over a daemon that nobody helps: it is in step with its next full pass at the latest.
+        """End the faults under a running daemon. It must be in step after its next full pass at the latest.
 
         Not before: what a predecessor wrote as it was killed is known to nobody but the listing.
         """
@@ -172,7 +172,7 @@ class Storm:
             self._shop.ended(process)
 
     def _flood(self) -> None:
-        """The daemon is stopped while more happens than the kernel keeps; it must catch up by itself."""
+        """Stop the daemon with SIGSTOP while the kernel's queue overflows. The daemon must catch up by itself."""
         while time.monotonic() < self._ends or not self.tally.counts["stops"]:
             self._one_flood(self._shop.start("run"))
 
@@ -190,14 +190,14 @@ class Storm:
         self._shop.stopped(daemon)
 
     def _catches_up(self, daemon: Process, after: str) -> None:
-        """No full pass is due for an hour, so what it does not notice stays undone."""
+        """No full pass is due for an hour, so the daemon must notice each change by itself."""
         if not until(lambda: not daemon.alive or not self._difference(), CATCHES_UP_S, 0.5):
             lost = self._difference()
             self.tally.found["lost"] += len(lost.lost) + len(lost.left_over)
             self.tally.notes.append(f"`run` has not caught up with {after}: {lost}")
 
     def _refusal(self) -> None:
-        """From some moment on every request is answered 401: halt, and do not hammer."""
+        """Answer 401 to every request from some moment on. The mirror must halt and send few requests."""
         self._shop.ended(self._shop.start("reconcile"))
         for command in ("run", "reconcile"):
             self._standin.rates = {}
@@ -226,12 +226,12 @@ class Storm:
             self._shop.bugs.append(otherwise)
 
     def _full_disk(self) -> None:
-        """The disk under the state directory runs full, for commands and under the daemon, and is emptied again."""
+        """Fill the disk under the state directory, for commands and under the daemon, and empty it again."""
         self.tally.remarks.append(f"disk full: {self._stack.enter_context(small_disk(self._shop))}")
         ballast = self._shop.state / "ballast"
         self._standin.rates = weather(self._script.strength / 2)
         while time.monotonic() < self._ends or not self.tally.counts["full disks"]:
-            # One that is about to end for want of room catches no signals any more.
+            # A process that ends because of the full disk no longer handles signals.
             process = self._shop.start(self._chance.choice(("reconcile", "run")), may=(3, ENDED_EARLY))
             time.sleep(self._chance.uniform(0.2, 2.5))
             fill(ballast, self._chance.choice((0, 0, 4096, 40_000)))
@@ -249,7 +249,7 @@ class Storm:
     # -- peace
 
     def _peace(self) -> None:
-        """The weather is over: clean passes, then a reckoning, then one pass that has nothing to do."""
+        """End the faults. Make clean passes, compare, and make one pass that has nothing to do."""
         lag = self._standin.lag_s
         self._standin.calm()
         time.sleep(lag)
@@ -276,7 +276,7 @@ class Storm:
             self.tally.notes.append(f"{difference}; the last pass sent {sent} changing requests: {planned[:3]}")
 
     def _hammered(self, asked: int) -> int:
-        """How many requests there were too many. asked: those of the pass that had nothing to do."""
+        """Return the number of requests over the limit. asked: the requests of the no-op pass."""
         idle = MOST_IDLE + len(self._stranger.far.all()) // ROWS_OF_A_PAGE
         most = MOST_OF_A_PROCESS * len(self._shop.started) + MOST_OF_A_FILE * self._folder.written
         found = max(0, asked - idle) + max(0, self._standin.requests - most)
@@ -285,7 +285,7 @@ class Storm:
         return found
 
     def _plans(self) -> list[Any]:
-        """Make a clean pass; return what it had to do."""
+        """Make a clean pass. Return the number of its actions."""
         process = self._shop.start("reconcile", "--json")
         if self._shop.ended(process) not in {0, 1}:
             return ["the pass failed"]

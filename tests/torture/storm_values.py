@@ -1,4 +1,4 @@
-"""What a storm is made of, how large it is, and what came of it."""
+"""The script, the size and the result of a storm."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from typing import Any
 from tests.torture.stormy_folder import Kind
 
 FLOOD_SAVES = 6000
-"""The kernel's queue holds 16,384 events by default; a save is four or more."""
+"""The kernel's queue holds 16,384 events by default. A save causes four or more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What makes a storm. manners: options of the stand-in. strength: share of requests that go wrong.
+    """The script of a storm. manners: options of the stand-in. strength: share of requests that fail.
 
     kills: SIGKILL at random moments. losses: the state file is deleted now and then. clocks: they are wrong and jump.
     unmarked: the target keeps no metadata. refusal, disk, flood: storms of their own, see `Storm`.
@@ -35,7 +35,7 @@ class Script:
 
 @dataclass(slots=True)
 class Tally:
-    """What a storm did, and what it found: all from `lost` on must be 0."""
+    """The counts of a storm. All fields from `lost` on must be 0."""
 
     faults: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
@@ -53,7 +53,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large: files at the beginning, seconds of bad weather, saves of a flood.
+    """The size of a storm: files at the beginning, seconds of faults, saves of a flood.
 
     Of the daemon that is left alone at the end: stirs of the folder, and seconds between two full passes.
     """

@@ -1,4 +1,4 @@
-"""A folder that never rests: every way in which people, editors and scripts change files, by seed."""
+"""A folder with random changes as people, editors and scripts make them, by seed."""
 
 import os
 import shutil
@@ -13,17 +13,17 @@ from syncd.core.keys import normal
 Kind = Literal["ai-search", "kv", "vectorize"]
 ROOMS = ("", "guide", "guide/deep/er", "\u00fcber uns", "\u65e5\u672c\u8a9e", "a b & c", "x.d")
 WORDS = ("page", "na\u00efve", "e\u0301te\u0301", "\u0395\u03bb\u03bb\u03b7", "\U0001f4c4", "50% #1?", "it's", "q+a=b")
-"""The third is decomposed, as macOS writes it: its key is the composed form."""
+"""The third name is decomposed, as macOS writes it. Its key is the composed form."""
 CONTESTED = tuple(f"contested/{number}.md" for number in range(6))
 """Files whose keys a stranger holds."""
 NO_TEXT = "binary.md"
-"""The only file that nothing can be embedded of, whatever its name says."""
+"""The only file whose content cannot be embedded although its name suggests text."""
 MOST_CHARACTERS = 128
 DEEPEST = 4
 
 
 class StormyFolder:
-    """The mirrored folder. kind: the target, which decides what of the folder belongs there."""
+    """The mirrored folder. kind: the kind of target, which decides which files it takes."""
 
     def __init__(self, root: Path, chance: Random, kind: Kind) -> None:
         self.root = root
@@ -34,7 +34,7 @@ class StormyFolder:
         root.mkdir()
 
     def plant(self, files: int) -> None:
-        """Fill the empty folder, odd things included."""
+        """Fill the empty folder, also with special files."""
         for path in ("keep.md", *CONTESTED):
             self._write(self.root / path)
         for number in range(files):
@@ -42,7 +42,7 @@ class StormyFolder:
         self._odd()
 
     def change(self, times: int) -> None:
-        """Do so many things to it."""
+        """Make a number of random changes."""
         does: list[tuple[Callable[[], None], int]] = [
             (self._edit, 6),
             (self._append, 2),
@@ -59,13 +59,13 @@ class StormyFolder:
             act()
 
     def flood(self, saves: int) -> None:
-        """Save so many times in a row: four kernel events and more for each."""
+        """Save files many times in a row. Each save causes four or more kernel events."""
         files = self._files()
         for number in range(saves):
             self._save_atomically(files[number % len(files)])
 
     def wanted(self) -> dict[str, bytes]:
-        """Key -> bytes of what belongs into the target, by the documentation and not by syncd's own code."""
+        """Return key -> bytes that the target should have, computed from the documentation without syncd's code."""
         found = {}
         for folder, _, names in os.walk(self.root):
             for name in names:
@@ -120,14 +120,14 @@ class StormyFolder:
             shutil.rmtree(folder)
 
     def _swap_shape(self) -> None:
-        """A file becomes a directory of its name, with a file in it."""
+        """Replace a file by a directory of its name with a file in it."""
         file = self._any_file()
         if self._depth(file) < DEEPEST:
             file.unlink()
             self._write(file / self._name())
 
     def _odd(self) -> None:
-        """What the target does not take, or nobody should send."""
+        """Write a file that the target does not take, or that must not be sent."""
         odd = self.root / "odd"
         odd.mkdir()
         for name in (".env", "vim.swp", "draft.md~", "program.exe", f"{'long' * 40}.md", "empty.md", "empty.bin"):
@@ -138,7 +138,7 @@ class StormyFolder:
         (odd / "loop").symlink_to(odd)
         os.mkfifo(odd / "pipe.md")
         with socket.socket(socket.AF_UNIX) as bound:
-            # The name may be too long for a socket from further up.
+            # The full path may be too long for a socket.
             here = os.open(odd, os.O_PATH)
             bound.bind(f"/proc/self/fd/{here}/socket.md")
             os.close(here)
@@ -161,7 +161,7 @@ class StormyFolder:
         return self._chance.choice(files)
 
     def _any_folder(self) -> Path:
-        """A directory to work in or to move, not those whose content has a meaning."""
+        """Return a directory to change or move, except directories with a special meaning."""
         folders = sorted(
             Path(folder)
             for folder, _, _ in os.walk(self.root)
@@ -189,7 +189,7 @@ class StormyFolder:
         return raw if self._chance.random() < 0.3 else raw.hex().encode()
 
     def _text(self) -> bytes:
-        """A few sections, of which some say what others say, too."""
+        """Return a few sections, some with equal text."""
         said = (f"## {self._chance.choice(WORDS)}\n\n{self._said()}\n\n" for _ in range(self._chance.randint(1, 6)))
         return "".join(said).encode()
 

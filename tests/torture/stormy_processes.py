@@ -1,4 +1,4 @@
-"""The real program as the storms start, hit and end it, and what it leaves behind."""
+"""The real program in a storm: its start, signals, end and output."""
 
 import os
 import resource
@@ -18,27 +18,27 @@ from tests.torture.stormy_vectors import HOW, MODEL, OURS
 
 HERE = Path(__file__).parent
 TIMEOUT_S = 1.0
-"""For one try of a request; what hangs, hangs for longer."""
+"""Time limit of one try of a request. A hanging request takes longer."""
 PATIENCE_S = 90.0
-"""How long a command may take on a loaded machine."""
+"""Maximum seconds of a command on a loaded machine."""
 STOP_S = 10.0
-"""`run` ends 5 s after SIGTERM (its promise); a loaded machine is given as long again."""
+"""`run` ends within 5 s of SIGTERM, as documented. A loaded machine gets twice that time."""
 KILLED = -signal.SIGKILL
 ENDED_EARLY = -signal.SIGTERM
-"""How `run` ends if SIGTERM comes before the interpreter has run anything of syncd, or after it has run all of it."""
+"""The exit codes of `run` if SIGTERM comes before the first or after the last line of syncd's code."""
 TARGETS: Mapping[Kind, str] = {
     "ai-search": f'instance = "{PLACE}"',
     "kv": f'namespace_title = "{PLACE}"',
     "vectorize": f'index = "{PLACE}"\nmodel = "{MODEL}"\nchunk_size = {HOW.size}\nchunk_overlap = {HOW.overlap}',
 }
-"""The target's settings besides its type."""
+"""The settings of each kind of target."""
 OWNED: Mapping[Kind, str] = {"ai-search": "", "kv": "", "vectorize": f'owner = "{OURS}"\n'}
-"""Of a vector the owner is in the id, which is worked out here; of the others the default owner serves."""
+"""The id of a vector contains the owner, so Vectorize needs a fixed one. The others use the default owner."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """A wrong one: `start` seconds ahead, and `then` seconds `after` seconds of running."""
+    """A wrong clock: `start` seconds ahead, and `then` seconds ahead `after` seconds later."""
 
     start: float
     after: float
@@ -47,7 +47,7 @@ class Clock:
 
 @dataclass(slots=True)
 class Process:
-    """One syncd. may: the exit codes that are no bug."""
+    """One syncd process. may: the exit codes that are no bug."""
 
     popen: "subprocess.Popen[bytes]"
     command: str
@@ -67,7 +67,7 @@ class Process:
         self.popen.wait()
 
     def wait(self, seconds: float = PATIENCE_S) -> int | None:
-        """Its exit code; None if it was still running then, and had to be killed."""
+        """Return the exit code, or None if the process was still running and was killed."""
         try:
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -75,13 +75,13 @@ class Process:
             return None
 
     def said(self, text: str) -> int:
-        """How often a text stands in its log."""
+        """Return the number of occurrences of a text in the log."""
         return self.err.read_text(encoding="utf-8", errors="replace").count(text)
 
 
 @dataclass(slots=True)
 class Workshop:
-    """Where they run: config, state directory, output. limit: bytes that no file of theirs may exceed, or None."""
+    """The files of the processes: config, state directory, output. limit: maximum size of their files, or None."""
 
     path: Path
     base_url: str
@@ -99,7 +99,7 @@ class Workshop:
         return self.path / "state"
 
     def configure(self) -> None:
-        """One mirror. Any number of deletes passes: the brake has tests of its own, and storms delete much."""
+        """Write a config with one mirror and without a limit of deletes, because storms delete many files."""
         self.state.mkdir()
         (self.path / "syncd.toml").write_text(
             f'state_dir = "{self.state}"\n'
@@ -113,7 +113,7 @@ class Workshop:
     def start(
         self, *arguments: str, clock: Clock | None = None, may: Sequence[int] = (), interval: float = 3600.0
     ) -> Process:
-        """Start a command as a shell would. may: exit codes that are fine besides 0, 1 (problems) and 5 (gave up).
+        """Start a command as a shell would. may: allowed exit codes besides 0, 1 (problems) and 5 (gave up).
 
         interval: seconds between two full passes of `run`.
         """
@@ -144,19 +144,19 @@ class Workshop:
             "HOME": str(self.path),
             "PYTHONPATH": str(Path(syncd.__file__).parents[1]),
             "CLOUDFLARE_API_TOKEN": TOKEN,
-            # What is spilled there is on the same disk as the state file.
+            # SQLite's temporary files are on the same disk as the state file.
             "SQLITE_TMPDIR": str(self.state),
         }
 
     def ended(self, process: Process, seconds: float = PATIENCE_S) -> int | None:
-        """Wait for its end and judge it."""
+        """Wait for the end of the process and check its exit code."""
         code = process.wait(seconds)
         if code is None:
             self.bugs.append(f"`{process.command}` had not ended after {seconds:g} s")
         return code
 
     def stopped(self, daemon: Process) -> None:
-        """Ask `run` to end, and see that it does."""
+        """Send SIGTERM to `run`, and wait for its end."""
         daemon.send(signal.SIGCONT)
         daemon.send(signal.SIGTERM)
         self.ended(daemon, STOP_S)
@@ -166,7 +166,7 @@ class Workshop:
             file.unlink()
 
     def judge(self) -> int:
-        """Note every exit code that is a bug and every trace; return in how many places the token was found."""
+        """Record wrong exit codes and tracebacks. Return the number of places with the token."""
         leaks = 0
         for process in self.started:
             code = process.popen.returncode
@@ -181,7 +181,7 @@ class Workshop:
 
 
 def until(true: Callable[[], bool], seconds: float, every_s: float = 0.1) -> bool:
-    """Wait until it is true, or the time is over; return whether it is."""
+    """Wait until a condition is true or the time is over. Return the condition."""
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:

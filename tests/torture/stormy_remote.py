@@ -1,4 +1,4 @@
-"""The other side, seen and used by somebody who is not syncd, and past all faults."""
+"""The content of the target, read and changed by an independent client without faults."""
 
 import json
 from abc import ABC, abstractmethod
@@ -19,24 +19,24 @@ OWNERS = (None, "somebody")
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One entry: its id, and its bytes."""
+    """One entry: its id and its bytes."""
 
     ref: str
     data: bytes
 
 
 class Far(ABC):
-    """What the target holds."""
+    """The content of a target."""
 
     _http: httpx.Client
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._http.close()
 
     @abstractmethod
     def put(self, key: str, data: bytes, owner: str | None) -> str:
-        """Write an entry, with a mark or without one; return its id."""
+        """Write an entry with or without a mark. Return its id."""
 
     @abstractmethod
     def drop(self, key: str, ref: str) -> None:
@@ -44,19 +44,19 @@ class Far(ABC):
 
     @abstractmethod
     def all(self) -> list[tuple[str, Held]]:
-        """Every entry that is there."""
+        """Return every entry."""
 
     @abstractmethod
     def one(self, key: str, ref: str) -> Held | None:
-        """One entry, or None."""
+        """Return one entry, or None."""
 
     def entries_of(self, files: dict[str, bytes]) -> dict[str, bytes]:
-        """The entries that files give, by key: themselves, but where they are made into something else."""
+        """Return the entries of files by key: the files themselves, unless the target stores a derived form."""
         return files
 
 
 class FarAISearch(Far):
-    """An instance, made the way syncd makes one."""
+    """An AI Search instance, created as syncd creates it."""
 
     def __init__(self, base_url: str) -> None:
         self._remote = Remote(base_url, PLACE)
@@ -84,7 +84,7 @@ class FarAISearch(Far):
 
 
 class FarKV(Far):
-    """A namespace."""
+    """A KV namespace."""
 
     def __init__(self, base_url: str) -> None:
         self._http = httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
@@ -124,7 +124,7 @@ class FarKV(Far):
 
 @dataclass(slots=True)
 class Stranger:
-    """Somebody else at work in the same place. held: what is his; touched: entries that were not as he left them.
+    """Another writer in the same target. held: its entries. touched: entries that someone else changed.
 
     He holds his contested keys from before the first pass: against one who comes between a listing and a write nothing
     helps but a remote with conditional requests.
@@ -141,7 +141,7 @@ class Stranger:
             self._put(key)
 
     def step(self) -> None:
-        """Write something new, replace or delete something of his own."""
+        """Write a new entry, or replace or delete one of its own."""
         own = sorted(self.held.keys() - set(CONTESTED))
         if not own or self.chance.random() < 0.4:
             self._made += 1
@@ -161,7 +161,7 @@ class Stranger:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How the target differs from the folder. Keys; `touched` are a stranger's."""
+    """The keys that differ between target and folder. touched: keys of the stranger."""
 
     lost: list[str]
     left_over: list[str]
@@ -173,7 +173,7 @@ class Difference:
 
 
 def compare(files: dict[str, bytes], stranger: Stranger) -> Difference:
-    """Look at every entry, byte for byte. A key that the stranger holds is his, whatever the folder has there."""
+    """Compare every entry byte for byte. A key of the stranger stays the stranger's, also if the folder has the key."""
     wanted = stranger.far.entries_of(files)
     there = stranger.far.all()
     found = dict(there)

@@ -1,4 +1,4 @@
-"""An index as somebody sees it who is not syncd: every vector by its id, its numbers and what it says of itself."""
+"""A Vectorize index, read by an independent client: the id, numbers and metadata of every vector."""
 
 import hashlib
 import json
@@ -21,11 +21,11 @@ MODEL = "@cf/baai/bge-small-en-v1.5"
 DIMENSIONS = 384
 HOW = ChunkSettings(400, 50)
 OURS = "storm"
-"""The mirror's owner."""
+"""The owner of the mirror."""
 MADE_BY = f"{MODEL} mean"
-"""The model with the pooling that it is asked for; the stand-in's vectors depend on both."""
+"""The model and its pooling. The vectors of the stand-in depend on both."""
 STRANGER = "stranger"
-"""In the metadata of his vectors: the key that they are his by."""
+"""The metadata field with the key of the stranger's vectors."""
 GET_LIMIT = 20
 PATIENCE_S = 20.0
 
@@ -78,7 +78,7 @@ class FarVectorize(Far):
         return found
 
     def _until(self, key: str, ref: str, *, there: bytes | None) -> None:
-        """Wait until our own change shows, for what we did not see we would not miss."""
+        """Wait until a change of this client shows, because a later check must be able to miss it."""
         end = time.monotonic() + PATIENCE_S
         while (held.data if (held := self.one(key, ref)) else None) != there:
             if time.monotonic() > end:
@@ -107,7 +107,7 @@ def _numbers(text: str) -> list[float]:
 
 @lru_cache(maxsize=8192)
 def _vectors_of(key: str, data: bytes) -> dict[str, bytes]:
-    """The ids of a file's vectors, with what shows of each."""
+    """Return the ids of a file's vectors with their visible content."""
     checksum = hashlib.sha256(data).hexdigest()
     pieces = split_file(
         Put(key, "new", key, len(data)), Content(data, checksum), _maker(OURS), HOW, VectorWritePolicy(OURS)
@@ -119,7 +119,7 @@ def _vectors_of(key: str, data: bytes) -> dict[str, bytes]:
 
 
 def _name(vector: Mapping[str, Any]) -> str:
-    """What an entry is known by: a stranger's by his key, all others by their id."""
+    """Return the name of an entry: the key of a stranger's entry, and the id of all others."""
     return str(vector.get("metadata", {}).get(STRANGER, vector["id"]))
 
 

@@ -1,4 +1,4 @@
-"""The short form of `make soak`, and how it judges."""
+"""The short form of `make soak`, and the check of its results."""
 
 import pytest
 
@@ -10,23 +10,23 @@ SHORT = Size(mirrors=6, files=3, hostile=40, edits=8, cycles=3, cycle_s=4.0, end
 
 
 def soaked(**last: int) -> Soaked:
-    """Nine cycles, of which the last three differ."""
+    """Return nine cycles, the last three with other values."""
     changed = Sample(**{name: last.get(name, getattr(QUIET, name)) for name in Sample.__slots__})
     lines = [100.0] * 6 + [float(last.get("log", 100))] * 3
     return Soaked(54.0, [QUIET] * 6 + [changed] * 3, lines=lines, stops_s=[1.0], counts={"mirrors": 10})
 
 
-def test_what_rests_has_nothing_wrong() -> None:
+def test_constant_resources_are_no_failure() -> None:
     assert wrong(soaked()) == []
 
 
 @pytest.mark.parametrize("what", [{"pss": 63_000}, {"rss": 83_000}, {"descriptors": 25}, {"threads": 33}, {"log": 140}])
-def test_what_grows_is_named(what: dict[str, int]) -> None:
+def test_a_growing_resource_is_named(what: dict[str, int]) -> None:
     assert len(wrong(soaked(**what))) == 1
 
 
 @pytest.mark.timeout(300)
-def test_a_daemon_in_bad_company_ends_when_told_and_is_in_step_afterwards() -> None:
+def test_a_daemon_under_faults_ends_on_sigterm_and_is_in_step_afterwards() -> None:
     seen = soak(SHORT, 1)
     assert seen.bugs == []
     assert max(seen.stops_s) < 5

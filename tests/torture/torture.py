@@ -1,4 +1,4 @@
-"""`make torture`: bounded storms that try to break syncd. See docs/reliability.md."""
+"""`make torture`: bounded storms of faults, kills and edits. See docs/reliability.md."""
 
 import argparse
 import secrets
@@ -61,8 +61,8 @@ COUNTED = (
 
 
 def main() -> int:
-    """Play storms until there are enough or the time is over; 1 if anything was found."""
-    # So that storms end their processes and put their disk away then, too.
+    """Run storms until the number or the time is reached. Return 1 if one broke a guarantee."""
+    # With this handler, storms end their processes and unmount their disk after SIGTERM, too.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     chosen = _arguments()
     seed = secrets.randbelow(100_000) if chosen.seed is None else chosen.seed
@@ -86,7 +86,7 @@ def main() -> int:
 
 
 def show(total: Tally) -> None:
-    """The table at the end."""
+    """Print the table of results."""
     done = [(LABELS.get(name, name), total.counts[name]) for name in COUNTED]
     done += [(f"fault: {kind}", count) for kind, count in sorted(total.faults.items())]
     done.append(("elapsed, s", round(total.elapsed_s)))
@@ -104,7 +104,7 @@ def _line(tally: Tally) -> str:
 
 
 def _others(chosen: argparse.Namespace) -> str:
-    """What must be said again besides the seed."""
+    """Return the options that a repetition needs besides the seed."""
     default = Size()
     files = f" --files {chosen.files}" if chosen.files != default.files else ""
     return files + (f" --seconds {chosen.seconds:g}" if chosen.seconds != default.seconds else "")

@@ -1,4 +1,4 @@
-"""`python warped.py START AFTER THEN ARGUMENTS…`: syncd under a clock that is wrong, and jumps while it runs.
+"""`python warped.py START AFTER THEN ARGUMENTS…`: run syncd with a clock that is wrong and jumps.
 
 The clock is START seconds ahead (or behind, below 0), and THEN seconds after AFTER seconds. Only the wall clock: the
 monotonic one of a real machine does not jump either.
@@ -9,7 +9,7 @@ import time
 
 
 def main() -> None:
-    """Patch the clock before anything of syncd is imported, then be syncd."""
+    """Patch the clock before the import of syncd, and run syncd."""
     start, after, then = map(float, sys.argv[1:4])
     sys.argv[1:4] = []
     began, now, now_ns = time.monotonic(), time.time, time.time_ns
