@@ -88,7 +88,7 @@ def _print_excludes(*, as_json: bool) -> int:
         for pattern in patterns:
             typer.echo(pattern)
         typer.echo()
-    typer.echo('# Case does not count. To take one back: exclude = ["!PATTERN"], or !PATTERN in a .syncdignore file.')
+    typer.echo('# Case is ignored. To include such a file: exclude = ["!PATTERN"], or !PATTERN in a .syncdignore file.')
     return EXIT_OK
 
 
@@ -131,7 +131,7 @@ async def _check(options: GlobalOptions) -> AsyncIterator[_Result]:
 
 
 def _check_owners(config: "Config") -> list[Finding]:
-    """Return the owner mark of each mirror, with a warning if entries of other owners are in its way."""
+    """Return the owner mark of each mirror, with a warning if entries of other owners have keys of it."""
     from syncd.state.db import open_state_to_read
 
     db = open_state_to_read(config.state_dir)
@@ -217,7 +217,7 @@ def _check_folder(config: "Config", name: str, target: "Target | None") -> list[
         return [(Finding(what, "FAIL", str(error)), EXIT_HALT)]
     survey = _survey(config, name, tree)
     folder = shown_path(section.path)
-    message = f"{folder}{shard_suffix(section.shard)}: {survey.files} files to mirror, {survey.problems} that cannot be"
+    message = f"{folder}{shard_suffix(section.shard)}: {survey.files} files to mirror, {survey.problems} with a problem"
     if not survey.complete:
         remedy = f"let syncd read every directory under {folder}; until then nothing is deleted"
         return [(Finding(what, "warn", message, remedy), EXIT_OK)]
@@ -273,7 +273,7 @@ def survey(tree: "Tree", shard: "Shard", db: "sqlite3.Connection | None", name: 
 
 
 def _compare(items: "Sequence[Item]", db: "sqlite3.Connection | None", name: str, result: "Survey") -> None:
-    """Count the items that have no record, or look changed since they were sent."""
+    """Count the items that have no record, or that seem to have changed since their upload."""
     from syncd.state.caches import StatCache
     from syncd.state.journal import Journal
 

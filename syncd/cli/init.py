@@ -56,7 +56,7 @@ def _root(path: Path, target: str) -> Path:
         )
     if name_fault(from_os(str(root))):
         raise ConfigError(
-            f"{shown_path(root)}: its {NOT_UTF8.removesuffix('file')}folder, since a config holds text only"
+            f"{shown_path(root)}: its {NOT_UTF8.removesuffix('file')}folder, because a config contains text only"
         )
     return root
 
@@ -86,7 +86,7 @@ def _mirror_name(root: Path) -> str:
 
 
 def _write(place: Path, text: str, *, force: bool) -> None:
-    """Write a file that only its owner can read, since a token may be added to it."""
+    """Write a file that only its owner can read, because a user may add a token to it."""
     flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
     try:
         with os.fdopen(os.open(place, flags, 0o600), "w", encoding="utf-8") as file:

@@ -40,7 +40,7 @@ def list_items(
     ctx: typer.Context,
     mirror: MirrorName = None,
     *,
-    remote: Annotated[bool, typer.Option("--remote", help="List what the target holds, of all owners.")] = False,
+    remote: Annotated[bool, typer.Option("--remote", help="List the entries in the target, of all owners.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """List items with size, state and index status."""
@@ -122,7 +122,7 @@ async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
 def explain(
     ctx: typer.Context, path: Annotated[Path, typer.Argument(help="A file, or its path in the mirror.", parser=Path)]
 ) -> int:
-    """Show which rule takes or leaves out a file, and its state.
+    """Show which rule includes or excludes a file, and its state.
 
     It also shows what the next pass does, and the history of the file.
     """
@@ -143,7 +143,9 @@ def _mirror_of(config: "Config", path: Path) -> tuple[str, str]:
         return found
     if len(config.mirrors) == 1 and not path.is_absolute():
         return next(iter(config.mirrors)), path.as_posix()
-    raise ConfigError(f"{path} lies in no mirrored folder; they are: {folders_of(config, list(config.mirrors))}")
+    raise ConfigError(
+        f"{path} is in no mirrored folder; the mirrored folders are: {folders_of(config, list(config.mirrors))}"
+    )
 
 
 # -- retry

@@ -1,4 +1,4 @@
-"""kv: looks at and changes Workers KV by hand, namespaces first, then the keys of one namespace."""
+"""kv: shows and changes namespaces of Workers KV, and the keys of one namespace, by hand."""
 
 import json
 import os
@@ -359,7 +359,7 @@ def _read_value(file: Path) -> bytes:
 
 @contextmanager
 def _log_deletes(ctx: typer.Context, target: str, keys: Sequence[str]) -> Iterator[Callable[[Sequence[str]], None]]:
-    """Yield a function that enters deleted keys in the delete log; it does nothing if the state cannot be written.
+    """Yield a function that adds deleted keys to the delete log. It does nothing if the state cannot be written.
 
     keys: the keys about to be deleted; "*" is the whole namespace.
     """

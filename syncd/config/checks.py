@@ -74,8 +74,8 @@ def _expiry_fault(mirror: MirrorConfig) -> str | None:
     if ttl is None or interval <= ttl / 2:
         return None
     return (
-        f".target.expiration_ttl: should be at least twice reconcile_interval, {interval * 2:.0f} s, for a pass has to"
-        f" write each entry again before it expires; raise it, or set reconcile_interval to {ttl / 2:.0f} at most"
+        f".target.expiration_ttl: should be at least twice reconcile_interval, {interval * 2:.0f} s, because a pass"
+        f" must write each entry again before it expires; raise it, or set reconcile_interval to {ttl / 2:.0f} at most"
     )
 
 
@@ -87,7 +87,9 @@ def _short_names_fault(mirror: MirrorConfig) -> str | None:
     if length < LEAST_LENGTH:
         return f'.target.max_key_length: should be at least {LEAST_LENGTH} with long_names = "shorten"'
     if not keeps_prefix(mirror.key_prefix, length, KV_KEY_BYTES if mirror.target.type == "kv" else None):
-        return '.key_prefix: is too long for long_names = "shorten", which must keep it; shorten it'
+        return (
+            '.key_prefix: is too long for long_names = "shorten", because every short name keeps it; shorten the prefix'
+        )
     return None
 
 
@@ -98,7 +100,7 @@ def _root_fault(mirror: MirrorConfig, state_dir: Path, secrets: Sequence[Path]) 
     if _contains(mirror.path, state_dir):
         return f"holds the state directory {state_dir}; move one of them"
     if any(_uploads(mirror, secret) for secret in secrets):
-        # The message does not name the file, since a token may stand in place of its path.
+        # The message does not name the file, because its configured path may be a token by mistake.
         return "holds a file with the API token, which would be uploaded; move it out"
     return None
 
@@ -177,7 +179,7 @@ def refuse_writable(path: Path, name: str) -> None:
     except OSError:
         return
     if stat.S_ISREG(mode) and mode & stat.S_IWOTH:
-        raise ConfigError(f"{name}: everybody may write to the file; take that away with chmod 600")
+        raise ConfigError(f"{name}: everybody may write to the file; run chmod 600 on it")
 
 
 def _uploads(mirror: MirrorConfig, secret: Path) -> bool:
@@ -233,7 +235,7 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _nearest(name: str, known: frozenset[str]) -> str | None:
-    """Return the key meant by a name without "__": a misspelt key, one underscore too few, or no section."""
+    """Return the key that a name without "__" probably means. None: it means no key."""
     if _SERVICE_VARIABLE.search(name):
         return None
     if name.startswith(("mirrors_", "defaults_")) and name.endswith(

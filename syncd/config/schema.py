@@ -33,9 +33,9 @@ KV_MIN_TTL_S = 60
 AI_SEARCH_MAX_FILE_SIZE = 10 * 1024 * 1024
 """Bytes that AI Search takes of text. The default, 4 MiB, holds for every type of file."""
 VECTORIZE_MAX_FILE_SIZE = 25 * 1024 * 1024
-"""Bytes. Our own limit on the text that is read, cut and embedded at once; Vectorize itself sees chunks only."""
+"""Bytes. Our own limit on the text that is read, split and embedded at a time. Vectorize gets the chunks only."""
 CHUNK_SIZE_MIN, CHUNK_SIZE_MAX = 100, 8000
-"""Characters. A shorter chunk carries too little meaning; most models (512 tokens) cut a longer one off."""
+"""Characters. A shorter chunk has too little meaning. Most models (512 tokens) ignore the end of a longer one."""
 AI_SEARCH_FIELDS = 3
 """An instance declares at most five fields (AI Search metadata docs), and syncd uses two."""
 KV_FIELDS = 8
@@ -55,9 +55,9 @@ REMOVED = {
 """Keys of earlier versions, and the remedy in place of a suggestion."""
 _LISTEN = (
     'should be a loopback address and a port, such as "127.0.0.1:8385", "[::1]:8385" or "localhost:8385";'
-    " from elsewhere, look through ssh -L or a proxy that asks for a password"
+    " for access from another machine, use ssh -L or a proxy with a password"
 )
-_WEBHOOK = "should be an https:// address; plain http is taken for loopback only"
+_WEBHOOK = "should be an https:// address; plain http is allowed for loopback only"
 
 
 class Section(BaseModel):
@@ -78,7 +78,7 @@ def _path(value: Path) -> Path:
     try:
         return Path(to_os(str(value))).expanduser()
     except RuntimeError:
-        raise ValueError("begins with ~ of a user who has no home; write the path in full") from None
+        raise ValueError("begins with ~ of a user without a home directory; write the whole path") from None
 
 
 def _patterns(value: list[str]) -> list[str]:
@@ -134,7 +134,7 @@ def _webhook(value: SecretStr) -> SecretStr:
     if not host or url.scheme not in ("http", "https") or (url.scheme == "http" and not is_loopback(host)):
         raise ValueError(_WEBHOOK)
     if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("should hold no spaces or characters beyond ASCII")
+        raise ValueError("should contain only ASCII characters and no spaces")
     return value
 
 
@@ -155,9 +155,9 @@ def _fields(reserved: str, most: int, given: str = "") -> Callable[[dict[str, st
             if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
                 raise ValueError(f"{name}: a field's name is 1-64 of a-z 0-9 _, beginning with a letter")
             if name in given.split():
-                raise ValueError(f"{name} is made by the target itself and can be filtered by; leave it out")
+                raise ValueError(f"{name} is set by the target itself, and searches can filter by it; leave it out")
             if name in reserved.split():
-                raise ValueError(f"{name} is a field of syncd's own; choose another name")
+                raise ValueError(f"{name} is used by syncd itself; choose another name")
             if not is_field_source(source):
                 raise ValueError(f'{name} should be one of {", ".join(FIELD_SOURCES)}, or "front:NAME"')
         if len(fields) > most:
@@ -243,7 +243,7 @@ class VectorizeSection(Section):
 
     @property
     def fixed_pooling(self) -> Literal["mean", "cls"] | None:
-        """The pooling to request, so that a new default of the model cannot mix vectors. None if it has no choice."""
+        """The pooling to request, so that a new default cannot mix vectors. None for a model without a choice."""
         english_bge = self.model.startswith("@cf/baai/bge-") and "-en-" in self.model
         return self.pooling or ("mean" if english_bge else None)
 
@@ -295,13 +295,13 @@ class MirrorConfig(Section):
 
 
 class Web(Section):
-    """The status page, /healthz and /metrics; "" serves none. Loopback only, since they ask for no password."""
+    """The status page, /healthz and /metrics; "" serves none. Loopback only, because they need no password."""
 
     listen: Annotated[str, AfterValidator(_listen)] = ""
 
 
 class Notify(Section):
-    """The webhook that is told of a halt and of its end. Its address is a secret: it is all that one needs to post."""
+    """The webhook for halts and recoveries. Its address is a secret, because everybody who knows it can post."""
 
     webhook: Annotated[SecretStr, AfterValidator(_webhook)] = SecretStr("")
 

@@ -77,7 +77,7 @@ def config_path(flag: Path | None, environ: Mapping[str, str] = os.environ) -> P
     """Return the path of the config file. Raises ConfigError if the named file is missing, or if none is found."""
     named = flag or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
     if named:
-        if not os.path.isfile(named):  # noqa: PTH113 - returns False, too, without permission to look
+        if not os.path.isfile(named):  # noqa: PTH113 - without permission this returns False
             if os.path.exists(named):  # noqa: PTH110 - the same
                 raise ConfigError(
                     f"config file {shown_path(named)} is no regular file; name one with: syncd --config PATH"
@@ -101,7 +101,7 @@ def config_path(flag: Path | None, environ: Mapping[str, str] = os.environ) -> P
 
 
 def _refusal(path: Path) -> str | None:
-    """Return why the system does not say whether a file exists, or None if it does say so."""
+    """Return the reason why this user cannot find out whether a file exists, None if the user can."""
     try:
         path.lstat()
     except PermissionError as error:

@@ -17,10 +17,10 @@ account_id = "$account"   # 32 hex digits, in the dashboard's address
 [mirrors.$name]
 path = $path
 # include = ["**/*"]                  # gitignore-style patterns
-# exclude = ["drafts/", "*.tmp"]      # added to the built-in list (syncd check --excludes); a .syncdignore works too
-# gitignore = true                    # .gitignore files inside the folder count
-# links = "skip"                      # skip | inside: links to files inside the folder are taken as those files
-# long_names = "reject"               # or "shorten": names over 128 characters go up under a shorter one
+# exclude = ["drafts/", "*.tmp"]      # in addition to the built-in list (syncd check --excludes) and .syncdignore files
+# gitignore = true                    # .gitignore files in the folder apply, too
+# links = "skip"                      # skip | inside: a link to a file inside the folder counts as that file
+# long_names = "reject"               # or "shorten": names over 128 characters get a shorter name
 # max_delete = "25%"                  # a plan that deletes more (and more than 10) is refused
 
 [mirrors.$name.target]
@@ -29,22 +29,22 @@ $target""")
 _AI_SEARCH = Template("""type = "ai-search"
 namespace = "$namespace"
 instance = "$instance"
-create = true                         # make the instance if it is not there
+create = true                         # create the instance if it does not exist
 """)
 
 _KV = Template("""type = "kv"
 $key = $value
-create = $create                         # make the namespace if there is none of this title
-# stale_ttl = 86400                   # seconds that an entry stays after its file is gone; default: it goes at once
+create = $create                         # create the namespace if no namespace has this title
+# stale_ttl = 86400                   # seconds that an entry stays after its file is gone; default: 0
 """)
 
 
 _VECTORIZE = Template("""type = "vectorize"
 index = "$index"
-create = true                         # make the index if it is not there
-model = "@cf/baai/bge-base-en-v1.5"   # of Workers AI; another one later means that all files are embedded again
+create = true                         # create the index if it does not exist
+model = "@cf/baai/bge-base-en-v1.5"   # a model of Workers AI; a change of the model embeds all files again
 # chunk_size = 1000                   # characters of one piece of text
-# chunk_overlap = 150                 # characters that a piece repeats of the one before
+# chunk_overlap = 150                 # characters that a piece has in common with the one before
 """)
 
 
@@ -54,7 +54,7 @@ def ai_search_target(namespace: str, instance: str) -> str:
 
 
 def kv_target(title_or_id: str) -> str:
-    """Return the text of a Workers KV target's section; 32 hex digits are an id."""
+    """Return the text of a Workers KV target's section. A text of 32 hex digits is an id."""
     by_id = re.fullmatch(r"[0-9a-f]{32}", title_or_id) is not None
     key = "namespace_id" if by_id else "namespace_title"
     return _KV.substitute(key=key, value=_quoted(title_or_id), create="false" if by_id else "true ")
@@ -66,10 +66,10 @@ def vectorize_target(index: str) -> str:
 
 
 def config_text(*, name: str, path: str, target: str, account: str) -> str:
-    """Return the text of a syncd.toml for one mirror; target: the lines of its target's section."""
+    """Return the text of a syncd.toml for one mirror. target: the lines of its target's section."""
     return _CONFIG.substitute(name=name, path=_quoted(path), target=target, account=account)
 
 
 def _quoted(text: str) -> str:
-    """A TOML basic string; JSON's string syntax is a part of it."""
+    """Return a TOML basic string. Every JSON string is one."""
     return json.dumps(text, ensure_ascii=False)

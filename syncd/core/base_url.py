@@ -16,7 +16,7 @@ def check_base_url(base_url: str) -> str:
     if url.scheme not in ("http", "https") or not host:
         raise ValueError("base_url must begin with https://")
     if url.scheme == "http" and not is_loopback(host):
-        raise ValueError("base_url must be https; plain http is taken for loopback only")
+        raise ValueError("base_url must be https; plain http is allowed for loopback only")
     return base_url.rstrip("/")
 
 

@@ -209,7 +209,7 @@ def stored_metadata(metadata: Any) -> str | None:
 
 
 def expiration_of(given: dict[str, Any], now: float) -> int | None:
-    """Return the time of expiration from `expiration_ttl`, else from `expiration`. The second is then not checked.
+    """Return the time of expiration from `expiration_ttl`, else from `expiration`. With a TTL, `expiration` is ignored.
 
     ApiError 400 unless the expiration is at least 60 s after `now`.
     """

@@ -14,7 +14,7 @@ from syncd.emulator.routing import Backend, Call
 
 # Times are seconds since 1970; vectors are the bytes of little-endian float32.
 SCHEMA = """
--- A deleted index keeps its row until its name is used again: the service answers differently for a name never used.
+-- A deleted index keeps its row until its name is used again, because the service has another answer for new names.
 CREATE TABLE IF NOT EXISTS vz_indexes (
     number INTEGER PRIMARY KEY, account TEXT NOT NULL, name TEXT NOT NULL, description TEXT,
     dimensions INTEGER NOT NULL, metric TEXT NOT NULL, preset TEXT, created_at REAL NOT NULL, deleted_at REAL,

@@ -1,7 +1,7 @@
 """The endpoint of Workers AI that runs a model. Only the models for text embeddings exist.
 
-A vector is made by hashing, so that texts with common words or common parts of words are near each other. It carries no
-meaning: a synonym is as far as any other word.
+A vector is made by hashing, so that texts with common words or common parts of words are near each other. The meaning
+has no effect: a synonym is as far away as any other word.
 """
 
 import re
@@ -22,7 +22,7 @@ _BATCH_TOO_LONG = 3030
 
 _TOKEN = re.compile(r"[a-z0-9]{1,6}|[^\sa-z0-9]")
 _TOKENS_AROUND_TEXT = 2
-"""A model puts every text between two tokens of its own."""
+"""A model adds one token before and one after every text."""
 
 
 class EmbeddingModel(NamedTuple):
@@ -139,7 +139,7 @@ _WORDS_SHARE, _GRAMS_SHARE = 0.8, 0.6
 """Lengths of the two parts of a vector: 0.64 of a score comes from words, 0.36 from parts of words."""
 
 _WORD_PLACES = 4
-"""Places of one word. A sentence has few words: with one place each, a collision of two would make strangers near."""
+"""Places of one word. With one place, a collision of two words would make short unrelated texts similar."""
 
 _GRAM_LENGTHS = (3, 4, 5)
 _SPACE = ord(" ")

@@ -1,4 +1,4 @@
-"""explain: the rule that takes or leaves out a file, its key, remote id, status, last error and next try."""
+"""explain: the rule that includes or excludes a file, its key, remote id, status, last error and next try."""
 
 import sqlite3
 import time
@@ -50,7 +50,7 @@ def _explain(config: Config, name: str, path: str, tree: Tree, db: sqlite3.Conne
     shard = sharding.parse(section.shard)
     held = local.key if local else key
     if not shard.holds(held):
-        yield "shard", f"{sharding.part(held, shard.count)}/{shard.count} answers for it; this one is {shard}"
+        yield "shard", f"{sharding.part(held, shard.count)}/{shard.count} has this file; this process is shard {shard}"
         return
     content = yield from _local(local, tree)
     if db is None:
@@ -65,7 +65,7 @@ def _explain(config: Config, name: str, path: str, tree: Tree, db: sqlite3.Conne
     yield from _remembered(record, local)
     if record:
         yield "evidence", _evidence(record, content, past)
-    yield from _heir(db, name, record, local)
+    yield from _replacement(db, name, record, local)
     yield from _next_step(journal, section, record, local, content.checksum if content else None)
     yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))
     if record is None and not isinstance(local, Item):
@@ -136,10 +136,12 @@ def _indexed(record: Record) -> Facts:
     yield "index", record.status + detail
 
 
-def _heir(db: sqlite3.Connection, name: str, record: Record | None, local: Local) -> Facts:
+def _replacement(db: sqlite3.Connection, name: str, record: Record | None, local: Local) -> Facts:
     if local is None and record:
-        for heir in replacements_of(db, name, [Delete(record.key, "stale", "", record.ref, record.checksum)]).values():
-            yield "waits", f"until {shown(heir.key)}, which has the same content, is searchable"
+        for replacement in replacements_of(
+            db, name, [Delete(record.key, "stale", "", record.ref, record.checksum)]
+        ).values():
+            yield "waits", f"until {shown(replacement.key)}, which has the same content, is searchable"
 
 
 def _next_step(
@@ -187,7 +189,7 @@ def _deleted(config: Config, name: str, key: str) -> Facts:
 
 
 def _past(record: Record | None, past: list[PastAction]) -> Facts:
-    """Yield the last actions on the key, oldest first. A plain first upload left no row but its record."""
+    """Yield the last actions on the key, oldest first. The record stands for the first upload, which has no row."""
     lines = [(action.at, f"{action.action} {action.outcome}, {action.reason}", action.detail) for action in past]
     if record and not any(action.at == record.written_at for action in past):
         lines.append((record.written_at, "put or adopt done", "first seen in step"))

@@ -97,7 +97,7 @@ class Folder:
 
 
 def path_fault(path: str) -> str | None:
-    """Return why no file may be written at a path, None if one may."""
+    """Return the reason why pull writes no file at a path, None without a reason."""
     if path.startswith("/"):
         return "its key is an absolute path"
     if not {"", ".", ".."}.isdisjoint(path.split("/")):

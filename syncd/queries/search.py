@@ -1,4 +1,4 @@
-"""A smoke test of retrieval: asks the target's own search and expects a certain file among the hits."""
+"""Tests the search of a target: asks a question and looks for the expected file among the hits."""
 
 import asyncio
 from collections.abc import Sequence

@@ -109,7 +109,7 @@ def _of_action(action: Action) -> Difference | None:
 
 
 async def _deep(mirror: Mirror, result: Result, known: set[str]) -> AsyncIterator[Difference]:
-    """Yield the entries of this mirror whose content differs from their file. known: keys that are left out."""
+    """Yield the entries of this mirror whose content differs from their file. known: keys to skip."""
     async for block in changed(mirror, result.tables, "listing", full=True):
         pairs: dict[str, tuple[Item, Entry]] = {}
         for observed in block:
@@ -128,7 +128,7 @@ async def _deep(mirror: Mirror, result: Result, known: set[str]) -> AsyncIterato
 
 
 async def _checksums(mirror: Mirror, entries: list[Entry]) -> AsyncIterator[tuple[Entry, str | SyncdError | None]]:
-    """Yield the checksum of each entry: of its bytes, or, if the target keeps none, that in its metadata."""
+    """Yield the checksum of each entry: of its bytes, or from its metadata if the target keeps no bytes."""
     if mirror.target.limits.keeps_files:
         async for entry, data in mirror.target.fetch(entries):
             yield entry, hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else data
@@ -151,7 +151,7 @@ async def _compare(mirror: Mirror, item: Item, checksum: str) -> Difference | No
         return Difference(item.key, error.kind, str(error))
     if checksum == content.checksum:
         return None
-    why = "the content in the target is not that of the file"
+    why = "the target holds other content than the file"
     record, limits = mirror.journal.get(item.key), mirror.target.limits
     if record and limits.reads_lag and mirror.now() <= record.written_at + limits.lag_s:
         why += f"; it was written less than {limits.lag_s:.0f} s ago and may not be readable yet, so verify again"

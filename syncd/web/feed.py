@@ -1,4 +1,4 @@
-"""Server-sent events: tells each open page what has changed since its last message."""
+"""Server-sent events: sends each open page the changes since its last message."""
 
 import asyncio
 import contextlib

@@ -10,7 +10,7 @@ from syncd.web.metrics import GateCounters, Metrics, RequestCounters
 
 MINUTE_S = 60
 MINUTES = 24 * 60
-"""The chart reaches back this far."""
+"""Number of minutes in the chart."""
 ACTIONS = 200
 """The number of recent actions that are kept."""
 RATE_S = 10

@@ -57,7 +57,7 @@ class GateState(Protocol):
 
 
 class Metrics:
-    """Counters and histograms go on over a reload. Gauges are set when the metrics are read.
+    """Counters and histograms continue after a reload. Gauges are set when the metrics are read.
 
     registry: holds all metrics.
     """
@@ -87,7 +87,7 @@ class Metrics:
         self._retries = Counter("syncd_retries", "Requests that were sent again.", registry=registry)
         self._overflows = Counter("syncd_watch_overflows", "Times the kernel dropped events.", registry=registry)
         self._waits = Counter("syncd_gate_waits", "Requests that waited for rate or hold.", registry=registry)
-        self._wait_s = Counter("syncd_gate_wait_seconds", "Seconds that requests waited so.", registry=registry)
+        self._wait_s = Counter("syncd_gate_wait_seconds", "Seconds that these requests waited.", registry=registry)
         self._searchable = Histogram(
             "syncd_searchable_seconds",
             "Seconds from written until searchable.",
@@ -148,11 +148,11 @@ class _Gauges:
         self._stuck = gauge("syncd_index_stuck_items", "Entries that are not searchable after half an hour.", "mirror")
         self._state = gauge("syncd_mirror_state", "1 for the state a mirror is in.", "mirror", "state")
         self._oldest = gauge(
-            "syncd_oldest_pending_seconds", "How long the oldest change has waited, 0 if none does.", "mirror"
+            "syncd_oldest_pending_seconds", "Age of the oldest pending change, 0 without one.", "mirror"
         )
-        self._last = gauge("syncd_last_reconcile_timestamp_seconds", "When the last full pass ended well.", "mirror")
-        self._mode = gauge("syncd_watch_mode", "1 for the way a mirror's changes are noticed.", "mirror", "mode")
-        self._held = gauge("syncd_gate_held_seconds", "Seconds until anybody may send again.")
+        self._last = gauge("syncd_last_reconcile_timestamp_seconds", "Time of the last successful full pass.", "mirror")
+        self._mode = gauge("syncd_watch_mode", "1 for the watch mode of a mirror.", "mirror", "mode")
+        self._held = gauge("syncd_gate_held_seconds", "Seconds until the next request may be sent.")
         self._in_flight = gauge("syncd_requests_in_flight", "Requests under way.")
 
     def set(self, mirrors: Mapping[str, Any], modes: Mapping[str, str], gate: GateState) -> None:

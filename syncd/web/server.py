@@ -27,11 +27,11 @@ KEEP_ALIVE_S = 30
 CONNECTIONS = 64
 """The server answers 503 to requests on more connections than this."""
 OPEN_CONNECTIONS = 2 * CONNECTIONS
-"""The server closes more connections than this before it reads from them: an idle one costs a descriptor, too."""
+"""The server closes further connections at once. An idle connection also takes a descriptor."""
 REQUEST_HEAD_S = 10.0
 """The server closes a connection that has not sent the head of a request within this time."""
 WARN_EVERY_S = 60.0
-"""How often the server warns that no descriptor is left for connections."""
+"""Seconds between two warnings that no descriptor is left for connections."""
 
 
 class WebServer:

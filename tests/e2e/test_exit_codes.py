@@ -50,7 +50,7 @@ def test_a_rejected_item_is_1_and_is_named(workspace: Workspace) -> None:
         (("reconcile", "nobody"), "no mirror 'nobody' is configured; there is: docs"),
         (("reconcile", "--wait=soon"), "'--wait'"),
         (("ls", "nobody"), "no mirror 'nobody'"),
-        (("explain", "/etc/hosts"), "lies in no mirrored folder"),
+        (("explain", "/etc/hosts"), "is in no mirrored folder"),
         (("search", " "), "empty"),
     ],
 )

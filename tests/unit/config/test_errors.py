@@ -26,7 +26,7 @@ MISTAKES = {
     "cloudflare.timeout": ('"soon"', "cloudflare.timeout: should be a valid number"),
     "cloudflare.retry_for": ("inf", "cloudflare.retry_for: should be a finite number"),
     "web.listen": ('"0.0.0.0:8385"', "web.listen: should be a loopback address and a port, such as"),
-    "notify.webhook": ('"http://example.org/"', "notify.webhook: should be an https:// address; plain http is taken"),
+    "notify.webhook": ('"http://example.org/"', "notify.webhook: should be an https:// address; plain http is allowed"),
     "mirrors.docs.path": ("7", "mirrors.docs.path: should be a path, in quotes"),
     "mirrors.docs.include": ('"*.md"', "mirrors.docs.include: should be a valid list"),
     "mirrors.docs.exclude": ('["s3[z-a]"]', "mirrors.docs.exclude: pattern 1 is no gitignore-style pattern"),

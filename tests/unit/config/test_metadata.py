@@ -64,12 +64,16 @@ def test_there_are_only_so_many_fields(place: Place, kind: str, most: int) -> No
 @pytest.mark.parametrize(
     ("kind", "field", "said"),
     [
-        ("ai-search", 'folder = "folder"', "folder is made by the target itself and can be filtered by; leave it out"),
-        ("ai-search", 'timestamp = "modified"', "timestamp is made by the target itself"),
-        ("ai-search", 'owner = "title"', "owner is a field of syncd's own; choose another name"),
-        ("ai-search", 'path = "title"', "path is a field of syncd's own"),
-        ("kv", 'size = "title"', "size is a field of syncd's own"),
-        ("vectorize", 'heading = "title"', "heading is a field of syncd's own"),
+        (
+            "ai-search",
+            'folder = "folder"',
+            "folder is set by the target itself, and searches can filter by it; leave it out",
+        ),
+        ("ai-search", 'timestamp = "modified"', "timestamp is set by the target itself"),
+        ("ai-search", 'owner = "title"', "owner is used by syncd itself; choose another name"),
+        ("ai-search", 'path = "title"', "path is used by syncd itself"),
+        ("kv", 'size = "title"', "size is used by syncd itself"),
+        ("vectorize", 'heading = "title"', "heading is used by syncd itself"),
         ("kv", 'Title = "title"', "Title: a field's name is 1-64 of a-z 0-9 _, beginning with a letter"),
         ("kv", '"a.b" = "title"', "a.b: a field's name"),
         ("kv", 'a = "front:"', 'a should be one of title, description, modified, folder, or "front:NAME"'),
