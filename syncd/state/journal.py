@@ -200,6 +200,14 @@ class Tombstones:
         )
         return {ref for (ref,) in rows}
 
+    def any_about(self, now: float, within_s: float) -> bool:
+        """Return whether we deleted any entry in that time, see `deleted_about`."""
+        row = self._db.execute(
+            "SELECT EXISTS (SELECT 1 FROM tombstone WHERE mirror = ? AND deleted_at BETWEEN ? AND ?)",
+            (self._mirror, now - within_s, now + within_s),
+        ).fetchone()
+        return bool(row[0])
+
     def recent_deletes(self, age: float) -> int:
         """Return the number of keys that were deleted in the last hour without consent and did not come back.
 

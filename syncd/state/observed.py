@@ -32,32 +32,30 @@ _SAME_CONTENT = """
 
 _WITHIN = "key > :after AND key <= :upto"
 
-# SQLite keeps the order of a cross join: it walks the local files and finds the other rows by primary key.
 _SAME_FILE = """
     file.mirror = :mirror AND file.key = local.key AND :cached AND file.size = local.size
     AND file.mtime_ns = local.mtime_ns AND file.ctime_ns = local.ctime_ns AND file.inode = local.inode
 """
 _IN_STEP = f"""
-    SELECT local.key FROM temp.local AS local
-    CROSS JOIN file ON {_SAME_FILE}
-    CROSS JOIN record ON record.mirror = :mirror AND record.key = local.key
-    CROSS JOIN temp.remote AS entry ON entry.pass = :pass AND entry.key = local.key
-    WHERE local.pass = :pass AND local.key > :after AND local.key <= :upto
-      AND record.checksum = file.checksum
-      AND abs(:now - record.written_at) > :lag_s AND abs(:now - record.written_at) < :renew_s
-      AND entry.ref = record.ref AND entry.strange IS NULL AND {_SAME_CONTENT}
-      AND (entry.status IS NULL OR entry.status IS record.status AND entry.status NOT IN ('error', 'skipped'))
-      AND entry.error IS record.error
-      AND NOT EXISTS (SELECT 1 FROM absence WHERE absence.mirror = :mirror AND absence.key = local.key)
+    record.checksum = file.checksum
+    AND abs(:now - record.written_at) > :lag_s AND abs(:now - record.written_at) < :renew_s
+    AND entry.ref = record.ref AND entry.strange IS NULL AND {_SAME_CONTENT}
+    AND (entry.status IS NULL OR entry.status IS record.status AND entry.status NOT IN ('error', 'skipped'))
+    AND entry.error IS record.error
+    AND NOT EXISTS (SELECT 1 FROM absence WHERE absence.mirror = :mirror AND absence.key = local.key)
 """
 
-# Every part has the order of its keys from its primary key, so SQLite merges the parts without sorting.
+# Keys without a file, and files that are not in step. A key with two entries has one that is not in step. Every part
+# has the order of its keys from a primary key, so SQLite merges the parts without sorting.
 _CHANGED = f"""
-    SELECT key FROM temp.local WHERE pass = :pass AND {_WITHIN}
-    UNION SELECT key FROM temp.remote WHERE pass = :pass AND {_WITHIN}
+    SELECT key FROM temp.remote WHERE pass = :pass AND {_WITHIN}
     UNION SELECT key FROM record WHERE :listed AND mirror = :mirror AND {_WITHIN}
-    EXCEPT {_IN_STEP}
-    UNION SELECT key FROM temp.remote WHERE pass = :pass AND {_WITHIN} GROUP BY key HAVING count(*) > 1
+    EXCEPT SELECT key FROM temp.local WHERE pass = :pass AND {_WITHIN}
+    UNION SELECT local.key FROM temp.local AS local
+        LEFT JOIN file ON {_SAME_FILE}
+        LEFT JOIN record ON record.mirror = :mirror AND record.key = local.key
+        LEFT JOIN temp.remote AS entry ON entry.pass = :pass AND entry.key = local.key
+        WHERE local.pass = :pass AND local.key > :after AND local.key <= :upto AND ({_IN_STEP}) IS NOT TRUE
     ORDER BY key LIMIT :page
 """
 _OBSERVED = f"""
@@ -204,7 +202,7 @@ class RemoteTable:
             return
         columns = dict(zip(_ENTRY_COLUMNS, zip(*entries, strict=True), strict=False))
         # Binding None or a bool takes as long as three texts, and most targets leave out whole columns.
-        columns = {name: values for name, values in columns.items() if any(value is not None for value in values)}
+        columns = {name: values for name, values in columns.items() if values.count(None) < len(values)}
         if "marked" in columns:
             columns["marked"] = tuple(map(_NUMBERS.get, columns["marked"]))
         with transaction(self._db):

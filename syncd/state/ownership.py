@@ -24,11 +24,11 @@ _SHOWN = """
     SELECT :mirror, entry.key, entry.ref, coalesce(entry.checksum, ''), :now FROM temp.remote AS entry
     WHERE entry.pass = :pass AND entry.owner = :owner AND entry.strange IS NULL
       AND coalesce(entry.prefix, :prefix) = :prefix
+      AND (:all OR EXISTS (SELECT 1 FROM claim WHERE claim.mirror = :mirror AND claim.key = entry.key
+                           AND claim.ref = ''))
       AND NOT EXISTS (SELECT 1 FROM record WHERE record.mirror = :mirror AND record.key = entry.key
                       AND record.ref = entry.ref)
       AND NOT EXISTS (SELECT 1 FROM tombstone WHERE tombstone.mirror = :mirror AND tombstone.ref = entry.ref)
-      AND (:all OR EXISTS (SELECT 1 FROM claim WHERE claim.mirror = :mirror AND claim.key = entry.key
-                           AND claim.ref = ''))
 """
 
 _SETTLED = """

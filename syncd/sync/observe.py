@@ -119,13 +119,18 @@ def remember(mirror: Mirror, tables: PassTables, where: Places) -> None:
 
 async def fill_from_listing(mirror: Mirror, tables: PassTables, tick: Callable[[], None]) -> None:
     """List the target, without entries that this mirror has deleted and that the listing may still show."""
-    started = mirror.now()
+    started, tombstones = mirror.now(), mirror.journal.tombstones
     batch: list[Entry] = []
+    any_deleted: bool | None = None
 
     def add_batch() -> None:
+        nonlocal any_deleted
         # A target may learn only at the start of a listing how far it lags.
         lag_s = mirror.target.limits.lag_s
-        deleted = mirror.journal.tombstones.deleted_about([entry.ref for entry in batch], started, lag_s)
+        if any_deleted is None:
+            any_deleted = tombstones.any_about(started, lag_s)
+        refs = [entry.ref for entry in batch] if any_deleted else []
+        deleted = tombstones.deleted_about(refs, started, lag_s) if refs else set()
         tables.remote.add(entry for entry in batch if entry.ref not in deleted)
         tables.remote.hidden += len(deleted)
         batch.clear()
