@@ -71,8 +71,8 @@ class WallClock:
         await asyncio.sleep(seconds)
 
 
-class Room(Protocol):
-    """A target's harness, as far as the engine has to know it."""
+class SimulatedTarget(Protocol):
+    """One kind of target with its stand-in, as the engine uses it."""
 
     async def open(self, engine: "Engine") -> None: ...
 
@@ -91,7 +91,7 @@ class Engine:
     clock: WallClock
     chance: random.Random
     fixture: Any
-    room: Room
+    simulated: SimulatedTarget
     trace: list[str] = field(default_factory=list)
     strange: dict[str, str] = field(default_factory=dict)
     fault_rate: float = 0.0
@@ -214,7 +214,7 @@ class Engine:
                 key = f"theirs/{self.chance.randrange(4)}.md"
                 self.strange[key] = f"# Theirs\n\n{self.chance.randrange(1000)}\n"
                 self.note(f"stranger: {key}")
-                await self.room.strange(key, self.strange[key])
+                await self.simulated.strange(key, self.strange[key])
             else:
                 self.act()
 
@@ -242,7 +242,7 @@ class Engine:
 
 
 @dataclass(slots=True)
-class AISearchRoom:
+class SimulatedAISearch:
     harness: ai_search_harness.Harness
     engine: Engine | None = None
 
@@ -266,7 +266,7 @@ class AISearchRoom:
 
 
 @dataclass(slots=True)
-class KVRoom:
+class SimulatedKV:
     harness: kv_harness.Harness
     engine: Engine | None = None
 
@@ -285,7 +285,7 @@ class KVRoom:
 
 
 @dataclass(slots=True)
-class VectorizeRoom:
+class SimulatedVectorize:
     harness: vectorize_harness.Harness
     engine: Engine | None = None
 
@@ -318,30 +318,30 @@ async def run(kind: str, seed: int, base: Path, steps: int) -> Engine:
     kinds: dict[str, tuple[Any, Any, dict[str, Any]]] = {
         "ai-search": (
             ai_search_harness.open_harness,
-            AISearchRoom,
+            SimulatedAISearch,
             {"on_existing": existing, "checksum": checksum, "index_delay": delay_s},
         ),
-        "kv": (kv_harness.open_harness, KVRoom, {"unsuccessful": 0.1, "list_lag": 5.0}),
-        "vectorize": (vectorize_harness.open_harness, VectorizeRoom, {"mutation_lag": 3.0}),
+        "kv": (kv_harness.open_harness, SimulatedKV, {"unsuccessful": 0.1, "list_lag": 5.0}),
+        "vectorize": (vectorize_harness.open_harness, SimulatedVectorize, {"mutation_lag": 3.0}),
     }
     opened, made, manners = kinds[kind]
     async with opened(base, clock=WallClock(clock.loop), **manners) as harness:
         # The stand-in has its own clock. Only the clock of the mirror's machine is changed.
         harness.clock = clock
-        room: Room = made(harness)
+        simulated: SimulatedTarget = made(harness)
         target = {"model": vectorize_harness.MODEL} if kind == "vectorize" else {}
-        engine = Engine(seed, clock, chance, harness.add_mirror("me", **target), room)
-        await room.open(engine)
+        engine = Engine(seed, clock, chance, harness.add_mirror("me", **target), simulated)
+        await simulated.open(engine)
         engine.note(json.dumps(manners))
         (engine.fixture.root / TAKEN).write_text("# Ours\n\nOf this name.\n", encoding="utf-8")
         engine.strange[TAKEN] = "# Theirs\n\nOf this name.\n"
-        await room.strange(TAKEN, engine.strange[TAKEN])
+        await simulated.strange(TAKEN, engine.strange[TAKEN])
         await asyncio.sleep(60)
         engine.intercept(harness.wire)
         await engine.storm(steps)
         await engine.peace()
         await engine.passes(3)
-        assert await room.held() == room.wanted()
+        assert await simulated.held() == simulated.wanted()
         last = await engine.passes(1)
         assert last.tables.plan.counts.total() == 0
         return engine

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.torture.soak_world import STOP_S, Crowd, Daemon, FlappingStandin, Folders, Sample
+from tests.torture.soak_parts import STOP_S, Crowd, Daemon, FlappingStandin, Folders, Sample
 
 CYCLES = 10
 """Number of equal cycles: edits, SIGHUP, faults, kills, connections, quiet. The first third is the warm-up."""

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.torture.soak import Size, Soaked, soak, wrong
-from tests.torture.soak_world import Sample
+from tests.torture.soak_parts import Sample
 
 QUIET = Sample(rss=80_000, pss=60_000, descriptors=20, threads=30, children=0, log=0)
 SHORT = Size(mirrors=6, files=3, hostile=40, edits=8, cycles=3, cycle_s=4.0, ends=2)
