@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [PART...]`: measures, prints one table, exits 1 only if an exact count is over."""
+"""`python -m bench [--quick] [PART...]`: measures, and prints one table. Exits with 1 if an exact count is too high."""
 
 import argparse
 import os
@@ -35,17 +35,19 @@ LONG = {"million"}
 def main() -> int:
     """Measure the selected parts, or show a saved run."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, for a look whether all still works")
-    parser.add_argument("--markdown", action="store_true", help="the table as Markdown")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the run to this file, too")
-    parser.add_argument("--show", type=Path, metavar="FILE", help="measure nothing; show the run in this file")
-    parser.add_argument("part", nargs="*", help=f"of {', '.join(PARTS)}; default: all but {', '.join(sorted(LONG))}")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, for a short test")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the run to this file")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="measure nothing; print the run in this file")
+    parser.add_argument(
+        "part", nargs="*", help=f"parts: {', '.join(PARTS)}; default: all except {', '.join(sorted(LONG))}"
+    )
     chosen = parser.parse_args()
     if unknown := set(chosen.part) - set(PARTS):
-        parser.error(f"no part {', '.join(sorted(unknown))}; there is: {', '.join(PARTS)}")
+        parser.error(f"unknown part {', '.join(sorted(unknown))}; the parts are: {', '.join(PARTS)}")
     if chosen.show:
         return _show(load(chosen.show), chosen.markdown)
-    # Whoever installs syncd has it compiled; a shell that forbids that would have every start compile it anew.
+    # An installed syncd is compiled. With this variable every start would compile it again.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     figures: list[Figure] = []
     try:
@@ -53,7 +55,7 @@ def main() -> int:
             chosen.part or [name for name in PARTS if name not in LONG], QUICK if chosen.quick else Sizes(), figures
         )
     finally:
-        # What was measured before a part failed took its time, too.
+        # If a part fails, the figures of the earlier parts are kept.
         report = Report(about(quick=chosen.quick), figures)
         if chosen.json:
             report.save(chosen.json)
@@ -64,7 +66,7 @@ def main() -> int:
 def _measure(parts: Sequence[str], sizes: Sizes, figures: list[Figure]) -> None:
     """Measure one part after the other, because parallel parts would disturb each other.
 
-    Each in a process of its own: a child's peak of memory is never seen below that of the process that starts it.
+    Each part has its own process, because the reported peak memory of a child includes that of its parent.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         for name in parts:

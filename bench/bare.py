@@ -1,6 +1,6 @@
 """`python -m bench.bare URL FOLDER`: upload every file with eight requests in flight.
 
-The floor under a first pass: the same HTTP library, bodies in one piece, no state, no checks, no retries.
+This is the lower limit of a first pass: the same HTTP library, no streamed bodies, no state, no checks, no retries.
 """
 
 import asyncio

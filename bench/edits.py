@@ -1,8 +1,8 @@
 """One edit: from the close of the file to the arrival of its content at the stand-in.
 
-Nothing is polled while edits are made. The stand-in notes when each upload came in; its listing is read once, at the
-end. Both clocks are this machine's. Beside it the shortest script that does the same, inotifywait and curl: it starts
-at once, as it neither waits for the file to settle nor looks what is there.
+The benchmark polls nothing while it makes edits. The stand-in stores the time of each upload, and the benchmark reads
+the listing once, at the end. Both times come from the clock of this machine. The peer is a short script with
+inotifywait and curl. It uploads at once: it neither waits for the file to settle nor compares it with the remote.
 """
 
 import os
@@ -23,7 +23,7 @@ from bench.table import Figure, Sample, spread
 from bench.workspace import SETTLE_S, Sizes, Standin, Workspace, workspace, write_through
 
 REACH_MS = (80.0, 200.0)
-"""p50 and p99."""
+"""Goals of p50 and p99."""
 REST_S = 2.0
 """Pause after a pass and after the last edit, until everything is indexed and the daemon is idle."""
 ASKED = 20
@@ -54,7 +54,7 @@ def alone(sizes: Sizes) -> list[Figure]:
 
 
 def between(sizes: Sizes) -> list[Figure]:
-    """Measure new files during a long first pass, which handles them between turns."""
+    """Measure new files during a long first pass, which serves them between batches."""
     with Standin() as standin, workspace(standin, sizes.queue) as here:
         with here.run() as daemon:
             daemon.wait_for("put.done")

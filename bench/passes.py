@@ -76,7 +76,7 @@ def timed(sizes: Sizes) -> list[Figure]:
 
 
 def processor(sizes: Sizes) -> list[Figure]:
-    """Measure the same without latency, so that no core sleeps between requests."""
+    """Measure processor time without latency, so that no core sleeps between requests."""
     return [_cpu("AI Search: processor time for one file, no latency", sizes.files, *_by_turns(sizes, 0.0))]
 
 
@@ -88,7 +88,7 @@ def _cpu(title: str, files: int, ours: _Program, others: dict[str, _Program]) ->
 def _by_turns(sizes: Sizes, latency: float) -> tuple[_Program, dict[str, _Program]]:
     """Run first passes of syncd and the peers in turns. Slow peers run once.
 
-    Start-up is a pass over one file: with syncd one that has nothing to do, with the others one that uploads it.
+    Start-up is a pass over one file. syncd has nothing to do in it; the peers upload the file.
     """
     with ExitStack() as stack:
         standin = stack.enter_context(Standin(latency=latency))

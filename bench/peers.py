@@ -70,10 +70,10 @@ def _installed(name: str) -> bool:
 def _version(command: Sequence[str]) -> str:
     """Return the first number with a dot that a program prints, or "" if it prints none or is missing.
 
-    Its exit code tells nothing: some give their help with one of failure.
+    The exit code is ignored, because some programs fail when they print their help.
     """
     with tempfile.TemporaryDirectory(prefix="syncd-bench-peer-") as place:
-        # Some leave logs and caches wherever they are asked.
+        # Some programs make logs and caches in the working directory.
         env = bare() | {"XDG_CONFIG_HOME": place}
         try:
             run = subprocess.run(

@@ -45,7 +45,7 @@ def measured(
 ) -> Run:
     """Run a command to its end. env, cwd: None means the values of this process.
 
-    RuntimeError, with what it said, if it does not end well or is not over after longest_s seconds.
+    Raises RuntimeError with its output if it fails, or runs for longer than longest_s seconds.
     """
     with tempfile.TemporaryFile("w+") as said:
         began = time.perf_counter()
@@ -89,7 +89,7 @@ class Daemon:
     def wait_for(self, event: str, times: int = 1, **fields: object) -> float:
         """Wait for a number of matching log lines. Return the time of the last one, in seconds since the start.
 
-        RuntimeError if the daemon ends, or LONGEST_S pass, without it.
+        Raises RuntimeError if the daemon ends, or after LONGEST_S.
         """
         end = time.monotonic() + LONGEST_S
         while len(logged := self.logged(event, **fields)) < times:

@@ -1,13 +1,13 @@
 """`python -m bench.profile [--quick] PATH`: profile a hot path with cProfile, and print the result.
 
 scan     the walk and the checksum of every file, in this process
-plan     a first pass into Workers KV: plan and journal weigh most, as a thousand files share a request
+plan     a first pass into Workers KV: mostly plan and journal, because a thousand files share a request
 nothing  a pass over Workers KV with nothing to do
 upload   a first pass into AI Search, a request for each file
 idle     the daemon with nothing to do, after its first pass
 
-All on a line without latency. Only the main thread is seen; reading and hashing, which passes do in others, is what
-`scan` shows. The profiler makes short functions look slower than they are.
+No path has latency. A profile contains the main thread only. Passes read and hash files in other threads; `scan`
+profiles this work. The profiler makes short functions seem slower than they are.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def nothing(sizes: Sizes, out: Path) -> None:
     """Profile the pass of `rclone`."""
     with Standin() as standin, workspace(standin, sizes.idle_files, folders=100, kind="kv") as here:
         here.reconcile()
-        # Right after its writes the journal outranks the listing.
+        # Shortly after a write, the journal counts more than the listing.
         time.sleep(LAG_S + 1)
         measured(_profiled(here, out, "reconcile"))
 
@@ -97,7 +97,7 @@ def told(out: Path) -> str:
     """Return the text of a profile with short file names."""
     text = io.StringIO()
     pstats.Stats(str(out), stream=text).sort_stats("tottime").print_stats(SHOWN)
-    # The first line is the time of day and a place that is gone.
+    # The first line contains the time of day and a temporary path.
     return PLACES.sub("", text.getvalue().partition("\n")[2]).strip()
 
 

@@ -1,7 +1,7 @@
 """rclone as a peer: it uploads the same files to an S3 stand-in with the same latency.
 
-rclone knows neither AI Search nor Workers KV, so it is compared where the work is the same: a file goes up in one
-request, a listing shows a thousand entries.
+rclone supports neither AI Search nor Workers KV. The comparison covers equal work: one request uploads one file, and
+one request lists a thousand entries.
 """
 
 import subprocess
@@ -65,7 +65,7 @@ def bucket(latency: float, holds: Path | None = None) -> Iterator[Bucket | None]
         with piped(server.stdout) as out:
             url = out.readline().strip()
             if not url:
-                # rclone without an endpoint would go to Amazon's.
+                # Without an endpoint, rclone would send its requests to Amazon.
                 raise RuntimeError("the S3 stand-in does not start")
             yield Bucket(rclone, url)
     finally:
@@ -89,7 +89,7 @@ def idle(sizes: Sizes) -> list[Figure]:
         here.reconcile()
         filled = time.monotonic()
         store = stack.enter_context(bucket(0.0, here.tree))
-        # A mirror rests for an hour between passes; right after its writes the journal outranks the listing.
+        # Shortly after a write, the journal counts more than the listing. In use, an hour lies between two passes.
         time.sleep(max(0.0, LAG_S + 1 - (time.monotonic() - filled)))
         standin.reset()
         for _ in range(sizes.rounds):
@@ -107,7 +107,7 @@ def _figures(files: str, passes: _Passes, changing: int) -> list[Figure]:
     memory = Rounds([run.peak_mb for run in passes.theirs])
     there = bool(passes.theirs)
     name = f"KV: no-op pass, {files} at 0 ms"
-    # The two do not wait for each other.
+    # The walk and the listing do not wait for each other.
     floor = max(min(passes.walks), min(passes.listings))
     return [
         Rounds([run.elapsed_s for run in passes.ours]).figure(

@@ -16,7 +16,7 @@ from syncd import __version__
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """about: name -> value of everything that a repetition needs."""
+    """The figures of a run. about: name -> value of each fact that a repetition needs."""
 
     about: Mapping[str, str]
     figures: Sequence[Figure]
@@ -50,5 +50,5 @@ def about(*, quick: bool) -> Mapping[str, str]:
         "python": platform.python_version(),
         "syncd": __version__,
         "peers": ", ".join(f"{name} {version}" for name, version in peers.versions().items()),
-        "injected latency": f"{LATENCY_S * 1e3:.0f} ms for a request where a line says so, else none; for all the same",
+        "injected latency": f"{LATENCY_S * 1e3:.0f} ms per request if the line says so; equal for all programs",
     }

@@ -1,7 +1,7 @@
 """`python -m bench.s3 [--latency S] [--holds FOLDER]`: serve the part of S3 that rclone needs, on loopback.
 
-It is there to measure rclone as fairly as syncd: the server is the same as that of syncd's stand-in, and it is as far
-away. Of an object it keeps size, checksum and times, and forgets the content. It prints its URL when it answers.
+The comparison is fair, because the HTTP server and the latency are those of the stand-in of syncd. The server keeps
+size, checksum and times of an object, but not its content. It prints its URL when it is ready.
 """
 
 import argparse
@@ -44,7 +44,7 @@ class Object:
 class Bucket:
     """An ASGI application with PUT, HEAD and the listing of one bucket. It answers 501 to every other request.
 
-    latency: seconds from a request to its answer, at least; our own work is part of it, as in the stand-in.
+    latency: the minimum of seconds from a request to its answer. It includes the work of the server.
     """
 
     def __init__(self, latency: float = 0.0, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
@@ -139,11 +139,11 @@ def main() -> None:
     bucket = Bucket(chosen.latency)
     if chosen.holds:
         bucket.hold(chosen.holds)
-    # With the protocol named asyncio sets TCP_NODELAY on its connections; without it answers may take 40 ms.
+    # asyncio sets TCP_NODELAY only on sockets with this protocol number. Without it an answer may take 40 ms.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(128)
-        # It takes connections from here on; they wait until the loop below runs.
+        # From here on connections are accepted. They wait until the server runs.
         print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
         config = uvicorn.Config(
             bucket,

@@ -12,13 +12,13 @@ from syncd.targets.kv.target import LAG_S
 MEMORY_MB = 70.0
 CPU_PERCENT = 0.5
 NOTHING = 5
-"""Requests of a pass over AI Search with nothing to do."""
+"""Most requests of a no-op pass over AI Search."""
 NOTHING_AT_LEAST = 2
 """One request for the counts, one for the newest page."""
 AUDIT_LAG_S = 61.0
 """Seconds after the last upload until syncd trusts the counts of the remote."""
 REST_S = 3.0
-"""Seconds after the first pass of the daemon, until its first looks at the index are over, too."""
+"""Seconds after the first pass of the daemon, until its first polls of the index are over."""
 MILLION_MB = 300.0
 LINEAR = 1.1
 """Ten times the files may take eleven times the time."""
@@ -34,7 +34,7 @@ def many(sizes: Sizes) -> list[Figure]:
 def _passes(standin: Standin, here: Workspace, sizes: Sizes) -> list[Figure]:
     """Measure the first pass, the requests of the passes after it, and a pass that lists everything.
 
-    Processor time for one file: that of the first pass less that of the second, which walks the same folder.
+    The processor time for one file is the difference between the first and the second pass, which walk the same folder.
     """
     n = f"{sizes.many:,} files"
     first = here.reconcile()
@@ -75,7 +75,7 @@ def _cost(run: Run, floor: float) -> list[Figure]:
 def _idle(here: Workspace, sizes: Sizes) -> list[Figure]:
     """Return the memory and processor time of some idle seconds, and of one pass.
 
-    An hour is those seconds, as often as they go into one, and the pass that comes every hour; here it comes sooner.
+    The load of an hour is computed from the load at rest and from one pass. Here the pass comes sooner.
     """
     with here.run(interval=sizes.idle_s + 2 * REST_S) as daemon:
         daemon.wait_for("pass.done", scope="all")
@@ -134,6 +134,6 @@ def _both(files: int) -> _Size:
     with Standin() as standin, workspace(standin, files, folders=1_000, kind="kv") as here:
         cool(here.tree)
         first = here.reconcile(longest_s=LONG_S)
-        # As in an hour's rest: no listing may predate the writes any more.
+        # Shortly after a write, the journal counts more than the listing. In use, an hour lies between two passes.
         time.sleep(LAG_S + 1)
         return _Size(files, first, here.reconcile(longest_s=LONG_S))

@@ -1,6 +1,6 @@
 """`python -m bench.sdk BASE_URL ACCOUNT INSTANCE FOLDER`: upload every file with the official SDK, eight at a time.
 
-What one would write without syncd: a loop in threads, no state, no checks.
+This is the obvious script without syncd: a loop in threads, no state, no checks.
 """
 
 import sys

@@ -17,8 +17,8 @@ from bench.workspace import Kind, Sizes, Standin, Workspace, workspace
 
 SHARDS = 4
 EXTRA = 1.05
-"""All shards may make 5 % more requests than one process, with the listing of the restarted one. Not for KV,
-where all of them are a few dozen, and what each process asks once weighs as much as a thousand files.
+"""All shards may make 5 % more requests than one process, with the listing of the restarted one. KV has no such limit:
+it needs a few dozen requests, and one request of each process weighs as much as a thousand files.
 """
 KINDS: tuple[Kind, ...] = ("ai-search", "kv")
 

@@ -37,7 +37,7 @@ def commands(sizes: Sizes) -> list[Figure]:
 def watching(sizes: Sizes) -> list[Figure]:
     """Measure the time from the start of `run` until it watches many directories, and its idle load.
 
-    Nothing is to be uploaded. RuntimeError if the kernel has too few watches for so many directories.
+    Nothing has to be uploaded. Raises RuntimeError if the kernel permits too few watches.
     """
     n = sizes.watched
     ours, bare, theirs, rest = [], [], [], []

@@ -17,7 +17,7 @@ LEFT = (0, 4)
 class Peer:
     """The value of another program, in the unit of the figure.
 
-    value None: it is not on this machine, and `get` says how it comes there.
+    value: None if the program is not installed. get: how to install it.
     """
 
     name: str
@@ -45,9 +45,9 @@ class Sample:
 class Figure:
     """One measured number.
 
-    reach: the most it is to be; None: it only guides. exact: a count that does not depend on the machine, so that more
-    than `reach` is a fault. floor: what the line or the disk alone takes, the table's "limit". median: of all rounds,
-    where the value is that of the best.
+    reach: the goal, which is the largest good value; None without a goal. exact: a count that does not depend on the
+    machine, so that a larger value than the goal is a fault. floor: the value of the latency or the disk alone; the
+    table calls it "limit". median: the median of all rounds; the value is that of the best round.
     """
 
     name: str

@@ -29,7 +29,7 @@ def counted(sizes: Sizes) -> list[Figure]:
     with Standin() as standin, workspace(standin, 0, kind="vectorize") as here:
         _plant(here.tree, sizes.guides)
         first = _pass(standin, here)
-        # The pass after a change asks whether it is processed; what follows is at rest.
+        # The pass after a change asks whether the index has processed it. The next pass is at rest.
         here.reconcile()
         vectors = standin.vectors(here.instance)
         idle = _pass(standin, here)

@@ -1,6 +1,6 @@
 """`python -m bench.watch FOLDER`: watch a folder with watchdog alone, and end when it watches.
 
-The floor under the start of the daemon: the same library, no config, no state, no checks.
+This is the lower limit of the start of the daemon: the same library, no config, no state, no checks.
 """
 
 import os
@@ -13,5 +13,5 @@ if __name__ == "__main__":
     observer = Observer()
     observer.schedule(FileSystemEventHandler(), sys.argv[1], recursive=True)
     observer.start()
-    # Taking the watches back is not what is measured.
+    # The removal of the watches is not measured.
     os._exit(0)

@@ -106,7 +106,7 @@ def write_through(file: Path, text: str) -> float:
 
 
 class Standin:
-    """`syncd emulate` as a process: it shares no interpreter lock with the client that is measured."""
+    """`syncd emulate` as a process: it shares no interpreter lock with the measured client."""
 
     def __init__(self, *, latency: float = 0.0, index_delay: float = 0.2) -> None:
         options = ["--port", "0", "--latency", str(latency), "--index-delay", str(index_delay)]
@@ -146,7 +146,7 @@ class Standin:
         cursor = ""
         while True:
             answer = self._client.get(f"{self._namespaces}/{found}/keys", params={"limit": 1000, "cursor": cursor})
-            # The decoding of the rows is the client's work.
+            # Only the cursor is read, because the client decodes the rows.
             said = _CURSOR.search(answer.raise_for_status().text)
             if said is None or not (cursor := said["cursor"]):
                 return
@@ -160,8 +160,8 @@ class Standin:
     def arrivals(self, instance: str, keys: Collection[str]) -> dict[str, float]:
         """Return key -> arrival time of its content (Unix time, in ms) from the API's listing.
 
-        An item that is indexed was last seen `index_delay` after it came in. Asked once, after what is measured.
-        RuntimeError if one of the keys is not there, or not indexed yet.
+        The listing shows the end of the indexing, which is `index_delay` after the arrival. Call it after the
+        measurement. Raises RuntimeError if a key is absent or not indexed yet.
         """
         items = self.items(instance)
         found: dict[str, float] = {}
