@@ -1,4 +1,4 @@
-"""The guards: an unmounted disk must not look like a wish to delete everything, nor a slip like a plan."""
+"""The root guard and the brake: they refuse deletes that an unmounted disk or a mistake of a person would cause."""
 
 import structlog
 
@@ -16,12 +16,12 @@ log = structlog.get_logger()
 
 
 def guard(mirror: Mirror, *, force: bool) -> None:
-    """Look at the root before believing anything in it. Raises RootHalt if it is missing, emptied, or another mount.
+    """Check the root before a pass. Raises RootHalt if the root is missing, emptied, or on another mount.
 
-    A root that another folder took the place of on the same device is no reason to halt, but its files are read anew.
+    If another folder on the same device is in its place, the pass continues and reads every file.
     """
     identity = mirror.tree.identity()
-    # A root that cannot be read halts, also where nothing is known of it yet.
+    # Raises RootHalt if the root cannot be read, even before the first pass.
     mirror.tree.is_empty()
     seen = mount_guard.look(mirror)
     last = mirror.root_seen or mirror.meta.get("root")
@@ -39,7 +39,7 @@ def guard(mirror: Mirror, *, force: bool) -> None:
 
 def _halt_if_gone(mirror: Mirror, identity: Identity, seen: Survey) -> None:
     path = mirror.tree.label
-    # A file system that is mounted again may have another number.
+    # A file system may have another device number after it is mounted again.
     if mirror.root_seen and identity[0] != mirror.root_seen[0] and seen.what != mirror.mount_seen:
         raise RootHalt(
             f"path {path} is on another device than when syncd started (a mount came or went); nothing was"
@@ -58,7 +58,7 @@ def _halt_if_gone(mirror: Mirror, identity: Identity, seen: Survey) -> None:
 
 
 def halt_if_emptied(mirror: Mirror, tables: PassTables) -> None:
-    """Raise RootHalt if a plan deletes all there is since the folder holds nothing; the journal may know of none."""
+    """Raise RootHalt if a plan has deletes and the folder is empty. The journal may be empty, too."""
     deletes = tables.plan.counts["delete"]
     if deletes and (held := _emptiness(mirror)):
         raise RootHalt(
@@ -74,29 +74,29 @@ def _emptiness(mirror: Mirror) -> str | None:
 
 
 def known(mirror: Mirror, unrecorded: int) -> int:
-    """How many entries the mirror has. unrecorded: entries of ours that the journal does not know."""
+    """Return the number of entries of the mirror. unrecorded: the number of those without a record."""
     return mirror.journal.count() + unrecorded
 
 
 def weigh(mirror: Mirror, lost: int, known: int) -> BrakeInput:
-    """Return what the brake weighs. lost: deletes by which a content goes; known: entries before the pass."""
+    """Return the input of the brake. lost: deletes that lose a content. known: entries before the pass."""
     return BrakeInput(lost, mirror.journal.tombstones.recent_deletes(mirror.age()), known, mirror.settings.max_delete)
 
 
 def is_fresh(mirror: Mirror) -> bool:
-    """Whether the state has seen no whole pass yet, so that it cannot tell a slip from a lost state file."""
+    """Return whether no full pass has ended with this state file yet. Then a mistake looks like a lost state file."""
     return mirror.journal.count() == 0 or mirror.meta.get("last_reconcile") is None
 
 
 def is_replaced(mirror: Mirror, tables: PassTables, known: int) -> bool:
-    """Whether another folder took the root's place, with none of the known files: it may be the wrong folder."""
+    """Return whether another folder without any known file is at the path of the root. It may be the wrong one."""
     return bool(mirror.meta.get("root_replaced")) and 0 < known <= tables.plan.counts["delete"]
 
 
 def refusal(mirror: Mirror, tables: PassTables, load: BrakeInput, put: int | None, *, fresh: bool) -> str | None:
-    """Return why a plan deletes too much, and what to do then; None if it may pass.
+    """Return the reason and the remedy if a plan deletes too much, None if it may pass.
 
-    put: how many uploads were made, None in a dry run. fresh: the state was so before the pass.
+    put: the number of uploads made, None in a dry run. fresh: the result of `is_fresh` before the pass.
     """
     deletes, recent, known = load.deletes, load.recent, load.known
     allowed = brake(deletes, recent, known, load.max_delete, 0 if fresh else BRAKE_FLOOR)
@@ -114,11 +114,11 @@ def refusal(mirror: Mirror, tables: PassTables, load: BrakeInput, put: int | Non
 
 
 def hold_back(mirror: Mirror, tables: PassTables, load: BrakeInput) -> bool:
-    """Take the deletes out of a plan and look at their keys again later, if more of them seem to be on their way.
+    """Remove the deletes from a plan and mark their keys again, if more deletes seem to follow.
 
-    What `rm -r` removes arrives in bursts, and each of them alone may be few enough. They are judged together: once
-    nothing was marked for `settle`, or `settle_max` after the first of them. Return whether any were taken out: orphans
-    among them are found by a full pass only.
+    The events of `rm -r` arrive in bursts, and one burst alone may be within max_delete. The deletes are judged
+    together: when no key was marked for `settle`, or `settle_max` after the first mark. Return whether deletes were
+    removed. Only a full pass finds the orphans among them again.
     """
     now = mirror.now()
     some = next(tables.plan.batches("delete"), [])
