@@ -290,7 +290,7 @@ def _compare(items: "Sequence[Item]", db: "sqlite3.Connection | None", name: str
 def _check_watches(name: str, section: "MirrorConfig") -> Finding:
     what = f"{name}: watch"
     limit_file = Path("/proc/sys/fs/inotify/max_user_watches")
-    if section.watch in ("poll", "off") or not limit_file.exists():
+    if section.watch not in ("auto", "inotify") or not limit_file.exists():
         return Finding(what, "ok", section.watch)
     limit = int(limit_file.read_text())
     folders = 1 + sum(len(dirs) for _, dirs, _ in os.walk(section.path))

@@ -20,6 +20,7 @@ from syncd.cli.context import (
 )
 from syncd.cli.output import counted, print_json, print_line, print_table
 from syncd.core.errors import EXIT_OK, ConfigError
+from syncd.core.model import STORED_NOT_INDEXED
 from syncd.core.redact import printable
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from syncd.config.schema import Config
 
-_STORED_UNINDEXED = frozenset({"index_error", "skipped"})
-"""Problem kinds of items that are stored and not searchable."""
 _BATCH = 1000
 """Records read from the journal at a time."""
 
@@ -89,7 +88,7 @@ def _rows_of(db: "sqlite3.Connection", name: str) -> Iterator[dict[str, Any]]:
         after = records[-1].key
     for key, kind in sorted(problems.items()):
         # An item with an index problem counts as in step only while it is stored, and this one has no record.
-        state = f"rejected: {kind}" if kind in _STORED_UNINDEXED else state_of(kind, queued=False)
+        state = f"rejected: {kind}" if kind in STORED_NOT_INDEXED else state_of(kind, queued=False)
         yield {"key": key, "size": None, "state": state, "index": None, "searchable_s": None}
 
 
@@ -97,7 +96,7 @@ def state_of(problem_kind: str | None, *, queued: bool) -> str:
     """Return the state of an item in one word, as `status` counts it."""
     if problem_kind == "failed":
         return "failed"
-    if problem_kind is not None and problem_kind not in _STORED_UNINDEXED:
+    if problem_kind is not None and problem_kind not in STORED_NOT_INDEXED:
         return f"rejected: {problem_kind}"
     return "pending" if queued else "synced"
 

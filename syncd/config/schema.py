@@ -23,7 +23,7 @@ from syncd.core import sharding
 from syncd.core.base_url import check_base_url, is_loopback
 from syncd.core.globs import BadPattern, parse
 from syncd.core.keys import to_os
-from syncd.core.model import FIELD_SOURCES, is_field_source
+from syncd.core.model import FIELD_SOURCES, WatchSetting, is_field_source
 from syncd.core.rules import INCLUDE_ALL
 
 KV_MAX_VALUE_SIZE = 25 * 1024 * 1024
@@ -287,7 +287,7 @@ class MirrorConfig(Section):
     settle_max: Seconds = 30.0
     reconcile_interval: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 3600.0
     audit_interval: Seconds = 86400.0
-    watch: Literal["auto", "inotify", "poll", "off"] = "auto"
+    watch: WatchSetting = "auto"
     poll_interval: Annotated[float, Field(ge=0.1, allow_inf_nan=False)] = 30.0
     shard: Annotated[str, AfterValidator(_shard)] = ""
     long_names: Literal["reject", "shorten"] = "reject"

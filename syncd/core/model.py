@@ -30,8 +30,14 @@ EvidenceKind = Literal["seen_to_go", "absent", "excluded", "orphan", "duplicate"
 """Why an entry may be deleted; see `core.evidence.why`."""
 
 HARMLESS: frozenset[ProblemKind] = frozenset({"unsupported_type", "empty"})
-"""Problem kinds that are reported but do not set exit code 1 (contract)."""
+"""Problem kinds that are reported but do not set exit code 1 (contract). web/page/app.js has the same list."""
+STORED_NOT_INDEXED: frozenset[ProblemKind] = frozenset({"index_error", "skipped"})
+"""Problem kinds of entries that are stored and not searchable."""
 
+WatchMode = Literal["inotify", "poll", "off"]
+"""A way to notice changes of a folder. watch/monitor.py chooses it."""
+WatchSetting = Literal["auto", WatchMode]
+"""The setting `watch` of a mirror."""
 
 FRONT_FIELD = "front:"
 """Prefix of a metadata source that names a field of the front matter."""

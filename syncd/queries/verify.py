@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from syncd.core.errors import EXIT_DIFFERENT, EXIT_OK, ConfigError, FileChanged, Halt, Park, SyncdError, Unreachable
-from syncd.core.model import Action, Delete, Entry, Item, Put
+from syncd.core.model import HARMLESS, STORED_NOT_INDEXED, Action, Delete, Entry, Item, Put
 from syncd.core.plan import entry_of
 from syncd.queries.search import Answer, Question, ask
 from syncd.sync import once
@@ -16,7 +16,7 @@ from syncd.sync.passes import PassOptions, Result, Watch
 
 MISSING = frozenset({"new", "missing"})
 """Reasons of a put for a key that the remote does not have."""
-UNSEEN = frozenset({"unsupported_type", "empty", "index_error", "skipped"})
+NO_DIFFERENCE = HARMLESS | STORED_NOT_INDEXED
 """Problem kinds that are no difference: files that are never mirrored, and entries that are stored but not indexed."""
 
 
@@ -80,7 +80,7 @@ async def verify(mirror: Mirror, watch: Watch, *, deep: bool = False) -> Verdict
     for action, _ in result.tables.plan.actions():
         if difference := _of_action(action):
             found.append(difference)
-    problems = [problem for problem in report.problems(mirror) if problem.kind not in UNSEEN]
+    problems = [problem for problem in report.problems(mirror) if problem.kind not in NO_DIFFERENCE]
     found += [Difference(problem.key, problem.kind, problem.message) for problem in problems]
     planned = result.tables.plan.counts
     verdict.checked = result.unchanged + planned["put"] + planned["adopt"] + planned["delete"] + len(problems)

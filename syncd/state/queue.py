@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from syncd.core.model import STORED_NOT_INDEXED
 from syncd.state.db import transaction
 from syncd.state.journal import Journal
 
@@ -222,7 +223,7 @@ def retry_problems(journal: Journal, queue: Queue, keys: Collection[str] | None,
     due = [
         key
         for key, problem in problems.items()
-        if (journal.get(key) is None if problem.kind in ("index_error", "skipped") else problem.kind != "invalid_key")
+        if (journal.get(key) is None if problem.kind in STORED_NOT_INDEXED else problem.kind != "invalid_key")
     ]
     queue.make_due(due, now)
     return len(due) + journal.reindexing.request(None if keys is None else is_chosen)

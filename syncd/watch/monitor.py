@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import structlog
 
 from syncd.core.keys import shown_path
+from syncd.core.model import WatchMode, WatchSetting
 from syncd.local.mounts import mounts_below, network_filesystem
 from syncd.local.read import root_identity
 from syncd.watch.hints import EVERYTHING, Hint
@@ -29,17 +30,17 @@ _FEWEST_WATCHES: Final = 524_288
 class WatchStatus:
     """The current mode of a watch. detail: the reason for a mode other than configured, "" for none."""
 
-    mode: Literal["inotify", "poll", "off"]
+    mode: WatchMode
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A root to watch. mode, poll_interval_s: `watch` and `poll_interval` (seconds) of the config."""
+    """A root to watch. setting, poll_interval_s: `watch` and `poll_interval` (seconds) of the config."""
 
     mirror: str
     path: Path
-    mode: Literal["auto", "inotify", "poll", "off"]
+    setting: WatchSetting
     poll_interval_s: float
     ignore: Ignore | None = None
 
@@ -124,14 +125,14 @@ class Monitor(threading.Thread):
         self._identity, self._mounts = root_identity(self._root.path), mounts_below(self._root.path)
         if self._identity is None:
             self.status = WatchStatus("off", f"the root is missing: {shown_path(self._root.path)}")
-        elif self._root.mode == "off":
+        elif self._root.setting == "off":
             self.status = WatchStatus("off")
         else:
             self._watch_or_poll()
         _log.info("watch.mode", mirror=self._root.mirror, mode=self.status.mode, detail=self.status.detail)
 
     def _watch_or_poll(self) -> None:
-        reason = "" if self._root.mode == "poll" else self._attach()
+        reason = "" if self._root.setting == "poll" else self._attach()
         if self._handler is not None:
             self.status = WatchStatus("inotify")
             return
@@ -143,7 +144,7 @@ class Monitor(threading.Thread):
 
     def _attach(self) -> str:
         """Set self._handler, or return the reason why there is no event source."""
-        if self._root.mode == "auto" and (kind := network_filesystem(self._root.path)) is not None:
+        if self._root.setting == "auto" and (kind := network_filesystem(self._root.path)) is not None:
             return f"{kind} gives no events of other machines: polled"
         # realpath, because watchdog would watch a symbolic link itself.
         handler = RootHandler(os.path.realpath(self._root.path), self._put, self._refuse, self._root.ignore)

@@ -5,10 +5,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import structlog
 
+from syncd.core.model import WatchSetting
 from syncd.watch.hints import Hint, Inbox
 from syncd.watch.kernel import KernelWatch
 from syncd.watch.monitor import Monitor, Root, WatchStatus
@@ -54,7 +54,7 @@ class Watcher:
         self,
         mirror: str,
         root: Path,
-        mode: Literal["auto", "inotify", "poll", "off"] = "auto",
+        mode: WatchSetting = "auto",
         *,
         poll_interval: float = 30.0,
         ignore: Ignore | None = None,

@@ -20,10 +20,9 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from syncd import __version__
-from syncd.core.model import ActionEvent
+from syncd.core.model import ActionEvent, WatchMode
 from syncd.state.history import State
 
-WATCH_MODES = ("inotify", "poll", "off")
 BUCKETS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 """Upper ends of the histograms' buckets."""
 
@@ -163,7 +162,7 @@ class _Gauges:
         for name, mirror in mirrors.items():
             self._set_mirror(name, mirror)
         for name, mode in modes.items():
-            for watch_mode in WATCH_MODES:
+            for watch_mode in get_args(WatchMode):
                 self._mode.labels(name, watch_mode).set(mode == watch_mode)
         self._held.set(max(0.0, gate.held_s()))
         self._in_flight.set(gate.in_flight)
