@@ -4,17 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from syncd.core.model import Delete, Entry, EvidenceKind, Excluded, Item, Local, Record
-from syncd.core.plan import BRAKE_FLOOR, Prune, allowed_deletes
-
-
-@dataclass(frozen=True, slots=True)
-class BrakeInput:
-    """The input of the brake. deletes: planned. recent: done in the last hour. known: entries of the mirror."""
-
-    deletes: int
-    recent: int
-    known: int
-    max_delete: str | int
+from syncd.core.plan import BRAKE_FLOOR, BrakeInput, Prune
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +114,11 @@ def _consent(backing: DeleteContext) -> list[str]:
 
 def _brake(backing: DeleteContext) -> dict[str, object]:
     load = backing.load
-    allowed = allowed_deletes(load.known + load.recent, load.max_delete)
-    within = load.deletes + load.recent <= allowed
+    within = load.deletes + load.recent <= load.allowed
     return {
         "passed": "within max_delete" if within else "forced" if backing.force else f"up to {BRAKE_FLOOR} always pass",
         "max_delete": load.max_delete,
-        "allowed": allowed,
+        "allowed": load.allowed,
         "planned": load.deletes,
         "last_hour": load.recent,
         "known": load.known,

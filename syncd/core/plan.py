@@ -146,18 +146,37 @@ def entry_of(record: Record, owner: str) -> Entry:
     )
 
 
-def brake(deletes: int, recent: int, known: int, max_delete: str | int, floor: int = BRAKE_FLOOR) -> int | None:
-    """Return the allowed number of deletes if the plan exceeds it, None if the plan may pass.
+@dataclass(frozen=True, slots=True)
+class BrakeInput:
+    """The input of the brake.
 
     deletes: planned. recent: done in the last hour without consent. known: entries of the mirror.
     max_delete: a count, or a percentage of `known` such as "25%".
-    floor: this many deletes always pass, unless max_delete is 0.
+    fresh: no full pass has ended with this state yet, so that small plans do not pass by their size either.
     """
-    allowed = allowed_deletes(known + recent, max_delete)
-    total = deletes + recent
-    if deletes == 0 or (total <= allowed) or (total <= floor and not _nothing(max_delete)):
+
+    deletes: int
+    recent: int
+    known: int
+    max_delete: str | int
+    fresh: bool = False
+
+    @property
+    def allowed(self) -> int:
+        """The number of deletes that max_delete allows."""
+        return allowed_deletes(self.known + self.recent, self.max_delete)
+
+
+def brake(weighed: BrakeInput) -> int | None:
+    """Return the allowed number of deletes if the plan exceeds it, None if the plan may pass.
+
+    Plans with at most BRAKE_FLOOR deletes always pass, unless max_delete is 0 or the state is fresh.
+    """
+    total = weighed.deletes + weighed.recent
+    floor = 0 if weighed.fresh or _nothing(weighed.max_delete) else BRAKE_FLOOR
+    if weighed.deletes == 0 or total <= max(weighed.allowed, floor):
         return None
-    return allowed
+    return weighed.allowed
 
 
 def allowed_deletes(known: int, max_delete: str | int) -> int:

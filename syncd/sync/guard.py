@@ -3,9 +3,8 @@
 import structlog
 
 from syncd.core.errors import RootHalt
-from syncd.core.evidence import BrakeInput
 from syncd.core.keys import shown
-from syncd.core.plan import BRAKE_FLOOR, brake
+from syncd.core.plan import BRAKE_FLOOR, BrakeInput, brake
 from syncd.local.mounts import Survey
 from syncd.local.read import Identity
 from syncd.state.pass_tables import PassTables
@@ -50,87 +49,88 @@ def _halt_if_gone(mirror: Mirror, identity: Identity, seen: Survey) -> None:
             f"path {path} was on a mount that is gone; nothing was deleted. Mount it again, or accept this folder:"
             f" {_by_force(mirror)}"
         )
-    if mirror.journal.count() and (held := _emptiness(mirror)):
+    if mirror.journal.count() and (state := _empty_state(mirror)):
         raise RootHalt(
-            f"path {path} {held}, but {mirror.journal.count()} of its files are known; nothing was"
+            f"path {path} {state}, but {mirror.journal.count()} of its files are known; nothing was"
             f" deleted. Bring the files back, or empty the target too: {_by_force(mirror)}"
         )
 
 
 def halt_if_emptied(mirror: Mirror, tables: PassTables) -> None:
-    """Raise RootHalt if a plan has deletes and the folder is empty. The journal may be empty, too."""
+    """Raise RootHalt if an empty folder is about to delete entries. The journal may know none of them."""
     deletes = tables.plan.counts["delete"]
-    if deletes and (held := _emptiness(mirror)):
+    if deletes and (state := _empty_state(mirror)):
         raise RootHalt(
-            f"path {mirror.tree.label} {held}, but the target holds {deletes} entries of this mirror; nothing was"
+            f"path {mirror.tree.label} {state}, but the target holds {deletes} entries of this mirror; nothing was"
             f" deleted. Bring the files back, or empty the target too: {_by_force(mirror)}"
         )
 
 
-def _emptiness(mirror: Mirror) -> str | None:
+def _empty_state(mirror: Mirror) -> str | None:
     if mirror.tree.is_empty():
         return "is empty"
     return None if mirror.tree.takes_any() else "holds no file that the rules take"
 
 
-def known(mirror: Mirror, unrecorded: int) -> int:
-    """Return the number of entries of the mirror. unrecorded: the number of those without a record."""
+def known_entries(mirror: Mirror, unrecorded: int) -> int:
+    """Return the number of entries of the mirror. unrecorded: its entries without a record."""
     return mirror.journal.count() + unrecorded
 
 
-def weigh(mirror: Mirror, lost: int, known: int) -> BrakeInput:
-    """Return the input of the brake. lost: deletes that lose a content. known: entries before the pass."""
-    return BrakeInput(lost, mirror.journal.tombstones.recent_deletes(mirror.age()), known, mirror.settings.max_delete)
-
-
 def is_fresh(mirror: Mirror) -> bool:
-    """Return whether no full pass has ended with this state file yet. Then a mistake looks like a lost state file."""
+    """Return whether no full pass has ended with this state, so that the state file may have been lost."""
     return mirror.journal.count() == 0 or mirror.meta.get("last_reconcile") is None
 
 
-def is_replaced(mirror: Mirror, tables: PassTables, known: int) -> bool:
-    """Return whether another folder without any known file is at the path of the root. It may be the wrong one."""
+def is_other_folder(mirror: Mirror, tables: PassTables, known: int) -> bool:
+    """Return whether another folder took the place of the root and has none of the known files."""
     return bool(mirror.meta.get("root_replaced")) and 0 < known <= tables.plan.counts["delete"]
 
 
-def refusal(mirror: Mirror, tables: PassTables, load: BrakeInput, put: int | None, *, fresh: bool) -> str | None:
-    """Return the reason and the remedy if a plan deletes too much, None if it may pass.
+def brake_input(mirror: Mirror, lost: int, known: int, *, fresh: bool) -> BrakeInput:
+    """Return the input of the brake. lost: deletes that remove the last copy of a content."""
+    recent = mirror.journal.tombstones.recent_deletes(mirror.age())
+    return BrakeInput(lost, recent, known, mirror.settings.max_delete, fresh)
 
-    put: the number of uploads made, None in a dry run. fresh: the result of `is_fresh` before the pass.
+
+def refusal(mirror: Mirror, tables: PassTables, weighed: BrakeInput, put: int | None) -> str | None:
+    """Return why the plan deletes too much and what to do about it, None if it may pass.
+
+    put: the number of uploads that were made; None in a dry run.
     """
-    deletes, recent, known = load.deletes, load.recent, load.known
-    allowed = brake(deletes, recent, known, load.max_delete, 0 if fresh else BRAKE_FLOOR)
+    allowed = brake(weighed)
     if allowed is None:
         return None
+    deletes = weighed.deletes
     names = ", ".join(shown(action.key) for action in tables.plan.first("delete", 3))
     uploads = f"{put} upload{'' if put == 1 else 's'} {'was' if put == 1 else 'were'} made"
     done = "Nothing would be deleted; uploads would be made" if put is None else f"Nothing was deleted; {uploads}"
-    earlier = f", after {recent} in the last hour" if recent else ""
+    earlier = f", after {weighed.recent} in the last hour" if weighed.recent else ""
     return (
-        f"the plan deletes {deletes} of {known} entries ({names}{', …' if deletes > 3 else ''}){earlier};"
-        f" max_delete = {mirror.settings.max_delete} allows {allowed}. {done}. See all of it:"
+        f"the plan deletes {deletes} of {weighed.known} entries ({names}{', …' if deletes > 3 else ''}){earlier};"
+        f" max_delete = {weighed.max_delete} allows {allowed}. {done}. See all of it:"
         f" syncd reconcile --dry-run {mirror.name}; if it is meant: {_by_force(mirror)}"
     )
 
 
-def hold_back(mirror: Mirror, tables: PassTables, load: BrakeInput) -> bool:
-    """Remove the deletes from a plan and mark their keys again, if more deletes seem to follow.
+def hold_back(mirror: Mirror, tables: PassTables, weighed: BrakeInput) -> bool:
+    """Remove the deletes from a plan and mark their keys, if more deletes seem to follow.
 
-    The events of `rm -r` arrive in bursts, and one burst alone may be within max_delete. The deletes are judged
-    together: when no key was marked for `settle`, or `settle_max` after the first mark. Return whether deletes were
-    removed. Only a full pass finds the orphans among them again.
+    The deletes of `rm -r` come in bursts, and a single burst may be small enough to pass. So they are judged together:
+    when no key was marked for `settle` seconds, or `settle_max` seconds after the first delete. Return whether deletes
+    were removed. Only a full pass finds the orphans among them again.
     """
     now = mirror.now()
-    some = next(tables.plan.batches("delete"), [])
+    first = next(tables.plan.batches("delete"), [])
     if (
-        load.deletes + load.recent <= BRAKE_FLOOR
+        weighed.deletes + weighed.recent <= BRAKE_FLOOR
         or not mirror.queue.recently_marked(now)
-        or any(mirror.settle_expired(action.key) for _, action in some)
+        or any(mirror.settle_expired(action.key) for _, action in first)
     ):
         return False
     log.info("delete.held_back", mirror=mirror.name, deletes=tables.plan.counts["delete"])
-    for turn in tables.plan.batches("delete"):
-        mirror.queue.mark([(action.key, False) for _, action in turn], now)
+    for batch in tables.plan.batches("delete"):
+        mirror.queue.mark([(action.key, False) for _, action in batch], now)
     tables.plan.remove_deletes()
     return True
 

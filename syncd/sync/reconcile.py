@@ -20,7 +20,16 @@ from syncd.state.queue import Dirty
 from syncd.sync import audit
 from syncd.sync.apply import Applier
 from syncd.sync.deletes import coming_contents, count_losses, postpone_deletes
-from syncd.sync.guard import guard, halt_if_emptied, hold_back, is_fresh, is_replaced, known, refusal, weigh
+from syncd.sync.guard import (
+    brake_input,
+    guard,
+    halt_if_emptied,
+    hold_back,
+    is_fresh,
+    is_other_folder,
+    known_entries,
+    refusal,
+)
 from syncd.sync.mirror import Mirror
 from syncd.sync.mount_guard import look, protect
 from syncd.sync.observe import ScopeTooLarge
@@ -122,9 +131,9 @@ def _look_at_deletes(current: Pass) -> None:
     mirror, result = current.mirror, current.result
     if not current.options.force:
         halt_if_emptied(mirror, result.tables)
-    result.known = known(mirror, result.unrecorded)
-    replaced = current.scope.everything and is_replaced(mirror, result.tables, result.known)
-    result.fresh = is_fresh(mirror) or replaced
+    result.known = known_entries(mirror, result.unrecorded)
+    other_folder = current.scope.everything and is_other_folder(mirror, result.tables, result.known)
+    result.fresh = is_fresh(mirror) or other_folder
 
 
 async def _forecast_brake(current: Pass) -> None:
@@ -134,8 +143,9 @@ async def _forecast_brake(current: Pass) -> None:
         return
 
     def forecast(coming: Mapping[str, int]) -> str | None:
-        load = weigh(mirror, count_losses(mirror, result.tables, coming), result.known)
-        return refusal(mirror, result.tables, load, None, fresh=result.fresh)
+        lost = count_losses(mirror, result.tables, coming)
+        weighed = brake_input(mirror, lost, result.known, fresh=result.fresh)
+        return refusal(mirror, result.tables, weighed, None)
 
     result.refusal = forecast({})
     if result.refusal:
@@ -149,16 +159,16 @@ async def _brake(current: Pass) -> DeleteContext:
     postponed = await postpone_deletes(mirror, result.tables, current.rows, options.delete_after, current.stats.unsent)
     result.waiting = postponed.waiting
     result.held_back = postponed.needs_full_pass
-    load = weigh(mirror, postponed.lost, result.known)
+    weighed = brake_input(mirror, postponed.lost, result.known, fresh=result.fresh)
     if not options.force and postponed.due:
-        result.refusal = refusal(mirror, result.tables, load, result.done["put"], fresh=result.fresh)
+        result.refusal = refusal(mirror, result.tables, weighed, result.done["put"])
         if result.refusal:
             result.tables.plan.refuse("delete")
         else:
-            result.held_back |= hold_back(mirror, result.tables, load)
+            result.held_back |= hold_back(mirror, result.tables, weighed)
     return DeleteContext(
         result.pass_id,
-        load,
+        weighed,
         mirror.name,
         mirror.settings.spec,
         mirror.policy.owner,

@@ -273,9 +273,9 @@ MUTANTS = (
     ),
     Mutant(
         "the first pass over a lost state may delete ten files unweighed",
-        "syncd/sync/guard.py",
-        "load.max_delete, 0 if fresh else BRAKE_FLOOR)",
-        "load.max_delete, BRAKE_FLOOR)",
+        "syncd/core/plan.py",
+        "0 if weighed.fresh or _nothing(weighed.max_delete)",
+        "0 if _nothing(weighed.max_delete)",
         ("tests/unit/sync/test_empty_files.py",),
     ),
     Mutant(

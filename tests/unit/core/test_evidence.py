@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from syncd.core.evidence import BrakeInput, DeleteContext, content_evidence, delete_log_entry, why, with_evidence
+from syncd.core.evidence import DeleteContext, content_evidence, delete_log_entry, why, with_evidence
 from syncd.core.model import Delete, Entry, Excluded, Item, Local, Record
+from syncd.core.plan import BrakeInput
 
 STALE, ORPHAN = Delete("p/a.md", "stale", "a.md", "r1"), Delete("p/a.md", "orphan", "a.md", "r1")
 FILE = Item("p/a.md", "a.md", 1, 2, 3, 4)

@@ -27,6 +27,7 @@ from syncd.core.model import (
 from syncd.core.plan import (
     BRAKE_FLOOR,
     Ask,
+    BrakeInput,
     Decision,
     Policy,
     Prune,
@@ -390,7 +391,7 @@ def test_a_key_is_in_step_after_a_put(content: str, policy: Policy, seen: Source
 def test_the_brake(
     sentence: str, deletes: int, recent: int, known: int, max_delete: str | int, allowed: int | None
 ) -> None:
-    assert allowed == brake(deletes, recent, known, max_delete), sentence
+    assert allowed == brake(BrakeInput(deletes, recent, known, max_delete)), sentence
 
 
 def test_a_percentage_is_rounded_down() -> None:
@@ -400,5 +401,5 @@ def test_a_percentage_is_rounded_down() -> None:
 
 @given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000))
 def test_more_deletes_never_pass_where_fewer_were_refused(deletes: int, recent: int, known: int) -> None:
-    if deletes and brake(deletes, recent, known, "25%") is not None:
-        assert brake(deletes + 1, recent, known, "25%") is not None
+    if deletes and brake(BrakeInput(deletes, recent, known, "25%")) is not None:
+        assert brake(BrakeInput(deletes + 1, recent, known, "25%")) is not None
