@@ -104,6 +104,40 @@ class Record:
         """The start of the last indexing, in seconds since the epoch."""
         return self.written_at if self.requeued_at is None else self.requeued_at
 
+    @staticmethod
+    def of(key: str, held: "Stored | Adopt", written_at: float, pass_id: int) -> "Record":
+        """Return the record of an entry that a put stored, or that was found with the content of the file.
+
+        pass_id: the pass that put the entry. For an entry that was found: an earlier pass.
+        """
+        return Record(
+            key=key,
+            ref=held.ref,
+            checksum=held.checksum,
+            size=held.size,
+            written_at=written_at,
+            version=held.version,
+            remote_size=held.remote_size,
+            marked=held.marked,
+            status=held.status,
+            error=held.error,
+            pass_id=pass_id,
+        )
+
+    def entry(self, owner: str) -> "Entry":
+        """Return the entry that the record describes. owner: the mark of the mirror."""
+        return Entry(
+            key=self.key,
+            ref=self.ref,
+            checksum=self.checksum,
+            version=self.version,
+            size=self.remote_size,
+            owner=owner,
+            marked=self.marked,
+            status=self.status,
+            error=self.error,
+        )
+
 
 class Entry(NamedTuple):
     """A remote entry. None in a field: the remote does not say.
@@ -218,6 +252,22 @@ class Adopt:
     marked: bool | None = None
     status: IndexStatus | None = None
     error: str | None = None
+
+    @staticmethod
+    def of(item: Item, checksum: str, entry: Entry) -> "Adopt":
+        """Return the action for an entry that was found. checksum: the sha-256 of the file and of the entry."""
+        return Adopt(
+            key=item.key,
+            reason="found",
+            ref=entry.ref,
+            checksum=checksum,
+            size=item.size,
+            version=entry.version,
+            remote_size=entry.size,
+            marked=entry.marked,
+            status=entry.status,
+            error=entry.error,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,21 +131,6 @@ def same_entry(record: Record, entry: Entry) -> bool:
     )
 
 
-def entry_of(record: Record, owner: str) -> Entry:
-    """Return the entry that a record describes, for a scope without a listing."""
-    return Entry(
-        key=record.key,
-        ref=record.ref,
-        checksum=record.checksum,
-        version=record.version,
-        size=record.remote_size,
-        owner=owner,
-        marked=record.marked,
-        status=record.status,
-        error=record.error,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class BrakeInput:
     """The input of the brake.
@@ -220,18 +205,7 @@ def _in_step_or_adopt(item: Item, record: Record | None, entry: Entry) -> Action
     checksum = item.checksum
     if checksum is None or (record is not None and record.checksum == checksum and same_entry(record, entry)):
         return None
-    return Adopt(
-        key=item.key,
-        reason="found",
-        ref=entry.ref,
-        checksum=checksum,
-        size=item.size,
-        version=entry.version,
-        remote_size=entry.size,
-        marked=entry.marked,
-        status=entry.status,
-        error=entry.error,
-    )
+    return Adopt.of(item, checksum, entry)
 
 
 def _without_file(record: Record | None, entry: Entry | None, policy: Policy, seen: Source) -> Decision:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from syncd.core.errors import EXIT_DIFFERENT, EXIT_OK, ConfigError, FileChanged, Halt, Park, SyncdError, Unreachable
 from syncd.core.model import HARMLESS, STORED_NOT_INDEXED, Action, Delete, Entry, Item, Put
-from syncd.core.plan import entry_of
 from syncd.queries.search import Answer, Question, ask
 from syncd.sync import once
 from syncd.sync.mirror import Mirror
@@ -114,7 +113,7 @@ async def _deep(mirror: Mirror, result: Result, known: set[str]) -> AsyncIterato
         pairs: dict[str, tuple[Item, Entry]] = {}
         for observed in block:
             # If the listing lags, the entry of our own record is downloaded instead.
-            entry = observed.entry or (entry_of(observed.record, mirror.policy.owner) if observed.record else None)
+            entry = observed.entry or (observed.record.entry(mirror.policy.owner) if observed.record else None)
             if isinstance(observed.local, Item) and entry and observed.key not in known:
                 pairs[observed.key] = observed.local, entry
         async for entry, checksum in _checksums(mirror, [entry for _, entry in pairs.values()]):

@@ -90,6 +90,9 @@ SCHEMA = """
         mirror TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (mirror, name)) WITHOUT ROWID;
 """
 
+REPORTED = {"version": "version", "size": "remote_size", "marked": "marked"}
+"""What a remote reports of a content: the column of temp.remote -> the column of record. A difference is a change."""
+
 # NORMAL: a power cut can lose the last outcomes, but not change their order. The next pass adopts their entries.
 PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = FILE; PRAGMA cache_size = -8000;"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from syncd.core.index_errors import CONTENT_FAULTS, TRIES_S
 from syncd.core.model import ON_THE_WAY, Entry, IndexStatus, Record
-from syncd.state.db import transaction
+from syncd.state.db import REPORTED, transaction
 
 FIELDS = tuple(field.name for field in fields(Record))
 COLUMNS = ", ".join(FIELDS)
@@ -40,13 +40,12 @@ class IndexRows:
         if (record.marked and entry.marked is False) or entry.checksum not in (None, record.checksum):
             # Another writer replaced the entry. A pass decides about it, and needs the difference.
             return
-        version = entry.version if entry.version is not None else record.version
-        size = entry.size if entry.size is not None else record.remote_size
-        marked = entry.marked if entry.marked is not None else record.marked
+        known = [getattr(record, column) for column in REPORTED.values()]
+        shown = [getattr(entry, name) for name in REPORTED]
+        reported = [old if new is None else new for old, new in zip(known, shown, strict=True)]
         status = entry.status or record.status
         error = entry.error if entry.status else record.error
-        news = (version, size, marked, status, error)
-        if news == (record.version, record.remote_size, record.marked, record.status, record.error):
+        if reported == known and (status, error) == (record.status, record.error):
             return
         since, took, why = record.requeued_at, record.searchable_s, record.why
         if status != record.status or error != record.error:
@@ -56,9 +55,9 @@ class IndexRows:
         elif status == "completed" and record.status in ON_THE_WAY:
             took = round(max(0.0, now - record.since), 1)
         self._db.execute(
-            "UPDATE record SET version = ?, remote_size = ?, marked = ?, status = ?, error = ?,"
+            f"UPDATE record SET {', '.join(f'{column} = ?' for column in REPORTED.values())}, status = ?, error = ?,"
             " requeued_at = ?, searchable_s = ?, why = ? WHERE mirror = ? AND key = ?",
-            (*news, since, took, why, self._mirror, record.key),
+            (*reported, status, error, since, took, why, self._mirror, record.key),
         )
 
     def index_counts(self) -> dict[str, int]:

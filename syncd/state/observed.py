@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from syncd.core.keys import shown
 from syncd.core.model import Entry, Excluded, Item, Local, Problem, Record
-from syncd.state.db import transaction
+from syncd.state.db import REPORTED, transaction
 from syncd.state.journal_index import FIELDS, record_of
 
 PAGE = 512
@@ -25,10 +25,9 @@ _EXCLUDED = "excluded"
 _SAME_CONTENT = """
     (entry.checksum IS NULL OR entry.checksum = record.checksum)
     AND (entry.owner IS NULL OR entry.owner = :owner)
-    AND (entry.version IS NULL OR entry.version IS record.version)
-    AND (entry.size IS NULL OR entry.size IS record.remote_size)
-    AND (entry.marked IS NULL OR entry.marked IS record.marked)
-"""
+""" + "".join(
+    f"    AND (entry.{name} IS NULL OR entry.{name} IS record.{column})\n" for name, column in REPORTED.items()
+)
 
 _WITHIN = "key > :after AND key <= :upto"
 
@@ -78,9 +77,9 @@ _WINDOW_END = """
                   ORDER BY key LIMIT 1 OFFSET :window - 1), :last))
 """
 
-_RECORDS = """
-    INSERT INTO temp.remote (pass, key, ref, checksum, version, size, owner, marked, status, error)
-    SELECT ?1, key, ref, checksum, version, remote_size, ?2, marked, status, error FROM record
+_RECORDS = f"""
+    INSERT INTO temp.remote (pass, key, ref, checksum, owner, status, error, {", ".join(REPORTED)})
+    SELECT ?1, key, ref, checksum, ?2, status, error, {", ".join(REPORTED.values())} FROM record
     WHERE mirror = ?3 AND key BETWEEN ?4 AND ?5
 """
 # An entry that by now is the recorded one of its key is there already.
@@ -233,12 +232,9 @@ class RemoteTable:
             f"SELECT {', '.join(_ENTRY_COLUMNS)}, strange FROM temp.remote WHERE pass = ? AND key IN ({marks})",
             (self._pass_id, *keys),
         ):
-            checksum, version, size, owner, marked, status, error, prefix = (
-                marshal.loads(strange) if strange else values  # noqa: S302 - we wrote it
-            )
-            marked = None if marked is None else bool(marked)
+            entry = Entry(key, ref, *(marshal.loads(strange) if strange else values))  # noqa: S302 - we wrote it
             found.setdefault(key, []).append(
-                Entry(key, ref, checksum, version, size, owner, marked, status, error, prefix)
+                entry if entry.marked is None else entry._replace(marked=bool(entry.marked))
             )
         return found
 

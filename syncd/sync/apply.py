@@ -8,11 +8,11 @@ from typing import TypeVar
 from syncd.core.errors import Deferred, FileChanged, Halt, SyncdError
 from syncd.core.evidence import DeleteContext, delete_log_entry
 from syncd.core.keys import shown
-from syncd.core.model import ActionEvent, Adopt, Content, Delete, Excluded, Forget, Problem, Put
+from syncd.core.model import ActionEvent, Adopt, Content, Delete, Excluded, Forget, Problem, Put, Record
 from syncd.core.unexpected import reraise_general, unexpected_error
 from syncd.state.db import transaction
 from syncd.sync.mirror import Mirror
-from syncd.sync.outcomes import DeleteRecorder, Outcomes, record_of
+from syncd.sync.outcomes import DeleteRecorder, Outcomes
 from syncd.sync.ownership import claim_previous
 from syncd.sync.passes import PassStats, Preemption
 from syncd.sync.replacements import Replacements
@@ -40,7 +40,7 @@ class Applier:
             self._mirror.history.adopted([adopt for _, adopt in adopts], now)
             for seq, adopt in adopts:
                 claim_previous(self._mirror, adopt.key, adopt)
-                self._mirror.journal.put(record_of(adopt.key, adopt, now, self._stats.pass_id - 1))
+                self._mirror.journal.put(Record.of(adopt.key, adopt, now, self._stats.pass_id - 1))
                 self._stats.tables.plan.set_outcome(seq, "adopt", "done")
 
         self._store_locally(batch, store)

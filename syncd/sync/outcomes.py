@@ -11,7 +11,7 @@ import structlog
 from syncd.core.errors import Conflict, FileChanged, NotFound, Park, Retry, SyncdError
 from syncd.core.index_errors import not_indexed
 from syncd.core.keys import shown
-from syncd.core.model import NOT_INDEXED, ActionEvent, Adopt, Delete, Problem, Put, Record, Stored
+from syncd.core.model import NOT_INDEXED, ActionEvent, Delete, Problem, Put, Record, Stored
 from syncd.core.unexpected import unexpected_error
 from syncd.state.db import savepoint, transaction
 from syncd.state.history import DeleteLogWriter, Line
@@ -152,7 +152,7 @@ class Outcomes:
     def _record_put(self, action: Put | Delete, stored: Stored) -> None:
         key, now, mirror = action.key, self._mirror.now(), self._mirror
         claim_previous(mirror, key, stored)
-        mirror.journal.put(record_of(key, stored, now, self._stats.pass_id))
+        mirror.journal.put(Record.of(key, stored, now, self._stats.pass_id))
         if stored.status in NOT_INDEXED:
             if stored.status == "error":
                 report_failure(mirror, key, stored.error)
@@ -210,23 +210,3 @@ class Outcomes:
         self._mirror.on_action(ActionEvent(action.kind, action.key, action.reason, "done", size.get("bytes", 0)))
         names = {"mirror": self._mirror.name, "key": shown(action.key), "reason": action.reason}
         log.log(self._throttle.level(action.kind), _DONE[action.kind], **names, **size, **fields)
-
-
-def record_of(key: str, held: Stored | Adopt, now: float, pass_id: int) -> Record:
-    """Return the journal row of an entry that a put stored or that was found in step.
-
-    pass_id: the pass that put the entry. For an entry that was found in step: an earlier pass.
-    """
-    return Record(
-        key=key,
-        ref=held.ref,
-        checksum=held.checksum,
-        size=held.size,
-        written_at=now,
-        version=held.version,
-        remote_size=held.remote_size,
-        marked=held.marked,
-        status=held.status,
-        error=held.error,
-        pass_id=pass_id,
-    )

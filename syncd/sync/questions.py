@@ -2,7 +2,6 @@
 
 from syncd.core.errors import FileChanged
 from syncd.core.model import Item
-from syncd.core.plan import entry_of
 from syncd.sync.hashing import FileReader
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import Observed, ScopeTooLarge, too_many
@@ -68,7 +67,7 @@ class Questions:
         )
 
     def _as_recorded(self, observed: Observed) -> Observed:
-        entry = entry_of(observed.record, self._mirror.policy.owner) if observed.record else None
+        entry = observed.record.entry(self._mirror.policy.owner) if observed.record else None
         return observed._replace(entry=entry, seen="key")
 
     def _may_lag(self, changed_at: float | None) -> bool:

@@ -87,9 +87,9 @@ MUTANTS = (
         "syncd/sync/apply.py",
         "            if isinstance(content, Content):\n",
         "            if isinstance(content, Content):\n"
-        "                from syncd.core.model import Stored\n"
+        "                from syncd.core.model import Record, Stored\n"
         "                early = Stored(put.ref or put.key, content.checksum, len(content.data))\n"
-        "                self._mirror.journal.put(record_of(put.key, early, 0.0, 0))\n",
+        "                self._mirror.journal.put(Record.of(put.key, early, 0.0, 0))\n",
         ("tests/simulation", "tests/unit/sync/test_failures.py"),
     ),
     Mutant(

@@ -35,7 +35,6 @@ from syncd.core.plan import (
     allowed_deletes,
     brake,
     decide,
-    entry_of,
     is_ours,
     known_checksum,
     same_entry,
@@ -265,7 +264,7 @@ def test_adopting_keeps_all_that_the_remote_says() -> None:
 
 
 def test_a_new_ref_of_the_same_content_is_adopted_so_that_the_record_follows() -> None:
-    moved = entry_of(Record("k", "r", "x", 1, 1.0), "me")._replace(ref="r2")
+    moved = Record("k", "r", "x", 1, 1.0).entry("me")._replace(ref="r2")
     decision = decide(local("x"), record("x"), moved, ME, "listing")
     assert isinstance(decision, Adopt)
     assert decision.ref == "r2"
@@ -284,7 +283,7 @@ def test_a_delete_looks_for_its_file_without_the_prefix() -> None:
 def test_the_journal_alone_stands_in_for_the_remote() -> None:
     known = record("y")
     assert known is not None
-    assert entry_of(known, "me") == Entry("k", "r", "y", "vy", ord("y"), "me")
+    assert known.entry("me") == Entry("k", "r", "y", "vy", ord("y"), "me")
 
 
 # -- properties
