@@ -10,22 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from tests import unclosed
 
-PRELOAD = [
-    "syncd.cli.context",
-    "syncd.cli.items",
-    "syncd.cli.reconcile",
-    "syncd.cli.report",
-    "syncd.cli.status",
-    "syncd.service.daemon",
-    "syncd.queries.explain",
-    "syncd.service.logging",
-    "syncd.sync.once",
-    "syncd.queries.status",
-    "rich.live",
-    "rich.progress",
-    "rich.table",
-    "pytest",
-]
+PRELOAD = ["tests.e2e.preload"]
 
 
 def child(

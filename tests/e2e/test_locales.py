@@ -4,14 +4,16 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-import syncd
-from tests.e2e.harness import ACCOUNT, Workspace, lose_state, open_workspace, until
+from tests.e2e.harness import ACCOUNT, PATIENCE_S, TOKEN, Workspace, lose_state, open_workspace, until
 
 ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
 PLACES = ("ascii", "latin-1", "big5")
@@ -19,8 +21,43 @@ KINDS = ("ai-search", "kv", "vectorize")
 FORM = unicodedata.normalize("NFD", "ünter/é.md")
 
 
-def _locale(folder: Path, language: str, charset: str) -> dict[str, str]:
-    """Return the environment of a locale that is compiled for the test, because few machines have it."""
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Locale:
+    """A process with the locale of an environment, whose forks run commands (see locale_child)."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONUTF8": "1", "CLOUDFLARE_API_TOKEN": TOKEN}
+        self.environment = {**env, "PYTHONPATH": str(REPOSITORY), **environment}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.locale_child"],
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def run(self, workspace: Workspace, *arguments: str) -> tuple[int, bytes, bytes]:
+        """Return the exit code, stdout and stderr of a command."""
+        out, err = workspace.path / "out", workspace.path / "err"
+        given = ["--config", str(workspace.config), *arguments]
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([given, str(workspace.path), str(out), str(err)]).encode() + b"\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline()), out.read_bytes(), err.read_bytes()
+
+    def close(self) -> None:
+        self._process.communicate(timeout=PATIENCE_S)
+
+
+def _environment(folder: Path, place: str) -> dict[str, str]:
+    """Return the environment of a locale. Few machines have all locales, so the test compiles them."""
+    if place == "utf-8":
+        return {}
+    if place == "ascii":
+        return ASCII
+    language, charset = {"latin-1": ("de_DE", "ISO-8859-1"), "big5": ("zh_HK", "BIG5-HKSCS")}[place]
     name = f"{language}.{charset}"
     if shutil.which("localedef") is None:
         pytest.skip("no localedef, which makes a locale")
@@ -30,31 +67,38 @@ def _locale(folder: Path, language: str, charset: str) -> dict[str, str]:
     return {"LOCPATH": str(folder), "LC_ALL": name, "PYTHONUTF8": "0"}
 
 
+@pytest.fixture(scope="module")
+def locales(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Locale]]:
+    """Yield a function that returns the process of a locale."""
+    folder = tmp_path_factory.mktemp("locales")
+    with ExitStack() as stack:
+
+        @cache
+        def started(place: str) -> Locale:
+            return stack.enter_context(closing(Locale(_environment(folder, place))))
+
+        yield started
+
+
+@pytest.fixture
+def utf8(locales: Callable[[str], Locale]) -> Locale:
+    return locales("utf-8")
+
+
 @pytest.fixture(params=PLACES)
-def locale(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
-    if request.param == "ascii":
-        return ASCII
-    language, charset = {"latin-1": ("de_DE", "ISO-8859-1"), "big5": ("zh_HK", "BIG5-HKSCS")}[request.param]
-    return _locale(tmp_path, language, charset)
+def locale(request: pytest.FixtureRequest, locales: Callable[[str], Locale]) -> Locale:
+    started: Locale = locales(request.param)
+    return started
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Iterator[Workspace]:
     with open_workspace(tmp_path) as workspace:
-        workspace.environment["PYTHONPATH"] = str(Path(syncd.__file__).parents[1])
-        workspace.environment["PYTHONUTF8"] = "1"
         yield workspace
 
 
-def really(workspace: Workspace, *arguments: str, env: dict[str, str] | None = None) -> tuple[int, bytes, bytes]:
-    """Run a command in a new process, because Python reads the locale at its start."""
-    with workspace.really(*arguments, env=dict(env or {})) as process:
-        out, err = process.communicate(timeout=60)
-        return process.returncode, out, err
-
-
-def plan(workspace: Workspace, env: dict[str, str] | None = None) -> dict[str, int]:
-    code, out, err = really(workspace, "reconcile", "--json", env=env)
+def plan(workspace: Workspace, locale: Locale) -> dict[str, int]:
+    code, out, err = locale.run(workspace, "reconcile", "--json")
     assert code == 0, (out, err)
     found: dict[str, int] = json.loads(out)["mirrors"]["docs"]["plan"]
     return found
@@ -75,43 +119,45 @@ def configure(workspace: Workspace, kind: str, folder: str = "docs") -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_pass_in_another_locale_finds_all_in_step(workspace: Workspace, kind: str, locale: dict[str, str]) -> None:
-    if kind != "kv" and locale is not ASCII:
+def test_a_pass_in_another_locale_finds_all_in_step(
+    workspace: Workspace, kind: str, locale: Locale, utf8: Locale
+) -> None:
+    if kind != "kv" and "PYTHONIOENCODING" not in locale.environment:
         pytest.skip("one target shows it for the further locales")
     configure(workspace, kind, "bücher")
     for name in ("über.md", "日本/語.md", FORM, "geheimnisträger.md", "plain.md", "表.md"):
         path = workspace.path / "bücher" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"# {name}\n\ntext of {name}")
-    assert plan(workspace)["put"] == 5
+    assert plan(workspace, utf8)["put"] == 5
     assert plan(workspace, locale) == {"put": 0, "delete": 0, "adopt": 0, "forget": 0, "unchanged": 5}
     lose_state(workspace.path / "zustände")
     (workspace.path / "bücher" / "nähe.md").write_text("near")
     first = plan(workspace, locale)
     assert (first["put"], first["delete"], first["adopt"]) == (1, 0, 5)
-    assert plan(workspace)["unchanged"] == 6
+    assert plan(workspace, utf8)["unchanged"] == 6
     (workspace.path / "bücher" / "nähe.md").unlink()
     assert plan(workspace, locale)["delete"] == 1
 
 
-def test_every_command_works_in_another_locale(workspace: Workspace, locale: dict[str, str]) -> None:
+def test_every_command_works_in_another_locale(workspace: Workspace, locale: Locale) -> None:
     configure(workspace, "kv", "bücher")
     (workspace.path / "bücher").mkdir()
     (workspace.path / "bücher" / "ünïcode.md").write_text("---\ntitle: Überblick\n---\n# Größe")
     (workspace.path / "bücher" / os.fsdecode(b"caf\xe9\n.md")).write_text("x")
-    code, out, err = really(workspace, "reconcile", env=locale)
+    code, out, err = locale.run(workspace, "reconcile")
     assert code == 1, (out, err)
     for command in (
         ("-vv", "ls", "--remote"), ("explain", "bücher/ünïcode.md"), ("kv", "put", "größe", "bücher/ünïcode.md"),
         ("kv", "get", "größe"), ("check",), ("pull", "zurück"), ("verify",), ("init", "bücher", "--target", "kv:ü"),
     ):  # fmt: skip
-        code, out, err = really(workspace, *command, env=locale)
+        code, out, err = locale.run(workspace, *command)
         assert code in (0, 1, 2, 6), (command, out, err)
         assert b"Traceback" not in err, (command, err)
     assert (workspace.path / "zurück" / "ünïcode.md").is_file()
-    _, out, _ = really(workspace, "explain", "ünïcode.md", env=locale)
+    _, out, _ = locale.run(workspace, "explain", "ünïcode.md")
     assert b"taken" in out, out
-    _, out, _ = really(workspace, "status", "--json", env=locale)
+    _, out, _ = locale.run(workspace, "status", "--json")
     assert json.loads(out)["mirrors"]["docs"]["path"] == str(workspace.path / "bücher")
 
 
@@ -138,17 +184,17 @@ def test_the_daemon_follows_edits_in_another_locale(workspace: Workspace, watch:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("strange", [b"\xfcber.md", b"b\xfccher"])
 def test_a_name_that_is_not_utf8_protects_the_entries_that_it_may_stand_for(
-    workspace: Workspace, kind: str, strange: bytes
+    workspace: Workspace, utf8: Locale, kind: str, strange: bytes
 ) -> None:
     configure(workspace, kind)
     for name in ("über.md", "bücher/a.md", "plain.md", "sub/ä.md"):
         workspace.write(name, name)
-    plan(workspace)
+    plan(workspace, utf8)
     name = strange.decode("latin-1")
     (workspace.docs / name).rename(workspace.docs / os.fsdecode(strange))
     (workspace.docs / "plain.md").unlink()
     (workspace.docs / "sub" / "ä.md").unlink()
-    code, out, err = really(workspace, "reconcile", "--json")
+    code, out, err = utf8.run(workspace, "reconcile", "--json")
     assert code == 1, (out, err)
     answer = json.loads(out)["mirrors"]["docs"]
     assert sorted(each["key"] for each in answer["actions"]) == ["plain.md", "sub/ä.md"]
