@@ -28,24 +28,24 @@ async def looked(h: Harness, fixture: MirrorFixture) -> Counter[str]:
     return Counter("GET ID" if "/items/" in line else line for line in h.wire.diary)
 
 
-async def test_ten_thousand_items_take_a_request_for_each_fifty_at_most_and_few_at_the_end(tmp_path: Path) -> None:
+async def test_four_thousand_items_take_a_request_for_each_fifty_at_most_and_few_at_the_end(tmp_path: Path) -> None:
     async with open_harness(tmp_path, index_delay=LONG) as h:
         fixture = h.add_mirror()
-        refs = filled(h, fixture, 10_000)
+        refs = filled(h, fixture, 4_000)
         h.clock.now += OLD_S
         looks = [await looked(h, fixture)]
-        assert looks[0].total() <= 10_000 * 0.1, "nothing has moved, and one request says so"
+        assert looks[0].total() <= 4_000 * 0.1, "nothing has moved, and one request says so"
         assert looks[0] == {"GET /stats": 1}
         done(h, refs[:1_500])
         looks.append(await looked(h, fixture))
-        assert statuses(fixture) == {"queued": 8_500, "completed": 1_500}
-        done(h, refs[1_500:9_900])
+        assert statuses(fixture) == {"queued": 2_500, "completed": 1_500}
+        done(h, refs[1_500:3_900])
         looks.append(await looked(h, fixture))
-        assert statuses(fixture) == {"queued": 100, "completed": 9_900}
+        assert statuses(fixture) == {"queued": 100, "completed": 3_900}
         assert looks[-1] == {"GET /stats": 1, "GET /items": 2, "GET ID": 2}
-        done(h, refs[9_900:])
+        done(h, refs[3_900:])
         looks.append(await looked(h, fixture))
-        assert statuses(fixture) == {"completed": 10_000}
+        assert statuses(fixture) == {"completed": 4_000}
         assert looks[-1] == {"GET /stats": 1, "GET ID": 2}
         assert max(look.total() for look in looks) <= 1 + PAGES
 
