@@ -4,8 +4,9 @@
 VENV ?= .venv
 PYTHON ?=
 ARGS ?=
-# Tests wait more than they compute. More than four workers disturb the timing of the watcher's tests.
-WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 4 ] && n=4; echo "$$n")
+# Many tests wait for a process or a timer, so a core serves two workers. More than four workers disturb the timing of
+# the watcher's tests.
+WORKERS ?= $(shell n=$$(($$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) * 2)); [ "$$n" -gt 4 ] && n=4; echo "$$n")
 
 BIN := $(VENV)/bin
 # LOCK: run-time dependencies, the extras `emulator` (for `make demo`) and `vectorize` (for the image), and the build
@@ -32,8 +33,9 @@ help: ## show this list
 demo: $(VENV)/.run ## mirror a sample folder into a local stand-in for the API, and search it
 	@$(BIN)/syncd demo $(ARGS)
 
+# worksteal: most slow tests lie side by side in two folders, and would go to one worker.
 test: $(VENV)/.dev ## run the tests
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(VENV)/.dev ## lint, format, types (strict), Kubernetes manifests, packages, their known vulnerabilities
 	$(BIN)/ruff check
