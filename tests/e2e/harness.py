@@ -29,6 +29,7 @@ ACCOUNT = "0123456789abcdef0123456789abcdef"
 PATIENCE_S = 30.0
 """Maximum seconds for any step on a loaded machine. Usually a step takes a fraction of this."""
 CHECK_EVERY_S = 0.03
+REPOSITORY = Path(__file__).parents[2]
 ROOT_READS_ALL = (1, 2)
 """CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
 
@@ -314,6 +315,36 @@ class Workspace:
         self.remote.forget_requests()
         seen = self.syncd("reconcile", "--json").json()["mirrors"]["docs"]
         assert (seen["actions"], self.remote.counted()["changing"]) == ([], 0)
+
+
+class Preloaded:
+    """A process that has imported all modules under some condition, such as a locale. Its forks run commands.
+
+    env: the variables beside the usual ones. prefix: a command that sets the condition and executes its arguments.
+    """
+
+    def __init__(self, env: Mapping[str, str], prefix: Sequence[str] = ()) -> None:
+        usual = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONUTF8": "1", "CLOUDFLARE_API_TOKEN": TOKEN}
+        self.env = {**usual, "PYTHONPATH": str(REPOSITORY), **env}
+        self._process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", "tests.e2e.preloaded_child"],
+            env=self.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def run(self, workspace: Workspace, *arguments: str) -> tuple[int, bytes, bytes]:
+        """Return the exit code, stdout and stderr of a command."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        given = ["--config", str(workspace.config), *arguments]
+        self._process.stdin.write(json.dumps([given, str(workspace.path)]).encode() + b"\n")
+        self._process.stdin.flush()
+        code, out, err = json.loads(self._process.stdout.readline())
+        return code, out.encode("latin-1"), err.encode("latin-1")
+
+    def close(self) -> None:
+        self._process.communicate(timeout=PATIENCE_S)
 
 
 def on_a_terminal(workspace: Workspace, *arguments: str, end_at: bytes = b"") -> tuple[int, str]:

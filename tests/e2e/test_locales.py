@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import ACCOUNT, PATIENCE_S, TOKEN, Workspace, lose_state, open_workspace, until
+from tests.e2e.harness import ACCOUNT, Preloaded, Workspace, lose_state, open_workspace, until
 
 ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
 PLACES = ("ascii", "latin-1", "big5")
@@ -21,37 +20,7 @@ KINDS = ("ai-search", "kv", "vectorize")
 FORM = unicodedata.normalize("NFD", "ünter/é.md")
 
 
-REPOSITORY = Path(__file__).parents[2]
-
-
-class Locale:
-    """A process with the locale of an environment, whose forks run commands (see locale_child)."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONUTF8": "1", "CLOUDFLARE_API_TOKEN": TOKEN}
-        self.environment = {**env, "PYTHONPATH": str(REPOSITORY), **environment}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.locale_child"],
-            env=self.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-
-    def run(self, workspace: Workspace, *arguments: str) -> tuple[int, bytes, bytes]:
-        """Return the exit code, stdout and stderr of a command."""
-        out, err = workspace.path / "out", workspace.path / "err"
-        given = ["--config", str(workspace.config), *arguments]
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([given, str(workspace.path), str(out), str(err)]).encode() + b"\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline()), out.read_bytes(), err.read_bytes()
-
-    def close(self) -> None:
-        self._process.communicate(timeout=PATIENCE_S)
-
-
-def _environment(folder: Path, place: str) -> dict[str, str]:
+def _locale(folder: Path, place: str) -> dict[str, str]:
     """Return the environment of a locale. Few machines have all locales, so the test compiles them."""
     if place == "utf-8":
         return {}
@@ -68,26 +37,26 @@ def _environment(folder: Path, place: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def locales(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Locale]]:
+def locales(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Preloaded]]:
     """Yield a function that returns the process of a locale."""
     folder = tmp_path_factory.mktemp("locales")
     with ExitStack() as stack:
 
         @cache
-        def started(place: str) -> Locale:
-            return stack.enter_context(closing(Locale(_environment(folder, place))))
+        def started(place: str) -> Preloaded:
+            return stack.enter_context(closing(Preloaded(_locale(folder, place))))
 
         yield started
 
 
 @pytest.fixture
-def utf8(locales: Callable[[str], Locale]) -> Locale:
+def utf8(locales: Callable[[str], Preloaded]) -> Preloaded:
     return locales("utf-8")
 
 
 @pytest.fixture(params=PLACES)
-def locale(request: pytest.FixtureRequest, locales: Callable[[str], Locale]) -> Locale:
-    started: Locale = locales(request.param)
+def locale(request: pytest.FixtureRequest, locales: Callable[[str], Preloaded]) -> Preloaded:
+    started: Preloaded = locales(request.param)
     return started
 
 
@@ -97,7 +66,7 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
         yield workspace
 
 
-def plan(workspace: Workspace, locale: Locale) -> dict[str, int]:
+def plan(workspace: Workspace, locale: Preloaded) -> dict[str, int]:
     code, out, err = locale.run(workspace, "reconcile", "--json")
     assert code == 0, (out, err)
     found: dict[str, int] = json.loads(out)["mirrors"]["docs"]["plan"]
@@ -120,9 +89,9 @@ def configure(workspace: Workspace, kind: str, folder: str = "docs") -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pass_in_another_locale_finds_all_in_step(
-    workspace: Workspace, kind: str, locale: Locale, utf8: Locale
+    workspace: Workspace, kind: str, locale: Preloaded, utf8: Preloaded
 ) -> None:
-    if kind != "kv" and "PYTHONIOENCODING" not in locale.environment:
+    if kind != "kv" and "PYTHONIOENCODING" not in locale.env:
         pytest.skip("one target shows it for the further locales")
     configure(workspace, kind, "bücher")
     for name in ("über.md", "日本/語.md", FORM, "geheimnisträger.md", "plain.md", "表.md"):
@@ -140,7 +109,7 @@ def test_a_pass_in_another_locale_finds_all_in_step(
     assert plan(workspace, locale)["delete"] == 1
 
 
-def test_every_command_works_in_another_locale(workspace: Workspace, locale: Locale) -> None:
+def test_every_command_works_in_another_locale(workspace: Workspace, locale: Preloaded) -> None:
     configure(workspace, "kv", "bücher")
     (workspace.path / "bücher").mkdir()
     (workspace.path / "bücher" / "ünïcode.md").write_text("---\ntitle: Überblick\n---\n# Größe")
@@ -184,7 +153,7 @@ def test_the_daemon_follows_edits_in_another_locale(workspace: Workspace, watch:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("strange", [b"\xfcber.md", b"b\xfccher"])
 def test_a_name_that_is_not_utf8_protects_the_entries_that_it_may_stand_for(
-    workspace: Workspace, utf8: Locale, kind: str, strange: bytes
+    workspace: Workspace, utf8: Preloaded, kind: str, strange: bytes
 ) -> None:
     configure(workspace, kind)
     for name in ("über.md", "bücher/a.md", "plain.md", "sub/ä.md"):

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,7 +20,7 @@ import typer
 import syncd
 from syncd.core.errors import EXIT_CONFIG, EXIT_HALT
 from syncd.state.directory import FILE_NAME
-from tests.e2e.harness import PATIENCE_S, Ended, Workspace, forks, open_workspace, until
+from tests.e2e.harness import PATIENCE_S, Ended, Preloaded, Workspace, forks, open_workspace, until
 from tests.e2e.syncd_child import child
 
 NOBODY = 65534
@@ -311,7 +311,7 @@ def can_mount() -> bool:
 @pytest.mark.skipif(not can_mount(), reason="needs a mount namespace of its own")
 @pytest.mark.parametrize("keep", [(), ("-wal",), ("-wal", "-shm")])
 def test_commands_that_change_nothing_work_on_a_read_only_system(tmp_path: Path, keep: tuple[str, ...]) -> None:
-    with workspace_in_step(tmp_path) as workspace:
+    with workspace_in_step(tmp_path) as workspace, ExitStack() as stack:
         copied = workspace.path / "copied"
         copied.mkdir()
         with closing(sqlite3.connect(workspace.state / FILE_NAME)) as db:
@@ -321,7 +321,8 @@ def test_commands_that_change_nothing_work_on_a_read_only_system(tmp_path: Path,
             db.commit()
             for each in ("", *keep):
                 shutil.copyfile(workspace.state / (FILE_NAME + each), copied / (FILE_NAME + each))
-        env = workspace.env({"STATE": str(copied), "SYNCD_STATE_DIR": str(copied)})
+        env = {"STATE": str(copied), "SYNCD_STATE_DIR": str(copied)}
+        process = stack.enter_context(closing(Preloaded(env, ["unshare", "-m", "sh", "-c", READ_ONLY, "sh"])))
         for command in (
             ["status"],
             ["ls"],
@@ -331,10 +332,9 @@ def test_commands_that_change_nothing_work_on_a_read_only_system(tmp_path: Path,
             ["reconcile", "-n"],
             ["ls", "--remote"],
         ):
-            script = ["unshare", "-m", "sh", "-c", READ_ONLY, "sh", *workspace.command(*command)]
-            ended = subprocess.run(script, env=env, capture_output=True, text=True, check=False)
+            code, out, err = process.run(workspace, *command)
             if keep == ("-wal",):
                 # A write-ahead log needs a copy of the file, for which no directory can be written.
-                assert (ended.returncode, "TMPDIR" in ended.stderr + ended.stdout) == (3, True), ended
+                assert (code, b"TMPDIR" in err + out) == (3, True), err
             else:
-                assert (ended.returncode, ended.stderr) == (0, ""), ended
+                assert (code, err) == (0, b""), err
