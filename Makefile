@@ -13,6 +13,8 @@ BIN := $(VENV)/bin
 # backend. DEV_LOCK: these and the developer's tools. Both hold for every supported Python.
 LOCK := requirements.txt
 DEV_LOCK := requirements-dev.txt
+# Apart from the others, because a package of it must be compiled on some systems.
+MUTATE_LOCK := .ci/mutate-requirements.txt
 # PIP_USER: a user's setting may install into the home directory, which fails in an environment.
 PIP := PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q
 # Install the locked packages and check their hashes, then this checkout without further packages.
@@ -23,7 +25,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11.0 --generate-h
 FOUND := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check torture soak mutants bench fmt lock clean
+.PHONY: help demo test check torture soak mutants mutate bench fmt lock clean
 # Two parallel set-ups would write to the same environment.
 .NOTPARALLEL:
 
@@ -54,6 +56,9 @@ soak: $(VENV)/.dev ## run one daemon with 128 mirrors against faults, and check 
 mutants: $(VENV)/.dev ## break a copy of syncd in many ways, and check that the tests fail
 	$(BIN)/python -m tests.torture.mutants $(ARGS)
 
+mutate: $(VENV)/.mutate ## change single expressions of core, state and sync, and check that the nearest tests fail, about 25 minutes
+	$(BIN)/python .ci/mutate.py $(ARGS)
+
 bench: $(VENV)/.dev ## measure speed, memory and requests, and compare them with limits and other programs
 	$(BIN)/python -m bench $(ARGS)
 
@@ -66,10 +71,11 @@ lock: ## resolve all dependencies again for every supported Python and system (n
 	  echo "make lock: needs uv, which resolves for every Python at once: python3 -m venv $(VENV) && $(BIN)/python -m pip install 'uv>=0.9'" >&2; exit 1; }
 	@$(COMPILE) --upgrade --all-extras -o $(DEV_LOCK) pyproject.toml
 	@$(COMPILE) -c $(DEV_LOCK) --extra emulator --extra vectorize --group build -o $(LOCK) pyproject.toml
-	@grep -c == $(LOCK) $(DEV_LOCK)
+	@$(COMPILE) --upgrade -c $(DEV_LOCK) --group mutate -o $(MUTATE_LOCK)
+	@grep -c == $(LOCK) $(DEV_LOCK) $(MUTATE_LOCK)
 
 clean: ## remove the environment, builds and caches
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist build mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find syncd tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- set-up. A stamp is out of date only after a change of pyproject.toml or the lock.
@@ -85,6 +91,10 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml $(LOCK) $(DEV_LOCK)
 	@$(INSTALL) $(DEV_LOCK)
 	@$(THIS)
 	@touch $(VENV)/.run $@
+
+$(VENV)/.mutate: $(VENV)/.dev $(MUTATE_LOCK)
+	@$(INSTALL) $(MUTATE_LOCK)
+	@touch $@
 
 # No prerequisites: the environment is created once. `make clean` removes it.
 $(BIN)/python:

@@ -117,6 +117,14 @@ def test_a_line_that_is_no_pattern_says_which_and_why(line: str, why: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("path", "matches"),
+    [("a/b/c/d", True), ("a/x/b/c/x/d", True), ("a/x/b/x/c/d", False), ("a/b/d", False), ("b/c/d", False)],
+)
+def test_names_between_two_double_stars_are_adjacent(path: str, *, matches: bool) -> None:
+    assert (Rules(exclude=("a/**/b/c/**/d",)).excluded(path) is not None) == matches
+
+
+@pytest.mark.parametrize(
     ("pattern", "path"),
     [
         ("*a" * 30 + "b", "a" * 250),

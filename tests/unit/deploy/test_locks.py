@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[3]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCKS = ["requirements.txt", "requirements-dev.txt"]
+MUTATE_LOCK = ".ci/mutate-requirements.txt"
 OLDEST = "3.11.0"
 PYTHONS = [OLDEST, "3.11.2", "3.11.5", "3.12.0", "3.13.0", "3.14.0"]
 SYSTEMS = ["linux", "darwin"]
@@ -51,7 +52,7 @@ def asked(lock: str) -> list[Requirement]:
     return [Requirement(each) for each in wanted + [each for name in names for each in extras[name]]]
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, MUTATE_LOCK])
 def test_every_entry_is_one_version_with_hashes(lock: str) -> None:
     assert len(entries(lock)) > 20
     for entry in entries(lock):
@@ -72,6 +73,15 @@ def test_everything_asked_for_is_there_in_the_range_asked_for(lock: str, python:
 def test_the_demo_runs_with_the_versions_the_tests_run_with(python: str) -> None:
     tested = installed_there("requirements-dev.txt", python, "linux")
     assert installed_there("requirements.txt", python, "linux").items() <= tested.items()
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_mutation_tests_run_with_the_versions_the_tests_run_with(python: str) -> None:
+    tested, there = (installed_there(lock, python, "linux") for lock in ("requirements-dev.txt", MUTATE_LOCK))
+    shared = there.keys() & tested
+    assert {name: there[name] for name in shared} == {name: tested[name] for name in shared}
+    (wanted,) = map(Requirement, PROJECT["dependency-groups"]["mutate"])
+    assert wanted.specifier.contains(there[wanted.name])
 
 
 def test_what_builds_syncd_is_locked_as_it_is_asked_for() -> None:

@@ -8,7 +8,7 @@ import pytest
 from syncd.core.errors import Park, Retry
 from syncd.core.model import Put
 from syncd.state.db import open_state
-from syncd.state.history import DETAIL, KEEP_S, LAST, History
+from syncd.state.history import DETAIL, KEEP_S, LAST, History, set_state, stored_detail, stored_state, was_halted
 from tests.harness import START, Core, in_step
 
 PUT = Put("a.md", "changed", "a.md", 1)
@@ -101,3 +101,14 @@ def test_another_target_has_another_history(core: Core) -> None:
     core.mirror.history.add(PUT, 0.0, "done")
     core.mirror.journal.clear()
     assert core.mirror.history.of("a.md") == []
+
+
+def test_the_state_of_a_mirror_comes_back_as_it_was_stored(core: Core) -> None:
+    meta = core.mirror.meta
+    assert (stored_state(meta), stored_detail(meta), was_halted(meta)) == ({}, None, False)
+    set_state(meta, "reconciling", remaining=3, until=9.5)
+    assert stored_state(meta) == {"state": "reconciling", "detail": None, "remaining": 3, "until": 9.5}
+    assert (stored_detail(meta), was_halted(meta)) == (None, False)
+    set_state(meta, "halted", "no token")
+    assert stored_state(meta) == {"state": "halted", "detail": "no token", "remaining": 0, "until": None}
+    assert (stored_detail(meta), was_halted(meta)) == ("no token", True)

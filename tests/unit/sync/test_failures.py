@@ -56,6 +56,7 @@ async def test_a_failed_item_stops_no_other_and_is_tried_again_later(core: Core)
     core.target.failures["b"] = [Retry("busy")]
     result = await core.full()
     assert outcomes(result) == {"a": "done", "b": "failed", "c": "done"}
+    assert (result.done["put"], result.done["failed"], dict(result.problems)) == (2, 1, {"failed": 1})
     assert core.problems() == {"b": "failed"}
     assert core.mirror.queue.next_try("b") == core.clock.now + 5
     core.clock.forward(5)

@@ -1,6 +1,7 @@
 """The index status of entries: stored, reported and retried without another upload."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -8,13 +9,14 @@ from structlog.testing import capture_logs
 
 from syncd.core.errors import Park, Retry, Unreachable
 from syncd.core.index_errors import TRIES_S
-from syncd.core.model import ActionEvent, Record
+from syncd.core.limits import Limits
+from syncd.core.model import ActionEvent, Entry, Record
 from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import retry_problems
 from syncd.sync import index
 from syncd.sync.passes import Scope
 from syncd.sync.reconcile import reconcile
-from tests.harness import Core, in_step, sha
+from tests.harness import Core, ScriptedTarget, in_step, sha
 from tests.memory_target import Indexed
 
 LOCKED = Indexed("error", "file_is_password_locked", "Document is encrypted")
@@ -100,6 +102,63 @@ async def test_skipped_is_an_end_and_a_problem(core: Core) -> None:
     assert core.mirror.journal.index.index_counts() == {"skipped": 1}
     assert not (await core.full()).clean
     assert core.problems() == {"a.md": "skipped"}
+
+
+async def test_of_too_many_items_a_poll_takes_the_newest_and_the_others_in_turn(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "POLLED", 5)
+    monkeypatch.setattr(index, "NEWEST", 2)
+    for name in "abcdefgh":
+        core.target.index[f"{name}.md"] = Indexed("queued")
+        core.write(f"{name}.md", "x")
+        await core.full()
+    keys = {record(core, f"{name}.md").ref: name for name in "abcdefgh"}
+    polled: list[str] = []
+    statuses = core.target.statuses
+
+    async def seen(refs: frozenset[str], fresh: frozenset[str]) -> Mapping[str, Entry | None]:
+        polled.append("".join(sorted(keys[ref] for ref in refs)))
+        return await statuses(refs, fresh)
+
+    monkeypatch.setattr(ScriptedTarget, "statuses", lambda _, refs, fresh: seen(refs, fresh))
+    for _ in range(5):
+        await index.poll(core.mirror)
+    assert polled == ["abcgh", "defgh", "gh", "abcgh", "defgh"]
+
+
+async def test_the_target_is_told_which_items_are_younger_than_its_lag(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core.target.limits = Limits(lag_s=60.0)
+    for name in ("old.md", "edge.md", "new.md"):
+        core.target.index[name] = Indexed("queued")
+        core.write(name, "x")
+        await core.full()
+        core.clock.forward(29)
+    core.clock.forward(1)
+    young: list[frozenset[str]] = []
+    statuses = core.target.statuses
+
+    def seen(_: object, refs: frozenset[str], fresh: frozenset[str]) -> Awaitable[Mapping[str, Entry | None]]:
+        young.append(fresh)
+        return statuses(refs, fresh)
+
+    monkeypatch.setattr(ScriptedTarget, "statuses", seen)
+    await index.poll(core.mirror)
+    assert core.clock.now - record(core, "edge.md").written_at == 60
+    assert young == [{record(core, "edge.md").ref, record(core, "new.md").ref}]
+
+
+async def test_an_item_whose_indexing_fails_is_an_event(core: Core) -> None:
+    events: list[ActionEvent] = []
+    core.target.index["a.md"] = Indexed("queued")
+    await in_step(core, **{"a.md": "x"})
+    core.mirror.on_action = events.append
+    core.target.index["a.md"] = LOCKED
+    await index.poll(core.mirror)
+    await index.poll(core.mirror)
+    assert events == [ActionEvent("index", "a.md", "error", "failed")], "once"
 
 
 # -- stuck
@@ -284,6 +343,17 @@ async def test_an_error_that_may_pass_is_indexed_again_by_itself_and_not_uploade
     busy.target.index["a.md"] = Indexed()
     assert await followed(busy) == 0
     assert (puts(busy), busy.problems(), index.next_reindex_s(busy.mirror)) == ([], {}, None)
+
+
+async def test_an_error_that_the_request_itself_tells_is_an_event_and_a_problem(busy: Core) -> None:
+    events: list[ActionEvent] = []
+    busy.target.index["a.md"] = replace(BUSY, again="error")
+    busy.mirror.journal.reindexing.request(["a.md"].__contains__)
+    busy.mirror.journal.problems.clear("a.md", subtree=False)
+    busy.mirror.on_action = events.append
+    assert await index.reindex_due(busy.mirror) == 1
+    assert events == [ActionEvent("index", "a.md", "error", "failed")]
+    assert busy.problems() == {"a.md": "index_error"}
 
 
 async def used_up(core: Core, seconds: float = 4 * sum(TRIES_S)) -> None:

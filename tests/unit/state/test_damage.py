@@ -1,0 +1,258 @@
+"""State files that are damaged, locked or not permitted: the error, the remedy and the new file."""
+
+import os
+import pwd
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from syncd.core.errors import StateDamaged, StateHalt
+from syncd.state import db as state_db
+from syncd.state import directory
+from syncd.state.db import (
+    Meta,
+    data_version,
+    detect_damage,
+    open_copy,
+    open_state,
+    open_state_to_read,
+    open_to_write,
+    transaction,
+)
+from syncd.state.directory import FILE_NAME, check, companions, holder, lock, no_database, refusal, set_aside, user_name
+
+DAMAGED = FILE_NAME + directory.SET_ASIDE
+NO_DATABASE = b"this is no database, but long enough to be taken for one" * 100
+
+
+async def test_a_damaged_file_is_refused_and_stays(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(NO_DATABASE)
+    with pytest.raises(StateDamaged):
+        await open_to_write(tmp_path, "refuse")
+    assert (tmp_path / FILE_NAME).read_bytes() == NO_DATABASE
+
+
+async def test_a_damaged_file_is_kept_beside_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(NO_DATABASE)
+    with closing(await open_to_write(tmp_path, "rebuild")) as db:
+        assert Meta(db, "docs").get("x") is None
+    assert (tmp_path / DAMAGED).read_bytes() == NO_DATABASE
+
+
+@pytest.mark.parametrize(("on_damage", "kept"), [("refuse", 1), ("rebuild", 1), ("discard", None)])
+async def test_a_sound_file_is_replaced_only_if_it_is_known_to_be_damaged(
+    tmp_path: Path, on_damage: state_db.OnDamage, kept: int | None
+) -> None:
+    with closing(open_state(tmp_path)) as db:
+        Meta(db, "docs").set("x", 1)
+    with closing(await open_to_write(tmp_path, on_damage)) as db:
+        assert Meta(db, "docs").get("x") == kept
+        assert not db.in_transaction
+    assert (tmp_path / DAMAGED).exists() == (kept is None)
+
+
+def test_a_file_is_set_aside_with_its_companions_in_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    path, aside = tmp_path / FILE_NAME, tmp_path / DAMAGED
+    for number, each in enumerate(companions(path)):
+        each.write_text(str(number))
+    companions(aside)[0].write_text("earlier")
+    companions(aside)[1].mkdir()
+    assert set_aside(tmp_path) == aside
+    assert [each.read_text() for each in companions(aside)] == ["0", "1", "2"]
+    assert not any(each.exists() for each in companions(path))
+    (kept,) = tmp_path.glob(f"{DAMAGED}-wal.*")
+    assert kept.is_dir(), "a directory is not deleted"
+
+
+def test_what_is_missing_leaves_no_earlier_companion(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text("now")
+    for each in companions(tmp_path / DAMAGED):
+        each.write_text("earlier")
+    set_aside(tmp_path)
+    assert [each.exists() for each in companions(tmp_path / DAMAGED)] == [True, False, False]
+
+
+def test_an_unexpected_error_is_one_of_the_file_only_if_the_file_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / FILE_NAME
+    with closing(open_state(tmp_path)) as db:
+        assert no_database(db, path) is None
+        with pytest.raises(KeyError), detect_damage(db, path):
+            raise KeyError
+        monkeypatch.setattr(state_db, "no_database", lambda *_: directory.damaged(path, "page 3"))
+        with pytest.raises(StateDamaged, match=rf"{path} is damaged \(page 3\)"), detect_damage(db, path):
+            raise KeyError
+
+
+def test_a_damaged_page_is_found(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    with closing(open_state(tmp_path)) as db:
+        with transaction(db):
+            for number in range(2000):
+                Meta(db, "docs").set(f"name {number}", "x" * 100)
+        assert no_database(db, path) is None
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size - 8 * 4096)
+        file.write(os.urandom(8 * 4096))
+    with closing(sqlite3.connect(path)) as db:
+        found = no_database(db, path)
+    assert str(found).startswith(f"the state file {path} is damaged (")
+
+
+def test_the_data_version_tells_of_a_write_of_another_connection(tmp_path: Path) -> None:
+    with closing(open_state(tmp_path)) as db, closing(open_state(tmp_path)) as other:
+        before = data_version(db)
+        Meta(db, "docs").set("x", 1)
+        assert data_version(db) == before
+        Meta(other, "docs").set("x", 2)
+        assert data_version(db) > before
+
+
+def test_a_copy_has_the_values_and_does_not_change_the_file(tmp_path: Path) -> None:
+    with closing(open_state(tmp_path)) as db:
+        Meta(db, "docs").set("x", 1)
+        with closing(open_copy(tmp_path)) as copy:
+            assert Meta(copy, "docs").get("x") == 1
+            copy.execute("SELECT * FROM temp.plan")
+            Meta(copy, "docs").set("x", 2)
+        assert Meta(db, "docs").get("x") == 1
+
+
+@pytest.mark.parametrize("temporary", [True, False])
+def test_a_copy_of_no_file_is_an_empty_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, temporary: bool
+) -> None:
+    monkeypatch.setattr(state_db, "temporary_files", lambda: temporary)
+    with closing(open_copy(tmp_path)) as copy:
+        assert Meta(copy, "docs").get("x") is None
+        copy.execute("SELECT * FROM temp.plan")
+        assert copy.execute("PRAGMA temp_store").fetchone() == (0 if temporary else 2,)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def _read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody may write below tmp_path, even if the tests run as root."""
+    access = os.access
+
+    def refuse(path: Path | str, mode: int) -> bool:
+        return access(path, mode) and not (mode & os.W_OK and Path(path).is_relative_to(tmp_path))
+
+    monkeypatch.setattr(os, "access", refuse)
+
+
+@pytest.mark.usefixtures("_read_only")
+def test_a_file_without_a_log_is_read_where_nobody_can_write(tmp_path: Path) -> None:
+    with closing(open_state(tmp_path)) as db:
+        Meta(db, "docs").set("x", 1)
+    before = set(tmp_path.iterdir())
+    reader = open_state_to_read(tmp_path)
+    assert reader is not None
+    with closing(reader):
+        assert Meta(reader, "docs").get("x") == 1
+        assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.usefixtures("_read_only")
+def test_a_file_with_a_log_is_read_through_a_copy_where_nobody_can_write(tmp_path: Path) -> None:
+    crashed = tmp_path / "crashed"
+    crashed.mkdir()
+    with closing(open_state(tmp_path)) as db:
+        Meta(db, "docs").set("x", 1)
+        for each in companions(tmp_path / FILE_NAME)[:2]:
+            (crashed / each.name).write_bytes(each.read_bytes())
+    reader = open_state_to_read(crashed)
+    assert reader is not None
+    with closing(reader):
+        assert Meta(reader, "docs").get("x") == 1
+    assert {each.name for each in crashed.iterdir()} == {FILE_NAME, f"{FILE_NAME}-wal"}
+
+
+# -- permissions
+
+
+def test_a_refused_file_is_named_with_its_owner_and_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / FILE_NAME
+    path.touch()
+    me = user_name(os.geteuid())
+    error = PermissionError(13, "Permission denied")
+    need: list[int] = []
+
+    def access(path: Path, mode: int) -> bool:
+        need.append(mode)
+        return path.name != FILE_NAME
+
+    monkeypatch.setattr(os, "access", access)
+    with pytest.raises(StateHalt) as caught:
+        check(error, path)
+    assert str(caught.value) == (
+        f"{path} belongs to {me}, and syncd runs as {me} (Permission denied); run it as {me}, or: chown {me} {path}"
+    )
+    assert need[-1] == os.R_OK | os.W_OK
+    refusal(path, error, reading=True)
+    assert need[-1] == os.R_OK
+
+
+def test_a_directory_that_may_not_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda _path, mode: not mode & os.W_OK)
+    error = PermissionError(13, "Permission denied")
+    assert refusal(tmp_path / FILE_NAME, error).startswith(f"{tmp_path} belongs to ")
+    assert refusal(tmp_path / FILE_NAME, error, reading=True).startswith(
+        f"the state file {tmp_path / FILE_NAME} cannot"
+    )
+
+
+def test_a_directory_that_may_not_be_entered_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != tmp_path)
+    error = PermissionError(13, "Permission denied")
+    assert refusal(tmp_path / "sub" / FILE_NAME, error).startswith(f"{tmp_path} belongs to ")
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != tmp_path / "missing")
+    assert "cannot be used" in refusal(tmp_path / "missing" / FILE_NAME, error)
+
+
+def test_without_a_path_the_error_names_this_user() -> None:
+    found = refusal(None, sqlite3.OperationalError("unable to open database file"))
+    assert found.startswith("the state file cannot be used (unable to open database file); let ")
+    assert f"let {user_name(os.geteuid())} use it" in found
+
+
+def test_a_user_is_shown_by_name_or_by_number() -> None:
+    assert user_name(0) == pwd.getpwuid(0).pw_name
+    assert user_name(2**31 - 5) == f"uid {2**31 - 5}"
+
+
+# -- the lock
+
+
+def test_a_lock_file_with_other_content_names_nobody(tmp_path: Path) -> None:
+    with lock(tmp_path):
+        for content in (b"", b"\xff\xfe", b"pid 12"):
+            (tmp_path / directory.LOCK_NAME).write_bytes(content)
+            assert holder(tmp_path) is None
+
+
+def test_a_lock_is_gone_if_its_file_is_removed_or_replaced(tmp_path: Path) -> None:
+    with lock(tmp_path / "state") as held:
+        assert not held.gone()
+        (tmp_path / "state" / directory.LOCK_NAME).unlink()
+        assert held.gone()
+        (tmp_path / "state" / directory.LOCK_NAME).touch()
+        assert held.gone()
+    with lock(tmp_path / "other") as held:
+        (tmp_path / "other").rename(tmp_path / "moved")
+        assert held.gone()
+        (tmp_path / "other").touch()
+        assert held.gone()
+
+
+def test_a_mount_that_does_not_answer_has_not_lost_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_answer(_path: Path) -> os.stat_result:
+        raise OSError(5, "Input/output error")
+
+    with lock(tmp_path) as held, monkeypatch.context() as patched:
+        patched.setattr(Path, "stat", no_answer)
+        assert not held.gone()
