@@ -106,8 +106,8 @@ def test_another_target_has_another_history(core: Core) -> None:
 def test_the_state_of_a_mirror_comes_back_as_it_was_stored(core: Core) -> None:
     meta = core.mirror.meta
     assert (stored_state(meta), stored_detail(meta), was_halted(meta)) == ({}, None, False)
-    set_state(meta, "reconciling", remaining=3, until=9.5)
-    assert stored_state(meta) == {"state": "reconciling", "detail": None, "remaining": 3, "until": 9.5}
+    set_state(meta, "syncing", remaining=3, until=9.5)
+    assert stored_state(meta) == {"state": "syncing", "detail": None, "remaining": 3, "until": 9.5}
     assert (stored_detail(meta), was_halted(meta)) == (None, False)
     set_state(meta, "halted", "no token")
     assert stored_state(meta) == {"state": "halted", "detail": "no token", "remaining": 0, "until": None}

@@ -238,3 +238,19 @@ def test_mirrors_do_not_see_each_others_rows(db: sqlite3.Connection, journal: Jo
     assert other.tombstones.recent_deletes(NOW) == 0
     assert other.in_step() == 0
     assert journal.get("a") == RECORD
+
+
+def test_entries_that_have_lived_long_enough_are_counted_whichever_way_the_clock_went(journal: Journal) -> None:
+    for key, age in [("a", 99.0), ("b", 100.0), ("c", 101.0), ("d", -100.0)]:
+        journal.put(replace(RECORD, key=key, written_at=NOW - age))
+    assert journal.expired(NOW, 100.0) == 3
+
+
+def test_keys_whose_entry_the_remote_removed_after_an_error_are_counted(
+    db: sqlite3.Connection, journal: Journal
+) -> None:
+    journal.put(replace(RECORD, key="stored"))
+    journal.problems.add([Problem("stored", "index_error", ""), Problem("removed", "index_error", "")], 1)
+    journal.problems.add([Problem("failed", "failed", "")], 1)
+    Journal(db, "other").problems.add([Problem("removed too", "index_error", "")], 1)
+    assert journal.problems.count_dropped() == 1
