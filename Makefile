@@ -35,9 +35,10 @@ help: ## show this list
 demo: $(VENV)/.run ## mirror a sample folder into a local stand-in for the API, and search it
 	@$(BIN)/syncd demo $(ARGS)
 
-# worksteal: most slow tests lie side by side in two folders, and would go to one worker.
+# worksteal: most slow tests lie side by side in two folders, and would go to one worker. Without bytecode files, each
+# worker compiles every test, which takes 6 s.
 test: $(VENV)/.dev ## run the tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(VENV)/.dev ## lint, format, types (strict), Kubernetes manifests, packages, their known vulnerabilities
 	$(BIN)/ruff check
