@@ -33,9 +33,9 @@ from syncd.core.errors import Halt, Park, Retry
 BUILTIN = "builtin"
 """source_id of uploaded items. A key is unique only within a source."""
 PER_PAGE = 50
-"""Most items of one page (items list: per_page)."""
+"""Maximum number of items of one page (items list: per_page)."""
 PAGES_LIMIT = 100_000
-"""Most pages of one listing. An instance holds at most 1,000,000 files, and a server may return 10 of them a page."""
+"""Maximum pages of one listing. An instance holds up to 1,000,000 files, and a server may return 10 of them a page."""
 DOWNLOAD_LIMIT = 64 * 1024 * 1024
 """Largest download, bytes. AI Search accepts files of at most 10 MiB (limits, 2026-10)."""
 

@@ -42,9 +42,9 @@ NAMESPACES_PER_PAGE = 100
 LIST_LIMIT_MIN, LIST_LIMIT = 10, 1000
 """Smallest and largest page of keys (KV API: list limit)."""
 BULK_GET_LIMIT = 100
-"""Most keys of one bulk get (KV API)."""
+"""Maximum number of keys of one bulk get (KV API)."""
 PAGES_LIMIT = 100_000
-"""Most pages of one listing, enough for a hundred million keys."""
+"""Maximum number of pages of one listing, enough for a hundred million keys."""
 BULK_SLOW_S = 60.0
 """Additional seconds for a bulk request. Cloudflare's edge answers 524 after 100 s: the caller then sends less."""
 
@@ -75,7 +75,7 @@ class KV:
         order: Literal["id", "title"] | None = None,
         direction: Literal["asc", "desc"] | None = None,
     ) -> KVNamespacePage:
-        """One page, counted from 1. A page past the end is empty."""
+        """Return one page, counted from 1. A page past the end is empty."""
         query = {"page": page, "per_page": per_page, "order": order, "direction": direction}
         request = Request("GET", self._base, params=_params(query), permission=_EDIT)
         return await self.transport.ask(request, KVNamespacePage.parse)
@@ -196,7 +196,7 @@ class KVNamespace:
                     yield key
 
     async def key_pages(self, prefix: str = "", limit: int = LIST_LIMIT) -> AsyncGenerator[list[ListedKey], None]:
-        """Yield the keys by page. One step of an asynchronous generator costs more than the decision on one key."""
+        """Yield the keys by page. A step of an asynchronous generator takes longer than the decision on one key."""
         self.faults = []
         async with aclosing(pages(lambda cursor: self.list_keys(prefix, limit, cursor), PAGES_LIMIT)) as listing:
             async for page in listing:

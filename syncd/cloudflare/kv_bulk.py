@@ -16,7 +16,7 @@ VALUE_LIMIT = 25 * 1024 * 1024
 METADATA_LIMIT = 1024
 """Largest metadata, bytes of its JSON (KV limits)."""
 BULK_PAIRS_LIMIT = 10_000
-"""Most pairs of one bulk write, and most keys of one bulk delete (KV API)."""
+"""Maximum number of pairs of one bulk write, and of keys of one bulk delete (KV API)."""
 BULK_BYTES_LIMIT = 100_000_000
 """Largest body of a bulk write, bytes: 100 decimal megabytes (KV API)."""
 TTL_MIN_S = 60

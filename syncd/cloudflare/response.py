@@ -98,14 +98,14 @@ def fail(status: int, headers: Mapping[str, str], body: bytes, context: Context 
         raise_error(REDIRECTED, status, headers, "", context)
     envelope = _parse(body)
     if envelope is None:
-        # The remote may have carried out a request whose answer 2xx is cut short or is HTML.
+        # The answer may be a 2xx that is cut short or is HTML. The remote may have carried out such a request.
         raise_error(remedy_without_envelope(status), status, headers, _shape(headers, body), context)
     code, reason = _main_error(envelope)
     raise_error(remedy_for(status, code), status, headers, reason, context, code)
 
 
 class _Decoder:
-    """Decompresses one gzip or deflate body, and never more of it than the caller has room for."""
+    """Decompresses one gzip or deflate body, at most as many bytes at a time as the caller accepts."""
 
     def __init__(self, encoding: str) -> None:
         name = encoding.strip().lower()
@@ -159,12 +159,12 @@ def _json(text: str) -> Any:
     except json.JSONDecodeError:
         raise
     except ValueError:
-        # Python refuses to read a number of over 4,300 digits. The other values are read all the same.
+        # Python refuses to read a number of over 4,300 digits. This reads the other values nevertheless.
         return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < LONGEST_NUMBER else None)
 
 
 def _is_partial(status: int, envelope: Mapping[str, Any], context: Context) -> bool:
-    """Return whether to use the result of a failed request; not if the error says to wait, halt or send less."""
+    """Return whether to use the result of a failed request. False if the remedy is to wait, to halt or to send less."""
     if context.partial is None or not context.partial(envelope.get("result")):
         return False
     code, _ = _main_error(envelope)
@@ -185,16 +185,16 @@ def _errors(envelope: Mapping[str, Any]) -> list[tuple[int | None, str]]:
     for row in rows if isinstance(rows, list) else []:
         if not isinstance(row, dict):
             continue
-        code, reason = _code(row.get("code")), _word(row.get("message")) or _word(row.get("code"))
+        code, reason = _code(row.get("code")), _text_or_number(row.get("message")) or _text_or_number(row.get("code"))
         chain = row.get("error_chain")
         for link in chain if isinstance(chain, list) else []:
             if isinstance(link, dict):
-                reason += f"; {_word(link.get('message'))} ({_word(link.get('code'))})"
+                reason += f"; {_text_or_number(link.get('message'))} ({_text_or_number(link.get('code'))})"
         errors.append((code, reason))
     return errors
 
 
-def _word(value: object) -> str:
+def _text_or_number(value: object) -> str:
     """Return a text, or a number of reasonable size as text; the empty text for any other value."""
     if isinstance(value, str):
         return value

@@ -31,15 +31,15 @@ from syncd.cloudflare.vectorize_models import (
 from syncd.core.errors import NotFound, Park, Retry, TargetMissing, TooMuch
 
 DELETE_LIMIT = 100
-"""Most ids of one delete (error 40007, undocumented)."""
+"""Maximum number of ids of one delete (error 40007, undocumented)."""
 GET_LIMIT = 20
-"""Most ids of one get (error 40007, undocumented)."""
+"""Maximum number of ids of one get (error 40007, undocumented)."""
 LIST_LIMIT = 1000
-"""Most ids of one page (Vectorize limits)."""
+"""Maximum number of ids of one page (Vectorize limits)."""
 QUERY_LIMIT, FULL_QUERY_LIMIT = 100, 50
-"""Most matches of one query, and of a query with values or all metadata (Vectorize limits)."""
+"""Maximum number of matches of one query, and of a query with values or all metadata (Vectorize limits)."""
 PAGES_LIMIT = 100_000
-"""Most pages of one listing. An index holds at most 20,000,000 vectors, and a server may return 200 of them a page."""
+"""Maximum pages of one listing. An index holds up to 20,000,000 vectors, and a server may return 200 of them a page."""
 WRITE_SLOW_S = 60.0
 """Additional seconds for a write. Cloudflare's edge answers 524 after 100 s, which tells the caller to send less."""
 

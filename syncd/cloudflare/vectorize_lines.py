@@ -16,9 +16,9 @@ NAMESPACE_LIMIT = 64
 METADATA_LIMIT = 10 * 1024
 """Largest metadata of one vector, bytes of its compact JSON (Vectorize limits)."""
 DIMENSIONS_LIMIT = 1536
-"""Most values of one vector (Vectorize limits)."""
+"""Maximum number of values of one vector (Vectorize limits)."""
 VECTORS_LIMIT = 5000
-"""Most vectors of one upsert over HTTP (Vectorize limits)."""
+"""Maximum number of vectors of one upsert over HTTP (Vectorize limits)."""
 BODY_LIMIT = 100_000_000
 """Largest body of an upsert, bytes: 100 decimal megabytes (Vectorize limits)."""
 
@@ -119,7 +119,7 @@ def _encode_values(values: Sequence[float]) -> bytes:
 
 @lru_cache(maxsize=8)
 def _template(count: int) -> bytes:
-    """Nine digits identify every float32. Formatting bytes is a third faster than formatting text."""
+    """Return the format of `count` values. Nine digits identify every float32. Bytes are a third faster than text."""
     return b"[" + b",".join([b"%.9g"] * count) + b"]"
 
 
@@ -140,7 +140,10 @@ def _check_names(value: object) -> None:
     if isinstance(value, Mapping):
         for name, inner in value.items():
             if not name or "." in name or '"' in name or name.startswith("$"):
-                raise Park("refused", f'Vectorize takes no metadata {name!r}: no ".", no quote, no "$" to begin with')
+                raise Park(
+                    "refused",
+                    f'Vectorize refuses the metadata name {name!r}: no name has a "." or a quote, or starts with "$"',
+                )
             _check_names(inner)
     elif isinstance(value, list | tuple):
         for inner in value:

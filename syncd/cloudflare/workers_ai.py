@@ -14,7 +14,7 @@ from syncd.cloudflare.vectorize_lines import DIMENSIONS_LIMIT
 from syncd.core.errors import Halt, NotFound, Park, TooMuch
 
 TEXTS_LIMIT = 100
-"""Most texts of one request (Workers AI: text embeddings)."""
+"""Maximum number of texts of one request (Workers AI: text embeddings)."""
 TEXTS_LIMITS: Mapping[str, int] = {"@cf/qwen/qwen3-embedding-0.6b": 32}
 """Models with a smaller limit."""
 MODELS: Mapping[str, int] = {
@@ -37,7 +37,7 @@ NO_ACCESS: frozenset[int] = frozenset({3041, 5016, 5018, 5028, 5035})
 """Error codes of a model that this account may not use: private, retired, on another plan, or without agreement."""
 
 _READ = "Account / Workers AI:Read"
-_UNCLEAR = frozenset({400, 413, 422})  # any of several texts may be the refused one
+_UNCLEAR = frozenset({400, 413, 422})  # the refused text is unknown if the request has several
 
 
 class WorkersAI:

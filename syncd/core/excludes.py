@@ -1,13 +1,13 @@
 """The built-in excludes: secrets and files of tools that must not be uploaded. PURE.
 
-The patterns ignore case. A "!" overrides patterns of this list only. The list names only formats for data: a page about
-secrets (secrets.md, passwords.html) is an ordinary document. docs/excludes.md is the description for users.
+The patterns ignore case. A "!" overrides patterns of this list only. The list names data formats only, because a page
+about secrets (secrets.md, passwords.html) is an ordinary document. docs/excludes.md describes the list for users.
 """
 
 IGNORE_FILE = ".syncdignore"
 
 SECRETS: tuple[str, ...] = (
-    # variables of an environment, but for their templates
+    # environment variables, except for templates
     "*.env", ".env", ".env.*", ".env-*", ".env_*", "*.env.local", "*.env.old", "*.env.save", ".envrc", ".dev.vars",
     ".dev.vars.*", "!.env*.example", "!.env*.sample", "!.env*.template", "!.env*.dist", "!.env[-_.]example",
     "!.env[-_.]sample", "!.env[-_.]template", "!*example.env", "!*sample.env", "!*template.env",
@@ -23,7 +23,7 @@ SECRETS: tuple[str, ...] = (
     "**/.config/op/", "**/.config/git/credentials", "**/.gem/credentials", "**/.composer/auth.json",
     "**/.codex/auth.json", "**/.cache/huggingface/token", "**/.huggingface/token", ".chef/", ".wrangler/",
     ".cloudflared/", ".fly/", ".snowsql/", "**/.dbt/profiles.yml",
-    # files of credentials
+    # credential files
     "credentials", "!credentials/", "*credentials.json", "*credentials.yaml", "*credentials.yml",
     "*credentials.toml", "*credentials.ini", "*credentials.xml", "*credentials.properties", "*credentials.csv",
     "*credentials.db", "client_secret*.json", "service-account*.json", "service_account*.json",
@@ -35,13 +35,13 @@ SECRETS: tuple[str, ...] = (
     ".secret", ".secrets", ".secrets.*", "local.settings.json", "password.csv", "passwords.csv", "password.json",
     "passwords.json", "passwords.yaml", "passwords.yml", "*.tfstate", "*.tfstate.backup", "*.tfvars",
     "*.tfvars.json",
-    # keys and stores of keys
+    # keys and key stores
     ".ssh/", ".gnupg/", ".gpg/", "*.pem", "*.key", "*.p8", "*.pk8", "*.p12", "*.pfx", "*.pkcs12", "*.ppk", "*.pvk",
     "*.jks", "*.keystore", "*.truststore", "*.keytab", "*.ovpn", "*.agekey", "age-key*.txt", "**/age/keys.txt",
     "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "ssh_host_*_key", "secring.*", "*.kdb", "*.kdbx", "*.psafe3",
     "*.1pif", "*.1pux", "*.agilekeychain", "*.opvault", "*.keychain", "*.keychain-db", "wallet.dat", "logins.json",
     "key[34].db", "cookies.sqlite", "**/etc/shadow", "**/etc/shadow-", "**/etc/gshadow", "**/etc/gshadow-",
-    # histories of input
+    # input histories
     ".*_history", ".histfile", ".rhistory", ".lesshst", ".viminfo",
     # our own config, which may hold a token
     "syncd.toml",

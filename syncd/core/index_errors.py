@@ -23,7 +23,7 @@ FAULTS: Mapping[str, Fault] = {
     "file_is_corrupt": Fault("the file is damaged", "fix it, or save it anew"),
     "file_is_password_locked": Fault("the file is locked with a password", "remove the password"),
     "invalid_pdf": Fault("the file is no valid PDF", "export it anew"),
-    "unable_to_convert_to_markdown": Fault("its text could not be taken out", "save it in another format"),
+    "unable_to_convert_to_markdown": Fault("its text could not be extracted", "save it in another format"),
     "markdown_too_large": Fault("its text is too long", "split the file"),
     "markdown_conversion_empty": Fault("no text was found in it", "add text, or leave it out with exclude"),
     "file_content_empty": Fault("it has no text but headings", "add text, or leave it out with exclude"),
@@ -34,12 +34,13 @@ FAULTS: Mapping[str, Fault] = {
 """The documented error values of AI Search (indexing error codes)."""
 
 CONTENT_FAULTS = frozenset(error for error, fault in FAULTS.items() if fault.remedy)
-"""Errors that the same bytes cause every time. Any other error, also an undocumented one, is temporary."""
+"""Errors that the same bytes cause every time. Any other error counts as temporary, even if it is undocumented."""
 
 TRIES_S = (60.0, 120.0, 240.0, 480.0, 960.0)
-"""Delays in seconds before syncd indexes an entry again after a temporary error. After the last one a person must ask.
+"""Delays in seconds before syncd indexes an entry again after a temporary error. After the last try, only `syncd retry`
+indexes the entry again.
 
-The sum is half an hour, because an indexing of AI Search was seen to hang for this time.
+The sum is half an hour, because indexings of AI Search have been observed to hang for this time.
 """
 
 

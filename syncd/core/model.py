@@ -23,7 +23,7 @@ ProblemKind = Literal[
 IndexStatus = Literal["queued", "running", "completed", "error", "skipped", "outdated"]
 
 ON_THE_WAY: frozenset[IndexStatus] = frozenset({"queued", "running", "outdated"})
-"""The entry is not searchable yet. `skipped` is not among them, because it is final."""
+"""Statuses of an entry that is not searchable yet. `skipped` is no such status, because it is final."""
 NOT_INDEXED: frozenset[IndexStatus] = frozenset({"error", "skipped"})
 """Final statuses of an entry that is stored but not searchable. Each is a problem."""
 EvidenceKind = Literal["seen_to_go", "absent", "excluded", "orphan", "duplicate"]
@@ -77,11 +77,11 @@ class Record:
 
     version, remote_size: the checksum and the size that the remote reported. They are compared with later listings,
     never with the local file.
-    marked: whether the remote keeps our sha-256 and owner; None if it does not say.
+    marked: whether the remote keeps our sha-256 and owner; None if this is unknown.
     written_at, requeued_at: seconds since the epoch. requeued_at: the start of the last indexing without an upload.
     searchable_s: observed seconds from the write to searchable.
-    why: the remote's reason for its error; "" for none, None if not asked yet.
-    pass_id: the pass that wrote or adopted the entry. It tells a later copy of a file from an earlier one.
+    why: the remote's reason for its error; "" for none, None if syncd has not requested it yet.
+    pass_id: the pass that wrote or adopted the entry. It distinguishes a later copy of a file from an earlier copy.
     """
 
     key: str
@@ -140,13 +140,13 @@ class Record:
 
 
 class Entry(NamedTuple):
-    """A remote entry. None in a field: the remote does not say.
+    """A remote entry. A field is None if the remote does not report it.
 
     checksum: the sha-256 in our mark. version: the opaque checksum of the remote. size: bytes.
     owner: the owner in the mark. marked: whether the entry has a mark of syncd.
     prefix: the key prefix of the mirror that wrote the entry. It differs after a change of `key_prefix`.
     metadata: all metadata, for display only.
-    another: whether another writer wrote the entry, whatever its mark says; see `plan.is_of_another_writer`.
+    another: whether another writer wrote the entry, even with our mark; see `plan.is_of_another_writer`.
     """
 
     key: str

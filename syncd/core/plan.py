@@ -55,7 +55,7 @@ Decision = Action | Problem | Ask | None
 
 
 def decide(local: Local, record: Record | None, entry: Entry | None, policy: Policy, seen: Source) -> Decision:
-    """Return an action, a problem or a question for one key. None: the key is in step, or belongs to nobody here.
+    """Return an action, a problem or a question for one key. None: the key is in step, or does not concern the mirror.
 
     local: an item must have its checksum if a record or an entry is given. A problem always protects the entry.
     seen: the source of the entry.
@@ -236,9 +236,7 @@ def _put(item: Item, reason: Reason, ref: str | None = None) -> Put:
     return Put(item.key, reason, item.path, item.size, ref)
 
 
-_TWIN = (
-    "carries this mirror's mark, but another writer put it there (owner stands for one folder alone: give each its own)"
-)
+_TWIN = "has the mark of this mirror, but another writer wrote it (each folder needs its own `owner` in the config)"
 
 
 def _foreign(key: str, why: str) -> Problem:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 HIDDEN = "[hidden]"
 LEAST_ENCODED = 8
-"""Least characters of a secret that is also searched for in encoded forms. Shorter forms match unrelated text."""
+"""Minimum characters of a secret that is also searched for in encoded forms. Shorter forms match unrelated text."""
 _secrets: list[str] = []
 
 

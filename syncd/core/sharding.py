@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 MAX_SHARDS = 1024
-"""Most shards (our own limit). Each shard is a process that walks the whole folder and lists the whole target."""
+"""Maximum shards (our own limit). Each shard is a process that walks the whole folder and lists the whole target."""
 SHARD_REMEDY = (
     f'should be "i/n" with 0 <= i < n <= {MAX_SHARDS}, such as "0/4" for the first of four, or "" for all keys'
 )
@@ -42,7 +42,7 @@ WHOLE = Shard(0, 1)
 
 def part(key: str, count: int) -> int:
     """Return the index of the shard of a key among `count` shards."""
-    # A foreign key may contain half a surrogate pair.
+    # A key of another writer may contain half a surrogate pair.
     digest = sha256(key.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") % count
 

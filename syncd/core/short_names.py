@@ -15,7 +15,7 @@ FULL_KEY_FIELD = "path"
 DIGITS = 12
 """Hex digits of the digest. In a folder of a million long keys that start and end alike, two collide with p = 1/500."""
 LEAST_LENGTH = 64
-"""Least characters of a short name. A shorter one is not readable and may lose its file name ending."""
+"""Minimum characters of a short name. A shorter one is not readable and may lose its file name ending."""
 
 _MARKED = re.compile(rf"~[0-9a-f]{{{DIGITS}}}~[^/]*\Z")
 

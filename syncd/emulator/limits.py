@@ -64,7 +64,7 @@ MIN_KV_TTL = 60
 """Seconds from a write to the earliest allowed expiration."""
 
 KV_WRITE_INTERVAL = 1.0
-"""Least number of seconds between two writes to one key."""
+"""Minimum number of seconds between two writes to one key."""
 
 MAX_KV_BULK_ITEMS = 10_000
 MAX_KV_BULK_SIZE = 100_000_000

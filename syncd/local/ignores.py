@@ -1,7 +1,7 @@
 """Reads the ignore files of directories.
 
 An ignore file must be a complete, settled, regular text file. Anything else is an error, so that no file is uploaded or
-deleted by rules that were read in part.
+deleted by incomplete rules.
 """
 
 import errno
@@ -24,12 +24,12 @@ MAX_BYTES = 4 * 1024 * 1024
 _COARSE_S = 2.0
 """Seconds. Two writes within this time may leave the same timestamps on a file."""
 _PATIENCE = 4.0
-"""Multiple of `settle`, and least seconds, after which an ignore file that keeps changing is an error."""
+"""An ignore file that keeps changing for this multiple of `settle`, at least 1 s, is an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """now: seconds since the epoch. ticks: monotonic seconds. rest: waits for so many seconds."""
+    """now: seconds since the epoch. ticks: monotonic seconds. rest: waits for a number of seconds."""
 
     now: Callable[[], float] = time.time
     ticks: Callable[[], float] = time.monotonic
@@ -74,7 +74,7 @@ class IgnoreFiles:
         return IgnoreFiles(self._open_folder, self._rules, settle, empty_settle, self._clock)
 
     def of(self, folder: str, *, wait: bool = True) -> list[IgnoreFile]:
-        """Return the ignore files in a directory ("" or "a/b/"), the weakest first. Raises OSError.
+        """Return the ignore files in a directory ("" or "a/b/") by ascending precedence. Raises OSError.
 
         wait: wait until a file that has just changed is settled. False: such a file is an error.
         """

@@ -36,8 +36,8 @@ class LinkEscapes(OSError):
 def resolve_link(root: Path, path: str, places: list[str]) -> Iterator[Place]:
     """Resolve the link at `path` name by name, so that a concurrent replacement cannot lead elsewhere.
 
-    places: receives every path below the root on the way, with the last one. The directories of the link itself must
-    be no links. Raises LinkEscapes if the link does not end inside the folder, and any other OSError.
+    places: receives every path below the root that the link leads through, and its target. The directories above the
+    link must not be links. Raises LinkEscapes if the link does not end inside the folder, and any other OSError.
     """
     walker = _Walker(root)
     try:
@@ -52,7 +52,7 @@ def resolve_link(root: Path, path: str, places: list[str]) -> Iterator[Place]:
 
 
 class _Walker:
-    """Goes from directory to directory below a root, and holds the way open."""
+    """Walks from directory to directory below a root, and keeps the directories on its way open."""
 
     def __init__(self, root: Path) -> None:
         self._roots = [os.fsencode(root), os.fsencode(os.path.realpath(root))]
@@ -74,7 +74,7 @@ class _Walker:
 
     def enter(self, name: str) -> None:
         if len(self._open) > MAX_DEPTH:
-            raise LinkEscapes("it lies too deep")
+            raise LinkEscapes("it is nested too deeply")
         path, parent = self._open[-1]
         self._open.append((f"{path}{name}/", open_directory(name, parent)))
 
@@ -91,7 +91,7 @@ class _Walker:
             if target is not None:
                 hops += 1
                 if hops > MAX_HOPS:
-                    raise LinkEscapes("it leads round in circles")
+                    raise LinkEscapes("it leads in a circle")
                 waiting += reversed(self._parts(target))
             elif waiting:
                 self.enter(name)

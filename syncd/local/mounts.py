@@ -52,7 +52,7 @@ class Mount(NamedTuple):
         return path == self.point or path.startswith(_below(self.point))
 
     def identity(self) -> str:
-        """Return a text that is the same after another mount of the same file system, and mostly after a reboot."""
+        """Return a text that stays the same when the file system is mounted again, and usually after a reboot."""
         if self.kind in _NUMBERED and (number := _file_system_number(self.point)):
             return f"{self.kind} {self.root} {number:x}"
         named = "/" in self.source or ":" in self.source
@@ -62,13 +62,13 @@ class Mount(NamedTuple):
 class Survey(NamedTuple):
     """The mounts of a root.
 
-    root: its real path. point: the mount point that it lies on. what: the identity of that mount.
+    root: its real path. point: the mount point that contains it. mount: the identity of the mount there.
     inner: path below the root -> identity of the mount there. lazy: paths below the root that autofs serves.
     """
 
     root: str
     point: str
-    what: str
+    mount: str
     inner: Mapping[str, str]
     lazy: frozenset[str]
 
@@ -156,7 +156,7 @@ class Protected:
 
     closed: the mount of the directory is missing, so that the walk does not enter it.
     covered: another mount hides the files of the directory.
-    withheld: the covered directories of which a file was missing in this pass.
+    withheld: the covered directories in which a file was missing in this pass.
     """
 
     closed: Mapping[str, Problem] = field(default_factory=dict)
@@ -205,7 +205,7 @@ def _mount(line: bytes) -> Mount | None:
 
 
 def _is_no_change(mount: Mount, above: Mount) -> bool:
-    """Return whether a mount shows the same files as before it. systemd protects paths by such mounts."""
+    """Return whether a mount shows the files that its path had without it. systemd protects paths by such mounts."""
     place = mount.point.removeprefix(above.point.rstrip("/"))
     return (
         above is not mount and mount.device == above.device and mount.root == ((above.root.rstrip("/") + place) or "/")

@@ -29,7 +29,7 @@ TEMPORARY = frozenset(
         *(errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
     }
 )
-"""Errors that tell nothing about a file and may end without an action of a person."""
+"""Errors that say nothing about the file itself and may end without an action of a person."""
 GONE = (errno.ENOENT, errno.ENOTDIR)
 NON_NAMES = frozenset({"", ".", ".."})
 _OPEN = os.O_RDONLY | os.O_CLOEXEC
@@ -61,7 +61,7 @@ def open_file(name: str | bytes, folder: int) -> Iterator[int]:
 
 
 def open_directory(name: str, parent: int) -> int:
-    """Return a descriptor of a directory in an open directory. Raises OSError for anything else, also for a link."""
+    """Return a descriptor of a directory in an open directory. Raises OSError for anything else, including a link."""
     return os.open(to_bytes(name), _OPEN | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
 
 
@@ -165,7 +165,7 @@ class Disk:
 
     @contextmanager
     def _open(self, path: str) -> Iterator[int]:
-        """Open root/path for reading. Refuses a symbolic link in any component, and any path out of the root."""
+        """Open root/path for reading. Refuses a symbolic link in any component, and any path that leaves the root."""
         if not NON_NAMES.isdisjoint(path.split("/")):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         parents, _, name = path.rpartition("/")

@@ -30,7 +30,7 @@ class _DirEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """A directory to enter. It has several paths if their names are equal in NFC, so that collisions of files show."""
+    """A directory to enter. It has several paths if their names are equal in NFC. So the walk finds key collisions."""
 
     paths: list[str]
     key: str
@@ -290,7 +290,7 @@ class Tree(Disk):
     def _twins(self, folders: list[str], name: str) -> list[_DirEntry]:
         """Return the entries of `folders` whose name in NFC is `name`. An ASCII name needs one lstat, and no listing.
 
-        Raises OSError (EILSEQ) if there is no such entry, but a name that is not UTF-8 may be meant.
+        Raises OSError (EILSEQ) if no name is equal, but the requested file may have a name that is not UTF-8.
         """
         twins, unread = [], list[str]()
         for folder in folders:

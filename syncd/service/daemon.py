@@ -24,11 +24,11 @@ log = structlog.get_logger()
 READY_S = 10.0
 """The service counts as started after this time, even if the watch of a folder is not set up yet."""
 REBUILD_EVERY_S = 60.0
-"""The disk needs a person if a new state file is damaged within this time."""
+"""If a new state file is damaged within this time, the daemon ends: a person must check the disk."""
 
 
 class StatusPage(Protocol):
-    """The status page. The command line hands it in, so that the daemon does not import it."""
+    """The status page. The command line passes it in, so that the daemon does not import it."""
 
     async def open(self, listen: str) -> None:
         """Serve at this address, or nowhere for "". Raises ConfigError if the address is in use."""
@@ -50,7 +50,7 @@ def serve(load: Callable[[], Config], make_page: Callable[[], StatusPage]) -> in
 
 
 class _Daemon:
-    """The process, over reloads of the config."""
+    """The daemon process, from its start to its end. It outlives the reloads of the config."""
 
     def __init__(self, load: Callable[[], Config], make_page: Callable[[], StatusPage]) -> None:
         self._load = load
@@ -77,7 +77,7 @@ class _Daemon:
 
     async def _run(self) -> int:
         config = self._load()
-        # loop.add_signal_handler would replace the pipe by which signals.py ends a loop that hangs.
+        # loop.add_signal_handler would replace the pipe with which signals.py ends a loop that hangs.
         loop = asyncio.get_running_loop()
         signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self._reload.set))
         log.info("daemon.start", pid=os.getpid(), mirrors=list(config.mirrors))
@@ -88,7 +88,7 @@ class _Daemon:
             except StateDamaged as error:
                 self._rebuild(error)
             except (ConfigError, Locked, StateHalt) as error:
-                # A reloaded config that cannot be opened, for example because of its state_dir, is given up.
+                # A reloaded config that cannot be opened, for example because of its state_dir, is dropped.
                 if former is None or isinstance(error, StateGone):
                     raise
                 _log_invalid(error)
@@ -103,7 +103,7 @@ class _Daemon:
         self._notifier.stopping()
 
     async def _serve_config(self, config: Config) -> Config:
-        """Serve one config until a signal. Return the config to go on with."""
+        """Serve one config until a signal. Return the next config."""
         on_damage, self._on_damage = self._on_damage, "rebuild"
         async with open_session(config, daemon=True, on_damage=on_damage) as session:
             await self._open_page(config.web.listen)
@@ -138,7 +138,7 @@ class _Daemon:
             await asyncio.gather(*tasks, *ends, return_exceptions=True)
 
     async def _reload_config(self, runtime: Runtime) -> Config:
-        """Wait for SIGHUP and return the new config. After an invalid one all mirrors go on, with a full pass."""
+        """Wait for SIGHUP and return the new config. After an invalid config all mirrors continue with a full pass."""
         while True:
             await self._reload.wait()
             self._reload.clear()

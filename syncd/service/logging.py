@@ -21,7 +21,7 @@ from syncd.service.log_stream import LogStream
 LogFormat = Literal["auto", "console", "json"]
 
 PRIORITIES = {"critical": 2, "exception": 3, "error": 3, "warning": 4, "info": 6, "debug": 7}
-"""The priorities of syslog(3). sd-daemon(3) describes how they stand before a line."""
+"""The priorities of syslog(3). sd-daemon(3) describes this prefix of a line."""
 _PLAIN = re.compile(r"[^\s\"'=\\]+")
 
 
@@ -45,7 +45,7 @@ def configure(log_format: LogFormat, level: int, secrets: Collection[str] = ()) 
             colors=sys.stderr.isatty(), pad_event_to=24, exception_formatter=structlog.dev.plain_traceback
         )
         if console
-        # ASCII: no character of a file's name reaches a terminal unescaped.
+        # ASCII, so that no character of a file's name reaches a terminal unescaped.
         else structlog.processors.JSONRenderer(ensure_ascii=True),
     ]
     structlog.configure(

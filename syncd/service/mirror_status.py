@@ -19,10 +19,10 @@ class MirrorStatus:
     """The current state of a mirror, which is also stored in the state file.
 
     rate: the requests per second that the rate limit allows. detail: why the mirror is halted or degraded.
-    remaining: the actions that the pass under way has still to do. until: when it will be done (seconds since the
-    epoch), None if that is unknown. summary: the mirror's part of the status line.
+    remaining: the number of planned actions that are not done yet. until: the expected end of the pass (seconds since
+    the epoch), None if it is unknown. summary: the mirror's part of the status line.
 
-    A halt of an earlier process is shown until a pass of this one.
+    A halt of an earlier process is shown until a pass of this process replaces it.
     """
 
     def __init__(self, mirror: Mirror, rate: float) -> None:
@@ -39,7 +39,7 @@ class MirrorStatus:
         """Change the state and store it. left_s: seconds until the pass under way is done."""
         until = None if left_s is None else round(self._mirror.now() + left_s)
         self.state, self.detail, self.remaining, self.until = state, detail, remaining, until
-        # If the state file cannot be written, the log and the status line still tell the state.
+        # If the state file cannot be written, the log and the status line still show the state.
         with contextlib.suppress(StateHalt), writable():
             parts = [state, f"{self._mirror.journal.in_step()} in step"]
             parts += [f"{remaining} to go"] if remaining else []
@@ -54,7 +54,7 @@ class MirrorStatus:
             self.set("syncing")
 
     def update_pass(self, result: Result, now: float, *, hidden: bool) -> None:
-        """Show how much of the pass is left, now and then, unless an error is still shown (hidden)."""
+        """Show the rest of the pass every PROGRESS_EVERY_S seconds, unless an error is still shown (hidden)."""
         left_s = self._pace.look(result, now)
         if now >= self._next_report_at and not hidden:
             self._next_report_at = now + PROGRESS_EVERY_S

@@ -59,7 +59,7 @@ def install(print_line: Callable[[str], object]) -> None:
 
 
 def describe_with(describe: Callable[[], str]) -> None:
-    """Set the function that describes what was done until a signal. It is called in another thread."""
+    """Set the function that describes the work done before a signal. It is called in another thread."""
     _state.describe = describe
 
 
@@ -84,7 +84,7 @@ def received() -> int | None:
 
 
 def report(number: int) -> int:
-    """Print once what was done until the signal. Return the exit code."""
+    """Print the work done before the signal, at the first call only. Return the exit code."""
     if _state.reported.acquire(blocking=False):
         _state.print_line(f"interrupted by {signal.Signals(number).name}; {_state.describe()}")
     return exit_code(number)
@@ -106,7 +106,7 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 
 def _call_action(number: int) -> bool:
-    """Call the action of the first signal, if there is one. Handler and thread both try, and the first one calls it."""
+    """Call the action of the first signal once, from the handler or the thread. Return whether an action is set."""
     action = _state.action
     if action is None:
         return False

@@ -46,7 +46,7 @@ class StatCache:
     def store(self, files: Iterable[tuple[str, os.stat_result, str]], now_ns: int) -> None:
         """Store (key, fstat after reading, checksum), except for files that changed just now.
 
-        Of a file with several names the inode is always stored, see `twins`.
+        The inode of a file with several names is always stored; see `twins`.
         """
         with transaction(self._db):
             self._db.executemany(
@@ -70,7 +70,7 @@ class StatCache:
         return [(key, inode) for key, inode in rows]
 
     def invalidate(self) -> None:
-        """Delete all rows, because the root is another folder or the user wants every file read."""
+        """Delete all rows, because the root is another folder or the user requests a read of every file."""
         self._db.execute("DELETE FROM file WHERE mirror = ?", (self._mirror,))
 
 
@@ -78,10 +78,10 @@ class StatCache:
 class Change:
     """Our last change to a Vectorize index. The index processes it after all earlier changes.
 
-    mutation: the id of the change, if it has one. probe: a vector that it wrote, to test whether it is processed. at:
-    when it was made. since: when the first change was made that may still be unprocessed. Both are seconds since the
-    epoch by our clock. theirs: the same as `at` by the clock of the remote, if known. removes: one of the changes
-    deletes vectors.
+    mutation: the id of the change, if it has one. probe: the id of a vector that the change wrote; once the index shows
+    it, the change is processed. removes: whether a change since `since` deletes vectors.
+    at: the time of the change. since: the time of the first change that may still be unprocessed. Both are seconds
+    since the epoch by our clock. theirs: `at` by the clock of the remote, if known.
     """
 
     mutation: str | None
@@ -113,7 +113,7 @@ class Memory(Protocol):
 
 
 MOST = 20_000
-"""Maximum number of vectors: 80 MB with 1,024 dimensions. A folder with more pieces embeds some of them again."""
+"""Maximum number of vectors: 80 MB with 1,024 dimensions. A folder with more chunks embeds some of them again."""
 _AT_ONCE = 500
 _CHANGE = "vector_change"
 

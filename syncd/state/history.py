@@ -1,4 +1,4 @@
-"""What a mirror does and has done: its state for `status`, the last actions of each key, and the log of deletes.
+"""The state of a mirror for `status`, the last actions of each key, and the log of deletes.
 
 The log of deletes is one line of JSON for each deleted entry. Unlike the state file it is no cache: only people and
 `explain` read it, and nothing can rebuild it.
@@ -51,8 +51,8 @@ def stored_detail(meta: Meta) -> str | None:
     return detail if isinstance(detail, str) else None
 
 
-LAST = 10
-"""Maximum actions stored for one key."""
+ACTIONS_PER_KEY = 10
+"""Maximum number of actions stored for one key."""
 KEEP_S = 30 * 24 * 3600.0
 """Seconds after which a full pass deletes an action."""
 DETAIL = 500
@@ -77,7 +77,7 @@ class History:
         self._mirror = mirror
 
     def add(self, action: Action, now: float, outcome: str, detail: str = "") -> None:
-        """Store how an action ended, and delete older actions of the key beyond LAST."""
+        """Store how an action ended, and delete older actions of the key beyond ACTIONS_PER_KEY."""
         key = {"mirror": self._mirror, "key": action.key}
         with transaction(self._db):
             (last,) = self._db.execute(
@@ -87,16 +87,17 @@ class History:
                 "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (self._mirror, action.key, last + 1, now, action.kind, action.reason, outcome, detail[:DETAIL]),
             )
-            if last >= LAST:
+            if last >= ACTIONS_PER_KEY:
                 self._db.execute(
                     "DELETE FROM history WHERE mirror = :mirror AND key = :key AND number <= :old",
-                    key | {"old": last + 1 - LAST},
+                    key | {"old": last + 1 - ACTIONS_PER_KEY},
                 )
 
     def adopted(self, batch: Sequence[Adopt], now: float) -> None:
-        """Store adopts, before their records are written, of keys with a record and of content that was fetched.
+        """Store the adopts of keys that have a record, and of content that was fetched.
 
-        After a lost state file all entries are adopted at once. Their records are enough.
+        Call it before the records of the adopts are written. The first pass after a lost state file adopts all entries
+        at once. Their records are sufficient, so the history does not repeat them.
         """
         for adopt in batch:
             if adopt.reason == "unverified" or self._known(adopt.key):
@@ -126,7 +127,7 @@ MAX_BYTES = 32_000_000
 Line = dict[str, object]
 """The values of a line, without the time."""
 _NO_ANSWER = (errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, errno.ENOSYS)
-"""Errors of file systems that cannot allocate room in advance. There the write fails."""
+"""Errors of file systems that cannot allocate room in advance. There the write itself fails on a full disk."""
 _OPEN = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -147,7 +148,7 @@ class DeleteLogWriter:
         data = _line(values, now)
         with (
             _or_halt(self._path, f"this was deleted and could not be noted: {data.decode().strip()}"),
-            _alone(self._descriptor),
+            _locked(self._descriptor),
         ):
             before = os.fstat(self._descriptor).st_size
             written = os.write(self._descriptor, data)
@@ -170,22 +171,22 @@ class DeleteLog:
         Raises StateHalt before any delete if the log cannot be written or has no room for the lines.
         """
         with _or_halt(self._path, "nothing of this batch was deleted"):
-            self._set_aside()
+            self._rotate()
             descriptor = os.open(self._path, _OPEN, 0o600)
         try:
-            with _or_halt(self._path, "nothing of this batch was deleted"), _alone(descriptor):
+            with _or_halt(self._path, "nothing of this batch was deleted"), _locked(descriptor):
                 os.fchmod(descriptor, 0o600)
                 give(descriptor, self._path.parent)
-                _need(descriptor, sum(len(_line(line, 0.0)) for line in lines))
+                _check_room(descriptor, sum(len(_line(line, 0.0)) for line in lines))
             yield DeleteLogWriter(self._path, descriptor)
         finally:
             try:
-                with _or_halt(self._path, "what was deleted last may not be in it"):
+                with _or_halt(self._path, "it may lack the last deletes"):
                     os.fsync(descriptor)
             finally:
                 os.close(descriptor)
 
-    def _set_aside(self) -> None:
+    def _rotate(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             if self._path.stat().st_size >= MAX_BYTES:
                 self._path.replace(self._path.with_name(OLD_DELETE_LOG_NAME))
@@ -221,7 +222,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return values if isinstance(values, dict) and {"time", "mirror", "key", "why"} <= values.keys() else None
 
 
-def _need(descriptor: int, room: int) -> None:
+def _check_room(descriptor: int, room: int) -> None:
     """Raise OSError if the disk has no room for so many bytes.
 
     The room is allocated and freed again, because nothing else shows a quota.
@@ -238,7 +239,7 @@ def _need(descriptor: int, room: int) -> None:
 
 
 @contextmanager
-def _alone(descriptor: int) -> Iterator[None]:
+def _locked(descriptor: int) -> Iterator[None]:
     """Lock the log for a moment, because allocating room would overwrite the line of another process."""
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:

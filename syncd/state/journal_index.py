@@ -12,9 +12,9 @@ from syncd.state.db import REPORTED, transaction
 FIELDS = tuple(field.name for field in fields(Record))
 COLUMNS = ", ".join(FIELDS)
 _MARKED = FIELDS.index("marked")
-_WAY = "status IN ({})".format(", ".join(f"'{status}'" for status in sorted(ON_THE_WAY)))
+_ON_THE_WAY = "status IN ({})".format(", ".join(f"'{status}'" for status in sorted(ON_THE_WAY)))
 _SINCE = "coalesce(requeued_at, written_at)"
-_MAY_PASS = "status = 'error' AND coalesce(error, '') NOT IN ({})".format(
+_TEMPORARY_ERROR = "status = 'error' AND coalesce(error, '') NOT IN ({})".format(
     ", ".join(f"'{error}'" for error in sorted(CONTENT_FAULTS))
 )
 
@@ -25,7 +25,7 @@ _BY_STATUS = "record INDEXED BY record_status"
 # ruff: noqa: S608
 
 STUCK_S = 1800.0
-"""Seconds after which an unindexed entry is reported as stuck. A stuck AI Search index took half an hour to hours."""
+"""Seconds after which an unindexed entry is reported as stuck. AI Search indexes have hung for 30 minutes to hours."""
 
 
 class IndexRows:
@@ -36,7 +36,7 @@ class IndexRows:
         self._mirror = mirror
 
     def learn(self, record: Record, entry: Entry, now: float) -> None:
-        """Store what the remote says of an entry that is in step, if that is new."""
+        """Store the values that the remote reports for an entry in step, if a value is new."""
         if (record.marked and entry.marked is False) or entry.checksum not in (None, record.checksum):
             # Another writer replaced the entry. A pass decides about it, and needs the difference.
             return
@@ -70,7 +70,9 @@ class IndexRows:
 
     def unfinished(self) -> int:
         """Return the number of records that are not indexed yet."""
-        row = self._db.execute(f"SELECT count(*) FROM record WHERE mirror = ? AND {_WAY}", (self._mirror,)).fetchone()
+        row = self._db.execute(
+            f"SELECT count(*) FROM record WHERE mirror = ? AND {_ON_THE_WAY}", (self._mirror,)
+        ).fetchone()
         return int(row[0])
 
     def on_the_way(self, limit: int, after: str | None = None) -> list[Record]:
@@ -80,7 +82,7 @@ class IndexRows:
         """
         terms, order = ("", "written_at DESC") if after is None else ("AND key > ?", "key")
         rows = self._db.execute(
-            f"SELECT {COLUMNS} FROM record WHERE mirror = ? AND {_WAY} {terms} ORDER BY {order} LIMIT ?",
+            f"SELECT {COLUMNS} FROM record WHERE mirror = ? AND {_ON_THE_WAY} {terms} ORDER BY {order} LIMIT ?",
             (self._mirror, *(() if after is None else (after,)), limit),
         )
         return [record_of(row) for row in rows]
@@ -99,7 +101,7 @@ class IndexRows:
         ).fetchall()
 
     def mark_all_completed(self, now: float, lag_s: float) -> None:
-        """Mark every record as indexed, but for those written within `lag_s` of now."""
+        """Mark every record as indexed, except for records that were written within `lag_s` of now."""
         self._db.execute(
             "UPDATE record SET status = 'completed', error = NULL, why = NULL"
             " WHERE mirror = ? AND abs(? - written_at) > ?"
@@ -109,29 +111,32 @@ class IndexRows:
 
     # -- stuck
 
-    def stuck(self, before: float, limit: int = -1, *, unnamed: bool = False) -> list[Record]:
-        """Return records that are not indexed since that time, the oldest first. unnamed: not yet passed to `name`."""
+    def stuck(self, before: float, limit: int = -1, *, unreported: bool = False) -> list[Record]:
+        """Return records whose indexing has not ended since that time, the oldest first.
+
+        unreported: only records that `mark_reported` was not called for.
+        """
         rows = self._db.execute(
-            f"SELECT {COLUMNS} FROM record WHERE mirror = ? AND {_WAY} AND {_SINCE} <= ?"
-            f" {'AND named IS NULL' if unnamed else ''} ORDER BY {_SINCE} LIMIT ?",
+            f"SELECT {COLUMNS} FROM record WHERE mirror = ? AND {_ON_THE_WAY} AND {_SINCE} <= ?"
+            f" {'AND named IS NULL' if unreported else ''} ORDER BY {_SINCE} LIMIT ?",
             (self._mirror, before, limit),
         )
         return [record_of(row) for row in rows]
 
     def stuck_count(self, before: float) -> int:
-        """Return the number of records that are not indexed since that time."""
+        """Return the number of records whose indexing has not ended since that time."""
         row = self._db.execute(
-            f"SELECT count(*) FROM record WHERE mirror = ? AND {_WAY} AND {_SINCE} <= ?", (self._mirror, before)
+            f"SELECT count(*) FROM record WHERE mirror = ? AND {_ON_THE_WAY} AND {_SINCE} <= ?", (self._mirror, before)
         ).fetchone()
         return int(row[0])
 
-    def name(self, keys: Iterable[str]) -> None:
+    def mark_reported(self, keys: Iterable[str]) -> None:
         """Store that these keys were reported as stuck. The next write or indexing makes them reportable again."""
         self._db.executemany(
             "UPDATE record SET named = 1 WHERE mirror = ? AND key = ?", [(self._mirror, key) for key in keys]
         )
 
-    # -- why not
+    # -- reasons
 
     def unexplained(self, limit: int) -> list[Record]:
         """Return records in error without a stored reason."""
@@ -184,19 +189,19 @@ class Reindexing:
             self._db.execute(
                 "DELETE FROM index_try AS t WHERE mirror = ? AND NOT EXISTS (SELECT 1 FROM record AS r"
                 " WHERE r.mirror = t.mirror AND r.key = t.key AND r.checksum = t.checksum"
-                f" AND (r.{_WAY} OR r.status = 'error'))",
+                f" AND (r.{_ON_THE_WAY} OR r.status = 'error'))",
                 (self._mirror,),
             )
             self._db.execute(
                 f"INSERT INTO index_try SELECT mirror, key, checksum, 0, NULL FROM {_BY_STATUS}"
-                f" WHERE mirror = ? AND {_MAY_PASS} AND NOT EXISTS"
+                f" WHERE mirror = ? AND {_TEMPORARY_ERROR} AND NOT EXISTS"
                 " (SELECT 1 FROM index_try AS t WHERE t.mirror = record.mirror AND t.key = record.key)",
                 (self._mirror,),
             )
             for tries, delay_s in enumerate(TRIES_S):
                 self._db.execute(
                     "UPDATE index_try SET due = ? WHERE mirror = ? AND tries = ? AND due IS NULL"
-                    f" AND key IN (SELECT key FROM {_BY_STATUS} WHERE mirror = ? AND {_MAY_PASS})",
+                    f" AND key IN (SELECT key FROM {_BY_STATUS} WHERE mirror = ? AND {_TEMPORARY_ERROR})",
                     (now + delay_s * spread, self._mirror, tries, self._mirror),
                 )
 
@@ -232,7 +237,7 @@ class Reindexing:
         return 0 if row is None else int(row[0])
 
     def finish(self, key: str, status: IndexStatus, now: float) -> None:
-        """Store that another indexing was requested, and delete the former error unless it is back already."""
+        """Store that the remote accepted another indexing, and delete the former error unless it is already back."""
         with transaction(self._db):
             self._db.execute("DELETE FROM reindex WHERE mirror = ? AND key = ?", (self._mirror, key))
             self._db.execute(
@@ -243,7 +248,7 @@ class Reindexing:
             self._db.execute("DELETE FROM problem WHERE mirror = ? AND key = ?", (self._mirror, key))
 
     def drop_request(self, key: str) -> None:
-        """Delete the wish for another indexing, which the remote refused."""
+        """Delete the request for another indexing, because the remote refused it."""
         self._db.execute("DELETE FROM reindex WHERE mirror = ? AND key = ?", (self._mirror, key))
 
 

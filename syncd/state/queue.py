@@ -57,7 +57,7 @@ class QueueReader:
         return [Dirty(key, bool(subtree), attempts, seq) for key, subtree, attempts, seq in rows]
 
     def marked(self, now: float) -> list[tuple[Dirty, float]]:
-        """Return the rows that were marked and not looked at since, each with its due time."""
+        """Return the rows that were marked and not processed since, each with its due time."""
         rows = self._db.execute(
             "SELECT key, subtree, attempts, seq, due FROM dirty WHERE mirror = ? AND attempts = 0 AND first_seen <= ?",
             (self._mirror, now),
@@ -166,7 +166,7 @@ class Queue(QueueReader):
             self._db.executemany(
                 "INSERT INTO dirty VALUES (?, ?, 0, ?, ?, 0, 1) ON CONFLICT (mirror, key) DO UPDATE SET"
                 " first_seen = excluded.first_seen, due = excluded.due, attempts = 0, seq = seq + 1",
-                # As for a retry, a mark in the meantime starts to settle anew.
+                # A mark in the meantime starts a new settling, as after a retry.
                 [(self._mirror, key, due, due) for key in keys],
             )
 
@@ -178,7 +178,7 @@ class Queue(QueueReader):
                 [(self._mirror, row.key, row.seq) for row in rows],
             )
 
-    def taken(self, key: str, now: float) -> None:
+    def restart_settling(self, key: str, now: float) -> None:
         """Restart the settling of a key that was uploaded and may have been marked during the upload."""
         self._db.execute(
             "UPDATE dirty SET first_seen = ?, due = ? WHERE mirror = ? AND key = ? AND attempts = 0",

@@ -75,7 +75,7 @@ async def fill_remote(
     """
     why = "a full listing was requested" if listing else await _why_list(mirror)
     if why is None:
-        observe.remember(mirror, tables, observe.ROOT)
+        observe.fill_from_journal(mirror, tables, observe.ROOT)
         return True
     log.debug("audit.listing", mirror=mirror.name, why=why)
     invalidate(mirror)

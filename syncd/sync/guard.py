@@ -32,14 +32,14 @@ def guard(mirror: Mirror, *, force: bool) -> None:
         mirror.files.invalidate()
     if last is None or tuple(last) != identity:  # type: ignore[arg-type]
         mirror.meta.set("root", list(identity))
-    mirror.root_seen, mirror.mount_seen = identity, seen.what
+    mirror.root_seen, mirror.mount_seen = identity, seen.mount
     mount_guard.protect(mirror, seen, force=force)
 
 
 def _halt_if_gone(mirror: Mirror, identity: Identity, seen: Survey) -> None:
     path = mirror.tree.label
     # A file system may have another device number after it is mounted again.
-    if mirror.root_seen and identity[0] != mirror.root_seen[0] and seen.what != mirror.mount_seen:
+    if mirror.root_seen and identity[0] != mirror.root_seen[0] and seen.mount != mirror.mount_seen:
         raise RootHalt(
             f"path {path} is on another device than when syncd started (a mount came or went); nothing was"
             f" deleted. Mount it again, or accept this folder: {_by_force(mirror)}"

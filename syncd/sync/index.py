@@ -40,7 +40,7 @@ TRIES = 20
 
 
 def pause_s(polls: int) -> float:
-    """Return the seconds to the next poll after `polls` of them: from one second to a minute, growing by half."""
+    """Return the seconds to the next poll after this number of polls: from one second to a minute, growing by half."""
     return float(min(FIRST_POLL_S * 1.5 ** min(polls, 32), LONGEST_POLL_S))
 
 
@@ -152,13 +152,13 @@ def _forget_removed(mirror: Mirror, record: Record) -> None:
 
 def _report_stuck(mirror: Mirror) -> None:
     """Log each entry once whose indexing takes too long."""
-    stuck = mirror.journal.index.stuck(mirror.now() - STUCK_S, unnamed=True)
+    stuck = mirror.journal.index.stuck(mirror.now() - STUCK_S, unreported=True)
     for record in stuck[:NAMED]:
         waited = round(mirror.now() - record.since)
         log.warning("index.stuck", mirror=mirror.name, key=shown(record.key), status=record.status, waited_s=waited)
     if len(stuck) > NAMED:
         log.warning("index.more_stuck", mirror=mirror.name, count=len(stuck) - NAMED)
-    mirror.journal.index.name(record.key for record in stuck)
+    mirror.journal.index.mark_reported(record.key for record in stuck)
 
 
 # -- one status

@@ -1,8 +1,8 @@
-"""What a pass observes: the keys that are not in step, each with its file, its record and its entries.
+"""The observation of a pass: the keys that are not in step, each with its file, its record and its entries.
 
-The walk fills a table of local files, the listing one of remote entries. One query joins them with the
-journal and the file cache, and returns the keys that may need an action. A pass over single keys works alike: there
-the journal stands for the listing.
+The walk fills a table of local files, and the listing fills a table of remote entries. One query joins both with the
+journal and the file cache, and returns the keys that may need an action. In a pass over single keys, the journal takes
+the place of the listing.
 
 A shard sees its own keys only. Journal rows of other shards are deleted when the mirror is opened.
 """
@@ -28,11 +28,11 @@ LISTING_BATCH = 1000
 FAULTS_NAMED = 20
 """The number of unreadable rows of a listing that are reported."""
 FEW_KEYS = 20
-"""So many unknown keys are confirmed one by one, whatever a listing costs: a full pass also reads the whole folder."""
+"""Up to this number, unknown keys are confirmed one by one. A full pass would also read the whole folder."""
 
 
 class Observed(NamedTuple):
-    """All that is known of one key. entry: the entry that decisions use; others: further entries of the same key.
+    """The observation of one key. entry: the entry that decisions use; others: further entries of the same key.
 
     A named tuple takes a third of the time of a frozen dataclass to create.
     """
@@ -50,7 +50,7 @@ class ScopeTooLarge(Exception):
 
 
 class Places(NamedTuple):
-    """Where a pass looks: below directories ("" for the root, or "a/b/"), and at single keys."""
+    """The places that a pass observes: directories ("" for the root, or "a/b/") and single keys."""
 
     folders: Sequence[str]
     keys: Sequence[str]
@@ -62,7 +62,7 @@ ROOT = Places([""], [])
 def too_many(mirror: Mirror, unknown: int) -> bool:
     """Return whether confirming so many keys one by one costs more than a listing."""
     page = mirror.target.limits.page
-    # This saves counting the records in a pass in which nothing is new.
+    # This test avoids a count of the records in a pass without new keys.
     if page is None or unknown <= FEW_KEYS:
         return False
     # A listing shows the entries of other shards, too.
@@ -71,7 +71,7 @@ def too_many(mirror: Mirror, unknown: int) -> bool:
 
 
 def places(mirror: Mirror, rows: Sequence[Dirty]) -> Places:
-    """Return the places that dirty rows name, each key once: rows below a directory that is named are left out."""
+    """Return the places of dirty rows, each key once. A row below a directory of another row is left out."""
     prefix, shard = mirror.policy.prefix, mirror.policy.shard
     subtrees = {row.key for row in rows if row.subtree}
 
@@ -93,24 +93,24 @@ async def observe(
 ) -> AsyncIterator[list[Observed]]:
     """Look at `where` and yield the keys that are not in step, in blocks. A block can be empty.
 
-    seen: "listing" if the remote table holds a listing; "journal" if the journal filled it. Then this raises
-    ScopeTooLarge before a block would need too many questions. full: believe no cached checksum.
+    seen: "listing" if the remote table holds a listing; "journal" if the journal filled it. In the second case this
+    raises ScopeTooLarge before a block would need too many questions. full: use no cached checksum.
     """
-    async for problems in _look(mirror, tables, where):
+    async for problems in _fill_from_folder(mirror, tables, where):
         yield [Observed(problem.key, problem, None, None, "journal") for problem in problems]
-        # A file without a record is unknown, and there are at least so many of them.
+        # A file without a record is unknown. Their number is at least this difference.
         if seen == "journal" and too_many(mirror, tables.local.files - tables.remote.recorded):
             raise ScopeTooLarge
     unknown = 0
     async for block in changed(mirror, tables, seen, full=full):
         if seen == "journal":
-            unknown += sum(each.record is None and isinstance(each.local, Item) for each in block)
+            unknown += sum(observed.record is None and isinstance(observed.local, Item) for observed in block)
             if too_many(mirror, unknown):
                 raise ScopeTooLarge
         yield block
 
 
-def remember(mirror: Mirror, tables: PassTables, where: Places) -> None:
+def fill_from_journal(mirror: Mirror, tables: PassTables, where: Places) -> None:
     """Fill the remote table of a pass over some places from the journal."""
     prefix = mirror.policy.prefix
     below = [(prefix + folder, prefix + folder + LAST) for folder in where.folders]
@@ -155,10 +155,10 @@ def _row_problems(faults: Sequence[str]) -> list[Problem]:
 def shard_entries(mirror: Mirror) -> AsyncIterator[Entry]:
     """List the entries of the target whose keys belong to the shard of this mirror."""
     entries, shard = mirror.target.entries(), mirror.policy.shard
-    return entries if shard == WHOLE else _held(entries, shard)
+    return entries if shard == WHOLE else _of_shard(entries, shard)
 
 
-async def _held(entries: AsyncIterator[Entry], shard: Shard) -> AsyncIterator[Entry]:
+async def _of_shard(entries: AsyncIterator[Entry], shard: Shard) -> AsyncIterator[Entry]:
     async for entry in entries:
         if shard.holds(entry.key):
             yield entry
@@ -186,12 +186,12 @@ async def changed(
         await asyncio.sleep(0)
 
 
-async def _look(mirror: Mirror, tables: PassTables, where: Places) -> AsyncIterator[list[Problem]]:
+async def _fill_from_folder(mirror: Mirror, tables: PassTables, where: Places) -> AsyncIterator[list[Problem]]:
     """Fill the local table; yield the problems of names that cannot be keys."""
     for folder in where.folders:
         walk = _walk(mirror, folder)
         while found := await asyncio.to_thread(lambda walk: list(islice(walk, WALK_BATCH)), walk):
-            tables.local.add([each for each in found if type(each) is Item])
+            tables.local.add([item for item in found if type(item) is Item])
             keyless, problems = _problems(found, mirror.policy.prefix)
             tables.local.add_unusable((problem.key, problem) for problem in problems)
             yield keyless
@@ -204,12 +204,15 @@ async def _look(mirror: Mirror, tables: PassTables, where: Places) -> AsyncItera
 
 
 def _problems(found: Sequence[Item | Problem], root: str) -> tuple[list[Problem], list[Problem]]:
-    """Return the problems without a key and those with one. The root has none, an invalid name shows another's."""
+    """Return the problems without a key, and the problems with a key.
+
+    The root has no key, and an invalid name has none: its problem may show the key of another file.
+    """
     keyless: list[Problem] = []
     keyed: list[Problem] = []
-    for each in found:
-        if type(each) is Problem:
-            (keyless if each.kind == "invalid_key" or each.key == root else keyed).append(each)
+    for problem in found:
+        if type(problem) is Problem:
+            (keyless if problem.kind == "invalid_key" or problem.key == root else keyed).append(problem)
     return keyless, keyed
 
 
@@ -218,7 +221,7 @@ def _walk(mirror: Mirror, folder: str) -> Iterator[Item | Problem]:
     found, shard = mirror.tree.walk(folder), mirror.policy.shard
     if shard == WHOLE:
         return found
-    return (each for each in found if shard.holds(each.key) or (type(each) is Problem and each.kind == "unreadable"))
+    return (item for item in found if shard.holds(item.key) or (type(item) is Problem and item.kind == "unreadable"))
 
 
 def _observed(row: KeyRow, entries: Sequence[Entry], owner: str, seen: Source) -> Observed:

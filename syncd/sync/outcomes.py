@@ -203,7 +203,7 @@ class Outcomes:
     def _finish(self, action: Put | Delete, **fields: object) -> None:
         self._mirror.queue.clear(action.key)
         if isinstance(action, Put):
-            self._mirror.queue.taken(action.key, self._mirror.now())
+            self._mirror.queue.restart_settling(action.key, self._mirror.now())
         self._stats.done[action.kind] += 1
         self._stats.tables.plan.set_outcome(self._seqs[action], action.kind, "done")
         size = {"bytes": action.size} if isinstance(action, Put) else {}

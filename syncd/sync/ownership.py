@@ -45,7 +45,7 @@ def mark_other_writers(mirror: Mirror, block: list[Observed], *, delete_excluded
 
 
 def is_replaced_by_other(mirror: Mirror, observed: Observed) -> bool:
-    """Return whether another writer wrote the entry after our last write: it is neither ours nor the one before it."""
+    """Return whether another writer wrote the entry after our last write: it is neither ours nor its predecessor."""
     entry = observed.entry
     if entry is None or not (entry.another or entry.owner not in (None, mirror.policy.owner)):
         return False
@@ -53,7 +53,7 @@ def is_replaced_by_other(mirror: Mirror, observed: Observed) -> bool:
 
 
 def claim_previous(mirror: Mirror, key: str, held: Stored | Adopt | None) -> None:
-    """Claim the entry that was recorded until now, because a listing may still show it. held: what is recorded next.
+    """Claim the entry that was recorded until now, because a listing may still show it. held: the new facts.
 
     The claim of an unfinished put ends, because its outcome is known.
     """
@@ -66,7 +66,7 @@ def claim_previous(mirror: Mirror, key: str, held: Stored | Adopt | None) -> Non
 
 
 def _claims_of_short_name(mirror: Mirror, entry: Entry) -> set[Claim]:
-    """Return a claim if the entry is recorded under its remote name, which could also be short for a longer key."""
+    """Return the claim of an entry that is recorded under its remote name, the possible short name of a longer key."""
     limits = mirror.target.limits
     name = remote_name(entry.key, limits.max_key_length, limits.max_key_bytes)
     record = mirror.journal.get(name) if name != entry.key else None

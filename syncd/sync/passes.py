@@ -23,9 +23,9 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class PassOptions:
-    """What a person requests for one pass. full: use no cache. whole: list the whole remote, as `full` does too.
+    """The options of one pass. full: use no cache. whole: list the whole remote, which `full` includes.
 
-    delete_after: seconds that a file must be gone before its entry is deleted (`run`).
+    delete_after: seconds for which a file must be missing before its entry is deleted (only `run`).
     """
 
     dry_run: bool = False
@@ -103,9 +103,9 @@ class PassStats:
 
 @dataclass(frozen=True, slots=True)
 class Preemption:
-    """Lets a long pass serve changes that come in meanwhile.
+    """Lets a long pass process changes that arrive during the pass.
 
-    serve_pending: serves them, awaited between batches. has_pending: returns whether there are any.
+    serve_pending: processes them; the pass awaits it between batches. has_pending: returns whether changes are due.
     """
 
     serve_pending: Callable[[], Awaitable[None]] | None = None

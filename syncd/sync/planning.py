@@ -12,7 +12,7 @@ from syncd.sync.deletes import GONE
 from syncd.sync.index import learn_status, recorded_problem
 from syncd.sync.mirror import Mirror
 from syncd.sync.mount_guard import look, protect, uncover
-from syncd.sync.observe import ROOT, Observed, observe, places, remember
+from syncd.sync.observe import ROOT, Observed, fill_from_journal, observe, places
 from syncd.sync.passes import PassOptions, Result, Scope
 from syncd.sync.resolve import Resolved, Resolver
 
@@ -29,7 +29,7 @@ async def make_plan(
     seen: Source = "listing" if scope.everything and not result.audited else "journal"
     if scope.rows is not None:
         where = places(mirror, scope.rows)
-        remember(mirror, result.tables, where)
+        fill_from_journal(mirror, result.tables, where)
         with transaction(mirror.db):
             for row in scope.rows:
                 mirror.journal.problems.clear(row.key, subtree=row.subtree)

@@ -163,7 +163,7 @@ class Indexed(Protocol):
     """A target that indexes stored entries later than it stores them."""
 
     async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
-        """Return the present entries of these refs, None for a deleted entry. A ref without certain answer is absent.
+        """Return the present entries of these refs, None for a deleted entry. A ref with an uncertain answer is absent.
 
         fresh: the refs of recent writes, which a listing may not show yet.
         """

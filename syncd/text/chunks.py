@@ -1,7 +1,7 @@
 """Chunks: pieces of a text for an embedding model, each with the path of its headings. PURE.
 
 A section that is too long is cut into units: blocks, then lines or sentences, then words, then characters. Units are
-packed into chunks. Among the units in the second half of a chunk, those of the best rank are candidates, and the chunk
+packed into chunks. The candidates for the end of a chunk are the units of the best rank in its second half. The chunk
 ends after the candidate with the smallest checksum. The rule depends on the content near a border only and not on its
 place in the file, so an edit changes few chunks.
 """
@@ -110,7 +110,7 @@ def _units(text: str, section: Section, limit: int) -> Iterator[Ranked]:
     room = limit
     if 0 < length <= limit * 3 // 4 and section.blocks:
         yield lead, lead_end, _HEADING
-        # Two characters are for the blank line after the heading. The first unit must fit behind it.
+        # Two characters are for the blank line after the heading. The first unit must fit after it.
         room = max(1, limit - length - 2)
     elif length:
         yield from _lines(text, lead, lead_end, limit)

@@ -15,7 +15,7 @@ from syncd.core.errors import Park, Retry, SyncdError
 from syncd.text.html_worker import CPU_S, HEADER, LIMIT_CODE, MEMORY_BYTES
 
 WALL_S = 3 * CPU_S
-"""Most seconds of one conversion. A process gets only a part of the time of a busy machine."""
+"""Maximum seconds of one conversion. A process gets only a part of the time of a busy machine."""
 IDLE_S = 30.0
 """Seconds that an idle process waits for the next page."""
 MAX_PROCESSES = 2

@@ -22,7 +22,7 @@ A quote, list item or definition counts as INDENTING levels, because the library
 INDENTING = 5
 
 MANY = 200
-"""Siblings of a list item or a part of a table that the library may count for each of them (our own limit)."""
+"""Maximum number of list items or table parts in one element. The library counts all siblings for each of them."""
 
 
 def _names(listed: str) -> frozenset[str]:
@@ -43,7 +43,7 @@ _CLOSES = {
     **dict.fromkeys(("td", "th"), _names("p td th")),
     "tr": _names("p td th tr"),
 }
-"""Start tag -> open elements that it closes. HTML permits to omit their end tags, but the parser would nest them."""
+"""Start tag -> open elements that it closes. HTML permits their end tags to be absent. The parser would nest them."""
 
 _INDENTED = _names("blockquote li dd")
 _HEADING = re.compile(r"h[1-6]")
@@ -86,7 +86,7 @@ def markdown(html: str) -> str:
 
 
 def _without_closer(soup: BeautifulSoup) -> None:
-    """Remove the closer from the text of an unclosed tag, in which newer parsers read to the end of the file."""
+    """Remove _CLOSER from the text of an unclosed tag. Newer parsers read this text to the end of the file."""
     last = next(reversed(soup.find_all(string=True)), None)
     if isinstance(last, NavigableString) and last.endswith(_CLOSER):
         last.replace_with(type(last)(last.removesuffix(_CLOSER)))
@@ -100,7 +100,7 @@ class _Soup(BeautifulSoup):
 
 
 class _Converter(MarkdownConverter):
-    """The annotations of the library lack the methods that it documents for overriding."""
+    """Converts elements. The annotations of the library lack the methods that it documents for overriding."""
 
     def process_tag(self, node: Tag, parent_tags: set[str] | None = None) -> str:
         if _is_dropped(node):
@@ -134,7 +134,7 @@ def _is_markup(text: NavigableString) -> bool:
 
 
 def _prepared(soup: BeautifulSoup) -> int:
-    """Rename elements of very long lists and tables, which the library would count. Returns the depth of the page."""
+    """Rename elements of very long lists and tables, so that the library does not count them. Return the depth."""
     depths = {id(soup): 0}
     counts: Counter[tuple[int, str]] = Counter()
     for tag in _tags(soup.descendants):

@@ -9,7 +9,7 @@ The config gives each field a name and a source:
     front:NAME   the field NAME of the front matter; HTML: the `meta` tag
 
 A value of front matter is the text as it is written: dates, numbers and `yes` are not interpreted. A list of plain
-values becomes one text with commas. Deeper values are left out.
+values becomes one text with commas. Nested values are left out.
 """
 
 import re
@@ -27,14 +27,14 @@ from syncd.text.sections import first_heading, front_span
 Kind = Literal["markdown", "html", "other"]
 
 VALUE_LENGTH, VALUE_BYTES = 500, 1000
-"""Most characters, and most bytes of UTF-8, of a value. AI Search keeps 500 characters (its docs on metadata), and all
-fields of an item share 10 KiB.
+"""Maximum characters and maximum bytes of UTF-8 of a value. AI Search keeps 500 characters (its docs on metadata), and
+all fields of an item share 10 KiB.
 """
 
 SIZE_LIMIT = 16 * 1024
-"""Most characters of front matter (our own limit: parsing takes a few milliseconds)."""
+"""Maximum characters of front matter (our own limit: parsing takes a few milliseconds)."""
 ITEMS_LIMIT = 50
-"""Most values of one list (our own limit)."""
+"""Maximum number of values of one list (our own limit)."""
 META_LIMIT = 100
 """Most `meta` tags of one page (our own limit)."""
 
@@ -160,7 +160,7 @@ def _plain_value(value: object) -> str:
 
 @dataclass(slots=True)
 class HtmlHead:
-    """The head of an HTML page. title, heading: "" for none. meta: content by name in lower case, the first of a name.
+    """The head of an HTML page. title, heading: "" for none. meta: the first content of each name in lower case.
 
     fault: the exception that ended the parsing, else None.
     """

@@ -12,7 +12,7 @@ HEADING_LIMIT = 200
 """Characters of one heading in a path (our own limit, because every chunk repeats the path)."""
 
 _SETEXT_LINES = 4
-"""Most lines of a setext heading (our own limit). A longer paragraph above a line of dashes counts as prose."""
+"""Maximum lines of a setext heading (our own limit). A longer paragraph above a line of dashes counts as prose."""
 
 Span = tuple[int, int]
 _BLANK_LINES = re.compile(r"\n[^\S\n]*\n\s*")
@@ -53,7 +53,7 @@ _INLINE: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 class Block(NamedTuple):
-    """A paragraph, table or code block: text[start:end]. lined: cut it at lines; None: its text decides."""
+    """A paragraph, table or code block: text[start:end]. lined: cut it at line ends; None: its text decides."""
 
     start: int
     end: int
@@ -64,7 +64,7 @@ class Block(NamedTuple):
 class Section:
     """The text below one heading.
 
-    heading: the path of headings. text[lead:lead_end]: the heading itself, with empty sections above; may be empty.
+    heading: the path of headings. text[lead:lead_end]: its heading after headings of empty sections; may be empty.
     """
 
     heading: str

@@ -38,7 +38,7 @@ from syncd.watch.polling import Ignore
 _log = structlog.get_logger()
 
 _BUSY_LIMIT_S: Final = 600.0
-"""Most seconds of a change of watches. Ten million directories take less. The dispatcher cannot answer meanwhile."""
+"""Maximum seconds of a change of watches, for more than ten million directories. The dispatcher cannot answer then."""
 
 _REST_FACTOR: Final = 10.0
 """The pause after a rebuild is this multiple of its duration, so that rebuilds take at most a tenth of the time."""
@@ -135,7 +135,7 @@ class _Watch:
 class KernelWatch:
     """Attaches roots to the observer. All methods are thread-safe, and all but `alive` block.
 
-    clock: monotonic seconds. rest_s: least seconds between two rebuilds. patience_s: seconds without an answer to a
+    clock: monotonic seconds. rest_s: minimum seconds between two rebuilds. patience_s: seconds without an answer to a
     probe after which the threads count as stuck.
     """
 

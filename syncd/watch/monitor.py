@@ -22,7 +22,7 @@ from syncd.watch.polling import Ignore, Poller
 _log = structlog.get_logger()
 
 _SYSCTL_DIR: Final = Path("/proc/sys/fs/inotify")
-_FEWEST_WATCHES: Final = 524_288
+_RECOMMENDED_WATCHES: Final = 524_288
 """The watch limit that most distributions and editors recommend. The kernel needs about 0.5 GB for all of them."""
 
 
@@ -112,7 +112,7 @@ class Monitor(threading.Thread):
                 refused=self._refused.is_set(),
             )
             self._establish()
-            # After the new watch is set, so that this hint covers every earlier change.
+            # This hint follows the new watch, so that it covers every earlier change.
             self._put(EVERYTHING)
         elif self._poller is not None and self._clock() >= self._next_poll:
             self._poll(self._put)
@@ -175,7 +175,7 @@ class Monitor(threading.Thread):
 def watch_limit_advice(directories: int, sysctl_dir: Path = _SYSCTL_DIR) -> str:
     """Return the remedy, in one line, for a root with more directories than fs.inotify.max_user_watches permits."""
     limit = _limit(sysctl_dir / "max_user_watches")
-    wanted = max(_FEWEST_WATCHES, 1 << (limit + directories).bit_length())
+    wanted = max(_RECOMMENDED_WATCHES, 1 << (limit + directories).bit_length())
     known = f" ({limit})" if limit else ""
     return (
         f"the inotify watch limit{known} is too low for {directories} directories: "

@@ -17,15 +17,15 @@ from syncd.watch.polling import Ignore
 _log = structlog.get_logger()
 
 _STOP_S = 1.0
-"""Most seconds for a stop. A thread in a walk of a huge tree or on a hung file system ends with the process."""
+"""Maximum seconds for a stop. A thread in a walk of a huge tree or on a hung file system ends with the process."""
 
 
 class Watcher:
     """Watches the roots of all mirrors, and puts hints into an inbox. For use on the event loop only.
 
     identity_interval_s: seconds between two checks of the identity of a root. clock: monotonic seconds.
-    patience_s: seconds without an answer after which `alive` takes a thread for stuck.
-    rebuild_rest_s: least seconds between two rebuilds after overflows.
+    patience_s: seconds without an answer after which `alive` considers a thread stuck.
+    rebuild_rest_s: minimum seconds between two rebuilds after overflows.
     """
 
     def __init__(

@@ -102,7 +102,7 @@ MUTANTS = (
     Mutant(
         "a full disk is noticed only after the delete",
         "syncd/state/history.py",
-        "_need(descriptor, sum(len(_line(line, 0.0)) for line in lines))",
+        "_check_room(descriptor, sum(len(_line(line, 0.0)) for line in lines))",
         "pass",
         ("tests/unit/state/test_deletions.py",),
     ),
@@ -174,7 +174,7 @@ MUTANTS = (
     Mutant(
         "a shard takes other shards' entries for its own",
         "syncd/sync/observe.py",
-        "return entries if shard == WHOLE else _held(entries, shard)",
+        "return entries if shard == WHOLE else _of_shard(entries, shard)",
         "return entries",
         ("tests/unit/sync/test_shards.py",),
     ),

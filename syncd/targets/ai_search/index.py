@@ -23,13 +23,13 @@ FLOW: tuple[IndexStatus, ...] = ("outdated", "queued", "running", "error", "skip
 The lists are read in this order, so an item that changes its status meanwhile appears in a later list.
 """
 PAGES = 40
-"""Most pages of lists by status in one look, 2,000 items. A longer backlog is not read to its end."""
+"""Maximum number of pages of lists by status in one look, 2,000 items. A longer backlog is not read to its end."""
 STRAGGLERS = 10
-"""Most requests by id in one look. The other items wait for the next look."""
+"""Maximum number of requests by id in one look. The other items wait for the next look."""
 SAME_LOOKS = 4
-"""Most looks in a row that read the counts only, because the counts are the same as before."""
+"""Maximum number of looks in a row that read the counts only, because the counts are the same as before."""
 REASON_LENGTH = 300
-"""Most characters of the remote's reason for a failure."""
+"""Maximum characters of the remote's reason for a failure."""
 LOGS = 20
 """Lines of an item's log that are read for the reason of a failure."""
 

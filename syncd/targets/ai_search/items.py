@@ -22,7 +22,7 @@ SHA256, OWNER, PREFIX = "sha256", "owner", "prefix"
 """The marks: text fields in the metadata of every item that syncd uploads."""
 INSTANCE = "the AI Search instance"
 LISTINGS = 3
-"""Most readings of a listing that shifts. An item that is still missing after these is requested by its key."""
+"""Maximum readings of a listing that shifts. An item that is still missing after these is requested by its key."""
 
 
 @dataclass(frozen=True, slots=True)

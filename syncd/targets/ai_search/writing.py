@@ -23,11 +23,11 @@ log = structlog.get_logger()
 METADATA_REFUSED = 7056
 """The error code for metadata that the instance does not take."""
 METADATA_LIMIT = 9 * 1024
-"""Most bytes of metadata in an upload. The service takes 10 KiB with fields of its own (changelog, 2026-08)."""
+"""Maximum bytes of metadata in an upload. The service takes 10 KiB with fields of its own (changelog, 2026-08)."""
 LATEST = 1000
 """Ids of our latest uploads that are remembered."""
 NEW_S = 0.25
-"""Most seconds from the creation of a new item to its last change, both by the remote's clock."""
+"""Maximum seconds from the creation of a new item to its last change, both by the remote's clock."""
 _CONSEQUENCES = ("", "entries go up without title and the like", "ownership is known locally only")
 """The consequence of each offer of metadata: all of it, the marks alone, none."""
 

@@ -14,11 +14,11 @@ from syncd.core.unexpected import unexpected_error
 from syncd.targets.base import Done, in_halves, task_group
 
 BULK_PAIRS = 1000
-"""Most pairs of one bulk write. The API takes 10,000, but wrangler had time-outs at 5,000 (workers-sdk#7021)."""
+"""Maximum pairs of one bulk write. The API takes 10,000, but wrangler had time-outs at 5,000 (workers-sdk#7021)."""
 BULK_BYTES = 90_000_000
-"""Most bytes of the bodies that are held at a time. The API takes 100 MB, and may count other bytes than syncd."""
+"""Maximum bytes of the bodies that are held at a time. The API takes 100 MB, and may count other bytes than syncd."""
 BULK_VALUE = VALUE_LIMIT // 4 * 3
-"""Most bytes of a value in a bulk body: the API's schema limits its base64 to the length of a value (KV API)."""
+"""Maximum bytes of a value in a bulk body: the API's schema limits its base64 to the length of a value (KV API)."""
 TRIES = 6
 """Number of attempts for keys that the remote reports as unsuccessful. After these, the queue keeps the keys."""
 TRY_AGAIN_S = 1.0

@@ -21,7 +21,7 @@ from syncd.targets.shared import ShortNames, fetch_each
 log = structlog.get_logger()
 
 BULK_GET_BYTES = 4 * 1024 * 1024
-"""Most bytes of the values of one bulk get. The API takes 25 MiB of JSON, in which one byte may become six."""
+"""Maximum bytes of the values of one bulk get. The API takes 25 MiB of JSON, in which one byte may become six."""
 _ENDINGS = """
     7z avi avif bin bmp bz2 db docx eot epub exe flac gif gz ico jar jpeg jpg m4a mkv mov mp3 mp4 odt ogg otf parquet
     pdf png pptx pyc so sqlite tar tgz tif tiff ttf wasm wav webm webp woff woff2 xls xlsx xz zip zst

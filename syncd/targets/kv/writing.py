@@ -29,13 +29,13 @@ from syncd.targets.shared import ShortNames, describe_content, fit_metadata, jso
 SHA256, OWNER, STALE, PREFIX = "sha256", "owner", "stale", "prefix"
 """The marks in the metadata of a value. `stale`: the file no longer exists, and the value only waits to expire."""
 BULK_DELETES = 1000
-"""Most keys of one bulk delete. The API takes 10,000; the lower number has the same reason as BULK_PAIRS."""
+"""Maximum keys of one bulk delete. The API takes 10,000; the lower number has the same reason as BULK_PAIRS."""
 RETIRED_VALUES = 100
-"""Most values of one bulk write that lets values expire."""
+"""Maximum number of values of one bulk write that lets values expire."""
 READ_FILES = 8
-"""Most files of one call of `read`. A thread costs as much as reading a small file; a file read early may change."""
+"""Maximum files of one call of `read`. A thread takes as long as a small file. A file that is read early may change."""
 READ_BYTES = 256 * 1024
-"""Most bytes of one call of `read`, by the sizes in the plan."""
+"""Maximum bytes of one call of `read`, by the sizes in the plan."""
 KEY_REST_S = 1.0
 """Seconds between two writes to one key (KV limits)."""
 

@@ -14,13 +14,13 @@ from syncd.targets.base import for_each, in_halves
 log = structlog.get_logger()
 
 Embedding: TypeAlias = "Vector | SyncdError"
-"""The vector of a text, or the reason why there is none."""
+"""The vector of a text, or the error of its embedding."""
 REQUEST_CHARS = 100_000
-"""Most characters of the texts of one request. The service has a limit on their sum, but does not document it."""
+"""Maximum characters of the texts of one request. The service has a limit on their sum, but does not document it."""
 RETRIES = 2
 """Repetitions of a request that gave vectors of a wrong length. After these, the model does not fit the index."""
 REQUESTS = 4
-"""Most requests at a time. 400 texts take a second or two, and other mirrors need requests too."""
+"""Maximum number of requests at a time. 400 texts take a second or two, and other mirrors need requests too."""
 
 
 class Embedder:

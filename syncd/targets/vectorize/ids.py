@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 OWNER_CHARS, KEY_CHARS, CONTENT_CHARS, MODEL_CHARS, CUT_CHARS = 8, 16, 20, 3, 3
-"""Characters of 6 bits each. Two of 1,000 owners share a tag once in 10^8 indexes, two of a million keys in 10^17."""
+"""Characters of 6 bits each. With 1,000 owners, two share a tag in one of 10^8 indexes; with a million keys, in one
+of 10^17."""
 CHUNKS_LIMIT = 0xFFFF
-"""Most chunks of one file: four hex digits."""
+"""Maximum number of chunks of one file: four hex digits."""
 WHOLE = "whole"
 """The version of an entry with all its vectors, made with the present model and chunk settings."""
 

@@ -26,7 +26,7 @@ LONGEST_PAUSE_S = 5.0
 mutations).
 """
 SPREAD_S = 30.0
-"""Most seconds by which two clocks of the remote differ. The number is an assumption."""
+"""Maximum seconds by which two clocks of the remote differ. The number is an assumption."""
 GIVE_UP_S = 600.0
 """Seconds after which a change counts as processed without a proof."""
 
@@ -134,7 +134,7 @@ class VectorStore:
 
 
 class PendingMutations:
-    """Knows whether the index has processed our changes.
+    """Remembers our last change, and finds out whether the index has processed it.
 
     read: reads vectors by id. clock: returns seconds since the epoch.
     """
@@ -184,7 +184,7 @@ class PendingMutations:
         info = await self._api.info()
         if change.mutation and info.processed_up_to_mutation == change.mutation:
             return True
-        # The index may name a later change of somebody else. Both times come from clocks of the remote.
+        # The index may name a later change of another writer. Both times come from clocks of the remote.
         if info.processed_up_to and change.theirs and info.processed_up_to.timestamp() > change.theirs + SPREAD_S:
             return True
         if change.probe and await self._read([change.probe]):

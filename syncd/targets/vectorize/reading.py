@@ -21,7 +21,7 @@ PATIENCE_S = 10.0
 SAMPLE = 20
 """Vectors that are read to confirm an entry, in one request."""
 QUERY_LIMIT = 50
-"""Most matches of a query with their metadata (Vectorize limits: topK)."""
+"""Maximum number of matches of a query with their metadata (Vectorize limits: topK)."""
 _KEYS_AT_ONCE = 5000
 
 

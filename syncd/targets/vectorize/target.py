@@ -29,9 +29,9 @@ log = structlog.get_logger()
 
 _INDEX = "the Vectorize index"
 TURN = 1000
-"""Puts of one batch. An upsert is sent as soon as it is full, whatever the size of the batch."""
+"""Puts of one batch. An upsert is sent as soon as it is full, regardless of the size of the batch."""
 CHUNKS_GUESS = 10
-"""Chunks of a file, for forecasts."""
+"""Assumed number of chunks of a file, for forecasts."""
 
 
 def limits(max_key_length: int, max_file_size: int) -> Limits:
@@ -78,14 +78,16 @@ class VectorizeTarget:
         return f"Vectorize index {self.index.api.name} is there ({count}), and {self._embedder.model} fits it"
 
     async def advice(self) -> Sequence[Advice]:
-        """Name the fields without a metadata index. A query can filter only by vectors written after its creation."""
+        """Return the fields without a metadata index. It covers only vectors that are written after its creation."""
         indexed = {index.property_name for index in await self.index.api.list_metadata_indexes()}
         if not (missing := [name for name in (OWNER, *self._policy.fields) if name not in indexed]):
             return ()
         message = (
-            f"it has no metadata index on {', '.join(missing)}: kept with the vectors, but no query filters by them"
+            f"it has no metadata index on {', '.join(missing)}: stored with the vectors, but no query filters by them"
         )
-        remedy = "nothing, if that is fine. Else make them (string), which counts for vectors written from then on"
+        remedy = (
+            "nothing, without such queries. Else create them (type string); they cover vectors written from then on"
+        )
         return (Advice(message, remedy),)
 
     async def create(self) -> None:
@@ -140,7 +142,7 @@ class VectorizeTarget:
     # -- indexing
 
     async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
-        """Return "completed" for each ref with all its vectors, once our last change is processed. Before, {}."""
+        """Return "completed" for each ref with all its vectors. Return {} until our last change is processed."""
         del fresh
         if not refs or not await self.index.mutations.processed():
             return {}
@@ -188,7 +190,7 @@ class VectorizeTarget:
         report({action: failed.get(action.ref) or Done() for action in deletes})
 
     def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
-        """Estimate embeddings and deletes by the hundred, upserts by the thousand. No file is read for that."""
+        """Estimate embeddings and deletes by the hundred, upserts by the thousand. It reads no file."""
         vectors, gone = puts * CHUNKS_GUESS, deletes * CHUNKS_GUESS
         if size is not None:
             vectors = max(puts, size // max(1, self._settings.size - self._settings.overlap))

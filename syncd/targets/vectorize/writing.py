@@ -26,15 +26,15 @@ log = structlog.get_logger()
 KEY, HEADING, TEXT, OWNER, SHA256 = "key", "heading", "text", "owner", "sha256"
 """Metadata fields of each vector, for searches and for people. Ownership is proved by the ids alone."""
 FIELDS_LIMIT = 5 * 1024
-"""Most bytes of a vector's metadata without the text. The limit is our own: half of METADATA_LIMIT."""
+"""Maximum bytes of a vector's metadata without the text. The limit is our own: half of METADATA_LIMIT."""
 HEADING_LENGTH = 500
-"""Most characters of a heading in the metadata."""
+"""Maximum characters of a heading in the metadata."""
 PATIENCE_S = 2.0
 """Seconds that the next file waits for a file that is being split."""
 SLOW_FILES = 2
-"""Most files that may take longer than PATIENCE_S at a time. Each of them is in memory."""
+"""Maximum number of files that may take longer than PATIENCE_S at a time. Each of them is in memory."""
 UPSERT_VECTORS = 1000
-"""Most vectors of one upsert and in memory: 16 MB with 1,024 dimensions. The API takes 5,000."""
+"""Maximum number of vectors of one upsert and in memory: 16 MB with 1,024 dimensions. The API takes 5,000."""
 
 
 # -- values

@@ -8,7 +8,16 @@ import pytest
 from syncd.core.errors import Park, Retry
 from syncd.core.model import Put
 from syncd.state.db import open_state
-from syncd.state.history import DETAIL, KEEP_S, LAST, History, set_state, stored_detail, stored_state, was_halted
+from syncd.state.history import (
+    ACTIONS_PER_KEY,
+    DETAIL,
+    KEEP_S,
+    History,
+    set_state,
+    stored_detail,
+    stored_state,
+    was_halted,
+)
 from tests.harness import START, Core, in_step
 
 PUT = Put("a.md", "changed", "a.md", 1)
@@ -70,7 +79,15 @@ async def test_a_refusal_is_kept(core: Core) -> None:
     assert told(core, "a.md") == [("put", "new", "failed")]
 
 
-@pytest.mark.parametrize(("number", "kept"), [(LAST - 1, LAST - 1), (LAST, LAST), (LAST + 1, LAST), (25, LAST)])
+@pytest.mark.parametrize(
+    ("number", "kept"),
+    [
+        (ACTIONS_PER_KEY - 1, ACTIONS_PER_KEY - 1),
+        (ACTIONS_PER_KEY, ACTIONS_PER_KEY),
+        (ACTIONS_PER_KEY + 1, ACTIONS_PER_KEY),
+        (25, ACTIONS_PER_KEY),
+    ],
+)
 def test_the_last_actions_of_a_key_are_kept(tmp_path: Path, number: int, kept: int) -> None:
     with closing(open_state(tmp_path)) as db:
         history = History(db, "docs")

@@ -206,7 +206,7 @@ def test_a_mark_during_an_upload_settles_anew_after_it(queue: Queue) -> None:
         queue.mark([("log", False)], NOW + second)
     (row,) = queue.settled(NOW + 30)
     queue.mark([("log", False)], NOW + 30.1)
-    queue.taken("log", NOW + 30.3)
+    queue.restart_settling("log", NOW + 30.3)
     queue.done([row])
     assert queue.first_seen("log") == NOW + 30.3
     for tenth in range(304, 603):

@@ -25,7 +25,7 @@ from syncd.state.pass_tables import PassTables, next_pass_id
 from syncd.sync import resolve
 from syncd.sync.audit import fill_remote
 from syncd.sync.mirror import Mirror, Settings
-from syncd.sync.observe import ROOT, Observed, observe, remember
+from syncd.sync.observe import ROOT, Observed, fill_from_journal, observe
 from syncd.sync.passes import PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import IN_MEMORY, START, Core, content, in_step, sha
@@ -204,7 +204,7 @@ async def query(mirror: Mirror, seen: Source) -> dict[str, Observed]:
     if seen == "listing":
         await fill_remote(mirror, tables, lambda: None, listing=True, create=False)
     else:
-        remember(mirror, tables, ROOT)
+        fill_from_journal(mirror, tables, ROOT)
     found = {each.key: each async for block in observe(mirror, tables, ROOT, seen) for each in block}
     tables.drop()
     return found

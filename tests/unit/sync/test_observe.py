@@ -18,7 +18,7 @@ from syncd.state.db import open_state
 from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
 from syncd.sync.mirror import Mirror, Settings
-from syncd.sync.observe import ROOT, Observed, observe, places, remember
+from syncd.sync.observe import ROOT, Observed, fill_from_journal, observe, places
 from tests.harness import IN_MEMORY, Core, ScriptedTarget, open_core, sha
 
 KEYS = ["a-b", "a.b", "a/b", "a/c/d", "a0", "b", "b.c", "c/a", "c/b", "\u00fc", "\U0001f600"]
@@ -75,7 +75,7 @@ def test_blocks_of_the_real_size_lose_nothing_at_their_edges(size: int) -> None:
 async def parts(core: Core, *rows: tuple[str, bool]) -> list[Observed]:
     dirty = [Dirty(key, subtree, 0, 1) for key, subtree in sorted(rows)]
     tables, where = PassTables(core.mirror.db, 1), places(core.mirror, dirty)
-    remember(core.mirror, tables, where)
+    fill_from_journal(core.mirror, tables, where)
     found = [each async for block in observe(core.mirror, tables, where, "journal", full=True) for each in block]
     tables.drop()
     return found
