@@ -75,3 +75,26 @@ def test_the_page_has_the_groups_and_patterns_of_the_code() -> None:
     for name, patterns in GROUPS.items():
         assert shown[name] == list(patterns), name
     assert len(set(BUILTIN_EXCLUDES)) == len(BUILTIN_EXCLUDES)
+
+
+@pytest.mark.parametrize(
+    ("path", "rule"),
+    [
+        ("a/keep.log", "a/.syncdignore line 1: !keep.log"),
+        ("a/b.md", "include: *.md"),
+        ("docs/b.txt", "include: docs/"),
+        ("a/b.txt", None),
+    ],
+)
+def test_the_pattern_that_includes_a_file_is_named(path: str, rule: str | None) -> None:
+    ignores = [IgnoreFile.parse("a/", "!keep.log\n")]
+    assert Rules(include=("*.md", "docs/")).taken_by(path, ignores) == rule
+    assert Rules().taken_by("a/b.md") is None
+
+
+def test_of_two_ignore_files_the_deeper_one_decides_and_a_folder_is_not_below_itself() -> None:
+    ignores = [IgnoreFile.parse("", "*.log\n"), IgnoreFile.parse("a/", "!x.log\n*\n!x.log\n")]
+    assert Rules().excluded("a/x.log", ignores) is None
+    assert Rules().excluded("a/y.log", ignores) == "a/.syncdignore line 2: *"
+    assert Rules().excluded("b/x.log", ignores) == ".syncdignore line 1: *.log"
+    assert Rules().excluded("a/", ignores) is None

@@ -161,6 +161,23 @@ async def test_an_item_whose_indexing_fails_is_an_event(core: Core) -> None:
     assert events == [ActionEvent("index", "a.md", "error", "failed")], "once"
 
 
+async def test_a_follow_up_comes_again_while_something_is_expected(core: Core) -> None:
+    core.target.index["a.md"] = Indexed("queued")
+    await in_step(core, **{"a.md": "x"})
+    assert await index.follow_up(core.mirror, 7.0) == 7.0
+    core.target.index["a.md"] = BUSY
+    assert await index.follow_up(core.mirror, 7.0) == TRIES_S[0], "indexed again by itself"
+    core.target.index["a.md"] = Indexed()
+    core.clock.forward(TRIES_S[0])
+    assert await index.follow_up(core.mirror, 7.0) == 7.0
+    assert await index.follow_up(core.mirror, 7.0) is None
+
+
+def test_pauses_between_polls_grow_to_a_minute_and_polls_take_a_tenth_of_the_time() -> None:
+    assert [index.pause_s(polls) for polls in (0, 1, 2, 50)] == [1.0, 1.5, 2.25, 60.0]
+    assert [index.rest_s(took) for took in (0.0, 2.0, 60.0)] == [0.0, 18.0, 300.0]
+
+
 # -- stuck
 
 

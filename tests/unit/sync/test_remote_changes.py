@@ -3,6 +3,7 @@
 import pytest
 
 from syncd.core.model import Record
+from syncd.sync.observe import FAULTS_NAMED
 from tests.harness import Core, ScriptedTarget, in_step, plan, planned
 
 # -- the journal
@@ -157,3 +158,17 @@ async def test_a_forged_key_uploads_nothing_from_outside_the_root(core: Core) ->
     core.clock.forward(5)
     await core.hint("../secret")
     assert core.target.texts() == {"keep": "1"}
+
+
+@pytest.mark.parametrize(("number", "named"), [(1, 1), (FAULTS_NAMED, FAULTS_NAMED), (FAULTS_NAMED + 1, FAULTS_NAMED)])
+async def test_the_first_rows_that_cannot_be_read_are_problems_until_they_are_gone(
+    core: Core, number: int, named: int
+) -> None:
+    rows = [f"row {each:02}: no key" for each in range(number)]
+    core.target.unreadable_rows = rows + rows
+    await core.full()
+    assert core.problems() == {f"(remote row: {row})": "invalid_key" for row in rows[:named]}
+    assert "delete it there: row 00: no key" in core.problem("(remote row: row 00: no key)").message
+    core.target.unreadable_rows = []
+    await core.full()
+    assert core.problems() == {}
