@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import pkgutil
+from contextlib import suppress
 
 import anyio.lowlevel
 import pytest  # noqa: F401 - the modules that `tests.unclosed` uses
@@ -11,13 +12,30 @@ import rich.progress
 import rich.table  # noqa: F401
 
 import syncd
+from syncd.cloudflare.ai_search_models import Instance, Namespace, StoredItem
+from syncd.cloudflare.decoding import decode, decode_rows
+from syncd.cloudflare.kv_models import KVNamespaceInfo, ListedKey
+from syncd.cloudflare.vectorize_models import IndexDetails, IndexInfo, StoredVector
+from syncd.config.schema import AccountConfig, Config
+from syncd.core.errors import Retry
 from syncd.core.rules import Rules
 
 SEPARATE = ("syncd.__main__", "syncd.emulator", "syncd.text.html_worker")
 """Modules of other programs."""
+KINDS: tuple[type[object], ...] = (
+    *(Instance, Namespace, StoredItem),
+    *(KVNamespaceInfo, ListedKey),
+    *(IndexDetails, IndexInfo, StoredVector),
+)
 
 for found in pkgutil.walk_packages(syncd.__path__, "syncd."):
     if not found.name.startswith(SEPARATE):
         importlib.import_module(found.name)
 Rules().excluded("a.md")
 asyncio.run(anyio.lowlevel.checkpoint())
+for model in (AccountConfig, Config):
+    model.model_rebuild()
+for kind in KINDS:
+    decode_rows(kind, [], "")
+    with suppress(Retry):
+        decode(kind, {}, "")
