@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, M
 from contextlib import aclosing
 from typing import Any, Literal, TypeVar
 
-from syncd.cloudflare.decoding import decode
+from syncd.cloudflare.decoding import decode, pages
 from syncd.cloudflare.kv_bulk import (
     BULK_PAIRS_LIMIT,
     VALUE_LIMIT,
@@ -31,7 +31,6 @@ from syncd.cloudflare.kv_models import (
     StoredValue,
     bulk_values,
 )
-from syncd.cloudflare.pages import pages
 from syncd.cloudflare.request import Method, Request, Stream, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport

@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Literal, TypeVar, Unpack
 
-from syncd.cloudflare.decoding import decode, decode_rows
-from syncd.cloudflare.pages import pages
+from syncd.cloudflare.decoding import decode, decode_rows, pages
 from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport

@@ -6,7 +6,7 @@ from typing import Any
 import structlog
 
 from syncd.cloudflare.ai_search import PER_PAGE, AISearch
-from syncd.cloudflare.content_types import SUPPORTED
+from syncd.cloudflare.ai_search_models import SUPPORTED
 from syncd.core.errors import Conflict, TargetMissing
 from syncd.core.limits import Limits
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put

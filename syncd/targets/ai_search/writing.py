@@ -7,8 +7,7 @@ from datetime import datetime
 import structlog
 
 from syncd.cloudflare.ai_search import AISearch, Misnamed
-from syncd.cloudflare.ai_search_models import StoredItem
-from syncd.cloudflare.content_types import content_type
+from syncd.cloudflare.ai_search_models import StoredItem, content_type
 from syncd.core.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError, Unreachable
 from syncd.core.keys import shown
 from syncd.core.model import Content, Delete, Put

@@ -7,10 +7,9 @@ from typing import Any
 
 import structlog
 
-from syncd.cloudflare.decoding import encodable
+from syncd.cloudflare.decoding import LISTINGS, CursorRefused, encodable
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KVNamespace
 from syncd.cloudflare.kv_bulk import VALUE_LIMIT
-from syncd.cloudflare.pages import LISTINGS, CursorRefused
 from syncd.core.errors import NotFound, Park, SyncdError, TooMuch
 from syncd.core.model import Entry
 from syncd.core.short_names import FULL_KEY_FIELD, prefix_of

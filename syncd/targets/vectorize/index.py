@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import structlog
 
-from syncd.cloudflare.pages import LISTINGS, CursorRefused
+from syncd.cloudflare.decoding import LISTINGS, CursorRefused
 from syncd.cloudflare.vectorize import DELETE_LIMIT, GET_LIMIT, VectorizeIndex
 from syncd.cloudflare.vectorize_lines import VectorLines
 from syncd.cloudflare.vectorize_models import StoredVector

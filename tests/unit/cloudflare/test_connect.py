@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.connect import _proxy, make_transport
+from syncd.cloudflare.exchange import _proxy, make_transport
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.transport import Transport
@@ -172,7 +172,7 @@ def test_a_network_in_no_proxy_holds_addresses(monkeypatch: pytest.MonkeyPatch) 
 def test_a_proxy_that_cannot_be_used_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, name: str, scheme: str
 ) -> None:
-    monkeypatch.setattr("syncd.cloudflare.connect.find_spec", lambda _: None)
+    monkeypatch.setattr("syncd.cloudflare.exchange.find_spec", lambda _: None)
     monkeypatch.setenv(name, f"{scheme}://me:hush@proxy:1")
     with pytest.raises(ValueError, match=f"(?i){name}") as caught:
         _proxy(httpx.URL(API))

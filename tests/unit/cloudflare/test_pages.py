@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from syncd.cloudflare.pages import pages
+from syncd.cloudflare.decoding import pages
 from syncd.core.errors import Halt, Retry
 
 
