@@ -146,7 +146,7 @@ class Entry(NamedTuple):
     owner: the owner in the mark. marked: whether the entry has a mark of syncd.
     prefix: the key prefix of the mirror that wrote the entry. It differs after a change of `key_prefix`.
     metadata: all metadata, for display only.
-    another: whether another writer wrote the entry, even with our mark; see `plan.is_of_another_writer`.
+    of_other_writer: whether another writer wrote the entry, even with our mark; see `plan.is_of_another_writer`.
     """
 
     key: str
@@ -160,7 +160,7 @@ class Entry(NamedTuple):
     error: str | None = None
     prefix: str | None = None
     metadata: Mapping[str, object] | None = None
-    another: bool = False
+    of_other_writer: bool = False
 
 
 @dataclass(frozen=True, slots=True)

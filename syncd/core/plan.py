@@ -78,7 +78,7 @@ def is_ours(record: Record | None, entry: Entry, policy: Policy) -> bool:
 
     A record of another ref describes an earlier entry of the key.
     """
-    if entry.another:
+    if entry.of_other_writer:
         return False
     if entry.owner is not None:
         return entry.owner == policy.owner
@@ -218,7 +218,7 @@ def _without_file(record: Record | None, entry: Entry | None, policy: Policy, se
     if policy.prune == "all" or is_ours(record, entry, policy):
         reason: Reason = "stale" if record is not None else "orphan"
         return removal(entry, reason, policy, record)
-    if entry.another and entry.owner == policy.owner and not has_other_prefix(entry, policy):
+    if entry.of_other_writer and entry.owner == policy.owner and not has_other_prefix(entry, policy):
         return _foreign(entry.key, _TWIN)
     return Forget(entry.key, "gone") if record is not None else None
 

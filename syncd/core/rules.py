@@ -101,7 +101,7 @@ class Rules:
                 return rule
         return None
 
-    def taken_by(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
+    def included_by(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
         """Return the pattern that includes a file that is not excluded. None: no pattern matches it."""
         if verdict := self._verdict(path, ignores):
             return verdict[1]

@@ -261,7 +261,7 @@ class Tree(Disk):
             return Excluded(key, rule)
         return self._judge(key, entries) if entries else self.protected.hides(path)
 
-    def takes_any(self, under: str = "") -> bool:
+    def includes_any(self, under: str = "") -> bool:
         """Return whether the rules include a file below the directory `under`. True if a directory is unreadable."""
         try:
             # The caller is on the event loop, which must not wait until an ignore file is settled.
@@ -278,9 +278,9 @@ class Tree(Disk):
         except OSError:
             return True
 
-    def taken_by(self, path: str) -> str | None:
+    def included_by(self, path: str) -> str | None:
         """Return the pattern that includes a mirrored file. None: no pattern matches it. Raises OSError."""
-        return self.rules.taken_by(normal(path), self._above(path))
+        return self.rules.included_by(normal(path), self._above(path))
 
     def _above(self, path: str) -> list[IgnoreFile]:
         """Return the ignore files of all directories above a path."""

@@ -92,7 +92,7 @@ def _taken(item: Item, tree: Tree) -> Read:
     content = None
     try:
         content = tree.read(item.path)[0]
-        rule = tree.taken_by(item.path)
+        rule = tree.included_by(item.path)
     except FileChanged:
         rule = None
     except Park as error:

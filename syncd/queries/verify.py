@@ -11,7 +11,7 @@ from syncd.queries.search import Answer, Question, ask
 from syncd.sync import once
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import changed
-from syncd.sync.passes import PassOptions, Result, Watch
+from syncd.sync.passes import OnProgress, PassOptions, Result
 
 MISSING = frozenset({"new", "missing"})
 """Reasons of a put for a key that the remote does not have."""
@@ -64,13 +64,13 @@ async def ask_questions(mirror: Mirror, questions: Sequence[Question], top: int,
         verdict.error = error
 
 
-async def verify(mirror: Mirror, watch: Watch, *, deep: bool = False) -> Verdict:
+async def verify(mirror: Mirror, on_progress: OnProgress, *, deep: bool = False) -> Verdict:
     """Compare the folder of a mirror with its target. deep: read every file and download every entry of this mirror.
 
     The mirror must come from a read-only session, which writes to its own copy of the state only.
     """
     verdict, report = Verdict(deep, mirror.target.limits.keeps_files), once.Report()
-    await once.run(mirror, PassOptions(dry_run=True, full=deep, whole=True), watch, report)
+    await once.run(mirror, PassOptions(dry_run=True, full=deep, whole=True), on_progress, report)
     if report.error or not report.results:
         verdict.error = report.error
         return verdict

@@ -69,7 +69,7 @@ def halt_if_emptied(mirror: Mirror, tables: PassTables) -> None:
 def _empty_state(mirror: Mirror) -> str | None:
     if mirror.tree.is_empty():
         return "is empty"
-    return None if mirror.tree.takes_any() else "holds no file that the rules take"
+    return None if mirror.tree.includes_any() else "holds no file that the rules take"
 
 
 def known_entries(mirror: Mirror, unrecorded: int) -> int:

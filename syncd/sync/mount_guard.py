@@ -139,7 +139,7 @@ def _changes(tree: Tree, journal: Journal, before: AcceptedMounts, seen: Survey)
         first, upto = under(tree.prefix + _folder(path))
         return journal.key_after(first, upto, 1) is not None
 
-    return compare(before.inner, before.covered, seen.inner, known, lambda path: not tree.takes_any(path + "/"))
+    return compare(before.inner, before.covered, seen.inner, known, lambda path: not tree.includes_any(path + "/"))
 
 
 def _close(tree: Tree, name: str, changes: MountChanges) -> None:

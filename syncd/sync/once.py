@@ -16,7 +16,7 @@ from syncd.state.queue import Dirty
 from syncd.sync import index
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import ScopeTooLarge
-from syncd.sync.passes import Hooks, PassOptions, Result, Scope, Watch
+from syncd.sync.passes import Hooks, OnProgress, PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 
 DISK_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -70,17 +70,17 @@ class Report:
         return list(mirror.journal.problems.all(self.results[0].pass_id)) if self.results else []
 
 
-async def run(mirror: Mirror, options: PassOptions, watch: Watch, report: Report) -> None:
+async def run(mirror: Mirror, options: PassOptions, on_progress: OnProgress, report: Report) -> None:
     """Bring a mirror in step and fill in the report. A SyncdError that stops the mirror is stored in the report."""
     progress = _Progress(mirror, dry_run=options.dry_run)
 
-    def on_progress(result: Result) -> None:
+    def report_progress(result: Result) -> None:
         report.add(result)
         progress.update(result)
-        watch(result)
+        on_progress(result)
 
     progress.store(0)
-    hooks = Hooks(watch=on_progress)
+    hooks = Hooks(on_progress=report_progress)
 
     async def run_passes() -> None:
         report.results.clear()
@@ -114,7 +114,7 @@ async def run(mirror: Mirror, options: PassOptions, watch: Watch, report: Report
 async def serve_due(mirror: Mirror) -> Report:
     """Serve the keys that are due, without a listing if possible, and reindex the entries that a person chose."""
     report = Report()
-    hooks = Hooks(watch=report.add)
+    hooks = Hooks(on_progress=report.add)
 
     async def serve() -> None:
         rows = mirror.queue.settled(mirror.now())
@@ -193,7 +193,7 @@ async def _serve_pending(mirror: Mirror, options: PassOptions, hooks: Hooks, rep
             await index.poll(mirror)
         rows = [row for row in mirror.queue.settled(mirror.now()) if row.attempts == 0]
         # The progress display goes on to show the postponed deletes, and not this short pass.
-        await _serve_keys(mirror, rows, options, Hooks(watch=report.add) if report.postponed_deletes else hooks)
+        await _serve_keys(mirror, rows, options, Hooks(on_progress=report.add) if report.postponed_deletes else hooks)
 
 
 async def _serve_keys(mirror: Mirror, rows: Sequence[Dirty], options: PassOptions, hooks: Hooks) -> None:

@@ -30,8 +30,8 @@ def mark_other_writers(mirror: Mirror, block: list[Observed], *, delete_excluded
         if delete_excluded and has_other_prefix(entry, mirror.policy):
             return entry
         known = claims.get(observed.key, set()) | _claims_of_short_name(mirror, entry)
-        another = is_of_another_writer(observed.record, entry, mirror.policy, known, complete=complete)
-        return entry._replace(another=another)
+        of_other_writer = is_of_another_writer(observed.record, entry, mirror.policy, known, complete=complete)
+        return entry._replace(of_other_writer=of_other_writer)
 
     return [
         observed._replace(
@@ -47,7 +47,7 @@ def mark_other_writers(mirror: Mirror, block: list[Observed], *, delete_excluded
 def is_replaced_by_other(mirror: Mirror, observed: Observed) -> bool:
     """Return whether another writer wrote the entry after our last write: it is neither ours nor its predecessor."""
     entry = observed.entry
-    if entry is None or not (entry.another or entry.owner not in (None, mirror.policy.owner)):
+    if entry is None or not (entry.of_other_writer or entry.owner not in (None, mirror.policy.owner)):
         return False
     return UNKNOWN not in mirror.claims.get([observed.key]).get(observed.key, ())
 

@@ -112,7 +112,7 @@ class Preemption:
     has_pending: Callable[[], bool] = lambda: False
 
 
-Watch = Callable[[Result], None]
+OnProgress = Callable[[Result], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +120,17 @@ class Hooks:
     """Functions that a pass calls while it runs.
 
     preemption: serves settled hints during a long full pass.
-    watch: called with the growing result after every step. Its owner drops the tables of the result, also after an
-    error.
+    on_progress: called with the growing result after every step. Its owner drops the tables of the result, also after
+    an error.
     """
 
     preemption: Preemption = field(default_factory=Preemption)
-    watch: Watch | None = None
+    on_progress: OnProgress | None = None
 
     def tick(self, result: Result) -> None:
-        """Call `watch`."""
-        if self.watch:
-            self.watch(result)
+        """Call `on_progress`."""
+        if self.on_progress:
+            self.on_progress(result)
 
 
 DEFAULT_OPTIONS = PassOptions()

@@ -82,7 +82,7 @@ async def reconcile(
         _record(current)
         _raise_refusal(result)
     except BaseException:
-        if not hooks.watch:
+        if not hooks.on_progress:
             result.tables.drop()
         raise
     return result

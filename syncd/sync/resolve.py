@@ -172,7 +172,7 @@ class Resolver:
                 removal(entry, "orphan", policy), observed.local, entry, everything=self._everything, kept=kept
             )
             for entry in others
-            if takes_over or (entry.owner == policy.owner and not entry.another)
+            if takes_over or (entry.owner == policy.owner and not entry.of_other_writer)
         )
 
 

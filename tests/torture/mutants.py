@@ -260,7 +260,7 @@ MUTANTS = (
     Mutant(
         "a folder is empty only if it holds no name at all",
         "syncd/sync/guard.py",
-        """return None if mirror.tree.takes_any() else "holds no file that the rules take\"""",
+        """return None if mirror.tree.includes_any() else "holds no file that the rules take\"""",
         "return None",
         ("tests/unit/sync/test_empty_files.py",),
     ),

@@ -88,8 +88,8 @@ def test_the_page_has_the_groups_and_patterns_of_the_code() -> None:
 )
 def test_the_pattern_that_includes_a_file_is_named(path: str, rule: str | None) -> None:
     ignores = [IgnoreFile.parse("a/", "!keep.log\n")]
-    assert Rules(include=("*.md", "docs/")).taken_by(path, ignores) == rule
-    assert Rules().taken_by("a/b.md") is None
+    assert Rules(include=("*.md", "docs/")).included_by(path, ignores) == rule
+    assert Rules().included_by("a/b.md") is None
 
 
 def test_of_two_ignore_files_the_deeper_one_decides_and_a_folder_is_not_below_itself() -> None:

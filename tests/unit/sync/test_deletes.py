@@ -107,7 +107,7 @@ async def test_a_refused_plan_reports_the_finished_actions(core: Core) -> None:
     core.write("new", "1")
     kept: list[Result] = []
     with pytest.raises(Brake):
-        await core.full(Hooks(watch=kept.append))
+        await core.full(Hooks(on_progress=kept.append))
     assert (planned(kept[-1]), kept[-1].done) == ({"put": 1, "delete": 20}, {"put": 1})
     assert outcomes(kept[-1])["new"] == "done"
     assert {outcome for key, outcome in outcomes(kept[-1]).items() if key != "new"} == {"refused"}

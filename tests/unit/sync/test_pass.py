@@ -199,7 +199,7 @@ async def test_the_growing_result_is_shown_while_the_pass_is_under_way(core: Cor
     def watch(result: Result) -> None:
         seen.append((result.tables.plan.counts["put"], result.done["put"]))
 
-    await core.full(Hooks(watch=watch))
+    await core.full(Hooks(on_progress=watch))
     assert seen[0] == (0, 0)
     assert (3, 0) in seen
     assert seen[-1] == (3, 3)
@@ -217,7 +217,7 @@ async def test_outcomes_that_come_together_are_shown_once(core: Core, monkeypatc
 
     seen: list[int] = []
     monkeypatch.setattr(type(core.target), "apply", in_two_halves)
-    await core.full(Hooks(watch=lambda result: seen.append(result.done["put"])))
+    await core.full(Hooks(on_progress=lambda result: seen.append(result.done["put"])))
     assert [done for done in seen if done] == [20, 40]
 
 
@@ -229,7 +229,7 @@ async def test_a_failed_pass_drops_its_plan_unless_it_is_watched(core: Core) -> 
         await core.full()
     assert rows() == 0
     with pytest.raises(Halt):
-        await core.full(Hooks(watch=lambda _: None))
+        await core.full(Hooks(on_progress=lambda _: None))
     assert rows() == 1
 
 
