@@ -28,6 +28,7 @@ from syncd.core.plan import (
     BRAKE_FLOOR,
     Ask,
     BrakeInput,
+    Claim,
     Decision,
     Policy,
     Prune,
@@ -35,6 +36,7 @@ from syncd.core.plan import (
     allowed_deletes,
     brake,
     decide,
+    is_of_another_writer,
     is_ours,
     known_checksum,
     same_entry,
@@ -402,3 +404,41 @@ def test_a_percentage_is_rounded_down() -> None:
 def test_more_deletes_never_pass_where_fewer_were_refused(deletes: int, recent: int, known: int) -> None:
     if deletes and brake(BrakeInput(deletes, recent, known, "25%")) is not None:
         assert brake(BrakeInput(deletes + 1, recent, known, "25%")) is not None
+
+
+OURS = Entry("new/a", "1", "x", owner="me", marked=True, prefix="new/")
+FORMER = OURS._replace(key="old/a", prefix="old/")
+WRITTEN = Record("new/a", "1", "x", 1, 0.0, marked=True)
+
+
+@pytest.mark.parametrize(
+    ("record", "entry", "claims", "another"),
+    [
+        (WRITTEN, OURS, set(), False),
+        (WRITTEN, OURS._replace(checksum=None), set(), False),
+        (WRITTEN, OURS._replace(checksum="y"), set(), True),
+        (WRITTEN, OURS._replace(ref="2"), set(), True),
+        (WRITTEN, OURS._replace(ref="2"), {("2", "x")}, False),
+        (WRITTEN, OURS._replace(ref="2"), {("2", "y")}, True),
+        (WRITTEN, OURS._replace(ref="2", checksum=None), {("2", "")}, False),
+        (WRITTEN, OURS._replace(ref="2"), {("", "")}, False),
+        (WRITTEN, OURS._replace(owner=None, marked=False), set(), True),
+        (WRITTEN, OURS._replace(owner=None, marked=False, ref="2"), set(), False),
+        (WRITTEN, OURS._replace(owner="you"), set(), False),
+        (None, OURS, set(), True),
+        (None, FORMER, set(), True),
+        (None, FORMER, {("1", "x")}, False),
+        (None, FORMER, {("", "")}, True),
+        (None, FORMER._replace(checksum=None), {("1", "")}, False),
+    ],
+)
+def test_another_writer_is_told_by_record_and_claims(
+    record: Record | None, entry: Entry, claims: set[Claim], *, another: bool
+) -> None:
+    policy = Policy("me", "new/")
+    assert is_of_another_writer(record, entry, policy, claims, complete=True) == another
+    takeover = is_of_another_writer(record, entry, replace(policy, takeover=True), claims, complete=True)
+    assert takeover == (another and entry.owner is None)
+    # An incomplete journal trusts the mark, except for the mark of another prefix.
+    incomplete = is_of_another_writer(record, entry, policy, claims, complete=False)
+    assert incomplete == (another and (entry.owner is None or entry.prefix == "old/"))

@@ -72,6 +72,14 @@ async def test_drift_and_a_later_adoption_are_kept(core: Core) -> None:
     assert told(core, "a.md")[1:] == [("adopt", "found", "done")]
 
 
+async def test_a_record_that_is_forgotten_is_kept(core: Core) -> None:
+    await in_step(core, **{"a.md": "a", "b.md": "b"})
+    core.remove("a.md")
+    del core.target.store["a.md"]
+    await core.full()
+    assert told(core, "a.md") == [("forget", "gone", "done")]
+
+
 async def test_a_refusal_is_kept(core: Core) -> None:
     core.write("a.md", "a")
     core.target.failures["a.md"] = [Park("refused", "no")]

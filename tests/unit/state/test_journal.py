@@ -167,6 +167,13 @@ def test_deletes_of_the_last_hour_count_unless_somebody_consented(journal: Journ
     assert journal.tombstones.recent_deletes(NOW) == 2
 
 
+def test_the_last_hour_is_one_of_the_age_and_not_of_the_clock(journal: Journal) -> None:
+    journal.tombstones.record_delete("a", "r1", NOW, consented=False, age=5.0)
+    journal.tombstones.record_delete("b", "r2", NOW, consented=False, age=6.0)
+    assert journal.tombstones.recent_deletes(HOUR_S + 6.0) == 1
+    assert journal.tombstones.recent_deletes(HOUR_S + 7.0) == 0
+
+
 def test_old_tombstones_are_dropped(journal: Journal) -> None:
     journal.tombstones.record_delete("a", "r1", NOW - 10, consented=False)
     journal.tombstones.record_delete("b", "r2", NOW - 9, consented=False)
