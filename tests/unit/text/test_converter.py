@@ -75,15 +75,24 @@ def test_close_breaks_off_what_is_under_way(converter: Converter) -> None:
     assert converter.markdown("<p>again") == "again"
 
 
-@pytest.mark.parametrize("limit", ["MEMORY_BYTES = 128 * 1024 * 1024", "CPU_S = 0.5"])
+# Memory that ends in the middle of a large tree can take the parser a minute. A large text needs it in one piece.
+@pytest.mark.parametrize(
+    ("limit", "page"),
+    [
+        ("w.MEMORY_BYTES = 128 * 1024 * 1024", "x" * 50_000_000),
+        ("w.MEMORY_BYTES = 128 * 1024 * 1024; w.resource.setrlimit = lambda *_: None", BIG),
+        ("w.CPU_S = 0.5", BIG),
+    ],
+    ids=["memory limit", "memory without a limit of the system", "processor time"],
+)
 def test_a_page_that_takes_too_much_is_refused_with_the_reason(
-    converter: Converter, monkeypatch: pytest.MonkeyPatch, limit: str
+    converter: Converter, monkeypatch: pytest.MonkeyPatch, limit: str, page: str
 ) -> None:
-    monkeypatch.setattr("syncd.text.converter.COMMAND", (
-        "-c", f"import syncd.text.html_worker as w; w.{limit}; w.main()",
-    ))  # fmt: skip
+    monkeypatch.setattr(
+        "syncd.text.converter.COMMAND", ("-c", f"import syncd.text.html_worker as w; {limit}; w.main()")
+    )
     with pytest.raises(Park, match="cut it into several pages") as caught:
-        converter.markdown(BIG)
+        converter.markdown(page)
     assert caught.value.kind == "too_large"
     assert converter.markdown("<p>next") == "next"
 
