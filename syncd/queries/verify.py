@@ -70,7 +70,7 @@ async def verify(mirror: Mirror, on_progress: OnProgress, *, deep: bool = False)
     The mirror must come from a read-only session, which writes to its own copy of the state only.
     """
     verdict, report = Verdict(deep, mirror.target.limits.keeps_files), once.Report()
-    await once.run(mirror, PassOptions(dry_run=True, full=deep, whole=True), on_progress, report)
+    await once.run(mirror, PassOptions(dry_run=True, full=deep, list_all=True), on_progress, report)
     if report.error or not report.results:
         verdict.error = report.error
         return verdict
@@ -83,8 +83,8 @@ async def verify(mirror: Mirror, on_progress: OnProgress, *, deep: bool = False)
     found += [Difference(problem.key, problem.kind, problem.message) for problem in problems]
     planned = result.tables.plan.counts
     verdict.checked = result.unchanged + planned["put"] + planned["adopt"] + planned["delete"] + len(problems)
-    if result.again:
-        why = f"{result.again} files changed while they were read and were not compared; run verify again"
+    if result.changed_during_read:
+        why = f"{result.changed_during_read} files changed while they were read and were not compared; run verify again"
         found.append(Difference("", "changing", why))
     if deep:
         try:

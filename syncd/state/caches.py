@@ -75,7 +75,7 @@ class StatCache:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class IndexChange:
     """Our last change to a Vectorize index. The index processes it after all earlier changes.
 
     mutation: the id of the change, if it has one. probe: the id of a vector that the change wrote; once the index shows
@@ -92,7 +92,7 @@ class Change:
     removes: bool = False
 
 
-class Memory(Protocol):
+class EmbeddingCache(Protocol):
     """The interface of `Embeddings` for the Vectorize target."""
 
     def vectors(self, model: str, digests: Sequence[bytes]) -> Mapping[bytes, Vector]:
@@ -103,11 +103,11 @@ class Memory(Protocol):
         """Store vectors. The vectors that were unused for longest may be removed."""
         ...
 
-    def last_change(self) -> Change | None:
+    def last_change(self) -> IndexChange | None:
         """Return the change that the index has not been seen to process, or None."""
         ...
 
-    def changed(self, change: Change | None) -> None:
+    def changed(self, change: IndexChange | None) -> None:
         """Store our last change. None: the index has processed it."""
         ...
 
@@ -157,11 +157,11 @@ class Embeddings:
                     (count - self._most,),
                 )
 
-    def last_change(self) -> Change | None:
+    def last_change(self) -> IndexChange | None:
         """Return the change to wait for, or None."""
         return _change(self._meta.get(_CHANGE))
 
-    def changed(self, change: Change | None) -> None:
+    def changed(self, change: IndexChange | None) -> None:
         """Store our last change. None: the index has processed it."""
         self._meta.set(_CHANGE, asdict(change) if change else None)
 
@@ -178,12 +178,12 @@ def _vector(kept: object) -> "Vector | None":
     return vector if math.isfinite(sum(vector)) and any(vector) else None
 
 
-def _change(value: object) -> Change | None:
+def _change(value: object) -> IndexChange | None:
     """Return a stored change, or None if it is damaged. Then the target does not wait for the index."""
     if not isinstance(value, dict):
         return None
     try:
-        change = Change(**value)
+        change = IndexChange(**value)
     except TypeError:
         return None
     texts, times = (change.mutation, change.probe), (change.at, change.since)

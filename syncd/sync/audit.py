@@ -179,7 +179,9 @@ def _judge_all(mirror: Mirror, rows: list[Newest], base: Baseline, findings: _Fi
             findings.others |= sight in ("added", "other")
             findings.settled |= sight == "settled"
             findings.unfinished |= row.entry.status in ON_THE_WAY
-            findings.newest = None if row.made is None or findings.newest is None else max(findings.newest, row.made)
+            findings.newest = (
+                None if row.created_at is None or findings.newest is None else max(findings.newest, row.created_at)
+            )
     return None
 
 
@@ -196,14 +198,14 @@ def _judge(mirror: Mirror, row: Newest, base: Baseline) -> Sight:
         )
         if (
             lost
-            or row.made is None
+            or row.created_at is None
             or base.newest is None
             or mirror.journal.tombstones.deleted_at(entry.ref) is not None
         ):
             return "strange"
-        return "added" if row.made > base.newest else "other"
+        return "added" if row.created_at > base.newest else "other"
     agree = same_entry(record, entry) and entry.checksum in (None, record.checksum)
-    if not (row.there and agree and entry.owner in (None, policy.owner)):
+    if not (row.present and agree and entry.owner in (None, policy.owner)):
         return "strange"
     learn_status(mirror, record, entry, loud=False)
     same = entry.status == record.status == "completed"

@@ -23,7 +23,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class PassOptions:
-    """The options of one pass. full: use no cache. whole: list the whole remote, which `full` includes.
+    """The options of one pass. full: use no cache. list_all: list the whole remote, which `full` includes.
 
     delete_after: seconds for which a file must be missing before its entry is deleted (only `run`).
     """
@@ -31,7 +31,7 @@ class PassOptions:
     dry_run: bool = False
     force: bool = False
     full: bool = False
-    whole: bool = False
+    list_all: bool = False
     delete_excluded: bool = False
     delete_after: float = 0.0
 
@@ -41,7 +41,7 @@ class Result:
     """The result of a pass. The plan with its outcomes stays in `tables` until it is dropped.
 
     began: the age of the state file when the pass began.
-    again: files that changed while they were read, so that the next pass looks at them.
+    changed_during_read: files that changed while they were read, so that the next pass looks at them.
     unrecorded: entries of this mirror that have no record in the journal.
     known: entries of the mirror before the pass.
     fresh: no full pass has ended with this state file.
@@ -57,7 +57,7 @@ class Result:
     began: float = 0.0
     complete: bool = True
     unchanged: int = 0
-    again: int = 0
+    changed_during_read: int = 0
     unrecorded: int = 0
     known: int = 0
     fresh: bool = False
@@ -74,7 +74,7 @@ class Result:
     def start_over(self) -> None:
         """Drop the plan and the evidence for it."""
         self.tables.reset()
-        self.unchanged = self.again = self.unrecorded = 0
+        self.unchanged = self.changed_during_read = self.unrecorded = 0
         self.reasons.clear()
         self.problems.clear()
 

@@ -60,12 +60,12 @@ def _store(mirror: Mirror, resolved: Sequence[Resolved], result: Result, *, ever
             result.unrecorded += observed.record is None and not isinstance(decision, Put)
             if isinstance(decision, Adopt) and decision.status in NOT_INDEXED:
                 notes.append(not_indexed(observed.key, decision.status, decision.error))
-        elif isinstance(observed.local, Item) and not each.again:
+        elif isinstance(observed.local, Item) and not each.changed_during_read:
             result.unchanged += 1
             notes += _in_step(mirror, observed)
         actions += _extra_deletes(each)
     notes += [problem for problem, _ in problems]
-    again = [(each.observed.key, False) for each in resolved if each.again]
+    changed = [(each.observed.key, False) for each in resolved if each.changed_during_read]
     gone = [action for action in actions if isinstance(action, Delete) and action.evidence in GONE]
     with transaction(mirror.db):
         result.tables.plan.add(actions)
@@ -75,9 +75,9 @@ def _store(mirror: Mirror, resolved: Sequence[Resolved], result: Result, *, ever
         mirror.journal.problems.add(notes, result.pass_id)
         for problem, observed in problems:
             _forget_lost(mirror, problem, observed)
-        if again:
-            mirror.queue.mark(again, mirror.now())
-    result.again += len(again)
+        if changed:
+            mirror.queue.mark(changed, mirror.now())
+    result.changed_during_read += len(changed)
     result.problems.update(problem.kind for problem in notes)
 
 
@@ -89,7 +89,7 @@ def _extra_deletes(resolved: Resolved) -> list[Delete]:
 
 def _is_present(resolved: Resolved) -> bool:
     """Return whether a key is surely not one whose file is gone and whose entry is there."""
-    returned = resolved.observed.local is not None or resolved.again
+    returned = resolved.observed.local is not None or resolved.changed_during_read
     return returned or isinstance(resolved.decision, (Put, Adopt, Forget))
 
 

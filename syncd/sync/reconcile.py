@@ -105,7 +105,7 @@ async def _plan(current: Pass) -> None:
     """Plan a pass. If a full pass believed the journal and too much is unknown, it lists the target and plans anew."""
     mirror, scope, options, result = current.mirror, current.scope, current.options, current.result
     if scope.everything:
-        await _observe_remote(current, listing=options.full or options.whole or options.delete_excluded)
+        await _observe_remote(current, listing=options.full or options.list_all or options.delete_excluded)
     try:
         await make_plan(mirror, scope, options, result, current.stats.tick)
     except ScopeTooLarge:

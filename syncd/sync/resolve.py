@@ -27,14 +27,15 @@ _ROUNDS = 5
 
 
 class Resolved(NamedTuple):
-    """The decision for a key. again: the file is changing right now, so the next pass looks at it.
+    """The decision for a key.
 
+    changed_during_read: the file is changing right now, so the next pass looks at it.
     extra: the deletes of further entries under the key.
     """
 
     observed: Observed
     decision: Action | Problem | None
-    again: bool = False
+    changed_during_read: bool = False
     extra: tuple[Delete, ...] = ()
 
 
@@ -64,7 +65,7 @@ class Resolver:
         judged = mark_other_writers(mirror, list(block), delete_excluded=self._delete_excluded)
         judged, changing = await self._reader.add_checksums(judged, parked)
         waiting = _waiting_deletes(mirror, judged)
-        resolved = [Resolved(observed, None, again=True) for observed in judged]
+        resolved = [Resolved(observed, None, changed_during_read=True) for observed in judged]
 
         async def resolve(place: int) -> None:
             observed = judged[place]
@@ -81,7 +82,7 @@ class Resolver:
         except (Halt, Unreachable, ScopeTooLarge):
             raise
         except FileChanged:
-            return Resolved(observed, None, again=True)
+            return Resolved(observed, None, changed_during_read=True)
         except Retry as error:
             self._mirror.try_later(observed.key, error.after_s)
             return Resolved(observed, Problem(observed.key, "failed", str(error)))
@@ -138,7 +139,7 @@ class Resolver:
             reported = (local.kind == "unreadable" and not tree.complete) or local.key != shown(observed.key)
             return Resolved(observed._replace(local=local), None if reported else local)
         if local is not None:
-            return Resolved(observed, None, again=True)
+            return Resolved(observed, None, changed_during_read=True)
         return Resolved(observed, self._with_evidence(observed, decision), extra=self._duplicates(observed))
 
     async def _has_file_under_other_prefix(self, entry: Entry) -> bool:
@@ -190,7 +191,13 @@ def _renew(mirror: Mirror, resolved: Resolved) -> Resolved:
     """Put a file that is in step again if its entry is about to expire."""
     observed, renew_s = resolved.observed, mirror.target.limits.renew_s
     local, record = observed.local, observed.record
-    if renew_s is None or resolved.decision or resolved.again or record is None or not isinstance(local, Item):
+    if (
+        renew_s is None
+        or resolved.decision
+        or resolved.changed_during_read
+        or record is None
+        or not isinstance(local, Item)
+    ):
         return resolved
     if abs(mirror.now() - record.written_at) < renew_s:
         return resolved

@@ -214,13 +214,13 @@ class Target(Store, Managed, Protocol):
 class Newest(NamedTuple):
     """One row of a listing that begins with the latest change. The entry may belong to any owner.
 
-    made: the creation time by the remote's clock, seconds since the epoch, None if the remote does not give it.
-    there: False for an entry that is being deleted, or that is not an uploaded one.
+    created_at: the creation time by the remote's clock, seconds since the epoch, None if the remote does not give it.
+    present: False for an entry that is being deleted, or that is not an uploaded one.
     """
 
     entry: Entry
-    made: float | None
-    there: bool = True
+    created_at: float | None
+    present: bool = True
 
 
 class NewestPage(NamedTuple):
@@ -233,8 +233,8 @@ class NewestPage(NamedTuple):
 class Landmark(NamedTuple):
     """The summary of a complete listing.
 
-    rows: the number of rows of all owners and prefixes. newest: the latest `made` of the rows, 0 without rows, None if
-    a row has none.
+    rows: the number of rows of all owners and prefixes. newest: the latest `created_at` of the rows, 0 without rows,
+    None if a row has none.
     """
 
     rows: int

@@ -192,8 +192,8 @@ class TargetContract:
         assert {page.total for page in pages} == {3}
         assert rows[0].entry == (await listing(target))["p/a.md"]
         assert {row.entry.key for row in rows} == {"p/a.md", "p/b.md", "p/c.md"}
-        assert all(row.there for row in rows)
-        assert target.landmark == Landmark(3, max(row.made or 0.0 for row in rows))
+        assert all(row.present for row in rows)
+        assert target.landmark == Landmark(3, max(row.created_at or 0.0 for row in rows))
         assert sum((await target.counts() or {}).values()) == 3
 
     async def test_an_empty_batch_reports_nothing(self, target: Target) -> None:

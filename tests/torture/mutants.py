@@ -43,8 +43,8 @@ MUTANTS = (
     Mutant(
         "an audit takes the newest entries for what they were",
         "syncd/sync/audit.py",
-        "if not (row.there and agree and entry.owner in (None, policy.owner)):",
-        "if not row.there:",
+        "if not (row.present and agree and entry.owner in (None, policy.owner)):",
+        "if not row.present:",
         ("tests/unit/sync/test_audit.py", "tests/unit/targets/test_ai_audit.py"),
     ),
     Mutant(

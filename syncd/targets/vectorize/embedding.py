@@ -8,7 +8,7 @@ import structlog
 
 from syncd.cloudflare.workers_ai import MODELS, TEXTS_LIMIT, TEXTS_LIMITS, Pooling, Vector, WorkersAI
 from syncd.core.errors import SyncdError
-from syncd.state.caches import Memory
+from syncd.state.caches import EmbeddingCache
 from syncd.targets.base import for_each, in_halves
 
 log = structlog.get_logger()
@@ -26,11 +26,11 @@ REQUESTS = 4
 class Embedder:
     """Makes vectors with one model and pooling. Vectors of different models or poolings cannot be compared."""
 
-    def __init__(self, ai: WorkersAI, model: str, pooling: Pooling | None, memory: Memory) -> None:
+    def __init__(self, ai: WorkersAI, model: str, pooling: Pooling | None, cache: EmbeddingCache) -> None:
         self._ai = ai
         self.model = model
         self._pooling = pooling
-        self._memory = memory
+        self._cache = cache
 
     @property
     def name(self) -> str:
@@ -54,7 +54,7 @@ class Embedder:
         """
         length = MODELS.get(self.model) or dimensions
         digests = {text: hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts}
-        cached = self._memory.vectors(self.name, list(digests.values()))
+        cached = self._cache.vectors(self.name, list(digests.values()))
         cached = {digest: vector for digest, vector in cached.items() if _has_length(vector, length)}
         found: dict[str, Embedding] = {text: cached[digest] for text, digest in digests.items() if digest in cached}
         missing = [text for text in digests if text not in found]
@@ -67,7 +67,7 @@ class Embedder:
                 for text, vector in embedded.items()
                 if not isinstance(vector, SyncdError) and _has_length(vector, length)
             }
-            self._memory.keep(self.name, fresh)
+            self._cache.keep(self.name, fresh)
 
         await for_each(_groups(missing, TEXTS_LIMITS.get(self.model, TEXTS_LIMIT)), embed, REQUESTS)
         if missing:

@@ -13,7 +13,7 @@ from syncd.cloudflare.vectorize import DELETE_LIMIT, GET_LIMIT, VectorizeIndex
 from syncd.cloudflare.vectorize_lines import VectorLines
 from syncd.cloudflare.vectorize_models import StoredVector
 from syncd.core.errors import Halt, SyncdError, TargetMissing, Unreachable
-from syncd.state.caches import Change, Memory
+from syncd.state.caches import EmbeddingCache, IndexChange
 from syncd.targets.base import in_halves
 from syncd.targets.vectorize.ids import HeldVectors, parse_ref
 
@@ -42,9 +42,9 @@ class EncodedVector:
 class VectorStore:
     """Reads and changes the vectors of one index, and remembers the ids of the last listing."""
 
-    def __init__(self, api: VectorizeIndex, memory: Memory) -> None:
+    def __init__(self, api: VectorizeIndex, cache: EmbeddingCache) -> None:
         self.api = api
-        self.mutations = PendingMutations(api, memory, self.read)
+        self.mutations = PendingMutations(api, cache, self.read)
         self._held: HeldVectors | None = None
         self._dimensions: int | None = None
 
@@ -140,12 +140,12 @@ class PendingMutations:
     """
 
     def __init__(
-        self, api: VectorizeIndex, memory: Memory, read: Callable[[Sequence[str]], Awaitable[list[StoredVector]]]
+        self, api: VectorizeIndex, cache: EmbeddingCache, read: Callable[[Sequence[str]], Awaitable[list[StoredVector]]]
     ) -> None:
         self.clock: Callable[[], float] = time.time
         self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
         self._api = api
-        self._memory = memory
+        self._cache = cache
         self._read = read
 
     def record(self, mutation: str | None, probe: str | None = None, *, removes: bool) -> None:
@@ -153,20 +153,22 @@ class PendingMutations:
 
         mutation: its id, if the remote gives one. probe: the id of a new vector. removes: it may remove vectors.
         """
-        before, now = self._memory.last_change(), self.clock()
+        before, now = self._cache.last_change(), self.clock()
         since, removed = (before.since, before.removes) if before else (now, False)
         # An earlier delete may not be processed yet, so the index may still show the old vector of this id.
         shown = None if removed else probe
-        self._memory.changed(Change(mutation, shown, now, since, self._api.transport.their_time, removed or removes))
+        self._cache.changed(
+            IndexChange(mutation, shown, now, since, self._api.transport.their_time, removed or removes)
+        )
 
     async def processed(self, patience_s: float = 0.0) -> bool:
         """Return whether the index has processed all our changes. patience_s: seconds to wait for that."""
         pause = FIRST_PAUSE_S
-        while (change := self._memory.last_change()) is not None:
+        while (change := self._cache.last_change()) is not None:
             if await self._is_processed(change):
                 # Another change may have been recorded during the request.
-                if self._memory.last_change() == change:
-                    self._memory.changed(None)
+                if self._cache.last_change() == change:
+                    self._cache.changed(None)
                 continue
             if patience_s <= 0:
                 return False
@@ -177,10 +179,10 @@ class PendingMutations:
 
     def lag_s(self) -> float:
         """Return the seconds for which the index may not show a change of ours."""
-        change = self._memory.last_change()
+        change = self._cache.last_change()
         return abs(self.clock() - change.since) + 1.0 if change else 0.0
 
-    async def _is_processed(self, change: Change) -> bool:
+    async def _is_processed(self, change: IndexChange) -> bool:
         info = await self._api.info()
         if change.mutation and info.processed_up_to_mutation == change.mutation:
             return True

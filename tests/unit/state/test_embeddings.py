@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.state.caches import Change, Embeddings
+from syncd.state.caches import Embeddings, IndexChange
 from syncd.state.db import open_state
 
 
@@ -68,7 +68,7 @@ def test_the_last_change_is_remembered_for_each_mirror(tmp_path: Path) -> None:
     db = open_state(tmp_path)
     docs, notes = Embeddings(db, "docs"), Embeddings(db, "notes")
     assert docs.last_change() is None
-    change = Change("id", "probe", at=2.0, since=1.0)
+    change = IndexChange("id", "probe", at=2.0, since=1.0)
     docs.changed(change)
     assert (docs.last_change(), notes.last_change()) == (change, None)
     docs.changed(None)

@@ -27,7 +27,7 @@ async def core(tmp_path: Path) -> AsyncIterator[Core]:
             made.write(name, f"text of {name}", age_s=10)
         await made.full()
         made.clock.forward(2 * HOUR_S)
-        await made.full(whole=True)
+        await made.full(list_all=True)
         made.clock.forward(2 * HOUR_S)
         made.target.applied.clear()
         yield made
@@ -95,7 +95,7 @@ async def test_a_clock_that_was_set_back_lists_everything(core: Core) -> None:
     await listed(core)
 
 
-@pytest.mark.parametrize("option", ["full", "whole", "delete_excluded"])
+@pytest.mark.parametrize("option", ["full", "list_all", "delete_excluded"])
 async def test_options_that_need_a_listing_get_one(core: Core, option: str) -> None:
     assert not (await core.full(None, **{option: True})).audited
 
@@ -161,7 +161,7 @@ async def test_entries_that_others_add_are_counted_and_left_alone(core: Core) ->
 
 async def test_the_listing_counts_earlier_entries_of_others(core: Core) -> None:
     core.target.put_by("you", "a.md", "text")
-    await core.full(whole=True)
+    await core.full(list_all=True)
     assert base(core).others == 1
     core.target.put_by("you", "a.md", "changed by them")
     await audited(core)
@@ -202,7 +202,7 @@ async def test_young_deletes_wait_for_a_listing(core: Core) -> None:
 
 async def test_a_new_file_under_the_key_of_another_is_foreign_without_a_listing(core: Core) -> None:
     core.target.put_by("you", "a.md", "theirs")
-    await core.full(whole=True)
+    await core.full(list_all=True)
     core.write("a.md", "ours", age_s=5)
     result = await audited(core)
     assert core.problems() == {"a.md": "foreign"}
@@ -218,7 +218,7 @@ async def test_a_new_file_under_the_key_of_another_is_foreign_without_a_listing(
 
 async def test_an_adopted_or_forgotten_entry_makes_the_next_pass_list(core: Core) -> None:
     core.target.put_by(None, "a.md", "same")
-    await core.full(whole=True)
+    await core.full(list_all=True)
     core.write("a.md", "same", age_s=5)
     assert plan(await audited(core)) == [("adopt", "a.md", "unverified")]
     await listed(core)
@@ -251,10 +251,10 @@ async def test_a_pass_that_could_not_repair_a_difference_leaves_no_baseline(core
 
 
 async def test_a_listing_that_may_have_missed_rows_leaves_no_baseline(core: Core) -> None:
-    await core.full(whole=True)
+    await core.full(list_all=True)
     assert audit.baseline(core.mirror)
     core.target.unlisted = {"4.md"}
-    await core.full(whole=True)
+    await core.full(list_all=True)
     assert audit.baseline(core.mirror) is None
 
 
@@ -262,7 +262,7 @@ async def test_a_pass_that_was_cut_off_leaves_no_baseline(core: Core) -> None:
     core.write("0.md", "other text", age_s=5)
     core.target.raises.append(Unreachable("cut off"))
     with pytest.raises(Unreachable, match="cut off"):
-        await core.full(whole=True)
+        await core.full(list_all=True)
     assert audit.baseline(core.mirror) is None
 
 

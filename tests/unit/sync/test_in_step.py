@@ -132,7 +132,14 @@ def run(mirror: Mirror, options: PassOptions) -> list[Any]:
     assert isinstance(target, MemoryTarget)
     return [
         list(result.tables.plan.actions()),
-        (result.unchanged, result.again, result.unrecorded, result.files_read, result.complete, result.refusal),
+        (
+            result.unchanged,
+            result.changed_during_read,
+            result.unrecorded,
+            result.files_read,
+            result.complete,
+            result.refusal,
+        ),
         (result.reasons, result.done, result.problems),
         [db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in TABLES],
         {key: (held.ref, held.data, held.owner) for key, held in target.store.items()},

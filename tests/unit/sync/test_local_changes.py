@@ -187,7 +187,7 @@ async def test_a_file_that_the_walk_missed_is_not_deleted(core: Core, monkeypatc
     monkeypatch.setattr(Tree, "walk", lambda *_: iter(()))
     result = await core.full()
     assert planned(result) == {}
-    assert result.again == 2
+    assert result.changed_during_read == 2
     assert core.target.texts() == {"a": "1", "b": "2"}
 
 
