@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from syncd.core.sharding import part
 from tests.e2e.harness import Running, Workspace, files_of, open_workspace, until
 
-FILES = int(os.environ.get("SYNCD_SHARD_FILES", "2000"))
+FILES = int(os.environ.get("SYNCD_SHARD_FILES", "800"))
 SHARDS = 4
 EXTRA = 1.05
 """All shards together may make 5 % more requests than one process."""
