@@ -1,5 +1,6 @@
 """Shortened names: they fit, can be read, and only their own key is proved by them."""
 
+import hashlib
 import re
 
 import pytest
@@ -43,6 +44,22 @@ def test_bytes_have_a_limit_of_their_own(size: int, shortened: bool) -> None:
     name = remote_name(key, 1000, 512)
     assert (name != key) is shortened
     assert len(name.encode()) <= 512
+
+
+@pytest.mark.parametrize(
+    ("key", "length", "most", "head", "tail"),
+    [
+        ("a" * 100 + "/" + "b" * 100, 74, None, "a" * 40, "b" * 20),
+        ("a" * 100 + "/b", 74, None, "a" * 59, "b"),
+        ("\u00e9" * 100, 1000, 74, "\u00e9" * 20, "\u00e9" * 10),
+        ("\u00e9" * 50 + "/\u65e5", 1000, 74, "\u00e9" * 28, "\u65e5"),
+    ],
+)
+def test_a_third_of_a_name_is_for_its_end(key: str, length: int, most: int | None, head: str, tail: str) -> None:
+    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+    assert remote_name(key, length, most) == f"{head}~{digest}~{tail}", (
+        "a new version must find the entries of an old one"
+    )
 
 
 @given(KEYS, LENGTHS, BYTES)

@@ -6,7 +6,7 @@ import pytest
 
 from syncd.core.errors import Retry
 from syncd.core.limits import Limits
-from syncd.core.model import Delete, Put
+from syncd.core.model import Delete, Entry, Put
 from syncd.state.ownership import Claims
 from syncd.targets.base import Read, Report
 from tests.harness import Core, ScriptedTarget, in_step, plan, planned
@@ -191,3 +191,22 @@ async def test_a_claim_is_on_the_disk_before_anything_is_sent(core: Core) -> Non
     assert said[0].endswith("synchronous = FULL")
     assert said[-1].endswith("synchronous = NORMAL")
     assert Claims(core.mirror.db, "docs").get(["a"]) == {"a": {("", "")}}
+
+
+async def test_an_entry_of_a_former_prefix_stays_as_long_as_its_file(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listing(self: ScriptedTarget) -> list[Entry]:
+        entries = [self._entry(key, held) for key, held in self.store.items()]
+        return [entry._replace(prefix="old/" if entry.key.startswith("old/") else "") for entry in entries]
+
+    monkeypatch.setattr(ScriptedTarget, "listing", listing)
+    await in_step(core, c="3")
+    for name in ("old/a", "old/b"):
+        core.target.put_by("me", name, "1")
+        held = core.target.store[name]
+        core.mirror.claims.add(name, (held.ref, held.checksum), core.clock.age)
+    core.write("a", "1")
+    assert plan(await core.full()) == [("put", "a", "new"), ("delete", "old/b", "orphan")]
+    core.remove("a")
+    assert set(plan(await core.full())) == {("delete", "a", "stale"), ("delete", "old/a", "orphan")}
