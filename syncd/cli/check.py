@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from syncd.core.model import Item
     from syncd.core.sharding import Shard
     from syncd.local.walk import Tree
-    from syncd.queries.forecast import Survey
+    from syncd.queries.forecast import FolderSurvey
     from syncd.service.build import Session
     from syncd.targets.base import Target
 
@@ -233,7 +233,7 @@ def _check_folder(config: "Config", name: str, target: "Target | None") -> list[
     return [(finding, EXIT_OK) for finding in findings]
 
 
-def _survey(config: "Config", name: str, tree: "Tree") -> "Survey":
+def _survey(config: "Config", name: str, tree: "Tree") -> "FolderSurvey":
     """Walk a folder and compare it with the state file."""
     from syncd.core import sharding
     from syncd.state.db import Meta, open_state_to_read
@@ -249,17 +249,17 @@ def _survey(config: "Config", name: str, tree: "Tree") -> "Survey":
         return survey(tree, shard, db, name)
 
 
-def survey(tree: "Tree", shard: "Shard", db: "sqlite3.Connection | None", name: str) -> "Survey":
+def survey(tree: "Tree", shard: "Shard", db: "sqlite3.Connection | None", name: str) -> "FolderSurvey":
     """Walk a folder without reading any file and compare it with the state file.
 
     shard: only its keys count. db: None if there is no state file.
     """
     from syncd.core.model import Item
-    from syncd.queries.forecast import Survey
+    from syncd.queries.forecast import FolderSurvey
     from syncd.state.journal import Journal
     from syncd.text.documents import HTML, ending
 
-    result = Survey(known=Journal(db, name).count() if db else 0)
+    result = FolderSurvey(known=Journal(db, name).count() if db else 0)
     walk = (local for local in tree.walk() if shard.holds(local.key))
     while batch := list(islice(walk, _BATCH)):
         items = [local for local in batch if isinstance(local, Item)]
@@ -272,7 +272,7 @@ def survey(tree: "Tree", shard: "Shard", db: "sqlite3.Connection | None", name: 
     return result
 
 
-def _compare(items: "Sequence[Item]", db: "sqlite3.Connection | None", name: str, result: "Survey") -> None:
+def _compare(items: "Sequence[Item]", db: "sqlite3.Connection | None", name: str, result: "FolderSurvey") -> None:
     """Count the items that have no record, or that seem to have changed since their upload."""
     from syncd.state.caches import StatCache
     from syncd.state.journal import Journal

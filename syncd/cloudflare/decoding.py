@@ -38,7 +38,7 @@ def decode(kind: type[T], value: object, name: str) -> T:
     """Decode one object. Raises Retry for another type or a wrong required field. name: names the object in errors."""
     try:
         return _decode_object(kind, value, name)
-    except _FaultError as error:
+    except _ShapeError as error:
         raise unexpected(str(error)) from error
 
 
@@ -96,19 +96,19 @@ def tame(value: Any, depth: int = DEPTH_LIMIT) -> Any:
             return None
 
 
-class _FaultError(Exception):
+class _ShapeError(Exception):
     """One object cannot be decoded. The message names the object and the field."""
 
 
 def _decode_object(kind: type[T], value: object, name: str) -> T:
     if not isinstance(value, dict):
-        raise _FaultError(f"{name} is no object")
+        raise _ShapeError(f"{name} is no object")
     # Names of fields are ASCII. pydantic refuses an object if one of its names holds a lone surrogate.
     known = {field: inner for field, inner in value.items() if field.isascii()}
     try:
         [decoded] = _validate(kind, [known])
     except ValidationError as error:
-        raise _FaultError(_describe(error, name)) from error
+        raise _ShapeError(_describe(error, name)) from error
     return decoded
 
 
@@ -126,7 +126,7 @@ def _decode_each(kind: type[T], values: list[Any], name: str) -> Rows[T]:
     for value in values:
         try:
             rows.append(_decode_object(kind, value, name))
-        except _FaultError as error:
+        except _ShapeError as error:
             faults.append(str(error))
     return Rows(tuple(rows), tuple(faults))
 

@@ -33,7 +33,7 @@ _CLASSES = {
 }
 """The character classes of git's wildmatch, such as [:alpha:]. They contain ASCII only."""
 
-Line = tuple[int, str]
+NumberedLine = tuple[int, str]
 """A line's number, from 1, and its text."""
 
 
@@ -46,11 +46,11 @@ class BadPattern(ValueError):
         self.why = why
 
 
-class _FaultError(Exception):
+class _PatternFaultError(Exception):
     """The reason why a pattern cannot match anything."""
 
 
-class Verdict(NamedTuple):
+class LastMatch(NamedTuple):
     """The last pattern that matches a path. out: whether it excludes the path. place: its index in the list."""
 
     out: bool
@@ -92,7 +92,7 @@ class PatternList:
     ignore_case: bool = False
 
     @classmethod
-    def of(cls, lines: Iterable[Line], *, ignore_case: bool = False) -> "PatternList":
+    def of(cls, lines: Iterable[NumberedLine], *, ignore_case: bool = False) -> "PatternList":
         """Parse lines. Raises BadPattern."""
         patterns = (parse(number, text.lower() if ignore_case else text) for number, text in lines)
         return cls(tuple(pattern for pattern in patterns if pattern), ignore_case)
@@ -121,7 +121,7 @@ class PatternList:
 
         return test
 
-    def verdict(self, path: str, start: int = 0) -> Verdict | None:
+    def verdict(self, path: str, start: int = 0) -> LastMatch | None:
         """Return the verdict on a path (a directory ends with "/"), or None. Does not check its parents."""
         if not self.speaks(path, start):
             return None
@@ -130,11 +130,11 @@ class PatternList:
         for place in range(len(self.patterns) - 1, -1, -1):
             pattern = self.patterns[place]
             if pattern.matcher.fullmatch(path, start if pattern.anchored else name):
-                return Verdict(not pattern.negated, pattern.text, pattern.number, place)
+                return LastMatch(not pattern.negated, pattern.text, pattern.number, place)
         return None
 
 
-def lines_of(text: str) -> list[Line]:
+def lines_of(text: str) -> list[NumberedLine]:
     """Return the numbered lines of a file. Line ends are LF, CR LF and CR, because no key contains a CR."""
     return list(enumerate(re.split(r"\r\n?|\n", text), 1))
 
@@ -158,7 +158,7 @@ def parse(number: int, line: str) -> Pattern | None:
     try:
         tokens = _tokens(body)
         expression = _expression(tokens)
-    except _FaultError as error:
+    except _PatternFaultError as error:
         raise BadPattern(number, line, str(error)) from None
     end = "/" if directory else "/?"
     return Pattern(number, text, text.startswith("!"), anchored, expression + end, *_last(tokens))
@@ -211,7 +211,7 @@ def _tokens(body: str) -> list[object]:
         if char == "\\":
             at += 1
             if at == len(body):
-                raise _FaultError("it ends with a backslash")
+                raise _PatternFaultError("it ends with a backslash")
             char = body[at]
             tokens.append(_SEPARATOR if char == "/" else re.escape(char))
         else:
@@ -232,7 +232,7 @@ def _bracket(body: str, start: int) -> tuple[str, int]:
         first = False
         if named := re.compile(r"\[:([^\]]*):\]").match(body, at):
             if named[1] not in _CLASSES:
-                raise _FaultError(f"[:{named[1]}:] is no class of characters")
+                raise _PatternFaultError(f"[:{named[1]}:] is no class of characters")
             members.append(_CLASSES[named[1]])
             at, before = named.end(), None
             continue
@@ -240,7 +240,7 @@ def _bracket(body: str, start: int) -> tuple[str, int]:
         char, at = _member(body, at + dash)
         if dash and before is not None:
             if before > char:
-                raise _FaultError(f"its range {before}-{char} is empty")
+                raise _PatternFaultError(f"its range {before}-{char} is empty")
             members.append(f"{re.escape(before)}-{re.escape(char)}")
             before = None
         else:
@@ -256,7 +256,7 @@ def _bracket(body: str, start: int) -> tuple[str, int]:
 def _member(body: str, at: int) -> tuple[str, int]:
     at += body[at : at + 1] == "\\"
     if at >= len(body):
-        raise _FaultError("its bracket is not closed")
+        raise _PatternFaultError("its bracket is not closed")
     return body[at], at + 1
 
 
@@ -265,7 +265,7 @@ def _expression(tokens: Sequence[object]) -> str:
     pieces: list[list[str]] = [[]]
     for segment in _split(tokens, _SEPARATOR):
         if not segment:
-            raise _FaultError("it has an empty name between two slashes")
+            raise _PatternFaultError("it has an empty name between two slashes")
         if len(segment) > 1 and all(token is _STAR for token in segment):
             pieces.append([])
         else:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from syncd.core.excludes import BUILTIN_EXCLUDES, IGNORE_FILE
-from syncd.core.globs import Line, PatternList, lines_of
+from syncd.core.globs import NumberedLine, PatternList, lines_of
 from syncd.core.keys import name_fault, normal
 
 INCLUDE_ALL: tuple[str, ...] = ("**/*",)
@@ -160,5 +160,5 @@ def _builtin() -> PatternList:
     return PatternList.of(enumerate(BUILTIN_EXCLUDES, 1), ignore_case=True)
 
 
-def _patterns(lines: Iterable[Line]) -> PatternList:
+def _patterns(lines: Iterable[NumberedLine]) -> PatternList:
     return PatternList.of((number, normal(text)) for number, text in lines)

@@ -19,7 +19,7 @@ from syncd.core.plain_text import decode
 from syncd.core.rules import IgnoreFile, Rules
 from syncd.local.read import Fingerprint, fingerprint, open_file, read_up_to
 
-MAX_BYTES = 4 * 1024 * 1024
+IGNORE_FILE_LIMIT = 4 * 1024 * 1024
 """Largest ignore file (our own limit)."""
 _COARSE_S = 2.0
 """Seconds. Two writes within this time may leave the same timestamps on a file."""
@@ -164,9 +164,9 @@ def _open_ignore_file(directory: int, place: str, name: str) -> Iterator[int]:
 
 
 def _read_all(descriptor: int, place: str) -> bytes:
-    data = read_up_to(descriptor, MAX_BYTES)
-    if len(data) > MAX_BYTES:
-        raise _error(place, f"it has more than {MAX_BYTES} bytes; shorten it")
+    data = read_up_to(descriptor, IGNORE_FILE_LIMIT)
+    if len(data) > IGNORE_FILE_LIMIT:
+        raise _error(place, f"it has more than {IGNORE_FILE_LIMIT} bytes; shorten it")
     return data
 
 

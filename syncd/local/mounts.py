@@ -59,7 +59,7 @@ class Mount(NamedTuple):
         return f"{self.kind} {self.root} {self.source if named else self.device}"
 
 
-class Survey(NamedTuple):
+class MountSurvey(NamedTuple):
     """The mounts of a root.
 
     root: its real path. point: the mount point that contains it. mount: the identity of the mount there.
@@ -85,7 +85,7 @@ def mounts_below(root: Path) -> dict[str, str]:
     return {path: identity for path, identity in mounts.inner.items() if not _below(path).startswith(lazy)}
 
 
-def survey(root: Path, crossed: Iterable[str] = ()) -> Survey:
+def survey(root: Path, crossed: Iterable[str] = ()) -> MountSurvey:
     """Return the mounts of a root.
 
     crossed: paths below the root that may be mount points. They are used only on a system without a table.
@@ -97,7 +97,7 @@ def survey(root: Path, crossed: Iterable[str] = ()) -> Survey:
         return _by_devices(real, crossed)
     mounts = _parsed(table)
     held, below = mounts.holder(real), mounts.below(real)
-    return Survey(
+    return MountSurvey(
         real,
         held.point if held else "/",
         held.identity() if held else "",
@@ -212,12 +212,12 @@ def _is_no_change(mount: Mount, above: Mount) -> bool:
     )
 
 
-def _by_devices(real: str, crossed: Iterable[str]) -> Survey:
+def _by_devices(real: str, crossed: Iterable[str]) -> MountSurvey:
     point = real
     while point != "/" and not _is_boundary(point):
         point = str(Path(point).parent)
     inner = {path: "a mount" for path in crossed if _is_boundary(_below(real) + to_os(path))}
-    return Survey(real, point, _device(point), inner, frozenset())
+    return MountSurvey(real, point, _device(point), inner, frozenset())
 
 
 def _is_boundary(path: str) -> bool:

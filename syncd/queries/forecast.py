@@ -80,7 +80,7 @@ class Pace:
 
 
 @dataclass(slots=True)
-class Survey:
+class FolderSurvey:
     """The result of a walk that reads no file.
 
     unsent: files that are new or look changed; unsent_bytes: their size. html: files that are HTML by
@@ -100,7 +100,7 @@ class Survey:
     protected: bool = False
 
 
-def describe(survey: Survey, target: "Target", tpslimit: float, transfers: int) -> str:
+def describe(survey: FolderSurvey, target: "Target", tpslimit: float, transfers: int) -> str:
     """Return how many requests and how long the next pass takes, and the same for a pass that has nothing to do."""
     rate = per_second(tpslimit, transfers)
 

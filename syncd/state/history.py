@@ -122,9 +122,9 @@ class History:
 
 DELETE_LOG_NAME = "deletes.jsonl"
 OLD_DELETE_LOG_NAME = "deletes.1.jsonl"
-MAX_BYTES = 32_000_000
+LOG_LIMIT = 32_000_000
 """Size at which the log is renamed before the next batch. It replaces the log that was renamed before."""
-Line = dict[str, object]
+DeleteLogLine = dict[str, object]
 """The values of a line, without the time."""
 _NO_ANSWER = (errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, errno.ENOSYS)
 """Errors of file systems that cannot allocate room in advance. There the write itself fails on a full disk."""
@@ -143,7 +143,7 @@ class DeleteLogWriter:
         self._path = path
         self._descriptor = descriptor
 
-    def write(self, values: Line, now: float) -> None:
+    def write(self, values: DeleteLogLine, now: float) -> None:
         """Add the line of a finished delete. Raises StateHalt, with the line, if that fails."""
         data = _line(values, now)
         with (
@@ -165,7 +165,7 @@ class DeleteLog:
         self._path = path
 
     @contextmanager
-    def writing(self, lines: Iterable[Line]) -> Iterator[DeleteLogWriter]:
+    def writing(self, lines: Iterable[DeleteLogLine]) -> Iterator[DeleteLogWriter]:
         """Hold the log open for these lines, and sync it to disk at the end.
 
         Raises StateHalt before any delete if the log cannot be written or has no room for the lines.
@@ -188,7 +188,7 @@ class DeleteLog:
 
     def _rotate(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            if self._path.stat().st_size >= MAX_BYTES:
+            if self._path.stat().st_size >= LOG_LIMIT:
                 self._path.replace(self._path.with_name(OLD_DELETE_LOG_NAME))
 
 
@@ -248,7 +248,7 @@ def _locked(descriptor: int) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def _line(values: Line, now: float) -> bytes:
+def _line(values: DeleteLogLine, now: float) -> bytes:
     return json.dumps({"time": _iso(now)} | values).encode() + b"\n"
 
 

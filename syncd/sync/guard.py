@@ -5,7 +5,7 @@ import structlog
 from syncd.core.errors import RootHalt
 from syncd.core.keys import shown
 from syncd.core.plan import BRAKE_FLOOR, BrakeInput, brake
-from syncd.local.mounts import Survey
+from syncd.local.mounts import MountSurvey
 from syncd.local.read import Identity
 from syncd.state.pass_tables import PassTables
 from syncd.sync import mount_guard
@@ -36,7 +36,7 @@ def guard(mirror: Mirror, *, force: bool) -> None:
     mount_guard.protect(mirror, seen, force=force)
 
 
-def _halt_if_gone(mirror: Mirror, identity: Identity, seen: Survey) -> None:
+def _halt_if_gone(mirror: Mirror, identity: Identity, seen: MountSurvey) -> None:
     path = mirror.tree.label
     # A file system may have another device number after it is mounted again.
     if mirror.root_seen and identity[0] != mirror.root_seen[0] and seen.mount != mirror.mount_seen:

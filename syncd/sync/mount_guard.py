@@ -10,7 +10,7 @@ import structlog
 
 from syncd.core.keys import from_os, normal, shown, to_os
 from syncd.core.model import Problem
-from syncd.local.mounts import Survey, survey
+from syncd.local.mounts import MountSurvey, survey
 from syncd.local.walk import Tree
 from syncd.state.db import Meta
 from syncd.state.journal import Journal, under
@@ -82,7 +82,7 @@ def accepted(meta: Meta) -> AcceptedMounts | None:
     return AcceptedMounts(**kept) if isinstance(kept, dict) else None
 
 
-def root_mount_went(mirror: Mirror, seen: Survey) -> bool:
+def root_mount_went(mirror: Mirror, seen: MountSurvey) -> bool:
     """Return whether the root was, or lay on, a mount that is gone. A reboot may change device numbers."""
     before = accepted(mirror.meta)
     if before is None or before.path != from_os(str(mirror.tree.root)):
@@ -92,12 +92,12 @@ def root_mount_went(mirror: Mirror, seen: Survey) -> bool:
     return before.point != from_os(seen.point) and not survey(Path(to_os(before.point))).is_mount
 
 
-def look(mirror: Mirror) -> Survey:
+def look(mirror: Mirror) -> MountSurvey:
     """Return the present mounts. This mounts again a file system that autofs has unmounted."""
     return _look(mirror.tree, accepted(mirror.meta))
 
 
-def _look(tree: Tree, before: AcceptedMounts | None) -> Survey:
+def _look(tree: Tree, before: AcceptedMounts | None) -> MountSurvey:
     root, paths = tree.root, before.inner if before else {}
     seen = survey(root, {*paths, *tree.crossed})
     if seen.lazy and (missing := set(paths) - set(seen.inner)):
@@ -108,7 +108,7 @@ def _look(tree: Tree, before: AcceptedMounts | None) -> Survey:
     return seen
 
 
-def protect(mirror: Mirror, seen: Survey, *, force: bool = False) -> None:
+def protect(mirror: Mirror, seen: MountSurvey, *, force: bool = False) -> None:
     """Remember the mounts of a look, and close the paths below the root whose mount is missing.
 
     force: accept all mounts as they are.
@@ -134,7 +134,7 @@ def protect_look(tree: Tree, name: str, meta: Meta, journal: Journal) -> None:
         _close(tree, name, _changes(tree, journal, before, _look(tree, before)))
 
 
-def _changes(tree: Tree, journal: Journal, before: AcceptedMounts, seen: Survey) -> MountChanges:
+def _changes(tree: Tree, journal: Journal, before: AcceptedMounts, seen: MountSurvey) -> MountChanges:
     def known(path: str) -> bool:
         first, upto = under(tree.prefix + _folder(path))
         return journal.key_after(first, upto, 1) is not None

@@ -14,7 +14,7 @@ from syncd.core.keys import shown
 from syncd.core.model import NOT_INDEXED, ActionEvent, Delete, Problem, Put, Record, Stored
 from syncd.core.unexpected import unexpected_error
 from syncd.state.db import savepoint, transaction
-from syncd.state.history import DeleteLogWriter, Line
+from syncd.state.history import DeleteLogLine, DeleteLogWriter
 from syncd.sync.index import report_failure
 from syncd.sync.mirror import Mirror
 from syncd.sync.ownership import claim_previous
@@ -70,7 +70,7 @@ class DeleteRecorder:
     def __init__(
         self,
         mirror: Mirror,
-        lines: Mapping[Delete, Line],
+        lines: Mapping[Delete, DeleteLogLine],
         writer: DeleteLogWriter,
         consented: Collection[Delete],
         copies: Mapping[str, str],

@@ -17,7 +17,7 @@ from syncd.core.model import Content, Entry
 from syncd.targets.base import NO_KEYS, Fetched, KeySources
 
 if TYPE_CHECKING:
-    from syncd.text.metadata import Kind
+    from syncd.text.metadata import FileKind
 
 log = structlog.get_logger()
 
@@ -97,7 +97,7 @@ def describe_file(sources: Mapping[str, str], key: str, content: Content) -> dic
     from syncd.text.documents import HTML, MARKDOWN, decode_head, ending
     from syncd.text.metadata import MetadataInput, describe, reads_text
 
-    kind: Kind = "markdown" if ending(key) in MARKDOWN else "html" if ending(key) in HTML else "other"
+    kind: FileKind = "markdown" if ending(key) in MARKDOWN else "html" if ending(key) in HTML else "other"
     text = decode_head(content.data, HEAD_BYTES) if kind != "other" and reads_text(sources) else None
     description = describe(sources, MetadataInput(key, kind, text, content.mtime_ns))
     if description.fault:

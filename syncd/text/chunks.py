@@ -15,7 +15,7 @@ from typing import Literal
 
 from syncd.text.sections import Block, Section, Span, front_end, paragraphs, sections, trimmed
 
-Kind = Literal["markdown", "text"]
+TextKind = Literal["markdown", "text"]
 
 CHUNKS_VERSION = 1
 """A part of the ids of vectors. Increase it when the same text gives other chunks."""
@@ -54,7 +54,7 @@ class Chunk:
     heading: str
 
 
-def chunks(text: str, kind: Kind, size: int, overlap: int) -> list[Chunk]:
+def chunks(text: str, kind: TextKind, size: int, overlap: int) -> list[Chunk]:
     """Return the chunks of a text in order. They contain the whole text except for front matter and white space.
 
     text: with line feeds as line ends. size: most characters of a chunk with its overlap. overlap: most characters
@@ -66,13 +66,13 @@ def chunks(text: str, kind: Kind, size: int, overlap: int) -> list[Chunk]:
     return [Chunk(piece, section.heading) for section in parts for piece in pieces(text, section, size, overlap)]
 
 
-def is_blank(text: str, kind: Kind) -> bool:
+def is_blank(text: str, kind: TextKind) -> bool:
     """Return whether a text has no chunks."""
     start = front_end(text) if kind == "markdown" else 0
     return not text[start:].strip()
 
 
-def _sections(text: str, kind: Kind) -> Iterator[Section]:
+def _sections(text: str, kind: TextKind) -> Iterator[Section]:
     if kind == "markdown":
         yield from sections(text)
     else:

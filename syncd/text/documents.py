@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from syncd.core.errors import Park, Retry
 from syncd.core.plain_text import MARKS
-from syncd.text.chunks import Kind, is_blank
+from syncd.text.chunks import TextKind, is_blank
 
 HTML_REMEDY = "pip install 'syncd[vectorize]'"
 
@@ -46,7 +46,7 @@ class Document:
     """The text of a file, with line feeds as line ends. kind: how it is cut into chunks."""
 
     text: str
-    kind: Kind
+    kind: TextKind
 
 
 def read_document(key: str, data: bytes) -> Document:
@@ -56,7 +56,7 @@ def read_document(key: str, data: bytes) -> Document:
     if the extra `vectorize` is not installed.
     """
     text = _decode(data)
-    kind: Kind = "markdown" if ending(key) in MARKDOWN | HTML else "text"
+    kind: TextKind = "markdown" if ending(key) in MARKDOWN | HTML else "text"
     if ending(key) in HTML:
         text = _from_html(text)
     if is_blank(text, kind):

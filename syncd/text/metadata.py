@@ -24,7 +24,7 @@ from syncd.core.plain_text import utc_time
 from syncd.core.short_names import truncated
 from syncd.text.sections import first_heading, front_span
 
-Kind = Literal["markdown", "html", "other"]
+FileKind = Literal["markdown", "html", "other"]
 
 VALUE_LENGTH, VALUE_BYTES = 500, 1000
 """Maximum characters and maximum bytes of UTF-8 of a value. AI Search keeps 500 characters (its docs on metadata), and
@@ -46,7 +46,7 @@ class MetadataInput:
     """A file. text: its start, None if it is no text. mtime_ns: nanoseconds since the epoch, None if unknown."""
 
     key: str
-    kind: Kind
+    kind: FileKind
     text: str | None
     mtime_ns: int | None = None
 

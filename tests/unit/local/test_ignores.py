@@ -7,7 +7,7 @@ import pytest
 from syncd.core.errors import IgnoreFileError
 from syncd.core.limits import Limits
 from syncd.core.rules import IgnoreFile, Rules
-from syncd.local.ignores import MAX_BYTES, Clock, IgnoreFiles
+from syncd.local.ignores import IGNORE_FILE_LIMIT, Clock, IgnoreFiles
 from syncd.local.walk import Tree
 from tests.unit.local.harness import kinds, tree, write
 
@@ -128,9 +128,9 @@ def test_an_ignore_file_is_read_completely_or_not_at_all(tmp_path: Path) -> None
     place = tmp_path / ".syncdignore"
     place.write_text("# long\n" * 400_000 + "private.md\n")
     write(tmp_path, "private.md", "open.md")
-    assert MAX_BYTES > place.stat().st_size > 1024 * 1024
+    assert IGNORE_FILE_LIMIT > place.stat().st_size > 1024 * 1024
     assert [each.key for each in tree(tmp_path).walk()] == ["open.md"]
-    place.write_bytes(b"#" * (MAX_BYTES + 1))
+    place.write_bytes(b"#" * (IGNORE_FILE_LIMIT + 1))
     assert kinds(tree(tmp_path)) == {"": "unreadable"}
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from syncd.cli.check import survey
 from syncd.core.sharding import WHOLE
-from syncd.queries.forecast import Pace, Survey, describe, left_s, per_second, span
+from syncd.queries.forecast import FolderSurvey, Pace, describe, left_s, per_second, span
 from syncd.state.pass_tables import PassTables
 from syncd.sync.passes import Result
 from tests.harness import Core
@@ -79,7 +79,7 @@ def test_the_pace_begins_when_the_remote_is_changed_and_anew_with_each_pass(core
 
 
 def counted(files: int, unsent: int, *, known: int = 0, found: int = 0, complete: bool = True) -> str:
-    seen = Survey(files, 0, unsent, unsent * 10, 0, known, found, complete)
+    seen = FolderSurvey(files, 0, unsent, unsent * 10, 0, known, found, complete)
     return describe(seen, MemoryTarget(), 2.0, 8)
 
 
@@ -113,5 +113,5 @@ async def test_the_survey_reads_no_file_and_finds_what_is_new_changed_or_gone(
     core.remove("gone.md")
     monkeypatch.setattr(core.mirror.tree, "read", None)
     seen = survey(core.mirror.tree, WHOLE, core.mirror.db, "docs")
-    assert seen == Survey(files=3, problems=1, unsent=2, unsent_bytes=10, known=3, found=2, complete=True)
+    assert seen == FolderSurvey(files=3, problems=1, unsent=2, unsent_bytes=10, known=3, found=2, complete=True)
     assert survey(core.mirror.tree, WHOLE, None, "docs").unsent == 3

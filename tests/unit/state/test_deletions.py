@@ -136,7 +136,7 @@ def test_the_error_quotes_a_line_that_cannot_be_written(
 def test_a_log_that_is_full_is_put_aside_once(
     log: DeleteLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, aside: bool
 ) -> None:
-    monkeypatch.setattr(history, "MAX_BYTES", 100)
+    monkeypatch.setattr(history, "LOG_LIMIT", 100)
     log_path(tmp_path).write_text("x" * (size - 1) + "\n")
     (tmp_path / history.OLD_DELETE_LOG_NAME).write_text("the one before")
     with log.writing([LINE]) as pen:

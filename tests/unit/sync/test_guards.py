@@ -3,7 +3,7 @@
 import pytest
 
 from syncd.core.errors import Brake, Halt
-from syncd.local.mounts import Survey
+from syncd.local.mounts import MountSurvey
 from syncd.local.walk import Tree
 from syncd.sync import mount_guard
 from syncd.sync.passes import Hooks, PassOptions, Preemption, Scope
@@ -191,7 +191,9 @@ async def test_an_empty_root_without_records_is_accepted(core: Core) -> None:
 def other_device(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = core.root.stat()
     monkeypatch.setattr(Tree, "identity", lambda _: (seen.st_dev + 1, seen.st_ino))
-    monkeypatch.setattr(mount_guard, "look", lambda _: Survey(str(core.root), "/", "another disk", {}, frozenset()))
+    monkeypatch.setattr(
+        mount_guard, "look", lambda _: MountSurvey(str(core.root), "/", "another disk", {}, frozenset())
+    )
 
 
 async def test_another_device_halts_until_it_is_back_or_forced(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from syncd.text.chunks import Chunk, Kind, chunks, is_blank
+from syncd.text.chunks import Chunk, TextKind, chunks, is_blank
 
-KINDS: tuple[Kind, ...] = ("markdown", "text")
+KINDS: tuple[TextKind, ...] = ("markdown", "text")
 LISTED = (
     "# A|## B ##|### C|Title\n===|Sub\n---|```|~~~~|```sh\ncode\n```|- item|  - ```|| |    indented|| a | b ||<!-- c|"
     "-->|> quote|One. Two! Three?|日本。語|e\u0301e\u0301|👩\u200d👩\u200d👧|<pre>|</pre>|---|+++|#|# ![](x)|\t\t"
@@ -32,13 +32,13 @@ def of(text: str, size: int, overlap: int = 0) -> list[str]:
 # Front matter is told apart in test_chunk_markdown.py; a line before the text keeps it out of here.
 @given(texts.map("\n{}".format), kinds, st.integers(1, 120))
 @example("\n# H\n\n" + "x" * 300, "markdown", 1)
-def test_nothing_but_white_space_is_lost(text: str, kind: Kind, size: int) -> None:
+def test_nothing_but_white_space_is_lost(text: str, kind: TextKind, size: int) -> None:
     assert "".join(bare(chunk.text) for chunk in chunks(text, kind, size, 0)) == bare(text)
 
 
 @given(texts, kinds, st.integers(1, 120), st.integers(0, 59))
 def test_no_chunk_is_blank_or_too_long_and_every_run_gives_the_same(
-    text: str, kind: Kind, size: int, overlap: int
+    text: str, kind: TextKind, size: int, overlap: int
 ) -> None:
     overlap = min(overlap, (size - 1) // 2)
     found = chunks(text, kind, size, overlap)
@@ -53,7 +53,7 @@ def test_no_chunk_is_blank_or_too_long_and_every_run_gives_the_same(
     st.integers(20, 90),
 )
 def test_a_chunk_repeats_the_end_of_the_one_before_in_its_section_only(
-    joints: list[str], kind: Kind, size: int
+    joints: list[str], kind: TextKind, size: int
 ) -> None:
     # No word occurs twice, so it is plain where in the text a chunk begins.
     text = "".join(f"w{number:03}{joint}" for number, joint in enumerate([*joints, ""]))
@@ -130,7 +130,7 @@ def edits(rng: random.Random, paragraphs: list[str]) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_edit_of_one_paragraph_changes_few_chunks(kind: Kind) -> None:
+def test_an_edit_of_one_paragraph_changes_few_chunks(kind: TextKind) -> None:
     rng = random.Random(7)
     paragraphs = [paragraph(rng) for _ in range(200)]
     before = {chunk.text for chunk in chunks("\n\n".join(paragraphs), kind, 1000, 100)}
@@ -172,6 +172,6 @@ PATHOLOGICAL = {
 @pytest.mark.timeout(20)  # each takes under a second; what is quadratic takes hours
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", PATHOLOGICAL)
-def test_a_megabyte_of_anything_is_cut_in_linear_time(name: str, kind: Kind) -> None:
+def test_a_megabyte_of_anything_is_cut_in_linear_time(name: str, kind: TextKind) -> None:
     text = "\n" + PATHOLOGICAL[name] if name == "dashes" else PATHOLOGICAL[name]
     assert "".join(bare(chunk.text) for chunk in chunks(text, kind, 1000, 0)) == bare(text)
