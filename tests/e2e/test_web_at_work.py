@@ -106,6 +106,8 @@ def test_a_reload_moves_the_page_unless_the_port_is_in_use(tmp_path: Path) -> No
             assert health(second)[0] == 200
             with pytest.raises(httpx.TransportError):
                 httpx.get(first)
+            # A reload during a pass would share the next pass.
+            daemon.saw("pass.done", 4, scope="all")
 
             workspace.configure()
             daemon.send(signal.SIGHUP)
