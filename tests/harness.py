@@ -20,7 +20,7 @@ from syncd.state.ownership import forget_listing
 from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Hooks, PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.targets.base import Read, Report
+from syncd.targets.base import ReadContents, ReportOutcomes
 from tests.memory_target import Held, MemoryTarget
 
 START = 1_800_000_000.0
@@ -84,7 +84,7 @@ class ScriptedTarget(MemoryTarget):
         self.verified.append(entry.key)
         return await MemoryTarget.checksum(self, entry, content)
 
-    async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
+    async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         if self.raises:
             raise self.raises.pop(0)
         for action in batch:

@@ -18,8 +18,8 @@ from syncd.targets.base import (
     NewestPage,
     OpenRemovalLog,
     Outcome,
-    Read,
-    Report,
+    ReadContents,
+    ReportOutcomes,
     read_one,
 )
 
@@ -127,12 +127,12 @@ class MemoryTarget:
             held = self.store.get(entry.key)
             yield entry, held.data if held and held.ref == entry.ref else None
 
-    async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
+    async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         """Apply one action after the other."""
         for action in batch:
             report({action: await self._one(action, read)})
 
-    async def _one(self, action: Put | Delete, read: Read) -> Outcome:
+    async def _one(self, action: Put | Delete, read: ReadContents) -> Outcome:
         try:
             if isinstance(action, Delete):
                 held = self.store.get(action.key)

@@ -34,7 +34,7 @@ group = typer.Typer(
 )
 
 NamespaceId = Annotated[str, typer.Argument(metavar="ID", help="32 hex digits.")]
-Namespace = Annotated[
+NamespaceOption = Annotated[
     str | None,
     typer.Option("--namespace", metavar="TITLE-OR-ID", help="Default: that of the only kv mirror.", show_default=False),
 ]
@@ -170,7 +170,7 @@ def keys(
     ctx: typer.Context,
     *,
     prefix: Annotated[str, typer.Option("--prefix", metavar="P", help="Only keys that begin with it.")] = "",
-    namespace: Namespace = None,
+    namespace: NamespaceOption = None,
     as_json: AsJson = False,
 ) -> int:
     """List keys with metadata and expiration."""
@@ -193,7 +193,7 @@ def keys(
 
 
 @group.command()
-def get(ctx: typer.Context, key: Key, *, namespace: Namespace = None) -> int:
+def get(ctx: typer.Context, key: Key, *, namespace: NamespaceOption = None) -> int:
     """Write a value to stdout, byte for byte.
 
     Control characters are escaped if stdout is a terminal.
@@ -212,7 +212,7 @@ def get(ctx: typer.Context, key: Key, *, namespace: Namespace = None) -> int:
 
 
 @group.command()
-def meta(ctx: typer.Context, key: Key, *, namespace: Namespace = None, as_json: AsJson = False) -> int:
+def meta(ctx: typer.Context, key: Key, *, namespace: NamespaceOption = None, as_json: AsJson = False) -> int:
     """Show the metadata of a key."""
     metadata = _with_namespace(ctx, namespace, lambda kv: _existing(key, kv.read_metadata(key)))
     if as_json:
@@ -237,7 +237,7 @@ def put(  # noqa: PLR0913 - the options of the command
     expiration_ttl: Annotated[
         int | None, typer.Option("--expiration-ttl", metavar="S", help="Seconds until the key expires.", min=60)
     ] = None,
-    namespace: Namespace = None,
+    namespace: NamespaceOption = None,
     as_json: AsJson = False,
 ) -> int:
     """Store a file under a key."""
@@ -258,7 +258,7 @@ def rm(
     ctx: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="KEY...")],
     *,
-    namespace: Namespace = None,
+    namespace: NamespaceOption = None,
     as_json: AsJson = False,
 ) -> int:
     """Remove keys. A key that is absent counts as removed."""

@@ -25,7 +25,7 @@ from syncd.core.keys import shown_path
 if TYPE_CHECKING:
     from syncd.config.schema import Config
     from syncd.queries.pull import Pulled
-    from syncd.queries.search import Answer, Question
+    from syncd.queries.search import Question, SearchAnswer
     from syncd.queries.verify import Verdict
 
 SEVERITY = (3, 4, 5, 1, 6, 0)
@@ -35,7 +35,7 @@ _HITS_SHOWN = 3
 """Hits that are printed for a question whose file was not found."""
 
 
-Questions = dict[str, "list[Question]"]
+MirrorQuestions = dict[str, "list[Question]"]
 """The questions to each mirror."""
 
 
@@ -43,7 +43,7 @@ Questions = dict[str, "list[Question]"]
 class _Search:
     """The questions to the targets' own search, and how many hits of each count."""
 
-    questions: Questions
+    questions: MirrorQuestions
     top: int
 
 
@@ -156,7 +156,7 @@ def _comparison_summary(verdict: "Verdict") -> str:
 # -- verify --query Q --expect FILE
 
 
-def _questions(config: "Config", names: Sequence[str], queries: Sequence[str], files: Sequence[str]) -> Questions:
+def _questions(config: "Config", names: Sequence[str], queries: Sequence[str], files: Sequence[str]) -> MirrorQuestions:
     """Return the questions to each mirror. The first query expects the first file, and so on.
 
     names: the mirrors that may be asked; empty: all. Raises ConfigError.
@@ -168,7 +168,7 @@ def _questions(config: "Config", names: Sequence[str], queries: Sequence[str], f
             f"{len(queries)} --query and {len(files)} --expect; each question needs the file it should find:"
             " --query Q --expect FILE"
         )
-    questions: Questions = {}
+    questions: MirrorQuestions = {}
     for query, file in zip(queries, files, strict=True):
         if not query.strip():
             raise ConfigError("a --query is empty; ask for something")
@@ -195,7 +195,7 @@ def _expected_key(config: "Config", names: Sequence[str], file: str) -> tuple[st
     return names[0], name if is_key else section.key_prefix + name
 
 
-def _answer_object(answer: "Answer") -> dict[str, Any]:
+def _answer_object(answer: "SearchAnswer") -> dict[str, Any]:
     return {
         "query": answer.question.query,
         "expect": answer.question.key,
@@ -207,12 +207,12 @@ def _answer_object(answer: "Answer") -> dict[str, Any]:
     }
 
 
-def _answers_summary(answers: "Sequence[Answer]") -> str:
+def _answers_summary(answers: "Sequence[SearchAnswer]") -> str:
     found = sum(answer.rank is not None for answer in answers)
     return f"{found} of {counted(len(answers), 'question')} found {'its' if len(answers) == 1 else 'their'} file"
 
 
-def _print_answers(answers: "Sequence[Answer]") -> None:
+def _print_answers(answers: "Sequence[SearchAnswer]") -> None:
     rows = []
     for answer in answers:
         if answer.rank is not None:
@@ -223,7 +223,7 @@ def _print_answers(answers: "Sequence[Answer]") -> None:
     print_table(("", "", "", ""), rows)
 
 
-def _other_hits(answer: "Answer") -> str:
+def _other_hits(answer: "SearchAnswer") -> str:
     if not answer.hits:
         return "Nothing else was found either"
     best: dict[str, float] = {}

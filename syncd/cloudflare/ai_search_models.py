@@ -12,11 +12,11 @@ from pydantic import AliasPath, Field, PlainValidator
 
 from syncd.cloudflare.decoding import (
     Flag,
-    Metadata,
     NumberOrZero,
     OptionalInt,
-    OptionalMetadata,
+    OptionalRemoteMetadata,
     OptionalText,
+    RemoteMetadata,
     Text,
     TextOrEmpty,
     as_object,
@@ -72,7 +72,7 @@ class StoredItem:
     created_at: OptionalText = None
     last_seen_at: OptionalText = None
     namespace: OptionalText = None
-    metadata: OptionalMetadata = None
+    metadata: OptionalRemoteMetadata = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,9 @@ class SearchHit:
     score: NumberOrZero = 0.0
     text: TextOrEmpty = ""
     key: Annotated[OptionalText, Field(validation_alias=AliasPath("item", "key"))] = None
-    metadata: Annotated[Metadata, Field(validation_alias=AliasPath("item", "metadata"))] = field(default_factory=dict)
+    metadata: Annotated[RemoteMetadata, Field(validation_alias=AliasPath("item", "metadata"))] = field(
+        default_factory=dict
+    )
 
 
 def search_hits(answer: Answer) -> tuple[SearchHit, ...]:

@@ -224,9 +224,9 @@ Flag = Annotated[bool, PlainValidator(_is_true)]
 """A boolean that reads as False when it is absent."""
 OptionalTime = Annotated[datetime | None, PlainValidator(parse_time)]
 """An ISO 8601 text as a time with its zone, UTC if the text names none."""
-Metadata = Annotated[Mapping[str, Any], PlainValidator(_metadata)]
+RemoteMetadata = Annotated[Mapping[str, Any], PlainValidator(_metadata)]
 """An object without values that a database or a terminal refuses."""
-OptionalMetadata = Annotated[Mapping[str, Any] | None, PlainValidator(_metadata)]
+OptionalRemoteMetadata = Annotated[Mapping[str, Any] | None, PlainValidator(_metadata)]
 """Metadata with None for an absent field. A wrong field, null too, reads as {}: the remote shows metadata."""
 
 

@@ -20,7 +20,7 @@ MESSAGE_LIMIT = 400
 RETRY_AFTER_LIMIT_S = 3600.0
 """Longest Retry-After that is used, in seconds. Cloudflare's own block lasts five minutes (API rate limits)."""
 
-Action = Literal["halt", "auth", "missing", "park", "retry", "blocked", "not_found", "conflict"]
+ErrorAction = Literal["halt", "auth", "missing", "park", "retry", "blocked", "not_found", "conflict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Remedy:
     that a Retry waits if the answer names none. ambiguous: whether a Retry is ambiguous.
     """
 
-    action: Action
+    action: ErrorAction
     text: str
     kind: ProblemKind = "refused"
     after_s: float | None = None

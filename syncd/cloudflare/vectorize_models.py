@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal, Self, TypedDict
 from pydantic import AliasPath, Field
 
 from syncd.cloudflare.decoding import (
-    Metadata,
     NonemptyText,
     Number,
     OptionalInt,
     OptionalText,
     OptionalTime,
+    RemoteMetadata,
     Text,
     as_object,
     decode,
@@ -80,7 +80,7 @@ class StoredVector:
 
     id: Text
     values: Values | None = field(default=None, repr=False)
-    metadata: Metadata = field(default_factory=dict)
+    metadata: RemoteMetadata = field(default_factory=dict)
     namespace: NonemptyText = None
 
 
@@ -90,7 +90,7 @@ class Match:
 
     id: Text
     score: Number
-    metadata: Metadata = field(default_factory=dict)
+    metadata: RemoteMetadata = field(default_factory=dict)
     values: Values | None = field(default=None, repr=False)
     namespace: NonemptyText = None
 

@@ -60,7 +60,7 @@ _LISTEN = (
 _WEBHOOK = "should be an https:// address; plain http is allowed for loopback only"
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A section of the config. It rejects unknown keys, cannot be changed, and shows no value in an error.
 
     defer_build: the model of a section is built as a part of the config that is loaded, and not once more for itself.
@@ -167,7 +167,7 @@ def _fields(reserved: str, most: int, given: str = "") -> Callable[[dict[str, st
     return check
 
 
-class AISearchSection(Section):
+class AISearchSection(ConfigSection):
     """An AI Search instance. Instance ids: 1-64 of a-z 0-9 - _ (API reference)."""
 
     type: Literal["ai-search"]
@@ -187,7 +187,7 @@ class AISearchSection(Section):
         return f"ai-search:{self.namespace}/{self.instance}"
 
 
-class KVSection(Section):
+class KVSection(ConfigSection):
     """A Workers KV namespace, named by its id or its title. Sizes in bytes, times in seconds."""
 
     type: Literal["kv"]
@@ -214,7 +214,7 @@ class KVSection(Section):
         return f"kv:{self.namespace_id or self.namespace_title}"
 
 
-class VectorizeSection(Section):
+class VectorizeSection(ConfigSection):
     """A Vectorize index and its embeddings. Chunk sizes in characters, file sizes in bytes."""
 
     type: Literal["vectorize"]
@@ -255,7 +255,7 @@ TargetSection = AISearchSection | KVSection | VectorizeSection
 # -- sections
 
 
-class Cloudflare(Section):
+class Cloudflare(ConfigSection):
     """Access to the API. Times in seconds, tpslimit in requests per second."""
 
     account_id: AccountId
@@ -270,7 +270,7 @@ class Cloudflare(Section):
     retry_for: Seconds = 120.0
 
 
-class MirrorConfig(Section):
+class MirrorConfig(ConfigSection):
     """A [mirrors.NAME] section, merged with [defaults]. Times in seconds."""
 
     path: LocalPath
@@ -294,13 +294,13 @@ class MirrorConfig(Section):
     target: Annotated[TargetSection, Field(discriminator="type")]
 
 
-class Web(Section):
+class Web(ConfigSection):
     """The status page, /healthz and /metrics; "" serves none. Loopback only, because they need no password."""
 
     listen: Annotated[str, AfterValidator(_listen)] = ""
 
 
-class Notify(Section):
+class Notify(ConfigSection):
     """The webhook for halts and recoveries. Its address is a secret, because everybody who knows it can post."""
 
     webhook: Annotated[SecretStr, AfterValidator(_webhook)] = SecretStr("")
@@ -366,7 +366,7 @@ def _merged(defaults: dict[str, Any], mirror: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _check_keys(section: str, values: dict[str, Any], *models: type[Section]) -> None:
+def _check_keys(section: str, values: dict[str, Any], *models: type[ConfigSection]) -> None:
     known = [key for model in models for key in model.model_fields]
     if unknown := values.keys() - known:
         raise ValueError(unknown_key(section, min(unknown), list(dict.fromkeys(known))))
@@ -381,7 +381,7 @@ def unknown_key(section: str, key: str, known: Sequence[str]) -> str:
 
 def known_keys() -> frozenset[str]:
     """Return every key as its path joined with "__". "*" stands for the name of a mirror."""
-    sections: dict[str, type[Section]] = {"cloudflare": Cloudflare, "web": Web, "notify": Notify}
+    sections: dict[str, type[ConfigSection]] = {"cloudflare": Cloudflare, "web": Web, "notify": Notify}
     keys = {f"{name}__{key}" for name, section in sections.items() for key in section.model_fields}
     of_mirrors = {f"{start}__{key}" for start in ("mirrors__*", "defaults") for key in MirrorConfig.model_fields}
     return frozenset({*Config.model_fields, *keys, *of_mirrors})

@@ -22,7 +22,7 @@ from syncd.sync.replacements import replacements_of
 from syncd.targets.ai_search.items import digests
 
 Facts = Iterator[tuple[str, str]]
-Read = Generator[tuple[str, str], None, Content | None]
+FactsAndContent = Generator[tuple[str, str], None, Content | None]
 """Facts, then the present content of the file if it can be sent."""
 
 
@@ -73,7 +73,7 @@ def _explain(config: Config, name: str, path: str, tree: Tree, db: sqlite3.Conne
     yield from _past(record, past)
 
 
-def _local(local: Local, tree: Tree) -> Read:
+def _local(local: Local, tree: Tree) -> FactsAndContent:
     match local:
         case Excluded(rule=rule):
             yield "rule", f"left out by {rule}"
@@ -88,7 +88,7 @@ def _local(local: Local, tree: Tree) -> Read:
     return None
 
 
-def _taken(item: Item, tree: Tree) -> Read:
+def _taken(item: Item, tree: Tree) -> FactsAndContent:
     content = None
     try:
         content = tree.read(item.path)[0]

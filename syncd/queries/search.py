@@ -19,7 +19,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SearchAnswer:
     """The answer to a question.
 
     rank: the place of the first hit with the key, from 1; None if there is none. why: the reason if it was not found.
@@ -41,11 +41,11 @@ def rank_of(key: str, hits: Sequence[Hit]) -> int | None:
     return next((place for place, hit in enumerate(hits, 1) if hit.key == key), None)
 
 
-async def ask(mirror: Mirror, question: Question, top: int) -> Answer:
+async def ask(mirror: Mirror, question: Question, top: int) -> SearchAnswer:
     """Ask for at most `top` hits. Raises ConfigError if the target has no search, and the errors of a request."""
     hits = list(await searchable(mirror.target).search(question.query, top))[:top]
     rank = rank_of(question.key, hits)
-    return Answer(question, hits, rank, "" if rank else await _why(mirror, question.key))
+    return SearchAnswer(question, hits, rank, "" if rank else await _why(mirror, question.key))
 
 
 async def _why(mirror: Mirror, key: str) -> str:

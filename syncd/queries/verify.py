@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from syncd.core.errors import EXIT_DIFFERENT, EXIT_OK, ConfigError, FileChanged, Halt, Park, SyncdError, Unreachable
 from syncd.core.model import HARMLESS, STORED_NOT_INDEXED, Action, Delete, Entry, Item, Put
-from syncd.queries.search import Answer, Question, ask
+from syncd.queries.search import Question, SearchAnswer, ask
 from syncd.sync import once
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import changed
@@ -41,7 +41,7 @@ class Verdict:
     checked: int = 0
     differences: list[Difference] = field(default_factory=list)
     error: SyncdError | None = None
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[SearchAnswer] = field(default_factory=list)
     compared: bool = True
 
     @property

@@ -18,14 +18,14 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from syncd.core.redact import add_secrets, indented, printable, redact
 from syncd.service.log_stream import LogStream
 
-LogFormat = Literal["auto", "console", "json"]
+LogFormatName = Literal["auto", "console", "json"]
 
 PRIORITIES = {"critical": 2, "exception": 3, "error": 3, "warning": 4, "info": 6, "debug": 7}
 """The priorities of syslog(3). sd-daemon(3) describes this prefix of a line."""
 _PLAIN = re.compile(r"[^\s\"'=\\]+")
 
 
-def configure(log_format: LogFormat, level: int, secrets: Collection[str] = ()) -> None:
+def configure(log_format: LogFormatName, level: int, secrets: Collection[str] = ()) -> None:
     """Send everything at `level` (as in logging) or above to stderr. secrets: values that must never be printed."""
     add_secrets(secrets)
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from syncd.service.runtime import Runtime
 from syncd.state.queue import retry_problems
 from syncd.web.feed import EventFeed, EventStream
-from syncd.web.history import History
+from syncd.web.history import RecentHistory
 from syncd.web.middleware import SecurityMiddleware, is_from_page, new_token
 from syncd.web.view import PageView, StatusCache, safe
 
@@ -33,7 +33,7 @@ class WebApp:
     asgi: the application for the server. feed: close it before the server.
     """
 
-    def __init__(self, history: History, runtime: Callable[[], Runtime | None], host: str) -> None:
+    def __init__(self, history: RecentHistory, runtime: Callable[[], Runtime | None], host: str) -> None:
         self._history = history
         self._runtime = runtime
         self._status = StatusCache()

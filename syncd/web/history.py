@@ -37,7 +37,7 @@ class RecentAction:
     event: ActionEvent
 
 
-class History:
+class RecentHistory:
     """Records actions and samples counters, for the page and for `metrics`. Use it from the event loop only.
 
     now: returns seconds since the epoch. started: when the daemon started.

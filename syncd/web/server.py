@@ -18,7 +18,7 @@ from syncd.config.schema import listen_address
 from syncd.core.errors import ConfigError
 from syncd.service.runtime import Runtime
 from syncd.web.app import WebApp
-from syncd.web.history import History
+from syncd.web.history import RecentHistory
 
 _log = structlog.get_logger()
 
@@ -38,7 +38,7 @@ class WebServer:
     """Serves the page from the first `open` to `close`, over reloads of the config."""
 
     def __init__(self) -> None:
-        self._history = History(time.time)
+        self._history = RecentHistory(time.time)
         self._runtime: Runtime | None = None
         self._listen = ""
         self._app: WebApp | None = None

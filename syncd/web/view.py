@@ -11,7 +11,7 @@ from syncd.core.keys import shown
 from syncd.core.redact import printable
 from syncd.queries.status import snapshot
 from syncd.service.runtime import Runtime
-from syncd.web.history import History, Minute, RecentAction
+from syncd.web.history import Minute, RecentAction, RecentHistory
 
 MIN_AGE_S = 1.0
 """The status is counted again only after this many seconds."""
@@ -64,7 +64,7 @@ class PageView:
     Names of files are untrusted: every text is printable.
     """
 
-    def __init__(self, history: History, status: StatusCache) -> None:
+    def __init__(self, history: RecentHistory, status: StatusCache) -> None:
         self._history = history
         self._status = status
 

@@ -23,8 +23,8 @@ from syncd.targets.base import (
     Landmark,
     NewestPage,
     OpenRemovalLog,
-    Read,
-    Report,
+    ReadContents,
+    ReportOutcomes,
 )
 from syncd.targets.shared import ShortNames, fetch_each, refusals_halt
 
@@ -186,7 +186,7 @@ class AISearchTarget:
         """Set the log for items that the target deletes in addition to the deletes of a plan."""
         self._writer.log_removals(open_log)
 
-    async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
+    async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         """Apply a batch, at most `concurrency` actions at a time."""
         await self._writer.apply(batch, read, report)
 

@@ -14,7 +14,17 @@ from syncd.core.model import Content, Delete, Put
 from syncd.core.short_names import FULL_KEY_FIELD
 from syncd.core.unexpected import unexpected_error
 from syncd.targets.ai_search.items import OWNER, PREFIX, SHA256, ItemReader, ItemWritePolicy, entry_of, stored_of
-from syncd.targets.base import Done, OpenRemovalLog, Outcome, Read, Removed, Report, for_each, no_removal_log, read_one
+from syncd.targets.base import (
+    Done,
+    OpenRemovalLog,
+    Outcome,
+    ReadContents,
+    Removed,
+    ReportOutcomes,
+    for_each,
+    no_removal_log,
+    read_one,
+)
 from syncd.targets.shared import ShortNames, describe_content, fit_metadata
 
 log = structlog.get_logger()
@@ -49,7 +59,7 @@ class ItemWriter:
         """Set the log for items that the writer deletes in addition to the deletes of a plan."""
         self._remover.open_log = open_log
 
-    async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
+    async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         """Apply a batch, at most `concurrency` actions at a time."""
 
         async def one(action: Put | Delete) -> None:
@@ -57,7 +67,7 @@ class ItemWriter:
 
         await for_each(batch, one, self._concurrency)
 
-    async def _apply_one(self, action: Put | Delete, read: Read) -> Outcome:
+    async def _apply_one(self, action: Put | Delete, read: ReadContents) -> Outcome:
         try:
             if isinstance(action, Delete):
                 await self._remover.delete(action.ref)

@@ -16,7 +16,7 @@ from syncd.cloudflare.kv_bulk import METADATA_LIMIT, VALUE_LIMIT
 from syncd.core.errors import Conflict, TargetMissing
 from syncd.core.limits import KV_KEY_BYTES, Limits
 from syncd.core.model import Content, Delete, Entry, Put
-from syncd.targets.base import NO_KEYS, Advice, Fetched, KeySources, OpenRemovalLog, Read, Report
+from syncd.targets.base import NO_KEYS, Advice, Fetched, KeySources, OpenRemovalLog, ReadContents, ReportOutcomes
 from syncd.targets.kv.bulk import BULK_BYTES, BULK_PAIRS
 from syncd.targets.kv.reading import ValueReader, fetch_values
 from syncd.targets.kv.writing import BULK_DELETES, RETIRED_VALUES, ValueWritePolicy, ValueWriter, value_marks
@@ -175,7 +175,7 @@ class KVTarget:
         """Ignore the log. A put overwrites the value, so the target deletes nothing in addition."""
         del open_log
 
-    async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
+    async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         """Write the puts, then delete the values of the deletes or let them expire."""
         puts = [action for action in batch if isinstance(action, Put)]
         deletes = [action for action in batch if isinstance(action, Delete)]

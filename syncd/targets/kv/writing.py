@@ -13,7 +13,7 @@ from syncd.core.errors import Halt, NotFound, Park, SyncdError, Unreachable
 from syncd.core.model import Content, Delete, Put, Stored
 from syncd.core.short_names import FULL_KEY_FIELD
 from syncd.core.unexpected import unexpected_error
-from syncd.targets.base import Done, Outcome, Read, Report
+from syncd.targets.base import Done, Outcome, ReadContents, ReportOutcomes
 from syncd.targets.kv.bulk import (
     BULK_VALUE,
     BodyPipeline,
@@ -85,7 +85,7 @@ class ValueWriter:
         self._names = names
         self._written: dict[str, float] = {}
 
-    async def write(self, puts: Sequence[Put], read: Read, report: Report) -> None:
+    async def write(self, puts: Sequence[Put], read: ReadContents, report: ReportOutcomes) -> None:
         """Write puts in bulk requests, one at a time. During a request, the next body is read and encoded."""
         namespace = await self._namespace()
         async with body_pipeline(partial(self._send, namespace, report)) as pipeline:
@@ -96,7 +96,7 @@ class ValueWriter:
                     else:
                         await self._put(pipeline, put, content, report)
 
-    async def remove(self, deletes: Sequence[Delete], report: Report) -> None:
+    async def remove(self, deletes: Sequence[Delete], report: ReportOutcomes) -> None:
         """Delete keys in bulk requests."""
         namespace = await self._namespace()
         for start in range(0, len(deletes), BULK_DELETES):
@@ -104,7 +104,7 @@ class ValueWriter:
             failed = await send_bulk([action.ref for action in part], namespace.bulk_delete, self.sleep)
             report({action: failed.get(action.ref) or Done() for action in part})
 
-    async def retire(self, deletes: Sequence[Delete], report: Report) -> None:
+    async def retire(self, deletes: Sequence[Delete], report: ReportOutcomes) -> None:
         """Read each value and write it again with the mark `stale` and a time to live, so that it expires.
 
         Each RETIRED_VALUES values go in one bulk request, so that few of them are in memory.
@@ -116,7 +116,7 @@ class ValueWriter:
                     await self._retire_one(pipeline, action, report)
                 await pipeline.finish()
 
-    async def _retire_one(self, pipeline: BodyPipeline, action: Delete, report: Report) -> None:
+    async def _retire_one(self, pipeline: BodyPipeline, action: Delete, report: ReportOutcomes) -> None:
         namespace = await self._namespace()
         try:
             value = (await namespace.read_value(action.ref)).content
@@ -133,7 +133,7 @@ class ValueWriter:
             write = PendingWrite(action, action.ref, Done(), marks, self._policy.stale_ttl)
             await self._add(pipeline, write, value, report)
 
-    async def _put(self, pipeline: BodyPipeline, put: Put, content: Content, report: Report) -> None:
+    async def _put(self, pipeline: BodyPipeline, put: Put, content: Content, report: ReportOutcomes) -> None:
         try:
             name, size = self._names.name(put.key), len(content.data)
             stored = Stored(name, content.checksum, size, marked=True, remote_size=size)
@@ -147,7 +147,7 @@ class ValueWriter:
         except Exception as error:  # noqa: BLE001 - unexpected_error logs it
             report({put: unexpected_error(error, put.key)})
 
-    async def _add(self, pipeline: BodyPipeline, write: PendingWrite, value: bytes, report: Report) -> None:
+    async def _add(self, pipeline: BodyPipeline, write: PendingWrite, value: bytes, report: ReportOutcomes) -> None:
         """Add a value to a body. A value over BULK_VALUE gets a request of its own, while no body is under way."""
         if len(value) > BULK_VALUE:
             await pipeline.wait()
@@ -156,7 +156,7 @@ class ValueWriter:
             pair = encode_pair(write.name, value, metadata=write.marks, expiration_ttl=write.ttl)
             await pipeline.add(write, pair)
 
-    async def _send_alone(self, write: PendingWrite, value: bytes, report: Report) -> None:
+    async def _send_alone(self, write: PendingWrite, value: bytes, report: ReportOutcomes) -> None:
         namespace = await self._namespace()
         await self._rest((write.name,))
         try:
@@ -169,7 +169,9 @@ class ValueWriter:
             self._written[write.name] = self.clock()
             report({write.action: write.done})
 
-    async def _send(self, namespace: KVNamespace, report: Report, pending: PendingBody, tries: int) -> PendingBody:
+    async def _send(
+        self, namespace: KVNamespace, report: ReportOutcomes, pending: PendingBody, tries: int
+    ) -> PendingBody:
         """Send a body and report the outcome of each key.
 
         With one try, unsuccessful keys are returned in place of a report, so that the next body contains them.

@@ -16,7 +16,7 @@ from syncd.cloudflare.workers_ai import MODELS
 from syncd.core.errors import Conflict, Park
 from syncd.core.limits import Limits
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put
-from syncd.targets.base import Advice, Done, Fetched, Hit, KeySources, OpenRemovalLog, Read, Report
+from syncd.targets.base import Advice, Done, Fetched, Hit, KeySources, OpenRemovalLog, ReadContents, ReportOutcomes
 from syncd.targets.shared import refusals_halt
 from syncd.targets.vectorize.embedding import Embedder
 from syncd.targets.vectorize.ids import HeldVectors, RefMaker, parse_ref
@@ -177,7 +177,7 @@ class VectorizeTarget:
         """Set the log for vectors that the target deletes in addition to the deletes of a plan."""
         self._writer.open_log = open_log
 
-    async def apply(self, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
+    async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         """Embed and write the puts, then delete the vectors of the deletes."""
         if not batch:
             return

@@ -13,7 +13,16 @@ from syncd.cloudflare.workers_ai import MODELS
 from syncd.core.errors import Halt, Park, Retry, SyncdError, Unreachable
 from syncd.core.model import Content, Delete, Put, Stored
 from syncd.core.unexpected import unexpected_error
-from syncd.targets.base import Done, OpenRemovalLog, Outcome, Read, Removed, Report, no_removal_log, read_one
+from syncd.targets.base import (
+    Done,
+    OpenRemovalLog,
+    Outcome,
+    ReadContents,
+    Removed,
+    ReportOutcomes,
+    no_removal_log,
+    read_one,
+)
 from syncd.targets.shared import describe_file, fit_metadata, json_size
 from syncd.targets.vectorize.embedding import Embedder, Embedding
 from syncd.targets.vectorize.ids import CHUNKS_LIMIT, WHOLE, HeldVectors, RefMaker, VectorRef, key_tag
@@ -166,7 +175,7 @@ class VectorWriter:
                 " (create = true makes it)"
             )
 
-    async def write(self, puts: Sequence[Put], read: Read, report: Report) -> None:
+    async def write(self, puts: Sequence[Put], read: ReadContents, report: ReportOutcomes) -> None:
         """Write puts. Their chunks go in slices of UPSERT_VECTORS, so that at most one large file is in memory."""
         splitting: list[_Splitting] = []
         waiting: list[PendingVector] = []
@@ -188,12 +197,12 @@ class VectorWriter:
             await asyncio.gather(*(task for _, task in splitting), return_exceptions=True)
         await self._send(waiting, report)
 
-    async def _split(self, put: Put, read: Read) -> list[PendingVector]:
+    async def _split(self, put: Put, read: ReadContents) -> list[PendingVector]:
         content = await read_one(read, put)
         return await asyncio.to_thread(split_file, put, content, self._maker, self._settings, self._policy)
 
     async def _collect(
-        self, put: Put, task: asyncio.Task[list[PendingVector]], waiting: list[PendingVector], report: Report
+        self, put: Put, task: asyncio.Task[list[PendingVector]], waiting: list[PendingVector], report: ReportOutcomes
     ) -> list[PendingVector]:
         """Add a file's vectors to the waiting ones, send full slices, and return the rest."""
         try:
@@ -209,7 +218,7 @@ class VectorWriter:
             waiting = waiting[UPSERT_VECTORS:]
         return waiting
 
-    async def _send(self, vectors: Sequence[PendingVector], report: Report) -> None:
+    async def _send(self, vectors: Sequence[PendingVector], report: ReportOutcomes) -> None:
         """Embed and upsert vectors, and finish the files whose last vectors these are."""
         due = [vector for vector in vectors if vector.file.error is None]
         if due:
@@ -247,7 +256,7 @@ class VectorWriter:
             vector.file.error = unexpected_error(error, vector.file.put.key)
         return None
 
-    async def _finish(self, files: Sequence[PendingFile], report: Report) -> None:
+    async def _finish(self, files: Sequence[PendingFile], report: ReportOutcomes) -> None:
         """Delete the earlier vectors of stored files and the new vectors of failed files, then report the outcomes."""
         removals = {id(file): await self._removals(file) for file in files}
         unique = dict.fromkeys(removed for group in removals.values() for removed in group)

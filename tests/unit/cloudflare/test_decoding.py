@@ -11,11 +11,11 @@ from syncd.cloudflare.decoding import (
     CURSOR_LIMIT,
     NUMBER_LIMIT,
     Flag,
-    Metadata,
     Number,
     OptionalInt,
     OptionalText,
     OptionalTime,
+    RemoteMetadata,
     Text,
     decode,
     decode_page,
@@ -33,7 +33,7 @@ class Thing:
     note: OptionalText = None
     seen: OptionalTime = None
     paused: Flag = False
-    metadata: Metadata = field(default_factory=dict)
+    metadata: RemoteMetadata = field(default_factory=dict)
 
 
 DEEP: Any = json.loads("[" * 900 + "]" * 900)

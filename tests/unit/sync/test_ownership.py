@@ -8,7 +8,7 @@ from syncd.core.errors import Retry
 from syncd.core.limits import Limits
 from syncd.core.model import Delete, Entry, Put
 from syncd.state.ownership import Claims
-from syncd.targets.base import Read, Report
+from syncd.targets.base import ReadContents, ReportOutcomes
 from tests.harness import Core, ScriptedTarget, in_step, plan, planned
 from tests.memory_target import MemoryTarget
 
@@ -20,7 +20,9 @@ class Killed(BaseException):
 async def killed_after_upload(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make a pass whose uploads succeed and whose outcomes are not recorded."""
 
-    async def apply(self: ScriptedTarget, batch: Sequence[Put | Delete], read: Read, report: Report) -> None:
+    async def apply(
+        self: ScriptedTarget, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes
+    ) -> None:
         del report
         await MemoryTarget.apply(self, batch, read, lambda *_: None)
         raise Killed

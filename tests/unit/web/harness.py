@@ -10,7 +10,7 @@ from syncd.config.sources import load
 from syncd.service.build import Session, open_session
 from syncd.service.runtime import Runtime, build_runtime
 from syncd.web.app import WebApp
-from syncd.web.history import History
+from syncd.web.history import RecentHistory
 
 NOW = 1_800_000_000.0
 HERE = "http://127.0.0.1:8385"
@@ -49,7 +49,7 @@ class Room:
 
     def __init__(self, session: Session) -> None:
         self.clock = Clock()
-        self.history = History(self.clock)
+        self.history = RecentHistory(self.clock)
         self.session = session
         runtime = build_runtime(session)
         self.workers, self.watcher = runtime.workers, runtime.watcher

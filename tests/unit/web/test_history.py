@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from syncd.core.model import ActionEvent
-from syncd.web.history import ACTIONS, MINUTES, RATE_S, History
+from syncd.web.history import ACTIONS, MINUTES, RATE_S, RecentHistory
 from syncd.web.metrics import BUCKETS_S
 from tests.unit.web.harness import NOW, Clock
 
@@ -30,11 +30,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def history(clock: Clock) -> History:
-    return History(clock)
+def history(clock: Clock) -> RecentHistory:
+    return RecentHistory(clock)
 
 
-def value(history: History, name: str, **labels: str) -> float | None:
+def value(history: RecentHistory, name: str, **labels: str) -> float | None:
     return history.metrics.registry.get_sample_value(name, labels)
 
 
@@ -42,11 +42,11 @@ def put(key: str, size: int = 3) -> ActionEvent:
     return ActionEvent("put", key, "new", "done", size)
 
 
-def minutes(history: History, number: int = 0) -> list[tuple[int, int, int, int]]:
+def minutes(history: RecentHistory, number: int = 0) -> list[tuple[int, int, int, int]]:
     return [(each.number, each.changes, each.failed, each.requests) for each in history.minutes_from(number)]
 
 
-def test_changes_and_failures_are_counted_per_minute(history: History, clock: Clock) -> None:
+def test_changes_and_failures_are_counted_per_minute(history: RecentHistory, clock: Clock) -> None:
     on_action = history.listener("docs")
     on_action(put("a"))
     on_action(ActionEvent("delete", "b", "stale", "failed"))
@@ -57,13 +57,13 @@ def test_changes_and_failures_are_counted_per_minute(history: History, clock: Cl
     assert minutes(history, first + 1) == [(first + 2, 1, 0, 0)]
 
 
-def test_an_adopt_is_an_action_but_no_change(history: History) -> None:
+def test_an_adopt_is_an_action_but_no_change(history: RecentHistory) -> None:
     history.listener("docs")(ActionEvent("adopt", "a", "found", "done"))
     assert minutes(history) == []
     assert [seen.event.kind for seen in history.actions_after(0)] == ["adopt"]
 
 
-def test_one_day_of_minutes_is_kept(history: History, clock: Clock) -> None:
+def test_one_day_of_minutes_is_kept(history: RecentHistory, clock: Clock) -> None:
     on_action = history.listener("docs")
     for _ in range(MINUTES + 1):
         on_action(put("a"))
@@ -76,7 +76,7 @@ def test_one_day_of_minutes_is_kept(history: History, clock: Clock) -> None:
     assert minutes(history) == []
 
 
-def test_a_clock_that_is_set_back_loses_no_change(history: History, clock: Clock) -> None:
+def test_a_clock_that_is_set_back_loses_no_change(history: RecentHistory, clock: Clock) -> None:
     on_action = history.listener("docs")
     on_action(put("a"))
     clock.now -= 600
@@ -85,7 +85,7 @@ def test_a_clock_that_is_set_back_loses_no_change(history: History, clock: Clock
 
 
 @pytest.mark.parametrize("count", [ACTIONS - 1, ACTIONS, ACTIONS + 1])
-def test_the_latest_actions_are_kept(history: History, count: int) -> None:
+def test_the_latest_actions_are_kept(history: RecentHistory, count: int) -> None:
     on_action = history.listener("docs")
     for each in range(count):
         on_action(put(str(each)))
@@ -95,7 +95,7 @@ def test_the_latest_actions_are_kept(history: History, count: int) -> None:
     assert history.actions_after(count) == []
 
 
-def test_an_indexed_entry_is_timed_but_is_no_second_action(history: History) -> None:
+def test_an_indexed_entry_is_timed_but_is_no_second_action(history: RecentHistory) -> None:
     on_action = history.listener("docs")
     on_action(ActionEvent("index", "a", "searchable", "done", waited_s=1.5))
     on_action(ActionEvent("index", "b", "error", "failed"))
@@ -104,14 +104,16 @@ def test_an_indexed_entry_is_timed_but_is_no_second_action(history: History) -> 
 
 
 @pytest.mark.parametrize(("seconds", "place"), [(0.0, 0), (1.0, 0), (1.1, 1), (3600.0, 10), (3600.1, 11)])
-def test_a_wait_counts_in_the_bucket_that_ends_at_or_after_it(history: History, seconds: float, place: int) -> None:
+def test_a_wait_counts_in_the_bucket_that_ends_at_or_after_it(
+    history: RecentHistory, seconds: float, place: int
+) -> None:
     history.listener("docs")(ActionEvent("index", "a", "searchable", "done", waited_s=seconds))
     ends = [*(f"{end}.0" for end in BUCKETS_S), "+Inf"]
     counts = [value(history, "syncd_searchable_seconds_bucket", mirror="docs", le=end) for end in ends]
     assert counts == [int(each >= place) for each in range(len(ends))]
 
 
-def test_totals_go_on_when_a_reload_resets_the_counters(history: History) -> None:
+def test_totals_go_on_when_a_reload_resets_the_counters(history: RecentHistory) -> None:
     wire, gate, watcher = Wire(retries=1, by=Counter({("GET", "200"): 5})), Gate(2, 1.5), object()
     history.sample(wire, gate, watcher, 3)
     history.sample(wire, gate, watcher, 3)
@@ -125,7 +127,7 @@ def test_totals_go_on_when_a_reload_resets_the_counters(history: History) -> Non
     assert minutes(history)[0][3] == 8
 
 
-def test_the_rate_is_the_mean_of_ten_seconds(history: History, clock: Clock) -> None:
+def test_the_rate_is_the_mean_of_ten_seconds(history: RecentHistory, clock: Clock) -> None:
     wire, gate = Wire(), Gate()
     for _ in range(30):
         wire.by["GET", "200"] += 4
