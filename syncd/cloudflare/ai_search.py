@@ -55,7 +55,7 @@ class Misnamed(Park):
 
 
 class AISearch:
-    """One instance in one namespace. All paths contain the namespace."""
+    """One instance in one namespace. All paths contain the namespace. The class has one method for each endpoint."""
 
     def __init__(self, transport: Transport, namespace: str, instance: str) -> None:
         self.transport = transport

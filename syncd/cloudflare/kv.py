@@ -125,6 +125,8 @@ class KV:
 class KVNamespace:
     """The keys and values of one namespace. namespace_id: 32 hex digits, not the title.
 
+    The class has one method for each endpoint.
+
     Methods raise Park("invalid_key" or "key_too_long") for a key that KV does not accept, before the request.
     Operations on a single key also refuse control characters, which bulk requests accept.
     faults: messages about unreadable rows of the latest listing.

@@ -96,7 +96,7 @@ class Vectorize:
 
 
 class VectorizeIndex:
-    """The vectors of one index.
+    """The vectors of one index. The class has one method for each endpoint.
 
     Writes raise TooMuch if the remote refuses (413, 40006, 40007) or does not finish (504, 524) more than one vector;
     the caller then sends two halves. Writes are idempotent. faults: messages about unreadable rows of the latest

@@ -43,6 +43,7 @@ class Tree(Disk):
     complete: False if a directory could not be read in this pass. Only a complete walk is evidence for deletes.
     protected: directories whose missing files do not count as deleted.
     crossed: directories on another device than their parent.
+    The class has more than twelve methods, because the walk and the lookup of one key judge a file in the same steps.
     """
 
     def __init__(self, root: Path, rules: Rules, limits: Limits, prefix: str = "") -> None:

@@ -136,7 +136,8 @@ class KernelWatch:
     """Attaches roots to the observer. All methods are thread-safe, and all but `alive` block.
 
     clock: monotonic seconds. rest_s: minimum seconds between two rebuilds. patience_s: seconds without an answer to a
-    probe after which the threads count as stuck.
+    probe after which the threads count as stuck. The class has more than twelve methods, because one lock guards the
+    observer together with the roots that are attached to it.
     """
 
     def __init__(self, clock: Callable[[], float], *, rest_s: float = 5.0, patience_s: float = 30.0) -> None:
