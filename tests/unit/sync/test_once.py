@@ -1,0 +1,169 @@
+"""A command's pass, its report, and the wait for the index."""
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, Halt, Retry
+from syncd.core.index_errors import TRIES_S
+from syncd.state.history import stored_state
+from syncd.sync import once
+from syncd.sync.once import Report, run, serve_due, wait_until_indexed
+from syncd.sync.passes import PassOptions, Result
+from tests.harness import Core, in_step
+from tests.memory_target import Indexed
+
+BUSY = Indexed("error", "timeout_error")
+
+
+class Time:
+    """The time of the event loop and of the mirror, which pass only in sleeps. at: what happens at a time."""
+
+    def __init__(self, core: Core) -> None:
+        self.slept: list[float] = []
+        self.at: dict[float, Callable[[], None]] = {}
+        self._core = core
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self._core.clock.forward(seconds)
+        for time in [time for time in self.at if time <= sum(self.slept)]:
+            self.at.pop(time)()
+
+
+@pytest.fixture
+def time(core: Core, monkeypatch: pytest.MonkeyPatch) -> Time:
+    made = Time(core)
+    loop = SimpleNamespace(time=core.clock)
+    fake = SimpleNamespace(sleep=made.sleep, get_running_loop=lambda: loop, CancelledError=asyncio.CancelledError)
+    monkeypatch.setattr(once, "asyncio", fake)
+    return made
+
+
+def ignore(_: Result) -> None:
+    """Take no notice of progress."""
+
+
+async def waited(core: Core, seconds: float) -> Report:
+    report = Report()
+    await run(core.mirror, PassOptions(), ignore, report)
+    await wait_until_indexed(core.mirror, report, seconds)
+    return report
+
+
+# -- the wait for the index
+
+
+async def test_the_wait_ends_when_everything_is_searchable(core: Core, time: Time) -> None:
+    core.write("a.md", "a")
+    core.target.index["a.md"] = Indexed("queued")
+    time.at[2.0] = lambda: core.target.index.update({"a.md": Indexed()})
+    report = await waited(core, 60.0)
+    assert (report.not_indexed, report.waiting, report.exit_code) == (0, [], EXIT_OK)
+    assert time.slept == [0.25, 0.375, 0.5625, 0.84375]
+
+
+async def test_the_wait_ends_in_time_and_names_what_is_left(core: Core, time: Time) -> None:
+    for name in ("a.md", "b.md", "c.md"):
+        core.write(name, name)
+    core.target.index["a.md"] = core.target.index["b.md"] = Indexed("running")
+    report = await waited(core, 10.0)
+    assert (report.not_indexed, report.waiting, report.exit_code) == (2, ["a.md", "b.md"], EXIT_PROBLEMS)
+    assert sum(time.slept) == 10.0
+    time.slept.clear()
+    assert (await waited(core, 0.0)).not_indexed == 2
+    assert time.slept == []
+
+
+@pytest.mark.parametrize(("seconds", "tried"), [(TRIES_S[0], 0), (TRIES_S[0] + 1, 1)])
+async def test_a_temporary_error_is_waited_for_only_if_there_is_time_for_another_try(
+    core: Core, time: Time, seconds: float, tried: int
+) -> None:
+    core.write("a.md", "a")
+    core.target.index["a.md"] = BUSY
+    report = await waited(core, seconds)
+    assert len(core.target.reindexed) == tried
+    assert bool(time.slept) == bool(tried)
+    assert report.kinds == {"index_error": 1}
+
+
+async def test_after_an_error_nothing_is_waited_for(core: Core, time: Time) -> None:
+    core.write("a.md", "a")
+    core.target.index["a.md"] = Indexed("queued")
+    report = Report(error=Halt("refused"))
+    await wait_until_indexed(core.mirror, report, 60.0)
+    assert (time.slept, report.not_indexed) == ([], 0)
+
+
+# -- the stored state
+
+
+async def test_the_state_is_idle_after_a_pass_and_unchanged_after_a_dry_run(core: Core) -> None:
+    core.write("a.md", "a")
+    await run(core.mirror, PassOptions(dry_run=True), ignore, Report())
+    assert stored_state(core.mirror.meta) == {}
+    report = Report()
+    await run(core.mirror, PassOptions(), ignore, report)
+    assert stored_state(core.mirror.meta)["state"] == "idle"
+    assert (report.exit_code, report.kinds, report.problems(core.mirror)) == (EXIT_OK, {}, [])
+    assert Report().problems(core.mirror) == []
+
+
+@pytest.mark.parametrize(("error", "state"), [(Halt("refused"), "halted"), (Retry("no answer"), "degraded")])
+async def test_an_error_is_reported_and_stored(core: Core, error: Halt | Retry, state: str) -> None:
+    core.write("a.md", "a")
+    core.target.raises = [error]
+    report = Report()
+    await run(core.mirror, PassOptions(), ignore, report)
+    assert (report.error, report.exit_code) == (error, error.exit_code)
+    stored = stored_state(core.mirror.meta)
+    assert (stored["state"], stored["detail"]) == (state, str(error))
+
+
+async def test_an_interruption_stores_how_much_is_left(core: Core) -> None:
+    await in_step(core, **{"z.md": "z"})
+    for name in "abc":
+        core.write(f"{name}.md", name)
+    core.target.raises = [asyncio.CancelledError()]
+    with pytest.raises(asyncio.CancelledError):
+        await run(core.mirror, PassOptions(), ignore, Report())
+    stored = stored_state(core.mirror.meta)
+    assert (stored["state"], stored["remaining"]) == ("syncing", 3)
+
+
+# -- keys that are due
+
+
+async def test_keys_that_are_due_are_served_and_others_wait(core: Core) -> None:
+    await in_step(core, **{"a.md": "a", "b.md": "b"})
+    core.write("a.md", "changed")
+    core.mark("a.md")
+    core.clock.forward(1)
+    core.write("b.md", "changed")
+    core.mark("b.md")
+    report = await serve_due(core.mirror)
+    assert core.target.texts() == {"a.md": "changed", "b.md": "b"}
+    assert [row.key for row in core.mirror.queue.every()] == ["b.md"]
+    assert (len(report.results), report.exit_code) == (1, EXIT_OK)
+    assert stored_state(core.mirror.meta)["state"] == "idle"
+
+
+async def test_without_a_due_key_only_chosen_entries_are_indexed_again(core: Core) -> None:
+    core.target.index["a.md"] = BUSY
+    await in_step(core, **{"a.md": "a"})
+    core.mirror.journal.reindexing.request(["a.md"].__contains__)
+    report = await serve_due(core.mirror)
+    assert (core.target.reindexed, report.results) == (["a.md"], [])
+    core.target.index["a.md"] = Indexed()
+
+
+async def test_an_error_while_due_keys_are_served_is_reported_and_stored(core: Core) -> None:
+    core.write("a.md", "a")
+    core.mark("a.md")
+    core.clock.forward(1)
+    core.target.raises = [Halt("refused")]
+    report = await serve_due(core.mirror)
+    assert report.error is not None
+    assert stored_state(core.mirror.meta)["state"] == "halted"
