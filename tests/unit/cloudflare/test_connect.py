@@ -38,6 +38,8 @@ def test_https_and_loopback_are_taken(url: str) -> None:
         "api.cloudflare.com",
         "",
         "https://me:hush@api.cloudflare.com",
+        "https://hush@api.cloudflare.com",
+        "https://:hush@api.cloudflare.com",
         "https://api.cloudflare.com/?token=hush",
         "https://api.cloudflare.com/#hush",
         "https://hush:port",

@@ -175,6 +175,7 @@ async def test_settled_hints_are_served_between_the_batches_of_a_long_pass(core:
     assert core.target.texts()["599"] == "edited"
     assert sum(action.key == "599" for action in core.target.applied) == 1, "the older plan does not send it again"
     assert set(outcomes(result).values()) == {"done"}
+    assert result.done["put"] == 600
 
 
 async def test_pending_hints_are_served_before_the_rest_of_a_batch(core: Core) -> None:
