@@ -20,6 +20,25 @@ settings.register_profile("syncd", derandomize=True, deadline=None, database=Non
 settings.load_profile("syncd")
 
 
+HERE = Path(__file__).parent
+SLOW = {"e2e", "simulation", "system", "torture"}
+"""Folders of tests that start programs or run for seconds."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give each worker of pytest-xdist its slow tests first, so that all workers end at about the same time."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    groups: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
+    for item in items:
+        groups[item.path.relative_to(HERE).parts[0] not in SLOW].append(item)
+    items[:] = [
+        item
+        for worker in range(workers)
+        for group in groups
+        for item in group[len(group) * worker // workers : len(group) * (worker + 1) // workers]
+    ]
+
+
 def pytest_runtest_teardown() -> None:
     """Reset the log after each test, because the stream that the test configured is closed."""
     if structlog.is_configured():
