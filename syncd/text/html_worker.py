@@ -50,7 +50,8 @@ def _answer(source: BinaryIO, size: int) -> tuple[bytes, bytes]:
 
         made = markdown(source.read(size).decode("utf-8", "surrogatepass")).encode("utf-8", "surrogatepass")
     except MemoryError:
-        return b"L", b"memory"
+        # Part of the page can be unread, so the next bytes of the input are no header.
+        os._exit(LIMIT_CODE)
     except Exception as error:  # noqa: BLE001 - any exception of the parser is a fault of the page
         return b"E", " ".join(f"{type(error).__name__}: {error}".split())[:200].encode("utf-8", "backslashreplace")
     return (b"M", made) if len(made) <= ANSWER_BYTES else (b"L", b"text")
