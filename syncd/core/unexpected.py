@@ -4,7 +4,7 @@ import sqlite3
 
 import structlog
 
-from syncd.core.errors import SyncdError, Unexpected
+from syncd.core.errors import Halt, SyncdError, Unexpected, Unreachable
 from syncd.core.keys import shown
 
 log = structlog.get_logger()
@@ -17,6 +17,16 @@ def reraise_general(error: Exception) -> None:
     """Raise an error again that does not belong to one file: an error of syncd, or of the state file."""
     if isinstance(error, (SyncdError, sqlite3.OperationalError)) or type(error) is sqlite3.DatabaseError:
         raise error
+
+
+def file_error(error: Exception, key: str) -> SyncdError:
+    """Return the error of one file after any exception in the work on it. `unexpected_error` logs an unexpected one.
+
+    Raises Halt and Unreachable again, because they end the pass, and errors of the state file.
+    """
+    if isinstance(error, (Halt, Unreachable)):
+        raise error
+    return error if isinstance(error, SyncdError) else unexpected_error(error, key)
 
 
 def unexpected_error(error: Exception, key: str) -> Unexpected:

@@ -5,11 +5,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from syncd.core.errors import Deferred, FileChanged, Halt, SyncdError
+from syncd.core.errors import Deferred, FileChanged, SyncdError
 from syncd.core.evidence import DeleteContext, delete_log_entry
 from syncd.core.keys import shown
 from syncd.core.model import ActionEvent, Adopt, Content, Delete, Excluded, Forget, Problem, Put, Record
-from syncd.core.unexpected import reraise_general, unexpected_error
+from syncd.core.unexpected import file_error, reraise_general, unexpected_error
 from syncd.state.db import transaction
 from syncd.sync.mirror import Mirror
 from syncd.sync.outcomes import DeleteRecorder, Outcomes
@@ -202,12 +202,8 @@ class Run:
                 # An ignore file has changed since the plan was made.
                 return FileChanged(f"{shown(put.path)} may be left out by now"), None
             return tree.read(put.path, allow_changing=allow_changing)
-        except Halt:
-            raise
-        except SyncdError as error:
-            return error, None
-        except Exception as error:  # noqa: BLE001 - unexpected_error logs it
-            return unexpected_error(error, put.key), None
+        except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one
+            return file_error(error, put.key), None
 
     def _report(self, outcomes: Mapping[Put | Delete, Outcome]) -> None:
         """Record outcomes. Keep the deferred puts for another batch."""

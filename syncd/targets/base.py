@@ -295,6 +295,20 @@ async def for_each(items: Sequence[T], work: Callable[[T], Awaitable[None]], con
             group.create_task(worker())
 
 
+def in_groups(items: Iterable[T], size_of: Callable[[T], int], most: int, most_size: int) -> Iterator[list[T]]:
+    """Yield groups of at most `most` items whose sizes are at most `most_size` together. A larger item comes alone."""
+    group: list[T] = []
+    size = 0
+    for item in items:
+        if group and (len(group) == most or size + size_of(item) > most_size):
+            yield group
+            group, size = [], 0
+        group.append(item)
+        size += size_of(item)
+    if group:
+        yield group
+
+
 async def in_halves(
     items: Sequence[T],
     send: Callable[[Sequence[T]], Awaitable[R]],

@@ -8,11 +8,11 @@ import structlog
 
 from syncd.cloudflare.ai_search import AISearch, Misnamed
 from syncd.cloudflare.ai_search_models import StoredItem, content_type
-from syncd.core.errors import Conflict, Halt, NotFound, Park, Retry, SyncdError, Unreachable
+from syncd.core.errors import Conflict, NotFound, Park, Retry
 from syncd.core.keys import shown
 from syncd.core.model import Content, Delete, Put
 from syncd.core.short_names import FULL_KEY_FIELD
-from syncd.core.unexpected import unexpected_error
+from syncd.core.unexpected import file_error
 from syncd.targets.ai_search.items import OWNER, PREFIX, SHA256, ItemReader, ItemWritePolicy, entry_of, stored_of
 from syncd.targets.base import (
     Done,
@@ -73,12 +73,8 @@ class ItemWriter:
                 await self._remover.delete(action.ref)
                 return Done()
             return await self._put(action, await read_one(read, action))
-        except (Halt, Unreachable):
-            raise
-        except SyncdError as error:
-            return error
-        except Exception as error:  # noqa: BLE001 - unexpected_error logs it
-            return unexpected_error(error, action.key)
+        except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one
+            return file_error(error, action.key)
 
     async def _put(self, put: Put, content: Content) -> Done:
         """Upload with retries. After an ambiguous error, look for the item before the next attempt.

@@ -1,7 +1,7 @@
 """Entries of Workers KV: the listing, single keys by their metadata, and downloads of values."""
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -13,7 +13,7 @@ from syncd.cloudflare.kv_bulk import VALUE_LIMIT
 from syncd.core.errors import NotFound, Park, SyncdError, TooMuch
 from syncd.core.model import Entry
 from syncd.core.short_names import FULL_KEY_FIELD, prefix_of
-from syncd.targets.base import Fetched, in_halves
+from syncd.targets.base import Fetched, in_groups, in_halves
 from syncd.targets.kv.writing import OWNER, PREFIX, SHA256, STALE, ValueWritePolicy
 from syncd.targets.shared import ShortNames, fetch_each
 
@@ -125,38 +125,23 @@ async def fetch_values(namespace: KVNamespace, entries: Sequence[Entry]) -> Asyn
     async def read(entry: Entry) -> bytes:
         return (await namespace.read_value(entry.ref)).content
 
-    alone: list[Entry] = []
-    for group in _bulk_groups(entries, alone):
+    bulk = [entry for entry in entries if _fits_bulk_get(entry)]
+    for group in in_groups(bulk, lambda entry: entry.size or 0, BULK_GET_LIMIT, BULK_GET_BYTES):
         values, left = await _bulk_get(namespace, group)
         for entry in group:
             if entry.ref in values:
                 yield entry, values.pop(entry.ref)
         async for pair in fetch_each(left, read):
             yield pair
+    alone = [entry for entry in entries if not _fits_bulk_get(entry)]
     async for pair in fetch_each(alone, read):
         yield pair
 
 
-def _bulk_groups(entries: Sequence[Entry], alone: list[Entry]) -> Iterator[list[Entry]]:
-    """Yield the entries of each bulk get, and add the other entries to `alone`.
-
-    The checksum proves that the text of a bulk get has the same bytes as the value. So an entry without one is read
-    alone.
-    """
-    group: list[Entry] = []
-    total = 0
-    for entry in entries:
-        known = entry.checksum is not None and entry.size is not None and 0 <= entry.size <= BULK_GET_BYTES
-        if not known or entry.size is None or entry.key.rpartition(".")[2].lower() in BINARY_ENDINGS:
-            alone.append(entry)
-            continue
-        if len(group) == BULK_GET_LIMIT or total + entry.size > BULK_GET_BYTES:
-            yield group
-            group, total = [], 0
-        group.append(entry)
-        total += entry.size
-    if group:
-        yield group
+def _fits_bulk_get(entry: Entry) -> bool:
+    """Return whether a bulk get can prove the value: its text must have the recorded checksum, so a text is needed."""
+    is_text = entry.key.rpartition(".")[2].lower() not in BINARY_ENDINGS
+    return is_text and entry.checksum is not None and entry.size is not None and 0 <= entry.size <= BULK_GET_BYTES
 
 
 async def _bulk_get(namespace: KVNamespace, group: Sequence[Entry]) -> tuple[dict[str, bytes | None], list[Entry]]:

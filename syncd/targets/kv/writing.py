@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,8 +12,8 @@ from syncd.cloudflare.kv_bulk import METADATA_LIMIT, encode_pair
 from syncd.core.errors import Halt, NotFound, Park, SyncdError, Unreachable
 from syncd.core.model import Content, Delete, Put, Stored
 from syncd.core.short_names import FULL_KEY_FIELD
-from syncd.core.unexpected import unexpected_error
-from syncd.targets.base import Done, Outcome, ReadContents, ReportOutcomes
+from syncd.core.unexpected import file_error
+from syncd.targets.base import Done, Outcome, ReadContents, ReportOutcomes, in_groups
 from syncd.targets.kv.bulk import (
     BULK_VALUE,
     BodyPipeline,
@@ -55,20 +55,6 @@ class ValueWritePolicy:
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
-def _read_groups(puts: Sequence[Put]) -> Iterator[Sequence[Put]]:
-    """Yield groups of puts for one call of `read` each. A file over READ_BYTES makes a group of its own."""
-    group: list[Put] = []
-    size = 0
-    for put in puts:
-        if group and (len(group) == READ_FILES or size + put.size > READ_BYTES):
-            yield group
-            group, size = [], 0
-        group.append(put)
-        size += put.size
-    if group:
-        yield group
-
-
 class ValueWriter:
     """Writes to one namespace.
 
@@ -89,7 +75,7 @@ class ValueWriter:
         """Write puts in bulk requests, one at a time. During a request, the next body is read and encoded."""
         namespace = await self._namespace()
         async with body_pipeline(partial(self._send, namespace, report)) as pipeline:
-            for group in _read_groups(puts):
+            for group in in_groups(puts, lambda put: put.size, READ_FILES, READ_BYTES):
                 for put, content in zip(group, await read(group), strict=True):
                     if isinstance(content, SyncdError):
                         report({put: content})
@@ -122,12 +108,8 @@ class ValueWriter:
             value = (await namespace.read_value(action.ref)).content
         except NotFound:
             report({action: Done()})
-        except (Halt, Unreachable):
-            raise
-        except SyncdError as error:
-            report({action: error})
-        except Exception as error:  # noqa: BLE001 - unexpected_error logs it
-            report({action: unexpected_error(error, action.key)})
+        except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one
+            report({action: file_error(error, action.key)})
         else:
             marks = {OWNER: self._policy.owner, STALE: True}
             write = PendingWrite(action, action.ref, Done(), marks, self._policy.stale_ttl)
@@ -140,12 +122,8 @@ class ValueWriter:
             metadata = await self._metadata(put, name, content)
             write = PendingWrite(put, name, Done(stored), metadata, self._policy.expiration_ttl)
             await self._add(pipeline, write, content.data, report)
-        except (Halt, Unreachable):
-            raise
-        except SyncdError as error:
-            report({put: error})
-        except Exception as error:  # noqa: BLE001 - unexpected_error logs it
-            report({put: unexpected_error(error, put.key)})
+        except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one
+            report({put: file_error(error, put.key)})
 
     async def _add(self, pipeline: BodyPipeline, write: PendingWrite, value: bytes, report: ReportOutcomes) -> None:
         """Add a value to a body. A value over BULK_VALUE gets a request of its own, while no body is under way."""

@@ -10,9 +10,9 @@ import structlog
 
 from syncd.cloudflare.vectorize_lines import METADATA_LIMIT, encode_line
 from syncd.cloudflare.workers_ai import MODELS
-from syncd.core.errors import Halt, Park, Retry, SyncdError, Unreachable
+from syncd.core.errors import Halt, Park, Retry, SyncdError
 from syncd.core.model import Content, Delete, Put, Stored
-from syncd.core.unexpected import unexpected_error
+from syncd.core.unexpected import file_error
 from syncd.targets.base import (
     Done,
     OpenRemovalLog,
@@ -207,12 +207,8 @@ class VectorWriter:
         """Add a file's vectors to the waiting ones, send full slices, and return the rest."""
         try:
             waiting = waiting + await task
-        except (Halt, Unreachable):
-            raise
-        except SyncdError as error:
-            report({put: error})
-        except Exception as error:  # noqa: BLE001 - unexpected_error logs it
-            report({put: unexpected_error(error, put.key)})
+        except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one
+            report({put: file_error(error, put.key)})
         while len(waiting) >= UPSERT_VECTORS:
             await self._send(waiting[:UPSERT_VECTORS], report)
             waiting = waiting[UPSERT_VECTORS:]
@@ -250,10 +246,8 @@ class VectorWriter:
             return None
         try:
             return EncodedVector(vector.id, encode_line(vector.id, embedding, vector.metadata))
-        except SyncdError as error:
-            vector.file.error = error
-        except Exception as error:  # noqa: BLE001 - unexpected_error logs it
-            vector.file.error = unexpected_error(error, vector.file.put.key)
+        except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one
+            vector.file.error = file_error(error, vector.file.put.key)
         return None
 
     async def _finish(self, files: Sequence[PendingFile], report: ReportOutcomes) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from syncd.core.errors import Retry
-from syncd.targets.base import for_each
+from syncd.targets.base import for_each, in_groups
 
 
 async def refused(item: int) -> None:
@@ -55,3 +55,21 @@ async def test_for_each_works_on_all_items_with_limited_concurrency() -> None:
     assert sorted(done) == list(range(10))
     assert most == 3
     await for_each([], work, 3)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "groups"),
+    [
+        ([], []),
+        ([1, 1], [[1, 1]]),
+        ([1, 1, 1], [[1, 1, 1]]),
+        ([1, 1, 1, 1], [[1, 1, 1], [1]]),
+        ([5, 4], [[5, 4]]),
+        ([5, 5], [[5, 5]]),
+        ([5, 6], [[5], [6]]),
+        ([1, 11, 1], [[1], [11], [1]]),
+        ([11], [[11]]),
+    ],
+)
+def test_groups_have_a_limit_of_items_and_of_size(sizes: list[int], groups: list[list[int]]) -> None:
+    assert list(in_groups(sizes, lambda size: size, 3, 10)) == groups
