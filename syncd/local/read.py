@@ -9,7 +9,7 @@ import hashlib
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
@@ -63,6 +63,24 @@ def open_file(name: str | bytes, folder: int) -> Iterator[int]:
 def open_directory(name: str, parent: int) -> int:
     """Return a descriptor of a directory in an open directory. Raises OSError for anything else, including a link."""
     return os.open(to_bytes(name), _OPEN | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+
+
+@contextmanager
+def open_below(
+    descriptor: int, names: Sequence[str], open_next: Callable[[str, int], int] = open_directory
+) -> Iterator[int]:
+    """Open directory after directory below an open one, and yield the last one. Closes all of them, also the first.
+
+    open_next: opens the directory of a name in an open directory.
+    """
+    try:
+        for name in names:
+            below = open_next(name, descriptor)
+            os.close(descriptor)
+            descriptor = below
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 class Disk:
@@ -172,18 +190,9 @@ class Disk:
         with self._open_folder(parents + "/" if parents else "") as folder, open_file(to_bytes(name), folder) as file:
             yield file
 
-    @contextmanager
-    def _open_folder(self, folder: str) -> Iterator[int]:
+    def _open_folder(self, folder: str) -> AbstractContextManager[int]:
         """Open a directory ("" or "a/b/") component by component. Refuses a symbolic link in any component."""
-        descriptor = os.open(self.root, _OPEN | os.O_DIRECTORY)
-        try:
-            for part in folder.split("/")[:-1]:
-                below = open_directory(part, descriptor)
-                os.close(descriptor)
-                descriptor = below
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        return open_below(os.open(self.root, _OPEN | os.O_DIRECTORY), folder.split("/")[:-1])
 
 
 def directory_entries(

@@ -5,8 +5,7 @@ import os
 import secrets
 import stat
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,7 @@ from syncd.core.errors import ConfigError, Park, SyncdError
 from syncd.core.keys import name_fault, shown, shown_path, to_bytes
 from syncd.core.model import Entry, Problem
 from syncd.core.plan import is_ours
-from syncd.local.read import open_directory, open_file
+from syncd.local.read import open_below, open_directory, open_file
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import shard_entries
 
@@ -61,7 +60,7 @@ class Folder:
             raise Park("invalid_key", fault)
         *parents, name = path.split("/")
         try:
-            with self._enter(parents) as folder:
+            with open_below(os.dup(self._root), parents, _make_directory) as folder:
                 return self._put(folder, to_bytes(name), data, force=force)
         except OSError as error:
             raise Park("failed", f"it cannot be written ({error.strerror})") from error
@@ -83,18 +82,6 @@ class Folder:
         self._written.add(_replace(folder, name, data))
         return "written"
 
-    @contextmanager
-    def _enter(self, parents: list[str]) -> Iterator[int]:
-        folder = os.dup(self._root)
-        try:
-            for part in parents:
-                below = _open_below(folder, part)
-                os.close(folder)
-                folder = below
-            yield folder
-        finally:
-            os.close(folder)
-
 
 def path_fault(path: str) -> str | None:
     """Return the reason why pull writes no file at a path, None without a reason."""
@@ -109,14 +96,15 @@ def path_fault(path: str) -> str | None:
     return None
 
 
-def _open_below(folder: int, part: str) -> int:
+def _make_directory(name: str, folder: int) -> int:
+    """Open a directory, and make it first if it does not exist."""
     with suppress(FileExistsError):
-        os.mkdir(to_bytes(part), dir_fd=folder)
+        os.mkdir(to_bytes(name), dir_fd=folder)
     try:
-        return open_directory(part, folder)
+        return open_directory(name, folder)
     except OSError as error:
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
-            why = f"{shown(part)!r} on its way is a symbolic link or a file, not a directory"
+            why = f"{shown(name)!r} on its way is a symbolic link or a file, not a directory"
             raise Park("failed", why) from error
         raise
 
