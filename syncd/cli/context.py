@@ -1,4 +1,4 @@
-"""What every command shares: global options, loading the config, the event loop, choosing a mirror."""
+"""The base of every command: global options, loading the config, the event loop, choosing a mirror."""
 
 import os
 from collections.abc import Coroutine, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a target takes: the lengths of keys, the sizes and types of files. PURE."""
+"""The limits of a target: the lengths of keys, the sizes and types of files. PURE."""
 
 from dataclasses import dataclass
 

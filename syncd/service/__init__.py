@@ -1,1 +1,1 @@
-"""What keeps mirrors at work: builds them from the config and runs them, once or as a daemon. No sync rules."""
+"""The program at work: builds mirrors from the config and runs them, once or as a daemon. No sync rules."""

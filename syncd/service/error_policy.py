@@ -13,7 +13,7 @@ REFUSED_PAUSE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a mirror does after an error. full_at: the time of its next full pass. log: whether the error is logged."""
+    """The reaction of a mirror to an error. full_at: the time of its next full pass. log: whether to log the error."""
 
     state: Literal["halted", "degraded"]
     full_at: float

@@ -1,4 +1,4 @@
-"""What the daemon does every second beside the mirrors: checks that they live, and shows their states."""
+"""The work of the daemon in every second, besides the mirrors: checks that they live, and shows their states."""
 
 import asyncio
 import contextlib

@@ -91,7 +91,7 @@ SCHEMA = """
 """
 
 REPORTED = {"version": "version", "size": "remote_size", "marked": "marked"}
-"""What a remote reports of a content: the column of temp.remote -> the column of record. A difference is a change."""
+"""Column of temp.remote -> column of record, for the values that a remote reports. A difference is a change."""
 
 # NORMAL: a power cut can lose the last outcomes, but not change their order. The next pass adopts their entries.
 PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = FILE; PRAGMA cache_size = -8000;"

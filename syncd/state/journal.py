@@ -230,7 +230,7 @@ class Tombstones:
 
 
 class Problems:
-    """What keeps files of one mirror from the target: problems, and content that the remote refused."""
+    """The obstacles to uploads of one mirror: problems, and content that the remote refused."""
 
     def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
         self._db = db

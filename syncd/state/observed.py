@@ -82,7 +82,7 @@ _RECORDS = f"""
     SELECT ?1, key, ref, checksum, ?2, status, error, {", ".join(REPORTED.values())} FROM record
     WHERE mirror = ?3 AND key BETWEEN ?4 AND ?5
 """
-# An entry that by now is the recorded one of its key is there already.
+# If the superseded entry is the recorded one again, its row exists already.
 _SUPERSEDED = """
     INSERT OR IGNORE INTO temp.remote (pass, key, ref, checksum, owner, marked)
     SELECT ?1, key, ref, checksum, ?2, 1 FROM superseded WHERE mirror = ?3 AND key BETWEEN ?4 AND ?5
@@ -182,7 +182,7 @@ class LocalTable:
 
 
 class RemoteTable:
-    """The remote entries of one pass: what the target lists, or what the journal remembers.
+    """The remote entries of one pass, from the listing of the target or from the journal.
 
     hidden: the number of listed entries that were left out because this mirror has deleted them. recorded: the number
     of entries that come from records.
@@ -218,7 +218,7 @@ class RemoteTable:
         )
 
     def add_records(self, mirror: str, owner: str, ranges: Iterable[tuple[str, str]]) -> None:
-        """Add what the journal remembers of the keys with first <= key <= last, for each range (first, last)."""
+        """Add the records and superseded entries with first <= key <= last, for each range (first, last)."""
         rows = [(self._pass_id, owner, mirror, *bounds) for bounds in ranges]
         with transaction(self._db):
             self.recorded += self._db.executemany(_RECORDS, rows).rowcount
@@ -252,7 +252,7 @@ def changed_keys(db: sqlite3.Connection, pass_id: int, query: ChangeQuery) -> It
     """Yield the keys of a pass that are not in step, in order. A page can be empty: the caller yields control there.
 
     A key that is left out is in step: `core.plan.decide` returns None for it. The file is as the file cache knows it,
-    the record has the cached checksum, and the only entry is the recorded one and says nothing new.
+    the record has the cached checksum, and the only entry is the recorded one without a new value.
     """
     terms = query._asdict() | {"pass": pass_id, "page": PAGE, "window": WINDOW}
     after = query.first

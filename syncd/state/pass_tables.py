@@ -1,4 +1,4 @@
-"""Temporary tables of one pass: what it observes, and its plan. Both can be too long for memory."""
+"""Temporary tables of one pass: its observation and its plan. Both can be too long for memory."""
 
 import marshal
 import sqlite3

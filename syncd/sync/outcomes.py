@@ -118,7 +118,7 @@ class Outcomes:
         self._read[key] = (checksum, status)
 
     def record(self, outcomes: Mapping[Put | Delete, Outcome]) -> None:
-        """Record outcomes in one transaction. What cannot be recorded of one action fails that action only."""
+        """Record outcomes in one transaction. An action whose outcome cannot be recorded fails alone."""
         with transaction(self._mirror.db):
             for action, outcome in outcomes.items():
                 try:

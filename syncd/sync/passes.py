@@ -113,6 +113,7 @@ class Preemption:
 
 
 OnProgress = Callable[[Result], None]
+"""A function that receives the growing result of a pass."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Targets: what a mirror is kept in step with. A target translates and never decides."""
+"""The kinds of target. A target translates between entries and one API, and never decides."""

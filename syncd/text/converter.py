@@ -59,7 +59,7 @@ class Converter:
             finally:
                 timer.cancel()
             if letter == b"L":
-                # The process may have little of its limits left, so it ends.
+                # Its memory holds the long answer, so this process ends, too.
                 raise Park("too_large", _TOO_MUCH)
         if letter == b"M":
             return answer.decode("utf-8", "surrogatepass")
