@@ -15,8 +15,7 @@ from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
 from syncd.state.db import open_state
-from syncd.state.identity import reshard
-from syncd.state.ownership import forget_listing
+from syncd.state.ownership import forget_listing, reshard
 from syncd.sync.mirror import Mirror, Settings
 from syncd.sync.passes import Hooks, PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile

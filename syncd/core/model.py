@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Final, Literal, NamedTuple
 
 ActionKind = Literal["put", "delete", "adopt", "forget"]
 Reason = Literal["new", "changed", "missing", "drift", "stale", "orphan", "found", "gone", "unverified"]
@@ -35,7 +35,7 @@ STORED_NOT_INDEXED: frozenset[ProblemKind] = frozenset({"index_error", "skipped"
 """Problem kinds of entries that are stored and not searchable."""
 
 WatchMode = Literal["inotify", "poll", "off"]
-"""A way to notice changes of a folder. watch/monitor.py chooses it."""
+"""A way to notice changes of a folder. watch/observer.py chooses it."""
 WatchSetting = Literal["auto", WatchMode]
 """The setting `watch` of a mirror."""
 
@@ -296,3 +296,19 @@ class ActionEvent:
 
 Action = Put | Delete | Adopt | Forget
 Local = Item | Problem | Excluded | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A path to observe again. It does not say what happened there.
+
+    path: relative to the root, as `keys.from_os` returns it (with surrogates for other bytes); "" is the root.
+    subtree: whether to observe everything below the path too.
+    """
+
+    path: str
+    subtree: bool
+
+
+EVERYTHING: Final = Hint("", subtree=True)
+"""The hint for a full pass."""

@@ -16,9 +16,18 @@ from syncd.core.model import Excluded, Item, Local, Problem
 from syncd.core.rules import IgnoreFile, Rules
 from syncd.core.unexpected import unexpected_error
 from syncd.local.ignores import IgnoreFiles
-from syncd.local.links import LinkEscapes, Links, resolve_link
 from syncd.local.mounts import Protected
-from syncd.local.read import GONE, NON_NAMES, Disk, directory_entries, fingerprint, open_file
+from syncd.local.read import (
+    GONE,
+    NON_NAMES,
+    Disk,
+    LinkEscapes,
+    Links,
+    directory_entries,
+    fingerprint,
+    open_file,
+    resolve_link,
+)
 
 
 class _DirEntry(NamedTuple):

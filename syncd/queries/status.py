@@ -8,7 +8,7 @@ from syncd.config.schema import Config, MirrorConfig
 from syncd.core.keys import shown_path
 from syncd.core.model import IndexStatus
 from syncd.core.plain_text import utc_time
-from syncd.state import identity
+from syncd.state import ownership
 from syncd.state.db import Meta, open_state_to_read
 from syncd.state.directory import holder
 from syncd.state.history import State, stored_state
@@ -89,7 +89,7 @@ def owner_mark(config: Config, name: str, db: sqlite3.Connection | None) -> str 
     """Return the owner mark of a mirror, None if the first pass has not decided it yet."""
     section = config.mirrors[name]
     meta = Meta(db, name) if db else None
-    return section.owner or identity.owner_of(name, section.path, meta, identity.machine(config.state_dir))
+    return section.owner or ownership.owner_of(name, section.path, meta, ownership.machine(config.state_dir))
 
 
 def foreign_keys(name: str, db: sqlite3.Connection | None) -> list[str]:

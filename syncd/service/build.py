@@ -26,16 +26,14 @@ from syncd.core.plan import Policy
 from syncd.core.redact import add_secrets
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
-from syncd.state import identity
-from syncd.state.absences import Absences
+from syncd.state import ownership
 from syncd.state.caches import StatCache
 from syncd.state.db import Meta, OnDamage, detect_damage, directory_of, open_copy, open_to_write
 from syncd.state.directory import FILE_NAME, Lock, lock, when_free
 from syncd.state.history import DeleteLog, History, log_path
-from syncd.state.identity import Age, bind, boot_id, reshard, uptime_s
 from syncd.state.journal import Journal
-from syncd.state.ownership import Claims, SupersededEntries
-from syncd.state.queue import Queue
+from syncd.state.ownership import Age, Claims, SupersededEntries, bind, boot_id, reshard, uptime_s
+from syncd.state.queue import Absences, Queue
 from syncd.sync.mirror import Mirror, Settings
 from syncd.targets.base import KeySources, LogRemoval, OpenRemovalLog, Removed, Target
 
@@ -126,12 +124,12 @@ def mirror_config(config: Config, name: str) -> MirrorConfig:
 def _with_owners(config: Config, db: sqlite3.Connection) -> Config:
     """Add the default owners and store them. Raises ConfigError if two mirrors would conflict."""
     mirrors = {}
-    machine = identity.machine(config.state_dir) or identity.UNDECIDED
+    machine = ownership.machine(config.state_dir) or ownership.UNDECIDED
     for name, section in config.mirrors.items():
         meta = Meta(db, name)
-        owner = section.owner or identity.known_or_derived(name, section.path, meta, machine)
+        owner = section.owner or ownership.known_or_derived(name, section.path, meta, machine)
         if not section.owner:
-            identity.remember(owner, section.path, meta)
+            ownership.remember(owner, section.path, meta)
         mirrors[name] = section.model_copy(update={"owner": owner})
     for name, why in conflicts(mirrors):
         raise ConfigError(f"mirrors.{name}{why}")

@@ -14,8 +14,7 @@ from syncd.local.walk import Tree
 from syncd.service.build import Session
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import data_version
-from syncd.watch.hints import Inbox
-from syncd.watch.observer import Watcher
+from syncd.watch.observer import Inbox, Watcher
 
 log = structlog.get_logger()
 

@@ -11,6 +11,7 @@ import structlog
 from syncd.cloudflare.gate import Gate
 from syncd.core.errors import Brake, Retry, StateDamaged, StateHalt, SyncdError, Unexpected
 from syncd.core.keys import normal
+from syncd.core.model import Hint
 from syncd.queries.forecast import per_second
 from syncd.service.error_policy import ErrorPolicy
 from syncd.service.mirror_status import MirrorStatus
@@ -22,7 +23,6 @@ from syncd.sync.mirror import Mirror
 from syncd.sync.observe import ScopeTooLarge
 from syncd.sync.passes import Hooks, PassOptions, Preemption, Result, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.watch.hints import Hint
 
 log = structlog.get_logger()
 

@@ -17,9 +17,8 @@ import structlog
 
 from syncd.core.errors import SyncdError
 from syncd.core.model import Adopt, Delete, Item, Put
-from syncd.state.absences import Absence
 from syncd.state.pass_tables import PassTables
-from syncd.state.queue import LATER_S, Dirty
+from syncd.state.queue import LATER_S, Absence, Dirty
 from syncd.sync.mirror import Mirror
 
 log = structlog.get_logger()

@@ -12,13 +12,12 @@ from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.local.read import Identity
 from syncd.local.walk import Tree
-from syncd.state.absences import Absences
 from syncd.state.caches import StatCache
 from syncd.state.db import Meta
 from syncd.state.history import DeleteLog, History
 from syncd.state.journal import Journal
 from syncd.state.ownership import Claims, SupersededEntries
-from syncd.state.queue import FAR_S, Queue
+from syncd.state.queue import FAR_S, Absences, Queue
 from syncd.targets.base import Target
 
 
@@ -47,7 +46,7 @@ class Mirror:
     """A mirror. Only one serial loop uses it.
 
     root_seen, mount_seen: identity and mount of the root when this process last looked, see sync/guard.py.
-    age: returns seconds that do not depend on the wall clock, see state/identity.py.
+    age: returns seconds that do not depend on the wall clock, see state/ownership.py.
     on_action: called with the outcome of each action. It must not raise or block.
     """
 

@@ -17,8 +17,7 @@ from syncd.core.model import Entry, Excluded, Item, Local, Problem, Record
 from syncd.core.plan import Source
 from syncd.core.sharding import WHOLE, Shard
 from syncd.state.journal import LAST
-from syncd.state.observed import ChangeQuery, KeyRow
-from syncd.state.pass_tables import PassTables
+from syncd.state.pass_tables import ChangeQuery, KeyRow, PassTables
 from syncd.state.queue import Dirty
 from syncd.sync.mirror import Mirror
 

@@ -31,8 +31,8 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, EventEmitter, ObservedWatch
 
 from syncd.core.keys import from_os
+from syncd.core.model import EVERYTHING, Hint
 from syncd.local.read import root_identity
-from syncd.watch.hints import EVERYTHING, Hint
 from syncd.watch.polling import Ignore
 
 _log = structlog.get_logger()

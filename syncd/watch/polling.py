@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from syncd.core.keys import from_os, to_bytes
+from syncd.core.model import Hint
 from syncd.local.read import fingerprint
-from syncd.watch.hints import Hint
 
 Ignore = Callable[[str], bool]
 """Returns whether to ignore a path below the root. The path is the one of a `Hint`, with "/" after a directory. The

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 import httpx
 
+from syncd.core.model import Hint
 from syncd.service.worker import MirrorWorker
 from syncd.sync.passes import PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.watch.hints import Hint
 from tests.unit.targets import harness_ai_search as ai_search_harness
 from tests.unit.targets import harness_kv as kv_harness
 from tests.unit.targets import harness_vectorize as vectorize_harness

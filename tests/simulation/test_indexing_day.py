@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from syncd.core.index_errors import TRIES_S
+from syncd.core.model import Hint
 from syncd.service.worker import MirrorWorker
 from syncd.sync import index
-from syncd.watch.hints import Hint
 from tests.simulation.harness import VirtualLoop, WallClock
 from tests.unit.targets import harness_ai_search as ai_search_harness
 

@@ -49,7 +49,7 @@ MUTANTS = (
     ),
     Mutant(
         "the default owner is the mirror's name alone",
-        "syncd/state/identity.py",
+        "syncd/state/ownership.py",
         'return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(identity).hexdigest()[:_DIGITS]}"',
         'return f"{name[:_NAME_LENGTH]}-{len(identity) % 1:0{_DIGITS}x}"',
         ("tests/unit/state/test_owner.py",),
@@ -180,7 +180,7 @@ MUTANTS = (
     ),
     Mutant(
         "a shard remembers keys that it gave away",
-        "syncd/state/identity.py",
+        "syncd/state/ownership.py",
         "if before == str(shard):",
         "if True:",
         ("tests/unit/sync/test_shards.py",),
@@ -217,7 +217,7 @@ MUTANTS = (
     ),
     Mutant(
         "the owner is the mirror's bare name",
-        "syncd/state/identity.py",
+        "syncd/state/ownership.py",
         """return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(identity).hexdigest()[:_DIGITS]}\"""",
         "return name[:_NAME_LENGTH]",
         ("tests/unit/state/test_owner.py", "tests/e2e/test_two_machines.py"),
@@ -225,7 +225,7 @@ MUTANTS = (
     Mutant(
         "an owner that was derived is not remembered",
         "syncd/service/build.py",
-        "            identity.remember(owner, section.path, meta)\n",
+        "            ownership.remember(owner, section.path, meta)\n",
         "            pass\n",
         ("tests/e2e/test_two_machines.py",),
     ),
@@ -308,7 +308,7 @@ MUTANTS = (
     ),
     Mutant(
         "a file that was moved counts as lost",
-        "syncd/state/absences.py",
+        "syncd/state/queue.py",
         "max(0, going - {_COPIES} - coalesce",
         "max(0, going - coalesce",
         ("tests/unit/sync/test_deletes.py",),

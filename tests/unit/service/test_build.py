@@ -11,7 +11,7 @@ from syncd.core.rules import IgnoreFile
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import serve
 from syncd.service.build import open_session, open_transport
-from syncd.state import identity
+from syncd.state import ownership
 from syncd.sync import once
 from syncd.sync.passes import PassOptions
 from tests.unit.config.harness import MINIMAL, Place, toml
@@ -124,7 +124,7 @@ async def test_a_read_only_command_decides_no_owner_on_a_machine_without_an_id(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A minimal container is such a machine."""
-    monkeypatch.setattr(identity, "MACHINE_ID_FILES", ())
+    monkeypatch.setattr(ownership, "MACHINE_ID_FILES", ())
     config = with_token(place)
     async with open_session(config, read_only=True) as reading:
         undecided = reading.config.mirrors["docs"].owner

@@ -12,11 +12,10 @@ from syncd.cloudflare.gate import Gate
 from syncd.core.errors import Halt
 from syncd.core.index_errors import TRIES_S
 from syncd.core.limits import Limits
-from syncd.core.model import Entry
+from syncd.core.model import EVERYTHING, Entry, Hint
 from syncd.service.error_policy import REFUSED_PAUSE_S
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import Meta
-from syncd.watch.hints import EVERYTHING, Hint
 from tests.harness import Core, in_step, open_core
 from tests.memory_target import Indexed
 

@@ -2,8 +2,7 @@
 
 from structlog.testing import capture_logs
 
-from syncd.state.identity import bind
-from syncd.state.ownership import Claims
+from syncd.state.ownership import Claims, bind
 from tests.harness import Core, in_step, sha
 
 

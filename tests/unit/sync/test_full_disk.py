@@ -12,13 +12,13 @@ import pytest
 
 from syncd.cloudflare.gate import Gate
 from syncd.core.errors import EXIT_HALT, StateHalt
+from syncd.core.model import Hint
 from syncd.service import error_policy
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import open_state, transaction
 from syncd.state.directory import lock, writable
 from syncd.sync.once import Report, run
 from syncd.sync.passes import PassOptions
-from syncd.watch.hints import Hint
 from tests.harness import Core
 
 FILES = 300

@@ -19,7 +19,7 @@ from syncd.core.model import Content, Entry, Item, Local, Problem, Record
 from syncd.core.plan import Decision, Policy, Source, decide
 from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
-from syncd.state import observed as state_observed
+from syncd.state import pass_tables
 from syncd.state.db import open_state
 from syncd.state.pass_tables import PassTables, next_pass_id
 from syncd.sync import resolve
@@ -169,7 +169,7 @@ def opened(base: Path, name: str, world: dict[str, Key], limits: Limits, policy:
 
 def judge_all(patch: pytest.MonkeyPatch) -> None:
     """Make the query return every key."""
-    patch.setattr(state_observed, "_OBSERVED", state_observed._OBSERVED.replace(state_observed._IN_STEP, "false"))
+    patch.setattr(pass_tables, "_OBSERVED", pass_tables._OBSERVED.replace(pass_tables._IN_STEP, "false"))
 
 
 @contextmanager
@@ -198,8 +198,8 @@ def test_a_pass_over_changed_keys_ends_like_one_over_all_keys(
     world: dict[str, Key], reads_lag: bool, page: int, options: PassOptions
 ) -> None:
     with both(world, reads_lag) as (left, right), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(state_observed, "PAGE", page)
-        patch.setattr(state_observed, "WINDOW", page)
+        patch.setattr(pass_tables, "PAGE", page)
+        patch.setattr(pass_tables, "WINDOW", page)
         changed_keys = run(left, options)
         judge_all(patch)
         assert changed_keys == run(right, options)
@@ -347,7 +347,7 @@ async def test_a_key_is_decided_once_and_once_more_after_an_answer(core: Core, m
 
 
 async def test_one_change_among_many_is_all_that_is_decided(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_observed, "WINDOW", 2)
+    monkeypatch.setattr(pass_tables, "WINDOW", 2)
     for name in "abcdefg":
         core.write(name, name, age_s=3600)
     await in_step(core)

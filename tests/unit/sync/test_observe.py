@@ -13,7 +13,7 @@ from syncd.core.model import Entry, Item, Problem, Record
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
-from syncd.state import observed as state_observed
+from syncd.state import pass_tables
 from syncd.state.db import open_state
 from syncd.state.pass_tables import PassTables
 from syncd.state.queue import Dirty
@@ -35,8 +35,8 @@ async def gather(mirror: Mirror, tables: PassTables) -> list[Observed]:
 
 def merged(prefix: str, block: int, local: set[str], records: set[str], entries: set[str]) -> list[Observed]:
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as made, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(state_observed, "PAGE", block)
-        patch.setattr(state_observed, "WINDOW", block)
+        patch.setattr(pass_tables, "PAGE", block)
+        patch.setattr(pass_tables, "WINDOW", block)
         root = Path(made, "root")
         root.mkdir()
         for key in local:
@@ -69,7 +69,7 @@ def test_the_merge_is_that_of_three_dictionaries(
 @pytest.mark.parametrize("size", [511, 512, 513, 1023, 1024, 1025])
 def test_blocks_of_the_real_size_lose_nothing_at_their_edges(size: int) -> None:
     local = {f"{n:05}" for n in range(size)}
-    assert [observed.key for observed in merged("", state_observed.PAGE, local, local, local)] == sorted(local)
+    assert [observed.key for observed in merged("", pass_tables.PAGE, local, local, local)] == sorted(local)
 
 
 async def parts(core: Core, *rows: tuple[str, bool]) -> list[Observed]:
@@ -124,7 +124,7 @@ async def test_a_key_is_seen_once_however_many_rows_cover_it(core: Core, rows: l
 async def test_a_name_that_cannot_be_a_key_is_seen_wherever_it_stands(
     core: Core, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(state_observed, "PAGE", 2)
+    monkeypatch.setattr(pass_tables, "PAGE", 2)
     monkeypatch.setattr("syncd.sync.observe.WALK_BATCH", 2)
     for path in ("a", "b", "bad\n", "c", "d"):
         core.write(path, "1")

@@ -18,9 +18,9 @@ from syncd.core.rules import Rules
 from syncd.core.sharding import WHOLE, Shard, part
 from syncd.queries.pull import Folder, pull
 from syncd.service.build import build_mirror
-from syncd.state import observed as state_observed
+from syncd.state import pass_tables
 from syncd.state.db import Meta, open_state
-from syncd.state.identity import reshard
+from syncd.state.ownership import reshard
 from syncd.sync import observe
 from syncd.sync.mirror import Settings
 from syncd.sync.passes import PassOptions, Scope
@@ -80,8 +80,8 @@ def test_shards_together_plan_what_one_does_and_no_key_twice(
     world: World, prune: Prune, count: int, block: int
 ) -> None:
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as made, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(state_observed, "PAGE", block)
-        patch.setattr(state_observed, "WINDOW", block)
+        patch.setattr(pass_tables, "PAGE", block)
+        patch.setattr(pass_tables, "WINDOW", block)
         base = Path(made)
         for key, text in {"keep": "x", **world[0]}.items():
             (base / "root" / key).parent.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from syncd.watch.hints import EVERYTHING, Hint, Inbox
-from syncd.watch.observer import Watcher
+from syncd.core.model import EVERYTHING, Hint
+from syncd.watch.observer import Inbox, Watcher
 from syncd.watch.polling import Ignore
 
 

@@ -3,7 +3,8 @@ import os
 import statistics
 import time
 
-from syncd.watch.hints import EVERYTHING, Hint, Inbox
+from syncd.core.model import EVERYTHING, Hint
+from syncd.watch.observer import Inbox
 from tests.unit.watch.harness import WatchHarness, inotify_watches
 
 

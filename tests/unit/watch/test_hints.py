@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from syncd.watch.hints import EVERYTHING, Hint, Inbox
+from syncd.core.model import EVERYTHING, Hint
+from syncd.watch.observer import Inbox
 
 
 def hint(path: str) -> Hint:

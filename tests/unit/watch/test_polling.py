@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.watch.hints import Hint
+from syncd.core.model import Hint
 from syncd.watch.polling import Poller
 from tests.unit.watch.harness import WatchHarness, inotify_watches
 

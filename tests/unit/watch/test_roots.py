@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from syncd.core.model import EVERYTHING, Hint
 from syncd.local.mounts import network_filesystem
 from syncd.local.read import root_identity
-from syncd.watch import monitor
-from syncd.watch.hints import EVERYTHING, Hint
+from syncd.watch import observer
 from tests.unit.watch.harness import WatchHarness
 
 MOUNTS = r"""22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -74,14 +74,14 @@ def test_without_mountinfo_no_root_is_on_the_network(tmp_path: Path) -> None:
 def test_the_advice_is_a_sufficient_command(tmp_path: Path) -> None:
     (tmp_path / "max_user_watches").write_text("1000000\n")
     (tmp_path / "max_user_instances").write_text("128\n")
-    assert "sysctl fs.inotify.max_user_watches=2097152," in monitor.watch_limit_advice(100_000, tmp_path)
-    assert "limit (1000000) is too low" in monitor.watch_limit_advice(100_000, tmp_path)
-    assert "sysctl fs.inotify.max_user_instances=512," in monitor.instance_limit_advice(tmp_path)
-    assert "(limit 128, or" in monitor.instance_limit_advice(tmp_path)
+    assert "sysctl fs.inotify.max_user_watches=2097152," in observer.watch_limit_advice(100_000, tmp_path)
+    assert "limit (1000000) is too low" in observer.watch_limit_advice(100_000, tmp_path)
+    assert "sysctl fs.inotify.max_user_instances=512," in observer.instance_limit_advice(tmp_path)
+    assert "(limit 128, or" in observer.instance_limit_advice(tmp_path)
 
 
 def test_the_advice_names_no_limit_where_the_sandbox_hides_it(tmp_path: Path) -> None:
-    watches, instances = monitor.watch_limit_advice(5, tmp_path), monitor.instance_limit_advice(tmp_path)
+    watches, instances = observer.watch_limit_advice(5, tmp_path), observer.instance_limit_advice(tmp_path)
     assert "limit is too low for 5 directories: sysctl fs.inotify.max_user_watches=524288," in watches
     assert "(limit, or" in instances
 
@@ -96,7 +96,7 @@ def test_the_identity_of_a_root_is_none_when_there_is_none(tmp_path: Path) -> No
 async def test_a_network_root_is_polled_unless_inotify_is_asked_for(
     harness: WatchHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitor, "network_filesystem", lambda _: "nfs4")
+    monkeypatch.setattr(observer, "network_filesystem", lambda _: "nfs4")
     harness.watcher.add("forced", harness.outside, "inotify")
     await harness.watch("auto")
     assert harness.watcher.status("forced").mode == "inotify"

@@ -13,7 +13,7 @@ import pytest
 import watchdog.version
 from watchdog.observers import inotify, inotify_c
 
-from syncd.watch.hints import EVERYTHING
+from syncd.core.model import EVERYTHING
 from tests.unit.watch.harness import WatchHarness
 
 CHILD = Path(__file__).with_name("watching_child.py")

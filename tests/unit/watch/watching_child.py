@@ -10,8 +10,8 @@ from pathlib import Path
 
 import structlog
 
-from syncd.watch.hints import EVERYTHING, Inbox
-from syncd.watch.observer import Watcher
+from syncd.core.model import EVERYTHING
+from syncd.watch.observer import Inbox, Watcher
 
 CLONE_NEWUSER = 0x10000000
 
