@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from syncd.emulator.app import TIMER_S
+from syncd.emulator.server import TIMER_S
 
 BUCKET = "bench"
 PAGE = 1_000

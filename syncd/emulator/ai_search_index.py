@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from syncd.emulator.filters import cut_text
 from syncd.emulator.limits import BINARY_TYPES, MAX_CUSTOM_FIELDS, MAX_METADATA_SIZE
-from syncd.emulator.messages import compact_json, read_json
+from syncd.emulator.requests import compact_json, read_json
 
 CHUNK_LENGTH = 1000
 """Target length of a chunk in characters. A longer paragraph is split at white space."""

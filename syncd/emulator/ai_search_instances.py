@@ -25,8 +25,7 @@ from syncd.emulator.ai_search_store import (
     remove_instance,
 )
 from syncd.emulator.limits import MAX_DESCRIPTION_LENGTH, MAX_INSTANCES, MAX_NAMESPACES, MAX_PER_PAGE, MAX_RESULTS
-from syncd.emulator.messages import ApiError, invalid, ok, page_of, timestamp
-from syncd.emulator.routing import Call, Endpoint, validate
+from syncd.emulator.requests import ApiError, Call, Endpoint, invalid, ok, page_of, timestamp, validate
 
 _NAMESPACES = """
 SELECT name, description, created_at FROM (

@@ -27,8 +27,7 @@ from syncd.emulator.ai_search_store import (
 from syncd.emulator.ai_search_upload import check_key, indexing_result, new_item, render_after_wait, render_item
 from syncd.emulator.filters import compile_filter
 from syncd.emulator.limits import MAX_FILTER_LENGTH, MAX_ITEM_ID_LENGTH, MAX_ITEMS_PER_PAGE, MAX_SOURCE_LENGTH
-from syncd.emulator.messages import ApiError, invalid, ok, page_of, read_json, timestamp
-from syncd.emulator.routing import Call, validate
+from syncd.emulator.requests import ApiError, Call, invalid, ok, page_of, read_json, timestamp, validate
 
 # The documentation names a priority of statuses without defining it. Here running items come first, completed last.
 _PRIORITY = f"CASE {STATUS_SQL} WHEN 'running' THEN 0 WHEN 'queued' THEN 1 WHEN 'error' THEN 2 ELSE 3 END"

@@ -10,8 +10,7 @@ from syncd.emulator.ai_search_index import cited_item
 from syncd.emulator.ai_search_items import define_filter
 from syncd.emulator.ai_search_store import InstanceRow, instance_endpoints, instance_of
 from syncd.emulator.limits import MAX_RESULTS
-from syncd.emulator.messages import invalid, ok
-from syncd.emulator.routing import Call, validate
+from syncd.emulator.requests import Call, invalid, ok, validate
 
 _WORD = re.compile(r"\w+")
 _MAX_WORDS = 100

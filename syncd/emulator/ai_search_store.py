@@ -18,9 +18,8 @@ from syncd.emulator.ai_search_index import (
     build_metadata,
     read_schema,
 )
-from syncd.emulator.messages import ApiError
 from syncd.emulator.options import matches
-from syncd.emulator.routing import Backend, Call, Endpoint, Handler
+from syncd.emulator.requests import ApiError, Backend, Call, Endpoint, Handler
 
 # Times are seconds since 1970.
 SCHEMA = """

@@ -29,9 +29,8 @@ from syncd.emulator.ai_search_store import (
     store_content,
 )
 from syncd.emulator.limits import FILE_TYPES, MAX_FILE_SIZE, MAX_KEY_LENGTH, MAX_WAIT
-from syncd.emulator.messages import ApiError, FormPart, ok, parse_form, timestamp
 from syncd.emulator.options import matches
-from syncd.emulator.routing import Call
+from syncd.emulator.requests import ApiError, Call, FormPart, ok, parse_form, timestamp
 
 _MAX_FORM_SIZE = MAX_FILE_SIZE + 1024 * 1024
 

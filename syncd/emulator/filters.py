@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from syncd.emulator.limits import FILTERABLE_BYTES, MAX_PROPERTY_LENGTH
-from syncd.emulator.messages import compact_json
+from syncd.emulator.requests import compact_json
 
 Scalar = str | int | float | bool | None
 MetadataFilter = Callable[[Mapping[str, Any]], bool]

@@ -1,23 +1,187 @@
-"""The stand-in on a loopback port: in a thread for tests and the demo, or in the foreground for the command line."""
+"""The stand-in as an ASGI application that checks, counts and routes requests, and its server on a loopback port."""
 
+import asyncio
+import hmac
+import logging
+import re
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from syncd.emulator.app import BASE_PATH, create_app
+from syncd.emulator import (
+    ai_search_instances,
+    ai_search_items,
+    ai_search_search,
+    ai_search_store,
+    ai_search_upload,
+    kv_store,
+    kv_values,
+    vectorize_indexes,
+    vectorize_query,
+    vectorize_store,
+    vectorize_vectors,
+    workers_ai,
+)
 from syncd.emulator.options import EmulatorOptions
-
-if TYPE_CHECKING:
-    from syncd.emulator.routing import RequestCounts
+from syncd.emulator.requests import ApiError, Backend, Call, Endpoint, RequestCounts, Routes, error, ok, plain
+from syncd.emulator.store import EmulatorStore
 
 HOST = "127.0.0.1"
+BASE_PATH = "/client/v4"
+TIMER_S = 0.001
+"""Subtracted from the latency: asyncio wakes up to a millisecond late, and the network takes as long."""
+
+_SCHEMAS = [ai_search_store.SCHEMA, kv_store.SCHEMA, vectorize_store.SCHEMA]
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_ACCOUNT = re.compile(r"[0-9a-f]{32}")
+
+_log = logging.getLogger("syncd.emulator")
+
+
+def create_app(
+    options: EmulatorOptions,
+    *,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Starlette:
+    """Return the stand-in as an ASGI application over an open store.
+
+    clock returns seconds since 1970, sleep waits; tests pass their own. `app.state.requests` is a RequestCounts. The
+    caller closes `app.state.backend.store`. sqlite3.Error if the store cannot be opened.
+    """
+    backend = Backend(options, EmulatorStore(options.store, _SCHEMAS), clock, sleep)
+    requests = RequestCounts()
+    app = Starlette()
+    # Not a Route: the pattern of a Route rejects a line break, and a key may contain one.
+    app.router.default = _Dispatcher(backend, requests)
+    app.state.requests = requests
+    app.state.backend = backend
+    return app
+
+
+class _Dispatcher:
+    def __init__(self, backend: Backend, requests: RequestCounts) -> None:
+        self._backend = backend
+        self._requests = requests
+        self._routes = Routes(
+            [
+                Endpoint("GET", "/user/tokens/verify", _verify_token),
+                Endpoint("GET", "/accounts/{account_id}/tokens/verify", _verify_token),
+                *ai_search_instances.ENDPOINTS,
+                *ai_search_items.ENDPOINTS,
+                *ai_search_upload.ENDPOINTS,
+                *ai_search_search.ENDPOINTS,
+                *kv_store.ENDPOINTS,
+                *kv_values.ENDPOINTS,
+                *vectorize_indexes.ENDPOINTS,
+                *vectorize_vectors.ENDPOINTS,
+                *vectorize_query.ENDPOINTS,
+                *workers_ai.ENDPOINTS,
+            ]
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        began = self._backend.clock()
+        try:
+            response = await self._answer(request)
+        except ApiError as refusal:
+            response = error(refusal)
+        except ClientDisconnect:
+            return
+        except Exception:  # noqa: BLE001 - the service too answers a bug of one endpoint in the envelope
+            _log.exception("emulator.bug path=%s", request.url.path)
+            response = error(ApiError(500, 7001, "Internal Error"))
+        # The latency includes the time that the handler took.
+        left = self._backend.options.latency - (self._backend.clock() - began) - TIMER_S
+        if left > 0 and request.url.path.startswith(BASE_PATH):
+            await self._backend.sleep(left)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        _check_local(request.headers)
+        # An ASGI server may omit raw_path. An encoded "/" then looks like a plain one.
+        path = request.scope.get("raw_path", request.url.path.encode()).split(b"?")[0].decode("latin-1")
+        if not path.startswith(f"{BASE_PATH}/"):
+            return self._answer_own(request.method, path)
+        endpoint, values = self._route(request.method, path.removeprefix(BASE_PATH), request.headers)
+        return await endpoint.handler(Call(self._backend, request, values))
+
+    def _route(self, method: str, path: str, headers: Headers) -> tuple[Endpoint, dict[str, str]]:
+        template = "(no route)"
+        try:
+            endpoint, values = self._routes.find(method, path)
+            template = endpoint.template
+        finally:
+            self._requests.count(method, template)
+            # In `finally`, so that a client without credentials sees 401 for an unknown path too.
+            _check_credentials(headers, self._backend.options.token)
+        _check_account(values)
+        return endpoint, values
+
+    def _answer_own(self, method: str, path: str) -> Response:
+        """Answer a path outside Cloudflare's API: the request counts, for tools that measure in another process."""
+        if (method, path) == ("POST", "/_syncd/requests/reset"):
+            self._requests.reset()
+        elif (method, path) != ("GET", "/_syncd/requests"):
+            raise ApiError(404, 7000, f"No route for that URI; the API is below {BASE_PATH}")
+        return plain(self._requests.as_json())
+
+
+def _check_local(headers: Headers) -> None:
+    """Raise ApiError 403 unless the Host is a loopback name and the Origin, if present, is this server.
+
+    The Host check stops a foreign name that resolves to 127.0.0.1, the Origin check a page in a browser on this
+    machine.
+    """
+    host = headers.get("host", "")
+    if _hostname(host) not in _LOOPBACK:
+        raise ApiError(403, 10403, "This stand-in answers to loopback names only")
+    origin = headers.get("origin")
+    if origin is not None and origin != f"http://{host}":
+        raise ApiError(403, 10403, "Requests from web pages are refused")
+
+
+def _hostname(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _check_credentials(headers: Headers, token: str | None) -> None:
+    """Raise ApiError 401 unless there is a bearer token, or an email and a key. If `token` is set, it must match."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        given = headers.get("x-auth-key", "") if headers.get("x-auth-email") else ""
+    given = given.strip()
+    if not given or (token is not None and not hmac.compare_digest(given.encode(), token.encode())):
+        raise ApiError(401, 10000, "Authentication error")
+
+
+def _check_account(path: dict[str, str]) -> None:
+    """Raise ApiError 404 if the path names an account whose id is malformed."""
+    account = path.get("account_id")
+    if account is not None and _ACCOUNT.fullmatch(account) is None:
+        message = f"Could not route to /accounts/{account}, perhaps your object identifier is invalid?"
+        raise ApiError(404, 7003, message)
+
+
+async def _verify_token(_call: Call) -> Response:
+    return ok({"id": "0" * 32, "status": "active"})
 
 
 class Server:

@@ -7,12 +7,9 @@ from starlette.responses import Response
 
 from syncd.emulator.filters import PROPERTY_TYPES, check_property
 from syncd.emulator.limits import MAX_DIMENSIONS, MAX_INDEX_NAME_SIZE, MAX_METADATA_INDEXES
-from syncd.emulator.messages import ApiError, ok, timestamp
-from syncd.emulator.routing import Call, Endpoint
+from syncd.emulator.requests import ApiError, Call, Endpoint, ok, timestamp
 from syncd.emulator.vectorize_store import (
-    DUPLICATE_NAME,
     INDEX,
-    NO_METADATA_INDEX,
     ROOT,
     PropertyIndex,
     accepted_property_types,
@@ -50,7 +47,7 @@ async def _create(call: Call) -> Response:
     name, description, config = _name(body), _description(body), _config(body.get("config"))
     account, store = call.path["account_id"], call.backend.store
     if store.one("SELECT 1 FROM vz_indexes WHERE account = ? AND name = ? AND deleted_at IS NULL", (account, name)):
-        raise refused(DUPLICATE_NAME, f'vectorize.index.duplicate_name - Index name "{name}"')
+        raise refused(3002, f'vectorize.index.duplicate_name - Index name "{name}"')
     with store.transaction():
         store.run("DELETE FROM vz_indexes WHERE account = ? AND name = ?", (account, name))
         store.run(
@@ -171,7 +168,7 @@ async def _delete_metadata_index(call: Call) -> Response:
     index = current_index(call)
     value_type = accepted_property_types(call.backend, index).get(name)
     if value_type is None:
-        raise refused(NO_METADATA_INDEX, f"there is no metadata index for property {name}")
+        raise refused(40005, f"there is no metadata index for property {name}")
     return ok({"mutationId": change_property(call.backend, index, "unindex", PropertyIndex(name, value_type))})
 
 

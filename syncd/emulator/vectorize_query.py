@@ -9,19 +9,10 @@ from starlette.responses import Response
 
 from syncd.emulator.filters import compile_property_filter
 from syncd.emulator.limits import MAX_TOP_K, MAX_TOP_K_WITH_CONTENT
-from syncd.emulator.messages import ok
-from syncd.emulator.routing import Call, Endpoint
+from syncd.emulator.requests import Call, Endpoint, ok
 from syncd.emulator.store import EmulatorStore
-from syncd.emulator.vectorize_body import FLOAT, Floats, pack, unpack
-from syncd.emulator.vectorize_store import (
-    INDEX,
-    QUERY_DIMENSIONS,
-    TOP_K,
-    IndexRow,
-    current_index,
-    refused,
-    unparsable,
-)
+from syncd.emulator.vectorize_store import INDEX, IndexRow, current_index, refused, unparsable
+from syncd.emulator.vectorize_vectors import FLOAT, Floats, pack, unpack
 
 _METADATA = {"none": "none", "indexed": "indexed", "all": "all", True: "all", False: "none"}
 """The values of returnMetadata; clients of version 1 of the API send the last two."""
@@ -101,7 +92,7 @@ def _vector(call: Call, index: IndexRow, body: dict[str, Any]) -> Floats:
         raise unparsable(f"vector: {reason}") from None
     if len(vector) != index.dimensions:
         message = f"invalid query vector, expected {index.dimensions} dimensions, and got {len(vector)} dimensions"
-        raise refused(QUERY_DIMENSIONS, message)
+        raise refused(40006, message)
     return vector
 
 
@@ -114,12 +105,12 @@ def _top_k(given: Any, *, with_content: bool) -> int:
     if with_content and given > MAX_TOP_K_WITH_CONTENT:
         message = f"with returnValues=true or returnMetadata=all, max top K is {MAX_TOP_K_WITH_CONTENT}"
         raise refused(
-            TOP_K,
+            40025,
             f"{message}, but got {given:.0f}; for a top K up to {MAX_TOP_K}, retry with returnValues=false"
             " and returnMetadata=indexed",
         )
     if given > MAX_TOP_K:
-        raise refused(TOP_K, f"max top K is {MAX_TOP_K}, but got {given:.0f}")
+        raise refused(40025, f"max top K is {MAX_TOP_K}, but got {given:.0f}")
     return int(given)
 
 

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from syncd.emulator.filters import indexed_properties
-from syncd.emulator.messages import ApiError
-from syncd.emulator.routing import Backend, Call
+from syncd.emulator.requests import ApiError, Backend, Call
 
 # Times are seconds since 1970; vectors are the bytes of little-endian float32.
 SCHEMA = """
@@ -56,44 +55,31 @@ CREATE TABLE IF NOT EXISTS vz_snapshot_ids (
 ROOT = "/accounts/{account_id}/vectorize/v2/indexes"
 INDEX = f"{ROOT}/{{index_name}}"
 
-# The codes are not documented. Users of the service reported them; NAMESPACE_SIZE was reported only once.
-UNKNOWN_CONTENT_TYPE = 1005
-NOT_FOUND = 3000
-DUPLICATE_NAME = 3002
-DELETED = 3005
-NO_METADATA_INDEX = 40005
-TOO_MANY_VECTORS = 40006
-QUERY_DIMENSIONS = 40006
-TOO_MANY_IDS = 40007
-ID_SIZE = 40008
-NAMESPACE_SIZE = 40009
-DIMENSIONS = 40012
-METADATA_SIZE = 40016
-UNPARSABLE_VECTORS = 40023
-TOP_K = 40025
-UNPARSABLE_BODY = 40026
-# The stand-in's own codes, like 10403 and 10405. Not 7001, which means an internal error in this API.
-_INVALID, _TOO_LARGE = 10400, 10413
-
 
 def refused(code: int, message: str) -> ApiError:
-    """Return the error of a request that is not valid, with status 400."""
+    """Return the error of a request that is not valid, with status 400.
+
+    The codes of this API are not documented. Users of the service reported them; 40009 was reported only once.
+    """
     return ApiError(400, code, message)
 
 
 def not_valid(message: str) -> ApiError:
-    """Return the error of a request that is not valid, if no code of the service is known."""
-    return refused(_INVALID, message)
+    """Return the error of a request that is not valid, if no code of the service is known.
+
+    10400, 10403, 10405 and 10413 are the stand-in's own. 7001 would mean an internal error in this API.
+    """
+    return refused(10400, message)
 
 
 def too_large(message: str) -> ApiError:
     """Return the error of a body that is too large."""
-    return ApiError(413, _TOO_LARGE, message)
+    return ApiError(413, 10413, message)
 
 
 def unparsable(reason: str) -> ApiError:
     """Return the error of a JSON body that is not valid."""
-    return refused(UNPARSABLE_BODY, f"Failed to parse the request body as JSON: {reason}")
+    return refused(40026, f"Failed to parse the request body as JSON: {reason}")
 
 
 class IndexRow(NamedTuple):
@@ -136,9 +122,9 @@ def find_index(call: Call) -> IndexRow:
     sql = "SELECT number, name, dimensions, metric, deleted_at FROM vz_indexes WHERE account = ? AND name = ?"
     row = call.backend.store.one(sql, (call.path["account_id"], name))
     if row is None:
-        raise ApiError(404, NOT_FOUND, f'vectorize.index.not_found - Index name "{name}"')
+        raise ApiError(404, 3000, f'vectorize.index.not_found - Index name "{name}"')
     if row["deleted_at"] is not None:
-        raise ApiError(410, DELETED, f'vectorize.index.deleted - Index name "{name}" was deleted')
+        raise ApiError(410, 3005, f'vectorize.index.deleted - Index name "{name}" was deleted')
     return IndexRow(row["number"], row["name"], row["dimensions"], row["metric"])
 
 

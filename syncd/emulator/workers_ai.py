@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from starlette.responses import Response
 
-from syncd.emulator.messages import ApiError, ok
-from syncd.emulator.routing import Call, Endpoint, RequestCounts
+from syncd.emulator.requests import ApiError, Call, Endpoint, RequestCounts, ok
 
 _BAD_INPUT = 5006
 _NO_MODEL = 5007

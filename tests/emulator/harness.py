@@ -11,8 +11,8 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from syncd.emulator.app import create_app
 from syncd.emulator.options import EmulatorOptions
+from syncd.emulator.server import create_app
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 ROOT = f"/accounts/{ACCOUNT}/ai-search"

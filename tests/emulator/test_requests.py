@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from syncd.emulator import ai_search_instances, ai_search_upload
-from syncd.emulator.app import TIMER_S
+from syncd.emulator.server import TIMER_S
 from tests.emulator.harness import ACCOUNT, DOCS, ITEMS, ROOT, counter, emulator, form
 
 VERIFY = "/user/tokens/verify"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd.emulator.app import create_app
 from syncd.emulator.options import EmulatorOptions
+from syncd.emulator.server import create_app
 from tests.emulator.harness import (
     LAG,
     NDJSON,

@@ -13,9 +13,8 @@ from urllib.parse import parse_qs
 from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
 
-from syncd.emulator.app import create_app
 from syncd.emulator.options import EmulatorOptions
-from syncd.emulator.server import Server
+from syncd.emulator.server import Server, create_app
 from tests.torture.stormy_remote import PLACE
 
 HTML = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>cloudflare</body></html>"

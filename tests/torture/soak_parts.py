@@ -17,9 +17,8 @@ import httpx
 from starlette.applications import Starlette
 
 import syncd
-from syncd.emulator.app import create_app
 from syncd.emulator.options import EmulatorOptions
-from syncd.emulator.server import Server
+from syncd.emulator.server import Server, create_app
 from tests.e2e.harness import ACCOUNT, TOKEN
 from tests.torture.faulty_standin import FaultyStandin, weather
 

@@ -18,8 +18,8 @@ from syncd.cloudflare.transport import Seams, Transport
 from syncd.core.model import Item
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
-from syncd.emulator.app import create_app
 from syncd.emulator.options import EmulatorOptions
+from syncd.emulator.server import create_app
 from syncd.local.walk import Tree
 from syncd.service.build import LONG_KEY_LENGTH, build_mirror
 from syncd.state.db import open_state

@@ -17,8 +17,8 @@ from syncd.cloudflare.kv import KV
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
-from syncd.emulator.app import create_app
 from syncd.emulator.options import EmulatorOptions
+from syncd.emulator.server import create_app
 from syncd.service.build import build_mirror
 from syncd.state.db import open_state
 from syncd.sync.mirror import Mirror, Settings

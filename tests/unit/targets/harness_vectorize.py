@@ -15,8 +15,8 @@ from syncd.cloudflare.transport import Seams, Transport
 from syncd.config.schema import MirrorConfig
 from syncd.core.errors import Park
 from syncd.core.model import Content, Put
-from syncd.emulator.app import create_app
 from syncd.emulator.options import EmulatorOptions
+from syncd.emulator.server import create_app
 from syncd.service.build import Grants, build_mirror, build_settings, build_target
 from syncd.state.db import open_state
 from syncd.sync.mirror import Mirror
