@@ -16,8 +16,7 @@ from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
 from syncd.state.db import open_state
 from syncd.state.ownership import forget_listing, reshard
-from syncd.sync.mirror import Mirror, Settings
-from syncd.sync.passes import Hooks, PassOptions, Result, Scope
+from syncd.sync.mirror import Hooks, Mirror, PassOptions, Result, Scope, Settings
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import ReadContents, ReportOutcomes
 from tests.memory_target import Held, MemoryTarget

@@ -238,7 +238,7 @@ def _survey(config: "Config", name: str, tree: "Tree") -> "FolderSurvey":
     from syncd.core import sharding
     from syncd.state.db import Meta, open_state_to_read
     from syncd.state.journal import Journal
-    from syncd.sync.mount_guard import protect_look
+    from syncd.sync.guard import protect_look
 
     shard = sharding.parse(config.mirrors[name].shard)
     db = open_state_to_read(config.state_dir)

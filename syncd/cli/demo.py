@@ -225,7 +225,7 @@ async def _show(config: "Config", query: str | None) -> int:
 
 async def _full_pass(session: "Session") -> "Report":
     from syncd.sync import once
-    from syncd.sync.passes import PassOptions
+    from syncd.sync.mirror import PassOptions
 
     mirror, report = session.mirrors["demo"], once.Report()
     began, before = time.monotonic(), session.transport.counters.requests

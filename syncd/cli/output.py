@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from syncd.queries.forecast import Pace
-    from syncd.sync.passes import Result
+    from syncd.sync.mirror import Result
 
 _UNFOLDED_WIDTH = 100_000
 """Columns of the console when stdout is no terminal, so that lines are never folded for scripts."""

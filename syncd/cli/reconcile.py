@@ -12,8 +12,8 @@ from syncd.service import signals
 if TYPE_CHECKING:
     from syncd.service.build import Grants
     from syncd.service.daemon import StatusPage
+    from syncd.sync.mirror import PassOptions
     from syncd.sync.once import Report
-    from syncd.sync.passes import PassOptions
 
 SEVERITY = (3, 4, 5, 1, 0)
 """Exit codes, the most serious first. With several mirrors the most serious one is returned."""
@@ -66,7 +66,7 @@ def full_pass(  # noqa: PLR0913 - the options of the command
 ) -> int:
     """Make one full pass and exit."""
     from syncd.service.build import Grants
-    from syncd.sync.passes import PassOptions
+    from syncd.sync.mirror import PassOptions
 
     options: GlobalOptions = ctx.obj
     request = _Request(

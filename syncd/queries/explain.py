@@ -17,8 +17,8 @@ from syncd.state.history import History, PastAction, last_delete
 from syncd.state.journal import Journal
 from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import Queue
-from syncd.sync.mount_guard import protect_look
-from syncd.sync.replacements import replacements_of
+from syncd.sync.deletes import replacements_of
+from syncd.sync.guard import protect_look
 from syncd.targets.ai_search.items import digests
 
 Facts = Iterator[tuple[str, str]]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from syncd.sync.passes import Result
+    from syncd.sync.mirror import Result
     from syncd.targets.base import Target
 
 _REQUEST_S = 0.3

@@ -9,9 +9,8 @@ from syncd.core.errors import EXIT_DIFFERENT, EXIT_OK, ConfigError, FileChanged,
 from syncd.core.model import HARMLESS, STORED_NOT_INDEXED, Action, Delete, Entry, Item, Put
 from syncd.queries.search import Question, SearchAnswer, ask
 from syncd.sync import once
-from syncd.sync.mirror import Mirror
+from syncd.sync.mirror import Mirror, OnProgress, PassOptions, Result
 from syncd.sync.observe import changed
-from syncd.sync.passes import OnProgress, PassOptions, Result
 
 MISSING = frozenset({"new", "missing"})
 """Reasons of a put for a key that the remote does not have."""

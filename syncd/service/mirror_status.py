@@ -8,8 +8,7 @@ from syncd.core.keys import shown
 from syncd.queries.forecast import Pace, span
 from syncd.state.directory import writable
 from syncd.state.history import State, set_state, stored_detail, was_halted
-from syncd.sync.mirror import Mirror
-from syncd.sync.passes import Result
+from syncd.sync.mirror import Mirror, Result
 
 PROGRESS_EVERY_S = 2.0
 """Seconds between two reports of a pass under way. Each report counts all records."""

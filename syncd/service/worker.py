@@ -19,9 +19,8 @@ from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, writable
 from syncd.state.queue import Dirty
 from syncd.sync import index
-from syncd.sync.mirror import Mirror
+from syncd.sync.mirror import Hooks, Mirror, PassOptions, Preemption, Result, Scope
 from syncd.sync.observe import ScopeTooLarge
-from syncd.sync.passes import Hooks, PassOptions, Preemption, Result, Scope
 from syncd.sync.reconcile import reconcile
 
 log = structlog.get_logger()

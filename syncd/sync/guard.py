@@ -1,17 +1,31 @@
-"""The root guard and the brake: they refuse deletes that an unmounted disk or a mistake of a person would cause."""
+"""The guards: they refuse deletes that an unmounted disk, a missing mount or a mistake of a person would cause."""
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import structlog
 
 from syncd.core.errors import RootHalt
-from syncd.core.keys import shown
+from syncd.core.keys import from_os, normal, shown, to_os
+from syncd.core.model import Problem
 from syncd.core.plan import BRAKE_FLOOR, BrakeInput, brake
-from syncd.local.mounts import MountSurvey
+from syncd.local.mounts import MountSurvey, survey
 from syncd.local.read import Identity
+from syncd.local.walk import Tree
+from syncd.state.db import Meta
+from syncd.state.journal import Journal, under
 from syncd.state.pass_tables import PassTables
-from syncd.sync import mount_guard
 from syncd.sync.mirror import Mirror
 
 log = structlog.get_logger()
+
+_GONE = "the earlier file system is not mounted any more"
+_OTHER = "something else is mounted here than before"
+_EMPTY = "the mounted file system is empty now"
+_COVERED = "a new mount over this directory hides known files"
 
 
 def guard(mirror: Mirror, *, force: bool) -> None:
@@ -22,18 +36,18 @@ def guard(mirror: Mirror, *, force: bool) -> None:
     identity = mirror.tree.identity()
     # Raises RootHalt if the root cannot be read, even before the first pass.
     mirror.tree.is_empty()
-    seen = mount_guard.look(mirror)
+    seen = look_at_mounts(mirror)
     last = mirror.root_seen or mirror.meta.get("root")
     if not force:
         _halt_if_gone(mirror, identity, seen)
-    if last is not None and tuple(last) != identity:  # type: ignore[arg-type]
-        log.warning("root.changed", mirror=mirror.name, path=mirror.tree.label)
-        mirror.meta.set("root_replaced", value=True)
-        mirror.files.invalidate()
     if last is None or tuple(last) != identity:  # type: ignore[arg-type]
+        if last is not None:
+            log.warning("root.changed", mirror=mirror.name, path=mirror.tree.label)
+            mirror.meta.set("root_replaced", value=True)
+            mirror.files.invalidate()
         mirror.meta.set("root", list(identity))
     mirror.root_seen, mirror.mount_seen = identity, seen.mount
-    mount_guard.protect(mirror, seen, force=force)
+    protect_mounts(mirror, seen, force=force)
 
 
 def _halt_if_gone(mirror: Mirror, identity: Identity, seen: MountSurvey) -> None:
@@ -42,17 +56,17 @@ def _halt_if_gone(mirror: Mirror, identity: Identity, seen: MountSurvey) -> None
     if mirror.root_seen and identity[0] != mirror.root_seen[0] and seen.mount != mirror.mount_seen:
         raise RootHalt(
             f"path {path} is on another device than when syncd started (a mount came or went); nothing was"
-            f" deleted. Mount it again, or accept this folder: {_by_force(mirror)}"
+            f" deleted. Mount it again, or accept this folder: {_by_force(mirror.name)}"
         )
-    if mount_guard.root_mount_went(mirror, seen):
+    if root_mount_went(mirror, seen):
         raise RootHalt(
             f"path {path} was on a mount that is gone; nothing was deleted. Mount it again, or accept this folder:"
-            f" {_by_force(mirror)}"
+            f" {_by_force(mirror.name)}"
         )
     if mirror.journal.count() and (state := _empty_state(mirror)):
         raise RootHalt(
             f"path {path} {state}, but {mirror.journal.count()} of its files are known; nothing was"
-            f" deleted. Bring the files back, or empty the target too: {_by_force(mirror)}"
+            f" deleted. Bring the files back, or empty the target too: {_by_force(mirror.name)}"
         )
 
 
@@ -62,7 +76,7 @@ def halt_if_emptied(mirror: Mirror, tables: PassTables) -> None:
     if deletes and (state := _empty_state(mirror)):
         raise RootHalt(
             f"path {mirror.tree.label} {state}, but the target holds {deletes} entries of this mirror; nothing was"
-            f" deleted. Bring the files back, or empty the target too: {_by_force(mirror)}"
+            f" deleted. Bring the files back, or empty the target too: {_by_force(mirror.name)}"
         )
 
 
@@ -70,11 +84,6 @@ def _empty_state(mirror: Mirror) -> str | None:
     if mirror.tree.is_empty():
         return "is empty"
     return None if mirror.tree.includes_any() else "holds no file that the rules take"
-
-
-def known_entries(mirror: Mirror, unrecorded: int) -> int:
-    """Return the number of entries of the mirror. unrecorded: its entries without a record."""
-    return mirror.journal.count() + unrecorded
 
 
 def is_fresh(mirror: Mirror) -> bool:
@@ -109,7 +118,7 @@ def refusal(mirror: Mirror, tables: PassTables, weighed: BrakeInput, put: int | 
     return (
         f"the plan deletes {deletes} of {weighed.known} entries ({names}{', …' if deletes > 3 else ''}){earlier};"
         f" max_delete = {weighed.max_delete} allows {allowed}. {done}. See all of it:"
-        f" syncd reconcile --dry-run {mirror.name}; if it is meant: {_by_force(mirror)}"
+        f" syncd reconcile --dry-run {mirror.name}; if it is meant: {_by_force(mirror.name)}"
     )
 
 
@@ -135,5 +144,157 @@ def hold_back(mirror: Mirror, tables: PassTables, weighed: BrakeInput) -> bool:
     return True
 
 
-def _by_force(mirror: Mirror) -> str:
-    return f"syncd reconcile --force {mirror.name} (with the daemon stopped)"
+# -- mounts below the root
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedMounts:
+    """The mounts that a pass accepted last. path: the root. point: the mount point that holds the root.
+
+    inner: path below the root -> the file system mounted there. covered: paths of mounts that hide known files.
+    """
+
+    path: str
+    point: str
+    is_mount: bool
+    inner: dict[str, str] = field(default_factory=dict)
+    covered: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class MountChanges:
+    """The result of a comparison. closed: path -> why an absence below it proves nothing.
+
+    covered: paths whose missing files a mount hides. inner: the mounts to remember.
+    """
+
+    closed: dict[str, str]
+    covered: list[str]
+    inner: dict[str, str]
+
+
+def compare_mounts(
+    before: Mapping[str, str],
+    covered: list[str],
+    now: Mapping[str, str],
+    known: Callable[[str], bool],
+    empty: Callable[[str], bool],
+) -> MountChanges:
+    """Compare the mounts below a root with the accepted ones.
+
+    known: whether the journal has entries below a path. empty: whether the rules include no file below a path.
+    """
+    closed, inner = {}, {}
+    arrived = {path: mounted for path, mounted in now.items() if path not in before}
+    for path, mounted in before.items():
+        if not known(path) or (path not in now and mounted in arrived.values()):
+            # There is nothing to lose, or the same file system is mounted under another name.
+            continue
+        inner[path] = mounted
+        if path not in now or now[path] != mounted:
+            closed[path] = _OTHER if path in now else _GONE
+        elif empty(path):
+            closed[path] = _EMPTY
+    newly_covered = [path for path in arrived if known(path)]
+    return MountChanges(closed, [*(path for path in covered if path in now), *newly_covered], {**now, **inner})
+
+
+def accepted_mounts(meta: Meta) -> AcceptedMounts | None:
+    """Return the mounts that a pass accepted last, None if no pass has looked at them."""
+    kept = meta.get("mounts")
+    return AcceptedMounts(**kept) if isinstance(kept, dict) else None
+
+
+def root_mount_went(mirror: Mirror, seen: MountSurvey) -> bool:
+    """Return whether the root was, or lay on, a mount that is gone. A reboot may change device numbers."""
+    before = accepted_mounts(mirror.meta)
+    if before is None or before.path != from_os(str(mirror.tree.root)):
+        return False
+    if before.is_mount and not seen.is_mount:
+        return True
+    return before.point != from_os(seen.point) and not survey(Path(to_os(before.point))).is_mount
+
+
+def look_at_mounts(mirror: Mirror) -> MountSurvey:
+    """Return the present mounts. This mounts again a file system that autofs has unmounted."""
+    return _look_at_tree(mirror.tree, accepted_mounts(mirror.meta))
+
+
+def _look_at_tree(tree: Tree, before: AcceptedMounts | None) -> MountSurvey:
+    root, paths = tree.root, before.inner if before else {}
+    seen = survey(root, {*paths, *tree.crossed})
+    if seen.lazy and (missing := set(paths) - set(seen.inner)):
+        for path in missing:
+            with contextlib.suppress(OSError):
+                os.close(os.open(root / to_os(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        seen = survey(root, {*paths, *tree.crossed})
+    return seen
+
+
+def protect_mounts(mirror: Mirror, seen: MountSurvey, *, force: bool = False) -> None:
+    """Remember the mounts of a look, and close the paths below the root whose mount is missing.
+
+    force: accept all mounts as they are.
+    """
+    before = accepted_mounts(mirror.meta)
+    tree = mirror.tree
+    if before is None or force or before.path != from_os(str(tree.root)):
+        changes = MountChanges({}, [], dict(seen.inner))
+    else:
+        changes = _mount_changes(tree, mirror.journal, before, seen)
+    _close_paths(tree, mirror.name, changes)
+    now = AcceptedMounts(from_os(str(tree.root)), from_os(seen.point), seen.is_mount, changes.inner, changes.covered)
+    if now != before:
+        level = log.info if before or seen.inner else log.debug
+        level("mounts.changed", mirror=mirror.name, below=len(seen.inner), protected=[*tree.protected.closed])
+        mirror.meta.set("mounts", asdict(now))
+
+
+def protect_look(tree: Tree, name: str, meta: Meta, journal: Journal) -> None:
+    """Close in `tree` the paths that a pass of mirror `name` would close. Remember nothing."""
+    before = accepted_mounts(meta)
+    if before and before.path == from_os(str(tree.root)):
+        _close_paths(tree, name, _mount_changes(tree, journal, before, _look_at_tree(tree, before)))
+
+
+def _mount_changes(tree: Tree, journal: Journal, before: AcceptedMounts, seen: MountSurvey) -> MountChanges:
+    def known(path: str) -> bool:
+        first, upto = under(tree.prefix + _folder(path))
+        return journal.key_after(first, upto, 1) is not None
+
+    def empty(path: str) -> bool:
+        return not tree.includes_any(path + "/")
+
+    return compare_mounts(before.inner, before.covered, seen.inner, known, empty)
+
+
+def _close_paths(tree: Tree, name: str, changes: MountChanges) -> None:
+    def problems(reasons: Mapping[str, str]) -> dict[str, Problem]:
+        return {_folder(path): _mount_problem(name, tree.prefix + _folder(path), why) for path, why in reasons.items()}
+
+    tree.protected.closed = problems(changes.closed)
+    tree.protected.covered = problems(dict.fromkeys(changes.covered, _COVERED))
+
+
+def uncover_mounts(mirror: Mirror) -> None:
+    """After a complete full pass, forget each mount that hides files if none of its files was missing."""
+    before = accepted_mounts(mirror.meta)
+    if before and before.covered:
+        left = [path for path in before.covered if _folder(path) in mirror.tree.protected.withheld]
+        mirror.meta.set("mounts", asdict(before) | {"covered": left})
+
+
+def _folder(path: str) -> str:
+    return normal(path) + "/"
+
+
+def _mount_problem(name: str, key: str, why: str) -> Problem:
+    return Problem(
+        shown(key),
+        "unreadable",
+        f"{why}; nothing below it is deleted. Mount it again, or accept it as it is: {_by_force(name)}",
+    )
+
+
+def _by_force(name: str) -> str:
+    return f"syncd reconcile --force {name} (with the daemon stopped)"

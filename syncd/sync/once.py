@@ -14,9 +14,8 @@ from syncd.state.directory import FILE_NAME, when_free, writable
 from syncd.state.history import set_state
 from syncd.state.queue import Dirty
 from syncd.sync import index
-from syncd.sync.mirror import Mirror
+from syncd.sync.mirror import Hooks, Mirror, OnProgress, PassOptions, Result, Scope
 from syncd.sync.observe import ScopeTooLarge
-from syncd.sync.passes import Hooks, OnProgress, PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 
 DISK_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)

@@ -10,6 +10,9 @@ import structlog
 
 from syncd.core.errors import Brake, RootHalt
 from syncd.core.evidence import DeleteContext
+from syncd.core.index_errors import not_indexed
+from syncd.core.model import NOT_INDEXED, Action, Adopt, Delete, Forget, Item, Problem, Put
+from syncd.core.plan import Source
 from syncd.local.read import Identity
 from syncd.state.db import transaction
 from syncd.state.history import KEEP_S as HISTORY_S
@@ -19,7 +22,7 @@ from syncd.state.pass_tables import PassTables, next_pass_id
 from syncd.state.queue import Dirty
 from syncd.sync import audit
 from syncd.sync.apply import Applier
-from syncd.sync.deletes import coming_contents, count_losses, postpone_deletes
+from syncd.sync.deletes import GONE, coming_contents, count_losses, postpone_deletes
 from syncd.sync.guard import (
     brake_input,
     guard,
@@ -27,14 +30,15 @@ from syncd.sync.guard import (
     hold_back,
     is_fresh,
     is_other_folder,
-    known_entries,
+    look_at_mounts,
+    protect_mounts,
     refusal,
+    uncover_mounts,
 )
-from syncd.sync.mirror import Mirror
-from syncd.sync.mount_guard import look, protect
-from syncd.sync.observe import ScopeTooLarge
-from syncd.sync.passes import DEFAULT_OPTIONS, NO_HOOKS, Hooks, PassOptions, PassStats, Result, Scope
-from syncd.sync.planning import make_plan
+from syncd.sync.index import learn_status, recorded_problem
+from syncd.sync.mirror import DEFAULT_OPTIONS, NO_HOOKS, Hooks, Mirror, PassOptions, Result, Scope
+from syncd.sync.observe import ROOT, Observed, ScopeTooLarge, fill_from_journal, observe, places
+from syncd.sync.resolve import Resolved, Resolver
 from syncd.targets.base import Ordered
 
 log = structlog.get_logger()
@@ -55,7 +59,10 @@ class Pass:
     rows: Sequence[Dirty]
     started: float
     root: Identity | None
-    stats: PassStats
+
+    def tick(self) -> None:
+        """Report progress."""
+        self.hooks.tick(self.result)
 
 
 async def reconcile(
@@ -80,7 +87,6 @@ async def reconcile(
         if not result.refusal:
             await _apply_deletes(current, applier, context)
         _record(current)
-        _raise_refusal(result)
     except BaseException:
         if not hooks.on_progress:
             result.tables.drop()
@@ -94,8 +100,7 @@ def _begin(mirror: Mirror, scope: Scope, options: PassOptions, hooks: Hooks) -> 
     result = Result(PassTables(mirror.db, pass_id), pass_id, options.dry_run, mirror.age())
     hooks.tick(result)
     log.debug("pass.start", mirror=mirror.name, scope="all" if scope.everything else len(rows))
-    stats = PassStats(result.tables, pass_id, result.done, result.problems, lambda: hooks.tick(result))
-    return Pass(mirror, scope, options, hooks, result, rows, mirror.now(), mirror.root_seen, stats)
+    return Pass(mirror, scope, options, hooks, result, rows, mirror.now(), mirror.root_seen)
 
 
 # -- observe and plan
@@ -107,20 +112,132 @@ async def _plan(current: Pass) -> None:
     if scope.everything:
         await _observe_remote(current, listing=options.full or options.list_all or options.delete_excluded)
     try:
-        await make_plan(mirror, scope, options, result, current.stats.tick)
+        await _make_plan(current)
     except ScopeTooLarge:
         if not result.audited:
             mirror.queue.reschedule(current.rows, mirror.now() + mirror.settings.settle_max)
             raise
         result.start_over()
         await _observe_remote(current, listing=True)
-        await make_plan(mirror, scope, options, result, current.stats.tick)
+        await _make_plan(current)
 
 
 async def _observe_remote(current: Pass, *, listing: bool) -> None:
     mirror, result, create = current.mirror, current.result, not current.options.dry_run
-    result.audited = await audit.fill_remote(mirror, result.tables, current.stats.tick, listing=listing, create=create)
+    result.audited = await audit.fill_remote(mirror, result.tables, current.tick, listing=listing, create=create)
     result.unsettled = mirror.journal.index.unfinished() if result.audited else 0
+
+
+async def _make_plan(current: Pass) -> None:
+    """Decide every key of the scope that is not in step, and store the plan in the result.
+
+    Raises ScopeTooLarge if a listing would cost less than the questions about single keys.
+    """
+    mirror, scope, options, result = current.mirror, current.scope, current.options, current.result
+    mirror.tree.begin()
+    where = ROOT
+    seen: Source = "listing" if current.scope.everything and not result.audited else "journal"
+    if scope.rows is not None:
+        where = places(mirror, scope.rows)
+        fill_from_journal(mirror, result.tables, where)
+        with transaction(mirror.db):
+            for row in scope.rows:
+                mirror.journal.problems.clear(row.key, subtree=row.subtree)
+    resolver = Resolver(mirror, delete_excluded=options.delete_excluded, everything=scope.everything)
+    decided = 0
+    async for block in observe(mirror, result.tables, where, seen, full=options.full):
+        if block:
+            _store(mirror, await resolver.block(block), result, everything=scope.everything)
+            decided += sum(isinstance(observed.local, Item) for observed in block)
+        current.tick()
+    result.unchanged += result.tables.local.files - decided
+    result.files_read = resolver.reader.files_read
+    _drop_unproved(current)
+
+
+def _store(mirror: Mirror, resolved: Sequence[Resolved], result: Result, *, everything: bool) -> None:
+    """Store the decisions of one block in one transaction."""
+    actions: list[Action] = []
+    problems: list[tuple[Problem, Observed]] = []
+    notes: list[Problem] = []
+    for each in resolved:
+        observed, decision = each.observed, each.decision
+        if isinstance(decision, Problem):
+            problems.append((decision, observed))
+        elif decision is not None:
+            actions.append(decision)
+            result.reasons[decision.reason] += 1
+            result.unrecorded += observed.record is None and not isinstance(decision, Put)
+            if isinstance(decision, Adopt) and decision.status in NOT_INDEXED:
+                notes.append(not_indexed(observed.key, decision.status, decision.error))
+        elif isinstance(observed.local, Item) and not each.changed_during_read:
+            result.unchanged += 1
+            notes += _in_step(mirror, observed)
+        actions += each.extra
+    notes += [problem for problem, _ in problems]
+    changed = [(each.observed.key, False) for each in resolved if each.changed_during_read]
+    gone = [action for action in actions if isinstance(action, Delete) and action.evidence in GONE]
+    with transaction(mirror.db):
+        result.tables.plan.add(actions)
+        mirror.absences.record(gone, mirror.age(), result.pass_id)
+        if not everything:
+            mirror.absences.remove([each.observed.key for each in resolved if _is_present(each)], result.pass_id)
+        mirror.journal.problems.add(notes, result.pass_id)
+        for problem, observed in problems:
+            _forget_lost(mirror, problem, observed)
+        if changed:
+            mirror.queue.mark(changed, mirror.now())
+    result.changed_during_read += len(changed)
+    result.problems.update(problem.kind for problem in notes)
+
+
+def _is_present(resolved: Resolved) -> bool:
+    """Return whether a key is surely not one whose file is gone and whose entry is there."""
+    returned = resolved.observed.local is not None or resolved.changed_during_read
+    return returned or isinstance(resolved.decision, (Put, Adopt, Forget))
+
+
+def _in_step(mirror: Mirror, observed: Observed) -> list[Problem]:
+    """Store news about an entry that is in step. Return a problem if it could not be indexed."""
+    problem = None
+    if observed.record and observed.entry and observed.seen != "journal":
+        problem = learn_status(mirror, observed.record, observed.entry, loud=False)
+    elif observed.entry and observed.entry.status in NOT_INDEXED:
+        problem = recorded_problem(mirror, observed.key)
+    return [problem] if problem else []
+
+
+def _forget_lost(mirror: Mirror, problem: Problem, observed: Observed) -> None:
+    """Forget the record of an entry that another writer owns, or that the remote dropped since it cannot index it."""
+    if observed.record is None:
+        return
+    dropped = problem.kind == "index_error" and observed.entry is None
+    if dropped:
+        mirror.journal.problems.park(problem, observed.record.checksum)
+    if dropped or problem.kind == "foreign":
+        # Without a record, the next hint asks who owns the key before it writes.
+        mirror.journal.forget(observed.key)
+        audit.invalidate(mirror)
+
+
+def _drop_unproved(current: Pass) -> None:
+    """Drop the deletes that an incomplete walk or a missing mount does not prove."""
+    mirror, result = current.mirror, current.result
+    result.complete = mirror.tree.complete
+    if not result.complete:
+        # A missing file proves nothing while a part of the tree cannot be read.
+        result.tables.plan.remove_deletes()
+        mirror.absences.discard_pass(result.pass_id)
+    if current.scope.everything:
+        mirror.absences.remove_before(result.pass_id)
+    protect_mounts(mirror, look_at_mounts(mirror), force=current.options.force)
+    for key in mirror.tree.retry_keys:
+        mirror.try_later(key, None)
+    unmounted = mirror.tree.protected.problems()
+    mirror.journal.problems.add(unmounted, result.pass_id)
+    result.problems.update(problem.kind for problem in unmounted)
+    if current.scope.everything and result.complete:
+        uncover_mounts(mirror)
 
 
 # -- brake
@@ -131,7 +248,7 @@ def _look_at_deletes(current: Pass) -> None:
     mirror, result = current.mirror, current.result
     if not current.options.force:
         halt_if_emptied(mirror, result.tables)
-    result.known = known_entries(mirror, result.unrecorded)
+    result.known = mirror.journal.count() + result.unrecorded
     other_folder = current.scope.everything and is_other_folder(mirror, result.tables, result.known)
     result.fresh = is_fresh(mirror) or other_folder
 
@@ -156,7 +273,7 @@ async def _forecast_brake(current: Pass) -> None:
 async def _brake(current: Pass) -> DeleteContext:
     """Remove the deletes that may not go, or not yet, from the plan. Return the context of the others."""
     mirror, options, result = current.mirror, current.options, current.result
-    postponed = await postpone_deletes(mirror, result.tables, current.rows, options.delete_after, current.stats.unsent)
+    postponed = await postpone_deletes(mirror, result.tables, current.rows, options.delete_after, result.unsent)
     result.waiting = postponed.waiting
     result.held_back = postponed.needs_full_pass
     weighed = brake_input(mirror, postponed.lost, result.known, fresh=result.fresh)
@@ -179,11 +296,6 @@ async def _brake(current: Pass) -> DeleteContext:
     )
 
 
-def _raise_refusal(result: Result) -> None:
-    if result.refusal:
-        raise Brake(result.refusal)
-
-
 # -- apply
 
 
@@ -194,7 +306,7 @@ async def _apply_uploads(current: Pass) -> Applier:
     if plan.counts["adopt"] or plan.counts["forget"]:
         # Entries change sides without being written, so the number of entries of others is no longer known.
         audit.invalidate(mirror)
-    applier = Applier(mirror, current.stats, current.hooks.preemption)
+    applier = Applier(mirror, result, current.hooks)
     for adopts in plan.batches("adopt"):
         applier.adopt(adopts)
     for forgets in plan.batches("forget"):
@@ -211,7 +323,7 @@ async def _apply_deletes(current: Pass, applier: Applier, context: DeleteContext
     for deletes in result.tables.plan.batches("delete", mirror.target.limits.delete_turn):
         if mirror.tree.identity() != current.root:
             raise RootHalt(f"path {mirror.tree.label} was replaced during the pass; the rest was not deleted")
-        protect(mirror, look(mirror), force=context.force)
+        protect_mounts(mirror, look_at_mounts(mirror), force=context.force)
         await applier.delete(deletes, context)
         result.waiting = waiting + applier.replacements.waiting
 
@@ -220,7 +332,7 @@ async def _apply_deletes(current: Pass, applier: Applier, context: DeleteContext
 
 
 def _record(current: Pass) -> None:
-    """Store the findings of the pass, and log its result."""
+    """Store the findings of the pass, and log its result. Raises Brake if its deletes were refused."""
     mirror, result = current.mirror, current.result
     with transaction(mirror.db):
         if result.complete:
@@ -243,6 +355,8 @@ def _record(current: Pass) -> None:
         **({"waiting": result.waiting} if result.waiting else {}),
         **({"refused": result.refusal} if result.refusal else {}),
     )
+    if result.refusal:
+        raise Brake(result.refusal)
 
 
 def _record_full(mirror: Mirror, result: Result, started: float) -> None:

@@ -1,7 +1,10 @@
-"""From an observed key to a decision: asks the decision table, and the target where the table has a question."""
+"""From an observed key to a decision: asks the decision table, and the target where the table has a question.
+
+A question is whether an entry is still there, which content it has, or which writer put it.
+"""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -9,15 +12,13 @@ from syncd.core.errors import FileChanged, Halt, Park, Retry, Unreachable
 from syncd.core.evidence import with_evidence
 from syncd.core.index_errors import index_problem, unindexable
 from syncd.core.keys import shown
-from syncd.core.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Problem, Put
-from syncd.core.plan import Ask, Decision, decide, has_other_prefix, removal
+from syncd.core.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Problem, Put, Record
+from syncd.core.plan import UNKNOWN, Ask, Claim, Decision, decide, has_other_prefix, is_of_another_writer, removal
+from syncd.core.short_names import remote_name
 from syncd.core.unexpected import unexpected_error
-from syncd.sync.hashing import FileReader
+from syncd.sync.deletes import replacements_of
 from syncd.sync.mirror import Mirror
-from syncd.sync.observe import Observed, ScopeTooLarge
-from syncd.sync.ownership import mark_other_writers
-from syncd.sync.questions import Questions
-from syncd.sync.replacements import replacements_of
+from syncd.sync.observe import FileReader, Observed, ScopeTooLarge, too_many
 from syncd.targets.base import for_each
 
 _CONCURRENCY = 8
@@ -43,27 +44,22 @@ class Resolver:
     """Decides the observed keys of one pass.
 
     everything: the pass covers the whole folder. delete_excluded: a person wants to delete the entries of excluded
-    files.
+    files. reader: counts the files that were read.
     """
 
     def __init__(self, mirror: Mirror, *, delete_excluded: bool, everything: bool = True) -> None:
         self._mirror = mirror
         self._delete_excluded = delete_excluded
         self._everything = everything
-        self._reader = FileReader(mirror, everything=everything)
-        self._questions = Questions(mirror, self._reader, delete_excluded=delete_excluded)
-
-    @property
-    def files_read(self) -> int:
-        """The number of files that were read."""
-        return self._reader.files_read
+        self.reader = FileReader(mirror, everything=everything)
+        self._questions = Questions(mirror, self.reader, delete_excluded=delete_excluded)
 
     async def block(self, block: Sequence[Observed]) -> list[Resolved]:
         """Decide the keys of a block. Questions about different keys are asked at the same time."""
         mirror, keys = self._mirror, [observed.key for observed in block]
         parked = mirror.journal.problems.parked(min(keys), max(keys))
         judged = mark_other_writers(mirror, list(block), delete_excluded=self._delete_excluded)
-        judged, changing = await self._reader.add_checksums(judged, parked)
+        judged, changing = await self.reader.add_checksums(judged, parked)
         waiting = _waiting_deletes(mirror, judged)
         resolved = [Resolved(observed, None, changed_during_read=True) for observed in judged]
 
@@ -168,12 +164,15 @@ class Resolver:
             others = [entry for entry in others if entry.ref in superseded]
         takes_over = policy.takeover and isinstance(observed.local, Item)
         kept = observed.entry.ref if observed.entry else None
-        return tuple(
-            with_evidence(
-                removal(entry, "orphan", policy), observed.local, entry, everything=self._everything, kept=kept
-            )
+        # A file that keeps its first entry loses no content, so these deletes do not count against max_delete.
+        deletes = (
+            (replace(removal(entry, "orphan", policy), counted=not isinstance(observed.local, Item)), entry)
             for entry in others
             if takes_over or (entry.owner == policy.owner and not entry.of_other_writer)
+        )
+        return tuple(
+            with_evidence(delete, observed.local, entry, everything=self._everything, kept=kept)
+            for delete, entry in deletes
         )
 
 
@@ -214,3 +213,133 @@ def _heed_refusal(resolved: Resolved, parked: tuple[str, Problem] | None) -> Res
     if record and unindexable(record, local.checksum):
         return resolved._replace(decision=index_problem(record.key, record.error, record.why))
     return resolved
+
+
+class Questions:
+    """The questions of one pass. delete_excluded: entries of an earlier key prefix count as entries of this mirror."""
+
+    def __init__(self, mirror: Mirror, reader: FileReader, *, delete_excluded: bool) -> None:
+        self._mirror = mirror
+        self._reader = reader
+        self._delete_excluded = delete_excluded
+        self._asked = 0
+
+    def prefer_record(self, observed: Observed) -> Observed:
+        """Return the recorded entry instead of the listed one, if the listing may predate our own write."""
+        return self._as_recorded(observed) if self._is_outdated(observed) else observed
+
+    async def confirm_first(self, observed: Observed) -> Observed:
+        """Ask for an entry before it is replaced or deleted. Raises ScopeTooLarge if a listing would cost less."""
+        self._asked += 1
+        if too_many(self._mirror, self._asked):
+            raise ScopeTooLarge
+        confirmed = await self.confirm(observed)
+        return self._as_recorded(observed) if self._is_outdated(confirmed) else confirmed
+
+    async def confirm(self, observed: Observed) -> Observed:
+        """Ask for the entry of a key. Raises FileChanged if its file is changing right now."""
+        entry = await self._mirror.target.confirm(observed.key, observed.record.ref if observed.record else None)
+        if entry and self._may_lag(self._mirror.journal.tombstones.deleted_at(entry.ref)):
+            entry = None
+        local = observed.local
+        if entry and isinstance(local, Item) and local.checksum is None:
+            found, changing = await self._reader.checksums([local])
+            if changing:
+                raise FileChanged(observed.key)
+            local = found[observed.key]
+        confirmed = observed._replace(entry=entry, local=local, seen="key", others=())
+        # The other entries of the key were listed, or the journal remembers them as ours.
+        (judged,) = mark_other_writers(self._mirror, [confirmed], delete_excluded=self._delete_excluded)
+        return judged._replace(others=observed.others)
+
+    async def verify(self, observed: Observed) -> Observed:
+        """Learn the checksum of an entry. Raises FileChanged if its file is changing right now."""
+        entry = observed.entry
+        if entry is None or not isinstance(observed.local, Item):
+            raise AssertionError(f"nothing to verify: {observed}")
+        content = await self._reader.content(observed.local)
+        checksum = await self._mirror.target.checksum(entry, content)
+        if checksum:
+            return observed._replace(entry=entry._replace(checksum=checksum), seen="key")
+        # The listing showed an entry that is gone. Another one may have taken its place.
+        confirmed = await self.confirm(observed)
+        same = confirmed.entry is not None and confirmed.entry.ref == entry.ref
+        return confirmed._replace(entry=None) if same else confirmed
+
+    def _is_outdated(self, observed: Observed) -> bool:
+        """Return whether our write is so young that the shown entry may predate it, and no other writer is seen."""
+        record = observed.record
+        return (
+            record is not None and self._may_lag(record.written_at) and not is_replaced_by_other(self._mirror, observed)
+        )
+
+    def _as_recorded(self, observed: Observed) -> Observed:
+        entry = observed.record.entry(self._mirror.policy.owner) if observed.record else None
+        return observed._replace(entry=entry, seen="key")
+
+    def _may_lag(self, changed_at: float | None) -> bool:
+        """Return whether answers of the target may predate our own change of that time."""
+        limits = self._mirror.target.limits
+        return limits.reads_lag and changed_at is not None and abs(self._mirror.now() - changed_at) <= limits.lag_s
+
+
+def mark_other_writers(mirror: Mirror, block: list[Observed], *, delete_excluded: bool) -> list[Observed]:
+    """Return the block with `another` set in each entry that another writer has put.
+
+    delete_excluded: a person wants excluded entries deleted. This includes entries of an earlier key prefix, so they
+    are not marked.
+    """
+    owner = mirror.policy.owner
+    suspects = [
+        observed.key
+        for observed in block
+        if observed.seen != "journal"
+        and any(_is_suspect(entry, observed.record, owner) for entry in _entries(observed))
+    ]
+    if not suspects:
+        return block
+    claims, complete, keys = mirror.claims.get(suspects), mirror.claims.complete, frozenset(suspects)
+
+    def marked(observed: Observed, entry: Entry) -> Entry:
+        if delete_excluded and has_other_prefix(entry, mirror.policy):
+            return entry
+        known = claims.get(observed.key, set()) | _claims_of_short_name(mirror, entry)
+        of_other_writer = is_of_another_writer(observed.record, entry, mirror.policy, known, complete=complete)
+        return entry._replace(of_other_writer=of_other_writer)
+
+    return [
+        observed._replace(
+            entry=marked(observed, observed.entry) if observed.entry else None,
+            others=[marked(observed, entry) for entry in observed.others],
+        )
+        if observed.key in keys
+        else observed
+        for observed in block
+    ]
+
+
+def is_replaced_by_other(mirror: Mirror, observed: Observed) -> bool:
+    """Return whether another writer wrote the entry after our last write: it is neither ours nor its predecessor."""
+    entry = observed.entry
+    if entry is None or not (entry.of_other_writer or entry.owner not in (None, mirror.policy.owner)):
+        return False
+    return UNKNOWN not in mirror.claims.get([observed.key]).get(observed.key, ())
+
+
+def _claims_of_short_name(mirror: Mirror, entry: Entry) -> set[Claim]:
+    """Return the claim of an entry that is recorded under its remote name, the possible short name of a longer key."""
+    limits = mirror.target.limits
+    name = remote_name(entry.key, limits.max_key_length, limits.max_key_bytes)
+    record = mirror.journal.get(name) if name != entry.key else None
+    return {(entry.ref, entry.checksum or "")} if record and record.ref == entry.ref else set()
+
+
+def _entries(observed: Observed) -> Iterable[Entry]:
+    return (observed.entry, *observed.others) if observed.entry else observed.others
+
+
+def _is_suspect(entry: Entry, record: Record | None, owner: str) -> bool:
+    """Return whether another writer may have put the entry. False if it is as recorded, or has another owner's mark."""
+    if record is not None and record.ref == entry.ref:
+        return bool(record.marked and entry.marked is False) or entry.checksum not in (None, record.checksum)
+    return entry.owner == owner

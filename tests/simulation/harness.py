@@ -17,7 +17,7 @@ import httpx
 
 from syncd.core.model import Hint
 from syncd.service.worker import MirrorWorker
-from syncd.sync.passes import PassOptions, Result, Scope
+from syncd.sync.mirror import PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 from tests.unit.targets import harness_ai_search as ai_search_harness
 from tests.unit.targets import harness_kv as kv_harness

@@ -19,8 +19,7 @@ from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
 from syncd.state.db import open_state
 from syncd.state.directory import FILE_NAME
-from syncd.sync.mirror import Mirror, Settings
-from syncd.sync.passes import PassOptions, Scope
+from syncd.sync.mirror import Mirror, PassOptions, Scope, Settings
 from syncd.sync.reconcile import reconcile
 from tests.harness import START
 from tests.memory_target import MemoryTarget

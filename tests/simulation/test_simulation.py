@@ -31,8 +31,7 @@ from syncd.local.walk import Tree
 from syncd.service.build import build_mirror
 from syncd.state.db import open_state
 from syncd.state.directory import FILE_NAME
-from syncd.sync.mirror import Mirror, Settings
-from syncd.sync.passes import PassOptions, Result, Scope
+from syncd.sync.mirror import Mirror, PassOptions, Result, Scope, Settings
 from syncd.sync.reconcile import reconcile
 from tests.harness import START, sha
 from tests.memory_target import Held

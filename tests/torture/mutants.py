@@ -94,7 +94,7 @@ MUTANTS = (
     ),
     Mutant(
         "a delete leaves no line in the log of deletes",
-        "syncd/sync/outcomes.py",
+        "syncd/sync/apply.py",
         "        self._writer.write(line, now)\n",
         "",
         ("tests/unit/state/test_deletions.py",),
@@ -122,7 +122,7 @@ MUTANTS = (
     ),
     Mutant(
         "a renamed file goes from its old name before it is found under the new one",
-        "syncd/sync/replacements.py",
+        "syncd/sync/deletes.py",
         "if abs(waited_s) <= PATIENCE_S:",
         "if abs(waited_s) < 0:",
         ("tests/unit/targets/test_ai_replacements.py", "tests/e2e/test_no_hole.py"),
@@ -187,7 +187,7 @@ MUTANTS = (
     ),
     Mutant(
         "a read is believed right after our own write",
-        "syncd/sync/questions.py",
+        "syncd/sync/resolve.py",
         "return limits.reads_lag and changed_at is not None and abs(self._mirror.now() - changed_at) <= limits.lag_s",
         "return False",
         ("tests/unit/targets/test_kv_passes.py", "tests/unit/targets/test_kv_content.py", "tests/contract"),
@@ -231,7 +231,7 @@ MUTANTS = (
     ),
     Mutant(
         "what was mounted below the root is not missed",
-        "syncd/sync/mount_guard.py",
+        "syncd/sync/guard.py",
         "        if path not in now or now[path] != mounted:\n",
         "        if False:\n",
         ("tests/unit/local/test_mounts.py",),
@@ -253,7 +253,7 @@ MUTANTS = (
     Mutant(
         "a root that was a mount is believed without it",
         "syncd/sync/guard.py",
-        "    if mount_guard.root_mount_went(mirror, seen):\n",
+        "    if root_mount_went(mirror, seen):\n",
         "    if False:\n",
         ("tests/e2e/test_mounts.py",),
     ),

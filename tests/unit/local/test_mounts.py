@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from syncd.local.mounts import Mounts, survey
-from syncd.sync.mount_guard import compare
+from syncd.sync.guard import compare_mounts
 
 TABLE = rb"""22 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw
 30 22 8:2 / /srv/docs/data rw - xfs /dev/sdb rw
@@ -57,7 +57,7 @@ def test_a_root_below_which_nothing_is_mounted_has_a_mount_that_holds_it(tmp_pat
 def compared(
     before: dict[str, str], now: dict[str, str], *, known: str = "abcd", empty: str = ""
 ) -> tuple[str, str, str]:
-    verdict = compare(before, [], now, known.__contains__, empty.__contains__)
+    verdict = compare_mounts(before, [], now, known.__contains__, empty.__contains__)
     return "".join(sorted(verdict.closed)), "".join(verdict.covered), "".join(sorted(verdict.inner))
 
 

@@ -6,7 +6,7 @@ from syncd.cli.check import survey
 from syncd.core.sharding import WHOLE
 from syncd.queries.forecast import FolderSurvey, Pace, describe, left_s, per_second, span
 from syncd.state.pass_tables import PassTables
-from syncd.sync.passes import Result
+from syncd.sync.mirror import Result
 from tests.harness import Core
 from tests.memory_target import MemoryTarget
 

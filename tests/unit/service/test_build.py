@@ -13,7 +13,7 @@ from syncd.emulator.server import serve
 from syncd.service.build import open_session, open_transport
 from syncd.state import ownership
 from syncd.sync import once
-from syncd.sync.passes import PassOptions
+from syncd.sync.mirror import PassOptions
 from tests.unit.config.harness import MINIMAL, Place, toml
 
 TOKEN = "s3cr3t-t0ken"

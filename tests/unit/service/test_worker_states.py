@@ -8,7 +8,7 @@ import pytest
 from syncd.cloudflare.gate import Gate
 from syncd.core.errors import Brake, RootHalt, Unreachable
 from syncd.service.worker import MirrorWorker
-from syncd.sync.passes import Scope
+from syncd.sync.mirror import Scope
 from tests.harness import Core
 
 IDLE = ("idle", None)

@@ -9,7 +9,7 @@ from syncd.core.errors import Park, Retry, Unreachable
 from syncd.core.limits import Limits
 from syncd.core.model import IndexStatus
 from syncd.sync import audit
-from syncd.sync.passes import Result
+from syncd.sync.mirror import Result
 from tests.harness import Core, open_core, plan, planned
 from tests.memory_target import PAGE
 

@@ -3,7 +3,7 @@
 import pytest
 
 from syncd.core.errors import Brake
-from syncd.sync.passes import Hooks, PassOptions, Result, Scope
+from syncd.sync.mirror import Hooks, PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import Core, in_step, planned
 

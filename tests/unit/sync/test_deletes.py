@@ -5,7 +5,7 @@ import pytest
 from syncd.core.errors import Brake, FileChanged, Park, Retry
 from syncd.core.model import Put
 from syncd.local.walk import Tree
-from syncd.sync.passes import Hooks, PassOptions, Result, Scope
+from syncd.sync.mirror import Hooks, PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import Core, in_step, outcomes, planned
 

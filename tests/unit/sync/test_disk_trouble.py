@@ -10,8 +10,8 @@ import pytest
 
 from syncd.core.errors import DiskRetry, RootHalt
 from syncd.sync import once as one_shot
+from syncd.sync.mirror import PassOptions
 from syncd.sync.once import Report
-from syncd.sync.passes import PassOptions
 from tests.harness import Core, in_step
 
 PASSING = ["ESTALE", "EIO", "EMFILE", "ENFILE", "ETIMEDOUT", "EINTR", "ENOMEM", "EAGAIN", "ENOTCONN"]

@@ -5,7 +5,7 @@ import pytest
 from syncd.core.errors import Conflict, NotFound, Park, Retry, TargetMissing, Unreachable
 from syncd.core.rules import Rules
 from syncd.state.queue import FAR_S
-from syncd.sync.passes import Scope
+from syncd.sync.mirror import Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import Core, ScriptedTarget, in_step, outcomes, planned
 

@@ -17,8 +17,8 @@ from syncd.service import error_policy
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import open_state, transaction
 from syncd.state.directory import lock, writable
+from syncd.sync.mirror import PassOptions
 from syncd.sync.once import Report, run
-from syncd.sync.passes import PassOptions
 from tests.harness import Core
 
 FILES = 300

@@ -5,8 +5,8 @@ import pytest
 from syncd.core.errors import Brake, Halt
 from syncd.local.mounts import MountSurvey
 from syncd.local.walk import Tree
-from syncd.sync import mount_guard
-from syncd.sync.passes import Hooks, PassOptions, Preemption, Scope
+from syncd.sync import guard
+from syncd.sync.mirror import Hooks, PassOptions, Preemption, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import Core, ScriptedTarget, in_step, plan, planned
 
@@ -192,7 +192,7 @@ def other_device(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = core.root.stat()
     monkeypatch.setattr(Tree, "identity", lambda _: (seen.st_dev + 1, seen.st_ino))
     monkeypatch.setattr(
-        mount_guard, "look", lambda _: MountSurvey(str(core.root), "/", "another disk", {}, frozenset())
+        guard, "look_at_mounts", lambda _: MountSurvey(str(core.root), "/", "another disk", {}, frozenset())
     )
 
 

@@ -24,9 +24,8 @@ from syncd.state.db import open_state
 from syncd.state.pass_tables import PassTables, next_pass_id
 from syncd.sync import resolve
 from syncd.sync.audit import fill_remote
-from syncd.sync.mirror import Mirror, Settings
+from syncd.sync.mirror import Mirror, PassOptions, Result, Scope, Settings
 from syncd.sync.observe import ROOT, Observed, fill_from_journal, observe
-from syncd.sync.passes import PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import IN_MEMORY, START, Core, content, in_step, sha
 from tests.memory_target import Held, MemoryTarget
@@ -361,7 +360,7 @@ async def test_one_change_among_many_is_all_that_is_decided(core: Core, monkeypa
             decided.extend(observed.key for observed in block)
             return await resolve.Resolver.block(self, block)
 
-    monkeypatch.setattr("syncd.sync.planning.Resolver", Watched)
+    monkeypatch.setattr("syncd.sync.reconcile.Resolver", Watched)
     result = await core.full()
     assert decided == ["d", "f"]
     assert (result.unchanged, dict(result.done)) == (5, {"put": 1, "delete": 1})

@@ -14,7 +14,7 @@ from syncd.core.model import ActionEvent, Entry, Record
 from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import retry_problems
 from syncd.sync import index
-from syncd.sync.passes import Scope
+from syncd.sync.mirror import Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import Core, ScriptedTarget, in_step, sha
 from tests.memory_target import Indexed

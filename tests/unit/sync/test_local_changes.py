@@ -7,7 +7,7 @@ import pytest
 from syncd.core.errors import FileChanged, Park
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
-from syncd.sync.passes import Hooks, Preemption, Scope
+from syncd.sync.mirror import Hooks, Preemption, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import Core, ScriptedTarget, in_step, outcomes, plan, planned
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from syncd.core.model import Problem
 from syncd.state.db import Meta
-from syncd.sync.mount_guard import protect_look
+from syncd.sync.guard import protect_look
 from tests.harness import Core, in_step
 
 GONE = "is not mounted any more"

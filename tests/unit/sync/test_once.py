@@ -10,8 +10,8 @@ from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, Halt, Retry
 from syncd.core.index_errors import TRIES_S
 from syncd.state.history import stored_state
 from syncd.sync import once
+from syncd.sync.mirror import PassOptions, Result
 from syncd.sync.once import Report, run, serve_due, wait_until_indexed
-from syncd.sync.passes import PassOptions, Result
 from tests.harness import Core, in_step
 from tests.memory_target import Indexed
 

@@ -11,7 +11,7 @@ from syncd.core.model import Put
 from syncd.local import walk
 from syncd.local.walk import Tree
 from syncd.state.db import Meta
-from syncd.sync.passes import Hooks, Preemption, Result
+from syncd.sync.mirror import Hooks, Preemption, Result
 from syncd.targets.base import Done, ReadContents, ReportOutcomes, read_one
 from tests.harness import START, Core, content, in_step, outcomes, plan, planned, sha
 

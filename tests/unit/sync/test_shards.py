@@ -22,8 +22,7 @@ from syncd.state import pass_tables
 from syncd.state.db import Meta, open_state
 from syncd.state.ownership import reshard
 from syncd.sync import observe
-from syncd.sync.mirror import Settings
-from syncd.sync.passes import PassOptions, Scope
+from syncd.sync.mirror import PassOptions, Scope, Settings
 from syncd.sync.reconcile import reconcile
 from tests.harness import IN_MEMORY, START, Core, ScriptedTarget, in_step, plan, planned, sha
 from tests.memory_target import Held

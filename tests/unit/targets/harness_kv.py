@@ -21,8 +21,7 @@ from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import create_app
 from syncd.service.build import build_mirror
 from syncd.state.db import open_state
-from syncd.sync.mirror import Mirror, Settings
-from syncd.sync.passes import Result
+from syncd.sync.mirror import Mirror, Result, Settings
 from syncd.targets.kv.target import KVTarget, NamespaceChoice, limits, long_key_bytes
 from syncd.targets.kv.writing import ValueWritePolicy
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Act, Clock, Forward, Wire

@@ -6,8 +6,7 @@ from typing import Any
 
 from syncd.cloudflare.transport import Transport
 from syncd.state.directory import FILE_NAME
-from syncd.sync.mirror import Mirror
-from syncd.sync.passes import PassOptions, Result, Scope
+from syncd.sync.mirror import Mirror, PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Indexed, Searchable, searchable
 

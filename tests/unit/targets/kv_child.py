@@ -19,8 +19,7 @@ from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
 from syncd.state.db import open_state
-from syncd.sync.mirror import Settings
-from syncd.sync.passes import Scope
+from syncd.sync.mirror import Scope, Settings
 from syncd.sync.reconcile import reconcile
 from syncd.targets.kv.target import KVTarget, NamespaceChoice, limits
 from syncd.targets.kv.writing import ValueWritePolicy

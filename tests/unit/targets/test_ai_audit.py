@@ -10,8 +10,8 @@ import pytest
 from syncd.cloudflare.ai_search import PER_PAGE
 from syncd.sync import index
 from syncd.sync.audit import PAGES
+from syncd.sync.mirror import PassOptions
 from syncd.sync.once import Report, run
-from syncd.sync.passes import PassOptions
 from tests.unit.targets.harness_ai_search import Harness, MirrorFixture, answers, open_harness, shows
 
 DAY_S = 86400.0

@@ -6,12 +6,11 @@ import pytest
 
 from syncd.core.errors import Unreachable
 from syncd.state.pass_tables import PassTables
-from syncd.sync import index, once, replacements
-from syncd.sync.mirror import Mirror
+from syncd.sync import index, once
+from syncd.sync.deletes import FIRST_PAUSE_S, PATIENCE_S
+from syncd.sync.mirror import Mirror, PassOptions, Scope
 from syncd.sync.observe import ScopeTooLarge
-from syncd.sync.passes import PassOptions, Scope
 from syncd.sync.reconcile import reconcile
-from syncd.sync.replacements import PATIENCE_S
 from tests.unit.targets.harness_ai_search import INSTANCES, Harness, MirrorFixture, answers, open_harness
 
 DELAY_S = 10.0
@@ -239,7 +238,7 @@ async def test_a_renamed_folder_of_many_files_waits_together(tmp_path: Path) -> 
         (fixture.root / "old").rename(fixture.root / "new")
         assert (await fixture.full()).waiting == 200
         assert len(fixture.mirror.queue.every()) == 200
-        assert len(fixture.mirror.queue.settled(fixture.mirror.now() + replacements.FIRST_PAUSE_S)) == 200
+        assert len(fixture.mirror.queue.settled(fixture.mirror.now() + FIRST_PAUSE_S)) == 200
         before = len(h.wire.diary)
         asked = 0
         while fixture.mirror.queue.every():

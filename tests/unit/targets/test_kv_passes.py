@@ -8,7 +8,7 @@ import pytest
 
 from syncd.core.errors import Brake, FileChanged
 from syncd.local.walk import Tree
-from syncd.sync.passes import Hooks, PassOptions, Preemption, Scope
+from syncd.sync.mirror import Hooks, PassOptions, Preemption, Scope
 from syncd.sync.reconcile import reconcile
 from tests.unit.targets.harness_ai_search import Forward
 from tests.unit.targets.harness_kv import Harness, MirrorFixture, keeps, open_harness

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from syncd.sync import index
-from syncd.sync.passes import Scope
+from syncd.sync.mirror import Scope
 from syncd.sync.reconcile import reconcile
 from syncd.targets.vectorize.target import VectorizeTarget
 from tests.unit.targets.harness_vectorize import Harness, MirrorFixture, open_harness
