@@ -52,7 +52,7 @@ def is_field_source(text: str) -> bool:
 
 def int64(number: int) -> int:
     """Return an unsigned 64-bit number of the kernel as a signed one for SQLite. Different numbers stay different."""
-    return (number + 2**63) % 2**64 - 2**63
+    return number if -(2**63) <= number < 2**63 else (number + 2**63) % 2**64 - 2**63
 
 
 class Item(NamedTuple):

@@ -21,6 +21,7 @@ from syncd.local.read import (
     GONE,
     NON_NAMES,
     Disk,
+    Fingerprint,
     LinkEscapes,
     Links,
     directory_entries,
@@ -31,10 +32,18 @@ from syncd.local.read import (
 
 
 class _DirEntry(NamedTuple):
-    """An entry of a directory: its path below the root, and its lstat result."""
+    """An entry of a directory: its path below the root, and its mode and fingerprint by lstat.
+
+    A walk holds the entries of a whole directory. A stat result takes ten times as much memory.
+    """
 
     path: str
-    stat: os.stat_result
+    mode: int
+    fingerprint: Fingerprint
+
+    @classmethod
+    def of(cls, path: str, status: os.stat_result) -> "_DirEntry":
+        return cls(path, status.st_mode, fingerprint(status))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +117,7 @@ class Tree(Disk):
                     raise
                 # `look` decides whether the entries below it may be deleted.
                 return [], ignores
-            folders = [twin.path + "/" for twin in twins if stat.S_ISDIR(twin.stat.st_mode)]
+            folders = [twin.path + "/" for twin in twins if stat.S_ISDIR(twin.mode)]
             if any(self.rules.excluded(normal(folder), ignores) for folder in folders):
                 return [], ignores
         return folders, ignores
@@ -123,7 +132,8 @@ class Tree(Disk):
                 yield self._unreadable(folder.key, error)
             return
         before = self.prefix + folder.key
-        for name, entries in sorted(groups.items()):
+        for name in sorted(groups):
+            entries = groups.pop(name)
             if fault := name_fault(name):
                 yield Problem(self.prefix + shown(folder.key + name), "invalid_key", fault)
             elif name.endswith("/"):
@@ -144,7 +154,7 @@ class Tree(Disk):
         return ignores
 
     def _collect(self, folder: str, ignores: list[IgnoreFile], groups: dict[str, list[_DirEntry]]) -> None:
-        excluded, doubt = self.rules.excluded, self.rules.doubt(ignores)
+        before, excluded, doubt = normal(folder), self.rules.excluded, self.rules.doubt(ignores)
         with self._open_folder(folder) as descriptor, directory_entries(descriptor) as listed:
             device = os.fstat(descriptor).st_dev
             for entry in listed:
@@ -152,20 +162,24 @@ class Tree(Disk):
                 path = folder + name
                 if entry.is_dir(follow_symlinks=False):
                     name += "/"
-                if doubt(key := normal(folder + name)) and excluded(key, ignores):
+                name = normal(name)
+                if doubt(key := before + name) and excluded(key, ignores):
                     continue
                 try:
-                    named = _DirEntry(path, entry.stat(follow_symlinks=False))
+                    status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
                 except OSError:
                     if not name.endswith("/"):
                         raise
                     # The file system mounted there fails. The directory above it is readable.
-                    named = _DirEntry(path, os.fstat(descriptor))
-                if named.stat.st_dev != device:
+                    status = os.fstat(descriptor)
+                if status.st_dev != device:
                     self.crossed.add(path)
-                groups.setdefault(normal(name), []).append(named)
+                if name in groups:
+                    groups[name].append(_DirEntry.of(path, status))
+                else:
+                    groups[name] = [_DirEntry.of(path, status)]
 
     def _judged(self, key: str, entries: list[_DirEntry]) -> Local:
         """Return the result of `_judge`. An unexpected exception becomes a problem of this file."""
@@ -179,25 +193,25 @@ class Tree(Disk):
         if len(entries) > 1:
             names = " and ".join(ascii(twin.path) for twin in entries)
             return Problem(key, "key_collision", f"{names} differ only in Unicode normalisation; rename one of them")
-        path, status = entries[0]
-        if stat.S_ISLNK(status.st_mode) and self.rules.links:
+        path, mode, found = entries[0]
+        if stat.S_ISLNK(mode) and self.rules.links:
             target = self._link_target(key, path)
-            if not isinstance(target, os.stat_result):
+            if not isinstance(target, _DirEntry):
                 return target
-            status = target
-        if not stat.S_ISREG(status.st_mode):
-            return Problem(key, "unsupported_type", f"{_kind(status.st_mode)} is not mirrored; only regular files are")
-        return self.limits.refuse(key, status.st_size) or Item(key, path, *fingerprint(status))
+            _, mode, found = target
+        if not stat.S_ISREG(mode):
+            return Problem(key, "unsupported_type", f"{_kind(mode)} is not mirrored; only regular files are")
+        return self.limits.refuse(key, found[0]) or Item(key, path, *found)
 
-    def _link_target(self, key: str, path: str) -> os.stat_result | Problem | Excluded:
-        """Return the stat result of the target of a link, or the reason why the link is not mirrored."""
+    def _link_target(self, key: str, path: str) -> _DirEntry | Problem | Excluded:
+        """Return the target of a link under the path of the link, or the reason why the link is not mirrored."""
         places: list[str] = []
         try:
             with resolve_link(self.root, path, places) as place:
                 if rule := self._forbidden(places):
                     return Excluded(key, f"{rule}, which the link leads through")
-                target = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
-                return self._closed(key, places) or target
+                status = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+                return self._closed(key, places) or _DirEntry.of(path, status)
         except OSError as error:
             if closed := self._closed(key, places):
                 return closed
@@ -260,10 +274,10 @@ class Tree(Disk):
         try:
             for part in parents:
                 ignores += self._ignore_files(folders)
-                twins = [twin for twin in self._twins(folders, part) if stat.S_ISDIR(twin.stat.st_mode)]
+                twins = [twin for twin in self._twins(folders, part) if stat.S_ISDIR(twin.mode)]
                 folders = [twin.path + "/" for twin in twins]
             ignores += self._ignore_files(folders)
-            entries = [twin for twin in self._twins(folders, name) if not stat.S_ISDIR(twin.stat.st_mode)]
+            entries = [twin for twin in self._twins(folders, name) if not stat.S_ISDIR(twin.mode)]
         except OSError as error:
             self._is_temporary(error, key)
             return Problem(key, "unreadable", f"the file cannot be read ({error.strerror}); its remote entry stays")
@@ -311,7 +325,7 @@ class Tree(Disk):
                 unread += [candidate for candidate in listed if shown(candidate) != candidate]
             for candidate in names:
                 try:
-                    twins.append(_DirEntry(folder + candidate, os.lstat(self._place(folder + candidate))))
+                    twins.append(_DirEntry.of(folder + candidate, os.lstat(self._place(folder + candidate))))
                 except OSError as error:
                     if error.errno not in GONE:
                         raise

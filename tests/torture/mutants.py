@@ -281,8 +281,8 @@ MUTANTS = (
     Mutant(
         "a link into a mount that is gone is what lies below",
         "syncd/local/walk.py",
-        "                return self._closed(key, places) or target\n",
-        "                return target\n",
+        "                return self._closed(key, places) or _DirEntry.of(path, status)\n",
+        "                return _DirEntry.of(path, status)\n",
         ("tests/unit/local/test_links.py",),
     ),
     Mutant(

@@ -43,15 +43,20 @@ class ValueReader:
         self._policy = policy
         self._names = names
 
-    async def entries(self) -> AsyncGenerator[Entry, None]:
-        """Yield every entry under the prefix, except for stale entries of this owner."""
+    async def entry_pages(self) -> AsyncGenerator[list[Entry], None]:
+        """Yield the entries under the prefix by page, except for stale entries of this owner.
+
+        A step of an asynchronous generator takes as long as reading an entry.
+        """
         namespace = await self._namespace()
         self._names.forget()
         for number in range(1, LISTINGS + 1):
             try:
-                async with aclosing(self._listed(namespace)) as listed:
-                    async for entry in listed:
-                        yield entry
+                async with aclosing(namespace.key_pages(self._policy.prefix)) as pages:
+                    async for keys in pages:
+                        entries = [self._entry(key.name, key.metadata) for key in keys]
+                        yield [await self._with_full_key(entry) for entry in entries if entry is not None]
+                self.unreadable_rows = tuple(namespace.faults)
             except CursorRefused as error:
                 if number == LISTINGS:
                     raise
@@ -59,17 +64,10 @@ class ValueReader:
             else:
                 return
 
-    async def _listed(self, namespace: KVNamespace) -> AsyncGenerator[Entry, None]:
-        async with aclosing(namespace.key_pages(self._policy.prefix)) as pages:
-            async for keys in pages:
-                for listed_key in keys:
-                    name = listed_key.name
-                    entry = self._entry(name, listed_key.metadata)
-                    if entry is not None and self._names.unproved(name, entry.key):
-                        yield entry._replace(key=await self._names.look_up(name))
-                    elif entry is not None:
-                        yield entry
-        self.unreadable_rows = tuple(namespace.faults)
+    async def _with_full_key(self, entry: Entry) -> Entry:
+        if self._names.unproved(entry.ref, entry.key):
+            return entry._replace(key=await self._names.look_up(entry.ref))
+        return entry
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
         """Return the entry of a key by its metadata: first under the name `ref`, then under the key's present name."""
@@ -97,7 +95,7 @@ class ValueReader:
         if marks.get(STALE) and owner == self._policy.owner:
             return None
         key = self._names.key(name, marks.get(FULL_KEY_FIELD))
-        # Positional arguments are faster, and a listing makes one entry for each key. KV has no versions.
+        # Positional arguments are faster, and a listing makes one entry for each key. KV has no version, status, error.
         return Entry(
             key,
             name,
@@ -106,8 +104,10 @@ class ValueReader:
             size if isinstance(size, int) and 0 <= size <= VALUE_LIMIT else None,
             _text(owner) if owner is not None else None,
             checksum is not None,
-            prefix=prefix_of(key, marks.get(PREFIX)) if checksum is not None else None,
-            metadata=marks,
+            None,
+            None,
+            prefix_of(key, marks.get(PREFIX)) if checksum is not None else None,
+            marks,
         )
 
 

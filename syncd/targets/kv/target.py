@@ -148,9 +148,10 @@ class KVTarget:
     async def entries(self) -> AsyncIterator[Entry]:
         """Yield every entry under the prefix, except for stale entries of this owner."""
         try:
-            async with aclosing(self._reader.entries()) as entries:
-                async for entry in entries:
-                    yield entry
+            async with aclosing(self._reader.entry_pages()) as pages:
+                async for entries in pages:
+                    for entry in entries:
+                        yield entry
         except TargetMissing:
             self._namespace.forget()
             raise
