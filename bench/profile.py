@@ -23,8 +23,8 @@ from pathlib import Path
 from bench.process import Daemon, measured
 from bench.scale import REST_S
 from bench.workspace import LARGER, QUICK, Sizes, Standin, Workspace, workspace
-from syncd.core.limits import Limits
 from syncd.core.model import Item
+from syncd.core.problems import Limits
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
 from syncd.targets.kv.target import LAG_S

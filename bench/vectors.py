@@ -10,7 +10,7 @@ from bench.table import Figure
 from bench.workspace import AGED, Sizes, Standin, Workspace, workspace
 from syncd.cloudflare.vectorize import LIST_LIMIT
 from syncd.cloudflare.workers_ai import TEXTS_LIMIT
-from syncd.core.limits import Limits
+from syncd.core.problems import Limits
 from syncd.targets.vectorize.writing import UPSERT_VECTORS
 
 SECTIONS = 200

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from syncd.core.errors import SyncdError
-from syncd.core.limits import Limits
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Problem, Put
 from syncd.core.plan import Policy
+from syncd.core.problems import Limits
 from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
 from syncd.state.db import open_state

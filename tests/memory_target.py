@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from syncd.core.errors import FileChanged, Halt, NotFound, SyncdError
-from syncd.core.limits import Limits
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put, Stored
+from syncd.core.problems import Limits
 from syncd.targets.base import (
     Advice,
     Done,

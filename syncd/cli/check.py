@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import sqlite3
 
     from syncd.config.schema import Config, MirrorConfig
+    from syncd.core.key_digests import Shard
     from syncd.core.model import Item
-    from syncd.core.sharding import Shard
     from syncd.local.walk import Tree
     from syncd.queries.forecast import FolderSurvey
     from syncd.service.build import Session
@@ -78,7 +78,7 @@ def check(
 
 def _print_excludes(*, as_json: bool) -> int:
     """Print the built-in excludes by group. This needs no config and no network."""
-    from syncd.core.excludes import GROUPS
+    from syncd.core.rules import GROUPS
 
     if as_json:
         typer.echo(json.dumps({"excludes": GROUPS, "exit_code": EXIT_OK}, indent=2))
@@ -235,12 +235,12 @@ def _check_folder(config: "Config", name: str, target: "Target | None") -> list[
 
 def _survey(config: "Config", name: str, tree: "Tree") -> "FolderSurvey":
     """Walk a folder and compare it with the state file."""
-    from syncd.core import sharding
+    from syncd.core.key_digests import Shard
     from syncd.state.db import Meta, open_state_to_read
     from syncd.state.journal import Journal
     from syncd.sync.guard import protect_look
 
-    shard = sharding.parse(config.mirrors[name].shard)
+    shard = Shard.parse(config.mirrors[name].shard)
     db = open_state_to_read(config.state_dir)
     if db is None:
         return survey(tree, shard, None, name)

@@ -58,7 +58,7 @@ class GlobalOptions:
         """
         from syncd.config.checks import ignored_variables
         from syncd.config.sources import load, secrets
-        from syncd.core.redact import add_secrets
+        from syncd.core.plain_text import add_secrets
 
         config = load(self.config, account_only=account_only)
         hidden = secrets(config)

@@ -21,7 +21,7 @@ from syncd.cli.context import (
 from syncd.cli.output import counted, print_json, print_line, print_table
 from syncd.core.errors import EXIT_OK, ConfigError
 from syncd.core.model import STORED_NOT_INDEXED
-from syncd.core.redact import printable
+from syncd.core.plain_text import printable
 
 if TYPE_CHECKING:
     import sqlite3

@@ -14,7 +14,7 @@ import typer
 from syncd.cli.context import AsJson, GlobalOptions, os_path, run_async
 from syncd.cli.output import print_error, print_json, print_line, print_table
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict, NotFound, SyncdError
-from syncd.core.redact import printable
+from syncd.core.plain_text import printable
 
 if TYPE_CHECKING:
     from syncd.cloudflare.kv import KV, KVNamespace

@@ -150,13 +150,13 @@ def _machine_error(error: OSError | MemoryError) -> str:
 
 
 def _print_traceback(error: Exception) -> None:
-    from syncd.core.redact import traceback_of
+    from syncd.core.plain_text import traceback_of
 
     print(traceback_of(error), file=sys.stderr)  # noqa: T201
 
 
 def _print_error(text: str) -> None:
-    from syncd.core.redact import printable
+    from syncd.core.plain_text import printable
 
     print(f"syncd: {printable(text)}", file=sys.stderr)  # noqa: T201
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from syncd.core.redact import printable, redact_text
+from syncd.core.plain_text import printable, redact_text
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,7 +10,7 @@ import typer
 from syncd.cli.context import AsJson, GlobalOptions, one_mirror, run_async
 from syncd.cli.output import print_json, print_line, stdout_console
 from syncd.core.errors import EXIT_OK, ConfigError
-from syncd.core.redact import printable
+from syncd.core.plain_text import printable
 
 if TYPE_CHECKING:
     from rich.text import Text

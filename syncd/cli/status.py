@@ -11,7 +11,7 @@ import typer
 from syncd.cli.context import AsJson, GlobalOptions
 from syncd.cli.output import print_json, shard_suffix, stdout_console
 from syncd.core.errors import EXIT_OK
-from syncd.core.redact import printable
+from syncd.core.plain_text import printable
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -5,7 +5,7 @@ from typing import NoReturn, Self
 
 import structlog
 
-from syncd.core.redact import HIDDEN, LEAST_ENCODED, encoded_forms
+from syncd.core.plain_text import HIDDEN, LEAST_ENCODED, encoded_forms
 
 _log = structlog.get_logger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn
 
 from syncd.core.errors import AuthHalt, Blocked, Conflict, Halt, NotFound, Park, Retry, TargetMissing
 from syncd.core.model import ProblemKind
-from syncd.core.redact import printable
+from syncd.core.plain_text import printable
 
 MESSAGE_LIMIT = 400
 """Longest error message, in characters. A remote may send a page of HTML."""

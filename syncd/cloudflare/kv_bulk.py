@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from syncd.core.errors import Park
-from syncd.core.limits import KV_KEY_BYTES
+from syncd.core.problems import KV_KEY_BYTES
 
 VALUE_LIMIT = 25 * 1024 * 1024
 """Largest value, bytes (KV limits)."""

@@ -13,10 +13,10 @@ from pydantic import BaseModel, ValidationError
 
 from syncd.config.schema import Config, MirrorConfig, known_keys, unknown_key
 from syncd.core.errors import ConfigError
+from syncd.core.key_digests import LEAST_LENGTH, keeps_prefix
 from syncd.core.keys import from_os, name_fault, normal
-from syncd.core.limits import KV_KEY_BYTES
+from syncd.core.problems import KV_KEY_BYTES
 from syncd.core.rules import Rules
-from syncd.core.short_names import LEAST_LENGTH, keeps_prefix
 
 PREFIX = "SYNCD_"
 CONFIG_VARIABLE = "SYNCD_CONFIG"

@@ -19,9 +19,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from syncd.core import sharding
 from syncd.core.base_url import check_base_url, is_loopback
 from syncd.core.globs import BadPattern, parse
+from syncd.core.key_digests import Shard
 from syncd.core.keys import to_os
 from syncd.core.model import FIELD_SOURCES, WatchSetting, is_field_source
 from syncd.core.rules import INCLUDE_ALL
@@ -100,7 +100,7 @@ def _max_delete(value: object) -> object:
 
 
 def _shard(value: str) -> str:
-    sharding.parse(value)
+    Shard.parse(value)
     return value
 
 

@@ -6,12 +6,16 @@ Brake: a person must agree first. ConfigError: nothing was started. Any other ex
 
 from typing import TYPE_CHECKING
 
+from syncd.core.keys import shown
+
+# Every command imports this module, so it imports the log and the database late, and the values for types only.
 if TYPE_CHECKING:
-    # The values are many dataclasses, and every command imports its errors.
     from syncd.core.model import ProblemKind
 
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 3600.0
+_SHOWN_LENGTH = 200
+"""Characters of an unexpected exception's message that are shown (our own limit). The message may quote content."""
 
 EXIT_OK = 0
 EXIT_PROBLEMS = 1
@@ -189,3 +193,37 @@ def retry_delay_s(attempts: int, chance: float, *, asked_s: float | None = None)
     exponent = min(attempts - 1, 32)
     spread = 0.75 + chance / 2
     return max(min(FIRST_RETRY_S * 2.0**exponent, LONGEST_RETRY_S) * spread, asked_s or 0.0)
+
+
+# -- the error of one file
+
+
+def reraise_general(error: Exception) -> None:
+    """Raise an error again that does not belong to one file: an error of syncd, or of the state file."""
+    import sqlite3
+
+    if isinstance(error, (SyncdError, sqlite3.OperationalError)) or type(error) is sqlite3.DatabaseError:
+        raise error
+
+
+def file_error(error: Exception, key: str) -> SyncdError:
+    """Return the error of one file after any exception in the work on it. `unexpected_error` logs an unexpected one.
+
+    Raises Halt and Unreachable again, because they end the pass, and errors of the state file.
+    """
+    if isinstance(error, (Halt, Unreachable)):
+        raise error
+    return error if isinstance(error, SyncdError) else unexpected_error(error, key)
+
+
+def unexpected_error(error: Exception, key: str) -> Unexpected:
+    """Log the traceback of an exception, and return the error of the file. Raises errors of `reraise_general` again."""
+    import structlog
+
+    reraise_general(error)
+    log = structlog.get_logger()
+    log.error("file.failed", key=shown(key), exc_info=error)
+    message = " ".join(str(error).split())[:_SHOWN_LENGTH]
+    return Unexpected(
+        f"unexpected {type(error).__name__}: {shown(message)}; it is tried again, the log has the traceback"
+    )

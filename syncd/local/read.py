@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from syncd.core.errors import DiskRetry, FileChanged, IgnoreFileError, Park, RootHalt
 from syncd.core.keys import from_os, normal, shown, shown_path, to_bytes
-from syncd.core.limits import Limits
 from syncd.core.model import Content, Problem, int64
+from syncd.core.problems import Limits
 
 Identity = tuple[int, int]
 """(st_dev, st_ino) of a root."""

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from syncd.core.errors import unexpected_error
 from syncd.core.keys import NOT_UTF8, from_os, name_fault, normal, shown
-from syncd.core.limits import Limits
 from syncd.core.model import Excluded, Item, Local, Problem
+from syncd.core.problems import Limits
 from syncd.core.rules import IgnoreFile, Rules
-from syncd.core.unexpected import unexpected_error
 from syncd.local.ignores import IgnoreFiles
 from syncd.local.mounts import Protected
 from syncd.local.read import (

@@ -5,9 +5,9 @@ import time
 from collections.abc import Generator, Iterator
 
 from syncd.config.schema import Config, MirrorConfig
-from syncd.core import sharding
 from syncd.core.errors import FileChanged, Park
 from syncd.core.evidence import content_evidence
+from syncd.core.key_digests import Shard, shard_index
 from syncd.core.keys import normal, shown, shown_path
 from syncd.core.model import ON_THE_WAY, Content, Delete, Excluded, Item, Local, Problem, Record
 from syncd.core.plain_text import megabytes, utc_time
@@ -47,10 +47,10 @@ def _explain(config: Config, name: str, path: str, tree: Tree, db: sqlite3.Conne
     local = tree.look(key)
     yield "mirror", f"{name}: {shown_path(section.path)} → {section.target.spec}"
     yield "key", shown(key)
-    shard = sharding.parse(section.shard)
+    shard = Shard.parse(section.shard)
     held = local.key if local else key
     if not shard.holds(held):
-        yield "shard", f"{sharding.part(held, shard.count)}/{shard.count} has this file; this process is shard {shard}"
+        yield "shard", f"{shard_index(held, shard.count)}/{shard.count} has this file; this process is shard {shard}"
         return
     content = yield from _local(local, tree)
     if db is None:

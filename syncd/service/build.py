@@ -17,13 +17,13 @@ from syncd.cloudflare.transport import Transport
 from syncd.config.checks import conflicts
 from syncd.config.schema import AISearchSection, Cloudflare, Config, KVSection, MirrorConfig, VectorizeSection
 from syncd.config.sources import login
-from syncd.core import sharding
 from syncd.core.errors import ConfigError
 from syncd.core.evidence import removal_log_entry
-from syncd.core.limits import Limits
+from syncd.core.key_digests import Shard
 from syncd.core.model import Item
+from syncd.core.plain_text import add_secrets
 from syncd.core.plan import Policy
-from syncd.core.redact import add_secrets
+from syncd.core.problems import Limits
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
 from syncd.state import ownership
@@ -104,7 +104,7 @@ async def open_session(
             target = build_target(transport, db, name, section, grants)
             stack.push_async_callback(target.aclose)
             bind(db, name, _location(config, section), section.key_prefix)
-            reshard(db, name, sharding.parse(section.shard))
+            reshard(db, name, Shard.parse(section.shard))
             mirrors[name] = build_mirror(db, name, section.path, target, build_settings(section, grants))
         yield Session(config, transport, db, mirrors, held)
 
@@ -227,7 +227,7 @@ def _removal_log(deletes: DeleteLog, mirror: str, target: str) -> OpenRemovalLog
 def build_settings(section: MirrorConfig, grants: Grants = NO_GRANTS) -> Settings:
     """Return the settings of a mirror, from its section and the command line."""
     return Settings(
-        policy=Policy(section.owner, section.key_prefix, section.prune, grants.takeover, sharding.parse(section.shard)),
+        policy=Policy(section.owner, section.key_prefix, section.prune, grants.takeover, Shard.parse(section.shard)),
         rules=_rules(section),
         max_delete=section.max_delete,
         settle=section.settle,
@@ -313,7 +313,7 @@ def _ai_search(
         keys=keys,
         # Six more than may be in flight, so that the next files are read while their requests wait.
         concurrency=transport.gate.transfers + 6,
-        shards=sharding.parse(section.shard).count,
+        shards=Shard.parse(section.shard).count,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from syncd.core.redact import add_secrets, indented, printable, redact
+from syncd.core.plain_text import add_secrets, indented, printable, redact
 from syncd.service.log_stream import LogStream
 
 LogFormatName = Literal["auto", "console", "json"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import structlog
 
 from syncd.core.errors import ConfigError
-from syncd.core.excludes import IGNORE_FILE
 from syncd.core.keys import normal
+from syncd.core.rules import IGNORE_FILE
 from syncd.local.walk import Tree
 from syncd.service.build import Session
 from syncd.service.worker import MirrorWorker

@@ -10,8 +10,7 @@ import httpx
 import structlog
 
 from syncd.core.keys import shown
-from syncd.core.plain_text import utc_time
-from syncd.core.redact import printable
+from syncd.core.plain_text import printable, utc_time
 
 _log = structlog.get_logger()
 

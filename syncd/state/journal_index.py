@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from syncd.core.index_errors import CONTENT_FAULTS, TRIES_S
 from syncd.core.model import ON_THE_WAY, Entry, IndexStatus, Record
+from syncd.core.problems import CONTENT_FAULTS, TRIES_S
 from syncd.state.db import REPORTED, transaction
 
 FIELDS = tuple(field.name for field in fields(Record))

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from syncd.core.key_digests import WHOLE, Shard
 from syncd.core.keys import from_os, to_os
 from syncd.core.model import Delete, Entry
 from syncd.core.plan import UNKNOWN, Claim
-from syncd.core.sharding import WHOLE, Shard
 from syncd.state.db import SUCCESSOR, Meta, transaction
 from syncd.state.directory import installation
 from syncd.state.journal import Journal

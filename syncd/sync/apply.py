@@ -10,9 +10,19 @@ from typing import TypeVar
 
 import structlog
 
-from syncd.core.errors import Conflict, Deferred, FileChanged, NotFound, Park, Retry, SyncdError
+from syncd.core.errors import (
+    Conflict,
+    Deferred,
+    FileChanged,
+    NotFound,
+    Park,
+    Retry,
+    SyncdError,
+    file_error,
+    reraise_general,
+    unexpected_error,
+)
 from syncd.core.evidence import DeleteContext, delete_log_entry
-from syncd.core.index_errors import not_indexed
 from syncd.core.keys import shown
 from syncd.core.model import (
     NOT_INDEXED,
@@ -27,7 +37,7 @@ from syncd.core.model import (
     Record,
     Stored,
 )
-from syncd.core.unexpected import file_error, reraise_general, unexpected_error
+from syncd.core.problems import not_indexed
 from syncd.state.db import savepoint, transaction
 from syncd.state.history import DeleteLogLine, DeleteLogWriter
 from syncd.sync.deletes import Replacements

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import structlog
 
 from syncd.core.errors import NotFound, Park, Retry, Unreachable
-from syncd.core.index_errors import index_problem, skipped_problem
 from syncd.core.keys import shown
 from syncd.core.model import NOT_INDEXED, ON_THE_WAY, ActionEvent, Entry, Problem, Record
 from syncd.core.plan import same_entry
+from syncd.core.problems import index_problem, skipped_problem
 from syncd.state.db import transaction
 from syncd.state.journal_index import STUCK_S
 from syncd.state.pass_tables import next_pass_id

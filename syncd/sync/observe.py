@@ -15,11 +15,10 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from itertools import islice
 from typing import NamedTuple
 
-from syncd.core.errors import DiskRetry, FileChanged, Park
+from syncd.core.errors import DiskRetry, FileChanged, Park, unexpected_error
+from syncd.core.key_digests import WHOLE, Shard
 from syncd.core.model import Content, Entry, Excluded, Item, Local, Problem, Record
 from syncd.core.plan import Source
-from syncd.core.sharding import WHOLE, Shard
-from syncd.core.unexpected import unexpected_error
 from syncd.state.journal import LAST
 from syncd.state.pass_tables import ChangeQuery, KeyRow, PassTables
 from syncd.state.queue import Dirty

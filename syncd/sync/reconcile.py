@@ -10,9 +10,9 @@ import structlog
 
 from syncd.core.errors import Brake, RootHalt
 from syncd.core.evidence import DeleteContext
-from syncd.core.index_errors import not_indexed
 from syncd.core.model import NOT_INDEXED, Action, Adopt, Delete, Forget, Item, Problem, Put
 from syncd.core.plan import Source
+from syncd.core.problems import not_indexed
 from syncd.local.read import Identity
 from syncd.state.db import transaction
 from syncd.state.history import KEEP_S as HISTORY_S

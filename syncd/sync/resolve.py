@@ -8,14 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from syncd.core.errors import FileChanged, Halt, Park, Retry, Unreachable
+from syncd.core.errors import FileChanged, Halt, Park, Retry, Unreachable, unexpected_error
 from syncd.core.evidence import with_evidence
-from syncd.core.index_errors import index_problem, unindexable
+from syncd.core.key_digests import remote_name
 from syncd.core.keys import shown
 from syncd.core.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Problem, Put, Record
 from syncd.core.plan import UNKNOWN, Ask, Claim, Decision, decide, has_other_prefix, is_of_another_writer, removal
-from syncd.core.short_names import remote_name
-from syncd.core.unexpected import unexpected_error
+from syncd.core.problems import index_problem, unindexable
 from syncd.sync.deletes import replacements_of
 from syncd.sync.mirror import Mirror
 from syncd.sync.observe import FileReader, Observed, ScopeTooLarge, too_many

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from syncd.core.errors import ConfigError, Halt, Park, SyncdError, Unreachable
-from syncd.core.limits import Limits
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put, Stored
+from syncd.core.problems import Limits
 
 T = TypeVar("T")
 R = TypeVar("R")

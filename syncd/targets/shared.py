@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from syncd.core import short_names
+from syncd.core import key_digests
 from syncd.core.errors import Halt, NotFound, Park, SyncdError, Unreachable
 from syncd.core.keys import shown
-from syncd.core.limits import Limits
 from syncd.core.model import Content, Entry
+from syncd.core.problems import Limits
 from syncd.targets.base import NO_KEYS, Fetched, KeySources
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ SMALL_FILE_BYTES = 8 * 1024
 
 
 class ShortNames:
-    """Translates between keys and names of entries (see core/short_names.py).
+    """Translates between keys and names of entries (see core/key_digests.py).
 
     Keys are shortened only if the limits allow it. Names that an earlier configuration shortened are always understood.
     """
@@ -47,15 +47,15 @@ class ShortNames:
         """Return the name under which the target stores this key."""
         if self._limits.long_key_length is None:
             return key
-        return short_names.remote_name(key, self._limits.max_key_length, self._limits.max_key_bytes)
+        return key_digests.remote_name(key, self._limits.max_key_length, self._limits.max_key_bytes)
 
     def key(self, name: str, path: object) -> str:
         """Return the key of an entry. path: the full key by its metadata, which counts if the name proves it."""
-        return short_names.full_key(name, path)
+        return key_digests.full_key(name, path)
 
     def unproved(self, name: str, key: str) -> bool:
         """Return whether the name may be a shortened one whose metadata does not contain the full key."""
-        return name == key and short_names.looks_shortened(name)
+        return name == key and key_digests.looks_shortened(name)
 
     async def look_up(self, name: str) -> str:
         """Return the key of the journal or of the folder that has this shortened name, else the name itself.
@@ -73,7 +73,7 @@ class ShortNames:
 
     def _shortened(self, keys: Iterable[str]) -> dict[str, str]:
         most = self._limits.max_key_length, self._limits.max_key_bytes
-        return {short_names.remote_name(key, *most): key for key in keys if not short_names.fits(key, *most)}
+        return {key_digests.remote_name(key, *most): key for key in keys if not key_digests.fits(key, *most)}
 
 
 # -- metadata

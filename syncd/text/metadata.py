@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any, Literal, NamedTuple
 
+from syncd.core.key_digests import truncated
 from syncd.core.model import FRONT_FIELD
 from syncd.core.plain_text import utc_time
-from syncd.core.short_names import truncated
 from syncd.text.sections import first_heading, front_span
 
 FileKind = Literal["markdown", "html", "other"]

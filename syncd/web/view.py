@@ -8,7 +8,7 @@ from typing import Any
 
 from syncd import __version__
 from syncd.core.keys import shown
-from syncd.core.redact import printable
+from syncd.core.plain_text import printable
 from syncd.queries.status import snapshot
 from syncd.service.runtime import Runtime
 from syncd.web.history import Minute, RecentAction, RecentHistory

@@ -15,7 +15,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from syncd.core.sharding import part
+from syncd.core.key_digests import shard_index
 from tests.e2e.harness import Running, Workspace, files_of, open_workspace, until
 
 FILES = int(os.environ.get("SYNCD_SHARD_FILES", "800"))
@@ -116,7 +116,7 @@ def test_after_a_shard_is_killed_and_loses_its_state_the_target_is_exact(diary: 
 
     assert 0 < before < len(seen.put["shard1"])
     assert workspace.remote.files() == files_of(workspace.docs)
-    assert {key: {f"shard{part(key, SHARDS)}"} for key in files_of(workspace.docs)} == seen.changed
+    assert {key: {f"shard{shard_index(key, SHARDS)}"} for key in files_of(workspace.docs)} == seen.changed
     # One process makes one request for each file, and one for the listing of an empty instance.
     assert requests <= EXTRA * (FILES + 1), requests
     assert shards.each_makes_a_pass() == 0
@@ -135,12 +135,12 @@ def test_one_shard_makes_each_edit_delete_and_rename(diary: tuple[Workspace, Dia
     workspace.write("1.md", "edited")
     (workspace.docs / "2.md").unlink()
     names = (f"moved-{number}.md" for number in range(100))
-    away = next(name for name in names if part(name, SHARDS) != part("3.md", SHARDS))
+    away = next(name for name in names if shard_index(name, SHARDS) != shard_index("3.md", SHARDS))
     (workspace.docs / "3.md").rename(workspace.docs / away)
 
     assert shards.each_makes_a_pass() == 4
     assert workspace.remote.files() == files_of(workspace.docs)
-    assert seen.changed == {key: {f"shard{part(key, SHARDS)}"} for key in ("1.md", "2.md", "3.md", away)}
+    assert seen.changed == {key: {f"shard{shard_index(key, SHARDS)}"} for key in ("1.md", "2.md", "3.md", away)}
 
 
 def test_the_daemons_of_all_shards_follow_one_folder(diary: tuple[Workspace, Diary]) -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from syncd.core.errors import Brake
-from syncd.core.limits import Limits
 from syncd.core.plan import Policy
+from syncd.core.problems import Limits
 from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
 from syncd.state.db import open_state

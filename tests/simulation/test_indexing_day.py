@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from syncd.core.index_errors import TRIES_S
 from syncd.core.model import Hint
+from syncd.core.problems import TRIES_S
 from syncd.service.worker import MirrorWorker
 from syncd.sync import index
 from tests.simulation.harness import VirtualLoop, WallClock

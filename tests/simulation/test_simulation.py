@@ -23,9 +23,9 @@ from hypothesis.stateful import (
 )
 
 from syncd.core.errors import Park, SyncdError
-from syncd.core.limits import Limits
 from syncd.core.model import Content, Put
 from syncd.core.plan import Policy
+from syncd.core.problems import Limits
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
 from syncd.service.build import build_mirror

@@ -51,8 +51,8 @@ ARROWS = {
 
 IMPURE = {
     "syncd.core.keys": {"os", "sys"},
-    "syncd.core.redact": {"traceback"},
-    "syncd.core.unexpected": {"sqlite3", "structlog"},
+    "syncd.core.plain_text": {"traceback"},
+    "syncd.core.errors": {"sqlite3", "structlog"},
 }
 """Module of core -> what it imports besides: the encoding of the system, the text of a traceback, the log."""
 

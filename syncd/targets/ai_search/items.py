@@ -11,8 +11,8 @@ import structlog
 from syncd.cloudflare.ai_search import BUILTIN, AISearch
 from syncd.cloudflare.ai_search_models import ItemPage, StoredItem
 from syncd.core.errors import NotFound
+from syncd.core.key_digests import FULL_KEY_FIELD, prefix_of
 from syncd.core.model import Content, Entry, Stored
-from syncd.core.short_names import FULL_KEY_FIELD, prefix_of
 from syncd.targets.base import Landmark, Newest, NewestPage
 from syncd.targets.shared import ShortNames, refusals_halt
 

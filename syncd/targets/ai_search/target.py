@@ -8,9 +8,9 @@ import structlog
 from syncd.cloudflare.ai_search import PER_PAGE, AISearch
 from syncd.cloudflare.ai_search_models import SUPPORTED
 from syncd.core.errors import Conflict, TargetMissing
-from syncd.core.limits import Limits
+from syncd.core.key_digests import truncated
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put
-from syncd.core.short_names import truncated
+from syncd.core.problems import Limits
 from syncd.targets.ai_search.index import IndexFollower
 from syncd.targets.ai_search.items import INSTANCE, OWNER, SHA256, ItemReader, ItemWritePolicy
 from syncd.targets.ai_search.writing import ItemWriter

@@ -8,11 +8,10 @@ import structlog
 
 from syncd.cloudflare.ai_search import AISearch, Misnamed
 from syncd.cloudflare.ai_search_models import StoredItem, content_type
-from syncd.core.errors import Conflict, NotFound, Park, Retry
+from syncd.core.errors import Conflict, NotFound, Park, Retry, file_error
+from syncd.core.key_digests import FULL_KEY_FIELD
 from syncd.core.keys import shown
 from syncd.core.model import Content, Delete, Put
-from syncd.core.short_names import FULL_KEY_FIELD
-from syncd.core.unexpected import file_error
 from syncd.targets.ai_search.items import OWNER, PREFIX, SHA256, ItemReader, ItemWritePolicy, entry_of, stored_of
 from syncd.targets.base import (
     Done,

@@ -8,9 +8,8 @@ from typing import Any
 
 from syncd.cloudflare.kv_bulk import VALUE_LIMIT, BulkBody, Pair
 from syncd.cloudflare.kv_models import BulkResult
-from syncd.core.errors import Retry, SyncdError
+from syncd.core.errors import Retry, SyncdError, unexpected_error
 from syncd.core.model import Delete, Put
-from syncd.core.unexpected import unexpected_error
 from syncd.targets.base import Done, in_halves, task_group
 
 BULK_PAIRS = 1000

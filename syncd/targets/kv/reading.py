@@ -11,8 +11,8 @@ from syncd.cloudflare.decoding import LISTINGS, CursorRefused, encodable
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KVNamespace
 from syncd.cloudflare.kv_bulk import VALUE_LIMIT
 from syncd.core.errors import NotFound, Park, SyncdError, TooMuch
+from syncd.core.key_digests import FULL_KEY_FIELD, prefix_of
 from syncd.core.model import Entry
-from syncd.core.short_names import FULL_KEY_FIELD, prefix_of
 from syncd.targets.base import Fetched, in_groups, in_halves
 from syncd.targets.kv.writing import OWNER, PREFIX, SHA256, STALE, ValueWritePolicy
 from syncd.targets.shared import ShortNames, fetch_each

@@ -14,8 +14,8 @@ import structlog
 from syncd.cloudflare.kv import KV, LIST_LIMIT, KVNamespace, find_by_id, find_by_title
 from syncd.cloudflare.kv_bulk import METADATA_LIMIT, VALUE_LIMIT
 from syncd.core.errors import Conflict, TargetMissing
-from syncd.core.limits import KV_KEY_BYTES, Limits
 from syncd.core.model import Content, Delete, Entry, Put
+from syncd.core.problems import KV_KEY_BYTES, Limits
 from syncd.targets.base import NO_KEYS, Advice, Fetched, KeySources, OpenRemovalLog, ReadContents, ReportOutcomes
 from syncd.targets.kv.bulk import BULK_BYTES, BULK_PAIRS
 from syncd.targets.kv.reading import ValueReader, fetch_values

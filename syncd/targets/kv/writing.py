@@ -9,10 +9,9 @@ from typing import Any
 
 from syncd.cloudflare.kv import KVNamespace
 from syncd.cloudflare.kv_bulk import METADATA_LIMIT, encode_pair
-from syncd.core.errors import Halt, NotFound, Park, SyncdError, Unreachable
+from syncd.core.errors import Halt, NotFound, Park, SyncdError, Unreachable, file_error
+from syncd.core.key_digests import FULL_KEY_FIELD
 from syncd.core.model import Content, Delete, Put, Stored
-from syncd.core.short_names import FULL_KEY_FIELD
-from syncd.core.unexpected import file_error
 from syncd.targets.base import Done, Outcome, ReadContents, ReportOutcomes, in_groups
 from syncd.targets.kv.bulk import (
     BULK_VALUE,

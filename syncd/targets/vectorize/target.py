@@ -14,8 +14,8 @@ import structlog
 from syncd.cloudflare.vectorize import Vectorize
 from syncd.cloudflare.workers_ai import MODELS
 from syncd.core.errors import Conflict, Park
-from syncd.core.limits import Limits
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put
+from syncd.core.problems import Limits
 from syncd.targets.base import Advice, Done, Fetched, Hit, KeySources, OpenRemovalLog, ReadContents, ReportOutcomes
 from syncd.targets.shared import refusals_halt
 from syncd.targets.vectorize.embedding import Embedder

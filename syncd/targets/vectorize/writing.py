@@ -10,9 +10,8 @@ import structlog
 
 from syncd.cloudflare.vectorize_lines import METADATA_LIMIT, encode_line
 from syncd.cloudflare.workers_ai import MODELS
-from syncd.core.errors import Halt, Park, Retry, SyncdError
+from syncd.core.errors import Halt, Park, Retry, SyncdError, file_error
 from syncd.core.model import Content, Delete, Put, Stored
-from syncd.core.unexpected import file_error
 from syncd.targets.base import (
     Done,
     OpenRemovalLog,

@@ -19,7 +19,7 @@ from syncd.cloudflare.kv_bulk import (
     encode_pair,
 )
 from syncd.core.errors import Park
-from syncd.core.limits import KV_KEY_BYTES
+from syncd.core.problems import KV_KEY_BYTES
 
 
 def body_of(*pairs: Pair, **limits: int) -> BulkBody:

@@ -10,7 +10,7 @@ from syncd.cloudflare import retry as limits
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.request import Request
 from syncd.core.errors import AuthHalt, Blocked, ConfigError, Park, Retry, Unreachable
-from syncd.core.redact import encoded_forms
+from syncd.core.plain_text import encoded_forms
 from tests.unit.cloudflare.harness import TOKEN, Remote, VirtualTime, bad, html, ok
 
 REFUSALS = [html(status) for status in (400, 403, 406, 431, 451)] + [

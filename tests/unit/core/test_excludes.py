@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.core.excludes import BUILTIN_EXCLUDES, GROUPS
-from syncd.core.rules import IgnoreFile, Rules
+from syncd.core.rules import BUILTIN_EXCLUDES, GROUPS, IgnoreFile, Rules
 
 PAGE = Path(__file__).parents[3] / "docs/excludes.md"
 

@@ -1,5 +1,8 @@
+from typing import NoReturn
+
 import pytest
 
+from syncd.core import plain_text
 from syncd.core.plain_text import decode
 
 TEXT = "priv\u00e9/\nsecret.md\n"
@@ -47,3 +50,51 @@ def test_one_ascii_letter_is_enough_to_recognise_utf_16(text: str, encoding: str
 def test_the_error_names_the_encoding_without_its_byte_order(data: bytes, name: str) -> None:
     with pytest.raises(ValueError, match=f"^it is not {name} text; save it as UTF-8$"):
         decode(data)
+
+
+SECRET = "s3cr3t/t0ken-of-the-account"
+
+
+@pytest.fixture(autouse=True)
+def _secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain_text, "_secrets", [])
+    plain_text.add_secrets([SECRET])
+
+
+def refuse() -> NoReturn:
+    raise ValueError(f"refused: {SECRET}\n\x1b[31mforged line\n")
+
+
+def test_a_traceback_is_indented_and_has_no_secret_and_no_control_character() -> None:
+    with pytest.raises(ValueError, match="refused") as caught:
+        refuse()
+    lines = plain_text.traceback_of(caught.value).split("\n")
+    assert lines[0] == "  Traceback (most recent call last):"
+    assert lines[-2:] == ["  ValueError: refused: [hidden]", "  \\x1b[31mforged line"]
+    assert all(line.startswith("  ") and SECRET not in line for line in lines)
+
+
+def test_values_of_every_type_lose_the_secret_and_keep_their_form() -> None:
+    kept = object()
+    value = {"a": [SECRET, 1, None, True, 0.5], SECRET: (f"x {SECRET} y",), "b": kept}
+    assert plain_text.redact(value) == {
+        "a": ["[hidden]", 1, None, True, 0.5],
+        "[hidden]": ["x [hidden] y"],
+        "b": kept,
+    }
+    assert plain_text.redact(ValueError(SECRET)) == "ValueError('[hidden]')"
+
+
+def test_without_secrets_a_value_is_returned_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain_text, "_secrets", [])
+    value = {"a": [1]}
+    assert plain_text.redact(value) is value
+
+
+def test_short_and_repeated_secrets_have_one_form() -> None:
+    assert plain_text.encoded_forms("") == []
+    assert plain_text.encoded_forms("1234567") == ["1234567"]
+    assert len(plain_text.encoded_forms("12345678")) == 4
+    before = list(plain_text._secrets)
+    plain_text.add_secrets([SECRET])
+    assert plain_text._secrets == before

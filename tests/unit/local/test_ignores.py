@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import IgnoreFileError
-from syncd.core.limits import Limits
+from syncd.core.problems import Limits
 from syncd.core.rules import IgnoreFile, Rules
 from syncd.local.ignores import IGNORE_FILE_LIMIT, Clock, IgnoreFiles
 from syncd.local.walk import Tree

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import FileChanged
-from syncd.core.limits import Limits
 from syncd.core.model import Excluded, Item, Problem
+from syncd.core.problems import Limits
 from syncd.core.rules import Rules
 from syncd.local.read import MAX_DEPTH, MAX_HOPS, Links
 from syncd.local.walk import Tree

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import FileChanged, Halt, Park
-from syncd.core.limits import Limits
 from syncd.core.model import Item
+from syncd.core.problems import Limits
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
 from tests.harness import sha

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import FileChanged, Park
-from syncd.core.excludes import IGNORE_FILE
-from syncd.core.limits import Limits
 from syncd.core.model import Item
-from syncd.core.rules import Rules
+from syncd.core.problems import Limits
+from syncd.core.rules import IGNORE_FILE, Rules
 from syncd.local.walk import Tree
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.errors import FileChanged
-from syncd.core.limits import Limits
 from syncd.core.model import Excluded, Item, Problem
+from syncd.core.problems import Limits
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
 from tests.unit.local.harness import NFC, NFD, keys, kinds, looked, tree, write

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.cli.context import GlobalOptions, LogFormat
-from syncd.core.redact import printable
+from syncd.core.plain_text import printable
 from syncd.service.logging import configure
 
 SECRET = "s3cr3t-t0ken"

@@ -10,9 +10,8 @@ import pytest
 
 from syncd.cloudflare.gate import Gate
 from syncd.core.errors import Halt
-from syncd.core.index_errors import TRIES_S
-from syncd.core.limits import Limits
 from syncd.core.model import EVERYTHING, Entry, Hint
+from syncd.core.problems import TRIES_S, Limits
 from syncd.service.error_policy import REFUSED_PAUSE_S
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import Meta

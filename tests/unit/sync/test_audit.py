@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import Park, Retry, Unreachable
-from syncd.core.limits import Limits
 from syncd.core.model import IndexStatus
+from syncd.core.problems import Limits
 from syncd.sync import audit
 from syncd.sync.mirror import Result
 from tests.harness import Core, open_core, plan, planned

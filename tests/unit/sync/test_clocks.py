@@ -3,7 +3,7 @@
 import pytest
 
 from syncd.core.errors import Brake
-from syncd.core.limits import Limits
+from syncd.core.problems import Limits
 from tests.harness import START, Core, in_step, planned
 
 DAY_S = 86_400.0

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncd.core.limits import Limits
 from syncd.core.model import Content, Entry, Item, Local, Problem, Record
 from syncd.core.plan import Decision, Policy, Source, decide
+from syncd.core.problems import Limits
 from syncd.core.rules import Rules
 from syncd.service.build import build_mirror
 from syncd.state import pass_tables

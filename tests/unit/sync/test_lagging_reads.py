@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from syncd.core.limits import Limits
+from syncd.core.problems import Limits
 from tests.harness import Core, in_step, plan
 from tests.memory_target import Held
 

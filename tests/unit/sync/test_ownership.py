@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from syncd.core.errors import Retry
-from syncd.core.limits import Limits
 from syncd.core.model import Delete, Entry, Put
+from syncd.core.problems import Limits
 from syncd.state.ownership import Claims
 from syncd.targets.base import ReadContents, ReportOutcomes
 from tests.harness import Core, ScriptedTarget, in_step, plan, planned

@@ -2,7 +2,7 @@
 
 import pytest
 
-from syncd.core.limits import Limits
+from syncd.core.problems import Limits
 from tests.harness import Core, in_step, plan, planned
 
 RENEW_S = 30.0

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syncd.core.errors import Brake, RootHalt
-from syncd.core.limits import Limits
+from syncd.core.key_digests import WHOLE, Shard, shard_index
 from syncd.core.model import Record
 from syncd.core.plan import Policy, Prune
+from syncd.core.problems import Limits
 from syncd.core.rules import Rules
-from syncd.core.sharding import WHOLE, Shard, part
 from syncd.queries.pull import Folder, pull
 from syncd.service.build import build_mirror
 from syncd.state import pass_tables
@@ -42,7 +42,7 @@ World = tuple[dict[str, str], dict[str, tuple[str, str | None]], dict[str, str]]
 def of(index: int, count: int, number: int = 1) -> list[str]:
     """Return the first keys of a shard."""
     found = (f"f{each}" for each in range(10_000))
-    return [key for key in found if part(key, count) == index][:number]
+    return [key for key in found if shard_index(key, count) == index][:number]
 
 
 def ref(key: str) -> str:

@@ -1,14 +1,25 @@
-"""Short names for keys that are too long for a target. A short name is readable and proves the full key. PURE.
+"""Digests of keys: the short name of a key that is too long for a target, and the shard of a key. PURE.
+
+A short name is readable and proves the full key:
 
     guides/installation/a-very-long-na~3fa9c1d27b04~-the-whole-story.md
     start of the key                   its digest   end of the file name
 
 The metadata of the entry contains the full key. It counts only if the digest in the name proves it.
+
+The shard of a key is a pure function of its bytes. So n processes split a mirror without communication, without a gap
+and without an overlap, and other tools can compute the shard:
+
+    int.from_bytes(sha256(key in UTF-8).digest()[:8], "big") % n
+
+The key is the whole remote key with its prefix, in NFC. A remote key in another form is hashed as it is. The function
+must never change, because a change would move keys between running processes.
 """
 
-import hashlib
 import re
 import unicodedata
+from dataclasses import dataclass
+from hashlib import sha256
 
 FULL_KEY_FIELD = "path"
 """The metadata field with the full key of an entry that has a short name."""
@@ -16,7 +27,12 @@ DIGITS = 12
 """Hex digits of the digest. In a folder of a million long keys that start and end alike, two collide with p = 1/500."""
 LEAST_LENGTH = 64
 """Minimum characters of a short name. A shorter one is not readable and may lose its file name ending."""
-
+MAX_SHARDS = 1024
+"""Maximum shards (our own limit). Each shard is a process that walks the whole folder and lists the whole target."""
+SHARD_REMEDY = (
+    f'should be "i/n" with 0 <= i < n <= {MAX_SHARDS}, such as "0/4" for the first of four, or "" for all keys'
+)
+_SHARD = re.compile(r"([0-9]{1,4})/([0-9]{1,4})", re.ASCII)
 _MARKED = re.compile(rf"~[0-9a-f]{{{DIGITS}}}~[^/]*\Z")
 
 
@@ -89,4 +105,44 @@ def _end(text: str, length: int, max_bytes: int | None) -> str:
 
 
 def _mark(key: str) -> str:
-    return f"~{hashlib.sha256(key.encode()).hexdigest()[:DIGITS]}~"
+    return f"~{sha256(key.encode()).hexdigest()[:DIGITS]}~"
+
+
+# -- shards
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Shard `index` of `count`. The index starts at 0, like an ordinal or a completion index of Kubernetes."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Return the shard of "i/n", or WHOLE for "". Raises ValueError with the remedy."""
+        if not text:
+            return WHOLE
+        match = _SHARD.fullmatch(text)
+        shard = cls(int(match[1]), int(match[2])) if match else None
+        if shard is None or not shard.index < shard.count <= MAX_SHARDS:
+            raise ValueError(SHARD_REMEDY)
+        return shard
+
+    def holds(self, key: str) -> bool:
+        """Return whether the key belongs to this shard."""
+        return self.count == 1 or shard_index(key, self.count) == self.index
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+WHOLE = Shard(0, 1)
+"""All keys, for a process without `shard`."""
+
+
+def shard_index(key: str, count: int) -> int:
+    """Return the index of the shard of a key among `count` shards."""
+    # A key of another writer may contain half a surrogate pair.
+    digest = sha256(key.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") % count
