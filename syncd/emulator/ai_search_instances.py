@@ -11,15 +11,12 @@ from syncd.emulator.ai_search_store import (
     DEFAULT_NAMESPACE,
     NAME,
     ROOT,
-    STATUSES,
     InstanceRow,
-    add_instance,
-    add_namespace,
     as_instance,
-    count_items,
     find_instance,
     instance_endpoints,
     instance_of,
+    instance_statistics,
     namespace_of,
     reindex_all,
     remove_instance,
@@ -35,22 +32,25 @@ SELECT name, description, created_at FROM (
 """
 
 
+class _NamespaceFields(BaseModel):
+    description: str | None = Field(default=None, max_length=MAX_DESCRIPTION_LENGTH)
+
+
 async def _list_namespaces(call: Call) -> Response:
-    page, per_page = call.number("page", 1, 1), call.number("per_page", 20, 1, MAX_PER_PAGE)
-    rows = _all_namespaces(call, (call.query("search") or "").lower())
-    return page_of(rows[(page - 1) * per_page : page * per_page], page, per_page, len(rows))
+    return _page(call, _all_namespaces(call, (call.query("search") or "").lower()))
 
 
 async def _create_namespace(call: Call) -> Response:
     body = await call.body()
     name = _name(body, "name")
-    description = _description(body)
+    description = validate(_NamespaceFields, body).description
     known = [row["name"] for row in _all_namespaces(call)]
     if name in known:
         raise ApiError(409, 7064, "namespace_already_exists")
     if len(known) >= MAX_NAMESPACES:
         raise ApiError(403, 7066, f"An account has at most {MAX_NAMESPACES} namespaces")
-    add_namespace(call.backend, call.path["account_id"], name, description)
+    row = (call.path["account_id"], name, description, call.backend.clock())
+    call.backend.store.run("INSERT INTO ai_namespaces VALUES (?, ?, ?, ?)", row)
     return ok(_namespace(call, name), status=201)
 
 
@@ -60,7 +60,7 @@ async def _get_namespace(call: Call) -> Response:
 
 async def _update_namespace(call: Call) -> Response:
     name = _changeable_namespace(call)
-    description = _description(await call.body())
+    description = validate(_NamespaceFields, await call.body()).description
     sql = "UPDATE ai_namespaces SET description = ? WHERE account = ? AND name = ?"
     call.backend.store.run(sql, (description, call.path["account_id"], name))
     return ok(_namespace(call, name))
@@ -88,15 +88,6 @@ def _name(body: dict[str, Any], field: str) -> str:
     if not isinstance(name, str) or NAME.match(name) is None:
         raise invalid(f"{field} must be 1-64 lowercase letters, digits, hyphens and underscores")
     return name
-
-
-def _description(body: dict[str, Any]) -> str | None:
-    description = body.get("description")
-    if description is None:
-        return None
-    if not isinstance(description, str) or len(description) > MAX_DESCRIPTION_LENGTH:
-        raise invalid(f"description must be a text of at most {MAX_DESCRIPTION_LENGTH} characters")
-    return description
 
 
 def _namespace(call: Call, name: str) -> dict[str, Any]:
@@ -131,7 +122,6 @@ _DEFAULTS: dict[str, Any] = {
 
 
 async def _list_instances(call: Call) -> Response:
-    page, per_page = call.number("page", 1, 1), call.number("per_page", 20, 1, MAX_PER_PAGE)
     call.choice("order_by", ("created_at",))
     order = "number" if call.choice("order_by_direction", ("desc", "asc")) == "asc" else "number DESC"
     sql = f"SELECT * FROM ai_instances WHERE account = ? AND namespace = ? AND instr(id, ?) ORDER BY {order}"  # noqa: S608
@@ -139,8 +129,7 @@ async def _list_instances(call: Call) -> Response:
     if "name" not in call.path:
         namespace = call.query("namespace") or namespace
     rows = call.backend.store.all(sql, (call.path["account_id"], namespace, (call.query("search") or "").lower()))
-    shown = [_render(as_instance(dict(row))) for row in rows[(page - 1) * per_page : page * per_page]]
-    return page_of(shown, page, per_page, len(rows))
+    return _page(call, [_render(as_instance(dict(row))) for row in rows])
 
 
 async def _create_instance(call: Call) -> Response:
@@ -152,7 +141,9 @@ async def _create_instance(call: Call) -> Response:
         raise ApiError(400, 7022, "ai_search_name_already_exists")
     if call.backend.store.value("SELECT count(*) FROM ai_instances WHERE account = ?", (account,)) >= MAX_INSTANCES:
         raise ApiError(403, 7013, f"An account has at most {MAX_INSTANCES} instances")
-    add_instance(call.backend, (account, namespace, name), config)
+    now = call.backend.clock()
+    sql = "INSERT INTO ai_instances (account, namespace, id, config, created_at, modified_at) VALUES (?, ?, ?, ?, ?, ?)"
+    call.backend.store.run(sql, (account, namespace, name, json.dumps(config), now, now))
     created = find_instance(call.backend, (account, namespace, name))
     return ok(created and _render(created), status=201)
 
@@ -181,24 +172,18 @@ async def _delete_instance(call: Call) -> Response:
 
 
 async def _get_statistics(call: Call) -> Response:
-    totals = count_items(call.backend, instance_of(call))
-    engine = {
-        "r2": {
-            "objectCount": totals.objects,
-            "payloadSizeBytes": totals.payload_bytes,
-            "metadataSizeBytes": totals.metadata_bytes,
-        },
-        "vectorize": {"dimensions": 1024, "vectorsCount": totals.chunks},
-    }
-    counts = {status: totals.by_status.get(status, 0) for status in STATUSES}
-    last = None if totals.last_activity is None else timestamp(totals.last_activity)
-    return ok(counts | {"last_activity": last, "degraded": False, "engine": engine})
+    return ok(instance_statistics(call.backend, instance_of(call)))
 
 
 async def _list_jobs(call: Call) -> Response:
     """List no jobs: the stand-in crawls no source."""
     instance_of(call)
-    return page_of([], call.number("page", 1, 1), call.number("per_page", 20, 1, MAX_PER_PAGE), 0)
+    return _page(call, [])
+
+
+def _page(call: Call, rows: list[dict[str, Any]]) -> Response:
+    page, per_page = call.number("page", 1, 1), call.number("per_page", 20, 1, MAX_PER_PAGE)
+    return page_of(rows[(page - 1) * per_page : page * per_page], page, per_page, len(rows))
 
 
 def _check_config(config: dict[str, Any]) -> None:

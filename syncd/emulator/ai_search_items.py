@@ -16,7 +16,6 @@ from syncd.emulator.ai_search_store import (
     InstanceRow,
     ItemRow,
     find_item,
-    find_item_by_key,
     instance_endpoints,
     instance_of,
     queue_item,
@@ -116,7 +115,7 @@ async def _index_key(call: Call) -> Response:
     wanted = validate(_IndexKeyRequest, await call.body())
     check_key(wanted.key)
     source = external_source(instance)
-    item = find_item_by_key(call.backend, instance, wanted.key, source or BUILTIN)
+    item = find_item(call.backend, instance, key=wanted.key, source=source or BUILTIN)
     if item is not None:
         item = reindex_item(call.backend, item, _indexed_again(call, item))
     elif source is not None:
@@ -215,7 +214,7 @@ async def _list_logs(call: Call) -> Response:
 
 
 def _item_of(call: Call, instance: InstanceRow) -> ItemRow:
-    item = find_item(call.backend, instance, call.path["item_id"])
+    item = find_item(call.backend, instance, id=call.path["item_id"])
     if item is None:
         raise ApiError(404, 7041, "item_not_found")
     return item

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from syncd.emulator.ai_search_index import (
     REASONS,
@@ -19,7 +19,7 @@ from syncd.emulator.ai_search_index import (
     read_schema,
 )
 from syncd.emulator.options import matches
-from syncd.emulator.requests import ApiError, Backend, Call, Endpoint, Handler
+from syncd.emulator.requests import ApiError, Backend, Call, Endpoint, Handler, timestamp
 
 # Times are seconds since 1970.
 SCHEMA = """
@@ -105,12 +105,6 @@ def namespace_of(call: Call) -> str:
     return name
 
 
-def add_namespace(backend: Backend, account: str, name: str, description: str | None) -> None:
-    """Store a new namespace."""
-    row = (account, name, description, backend.clock())
-    backend.store.run("INSERT INTO ai_namespaces VALUES (?, ?, ?, ?)", row)
-
-
 def instance_of(call: Call) -> InstanceRow:
     """Return the instance in the path; ApiError 404 if it or its namespace does not exist."""
     place = (call.path["account_id"], namespace_of(call), call.path["id"])
@@ -130,13 +124,6 @@ def find_instance(backend: Backend, place: tuple[str, str, str]) -> InstanceRow 
 def as_instance(row: dict[str, Any]) -> InstanceRow:
     """Return a row of ai_instances as a value."""
     return InstanceRow(**(row | {"config": json.loads(row["config"])}))
-
-
-def add_instance(backend: Backend, place: tuple[str, str, str], config: dict[str, Any]) -> None:
-    """Store a new instance."""
-    now = backend.clock()
-    sql = "INSERT INTO ai_instances (account, namespace, id, config, created_at, modified_at) VALUES (?, ?, ?, ?, ?, ?)"
-    backend.store.run(sql, (*place, json.dumps(config), now, now))
 
 
 SKIPPED = "skipped"
@@ -191,19 +178,11 @@ COLUMNS = ", ".join(_FIELDS)
 _INSERT = f"INSERT INTO ai_items ({COLUMNS}, valid_from) VALUES ({', '.join('?' * (len(_FIELDS) + 1))})"  # noqa: S608
 
 
-def find_item(backend: Backend, instance: InstanceRow, item_id: str) -> ItemRow | None:
-    """Return the item with this id, as it is now."""
-    return _find_first(backend, instance, "id = ?", (item_id,))
-
-
-def find_item_by_key(backend: Backend, instance: InstanceRow, key: str, source: str) -> ItemRow | None:
-    """Return the item with this key within one source, as it is now."""
-    return _find_first(backend, instance, "key = ? AND source = ?", (key, source))
-
-
-def _find_first(backend: Backend, instance: InstanceRow, condition: str, values: tuple[str, ...]) -> ItemRow | None:
-    sql = f"SELECT {COLUMNS} FROM ai_items WHERE valid_to IS NULL AND instance = ? AND {condition}"  # noqa: S608
-    row = backend.store.one(sql, (instance.number, *values))
+def find_item(backend: Backend, instance: InstanceRow, **values: str) -> ItemRow | None:
+    """Return the item with these values as it is now. `id` or `key` and `source` name at most one item."""
+    wanted = " ".join(f"AND {column} = :{column}" for column in values)
+    sql = f"SELECT {COLUMNS} FROM ai_items WHERE valid_to IS NULL AND instance = :instance {wanted}"  # noqa: S608
+    row = backend.store.one(sql, {"instance": instance.number, **values})
     return None if row is None else ItemRow(*row)
 
 
@@ -216,13 +195,6 @@ def queue_item(backend: Backend, item: ItemRow, now: float) -> ItemRow:
     backend.store.run(_INSERT, [*(getattr(queued, name) for name in _FIELDS), now])
     _write_logs(backend, queued)
     return queued
-
-
-def count_indexings(backend: Backend, item: ItemRow) -> int:
-    """Return how often the item was queued."""
-    sql = "SELECT count(*) FROM ai_logs WHERE item = ? AND action = 'queued'"
-    count: int = backend.store.value(sql, (item.id,))
-    return count
 
 
 def store_content(backend: Backend, item: ItemRow, data: bytes, chunks: Iterable[IndexedChunk]) -> None:
@@ -276,19 +248,8 @@ def remove_instance(backend: Backend, instance: InstanceRow) -> None:
         backend.store.run("DELETE FROM ai_instances WHERE number = ?", (instance.number,))
 
 
-class InstanceTotals(NamedTuple):
-    """Counts over the items of an instance. last_activity: seconds since 1970, None if it has no items."""
-
-    by_status: dict[str, int]
-    objects: int
-    payload_bytes: int
-    metadata_bytes: int
-    chunks: int
-    last_activity: float | None
-
-
-def count_items(backend: Backend, instance: InstanceRow) -> InstanceTotals:
-    """Count the items as they are now."""
+def instance_statistics(backend: Backend, instance: InstanceRow) -> dict[str, Any]:
+    """Return the counts over the items as they are now, as the API shows them."""
     sql = (
         f"SELECT {STATUS_SQL} AS status, count(*) AS items, count(size) AS objects,"  # noqa: S608 - constants only
         " coalesce(sum(size), 0) AS payload, sum(length(metadata)) AS metadata, sum(chunks) AS chunks,"
@@ -296,14 +257,18 @@ def count_items(backend: Backend, instance: InstanceRow) -> InstanceTotals:
         " FROM ai_items WHERE valid_to IS NULL AND instance = :instance GROUP BY 1"
     )
     rows = backend.store.all(sql, {"at": backend.clock(), "instance": instance.number})
-    return InstanceTotals(
-        by_status={row["status"]: row["items"] for row in rows},
-        objects=sum(row["objects"] for row in rows),
-        payload_bytes=sum(row["payload"] for row in rows),
-        metadata_bytes=sum(row["metadata"] for row in rows),
-        chunks=sum(row["chunks"] for row in rows if row["status"] == "completed"),
-        last_activity=max((row["last"] for row in rows), default=None),
-    )
+    counts = dict.fromkeys(STATUSES, 0) | {row["status"]: row["items"] for row in rows}
+    stored = {
+        "objectCount": sum(row["objects"] for row in rows),
+        "payloadSizeBytes": sum(row["payload"] for row in rows),
+        "metadataSizeBytes": sum(row["metadata"] for row in rows),
+    }
+    vectors = sum(row["chunks"] for row in rows if row["status"] == "completed")
+    return counts | {
+        "last_activity": timestamp(max(row["last"] for row in rows)) if rows else None,
+        "degraded": False,
+        "engine": {"r2": stored, "vectorize": {"dimensions": 1024, "vectorsCount": vectors}},
+    }
 
 
 def _retire_item(backend: Backend, item_id: str, now: float) -> None:

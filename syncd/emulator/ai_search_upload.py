@@ -21,8 +21,7 @@ from syncd.emulator.ai_search_store import (
     SKIPPED,
     InstanceRow,
     ItemRow,
-    count_indexings,
-    find_item_by_key,
+    find_item,
     instance_endpoints,
     instance_of,
     queue_item,
@@ -48,7 +47,7 @@ async def _upload(call: Call) -> Response:
     if instance.config.get("paused"):
         raise ApiError(400, 7032, "ai_search_is_paused")
     form = _read_form(call, body)
-    existing = find_item_by_key(call.backend, instance, form.key, BUILTIN)
+    existing = find_item(call.backend, instance, key=form.key, source=BUILTIN)
     if existing is not None and call.backend.options.on_existing == "conflict":
         raise ApiError(409, 7042, "item_key_already_exist")
     result = indexing_result(call, form.key, form.data, existing)
@@ -120,7 +119,8 @@ def indexing_result(call: Call, key: str, data: bytes, existing: ItemRow | None)
     if matches(options.skip_index, key):
         return IndexingResult([], SKIPPED)
     if matches(options.fail_index_transient, key):
-        before = count_indexings(call.backend, existing) if existing else 0
+        sql = "SELECT count(*) FROM ai_logs WHERE item = ? AND action = 'queued'"
+        before = call.backend.store.value(sql, (existing and existing.id,))
         if not options.fail_index_times or before < options.fail_index_times:
             return IndexingResult([], "unknown_error")
     return index_content(key, data)

@@ -96,30 +96,23 @@ class KVPair(NamedTuple):
         )
 
 
-class KVKeyRow(NamedTuple):
-    """An entry in the listing; metadata and expiration as in KVPair."""
+class KVRow(NamedTuple):
+    """An entry as stored; metadata and expiration as in KVPair. data: empty in a listing."""
 
     key: bytes
     metadata: str | None
     expiration: int | None
+    data: bytes = b""
 
 
-class KVValue(NamedTuple):
-    """The value of a key; metadata and expiration as in KVPair."""
-
-    data: bytes
-    metadata: str | None
-    expiration: int | None
-
-
-def find_value(backend: Backend, namespace: int, key: str) -> KVValue | None:
-    """Return the present value of a key, or None. The lag of the listing does not apply."""
-    sql = f"SELECT data, metadata, expiration FROM kv_entries WHERE {_ALIVE}"  # noqa: S608 - a constant
+def find_row(backend: Backend, namespace: int, key: str) -> KVRow | None:
+    """Return the present entry of a key, or None. The lag of the listing does not apply."""
+    sql = f"SELECT key, metadata, expiration, data FROM kv_entries WHERE {_ALIVE}"  # noqa: S608 - a constant
     row = backend.store.one(sql, {"namespace": namespace, "key": key.encode(), "at": backend.clock()})
-    return None if row is None else KVValue(*row)
+    return None if row is None else KVRow(*row)
 
 
-def list_keys(backend: Backend, namespace: int, bounds: tuple[bytes, bytes], limit: int) -> list[KVKeyRow]:
+def list_rows(backend: Backend, namespace: int, bounds: tuple[bytes, bytes], limit: int) -> list[KVRow]:
     """Return up to `limit` entries with bounds[0] <= key < bounds[1] by key, as they were `list_lag` seconds ago."""
     lag = backend.options.list_lag
     valid = "valid_from <= :at AND (valid_to IS NULL OR valid_to > :at)" if lag else "valid_to IS NULL"
@@ -129,7 +122,7 @@ def list_keys(backend: Backend, namespace: int, bounds: tuple[bytes, bytes], lim
         " AND (expiration IS NULL OR expiration > :at) ORDER BY key LIMIT :limit"
     )
     values = {"namespace": namespace, "start": bounds[0], "end": bounds[1], "limit": limit}
-    return [KVKeyRow(*row) for row in backend.store.all(sql, values | {"at": backend.clock() - lag})]
+    return [KVRow(*row) for row in backend.store.all(sql, values | {"at": backend.clock() - lag})]
 
 
 def write_pairs(backend: Backend, namespace: int, pairs: Collection[KVPair]) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -9,16 +10,15 @@ from starlette.responses import Response
 
 from syncd.emulator.kv_store import (
     NAMESPACE,
-    KVKeyRow,
     KVPair,
-    KVValue,
+    KVRow,
     check_key,
     check_key_size,
     check_value_size,
     expiration_of,
     failing_keys,
-    find_value,
-    list_keys,
+    find_row,
+    list_rows,
     namespace_of,
     refused,
     remove_keys,
@@ -75,8 +75,8 @@ async def _get_metadata(call: Call) -> Response:
     return ok(None if metadata is None else json.loads(metadata))
 
 
-def _value_of(call: Call) -> KVValue:
-    value = find_value(call.backend, namespace_of(call), _key_of(call))
+def _value_of(call: Call) -> KVRow:
+    value = find_row(call.backend, namespace_of(call), _key_of(call))
     if value is None:
         raise ApiError(404, 10009, "get: 'key not found'")
     return value
@@ -135,17 +135,17 @@ async def _list_keys(call: Call) -> Response:
     cursor = _read_cursor(call.query("cursor") or "")
     if call.backend.options.empty_pages and cursor.pages % 2 == 0:
         return _page([], _KeyCursor(cursor.pages + 1, cursor.after))
-    rows = list_keys(call.backend, namespace, _bounds(prefix.encode(), cursor.after), limit + 1)
+    rows = list_rows(call.backend, namespace, _bounds(prefix.encode(), cursor.after), limit + 1)
     more = len(rows) > limit
     return _page(rows[:limit], _KeyCursor(cursor.pages + 1, rows[limit - 1].key) if more else None)
 
 
-def _page(rows: list[KVKeyRow], following: _KeyCursor | None) -> Response:
+def _page(rows: list[KVRow], following: _KeyCursor | None) -> Response:
     info = {"count": len(rows), "cursor": "" if following is None else str(following)}
     return ok([_render_key(row) for row in rows], info)
 
 
-def _render_key(row: KVKeyRow) -> dict[str, Any]:
+def _render_key(row: KVRow) -> dict[str, Any]:
     shown: dict[str, Any] = {"name": row.key.decode()}
     if row.expiration is not None:
         shown["expiration"] = row.expiration
@@ -180,24 +180,34 @@ async def _write_many(call: Call) -> Response:
     given = [_read_pair(place, item, now) for place, item in enumerate(await _read_items(call))]
     namespace = namespace_of(call)
     pairs = _distinct(given)
-    if _times_out(call, len(given)):
-        return _timed_out()
-    with call.backend.store.transaction():
-        failed = failing_keys(call.backend, namespace, list(pairs))
-        write_pairs(call.backend, namespace, [pair for key, pair in pairs.items() if key not in failed])
-    return _result(len(pairs), failed)
+
+    def write(keys: list[str]) -> None:
+        write_pairs(call.backend, namespace, [pairs[key] for key in keys])
+
+    return _change_many(call, namespace, len(given), list(pairs), write)
 
 
 async def _delete_many(call: Call) -> Response:
     given = [_read_key(place, item) for place, item in enumerate(await _read_items(call))]
     namespace = namespace_of(call)
-    keys = list(dict.fromkeys(given))
-    if _times_out(call, len(given)):
-        return _timed_out()
+
+    def remove(keys: list[str]) -> None:
+        remove_keys(call.backend, namespace, keys)
+
+    return _change_many(call, namespace, len(given), list(dict.fromkeys(given)), remove)
+
+
+def _change_many(
+    call: Call, namespace: int, count: int, keys: list[str], change: Callable[[list[str]], None]
+) -> Response:
+    """Change the keys that do not fail. `count`, the number of items in the request, decides whether it times out."""
+    limit = call.backend.options.bulk_fail_over
+    if limit is not None and count > limit:
+        return Response(_TIMED_OUT, 524, media_type="text/html")
     with call.backend.store.transaction():
         failed = failing_keys(call.backend, namespace, keys)
-        remove_keys(call.backend, namespace, [key for key in keys if key not in failed])
-    return _result(len(keys), failed)
+        change([key for key in keys if key not in failed])
+    return ok({"successful_key_count": len(keys) - len(failed), "unsuccessful_keys": sorted(failed)})
 
 
 async def _read_items(call: Call) -> list[Any]:
@@ -269,19 +279,6 @@ def _distinct(given: list[KVPair]) -> dict[str, KVPair]:
     return pairs
 
 
-def _times_out(call: Call, count: int) -> bool:
-    limit = call.backend.options.bulk_fail_over
-    return limit is not None and count > limit
-
-
-def _timed_out() -> Response:
-    return Response(_TIMED_OUT, 524, media_type="text/html")
-
-
-def _result(count: int, failed: set[str]) -> Response:
-    return ok({"successful_key_count": count - len(failed), "unsuccessful_keys": sorted(failed)})
-
-
 async def _get_many(call: Call) -> Response:
     """Return the values of the keys; null for a key without a value.
 
@@ -295,7 +292,7 @@ async def _get_many(call: Call) -> Response:
     values: dict[str, Any] = {}
     size = 0
     for key in keys:
-        value = find_value(call.backend, namespace, key)
+        value = find_row(call.backend, namespace, key)
         size += 0 if value is None else len(value.data)
         if size > MAX_KV_VALUE_SIZE:
             raise refused(f"Total size of request exceeds the limit of {MAX_KV_VALUE_SIZE // 2**20}MB", 413)
@@ -314,7 +311,7 @@ def _keys(body: dict[str, Any]) -> list[str]:
     return keys
 
 
-def _render_value(value: KVValue, kind: str, *, with_metadata: bool) -> Any:
+def _render_value(value: KVRow, kind: str, *, with_metadata: bool) -> Any:
     try:
         shown = read_json(value.data) if kind == "json" else value.data.decode()
     except ValueError:

@@ -132,12 +132,7 @@ class RequestCounts:
 
     def as_json(self) -> dict[str, Any]:
         """Return {"total", "changing", "embedded_texts", "routes"}."""
-        return {
-            "total": self.total,
-            "changing": self.changing,
-            "embedded_texts": self.embedded_texts,
-            "routes": dict(self.routes),
-        }
+        return vars(self) | {"routes": dict(self.routes)}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from syncd.emulator.vectorize_store import (
     ROOT,
     PropertyIndex,
     accepted_property_types,
-    change_property,
+    change_index,
     current_index,
     find_index,
     not_valid,
@@ -154,7 +154,7 @@ async def _create_metadata_index(call: Call) -> Response:
     others = accepted_property_types(call.backend, index).keys() - {name}
     if len(others) >= MAX_METADATA_INDEXES:
         raise not_valid(f"an index has at most {MAX_METADATA_INDEXES} metadata indexes")
-    return ok({"mutationId": change_property(call.backend, index, "index", PropertyIndex(name, value_type))})
+    return change_index(call.backend, index, "index", changed=PropertyIndex(name, value_type))
 
 
 async def _list_metadata_indexes(call: Call) -> Response:
@@ -169,7 +169,7 @@ async def _delete_metadata_index(call: Call) -> Response:
     value_type = accepted_property_types(call.backend, index).get(name)
     if value_type is None:
         raise refused(40005, f"there is no metadata index for property {name}")
-    return ok({"mutationId": change_property(call.backend, index, "unindex", PropertyIndex(name, value_type))})
+    return change_index(call.backend, index, "unindex", changed=PropertyIndex(name, value_type))
 
 
 def _property_name(body: dict[str, Any]) -> str:

@@ -8,8 +8,10 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
+from starlette.responses import Response
+
 from syncd.emulator.filters import indexed_properties
-from syncd.emulator.requests import ApiError, Backend, Call
+from syncd.emulator.requests import ApiError, Backend, Call, ok
 
 # Times are seconds since 1970; vectors are the bytes of little-endian float32.
 SCHEMA = """
@@ -42,14 +44,10 @@ CREATE TABLE IF NOT EXISTS vz_pending (
     PRIMARY KEY (mutation, place)
 );
 
--- The ids of a listing with more than one page, stored with the answer to its first page.
-CREATE TABLE IF NOT EXISTS vz_snapshots (
-    number INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE, of_index INTEGER NOT NULL, total INTEGER NOT NULL,
-    expires_at REAL NOT NULL
+-- The ids of a listing with more than one page as JSON, stored with the answer to its first page.
+CREATE TABLE IF NOT EXISTS vz_listings (
+    token TEXT PRIMARY KEY, of_index INTEGER NOT NULL, ids TEXT NOT NULL, expires_at REAL NOT NULL
 );
-CREATE TABLE IF NOT EXISTS vz_snapshot_ids (
-    snapshot INTEGER NOT NULL, place INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (snapshot, place)
-) WITHOUT ROWID;
 """
 
 ROOT = "/accounts/{account_id}/vectorize/v2/indexes"
@@ -113,7 +111,6 @@ _WRITE = {
     "upsert": "INSERT OR REPLACE INTO vz_vectors",
     "insert": "INSERT OR IGNORE INTO vz_vectors",
 }
-_OWN_TABLES = ("vz_vectors", "vz_properties", "vz_mutations", "vz_snapshots")
 
 
 def find_index(call: Call) -> IndexRow:
@@ -142,21 +139,32 @@ def current_index(call: Call) -> IndexRow:
     return index
 
 
-def change_vectors(backend: Backend, index: IndexRow, kind: MutationKind, vectors: Iterable[VectorRow]) -> str:
-    """Accept an upsert, an insert or a delete (by id) and return the id of the mutation."""
+def change_index(
+    backend: Backend,
+    index: IndexRow,
+    kind: MutationKind,
+    *,
+    vectors: Iterable[VectorRow] = (),
+    changed: PropertyIndex | None = None,
+) -> Response:
+    """Accept a mutation and return the answer that carries its id.
+
+    vectors: the vectors of an upsert, an insert or a delete (by id). changed: the metadata index that "index" creates
+    or "unindex" removes.
+    """
+    identifier = str(uuid.uuid4())
+    due = backend.clock() + backend.options.mutation_lag
     with backend.store.transaction():
-        identifier, number = _accept(backend, index, kind, None)
-        rows = ((number, place, *vector) for place, vector in enumerate(vectors))
-        backend.store.many(
-            "INSERT INTO vz_pending (mutation, place, id, data, metadata, namespace) VALUES (?, ?, ?, ?, ?, ?)", rows
+        backend.store.run(
+            "INSERT INTO vz_mutations (of_index, id, kind, due, property, type) VALUES (?, ?, ?, ?, ?, ?)",
+            (index.number, identifier, kind, due, *(changed or (None, None))),
         )
-    return identifier
-
-
-def change_property(backend: Backend, index: IndexRow, kind: MutationKind, changed: PropertyIndex) -> str:
-    """Accept the creation ("index") or removal ("unindex") of a metadata index and return the id of the mutation."""
-    with backend.store.transaction():
-        return _accept(backend, index, kind, changed)[0]
+        number = backend.store.value("SELECT last_insert_rowid()")
+        backend.store.many(
+            "INSERT INTO vz_pending (mutation, place, id, data, metadata, namespace) VALUES (?, ?, ?, ?, ?, ?)",
+            ((number, place, *vector) for place, vector in enumerate(vectors)),
+        )
+    return ok({"mutationId": identifier})
 
 
 def property_types(backend: Backend, index: IndexRow) -> dict[str, str]:
@@ -179,27 +187,10 @@ def accepted_property_types(backend: Backend, index: IndexRow) -> dict[str, str]
 
 def remove_rows(backend: Backend, index: IndexRow) -> None:
     """Remove every row that belongs to an index, within a transaction of the caller."""
-    for table, column, owner in (
-        ("vz_pending", "mutation", "vz_mutations"),
-        ("vz_snapshot_ids", "snapshot", "vz_snapshots"),
-    ):
-        backend.store.run(
-            f"DELETE FROM {table} WHERE {column} IN (SELECT number FROM {owner} WHERE of_index = ?)",  # noqa: S608
-            (index.number,),
-        )
-    for table in _OWN_TABLES:
+    pending = "DELETE FROM vz_pending WHERE mutation IN (SELECT number FROM vz_mutations WHERE of_index = ?)"
+    backend.store.run(pending, (index.number,))
+    for table in ("vz_vectors", "vz_properties", "vz_mutations", "vz_listings"):
         backend.store.run(f"DELETE FROM {table} WHERE of_index = ?", (index.number,))  # noqa: S608 - constant names
-
-
-def _accept(backend: Backend, index: IndexRow, kind: MutationKind, changed: PropertyIndex | None) -> tuple[str, int]:
-    identifier = str(uuid.uuid4())
-    name, value_type = changed or (None, None)
-    due = backend.clock() + backend.options.mutation_lag
-    backend.store.run(
-        "INSERT INTO vz_mutations (of_index, id, kind, due, property, type) VALUES (?, ?, ?, ?, ?, ?)",
-        (index.number, identifier, kind, due, name, value_type),
-    )
-    return identifier, backend.store.value("SELECT last_insert_rowid()")
 
 
 def _apply(backend: Backend, index: IndexRow, mutation: dict[str, Any]) -> None:

@@ -4,7 +4,8 @@ import asyncio
 import io
 import json
 import secrets
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from starlette.responses import Response
@@ -34,8 +35,9 @@ from syncd.emulator.requests import (
 from syncd.emulator.vectorize_store import (
     INDEX,
     IndexRow,
+    MutationKind,
     VectorRow,
-    change_vectors,
+    change_index,
     current_index,
     not_valid,
     refused,
@@ -56,24 +58,16 @@ _LINES_PER_TURN = 50
 _DEFAULT_COUNT = 100
 
 
-async def _upsert(call: Call) -> Response:
-    return await _write(call, "upsert")
-
-
-async def _insert(call: Call) -> Response:
-    return await _write(call, "insert")
-
-
-async def _write(call: Call, kind: Literal["upsert", "insert"]) -> Response:
+async def _write(call: Call, kind: MutationKind) -> Response:
     vectors = await read_vectors(call)
     index = current_index(call)
     check_dimensions(vectors, index)
-    return ok({"mutationId": change_vectors(call.backend, index, kind, vectors)})
+    return change_index(call.backend, index, kind, vectors=vectors)
 
 
 async def _delete_by_ids(call: Call) -> Response:
     vectors = [VectorRow(identifier, None) for identifier in await _ids(call, MAX_DELETED_IDS)]
-    return ok({"mutationId": change_vectors(call.backend, current_index(call), "delete", vectors)})
+    return change_index(call.backend, current_index(call), "delete", vectors=vectors)
 
 
 async def _get_by_ids(call: Call) -> Response:
@@ -105,89 +99,54 @@ async def _ids(call: Call, limit: int) -> list[str]:
     return ids
 
 
-class _IdSnapshot(NamedTuple):
-    """The ids of an index at the first page of a listing. Every page of the listing reads the snapshot."""
+class _Listing(NamedTuple):
+    """The ids of an index at the first page of a listing. Every page of the listing reads them."""
 
-    number: int
     token: str
-    total: int
     expires_at: float
+    ids: list[str]
 
 
 async def _list(call: Call) -> Response:
-    """Return one page of ids. A listing of one page has no snapshot and no cursor; a cursor is TOKEN.PLACE."""
+    """Return one page of ids. A listing of one page is not stored and has no cursor; a cursor is TOKEN.PLACE."""
     count = call.number("count", _DEFAULT_COUNT, 1, MAX_VECTOR_LIST, refuse=not_valid)
     index = current_index(call)
+    call.backend.store.run("DELETE FROM vz_listings WHERE expires_at <= ?", (call.backend.clock(),))
     cursor = call.query("cursor")
-    _remove_expired(call.backend)
-    if cursor:
-        return _snapshot_page(call.backend, *_find_page(call.backend, index, cursor), count)
-    sql = "SELECT id FROM vz_vectors WHERE of_index = ? ORDER BY id LIMIT ?"
-    ids = [row["id"] for row in call.backend.store.all(sql, (index.number, count + 1))]
-    if len(ids) <= count:
-        return ok(_render_page(ids, len(ids)))
-    return _snapshot_page(call.backend, _take_snapshot(call.backend, index), 0, count)
-
-
-def _snapshot_page(backend: Backend, snapshot: _IdSnapshot, start: int, count: int) -> Response:
-    end = start + count
-    sql = "SELECT id FROM vz_snapshot_ids WHERE snapshot = ? AND place >= ? AND place < ? ORDER BY place"
-    ids = [row["id"] for row in backend.store.all(sql, (snapshot.number, start, end))]
-    shown = _render_page(ids, snapshot.total)
-    if end < snapshot.total:
-        shown |= {
-            "isTruncated": True,
-            "nextCursor": f"{snapshot.token}.{end}",
-            "cursorExpirationTimestamp": timestamp(snapshot.expires_at),
+    listing, start = (
+        _find_page(call.backend, index, cursor) if cursor else (_begin_listing(call.backend, index, count), 0)
+    )
+    page = listing.ids[start : start + count]
+    more = start + count < len(listing.ids)
+    return ok(
+        {
+            "count": len(page),
+            "totalCount": len(listing.ids),
+            "isTruncated": more,
+            "nextCursor": f"{listing.token}.{start + count}" if more else None,
+            "cursorExpirationTimestamp": timestamp(listing.expires_at) if more else None,
+            "vectors": [{"id": identifier} for identifier in page],
         }
-    return ok(shown)
+    )
 
 
-def _render_page(ids: list[str], total: int) -> dict[str, Any]:
-    return {
-        "count": len(ids),
-        "totalCount": total,
-        "isTruncated": False,
-        "nextCursor": None,
-        "cursorExpirationTimestamp": None,
-        "vectors": [{"id": identifier} for identifier in ids],
-    }
+def _begin_listing(backend: Backend, index: IndexRow, count: int) -> _Listing:
+    rows = backend.store.all("SELECT id FROM vz_vectors WHERE of_index = ? ORDER BY id", (index.number,))
+    listing = _Listing(secrets.token_urlsafe(12), backend.clock() + VECTOR_CURSOR_LIFE, [row["id"] for row in rows])
+    if len(rows) > count:
+        sql = "INSERT INTO vz_listings (token, expires_at, ids, of_index) VALUES (?, ?, ?, ?)"
+        backend.store.run(sql, (*listing[:2], json.dumps(listing.ids), index.number))
+    return listing
 
 
-def _take_snapshot(backend: Backend, index: IndexRow) -> _IdSnapshot:
-    store = backend.store
-    token, expires_at = secrets.token_urlsafe(12), backend.clock() + VECTOR_CURSOR_LIFE
-    with store.transaction():
-        total = store.value("SELECT count(*) FROM vz_vectors WHERE of_index = ?", (index.number,))
-        sql = "INSERT INTO vz_snapshots (token, of_index, total, expires_at) VALUES (?, ?, ?, ?)"
-        store.run(sql, (token, index.number, total, expires_at))
-        number = store.value("SELECT last_insert_rowid()")
-        store.run(
-            "INSERT INTO vz_snapshot_ids (snapshot, place, id)"
-            " SELECT ?, row_number() OVER (ORDER BY id) - 1, id FROM vz_vectors WHERE of_index = ?",
-            (number, index.number),
-        )
-    return _IdSnapshot(number, token, total, expires_at)
-
-
-def _find_page(backend: Backend, index: IndexRow, cursor: str) -> tuple[_IdSnapshot, int]:
-    """Return the snapshot of a cursor and the place in it at which the page begins."""
+def _find_page(backend: Backend, index: IndexRow, cursor: str) -> tuple[_Listing, int]:
+    """Return the listing of a cursor and the place in it at which the page begins."""
     token, _, place = cursor.rpartition(".")
-    sql = "SELECT number, token, total, expires_at FROM vz_snapshots WHERE of_index = ? AND token = ?"
+    sql = "SELECT token, expires_at, ids FROM vz_listings WHERE of_index = ? AND token = ?"
     row = backend.store.one(sql, (index.number, token))
     if row is None or not place.isascii() or not place.isdigit():
         raise not_valid("the cursor is not from this index, or it has expired: start the listing again")
-    return _IdSnapshot(*row), int(place)
-
-
-def _remove_expired(backend: Backend) -> None:
-    store, now = backend.store, backend.clock()
-    if store.one("SELECT 1 FROM vz_snapshots WHERE expires_at <= ?", (now,)) is None:
-        return
-    with store.transaction():
-        expired = "SELECT number FROM vz_snapshots WHERE expires_at <= ?"
-        store.run(f"DELETE FROM vz_snapshot_ids WHERE snapshot IN ({expired})", (now,))  # noqa: S608 - a constant
-        store.run("DELETE FROM vz_snapshots WHERE expires_at <= ?", (now,))
+    return _Listing(row["token"], row["expires_at"], json.loads(row["ids"])), int(place)
 
 
 async def read_vectors(call: Call) -> list[VectorRow]:
@@ -341,8 +300,8 @@ def _size(text: str) -> int:
 
 
 ENDPOINTS = [
-    Endpoint("POST", f"{INDEX}/upsert", _upsert),
-    Endpoint("POST", f"{INDEX}/insert", _insert),
+    Endpoint("POST", f"{INDEX}/upsert", partial(_write, kind="upsert")),
+    Endpoint("POST", f"{INDEX}/insert", partial(_write, kind="insert")),
     Endpoint("POST", f"{INDEX}/delete_by_ids", _delete_by_ids),
     Endpoint("POST", f"{INDEX}/get_by_ids", _get_by_ids),
     Endpoint("GET", f"{INDEX}/list", _list),

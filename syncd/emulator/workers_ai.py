@@ -14,11 +14,6 @@ from starlette.responses import Response
 
 from syncd.emulator.requests import ApiError, Call, Endpoint, RequestCounts, ok
 
-_BAD_INPUT = 5006
-_NO_MODEL = 5007
-_TOO_LONG = 5021
-_BATCH_TOO_LONG = 3030
-
 _TOKEN = re.compile(r"[a-z0-9]{1,6}|[^\sa-z0-9]")
 _TOKENS_AROUND_TEXT = 2
 """A model adds one token before and one after every text."""
@@ -59,7 +54,7 @@ async def _run(call: Call) -> Response:
     model = MODELS.get(name)
     if model is None:
         await call.request.body()
-        raise ApiError(400, _NO_MODEL, f"No such model {name} or task")
+        raise ApiError(400, 5007, f"No such model {name} or task")
     body = await call.body(refuse=_bad_input)
     texts, pooling = _texts(model, body), _pooling(model, body)
     _check_lengths(model, texts)
@@ -104,10 +99,10 @@ def _check_lengths(model: EmbeddingModel, texts: list[str]) -> None:
     longest, total = max(counts), sum(counts)
     if longest > model.context:
         message = f"The estimated number of input tokens ({longest}) exceeded this model context window limit"
-        raise ApiError(400, _TOO_LONG, f"AiError: {message} ({model.context})")
+        raise ApiError(400, 5021, f"AiError: {message} ({model.context})")
     if model.batch is not None and total > model.batch:
         message = f"Max context reached {total} tokens but model supports only {model.batch}"
-        raise ApiError(400, _BATCH_TOO_LONG, f"AiError: {message}")
+        raise ApiError(400, 3030, f"AiError: {message}")
 
 
 def count_tokens(text: str) -> int:
@@ -119,7 +114,7 @@ def count_tokens(text: str) -> int:
 
 
 def _bad_input(reason: str) -> ApiError:
-    return ApiError(400, _BAD_INPUT, f"AiError: Bad input: Error: {reason}")
+    return ApiError(400, 5006, f"AiError: Bad input: Error: {reason}")
 
 
 Numbers = np.ndarray[Any, np.dtype[np.uint64]]

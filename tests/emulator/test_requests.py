@@ -98,7 +98,7 @@ async def test_a_bug_is_an_enveloped_500(monkeypatch: pytest.MonkeyPatch, caplog
         raise RuntimeError("broken on purpose")
 
     async with emulator() as api:
-        monkeypatch.setattr(ai_search_instances, "count_items", broken)
+        monkeypatch.setattr(ai_search_instances, "instance_statistics", broken)
         assert await api.refusal("GET", f"{DOCS}/stats") == (500, 7001)
         assert "broken on purpose" in caplog.text
 

@@ -94,8 +94,7 @@ async def test_a_cursor_is_valid_until_it_expires() -> None:
         for old in (cursor, page["nextCursor"]):
             assert await index.api.refusal("GET", f"{index.at}/list", params={"cursor": old}) == (400, 10400)
         store = index.api.app.state.backend.store
-        assert store.value("SELECT count(*) FROM vz_snapshots") == 0
-        assert store.value("SELECT count(*) FROM vz_snapshot_ids") == 0
+        assert store.value("SELECT count(*) FROM vz_listings") == 0
 
 
 async def test_a_cursor_of_another_index_or_an_unknown_cursor_is_refused() -> None:
