@@ -25,8 +25,7 @@ from syncd.core.keys import shown_path
 if TYPE_CHECKING:
     from syncd.config.schema import Config
     from syncd.queries.pull import Pulled
-    from syncd.queries.search import Question, SearchAnswer
-    from syncd.queries.verify import Verdict
+    from syncd.queries.verify import Question, SearchAnswer, Verdict
 
 SEVERITY = (3, 4, 5, 1, 6, 0)
 """Exit codes, the most serious first. With several mirrors the most serious one is returned."""
@@ -161,7 +160,7 @@ def _questions(config: "Config", names: Sequence[str], queries: Sequence[str], f
 
     names: the mirrors that may be asked; empty: all. Raises ConfigError.
     """
-    from syncd.queries.search import Question
+    from syncd.queries.verify import Question
 
     if len(queries) != len(files):
         raise ConfigError(

@@ -42,7 +42,7 @@ WatchSetting = Literal["auto", WatchMode]
 FRONT_FIELD = "front:"
 """Prefix of a metadata source that names a field of the front matter."""
 FIELD_SOURCES = ("title", "description", "modified", "folder")
-"""The other metadata sources; text/metadata.py describes them."""
+"""The other metadata sources; text/documents.py describes them."""
 
 
 def is_field_source(text: str) -> bool:

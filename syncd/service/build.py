@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
@@ -27,7 +26,7 @@ from syncd.core.problems import Limits
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
 from syncd.state import ownership
-from syncd.state.caches import StatCache
+from syncd.state.caches import Embeddings, StatCache
 from syncd.state.db import Meta, OnDamage, detect_damage, directory_of, open_copy, open_to_write
 from syncd.state.directory import FILE_NAME, Lock, lock, when_free
 from syncd.state.history import DeleteLog, History, log_path
@@ -36,9 +35,6 @@ from syncd.state.ownership import Age, Claims, SupersededEntries, bind, boot_id,
 from syncd.state.queue import Absences, Queue
 from syncd.sync.mirror import Mirror, Settings
 from syncd.targets.base import KeySources, LogRemoval, OpenRemovalLog, Removed, Target
-
-if TYPE_CHECKING:
-    from syncd.state.caches import Embeddings
 
 LONG_KEY_LENGTH = 1024
 """Maximum characters of a full key in an entry's metadata. Our own limit; AI Search allows 10 KiB of metadata."""
@@ -157,7 +153,7 @@ def open_transport(config: Config) -> Transport:
             Gate(section.tpslimit, section.transfers),
             timeout=section.timeout,
             retry_for=section.retry_for,
-            login=lambda: _reread_credentials(config),
+            login=lambda: _credentials(config),
         )
     except ValueError as error:
         raise ConfigError(f"cloudflare: {error}") from None
@@ -167,15 +163,11 @@ def open_transport(config: Config) -> Transport:
 
 
 def _credentials(config: Config) -> Credentials:
-    """Read the token or the key, and redact it in all output. May raise ValueError."""
+    """Read the token or the key, and redact it in all output. Raises ConfigError if it cannot be used."""
     secret, email = login(config)
     add_secrets([secret])
-    return Credentials.global_key(email, secret) if email else Credentials.bearer(secret)
-
-
-def _reread_credentials(config: Config) -> Credentials:
     try:
-        return _credentials(config)
+        return Credentials.global_key(email, secret) if email else Credentials.bearer(secret)
     except ValueError as error:
         raise ConfigError(f"cloudflare: {error}") from None
 
@@ -286,8 +278,6 @@ def build_target(
     keys = KeySources(Journal(db, name).keys, lambda: _walked_keys(section))
     match section.target:
         case VectorizeSection() as target:
-            from syncd.state.caches import Embeddings
-
             return _vectorize(transport, section, target, grants, keys, Embeddings(db, name))
         case KVSection() as target:
             return _kv(transport, section, target, keys)
@@ -334,7 +324,7 @@ def _vectorize(
     target: VectorizeSection,
     grants: Grants,
     keys: KeySources,
-    cache: "Embeddings",
+    cache: Embeddings,
 ) -> Target:
     from syncd.cloudflare.vectorize import VectorizeIndex
     from syncd.cloudflare.workers_ai import WorkersAI

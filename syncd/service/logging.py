@@ -37,8 +37,7 @@ def configure(log_format: LogFormatName, level: int, secrets: Collection[str] = 
         *([] if journal else [stamp]),
         structlog.processors.format_exc_info,
         _add_lost_lines,
-        _redact,
-        _escape,
+        _clean,
         journal_lines
         if journal
         else structlog.dev.ConsoleRenderer(
@@ -65,17 +64,12 @@ def _add_lost_lines(logger: WrappedLogger, method: str, event: EventDict) -> Eve
     return {**event, "lines_lost": raw.lost} if isinstance(raw, LogStream) and raw.lost else event
 
 
-def _redact(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    del logger, method
-    clean: EventDict = redact(event)
-    return clean
-
-
-def _escape(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+def _clean(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Redact secrets, and escape control characters."""
     del logger, method
     return {
         key: value if not isinstance(value, str) else indented(value) if key == "exception" else printable(value)
-        for key, value in event.items()
+        for key, value in redact(event).items()
     }
 
 

@@ -2,24 +2,29 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
 
-from syncd.core.errors import ConfigError
+from syncd.core.errors import ConfigError, StateDamaged, StateGone, StateHalt
 from syncd.core.keys import normal
 from syncd.core.rules import IGNORE_FILE
 from syncd.local.walk import Tree
 from syncd.service.build import Session
+from syncd.service.systemd import Notifier
+from syncd.service.webhook import Webhook
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import data_version
+from syncd.state.directory import FILE_NAME, writable
 from syncd.watch.observer import Inbox, Watcher
 
 log = structlog.get_logger()
 
 CREDENTIALS_EVERY_S = 2.0
 """Seconds between two reads of the token file."""
+BEAT_EVERY_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -87,6 +92,27 @@ def build_runtime(session: Session) -> Runtime:
     return Runtime(session, workers, inbox, watcher)
 
 
+def _ignore(tree: Tree) -> Callable[[str], bool]:
+    """Return the test for paths that need no watch: those that the config excludes. Ignore files may change."""
+    rules = tree.rules
+
+    def ignore(path: str) -> bool:
+        if rules.links and (path.endswith("/") or tree.links.at(path)):
+            return rules.forbids(normal(path.rstrip("/"))) is not None
+        return rules.excluded_deep(normal(path)) is not None and not path.endswith(IGNORE_FILE)
+
+    return ignore
+
+
+def _unwanted(tree: Tree) -> Callable[..., bool]:
+    """Return the test for hints to drop: paths that ignore files exclude, unless a link leads through them."""
+
+    def unwanted(path: str, *, directory: bool) -> bool:
+        return not tree.links.at(path) and tree.ignores.excludes(path, directory=directory)
+
+    return unwanted
+
+
 async def start_watching(runtime: Runtime, on_ready: Callable[[], None], ready_s: float) -> None:
     """Set up the watches. Then start the full pass of each mirror, so that no change is lost in between.
 
@@ -135,22 +161,71 @@ async def follow_credentials(runtime: Runtime) -> None:
                     worker.request_full()
 
 
-def _ignore(tree: Tree) -> Callable[[str], bool]:
-    """Return the test for paths that need no watch: those that the config excludes. Ignore files may change."""
-    rules = tree.rules
+class Heartbeat:
+    """Feeds the watchdog of systemd, and passes on the states of the mirrors and changes of the state file."""
 
-    def ignore(path: str) -> bool:
-        if rules.links and (path.endswith("/") or tree.links.at(path)):
-            return rules.forbids(normal(path.rstrip("/"))) is not None
-        return rules.excluded_deep(normal(path)) is not None and not path.endswith(IGNORE_FILE)
+    def __init__(self, runtime: Runtime, notifier: Notifier, webhook: Webhook) -> None:
+        self._runtime = runtime
+        self._notifier = notifier
+        self._webhook = webhook
+        self._stored: dict[str, dict[str, str]] = {}
+        self._summary = ""
+        self._fed_at = -math.inf
 
-    return ignore
+    async def run(self) -> None:
+        """Beat until cancelled. Raises StateGone or StateDamaged if the state directory or file was removed."""
+        session = self._runtime.session
+        interval = self._notifier.watchdog_interval_s
+        with writable():
+            seen = data_version(session.db)
+        while True:
+            self._store_watch_status()
+            for name, worker in self._runtime.workers.items():
+                self._webhook.update(name, worker.status.state, worker.status.detail)
+            _check_state(session)
+            with writable():
+                version = data_version(session.db)
+            if version != seen:
+                # Another process has changed the state file, as `syncd retry` does.
+                seen = version
+                for worker in self._runtime.workers.values():
+                    worker.state_changed()
+            self._feed_watchdog()
+            self._show_summary()
+            await asyncio.sleep(min(BEAT_EVERY_S, interval / 2) if interval else BEAT_EVERY_S)
+
+    def _store_watch_status(self) -> None:
+        """Store how each folder is watched, for `status`. On a full disk it is stored when there is room again."""
+        for name, worker in self._runtime.workers.items():
+            status = self._runtime.watcher.status(name)
+            stored = {"mode": status.mode, "detail": status.detail}
+            if self._stored.get(name) != stored:
+                with contextlib.suppress(StateHalt), writable():
+                    worker.mirror.meta.set("watch", stored)
+                    self._stored[name] = stored
+
+    def _feed_watchdog(self) -> None:
+        interval, now = self._notifier.watchdog_interval_s, asyncio.get_running_loop().time()
+        if not interval or now - self._fed_at < interval:
+            return
+        stuck, watcher_alive = self._runtime.stuck(), self._runtime.watcher_alive()
+        if stuck or not watcher_alive:
+            log.error("daemon.stuck", mirrors=stuck, watcher_alive=watcher_alive)
+            return
+        self._notifier.watchdog()
+        self._fed_at = now
+
+    def _show_summary(self) -> None:
+        summary = "; ".join(worker.status.summary for worker in self._runtime.workers.values())
+        if summary != self._summary:
+            self._summary = summary
+            self._notifier.status(summary)
 
 
-def _unwanted(tree: Tree) -> Callable[..., bool]:
-    """Return the test for hints to drop: paths that ignore files exclude, unless a link leads through them."""
-
-    def unwanted(path: str, *, directory: bool) -> bool:
-        return not tree.links.at(path) and tree.ignores.excludes(path, directory=directory)
-
-    return unwanted
+def _check_state(session: Session) -> None:
+    """Raise StateGone if another syncd could take the state directory, StateDamaged if the file was removed."""
+    state_dir = session.config.state_dir
+    if session.lock is not None and session.lock.gone():
+        raise StateGone(f"{state_dir} was removed or replaced while syncd was at work; start syncd anew")
+    if not (state_dir / FILE_NAME).exists():
+        raise StateDamaged(f"{state_dir / FILE_NAME} was removed while syncd was at work")

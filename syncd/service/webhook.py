@@ -2,9 +2,9 @@
 
 import asyncio
 import json
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
 import httpx
 import structlog
@@ -65,8 +65,7 @@ class Webhook:
 
     def _add(self, mirror: str, state: str, detail: str | None) -> None:
         text = printable(shown(detail)) if detail else None
-        now = utc_time(datetime.now(UTC).timestamp())
-        self._waiting.append({"mirror": mirror, "state": state, "detail": text, "time": now})
+        self._waiting.append({"mirror": mirror, "state": state, "detail": text, "time": utc_time(time.time())})
         self._wake.set()
 
     async def _post(self, client: httpx.AsyncClient, url: str, message: dict[str, str | None]) -> None:

@@ -1,22 +1,26 @@
-"""Keeps one mirror in step: one serial loop that decides when to make a pass, and of which keys."""
+"""Keeps one mirror in step: one serial loop that decides when to make a pass, and of which keys.
+
+The worker holds an object for each duty: the reaction to errors, the state that is shown, and the polls of the index.
+"""
 
 import asyncio
 import contextlib
 import math
 import sqlite3
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 import structlog
 
 from syncd.cloudflare.gate import Gate
-from syncd.core.errors import Brake, Retry, StateDamaged, StateHalt, SyncdError, Unexpected
-from syncd.core.keys import normal
+from syncd.core.errors import Brake, Halt, Retry, RootHalt, StateDamaged, StateHalt, SyncdError, Unexpected
+from syncd.core.keys import normal, shown
 from syncd.core.model import Hint
-from syncd.queries.forecast import per_second
-from syncd.service.error_policy import ErrorPolicy
-from syncd.service.mirror_status import MirrorStatus
+from syncd.queries.forecast import Pace, per_second, span
 from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, writable
+from syncd.state.history import State, set_state, stored_detail, was_halted
 from syncd.state.queue import Dirty
 from syncd.sync import index
 from syncd.sync.mirror import Hooks, Mirror, PassOptions, Preemption, Result, Scope
@@ -32,11 +36,156 @@ PENDING_CHECK_SHARE = 20
 """A long pass looks for pending changes after PENDING_CHECK_S, or this many times as long as the last look took."""
 FOLDER_PAUSE_S = 10.0
 """Minimum seconds between two full passes of a halted mirror whose folder changes."""
+PROGRESS_EVERY_S = 2.0
+"""Seconds between two reports of a pass under way. Each report counts all records."""
+RETRY_FIRST_S = 5.0
+RETRY_LONGEST_S = 300.0
+REFUSED_PAUSE_S = 60.0
+"""Minimum seconds between two tries of a mirror that its target refused. SIGHUP makes a try at once."""
 
 
-def seconds_until_due(now: float, full_at: float, keys_at: float, index_at: float, retry_at: float) -> float:
-    """Return how long the loop waits: until a full pass, keys or the index are due, but not before retry_at."""
-    return max(min(full_at, keys_at, index_at), retry_at) - now
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The reaction of a mirror to an error. full_at: the time of its next full pass. log: whether to log the error."""
+
+    state: Literal["halted", "degraded"]
+    full_at: float
+    log: bool = True
+
+
+def retry_pause_s(failures: int, chance: float, requested_s: float = 0.0) -> float:
+    """Return the pause after so many earlier failures in a row. It doubles, and varies by a fifth so as to spread load.
+
+    chance: in [0, 1). requested_s: the pause that the remote asked for, a minimum.
+    """
+    pause = min(RETRY_FIRST_S * 2.0 ** min(failures, 16), RETRY_LONGEST_S)
+    return max(pause * (0.8 + 0.4 * chance), requested_s)
+
+
+class ErrorPolicy:
+    """The errors of one mirror and their consequences. All times are those of the event loop.
+
+    interval: seconds between full passes. halted: an earlier process left the mirror halted. refused: for its deletes.
+
+    compared_all: whether a full pass of this process has compared everything. Until then an earlier halt may apply,
+    so no single key is served. retry_at: the mirror rests until then. hints_at: a hint on the whole root starts no
+    full pass before then. state_fault: why the state file could not be used, until a pass succeeds.
+    """
+
+    def __init__(self, interval: float, *, halted: bool, refused: bool) -> None:
+        self.compared_all = False
+        self.retry_at = 0.0
+        self.hints_at = 0.0
+        self.state_fault: str | None = None
+        self._interval = interval
+        self._halt: Halt | Brake | None = None
+        self._failures = 0
+        self._halt_shown = halted
+        self._refused = halted and refused
+
+    @property
+    def serves_keys(self) -> bool:
+        """Whether single keys are served between full passes. A refusal of deletes does not stop uploads."""
+        return self.compared_all and (self._halt is None or isinstance(self._halt, Brake))
+
+    @property
+    def halted_by_folder(self) -> bool:
+        """Whether a change in the folder may end the halt."""
+        return isinstance(self._halt, (Brake, RootHalt))
+
+    def hides_progress(self, *, moved: bool) -> bool:
+        """Return whether the state of an earlier error is still shown, in place of the progress of a pass.
+
+        A halt is shown until a full pass has succeeded or, unless it refused deletes, until an action has ended. Any
+        other error is shown until an action has ended (moved).
+        """
+        return self._halt_shown or (self._failures > 0 and not moved)
+
+    def on_progress(self, *, moved: bool) -> None:
+        """Note that a pass goes on. moved: it has ended an action."""
+        self._halt_shown = self._halt_shown and (self._refused or not moved)
+
+    def on_success(self, *, everything: bool) -> str | None:
+        """Note that a pass has succeeded. Return why the mirror is still halted, None if it is not."""
+        self.compared_all = self.compared_all or everything
+        self._failures = 0
+        self.state_fault = None
+        # Single keys may be in order while the folder as a whole is not.
+        if isinstance(self._halt, Brake) and not everything:
+            return str(self._halt)
+        self._halt = None
+        self._halt_shown = False
+        return None
+
+    def on_error(self, error: SyncdError, now: float, chance: float) -> Response:
+        """Note an error that ended a pass."""
+        if isinstance(error, (Halt, Brake)) and not isinstance(error, StateHalt):
+            return self._on_halt(error, now)
+        if isinstance(error, StateHalt):
+            self.state_fault = str(error)
+        requested_s = (error.after_s or 0.0) if isinstance(error, Retry) else 0.0
+        self.retry_at = now + retry_pause_s(self._failures, chance, requested_s)
+        self._failures += 1
+        self._halt_shown = False
+        return Response("degraded", self.retry_at)
+
+    def _on_halt(self, error: Halt | Brake, now: float) -> Response:
+        refused = isinstance(error, Brake)
+        repeated = refused and isinstance(self._halt, Brake)
+        # A refusal is judged by a full pass, or after one.
+        self.compared_all = self.compared_all or refused
+        self._halt, self._refused, self._halt_shown = error, refused, True
+        # Neither a moving folder nor a short interval makes the mirror repeat a request that its target refused.
+        pause = 0.0 if self.halted_by_folder else REFUSED_PAUSE_S
+        self.hints_at = now + pause
+        return Response("halted", now + max(self._interval, pause), log=not repeated)
+
+
+class MirrorStatus:
+    """The current state of a mirror, which is also stored in the state file.
+
+    rate: the requests per second that the rate limit allows. detail: why the mirror is halted or degraded.
+    remaining: the number of planned actions that are not done yet. until: the expected end of the pass (seconds since
+    the epoch), None if it is unknown. summary: the mirror's part of the status line.
+
+    A halt of an earlier process is shown until a pass of this process replaces it.
+    """
+
+    def __init__(self, mirror: Mirror, rate: float) -> None:
+        self.state: State = "halted" if was_halted(mirror.meta) else "idle"
+        self.detail = stored_detail(mirror.meta) if self.state == "halted" else None
+        self.remaining = 0
+        self.until: float | None = None
+        self.summary = f"{mirror.name}: starting"
+        self._mirror = mirror
+        self._pace = Pace(mirror.target.requests, rate)
+        self._next_report_at = -math.inf
+
+    def set(self, state: State, detail: str | None = None, *, remaining: int = 0, left_s: float | None = None) -> None:
+        """Change the state and store it. left_s: seconds until the pass under way is done."""
+        until = None if left_s is None else round(self._mirror.now() + left_s)
+        self.state, self.detail, self.remaining, self.until = state, detail, remaining, until
+        # If the state file cannot be written, the log and the status line still show the state.
+        with contextlib.suppress(StateHalt), writable():
+            parts = [state, f"{self._mirror.journal.in_step()} in step"]
+            parts += [f"{remaining} to go"] if remaining else []
+            parts += [f"about {span(left_s)} left"] if left_s else []
+            self.summary = f"{self._mirror.name}: {', '.join(parts)}" + (f" ({shown(detail)})" if detail else "")
+            set_state(self._mirror.meta, state, detail, remaining=remaining, until=until)
+
+    def start_pass(self, now: float, *, hidden: bool) -> None:
+        """Show that a pass begins, unless an error is still shown (hidden). now: seconds of a steady clock."""
+        if not hidden:
+            self._next_report_at = now + PROGRESS_EVERY_S
+            self.set("syncing")
+
+    def update_pass(self, result: Result, now: float, *, hidden: bool) -> None:
+        """Show the rest of the pass every PROGRESS_EVERY_S seconds, unless an error is still shown (hidden)."""
+        left_s = self._pace.look(result, now)
+        if now >= self._next_report_at and not hidden:
+            self._next_report_at = now + PROGRESS_EVERY_S
+            remaining = result.tables.plan.counts.total() - result.done.total()
+            self.set("syncing", remaining=remaining, left_s=left_s)
 
 
 class PendingCheck:
@@ -199,7 +348,7 @@ class MirrorWorker:
             if self.policy.serves_keys and (wait := self.mirror.queue.next_due(self.mirror.now())) is not None:
                 keys_at = now + wait
             index_at = self.index.due_at if self.policy.serves_keys else math.inf
-            wait = seconds_until_due(now, self.full_at, keys_at, index_at, self.policy.retry_at)
+            wait = max(min(self.full_at, keys_at, index_at), self.policy.retry_at) - now
             if wait <= 0:
                 return
             # Waking up now and then proves that the loop is alive. No wait_for: in Python 3.11 it swallows a

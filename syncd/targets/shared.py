@@ -17,7 +17,7 @@ from syncd.core.problems import Limits
 from syncd.targets.base import NO_KEYS, Fetched, KeySources
 
 if TYPE_CHECKING:
-    from syncd.text.metadata import FileKind
+    from syncd.text.documents import FileKind
 
 log = structlog.get_logger()
 
@@ -89,13 +89,12 @@ async def describe_content(sources: Mapping[str, str], key: str, content: Conten
 
 
 def describe_file(sources: Mapping[str, str], key: str, content: Content) -> dict[str, str]:
-    """Return the metadata fields of a file. sources: the source of each field (see text/metadata.py).
+    """Return the metadata fields of a file. sources: the source of each field (see text/documents.py).
 
     A front matter that cannot be read gives no fields and is logged. Slow for a large file.
     """
     # Imported here, because a pass without a put parses no text.
-    from syncd.text.documents import HTML, MARKDOWN, decode_head, ending
-    from syncd.text.metadata import MetadataInput, describe, reads_text
+    from syncd.text.documents import HTML, MARKDOWN, MetadataInput, decode_head, describe, ending, reads_text
 
     kind: FileKind = "markdown" if ending(key) in MARKDOWN else "html" if ending(key) in HTML else "other"
     text = decode_head(content.data, HEAD_BYTES) if kind != "other" and reads_text(sources) else None

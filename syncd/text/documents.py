@@ -1,14 +1,37 @@
-"""The type of a document by its file name, and its text."""
+"""A document: its type by its file name, its text, and its metadata for searches. PURE, but for the HTML converter."""
 
 import codecs
-from dataclasses import dataclass
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from importlib.util import find_spec
+from typing import Any, Literal
 
 from syncd.core.errors import Park, Retry
-from syncd.core.plain_text import MARKS
+from syncd.core.key_digests import truncated
+from syncd.core.model import FRONT_FIELD
+from syncd.core.plain_text import MARKS, utc_time
 from syncd.text.chunks import TextKind, is_blank
+from syncd.text.sections import first_heading, front_span
+
+FileKind = Literal["markdown", "html", "other"]
+
+VALUE_LENGTH, VALUE_BYTES = 500, 1000
+"""Maximum characters and maximum bytes of UTF-8 of a value. AI Search keeps 500 characters (its docs on metadata), and
+all fields of an item share 10 KiB.
+"""
+FRONT_MATTER_LIMIT = 16 * 1024
+"""Maximum characters of front matter (our own limit: parsing takes a few milliseconds)."""
+ITEMS_LIMIT = 50
+"""Maximum number of values of one list (our own limit)."""
+META_LIMIT = 100
+"""Most `meta` tags of one page (our own limit)."""
 
 HTML_REMEDY = "pip install 'syncd[vectorize]'"
+
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 def _endings(listed: str) -> frozenset[str]:
@@ -55,7 +78,9 @@ def read_document(key: str, data: bytes) -> Document:
     Raises Park("unsupported_type") if the file is no text, Park("empty") if it has no text to embed, and Retry for HTML
     if the extra `vectorize` is not installed.
     """
-    text = _decode(data)
+    text = decode_head(data, len(data) + 1)
+    if text is None:
+        raise Park("unsupported_type", "the file is not UTF-8 text; save it as UTF-8")
     kind: TextKind = "markdown" if ending(key) in MARKDOWN | HTML else "text"
     if ending(key) in HTML:
         text = _from_html(text)
@@ -66,7 +91,7 @@ def read_document(key: str, data: bytes) -> Document:
 
 def decode_head(data: bytes, size: int) -> str | None:
     """Return the text of the first `size` bytes of a file. None: the file is no text."""
-    mark, encoding = _encoding(data)
+    mark, encoding = next((mark for mark in MARKS if data.startswith(mark[0])), (b"", "utf-8"))
     part = data[len(mark) : len(mark) + size]
     try:
         # An incomplete character at the end is left out.
@@ -74,21 +99,6 @@ def decode_head(data: bytes, size: int) -> str | None:
     except UnicodeDecodeError:
         return None
     return None if "\0" in text else text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _encoding(data: bytes) -> tuple[bytes, str]:
-    return next((mark for mark in MARKS if data.startswith(mark[0])), (b"", "utf-8"))
-
-
-def _decode(data: bytes) -> str:
-    mark, encoding = _encoding(data)
-    try:
-        text = data[len(mark) :].decode(encoding)
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise Park("unsupported_type", "the file is not UTF-8 text; save it as UTF-8")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def can_convert_html() -> bool:
@@ -104,3 +114,177 @@ def _from_html(text: str) -> str:
     from syncd.text.converter import converter
 
     return converter.markdown(text)
+
+
+# -- metadata
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataInput:
+    """A file. text: its start, None if it is no text. mtime_ns: nanoseconds since the epoch, None if unknown."""
+
+    key: str
+    kind: FileKind
+    text: str | None
+    mtime_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """The fields with a value. fault: the reason why the front matter could not be read, None without a fault."""
+
+    fields: Mapping[str, str]
+    fault: str | None = None
+
+
+def reads_text(sources: Mapping[str, str]) -> bool:
+    """Return whether one of these sources needs the text of the file."""
+    return any(source not in ("modified", "folder") for source in sources.values())
+
+
+def describe(sources: Mapping[str, str], file: MetadataInput) -> Metadata:
+    """Return the metadata of a file. A field without a value is left out.
+
+    sources: field -> one of these sources:
+
+        title        `title` of the front matter, else the first heading; HTML: `title`, else `h1`; else the file name
+        description  `description` of the front matter; HTML: the `meta` tag; else no value
+        modified     the modification time, such as 2026-11-22T10:00:00Z
+        folder       the key up to its last slash
+        front:NAME   the field NAME of the front matter; HTML: the `meta` tag
+
+    A value of front matter is the text as it is written: dates, numbers and `yes` are not interpreted. A list of plain
+    values becomes one text with commas. Nested values are left out.
+    """
+    head = Head()
+    if file.text and file.kind != "other" and reads_text(sources):
+        head = read_html_head(file.text) if file.kind == "html" else read_markdown_head(file.text)
+    folder, slash, name = file.key.rpartition("/")
+    values_by_source = {
+        "title": head.fields.get("title") or head.heading or name.rpartition(".")[0] or name,
+        "description": head.fields.get("description", ""),
+        "modified": _time(file.mtime_ns),
+        "folder": folder + slash,
+    }
+    values = {
+        field: _clean(
+            head.fields.get(source.removeprefix(FRONT_FIELD).strip().lower(), "")
+            if source.startswith(FRONT_FIELD)
+            else values_by_source[source]
+        )
+        for field, source in sources.items()
+    }
+    return Metadata({field: value for field, value in values.items() if value}, head.fault)
+
+
+def _time(mtime_ns: int | None) -> str:
+    if mtime_ns is None:
+        return ""
+    try:
+        return utc_time(mtime_ns // 1_000_000_000)
+    except (ValueError, OverflowError, OSError):
+        # Some file systems have years outside the range of datetime.
+        return ""
+
+
+def _clean(value: str) -> str:
+    return truncated(" ".join(_UNWRITABLE.sub(" ", value).split()), VALUE_LENGTH, VALUE_BYTES).strip()
+
+
+@dataclass(slots=True)
+class Head:
+    """The start of a document.
+
+    fields: front matter, or the `title` and the `meta` tags of a page; by names in lower case. heading: "" for none.
+    fault: why the front matter or the rest of the page could not be read, else None.
+    """
+
+    fields: dict[str, str] = field(default_factory=dict)
+    heading: str = ""
+    fault: str | None = None
+
+
+def read_markdown_head(text: str) -> Head:
+    """Return the front matter and the first heading of a text. Invalid front matter has no fields, but a fault."""
+    head = Head(heading=first_heading(text) or "")
+    span = front_span(text)
+    if span is None:
+        return head
+    inside = text[span.start : span.stop]
+    if len(inside) > FRONT_MATTER_LIMIT:
+        head.fault = f"it is over {FRONT_MATTER_LIMIT} characters"
+        return head
+    try:
+        values = _yaml(inside) if span.kind == "yaml" else tomllib.loads(inside)
+    except Exception as error:  # noqa: BLE001 - any exception of a parser is a fault of the text
+        head.fault = " ".join(str(error).split()) or type(error).__name__
+        return head
+    for name, value in values.items() if isinstance(values, dict) else ():
+        if isinstance(name, str) and (text_value := _plain_value(value)):
+            head.fields.setdefault(name.strip().lower(), text_value)
+    return head
+
+
+def _yaml(text: str) -> Any:
+    # The import takes 10 ms, and few folders need it. The loader written in C has no limit of its depth.
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - this loader creates texts, lists and mappings only
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+def _plain_value(value: object) -> str:
+    if isinstance(value, list):
+        texts = [_plain_value(item) for item in value[:ITEMS_LIMIT] if not isinstance(item, list)]
+        return ", ".join(filter(None, texts))
+    if isinstance(value, dict):
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value).strip()
+    return "" if text in {"~", "null"} else text
+
+
+def read_html_head(html: str) -> Head:
+    """Return the title, the first heading and the first `meta` tag of each name at the start of a page."""
+    parser = _HeadParser()
+    try:
+        parser.feed(html)
+    except Exception as error:  # noqa: BLE001 - any exception of the parser is a fault of the page
+        parser.head.fault = f"{type(error).__name__}: {error}"
+    return parser.head
+
+
+class _HeadParser(HTMLParser):
+    """Reads the first `title` and `h1` with a text. Titles of SVG images come later, so they do not count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A `meta` tag is never the title.
+        self.head = Head({"title": ""})
+        self._open = ""
+        self._text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "meta":
+            values = {name: value or "" for name, value in attrs}
+            name = values.get("name", "").strip().lower()
+            if name and len(self.head.fields) <= META_LIMIT:
+                self.head.fields.setdefault(name, values.get("content", ""))
+        elif (tag == "title" and not self.head.fields["title"]) or (tag == "h1" and not self.head.heading):
+            self._open, self._text = tag, []
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self._text.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag and tag == self._open:
+            text = " ".join("".join(self._text).split())
+            if tag == "title":
+                self.head.fields["title"] = text
+            else:
+                self.head.heading = text
+            self._open = ""

@@ -1,6 +1,6 @@
 """Converts HTML to Markdown with markdownify. docs/decisions/0012-html-to-text.md describes the limits.
 
-The import is slow, so only `html_worker` imports this module, for its first page.
+The import is slow, so only a process of `converter` imports this module, for its first page.
 """
 
 import re

@@ -1,29 +1,44 @@
-"""The routes: the page and its files, its event stream, two buttons, /healthz and /metrics."""
+"""The routes: the page and its files, its event stream, two buttons, /healthz and /metrics.
 
+Every answer has headers that protect the page from other pages that are open in the same browser.
+"""
+
+import hmac
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 
 import structlog
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from syncd.service.runtime import Runtime
 from syncd.state.queue import retry_problems
-from syncd.web.feed import EventFeed, EventStream
 from syncd.web.history import RecentHistory
-from syncd.web.middleware import SecurityMiddleware, is_from_page, new_token
-from syncd.web.view import PageView, StatusCache, safe
+from syncd.web.view import EventFeed, EventStream, StatusCache, safe
 
 _log = structlog.get_logger()
 
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _FILES = ("style.css", "app.js", "chart.js", "icon.svg")
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+TOKEN_HEADER = "X-Syncd-Token"  # noqa: S105 - the name of a header
+HEADERS = {
+    # The page loads its own files only, so markup in a file's name cannot run, load or send anything.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
+    " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
 
 
 class WebApp:
@@ -37,8 +52,9 @@ class WebApp:
         self._history = history
         self._runtime = runtime
         self._status = StatusCache()
-        self._token = new_token()
-        self.feed = EventFeed(PageView(history, self._status), runtime)
+        # The page sends this token with every request that changes something.
+        self._token = secrets.token_urlsafe(32)
+        self.feed = EventFeed(history, self._status, runtime)
         folder = files("syncd.web") / "page"
         self._page = (folder / "index.html").read_text(encoding="utf-8").replace("{{token}}", self._token)
         self._files = {name: (folder / name).read_bytes() for name in _FILES}
@@ -119,3 +135,38 @@ class WebApp:
 
 def _not_found() -> Response:
     return JSONResponse({"error": "this address does not exist; load the page again"}, 404)
+
+
+class SecurityMiddleware:
+    """Sets HEADERS on every answer, and logs an exception instead of passing it on to the server.
+
+    Starlette's own middleware has answered with 500 before the exception arrives here.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception:  # noqa: BLE001 - a bug in the page must not end the daemon
+            _log.exception("web.bug", path=scope["path"])
+
+
+def is_from_page(headers: Mapping[str, str], token: str) -> bool:
+    """Return whether a request comes from the status page: the origin that the browser states and the token match."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None and site != "same-origin":
+        return False
+    if origin is not None and origin != f"http://{headers.get('host')}":
+        return False
+    return hmac.compare_digest(headers.get(TOKEN_HEADER, "").encode(), token.encode())

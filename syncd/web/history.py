@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 
 from syncd.core.model import ActionEvent
-from syncd.web.metrics import GateCounters, Metrics, RequestCounters
+from syncd.web.metrics import Metrics, RateGate, RequestCounters
 
 MINUTE_S = 60
 MINUTES = 24 * 60
@@ -68,7 +68,7 @@ class RecentHistory:
 
         return on_action
 
-    def sample(self, requests: RequestCounters, gate: GateCounters, watcher: object, overflows: int) -> None:
+    def sample(self, requests: RequestCounters, gate: RateGate, watcher: object, overflows: int) -> None:
         """Add what was counted since the last call. The counters of a new object begin at 0."""
         count = self.metrics.sample(requests, gate, watcher, overflows)
         self._requests.append((self._now(), count))

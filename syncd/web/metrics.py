@@ -39,16 +39,11 @@ class RequestCounters(Protocol):
     by: Counts[tuple[str, str]]
 
 
-class GateCounters(Protocol):
-    """The counters of the rate gate."""
+class RateGate(Protocol):
+    """The counters and the state of the rate gate."""
 
     waits: int
     wait_s: float
-
-
-class GateState(Protocol):
-    """The state of the rate gate."""
-
     in_flight: int
 
     def held_s(self) -> float:
@@ -104,7 +99,7 @@ class Metrics:
         if event.waited_s is not None:
             self._searchable.labels(mirror).observe(event.waited_s)
 
-    def sample(self, requests: RequestCounters, gate: GateCounters, watcher: object, overflows: int) -> int:
+    def sample(self, requests: RequestCounters, gate: RateGate, watcher: object, overflows: int) -> int:
         """Add what was counted since the last call; return the number of requests."""
         new = self._since("requests", requests, requests.by)
         for (method, code), count in new.items():
@@ -117,7 +112,7 @@ class Metrics:
         return round(sum(new.values()))
 
     def render(
-        self, mirrors: Mapping[str, Any], modes: Mapping[str, str], gate: GateState, accept: str
+        self, mirrors: Mapping[str, Any], modes: Mapping[str, str], gate: RateGate, accept: str
     ) -> tuple[bytes, str]:
         """Return (body, content type).
 
@@ -154,7 +149,7 @@ class _Gauges:
         self._held = gauge("syncd_gate_held_seconds", "Seconds until the next request may be sent.")
         self._in_flight = gauge("syncd_requests_in_flight", "Requests under way.")
 
-    def set(self, mirrors: Mapping[str, Any], modes: Mapping[str, str], gate: GateState) -> None:
+    def set(self, mirrors: Mapping[str, Any], modes: Mapping[str, str], gate: RateGate) -> None:
         """Set every gauge to the present state."""
         # A mirror that is no longer configured disappears.
         for gauge in (self._items, self._index, self._stuck, self._state, self._oldest, self._last, self._mode):

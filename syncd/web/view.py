@@ -1,17 +1,25 @@
-"""Collects the state of the running daemon for the page, /healthz and /metrics, without a request to the remote."""
+"""Collects the state of the running daemon for the page, /healthz and /metrics, and streams it to open pages.
+
+Nothing here sends a request to the remote.
+"""
 
 import asyncio
+import contextlib
+import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Message, Receive, Scope, Send
 
 from syncd import __version__
 from syncd.core.keys import shown
 from syncd.core.plain_text import printable
 from syncd.queries.status import snapshot
 from syncd.service.runtime import Runtime
-from syncd.web.history import Minute, RecentAction, RecentHistory
+from syncd.web.history import RecentAction, RecentHistory
 
 MIN_AGE_S = 1.0
 """The status is counted again only after this many seconds."""
@@ -19,6 +27,11 @@ MAX_SHARE = 0.05
 """Counting a large state file takes at most this share of the time."""
 PROBLEMS = 50
 """The page shows at most this many problems of a mirror."""
+LISTENERS = 16
+"""The server answers 503 to more listeners than this."""
+POLL_S = 1.0
+SEND_TIMEOUT_S = 10.0
+"""The stream ends if the listener does not take a message within this time. Its browser connects again."""
 
 
 class StatusCache:
@@ -56,44 +69,6 @@ def _count(runtime: Runtime) -> dict[str, Any]:
         waiting_s = mirror.pop("oldest_pending_s")
         mirror["oldest_at"] = None if waiting_s is None else round(time.time() - waiting_s)
     return mirrors
-
-
-class PageView:
-    """Builds the JSON values for the page. All listeners share one status cache.
-
-    Names of files are untrusted: every text is printable.
-    """
-
-    def __init__(self, history: RecentHistory, status: StatusCache) -> None:
-        self._history = history
-        self._status = status
-
-    async def state(self, runtime: Runtime | None) -> dict[str, Any]:
-        """Return everything but the actions and the chart. runtime: None while the config is read again."""
-        head = {"version": __version__, "pid": os.getpid(), "began": round(self._history.started)}
-        if runtime is None:
-            return {**head, "reloading": True}
-        mirrors = await self._status.mirrors(runtime)
-        gate = runtime.session.transport.gate
-        held_s = gate.held_s()
-        return {
-            **head,
-            "mirrors": [_mirror(name, mirror, runtime) for name, mirror in mirrors.items() if name in runtime.workers],
-            "gate": {
-                "limit": gate.tpslimit,
-                "rate": round(self._history.rate(), 1),
-                "held_until": round(time.time() + held_s) if held_s > 0 else None,
-                "in_flight": gate.in_flight,
-            },
-        }
-
-    def actions(self, after: int) -> list[dict[str, Any]]:
-        """Return the actions with a number above `after`, oldest first."""
-        return [_action(action) for action in self._history.actions_after(after)]
-
-    def minutes(self, number: int) -> list[list[int]]:
-        """Return [number, changes, failed, requests] of each minute from `number` on in which something happened."""
-        return [_minute(minute) for minute in self._history.minutes_from(number)]
 
 
 def safe(value: Any) -> Any:
@@ -144,5 +119,106 @@ def _action(action: RecentAction) -> dict[str, Any]:
     }
 
 
-def _minute(minute: Minute) -> list[int]:
-    return [minute.number, minute.changes, minute.failed, minute.requests]
+class EventFeed:
+    """Makes the messages for all listeners, until `close`. Names of files are untrusted: every text is printable.
+
+    runtime: returns the objects at work, None while the config is read again. poll_s: seconds between two looks.
+    """
+
+    def __init__(
+        self,
+        history: RecentHistory,
+        status: StatusCache,
+        runtime: Callable[[], Runtime | None],
+        poll_s: float = POLL_S,
+    ) -> None:
+        self._history = history
+        self._status = status
+        self._runtime = runtime
+        self._poll_s = poll_s
+        self._closed = asyncio.Event()
+        self.listeners = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the number of listeners has reached the limit."""
+        return self.listeners >= LISTENERS
+
+    def close(self) -> None:
+        """End all streams."""
+        self._closed.set()
+
+    async def messages(self) -> AsyncIterator[bytes]:
+        """Yield the whole state first, then changes."""
+        state: dict[str, Any] = {}
+        last: list[list[int]] = []
+        action_number, minute_number = 0, 0
+        while not self._closed.is_set():
+            events = []
+            if (now := await self._state()) != state:
+                state = now
+                events.append(_event("state", {**state, "now": round(time.time(), 1)}))
+            if actions := [_action(action) for action in self._history.actions_after(action_number)]:
+                action_number = actions[-1]["number"]
+                events.append(_event("actions", actions))
+            minutes = [
+                [minute.number, minute.changes, minute.failed, minute.requests]
+                for minute in self._history.minutes_from(minute_number)
+            ]
+            if minutes and minutes != last:
+                minute_number, last = minutes[-1][0], minutes[-1:]
+                events.append(_event("minutes", minutes))
+            if events:
+                yield b"".join(events)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), self._poll_s)
+
+    async def _state(self) -> dict[str, Any]:
+        """Return everything but the actions and the chart."""
+        head = {"version": __version__, "pid": os.getpid(), "began": round(self._history.started)}
+        runtime = self._runtime()
+        if runtime is None:
+            return {**head, "reloading": True}
+        mirrors = await self._status.mirrors(runtime)
+        gate = runtime.session.transport.gate
+        held_s = gate.held_s()
+        return {
+            **head,
+            "mirrors": [_mirror(name, mirror, runtime) for name, mirror in mirrors.items() if name in runtime.workers],
+            "gate": {
+                "limit": gate.tpslimit,
+                "rate": round(self._history.rate(), 1),
+                "held_until": round(time.time() + held_s) if held_s > 0 else None,
+                "in_flight": gate.in_flight,
+            },
+        }
+
+
+class EventStream(EventSourceResponse):
+    """The stream to one listener. The library sends a comment every 15 s, so both ends notice a lost connection."""
+
+    def __init__(self, feed: EventFeed, send_timeout_s: float = SEND_TIMEOUT_S) -> None:
+        super().__init__(feed.messages(), sep="\n")
+        self._feed = feed
+        self._send_timeout_s = send_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the listener leaves or is too slow, or the feed is closed."""
+
+        # The library's own time limit leaves out the first and the last message.
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(self._send_timeout_s):
+                await send(message)
+
+        self._feed.listeners += 1
+        try:
+            with contextlib.suppress(TimeoutError):
+                await super().__call__(scope, receive, send_in_time)
+        finally:
+            self._feed.listeners -= 1
+
+
+def _event(name: str, value: Any) -> bytes:
+    # ASCII on one line: no character of a file's name can end the event or begin another one.
+    data = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    return ServerSentEvent(data, event=name, sep="\n").encode()

@@ -20,7 +20,7 @@ from syncd.config.schema import AccountConfig, Config
 from syncd.core.errors import Retry
 from syncd.core.rules import Rules
 
-SEPARATE = ("syncd.__main__", "syncd.emulator", "syncd.text.html_worker")
+SEPARATE = ("syncd.__main__", "syncd.emulator")
 """Modules of other programs."""
 KINDS: tuple[type[object], ...] = (
     *(Instance, Namespace, StoredItem),

@@ -30,7 +30,7 @@ class ItemWritePolicy:
     """The marks of the items that a mirror writes.
 
     takeover: the mirror may replace items of other owners. fields: the source of each metadata field besides the marks
-    (see text/metadata.py).
+    (see text/documents.py).
     """
 
     owner: str

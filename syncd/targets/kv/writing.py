@@ -44,7 +44,7 @@ class ValueWritePolicy:
     """The marks and lifetimes of the values that a mirror writes.
 
     expiration_ttl: seconds until a value expires, None for never. stale_ttl: seconds until a stale value expires, None
-    to delete it at once. fields: the source of each metadata field besides the marks (see text/metadata.py).
+    to delete it at once. fields: the source of each metadata field besides the marks (see text/documents.py).
     """
 
     owner: str

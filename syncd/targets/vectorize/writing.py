@@ -54,7 +54,7 @@ class VectorWritePolicy:
 
     takeover: the listing includes entries of other owners under the mirror's keys. everything: the listing includes all
     vectors of the index. consent: the mirror may replace vectors of another model. fields: the source of each metadata
-    field besides the fields of syncd (see text/metadata.py).
+    field besides the fields of syncd (see text/documents.py).
     """
 
     owner: str

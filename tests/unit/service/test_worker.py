@@ -12,8 +12,7 @@ from syncd.cloudflare.gate import Gate
 from syncd.core.errors import Halt
 from syncd.core.model import EVERYTHING, Entry, Hint
 from syncd.core.problems import TRIES_S, Limits
-from syncd.service.error_policy import REFUSED_PAUSE_S
-from syncd.service.worker import MirrorWorker
+from syncd.service.worker import REFUSED_PAUSE_S, MirrorWorker
 from syncd.state.db import Meta
 from tests.harness import Core, in_step, open_core
 from tests.memory_target import Indexed
@@ -150,7 +149,7 @@ def test_a_halt_of_the_last_process_is_shown_during_the_next_pass(core: Core, mo
     remove(core, 0, 40)
     simulate(run_mirror(core, 3, 3600.0, []))
     states: list[object] = []
-    monkeypatch.setattr("syncd.service.mirror_status.set_state", lambda _meta, state, *_, **__: states.append(state))
+    monkeypatch.setattr("syncd.service.worker.set_state", lambda _meta, state, *_, **__: states.append(state))
     core.restart()
     simulate(run_mirror(core, 3, 3600.0, []))
     assert set(states) == {"halted"}

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from syncd.core.errors import Park, Retry
-from syncd.text import html_worker
-from syncd.text.converter import Converter
+from syncd.text.converter import ANSWER_BYTES, Converter
 
 BIG = "<p>x" * 400_000
 
@@ -88,9 +87,7 @@ def test_close_breaks_off_what_is_under_way(converter: Converter) -> None:
 def test_a_page_that_takes_too_much_is_refused_with_the_reason(
     converter: Converter, monkeypatch: pytest.MonkeyPatch, limit: str, page: str
 ) -> None:
-    monkeypatch.setattr(
-        "syncd.text.converter.COMMAND", ("-c", f"import syncd.text.html_worker as w; {limit}; w.main()")
-    )
+    monkeypatch.setattr("syncd.text.converter.COMMAND", ("-c", f"import syncd.text.converter as w; {limit}; w.main()"))
     with pytest.raises(Park, match="cut it into several pages") as caught:
         converter.markdown(page)
     assert caught.value.kind == "too_large"
@@ -98,9 +95,9 @@ def test_a_page_that_takes_too_much_is_refused_with_the_reason(
 
 
 def test_an_answer_over_the_limit_is_refused(converter: Converter, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert html_worker.ANSWER_BYTES >= 4 * 1024 * 1024
+    assert ANSWER_BYTES >= 4 * 1024 * 1024
     monkeypatch.setattr("syncd.text.converter.COMMAND", (
-        "-c", "import syncd.text.html_worker as w; w.ANSWER_BYTES = 10; w.main()",
+        "-c", "import syncd.text.converter as w; w.ANSWER_BYTES = 10; w.main()",
     ))  # fmt: skip
     with pytest.raises(Park, match="cut it into several pages"):
         converter.markdown("<p>more than ten characters")
@@ -108,7 +105,7 @@ def test_an_answer_over_the_limit_is_refused(converter: Converter, monkeypatch: 
 
 def test_what_the_program_holds_is_not_what_its_converter_holds() -> None:
     """A daemon over a large folder holds more than a page may take."""
-    child = "from syncd.text.html_worker import peak_memory; print(peak_memory())"
+    child = "from syncd.text.converter import peak_memory; print(peak_memory())"
     parent = (
         "import subprocess, sys; held = b'x' * 2**28; subprocess.run([sys.executable, '-c', sys.argv[1]], check=True)"
     )

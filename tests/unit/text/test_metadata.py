@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.core.model import is_field_source
-from syncd.text.metadata import (
+from syncd.text.documents import (
+    FRONT_MATTER_LIMIT,
     META_LIMIT,
-    SIZE_LIMIT,
     VALUE_BYTES,
     VALUE_LENGTH,
     MetadataInput,
     describe,
-    read_front_matter,
     read_html_head,
+    read_markdown_head,
 )
 
 ALL = {"title": "title", "description": "description", "modified": "modified", "folder": "folder"}
@@ -117,27 +117,27 @@ def test_front_matter_that_cannot_be_read_gives_no_fields_and_says_why(inside: s
 
 
 def test_no_tag_of_yaml_makes_anything_but_text() -> None:
-    found = read_front_matter('---\na: !!python/object/apply:os.system ["exit 1"]\nb: !!int "7"\n---\n')
+    found = read_markdown_head('---\na: !!python/object/apply:os.system ["exit 1"]\nb: !!int "7"\n---\n')
     assert (found.fields, found.fault) == ({"a": "exit 1", "b": "7"}, None)
 
 
 @pytest.mark.parametrize(("size", "read"), [(-1, True), (0, True), (1, False)])
 def test_front_matter_has_a_limit(size: int, read: bool) -> None:
     head = "a: b\n#"
-    found = read_front_matter(f"---\n{head}{'x' * (SIZE_LIMIT + size - len(head) - 1)}\n---\n# H")
+    found = read_markdown_head(f"---\n{head}{'x' * (FRONT_MATTER_LIMIT + size - len(head) - 1)}\n---\n# H")
     assert (found.fields == {"a": "b"}) is read
     assert (found.fault is None) is read
 
 
 @pytest.mark.parametrize("bomb", ["[" * 9000, "{" * 9000, "? " * 7000, "&a [" + "*a," * 4000 + "]", "'" * 15000])
 def test_front_matter_that_means_harm_is_only_a_fault(bomb: str) -> None:
-    found = read_front_matter(f"---\na: b\nc: {bomb}\n---\n# H")
+    found = read_markdown_head(f"---\na: b\nc: {bomb}\n---\n# H")
     assert found.fault or found.fields["a"] == "b"
 
 
 @pytest.mark.parametrize(("count", "taken"), [(49, 49), (50, 50), (51, 50)])
 def test_a_list_has_a_limit(count: int, taken: int) -> None:
-    found = read_front_matter(f"---\na: [{', '.join('x' * count)}]\n---\n")
+    found = read_markdown_head(f"---\na: [{', '.join('x' * count)}]\n---\n")
     assert found.fields["a"].count("x") == taken
 
 
@@ -152,13 +152,13 @@ def test_a_page_tells_what_it_said_before_what_the_parser_cannot_read(
 
     if rejects:
         monkeypatch.setattr(HTMLParser, "parse_html_declaration", raising)
-    assert read_html_head("<title>T</title><![x b]>").title == "T"
+    assert read_html_head("<title>T</title><![x b]>").fields["title"] == "T"
 
 
 @pytest.mark.parametrize(("count", "known"), [(META_LIMIT, True), (META_LIMIT + 1, False)])
 def test_meta_tags_have_a_limit(count: int, known: bool) -> None:
     page = read_html_head("".join(f'<meta name="n{at}" content="{at}">' for at in range(1, count + 1)))
-    assert (f"n{count}" in page.meta) is known
+    assert (f"n{count}" in page.fields) is known
 
 
 @pytest.mark.parametrize(

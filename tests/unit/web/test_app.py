@@ -12,7 +12,7 @@ import pytest
 from syncd.core.errors import Brake, RootHalt
 from syncd.core.model import ActionEvent, Problem
 from syncd.service.worker import STALL_S
-from syncd.web.middleware import HEADERS
+from syncd.web.app import HEADERS
 from tests.unit.web.harness import HERE, Room, open_web_room
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202egnp.\n\x1b[2J\u2028\"'&.md"

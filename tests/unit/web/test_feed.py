@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from syncd.core.model import ActionEvent, Problem
-from syncd.web.feed import LISTENERS, EventFeed, EventStream
-from syncd.web.view import PageView, StatusCache
+from syncd.web.view import LISTENERS, EventFeed, EventStream, StatusCache
 from tests.unit.web.harness import Room, open_web_room
 
 
@@ -22,7 +21,7 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
 def feed(room: Room) -> EventFeed:
     """A feed that does not wait between two looks, with a status that is counted after each change."""
     clock = iter(range(0, 10**9, 3600))
-    return EventFeed(PageView(room.history, StatusCache(lambda: next(clock))), lambda: room.runtime, poll_s=0.0)
+    return EventFeed(room.history, StatusCache(lambda: next(clock)), lambda: room.runtime, poll_s=0.0)
 
 
 GET = {"type": "http", "method": "GET"}

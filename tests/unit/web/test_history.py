@@ -22,6 +22,10 @@ class Wire:
 class Gate:
     waits: int = 0
     wait_s: float = 0.0
+    in_flight: int = 0
+
+    def held_s(self) -> float:
+        return 0.0
 
 
 @pytest.fixture
