@@ -279,7 +279,7 @@ async def _delete(kv: "KVNamespace", wanted: list[str]) -> dict[str, SyncdError]
     """Delete keys in bulk. Return the keys that failed with their errors."""
     import asyncio
 
-    from syncd.targets.kv.bulk import send_bulk
+    from syncd.targets.kv.writing import send_bulk
 
     failed: dict[str, SyncdError] = {}
     for start in range(0, len(wanted), _BULK_DELETE_KEYS):
@@ -343,7 +343,7 @@ def _parse_metadata(given: str | None) -> dict[str, Any] | None:
 
 def _read_value(file: Path) -> bytes:
     """Return the content of a file, up to one byte more than KV takes."""
-    from syncd.cloudflare.kv_bulk import VALUE_LIMIT
+    from syncd.cloudflare.kv_models import VALUE_LIMIT
 
     try:
         if str(file) == "-":

@@ -1,18 +1,21 @@
-"""Sends one HTTP request through the gate, reads its answer, and counts both.
+"""One request as a value, and its exchange: sends it through the gate, reads the bytes of its answer, counts both.
 
-It also chooses the proxy, the TLS context and the connection pool.
+The module also chooses the proxy, the TLS context and the connection pool.
 """
 
 import asyncio
 import ssl
+import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
-from typing import Any, NoReturn
+from secrets import token_hex
+from typing import Any, Literal, NoReturn, Protocol
+from urllib.parse import quote
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -20,12 +23,136 @@ import structlog
 
 from syncd import __version__
 from syncd.cloudflare.auth import Login
-from syncd.cloudflare.errors import http_date, one_line
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.request import Form, Request, body_of
-from syncd.cloudflare.response import headers_of, read
+from syncd.cloudflare.response import http_date, one_line
 from syncd.core.base_url import is_loopback
 from syncd.core.errors import Park, Retry
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class Stream(Protocol):
+    """A body that is sent in pieces, so that memory holds it once. Each iteration begins at its start."""
+
+    @property
+    def size(self) -> int:
+        """Exact number of bytes of the whole body."""
+        ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to the API, with at most one of json, content and file.
+
+    path: made by `path()`, below the base URL. permission: named in the error if access is refused. reads: the request
+    changes nothing although its method is not GET. safe: the request may be sent again if it is unknown whether it was
+    carried out; None means all but a POST that changes something. form and file make a multipart body: the plain parts
+    first, then the file, whose part is named `part`. slow_s: seconds that the remote may take beyond the timeout.
+    partial: see Context. probe: a path whose GET changes nothing, for a request that carries content in its address.
+    """
+
+    method: Method
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    json: Any = field(default=None, repr=False)
+    content: bytes | Stream | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    form: Mapping[str, str] = field(default_factory=dict, repr=False)
+    file: tuple[str, bytes, str] | None = field(default=None, repr=False)
+    part: str = "file"
+    permission: str = "for this API"
+    reads: bool = False
+    safe: bool | None = None
+    slow_s: float = 0.0
+    partial: Callable[[Any], bool] | None = None
+    probe: str | None = None
+
+    @property
+    def changing(self) -> bool:
+        """Whether the request may change something at the remote."""
+        return self.method != "GET" and not self.reads
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the request may be sent again although the first one may have been carried out."""
+        return self.safe if self.safe is not None else self.method != "POST" or self.reads
+
+    @property
+    def carries(self) -> bool:
+        """Whether the request carries content. Something before the API may refuse it for its content."""
+        return bool(self.json is not None or self.content is not None or self.form or self.file)
+
+    def without_content(self) -> "Request | None":
+        """Return a request that shows whether the API can be reached; None if this request carries no content.
+
+        The API refuses a request without its body, and changes nothing.
+        """
+        if self.probe is not None:
+            return Request("GET", self.probe, permission=self.permission)
+        if not self.carries:
+            return None
+        return Request(self.method, self.path, permission=self.permission, reads=self.reads)
+
+
+def path(*segments: str) -> str:
+    """Return `/a/b%2Fc` for ("a", "b/c"): all characters but letters, digits and `_.-~` are percent-encoded.
+
+    Raises ValueError for a segment that a server would not see ("", ".", "..") and for one that is no Unicode text.
+    """
+    return "".join("/" + _segment(segment) for segment in segments)
+
+
+def _segment(segment: str) -> str:
+    if segment in {"", ".", ".."}:
+        raise ValueError(f"{segment!r} cannot stand in a URL path")
+    return quote(segment, safe="")
+
+
+class Form:
+    """A multipart body: plain parts first, then a file. It is a Stream of three pieces; memory holds the file once."""
+
+    def __init__(self, fields: Mapping[str, str], part: str, file: tuple[str, bytes, str]) -> None:
+        name, self._content, kind = file
+        self._boundary = token_hex(16)
+        head = "".join(f"{self._begin(field)}\r\n\r\n{value}\r\n" for field, value in fields.items())
+        head += f'{self._begin(part)}; filename="{quoted(name)}"\r\nContent-Type: {kind}\r\n\r\n'
+        self._head, self._tail = head.encode(), f"\r\n--{self._boundary}--\r\n".encode()
+
+    @property
+    def content_type(self) -> str:
+        """Value of the header Content-Type."""
+        return f"multipart/form-data; boundary={self._boundary}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole body."""
+        return len(self._head) + len(self._content) + len(self._tail)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from (self._head, self._content, self._tail)
+
+    def _begin(self, name: str) -> str:
+        return f'--{self._boundary}\r\nContent-Disposition: form-data; name="{quoted(name)}"'
+
+
+def quoted(name: str) -> str:
+    """Escape a name in a multipart header with backslashes: the service's runtime does not decode percent signs."""
+    return name.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def body_of(content: bytes | Stream | None) -> tuple[bytes | AsyncIterator[bytes] | None, dict[str, str]]:
+    """Return a request's content as httpx takes it, and the header that a stream needs."""
+    if content is None or isinstance(content, bytes):
+        return content, {}
+    return _pieces(content), {"Content-Length": str(content.size)}
+
+
+async def _pieces(body: Stream) -> AsyncIterator[bytes]:
+    for piece in body:
+        yield piece
+
 
 SLOWEST_BYTES_PER_S = 32 * 1024
 """Lowest rate of a body. Its time at this rate is added to the timeout, so that a slow line can send a large file."""
@@ -154,6 +281,77 @@ class Exchange:
         why = one_line(self._login.hide(str(error)), 200)
         raise Retry(f"{what}: {name}{why and f': {why}'}", ambiguous=ambiguous) from error
 
+
+def headers_of(response: httpx.Response) -> dict[str, str]:
+    """Return the headers with names in lower case. Values are read as Latin-1; repeated headers are joined."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in response.headers.raw:
+        name, value = raw_name.lower().decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+async def read(response: httpx.Response, headers: Mapping[str, str], limit: int) -> bytes:
+    """Return the decoded body. If it is longer than limit, return its beginning of at least limit + 1 bytes.
+
+    httpx's own decoders decompress a whole piece at once, which may be a thousand times as large.
+    Raises httpx.DecodingError if the body is not compressed as the headers say, or in a way that was not requested.
+    """
+    parts: list[bytes] = []
+    size = 0
+    decoder = _Decoder(headers["content-encoding"]) if "content-encoding" in headers else None
+    # A response that a test makes of bytes counts as read already; its stream can still be iterated.
+    stream = response.stream
+    async for piece in stream if isinstance(stream, httpx.AsyncByteStream) else response.aiter_raw():
+        part = decoder.decode(piece, limit + 1 - size) if decoder else piece
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            break
+    if decoder and size <= limit:
+        decoder.end()
+    return b"".join(parts)
+
+
+class _Decoder:
+    """Decompresses one gzip or deflate body, at most as many bytes at a time as the caller accepts."""
+
+    def __init__(self, encoding: str) -> None:
+        name = encoding.strip().lower()
+        if name not in ("gzip", "x-gzip", "deflate", "identity"):
+            raise httpx.DecodingError(f"the answer is encoded as {name[:50]!r}, which was not asked for")
+        self._begun = False
+        self._plain = name == "identity"
+        # 32 makes zlib detect gzip and zlib headers.
+        self._zlib = zlib.decompressobj(32 + zlib.MAX_WBITS)
+
+    def decode(self, piece: bytes, room: int) -> bytes:
+        """Return the decompressed piece, cut to `room` bytes."""
+        if self._plain or not piece:
+            return piece
+        begun, self._begun = self._begun, True
+        try:
+            return self._zlib.decompress(piece, room)
+        except zlib.error as error:
+            if begun:
+                raise httpx.DecodingError(str(error)) from error
+            return self._without_header(piece, room)
+
+    def _without_header(self, piece: bytes, room: int) -> bytes:
+        """Decompress a first piece as raw deflate, which some servers send under the name of deflate."""
+        self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            return self._zlib.decompress(piece, room)
+        except zlib.error as error:
+            raise httpx.DecodingError(str(error)) from error
+
+    def end(self) -> None:
+        """Raise httpx.DecodingError if the body was cut short."""
+        if not self._plain and self._begun and not self._zlib.eof:
+            raise httpx.DecodingError("the answer's encoding is cut short")
+
+
+# -- the connection
 
 POOL = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=5.0)
 """The gate limits the number of requests in flight, so the pool sets no limit of its own."""

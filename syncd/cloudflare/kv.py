@@ -10,18 +10,11 @@ from contextlib import aclosing
 from typing import Any, Literal, TypeVar
 
 from syncd.cloudflare.decoding import decode, pages
-from syncd.cloudflare.kv_bulk import (
+from syncd.cloudflare.exchange import Method, Request, Stream, path
+from syncd.cloudflare.kv_models import (
     BULK_PAIRS_LIMIT,
     VALUE_LIMIT,
     BulkBody,
-    check_key,
-    check_text,
-    check_ttl,
-    check_value,
-    compact_json,
-    encode_metadata,
-)
-from syncd.cloudflare.kv_models import (
     BulkResult,
     BulkValue,
     KeyPage,
@@ -30,8 +23,13 @@ from syncd.cloudflare.kv_models import (
     ListedKey,
     StoredValue,
     bulk_values,
+    check_key,
+    check_text,
+    check_ttl,
+    check_value,
+    compact_json,
+    encode_metadata,
 )
-from syncd.cloudflare.request import Method, Request, Stream, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Halt, NotFound, Park, Retry, TargetMissing, TooMuch

@@ -1,6 +1,13 @@
-"""Models of the Workers KV API. Expirations are Unix seconds, None if the remote gives none."""
+"""The bodies of Workers KV requests, each encoded once and of exact size, and the models of its answers.
 
-from collections.abc import Mapping
+Expirations are Unix seconds, None if the remote gives none.
+"""
+
+import binascii
+import codecs
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -17,6 +24,216 @@ from syncd.cloudflare.decoding import (
     unexpected,
 )
 from syncd.cloudflare.response import Answer, Raw
+from syncd.core.errors import Park
+from syncd.core.problems import KV_KEY_BYTES
+
+VALUE_LIMIT = 25 * 1024 * 1024
+"""Largest value, bytes (KV limits)."""
+METADATA_LIMIT = 1024
+"""Largest metadata, bytes of its JSON (KV limits)."""
+BULK_PAIRS_LIMIT = 10_000
+"""Maximum number of pairs of one bulk write, and of keys of one bulk delete (KV API)."""
+BULK_BYTES_LIMIT = 100_000_000
+"""Largest body of a bulk write, bytes: 100 decimal megabytes (KV API)."""
+TTL_MIN_S = 60
+"""Shortest expiration_ttl, s (KV API)."""
+
+_BLOCK = 192 * 1024  # divisible by 3: the base64 of the blocks is the base64 of the value
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+# One shared encoder: a pass encodes three values for each file.
+_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+# -- bodies
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One element of the JSON array of a bulk write. size: bytes of the pieces. base64: whether the value is base64."""
+
+    key: str
+    pieces: tuple[bytes, ...] = field(repr=False)
+    size: int
+    base64: bool
+
+
+def encode_pair(
+    key: str,
+    value: bytes,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    expiration: int | None = None,
+    expiration_ttl: int | None = None,
+) -> Pair:
+    """Encode a pair. The value becomes JSON text or base64: the shorter one that decodes to the same bytes.
+
+    expiration: Unix seconds. expiration_ttl: seconds from now, at least TTL_MIN_S; takes precedence over expiration.
+    Raises Park for a key or content that KV does not accept, ValueError for a wrong ttl or metadata that is no JSON.
+    """
+    check_key(key)
+    check_value(value)
+    check_ttl(expiration_ttl)
+    more: dict[str, Any] = {"expiration": expiration, "expiration_ttl": expiration_ttl}
+    end = "".join(f',"{name}":{number}' for name, number in more.items() if number is not None).encode()
+    if metadata is not None:
+        end += b',"metadata":' + encode_metadata(metadata)
+    head = b'{"key":' + compact_json(key) + b',"value":"'
+    base64_mark = b'","base64":true'
+    base64_size = 4 * ((len(value) + 2) // 3) + len(base64_mark) - 1
+    text = _as_text(value, base64_size)
+    inside, mark = (_as_base64(value), base64_mark) if text is None else (text, b'"')
+    pieces = (head, *inside, mark + end + b"}")
+    return Pair(key, pieces, sum(map(len, pieces)), text is None)
+
+
+class BulkBody:
+    """The JSON array of a bulk write, built pair by pair. The body is a Stream, which requests can send repeatedly.
+
+    max_pairs, max_bytes: limits of the body, at most the limits of the API. A caller adds no pair during a request.
+    """
+
+    def __init__(self, max_pairs: int = BULK_PAIRS_LIMIT, max_bytes: int = BULK_BYTES_LIMIT) -> None:
+        if not (1 <= max_pairs <= BULK_PAIRS_LIMIT and 2 <= max_bytes <= BULK_BYTES_LIMIT):
+            raise ValueError(f"a bulk holds 1 to {BULK_PAIRS_LIMIT} pairs and 2 to {BULK_BYTES_LIMIT} bytes")
+        self._max_pairs = max_pairs
+        self._max_bytes = max_bytes
+        self._pairs: dict[str, Pair] = {}
+        self._size = len(b"[]")
+
+    def add(self, pair: Pair) -> bool:
+        """Add the pair. Return False, without a change, if the body has no room or already contains the key.
+
+        The caller then adds the pair to the next body. Raises ValueError for a pair that fits into no body.
+        """
+        if len(b"[]") + pair.size > self._max_bytes:
+            raise ValueError(f"the pair of {pair.size} bytes fits into no bulk of {self._max_bytes}")
+        size = self._size + pair.size + bool(self._pairs)
+        if pair.key in self._pairs or len(self._pairs) >= self._max_pairs or size > self._max_bytes:
+            return False
+        self._pairs[pair.key] = pair
+        self._size = size
+        return True
+
+    @property
+    def size(self) -> int:
+        """Exact bytes of the encoded array."""
+        return self._size
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys in the order of adding."""
+        return tuple(self._pairs)
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The pairs in the order of adding."""
+        return tuple(self._pairs.values())
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __iter__(self) -> Iterator[bytes]:
+        block: list[bytes] = []
+        size = 0
+        for piece in self._pieces():
+            block.append(piece)
+            size += len(piece)
+            if size >= _BLOCK:
+                yield b"".join(block)
+                block, size = [], 0
+        if block:
+            yield b"".join(block)
+
+    def only(self, keys: Collection[str]) -> Self:
+        """Return a body with the pairs of these keys, without copying bytes. Unknown keys are ignored."""
+        body = type(self)(self._max_pairs, self._max_bytes)
+        wanted = frozenset(keys)
+        for key, pair in self._pairs.items():
+            if key in wanted:
+                body.add(pair)
+        return body
+
+    def _pieces(self) -> Iterator[bytes]:
+        before = b"["
+        for pair in self._pairs.values():
+            yield before
+            yield from pair.pieces
+            before = b","
+        yield b"]" if self._pairs else b"[]"
+
+
+def check_key(key: str, *, in_url: bool = False) -> None:
+    """Raise Park("invalid_key" or "key_too_long") for a key that KV does not accept.
+
+    in_url: for an operation on one key. Only bulk requests transmit control characters (workers-sdk#7997).
+    """
+    if key in {"", ".", ".."}:
+        raise Park("invalid_key", f"KV takes no key {key!r}: rename the file")
+    if (size := check_text(key)) > KV_KEY_BYTES:
+        raise Park("key_too_long", f"the key has {size} bytes, KV takes {KV_KEY_BYTES}; shorten it")
+    if in_url and _CONTROL.search(key):
+        raise Park("invalid_key", "a key with control characters does not travel in a URL: use a bulk request")
+
+
+def check_text(key: str) -> int:
+    """Return the UTF-8 bytes of a key or a prefix. Raises Park("invalid_key") for a file name that is not UTF-8."""
+    try:
+        return len(key.encode())
+    except UnicodeEncodeError:
+        raise Park("invalid_key", "the key is not valid UTF-8: rename the file") from None
+
+
+def check_value(value: bytes) -> None:
+    """Raise Park("too_large") for a value over VALUE_LIMIT."""
+    if len(value) > VALUE_LIMIT:
+        raise Park("too_large", f"the value has {len(value)} bytes, KV takes {VALUE_LIMIT}")
+
+
+def check_ttl(expiration_ttl: int | None) -> None:
+    """Raise ValueError for an expiration_ttl under TTL_MIN_S."""
+    if expiration_ttl is not None and expiration_ttl < TTL_MIN_S:
+        raise ValueError(f"expiration_ttl must be at least {TTL_MIN_S} s")
+
+
+def encode_metadata(metadata: Mapping[str, Any]) -> bytes:
+    """Encode metadata as JSON. Raises Park("refused") over METADATA_LIMIT, ValueError for other values than JSON."""
+    encoded = compact_json(dict(metadata))
+    if len(encoded) > METADATA_LIMIT:
+        raise Park("refused", f"the metadata has {len(encoded)} bytes, KV takes {METADATA_LIMIT}")
+    return encoded
+
+
+def compact_json(value: object) -> bytes:
+    """Encode JSON in UTF-8 without spaces. Raises ValueError for NaN and for text that is not valid Unicode."""
+    return _json(value).encode()
+
+
+def _as_text(value: bytes, max_size: int) -> list[bytes] | None:
+    """Return the content of a JSON string for the value, None if the value is not UTF-8 or the content too long.
+
+    Encodes in blocks, because the text of a value may use four times the memory of its bytes.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    pieces = []
+    size = 0
+    try:
+        for start in range(0, len(value), _BLOCK):
+            text = decoder.decode(value[start : start + _BLOCK], final=start + _BLOCK >= len(value))
+            pieces.append(compact_json(text)[1:-1])
+            size += len(pieces[-1])
+            if size > max_size:
+                return None
+    except UnicodeDecodeError:
+        return None
+    return pieces
+
+
+def _as_base64(value: bytes) -> list[bytes]:
+    starts = range(0, len(value), _BLOCK)
+    return [binascii.b2a_base64(value[start : start + _BLOCK], newline=False) for start in starts]
+
+
+# -- answers
 
 
 @dataclass(frozen=True, slots=True)

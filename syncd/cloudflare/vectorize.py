@@ -9,11 +9,11 @@ from contextlib import aclosing
 from typing import Any, Literal, TypeVar, Unpack
 
 from syncd.cloudflare.decoding import decode, decode_rows, pages
-from syncd.cloudflare.request import Request, path
+from syncd.cloudflare.exchange import Request, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
-from syncd.cloudflare.vectorize_lines import DIMENSIONS_LIMIT, VectorLines, check_id
 from syncd.cloudflare.vectorize_models import (
+    DIMENSIONS_LIMIT,
     IndexDetails,
     IndexInfo,
     IndexType,
@@ -22,7 +22,9 @@ from syncd.cloudflare.vectorize_models import (
     Metric,
     QueryOptions,
     StoredVector,
+    VectorLines,
     VectorPage,
+    check_id,
     metadata_indexes,
     mutation_id,
     query_matches,

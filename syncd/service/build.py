@@ -328,10 +328,9 @@ def _vectorize(
 ) -> Target:
     from syncd.cloudflare.vectorize import VectorizeIndex
     from syncd.cloudflare.workers_ai import WorkersAI
-    from syncd.targets.vectorize.embedding import Embedder
     from syncd.targets.vectorize.index import VectorStore
     from syncd.targets.vectorize.target import VectorizeTarget
-    from syncd.targets.vectorize.writing import ChunkSettings, VectorWritePolicy
+    from syncd.targets.vectorize.writing import ChunkSettings, Embedder, VectorWritePolicy
 
     policy = VectorWritePolicy(
         section.owner, section.key_prefix, grants.takeover, section.prune == "all", grants.reembed, target.metadata

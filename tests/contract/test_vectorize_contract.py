@@ -15,10 +15,9 @@ from syncd.core.errors import Park
 from syncd.state.caches import Embeddings
 from syncd.state.db import open_state
 from syncd.targets.base import Done, KeySources, Target
-from syncd.targets.vectorize.embedding import Embedder
 from syncd.targets.vectorize.index import VectorStore
 from syncd.targets.vectorize.target import VectorizeTarget, limits
-from syncd.targets.vectorize.writing import ChunkSettings, VectorWritePolicy
+from syncd.targets.vectorize.writing import ChunkSettings, Embedder, VectorWritePolicy
 from tests.contract.harness import PREFIX, TargetContract, apply, content, gone, held, listing, new, put
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE
 from tests.unit.targets.harness_vectorize import MODEL, Harness, open_harness

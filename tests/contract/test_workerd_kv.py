@@ -10,11 +10,10 @@ from itertools import count
 import pytest
 
 from syncd.cloudflare.kv import KVNamespace
-from syncd.cloudflare.kv_bulk import METADATA_LIMIT, VALUE_LIMIT, BulkBody, Pair, compact_json, encode_pair
-from syncd.cloudflare.kv_models import BulkValue
+from syncd.cloudflare.kv_models import METADATA_LIMIT, VALUE_LIMIT, BulkBody, BulkValue, Pair, compact_json, encode_pair
 from syncd.core.errors import NotFound, Park
 from syncd.targets.base import Target
-from syncd.targets.kv.bulk import BULK_VALUE, send_bulk
+from syncd.targets.kv.writing import BULK_VALUE, send_bulk
 from tests.contract.harness import MIB, FilesContract, KVRemote, apply, at_once, content, gone, listing, new, put
 from tests.contract.workerd import installed, served
 

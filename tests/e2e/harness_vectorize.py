@@ -8,7 +8,7 @@ import httpx
 
 from syncd.core.errors import Park
 from syncd.core.model import Content, Put
-from syncd.targets.vectorize.ids import RefMaker
+from syncd.targets.vectorize.index import RefMaker
 from syncd.targets.vectorize.writing import ChunkSettings, VectorWritePolicy, split_file
 from tests.e2e.harness import ACCOUNT, PATIENCE_S, TOKEN, Workspace, until
 

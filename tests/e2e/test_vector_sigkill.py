@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from syncd.cloudflare.workers_ai import TEXTS_LIMIT
-from syncd.targets.vectorize.embedding import REQUESTS
+from syncd.targets.vectorize.writing import REQUESTS
 from tests.e2e.harness import open_workspace, until
 from tests.e2e.harness_vectorize import VectorIndex
 

@@ -115,7 +115,7 @@ MUTANTS = (
     ),
     Mutant(
         "any request is repeated after a lost answer",
-        "syncd/cloudflare/retry.py",
+        "syncd/cloudflare/transport.py",
         "return self._safe or not error.ambiguous",
         "return True",
         ("tests/unit/cloudflare",),
@@ -343,7 +343,7 @@ MUTANTS = (
     ),
     Mutant(
         "vectors of which one is missing count as whole",
-        "syncd/targets/vectorize/reading.py",
+        "syncd/targets/vectorize/target.py",
         "        if count != ref.chunks:\n",
         "        if not count:\n",
         ("tests/unit/targets/test_vector_passes.py", "tests/unit/targets/test_vector_trouble.py"),
@@ -392,7 +392,7 @@ MUTANTS = (
     ),
     Mutant(
         "vectors are given to other texts than they were made of",
-        "syncd/targets/vectorize/embedding.py",
+        "syncd/targets/vectorize/writing.py",
         "else zip(part, answer, strict=True)",
         "else zip(part, reversed(answer), strict=True)",
         ("tests/unit/targets/test_vector_passes.py", "tests/unit/targets/test_vector_trouble.py"),
@@ -400,7 +400,7 @@ MUTANTS = (
     ),
     Mutant(
         "vectors of other owners count as ours",
-        "syncd/targets/vectorize/reading.py",
+        "syncd/targets/vectorize/target.py",
         "            if others or owner == self._maker.owner:\n",
         "            if True:\n",
         ("tests/unit/targets/test_vector_passes.py",),

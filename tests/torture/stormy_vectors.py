@@ -12,7 +12,7 @@ import numpy as np
 
 from syncd.core.model import Content, Put
 from syncd.emulator.workers_ai import embed
-from syncd.targets.vectorize.ids import RefMaker
+from syncd.targets.vectorize.index import RefMaker
 from syncd.targets.vectorize.writing import KEY, OWNER, SHA256, TEXT, ChunkSettings, VectorWritePolicy, split_file
 from tests.e2e.harness import ACCOUNT, TOKEN
 from tests.torture.stormy_remote import PLACE, Far, Held

@@ -10,8 +10,8 @@ import structlog
 
 from syncd.cli.main import run
 from syncd.cloudflare.auth import Credentials
+from syncd.cloudflare.exchange import Request
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.request import Request
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.config.sources import load
 from syncd.emulator.options import EmulatorOptions

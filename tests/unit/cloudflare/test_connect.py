@@ -4,9 +4,8 @@ import httpx
 import pytest
 
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.exchange import _proxy, make_transport
+from syncd.cloudflare.exchange import Request, _proxy, make_transport, path
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.request import Request, path
 from syncd.cloudflare.transport import Transport
 from syncd.core.base_url import check_base_url, is_loopback
 from tests.unit.cloudflare.harness import VirtualTime

@@ -6,8 +6,7 @@ import httpx
 import pytest
 
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.errors import CODES, MESSAGE_LIMIT, Context, one_line, retry_after_s
-from syncd.cloudflare.response import Answer, decode
+from syncd.cloudflare.response import CODES, MESSAGE_LIMIT, Answer, Context, decode, one_line, retry_after_s
 from syncd.core.errors import AuthHalt, Blocked, Conflict, Halt, NotFound, Park, Retry, SyncdError, TargetMissing
 from tests.unit.cloudflare.harness import TOKEN, bad, html
 

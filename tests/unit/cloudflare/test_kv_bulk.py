@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from syncd.cloudflare import kv_bulk
-from syncd.cloudflare.kv_bulk import (
+from syncd.cloudflare import kv_models
+from syncd.cloudflare.kv_models import (
     BULK_BYTES_LIMIT,
     BULK_PAIRS_LIMIT,
     METADATA_LIMIT,
@@ -76,7 +76,7 @@ def test_every_batch_comes_back_whole_and_its_size_is_exact(pairs: list[tuple[st
 @given(value=VALUES, block=st.sampled_from([3, 6, 9]))
 def test_the_seams_between_blocks_do_not_show(value: bytes, block: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kv_bulk, "_BLOCK", block)
+        patch.setattr(kv_models, "_BLOCK", block)
         assert read(body_of(encode_pair("a", value))) == {"a": (value, {})}
 
 

@@ -9,8 +9,15 @@ import pytest
 from starlette.requests import Request as ServerRequest
 
 from syncd.cloudflare.kv import KV, KVNamespace
-from syncd.cloudflare.kv_bulk import BulkBody, encode_pair
-from syncd.cloudflare.kv_models import BulkResult, BulkValue, KVNamespaceInfo, ListedKey, StoredValue
+from syncd.cloudflare.kv_models import (
+    BulkBody,
+    BulkResult,
+    BulkValue,
+    KVNamespaceInfo,
+    ListedKey,
+    StoredValue,
+    encode_pair,
+)
 from syncd.core.errors import Conflict, Halt, NotFound, Park, Retry, TargetMissing, Unreachable
 from tests.unit.cloudflare.harness import ACCOUNT, BASE, Remote, VirtualTime, bad, ok, sent_json
 

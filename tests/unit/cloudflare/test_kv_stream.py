@@ -13,7 +13,7 @@ import pytest
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KVNamespace
-from syncd.cloudflare.kv_bulk import VALUE_LIMIT, BulkBody, encode_pair
+from syncd.cloudflare.kv_models import VALUE_LIMIT, BulkBody, encode_pair
 from syncd.cloudflare.transport import Transport
 from tests.unit.cloudflare.harness import ACCOUNT, TOKEN, Remote, ok
 

@@ -10,8 +10,7 @@ import pytest
 from syncd.cloudflare import kv as kv_module
 from syncd.cloudflare import transport as transport_module
 from syncd.cloudflare.kv import KV, KVNamespace
-from syncd.cloudflare.kv_bulk import BulkBody, encode_pair
-from syncd.cloudflare.kv_models import BulkResult
+from syncd.cloudflare.kv_models import BulkBody, BulkResult, encode_pair
 from syncd.core.errors import Halt, Park, Retry, TooMuch
 from tests.unit.cloudflare.harness import Remote, VirtualTime, bad, html, ok, sent_json
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from syncd.cloudflare import retry as limits
+from syncd.cloudflare import transport as limits
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.request import Request
+from syncd.cloudflare.exchange import Request
 from syncd.core.errors import AuthHalt, Blocked, ConfigError, Park, Retry, Unreachable
 from syncd.core.plain_text import encoded_forms
 from tests.unit.cloudflare.harness import TOKEN, Remote, VirtualTime, bad, html, ok

@@ -9,7 +9,7 @@ import structlog
 from syncd import __version__
 from syncd.cloudflare import transport as transport_module
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.request import Request, path
+from syncd.cloudflare.exchange import Request, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.core.errors import Halt, Park, Retry, Unreachable

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 
-from syncd.cloudflare.response import headers_of, read
+from syncd.cloudflare.exchange import headers_of, read
 
 LIMIT = 100_000
 MIB = 1024 * 1024

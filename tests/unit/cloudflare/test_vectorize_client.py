@@ -9,8 +9,16 @@ import httpx
 import pytest
 
 from syncd.cloudflare.vectorize import Vectorize, VectorizeIndex
-from syncd.cloudflare.vectorize_lines import VectorLines, encode_line
-from syncd.cloudflare.vectorize_models import IndexDetails, IndexInfo, Match, MetadataIndex, StoredVector, VectorPage
+from syncd.cloudflare.vectorize_models import (
+    IndexDetails,
+    IndexInfo,
+    Match,
+    MetadataIndex,
+    StoredVector,
+    VectorLines,
+    VectorPage,
+    encode_line,
+)
 from syncd.core.errors import Conflict, Halt, NotFound, Retry, TargetMissing
 from tests.unit.cloudflare.harness import ACCOUNT, BASE, Remote, VirtualTime, bad, html, ok, sent_json
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from syncd.cloudflare import vectorize_lines
-from syncd.cloudflare.vectorize_lines import (
+from syncd.cloudflare import vectorize_models
+from syncd.cloudflare.vectorize_models import (
     BODY_LIMIT,
     DIMENSIONS_LIMIT,
     ID_LIMIT,
@@ -144,7 +144,7 @@ def test_a_body_goes_out_in_blocks_and_not_as_a_whole() -> None:
     pieces = list(body)
     assert sum(map(len, pieces)) == body.size
     assert len(pieces) > 4
-    assert max(map(len, pieces)) < vectorize_lines._BLOCK + 12_000
+    assert max(map(len, pieces)) < vectorize_models._BLOCK + 12_000
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])

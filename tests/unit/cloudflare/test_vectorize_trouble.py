@@ -8,8 +8,7 @@ import pytest
 
 from syncd.cloudflare import vectorize as vectorize_module
 from syncd.cloudflare.vectorize import DELETE_LIMIT, GET_LIMIT, LIST_LIMIT, VectorizeIndex
-from syncd.cloudflare.vectorize_lines import VectorLines, encode_line
-from syncd.cloudflare.vectorize_models import QueryOptions
+from syncd.cloudflare.vectorize_models import QueryOptions, VectorLines, encode_line
 from syncd.core.errors import Halt, Park, Retry, TargetMissing, TooMuch
 from tests.unit.cloudflare.harness import Remote, VirtualTime, bad, html, ok, sent_json
 

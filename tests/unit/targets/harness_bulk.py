@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from syncd.cloudflare.kv_bulk import BulkBody
-from syncd.cloudflare.kv_models import BulkResult
+from syncd.cloudflare.kv_models import BulkBody, BulkResult
 from syncd.core.errors import Halt, SyncdError
 from syncd.core.model import Content, Delete, Put
 from syncd.targets.base import Done, Outcome
-from syncd.targets.kv import bulk
+from syncd.targets.kv import writing
 from syncd.targets.kv.target import limits
 from syncd.targets.kv.writing import ValueWritePolicy, ValueWriter
 from syncd.targets.shared import ShortNames
@@ -130,7 +129,7 @@ def new(key: str, path: str = "") -> Put:
 
 
 def may_hold(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(bulk, "BULK_BYTES", size)
+    monkeypatch.setattr(writing, "BULK_BYTES", size)
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -11,7 +11,7 @@ from syncd.cloudflare.kv import KV, KVNamespace, find_by_id_or_title, find_by_ti
 from syncd.cloudflare.kv_models import BulkValue, KVNamespaceInfo, StoredValue
 from syncd.core.errors import Halt, NotFound, Park, Retry, SyncdError, TargetMissing, TooMuch
 from syncd.core.model import Entry
-from syncd.targets.kv.reading import BULK_GET_BYTES, fetch_values
+from syncd.targets.kv.target import BULK_GET_BYTES, fetch_values
 from syncd.targets.shared import DOWNLOADS, fetch_each
 
 Asked = list[tuple[str, ...]]

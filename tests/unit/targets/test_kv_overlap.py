@@ -11,16 +11,15 @@ import pytest
 from syncd.core.errors import Deferred, FileChanged, Halt, Park, SyncdError, Unreachable
 from syncd.core.model import Content, Delete, Put
 from syncd.targets.base import Done, Outcome
-from syncd.targets.kv import bulk, writing
-from syncd.targets.kv.bulk import TRIES, NotStored
-from syncd.targets.kv.writing import KEY_REST_S
+from syncd.targets.kv import writing
+from syncd.targets.kv.writing import KEY_REST_S, TRIES, NotStored
 from tests.unit.targets.harness_bulk import WriterHarness, may_hold, new, turns, until
 
 
 @pytest.fixture
 def harness(monkeypatch: pytest.MonkeyPatch) -> WriterHarness:
     """A harness with bodies of two pairs and files that are read one at a time."""
-    monkeypatch.setattr(bulk, "BULK_PAIRS", 2)
+    monkeypatch.setattr(writing, "BULK_PAIRS", 2)
     monkeypatch.setattr(writing, "READ_FILES", 1)
     return WriterHarness()
 
@@ -62,7 +61,7 @@ async def test_two_bodies_together_stay_within_the_limit_of_one(
     await harness.write("x")
     one = harness.remote.sizes.pop() - len("[]") + len(",")
     most = 4 * one + len("[][]")
-    monkeypatch.setattr(bulk, "BULK_PAIRS", pairs)
+    monkeypatch.setattr(writing, "BULK_PAIRS", pairs)
     may_hold(monkeypatch, most)
     held: list[int] = []
 
@@ -278,7 +277,7 @@ async def test_each_put_is_reported_once_and_no_body_is_held_or_sent_twice(
     harness: WriterHarness, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     chance = random.Random(seed)
-    monkeypatch.setattr(bulk, "BULK_PAIRS", chance.randint(1, 5))
+    monkeypatch.setattr(writing, "BULK_PAIRS", chance.randint(1, 5))
     most = chance.choice([500, 800, 2000])
     may_hold(monkeypatch, most)
     bad = chance.random() * 0.8

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.cloudflare.vectorize_lines import ID_LIMIT
-from syncd.targets.vectorize.ids import (
+from syncd.cloudflare.vectorize_models import ID_LIMIT
+from syncd.targets.vectorize.index import (
     CHUNKS_LIMIT,
     HeldVectors,
     RefMaker,
