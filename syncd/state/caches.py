@@ -7,10 +7,10 @@ import sqlite3
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from syncd.core.model import Item, int64
-from syncd.state.db import Meta, transaction
+from syncd.state.db import Meta, MirrorRows, in_parts, marks, transaction
 
 Vector: TypeAlias = "array[float]"
 
@@ -19,23 +19,22 @@ YOUNG_NS = 2_000_000_000
 
 _NO_TIME = -1
 """A change time that no file has. A row with it stores the inode of a file, and its checksum is not used."""
+MOST = 20_000
+"""Maximum number of vectors: 80 MB with 1,024 dimensions. A folder with more chunks embeds some of them again."""
+_CHANGE = "vector_change"
 
 
-class StatCache:
+class StatCache(MirrorRows):
     """The checksums of one mirror's files. Without it every file is read again."""
-
-    def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
-        self._db = db
-        self._mirror = mirror
 
     def fill(self, items: Iterable[Item]) -> dict[str, Item]:
         """Return key -> item with checksum, for the (sorted) items whose checksum is known."""
         wanted = {item.key: item for item in items}
         if not wanted:
             return {}
-        rows = self._db.execute(
+        rows = self._run(
             "SELECT key, size, mtime_ns, ctime_ns, inode, checksum FROM file WHERE mirror = ? AND key BETWEEN ? AND ?",
-            (self._mirror, min(wanted), max(wanted)),
+            *(min(wanted), max(wanted)),
         )
         return {
             key: Item(key, item.path, item.size, item.mtime_ns, item.ctime_ns, item.inode, checksum)
@@ -48,30 +47,28 @@ class StatCache:
 
         The inode of a file with several names is always stored; see `twins`.
         """
-        with transaction(self._db):
-            self._db.executemany(
-                "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        *(self._mirror, key, seen.st_size, int64(seen.st_mtime_ns)),
-                        *(_NO_TIME if young else int64(seen.st_ctime_ns), int64(seen.st_ino), checksum),
-                    )
-                    for key, seen, checksum in files
-                    if not (young := abs(now_ns - seen.st_mtime_ns) < YOUNG_NS) or seen.st_nlink > 1
-                ],
-            )
+        self._run_each(
+            "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    *(key, seen.st_size, int64(seen.st_mtime_ns)),
+                    *(_NO_TIME if young else int64(seen.st_ctime_ns), int64(seen.st_ino), checksum),
+                )
+                for key, seen, checksum in files
+                if not (young := abs(now_ns - seen.st_mtime_ns) < YOUNG_NS) or seen.st_nlink > 1
+            ),
+        )
 
     def twins(self, inodes: Iterable[int]) -> list[tuple[str, int]]:
         """Return (key, inode) of all names under which files with these inodes were read."""
-        rows = self._db.execute(
+        return self._run(
             "SELECT key, inode FROM file WHERE mirror = ? AND inode IN (SELECT value FROM json_each(?))",
-            (self._mirror, json.dumps([*inodes])),
-        )
-        return [(key, inode) for key, inode in rows]
+            json.dumps([*inodes]),
+        ).fetchall()
 
     def invalidate(self) -> None:
         """Delete all rows, because the root is another folder or the user requests a read of every file."""
-        self._db.execute("DELETE FROM file WHERE mirror = ?", (self._mirror,))
+        self._run("DELETE FROM file WHERE mirror = ?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,32 +89,6 @@ class IndexChange:
     removes: bool = False
 
 
-class EmbeddingCache(Protocol):
-    """The interface of `Embeddings` for the Vectorize target."""
-
-    def vectors(self, model: str, digests: Sequence[bytes]) -> Mapping[bytes, Vector]:
-        """Return the stored vectors, by the SHA-256 of their text. model: name and pooling."""
-        ...
-
-    def keep(self, model: str, vectors: Mapping[bytes, Vector]) -> None:
-        """Store vectors. The vectors that were unused for longest may be removed."""
-        ...
-
-    def last_change(self) -> IndexChange | None:
-        """Return the change that the index has not been seen to process, or None."""
-        ...
-
-    def changed(self, change: IndexChange | None) -> None:
-        """Store our last change. None: the index has processed it."""
-        ...
-
-
-MOST = 20_000
-"""Maximum number of vectors: 80 MB with 1,024 dimensions. A folder with more chunks embeds some of them again."""
-_AT_ONCE = 500
-_CHANGE = "vector_change"
-
-
 class Embeddings:
     """The vectors of all mirrors, which depend on model and text only, and the last change of one mirror."""
 
@@ -127,15 +98,14 @@ class Embeddings:
         self._most = most
 
     def vectors(self, model: str, digests: Sequence[bytes]) -> Mapping[bytes, Vector]:
-        """Return the stored vectors, by the SHA-256 of their text, and mark them as used."""
+        """Return the stored vectors, by the SHA-256 of their text, and mark them as used. model: name and pooling."""
         vectors: dict[bytes, Vector] = {}
         with transaction(self._db):
             now = self._next()
-            for start in range(0, len(digests), _AT_ONCE):
-                part = digests[start : start + _AT_ONCE]
+            for part in in_parts(digests):
                 rows = self._db.execute(
-                    "UPDATE embedding SET used = ? WHERE model = ?"  # noqa: S608 - marks only
-                    f" AND digest IN ({', '.join('?' * len(part))}) RETURNING digest, vector",
+                    f"UPDATE embedding SET used = ? WHERE model = ? AND digest IN ({marks(part)})"  # noqa: S608
+                    " RETURNING digest, vector",
                     (now, model, *part),
                 )
                 vectors |= {digest: vector for digest, kept in rows if (vector := _vector(kept)) is not None}

@@ -8,11 +8,11 @@ import os
 import shutil
 import sqlite3
 import stat
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 from syncd.core.errors import ConfigError, StateDamaged, StateHalt, SyncdError
@@ -31,10 +31,13 @@ from syncd.state.directory import (
 )
 
 OnDamage = Literal["refuse", "rebuild", "discard"]
+_T = TypeVar("_T")
 
 BUSY_S = 0.25
 """Seconds that a statement, and so the event loop, waits for a lock of another process. `when_free` waits longer."""
 SUCCESSOR = "successor"
+_AT_ONCE = 500
+"""Maximum number of values in one statement."""
 
 SCHEMA_VERSION = 9
 """The user_version of a state file. Numbers below it belong to drafts before the first release."""
@@ -151,13 +154,9 @@ async def open_to_write(state_dir: Path, on_damage: OnDamage) -> sqlite3.Connect
         if on_damage == "refuse":
             raise
         return _rebuilt(state_dir, str(error))
-    try:
-        # Wait for a lock of another process here, before any other preparation.
-        with transaction(db):
-            return db
-    except BaseException:
-        db.close()
-        raise
+    # Wait for a lock of another process here, before any other preparation.
+    with _closed_on_error(db), transaction(db):
+        return db
 
 
 def _rebuilt(state_dir: Path, why: str) -> sqlite3.Connection:
@@ -188,18 +187,10 @@ def detect_damage(db: sqlite3.Connection, path: Path) -> Iterator[None]:
 
 def open_copy(state_dir: Path) -> sqlite3.Connection:
     """Return a temporary copy of the state, in memory or in unnamed files."""
-    copy = sqlite3.connect("" if temporary_files() else ":memory:", isolation_level=None)
-    try:
-        original = open_state_to_read(state_dir)
-        if original:
-            with closing(original):
-                original.backup(copy)
+    with _closed_on_error(_copied(state_dir)) as copy:
         if not temporary_files():
             copy.execute("PRAGMA temp_store = MEMORY")
         prepare_tables(copy, state_dir / FILE_NAME)
-    except BaseException:
-        copy.close()
-        raise
     return copy
 
 
@@ -218,7 +209,7 @@ def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
     if not regular:
         raise damaged(path, "it is no regular file")
     if _needs_copy(path):
-        return _copied(path)
+        return _copied_with_log(path)
     with opened(path, _way_to_read(path)) as connection:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT 1 FROM meta LIMIT 1").fetchone()
@@ -247,23 +238,23 @@ def _needs_copy(path: Path) -> bool:
     return log.exists() and log.stat().st_size > 0 and not (index.exists() or os.access(path.parent, os.W_OK))
 
 
-def _copied(path: Path) -> sqlite3.Connection | None:
+def _copied_with_log(path: Path) -> sqlite3.Connection:
     """Return a copy of a file and its log, made through another directory. Raises StateHalt if there is none."""
-    copy = sqlite3.connect("" if temporary_files() else ":memory:", isolation_level=None)
     try:
         with TemporaryDirectory(prefix="syncd-") as folder:
             for file in companions(path)[:2]:
                 shutil.copyfile(file, Path(folder) / file.name)
-            original = open_state_to_read(Path(folder))
-            if original:
-                with closing(original):
-                    original.backup(copy)
+            return _copied(Path(folder))
     except OSError as error:
-        copy.close()
         raise StateHalt(f"no place for a copy of {path} ({error.strerror}); name one in TMPDIR") from error
-    except BaseException:
-        copy.close()
-        raise
+
+
+def _copied(state_dir: Path) -> sqlite3.Connection:
+    """Return a copy of the state file, an empty one if there is no state file."""
+    with _closed_on_error(sqlite3.connect("" if temporary_files() else ":memory:", isolation_level=None)) as copy:
+        if original := open_state_to_read(state_dir):
+            with closing(original):
+                original.backup(copy)
     return copy
 
 
@@ -304,20 +295,22 @@ def directory_of(db: sqlite3.Connection) -> Path:
 @contextmanager
 def opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
     """Open the file and yield the connection. Close it if the block raises."""
-    with ExitStack() as undo:
-        try:
-            connection = sqlite3.connect(
-                f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}",
-                isolation_level=None,
-                timeout=BUSY_S,
-                uri=True,
-            )
-            undo.callback(connection.close)
+    uri = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
+    try:
+        with _closed_on_error(sqlite3.connect(uri, isolation_level=None, timeout=BUSY_S, uri=True)) as connection:
             yield connection
-        except sqlite3.DatabaseError as error:
-            check(error, path, reading=mode != "rw")
-            raise damaged(path, error) from error
-        undo.pop_all()
+    except sqlite3.DatabaseError as error:
+        check(error, path, reading=mode != "rw")
+        raise damaged(path, error) from error
+
+
+@contextmanager
+def _closed_on_error(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    try:
+        yield connection
+    except BaseException:
+        connection.close()
+        raise
 
 
 @contextmanager
@@ -331,8 +324,14 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         yield
         db.execute("COMMIT")
     except BaseException:
-        roll_back(db)
+        _roll_back(db)
         raise
+
+
+def _roll_back(db: sqlite3.Connection) -> None:
+    """End the transaction. After some errors SQLite has ended it already."""
+    if db.in_transaction:
+        db.execute("ROLLBACK")
 
 
 @contextmanager
@@ -349,27 +348,59 @@ def savepoint(db: sqlite3.Connection) -> Iterator[None]:
     db.execute("RELEASE block")
 
 
-def roll_back(db: sqlite3.Connection) -> None:
-    """End the transaction. After some errors SQLite has ended it already."""
-    if db.in_transaction:
-        db.execute("ROLLBACK")
-
-
-class Meta:
-    """Small named values of one mirror ("" for all mirrors), stored as JSON."""
+class MirrorRows:
+    """The rows of one mirror in the state file. The first parameter of each statement is the mirror."""
 
     def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
         self._db = db
         self._mirror = mirror
 
+    def _run(self, statement: str, *values: object) -> sqlite3.Cursor:
+        """Execute a statement."""
+        return self._db.execute(statement, (self._mirror, *values))
+
+    def _run_each(self, statement: str, rows: Iterable[Iterable[object]]) -> None:
+        """Execute a statement with each row of values, in one transaction."""
+        with transaction(self._db):
+            self._db.executemany(statement, [(self._mirror, *row) for row in rows])
+
+    def _value(self, statement: str, *values: object) -> Any:
+        """Return the first column of the first row, None if there is no row."""
+        row = self._run(statement, *values).fetchone()
+        return row[0] if row else None
+
+    def _time(self, statement: str, *values: object) -> float | None:
+        """Return the time that a statement yields in its first row, None if there is no row."""
+        time: float | None = self._value(statement, *values)
+        return time
+
+    def _count(self, statement: str, *values: object) -> int:
+        """Return the number that a statement yields."""
+        return int(self._value(statement, *values))
+
+
+class Meta(MirrorRows):
+    """Small named values of one mirror ("" for all mirrors), stored as JSON."""
+
     def get(self, name: str) -> object:
         """Return the value, or None if there is none."""
-        row = self._db.execute("SELECT value FROM meta WHERE mirror = ? AND name = ?", (self._mirror, name)).fetchone()
-        return json.loads(row[0]) if row else None
+        value = self._value("SELECT value FROM meta WHERE mirror = ? AND name = ?", name)
+        return None if value is None else json.loads(value)
 
     def set(self, name: str, value: object) -> None:
         """Store a JSON value. None deletes it."""
         if value is None:
-            self._db.execute("DELETE FROM meta WHERE mirror = ? AND name = ?", (self._mirror, name))
+            self._run("DELETE FROM meta WHERE mirror = ? AND name = ?", name)
         else:
-            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (self._mirror, name, json.dumps(value)))
+            self._run("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", name, json.dumps(value))
+
+
+def marks(values: Collection[object]) -> str:
+    """Return one parameter mark for each value, for a condition with IN."""
+    return ", ".join("?" * len(values))
+
+
+def in_parts(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """Yield the values in parts that are small enough for one statement."""
+    for start in range(0, len(values), _AT_ONCE):
+        yield values[start : start + _AT_ONCE]

@@ -133,11 +133,11 @@ def _refused(path: Path, need: int) -> Path | None:
     """Return the first parent directory, or file beside the path, that this user may not use."""
     for folder in reversed(path.parents):
         if not os.access(folder, os.X_OK):
-            return folder if _exists(folder) else None
+            return folder if os.path.lexists(folder) else None
     if not os.access(path.parent, need & os.W_OK):
         return path.parent
     for file in companions(path):
-        if _exists(file) and not os.access(file, need):
+        if os.path.lexists(file) and not os.access(file, need):
             return file
     return None
 
@@ -145,14 +145,6 @@ def _refused(path: Path, need: int) -> Path | None:
 def companions(path: Path) -> tuple[Path, Path, Path]:
     """Return the state file and the two files that SQLite keeps beside it."""
     return path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
-
-
-def _exists(path: Path) -> bool:
-    try:
-        path.lstat()
-    except OSError:
-        return False
-    return True
 
 
 def make_private(state_dir: Path) -> None:

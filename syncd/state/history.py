@@ -9,7 +9,6 @@ import errno
 import fcntl
 import json
 import os
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from syncd.core.errors import StateHalt
 from syncd.core.model import Action, Adopt
 from syncd.core.plain_text import utc_time
-from syncd.state.db import Meta, transaction
+from syncd.state.db import Meta, MirrorRows, transaction
 from syncd.state.directory import REFUSED_ERRNOS, give, refusal
 
 State = Literal["idle", "syncing", "degraded", "halted"]
@@ -69,28 +68,21 @@ class PastAction(NamedTuple):
     detail: str
 
 
-class History:
+class History(MirrorRows):
     """The last actions of the keys of one mirror."""
-
-    def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
-        self._db = db
-        self._mirror = mirror
 
     def add(self, action: Action, now: float, outcome: str, detail: str = "") -> None:
         """Store how an action ended, and delete older actions of the key beyond ACTIONS_PER_KEY."""
-        key = {"mirror": self._mirror, "key": action.key}
         with transaction(self._db):
-            (last,) = self._db.execute(
-                "SELECT coalesce(max(number), 0) FROM history WHERE mirror = :mirror AND key = :key", key
-            ).fetchone()
-            self._db.execute(
+            last = self._count("SELECT coalesce(max(number), 0) FROM history WHERE mirror = ? AND key = ?", action.key)
+            self._run(
                 "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (self._mirror, action.key, last + 1, now, action.kind, action.reason, outcome, detail[:DETAIL]),
+                *(action.key, last + 1, now, action.kind, action.reason, outcome, detail[:DETAIL]),
             )
             if last >= ACTIONS_PER_KEY:
-                self._db.execute(
-                    "DELETE FROM history WHERE mirror = :mirror AND key = :key AND number <= :old",
-                    key | {"old": last + 1 - ACTIONS_PER_KEY},
+                self._run(
+                    "DELETE FROM history WHERE mirror = ? AND key = ? AND number <= ?",
+                    *(action.key, last + 1 - ACTIONS_PER_KEY),
                 )
 
     def adopted(self, batch: Sequence[Adopt], now: float) -> None:
@@ -100,24 +92,21 @@ class History:
         at once. Their records are sufficient, so the history does not repeat them.
         """
         for adopt in batch:
-            if adopt.reason == "unverified" or self._known(adopt.key):
+            if adopt.reason == "unverified" or self._value(
+                "SELECT 1 FROM record WHERE mirror = ? AND key = ?", adopt.key
+            ):
                 self.add(adopt, now, "done")
-
-    def _known(self, key: str) -> bool:
-        row = self._db.execute("SELECT 1 FROM record WHERE mirror = ? AND key = ?", (self._mirror, key))
-        return row.fetchone() is not None
 
     def of(self, key: str) -> list[PastAction]:
         """Return the stored actions of a key, oldest first."""
-        rows = self._db.execute(
-            "SELECT at, action, reason, outcome, detail FROM history WHERE mirror = ? AND key = ? ORDER BY number",
-            (self._mirror, key),
+        rows = self._run(
+            "SELECT at, action, reason, outcome, detail FROM history WHERE mirror = ? AND key = ? ORDER BY number", key
         )
         return [PastAction(*row) for row in rows]
 
     def drop_before(self, moment: float) -> None:
         """Delete the actions before that time."""
-        self._db.execute("DELETE FROM history WHERE mirror = ? AND at < ?", (self._mirror, moment))
+        self._run("DELETE FROM history WHERE mirror = ? AND at < ?", moment)
 
 
 DELETE_LOG_NAME = "deletes.jsonl"
@@ -249,7 +238,7 @@ def _locked(descriptor: int) -> Iterator[None]:
 
 
 def _line(values: DeleteLogLine, now: float) -> bytes:
-    return json.dumps({"time": _iso(now)} | values).encode() + b"\n"
+    return json.dumps({"time": utc_time(now, "milliseconds")} | values).encode() + b"\n"
 
 
 @contextmanager
@@ -263,7 +252,3 @@ def _or_halt(path: Path, consequence: str) -> Iterator[None]:
             f"the log of deletes {path} cannot be written ({error.strerror or error}); {consequence}. Make room on the"
             " disk of state_dir, and let syncd write there"
         ) from error
-
-
-def _iso(moment: float) -> str:
-    return utc_time(moment, "milliseconds")

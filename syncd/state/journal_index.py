@@ -1,13 +1,12 @@
 """The index status in the journal: how far entries are indexed, why they failed, and when to index them again."""
 
-import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
 from syncd.core.model import ON_THE_WAY, Entry, IndexStatus, Record
 from syncd.core.problems import CONTENT_FAULTS, TRIES_S
-from syncd.state.db import REPORTED, transaction
+from syncd.state.db import REPORTED, MirrorRows, marks, transaction
 
 FIELDS = tuple(field.name for field in fields(Record))
 COLUMNS = ", ".join(FIELDS)
@@ -28,12 +27,16 @@ STUCK_S = 1800.0
 """Seconds after which an unindexed entry is reported as stuck. AI Search indexes have hung for 30 minutes to hours."""
 
 
-class IndexRows:
-    """The index status in one mirror's journal. Times are seconds since the epoch."""
+class RecordRows(MirrorRows):
+    """Reads the records of one mirror."""
 
-    def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
-        self._db = db
-        self._mirror = mirror
+    def _records(self, source: str, *values: object) -> list[Record]:
+        """Return the records of a source: the text of a query after FROM."""
+        return [record_of(row) for row in self._run(f"SELECT {COLUMNS} FROM {source}", *values)]
+
+
+class IndexRows(RecordRows):
+    """The index status in one mirror's journal. Times are seconds since the epoch."""
 
     def learn(self, record: Record, entry: Entry, now: float) -> None:
         """Store the values that the remote reports for an entry in step, if a value is new."""
@@ -54,59 +57,54 @@ class IndexRows:
             since = now
         elif status == "completed" and record.status in ON_THE_WAY:
             took = round(max(0.0, now - record.since), 1)
+        columns = (*REPORTED.values(), "status", "error", "requeued_at", "searchable_s", "why")
         self._db.execute(
-            f"UPDATE record SET {', '.join(f'{column} = ?' for column in REPORTED.values())}, status = ?, error = ?,"
-            " requeued_at = ?, searchable_s = ?, why = ? WHERE mirror = ? AND key = ?",
+            f"UPDATE record SET {', '.join(f'{column} = ?' for column in columns)} WHERE mirror = ? AND key = ?",
             (*reported, status, error, since, took, why, self._mirror, record.key),
         )
 
     def index_counts(self) -> dict[str, int]:
         """Return the number of records by index status, without records that have none."""
-        rows = self._db.execute(
-            "SELECT status, count(*) FROM record WHERE mirror = ? AND status IS NOT NULL GROUP BY status",
-            (self._mirror,),
+        return dict(
+            self._run(
+                "SELECT status, count(*) FROM record WHERE mirror = ? AND status IS NOT NULL GROUP BY status"
+            ).fetchall()
         )
-        return {str(status): int(count) for status, count in rows}
 
     def unfinished(self) -> int:
         """Return the number of records that are not indexed yet."""
-        row = self._db.execute(
-            f"SELECT count(*) FROM record WHERE mirror = ? AND {_ON_THE_WAY}", (self._mirror,)
-        ).fetchone()
-        return int(row[0])
+        return self._count(f"SELECT count(*) FROM record WHERE mirror = ? AND {_ON_THE_WAY}")
 
     def on_the_way(self, limit: int, after: str | None = None) -> list[Record]:
         """Return up to `limit` records that are not indexed yet.
 
         after None: the latest written first. Otherwise ordered by key, starting after this key.
         """
-        terms, order = ("", "written_at DESC") if after is None else ("AND key > ?", "key")
-        rows = self._db.execute(
-            f"SELECT {COLUMNS} FROM record WHERE mirror = ? AND {_ON_THE_WAY} {terms} ORDER BY {order} LIMIT ?",
-            (self._mirror, *(() if after is None else (after,)), limit),
-        )
-        return [record_of(row) for row in rows]
+        waiting = f"record WHERE mirror = ? AND {_ON_THE_WAY}"
+        if after is None:
+            return self._records(f"{waiting} ORDER BY written_at DESC LIMIT ?", limit)
+        return self._records(f"{waiting} AND key > ? ORDER BY key LIMIT ?", after, limit)
 
     def unsearchable(self, keys: Sequence[str], checksums: Sequence[str]) -> list[tuple[Any, ...]]:
         """Return key, ref, checksum, written_at and status of records that a search does not find yet, oldest first.
 
         They have one of the keys, or one of the checksums and no error. At most some hundred of each.
         """
-        return self._db.execute(
+        return self._run(
             "SELECT key, ref, checksum, written_at, status FROM record"
             " WHERE mirror = ? AND status IN ('queued', 'running', 'outdated', 'error')"
-            f" AND (key IN ({_marks(keys)}) OR status <> 'error' AND checksum IN ({_marks(checksums)}))"
+            f" AND (key IN ({marks(keys)}) OR status <> 'error' AND checksum IN ({marks(checksums)}))"
             " ORDER BY written_at",
-            (self._mirror, *keys, *checksums),
+            *(*keys, *checksums),
         ).fetchall()
 
     def mark_all_completed(self, now: float, lag_s: float) -> None:
         """Mark every record as indexed, except for records that were written within `lag_s` of now."""
-        self._db.execute(
+        self._run(
             "UPDATE record SET status = 'completed', error = NULL, why = NULL"
             " WHERE mirror = ? AND abs(? - written_at) > ?"
             " AND status IN ('queued', 'running', 'outdated', 'error', 'skipped')",
-            (self._mirror, now, lag_s),
+            *(now, lag_s),
         )
 
     # -- stuck
@@ -116,69 +114,50 @@ class IndexRows:
 
         unreported: only records that `mark_reported` was not called for.
         """
-        rows = self._db.execute(
-            f"SELECT {COLUMNS} FROM record WHERE mirror = ? AND {_ON_THE_WAY} AND {_SINCE} <= ?"
+        return self._records(
+            f"record WHERE mirror = ? AND {_ON_THE_WAY} AND {_SINCE} <= ?"
             f" {'AND named IS NULL' if unreported else ''} ORDER BY {_SINCE} LIMIT ?",
-            (self._mirror, before, limit),
+            *(before, limit),
         )
-        return [record_of(row) for row in rows]
 
     def stuck_count(self, before: float) -> int:
         """Return the number of records whose indexing has not ended since that time."""
-        row = self._db.execute(
-            f"SELECT count(*) FROM record WHERE mirror = ? AND {_ON_THE_WAY} AND {_SINCE} <= ?", (self._mirror, before)
-        ).fetchone()
-        return int(row[0])
+        return self._count(f"SELECT count(*) FROM record WHERE mirror = ? AND {_ON_THE_WAY} AND {_SINCE} <= ?", before)
 
     def mark_reported(self, keys: Iterable[str]) -> None:
         """Store that these keys were reported as stuck. The next write or indexing makes them reportable again."""
-        self._db.executemany(
-            "UPDATE record SET named = 1 WHERE mirror = ? AND key = ?", [(self._mirror, key) for key in keys]
-        )
+        self._run_each("UPDATE record SET named = 1 WHERE mirror = ? AND key = ?", ((key,) for key in keys))
 
     # -- reasons
 
     def unexplained(self, limit: int) -> list[Record]:
         """Return records in error without a stored reason."""
-        rows = self._db.execute(
-            f"SELECT {COLUMNS} FROM {_BY_STATUS} WHERE mirror = ? AND status = 'error' AND why IS NULL LIMIT ?",
-            (self._mirror, limit),
-        )
-        return [record_of(row) for row in rows]
+        return self._records(f"{_BY_STATUS} WHERE mirror = ? AND status = 'error' AND why IS NULL LIMIT ?", limit)
 
     def explain(self, record: Record, why: str) -> None:
         """Store the remote's own reason for an error, "" if it gave none."""
-        self._db.execute(
-            "UPDATE record SET why = ? WHERE mirror = ? AND key = ? AND ref = ? AND status = 'error'",
-            (why, self._mirror, record.key, record.ref),
+        self._run(
+            "UPDATE record SET why = ?2 WHERE mirror = ?1 AND key = ?3 AND ref = ?4 AND status = 'error'",
+            *(why, record.key, record.ref),
         )
 
 
-class Reindexing:
+class Reindexing(RecordRows):
     """The requests to index entries of one mirror again: by a person, and automatic after a temporary failure."""
-
-    def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
-        self._db = db
-        self._mirror = mirror
 
     def request(self, meant: Callable[[str], bool] | None) -> int:
         """Ask for another indexing of the chosen (or all) records whose indexing failed. Return their number."""
         with transaction(self._db):
-            rows = self._db.execute(
-                "SELECT key FROM record WHERE mirror = ? AND status IN ('error', 'skipped')", (self._mirror,)
-            ).fetchall()
-            wanted = [(self._mirror, key) for (key,) in rows if meant is None or meant(key)]
-            self._db.executemany("INSERT OR REPLACE INTO reindex VALUES (?, ?)", wanted)
+            rows = self._run("SELECT key FROM record WHERE mirror = ? AND status IN ('error', 'skipped')").fetchall()
+            wanted = [(key,) for (key,) in rows if meant is None or meant(key)]
+            self._run_each("INSERT OR REPLACE INTO reindex VALUES (?, ?)", wanted)
             # A request by a person resets the number of tries.
-            self._db.executemany("DELETE FROM index_try WHERE mirror = ? AND key = ?", wanted)
+            self._run_each("DELETE FROM index_try WHERE mirror = ? AND key = ?", wanted)
         return len(wanted)
 
     def requested(self) -> list[Record]:
         """Return the records that a person wants indexed again."""
-        rows = self._db.execute(
-            f"SELECT {COLUMNS} FROM record JOIN reindex USING (mirror, key) WHERE mirror = ?", (self._mirror,)
-        )
-        return [record_of(row) for row in rows]
+        return self._records("record JOIN reindex USING (mirror, key) WHERE mirror = ?")
 
     def plan_tries(self, now: float, spread: float) -> None:
         """Set the time of the next indexing for every record with a temporary error, until TRIES_S are used up.
@@ -186,70 +165,61 @@ class Reindexing:
         spread: a factor for the delays, so that many failures are not retried at the same time.
         """
         with transaction(self._db):
-            self._db.execute(
+            self._run(
                 "DELETE FROM index_try AS t WHERE mirror = ? AND NOT EXISTS (SELECT 1 FROM record AS r"
                 " WHERE r.mirror = t.mirror AND r.key = t.key AND r.checksum = t.checksum"
-                f" AND (r.{_ON_THE_WAY} OR r.status = 'error'))",
-                (self._mirror,),
+                f" AND (r.{_ON_THE_WAY} OR r.status = 'error'))"
             )
-            self._db.execute(
+            self._run(
                 f"INSERT INTO index_try SELECT mirror, key, checksum, 0, NULL FROM {_BY_STATUS}"
                 f" WHERE mirror = ? AND {_TEMPORARY_ERROR} AND NOT EXISTS"
-                " (SELECT 1 FROM index_try AS t WHERE t.mirror = record.mirror AND t.key = record.key)",
-                (self._mirror,),
+                " (SELECT 1 FROM index_try AS t WHERE t.mirror = record.mirror AND t.key = record.key)"
             )
             for tries, delay_s in enumerate(TRIES_S):
-                self._db.execute(
-                    "UPDATE index_try SET due = ? WHERE mirror = ? AND tries = ? AND due IS NULL"
-                    f" AND key IN (SELECT key FROM {_BY_STATUS} WHERE mirror = ? AND {_TEMPORARY_ERROR})",
-                    (now + delay_s * spread, self._mirror, tries, self._mirror),
+                self._run(
+                    "UPDATE index_try SET due = ?2 WHERE mirror = ?1 AND tries = ?3 AND due IS NULL"
+                    f" AND key IN (SELECT key FROM {_BY_STATUS} WHERE mirror = ?1 AND {_TEMPORARY_ERROR})",
+                    *(now + delay_s * spread, tries),
                 )
 
     def due_tries(self, now: float, limit: int) -> list[Record]:
         """Return records whose next indexing is due, the longest due first."""
-        rows = self._db.execute(
-            f"SELECT {COLUMNS} FROM record JOIN index_try AS t USING (mirror, key, checksum)"
+        return self._records(
+            "record JOIN index_try AS t USING (mirror, key, checksum)"
             " WHERE mirror = ? AND status = 'error' AND t.due <= ? ORDER BY t.due LIMIT ?",
-            (self._mirror, now, limit),
+            *(now, limit),
         )
-        return [record_of(row) for row in rows]
 
     def next_try(self) -> float | None:
         """Return when the next indexing is due, None if there is none."""
-        row = self._db.execute(
+        return self._time(
             "SELECT min(t.due) FROM index_try AS t CROSS JOIN record USING (mirror, key, checksum)"
-            " WHERE mirror = ? AND status = 'error'",
-            (self._mirror,),
-        ).fetchone()
-        return None if row[0] is None else float(row[0])
+            " WHERE mirror = ? AND status = 'error'"
+        )
 
     def count_try(self, key: str) -> None:
         """Store that an automatic indexing was requested."""
-        self._db.execute(
-            "UPDATE index_try SET tries = tries + 1, due = NULL WHERE mirror = ? AND key = ?", (self._mirror, key)
-        )
+        self._run("UPDATE index_try SET tries = tries + 1, due = NULL WHERE mirror = ? AND key = ?", key)
 
     def tries_spent(self, key: str) -> int:
         """Return the number of automatic indexings if no further one follows, else 0."""
-        row = self._db.execute(
-            "SELECT tries FROM index_try WHERE mirror = ? AND key = ? AND tries >= ?", (self._mirror, key, len(TRIES_S))
-        ).fetchone()
-        return 0 if row is None else int(row[0])
+        tries = self._value("SELECT tries FROM index_try WHERE mirror = ? AND key = ?", key) or 0
+        return tries if tries >= len(TRIES_S) else 0
 
     def finish(self, key: str, status: IndexStatus, now: float) -> None:
         """Store that the remote accepted another indexing, and delete the former error unless it is already back."""
         with transaction(self._db):
-            self._db.execute("DELETE FROM reindex WHERE mirror = ? AND key = ?", (self._mirror, key))
-            self._db.execute(
-                "UPDATE record SET status = ?1, error = CASE WHEN ?1 = 'error' THEN error END, why = NULL,"
-                " requeued_at = ?2, named = NULL WHERE mirror = ?3 AND key = ?4",
-                (status, now, self._mirror, key),
+            self.drop_request(key)
+            self._run(
+                "UPDATE record SET status = ?2, error = CASE WHEN ?2 = 'error' THEN error END, why = NULL,"
+                " requeued_at = ?3, named = NULL WHERE mirror = ?1 AND key = ?4",
+                *(status, now, key),
             )
-            self._db.execute("DELETE FROM problem WHERE mirror = ? AND key = ?", (self._mirror, key))
+            self._run("DELETE FROM problem WHERE mirror = ? AND key = ?", key)
 
     def drop_request(self, key: str) -> None:
         """Delete the request for another indexing, because the remote refused it."""
-        self._db.execute("DELETE FROM reindex WHERE mirror = ? AND key = ?", (self._mirror, key))
+        self._run("DELETE FROM reindex WHERE mirror = ? AND key = ?", key)
 
 
 def record_of(row: Sequence[Any]) -> Record:
@@ -258,7 +228,3 @@ def record_of(row: Sequence[Any]) -> Record:
     if values[_MARKED] is not None:
         values[_MARKED] = bool(values[_MARKED])
     return Record(*values)
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))

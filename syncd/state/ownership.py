@@ -23,7 +23,7 @@ from syncd.core.key_digests import WHOLE, Shard
 from syncd.core.keys import from_os, to_os
 from syncd.core.model import Delete, Entry
 from syncd.core.plan import UNKNOWN, Claim
-from syncd.state.db import SUCCESSOR, Meta, transaction
+from syncd.state.db import SUCCESSOR, Meta, MirrorRows, in_parts, marks, transaction
 from syncd.state.directory import installation
 from syncd.state.journal import Journal
 
@@ -38,8 +38,8 @@ _OWNERS = "owners"
 _NAME = "age"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-_AT_ONCE = 500
 _LISTED = "listed"
+_INSERT = "INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?)"
 
 _SHOWN = """
     INSERT OR IGNORE INTO claim
@@ -76,52 +76,46 @@ class Listing:
     lag_s: float
 
 
-class Claims:
+class Claims(MirrorRows):
     """The claims of one mirror. Times are ages of the state file, so a change of the clock cannot end a claim."""
 
     def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
-        self._db = db
-        self._mirror = mirror
+        super().__init__(db, mirror)
         self._meta = Meta(db, mirror)
 
     def add_puts(self, keys: Iterable[str], now: float) -> None:
         """Claim the entries that puts are about to write under these keys. Returns after the claims are on disk."""
-        rows = [(self._mirror, key, *UNKNOWN, now) for key in keys]
         # If a power cut lost the claim but not the upload, the entry would look like the entry of another writer.
         synced = not self._db.in_transaction
         if synced:
             self._db.execute("PRAGMA synchronous = FULL")
         try:
-            with transaction(self._db):
-                self._db.executemany("INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?)", rows)
+            self._run_each(_INSERT, ((key, *UNKNOWN, now) for key in keys))
         finally:
             if synced:
                 self._db.execute("PRAGMA synchronous = NORMAL")
 
     def remove_put(self, key: str) -> None:
         """Remove the claim of a put whose outcome is recorded, or that was not sent."""
-        self._db.execute("DELETE FROM claim WHERE mirror = ? AND key = ? AND ref = ''", (self._mirror, key))
+        self._run("DELETE FROM claim WHERE mirror = ? AND key = ? AND ref = ''", key)
 
     def add(self, key: str, claim: Claim, now: float) -> None:
         """Claim an entry that was ours and has no record any more."""
-        self._db.execute("INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?)", (self._mirror, key, *claim, now))
+        self._run(_INSERT, key, *claim, now)
 
     def add_records(self, now: float) -> None:
         """Claim all recorded entries, which an earlier setting wrote."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO claim SELECT mirror, key, ref, checksum, ? FROM record WHERE mirror = ?",
-            (now, self._mirror),
+        self._run(
+            "INSERT OR REPLACE INTO claim SELECT mirror, key, ref, checksum, ?2 FROM record WHERE mirror = ?1", now
         )
 
     def get(self, keys: Sequence[str]) -> dict[str, set[Claim]]:
         """Return key -> claims, for the keys that have claims."""
         claims: dict[str, set[Claim]] = {}
-        for start in range(0, len(keys), _AT_ONCE):
-            some = keys[start : start + _AT_ONCE]
-            marks = ", ".join("?" * len(some))
-            for key, ref, checksum in self._db.execute(
-                f"SELECT key, ref, checksum FROM claim WHERE mirror = ? AND key IN ({marks})",  # noqa: S608 - marks only
-                (self._mirror, *some),
+        for part in in_parts(keys):
+            for key, ref, checksum in self._run(
+                f"SELECT key, ref, checksum FROM claim WHERE mirror = ? AND key IN ({marks(part)})",  # noqa: S608
+                *part,
             ):
                 claims.setdefault(key, set()).add((ref, checksum))
         return claims
@@ -138,11 +132,11 @@ class Claims:
         A first listing can miss entries that were written just before it. If it shows entries of ours, or the state
         file was lost, the journal becomes complete only with a second listing, after `lag_s`.
         """
-        terms = {"mirror": self._mirror, "pass": listing.pass_id, "owner": listing.owner}
-        terms |= {"prefix": listing.prefix, "now": now}
+        terms = {"mirror": self._mirror, "pass": listing.pass_id, "owner": listing.owner, "prefix": listing.prefix}
+        terms |= {"all": not self.complete, "started": listing.started, "now": now, "keep": keep_s}
         with transaction(self._db):
-            self._db.execute(_SHOWN, terms | {"all": not self.complete})
-            self._db.execute(_SETTLED, terms | {"started": listing.started, "keep": keep_s})
+            self._db.execute(_SHOWN, terms)
+            self._db.execute(_SETTLED, terms)
             self._note(listing)
 
     def _note(self, listing: Listing) -> None:
@@ -165,35 +159,28 @@ def forget_listing(meta: Meta) -> None:
     meta.set(_LISTED, None)
 
 
-class SupersededEntries:
+class SupersededEntries(MirrorRows):
     """The superseded entries of one mirror. owner: their owner mark."""
 
     def __init__(self, db: sqlite3.Connection, mirror: str, owner: str) -> None:
-        self._db = db
-        self._mirror = mirror
+        super().__init__(db, mirror)
         self._owner = owner
 
     def keep(self, deletes: Iterable[Delete]) -> None:
         """Store the entries that these deletes will remove, until the journal records the delete."""
-        rows = [(self._mirror, delete.key, delete.ref, delete.checksum) for delete in deletes]
-        with transaction(self._db):
-            self._db.executemany("INSERT OR REPLACE INTO superseded VALUES (?, ?, ?, ?)", rows)
+        self._run_each(
+            "INSERT OR REPLACE INTO superseded VALUES (?, ?, ?, ?)",
+            ((delete.key, delete.ref, delete.checksum) for delete in deletes),
+        )
 
     def of(self, keys: Sequence[str]) -> dict[str, list[Entry]]:
         """Return key -> entries for some keys, without an entry that is the recorded entry of its key now."""
-        return self._entries(f"key IN ({', '.join('?' * len(keys))})", *keys)
-
-    def between(self, after: str, upto: str | None, before: str) -> dict[str, list[Entry]]:
-        """Return the same for after < key <= upto (None: to the end) and key < before."""
-        return self._entries("key > ? AND key <= ? AND key < ?", after, before if upto is None else upto, before)
-
-    def _entries(self, condition: str, *values: str) -> dict[str, list[Entry]]:
         entries: dict[str, list[Entry]] = {}
-        rows = self._db.execute(
-            f"SELECT key, ref, checksum FROM superseded AS left WHERE mirror = ? AND {condition}"  # noqa: S608
+        rows = self._run(
+            f"SELECT key, ref, checksum FROM superseded AS left WHERE mirror = ? AND key IN ({marks(keys)})"  # noqa: S608
             " AND NOT EXISTS (SELECT 1 FROM record"
             " WHERE record.mirror = left.mirror AND record.key = left.key AND record.ref = left.ref)",
-            (self._mirror, *values),
+            *keys,
         )
         for key, ref, checksum in rows:
             entries.setdefault(key, []).append(Entry(key, ref, checksum, owner=self._owner, marked=True))

@@ -14,21 +14,25 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from syncd.core.model import STORED_NOT_INDEXED, Delete
-from syncd.state.db import transaction
+from syncd.state.db import MirrorRows, marks, transaction
 from syncd.state.journal import Journal
 
 FAR_S = 2 * 3600.0
 """Maximum seconds until a retry. A row that is due later was written under another clock."""
 LATER_S = 30.0
 """Maximum seconds until another look at a key that waits without a failure."""
-_NEVER_DUE = "due > ? + CASE WHEN attempts > 0 THEN ? ELSE ? END"
+_NEVER_DUE = "due > ?2 + CASE WHEN attempts > 0 THEN ?3 ELSE ?4 END"
 """A row whose due time comes from another clock. A row without a failure is due after `settle_max` or LATER_S at most.
 `_far` returns the values."""
+_INSERT_DUE = "INSERT INTO dirty VALUES (?1, ?2, 0, ?3, ?3, 0, 1) ON CONFLICT (mirror, key) DO UPDATE SET"
+_MARKED_SINCE = """
+    CASE WHEN attempts > 0 OR first_seen > excluded.first_seen THEN excluded.first_seen ELSE first_seen END
+"""
 
 # A content remains if a remaining entry has it, under any key: a search finds it there.
 _STAYS = (
-    "record.mirror = :mirror AND record.checksum = gone.checksum"
-    " AND NOT EXISTS (SELECT 1 FROM absence AS other WHERE other.mirror = :mirror AND other.key = record.key)"
+    "record.mirror = ?1 AND record.checksum = gone.checksum"
+    " AND NOT EXISTS (SELECT 1 FROM absence AS other WHERE other.mirror = ?1 AND other.key = record.key)"
 )
 # A copy counts if it was written later than the absent entry: the file was moved. One copy counts for one file.
 _COPIES = f"(SELECT count(*) FROM record WHERE {_STAYS} AND record.pass_id > gone.wrote)"
@@ -41,106 +45,91 @@ _NOTHING: Mapping[str, int] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Dirty:
-    """A row of the queue: the key (a directory if subtree), its failed tries, and the sequence number of its mark."""
+    """A row of the queue: the key (a directory if subtree), its failed tries, and the sequence number of its mark.
+
+    due: seconds since the epoch.
+    """
 
     key: str
     subtree: bool
     attempts: int
     seq: int
+    due: float
 
 
-class QueueReader:
+class QueueReader(MirrorRows):
     """Reads the dirty keys of one mirror. The caller passes all times, in seconds since the epoch."""
 
     def __init__(self, db: sqlite3.Connection, mirror: str, settle: float, settle_max: float) -> None:
-        self._db = db
-        self._mirror = mirror
+        super().__init__(db, mirror)
         self._settle = settle
         self._settle_max = settle_max
 
     def settled(self, now: float) -> list[Dirty]:
         """Return all due rows, sorted by key."""
-        rows = self._db.execute(
-            "SELECT key, subtree, attempts, seq FROM dirty"
-            f" WHERE mirror = ? AND (due <= ? OR {_NEVER_DUE}) ORDER BY key",
-            (self._mirror, now, *_far(now, self._settle_max)),
-        )
-        return [Dirty(key, bool(subtree), attempts, seq) for key, subtree, attempts, seq in rows]
+        return self._rows(f"(due <= ?2 OR {_NEVER_DUE}) ORDER BY key", *_far(now, self._settle_max))
 
     def every(self) -> list[Dirty]:
         """Return all rows, due or not, sorted by key. A full pass processes them all."""
-        rows = self._db.execute(
-            "SELECT key, subtree, attempts, seq FROM dirty WHERE mirror = ? ORDER BY key", (self._mirror,)
-        )
-        return [Dirty(key, bool(subtree), attempts, seq) for key, subtree, attempts, seq in rows]
+        return self._rows("true ORDER BY key")
 
-    def marked(self, now: float) -> list[tuple[Dirty, float]]:
-        """Return the rows that were marked and not processed since, each with its due time."""
-        rows = self._db.execute(
-            "SELECT key, subtree, attempts, seq, due FROM dirty WHERE mirror = ? AND attempts = 0 AND first_seen <= ?",
-            (self._mirror, now),
+    def marked(self, now: float) -> list[Dirty]:
+        """Return the rows that were marked and not processed since."""
+        return self._rows("attempts = 0 AND first_seen <= ?", now)
+
+    def _rows(self, condition: str, *values: float) -> list[Dirty]:
+        rows = self._run(
+            f"SELECT key, subtree, attempts, seq, due FROM dirty WHERE mirror = ? AND {condition}", *values
         )
-        return [(Dirty(key, bool(subtree), attempts, seq), due) for key, subtree, attempts, seq, due in rows]
+        return [Dirty(key, bool(subtree), *numbers) for key, subtree, *numbers in rows]
 
     def failed(self, limit: int) -> list[str]:
         """Return keys that wait for another try, the next ones first."""
-        rows = self._db.execute(
-            "SELECT key FROM dirty WHERE mirror = ? AND attempts > 0 AND NOT subtree ORDER BY due LIMIT ?",
-            (self._mirror, limit),
+        rows = self._run(
+            "SELECT key FROM dirty WHERE mirror = ? AND attempts > 0 AND NOT subtree ORDER BY due LIMIT ?", limit
         )
         return [key for (key,) in rows]
 
     def recently_marked(self, now: float) -> bool:
         """Return whether a key was marked less than `settle` seconds ago, so that more marks may follow."""
-        row = self._db.execute(
-            "SELECT 1 FROM dirty WHERE mirror = ? AND attempts = 0 AND due > ? AND due <= ? LIMIT 1",
-            (self._mirror, now, now + self._settle),
-        ).fetchone()
-        return row is not None
+        recent = "SELECT 1 FROM dirty WHERE mirror = ? AND attempts = 0 AND due > ? AND due <= ? LIMIT 1"
+        return self._value(recent, now, now + self._settle) is not None
 
     def next_due(self, now: float, *, fresh: bool = False) -> float | None:
         """Return the seconds until a row is due (0 if one is due), None if there is none.
 
         fresh: only rows without a failure.
         """
-        row = self._db.execute(
-            f"SELECT min(due), max({_NEVER_DUE}) FROM dirty WHERE mirror = ? AND (attempts = 0 OR NOT ?)",
-            (*_far(now, self._settle_max), self._mirror, fresh),
+        due, never_due = self._run(
+            f"SELECT min(due), max({_NEVER_DUE}) FROM dirty WHERE mirror = ?1 AND (attempts = 0 OR NOT ?5)",
+            *_far(now, self._settle_max),
+            fresh,
         ).fetchone()
-        return None if row[0] is None else 0.0 if row[1] else max(0.0, row[0] - now)
+        return None if due is None else 0.0 if never_due else max(0.0, due - now)
 
     def attempts(self, key: str) -> int:
         """Return how often the key has failed since its last change."""
-        row = self._db.execute(
-            "SELECT attempts FROM dirty WHERE mirror = ? AND key = ?", (self._mirror, key)
-        ).fetchone()
-        return int(row[0]) if row else 0
+        return self._value("SELECT attempts FROM dirty WHERE mirror = ? AND key = ?", key) or 0
 
     def next_try(self, key: str) -> float | None:
         """Return when the key is due, or None if it is not in the queue."""
-        row = self._db.execute("SELECT due FROM dirty WHERE mirror = ? AND key = ?", (self._mirror, key)).fetchone()
-        return float(row[0]) if row else None
+        return self._time("SELECT due FROM dirty WHERE mirror = ? AND key = ?", key)
 
     def first_seen(self, key: str) -> float | None:
         """Return when the key was first marked since it was last in step, or None."""
-        row = self._db.execute(
-            "SELECT first_seen FROM dirty WHERE mirror = ? AND key = ?", (self._mirror, key)
-        ).fetchone()
-        return float(row[0]) if row else None
+        return self._time("SELECT first_seen FROM dirty WHERE mirror = ? AND key = ?", key)
 
     def oldest(self) -> float | None:
         """Return when the row that waits longest was first marked, or None."""
-        row = self._db.execute("SELECT min(first_seen) FROM dirty WHERE mirror = ?", (self._mirror,)).fetchone()
-        return None if row[0] is None else float(row[0])
+        return self._time("SELECT min(first_seen) FROM dirty WHERE mirror = ?")
 
     def counts(self) -> tuple[int, int]:
         """Return the number of rows without a failure, and the number of rows that wait after a failure."""
-        row = self._db.execute(
+        fresh, failed = self._run(
             "SELECT count(*) FILTER (WHERE attempts = 0), count(*) FILTER (WHERE attempts > 0)"
-            " FROM dirty WHERE mirror = ?",
-            (self._mirror,),
+            " FROM dirty WHERE mirror = ?"
         ).fetchone()
-        return int(row[0]), int(row[1])
+        return fresh, failed
 
 
 class Queue(QueueReader):
@@ -148,76 +137,61 @@ class Queue(QueueReader):
 
     def mark(self, hints: Iterable[tuple[str, bool]], now: float) -> None:
         """Mark each (key, subtree) as changed. It is due `settle` after its last mark, `settle_max` after its first."""
-        rows = [(self._mirror, key, subtree, now, now + self._settle) for key, subtree in hints]
-        with transaction(self._db):
-            self._db.executemany(
-                "INSERT INTO dirty VALUES (?, ?, ?, ?, ?, 0, 1) ON CONFLICT (mirror, key) DO UPDATE SET"
-                " subtree = max(subtree, excluded.subtree), seq = seq + 1, attempts = 0,"
-                # A mark replaces a waiting retry, and a row from a clock that was ahead.
-                " first_seen = CASE WHEN attempts > 0 OR first_seen > excluded.first_seen"
-                "   THEN excluded.first_seen ELSE first_seen END,"
-                " due = min(excluded.due, ? + CASE WHEN attempts > 0 OR first_seen > excluded.first_seen"
-                "   THEN excluded.first_seen ELSE first_seen END)",
-                [(*row, self._settle_max) for row in rows],
-            )
+        self._run_each(
+            "INSERT INTO dirty VALUES (?1, ?2, ?3, ?4, ?5, 0, 1) ON CONFLICT (mirror, key) DO UPDATE SET"
+            " subtree = max(subtree, excluded.subtree), seq = seq + 1, attempts = 0,"
+            # A mark replaces a waiting retry, and a row from a clock that was ahead.
+            f" first_seen = {_MARKED_SINCE}, due = min(excluded.due, ?6 + {_MARKED_SINCE})",
+            ((key, subtree, now, now + self._settle, self._settle_max) for key, subtree in hints),
+        )
 
     def retry(self, key: str, due: float, attempts: int, *, subtree: bool = False) -> None:
         """Schedule another look at `key` after `attempts` failed tries. A later mark brings it forward."""
-        self._db.execute(
-            "INSERT INTO dirty VALUES (?, ?, ?, ?, ?, ?, 1) ON CONFLICT (mirror, key) DO UPDATE SET"
+        self._run(
+            "INSERT INTO dirty VALUES (?1, ?2, ?3, ?4, ?4, ?5, 1) ON CONFLICT (mirror, key) DO UPDATE SET"
             " due = excluded.due, attempts = excluded.attempts, seq = seq + 1,"
             " subtree = max(subtree, excluded.subtree)",
-            (self._mirror, key, subtree, due, due, attempts),
+            *(key, subtree, due, attempts),
         )
 
     def reschedule(self, rows: Iterable[Dirty], due: float) -> None:
         """Set the due time of processed rows, except of rows that were marked since."""
-        with transaction(self._db):
-            self._db.executemany(
-                "UPDATE dirty SET due = ?, seq = seq + 1 WHERE mirror = ? AND key = ? AND seq = ?",
-                [(due, self._mirror, row.key, row.seq) for row in rows],
-            )
+        self._run_each(
+            "UPDATE dirty SET due = ?4, seq = seq + 1 WHERE mirror = ?1 AND key = ?2 AND seq = ?3",
+            ((row.key, row.seq, due) for row in rows),
+        )
 
     def later(self, keys: Iterable[str], due: float) -> None:
         """Schedule another look at keys that did not fail, at most LATER_S from now. A mark brings it forward."""
-        with transaction(self._db):
-            self._db.executemany(
-                "INSERT INTO dirty VALUES (?, ?, 0, ?, ?, 0, 1) ON CONFLICT (mirror, key) DO UPDATE SET"
-                " first_seen = excluded.first_seen, due = excluded.due, attempts = 0, seq = seq + 1",
-                # A mark in the meantime starts a new settling, as after a retry.
-                [(self._mirror, key, due, due) for key in keys],
-            )
+        # A mark in the meantime starts a new settling, as after a retry.
+        self._run_each(
+            f"{_INSERT_DUE} first_seen = excluded.first_seen, due = excluded.due, attempts = 0, seq = seq + 1",
+            ((key, due) for key in keys),
+        )
 
     def done(self, rows: Iterable[Dirty]) -> None:
         """Remove processed rows, except those that were marked again since they were read."""
-        with transaction(self._db):
-            self._db.executemany(
-                "DELETE FROM dirty WHERE mirror = ? AND key = ? AND seq = ?",
-                [(self._mirror, row.key, row.seq) for row in rows],
-            )
+        self._run_each(
+            "DELETE FROM dirty WHERE mirror = ? AND key = ? AND seq = ?", ((row.key, row.seq) for row in rows)
+        )
 
     def restart_settling(self, key: str, now: float) -> None:
         """Restart the settling of a key that was uploaded and may have been marked during the upload."""
-        self._db.execute(
-            "UPDATE dirty SET first_seen = ?, due = ? WHERE mirror = ? AND key = ? AND attempts = 0",
-            (now, now + self._settle, self._mirror, key),
+        self._run(
+            "UPDATE dirty SET first_seen = ?3, due = ?4 WHERE mirror = ?1 AND key = ?2 AND attempts = 0",
+            *(key, now, now + self._settle),
         )
 
     def clear(self, key: str) -> None:
         """Remove the retry of a key that was processed without its row."""
-        self._db.execute("DELETE FROM dirty WHERE mirror = ? AND key = ? AND attempts > 0", (self._mirror, key))
+        self._run("DELETE FROM dirty WHERE mirror = ? AND key = ? AND attempts > 0", key)
 
     def make_due(self, keys: Iterable[str] | None, now: float) -> None:
         """Make the given keys, or all rows (None), due now."""
         if keys is None:
-            self._db.execute("UPDATE dirty SET due = ?, seq = seq + 1 WHERE mirror = ?", (now, self._mirror))
-            return
-        with transaction(self._db):
-            self._db.executemany(
-                "INSERT INTO dirty VALUES (?, ?, 0, ?, ?, 0, 1) ON CONFLICT (mirror, key) DO UPDATE SET"
-                " due = excluded.due, seq = seq + 1",
-                [(self._mirror, key, now, now) for key in keys],
-            )
+            self._run("UPDATE dirty SET due = ?2, seq = seq + 1 WHERE mirror = ?1", now)
+        else:
+            self._run_each(f"{_INSERT_DUE} due = excluded.due, seq = seq + 1", ((key, now) for key in keys))
 
 
 class Absence(NamedTuple):
@@ -231,76 +205,64 @@ class Absence(NamedTuple):
     replacement: str | None
 
 
-class Absences:
+class Absences(MirrorRows):
     """The absent keys of one mirror.
 
     The class has more than twelve methods, because all queries on the table `absence` share two conditions.
     """
 
-    def __init__(self, db: sqlite3.Connection, mirror: str) -> None:
-        self._db = db
-        self._mirror = mirror
-
     def record(self, deletes: Iterable[Delete], age: float, pass_id: int) -> None:
         """Store planned deletes of keys whose file is gone. A key that is stored already keeps its time."""
-        self._db.executemany(
+        self._run_each(
             "INSERT INTO absence VALUES (?1, ?2, ?3, ?4, ?5, coalesce("
             " (SELECT pass_id FROM record WHERE mirror = ?1 AND key = ?2), ?6 - 1), NULL, ?6)"
             " ON CONFLICT (mirror, key) DO UPDATE SET checksum = coalesce(checksum, excluded.checksum),"
             " since = min(since, excluded.since), wrote = excluded.wrote, pass = excluded.pass,"
             # Both entries of a key count.
             " number = CASE WHEN pass = excluded.pass THEN number + excluded.number ELSE excluded.number END",
-            [(self._mirror, delete.key, delete.checksum, age, int(delete.counted), pass_id) for delete in deletes],
+            ((delete.key, delete.checksum, age, int(delete.counted), pass_id) for delete in deletes),
         )
 
     def remove(self, keys: Sequence[str], pass_id: int) -> None:
         """Remove keys that pass `pass_id` looked at and that need no delete."""
-        here = [(self._mirror, key) for key in keys]
-        self._db.executemany(
+        self._run_each(
             # A file that came back counts as a later copy: the folder was renamed twice.
             "UPDATE record SET pass_id = ?3 WHERE mirror = ?1 AND key = ?2"
             " AND EXISTS (SELECT 1 FROM absence WHERE mirror = ?1 AND key = ?2)",
-            [(*key, pass_id) for key in here],
+            ((key, pass_id) for key in keys),
         )
-        self._db.executemany("DELETE FROM absence WHERE mirror = ? AND key = ?", here)
+        self._run_each("DELETE FROM absence WHERE mirror = ? AND key = ?", ((key,) for key in keys))
 
     def remove_before(self, pass_id: int) -> None:
         """Remove the keys that neither this full pass nor a later pass saw without a file."""
-        self._db.execute(
+        self._run(
             "UPDATE record SET pass_id = ?2 WHERE mirror = ?1"
             " AND key IN (SELECT key FROM absence WHERE mirror = ?1 AND pass < ?2)",
-            (self._mirror, pass_id),
+            pass_id,
         )
-        self._db.execute("DELETE FROM absence WHERE mirror = ? AND pass < ?", (self._mirror, pass_id))
+        self._run("DELETE FROM absence WHERE mirror = ? AND pass < ?", pass_id)
 
     def discard_pass(self, pass_id: int) -> None:
         """Remove the keys that one pass stored, because it could not read the whole folder."""
-        self._db.execute("DELETE FROM absence WHERE mirror = ? AND pass = ?", (self._mirror, pass_id))
+        self._run("DELETE FROM absence WHERE mirror = ? AND pass = ?", pass_id)
 
     def get(self, keys: Sequence[str]) -> dict[str, Absence]:
         """Return the absences of some keys (at most some hundred)."""
-        marks = ", ".join("?" * len(keys))
-        rows = self._db.execute(
-            f"SELECT key, since, replacement FROM absence WHERE mirror = ? AND key IN ({marks})",
-            (self._mirror, *keys),
+        rows = self._run(
+            f"SELECT key, since, replacement FROM absence WHERE mirror = ? AND key IN ({marks(keys)})", *keys
         )
         return {key: Absence(since, replacement) for key, since, replacement in rows}
 
     def set_replacements(self, replacements: Iterable[tuple[str, str | None]]) -> None:
         """Store for which upload each key waits. None: for no upload."""
-        with transaction(self._db):
-            self._db.executemany(
-                "UPDATE absence SET replacement = ? WHERE mirror = ? AND key = ?",
-                [(replacement, self._mirror, key) for key, replacement in replacements],
-            )
+        self._run_each("UPDATE absence SET replacement = ?3 WHERE mirror = ?1 AND key = ?2", replacements)
 
     def remaining(self, checksums: Collection[str]) -> set[str]:
         """Return the checksums that at least one remaining entry has."""
         with transaction(self._db):
             self._note(dict.fromkeys(checksums, 0))
-            rows = self._db.execute(
-                f"SELECT checksum FROM temp.content AS gone WHERE EXISTS (SELECT 1 FROM record WHERE {_STAYS})",
-                {"mirror": self._mirror},
+            rows = self._run(
+                f"SELECT checksum FROM temp.content AS gone WHERE EXISTS (SELECT 1 FROM record WHERE {_STAYS})"
             ).fetchall()
         return {checksum for (checksum,) in rows}
 
@@ -309,13 +271,12 @@ class Absences:
 
         Each copy counts for one key. `use_copy` marks it as used.
         """
-        marks = ", ".join("?" * len(keys))
-        rows = self._db.execute(
-            f"SELECT key, checksum, wrote FROM absence WHERE mirror = ?1 AND key IN ({marks}) AND checksum IN ("
+        rows = self._run(
+            f"SELECT key, checksum, wrote FROM absence WHERE mirror = ?1 AND key IN ({marks(keys)}) AND checksum IN ("
             f"  SELECT checksum FROM (SELECT checksum, min(wrote) AS wrote FROM absence"
-            f"    WHERE mirror = ?1 AND key IN ({marks}) GROUP BY checksum) AS gone"
-            f"  WHERE {_COPIES.replace(':mirror', '?1')} > 0) ORDER BY wrote DESC",
-            (self._mirror, *keys, *keys),
+            f"    WHERE mirror = ?1 AND key IN ({marks(keys)}) GROUP BY checksum) AS gone"
+            f"  WHERE {_COPIES} > 0) ORDER BY wrote DESC",
+            *(*keys, *keys),
         ).fetchall()
         copies = {checksum: self._copies(checksum, len(keys)) for _, checksum, _ in rows}
         copy_of = {}
@@ -326,15 +287,16 @@ class Absences:
         return copy_of
 
     def _copies(self, checksum: str, most: int) -> list[tuple[str, int]]:
-        return self._db.execute(
-            f"SELECT key, pass_id FROM record WHERE {_STAYS.replace('gone.checksum', ':checksum')}"
-            " ORDER BY pass_id DESC LIMIT :most",
-            {"mirror": self._mirror, "checksum": checksum, "most": most},
+        return self._run(
+            f"SELECT key, pass_id FROM record WHERE {_STAYS.replace('gone.checksum', '?2')}"
+            " ORDER BY pass_id DESC LIMIT ?3",
+            checksum,
+            most,
         ).fetchall()
 
     def use_copy(self, key: str) -> None:
         """Mark the copy under this key as used, after the delete that it counts for."""
-        self._db.execute("UPDATE record SET pass_id = 0 WHERE mirror = ? AND key = ?", (self._mirror, key))
+        self._run("UPDATE record SET pass_id = 0 WHERE mirror = ? AND key = ?", key)
 
     def count_lost(self, to_come: Mapping[str, int] = _NOTHING) -> int:
         """Return the number of deletes, done or pending, that have neither a later copy nor an upload to wait for.
@@ -343,15 +305,13 @@ class Absences:
         """
         with transaction(self._db):
             self._note(to_come)
-            row = self._db.execute(
+            return self._count(
                 "SELECT coalesce(sum(CASE WHEN checksum IS NULL THEN going"
                 f" ELSE max(0, going - {_COPIES} - coalesce((SELECT number FROM temp.content"
                 "   WHERE content.checksum = gone.checksum), 0)) END), 0)"
                 " FROM (SELECT checksum, sum(number) AS going, min(wrote) AS wrote FROM absence"
-                "       WHERE mirror = :mirror AND replacement IS NULL GROUP BY checksum) AS gone",
-                {"mirror": self._mirror},
-            ).fetchone()
-        return int(row[0])
+                "       WHERE mirror = ?1 AND replacement IS NULL GROUP BY checksum) AS gone"
+            )
 
     def _note(self, contents: Mapping[str, int]) -> None:
         self._db.execute("DELETE FROM temp.content")
@@ -359,8 +319,7 @@ class Absences:
 
     def count(self) -> int:
         """Return the number of keys."""
-        row = self._db.execute("SELECT count(*) FROM absence WHERE mirror = ?", (self._mirror,)).fetchone()
-        return int(row[0])
+        return self._count("SELECT count(*) FROM absence WHERE mirror = ?")
 
 
 def _far(now: float, settle_max: float) -> tuple[float, float, float]:

@@ -137,7 +137,7 @@ def _why_not_audit(mirror: Mirror, base: Baseline, now: float) -> str | None:
     limits = mirror.target.limits
     if mirror.journal.count() <= PAGES * (limits.page or 0):
         return "there are few entries"
-    if mirror.journal.tombstones.count_within(now, limits.lag_s):
+    if mirror.journal.tombstones.any_about(now, limits.lag_s):
         return "the remote may not show recent deletes yet"
     problems = mirror.journal.problems.counts()
     if sum(problems.get(kind, 0) for kind in UNSENT) > observe.FEW_KEYS:

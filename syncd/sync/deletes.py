@@ -82,7 +82,7 @@ class _Uploads:
         """Look up the sizes of the files that earlier passes failed to put, and the keys that were marked since."""
         mirror = self._mirror
         marked = mirror.queue.marked(mirror.now())
-        self.marked_due = min((due for row, due in marked if self._seen.get(row.key) != row.seq), default=None)
+        self.marked_due = min((row.due for row in marked if self._seen.get(row.key) != row.seq), default=None)
         keys = mirror.queue.failed(FAILED_AT_MOST)
         items = await asyncio.to_thread(lambda: [mirror.tree.look(key) for key in keys])
         self._by_size |= {item.size: item.key for item in items if isinstance(item, Item)}

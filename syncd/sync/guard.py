@@ -259,8 +259,7 @@ def protect_look(tree: Tree, name: str, meta: Meta, journal: Journal) -> None:
 
 def _mount_changes(tree: Tree, journal: Journal, before: AcceptedMounts, seen: MountSurvey) -> MountChanges:
     def known(path: str) -> bool:
-        first, upto = under(tree.prefix + _folder(path))
-        return journal.key_after(first, upto, 1) is not None
+        return journal.has_between(*under(tree.prefix + _folder(path)))
 
     def empty(path: str) -> bool:
         return not tree.includes_any(path + "/")

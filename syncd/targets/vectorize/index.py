@@ -23,7 +23,7 @@ from syncd.cloudflare.decoding import LISTINGS, CursorRefused
 from syncd.cloudflare.vectorize import DELETE_LIMIT, GET_LIMIT, VectorizeIndex
 from syncd.cloudflare.vectorize_models import StoredVector, VectorLines
 from syncd.core.errors import Halt, SyncdError, TargetMissing, Unreachable
-from syncd.state.caches import EmbeddingCache, IndexChange
+from syncd.state.caches import Embeddings, IndexChange
 from syncd.targets.base import in_halves
 
 OWNER_CHARS, KEY_CHARS, CONTENT_CHARS, MODEL_CHARS, CUT_CHARS = 8, 16, 20, 3, 3
@@ -223,7 +223,7 @@ class EncodedVector:
 class VectorStore:
     """Reads and changes the vectors of one index, and remembers the ids of the last listing."""
 
-    def __init__(self, api: VectorizeIndex, cache: EmbeddingCache) -> None:
+    def __init__(self, api: VectorizeIndex, cache: Embeddings) -> None:
         self.api = api
         self.mutations = PendingMutations(api, cache, self.read)
         self._held: HeldVectors | None = None
@@ -321,7 +321,7 @@ class PendingMutations:
     """
 
     def __init__(
-        self, api: VectorizeIndex, cache: EmbeddingCache, read: Callable[[Sequence[str]], Awaitable[list[StoredVector]]]
+        self, api: VectorizeIndex, cache: Embeddings, read: Callable[[Sequence[str]], Awaitable[list[StoredVector]]]
     ) -> None:
         self.clock: Callable[[], float] = time.time
         self.sleep: Callable[[float], Awaitable[None]] = asyncio.sleep

@@ -13,7 +13,7 @@ from syncd.cloudflare.vectorize_models import METADATA_LIMIT, encode_line
 from syncd.cloudflare.workers_ai import MODELS, TEXTS_LIMIT, TEXTS_LIMITS, Pooling, Vector, WorkersAI
 from syncd.core.errors import Halt, Park, Retry, SyncdError, file_error
 from syncd.core.model import Content, Delete, Put, Stored
-from syncd.state.caches import EmbeddingCache
+from syncd.state.caches import Embeddings
 from syncd.targets.base import (
     Done,
     OpenRemovalLog,
@@ -70,7 +70,7 @@ UPSERT_VECTORS = 1000
 class Embedder:
     """Makes vectors with one model and pooling. Vectors of different models or poolings cannot be compared."""
 
-    def __init__(self, ai: WorkersAI, model: str, pooling: Pooling | None, cache: EmbeddingCache) -> None:
+    def __init__(self, ai: WorkersAI, model: str, pooling: Pooling | None, cache: Embeddings) -> None:
         self._ai = ai
         self.model = model
         self._pooling = pooling

@@ -196,13 +196,11 @@ def test_refused_content_is_remembered_until_something_is_stored_or_deleted(jour
     assert journal.problems.parked("", LAST) == {}
 
 
-def test_refused_content_can_be_tried_again_one_by_one_or_all(journal: Journal) -> None:
+def test_refused_content_can_be_tried_again_one_by_one(journal: Journal) -> None:
     for key in "abc":
         journal.problems.park(Problem(key, "refused", "no"), "c")
     journal.problems.unpark("a")
     assert set(journal.problems.parked("", LAST)) == {"b", "c"}
-    journal.problems.unpark(None)
-    assert journal.problems.parked("", LAST) == {}
 
 
 def test_problems_are_kept_by_key_and_by_pass(journal: Journal) -> None:

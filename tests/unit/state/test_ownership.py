@@ -83,18 +83,10 @@ def test_superseded_entries_are_ours_and_found_by_key(superseded: SupersededEntr
     assert superseded.of([]) == {}
 
 
-def test_superseded_entries_are_found_in_a_range_of_keys(superseded: SupersededEntries) -> None:
-    superseded.keep([delete(f"{name}.md", name) for name in "abcde"])
-    assert list(superseded.between("a.md", "c.md", "z")) == ["b.md", "c.md"]
-    assert list(superseded.between("a.md", "c.md", "c.md")) == ["b.md"]
-    assert list(superseded.between("a.md", None, "e.md")) == ["b.md", "c.md", "d.md"]
-
-
 def test_an_entry_that_is_recorded_again_is_not_superseded(
     db: sqlite3.Connection, superseded: SupersededEntries
 ) -> None:
     superseded.keep([delete("a.md", "1"), delete("a.md", "2")])
     record(db, "a.md", "1")
     assert refs(superseded.of(["a.md"])) == {"a.md": ["2"]}
-    assert refs(superseded.between("", None, "z")) == {"a.md": ["2"]}
     assert SupersededEntries(db, "other", "me").of(["a.md"]) == {}
