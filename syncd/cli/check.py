@@ -1,18 +1,17 @@
 """check: looks at everything that a mirror needs, changes nothing and prints a remedy for each fault."""
 
-import json
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-import typer
+import click
 
-from syncd.cli.context import AsJson, GlobalOptions, run_async
-from syncd.cli.output import print_line, shard_suffix
+from syncd.cli.context import GlobalOptions, as_json_option, run_async
+from syncd.cli.output import print_json, print_line, shard_suffix
 from syncd.core.errors import EXIT_CONFIG, EXIT_HALT, EXIT_OK, ConfigError, Halt, SyncdError, TargetMissing, Unreachable
 from syncd.core.keys import shown_path
 
@@ -46,19 +45,17 @@ _Result = tuple[Finding, int]
 """A finding and the exit code that it asks for."""
 
 
-def check(
-    ctx: typer.Context,
-    *,
-    as_json: AsJson = False,
-    excludes: Annotated[bool, typer.Option("--excludes", help="Print the built-in excludes.")] = False,
-) -> int:
+@click.command
+@as_json_option
+@click.option("--excludes", is_flag=True, help="Print the built-in excludes.")
+@click.pass_obj
+def check(options: GlobalOptions, *, as_json: bool, excludes: bool) -> int:
     """Check everything that a mirror needs and print how to fix it.
 
     It looks at config, token, account, targets, folders and watch limits, and changes nothing.
     """
     if excludes:
         return _print_excludes(as_json=as_json)
-    options: GlobalOptions = ctx.obj
     findings: list[Finding] = []
 
     async def collect() -> int:
@@ -72,7 +69,7 @@ def check(
 
     code = run_async(collect())
     if as_json:
-        typer.echo(json.dumps({"checks": [asdict(finding) for finding in findings], "exit_code": code}, indent=2))
+        print_json({"checks": [asdict(finding) for finding in findings], "exit_code": code})
     return code
 
 
@@ -81,14 +78,14 @@ def _print_excludes(*, as_json: bool) -> int:
     from syncd.core.rules import GROUPS
 
     if as_json:
-        typer.echo(json.dumps({"excludes": GROUPS, "exit_code": EXIT_OK}, indent=2))
+        print_json({"excludes": GROUPS, "exit_code": EXIT_OK})
         return EXIT_OK
     for group, patterns in GROUPS.items():
-        typer.echo(f"# {group}")
+        print_line(f"# {group}")
         for pattern in patterns:
-            typer.echo(pattern)
-        typer.echo()
-    typer.echo('# Case is ignored. To include such a file: exclude = ["!PATTERN"], or !PATTERN in a .syncdignore file.')
+            print_line(pattern)
+        print_line("")
+    print_line('# Case is ignored. To include such a file: exclude = ["!PATTERN"], or !PATTERN in a .syncdignore file.')
     return EXIT_OK
 
 

@@ -1,17 +1,13 @@
 """The base of every command: global options, loading the config, the event loop, choosing a mirror."""
 
 import os
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-import typer
-from typer.core import TyperGroup
-from typer.main import get_command
+import click
 
 from syncd import __version__
 from syncd.core.errors import ConfigError
@@ -33,12 +29,8 @@ _AFTER_SIGNAL = {
 """The effect of a signal on commands that change something and do not count it. Other commands change nothing."""
 
 
-class LogFormat(StrEnum):
-    """The format of the log on stderr; auto: console on a terminal, JSON otherwise."""
-
-    AUTO = "auto"
-    CONSOLE = "console"
-    JSON = "json"
+LogFormat = Literal["auto", "console", "json"]
+"""The format of the log on stderr; auto: console on a terminal, JSON otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +80,7 @@ class GlobalOptions:
 
         base = logging.getLevelNamesMapping()[level]
         chosen = logging.ERROR if self.quiet else max(logging.DEBUG, base - 10 * self.verbose)
-        configure(self.log_format.value, chosen, secrets)
+        configure(self.log_format, chosen, secrets)
 
 
 def _log_warnings(exposed: "Sequence[Exposed]", ignored: Sequence[str]) -> None:
@@ -104,55 +96,23 @@ def _log_warnings(exposed: "Sequence[Exposed]", ignored: Sequence[str]) -> None:
 
 # -- the program
 
-
-@cache
-def _load_command(name: str, place: str) -> Any:
-    """Import a command. place: its "module:attribute"."""
-    module, _, attribute = place.partition(":")
-    found = getattr(import_module(module), attribute)
-    if isinstance(found, typer.Typer):
-        return get_command(found)
-    single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    single.command(name)(found)
-    return get_command(single)
-
-
-class _Commands(Mapping[str, Any]):
-    """The commands of the program by name. A command is imported when it is looked up."""
-
-    def __init__(self, places: Mapping[str, str]) -> None:
-        self._places = places
-
-    def __getitem__(self, name: str) -> Any:
-        return _load_command(name, self._places[name])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-
-def make_program(places: Mapping[str, str]) -> TyperGroup:
-    """Return the program. places: "module:attribute" of each command; a command is imported when it is needed."""
-    app = typer.Typer(
-        name="syncd",
-        no_args_is_help=True,
-        # Help is plain text: the library for coloured boxes takes longer to import than everything else together.
-        rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.callback()(_set_global_options)
-    program = get_command(app)
-    assert isinstance(program, TyperGroup)  # noqa: S101 - an app with a callback is a group
-    program.commands = _Commands(places)  # type: ignore[assignment]  # the library only reads it
-    return program
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"syncd {__version__}")
-        raise typer.Exit
+_COMMANDS = {
+    "init": "syncd.cli.init:init",
+    "check": "syncd.cli.check:check",
+    "run": "syncd.cli.reconcile:run",
+    "reconcile": "syncd.cli.reconcile:reconcile",
+    "status": "syncd.cli.status:status",
+    "ls": "syncd.cli.items:list_items",
+    "explain": "syncd.cli.items:explain",
+    "search": "syncd.cli.items:search",
+    "retry": "syncd.cli.items:retry",
+    "verify": "syncd.cli.verify_pull:verify",
+    "pull": "syncd.cli.verify_pull:pull",
+    "kv": "syncd.cli.kv:group",
+    "emulate": "syncd.cli.demo:emulate",
+    "demo": "syncd.cli.demo:demo",
+}
+"""The module and function of each command. A module is imported when its command is called or its help is listed."""
 
 
 def os_path(text: str) -> Path:
@@ -160,37 +120,48 @@ def os_path(text: str) -> Path:
     return Path(to_os(text))
 
 
-def _set_global_options(
-    ctx: typer.Context,
-    config: Annotated[
-        Path | None,
-        typer.Option("-c", "--config", metavar="PATH", parser=os_path, help="The config file.", show_default=False),
-    ] = None,
-    verbose: Annotated[
-        int, typer.Option("-v", "--verbose", count=True, help="Log more; twice: everything.", show_default=False)
-    ] = 0,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Log errors only.")] = False,
-    log_format: Annotated[LogFormat, typer.Option("--log-format", help="The format of the log.")] = LogFormat.AUTO,
-    version: Annotated[  # noqa: ARG001 - eager: its callback prints the version and exits
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
+class OrderedGroup(click.Group):
+    """A group whose help lists the commands in the order of their definition."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names of the commands."""
+        return list(self.commands)
+
+
+class _Program(OrderedGroup):
+    """The program. It imports a command when the command is called or its help is listed."""
+
+    def __init__(self, places: Mapping[str, str], **settings: Any) -> None:
+        # The library suggests and lists these names. It gets a command by `get_command` only.
+        super().__init__(commands=dict.fromkeys(places), **settings)  # type: ignore[arg-type]
+        self._places = places
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in self._places:
+            return None
+        module, _, attribute = self._places[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+
+@click.group(
+    "syncd",
+    cls=_Program,
+    places=_COMMANDS,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
+@click.option("-c", "--config", metavar="PATH", type=os_path, help="The config file.")
+@click.option("-v", "--verbose", count=True, help="Log more; twice: everything.", show_default=False)
+@click.option("-q", "--quiet", is_flag=True, help="Log errors only.")
+@click.option("--log-format", type=click.Choice(get_args(LogFormat)), default="auto", help="The format of the log.")
+@click.version_option(__version__, message="%(prog)s %(version)s", help="Show the version and exit.")
+@click.pass_context
+def program(ctx: click.Context, /, config: Path | None, verbose: int, *, quiet: bool, log_format: LogFormat) -> None:
     """Keep a local folder in step, one way, with Cloudflare AI Search, Workers KV or Vectorize."""
     ctx.obj = GlobalOptions(config, verbose, quiet, log_format)
     name = ctx.invoked_subcommand or ""
     signals.describe_with(lambda: f"{name}: {_AFTER_SIGNAL.get(name, 'nothing was changed')}")
-
-
-def with_optional_values(arguments: Sequence[str]) -> list[str]:
-    """Give a bare `--wait` its value, since the library has no options with an optional value."""
-    given = list(arguments)
-    for place, argument in enumerate(given):
-        if argument == "--":
-            break
-        if argument == "--wait":
-            follower = given[place + 1] if place + 1 < len(given) else ""
-            given[place] = "--wait=inf" if not follower.replace(".", "", 1).isdigit() else "--wait"
-    return given
 
 
 def run_async(work: Coroutine[None, None, _T]) -> _T:
@@ -219,9 +190,9 @@ def run_async(work: Coroutine[None, None, _T]) -> _T:
 
 # -- arguments that several commands take
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-MirrorName = Annotated[str | None, typer.Argument(metavar="MIRROR", show_default=False)]
-MirrorNames = Annotated[list[str] | None, typer.Argument(metavar="MIRROR", show_default=False)]
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+mirror_argument = click.argument("mirror", metavar="[MIRROR]", required=False)
+mirrors_argument = click.argument("mirrors", metavar="[MIRROR]...", nargs=-1)
 
 
 def one_mirror(config: "Config", name: str | None) -> str:

@@ -3,12 +3,11 @@
 import re
 import time
 from dataclasses import asdict
-from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from syncd.cli.context import GlobalOptions, os_path, run_async
 from syncd.cli.output import ProgressDisplay, print_line, progress
@@ -36,63 +35,45 @@ def _require_emulator(command: str) -> None:
 # -- emulate
 
 
-class OnExisting(StrEnum):
-    """The stand-in's answer to an upload under an existing key."""
-
-    OVERWRITE = "overwrite"
-    CONFLICT = "conflict"
+_PATTERN = "Keys (regular expression) "
 
 
-class Checksum(StrEnum):
-    """The kind of checksum that the stand-in gives an item."""
-
-    OPAQUE = "opaque"
-    ZERO = "zero"
-    MD5 = "md5"
-    SHA256 = "sha256"
-
-
-def emulate(  # noqa: PLR0913 - the options of the command
-    *,
-    port: Annotated[int, typer.Option("--port", help="Loopback port; 0 takes a free one.", min=0, max=65535)] = 8787,
-    store: Annotated[
-        Path | None,
-        typer.Option("--store", parser=os_path, metavar="PATH", help="SQLite file for all data; default: memory."),
-    ] = None,
-    token: Annotated[str | None, typer.Option("--token", help="Accept this token only; default: any.")] = None,
-    on_existing: Annotated[
-        OnExisting, typer.Option("--on-existing", help="The answer to an upload under an existing key.")
-    ] = OnExisting.OVERWRITE,
-    checksum: Annotated[Checksum, typer.Option("--checksum", help="The kind of an item's checksum.")] = Checksum.OPAQUE,
-    index_delay: Annotated[float, typer.Option("--index-delay", help="Seconds until an upload is indexed.")] = 0.2,
-    fail_index: Annotated[
-        str | None, typer.Option("--fail-index", help="Keys (regular expression) whose content cannot be indexed.")
-    ] = None,
-    fail_index_transient: Annotated[
-        str | None,
-        typer.Option("--fail-index-transient", help="Keys (regular expression) whose first indexings fail."),
-    ] = None,
-    fail_index_times: Annotated[
-        int, typer.Option("--fail-index-times", help="How many indexings of these keys fail; 0: all.", min=0)
-    ] = 2,
-    skip_index: Annotated[
-        str | None, typer.Option("--skip-index", help="Keys (regular expression) that the index leaves out.")
-    ] = None,
-    slow_index: Annotated[
-        str | None, typer.Option("--slow-index", help="Keys (regular expression) whose indexing takes longer.")
-    ] = None,
-    slow_index_delay: Annotated[
-        float, typer.Option("--slow-index-delay", help="Seconds until the slow keys are indexed.")
-    ] = 3600.0,
-    list_lag: Annotated[float, typer.Option("--list-lag", help="Seconds by which listings are behind.")] = 0.0,
-    latency: Annotated[float, typer.Option("--latency", help="Seconds from a request to its answer.")] = 0.0,
-    unsuccessful: Annotated[
-        float, typer.Option("--unsuccessful", help="Share of the keys of a KV bulk request that fail.")
-    ] = 0.0,
-    mutation_lag: Annotated[
-        float, typer.Option("--mutation-lag", help="Seconds until a change of a Vectorize index is seen.")
-    ] = 0.2,
-) -> int:
+@click.command
+@click.option(
+    "--port", metavar="N", type=click.IntRange(0, 65535), default=8787, help="Loopback port; 0 takes a free one."
+)
+@click.option("--store", type=os_path, metavar="PATH", help="SQLite file for all data; default: memory.")
+@click.option("--token", help="Accept this token only; default: any.")
+@click.option(
+    "--on-existing",
+    type=click.Choice(("overwrite", "conflict")),
+    default="overwrite",
+    help="The answer to an upload under an existing key.",
+)
+@click.option(
+    "--checksum",
+    type=click.Choice(("opaque", "zero", "md5", "sha256")),
+    default="opaque",
+    help="The kind of an item's checksum.",
+)
+@click.option("--index-delay", type=float, default=0.2, help="Seconds until an upload is indexed.")
+@click.option("--fail-index", help=f"{_PATTERN}whose content cannot be indexed.")
+@click.option("--fail-index-transient", help=f"{_PATTERN}whose first indexings fail.")
+@click.option(
+    "--fail-index-times",
+    metavar="N",
+    type=click.IntRange(0),
+    default=2,
+    help="How many indexings of these keys fail; 0: all.",
+)
+@click.option("--skip-index", help=f"{_PATTERN}that the index leaves out.")
+@click.option("--slow-index", help=f"{_PATTERN}whose indexing takes longer.")
+@click.option("--slow-index-delay", type=float, default=3600.0, help="Seconds until the slow keys are indexed.")
+@click.option("--list-lag", type=float, default=0.0, help="Seconds by which listings are behind.")
+@click.option("--latency", type=float, default=0.0, help="Seconds from a request to its answer.")
+@click.option("--unsuccessful", type=float, default=0.0, help="Share of the keys of a KV bulk request that fail.")
+@click.option("--mutation-lag", type=float, default=0.2, help="Seconds until a change of a Vectorize index is seen.")
+def emulate(port: int, store: Path | None, **behaviour: Any) -> int:
     """Serve the stand-in for the Cloudflare API on loopback.
 
     Prints its base URL.
@@ -105,23 +86,7 @@ def emulate(  # noqa: PLR0913 - the options of the command
     from syncd.emulator.server import run
 
     try:
-        options = EmulatorOptions(
-            store=store,
-            token=token,
-            on_existing=on_existing.value,
-            checksum=checksum.value,
-            index_delay=index_delay,
-            fail_index=fail_index,
-            fail_index_transient=fail_index_transient,
-            fail_index_times=fail_index_times,
-            skip_index=skip_index,
-            slow_index=slow_index,
-            slow_index_delay=slow_index_delay,
-            list_lag=list_lag,
-            latency=latency,
-            unsuccessful=unsuccessful,
-            mutation_lag=mutation_lag,
-        )
+        options = EmulatorOptions(store=store, **behaviour)
         return EXIT_INTERRUPTED if run(options, port, ready=_print_url) == signal.SIGINT else EXIT_OK
     except ValueError as error:
         raise ConfigError(f"emulate: {error}") from None
@@ -132,21 +97,17 @@ def emulate(  # noqa: PLR0913 - the options of the command
 
 
 def _print_url(base_url: str) -> None:
-    typer.echo(base_url)
+    print_line(base_url)
 
 
 # -- demo
 
 
-def demo(
-    ctx: typer.Context,
-    path: Annotated[
-        Path | None,
-        typer.Argument(parser=os_path, metavar="PATH", help="A folder; default: a bundled sample.", show_default=False),
-    ] = None,
-    *,
-    watch: Annotated[bool, typer.Option("--watch", help="Stay, and follow edits until Ctrl-C.")] = False,
-) -> int:
+@click.command
+@click.argument("path", type=os_path, required=False, help="A folder; default: a bundled sample.")
+@click.option("--watch", is_flag=True, help="Stay, and follow edits until Ctrl-C.")
+@click.pass_obj
+def demo(options: GlobalOptions, path: Path | None, *, watch: bool) -> int:
     """Mirror a folder into the stand-in and search it.
 
     A second pass shows that nothing is left to do. Needs no account.
@@ -158,7 +119,6 @@ def demo(
     from syncd.emulator.options import EmulatorOptions
     from syncd.emulator.server import serve
 
-    options: GlobalOptions = ctx.obj
     options.set_up_logging("WARNING")
     with (
         as_file(files("syncd") / "sample") as sample,
@@ -169,7 +129,7 @@ def demo(
         if not root.is_dir():
             raise ConfigError(f"{shown_path(root)} is no directory; name a folder to mirror: syncd demo PATH")
         config = _demo_config(root, Path(state), server.base_url)
-        typer.echo(f"stand-in  {server.base_url} (loopback only, forgets everything at the end)")
+        print_line(f"stand-in  {server.base_url} (loopback only, forgets everything at the end)")
         code = run_async(_show(config, _SAMPLE_QUERY if path is None else None))
         if watch:
             from syncd.cli.reconcile import make_page
@@ -205,8 +165,8 @@ def _demo_config(root: Path, state: Path, base_url: str) -> "Config":
 
 async def _show(config: "Config", query: str | None) -> int:
     """Make two passes, then search. query: None takes a heading of a file. Return the exit code."""
-    from syncd.cli.report import print_reports
-    from syncd.cli.search import print_hits
+    from syncd.cli.items import print_hits
+    from syncd.cli.reconcile import print_reports
     from syncd.service.build import open_session
     from syncd.targets.base import searchable
 

@@ -3,9 +3,8 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 from syncd.cli.context import GlobalOptions, os_path
 from syncd.cli.output import print_line
@@ -16,22 +15,20 @@ _EXAMPLE_ACCOUNT = "0123456789abcdef0123456789abcdef"
 """The account in the written config if the environment names none."""
 
 
-def init(
-    ctx: typer.Context,
-    path: Annotated[Path, typer.Argument(parser=os_path, metavar="PATH", help="The folder to mirror.")] = Path(),
-    *,
-    target: Annotated[
-        str,
-        typer.Option(
-            "--target", metavar="SPEC", help="ai-search:NAMESPACE/INSTANCE, kv:TITLE-OR-ID or vectorize:INDEX"
-        ),
-    ],
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
-) -> int:
+@click.command
+@click.argument("path", default=".", type=os_path, help="The folder to mirror; default: the current one.")
+@click.option(
+    "--target",
+    metavar="SPEC",
+    required=True,
+    help="ai-search:NAMESPACE/INSTANCE, kv:TITLE-OR-ID or vectorize:INDEX",
+)
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@click.pass_obj
+def init(options: GlobalOptions, path: Path, *, target: str, force: bool) -> int:
     """Write a commented syncd.toml for a folder and a target."""
     from syncd.config.template import config_text
 
-    options: GlobalOptions = ctx.obj
     section, permission = _target_section(target)
     root = _root(path, target)
     place = options.config or Path("syncd.toml")
@@ -40,8 +37,8 @@ def init(
     _write(place, text, force=force)
     print_line(f"wrote {place}")
     if account == _EXAMPLE_ACCOUNT:
-        typer.echo("next: set account_id in it")
-    typer.echo(f"next: export CLOUDFLARE_API_TOKEN=… (permission: {permission}), then: syncd check")
+        print_line("next: set account_id in it")
+    print_line(f"next: export CLOUDFLARE_API_TOKEN=… (permission: {permission}), then: syncd check")
     return EXIT_OK
 
 

@@ -1,24 +1,25 @@
-"""ls, explain, retry: single items of a mirror, as the state file and the target know them."""
+"""ls, explain, search, retry: single items of a mirror, as the state file and the target know them."""
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from syncd.cli.context import (
-    AsJson,
     GlobalOptions,
-    MirrorName,
+    as_json_option,
     folders_of,
+    mirror_argument,
     mirror_containing,
     one_mirror,
     run_async,
     shard_field,
 )
-from syncd.cli.output import counted, print_json, print_line, print_table
+from syncd.cli.output import counted, print_json, print_line, print_note, print_styled, print_table
 from syncd.core.errors import EXIT_OK, ConfigError
 from syncd.core.model import STORED_NOT_INDEXED
 from syncd.core.plain_text import printable
@@ -30,20 +31,22 @@ if TYPE_CHECKING:
 
 _BATCH = 1000
 """Records read from the journal at a time."""
+_SNIPPET_LENGTH = 160
+"""Characters of a hit's text that are printed."""
+_SHORT_WORD = 3
+"""Words with fewer letters are highlighted only where they are whole words."""
 
 
 # -- ls
 
 
-def list_items(
-    ctx: typer.Context,
-    mirror: MirrorName = None,
-    *,
-    remote: Annotated[bool, typer.Option("--remote", help="List the entries in the target, of all owners.")] = False,
-    as_json: AsJson = False,
-) -> int:
+@click.command("ls")
+@mirror_argument
+@click.option("--remote", is_flag=True, help="List the entries in the target, of all owners.")
+@as_json_option
+@click.pass_obj
+def list_items(options: GlobalOptions, mirror: str | None, *, remote: bool, as_json: bool) -> int:
     """List items with size, state and index status."""
-    options: GlobalOptions = ctx.obj
     config = options.load()
     name = one_mirror(config, mirror)
     rows = run_async(_remote_rows(config, name)) if remote else list(_local_rows(config, name))
@@ -51,7 +54,7 @@ def list_items(
         print_json({"mirror": name, **shard_field(config, name), "items": rows})
         return EXIT_OK
     if shard := config.mirrors[name].shard:
-        typer.echo(f"{name}: the keys of shard {shard}", err=True)
+        print_note(f"{name}: the keys of shard {shard}")
     headers = ("key", "size", "owner", "index", "ref") if remote else ("key", "size", "state", "index")
     print_table(headers, ([row.get(header) for header in headers] for row in rows))
     return EXIT_OK
@@ -118,14 +121,14 @@ async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
 # -- explain
 
 
-def explain(
-    ctx: typer.Context, path: Annotated[Path, typer.Argument(help="A file, or its path in the mirror.", parser=Path)]
-) -> int:
+@click.command
+@click.argument("path", type=Path, help="A file, or its path in the mirror.")
+@click.pass_obj
+def explain(options: GlobalOptions, path: Path) -> int:
     """Show which rule includes or excludes a file, and its state.
 
     It also shows what the next pass does, and the history of the file.
     """
-    options: GlobalOptions = ctx.obj
     config = options.load()
     from syncd.queries.explain import explain as explain_file
     from syncd.service.build import build_tree
@@ -147,22 +150,115 @@ def _mirror_of(config: "Config", path: Path) -> tuple[str, str]:
     )
 
 
+# -- search
+
+
+@click.command
+@click.argument("query", help="The question.")
+@click.option("--mirror", metavar="M", help="The mirror to search.")
+@click.option("--limit", metavar="N", type=click.IntRange(1, 50), default=10, help="The largest number of hits.")
+@click.option("--folder", metavar="PATH", default="", show_default=False, help="Only in this folder of the mirror.")
+@as_json_option
+@click.pass_obj
+def search(options: GlobalOptions, query: str, mirror: str | None, limit: int, folder: str, *, as_json: bool) -> int:
+    """Ask the target's own search and print the hits.
+
+    Each hit has its file.
+    """
+    if not query.strip():
+        raise ConfigError("the query is empty; ask for something: syncd search QUERY")
+    config = options.load()
+    name = one_mirror(config, mirror)
+    hits = run_async(_search(config, name, query, limit, folder.strip("/")))
+    if as_json:
+        print_json({"mirror": name, "query": query, "hits": hits})
+    else:
+        print_hits(hits, query)
+    return EXIT_OK
+
+
+async def _search(config: "Config", name: str, query: str, limit: int, folder: str) -> list[dict[str, Any]]:
+    from syncd.service.build import open_session
+    from syncd.targets.base import searchable
+
+    async with open_session(config, [name], read_only=True) as session:
+        mirror = session.mirrors[name]
+        root, prefix = mirror.tree.root, mirror.policy.prefix
+        hits = await searchable(mirror.target).search(query, limit, f"{prefix}{folder}/" if folder else "")
+        return [
+            {
+                "key": hit.key,
+                "path": str(root / hit.key.removeprefix(prefix)),
+                "score": hit.score,
+                "title": hit.title,
+                "heading": hit.heading,
+                "text": hit.text,
+            }
+            for hit in hits
+        ]
+
+
+def print_hits(hits: Sequence[dict[str, Any]], query: str) -> None:
+    """Print search hits, best first. The words of the query are highlighted on a terminal."""
+    if not hits:
+        print_line(f"nothing found for {query!r}")
+    for hit in hits:
+        for line in _hit_lines(hit, query):
+            print_styled(line)
+
+
+def _hit_lines(hit: dict[str, Any], query: str) -> Iterator[str]:
+    """Yield the lines of one hit: score, key and title; file; snippet."""
+    title = hit["heading"] or hit.get("title")
+    head = f"{hit['score']:.2f}  {click.style(printable(hit['key']), bold=True)}"
+    yield f"{head}  ({printable(title)})" if title else head
+    if path := hit.get("path"):
+        missing = "" if Path(path).exists() else "  (no such file here)"
+        yield f"      {click.style(printable(path), dim=True)}{missing}"
+    snippet = printable(_snippet(hit["text"], query))
+    pattern = words_pattern(query)
+    yield "      " + (pattern.sub(_highlight, snippet) if pattern else snippet)
+
+
+def _highlight(match: re.Match[str]) -> str:
+    return click.style(match[0], fg="yellow", bold=True)
+
+
+def words_pattern(query: str) -> re.Pattern[str] | None:
+    """Return an expression for the words of a query, None if it has none."""
+    parts = []
+    for word in dict.fromkeys(re.findall(r"\w+", query)):
+        # Some scripts do not separate words.
+        begin = r"(?<!\w)" if word.isascii() else ""
+        end = r"(?!\w)" if len(word) < _SHORT_WORD and word.isascii() else ""
+        parts.append(begin + re.escape(word) + end)
+    return re.compile("|".join(parts), re.IGNORECASE) if parts else None
+
+
+def _snippet(text: str, query: str) -> str:
+    """Return the part of a text around the first word of the query."""
+    flat = " ".join(text.split())
+    places = [flat.lower().find(word) for word in query.lower().split()]
+    start = max(0, min((place for place in places if place >= 0), default=0) - _SNIPPET_LENGTH // 4)
+    cut = flat[start : start + _SNIPPET_LENGTH]
+    return ("…" if start else "") + cut + ("…" if start + _SNIPPET_LENGTH < len(flat) else "")
+
+
 # -- retry
 
 
-def retry(
-    ctx: typer.Context,
-    keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", show_default=False)] = None,
-) -> int:
+@click.command
+@click.argument("keys", metavar="[KEY]...", nargs=-1)
+@click.pass_obj
+def retry(options: GlobalOptions, keys: tuple[str, ...]) -> int:
     """Retry failed and rejected items now.
 
     An item that could not be indexed is indexed again without an upload.
     """
-    options: GlobalOptions = ctx.obj
-    return run_async(_retry(options.load(), keys))
+    return run_async(_retry(options.load(), keys or None))
 
 
-async def _retry(config: "Config", keys: list[str] | None) -> int:
+async def _retry(config: "Config", keys: Sequence[str] | None) -> int:
     """Make the items due, then process them here unless a daemon does so. keys: None for all."""
     from syncd.service.build import open_session
     from syncd.state.directory import FILE_NAME, holder, when_free
@@ -173,7 +269,7 @@ async def _retry(config: "Config", keys: list[str] | None) -> int:
 
     marked = await when_free(mark, config.state_dir / FILE_NAME)
     total = sum(marked.values())
-    typer.echo(f"{counted(total, 'item')} to try again")
+    print_line(f"{counted(total, 'item')} to try again")
     if not total or holder(config.state_dir) is not None:
         # A running daemon finds the due items by itself.
         return EXIT_OK
@@ -182,12 +278,12 @@ async def _retry(config: "Config", keys: list[str] | None) -> int:
         for name, mirror in session.mirrors.items():
             report = await once.serve_due(mirror)
             for problem in report.problems(mirror):
-                typer.echo(printable(f"{name}: {problem.key}: {problem.kind}: {problem.message}"), err=True)
+                print_note(f"{name}: {problem.key}: {problem.kind}: {problem.message}")
             code = max(code, report.exit_code)
     return code
 
 
-def _make_due(config: "Config", keys: list[str] | None) -> dict[str, int]:
+def _make_due(config: "Config", keys: Sequence[str] | None) -> dict[str, int]:
     """Make failed and rejected items due in the state file. Return their number for each mirror."""
     from syncd.state.db import open_state
     from syncd.state.journal import Journal
@@ -196,3 +292,7 @@ def _make_due(config: "Config", keys: list[str] | None) -> dict[str, int]:
     now = time.time()
     with closing(open_state(config.state_dir)) as db:
         return {name: retry_problems(Journal(db, name), Queue(db, name, 0, 0), keys, now) for name in config.mirrors}
+
+
+if TYPE_CHECKING:
+    from syncd.config.schema import Config

@@ -7,12 +7,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
+import click
 
-from syncd.cli.context import AsJson, GlobalOptions, os_path, run_async
-from syncd.cli.output import print_error, print_json, print_line, print_table
+from syncd.cli.context import GlobalOptions, OrderedGroup, as_json_option, os_path, run_async
+from syncd.cli.output import print_error, print_json, print_line, print_note, print_table
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict, NotFound, SyncdError
 from syncd.core.plain_text import printable
 
@@ -25,33 +25,30 @@ _T = TypeVar("_T")
 _BULK_DELETE_KEYS = 1000
 """The largest number of keys in one bulk delete."""
 
-group = typer.Typer(
-    name="kv",
-    help="Look at and change Workers KV by hand.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-)
+_id_argument = click.argument("namespace_id", metavar="ID", help="32 hex digits.")
+_title_argument = click.argument("title")
+_key_argument = click.argument("key")
+_namespace_option = click.option("--namespace", metavar="TITLE-OR-ID", help="Default: that of the only kv mirror.")
 
-NamespaceId = Annotated[str, typer.Argument(metavar="ID", help="32 hex digits.")]
-NamespaceOption = Annotated[
-    str | None,
-    typer.Option("--namespace", metavar="TITLE-OR-ID", help="Default: that of the only kv mirror.", show_default=False),
-]
-Key = Annotated[str, typer.Argument(metavar="KEY")]
+
+@click.group("kv", cls=OrderedGroup, no_args_is_help=True)
+def group() -> None:
+    """Look at and change Workers KV by hand."""
 
 
 # -- namespaces
 
 
-@group.command()
-def namespaces(ctx: typer.Context, *, as_json: AsJson = False) -> int:
+@group.command
+@as_json_option
+@click.pass_obj
+def namespaces(options: GlobalOptions, *, as_json: bool) -> int:
     """List the namespaces of the account."""
 
     async def work(kv: "KV") -> list[tuple[str, str]]:
         return [(namespace.id, namespace.title) async for namespace in kv.iter_namespaces()]
 
-    rows = sorted(_with_account(ctx, work), key=lambda row: (row[1], row[0]))
+    rows = sorted(_with_account(options, work), key=lambda row: (row[1], row[0]))
     if as_json:
         print_json({"namespaces": [{"id": namespace_id, "title": title} for namespace_id, title in rows]})
     else:
@@ -59,10 +56,11 @@ def namespaces(ctx: typer.Context, *, as_json: AsJson = False) -> int:
     return EXIT_OK
 
 
-@group.command()
-def create(
-    ctx: typer.Context, title: Annotated[str, typer.Argument(metavar="TITLE")], *, as_json: AsJson = False
-) -> int:
+@group.command
+@_title_argument
+@as_json_option
+@click.pass_obj
+def create(options: GlobalOptions, title: str, *, as_json: bool) -> int:
     """Make a namespace."""
 
     async def work(kv: "KV") -> str:
@@ -71,19 +69,17 @@ def create(
         except Conflict as error:
             raise _title_taken(title) from error
 
-    namespace_id = _with_account(ctx, work)
+    namespace_id = _with_account(options, work)
     _print_result(as_json=as_json, text=namespace_id, data={"id": namespace_id, "title": title})
     return EXIT_OK
 
 
-@group.command()
-def rename(
-    ctx: typer.Context,
-    namespace_id: NamespaceId,
-    title: Annotated[str, typer.Argument(metavar="TITLE")],
-    *,
-    as_json: AsJson = False,
-) -> int:
+@group.command
+@_id_argument
+@_title_argument
+@as_json_option
+@click.pass_obj
+def rename(options: GlobalOptions, namespace_id: str, title: str, *, as_json: bool) -> int:
     """Give a namespace another title."""
     _check_id(namespace_id)
 
@@ -96,19 +92,17 @@ def rename(
         except Conflict as error:
             raise _title_taken(title) from error
 
-    _with_account(ctx, work)
+    _with_account(options, work)
     _print_result(as_json=as_json, text=f"{namespace_id} is now {title}", data={"id": namespace_id, "title": title})
     return EXIT_OK
 
 
-@group.command()
-def delete(
-    ctx: typer.Context,
-    namespace_id: NamespaceId,
-    *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: AsJson = False,
-) -> int:
+@group.command
+@_id_argument
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json_option
+@click.pass_obj
+def delete(options: GlobalOptions, namespace_id: str, *, yes: bool, as_json: bool) -> int:
     """Delete a namespace and every key in it."""
     _check_id(namespace_id)
     if not yes and not sys.stdin.isatty():
@@ -120,19 +114,18 @@ def delete(
         await find_by_id(kv, namespace_id)
         return (await kv.get_namespace(namespace_id)).title
 
-    title = _with_account(ctx, title_of)
-    if not yes and not typer.confirm(f"Delete the KV namespace {title!r} and every key in it?", err=True):
-        typer.echo("nothing was deleted", err=True)
+    title = _with_account(options, title_of)
+    if not yes and not click.confirm(f"Delete the KV namespace {title!r} and every key in it?", err=True):
+        print_note("nothing was deleted")
         return EXIT_PROBLEMS
-    with _log_deletes(ctx, f"kv:{namespace_id}", ["*"]) as record_deletes:
-        _with_account(ctx, lambda kv: kv.delete_namespace(namespace_id))
+    with _log_deletes(options, f"kv:{namespace_id}", ["*"]) as record_deletes:
+        _with_account(options, lambda kv: kv.delete_namespace(namespace_id))
         record_deletes(["*"])
     _print_result(as_json=as_json, text=f"deleted {title}", data={"id": namespace_id, "title": title})
     return EXIT_OK
 
 
-def _with_account(ctx: typer.Context, work: "Callable[[KV], Awaitable[_T]]") -> _T:
-    options: GlobalOptions = ctx.obj
+def _with_account(options: GlobalOptions, work: "Callable[[KV], Awaitable[_T]]") -> _T:
     config = options.load(account_only=True)
 
     async def run() -> _T:
@@ -165,14 +158,12 @@ def _check_id(namespace_id: str) -> None:
 # -- keys of one namespace
 
 
-@group.command()
-def keys(
-    ctx: typer.Context,
-    *,
-    prefix: Annotated[str, typer.Option("--prefix", metavar="P", help="Only keys that begin with it.")] = "",
-    namespace: NamespaceOption = None,
-    as_json: AsJson = False,
-) -> int:
+@group.command
+@click.option("--prefix", metavar="P", default="", show_default=False, help="Only keys that begin with it.")
+@_namespace_option
+@as_json_option
+@click.pass_obj
+def keys(options: GlobalOptions, prefix: str, namespace: str | None, *, as_json: bool) -> int:
     """List keys with metadata and expiration."""
 
     async def work(kv: "KVNamespace") -> list[dict[str, Any]]:
@@ -181,7 +172,7 @@ def keys(
             async for key in kv.iter_keys(prefix)
         ]
 
-    rows = _with_namespace(ctx, namespace, work)
+    rows = _with_namespace(options, namespace, work)
     if as_json:
         print_json({"keys": rows})
     else:
@@ -192,8 +183,11 @@ def keys(
     return EXIT_OK
 
 
-@group.command()
-def get(ctx: typer.Context, key: Key, *, namespace: NamespaceOption = None) -> int:
+@group.command
+@_key_argument
+@_namespace_option
+@click.pass_obj
+def get(options: GlobalOptions, key: str, namespace: str | None) -> int:
     """Write a value to stdout, byte for byte.
 
     Control characters are escaped if stdout is a terminal.
@@ -202,7 +196,7 @@ def get(ctx: typer.Context, key: Key, *, namespace: NamespaceOption = None) -> i
     async def work(kv: "KVNamespace") -> bytes:
         return (await _existing(key, kv.read_value(key))).content
 
-    content = _with_namespace(ctx, namespace, work)
+    content = _with_namespace(options, namespace, work)
     sys.stdout.flush()
     if sys.stdout.isatty():
         content = "\n".join(map(printable, content.decode("utf-8", "backslashreplace").split("\n"))).encode()
@@ -211,10 +205,14 @@ def get(ctx: typer.Context, key: Key, *, namespace: NamespaceOption = None) -> i
     return EXIT_OK
 
 
-@group.command()
-def meta(ctx: typer.Context, key: Key, *, namespace: NamespaceOption = None, as_json: AsJson = False) -> int:
+@group.command
+@_key_argument
+@_namespace_option
+@as_json_option
+@click.pass_obj
+def meta(options: GlobalOptions, key: str, namespace: str | None, *, as_json: bool) -> int:
     """Show the metadata of a key."""
-    metadata = _with_namespace(ctx, namespace, lambda kv: _existing(key, kv.read_metadata(key)))
+    metadata = _with_namespace(options, namespace, lambda kv: _existing(key, kv.read_metadata(key)))
     if as_json:
         print_json({"key": key, "metadata": metadata})
     elif isinstance(metadata, dict):
@@ -227,18 +225,23 @@ def meta(ctx: typer.Context, key: Key, *, namespace: NamespaceOption = None, as_
     return EXIT_OK
 
 
-@group.command()
+@group.command
+@_key_argument
+@click.argument("file", type=os_path, help="- reads stdin.")
+@click.option("--metadata", metavar="JSON", help="A JSON object.")
+@click.option("--expiration-ttl", metavar="S", type=click.IntRange(60), help="Seconds until the key expires.")
+@_namespace_option
+@as_json_option
+@click.pass_obj
 def put(  # noqa: PLR0913 - the options of the command
-    ctx: typer.Context,
-    key: Key,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="- reads stdin.", parser=os_path)],
+    options: GlobalOptions,
+    key: str,
+    file: Path,
+    metadata: str | None,
+    expiration_ttl: int | None,
+    namespace: str | None,
     *,
-    metadata: Annotated[str | None, typer.Option("--metadata", metavar="JSON", help="A JSON object.")] = None,
-    expiration_ttl: Annotated[
-        int | None, typer.Option("--expiration-ttl", metavar="S", help="Seconds until the key expires.", min=60)
-    ] = None,
-    namespace: NamespaceOption = None,
-    as_json: AsJson = False,
+    as_json: bool,
 ) -> int:
     """Store a file under a key."""
     fields = _parse_metadata(metadata)
@@ -247,25 +250,23 @@ def put(  # noqa: PLR0913 - the options of the command
     async def work(kv: "KVNamespace") -> None:
         await kv.write_value(key, content, fields, expiration_ttl=expiration_ttl)
 
-    _with_namespace(ctx, namespace, work)
+    _with_namespace(options, namespace, work)
     text = f"stored {key}, {len(content)} bytes"
     _print_result(as_json=as_json, text=text, data={"key": key, "bytes": len(content)})
     return EXIT_OK
 
 
-@group.command()
-def rm(
-    ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="KEY...")],
-    *,
-    namespace: NamespaceOption = None,
-    as_json: AsJson = False,
-) -> int:
+@group.command
+@click.argument("names", metavar="KEY...", nargs=-1, required=True)
+@_namespace_option
+@as_json_option
+@click.pass_obj
+def rm(options: GlobalOptions, names: tuple[str, ...], namespace: str | None, *, as_json: bool) -> int:
     """Remove keys. A key that is absent counts as removed."""
     wanted = list(dict.fromkeys(names))
-    namespace = namespace or _only_namespace(ctx.obj.load(account_only=True))
-    with _log_deletes(ctx, f"kv:{namespace}", wanted) as record_deletes:
-        failed = _with_namespace(ctx, namespace, lambda kv: _delete(kv, wanted))
+    namespace = namespace or _only_namespace(options.load(account_only=True))
+    with _log_deletes(options, f"kv:{namespace}", wanted) as record_deletes:
+        failed = _with_namespace(options, namespace, lambda kv: _delete(kv, wanted))
         removed = [key for key in wanted if key not in failed]
         record_deletes(removed)
     for key, error in failed.items():
@@ -287,8 +288,7 @@ async def _delete(kv: "KVNamespace", wanted: list[str]) -> dict[str, SyncdError]
     return failed
 
 
-def _with_namespace(ctx: typer.Context, given: str | None, work: "Callable[[KVNamespace], Awaitable[_T]]") -> _T:
-    options: GlobalOptions = ctx.obj
+def _with_namespace(options: GlobalOptions, given: str | None, work: "Callable[[KVNamespace], Awaitable[_T]]") -> _T:
     config = options.load(account_only=True)
 
     async def run() -> _T:
@@ -358,7 +358,7 @@ def _read_value(file: Path) -> bytes:
 
 
 @contextmanager
-def _log_deletes(ctx: typer.Context, target: str, keys: Sequence[str]) -> Iterator[Callable[[Sequence[str]], None]]:
+def _log_deletes(options: GlobalOptions, target: str, keys: Sequence[str]) -> Iterator[Callable[[Sequence[str]], None]]:
     """Yield a function that adds deleted keys to the delete log. It does nothing if the state cannot be written.
 
     keys: the keys about to be deleted; "*" is the whole namespace.
@@ -366,7 +366,6 @@ def _log_deletes(ctx: typer.Context, target: str, keys: Sequence[str]) -> Iterat
     from syncd.core.evidence import removal_log_entry
     from syncd.state.history import DeleteLog, log_path
 
-    options: GlobalOptions = ctx.obj
     state_dir = options.load(account_only=True).state_dir
     lines = {
         key: {"mirror": "", "target": target}

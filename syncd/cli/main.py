@@ -1,4 +1,4 @@
-"""The `syncd` program: its commands, signal handling, standard streams and exit codes.
+"""The `syncd` program: signal handling, standard streams and exit codes.
 
 This module imports nothing heavy, so that signal handlers are in place before the imports of a command begin.
 """
@@ -9,33 +9,21 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from syncd.core.errors import EXIT_BUG, EXIT_CONFIG, EXIT_HALT, EXIT_INTERRUPTED, EXIT_OK, SyncdError
+from syncd.core.errors import EXIT_BUG, EXIT_CONFIG, EXIT_HALT, EXIT_INTERRUPTED, SyncdError
 from syncd.service import signals
 from syncd.service.log_stream import LogStream
 
-COMMANDS = {
-    "init": "syncd.cli.init:init",
-    "check": "syncd.cli.check:check",
-    "run": "syncd.cli.reconcile:run",
-    "reconcile": "syncd.cli.reconcile:full_pass",
-    "status": "syncd.cli.status:status",
-    "ls": "syncd.cli.items:list_items",
-    "explain": "syncd.cli.items:explain",
-    "search": "syncd.cli.search:search",
-    "retry": "syncd.cli.items:retry",
-    "verify": "syncd.cli.verify_pull:verify",
-    "pull": "syncd.cli.verify_pull:pull",
-    "kv": "syncd.cli.kv:group",
-    "emulate": "syncd.cli.demo:emulate",
-    "demo": "syncd.cli.demo:demo",
-}
-"""The module and function of each command. A module is imported when its command is called or its help is listed."""
+if TYPE_CHECKING:
+    from click import UsageError
 
 _SERVICES = frozenset({"run", "emulate"})
 """Commands that run until they are stopped. SIGTERM ends them with exit code 0."""
 _OPTIONS_WITH_VALUE = frozenset({"-c", "--config", "--log-format"})
 """Global options that take the next argument as their value."""
+_COMPLETE = "_SYNCD_COMPLETE"
+"""The variable by which a shell asks for completion; see README.md."""
 _EXIT_PIPE = 141
 """128 + SIGPIPE, as shells report it: the reader closed stdout."""
 _LOG_PATIENCE_S = 1.0
@@ -83,22 +71,13 @@ def _command_name(arguments: Sequence[str]) -> str | None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
-    from typer import Abort
-    from typer.exceptions import TyperException
-
-    from syncd.cli.context import make_program, with_optional_values
+    from click import Abort, UsageError
 
     try:
-        code = make_program(COMMANDS)(with_optional_values(arguments), prog_name="syncd", standalone_mode=False)
+        code = _invoke(arguments)
         sys.stdout.flush()
-    except TyperException as error:
-        text = error.format_message()
-        if text.startswith("Usage: "):
-            # No command was given, and the message is the help text.
-            print(text, file=sys.stderr)  # noqa: T201
-        else:
-            _print_error(f"{text.rstrip('.')}; see: syncd --help")
-        return EXIT_CONFIG
+    except UsageError as error:
+        return _end_by_usage(error, arguments)
     except SyncdError as error:
         _print_error(str(error))
         return error.exit_code
@@ -113,14 +92,43 @@ def run(arguments: Sequence[str]) -> int:
         sys.unraisablehook = lambda _: None
         _print_error(_machine_error(error))
         return EXIT_HALT
-    except SystemExit as end:
-        # The library answers a closed pipe with exit code 1, which has another meaning here.
-        if isinstance(end.__context__, BrokenPipeError):
-            return _EXIT_PIPE
-        raise
     except Exception as error:  # noqa: BLE001 - the last handler: a bug ends with its traceback and its own exit code
         return _end_by_exception(error)
-    return code if isinstance(code, int) else EXIT_OK
+    return code
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    """Run a command line, or complete it for a shell. Return the exit code.
+
+    Not by the library's `main`: it answers a closed pipe with exit code 1, which has another meaning here.
+    """
+    from click.exceptions import Exit
+
+    from syncd.cli.context import program
+
+    if instruction := os.environ.get(_COMPLETE):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(program, {}, "syncd", _COMPLETE, instruction)
+    try:
+        with program.make_context("syncd", list(arguments)) as context:
+            code: int = program.invoke(context)
+    except Exit as end:
+        return end.exit_code
+    return code
+
+
+def _end_by_usage(error: "UsageError", arguments: Sequence[str]) -> int:
+    """Print what is wrong with a command line and the help to look at; print the help itself if no command is given."""
+    from click.exceptions import NoArgsIsHelpError
+
+    if isinstance(error, NoArgsIsHelpError):
+        print(error.format_message(), file=sys.stderr)  # noqa: T201
+    else:
+        # An error of an option without its value has no context.
+        command = error.ctx.command_path if error.ctx else f"syncd {_command_name(arguments) or ''}".rstrip()
+        _print_error(f"{error.format_message().rstrip('.')}; see: {command} --help")
+    return EXIT_CONFIG
 
 
 def _end_by_exception(error: Exception) -> int:

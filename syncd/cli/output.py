@@ -1,33 +1,34 @@
 """Printing: JSON, lines, tables and progress. The answer goes to stdout, everything else to stderr."""
 
 import json
+import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
 
 from syncd.core.plain_text import printable, redact_text
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from syncd.queries.forecast import Pace
     from syncd.sync.mirror import Result
 
-_UNFOLDED_WIDTH = 100_000
-"""Columns of the console when stdout is no terminal, so that lines are never folded for scripts."""
 _PLAIN_INTERVAL_S = 5.0
 """Time between two progress lines when stderr is no terminal."""
+_REFRESH_S = 0.1
+"""Time between two states of the progress bar."""
+_BAR_WIDTH = 30
+_NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
+"""Control sequences: a terminal cuts longer lines; a terminal continues them in the next line."""
 
 
-def stdout_console() -> "Console":
-    """Return the console that writes to stdout."""
-    from rich.console import Console
-
-    tty = sys.stdout.isatty()
-    return Console(highlight=False, emoji=False, soft_wrap=not tty, width=None if tty else _UNFOLDED_WIDTH)
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal that understands control sequences."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def print_json(data: Any) -> None:
@@ -40,22 +41,65 @@ def print_line(text: str) -> None:
     print(printable(text))  # noqa: T201
 
 
+def print_note(text: str) -> None:
+    """Print one line that is not part of the answer to stderr, escaped likewise."""
+    print(printable(text), file=sys.stderr)  # noqa: T201
+
+
 def print_error(text: str) -> None:
     """Print an error that does not end the command."""
-    print(f"syncd: {printable(text)}", file=sys.stderr)  # noqa: T201
+    print_note(f"syncd: {text}")
+
+
+def print_styled(text: str) -> None:
+    """Print one line of the answer that is escaped already. Its colours are for terminals only."""
+    print(_styled(text))  # noqa: T201
+
+
+def print_frame(lines: Sequence[str], replaced: int) -> None:
+    """Print lines in place of the last `replaced` lines of a terminal, which cuts lines that are too long."""
+    back = f"\x1b[{replaced}F\x1b[J" if replaced else ""
+    text = "\n".join(map(_styled, lines))
+    print(f"{_NO_WRAP}{back}{text}{_WRAP}", flush=True)  # noqa: T201
+
+
+def _styled(text: str) -> str:
+    """Return a text without its colours if stdout is no terminal or the user wants none (no-color.org)."""
+    return text if is_terminal(sys.stdout) and not os.environ.get("NO_COLOR") else click.unstyle(text)
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows in columns, with control characters and secrets escaped."""
-    from rich.markup import escape
-    from rich.table import Table
+    """Print rows in columns, with control characters and secrets escaped. Lines are never folded."""
+    cells = [[printable("" if value is None else str(value)) for value in row] for row in rows]
+    for line in table_lines(headers, cells, right=("size",)):
+        print_styled(line)
 
-    table = Table(box=None, pad_edge=False, show_header=any(headers), header_style="dim")
-    for header in headers:
-        table.add_column(header, overflow="fold", justify="right" if header == "size" else "left")
-    for row in rows:
-        table.add_row(*(escape(printable("" if value is None else str(value))) for value in row))
-    stdout_console().print(table)
+
+def table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str]) -> Iterator[str]:
+    """Yield a line for the headers, unless all are empty, and for each row.
+
+    rows: cells that are escaped already and may have colours. right: headers of columns aligned to the right.
+    """
+    lines = [[click.style(header, dim=True) for header in headers]] if any(headers) else []
+    lines += [list(row) for row in rows]
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        yield "  ".join(map(_aligned, line, widths, (header in right for header in headers))).rstrip()
+
+
+def _aligned(cell: str, width: int, right: bool) -> str:
+    space = " " * (width - _width(cell))
+    return space + cell if right else cell + space
+
+
+def _width(text: str) -> int:
+    """Return the number of columns that a text takes on a terminal: two for a wide character, none for an accent."""
+    plain = click.unstyle(text)
+    if plain.isascii():
+        return len(plain)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in plain
+    )
 
 
 def shard_suffix(shard: str) -> str:
@@ -68,6 +112,29 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+class ProgressLine:
+    """The last line of a terminal, which shows the progress of a command."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._shown_at = self._began - _REFRESH_S
+
+    def show(self, text: str, done: int, total: int) -> None:
+        """Show a text, with a bar if something is done."""
+        now = time.monotonic()
+        if now - self._shown_at < _REFRESH_S:
+            return
+        self._shown_at = now
+        bar = f" [{'#' * (_BAR_WIDTH * done // total):{_BAR_WIDTH}}] {done}/{total}" if done else ""
+        minutes, seconds = divmod(int(now - self._began), 60)
+        # The cursor stands at the begin of the line, so that a log event replaces it.
+        print(f"\r{_NO_WRAP}{text}{bar} {minutes}:{seconds:02}\x1b[K{_WRAP}\r", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+    def clear(self) -> None:
+        """Remove the line."""
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+
 class ProgressDisplay:
     """Shows a growing result: a bar on a terminal, a line every few seconds elsewhere, nothing if quiet.
 
@@ -75,26 +142,27 @@ class ProgressDisplay:
     """
 
     def __init__(
-        self, name: str, progress: "Progress | None", *, quiet: bool = False, pace: "Pace | None" = None
+        self, name: str, line: ProgressLine | None, *, quiet: bool = False, pace: "Pace | None" = None
     ) -> None:
         self._name = name
-        self._progress = progress
-        self._task = progress.add_task(f"{name}: listing the target", total=None) if progress else None
+        self._line = line
         self._printed_at = time.monotonic()
         self._quiet = quiet
         self._pace = pace
+        if line:
+            line.show(f"{name}: listing the target", 0, 0)
 
     def __call__(self, result: "Result") -> None:
         now = time.monotonic()
         total = result.tables.plan.counts.total()
         done = result.done.total()
-        step = f"{self._name}: {_step(result, done)}"
+        text = f"{self._name}: {_step(result, done)}"
         left = self._left(result, now)
-        if self._progress and self._task is not None:
-            self._progress.update(self._task, description=step + left, total=total if done else None, completed=done)
+        if self._line:
+            self._line.show(text + left, done, total)
         elif not self._quiet and now - self._printed_at >= _PLAIN_INTERVAL_S:
             self._printed_at = now
-            print(f"{step} {done}/{total}{left}" if done else step, file=sys.stderr)  # noqa: T201
+            print_note(f"{text} {done}/{total}{left}" if done else text)
 
     def _left(self, result: "Result", now: float) -> str:
         from syncd.queries.forecast import span
@@ -114,14 +182,13 @@ def _step(result: "Result", done: int) -> str:
 
 
 @contextmanager
-def progress(*, quiet: bool = False) -> "Iterator[Progress | None]":
-    """Yield a progress display if stderr is a terminal, None otherwise."""
-    if quiet or not sys.stderr.isatty():
+def progress(*, quiet: bool = False) -> Iterator[ProgressLine | None]:
+    """Yield a line for progress if stderr is a terminal, None otherwise. The line is removed at the end."""
+    if quiet or not is_terminal(sys.stderr):
         yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
-        yield display
+    line = ProgressLine()
+    try:
+        yield line
+    finally:
+        line.clear()

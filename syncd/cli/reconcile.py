@@ -1,32 +1,43 @@
-"""run, reconcile: the commands that bring the target in step with the folder."""
+"""run, reconcile: the commands that bring the target in step with the folder, and the printing of their result."""
 
+import json
+import sys
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Literal
 
-import typer
+import click
 
-from syncd.cli.context import AsJson, GlobalOptions, MirrorNames, run_async
+from syncd.cli.context import GlobalOptions, as_json_option, mirrors_argument, run_async
+from syncd.cli.output import counted, print_error, print_line, print_table, shard_suffix
+from syncd.core.keys import shown
+from syncd.core.model import Action, Put
+from syncd.core.plain_text import megabytes
 from syncd.service import signals
 
 if TYPE_CHECKING:
-    from syncd.service.build import Grants
+    from syncd.service.build import Grants, Session
     from syncd.service.daemon import StatusPage
-    from syncd.sync.mirror import PassOptions
+    from syncd.sync.mirror import Mirror, PassOptions
     from syncd.sync.once import Report
 
 SEVERITY = (3, 4, 5, 1, 0)
 """Exit codes, the most serious first. With several mirrors the most serious one is returned."""
+_PROBLEMS_SHOWN = 20
+_KINDS: tuple[Literal["put", "delete", "adopt", "forget"], ...] = ("put", "delete", "adopt", "forget")
 
 
-def run(ctx: typer.Context) -> int:
+@click.command
+@click.pass_obj
+def run(options: GlobalOptions) -> int:
     """Watch the folders and keep the targets in step.
 
     It runs until SIGTERM or SIGINT.
     """
     from syncd.service.daemon import serve
 
-    options: GlobalOptions = ctx.obj
     return serve(lambda: options.load(level="INFO"), make_page)
 
 
@@ -47,40 +58,63 @@ class _Request:
     as_json: bool
 
 
-def full_pass(  # noqa: PLR0913 - the options of the command
-    ctx: typer.Context,
-    mirrors: MirrorNames = None,
+class _ReconcileCommand(click.Command):
+    """A command whose option `--wait` takes the next argument only if that is a number."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _with_wait_value(args))
+
+
+def _with_wait_value(arguments: Sequence[str]) -> list[str]:
+    """Give a bare `--wait` its value. The library would take the name of a mirror that follows it as the value."""
+    given = list(arguments)
+    for place, argument in enumerate(given):
+        if argument == "--":
+            break
+        if argument == "--wait":
+            follower = given[place + 1] if place + 1 < len(given) else ""
+            given[place] = "--wait=inf" if not follower.replace(".", "", 1).isdigit() else "--wait"
+    return given
+
+
+@click.command(cls=_ReconcileCommand)
+@mirrors_argument
+@click.option("-n", "--dry-run", is_flag=True, help="Show the plan, change nothing.")
+@as_json_option
+@click.option("--wait", type=float, metavar="[SECONDS]", help="Wait until every item is indexed.")
+@click.option("--force", is_flag=True, help="Pass the delete guard, once.")
+@click.option("--takeover", is_flag=True, help="Adopt entries of another owner.")
+@click.option("--full", is_flag=True, help="Trust no cache: read every file, list every entry.")
+@click.option("--delete-excluded", is_flag=True, help="Also remove entries that the rules now exclude.")
+@click.pass_obj
+def reconcile(  # noqa: PLR0913 - the options of the command
+    options: GlobalOptions,
+    mirrors: tuple[str, ...],
     *,
-    dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Show the plan, change nothing.")] = False,
-    as_json: AsJson = False,
-    wait: Annotated[
-        float | None,
-        typer.Option("--wait", metavar="[SECONDS]", help="Wait until every item is indexed.", show_default=False),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Pass the delete guard, once.")] = False,
-    takeover: Annotated[bool, typer.Option("--takeover", help="Adopt entries of another owner.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="Trust no cache: read every file, list every entry.")] = False,
-    delete_excluded: Annotated[
-        bool, typer.Option("--delete-excluded", help="Also remove entries that the rules now exclude.")
-    ] = False,
+    dry_run: bool,
+    as_json: bool,
+    wait: float | None,
+    force: bool,
+    takeover: bool,
+    full: bool,
+    delete_excluded: bool,
 ) -> int:
     """Make one full pass and exit."""
     from syncd.service.build import Grants
     from syncd.sync.mirror import PassOptions
 
-    options: GlobalOptions = ctx.obj
     request = _Request(
         PassOptions(dry_run=dry_run, force=force, full=full, delete_excluded=delete_excluded),
         Grants(takeover=takeover, reembed=force),
         None if dry_run else wait,
         as_json,
     )
-    return run_async(_reconcile(options, mirrors or [], request))
+    return run_async(_reconcile(options, mirrors, request))
 
 
-async def _reconcile(options: GlobalOptions, names: list[str], request: _Request) -> int:
+async def _reconcile(options: GlobalOptions, names: Sequence[str], request: _Request) -> int:
     from syncd.cli.output import ProgressDisplay, progress
-    from syncd.cli.report import print_reports, write_json
+    from syncd.cli.reconcile import print_reports, write_json
     from syncd.queries.forecast import Pace, per_second
     from syncd.service.build import open_session
     from syncd.sync import once
@@ -123,3 +157,151 @@ def _interruption(reports: "dict[str, Report]", mirrors: int, *, dry_run: bool) 
     # The plan of a mirror is complete only when everything was compared.
     scope = "" if len(reports) == mirrors and results else " of the compared part"
     return f"reconcile: {done['put']} uploaded{deleted}, {left} left{scope}; the next pass goes on there"
+
+
+# -- the result for people
+
+
+def print_reports(session: "Session", reports: "Mapping[str, Report]") -> None:
+    """Print what each mirror did, or would do, and its problems."""
+    for name, report in reports.items():
+        section, mirror = session.config.mirrors[name], session.mirrors[name]
+        print_line(f"{name} → {section.target.spec}{shard_suffix(section.shard)}: {_summary(report)}")
+        if report.results and report.results[0].dry_run:
+            _print_plan(session, mirror, report)
+        _print_problems(mirror, report)
+        if report.not_indexed:
+            keys = ", ".join(shown(key) for key in report.waiting)
+            more = ", …" if report.not_indexed > len(report.waiting) else ""
+            print_line(f"  {report.not_indexed} not searchable yet: {keys}{more}")
+        if report.postponed_deletes:
+            deletes = counted(report.postponed_deletes, "delete")
+            print_line(f"  {deletes} postponed until the replacement is searchable: syncd status")
+        if report.error:
+            print_error(str(report.error))
+
+
+def _summary(report: "Report") -> str:
+    if not report.results:
+        return "not begun"
+    dry_run = report.results[0].dry_run
+    planned, done = _planned(report), _done(report)
+    counts = planned if dry_run else done
+    parts = [f"{counts[kind]} {kind}" for kind in _KINDS if counts.get(kind)]
+    if done.get("failed"):
+        parts.append(f"{done['failed']} failed")
+    tail = "" if dry_run else f" ({counted(report.requests, 'request')}, {report.elapsed_s:.1f} s)"
+    if report.error and not parts:
+        return f"stopped, nothing done{tail}"
+    parts.append(f"{planned['unchanged']} unchanged")
+    begin = "stopped after " if report.error else "would be " if dry_run and len(parts) > 1 else ""
+    return begin + ", ".join(parts) + tail
+
+
+def _print_plan(session: "Session", mirror: "Mirror", report: "Report") -> None:
+    from syncd.queries.forecast import span
+
+    rows = [
+        (f"  {action.kind}", action.reason, action.key, megabytes(action.size) if isinstance(action, Put) else "")
+        for result in report.results
+        for action, _ in result.tables.plan.actions()
+    ]
+    if rows:
+        print_table(("", "", "", "size"), rows)
+        forecast = _forecast(session, mirror, report)
+        requests = counted(int(forecast["requests"]), "request")
+        print_line(f"  about {requests}, {span(forecast['seconds'])} at the present rate limit")
+    for result in report.results:
+        if result.refusal:
+            print_line(f"  refused when run: {result.refusal}")
+
+
+def _print_problems(mirror: "Mirror", report: "Report") -> None:
+    problems = report.problems(mirror)
+    if problems:
+        print_table(("", "", ""), [(f"  {p.kind}", p.key, p.message) for p in problems[:_PROBLEMS_SHOWN]])
+    if len(problems) > _PROBLEMS_SHOWN:
+        print_line(f"  … and {len(problems) - _PROBLEMS_SHOWN} more: syncd status")
+
+
+# -- the result for scripts
+
+
+def write_json(session: "Session", reports: "Mapping[str, Report]", exit_code: int) -> None:
+    """Write one JSON object action by action, so that a plan of a million actions is never in memory."""
+    out = sys.stdout
+    out.write('{"mirrors": {')
+    for number, (name, report) in enumerate(reports.items()):
+        out.write(f"{', ' if number else ''}{json.dumps(name)}: ")
+        _write_mirror(session, session.mirrors[name], report)
+    out.write(f'}}, "exit_code": {exit_code}}}\n')
+
+
+def _write_mirror(session: "Session", mirror: "Mirror", report: "Report") -> None:
+    dry_run = any(result.dry_run for result in report.results)
+    complete = bool(report.results) and not report.error and all(result.complete for result in report.results)
+    head: dict[str, Any] = {"dry_run": dry_run, "complete": complete, "plan": _planned(report)}
+    if shard := session.config.mirrors[mirror.name].shard:
+        head["shard"] = shard
+    if report.error:
+        head["error"] = shown(str(report.error))
+    refusals = [result.refusal for result in report.results if result.refusal]
+    if refusals:
+        head["refused"] = refusals[0]
+    sys.stdout.write(json.dumps(head)[:-1] + ', "actions": [')
+    _write_list(
+        _action_object(action, outcome) for result in report.results for action, outcome in result.tables.plan.actions()
+    )
+    sys.stdout.write('], "problems": [')
+    _write_list(asdict(problem) for problem in report.problems(mirror))
+    done = _done(report)
+    tail: dict[str, Any] = {"result": {kind: done.get(kind, 0) for kind in ("put", "delete", "failed")}}
+    if report.not_indexed:
+        tail["not_searchable"] = {"count": report.not_indexed, "keys": [shown(key) for key in report.waiting]}
+    if dry_run:
+        tail["forecast"] = _forecast(session, mirror, report)
+    tail |= {"requests": report.requests, "elapsed_s": round(report.elapsed_s, 3)}
+    sys.stdout.write("], " + json.dumps(tail)[1:])
+
+
+def _write_list(objects: Iterator[dict[str, Any]]) -> None:
+    first = (json.dumps(item) for item in islice(objects, 1))
+    for text in chain(first, (", " + json.dumps(item) for item in objects)):
+        sys.stdout.write(text)
+
+
+def _action_object(action: Action, outcome: str | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {"action": action.kind, "key": action.key, "reason": action.reason}
+    size = getattr(action, "size", None)
+    if size is not None:
+        fields["bytes"] = size
+    if outcome is not None:
+        fields["outcome"] = outcome
+    return fields
+
+
+# -- counts
+
+
+def _forecast(session: "Session", mirror: "Mirror", report: "Report") -> dict[str, float]:
+    """Return how many requests the plan takes, and how many seconds at the configured rate."""
+    from syncd.queries.forecast import per_second
+
+    planned = _planned(report)
+    size = sum(result.tables.plan.put_bytes for result in report.results)
+    requests = mirror.target.requests(planned["put"], planned["delete"], size)
+    section = session.config.cloudflare
+    return {"requests": requests, "seconds": round(requests / per_second(section.tpslimit, section.transfers), 1)}
+
+
+def _planned(report: "Report") -> dict[str, int]:
+    results = report.results
+    counts: dict[str, int] = {kind: sum(result.tables.plan.counts[kind] for result in results) for kind in _KINDS}
+    # Only the last pass still has the postponed deletes in its plan.
+    counts["delete"] += report.postponed_deletes
+    # Files that a later pass takes again were counted by the full pass.
+    return {**counts, "unchanged": results[0].unchanged if results else 0}
+
+
+def _done(report: "Report") -> dict[str, int]:
+    return {kind: sum(result.done[kind] for result in report.results) for kind in (*_KINDS, "failed")}

@@ -1,41 +1,37 @@
 """status: prints the state of each mirror, once or again every second."""
 
-import os
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
-import typer
+import click
 
-from syncd.cli.context import AsJson, GlobalOptions
-from syncd.cli.output import print_json, shard_suffix, stdout_console
+from syncd.cli.context import GlobalOptions, as_json_option
+from syncd.cli.output import is_terminal, print_frame, print_json, print_line, print_styled, shard_suffix, table_lines
 from syncd.core.errors import EXIT_OK
 from syncd.core.plain_text import printable
-
-if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.text import Text
 
 _REFRESH_S = 1.0
 _PROBLEMS_SHOWN = 20
 _STUCK_SHOWN = 3
 _COLOURS = {"idle": "green", "syncing": "cyan", "degraded": "yellow", "halted": "red"}
 _LABEL_WIDTH = 11
+_HEADERS = ("mirror", "state", "in step", "to go", "left", "indexing", "problems", "last pass", "watch")
 _NUMERIC_COLUMNS = frozenset({"in step", "to go", "indexing", "problems"})
 
 
-def status(
-    ctx: typer.Context,
-    *,
-    as_json: AsJson = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again every second, until Ctrl-C.")] = False,
-) -> int:
+@click.command
+@as_json_option
+@click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
+@click.pass_obj
+def status(options: GlobalOptions, *, as_json: bool, watch: bool) -> int:
     """Show which items are in step, waiting, indexing and failed.
 
     It works with and without a running daemon.
     """
-    options: GlobalOptions = ctx.obj
     config = options.load(level=None)
     from syncd.queries.status import snapshot
 
@@ -52,14 +48,11 @@ def status(
 
 
 def _print_status(status: dict[str, Any]) -> None:
-    """Print a snapshot without the library for tables, whose import takes longer than reading the state."""
-    # None: colours on a terminal only (no-color.org).
-    color = False if os.environ.get("NO_COLOR") else None
-    typer.echo(_daemon_line(status))
+    print_line(_daemon_line(status))
     for name, mirror in status["mirrors"].items():
-        typer.echo()
+        print_line("")
         for line in _mirror_lines(name, mirror):
-            typer.echo(line, color=color)
+            print_styled(line)
 
 
 def _daemon_line(status: dict[str, Any]) -> str:
@@ -93,11 +86,11 @@ def _problem_lines(problems: list[dict[str, str]]) -> Iterator[str]:
 
 def _mirror_lines(name: str, mirror: dict[str, Any]) -> Iterator[str]:
     state = mirror["state"]
-    styled = typer.style(f"{state}{_remaining(mirror)}", fg=_COLOURS[state], bold=state == "halted")
+    styled = click.style(f"{state}{_remaining(mirror)}", fg=_COLOURS[state], bold=state == "halted")
     target = printable(f"{mirror['path']} → {mirror['target']}{shard_suffix(mirror.get('shard', ''))}")
-    yield f"{typer.style(name, bold=True)} {styled}  {target}"
+    yield f"{click.style(name, bold=True)} {styled}  {target}"
     if mirror.get("detail"):
-        yield "  " + typer.style(printable(mirror["detail"]), fg=_COLOURS[state])
+        yield "  " + click.style(printable(mirror["detail"]), fg=_COLOURS[state])
     for label, fact in _facts(mirror):
         yield f"  {label:{_LABEL_WIDTH}}{printable(fact)}"
     yield from _problem_lines(mirror["problems"])
@@ -134,15 +127,14 @@ def _stuck(keys: list[str], count: int) -> str:
 
 def _watch(snapshot: Callable[[], dict[str, Any]]) -> NoReturn:
     """Print fresh snapshots until interrupted: in place on a terminal, elsewhere one line for each change."""
-    console = stdout_console()
-    if not console.is_terminal:
+    if not is_terminal(sys.stdout):
         _print_changes(snapshot)
-    from rich.live import Live
-
-    with Live(_table(snapshot()), console=console, auto_refresh=False, screen=False) as display:
-        while True:
-            time.sleep(_REFRESH_S)
-            display.update(_table(snapshot()), refresh=True)
+    shown = 0
+    while True:
+        lines = list(_table(snapshot()))[: shutil.get_terminal_size().lines - 1]
+        print_frame(lines, shown)
+        shown = len(lines)
+        time.sleep(_REFRESH_S)
 
 
 def _print_changes(snapshot: Callable[[], dict[str, Any]]) -> NoReturn:
@@ -157,27 +149,25 @@ def _print_changes(snapshot: Callable[[], dict[str, Any]]) -> NoReturn:
         time.sleep(_REFRESH_S)
 
 
-def _table(status: dict[str, Any]) -> "Group":
-    """Return one row for each mirror, then the reasons for trouble, then the first problems."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for header in ("mirror", "state", "in step", "to go", "left", "indexing", "problems", "last pass", "watch"):
-        table.add_column(header, justify="right" if header in _NUMERIC_COLUMNS else "left", no_wrap=header != "mirror")
-    details, problems = [], []
-    for name, mirror in status["mirrors"].items():
-        table.add_row(*_row(name, mirror))
+def _table(status: dict[str, Any]) -> Iterator[str]:
+    """Yield one row for each mirror, then the reasons for trouble, then the first problems."""
+    mirrors = status["mirrors"]
+    yield _daemon_line(status)
+    yield ""
+    yield from table_lines(_HEADERS, [_row(name, mirror) for name, mirror in mirrors.items()], _NUMERIC_COLUMNS)
+    for name, mirror in mirrors.items():
         if mirror.get("detail"):
-            details.append(Text(printable(f"{name}: {mirror['detail']}"), style=_COLOURS[mirror["state"]]))
-        problems += [problem | {"key": f"{name}: {problem['key']}"} for problem in mirror["problems"]]
-    return Group(_daemon_line(status), Text(), table, *details, *map(Text, _problem_lines(problems)))
+            yield click.style(printable(f"{name}: {mirror['detail']}"), fg=_COLOURS[mirror["state"]])
+    yield from _problem_lines(
+        [
+            problem | {"key": f"{name}: {problem['key']}"}
+            for name, mirror in mirrors.items()
+            for problem in mirror["problems"]
+        ]
+    )
 
 
-def _row(name: str, mirror: dict[str, Any]) -> "list[Text]":
-    from rich.text import Text
-
+def _row(name: str, mirror: dict[str, Any]) -> list[str]:
     from syncd.queries.forecast import span
 
     items, index, state = mirror["items"], mirror["index"], mirror["state"]
@@ -186,13 +176,13 @@ def _row(name: str, mirror: dict[str, Any]) -> "list[Text]":
     indexing = index["queued"] + index["running"]
     problems = items["failed"] + items["rejected"] + index["error"]
     return [
-        Text(name, style="bold"),
-        Text(state, style=_COLOURS[state]),
-        Text(f"{max(0, items['synced'] - index['error'] - index['skipped']):,}"),
-        Text(f"{items['pending']:,}" if items["pending"] else ""),
-        Text(f"about {span(eta_s)}" if eta_s else ""),
-        Text(f"{indexing:,}" if indexing else ""),
-        Text(f"{problems:,}" if problems else "", style="yellow"),
-        Text("never" if ago_s is None else f"{span(ago_s)} ago"),
-        Text(mirror["watch"] or ""),
+        click.style(name, bold=True),
+        click.style(state, fg=_COLOURS[state]),
+        f"{max(0, items['synced'] - index['error'] - index['skipped']):,}",
+        f"{items['pending']:,}" if items["pending"] else "",
+        f"about {span(eta_s)}" if eta_s else "",
+        f"{indexing:,}" if indexing else "",
+        click.style(f"{problems:,}", fg="yellow") if problems else "",
+        "never" if ago_s is None else f"{span(ago_s)} ago",
+        mirror["watch"] or "",
     ]

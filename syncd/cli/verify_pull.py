@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from syncd.cli.context import (
-    AsJson,
     GlobalOptions,
-    MirrorNames,
+    as_json_option,
     folders_of,
     mirror_containing,
+    mirrors_argument,
     one_mirror,
     os_path,
     run_async,
@@ -49,20 +49,23 @@ class _Search:
 # -- verify
 
 
+@click.command
+@mirrors_argument
+@click.option("--deep", is_flag=True, help="Download every entry and compare its content.")
+@click.option("--query", metavar="Q", multiple=True, help="Ask the target's own search; alone, nothing is compared.")
+@click.option("--expect", metavar="FILE", multiple=True, help="The file that the query should find.")
+@click.option("--top", metavar="N", type=click.IntRange(1, 50), default=10, help="How many hits count.")
+@as_json_option
+@click.pass_obj
 def verify(  # noqa: PLR0913 - the options of the command
-    ctx: typer.Context,
-    mirrors: MirrorNames = None,
+    options: GlobalOptions,
+    mirrors: tuple[str, ...],
+    query: tuple[str, ...],
+    expect: tuple[str, ...],
+    top: int,
     *,
-    deep: Annotated[bool, typer.Option("--deep", help="Download every entry and compare its content.")] = False,
-    query: Annotated[
-        list[str] | None,
-        typer.Option("--query", metavar="Q", help="Ask the target's own search; alone, nothing is compared."),
-    ] = None,
-    expect: Annotated[
-        list[str] | None, typer.Option("--expect", metavar="FILE", help="The file that the query should find.")
-    ] = None,
-    top: Annotated[int, typer.Option("--top", metavar="N", help="How many hits count.", min=1, max=50)] = 10,
-    as_json: AsJson = False,
+    deep: bool,
+    as_json: bool,
 ) -> int:
     """Compare local with remote, change nothing.
 
@@ -70,13 +73,11 @@ def verify(  # noqa: PLR0913 - the options of the command
     """
     from syncd.service.build import mirror_config
 
-    options: GlobalOptions = ctx.obj
     config = options.load()
-    names = mirrors or []
-    for name in names:
+    for name in mirrors:
         mirror_config(config, name)
-    questions = _questions(config, names, query or [], expect or [])
-    verdicts = run_async(_verify(options, config, names, _Search(questions, top), deep=deep))
+    questions = _questions(config, mirrors, query, expect)
+    verdicts = run_async(_verify(options, config, mirrors, _Search(questions, top), deep=deep))
     code = next(code for code in SEVERITY if code in {verdict.exit_code for verdict in verdicts.values()})
     if as_json:
         objects = {name: shard_field(config, name) | _verdict_object(verdict) for name, verdict in verdicts.items()}
@@ -87,7 +88,7 @@ def verify(  # noqa: PLR0913 - the options of the command
 
 
 async def _verify(
-    options: GlobalOptions, config: "Config", names: list[str], search: _Search, *, deep: bool
+    options: GlobalOptions, config: "Config", names: Sequence[str], search: _Search, *, deep: bool
 ) -> "dict[str, Verdict]":
     from syncd.cli.output import ProgressDisplay, progress
     from syncd.queries.verify import Verdict, ask_questions, verify
@@ -235,24 +236,20 @@ def _other_hits(answer: "SearchAnswer") -> str:
 # -- pull
 
 
+@click.command
+@click.argument("folder", metavar="DIR", type=os_path, help="The folder to write into; made if it is not there.")
+@click.option("--mirror", metavar="M", help="The mirror whose entries are written.")
+@click.option("--force", is_flag=True, help="Overwrite files that differ.")
+@click.option("--all", "everyone", is_flag=True, help="Entries of other owners too.")
+@as_json_option
+@click.pass_obj
 def pull(
-    ctx: typer.Context,
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", parser=os_path, help="The folder to write into; made if it is not there.")
-    ],
-    *,
-    mirror: Annotated[
-        str | None, typer.Option("--mirror", metavar="M", help="The mirror whose entries are written.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files that differ.")] = False,
-    everyone: Annotated[bool, typer.Option("--all", help="Entries of other owners too.")] = False,
-    as_json: AsJson = False,
+    options: GlobalOptions, folder: Path, mirror: str | None, *, force: bool, everyone: bool, as_json: bool
 ) -> int:
     """Write the remote entries into a folder.
 
     Never outside it, and never over a file that differs without --force.
     """
-    options: GlobalOptions = ctx.obj
     config = options.load()
     name = one_mirror(config, mirror)
 
@@ -262,9 +259,10 @@ def pull(
 
         async with open_session(config, [name], read_only=True) as session:
             check_files(session.mirrors[name])
-            with Folder(folder.expanduser()) as target:
+            with Folder(folder) as target:
                 return await pull(session.mirrors[name], target, force=force, everyone=everyone)
 
+    folder = folder.expanduser()
     pulled = run_async(work())
     code = EXIT_PROBLEMS if pulled.problems else EXIT_OK
     if as_json:

@@ -7,9 +7,6 @@ from contextlib import suppress
 
 import anyio.lowlevel
 import pytest  # noqa: F401 - the modules that `tests.unclosed` uses
-import rich.live
-import rich.progress
-import rich.table  # noqa: F401
 
 import syncd
 from syncd.cloudflare.ai_search_models import Instance, Namespace, StoredItem

@@ -236,7 +236,7 @@ def test_hits_are_highlighted_on_a_terminal_and_live_status_is_a_table(workspace
     workspace.write("guide.md", "how to rotate the token")
     workspace.syncd("reconcile", "--wait")
     code, shown = on_a_terminal(workspace, "search", "token")
-    assert (code, "\x1b[1;33mtoken\x1b[0m" in shown, str(workspace.docs / "guide.md") in shown) == (0, True, True)
+    assert (code, "\x1b[33m\x1b[1mtoken\x1b[0m" in shown, str(workspace.docs / "guide.md") in shown) == (0, True, True)
     assert "\x1b" not in workspace.syncd("search", "token").out
     code, shown = on_a_terminal(workspace, "status", "--watch", end_at=b"last pass")
     assert (code, "Traceback" in shown, "mirror" in shown, "in step" in shown) == (130, False, True, True)

@@ -14,8 +14,8 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+import click
 import pytest
-import typer
 
 import syncd
 from syncd.core.errors import EXIT_CONFIG, EXIT_HALT
@@ -181,7 +181,7 @@ def workspace_of_nobody() -> Iterator[Workspace]:
 
 def run_as_nobody(workspace: Workspace, *commands: str) -> list[Ended]:
     """Run commands as a user without rights."""
-    for code in (Path(syncd.__file__), Path(typer.__file__)):
+    for code in (Path(syncd.__file__), Path(click.__file__)):
         if not all(place.stat().st_mode & 0o001 for place in code.parents):
             pytest.skip(f"no other user may read {code.parent}, so none can run the program")
     folder = workspace.path / "answers"
@@ -205,7 +205,7 @@ def run_as_nobody(workspace: Workspace, *commands: str) -> list[Ended]:
 
 def become_nobody(commands: Sequence[Sequence[str]], env: Mapping[str, str], folder: str) -> None:
     """Run commands as a user without rights. All modules are imported before, because this user may not read them."""
-    for package in (syncd, typer):
+    for package in (syncd, click):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith(("__main__", "_winconsole")):
                 importlib.import_module(module.name)

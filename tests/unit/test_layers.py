@@ -204,7 +204,7 @@ def test_core_has_no_side_effects(module: str) -> None:
 def test_sync_and_state_know_the_protocols_of_targets_only() -> None:
     for module in [*within("sync"), *within("state")]:
         assert {each for each in own(module) if room(each) == "targets"} <= {"syncd.targets.base"}, module
-        assert not {"httpx", "starlette", "watchdog", "typer", "pydantic"} & imports(module), module
+        assert not {"httpx", "starlette", "watchdog", "click", "pydantic"} & imports(module), module
 
 
 def test_only_the_composition_root_knows_all_kinds_of_target() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from syncd.cli.search import print_hits, words_pattern
+from syncd.cli.items import print_hits, words_pattern
 
 
 def hit(key: str, path: Path | None, text: str, heading: str = "") -> dict[str, Any]:

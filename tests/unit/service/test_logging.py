@@ -14,7 +14,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.cli.context import GlobalOptions, LogFormat
+from syncd.cli.context import GlobalOptions
 from syncd.core.plain_text import printable
 from syncd.service.logging import configure
 
@@ -119,14 +119,14 @@ LEVELS = {
 
 @pytest.mark.parametrize(("verbose", "quiet"), LEVELS)
 def test_verbose_and_quiet_choose_the_level(stderr: Stderr, verbose: int, *, quiet: bool) -> None:
-    GlobalOptions(None, verbose, quiet, LogFormat.AUTO).set_up_logging("WARNING")
+    GlobalOptions(None, verbose, quiet, "auto").set_up_logging("WARNING")
     for level in ("debug", "info", "warning", "error"):
         getattr(log(), level)("an.event")
     assert [event["level"] for event in events(stderr)] == LEVELS[verbose, quiet]
 
 
 def test_the_daemon_logs_at_info(stderr: Stderr) -> None:
-    GlobalOptions(None, 0, quiet=False, log_format=LogFormat.AUTO).set_up_logging("INFO")
+    GlobalOptions(None, 0, quiet=False, log_format="auto").set_up_logging("INFO")
     log().info("an.event")
     log().debug("an.event")
     assert len(events(stderr)) == 1
