@@ -3,6 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Generator, Iterator
+from contextlib import closing, nullcontext
 
 from syncd.config.schema import Config, MirrorConfig
 from syncd.core.errors import FileChanged, Park
@@ -32,11 +33,8 @@ def explain(config: Config, name: str, path: str, tree: Tree) -> Facts:
     tree: the folder of the mirror.
     """
     db = open_state_to_read(config.state_dir)
-    try:
+    with closing(db) if db else nullcontext():
         yield from _explain(config, name, path, tree, db)
-    finally:
-        if db:
-            db.close()
 
 
 def _explain(config: Config, name: str, path: str, tree: Tree, db: sqlite3.Connection | None) -> Facts:
@@ -138,9 +136,8 @@ def _indexed(record: Record) -> Facts:
 
 def _replacement(db: sqlite3.Connection, name: str, record: Record | None, local: Local) -> Facts:
     if local is None and record:
-        for replacement in replacements_of(
-            db, name, [Delete(record.key, "stale", "", record.ref, record.checksum)]
-        ).values():
+        delete = Delete(record.key, "stale", "", record.ref, record.checksum)
+        for replacement in replacements_of(db, name, [delete]).values():
             yield "waits", f"until {shown(replacement.key)}, which has the same content, is searchable"
 
 

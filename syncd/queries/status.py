@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from contextlib import closing, nullcontext
 from typing import Any, get_args
 
 from syncd.config.schema import Config, MirrorConfig
@@ -25,11 +26,8 @@ def snapshot(config: Config, problems: int = -1) -> dict[str, Any]:
     """Return the object of `status --json`. problems: the largest number of problems of a mirror; negative: all."""
     held = holder(config.state_dir)
     db = open_state_to_read(config.state_dir)
-    try:
+    with closing(db) if db else nullcontext():
         mirrors = {name: _mirror(config, name, db, problems, running=held is not None) for name in config.mirrors}
-    finally:
-        if db:
-            db.close()
     daemon = held if held and held.daemon else None
     return {"mirrors": mirrors, "daemon": {"running": daemon is not None, "pid": daemon.pid if daemon else None}}
 

@@ -85,11 +85,8 @@ async def open_session(
     for name in names:
         mirror_config(config, name)
     async with AsyncExitStack() as stack:
-        if read_only:
-            held, db = None, await when_free(lambda: _open_copy(config.state_dir))
-        else:
-            held = stack.enter_context(lock(config.state_dir, daemon=daemon))
-            db = await when_free(lambda: open_to_write(config.state_dir, on_damage))
+        held = None if read_only else stack.enter_context(lock(config.state_dir, daemon=daemon))
+        db = await when_free(lambda: _open_state(config.state_dir, None if read_only else on_damage))
         stack.callback(db.close)
         stack.enter_context(detect_damage(db, config.state_dir / FILE_NAME))
         config = _with_owners(config, db)
@@ -105,8 +102,8 @@ async def open_session(
         yield Session(config, transport, db, mirrors, held)
 
 
-async def _open_copy(state_dir: Path) -> sqlite3.Connection:
-    return open_copy(state_dir)
+async def _open_state(state_dir: Path, on_damage: OnDamage | None) -> sqlite3.Connection:
+    return open_copy(state_dir) if on_damage is None else await open_to_write(state_dir, on_damage)
 
 
 def mirror_config(config: Config, name: str) -> MirrorConfig:

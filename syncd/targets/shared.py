@@ -5,7 +5,7 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
@@ -16,15 +16,10 @@ from syncd.core.model import Content, Entry
 from syncd.core.problems import Limits
 from syncd.targets.base import NO_KEYS, Fetched, KeySources
 
-if TYPE_CHECKING:
-    from syncd.text.documents import FileKind
-
 log = structlog.get_logger()
 
 DOWNLOADS = 4
 """Entries that `fetch_each` downloads at a time, each with a request of its own."""
-HEAD_BYTES = 64 * 1024
-"""Bytes at the start of a file in which syncd looks for its title and its front matter. The limit is our own."""
 SMALL_FILE_BYTES = 8 * 1024
 """Largest file that is described without a thread. For such a file, the thread costs more time than the work."""
 
@@ -94,14 +89,12 @@ def describe_file(sources: Mapping[str, str], key: str, content: Content) -> dic
     A front matter that cannot be read gives no fields and is logged. Slow for a large file.
     """
     # Imported here, because a pass without a put parses no text.
-    from syncd.text.documents import HTML, MARKDOWN, MetadataInput, decode_head, describe, ending, reads_text
+    from syncd.text.documents import describe
 
-    kind: FileKind = "markdown" if ending(key) in MARKDOWN else "html" if ending(key) in HTML else "other"
-    text = decode_head(content.data, HEAD_BYTES) if kind != "other" and reads_text(sources) else None
-    description = describe(sources, MetadataInput(key, kind, text, content.mtime_ns))
-    if description.fault:
-        log.debug("front_matter.unread", key=shown(key), why=description.fault[:200])
-    return dict(description.fields)
+    fields, fault = describe(sources, key, content)
+    if fault:
+        log.debug("front_matter.unread", key=shown(key), why=fault[:200])
+    return fields
 
 
 def fit_metadata(marks: Mapping[str, Any], fields: Mapping[str, str], limit: int) -> dict[str, Any]:

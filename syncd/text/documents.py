@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
 from syncd.core.errors import Park, Retry
 from syncd.core.key_digests import truncated
-from syncd.core.model import FRONT_FIELD
+from syncd.core.model import FRONT_FIELD, Content
 from syncd.core.plain_text import MARKS, utc_time
 from syncd.text.chunks import TextKind, is_blank
 from syncd.text.sections import first_heading, front_span
 
-FileKind = Literal["markdown", "html", "other"]
-
+HEAD_BYTES = 64 * 1024
+"""Bytes at the start of a file in which syncd looks for its title and its front matter. The limit is our own."""
 VALUE_LENGTH, VALUE_BYTES = 500, 1000
 """Maximum characters and maximum bytes of UTF-8 of a value. AI Search keeps 500 characters (its docs on metadata), and
 all fields of an item share 10 KiB.
@@ -78,7 +78,7 @@ def read_document(key: str, data: bytes) -> Document:
     Raises Park("unsupported_type") if the file is no text, Park("empty") if it has no text to embed, and Retry for HTML
     if the extra `vectorize` is not installed.
     """
-    text = decode_head(data, len(data) + 1)
+    text = _decode(data, len(data) + 1)
     if text is None:
         raise Park("unsupported_type", "the file is not UTF-8 text; save it as UTF-8")
     kind: TextKind = "markdown" if ending(key) in MARKDOWN | HTML else "text"
@@ -89,7 +89,7 @@ def read_document(key: str, data: bytes) -> Document:
     return Document(text, kind)
 
 
-def decode_head(data: bytes, size: int) -> str | None:
+def _decode(data: bytes, size: int) -> str | None:
     """Return the text of the first `size` bytes of a file. None: the file is no text."""
     mark, encoding = next((mark for mark in MARKS if data.startswith(mark[0])), (b"", "utf-8"))
     part = data[len(mark) : len(mark) + size]
@@ -119,31 +119,10 @@ def _from_html(text: str) -> str:
 # -- metadata
 
 
-@dataclass(frozen=True, slots=True)
-class MetadataInput:
-    """A file. text: its start, None if it is no text. mtime_ns: nanoseconds since the epoch, None if unknown."""
+def describe(sources: Mapping[str, str], key: str, content: Content) -> tuple[dict[str, str], str | None]:
+    """Return the metadata of a file, and why its front matter could not be read (else None).
 
-    key: str
-    kind: FileKind
-    text: str | None
-    mtime_ns: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """The fields with a value. fault: the reason why the front matter could not be read, None without a fault."""
-
-    fields: Mapping[str, str]
-    fault: str | None = None
-
-
-def reads_text(sources: Mapping[str, str]) -> bool:
-    """Return whether one of these sources needs the text of the file."""
-    return any(source not in ("modified", "folder") for source in sources.values())
-
-
-def describe(sources: Mapping[str, str], file: MetadataInput) -> Metadata:
-    """Return the metadata of a file. A field without a value is left out.
+    A field without a value is left out.
 
     sources: field -> one of these sources:
 
@@ -156,14 +135,12 @@ def describe(sources: Mapping[str, str], file: MetadataInput) -> Metadata:
     A value of front matter is the text as it is written: dates, numbers and `yes` are not interpreted. A list of plain
     values becomes one text with commas. Nested values are left out.
     """
-    head = Head()
-    if file.text and file.kind != "other" and reads_text(sources):
-        head = read_html_head(file.text) if file.kind == "html" else read_markdown_head(file.text)
-    folder, slash, name = file.key.rpartition("/")
+    head = _read_head(key, content.data) if set(sources.values()) - {"modified", "folder"} else Head()
+    folder, slash, name = key.rpartition("/")
     values_by_source = {
         "title": head.fields.get("title") or head.heading or name.rpartition(".")[0] or name,
         "description": head.fields.get("description", ""),
-        "modified": _time(file.mtime_ns),
+        "modified": _time(content.mtime_ns),
         "folder": folder + slash,
     }
     values = {
@@ -174,7 +151,7 @@ def describe(sources: Mapping[str, str], file: MetadataInput) -> Metadata:
         )
         for field, source in sources.items()
     }
-    return Metadata({field: value for field, value in values.items() if value}, head.fault)
+    return {field: value for field, value in values.items() if value}, head.fault
 
 
 def _time(mtime_ns: int | None) -> str:
@@ -202,6 +179,15 @@ class Head:
     fields: dict[str, str] = field(default_factory=dict)
     heading: str = ""
     fault: str | None = None
+
+
+def _read_head(key: str, data: bytes) -> Head:
+    if ending(key) not in MARKDOWN | HTML:
+        return Head()
+    text = _decode(data, HEAD_BYTES)
+    if text is None:
+        return Head()
+    return read_html_head(text) if ending(key) in HTML else read_markdown_head(text)
 
 
 def read_markdown_head(text: str) -> Head:

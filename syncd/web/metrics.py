@@ -61,33 +61,28 @@ class Metrics:
         registry = self.registry = CollectorRegistry(auto_describe=False)
         build = {"version": __version__, "python": platform.python_version()}
         Info("syncd_build", "The running program.", registry=registry).info(build)
-        Gauge("syncd_start_time_seconds", "When the daemon started, seconds since the epoch.", registry=registry).set(
-            started
+        start = Gauge(
+            "syncd_start_time_seconds", "When the daemon started, seconds since the epoch.", registry=registry
         )
+        start.set(started)
         ProcessCollector(namespace="syncd", registry=registry)
         self._gauges = _Gauges(registry)
-        self._requests = Counter(
-            "syncd_requests", "Requests, by method and HTTP status (or failed).", ("method", "code"), registry=registry
+
+        def counter(name: str, documentation: str, *labels: str) -> Counter:
+            return Counter(name, documentation, labels, registry=registry)
+
+        self._requests = counter("syncd_requests", "Requests, by method and HTTP status (or failed).", "method", "code")
+        self._actions = counter(
+            "syncd_actions", "Actions that ended, by kind and outcome.", "mirror", "kind", "outcome"
         )
-        self._actions = Counter(
-            "syncd_actions",
-            "Actions that ended, by kind and outcome.",
-            ("mirror", "kind", "outcome"),
-            registry=registry,
-        )
-        self._uploaded = Counter(
-            "syncd_uploaded_bytes", "Bytes of the files that were put.", ("mirror",), registry=registry
-        )
-        self._retries = Counter("syncd_retries", "Requests that were sent again.", registry=registry)
-        self._overflows = Counter("syncd_watch_overflows", "Times the kernel dropped events.", registry=registry)
-        self._waits = Counter("syncd_gate_waits", "Requests that waited for rate or hold.", registry=registry)
-        self._wait_s = Counter("syncd_gate_wait_seconds", "Seconds that these requests waited.", registry=registry)
+        self._uploaded = counter("syncd_uploaded_bytes", "Bytes of the files that were put.", "mirror")
+        self._retries = counter("syncd_retries", "Requests that were sent again.")
+        self._overflows = counter("syncd_watch_overflows", "Times the kernel dropped events.")
+        self._waits = counter("syncd_gate_waits", "Requests that waited for rate or hold.")
+        self._wait_s = counter("syncd_gate_wait_seconds", "Seconds that these requests waited.")
+        documentation = "Seconds from written until searchable."
         self._searchable = Histogram(
-            "syncd_searchable_seconds",
-            "Seconds from written until searchable.",
-            ("mirror",),
-            buckets=BUCKETS_S,
-            registry=registry,
+            "syncd_searchable_seconds", documentation, ("mirror",), buckets=BUCKETS_S, registry=registry
         )
         # The last values of each counter that begins at 0 again after a reload, with the object that holds it.
         self._last: dict[str, tuple[object, Mapping[Any, float]]] = {}

@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.core.model import is_field_source
+from syncd.core.model import Content, is_field_source
 from syncd.text.documents import (
     FRONT_MATTER_LIMIT,
     META_LIMIT,
     VALUE_BYTES,
     VALUE_LENGTH,
-    MetadataInput,
     describe,
     read_html_head,
     read_markdown_head,
@@ -22,8 +21,11 @@ ALL = {"title": "title", "description": "description", "modified": "modified", "
 
 
 def said(text: str | None, source: str, key: str = "docs/guide.md") -> str | None:
-    kind = "html" if key.endswith(".html") else "markdown" if key.endswith(".md") else "other"
-    return describe({"x": source}, MetadataInput(key, kind, text)).fields.get("x")  # type: ignore[arg-type]
+    return describe({"x": source}, key, content(text or ""))[0].get("x")
+
+
+def content(text: str, mtime_ns: int | None = None) -> Content:
+    return Content(text.encode(), "", mtime_ns)
 
 
 @pytest.mark.parametrize(
@@ -109,11 +111,10 @@ def test_any_field_of_toml_is_a_text(written: str, expected: str | None) -> None
     ["a: b: c", "a: [", "a: !!python/object:os.system x\n? [b]\n: c\n'", "a: b\n---\nc: d", "a: *nowhere"],
 )
 def test_front_matter_that_cannot_be_read_gives_no_fields_and_says_why(inside: str) -> None:
-    found = describe(
-        {"t": "title", "a": "front:a"}, MetadataInput("x.md", "markdown", f"---\na: 1\n{inside}\n---\n# H\n")
-    )
-    assert found.fields == {"t": "H"} or inside.startswith("a: b\n---")
-    assert found.fault or inside.startswith("a: b\n---")
+    text = f"---\na: 1\n{inside}\n---\n# H\n"
+    fields, fault = describe({"t": "title", "a": "front:a"}, "x.md", content(text))
+    assert fields == {"t": "H"} or inside.startswith("a: b\n---")
+    assert fault or inside.startswith("a: b\n---")
 
 
 def test_no_tag_of_yaml_makes_anything_but_text() -> None:
@@ -175,7 +176,7 @@ def test_meta_tags_have_a_limit(count: int, known: bool) -> None:
 def test_a_time_is_written_in_utc_and_left_out_if_no_calendar_has_it(
     mtime_ns: int | None, expected: str | None
 ) -> None:
-    assert describe({"m": "modified"}, MetadataInput("a.md", "markdown", "", mtime_ns)).fields.get("m") == expected
+    assert describe({"m": "modified"}, "a.md", content("", mtime_ns))[0].get("m") == expected
 
 
 @pytest.mark.parametrize(("key", "expected"), [("a/b/c.md", "a/b/"), ("c.md", None)])
@@ -197,9 +198,8 @@ def test_a_value_is_cut_to_bytes(count: int) -> None:
 @given(st.text(), st.sampled_from(["a.md", "a.html", "a.txt"]))
 def test_whatever_a_file_holds_every_value_is_one_line_of_text(text: str, key: str) -> None:
     for front in ("", "---\n", "---\na: b\n", "+++\n"):
-        kind = "html" if key.endswith(".html") else "markdown"
-        found = describe(ALL, MetadataInput(key, kind, front + text + ("\n---\n" if front else ""), 0))  # type: ignore[arg-type]
-        for value in found.fields.values():
+        fields, _ = describe(ALL, key, content(front + text + ("\n---\n" if front else ""), 0))
+        for value in fields.values():
             assert value
             assert value == " ".join(value.split())
             assert len(value.encode()) <= VALUE_BYTES
