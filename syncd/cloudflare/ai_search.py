@@ -180,7 +180,7 @@ class AISearch:
     async def download(self, item_id: str, max_bytes: int = DOWNLOAD_LIMIT) -> bytes:
         """Return the stored bytes of an uploaded item. Raises Park("too_large") for more than max_bytes."""
         request = Request("GET", self._item(item_id) + "/download", permission=_EDIT, probe=self._instance)
-        return await self.transport.download(request, max_bytes)
+        return (await self.transport.fetch(request, max_bytes)).content
 
     async def chunks(self, item_id: str, limit: int = 100, offset: int = 0) -> tuple[ItemChunk, ...]:
         """Return indexed chunks of an item. limit: 1 to 100."""

@@ -111,7 +111,7 @@ def _segment(segment: str) -> str:
 
 
 class Form:
-    """A multipart body: plain parts first, then a file. It is a Stream of three pieces; memory holds the file once."""
+    """A multipart body: plain parts first, then a file. A Stream of three pieces: memory holds the file once."""
 
     def __init__(self, fields: Mapping[str, str], part: str, file: tuple[str, bytes, str]) -> None:
         name, self._content, kind = file
@@ -119,16 +119,8 @@ class Form:
         head = "".join(f"{self._begin(field)}\r\n\r\n{value}\r\n" for field, value in fields.items())
         head += f'{self._begin(part)}; filename="{quoted(name)}"\r\nContent-Type: {kind}\r\n\r\n'
         self._head, self._tail = head.encode(), f"\r\n--{self._boundary}--\r\n".encode()
-
-    @property
-    def content_type(self) -> str:
-        """Value of the header Content-Type."""
-        return f"multipart/form-data; boundary={self._boundary}"
-
-    @property
-    def size(self) -> int:
-        """Bytes of the whole body."""
-        return len(self._head) + len(self._content) + len(self._tail)
+        self.content_type = f"multipart/form-data; boundary={self._boundary}"
+        self.size = len(self._head) + len(self._content) + len(self._tail)
 
     def __iter__(self) -> Iterator[bytes]:
         yield from (self._head, self._content, self._tail)

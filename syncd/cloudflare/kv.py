@@ -5,9 +5,10 @@ TargetMissing, a missing key (10009) raises NotFound.
 """
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
-from typing import Any, Literal, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from functools import partial
+from typing import Any, Literal
 
 from syncd.cloudflare.decoding import decode, pages
 from syncd.cloudflare.exchange import Method, Request, Stream, path
@@ -55,7 +56,6 @@ TITLES_SHOWN = 20
 
 _EDIT = "Account / Workers KV Storage:Edit"
 _JSON = {"Content-Type": "application/json"}
-_T = TypeVar("_T")
 
 
 class KV:
@@ -172,7 +172,8 @@ class KVNamespace:
         body = {"keys": list(keys), "type": kind, "withMetadata": with_metadata}
         url = self._base + "/bulk/get"
         request = Request("POST", url, json=body, permission=_EDIT, reads=True, slow_s=BULK_SLOW_S)
-        found = await self._bulk(request, len(keys), lambda answer: bulk_values(answer, with_metadata=with_metadata))
+        parse = partial(bulk_values, with_metadata=with_metadata)
+        found = await self.transport.ask(request, parse, partial(_too_much, len(keys)))
         return {key: found.get(key) for key in keys}
 
     async def list_keys(self, prefix: str = "", limit: int = LIST_LIMIT, cursor: str | None = None) -> KeyPage:
@@ -270,20 +271,7 @@ class KVNamespace:
             slow_s=BULK_SLOW_S,
             partial=BulkResult.is_partial,
         )
-        return await self._bulk(request, count, BulkResult.parse)
-
-    async def _bulk(self, request: Request, count: int, parse: Callable[[Answer], _T]) -> _T:
-        """Like Transport.ask, but raises TooMuch at once if fewer keys are more likely to succeed than a repetition."""
-        async for attempt in self.transport.attempts(safe=request.repeatable, method=request.method, path=request.path):
-            with attempt:
-                try:
-                    return parse(await self.transport.once(request))
-                except (Park, Retry) as error:
-                    if count > 1 and _is_too_much(error):
-                        message = f"too much for one request of {count} keys: {error}"
-                        raise TooMuch(message, status=error.status) from error
-                    raise
-        raise AssertionError("attempts() ends with an answer or an error")
+        return await self.transport.ask(request, BulkResult.parse, partial(_too_much, count))
 
 
 async def find_by_id(kv: KV, namespace_id: str, *, hint: str = "") -> str:
@@ -327,8 +315,16 @@ def _missing(message: str, existing: Iterable[KVNamespaceInfo], hint: str) -> Ta
     return TargetMissing(f"{message}; there is: {named or 'none'}{hint and '. ' + hint}")
 
 
-def _is_too_much(error: Park | Retry) -> bool:
-    return error.kind == "too_large" if isinstance(error, Park) else error.status == GATEWAY_TIMEOUT
+@contextmanager
+def _too_much(count: int) -> Iterator[None]:
+    """Raise TooMuch if fewer than so many keys are more likely to succeed than a repetition of the request."""
+    try:
+        yield
+    except (Park, Retry) as error:
+        too_much = error.kind == "too_large" if isinstance(error, Park) else error.status == GATEWAY_TIMEOUT
+        if count > 1 and too_much:
+            raise TooMuch(f"too much for one request of {count} keys: {error}", status=error.status) from error
+        raise
 
 
 def _namespaces(transport: Transport) -> str:

@@ -7,7 +7,7 @@ import binascii
 import codecs
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -38,7 +38,9 @@ BULK_BYTES_LIMIT = 100_000_000
 TTL_MIN_S = 60
 """Shortest expiration_ttl, s (KV API)."""
 
-_BLOCK = 192 * 1024  # divisible by 3: the base64 of the blocks is the base64 of the value
+BLOCK = 192 * 1024
+"""Bytes of a block. The number is divisible by 3, so the base64 of the blocks is the base64 of the value."""
+
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 # One shared encoder: a pass encodes three values for each file.
 _json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -89,7 +91,8 @@ def encode_pair(
 class BulkBody:
     """The JSON array of a bulk write, built pair by pair. The body is a Stream, which requests can send repeatedly.
 
-    max_pairs, max_bytes: limits of the body, at most the limits of the API. A caller adds no pair during a request.
+    max_pairs, max_bytes: limits of the body, at most the limits of the API. size: exact bytes of the encoded array. A
+    caller adds no pair during a request.
     """
 
     def __init__(self, max_pairs: int = BULK_PAIRS_LIMIT, max_bytes: int = BULK_BYTES_LIMIT) -> None:
@@ -97,8 +100,8 @@ class BulkBody:
             raise ValueError(f"a bulk holds 1 to {BULK_PAIRS_LIMIT} pairs and 2 to {BULK_BYTES_LIMIT} bytes")
         self._max_pairs = max_pairs
         self._max_bytes = max_bytes
+        self.size = len(b"[]")
         self._pairs: dict[str, Pair] = {}
-        self._size = len(b"[]")
 
     def add(self, pair: Pair) -> bool:
         """Add the pair. Return False, without a change, if the body has no room or already contains the key.
@@ -107,17 +110,12 @@ class BulkBody:
         """
         if len(b"[]") + pair.size > self._max_bytes:
             raise ValueError(f"the pair of {pair.size} bytes fits into no bulk of {self._max_bytes}")
-        size = self._size + pair.size + bool(self._pairs)
+        size = self.size + pair.size + bool(self._pairs)
         if pair.key in self._pairs or len(self._pairs) >= self._max_pairs or size > self._max_bytes:
             return False
         self._pairs[pair.key] = pair
-        self._size = size
+        self.size = size
         return True
-
-    @property
-    def size(self) -> int:
-        """Exact bytes of the encoded array."""
-        return self._size
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -133,16 +131,7 @@ class BulkBody:
         return len(self._pairs)
 
     def __iter__(self) -> Iterator[bytes]:
-        block: list[bytes] = []
-        size = 0
-        for piece in self._pieces():
-            block.append(piece)
-            size += len(piece)
-            if size >= _BLOCK:
-                yield b"".join(block)
-                block, size = [], 0
-        if block:
-            yield b"".join(block)
+        return in_blocks(self._pieces())
 
     def only(self, keys: Collection[str]) -> Self:
         """Return a body with the pairs of these keys, without copying bytes. Unknown keys are ignored."""
@@ -160,6 +149,20 @@ class BulkBody:
             yield from pair.pieces
             before = b","
         yield b"]" if self._pairs else b"[]"
+
+
+def in_blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the same bytes in larger blocks."""
+    block: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        block.append(piece)
+        size += len(piece)
+        if size >= BLOCK:
+            yield b"".join(block)
+            block, size = [], 0
+    if block:
+        yield b"".join(block)
 
 
 def check_key(key: str, *, in_url: bool = False) -> None:
@@ -217,8 +220,8 @@ def _as_text(value: bytes, max_size: int) -> list[bytes] | None:
     pieces = []
     size = 0
     try:
-        for start in range(0, len(value), _BLOCK):
-            text = decoder.decode(value[start : start + _BLOCK], final=start + _BLOCK >= len(value))
+        for start in range(0, len(value), BLOCK):
+            text = decoder.decode(value[start : start + BLOCK], final=start + BLOCK >= len(value))
             pieces.append(compact_json(text)[1:-1])
             size += len(pieces[-1])
             if size > max_size:
@@ -229,8 +232,8 @@ def _as_text(value: bytes, max_size: int) -> list[bytes] | None:
 
 
 def _as_base64(value: bytes) -> list[bytes]:
-    starts = range(0, len(value), _BLOCK)
-    return [binascii.b2a_base64(value[start : start + _BLOCK], newline=False) for start in starts]
+    starts = range(0, len(value), BLOCK)
+    return [binascii.b2a_base64(value[start : start + BLOCK], newline=False) for start in starts]
 
 
 # -- answers

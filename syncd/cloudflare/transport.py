@@ -6,9 +6,8 @@ A request is tried again for seconds, in memory. The queue is the durable layer:
 import math
 import random
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self, TypeVar
 
 import httpx
@@ -46,31 +45,25 @@ _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class LastAnswer:
-    """When the API last answered a request, in the gate's own time; None if it never did."""
-
-    at: float | None = None
-
-
 class RetryPolicy:
     """Decides when one request is tried again and when it is given up. Each loop of tries has its own object.
 
     A request is given up `retry_for` seconds after its first try. Time in which the remote made every request wait
-    (Retry-After and similar) does not count, up to ASKED_LIMIT_S. rng returns numbers in [0, 1).
+    (Retry-After and similar) does not count, up to ASKED_LIMIT_S. answered_at: returns when the API last answered any
+    request, in the gate's own time. rng: returns numbers in [0, 1). safe: an ambiguous error is retried, too.
     """
 
     def __init__(
         self,
         gate: Gate,
-        last_answer: LastAnswer,
+        answered_at: Callable[[], float | None],
         retry_for: float,
-        rng: Callable[[], float] = random.random,
+        rng: Callable[[], float],
         *,
-        safe: bool = True,
+        safe: bool,
     ) -> None:
         self._gate = gate
-        self._last_answer = last_answer
+        self._answered_at = answered_at
         self._retry_for = retry_for
         self._rng = rng
         self._safe = safe
@@ -108,7 +101,7 @@ class RetryPolicy:
 
     def _give_up(self, state: RetryCallState) -> None:
         error = _error_of(state)
-        last = self._last_answer.at
+        last = self._answered_at()
         # If every write is blocked, that is an outage, although the API answers reads meanwhile.
         if isinstance(error, Blocked) or last is None or self._gate.own_time() - last >= self._retry_for:
             raise Unreachable(
@@ -231,7 +224,7 @@ class Transport:
         self.gate = gate
         self._retry_for = retry_for
         self._rng = seams.rng
-        self._last_answer = LastAnswer()
+        self._answered_at: float | None = None
         self._exchange = Exchange(self.base_url, self.login, gate, timeout, seams.http)
         self._refusals = Refusals(self._once, self.login, gate)
 
@@ -253,22 +246,26 @@ class Transport:
         """
         return await self.ask(request, lambda answer: answer)
 
-    async def ask(self, request: Request, parse: Callable[[Answer], _T]) -> _T:
-        """Like `request`, with the answer parsed. A Retry of `parse` leads to another try."""
+    async def ask(
+        self,
+        request: Request,
+        parse: Callable[[Answer], _T],
+        translated: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> _T:
+        """Like `request`, with the answer parsed. A Retry of `parse` leads to another try.
+
+        translated: opens the context of each try, which replaces an error by one that says more.
+        """
         async for attempt in self.attempts(safe=request.repeatable, method=request.method, path=request.path):
-            with attempt:
+            with attempt, translated():
                 return parse(await self.once(request))
         raise AssertionError("attempts() ends with an answer or an error")
 
-    async def download(self, request: Request, max_bytes: int) -> bytes:
-        """Return the raw body of a successful answer. Raises Park if it is larger than max_bytes."""
-        return (await self.fetch(request, max_bytes)).content
-
     async def fetch(self, request: Request, max_bytes: int) -> Raw:
-        """Like `download`, with the headers."""
+        """Return the raw body and the headers of a successful answer. Raises Park for a body over max_bytes."""
         async for attempt in self.attempts(safe=request.repeatable, method=request.method, path=request.path):
             with attempt:
-                return await self.once_raw(request, max_bytes)
+                return await self._refusals.judged(request, lambda: self._once_raw(request, max_bytes))
         raise AssertionError("attempts() ends with an answer or an error")
 
     def attempts(self, *, safe: bool = True, **fields: str) -> AsyncRetrying:
@@ -284,16 +281,12 @@ class Transport:
             self.counters.retries += 1
             _log.info("http.retry", **fields, wait_s=round(wait_s, 3), why=str(error))
 
-        policy = RetryPolicy(self.gate, self._last_answer, self._retry_for, self._rng, safe=safe)
+        policy = RetryPolicy(self.gate, lambda: self._answered_at, self._retry_for, self._rng, safe=safe)
         return policy.attempts(on_retry)
 
     async def once(self, request: Request) -> Answer:
         """Return the answer of one try. Raises Retry, Park, NotFound, Conflict or Halt. Refusals are examined first."""
         return await self._refusals.judged(request, lambda: self._once(request))
-
-    async def once_raw(self, request: Request, max_bytes: int) -> Raw:
-        """Return the raw answer of one try, as `once` does. Raises Park if its body is larger than max_bytes."""
-        return await self._refusals.judged(request, lambda: self._once_raw(request, max_bytes))
 
     async def aclose(self) -> None:
         """Close all connections. The caller cancels requests in flight before."""
@@ -302,9 +295,7 @@ class Transport:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def _once(self, request: Request) -> Answer:
@@ -342,5 +333,5 @@ class Transport:
             self._answered()
 
     def _answered(self) -> None:
-        self._last_answer.at = self.gate.own_time()
+        self._answered_at = self.gate.own_time()
         self.gate.relax()

@@ -4,8 +4,9 @@ Every method repeats failed requests and raises the errors of Transport.attempts
 The remote processes writes later. A write returns an id, which `info` shows after the remote has processed the write.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import Any, Literal, TypeVar, Unpack
 
 from syncd.cloudflare.decoding import decode, decode_rows, pages
@@ -86,7 +87,9 @@ class Vectorize:
     async def read_index(self, name: str) -> IndexDetails:
         """Return one index. Raises TargetMissing if it does not exist."""
         request = Request("GET", self._base + path(name), permission=_EDIT)
-        return await _of_index(self.transport, name, request, lambda answer: IndexDetails.parse(answer, name))
+        return await self.transport.ask(
+            request, lambda answer: IndexDetails.parse(answer, name), partial(_of_index, name)
+        )
 
     async def delete_index(self, name: str) -> None:
         """Delete an index with its vectors.
@@ -94,7 +97,7 @@ class Vectorize:
         Raises TargetMissing if the index does not exist. After a lost answer this means success.
         """
         request = Request("DELETE", self._base + path(name), permission=_EDIT)
-        await _of_index(self.transport, name, request, lambda _: None)
+        await self.transport.ask(request, lambda _: None, partial(_of_index, name))
 
 
 class VectorizeIndex:
@@ -229,29 +232,24 @@ class VectorizeIndex:
         return await self._ask(request, mutation_id, len(lines))
 
     async def _ask(self, request: Request, parse: Callable[[Answer], _T], count: int = 1) -> _T:
-        return await _of_index(self.transport, self.name, request, parse, count)
+        return await self.transport.ask(request, parse, partial(_of_index, self.name, count))
 
 
-async def _of_index(
-    transport: Transport, name: str, request: Request, parse: Callable[[Answer], _T], count: int = 1
-) -> _T:
-    """Like Transport.ask, but raises TooMuch at once if fewer vectors are more likely to succeed than a repetition."""
-    async for attempt in transport.attempts(safe=request.repeatable, method=request.method, path=request.path):
-        with attempt:
-            try:
-                return parse(await transport.once(request))
-            except TargetMissing as error:
-                message = f"the Vectorize index {name!r} does not exist: create = true creates it"
-                raise TargetMissing(f"{message}: {error}") from error
-            except (Park, Retry) as error:
-                if isinstance(error, NotFound) and error.code != NO_METADATA_INDEX:
-                    # An error code of another API says nothing about this index.
-                    raise Retry(f"unexpected answer: {error}", status=error.status) from error
-                if count > 1 and _is_too_much(error):
-                    message = f"too much for one request of {count} vectors: {error}"
-                    raise TooMuch(message, status=error.status) from error
-                raise
-    raise AssertionError("attempts() ends with an answer or an error")
+@contextmanager
+def _of_index(name: str, count: int = 1) -> Iterator[None]:
+    """Name the index in an error. Raise TooMuch if half of `count` vectors will more likely succeed than a retry."""
+    try:
+        yield
+    except TargetMissing as error:
+        message = f"the Vectorize index {name!r} does not exist: create = true creates it"
+        raise TargetMissing(f"{message}: {error}") from error
+    except (Park, Retry) as error:
+        if isinstance(error, NotFound) and error.code != NO_METADATA_INDEX:
+            # An error code of another API says nothing about this index.
+            raise Retry(f"unexpected answer: {error}", status=error.status) from error
+        if count > 1 and _is_too_much(error):
+            raise TooMuch(f"too much for one request of {count} vectors: {error}", status=error.status) from error
+        raise
 
 
 def _is_too_much(error: Park | Retry) -> bool:

@@ -33,7 +33,7 @@ from syncd.cloudflare.decoding import (
     parse_whole_number,
     unexpected,
 )
-from syncd.cloudflare.kv_models import compact_json
+from syncd.cloudflare.kv_models import compact_json, in_blocks
 from syncd.cloudflare.response import Answer
 from syncd.core.errors import Park
 
@@ -49,8 +49,6 @@ VECTORS_LIMIT = 5000
 """Maximum number of vectors of one upsert over HTTP (Vectorize limits)."""
 BODY_LIMIT = 100_000_000
 """Largest body of an upsert, bytes: 100 decimal megabytes (Vectorize limits)."""
-
-_BLOCK = 192 * 1024
 
 
 def encode_line(
@@ -77,7 +75,8 @@ def encode_line(
 class VectorLines:
     """The lines of an upsert or insert, in the order of adding. A Stream, which requests can send repeatedly.
 
-    max_lines, max_bytes: limits of the body, at most the limits of the API. A caller adds no line during a request.
+    max_lines, max_bytes: limits of the body, at most the limits of the API. size: exact bytes of all lines. A caller
+    adds no line during a request.
     """
 
     def __init__(self, max_lines: int = VECTORS_LIMIT, max_bytes: int = BODY_LIMIT) -> None:
@@ -85,12 +84,12 @@ class VectorLines:
             raise ValueError(f"an upsert holds 1 to {VECTORS_LIMIT} lines and 1 to {BODY_LIMIT} bytes")
         self._max_lines = max_lines
         self._max_bytes = max_bytes
+        self.size = 0
         self._lines: list[bytes] = []
-        self._size = 0
 
     def fits(self, line: bytes) -> bool:
         """Whether the body has room for this line."""
-        return len(self._lines) < self._max_lines and self._size + len(line) <= self._max_bytes
+        return len(self._lines) < self._max_lines and self.size + len(line) <= self._max_bytes
 
     def add(self, line: bytes) -> None:
         """Add a line of encode_line(). Raises ValueError if the line does not fit, or is not one line."""
@@ -99,27 +98,13 @@ class VectorLines:
         if line.find(b"\n") != len(line) - 1 or len(line) < 2:
             raise ValueError("a line ends with its only newline")
         self._lines.append(line)
-        self._size += len(line)
-
-    @property
-    def size(self) -> int:
-        """Exact bytes of all lines."""
-        return self._size
+        self.size += len(line)
 
     def __len__(self) -> int:
         return len(self._lines)
 
     def __iter__(self) -> Iterator[bytes]:
-        block: list[bytes] = []
-        size = 0
-        for line in self._lines:
-            block.append(line)
-            size += len(line)
-            if size >= _BLOCK:
-                yield b"".join(block)
-                block, size = [], 0
-        if block:
-            yield b"".join(block)
+        return in_blocks(self._lines)
 
 
 def check_id(vector_id: str) -> None:

@@ -224,10 +224,10 @@ async def test_an_answer_over_the_limit_is_parked_and_not_read_to_its_end() -> N
 async def test_a_download_is_cut_at_its_limit_and_the_next_one_gets_a_new_connection() -> None:
     server = Server(answering(OK))
     async with server.transport() as transport:
-        assert await transport.download(GET, len(BODY)) == BODY
+        assert (await transport.fetch(GET, len(BODY))).content == BODY
         with pytest.raises(Park):
-            await transport.download(GET, len(BODY) - 1)
-        assert await transport.download(GET, len(BODY)) == BODY
+            await transport.fetch(GET, len(BODY) - 1)
+        assert (await transport.fetch(GET, len(BODY))).content == BODY
 
 
 @pytest.mark.parametrize("last", [b"", UNREQUESTED], ids=["closed", "a last answer, then closed"])

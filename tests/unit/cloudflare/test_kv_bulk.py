@@ -76,7 +76,7 @@ def test_every_batch_comes_back_whole_and_its_size_is_exact(pairs: list[tuple[st
 @given(value=VALUES, block=st.sampled_from([3, 6, 9]))
 def test_the_seams_between_blocks_do_not_show(value: bytes, block: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kv_models, "_BLOCK", block)
+        patch.setattr(kv_models, "BLOCK", block)
         assert read(body_of(encode_pair("a", value))) == {"a": (value, {})}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from syncd.cloudflare import vectorize_models
+from syncd.cloudflare import kv_models
 from syncd.cloudflare.vectorize_models import (
     BODY_LIMIT,
     DIMENSIONS_LIMIT,
@@ -144,7 +144,7 @@ def test_a_body_goes_out_in_blocks_and_not_as_a_whole() -> None:
     pieces = list(body)
     assert sum(map(len, pieces)) == body.size
     assert len(pieces) > 4
-    assert max(map(len, pieces)) < vectorize_models._BLOCK + 12_000
+    assert max(map(len, pieces)) < kv_models.BLOCK + 12_000
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
