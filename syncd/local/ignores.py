@@ -17,7 +17,7 @@ from syncd.core.globs import BadPattern
 from syncd.core.keys import normal, shown
 from syncd.core.plain_text import decode
 from syncd.core.rules import IgnoreFile, Rules
-from syncd.local.read import Fingerprint, fingerprint, open_file, read_up_to
+from syncd.local.read import Fingerprint, directories_above, fingerprint, open_file, read_up_to
 
 IGNORE_FILE_LIMIT = 4 * 1024 * 1024
 """Largest ignore file (our own limit)."""
@@ -90,8 +90,7 @@ class IgnoreFiles:
         folder, _, name = path.rpartition("/")
         if name in self._rules.ignore_files:
             return bool(folder) and self.excludes(folder, directory=True)
-        ends = [0, *(end + 1 for end, char in enumerate(path) if char == "/")]
-        above = [self._known.get(path[:end] + name) for end in ends for name in self._rules.ignore_files]
+        above = [self._known.get(each + name) for each in directories_above(path) for name in self._rules.ignore_files]
         below = normal(path + "/" if directory else path)
         return self._rules.excluded_deep(below, [file.parsed for file in above if file]) is not None
 

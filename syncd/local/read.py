@@ -184,12 +184,8 @@ class Disk:
     def _place(self, path: str) -> bytes:
         return os.path.join(os.fsencode(self.root), to_bytes(path))  # noqa: PTH118 - bytes, which no locale changes
 
-    def _open_file(self, path: str) -> AbstractContextManager[int]:
-        """Open a mirrored file."""
-        return self._open(path)
-
     @contextmanager
-    def _open(self, path: str) -> Iterator[int]:
+    def _open_file(self, path: str) -> Iterator[int]:
         """Open root/path for reading. Refuses a symbolic link in any component, and any path that leaves the root."""
         if not NON_NAMES.isdisjoint(path.split("/")):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -200,6 +196,11 @@ class Disk:
     def _open_folder(self, folder: str) -> AbstractContextManager[int]:
         """Open a directory ("" or "a/b/") component by component. Refuses a symbolic link in any component."""
         return open_below(os.open(self.root, _OPEN | os.O_DIRECTORY), folder.split("/")[:-1])
+
+
+def directories_above(path: str) -> list[str]:
+    """Return the directories ("", "a/", "a/b/") above a path."""
+    return [path[:end] for end in (0, *(at + 1 for at, char in enumerate(path) if char == "/"))]
 
 
 def directory_entries(

@@ -3,10 +3,9 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ from syncd.local.read import (
     Fingerprint,
     LinkEscapes,
     Links,
+    directories_above,
     directory_entries,
     fingerprint,
     open_file,
@@ -232,16 +232,14 @@ class Tree(Disk):
     def _forbidden(self, places: list[str]) -> str | None:
         """Return the rule that excludes one of the paths that a link leads through, or its target."""
         for place in places[1:]:
-            ends = [0, *(end + 1 for end, char in enumerate(place) if char == "/")]
-            ignores = self._ignore_files([place[:end] for end in ends])
-            if rule := self.rules.forbids(normal(place), ignores):
+            if rule := self.rules.forbids(normal(place), self._above(place)):
                 return rule
         return self.rules.not_included(normal(places[-1]))
 
     @contextmanager
     def _open_file(self, path: str) -> Iterator[int]:
         if not self.rules.links:
-            with self._open(path) as descriptor:
+            with super()._open_file(path) as descriptor:
                 yield descriptor
             return
         places: list[str] = []
@@ -290,10 +288,25 @@ class Tree(Disk):
         try:
             # The caller is on the event loop, which must not wait until an ignore file is settled.
             folders, ignores = self._enter(under, wait=False)
-            of = partial(self._ignore_files, wait=False)
-            return holds_any(folders, ignores, self.rules, of, self._open_folder)
+            return self._holds_any([(folder, ignores) for folder in folders])
         except OSError:
             return True
+
+    def _holds_any(self, waiting: list[tuple[str, list[IgnoreFile]]]) -> bool:
+        """Return whether the rules include a file below a directory of a pair (directory, ignore files above it)."""
+        while waiting:
+            folder, ignores = waiting.pop()
+            ignores = ignores + self._ignore_files([folder], wait=False)
+            with self._open_folder(folder) as descriptor, directory_entries(descriptor) as listed:
+                for entry in listed:
+                    below = folder + from_os(entry.name) + ("/" if entry.is_dir(follow_symlinks=False) else "")
+                    if self.rules.excluded(normal(below), ignores):
+                        continue
+                    if entry.is_file(follow_symlinks=False) or (self.rules.links and entry.is_symlink()):
+                        return True
+                    if below.endswith("/"):
+                        waiting.append((below, ignores))
+        return False
 
     def is_excluded(self, path: str) -> bool:
         """Return whether the rules exclude a file now. True if they are unreadable. May wait for an ignore file."""
@@ -308,8 +321,7 @@ class Tree(Disk):
 
     def _above(self, path: str) -> list[IgnoreFile]:
         """Return the ignore files of all directories above a path."""
-        ends = [end + 1 for end, char in enumerate(path) if char == "/"]
-        return [file for end in (0, *ends) for file in self._ignore_files([path[:end]])]
+        return self._ignore_files(directories_above(path))
 
     def _twins(self, folders: list[str], name: str) -> list[_DirEntry]:
         """Return the entries of `folders` whose name in NFC is `name`. An ASCII name needs one lstat, and no listing.
@@ -341,27 +353,3 @@ class Tree(Disk):
 def _kind(mode: int) -> str:
     names = ((stat.S_ISLNK, "a symbolic link"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
     return next((name for test, name in names if test(mode)), "a device")
-
-
-def holds_any(
-    folders: Iterable[str],
-    above: list[IgnoreFile],
-    rules: Rules,
-    ignore_files: Callable[[list[str]], list[IgnoreFile]],
-    open_folder: Callable[[str], AbstractContextManager[int]],
-) -> bool:
-    """Return whether the rules include a file below one of the directories. Raises OSError."""
-    waiting = [(folder, above) for folder in folders]
-    while waiting:
-        folder, ignores = waiting.pop()
-        ignores = ignores + ignore_files([folder])
-        with open_folder(folder) as descriptor, directory_entries(descriptor) as listed:
-            for entry in listed:
-                below = folder + from_os(entry.name) + ("/" if entry.is_dir(follow_symlinks=False) else "")
-                if rules.excluded(normal(below), ignores):
-                    continue
-                if entry.is_file(follow_symlinks=False) or (rules.links and entry.is_symlink()):
-                    return True
-                if below.endswith("/"):
-                    waiting.append((below, ignores))
-    return False

@@ -201,10 +201,6 @@ class LocalTable:
                 ],
             )
 
-    def drop(self) -> None:
-        """Delete the rows of the pass."""
-        self._db.execute("DELETE FROM temp.local WHERE pass = ?", (self._pass_id,))
-
 
 class RemoteTable:
     """The remote entries of one pass, from the listing of the target or from the journal.
@@ -267,10 +263,6 @@ class RemoteTable:
         """Compare all listed entries with the journal. started: when this pass began."""
         terms = {"mirror": mirror, "pass": self._pass_id, "owner": owner, "prefix": prefix}
         return Summary(*self._db.execute(_SUMMARY, terms | {"started": started, "now": now}).fetchone())
-
-    def drop(self) -> None:
-        """Delete the rows of the pass."""
-        self._db.execute("DELETE FROM temp.remote WHERE pass = ?", (self._pass_id,))
 
 
 class PlanTable:
@@ -356,10 +348,6 @@ class PlanTable:
             put: Put = _action("put", body)
             yield put.key, put.size
 
-    def drop(self) -> None:
-        """Delete the rows of the pass."""
-        self._db.execute("DELETE FROM temp.plan WHERE pass = ?", (self._pass_id,))
-
 
 class PassTables:
     """The local files, the remote entries and the plan of one pass. They end with `drop`, or with the process."""
@@ -372,14 +360,24 @@ class PassTables:
         self.plan = PlanTable(db, pass_id)
 
     def changed(self, query: ChangeQuery) -> Iterator[list[KeyRow]]:
-        """Yield the keys that are not in step, see `changed_keys`."""
-        return changed_keys(self._db, self.pass_id, query)
+        """Yield the keys that are not in step, in order. A page can be empty: the caller yields control there.
+
+        A key that is left out is in step: `core.plan.decide` returns None for it. The file is as the file cache knows
+        it, the record has the cached checksum, and the only entry is the recorded one without a new value.
+        """
+        terms = query._asdict() | {"pass": self.pass_id, "page": PAGE, "window": WINDOW}
+        after = query.first
+        while after < query.last:
+            terms["after"] = after
+            (terms["upto"],) = self._db.execute(_WINDOW_END, terms).fetchone()
+            page = [_key_row(row) for row in self._db.execute(_OBSERVED, terms)]
+            after = page[-1].key if len(page) == PAGE else terms["upto"]
+            yield page
 
     def drop(self) -> None:
         """Delete the rows of the pass."""
-        self.local.drop()
-        self.remote.drop()
-        self.plan.drop()
+        for table in ("local", "remote", "plan"):
+            self._db.execute(f"DELETE FROM temp.{table} WHERE pass = ?", (self.pass_id,))
 
     def reset(self) -> None:
         """Delete the rows and the numbers of the pass, to observe and plan anew."""
@@ -395,22 +393,6 @@ def next_pass_id(db: sqlite3.Connection) -> int:
     pass_id = (last if isinstance(last, int) else 0) + 1
     meta.set("pass", pass_id)
     return pass_id
-
-
-def changed_keys(db: sqlite3.Connection, pass_id: int, query: ChangeQuery) -> Iterator[list[KeyRow]]:
-    """Yield the keys of a pass that are not in step, in order. A page can be empty: the caller yields control there.
-
-    A key that is left out is in step: `core.plan.decide` returns None for it. The file is as the file cache knows it,
-    the record has the cached checksum, and the only entry is the recorded one without a new value.
-    """
-    terms = query._asdict() | {"pass": pass_id, "page": PAGE, "window": WINDOW}
-    after = query.first
-    while after < query.last:
-        terms["after"] = after
-        (terms["upto"],) = db.execute(_WINDOW_END, terms).fetchone()
-        page = [_key_row(row) for row in db.execute(_OBSERVED, terms)]
-        after = page[-1].key if len(page) == PAGE else terms["upto"]
-        yield page
 
 
 def _key_row(row: Sequence[Any]) -> KeyRow:

@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 from watchdog.events import DirDeletedEvent, FileSystemEvent
-from watchdog.observers.api import BaseObserver, EventQueue, ObservedWatch
+from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyEmitter, InotifyWatchGroup
 from watchdog.observers.inotify_c import (
     CallbackId,
@@ -124,17 +124,7 @@ class Descriptor(InotifyFD):
 class Emitter(InotifyEmitter):
     """Emits the events of one root."""
 
-    def __init__(
-        self,
-        event_queue: EventQueue,
-        watch: ObservedWatch,
-        *,
-        timeout: float,
-        event_filter: list[type[FileSystemEvent]] | None,
-        descriptor: Descriptor,
-    ) -> None:
-        super().__init__(event_queue, watch, timeout=timeout, event_filter=event_filter, inotify_fd=descriptor)
-        self._descriptor = descriptor
+    _inotify_fd: Descriptor
 
     def on_thread_start(self) -> None:
         """Set the watches. Raises OSError if the root itself cannot be watched."""
@@ -149,7 +139,7 @@ class Emitter(InotifyEmitter):
                 self._prune(os.fsencode(event.src_path))
             except Exception:  # noqa: BLE001 - an inconsistency must not end the emitter
                 _log.exception("watch.prune_failed", path=event.src_path)
-                self._descriptor.invalidate()
+                self._inotify_fd.invalidate()
         super().queue_event(event)
 
     @property
@@ -197,7 +187,7 @@ class InotifyObserver(BaseObserver):
     ) -> None:
         self.descriptor = Descriptor(on_overflow, on_refused, wanted)
         self.descriptor.start()
-        super().__init__(Emitter, descriptor=self.descriptor)
+        super().__init__(Emitter, inotify_fd=self.descriptor)
 
     def on_thread_stop(self) -> None:
         """Close the descriptor first. The removal of its watches may overflow its queue, which does not matter then."""

@@ -71,6 +71,7 @@ class RootHandler(FileSystemEventHandler):
         self, root: str, put: Callable[[Hint], None], refuse: Callable[[], None], ignore: Ignore | None = None
     ) -> None:
         self.root = root
+        self._prefix = root.rstrip("/") + "/"
         self.put = put
         self.refuse = refuse
         self._ignore = ignore
@@ -100,10 +101,6 @@ class RootHandler(FileSystemEventHandler):
             self.put(EVERYTHING)
         elif absolute.startswith(self._prefix) and not self.ignores(absolute, directory=directory):
             self.put(Hint(self._relative(absolute), subtree=directory))
-
-    @property
-    def _prefix(self) -> str:
-        return self.root if self.root.endswith("/") else self.root + "/"
 
     def _relative(self, path: str) -> str:
         return from_os(path.removeprefix(self._prefix))

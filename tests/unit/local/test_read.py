@@ -123,8 +123,8 @@ class Meddled(Tree):
         self.happens = happens
 
     @contextmanager
-    def _open(self, path: str) -> Iterator[int]:
-        with Tree._open(self, path) as descriptor:
+    def _open_file(self, path: str) -> Iterator[int]:
+        with Tree._open_file(self, path) as descriptor:
             before = os.fstat
 
             def fstat(fd: int) -> os.stat_result:
