@@ -22,7 +22,7 @@ from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, writable
 from syncd.state.history import State, set_state, stored_detail, was_halted
 from syncd.state.queue import Dirty
-from syncd.sync import index
+from syncd.sync.index import IndexFollowup
 from syncd.sync.mirror import Hooks, Mirror, PassOptions, Preemption, Result, Scope
 from syncd.sync.observe import ScopeTooLarge
 from syncd.sync.reconcile import reconcile
@@ -209,51 +209,6 @@ class PendingCheck:
     def reset(self) -> None:
         """Note that all changes are served."""
         self._pending, self._next_at = False, self._clock() + PENDING_CHECK_S
-
-
-class IndexFollowup:
-    """Polls the index for entries that are not searchable yet: soon after a pass, then less and less often.
-
-    due_at: the time of the next poll, math.inf if every entry is searchable.
-    """
-
-    def __init__(self, mirror: Mirror, clock: Callable[[], float]) -> None:
-        self._mirror = mirror
-        self._clock = clock
-        self._polls = 0
-        self._poll_at = math.inf
-        self._rest_until = 0.0
-
-    @property
-    def due_at(self) -> float:
-        """The time of the next poll."""
-        return max(self._poll_at, self._rest_until)
-
-    def start_over(self, *, keep_pauses: bool) -> None:
-        """Poll soon after a pass. keep_pauses: the pass wrote nothing, so a planned poll keeps its time."""
-        if not keep_pauses or math.isinf(self._poll_at):
-            self._polls = 0
-            self._poll_at = self._clock() + index.pause_s(0)
-
-    def expect(self) -> None:
-        """Plan a poll within a minute, if none is planned."""
-        if math.isinf(self._poll_at):
-            self._poll_at = self._clock() + index.LONGEST_POLL_S
-
-    def make_due(self) -> None:
-        """Poll at once."""
-        self._poll_at = self._rest_until = self._clock()
-
-    async def run(self) -> None:
-        """Poll if it is time, and plan the next poll. Polls take at most a tenth of the time."""
-        began = self._clock()
-        if began < self.due_at:
-            return
-        pause = await index.follow_up(self._mirror, index.pause_s(self._polls))
-        now = self._clock()
-        self._rest_until = now + index.rest_s(now - began)
-        self._poll_at = math.inf if pause is None else now + pause
-        self._polls += 1
 
 
 class MirrorWorker:

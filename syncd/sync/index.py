@@ -1,7 +1,8 @@
 """The index status of entries: poll it, store and report it, and request the indexing of failed entries again."""
 
 import asyncio
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -63,6 +64,51 @@ async def follow_up(mirror: Mirror, pause: float) -> float | None:
     if mirror.journal.index.unfinished() or mirror.journal.index.unexplained(1):
         return pause if due_s is None else min(pause, due_s)
     return due_s
+
+
+class IndexFollowup:
+    """Polls the index for entries that are not searchable yet: soon after a pass, then less and less often.
+
+    due_at: the time of the next poll, math.inf if every entry is searchable.
+    """
+
+    def __init__(self, mirror: Mirror, clock: Callable[[], float]) -> None:
+        self._mirror = mirror
+        self._clock = clock
+        self._polls = 0
+        self._poll_at = math.inf
+        self._rest_until = 0.0
+
+    @property
+    def due_at(self) -> float:
+        """The time of the next poll."""
+        return max(self._poll_at, self._rest_until)
+
+    def start_over(self, *, keep_pauses: bool) -> None:
+        """Poll soon after a pass. keep_pauses: the pass wrote nothing, so a planned poll keeps its time."""
+        if not keep_pauses or math.isinf(self._poll_at):
+            self._polls = 0
+            self._poll_at = self._clock() + pause_s(0)
+
+    def expect(self) -> None:
+        """Plan a poll within a minute, if none is planned."""
+        if math.isinf(self._poll_at):
+            self._poll_at = self._clock() + LONGEST_POLL_S
+
+    def make_due(self) -> None:
+        """Poll at once."""
+        self._poll_at = self._rest_until = self._clock()
+
+    async def run(self) -> None:
+        """Poll if it is time, and plan the next poll. Polls take at most a tenth of the time."""
+        began = self._clock()
+        if began < self.due_at:
+            return
+        pause = await follow_up(self._mirror, pause_s(self._polls))
+        now = self._clock()
+        self._rest_until = now + rest_s(now - began)
+        self._poll_at = math.inf if pause is None else now + pause
+        self._polls += 1
 
 
 def next_reindex_s(mirror: Mirror) -> float | None:
