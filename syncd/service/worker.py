@@ -23,7 +23,7 @@ from syncd.state.directory import FILE_NAME, writable
 from syncd.state.history import State, set_state, stored_detail, was_halted
 from syncd.state.queue import Dirty
 from syncd.sync.index import IndexFollowup
-from syncd.sync.mirror import Hooks, Mirror, PassOptions, Preemption, Result, Scope
+from syncd.sync.mirror import Hooks, Mirror, PassOptions, Result, Scope
 from syncd.sync.observe import ScopeTooLarge
 from syncd.sync.reconcile import reconcile
 
@@ -335,9 +335,11 @@ class MirrorWorker:
         """Make a pass. Return whether it held deletes back."""
         self.status.start_pass(self._clock(), hidden=self.policy.hides_progress(moved=False))
         # The rows of a partial pass stay due until its end, so serving pending rows meanwhile would serve them twice.
-        preemption = Preemption(self._serve_pending, self._has_pending) if scope.everything else Preemption()
+        hooks = Hooks(on_progress=self._on_progress)
+        if scope.everything:
+            hooks = Hooks(self._serve_pending, self._has_pending, self._on_progress)
         try:
-            result = await reconcile(self.mirror, scope, self._options, Hooks(preemption, self._on_progress))
+            result = await reconcile(self.mirror, scope, self._options, hooks)
         finally:
             if self._result:
                 self._result.tables.drop()

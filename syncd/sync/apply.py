@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
@@ -42,7 +43,7 @@ from syncd.state.db import savepoint, transaction
 from syncd.state.history import DeleteLogLine, DeleteLogWriter
 from syncd.sync.deletes import Replacements
 from syncd.sync.index import report_failure
-from syncd.sync.mirror import Hooks, Mirror, Preemption, Result
+from syncd.sync.mirror import Hooks, Mirror, Result
 from syncd.targets.base import Done, Outcome
 
 log = structlog.get_logger()
@@ -85,6 +86,7 @@ class LogThrottle:
         self._more.clear()
 
 
+@dataclass(frozen=True, slots=True)
 class DeleteRecorder:
     """Records the finished deletes of one batch in the delete log, the history and the tombstones.
 
@@ -92,29 +94,21 @@ class DeleteRecorder:
     forced them, or they lose no content. copies: deleted key -> a key that has the same content.
     """
 
-    def __init__(
-        self,
-        mirror: Mirror,
-        lines: Mapping[Delete, DeleteLogLine],
-        writer: DeleteLogWriter,
-        consented: Collection[Delete],
-        copies: Mapping[str, str],
-    ) -> None:
-        self._mirror = mirror
-        self._lines = lines
-        self._writer = writer
-        self._consented = consented
-        self._copies = dict(copies)
+    mirror: Mirror
+    lines: Mapping[Delete, DeleteLogLine]
+    writer: DeleteLogWriter
+    consented: Collection[Delete]
+    copies: dict[str, str]
 
     def record(self, delete: Delete) -> str:
         """Record a finished delete. Return the evidence for it in words."""
-        mirror, now, line = self._mirror, self._mirror.now(), self._lines[delete]
+        mirror, now, line = self.mirror, self.mirror.now(), self.lines[delete]
         why = str(line["why"])
-        self._writer.write(line, now)
+        self.writer.write(line, now)
         mirror.history.add(delete, now, "done", why)
-        consented = delete in self._consented
+        consented = delete in self.consented
         mirror.journal.tombstones.record_delete(delete.key, delete.ref, now, consented=consented, age=mirror.age())
-        if copy := self._copies.pop(delete.key, None):
+        if copy := self.copies.pop(delete.key, None):
             # Not earlier: a delete without an answer is planned again, and still needs its copy then.
             mirror.absences.use_copy(copy)
         mirror.keep_age()
@@ -259,7 +253,6 @@ class Applier:
         self._mirror = mirror
         self._result = result
         self._hooks = hooks
-        self._preemption = hooks.preemption
         self._started = mirror.now()
         self.replacements = Replacements(mirror, result.tables)
 
@@ -319,11 +312,10 @@ class Applier:
         while left:
             due = self._not_written_since(left)
             self._mirror.claims.add_puts([put.key for _, put in due], self._mirror.age())
-            run = Run(self._mirror, Outcomes(self._mirror, self._result, self._hooks, due), self._preemption)
+            run = Run(self._mirror, Outcomes(self._mirror, self._result, self._hooks, due), self._hooks)
             await run.apply([put for _, put in due])
             left = [(seq, put) for seq, put in due if put in run.deferred]
-            if self._preemption.serve_pending:
-                await self._preemption.serve_pending()
+            await self._hooks.serve_pending()
 
     def _not_written_since(self, batch: Sequence[tuple[int, Put]]) -> Sequence[tuple[int, Put]]:
         """Return the puts without the keys that the pass of a hint has written since this pass began."""
@@ -352,11 +344,9 @@ class Applier:
             # If the log has no room for all lines, nothing is deleted.
             with mirror.deletes.writing(lines.values()) as writer:
                 recorder = DeleteRecorder(mirror, lines, writer, consented, copies)
-                await Run(mirror, Outcomes(mirror, self._result, self._hooks, due, recorder), self._preemption).apply(
-                    deletes
-                )
-        if self._preemption.serve_pending:
-            await self._preemption.serve_pending()
+                outcomes = Outcomes(mirror, self._result, self._hooks, due, recorder)
+                await Run(mirror, outcomes, self._hooks).apply(deletes)
+        await self._hooks.serve_pending()
 
     async def _still_gone(
         self, batch: Sequence[tuple[int, Delete]], context: DeleteContext
@@ -382,10 +372,10 @@ class Applier:
 class Run:
     """Hands one batch over to the target. deferred: puts that the target has not begun because hints are pending."""
 
-    def __init__(self, mirror: Mirror, outcomes: Outcomes, preemption: Preemption) -> None:
+    def __init__(self, mirror: Mirror, outcomes: Outcomes, hooks: Hooks) -> None:
         self._mirror = mirror
         self._outcomes = outcomes
-        self._preemption = preemption
+        self._hooks = hooks
         self._open: set[Put | Delete] = set()
         self._has_read = False
         self.deferred: set[Put] = set()
@@ -417,7 +407,7 @@ class Run:
     async def _read(self, puts: Sequence[Put]) -> list[Content | SyncdError]:
         """Read the bytes to send. After `settle_max` a file that keeps changing is read as it is."""
         # The first call always reads, so that a folder that keeps changing cannot stop the pass.
-        if self._has_read and self._preemption.serve_pending and self._preemption.has_pending():
+        if self._has_read and self._hooks.has_pending():
             return [Deferred(put.key) for put in puts]
         self._has_read = True
         changing = {put.key for put in puts if self._mirror.settle_expired(put.key)}

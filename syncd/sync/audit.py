@@ -73,7 +73,10 @@ async def fill_remote(
 
     tick: called now and then. listing: always list. create: a missing target may be created.
     """
-    why = "a full listing was requested" if listing else await _why_list(mirror)
+    try:
+        why = "a full listing was requested" if listing else await why_list(mirror)
+    except TargetMissing:
+        why = "the target is missing"
     if why is None:
         observe.fill_from_journal(mirror, tables, observe.ROOT)
         return True
@@ -89,13 +92,6 @@ async def fill_remote(
             await mirror.target.create()
             await observe.fill_from_listing(mirror, tables, tick)
     return False
-
-
-async def _why_list(mirror: Mirror) -> str | None:
-    try:
-        return await why_list(mirror)
-    except TargetMissing:
-        return "the target is missing"
 
 
 async def why_list(mirror: Mirror) -> str | None:

@@ -170,31 +170,26 @@ class Result:
         return not any(count for kind, count in self.problems.items() if kind not in HARMLESS)
 
 
-@dataclass(frozen=True, slots=True)
-class Preemption:
-    """Lets a long pass process changes that arrive during the pass.
-
-    serve_pending: processes them; the pass awaits it between batches. has_pending: returns whether changes are due.
-    """
-
-    serve_pending: Callable[[], Awaitable[None]] | None = None
-    has_pending: Callable[[], bool] = lambda: False
-
-
 OnProgress = Callable[[Result], None]
 """A function that receives the growing result of a pass."""
+
+
+async def _serve_nothing() -> None:
+    """Serve no changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """Functions that a pass calls while it runs.
 
-    preemption: serves settled hints during a long full pass.
+    serve_pending: serves changes that arrive during a long full pass; the pass awaits it between batches.
+    has_pending: returns whether such changes are due.
     on_progress: called with the growing result after every step. Its owner drops the tables of the result, also after
     an error.
     """
 
-    preemption: Preemption = field(default_factory=Preemption)
+    serve_pending: Callable[[], Awaitable[None]] = _serve_nothing
+    has_pending: Callable[[], bool] = lambda: False
     on_progress: OnProgress | None = None
 
     def tick(self, result: Result) -> None:

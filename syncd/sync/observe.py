@@ -12,11 +12,12 @@ import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
 from syncd.core.errors import DiskRetry, FileChanged, Park, unexpected_error
-from syncd.core.key_digests import WHOLE, Shard
+from syncd.core.key_digests import WHOLE
 from syncd.core.model import Content, Entry, Excluded, Item, Local, Problem, Record
 from syncd.core.plan import Source
 from syncd.state.journal import LAST
@@ -157,13 +158,7 @@ def _row_problems(faults: Sequence[str]) -> list[Problem]:
 def shard_entries(mirror: Mirror) -> AsyncIterator[Entry]:
     """List the entries of the target whose keys belong to the shard of this mirror."""
     entries, shard = mirror.target.entries(), mirror.policy.shard
-    return entries if shard == WHOLE else _of_shard(entries, shard)
-
-
-async def _of_shard(entries: AsyncIterator[Entry], shard: Shard) -> AsyncIterator[Entry]:
-    async for entry in entries:
-        if shard.holds(entry.key):
-            yield entry
+    return entries if shard == WHOLE else (entry async for entry in entries if shard.holds(entry.key))
 
 
 async def changed(
@@ -241,16 +236,16 @@ def _observed(row: KeyRow, entries: Sequence[Entry], owner: str, seen: Source) -
     return Observed(row.key, row.local, record, first, seen, others)
 
 
+@dataclass(slots=True)
 class FileReader:
     """Reads files for one pass. files_read: how many.
 
     everything: the pass covers the whole folder, so it needs no hints about other names of a changed file.
     """
 
-    def __init__(self, mirror: Mirror, *, everything: bool) -> None:
-        self._mirror = mirror
-        self._everything = everything
-        self.files_read = 0
+    mirror: Mirror
+    everything: bool
+    files_read: int = 0
 
     async def add_checksums(
         self, block: Sequence[Observed], refused: Collection[str]
@@ -273,8 +268,8 @@ class FileReader:
         """Hash files in a thread. Return the files with their checksums, and the keys of files that are changing."""
         if not items:
             return {}, frozenset()
-        tree = self._mirror.tree
-        allow_changing = frozenset(item.key for item in items if self._mirror.settle_expired(item.key))
+        tree = self.mirror.tree
+        allow_changing = frozenset(item.key for item in items if self.mirror.settle_expired(item.key))
         found: dict[str, Item | Problem] = {}
         changing: set[str] = set()
         steady: list[tuple[str, os.stat_result, str]] = []
@@ -296,22 +291,22 @@ class FileReader:
 
         await asyncio.to_thread(read_all)
         self.files_read += len(items)
-        self._mirror.files.store(steady, time.time_ns())
+        self.mirror.files.store(steady, time.time_ns())
         self._mark_links({key: (stat.st_ino, checksum) for key, stat, checksum in steady if stat.st_nlink > 1})
         return found, frozenset(changing)
 
     async def content(self, item: Item) -> Content:
         """Read one file. Raises FileChanged if it is changing right now."""
         self.files_read += 1
-        allow_changing = self._mirror.settle_expired(item.key)
-        content, _ = await asyncio.to_thread(self._mirror.tree.read, item.path, allow_changing=allow_changing)
+        allow_changing = self.mirror.settle_expired(item.key)
+        content, _ = await asyncio.to_thread(self.mirror.tree.read, item.path, allow_changing=allow_changing)
         return content
 
     def _mark_links(self, read: Mapping[str, tuple[int, str]]) -> None:
         """Mark the other hard links of changed files. The kernel reports only the name that was written to."""
-        if self._everything or not read:
+        if self.everything or not read:
             return
-        mirror, checksums = self._mirror, dict(read.values())
+        mirror, checksums = self.mirror, dict(read.values())
         links = [
             (key, False)
             for key, inode in mirror.files.twins(checksums)

@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, Brake, DiskRetry, RootHalt, StateHalt, SyncdError
 from syncd.core.model import HARMLESS, Problem
 from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, when_free, writable
-from syncd.state.history import set_state
+from syncd.state.history import State, set_state
 from syncd.state.queue import Dirty
 from syncd.sync import index
 from syncd.sync.mirror import Hooks, Mirror, OnProgress, PassOptions, Result, Scope
@@ -99,13 +99,10 @@ async def run(mirror: Mirror, options: PassOptions, on_progress: OnProgress, rep
             await index.poll(mirror)
 
     try:
-        await when_free(run_passes, directory_of(mirror.db) / FILE_NAME)
-    except SyncdError as error:
-        report.error = error
+        await _run_steps(mirror, run_passes, report)
     except asyncio.CancelledError:
-        progress.on_interruption(report)
+        progress.store(_remaining(report.results[-1]) if report.results else 0)
         raise
-    report.count_problems(mirror)
     if not options.dry_run:
         _store_state(mirror, report.error)
 
@@ -121,11 +118,7 @@ async def serve_due(mirror: Mirror) -> Report:
             await _serve_keys(mirror, rows, PassOptions(), hooks)
         await _reindex(mirror)
 
-    try:
-        await when_free(serve, directory_of(mirror.db) / FILE_NAME)
-    except SyncdError as error:
-        report.error = error
-    report.count_problems(mirror)
+    await _run_steps(mirror, serve, report)
     _store_state(mirror, report.error)
     return report
 
@@ -147,19 +140,26 @@ async def wait_until_indexed(mirror: Mirror, report: Report, seconds: float) -> 
 # -- the steps of a command
 
 
+async def _run_steps(mirror: Mirror, steps: Callable[[], Awaitable[None]], report: Report) -> None:
+    """Run steps while the state file can be written. Store their error and the problems that are left in the report."""
+    try:
+        await when_free(steps, directory_of(mirror.db) / FILE_NAME)
+    except SyncdError as error:
+        report.error = error
+    report.count_problems(mirror)
+
+
 async def _full_pass(mirror: Mirror, options: PassOptions, hooks: Hooks) -> None:
     """Make a full pass. Wait for a while if the root cannot be read."""
-    for pause in DISK_PAUSES_S:
+    for pause in (*DISK_PAUSES_S, None):
         try:
             await reconcile(mirror, Scope(), options, hooks)
-        except DiskRetry:
+        except DiskRetry as error:
+            if pause is None:
+                raise RootHalt(str(error).replace("It is tried again", "Bring the folder back")) from error
             await asyncio.sleep(pause)
         else:
             return
-    try:
-        await reconcile(mirror, Scope(), options, hooks)
-    except DiskRetry as error:
-        raise RootHalt(str(error).replace("It is tried again", "Bring the folder back")) from error
 
 
 async def _retry_disk(mirror: Mirror, options: PassOptions, hooks: Hooks) -> None:
@@ -249,18 +249,12 @@ class _Progress:
         if time.monotonic() >= self._next_at:
             self.store(_remaining(result))
 
-    def on_interruption(self, report: Report) -> None:
-        """Store how many actions are left."""
-        self.store(_remaining(report.results[-1]) if report.results else 0)
-
     def store(self, remaining: int) -> None:
         """Store the number of actions that are left."""
         if self._dry_run:
             return
         self._next_at = time.monotonic() + PROGRESS_EVERY_S
-        # If the state file cannot be written, the report tells the error.
-        with contextlib.suppress(StateHalt), writable():
-            set_state(self._mirror.meta, "syncing", remaining=max(0, remaining))
+        _set_state(self._mirror, "syncing", remaining=max(0, remaining))
 
 
 def _remaining(result: Result) -> int:
@@ -268,9 +262,13 @@ def _remaining(result: Result) -> int:
 
 
 def _store_state(mirror: Mirror, error: SyncdError | None) -> None:
+    if error is None:
+        _set_state(mirror, "idle")
+    else:
+        _set_state(mirror, "halted" if error.needs_person else "degraded", str(error))
+
+
+def _set_state(mirror: Mirror, state: State, message: str | None = None, *, remaining: int = 0) -> None:
     # If the state file cannot be written, the report tells the error.
     with contextlib.suppress(StateHalt), writable():
-        if error is None:
-            set_state(mirror.meta, "idle")
-        else:
-            set_state(mirror.meta, "halted" if error.needs_person else "degraded", str(error))
+        set_state(mirror.meta, state, message, remaining=remaining)

@@ -5,7 +5,7 @@ A question is whether an entry is still there, which content it has, or which wr
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from syncd.core.errors import FileChanged, Halt, Park, Retry, Unreachable, unexpected_error
@@ -50,8 +50,8 @@ class Resolver:
         self._mirror = mirror
         self._delete_excluded = delete_excluded
         self._everything = everything
-        self.reader = FileReader(mirror, everything=everything)
-        self._questions = Questions(mirror, self.reader, delete_excluded=delete_excluded)
+        self.reader = FileReader(mirror, everything)
+        self._questions = Questions(mirror, self.reader, delete_excluded)
 
     async def block(self, block: Sequence[Observed]) -> list[Resolved]:
         """Decide the keys of a block. Questions about different keys are asked at the same time."""
@@ -214,14 +214,17 @@ def _heed_refusal(resolved: Resolved, parked: tuple[str, Problem] | None) -> Res
     return resolved
 
 
+@dataclass(slots=True)
 class Questions:
-    """The questions of one pass. delete_excluded: entries of an earlier key prefix count as entries of this mirror."""
+    """The questions of one pass. asked: the questions about entries that would be replaced or deleted.
 
-    def __init__(self, mirror: Mirror, reader: FileReader, *, delete_excluded: bool) -> None:
-        self._mirror = mirror
-        self._reader = reader
-        self._delete_excluded = delete_excluded
-        self._asked = 0
+    delete_excluded: entries of an earlier key prefix count as entries of this mirror.
+    """
+
+    mirror: Mirror
+    reader: FileReader
+    delete_excluded: bool
+    asked: int = 0
 
     def prefer_record(self, observed: Observed) -> Observed:
         """Return the recorded entry instead of the listed one, if the listing may predate our own write."""
@@ -229,26 +232,26 @@ class Questions:
 
     async def confirm_first(self, observed: Observed) -> Observed:
         """Ask for an entry before it is replaced or deleted. Raises ScopeTooLarge if a listing would cost less."""
-        self._asked += 1
-        if too_many(self._mirror, self._asked):
+        self.asked += 1
+        if too_many(self.mirror, self.asked):
             raise ScopeTooLarge
         confirmed = await self.confirm(observed)
         return self._as_recorded(observed) if self._is_outdated(confirmed) else confirmed
 
     async def confirm(self, observed: Observed) -> Observed:
         """Ask for the entry of a key. Raises FileChanged if its file is changing right now."""
-        entry = await self._mirror.target.confirm(observed.key, observed.record.ref if observed.record else None)
-        if entry and self._may_lag(self._mirror.journal.tombstones.deleted_at(entry.ref)):
+        entry = await self.mirror.target.confirm(observed.key, observed.record.ref if observed.record else None)
+        if entry and self._may_lag(self.mirror.journal.tombstones.deleted_at(entry.ref)):
             entry = None
         local = observed.local
         if entry and isinstance(local, Item) and local.checksum is None:
-            found, changing = await self._reader.checksums([local])
+            found, changing = await self.reader.checksums([local])
             if changing:
                 raise FileChanged(observed.key)
             local = found[observed.key]
         confirmed = observed._replace(entry=entry, local=local, seen="key", others=())
         # The other entries of the key were listed, or the journal remembers them as ours.
-        (judged,) = mark_other_writers(self._mirror, [confirmed], delete_excluded=self._delete_excluded)
+        (judged,) = mark_other_writers(self.mirror, [confirmed], delete_excluded=self.delete_excluded)
         return judged._replace(others=observed.others)
 
     async def verify(self, observed: Observed) -> Observed:
@@ -256,8 +259,8 @@ class Questions:
         entry = observed.entry
         if entry is None or not isinstance(observed.local, Item):
             raise AssertionError(f"nothing to verify: {observed}")
-        content = await self._reader.content(observed.local)
-        checksum = await self._mirror.target.checksum(entry, content)
+        content = await self.reader.content(observed.local)
+        checksum = await self.mirror.target.checksum(entry, content)
         if checksum:
             return observed._replace(entry=entry._replace(checksum=checksum), seen="key")
         # The listing showed an entry that is gone. Another one may have taken its place.
@@ -269,17 +272,17 @@ class Questions:
         """Return whether our write is so young that the shown entry may predate it, and no other writer is seen."""
         record = observed.record
         return (
-            record is not None and self._may_lag(record.written_at) and not is_replaced_by_other(self._mirror, observed)
+            record is not None and self._may_lag(record.written_at) and not is_replaced_by_other(self.mirror, observed)
         )
 
     def _as_recorded(self, observed: Observed) -> Observed:
-        entry = observed.record.entry(self._mirror.policy.owner) if observed.record else None
+        entry = observed.record.entry(self.mirror.policy.owner) if observed.record else None
         return observed._replace(entry=entry, seen="key")
 
     def _may_lag(self, changed_at: float | None) -> bool:
         """Return whether answers of the target may predate our own change of that time."""
-        limits = self._mirror.target.limits
-        return limits.reads_lag and changed_at is not None and abs(self._mirror.now() - changed_at) <= limits.lag_s
+        limits = self.mirror.target.limits
+        return limits.reads_lag and changed_at is not None and abs(self.mirror.now() - changed_at) <= limits.lag_s
 
 
 def mark_other_writers(mirror: Mirror, block: list[Observed], *, delete_excluded: bool) -> list[Observed]:

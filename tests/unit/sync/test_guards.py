@@ -6,7 +6,7 @@ from syncd.core.errors import Brake, Halt
 from syncd.local.mounts import MountSurvey
 from syncd.local.walk import Tree
 from syncd.sync import guard
-from syncd.sync.mirror import Hooks, PassOptions, Preemption, Scope
+from syncd.sync.mirror import Hooks, PassOptions, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import Core, ScriptedTarget, in_step, plan, planned
 
@@ -272,7 +272,7 @@ async def test_a_root_replaced_between_puts_and_deletes_keeps_the_rest(core: Cor
             core.root.mkdir()
 
     with pytest.raises(Halt, match=r"nothing was deleted|was not deleted"):
-        await core.full(Hooks(Preemption(replace)))
+        await core.full(Hooks(replace))
     assert core.target.texts() == {"a": "1", "b": "2", "new": "3"}
 
 

@@ -7,7 +7,7 @@ import pytest
 from syncd.core.errors import FileChanged, Park
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
-from syncd.sync.mirror import Hooks, Preemption, Scope
+from syncd.sync.mirror import Hooks, Scope
 from syncd.sync.reconcile import reconcile
 from tests.harness import Core, ScriptedTarget, in_step, outcomes, plan, planned
 
@@ -175,7 +175,7 @@ async def test_a_file_that_reappears_before_its_delete_is_not_deleted(core: Core
     async def reappear() -> None:
         core.write("a", "back")
 
-    result = await core.full(Hooks(Preemption(reappear)))
+    result = await core.full(Hooks(reappear))
     assert outcomes(result) == {"a": "again", "b": "done", "new": "done"}
     assert core.waiting() == [("a", False)]
     await core.hint("a")

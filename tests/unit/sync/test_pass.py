@@ -11,7 +11,7 @@ from syncd.core.model import Put
 from syncd.local import walk
 from syncd.local.walk import Tree
 from syncd.state.db import Meta
-from syncd.sync.mirror import Hooks, Preemption, Result
+from syncd.sync.mirror import Hooks, Result
 from syncd.targets.base import Done, ReadContents, ReportOutcomes, read_one
 from tests.harness import START, Core, content, in_step, outcomes, plan, planned, sha
 
@@ -170,7 +170,7 @@ async def test_settled_hints_are_served_between_the_batches_of_a_long_pass(core:
             await core.hint("599")
             assert core.target.texts()["599"] == "edited"
 
-    result = await core.full(Hooks(Preemption(serve)))
+    result = await core.full(Hooks(serve))
     assert turns == [256, 513, 600]
     assert core.target.texts()["599"] == "edited"
     assert sum(action.key == "599" for action in core.target.applied) == 1, "the older plan does not send it again"
@@ -186,7 +186,7 @@ async def test_pending_hints_are_served_before_the_rest_of_a_batch(core: Core) -
     async def serve() -> None:
         served.append(len(core.target.store))
 
-    result = await core.full(Hooks(Preemption(serve, has_pending=lambda: True)))
+    result = await core.full(Hooks(serve, has_pending=lambda: True))
     assert served == [1, 2, 3, 4, 5]
     assert set(outcomes(result).values()) == {"done"}
     assert result.clean

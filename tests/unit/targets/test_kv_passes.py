@@ -8,7 +8,7 @@ import pytest
 
 from syncd.core.errors import Brake, FileChanged
 from syncd.local.walk import Tree
-from syncd.sync.mirror import Hooks, PassOptions, Preemption, Scope
+from syncd.sync.mirror import Hooks, PassOptions, Scope
 from syncd.sync.reconcile import reconcile
 from tests.unit.targets.harness_ai_search import Forward
 from tests.unit.targets.harness_kv import Harness, MirrorFixture, keeps, open_harness
@@ -263,7 +263,7 @@ async def test_puts_that_yield_to_urgent_work_go_in_the_same_pass(tmp_path: Path
 
         h.wire.plays("PUT", "/bulk", waits_for_the_press)
         h.clock.now += 1
-        result = await reconcile(fixture.mirror, Scope(), PassOptions(), Hooks(Preemption(serve_pending, has_pending)))
+        result = await reconcile(fixture.mirror, Scope(), PassOptions(), Hooks(serve_pending, has_pending))
         assert result.done == {"put": 1500}
         assert len(h.changes()) == 3
         assert 1000 < served[0] < 1500, "what was read before is sent before, and the rest after"
