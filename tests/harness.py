@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from syncd.core.errors import SyncdError
-from syncd.core.model import Content, Delete, Entry, IndexStatus, Problem, Put
+from syncd.core.model import HARMLESS, Content, Delete, Entry, IndexStatus, Problem, Put
 from syncd.core.plan import Policy
 from syncd.core.problems import Limits
 from syncd.core.rules import Rules
@@ -212,6 +212,11 @@ def plan(result: Result) -> list[tuple[str, str, str]]:
 
 def outcomes(result: Result) -> dict[str, str | None]:
     return {action.key: outcome for action, outcome in result.tables.plan.actions()}
+
+
+def is_clean(result: Result) -> bool:
+    """Return whether a pass found no problem, or only harmless ones (see the contract)."""
+    return HARMLESS.issuperset(+result.problems)
 
 
 async def in_step(core: Core, **files: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from syncd.core.errors import retry_delay_s
-from syncd.core.model import HARMLESS, ActionEvent
+from syncd.core.model import ActionEvent
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.local.read import Identity
@@ -163,11 +163,6 @@ class Result:
         self.unchanged = self.changed_during_read = self.unrecorded = 0
         self.reasons.clear()
         self.problems.clear()
-
-    @property
-    def clean(self) -> bool:
-        """True if the pass found no problem, or only harmless ones (see the contract)."""
-        return not any(count for kind, count in self.problems.items() if kind not in HARMLESS)
 
 
 OnProgress = Callable[[Result], None]

@@ -12,7 +12,7 @@ from syncd.local.read import Disk
 from syncd.local.walk import Tree
 from syncd.state.caches import StatCache
 from syncd.state.journal import Journal, Tombstones
-from tests.harness import Core, ScriptedTarget, in_step, outcomes, planned
+from tests.harness import Core, ScriptedTarget, in_step, is_clean, outcomes, planned
 from tests.memory_target import MemoryTarget
 
 FAR = (10_413_792_000, -10_000_000_000, 2**33, 0, -1)
@@ -77,7 +77,7 @@ async def test_an_exception_about_a_put_is_that_files_problem(
     result = await core.full()
     assert core.problems() == {"b": "failed"}
     assert "OverflowError" in core.problem("b").message
-    assert not result.clean
+    assert not is_clean(result)
     monkeypatch.undo()
     core.mirror.queue.make_due(None, core.clock.now)
     await core.full()

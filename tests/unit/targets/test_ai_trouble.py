@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from syncd.core.errors import Halt, TargetMissing, Unreachable
+from tests.harness import is_clean
 from tests.unit.targets.harness_ai_search import (
     INSTANCES,
     MIB,
@@ -38,7 +39,7 @@ async def test_types_that_are_not_indexed_and_empty_files_are_reported_and_not_s
         assert kinds.pop("empty.md") == "empty"
         assert set(kinds.values()) == {"unsupported_type"}
         assert len(kinds) == 6
-        assert result.clean
+        assert is_clean(result)
         assert h.wire.count("POST") == 3
 
 
@@ -192,7 +193,7 @@ async def test_a_file_of_exactly_4_mib_is_taken_and_one_byte_more_is_not(tmp_pat
         fixture.write("one.txt", b"x")
         result = await fixture.full()
         assert fixture.problems() == {"over.txt": "too_large"}
-        assert not result.clean
+        assert not is_clean(result)
         assert {row["key"]: row["file_size"] for row in await h.items()} == {"limit.txt": 4 * MIB, "one.txt": 1}
         assert h.wire.count("POST") == 2
 

@@ -10,6 +10,7 @@ from syncd.core.errors import Brake, FileChanged
 from syncd.local.walk import Tree
 from syncd.sync.mirror import Hooks, PassOptions, Scope
 from syncd.sync.reconcile import reconcile
+from tests.harness import is_clean
 from tests.unit.targets.harness_ai_search import Forward
 from tests.unit.targets.harness_kv import Harness, MirrorFixture, keeps, open_harness
 
@@ -216,7 +217,7 @@ async def test_a_file_that_changes_during_the_read_is_observed_again(
         monkeypatch.setattr(Tree, "read", changing)
         result = await fixture.full()
         assert result.done["put"] == 1
-        assert result.clean
+        assert is_clean(result)
         assert fixture.problems() == {}
         assert await h.contents() == {"b": b"two"}
         assert [row.key for row in fixture.mirror.queue.every()] == ["a"]

@@ -10,6 +10,7 @@ import pytest
 from syncd.core.errors import Halt, TargetMissing
 from syncd.sync.observe import ScopeTooLarge
 from syncd.targets.kv.target import NamespaceChoice
+from tests.harness import is_clean
 from tests.unit.targets.harness_ai_search import shows
 from tests.unit.targets.harness_kv import Harness, open_harness
 
@@ -25,7 +26,7 @@ async def test_unmarked_keys_stay_and_are_reported_if_a_file_has_the_key(tmp_pat
         fixture.write("b", "mine")
         result = await fixture.full()
         assert fixture.problems() == {"a": "foreign"}
-        assert not result.clean
+        assert not is_clean(result)
         assert (result.done["put"], result.done["adopt"]) == (1, 1)
         assert await h.contents() == {"a": b"theirs", "same": b"equal", "other": b"theirs", "b": b"mine"}
         assert (await fixture.later()).tables.plan.counts.total() == 0
