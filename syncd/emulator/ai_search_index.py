@@ -41,11 +41,6 @@ class IndexingResult(NamedTuple):
     error: str | None
 
 
-def conversion_error(key: str) -> str:
-    """Return the error value of an accepted file whose content cannot be indexed."""
-    return "file_is_password_locked" if key.lower().endswith(".pdf") else "unable_to_convert_to_markdown"
-
-
 def index_content(key: str, data: bytes) -> IndexingResult:
     """Split the content into chunks. A file without text ends in file_content_empty.
 

@@ -114,7 +114,7 @@ async def _index_key(call: Call) -> Response:
     instance = instance_of(call)
     wanted = validate(_IndexKeyRequest, await call.body())
     check_key(wanted.key)
-    source = external_source(instance)
+    source = _external_source(instance)
     item = find_item(call.backend, instance, key=wanted.key, source=source or BUILTIN)
     if item is not None:
         item = reindex_item(call.backend, item, _indexed_again(call, item))
@@ -125,7 +125,7 @@ async def _index_key(call: Call) -> Response:
     return ok(await render_after_wait(call, instance, item, wait=wanted.wait_for_completion))
 
 
-def external_source(instance: InstanceRow) -> str | None:
+def _external_source(instance: InstanceRow) -> str | None:
     """Return the source_id of the instance's external source, e.g. "r2:my-bucket", or None if it has none."""
     source = instance.config.get("source")
     if not source:

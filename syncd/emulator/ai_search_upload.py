@@ -11,7 +11,6 @@ from starlette.responses import Response
 from syncd.emulator.ai_search_index import (
     IndexingResult,
     build_metadata,
-    conversion_error,
     index_content,
     read_custom_metadata,
     read_schema,
@@ -115,7 +114,8 @@ def indexing_result(call: Call, key: str, data: bytes, existing: ItemRow | None)
     """Return the result of indexing this content under the options. existing: the present item under the key."""
     options = call.backend.options
     if matches(options.fail_index, key):
-        return IndexingResult([], conversion_error(key))
+        locked = key.lower().endswith(".pdf")
+        return IndexingResult([], "file_is_password_locked" if locked else "unable_to_convert_to_markdown")
     if matches(options.skip_index, key):
         return IndexingResult([], SKIPPED)
     if matches(options.fail_index_transient, key):

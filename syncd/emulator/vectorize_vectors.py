@@ -59,9 +59,9 @@ _DEFAULT_COUNT = 100
 
 
 async def _write(call: Call, kind: MutationKind) -> Response:
-    vectors = await read_vectors(call)
+    vectors = await _read_vectors(call)
     index = current_index(call)
-    check_dimensions(vectors, index)
+    _check_dimensions(vectors, index)
     return change_index(call.backend, index, kind, vectors=vectors)
 
 
@@ -149,7 +149,7 @@ def _find_page(backend: Backend, index: IndexRow, cursor: str) -> tuple[_Listing
     return _Listing(row["token"], row["expires_at"], json.loads(row["ids"])), int(place)
 
 
-async def read_vectors(call: Call) -> list[VectorRow]:
+async def _read_vectors(call: Call) -> list[VectorRow]:
     """Return the vectors in their order. ApiError 413 if the body is too large, else 400 for the first mistake.
 
     With ?unparsable-behavior=discard, lines that cannot be parsed are omitted.
@@ -246,7 +246,7 @@ def unpack(data: bytes) -> list[float]:
     return values
 
 
-def check_dimensions(vectors: list[VectorRow], index: IndexRow) -> None:
+def _check_dimensions(vectors: list[VectorRow], index: IndexRow) -> None:
     """Raise ApiError 400/40012, which names the first vector that does not fit the index."""
     for vector in vectors:
         count = len(vector.data or b"") // FLOAT.itemsize
