@@ -13,9 +13,8 @@ from syncd.config.sources import login
 from syncd.core.errors import EXIT_OK, ConfigError, Locked, StateDamaged, StateGone, StateHalt, SyncdError
 from syncd.service import signals
 from syncd.service.build import open_session
+from syncd.service.notify import Notifier, Webhook
 from syncd.service.runtime import Heartbeat, Runtime, build_runtime, deliver_hints, follow_credentials, start_watching
-from syncd.service.systemd import Notifier
-from syncd.service.webhook import Webhook
 from syncd.state.db import OnDamage
 
 log = structlog.get_logger()

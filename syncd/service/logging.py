@@ -57,16 +57,14 @@ def configure(log_format: LogFormatName, level: int, secrets: Collection[str] = 
     logging.captureWarnings(capture=True)
 
 
-def _add_lost_lines(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+def _add_lost_lines(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Add the number of earlier lines that could not be written."""
-    del logger, method
     raw = getattr(getattr(sys.stderr, "buffer", None), "raw", None)
     return {**event, "lines_lost": raw.lost} if isinstance(raw, LogStream) and raw.lost else event
 
 
-def _clean(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+def _clean(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Redact secrets, and escape control characters."""
-    del logger, method
     return {
         key: value if not isinstance(value, str) else indented(value) if key == "exception" else printable(value)
         for key, value in redact(event).items()
@@ -99,12 +97,11 @@ def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{stat.st_dev}:{stat.st_ino}"
 
 
-def journal_lines(logger: WrappedLogger, method: str, event: EventDict) -> str:
+def journal_lines(_logger: WrappedLogger, method: str, event: EventDict) -> str:
     """Render an event as `<6>put.done mirror=docs key=a.md`, without a time. Each line of a traceback has a priority.
 
     journald adds the time.
     """
-    del logger
     level = event.pop("level", method)
     priority = f"<{PRIORITIES.get(level, 6)}>"
     exception = event.pop("exception", None)

@@ -13,8 +13,7 @@ from syncd.core.keys import normal
 from syncd.core.rules import IGNORE_FILE
 from syncd.local.walk import Tree
 from syncd.service.build import Session
-from syncd.service.systemd import Notifier
-from syncd.service.webhook import Webhook
+from syncd.service.notify import Notifier, Webhook
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import data_version
 from syncd.state.directory import FILE_NAME, writable

@@ -95,8 +95,7 @@ def exit_code(number: int) -> int:
     return _state.exit_codes.get(number, 128 + number)
 
 
-def _on_signal(number: int, frame: FrameType | None) -> None:
-    del frame
+def _on_signal(number: int, _frame: FrameType | None) -> None:
     _state.received.append(number)
     if len(_state.received) > 1:
         # The thread handles a second signal.

@@ -62,7 +62,11 @@ def chunks(text: str, kind: TextKind, size: int, overlap: int) -> list[Chunk]:
     """
     if not 0 <= overlap * 2 < size:
         raise ValueError(f"overlap {overlap} must be less than half of size {size}")
-    parts = _sections(text, kind)
+    if kind == "markdown":
+        parts = sections(text)
+    else:
+        blocks = [Block(start, end, lined=True) for start, end in paragraphs(text, 0, len(text))]
+        parts = iter([Section("", 0, 0, blocks)])
     return [Chunk(piece, section.heading) for section in parts for piece in pieces(text, section, size, overlap)]
 
 
@@ -70,14 +74,6 @@ def is_blank(text: str, kind: TextKind) -> bool:
     """Return whether a text has no chunks."""
     start = front_end(text) if kind == "markdown" else 0
     return not text[start:].strip()
-
-
-def _sections(text: str, kind: TextKind) -> Iterator[Section]:
-    if kind == "markdown":
-        yield from sections(text)
-    else:
-        blocks = [Block(start, end, lined=True) for start, end in paragraphs(text, 0, len(text))]
-        yield Section("", 0, 0, blocks)
 
 
 def pieces(text: str, section: Section, size: int, overlap: int) -> Iterator[str]:

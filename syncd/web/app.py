@@ -74,8 +74,7 @@ class WebApp:
         hosts = [*_LOCAL_HOSTS, f"[{host}]" if ":" in host else host]
         self.asgi: ASGIApp = SecurityMiddleware(TrustedHostMiddleware(routes, hosts, www_redirect=False))
 
-    async def _index(self, request: Request) -> Response:
-        del request
+    async def _index(self, _request: Request) -> Response:
         return HTMLResponse(self._page)
 
     async def _file(self, request: Request) -> Response:
@@ -84,14 +83,12 @@ class WebApp:
             return _not_found()
         return Response(self._files[name], media_type=_TYPES[name.rpartition(".")[2]])
 
-    async def _events(self, request: Request) -> Response:
-        del request
+    async def _events(self, _request: Request) -> Response:
         if self.feed.full:
             return PlainTextResponse("too many pages are open; close one\n", 503, {"Retry-After": "10"})
         return EventStream(self.feed)
 
-    async def _healthz(self, request: Request) -> Response:
-        del request
+    async def _healthz(self, _request: Request) -> Response:
         runtime = self._runtime()
         # Reading the config again takes moments. A failing check would make a supervisor restart the daemon.
         reasons = runtime.faults() if runtime else []

@@ -221,7 +221,7 @@ def test_only_the_composition_root_knows_all_kinds_of_target() -> None:
 def test_only_cloudflare_speaks_http() -> None:
     for module in MODULES:
         # The webhook belongs to nobody's API.
-        if room(module) not in {"cloudflare", "emulator"} and module != "syncd.service.webhook":
+        if room(module) not in {"cloudflare", "emulator"} and module != "syncd.service.notify":
             assert not {"httpx", "h11"} & imports(module), module
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.service.systemd import Notifier
+from syncd.service.notify import Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from syncd.service.webhook import PAUSES_S, WAITING, Webhook
+from syncd.service.notify import PAUSES_S, WAITING, Webhook
 
 URL = "https://hooks.example.org/s3cr3t"
 Answer = Callable[[httpx.Request], httpx.Response]
