@@ -4,7 +4,6 @@ key = prefix + path; ref = item id. Only items of source "builtin" belong to syn
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -13,7 +12,7 @@ from syncd.cloudflare.ai_search import BUILTIN, PER_PAGE, AISearch
 from syncd.cloudflare.ai_search_models import SUPPORTED, LogEntry, Stats, StoredItem
 from syncd.core.errors import Conflict, NotFound, Park, Retry, TargetMissing, Unreachable
 from syncd.core.key_digests import truncated
-from syncd.core.model import Content, Delete, Entry, IndexStatus, Put
+from syncd.core.model import Entry, IndexStatus
 from syncd.core.problems import Limits
 from syncd.targets.ai_search.items import INSTANCE, OWNER, SHA256, ItemReader, ItemWritePolicy, entry_of
 from syncd.targets.ai_search.writing import ItemWriter
@@ -24,10 +23,6 @@ from syncd.targets.base import (
     Hit,
     KeySources,
     Landmark,
-    NewestPage,
-    OpenRemovalLog,
-    ReadContents,
-    ReportOutcomes,
 )
 from syncd.targets.shared import ShortNames, fetch_each, refusals_halt
 
@@ -75,7 +70,7 @@ class IndexFollower:
         self._shards = shards
         self._lists = StatusLists(api)
 
-    async def statuses(self, refs: frozenset[str], fresh: frozenset[str]) -> Mapping[str, Entry | None]:
+    async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
         """Return the entries of these refs, None for a deleted one. A ref without certain answer is absent.
 
         Fresh items come from the newest pages of the listing, other items from the lists by status, the last few from
@@ -108,14 +103,7 @@ class IndexFollower:
             raise
         except (Park, Retry):
             return None
-        counts: dict[IndexStatus, int | None] = {
-            "queued": stats.queued,
-            "running": stats.running,
-            "completed": stats.completed,
-            "error": stats.error,
-            "skipped": stats.skipped,
-            "outdated": stats.outdated,
-        }
+        counts: dict[IndexStatus, int | None] = {status: getattr(stats, status) for status in (*FLOW, "completed")}
         known = {status: count for status, count in counts.items() if count is not None}
         return None if stats.degraded or len(known) < len(counts) else known
 
@@ -156,14 +144,6 @@ class IndexFollower:
             if pages == 0 or len(found) == len(refs):
                 break
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class _StatusList:
-    """The items of one status. whole: the list contains every item of the status."""
-
-    items: Mapping[str, StoredItem]
-    whole: bool
 
 
 class StatusLists:
@@ -216,9 +196,9 @@ class StatusLists:
         found: Statuses = {}
         certain = True
         for status in wanted:
-            read = await self._list(status)
-            found |= {ref: entry_of(item) for ref, item in read.items.items() if ref in refs}
-            certain = certain and read.whole
+            items, whole = await self._list(status)
+            found |= {ref: entry_of(item) for ref, item in items.items() if ref in refs}
+            certain = certain and whole
         absent = sorted(refs - found.keys())
         if certain and absent:
             # Counts may be old, filters may not work, an item may be deleted. Two requests by id check for that.
@@ -239,14 +219,17 @@ class StatusLists:
         )
         for status, pages in shares:
             if getattr(counts, status):
-                read = await self._list(status, pages, until_none_of=refs)
-                found |= {ref: entry_of(item) for ref, item in read.items.items() if ref in refs}
+                items, _ = await self._list(status, pages, until_none_of=refs)
+                found |= {ref: entry_of(item) for ref, item in items.items() if ref in refs}
         return found
 
     async def _list(
         self, status: IndexStatus, pages: int = PAGES, until_none_of: frozenset[str] | None = None
-    ) -> _StatusList:
-        """Read at most so many pages of one status. until_none_of: stop after a page without any of these refs."""
+    ) -> tuple[Mapping[str, StoredItem], bool]:
+        """Read at most so many pages of one status. Return the items, and whether they are all items of the status.
+
+        until_none_of: stop after a page without any of these refs.
+        """
         seen: dict[str, StoredItem] = {}
         totals: set[int | None] = set()
         async for page in self._api.iter_pages(source=BUILTIN, status=status, sort_by="modified_at"):
@@ -259,7 +242,7 @@ class StatusLists:
             if pages == 0 or (until_none_of and not any(item.id in until_none_of for item in page.items)):
                 break
         # Rows move up when items leave the list. A total that never changed proves that no row was missed.
-        return _StatusList(seen, not totals or totals == {len(seen)})
+        return seen, not totals or totals == {len(seen)}
 
 
 async def _status(api: AISearch, ref: str) -> Entry | None:
@@ -289,7 +272,7 @@ def limits(max_key_length: int, max_file_size: int) -> Limits:
 class AISearchTarget:
     """The target of one mirror in one instance.
 
-    It implements all protocols of a target and passes each call to its reader, its writer or its index follower.
+    It implements all protocols of a target. Its reader, its index follower and its writer have most of the methods.
     concurrency: most uploads whose content is in memory at a time. shards: the number of mirrors that share the work.
     """
 
@@ -308,9 +291,13 @@ class AISearchTarget:
         names = ShortNames(limits, keys)
         self._title = next((name for name, source in policy.fields.items() if source == "title"), "title")
         self._fields = {SHA256: "text", OWNER: "text"} | {name: _type(source) for name, source in policy.fields.items()}
-        self._items = ItemReader(api, policy, names)
-        self._index = IndexFollower(api, self._items, names, shards)
-        self._writer = ItemWriter(api, self._items, names, policy, concurrency)
+        self._items = items = ItemReader(api, policy, names)
+        self.entries, self.newest = items.entries, items.newest
+        self.confirm, self.checksum = items.confirm, items.checksum
+        index = IndexFollower(api, items, names, shards)
+        self.statuses, self.counts, self.why, self.reindex = index.statuses, index.counts, index.why, index.reindex
+        writer = ItemWriter(api, items, names, policy, concurrency)
+        self.log_removals, self.apply = writer.log_removals, writer.apply
 
     # -- the instance
 
@@ -355,10 +342,6 @@ class AISearchTarget:
 
     # -- reading
 
-    def entries(self) -> AsyncIterator[Entry]:
-        """Yield every uploaded item under the prefix, each id at least once, even if pages shift during the listing."""
-        return self._items.entries()
-
     @property
     def landmark(self) -> Landmark | None:
         """The summary of the last listing, None if it may have missed rows."""
@@ -368,18 +351,6 @@ class AISearchTarget:
     def unreadable_rows(self) -> Sequence[str]:
         """Messages about unreadable rows of the last listing."""
         return self._items.unreadable_rows
-
-    def newest(self) -> AsyncIterator[NewestPage]:
-        """Yield the pages of the listing with the rows of all owners, the latest change first."""
-        return self._items.newest()
-
-    async def confirm(self, key: str, ref: str | None) -> Entry | None:
-        """Return one item by id, else by key."""
-        return await self._items.confirm(key, ref)
-
-    async def checksum(self, entry: Entry, content: Content | None) -> str | None:
-        """Return the sha-256 of the stored content, by the remote's checksum if possible, else by a download."""
-        return await self._items.checksum(entry, content)
 
     async def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
         """Download items, a few at a time."""
@@ -399,34 +370,6 @@ class AISearchTarget:
             for hit in hits
         ]
         return [hit for hit in found if hit.key.startswith(folder)]
-
-    # -- the index
-
-    async def counts(self) -> dict[IndexStatus, int] | None:
-        """Return the number of items by index status, items of other sources included."""
-        return await self._index.counts()
-
-    async def statuses(self, refs: frozenset[str], fresh: frozenset[str] = frozenset()) -> Mapping[str, Entry | None]:
-        """Return the entries of these refs, by the counts, the lists by status, the listing and requests by id."""
-        return await self._index.statuses(refs, fresh)
-
-    async def why(self, ref: str) -> str | None:
-        """Return the last error in the item's log."""
-        return await self._index.why(ref)
-
-    async def reindex(self, key: str, ref: str) -> IndexStatus:
-        """Index an item's stored bytes again: by its id, or by its key if somebody has uploaded it anew."""
-        return await self._index.reindex(key, ref)
-
-    # -- writing
-
-    def log_removals(self, open_log: OpenRemovalLog) -> None:
-        """Set the log for items that the target deletes in addition to the deletes of a plan."""
-        self._writer.log_removals(open_log)
-
-    async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
-        """Apply a batch, at most `concurrency` actions at a time."""
-        await self._writer.apply(batch, read, report)
 
     def requests(self, puts: int, deletes: int, size: int | None = None) -> int:
         """Return one request for each action. AI Search has no bulk endpoint."""

@@ -118,8 +118,9 @@ class ValueReader:
                 return entry._replace(key=key)
         return None
 
-    async def checksum(self, entry: Entry) -> str | None:
+    async def checksum(self, entry: Entry, content: Content | None) -> str | None:
         """Download the value and return its sha-256, None if the value does not exist."""
+        del content
         try:
             value = await (await self._namespace()).read_value(entry.ref)
         except NotFound:
@@ -295,7 +296,9 @@ class KVTarget:
         self._policy = policy
         names = ShortNames(limits, keys)
         self._namespace = NamespaceFinder(api, choice)
+        self.create = self._namespace.create
         self._reader = ValueReader(self._namespace.find, policy, names)
+        self.confirm, self.checksum = self._reader.confirm, self._reader.checksum
         self.writer = ValueWriter(self._namespace.find, policy, names)
 
     # -- the namespace
@@ -309,10 +312,6 @@ class KVTarget:
     async def advice(self) -> Sequence[Advice]:
         """Return nothing. A namespace has no settings."""
         return ()
-
-    async def create(self) -> None:
-        """Create the namespace of the title. Raises TargetMissing if only an id is configured."""
-        await self._namespace.create()
 
     # -- reading
 
@@ -331,15 +330,6 @@ class KVTarget:
         except TargetMissing:
             self._namespace.forget()
             raise
-
-    async def confirm(self, key: str, ref: str | None) -> Entry | None:
-        """Return the entry of a key by its metadata: first under the name `ref`, then under the key's present name."""
-        return await self._reader.confirm(key, ref)
-
-    async def checksum(self, entry: Entry, content: Content | None) -> str | None:
-        """Download the value and return its sha-256, None if the value does not exist."""
-        del content
-        return await self._reader.checksum(entry)
 
     async def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
         """Yield the value of each entry."""

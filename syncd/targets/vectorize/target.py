@@ -13,7 +13,7 @@ from itertools import islice
 
 import structlog
 
-from syncd.cloudflare.vectorize import Vectorize
+from syncd.cloudflare.vectorize import FULL_QUERY_LIMIT, Vectorize
 from syncd.cloudflare.workers_ai import MODELS, Vector
 from syncd.core.errors import Conflict, Halt, Park
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put
@@ -50,8 +50,6 @@ PATIENCE_S = 10.0
 """Seconds that a read waits for the index to process our own changes."""
 SAMPLE = 20
 """Vectors that are read to confirm an entry, in one request."""
-QUERY_LIMIT = 50
-"""Maximum number of matches of a query with their metadata (Vectorize limits: topK)."""
 _KEYS_AT_ONCE = 5000
 _INDEX = "the Vectorize index"
 TURN = 1000
@@ -194,14 +192,14 @@ class VectorReader:
         """Return at most `limit` chunks of our files that are nearest to a vector.
 
         The index filters by owner if it has a metadata index for that. The folder is filtered here, among the nearest
-        QUERY_LIMIT.
+        FULL_QUERY_LIMIT.
         """
         owner, prefix, api = self._policy.owner, folder or self._policy.prefix, self._index.api
         title = next((name for name, source in self._policy.fields.items() if source == "title"), "title")
         filters = any(index.property_name == OWNER for index in await api.list_metadata_indexes())
         matches = await api.query(
             vector,
-            min(limit, QUERY_LIMIT) if filters and not prefix else QUERY_LIMIT,
+            min(limit, FULL_QUERY_LIMIT) if filters and not prefix else FULL_QUERY_LIMIT,
             filter={OWNER: owner} if filters else None,
             return_metadata="all",
         )
@@ -253,6 +251,7 @@ class VectorizeTarget:
         # The prefix is part of the tag, because keys of this owner under another prefix belong to another mirror.
         maker = RefMaker.of(f"{policy.owner}\0{policy.prefix}", embedder.name, settings.name)
         self._reader = VectorReader(index, maker, policy, keys, embedder.title)
+        self.confirm, self.checksum = self._reader.confirm, self._reader.checksum
         self._writer = VectorWriter(index, embedder, maker, settings, policy)
 
     # -- the remote index
@@ -309,14 +308,6 @@ class VectorizeTarget:
             held = await self.index.relist()
         async for entry in self._reader.entries(held):
             yield entry
-
-    async def confirm(self, key: str, ref: str | None) -> Entry | None:
-        """Return the entry of this ref, else an entry of ours of this key, by reading a sample of its vectors."""
-        return await self._reader.confirm(key, ref)
-
-    async def checksum(self, entry: Entry, content: Content | None) -> str | None:
-        """Return the sha-256 of the file from which the vectors were made (see VectorReader.checksum)."""
-        return await self._reader.checksum(entry, content)
 
     async def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
         """Yield an error for each entry, because vectors do not contain the file (see Limits.keeps_files)."""
