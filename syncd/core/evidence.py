@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from syncd.core.model import Delete, Entry, EvidenceKind, Excluded, Item, Local, Record
+from syncd.core.model import Delete, Entry, Excluded, Item, Local, Record
 from syncd.core.plan import BRAKE_FLOOR, BrakeInput, Prune
 
 
@@ -34,20 +34,13 @@ def with_evidence(
     local: the state of the key at the second look. entry: the entry to delete. everything: whether the pass observes
     the whole folder. kept: the ref of another entry of the key, which stays if the key has a file.
     """
-    kind, detail = _evidence(delete, local, entry, everything=everything, kept=kept)
-    return replace(delete, evidence=kind, detail=detail)
-
-
-def _evidence(
-    delete: Delete, local: Local, entry: Entry | None, *, everything: bool, kept: str | None
-) -> tuple[EvidenceKind, str]:
     if isinstance(local, Item) and kept is not None:
-        return "duplicate", kept
+        return replace(delete, evidence="duplicate", detail=kept)
     if isinstance(local, Excluded):
-        return "excluded", local.rule
+        return replace(delete, evidence="excluded", detail=local.rule)
     if delete.reason == "orphan":
-        return "orphan", (entry.owner if entry else None) or ""
-    return ("absent" if everything else "seen_to_go"), ""
+        return replace(delete, evidence="orphan", detail=(entry.owner if entry else None) or "")
+    return replace(delete, evidence="absent" if everything else "seen_to_go", detail="")
 
 
 def delete_log_entry(delete: Delete, backing: DeleteContext) -> dict[str, object]:

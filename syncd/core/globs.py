@@ -51,12 +51,11 @@ class _PatternFaultError(Exception):
 
 
 class LastMatch(NamedTuple):
-    """The last pattern that matches a path. out: whether it excludes the path. place: its index in the list."""
+    """The last pattern that matches a path. out: whether it excludes the path."""
 
     out: bool
     pattern: str
     number: int
-    place: int
 
 
 @dataclass(frozen=True)
@@ -127,10 +126,9 @@ class PatternList:
             return None
         path = path.lower() if self.ignore_case else path
         name = path.rfind("/", start, -1) + 1 or start
-        for place in range(len(self.patterns) - 1, -1, -1):
-            pattern = self.patterns[place]
+        for pattern in reversed(self.patterns):
             if pattern.matcher.fullmatch(path, start if pattern.anchored else name):
-                return LastMatch(not pattern.negated, pattern.text, pattern.number, place)
+                return LastMatch(not pattern.negated, pattern.text, pattern.number)
         return None
 
 

@@ -93,7 +93,7 @@ class Resolver:
 
     async def _decide(self, observed: Observed, *, waits: bool) -> tuple[Observed, Action | Problem | None]:
         """Ask the decision table; while it has a question, ask the target and then the table once more."""
-        policy, asked = self._mirror.policy, set()
+        policy, was_verified = self._mirror.policy, False
         if observed.seen == "listing":
             observed = self._questions.prefer_record(observed)
         for _ in range(_ROUNDS):
@@ -101,11 +101,11 @@ class Resolver:
             if self._needs_confirmation(observed, decision, waits=waits):
                 observed = await self._questions.confirm_first(observed)
             elif isinstance(decision, Ask):
-                asked.add(decision.question)
+                was_verified |= decision.question == "verify"
                 ask = self._questions.confirm if decision.question == "confirm" else self._questions.verify
                 observed = await ask(observed)
             else:
-                if "verify" in asked and observed.record is None and isinstance(decision, (Adopt, Put)):
+                if was_verified and observed.record is None and isinstance(decision, (Adopt, Put)):
                     decision = replace(decision, reason="unverified")
                 return observed, decision
         raise AssertionError(f"no decision after {_ROUNDS} questions: {observed}")
@@ -286,7 +286,7 @@ class Questions:
 
 
 def mark_other_writers(mirror: Mirror, block: list[Observed], *, delete_excluded: bool) -> list[Observed]:
-    """Return the block with `another` set in each entry that another writer has put.
+    """Return the block with `of_other_writer` set in each entry that another writer has put.
 
     delete_excluded: a person wants excluded entries deleted. This includes entries of an earlier key prefix, so they
     are not marked.
