@@ -162,8 +162,7 @@ class AISearch:
 
     async def get(self, item_id: str) -> StoredItem:
         """Return one item. Raises NotFound if it does not exist."""
-        request = Request("GET", self._item(item_id), permission=_EDIT)
-        return await self.transport.ask(request, lambda answer: _same(_item(answer), item_id))
+        return await self._get(self._item(item_id), lambda answer: _same(_item(answer), item_id))
 
     async def sync(self, item_id: str, *, wait_for_completion: bool = False) -> StoredItem:
         """Index an item again without an upload. Raises NotFound if it does not exist."""
@@ -185,21 +184,18 @@ class AISearch:
     async def chunks(self, item_id: str, limit: int = 100, offset: int = 0) -> tuple[ItemChunk, ...]:
         """Return indexed chunks of an item. limit: 1 to 100."""
         params = {"limit": str(limit), "offset": str(offset)}
-        request = Request("GET", self._item(item_id) + "/chunks", params=params, permission=_EDIT)
-        return await self.transport.ask(request, _rows(ItemChunk, "chunk"))
+        return await self._get(self._item(item_id) + "/chunks", _rows(ItemChunk, "chunk"), params)
 
     async def logs(self, item_id: str, limit: int = 100, cursor: str | None = None) -> LogPage:
         """Return the indexing log of an item. limit: 1 to 100."""
         params = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
-        request = Request("GET", self._item(item_id) + "/logs", params=params, permission=_EDIT)
-        return await self.transport.ask(request, LogPage.parse)
+        return await self._get(self._item(item_id) + "/logs", LogPage.parse, params)
 
     # the instance
 
     async def stats(self) -> Stats:
         """Return the number of items by status."""
-        request = Request("GET", self._instance + "/stats", permission=_EDIT)
-        return await self.transport.ask(request, lambda answer: decode(Stats, answer.result, "stats"))
+        return await self._get(self._instance + "/stats", _one(Stats, "stats"))
 
     async def search(
         self,
@@ -224,7 +220,7 @@ class AISearch:
 
     async def read_instance(self) -> Instance:
         """Return this instance. Raises TargetMissing if the instance or its namespace does not exist."""
-        return await self.transport.ask(Request("GET", self._instance, permission=_EDIT), _instance)
+        return await self._get(self._instance, _instance)
 
     async def create_instance(self, custom_metadata: Mapping[str, str] | None = None) -> Instance:
         """Create this instance with built-in storage. Raises Conflict if it exists.
@@ -241,14 +237,13 @@ class AISearch:
     async def list_instances(self, page: int = 1, per_page: int = PER_PAGE) -> tuple[Instance, ...]:
         """Return one page of the instances of the namespace. An empty page is the end."""
         params = {"page": str(page), "per_page": str(per_page)}
-        request = Request("GET", self._namespace + "/instances", params=params, permission=_EDIT)
-        return await self.transport.ask(request, _rows(Instance, "instance"))
+        return await self._get(self._namespace + "/instances", _rows(Instance, "instance"), params)
 
     # namespaces and token
 
     async def read_namespace(self) -> Namespace:
         """Return this namespace. Raises TargetMissing if it does not exist."""
-        return await self.transport.ask(Request("GET", self._namespace, permission=_EDIT), _namespace)
+        return await self._get(self._namespace, _namespace)
 
     async def create_namespace(self) -> Namespace:
         """Create this namespace."""
@@ -259,8 +254,7 @@ class AISearch:
     async def list_namespaces(self, page: int = 1, per_page: int = PER_PAGE) -> tuple[Namespace, ...]:
         """Return one page of the namespaces of the account. An empty page is the end."""
         params = {"page": str(page), "per_page": str(per_page)}
-        request = Request("GET", self._base + "/namespaces", params=params, permission=_EDIT)
-        return await self.transport.ask(request, _rows(Namespace, "namespace"))
+        return await self._get(self._base + "/namespaces", _rows(Namespace, "namespace"), params)
 
     async def verify_token(self) -> TokenStatus | None:
         """Return the state of the token, which a user or the account owns. None: the credentials are a global key."""
@@ -273,15 +267,13 @@ class AISearch:
             return await self._verify("account", path("accounts", self.transport.account_id, "tokens", "verify"))
 
     async def _verify(self, kind: Literal["user", "account"], url: str) -> TokenStatus:
-        request = Request("GET", url, permission=_EDIT)
-        return await self.transport.ask(request, lambda answer: TokenStatus.parse(answer, kind))
+        return await self._get(url, lambda answer: TokenStatus.parse(answer, kind))
+
+    async def _get(self, url: str, parse: Callable[[Answer], _T], params: Mapping[str, str] | None = None) -> _T:
+        return await self.transport.ask(Request("GET", url, params=params or {}, permission=_EDIT), parse)
 
     def _item(self, item_id: str) -> str:
         return self._items + path(item_id)
-
-
-def _item(answer: Answer) -> StoredItem:
-    return decode(StoredItem, answer.result, "item")
 
 
 def _same(item: StoredItem, item_id: str) -> StoredItem:
@@ -290,16 +282,17 @@ def _same(item: StoredItem, item_id: str) -> StoredItem:
     return item
 
 
-def _instance(answer: Answer) -> Instance:
-    return decode(Instance, answer.result, "instance")
-
-
-def _namespace(answer: Answer) -> Namespace:
-    return decode(Namespace, answer.result, "namespace")
+def _one(kind: type[_T], name: str) -> Callable[[Answer], _T]:
+    return lambda answer: decode(kind, answer.result, name)
 
 
 def _rows(kind: type[_T], name: str) -> Callable[[Answer], tuple[_T, ...]]:
     return lambda answer: decode_rows(kind, answer.result, name)
+
+
+_item = _one(StoredItem, "item")
+_instance = _one(Instance, "instance")
+_namespace = _one(Namespace, "namespace")
 
 
 def _uploaded(page: ItemPage, key: str) -> StoredItem | None:

@@ -101,13 +101,10 @@ def path(*segments: str) -> str:
 
     Raises ValueError for a segment that a server would not see ("", ".", "..") and for one that is no Unicode text.
     """
-    return "".join("/" + _segment(segment) for segment in segments)
-
-
-def _segment(segment: str) -> str:
-    if segment in {"", ".", ".."}:
-        raise ValueError(f"{segment!r} cannot stand in a URL path")
-    return quote(segment, safe="")
+    for segment in segments:
+        if segment in {"", ".", ".."}:
+            raise ValueError(f"{segment!r} cannot stand in a URL path")
+    return "".join("/" + quote(segment, safe="") for segment in segments)
 
 
 class Form:

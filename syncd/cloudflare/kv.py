@@ -94,8 +94,7 @@ class KV:
 
     async def get_namespace(self, namespace_id: str) -> KVNamespaceInfo:
         """Return one namespace. Raises TargetMissing if it does not exist."""
-        request = Request("GET", self._base + path(namespace_id), permission=_EDIT)
-        return await self.transport.ask(request, _info)
+        return await self.transport.ask(Request("GET", self._base + path(namespace_id), permission=_EDIT), _info)
 
     async def create_namespace(self, title: str) -> KVNamespaceInfo:
         """Create a namespace. Raises Conflict if the title exists. After an ambiguous Retry the namespace may exist."""

@@ -278,9 +278,8 @@ class Raw:
     headers: Mapping[str, str]
 
 
-def decode(status: int, headers: Mapping[str, str], body: bytes, context: Context | None = None) -> Answer:
+def decode(status: int, headers: Mapping[str, str], body: bytes, context: Context) -> Answer:
     """Return the Answer of one response, or raise the error that it means. Header names are in lower case."""
-    context = context or Context()
     envelope = None if "cf-mitigated" in headers else _parse(body)
     if envelope is None or envelope["success"] is not True or not 200 <= status < 300:
         if envelope is not None and _is_partial(status, envelope, context):
@@ -292,9 +291,8 @@ def decode(status: int, headers: Mapping[str, str], body: bytes, context: Contex
     return Answer(envelope.get("result"), info or {}, _texts(envelope.get("messages"), context))
 
 
-def fail(status: int, headers: Mapping[str, str], body: bytes, context: Context | None = None) -> NoReturn:
+def fail(status: int, headers: Mapping[str, str], body: bytes, context: Context) -> NoReturn:
     """Raise the error of a response that is no success, or of a success without an envelope."""
-    context = context or Context()
     if "cf-mitigated" in headers:
         raise_error(CHALLENGED, status, headers, "", context)
     if 300 <= status < 400:

@@ -15,7 +15,7 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from syncd.cloudflare.auth import Credentials, Login
-from syncd.cloudflare.exchange import Counters, Exchange, Request
+from syncd.cloudflare.exchange import Exchange, Request
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.response import Answer, Context, Raw, decode, fail
 from syncd.core.base_url import check_base_url
@@ -45,30 +45,23 @@ _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """Decides when one request is tried again and when it is given up. Each loop of tries has its own object.
 
     A request is given up `retry_for` seconds after its first try. Time in which the remote made every request wait
     (Retry-After and similar) does not count, up to ASKED_LIMIT_S. answered_at: returns when the API last answered any
-    request, in the gate's own time. rng: returns numbers in [0, 1). safe: an ambiguous error is retried, too.
+    request, in the gate's own time. rng: returns numbers in [0, 1). safe: an ambiguous error is retried, too. began,
+    began_own: the time of the first try by the gate's clock, and in its own time.
     """
 
-    def __init__(
-        self,
-        gate: Gate,
-        answered_at: Callable[[], float | None],
-        retry_for: float,
-        rng: Callable[[], float],
-        *,
-        safe: bool,
-    ) -> None:
-        self._gate = gate
-        self._answered_at = answered_at
-        self._retry_for = retry_for
-        self._rng = rng
-        self._safe = safe
-        self._began = gate.clock()
-        self._began_own = gate.own_time()
+    gate: Gate
+    answered_at: Callable[[], float | None]
+    retry_for: float
+    rng: Callable[[], float]
+    safe: bool
+    began: float
+    began_own: float
 
     def attempts(self, on_retry: Callable[[Retry, float], None]) -> AsyncRetrying:
         """Return the tenacity loop: `async for attempt in …: with attempt: …`.
@@ -76,7 +69,7 @@ class RetryPolicy:
         on_retry gets the error and the pause in seconds before each new try.
         """
         return AsyncRetrying(
-            sleep=self._gate.sleep,
+            sleep=self.gate.sleep,
             retry=retry_if_exception(self._retries),
             wait=self._wait_s,
             stop=self._is_over,
@@ -87,25 +80,25 @@ class RetryPolicy:
     def _retries(self, error: BaseException) -> bool:
         if not isinstance(error, Retry) or isinstance(error, Unreachable):
             return False
-        return self._safe or not error.ambiguous
+        return self.safe or not error.ambiguous
 
     def _wait_s(self, state: RetryCallState) -> float:
         ceiling = min(BACKOFF_MAX_S, 2.0 * BACKOFF_MIN_S * 2.0 ** min(state.attempt_number - 1, 16))
-        pause = BACKOFF_MIN_S + self._rng() * (ceiling - BACKOFF_MIN_S)
+        pause = BACKOFF_MIN_S + self.rng() * (ceiling - BACKOFF_MIN_S)
         return max(pause, _error_of(state).after_s or 0.0)
 
     def _is_over(self, _state: RetryCallState) -> bool:
-        own = self._gate.own_time() - self._began_own
-        asked = self._gate.clock() - self._began - own
-        return own >= self._retry_for or asked >= ASKED_LIMIT_S
+        own = self.gate.own_time() - self.began_own
+        asked = self.gate.clock() - self.began - own
+        return own >= self.retry_for or asked >= ASKED_LIMIT_S
 
     def _give_up(self, state: RetryCallState) -> None:
         error = _error_of(state)
-        last = self._answered_at()
+        last = self.answered_at()
         # If every write is blocked, that is an outage, although the API answers reads meanwhile.
-        if isinstance(error, Blocked) or last is None or self._gate.own_time() - last >= self._retry_for:
+        if isinstance(error, Blocked) or last is None or self.gate.own_time() - last >= self.retry_for:
             raise Unreachable(
-                f"no request was answered for {self._retry_for:g} s: {error}",
+                f"no request was answered for {self.retry_for:g} s: {error}",
                 after_s=error.after_s,
                 ambiguous=error.ambiguous,
                 status=error.status,
@@ -226,12 +219,8 @@ class Transport:
         self._rng = seams.rng
         self._answered_at: float | None = None
         self._exchange = Exchange(self.base_url, self.login, gate, timeout, seams.http)
+        self.counters = self._exchange.counters
         self._refusals = Refusals(self._once, self.login, gate)
-
-    @property
-    def counters(self) -> Counters:
-        """Counts of requests and bytes."""
-        return self._exchange.counters
 
     @property
     def their_time(self) -> float | None:
@@ -281,7 +270,15 @@ class Transport:
             self.counters.retries += 1
             _log.info("http.retry", **fields, wait_s=round(wait_s, 3), why=str(error))
 
-        policy = RetryPolicy(self.gate, lambda: self._answered_at, self._retry_for, self._rng, safe=safe)
+        policy = RetryPolicy(
+            self.gate,
+            lambda: self._answered_at,
+            self._retry_for,
+            self._rng,
+            safe,
+            self.gate.clock(),
+            self.gate.own_time(),
+        )
         return policy.attempts(on_retry)
 
     async def once(self, request: Request) -> Answer:

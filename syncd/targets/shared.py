@@ -97,6 +97,11 @@ def describe_file(sources: Mapping[str, str], key: str, content: Content) -> dic
     return fields
 
 
+def title_field(sources: Mapping[str, str]) -> str:
+    """Return the metadata field that holds the title of a file. sources: the source of each field."""
+    return next((name for name, source in sources.items() if source == "title"), "title")
+
+
 def fit_metadata(marks: Mapping[str, Any], fields: Mapping[str, str], limit: int) -> dict[str, Any]:
     """Return marks and fields of at most `limit` bytes of compact JSON. The longest fields are left out first."""
     kept = dict(fields)

@@ -24,7 +24,7 @@ from syncd.targets.base import (
     KeySources,
     Landmark,
 )
-from syncd.targets.shared import ShortNames, fetch_each, refusals_halt
+from syncd.targets.shared import ShortNames, fetch_each, refusals_halt, title_field
 
 log = structlog.get_logger()
 
@@ -289,7 +289,7 @@ class AISearchTarget:
         self.limits = limits
         self._api = api
         names = ShortNames(limits, keys)
-        self._title = next((name for name, source in policy.fields.items() if source == "title"), "title")
+        self._title = title_field(policy.fields)
         self._fields = {SHA256: "text", OWNER: "text"} | {name: _type(source) for name, source in policy.fields.items()}
         self._items = items = ItemReader(api, policy, names)
         self.entries, self.newest = items.entries, items.newest

@@ -149,15 +149,14 @@ class HeldVectors:
         self._refs: dict[tuple[str, str], tuple[str, ...]] = {}
         """The refs by the tags of owner and key."""
 
-    def add_ids(self, ids: Iterable[str]) -> None:
-        """Add the ids of a listing."""
-        for vector_id in ids:
-            split = split_id(vector_id)
-            if split is None:
-                self.foreign_ids.append(vector_id)
-            else:
-                ref, chunk = split
-                self._add(ref, 1 << (chunk - 1))
+    def add_id(self, vector_id: str) -> None:
+        """Add an id of a listing."""
+        split = split_id(vector_id)
+        if split is None:
+            self.foreign_ids.append(vector_id)
+        else:
+            ref, chunk = split
+            self._add(ref, 1 << (chunk - 1))
 
     def add(self, ref: VectorRef) -> None:
         """Add all vectors of a ref."""
@@ -246,13 +245,9 @@ class VectorStore:
         raise AssertionError("the last listing ends with all ids or an error")
 
     async def _listed(self) -> HeldVectors:
-        held, ids = HeldVectors(), []
+        held = HeldVectors()
         async for vector_id in self.api.iter_ids():
-            ids.append(vector_id)
-            if len(ids) == 1000:
-                held.add_ids(ids)
-                ids.clear()
-        held.add_ids(ids)
+            held.add_id(vector_id)
         return held
 
     async def held(self) -> HeldVectors:

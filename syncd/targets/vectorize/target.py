@@ -19,7 +19,7 @@ from syncd.core.errors import Conflict, Halt, Park
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put
 from syncd.core.problems import Limits
 from syncd.targets.base import Advice, Done, Fetched, Hit, KeySources, OpenRemovalLog, ReadContents, ReportOutcomes
-from syncd.targets.shared import refusals_halt
+from syncd.targets.shared import refusals_halt, title_field
 from syncd.targets.vectorize.index import (
     WHOLE,
     HeldVectors,
@@ -195,7 +195,7 @@ class VectorReader:
         FULL_QUERY_LIMIT.
         """
         owner, prefix, api = self._policy.owner, folder or self._policy.prefix, self._index.api
-        title = next((name for name, source in self._policy.fields.items() if source == "title"), "title")
+        title = title_field(self._policy.fields)
         filters = any(index.property_name == OWNER for index in await api.list_metadata_indexes())
         matches = await api.query(
             vector,

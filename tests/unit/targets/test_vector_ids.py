@@ -96,7 +96,8 @@ def test_a_ref_without_chunks_is_none() -> None:
 
 def test_a_listing_in_any_order_gives_refs_by_key_and_their_number_of_vectors() -> None:
     held, whole, part = HeldVectors(), ref("a.md", chunks=3), ref("b.md", chunks=3)
-    held.add_ids([*reversed(whole.ids()), part.ids()[1], "stranger", part.ids()[1]])
+    for vector_id in (*reversed(whole.ids()), part.ids()[1], "stranger", part.ids()[1]):
+        held.add_id(vector_id)
     assert (held.count(whole), held.count(part)) == (3, 1)
     assert held.any_id(part) == part.ids()[1]
     assert held.refs_of(ME.owner, key_tag("a.md")) == [whole]
@@ -106,7 +107,8 @@ def test_a_listing_in_any_order_gives_refs_by_key_and_their_number_of_vectors() 
 
 def test_two_contents_of_a_key_are_two_refs_until_one_is_dropped() -> None:
     held, old, new = HeldVectors(), ref(text="old"), ref(text="new")
-    held.add_ids(old.ids())
+    for vector_id in old.ids():
+        held.add_id(vector_id)
     held.add(new)
     assert held.refs_of(ME.owner, key_tag("a.md")) == [old, new]
     held.remove(old)
