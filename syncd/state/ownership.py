@@ -142,16 +142,14 @@ class Claims(MirrorRows):
     def _note(self, listing: Listing) -> None:
         last = self._meta.get(_LISTED)
         if not isinstance(last, dict):
-            unsure = not listing.whole or self._had_any(listing) or Meta(self._db, "").get(SUCCESSOR)
+            unsure = not listing.whole or self._shows_ours(listing) or Meta(self._db, "").get(SUCCESSOR)
             self._meta.set(_LISTED, {"at": listing.started, "open": bool(unsure)})
         elif last["open"] and listing.whole and abs(listing.started - last["at"]) > listing.lag_s:
             self._meta.set(_LISTED, {"at": listing.started, "open": False})
 
-    def _had_any(self, listing: Listing) -> bool:
-        row = self._db.execute(
-            "SELECT EXISTS (SELECT 1 FROM temp.remote WHERE pass = ? AND owner = ?)", (listing.pass_id, listing.owner)
-        ).fetchone()
-        return bool(row[0])
+    def _shows_ours(self, listing: Listing) -> bool:
+        ours = "SELECT 1 FROM temp.remote WHERE pass = ? AND owner = ? LIMIT 1"
+        return self._db.execute(ours, (listing.pass_id, listing.owner)).fetchone() is not None
 
 
 def forget_listing(meta: Meta) -> None:
@@ -219,8 +217,6 @@ def owner_of(name: str, folder: Path, meta: Meta | None, machine: str | None) ->
 
     None: there is neither a state nor a machine id. The first pass decides.
     """
-    if machine and meta:
-        return known_or_derived(name, folder, meta, machine)
     return (meta and _remembered(folder, meta)) or (derived(name, folder, machine) if machine else None)
 
 

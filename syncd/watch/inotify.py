@@ -39,7 +39,7 @@ _PROBE_PATH: Final = b"/proc/self/fdinfo"
 
 
 class Descriptor(InotifyFD):
-    """One inotify descriptor and the thread that reads it.
+    """One inotify descriptor and the thread that reads it. Raises OSError (EMFILE) if no descriptor is available.
 
     on_overflow: called after a loss of events or an inconsistency; the descriptor must be replaced.
     on_refused: called with a path for which the kernel has no watch left.
@@ -180,12 +180,10 @@ class Emitter(InotifyEmitter):
 
 
 class InotifyObserver(BaseObserver):
-    """The observer of watchdog over a `Descriptor`. Raises OSError (EMFILE) if no descriptor is available."""
+    """The observer of watchdog over a `Descriptor`, which it starts and stops."""
 
-    def __init__(
-        self, on_overflow: Callable[[], None], on_refused: Callable[[str], None], wanted: Callable[[str, str], bool]
-    ) -> None:
-        self.descriptor = Descriptor(on_overflow, on_refused, wanted)
+    def __init__(self, descriptor: Descriptor) -> None:
+        self.descriptor = descriptor
         self.descriptor.start()
         super().__init__(Emitter, inotify_fd=self.descriptor)
 

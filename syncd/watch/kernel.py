@@ -287,9 +287,9 @@ class KernelWatch:
 
     def _new_observer(self) -> BaseObserver:
         if sys.platform == "linux":
-            from syncd.watch.inotify import InotifyObserver
+            from syncd.watch.inotify import Descriptor, InotifyObserver
 
-            observer: BaseObserver = InotifyObserver(self._on_overflow, self._on_refused, self._wanted)
+            observer: BaseObserver = InotifyObserver(Descriptor(self._on_overflow, self._on_refused, self._wanted))
         else:
             observer = Observer()
         observer.start()

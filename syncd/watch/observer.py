@@ -69,11 +69,9 @@ class Inbox:
     async def get_batch(self) -> dict[str, list[Hint]]:
         """Wait until there is a hint, then remove and return all hints."""
         while not (batch := self.drain()):
+            # A hint that arrives from here on wakes this loop later, so the event is set again.
             self._filled.clear()
-            with self._lock:
-                empty = not self._hints
-            if empty:
-                await self._filled.wait()
+            await self._filled.wait()
         return batch
 
     def _wake(self) -> None:

@@ -52,7 +52,7 @@ MUTANTS = (
         "syncd/state/ownership.py",
         'return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(identity).hexdigest()[:_DIGITS]}"',
         'return f"{name[:_NAME_LENGTH]}-{len(identity) % 1:0{_DIGITS}x}"',
-        ("tests/unit/state/test_owner.py",),
+        ("tests/unit/state/test_ownership.py",),
     ),
     Mutant(
         "our mark is proof enough for ever",
@@ -220,7 +220,7 @@ MUTANTS = (
         "syncd/state/ownership.py",
         """return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(identity).hexdigest()[:_DIGITS]}\"""",
         "return name[:_NAME_LENGTH]",
-        ("tests/unit/state/test_owner.py", "tests/e2e/test_two_machines.py"),
+        ("tests/unit/state/test_ownership.py", "tests/e2e/test_two_machines.py"),
     ),
     Mutant(
         "an owner that was derived is not remembered",

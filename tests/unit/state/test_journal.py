@@ -1,24 +1,14 @@
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from syncd.core.model import Entry, Problem, Record
-from syncd.state.db import open_state
 from syncd.state.journal import HOUR_S, LAST, Journal, under
 from syncd.state.queue import Queue
 
 NOW = 1_000_000.0
 RECORD = Record("a", "r1", "c1", 3, NOW, "v1", 3, marked=True, status="queued", error=None)
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(open_state(tmp_path)) as opened:
-        yield opened
 
 
 @pytest.fixture

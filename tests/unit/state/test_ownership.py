@@ -1,4 +1,4 @@
-"""Claims and superseded entries: which entries without a record are ours."""
+"""The default owner, the binding of a journal, and the entries without a record that are ours."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -6,18 +6,133 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from syncd.core.model import Delete, Entry, Record
-from syncd.state.db import open_state
+from syncd.state import ownership
+from syncd.state.db import Meta, open_state
+from syncd.state.directory import FILE_NAME, installation
 from syncd.state.journal import Journal
-from syncd.state.ownership import Claims, SupersededEntries
-from tests.harness import sha
+from syncd.state.ownership import Claims, SupersededEntries, bind
+from tests.harness import Core, in_step, sha
+
+MACHINE = "3d1219c7c4c5404aaa1f6d2a48adfda4 host"
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(open_state(tmp_path)) as made:
-        yield made
+def meta(tmp_path: Path) -> Iterator[Meta]:
+    with closing(open_state(tmp_path / "state")) as db:
+        yield Meta(db, "docs")
+
+
+def test_the_owner_is_the_name_and_eight_hex_digits() -> None:
+    one = ownership.derived("docs", Path("/srv/docs"), MACHINE)
+    assert one == ownership.derived("docs", Path("/srv/docs"), MACHINE)
+    name, _, digits = one.rpartition("-")
+    assert (name, len(digits), set(digits) <= set("0123456789abcdef")) == ("docs", 8, True)
+
+
+def test_machines_folders_and_names_have_owners_of_their_own() -> None:
+    long = "n" * 63
+    found = {
+        ownership.derived(name, Path(folder), machine)
+        for name in ("docs", "wiki", f"{long}a", f"{long}b")
+        for folder in ("/srv/docs", "/srv/wiki")
+        for machine in (MACHINE, "other host")
+    }
+    assert len(found) == 16
+    assert max(map(len, found)) == 64
+
+
+@pytest.mark.parametrize("content", ["", "uninitialized\n", "0" * 32, "not hex at all, but as long as it", b"\xff\xfe"])
+def test_a_machine_id_that_is_none_gives_way_to_the_state_directory(
+    tmp_path: Path, content: str | bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "machine-id"
+    place.write_bytes(content if isinstance(content, bytes) else content.encode())
+    monkeypatch.setattr(ownership, "MACHINE_ID_FILES", (tmp_path / "missing", place))
+    assert ownership.machine(tmp_path / "state") is None
+    open_state(tmp_path / "state").close()
+    found = ownership.machine(tmp_path / "state")
+    assert found is not None
+    (tmp_path / "state" / FILE_NAME).unlink()
+    open_state(tmp_path / "state").close()
+    assert ownership.machine(tmp_path / "state") == found, "it outlives a lost state file"
+    place.write_text("3d1219c7c4c5404aaa1f6d2a48adfda4\n", encoding="ascii")
+    assert ownership.machine(tmp_path / "state") != found
+
+
+def test_machines_of_one_image_differ_by_their_host_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "machine-id"
+    place.write_text("3d1219c7c4c5404aaa1f6d2a48adfda4\n", encoding="ascii")
+    monkeypatch.setattr(ownership, "MACHINE_ID_FILES", (place,))
+    one = ownership.machine(tmp_path)
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    assert ownership.machine(tmp_path) != one
+
+
+def test_the_first_derived_owner_is_kept_while_the_state_exists(meta: Meta, tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    first = ownership.owner_of("docs", folder, meta, MACHINE)
+    assert first is not None
+    ownership.remember(first, folder, meta)
+    assert ownership.owner_of("docs", folder, meta, "reborn container") == first
+    assert ownership.owner_of("docs", folder, meta, None) == first
+    assert ownership.owner_of("docs", folder, None, "reborn container") != first
+
+
+def test_a_folder_that_was_moved_keeps_its_owner_and_another_one_has_its_own(meta: Meta, tmp_path: Path) -> None:
+    folder, moved, other = tmp_path / "docs", tmp_path / "moved", tmp_path / "other"
+    folder.mkdir()
+    other.mkdir()
+    first = ownership.derived("docs", folder, MACHINE)
+    ownership.remember(first, folder, meta)
+    second = ownership.owner_of("docs", other, meta, MACHINE)
+    assert second != first, "two configs share a state directory and a mirror's name"
+    folder.rename(moved)
+    assert ownership.owner_of("docs", moved, meta, MACHINE) == first
+    assert ownership.owner_of("docs", other, meta, MACHINE) == second
+
+
+def test_without_state_and_machine_id_the_owner_is_unknown(tmp_path: Path) -> None:
+    assert ownership.owner_of("docs", tmp_path, None, None) is None
+    assert installation(tmp_path / "nowhere") is None
+
+
+def bound(core: Core, location: str, prefix: str = "") -> list[str]:
+    with capture_logs() as logs:
+        bind(core.mirror.db, "docs", location, prefix)
+    return [line["event"] for line in logs]
+
+
+async def test_the_first_binding_and_the_same_binding_keep_the_records(core: Core) -> None:
+    await in_step(core, **{"a.md": "a"})
+    assert bound(core, "account/kv") == []
+    assert bound(core, "account/kv") == []
+    assert core.mirror.journal.count() == 1
+    assert core.mirror.claims.complete
+
+
+async def test_another_target_has_no_records_and_no_claims(core: Core) -> None:
+    await in_step(core, **{"a.md": "a"})
+    bound(core, "account/kv")
+    assert bound(core, "account/other") == ["journal.rebound"]
+    assert core.mirror.journal.count() == 0
+    assert Claims(core.mirror.db, "docs").get(["a.md"]) == {}
+    assert not core.mirror.claims.complete
+    assert bound(core, "account/other") == []
+
+
+async def test_another_prefix_claims_the_entries_of_the_former_one(core: Core) -> None:
+    await in_step(core, **{"a.md": "a"})
+    record = core.mirror.journal.get("a.md")
+    assert record is not None
+    bound(core, "account/kv")
+    assert bound(core, "account/kv", "new/") == ["journal.rebound"]
+    assert core.mirror.journal.count() == 0
+    assert Claims(core.mirror.db, "docs").get(["a.md"]) == {"a.md": {(record.ref, sha("a"))}}
+    assert not core.mirror.claims.complete
 
 
 @pytest.fixture

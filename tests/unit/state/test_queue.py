@@ -1,20 +1,10 @@
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from syncd.state.db import open_state
 from syncd.state.queue import FAR_S, Queue
 
 SETTLE, SETTLE_MAX, NOW = 0.5, 30.0, 1_000_000.0
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(open_state(tmp_path)) as opened:
-        yield opened
 
 
 @pytest.fixture
