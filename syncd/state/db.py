@@ -97,7 +97,11 @@ REPORTED = {"version": "version", "size": "remote_size", "marked": "marked"}
 """Column of temp.remote -> column of record, for the values that a remote reports. A difference is a change."""
 
 # NORMAL: a power cut can lose the last outcomes, but not change their order. The next pass adopts their entries.
-PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = FILE; PRAGMA cache_size = -8000;"
+# A pass writes and reads temporary tables once, mostly in the order of keys, so a large cache saves nothing.
+PRAGMAS = """
+    PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -8000;
+    PRAGMA temp_store = FILE; PRAGMA temp.cache_size = -500;
+"""
 
 # Listing and plan are valid for one pass. Temporary tables end with the process.
 TEMP_SCHEMA = """

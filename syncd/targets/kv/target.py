@@ -92,7 +92,11 @@ class ValueReader:
                 async with aclosing(namespace.key_pages(self._policy.prefix)) as pages:
                     async for keys in pages:
                         entries = [self._entry(key.name, key.metadata) for key in keys]
-                        yield [await self._with_full_key(entry) for entry in entries if entry is not None]
+                        yield [
+                            await self._with_full_key(entry) if self._names.unproved(entry.ref, entry.key) else entry
+                            for entry in entries
+                            if entry is not None
+                        ]
                 self.unreadable_rows = tuple(namespace.faults)
             except CursorRefused as error:
                 if number == LISTINGS:
@@ -102,9 +106,7 @@ class ValueReader:
                 return
 
     async def _with_full_key(self, entry: Entry) -> Entry:
-        if self._names.unproved(entry.ref, entry.key):
-            return entry._replace(key=await self._names.look_up(entry.ref))
-        return entry
+        return entry._replace(key=await self._names.look_up(entry.ref))
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
         """Return the entry of a key by its metadata: first under the name `ref`, then under the key's present name."""
