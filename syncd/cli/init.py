@@ -1,8 +1,10 @@
 """init: writes a commented config for one folder and one target."""
 
+import json
 import os
 import re
 from pathlib import Path
+from string import Template
 
 import click
 
@@ -13,6 +15,48 @@ from syncd.core.keys import from_os, shown_path
 
 _EXAMPLE_ACCOUNT = "0123456789abcdef0123456789abcdef"
 """The account in the written config if the environment names none."""
+
+_CONFIG = Template("""# syncd: keeps a folder in step, one way, with Cloudflare. All keys: config.example.toml
+# state_dir = "/var/lib/syncd"        # default: $$STATE_DIRECTORY, else ~/.local/state/syncd
+
+[cloudflare]
+account_id = "$account"   # 32 hex digits, in the dashboard's address
+# The token: export CLOUDFLARE_API_TOKEN=…, or the file that holds it (permission: Account / AI Search: Edit,
+# Account / Workers KV Storage: Edit, or Account / Vectorize: Edit with Account / Workers AI: Read).
+# api_token_file = "/etc/syncd/token"
+# tpslimit = 3.5                      # requests per second; Cloudflare allows 4 on average for a whole account
+
+[mirrors.$name]
+path = $path
+# include = ["**/*"]                  # gitignore-style patterns
+# exclude = ["drafts/", "*.tmp"]      # in addition to the built-in list (syncd check --excludes) and .syncdignore files
+# gitignore = true                    # .gitignore files in the folder apply, too
+# links = "skip"                      # skip | inside: a link to a file inside the folder counts as that file
+# long_names = "reject"               # or "shorten": names over 128 characters get a shorter name
+# max_delete = "25%"                  # a plan that deletes more (and more than 10) is refused
+
+[mirrors.$name.target]
+$target""")
+
+_AI_SEARCH = Template("""type = "ai-search"
+namespace = "$namespace"
+instance = "$instance"
+create = true                         # create the instance if it does not exist
+""")
+
+_KV = Template("""type = "kv"
+$key = $value
+create = $create                         # create the namespace if no namespace has this title
+# stale_ttl = 86400                   # seconds that an entry stays after its file is gone; default: 0
+""")
+
+_VECTORIZE = Template("""type = "vectorize"
+index = "$index"
+create = true                         # create the index if it does not exist
+model = "@cf/baai/bge-base-en-v1.5"   # a model of Workers AI; a change of the model embeds all files again
+# chunk_size = 1000                   # characters of one piece of text
+# chunk_overlap = 150                 # characters that a piece has in common with the one before
+""")
 
 
 @click.command
@@ -27,13 +71,13 @@ _EXAMPLE_ACCOUNT = "0123456789abcdef0123456789abcdef"
 @click.pass_obj
 def init(options: GlobalOptions, path: Path, *, target: str, force: bool) -> int:
     """Write a commented syncd.toml for a folder and a target."""
-    from syncd.config.template import config_text
-
     section, permission = _target_section(target)
     root = _root(path, target)
     place = options.config or Path("syncd.toml")
     account = os.environ.get("CLOUDFLARE_ACCOUNT_ID", _EXAMPLE_ACCOUNT)
-    text = config_text(name=_mirror_name(root), path=from_os(str(root)), target=section, account=account)
+    text = _CONFIG.substitute(
+        name=_mirror_name(root), path=_quoted(from_os(str(root))), target=section, account=account
+    )
     _write(place, text, force=force)
     print_line(f"wrote {place}")
     if account == _EXAMPLE_ACCOUNT:
@@ -61,16 +105,15 @@ def _root(path: Path, target: str) -> Path:
 def _target_section(spec: str) -> tuple[str, str]:
     """Return the config lines of a target and the permission that its token needs."""
     from syncd.config.schema import PERMISSIONS
-    from syncd.config.template import ai_search_target, kv_target, vectorize_target
 
     kind, _, name = spec.partition(":")
     namespace, slash, instance = name.rpartition("/")
     if kind == "kv" and name:
-        return kv_target(name), PERMISSIONS[kind]
+        return _kv_target(name), PERMISSIONS[kind]
     if kind == "vectorize" and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
-        return vectorize_target(name), PERMISSIONS[kind]
+        return _VECTORIZE.substitute(index=name), PERMISSIONS[kind]
     if kind == "ai-search" and re.fullmatch(r"[a-z0-9_-]{1,64}", instance) and (namespace or not slash):
-        return ai_search_target(namespace or "default", instance), PERMISSIONS[kind]
+        return _AI_SEARCH.substitute(namespace=namespace or "default", instance=instance), PERMISSIONS[kind]
     raise ConfigError(
         f"--target {spec}: should be ai-search:NAMESPACE/INSTANCE, such as ai-search:default/docs (an instance is 1-64"
         " of a-z 0-9 - _), kv:TITLE-OR-ID, or vectorize:INDEX"
@@ -93,3 +136,15 @@ def _write(place: Path, text: str, *, force: bool) -> None:
         raise ConfigError(f"{place} exists already; edit it, or overwrite it with --force") from None
     except OSError as error:
         raise ConfigError(f"{place}: {error.strerror}; choose another place with: syncd --config PATH init …") from None
+
+
+def _kv_target(title_or_id: str) -> str:
+    """Return the text of a Workers KV target's section. A text of 32 hex digits is an id."""
+    by_id = re.fullmatch(r"[0-9a-f]{32}", title_or_id) is not None
+    key = "namespace_id" if by_id else "namespace_title"
+    return _KV.substitute(key=key, value=_quoted(title_or_id), create="false" if by_id else "true ")
+
+
+def _quoted(text: str) -> str:
+    """Return a TOML basic string. Every JSON string is one."""
+    return json.dumps(text, ensure_ascii=False)

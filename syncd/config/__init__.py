@@ -1,1 +1,1 @@
-"""The config: its schema, its sources, its checks, and the file that `init` writes. Reads files, sends nothing."""
+"""The config: its schema, its sources and its checks. Reads files, sends nothing."""

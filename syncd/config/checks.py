@@ -1,6 +1,5 @@
 """Checks of the config beyond the schema, and the wording of its errors: one line that names the key and the remedy."""
 
-import difflib
 import os
 import re
 import stat
@@ -244,6 +243,8 @@ def _nearest(name: str, known: frozenset[str]) -> str | None:
         return "mirrors__<NAME>__<KEY>" if name.startswith("mirrors_") else "defaults__<KEY>"
     spelt = {key.replace("__", "_"): key for key in known if "*" not in key}
     spelt |= {key.rpartition("__")[2]: key for key in known if "*" not in key}
+    import difflib
+
     close = difflib.get_close_matches(name, spelt, n=1, cutoff=0.8)
     return spelt[close[0]] if close else None
 

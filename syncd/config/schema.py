@@ -1,6 +1,5 @@
 """The schema of the config: every section and key, with its type, default and limits. Makes no I/O."""
 
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -374,6 +373,8 @@ def _check_keys(section: str, values: dict[str, Any], *models: type[ConfigSectio
 
 def unknown_key(section: str, key: str, known: Sequence[str]) -> str:
     """Return the message for an unknown key, with the nearest known key."""
+    import difflib
+
     close = difflib.get_close_matches(key, known, n=1)
     remedy = REMOVED.get(key) or (f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}")
     return f"unknown key {f'{section}.' if section else ''}{key}; {remedy}"

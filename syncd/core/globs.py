@@ -189,6 +189,8 @@ def _without_trailing_spaces(line: str) -> str:
 
 
 def _fault(text: str) -> str | None:
+    if text.isprintable():
+        return None
     if any(unicodedata.category(char) == "Cc" for char in text):
         return "it has a control character (a tab?), which no mirrored name has"
     if any("\ud800" <= char <= "\udfff" for char in text):
