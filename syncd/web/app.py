@@ -101,9 +101,7 @@ class WebApp:
         if runtime is None:
             return PlainTextResponse("the config is being read again\n", 503, {"Retry-After": "1"})
         mirrors = await self._status.mirrors(runtime)
-        modes = {name: runtime.watcher.status(name).mode for name in runtime.workers}
-        gate, accept = runtime.session.transport.gate, request.headers.get("accept", "")
-        body, content_type = self._history.metrics.render(mirrors, modes, gate, accept)
+        body, content_type = self._history.metrics.render(mirrors, runtime, request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type})
 
     async def _reconcile_now(self, request: Request) -> Response:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 
 from syncd.core.model import ActionEvent
-from syncd.web.metrics import Metrics, RateGate, RequestCounters
+from syncd.service.runtime import Runtime
+from syncd.web.metrics import Metrics
 
 MINUTE_S = 60
 MINUTES = 24 * 60
@@ -68,9 +69,9 @@ class RecentHistory:
 
         return on_action
 
-    def sample(self, requests: RequestCounters, gate: RateGate, watcher: object, overflows: int) -> None:
-        """Add what was counted since the last call. The counters of a new object begin at 0."""
-        count = self.metrics.sample(requests, gate, watcher, overflows)
+    def sample(self, runtime: Runtime) -> None:
+        """Add the counts since the last call. The counters of a new object begin at 0."""
+        count = self.metrics.sample(runtime)
         self._requests.append((self._now(), count))
         if count:
             self._minute().requests += count

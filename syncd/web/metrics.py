@@ -2,10 +2,9 @@
 
 import platform
 import time
-from collections import Counter as Counts
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Protocol, get_args
+from typing import Any, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -21,6 +20,7 @@ from prometheus_client.exposition import choose_encoder
 
 from syncd import __version__
 from syncd.core.model import ActionEvent, WatchMode
+from syncd.service.runtime import Runtime
 from syncd.state.history import State
 
 BUCKETS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -30,24 +30,6 @@ BUCKETS_S = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 disable_created_metrics()  # type: ignore[no-untyped-call]
 # The library keeps values in files if PROMETHEUS_MULTIPROC_DIR is set. The daemon is one process.
 values.ValueClass = values.MutexValue
-
-
-class RequestCounters(Protocol):
-    """The counters of the transport. by: requests by method and HTTP status (or "failed")."""
-
-    retries: int
-    by: Counts[tuple[str, str]]
-
-
-class RateGate(Protocol):
-    """The counters and the state of the rate gate."""
-
-    waits: int
-    wait_s: float
-    in_flight: int
-
-    def held_s(self) -> float:
-        """Return for how many seconds no request may be sent."""
 
 
 class Metrics:
@@ -94,8 +76,9 @@ class Metrics:
         if event.waited_s is not None:
             self._searchable.labels(mirror).observe(event.waited_s)
 
-    def sample(self, requests: RequestCounters, gate: RateGate, watcher: object, overflows: int) -> int:
-        """Add what was counted since the last call; return the number of requests."""
+    def sample(self, runtime: Runtime) -> int:
+        """Add the counts since the last call; return the number of requests."""
+        requests, gate = runtime.session.transport.counters, runtime.session.transport.gate
         new = self._since("requests", requests, requests.by)
         for (method, code), count in new.items():
             self._requests.labels(method, code).inc(count)
@@ -103,17 +86,12 @@ class Metrics:
         waited = self._since("waits", gate, {"waits": gate.waits, "s": gate.wait_s})
         self._waits.inc(waited["waits"])
         self._wait_s.inc(waited["s"])
-        self._overflows.inc(self._since("overflows", watcher, {0: overflows})[0])
+        self._overflows.inc(self._since("overflows", runtime.watcher, {0: runtime.watcher.overflows})[0])
         return round(sum(new.values()))
 
-    def render(
-        self, mirrors: Mapping[str, Any], modes: Mapping[str, str], gate: RateGate, accept: str
-    ) -> tuple[bytes, str]:
-        """Return (body, content type).
-
-        mirrors: from `StatusCache`. modes: how each mirror is watched. accept: the header; it may ask for OpenMetrics.
-        """
-        self._gauges.set(mirrors, modes, gate)
+    def render(self, mirrors: Mapping[str, Any], runtime: Runtime, accept: str) -> tuple[bytes, str]:
+        """Return (body, content type). mirrors: from `StatusCache`. accept: the header; it may ask for OpenMetrics."""
+        self._gauges.set(mirrors, runtime)
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 
@@ -144,16 +122,18 @@ class _Gauges:
         self._held = gauge("syncd_gate_held_seconds", "Seconds until the next request may be sent.")
         self._in_flight = gauge("syncd_requests_in_flight", "Requests under way.")
 
-    def set(self, mirrors: Mapping[str, Any], modes: Mapping[str, str], gate: RateGate) -> None:
+    def set(self, mirrors: Mapping[str, Any], runtime: Runtime) -> None:
         """Set every gauge to the present state."""
         # A mirror that is no longer configured disappears.
         for gauge in (self._items, self._index, self._stuck, self._state, self._oldest, self._last, self._mode):
             gauge.clear()
         for name, mirror in mirrors.items():
             self._set_mirror(name, mirror)
-        for name, mode in modes.items():
+        for name in runtime.workers:
+            mode = runtime.watcher.status(name).mode
             for watch_mode in get_args(WatchMode):
                 self._mode.labels(name, watch_mode).set(mode == watch_mode)
+        gate = runtime.session.transport.gate
         self._held.set(max(0.0, gate.held_s()))
         self._in_flight.set(gate.in_flight)
 

@@ -71,15 +71,11 @@ class WebServer:
         self._runtime = runtime
         try:
             while True:
-                self._sample(runtime)
+                self._history.sample(runtime)
                 await asyncio.sleep(SAMPLE_S)
         finally:
             self._runtime, runtime.closed = None, True
-            self._sample(runtime)
-
-    def _sample(self, runtime: Runtime) -> None:
-        transport, watcher = runtime.session.transport, runtime.watcher
-        self._history.sample(transport.counters, transport.gate, watcher, watcher.overflows)
+            self._history.sample(runtime)
 
     async def close(self) -> None:
         """Stop serving, within two seconds."""

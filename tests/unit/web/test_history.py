@@ -2,10 +2,13 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from syncd.core.model import ActionEvent
+from syncd.service.runtime import Runtime
 from syncd.web.history import ACTIONS, MINUTES, RATE_S, RecentHistory
 from syncd.web.metrics import BUCKETS_S
 from tests.unit.web.harness import NOW, Clock
@@ -22,10 +25,17 @@ class Wire:
 class Gate:
     waits: int = 0
     wait_s: float = 0.0
-    in_flight: int = 0
 
-    def held_s(self) -> float:
-        return 0.0
+
+@dataclass(eq=False)
+class Watched:
+    overflows: int = 0
+
+
+def at_work(wire: Wire, gate: Gate, watcher: Watched) -> Runtime:
+    """The objects that are counted, as one configuration holds them."""
+    session = SimpleNamespace(transport=SimpleNamespace(counters=wire, gate=gate))
+    return cast("Runtime", SimpleNamespace(session=session, watcher=watcher))
 
 
 @pytest.fixture
@@ -118,12 +128,13 @@ def test_a_wait_counts_in_the_bucket_that_ends_at_or_after_it(
 
 
 def test_totals_go_on_when_a_reload_resets_the_counters(history: RecentHistory) -> None:
-    wire, gate, watcher = Wire(retries=1, by=Counter({("GET", "200"): 5})), Gate(2, 1.5), object()
-    history.sample(wire, gate, watcher, 3)
-    history.sample(wire, gate, watcher, 3)
+    wire, gate, watcher = Wire(retries=1, by=Counter({("GET", "200"): 5})), Gate(2, 1.5), Watched(3)
+    history.sample(at_work(wire, gate, watcher))
+    history.sample(at_work(wire, gate, watcher))
     wire.by["GET", "200"] += 1
-    history.sample(wire, gate, watcher, 4)
-    history.sample(Wire(by=Counter({("GET", "200"): 1, ("PUT", "429"): 1})), Gate(1, 0.5), object(), 1)
+    watcher.overflows = 4
+    history.sample(at_work(wire, gate, watcher))
+    history.sample(at_work(Wire(by=Counter({("GET", "200"): 1, ("PUT", "429"): 1})), Gate(1, 0.5), Watched(1)))
     assert value(history, "syncd_requests_total", method="GET", code="200") == 7
     assert value(history, "syncd_requests_total", method="PUT", code="429") == 1
     names = ("retries", "gate_waits", "gate_wait_seconds", "watch_overflows")
@@ -132,11 +143,12 @@ def test_totals_go_on_when_a_reload_resets_the_counters(history: RecentHistory) 
 
 
 def test_the_rate_is_the_mean_of_ten_seconds(history: RecentHistory, clock: Clock) -> None:
-    wire, gate = Wire(), Gate()
+    wire = Wire()
+    runtime = at_work(wire, Gate(), Watched())
     for _ in range(30):
         wire.by["GET", "200"] += 4
         clock.now += 1
-        history.sample(wire, gate, wire, 0)
+        history.sample(runtime)
     assert history.rate() == 4.0
     clock.now += RATE_S
     assert history.rate() == 0.0

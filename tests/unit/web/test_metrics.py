@@ -32,7 +32,9 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
         mirror.on_action(ActionEvent("index", "a.md", "searchable", "done", waited_s=7.5))
         counters = opened.session.transport.counters
         counters.by["GET", "200"], counters.by["POST", "failed"], counters.retries = 3, 1, 2
-        opened.history.sample(counters, opened.session.transport.gate, opened.watcher, 1)
+        opened.watcher._kernel.overflows = 1
+        assert opened.runtime is not None
+        opened.history.sample(opened.runtime)
         yield opened
 
 
