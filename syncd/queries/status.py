@@ -63,13 +63,13 @@ def _mirror(
         shown["remaining"] = remaining
         until = stored.get("until")
         shown["eta_s"] = None if until is None else max(0.0, round(until - time.time(), 1))
-    shown["items"] = _items(journal, queue, remaining)
-    shown["items"] |= _without_expired(journal, shown["items"], getattr(section.target, "expiration_ttl", None))
+    shown["items"] = _items(journal, queue, remaining, getattr(section.target, "expiration_ttl", None))
     shown["index"] |= journal.index.index_counts()
     shown["searchable"] = _searchable(section, shown["index"]["completed"])
     if stuck := _stuck(journal):
         shown["stuck"] = stuck
-    shown["last_reconcile"] = _iso(meta.get("last_reconcile"))
+    last = meta.get("last_reconcile")
+    shown["last_reconcile"] = utc_time(last) if isinstance(last, (int, float)) else None
     oldest = queue.oldest()
     shown["oldest_pending_s"] = None if oldest is None else round(max(0.0, time.time() - oldest), 1)
     watch = meta.get("watch")
@@ -115,25 +115,22 @@ def _detail(stored: dict[str, Any], state: State, remaining: int) -> str | None:
     return stored.get("detail") or None if state != "idle" else None
 
 
-def _items(journal: Journal, queue: Queue, remaining: int) -> dict[str, int]:
+def _items(journal: Journal, queue: Queue, remaining: int, ttl: float | None) -> dict[str, int]:
     waiting, _ = queue.counts()
     kinds = journal.problems.counts()
     failed = kinds.pop("failed", 0)
     # A rejected item is not stored. `searchable` counts items that are stored and indexed.
     kinds["index_error"] = journal.problems.count_dropped()
     kinds.pop("skipped", None)
+    stored = journal.stored()
+    # An entry that was not renewed in time is not in step.
+    expired = min(stored, journal.expired(time.time(), ttl)) if ttl else 0
     return {
-        "synced": journal.stored(),
-        "pending": max(waiting, remaining),
+        "synced": stored - expired,
+        "pending": max(waiting, remaining) + expired,
         "failed": failed,
         "rejected": sum(kinds.values()),
     }
-
-
-def _without_expired(journal: Journal, items: dict[str, int], ttl: float | None) -> dict[str, int]:
-    """Return the counts that change where entries expire: an entry that was not renewed in time is not in step."""
-    gone = min(items["synced"], journal.expired(time.time(), ttl)) if ttl else 0
-    return {"synced": items["synced"] - gone, "pending": items["pending"] + gone}
 
 
 def _stuck(journal: Journal) -> dict[str, Any] | None:
@@ -141,7 +138,3 @@ def _stuck(journal: Journal) -> dict[str, Any] | None:
     before = time.time() - STUCK_S
     count = journal.index.stuck_count(before)
     return {"count": count, "keys": [each.key for each in journal.index.stuck(before, STUCK_SHOWN)]} if count else None
-
-
-def _iso(moment: object) -> str | None:
-    return utc_time(moment) if isinstance(moment, (int, float)) else None

@@ -5,11 +5,10 @@ The import is slow, so only a process of `converter` imports this module, for it
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 from bs4 import BeautifulSoup
-from bs4.element import CData, NavigableString, PageElement, PreformattedString, Tag
+from bs4.element import CData, NavigableString, PreformattedString, Tag
 from bs4.exceptions import ParserRejectedMarkup
 from markdownify import ATX, MarkdownConverter
 
@@ -137,7 +136,9 @@ def _prepared(soup: BeautifulSoup) -> int:
     """Rename elements of very long lists and tables, so that the library does not count them. Return the depth."""
     depths = {id(soup): 0}
     counts: Counter[tuple[int, str]] = Counter()
-    for tag in _tags(soup.descendants):
+    for tag in soup.descendants:
+        if not isinstance(tag, Tag):
+            continue
         parent = tag.parent or soup
         depths[id(tag)] = depths[id(parent)] + (INDENTING if tag.name in _INDENTED else 1)
         counts[id(parent), tag.name] += 1
@@ -150,10 +151,6 @@ def _prepared(soup: BeautifulSoup) -> int:
                 case "table", "thead" | "tbody":
                     tag.name = "tfoot"
     return max(depths.values())
-
-
-def _tags(nodes: Iterator[PageElement]) -> Iterator[Tag]:
-    return (node for node in nodes if isinstance(node, Tag))
 
 
 def _flat(soup: BeautifulSoup) -> str:
