@@ -21,7 +21,6 @@ from syncd.cli.context import (
 )
 from syncd.cli.output import counted, print_json, print_line, print_note, print_styled, print_table
 from syncd.core.errors import EXIT_OK, ConfigError
-from syncd.core.model import STORED_NOT_INDEXED
 from syncd.core.plain_text import printable
 
 if TYPE_CHECKING:
@@ -72,6 +71,7 @@ def _local_rows(config: "Config", name: str) -> Iterator[dict[str, Any]]:
 
 def _rows_of(db: "sqlite3.Connection", name: str) -> Iterator[dict[str, Any]]:
     """Yield the records of the journal, then the problems of files that have no record."""
+    from syncd.core.model import STORED_NOT_INDEXED
     from syncd.state.journal import LAST, Journal
     from syncd.state.queue import Queue
 
@@ -97,6 +97,8 @@ def _rows_of(db: "sqlite3.Connection", name: str) -> Iterator[dict[str, Any]]:
 
 def state_of(problem_kind: str | None, *, queued: bool) -> str:
     """Return the state of an item in one word, as `status` counts it."""
+    from syncd.core.model import STORED_NOT_INDEXED
+
     if problem_kind == "failed":
         return "failed"
     if problem_kind is not None and problem_kind not in STORED_NOT_INDEXED:

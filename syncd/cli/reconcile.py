@@ -13,11 +13,11 @@ import click
 from syncd.cli.context import GlobalOptions, as_json_option, mirrors_argument, run_async
 from syncd.cli.output import counted, print_error, print_line, print_table, shard_suffix
 from syncd.core.keys import shown
-from syncd.core.model import Action, Put
 from syncd.core.plain_text import megabytes
 from syncd.service import signals
 
 if TYPE_CHECKING:
+    from syncd.core.model import Action
     from syncd.service.build import Grants, Session
     from syncd.service.daemon import StatusPage
     from syncd.sync.mirror import Mirror, PassOptions
@@ -202,7 +202,7 @@ def _print_plan(session: "Session", mirror: "Mirror", report: "Report") -> None:
     from syncd.queries.forecast import span
 
     rows = [
-        (f"  {action.kind}", action.reason, action.key, megabytes(action.size) if isinstance(action, Put) else "")
+        (f"  {action.kind}", action.reason, action.key, megabytes(action.size) if action.kind == "put" else "")
         for result in report.results
         for action, _ in result.tables.plan.actions()
     ]
@@ -270,7 +270,7 @@ def _write_list(objects: Iterator[dict[str, Any]]) -> None:
         sys.stdout.write(text)
 
 
-def _action_object(action: Action, outcome: str | None) -> dict[str, Any]:
+def _action_object(action: "Action", outcome: str | None) -> dict[str, Any]:
     fields: dict[str, Any] = {"action": action.kind, "key": action.key, "reason": action.reason}
     size = getattr(action, "size", None)
     if size is not None:
