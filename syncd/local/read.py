@@ -111,10 +111,7 @@ class Disk:
         try:
             status = self.root.stat()
         except OSError as error:
-            self._raise_if_temporary(error)
-            raise RootHalt(
-                f"path {self.label}: {error.strerror}; nothing was deleted. Bring the folder back"
-            ) from error
+            raise self._root_error(error, "Bring the folder back") from error
         if not stat.S_ISDIR(status.st_mode):
             raise RootHalt(f"path {self.label} is no directory; nothing was deleted. Bring the folder back")
         return status.st_dev, status.st_ino
@@ -125,8 +122,7 @@ class Disk:
             with os.scandir(self.root) as directory_entries:
                 return next(directory_entries, None) is None
         except OSError as error:
-            self._raise_if_temporary(error)
-            raise RootHalt(f"path {self.label}: {error.strerror}; nothing was deleted. Let syncd read it") from error
+            raise self._root_error(error, "Let syncd read it") from error
 
     def read(self, path: str, *, allow_changing: bool = False) -> tuple[Content, os.stat_result]:
         """Read a file once. Returns its content and its stat result.
@@ -155,9 +151,9 @@ class Disk:
             raise FileChanged(f"{shown(path)} changed while it was read")
         return Content(data, hashlib.sha256(data).hexdigest(), after.st_mtime_ns), after
 
-    def _raise_if_temporary(self, error: OSError) -> None:
-        if error.errno in TEMPORARY:
-            raise DiskRetry(f"path {self.label}: {error.strerror}; nothing was deleted. It is tried again") from error
+    def _root_error(self, error: OSError, remedy: str) -> DiskRetry | RootHalt:
+        why = f"path {self.label}: {error.strerror}; nothing was deleted."
+        return DiskRetry(f"{why} It is tried again") if error.errno in TEMPORARY else RootHalt(f"{why} {remedy}")
 
     def _is_temporary(self, error: OSError, key: str) -> bool:
         """Return whether an error is temporary, and remember the key of such an error for a retry."""

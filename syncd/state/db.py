@@ -360,7 +360,6 @@ class MirrorRows:
         self._mirror = mirror
 
     def _run(self, statement: str, *values: object) -> sqlite3.Cursor:
-        """Execute a statement."""
         return self._db.execute(statement, (self._mirror, *values))
 
     def _run_each(self, statement: str, rows: Iterable[Iterable[object]]) -> None:
