@@ -393,8 +393,8 @@ MUTANTS = (
     Mutant(
         "vectors are given to other texts than they were made of",
         "syncd/targets/vectorize/writing.py",
-        "else zip(part, answer, strict=True)",
-        "else zip(part, reversed(answer), strict=True)",
+        "dict(zip(part, answer, strict=True))",
+        "dict(zip(part, reversed(answer), strict=True))",
         ("tests/unit/targets/test_vector_passes.py", "tests/unit/targets/test_vector_trouble.py"),
         storm=12,
     ),

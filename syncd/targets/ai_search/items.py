@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
 from syncd.cloudflare.ai_search import BUILTIN, AISearch
 from syncd.cloudflare.ai_search_models import ItemPage, StoredItem
+from syncd.cloudflare.decoding import parse_time
 from syncd.core.errors import NotFound
 from syncd.core.key_digests import FULL_KEY_FIELD, prefix_of
 from syncd.core.model import Content, Entry, Stored
@@ -91,11 +91,8 @@ def stored_of(item: StoredItem, content: Content) -> Stored:
 
 def _created_at(item: StoredItem) -> float | None:
     """Return the creation time of an item by the remote's clock, seconds since the epoch."""
-    try:
-        created = datetime.fromisoformat(item.created_at or "")
-    except ValueError:
-        return None
-    return (created if created.tzinfo else created.replace(tzinfo=UTC)).timestamp()
+    created = parse_time(item.created_at)
+    return created.timestamp() if created else None
 
 
 # -- the listing and single items

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from syncd.targets.base import (
     Removed,
     ReportOutcomes,
     for_each,
+    in_groups,
     in_halves,
     no_removal_log,
     read_one,
@@ -104,25 +106,19 @@ class Embedder:
         missing = [text for text in digests if text not in found]
 
         async def embed(group: list[str]) -> None:
-            embedded = await self._embed_group(group, length)
-            found.update(embedded)
-            fresh = {
-                digests[text]: vector
-                for text, vector in embedded.items()
-                if not isinstance(vector, SyncdError) and _has_length(vector, length)
-            }
-            self._cache.keep(self.name, fresh)
+            async for part, answer in in_halves(group, lambda texts: self._request(texts, length)):
+                if isinstance(answer, SyncdError):
+                    found.update(dict.fromkeys(part, answer))
+                    continue
+                embedded = dict(zip(part, answer, strict=True))
+                found.update(embedded)
+                fresh = {digests[text]: vector for text, vector in embedded.items() if _has_length(vector, length)}
+                self._cache.keep(self.name, fresh)
 
-        await for_each(_groups(missing, TEXTS_LIMITS.get(self.model, TEXTS_LIMIT)), embed, REQUESTS)
+        groups = in_groups(missing, len, TEXTS_LIMITS.get(self.model, TEXTS_LIMIT), REQUEST_CHARS)
+        await for_each(list(groups), embed, REQUESTS)
         if missing:
             log.debug("embed.done", model=self.model, texts=len(missing), remembered=len(digests) - len(missing))
-        return found
-
-    async def _embed_group(self, group: list[str], length: int | None) -> dict[str, Embedding]:
-        """Return the vector or the error of each text of one request."""
-        found: dict[str, Embedding] = {}
-        async for part, answer in in_halves(group, lambda texts: self._request(texts, length)):
-            found |= dict.fromkeys(part, answer) if isinstance(answer, SyncdError) else zip(part, answer, strict=True)
         return found
 
     async def _request(self, texts: Sequence[str], length: int | None) -> list[Vector]:
@@ -137,19 +133,6 @@ class Embedder:
 
 def _has_length(vector: "Vector | None", length: int | None) -> bool:
     return vector is not None and length in (None, len(vector))
-
-
-def _groups(texts: Sequence[str], most: int) -> list[list[str]]:
-    """Split texts into the groups of one request each, with at most so many texts."""
-    groups: list[list[str]] = []
-    chars = 0
-    for text in texts:
-        if not groups or len(groups[-1]) == most or chars + len(text) > REQUEST_CHARS:
-            groups.append([])
-            chars = 0
-        groups[-1].append(text)
-        chars += len(text)
-    return groups
 
 
 # -- files
@@ -237,13 +220,8 @@ def _with_text(metadata: Mapping[str, str], text: str) -> dict[str, str]:
     whole = {**metadata, TEXT: text}
     if json_size(whole) <= METADATA_LIMIT:
         return whole
-    fits, over = 0, len(text)
-    while over - fits > 1:
-        middle = (fits + over) // 2
-        if json_size({**metadata, TEXT: text[:middle]}) <= METADATA_LIMIT:
-            fits = middle
-        else:
-            over = middle
+    lengths = range(1, len(text))
+    fits = bisect_right(lengths, METADATA_LIMIT, key=lambda length: json_size({**metadata, TEXT: text[:length]}))
     return {**metadata, TEXT: text[:fits]}
 
 
