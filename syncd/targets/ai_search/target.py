@@ -16,14 +16,7 @@ from syncd.core.model import Entry, IndexStatus
 from syncd.core.problems import Limits
 from syncd.targets.ai_search.items import INSTANCE, OWNER, SHA256, ItemReader, ItemWritePolicy, entry_of
 from syncd.targets.ai_search.writing import ItemWriter
-from syncd.targets.base import (
-    NO_KEYS,
-    Advice,
-    Fetched,
-    Hit,
-    KeySources,
-    Landmark,
-)
+from syncd.targets.base import NO_KEYS, Advice, Fetched, Hit, KeySources, Landmark
 from syncd.targets.shared import ShortNames, fetch_each, refusals_halt, title_field
 
 log = structlog.get_logger()

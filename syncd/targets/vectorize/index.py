@@ -26,6 +26,9 @@ from syncd.core.errors import Halt, SyncdError, TargetMissing, Unreachable
 from syncd.state.caches import Embeddings, IndexChange
 from syncd.targets.base import in_halves
 
+T = TypeVar("T")
+log = structlog.get_logger()
+
 OWNER_CHARS, KEY_CHARS, CONTENT_CHARS, MODEL_CHARS, CUT_CHARS = 8, 16, 20, 3, 3
 """Characters of 6 bits each. With 1,000 owners, two share a tag in one of 10^8 indexes; with a million keys, in one
 of 10^17."""
@@ -34,14 +37,6 @@ CHUNKS_LIMIT = 0xFFFF
 WHOLE = "whole"
 """The version of an entry with all its vectors, made with the present model and chunk settings."""
 
-_REF = re.compile(
-    rf"(?P<owner>[\w-]{{{OWNER_CHARS}}})\.(?P<key>[\w-]{{{KEY_CHARS}}})\.(?P<content>[\w-]{{{CONTENT_CHARS}}})"
-    rf"\.(?P<model>[\w-]{{{MODEL_CHARS}}})(?P<cut>[\w-]{{{CUT_CHARS}}})\.(?P<chunks>[0-9a-f]{{4}})",
-    re.ASCII,
-)
-_ID = re.compile(r"(.{53})\.([0-9a-f]{4})-([0-9a-f]{4})", re.ASCII)
-T = TypeVar("T")
-log = structlog.get_logger()
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
 """Seconds between two requests for the progress of a change. A change takes seconds (Vectorize: asynchronous
@@ -51,6 +46,13 @@ SPREAD_S = 30.0
 """Maximum seconds by which two clocks of the remote differ. The number is an assumption."""
 GIVE_UP_S = 600.0
 """Seconds after which a change counts as processed without a proof."""
+
+_REF = re.compile(
+    rf"(?P<owner>[\w-]{{{OWNER_CHARS}}})\.(?P<key>[\w-]{{{KEY_CHARS}}})\.(?P<content>[\w-]{{{CONTENT_CHARS}}})"
+    rf"\.(?P<model>[\w-]{{{MODEL_CHARS}}})(?P<cut>[\w-]{{{CUT_CHARS}}})\.(?P<chunks>[0-9a-f]{{4}})",
+    re.ASCII,
+)
+_ID = re.compile(r"(.{53})\.([0-9a-f]{4})-([0-9a-f]{4})", re.ASCII)
 
 
 # -- ids, without side effects
