@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from syncd.service.runtime import Runtime
 from syncd.state.queue import retry_problems
-from syncd.web.history import RecentHistory
+from syncd.web.metrics import RecentHistory
 from syncd.web.view import EventFeed, EventStream, StatusCache, safe
 
 _log = structlog.get_logger()

@@ -18,7 +18,7 @@ from syncd.config.schema import listen_address
 from syncd.core.errors import ConfigError
 from syncd.service.runtime import Runtime
 from syncd.web.app import WebApp
-from syncd.web.history import RecentHistory
+from syncd.web.metrics import RecentHistory
 
 _log = structlog.get_logger()
 

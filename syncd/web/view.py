@@ -19,7 +19,7 @@ from syncd.core.keys import shown
 from syncd.core.plain_text import printable
 from syncd.queries.status import snapshot
 from syncd.service.runtime import Runtime
-from syncd.web.history import RecentAction, RecentHistory
+from syncd.web.metrics import RecentAction, RecentHistory
 
 MIN_AGE_S = 1.0
 """The status is counted again only after this many seconds."""

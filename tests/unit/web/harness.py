@@ -10,7 +10,7 @@ from syncd.config.sources import load
 from syncd.service.build import Session, open_session
 from syncd.service.runtime import Runtime, build_runtime
 from syncd.web.app import WebApp
-from syncd.web.history import RecentHistory
+from syncd.web.metrics import RecentHistory
 
 NOW = 1_800_000_000.0
 HERE = "http://127.0.0.1:8385"
