@@ -125,7 +125,7 @@ class ProgressLine:
         if now - self._shown_at < _REFRESH_S:
             return
         self._shown_at = now
-        bar = f" [{'#' * (_BAR_WIDTH * done // total):{_BAR_WIDTH}}] {done}/{total}" if done else ""
+        bar = f" [{'#' * (_BAR_WIDTH * done // max(total, done)):{_BAR_WIDTH}}] {done}/{total}" if done else ""
         minutes, seconds = divmod(int(now - self._began), 60)
         # The cursor stands at the begin of the line, so that a log event replaces it.
         print(f"\r{_NO_WRAP}{text}{bar} {minutes}:{seconds:02}\x1b[K{_WRAP}\r", end="", file=sys.stderr, flush=True)  # noqa: T201

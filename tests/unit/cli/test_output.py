@@ -1,0 +1,44 @@
+"""Tables and the progress line."""
+
+import pytest
+
+from syncd.cli.output import ProgressLine, print_table, table_lines
+
+
+def test_columns_are_as_wide_as_their_widest_cell_on_a_terminal() -> None:
+    rows = [["日本", "1"], ["\x1b[1mab\x1b[0m", "10"], ["e\u0301", "100"]]
+    assert list(table_lines(("", "size"), rows, right=("size",))) == [
+        "\x1b[2m\x1b[0m      \x1b[2msize\x1b[0m",
+        "日本     1",
+        "\x1b[1mab\x1b[0m      10",
+        "e\u0301      100",
+    ]
+
+
+def test_a_table_without_headers_begins_with_its_first_row() -> None:
+    assert list(table_lines(("", ""), [["a", "b"], ["ccc", ""]], right=())) == ["a    b", "ccc"]
+    assert list(table_lines(("", ""), [], right=())) == []
+
+
+def test_a_table_in_a_pipe_is_plain_text_in_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("key", "size"), [("long " * 60 + "\x1b[2J", 7), (None, "x")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "key" + " " * 306 + "size"
+    assert lines[1] == "long " * 60 + "\\x1b[2J" + " " * 5 + "7"
+    assert lines[2] == " " * 312 + "x"
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "bar"), [(0, 0, "a 0:00"), (1, 2, f"a [{'#' * 15:30}] 1/2"), (2, 1, f"a [{'#' * 30}] 2/1")]
+)
+def test_the_bar_shows_the_part_that_is_done(
+    done: int, total: int, bar: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ProgressLine()
+    line.show("a", done, total)
+    line.show("too soon after the first", done, total)
+    line.clear()
+    shown = capsys.readouterr().err
+    assert bar in shown
+    assert "too soon" not in shown
+    assert shown.endswith("\r\x1b[K")
