@@ -27,7 +27,8 @@ from syncd.sync.mirror import Mirror
 
 WALK_BATCH = 1000
 """The number of files that a walk reads before the event loop runs again."""
-LISTING_BATCH = 1000
+LISTING_BATCH = 250
+"""The number of listed entries that one transaction stores. With more, the garbage collector visits more objects."""
 FAULTS_NAMED = 20
 """The number of unreadable rows of a listing that are reported."""
 FEW_KEYS = 20

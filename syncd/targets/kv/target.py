@@ -6,7 +6,7 @@ minute late, so the journal outranks them for that long.
 """
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +80,7 @@ class ValueReader:
         self._policy = policy
         self._names = names
 
-    async def entry_pages(self) -> AsyncGenerator[list[Entry], None]:
+    async def entry_pages(self) -> AsyncGenerator[Iterator[Entry], None]:
         """Yield the entries under the prefix by page, except for stale entries of this owner.
 
         A step of an asynchronous generator takes as long as reading an entry.
@@ -91,12 +91,7 @@ class ValueReader:
             try:
                 async with aclosing(namespace.key_pages(self._policy.prefix)) as pages:
                     async for keys in pages:
-                        entries = [self._entry(key.name, key.metadata) for key in keys]
-                        yield [
-                            await self._with_full_key(entry) if self._names.unproved(entry.ref, entry.key) else entry
-                            for entry in entries
-                            if entry is not None
-                        ]
+                        yield filter(None, (self._entry(key.name, key.metadata) for key in keys))
                 self.unreadable_rows = tuple(namespace.faults)
             except CursorRefused as error:
                 if number == LISTINGS:
@@ -105,8 +100,11 @@ class ValueReader:
             else:
                 return
 
-    async def _with_full_key(self, entry: Entry) -> Entry:
-        return entry._replace(key=await self._names.look_up(entry.ref))
+    async def with_full_key(self, entry: Entry) -> Entry:
+        """Return the entry under its full key, which its metadata may not contain."""
+        if self._names.unproved(entry.ref, entry.key):
+            return entry._replace(key=await self._names.look_up(entry.ref))
+        return entry
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
         """Return the entry of a key by its metadata: first under the name `ref`, then under the key's present name."""
@@ -328,7 +326,8 @@ class KVTarget:
             async with aclosing(self._reader.entry_pages()) as pages:
                 async for entries in pages:
                     for entry in entries:
-                        yield entry
+                        # "~" is in every short name.
+                        yield await self._reader.with_full_key(entry) if "~" in entry.ref else entry
         except TargetMissing:
             self._namespace.forget()
             raise
