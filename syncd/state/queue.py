@@ -23,11 +23,13 @@ LATER_S = 30.0
 """Maximum seconds until another look at a key that waits without a failure."""
 _NEVER_DUE = "due > ?2 + CASE WHEN attempts > 0 THEN ?3 ELSE ?4 END"
 """A row whose due time comes from another clock. A row without a failure is due after `settle_max` or LATER_S at most.
-`_far` returns the values."""
+`_far` returns the parameters 2 to 4."""
 _INSERT_DUE = "INSERT INTO dirty VALUES (?1, ?2, 0, ?3, ?3, 0, 1) ON CONFLICT (mirror, key) DO UPDATE SET"
+"""Adds a row (mirror, key, due time), or changes the row of the key by the assignments that follow."""
 _MARKED_SINCE = """
     CASE WHEN attempts > 0 OR first_seen > excluded.first_seen THEN excluded.first_seen ELSE first_seen END
 """
+"""The time of the first mark. A mark replaces a waiting retry, and a row from a clock that was ahead."""
 
 # A content remains if a remaining entry has it, under any key: a search finds it there.
 _STAYS = (
@@ -140,7 +142,6 @@ class Queue(QueueReader):
         self._run_each(
             "INSERT INTO dirty VALUES (?1, ?2, ?3, ?4, ?5, 0, 1) ON CONFLICT (mirror, key) DO UPDATE SET"
             " subtree = max(subtree, excluded.subtree), seq = seq + 1, attempts = 0,"
-            # A mark replaces a waiting retry, and a row from a clock that was ahead.
             f" first_seen = {_MARKED_SINCE}, due = min(excluded.due, ?6 + {_MARKED_SINCE})",
             ((key, subtree, now, now + self._settle, self._settle_max) for key, subtree in hints),
         )
