@@ -79,6 +79,9 @@ class Limits:
         return any("." + ".".join(parts[start:]) in self.extensions for start in range(1, len(parts)))
 
 
+# -- indexing errors
+
+
 class Fault(NamedTuple):
     """An error value of the remote. remedy: an action of a person on the file; None if the file is not the cause."""
 

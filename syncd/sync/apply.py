@@ -61,6 +61,9 @@ _MORE = {"put": "put.more", "delete": "delete.more"}
 L = TypeVar("L", Adopt, Forget)
 
 
+# -- outcomes
+
+
 class LogThrottle:
     """Chooses the log level of each action of one batch, so that a first upload of 100,000 files logs few lines."""
 
@@ -244,6 +247,9 @@ def claim_previous(mirror: Mirror, key: str, held: Stored | Adopt | None) -> Non
     # After a takeover a listing may still show the entry of the other writer.
     if held is not None and not mirror.policy.takeover:
         mirror.claims.remove_put(key)
+
+
+# -- batches
 
 
 class Applier:

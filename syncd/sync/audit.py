@@ -119,7 +119,8 @@ async def why_list(mirror: Mirror) -> str | None:
         return "the numbers by index status are unknown"
     if not _learn_counts(mirror, counts, base.others + findings.added, unfinished=findings.unfinished):
         return "the numbers by index status differ"
-    _keep(mirror, replace(base, at=now, others=base.others + findings.added, newest=findings.newest))
+    base = replace(base, at=now, others=base.others + findings.added, newest=findings.newest)
+    mirror.meta.set("audit", asdict(base))
     return None
 
 
@@ -236,10 +237,6 @@ def invalidate(mirror: Mirror) -> None:
     mirror.meta.set("audit", None)
 
 
-def _keep(mirror: Mirror, base: Baseline) -> None:
-    mirror.meta.set("audit", asdict(base))
-
-
 def remember(mirror: Mirror, tables: PassTables, started: float) -> None:
     """Store a new baseline after a complete pass with a full listing.
 
@@ -257,4 +254,4 @@ def remember(mirror: Mirror, tables: PassTables, started: float) -> None:
         log.debug("audit.none", mirror=mirror.name, odd=summary.ours, mended=in_step, whole=target.landmark is not None)
         return
     others = target.landmark.rows - tables.remote.hidden - summary.known - summary.deleted
-    _keep(mirror, Baseline(started, started, others, target.landmark.newest))
+    mirror.meta.set("audit", asdict(Baseline(started, started, others, target.landmark.newest)))

@@ -92,6 +92,9 @@ class Mirror:
         return wait, attempts
 
 
+# -- one pass
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """The keys that a pass looks at: all of them (with a remote listing), or the given rows of the queue."""

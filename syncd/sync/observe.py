@@ -5,6 +5,8 @@ journal and the file cache, and returns the keys that may need an action. In a p
 the place of the listing.
 
 A shard sees its own keys only. Journal rows of other shards are deleted when the mirror is opened.
+
+`FileReader` reads the files whose checksum a decision needs, and remembers the checksums in the file cache.
 """
 
 import asyncio
@@ -235,6 +237,9 @@ def _observed(row: KeyRow, entries: Sequence[Entry], owner: str, seen: Source) -
 
     first, *others = sorted(entries, key=rank, reverse=True) if len(entries) > 1 else entries or (None,)
     return Observed(row.key, row.local, record, first, seen, others)
+
+
+# -- checksums of files
 
 
 @dataclass(slots=True)

@@ -214,6 +214,9 @@ def _heed_refusal(resolved: Resolved, parked: tuple[str, Problem] | None) -> Res
     return resolved
 
 
+# -- questions to the target
+
+
 @dataclass(slots=True)
 class Questions:
     """The questions of one pass. asked: the questions about entries that would be replaced or deleted.
@@ -283,6 +286,9 @@ class Questions:
         """Return whether answers of the target may predate our own change of that time."""
         limits = self.mirror.target.limits
         return limits.reads_lag and changed_at is not None and abs(self.mirror.now() - changed_at) <= limits.lag_s
+
+
+# -- other writers
 
 
 def mark_other_writers(mirror: Mirror, block: list[Observed], *, delete_excluded: bool) -> list[Observed]:
