@@ -67,10 +67,43 @@ _PATTERN = "Keys (regular expression) "
     help="How many indexings of these keys fail; 0: all.",
 )
 @click.option("--skip-index", help=f"{_PATTERN}that the index leaves out.")
+@click.option(
+    "--index-error",
+    metavar="REGEX=CODE",
+    multiple=True,
+    help="Keys whose indexing ends with this documented error; may be repeated.",
+)
 @click.option("--slow-index", help=f"{_PATTERN}whose indexing takes longer.")
 @click.option("--slow-index-delay", type=float, default=3600.0, help="Seconds until the slow keys are indexed.")
 @click.option("--list-lag", type=float, default=0.0, help="Seconds by which listings are behind.")
 @click.option("--latency", type=float, default=0.0, help="Seconds from a request to its answer.")
+@click.option(
+    "--quota",
+    metavar="N/S",
+    help="More than N requests in any S seconds are answered 429, and all requests of the next S seconds.",
+)
+@click.option(
+    "--quota-headers/--no-quota-headers", default=True, help="Send the Ratelimit headers on every answer under a quota."
+)
+@click.option(
+    "--permissions",
+    type=click.Choice(("edit+run", "edit", "run")),
+    default="edit+run",
+    help="The AI Search permissions of the token. Searches and chats need run, everything else edit.",
+)
+@click.option("--paused", is_flag=True, help="Every instance is paused until it is updated with paused: false.")
+@click.option(
+    "--oversize",
+    type=click.Choice(("refuse", "skip", "error")),
+    default="refuse",
+    help="What happens to an upload over the size limit of its type.",
+)
+@click.option(
+    "--search-cache/--no-search-cache", default=True, help="Answer similar queries from a cache, as the service does."
+)
+@click.option(
+    "--fail-search", is_flag=True, help="Retrieval fails: an empty list, or 7073 if return_on_failure is false."
+)
 @click.option("--unsuccessful", type=float, default=0.0, help="Share of the keys of a KV bulk request that fail.")
 @click.option("--mutation-lag", type=float, default=0.2, help="Seconds until a change of a Vectorize index is seen.")
 def emulate(port: int, store: Path | None, **behaviour: Any) -> int:

@@ -12,15 +12,6 @@ from syncd.emulator.requests import compact_json, read_json
 CHUNK_LENGTH = 1000
 """Target length of a chunk in characters. A longer paragraph is split at white space."""
 
-REASONS = {
-    "unknown_error": "Vector ingestion did not confirm, giving up",
-    "file_is_password_locked": "The document is encrypted and no password was given",
-    "unable_to_convert_to_markdown": "The converter returned no result for this file",
-    "file_content_empty": "No text was found in the file",
-    "file_not_found": "The object does not exist in the bucket",
-}
-"""The message in an item's log for each error. The service's own messages are not documented."""
-
 _PARAGRAPH = re.compile(r".+?(?:\n[ \t\r]*\n\s*|\Z)", re.DOTALL)
 _HEADING = re.compile(r"#{1,6}(\s|$)")
 _MARKDOWN = (".md", ".mdx", ".markdown", ".mdoc")

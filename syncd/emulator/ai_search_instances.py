@@ -17,6 +17,7 @@ from syncd.emulator.ai_search_store import (
     instance_endpoints,
     instance_of,
     instance_statistics,
+    instance_status,
     namespace_of,
     reindex_all,
     remove_instance,
@@ -48,7 +49,7 @@ async def _create_namespace(call: Call) -> Response:
     if name in known:
         raise ApiError(409, 7064, "namespace_already_exists")
     if len(known) >= MAX_NAMESPACES:
-        raise ApiError(403, 7066, f"An account has at most {MAX_NAMESPACES} namespaces")
+        raise ApiError(403, 7062, "max_namespaces_reached")
     row = (call.path["account_id"], name, description, call.backend.clock())
     call.backend.store.run("INSERT INTO ai_namespaces VALUES (?, ?, ?, ?)", row)
     return ok(_namespace(call, name), status=201)
@@ -70,7 +71,7 @@ async def _delete_namespace(call: Call) -> Response:
     name = _changeable_namespace(call)
     place = (call.path["account_id"], name)
     if call.backend.store.one("SELECT 1 FROM ai_instances WHERE account = ? AND namespace = ?", place):
-        raise invalid(f"namespace {name} still has instances")
+        raise ApiError(400, 7066, "namespace_not_empty")
     shown = _namespace(call, name)
     call.backend.store.run("DELETE FROM ai_namespaces WHERE account = ? AND name = ?", place)
     return ok(shown)
@@ -79,7 +80,7 @@ async def _delete_namespace(call: Call) -> Response:
 def _changeable_namespace(call: Call) -> str:
     name = namespace_of(call)
     if name == DEFAULT_NAMESPACE:
-        raise ApiError(400, 7065, "The default namespace cannot be changed or deleted")
+        raise ApiError(400, 7065, "cannot_modify_default_namespace")
     return name
 
 
@@ -112,7 +113,6 @@ class _InstanceConfig(BaseModel):
 _DEFAULTS: dict[str, Any] = {
     **_InstanceConfig().model_dump(),
     "enable": True,
-    "status": "ready",
     "engine_version": 3,
     "chunk_size": 256,
     "chunk_overlap": 10,
@@ -129,7 +129,7 @@ async def _list_instances(call: Call) -> Response:
     if "name" not in call.path:
         namespace = call.query("namespace") or namespace
     rows = call.backend.store.all(sql, (call.path["account_id"], namespace, (call.query("search") or "").lower()))
-    return _page(call, [_render(as_instance(dict(row))) for row in rows])
+    return _page(call, [_render(call, as_instance(dict(row))) for row in rows])
 
 
 async def _create_instance(call: Call) -> Response:
@@ -138,18 +138,18 @@ async def _create_instance(call: Call) -> Response:
     config = {field: value for field, value in body.items() if field != "id"}
     _check_config(config)
     if find_instance(call.backend, (account, namespace, name)) is not None:
-        raise ApiError(400, 7022, "ai_search_name_already_exists")
+        raise ApiError(400, 7022, "ai_search_with_this_name_already_exist")
     if call.backend.store.value("SELECT count(*) FROM ai_instances WHERE account = ?", (account,)) >= MAX_INSTANCES:
-        raise ApiError(403, 7013, f"An account has at most {MAX_INSTANCES} instances")
+        raise ApiError(403, 7013, "max_instances_reached")
     now = call.backend.clock()
     sql = "INSERT INTO ai_instances (account, namespace, id, config, created_at, modified_at) VALUES (?, ?, ?, ?, ?, ?)"
     call.backend.store.run(sql, (account, namespace, name, json.dumps(config), now, now))
     created = find_instance(call.backend, (account, namespace, name))
-    return ok(created and _render(created), status=201)
+    return ok(created and _render(call, created), status=201)
 
 
 async def _get_instance(call: Call) -> Response:
-    return ok(_render(instance_of(call)))
+    return ok(_render(call, instance_of(call)))
 
 
 async def _update_instance(call: Call) -> Response:
@@ -162,13 +162,14 @@ async def _update_instance(call: Call) -> Response:
         call.backend.store.run(sql, (json.dumps(config), call.backend.clock(), instance.number))
         if config.get("custom_metadata", []) != instance.config.get("custom_metadata", []):
             reindex_all(call.backend, instance_of(call))
-    return ok(_render(instance_of(call)))
+    return ok(_render(call, instance_of(call)))
 
 
 async def _delete_instance(call: Call) -> Response:
     instance = instance_of(call)
+    shown = _render(call, instance)
     remove_instance(call.backend, instance)
-    return ok(_render(instance))
+    return ok(shown)
 
 
 async def _get_statistics(call: Call) -> Response:
@@ -194,10 +195,11 @@ def _check_config(config: dict[str, Any]) -> None:
         raise invalid(str(reason)) from reason
 
 
-def _render(instance: InstanceRow) -> dict[str, Any]:
+def _render(call: Call, instance: InstanceRow) -> dict[str, Any]:
     times = {"created_at": timestamp(instance.created_at), "modified_at": timestamp(instance.modified_at)}
     fixed = {"id": instance.id, "namespace": instance.namespace, "account_id": instance.account}
-    return _DEFAULTS | instance.config | fixed | times
+    state = {"paused": call.backend.options.paused, "status": instance_status(call.backend, instance)}
+    return _DEFAULTS | state | instance.config | fixed | times
 
 
 ENDPOINTS = [

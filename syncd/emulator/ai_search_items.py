@@ -163,7 +163,7 @@ async def _delete(call: Call) -> Response:
 async def _download(call: Call) -> Response:
     item = _item_of(call, instance_of(call))
     if item.source != BUILTIN:
-        raise ApiError(400, 7059, "download_only_for_builtin_items")
+        raise ApiError(400, 7059, "content_download_not_available_for_external_source_items")
     return Response(read_content(call.backend, item), media_type="application/octet-stream")
 
 

@@ -6,11 +6,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from syncd.emulator.ai_search_index import cited_item
+from syncd.emulator.ai_search_cache import SearchCache
+from syncd.emulator.ai_search_index import SYSTEM_FIELDS, cited_item, read_schema
 from syncd.emulator.ai_search_items import define_filter
 from syncd.emulator.ai_search_store import InstanceRow, instance_endpoints, instance_of
 from syncd.emulator.limits import MAX_RESULTS
-from syncd.emulator.requests import Call, invalid, ok, validate
+from syncd.emulator.requests import ApiError, Call, invalid, ok, validate
 
 _WORD = re.compile(r"\w+")
 _MAX_WORDS = 100
@@ -33,13 +34,42 @@ class _Retrieval(BaseModel):
     max_num_results: float = Field(ge=1, le=MAX_RESULTS)
     match_threshold: float = Field(ge=0, le=1)
     filters: Any = None
+    return_on_failure: bool = True
 
 
 async def _search(call: Call) -> Response:
     instance = instance_of(call)
     body = await call.body()
-    query, retrieval = _query(body), _retrieval(body, instance)
-    define_filter(call, {} if retrieval.filters is None else retrieval.filters)
+    query = read_query(body)
+    result, cached = search_instance(call, instance, query, body)
+    response = ok(result)
+    response.headers["cf-aig-cache-status"] = "HIT" if cached else "MISS"
+    return response
+
+
+def search_instance(call: Call, instance: InstanceRow, query: str, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Return the result of a search, and whether it comes from the cache. body: the request with ai_search_options."""
+    retrieval = _retrieval(body, instance)
+    cache: SearchCache = call.request.app.state.searches
+    use_cache = call.backend.options.search_cache and _cache_enabled(body, instance)
+    wanted = retrieval.model_dump()
+    if use_cache and (kept := cache.find(call.backend, instance, query, wanted)) is not None:
+        return kept, True
+    if call.backend.options.fail_search:
+        if not retrieval.return_on_failure:
+            raise ApiError(500, 7073, "all_search_methods_failed")
+        return {"search_query": query, "query_kind": "text", "chunks": []}, False
+    chunks = _chunks(call, instance, query, retrieval)
+    result = {"search_query": query, "query_kind": "text", "chunks": chunks}
+    if use_cache:
+        cache.keep(call.backend, instance, query, wanted, result)
+    return result, False
+
+
+def _chunks(call: Call, instance: InstanceRow, query: str, retrieval: _Retrieval) -> list[dict[str, Any]]:
+    filters = {} if retrieval.filters is None else retrieval.filters
+    define_filter(call, filters)
+    _check_fields(filters, instance)
     rows = []
     if words := _WORD.findall(query)[:_MAX_WORDS]:
         # "and" applies to the keyword half of the service; its vector half finds looser matches, like "or" here.
@@ -67,7 +97,15 @@ async def _search(call: Call) -> Response:
                     "scoring_details": _scoring_details(retrieval.retrieval_type, score, number),
                 }
             )
-    return ok({"search_query": query, "query_kind": "text", "chunks": chunks})
+    return chunks
+
+
+def _check_fields(filters: dict[str, Any], instance: InstanceRow) -> None:
+    """Raise ApiError 400/7105 for a field that is neither the system's nor declared by the instance."""
+    known = SYSTEM_FIELDS | read_schema(instance.config.get("custom_metadata") or []).keys()
+    unknown = [field for field in filters if field.lower() not in known]
+    if unknown:
+        raise ApiError(400, 7105, f"metadata_filter_unknown_field: {unknown[0]}")
 
 
 def _scoring_details(kind: str, score: float, rank: int) -> dict[str, float]:
@@ -75,7 +113,8 @@ def _scoring_details(kind: str, score: float, rank: int) -> dict[str, float]:
     return {f"{half}_{name}": value for half in halves for name, value in (("score", score), ("rank", rank))}
 
 
-def _query(body: dict[str, Any]) -> str:
+def read_query(body: dict[str, Any]) -> str:
+    """Return the text of the query, or of the last message of the user; ApiError 400 if there is none."""
     query, messages = body.get("query"), body.get("messages")
     if (query is None) == (messages is None):
         raise invalid("exactly one of query and messages is required")
@@ -92,6 +131,13 @@ def _retrieval(body: dict[str, Any], instance: InstanceRow) -> _Retrieval:
         "match_threshold": instance.config.get("score_threshold", 0.4),
     }
     return validate(_Retrieval, defaults | _object(_object(body, "ai_search_options"), "retrieval"))
+
+
+def _cache_enabled(body: dict[str, Any], instance: InstanceRow) -> bool:
+    enabled = _object(_object(body, "ai_search_options"), "cache").get("enabled", instance.config.get("cache", True))
+    if not isinstance(enabled, bool):
+        raise invalid("cache.enabled must be true or false")
+    return enabled
 
 
 def _object(parent: dict[str, Any], name: str) -> dict[str, Any]:

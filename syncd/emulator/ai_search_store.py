@@ -11,13 +11,13 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from syncd.emulator.ai_search_index import (
-    REASONS,
     SYSTEM_FIELDS,
     IndexedChunk,
     IndexingResult,
     build_metadata,
     read_schema,
 )
+from syncd.emulator.indexing_errors import INDEXING_ERRORS
 from syncd.emulator.options import matches
 from syncd.emulator.requests import ApiError, Backend, Call, Endpoint, Handler, timestamp
 
@@ -33,8 +33,10 @@ CREATE TABLE IF NOT EXISTS ai_instances (
     UNIQUE (account, namespace, id)
 );
 -- One row for each past state of an item; the present state has no valid_to. Only a lagging listing reads older rows.
+-- No version is used twice: the cache of searches compares them.
 CREATE TABLE IF NOT EXISTS ai_items (
-    version INTEGER PRIMARY KEY, id TEXT NOT NULL, instance INTEGER NOT NULL, key TEXT NOT NULL, source TEXT NOT NULL,
+    version INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL, instance INTEGER NOT NULL, key TEXT NOT NULL, source TEXT NOT NULL,
     checksum TEXT NOT NULL, size INTEGER, metadata TEXT NOT NULL, filterable TEXT NOT NULL,
     chunks INTEGER NOT NULL, error TEXT, created_at REAL NOT NULL, modified_at REAL NOT NULL,
     queued_at REAL NOT NULL, started_at REAL NOT NULL, done_at REAL NOT NULL,
@@ -119,6 +121,12 @@ def find_instance(backend: Backend, place: tuple[str, str, str]) -> InstanceRow 
     sql = "SELECT * FROM ai_instances WHERE account = ? AND namespace = ? AND id = ?"
     row = backend.store.one(sql, place)
     return None if row is None else as_instance(dict(row))
+
+
+def pause_instance(backend: Backend, instance: InstanceRow) -> None:
+    """Pause an instance after an error that concerns all of it."""
+    config = json.dumps(instance.config | {"paused": True})
+    backend.store.run("UPDATE ai_instances SET config = ? WHERE number = ?", (config, instance.number))
 
 
 def as_instance(row: dict[str, Any]) -> InstanceRow:
@@ -271,6 +279,18 @@ def instance_statistics(backend: Backend, instance: InstanceRow) -> dict[str, An
     }
 
 
+def instance_status(backend: Backend, instance: InstanceRow) -> str:
+    """Return "waiting" for an instance that is empty, "indexing" while an item is in work, else "active".
+
+    The documentation names the three values without defining them.
+    """
+    sql = "SELECT max(done_at) FROM ai_items WHERE valid_to IS NULL AND instance = :instance"
+    last = backend.store.cached_value(sql, {"instance": instance.number})
+    if last is None:
+        return "waiting"
+    return "indexing" if last > backend.clock() else "active"
+
+
 def _retire_item(backend: Backend, item_id: str, now: float) -> None:
     lag = backend.options.list_lag
     if lag:
@@ -290,8 +310,10 @@ def _write_logs(backend: Backend, item: ItemRow) -> None:
     backend.store.run("DELETE FROM ai_logs WHERE item = ? AND at > ?", (item.id, item.queued_at))
     milliseconds = round((item.done_at - item.queued_at) * 1000)
     end: tuple[Any, ...] = ("completed", "Indexing completed", item.chunks, milliseconds, None)
-    if item.error is not None:
-        end = ("error", REASONS.get(item.error, "Indexing failed"), None, milliseconds, item.error)
+    if item.error == SKIPPED:
+        end = ("skipped", "The file was skipped", None, milliseconds, None)
+    elif item.error is not None:
+        end = ("error", INDEXING_ERRORS[item.error], None, milliseconds, item.error)
     backend.store.many(
         "INSERT INTO ai_logs (item, at, action, message, chunks, milliseconds, error) VALUES (?, ?, ?, ?, ?, ?, ?)",
         [

@@ -23,14 +23,16 @@ from syncd.emulator.ai_search_store import (
     find_item,
     instance_endpoints,
     instance_of,
+    pause_instance,
     queue_item,
     store_content,
 )
-from syncd.emulator.limits import FILE_TYPES, MAX_FILE_SIZE, MAX_KEY_LENGTH, MAX_WAIT
+from syncd.emulator.indexing_errors import INSTANCE_ERRORS
+from syncd.emulator.limits import FILE_TYPES, MAX_KEY_LENGTH, MAX_LARGE_FILE_SIZE, MAX_WAIT, max_file_size
 from syncd.emulator.options import matches
 from syncd.emulator.requests import ApiError, Call, FormPart, ok, parse_form, timestamp
 
-_MAX_FORM_SIZE = MAX_FILE_SIZE + 1024 * 1024
+_MAX_FORM_SIZE = MAX_LARGE_FILE_SIZE + 1024 * 1024
 
 
 class _UploadForm(NamedTuple):
@@ -43,13 +45,14 @@ class _UploadForm(NamedTuple):
 async def _upload(call: Call) -> Response:
     instance = instance_of(call)
     body = await call.read(_MAX_FORM_SIZE, refuse=_too_large)
-    if instance.config.get("paused"):
+    if instance.config.get("paused", call.backend.options.paused):
         raise ApiError(400, 7032, "ai_search_is_paused")
     form = _read_form(call, body)
+    oversize = _oversize(call, instance, form)
     existing = find_item(call.backend, instance, key=form.key, source=BUILTIN)
     if existing is not None and call.backend.options.on_existing == "conflict":
         raise ApiError(409, 7042, "item_key_already_exist")
-    result = indexing_result(call, form.key, form.data, existing)
+    result = oversize or indexing_result(call, form.key, form.data, existing)
     item, warnings = new_item(call, instance, (form.key, BUILTIN), form.custom, result)
     item = replace(item, size=len(form.data), checksum=_checksum(call, form.data))
     if existing is not None:
@@ -57,27 +60,38 @@ async def _upload(call: Call) -> Response:
     with call.backend.store.transaction():
         item = queue_item(call.backend, item, item.modified_at)
         store_content(call.backend, item, form.data, result.chunks)
+        if result.error in INSTANCE_ERRORS:
+            pause_instance(call.backend, instance)
     shown = await render_after_wait(call, instance, item, wait=form.wait)
     return ok(shown | {"warnings": warnings}, status=201)
 
 
 def _too_large(message: str) -> ApiError:
-    return ApiError(413, 7054, f"file_too_large: {message}")
+    return ApiError(413, 7054, f"file_exceeds_maximum_size: {message}")
+
+
+def _oversize(call: Call, instance: InstanceRow, form: _UploadForm) -> IndexingResult | None:
+    """Return the result for a file over the limit of its type, None for any other file; ApiError 413 if refused."""
+    options = instance.config.get("indexing_options") or {}
+    limit = max_file_size(form.key, use_ocr=bool(options.get("use_ocr")))
+    if len(form.data) <= limit:
+        return None
+    if call.backend.options.oversize == "refuse":
+        raise _too_large(f"a file of this type has at most {limit} bytes")
+    return IndexingResult([], SKIPPED if call.backend.options.oversize == "skip" else "over_size")
 
 
 def _read_form(call: Call, body: bytes) -> _UploadForm:
     try:
         parts = parse_form(call.request.headers.get("content-type", ""), body)
     except ValueError as reason:
-        raise ApiError(400, 7055, f"file_not_provided: {reason}") from reason
+        raise ApiError(400, 7055, f"file_field_is_required: {reason}") from reason
     file = parts.get("file")
     if file is None or not file.filename:
-        raise ApiError(400, 7055, "file_not_provided: the form has no part named file with a filename")
+        raise ApiError(400, 7055, "file_field_is_required: the form has no part named file with a filename")
     check_key(file.filename)
     if not file.filename.lower().endswith(FILE_TYPES):
         raise ApiError(400, 7060, f"unsupported_file_type: {file.filename}")
-    if len(file.data) > MAX_FILE_SIZE:
-        raise _too_large(f"a file has at most {MAX_FILE_SIZE} bytes")
     custom = _custom_metadata(call, parts.get("metadata"))
     wait = parts.get("wait_for_completion")
     return _UploadForm(
@@ -116,6 +130,9 @@ def indexing_result(call: Call, key: str, data: bytes, existing: ItemRow | None)
     if matches(options.fail_index, key):
         locked = key.lower().endswith(".pdf")
         return IndexingResult([], "file_is_password_locked" if locked else "unable_to_convert_to_markdown")
+    chosen = options.chosen_error(key)
+    if chosen is not None:
+        return IndexingResult([], chosen)
     if matches(options.skip_index, key):
         return IndexingResult([], SKIPPED)
     if matches(options.fail_index_transient, key):

@@ -4,7 +4,10 @@ MAX_JSON_SIZE = 16 * 1024 * 1024
 """Bytes of a JSON body. This limit is the stand-in's own."""
 
 MAX_FILE_SIZE = 4 * 1024 * 1024
-"""Bytes of one upload: "max 4MB" in the API reference. The service accepts 10 MiB of text now."""
+"""Bytes of one upload of any type but those with MAX_LARGE_FILE_SIZE. Source: "AI Search: limits and pricing"."""
+
+MAX_LARGE_FILE_SIZE = 10 * 1024 * 1024
+"""Bytes of a plain text or code file, and of a PDF if the instance reads pictures of text (use_ocr)."""
 
 MAX_KEY_LENGTH = 128
 """Characters of an item's key."""
@@ -49,6 +52,19 @@ BINARY_TYPES = (
 # fmt: on
 FILE_TYPES = PLAIN_TYPES + TEXTUAL_RICH_TYPES + BINARY_TYPES
 """Accepted endings of a key; any other ending is 7060."""
+
+PACKED_TYPES = (".log.gz",)
+"""Plain types with the lower limit: whether the service counts packed or unpacked bytes is unknown."""
+
+
+def max_file_size(key: str, *, use_ocr: bool) -> int:
+    """Return the limit for the upload of this key in bytes. use_ocr: the instance's indexing option."""
+    name = key.lower()
+    if name.endswith(".pdf"):
+        return MAX_LARGE_FILE_SIZE if use_ocr else MAX_FILE_SIZE
+    large = name.endswith(PLAIN_TYPES) and not name.endswith(PACKED_TYPES)
+    return MAX_LARGE_FILE_SIZE if large else MAX_FILE_SIZE
+
 
 MAX_KV_NAMESPACES = 1000
 """Of one account."""

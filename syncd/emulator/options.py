@@ -14,6 +14,9 @@ from typing import Literal
 
 import structlog
 
+from syncd.emulator.indexing_errors import INDEXING_ERRORS
+from syncd.emulator.quota import read_quota
+
 log = structlog.get_logger()
 
 MAX_SEARCH_S = 1.0
@@ -35,9 +38,21 @@ class EmulatorOptions:
     fail_index_transient: a regular expression. The first fail_index_times indexings of each key in which it is found
     end in unknown_error; 0 means every indexing.
     skip_index: a regular expression. Each key in which it is found is stored and ends with the status "skipped".
+    index_error: texts REGEX=CODE. Indexing of each key in which the expression is found ends with this documented
+    error; the first text that matches decides. An error that concerns the instance pauses it, too.
     slow_index: a regular expression. Indexing of each key in which it is found takes slow_index_delay seconds.
     list_lag: seconds by which the listings of items and of keys are behind.
     latency: the least number of seconds from a request to its answer.
+    quota: "N/S", e.g. "1200/300": more than N requests in any S seconds are answered 429/971, as are all requests of
+    the next S seconds. None: no limit.
+    quota_headers: False omits the Ratelimit headers from answers under a quota; Retry-After remains.
+    permissions: those of the token for AI Search. Without "run", searches are refused with 10000; without "edit",
+    everything else is. permission_status: the HTTP status of that refusal, which is undocumented.
+    paused: True pauses each instance until a client updates it with {"paused": false}.
+    oversize: the answer to an upload over the limit of its type: "refuse" is 413/7054, "skip" stores an item with the
+    status "skipped", "error" stores an item with the error over_size.
+    search_cache: True keeps the answers of searches, and answers a similar query from them, as the service does.
+    fail_search: True fails the retrieval of every search: an empty list, or 500/7073 if return_on_failure is false.
     metadata: "refuse" answers 7056 to an upload with custom metadata, "declared" to an upload with a field that the
     instance does not declare, "texts" to an upload with a number or a boolean.
     list_metadata: False omits `metadata` from every item, as the API did before July 2026.
@@ -65,8 +80,17 @@ class EmulatorOptions:
     skip_index: str | None = None
     slow_index: str | None = None
     slow_index_delay: float = 3600.0
+    index_error: tuple[str, ...] = ()
     list_lag: float = 0
     latency: float = 0
+    quota: str | None = None
+    quota_headers: bool = True
+    permissions: Literal["edit+run", "edit", "run"] = "edit+run"
+    permission_status: Literal[403, 401] = 403
+    paused: bool = False
+    oversize: Literal["refuse", "skip", "error"] = "refuse"
+    search_cache: bool = True
+    fail_search: bool = False
     metadata: Literal["keep", "texts", "declared", "refuse"] = "keep"
     list_metadata: bool = True
     kv_write_limit: bool = False
@@ -87,10 +111,26 @@ class EmulatorOptions:
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} must be 0 or more")
         for name in ("fail_index", "fail_index_transient", "skip_index", "slow_index"):
-            try:
-                re.compile(getattr(self, name) or "")
-            except re.error as reason:
-                raise ValueError(f"{name} is not a regular expression: {reason}") from reason
+            _check_expression(name, getattr(self, name) or "")
+        for text in self.index_error:
+            expression, equals, code = text.rpartition("=")
+            if not equals or code not in INDEXING_ERRORS:
+                raise ValueError(f"index_error must be REGEX=CODE with one of {', '.join(INDEXING_ERRORS)}")
+            _check_expression("index_error", expression)
+        if self.quota is not None:
+            read_quota(self.quota)
+
+    def chosen_error(self, key: str) -> str | None:
+        """Return the error that the option index_error gives to this key, or None."""
+        pairs = (text.rpartition("=") for text in self.index_error)
+        return next((code for expression, _, code in pairs if matches(expression, key)), None)
+
+
+def _check_expression(name: str, expression: str) -> None:
+    try:
+        re.compile(expression)
+    except re.error as reason:
+        raise ValueError(f"{name} is not a regular expression: {reason}") from reason
 
 
 def matches(expression: str | None, key: str) -> bool:

@@ -35,7 +35,9 @@ from syncd.emulator import (
     vectorize_vectors,
     workers_ai,
 )
+from syncd.emulator.ai_search_cache import SearchCache
 from syncd.emulator.options import EmulatorOptions
+from syncd.emulator.quota import QuotaWindow, read_quota
 from syncd.emulator.requests import ApiError, Backend, Call, Endpoint, RequestCounts, Routes, error, ok, plain
 from syncd.emulator.store import EmulatorStore
 
@@ -59,23 +61,35 @@ def create_app(
 ) -> Starlette:
     """Return the stand-in as an ASGI application over an open store.
 
-    clock returns seconds since 1970, sleep waits; tests pass their own. `app.state.requests` is a RequestCounts. The
-    caller closes `app.state.backend.store`. sqlite3.Error if the store cannot be opened.
+    clock returns seconds since 1970, sleep waits; tests pass their own. `app.state.requests` is a RequestCounts,
+    `app.state.window` the QuotaWindow of the option `quota` or None. The caller closes `app.state.backend.store`.
+    sqlite3.Error if the store cannot be opened.
     """
     backend = Backend(options, EmulatorStore(options.store, _SCHEMAS), clock, sleep)
     requests = RequestCounts()
+    window = None if options.quota is None else QuotaWindow(read_quota(options.quota), clock)
     app = Starlette()
     # Not a Route: the pattern of a Route rejects a line break, and a key may contain one.
-    app.router.default = _Dispatcher(backend, requests)
+    app.router.default = _Dispatcher(backend, requests, window)
     app.state.requests = requests
+    app.state.window = window
     app.state.backend = backend
+    app.state.searches = SearchCache()
     return app
 
 
+class _OverQuota(ApiError):
+    """The refusal of a request over the quota. Users of the service report this code and message."""
+
+    def __init__(self) -> None:
+        super().__init__(429, 971, "Please wait and consider throttling your request speed")
+
+
 class _Dispatcher:
-    def __init__(self, backend: Backend, requests: RequestCounts) -> None:
+    def __init__(self, backend: Backend, requests: RequestCounts, window: QuotaWindow | None) -> None:
         self._backend = backend
         self._requests = requests
+        self._window = window
         self._routes = Routes(
             [
                 Endpoint("GET", "/user/tokens/verify", _verify_token),
@@ -96,20 +110,31 @@ class _Dispatcher:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         began = self._backend.clock()
+        over_quota = False
         try:
             response = await self._answer(request)
         except ApiError as refusal:
             response = error(refusal)
+            over_quota = isinstance(refusal, _OverQuota)
         except ClientDisconnect:
             return
         except Exception:  # noqa: BLE001 - the service too answers a bug of one endpoint in the envelope
             _log.exception("emulator.bug path=%s", request.url.path)
-            response = error(ApiError(500, 7001, "Internal Error"))
+            response = error(ApiError(500, 7001, "internal_error"))
         # The latency includes the time that the handler took.
         left = self._backend.options.latency - (self._backend.clock() - began) - TIMER_S
-        if left > 0 and request.url.path.startswith(BASE_PATH):
-            await self._backend.sleep(left)
+        if request.url.path.startswith(BASE_PATH):
+            if left > 0:
+                await self._backend.sleep(left)
+            self._add_headers(response, over_quota=over_quota)
         await response(scope, receive, send)
+
+    def _add_headers(self, response: Response, *, over_quota: bool) -> None:
+        if self._window is None:
+            return
+        for name, value in self._window.headers(refused=over_quota).items():
+            if self._backend.options.quota_headers or name == "Retry-After":
+                response.headers[name] = value
 
     async def _answer(self, request: Request) -> Response:
         _check_local(request.headers)
@@ -127,18 +152,24 @@ class _Dispatcher:
             template = endpoint.template
         finally:
             self._requests.count(method, template)
+            if self._window is not None and not self._window.admit():
+                raise _OverQuota
             # In `finally`, so that a client without credentials sees 401 for an unknown path too.
             _check_credentials(headers, self._backend.options.token)
         _check_account(values)
+        _check_permission(template, self._backend.options)
         return endpoint, values
 
     def _answer_own(self, method: str, path: str) -> Response:
         """Answer a path outside Cloudflare's API: the request counts, for tools that measure in another process."""
         if (method, path) == ("POST", "/_syncd/requests/reset"):
             self._requests.reset()
+            if self._window is not None:
+                self._window.reset()
         elif (method, path) != ("GET", "/_syncd/requests"):
             raise ApiError(404, 7000, f"No route for that URI; the API is below {BASE_PATH}")
-        return plain(self._requests.as_json())
+        window = {} if self._window is None else {"window": self._window.as_json()}
+        return plain(self._requests.as_json() | window)
 
 
 def _check_local(headers: Headers) -> None:
@@ -178,6 +209,19 @@ def _check_account(path: dict[str, str]) -> None:
     if account is not None and _ACCOUNT.fullmatch(account) is None:
         message = f"Could not route to /accounts/{account}, perhaps your object identifier is invalid?"
         raise ApiError(404, 7003, message)
+
+
+def _check_permission(template: str, options: EmulatorOptions) -> None:
+    """Raise ApiError 10000 if the token may not use this endpoint of AI Search.
+
+    Searches and chats need AI Search:Run, everything else AI Search:Edit. Source: "AI Search: REST API, create an API
+    token". The answer to a token without one of them is unknown.
+    """
+    if "/ai-search/" not in template:
+        return
+    needed = "run" if template.endswith(("/search", "/chat/completions")) else "edit"
+    if needed not in options.permissions.split("+"):
+        raise ApiError(options.permission_status, 10000, "Authentication error")
 
 
 async def _verify_token(_call: Call) -> Response:

@@ -38,10 +38,12 @@ def seeking(workspace: Workspace, word: str, instance: str = "docs") -> Iterator
     seeker, over = Seeker(), threading.Event()
     url = f"{workspace.server.base_url}/accounts/{ACCOUNT}/ai-search/namespaces/default/instances/{instance}/search"
 
+    body = {"query": word, "ai_search_options": {"cache": {"enabled": False}}}
+
     def work() -> None:
         with httpx.Client(headers={"Authorization": f"Bearer {TOKEN}"}) as client:
             while not over.wait(EVERY_S):
-                answer = client.post(url, json={"query": word}).raise_for_status().json()
+                answer = client.post(url, json=body).raise_for_status().json()
                 keys = frozenset(chunk["item"]["key"] for chunk in answer["result"]["chunks"])
                 seeker.asked += 1
                 if not seeker.seen or seeker.seen[-1][1] != keys:

@@ -112,7 +112,7 @@ async def test_a_namespace_is_created_read_updated_and_deleted() -> None:
         assert [row["name"] for row in await api.result("GET", NAMESPACES)] == ["default", "team"]
         assert [row["name"] for row in await api.result("GET", NAMESPACES, params={"search": "TEA"})] == ["team"]
         await api.result("POST", f"{NAMESPACES}/team/instances", json={"id": "docs"})
-        assert await api.refusal("DELETE", f"{NAMESPACES}/team") == (400, 7001)
+        assert await api.refusal("DELETE", f"{NAMESPACES}/team") == (400, 7066)
         await api.result("DELETE", f"{NAMESPACES}/team/instances/docs")
         await api.result("DELETE", f"{NAMESPACES}/team")
         assert await api.refusal("GET", f"{NAMESPACES}/team") == (404, 7063)
@@ -142,7 +142,7 @@ async def test_descriptions_and_the_number_of_namespaces_are_limited(monkeypatch
     async with emulator() as api:
         assert await api.refusal("POST", NAMESPACES, json={"name": "a", "description": "d" * 257}) == (400, 7001)
         await api.result("POST", NAMESPACES, json={"name": "a", "description": "d" * 256})
-        assert await api.refusal("POST", NAMESPACES, json={"name": "b"}) == (403, 7066)
+        assert await api.refusal("POST", NAMESPACES, json={"name": "b"}) == (403, 7062)
 
 
 async def test_accounts_do_not_see_each_other() -> None:

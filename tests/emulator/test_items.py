@@ -251,6 +251,35 @@ async def test_a_file_may_have_4_mib_and_not_a_byte_more() -> None:
         assert await api.refusal("POST", ITEMS, **form("a.pdf", bytes(6 * MIB))) == (413, 7054)
 
 
+@pytest.mark.parametrize(
+    ("key", "mebibytes", "ocr"),
+    [
+        ("a.md", 10, False),
+        ("a.PY", 10, False),
+        ("a.html", 4, False),
+        ("a.log.gz", 4, True),
+        ("a.pdf", 10, True),
+        ("a.png", 4, True),
+    ],
+)
+async def test_the_limit_of_a_file_follows_from_its_type(key: str, mebibytes: int, ocr: bool) -> None:
+    async with emulator() as api:
+        await api.result("PUT", DOCS, json={"indexing_options": {"use_ocr": ocr}})
+        limit = mebibytes * MIB
+        assert (await api.upload(key, bytes(limit)))["file_size"] == limit
+        assert await api.refusal("POST", ITEMS, **form(key, bytes(limit + 1))) == (413, 7054)
+
+
+@pytest.mark.parametrize(("oversize", "status", "error"), [("skip", "skipped", None), ("error", "error", "over_size")])
+async def test_a_file_over_the_limit_may_be_taken_and_not_indexed(
+    oversize: str, status: str, error: str | None
+) -> None:
+    async with emulator(index_delay=0, oversize=oversize) as api:
+        item = await api.upload("a.png", bytes(4 * MIB + 1))
+        assert (item["status"], item.get("error")) == (status, error)
+        assert (await api.upload("b.png", bytes(4 * MIB)))["status"] == "completed"
+
+
 async def test_a_key_may_have_128_characters_and_not_one_more() -> None:
     async with emulator() as api:
         assert (await api.upload("é" * 125 + ".md"))["key"] == "é" * 125 + ".md"

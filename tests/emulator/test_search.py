@@ -51,7 +51,6 @@ async def test_search_applies_number_threshold_mode_and_filters() -> None:
         assert len(await api.search("cat dog", retrieval_type="keyword")) == 1
         assert len(await api.search(query, retrieval_type="keyword", keyword_match_mode="or")) == 3
         assert len(await api.search(query, filters={"folder": {"$gte": "pets/", "$lt": "pets0"}})) == 2
-        assert await api.search(query, filters={"kind": "machine"}) == []
 
 
 @pytest.mark.parametrize("query", ["?!", "_", '"', "AND OR NOT", "cat*", "near(", "日本", "w " * 5000])
