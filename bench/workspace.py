@@ -234,7 +234,7 @@ class Workspace:
         config.write_text(
             f'state_dir = "{self._place}/state"\n'
             f'[cloudflare]\naccount_id = "{ACCOUNT}"\napi_token = "bench"\n'
-            f'base_url = "{self._standin.base_url}"\ntpslimit = 0\ntransfers = 8\n'
+            f'base_url = "{self._standin.base_url}"\nquota = ""\ntpslimit = 0\ntransfers = 8\n'
             f'[mirrors.bench]\npath = "{self.tree}"\nsettle = {SETTLE_S}\ndelete_after = 0\n'
             f"reconcile_interval = {interval}\n"
             f'[mirrors.bench.target]\ntype = "{self._kind}"\n{name} = "{self.instance}"\ncreate = true\n'

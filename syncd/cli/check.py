@@ -18,6 +18,7 @@ from syncd.core.keys import shown_path
 if TYPE_CHECKING:
     import sqlite3
 
+    from syncd.cloudflare.gate import Gate
     from syncd.config.schema import Config, MirrorConfig
     from syncd.core.key_digests import Shard
     from syncd.core.model import Item
@@ -109,17 +110,18 @@ async def _check(options: GlobalOptions) -> AsyncIterator[_Result]:
     from syncd.service.build import open_session
 
     targets: dict[str, Target] = {}
+    gate: Gate | None = None
     try:
         async with open_session(config, read_only=True) as session:
             # The forecasts below use the targets without a connection.
             targets = {name: mirror.target for name, mirror in session.mirrors.items()}
-            config = session.config
+            config, gate = session.config, session.transport.gate
             async for result in _check_remote(session):
                 yield result
     except SyncdError as error:
         yield Finding("token", "FAIL", str(error)), error.exit_code
     for name in config.mirrors:
-        for result in _check_folder(config, name, targets.get(name)):
+        for result in _check_folder(config, name, targets.get(name), gate):
             yield result
     yield _check_daemon(config), EXIT_OK
 
@@ -201,7 +203,7 @@ async def _check_target(session: "Session", name: str) -> AsyncIterator[_Result]
 # -- folder and daemon
 
 
-def _check_folder(config: "Config", name: str, target: "Target | None") -> list[_Result]:
+def _check_folder(config: "Config", name: str, target: "Target | None", gate: "Gate | None") -> list[_Result]:
     from syncd.queries.forecast import describe
     from syncd.service.build import build_tree
     from syncd.text.documents import HTML_REMEDY, can_convert_html
@@ -223,10 +225,8 @@ def _check_folder(config: "Config", name: str, target: "Target | None") -> list[
     if section.target.type == "vectorize" and survey.html and not can_convert_html():
         message = f"HTML files that cannot be converted: {survey.html}; the extra 'vectorize' is not installed"
         findings.append(Finding(f"{name}: html", "warn", message, HTML_REMEDY))
-    if target:
-        limits = config.cloudflare
-        forecast = describe(survey, target, limits.tpslimit, limits.transfers)
-        findings.append(Finding(f"{name}: forecast", "ok", forecast))
+    if target and gate:
+        findings.append(Finding(f"{name}: forecast", "ok", describe(survey, target, gate.seconds_for, gate.limit)))
     return [(finding, EXIT_OK) for finding in findings]
 
 

@@ -24,7 +24,8 @@ account_id = "$account"   # 32 hex digits, in the dashboard's address
 # The token: export CLOUDFLARE_API_TOKEN=…, or the file that holds it (permission: Account / AI Search: Edit,
 # Account / Workers KV Storage: Edit, or Account / Vectorize: Edit with Account / Workers AI: Read).
 # api_token_file = "/etc/syncd/token"
-# tpslimit = 3.5                      # requests per second; Cloudflare allows 4 on average for a whole account
+# quota = "1050/300s"                 # requests in any 300 s, kept over restarts; Cloudflare allows a user 1200
+# tpslimit = 100                      # besides: requests per second; Cloudflare allows an address 200; 0: no limit
 
 [mirrors.$name]
 path = $path

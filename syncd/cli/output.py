@@ -157,17 +157,17 @@ class ProgressDisplay:
         total = result.tables.plan.counts.total()
         done = result.done.total()
         text = f"{self._name}: {_step(result, done)}"
-        left = self._left(result, now)
+        left = self._left(result)
         if self._line:
             self._line.show(text + left, done, total)
         elif not self._quiet and now - self._printed_at >= _PLAIN_INTERVAL_S:
             self._printed_at = now
             print_note(f"{text} {done}/{total}{left}" if done else text)
 
-    def _left(self, result: "Result", now: float) -> str:
+    def _left(self, result: "Result") -> str:
         from syncd.queries.forecast import span
 
-        left_s = self._pace.look(result, now) if self._pace else None
+        left_s = self._pace.look(result) if self._pace else None
         return f", about {span(left_s)} left" if left_s else ""
 
 

@@ -115,13 +115,12 @@ def reconcile(  # noqa: PLR0913 - the options of the command
 async def _reconcile(options: GlobalOptions, names: Sequence[str], request: _Request) -> int:
     from syncd.cli.output import ProgressDisplay, progress
     from syncd.cli.reconcile import print_reports, write_json
-    from syncd.queries.forecast import Pace, per_second
+    from syncd.queries.forecast import Pace
     from syncd.service.build import open_session
     from syncd.sync import once
 
     config = options.load()
     dry_run = request.options.dry_run
-    rate = per_second(config.cloudflare.tpslimit, config.cloudflare.transfers)
     async with open_session(config, names, grants=request.grants, read_only=dry_run) as session:
         reports: dict[str, Report] = {}
         signals.describe_with(lambda: _interruption(reports, len(session.mirrors), dry_run=dry_run))
@@ -129,7 +128,8 @@ async def _reconcile(options: GlobalOptions, names: Sequence[str], request: _Req
             for name, mirror in session.mirrors.items():
                 reports[name] = report = once.Report()
                 began, before = time.monotonic(), session.transport.counters.requests
-                pace = Pace(mirror.target.requests, rate)
+                gate = session.transport.gate
+                pace = Pace(mirror.target.requests, gate.seconds_for, gate.own_time)
                 display = ProgressDisplay(name, bar, quiet=options.quiet, pace=pace)
                 await once.run(mirror, request.options, display, report)
                 if request.wait_s is not None:
@@ -284,14 +284,11 @@ def _action_object(action: "Action", outcome: str | None) -> dict[str, Any]:
 
 
 def _forecast(session: "Session", mirror: "Mirror", report: "Report") -> dict[str, float]:
-    """Return how many requests the plan takes, and how many seconds at the configured rate."""
-    from syncd.queries.forecast import per_second
-
+    """Return how many requests the plan takes, and how many seconds at the present rate limits."""
     planned = _planned(report)
     size = sum(result.tables.plan.put_bytes for result in report.results)
     requests = mirror.target.requests(planned["put"], planned["delete"], size)
-    section = session.config.cloudflare
-    return {"requests": requests, "seconds": round(requests / per_second(section.tpslimit, section.transfers), 1)}
+    return {"requests": requests, "seconds": round(session.transport.gate.seconds_for(requests), 1)}
 
 
 def _planned(report: "Report") -> dict[str, int]:

@@ -207,7 +207,7 @@ class Exchange:
         sent = int(message.headers.get("content-length", 0))
         if sent <= ONE_PIECE:
             await message.aread()
-        async with self._gate.slot():
+        async with self._gate.slot(changing=request.changing):
             self.counters.requests += 1
             self.counters.changing += request.changing
             self.counters.sent_bytes += sent

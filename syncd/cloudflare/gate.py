@@ -1,11 +1,27 @@
-"""The gate that every request of the process passes: rate limit, limit of requests in flight, and holds."""
+"""The gate that every request of the process passes: rate, budget, limit of requests in flight, and holds."""
 
 import asyncio
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Protocol
+
+from syncd.core.budget import (
+    EDIT_FLOOR,
+    EDIT_SHARE_MAX,
+    LAST_FLOOR,
+    Quota,
+    edit_rate,
+    edit_reserve,
+    next_free_s,
+    per_second,
+    seconds_for,
+)
+from syncd.core.errors import Deferred
+from syncd.core.priority import Priority, current, has_changed_something
 
 HOLD_LIMIT_S = 3600.0
 """Longest hold, in seconds. Cloudflare's own block lasts five minutes (API rate limits)."""
@@ -15,12 +31,16 @@ RESERVE_SHARE = 0.1
 RESERVE_LEAST = 5
 """syncd leaves this share of a window's requests, and at least this number, to others, such as the dashboard's user."""
 BURST_LIMIT = 10.0
-"""Largest number of requests sent without a pause after a rest. Cloudflare allows a user 1200 in 300 s."""
+"""Largest number of requests that `tpslimit` lets pass without a pause after a rest."""
 FIRST_THROTTLE_S = 5.0
 """First hold after a 429 that names no time, in seconds. Each further 429 doubles it."""
 
 _TOLERANCE_S = 1e-6
 """A sleep may end this much too early, as floats are added. Without a tolerance the waiter would spin."""
+_LOOK_S = 0.2
+"""Seconds between two looks of a request that waits for the budget: whether it gives way, and whether there is room."""
+_LEAST_OVER_S = 60.0
+"""Edits of a shorter time than this, in seconds, say nothing about their rate."""
 _RATELIMIT = re.compile(r'"([^"]*)"((?:;[a-z]+=[^;,]*)*)')
 
 
@@ -30,12 +50,72 @@ def reserve(quota: float) -> float:
     return min(least, quota // 2) if quota else least
 
 
-class Gate:
-    """Lets requests pass one after the other, in the order in which they come.
+class Spent(Protocol):
+    """The times of the requests in the present window, by a clock of their own, in seconds."""
 
-    tpslimit: requests per second, 0 means no limit. transfers: largest number of requests in flight. clock and sleep
-    count in seconds; tests replace them. `waits` counts the requests that waited for the rate or for a hold, `wait_s`
-    their seconds.
+    clock: Callable[[], float]
+
+    def sent(self) -> Sequence[float]:
+        """Return the sorted times."""
+
+    def add(self) -> None:
+        """Count a request that is sent now."""
+
+
+class Budget:
+    """Counts the requests of a sliding window: at most `quota.requests` in any `quota.window_s` seconds.
+
+    Bulk requests leave a reserve to edits (see `core.budget`). spent: keeps the times.
+    """
+
+    def __init__(self, quota: Quota, spent: Spent) -> None:
+        self.quota = quota
+        self._spent = spent
+        self._edits: deque[float] = deque()
+        self._began = spent.clock()
+
+    def left(self) -> int:
+        """Return the number of requests that the present window still allows."""
+        return max(0, self.quota.requests - len(self._spent.sent()))
+
+    def seconds_for(self, requests: int, rate: float) -> float:
+        """Return how long a number of requests takes from now on, at most `rate` per second."""
+        return seconds_for(requests, self.quota, self._spent.sent(), self._spent.clock(), rate)
+
+    def wait_s(self, priority: Priority) -> float:
+        """Return the seconds until a request may be sent: exact for edits, a time to look again for bulk requests."""
+        sent, now = self._spent.sent(), self._spent.clock()
+        wait = next_free_s(self.quota, sent, now)
+        left = self.quota.requests - len(sent)
+        if wait > 0 or not priority.bulk or left > self._largest_reserve:
+            return wait
+        if priority.left and priority.left() + self.quota.requests * LAST_FLOOR <= left:
+            return 0.0
+        return 0.0 if left > edit_reserve(self.quota, sent, now, self._edit_rate(now)) else _LOOK_S
+
+    def take(self, *, bulk: bool) -> None:
+        """Count a request that is sent now."""
+        self._spent.add()
+        if not bulk:
+            self._edits.append(self._spent.clock())
+
+    @property
+    def _largest_reserve(self) -> float:
+        return self.quota.requests * (EDIT_FLOOR + EDIT_SHARE_MAX)
+
+    def _edit_rate(self, now: float) -> float:
+        while self._edits and self._edits[0] <= now - self.quota.window_s:
+            self._edits.popleft()
+        over_s = min(self.quota.window_s, max(_LEAST_OVER_S, now - self._began))
+        return edit_rate(self.quota, len(self._edits), over_s)
+
+
+class Gate:
+    """Lets requests pass one after the other, in the order in which they come; edits before bulk requests.
+
+    tpslimit: requests per second, 0 means no limit. transfers: largest number of requests in flight. budget: limits
+    the requests of a window, None for no limit. clock and sleep count in seconds; tests replace them. `waits` counts
+    the requests that waited for the rate, the budget or a hold, `wait_s` their seconds.
     """
 
     def __init__(
@@ -44,6 +124,8 @@ class Gate:
         transfers: int,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        *,
+        budget: Budget | None = None,
     ) -> None:
         if not (math.isfinite(tpslimit) and tpslimit >= 0):
             raise ValueError("tpslimit must be 0 (no limit) or a positive number of requests per second")
@@ -51,6 +133,7 @@ class Gate:
             raise ValueError("transfers must be at least 1")
         self.tpslimit = tpslimit
         self.transfers = transfers
+        self.budget = budget
         self.clock = clock
         self.sleep = sleep
         self.waits = 0
@@ -64,24 +147,49 @@ class Gate:
         self._asked_s = 0.0
         self._throttles = 0
         self._slots = asyncio.Semaphore(transfers)
-        self._turn = asyncio.Lock()
+        self._turns = {bulk: asyncio.Lock() for bulk in (False, True)}
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Wait for a slot, then for rate and hold. The slot is free again at the end of the block."""
-        async with self._slots:
-            async with self._turn:
-                await self._pass()
-            self.in_flight += 1
-            try:
-                yield
-            finally:
-                self.in_flight -= 1
+    async def slot(self, *, changing: bool = True) -> AsyncIterator[None]:
+        """Wait for rate, budget and hold, then for a slot. The slot is free again at the end of the block.
+
+        changing: the request may change the remote. Raises Deferred for a request that gives way while it waits (see
+        `core.priority`).
+        """
+        priority = current()
+        async with self._turns[priority.bulk]:
+            await self._pass(priority)
+        if changing:
+            has_changed_something()
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+            self._slots.release()
 
     @property
     def crowded(self) -> bool:
         """Whether no slot is free for a new request."""
         return self._slots.locked()
+
+    @property
+    def share_left(self) -> float:
+        """The share of the budget that is left: 0 to 1, and 1 without a budget."""
+        return self.budget.left() / self.budget.quota.requests if self.budget else 1.0
+
+    @property
+    def limit(self) -> str:
+        """The limit that a long pass meets, for people."""
+        if self.budget:
+            quota = self.budget.quota
+            return f"within {quota.requests:,} requests in {quota.window_s:g} s"
+        return f"at {per_second(self.tpslimit, self.transfers):.3g} requests/s"
+
+    def seconds_for(self, requests: int) -> float:
+        """Return how long a number of requests takes, in seconds, by budget, rate limit and slots."""
+        rate = per_second(self.tpslimit, self.transfers)
+        return self.budget.seconds_for(requests, rate) if self.budget else requests / rate
 
     def hold(self, seconds: float, *, asked: bool = True) -> None:
         """Let no request pass for `seconds` (at most HOLD_LIMIT_S). A present hold is never shortened.
@@ -97,9 +205,8 @@ class Gate:
             # Only one request passes at the end of a hold: a full burst would lead to the next 429.
             self._tokens = min(1.0, self._tokens + (until - self._filled_at) * self.tpslimit)
             self._filled_at = until
-        if asked and until > self._asked_until:
-            self._asked_s += until - max(now, self._asked_until)
-            self._asked_until = until
+        if asked:
+            self._count_as_asked(now, until)
 
     def throttle(self) -> None:
         """Hold after a 429 that names no time: FIRST_THROTTLE_S, doubled with each call until `relax`."""
@@ -140,16 +247,52 @@ class Gate:
         now = self.clock()
         return now - (self._asked_s - max(0.0, self._asked_until - now))
 
-    async def _pass(self) -> None:
+    def _count_as_asked(self, now: float, until: float) -> None:
+        """Leave the time until `until` out of `own_time`."""
+        if until > self._asked_until:
+            self._asked_s += until - max(now, self._asked_until)
+            self._asked_until = until
+
+    async def _pass(self, priority: Priority) -> None:
+        """Take a slot as soon as rate, budget and hold allow a request."""
         began = self.clock()
         waited = False
-        while (delay := self._delay()) > _TOLERANCE_S:
-            waited = True
-            await self.sleep(delay)
+        while True:
+            if await self._wait(priority):
+                waited = True
+            await self._slots.acquire()
+            # A hold may have begun, or another request may have taken the budget, while this one waited for its slot.
+            if max(self._delay(), self._budget_wait_s(priority)) <= _TOLERANCE_S:
+                break
+            self._slots.release()
         self._tokens -= 1.0
+        if self.budget:
+            self.budget.take(bulk=priority.bulk)
         if waited:
             self.waits += 1
             self.wait_s += self.clock() - began
+
+    async def _wait(self, priority: Priority) -> bool:
+        """Wait for rate, hold and budget. Return whether that took time."""
+        waited = False
+        while True:
+            delay, budget_s = self._delay(), self._budget_wait_s(priority)
+            if max(delay, budget_s) <= _TOLERANCE_S:
+                return waited
+            waited = True
+            if delay > _TOLERANCE_S and not (priority.gives_way and delay > _LOOK_S):
+                await self.sleep(delay)
+                continue
+            if priority.gives_way and priority.gives_way():
+                raise Deferred("changes are served before the rest of a full pass")
+            # Another process may free or take budget at any time.
+            pause = min(max(delay, budget_s), _LOOK_S if priority.gives_way else 1.0)
+            if budget_s > _TOLERANCE_S:
+                self._count_as_asked(self.clock(), self.clock() + pause)
+            await self.sleep(pause)
+
+    def _budget_wait_s(self, priority: Priority) -> float:
+        return self.budget.wait_s(priority) if self.budget else 0.0
 
     def _delay(self) -> float:
         """Return the seconds until the first waiting request may pass."""

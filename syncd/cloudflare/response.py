@@ -59,7 +59,7 @@ _AUTH = Remedy(
     "authentication refused: check the API token, that it has the permission {permission}, and account_id",
 )
 BUSY = Remedy("retry", "Cloudflare could not carry out the request now", ambiguous=True)
-_BLOCKED = Remedy("retry", "over Cloudflare's request limit; lower tpslimit if this stays", after_s=300.0)
+_BLOCKED = Remedy("retry", "over Cloudflare's request limit; lower quota if this stays", after_s=300.0)
 _NEURONS = Remedy("halt", "the Workers AI quota of this day is used up: wait for 00:00 UTC or upgrade the plan")
 # The client of Workers AI turns these two into a Halt that names the model.
 _NO_MODEL = Remedy("not_found", "Workers AI has no such model")

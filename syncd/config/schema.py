@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from syncd.core.base_url import check_base_url, is_loopback
+from syncd.core.budget import parse_quota
 from syncd.core.globs import BadPattern, parse
 from syncd.core.key_digests import Shard
 from syncd.core.keys import to_os
@@ -96,6 +97,11 @@ def _max_delete(value: object) -> object:
     if re.fullmatch(r"\d+(\.\d+)?%", text) and float(text[:-1]) <= 100:
         return text
     raise ValueError('should be a number of entries, such as 50, or a percentage, such as "25%"')
+
+
+def _quota(value: str) -> str:
+    parse_quota(value)
+    return value
 
 
 def _shard(value: str) -> str:
@@ -255,7 +261,7 @@ TargetSection = AISearchSection | KVSection | VectorizeSection
 
 
 class Cloudflare(ConfigSection):
-    """Access to the API. Times in seconds, tpslimit in requests per second."""
+    """Access to the API. Times in seconds, tpslimit in requests per second, quota in requests per window."""
 
     account_id: AccountId
     api_token: SecretStr | None = None
@@ -263,7 +269,8 @@ class Cloudflare(ConfigSection):
     email: str | None = None
     api_key: SecretStr | None = None
     base_url: Annotated[str, AfterValidator(check_base_url)] = "https://api.cloudflare.com/client/v4"
-    tpslimit: Seconds = 3.5
+    quota: Annotated[str, AfterValidator(_quota)] = "1050/300s"
+    tpslimit: Seconds = 100.0
     transfers: Annotated[int, Field(ge=1, le=256)] = 8
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
     retry_for: Seconds = 120.0

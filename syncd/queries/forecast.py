@@ -8,15 +8,7 @@ if TYPE_CHECKING:
     from syncd.sync.mirror import Result
     from syncd.targets.base import Target
 
-_REQUEST_S = 0.3
-"""The assumed duration of one request to Cloudflare, used where no rate limit gives the requests per second."""
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
-
-
-def per_second(tpslimit: float, transfers: int) -> float:
-    """Return the requests per second that a rate limit (0: none) and a number of slots allow."""
-    rate = transfers / _REQUEST_S
-    return min(tpslimit, rate) if tpslimit else rate
 
 
 def span(seconds: float) -> str:
@@ -54,17 +46,22 @@ def left_s(left: int, done: int, elapsed_s: float, floor_s: float) -> float | No
 class Pace:
     """Estimates the remaining time of one pass after another.
 
-    requests: returns the number of requests that puts and deletes take. rate: requests per second.
+    requests: returns the number of requests that puts and deletes take. seconds_for: returns how long a number of
+    requests takes by the rate limits. clock: counts seconds, but stands still while requests wait for the rate limits.
     """
 
-    def __init__(self, requests: Callable[[int, int], int], rate: float) -> None:
+    def __init__(
+        self, requests: Callable[[int, int], int], seconds_for: Callable[[int], float], clock: Callable[[], float]
+    ) -> None:
+        self._clock = clock
         self._requests = requests
-        self._rate = rate
+        self._seconds_for = seconds_for
         self._result: Result | None = None
         self._since = 0.0
 
-    def look(self, result: "Result", now: float) -> float | None:
-        """Return the seconds that a pass still takes, None until it has changed the remote. now: in seconds."""
+    def look(self, result: "Result") -> float | None:
+        """Return the seconds that a pass still takes, None until it has changed the remote."""
+        now = self._clock()
         done = result.done["put"] + result.done["delete"] + result.done["failed"]
         if result is not self._result or not done:
             self._result, self._since = result, now
@@ -73,7 +70,7 @@ class Pace:
         deletes = max(0, result.tables.plan.counts["delete"] - result.done["delete"])
         left = max(0, result.tables.plan.counts["put"] + result.tables.plan.counts["delete"] - done)
         puts = max(0, left - deletes)
-        return left_s(left, done, now - self._since, self._requests(puts, min(deletes, left)) / self._rate)
+        return left_s(left, done, now - self._since, self._seconds_for(self._requests(puts, min(deletes, left))))
 
 
 # -- the next pass
@@ -100,21 +97,22 @@ class FolderSurvey:
     protected: bool = False
 
 
-def describe(survey: FolderSurvey, target: "Target", tpslimit: float, transfers: int) -> str:
-    """Return how many requests and how long the next pass takes, and the same for a pass that has nothing to do."""
-    rate = per_second(tpslimit, transfers)
+def describe(survey: FolderSurvey, target: "Target", seconds_for: Callable[[int], float], limit: str) -> str:
+    """Return how many requests and how long the next pass takes, and the same for a pass that has nothing to do.
+
+    seconds_for: returns how long a number of requests takes. limit: the rate limit, for people.
+    """
 
     def cost(entries: int, more: int = 0) -> str:
         requests = max(1, -(-entries // target.limits.listed)) + more
-        return f"{requests:,} request{'' if requests == 1 else 's'}, {span(requests / rate)}"
+        return f"{requests:,} request{'' if requests == 1 else 's'}, {span(seconds_for(requests))}"
 
     gone = survey.known - survey.found if survey.complete and not survey.protected else 0
     work = target.requests(survey.unsent, gone, survey.unsent_bytes)
-    at = f"at {rate:.3g} requests/s"
     idle = f"one with nothing to do: {cost(survey.files)}"
     if not survey.known:
-        return f"first pass about {cost(0, work)} {at}; {idle}"
+        return f"first pass about {cost(0, work)} {limit}; {idle}"
     if not (survey.unsent or gone):
-        return f"nothing looks changed; a pass takes about {cost(survey.known)} {at}"
+        return f"nothing looks changed; a pass takes about {cost(survey.known)} {limit}"
     parts = [f"{survey.unsent:,} to look at" if survey.unsent else "", f"{gone:,} to delete" if gone else ""]
-    return f"{', '.join(part for part in parts if part)}: about {cost(survey.known, work)} {at}; {idle}"
+    return f"{', '.join(part for part in parts if part)}: about {cost(survey.known, work)} {limit}; {idle}"

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.gate import Budget, Gate
 from syncd.cloudflare.transport import Transport
 from syncd.config.checks import conflicts
 from syncd.config.schema import AISearchSection, Cloudflare, Config, KVSection, MirrorConfig, VectorizeSection
 from syncd.config.sources import login
+from syncd.core.budget import parse_quota
 from syncd.core.errors import ConfigError
 from syncd.core.evidence import removal_log_entry
 from syncd.core.key_digests import Shard
@@ -33,6 +34,7 @@ from syncd.state.history import DeleteLog, History, log_path
 from syncd.state.journal import Journal
 from syncd.state.ownership import Age, Claims, SupersededEntries, bind, boot_id, reshard, uptime_s
 from syncd.state.queue import Absences, Queue
+from syncd.state.spent import SpentRequests
 from syncd.sync.mirror import Mirror, Settings
 from syncd.targets.base import KeySources, LogRemoval, OpenRemovalLog, Removed, Target
 
@@ -139,15 +141,30 @@ def _location(config: Config, section: MirrorConfig) -> str:
 # -- the transport
 
 
-def open_transport(config: Config) -> Transport:
-    """Return the transport of this process. Raises ConfigError if a token, proxy or certificate cannot be used."""
+@asynccontextmanager
+async def open_transport(config: Config) -> AsyncIterator[Transport]:
+    """Yield the transport of this process, and close it.
+
+    The requests of the last minutes are counted in the state directory, if there is one that can be written.
+    Raises ConfigError if a token, proxy or certificate cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        budget = None
+        if quota := parse_quota(config.cloudflare.quota):
+            spent = SpentRequests(config.state_dir, quota.window_s)
+            stack.callback(spent.close)
+            budget = Budget(quota, spent)
+        yield await stack.enter_async_context(_transport(config, budget))
+
+
+def _transport(config: Config, budget: Budget | None) -> Transport:
     section = config.cloudflare
     try:
         return Transport(
             section.base_url,
             section.account_id,
             _credentials(config),
-            Gate(section.tpslimit, section.transfers),
+            Gate(section.tpslimit, section.transfers, budget=budget),
             timeout=section.timeout,
             retry_for=section.retry_for,
             login=lambda: _credentials(config),

@@ -17,7 +17,7 @@ from syncd.cloudflare.gate import Gate
 from syncd.core.errors import Brake, Halt, Retry, RootHalt, StateDamaged, StateHalt, SyncdError, Unexpected
 from syncd.core.keys import normal, shown
 from syncd.core.model import Hint
-from syncd.queries.forecast import Pace, per_second, span
+from syncd.queries.forecast import Pace, span
 from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, writable
 from syncd.state.history import State, set_state, stored_detail, was_halted
@@ -34,6 +34,8 @@ STALL_S = 900.0
 PENDING_CHECK_S = 0.05
 PENDING_CHECK_SHARE = 20
 """A long pass looks for pending changes after PENDING_CHECK_S, or this many times as long as the last look took."""
+POLL_SHARE = 0.03
+"""Least share of the budget for a poll of the index, which takes about 25 requests after a long pass."""
 FOLDER_PAUSE_S = 10.0
 """Minimum seconds between two full passes of a halted mirror whose folder changes."""
 PROGRESS_EVERY_S = 2.0
@@ -144,21 +146,21 @@ class ErrorPolicy:
 class MirrorStatus:
     """The current state of a mirror, which is also stored in the state file.
 
-    rate: the requests per second that the rate limit allows. detail: why the mirror is halted or degraded.
+    gate: estimates the time that is left. detail: why the mirror is halted or degraded.
     remaining: the number of planned actions that are not done yet. until: the expected end of the pass (seconds since
     the epoch), None if it is unknown. summary: the mirror's part of the status line.
 
     A halt of an earlier process is shown until a pass of this process replaces it.
     """
 
-    def __init__(self, mirror: Mirror, rate: float) -> None:
+    def __init__(self, mirror: Mirror, gate: Gate) -> None:
         self.state: State = "halted" if was_halted(mirror.meta) else "idle"
         self.detail = stored_detail(mirror.meta) if self.state == "halted" else None
         self.remaining = 0
         self.until: float | None = None
         self.summary = f"{mirror.name}: starting"
         self._mirror = mirror
-        self._pace = Pace(mirror.target.requests, rate)
+        self._pace = Pace(mirror.target.requests, gate.seconds_for, gate.own_time)
         self._next_report_at = -math.inf
 
     def set(self, state: State, detail: str | None = None, *, remaining: int = 0, left_s: float | None = None) -> None:
@@ -181,7 +183,7 @@ class MirrorStatus:
 
     def update_pass(self, result: Result, now: float, *, hidden: bool) -> None:
         """Show the rest of the pass every PROGRESS_EVERY_S seconds, unless an error is still shown (hidden)."""
-        left_s = self._pace.look(result, now)
+        left_s = self._pace.look(result)
         if now >= self._next_report_at and not hidden:
             self._next_report_at = now + PROGRESS_EVERY_S
             remaining = result.tables.plan.counts.total() - result.done.total()
@@ -219,7 +221,7 @@ class MirrorWorker:
 
     def __init__(self, mirror: Mirror, interval: float, gate: Gate) -> None:
         self.mirror = mirror
-        self.status = MirrorStatus(mirror, per_second(gate.tpslimit, gate.transfers))
+        self.status = MirrorStatus(mirror, gate)
         halted = self.status.state == "halted"
         self.policy = ErrorPolicy(interval, halted=halted, refused=mirror.absences.count() > 0)
         self.full_at = math.inf
@@ -329,7 +331,7 @@ class MirrorWorker:
             except ScopeTooLarge:
                 self.request_full(now)
         if self.policy.serves_keys:
-            await self.index.run()
+            await self._poll_index()
 
     async def _pass(self, scope: Scope) -> bool:
         """Make a pass. Return whether it held deletes back."""
@@ -337,7 +339,7 @@ class MirrorWorker:
         # The rows of a partial pass stay due until its end, so serving pending rows meanwhile would serve them twice.
         hooks = Hooks(on_progress=self._on_progress)
         if scope.everything:
-            hooks = Hooks(self._serve_pending, self._has_pending, self._on_progress)
+            hooks = Hooks(self._serve_pending, self._has_pending, self._on_progress, bulk=True)
         try:
             result = await reconcile(self.mirror, scope, self._options, hooks)
         finally:
@@ -375,10 +377,18 @@ class MirrorWorker:
                 result.tables.drop()
         self.index.expect()
         try:
-            await self.index.run()
+            # The pass needs the second half of the budget.
+            await self._poll_index(least_left=0.5)
         except Retry as error:
             # The full pass goes on. It fails by itself if the remote is out of reach.
             log.info("index.look_failed", mirror=self.mirror.name, why=str(error))
+
+    async def _poll_index(self, least_left: float = POLL_SHARE) -> None:
+        """Poll the index if it is time, unless less than this share of the budget is left for more urgent requests."""
+        if self._gate.share_left < least_left:
+            self.index.postpone()
+        else:
+            await self.index.run()
 
     def _on_error(self, error: SyncdError) -> None:
         now = self._clock()

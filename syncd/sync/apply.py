@@ -6,7 +6,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
@@ -38,10 +37,10 @@ from syncd.core.model import (
     Record,
     Stored,
 )
+from syncd.core.priority import Priority, requests_at
 from syncd.core.problems import not_indexed
 from syncd.state.db import savepoint, transaction
-from syncd.state.history import DeleteLogLine, DeleteLogWriter
-from syncd.sync.deletes import Replacements
+from syncd.sync.deletes import DeleteRecorder, Replacements
 from syncd.sync.index import report_failure
 from syncd.sync.mirror import Hooks, Mirror, Result
 from syncd.targets.base import Done, Outcome
@@ -89,35 +88,6 @@ class LogThrottle:
         self._more.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteRecorder:
-    """Records the finished deletes of one batch in the delete log, the history and the tombstones.
-
-    lines: the line of the delete log for each delete. consented: deletes that do not count for later passes: a person
-    forced them, or they lose no content. copies: deleted key -> a key that has the same content.
-    """
-
-    mirror: Mirror
-    lines: Mapping[Delete, DeleteLogLine]
-    writer: DeleteLogWriter
-    consented: Collection[Delete]
-    copies: dict[str, str]
-
-    def record(self, delete: Delete) -> str:
-        """Record a finished delete. Return the evidence for it in words."""
-        mirror, now, line = self.mirror, self.mirror.now(), self.lines[delete]
-        why = str(line["why"])
-        self.writer.write(line, now)
-        mirror.history.add(delete, now, "done", why)
-        consented = delete in self.consented
-        mirror.journal.tombstones.record_delete(delete.key, delete.ref, now, consented=consented, age=mirror.age())
-        if copy := self.copies.pop(delete.key, None):
-            # Not earlier: a delete without an answer is planned again, and still needs its copy then.
-            mirror.absences.use_copy(copy)
-        mirror.keep_age()
-        return why
-
-
 class Outcomes:
     """Records the outcomes of one batch of puts or deletes. deletes: records finished deletes, if the batch has any."""
 
@@ -140,6 +110,12 @@ class Outcomes:
     def note_read(self, key: str, checksum: str, status: os.stat_result | None) -> None:
         """Remember the file that a put reads. status: None if the file kept changing, so that no cache may hold it."""
         self._read[key] = (checksum, status)
+
+    def requests_left(self) -> int:
+        """Return about how many requests the pass still needs."""
+        planned, done = self._result.tables.plan.counts, self._result.done
+        puts, deletes = (max(0, planned[kind] - done[kind]) for kind in ("put", "delete"))
+        return self._mirror.target.requests(puts, deletes)
 
     def record(self, outcomes: Mapping[Put | Delete, Outcome]) -> None:
         """Record outcomes in one transaction. An action whose outcome cannot be recorded fails alone."""
@@ -335,24 +311,34 @@ class Applier:
         return [(seq, put) for seq, put in batch if put.key not in written]
 
     async def delete(self, batch: Sequence[tuple[int, Delete]], context: DeleteContext) -> None:
-        """Delete a batch, without the keys whose file is back and without deletes that wait for a replacement."""
-        mirror = self._mirror
-        due = self.replacements.without_waiting(await self._still_gone(batch, context))
-        if due:
-            deletes = [delete for _, delete in due]
-            lines = {delete: delete_log_entry(delete, context) for delete in deletes}
-            copies = mirror.absences.later_copies([delete.key for delete in deletes])
-            consented = {
-                delete
-                for delete in deletes
-                if context.force or not delete.counted or delete.key in copies or self._has_other_entry(delete)
-            }
-            # If the log has no room for all lines, nothing is deleted.
-            with mirror.deletes.writing(lines.values()) as writer:
-                recorder = DeleteRecorder(mirror, lines, writer, consented, copies)
-                outcomes = Outcomes(mirror, self._result, self._hooks, due, recorder)
-                await Run(mirror, outcomes, self._hooks).apply(deletes)
-        await self._hooks.serve_pending()
+        """Delete a batch, without the keys whose file is back and without deletes that wait for a replacement.
+
+        Pending hints are served before the deletes that have not begun.
+        """
+        left = batch
+        while left:
+            due = self.replacements.without_waiting(await self._still_gone(left, context))
+            deferred = await self._delete(due, context) if due else set()
+            left = [(seq, delete) for seq, delete in due if delete in deferred]
+            await self._hooks.serve_pending()
+
+    async def _delete(self, due: Sequence[tuple[int, Delete]], context: DeleteContext) -> Collection[Put | Delete]:
+        """Delete entries. Return the deletes that have not begun because hints are pending."""
+        mirror, deletes = self._mirror, [delete for _, delete in due]
+        lines = {delete: delete_log_entry(delete, context) for delete in deletes}
+        copies = mirror.absences.later_copies([delete.key for delete in deletes])
+        consented = {
+            delete
+            for delete in deletes
+            if context.force or not delete.counted or delete.key in copies or self._has_other_entry(delete)
+        }
+        # If the log has no room for all lines, nothing is deleted.
+        with mirror.deletes.writing(lines.values()) as writer:
+            recorder = DeleteRecorder(mirror, lines, writer, consented, copies)
+            outcomes = Outcomes(mirror, self._result, self._hooks, due, recorder)
+            run = Run(mirror, outcomes, self._hooks)
+            await run.apply(deletes)
+        return run.deferred
 
     async def _still_gone(
         self, batch: Sequence[tuple[int, Delete]], context: DeleteContext
@@ -376,7 +362,7 @@ class Applier:
 
 
 class Run:
-    """Hands one batch over to the target. deferred: puts that the target has not begun because hints are pending."""
+    """Hands one batch over to the target. deferred: actions that have not begun because hints are pending."""
 
     def __init__(self, mirror: Mirror, outcomes: Outcomes, hooks: Hooks) -> None:
         self._mirror = mirror
@@ -384,15 +370,22 @@ class Run:
         self._hooks = hooks
         self._open: set[Put | Delete] = set()
         self._has_read = False
-        self.deferred: set[Put] = set()
+        self.deferred: set[Put | Delete] = set()
 
     async def apply(self, actions: Sequence[Put | Delete]) -> None:
         """Apply the actions, and log how many of them the log does not name."""
         try:
             if actions:
-                await self._hand_over(actions)
+                with requests_at(self._priority()):
+                    await self._hand_over(actions)
         finally:
             self._outcomes.flush()
+
+    def _priority(self) -> Priority:
+        """Return the priority of the requests of this batch."""
+        if not self._hooks.bulk:
+            return Priority()
+        return Priority(bulk=True, gives_way=self._hooks.has_pending, left=self._outcomes.requests_left)
 
     async def _hand_over(self, actions: Sequence[Put | Delete]) -> None:
         """Let the target apply actions. An unexpected exception is narrowed by halves to the action that raises it."""
@@ -436,8 +429,8 @@ class Run:
             return file_error(error, put.key), None
 
     def _report(self, outcomes: Mapping[Put | Delete, Outcome]) -> None:
-        """Record outcomes. Keep the deferred puts for another batch."""
+        """Record outcomes. Keep the deferred actions for another batch."""
         self._open.difference_update(outcomes)
-        deferred = {put for put, outcome in outcomes.items() if isinstance(put, Put) and isinstance(outcome, Deferred)}
+        deferred = {action for action, outcome in outcomes.items() if isinstance(outcome, Deferred)}
         self.deferred |= deferred
         self._outcomes.record({action: outcome for action, outcome in outcomes.items() if action not in deferred})

@@ -1,4 +1,4 @@
-"""Decide after the puts of a pass which of its deletes may go now, and how many of them lose a content.
+"""Decide after the puts of a pass which of its deletes may go now and how many lose a content; record what went.
 
 - A delete loses nothing if an entry that stays has its content: the file was moved, or has a copy.
 - A delete waits while an upload that did not succeed may be of its content, so that a search finds the old entry. The
@@ -14,7 +14,7 @@ import contextlib
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from syncd.core.errors import SyncdError
 from syncd.core.keys import shown
 from syncd.core.model import NOT_INDEXED, Adopt, Delete, IndexStatus, Item, Put
 from syncd.state.db import transaction
+from syncd.state.history import DeleteLogLine, DeleteLogWriter
 from syncd.state.journal import Journal
 from syncd.state.pass_tables import PassTables
 from syncd.state.queue import LATER_S, Absence, Dirty
@@ -299,3 +300,32 @@ def pause_s(replacements: Iterable[Replacement], now: float) -> float:
     """Return the seconds until the next look: a quarter of the time since the newest replacement was written."""
     newest_s = min(abs(now - replacement.written_at) for replacement in replacements)
     return min(max(newest_s / 4, FIRST_PAUSE_S), LATER_S)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRecorder:
+    """Records the finished deletes of one batch in the delete log, the history and the tombstones.
+
+    lines: the line of the delete log for each delete. consented: deletes that do not count for later passes: a person
+    forced them, or they lose no content. copies: deleted key -> a key that has the same content.
+    """
+
+    mirror: Mirror
+    lines: Mapping[Delete, DeleteLogLine]
+    writer: DeleteLogWriter
+    consented: Collection[Delete]
+    copies: dict[str, str]
+
+    def record(self, delete: Delete) -> str:
+        """Record a finished delete. Return the evidence for it in words."""
+        mirror, now, line = self.mirror, self.mirror.now(), self.lines[delete]
+        why = str(line["why"])
+        self.writer.write(line, now)
+        mirror.history.add(delete, now, "done", why)
+        consented = delete in self.consented
+        mirror.journal.tombstones.record_delete(delete.key, delete.ref, now, consented=consented, age=mirror.age())
+        if copy := self.copies.pop(delete.key, None):
+            # Not earlier: a delete without an answer is planned again, and still needs its copy then.
+            mirror.absences.use_copy(copy)
+        mirror.keep_age()
+        return why

@@ -95,6 +95,10 @@ class IndexFollowup:
         if math.isinf(self._poll_at):
             self._poll_at = self._clock() + LONGEST_POLL_S
 
+    def postpone(self) -> None:
+        """Rest for a while, because there is no request to spare."""
+        self._rest_until = self._clock() + LONGEST_POLL_S
+
     def make_due(self) -> None:
         """Poll at once."""
         self._poll_at = self._rest_until = self._clock()

@@ -182,6 +182,7 @@ class Hooks:
 
     serve_pending: serves changes that arrive during a long full pass; the pass awaits it between batches.
     has_pending: returns whether such changes are due.
+    bulk: the requests of the pass leave room for edits in the budget, and give way to changes that are due.
     on_progress: called with the growing result after every step. Its owner drops the tables of the result, also after
     an error.
     """
@@ -189,6 +190,7 @@ class Hooks:
     serve_pending: Callable[[], Awaitable[None]] = _serve_nothing
     has_pending: Callable[[], bool] = lambda: False
     on_progress: OnProgress | None = None
+    bulk: bool = False
 
     def tick(self, result: Result) -> None:
         """Call `on_progress`."""

@@ -12,6 +12,7 @@ from syncd.core.errors import Brake, RootHalt
 from syncd.core.evidence import DeleteContext
 from syncd.core.model import NOT_INDEXED, Action, Adopt, Delete, Forget, Item, Problem, Put
 from syncd.core.plan import Source
+from syncd.core.priority import Priority, requests_at
 from syncd.core.problems import not_indexed
 from syncd.local.read import Identity
 from syncd.state.db import transaction
@@ -74,8 +75,12 @@ async def reconcile(
     ScopeTooLarge (nothing was done; make a full pass).
     """
     guard(mirror, force=options.force)
-    current = _begin(mirror, scope, options, hooks)
-    result = current.result
+    with requests_at(Priority(bulk=hooks.bulk)):
+        return await _make_pass(_begin(mirror, scope, options, hooks))
+
+
+async def _make_pass(current: Pass) -> Result:
+    options, result = current.options, current.result
     try:
         await _plan(current)
         _look_at_deletes(current)
@@ -88,7 +93,7 @@ async def reconcile(
             await _apply_deletes(current, applier, context)
         _record(current)
     except BaseException:
-        if not hooks.on_progress:
+        if not current.hooks.on_progress:
             result.tables.drop()
         raise
     return result

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from syncd.core.errors import ConfigError, Halt, Park, SyncdError, Unreachable
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put, Stored
+from syncd.core.priority import current, requests_at
 from syncd.core.problems import Limits
 
 T = TypeVar("T")
@@ -287,8 +288,10 @@ async def for_each(items: Sequence[T], work: Callable[[T], Awaitable[None]], con
     waiting = iter(items)
 
     async def worker() -> None:
+        priority = current()
         for item in waiting:
-            await work(item)
+            with requests_at(priority):
+                await work(item)
 
     async with task_group() as group:
         for _ in range(min(concurrency, len(items))):

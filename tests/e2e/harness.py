@@ -235,7 +235,7 @@ class Workspace:
         self.config.write_text(
             f'state_dir = "{self.state}"\n'
             f'[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{self.server.base_url}"\n'
-            f"tpslimit = 0\nretry_for = 5\n{cloudflare}\n"
+            f"quota = ''\ntpslimit = 0\nretry_for = 5\n{cloudflare}\n"
             f'[mirrors.docs]\npath = "{self.docs}"\nowner = "docs"\nsettle = 0.05\ndelete_after = 0\n{mirror}\n'
             f'[mirrors.docs.target]\ntype = "ai-search"\ninstance = "docs"\n{target}\n{more}\n'
         )

@@ -36,7 +36,7 @@ class VectorIndex:
         self.workspace.config.write_text(
             f'state_dir = "{self.workspace.state}"\n'
             f'[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{self.workspace.server.base_url}"\n'
-            f"tpslimit = 0\nretry_for = 5\n{cloudflare}\n"
+            f"quota = ''\ntpslimit = 0\nretry_for = 5\n{cloudflare}\n"
             f'[mirrors.docs]\npath = "{self.workspace.docs}"\nowner = "docs"\n'
             f"settle = 0.05\ndelete_after = 0\n{mirror}\n"
             f'[mirrors.docs.target]\ntype = "vectorize"\nindex = "docs"\ncreate = true\nmodel = "{model}"\n'

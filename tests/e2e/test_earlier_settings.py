@@ -27,6 +27,7 @@ class Settled:
         workspace.config.write_text(
             f'state_dir = "{workspace.state}"\n[cloudflare]\naccount_id = "{ACCOUNT}"\n'
             f'base_url = "{workspace.server.base_url}"\n'
+            'quota = ""\n'
             f'tpslimit = 0\nretry_for = 5\n[mirrors.docs]\npath = "{workspace.docs}"\nmax_delete = "100%"\n{mirror}\n'
             f"[mirrors.docs.target]\n{TARGETS[self._kind]}\n",
             encoding="utf-8",

@@ -25,7 +25,9 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 
 def account_only(workspace: Workspace, more: str = "") -> None:
     """Write a config without mirrors. more: lines at its end."""
-    account = f'[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{workspace.server.base_url}"\ntpslimit = 0\n'
+    account = (
+        f'[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{workspace.server.base_url}"\nquota = ""\ntpslimit = 0\n'
+    )
     workspace.config.write_text(f'state_dir = "{workspace.state}"\n{account}{more}')
 
 

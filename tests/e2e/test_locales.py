@@ -81,6 +81,7 @@ def configure(workspace: Workspace, kind: str, folder: str = "docs") -> None:
     where = {"ai-search": 'instance = "docs"', "kv": 'namespace_title = "docs"', "vectorize": 'index = "docs"'}[kind]
     workspace.config.write_text(
         f'state_dir = "zustände"\n[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{workspace.server.base_url}"\n'
+        'quota = ""\n'
         f'tpslimit = 0\nretry_for = 5\n[mirrors.docs]\npath = "{folder}"\nsettle = 0.05\nmax_delete = "100%"\n'
         f'exclude = ["geheimnisträger.md"]\n[mirrors.docs.target]\ntype = "{kind}"\n{where}\ncreate = true\n',
         encoding="utf-8",

@@ -178,8 +178,8 @@ def test_a_target_without_a_search_is_a_usage_error(workspace: Workspace) -> Non
 
 
 def test_check_forecasts_a_first_pass_and_an_idle_pass(workspace: Workspace) -> None:
-    workspace.configure(cloudflare="tpslimit = 2.0")
-    workspace.config.write_text(workspace.config.read_text().replace("tpslimit = 0\n", ""))
+    workspace.configure()
+    workspace.config.write_text(workspace.config.read_text().replace("quota = ''\n", ""))
 
     def forecast() -> str:
         checks = workspace.syncd("check", "--json").json()["checks"]
@@ -190,7 +190,10 @@ def test_check_forecasts_a_first_pass_and_an_idle_pass(workspace: Workspace) -> 
     for number in range(9):
         workspace.write(f"{number}.md")
         os.utime(workspace.docs / f"{number}.md", (1e9, 1e9))
-    assert forecast() == "first pass about 10 requests, 5 s at 2 requests/s; one with nothing to do: 1 request, 1 s"
+    assert (
+        forecast()
+        == "first pass about 10 requests, 1 s within 1,050 requests in 300 s; one with nothing to do: 1 request, 1 s"
+    )
     workspace.configure()
     workspace.syncd("reconcile")
     workspace.syncd("reconcile")

@@ -16,7 +16,7 @@ def machine(workspace: Workspace, name: str, owner: str = "") -> tuple[Path, Wor
     other.config.write_text(
         f'state_dir = "{other.state}"\n[cloudflare]\naccount_id = "{ACCOUNT}"\n'
         f'base_url = "{workspace.server.base_url}"\n'
-        f'tpslimit = 0\nretry_for = 5\n[mirrors.docs]\npath = "{other.docs}"\n{owner}\n'
+        f'quota = ""\ntpslimit = 0\nretry_for = 5\n[mirrors.docs]\npath = "{other.docs}"\n{owner}\n'
         '[mirrors.docs.target]\ntype = "ai-search"\ninstance = "docs"\ncreate = true\n',
         encoding="utf-8",
     )

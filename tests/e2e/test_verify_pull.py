@@ -24,7 +24,7 @@ def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Worksp
         workspace.configure(mirror='key_prefix = "p/"')
         if request.param == "kv":
             head = f'state_dir = "{workspace.state}"\n[cloudflare]\naccount_id = "{ACCOUNT}"\n'
-            where = f'base_url = "{workspace.server.base_url}"\ntpslimit = 0\n'
+            where = f'base_url = "{workspace.server.base_url}"\nquota = ""\ntpslimit = 0\n'
             workspace.config.write_text(head + where + KV.format(docs=workspace.docs))
         workspace.write("a.md", "# text\r\n\ttäxt 😀\n")
         workspace.write("deep/er/b.png", EVERY_BYTE)

@@ -38,7 +38,7 @@ class Site:
         target = f'[mirrors.{instance}.target]\ntype = "ai-search"\ninstance = "{instance}"\ncreate = true\n'
         self.machine.write(
             f"{place}/config.toml",
-            f'[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{self.server.base_url}"\ntpslimit = 0\n'
+            f'[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{self.server.base_url}"\nquota = ""\ntpslimit = 0\n'
             f'[mirrors.{instance}]\npath = "/srv/{instance}"\nsettle = 0.05\ndelete_after = 0\n{target}{more}',
         )
         self.machine.write(f"{place}/token", token, 0o600)

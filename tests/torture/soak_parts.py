@@ -174,7 +174,7 @@ class Daemon:
         (self.place / "syncd.toml").write_text(
             f'state_dir = "{self.place / "state"}"\n'
             f'[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{self.base_url}"\n'
-            f"tpslimit = 0\ntimeout = 5\nretry_for = 5\n"
+            f"quota = ''\ntpslimit = 0\ntimeout = 5\nretry_for = 5\n"
             f'[web]\nlisten = "127.0.0.1:{self.page}"\n'
             f'[defaults]\nsettle = 0.2\nsettle_max = 5\ndelete_after = 1\nmax_delete = "100%"\n'
             f"reconcile_interval = {interval:g}\n" + "".join(self.folders.sections())

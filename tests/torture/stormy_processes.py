@@ -104,7 +104,7 @@ class Workshop:
         (self.path / "syncd.toml").write_text(
             f'state_dir = "{self.state}"\n'
             f'[cloudflare]\naccount_id = "{ACCOUNT}"\nbase_url = "{self.base_url}"\n'
-            f"tpslimit = 0\ntimeout = {TIMEOUT_S}\nretry_for = 4\n"
+            f"quota = ''\ntpslimit = 0\ntimeout = {TIMEOUT_S}\nretry_for = 4\n"
             f'[mirrors.docs]\npath = "{self.folder}"\nsettle = 0.05\nsettle_max = 2\ndelete_after = 0.5\n'
             f'max_delete = "100%"\n'
             f'{OWNED[self.kind]}[mirrors.docs.target]\ntype = "{self.kind}"\n{TARGETS[self.kind]}\n'

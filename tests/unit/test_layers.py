@@ -50,11 +50,12 @@ ARROWS = {
 """Room -> the rooms that it may import. The drawing in docs/design.md shows the same arrows."""
 
 IMPURE = {
+    "syncd.core.priority": {"contextlib", "contextvars"},
     "syncd.core.keys": {"os", "sys"},
     "syncd.core.plain_text": {"traceback"},
     "syncd.core.errors": {"sqlite3", "structlog"},
 }
-"""Module of core -> what it imports besides: the encoding of the system, the text of a traceback, the log."""
+"""Module of core -> what it imports besides. Each has no effect but the log, or depends on the machine only."""
 
 PURE = {
     "bisect",

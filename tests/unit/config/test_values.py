@@ -28,7 +28,8 @@ def value_of(config: Config, dotted: str) -> Any:
 # The contract's defaults, word for word.
 DEFAULTS: dict[str, Any] = {
     "cloudflare.base_url": "https://api.cloudflare.com/client/v4",
-    "cloudflare.tpslimit": 3.5,
+    "cloudflare.quota": "1050/300s",
+    "cloudflare.tpslimit": 100.0,
     "cloudflare.transfers": 8,
     "cloudflare.timeout": 60.0,
     "cloudflare.retry_for": 120.0,
@@ -55,6 +56,7 @@ DEFAULTS: dict[str, Any] = {
 
 OTHERS: dict[str, Any] = {
     "cloudflare.base_url": "http://127.0.0.1:8787/client/v4",
+    "cloudflare.quota": "",
     "cloudflare.tpslimit": 0,
     "cloudflare.transfers": 3,
     "cloudflare.timeout": 5.5,

@@ -81,7 +81,7 @@ def test_the_pods_together_answer_for_every_part_once(tmp_path: Path, name: str)
 def test_both_name_as_many_parts_and_divide_the_rate_by_them(tmp_path: Path) -> None:
     counts = {replicas(name) for name in WORKLOADS} | {read("job.yaml")["spec"]["parallelism"]}
     (count,) = counts
-    assert config_of("job.yaml", 0, tmp_path).cloudflare.tpslimit * count == 3.5
+    assert config_of("job.yaml", 0, tmp_path).cloudflare.quota == f"{1050 // count}/300s"
 
 
 @pytest.mark.parametrize(

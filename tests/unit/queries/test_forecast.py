@@ -4,18 +4,11 @@ import pytest
 
 from syncd.cli.check import survey
 from syncd.core.key_digests import WHOLE
-from syncd.queries.forecast import FolderSurvey, Pace, describe, left_s, per_second, span
+from syncd.queries.forecast import FolderSurvey, Pace, describe, left_s, span
 from syncd.state.pass_tables import PassTables
 from syncd.sync.mirror import Result
 from tests.harness import Core
 from tests.memory_target import MemoryTarget
-
-
-@pytest.mark.parametrize(
-    ("tpslimit", "transfers", "rate"), [(3.5, 8, 3.5), (100.0, 3, 10.0), (0.0, 3, 10.0), (10.0, 3, 10.0)]
-)
-def test_the_rate_is_the_limit_or_what_the_slots_manage(tpslimit: float, transfers: int, rate: float) -> None:
-    assert per_second(tpslimit, transfers) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize(
@@ -61,26 +54,34 @@ def result(core: Core, put: int, delete: int = 0, adopt: int = 0) -> Result:
 
 
 def test_the_pace_begins_when_the_remote_is_changed_and_anew_with_each_pass(core: Core) -> None:
-    pace = Pace(lambda puts, deletes: puts + deletes, 10.0)
+    now = 0.0
+    pace = Pace(lambda puts, deletes: puts + deletes, lambda requests: requests / 10.0, lambda: now)
     seen = result(core, put=90, delete=10, adopt=1000)
-    assert pace.look(seen, 0.0) is None
+    now = 0.0
+    assert pace.look(seen) is None
     seen.done["adopt"] = 1000
-    assert pace.look(seen, 100.0) is None
+    now = 100.0
+    assert pace.look(seen) is None
     seen.done["put"] = 20
-    assert pace.look(seen, 110.0) == 40.0
+    now = 110.0
+    assert pace.look(seen) == 40.0
     seen.done["put"], seen.done["failed"] = 85, 5
-    assert pace.look(seen, 111.0) == pytest.approx(10 * 11 / 90)
+    now = 111.0
+    assert pace.look(seen) == pytest.approx(10 * 11 / 90)
     seen.done["delete"] = 10
-    assert pace.look(seen, 112.0) == 0.0
+    now = 112.0
+    assert pace.look(seen) == 0.0
     other = result(core, put=10)
-    assert pace.look(other, 200.0) is None
+    now = 200.0
+    assert pace.look(other) is None
     other.done["put"] = 5
-    assert pace.look(other, 200.1) == 0.5, "no faster than the limit"
+    now = 200.1
+    assert pace.look(other) == 0.5, "no faster than the limit"
 
 
 def counted(files: int, unsent: int, *, known: int = 0, found: int = 0, complete: bool = True) -> str:
     seen = FolderSurvey(files, 0, unsent, unsent * 10, 0, known, found, complete)
-    return describe(seen, MemoryTarget(), 2.0, 8)
+    return describe(seen, MemoryTarget(), lambda requests: requests / 2, "at 2 requests/s")
 
 
 def test_the_outlook_of_a_first_pass_names_an_idle_one_too() -> None:

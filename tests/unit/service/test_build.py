@@ -37,7 +37,7 @@ def with_token(place: Place, text: str = MINIMAL, token: str = TOKEN) -> Config:
         ("SSL_CERT_FILE", "/nowhere/ca.pem"),
     ],
 )
-def test_an_unusable_proxy_or_certificate_is_a_config_error(
+async def test_an_unusable_proxy_or_certificate_is_a_config_error(
     place: Place, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.delenv("NO_PROXY", raising=False)
@@ -45,15 +45,17 @@ def test_an_unusable_proxy_or_certificate_is_a_config_error(
     monkeypatch.delenv("https_proxy", raising=False)
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigError, match=variable) as caught:
-        open_transport(with_token(place))
+        async with open_transport(with_token(place)):
+            pass
     assert len(str(caught.value).splitlines()) == 1
     assert TOKEN not in str(caught.value)
 
 
 @pytest.mark.parametrize("token", ["tok\u00e9n-s3cr3t", "two words s3cr3t", "s3cr3t\x07"])
-def test_a_token_that_cannot_be_sent_is_refused_without_quoting_it(place: Place, token: str) -> None:
+async def test_a_token_that_cannot_be_sent_is_refused_without_quoting_it(place: Place, token: str) -> None:
     with pytest.raises(ConfigError, match="API token") as caught:
-        open_transport(with_token(place, token=token))
+        async with open_transport(with_token(place, token=token)):
+            pass
     assert "s3cr3t" not in str(caught.value)
 
 
@@ -61,7 +63,7 @@ async def test_a_configured_mirror_is_uploaded_over_a_real_connection(place: Pla
     for number in range(60):
         (place.base / "docs" / f"{number}.md").write_text(f"text {number}")
     with serve(EmulatorOptions(token=TOKEN, index_delay=0)) as server:
-        text = MINIMAL.replace("[mirrors.docs]", f"tpslimit = 0\nbase_url = {toml(server.base_url)}\n[mirrors.docs]")
+        text = MINIMAL.replace("[mirrors.docs]", f"base_url = {toml(server.base_url)}\n[mirrors.docs]")
         config = with_token(place, text + "create = true\n")
         async with open_session(config) as session:
             report = once.Report()
@@ -86,7 +88,7 @@ async def test_a_configured_mirror_is_uploaded_over_a_real_connection(place: Pla
 async def test_the_journal_of_another_target_is_not_used(place: Place) -> None:
     (place.base / "docs" / "a.md").write_text("text")
     with serve(EmulatorOptions(index_delay=0)) as server:
-        text = MINIMAL.replace("[mirrors.docs]", f"tpslimit = 0\nbase_url = {toml(server.base_url)}\n[mirrors.docs]")
+        text = MINIMAL.replace("[mirrors.docs]", f"base_url = {toml(server.base_url)}\n[mirrors.docs]")
         for instance in ("docs", "other", "docs"):
             async with open_session(
                 with_token(place, text.replace('instance = "docs"', f'instance = "{instance}"\ncreate = true'))

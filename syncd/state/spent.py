@@ -1,0 +1,142 @@
+"""The requests of the last minutes, shared by the processes of one state directory and kept over restarts.
+
+They lie in a file of their own, so that a command that only reads can count its requests beside the daemon.
+"""
+
+import os
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from syncd.state.db import BUSY_S, data_version
+from syncd.state.ownership import boot_id, uptime_s
+
+FILE_NAME = "budget.db"
+_SCHEMA = """
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = NORMAL;
+    CREATE TABLE IF NOT EXISTS spent (at REAL NOT NULL, wall REAL NOT NULL, boot TEXT NOT NULL);
+"""
+_PRUNE = 100
+"""Requests between two removals of rows that have left the window."""
+
+log = structlog.get_logger()
+
+
+class SpentRequests:
+    """The times of the requests in the present window, in seconds since the machine started.
+
+    directory: the state directory; None, or a directory that cannot be written, keeps the times in this process only.
+    While the machine is up, changes of the wall clock do not count. After a reboot the wall clock translates the times,
+    and a time in the future counts as now.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None,
+        window_s: float,
+        *,
+        clock: Callable[[], float] = uptime_s,
+        wall: Callable[[], float] = time.time,
+        boot: Callable[[], str] = boot_id,
+    ) -> None:
+        self.clock = clock
+        self._window_s = window_s
+        self._wall = wall
+        self._boot = boot()
+        self._sent: deque[float] = deque()
+        self._version: int | None = None
+        self._adds = 0
+        self._db = _opened(directory) if directory else None
+
+    def sent(self) -> Sequence[float]:
+        """Return the sorted times of the requests in the window that ends now."""
+        if self._db:
+            try:
+                self._read_others(self._db)
+            except sqlite3.Error as error:
+                self._go_on_in_memory(error)
+        ends = self.clock() - self._window_s
+        while self._sent and self._sent[0] <= ends:
+            self._sent.popleft()
+        return self._sent
+
+    def add(self) -> None:
+        """Count a request that is sent now."""
+        now = self.clock()
+        self._sent.append(now)
+        if not self._db:
+            return
+        self._adds += 1
+        try:
+            self._db.execute("INSERT INTO spent VALUES (?, ?, ?)", (now, self._wall(), self._boot))
+            if self._adds % _PRUNE == 1:
+                self._db.execute("DELETE FROM spent WHERE boot = ? AND at <= ?", (self._boot, now - self._window_s))
+        except sqlite3.Error as error:
+            self._go_on_in_memory(error)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._db:
+            self._db.close()
+            self._db = None
+
+    def _read_others(self, db: sqlite3.Connection) -> None:
+        """Read all rows after another process has written to the file, and at the first call."""
+        version = data_version(db)
+        if version == self._version:
+            return
+        self._adopt_other_boots(db)
+        rows = db.execute("SELECT at FROM spent WHERE at > ? ORDER BY at", (self.clock() - self._window_s,))
+        self._sent = deque(at for (at,) in rows)
+        self._version = version
+
+    def _adopt_other_boots(self, db: sqlite3.Connection) -> None:
+        """Translate the times of another start of the machine, or of another machine, by the wall clock."""
+        now, others = self.clock(), (self._boot, self.clock())
+        if db.execute("SELECT 1 FROM spent WHERE boot != ? OR at > ? LIMIT 1", others).fetchone():
+            db.execute(
+                "UPDATE spent SET at = ? - min(max(? - wall, 0), ?), boot = ? WHERE boot != ? OR at > ?",
+                (now, self._wall(), self._window_s, self._boot, *others),
+            )
+
+    def _go_on_in_memory(self, error: sqlite3.Error) -> None:
+        self.close()
+        _log_not_kept(error)
+
+
+def _opened(directory: Path) -> sqlite3.Connection | None:
+    """Open the file of a state directory. A damaged file is made anew. Return None if it cannot be used."""
+    path = directory / FILE_NAME
+    if not os.access(directory, os.W_OK):
+        return None
+    try:
+        try:
+            return _connected(path)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            path.unlink()
+            return _connected(path)
+    except (sqlite3.Error, OSError) as error:
+        _log_not_kept(error)
+        return None
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
+    try:
+        db.executescript(_SCHEMA)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _log_not_kept(error: Exception) -> None:
+    log.warning("budget.not_kept", why=str(error), consequence="the requests of this process are counted by it alone")

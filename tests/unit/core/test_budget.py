@@ -1,0 +1,80 @@
+import pytest
+
+from syncd.core.budget import Quota, edit_rate, edit_reserve, next_free_s, parse_quota, per_second, seconds_for
+
+TEN = Quota(10, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "quota"),
+    [
+        ("1050/300s", Quota(1050, 300.0)),
+        ("1050/300", Quota(1050, 300.0)),
+        (" 5 / 1.5m".strip(), Quota(5, 90.0)),
+        ("1/1s", Quota(1, 1.0)),
+        ("100000/24h", Quota(100_000, 86400.0)),
+        ("", None),
+    ],
+)
+def test_a_quota_is_requests_in_a_window(text: str, quota: Quota | None) -> None:
+    assert parse_quota(text) == quota
+
+
+@pytest.mark.parametrize(
+    "text", ["1050", "0/300s", "-1/300s", "1050/0s", "1050/0.5s", "1050/25h", "x/300s", "5/3d", "5/"]
+)
+def test_other_texts_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match="1050/300s"):
+        parse_quota(text)
+
+
+def test_a_full_window_is_free_again_when_its_oldest_request_leaves() -> None:
+    assert next_free_s(TEN, [], 0.0) == 0.0
+    assert next_free_s(TEN, [float(at) for at in range(9)], 9.0) == 0.0
+    assert next_free_s(TEN, [float(at) for at in range(10)], 9.0) == 91.0
+    assert next_free_s(TEN, [float(at) for at in range(10)], 9.0, keep=2.0) == 93.0
+    assert next_free_s(TEN, [float(at) for at in range(12)], 12.0) == 90.0
+
+
+def test_the_reserve_lasts_until_the_next_requests_leave_the_window() -> None:
+    burst = [0.0] * 8
+    assert edit_reserve(TEN, [], 0.0, 0.05) == pytest.approx(0.1)
+    assert edit_reserve(TEN, burst, 0.0, 0.05) == pytest.approx(0.1 + 0.05 * 100)
+    assert edit_reserve(TEN, burst, 80.0, 0.05) == pytest.approx(0.1 + 0.05 * 20)
+    assert edit_reserve(TEN, [0.0, 50.0, 50.0], 50.0, 0.05) == pytest.approx(0.1 + max(0.05 * 50, 0.05 * 100 - 1))
+
+
+def test_the_rate_of_edits_is_learned_within_limits() -> None:
+    assert edit_rate(TEN, 0, 60.0) == pytest.approx(0.01)
+    assert edit_rate(TEN, 1, 60.0) == pytest.approx(1.25 / 60)
+    assert edit_rate(TEN, 100, 60.0) == pytest.approx(0.03)
+
+
+def one_by_one(requests: int, quota: Quota, sent: list[float], now: float, rate: float) -> float:
+    """The same, request by request."""
+    times, at = list(sent), now
+    for _ in range(requests):
+        at += 1 / rate
+        if len(times) >= quota.requests:
+            at = max(at, times[-quota.requests] + quota.window_s)
+        times.append(at)
+    return at - now
+
+
+@pytest.mark.parametrize("rate", [0.05, 1.0, 80.0])
+@pytest.mark.parametrize("requests", [0, 1, 9, 10, 11, 20, 21, 25, 30, 99, 100, 101])
+@pytest.mark.parametrize("sent", [[], [-99.0], [-50.0, -40.0, -1.0], [-99.0] * 5 + [-1.0] * 5])
+def test_the_forecast_is_the_time_of_the_last_request(sent: list[float], requests: int, rate: float) -> None:
+    expected = one_by_one(requests, TEN, sent, 0.0, rate)
+    assert seconds_for(requests, TEN, sent, 0.0, rate) == pytest.approx(expected)
+
+
+def test_a_first_pass_of_5000_files_takes_four_windows_and_a_burst() -> None:
+    assert seconds_for(5000, Quota(1050, 300.0), [], 0.0, 80.0) == pytest.approx(1200 + 800 / 80)
+
+
+@pytest.mark.parametrize(
+    ("tpslimit", "transfers", "rate"), [(3.5, 8, 3.5), (100.0, 3, 10.0), (0.0, 3, 10.0), (10.0, 3, 10.0)]
+)
+def test_the_rate_is_the_limit_or_what_the_slots_manage(tpslimit: float, transfers: int, rate: float) -> None:
+    assert per_second(tpslimit, transfers) == pytest.approx(rate)
