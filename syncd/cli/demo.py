@@ -93,6 +93,12 @@ _PATTERN = "Keys (regular expression) "
 )
 @click.option("--paused", is_flag=True, help="Every instance is paused until it is updated with paused: false.")
 @click.option(
+    "--permanent",
+    type=click.Choice(("refuse", "ignore")),
+    default="refuse",
+    help="The answer to an update that changes the embedding model or the type of an instance.",
+)
+@click.option(
     "--oversize",
     type=click.Choice(("refuse", "skip", "error")),
     default="refuse",

@@ -1,12 +1,12 @@
 """The endpoints of AI Search for namespaces and for instances with their statistics and jobs."""
 
 import json
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from syncd.emulator.ai_search_index import read_schema
+from syncd.emulator.ai_search_settings import created_settings, needs_reindexing, shown_settings, updated_settings
 from syncd.emulator.ai_search_store import (
     DEFAULT_NAMESPACE,
     NAME,
@@ -22,7 +22,7 @@ from syncd.emulator.ai_search_store import (
     reindex_all,
     remove_instance,
 )
-from syncd.emulator.limits import MAX_DESCRIPTION_LENGTH, MAX_INSTANCES, MAX_NAMESPACES, MAX_PER_PAGE, MAX_RESULTS
+from syncd.emulator.limits import MAX_DESCRIPTION_LENGTH, MAX_INSTANCES, MAX_NAMESPACES, MAX_PER_PAGE
 from syncd.emulator.requests import ApiError, Call, Endpoint, invalid, ok, page_of, timestamp, validate
 
 _NAMESPACES = """
@@ -100,27 +100,6 @@ def _all_namespaces(call: Call, search: str = "") -> list[dict[str, Any]]:
     return [dict(row) | {"created_at": timestamp(row["created_at"])} for row in rows]
 
 
-class _InstanceConfig(BaseModel):
-    """The fields of an instance that are checked. Other fields are stored as they are."""
-
-    type: Literal["r2", "web-crawler"] | None = None
-    source: str | None = None
-    paused: bool = False
-    max_num_results: float = Field(default=10, ge=1, le=MAX_RESULTS)
-    score_threshold: float = Field(default=0.4, ge=0, le=1)
-
-
-_DEFAULTS: dict[str, Any] = {
-    **_InstanceConfig().model_dump(),
-    "enable": True,
-    "engine_version": 3,
-    "chunk_size": 256,
-    "chunk_overlap": 10,
-    "custom_metadata": [],
-    "index_method": {"vector": True, "keyword": True},
-}
-
-
 async def _list_instances(call: Call) -> Response:
     call.choice("order_by", ("created_at",))
     order = "number" if call.choice("order_by_direction", ("desc", "asc")) == "asc" else "number DESC"
@@ -135,8 +114,7 @@ async def _list_instances(call: Call) -> Response:
 async def _create_instance(call: Call) -> Response:
     body = await call.body()
     account, namespace, name = call.path["account_id"], namespace_of(call), _name(body, "id")
-    config = {field: value for field, value in body.items() if field != "id"}
-    _check_config(config)
+    config = created_settings(body)
     if find_instance(call.backend, (account, namespace, name)) is not None:
         raise ApiError(400, 7022, "ai_search_with_this_name_already_exist")
     if call.backend.store.value("SELECT count(*) FROM ai_instances WHERE account = ?", (account,)) >= MAX_INSTANCES:
@@ -154,13 +132,11 @@ async def _get_instance(call: Call) -> Response:
 
 async def _update_instance(call: Call) -> Response:
     instance = instance_of(call)
-    body = await call.body()
-    _check_config(body)
-    config = instance.config | body
+    config = updated_settings(instance.config, await call.body(), permanent=call.backend.options.permanent)
     sql = "UPDATE ai_instances SET config = ?, modified_at = ? WHERE number = ?"
     with call.backend.store.transaction():
         call.backend.store.run(sql, (json.dumps(config), call.backend.clock(), instance.number))
-        if config.get("custom_metadata", []) != instance.config.get("custom_metadata", []):
+        if needs_reindexing(instance.config, config):
             reindex_all(call.backend, instance_of(call))
     return ok(_render(call, instance_of(call)))
 
@@ -187,19 +163,12 @@ def _page(call: Call, rows: list[dict[str, Any]]) -> Response:
     return page_of(rows[(page - 1) * per_page : page * per_page], page, per_page, len(rows))
 
 
-def _check_config(config: dict[str, Any]) -> None:
-    validate(_InstanceConfig, config)
-    try:
-        read_schema(config.get("custom_metadata") or [])
-    except ValueError as reason:
-        raise invalid(str(reason)) from reason
-
-
 def _render(call: Call, instance: InstanceRow) -> dict[str, Any]:
     times = {"created_at": timestamp(instance.created_at), "modified_at": timestamp(instance.modified_at)}
     fixed = {"id": instance.id, "namespace": instance.namespace, "account_id": instance.account}
-    state = {"paused": call.backend.options.paused, "status": instance_status(call.backend, instance)}
-    return _DEFAULTS | state | instance.config | fixed | times
+    state = {"enable": True, "engine_version": 3, "status": instance_status(call.backend, instance)}
+    paused = {"paused": call.backend.options.paused}
+    return shown_settings(paused | instance.config) | state | fixed | times
 
 
 ENDPOINTS = [

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from syncd.emulator.ai_search_cache import SearchCache
 from syncd.emulator.ai_search_index import SYSTEM_FIELDS, cited_item, read_schema
 from syncd.emulator.ai_search_items import define_filter
+from syncd.emulator.ai_search_settings import shown_settings
 from syncd.emulator.ai_search_store import InstanceRow, instance_endpoints, instance_of
 from syncd.emulator.limits import MAX_RESULTS
 from syncd.emulator.requests import ApiError, Call, invalid, ok, validate
@@ -28,7 +29,7 @@ ORDER BY rank, c.number LIMIT :limit
 
 
 class _Retrieval(BaseModel):
-    retrieval_type: Literal["vector", "keyword", "hybrid"] = "hybrid"
+    retrieval_type: Literal["vector", "keyword", "hybrid"]
     keyword_match_mode: Any = "and"
     context_expansion: float = Field(default=0, ge=0, le=3)
     max_num_results: float = Field(ge=1, le=MAX_RESULTS)
@@ -126,11 +127,17 @@ def read_query(body: dict[str, Any]) -> str:
 
 
 def _retrieval(body: dict[str, Any], instance: InstanceRow) -> _Retrieval:
+    methods = shown_settings(instance.config)["index_method"]
+    available = [name for name in ("vector", "keyword") if methods[name]]
     defaults = {
+        "retrieval_type": "hybrid" if len(available) > 1 else available[0],
         "max_num_results": instance.config.get("max_num_results", 10),
         "match_threshold": instance.config.get("score_threshold", 0.4),
     }
-    return validate(_Retrieval, defaults | _object(_object(body, "ai_search_options"), "retrieval"))
+    retrieval = validate(_Retrieval, defaults | _object(_object(body, "ai_search_options"), "retrieval"))
+    if retrieval.retrieval_type not in {defaults["retrieval_type"], *available}:
+        raise ApiError(400, 7070, "invalid_retrieval_type")
+    return retrieval
 
 
 def _cache_enabled(body: dict[str, Any], instance: InstanceRow) -> bool:

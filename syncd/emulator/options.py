@@ -49,6 +49,8 @@ class EmulatorOptions:
     permissions: those of the token for AI Search. Without "run", searches are refused with 10000; without "edit",
     everything else is. permission_status: the HTTP status of that refusal, which is undocumented.
     paused: True pauses each instance until a client updates it with {"paused": false}.
+    permanent: the answer to an update of an instance that changes its embedding model or type, which is undocumented:
+    "refuse" is 400/7001, "ignore" keeps the old value.
     oversize: the answer to an upload over the limit of its type: "refuse" is 413/7054, "skip" stores an item with the
     status "skipped", "error" stores an item with the error over_size.
     search_cache: True keeps the answers of searches, and answers a similar query from them, as the service does.
@@ -88,6 +90,7 @@ class EmulatorOptions:
     permissions: Literal["edit+run", "edit", "run"] = "edit+run"
     permission_status: Literal[403, 401] = 403
     paused: bool = False
+    permanent: Literal["refuse", "ignore"] = "refuse"
     oversize: Literal["refuse", "skip", "error"] = "refuse"
     search_cache: bool = True
     fail_search: bool = False
