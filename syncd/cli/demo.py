@@ -115,7 +115,13 @@ _PATTERN = "Keys (regular expression) "
 def emulate(port: int, store: Path | None, **behaviour: Any) -> int:
     """Serve the stand-in for the Cloudflare API on loopback.
 
-    Prints its base URL.
+    Prints its base URL. GET /_syncd/requests on the same port returns the number of requests by route, and with --quota
+    the most requests in a window and the number of 429s; POST /_syncd/requests/reset starts the counters again.
+
+    It answers AI Search, KV, Vectorize and the embedding models of Workers AI. The following routes are known and
+    answered in part: jobs end by themselves, chats quote a chunk, as there is no language model, and instances with an
+    external source have no files. The other routes of Workers AI (models, tasks, authors, finetunes, tomarkdown) are
+    refused with 501.
     """
     _require_emulator("emulate")
     import signal

@@ -1,4 +1,4 @@
-"""The endpoints of AI Search for namespaces and for instances with their statistics and jobs."""
+"""The endpoints of AI Search for namespaces and for instances with their statistics."""
 
 import json
 from typing import Any
@@ -22,7 +22,13 @@ from syncd.emulator.ai_search_store import (
     reindex_all,
     remove_instance,
 )
-from syncd.emulator.limits import MAX_DESCRIPTION_LENGTH, MAX_INSTANCES, MAX_NAMESPACES, MAX_PER_PAGE
+from syncd.emulator.limits import (
+    MAX_DESCRIPTION_LENGTH,
+    MAX_INSTANCE_SEARCH_LENGTH,
+    MAX_INSTANCES,
+    MAX_NAMESPACES,
+    MAX_PER_PAGE,
+)
 from syncd.emulator.requests import ApiError, Call, Endpoint, invalid, ok, page_of, timestamp, validate
 
 _NAMESPACES = """
@@ -38,7 +44,7 @@ class _NamespaceFields(BaseModel):
 
 
 async def _list_namespaces(call: Call) -> Response:
-    return _page(call, _all_namespaces(call, (call.query("search") or "").lower()))
+    return page_rows(call, _all_namespaces(call, (call.query("search") or "").lower()))
 
 
 async def _create_namespace(call: Call) -> Response:
@@ -107,8 +113,11 @@ async def _list_instances(call: Call) -> Response:
     namespace = namespace_of(call)
     if "name" not in call.path:
         namespace = call.query("namespace") or namespace
-    rows = call.backend.store.all(sql, (call.path["account_id"], namespace, (call.query("search") or "").lower()))
-    return _page(call, [_render(call, as_instance(dict(row))) for row in rows])
+    search = (call.query("search") or "").lower()
+    if len(search) > MAX_INSTANCE_SEARCH_LENGTH:
+        raise invalid(f"search has at most {MAX_INSTANCE_SEARCH_LENGTH} characters")
+    rows = call.backend.store.all(sql, (call.path["account_id"], namespace, search))
+    return page_rows(call, [_render(call, as_instance(dict(row))) for row in rows])
 
 
 async def _create_instance(call: Call) -> Response:
@@ -152,13 +161,8 @@ async def _get_statistics(call: Call) -> Response:
     return ok(instance_statistics(call.backend, instance_of(call)))
 
 
-async def _list_jobs(call: Call) -> Response:
-    """List no jobs: the stand-in crawls no source."""
-    instance_of(call)
-    return _page(call, [])
-
-
-def _page(call: Call, rows: list[dict[str, Any]]) -> Response:
+def page_rows(call: Call, rows: list[dict[str, Any]]) -> Response:
+    """Return the page of these rows that the request asks for."""
     page, per_page = call.number("page", 1, 1), call.number("per_page", 20, 1, MAX_PER_PAGE)
     return page_of(rows[(page - 1) * per_page : page * per_page], page, per_page, len(rows))
 
@@ -183,5 +187,4 @@ ENDPOINTS = [
     *instance_endpoints("PUT", "/{id}", _update_instance),
     *instance_endpoints("DELETE", "/{id}", _delete_instance),
     *instance_endpoints("GET", "/{id}/stats", _get_statistics),
-    *instance_endpoints("GET", "/{id}/jobs", _list_jobs),
 ]

@@ -16,6 +16,9 @@ from syncd.emulator.requests import ApiError, Call, invalid, ok, validate
 
 _WORD = re.compile(r"\w+")
 _MAX_WORDS = 100
+DEFAULT_RESULTS = 10
+"""Chunks of a search that does not say max_num_results."""
+
 _LOWEST_SCORE = 0.5
 """Every match scores above this value, and the best match scores 1. The service's default match_threshold is 0.4."""
 
@@ -117,12 +120,18 @@ def _scoring_details(kind: str, score: float, rank: int) -> dict[str, float]:
 def read_query(body: dict[str, Any]) -> str:
     """Return the text of the query, or of the last message of the user; ApiError 400 if there is none."""
     query, messages = body.get("query"), body.get("messages")
-    if (query is None) == (messages is None):
-        raise invalid("exactly one of query and messages is required")
+    if query is not None and messages is not None:
+        raise invalid("query and messages exclude each other")
+    if messages is not None:
+        if not isinstance(messages, list):
+            raise invalid("messages must be a list")
+        query = last_question(messages)
     if query is None:
-        query = _last_question(messages)
-    if not isinstance(query, str) or not query.strip():
+        raise ApiError(400, 7039, "missing_user_query")
+    if not isinstance(query, str):
         raise invalid("the query must be a text")
+    if not query.strip():
+        raise ApiError(400, 7039, "missing_user_query")
     return query
 
 
@@ -131,7 +140,7 @@ def _retrieval(body: dict[str, Any], instance: InstanceRow) -> _Retrieval:
     available = [name for name in ("vector", "keyword") if methods[name]]
     defaults = {
         "retrieval_type": "hybrid" if len(available) > 1 else available[0],
-        "max_num_results": instance.config.get("max_num_results", 10),
+        "max_num_results": instance.config.get("max_num_results", DEFAULT_RESULTS),
         "match_threshold": instance.config.get("score_threshold", 0.4),
     }
     retrieval = validate(_Retrieval, defaults | _object(_object(body, "ai_search_options"), "retrieval"))
@@ -154,10 +163,18 @@ def _object(parent: dict[str, Any], name: str) -> dict[str, Any]:
     return value
 
 
-def _last_question(messages: Any) -> str | None:
+def returns_failures(body: dict[str, Any]) -> bool:
+    """Return the option return_on_failure of a request. It is true by default."""
+    return _object(_object(body, "ai_search_options"), "retrieval").get("return_on_failure") is not False
+
+
+def number_of_results(body: dict[str, Any]) -> int:
+    """Return the option max_num_results of a request, which a search has checked."""
+    return int(_object(_object(body, "ai_search_options"), "retrieval").get("max_num_results", DEFAULT_RESULTS))
+
+
+def last_question(messages: list[Any]) -> str | None:
     """Return the text of the last user message. Its content is a text or a list of typed parts."""
-    if not isinstance(messages, list):
-        return None
     questions = [message for message in messages if isinstance(message, dict) and message.get("role") == "user"]
     content = questions[-1].get("content") if questions else None
     if isinstance(content, list):

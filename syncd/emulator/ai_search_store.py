@@ -252,7 +252,8 @@ def remove_instance(backend: Backend, instance: InstanceRow) -> None:
     with backend.store.transaction():
         for row in backend.store.all("SELECT DISTINCT id FROM ai_items WHERE instance = ?", (instance.number,)):
             _remove_content(backend, row["id"])
-        backend.store.run("DELETE FROM ai_items WHERE instance = ?", (instance.number,))
+        for table in ("ai_items", "ai_jobs"):
+            backend.store.run(f"DELETE FROM {table} WHERE instance = ?", (instance.number,))  # noqa: S608 - constants
         backend.store.run("DELETE FROM ai_instances WHERE number = ?", (instance.number,))
 
 

@@ -27,6 +27,12 @@ MAX_CUSTOM_FIELDS = 5
 MAX_INSTANCES = 5000
 """Of one account (paid plan)."""
 
+MAX_INSTANCE_SEARCH_LENGTH = 64
+"""Characters of the parameter `search` of the list of instances."""
+
+MAX_SEARCHED_INSTANCES = 10
+"""Instances of one search in a namespace."""
+
 MAX_NAMESPACES = 100
 MAX_DESCRIPTION_LENGTH = 256
 MAX_ITEMS_PER_PAGE = 50

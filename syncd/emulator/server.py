@@ -22,13 +22,16 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from syncd.emulator import (
+    ai_search_chat,
     ai_search_instances,
     ai_search_items,
+    ai_search_jobs,
     ai_search_search,
     ai_search_store,
     ai_search_upload,
     kv_store,
     kv_values,
+    refused_routes,
     vectorize_indexes,
     vectorize_query,
     vectorize_store,
@@ -46,7 +49,7 @@ BASE_PATH = "/client/v4"
 TIMER_S = 0.001
 """Subtracted from the latency: asyncio wakes up to a millisecond late, and the network takes as long."""
 
-_SCHEMAS = [ai_search_store.SCHEMA, kv_store.SCHEMA, vectorize_store.SCHEMA]
+_SCHEMAS = [ai_search_store.SCHEMA, ai_search_jobs.SCHEMA, kv_store.SCHEMA, vectorize_store.SCHEMA]
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _ACCOUNT = re.compile(r"[0-9a-f]{32}")
 
@@ -98,12 +101,15 @@ class _Dispatcher:
                 *ai_search_items.ENDPOINTS,
                 *ai_search_upload.ENDPOINTS,
                 *ai_search_search.ENDPOINTS,
+                *ai_search_chat.ENDPOINTS,
+                *ai_search_jobs.ENDPOINTS,
                 *kv_store.ENDPOINTS,
                 *kv_values.ENDPOINTS,
                 *vectorize_indexes.ENDPOINTS,
                 *vectorize_vectors.ENDPOINTS,
                 *vectorize_query.ENDPOINTS,
                 *workers_ai.ENDPOINTS,
+                *refused_routes.ENDPOINTS,
             ]
         )
 

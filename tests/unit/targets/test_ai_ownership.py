@@ -13,7 +13,7 @@ both_manners = pytest.mark.parametrize("on_existing", ["overwrite", "conflict"])
 
 async def crawled(h: Harness, key: str) -> None:
     """Add an item of another source, such as a bucket."""
-    await h.stranger.put(f"{INSTANCES}/docs", json={"type": "r2", "source": "bucket"})
+    await h.stranger.put(f"{INSTANCES}/docs", json={"source": "bucket"})
     (await h.stranger.put(ITEMS, json={"key": key, "next_action": "INDEX"})).raise_for_status()
 
 

@@ -1,0 +1,28 @@
+"""Routes of the service that the stand-in knows and does not play. It refuses them in words, with HTTP status 501."""
+
+from starlette.responses import Response
+
+from syncd.emulator.requests import ApiError, Call, Endpoint
+
+_AI = "/accounts/{account_id}/ai"
+_ROUTES = (
+    ("GET", "/authors/search"),
+    ("GET", "/finetunes"),
+    ("POST", "/finetunes"),
+    ("GET", "/finetunes/public"),
+    ("POST", "/finetunes/{finetune_id}/finetune-assets"),
+    ("GET", "/models/search"),
+    ("GET", "/models/schema"),
+    ("GET", "/tasks/search"),
+    ("GET", "/tomarkdown/supported"),
+    ("POST", "/tomarkdown"),
+)
+"""Everything of Workers AI but the run of a model."""
+
+
+async def _refuse(call: Call) -> Response:
+    await call.request.body()
+    raise ApiError(501, 10501, "The stand-in does not play this route; of Workers AI it runs embedding models only")
+
+
+ENDPOINTS = [Endpoint(method, _AI + path, _refuse) for method, path in _ROUTES]
