@@ -190,7 +190,8 @@ async def _check_target(session: "Session", name: str) -> AsyncIterator[_Result]
     try:
         yield Finding(what, "ok", await mirror.target.check()), EXIT_OK
         for advice in await mirror.target.advice():
-            yield Finding(f"{name}: metadata", "warn", advice.message, advice.remedy), EXIT_OK
+            level: Literal["ok", "warn"] = "warn" if advice.remedy else "ok"
+            yield Finding(f"{name}: {advice.about}", level, advice.message, advice.remedy), EXIT_OK
     except SyncdError as error:
         if isinstance(error, TargetMissing) and mirror.settings.create:
             remedy = "nothing: the first reconcile makes it (create = true)"

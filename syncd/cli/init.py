@@ -43,11 +43,22 @@ _AI_SEARCH = Template("""type = "ai-search"
 namespace = "$namespace"
 instance = "$instance"
 create = true                         # create the instance if it does not exist
+
+# [mirrors.$name.target.settings]     # of an instance that is created. All settings: config.example.toml
+# embedding_model = "@cf/qwen/qwen3-embedding-0.6b"   # can never be changed
+# index_method = { vector = true, keyword = true }    # a change of these four indexes all items again
+# indexing_options = { keyword_tokenizer = "porter", use_ocr = false }
+# chunk_size = 256                    # tokens
+# chunk_overlap = 10                  # percent, 0 to 30
+# reranking = false
+# rewrite_query = false
+# public_endpoint_params = { enabled = true, mcp = { description = "Our handbook" } }   # for agents, without a token
 """)
 
 _KV = Template("""type = "kv"
 $key = $value
 create = $create                         # create the namespace if no namespace has this title
+# jurisdiction = "eu"                 # or "fedramp", "us"; can never be changed
 # stale_ttl = 86400                   # seconds that an entry stays after its file is gone; default: 0
 """)
 
@@ -72,8 +83,8 @@ model = "@cf/baai/bge-base-en-v1.5"   # a model of Workers AI; a change of the m
 @click.pass_obj
 def init(options: GlobalOptions, path: Path, *, target: str, force: bool) -> int:
     """Write a commented syncd.toml for a folder and a target."""
-    section, permission = _target_section(target)
     root = _root(path, target)
+    section, permission = _target_section(target, _mirror_name(root))
     place = options.config or Path("syncd.toml")
     account = os.environ.get("CLOUDFLARE_ACCOUNT_ID", _EXAMPLE_ACCOUNT)
     text = _CONFIG.substitute(
@@ -103,8 +114,8 @@ def _root(path: Path, target: str) -> Path:
     return root
 
 
-def _target_section(spec: str) -> tuple[str, str]:
-    """Return the config lines of a target and the permission that its token needs."""
+def _target_section(spec: str, mirror: str) -> tuple[str, str]:
+    """Return the config lines of a mirror's target and the permission that its token needs."""
     from syncd.config.schema import PERMISSIONS
 
     kind, _, name = spec.partition(":")
@@ -114,7 +125,8 @@ def _target_section(spec: str) -> tuple[str, str]:
     if kind == "vectorize" and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
         return _VECTORIZE.substitute(index=name), PERMISSIONS[kind]
     if kind == "ai-search" and re.fullmatch(r"[a-z0-9_-]{1,64}", instance) and (namespace or not slash):
-        return _AI_SEARCH.substitute(namespace=namespace or "default", instance=instance), PERMISSIONS[kind]
+        lines = _AI_SEARCH.substitute(name=mirror, namespace=namespace or "default", instance=instance)
+        return lines, PERMISSIONS[kind]
     raise ConfigError(
         f"--target {spec}: should be ai-search:NAMESPACE/INSTANCE, such as ai-search:default/docs (an instance is 1-64"
         " of a-z 0-9 - _), kv:TITLE-OR-ID, or vectorize:INDEX"

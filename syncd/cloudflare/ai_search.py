@@ -11,12 +11,10 @@ from typing import Any, Literal, TypeVar, Unpack
 from tenacity import AsyncRetrying
 
 from syncd.cloudflare.ai_search_models import (
-    Instance,
     ItemChunk,
     ItemPage,
     ListParams,
     LogPage,
-    Namespace,
     SearchHit,
     Stats,
     StoredItem,
@@ -26,6 +24,14 @@ from syncd.cloudflare.ai_search_models import (
 )
 from syncd.cloudflare.decoding import decode, decode_rows
 from syncd.cloudflare.exchange import Request, path
+from syncd.cloudflare.instance_models import (
+    NO_SETTINGS,
+    Instance,
+    InstanceChanges,
+    InstanceSettings,
+    Namespace,
+    settings_body,
+)
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Halt, Park, Retry
@@ -222,17 +228,28 @@ class AISearch:
         """Return this instance. Raises TargetMissing if the instance or its namespace does not exist."""
         return await self._get(self._instance, _instance)
 
-    async def create_instance(self, custom_metadata: Mapping[str, str] | None = None) -> Instance:
+    async def create_instance(
+        self, custom_metadata: Mapping[str, str] | None = None, settings: InstanceSettings = NO_SETTINGS
+    ) -> Instance:
         """Create this instance with built-in storage. Raises Conflict if it exists.
 
-        custom_metadata: maps at most 5 field names to text, number, boolean or datetime.
+        custom_metadata: maps at most 5 field names to text, number, boolean or datetime. settings: those that are None
+        get the defaults of the service.
         """
-        body: dict[str, Any] = {"id": self.instance}
-        if custom_metadata:
-            fields = custom_metadata.items()
-            body["custom_metadata"] = [{"field_name": name, "data_type": data_type} for name, data_type in fields]
+        body = {"id": self.instance} | settings_body(settings, custom_metadata)
         request = Request("POST", self._namespace + "/instances", json=body, permission=_EDIT)
         return await self.transport.ask(request, _instance)
+
+    async def update_instance(
+        self, changes: InstanceChanges, custom_metadata: Mapping[str, str] | None = None
+    ) -> Instance:
+        """Change settings of this instance. A setting that is None keeps its value.
+
+        public_endpoint_params is replaced as a whole. A change of index_method, indexing_options, the chunks or
+        custom_metadata makes the service index all items again (AI Search: instance settings).
+        """
+        body = settings_body(changes, custom_metadata)
+        return await self.transport.ask(Request("PUT", self._instance, json=body, permission=_EDIT), _instance)
 
     async def list_instances(self, page: int = 1, per_page: int = PER_PAGE) -> tuple[Instance, ...]:
         """Return one page of the instances of the namespace. An empty page is the end."""

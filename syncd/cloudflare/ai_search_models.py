@@ -191,40 +191,6 @@ def search_hits(answer: Answer) -> tuple[SearchHit, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _DeclaredField:
-    field_name: Text
-    data_type: OptionalText = None
-
-
-def _declared_fields(value: object) -> dict[str, str]:
-    declared = decode_rows(_DeclaredField, _objects(value), "field")
-    return {field.field_name: field.data_type or "text" for field in declared}
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """One AI Search instance. type: None for built-in storage. custom_metadata: maps field names to data types."""
-
-    id: Text
-    namespace: OptionalText = None
-    type: OptionalText = None
-    source: OptionalText = None
-    status: OptionalText = None
-    paused: Flag = False
-    custom_metadata: Annotated[Mapping[str, str], PlainValidator(_declared_fields)] = field(default_factory=dict)
-    created_at: OptionalText = None
-
-
-@dataclass(frozen=True, slots=True)
-class Namespace:
-    """One AI Search namespace."""
-
-    name: Text
-    description: OptionalText = None
-    created_at: OptionalText = None
-
-
-@dataclass(frozen=True, slots=True)
 class TokenStatus:
     """The state of a token, without its permissions. status: active, disabled or expired. kind: who owns the token."""
 

@@ -220,6 +220,7 @@ NumberOrZero = Annotated[float, PlainValidator(_number_or_zero)]
 OptionalInt = Annotated[int | None, PlainValidator(parse_whole_number)]
 """A whole number. 3.0 counts as one, because the schema says "number" for a count."""
 OptionalBool = Annotated[bool | None, PlainValidator(parse_flag)]
+OptionalNumber = Annotated[float | None, PlainValidator(_number)]
 Flag = Annotated[bool, PlainValidator(_is_true)]
 """A boolean that reads as False when it is absent."""
 OptionalTime = Annotated[datetime | None, PlainValidator(parse_time)]

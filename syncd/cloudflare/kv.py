@@ -96,10 +96,13 @@ class KV:
         """Return one namespace. Raises TargetMissing if it does not exist."""
         return await self.transport.ask(Request("GET", self._base + path(namespace_id), permission=_EDIT), _info)
 
-    async def create_namespace(self, title: str) -> KVNamespaceInfo:
-        """Create a namespace. Raises Conflict if the title exists. After an ambiguous Retry the namespace may exist."""
-        request = Request("POST", self._base, json={"title": title}, permission=_EDIT)
-        return await self.transport.ask(request, _info)
+    async def create_namespace(self, title: str, jurisdiction: str | None = None) -> KVNamespaceInfo:
+        """Create a namespace. Raises Conflict if the title exists. After an ambiguous Retry the namespace may exist.
+
+        jurisdiction: eu, fedramp or us, where the data is stored. It can never be changed (KV API).
+        """
+        body = {"title": title} | ({"jurisdiction": jurisdiction} if jurisdiction else {})
+        return await self.transport.ask(Request("POST", self._base, json=body, permission=_EDIT), _info)
 
     async def rename_namespace(self, namespace_id: str, title: str) -> KVNamespaceInfo:
         """Change the title of a namespace. Raises TargetMissing, or Conflict if the title exists."""

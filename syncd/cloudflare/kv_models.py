@@ -14,6 +14,7 @@ from typing import Any, Self
 from syncd.cloudflare.decoding import (
     OptionalBool,
     OptionalInt,
+    OptionalText,
     Text,
     as_object,
     decode,
@@ -244,12 +245,13 @@ class KVNamespaceInfo:
     """One KV namespace.
 
     supports_url_encoding: False for a very old namespace, which stores the key of a URL with its percent signs. Bulk
-    requests are safe there.
+    requests are safe there. jurisdiction: where the data is stored (eu, fedramp, us), None without a restriction.
     """
 
     id: Text
     title: Text
     supports_url_encoding: OptionalBool = None
+    jurisdiction: OptionalText = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -299,9 +300,10 @@ def _keys_at(section: Sequence[str]) -> list[str]:
             # The next part is the type of a target.
             kind = parts.pop(0)
             inner = next((each for each in _models(inner) if kind in _types(each)), None)
-        elif args := getattr(inner, "__args__", ()):
-            # The next part is the name of a mirror, which may equal a key.
-            inner, parts = args[-1], parts[1:]
+        while args := get_args(inner):
+            # The next part is the name of a mirror, which may equal a key, or a number of a list.
+            parts = parts[1:] if get_origin(inner) in (dict, list) else parts
+            inner = args[1] if get_origin(inner) is dict else args[0]
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return []
         model = inner

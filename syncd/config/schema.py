@@ -8,9 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
@@ -18,6 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from syncd.config.instance_settings import ELSEWHERE, ConfigSection, InstanceSettingsSection
 from syncd.core.base_url import check_base_url, is_loopback
 from syncd.core.budget import parse_quota
 from syncd.core.globs import BadPattern, parse
@@ -58,15 +57,6 @@ _LISTEN = (
     " for access from another machine, use ssh -L or a proxy with a password"
 )
 _WEBHOOK = "should be an https:// address; plain http is allowed for loopback only"
-
-
-class ConfigSection(BaseModel):
-    """A section of the config. It rejects unknown keys, cannot be changed, and shows no value in an error.
-
-    defer_build: the model of a section is built as a part of the config that is loaded, and not once more for itself.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
 # -- values
@@ -181,6 +171,7 @@ class AISearchSection(ConfigSection):
     max_file_size: Annotated[int, Field(ge=1, le=AI_SEARCH_MAX_FILE_SIZE)] = 4 * 1024 * 1024
     max_key_length: Annotated[int, Field(ge=1, le=128)] = 128
     create: bool = False
+    settings: InstanceSettingsSection = Field(default={}, validate_default=True)
     metadata: Annotated[
         dict[str, str],
         AfterValidator(_fields("sha256 owner path prefix", AI_SEARCH_FIELDS, "folder filename timestamp")),
@@ -203,6 +194,7 @@ class KVSection(ConfigSection):
     expiration_ttl: Annotated[int, Field(ge=KV_MIN_TTL_S)] | None = None
     stale_ttl: Annotated[int, Field(ge=KV_MIN_TTL_S)] | None = None
     create: bool = False
+    jurisdiction: Literal["eu", "fedramp", "us"] | None = None
     metadata: Annotated[dict[str, str], AfterValidator(_fields("sha256 owner size stale path prefix", KV_FIELDS))] = (
         Field(default={})
     )
@@ -369,6 +361,18 @@ def _merged(defaults: dict[str, Any], mirror: dict[str, Any]) -> dict[str, Any]:
     merged = {**defaults, **mirror}
     if isinstance(defaults.get("target"), dict) and isinstance(mirror.get("target"), dict):
         merged["target"] = {**defaults["target"], **mirror["target"]}
+        settings = [values["target"].get("settings") for values in (defaults, mirror)]
+        if all(isinstance(each, dict) for each in settings):
+            merged["target"]["settings"] = _deep(*settings)
+    return merged
+
+
+def _deep(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Merge nested tables. A value of the second one wins."""
+    merged = {**defaults, **values}
+    for name, value in values.items():
+        if isinstance(value, dict) and isinstance(defaults.get(name), dict):
+            merged[name] = _deep(defaults[name], value)
     return merged
 
 
@@ -383,8 +387,20 @@ def unknown_key(section: str, key: str, known: Sequence[str]) -> str:
     import difflib
 
     close = difflib.get_close_matches(key, known, n=1)
-    remedy = REMOVED.get(key) or (f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}")
+    nearest = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+    remedy = _moved(section, key, known) or REMOVED.get(key) or nearest
     return f"unknown key {f'{section}.' if section else ''}{key}; {remedy}"
+
+
+def _moved(section: str, key: str, known: Sequence[str]) -> str | None:
+    """Return the remedy for a key of AI Search that stands in the wrong table, None for any other key."""
+    if "settings" in known and key in InstanceSettingsSection.model_fields:
+        return f"it is a setting of the instance; write it below [{section}.settings]"
+    if not section.endswith(".target.settings"):
+        return None
+    if key in AISearchSection.model_fields.keys() - ELSEWHERE.keys():
+        return f"it is no setting of the instance; write it below [{section.removesuffix('.settings')}]"
+    return ELSEWHERE.get(key)
 
 
 def known_keys() -> frozenset[str]:

@@ -307,12 +307,14 @@ def _ai_search(
     transport: Transport, section: MirrorConfig, target: AISearchSection, grants: Grants, keys: KeySources
 ) -> Target:
     from syncd.cloudflare.ai_search import AISearch
+    from syncd.cloudflare.instance_models import instance_settings
     from syncd.targets.ai_search.items import ItemWritePolicy
     from syncd.targets.ai_search.target import AISearchTarget
 
+    settings = instance_settings(target.settings.model_dump(exclude_none=True))
     return AISearchTarget(
         AISearch(transport, target.namespace, target.instance),
-        ItemWritePolicy(section.owner, section.key_prefix, grants.takeover, target.metadata),
+        ItemWritePolicy(section.owner, section.key_prefix, grants.takeover, target.metadata, settings),
         build_limits(section),
         keys=keys,
         # Six more than may be in flight, so that the next files are read while their requests wait.
@@ -326,7 +328,7 @@ def _kv(transport: Transport, section: MirrorConfig, target: KVSection, keys: Ke
     from syncd.targets.kv.target import KVTarget, NamespaceChoice
     from syncd.targets.kv.writing import ValueWritePolicy
 
-    choice = NamespaceChoice(target.namespace_id, target.namespace_title)
+    choice = NamespaceChoice(target.namespace_id, target.namespace_title, target.jurisdiction)
     ttls = target.expiration_ttl, target.stale_ttl
     policy = ValueWritePolicy(section.owner, section.key_prefix, *ttls, fields=target.metadata)
     return KVTarget(KV(transport), choice, policy, build_limits(section), keys=keys)

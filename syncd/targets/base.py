@@ -104,10 +104,14 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """A possible improvement of a remote store, and the way to make it."""
+    """A remark about a remote store. remedy: the way to improve it, None if it is as it should be.
+
+    about: the subject, such as settings.
+    """
 
     message: str
-    remedy: str
+    remedy: str | None
+    about: str = "metadata"
 
 
 class Store(Protocol):
@@ -200,7 +204,7 @@ class Managed(Protocol):
         ...
 
     async def advice(self) -> Sequence[Advice]:
-        """Return possible improvements that are no errors."""
+        """Return possible improvements, which are no errors, and what is as the config says."""
         ...
 
     async def create(self) -> None:

@@ -10,11 +10,13 @@ import structlog
 
 from syncd.cloudflare.ai_search import BUILTIN, PER_PAGE, AISearch
 from syncd.cloudflare.ai_search_models import SUPPORTED, LogEntry, Stats, StoredItem
+from syncd.cloudflare.instance_models import Instance
 from syncd.core.errors import Conflict, NotFound, Park, Retry, TargetMissing, Unreachable
 from syncd.core.key_digests import truncated
 from syncd.core.model import Entry, IndexStatus
 from syncd.core.problems import Limits
 from syncd.targets.ai_search.items import INSTANCE, OWNER, SHA256, ItemReader, ItemWritePolicy, entry_of
+from syncd.targets.ai_search.settings import settings_advice
 from syncd.targets.ai_search.writing import ItemWriter
 from syncd.targets.base import NO_KEYS, Advice, Fetched, Hit, KeySources, Landmark
 from syncd.targets.shared import ShortNames, fetch_each, refusals_halt, title_field
@@ -281,6 +283,7 @@ class AISearchTarget:
     ) -> None:
         self.limits = limits
         self._api = api
+        self._settings = policy.settings
         names = ShortNames(limits, keys)
         self._title = title_field(policy.fields)
         self._fields = {SHA256: "text", OWNER: "text"} | {name: _type(source) for name, source in policy.fields.items()}
@@ -301,9 +304,13 @@ class AISearchTarget:
         return f"AI Search instance {self._api.namespace}/{instance.id} is there"
 
     async def advice(self) -> Sequence[Advice]:
-        """Name the metadata fields that the instance does not declare, so that searches cannot filter by them."""
+        """Name the metadata fields that the instance does not declare, and the settings that differ from the config."""
         with refusals_halt(INSTANCE):
-            declared = {name.lower() for name in (await self._api.read_instance()).custom_metadata}
+            instance = await self._api.read_instance()
+        return (*self._metadata_advice(instance), *settings_advice(self._settings, instance))
+
+    def _metadata_advice(self, instance: Instance) -> Sequence[Advice]:
+        declared = {name.lower() for name in instance.custom_metadata}
         if not (missing := [name for name in self._fields if name not in declared]):
             return ()
         message = f"it does not declare {', '.join(missing)}: kept with the items, but searches cannot filter by them"
@@ -312,9 +319,10 @@ class AISearchTarget:
         return (Advice(message, f"{remedy} make another instance"),)
 
     async def create(self) -> None:
-        """Create the instance, and its namespace if necessary, with the marks and the mirror's fields declared.
+        """Create the instance, and its namespace if necessary, with the settings of the config.
 
-        An existing instance keeps its settings, because another schema would make the service index all items again.
+        The instance declares the marks and the mirror's fields. An existing instance keeps its settings, because other
+        fields would make the service index all items again.
         """
         with refusals_halt(INSTANCE):
             try:
@@ -328,7 +336,7 @@ class AISearchTarget:
     async def _create_instance(self) -> bool:
         """Create the instance. Return False if it exists."""
         try:
-            await self._api.create_instance(self._fields)
+            await self._api.create_instance(self._fields, self._settings)
         except Conflict:
             return False
         return True

@@ -15,7 +15,7 @@ import structlog
 
 from syncd.cloudflare.decoding import LISTINGS, CursorRefused, encodable
 from syncd.cloudflare.kv import BULK_GET_LIMIT, KV, LIST_LIMIT, KVNamespace, find_by_id, find_by_title
-from syncd.cloudflare.kv_models import METADATA_LIMIT, VALUE_LIMIT
+from syncd.cloudflare.kv_models import METADATA_LIMIT, VALUE_LIMIT, KVNamespaceInfo
 from syncd.core.errors import Conflict, NotFound, Park, SyncdError, TargetMissing, TooMuch
 from syncd.core.key_digests import FULL_KEY_FIELD, prefix_of
 from syncd.core.model import Content, Delete, Entry, Put
@@ -235,10 +235,11 @@ def long_key_bytes(owner: str, prefix: str = "") -> int:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceChoice:
-    """The configured namespace, by its id or by its title."""
+    """The configured namespace, by its id or by its title. jurisdiction: where a new namespace stores its data."""
 
     namespace_id: str | None = None
     title: str | None = None
+    jurisdiction: str | None = None
 
 
 class NamespaceFinder:
@@ -255,6 +256,10 @@ class NamespaceFinder:
             self._found = KVNamespace(self._api.transport, await self._find_id())
         return self._found
 
+    async def info(self) -> KVNamespaceInfo:
+        """Return the namespace as the service shows it. Raises the errors of `find`."""
+        return await self._api.get_namespace((await self.find()).namespace_id)
+
     def forget(self) -> None:
         """Search again at the next `find`: the title may belong to another namespace by then."""
         self._found = None
@@ -266,7 +271,7 @@ class NamespaceFinder:
             raise TargetMissing(f"no KV namespace has the id {self._choice.namespace_id}; name it by namespace_title")
         self._found = None
         try:
-            made = await self._api.create_namespace(title)
+            made = await self._api.create_namespace(title, self._choice.jurisdiction)
         except Conflict:
             # Somebody else has just created it. The next `find` lists it.
             return
@@ -310,8 +315,17 @@ class KVTarget:
         return f"KV namespace {self._choice.title or namespace.namespace_id} is there"
 
     async def advice(self) -> Sequence[Advice]:
-        """Return nothing. A namespace has no settings."""
-        return ()
+        """Compare the jurisdiction of the namespace with the config, if the config names one."""
+        if (wanted := self._choice.jurisdiction) is None:
+            return ()
+        found = (await self._namespace.info()).jurisdiction
+        if found == wanted:
+            return (Advice(f"{found}, as in the config", None, "jurisdiction"),)
+        shown = f'"{found}"' if found else "none"
+        message = f'{shown} in the namespace and "{wanted}" in the config; it can never be changed'
+        keep = f"set it to {shown} in the config" if found else "remove it from the config"
+        remedy = f"{keep}, or name another namespace_title there, which create = true makes in this jurisdiction"
+        return (Advice(message, remedy, "jurisdiction"),)
 
     # -- reading
 

@@ -3,12 +3,10 @@ from typing import Any
 import pytest
 
 from syncd.cloudflare.ai_search_models import (
-    Instance,
     ItemChunk,
     ItemPage,
     LogEntry,
     LogPage,
-    Namespace,
     SearchHit,
     Stats,
     StoredItem,
@@ -16,6 +14,7 @@ from syncd.cloudflare.ai_search_models import (
     UploadResult,
 )
 from syncd.cloudflare.decoding import decode, decode_rows
+from syncd.cloudflare.instance_models import Instance, Namespace
 from syncd.cloudflare.response import Answer
 from syncd.core.errors import Retry
 from tests.unit.cloudflare.harness import row

@@ -70,6 +70,7 @@ async def test_undeclared_fields_are_kept_and_named_in_the_advice(tmp_path: Path
         await fixture.full()
         [advice] = await fixture.mirror.target.advice()
         assert "does not declare sha256, owner, title:" in advice.message
+        assert advice.remedy
         assert "title text" in advice.remedy
         assert (await shown(h, "a.md"))["title"] == "A"
 

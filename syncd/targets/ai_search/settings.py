@@ -1,0 +1,155 @@
+"""The settings of an instance, compared with the config: the differences, and what a change of each costs."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from syncd.cloudflare.instance_models import Instance, InstanceSettings, settings_body
+from syncd.targets.base import Advice
+
+Change = Literal["free", "reindex", "replace", "never"]
+"""The effect of a change of a setting.
+
+free: it applies to later searches. reindex: the service indexes all items again. replace: an update replaces the whole
+object that contains the setting. never: only a new instance can have another value.
+"""
+
+_CHANGES: Mapping[str, Change] = {
+    "embedding_model": "never",
+    "index_method": "reindex",
+    "indexing_options": "reindex",
+    "chunk": "reindex",
+    "chunk_size": "reindex",
+    "chunk_overlap": "reindex",
+    "public_endpoint_params": "replace",
+}
+"""The effect of a change by the name of the setting; all other settings are free (AI Search: instance settings).
+
+The update of the API takes embedding_model, but the documentation calls the model permanent.
+"""
+_DEFAULTS: Mapping[str, Any] = {
+    "indexing_options.keyword_tokenizer": "porter",
+    "indexing_options.use_ocr": False,
+    "retrieval_options.keyword_match_mode": "and",
+    "fusion_method": "rrf",
+    "max_num_results": 10,
+    "score_threshold": 0.4,
+    "reranking": False,
+    "rewrite_query": False,
+    "cache": True,
+    "cache_threshold": "close_enough",
+    "cache_ttl": 172800,
+    "public_endpoint_params.enabled": False,
+    "public_endpoint_params.default_domain_enabled": True,
+}
+"""Documented defaults (AI Search: create an instance). A setting that the service does not show has its default."""
+_TEXTS: Mapping[Change, str] = {
+    "free": "it can be changed in place, and nothing is indexed again",
+    "reindex": "it can be changed in place, but then the service indexes all items again",
+    "replace": "it can be changed in place, but an update replaces the whole object",
+    "never": "it can never be changed",
+}
+_WRANGLER = (
+    *("ai_search_model", "chunk_size", "chunk_overlap", "max_num_results"),
+    *("reranking", "reranking_model", "cache", "score_threshold"),
+)
+"""Settings that `wrangler ai-search update` changes (wrangler 4.164)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A setting of the config that the instance has otherwise. found: None if the service does not show it."""
+
+    name: str
+    wanted: Any
+    found: Any
+    change: Change
+
+
+def find_drift(wanted: InstanceSettings, instance: InstanceSettings) -> Sequence[Drift]:
+    """Return the settings of the config that the instance does not have, or that the service does not show.
+
+    Settings that the config does not name are not compared.
+    """
+    shown = _flat(settings_body(instance))
+    found = []
+    for name, value in _flat(settings_body(wanted)).items():
+        present = shown.get(name, _DEFAULTS.get(name))
+        if not _equal(value, present):
+            found.append(Drift(name, value, present, _CHANGES.get(name.partition(".")[0], "free")))
+    return found
+
+
+def settings_advice(wanted: InstanceSettings, instance: Instance) -> Sequence[Advice]:
+    """Return one line for each setting that differs, and one line for the settings that cannot be compared."""
+    names = _flat(settings_body(wanted))
+    if not names:
+        return ()
+    drift = find_drift(wanted, instance)
+    hidden = [each.name for each in drift if each.found is None]
+    different = [each for each in drift if each.found is not None]
+    advice = [Advice(_message(each), _remedy(each, instance), "settings") for each in different]
+    if same := len(names) - len(drift):
+        advice.append(Advice(f"{same} of the {len(names)} in the config are in the instance", None, "settings"))
+    if hidden:
+        message = f"the service does not show {', '.join(hidden)}, so they are not compared"
+        advice.append(Advice(message, None, "settings"))
+    return advice
+
+
+def _message(drift: Drift) -> str:
+    found, wanted = _written(drift.found), _written(drift.wanted)
+    return f"{drift.name} is {found} in the instance and {wanted} in the config; {_TEXTS[drift.change]}"
+
+
+def _remedy(drift: Drift, instance: Instance) -> str:
+    name, _, inner = drift.name.partition(".")
+    keep = f"set it to {_written(drift.found)} in the config"
+    if drift.change == "never":
+        return f"{keep}, or name another instance there, which create = true makes with this setting"
+    change = f"change it in the dashboard (AI Search, {instance.id}, Settings)"
+    if name in _WRANGLER and instance.namespace in (None, "default"):
+        change = f"run: npx wrangler ai-search update {instance.id} {_option(name, drift.wanted)}"
+    elif inner and drift.change == "replace":
+        change += f"; a PUT by the API has to contain all of {name}"
+    return f"{keep}, or {change}"
+
+
+def _option(name: str, value: object) -> str:
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{option}" if value else f"--no-{option}"
+    return f"--{option} {value}"
+
+
+def _written(value: object) -> str:
+    """Return a value as in the config. A list of objects is shown as JSON."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _flat(values: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+    """Return the values of nested objects by their path, with dots."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{start}{name}.")
+        else:
+            flat[start + name] = value
+    return flat
+
+
+def _equal(wanted: Any, found: Any) -> bool:
+    """Return whether two values of a setting mean the same. The order of a list does not count."""
+    if isinstance(wanted, float) and isinstance(found, int | float):
+        # The service may keep the number with fewer digits.
+        return math.isclose(wanted, found, rel_tol=1e-6)
+    if isinstance(wanted, list) and isinstance(found, list):
+        return len(wanted) == len(found) and all(any(_covers(one, other) for other in found) for one in wanted)
+    return bool(wanted == found)
+
+
+def _covers(wanted: Any, found: Any) -> bool:
+    """Return whether an element of a list has the values that the config names. A boost may name no direction."""
+    return bool(wanted == (found if isinstance(wanted, str) else {name: found.get(name) for name in wanted}))
