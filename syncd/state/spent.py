@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from syncd.state.db import BUSY_S, data_version
+from syncd.state.directory import prepare_file
 from syncd.state.ownership import boot_id, uptime_s
 
 FILE_NAME = "budget.db"
@@ -128,7 +129,7 @@ def _opened(directory: Path) -> sqlite3.Connection | None:
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    prepare_file(path)
     db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
     try:
         db.executescript(_SCHEMA)
