@@ -284,7 +284,8 @@ class AISearch:
             return await self._verify("account", path("accounts", self.transport.account_id, "tokens", "verify"))
 
     async def _verify(self, kind: Literal["user", "account"], url: str) -> TokenStatus:
-        return await self._get(url, lambda answer: TokenStatus.parse(answer, kind))
+        # Every token may read its own state, so this request shows nothing of its permissions.
+        return await self.transport.ask(Request("GET", url), lambda answer: TokenStatus.parse(answer, kind))
 
     async def _get(self, url: str, parse: Callable[[Answer], _T], params: Mapping[str, str] | None = None) -> _T:
         return await self.transport.ask(Request("GET", url, params=params or {}, permission=_EDIT), parse)

@@ -1,5 +1,6 @@
 """Credentials for Cloudflare. Their secrets are never printed."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import NoReturn, Self
 
@@ -38,6 +39,10 @@ class Credentials:
     def headers(self) -> dict[str, str]:
         """Return the headers of one request, as a new dict."""
         return dict(self._headers)
+
+    def fingerprint(self) -> str:
+        """Return eight digits that differ for other credentials, and that tell nothing of the secret."""
+        return hashlib.sha256(repr(sorted(self._headers.items())).encode()).hexdigest()[:8]
 
     def hide(self, text: str) -> str:
         """Return `text` without the secret, which a remote or a library may have echoed."""

@@ -18,8 +18,9 @@ from syncd.cloudflare.auth import Credentials, Login
 from syncd.cloudflare.exchange import Exchange, Request
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.response import Answer, Context, Raw, decode, fail
+from syncd.cloudflare.trust import Trust
 from syncd.core.base_url import check_base_url
-from syncd.core.errors import AuthHalt, Blocked, Park, Retry, SyncdError, Unreachable
+from syncd.core.errors import Blocked, Later, Park, Retry, SyncdError, Unreachable
 
 ANSWER_LIMIT = 32 * 1024 * 1024
 """Largest JSON answer that is read, in bytes. A KV page of 1,000 keys with full metadata has 2 MB."""
@@ -45,14 +46,15 @@ _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RetryPolicy:
     """Decides when one request is tried again and when it is given up. Each loop of tries has its own object.
 
-    A request is given up `retry_for` seconds after its first try. Time in which the remote made every request wait
-    (Retry-After and similar) does not count, up to ASKED_LIMIT_S. answered_at: returns when the API last answered any
-    request, in the gate's own time. rng: returns numbers in [0, 1). safe: an ambiguous error is retried, too. began,
-    began_own: the time of the first try by the gate's clock, and in its own time.
+    A request is given up `retry_for` seconds after its first try. Time in which the remote made it wait (Retry-After
+    and similar) does not count, up to ASKED_LIMIT_S. answered_at: returns when the API last answered any request, in
+    the gate's own time. rng: returns numbers in [0, 1). safe: an ambiguous error is retried, too. began, began_own: the
+    time of the first try by the gate's clock, and in its own time. asked_s: seconds that the remote made this request
+    wait, and no other one.
     """
 
     gate: Gate
@@ -62,6 +64,7 @@ class RetryPolicy:
     safe: bool
     began: float
     began_own: float
+    asked_s: float = 0.0
 
     def attempts(self, on_retry: Callable[[Retry, float], None]) -> AsyncRetrying:
         """Return the tenacity loop: `async for attempt in …: with attempt: …`.
@@ -73,12 +76,17 @@ class RetryPolicy:
             retry=retry_if_exception(self._retries),
             wait=self._wait_s,
             stop=self._is_over,
-            before_sleep=lambda state: on_retry(_error_of(state), state.upcoming_sleep),
+            before_sleep=lambda state: self._note_pause(_error_of(state), state.upcoming_sleep, on_retry),
             retry_error_callback=self._give_up,
         )
 
+    def _note_pause(self, error: Retry, pause_s: float, on_retry: Callable[[Retry, float], None]) -> None:
+        if error.scope != "account":
+            self.asked_s += error.after_s or 0.0
+        on_retry(error, pause_s)
+
     def _retries(self, error: BaseException) -> bool:
-        if not isinstance(error, Retry) or isinstance(error, Unreachable):
+        if not isinstance(error, Retry) or isinstance(error, (Unreachable, Later)):
             return False
         return self.safe or not error.ambiguous
 
@@ -88,7 +96,7 @@ class RetryPolicy:
         return max(pause, _error_of(state).after_s or 0.0)
 
     def _is_over(self, _state: RetryCallState) -> bool:
-        own = self.gate.own_time() - self.began_own
+        own = self.gate.own_time() - self.began_own - self.asked_s
         asked = self.gate.clock() - self.began - own
         return own >= self.retry_for or asked >= ASKED_LIMIT_S
 
@@ -120,9 +128,9 @@ class Refusals:
     send: sends a request once.
     """
 
-    def __init__(self, send: Callable[[Request], Awaitable[Answer]], login: Login, gate: Gate) -> None:
+    def __init__(self, send: Callable[[Request], Awaitable[Answer]], trust: Trust, gate: Gate) -> None:
         self._send = send
-        self._login = login
+        self._trust = trust
         self._gate = gate
         self._refused = 0
         self._shut_until = self._filtered_until = -math.inf
@@ -132,12 +140,8 @@ class Refusals:
         for number in range(1, REFUSALS + 1):
             # A filter that refused one content refuses others, too. Two tries are enough then, without a probe.
             filtered = self._gate.clock() < self._filtered_until
-            used = self._login.credentials
             try:
-                answer = await send()
-            except AuthHalt as error:
-                if number == REFUSALS or (self._login.credentials is used and not self._renewed(error)):
-                    raise
+                answer = await self._trust.send(request, send)
             except Blocked as error:
                 if not (filtered and request.without_content()) and not await self._reaches_api(request):
                     raise
@@ -149,13 +153,6 @@ class Refusals:
                     self._refused = 0
                 return answer
         raise AssertionError("the last try ends with an answer or an error")
-
-    def _renewed(self, error: AuthHalt) -> bool:
-        try:
-            return self._login.renew()
-        except SyncdError as reading:
-            # A file that is being written holds no token for a moment.
-            raise Retry(f"{error}; the credentials cannot be read again now: {reading}") from error
 
     async def _reaches_api(self, request: Request) -> bool:
         """Return whether the API answers the same request without its content. Probes pause for SHUT_S after a no."""
@@ -220,7 +217,8 @@ class Transport:
         self._answered_at: float | None = None
         self._exchange = Exchange(self.base_url, self.login, gate, timeout, seams.http)
         self.counters = self._exchange.counters
-        self._refusals = Refusals(self._once, self.login, gate)
+        self.trust = Trust(self.login, gate)
+        self._refusals = Refusals(self._once, self.trust, gate)
 
     @property
     def their_time(self) -> float | None:
@@ -318,7 +316,11 @@ class Transport:
         try:
             yield
         except Retry as error:
-            if error.after_s:
+            if error.scope == "request":
+                self._answered()  # the other requests go on
+            elif error.scope == "instance":
+                pass  # the account has other instances; this request waits alone
+            elif error.after_s:
                 self.gate.hold(error.after_s)
             elif status == httpx.codes.TOO_MANY_REQUESTS:
                 self.gate.throttle()

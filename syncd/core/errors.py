@@ -4,7 +4,7 @@ Retry: the same action may succeed later. Park: this content cannot succeed. Hal
 Brake: a person must agree first. ConfigError: nothing was started. Any other exception is a bug (exit code 70).
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from syncd.core.keys import shown
 
@@ -16,6 +16,9 @@ FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 3600.0
 _SHOWN_LENGTH = 200
 """Characters of an unexpected exception's message that are shown (our own limit). The message may quote content."""
+
+RetryScope = Literal["account", "instance", "request"]
+"""The requests that a temporary failure concerns: all of the account, all of one instance, or the failed one alone."""
 
 EXIT_OK = 0
 EXIT_PROBLEMS = 1
@@ -44,17 +47,25 @@ class Retry(SyncdError):
     ambiguous: the remote may have executed the request (connection lost after sending, 5xx). A write must then be
     looked up before it is sent again.
     status: the HTTP status of the answer, None without an answer.
+    scope: the requests that have to wait.
     """
 
     exit_code = EXIT_UNREACHABLE
 
     def __init__(
-        self, message: str, *, after_s: float | None = None, ambiguous: bool = False, status: int | None = None
+        self,
+        message: str,
+        *,
+        after_s: float | None = None,
+        ambiguous: bool = False,
+        status: int | None = None,
+        scope: RetryScope = "account",
     ) -> None:
         super().__init__(message)
         self.after_s = after_s
         self.ambiguous = ambiguous
         self.status = status
+        self.scope = scope
 
 
 class DiskRetry(Retry):
@@ -66,6 +77,10 @@ class DiskRetry(Retry):
 
 class Blocked(Retry):
     """A proxy refused the request: the answer is a 4xx or a redirect without the envelope of the API."""
+
+
+class Later(Retry):
+    """A failure of the remote that lasts for longer than one request waits. The queue tries again after after_s."""
 
 
 class Unreachable(Retry):
@@ -134,7 +149,11 @@ class Halt(SyncdError):
 
 
 class AuthHalt(Halt):
-    """The API refused the credentials. A token file may have newer ones."""
+    """The API refused the credentials. A token file may have newer ones. status: the HTTP status of the answer."""
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class RootHalt(Halt):

@@ -6,7 +6,7 @@ Each kind of target is imported only when a mirror uses it.
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,6 +40,10 @@ from syncd.targets.base import KeySources, LogRemoval, OpenRemovalLog, Removed, 
 
 LONG_KEY_LENGTH = 1024
 """Maximum characters of a full key in an entry's metadata. Our own limit; AI Search allows 10 KiB of metadata."""
+
+
+CREDENTIALS_WORKED = "credentials_worked"
+"""The name of a stored value for all mirrors: a fingerprint of the credentials, and what they have worked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,8 @@ async def open_session(
         stack.enter_context(detect_damage(db, config.state_dir / FILE_NAME))
         config = _with_owners(config, db)
         transport = await stack.enter_async_context(open_transport(config))
+        if not read_only:
+            stack.enter_context(_known_credentials(transport, db))
         mirrors = {}
         for name in names or config.mirrors:
             section = config.mirrors[name]
@@ -174,6 +180,26 @@ def _transport(config: Config, budget: Budget | None) -> Transport:
     except OSError as error:
         why = f"the certificates named by SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error.strerror or error}"
         raise ConfigError(f"cloudflare: {why}") from None
+
+
+@contextmanager
+def _known_credentials(transport: Transport, db: sqlite3.Connection) -> Iterator[None]:
+    """Read from the state file what the present credentials have worked for, and store it again at the end.
+
+    A command that changes nothing asks once, so that a person has the answer at once.
+    """
+    meta = Meta(db, "")
+    stored = meta.get(CREDENTIALS_WORKED)
+    if isinstance(stored, dict) and stored.get("fingerprint") == transport.login.credentials.fingerprint():
+        transport.trust.add_known(str(kind) for kind in stored.get("kinds") or ())
+    try:
+        yield
+    finally:
+        found = {"fingerprint": transport.login.credentials.fingerprint(), "kinds": transport.trust.known()}
+        if found != stored:
+            # Without the note, the next process halts at the first refusal.
+            with suppress(sqlite3.Error):
+                meta.set(CREDENTIALS_WORKED, found)
 
 
 def _credentials(config: Config) -> Credentials:

@@ -24,7 +24,7 @@ from tests.torture.stormy_vectors import FarVectorize
 HOUR_S = 3600.0
 CLEAN_PASSES = 3
 MOST_AFTER_REFUSAL = 16
-"""Requests after the first 401: those in flight (8 transfers), and one look of each process."""
+"""Requests after the first 401: those in flight (8 transfers), one look of each process, and a further try or two."""
 MOST_IDLE, ROWS_OF_A_PAGE = 10, 50
 """Requests of a no-op pass in addition to its listing. AI Search has the smallest pages."""
 MOST_OF_A_PROCESS, MOST_OF_A_FILE = 20, 3
@@ -197,15 +197,20 @@ class Storm:
             self.tally.notes.append(f"`run` has not caught up with {after}: {lost}")
 
     def _refusal(self) -> None:
-        """Answer 401 to every request from some moment on. The mirror must halt and send few requests."""
+        """Answer 401 to every request from some moment on. The mirror must halt and send few requests.
+
+        A token that has worked is tried again for minutes, so the storm only sees that its mirror waits.
+        """
         self._shop.ended(self._shop.start("reconcile"))
-        for command in ("run", "reconcile"):
+        for command in ("run", "reconcile", "reconcile"):
             self._standin.rates = {}
             self._standin.forget_refusal()
             self._folder.change(40)
-            self._one_refusal(self._shop.start(command, may=(3,)))
+            self._one_refusal(self._shop.start(command, may=(3, 130)))
             more = self._standin.after_refusal
             self._told(more <= MOST_AFTER_REFUSAL, f"`{command}` sent {more} requests after a 401")
+            if command == "reconcile":
+                self._shop.lose_state()
 
     def _one_refusal(self, process: Process) -> None:
         if process.command == "run":
@@ -215,11 +220,17 @@ class Storm:
         while process.alive and time.monotonic() < end:
             self._folder.change(1)
             time.sleep(0.1)
+        said = until(
+            lambda: process.said('"mirror.halted"') + process.said('"login.refused"') > 0 or not process.alive,
+            CATCHES_UP_S,
+        )
         if process.command == "run":
-            self._told(process.said("mirror.halted") > 0, "`run` was refused and has not said so")
+            self._told(said, "`run` was refused and has not said so")
             self._shop.stopped(process)
-        else:
-            self._told(self._shop.ended(process) == 3, "`reconcile` was refused and has not ended with 3")
+            return
+        if process.said('"login.refused"') and process.alive:
+            process.send(signal.SIGINT)
+        self._told(self._shop.ended(process) in (3, 130), "`reconcile` was refused and has neither ended nor waited")
 
     def _told(self, fine: bool, otherwise: str) -> None:
         if not fine:

@@ -12,7 +12,7 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.exchange import Request, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Seams, Transport
-from syncd.core.errors import Halt, Park, Retry, Unreachable
+from syncd.core.errors import Halt, Later, Park, Retry, Unreachable
 from tests.unit.cloudflare.harness import ACCOUNT, BASE, TOKEN, Remote, VirtualTime, bad, html, ok, sent_json
 
 GET = Request("GET", "/thing")
@@ -186,6 +186,50 @@ async def test_the_five_minute_block_holds_five_minutes(remote: Remote, time: Vi
     remote.says(bad(429, code), ok())
     await time.run(remote.transport(retry_for=5).request(GET))
     assert remote.at == [1000.0, 1300.0]
+
+
+@pytest.mark.parametrize("code", [7095, 7114])
+async def test_a_429_of_one_item_or_instance_holds_this_request_alone(
+    remote: Remote, time: VirtualTime, code: int
+) -> None:
+    refusal = bad(429, code, headers={"retry-after": "300"})
+    remote.says(lambda request: refusal if request.method == "POST" and time.now < 1300 else ok())
+    transport = remote.transport()
+
+    async def both() -> None:
+        await asyncio.gather(transport.request(POST), others())
+
+    async def others() -> None:
+        for _ in range(10):
+            await transport.request(GET)
+        assert time.now == 1000
+
+    await time.run(both())
+    assert time.now == 1300
+    assert [at for at, sent in zip(remote.at, remote.requests, strict=True) if sent.method == "POST"] == [1000, 1300]
+
+
+async def test_an_overload_that_lasts_ends_the_pass_and_one_items_limit_does_not(
+    remote: Remote, time: VirtualTime
+) -> None:
+    for code, kind in ((7114, Unreachable), (7095, Retry)):
+        remote.says(bad(429, code, headers={"retry-after": "300"}))
+        began, sent = time.now, len(remote.requests)
+        with pytest.raises(Retry) as caught:
+            await time.run(remote.transport().request(GET))
+        assert type(caught.value) is kind
+        assert caught.value.after_s == 300
+        # The waits that the remote asked for do not use up retry_for, but end after an hour.
+        assert (time.now - began, len(remote.requests) - sent) == (3600, 13)
+
+
+async def test_an_exceeded_allocation_is_left_to_the_queue(remote: Remote, time: VirtualTime) -> None:
+    remote.says(bad(402, 7094))
+    transport = remote.transport()
+    with pytest.raises(Later):
+        await time.run(transport.request(GET))
+    assert (len(remote.requests), time.slept) == (1, [])
+    assert transport.gate.held_s() <= 0
 
 
 @pytest.mark.parametrize("headers", [{}, {"retry-after": "0"}, {"retry-after": "soon"}])
