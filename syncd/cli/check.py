@@ -173,7 +173,7 @@ async def _check_remote(session: "Session") -> AsyncIterator[_Result]:
         yield Finding("token", "FAIL", str(error)), error.exit_code
         return
     if status is None:
-        yield Finding("token", "ok", "global API key; an API token with one permission is safer"), EXIT_OK
+        yield Finding("token", "ok", "global API key; an API token with only the needed permissions is safer"), EXIT_OK
     elif status.status == "active":
         yield Finding("token", "ok", f"active ({status.kind} token)"), EXIT_OK
     else:

@@ -21,8 +21,9 @@ _CONFIG = Template("""# syncd: keeps a folder in step, one way, with Cloudflare.
 
 [cloudflare]
 account_id = "$account"   # 32 hex digits, in the dashboard's address
-# The token: export CLOUDFLARE_API_TOKEN=…, or the file that holds it (permission: Account / AI Search: Edit,
-# Account / Workers KV Storage: Edit, or Account / Vectorize: Edit with Account / Workers AI: Read).
+# The token: export CLOUDFLARE_API_TOKEN=…, or the file that holds it (permissions: Account / AI Search: Edit and
+# Account / AI Search: Run; or Account / Workers KV Storage: Edit; or Account / Vectorize: Edit and
+# Account / Workers AI: Read).
 # api_token_file = "/etc/syncd/token"
 # quota = "1050/300s"                 # requests in any 300 s, kept over restarts; Cloudflare allows a user 1200
 # tpslimit = 100                      # besides: requests per second; Cloudflare allows an address 200; 0: no limit
@@ -94,7 +95,7 @@ def init(options: GlobalOptions, path: Path, *, target: str, force: bool) -> int
     print_line(f"wrote {place}")
     if account == _EXAMPLE_ACCOUNT:
         print_line("next: set account_id in it")
-    print_line(f"next: export CLOUDFLARE_API_TOKEN=… (permission: {permission}), then: syncd check")
+    print_line(f"next: export CLOUDFLARE_API_TOKEN=… (with {permission}), then: syncd check")
     return EXIT_OK
 
 

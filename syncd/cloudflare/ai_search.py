@@ -48,8 +48,10 @@ DOWNLOAD_LIMIT = 64 * 1024 * 1024
 _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters and bytes that are not UTF-8
 _T = TypeVar("_T")
 
-_EDIT = "Account / AI Search:Edit"
-_RUN = "Account / AI Search:Run"
+EDIT = "Account / AI Search: Edit"
+"""The permission for every request but searches (REST API: create an API token)."""
+RUN = "Account / AI Search: Run"
+"""The permission for searches. Edit alone does not search, and Run alone does not write."""
 
 
 class Misnamed(Park):
@@ -79,7 +81,7 @@ class AISearch:
         query = {name: str(value) for name, value in {"per_page": PER_PAGE, **params}.items()}
         # A proxy may refuse the key in the address.
         probe = self._instance if "key" in params or "search" in params else None
-        request = Request("GET", self._items, params=query, permission=_EDIT, probe=probe)
+        request = Request("GET", self._items, params=query, permission=EDIT, probe=probe)
         return await self.transport.ask(request, ItemPage.parse)
 
     async def iter_pages(self, **params: Unpack[ListParams]) -> AsyncIterator[ItemPage]:
@@ -151,7 +153,7 @@ class AISearch:
         if metadata is not None:
             form["metadata"] = json.dumps(dict(metadata), ensure_ascii=False, separators=(",", ":"))
         form["wait_for_completion"] = "true" if wait_for_completion else "false"
-        request = Request("POST", self._items, form=form, file=(key, content, content_type), permission=_EDIT)
+        request = Request("POST", self._items, form=form, file=(key, content, content_type), permission=EDIT)
         result = UploadResult.parse(await self.transport.once(request))
         if result.item.key != key:
             raise Misnamed(f"the remote stored it as {result.item.key!r}: rename the file", result.item)
@@ -164,7 +166,7 @@ class AISearch:
     async def create_or_update(self, key: str, *, wait_for_completion: bool = False) -> StoredItem:
         """Index the stored content of a key again, without an upload."""
         body = {"key": key, "next_action": "INDEX", "wait_for_completion": wait_for_completion}
-        return await self.transport.ask(Request("PUT", self._items, json=body, permission=_EDIT), _item)
+        return await self.transport.ask(Request("PUT", self._items, json=body, permission=EDIT), _item)
 
     async def get(self, item_id: str) -> StoredItem:
         """Return one item. Raises NotFound if it does not exist."""
@@ -173,18 +175,18 @@ class AISearch:
     async def sync(self, item_id: str, *, wait_for_completion: bool = False) -> StoredItem:
         """Index an item again without an upload. Raises NotFound if it does not exist."""
         body = {"next_action": "INDEX", "wait_for_completion": wait_for_completion}
-        return await self.transport.ask(Request("PATCH", self._item(item_id), json=body, permission=_EDIT), _item)
+        return await self.transport.ask(Request("PATCH", self._item(item_id), json=body, permission=EDIT), _item)
 
     async def delete(self, item_id: str) -> None:
         """Delete an item and its chunks.
 
         Raises NotFound if the item does not exist. After a lost answer this means success.
         """
-        await self.transport.request(Request("DELETE", self._item(item_id), permission=_EDIT))
+        await self.transport.request(Request("DELETE", self._item(item_id), permission=EDIT))
 
     async def download(self, item_id: str, max_bytes: int = DOWNLOAD_LIMIT) -> bytes:
         """Return the stored bytes of an uploaded item. Raises Park("too_large") for more than max_bytes."""
-        request = Request("GET", self._item(item_id) + "/download", permission=_EDIT, probe=self._instance)
+        request = Request("GET", self._item(item_id) + "/download", permission=EDIT, probe=self._instance)
         return (await self.transport.fetch(request, max_bytes)).content
 
     async def chunks(self, item_id: str, limit: int = 100, offset: int = 0) -> tuple[ItemChunk, ...]:
@@ -210,7 +212,7 @@ class AISearch:
         match_threshold: float | None = None,
         filters: Mapping[str, Any] | None = None,
     ) -> tuple[SearchHit, ...]:
-        """Return matching chunks, the best first.
+        """Return matching chunks, the best first, from the index and never from the cache of similar searches.
 
         max_num_results: 1 to 50. match_threshold: 0 to 1, None for the default of the instance. filters: in the syntax
         of Vectorize.
@@ -220,9 +222,18 @@ class AISearch:
             retrieval["match_threshold"] = match_threshold
         if filters:
             retrieval["filters"] = dict(filters)
-        body = {"query": query, "ai_search_options": {"retrieval": retrieval}}
-        request = Request("POST", self._instance + "/search", json=body, permission=_RUN, reads=True)
-        return await self.transport.ask(request, search_hits)
+        return await self.transport.ask(self._search(query, retrieval), search_hits)
+
+    async def try_search(self) -> None:
+        """Search with one request. Raises AuthHalt if the token must not search, other errors if the search fails."""
+        search_hits(await self.transport.once(self._search("syncd", {"max_num_results": 1})))
+
+    def _search(self, query: str, retrieval: Mapping[str, Any]) -> Request:
+        # Without these two options the service may answer from a cache of up to 48 h (similarity cache), and answers an
+        # empty list if the retrieval fails.
+        options = {"retrieval": {**retrieval, "return_on_failure": False}, "cache": {"enabled": False}}
+        body = {"query": query, "ai_search_options": options}
+        return Request("POST", self._instance + "/search", json=body, permission=RUN, reads=True)
 
     async def read_instance(self) -> Instance:
         """Return this instance. Raises TargetMissing if the instance or its namespace does not exist."""
@@ -237,7 +248,7 @@ class AISearch:
         get the defaults of the service.
         """
         body = {"id": self.instance} | settings_body(settings, custom_metadata)
-        request = Request("POST", self._namespace + "/instances", json=body, permission=_EDIT)
+        request = Request("POST", self._namespace + "/instances", json=body, permission=EDIT)
         return await self.transport.ask(request, _instance)
 
     async def update_instance(
@@ -249,7 +260,7 @@ class AISearch:
         custom_metadata makes the service index all items again (AI Search: instance settings).
         """
         body = settings_body(changes, custom_metadata)
-        return await self.transport.ask(Request("PUT", self._instance, json=body, permission=_EDIT), _instance)
+        return await self.transport.ask(Request("PUT", self._instance, json=body, permission=EDIT), _instance)
 
     async def list_instances(self, page: int = 1, per_page: int = PER_PAGE) -> tuple[Instance, ...]:
         """Return one page of the instances of the namespace. An empty page is the end."""
@@ -265,7 +276,7 @@ class AISearch:
     async def create_namespace(self) -> Namespace:
         """Create this namespace."""
         body = {"name": self.namespace}
-        request = Request("POST", self._base + "/namespaces", json=body, permission=_EDIT)
+        request = Request("POST", self._base + "/namespaces", json=body, permission=EDIT)
         return await self.transport.ask(request, _namespace)
 
     async def list_namespaces(self, page: int = 1, per_page: int = PER_PAGE) -> tuple[Namespace, ...]:
@@ -288,7 +299,7 @@ class AISearch:
         return await self.transport.ask(Request("GET", url), lambda answer: TokenStatus.parse(answer, kind))
 
     async def _get(self, url: str, parse: Callable[[Answer], _T], params: Mapping[str, str] | None = None) -> _T:
-        return await self.transport.ask(Request("GET", url, params=params or {}, permission=_EDIT), parse)
+        return await self.transport.ask(Request("GET", url, params=params or {}, permission=EDIT), parse)
 
     def _item(self, item_id: str) -> str:
         return self._items + path(item_id)

@@ -24,11 +24,11 @@ from syncd.cloudflare.decoding import (
     decode_page,
     decode_rows,
     parse_cursor,
-    parse_list,
     parse_text,
     parse_whole_number,
 )
 from syncd.cloudflare.response import Answer
+from syncd.core.errors import Retry
 from syncd.core.model import IndexStatus
 
 _STATUSES: Mapping[str, IndexStatus] = {status: status for status in get_args(IndexStatus)}
@@ -186,8 +186,11 @@ class SearchHit:
 
 
 def search_hits(answer: Answer) -> tuple[SearchHit, ...]:
-    """Decode the hits of a search."""
-    return decode_rows(SearchHit, parse_list(as_object(answer.result, "search result").get("chunks")), "chunk")
+    """Decode the hits of a search. Raises Retry for an answer without a list: no hits are an empty list."""
+    chunks = as_object(answer.result, "search result").get("chunks")
+    if not isinstance(chunks, list):
+        raise Retry("unexpected answer: the search result has no list of chunks")
+    return decode_rows(SearchHit, chunks, "chunk")
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ KV_FIELDS = 8
 VECTORIZE_FIELDS = 9
 """An index has at most ten metadata indexes (Vectorize limits), and syncd uses one."""
 PERMISSIONS = {
-    "ai-search": "Account / AI Search: Edit",
+    "ai-search": "Account / AI Search: Edit and Account / AI Search: Run",
     "kv": "Account / Workers KV Storage: Edit",
     "vectorize": "Account / Vectorize: Edit and Account / Workers AI: Read",
 }

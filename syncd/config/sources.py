@@ -261,7 +261,7 @@ def login(config: Config) -> tuple[str, str | None]:
         return section.api_key.get_secret_value(), section.email
     raise ConfigError(
         "no API token: set CLOUDFLARE_API_TOKEN, or cloudflare.api_token_file to a file that holds it"
-        f" (permission: {permissions(config)})"
+        f" (needed: {permissions(config)})"
     )
 
 

@@ -15,6 +15,7 @@ from syncd.core.errors import Conflict, NotFound, Park, Retry, TargetMissing, Un
 from syncd.core.key_digests import truncated
 from syncd.core.model import Entry, IndexStatus
 from syncd.core.problems import Limits
+from syncd.targets.ai_search.access import readable_instance, search_advice
 from syncd.targets.ai_search.items import INSTANCE, OWNER, SHA256, ItemReader, ItemWritePolicy, entry_of
 from syncd.targets.ai_search.settings import settings_advice
 from syncd.targets.ai_search.writing import ItemWriter
@@ -300,14 +301,15 @@ class AISearchTarget:
     async def check(self) -> str:
         """Return one line about the instance. Raises TargetMissing if it does not exist, Halt if access is refused."""
         with refusals_halt(INSTANCE):
-            instance = await self._api.read_instance()
+            instance = await readable_instance(self._api)
         return f"AI Search instance {self._api.namespace}/{instance.id} is there"
 
     async def advice(self) -> Sequence[Advice]:
-        """Name the metadata fields that the instance does not declare, and the settings that differ from the config."""
+        """Make one search, and name undeclared metadata fields and settings that differ from the config."""
         with refusals_halt(INSTANCE):
             instance = await self._api.read_instance()
-        return (*self._metadata_advice(instance), *settings_advice(self._settings, instance))
+        settings = settings_advice(self._settings, instance)
+        return (*self._metadata_advice(instance), *settings, await search_advice(self._api))
 
     def _metadata_advice(self, instance: Instance) -> Sequence[Advice]:
         declared = {name.lower() for name in instance.custom_metadata}

@@ -83,7 +83,13 @@ PLAIN_CALLS: list[tuple[Call, Any, tuple[str, str, dict[str, str]], Any]] = [
         lambda c: c.search("what?"),
         {"chunks": []},
         ("POST", f"{DOCS}/search", {}),
-        {"query": "what?", "ai_search_options": {"retrieval": {"max_num_results": 10}}},
+        {
+            "query": "what?",
+            "ai_search_options": {
+                "retrieval": {"max_num_results": 10, "return_on_failure": False},
+                "cache": {"enabled": False},
+            },
+        },
     ),
     (
         lambda c: c.search("q", 3, 0.5, {"folder": "a/"}),
@@ -92,7 +98,13 @@ PLAIN_CALLS: list[tuple[Call, Any, tuple[str, str, dict[str, str]], Any]] = [
         {
             "query": "q",
             "ai_search_options": {
-                "retrieval": {"max_num_results": 3, "match_threshold": 0.5, "filters": {"folder": "a/"}}
+                "retrieval": {
+                    "max_num_results": 3,
+                    "match_threshold": 0.5,
+                    "filters": {"folder": "a/"},
+                    "return_on_failure": False,
+                },
+                "cache": {"enabled": False},
             },
         },
     ),
@@ -320,6 +332,17 @@ async def test_a_global_key_is_no_token(remote: Remote) -> None:
     transport = Transport(BASE, ACCOUNT, Credentials.global_key("me@x", "k"), remote.gate(), seams=seams)
     assert await AISearch(transport, "default", "docs").verify_token() is None
     assert transport.counters.requests == 0
+
+
+@pytest.mark.parametrize("result", [{}, {"chunks": None}, {"chunks": "none"}])
+async def test_a_search_without_a_list_of_hits_is_no_search_without_hits(
+    remote: Remote, client: AISearch, time: VirtualTime, result: dict[str, Any]
+) -> None:
+    remote.says(ok(result), ok({"chunks": []}))
+    assert await time.run(client.search("q")) == ()
+    remote.says(ok(result))
+    with pytest.raises(Retry, match="no list of chunks"):
+        await client.try_search()
 
 
 # what a creation may not do

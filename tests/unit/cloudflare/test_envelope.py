@@ -39,7 +39,7 @@ def test_a_success_needs_nothing_but_success() -> None:
 
 
 HALTS = {
-    10000: (401, "AI Search:Edit"),
+    10000: (401, "AI Search: Edit"),
     9106: (400, "API token"),
     9109: (403, "account_id"),
     6003: (400, "API token"),
@@ -64,7 +64,7 @@ HALTS = {
 @pytest.mark.parametrize("code", HALTS)
 def test_what_stops_the_mirror_halts_and_says_what_to_do(code: int) -> None:
     status, remedy = HALTS[code]
-    error = error_of(bad(status, code, headers={"cf-ray": "8f-AMS"}), permission="Account / AI Search:Edit")
+    error = error_of(bad(status, code, headers={"cf-ray": "8f-AMS"}), permission="Account / AI Search: Edit")
     missing, auth = {7002, 7063, 10013, 3000, 3005}, {10000, 9106, 9109, 6003}
     assert type(error) is (TargetMissing if code in missing else AuthHalt if code in auth else Halt)
     for part in (remedy, f"HTTP {status}", f"code {code}", "cf-ray 8f-AMS"):

@@ -145,8 +145,8 @@ async def test_what_waiting_cannot_cure_is_raised_at_once(remote: Remote, answer
 
 async def test_refused_access_names_the_permission(remote: Remote) -> None:
     remote.says(bad(403))
-    with pytest.raises(Halt, match="Account / AI Search:Edit"):
-        await remote.transport().request(Request("GET", "/x", permission="Account / AI Search:Edit"))
+    with pytest.raises(Halt, match="Account / AI Search: Edit"):
+        await remote.transport().request(Request("GET", "/x", permission="Account / AI Search: Edit"))
 
 
 async def test_a_retry_after_is_waited_out_even_over_retry_for(remote: Remote, time: VirtualTime) -> None:

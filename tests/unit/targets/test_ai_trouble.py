@@ -261,7 +261,7 @@ HALTS = {
     "paused": (400, 7032, "resume"),
     "no storage": (400, 7053, "newly created"),
     "token": (401, 10000, "API token"),
-    "permission": (403, 10000, "AI Search:Edit"),
+    "permission": (403, 10000, "AI Search: Edit"),
 }
 
 
