@@ -100,6 +100,12 @@ class Remote:
     def create(self, instance: str) -> None:
         self._http.post(self._instances, json={"id": instance}).raise_for_status()
 
+    def instance(self, **changes: object) -> dict[str, Any]:
+        """Change settings of the instance, as a person does in the dashboard. Return the instance."""
+        answer = self._http.request("PUT" if changes else "GET", self._items.removesuffix("/items"), json=changes)
+        found: dict[str, Any] = answer.raise_for_status().json()["result"]
+        return found
+
     def items(self) -> list[dict[str, Any]]:
         """Return every item of the listing, none if the instance is missing."""
         items: list[dict[str, Any]] = []

@@ -85,18 +85,27 @@ def find_drift(wanted: InstanceSettings, instance: InstanceSettings) -> Sequence
 def settings_advice(wanted: InstanceSettings, instance: Instance) -> Sequence[Advice]:
     """Return one line for each setting that differs, and one line for the settings that cannot be compared."""
     names = _flat(settings_body(wanted))
-    if not names:
-        return ()
     drift = find_drift(wanted, instance)
     hidden = [each.name for each in drift if each.found is None]
     different = [each for each in drift if each.found is not None]
-    advice = [Advice(_message(each), _remedy(each, instance), "settings") for each in different]
+    advice = [*_source_advice(instance)]
+    advice += [Advice(_message(each), _remedy(each, instance), "settings") for each in different]
     if same := len(names) - len(drift):
         advice.append(Advice(f"{same} of the {len(names)} in the config are in the instance", None, "settings"))
     if hidden:
         message = f"the service does not show {', '.join(hidden)}, so they are not compared"
         advice.append(Advice(message, None, "settings"))
     return advice
+
+
+def _source_advice(instance: Instance) -> Sequence[Advice]:
+    """Return one line about an instance with an external source: only newer ones take uploads, too (API error 7053)."""
+    if instance.type is None:
+        return ()
+    shown = _written(instance.type)
+    message = f"type is {shown} in the instance, but a mirror uses built-in storage; {_TEXTS['never']}"
+    remedy = "nothing, if it takes uploads, too, as instances made since 2026-04-16 do. Else name another"
+    return (Advice(message, f"{remedy} instance in the config, which create = true makes", "settings"),)
 
 
 def _message(drift: Drift) -> str:

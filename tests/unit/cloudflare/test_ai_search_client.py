@@ -9,6 +9,7 @@ from syncd.cloudflare import ai_search as ai_search_module
 from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.ai_search_models import StoredItem
 from syncd.cloudflare.auth import Credentials
+from syncd.cloudflare.instance_models import InstanceChanges, instance_settings
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.core.errors import Halt, NotFound, Park, Retry, Unreachable
 from tests.unit.cloudflare.harness import ACCOUNT, BASE, Remote, VirtualTime, bad, ok, row, sent_json
@@ -28,6 +29,14 @@ def asked(request: httpx.Request) -> tuple[str, str, dict[str, str]]:
 
 
 Call = Callable[[AISearch], Awaitable[Any]]
+SETTINGS = instance_settings(
+    {
+        "chunk_size": 64,
+        "cache": False,
+        "indexing_options": {"use_ocr": True},
+        "public_endpoint_params": {"authorized_hosts": ["a.example"]},
+    }
+)
 PLAIN_CALLS: list[tuple[Call, Any, tuple[str, str, dict[str, str]], Any]] = [
     (lambda c: c.list_items(), [], ("GET", f"{DOCS}/items", {"per_page": "50"}), None),
     (
@@ -120,6 +129,31 @@ PLAIN_CALLS: list[tuple[Call, Any, tuple[str, str, dict[str, str]], Any]] = [
         {"id": "docs"},
         ("POST", f"{API}/namespaces/my%20ns/instances", {}),
         {"id": "docs", "custom_metadata": [{"field_name": "sha256", "data_type": "text"}]},
+    ),
+    (
+        lambda c: c.create_instance({"sha256": "text"}, SETTINGS),
+        {"id": "docs"},
+        ("POST", f"{API}/namespaces/my%20ns/instances", {}),
+        {
+            "id": "docs",
+            "custom_metadata": [{"field_name": "sha256", "data_type": "text"}],
+            "chunk_size": 64,
+            "cache": False,
+            "indexing_options": {"use_ocr": True},
+            "public_endpoint_params": {"authorized_hosts": ["a.example"]},
+        },
+    ),
+    (
+        lambda c: c.update_instance(InstanceChanges(paused=False, cache_ttl=600, system_prompt_ai_search="p")),
+        {"id": "docs"},
+        ("PUT", DOCS, {}),
+        {"paused": False, "cache_ttl": 600, "system_prompt_ai_search": "p"},
+    ),
+    (
+        lambda c: c.update_instance(InstanceChanges(), {"n": "number"}),
+        {"id": "docs"},
+        ("PUT", DOCS, {}),
+        {"custom_metadata": [{"field_name": "n", "data_type": "number"}]},
     ),
     (
         lambda c: c.list_instances(),

@@ -14,7 +14,16 @@ from syncd.cloudflare.ai_search_models import (
     UploadResult,
 )
 from syncd.cloudflare.decoding import decode, decode_rows
-from syncd.cloudflare.instance_models import Instance, Namespace
+from syncd.cloudflare.instance_models import (
+    Boost,
+    IndexMethod,
+    Instance,
+    Namespace,
+    PublicEndpoint,
+    PublicRoute,
+    RetrievalOptions,
+    settings_body,
+)
 from syncd.cloudflare.response import Answer
 from syncd.core.errors import Retry
 from tests.unit.cloudflare.harness import row
@@ -163,3 +172,32 @@ def test_an_instance_tells_its_declared_metadata() -> None:
     instance = decode(Instance, {"id": "docs", "custom_metadata": declared, "paused": True}, "instance")
     assert instance == Instance("docs", paused=True, custom_metadata={"sha256": "text", "n": "number"})
     assert decode(Instance, {"id": "docs", "custom_metadata": None}, "instance") == Instance("docs")
+
+
+def test_an_instance_shows_its_settings() -> None:
+    shown = {
+        "id": "docs",
+        "embedding_model": "@cf/a",
+        "chunk_size": 64.0,
+        "score_threshold": 0.5,
+        "index_method": {"vector": True, "keyword": False},
+        "retrieval_options": {"keyword_match_mode": "or", "boost_by": [{"field": "a", "direction": "asc"}, 3, {}]},
+        "public_endpoint_params": {"enabled": True, "mcp": {"description": "d"}, "authorized_hosts": ["h", 3]},
+        "public_endpoint_id": "e",
+    }
+    instance = decode(Instance, shown, "instance")
+    assert (instance.embedding_model, instance.chunk_size, instance.score_threshold) == ("@cf/a", 64, 0.5)
+    assert instance.index_method == IndexMethod(vector=True, keyword=False)
+    assert instance.retrieval_options == RetrievalOptions(keyword_match_mode="or", boost_by=(Boost("a", "asc"),))
+    assert instance.public_endpoint_params == PublicEndpoint(
+        enabled=True, mcp=PublicRoute(description="d"), authorized_hosts=("h",)
+    )
+    assert instance.public_endpoint_id == "e"
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [], {"keyword": "yes"}, {"mcp": 3}, {"boost_by": {}}])
+def test_a_setting_of_another_type_reads_as_not_shown(value: Any) -> None:
+    names = ("index_method", "indexing_options", "retrieval_options", "public_endpoint_params")
+    instance = decode(Instance, {"id": "docs", "chunk_size": value, "cache": value, **dict.fromkeys(names, value)}, "i")
+    settings = settings_body(instance)
+    assert {name for name, inner in settings.items() if inner not in ({}, 3)} == {"id", "paused"}

@@ -82,6 +82,12 @@ CALLS = [
         None,
     ),
     Case(lambda kv, _: kv.get_namespace(ID), INFO, ("GET", ONE, {}), None),
+    Case(
+        lambda kv, _: kv.create_namespace("docs", "eu"),
+        INFO,
+        ("POST", API, {}),
+        {"title": "docs", "jurisdiction": "eu"},
+    ),
     Case(lambda kv, _: kv.create_namespace("dö cs"), INFO, ("POST", API, {}), {"title": "dö cs"}),
     Case(lambda kv, _: kv.rename_namespace(ID, "new"), INFO, ("PUT", ONE, {}), {"title": "new"}),
     Case(lambda kv, _: kv.delete_namespace(ID), {}, ("DELETE", ONE, {}), None),
@@ -178,9 +184,9 @@ async def test_refused_access_names_the_permission(remote: Remote, kv: KV, docs:
 async def test_a_namespace_comes_back_as_a_value(remote: Remote, kv: KV) -> None:
     remote.says(ok(INFO))
     assert await kv.get_namespace(ID) == KVNamespaceInfo(ID, "docs", True)
-    remote.says(ok([INFO, {"id": "b", "title": "two"}], total_count=7))
+    remote.says(ok([INFO, {"id": "b", "title": "two", "jurisdiction": "eu"}], total_count=7))
     page = await kv.list_namespaces()
-    assert page.namespaces[1] == KVNamespaceInfo("b", "two", None)
+    assert page.namespaces[1] == KVNamespaceInfo("b", "two", None, "eu")
     assert page.total_count == 7
 
 

@@ -284,3 +284,20 @@ async def test_more_hints_than_a_listing_costs_are_a_matter_for_a_full_pass(tmp_
         assert len(await h.rows()) == 31
         await fixture.full()
         assert list(await h.rows()) == ["kept"]
+
+
+@pytest.mark.parametrize("other", [None, "us"])
+async def test_a_namespace_is_made_in_its_jurisdiction_which_never_changes(tmp_path: Path, other: str | None) -> None:
+    async with open_harness(tmp_path, title=None) as h:
+        fixture = h.add_mirror(place=NamespaceChoice(title="docs", jurisdiction=other), create=True)
+        fixture.write("a", "x")
+        await fixture.full()
+        assert [advice.remedy for advice in await fixture.mirror.target.advice()] == ([None] if other else [])
+        moved = h.add_mirror("moved", place=NamespaceChoice(title="docs", jurisdiction="eu"), create=True)
+        await moved.full()
+        [advice] = await moved.mirror.target.advice()
+        shown = f'"{other}"' if other else "none"
+        assert advice.message == f'{shown} in the namespace and "eu" in the config; it can never be changed'
+        assert advice.remedy
+        assert advice.remedy.startswith(f"set it to {shown}" if other else "remove it from the config")
+        assert "namespace_title" in advice.remedy
