@@ -5,7 +5,7 @@ import time
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -51,6 +51,28 @@ _PATTERN = "Keys (regular expression) "
     help="The answer to an upload under an existing key.",
 )
 @click.option(
+    "--overwritten-id",
+    type=click.Choice(("keep", "new")),
+    default="keep",
+    help="Whether an item keeps its id when it is overwritten.",
+)
+@click.option(
+    "--form-names",
+    type=click.Choice(("backslash", "percent")),
+    default="backslash",
+    help="What escapes in the filename of an upload.",
+)
+@click.option("--delete-delay", type=float, default=0.0, help="Seconds until a deleted item is gone.")
+@click.option(
+    "--metadata",
+    type=click.Choice(("keep", "texts", "declared", "refuse")),
+    default="keep",
+    help="Which custom metadata of an upload are accepted.",
+)
+@click.option(
+    "--list-metadata/--no-list-metadata", default=True, help="Show the metadata of items, as since July 2026."
+)
+@click.option(
     "--checksum",
     type=click.Choice(("opaque", "zero", "md5", "sha256")),
     default="opaque",
@@ -91,6 +113,13 @@ _PATTERN = "Keys (regular expression) "
     default="edit+run",
     help="The AI Search permissions of the token. Searches and chats need run, everything else edit.",
 )
+@click.option(
+    "--permission-status",
+    type=click.Choice(("403", "401")),
+    default="403",
+    help="The HTTP status of a refusal for a missing permission.",
+)
+@click.option("--degraded", is_flag=True, help="The statistics of instances are degraded: they have no counts.")
 @click.option("--paused", is_flag=True, help="Every instance is paused until it is updated with paused: false.")
 @click.option(
     "--permanent",
@@ -112,7 +141,7 @@ _PATTERN = "Keys (regular expression) "
 )
 @click.option("--unsuccessful", type=float, default=0.0, help="Share of the keys of a KV bulk request that fail.")
 @click.option("--mutation-lag", type=float, default=0.2, help="Seconds until a change of a Vectorize index is seen.")
-def emulate(port: int, store: Path | None, **behaviour: Any) -> int:
+def emulate(port: int, store: Path | None, permission_status: Literal["403", "401"], **behaviour: Any) -> int:
     """Serve the stand-in for the Cloudflare API on loopback.
 
     Prints its base URL. GET /_syncd/requests on the same port returns the number of requests by route, and with --quota
@@ -131,7 +160,8 @@ def emulate(port: int, store: Path | None, **behaviour: Any) -> int:
     from syncd.emulator.server import run
 
     try:
-        options = EmulatorOptions(store=store, **behaviour)
+        status: Literal[403, 401] = 403 if permission_status == "403" else 401
+        options = EmulatorOptions(store=store, permission_status=status, **behaviour)
         return EXIT_INTERRUPTED if run(options, port, ready=_print_url) == signal.SIGINT else EXIT_OK
     except ValueError as error:
         raise ConfigError(f"emulate: {error}") from None

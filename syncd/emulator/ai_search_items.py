@@ -18,6 +18,7 @@ from syncd.emulator.ai_search_store import (
     find_item,
     instance_endpoints,
     instance_of,
+    mark_deleted,
     queue_item,
     read_content,
     reindex_item,
@@ -156,7 +157,10 @@ async def _index_item(call: Call) -> Response:
 
 async def _delete(call: Call) -> Response:
     item = _item_of(call, instance_of(call))
-    remove_item(call.backend, item)
+    if call.backend.options.delete_delay:
+        mark_deleted(call.backend, item)
+    else:
+        remove_item(call.backend, item)
     return ok({"key": item.key})
 
 

@@ -48,6 +48,9 @@ CREATE INDEX IF NOT EXISTS ai_items_modified ON ai_items (instance, valid_to, mo
 CREATE INDEX IF NOT EXISTS ai_items_source ON ai_items (instance, valid_to, source, modified_at DESC, id);
 CREATE INDEX IF NOT EXISTS ai_items_past ON ai_items (valid_to) WHERE valid_to IS NOT NULL;
 
+-- Deleted items that are not gone yet. Only filled with the option `delete_delay`.
+CREATE TABLE IF NOT EXISTS ai_deletes (item TEXT PRIMARY KEY, gone_at REAL NOT NULL) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS ai_contents (item TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ai_chunks (
     number INTEGER PRIMARY KEY, item TEXT NOT NULL, position INTEGER NOT NULL,
@@ -113,6 +116,8 @@ def instance_of(call: Call) -> InstanceRow:
     instance = find_instance(call.backend, place)
     if instance is None:
         raise ApiError(404, 7002, "ai_search_not_found")
+    if call.backend.options.delete_delay:
+        _remove_deleted(call.backend, instance)
     return instance
 
 
@@ -200,6 +205,8 @@ def queue_item(backend: Backend, item: ItemRow, now: float) -> ItemRow:
     delay = options.slow_index_delay if matches(options.slow_index, item.key) else options.index_delay
     queued = replace(item, queued_at=now, started_at=now + delay / 2, done_at=now + delay)
     _retire_item(backend, item.id, now)
+    if options.delete_delay:
+        backend.store.run("DELETE FROM ai_deletes WHERE item = ?", (item.id,))
     backend.store.run(_INSERT, [*(getattr(queued, name) for name in _FIELDS), now])
     _write_logs(backend, queued)
     return queued
@@ -243,8 +250,33 @@ def reindex_all(backend: Backend, instance: InstanceRow) -> None:
 def remove_item(backend: Backend, item: ItemRow) -> None:
     """Remove the item, its content and chunks. A lagging listing still shows it for list_lag seconds."""
     with backend.store.transaction():
-        _retire_item(backend, item.id, backend.clock())
-        _remove_content(backend, item.id)
+        drop_item(backend, item.id)
+
+
+def drop_item(backend: Backend, item_id: str) -> None:
+    """Do the same as remove_item(), within a transaction of the caller."""
+    _retire_item(backend, item_id, backend.clock())
+    _remove_content(backend, item_id)
+
+
+def mark_deleted(backend: Backend, item: ItemRow) -> None:
+    """Remove the item after the delay of the options."""
+    sql = "INSERT OR IGNORE INTO ai_deletes VALUES (?, ?)"
+    backend.store.run(sql, (item.id, backend.clock() + backend.options.delete_delay))
+
+
+def is_deleted(backend: Backend, item: ItemRow) -> bool:
+    """Return whether the item is deleted and not gone yet."""
+    return backend.store.one("SELECT 1 FROM ai_deletes WHERE item = ?", (item.id,)) is not None
+
+
+def _remove_deleted(backend: Backend, instance: InstanceRow) -> None:
+    sql = (
+        "SELECT id FROM ai_items JOIN ai_deletes ON item = id WHERE valid_to IS NULL AND instance = ? AND gone_at <= ?"
+    )
+    with backend.store.transaction():
+        for row in backend.store.all(sql, (instance.number, backend.clock())):
+            drop_item(backend, row["id"])
 
 
 def remove_instance(backend: Backend, instance: InstanceRow) -> None:
@@ -259,6 +291,8 @@ def remove_instance(backend: Backend, instance: InstanceRow) -> None:
 
 def instance_statistics(backend: Backend, instance: InstanceRow) -> dict[str, Any]:
     """Return the counts over the items as they are now, as the API shows them."""
+    if backend.options.degraded:
+        return {"degraded": True}
     sql = (
         f"SELECT {STATUS_SQL} AS status, count(*) AS items, count(size) AS objects,"  # noqa: S608 - constants only
         " coalesce(sum(size), 0) AS payload, sum(length(metadata)) AS metadata, sum(chunks) AS chunks,"
@@ -302,7 +336,7 @@ def _retire_item(backend: Backend, item_id: str, now: float) -> None:
 
 
 def _remove_content(backend: Backend, item_id: str) -> None:
-    for table in ("ai_contents", "ai_chunks", "ai_logs"):
+    for table in ("ai_contents", "ai_chunks", "ai_logs", "ai_deletes"):
         backend.store.run(f"DELETE FROM {table} WHERE item = ?", (item_id,))  # noqa: S608 - constant names
 
 

@@ -20,9 +20,11 @@ from syncd.emulator.ai_search_store import (
     SKIPPED,
     InstanceRow,
     ItemRow,
+    drop_item,
     find_item,
     instance_endpoints,
     instance_of,
+    is_deleted,
     pause_instance,
     queue_item,
     store_content,
@@ -55,9 +57,12 @@ async def _upload(call: Call) -> Response:
     result = oversize or indexing_result(call, form.key, form.data, existing)
     item, warnings = new_item(call, instance, (form.key, BUILTIN), form.custom, result)
     item = replace(item, size=len(form.data), checksum=_checksum(call, form.data))
-    if existing is not None:
+    renewed = existing is not None and call.backend.options.overwritten_id == "new"
+    if existing is not None and not renewed:
         item = replace(item, id=existing.id, created_at=existing.created_at)
     with call.backend.store.transaction():
+        if existing is not None and renewed:
+            drop_item(call.backend, existing.id)
         item = queue_item(call.backend, item, item.modified_at)
         store_content(call.backend, item, form.data, result.chunks)
         if result.error in INSTANCE_ERRORS:
@@ -83,7 +88,7 @@ def _oversize(call: Call, instance: InstanceRow, form: _UploadForm) -> IndexingR
 
 def _read_form(call: Call, body: bytes) -> _UploadForm:
     try:
-        parts = parse_form(call.request.headers.get("content-type", ""), body)
+        parts = parse_form(call.request.headers.get("content-type", ""), body, call.backend.options.form_names)
     except ValueError as reason:
         raise ApiError(400, 7055, f"file_field_is_required: {reason}") from reason
     file = parts.get("file")
@@ -215,6 +220,8 @@ def render_item(call: Call, instance: InstanceRow, item: ItemRow, at: float) -> 
         "namespace": instance.namespace,
         "source_id": item.source,
     }
+    if call.backend.options.delete_delay and is_deleted(call.backend, item):
+        shown["next_action"] = "DELETE"
     if status == "error":
         shown["error"] = item.error
     if call.backend.options.list_metadata:

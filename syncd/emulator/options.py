@@ -19,17 +19,23 @@ from syncd.emulator.quota import read_quota
 
 log = structlog.get_logger()
 
+FormNames = Literal["backslash", "percent"]
+
 MAX_SEARCH_S = 1.0
 """Time limit of one search with a regular expression. Some expressions take years on some keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmulatorOptions:
-    """How the stand-in behaves.
+    r"""How the stand-in behaves.
 
     store: the SQLite file; None keeps the data in memory for the life of the app.
     token: the only accepted API token (or global key); None accepts any.
     on_existing: the answer to an upload under an existing key: "overwrite" replaces the item, "conflict" is 409/7042.
+    overwritten_id: the id of an item after an overwrite: "keep" is the former one, "new" another one.
+    form_names: how the filename of an upload is read: "backslash" takes \ as an escape and %22 as it is, "percent"
+    takes %22, %0A and %0D as escapes and \ as it is.
+    delete_delay: seconds until a deleted item is gone. Until then it is shown with next_action "DELETE" and found.
     checksum: the field `checksum` of an item: "opaque" is new at every write, "zero" is "0", "md5" and "sha256" are
     digests of the content.
     index_delay: seconds from an upload to the end of indexing; the first half is "queued", the second half "running".
@@ -57,6 +63,7 @@ class EmulatorOptions:
     fail_search: True fails the retrieval of every search: an empty list, or 500/7073 if return_on_failure is false.
     metadata: "refuse" answers 7056 to an upload with custom metadata, "declared" to an upload with a field that the
     instance does not declare, "texts" to an upload with a number or a boolean.
+    degraded: True answers statistics without counts, with `degraded` true.
     list_metadata: False omits `metadata` from every item, as the API did before July 2026.
 
     For KV only:
@@ -74,6 +81,9 @@ class EmulatorOptions:
     store: Path | None = None
     token: str | None = field(default=None, repr=False)
     on_existing: Literal["overwrite", "conflict"] = "overwrite"
+    overwritten_id: Literal["keep", "new"] = "keep"
+    form_names: FormNames = "backslash"
+    delete_delay: float = 0
     checksum: Literal["opaque", "zero", "md5", "sha256"] = "opaque"
     index_delay: float = 0.2
     fail_index: str | None = None
@@ -96,6 +106,7 @@ class EmulatorOptions:
     fail_search: bool = False
     metadata: Literal["keep", "texts", "declared", "refuse"] = "keep"
     list_metadata: bool = True
+    degraded: bool = False
     kv_write_limit: bool = False
     unsuccessful: float = 0.0
     bulk_max_bytes: int | None = None
@@ -105,7 +116,7 @@ class EmulatorOptions:
 
     def __post_init__(self) -> None:
         """Raise ValueError, which names the option, for a value out of range."""
-        for name in ("index_delay", "slow_index_delay", "list_lag", "latency", "mutation_lag"):
+        for name in ("index_delay", "slow_index_delay", "delete_delay", "list_lag", "latency", "mutation_lag"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be 0 or more seconds")
         if not 0 <= self.unsuccessful <= 1:

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 
 from syncd.emulator.limits import MAX_JSON_SIZE
-from syncd.emulator.options import EmulatorOptions
+from syncd.emulator.options import EmulatorOptions, FormNames
 from syncd.emulator.store import EmulatorStore
 
 
@@ -271,16 +271,17 @@ class FormPart:
         return self.data.decode(errors="replace")
 
 
-def parse_form(content_type: str, body: bytes) -> dict[str, FormPart]:
+def parse_form(content_type: str, body: bytes, names: FormNames = "backslash") -> dict[str, FormPart]:
     r"""Return the parts of a multipart form by name; the last of several parts with one name wins.
 
-    The form is read like in the service's runtime (workerd): backslashes escape in names, percent signs do not.
-    ValueError if the body is not a multipart form.
+    names: how names are read. "backslash" is the way of the service's runtime (workerd): backslashes escape, percent
+    signs do not. "percent" is the way of the HTML standard: %22, %0A and %0D escape, backslashes do not. ValueError if
+    the body is not a multipart form.
     """
     boundary = _header_parameters(content_type.encode("latin-1", "replace")).get("boundary")
     if not content_type.lower().startswith("multipart/form-data") or not boundary:
         raise ValueError("the body is not multipart/form-data")
-    collector = _FormCollector()
+    collector = _FormCollector(names)
     try:
         parser = MultipartParser(
             boundary.encode(),
@@ -302,7 +303,8 @@ def parse_form(content_type: str, body: bytes) -> dict[str, FormPart]:
 class _FormCollector:
     """The callbacks of the multipart parser."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: FormNames) -> None:
+        self._names = names
         self.parts: list[FormPart] = []
         self._name = b""
         self._value = b""
@@ -318,7 +320,7 @@ class _FormCollector:
 
     def end_header(self) -> None:
         if self._name.lower() == b"content-disposition":
-            parameters = _header_parameters(self._value)
+            parameters = _header_parameters(self._value, self._names)
             self.parts[-1].name = parameters.get("name", "")
             self.parts[-1].filename = parameters.get("filename")
         self._name = self._value = b""
@@ -328,15 +330,20 @@ class _FormCollector:
 
 
 _PARAMETER = re.compile(rb';\s*([\w*]+)\s*=\s*(?:"((?:\\.|[^"\\])*)"|([^\s;]*))', re.DOTALL)
+_PERCENT_PARAMETER = re.compile(rb';\s*([\w*]+)\s*=\s*(?:"([^"]*)"|([^\s;]*))', re.DOTALL)
 _ESCAPED = re.compile(r'\\(["\\])')
+_PERCENT_ESCAPED = re.compile("%(22|0A|0D)", re.IGNORECASE)
 
 
-def _header_parameters(header: bytes) -> dict[str, str]:
+def _header_parameters(header: bytes, names: FormNames = "backslash") -> dict[str, str]:
     parameters = {}
-    for match in _PARAMETER.finditer(header):
+    percent = names == "percent"
+    for match in (_PERCENT_PARAMETER if percent else _PARAMETER).finditer(header):
         quoted = match[2] is not None
         text = (match[2] if quoted else match[3]).decode(errors="replace")
-        if quoted:
+        if quoted and percent:
+            text = _PERCENT_ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+        elif quoted:
             text = _ESCAPED.sub(r"\1", text)
         parameters[match[1].decode().lower()] = text
     return parameters

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from syncd.emulator.indexing_errors import INSTANCE_ERRORS, ITEM_ERRORS
-from tests.emulator.harness import DOCS, ITEMS, KV_ROOT, ApiClient, emulator, form
+from tests.emulator.harness import DOCS, ITEMS, KV_ROOT, ROOT, ApiClient, emulator, form
 
 FOX = b"The quick brown fox"
 
@@ -124,3 +124,87 @@ async def test_a_filter_on_a_field_that_is_neither_declared_nor_the_systems_is_7
         assert await api.refusal("POST", f"{DOCS}/search", json=body) == (400, 7105)
         await api.result("PUT", DOCS, json={"custom_metadata": [{"field_name": "owner", "data_type": "text"}]})
         assert len(await api.search("fox", filters={"Owner": "me"})) == 1
+
+
+@pytest.mark.parametrize("kept", ["keep", "new"])
+async def test_an_overwritten_item_may_have_another_id(kept: str) -> None:
+    async with emulator(index_delay=0, overwritten_id=kept) as api:
+        first = await api.upload("a.md", b"quick fox")
+        second = await api.upload("a.md", b"slow fox")
+        assert (first["id"] == second["id"]) is (kept == "keep")
+        assert [row["id"] for row in await api.listed()] == [second["id"]]
+        assert [chunk["text"] for chunk in await api.search("fox")] == ["slow fox"]
+        if kept == "new":
+            assert await api.refusal("GET", f"{ITEMS}/{first['id']}") == (404, 7041)
+
+
+@pytest.mark.parametrize(
+    ("names", "sent", "key"),
+    [
+        ("backslash", 'a\\"%22.md', 'a"%22.md'),
+        ("percent", "a%22.md", 'a".md'),
+        ("percent", "a\\b%0ac%2F.md", "a\\b\nc%2F.md"),
+    ],
+)
+async def test_names_of_a_form_may_be_escaped_in_either_way(names: str, sent: str, key: str) -> None:
+    async with emulator(form_names=names) as api:
+        head = f'--B\r\nContent-Disposition: form-data; name="file"; filename="{sent}"\r\n\r\n'
+        headers = {"Content-Type": 'multipart/form-data; boundary="B"'}
+        item = await api.result("POST", ITEMS, content=head.encode() + b"text\r\n--B--\r\n", headers=headers)
+        assert item["key"] == key
+
+
+async def test_a_deleted_item_may_be_there_for_a_while() -> None:
+    async with emulator(index_delay=0, delete_delay=5, on_existing="conflict") as api:
+        item = await api.upload("a.md", FOX)
+        for _ in range(2):
+            await api.result("DELETE", f"{ITEMS}/{item['id']}")
+        assert (await api.item(item["id"]))["next_action"] == "DELETE"
+        assert [row["next_action"] for row in await api.listed()] == ["DELETE"]
+        assert await api.refusal("POST", ITEMS, **form("a.md")) == (409, 7042)
+        api.clock.wait(4.9)
+        assert len(await api.search("fox")) == 1
+        api.clock.wait(0.1)
+        assert await api.refusal("GET", f"{ITEMS}/{item['id']}") == (404, 7041)
+        assert await api.search("fox") == await api.listed() == []
+        await api.upload("a.md", FOX)
+
+
+async def test_an_upload_revives_a_deleted_item() -> None:
+    async with emulator(index_delay=0, delete_delay=5) as api:
+        item = await api.upload("a.md", FOX)
+        await api.result("DELETE", f"{ITEMS}/{item['id']}")
+        await api.upload("a.md", FOX)
+        api.clock.wait(5)
+        assert (await api.item(item["id"]))["next_action"] is None
+
+
+async def test_degraded_statistics_have_no_counts() -> None:
+    async with emulator(degraded=True) as api:
+        assert await api.result("GET", f"{DOCS}/stats") == {"degraded": True}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "message"),
+    [
+        ("POST", f"{ROOT}/instances", {"id": "docs"}, "ai_search_with_this_name_already_exist"),
+        ("POST", ITEMS, {"file": "x"}, "file_field_is_required"),
+        ("DELETE", f"{ROOT}/namespaces/default", None, "cannot_modify_default_namespace"),
+        ("GET", f"{ITEMS}/nothing", None, "item_not_found"),
+        ("POST", f"{DOCS}/search", {}, "missing_user_query"),
+    ],
+)
+async def test_refusals_have_the_documented_texts(method: str, path: str, body: Any, message: str) -> None:
+    async with emulator() as api:
+        answer = (await api.ask(method, path, json=body)).json()
+        assert answer["errors"][0]["message"].startswith(message)
+
+
+async def test_a_file_over_the_limit_and_a_foreign_download_have_the_documented_texts() -> None:
+    async with emulator() as api:
+        answer = (await api.ask("POST", ITEMS, **form("a.png", bytes(4 * 1024 * 1024 + 1)))).json()
+        assert answer["errors"][0]["message"].startswith("file_exceeds_maximum_size")
+        await api.result("PUT", DOCS, json={"source": "bucket"})
+        item = await api.result("PUT", ITEMS, json={"key": "b.md", "next_action": "INDEX"})
+        answer = (await api.ask("GET", f"{ITEMS}/{item['id']}/download")).json()
+        assert answer["errors"][0]["message"] == "content_download_not_available_for_external_source_items"
