@@ -37,7 +37,7 @@ def test_an_instance_is_made_with_the_settings_and_its_drift_is_shown(workspace:
     made = workspace.remote.instance()
     assert (made["embedding_model"], made["chunk_size"], made["cache_ttl"]) == ("@cf/baai/bge-m3", 512, 600)
     assert made["index_method"] == {"vector": True, "keyword": False}
-    assert found(workspace, "settings") == [("ok", "7 of the 7 in the config are in the instance", None)]
+    assert found(workspace, "settings") == [("ok", "as in the config: 7 of 7", None)]
 
     workspace.remote.instance(
         chunk_size=256,
@@ -56,7 +56,7 @@ def test_an_instance_is_made_with_the_settings_and_its_drift_is_shown(workspace:
             "public_endpoint_params.enabled",
             "it can be changed in place, but an update replaces the whole object",
         ),
-        ("ok", "3 of the 7 in the config are in the instance", ""),
+        ("ok", "as in the config: 3 of 7", ""),
     ]
     assert "npx wrangler ai-search update docs --chunk-size 512" in str(lines[1][2])
     assert "→ set it to 256 in the config, or run: npx wrangler" in workspace.syncd("check").out

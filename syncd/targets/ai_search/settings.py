@@ -91,7 +91,7 @@ def settings_advice(wanted: InstanceSettings, instance: Instance) -> Sequence[Ad
     advice = [*_source_advice(instance)]
     advice += [Advice(_message(each), _remedy(each, instance), "settings") for each in different]
     if same := len(names) - len(drift):
-        advice.append(Advice(f"{same} of the {len(names)} in the config are in the instance", None, "settings"))
+        advice.append(Advice(f"as in the config: {same} of {len(names)}", None, "settings"))
     if hidden:
         message = f"the service does not show {', '.join(hidden)}, so they are not compared"
         advice.append(Advice(message, None, "settings"))

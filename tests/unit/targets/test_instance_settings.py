@@ -142,7 +142,7 @@ def test_each_line_names_both_values_and_a_remedy(setting: str) -> None:
 
 def test_settings_in_step_are_counted() -> None:
     assert lines({"cache": True, "chunk_size": 64, "chunk": True}, chunk_size=64) == [
-        "2 of the 3 in the config are in the instance -> None",
+        "as in the config: 2 of 3 -> None",
         "the service does not show chunk, so they are not compared -> None",
     ]
 
@@ -179,7 +179,7 @@ async def test_an_instance_is_made_with_the_settings_and_keeps_its_own_afterward
         assert (made["embedding_model"], made["chunk_size"]) == ("@cf/baai/bge-m3", 512)
         assert {field["field_name"] for field in made["custom_metadata"]} == {"sha256", "owner", "title"}
         [advice] = [each for each in await fixture.mirror.target.advice() if each.about == "settings"]
-        assert (advice.message, advice.remedy) == ("9 of the 9 in the config are in the instance", None)
+        assert (advice.message, advice.remedy) == ("as in the config: 9 of 9", None)
         fixture.marks = replace(fixture.marks, settings=instance_settings({"chunk_size": 128}))
         fixture.restart()
         fixture.write("b.md", "# B")
