@@ -105,11 +105,15 @@ def test_settings_may_be_tables_and_come_from_the_environment(place: Place) -> N
 def test_settings_of_a_mirror_are_merged_with_the_defaults(place: Place) -> None:
     defaults = "[defaults.target.settings]\ncache = false\nchunk_size = 64\nindexing_options = { use_ocr = true }\n"
     text = with_settings("chunk_size = 128", 'indexing_options = { keyword_tokenizer = "trigram" }') + defaults
-    assert settings_of(place, text) == {
+    merged = {
         "cache": False,
         "chunk_size": 128,
         "indexing_options": {"use_ocr": True, "keyword_tokenizer": "trigram"},
     }
+    assert settings_of(place, text) == merged
+    environ = {"SYNCD_DEFAULTS__TARGET__SETTINGS__CACHE_TTL": "600"}
+    assert settings_of(place, text, environ) == {**merged, "cache_ttl": 600}
+    assert settings_of(place, MINIMAL, environ) == {"cache_ttl": 600}
 
 
 MISTAKES = {
