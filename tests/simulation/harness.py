@@ -43,9 +43,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual
 
     def _run_once(self) -> None:
-        timers = [timer for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
-        if not self._ready and timers:  # type: ignore[attr-defined]
-            self._virtual = max(self._virtual, min(timer.when() for timer in timers))
+        if not self._ready:  # type: ignore[attr-defined]
+            timers = (timer.when() for timer in self._scheduled if not timer.cancelled())  # type: ignore[attr-defined]
+            self._virtual = max(self._virtual, min(timers, default=self._virtual))
         super()._run_once()  # type: ignore[misc]
 
 

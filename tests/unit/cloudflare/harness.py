@@ -40,9 +40,12 @@ class VirtualTime:
         await future
 
     async def rest(self) -> None:
-        """Let everybody run until they sleep."""
+        """Let every task run until all of them wait, for at most 200 turns of the loop."""
+        ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
         for _ in range(200):
             await asyncio.sleep(0)
+            if not ready:
+                return
 
     async def run(self, work: Coroutine[Any, Any, T], *, until: float | None = None) -> T:
         """The result of work; with until, work is cancelled at that time, which must raise CancelledError."""
