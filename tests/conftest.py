@@ -23,6 +23,8 @@ settings.load_profile("syncd")
 HERE = Path(__file__).parent
 SLOW = {"e2e", "simulation", "system", "torture"}
 """Folders of tests that start programs or run for seconds."""
+ON_DISK = ("e2e", "system", "torture", "unit/local", "unit/watch")
+"""Folders of tests that need the file system of a disk: they run the program, or test the walk and the watcher."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -49,6 +51,16 @@ def pytest_runtest_teardown() -> None:
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Replace the fixture of pytest by a directory in memory, except where the file system matters."""
+    if any(request.path.is_relative_to(HERE / folder) for folder in ON_DISK):
+        yield request.getfixturevalue("tmp_path")
+        return
+    with TemporaryDirectory(dir=IN_MEMORY) as path:
+        yield Path(path)
 
 
 @pytest.fixture

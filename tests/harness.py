@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,8 +23,8 @@ from syncd.targets.base import ReadContents, ReportOutcomes
 from tests.memory_target import Held, MemoryTarget
 
 START = 1_800_000_000.0
-IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-"""A directory in memory, where SQLite does not wait for a disk. None if the system has none."""
+IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free >= 2**30 else None
+"""A directory in memory, where SQLite does not wait for a disk. None if the system has none, or one below 1 GiB."""
 
 
 def sha(text: str) -> str:

@@ -21,7 +21,7 @@ from syncd.state.db import open_state
 from syncd.state.directory import FILE_NAME
 from syncd.sync.mirror import Mirror, PassOptions, Scope, Settings
 from syncd.sync.reconcile import reconcile
-from tests.harness import START
+from tests.harness import IN_MEMORY, START
 from tests.memory_target import MemoryTarget
 
 KEYS = [f"{number:02}.md" for number in range(60)]
@@ -36,7 +36,7 @@ class Guarded(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.base = Path(tempfile.mkdtemp())
+        self.base = Path(tempfile.mkdtemp(dir=IN_MEMORY))
         self.root = self.base / "root"
         self.root.mkdir()
         self.clock = [START]

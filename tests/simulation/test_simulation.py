@@ -33,7 +33,7 @@ from syncd.state.db import open_state
 from syncd.state.directory import FILE_NAME
 from syncd.sync.mirror import Mirror, PassOptions, Result, Scope, Settings
 from syncd.sync.reconcile import reconcile
-from tests.harness import START, sha
+from tests.harness import IN_MEMORY, START, sha
 from tests.memory_target import Held
 from tests.simulation.lying_target import Crash, Fault, LyingTarget
 
@@ -89,7 +89,7 @@ class Harness(RuleBasedStateMachine):
         first=st.dictionaries(files, texts, min_size=2),
     )
     def begin(self, marks: bool, seed: int, first: dict[str, str]) -> None:
-        self.base = Path(tempfile.mkdtemp())
+        self.base = Path(tempfile.mkdtemp(dir=IN_MEMORY))
         self.root = self.base / "root"
         self.root.mkdir()
         self.clock = [START]
