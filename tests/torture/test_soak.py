@@ -6,7 +6,7 @@ from tests.torture.soak import Size, Soaked, soak, wrong
 from tests.torture.soak_parts import Sample
 
 QUIET = Sample(rss=80_000, pss=60_000, descriptors=20, threads=30, children=0, log=0)
-SHORT = Size(mirrors=6, files=3, hostile=40, edits=8, cycles=3, cycle_s=4.0, ends=2)
+SHORT = Size(mirrors=4, files=3, hostile=40, edits=8, cycles=2, cycle_s=2.0, ends=2)
 
 
 def soaked(**last: int) -> Soaked:
