@@ -334,7 +334,7 @@ class TargetContract:
         assert set(await listing(target)) == {"p/new.md"}
 
     async def test_every_action_of_a_large_batch_is_applied(self, target: Target) -> None:
-        keys = [f"p/{number:03}.md" for number in range(256)]
+        keys = [f"p/{number:03}.md" for number in range(120)]
         outcomes = await apply(target, [new(key) for key in keys])
         refs = {
             key: outcome.stored.ref for key, outcome in outcomes.items() if isinstance(outcome, Done) and outcome.stored

@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -172,23 +172,25 @@ def judge_all(patch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def both(world: dict[str, Key], reads_lag: bool, renew_s: float | None = None) -> Iterator[tuple[Mirror, Mirror]]:
-    """Two mirrors of the same folder, with states and targets of their own that hold the same."""
+def mirrors(count: int, world: dict[str, Key], reads_lag: bool, renew_s: float | None = None) -> Iterator[list[Mirror]]:
+    """Yield mirrors of the same folder, with states and targets of their own that hold the same."""
     limits = Limits(max_file_size=1000, lag_s=LAG_S, reads_lag=reads_lag, renew_s=renew_s)
-    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as made:
-        base = Path(made)
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
+        base = Path(folder)
         (base / "root").mkdir()
         (base / "root" / "keep").write_text("x")
         for key, known in world.items():
             if known.file:
                 (base / "root" / key).parent.mkdir(exist_ok=True)
                 (base / "root" / key).write_text(known.file)
-        left, right = (opened(base, name, world, limits, Policy("me")) for name in ("left", "right"))
-        with closing(left.db), closing(right.db):
+        with ExitStack() as stack:
+            made = [opened(base, str(number), world, limits, Policy("me")) for number in range(count)]
+            for mirror in made:
+                stack.enter_context(closing(mirror.db))
             for key, known in world.items():
                 if known.file and known.touched:
                     os.utime(base / "root" / key, ns=(1, 1))
-            yield left, right
+            yield made
 
 
 @settings(max_examples=120)
@@ -196,7 +198,7 @@ def both(world: dict[str, Key], reads_lag: bool, renew_s: float | None = None) -
 def test_a_pass_over_changed_keys_ends_like_one_over_all_keys(
     world: dict[str, Key], reads_lag: bool, page: int, options: PassOptions
 ) -> None:
-    with both(world, reads_lag) as (left, right), pytest.MonkeyPatch.context() as patch:
+    with mirrors(2, world, reads_lag) as (left, right), pytest.MonkeyPatch.context() as patch:
         patch.setattr(pass_tables, "PAGE", page)
         patch.setattr(pass_tables, "WINDOW", page)
         changed_keys = run(left, options)
@@ -230,7 +232,7 @@ def dropped(mirror: Mirror, seen: Source = "listing") -> dict[str, Observed]:
 def test_decide_calls_every_dropped_key_in_step(
     world: dict[str, Key], reads_lag: bool, renew_s: float | None, seen: Source
 ) -> None:
-    with both(world, reads_lag, renew_s) as (mirror, _):
+    with mirrors(1, world, reads_lag, renew_s) as (mirror,):
         before = mirror.db.execute("SELECT * FROM record").fetchall()
         for key, found in dropped(mirror, seen).items():
             assert isinstance(found.local, Item)
@@ -247,7 +249,7 @@ def test_decide_calls_every_dropped_key_in_step(
 
 def taken(change: Callable[[Key], Key], *, reads_lag: bool = False) -> bool:
     """Return whether the query drops a key that is in step but for this change."""
-    with both({"a": change(plain("a"))}, reads_lag) as (mirror, _):
+    with mirrors(1, {"a": change(plain("a"))}, reads_lag) as (mirror,):
         return "a" in dropped(mirror)
 
 

@@ -123,7 +123,7 @@ def paragraph(rng: random.Random) -> str:
 
 
 def edits(rng: random.Random, paragraphs: list[str]) -> Iterator[list[str]]:
-    for place in range(len(paragraphs)):
+    for place in range(0, len(paragraphs), 2):
         old = paragraphs[place]
         for new in ([], ["Short."], [old + " And more."], [paragraph(rng)], [old, paragraph(rng)]):
             yield paragraphs[:place] + new + paragraphs[place + 1 :]
@@ -144,34 +144,34 @@ def test_an_edit_of_one_paragraph_changes_few_chunks(kind: TextKind) -> None:
     assert max(changed) <= 10, "borders fall into step again"
 
 
-MEGA = 1_000_000
+HALF = 500_000
 PATHOLOGICAL = {
-    "one line": "x" * MEGA,
-    "hashes": "#" * MEGA,
-    "line feeds": "\n" * MEGA,
-    "fence": "```" * (MEGA // 3),
-    "fences": "```\n" * (MEGA // 4),
-    "longer fences": "\n".join("`" * each for each in range(3, 1400)),
-    "quotes": "> " * (MEGA // 2),
-    "deep list": "\n".join(" " * each + "- a" for each in range(1400)),
-    "items": "- " * (MEGA // 2),
-    "full stops": "." * MEGA,
-    "blanks": "a" + " " * MEGA + "b",
-    "blank lines of blanks": "a\n " * (MEGA // 3),
-    "comments": "<!--\n" * (MEGA // 5),
-    "brackets in a heading": "# " + "[" * MEGA,
-    "stars in a heading": "# " + "*" * MEGA,
-    "accents": "\u0301" * MEGA,
-    "joiners": "\u200d" * MEGA,
-    "underlines": "a\n-\n" * (MEGA // 40),
-    "dashes": "---\n" * (MEGA // 4),
-    "open front matter": "---\na: b\n" + "x: y\n" * (MEGA // 5),
+    "one line": "x" * HALF,
+    "hashes": "#" * HALF,
+    "line feeds": "\n" * HALF,
+    "fence": "```" * (HALF // 3),
+    "fences": "```\n" * (HALF // 4),
+    "longer fences": "\n".join("`" * each for each in range(3, 1000)),
+    "quotes": "> " * (HALF // 2),
+    "deep list": "\n".join(" " * each + "- a" for each in range(1000)),
+    "items": "- " * (HALF // 2),
+    "full stops": "." * HALF,
+    "blanks": "a" + " " * HALF + "b",
+    "blank lines of blanks": "a\n " * (HALF // 3),
+    "comments": "<!--\n" * (HALF // 5),
+    "brackets in a heading": "# " + "[" * HALF,
+    "stars in a heading": "# " + "*" * HALF,
+    "accents": "\u0301" * HALF,
+    "joiners": "\u200d" * HALF,
+    "underlines": "a\n-\n" * (HALF // 40),
+    "dashes": "---\n" * (HALF // 4),
+    "open front matter": "---\na: b\n" + "x: y\n" * (HALF // 5),
 }
 
 
-@pytest.mark.timeout(20)  # each takes under a second; what is quadratic takes hours
+@pytest.mark.timeout(10)  # each takes under half a second, and much longer if it is quadratic
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", PATHOLOGICAL)
-def test_a_megabyte_of_anything_is_cut_in_linear_time(name: str, kind: TextKind) -> None:
+def test_half_a_megabyte_of_anything_is_cut_in_linear_time(name: str, kind: TextKind) -> None:
     text = "\n" + PATHOLOGICAL[name] if name == "dashes" else PATHOLOGICAL[name]
     assert "".join(bare(chunk.text) for chunk in chunks(text, kind, 1000, 0)) == bare(text)
