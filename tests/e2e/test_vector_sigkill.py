@@ -18,7 +18,7 @@ CHANGED = len(EDITED) * sum(n % 3 > 0 for n in range(SECTIONS))
 """Number of texts that the edits change. All fit into the requests in flight."""
 IN_FLIGHT = TEXTS_LIMIT * REQUESTS
 """Number of texts whose embedding may be lost with the killed process."""
-SEEDS = range(3)
+SEEDS = range(2)
 
 
 def text(file: int, edition: str = "") -> str:
