@@ -94,7 +94,7 @@ MUTANTS = (
     ),
     Mutant(
         "a delete leaves no line in the log of deletes",
-        "syncd/sync/apply.py",
+        "syncd/sync/deletes.py",
         "        self.writer.write(line, now)\n",
         "",
         ("tests/unit/state/test_deletions.py",),
