@@ -122,6 +122,12 @@ _PATTERN = "Keys (regular expression) "
 @click.option("--degraded", is_flag=True, help="The statistics of instances are degraded: they have no counts.")
 @click.option("--paused", is_flag=True, help="Every instance is paused until it is updated with paused: false.")
 @click.option(
+    "--show-defaults/--no-show-defaults", default=True, help="Show the settings of instances that no client has set."
+)
+@click.option(
+    "--builtin-storage/--no-builtin-storage", default=True, help="Instances take uploads; otherwise they answer 7053."
+)
+@click.option(
     "--permanent",
     type=click.Choice(("refuse", "ignore")),
     default="refuse",

@@ -172,7 +172,8 @@ def _render(call: Call, instance: InstanceRow) -> dict[str, Any]:
     fixed = {"id": instance.id, "namespace": instance.namespace, "account_id": instance.account}
     state = {"enable": True, "engine_version": 3, "status": instance_status(call.backend, instance)}
     paused = {"paused": call.backend.options.paused}
-    return shown_settings(paused | instance.config) | state | fixed | times
+    settings = shown_settings(paused | instance.config, defaults=call.backend.options.show_defaults)
+    return settings | state | fixed | times
 
 
 ENDPOINTS = [

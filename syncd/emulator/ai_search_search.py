@@ -9,7 +9,7 @@ from starlette.responses import Response
 from syncd.emulator.ai_search_cache import SearchCache
 from syncd.emulator.ai_search_index import SYSTEM_FIELDS, cited_item, read_schema
 from syncd.emulator.ai_search_items import define_filter
-from syncd.emulator.ai_search_settings import shown_settings
+from syncd.emulator.ai_search_settings import all_settings
 from syncd.emulator.ai_search_store import InstanceRow, instance_endpoints, instance_of
 from syncd.emulator.limits import MAX_RESULTS
 from syncd.emulator.requests import ApiError, Call, invalid, ok, validate
@@ -136,7 +136,7 @@ def read_query(body: dict[str, Any]) -> str:
 
 
 def _retrieval(body: dict[str, Any], instance: InstanceRow) -> _Retrieval:
-    methods = shown_settings(instance.config)["index_method"]
+    methods = all_settings(instance.config)["index_method"]
     available = [name for name in ("vector", "keyword") if methods[name]]
     defaults = {
         "retrieval_type": "hybrid" if len(available) > 1 else available[0],

@@ -29,6 +29,12 @@ _MERGED = ("indexing_options", "retrieval_options")
 _READ_ONLY = ("id", "namespace", "account_id", "status", "created_at", "modified_at", "engine_version")
 """Fields of an answer that a request cannot set. Whether the service refuses or ignores them is unknown."""
 
+_HIDDEN = frozenset(
+    {"chunk", "summarization", "summarization_model"}
+    | {f"system_prompt_{name}" for name in ("ai_search", "index_summarization", "rewrite_query")}
+)
+"""Settings that the SDK does not have in answers."""
+
 
 class _IndexMethod(BaseModel):
     vector: bool
@@ -151,7 +157,7 @@ def updated_settings(config: dict[str, Any], body: dict[str, Any], *, permanent:
     permanent: "refuse" refuses a change of a permanent setting, "ignore" keeps the old value without a word.
     """
     changes = _read(body)
-    before = shown_settings(config)
+    before = all_settings(config)
     for name in _PERMANENT:
         if name in changes and changes[name] != before[name]:
             if permanent == "refuse":
@@ -167,11 +173,17 @@ def updated_settings(config: dict[str, Any], body: dict[str, Any], *, permanent:
 
 def needs_reindexing(before: dict[str, Any], after: dict[str, Any]) -> bool:
     """Return whether the change from one to the other indexes every item again."""
-    old, new = shown_settings(before), shown_settings(after)
+    old, new = all_settings(before), all_settings(after)
     return any(old[name] != new[name] for name in _REINDEXING)
 
 
-def shown_settings(config: dict[str, Any]) -> dict[str, Any]:
+def shown_settings(config: dict[str, Any], *, defaults: bool) -> dict[str, Any]:
+    """Return the settings that an answer shows. defaults: whether it shows a setting that no client has set."""
+    settings = all_settings(config) if defaults else config
+    return {name: value for name, value in settings.items() if name not in _HIDDEN}
+
+
+def all_settings(config: dict[str, Any]) -> dict[str, Any]:
     """Return the settings with the defaults of those that no client has set."""
     shown = DEFAULTS | config
     for name in _MERGED:

@@ -49,6 +49,8 @@ async def _upload(call: Call) -> Response:
     body = await call.read(_MAX_FORM_SIZE, refuse=_too_large)
     if instance.config.get("paused", call.backend.options.paused):
         raise ApiError(400, 7032, "ai_search_is_paused")
+    if not call.backend.options.builtin_storage:
+        raise ApiError(400, 7053, "this_operation_requires_a_managed_instance")
     form = _read_form(call, body)
     oversize = _oversize(call, instance, form)
     existing = find_item(call.backend, instance, key=form.key, source=BUILTIN)

@@ -55,6 +55,8 @@ class EmulatorOptions:
     permissions: those of the token for AI Search. Without "run", searches are refused with 10000; without "edit",
     everything else is. permission_status: the HTTP status of that refusal, which is undocumented.
     paused: True pauses each instance until a client updates it with {"paused": false}.
+    show_defaults: False omits the settings of an instance that no client has set from answers.
+    builtin_storage: False makes instances that cannot take uploads (7053), like those made before 2026-04-16.
     permanent: the answer to an update of an instance that changes its embedding model or type, which is undocumented:
     "refuse" is 400/7001, "ignore" keeps the old value.
     oversize: the answer to an upload over the limit of its type: "refuse" is 413/7054, "skip" stores an item with the
@@ -100,6 +102,8 @@ class EmulatorOptions:
     permissions: Literal["edit+run", "edit", "run"] = "edit+run"
     permission_status: Literal[403, 401] = 403
     paused: bool = False
+    show_defaults: bool = True
+    builtin_storage: bool = True
     permanent: Literal["refuse", "ignore"] = "refuse"
     oversize: Literal["refuse", "skip", "error"] = "refuse"
     search_cache: bool = True

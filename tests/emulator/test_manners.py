@@ -49,6 +49,12 @@ async def test_instances_may_be_paused_until_they_are_resumed() -> None:
         await api.upload("a.md")
 
 
+async def test_instances_may_have_no_built_in_storage() -> None:
+    async with emulator(builtin_storage=False) as api:
+        assert await api.refusal("POST", ITEMS, **form("a.md")) == (400, 7053)
+        assert await api.listed() == []
+
+
 async def test_the_status_of_an_instance_follows_its_items() -> None:
     async with emulator(index_delay=1) as api:
         statuses = [(await api.result("GET", DOCS))["status"]]

@@ -11,7 +11,6 @@ SETTINGS: list[tuple[str, Any]] = [
     ("index_method", {"vector": True, "keyword": False}),
     ("fusion_method", "max"),
     ("indexing_options", {"keyword_tokenizer": "trigram", "use_ocr": True}),
-    ("chunk", False),
     ("chunk_size", 64),
     ("chunk_overlap", 30),
     ("custom_metadata", [{"field_name": "owner", "data_type": "text"}]),
@@ -134,6 +133,22 @@ async def test_an_update_merges_options_and_replaces_the_public_endpoint() -> No
         second = await api.result("PUT", DOCS, json={"public_endpoint_params": {"enabled": True}})
         assert second["public_endpoint_params"]["default_domain_enabled"] is True
         assert second["public_endpoint_params"]["custom_domains"] is None
+
+
+async def test_settings_that_the_sdk_does_not_have_in_answers_are_hidden() -> None:
+    async with emulator(index_delay=1) as api:
+        await api.upload("a.md")
+        api.clock.wait(1)
+        shown = await api.result("PUT", DOCS, json={"chunk": False, "system_prompt_ai_search": "x"})
+        assert not {"chunk", "system_prompt_ai_search", "summarization"} & shown.keys()
+        assert (await api.listed())[0]["status"] == "queued", "the change of chunk was stored"
+
+
+async def test_an_answer_may_omit_settings_that_nobody_has_set() -> None:
+    async with emulator(show_defaults=False) as api:
+        assert "cache" not in await api.result("GET", DOCS)
+        assert (await api.result("PUT", DOCS, json={"cache": True}))["cache"] is True
+        assert await api.refusal("PUT", DOCS, json={"embedding_model": "@cf/baai/bge-m3"}) == (400, 7001)
 
 
 async def test_read_only_fields_of_a_request_are_ignored() -> None:
