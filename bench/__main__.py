@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from bench import edits, passes, rclone, scale, shards, startup, vectors
+from bench import budget, edits, passes, rclone, scale, shards, startup, vectors
 from bench.report import Report, about, load
 from bench.table import Figure
 from bench.workspace import QUICK, Sizes
@@ -19,6 +19,8 @@ PARTS: dict[str, Callable[[Sizes], list[Figure]]] = {
     "vectors": vectors.counted,
     "timed": passes.timed,
     "processor": passes.processor,
+    "budget": budget.short,
+    "windows": budget.long,
     "edits": edits.alone,
     "between": edits.between,
     "startup": startup.commands,

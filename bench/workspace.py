@@ -54,6 +54,8 @@ class Sizes:
     idle_s: float = 20.0
     starts: int = 10
     rounds: int = 3
+    budget_files: int = 1_000
+    budget_long: int = 5_000
 
 
 QUICK = Sizes(
@@ -72,6 +74,8 @@ QUICK = Sizes(
     idle_s=2.0,
     starts=3,
     rounds=1,
+    budget_files=200,
+    budget_long=2_500,
 )
 
 
@@ -108,8 +112,9 @@ def write_through(file: Path, text: str) -> float:
 class Standin:
     """`syncd emulate` as a process: it shares no interpreter lock with the measured client."""
 
-    def __init__(self, *, latency: float = 0.0, index_delay: float = 0.2) -> None:
+    def __init__(self, *, latency: float = 0.0, index_delay: float = 0.2, quota: str = "") -> None:
         options = ["--port", "0", "--latency", str(latency), "--index-delay", str(index_delay)]
+        options += ["--quota", quota] if quota else []
         self.index_delay = index_delay
         self._process = subprocess.Popen([*SYNCD, "emulate", *options], stdout=subprocess.PIPE, text=True)
         self._out = piped(self._process.stdout)
@@ -211,6 +216,7 @@ class Workspace:
         self.tree = place / "tree"
         self.instance = ""
         self._kind = kind
+        self._limits = 'quota = ""\ntpslimit = 0\ntransfers = 8\n'
         self._place = place
         self._standin = standin
         self.tree.mkdir()
@@ -228,13 +234,18 @@ class Workspace:
         if self._kind == "ai-search":
             self._standin.make(self.instance)
 
+    def use_default_limits(self) -> None:
+        """Limit the requests as a new config does. Without this call, nothing but `transfers` limits them."""
+        self._limits = ""
+        self._configure(HOUR_S)
+
     def _configure(self, interval: float) -> None:
         name = _NAMES[self._kind]
         config = self._place / "syncd.toml"
         config.write_text(
             f'state_dir = "{self._place}/state"\n'
             f'[cloudflare]\naccount_id = "{ACCOUNT}"\napi_token = "bench"\n'
-            f'base_url = "{self._standin.base_url}"\nquota = ""\ntpslimit = 0\ntransfers = 8\n'
+            f'base_url = "{self._standin.base_url}"\n{self._limits}'
             f'[mirrors.bench]\npath = "{self.tree}"\nsettle = {SETTLE_S}\ndelete_after = 0\n'
             f"reconcile_interval = {interval}\n"
             f'[mirrors.bench.target]\ntype = "{self._kind}"\n{name} = "{self.instance}"\ncreate = true\n'

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import httpx
 
+from bench.virtual import VirtualLoop
 from syncd.core.model import Hint
 from syncd.service.worker import MirrorWorker
 from syncd.sync.mirror import PassOptions, Result, Scope
@@ -30,23 +31,6 @@ TAKEN = "taken.md"
 """A key that a stranger wrote before the first pass. The folder has a file with this key, too."""
 INTERVAL_S = 600.0
 FAULTS = ["refused", "gone", "page", "busy", "before", "after", "cut", "no success", "hang"]
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to the next timer when no other work is ready."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._virtual = 0.0
-
-    def time(self) -> float:
-        return self._virtual
-
-    def _run_once(self) -> None:
-        if not self._ready:  # type: ignore[attr-defined]
-            timers = (timer.when() for timer in self._scheduled if not timer.cancelled())  # type: ignore[attr-defined]
-            self._virtual = max(self._virtual, min(timers, default=self._virtual))
-        super()._run_once()  # type: ignore[misc]
 
 
 @dataclass(slots=True)

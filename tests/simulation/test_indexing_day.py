@@ -12,11 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
+from bench.virtual import VirtualLoop
 from syncd.core.model import Hint
 from syncd.core.problems import TRIES_S
 from syncd.service.worker import MirrorWorker
 from syncd.sync import index
-from tests.simulation.harness import VirtualLoop, WallClock
+from tests.simulation.harness import WallClock
 from tests.unit.targets import harness_ai_search as ai_search_harness
 
 HOUR_S = 3600.0
