@@ -1,8 +1,8 @@
 """The request budget: a first pass within the rate limit of the service, edits during it, and restarts.
 
 The short pass is the real program on real clocks, against a stand-in that counts as the service does. The long passes
-take up to half an hour, so they run the gate, the budget and its file in virtual time. The stand-in's window counts their
-requests.
+take up to half an hour, so they run the gate, the budget and its file in virtual time, and the window of the stand-in
+counts their requests.
 """
 
 import asyncio
