@@ -49,14 +49,19 @@ _Result = tuple[Finding, int]
 @click.command
 @as_json_option
 @click.option("--excludes", is_flag=True, help="Print the built-in excludes.")
+@click.option("--types", is_flag=True, help="Print the file types that each kind of target takes, and their sizes.")
 @click.pass_obj
-def check(options: GlobalOptions, *, as_json: bool, excludes: bool) -> int:
+def check(options: GlobalOptions, *, as_json: bool, excludes: bool, types: bool) -> int:
     """Check everything that a mirror needs and print how to fix it.
 
     It looks at config, token, account, targets, folders and watch limits, and changes nothing.
     """
     if excludes:
         return _print_excludes(as_json=as_json)
+    if types:
+        from syncd.cli.file_types import print_types
+
+        return print_types(as_json=as_json)
     findings: list[Finding] = []
 
     async def collect() -> int:

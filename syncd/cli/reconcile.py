@@ -13,7 +13,7 @@ import click
 from syncd.cli.context import GlobalOptions, as_json_option, mirrors_argument, run_async
 from syncd.cli.output import counted, print_error, print_line, print_table, shard_suffix
 from syncd.core.keys import shown
-from syncd.core.plain_text import megabytes
+from syncd.core.plain_text import shown_size
 from syncd.service import signals
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def _print_plan(session: "Session", mirror: "Mirror", report: "Report") -> None:
     from syncd.queries.forecast import span
 
     rows = [
-        (f"  {action.kind}", action.reason, action.key, megabytes(action.size) if action.kind == "put" else "")
+        (f"  {action.kind}", action.reason, action.key, shown_size(action.size) if action.kind == "put" else "")
         for result in report.results
         for action, _ in result.tables.plan.actions()
     ]

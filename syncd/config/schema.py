@@ -30,7 +30,7 @@ KV_MAX_VALUE_SIZE = 25 * 1024 * 1024
 KV_MIN_TTL_S = 60
 """Seconds (KV API: expiration_ttl)."""
 AI_SEARCH_MAX_FILE_SIZE = 10 * 1024 * 1024
-"""Bytes that AI Search takes of text. The default, 4 MiB, holds for every type of file."""
+"""Bytes that AI Search takes of text and code (AI Search limits). Of most other types it takes 4 MiB."""
 VECTORIZE_MAX_FILE_SIZE = 25 * 1024 * 1024
 """Bytes. Our own limit on the text that is read, split and embedded at a time. Vectorize gets the chunks only."""
 CHUNK_SIZE_MIN, CHUNK_SIZE_MAX = 100, 8000
@@ -168,7 +168,7 @@ class AISearchSection(ConfigSection):
     type: Literal["ai-search"]
     namespace: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "default"
     instance: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
-    max_file_size: Annotated[int, Field(ge=1, le=AI_SEARCH_MAX_FILE_SIZE)] = 4 * 1024 * 1024
+    max_file_size: Annotated[int, Field(ge=1, le=AI_SEARCH_MAX_FILE_SIZE)] = AI_SEARCH_MAX_FILE_SIZE
     max_key_length: Annotated[int, Field(ge=1, le=128)] = 128
     create: bool = False
     settings: InstanceSettingsSection = Field(default={}, validate_default=True)

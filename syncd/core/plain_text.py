@@ -130,9 +130,17 @@ def utc_time(moment: float, timespec: str = "seconds") -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
-def megabytes(size: int) -> str:
-    """Return a size in bytes in decimal units for people, such as "5.2 MB"."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+def shown_size(size: int) -> str:
+    """Return a size in bytes in the units of Cloudflare's documentation, such as "5.2 MiB" or "4 MiB"."""
+    for unit, scale in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
         if size >= scale:
-            return f"{size / scale:.1f} {unit}"
+            return f"{size / scale:.1f}".removesuffix(".0") + f" {unit}"
     return f"{size} B"
+
+
+def over_limit(size: int, limit: int) -> str:
+    """Return a size that is over a limit, and the limit, in bytes if they look the same otherwise."""
+    sizes = shown_size(size), shown_size(limit)
+    if sizes[0] == sizes[1]:
+        sizes = f"{size:,} bytes", f"{limit:,} bytes ({sizes[1]})"
+    return f"{sizes[0]} is over the target's {sizes[1]}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from syncd.core.model import IndexStatus, Problem, Record
-from syncd.core.plain_text import megabytes
+from syncd.core.plain_text import over_limit
 
 KV_KEY_BYTES = 512
 """Longest key of Workers KV, in bytes of UTF-8 (KV limits)."""
@@ -18,7 +18,10 @@ class Limits:
     """The limits of a target.
 
     max_key_length: characters of a key. max_key_bytes: bytes of a key in UTF-8, None for no limit.
-    max_file_size: bytes of a file.
+    max_file_size: bytes of a file. most_file_size: the highest value of it that the config may set,
+    None if it is unknown.
+    small_file_size: bytes of a file whose type is not in large_extensions, None for no such limit. large_extensions:
+    endings like those of extensions. small_remedy: what to do with a file over small_file_size.
     lag_s: seconds for which a listing may miss a write of our own. reads_lag: whether a request for a single key has
     the same lag.
     extensions: the file name endings that the target indexes, in lower case with a dot; None for all.
@@ -46,19 +49,42 @@ class Limits:
     long_key_bytes: int | None = None
     listed: int = 1000
     renew_s: float | None = None
+    most_file_size: int | None = None
+    small_file_size: int | None = None
+    large_extensions: frozenset[str] = frozenset()
+    small_remedy: str = ""
 
     def refuse(self, key: str, size: int) -> Problem | None:
         """Return the problem of a file with this key and size in bytes. None: the target takes the file."""
         if over := self._too_long(key):
             return Problem(key, "key_too_long", over)
-        if not self._takes_type(key):
+        if not (self.extensions is None or _has_extension(key, self.extensions)):
             return Problem(key, "unsupported_type", "the target does not index this type of file")
-        if size > self.max_file_size:
-            over = f"{megabytes(size)} is over the target's {megabytes(self.max_file_size)}"
-            return Problem(key, "too_large", f"{over}; make the file smaller, or raise max_file_size")
+        if size > self.size_limit(key):
+            return Problem(key, "too_large", self._too_large(key, size))
         if size == 0 and not self.empty:
             return Problem(key, "empty", "the file is empty, so there is nothing to index")
         return None
+
+    def size_limit(self, key: str) -> int:
+        """Return the most bytes of the file with this key: the limit of its type, but at most max_file_size."""
+        most = self._type_limit(key)
+        return self.max_file_size if most is None else min(self.max_file_size, most)
+
+    def _too_large(self, key: str, size: int) -> str:
+        limit, most = self.size_limit(key), self._type_limit(key)
+        over = over_limit(size, limit)
+        if most is None or limit < most:
+            return f"{over}; make the file smaller, or raise max_file_size"
+        if limit == self.small_file_size:
+            return f"{over} for this type of file; {self.small_remedy}"
+        return f"{over}; make the file smaller, or leave it out with exclude"
+
+    def _type_limit(self, key: str) -> int | None:
+        """Return the most bytes of a file of this type that the config may allow, None if it is unknown."""
+        if self.small_file_size is None or _has_extension(key, self.large_extensions):
+            return self.most_file_size
+        return self.small_file_size
 
     def _too_long(self, key: str) -> str | None:
         length, most_bytes, remedy = self.long_key_length, self.long_key_bytes, "shorten it"
@@ -70,13 +96,11 @@ class Limits:
             return f"the name has {len(key.encode())} bytes, the target takes {most_bytes}; {remedy}"
         return None
 
-    def _takes_type(self, key: str) -> bool:
-        if self.extensions is None:
-            return True
-        name = key.rpartition("/")[2].lower()
-        parts = name.split(".")
-        # ".gitignore" consists of an ending only. "a.log.gz" has two endings: ".log.gz" and ".gz".
-        return any("." + ".".join(parts[start:]) in self.extensions for start in range(1, len(parts)))
+
+def _has_extension(key: str, extensions: frozenset[str]) -> bool:
+    parts = key.rpartition("/")[2].lower().split(".")
+    # ".gitignore" consists of an ending only. "a.log.gz" has two endings: ".log.gz" and ".gz".
+    return any("." + ".".join(parts[start:]) in extensions for start in range(1, len(parts)))
 
 
 # -- indexing errors

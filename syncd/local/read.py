@@ -136,7 +136,7 @@ class Disk:
                 before = os.fstat(descriptor)
                 if not stat.S_ISREG(before.st_mode):
                     raise FileChanged(f"{shown(path)} is no regular file any more")
-                data = read_up_to(descriptor, self.limits.max_file_size)
+                data = read_up_to(descriptor, self.limits.size_limit(key))
                 after = os.fstat(descriptor)
         except OSError as error:
             if error.errno in (*GONE, errno.ELOOP):

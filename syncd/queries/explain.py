@@ -11,7 +11,7 @@ from syncd.core.evidence import content_evidence
 from syncd.core.key_digests import Shard, shard_index
 from syncd.core.keys import normal, shown, shown_path
 from syncd.core.model import ON_THE_WAY, Content, Delete, Excluded, Item, Local, Problem, Record
-from syncd.core.plain_text import megabytes, utc_time
+from syncd.core.plain_text import shown_size, utc_time
 from syncd.local.walk import Tree
 from syncd.state.db import Meta, open_state_to_read
 from syncd.state.history import History, PastAction, last_delete
@@ -101,7 +101,7 @@ def _taken(item: Item, tree: Tree) -> FactsAndContent:
         yield "rule", f"taken, but a .syncdignore cannot be read now: {error.strerror}"
         return content
     yield "rule", f"taken by {rule}" if rule else "taken: nothing excludes it"
-    yield "size", megabytes(item.size)
+    yield "size", shown_size(item.size)
     yield "checksum", f"{content.checksum} (sha-256)" if content else "the file is changing right now"
     return content
 
@@ -112,7 +112,7 @@ def _remembered(record: Record | None, local: Local) -> Facts:
         return
     yield "status", f"uploaded or adopted {utc_time(record.written_at)}"
     yield "remote id", record.ref
-    yield "sent", f"{record.checksum} (sha-256), {megabytes(record.size)}"
+    yield "sent", f"{record.checksum} (sha-256), {shown_size(record.size)}"
     yield from _indexed(record)
 
 

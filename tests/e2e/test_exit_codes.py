@@ -35,7 +35,7 @@ def test_in_step_is_0_also_with_files_that_no_target_takes(workspace: Workspace)
 
 def test_a_rejected_item_is_1_and_is_named(workspace: Workspace) -> None:
     workspace.write("a.md")
-    workspace.write("big.md", "x" * (4 * 1024 * 1024 + 1))
+    workspace.write("big.md", "x" * (10 * 1024 * 1024 + 1))
     seen = workspace.syncd("reconcile")
     assert (seen.code, "too_large" in seen.out, "big.md" in seen.out) == (1, True, True)
     assert list(workspace.remote.files()) == ["a.md"]
@@ -176,7 +176,7 @@ def test_an_interrupt_is_130_and_the_next_pass_completes(tmp_path: Path) -> None
 
 
 def test_with_several_mirrors_the_most_serious_code_wins(workspace: Workspace) -> None:
-    workspace.write("big.md", "x" * (4 * 1024 * 1024 + 1))
+    workspace.write("big.md", "x" * (10 * 1024 * 1024 + 1))
     other = f'[mirrors.gone]\npath = "{workspace.path}/nowhere"\n'
     other += '[mirrors.gone.target]\ntype = "ai-search"\ninstance = "gone"'
     workspace.configure(more=other)

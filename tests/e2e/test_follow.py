@@ -152,7 +152,7 @@ def test_a_file_too_large_is_named_until_it_shrinks_and_keeps_its_remote_entry(f
     workspace = followed.workspace
     workspace.write("grows.md", "small")
     followed.settled()
-    workspace.write("grows.md", "x" * (4 * 1024 * 1024 + 1))
+    workspace.write("grows.md", "x" * (10 * 1024 * 1024 + 1))
     until(lambda: [problem["kind"] for problem in workspace.status()["problems"]] == ["too_large"])
     assert workspace.remote.files()["grows.md"] == b"small"
     workspace.write("grows.md", "small again")

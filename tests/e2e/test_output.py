@@ -178,7 +178,7 @@ def test_files_that_cannot_be_mirrored_are_named_everywhere_and_the_others_are_u
             # Through /proc, because the path may be too long for a socket.
             listening.bind(f"/proc/self/fd/{where}/socket.md")
             os.close(where)
-        workspace.write("big.md", "x" * (4 * 1024 * 1024 + 1))
+        workspace.write("big.md", "x" * (10 * 1024 * 1024 + 1))
         workspace.write(f"{'k' * 130}.md")
         for form in ("NFC", "NFD"):
             workspace.write(unicodedata.normalize(form, "café.md"), form)

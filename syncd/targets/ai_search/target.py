@@ -9,7 +9,8 @@ from typing import Any
 import structlog
 
 from syncd.cloudflare.ai_search import BUILTIN, PER_PAGE, AISearch
-from syncd.cloudflare.ai_search_models import SUPPORTED, LogEntry, Stats, StoredItem
+from syncd.cloudflare.ai_search_models import LogEntry, Stats, StoredItem
+from syncd.cloudflare.file_types import LARGE, LARGE_WITH_OCR, MAX_FILE_SIZE, MAX_LARGE_FILE_SIZE, SUPPORTED
 from syncd.cloudflare.instance_models import Instance
 from syncd.core.errors import Conflict, NotFound, Park, Retry, TargetMissing, Unreachable
 from syncd.core.key_digests import truncated
@@ -256,12 +257,24 @@ def _has_ended(entry: Entry | None) -> bool:
 
 
 def limits(max_key_length: int, max_file_size: int) -> Limits:
-    """Return the limits of AI Search: the documented file types, no empty files.
+    """Return the limits of AI Search: the documented file types and their sizes, no empty files.
 
-    max_key_length: characters, as configured. max_file_size: bytes, as configured.
+    Whether the instance takes large PDFs is decided when one is sent (see ItemWriter). max_key_length: characters, as
+    configured. max_file_size: bytes, as configured; the limit of a type may be lower.
     """
     return Limits(
-        max_key_length, max_file_size, LAG_S, SUPPORTED, empty=False, turn=TURN, page=PER_PAGE, listed=PER_PAGE
+        max_key_length,
+        max_file_size,
+        LAG_S,
+        SUPPORTED,
+        empty=False,
+        turn=TURN,
+        page=PER_PAGE,
+        listed=PER_PAGE,
+        most_file_size=MAX_LARGE_FILE_SIZE,
+        small_file_size=MAX_FILE_SIZE,
+        large_extensions=LARGE | LARGE_WITH_OCR,
+        small_remedy="make it smaller, or save it as plain text, of which AI Search takes 10 MiB",
     )
 
 

@@ -1,5 +1,6 @@
 """Puts and deletes of AI Search. An upload is one request, unless the name is taken or an answer is lost."""
 
+import asyncio
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,11 +8,13 @@ from datetime import datetime
 import structlog
 
 from syncd.cloudflare.ai_search import AISearch, Misnamed
-from syncd.cloudflare.ai_search_models import StoredItem, content_type
+from syncd.cloudflare.ai_search_models import StoredItem
+from syncd.cloudflare.file_types import LARGE_WITH_OCR, MAX_FILE_SIZE, content_type, extension
 from syncd.core.errors import Conflict, NotFound, Park, Retry, file_error
 from syncd.core.key_digests import FULL_KEY_FIELD
 from syncd.core.keys import shown
 from syncd.core.model import Content, Delete, Put
+from syncd.core.plain_text import over_limit
 from syncd.targets.ai_search.items import OWNER, PREFIX, SHA256, ItemReader, ItemWritePolicy, entry_of, stored_of
 from syncd.targets.base import (
     Done,
@@ -53,6 +56,7 @@ class ItemWriter:
         self._concurrency = concurrency
         self._remover = _ItemRemover(api)
         self._uploader = _ItemUploader(api, policy, self._remover)
+        self._ocr_limit = _OcrLimit(api)
 
     def log_removals(self, open_log: OpenRemovalLog) -> None:
         """Set the log for items that the writer deletes in addition to the deletes of a plan."""
@@ -60,6 +64,7 @@ class ItemWriter:
 
     async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         """Apply a batch, at most `concurrency` actions at a time."""
+        self._ocr_limit.forget()
 
         async def one(action: Put | Delete) -> None:
             report({action: await self._apply_one(action, read)})
@@ -71,7 +76,9 @@ class ItemWriter:
             if isinstance(action, Delete):
                 await self._remover.delete(action.ref)
                 return Done()
-            return await self._put(action, await read_one(read, action))
+            content = await read_one(read, action)
+            await self._ocr_limit.check(action.key, len(content.data))
+            return await self._put(action, content)
         except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one
             return file_error(error, action.key)
 
@@ -141,6 +148,31 @@ class ItemWriter:
         owner = entry_of(found).owner
         if not (self._policy.takeover or owner == self._policy.owner or (owner is None and found.id == put.ref)):
             raise Park("foreign", "the key is taken by an entry that is not this mirror's; syncd reconcile --takeover")
+
+
+class _OcrLimit:
+    """Refuses PDFs that only an instance with OCR takes. It reads the instance when the first one is to be sent."""
+
+    def __init__(self, api: AISearch) -> None:
+        self._api = api
+        self._reading = asyncio.Lock()
+        self._use_ocr: bool | None = None
+
+    def forget(self) -> None:
+        """Read the instance again for the next such PDF, because OCR may be on by then."""
+        self._use_ocr = None
+
+    async def check(self, key: str, size: int) -> None:
+        """Raise Park for a PDF over MAX_FILE_SIZE if the instance has no OCR or does not show it."""
+        if size <= MAX_FILE_SIZE or extension(key) not in LARGE_WITH_OCR:
+            return
+        async with self._reading:
+            if self._use_ocr is None:
+                options = (await self._api.read_instance()).indexing_options
+                self._use_ocr = options is not None and options.use_ocr is True
+        if not self._use_ocr:
+            remedy = "make it smaller, or turn on use_ocr in the indexing_options of the instance, then syncd retry"
+            raise Park("too_large", f"{over_limit(size, MAX_FILE_SIZE)} for a PDF without OCR; {remedy}")
 
 
 class _ItemRemover:

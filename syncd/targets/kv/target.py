@@ -217,6 +217,7 @@ def limits(max_key_length: int, max_file_size: int) -> Limits:
         max_key_length=max_key_length,
         max_file_size=max_file_size,
         lag_s=LAG_S,
+        most_file_size=VALUE_LIMIT,
         max_key_bytes=KV_KEY_BYTES,
         turn=TURN,
         delete_turn=BULK_DELETES,

@@ -31,10 +31,10 @@ const now = () => Date.now() / 1000 + skew;
 const plural = (count, one, many = `${one}s`) => `${number.format(count)} ${count === 1 ? one : many}`;
 
 const bytes = (size) => {
-  if (size < 1000) return `${size} B`;
-  const place = size < 999_500 ? 1 : size < 999_500_000 ? 2 : 3;
-  const value = size / 1000 ** place;
-  return `${value.toFixed(value < 9.95 ? 1 : 0)} ${["", "kB", "MB", "GB"][place]}`;
+  if (size < 1024) return `${size} B`;
+  const place = size < 1024 ** 2 ? 1 : size < 1024 ** 3 ? 2 : 3;
+  const value = size / 1024 ** place;
+  return `${value.toFixed(value < 9.95 ? 1 : 0)} ${["B", "KiB", "MiB", "GiB"][place]}`;
 };
 
 const span = (seconds) => {

@@ -1,6 +1,6 @@
 import pytest
 
-from syncd.cloudflare.ai_search_models import PLAIN, RICH, SUPPORTED, content_type, extension
+from syncd.cloudflare.file_types import PLAIN, RICH, SUPPORTED, content_type, extension
 
 DOCUMENTED_PLAIN = (
     ".txt .rst .log .log.gz .ini .conf .env .properties .gitignore .editorconfig .toml .markdown .md .mdx .mdoc .tex "

@@ -49,7 +49,7 @@ DEFAULTS: dict[str, Any] = {
     "mirrors.docs.target.metadata": {"title": "title", "description": "description", "modified": "modified"},
     "mirrors.docs.target.type": "ai-search",
     "mirrors.docs.target.namespace": "default",
-    "mirrors.docs.target.max_file_size": 4194304,
+    "mirrors.docs.target.max_file_size": 10 * 1024 * 1024,
     "mirrors.docs.target.max_key_length": 128,
     "mirrors.docs.target.create": False,
 }
@@ -75,7 +75,7 @@ OTHERS: dict[str, Any] = {
     "mirrors.docs.poll_interval": 5,
     "mirrors.docs.long_names": "shorten",
     "mirrors.docs.target.namespace": "team",
-    "mirrors.docs.target.max_file_size": 10 * 1024 * 1024,
+    "mirrors.docs.target.max_file_size": 4194304,
     "mirrors.docs.target.max_key_length": 64,
     "mirrors.docs.target.create": True,
 }

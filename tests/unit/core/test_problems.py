@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from syncd.core.model import Record
-from syncd.core.plain_text import megabytes
+from syncd.core.plain_text import over_limit, shown_size
 from syncd.core.problems import CONTENT_FAULTS, FAULTS, TRIES_S, Limits, index_problem, unindexable
 
 LIMITS = Limits(max_key_length=10, max_file_size=100, extensions=frozenset({".md", ".tar.gz"}), empty=False)
@@ -58,18 +60,99 @@ def test_the_problem_of_a_long_key_names_the_remedy() -> None:
     )
 
 
-def test_the_problem_of_a_large_file_names_both_sizes() -> None:
-    problem = Limits(max_file_size=4_194_304).refuse("big.pdf", 5_200_000)
+MIB = 1024 * 1024
+BY_TYPE = Limits(
+    max_file_size=10 * MIB,
+    most_file_size=10 * MIB,
+    small_file_size=4 * MIB,
+    large_extensions=frozenset({".md", ".log"}),
+    small_remedy="save it as text",
+)
+
+
+@pytest.mark.parametrize(
+    ("limits", "key", "size", "message"),
+    [
+        (
+            Limits(max_file_size=4_194_304),
+            "big.pdf",
+            5_500_000,
+            "5.2 MiB is over the target's 4 MiB; make the file smaller, or raise max_file_size",
+        ),
+        (
+            Limits(max_file_size=100),
+            "a",
+            101,
+            "101 B is over the target's 100 B; make the file smaller, or raise max_file_size",
+        ),
+        (
+            Limits(max_file_size=4 * MIB),
+            "a",
+            4 * MIB + 1,
+            over_limit(4 * MIB + 1, 4 * MIB) + "; make the file smaller, or raise max_file_size",
+        ),
+        (BY_TYPE, "a.pdf", 5 * MIB, "5 MiB is over the target's 4 MiB for this type of file; save it as text"),
+        (
+            BY_TYPE,
+            "a.md",
+            11 * MIB,
+            "11 MiB is over the target's 10 MiB; make the file smaller, or leave it out with exclude",
+        ),
+        (
+            replace(BY_TYPE, max_file_size=2 * MIB),
+            "a.pdf",
+            5 * MIB,
+            "5 MiB is over the target's 2 MiB; make the file smaller, or raise max_file_size",
+        ),
+        (
+            replace(BY_TYPE, max_file_size=4 * MIB),
+            "a.pdf",
+            5 * MIB,
+            "5 MiB is over the target's 4 MiB for this type of file; save it as text",
+        ),
+        (
+            replace(BY_TYPE, max_file_size=4 * MIB),
+            "a.md",
+            5 * MIB,
+            "5 MiB is over the target's 4 MiB; make the file smaller, or raise max_file_size",
+        ),
+    ],
+)
+def test_the_problem_of_a_large_file_names_both_sizes(limits: Limits, key: str, size: int, message: str) -> None:
+    problem = limits.refuse(key, size)
     assert problem is not None
-    assert problem.message == "5.2 MB is over the target's 4.2 MB; make the file smaller, or raise max_file_size"
+    assert (problem.kind, problem.message) == ("too_large", message)
+
+
+@pytest.mark.parametrize(
+    ("key", "most"),
+    [("a.md", 10), ("A.MD", 10), ("a.pdf", 4), ("a.log", 10), ("a.log.gz", 4), ("x.md/a", 4), ("md", 4), (".md", 10)],
+)
+def test_a_file_may_be_as_large_as_its_type_allows(key: str, most: int) -> None:
+    assert BY_TYPE.size_limit(key) == most * MIB
+    assert BY_TYPE.refuse(key, most * MIB) is None
+    assert BY_TYPE.refuse(key, most * MIB + 1) is not None
 
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_500_000, "1.5 MB"), (2_000_000_000, "2.0 GB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1_500_000, "1.4 MiB"),
+        (4 * 1024 * 1024, "4 MiB"),
+        (10 * 1024 * 1024, "10 MiB"),
+        (2 * 1024**3, "2 GiB"),
+    ],
 )
 def test_sizes_are_for_people(size: int, text: str) -> None:
-    assert megabytes(size) == text
+    assert shown_size(size) == text
+
+
+def test_a_size_just_over_a_limit_is_shown_in_bytes() -> None:
+    text = "4,194,305 bytes is over the target's 4,194,304 bytes (4 MiB)"
+    assert over_limit(4 * MIB + 1, 4 * MIB) == text
 
 
 DOCUMENTED = [

@@ -215,7 +215,7 @@ class Harness:
 
     def assemble(self, fixture: MirrorFixture, instance: str = "docs") -> Mirror:
         api = AISearch(fixture.transport, "default", instance)
-        db, most = open_state(fixture.state), limits(128, 4 * MIB)
+        db, most = open_state(fixture.state), limits(128, 10 * MIB)
         if fixture.long_names:
             most = replace(most, long_key_length=LONG_KEY_LENGTH)
         tree = Tree(fixture.root, Rules(), most, fixture.marks.prefix)

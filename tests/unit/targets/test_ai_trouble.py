@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from syncd.core.errors import Halt, TargetMissing, Unreachable
+from syncd.state.queue import retry_problems
 from tests.harness import is_clean
 from tests.unit.targets.harness_ai_search import (
     INSTANCES,
@@ -19,6 +20,7 @@ from tests.unit.targets.harness_ai_search import (
     answers,
     only_for,
     open_harness,
+    shows,
 )
 
 # -- what is not sent at all
@@ -185,17 +187,66 @@ async def test_a_key_of_128_characters_is_taken_and_one_of_129_is_not(tmp_path: 
         assert h.wire.count("POST") == 1
 
 
-async def test_a_file_of_exactly_4_mib_is_taken_and_one_byte_more_is_not(tmp_path: Path) -> None:
+async def test_a_file_of_exactly_the_limit_of_its_type_is_taken_and_one_byte_more_is_not(tmp_path: Path) -> None:
     async with open_harness(tmp_path) as h:
         fixture = h.add_mirror()
-        fixture.write("limit.txt", b"x" * 4 * MIB)
-        fixture.write("over.txt", b"x" * (4 * MIB + 1))
-        fixture.write("one.txt", b"x")
+        most = {"text.txt": 10 * MIB, "page.html": 4 * MIB, "packed.log.gz": 4 * MIB, "paper.pdf": 4 * MIB}
+        for name, size in most.items():
+            fixture.write(name, b"x" * size)
+            fixture.write(f"over-{name}", b"x" * (size + 1))
         result = await fixture.full()
-        assert fixture.problems() == {"over.txt": "too_large"}
+        assert fixture.problems() == {f"over-{name}": "too_large" for name in most}
         assert not is_clean(result)
-        assert {row["key"]: row["file_size"] for row in await h.items()} == {"limit.txt": 4 * MIB, "one.txt": 1}
-        assert h.wire.count("POST") == 2
+        assert {row["key"]: row["file_size"] for row in await h.items()} == most
+        assert h.wire.count("POST") == 4
+
+
+async def set_ocr(h: Harness, *, use_ocr: bool) -> None:
+    options = {"indexing_options": {"use_ocr": use_ocr}}
+    (await h.stranger.put(f"{INSTANCES}/docs", json=options)).raise_for_status()
+
+
+async def test_an_instance_with_ocr_takes_a_pdf_of_10_mib(tmp_path: Path) -> None:
+    async with open_harness(tmp_path) as h:
+        await set_ocr(h, use_ocr=True)
+        fixture = h.add_mirror()
+        for name, size in {
+            "most.pdf": 10 * MIB,
+            "over.pdf": 10 * MIB + 1,
+            "small.pdf": 1,
+            "other.PDF": 5 * MIB,
+        }.items():
+            fixture.write(name, b"x" * size)
+        await fixture.full()
+        assert fixture.problems() == {"over.pdf": "too_large"}
+        assert [row["key"] for row in await h.items()] == ["most.pdf", "other.PDF", "small.pdf"]
+        assert h.wire.count("GET", " /") == 1, "the instance is read once for both large PDFs"
+
+
+@pytest.mark.parametrize("options", [None, {"use_ocr": None}, {"use_ocr": False}, "odd"])
+async def test_without_known_ocr_a_large_pdf_is_not_sent_until_ocr_is_on(tmp_path: Path, options: object) -> None:
+    def hide(request: object, body: dict[str, Any]) -> None:
+        del request
+        body["result"]["indexing_options"] = options
+
+    async with open_harness(tmp_path) as h:
+        fixture = h.add_mirror()
+        fixture.write("large.pdf", b"x" * (4 * MIB + 1))
+        h.wire.plays("GET", "/instances/docs", shows(hide), times=None)
+        await fixture.full()
+        assert fixture.problems() == {"large.pdf": "too_large"}
+        [problem] = fixture.mirror.journal.problems.all()
+        assert problem.message == (
+            "4,194,305 bytes is over the target's 4,194,304 bytes (4 MiB) for a PDF without OCR; make it smaller, or"
+            " turn on use_ocr in the indexing_options of the instance, then syncd retry"
+        )
+        assert h.wire.count("POST") == 0
+        h.wire.acts.clear()
+        await set_ocr(h, use_ocr=True)
+        retry_problems(fixture.mirror.journal, fixture.mirror.queue, ["large.pdf"], h.clock())
+        await fixture.full()
+        assert fixture.problems() == {}
+        assert [row["key"] for row in await h.items()] == ["large.pdf"]
 
 
 # -- what the remote refuses

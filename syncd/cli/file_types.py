@@ -1,0 +1,83 @@
+"""check --types: the file types that each kind of target takes. It needs no config and no network."""
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from syncd.cli.output import print_json, print_line
+from syncd.core.errors import EXIT_OK
+from syncd.core.plain_text import shown_size
+
+_WIDTH = 100
+"""Characters of a line of extensions."""
+_TITLES = {
+    "ai-search": "AI Search",
+    "kv": "Workers KV (max_file_size is 4 MiB by default)",
+    "vectorize": "Vectorize (max_file_size is 4 MiB by default)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TypeClass:
+    """File types of one target with the same limit.
+
+    group: their name. max_bytes: of a file. max_bytes_with_ocr: of a file in an AI Search instance with use_ocr.
+    extensions: endings of file names, None for every name.
+    """
+
+    group: str
+    max_bytes: int
+    max_bytes_with_ocr: int
+    extensions: list[str] | None
+
+
+def type_classes() -> dict[str, list[TypeClass]]:
+    """Return the classes of each kind of target."""
+    from syncd.cloudflare.file_types import GROUPS
+    from syncd.cloudflare.kv_models import VALUE_LIMIT
+    from syncd.config.schema import VECTORIZE_MAX_FILE_SIZE
+    from syncd.text.documents import HTML, MARKDOWN, PLAIN
+
+    vectorize = {
+        "Markdown": MARKDOWN,
+        "HTML, with the extra vectorize": HTML,
+        "plain text and code in UTF-8": PLAIN,
+    }
+    return {
+        "ai-search": [TypeClass(name, small, ocr, sorted(endings)) for name, small, ocr, endings in GROUPS],
+        "kv": [TypeClass("every file, also an empty one", VALUE_LIMIT, VALUE_LIMIT, None)],
+        "vectorize": [
+            TypeClass(name, VECTORIZE_MAX_FILE_SIZE, VECTORIZE_MAX_FILE_SIZE, sorted(endings))
+            for name, endings in vectorize.items()
+        ],
+    }
+
+
+def print_types(*, as_json: bool) -> int:
+    """Print all classes. Return the exit code."""
+    classes = type_classes()
+    if as_json:
+        types = {target: [asdict(each) for each in found] for target, found in classes.items()}
+        print_json({"types": types, "exit_code": EXIT_OK})
+        return EXIT_OK
+    for target, found in classes.items():
+        print_line(f"# {_TITLES[target]}")
+        for each in found:
+            for line in _lines(each):
+                print_line(line)
+        print_line("")
+    print_line(
+        "# Upper and lower case are the same. max_file_size of the config is a limit besides (docs/file-types.md)."
+    )
+    return EXIT_OK
+
+
+def _lines(each: TypeClass) -> Iterator[str]:
+    size = shown_size(each.max_bytes)
+    if each.max_bytes_with_ocr != each.max_bytes:
+        size += f", or {shown_size(each.max_bytes_with_ocr)} if the instance has use_ocr"
+    yield f"{each.group}: up to {size}"
+    if each.extensions:
+        yield from textwrap.wrap(
+            " ".join(each.extensions), _WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+        )
