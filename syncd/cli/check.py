@@ -50,11 +50,16 @@ _Result = tuple[Finding, int]
 @as_json_option
 @click.option("--excludes", is_flag=True, help="Print the built-in excludes.")
 @click.option("--types", is_flag=True, help="Print the file types that each kind of target takes, and their sizes.")
+@click.option("--probe", is_flag=True, help="Learn undocumented answers with a throw-away item.")
+@click.option("-m", "--mirror", "mirrors", metavar="NAME", multiple=True, help="With --probe: this mirror only.")
 @click.pass_obj
-def check(options: GlobalOptions, *, as_json: bool, excludes: bool, types: bool) -> int:
+def check(
+    options: GlobalOptions, mirrors: tuple[str, ...], *, as_json: bool, excludes: bool, types: bool, probe: bool
+) -> int:
     """Check everything that a mirror needs and print how to fix it.
 
-    It looks at config, token, account, targets, folders and watch limits, and changes nothing.
+    It looks at config, token, account, targets, folders and watch limits, and changes nothing. Only --probe does: it
+    uploads a throw-away item to each AI Search instance, deletes it again, and keeps what it learned in the state.
     """
     if excludes:
         return _print_excludes(as_json=as_json)
@@ -62,6 +67,10 @@ def check(options: GlobalOptions, *, as_json: bool, excludes: bool, types: bool)
         from syncd.cli.file_types import print_types
 
         return print_types(as_json=as_json)
+    if probe:
+        from syncd.cli.probe import probe_targets
+
+        return probe_targets(options, mirrors, as_json=as_json)
     findings: list[Finding] = []
 
     async def collect() -> int:

@@ -35,6 +35,7 @@ from syncd.cloudflare.instance_models import (
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Halt, Park, Retry
+from syncd.core.manners import Quoting
 
 BUILTIN = "builtin"
 """source_id of uploaded items. A key is unique only within a source."""
@@ -63,12 +64,16 @@ class Misnamed(Park):
 
 
 class AISearch:
-    """One instance in one namespace. All paths contain the namespace. The class has one method for each endpoint."""
+    """One instance in one namespace. All paths contain the namespace. The class has one method for each endpoint.
+
+    quoting: how a quote in the file name of an upload is written.
+    """
 
     def __init__(self, transport: Transport, namespace: str, instance: str) -> None:
         self.transport = transport
         self.namespace = namespace
         self.instance = instance
+        self.quoting: Quoting = "backslash"
         self._base = path("accounts", transport.account_id, "ai-search")
         self._namespace = self._base + "/namespaces" + path(namespace)
         self._instance = self._namespace + "/instances" + path(instance)
@@ -153,7 +158,8 @@ class AISearch:
         if metadata is not None:
             form["metadata"] = json.dumps(dict(metadata), ensure_ascii=False, separators=(",", ":"))
         form["wait_for_completion"] = "true" if wait_for_completion else "false"
-        request = Request("POST", self._items, form=form, file=(key, content, content_type), permission=EDIT)
+        file = key, content, content_type
+        request = Request("POST", self._items, form=form, file=file, quoting=self.quoting, permission=EDIT)
         result = UploadResult.parse(await self.transport.once(request))
         if result.item.key != key:
             raise Misnamed(f"the remote stored it as {result.item.key!r}: rename the file", result.item)

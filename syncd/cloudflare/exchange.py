@@ -27,6 +27,7 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.response import http_date, one_line
 from syncd.core.base_url import is_loopback
 from syncd.core.errors import Park, Retry
+from syncd.core.manners import Quoting
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -49,8 +50,9 @@ class Request:
     path: made by `path()`, below the base URL. permission: named in the error if access is refused. reads: the request
     changes nothing although its method is not GET. safe: the request may be sent again if it is unknown whether it was
     carried out; None means all but a POST that changes something. form and file make a multipart body: the plain parts
-    first, then the file, whose part is named `part`. slow_s: seconds that the remote may take beyond the timeout.
-    partial: see Context. probe: a path whose GET changes nothing, for a request that carries content in its address.
+    first, then the file, whose part is named `part` and whose name is escaped by `quoting`. slow_s: seconds that the
+    remote may take beyond the timeout. partial: see Context. probe: a path whose GET changes nothing, for a request
+    that carries content in its address.
     """
 
     method: Method
@@ -62,6 +64,7 @@ class Request:
     form: Mapping[str, str] = field(default_factory=dict, repr=False)
     file: tuple[str, bytes, str] | None = field(default=None, repr=False)
     part: str = "file"
+    quoting: Quoting = "backslash"
     permission: str = "for this API"
     reads: bool = False
     safe: bool | None = None
@@ -110,11 +113,13 @@ def path(*segments: str) -> str:
 class Form:
     """A multipart body: plain parts first, then a file. A Stream of three pieces: memory holds the file once."""
 
-    def __init__(self, fields: Mapping[str, str], part: str, file: tuple[str, bytes, str]) -> None:
+    def __init__(
+        self, fields: Mapping[str, str], part: str, file: tuple[str, bytes, str], quoting: Quoting = "backslash"
+    ) -> None:
         name, self._content, kind = file
         self._boundary = token_hex(16)
         head = "".join(f"{self._begin(field)}\r\n\r\n{value}\r\n" for field, value in fields.items())
-        head += f'{self._begin(part)}; filename="{quoted(name)}"\r\nContent-Type: {kind}\r\n\r\n'
+        head += f'{self._begin(part)}; filename="{quoted(name, quoting)}"\r\nContent-Type: {kind}\r\n\r\n'
         self._head, self._tail = head.encode(), f"\r\n--{self._boundary}--\r\n".encode()
         self.content_type = f"multipart/form-data; boundary={self._boundary}"
         self.size = len(self._head) + len(self._content) + len(self._tail)
@@ -126,8 +131,13 @@ class Form:
         return f'--{self._boundary}\r\nContent-Disposition: form-data; name="{quoted(name)}"'
 
 
-def quoted(name: str) -> str:
-    """Escape a name in a multipart header with backslashes: the service's runtime does not decode percent signs."""
+def quoted(name: str, quoting: Quoting = "backslash") -> str:
+    """Escape a name in a multipart header with backslashes: the service's runtime does not decode percent signs.
+
+    "percent" is the way of browsers, which escape quotes only. `syncd check --probe` learns which of them is read.
+    """
+    if quoting == "percent":
+        return name.replace('"', "%22")
     return name.replace("\\", "\\\\").replace('"', '\\"')
 
 
@@ -238,7 +248,7 @@ class Exchange:
         await self._http.aclose()
 
     def _build(self, request: Request) -> httpx.Request:
-        form = Form(request.form, request.part, request.file) if request.file else None
+        form = Form(request.form, request.part, request.file, request.quoting) if request.file else None
         body, length = body_of(form or request.content)
         if form:
             length["Content-Type"] = form.content_type

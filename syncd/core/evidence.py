@@ -65,7 +65,7 @@ def delete_log_entry(delete: Delete, backing: DeleteContext) -> dict[str, object
 def removal_log_entry(key: str, ref: str, kind: str, why: str) -> dict[str, object]:
     """Return the line of the delete log for an unplanned removal, without its time, mirror and target.
 
-    kind: "replaced", "remainder", "misnamed" or "by_hand".
+    kind: "replaced", "remainder", "misnamed", "leftover" or "by_hand".
     """
     return {
         "key": key,

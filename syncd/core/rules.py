@@ -6,12 +6,14 @@ from functools import cache, cached_property
 
 from syncd.core.globs import NumberedLine, PatternList, lines_of
 from syncd.core.keys import name_fault, normal
+from syncd.core.manners import PROBE_STEM
 
 IGNORE_FILE = ".syncdignore"
 INCLUDE_ALL: tuple[str, ...] = ("**/*",)
 GIT_IGNORE_FILE = ".gitignore"
 DOTTED = "names that begin with .. are never taken"
 """Kubernetes stores each version of a mounted ConfigMap in such a directory."""
+PROBES = f"names that begin with {PROBE_STEM} are kept for syncd check --probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,11 @@ class Rules:
         `exclude`, the built-in list, the deepest .gitignore, the .gitignore files above it. A file that none of them
         excludes must also match `include`. Does not check the parent directories: see `excluded_deep`.
         """
-        if path.startswith("..", path.rfind("/", 0, -1) + 1):
+        start = path.rfind("/", 0, -1) + 1
+        if path.startswith("..", start):
             return DOTTED
+        if path.startswith(PROBE_STEM, start):
+            return PROBES
         is_excluded, rule = self._verdict(path, ignores) or (False, "")
         return rule if is_excluded else self.not_included(path)
 
@@ -73,7 +78,7 @@ class Rules:
 
         def quick(path: str) -> bool:
             name = path[path.rfind("/", 0, -1) + 1 :]
-            if name.startswith(".."):
+            if name.startswith(("..", PROBE_STEM)):
                 return True
             for may_match, start in lists:  # noqa: SIM110 - a generator costs more than the test
                 if may_match(path, name, start):
@@ -92,7 +97,8 @@ class Rules:
     def forbids(self, path: str, ignores: Sequence[IgnoreFile] = ()) -> str | None:
         """Return the rule that forbids a link through a path, whether the path is a file or a directory.
 
-        `include` and names that start with ".." do not forbid it: a link may lead through a path that is not mirrored.
+        `include` and the reserved names (DOTTED, PROBES) do not forbid it: a link may lead through a path that is not
+        mirrored.
         """
         ends = [end + 1 for end, char in enumerate(path) if char == "/"]
         for candidate in (*(path[:end] for end in ends), path, f"{path}/"):

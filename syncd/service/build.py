@@ -32,6 +32,7 @@ from syncd.state.db import Meta, OnDamage, detect_damage, directory_of, open_cop
 from syncd.state.directory import FILE_NAME, Lock, lock, when_free
 from syncd.state.history import DeleteLog, History, log_path
 from syncd.state.journal import Journal
+from syncd.state.manners import LearnedManners
 from syncd.state.ownership import Age, Claims, SupersededEntries, bind, boot_id, reshard, uptime_s
 from syncd.state.queue import Absences, Queue
 from syncd.state.spent import SpentRequests
@@ -139,9 +140,17 @@ def _with_owners(config: Config, db: sqlite3.Connection) -> Config:
 
 def _location(config: Config, section: MirrorConfig) -> str:
     """Return the account and target of a mirror, with the base URL if it is not Cloudflare's own."""
-    base_url = config.cloudflare.base_url
+    return _place(config.cloudflare.base_url, config.cloudflare.account_id, section.target.spec)
+
+
+def _place(base_url: str, account_id: str, spec: str) -> str:
     suffix = "" if base_url == Cloudflare.model_fields["base_url"].default else f" {base_url}"
-    return f"{config.cloudflare.account_id} {section.target.spec}{suffix}"
+    return f"{account_id} {spec}{suffix}"
+
+
+def learned_manners(config: Config, name: str, db: sqlite3.Connection) -> LearnedManners:
+    """Return the stored answers of `syncd check --probe` about the target of one mirror."""
+    return LearnedManners(db, _location(config, mirror_config(config, name)))
 
 
 # -- the transport
@@ -322,7 +331,8 @@ def build_target(
         case KVSection() as target:
             return _kv(transport, section, target, keys)
         case AISearchSection() as target:
-            return _ai_search(transport, section, target, grants, keys)
+            learned = LearnedManners(db, _place(transport.base_url, transport.account_id, target.spec))
+            return _ai_search(transport, section, target, grants, keys, learned)
 
 
 def _walked_keys(section: MirrorConfig) -> Iterator[str]:
@@ -330,7 +340,12 @@ def _walked_keys(section: MirrorConfig) -> Iterator[str]:
 
 
 def _ai_search(
-    transport: Transport, section: MirrorConfig, target: AISearchSection, grants: Grants, keys: KeySources
+    transport: Transport,
+    section: MirrorConfig,
+    target: AISearchSection,
+    grants: Grants,
+    keys: KeySources,
+    learned: LearnedManners,
 ) -> Target:
     from syncd.cloudflare.ai_search import AISearch
     from syncd.cloudflare.instance_models import instance_settings
@@ -346,6 +361,7 @@ def _ai_search(
         # Six more than may be in flight, so that the next files are read while their requests wait.
         concurrency=transport.gate.transfers + 6,
         shards=Shard.parse(section.shard).count,
+        learned=learned,
     )
 
 

@@ -40,7 +40,7 @@ from syncd.sync.index import learn_status, recorded_problem
 from syncd.sync.mirror import DEFAULT_OPTIONS, NO_HOOKS, Hooks, Mirror, PassOptions, Result, Scope
 from syncd.sync.observe import ROOT, Observed, ScopeTooLarge, fill_from_journal, observe, places
 from syncd.sync.resolve import Resolved, Resolver
-from syncd.targets.base import Ordered
+from syncd.targets.base import Ordered, Probed
 
 log = structlog.get_logger()
 
@@ -91,6 +91,8 @@ async def _make_pass(current: Pass) -> Result:
         context = await _brake(current)
         if not result.refusal:
             await _apply_deletes(current, applier, context)
+        if current.scope.everything and isinstance(current.mirror.target, Probed):
+            await current.mirror.target.remove_leftovers()
         _record(current)
     except BaseException:
         if not current.hooks.on_progress:

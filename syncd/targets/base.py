@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from syncd.core.errors import ConfigError, Halt, Park, SyncdError, Unreachable
+from syncd.core.manners import Manners
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put, Stored
 from syncd.core.priority import current, requests_at
 from syncd.core.problems import Limits
@@ -43,7 +44,8 @@ ReportOutcomes = Callable[[Mapping[Put | Delete, Outcome]], None]
 class Removed:
     """An entry, or a part of one, that a target deletes in addition to the deletes of a plan.
 
-    kind: "replaced", "remainder" (of a failed put) or "misnamed" (the remote stored a put under a wrong name).
+    kind: "replaced", "remainder" (of a failed put), "misnamed" (the remote stored a put under a wrong name) or
+    "leftover" (of a probe).
     why: the reason, as part of a sentence without a full stop.
     """
 
@@ -258,6 +260,34 @@ class Ordered(Indexed, Protocol):
 
     def newest(self) -> AsyncIterator[NewestPage]:
         """Yield all rows page by page, the latest change first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a probe learned.
+
+    requests: its number of requests. removed: the throw-away items of earlier probes that it deleted. notes: what it
+    could not learn, and why. seconds: its duration.
+    """
+
+    manners: Manners
+    requests: int
+    removed: int = 0
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+@runtime_checkable
+class Probed(Protocol):
+    """A target with manners that no document tells."""
+
+    async def probe(self) -> Probe:
+        """Learn the manners of the remote store with throw-away items. Raises Halt or Unreachable without an answer."""
+        ...
+
+    async def remove_leftovers(self) -> int:
+        """Delete throw-away items of killed probes that the last listing showed. Return their number."""
         ...
 
 

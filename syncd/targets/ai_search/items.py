@@ -13,7 +13,9 @@ from syncd.cloudflare.decoding import parse_time
 from syncd.cloudflare.instance_models import NO_SETTINGS, InstanceSettings
 from syncd.core.errors import NotFound
 from syncd.core.key_digests import FULL_KEY_FIELD, prefix_of
+from syncd.core.manners import DIGESTS, is_probe_name
 from syncd.core.model import Content, Entry, Stored
+from syncd.targets.ai_search.manners import MannersInUse
 from syncd.targets.base import Landmark, Newest, NewestPage
 from syncd.targets.shared import ShortNames, refusals_halt
 
@@ -104,16 +106,19 @@ class ItemReader:
     """Reads the uploaded items of one instance.
 
     listed_whole: whether the last listing contained every item. landmark: the summary of the last listing, None if it
-    may have missed rows. unreadable_rows: messages about unreadable rows of the last listing.
+    may have missed rows. unreadable_rows: messages about unreadable rows of the last listing. leftovers: the throw-away
+    items of probes that the last listing showed.
     """
 
-    def __init__(self, api: AISearch, policy: ItemWritePolicy, names: ShortNames) -> None:
+    def __init__(self, api: AISearch, policy: ItemWritePolicy, names: ShortNames, manners: MannersInUse) -> None:
+        self.leftovers: list[StoredItem] = []
         self.listed_whole = True
         self.landmark: Landmark | None = None
         self.unreadable_rows: list[str] = []
         self._api = api
         self._prefix = policy.prefix
         self._names = names
+        self._manners = manners
 
     async def entries(self) -> AsyncIterator[Entry]:
         """Yield every uploaded item under the prefix, each id at least once, even if pages shift during the listing.
@@ -125,7 +130,7 @@ class ItemReader:
         """
         seen: set[str] = set()
         self.listed_whole, self.landmark = False, None
-        self.unreadable_rows = []
+        self.unreadable_rows, self.leftovers = [], []
         self._names.forget()
         count = _RowCount(seen)
         for reading in range(LISTINGS):
@@ -133,7 +138,11 @@ class ItemReader:
             async for page in self.pages():
                 self.unreadable_rows += [] if reading else page.faults
                 for item in page.items:
-                    if item.id not in seen and is_present(item):
+                    if item.id in seen or not is_present(item):
+                        pass
+                    elif is_probe_name(item.key):
+                        self.leftovers.append(item)
+                    else:
                         entry = await self._entry(item)
                         if entry.key.startswith(self._prefix):
                             yield entry
@@ -160,6 +169,11 @@ class ItemReader:
                 yield page
 
     async def confirm(self, key: str, ref: str | None) -> Entry | None:
+        """Return one item by id, else by key, as an entry."""
+        item = await self.look(key, ref)
+        return entry_of(item)._replace(key=key) if item else None
+
+    async def look(self, key: str, ref: str | None) -> StoredItem | None:
         """Return one item by id, else by key."""
         item = None
         if ref is not None:
@@ -169,7 +183,7 @@ class ItemReader:
                 item = None
         if item is None or not self.is_of(item, key) or not is_present(item):
             item = await self.find(key)
-        return entry_of(item)._replace(key=key) if item else None
+        return item
 
     def key(self, name: str, metadata: Mapping[str, Any] | None) -> str:
         """Return the key of the item with this name and metadata."""
@@ -183,10 +197,14 @@ class ItemReader:
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:
         """Return the sha-256 of the stored content, None if the item does not exist.
 
-        A remote checksum that equals a digest of the local content proves it. Otherwise the item is downloaded.
+        A remote checksum that equals a digest of the local content proves it. If a probe learned that it is a digest,
+        another one proves the contrary. Otherwise the item is downloaded.
         """
         if content and entry.version and entry.version.lower() in digests(content.data):
             return content.checksum
+        kind = self._manners.current.checksum
+        if content and entry.version and kind in DIGESTS:
+            return entry.version.lower() if kind == "sha256" else f"{kind}:{entry.version}"
         try:
             return hashlib.sha256(await self._api.download(entry.ref)).hexdigest()
         except NotFound:

@@ -3,7 +3,9 @@
 key = prefix + path; ref = item id. Only items of source "builtin" belong to syncd.
 """
 
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -14,13 +16,17 @@ from syncd.cloudflare.file_types import LARGE, LARGE_WITH_OCR, MAX_FILE_SIZE, MA
 from syncd.cloudflare.instance_models import Instance
 from syncd.core.errors import Conflict, NotFound, Park, Retry, TargetMissing, Unreachable
 from syncd.core.key_digests import truncated
+from syncd.core.manners import Manners
 from syncd.core.model import Entry, IndexStatus
 from syncd.core.problems import Limits
+from syncd.state.manners import LearnedManners
 from syncd.targets.ai_search.access import readable_instance, search_advice
 from syncd.targets.ai_search.items import INSTANCE, OWNER, SHA256, ItemReader, ItemWritePolicy, entry_of
+from syncd.targets.ai_search.manners import MannersInUse
+from syncd.targets.ai_search.probe import ItemProbe, is_leftover, is_old
 from syncd.targets.ai_search.settings import settings_advice
 from syncd.targets.ai_search.writing import ItemWriter
-from syncd.targets.base import NO_KEYS, Advice, Fetched, Hit, KeySources, Landmark
+from syncd.targets.base import NO_KEYS, Advice, Fetched, Hit, KeySources, Landmark, Probe
 from syncd.targets.shared import ShortNames, fetch_each, refusals_halt, title_field
 
 log = structlog.get_logger()
@@ -283,9 +289,10 @@ class AISearchTarget:
 
     It implements all protocols of a target. Its reader, its index follower and its writer have most of the methods.
     concurrency: most uploads whose content is in memory at a time. shards: the number of mirrors that share the work.
+    learned: the answers of `syncd check --probe`, by which the target goes.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the instance, the settings of a mirror, and the answers of a probe
         self,
         api: AISearch,
         policy: ItemWritePolicy,
@@ -294,20 +301,47 @@ class AISearchTarget:
         keys: KeySources = NO_KEYS,
         concurrency: int = 8,
         shards: int = 1,
+        learned: LearnedManners | None = None,
     ) -> None:
-        self.limits = limits
+        self.limits = self._own_limits = limits
         self._api = api
         self._settings = policy.settings
+        self._policy = policy
+        self._manners = manners = MannersInUse(learned)
         names = ShortNames(limits, keys)
         self._title = title_field(policy.fields)
         self._fields = {SHA256: "text", OWNER: "text"} | {name: _type(source) for name, source in policy.fields.items()}
-        self._items = items = ItemReader(api, policy, names)
-        self.entries, self.newest = items.entries, items.newest
+        self._items = items = ItemReader(api, policy, names, manners)
+        self.newest = items.newest
         self.confirm, self.checksum = items.confirm, items.checksum
         index = IndexFollower(api, items, names, shards)
         self.statuses, self.counts, self.why, self.reindex = index.statuses, index.counts, index.why, index.reindex
-        writer = ItemWriter(api, items, names, policy, concurrency)
+        self._writer = writer = ItemWriter(api, items, names, policy, manners, concurrency)
         self.log_removals, self.apply = writer.log_removals, writer.apply
+        manners.follow(self._go_by)
+        manners.refresh()
+
+    def _go_by(self, manners: Manners) -> None:
+        """Work by what a probe learned of the instance."""
+        lag_s = manners.lag_s
+        self.limits = self._own_limits if lag_s is None else replace(self._own_limits, lag_s=lag_s)
+        self._api.quoting = manners.names or "backslash"
+
+    # -- the probe
+
+    async def probe(self) -> Probe:
+        """Learn how the instance answers where no document says it, with at most ten requests."""
+        return await ItemProbe(self._api, self._policy).run()
+
+    async def remove_leftovers(self) -> int:
+        """Delete throw-away items of killed probes that the last listing showed."""
+        now, removed = time.time(), 0
+        for item in self._items.leftovers:
+            if is_leftover(item, self._policy.owner) and is_old(item, now):
+                await self._writer.remove_leftover(item)
+                removed += 1
+        self._items.leftovers = []
+        return removed
 
     # -- the instance
 
@@ -367,6 +401,12 @@ class AISearchTarget:
     def unreadable_rows(self) -> Sequence[str]:
         """Messages about unreadable rows of the last listing."""
         return self._items.unreadable_rows
+
+    async def entries(self) -> AsyncIterator[Entry]:
+        """Yield every uploaded item under the prefix (see ItemReader.entries)."""
+        self._manners.refresh()
+        async for entry in self._items.entries():
+            yield entry
 
     async def fetch(self, entries: Sequence[Entry]) -> AsyncIterator[tuple[Entry, Fetched]]:
         """Download items, a few at a time."""

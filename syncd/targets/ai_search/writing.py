@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
+from typing import get_args
 
 import structlog
 
@@ -13,9 +14,11 @@ from syncd.cloudflare.file_types import LARGE_WITH_OCR, MAX_FILE_SIZE, content_t
 from syncd.core.errors import Conflict, NotFound, Park, Retry, file_error
 from syncd.core.key_digests import FULL_KEY_FIELD
 from syncd.core.keys import shown
+from syncd.core.manners import Offer
 from syncd.core.model import Content, Delete, Put
 from syncd.core.plain_text import over_limit
 from syncd.targets.ai_search.items import OWNER, PREFIX, SHA256, ItemReader, ItemWritePolicy, entry_of, stored_of
+from syncd.targets.ai_search.manners import MannersInUse
 from syncd.targets.base import (
     Done,
     OpenRemovalLog,
@@ -47,16 +50,28 @@ class ItemWriter:
     """Writes files as items. concurrency: most uploads whose content is in memory at a time."""
 
     def __init__(
-        self, api: AISearch, items: ItemReader, names: ShortNames, policy: ItemWritePolicy, concurrency: int
+        self,
+        api: AISearch,
+        items: ItemReader,
+        names: ShortNames,
+        policy: ItemWritePolicy,
+        manners: MannersInUse,
+        concurrency: int,
     ) -> None:
         self._api = api
         self._items = items
         self._names = names
         self._policy = policy
+        self._manners = manners
         self._concurrency = concurrency
         self._remover = _ItemRemover(api)
-        self._uploader = _ItemUploader(api, policy, self._remover)
+        self._uploader = _ItemUploader(api, policy, self._remover, manners)
         self._ocr_limit = _OcrLimit(api)
+
+    async def remove_leftover(self, item: StoredItem) -> None:
+        """Delete a throw-away item that a killed probe left, and record it in the log of deletes."""
+        why = "syncd check --probe left this throw-away item"
+        await self._remover.delete_logged(Removed(item.key, item.id, "leftover", why))
 
     def log_removals(self, open_log: OpenRemovalLog) -> None:
         """Set the log for items that the writer deletes in addition to the deletes of a plan."""
@@ -65,6 +80,7 @@ class ItemWriter:
     async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         """Apply a batch, at most `concurrency` actions at a time."""
         self._ocr_limit.forget()
+        self._manners.refresh()
 
         async def one(action: Put | Delete) -> None:
             report({action: await self._apply_one(action, read)})
@@ -91,27 +107,38 @@ class ItemWriter:
         look_first = put.ref is None and not self._items.listed_whole
         async for attempt in self._api.attempts(key=put.key):
             with attempt:
-                if look_first and (found := await self._items.find(put.key)):
+                found = await self._items.find(put.key) if look_first else None
+                if found:
                     if await self._holds(found, content):
                         return Done(stored_of(found, content))
                     self._check_replaceable(put, found)
                 try:
-                    return await self._replace(put, content)
+                    return await self._replace(put, content, found)
                 except Retry as error:
                     look_first = look_first or error.ambiguous
                     raise
         raise AssertionError("attempts end with a result or an error")
 
-    async def _replace(self, put: Put, content: Content) -> Done:
-        """Upload a file. If the remote does not overwrite the present item, delete the item and upload again."""
+    async def _replace(self, put: Put, content: Content, found: StoredItem | None) -> Done:
+        """Upload a file. If the remote does not overwrite the present item, delete the item and upload again.
+
+        found: the present item if it was looked for. If a probe learned that the remote refuses such an upload, it is
+        not tried.
+        """
         name = self._names.name(put.key)
-        try:
-            return Done(stored_of(await self._upload(put, content, name), content))
-        except Conflict:
-            pass
-        found = await self._items.find_name(name)
+        if self._manners.current.existing != "conflict":
+            found = None
+        elif found is None and put.ref is not None:
+            found = await self._items.look(put.key, put.ref)
         if found is None:
-            raise Retry("the remote says the key exists, but does not show it; it may still be on its way out")
+            try:
+                return Done(stored_of(await self._upload(put, content, name), content))
+            except Conflict:
+                if self._manners.current.existing == "overwrite":
+                    self._manners.drop("existing", "an upload over an item was refused")
+            found = await self._items.find_name(name)
+            if found is None:
+                raise Retry("the remote says the key exists, but does not show it; it may still be on its way out")
         if not self._items.is_of(found, put.key):
             raise Retry(f"the name {name!r} was taken meanwhile by the item of another file")
         if await self._holds(found, content):
@@ -125,6 +152,7 @@ class ItemWriter:
 
     async def _upload(self, put: Put, content: Content, name: str) -> StoredItem:
         item = await self._uploader.upload(put, content, name)
+        self._manners.check_checksum(item.checksum, content)
         if item.file_size and item.file_size != len(content.data) and not await self._holds(item, content):
             # The remote answered with success and kept the old bytes.
             self._check_replaceable(put, item)
@@ -205,10 +233,11 @@ class _ItemRemover:
 class _ItemUploader:
     """Sends uploads with as much metadata as the instance takes."""
 
-    def __init__(self, api: AISearch, policy: ItemWritePolicy, remover: _ItemRemover) -> None:
+    def __init__(self, api: AISearch, policy: ItemWritePolicy, remover: _ItemRemover, manners: MannersInUse) -> None:
         self._api = api
         self._policy = policy
         self._remover = remover
+        self._manners = manners
         self._first_offer = 0
         """The first offer of metadata that the instance may take."""
         self._latest: deque[str] = deque(maxlen=LATEST)
@@ -223,23 +252,38 @@ class _ItemUploader:
             marks[PREFIX] = str(len(self._policy.prefix))
         fields = await describe_content(self._policy.fields, put.key, content)
         offers = (fit_metadata(marks, fields, METADATA_LIMIT), marks, None)
+        self._heed_probe()
         first = max(self._first_offer, 0 if fields else 1)
         for number, metadata in enumerate(offers[first:], first):
             try:
                 item = (await self._api.upload(name, content.data, kind, metadata)).item
             except Misnamed as error:
                 await self._undo(put.key, error.item)
+                if self._manners.current.names not in (None, "backslash"):
+                    self._manners.drop("names", str(error))
+                    raise Retry(str(error)) from error
                 raise
             except Park as error:
                 if error.code != METADATA_REFUSED or metadata is None:
                     raise
                 continue
             if number > max(first, self._first_offer):
-                self._first_offer = number
-                log.warning("metadata.refused", instance=self._api.instance, consequence=_CONSEQUENCES[number])
+                self._offer_less(number)
             self._latest.append(item.id)
             return item
         raise AssertionError("the last offer ends with an item or an error")
+
+    def _heed_probe(self) -> None:
+        """Leave out the offers that a probe saw refused, if it offered the fields of this mirror."""
+        manners = self._manners.current
+        if manners.metadata is None or manners.fields != offered_fields(self._policy):
+            return
+        if (number := get_args(Offer).index(manners.metadata)) > self._first_offer:
+            self._offer_less(number)
+
+    def _offer_less(self, number: int) -> None:
+        self._first_offer = number
+        log.warning("metadata.refused", instance=self._api.instance, consequence=_CONSEQUENCES[number])
 
     async def _undo(self, key: str, item: StoredItem) -> None:
         """Delete an item that was stored under a wrong name, unless the upload replaced an earlier item."""
@@ -248,6 +292,11 @@ class _ItemUploader:
             return
         why = f"{shown(key)} was stored under this name, which is not its own"
         await self._remover.delete_logged(Removed(item.key, item.id, "misnamed", why))
+
+
+def offered_fields(policy: ItemWritePolicy) -> tuple[str, ...]:
+    """Return the names of the metadata that an upload of a mirror may carry, in order."""
+    return tuple(sorted({SHA256, OWNER, *policy.fields, *([PREFIX] if policy.prefix else [])}))
 
 
 def _is_new(item: StoredItem) -> bool:

@@ -1,0 +1,272 @@
+"""The probe: learns how one instance answers, with throw-away items of names that no mirror can hold.
+
+It makes at most REQUESTS requests and deletes its items. If the process is killed, the next probe or the next full
+listing of a pass finds them by name and owner.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+
+import structlog
+
+from syncd.cloudflare.ai_search import BUILTIN, AISearch, Misnamed
+from syncd.cloudflare.ai_search_models import StoredItem
+from syncd.core.errors import Conflict, NotFound, Park, SyncdError
+from syncd.core.manners import PROBE_STEM, UNKNOWN_MANNERS, Manners, Offer, Quoting, checksum_kind, is_probe_name
+from syncd.targets.ai_search.items import INSTANCE, OWNER, PREFIX, SHA256, ItemWritePolicy
+from syncd.targets.ai_search.writing import METADATA_REFUSED, offered_fields
+from syncd.targets.base import Probe
+from syncd.targets.shared import refusals_halt
+
+log = structlog.get_logger()
+
+REQUESTS = 10
+"""Maximum requests of one probe."""
+FIXED = 8
+"""Requests of a probe without surprises: one look for leftovers, three uploads, one look, two deletes, one get."""
+PAUSES_S = (3.0, 12.0)
+"""Seconds before each further look for an upload that the listing does not show. The sum is the longest known lag."""
+OLD_S = 600.0
+"""Age in seconds of a throw-away item that no probe needs any more. A probe takes less than a minute."""
+_TEXT = "# A throw-away item\n\nsyncd check --probe wrote this and deletes it. {}\n"
+_KIND = "text/markdown"
+_OFFERS: tuple[Offer, ...] = ("all", "marks", "none")
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+def is_leftover(item: StoredItem, owner: str) -> bool:
+    """Return whether an item is a throw-away item of this owner. An instance may keep no owner."""
+    return is_probe_name(item.key) and (item.metadata or {}).get(OWNER, owner) == owner
+
+
+def is_old(item: StoredItem, now: float) -> bool:
+    """Return whether no probe can still need an item. False if the remote gives no time."""
+    try:
+        created = datetime.fromisoformat(item.created_at or "")
+    except ValueError:
+        return False
+    created = created if created.tzinfo else created.replace(tzinfo=UTC)
+    return now - created.timestamp() > OLD_S
+
+
+@dataclass(slots=True)
+class _Sight:
+    """What a probe has seen of its items.
+
+    spare: requests beyond FIXED that are left. sent: name -> latest content. pairs: checksums and their contents.
+    """
+
+    manners: Manners = UNKNOWN_MANNERS
+    spare: int = REQUESTS - FIXED
+    notes: list[str] = field(default_factory=list)
+    present: dict[str, str] = field(default_factory=dict)
+    """Ids of items that the probe must delete, with their names."""
+    sent: dict[str, bytes] = field(default_factory=dict)
+    sent_at: float = 0.0
+    pairs: list[tuple[str | None, bytes]] = field(default_factory=list)
+
+    def spend(self) -> bool:
+        """Take one spare request. Return False if none is left."""
+        self.spare -= 1
+        return self.spare >= 0
+
+    def learn(self, **answers: object) -> None:
+        self.manners = replace(self.manners, **answers)  # type: ignore[arg-type]
+
+
+class ItemProbe:
+    """Asks one instance. The transport of `api` must try each request once, so that the number of requests holds."""
+
+    def __init__(
+        self,
+        api: AISearch,
+        policy: ItemWritePolicy,
+        *,
+        sleep: Sleep = asyncio.sleep,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._api = api
+        self._policy = policy
+        self._sleep = sleep
+        self._clock = clock
+        self._hex = secrets.token_hex(8)
+        self._plain = f"{PROBE_STEM}{self._hex}.md"
+        # Some servers keep only what follows the last backslash. That begins like a throw-away item, too.
+        self._odd = f'{PROBE_STEM}{self._hex}-"q"\\{self._plain.removesuffix(".md")}-\u00e9.md'
+
+    async def run(self) -> Probe:
+        """Ask all questions, and delete the items. Raises Halt or Unreachable if the instance takes no upload."""
+        sight, counters = _Sight(), self._api.transport.counters
+        began, before = self._clock(), counters.requests
+        quoting = self._api.quoting
+        with refusals_halt(INSTANCE):
+            removed = await self._remove_leftovers(sight)
+            async with self._cleaned(sight):
+                await self._ask(sight)
+        self._api.quoting = quoting
+        sight.learn(checksum=checksum_kind(sight.pairs))
+        return Probe(sight.manners, counters.requests - before, removed, tuple(sight.notes), self._clock() - began)
+
+    async def _ask(self, sight: _Sight) -> None:
+        item = await self._upload_again(sight, await self._first_upload(sight))
+        await self._upload_odd_name(sight)
+        await self._look(sight)
+        await self._delete(sight, item.id)
+        try:
+            await self._api.get(item.id)
+        except NotFound:
+            sight.learn(delete_gone=True)
+        else:
+            sight.learn(delete_gone=False)
+
+    # -- uploads
+
+    async def _first_upload(self, sight: _Sight) -> StoredItem:
+        """Upload the item with as much metadata as the instance takes."""
+        content = self._content("first")
+        for offer in _OFFERS if self._policy.fields else _OFFERS[1:]:
+            try:
+                item = await self._upload(sight, self._plain, content, offer)
+            except Park as error:
+                if error.code != METADATA_REFUSED or offer == "none" or not sight.spend():
+                    raise
+                continue
+            sight.learn(metadata=offer, fields=offered_fields(self._policy))
+            return item
+        raise AssertionError("the last offer ends with an item or an error")
+
+    async def _upload_again(self, sight: _Sight, first: StoredItem) -> StoredItem:
+        """Upload the same name with another content. Return the item that the name has then."""
+        content = self._content("second, and longer than the first")
+        try:
+            again = await self._upload(sight, self._plain, content, sight.manners.metadata or "none")
+        except Conflict:
+            sight.learn(existing="conflict")
+        except Park as error:
+            sight.notes.append(f"a second upload of a name was refused: {error}")
+        else:
+            if again.file_size not in (None, len(content)):
+                sight.notes.append("a second upload of a name succeeded, but the old content stayed")
+                return again
+            sight.learn(existing="overwrite", id_kept=again.id == first.id)
+            if again.id != first.id:
+                # The first item is probably gone. If it is not, its delete costs one more request.
+                sight.present.pop(first.id, None)
+                sight.spend()
+                return again
+        return first
+
+    async def _upload_odd_name(self, sight: _Sight) -> None:
+        """Learn how a quote, a backslash and a character beyond ASCII in a file name are read."""
+        quotings: tuple[Quoting, ...] = ("backslash", "percent")
+        for quoting in quotings:
+            self._api.quoting = quoting
+            try:
+                await self._upload(sight, self._odd, self._content("name"), sight.manners.metadata or "none")
+            except Misnamed as error:
+                sight.notes.append(f"a name with quotes escaped by {quoting} was stored as {error.item.key!r}")
+                sight.present[error.item.id] = error.item.key
+            except Park as error:
+                sight.notes.append(f"a name with quotes escaped by {quoting} was refused: {error}")
+            else:
+                sight.learn(names=quoting)
+                return
+            # A further try costs two requests: the upload, and the delete of its item.
+            if quoting == quotings[-1] or sight.spare < 2 or not (sight.spend() and sight.spend()):
+                return
+
+    async def _upload(self, sight: _Sight, name: str, content: bytes, offer: Offer) -> StoredItem:
+        sight.sent_at = self._clock()
+        item = (await self._api.upload(name, content, _KIND, self._metadata(content, offer))).item
+        sight.present[item.id] = name
+        sight.sent[name] = content
+        sight.pairs.append((item.checksum, content))
+        return item
+
+    def _content(self, which: str) -> bytes:
+        return _TEXT.format(f"{self._hex}: {which}").encode()
+
+    def _metadata(self, content: bytes, offer: Offer) -> Mapping[str, str] | None:
+        if offer == "none":
+            return None
+        marks = {SHA256: sha256(content).hexdigest(), OWNER: self._policy.owner}
+        marks |= {PREFIX: str(len(self._policy.prefix))} if self._policy.prefix else {}
+        now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
+        own = {name: now if source == "modified" else "probe" for name, source in self._policy.fields.items()}
+        return {**own, **marks} if offer == "all" else marks
+
+    # -- the listing
+
+    async def _look(self, sight: _Sight) -> None:
+        """Look until the listing shows every item with its latest content."""
+        looked = self._clock()
+        rows = await self._listed()
+        for pause_s in PAUSES_S:
+            if self._shows_all(rows, sight) or not sight.spend():
+                break
+            await self._sleep(pause_s)
+            looked = self._clock()
+            rows = await self._listed()
+        if self._shows_all(rows, sight):
+            sight.learn(list_lag_s=round(max(looked - sight.sent_at, 0.0), 2))
+        else:
+            sight.notes.append(f"after {looked - sight.sent_at:.0f} s the listing did not show the uploads")
+        if any(len({row.id for row in rows if row.key == name}) > 1 for name in sight.sent):
+            sight.learn(existing="beside", id_kept=None)
+        sight.present |= {row.id: row.key for row in rows}
+        if rows and sight.manners.metadata != "none":
+            sight.learn(metadata_listed=all(SHA256 in (row.metadata or {}) for row in rows))
+
+    def _shows_all(self, rows: list[StoredItem], sight: _Sight) -> bool:
+        sizes = {row.key: row.file_size for row in rows}
+        if not sight.sent.keys() <= sizes.keys():
+            return False
+        refused = sight.manners.existing == "conflict"
+        return refused or all(sizes[name] in (None, len(content)) for name, content in sight.sent.items())
+
+    async def _listed(self) -> list[StoredItem]:
+        """Return the rows of this probe. A server that ignores `search` shows the newest items first."""
+        return [row for row in await self._rows(f"{PROBE_STEM}{self._hex}") if self._hex in row.key]
+
+    async def _rows(self, text: str) -> list[StoredItem]:
+        page = await self._api.list_items(search=text, source=BUILTIN, sort_by="modified_at")
+        return [row for row in page.items if row.source_id == BUILTIN and row.next_action != "DELETE"]
+
+    # -- deleting
+
+    async def _remove_leftovers(self, sight: _Sight) -> int:
+        """Delete the items of earlier probes that were killed, as far as spare requests reach."""
+        removed = 0
+        for row in await self._rows(PROBE_STEM):
+            if is_leftover(row, self._policy.owner) and sight.spend():
+                await self._delete(sight, row.id)
+                removed += 1
+        sight.spare = max(sight.spare, 0)
+        return removed
+
+    @asynccontextmanager
+    async def _cleaned(self, sight: _Sight) -> AsyncIterator[None]:
+        """Delete the items of the probe after the block, however it ends."""
+        try:
+            yield
+        finally:
+            for ref in [*sight.present]:
+                try:
+                    await self._delete(sight, ref)
+                except SyncdError as error:
+                    name = sight.present[ref]
+                    log.warning("probe.left", key=name, why=str(error), remedy="syncd check --probe removes it")
+
+    async def _delete(self, sight: _Sight, ref: str) -> None:
+        try:
+            await self._api.delete(ref)
+        except NotFound:
+            log.debug("probe.absent", ref=ref)
+        sight.present.pop(ref, None)
