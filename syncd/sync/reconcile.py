@@ -92,7 +92,7 @@ async def _make_pass(current: Pass) -> Result:
         if not result.refusal:
             await _apply_deletes(current, applier, context)
         if current.scope.everything and isinstance(current.mirror.target, Probed):
-            await current.mirror.target.remove_leftovers()
+            await current.mirror.target.remove_leftovers(current.mirror.now())
         _record(current)
     except BaseException:
         if not current.hooks.on_progress:

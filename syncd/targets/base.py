@@ -286,8 +286,11 @@ class Probed(Protocol):
         """Learn the manners of the remote store with throw-away items. Raises Halt or Unreachable without an answer."""
         ...
 
-    async def remove_leftovers(self) -> int:
-        """Delete throw-away items of killed probes that the last listing showed. Return their number."""
+    async def remove_leftovers(self, now: float) -> int:
+        """Delete throw-away items of killed probes that the last listing showed. Return their number.
+
+        now: seconds since the epoch. An item that a probe may need right now stays.
+        """
         ...
 
 

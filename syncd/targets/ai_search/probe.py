@@ -119,12 +119,14 @@ class ItemProbe:
         await self._upload_odd_name(sight)
         await self._look(sight)
         await self._delete(sight, item.id)
+        sight.learn(delete_gone=await self._is_gone(item.id))
+
+    async def _is_gone(self, ref: str) -> bool:
         try:
-            await self._api.get(item.id)
+            await self._api.get(ref)
         except NotFound:
-            sight.learn(delete_gone=True)
-        else:
-            sight.learn(delete_gone=False)
+            return True
+        return False
 
     # -- uploads
 

@@ -3,7 +3,6 @@
 key = prefix + path; ref = item id. Only items of source "builtin" belong to syncd.
 """
 
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -333,9 +332,9 @@ class AISearchTarget:
         """Learn how the instance answers where no document says it, with at most ten requests."""
         return await ItemProbe(self._api, self._policy).run()
 
-    async def remove_leftovers(self) -> int:
+    async def remove_leftovers(self, now: float) -> int:
         """Delete throw-away items of killed probes that the last listing showed."""
-        now, removed = time.time(), 0
+        removed = 0
         for item in self._items.leftovers:
             if is_leftover(item, self._policy.owner) and is_old(item, now):
                 await self._writer.remove_leftover(item)
