@@ -133,7 +133,7 @@ class Core:
         for path in paths:
             (self.root / path).unlink()
 
-    async def full(self, hooks: Hooks | None = None, **options: bool) -> Result:
+    async def full(self, hooks: Hooks | None = None, **options: Any) -> Result:
         """Make a full pass a second later."""
         self.clock.forward(1)
         return await reconcile(self.mirror, Scope(), PassOptions(**options), hooks or Hooks())

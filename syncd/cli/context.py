@@ -99,8 +99,11 @@ def _log_warnings(exposed: "Sequence[Exposed]", ignored: Sequence[str]) -> None:
 _COMMANDS = {
     "init": "syncd.cli.init:init",
     "check": "syncd.cli.check:check",
-    "run": "syncd.cli.reconcile:run",
+    "run": "syncd.cli.run:run",
     "reconcile": "syncd.cli.reconcile:reconcile",
+    "plan": "syncd.cli.reconcile:plan",
+    "approve": "syncd.cli.reconcile:approve",
+    "reload": "syncd.cli.daemon:reload",
     "status": "syncd.cli.status:status",
     "ls": "syncd.cli.items:list_items",
     "explain": "syncd.cli.items:explain",

@@ -213,7 +213,7 @@ def demo(options: GlobalOptions, path: Path | None, *, watch: bool) -> int:
         print_line(f"stand-in  {server.base_url} (loopback only, forgets everything at the end)")
         code = run_async(_show(config, _SAMPLE_QUERY if path is None else None))
         if watch:
-            from syncd.cli.reconcile import make_page
+            from syncd.cli.run import make_page
             from syncd.service.daemon import serve as serve_mirrors
 
             print_line(f"watching  {shown_path(root)}: edit, rename or delete a file there; Ctrl-C ends")
@@ -237,6 +237,7 @@ def _demo_config(root: Path, state: Path, base_url: str) -> "Config":
         # The stand-in accepts any token. This one is random, since the output hides every occurrence of the token.
         "SYNCD_CLOUDFLARE__API_TOKEN": secrets.token_hex(20),
         "SYNCD_CLOUDFLARE__BASE_URL": base_url,
+        "SYNCD_CLOUDFLARE__QUOTA": "",
         "SYNCD_CLOUDFLARE__TPSLIMIT": "0",
         "SYNCD_MIRRORS__DEMO__PATH": str(root),
         "SYNCD_MIRRORS__DEMO__SETTLE": "0.1",

@@ -7,7 +7,7 @@ import time
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import click
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from syncd.queries.forecast import Pace
     from syncd.sync.mirror import Result
 
-_PLAIN_INTERVAL_S = 5.0
+PLAIN_INTERVAL_S = 5.0
 """Time between two progress lines when stderr is no terminal."""
 _REFRESH_S = 0.1
 """Time between two states of the progress bar."""
@@ -112,6 +112,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+class Bar(Protocol):
+    """Shows the progress of a command."""
+
+    def show(self, text: str, done: int, total: int) -> None:
+        """Show a text and how much is done."""
+
+
 class ProgressLine:
     """The last line of a terminal, which shows the progress of a command."""
 
@@ -141,9 +148,7 @@ class ProgressDisplay:
     pace: estimates the remaining time.
     """
 
-    def __init__(
-        self, name: str, line: ProgressLine | None, *, quiet: bool = False, pace: "Pace | None" = None
-    ) -> None:
+    def __init__(self, name: str, line: Bar | None, *, quiet: bool = False, pace: "Pace | None" = None) -> None:
         self._name = name
         self._line = line
         self._printed_at = time.monotonic()
@@ -160,7 +165,7 @@ class ProgressDisplay:
         left = self._left(result)
         if self._line:
             self._line.show(text + left, done, total)
-        elif not self._quiet and now - self._printed_at >= _PLAIN_INTERVAL_S:
+        elif not self._quiet and now - self._printed_at >= PLAIN_INTERVAL_S:
             self._printed_at = now
             print_note(f"{text} {done}/{total}{left}" if done else text)
 

@@ -1,9 +1,9 @@
-"""run, reconcile: the commands that bring the target in step with the folder, and the printing of their result."""
+"""reconcile, plan, approve: bring the target in step with the folder, or show how, and print the result."""
 
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,14 +12,17 @@ import click
 
 from syncd.cli.context import GlobalOptions, as_json_option, mirrors_argument, run_async
 from syncd.cli.output import counted, print_error, print_line, print_table, shard_suffix
+from syncd.core.errors import ConfigError
 from syncd.core.keys import shown
 from syncd.core.plain_text import shown_size
 from syncd.service import signals
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from syncd.cli.output import Bar
     from syncd.core.model import Action
     from syncd.service.build import Grants, Session
-    from syncd.service.daemon import StatusPage
     from syncd.sync.mirror import Mirror, PassOptions
     from syncd.sync.once import Report
 
@@ -29,33 +32,25 @@ _PROBLEMS_SHOWN = 20
 _KINDS: tuple[Literal["put", "delete", "adopt", "forget"], ...] = ("put", "delete", "adopt", "forget")
 
 
-@click.command
-@click.pass_obj
-def run(options: GlobalOptions) -> int:
-    """Watch the folders and keep the targets in step.
-
-    It runs until SIGTERM or SIGINT.
-    """
-    from syncd.service.daemon import serve
-
-    return serve(lambda: options.load(level="INFO"), make_page)
-
-
-def make_page() -> "StatusPage":
-    """Return the status page. Only a daemon that shows it imports it."""
-    from syncd.web.server import WebServer
-
-    return WebServer()
-
-
 @dataclass(frozen=True, slots=True)
-class _Request:
+class Request:
     """The options of one `reconcile`. wait_s: how long to wait for the index, None: not at all."""
 
     options: "PassOptions"
     grants: "Grants"
     wait_s: float | None
     as_json: bool
+
+    def for_daemon(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return the request as the daemon takes it. names: the mirrors, none for all."""
+        return {
+            "command": "reconcile",
+            "mirrors": list(names),
+            "options": asdict(self.options),
+            "grants": asdict(self.grants),
+            "wait_s": self.wait_s,
+            "json": self.as_json,
+        }
 
 
 class _ReconcileCommand(click.Command):
@@ -103,7 +98,7 @@ def reconcile(  # noqa: PLR0913 - the options of the command
     from syncd.service.build import Grants
     from syncd.sync.mirror import PassOptions
 
-    request = _Request(
+    request = Request(
         PassOptions(dry_run=dry_run, force=force, full=full, delete_excluded=delete_excluded),
         Grants(takeover=takeover, reembed=force),
         None if dry_run else wait,
@@ -112,36 +107,113 @@ def reconcile(  # noqa: PLR0913 - the options of the command
     return run_async(_reconcile(options, mirrors, request))
 
 
-async def _reconcile(options: GlobalOptions, names: Sequence[str], request: _Request) -> int:
-    from syncd.cli.output import ProgressDisplay, progress
-    from syncd.cli.reconcile import print_reports, write_json
-    from syncd.queries.forecast import Pace
+@click.command
+@mirrors_argument
+@as_json_option
+@click.pass_obj
+def plan(options: GlobalOptions, mirrors: tuple[str, ...], *, as_json: bool) -> int:
+    """Show what the next pass would do, and the id of the plan.
+
+    `syncd approve ID` lets the deletes of exactly this plan pass the delete guard.
+    """
+    from syncd.service.build import NO_GRANTS
+    from syncd.sync.mirror import PassOptions
+
+    return run_async(_reconcile(options, mirrors, Request(PassOptions(dry_run=True), NO_GRANTS, None, as_json)))
+
+
+@click.command
+@click.argument("plan_id", metavar="ID")
+@as_json_option
+@click.pass_obj
+def approve(options: GlobalOptions, plan_id: str, *, as_json: bool) -> int:
+    """Make the plan that `syncd plan` showed, past the delete guard.
+
+    A plan whose deletes have changed since is refused.
+    """
+    from syncd.service.build import NO_GRANTS
+    from syncd.sync.mirror import PassOptions
+
+    name, _, digest = plan_id.rpartition("-")
+    if not name or not digest:
+        raise ConfigError(f"{plan_id} is no plan id; `syncd plan` shows it")
+    return run_async(_reconcile(options, [name], Request(PassOptions(approved=plan_id), NO_GRANTS, None, as_json)))
+
+
+async def _reconcile(options: GlobalOptions, names: Sequence[str], request: Request) -> int:
+    from syncd.cli.daemon import ask_daemon
+    from syncd.cli.output import progress
     from syncd.service.build import open_session
-    from syncd.sync import once
 
     config = options.load()
     dry_run = request.options.dry_run
+    if not dry_run:
+        code = await ask_daemon(config.state_dir, request.for_daemon(names), quiet=options.quiet)
+        if code is not None:
+            return code
+
+    async def directly(_: str, work: Callable[[], "Awaitable[Report]"]) -> None:
+        await work()
+
     async with open_session(config, names, grants=request.grants, read_only=dry_run) as session:
         reports: dict[str, Report] = {}
         signals.describe_with(lambda: _interruption(reports, len(session.mirrors), dry_run=dry_run))
         with progress(quiet=options.quiet) as bar:
-            for name, mirror in session.mirrors.items():
-                reports[name] = report = once.Report()
-                began, before = time.monotonic(), session.transport.counters.requests
-                gate = session.transport.gate
-                pace = Pace(mirror.target.requests, gate.seconds_for, gate.own_time)
-                display = ProgressDisplay(name, bar, quiet=options.quiet, pace=pace)
-                await once.run(mirror, request.options, display, report)
-                if request.wait_s is not None:
-                    await once.wait_until_indexed(mirror, report, request.wait_s)
-                report.elapsed_s = time.monotonic() - began
-                report.requests = session.transport.counters.requests - before
-        code = next(code for code in SEVERITY if code in {report.exit_code for report in reports.values()})
-        if request.as_json:
-            write_json(session, reports, code)
-        else:
-            print_reports(session, reports)
+            await make_reports(session, request, reports, bar, directly, quiet=options.quiet)
+        code = most_serious(reports.values())
+        print_result(session, request, reports, code)
     return code
+
+
+async def make_reports(
+    session: "Session",
+    request: Request,
+    reports: "dict[str, Report]",
+    bar: "Bar | None",
+    carry_out: Callable[[str, Callable[[], "Awaitable[Report]"]], "Awaitable[None]"],
+    *,
+    quiet: bool = False,
+) -> None:
+    """Make a pass of each mirror of the session, one after the other.
+
+    reports: gets the growing report of each mirror. carry_out: runs the work of one mirror, at once or in its loop.
+    """
+    from syncd.cli.output import ProgressDisplay
+    from syncd.queries.forecast import Pace
+    from syncd.sync import once
+
+    gate, counters = session.transport.gate, session.transport.counters
+    for name, mirror in session.mirrors.items():
+        reports[name] = report = once.Report()
+        pace = Pace(mirror.target.requests, gate.seconds_for, gate.own_time)
+        display = ProgressDisplay(name, bar, quiet=quiet, pace=pace)
+
+        async def work(
+            mirror: "Mirror" = mirror, report: "Report" = report, display: ProgressDisplay = display
+        ) -> "Report":
+            began, before = time.monotonic(), counters.requests
+            await once.run(mirror, request.options, display, report)
+            if request.wait_s is not None:
+                await once.wait_until_indexed(mirror, report, request.wait_s)
+            report.elapsed_s = time.monotonic() - began
+            report.requests = counters.requests - before
+            return report
+
+        await carry_out(name, work)
+
+
+def most_serious(reports: "Iterable[Report]") -> int:
+    """Return the exit code of a command from the reports of its mirrors."""
+    codes = {report.exit_code for report in reports}
+    return next(code for code in SEVERITY if code in codes)
+
+
+def print_result(session: "Session", request: Request, reports: "dict[str, Report]", code: int) -> None:
+    """Print the reports, for people or as JSON."""
+    if request.as_json:
+        write_json(session, reports, code)
+    else:
+        print_reports(session, reports)
 
 
 def _interruption(reports: "dict[str, Report]", mirrors: int, *, dry_run: bool) -> str:
@@ -212,6 +284,8 @@ def _print_plan(session: "Session", mirror: "Mirror", report: "Report") -> None:
         requests = counted(int(forecast["requests"]), "request")
         print_line(f"  about {requests}, {span(forecast['seconds'])} at the present rate limit")
     for result in report.results:
+        if result.plan_id:
+            print_line(f"  plan {result.plan_id}")
         if result.refusal:
             print_line(f"  refused when run: {result.refusal}")
 
@@ -248,6 +322,8 @@ def _write_mirror(session: "Session", mirror: "Mirror", report: "Report") -> Non
     refusals = [result.refusal for result in report.results if result.refusal]
     if refusals:
         head["refused"] = refusals[0]
+    if plan := next((result.plan_id for result in report.results if result.plan_id), None):
+        head["plan_id"] = plan
     sys.stdout.write(json.dumps(head)[:-1] + ', "actions": [')
     _write_list(
         _action_object(action, outcome) for result in report.results for action, outcome in result.tables.plan.actions()

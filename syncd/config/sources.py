@@ -41,6 +41,8 @@ CLOUDFLARE_VARIABLES: Mapping[str, str] = {
     "CLOUDFLARE_API_BASE_URL": "base_url",
 }
 _LOGIN = ("api_token", "api_token_file", "email", "api_key")
+CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
+"""The variable with the directory of the credentials that systemd gives to a service."""
 
 
 def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, account_only: bool = False) -> Config:
@@ -220,7 +222,7 @@ def file_values(path: Path) -> dict[str, Any]:
 
 def _credential_values(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the token file that systemd's LoadCredential put into $CREDENTIALS_DIRECTORY, if there is one."""
-    directory = environ.get("CREDENTIALS_DIRECTORY")
+    directory = environ.get(CREDENTIALS_DIRECTORY)
     path = Path(directory or "") / CREDENTIAL
     if not directory or not path.is_file():
         return {}

@@ -187,6 +187,12 @@ class Brake(SyncdError):
     needs_person = True
 
 
+class PlanChanged(SyncdError):
+    """The plan is not the one that a person approved. Nothing was applied. It says nothing about the mirror's state."""
+
+    exit_code = EXIT_BRAKE
+
+
 class ConfigError(SyncdError):
     """The configuration or the command line is wrong. Nothing was started."""
 

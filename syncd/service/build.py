@@ -100,15 +100,22 @@ async def open_session(
         transport = await stack.enter_async_context(open_transport(config))
         if not read_only:
             stack.enter_context(_known_credentials(transport, db))
-        mirrors = {}
+        mirrors: dict[str, Mirror] = {}
+        session = Session(config, transport, db, mirrors, held)
         for name in names or config.mirrors:
             section = config.mirrors[name]
-            target = build_target(transport, db, name, section, grants)
-            stack.push_async_callback(target.aclose)
             bind(db, name, _location(config, section), section.key_prefix)
             reshard(db, name, Shard.parse(section.shard))
-            mirrors[name] = build_mirror(db, name, section.path, target, build_settings(section, grants))
-        yield Session(config, transport, db, mirrors, held)
+            mirrors[name] = add_mirror(stack, session, name, grants)
+        yield session
+
+
+def add_mirror(stack: AsyncExitStack, session: Session, name: str, grants: Grants) -> Mirror:
+    """Build a mirror of a session. stack: closes its target."""
+    section = session.config.mirrors[name]
+    target = build_target(session.transport, session.db, name, section, grants)
+    stack.push_async_callback(target.aclose)
+    return build_mirror(session.db, name, section.path, target, build_settings(section, grants))
 
 
 async def _open_state(state_dir: Path, on_damage: OnDamage | None) -> sqlite3.Connection:

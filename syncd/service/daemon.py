@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -13,6 +13,7 @@ from syncd.config.sources import login
 from syncd.core.errors import EXIT_OK, ConfigError, Locked, StateDamaged, StateGone, StateHalt, SyncdError
 from syncd.service import signals
 from syncd.service.build import open_session
+from syncd.service.control import Channel, ControlServer
 from syncd.service.notify import Notifier, Webhook
 from syncd.service.runtime import Heartbeat, Runtime, build_runtime, deliver_hints, follow_credentials, start_watching
 from syncd.state.db import OnDamage
@@ -38,20 +39,33 @@ class StatusPage(Protocol):
         """Stop serving."""
 
 
-def serve(load: Callable[[], Config], make_page: Callable[[], StatusPage]) -> int:
+Command = Callable[[Runtime, Mapping[str, Any], Channel], Awaitable[int]]
+"""Carries out a request of the control socket and returns its exit code. The command line passes it in."""
+
+
+def serve(
+    load: Callable[[], Config], make_page: Callable[[], StatusPage], commands: Mapping[str, Command] | None = None
+) -> int:
     """Run until SIGTERM (0) or SIGINT (130).
 
-    load: reads the config, again at every SIGHUP. make_page: called if the config wants a status page.
+    load: reads the config, again at every SIGHUP. make_page: called if the config wants a status page. commands: the
+    requests that the control socket takes besides "reload".
     Raises ConfigError or Locked if the daemon cannot start.
     """
-    return asyncio.run(_Daemon(load, make_page).run())
+    return asyncio.run(_Daemon(load, make_page, commands or {}).run())
 
 
 class _Daemon:
     """The daemon process, from its start to its end. It outlives the reloads of the config."""
 
-    def __init__(self, load: Callable[[], Config], make_page: Callable[[], StatusPage]) -> None:
+    def __init__(
+        self, load: Callable[[], Config], make_page: Callable[[], StatusPage], commands: Mapping[str, Command]
+    ) -> None:
         self._load = load
+        self._commands = commands
+        self._control = ControlServer(self._answer)
+        self._runtime: Runtime | None = None
+        self._reloads: list[asyncio.Future[None]] = []
         self._make_page = make_page
         self._page: StatusPage | None = None
         self._notifier = Notifier.from_environ(os.environ)
@@ -70,6 +84,7 @@ class _Daemon:
             try:
                 return await self._run()
             finally:
+                await self._control.close()
                 if self._page:
                     await self._page.close()
 
@@ -89,7 +104,7 @@ class _Daemon:
                 # A reloaded config that cannot be opened, for example because of its state_dir, is dropped.
                 if former is None or isinstance(error, StateGone):
                     raise
-                _log_invalid(error)
+                self._drop(error)
                 config, former = former, None
         log.info("daemon.stop", code=self._code)
         return self._code
@@ -105,10 +120,13 @@ class _Daemon:
         on_damage, self._on_damage = self._on_damage, "rebuild"
         async with open_session(config, daemon=True, on_damage=on_damage) as session:
             await self._open_page(config.web.listen)
-            runtime = build_runtime(session)
+            self._runtime = runtime = build_runtime(session)
+            await self._control.open(config.state_dir)
+            self._settle_reloads(None)
             try:
                 return await self._serve_runtime(runtime)
             finally:
+                self._runtime = None
                 await runtime.watcher.stop()
 
     async def _serve_runtime(self, runtime: Runtime) -> Config:
@@ -145,7 +163,7 @@ class _Daemon:
                 config = self._load()
                 login(config)
             except ConfigError as error:
-                _log_invalid(error)
+                self._drop(error)
                 runtime.request_full()
                 self._notifier.ready()
             else:
@@ -164,6 +182,37 @@ class _Daemon:
             log.warning("web.refused", error=str(error), consequence="the page stays where it was")
         self._started = True
 
+    # -- the control socket
+
+    async def _answer(self, request: Mapping[str, Any], channel: Channel) -> int:
+        """Carry out a request of the control socket."""
+        if request["command"] == "reload":
+            return await self._reload_now(channel)
+        if self._runtime is None:
+            raise Locked("the daemon is starting or re-reads its config; try again")
+        return await self._commands[request["command"]](self._runtime, request, channel)
+
+    async def _reload_now(self, channel: Channel) -> int:
+        """Re-read the config as after SIGHUP. Raises the error of a config that cannot be used."""
+        reloaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reloads.append(reloaded)
+        self._reload.set()
+        await reloaded
+        channel.out("the daemon uses the config as it is now, and makes a full pass of every mirror\n")
+        return EXIT_OK
+
+    def _drop(self, error: SyncdError) -> None:
+        """Report a config that cannot be used."""
+        log.error("config.invalid", error=str(error), consequence="the former config stays in force")
+        self._settle_reloads(error)
+
+    def _settle_reloads(self, error: SyncdError | None) -> None:
+        """Tell the commands that wait for a reload how it ended."""
+        for reloaded in self._reloads:
+            if not reloaded.done():
+                reloaded.set_exception(error) if error else reloaded.set_result(None)
+        self._reloads.clear()
+
     def _rebuild(self, error: StateDamaged) -> None:
         """Let the next start replace the state file. Raises the error if a new file was damaged soon."""
         now = asyncio.get_running_loop().time()
@@ -171,10 +220,6 @@ class _Daemon:
             raise error
         self._rebuilt_at = now
         self._on_damage = "discard"
-
-
-def _log_invalid(error: SyncdError) -> None:
-    log.error("config.invalid", error=str(error), consequence="the former config stays in force")
 
 
 async def _wait_for_any(ends: Sequence[asyncio.Task[Any]], tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -7,17 +7,18 @@ import asyncio
 import contextlib
 import math
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import structlog
 
 from syncd.cloudflare.gate import Gate
-from syncd.core.errors import Brake, Halt, Retry, RootHalt, StateDamaged, StateHalt, SyncdError, Unexpected
+from syncd.core.errors import Brake, PlanChanged, Retry, StateDamaged, StateHalt, SyncdError, Unexpected
 from syncd.core.keys import normal, shown
 from syncd.core.model import Hint
 from syncd.queries.forecast import Pace, span
+from syncd.service.error_policy import ErrorPolicy
 from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, writable
 from syncd.state.history import State, set_state, stored_detail, was_halted
@@ -25,6 +26,7 @@ from syncd.state.queue import Dirty
 from syncd.sync.index import IndexFollowup
 from syncd.sync.mirror import Hooks, Mirror, PassOptions, Result, Scope
 from syncd.sync.observe import ScopeTooLarge
+from syncd.sync.once import Report
 from syncd.sync.reconcile import reconcile
 
 log = structlog.get_logger()
@@ -40,107 +42,21 @@ FOLDER_PAUSE_S = 10.0
 """Minimum seconds between two full passes of a halted mirror whose folder changes."""
 PROGRESS_EVERY_S = 2.0
 """Seconds between two reports of a pass under way. Each report counts all records."""
-RETRY_FIRST_S = 5.0
-RETRY_LONGEST_S = 300.0
-REFUSED_PAUSE_S = 60.0
-"""Minimum seconds between two tries of a mirror that its target refused. SIGHUP makes a try at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
-    """The reaction of a mirror to an error. full_at: the time of its next full pass. log: whether to log the error."""
+class Job:
+    """A pass that a person asked for. make: makes it. report: gets its result."""
 
-    state: Literal["halted", "degraded"]
-    full_at: float
-    log: bool = True
+    make: Callable[[], Awaitable[Report]]
+    report: asyncio.Future[Report]
 
-
-def retry_pause_s(failures: int, chance: float, requested_s: float = 0.0) -> float:
-    """Return the pause after so many earlier failures in a row. It doubles, and varies by a fifth so as to spread load.
-
-    chance: in [0, 1). requested_s: the pause that the remote asked for, a minimum.
-    """
-    pause = min(RETRY_FIRST_S * 2.0 ** min(failures, 16), RETRY_LONGEST_S)
-    return max(pause * (0.8 + 0.4 * chance), requested_s)
-
-
-class ErrorPolicy:
-    """The errors of one mirror and their consequences. All times are those of the event loop.
-
-    interval: seconds between full passes. halted: an earlier process left the mirror halted. refused: for its deletes.
-
-    compared_all: whether a full pass of this process has compared everything. Until then an earlier halt may apply,
-    so no single key is served. retry_at: the mirror rests until then. hints_at: a hint on the whole root starts no
-    full pass before then. state_fault: why the state file could not be used, until a pass succeeds.
-    """
-
-    def __init__(self, interval: float, *, halted: bool, refused: bool) -> None:
-        self.compared_all = False
-        self.retry_at = 0.0
-        self.hints_at = 0.0
-        self.state_fault: str | None = None
-        self._interval = interval
-        self._halt: Halt | Brake | None = None
-        self._failures = 0
-        self._halt_shown = halted
-        self._refused = halted and refused
-
-    @property
-    def serves_keys(self) -> bool:
-        """Whether single keys are served between full passes. A refusal of deletes does not stop uploads."""
-        return self.compared_all and (self._halt is None or isinstance(self._halt, Brake))
-
-    @property
-    def halted_by_folder(self) -> bool:
-        """Whether a change in the folder may end the halt."""
-        return isinstance(self._halt, (Brake, RootHalt))
-
-    def hides_progress(self, *, moved: bool) -> bool:
-        """Return whether the state of an earlier error is still shown, in place of the progress of a pass.
-
-        A halt is shown until a full pass has succeeded or, unless it refused deletes, until an action has ended. Any
-        other error is shown until an action has ended (moved).
-        """
-        return self._halt_shown or (self._failures > 0 and not moved)
-
-    def on_progress(self, *, moved: bool) -> None:
-        """Note that a pass goes on. moved: it has ended an action."""
-        self._halt_shown = self._halt_shown and (self._refused or not moved)
-
-    def on_success(self, *, everything: bool) -> str | None:
-        """Note that a pass has succeeded. Return why the mirror is still halted, None if it is not."""
-        self.compared_all = self.compared_all or everything
-        self._failures = 0
-        self.state_fault = None
-        # Single keys may be in order while the folder as a whole is not.
-        if isinstance(self._halt, Brake) and not everything:
-            return str(self._halt)
-        self._halt = None
-        self._halt_shown = False
-        return None
-
-    def on_error(self, error: SyncdError, now: float, chance: float) -> Response:
-        """Note an error that ended a pass."""
-        if isinstance(error, (Halt, Brake)) and not isinstance(error, StateHalt):
-            return self._on_halt(error, now)
-        if isinstance(error, StateHalt):
-            self.state_fault = str(error)
-        requested_s = (error.after_s or 0.0) if isinstance(error, Retry) else 0.0
-        self.retry_at = now + retry_pause_s(self._failures, chance, requested_s)
-        self._failures += 1
-        self._halt_shown = False
-        return Response("degraded", self.retry_at)
-
-    def _on_halt(self, error: Halt | Brake, now: float) -> Response:
-        refused = isinstance(error, Brake)
-        repeated = refused and isinstance(self._halt, Brake)
-        # A refusal is judged by a full pass, or after one.
-        self.compared_all = self.compared_all or refused
-        self._halt, self._refused, self._halt_shown = error, refused, True
-        # Neither a moving folder nor a short interval makes the mirror repeat a request that its target refused.
-        pause = 0.0 if self.halted_by_folder else REFUSED_PAUSE_S
-        self.hints_at = now + pause
-        return Response("halted", now + max(self._interval, pause), log=not repeated)
+    def fail(self, error: BaseException) -> None:
+        """Pass the error on to the one who waits, if anybody does."""
+        if isinstance(error, asyncio.CancelledError):
+            self.report.cancel()
+        elif not self.report.done():
+            self.report.set_exception(error)
 
 
 class MirrorStatus:
@@ -233,6 +149,7 @@ class MirrorWorker:
         self._moved_at = self._clock()
         self._options = PassOptions(delete_after=mirror.settings.delete_after)
         self._result: Result | None = None
+        self._jobs: deque[Job] = deque()
         self._has_pending = PendingCheck(lambda: mirror.queue.next_due(mirror.now()) == 0.0, self._clock)
 
     # -- called by others
@@ -265,6 +182,16 @@ class MirrorWorker:
         self.full_at = min(self.full_at, self._clock() if at is None else at)
         self._wake.set()
 
+    async def run_job(self, make: Callable[[], Awaitable[Report]]) -> Report:
+        """Let the loop make a pass that a person asked for, as soon as its present pass is over. Return its report.
+
+        Raises what `make` raises, and CancelledError if the loop ends before.
+        """
+        job = Job(make, asyncio.get_running_loop().create_future())
+        self._jobs.append(job)
+        self._wake.set()
+        return await job.report
+
     def state_changed(self) -> None:
         """Check what is due, after another process has written to the state file."""
         self.index.make_due()
@@ -276,6 +203,13 @@ class MirrorWorker:
 
     async def run(self) -> None:
         """Serve the mirror until cancelled."""
+        try:
+            await self._run()
+        finally:
+            for job in self._jobs:
+                job.report.cancel()
+
+    async def _run(self) -> None:
         while True:
             self._moved_at = self._clock()
             await self._sleep()
@@ -299,7 +233,7 @@ class MirrorWorker:
 
     async def _sleep(self) -> None:
         """Wait until something is due and the pause after a failure is over."""
-        while True:
+        while not self._jobs:
             self._wake.clear()
             now, keys_at = self._clock(), math.inf
             if self.policy.serves_keys and (wait := self.mirror.queue.next_due(self.mirror.now())) is not None:
@@ -316,7 +250,10 @@ class MirrorWorker:
             self._moved_at = self._clock()
 
     async def _serve(self) -> None:
-        """Do what is due: a full pass or a pass of single keys, and a poll of the index."""
+        """Do what is due: a pass that a person asked for, a full pass or a pass of single keys, a poll of the index."""
+        if self._jobs:
+            await self._serve_job(self._jobs.popleft())
+            return
         now = self._clock()
         if now >= self.full_at:
             self.full_at = math.inf
@@ -332,6 +269,34 @@ class MirrorWorker:
                 self.request_full(now)
         if self.policy.serves_keys:
             await self._poll_index()
+
+    async def _serve_job(self, job: "Job") -> None:
+        """Make a pass that a person asked for. It counts as a full pass of this loop."""
+        before = self.status.state, self.status.detail
+        self.status.start_pass(self._clock(), hidden=False)
+        try:
+            report = await job.make()
+        except SyncdError as error:
+            # The request cannot be carried out. That says nothing about the mirror.
+            job.fail(error)
+            self.status.set(*before)
+            return
+        except BaseException as error:
+            job.fail(error)
+            raise
+        if not job.report.done():
+            job.report.set_result(report)
+        if isinstance(report.error, PlanChanged):
+            self.status.set(*before)
+            return
+        self.full_at = math.inf
+        if report.error:
+            self._on_error(report.error)
+            return
+        halt = self.policy.on_success(everything=True)
+        self.index.start_over(keep_pauses=False)
+        self.status.set("halted" if halt else "idle", halt)
+        self.request_full(self._clock() + self._interval)
 
     async def _pass(self, scope: Scope) -> bool:
         """Make a pass. Return whether it held deletes back."""

@@ -1,6 +1,7 @@
 """The guards: they refuse deletes that an unmounted disk, a missing mount or a mistake of a person would cause."""
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -102,10 +103,22 @@ def brake_input(mirror: Mirror, lost: int, known: int, *, fresh: bool) -> BrakeI
     return BrakeInput(lost, recent, known, mirror.settings.max_delete, fresh)
 
 
-def refusal(mirror: Mirror, tables: PassTables, weighed: BrakeInput, put: int | None) -> str | None:
+def plan_id(name: str, tables: PassTables) -> str:
+    """Return the id of a mirror's plan: the name, and a digest of all deletes with their entries and reasons.
+
+    The uploads do not count: they are made whether the deletes are refused or not.
+    """
+    digest = hashlib.sha256()
+    for batch in tables.plan.batches("delete"):
+        for _, delete in batch:
+            digest.update(f"{delete.key}\0{delete.ref}\0{delete.reason}\n".encode("utf-8", "surrogatepass"))
+    return f"{name}-{digest.hexdigest()[:12]}"
+
+
+def refusal(mirror: Mirror, tables: PassTables, weighed: BrakeInput, put: int | None, plan: str) -> str | None:
     """Return why the plan deletes too much and what to do about it, None if it may pass.
 
-    put: the number of uploads that were made; None in a dry run.
+    put: the number of uploads that were made; None in a dry run. plan: the id of the plan.
     """
     allowed = brake(weighed)
     if allowed is None:
@@ -118,7 +131,7 @@ def refusal(mirror: Mirror, tables: PassTables, weighed: BrakeInput, put: int | 
     return (
         f"the plan deletes {deletes} of {weighed.known} entries ({names}{', …' if deletes > 3 else ''}){earlier};"
         f" max_delete = {weighed.max_delete} allows {allowed}. {done}. See all of it:"
-        f" syncd reconcile --dry-run {mirror.name}; if it is meant: {_by_force(mirror.name)}"
+        f" syncd plan {mirror.name}; if it is meant: syncd approve {plan}"
     )
 
 
@@ -296,4 +309,4 @@ def _mount_problem(name: str, key: str, why: str) -> Problem:
 
 
 def _by_force(name: str) -> str:
-    return f"syncd reconcile --force {name} (with the daemon stopped)"
+    return f"syncd reconcile --force {name}"

@@ -111,6 +111,7 @@ class Scope:
 class PassOptions:
     """The options of one pass. full: use no cache. list_all: list the whole remote, which `full` includes.
 
+    approved: the id of the plan whose deletes pass the guard. Any other plan is refused.
     delete_after: seconds for which a file must be missing before its entry is deleted (only `run`).
     """
 
@@ -120,6 +121,7 @@ class PassOptions:
     list_all: bool = False
     delete_excluded: bool = False
     delete_after: float = 0.0
+    approved: str | None = None
 
 
 @dataclass(slots=True)
@@ -133,6 +135,7 @@ class Result:
     fresh: no full pass has ended with this state file.
     done: finished actions by kind, and "failed". problems: problems by kind.
     unsent: key -> checksum of each file that was read and not put.
+    plan_id: the id of the plan, "" if it deletes nothing.
     refusal: why the brake refuses the deletes (in a dry run: would refuse them).
     held_back: deletes were postponed, and only a full pass plans them again.
     waiting: deletes that wait until the content is uploaded and searchable under another key or entry.
@@ -154,6 +157,7 @@ class Result:
     done: Counter[str] = field(default_factory=Counter)
     problems: Counter[str] = field(default_factory=Counter)
     unsent: dict[str, str] = field(default_factory=dict)
+    plan_id: str = ""
     refusal: str | None = None
     held_back: bool = False
     waiting: int = 0

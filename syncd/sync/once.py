@@ -5,9 +5,10 @@ import contextlib
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
-from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, Brake, DiskRetry, RootHalt, StateHalt, SyncdError
+from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, Brake, DiskRetry, PlanChanged, RootHalt, StateHalt, SyncdError
 from syncd.core.model import HARMLESS, Problem
 from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, when_free, writable
@@ -69,9 +70,15 @@ class Report:
         return list(mirror.journal.problems.all(self.results[0].pass_id)) if self.results else []
 
 
+class HasState(Protocol):
+    """The state of a mirror in the daemon."""
+
+    state: State
+
+
 async def run(mirror: Mirror, options: PassOptions, on_progress: OnProgress, report: Report) -> None:
     """Bring a mirror in step and fill in the report. A SyncdError that stops the mirror is stored in the report."""
-    progress = _Progress(mirror, dry_run=options.dry_run)
+    progress = _Progress(mirror, dry_run=options.dry_run or options.approved is not None)
 
     def report_progress(result: Result) -> None:
         report.add(result)
@@ -86,13 +93,14 @@ async def run(mirror: Mirror, options: PassOptions, on_progress: OnProgress, rep
         refusal = await _catch_refusal(_full_pass(mirror, options, hooks))
         if options.dry_run:
             return
-        await _retry_disk(mirror, options, hooks)
-        refusal = await _catch_refusal(_serve_pending(mirror, options, hooks, report)) or refusal
+        later = replace(options, approved=None)
+        await _retry_disk(mirror, later, hooks)
+        refusal = await _catch_refusal(_serve_pending(mirror, later, hooks, report)) or refusal
         if refusal:
             raise refusal
         if report.results[0].held_back:
             # Only a full pass sees the orphans among the deletes that were held back.
-            await reconcile(mirror, Scope(), options, hooks)
+            await reconcile(mirror, Scope(), later, hooks)
         await _reindex(mirror)
         if report.results[0].audited and report.results[0].unsettled:
             # This pass had no listing that shows the state of the index.
@@ -103,7 +111,7 @@ async def run(mirror: Mirror, options: PassOptions, on_progress: OnProgress, rep
     except asyncio.CancelledError:
         progress.store(_remaining(report.results[-1]) if report.results else 0)
         raise
-    if not options.dry_run:
+    if not options.dry_run and not isinstance(report.error, PlanChanged):
         _store_state(mirror, report.error)
 
 
@@ -132,6 +140,22 @@ async def wait_until_indexed(mirror: Mirror, report: Report, seconds: float) -> 
             await _wait_for_index(mirror, seconds)
     except SyncdError as error:
         report.error = error
+    note_unindexed(mirror, report)
+
+
+async def wait_for_followup(mirror: Mirror, report: Report, seconds: float, status: HasState) -> None:
+    """Wait likewise while the daemon follows the index up, until the mirror is halted."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + seconds
+    while True:
+        if report.error or status.state == "halted" or not _is_worth_waiting(mirror, end - clock()):
+            break
+        await asyncio.sleep(index.FIRST_POLL_S / 2)
+    note_unindexed(mirror, report)
+
+
+def note_unindexed(mirror: Mirror, report: Report) -> None:
+    """Store the entries that are not searchable, and the problems that are left, in the report."""
     report.not_indexed = mirror.journal.index.unfinished()
     report.waiting = [record.key for record in mirror.journal.index.stuck(math.inf, index.NAMED)]
     report.count_problems(mirror)
@@ -223,14 +247,19 @@ async def _wait_for_index(mirror: Mirror, seconds: float) -> None:
     looks = 0
     while True:
         pause = await index.follow_up(mirror, index.pause_s(looks) / 4)
-        unfinished = mirror.journal.index.unfinished()
-        reindex_s = index.next_reindex_s(mirror)
         left_s = end - clock()
-        # A temporary error is worth the wait only if it can be retried in time.
-        if pause is None or left_s <= 0 or not (unfinished or (reindex_s is not None and reindex_s < left_s)):
+        if pause is None or not _is_worth_waiting(mirror, left_s):
             return
         await asyncio.sleep(min(left_s, pause))
         looks += 1
+
+
+def _is_worth_waiting(mirror: Mirror, left_s: float) -> bool:
+    """Return whether an entry may become searchable in left_s seconds."""
+    reindex_s = index.next_reindex_s(mirror)
+    # A temporary error is worth the wait only if it can be retried in time.
+    may_succeed = mirror.journal.index.unfinished() or (reindex_s is not None and reindex_s < left_s)
+    return left_s > 0 and bool(may_succeed)
 
 
 # -- the stored state

@@ -32,6 +32,7 @@ from syncd.sync.guard import (
     is_fresh,
     is_other_folder,
     look_at_mounts,
+    plan_id,
     protect_mounts,
     refusal,
     uncover_mounts,
@@ -258,6 +259,14 @@ def _look_at_deletes(current: Pass) -> None:
     result.known = mirror.journal.count() + result.unrecorded
     other_folder = current.scope.everything and is_other_folder(mirror, result.tables, result.known)
     result.fresh = is_fresh(mirror) or other_folder
+    approved = current.options.approved
+    if result.tables.plan.counts["delete"]:
+        result.plan_id = plan_id(mirror.name, result.tables)
+    if approved and approved != result.plan_id:
+        now = f"its id is {result.plan_id} now" if result.plan_id else "it deletes nothing now"
+        raise Brake(
+            f"the plan has changed since {approved}: {now}. Nothing was changed; see it: syncd plan {mirror.name}"
+        )
 
 
 async def _forecast_brake(current: Pass) -> None:
@@ -269,7 +278,7 @@ async def _forecast_brake(current: Pass) -> None:
     def forecast(coming: Mapping[str, int]) -> str | None:
         lost = count_losses(mirror, result.tables, coming)
         weighed = brake_input(mirror, lost, result.known, fresh=result.fresh)
-        return refusal(mirror, result.tables, weighed, None)
+        return refusal(mirror, result.tables, weighed, None, result.plan_id)
 
     result.refusal = forecast({})
     if result.refusal:
@@ -284,8 +293,9 @@ async def _brake(current: Pass) -> DeleteContext:
     result.waiting = postponed.waiting
     result.held_back = postponed.needs_full_pass
     weighed = brake_input(mirror, postponed.lost, result.known, fresh=result.fresh)
-    if not options.force and postponed.due:
-        result.refusal = refusal(mirror, result.tables, weighed, result.done["put"])
+    consent = options.force or options.approved is not None
+    if not consent and postponed.due:
+        result.refusal = refusal(mirror, result.tables, weighed, result.done["put"], result.plan_id)
         if result.refusal:
             result.tables.plan.refuse("delete")
         else:
@@ -296,7 +306,7 @@ async def _brake(current: Pass) -> DeleteContext:
         mirror.name,
         mirror.settings.spec,
         mirror.policy.owner,
-        force=options.force,
+        force=consent,
         delete_excluded=options.delete_excluded,
         takeover=mirror.policy.takeover,
         prune=mirror.policy.prune,
@@ -330,7 +340,7 @@ async def _apply_deletes(current: Pass, applier: Applier, context: DeleteContext
     for deletes in result.tables.plan.batches("delete", mirror.target.limits.delete_turn):
         if mirror.tree.identity() != current.root:
             raise RootHalt(f"path {mirror.tree.label} was replaced during the pass; the rest was not deleted")
-        protect_mounts(mirror, look_at_mounts(mirror), force=context.force)
+        protect_mounts(mirror, look_at_mounts(mirror), force=current.options.force)
         await applier.delete(deletes, context)
         result.waiting = waiting + applier.replacements.waiting
 

@@ -152,9 +152,11 @@ def test_a_second_syncd_is_11_and_names_the_first_while_looking_works(workspace:
     workspace.write("a.md")
     with workspace.daemon() as daemon:
         workspace.in_step()
-        for command in ("reconcile", "run"):
-            seen = workspace.syncd("--log-format", "console", command)
-            assert (seen.code, f"pid {daemon.pid}" in seen.err) == (11, True)
+        seen = workspace.syncd("--log-format", "console", "run")
+        assert (seen.code, f"pid {daemon.pid}" in seen.err) == (11, True)
+        (workspace.state / "control.sock").unlink()
+        seen = workspace.syncd("reconcile")
+        assert (seen.code, f"pid {daemon.pid}" in seen.err) == (11, True), "a daemon that cannot be asked"
         assert workspace.syncd("reconcile", "--dry-run").code == 0
         assert workspace.syncd("status", "--json").json()["daemon"] == {"running": True, "pid": daemon.pid}
     assert workspace.syncd("reconcile").code == 0

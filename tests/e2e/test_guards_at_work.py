@@ -36,7 +36,7 @@ def test_a_slow_rm_of_most_files_is_refused_as_one_plan_and_over_a_restart(tmp_p
             daemon.saw("mirror.halted")
             assert len(workspace.remote.items()) >= 38, "at most the ten deletes that are always allowed"
             detail = workspace.status()["detail"]
-            for part in ("max_delete = 25%", "reconcile --dry-run docs", "reconcile --force docs"):
+            for part in ("max_delete = 25%", "syncd plan docs", "syncd approve docs-"):
                 assert part in detail
             left = len(workspace.remote.items())
         assert workspace.status()["state"] == "halted", "also without a daemon"
@@ -136,7 +136,6 @@ def test_a_second_process_on_the_same_state_is_refused(workspace: Workspace) -> 
     fill(workspace, 3)
     with workspace.daemon() as daemon:
         daemon.saw("pass.done", scope="all")
-        for command in ("reconcile", "run"):
-            ended = workspace.syncd(command)
-            assert (ended.code, str(daemon.pid) in ended.err) == (11, True)
+        ended = workspace.syncd("run")
+        assert (ended.code, str(daemon.pid) in ended.err) == (11, True)
     until(lambda: workspace.syncd("reconcile").code == 0)

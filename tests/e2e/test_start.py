@@ -68,7 +68,11 @@ def test_the_demo_shows_six_files_in_step_and_finds_one() -> None:
 
 
 def test_a_shell_completes_commands_and_options() -> None:
-    for words, expected in (("syncd re", {"reconcile", "retry"}), ("syncd kv re", {"rename"}), ("syncd ls --", None)):
+    for words, expected in (
+        ("syncd re", {"reconcile", "reload", "retry"}),
+        ("syncd kv re", {"rename"}),
+        ("syncd ls --", None),
+    ):
         asked = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1), "_SYNCD_COMPLETE": "bash_complete"}
         ended = subprocess.run(
             [sys.executable, "-m", "syncd"], env=os.environ | asked, capture_output=True, text=True, check=False

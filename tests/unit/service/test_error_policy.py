@@ -3,7 +3,7 @@
 import pytest
 
 from syncd.core.errors import Brake, Halt, Retry, RootHalt, StateHalt, SyncdError
-from syncd.service.worker import (
+from syncd.service.error_policy import (
     REFUSED_PAUSE_S,
     RETRY_FIRST_S,
     RETRY_LONGEST_S,

@@ -12,7 +12,8 @@ from syncd.cloudflare.gate import Gate
 from syncd.core.errors import Halt
 from syncd.core.model import EVERYTHING, Entry, Hint
 from syncd.core.problems import TRIES_S, Limits
-from syncd.service.worker import REFUSED_PAUSE_S, MirrorWorker
+from syncd.service.error_policy import REFUSED_PAUSE_S
+from syncd.service.worker import MirrorWorker
 from syncd.state.db import Meta
 from tests.harness import Core, in_step, open_core
 from tests.memory_target import Indexed

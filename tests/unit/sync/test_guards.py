@@ -41,7 +41,13 @@ async def test_a_refused_plan_deletes_nothing_uploads_all_and_names_the_remedy(c
     core.mark("new")
     with pytest.raises(Brake) as caught:
         await core.full()
-    for part in ("13 of 48", "000, 001, 002, …", "max_delete = 25% allows 12", "--dry-run docs", "--force docs"):
+    for part in (
+        "13 of 48",
+        "000, 001, 002, …",
+        "max_delete = 25% allows 12",
+        "syncd plan docs",
+        "syncd approve docs-",
+    ):
         assert part in str(caught.value)
     assert "Nothing was deleted; 1 upload was made." in str(caught.value)
     assert (core.target.changes, len(core.target.store)) == (1, 49)

@@ -34,7 +34,7 @@ class BaseMirrorFixture:
         for path in paths:
             (self.root / path).unlink()
 
-    async def full(self, **options: bool) -> Result:
+    async def full(self, **options: Any) -> Result:
         """Make a full pass, a second later."""
         self.harness.clock.now += 1
         return await reconcile(self.mirror, Scope(), PassOptions(**options))

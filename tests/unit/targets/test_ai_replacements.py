@@ -1,6 +1,7 @@
 """A renamed file is always found: the old entry is deleted after its replacement is searchable."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ async def found(h: Harness, word: str) -> set[str]:
     return {chunk["item"]["key"] for chunk in answer.raise_for_status().json()["result"]["chunks"]}
 
 
-async def serve(h: Harness, fixture: MirrorFixture, after_s: float, **options: bool) -> dict[str, int]:
+async def serve(h: Harness, fixture: MirrorFixture, after_s: float, **options: Any) -> dict[str, int]:
     """Advance the clock, poll the index, serve due items. Return the number of actions by kind."""
     h.clock.now += after_s
     await index.poll(fixture.mirror)

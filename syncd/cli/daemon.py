@@ -1,0 +1,75 @@
+"""Asks the running daemon to carry out a command. Also: reload."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from syncd.cli.context import GlobalOptions, run_async
+from syncd.cli.output import PLAIN_INTERVAL_S, ProgressLine, print_note, progress
+from syncd.core.errors import ConfigError, Locked
+from syncd.service import signals
+
+if TYPE_CHECKING:
+    pass
+
+
+async def ask_daemon(state_dir: Path, request: Mapping[str, Any], *, quiet: bool = False) -> int | None:
+    """Let the daemon of a state directory carry out a request. Return its exit code, None if no daemon is running."""
+    from syncd.service.control import ask
+
+    events = await ask(state_dir, request)
+    if events is None:
+        return None
+    name = request["command"]
+    signals.describe_with(lambda: f"{name}: the daemon goes on with it; to see how far it is: syncd status")
+    with progress(quiet=quiet) as line:
+        printed_at = time.monotonic()
+        async for event in events:
+            if "progress" in event:
+                printed_at = _show(line, event["progress"], printed_at, quiet=quiet)
+            elif line:
+                line.clear()
+            if "out" in event:
+                click.echo(event["out"], nl=False)
+            if "err" in event:
+                click.echo(event["err"], nl=False, err=True)
+            if "exit_code" in event:
+                return int(event["exit_code"])
+    raise Locked("the daemon ended before it answered; see its log")
+
+
+def _show(line: ProgressLine | None, event: Sequence[Any], printed_at: float, *, quiet: bool) -> float:
+    """Show progress. Return when the last line was printed, on a stderr that is no terminal."""
+    text, done, total = event
+    now = time.monotonic()
+    if line:
+        line.show(text, done, total)
+    elif not quiet and now - printed_at >= PLAIN_INTERVAL_S:
+        print_note(f"{text} {done}/{total}" if done else text)
+        return now
+    return printed_at
+
+
+@click.command
+@click.pass_obj
+def reload(options: GlobalOptions) -> int:
+    """Let the daemon read its config again and make a full pass.
+
+    If the config cannot be used, the reason is printed, and the daemon goes on with the former one.
+    """
+    from syncd.config.sources import CREDENTIALS_DIRECTORY, load
+
+    # Only the daemon reads the token: systemd lets no other process of the unit read its credentials.
+    config = load(options.config, {name: value for name, value in os.environ.items() if name != CREDENTIALS_DIRECTORY})
+
+    async def ask() -> int:
+        code = await ask_daemon(config.state_dir, {"command": "reload"}, quiet=options.quiet)
+        if code is None:
+            raise ConfigError(f"no daemon is running with state_dir {config.state_dir}; start it with: syncd run")
+        return code
+
+    return run_async(ask())

@@ -1,0 +1,85 @@
+"""run: the daemon, and the requests of other commands that it carries out."""
+
+import io
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, redirect_stderr, redirect_stdout
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from syncd.cli.context import GlobalOptions
+from syncd.cli.reconcile import Request, make_reports, most_serious, print_result
+from syncd.core.errors import Locked
+
+if TYPE_CHECKING:
+    from syncd.service.control import Channel
+    from syncd.service.daemon import StatusPage
+    from syncd.service.runtime import Runtime
+    from syncd.sync.once import Report
+
+
+@click.command
+@click.pass_obj
+def run(options: GlobalOptions) -> int:
+    """Watch the folders and keep the targets in step.
+
+    It runs until SIGTERM or SIGINT.
+    """
+    from syncd.service.daemon import serve
+
+    return serve(lambda: options.load(level="INFO"), make_page, COMMANDS)
+
+
+def make_page() -> "StatusPage":
+    """Return the status page. Only a daemon that shows it imports it."""
+    from syncd.web.server import WebServer
+
+    return WebServer()
+
+
+async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channel: "Channel") -> int:
+    """Let the loops of the daemon make the passes of a `reconcile`, and send what the command prints."""
+    import asyncio
+
+    from syncd.service.build import NO_GRANTS, Grants, add_mirror, mirror_config
+    from syncd.sync.mirror import PassOptions
+    from syncd.sync.once import wait_for_followup
+
+    session = runtime.session
+    asked = Request(PassOptions(**request["options"]), Grants(**request["grants"]), None, bool(request["json"]))
+    names = request["mirrors"] or list(session.mirrors)
+    for name in names:
+        mirror_config(session.config, name)
+    async with AsyncExitStack() as stack:
+        mirrors = {
+            name: session.mirrors[name] if asked.grants == NO_GRANTS else add_mirror(stack, session, name, asked.grants)
+            for name in names
+        }
+        mine = replace(session, mirrors=mirrors)
+        reports: dict[str, Report] = {}
+
+        async def in_the_loop(name: str, work: "Callable[[], Awaitable[Report]]") -> None:
+            channel.show(f"{name}: waiting for the pass under way", 0, 0)
+            try:
+                await runtime.workers[name].run_job(work)
+            except asyncio.CancelledError:
+                raise Locked("the daemon ended or re-read its config before this was done; run it again") from None
+
+        await make_reports(mine, asked, reports, channel, in_the_loop)
+        if request["wait_s"] is not None:
+            for name, report in reports.items():
+                channel.show(f"{name}: waiting until all is searchable", 0, 0)
+                await wait_for_followup(mirrors[name], report, request["wait_s"], runtime.workers[name].status)
+        code = most_serious(reports.values())
+        output, errors = io.StringIO(), io.StringIO()
+        # Nothing else prints meanwhile, because this block awaits nothing.
+        with redirect_stdout(output), redirect_stderr(errors):
+            print_result(mine, asked, reports, code)
+        channel.out(output.getvalue())
+        channel.err(errors.getvalue())
+        return code
+
+
+COMMANDS = {"reconcile": reconcile_in_daemon}
+"""The requests that the daemon carries out."""

@@ -1,0 +1,208 @@
+"""The control socket: a command asks the running daemon to act in its place.
+
+The protocol is one JSON object a line. The command sends one request, with the field "command". The daemon answers with
+events: {"out": TEXT} and {"err": TEXT} are output of the command, {"progress": [TEXT, DONE, TOTAL]} is its progress,
+and {"exit_code": N} is the end.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import stat
+import struct
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from syncd.core.errors import EXIT_BUG, EXIT_LOCKED, SyncdError
+from syncd.state.directory import no_follow
+
+SOCKET_NAME = "control.sock"
+LONGEST_NAME = 100
+"""Longest path of a socket, in bytes. Linux allows 107."""
+REQUEST_LIMIT = 64 * 1024
+"""Largest request, in bytes."""
+REQUEST_S = 5.0
+"""Seconds in which a command must send its request."""
+CLIENTS = 16
+"""Most commands that are served at a time."""
+PROGRESS_EVERY_S = 0.2
+"""Least seconds between two progress events."""
+
+log = structlog.get_logger()
+
+
+class Channel:
+    """Sends the events of one request. A command that has gone away gets nothing, and its request goes on."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._progress_at = 0.0
+
+    def out(self, text: str) -> None:
+        """Send output."""
+        self._send({"out": text})
+
+    def err(self, text: str) -> None:
+        """Send output for stderr."""
+        self._send({"err": text})
+
+    def show(self, text: str, done: int, total: int) -> None:
+        """Send progress, at most every PROGRESS_EVERY_S."""
+        now = time.monotonic()
+        if now - self._progress_at >= PROGRESS_EVERY_S:
+            self._progress_at = now
+            self._send({"progress": [text, done, total]})
+
+    def end(self, code: int) -> None:
+        """Send the exit code."""
+        self._send({"exit_code": code})
+
+    def _send(self, event: Mapping[str, Any]) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(json.dumps(event).encode() + b"\n")
+
+
+Handler = Callable[[Mapping[str, Any], Channel], Awaitable[int]]
+"""Carries out a request and returns the exit code. Raises SyncdError."""
+
+
+class ControlServer:
+    """Listens in the state directory. handle: carries out requests; several may run at a time."""
+
+    def __init__(self, handle: Handler) -> None:
+        self._handle = handle
+        self._directory: Path | None = None
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+
+    async def open(self, directory: Path) -> None:
+        """Listen in a state directory. If that fails, the daemon works without the socket and logs why."""
+        if self._directory == directory:
+            return
+        await self._stop_listening()
+        try:
+            listener = _bound(directory)
+        except OSError as error:
+            log.warning("control.refused", why=error.strerror, consequence="commands cannot ask this daemon")
+            return
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=REQUEST_LIMIT)
+        self._directory = directory
+
+    async def close(self) -> None:
+        """Stop listening, and end the requests under way."""
+        await self._stop_listening()
+        for client in self._clients:
+            client.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+
+    async def _stop_listening(self) -> None:
+        if self._server and self._directory:
+            self._server.close()
+            with contextlib.suppress(OSError):
+                (self._directory / SOCKET_NAME).unlink()
+        self._server = self._directory = None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or len(self._clients) >= CLIENTS or not _may_ask(writer.get_extra_info("socket")):
+            writer.close()
+            return
+        self._clients.add(task)
+        channel = Channel(writer)
+        try:
+            channel.end(await self._answer(reader, channel))
+            await writer.drain()
+        except ConnectionError:
+            log.debug("control.gone")
+        except asyncio.CancelledError:
+            channel.err("syncd: the daemon ended before this was done; run it again\n")
+            channel.end(EXIT_LOCKED)
+        finally:
+            self._clients.discard(task)
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, channel: Channel) -> int:
+        try:
+            async with asyncio.timeout(REQUEST_S):
+                request = json.loads(await reader.readline())
+            log.info("control.request", command=request["command"])
+            return await self._handle(request, channel)
+        except SyncdError as error:
+            channel.err(f"syncd: {error}\n")
+            return error.exit_code
+        except (ValueError, LookupError, TypeError, TimeoutError) as error:
+            log.warning("control.invalid", why=type(error).__name__)
+            channel.err("syncd: the daemon does not understand this request; restart it after an upgrade\n")
+            return EXIT_LOCKED
+        except Exception:
+            log.exception("control.failed")
+            channel.err("syncd: the daemon failed in an unexpected way; its log has the traceback: report it\n")
+            return EXIT_BUG
+
+
+def _may_ask(peer: socket.socket) -> bool:
+    """Return whether the other end belongs to the daemon's user or to root. Where that is unknown, the mode decides."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return uid in (0, os.geteuid())
+
+
+@contextmanager
+def _address(directory: Path) -> Iterator[str]:
+    """Yield the address of the socket of a state directory. A long path goes through a descriptor of the directory."""
+    path = directory / SOCKET_NAME
+    if len(os.fsencode(path)) <= LONGEST_NAME:
+        yield str(path)
+        return
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | no_follow(directory.parent))
+    try:
+        yield f"/proc/self/fd/{descriptor}/{SOCKET_NAME}"
+    finally:
+        os.close(descriptor)
+
+
+def _bound(directory: Path) -> socket.socket:
+    """Return a listening socket with mode 0600. The lock of the state directory is held, so a former one is stale."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            (directory / SOCKET_NAME).unlink()
+        os.fchmod(listener.fileno(), 0o600)
+        with _address(directory) as address:
+            listener.bind(address)
+        path = directory / SOCKET_NAME
+        if stat.S_IMODE(path.lstat().st_mode) & 0o077:
+            path.chmod(0o600)
+        listener.listen()
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+async def ask(directory: Path, request: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]] | None:
+    """Send a request to the daemon of a state directory. Return its events, None if no daemon listens."""
+    try:
+        with _address(directory) as address:
+            reader, writer = await asyncio.open_unix_connection(address, limit=2**30)
+    except OSError:
+        return None
+    writer.write(json.dumps(request).encode() + b"\n")
+    return _events(reader, writer)
+
+
+async def _events(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AsyncIterator[dict[str, Any]]:
+    try:
+        while line := await reader.readline():
+            yield json.loads(line)
+    finally:
+        writer.close()

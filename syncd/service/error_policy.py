@@ -1,0 +1,108 @@
+"""The reaction of a mirror's loop to errors: its state, its next try, and what it still serves. PURE."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from syncd.core.errors import Brake, Halt, Retry, RootHalt, StateHalt, SyncdError
+
+RETRY_FIRST_S = 5.0
+RETRY_LONGEST_S = 300.0
+REFUSED_PAUSE_S = 60.0
+"""Minimum seconds between two tries of a mirror that its target refused. SIGHUP makes a try at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The reaction of a mirror to an error. full_at: the time of its next full pass. log: whether to log the error."""
+
+    state: Literal["halted", "degraded"]
+    full_at: float
+    log: bool = True
+
+
+def retry_pause_s(failures: int, chance: float, requested_s: float = 0.0) -> float:
+    """Return the pause after so many earlier failures in a row. It doubles, and varies by a fifth so as to spread load.
+
+    chance: in [0, 1). requested_s: the pause that the remote asked for, a minimum.
+    """
+    pause = min(RETRY_FIRST_S * 2.0 ** min(failures, 16), RETRY_LONGEST_S)
+    return max(pause * (0.8 + 0.4 * chance), requested_s)
+
+
+class ErrorPolicy:
+    """The errors of one mirror and their consequences. All times are those of the event loop.
+
+    interval: seconds between full passes. halted: an earlier process left the mirror halted. refused: for its deletes.
+
+    compared_all: whether a full pass of this process has compared everything. Until then an earlier halt may apply,
+    so no single key is served. retry_at: the mirror rests until then. hints_at: a hint on the whole root starts no
+    full pass before then. state_fault: why the state file could not be used, until a pass succeeds.
+    """
+
+    def __init__(self, interval: float, *, halted: bool, refused: bool) -> None:
+        self.compared_all = False
+        self.retry_at = 0.0
+        self.hints_at = 0.0
+        self.state_fault: str | None = None
+        self._interval = interval
+        self._halt: Halt | Brake | None = None
+        self._failures = 0
+        self._halt_shown = halted
+        self._refused = halted and refused
+
+    @property
+    def serves_keys(self) -> bool:
+        """Whether single keys are served between full passes. A refusal of deletes does not stop uploads."""
+        return self.compared_all and (self._halt is None or isinstance(self._halt, Brake))
+
+    @property
+    def halted_by_folder(self) -> bool:
+        """Whether a change in the folder may end the halt."""
+        return isinstance(self._halt, (Brake, RootHalt))
+
+    def hides_progress(self, *, moved: bool) -> bool:
+        """Return whether the state of an earlier error is still shown, in place of the progress of a pass.
+
+        A halt is shown until a full pass has succeeded or, unless it refused deletes, until an action has ended. Any
+        other error is shown until an action has ended (moved).
+        """
+        return self._halt_shown or (self._failures > 0 and not moved)
+
+    def on_progress(self, *, moved: bool) -> None:
+        """Note that a pass goes on. moved: it has ended an action."""
+        self._halt_shown = self._halt_shown and (self._refused or not moved)
+
+    def on_success(self, *, everything: bool) -> str | None:
+        """Note that a pass has succeeded. Return why the mirror is still halted, None if it is not."""
+        self.compared_all = self.compared_all or everything
+        self._failures = 0
+        self.state_fault = None
+        # Single keys may be in order while the folder as a whole is not.
+        if isinstance(self._halt, Brake) and not everything:
+            return str(self._halt)
+        self._halt = None
+        self._halt_shown = False
+        return None
+
+    def on_error(self, error: SyncdError, now: float, chance: float) -> Response:
+        """Note an error that ended a pass."""
+        if isinstance(error, (Halt, Brake)) and not isinstance(error, StateHalt):
+            return self._on_halt(error, now)
+        if isinstance(error, StateHalt):
+            self.state_fault = str(error)
+        requested_s = (error.after_s or 0.0) if isinstance(error, Retry) else 0.0
+        self.retry_at = now + retry_pause_s(self._failures, chance, requested_s)
+        self._failures += 1
+        self._halt_shown = False
+        return Response("degraded", self.retry_at)
+
+    def _on_halt(self, error: Halt | Brake, now: float) -> Response:
+        refused = isinstance(error, Brake)
+        repeated = refused and isinstance(self._halt, Brake)
+        # A refusal is judged by a full pass, or after one.
+        self.compared_all = self.compared_all or refused
+        self._halt, self._refused, self._halt_shown = error, refused, True
+        # Neither a moving folder nor a short interval makes the mirror repeat a request that its target refused.
+        pause = 0.0 if self.halted_by_folder else REFUSED_PAUSE_S
+        self.hints_at = now + pause
+        return Response("halted", now + max(self._interval, pause), log=not repeated)

@@ -1,0 +1,183 @@
+"""Commands beside a running daemon: it makes the pass, approves a plan, reloads, and refuses strangers."""
+
+import json
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from syncd.service.control import REQUEST_LIMIT, SOCKET_NAME
+from tests.e2e.harness import Workspace, open_workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    with open_workspace(tmp_path) as workspace:
+        yield workspace
+
+
+def talk(workspace: Workspace, *lines: bytes) -> list[dict[str, object]]:
+    """Send bytes to the daemon as they are. Return its events."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(workspace.state / SOCKET_NAME))
+        client.sendall(b"".join(lines))
+        return [json.loads(line) for line in client.makefile("rb")]
+
+
+def test_the_daemon_makes_the_pass_of_a_reconcile(workspace: Workspace) -> None:
+    workspace.write("a.md", "text a")
+    with workspace.daemon() as daemon:
+        workspace.in_step()
+        assert stat.S_IMODE((workspace.state / SOCKET_NAME).stat().st_mode) == 0o600
+        ended = workspace.syncd("reconcile", "--wait")
+        assert (ended.code, "1 unchanged" in ended.out) == (0, True), ended
+        report = workspace.syncd("reconcile", "--json").json()
+        assert report["mirrors"]["docs"]["plan"]["unchanged"] == 1
+        assert report["exit_code"] == 0
+        daemon.saw("control.request", 2, command="reconcile")
+        wrong = workspace.syncd("reconcile", "nix")
+        assert (wrong.code, wrong.out) == (2, "")
+        assert "there is: docs" in wrong.err
+        assert daemon.stop()[0] == 0
+    assert not (workspace.state / SOCKET_NAME).exists()
+    assert workspace.syncd("reconcile").code == 0, "without a daemon the command makes the pass"
+
+
+def test_a_takeover_and_a_forced_pass_work_beside_the_daemon(workspace: Workspace) -> None:
+    workspace.write("a.md", "text a")
+    workspace.remote.create("docs")
+    workspace.remote.upload("a.md", b"theirs", owner="other", sha256="0" * 64)
+    with workspace.daemon() as daemon:
+        daemon.saw("pass.done")
+        assert workspace.syncd("reconcile").code == 1
+        assert workspace.syncd("reconcile", "--takeover").code == 0
+        assert workspace.remote.files() == {"a.md": b"text a"}
+        assert workspace.syncd("reconcile", "--force", "--full").code == 0
+
+
+def test_a_refused_plan_is_approved_once_while_uploads_go_on(workspace: Workspace) -> None:
+    for number in range(40):
+        workspace.write(f"{number}.md", f"text {number}")
+    with workspace.daemon() as daemon:
+        workspace.in_step()
+        for number in range(30):
+            (workspace.docs / f"{number}.md").unlink()
+        daemon.saw("mirror.halted")
+        plan = workspace.syncd("plan", "--json").json()["mirrors"]["docs"]
+        assert plan["plan"]["delete"] == 30
+        assert plan["plan_id"] in workspace.status()["detail"]
+        assert f"plan {plan['plan_id']}" in workspace.syncd("plan").out
+        workspace.write("new.md", "uploads go on")
+        daemon.saw("put.done", key="new.md")
+        other = workspace.syncd("approve", "docs-0123456789ab")
+        assert (other.code, f"its id is {plan['plan_id']} now" in other.err) == (4, True)
+        assert workspace.status()["state"] == "halted", "a wrong id changes nothing"
+        assert len(workspace.remote.items()) == 41
+        assert workspace.syncd("approve", plan["plan_id"]).code == 0
+        workspace.in_step()
+        assert workspace.status()["state"] == "idle"
+        again = workspace.syncd("approve", plan["plan_id"])
+        assert (again.code, "deletes nothing now" in again.err) == (4, True)
+
+
+def test_a_plan_that_has_changed_is_refused_without_a_daemon_too(workspace: Workspace) -> None:
+    for number in range(40):
+        workspace.write(f"{number}.md", f"text {number}")
+    assert workspace.syncd("reconcile").code == 0
+    for number in range(30):
+        (workspace.docs / f"{number}.md").unlink()
+    assert workspace.syncd("reconcile").code == 4
+    plan = workspace.syncd("plan", "--json").json()["mirrors"]["docs"]["plan_id"]
+    (workspace.docs / "30.md").unlink()
+    changed = workspace.syncd("approve", plan)
+    assert changed.code == 4
+    assert len(workspace.remote.items()) == 40
+    now = workspace.syncd("plan", "--json").json()["mirrors"]["docs"]["plan_id"]
+    assert workspace.syncd("approve", now).code == 0
+    workspace.in_step()
+    assert "is no plan id" in workspace.syncd("approve", "nonsense").err
+
+
+def test_reload_reports_a_bad_config_and_takes_a_good_one(workspace: Workspace) -> None:
+    good = workspace.config.read_text()
+    assert workspace.syncd("reload").code == 2
+    with workspace.daemon() as daemon:
+        daemon.saw("pass.done")
+        workspace.config.write_text(good + "nonsense = 1\n")
+        bad = workspace.syncd("reload")
+        assert (bad.code, "nonsense" in bad.err) == (2, True)
+        workspace.config.write_text(good.replace("settle = 0.05", "settle = 0.06"))
+        assert workspace.syncd("reload").code == 0
+        daemon.saw("pass.done", 2, scope="all")
+
+
+def test_a_config_that_only_the_daemon_can_refuse_is_reported(workspace: Workspace) -> None:
+    good = workspace.config.read_text()
+    with workspace.daemon() as daemon:
+        daemon.saw("pass.done")
+        (workspace.path / "file").write_text("")
+        workspace.config.write_text(good.replace(str(workspace.state), str(workspace.path / "file")))
+        *_, refused, end = talk(workspace, b'{"command": "reload"}\n')
+        assert "choose a directory" in str(refused["err"])
+        assert end == {"exit_code": 2}
+        workspace.config.write_text(good)
+        workspace.write("b.md")
+        workspace.in_step()
+
+
+@pytest.mark.parametrize("request_", [b"nonsense\n", b"{}\n", b'{"command": "nix"}\n', b"[]\n", b"\xff\n", b"\n", b""])
+def test_nonsense_is_answered_and_harms_nobody(workspace: Workspace, request_: bytes) -> None:
+    with workspace.daemon() as daemon:
+        daemon.saw("pass.done")
+        if request_:
+            *_, end = talk(workspace, request_)
+            assert end == {"exit_code": 11}
+        else:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(workspace.state / SOCKET_NAME))
+        *_, end = talk(workspace, b"x" * (REQUEST_LIMIT + 1))
+        assert end == {"exit_code": 11}
+        workspace.write("a.md")
+        workspace.in_step()
+        assert workspace.syncd("reconcile").code == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_another_user_is_not_served_even_where_the_mode_allows_it(workspace: Workspace) -> None:
+    with workspace.daemon() as daemon:
+        daemon.saw("pass.done")
+        os.chmod(workspace.state / SOCKET_NAME, 0o666)  # noqa: PTH101 - a socket, not a file
+        reader, writer = os.pipe()
+        if os.fork() == 0:
+            try:
+                client = socket.socket(socket.AF_UNIX)
+                descriptor = os.open(workspace.state, os.O_PATH)
+                os.setresuid(65534, 65534, 65534)
+                client.settimeout(20)
+                client.connect(f"/proc/self/fd/{descriptor}/{SOCKET_NAME}")
+                client.sendall(b'{"command": "reload"}\n')
+                os.write(writer, client.recv(100) or b"closed")
+            except OSError as error:
+                os.write(writer, f"refused {error.errno}".encode())
+            finally:
+                os._exit(0)
+        os.close(writer)
+        assert os.read(reader, 100).decode().split()[0] in ("closed", "refused")
+        os.close(reader)
+        os.wait()
+        assert not daemon.events("control.request")
+
+
+def test_a_state_directory_with_a_long_path_has_a_socket_too(tmp_path: Path) -> None:
+    place = tmp_path / ("long" * 30)
+    place.mkdir()
+    with open_workspace(place) as workspace:
+        workspace.write("a.md")
+        with workspace.daemon() as daemon:
+            daemon.saw("pass.done")
+            assert workspace.syncd("reconcile").code == 0
+            daemon.saw("control.request")
