@@ -174,7 +174,7 @@ def _row(name: str, mirror: dict[str, Any]) -> list[str]:
     eta_s, last = mirror.get("eta_s"), mirror["last_reconcile"]
     ago_s = time.time() - datetime.fromisoformat(last).timestamp() if last else None
     indexing = index["queued"] + index["running"]
-    problems = items["failed"] + items["rejected"] + index["error"]
+    problems = items["failed"] + items["rejected"] + index["error"] + index["skipped"]
     return [
         click.style(name, bold=True),
         click.style(state, fg=_COLOURS[state]),

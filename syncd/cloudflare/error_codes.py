@@ -12,7 +12,7 @@ from typing import Literal
 from syncd.core.errors import RetryScope
 from syncd.core.model import ProblemKind
 
-ErrorAction = Literal["halt", "auth", "missing", "park", "retry", "later", "blocked", "not_found", "conflict"]
+ErrorAction = Literal["halt", "paused", "auth", "missing", "park", "retry", "later", "blocked", "not_found", "conflict"]
 
 ALLOCATION_PAUSE_S = 900.0
 """Seconds before a request is made again after 402/7094. AI Search says "retry later" and names no time."""
@@ -34,6 +34,7 @@ class Remedy:
     scope: RetryScope = "account"
 
 
+PAUSED = "the AI Search instance is paused: see its error in the dashboard, and resume it; syncd then goes on by itself"
 _AUTH = Remedy(
     "auth",
     "authentication refused: check the API token, that it has the permission {permission}, and account_id",
@@ -66,9 +67,7 @@ _TARGET: Mapping[int, Remedy] = {
     7012: Remedy("halt", "AI Search refuses the service token of the instance: register another one in the dashboard"),
     7013: Remedy("halt", "the account has no room for another AI Search instance: delete one, or use an existing one"),
     7018: Remedy("halt", "the AI Gateway of the instance does not exist: set ai_gateway_id to an existing gateway"),
-    7032: Remedy(
-        "halt", "the AI Search instance is paused: see its error in the dashboard and resume it; syncd then goes on"
-    ),
+    7032: Remedy("paused", PAUSED),
     7053: Remedy("halt", "the AI Search instance has no built-in storage: use a newly created instance"),
     7062: Remedy("halt", "the account has no room for another AI Search namespace: delete one, or use an existing one"),
     7066: Remedy("park", "the AI Search namespace is not empty: move or delete its instances first"),
@@ -192,7 +191,7 @@ LIMIT_CODES: frozenset[int] = frozenset({7069, 7020, 7095, 7114, 10048, 3036, 40
 """Codes that are documented with status 429, or observed with it. A 429 with any other code is a rate limit."""
 _SERVICE_CODES: frozenset[int] = frozenset(code for code, remedy in CODES.items() if remedy in (BUSY, _OVERLOADED))
 """Codes of trouble in the service. With a status 4xx they come from its framework, which refuses the request."""
-_CERTAIN: frozenset[ErrorAction] = frozenset({"auth", "halt", "missing", "not_found", "conflict"})
+_CERTAIN: frozenset[ErrorAction] = frozenset({"auth", "halt", "paused", "missing", "not_found", "conflict"})
 """Actions that need an answer of the service. A service in trouble (5xx) cannot be certain of them."""
 
 STATUSES: Mapping[int, Remedy] = {

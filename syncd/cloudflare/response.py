@@ -22,7 +22,7 @@ from syncd.cloudflare.error_codes import (
     remedy_for,
     remedy_without_envelope,
 )
-from syncd.core.errors import AuthHalt, Blocked, Conflict, Halt, Later, NotFound, Park, Retry, TargetMissing
+from syncd.core.errors import AuthHalt, Blocked, Conflict, Halt, Later, NotFound, Park, PausedHalt, Retry, TargetMissing
 from syncd.core.plain_text import printable
 
 MESSAGE_LIMIT = 400
@@ -46,6 +46,9 @@ class Context:
     partial: Callable[[Any], bool] | None = None
 
 
+_HALTS: Mapping[str, type[Halt]] = {"halt": Halt, "paused": PausedHalt, "missing": TargetMissing}
+
+
 def raise_error(
     remedy: Remedy, status: int, headers: Mapping[str, str], reason: str, context: Context, code: int | None = None
 ) -> NoReturn:
@@ -59,12 +62,10 @@ def raise_error(
     reason = one_line(context.hide(reason), MESSAGE_LIMIT // 2)
     message = one_line(f"{text}{f': {reason}' if reason else ''} ({', '.join(facts)})")
     match remedy.action:
-        case "halt":
-            raise Halt(message)
+        case "halt" | "paused" | "missing":
+            raise _HALTS[remedy.action](message)
         case "auth":
             raise AuthHalt(message, status=status)
-        case "missing":
-            raise TargetMissing(message)
         case "not_found":
             raise NotFound(message, code=code, status=status)
         case "conflict":

@@ -176,6 +176,10 @@ class StateGone(StateHalt):
     """The state directory was removed or replaced. This process must end, because another syncd may use a new one."""
 
 
+class PausedHalt(Halt):
+    """The remote has paused the instance. A person resumes it there, so syncd looks again every few minutes."""
+
+
 class TargetMissing(Halt):
     """The instance, namespace or index does not exist. `create = true` creates it."""
 

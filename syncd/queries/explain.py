@@ -128,7 +128,8 @@ def _indexed(record: Record) -> Facts:
         detail = f" for {max(0.0, waited):.0f} s"
         detail += ": stuck, the service makes no progress" if waited > STUCK_S else ""
     elif record.status == "skipped":
-        detail = ": the service leaves it out of the index on purpose"
+        detail = ": the service leaves it out of the index"
+        detail += "".join(f": {reason}" for reason in (record.error, record.why) if reason)
     elif record.error:
         detail = f": {record.error}" + (f": {record.why}" if record.why else "")
     yield "index", record.status + detail

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from syncd.core.errors import Brake, Halt, Retry, RootHalt, StateHalt, SyncdError
+from syncd.core.errors import Brake, Halt, PausedHalt, Retry, RootHalt, StateHalt, SyncdError
 
 RETRY_FIRST_S = 5.0
 RETRY_LONGEST_S = 300.0
+PAUSED_PAUSE_S = 300.0
+"""Seconds between two tries of a mirror whose instance is paused. Each is one request until the instance is resumed."""
 REFUSED_PAUSE_S = 60.0
 """Minimum seconds between two tries of a mirror that its target refused. SIGHUP makes a try at once."""
 
@@ -60,6 +62,11 @@ class ErrorPolicy:
         """Whether a change in the folder may end the halt."""
         return isinstance(self._halt, (Brake, RootHalt))
 
+    @property
+    def halted_by_target(self) -> bool:
+        """Whether the mirror is halted, and no change in the folder ends the halt."""
+        return self._halt is not None and not self.halted_by_folder
+
     def hides_progress(self, *, moved: bool) -> bool:
         """Return whether the state of an earlier error is still shown, in place of the progress of a pass.
 
@@ -98,11 +105,13 @@ class ErrorPolicy:
 
     def _on_halt(self, error: Halt | Brake, now: float) -> Response:
         refused = isinstance(error, Brake)
-        repeated = refused and isinstance(self._halt, Brake)
+        paused = isinstance(error, PausedHalt)
+        repeated = (refused and isinstance(self._halt, Brake)) or (paused and isinstance(self._halt, PausedHalt))
         # A refusal is judged by a full pass, or after one.
         self.compared_all = self.compared_all or refused
         self._halt, self._refused, self._halt_shown = error, refused, True
         # Neither a moving folder nor a short interval makes the mirror repeat a request that its target refused.
         pause = 0.0 if self.halted_by_folder else REFUSED_PAUSE_S
         self.hints_at = now + pause
-        return Response("halted", now + max(self._interval, pause), log=not repeated)
+        interval = min(self._interval, PAUSED_PAUSE_S) if paused else self._interval
+        return Response("halted", now + max(interval, pause), log=not repeated)

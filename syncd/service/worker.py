@@ -195,6 +195,9 @@ class MirrorWorker:
     def state_changed(self) -> None:
         """Check what is due, after another process has written to the state file."""
         self.index.make_due()
+        if self.policy.halted_by_target and self.mirror.journal.reindexing.requested():
+            # A person has asked to try again what the target did not take.
+            self.request_full()
         self._wake.set()
 
     def is_alive(self) -> bool:

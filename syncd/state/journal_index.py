@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
+from syncd.core.indexing_errors import FULL, LATER, LATER_TRIES_S, NOT_TRIED, TRIES_S, tries_of
 from syncd.core.model import ON_THE_WAY, Entry, IndexStatus, Record
-from syncd.core.problems import CONTENT_FAULTS, TRIES_S
 from syncd.state.db import REPORTED, MirrorRows, marks, transaction
 
 FIELDS = tuple(field.name for field in fields(Record))
@@ -13,9 +13,18 @@ COLUMNS = ", ".join(FIELDS)
 _MARKED = FIELDS.index("marked")
 _ON_THE_WAY = "status IN ({})".format(", ".join(f"'{status}'" for status in sorted(ON_THE_WAY)))
 _SINCE = "coalesce(requeued_at, written_at)"
-_TEMPORARY_ERROR = "status = 'error' AND coalesce(error, '') NOT IN ({})".format(
-    ", ".join(f"'{error}'" for error in sorted(CONTENT_FAULTS))
+
+
+def _in(errors: Iterable[str]) -> str:
+    return "IN ({})".format(", ".join(f"'{error}'" for error in sorted(errors)))
+
+
+_TEMPORARY_ERROR = f"status = 'error' AND coalesce(error, '') NOT {_in(NOT_TRIED)}"
+_SCHEDULES = (
+    (TRIES_S, f"{_TEMPORARY_ERROR} AND coalesce(error, '') NOT {_in(LATER)}"),
+    (LATER_TRIES_S, f"status = 'error' AND error {_in(LATER)}"),
 )
+"""The delays before the tries, and the records for which they count."""
 
 _BY_STATUS = "record INDEXED BY record_status"
 """Without statistics SQLite would read all records to find the few that are in error."""
@@ -107,6 +116,15 @@ class IndexRows(RecordRows):
             *(now, lag_s),
         )
 
+    def full(self) -> str | None:
+        """Return the error of a record that the full instance did not take, unless a person wants it indexed again."""
+        error: str | None = self._value(
+            f"SELECT error FROM {_BY_STATUS} WHERE mirror = ?1 AND status = 'error' AND error {_in(FULL)}"
+            " AND NOT EXISTS (SELECT 1 FROM reindex AS w WHERE w.mirror = ?1 AND w.key = record.key)"
+            " ORDER BY error DESC LIMIT 1"
+        )
+        return error
+
     # -- stuck
 
     def stuck(self, before: float, limit: int = -1, *, unreported: bool = False) -> list[Record]:
@@ -131,13 +149,15 @@ class IndexRows(RecordRows):
     # -- reasons
 
     def unexplained(self, limit: int) -> list[Record]:
-        """Return records in error without a stored reason."""
-        return self._records(f"{_BY_STATUS} WHERE mirror = ? AND status = 'error' AND why IS NULL LIMIT ?", limit)
+        """Return records in error, or skipped, without a stored reason."""
+        return self._records(
+            f"{_BY_STATUS} WHERE mirror = ? AND status IN ('error', 'skipped') AND why IS NULL LIMIT ?", limit
+        )
 
     def explain(self, record: Record, why: str) -> None:
-        """Store the remote's own reason for an error, "" if it gave none."""
+        """Store the remote's own reason for an error or a skip, "" if it gave none."""
         self._run(
-            "UPDATE record SET why = ?2 WHERE mirror = ?1 AND key = ?3 AND ref = ?4 AND status = 'error'",
+            "UPDATE record SET why = ?2 WHERE mirror = ?1 AND key = ?3 AND ref = ?4 AND status IN ('error', 'skipped')",
             *(why, record.key, record.ref),
         )
 
@@ -160,7 +180,7 @@ class Reindexing(RecordRows):
         return self._records("record JOIN reindex USING (mirror, key) WHERE mirror = ?")
 
     def plan_tries(self, now: float, spread: float) -> None:
-        """Set the time of the next indexing for every record with a temporary error, until TRIES_S are used up.
+        """Set the time of the next indexing for every record with a temporary error, until its tries are used up.
 
         spread: a factor for the delays, so that many failures are not retried at the same time.
         """
@@ -175,18 +195,19 @@ class Reindexing(RecordRows):
                 f" WHERE mirror = ? AND {_TEMPORARY_ERROR} AND NOT EXISTS"
                 " (SELECT 1 FROM index_try AS t WHERE t.mirror = record.mirror AND t.key = record.key)"
             )
-            for tries, delay_s in enumerate(TRIES_S):
-                self._run(
-                    "UPDATE index_try SET due = ?2 WHERE mirror = ?1 AND tries = ?3 AND due IS NULL"
-                    f" AND key IN (SELECT key FROM {_BY_STATUS} WHERE mirror = ?1 AND {_TEMPORARY_ERROR})",
-                    *(now + delay_s * spread, tries),
-                )
+            for delays, condition in _SCHEDULES:
+                for tries, delay_s in enumerate(delays):
+                    self._run(
+                        "UPDATE index_try SET due = ?2 WHERE mirror = ?1 AND tries = ?3 AND due IS NULL"
+                        f" AND key IN (SELECT key FROM {_BY_STATUS} WHERE mirror = ?1 AND {condition})",
+                        *(now + delay_s * spread, tries),
+                    )
 
     def due_tries(self, now: float, limit: int) -> list[Record]:
         """Return records whose next indexing is due, the longest due first."""
         return self._records(
             "record JOIN index_try AS t USING (mirror, key, checksum)"
-            " WHERE mirror = ? AND status = 'error' AND t.due <= ? ORDER BY t.due LIMIT ?",
+            f" WHERE mirror = ? AND {_TEMPORARY_ERROR} AND t.due <= ? ORDER BY t.due LIMIT ?",
             *(now, limit),
         )
 
@@ -194,7 +215,7 @@ class Reindexing(RecordRows):
         """Return when the next indexing is due, None if there is none."""
         return self._time(
             "SELECT min(t.due) FROM index_try AS t CROSS JOIN record USING (mirror, key, checksum)"
-            " WHERE mirror = ? AND status = 'error'"
+            f" WHERE mirror = ? AND {_TEMPORARY_ERROR}"
         )
 
     def count_try(self, key: str) -> None:
@@ -203,8 +224,12 @@ class Reindexing(RecordRows):
 
     def tries_spent(self, key: str) -> int:
         """Return the number of automatic indexings if no further one follows, else 0."""
-        tries = self._value("SELECT tries FROM index_try WHERE mirror = ? AND key = ?", key) or 0
-        return tries if tries >= len(TRIES_S) else 0
+        row = self._run(
+            "SELECT t.tries, r.error FROM index_try AS t JOIN record AS r USING (mirror, key)"
+            " WHERE t.mirror = ? AND t.key = ?",
+            key,
+        ).fetchone()
+        return row[0] if row and row[0] >= len(tries_of(row[1])) else 0
 
     def finish(self, key: str, status: IndexStatus, now: float) -> None:
         """Store that the remote accepted another indexing, and delete the former error unless it is already back."""

@@ -2,15 +2,16 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import structlog
 
-from syncd.core.errors import NotFound, Park, Retry, Unreachable
+from syncd.core.errors import Halt, NotFound, Park, PausedHalt, Retry, Unreachable
 from syncd.core.keys import shown
 from syncd.core.model import NOT_INDEXED, ON_THE_WAY, ActionEvent, Entry, Problem, Record
 from syncd.core.plan import same_entry
-from syncd.core.problems import index_problem, skipped_problem
+from syncd.core.problems import full_message, not_indexed
 from syncd.state.db import transaction
 from syncd.state.journal_index import STUCK_S
 from syncd.state.pass_tables import next_pass_id
@@ -30,10 +31,16 @@ LONGEST_POLL_S = 60.0
 SHARE = 0.1
 """Maximum share of the time that polls take. They use the same rate limit as all other requests."""
 LONGEST_REST_S = 300.0
+LOOKED, PAUSED = "looked_for_pause", "paused"
+"""Names of stored values: when syncd last looked whether the instance is paused, and whether it was."""
 LINES = 20
 """Entries of one poll that are logged one by one when they become searchable."""
 NAMED = 20
 """Stuck entries of one poll that are logged one by one."""
+DOUBT_S = 60.0
+"""Seconds without an end of an indexing after which syncd looks whether the instance is paused. One request."""
+DOUBT_EVERY_S = 300.0
+"""Least seconds between two of these looks."""
 REASONS = 10
 """Errors whose reason is fetched after one poll, one request each. The other errors wait for the next poll."""
 TRIES = 20
@@ -53,12 +60,15 @@ def rest_s(took: float) -> float:
 async def follow_up(mirror: Mirror, pause: float) -> float | None:
     """Poll, fetch reasons and request indexing again. Return the seconds to the next call, None if none is needed.
 
+    Raises Halt if the instance is full or paused.
     pause: the maximum of the result while entries are not indexed yet or errors have no reason.
     """
     if not isinstance(mirror.target, Indexed):
         return None
     await poll(mirror)
     await fetch_reasons(mirror)
+    halt_if_full(mirror)
+    await halt_if_standing(mirror)
     await reindex_due(mirror)
     due_s = next_reindex_s(mirror)
     if mirror.journal.index.unfinished() or mirror.journal.index.unexplained(1):
@@ -211,6 +221,44 @@ def _report_stuck(mirror: Mirror) -> None:
     mirror.journal.index.mark_reported(record.key for record in stuck)
 
 
+# -- an instance that takes nothing
+
+
+def halt_if_full(mirror: Mirror) -> None:
+    """Raise Halt if the instance is full, by the error of an entry, and nobody has asked for another indexing of it."""
+    if error := mirror.journal.index.full():
+        raise Halt(full_message(error))
+
+
+async def halt_if_standing(mirror: Mirror) -> None:
+    """Raise PausedHalt if entries wait for the index because the instance is paused. Looks every DOUBT_EVERY_S."""
+    now, looked_at = mirror.now(), mirror.meta.get(LOOKED)
+    if isinstance(looked_at, (int, float)) and abs(now - looked_at) < DOUBT_EVERY_S:
+        return
+    if isinstance(mirror.target, Indexed) and mirror.journal.index.stuck_count(now - DOUBT_S):
+        mirror.meta.set(LOOKED, now)
+        with noting_pause(mirror):
+            await mirror.target.check()
+
+
+async def halt_if_paused(mirror: Mirror) -> None:
+    """Raise PausedHalt if the instance was found paused and still is. This costs one request, and a listing many."""
+    if mirror.meta.get(PAUSED):
+        await mirror.target.check()
+        mirror.meta.set(PAUSED, None)
+        log.info("index.resumed", mirror=mirror.name)
+
+
+@contextmanager
+def noting_pause(mirror: Mirror) -> Iterator[None]:
+    """Store that the instance is paused if the block finds it so."""
+    try:
+        yield
+    except PausedHalt:
+        mirror.meta.set(PAUSED, value=True)
+        raise
+
+
 # -- one status
 
 
@@ -242,11 +290,9 @@ def report_failure(mirror: Mirror, key: str, error: str | None) -> None:
 def recorded_problem(mirror: Mirror, key: str) -> Problem | None:
     """Return the problem of a record whose status is "error" or "skipped", None for any other record."""
     record = mirror.journal.get(key)
-    if record is not None and record.status == "skipped":
-        return skipped_problem(key)
-    if record is None or record.status != "error":
+    if record is None or record.status not in NOT_INDEXED:
         return None
-    return index_problem(key, record.error, record.why, mirror.journal.reindexing.tries_spent(key))
+    return not_indexed(key, record.status, record.error, record.why, mirror.journal.reindexing.tries_spent(key))
 
 
 def _store_problems(mirror: Mirror, problems: list[Problem]) -> None:
@@ -258,7 +304,7 @@ def _store_problems(mirror: Mirror, problems: list[Problem]) -> None:
 
 
 async def fetch_reasons(mirror: Mirror) -> None:
-    """Fetch the remote's own reason for up to REASONS errors, and store it with their problems."""
+    """Fetch the remote's own reason for up to REASONS errors or skips, and store it with their problems."""
     target, problems = mirror.target, []
     if not isinstance(target, Indexed):
         return
@@ -291,8 +337,9 @@ async def reindex_due(mirror: Mirror) -> int:
     for record in due:
         # Counted before the request, so that the limit holds if the answer is lost or the process is killed.
         journal.reindexing.count_try(record.key)
-    for record in wanted + due:
-        await _reindex(mirror, target, record)
+    with noting_pause(mirror):
+        for record in wanted + due:
+            await _reindex(mirror, target, record)
     return len(wanted) + len(due)
 
 

@@ -105,6 +105,8 @@ async def run(mirror: Mirror, options: PassOptions, on_progress: OnProgress, rep
         if report.results[0].audited and report.results[0].unsettled:
             # This pass had no listing that shows the state of the index.
             await index.poll(mirror)
+            index.halt_if_full(mirror)
+        await index.halt_if_standing(mirror)
 
     try:
         await _run_steps(mirror, run_passes, report)

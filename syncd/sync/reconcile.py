@@ -37,7 +37,7 @@ from syncd.sync.guard import (
     refusal,
     uncover_mounts,
 )
-from syncd.sync.index import learn_status, recorded_problem
+from syncd.sync.index import halt_if_full, halt_if_paused, learn_status, noting_pause, recorded_problem
 from syncd.sync.mirror import DEFAULT_OPTIONS, NO_HOOKS, Hooks, Mirror, PassOptions, Result, Scope
 from syncd.sync.observe import ROOT, Observed, ScopeTooLarge, fill_from_journal, observe, places
 from syncd.sync.resolve import Resolved, Resolver
@@ -76,12 +76,14 @@ async def reconcile(
     ScopeTooLarge (nothing was done; make a full pass).
     """
     guard(mirror, force=options.force)
-    with requests_at(Priority(bulk=hooks.bulk)):
+    with requests_at(Priority(bulk=hooks.bulk)), noting_pause(mirror):
+        if not options.dry_run:
+            await halt_if_paused(mirror)
         return await _make_pass(_begin(mirror, scope, options, hooks))
 
 
 async def _make_pass(current: Pass) -> Result:
-    options, result = current.options, current.result
+    mirror, options, result = current.mirror, current.options, current.result
     try:
         await _plan(current)
         _look_at_deletes(current)
@@ -95,6 +97,7 @@ async def _make_pass(current: Pass) -> Result:
         if current.scope.everything and isinstance(current.mirror.target, Probed):
             await current.mirror.target.remove_leftovers(current.mirror.now())
         _record(current)
+        halt_if_full(mirror)
     except BaseException:
         if not current.hooks.on_progress:
             result.tables.drop()
@@ -323,6 +326,9 @@ async def _apply_uploads(current: Pass) -> Applier:
     if plan.counts["adopt"] or plan.counts["forget"]:
         # Entries change sides without being written, so the number of entries of others is no longer known.
         audit.invalidate(mirror)
+    if plan.counts["put"]:
+        # A pass that only deletes goes on, because it makes room.
+        halt_if_full(mirror)
     applier = Applier(mirror, result, current.hooks)
     for adopts in plan.batches("adopt"):
         applier.adopt(adopts)

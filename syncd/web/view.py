@@ -87,7 +87,8 @@ def _mirror(name: str, mirror: dict[str, Any], runtime: Runtime) -> dict[str, An
     worker = runtime.workers[name]
     shown = worker.status
     watch = runtime.watcher.status(name)
-    problems = mirror["items"]["failed"] + mirror["items"]["rejected"] + mirror["index"]["error"]
+    index = mirror["index"]
+    problems = mirror["items"]["failed"] + mirror["items"]["rejected"] + index["error"] + index["skipped"]
     status = {key: mirror[key] for key in ("path", "target", "items", "index", "last_reconcile", "oldest_at")}
     if "shard" in mirror:
         status["target"] += f", shard {mirror['shard']}"

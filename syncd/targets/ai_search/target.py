@@ -11,9 +11,10 @@ import structlog
 
 from syncd.cloudflare.ai_search import BUILTIN, PER_PAGE, AISearch
 from syncd.cloudflare.ai_search_models import LogEntry, Stats, StoredItem
+from syncd.cloudflare.error_codes import PAUSED
 from syncd.cloudflare.file_types import LARGE, LARGE_WITH_OCR, MAX_FILE_SIZE, MAX_LARGE_FILE_SIZE, SUPPORTED
 from syncd.cloudflare.instance_models import Instance
-from syncd.core.errors import Conflict, NotFound, Park, Retry, TargetMissing, Unreachable
+from syncd.core.errors import Conflict, NotFound, Park, PausedHalt, Retry, TargetMissing, Unreachable
 from syncd.core.key_digests import truncated
 from syncd.core.manners import Manners
 from syncd.core.model import Entry, IndexStatus
@@ -345,9 +346,14 @@ class AISearchTarget:
     # -- the instance
 
     async def check(self) -> str:
-        """Return one line about the instance. Raises TargetMissing if it does not exist, Halt if access is refused."""
+        """Return one line about the instance.
+
+        Raises TargetMissing if it does not exist, PausedHalt if it is paused, Halt if access is refused.
+        """
         with refusals_halt(INSTANCE):
             instance = await readable_instance(self._api)
+        if instance.paused:
+            raise PausedHalt(PAUSED)
         return f"AI Search instance {self._api.namespace}/{instance.id} is there"
 
     async def advice(self) -> Sequence[Advice]:

@@ -47,7 +47,6 @@ HALTS = {
     7063: (404, "create = true"),
     7003: (404, "syncd check"),
     7013: (403, "delete one"),
-    7032: (400, "resume"),
     7053: (400, "newly created"),
     7069: (429, "quota"),
     10013: (404, "KV namespace"),

@@ -6,7 +6,18 @@ import pytest
 
 from syncd.cloudflare.error_codes import ALLOCATION_PAUSE_S, CODES, LIMIT_CODES
 from syncd.cloudflare.response import Context, decode
-from syncd.core.errors import AuthHalt, Conflict, Halt, Later, NotFound, Park, Retry, SyncdError, TargetMissing
+from syncd.core.errors import (
+    AuthHalt,
+    Conflict,
+    Halt,
+    Later,
+    NotFound,
+    Park,
+    PausedHalt,
+    Retry,
+    SyncdError,
+    TargetMissing,
+)
 from tests.unit.cloudflare.harness import bad
 
 DOCUMENTED: list[tuple[int, int, type[SyncdError], str]] = [
@@ -44,7 +55,7 @@ DOCUMENTED: list[tuple[int, int, type[SyncdError], str]] = [
     (7075, 404, NotFound, "service token"),
     (7076, 409, Conflict, "exists already"),
     # items
-    (7032, 400, Halt, "resume"),
+    (7032, 400, PausedHalt, "resume"),
     (7041, 404, NotFound, "item"),
     (7042, 409, Conflict, "key exists"),
     (7044, 503, Retry, "could not carry out"),

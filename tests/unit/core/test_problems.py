@@ -4,7 +4,7 @@ import pytest
 
 from syncd.core.model import Record
 from syncd.core.plain_text import over_limit, shown_size
-from syncd.core.problems import CONTENT_FAULTS, FAULTS, TRIES_S, Limits, index_problem, unindexable
+from syncd.core.problems import Limits, unindexable
 
 LIMITS = Limits(max_key_length=10, max_file_size=100, extensions=frozenset({".md", ".tar.gz"}), empty=False)
 
@@ -153,71 +153,6 @@ def test_sizes_are_for_people(size: int, text: str) -> None:
 def test_a_size_just_over_a_limit_is_shown_in_bytes() -> None:
     text = "4,194,305 bytes is over the target's 4,194,304 bytes (4 MiB)"
     assert over_limit(4 * MIB + 1, 4 * MIB) == text
-
-
-DOCUMENTED = [
-    "unknown_error",
-    "over_size",
-    "unsupported_type",
-    "file_not_found",
-    "file_is_corrupt",
-    "file_is_password_locked",
-    "invalid_pdf",
-    "unable_to_convert_to_markdown",
-    "markdown_too_large",
-    "markdown_conversion_empty",
-    "file_content_empty",
-    "chunk_too_large_for_storage",
-    "timeout_error",
-    "file_length_exceed_embedding_model",
-    "file_too_large_for_embedder",
-]
-
-
-def test_the_table_holds_the_documented_values_and_no_other() -> None:
-    assert sorted(FAULTS) == sorted(DOCUMENTED)
-
-
-def test_all_but_two_are_faults_of_the_content() -> None:
-    assert set(DOCUMENTED) - CONTENT_FAULTS == {"unknown_error", "timeout_error"}
-
-
-@pytest.mark.parametrize("error", DOCUMENTED)
-def test_every_error_value_has_a_meaning_and_a_remedy(error: str) -> None:
-    problem = index_problem("a b.pdf", error, "The service's words.")
-    meaning, remedy = FAULTS[error]
-    assert (problem.key, problem.kind) == ("a b.pdf", "index_error")
-    assert problem.message.startswith(f"stored, but not searchable: {meaning} ({error}); the service says: The service")
-    assert "syncd retry 'a b.pdf'" in problem.message
-    assert (remedy or "it is indexed again by itself") in problem.message
-
-
-def test_a_locked_pdf_says_all_of_it() -> None:
-    assert index_problem("a.pdf", "file_is_password_locked", "Document is encrypted").message == (
-        "stored, but not searchable: the file is locked with a password (file_is_password_locked); the service says:"
-        " Document is encrypted; remove the password (or have it indexed again as it is: syncd retry a.pdf)"
-    )
-
-
-@pytest.mark.parametrize(("error", "named"), [("new_error", "new_error"), (None, "no error given")])
-def test_an_unknown_error_value_is_temporary_and_is_shown(error: str | None, named: str) -> None:
-    message = index_problem("a.md", error).message
-    assert f"indexing failed ({named}); it is indexed again by itself" in message
-    assert error not in CONTENT_FAULTS
-
-
-@pytest.mark.parametrize(("why", "said"), [(None, False), ("", False), ("unknown_error", False), ("Busy", True)])
-def test_a_reason_that_only_repeats_the_value_is_not_quoted(why: str | None, said: bool) -> None:
-    assert ("the service says" in index_problem("a.md", "unknown_error", why).message) is said
-
-
-@pytest.mark.parametrize(("tries", "words"), [(0, "by itself"), (1, "1 time in vain"), (5, "5 times in vain")])
-def test_the_message_says_whether_a_retry_is_due(tries: int, words: str) -> None:
-    assert words in index_problem("a.md", "timeout_error", tries=tries).message
-
-
-def test_tries_are_ever_further_apart() -> None:
-    assert list(TRIES_S) == sorted(set(TRIES_S))
 
 
 @pytest.mark.parametrize(

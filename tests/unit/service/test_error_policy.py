@@ -2,8 +2,9 @@
 
 import pytest
 
-from syncd.core.errors import Brake, Halt, Retry, RootHalt, StateHalt, SyncdError
+from syncd.core.errors import Brake, Halt, PausedHalt, Retry, RootHalt, StateHalt, SyncdError
 from syncd.service.error_policy import (
+    PAUSED_PAUSE_S,
     REFUSED_PAUSE_S,
     RETRY_FIRST_S,
     RETRY_LONGEST_S,
@@ -49,18 +50,23 @@ def test_a_failure_degrades_until_the_pause_is_over(error: SyncdError) -> None:
         (Halt("refused"), 3600.0, 3600.0),
         (RootHalt("gone"), 1.0, 1.0),
         (Brake("too many"), 1.0, 1.0),
+        (PausedHalt("paused"), 1.0, REFUSED_PAUSE_S),
+        (PausedHalt("paused"), 200.0, 200.0),
+        (PausedHalt("paused"), 3600.0, PAUSED_PAUSE_S),
     ],
 )
 def test_a_halted_mirror_tries_again_after_its_interval(error: Halt | Brake, interval: float, pause: float) -> None:
     policy = ErrorPolicy(interval, halted=False, refused=False)
     assert policy.on_error(error, 100.0, 0.5) == Response("halted", 100.0 + pause)
-    assert policy.hints_at == 100.0 + (REFUSED_PAUSE_S if type(error) is Halt else 0.0)
-    assert policy.halted_by_folder == (type(error) is not Halt)
+    assert policy.hints_at == 100.0 + (0.0 if isinstance(error, (RootHalt, Brake)) else REFUSED_PAUSE_S)
+    assert policy.halted_by_folder == isinstance(error, (RootHalt, Brake))
+    assert policy.halted_by_target is not policy.halted_by_folder
 
 
-def test_a_repeated_refusal_of_deletes_is_logged_once() -> None:
+@pytest.mark.parametrize("error", [Brake("too many"), PausedHalt("paused")])
+def test_a_repeated_refusal_of_deletes_or_pause_is_logged_once(error: SyncdError) -> None:
     policy = ErrorPolicy(1.0, halted=False, refused=False)
-    assert [policy.on_error(Brake("too many"), 0.0, 0.5).log for _ in range(3)] == [True, False, False]
+    assert [policy.on_error(error, 0.0, 0.5).log for _ in range(3)] == [True, False, False]
 
 
 def test_single_keys_are_served_once_everything_was_compared() -> None:

@@ -3,18 +3,21 @@
 import asyncio
 import selectors
 from collections.abc import AsyncIterator, Coroutine, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from syncd.cloudflare.gate import Gate
-from syncd.core.errors import Halt
+from syncd.core.errors import Halt, PausedHalt
+from syncd.core.indexing_errors import TRIES_S
 from syncd.core.model import EVERYTHING, Entry, Hint
-from syncd.core.problems import TRIES_S, Limits
-from syncd.service.error_policy import REFUSED_PAUSE_S
+from syncd.core.problems import Limits
+from syncd.service.error_policy import PAUSED_PAUSE_S, REFUSED_PAUSE_S
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import Meta
+from syncd.state.queue import retry_problems
 from tests.harness import Core, in_step, open_core
 from tests.memory_target import Indexed
 
@@ -97,6 +100,10 @@ async def run_mirror(core: Core, seconds: float, interval: float, hints: list[Hi
     await run_worker(worker, core, seconds, hints, every_s)
 
 
+def shown(worker: MirrorWorker) -> str:
+    return worker.status.state
+
+
 @pytest.mark.parametrize("interval", [1.0, 3600.0])
 @pytest.mark.parametrize("hints", [[], [Hint("a.md", subtree=False)], [EVERYTHING]])
 def test_a_refused_token_is_tried_once_a_minute_at_most(
@@ -107,6 +114,78 @@ def test_a_refused_token_is_tried_once_a_minute_at_most(
     assert remote.requests == 1, "in the first minute"
     simulate(run_mirror(core, 10 * REFUSED_PAUSE_S, interval, hints, every_s=10))
     assert remote.requests <= 1 + 10
+
+
+class PausedTarget:
+    """Finds the instance paused at each look until it is resumed, and counts the looks."""
+
+    def __init__(self, core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.looks: list[float] = []
+        self.paused = True
+        target = type(core.target)
+        apply = target.apply
+
+        async def check(_: object) -> str:
+            self.looks.append(asyncio.get_running_loop().time())
+            self._halt()
+            return "memory"
+
+        async def refuses(target: Any, *batch: Any) -> None:
+            self._halt()
+            await apply(target, *batch)
+
+        monkeypatch.setattr(target, "check", check)
+        monkeypatch.setattr(target, "apply", refuses)
+
+    def _halt(self) -> None:
+        if self.paused:
+            raise PausedHalt("the AI Search instance is paused")
+
+
+def test_a_paused_instance_is_looked_at_every_few_minutes_and_the_mirror_then_goes_on_by_itself(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = PausedTarget(core, monkeypatch)
+    core.write("a.md", "x")
+
+    async def serve() -> None:
+        worker = MirrorWorker(core.mirror, 3600.0, Gate(0, 1))
+        worker.request_full()
+        await run_worker(worker, core, 3000, [Hint("a.md", subtree=False)], 10)
+        assert shown(worker) == "halted"
+        assert "paused" in (worker.status.detail or "")
+        remote.paused = False
+        await run_worker(worker, core, PAUSED_PAUSE_S + 20, every_s=10)
+        assert shown(worker) == "idle"
+
+    simulate(serve())
+    assert list(core.target.store) == ["a.md"]
+    assert len(remote.looks) == pytest.approx(3000 / PAUSED_PAUSE_S, abs=2)
+    assert all(later - earlier >= PAUSED_PAUSE_S for earlier, later in pairwise(remote.looks[:-1]))
+
+
+def test_a_retry_by_a_person_ends_the_halt_of_a_full_instance_at_once(core: Core) -> None:
+    core.target.index["a.md"] = Indexed("error", "ai_search_is_full")
+    core.write("a.md", "x")
+
+    async def serve() -> None:
+        worker = MirrorWorker(core.mirror, 3600.0, Gate(0, 1))
+        worker.request_full()
+        await run_worker(worker, core, 100, every_s=10)
+        assert shown(worker) == "halted"
+        core.write("b.md", "y")
+        core.target.index["a.md"] = Indexed("queued")
+        retry_problems(core.mirror.journal, core.mirror.queue, None, core.clock.now)
+        worker.state_changed()
+        await run_worker(worker, core, 30, every_s=10)
+        core.target.index["a.md"] = Indexed()
+        await run_worker(worker, core, 100, every_s=10)
+        assert shown(worker) == "idle"
+
+    simulate(serve())
+    assert core.target.reindexed == ["a.md"]
+    assert sorted(core.target.store) == ["a.md", "b.md"]
+    assert core.problems() == {}
 
 
 def remove(core: Core, first: int, last: int) -> None:

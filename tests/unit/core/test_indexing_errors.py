@@ -1,0 +1,190 @@
+"""Every documented indexing error, what follows from it, and what the user is told."""
+
+import pytest
+
+from syncd.core.indexing_errors import (
+    CONTENT_FAULTS,
+    FAULTS,
+    FULL,
+    LATER,
+    LATER_TRIES_S,
+    NOT_TRIED,
+    TRIES_S,
+    WEBSITE,
+    Consequence,
+    tries_of,
+)
+from syncd.core.problems import full_message, index_problem, not_indexed, skipped_problem
+from syncd.emulator.indexing_errors import INDEXING_ERRORS
+
+DOCUMENTED: dict[Consequence, tuple[str, ...]] = {
+    "content": (
+        "over_size",
+        "unsupported_type",
+        "file_is_corrupt",
+        "file_is_password_locked",
+        "invalid_pdf",
+        "unable_to_convert_to_markdown",
+        "markdown_too_large",
+        "markdown_conversion_empty",
+        "file_content_empty",
+        "chunk_too_large_for_storage",
+        "file_length_exceed_embedding_model",
+        "file_too_large_for_embedder",
+        "workers_ai_invalid_input",
+        "embedder_modality_unsupported",
+    ),
+    "again": (
+        "unknown_error",
+        "file_not_found",
+        "timeout_error",
+        "error_embedding_data_with_workers_ai",
+        "workers_ai_internal_error",
+        "workers_ai_timeout_error",
+        "error_external_model_unknown_error",
+        "r2_unknown_error",
+        "r2_internal_error",
+        "vectorize_ingestion_timeout",
+        "vectorize_upstream_error",
+        "hybrid_search_indexing_failed",
+    ),
+    "later": (
+        "workers_ai_free_allocation_exceeded",
+        "workers_ai_out_of_capacity_error",
+        "error_external_model_rate_limited",
+        "ai_gateway_rate_limited",
+        "vectorize_rate_limited",
+        "vectorize_in_invalid_state",
+    ),
+    "setting": (
+        "invalid_url",
+        "ai_gateway_insufficient_wholesale_credits",
+        "error_external_model_unauthorized",
+        "ai_gateway_request_blocked_firewall",
+        "ai_gateway_dlp_blocked",
+        "ai_gateway_response_blocked_firewall",
+        "vectorize_not_found",
+        "vectorize_unauthorized",
+        "managed_resources_config_error",
+        "r2_not_enabled",
+        "bucket_not_found",
+        "bucket_unauthorized",
+        "external_source_missing_api_token",
+        "bucket_name_invalid",
+        "invalid_custom_header",
+        "ai_gateway_not_configured",
+        *sorted(WEBSITE),
+    ),
+    "full": ("ai_search_is_full", "hybrid_search_is_full"),
+}
+EACH = [(error, consequence) for consequence, errors in DOCUMENTED.items() for error in errors]
+
+
+@pytest.mark.parametrize(("error", "consequence"), EACH)
+def test_every_documented_error_has_its_consequence(error: str, consequence: str) -> None:
+    assert FAULTS[error].consequence == consequence
+
+
+def test_the_table_holds_the_documented_errors_and_no_other() -> None:
+    errors = [error for error, _ in EACH]
+    assert sorted(FAULTS) == sorted(errors)
+    assert len(errors) == len(set(errors))
+    assert INDEXING_ERRORS.keys() == FAULTS.keys() - WEBSITE
+
+
+@pytest.mark.parametrize("error", FAULTS)
+def test_an_error_has_either_a_remedy_or_tries(error: str) -> None:
+    assert FAULTS[error].meaning
+    assert bool(FAULTS[error].remedy) is not bool(tries_of(error))
+
+
+@pytest.mark.parametrize("error", FAULTS)
+def test_every_error_is_told_with_its_meaning_and_what_follows(error: str) -> None:
+    problem = index_problem("a b.pdf", error, "The service's words.")
+    fault = FAULTS[error]
+    assert (problem.key, problem.kind) == ("a b.pdf", "index_error")
+    expected = f"stored, but not searchable: {fault.meaning} ({error}); the service says: The service"
+    assert problem.message.startswith(expected)
+    assert "syncd retry 'a b.pdf'" in problem.message
+    assert (fault.remedy or "it is indexed again by itself") in problem.message
+    assert ("longer pauses" in problem.message) is (error in LATER)
+    assert "UTC" not in problem.message, "the newest text names no time"
+
+
+def test_a_locked_pdf_says_all_of_it() -> None:
+    assert index_problem("a.pdf", "file_is_password_locked", "Document is encrypted").message == (
+        "stored, but not searchable: the file is locked with a password (file_is_password_locked); the service says:"
+        " Document is encrypted; remove the password (or have it indexed again as it is: syncd retry a.pdf)"
+    )
+
+
+def test_a_setting_is_corrected_first_and_the_file_indexed_then() -> None:
+    assert index_problem("a.md", "ai_gateway_dlp_blocked").message == (
+        "stored, but not searchable: data loss prevention of AI Gateway blocked its text (ai_gateway_dlp_blocked);"
+        " see the rules of the instance's AI Gateway, and the content; then have it indexed again: syncd retry a.md"
+    )
+
+
+@pytest.mark.parametrize(("error", "named"), [("new_error", "new_error"), (None, "no error given")])
+def test_an_unknown_error_value_is_temporary_and_is_shown(error: str | None, named: str) -> None:
+    message = index_problem("a.md", error).message
+    assert f"indexing failed ({named}); it is indexed again by itself" in message
+    assert tries_of(error) == TRIES_S
+
+
+@pytest.mark.parametrize(("why", "said"), [(None, False), ("", False), ("unknown_error", False), ("Busy", True)])
+def test_a_reason_that_only_repeats_the_value_is_not_quoted(why: str | None, said: bool) -> None:
+    assert ("the service says" in index_problem("a.md", "unknown_error", why).message) is said
+
+
+@pytest.mark.parametrize(("tries", "words"), [(0, "by itself"), (1, "1 time in vain"), (5, "5 times in vain")])
+@pytest.mark.parametrize("error", ["timeout_error", "vectorize_rate_limited"])
+def test_the_message_says_whether_a_retry_is_due(tries: int, words: str, error: str) -> None:
+    assert words in index_problem("a.md", error, tries=tries).message
+
+
+@pytest.mark.parametrize("tries", [TRIES_S, LATER_TRIES_S])
+def test_tries_are_ever_further_apart(tries: tuple[float, ...]) -> None:
+    assert list(tries) == sorted(set(tries))
+
+
+def test_a_daily_quota_is_over_before_the_last_try() -> None:
+    assert 24 * 3600 < sum(LATER_TRIES_S) < 36 * 3600
+    assert LATER_TRIES_S[0] > TRIES_S[0]
+
+
+def test_nothing_is_tried_that_cannot_change_by_itself() -> None:
+    assert CONTENT_FAULTS | FULL | set(DOCUMENTED["setting"]) == NOT_TRIED
+
+
+@pytest.mark.parametrize("error", sorted(FULL))
+def test_a_full_instance_halts_with_advice(error: str) -> None:
+    message = full_message(error)
+    for words in (error, "higher limit", "another instance", "delete files", "syncd retry"):
+        assert words in message
+    assert ("resume" in message) is (error == "hybrid_search_is_full")
+
+
+# -- skipped
+
+
+def test_a_skipped_file_without_a_reason_tells_the_usual_one() -> None:
+    problem = skipped_problem("a b.pdf")
+    assert (problem.key, problem.kind) == ("a b.pdf", "skipped")
+    assert "the service skipped it, as it does with files that are too large or of another type" in problem.message
+    assert "syncd retry 'a b.pdf'" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("error", "why", "words"),
+    [
+        ("over_size", None, "skipped it: the file is too large to be indexed (over_size); split it"),
+        ("new_error", None, "skipped it (new_error); make it smaller"),
+        (None, "The file has 5 MB.", "skipped it; the service says: The file has 5 MB; make it smaller"),
+        ("over_size", "over_size", "skipped it: the file is too large to be indexed (over_size); split it"),
+    ],
+)
+def test_a_skipped_file_is_told_with_its_reason(error: str | None, why: str | None, words: str) -> None:
+    problem = not_indexed("a.md", "skipped", error, why)
+    assert problem.kind == "skipped"
+    assert words in problem.message
