@@ -262,6 +262,7 @@ def retry(options: GlobalOptions, keys: tuple[str, ...]) -> int:
 
 async def _retry(config: "Config", keys: Sequence[str] | None) -> int:
     """Make the items due, then process them here unless a daemon does so. keys: None for all."""
+    from syncd.cli.daemon import ask_daemon
     from syncd.service.build import open_session
     from syncd.state.directory import FILE_NAME, holder, when_free
     from syncd.sync import once
@@ -272,17 +273,30 @@ async def _retry(config: "Config", keys: Sequence[str] | None) -> int:
     marked = await when_free(mark, config.state_dir / FILE_NAME)
     total = sum(marked.values())
     print_line(f"{counted(total, 'item')} to try again")
-    if not total or holder(config.state_dir) is not None:
-        # A running daemon finds the due items by itself.
+    if not total:
+        return EXIT_OK
+    names = [name for name, count in marked.items() if count]
+    code = await ask_daemon(config.state_dir, {"command": "retry", "mirrors": names})
+    if code is not None:
+        return code
+    if holder(config.state_dir) is not None:
+        # The other process finds the due items by itself.
         return EXIT_OK
     code = EXIT_OK
-    async with open_session(config, [name for name, count in marked.items() if count]) as session:
+    async with open_session(config, names) as session:
         for name, mirror in session.mirrors.items():
             report = await once.serve_due(mirror)
-            for problem in report.problems(mirror):
-                print_note(f"{name}: {problem.key}: {problem.kind}: {problem.message}")
+            print_retried(name, mirror, report)
             code = max(code, report.exit_code)
     return code
+
+
+def print_retried(name: str, mirror: "Mirror", report: "Report") -> None:
+    """Print the problems that are left."""
+    for problem in report.problems(mirror):
+        print_note(f"{name}: {problem.key}: {problem.kind}: {problem.message}")
+    if report.error:
+        print_note(f"{name}: {report.error}")
 
 
 def _make_due(config: "Config", keys: Sequence[str] | None) -> dict[str, int]:
@@ -298,3 +312,5 @@ def _make_due(config: "Config", keys: Sequence[str] | None) -> dict[str, int]:
 
 if TYPE_CHECKING:
     from syncd.config.schema import Config
+    from syncd.sync.mirror import Mirror
+    from syncd.sync.once import Report

@@ -4,18 +4,20 @@ import io
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, redirect_stderr, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from syncd.cli.context import GlobalOptions
 from syncd.cli.reconcile import Request, make_reports, most_serious, print_result
-from syncd.core.errors import Locked
+from syncd.core.errors import EXIT_OK, Locked
 
 if TYPE_CHECKING:
     from syncd.service.control import Channel
     from syncd.service.daemon import StatusPage
     from syncd.service.runtime import Runtime
+    from syncd.service.worker import MirrorWorker
     from syncd.sync.once import Report
 
 
@@ -40,8 +42,6 @@ def make_page() -> "StatusPage":
 
 async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channel: "Channel") -> int:
     """Let the loops of the daemon make the passes of a `reconcile`, and send what the command prints."""
-    import asyncio
-
     from syncd.service.build import NO_GRANTS, Grants, add_mirror, mirror_config
     from syncd.sync.mirror import PassOptions
     from syncd.sync.once import wait_for_followup
@@ -61,10 +61,7 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
 
         async def in_the_loop(name: str, work: "Callable[[], Awaitable[Report]]") -> None:
             channel.show(f"{name}: waiting for the pass under way", 0, 0)
-            try:
-                await runtime.workers[name].run_job(work)
-            except asyncio.CancelledError:
-                raise Locked("the daemon ended or re-read its config before this was done; run it again") from None
+            await _in_the_loop(runtime.workers[name], work)
 
         await make_reports(mine, asked, reports, channel, in_the_loop)
         if request["wait_s"] is not None:
@@ -81,5 +78,34 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
         return code
 
 
-COMMANDS = {"reconcile": reconcile_in_daemon}
+async def _in_the_loop(
+    worker: "MirrorWorker", work: "Callable[[], Awaitable[Report]]", *, everything: bool = True
+) -> "Report":
+    """Let the loop of a mirror do the work. Raises Locked if the loop ends before."""
+    import asyncio
+
+    try:
+        return await worker.run_job(work, everything=everything)
+    except asyncio.CancelledError:
+        raise Locked("the daemon ended or re-read its config before this was done; run it again") from None
+
+
+async def retry_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channel: "Channel") -> int:
+    """Let the loops of the daemon serve the keys that `retry` made due, and send the problems that are left."""
+    from syncd.cli.items import print_retried
+    from syncd.sync.once import serve_due
+
+    code = EXIT_OK
+    for name in request["mirrors"]:
+        worker = runtime.workers[name]
+        report = await _in_the_loop(worker, partial(serve_due, worker.mirror), everything=False)
+        errors = io.StringIO()
+        with redirect_stderr(errors):
+            print_retried(name, worker.mirror, report)
+        channel.err(errors.getvalue())
+        code = max(code, report.exit_code)
+    return code
+
+
+COMMANDS = {"reconcile": reconcile_in_daemon, "retry": retry_in_daemon}
 """The requests that the daemon carries out."""

@@ -46,9 +46,10 @@ PROGRESS_EVERY_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A pass that a person asked for. make: makes it. report: gets its result."""
+    """A pass that a person asked for. make: makes it. everything: it is a full pass. report: gets its result."""
 
     make: Callable[[], Awaitable[Report]]
+    everything: bool
     report: asyncio.Future[Report]
 
     def fail(self, error: BaseException) -> None:
@@ -182,12 +183,12 @@ class MirrorWorker:
         self.full_at = min(self.full_at, self._clock() if at is None else at)
         self._wake.set()
 
-    async def run_job(self, make: Callable[[], Awaitable[Report]]) -> Report:
+    async def run_job(self, make: Callable[[], Awaitable[Report]], *, everything: bool = True) -> Report:
         """Let the loop make a pass that a person asked for, as soon as its present pass is over. Return its report.
 
-        Raises what `make` raises, and CancelledError if the loop ends before.
+        everything: it is a full pass. Raises what `make` raises, and CancelledError if the loop ends before.
         """
-        job = Job(make, asyncio.get_running_loop().create_future())
+        job = Job(make, everything, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         self._wake.set()
         return await job.report
@@ -274,7 +275,7 @@ class MirrorWorker:
             await self._poll_index()
 
     async def _serve_job(self, job: "Job") -> None:
-        """Make a pass that a person asked for. It counts as a full pass of this loop."""
+        """Make a pass that a person asked for. A full pass counts as one of this loop."""
         before = self.status.state, self.status.detail
         self.status.start_pass(self._clock(), hidden=False)
         try:
@@ -292,14 +293,16 @@ class MirrorWorker:
         if isinstance(report.error, PlanChanged):
             self.status.set(*before)
             return
-        self.full_at = math.inf
+        if job.everything:
+            self.full_at = math.inf
         if report.error:
             self._on_error(report.error)
             return
-        halt = self.policy.on_success(everything=True)
+        halt = self.policy.on_success(everything=job.everything)
         self.index.start_over(keep_pauses=False)
         self.status.set("halted" if halt else "idle", halt)
-        self.request_full(self._clock() + self._interval)
+        if job.everything:
+            self.request_full(self._clock() + self._interval)
 
     async def _pass(self, scope: Scope) -> bool:
         """Make a pass. Return whether it held deletes back."""

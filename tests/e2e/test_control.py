@@ -181,3 +181,17 @@ def test_a_state_directory_with_a_long_path_has_a_socket_too(tmp_path: Path) -> 
             daemon.saw("pass.done")
             assert workspace.syncd("reconcile").code == 0
             daemon.saw("control.request")
+
+
+def test_a_retry_beside_the_daemon_names_what_is_left_and_ends_with_its_code(workspace: Workspace) -> None:
+    huge = workspace.write("huge.bin.md", b"x" * 100)
+    workspace.configure(target="create = true\nmax_file_size = 50")
+    workspace.write("a.md")
+    with workspace.daemon() as daemon:
+        daemon.saw("pass.done")
+        again = workspace.syncd("retry")
+        assert again.code == 1, again
+        assert "too_large" in again.err
+        huge.write_bytes(b"small")
+        workspace.in_step()
+        assert workspace.syncd("retry").code == 0
