@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from syncd.sync import index
-from syncd.targets.ai_search.target import PAGES, SAME_LOOKS, STRAGGLERS
+from syncd.targets.ai_search.following import PAGES, SAME_LOOKS, STRAGGLERS
 from tests.unit.targets.harness_ai_search import Forward, Harness, MirrorFixture, answers, open_harness, shows
 from tests.unit.targets.harness_index import done, filled, restate, strange
 
