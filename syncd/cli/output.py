@@ -1,12 +1,13 @@
 """Printing: JSON, lines, tables and progress. The answer goes to stdout, everything else to stderr."""
 
+import asyncio
 import json
 import os
 import sys
 import time
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import click
@@ -14,6 +15,7 @@ import click
 from syncd.core.plain_text import printable, redact_text
 
 if TYPE_CHECKING:
+    from syncd.cloudflare.gate import Gate
     from syncd.queries.forecast import Pace
     from syncd.sync.mirror import Result
 
@@ -21,7 +23,10 @@ PLAIN_INTERVAL_S = 5.0
 """Time between two progress lines when stderr is no terminal."""
 _REFRESH_S = 0.1
 """Time between two states of the progress bar."""
+_WAIT_LOOK_S = 1.0
+"""Time between two looks whether requests wait for the rate limits."""
 _BAR_WIDTH = 30
+_FIRST_STEP = "listing the target"
 _NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 """Control sequences: a terminal cuts longer lines; a terminal continues them in the next line."""
 
@@ -145,29 +150,60 @@ class ProgressLine:
 class ProgressDisplay:
     """Shows a growing result: a bar on a terminal, a line every few seconds elsewhere, nothing if quiet.
 
-    pace: estimates the remaining time.
+    pace: estimates the remaining time. gate: tells how long requests wait for the rate limits.
     """
 
-    def __init__(self, name: str, line: Bar | None, *, quiet: bool = False, pace: "Pace | None" = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        line: Bar | None,
+        *,
+        quiet: bool = False,
+        pace: "Pace | None" = None,
+        gate: "Gate | None" = None,
+    ) -> None:
         self._name = name
         self._line = line
         self._printed_at = time.monotonic()
         self._quiet = quiet
         self._pace = pace
+        self._gate = gate
+        self._result: Result | None = None
         if line:
-            line.show(f"{name}: listing the target", 0, 0)
+            line.show(f"{name}: {_FIRST_STEP}", 0, 0)
 
     def __call__(self, result: "Result") -> None:
+        self._result = result
+        self._show(result.tables.plan.counts.total(), result.done.total(), _step(result), self._left(result))
+
+    @asynccontextmanager
+    async def refreshed(self) -> AsyncIterator[None]:
+        """Also show within the block that requests wait for the rate limits, and how long."""
+        task = asyncio.create_task(self._refresh())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _refresh(self) -> None:
+        from syncd.queries.forecast import span
+
+        while True:
+            await asyncio.sleep(_WAIT_LOOK_S)
+            if self._gate and (wait_s := self._gate.waiting_s) > 1.0:
+                total, done, step = 0, 0, _FIRST_STEP
+                if result := self._result:
+                    total, done, step = result.tables.plan.counts.total(), result.done.total(), _step(result)
+                self._show(total, done, step, f", waiting {span(wait_s)} for the rate limits")
+
+    def _show(self, total: int, done: int, step: str, left: str) -> None:
         now = time.monotonic()
-        total = result.tables.plan.counts.total()
-        done = result.done.total()
-        text = f"{self._name}: {_step(result, done)}"
-        left = self._left(result)
+        text = f"{self._name}: {step}"
         if self._line:
             self._line.show(text + left, done, total)
         elif not self._quiet and now - self._printed_at >= PLAIN_INTERVAL_S:
             self._printed_at = now
-            print_note(f"{text} {done}/{total}{left}" if done else text)
+            print_note(f"{text} {done}/{total}{left}" if done else text + left)
 
     def _left(self, result: "Result") -> str:
         from syncd.queries.forecast import span
@@ -176,14 +212,14 @@ class ProgressDisplay:
         return f", about {span(left_s)} left" if left_s else ""
 
 
-def _step(result: "Result", done: int) -> str:
+def _step(result: "Result") -> str:
     """Return what the pass is doing."""
     if result.waiting:
         return f"waiting until {result.waiting} file{' is' if result.waiting == 1 else 's are'} searchable"
-    if done:
+    if result.done.total():
         return "syncing"
     compared = result.tables.local.files
-    return f"comparing, {compared} files" if compared else "listing the target"
+    return f"comparing, {compared} files" if compared else _FIRST_STEP
 
 
 @contextmanager

@@ -186,15 +186,16 @@ async def make_reports(
     for name, mirror in session.mirrors.items():
         reports[name] = report = once.Report()
         pace = Pace(mirror.target.requests, gate.seconds_for, gate.own_time)
-        display = ProgressDisplay(name, bar, quiet=quiet, pace=pace)
+        display = ProgressDisplay(name, bar, quiet=quiet, pace=pace, gate=gate)
 
         async def work(
             mirror: "Mirror" = mirror, report: "Report" = report, display: ProgressDisplay = display
         ) -> "Report":
             began, before = time.monotonic(), counters.requests
-            await once.run(mirror, request.options, display, report)
-            if request.wait_s is not None:
-                await once.wait_until_indexed(mirror, report, request.wait_s)
+            async with display.refreshed():
+                await once.run(mirror, request.options, display, report)
+                if request.wait_s is not None:
+                    await once.wait_until_indexed(mirror, report, request.wait_s)
             report.elapsed_s = time.monotonic() - began
             report.requests = counters.requests - before
             return report

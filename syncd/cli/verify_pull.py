@@ -108,8 +108,9 @@ async def _verify(
             for name, mirror in session.mirrors.items():
                 asked = verdicts[name]
                 if not asked.error:
-                    display = ProgressDisplay(name, bar, quiet=options.quiet)
-                    verdicts[name] = replace(await verify(mirror, display, deep=deep), answers=asked.answers)
+                    display = ProgressDisplay(name, bar, quiet=options.quiet, gate=session.transport.gate)
+                    async with display.refreshed():
+                        verdicts[name] = replace(await verify(mirror, display, deep=deep), answers=asked.answers)
     return verdicts
 
 

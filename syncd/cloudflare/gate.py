@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+import structlog
+
 from syncd.core.budget import (
     EDIT_FLOOR,
     EDIT_SHARE_MAX,
@@ -41,7 +43,11 @@ _LOOK_S = 0.2
 """Seconds between two looks of a request that waits for the budget: whether it gives way, and whether there is room."""
 _LEAST_OVER_S = 60.0
 """Edits of a shorter time than this, in seconds, say nothing about their rate."""
+_LONG_S = 2.0
+"""A wait for the budget that is longer than this, in seconds, is logged."""
 _RATELIMIT = re.compile(r'"([^"]*)"((?:;[a-z]+=[^;,]*)*)')
+
+_log = structlog.get_logger(__name__)
 
 
 def reserve(quota: float) -> float:
@@ -92,6 +98,14 @@ class Budget:
         if priority.left and priority.left() + self.quota.requests * LAST_FLOOR <= left:
             return 0.0
         return 0.0 if left > edit_reserve(self.quota, sent, now, self._edit_rate(now)) else _LOOK_S
+
+    def free_s(self, priority: Priority) -> float:
+        """Return the seconds until a request may be sent: exact for edits, the longest time for bulk requests."""
+        sent, now = self._spent.sent(), self._spent.clock()
+        if self.wait_s(priority) <= 0:
+            return 0.0
+        keep = edit_reserve(self.quota, sent, now, self._edit_rate(now)) if priority.bulk else 0.0
+        return next_free_s(self.quota, sent, now, keep)
 
     def take(self, *, bulk: bool) -> None:
         """Count a request that is sent now."""
@@ -148,6 +162,8 @@ class Gate:
         self._throttles = 0
         self._slots = asyncio.Semaphore(transfers)
         self._turns = {bulk: asyncio.Lock() for bulk in (False, True)}
+        self._waits_until: dict[bool, float] = {}
+        self._logged_at = -math.inf
 
     @asynccontextmanager
     async def slot(self, *, changing: bool = True) -> AsyncIterator[None]:
@@ -242,6 +258,11 @@ class Gate:
         """Return the seconds until the end of the hold; 0 or less if there is none."""
         return self._held_until - self.clock()
 
+    @property
+    def waiting_s(self) -> float:
+        """The seconds until every request that waits for a hold or the budget now may be sent; 0 if none waits."""
+        return max(0.0, max(self._waits_until.values(), default=-math.inf) - self.clock())
+
     def own_time(self) -> float:
         """Return the clock's seconds without the holds that the remote asked for. Retries are limited in this time."""
         now = self.clock()
@@ -275,21 +296,40 @@ class Gate:
     async def _wait(self, priority: Priority) -> bool:
         """Wait for rate, hold and budget. Return whether that took time."""
         waited = False
-        while True:
-            delay, budget_s = self._delay(), self._budget_wait_s(priority)
-            if max(delay, budget_s) <= _TOLERANCE_S:
-                return waited
-            waited = True
-            if delay > _TOLERANCE_S and not (priority.gives_way and delay > _LOOK_S):
-                await self.sleep(delay)
-                continue
-            if priority.gives_way and priority.gives_way():
-                raise Deferred("changes are served before the rest of a full pass")
-            # Another process may free or take budget at any time.
-            pause = min(max(delay, budget_s), _LOOK_S if priority.gives_way else 1.0)
-            if budget_s > _TOLERANCE_S:
-                self._count_as_asked(self.clock(), self.clock() + pause)
-            await self.sleep(pause)
+        try:
+            while True:
+                delay, budget_s = self._delay(), self._budget_wait_s(priority)
+                if max(delay, budget_s) <= _TOLERANCE_S:
+                    return waited
+                waited = True
+                self._note_wait(priority, delay)
+                if delay > _TOLERANCE_S and not (priority.gives_way and delay > _LOOK_S):
+                    await self.sleep(delay)
+                    continue
+                if priority.gives_way and priority.gives_way():
+                    raise Deferred("changes are served before the rest of a full pass")
+                # Another process may free or take budget at any time.
+                pause = min(max(delay, budget_s), _LOOK_S if priority.gives_way else 1.0)
+                if budget_s > _TOLERANCE_S:
+                    self._count_as_asked(self.clock(), self.clock() + pause)
+                await self.sleep(pause)
+        finally:
+            self._waits_until.pop(priority.bulk, None)
+
+    def _note_wait(self, priority: Priority, delay: float) -> None:
+        """Note how long a request waits, and log a long wait for the budget once in a window.
+
+        A long pass waits again and again, so only the first wait of an edit or of a command is a warning.
+        """
+        now = self.clock()
+        budget_s = self.budget.free_s(priority) if self.budget else 0.0
+        self._waits_until[priority.bulk] = now + max(delay, budget_s)
+        if self.budget is None or budget_s <= max(delay, _LONG_S):
+            return
+        if now >= self._logged_at + self.budget.quota.window_s:
+            log = _log.info if priority.bulk or self._logged_at > -math.inf else _log.warning
+            self._logged_at = now
+            log("budget.waits", seconds=round(budget_s, 1), why=f"requests are sent {self.limit}; see cloudflare.quota")
 
     def _budget_wait_s(self, priority: Priority) -> float:
         return self.budget.wait_s(priority) if self.budget else 0.0

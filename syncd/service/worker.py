@@ -202,8 +202,8 @@ class MirrorWorker:
         self._wake.set()
 
     def is_alive(self) -> bool:
-        """Return whether the loop has moved lately, or waits because the remote asked for it."""
-        return self._clock() - self._moved_at < STALL_S or self._gate.held_s() > 0
+        """Return whether the loop has moved lately, or waits for the rate limits."""
+        return self._clock() - self._moved_at < STALL_S or self._gate.held_s() > 0 or self._gate.waiting_s > 0
 
     async def run(self) -> None:
         """Serve the mirror until cancelled."""

@@ -1,8 +1,12 @@
 """Tables and the progress line."""
 
+import asyncio
+
 import pytest
 
-from syncd.cli.output import ProgressLine, print_table, table_lines
+from syncd.cli import output
+from syncd.cli.output import ProgressDisplay, ProgressLine, print_table, table_lines
+from syncd.cloudflare.gate import Gate
 
 
 def test_columns_are_as_wide_as_their_widest_cell_on_a_terminal() -> None:
@@ -42,3 +46,25 @@ def test_the_bar_shows_the_part_that_is_done(
     assert bar in shown
     assert "too soon" not in shown
     assert shown.endswith("\r\x1b[K")
+
+
+async def test_the_progress_says_that_requests_wait_for_the_rate_limits(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "PLAIN_INTERVAL_S", 0.0)
+    monkeypatch.setattr(output, "_WAIT_LOOK_S", 0.0)
+    gate = Gate(0, 1)
+    gate.hold(250.0)
+
+    async def request() -> None:
+        async with gate.slot():
+            pass
+
+    waiting = asyncio.create_task(request())
+    try:
+        async with ProgressDisplay("docs", None, gate=gate).refreshed():
+            while not (said := capsys.readouterr().err):  # noqa: ASYNC110 - the display has no event for a line
+                await asyncio.sleep(0)
+    finally:
+        waiting.cancel()
+    assert said.splitlines()[0] == "docs: listing the target, waiting 4 min for the rate limits"

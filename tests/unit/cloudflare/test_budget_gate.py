@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from syncd.cloudflare.gate import Budget, Gate
 from syncd.core.budget import Quota
@@ -153,3 +154,42 @@ async def test_a_restart_every_minute_does_not_exceed_the_window(time: VirtualTi
             await time.run(requests(gate_of(time, spent), 400), until=time.now + 60.0)
     assert most_in_a_window(spent.all) <= 100
     assert len(spent.all) >= 190
+
+
+async def test_a_request_that_waits_for_the_budget_says_how_long(time: VirtualTime) -> None:
+    gate = gate_of(time, Spent(time))
+    seen = []
+
+    async def look() -> None:
+        for _ in range(4):
+            seen.append(gate.waiting_s)
+            await gate.sleep(100.0)
+
+    async def both() -> None:
+        await requests(gate, 100, Priority())
+        await asyncio.gather(look(), requests(gate, 1, Priority()))
+
+    with capture_logs() as logs:
+        await time.run(both())
+    assert seen[0] == 0.0
+    assert seen[1:3] == [pytest.approx(200.0, abs=3.0), pytest.approx(100.0, abs=3.0)]
+    assert seen[3] == gate.waiting_s == 0.0
+    [line] = logs
+    assert (line["event"], line["log_level"]) == ("budget.waits", "warning")
+    assert line["seconds"] == pytest.approx(300.0, abs=3.0)
+    assert "cloudflare.quota" in line["why"]
+
+
+async def test_a_full_pass_that_waits_again_and_again_warns_nobody(time: VirtualTime) -> None:
+    gate = gate_of(time, Spent(time))
+    with capture_logs() as logs:
+        await time.run(requests(gate, 250))
+    assert {line["log_level"] for line in logs} == {"info"}
+    assert 1 <= len(logs) <= 3
+
+
+async def test_a_cancelled_request_waits_no_more(time: VirtualTime) -> None:
+    gate = gate_of(time, Spent(time))
+    with pytest.raises(asyncio.CancelledError):
+        await time.run(requests(gate, 101, Priority()), until=time.now + 50.0)
+    assert gate.waiting_s == 0.0

@@ -7,7 +7,7 @@ import pytest
 
 from syncd.cloudflare.gate import Gate
 from syncd.core.errors import Brake, RootHalt, Unreachable
-from syncd.service.worker import MirrorWorker
+from syncd.service.worker import STALL_S, MirrorWorker
 from syncd.sync.mirror import Scope
 from tests.harness import Core
 
@@ -110,3 +110,11 @@ async def test_a_cancellation_that_was_not_requested_does_not_end_the_loop(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_worker_that_waits_for_the_budget_for_long_is_alive(worker: MirrorWorker) -> None:
+    """The watchdog of systemd must not end a daemon whose quota has a window of an hour."""
+    worker._moved_at -= STALL_S + 1
+    assert not worker.is_alive()
+    worker._gate._waits_until[True] = worker._gate.clock() + 3000.0
+    assert worker.is_alive()
