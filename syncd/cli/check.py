@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from syncd.cli.context import GlobalOptions, as_json_option, run_async
+from syncd.cli.context import GlobalOptions, as_json_option, chosen_mirrors, command, mirrors_argument, run_async
 from syncd.cli.output import print_json, print_line, shard_suffix
 from syncd.core.errors import EXIT_CONFIG, EXIT_HALT, EXIT_OK, ConfigError, Halt, SyncdError, TargetMissing, Unreachable
 from syncd.core.keys import shown_path
@@ -46,12 +46,12 @@ _Result = tuple[Finding, int]
 """A finding and the exit code that it asks for."""
 
 
-@click.command
+@command()
+@mirrors_argument
 @as_json_option
 @click.option("--excludes", is_flag=True, help="Print the built-in excludes.")
 @click.option("--types", is_flag=True, help="Print the file types that each kind of target takes, and their sizes.")
 @click.option("--probe", is_flag=True, help="Learn undocumented answers with a throw-away item.")
-@click.option("-m", "--mirror", "mirrors", metavar="NAME", multiple=True, help="With --probe: this mirror only.")
 @click.pass_obj
 def check(
     options: GlobalOptions, mirrors: tuple[str, ...], *, as_json: bool, excludes: bool, types: bool, probe: bool
@@ -75,7 +75,7 @@ def check(
 
     async def collect() -> int:
         code = EXIT_OK
-        async for finding, failure in _check(options):
+        async for finding, failure in _check(options, mirrors):
             findings.append(finding)
             if not as_json:
                 _print(finding)
@@ -110,15 +110,17 @@ def _print(finding: Finding) -> None:
         print_line(f"{'':<28} → {finding.remedy}")
 
 
-async def _check(options: GlobalOptions) -> AsyncIterator[_Result]:
+async def _check(options: GlobalOptions, names: Sequence[str]) -> AsyncIterator[_Result]:
     try:
         config = options.load(warn=False)
+        chosen = chosen_mirrors(config, names)
     except ConfigError as error:
         yield Finding("config", "FAIL", str(error)), EXIT_CONFIG
         return
     yield Finding("config", "ok", f"{len(config.mirrors)} mirror(s): {', '.join(config.mirrors)}"), EXIT_OK
     for file in options.exposed_files(config):
         yield Finding("permissions", "warn", file.message, file.remedy), EXIT_OK
+    config = config.with_mirrors(chosen)
     for finding in _check_owners(config):
         yield finding, EXIT_OK
     from syncd.service.build import open_session

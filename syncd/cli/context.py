@@ -1,13 +1,14 @@
 """The base of every command: global options, loading the config, the event loop, choosing a mirror."""
 
 import os
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
+from click.core import ParameterSource
 
 from syncd import __version__
 from syncd.core.errors import ConfigError
@@ -123,12 +124,90 @@ def os_path(text: str) -> Path:
     return Path(to_os(text))
 
 
+def _as_given(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Apply a global option that stands after the command: it wins over the same option before it."""
+    if ctx.resilient_parsing:
+        # A shell completes the command line. No command runs.
+        return value
+    given: GlobalOptions = ctx.obj
+    if param.name == "verbose":
+        ctx.obj = replace(given, verbose=given.verbose + value)
+    elif ctx.get_parameter_source(param.name or "") is not ParameterSource.DEFAULT:
+        ctx.obj = replace(given, **{param.name or "": value})
+    return value
+
+
+def _global_options(*, after: bool) -> list[click.Option]:
+    """Return the global options. after: as every command takes them, without a line in its help."""
+    settings: dict[str, Any] = {"hidden": True, "expose_value": False, "callback": _as_given} if after else {}
+    formats = click.Choice(get_args(LogFormat))
+    return [
+        click.Option(["-c", "--config"], metavar="PATH", type=os_path, help="The config file.", **settings),
+        click.Option(
+            ["-v", "--verbose"], count=True, help="Log more; twice: everything.", show_default=False, **settings
+        ),
+        click.Option(["-q", "--quiet"], is_flag=True, help="Log errors only.", **settings),
+        click.Option(["--log-format"], type=formats, default="auto", help="The format of the log.", **settings),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_print_version,
+            help="Show the version and exit.",
+            hidden=after,
+        ),
+    ]
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"syncd {__version__}")
+        ctx.exit()
+
+
+_AFTER_COMMAND = _global_options(after=True)
+
+
+class Command(click.Command):
+    """A command that takes the global options, too, and whose usage errors name its own help."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the parameters of the command and the global options."""
+        return [*super().get_params(ctx), *_AFTER_COMMAND]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments. A usage error without a context, such as that of a missing value, gets this one."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the epilog, and where the global options are described."""
+        super().format_epilog(ctx, formatter)
+        formatter.write_paragraph()
+        formatter.write_text("Global options (-c, -v, -q, --log-format) may follow; see: syncd --help")
+
+
+def command(name: str | None = None) -> Callable[[Callable[..., Any]], Command]:
+    """Make a command of a function. name: its name if the function has another one."""
+    return click.command(name, cls=Command)
+
+
 class OrderedGroup(click.Group):
     """A group whose help lists the commands in the order of their definition."""
+
+    command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the names of the commands."""
         return list(self.commands)
+
+
+class CommandGroup(Command, OrderedGroup):
+    """A command that consists of other commands."""
 
 
 class _Program(OrderedGroup):
@@ -143,28 +222,28 @@ class _Program(OrderedGroup):
         if cmd_name not in self._places:
             return None
         module, _, attribute = self._places[cmd_name].partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
-        return command
+        found: click.Command = getattr(import_module(module), attribute)
+        return found
 
 
-@click.group(
-    "syncd",
-    cls=_Program,
-    places=_COMMANDS,
+def _begin(config: Path | None, verbose: int, *, quiet: bool, log_format: LogFormat) -> None:
+    """Note the global options that stand before the command."""
+    context = click.get_current_context()
+    context.obj = GlobalOptions(config, verbose, quiet, log_format)
+    name = context.invoked_subcommand or ""
+    signals.describe_with(lambda: f"{name}: {_AFTER_SIGNAL.get(name, 'nothing was changed')}")
+
+
+program = _Program(
+    _COMMANDS,
+    name="syncd",
+    callback=_begin,
+    params=_global_options(after=False),
+    help="Keep a local folder in step, one way, with Cloudflare AI Search, Workers KV or Vectorize.",
+    epilog="These options may also stand after the command.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
-@click.option("-c", "--config", metavar="PATH", type=os_path, help="The config file.")
-@click.option("-v", "--verbose", count=True, help="Log more; twice: everything.", show_default=False)
-@click.option("-q", "--quiet", is_flag=True, help="Log errors only.")
-@click.option("--log-format", type=click.Choice(get_args(LogFormat)), default="auto", help="The format of the log.")
-@click.version_option(__version__, message="%(prog)s %(version)s", help="Show the version and exit.")
-@click.pass_context
-def program(ctx: click.Context, /, config: Path | None, verbose: int, *, quiet: bool, log_format: LogFormat) -> None:
-    """Keep a local folder in step, one way, with Cloudflare AI Search, Workers KV or Vectorize."""
-    ctx.obj = GlobalOptions(config, verbose, quiet, log_format)
-    name = ctx.invoked_subcommand or ""
-    signals.describe_with(lambda: f"{name}: {_AFTER_SIGNAL.get(name, 'nothing was changed')}")
 
 
 def run_async(work: Coroutine[None, None, _T]) -> _T:
@@ -193,21 +272,69 @@ def run_async(work: Coroutine[None, None, _T]) -> _T:
 
 # -- arguments that several commands take
 
+
+class Duration(click.ParamType[float]):
+    """A duration in seconds: a number, or a text such as "30s" or "1h". least: the shortest one."""
+
+    name = "time"
+
+    def __init__(self, least: float = 0.0) -> None:
+        self._least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds. A default is a number already."""
+        if isinstance(value, float):
+            return value
+        from syncd.core.units import parse_duration
+
+        try:
+            found = parse_duration(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+        if found < self._least:
+            self.fail(f"{value!r}: should be at least {self._least:g} seconds", param, ctx)
+        return found
+
+
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-mirror_argument = click.argument("mirror", metavar="[MIRROR]", required=False)
-mirrors_argument = click.argument("mirrors", metavar="[MIRROR]...", nargs=-1)
 
 
-def one_mirror(config: "Config", name: str | None) -> str:
-    """Return the name of the mirror that is meant. Raises ConfigError if several are configured and none is named."""
-    from syncd.service.build import mirror_config
+def _add_mirrors(ctx: click.Context, _: click.Parameter, names: Sequence[str]) -> None:
+    """Add names to the parameter `mirrors` of the command, which the option and the argument share."""
+    ctx.params["mirrors"] = tuple(dict.fromkeys((*ctx.params.get("mirrors", ()), *names)))
 
-    if name is not None:
+
+_SHARED: dict[str, Any] = {"expose_value": False, "callback": _add_mirrors}
+mirror_option = click.option(
+    "-m", "--mirror", metavar="NAME", multiple=True, help="Choose a mirror; may be repeated.", **_SHARED
+)
+_argument = click.argument("mirror_names", metavar="[MIRROR]...", nargs=-1, **_SHARED)
+
+
+def mirrors_argument(function: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the parameter `mirrors`: names as arguments, as values of -m, or both."""
+    return _argument(mirror_option(function))
+
+
+def chosen_mirrors(config: "Config", names: Sequence[str]) -> list[str]:
+    """Return the named mirrors, all if none is named. Raises ConfigError for a name that is not configured."""
+    from syncd.config.schema import mirror_config
+
+    for name in names:
         mirror_config(config, name)
-        return name
-    if len(config.mirrors) == 1:
-        return next(iter(config.mirrors))
-    raise ConfigError(f"which mirror? Name one of: {', '.join(config.mirrors)}")
+    return list(names or config.mirrors)
+
+
+def one_mirror(config: "Config", names: Sequence[str]) -> str:
+    """Return the name of the mirror that is meant.
+
+    Raises ConfigError if it is not configured, if several are named, or if several are configured and none is named.
+    """
+    chosen = chosen_mirrors(config, names)
+    if len(chosen) == 1:
+        return chosen[0]
+    why = "this takes one mirror; name one of" if names else "which mirror? Name one of"
+    raise ConfigError(f"{why}: {', '.join(chosen)}, such as -m {chosen[0]}")
 
 
 def mirror_containing(config: "Config", path: Path) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from syncd.cli.context import GlobalOptions, run_async
+from syncd.cli.context import GlobalOptions, command, run_async
 from syncd.cli.output import PLAIN_INTERVAL_S, ProgressLine, print_note, progress
 from syncd.core.errors import ConfigError, Locked
 from syncd.service import signals
@@ -54,7 +54,7 @@ def _show(line: ProgressLine | None, event: Sequence[Any], printed_at: float, *,
     return printed_at
 
 
-@click.command
+@command()
 @click.pass_obj
 def reload(options: GlobalOptions) -> int:
     """Let the daemon read its config again and make a full pass.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from syncd.cli.context import GlobalOptions, os_path, run_async
+from syncd.cli.context import Duration, GlobalOptions, command, os_path, run_async
 from syncd.cli.output import ProgressDisplay, print_line, progress
 from syncd.core.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
 from syncd.core.keys import shown_path
@@ -38,7 +38,7 @@ def _require_emulator(command: str) -> None:
 _PATTERN = "Keys (regular expression) "
 
 
-@click.command
+@command()
 @click.option(
     "--port", metavar="N", type=click.IntRange(0, 65535), default=8787, help="Loopback port; 0 takes a free one."
 )
@@ -62,7 +62,7 @@ _PATTERN = "Keys (regular expression) "
     default="backslash",
     help="What escapes in the filename of an upload.",
 )
-@click.option("--delete-delay", type=float, default=0.0, help="Seconds until a deleted item is gone.")
+@click.option("--delete-delay", metavar="TIME", type=Duration(), default=0.0, help="Time until a deleted item is gone.")
 @click.option(
     "--metadata",
     type=click.Choice(("keep", "texts", "declared", "refuse")),
@@ -78,7 +78,7 @@ _PATTERN = "Keys (regular expression) "
     default="opaque",
     help="The kind of an item's checksum.",
 )
-@click.option("--index-delay", type=float, default=0.2, help="Seconds until an upload is indexed.")
+@click.option("--index-delay", metavar="TIME", type=Duration(), default=0.2, help="Time until an upload is indexed.")
 @click.option("--fail-index", help=f"{_PATTERN}whose content cannot be indexed.")
 @click.option("--fail-index-transient", help=f"{_PATTERN}whose first indexings fail.")
 @click.option(
@@ -96,9 +96,11 @@ _PATTERN = "Keys (regular expression) "
     help="Keys whose indexing ends with this documented error; may be repeated.",
 )
 @click.option("--slow-index", help=f"{_PATTERN}whose indexing takes longer.")
-@click.option("--slow-index-delay", type=float, default=3600.0, help="Seconds until the slow keys are indexed.")
-@click.option("--list-lag", type=float, default=0.0, help="Seconds by which listings are behind.")
-@click.option("--latency", type=float, default=0.0, help="Seconds from a request to its answer.")
+@click.option(
+    "--slow-index-delay", metavar="TIME", type=Duration(), default=3600.0, help="Time until the slow keys are indexed."
+)
+@click.option("--list-lag", metavar="TIME", type=Duration(), default=0.0, help="Time by which listings are behind.")
+@click.option("--latency", metavar="TIME", type=Duration(), default=0.0, help="Time from a request to its answer.")
 @click.option(
     "--quota",
     metavar="N/S",
@@ -146,7 +148,13 @@ _PATTERN = "Keys (regular expression) "
     "--fail-search", is_flag=True, help="Retrieval fails: an empty list, or 7073 if return_on_failure is false."
 )
 @click.option("--unsuccessful", type=float, default=0.0, help="Share of the keys of a KV bulk request that fail.")
-@click.option("--mutation-lag", type=float, default=0.2, help="Seconds until a change of a Vectorize index is seen.")
+@click.option(
+    "--mutation-lag",
+    metavar="TIME",
+    type=Duration(),
+    default=0.2,
+    help="Time until a change of a Vectorize index is seen.",
+)
 def emulate(port: int, store: Path | None, permission_status: Literal["403", "401"], **behaviour: Any) -> int:
     """Serve the stand-in for the Cloudflare API on loopback.
 
@@ -184,7 +192,7 @@ def _print_url(base_url: str) -> None:
 # -- demo
 
 
-@click.command
+@command()
 @click.argument("path", type=os_path, required=False, help="A folder; default: a bundled sample.")
 @click.option("--watch", is_flag=True, help="Stay, and follow edits until Ctrl-C.")
 @click.pass_obj

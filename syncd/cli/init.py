@@ -8,7 +8,7 @@ from string import Template
 
 import click
 
-from syncd.cli.context import GlobalOptions, os_path
+from syncd.cli.context import GlobalOptions, command, os_path
 from syncd.cli.output import print_line
 from syncd.core.errors import EXIT_OK, ConfigError
 from syncd.core.keys import from_os, shown_path
@@ -72,7 +72,7 @@ model = "@cf/baai/bge-base-en-v1.5"   # a model of Workers AI; a change of the m
 """)
 
 
-@click.command
+@command()
 @click.argument("path", default=".", type=os_path, help="The folder to mirror; default: the current one.")
 @click.option(
     "--target",

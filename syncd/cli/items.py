@@ -12,9 +12,12 @@ import click
 from syncd.cli.context import (
     GlobalOptions,
     as_json_option,
+    chosen_mirrors,
+    command,
     folders_of,
-    mirror_argument,
     mirror_containing,
+    mirror_option,
+    mirrors_argument,
     one_mirror,
     run_async,
     shard_field,
@@ -39,15 +42,15 @@ _SHORT_WORD = 3
 # -- ls
 
 
-@click.command("ls")
-@mirror_argument
+@command("ls")
+@mirrors_argument
 @click.option("--remote", is_flag=True, help="List the entries in the target, of all owners.")
 @as_json_option
 @click.pass_obj
-def list_items(options: GlobalOptions, mirror: str | None, *, remote: bool, as_json: bool) -> int:
+def list_items(options: GlobalOptions, mirrors: tuple[str, ...], *, remote: bool, as_json: bool) -> int:
     """List items with size, state and index status."""
     config = options.load()
-    name = one_mirror(config, mirror)
+    name = one_mirror(config, mirrors)
     rows = run_async(_remote_rows(config, name)) if remote else list(_local_rows(config, name))
     if as_json:
         print_json({"mirror": name, **shard_field(config, name), "items": rows})
@@ -123,7 +126,7 @@ async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
 # -- explain
 
 
-@click.command
+@command()
 @click.argument("path", type=Path, help="A file, or its path in the mirror.")
 @click.pass_obj
 def explain(options: GlobalOptions, path: Path) -> int:
@@ -155,14 +158,16 @@ def _mirror_of(config: "Config", path: Path) -> tuple[str, str]:
 # -- search
 
 
-@click.command
+@command()
 @click.argument("query", help="The question.")
-@click.option("--mirror", metavar="M", help="The mirror to search.")
+@mirror_option
 @click.option("--limit", metavar="N", type=click.IntRange(1, 50), default=10, help="The largest number of hits.")
 @click.option("--folder", metavar="PATH", default="", show_default=False, help="Only in this folder of the mirror.")
 @as_json_option
 @click.pass_obj
-def search(options: GlobalOptions, query: str, mirror: str | None, limit: int, folder: str, *, as_json: bool) -> int:
+def search(
+    options: GlobalOptions, query: str, mirrors: tuple[str, ...], limit: int, folder: str, *, as_json: bool
+) -> int:
     """Ask the target's own search and print the hits.
 
     Each hit has its file.
@@ -170,7 +175,7 @@ def search(options: GlobalOptions, query: str, mirror: str | None, limit: int, f
     if not query.strip():
         raise ConfigError("the query is empty; ask for something: syncd search QUERY")
     config = options.load()
-    name = one_mirror(config, mirror)
+    name = one_mirror(config, mirrors)
     hits = run_async(_search(config, name, query, limit, folder.strip("/")))
     if as_json:
         print_json({"mirror": name, "query": query, "hits": hits})
@@ -249,18 +254,20 @@ def _snippet(text: str, query: str) -> str:
 # -- retry
 
 
-@click.command
+@command()
 @click.argument("keys", metavar="[KEY]...", nargs=-1)
+@mirror_option
 @click.pass_obj
-def retry(options: GlobalOptions, keys: tuple[str, ...]) -> int:
+def retry(options: GlobalOptions, keys: tuple[str, ...], mirrors: tuple[str, ...] = ()) -> int:
     """Retry failed and rejected items now.
 
     An item that could not be indexed is indexed again without an upload.
     """
-    return run_async(_retry(options.load(), keys or None))
+    config = options.load()
+    return run_async(_retry(config, chosen_mirrors(config, mirrors), keys or None))
 
 
-async def _retry(config: "Config", keys: Sequence[str] | None) -> int:
+async def _retry(config: "Config", names: Sequence[str], keys: Sequence[str] | None) -> int:
     """Make the items due, then process them here unless a daemon does so. keys: None for all."""
     from syncd.cli.daemon import ask_daemon
     from syncd.service.build import open_session
@@ -268,7 +275,7 @@ async def _retry(config: "Config", keys: Sequence[str] | None) -> int:
     from syncd.sync import once
 
     async def mark() -> dict[str, int]:
-        return _make_due(config, keys)
+        return _make_due(config, names, keys)
 
     marked = await when_free(mark, config.state_dir / FILE_NAME)
     total = sum(marked.values())
@@ -299,7 +306,7 @@ def print_retried(name: str, mirror: "Mirror", report: "Report") -> None:
         print_note(f"{name}: {report.error}")
 
 
-def _make_due(config: "Config", keys: Sequence[str] | None) -> dict[str, int]:
+def _make_due(config: "Config", names: Sequence[str], keys: Sequence[str] | None) -> dict[str, int]:
     """Make failed and rejected items due in the state file. Return their number for each mirror."""
     from syncd.state.db import open_state
     from syncd.state.journal import Journal
@@ -307,7 +314,7 @@ def _make_due(config: "Config", keys: Sequence[str] | None) -> dict[str, int]:
 
     now = time.time()
     with closing(open_state(config.state_dir)) as db:
-        return {name: retry_problems(Journal(db, name), Queue(db, name, 0, 0), keys, now) for name in config.mirrors}
+        return {name: retry_problems(Journal(db, name), Queue(db, name, 0, 0), keys, now) for name in names}
 
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from syncd.cli.context import GlobalOptions, OrderedGroup, as_json_option, os_path, run_async
+from syncd.cli.context import CommandGroup, Duration, GlobalOptions, as_json_option, os_path, run_async
 from syncd.cli.output import print_error, print_json, print_line, print_note, print_table
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict, NotFound, SyncdError
 from syncd.core.plain_text import printable
@@ -25,13 +25,13 @@ _T = TypeVar("_T")
 _BULK_DELETE_KEYS = 1000
 """The largest number of keys in one bulk delete."""
 
-_id_argument = click.argument("namespace_id", metavar="ID", help="32 hex digits.")
+_namespace_argument = click.argument("namespace", metavar="TITLE-OR-ID", help="The title, or 32 hex digits.")
 _title_argument = click.argument("title")
 _key_argument = click.argument("key")
 _namespace_option = click.option("--namespace", metavar="TITLE-OR-ID", help="Default: that of the only kv mirror.")
 
 
-@click.group("kv", cls=OrderedGroup, no_args_is_help=True)
+@click.group("kv", cls=CommandGroup, no_args_is_help=True)
 def group() -> None:
     """Look at and change Workers KV by hand."""
 
@@ -75,46 +75,45 @@ def create(options: GlobalOptions, title: str, *, as_json: bool) -> int:
 
 
 @group.command
-@_id_argument
+@_namespace_argument
 @_title_argument
 @as_json_option
 @click.pass_obj
-def rename(options: GlobalOptions, namespace_id: str, title: str, *, as_json: bool) -> int:
+def rename(options: GlobalOptions, namespace: str, title: str, *, as_json: bool) -> int:
     """Give a namespace another title."""
-    _check_id(namespace_id)
 
-    async def work(kv: "KV") -> None:
-        from syncd.cloudflare.kv import find_by_id
+    async def work(kv: "KV") -> str:
+        from syncd.cloudflare.kv import find_by_id_or_title
 
-        await find_by_id(kv, namespace_id)
+        namespace_id = await find_by_id_or_title(kv, namespace)
         try:
             await kv.rename_namespace(namespace_id, title)
         except Conflict as error:
             raise _title_taken(title) from error
+        return namespace_id
 
-    _with_account(options, work)
+    namespace_id = _with_account(options, work)
     _print_result(as_json=as_json, text=f"{namespace_id} is now {title}", data={"id": namespace_id, "title": title})
     return EXIT_OK
 
 
 @group.command
-@_id_argument
+@_namespace_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option
 @click.pass_obj
-def delete(options: GlobalOptions, namespace_id: str, *, yes: bool, as_json: bool) -> int:
+def delete(options: GlobalOptions, namespace: str, *, yes: bool, as_json: bool) -> int:
     """Delete a namespace and every key in it."""
-    _check_id(namespace_id)
     if not yes and not sys.stdin.isatty():
         raise ConfigError("this deletes a namespace with every key in it, and stdin is no terminal to ask: add --yes")
 
-    async def title_of(kv: "KV") -> str:
-        from syncd.cloudflare.kv import find_by_id
+    async def find(kv: "KV") -> tuple[str, str]:
+        from syncd.cloudflare.kv import find_by_id_or_title
 
-        await find_by_id(kv, namespace_id)
-        return (await kv.get_namespace(namespace_id)).title
+        found = await kv.get_namespace(await find_by_id_or_title(kv, namespace))
+        return found.id, found.title
 
-    title = _with_account(options, title_of)
+    namespace_id, title = _with_account(options, find)
     if not yes and not click.confirm(f"Delete the KV namespace {title!r} and every key in it?", err=True):
         print_note("nothing was deleted")
         return EXIT_PROBLEMS
@@ -146,13 +145,6 @@ async def _open_account(config: "Config") -> "AsyncIterator[KV]":
 
 def _title_taken(title: str) -> Conflict:
     return Conflict(f"a KV namespace has the title {title!r} already; choose another: syncd kv namespaces")
-
-
-def _check_id(namespace_id: str) -> None:
-    from syncd.cloudflare.kv import NAMESPACE_ID
-
-    if not NAMESPACE_ID.fullmatch(namespace_id):
-        raise ConfigError(f"{namespace_id!r} is no namespace id, which has 32 hex digits; see: syncd kv namespaces")
 
 
 # -- keys of one namespace
@@ -229,7 +221,7 @@ def meta(options: GlobalOptions, key: str, namespace: str | None, *, as_json: bo
 @_key_argument
 @click.argument("file", type=os_path, help="- reads stdin.")
 @click.option("--metadata", metavar="JSON", help="A JSON object.")
-@click.option("--expiration-ttl", metavar="S", type=click.IntRange(60), help="Seconds until the key expires.")
+@click.option("--expiration-ttl", metavar="TIME", type=Duration(60), help="Time until the key expires, such as 1h.")
 @_namespace_option
 @as_json_option
 @click.pass_obj
@@ -238,7 +230,7 @@ def put(  # noqa: PLR0913 - the options of the command
     key: str,
     file: Path,
     metadata: str | None,
-    expiration_ttl: int | None,
+    expiration_ttl: float | None,
     namespace: str | None,
     *,
     as_json: bool,
@@ -248,7 +240,9 @@ def put(  # noqa: PLR0913 - the options of the command
     content = _read_value(file)
 
     async def work(kv: "KVNamespace") -> None:
-        await kv.write_value(key, content, fields, expiration_ttl=expiration_ttl)
+        await kv.write_value(
+            key, content, fields, expiration_ttl=None if expiration_ttl is None else int(expiration_ttl)
+        )
 
     _with_namespace(options, namespace, work)
     text = f"stored {key}, {len(content)} bytes"

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from syncd.cli.context import GlobalOptions, as_json_option, mirrors_argument, run_async
+from syncd.cli.context import Command, Duration, GlobalOptions, as_json_option, command, mirrors_argument, run_async
 from syncd.cli.output import counted, print_error, print_line, print_table, shard_suffix
 from syncd.core.errors import ConfigError
 from syncd.core.keys import shown
 from syncd.core.plain_text import shown_size
+from syncd.core.units import parse_duration
 from syncd.service import signals
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 SEVERITY = (3, 4, 5, 1, 0)
 """Exit codes, the most serious first. With several mirrors the most serious one is returned."""
 _PROBLEMS_SHOWN = 20
+_FOREVER = "36500d"
+"""The value of `--wait` without one: a hundred years."""
 _KINDS: tuple[Literal["put", "delete", "adopt", "forget"], ...] = ("put", "delete", "adopt", "forget")
 
 
@@ -53,8 +56,8 @@ class Request:
         }
 
 
-class _ReconcileCommand(click.Command):
-    """A command whose option `--wait` takes the next argument only if that is a number."""
+class _ReconcileCommand(Command):
+    """A command whose option `--wait` takes the next argument only if that is a duration."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, _with_wait_value(args))
@@ -68,15 +71,23 @@ def _with_wait_value(arguments: Sequence[str]) -> list[str]:
             break
         if argument == "--wait":
             follower = given[place + 1] if place + 1 < len(given) else ""
-            given[place] = "--wait=inf" if not follower.replace(".", "", 1).isdigit() else "--wait"
+            given[place] = "--wait" if _is_duration(follower) else f"--wait={_FOREVER}"
     return given
+
+
+def _is_duration(text: str) -> bool:
+    try:
+        parse_duration(text)
+    except ValueError:
+        return False
+    return True
 
 
 @click.command(cls=_ReconcileCommand)
 @mirrors_argument
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan, change nothing.")
 @as_json_option
-@click.option("--wait", type=float, metavar="[SECONDS]", help="Wait until every item is indexed.")
+@click.option("--wait", type=Duration(), metavar="[TIME]", help="Wait until every item is indexed, at most this long.")
 @click.option("--force", is_flag=True, help="Pass the delete guard, once.")
 @click.option("--takeover", is_flag=True, help="Adopt entries of another owner.")
 @click.option("--full", is_flag=True, help="Trust no cache: read every file, list every entry.")
@@ -107,7 +118,7 @@ def reconcile(  # noqa: PLR0913 - the options of the command
     return run_async(_reconcile(options, mirrors, request))
 
 
-@click.command
+@command()
 @mirrors_argument
 @as_json_option
 @click.pass_obj
@@ -122,7 +133,7 @@ def plan(options: GlobalOptions, mirrors: tuple[str, ...], *, as_json: bool) -> 
     return run_async(_reconcile(options, mirrors, Request(PassOptions(dry_run=True), NO_GRANTS, None, as_json)))
 
 
-@click.command
+@command()
 @click.argument("plan_id", metavar="ID")
 @as_json_option
 @click.pass_obj

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from syncd.cli.context import GlobalOptions
+from syncd.cli.context import GlobalOptions, command
 from syncd.cli.reconcile import Request, make_reports, most_serious, print_result
 from syncd.core.errors import EXIT_OK, Locked
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from syncd.sync.once import Report
 
 
-@click.command
+@command()
 @click.pass_obj
 def run(options: GlobalOptions) -> int:
     """Watch the folders and keep the targets in step.
@@ -42,7 +42,8 @@ def make_page() -> "StatusPage":
 
 async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channel: "Channel") -> int:
     """Let the loops of the daemon make the passes of a `reconcile`, and send what the command prints."""
-    from syncd.service.build import NO_GRANTS, Grants, add_mirror, mirror_config
+    from syncd.config.schema import mirror_config
+    from syncd.service.build import NO_GRANTS, Grants, add_mirror
     from syncd.sync.mirror import PassOptions
     from syncd.sync.once import wait_for_followup
 

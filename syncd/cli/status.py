@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from syncd.cli.context import GlobalOptions, as_json_option
+from syncd.cli.context import GlobalOptions, as_json_option, chosen_mirrors, command, mirrors_argument
 from syncd.cli.output import is_terminal, print_frame, print_json, print_line, print_styled, shard_suffix, table_lines
 from syncd.core.errors import EXIT_OK
 from syncd.core.plain_text import printable
@@ -23,11 +23,12 @@ _HEADERS = ("mirror", "state", "in step", "to go", "left", "indexing", "problems
 _NUMERIC_COLUMNS = frozenset({"in step", "to go", "indexing", "problems"})
 
 
-@click.command
+@command()
+@mirrors_argument
 @as_json_option
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
 @click.pass_obj
-def status(options: GlobalOptions, *, as_json: bool, watch: bool) -> int:
+def status(options: GlobalOptions, mirrors: tuple[str, ...], *, as_json: bool, watch: bool) -> int:
     """Show which items are in step, waiting, indexing and failed.
 
     It works with and without a running daemon.
@@ -35,12 +36,13 @@ def status(options: GlobalOptions, *, as_json: bool, watch: bool) -> int:
     config = options.load(level=None)
     from syncd.queries.status import snapshot
 
+    chosen = config.with_mirrors(chosen_mirrors(config, mirrors))
     if watch:
-        _watch(lambda: snapshot(config))
+        _watch(lambda: snapshot(chosen))
     elif as_json:
-        print_json(snapshot(config))
+        print_json(snapshot(chosen))
     else:
-        _print_status(snapshot(config))
+        _print_status(snapshot(chosen))
     return EXIT_OK
 
 

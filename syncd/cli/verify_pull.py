@@ -10,8 +10,11 @@ import click
 from syncd.cli.context import (
     GlobalOptions,
     as_json_option,
+    chosen_mirrors,
+    command,
     folders_of,
     mirror_containing,
+    mirror_option,
     mirrors_argument,
     one_mirror,
     os_path,
@@ -49,7 +52,7 @@ class _Search:
 # -- verify
 
 
-@click.command
+@command()
 @mirrors_argument
 @click.option("--deep", is_flag=True, help="Download every entry and compare its content.")
 @click.option("--query", metavar="Q", multiple=True, help="Ask the target's own search; alone, nothing is compared.")
@@ -71,11 +74,8 @@ def verify(  # noqa: PLR0913 - the options of the command
 
     Exit code 6 if there is any difference, or a query does not find its file.
     """
-    from syncd.service.build import mirror_config
-
     config = options.load()
-    for name in mirrors:
-        mirror_config(config, name)
+    chosen_mirrors(config, mirrors)
     questions = _questions(config, mirrors, query, expect)
     verdicts = run_async(_verify(options, config, mirrors, _Search(questions, top), deep=deep))
     code = next(code for code in SEVERITY if code in {verdict.exit_code for verdict in verdicts.values()})
@@ -237,22 +237,22 @@ def _other_hits(answer: "SearchAnswer") -> str:
 # -- pull
 
 
-@click.command
+@command()
 @click.argument("folder", metavar="DIR", type=os_path, help="The folder to write into; made if it is not there.")
-@click.option("--mirror", metavar="M", help="The mirror whose entries are written.")
+@mirror_option
 @click.option("--force", is_flag=True, help="Overwrite files that differ.")
 @click.option("--all", "everyone", is_flag=True, help="Entries of other owners too.")
 @as_json_option
 @click.pass_obj
 def pull(
-    options: GlobalOptions, folder: Path, mirror: str | None, *, force: bool, everyone: bool, as_json: bool
+    options: GlobalOptions, folder: Path, mirrors: tuple[str, ...], *, force: bool, everyone: bool, as_json: bool
 ) -> int:
     """Write the remote entries into a folder.
 
     Never outside it, and never over a file that differs without --force.
     """
     config = options.load()
-    name = one_mirror(config, mirror)
+    name = one_mirror(config, mirrors)
 
     async def work() -> "Pulled":
         from syncd.queries.pull import Folder, check_files, pull

@@ -5,7 +5,9 @@ Limits: "AI Search: create an instance" and the SDK, cloudflare 5.9.0. Makes no 
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from syncd.core.units import seconds
 
 CACHE_TTLS = (600, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 259200, 518400)
 """Seconds (AI Search API: cache_ttl)."""
@@ -142,5 +144,5 @@ class InstanceSettingsSection(ConfigSection):
     ai_gateway_id: Model | None = None
     cache: bool | None = None
     cache_threshold: Literal["super_strict_match", "close_enough", "flexible_friend", "anything_goes"] | None = None
-    cache_ttl: Annotated[int, AfterValidator(_cache_ttl)] | None = None
+    cache_ttl: Annotated[int, BeforeValidator(seconds), AfterValidator(_cache_ttl)] | None = None
     public_endpoint_params: PublicEndpointSection | None = None

@@ -1,7 +1,7 @@
 """The schema of the config: every section and key, with its type, default and limits. Makes no I/O."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -19,11 +19,13 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from syncd.config.instance_settings import ELSEWHERE, ConfigSection, InstanceSettingsSection
 from syncd.core.base_url import check_base_url, is_loopback
 from syncd.core.budget import parse_quota
+from syncd.core.errors import ConfigError
 from syncd.core.globs import BadPattern, parse
 from syncd.core.key_digests import Shard
 from syncd.core.keys import to_os
 from syncd.core.model import FIELD_SOURCES, WatchSetting, is_field_source
 from syncd.core.rules import INCLUDE_ALL
+from syncd.core.units import seconds, size
 
 KV_MAX_VALUE_SIZE = 25 * 1024 * 1024
 """Bytes (KV limits)."""
@@ -135,7 +137,12 @@ def _webhook(value: SecretStr) -> SecretStr:
 
 LocalPath = Annotated[Path, AfterValidator(_path)]
 Patterns = Annotated[list[str], AfterValidator(_patterns)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Duration = Annotated[float, BeforeValidator(seconds), Field(allow_inf_nan=False)]
+"""Seconds, as a number or a text such as "5m"."""
+Seconds = Annotated[Duration, Field(ge=0)]
+WholeSeconds = Annotated[int, BeforeValidator(seconds), Field(ge=KV_MIN_TTL_S)]
+Size = Annotated[int, BeforeValidator(size), Field(ge=1)]
+"""Bytes, as a number or a text such as "4MiB"."""
 AccountId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 
@@ -168,7 +175,7 @@ class AISearchSection(ConfigSection):
     type: Literal["ai-search"]
     namespace: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "default"
     instance: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
-    max_file_size: Annotated[int, Field(ge=1, le=AI_SEARCH_MAX_FILE_SIZE)] = AI_SEARCH_MAX_FILE_SIZE
+    max_file_size: Annotated[Size, Field(le=AI_SEARCH_MAX_FILE_SIZE)] = AI_SEARCH_MAX_FILE_SIZE
     max_key_length: Annotated[int, Field(ge=1, le=128)] = 128
     create: bool = False
     settings: InstanceSettingsSection = Field(default={}, validate_default=True)
@@ -189,10 +196,10 @@ class KVSection(ConfigSection):
     type: Literal["kv"]
     namespace_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
     namespace_title: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
-    max_file_size: Annotated[int, Field(ge=1, le=KV_MAX_VALUE_SIZE)] = 4 * 1024 * 1024
+    max_file_size: Annotated[Size, Field(le=KV_MAX_VALUE_SIZE)] = 4 * 1024 * 1024
     max_key_length: Annotated[int, Field(ge=1, le=512)] = 128
-    expiration_ttl: Annotated[int, Field(ge=KV_MIN_TTL_S)] | None = None
-    stale_ttl: Annotated[int, Field(ge=KV_MIN_TTL_S)] | None = None
+    expiration_ttl: WholeSeconds | None = None
+    stale_ttl: WholeSeconds | None = None
     create: bool = False
     jurisdiction: Literal["eu", "fedramp", "us"] | None = None
     metadata: Annotated[dict[str, str], AfterValidator(_fields("sha256 owner size stale path prefix", KV_FIELDS))] = (
@@ -220,7 +227,7 @@ class VectorizeSection(ConfigSection):
     pooling: Literal["mean", "cls"] | None = None
     chunk_size: Annotated[int, Field(ge=CHUNK_SIZE_MIN, le=CHUNK_SIZE_MAX)] = 1000
     chunk_overlap: Annotated[int, Field(ge=0)] = 150
-    max_file_size: Annotated[int, Field(ge=1, le=VECTORIZE_MAX_FILE_SIZE)] = 4 * 1024 * 1024
+    max_file_size: Annotated[Size, Field(le=VECTORIZE_MAX_FILE_SIZE)] = 4 * 1024 * 1024
     max_key_length: Annotated[int, Field(ge=1, le=512)] = 128
     create: bool = False
     metadata: Annotated[dict[str, str], AfterValidator(_fields("sha256 owner key heading text", VECTORIZE_FIELDS))] = (
@@ -262,9 +269,9 @@ class Cloudflare(ConfigSection):
     api_key: SecretStr | None = None
     base_url: Annotated[str, AfterValidator(check_base_url)] = "https://api.cloudflare.com/client/v4"
     quota: Annotated[str, AfterValidator(_quota)] = "1050/300s"
-    tpslimit: Seconds = 100.0
+    tpslimit: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 100.0
     transfers: Annotated[int, Field(ge=1, le=256)] = 8
-    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
+    timeout: Annotated[Duration, Field(gt=0)] = 60.0
     retry_for: Seconds = 120.0
 
 
@@ -283,10 +290,10 @@ class MirrorConfig(ConfigSection):
     delete_after: Seconds = 30.0
     settle: Seconds = 0.5
     settle_max: Seconds = 30.0
-    reconcile_interval: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 3600.0
+    reconcile_interval: Annotated[Duration, Field(ge=1)] = 3600.0
     audit_interval: Seconds = 86400.0
     watch: WatchSetting = "auto"
-    poll_interval: Annotated[float, Field(ge=0.1, allow_inf_nan=False)] = 30.0
+    poll_interval: Annotated[Duration, Field(ge=0.1)] = 30.0
     shard: Annotated[str, AfterValidator(_shard)] = ""
     long_names: Literal["reject", "shorten"] = "reject"
     target: Annotated[TargetSection, Field(discriminator="type")]
@@ -331,6 +338,12 @@ class Config(BaseSettings):
         """Use only the sources that `load` passes, strongest first."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return tuple(init_settings()["sources"])
+
+    def with_mirrors(self, names: Collection[str]) -> "Config":
+        """Return this config with some of its mirrors only."""
+        return self.model_copy(
+            update={"mirrors": {name: mirror for name, mirror in self.mirrors.items() if name in names}}
+        )
 
     @model_validator(mode="before")
     @classmethod
@@ -409,6 +422,18 @@ def known_keys() -> frozenset[str]:
     keys = {f"{name}__{key}" for name, section in sections.items() for key in section.model_fields}
     of_mirrors = {f"{start}__{key}" for start in ("mirrors__*", "defaults") for key in MirrorConfig.model_fields}
     return frozenset({*Config.model_fields, *keys, *of_mirrors})
+
+
+def mirror_config(config: Config, name: str) -> MirrorConfig:
+    """Return the section of one mirror. Raises ConfigError with the nearest name, or with all names."""
+    try:
+        return config.mirrors[name]
+    except KeyError:
+        import difflib
+
+        near = difflib.get_close_matches(name, config.mirrors, n=1)
+        meant = f"did you mean {near[0]}?" if near else f"there is: {', '.join(config.mirrors)}"
+        raise ConfigError(f"no mirror {name!r} is configured; {meant}") from None
 
 
 def permissions(config: Config) -> str:

@@ -14,7 +14,15 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Budget, Gate
 from syncd.cloudflare.transport import Transport
 from syncd.config.checks import conflicts
-from syncd.config.schema import AISearchSection, Cloudflare, Config, KVSection, MirrorConfig, VectorizeSection
+from syncd.config.schema import (
+    AISearchSection,
+    Cloudflare,
+    Config,
+    KVSection,
+    MirrorConfig,
+    VectorizeSection,
+    mirror_config,
+)
 from syncd.config.sources import login
 from syncd.core.budget import parse_quota
 from syncd.core.errors import ConfigError
@@ -120,14 +128,6 @@ def add_mirror(stack: AsyncExitStack, session: Session, name: str, grants: Grant
 
 async def _open_state(state_dir: Path, on_damage: OnDamage | None) -> sqlite3.Connection:
     return open_copy(state_dir) if on_damage is None else await open_to_write(state_dir, on_damage)
-
-
-def mirror_config(config: Config, name: str) -> MirrorConfig:
-    """Return the section of one mirror. Raises ConfigError that lists the configured mirrors."""
-    try:
-        return config.mirrors[name]
-    except KeyError:
-        raise ConfigError(f"no mirror {name!r} is configured; there is: {', '.join(config.mirrors)}") from None
 
 
 def _with_owners(config: Config, db: sqlite3.Connection) -> Config:

@@ -94,11 +94,14 @@ def test_a_missing_namespace_is_3_and_names_the_existing_titles(workspace: Works
         assert (seen.code, "there is: 'docs'" in seen.err) == (3, True), arguments
 
 
-def test_an_invalid_id_is_a_usage_error(workspace: Workspace) -> None:
+def test_a_title_stands_for_its_id(workspace: Workspace) -> None:
     made(workspace)
-    for arguments in (("delete", "docs", "--yes"), ("rename", "docs", "x")):
-        assert workspace.syncd("kv", *arguments).code == 2
-    assert titles(workspace) == ["docs"]
+    assert workspace.syncd("kv", "rename", "docs", "pages").code == 0
+    assert titles(workspace) == ["pages"]
+    assert workspace.syncd("kv", "delete", "pages", "--yes").code == 0
+    assert titles(workspace) == []
+    missing = workspace.syncd("kv", "delete", "pages", "--yes")
+    assert (missing.code, "no KV namespace has the title 'pages'" in missing.err) == (3, True)
 
 
 def test_a_value_comes_back_byte_for_byte(workspace: Workspace) -> None:

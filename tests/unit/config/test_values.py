@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from syncd.config.schema import AISearchSection, Config
+from syncd.config.schema import AISearchSection, Config, mirror_config
 from syncd.config.sources import load, login, secrets
 from syncd.core.errors import ConfigError
-from syncd.service.build import mirror_config
 from tests.unit.config.harness import ACCOUNT, MINIMAL, Place, toml
 
 
@@ -373,3 +372,29 @@ def test_a_config_in_a_folder_that_is_closed_to_this_user_is_not_called_missing(
     monkeypatch.setattr(Path, "lstat", refuse)
     with pytest.raises(ConfigError, match="Permission denied; let this user read it"):
         load(tmp_path / "closed" / "syncd.toml", {})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [
+        ("cloudflare.timeout", "5m", 300.0),
+        ("cloudflare.retry_for", "1.5h", 5400.0),
+        ("mirrors.docs.settle", "250ms", 0.25),
+        ("mirrors.docs.reconcile_interval", "1d", 86400.0),
+        ("mirrors.docs.target.max_file_size", "2MiB", 2 * 1024 * 1024),
+        ("mirrors.docs.target.max_file_size", "10MB", 10_000_000),
+        ("mirrors.docs.target.settings.cache_ttl", "1h", 3600),
+    ],
+)
+def test_durations_and_sizes_have_units_in_the_file_and_in_the_environment(
+    place: Place, key: str, value: str, found: float
+) -> None:
+    variable = "SYNCD_" + key.upper().replace(".", "__")
+    number = str(found)
+    configs = [
+        place.load(place.with_key(key, toml(value))),
+        place.load(place.with_key(key, number)),
+        place.load(MINIMAL, {variable: value}),
+        place.load(MINIMAL, {variable: number}),
+    ]
+    assert [value_of(config, key) for config in configs] == [found] * 4

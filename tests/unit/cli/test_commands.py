@@ -1,0 +1,153 @@
+"""The command line: global options on either side, mirrors by option or argument, durations, help of usage errors."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from syncd.cli.context import (
+    Command,
+    Duration,
+    GlobalOptions,
+    chosen_mirrors,
+    command,
+    mirrors_argument,
+    one_mirror,
+    program,
+)
+from syncd.cli.main import run
+from syncd.config.schema import Config
+from syncd.core.errors import EXIT_CONFIG, ConfigError
+from tests.unit.config.harness import MINIMAL, Place
+
+SECOND = '[mirrors.wiki]\npath = "wiki"\n[mirrors.wiki.target]\ntype = "kv"\nnamespace_title = "wiki"\n'
+
+
+def _commands() -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(program, info_name="syncd")
+    for name in program.list_commands(context):
+        found = program.get_command(context, name)
+        assert found is not None
+        yield name, found
+        if isinstance(found, click.Group):
+            yield from ((f"{name} {inner}", each) for inner, each in found.commands.items())
+
+
+def _options(*arguments: str) -> GlobalOptions:
+    """Return the global options that a command gets."""
+    seen: list[GlobalOptions] = []
+
+    @command()
+    @click.pass_obj
+    def probe(options: GlobalOptions) -> int:
+        seen.append(options)
+        return 0
+
+    place = arguments.index("probe")
+    with program.make_context("syncd", [*arguments[:place], "status"]) as context:
+        context.invoked_subcommand = "status"
+        assert program.callback is not None
+        context.invoke(program.callback, **context.params)
+        with probe.make_context("probe", list(arguments[place + 1 :]), parent=context) as inner:
+            probe.invoke(inner)
+    return seen[0]
+
+
+def test_every_command_takes_the_global_options_after_its_name_and_shows_them_once() -> None:
+    for name, each in _commands():
+        assert isinstance(each, Command), f"{name}: decorate it with context.command"
+        context = click.Context(each, info_name=name)
+        taken = {text for param in each.get_params(context) for text in param.opts}
+        assert {"-c", "--config", "-v", "--verbose", "-q", "--quiet", "--log-format", "--version"} <= taken, name
+        shown = each.get_help(context)
+        assert shown.count("--log-format") == 1, name
+        assert "see: syncd --help" in shown
+    assert click.Context(program).get_help().count("--log-format") == 1
+
+
+def test_a_global_option_means_the_same_before_and_after_the_command() -> None:
+    wanted = GlobalOptions(Path("x.toml"), 2, quiet=True, log_format="json")
+    everything = ("-c", "x.toml", "-vv", "-q", "--log-format", "json")
+    assert _options(*everything, "probe") == wanted
+    assert _options("probe", *everything) == wanted
+    assert _options("-v", "-c", "y.toml", "probe", "-v", "-c", "x.toml", "-q", "--log-format=json") == wanted
+    assert _options("-q", "--log-format", "json", "-vv", "-c", "x.toml", "probe") == wanted
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("status --jsn", "see: syncd status --help"),
+        ("kv put key file --metadata", "see: syncd kv put --help"),
+        ("kv put key", "see: syncd kv put --help"),
+        ("kv keys --namspace x", "see: syncd kv keys --help"),
+        ("kv nothing", "see: syncd kv --help"),
+        ("reconcile -c", "see: syncd reconcile --help"),
+        ("-c", "see: syncd --help"),
+        ("statsu", "Did you mean 'status'?; see: syncd --help"),
+        ("reconcile --wait=soon", "a duration such as"),
+        ("emulate --index-delay=soon", "see: syncd emulate --help"),
+        ("kv put key file --expiration-ttl 59s", "should be at least 60 seconds"),
+    ],
+)
+def test_a_usage_error_is_one_line_that_names_the_right_help(
+    line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(line.split()) == EXIT_CONFIG
+    answer = capsys.readouterr().err
+    assert said in answer
+    assert len(answer.splitlines()) == 1
+
+
+def test_durations_of_options_have_units() -> None:
+    for text, found in (("2", 2.0), ("500ms", 0.5), ("1h", 3600.0)):
+        assert Duration().convert(text, None, None) == found
+
+
+# -- mirrors
+
+
+def _config(tmp_path: Path, text: str = MINIMAL + SECOND) -> Config:
+    return Place(tmp_path).load(text)
+
+
+def _names(*arguments: str) -> tuple[str, ...]:
+    @command()
+    @mirrors_argument
+    def probe(mirrors: tuple[str, ...]) -> int:
+        raise AssertionError(mirrors)
+
+    with probe.make_context(
+        "probe", list(arguments), obj=GlobalOptions(None, 0, quiet=False, log_format="auto")
+    ) as context:
+        names: tuple[str, ...] = context.params["mirrors"]
+        return names
+
+
+def test_mirrors_are_arguments_or_values_of_an_option() -> None:
+    assert _names() == ()
+    assert _names("docs") == _names("-m", "docs") == _names("--mirror=docs", "docs") == ("docs",)
+    assert set(_names("docs", "-m", "wiki")) == {"docs", "wiki"}
+    assert _names("-m", "wiki", "-m", "docs") == ("wiki", "docs")
+
+
+def test_the_only_mirror_need_not_be_named(tmp_path: Path) -> None:
+    config = _config(tmp_path, MINIMAL)
+    assert chosen_mirrors(config, ()) == ["docs"]
+    assert one_mirror(config, ()) == "docs"
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ((), "which mirror? Name one of: docs, wiki, such as -m docs"),
+        (("docs", "wiki"), "this takes one mirror; name one of: docs, wiki, such as -m docs"),
+        (("dosc",), "no mirror 'dosc' is configured; did you mean docs?"),
+        (("xyz",), "no mirror 'xyz' is configured; there is: docs, wiki"),
+    ],
+)
+def test_a_wrong_choice_names_the_mirrors(tmp_path: Path, names: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        one_mirror(_config(tmp_path), names)
+    assert said in str(caught.value)
