@@ -210,7 +210,7 @@ MUTANTS = (
     ),
     Mutant(
         "a full disk halts the daemon",
-        "syncd/service/worker.py",
+        "syncd/service/error_policy.py",
         "isinstance(error, (Halt, Brake)) and not isinstance(error, StateHalt)",
         "isinstance(error, (Halt, Brake))",
         ("tests/unit/sync/test_full_disk.py", "tests/unit/service/test_error_policy.py"),

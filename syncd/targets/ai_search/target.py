@@ -4,6 +4,7 @@ key = prefix + path; ref = item id. Only items of source "builtin" belong to syn
 """
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -159,7 +160,8 @@ class AISearchTarget:
             try:
                 created = await self._create_instance()
             except TargetMissing:
-                await self._api.create_namespace()
+                with suppress(Conflict):  # another mirror may have made it meanwhile
+                    await self._api.create_namespace()
                 created = await self._create_instance()
         if created:
             log.info("target.created", namespace=self._api.namespace, instance=self._api.instance)

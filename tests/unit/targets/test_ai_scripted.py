@@ -11,7 +11,7 @@ from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
-from syncd.core.errors import Halt, Park, SyncdError, Unreachable
+from syncd.core.errors import AuthHalt, Halt, Park, PausedHalt, SyncdError, Unreachable
 from syncd.core.model import Content, Delete, Entry, Put
 from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.target import AISearchTarget, limits
@@ -311,3 +311,43 @@ async def test_the_uploads_of_one_shard_are_searched_among_the_uploads_of_all_sh
     ours = frozenset(f"i{number:03}" for number in range(0, 400, 4))
     assert set(await remote.target.statuses(ours, ours)) == ours
     assert remote.asked == ["GET /items"] * 8
+
+
+# -- codes with a meaning of their own
+
+
+@pytest.mark.parametrize("made", [no(409, 7064), no(400, 7022), ok({"name": "default"})])
+async def test_a_namespace_that_another_mirror_makes_meanwhile_is_used(made: httpx.Response) -> None:
+    scripted = Scripted(no(404, 7063), made, ok({"id": "docs"}))
+    await scripted.target.create()
+    assert len(scripted.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (no(403, 7062), "no room for another AI Search namespace"),
+        (no(403, 7013), "no room for another AI Search instance"),
+    ],
+)
+async def test_a_full_account_halts_and_is_no_refusal_of_the_token(answer: httpx.Response, words: str) -> None:
+    with pytest.raises(Halt, match=words) as caught:
+        await Scripted(no(404, 7063), answer).target.create()
+    assert not isinstance(caught.value, AuthHalt)
+
+
+@pytest.mark.parametrize("code", [7099, 7104])
+async def test_a_namespace_that_changes_meanwhile_is_asked_again(code: int) -> None:
+    scripted = Scripted(no(409, code), ok({"id": "docs"}))
+    await scripted.target.create()
+    assert len(scripted.asked) == 2
+
+
+@pytest.mark.parametrize("paused", [True, False])
+async def test_a_paused_instance_is_named_by_the_check(paused: bool) -> None:
+    target = Scripted(ok({"id": "docs", "paused": paused})).target
+    if not paused:
+        assert "is there" in await target.check()
+        return
+    with pytest.raises(PausedHalt, match="resume it"):
+        await target.check()
