@@ -20,6 +20,7 @@ from syncd.targets.base import (
     Outcome,
     ReadContents,
     ReportOutcomes,
+    Usage,
     read_one,
 )
 
@@ -77,6 +78,11 @@ class MemoryTarget:
 
     async def advice(self) -> Sequence[Advice]:
         """Return no advice."""
+        return ()
+
+    async def usage(self, *, account: bool) -> Sequence[Usage]:
+        """Return nothing, because memory has no plan."""
+        del account
         return ()
 
     async def create(self) -> None:

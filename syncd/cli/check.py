@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from syncd.core.key_digests import Shard
     from syncd.core.model import Item
     from syncd.local.walk import Tree
+    from syncd.queries.capacity import Growth
     from syncd.queries.forecast import FolderSurvey
     from syncd.service.build import Session
-    from syncd.targets.base import Target
+    from syncd.targets.base import Target, Usage
 
 
 _BATCH = 1000
@@ -127,17 +128,18 @@ async def _check(options: GlobalOptions, names: Sequence[str]) -> AsyncIterator[
 
     targets: dict[str, Target] = {}
     gate: Gate | None = None
+    usages: dict[str, Sequence[Usage]] = {}
     try:
         async with open_session(config, read_only=True) as session:
             # The forecasts below use the targets without a connection.
             targets = {name: mirror.target for name, mirror in session.mirrors.items()}
             config, gate = session.config, session.transport.gate
-            async for result in _check_remote(session):
+            async for result in _check_remote(session, usages):
                 yield result
     except SyncdError as error:
         yield Finding("token", "FAIL", str(error)), error.exit_code
     for name in config.mirrors:
-        for result in _check_folder(config, name, targets.get(name), gate):
+        for result in _check_folder(config, name, targets.get(name), gate, usages.get(name, ())):
             yield result
     yield _check_daemon(config), EXIT_OK
 
@@ -179,7 +181,8 @@ def _check_owner(config: "Config", name: str, db: "sqlite3.Connection | None") -
 # -- token and targets
 
 
-async def _check_remote(session: "Session") -> AsyncIterator[_Result]:
+async def _check_remote(session: "Session", usages: "dict[str, Sequence[Usage]]") -> AsyncIterator[_Result]:
+    """Check token and targets, and fill in how much of the plan's ceilings each mirror uses."""
     from syncd.cloudflare.ai_search import AISearch
     from syncd.config.schema import permissions
 
@@ -196,9 +199,21 @@ async def _check_remote(session: "Session") -> AsyncIterator[_Result]:
         remedy = f"make a new token with {permissions(session.config)}"
         yield Finding("token", "FAIL", f"the token is {status.status}", remedy), EXIT_HALT
         return
-    for name in session.mirrors:
+    counted: set[str] = set()
+    for name, mirror in session.mirrors.items():
+        failed = False
         async for result in _check_target(session, name):
             yield result
+            failed = failed or result[1] != EXIT_OK
+        if failed:
+            continue
+        kind = session.config.mirrors[name].target.type
+        try:
+            # The stores of the account are counted once for each kind of target.
+            usages[name] = await mirror.target.usage(account=kind not in counted)
+        except SyncdError as error:
+            yield Finding(f"{name}: capacity", "warn", f"unknown: {error}", "run syncd check again later"), EXIT_OK
+        counted.add(kind)
 
 
 async def _check_target(session: "Session", name: str) -> AsyncIterator[_Result]:
@@ -220,7 +235,10 @@ async def _check_target(session: "Session", name: str) -> AsyncIterator[_Result]
 # -- folder and daemon
 
 
-def _check_folder(config: "Config", name: str, target: "Target | None", gate: "Gate | None") -> list[_Result]:
+def _check_folder(
+    config: "Config", name: str, target: "Target | None", gate: "Gate | None", usages: "Sequence[Usage]"
+) -> list[_Result]:
+    from syncd.queries.capacity import Growth
     from syncd.queries.forecast import describe
     from syncd.service.build import build_tree
     from syncd.text.documents import HTML_REMEDY, can_convert_html
@@ -244,7 +262,16 @@ def _check_folder(config: "Config", name: str, target: "Target | None", gate: "G
         findings.append(Finding(f"{name}: html", "warn", message, HTML_REMEDY))
     if target and gate:
         findings.append(Finding(f"{name}: forecast", "ok", describe(survey, target, gate.seconds_for, gate.limit)))
+    findings += _capacity(name, usages, Growth(survey.files - survey.known, survey.unsent))
     return [(finding, EXIT_OK) for finding in findings]
+
+
+def _capacity(name: str, usages: "Sequence[Usage]", growth: "Growth") -> list[Finding]:
+    """Return what the plans' ceilings leave after the next pass. They are never a reason to refuse it."""
+    from syncd.queries.capacity import describe
+
+    lines = [describe(usage, growth) for usage in usages]
+    return [Finding(f"{name}: capacity", "warn" if remedy else "ok", line, remedy) for line, remedy in lines]
 
 
 def _survey(config: "Config", name: str, tree: "Tree") -> "FolderSurvey":

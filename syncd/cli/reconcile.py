@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from syncd.cli.capacity import capacity_object, print_capacity, usages
 from syncd.cli.context import Command, Duration, GlobalOptions, as_json_option, command, mirrors_argument, run_async
 from syncd.cli.output import counted, print_error, print_line, print_table, shard_suffix
 from syncd.core.errors import ConfigError
@@ -207,6 +208,8 @@ async def make_reports(
                 await once.run(mirror, request.options, display, report)
                 if request.wait_s is not None:
                     await once.wait_until_indexed(mirror, report, request.wait_s)
+                if request.options.dry_run and not report.error:
+                    report.usages = await usages(mirror)
             report.elapsed_s = time.monotonic() - began
             report.requests = counters.requests - before
             return report
@@ -295,6 +298,7 @@ def _print_plan(session: "Session", mirror: "Mirror", report: "Report") -> None:
         forecast = _forecast(session, mirror, report)
         requests = counted(int(forecast["requests"]), "request")
         print_line(f"  about {requests}, {span(forecast['seconds'])} at the present rate limit")
+    print_capacity(report)
     for result in report.results:
         if result.plan_id:
             print_line(f"  plan {result.plan_id}")
@@ -348,6 +352,7 @@ def _write_mirror(session: "Session", mirror: "Mirror", report: "Report") -> Non
         tail["not_searchable"] = {"count": report.not_indexed, "keys": [shown(key) for key in report.waiting]}
     if dry_run:
         tail["forecast"] = _forecast(session, mirror, report)
+        tail |= capacity_object(report)
     tail |= {"requests": report.requests, "elapsed_s": round(report.elapsed_s, 3)}
     sys.stdout.write("], " + json.dumps(tail)[1:])
 

@@ -22,7 +22,7 @@ from syncd.cloudflare.ai_search_models import (
     UploadResult,
     search_hits,
 )
-from syncd.cloudflare.decoding import decode, decode_rows
+from syncd.cloudflare.decoding import decode, decode_rows, parse_whole_number
 from syncd.cloudflare.exchange import Request, path
 from syncd.cloudflare.instance_models import (
     NO_SETTINGS,
@@ -289,6 +289,22 @@ class AISearch:
         """Return one page of the namespaces of the account. An empty page is the end."""
         params = {"page": str(page), "per_page": str(per_page)}
         return await self._get(self._base + "/namespaces", _rows(Namespace, "namespace"), params)
+
+    async def namespace_names(self) -> tuple[str, ...]:
+        """Return the names of all namespaces of the account. The listing ends at a page without a new name."""
+        names: dict[str, None] = {}
+        for page in range(1, PAGES_LIMIT):
+            fresh = {namespace.name: None for namespace in await self.list_namespaces(page)}
+            if fresh.keys() <= names.keys():
+                break
+            names |= fresh
+        return tuple(names)
+
+    async def count_instances(self, namespace: str) -> int | None:
+        """Return the number of instances of a namespace, None if the remote does not give it."""
+        url = self._base + "/namespaces" + path(namespace) + "/instances"
+        params = {"page": "1", "per_page": "1"}
+        return await self._get(url, lambda answer: parse_whole_number(answer.result_info.get("total_count")), params)
 
     async def verify_token(self) -> TokenStatus | None:
         """Return the state of the token, which a user or the account owns. None: the credentials are a global key."""

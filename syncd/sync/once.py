@@ -18,6 +18,7 @@ from syncd.sync import index
 from syncd.sync.mirror import Hooks, Mirror, OnProgress, PassOptions, Result, Scope
 from syncd.sync.observe import ScopeTooLarge
 from syncd.sync.reconcile import reconcile
+from syncd.targets.base import Usage
 
 DISK_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Pauses between the tries after a temporary failure of the disk."""
@@ -31,7 +32,8 @@ class Report:
 
     results: one for the full pass, and one for each later pass over files that changed. kinds: the number of problems
     by kind, at the end. error: the error that stopped the mirror. not_indexed: the entries that were not searchable
-    when the wait ended. waiting: the keys of those that have waited longest.
+    when the wait ended. waiting: the keys of those that have waited longest. usages: what the target uses of the plan's
+    ceilings, for a dry run.
     """
 
     results: list[Result] = field(default_factory=list)
@@ -41,6 +43,7 @@ class Report:
     elapsed_s: float = 0.0
     not_indexed: int = 0
     waiting: list[str] = field(default_factory=list)
+    usages: Sequence[Usage] = ()
 
     @property
     def exit_code(self) -> int:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from syncd.core.errors import ConfigError, Halt, Park, SyncdError, Unreachable
 from syncd.core.manners import Manners
@@ -116,6 +116,22 @@ class Advice:
     about: str = "metadata"
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The use of something of which a plan allows a limited number.
+
+    what: in the plural. used: None if the number is unknown. free, paid: the most on each plan, None for no limit.
+    to_come: what the next pass adds. per: each new file, or each put, of the pass adds one more.
+    """
+
+    what: str
+    used: int | None
+    free: int | None
+    paid: int | None
+    to_come: int = 0
+    per: Literal["file", "put"] | None = None
+
+
 class Store(Protocol):
     """A remote store of entries.
 
@@ -200,6 +216,13 @@ class Searchable(Protocol):
 
 class Managed(Protocol):
     """A target whose remote store syncd can check and create."""
+
+    async def usage(self, *, account: bool) -> Sequence[Usage]:
+        """Return how much of the plan's ceilings is used, also of a store that is still to be made.
+
+        account: whether to count the stores of the account, too. They are always counted if the store is missing.
+        """
+        ...
 
     async def check(self) -> str:
         """Return one line that confirms the remote store. Raises Halt with the remedy if syncd cannot use the store."""

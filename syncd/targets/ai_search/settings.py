@@ -162,3 +162,14 @@ def _equal(wanted: Any, found: Any) -> bool:
 def _covers(wanted: Any, found: Any) -> bool:
     """Return whether an element of a list has the values that the config names. A boost may name no direction."""
     return bool(wanted == (found if isinstance(wanted, str) else {name: found.get(name) for name in wanted}))
+
+
+def metadata_advice(fields: Mapping[str, str], instance: Instance) -> Sequence[Advice]:
+    """Name the metadata fields that the instance does not declare. fields: maps their names to data types."""
+    declared = {name.lower() for name in instance.custom_metadata}
+    if not (missing := [name for name in fields if name not in declared]):
+        return ()
+    message = f"it does not declare {', '.join(missing)}: kept with the items, but searches cannot filter by them"
+    types = ", ".join(f"{name} {fields[name]}" for name in missing)
+    remedy = f"nothing, if that is fine. Else declare them ({types}), which indexes all anew, or let create = true"
+    return (Advice(message, f"{remedy} make another instance"),)

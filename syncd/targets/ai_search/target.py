@@ -13,7 +13,6 @@ import structlog
 from syncd.cloudflare.ai_search import PER_PAGE, AISearch
 from syncd.cloudflare.error_codes import PAUSED
 from syncd.cloudflare.file_types import LARGE, LARGE_WITH_OCR, MAX_FILE_SIZE, MAX_LARGE_FILE_SIZE, SUPPORTED
-from syncd.cloudflare.instance_models import Instance
 from syncd.core.errors import Conflict, PausedHalt, TargetMissing
 from syncd.core.key_digests import truncated
 from syncd.core.manners import Manners
@@ -21,13 +20,14 @@ from syncd.core.model import Entry
 from syncd.core.problems import Limits
 from syncd.state.manners import LearnedManners
 from syncd.targets.ai_search.access import readable_instance, search_advice
+from syncd.targets.ai_search.capacity import instance_usage
 from syncd.targets.ai_search.following import IndexFollower
 from syncd.targets.ai_search.items import INSTANCE, OWNER, SHA256, ItemReader, ItemWritePolicy
 from syncd.targets.ai_search.manners import MannersInUse
 from syncd.targets.ai_search.probe import ItemProbe, is_leftover, is_old
-from syncd.targets.ai_search.settings import settings_advice
+from syncd.targets.ai_search.settings import metadata_advice, settings_advice
 from syncd.targets.ai_search.writing import ItemWriter
-from syncd.targets.base import NO_KEYS, Advice, Fetched, Hit, KeySources, Landmark, Probe
+from syncd.targets.base import NO_KEYS, Advice, Fetched, Hit, KeySources, Landmark, Probe, Usage
 from syncd.targets.shared import ShortNames, fetch_each, refusals_halt, title_field
 
 log = structlog.get_logger()
@@ -139,16 +139,12 @@ class AISearchTarget:
         with refusals_halt(INSTANCE):
             instance = await self._api.read_instance()
         settings = settings_advice(self._settings, instance)
-        return (*self._metadata_advice(instance), *settings, await search_advice(self._api))
+        return (*metadata_advice(self._fields, instance), *settings, await search_advice(self._api))
 
-    def _metadata_advice(self, instance: Instance) -> Sequence[Advice]:
-        declared = {name.lower() for name in instance.custom_metadata}
-        if not (missing := [name for name in self._fields if name not in declared]):
-            return ()
-        message = f"it does not declare {', '.join(missing)}: kept with the items, but searches cannot filter by them"
-        types = ", ".join(f"{name} {self._fields[name]}" for name in missing)
-        remedy = f"nothing, if that is fine. Else declare them ({types}), which indexes all anew, or let create = true"
-        return (Advice(message, f"{remedy} make another instance"),)
+    async def usage(self, *, account: bool) -> Sequence[Usage]:
+        """Return the use of the instance, and of the account if `account` or if the instance is missing."""
+        with refusals_halt(INSTANCE):
+            return await instance_usage(self._api, self._settings, self.counts, account=account)
 
     async def create(self) -> None:
         """Create the instance, and its namespace if necessary, with the settings of the config.

@@ -28,6 +28,7 @@ from syncd.targets.base import (
     OpenRemovalLog,
     ReadContents,
     ReportOutcomes,
+    Usage,
     in_groups,
     in_halves,
 )
@@ -60,6 +61,10 @@ TURN = 4 * BULK_PAIRS
 """Puts of one batch. With several bodies in a batch, unsuccessful keys of one go with the next without a wait."""
 LAG_S = 60.0
 """Seconds after which a write is visible everywhere, in most cases (KV: how KV works)."""
+NAMESPACES = 1000
+"""Namespaces of one account, on both plans (KV limits)."""
+WRITES_FREE = 1000
+"""Writes of one day on the free plan (KV limits). A paid plan has no such limit."""
 CREATE_HINT = "create = true makes one by its title"
 
 
@@ -261,6 +266,10 @@ class NamespaceFinder:
         """Return the namespace as the service shows it. Raises the errors of `find`."""
         return await self._api.get_namespace((await self.find()).namespace_id)
 
+    async def count(self) -> int | None:
+        """Return the number of namespaces of the account, None if the service does not give it."""
+        return (await self._api.list_namespaces()).total_count
+
     def forget(self) -> None:
         """Search again at the next `find`: the title may belong to another namespace by then."""
         self._found = None
@@ -314,6 +323,18 @@ class KVTarget:
         self._namespace.forget()
         namespace = await self._namespace.find()
         return f"KV namespace {self._choice.title or namespace.namespace_id} is there"
+
+    async def usage(self, *, account: bool) -> Sequence[Usage]:
+        """Return the writes of a day, and the namespaces of the account if `account` or if the namespace is missing."""
+        try:
+            await self._namespace.find()
+            to_come = 0
+        except TargetMissing:
+            account, to_come = True, 1
+        writes = Usage("KV writes of today", None, WRITES_FREE, None, per="put")
+        if not account:
+            return (writes,)
+        return writes, Usage("KV namespaces", await self._namespace.count(), NAMESPACES, NAMESPACES, to_come)
 
     async def advice(self) -> Sequence[Advice]:
         """Compare the jurisdiction of the namespace with the config, if the config names one."""

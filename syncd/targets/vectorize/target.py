@@ -15,10 +15,20 @@ import structlog
 
 from syncd.cloudflare.vectorize import FULL_QUERY_LIMIT, Vectorize
 from syncd.cloudflare.workers_ai import MODELS, Vector
-from syncd.core.errors import Conflict, Halt, Park
+from syncd.core.errors import Conflict, Halt, Park, TargetMissing
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put
 from syncd.core.problems import Limits
-from syncd.targets.base import Advice, Done, Fetched, Hit, KeySources, OpenRemovalLog, ReadContents, ReportOutcomes
+from syncd.targets.base import (
+    Advice,
+    Done,
+    Fetched,
+    Hit,
+    KeySources,
+    OpenRemovalLog,
+    ReadContents,
+    ReportOutcomes,
+    Usage,
+)
 from syncd.targets.shared import refusals_halt, title_field
 from syncd.targets.vectorize.index import (
     WHOLE,
@@ -46,6 +56,10 @@ from syncd.text.documents import SUPPORTED
 
 log = structlog.get_logger()
 
+VECTORS = 20_000_000
+"""Vectors of one index (Vectorize limits)."""
+INDEXES_FREE, INDEXES_PAID = 100, 50_000
+"""Indexes of one account (Vectorize limits)."""
 PATIENCE_S = 10.0
 """Seconds that a read waits for the index to process our own changes."""
 SAMPLE = 20
@@ -263,6 +277,19 @@ class VectorizeTarget:
             await self._writer.check_dimensions(len(await self._embedder.embed_query("syncd")))
         count = f"{info.vector_count or 0} vectors"
         return f"Vectorize index {self.index.api.name} is there ({count}), and {self._embedder.model} fits it"
+
+    async def usage(self, *, account: bool) -> Sequence[Usage]:
+        """Return the vectors of the index, and the indexes of the account if `account` or if the index is missing."""
+        with refusals_halt(_INDEX):
+            try:
+                vectors, to_come = (await self.index.api.info()).vector_count, 0
+            except TargetMissing:
+                account, vectors, to_come = True, 0, 1
+            usage = [Usage("vectors in the index", vectors, VECTORS, VECTORS)]
+            if account:
+                indexes = len(await Vectorize(self.index.api.transport).list_indexes())
+                usage.append(Usage("Vectorize indexes", indexes, INDEXES_FREE, INDEXES_PAID, to_come))
+        return usage
 
     async def advice(self) -> Sequence[Advice]:
         """Return the fields without a metadata index. It covers only vectors that are written after its creation."""

@@ -1,7 +1,9 @@
 """Metadata fields of vectors."""
 
+from dataclasses import replace
 from pathlib import Path
 
+from syncd.targets.base import Usage
 from syncd.targets.vectorize.index import VectorStore
 from syncd.targets.vectorize.target import VectorizeTarget
 from tests.unit.targets.harness_vectorize import MirrorFixture, open_harness
@@ -31,6 +33,21 @@ async def test_fields_go_into_every_vector_and_get_an_index(tmp_path: Path) -> N
             each for each in await index_of(fixture).read(list(await h.ids())) if each.metadata["key"] != "b.md"
         ]
         assert (vector.metadata["folder"], vector.metadata["section"]) == ("docs/", "Guides")
+
+
+async def test_the_use_of_the_index_and_of_the_account_is_counted(tmp_path: Path) -> None:
+    async with open_harness(tmp_path) as h:
+        fixture = h.add_mirror()
+        usage = fixture.mirror.target.usage
+        indexes = Usage("Vectorize indexes", 0, 100, 50_000, 1)
+        empty = Usage("vectors in the index", 0, 20_000_000, 20_000_000)
+        assert await usage(account=False) == [empty, indexes]
+        fixture.write("a.md", TEXT)
+        await fixture.full()
+        h.clock.now += 60
+        vectors = replace(empty, used=len(await h.ids()))
+        assert await usage(account=False) == [vectors]
+        assert await usage(account=True) == [vectors, replace(indexes, used=1, to_come=0)]
 
 
 async def test_another_map_embeds_nothing_and_an_index_that_lacks_one_is_advised_of(tmp_path: Path) -> None:

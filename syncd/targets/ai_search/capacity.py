@@ -1,0 +1,60 @@
+"""How much of the plan's ceilings an AI Search instance and its account use.
+
+The ceilings are those of "AI Search: limits and pricing", October 2026. Cloudflare raises them for single accounts on
+request, and no route tells the plan of an account. They are therefore advice, and nothing is refused because of them.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from syncd.cloudflare.ai_search import AISearch
+from syncd.cloudflare.instance_models import InstanceSettings
+from syncd.core.errors import TargetMissing
+from syncd.core.model import IndexStatus
+from syncd.targets.base import Usage
+
+FILES_FREE = 100_000
+FILES_PAID = 1_000_000
+FILES_PAID_HYBRID = 500_000
+"""Files of one instance. Hybrid search, which is the default, halves them."""
+INSTANCES_FREE, INSTANCES_PAID = 100, 5000
+"""Instances of one account."""
+NAMESPACES = 100
+"""Namespaces of one account, on both plans."""
+COUNTED = 10
+"""Maximum number of namespaces whose instances are counted, each with one request."""
+
+Counts = Callable[[], Awaitable[Mapping[IndexStatus, int] | None]]
+"""Returns the number of items by status, None if it is unknown."""
+
+
+async def instance_usage(api: AISearch, settings: InstanceSettings, counts: Counts, *, account: bool) -> list[Usage]:
+    """Return the use of the instance, and that of the account if `account`, or if the instance is still to be made.
+
+    settings: of an instance that is still to be made.
+    """
+    try:
+        shown: InstanceSettings = await api.read_instance()
+    except TargetMissing:
+        return [_files(settings, 0), *await _account_usage(api, to_come=1)]
+    found = await counts()
+    files = _files(shown, None if found is None else sum(found.values()))
+    return [files, *(await _account_usage(api, to_come=0) if account else ())]
+
+
+def _files(settings: InstanceSettings, used: int | None) -> Usage:
+    method = settings.index_method
+    if method is not None and method.keyword is False:
+        return Usage("files in the instance", used, FILES_FREE, FILES_PAID, per="file")
+    return Usage("files in the instance, with hybrid search", used, FILES_FREE, FILES_PAID_HYBRID, per="file")
+
+
+async def _account_usage(api: AISearch, to_come: int) -> Sequence[Usage]:
+    names = await api.namespace_names()
+    numbers = [await api.count_instances(name) for name in names[:COUNTED]]
+    known = [number for number in numbers if number is not None]
+    instances = sum(known) if len(known) == len(names) else None
+    missing = 0 if api.namespace in names else to_come
+    return (
+        Usage("AI Search instances", instances, INSTANCES_FREE, INSTANCES_PAID, to_come),
+        Usage("AI Search namespaces", len(names), NAMESPACES, NAMESPACES, missing),
+    )
