@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from syncd.config.schema import Config, MirrorConfig
 from syncd.core.keys import shown_path
-from syncd.core.model import IndexStatus
+from syncd.core.model import STORED_NOT_INDEXED, IndexStatus
 from syncd.core.plain_text import utc_time
 from syncd.state import ownership
 from syncd.state.db import Meta, open_state_to_read
@@ -120,8 +120,7 @@ def _items(journal: Journal, queue: Queue, remaining: int, ttl: float | None) ->
     kinds = journal.problems.counts()
     failed = kinds.pop("failed", 0)
     # A rejected item is not stored. `searchable` counts items that are stored and indexed.
-    kinds["index_error"] = journal.problems.count_dropped()
-    kinds.pop("skipped", None)
+    rejected = sum(count for kind, count in kinds.items() if kind not in STORED_NOT_INDEXED)
     stored = journal.stored()
     # An entry that was not renewed in time is not in step.
     expired = min(stored, journal.expired(time.time(), ttl)) if ttl else 0
@@ -129,7 +128,7 @@ def _items(journal: Journal, queue: Queue, remaining: int, ttl: float | None) ->
         "synced": stored - expired,
         "pending": max(waiting, remaining) + expired,
         "failed": failed,
-        "rejected": sum(kinds.values()),
+        "rejected": rejected + journal.problems.count_dropped(),
     }
 
 

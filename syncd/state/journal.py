@@ -259,9 +259,9 @@ class Problems(MirrorRows):
         )
 
     def count_dropped(self) -> int:
-        """Return the number of keys that have an index error and no entry, because the remote removed the entry."""
+        """Return the number of keys with a problem of the index and without an entry, because the remote removed it."""
         return self._count(
-            "SELECT count(*) FROM problem AS p WHERE mirror = ? AND kind = 'index_error' AND NOT EXISTS"
+            f"SELECT count(*) FROM problem AS p WHERE mirror = ? AND kind IN ({_STORED_NOT_INDEXED}) AND NOT EXISTS"
             " (SELECT 1 FROM record AS r WHERE r.mirror = p.mirror AND r.key = p.key)"
         )
 

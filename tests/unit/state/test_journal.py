@@ -246,6 +246,7 @@ def test_keys_whose_entry_the_remote_removed_after_an_error_are_counted(
 ) -> None:
     journal.put(replace(RECORD, key="stored"))
     journal.problems.add([Problem("stored", "index_error", ""), Problem("removed", "index_error", "")], 1)
+    journal.problems.add([Problem("skipped and removed", "skipped", "")], 1)
     journal.problems.add([Problem("failed", "failed", "")], 1)
     Journal(db, "other").problems.add([Problem("removed too", "index_error", "")], 1)
-    assert journal.problems.count_dropped() == 1
+    assert journal.problems.count_dropped() == 2
