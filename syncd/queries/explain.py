@@ -66,6 +66,8 @@ def _explain(config: Config, name: str, path: str, tree: Tree, db: sqlite3.Conne
     yield from _replacement(db, name, record, local)
     yield from _next_step(journal, section, record, local, content.checksum if content else None)
     yield from _trouble(journal, Queue(db, name, 0, 0), shown(key))
+    if record and (due := journal.reindexing.next_try(record.key)):
+        yield "next try", f"{utc_time(due)} (in {max(0.0, due - time.time()):.0f} s), by the index"
     if record is None and not isinstance(local, Item):
         yield from _deleted(config, name, key)
     yield from _past(record, past)

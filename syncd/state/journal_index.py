@@ -211,11 +211,12 @@ class Reindexing(RecordRows):
             *(now, limit),
         )
 
-    def next_try(self) -> float | None:
-        """Return when the next indexing is due, None if there is none."""
+    def next_try(self, key: str | None = None) -> float | None:
+        """Return when the next indexing is due, of one key or of all, None if there is none."""
         return self._time(
             "SELECT min(t.due) FROM index_try AS t CROSS JOIN record USING (mirror, key, checksum)"
-            f" WHERE mirror = ? AND {_TEMPORARY_ERROR}"
+            f" WHERE mirror = ?1 AND {_TEMPORARY_ERROR} AND (?2 IS NULL OR key = ?2)",
+            key,
         )
 
     def count_try(self, key: str) -> None:

@@ -28,6 +28,16 @@ def test_a_skipped_file_is_named_everywhere_and_makes_the_exit_code_1(tmp_path: 
         assert workspace.syncd("reconcile").code == 1, "it is still no searchable file"
 
 
+def test_a_quota_is_named_with_the_time_of_the_next_try(tmp_path: Path) -> None:
+    with open_workspace(tmp_path, index_error=("a=workers_ai_free_allocation_exceeded",)) as workspace:
+        workspace.write("a.md")
+        assert workspace.syncd("reconcile", "--wait", "2").code == 1
+        explained = workspace.syncd("explain", "a.md").out
+        assert "with ever longer pauses" in explained
+        [line] = [line for line in explained.splitlines() if line.startswith("next try")]
+        assert line.endswith("by the index")
+
+
 @pytest.mark.parametrize("error", ["ai_search_is_full", "hybrid_search_is_full"])
 def test_a_full_instance_halts_with_advice_and_is_left_alone(tmp_path: Path, error: str) -> None:
     with open_workspace(tmp_path, index_error=(f"late={error}",)) as workspace:
