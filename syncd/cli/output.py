@@ -1,6 +1,5 @@
 """Printing: JSON, lines, tables and progress. The answer goes to stdout, everything else to stderr."""
 
-import asyncio
 import json
 import os
 import sys
@@ -179,6 +178,8 @@ class ProgressDisplay:
     @asynccontextmanager
     async def refreshed(self) -> AsyncIterator[None]:
         """Also show within the block that requests wait for the rate limits, and how long."""
+        import asyncio
+
         task = asyncio.create_task(self._refresh())
         try:
             yield
@@ -186,6 +187,8 @@ class ProgressDisplay:
             task.cancel()
 
     async def _refresh(self) -> None:
+        import asyncio
+
         from syncd.queries.forecast import span
 
         while True:

@@ -13,7 +13,7 @@ import pytest
 from syncd.cloudflare.gate import Gate
 from syncd.core.errors import EXIT_HALT, StateHalt
 from syncd.core.model import Hint
-from syncd.service import worker as worker_module
+from syncd.service import error_policy
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import open_state, transaction
 from syncd.state.directory import lock, writable
@@ -66,8 +66,8 @@ async def test_a_command_halts_in_one_line_and_the_next_one_completes(core: Core
 
 
 async def test_the_daemon_pauses_until_there_is_room(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "RETRY_FIRST_S", 0.01)
-    monkeypatch.setattr(worker_module, "RETRY_LONGEST_S", 0.05)
+    monkeypatch.setattr(error_policy, "RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr(error_policy, "RETRY_LONGEST_S", 0.05)
     files = plant(core)
     be_full(core.mirror.db)
     worker = MirrorWorker(core.mirror, 3600.0, Gate(0, 8))
