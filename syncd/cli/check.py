@@ -116,7 +116,8 @@ async def _check(options: GlobalOptions, names: Sequence[str]) -> AsyncIterator[
         config = options.load(warn=False)
         chosen = chosen_mirrors(config, names)
     except ConfigError as error:
-        yield Finding("config", "FAIL", str(error)), EXIT_CONFIG
+        for line in error.lines:
+            yield Finding("config", "FAIL", line), EXIT_CONFIG
         return
     yield Finding("config", "ok", f"{len(config.mirrors)} mirror(s): {', '.join(config.mirrors)}"), EXIT_OK
     for file in options.exposed_files(config):

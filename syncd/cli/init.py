@@ -60,7 +60,7 @@ _KV = Template("""type = "kv"
 $key = $value
 create = $create                         # create the namespace if no namespace has this title
 # jurisdiction = "eu"                 # or "fedramp", "us"; can never be changed
-# stale_ttl = 86400                   # seconds that an entry stays after its file is gone; default: 0
+# stale_ttl = "1d"                    # how long an entry stays after its file is gone; default: 0
 """)
 
 _VECTORIZE = Template("""type = "vectorize"

@@ -79,7 +79,8 @@ def run(arguments: Sequence[str]) -> int:
     except UsageError as error:
         return _end_by_usage(error, arguments)
     except SyncdError as error:
-        _print_error(str(error))
+        for line in error.lines:
+            _print_error(line)
         return error.exit_code
     except (KeyboardInterrupt, Abort):
         return EXIT_INTERRUPTED

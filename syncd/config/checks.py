@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -11,14 +11,14 @@ from typing import get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from syncd.config.places import PREFIX, Places
 from syncd.config.schema import Config, MirrorConfig, known_keys, unknown_key
-from syncd.core.errors import ConfigError
+from syncd.core.errors import ConfigError, ConfigFaults
 from syncd.core.key_digests import LEAST_LENGTH, keeps_prefix
 from syncd.core.keys import from_os, name_fault, normal
 from syncd.core.problems import KV_KEY_BYTES
 from syncd.core.rules import Rules
 
-PREFIX = "SYNCD_"
 CONFIG_VARIABLE = "SYNCD_CONFIG"
 CREDENTIAL = "cloudflare_api_token"
 """The name of the systemd credential (LoadCredential)."""
@@ -49,6 +49,13 @@ def check_mirrors(config: Config, secret_file: Path | None = None) -> Iterator[t
         if fault := _short_names_fault(mirror) or _expiry_fault(mirror):
             yield name, fault
     yield from conflicts(config.mirrors)
+
+
+def mirror_fault(places: Places, name: str, fault: str) -> str:
+    """Return the line for a fault of `check_mirrors`."""
+    key = re.match(r"\.([a-z_.]+):", fault)
+    place = places.of(("mirrors", name, *(key[1].split(".") if key else ())))
+    return f"{place.where}: mirrors.{name}{fault}"
 
 
 def conflicts(mirrors: Mapping[str, MirrorConfig]) -> Iterator[tuple[str, str]]:
@@ -194,24 +201,40 @@ def _uploads(mirror: MirrorConfig, secret: Path) -> bool:
 # -- environment variables
 
 
-def check_variables(environ: Mapping[str, str]) -> None:
-    """Raise ConfigError for a SYNCD_* variable that names no key and may be a misspelt one."""
+def variable_faults(environ: Mapping[str, str]) -> list[str]:
+    """Return a line for each SYNCD_* variable that names no key and may be a misspelt one.
+
+    Raises ConfigFaults if a variable lies under a key that has a value, since such variables cannot be merged.
+    """
     known = known_keys()
     sections = _sections(known)
     names = _variables(environ)
+    faults, under = [], []
     for variable, name in names.items():
         section = name.partition("__")[0]
         if section in sections:
             # state_dir is the one key outside a section.
             if any(name.startswith(f"{other}__") for other in (*names.values(), "state_dir")):
-                raise ConfigError(f"environment: {variable} lies under a key that has a value")
+                under.append(f"environment: {variable} lies under a key that has a value; unset one of them")
             continue
         near = None if "__" in variable else _nearest(section, known)
         if near is None and "__" not in variable:
             continue
-        meant = f"did you mean {PREFIX}{near.upper()}?" if near else ""
-        meant = meant or f"use {PREFIX}<SECTION>__<KEY>, with section one of {', '.join(sorted(sections))}"
-        raise ConfigError(f"environment variable {variable} names no config key; {meant}")
+        meant = f"did you mean {PREFIX}{near.upper()}?" if near else _meant(name, sections)
+        faults.append(f"environment variable {variable} names no config key; {meant}")
+    if under:
+        raise ConfigFaults([*faults, *under])
+    return faults
+
+
+def _meant(name: str, sections: Collection[str]) -> str:
+    """Return the remedy for a variable whose section is unknown."""
+    import difflib
+
+    section, _, rest = name.partition("__")
+    if close := difflib.get_close_matches(section, sections, n=1):
+        return f"did you mean {PREFIX}{close[0].upper()}__{rest.upper()}?"
+    return f"use {PREFIX}<SECTION>__<KEY>, with section one of {', '.join(sorted(sections))}"
 
 
 def ignored_variables(environ: Mapping[str, str]) -> list[str]:
@@ -253,40 +276,54 @@ def _nearest(name: str, known: frozenset[str]) -> str | None:
 # -- the wording of errors
 
 
-def describe(error: ValidationError) -> str:
-    """Return the first error as "key: remedy", and how many follow."""
-    errors = error.errors(include_input=False, include_url=False, include_context=False)
-    first = errors[0]
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    # pydantic adds the type of a target to the path of its keys.
-    loc = first["loc"]
-    *section, key = [
-        str(part) for at, part in enumerate(loc) if part not in TARGET_TYPES or loc[at - 1 : at] != ("target",)
-    ] or [""]
-    where = ".".join((*section, key))
-    if first["type"] == "extra_forbidden":
-        return unknown_key(".".join(section), key, _keys_at([str(part) for part in loc[:-1]])) + more
-    if first["type"] == "missing" and key not in ("account_id", "mirrors"):
-        return f"{where} is missing{more}"
-    text = _remedy(where, first["type"]) or first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{where}{': ' if where else ''}{text.removeprefix(f'{key} ')}{more}"
+def describe(error: ValidationError, places: Places) -> list[str]:
+    """Return a line for each error: its place, the key and the remedy. Unknown keys come first."""
+    found: dict[str, tuple[bool, int]] = {}
+    for each in error.errors(include_input=False, include_url=False, include_context=False):
+        loc, unknown = each["loc"], each["type"] == "extra_forbidden"
+        # pydantic adds the type of a target to the path of its keys.
+        key = tuple(
+            str(part) for at, part in enumerate(loc) if part not in TARGET_TYPES or loc[at - 1 : at] != ("target",)
+        )
+        place = places.of(key)
+        text = _text(place.key, each["type"], each["msg"], known=_keys_at([str(part) for part in loc[:-1]]))
+        # A value of [defaults] is wrong once, and not once for each mirror.
+        found.setdefault(f"{place.where}: {text}", (not unknown, place.line))
+    return sorted(found, key=found.__getitem__)
+
+
+def _text(key: Sequence[str], kind: str, message: str, *, known: Sequence[str]) -> str:
+    """Return the key of an error and its remedy. kind, message: as pydantic has them. known: the keys of the table."""
+    *section, name = key or [""]
+    where = ".".join(key)
+    if kind == "extra_forbidden":
+        return unknown_key(".".join(section), name, known)
+    if kind == "missing" and name not in ("account_id", "mirrors"):
+        return f"{where} is missing"
+    text = _remedy(where, kind) or message.removeprefix("Value error, ").removeprefix("Input ")
+    return f"{where}{': ' if where else ''}{text.removeprefix(f'{name} ')}"
+
+
+_REMEDIES = (
+    ("model_type", "", "should be a table"),
+    ("list_type", "", 'should be a valid list, such as ["a", "b"]'),
+    ("union_tag", "", 'its type should be "ai-search", "kv" or "vectorize"'),
+    ("missing", "mirrors", "there is no [mirrors.NAME] section; add one with path and target"),
+    ("too_short", "mirrors", "there is no [mirrors.NAME] section; add one with path and target"),
+    ("", "account_id", "should be the account's 32 lower-case hex digits, as in the dashboard's address"),
+    ("", "namespace_id", "should be the namespace's 32 lower-case hex digits; by its title: namespace_title"),
+    ("", ".model", 'should be an embedding model of Workers AI, such as "@cf/baai/bge-base-en-v1.5"'),
+    ("string_pattern_mismatch", "", "should be 1-64 of a-z 0-9 - _"),
+    ("path", "", "should be a path, in quotes"),
+)
+"""The begin of a kind of error, the end of a key, and a better remedy than pydantic's."""
 
 
 def _remedy(where: str, kind: str) -> str | None:
     """Return a better remedy than pydantic's, if there is one."""
-    if where == "mirrors" and kind in ("missing", "too_short"):
-        return "there is no [mirrors.NAME] section; add one with path and target"
-    if where.endswith("account_id"):
-        return "should be the account's 32 lower-case hex digits, as in the dashboard's address"
-    if kind.startswith("union_tag"):
-        return 'its type should be "ai-search", "kv" or "vectorize"'
-    if where.endswith("namespace_id"):
-        return "should be the namespace's 32 lower-case hex digits; by its title: namespace_title"
-    if where.endswith(".model"):
-        return 'should be an embedding model of Workers AI, such as "@cf/baai/bge-base-en-v1.5"'
-    if kind == "string_pattern_mismatch":
-        return "should be 1-64 of a-z 0-9 - _"
-    return "should be a path, in quotes" if kind.startswith("path") else None
+    found = (text for begin, end, text in _REMEDIES if kind.startswith(begin) and where.endswith(end))
+    text = next(found, None)
+    return f"{text}, [{where}]" if text and kind == "model_type" else text
 
 
 def _keys_at(section: Sequence[str]) -> list[str]:

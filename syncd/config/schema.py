@@ -252,7 +252,6 @@ class VectorizeSection(ConfigSection):
         return self.pooling or ("mean" if english_bge else None)
 
 
-_TARGETS = (AISearchSection, KVSection, VectorizeSection)
 TargetSection = AISearchSection | KVSection | VectorizeSection
 
 
@@ -351,10 +350,8 @@ class Config(BaseSettings):
         """Merge [defaults] into every mirror. A mirror's own value wins."""
         defaults = values.pop("defaults", {})
         if not isinstance(defaults, dict):
-            raise ValueError("defaults: should be a table, [defaults]")  # noqa: TRY004 - pydantic collects ValueError
-        target = defaults.get("target")
-        _check_keys("defaults", defaults, MirrorConfig)
-        _check_keys("defaults.target", target if isinstance(target, dict) else {}, *_TARGETS)
+            # The schema reports it together with all other faults.
+            return values | {"defaults": defaults}
         mirrors = values.get("mirrors")
         if isinstance(mirrors, dict):
             values["mirrors"] = {
@@ -387,12 +384,6 @@ def _deep(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and isinstance(defaults.get(name), dict):
             merged[name] = _deep(defaults[name], value)
     return merged
-
-
-def _check_keys(section: str, values: dict[str, Any], *models: type[ConfigSection]) -> None:
-    known = [key for model in models for key in model.model_fields]
-    if unknown := values.keys() - known:
-        raise ValueError(unknown_key(section, min(unknown), list(dict.fromkeys(known))))
 
 
 def unknown_key(section: str, key: str, known: Sequence[str]) -> str:

@@ -21,25 +21,19 @@ from pydantic_settings import (
 from syncd.config.checks import (
     CONFIG_VARIABLE,
     CREDENTIAL,
-    PREFIX,
     check_mirrors,
-    check_variables,
     describe,
     home,
+    mirror_fault,
     refuse_writable,
+    variable_faults,
 )
+from syncd.config.places import CLOUDFLARE_VARIABLES, PREFIX, Places, key_lines
 from syncd.config.schema import AccountConfig, Config, permissions
-from syncd.core.errors import ConfigError
+from syncd.core.errors import ConfigError, ConfigFaults
 from syncd.core.keys import from_os, shown_path
 from syncd.core.plain_text import decode
 
-CLOUDFLARE_VARIABLES: Mapping[str, str] = {
-    "CLOUDFLARE_API_TOKEN": "api_token",
-    "CLOUDFLARE_ACCOUNT_ID": "account_id",
-    "CLOUDFLARE_EMAIL": "email",
-    "CLOUDFLARE_API_KEY": "api_key",
-    "CLOUDFLARE_API_BASE_URL": "base_url",
-}
 _LOGIN = ("api_token", "api_token_file", "email", "api_key")
 CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
 """The variable with the directory of the credentials that systemd gives to a service."""
@@ -49,7 +43,7 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, 
     """Read the config. flag: the path given with --config. account_only: accept a config without a mirror.
 
     The sources are, strongest first: environment, systemd credential, file, default state directory.
-    Raises ConfigError with one line that names the key and the remedy, never a secret.
+    Raises ConfigError with a line for each fault, which names the place, the key and the remedy, never a secret.
     """
     environ = os.environ if environ is None else environ
     path = config_path(flag, environ)
@@ -58,7 +52,7 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, 
     secret_file = path if holds_secret(file.toml_data) else None
     if secret_file:
         refuse_writable(path, f"{path}: cloudflare")
-    check_variables(environ)
+    faults = variable_faults(environ)
     sources = (
         _EnvironmentSource(model, environ),
         InitSettingsSource(model, _credential_values(environ)),
@@ -68,11 +62,22 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, 
     try:
         config = model(sources=[_OneLogin(source) for source in sources])  # type: ignore[call-arg]
     except ValidationError as error:
-        raise ConfigError(f"{path}: {describe(error)}") from None
+        raise ConfigFaults([*faults, *describe(error, _places(path, environ))]) from None
     config = _with_absolute_paths(config, path.absolute().parent)
-    for name, fault in check_mirrors(config, secret_file):
-        raise ConfigError(f"{path}: mirrors.{name}{fault}")
+    if conflicting := list(check_mirrors(config, secret_file)):
+        places = _places(path, environ)
+        faults += [mirror_fault(places, name, fault) for name, fault in conflicting]
+    if faults:
+        raise ConfigFaults(faults)
     return config
+
+
+def _places(path: Path, environ: Mapping[str, str]) -> Places:
+    """Return the places of the keys. The file is read once more, because only an error needs them."""
+    try:
+        return Places(path, key_lines(_text_of(path)), environ)
+    except ConfigError:
+        return Places(path, {}, environ)
 
 
 def config_path(flag: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -150,15 +155,10 @@ class _EnvironmentSource(EnvSettingsSource):
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
         """Decode a JSON list. Any other text is left to the schema."""
         del field_name, field
-        if not value.startswith("["):
-            return value
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            variable = next(name for name, text in self.env_vars.items() if text == value).upper()
-            raise ConfigError(
-                f'environment variable {variable} is no JSON list; write it like \'["a", "b"]\''
-            ) from None
+        if value.startswith("["):
+            with contextlib.suppress(ValueError, RecursionError):
+                return json.loads(value)
+        return value
 
 
 class _TomlSource(TomlConfigSettingsSource):
@@ -203,12 +203,7 @@ def _has_key(section: Mapping[str, Any]) -> bool:
 
 def file_values(path: Path) -> dict[str, Any]:
     """Read the TOML file. Raises ConfigError that names the line of a syntax error."""
-    try:
-        text = decode(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
-    except ValueError as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; let syncd read it") from None
+    text = _text_of(path)
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -218,6 +213,15 @@ def file_values(path: Path) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - such as a number of 5,000 digits; its text may quote a secret
         why = f"a value cannot be understood ({type(error).__name__}); look for a number that is too large"
         raise ConfigError(f"{path} is not valid TOML: {why}") from None
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return decode(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; let syncd read it") from None
 
 
 def _credential_values(environ: Mapping[str, str]) -> dict[str, Any]:

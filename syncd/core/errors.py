@@ -4,6 +4,7 @@ Retry: the same action may succeed later. Park: this content cannot succeed. Hal
 Brake: a person must agree first. ConfigError: nothing was started. Any other exception is a bug (exit code 70).
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from syncd.core.keys import shown
@@ -38,6 +39,11 @@ class SyncdError(Exception):
     exit_code = EXIT_PROBLEMS
     needs_person = False
     """True if only an action of a person ends the error."""
+
+    @property
+    def lines(self) -> list[str]:
+        """The message for a person, in lines."""
+        return [str(self)]
 
 
 class Retry(SyncdError):
@@ -201,6 +207,19 @@ class ConfigError(SyncdError):
     """The configuration or the command line is wrong. Nothing was started."""
 
     exit_code = EXIT_CONFIG
+
+
+class ConfigFaults(ConfigError):
+    """Several faults of the configuration, each with its place and remedy."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = list(faults)
+
+    @property
+    def lines(self) -> list[str]:
+        """The message for a person: one line for each fault."""
+        return self.faults
 
 
 class Locked(SyncdError):

@@ -46,7 +46,7 @@ def test_a_rejected_item_is_1_and_is_named(workspace: Workspace) -> None:
     [
         ((), "Missing command"),
         (("bogus",), "No such command 'bogus'"),
-        (("reconcile", "--bogus"), "No such option '--bogus'; see: syncd reconcile --help"),
+        (("reconcile", "--zzz"), "No such option '--zzz'; see: syncd reconcile --help"),
         (("reconcile", "nobody"), "no mirror 'nobody' is configured; there is: docs"),
         (("reconcile", "--wait=soon"), "'--wait'"),
         (("ls", "nobody"), "no mirror 'nobody'"),

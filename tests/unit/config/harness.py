@@ -45,6 +45,12 @@ class Place:
         assert len(message.splitlines()) == 1
         return message
 
+    def faults(self, text: str = MINIMAL, environ: Mapping[str, str] | None = None) -> list[str]:
+        """The lines for a person of a config that is refused."""
+        with pytest.raises(ConfigError) as caught:
+            self.load(text, environ)
+        return caught.value.lines
+
     def with_key(self, dotted: str, value: str) -> str:
         """The minimal config with one key more, or another value; value in TOML."""
         section, _, key = dotted.rpartition(".")

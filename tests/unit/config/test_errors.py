@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.config.checks import ignored_variables
+from syncd.config.places import key_lines
 from syncd.config.sources import login
 from syncd.core.errors import ConfigError
+from syncd.core.units import SIZE_FORM
 from tests.unit.config.harness import ACCOUNT, MINIMAL, Place, toml
 
 
@@ -60,7 +62,11 @@ def test_a_bad_value_names_its_key_and_what_would_be_right(place: Place, key: st
     text = f"mirrors = 3\n[cloudflare]\naccount_id = '{ACCOUNT}'" if key == "mirrors" else place.with_key(key, value)
     message = place.fault(text)
     assert said in message
-    assert message.startswith(f"{place.file}: ")
+    found = re.match(rf"{re.escape(str(place.file))}:(\d+): ", message)
+    assert found, message
+    # A fault of two keys is at their table, and so is a wrong type of a target.
+    named = text.split("\n")[int(found[1]) - 1]
+    assert named.startswith((f"{key.rpartition('.')[2]} =", "[mirrors.docs"))
 
 
 UNKNOWN = {
@@ -83,7 +89,9 @@ def test_an_unknown_key_is_named_with_a_suggestion(place: Place, key: str) -> No
     text = place.with_key(key, "1")
     if key.startswith("mirrors.target"):
         text = MINIMAL.replace("mirrors.docs", "mirrors.target").replace("path =", "exlude = 1\npath =")
-    assert UNKNOWN[key] in place.fault(text)
+    message = place.fault(text)
+    assert f": {UNKNOWN[key]}" in message
+    assert text.split("\n")[int(message.split(":")[1]) - 1].startswith(f"{key.rpartition('.')[2]} =")
 
 
 @pytest.mark.parametrize(
@@ -104,12 +112,96 @@ def test_a_config_without_mirrors_says_how_to_add_one(place: Place) -> None:
     for text in (f"[cloudflare]\naccount_id = '{ACCOUNT}'", f"[cloudflare]\naccount_id = '{ACCOUNT}'\n[mirrors]"):
         assert "there is no [mirrors.NAME] section" in place.fault(text)
     text = f"[cloudflare]\naccount_id = '{ACCOUNT}'\n[mirrors]\ndocs = 3"
-    assert "mirrors.docs: should be a valid dictionary" in place.fault(text)
+    assert "mirrors.docs: should be a table, [mirrors.docs]" in place.fault(text)
 
 
-def test_several_mistakes_are_counted(place: Place) -> None:
-    text = place.with_key("cloudflare.tpslimit", "-1").replace(ACCOUNT, "123")
-    assert "(and 1 more)" in place.fault(text)
+def test_all_mistakes_are_named_with_their_lines_and_unknown_keys_come_first(place: Place) -> None:
+    text = """[cloudflare]
+account_id = "123"
+tpslimit = -1
+
+[defaults]
+exlude = []
+settle = "soon"
+
+[mirrors.docs]
+paht = "docs"
+exclude = [
+  "a",
+  "s3[z-a]",
+]
+target = { type = "ai-search", instnace = "docs", instance = "docs" }
+
+[mirrors.wiki]
+path = "wiki"
+[mirrors.wiki.target]
+type = "kv"
+namespace_title = "wiki"
+max_file_size = "4 elephants"
+"""
+    environ = {
+        "SYNCD_CLOUDFLARE__TIMEOUT": "never",
+        "SYNCD_CLOUDFLARE__TPSLIMT": "3",
+        "SYNCD_TPSLIMIT": "1",
+        "SYNCD_MIRRORS__WIKI__EXCLUDE": "[",
+        "CLOUDFLARE_API_BASE_URL": "http://example.org",
+    }
+    duration = 'should be a number of seconds, or a duration such as "500ms", "30s", "5m", "1h" or "1d"'
+    lines = place.faults(text, environ)
+    assert [line.replace(str(place.file), "syncd.toml").replace("environment variable", "env") for line in lines] == [
+        "env SYNCD_TPSLIMIT names no config key; did you mean SYNCD_CLOUDFLARE__TPSLIMIT?",
+        "env SYNCD_CLOUDFLARE__TPSLIMT: unknown key cloudflare.tpslimt; did you mean tpslimit?",
+        "syncd.toml:6: unknown key defaults.exlude; did you mean exclude?",
+        "syncd.toml:10: unknown key mirrors.docs.paht; did you mean path?",
+        "syncd.toml:15: unknown key mirrors.docs.target.instnace; did you mean instance?",
+        "env CLOUDFLARE_API_BASE_URL: cloudflare.base_url: must be https; plain http is allowed for loopback only",
+        f"env SYNCD_CLOUDFLARE__TIMEOUT: cloudflare.timeout: {duration}",
+        'env SYNCD_MIRRORS__WIKI__EXCLUDE: mirrors.wiki.exclude: should be a valid list, such as ["a", "b"]',
+        f"syncd.toml:2: {MISTAKES['cloudflare.account_id'][1]}, as in the dashboard's address",
+        "syncd.toml:3: cloudflare.tpslimit: should be greater than or equal to 0",
+        f"syncd.toml:7: defaults.settle: {duration}",
+        "syncd.toml:9: mirrors.docs.path is missing",
+        "syncd.toml:11: mirrors.docs.exclude: pattern 2 is no gitignore-style pattern: its range z-a is empty",
+        f"syncd.toml:22: mirrors.wiki.target.max_file_size: {SIZE_FORM}",
+    ]
+
+
+def test_all_mirrors_that_cannot_be_made_are_named(place: Place) -> None:
+    text = two('owner = "x"', 'owner = "x"').replace('path = "wiki"', 'path = "/"')
+    assert [line.partition(" ")[0] for line in place.faults(text)] == [
+        f"{place.file}:{text[: text.index(part)].count(chr(10)) + 1}:" for part in ('path = "/"', "[mirrors.docs]")
+    ]
+
+
+@given(st.data())
+def test_each_key_is_found_at_the_line_where_the_file_has_it(data: st.DataObject) -> None:
+    values = {
+        "text": '"""\n[mirrors.fake]\nname = 1\n"""',
+        "list": '[\n  "x = 1", # ]\n]',
+        "table": "{ inner = { deep = 1 } }",
+        "plain": "1 # [x]",
+    }
+    lines = ["# comment", ""]
+    wanted: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, kind in enumerate(data.draw(st.lists(st.sampled_from([*values, "[{}]", "[[{}]]"]), max_size=12))):
+        if kind in values:
+            wanted[*table, f"k{number}"] = len(lines) + 1
+            lines += f"k{number} = {values[kind]}".split("\n")
+        else:
+            table = (f"t{number}", "x y")
+            wanted[table] = len(lines) + 1
+            lines += [kind.format(f't{number}."x y"'), ""]
+    found = key_lines("\n".join(lines))
+    assert {key: found.get(key) for key in wanted} == wanted
+
+
+def test_the_lines_of_a_huge_file_are_left_out(place: Place) -> None:
+    text = "paht = [\n" + '"0123456789",\n' * 3000 + "]\n" + MINIMAL + "instnace = 1\n"
+    assert place.faults(text) == [
+        f"{place.file}: unknown key mirrors.docs.target.instnace; did you mean instance?",
+        f"{place.file}: unknown key paht; known here: state_dir, cloudflare, web, notify, defaults, mirrors",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +278,7 @@ def test_an_unknown_key_of_a_variable_is_named_like_one_of_the_file(place: Place
 @pytest.mark.parametrize("value", ["[", "[1", '["a", ]', "[" * 100_000])
 def test_a_list_in_a_variable_that_is_no_json_is_named(place: Place, value: str) -> None:
     message = place.fault(MINIMAL, {"SYNCD_MIRRORS__DOCS__EXCLUDE": value})
-    assert "SYNCD_MIRRORS__DOCS__EXCLUDE is no JSON list" in message
+    assert "SYNCD_MIRRORS__DOCS__EXCLUDE: mirrors.docs.exclude: should be a valid list, such as" in message
 
 
 def test_a_variable_that_is_a_section_and_a_value_at_once_is_named(place: Place) -> None:
