@@ -220,7 +220,7 @@ async def test_the_first_message_holds_everything(room: Room) -> None:
     seen = await first_message(room)
     assert [mirror["name"] for mirror in seen["state"]["mirrors"]] == ["docs", "settings"]
     assert seen["state"]["mirrors"][0]["items"] == {"synced": 0, "pending": 0, "failed": 0, "rejected": 0}
-    assert seen["state"]["gate"] == {"limit": 3.5, "rate": 0.0, "held_until": None, "in_flight": 0}
+    assert seen["state"]["gate"] == {"limit": 100.0, "rate": 0.0, "held_until": None, "in_flight": 0}
     action = {
         "number": 1,
         "mirror": "docs",
