@@ -86,11 +86,11 @@ class Blocked(Retry):
 
 
 class Later(Retry):
-    """A failure of the remote that lasts for longer than one request waits. The queue tries again after after_s."""
+    """A failure of the remote that outlasts the retries of one request. The queue tries again after after_s."""
 
 
 class Unreachable(Retry):
-    """No request succeeded for `retry_for` seconds. The pass ends, and the next pass does the rest."""
+    """No request succeeded for `retry_for` seconds. The pass ends, and the next pass continues its work."""
 
     exit_code = EXIT_UNREACHABLE
 
@@ -100,7 +100,7 @@ class FileChanged(SyncdError):
 
 
 class Deferred(SyncdError):
-    """Urgent work waits. The put moves to the next batch of the same pass."""
+    """The put gives way to urgent work. It moves to the next batch of the same pass."""
 
 
 class Unexpected(SyncdError):
@@ -179,7 +179,7 @@ class StateDamaged(StateHalt):
 
 
 class StateGone(StateHalt):
-    """The state directory was removed or replaced. This process must end, because another syncd may use a new one."""
+    """The state directory was removed or replaced. This process must end: another syncd may use the new directory."""
 
 
 class PausedHalt(Halt):
@@ -236,7 +236,7 @@ def retry_delay_s(attempts: int, chance: float, *, asked_s: float | None = None)
     """Return the seconds to wait after `attempts` failed attempts (>= 1).
 
     The delay doubles from 5 s to one hour. `chance`, a random number in [0, 1), spreads it over 75-125 %, so that keys
-    that failed together are not retried together. asked_s: the least delay, as asked for by the remote.
+    that failed together are not retried together. asked_s: the minimum delay that the remote asks for.
     """
     exponent = min(attempts - 1, 32)
     spread = 0.75 + chance / 2

@@ -1,4 +1,4 @@
-"""Evidence in words: why an entry may be deleted, and how the content of an entry is known. PURE."""
+"""Describes evidence: why an entry may be deleted, and how the content of an entry is known. PURE."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -31,8 +31,8 @@ def with_evidence(
 ) -> Delete:
     """Return the delete with its evidence.
 
-    local: the state of the key at the second look. entry: the entry to delete. everything: whether the pass observes
-    the whole folder. kept: the ref of another entry of the key, which stays if the key has a file.
+    local: the local state of the key at the second look. entry: the entry to delete. everything: whether the pass
+    observes the whole folder. kept: the ref of another entry of the key, which stays if the key has a file.
     """
     if isinstance(local, Item) and kept is not None:
         return replace(delete, evidence="duplicate", detail=kept)
@@ -43,22 +43,22 @@ def with_evidence(
     return replace(delete, evidence="absent" if everything else "seen_to_go", detail="")
 
 
-def delete_log_entry(delete: Delete, backing: DeleteContext) -> dict[str, object]:
+def delete_log_entry(delete: Delete, context: DeleteContext) -> dict[str, object]:
     """Return the line of the delete log for a planned delete, without its time."""
-    evidence: dict[str, object] = {"kind": delete.evidence, "pass": backing.pass_id}
+    evidence: dict[str, object] = {"kind": delete.evidence, "pass": context.pass_id}
     names = {"excluded": "rule", "orphan": "owner", "duplicate": "kept"}
     if delete.evidence in names:
         evidence[names[delete.evidence]] = delete.detail or None
     return {
-        "mirror": backing.mirror,
-        "target": backing.target,
+        "mirror": context.mirror,
+        "target": context.target,
         "key": delete.key,
         "ref": delete.ref,
         "reason": delete.reason,
         "evidence": evidence,
-        "why": why(delete, backing.pass_id, backing.owner),
-        "consent": _consent(backing),
-        "brake": _brake(backing),
+        "why": why(delete, context.pass_id, context.owner),
+        "consent": _consent(context),
+        "brake": _brake(context),
     }
 
 
@@ -95,21 +95,21 @@ def why(delete: Delete, pass_id: int, owner: str) -> str:
     return gone
 
 
-def _consent(backing: DeleteContext) -> list[str]:
+def _consent(context: DeleteContext) -> list[str]:
     given = {
-        "--force": backing.force,
-        "--takeover": backing.takeover,
-        "--delete-excluded": backing.delete_excluded,
-        'prune = "all"': backing.prune == "all",
+        "--force": context.force,
+        "--takeover": context.takeover,
+        "--delete-excluded": context.delete_excluded,
+        'prune = "all"': context.prune == "all",
     }
     return [name for name, is_given in given.items() if is_given]
 
 
-def _brake(backing: DeleteContext) -> dict[str, object]:
-    load = backing.load
+def _brake(context: DeleteContext) -> dict[str, object]:
+    load = context.load
     within = load.deletes + load.recent <= load.allowed
     return {
-        "passed": "within max_delete" if within else "forced" if backing.force else f"up to {BRAKE_FLOOR} always pass",
+        "passed": "within max_delete" if within else "forced" if context.force else f"up to {BRAKE_FLOOR} always pass",
         "max_delete": load.max_delete,
         "allowed": load.allowed,
         "planned": load.deletes,

@@ -63,7 +63,8 @@ class Pattern:
     """One pattern. A directory ends with "/".
 
     expression: matches the whole path if `anchored`, else its last name.
-    last: the last name of every matching path, or with `starred` its ".suffix"; "" if it is not fixed.
+    last: the last name that all matching paths have; "" if it is not fixed. starred: `last` is only the ending of this
+    name, such as ".md" for the pattern "*.md".
     """
 
     number: int
@@ -96,13 +97,12 @@ class PatternList:
         patterns = (parse(number, text.lower() if ignore_case else text) for number, text in lines)
         return cls(tuple(pattern for pattern in patterns if pattern), ignore_case)
 
-    def speaks(self, path: str, start: int = 0) -> bool:
-        """Return False only if no pattern matches `path[start:]`. This is quick for most paths."""
-        return self.may_match(path, path[path.rfind("/", start, -1) + 1 or start :], start)
-
     @cached_property
     def may_match(self) -> Callable[[str, str, int], bool]:
-        """The test of `speaks` for a path and its last name: two set lookups and two searches."""
+        """A quick test of (path, its last name, start): False only if no pattern matches `path[start:]`.
+
+        It takes two set lookups and two searches.
+        """
         names = frozenset(pattern.last for pattern in self.patterns if pattern.last and not pattern.starred)
         endings = frozenset(pattern.last for pattern in self.patterns if pattern.last and pattern.starred)
         others = [pattern for pattern in self.patterns if not pattern.last]
@@ -122,7 +122,7 @@ class PatternList:
 
     def verdict(self, path: str, start: int = 0) -> LastMatch | None:
         """Return the verdict on a path (a directory ends with "/"), or None. Does not check its parents."""
-        if not self.speaks(path, start):
+        if not self.may_match(path, path[path.rfind("/", start, -1) + 1 or start :], start):
             return None
         path = path.lower() if self.ignore_case else path
         name = path.rfind("/", start, -1) + 1 or start
@@ -172,7 +172,7 @@ def _last(tokens: Sequence[object]) -> tuple[str, bool]:
 
 
 def _any(expressions: Iterable[str]) -> re.Pattern[str] | None:
-    """Join expressions. Expressions with the same beginning share it, so that it is searched for once."""
+    """Join expressions. Expressions with the same beginning are grouped, so that the beginning is searched for once."""
     alike: dict[str, list[str]] = {}
     for expression in expressions:
         head = _HEAD.match(expression)
@@ -192,7 +192,7 @@ def _fault(text: str) -> str | None:
     if text.isprintable():
         return None
     if any(unicodedata.category(char) == "Cc" for char in text):
-        return "it has a control character (a tab?), which no mirrored name has"
+        return "it has a control character (a tab?), and no mirrored name has one"
     if any("\ud800" <= char <= "\udfff" for char in text):
         return "it is not UTF-8; save the file as UTF-8"
     return None

@@ -5,7 +5,7 @@ A short name is readable and proves the full key:
     guides/installation/a-very-long-na~3fa9c1d27b04~-the-whole-story.md
     start of the key                   its digest   end of the file name
 
-The metadata of the entry contains the full key. It counts only if the digest in the name proves it.
+The metadata of the entry contains the full key. syncd believes it only if it has the digest in the name.
 
 The shard of a key is a pure function of its bytes. So n processes split a mirror without communication, without a gap
 and without an overlap, and other tools can compute the shard:
@@ -26,7 +26,7 @@ FULL_KEY_FIELD = "path"
 DIGITS = 12
 """Hex digits of the digest. In a folder of a million long keys that start and end alike, two collide with p = 1/500."""
 LEAST_LENGTH = 64
-"""Minimum characters of a short name. A shorter one is not readable and may lose its file name ending."""
+"""Minimum characters of a short name. A shorter name is not readable and may lose its file name ending."""
 MAX_SHARDS = 1024
 """Maximum shards (our own limit). Each shard is a process that walks the whole folder and lists the whole target."""
 SHARD_REMEDY = (

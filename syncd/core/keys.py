@@ -1,4 +1,4 @@
-"""Keys, and the names of files that they are made of: conversion from and to the operating system, validity, display.
+"""Keys and file names: their conversion from and to the names of the operating system, validity, and display.
 
 Python decodes file names by the locale of the process. Keys must not depend on the locale, so the functions here treat
 every file name as UTF-8.
@@ -34,7 +34,7 @@ def shown_path(path: object) -> str:
 
 
 def name_fault(name: str) -> str | None:
-    """Return the reason why a path or a part of it cannot be a key or a part of a key. None: it can."""
+    """Return the reason why a path, or a part of a path, cannot be a key or a part of a key. None: it can be one."""
     if name.isascii() and name.isprintable():
         return None
     try:

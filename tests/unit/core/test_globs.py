@@ -149,6 +149,6 @@ def test_no_pattern_matches_a_path_that_the_quick_test_denies(lines: list[str], 
     path += "/" * directory
     name = path.rstrip("/").rpartition("/")[0]
     start = len(name) + 1 if name else 0
-    speaks = any(each.matcher.fullmatch(path, 0 if each.anchored else start) for each in patterns.patterns)
-    assert patterns.speaks(path) or not speaks
-    assert (patterns.verdict(path) is not None) == speaks
+    matches = any(each.matcher.fullmatch(path, 0 if each.anchored else start) for each in patterns.patterns)
+    assert patterns.may_match(path, path[start:], 0) or not matches
+    assert (patterns.verdict(path) is not None) == matches
