@@ -24,12 +24,12 @@ IGNORE_FILE_LIMIT = 4 * 1024 * 1024
 _COARSE_S = 2.0
 """Seconds. Two writes within this time may leave the same timestamps on a file."""
 _PATIENCE = 4.0
-"""An ignore file that keeps changing for this multiple of `settle`, at least 1 s, is an error."""
+"""Limit of the wait for an ignore file that keeps changing, as a multiple of `settle` (of 1 s if that is longer)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """now: seconds since the epoch. ticks: monotonic seconds. rest: waits for a number of seconds."""
+    """now: returns seconds since the epoch. ticks: returns monotonic seconds. rest: waits for a number of seconds."""
 
     now: Callable[[], float] = time.time
     ticks: Callable[[], float] = time.monotonic
@@ -38,7 +38,7 @@ class Clock:
 
 @dataclass(slots=True)
 class _Known:
-    """An ignore file as it was read last. gone_at: the tick at which it was first missing, None if it is present."""
+    """An ignore file at its last reading. gone_at: the tick at which it was first missing, None if it is present."""
 
     fingerprint: Fingerprint
     parsed: IgnoreFile
@@ -90,7 +90,9 @@ class IgnoreFiles:
         folder, _, name = path.rpartition("/")
         if name in self._rules.ignore_files:
             return bool(folder) and self.excludes(folder, directory=True)
-        above = [self._known.get(each + name) for each in directories_above(path) for name in self._rules.ignore_files]
+        above = [
+            self._known.get(parent + name) for parent in directories_above(path) for name in self._rules.ignore_files
+        ]
         below = normal(path + "/" if directory else path)
         return self._rules.excluded_deep(below, [file.parsed for file in above if file]) is not None
 
@@ -100,7 +102,7 @@ class IgnoreFiles:
         give_up = self._clock.ticks() + (_PATIENCE * max(1.0, self._settle) if wait else 0.0)
         while (rest_s := self._look(directory, folder, name)) > 0:
             if self._clock.ticks() >= give_up:
-                raise _error(place, "it changes all the time; let it rest", errno.EAGAIN)
+                raise _error(place, "it keeps changing; stop writing to it for a while", errno.EAGAIN)
             self._clock.rest(rest_s)
         known = self._known.get(place)
         return known.parsed if known else None
@@ -142,7 +144,9 @@ class IgnoreFiles:
             # A write happened during the read, so the file is not settled.
             return max(self._settle, 0.01)
         if known and known.parsed.patterns.patterns and not data.strip() and 0 <= age < self._empty_settle:
-            raise _error(place, f"it has just become empty, which counts after {self._empty_settle:g} s", errno.EAGAIN)
+            raise _error(
+                place, f"it has just become empty; an empty file counts after {self._empty_settle:g} s", errno.EAGAIN
+            )
         self._known[place] = _Known(current if age >= _COARSE_S else (0, 0, 0, 0), _parse(folder, name, data))
         return 0.0
 

@@ -62,7 +62,7 @@ class Mount(NamedTuple):
 class MountSurvey(NamedTuple):
     """The mounts of a root.
 
-    root: its real path. point: the mount point that contains it. mount: the identity of the mount there.
+    root: the real path of the root. point: the mount point that contains it. mount: the identity of the mount there.
     inner: path below the root -> identity of the mount there. lazy: paths below the root that autofs serves.
     """
 
@@ -79,7 +79,7 @@ class MountSurvey(NamedTuple):
 
 
 def mounts_below(root: Path) -> dict[str, str]:
-    """Return path -> identity of the mounts below a root. Mounts of autofs are left out: they come and go."""
+    """Return path -> identity of the mounts below a root, without mounts of autofs, which come and go."""
     mounts = survey(root)
     lazy = tuple(_below(path) for path in mounts.lazy)
     return {path: identity for path, identity in mounts.inner.items() if not _below(path).startswith(lazy)}

@@ -1,8 +1,8 @@
 """Reads the root, its directories and its files, and resolves symbolic links to files inside the folder.
 
-Each file is opened component by component, so that a directory that is replaced by a link at the same time leads
-nowhere. A link is resolved name by name from the root, and never outside it. No other function here follows a symbolic
-link below the root.
+A file is opened component by component. If a link replaces a directory in the meantime, the open fails. `resolve_link`
+resolves a link name by name from the root, and never outside the root. No other function of this module follows a
+symbolic link below the root.
 """
 
 import errno
@@ -94,7 +94,7 @@ class Disk:
     """Reads the files below `root` within the limits of the target.
 
     prefix: the key prefix of the mirror.
-    retry_keys: keys that met a temporary error in this pass; the prefix stands for a directory.
+    retry_keys: keys that had a temporary error in this pass. The prefix as a key stands for an unreadable directory.
     complete: False if a directory could not be read in this pass. Only a complete walk is evidence for deletes.
     """
 
@@ -127,7 +127,7 @@ class Disk:
     def read(self, path: str, *, allow_changing: bool = False) -> tuple[Content, os.stat_result]:
         """Read a file once. Returns its content and its stat result.
 
-        allow_changing: return the bytes of a file that changed while it was read. Otherwise the method raises
+        allow_changing: return the bytes even if the file changed while it was read. Otherwise the method raises
         FileChanged for such a file. Raises Park if the file cannot be sent, DiskRetry for a temporary error.
         """
         key = self.prefix + normal(path)
@@ -232,7 +232,7 @@ class Place(NamedTuple):
 
 
 class LinkEscapes(OSError):
-    """The link leads out of the folder, in a circle, or through a directory that was replaced by a link."""
+    """The link leads out of the folder, in a circle, or through a directory that a link has replaced."""
 
     def __init__(self, why: str) -> None:
         super().__init__(errno.ELOOP, why)

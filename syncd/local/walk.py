@@ -48,7 +48,7 @@ class _DirEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """A directory to enter. It has several paths if their names are equal in NFC. So the walk finds key collisions."""
+    """A directory to enter. paths: several if their names are equal in NFC, so that the walk finds key collisions."""
 
     paths: list[str]
     key: str
@@ -127,7 +127,7 @@ class Tree(Disk):
         try:
             ignores = self._collect_all(folder, groups)
         except OSError as error:
-            # A directory may disappear during the walk. If the root did, every file would look deleted.
+            # A directory may disappear during the walk. If the root disappeared, every file would look deleted.
             if error.errno not in GONE or not folder.key:
                 yield self._unreadable(folder.key, error)
             return
@@ -172,7 +172,7 @@ class Tree(Disk):
                 except OSError:
                     if not name.endswith("/"):
                         raise
-                    # The file system mounted there fails. The directory above it is readable.
+                    # The file system that is mounted on this directory fails. Its parent directory is readable.
                     status = os.fstat(descriptor)
                 if status.st_dev != device:
                     self.crossed.add(path)
@@ -224,7 +224,7 @@ class Tree(Disk):
             self.links.note(path, places)
 
     def _closed(self, key: str, places: list[str]) -> Problem | None:
-        """Return the problem of a link into a directory whose mount is missing. A file there is another file."""
+        """Return the problem of a link into a directory whose mount is missing: another file may lie there now."""
         problems = filter(None, (self.protected.closes(normal(place) + "/") for place in places[1:]))
         closed = next(problems, None)
         return Problem(key, closed.kind, f"the link leads into {closed.key}: {closed.message}") if closed else None
@@ -265,7 +265,7 @@ class Tree(Disk):
         folders, ignores = [""], []
         *parents, name = path.split("/")
         if not NON_NAMES.isdisjoint((*parents, name)):
-            # No walk yields such a key. A forged remote entry may have one that leads out of the root.
+            # No walk yields such a key. A forged remote entry may have a key that leads out of the root.
             return None
         if closed := self.protected.closes(path):
             return closed
@@ -342,7 +342,7 @@ class Tree(Disk):
                     if error.errno not in GONE:
                         raise
         if unread and not twins:
-            raise OSError(errno.EILSEQ, f"it may be {shown(unread[0])} there, whose {NOT_UTF8}")
+            raise OSError(errno.EILSEQ, f"it may be {shown(unread[0])}, whose {NOT_UTF8}")
         return twins
 
     def _ignore_files(self, folders: list[str], *, wait: bool = True) -> list[IgnoreFile]:
