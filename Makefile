@@ -25,7 +25,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11.0 --generate-h
 FOUND := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check torture soak mutants mutate bench fmt lock clean
+.PHONY: help demo test check live torture soak mutants mutate bench fmt lock clean
 # Two parallel set-ups would write to the same environment.
 .NOTPARALLEL:
 
@@ -47,6 +47,10 @@ check: $(VENV)/.dev ## lint, format, types (strict), Kubernetes manifests, packa
 	$(BIN)/python -m pip check
 	$(BIN)/python .ci/manifests.py
 	$(BIN)/python .ci/audit.py
+
+# With CLOUDFLARE_API_BASE_URL = the address of `syncd emulate`, this is a rehearsal.
+live: $(VENV)/.dev ## test the account that CLOUDFLARE_* names, in at most 300 requests, and write a report to send
+	$(BIN)/python -m tests.live $(ARGS)
 
 torture: $(VENV)/.dev ## run storms of faults, kills and edits against the real program, about 5 minutes
 	$(BIN)/python -m tests.torture.torture $(ARGS)

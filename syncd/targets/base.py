@@ -157,7 +157,7 @@ class Store(Protocol):
         ...
 
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:
-        """Return the sha-256 of the stored content by any evidence, if necessary by a download. None: no such entry.
+        """Return the sha-256 of the stored content by any evidence, if necessary by a download. None: no entry found.
 
         content: the local file, by which the target recognises a checksum of the remote. A text that is no sha-256
         means that the stored content equals no file, such as one half of a content.

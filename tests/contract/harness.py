@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import pytest
 
@@ -163,7 +163,9 @@ KEYS = [
 
 
 class TargetContract:
-    """The contract of every target. The subclass defines the fixture `remote`."""
+    """The contract of every target. The subclass defines the fixture `remote`. batch: entries of a large batch."""
+
+    batch: ClassVar[int] = 120
 
     @pytest.fixture
     async def target(self, remote: Remote) -> AsyncIterator[Target]:
@@ -334,7 +336,7 @@ class TargetContract:
         assert set(await listing(target)) == {"p/new.md"}
 
     async def test_every_action_of_a_large_batch_is_applied(self, target: Target) -> None:
-        keys = [f"p/{number:03}.md" for number in range(120)]
+        keys = [f"p/{number:03}.md" for number in range(self.batch)]
         outcomes = await apply(target, [new(key) for key in keys])
         refs = {
             key: outcome.stored.ref for key, outcome in outcomes.items() if isinstance(outcome, Done) and outcome.stored

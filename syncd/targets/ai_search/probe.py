@@ -28,9 +28,9 @@ log = structlog.get_logger()
 
 REQUESTS = 10
 """Maximum requests of one probe."""
-FIXED = 8
-"""Requests of a probe without surprises: one look for leftovers, three uploads, one look, two deletes, one get."""
-PAUSES_S = (3.0, 12.0)
+FIXED = 7
+"""Requests of a probe without surprises: three uploads, one look at the listing, two deletes, one get."""
+PAUSES_S = (3.0, 4.0, 8.0)
 """Seconds before each further look for an upload that the listing does not show. The sum is the longest known lag."""
 OLD_S = 600.0
 """Age in seconds of a throw-away item that no probe needs any more. A probe takes less than a minute."""
@@ -71,6 +71,9 @@ class _Sight:
     sent: dict[str, bytes] = field(default_factory=dict)
     sent_at: float = 0.0
     pairs: list[tuple[str | None, bytes]] = field(default_factory=list)
+    leftovers: set[str] = field(default_factory=set)
+    """Ids of items of earlier probes that were killed."""
+    removed: int = 0
 
     def spend(self) -> bool:
         """Take one spare request. Return False if none is left."""
@@ -107,12 +110,14 @@ class ItemProbe:
         began, before = self._clock(), counters.requests
         quoting = self._api.quoting
         with refusals_halt(INSTANCE):
-            removed = await self._remove_leftovers(sight)
             async with self._cleaned(sight):
                 await self._ask(sight)
+            await self._remove_leftovers(sight)
         self._api.quoting = quoting
         sight.learn(checksum=checksum_kind(sight.pairs))
-        return Probe(sight.manners, counters.requests - before, removed, tuple(sight.notes), self._clock() - began)
+        return Probe(
+            sight.manners, counters.requests - before, sight.removed, tuple(sight.notes), self._clock() - began
+        )
 
     async def _ask(self, sight: _Sight) -> None:
         item = await self._upload_again(sight, await self._first_upload(sight))
@@ -140,7 +145,8 @@ class ItemProbe:
                 if error.code != METADATA_REFUSED or offer == "none" or not sight.spend():
                     raise
                 continue
-            sight.learn(metadata=offer, fields=offered_fields(self._policy))
+            whole = offer == "marks" and not self._policy.fields
+            sight.learn(metadata="all" if whole else offer, fields=offered_fields(self._policy))
             return item
         raise AssertionError("the last offer ends with an item or an error")
 
@@ -209,13 +215,13 @@ class ItemProbe:
     async def _look(self, sight: _Sight) -> None:
         """Look until the listing shows every item with its latest content."""
         looked = self._clock()
-        rows = await self._listed()
+        rows = await self._listed(sight)
         for pause_s in PAUSES_S:
             if self._shows_all(rows, sight) or not sight.spend():
                 break
             await self._sleep(pause_s)
             looked = self._clock()
-            rows = await self._listed()
+            rows = await self._listed(sight)
         if self._shows_all(rows, sight):
             sight.learn(list_lag_s=round(max(looked - sight.sent_at, 0.0), 2))
         else:
@@ -233,25 +239,25 @@ class ItemProbe:
         refused = sight.manners.existing == "conflict"
         return refused or all(sizes[name] in (None, len(content)) for name, content in sight.sent.items())
 
-    async def _listed(self) -> list[StoredItem]:
-        """Return the rows of this probe. A server that ignores `search` shows the newest items first."""
-        return [row for row in await self._rows(f"{PROBE_STEM}{self._hex}") if self._hex in row.key]
+    async def _listed(self, sight: _Sight) -> list[StoredItem]:
+        """Return the rows of this probe, and note the leftovers of others.
 
-    async def _rows(self, text: str) -> list[StoredItem]:
-        page = await self._api.list_items(search=text, source=BUILTIN, sort_by="modified_at")
-        return [row for row in page.items if row.source_id == BUILTIN and row.next_action != "DELETE"]
+        A server that ignores `search` shows the newest items first.
+        """
+        page = await self._api.list_items(search=PROBE_STEM, source=BUILTIN, sort_by="modified_at")
+        rows = [row for row in page.items if row.source_id == BUILTIN and row.next_action != "DELETE"]
+        ours = [row for row in rows if self._hex in row.key]
+        sight.leftovers = {row.id for row in rows if row not in ours and is_leftover(row, self._policy.owner)}
+        return ours
 
     # -- deleting
 
-    async def _remove_leftovers(self, sight: _Sight) -> int:
+    async def _remove_leftovers(self, sight: _Sight) -> None:
         """Delete the items of earlier probes that were killed, as far as spare requests reach."""
-        removed = 0
-        for row in await self._rows(PROBE_STEM):
-            if is_leftover(row, self._policy.owner) and sight.spend():
-                await self._delete(sight, row.id)
-                removed += 1
-        sight.spare = max(sight.spare, 0)
-        return removed
+        for ref in sorted(sight.leftovers):
+            if sight.spend():
+                await self._delete(sight, ref)
+                sight.removed += 1
 
     @asynccontextmanager
     async def _cleaned(self, sight: _Sight) -> AsyncIterator[None]:

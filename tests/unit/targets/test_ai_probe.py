@@ -155,7 +155,7 @@ async def test_a_paused_instance_is_reported_and_nothing_is_learned(tmp_path: Pa
         async with prober(h) as made:
             with pytest.raises(Halt):
                 await made.run()
-        assert len(h.wire.diary) == 2
+        assert len(h.wire.diary) == 1
 
 
 # -- the mirror goes by the answers

@@ -1,0 +1,215 @@
+"""The contract of the targets on a real account, in as few requests as it takes. Run by `python -m tests.live`.
+
+The name of this module keeps it out of `make test`. tests/contract runs the whole contract on stand-ins.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from itertools import count
+from typing import ClassVar
+
+import pytest
+
+from syncd.cloudflare.ai_search import AISearch
+from syncd.cloudflare.kv import KV, KVNamespace
+from syncd.cloudflare.vectorize import VectorizeIndex
+from syncd.cloudflare.workers_ai import WorkersAI
+from syncd.core.manners import UNKNOWN_MANNERS
+from syncd.service.build import LONG_KEY_LENGTH
+from syncd.state.caches import Embeddings
+from syncd.state.db import open_state
+from syncd.state.manners import LearnedManners
+from syncd.targets.ai_search.items import ItemWritePolicy
+from syncd.targets.ai_search.probe import ItemProbe
+from syncd.targets.ai_search.target import AISearchTarget
+from syncd.targets.ai_search.target import limits as ai_search_limits
+from syncd.targets.base import Done, KeySources, Target
+from syncd.targets.kv.target import KVTarget, NamespaceChoice, long_key_bytes
+from syncd.targets.kv.target import limits as kv_limits
+from syncd.targets.kv.writing import ValueWritePolicy
+from syncd.targets.vectorize.index import VectorStore
+from syncd.targets.vectorize.target import VectorizeTarget
+from syncd.targets.vectorize.target import limits as vectorize_limits
+from syncd.targets.vectorize.writing import ChunkSettings, Embedder, VectorWritePolicy
+from tests.contract.harness import KEYS, MIB, PREFIX, FilesContract, TargetContract, apply, gone, listing, new
+from tests.live.lab import Lab, lag_of
+
+MODEL, DIMENSIONS = "@cf/baai/bge-small-en-v1.5", 384
+INDEXED_S = 5.0
+"""Seconds between two looks at the index of AI Search."""
+LOOKS = 12
+PROCESSED_S = 180.0
+"""Seconds to wait for an index of Vectorize, which documents less than two minutes for 99 of 100 changes."""
+
+
+async def test_the_probe_learns_the_manners_of_the_instance(lab: Lab, instance: AISearch) -> None:
+    """The tests of AI Search go by what was learned."""
+    probe = await ItemProbe(instance, ItemWritePolicy("me", PREFIX)).run()
+    lab.manners = probe.manners
+    assert probe.manners != UNKNOWN_MANNERS
+    assert probe.requests <= 10
+
+
+async def test_the_listing_of_items_shows_an_upload(lab: Lab, instance: AISearch) -> None:
+    """The tests of AI Search wait as long before each listing."""
+    item = (await instance.upload("lag.md", b"written to see how late the listing is", "text/markdown")).item
+    written_at = time.monotonic()
+
+    async def is_shown() -> bool:
+        return any(row.id == item.id for row in (await instance.list_items(sort_by="modified_at")).items)
+
+    lab.wire.lags["items"] = await lag_of(is_shown, written_at)
+    await instance.delete(item.id)
+
+
+async def test_the_listing_of_keys_shows_a_write(lab: Lab) -> None:
+    """The tests of Workers KV wait as long before each listing."""
+    before = lab.made
+    _, namespace = await lab.make_kv("lag")
+    values = KVNamespace(lab.transport, namespace)
+    await values.write_value("lag", b"written to see how late the listing is")
+    written_at = time.monotonic()
+
+    async def is_shown() -> bool:
+        return bool((await values.list_keys()).keys)
+
+    lab.wire.lags["keys"] = await lag_of(is_shown, written_at)
+    await lab.clean(before)
+
+
+class LiveContract:
+    """Replaces the tests that `python -m tests.live` leaves out by ones that take few requests."""
+
+    async def test_all_keys_are_stored_listed_and_deleted_together(self, target: Target) -> None:
+        outcomes = await apply(target, [new(key) for key in KEYS])
+        refused = {key: str(outcome) for key, outcome in outcomes.items() if not isinstance(outcome, Done)}
+        assert refused == {}
+        entries = await listing(target)
+        assert set(entries) == set(KEYS)
+        await apply(target, [gone(key, entry.ref) for key, entry in entries.items()])
+        assert await listing(target) == {}
+
+
+class AISearchRemote:
+    indexes = True
+
+    def __init__(self, api: AISearch, learned: LearnedManners) -> None:
+        self._api = api
+        self._learned = learned
+
+    async def target(self, owner: str) -> Target:
+        limits = replace(ai_search_limits(128, 4 * MIB), long_key_length=LONG_KEY_LENGTH)
+        return AISearchTarget(self._api, ItemWritePolicy(owner, PREFIX), limits, learned=self._learned)
+
+    async def put_unmarked(self, key: str, data: bytes) -> None:
+        await self._api.upload(key, data, "text/markdown")
+
+    async def rest(self) -> None:
+        """Wait until all items are indexed, at most a minute."""
+        for _ in range(LOOKS):
+            stats = await self._api.stats()
+            if not (stats.queued or stats.running or stats.outdated):
+                return
+            await asyncio.sleep(INDEXED_S)
+
+
+class TestAISearch(LiveContract, FilesContract):
+    """One instance for all tests. Each test begins without items."""
+
+    batch: ClassVar[int] = 8
+
+    @pytest.fixture
+    async def remote(self, lab: Lab, instance: AISearch) -> AsyncIterator[AISearchRemote]:
+        with closing(open_state(lab.state / "ai-search")) as db:
+            learned = LearnedManners(db, lab.name)
+            learned.set(lab.manners)
+            try:
+                yield AISearchRemote(instance, learned)
+            finally:
+                lab.wire.cleaning = True
+                for item in [*lab.wire.items]:
+                    await instance.delete(item)
+                lab.wire.cleaning = False
+
+
+class KVRemote:
+    indexes = False
+
+    def __init__(self, lab: Lab, namespace: str) -> None:
+        self._lab = lab
+        self._namespace = namespace
+
+    async def target(self, owner: str) -> Target:
+        limits = replace(kv_limits(512, 4 * MIB), long_key_length=1024, long_key_bytes=long_key_bytes(owner))
+        choice = NamespaceChoice(namespace_id=self._namespace)
+        return KVTarget(KV(self._lab.transport), choice, ValueWritePolicy(owner, PREFIX), limits)
+
+    async def put_unmarked(self, key: str, data: bytes) -> None:
+        await KVNamespace(self._lab.transport, self._namespace).write_value(key, data)
+
+    async def rest(self) -> None:
+        """Return at once: reads after writes of one client lag rarely."""
+
+
+class TestKV(LiveContract, FilesContract):
+    """A namespace for each test."""
+
+    batch: ClassVar[int] = 32
+    numbers = count()
+
+    @pytest.fixture
+    async def remote(self, lab: Lab) -> AsyncIterator[KVRemote]:
+        before = lab.made
+        _, namespace = await lab.make_kv(f"kv{next(self.numbers)}")
+        try:
+            yield KVRemote(lab, namespace)
+        finally:
+            await lab.clean(before)
+
+
+class VectorizeRemote:
+    indexes = True
+
+    def __init__(self, lab: Lab, index: str, opened: ExitStack) -> None:
+        self._lab = lab
+        self._index = index
+        self._opened = opened
+        self._numbers = count()
+        self._last: VectorStore | None = None
+
+    async def target(self, owner: str) -> Target:
+        state = open_state(self._lab.state / f"{self._index}-{next(self._numbers)}")
+        memory = Embeddings(self._opened.enter_context(closing(state)), owner)
+        self._last = store = VectorStore(VectorizeIndex(self._lab.transport, self._index), memory)
+        embedder = Embedder(WorkersAI(self._lab.transport), MODEL, "mean", memory)
+        policy, keys = VectorWritePolicy(owner, PREFIX), KeySources(lambda: (), lambda: ())
+        limits = vectorize_limits(128, 4 * MIB)
+        return VectorizeTarget(store, embedder, policy, limits, settings=ChunkSettings(400, 50), keys=keys)
+
+    async def put_unmarked(self, key: str, data: bytes) -> None:
+        raise AssertionError(f"no test of this contract writes {key} ({len(data)} bytes) without marks")
+
+    async def rest(self) -> None:
+        """Wait until the index has processed the last change."""
+        if self._last is not None:
+            await self._last.mutations.processed(PROCESSED_S)
+
+
+class TestVectorize(LiveContract, TargetContract):
+    """An index for each test."""
+
+    batch: ClassVar[int] = 8
+    numbers = count()
+
+    @pytest.fixture
+    async def remote(self, lab: Lab) -> AsyncIterator[VectorizeRemote]:
+        before = lab.made
+        index = await lab.make_index(f"v{next(self.numbers)}", DIMENSIONS)
+        try:
+            with ExitStack() as opened:
+                yield VectorizeRemote(lab, index, opened)
+        finally:
+            await lab.clean(before)
