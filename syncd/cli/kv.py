@@ -14,7 +14,7 @@ import click
 from syncd.cli.context import CommandGroup, Duration, GlobalOptions, as_json_option, os_path, run_async
 from syncd.cli.output import print_error, print_json, print_line, print_note, print_table
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict, NotFound, SyncdError
-from syncd.core.plain_text import printable
+from syncd.core.plain_text import printable, shown_size
 
 if TYPE_CHECKING:
     from syncd.cloudflare.kv import KV, KVNamespace
@@ -245,7 +245,7 @@ def put(  # noqa: PLR0913 - the options of the command
         )
 
     _with_namespace(options, namespace, work)
-    text = f"stored {key}, {len(content)} bytes"
+    text = f"stored {key}, {shown_size(len(content))}"
     _print_result(as_json=as_json, text=text, data={"key": key, "bytes": len(content)})
     return EXIT_OK
 

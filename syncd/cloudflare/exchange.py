@@ -28,6 +28,7 @@ from syncd.cloudflare.response import http_date, one_line
 from syncd.core.base_url import is_loopback
 from syncd.core.errors import Park, Retry
 from syncd.core.manners import Quoting
+from syncd.core.plain_text import shown_size
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -240,7 +241,7 @@ class Exchange:
             # The request that waited for this slot is sent before this answer is parsed.
             await asyncio.sleep(0)
         if response.is_success and len(body) > limit:
-            raise Park("too_large", f"the answer is over {limit} bytes")
+            raise Park("too_large", f"the answer is over {shown_size(limit)}")
         return response.status_code, headers, body
 
     async def aclose(self) -> None:

@@ -26,6 +26,7 @@ from syncd.cloudflare.decoding import (
 )
 from syncd.cloudflare.response import Answer, Raw
 from syncd.core.errors import Park
+from syncd.core.plain_text import over_limit
 from syncd.core.problems import KV_KEY_BYTES
 
 VALUE_LIMIT = 25 * 1024 * 1024
@@ -190,7 +191,7 @@ def check_text(key: str) -> int:
 def check_value(value: bytes) -> None:
     """Raise Park("too_large") for a value over VALUE_LIMIT."""
     if len(value) > VALUE_LIMIT:
-        raise Park("too_large", f"the value has {len(value)} bytes, KV takes {VALUE_LIMIT}")
+        raise Park("too_large", f"{over_limit(len(value), VALUE_LIMIT)}; make it smaller")
 
 
 def check_ttl(expiration_ttl: int | None) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from syncd.core.errors import IgnoreFileError
 from syncd.core.globs import BadPattern
 from syncd.core.keys import normal, shown
-from syncd.core.plain_text import decode
+from syncd.core.plain_text import decode, shown_size
 from syncd.core.rules import IgnoreFile, Rules
 from syncd.local.read import Fingerprint, directories_above, fingerprint, open_file, read_up_to
 
@@ -169,7 +169,7 @@ def _open_ignore_file(directory: int, place: str, name: str) -> Iterator[int]:
 def _read_all(descriptor: int, place: str) -> bytes:
     data = read_up_to(descriptor, IGNORE_FILE_LIMIT)
     if len(data) > IGNORE_FILE_LIMIT:
-        raise _error(place, f"it has more than {IGNORE_FILE_LIMIT} bytes; shorten it")
+        raise _error(place, f"it has more than {shown_size(IGNORE_FILE_LIMIT)}; shorten it")
     return data
 
 

@@ -147,7 +147,7 @@ def test_an_unreadable_file_is_a_usage_error_and_a_too_large_file_is_named(works
     with large.open("wb") as file:
         file.truncate(25 * 1024 * 1024 + 1)
     seen = workspace.syncd("kv", "put", "a", str(large), "--namespace", "docs")
-    assert (seen.code, "26214400" in seen.err) == (1, True)
+    assert (seen.code, "(25 MiB)" in seen.err) == (1, True)
 
 
 def test_a_missing_key_is_one_clear_line(workspace: Workspace) -> None:

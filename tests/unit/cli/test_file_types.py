@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from syncd.cli.file_types import print_types, type_classes
+from syncd.cli.main import run
 from syncd.cloudflare.file_types import GROUPS, LARGE, LARGE_WITH_OCR, MIB, SUPPORTED
 from syncd.targets.ai_search.target import limits
 from syncd.text.documents import SUPPORTED as TEXTS
@@ -25,6 +26,14 @@ def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, list[dict[str, Any]
 def test_the_page_shows_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
     assert print_types(as_json=False) == 0
     assert f"```text\n{capsys.readouterr().out}```\n" in PAGE.read_text(encoding="utf-8")
+
+
+def test_the_command_needs_no_config(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["check", "--types"]) == 0
+    assert capsys.readouterr().out in PAGE.read_text(encoding="utf-8")
 
 
 def test_each_type_is_in_one_group() -> None:

@@ -296,7 +296,7 @@ async def test_a_value_with_metadata_travels_as_a_form(remote: Remote, docs: KVN
 
 
 async def test_what_kv_would_not_take_is_not_sent(remote: Remote, docs: KVNamespace) -> None:
-    with pytest.raises(Park, match="26214400") as caught:
+    with pytest.raises(Park, match="25 MiB") as caught:
         await docs.write_value("a", b"x" * (25 * 1024 * 1024 + 1))
     assert caught.value.kind == "too_large"
     with pytest.raises(Park, match="1024") as caught:
@@ -327,7 +327,7 @@ async def test_a_read_is_bounded(remote: Remote, docs: KVNamespace, size: int, f
     if fits:
         assert len((await docs.read_value("a", 10)).content) == size
         return
-    with pytest.raises(Park, match="over 10 bytes") as caught:
+    with pytest.raises(Park, match="over 10 B") as caught:
         await docs.read_value("a", 10)
     assert caught.value.kind == "too_large"
 

@@ -375,7 +375,7 @@ async def test_a_download_is_bounded(remote: Remote, size: int, fits: bool) -> N
     if fits:
         assert len((await transport.fetch(GET, 10)).content) == size
     else:
-        with pytest.raises(Park, match="over 10 bytes") as caught:
+        with pytest.raises(Park, match="over 10 B") as caught:
             await transport.fetch(GET, 10)
         assert caught.value.kind == "too_large"
 
@@ -391,7 +391,7 @@ async def test_a_download_that_fails_is_an_error_like_any_other(remote: Remote, 
 async def test_an_answer_without_end_is_not_read_to_its_end(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport_module, "ANSWER_LIMIT", 50)
     remote.says(ok("x" * 100))
-    with pytest.raises(Park, match="over 50 bytes"):
+    with pytest.raises(Park, match="over 50 B"):
         await remote.transport().once(GET)
     remote.says(html(502))
     with pytest.raises(Retry, match="HTTP 502"):

@@ -241,6 +241,9 @@ async def test_without_known_ocr_a_large_pdf_is_not_sent_until_ocr_is_on(tmp_pat
             " turn on use_ocr in the indexing_options of the instance, then syncd retry"
         )
         assert h.wire.count("POST") == 0
+        h.wire.diary.clear()
+        await fixture.full()
+        assert (h.wire.count("POST"), h.wire.count("GET", " /")) == (0, 0), "it is rejected until it changes"
         h.wire.acts.clear()
         await set_ocr(h, use_ocr=True)
         retry_problems(fixture.mirror.journal, fixture.mirror.queue, ["large.pdf"], h.clock())
