@@ -32,7 +32,7 @@ _log = structlog.get_logger()
 
 _MOVE_PAIRING_S: Final = 0.02
 """Seconds for which an emitter delays events to pair both events of a move; watchdog waits 0.5 s. The kernel queues
-both together. A missed pair counts as a removal and a creation, which give the same hints."""
+both events together. An unpaired move counts as a removal and a creation, which give the same hints."""
 
 _PROBE_PATH: Final = b"/proc/self/fdinfo"
 """A directory outside all mirrors. A watch that is added and removed sends one event through the kernel."""
@@ -103,7 +103,7 @@ class Descriptor(InotifyFD):
     def probe(self, answered: threading.Event) -> None:
         """Send one event through the kernel. `answered` is set when the reader gets it, or if it cannot be sent.
 
-        Sends nothing while another thread holds the lock, because this thread may be stuck.
+        Sends nothing while another thread holds the lock, because the other thread may be stuck.
         """
         if not self._lock.acquire(blocking=False):
             return
@@ -188,7 +188,7 @@ class InotifyObserver(BaseObserver):
         super().__init__(Emitter, inotify_fd=self.descriptor)
 
     def on_thread_stop(self) -> None:
-        """Close the descriptor first. The removal of its watches may overflow its queue, which does not matter then."""
+        """Close the descriptor first. The removal of its watches may then overflow its queue without harm."""
         self.descriptor.stop()
         super().on_thread_stop()
         self.descriptor.join()

@@ -38,7 +38,7 @@ from syncd.watch.polling import Ignore
 _log = structlog.get_logger()
 
 _BUSY_LIMIT_S: Final = 600.0
-"""Maximum seconds of a change of watches, for more than ten million directories. The dispatcher cannot answer then."""
+"""Maximum seconds of one change of watches, enough for ten million directories. No probe is answered during it."""
 
 _REST_FACTOR: Final = 10.0
 """The pause after a rebuild is this multiple of its duration, so that rebuilds take at most a tenth of the time."""
@@ -55,8 +55,8 @@ EVENTS: Final[list[type[FileSystemEvent]]] = [
     DirDeletedEvent,
     DirMovedEvent,
 ]
-"""The events that syncd requests. Opens and reads are not among them: the hashing of syncd itself would cause events,
-and the walk that sets the watches would overflow the queue. A change of attributes may make a file readable."""
+"""The events that syncd requests. It leaves out opens and reads: its own hashing would cause them, and the walk that
+sets the watches would overflow the queue. It requests changes of attributes, because one may make a file readable."""
 
 
 class RootHandler(FileSystemEventHandler):
@@ -229,7 +229,7 @@ class KernelWatch:
                     other.put(EVERYTHING)
         elif self._observer is not None:
             self._observer.add_handler_for_watch(handler, watch.observed)
-            # A directory that the other handlers ignore has no watch yet.
+            # A directory that all earlier handlers ignore has no watch yet.
             getattr(emitter, "complete", lambda: None)()
 
     def _renew(self, root: str) -> None:
@@ -298,7 +298,7 @@ class KernelWatch:
     def _send_pulse(self, observer: BaseObserver) -> _Pulse:
         pulse = _Pulse(self._clock())
         watch = ObservedWatch(os.devnull, recursive=False)
-        # Not by add_handler_for_watch, because a stuck dispatcher holds its lock.
+        # add_handler_for_watch would wait for a lock that a stuck dispatcher holds.
         observer._handlers[watch] = {pulse}  # noqa: SLF001
         observer.event_queue.put((FileSystemEvent(str(pulse.sent_at)), watch))
         return pulse

@@ -32,7 +32,8 @@ _RECOMMENDED_WATCHES: Final = 524_288
 class Inbox:
     """Holds the hints of each mirror without duplicates. `put` is thread-safe; the other methods are for the loop.
 
-    limit: most hints of one mirror (our own limit; 10,000 take about 2 MB). One more replaces them by `EVERYTHING`.
+    limit: maximum hints of one mirror (our own limit; 10,000 take about 2 MB). A further hint replaces all of them by
+    `EVERYTHING`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: int = 10_000) -> None:
@@ -82,7 +83,7 @@ class Inbox:
 
 @dataclass(frozen=True, slots=True)
 class WatchStatus:
-    """The current mode of a watch. detail: the reason for a mode other than configured, "" for none."""
+    """The current mode of a watch. detail: the reason for a mode other than the configured one, "" for none."""
 
     mode: WatchMode
     detail: str = ""
@@ -175,7 +176,7 @@ class Monitor(threading.Thread):
         if self._handler is not None:
             self._kernel.detach(self._handler)
         self._handler = self._poller = None
-        # Read before the watch is set. If the root is replaced in between, the next check finds another identity.
+        # The identity is read before the watch is set. If the root is replaced in between, the next check notices it.
         self._identity, self._mounts = root_identity(self._root.path), mounts_below(self._root.path)
         if self._identity is None:
             self.status = WatchStatus("off", f"the root is missing: {shown_path(self._root.path)}")
@@ -199,8 +200,8 @@ class Monitor(threading.Thread):
     def _attach(self) -> str:
         """Set self._handler, or return the reason why there is no event source."""
         if self._root.setting == "auto" and (kind := network_filesystem(self._root.path)) is not None:
-            return f"{kind} gives no events of other machines: polled"
-        # realpath, because watchdog would watch a symbolic link itself.
+            return f"{kind} reports no changes by other machines, so syncd polls"
+        # The real path: watchdog would watch a symbolic link itself, not its target.
         handler = RootHandler(os.path.realpath(self._root.path), self._put, self._refuse, self._root.ignore)
         if self._refused.is_set():
             return ""

@@ -54,8 +54,8 @@ class Poller:
     def scan(self, report: Callable[[Hint], None]) -> None:
         """Scan the tree. report: receives a hint for each difference; the first scan reports every file.
 
-        A directory that disappeared or became unreadable is reported as a subtree once. A scan that was stopped, or
-        could not read the root, is discarded.
+        A directory that disappeared or became unreadable is reported once, as a subtree. The method discards a scan
+        that was stopped or could not read the root.
         """
         before, now = self._listings, dict[str, _Listing]()
         waiting = [""]
@@ -103,7 +103,7 @@ class Poller:
         except OSError:
             # The entry disappeared after the listing. The next scan finds it missing or present.
             return "", 0
-        # Without the inode, which some network file systems change. The ctime also reveals a replaced file.
+        # Some network file systems change the inode, so the stamp leaves it out. The ctime reveals a replaced file.
         return name, hash(fingerprint(status)[:3])
 
 
