@@ -2,8 +2,8 @@
 
 A section that is too long is cut into units: blocks, then lines or sentences, then words, then characters. Units are
 packed into chunks. The candidates for the end of a chunk are the units of the best rank in its second half. The chunk
-ends after the candidate with the smallest checksum. The rule depends on the content near a border only and not on its
-place in the file, so an edit changes few chunks.
+ends after the candidate with the smallest checksum. A border depends only on the content near it and not on its place
+in the file, so an edit changes few chunks.
 """
 
 import re
@@ -29,7 +29,7 @@ _GRAINS = 8
 """Groups of words have at most 1/8 of the size of a chunk. Smaller groups would make long lines slow."""
 
 _CLUSTER = 16
-"""Characters that a cut moves back to keep a letter with its accents, or an emoji in one piece."""
+"""Maximum characters that a cut moves back, to keep a letter with its accents or an emoji in one piece."""
 
 _ZWJ = "\u200d"
 _SPACE = re.compile(r"\s")
@@ -57,8 +57,9 @@ class Chunk:
 def chunks(text: str, kind: TextKind, size: int, overlap: int) -> list[Chunk]:
     """Return the chunks of a text in order. They contain the whole text except for front matter and white space.
 
-    text: with line feeds as line ends. size: most characters of a chunk with its overlap. overlap: most characters
-    that a chunk repeats from the previous chunk of its section. Raises ValueError unless 0 <= overlap < size / 2.
+    text: with line feeds as line ends. size: maximum characters of a chunk with its overlap. overlap: maximum
+    characters that a chunk repeats from the previous chunk of its section. Raises ValueError unless
+    0 <= overlap < size / 2.
     """
     if not 0 <= overlap * 2 < size:
         raise ValueError(f"overlap {overlap} must be less than half of size {size}")

@@ -29,7 +29,7 @@ LIMIT_CODE = 9
 """Exit code of a process that ended itself at a limit."""
 _CHECK_INTERVAL_S = 0.2
 WALL_S = 3 * CPU_S
-"""Maximum seconds of one conversion. A process gets only a part of the time of a busy machine."""
+"""Maximum seconds of one conversion. On a busy machine, a process gets only a part of the processor time."""
 IDLE_S = 30.0
 """Seconds that an idle process waits for the next page."""
 MAX_PROCESSES = 2
@@ -73,7 +73,7 @@ class Converter:
             finally:
                 timer.cancel()
             if letter == b"L":
-                # Its memory holds the long answer, so this process ends, too.
+                # The memory of this process holds the long answer, so the process ends too.
                 raise Park("too_large", _TOO_MUCH)
         if letter == b"M":
             return answer.decode("utf-8", "surrogatepass")
@@ -163,11 +163,11 @@ def _read_exactly(pipe: IO[bytes], size: int) -> bytes:
 def _exit_error(code: int, *, overdue: bool) -> SyncdError:
     """Return the error of a process that ended before its answer."""
     if overdue:
-        return Retry("converting its HTML took too long for a machine as busy as this one")
+        return Retry("the conversion of its HTML took too long, because the machine is busy; it is tried again")
     if code in (LIMIT_CODE, -signal.SIGXCPU):
         return Park("too_large", _TOO_MUCH)
     if code == -signal.SIGKILL:
-        return Retry("converting its HTML was broken off")
+        return Retry("the conversion of its HTML was interrupted; it is tried again")
     return Park("refused", f"the file's HTML ends the process that converts it ({code}); fix it, or exclude it")
 
 
@@ -219,7 +219,7 @@ def peak_memory() -> int:
         with open("/proc/self/status", "rb") as status:  # noqa: PTH123 - an import of pathlib takes too long
             return next(int(line.split()[1]) * 1024 for line in status if line.startswith(b"VmHWM:"))
     except (OSError, StopIteration):
-        # There is no /proc. On Linux this value would include the memory of the parent process.
+        # A system without /proc. On Linux, ru_maxrss would include the memory of the parent process.
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

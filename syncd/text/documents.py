@@ -27,7 +27,7 @@ FRONT_MATTER_LIMIT = 16 * 1024
 ITEMS_LIMIT = 50
 """Maximum number of values of one list (our own limit)."""
 META_LIMIT = 100
-"""Most `meta` tags of one page (our own limit)."""
+"""Maximum number of `meta` tags of one page (our own limit)."""
 
 HTML_REMEDY = "pip install 'syncd[vectorize]'"
 
@@ -108,7 +108,7 @@ def can_convert_html() -> bool:
 
 def _from_html(text: str) -> str:
     if not can_convert_html():
-        # Not Park: a parked file is retried only after a change of the file, not after the extra is installed.
+        # Retry, because a parked file would be retried only after a change of the file.
         raise Retry(f"converting HTML needs the extra 'vectorize': {HTML_REMEDY}, then start syncd again")
     # Imported late, because few folders contain HTML.
     from syncd.text.converter import converter

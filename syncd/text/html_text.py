@@ -13,12 +13,10 @@ from bs4.exceptions import ParserRejectedMarkup
 from markdownify import ATX, MarkdownConverter
 
 DEPTH_LIMIT = 100
-"""A deeper page becomes flat text, because the library recurses four calls for each level.
-
-A quote, list item or definition counts as INDENTING levels, because the library indents each of its lines once more.
-"""
+"""A deeper page becomes flat text, because the library recurses four calls for each level."""
 
 INDENTING = 5
+"""Levels that a quote, list item or definition counts for, because the library indents each of its lines once more."""
 
 MANY = 200
 """Maximum number of list items or table parts in one element. The library counts all siblings for each of them."""
@@ -59,8 +57,8 @@ _OPTIONS: dict[str, Any] = {
     "escape_underscores": False,
     "strip_pre": None,
 }
-# Closes any open tag or comment at the end. Without it html.parser reads to the end of the file for each of them.
-# In a file without open tags it is a comment and an empty template, which is dropped.
+# This text closes any open tag or comment at the end. Without it, html.parser reads to the end of the file for each
+# open tag. In a file without open tags, the text is a comment and an empty template, and the converter drops both.
 _CLOSER = """<!--'><template "><template>--></template>"""
 
 
