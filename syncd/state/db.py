@@ -1,6 +1,6 @@
 """The state file: one SQLite database in the state directory.
 
-It is a cache of observations. Stopping syncd and deleting the file loses nothing but time.
+It is a cache of observations. A person may stop syncd and delete the file: the next full pass builds a new one.
 """
 
 import json
@@ -147,11 +147,11 @@ def open_state(state_dir: Path) -> sqlite3.Connection:
 async def open_to_write(state_dir: Path, on_damage: OnDamage) -> sqlite3.Connection:
     """Open the state file.
 
-    on_damage: "refuse" raises StateDamaged for a damaged file, "rebuild" moves it aside and makes a new one, "discard"
-    does so without a check, for a file that is known to be damaged.
+    on_damage: "refuse" raises StateDamaged for a damaged file. "rebuild" moves a damaged file aside and makes a new
+    one. "discard" moves the file aside without a check, because it is known to be damaged.
     """
     if on_damage == "discard":
-        return _rebuilt(state_dir, "found while it was at work")
+        return _rebuilt(state_dir, "found while syncd was using it")
     try:
         db = open_state(state_dir)
     except StateDamaged as error:
@@ -175,7 +175,8 @@ def _rebuilt(state_dir: Path, why: str) -> sqlite3.Connection:
 def detect_damage(db: sqlite3.Connection, path: Path) -> Iterator[None]:
     """Raise StateDamaged in place of an unexpected error if the state file is damaged.
 
-    A damaged page can yield any value, which can cause any error. So the file is checked after one.
+    A damaged page can yield any value, and so cause any error. Therefore every unexpected error leads to a check of
+    the file.
     """
     try:
         with writable(path):
@@ -230,7 +231,8 @@ def temporary_files() -> bool:
 def _way_to_read(path: Path) -> str:
     """Return the mode to open a file with.
 
-    Reading a file in WAL mode writes beside it. If nobody can write there, the file is read as immutable.
+    To read a file in WAL mode, SQLite writes a file beside it. Without permission to write there, syncd reads the file
+    as immutable.
     """
     beside = all(file.exists() for file in companions(path))
     return "ro" if beside or os.access(path.parent, os.W_OK) else "ro&immutable=1"

@@ -1,4 +1,4 @@
-"""The journal: records of what we wrote, tombstones of what we deleted, refused content, and problems."""
+"""The journal: records of our entries, tombstones of our deletes, refused content, and problems."""
 
 import sqlite3
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
@@ -74,7 +74,7 @@ class Journal(RecordRows):
         return (key for (key,) in self._run("SELECT key FROM record WHERE mirror = ?"))
 
     def put(self, record: Record) -> None:
-        """Store what the remote holds under the key now, and remove an older refusal of the key."""
+        """Store the record of the present entry of a key, and remove an older refusal of the key."""
         with transaction(self._db):
             self._run(
                 f"INSERT OR REPLACE INTO record (mirror, {COLUMNS}) VALUES (?, {marks(FIELDS)})", *_VALUES(record)
@@ -82,7 +82,7 @@ class Journal(RecordRows):
             self.problems.unpark(record.key)
 
     def forget(self, key: str) -> None:
-        """Delete the record of a key and its wanted indexing."""
+        """Delete the record of a key and the request to index it again."""
         with transaction(self._db):
             for table in ("record", "reindex", "index_try"):
                 self._run(f"DELETE FROM {table} WHERE mirror = ? AND key = ?", key)
@@ -116,7 +116,7 @@ class Journal(RecordRows):
         return self._count("SELECT count(*) FROM record WHERE mirror = ? AND abs(? - written_at) >= ?", now, ttl)
 
     def clear(self, but: Container[str] = ()) -> None:
-        """Delete all rows of the mirror, which points somewhere else now. The next full pass adopts what is there.
+        """Delete all rows of a mirror that has another target or prefix now. The next full pass adopts its entries.
 
         but: tables that stay.
         """
@@ -186,7 +186,7 @@ class Tombstones(MirrorRows):
 
 
 class Problems(MirrorRows):
-    """The obstacles to uploads of one mirror: problems, and content that the remote refused."""
+    """The problems of one mirror, and the contents that the remote refused."""
 
     def add(self, problems: Iterable[Problem], pass_id: int) -> None:
         """Store problems for status and explain."""

@@ -1,12 +1,12 @@
-"""Whose state and whose entries: the owner, target, prefix and shard of a mirror, and the entries that are ours.
+"""Ownership: the owner, target, prefix and shard of a mirror, and the entries that belong to it.
 
 Claims and superseded entries are entries of ours that no record describes. A claim tells our writes from those of
 another writer. Every put is claimed by its key before it is sent, so neither a SIGKILL nor a lost answer makes its
 entry foreign. Further claims are earlier versions of an entry, which a listing that lags may still show, and entries
 with our mark that a listing showed before the journal knew all of ours.
 
-A superseded entry has to be deleted. A listing shows it too, but without a row here a delete that has to wait would
-wait for the next full pass.
+A superseded entry has to be deleted. Its row lets a pass over single keys repeat a delete that had to wait. Without the
+row, only the listing of the next full pass would show the entry.
 """
 
 import hashlib
@@ -153,7 +153,7 @@ class Claims(MirrorRows):
 
 
 def forget_listing(meta: Meta) -> None:
-    """Mark the journal as incomplete, because it describes other keys or another target from now on."""
+    """Mark the journal as incomplete after a change of the target or of the keys that it describes."""
     meta.set(_LISTED, None)
 
 

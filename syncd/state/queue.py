@@ -3,7 +3,7 @@
 The queue is a set and not a list of jobs. Event, retry and rescan are the same kind of row, with a due time. A second
 mark changes the same row, and a mark that arrives while its key is processed survives `done`.
 
-A full pass sees all absences, a pass over single keys sees some. The delete guard weighs all known absences, so it
+A full pass sees all absences; a pass over single keys sees some of them. The brake counts all known absences. So it
 judges files that disappear one after the other as one deletion.
 """
 
@@ -29,14 +29,14 @@ _INSERT_DUE = "INSERT INTO dirty VALUES (?1, ?2, 0, ?3, ?3, 0, 1) ON CONFLICT (m
 _MARKED_SINCE = """
     CASE WHEN attempts > 0 OR first_seen > excluded.first_seen THEN excluded.first_seen ELSE first_seen END
 """
-"""The time of the first mark. A mark replaces a waiting retry, and a row from a clock that was ahead."""
+"""The time of the first mark. A mark replaces a waiting retry, and a first mark whose time lies in the future."""
 
-# A content remains if a remaining entry has it, under any key: a search finds it there.
+# A content remains if a remaining entry of any key has it, because a search finds that entry.
 _STAYS = (
     "record.mirror = ?1 AND record.checksum = gone.checksum"
     " AND NOT EXISTS (SELECT 1 FROM absence AS other WHERE other.mirror = ?1 AND other.key = record.key)"
 )
-# A copy counts if it was written later than the absent entry: the file was moved. One copy counts for one file.
+# A copy that was written later than the absent entry means that the file was moved. One copy counts for one file.
 _COPIES = f"(SELECT count(*) FROM record WHERE {_STAYS} AND record.pass_id > gone.wrote)"
 
 # All statements consist of the constants above.

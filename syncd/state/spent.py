@@ -1,6 +1,6 @@
 """The requests of the last minutes, shared by the processes of one state directory and kept over restarts.
 
-They lie in a file of their own, so that a command that only reads can count its requests beside the daemon.
+They have a file of their own, because a command that may only read the state file counts its requests too.
 """
 
 import os
@@ -32,8 +32,8 @@ class SpentRequests:
     """The times of the requests in the present window, in seconds since the machine started.
 
     directory: the state directory; None, or a directory that cannot be written, keeps the times in this process only.
-    While the machine is up, changes of the wall clock do not count. After a reboot the wall clock translates the times,
-    and a time in the future counts as now.
+    While the machine is up, changes of the wall clock have no effect. After a reboot the wall clock translates the
+    times, and a time in the future counts as now.
     """
 
     def __init__(
