@@ -1,6 +1,7 @@
 """Imports every module of the program, and fills the caches that each command fills, before the first fork."""
 
 import asyncio
+import difflib  # noqa: F401 - click imports it for short options
 import importlib
 import pkgutil
 from contextlib import suppress
