@@ -218,6 +218,8 @@ async def _check_remote(session: "Session", usages: "dict[str, Sequence[Usage]]"
 
 
 async def _check_target(session: "Session", name: str) -> AsyncIterator[_Result]:
+    from syncd.cli.probe import learned_line
+
     mirror, what = session.mirrors[name], f"{name}: target"
     try:
         yield Finding(what, "ok", await mirror.target.check()), EXIT_OK
@@ -231,6 +233,10 @@ async def _check_target(session: "Session", name: str) -> AsyncIterator[_Result]
             yield Finding(what, "warn", f"{spec} is not there yet", remedy), EXIT_OK
         else:
             yield Finding(what, "FAIL", str(error)), error.exit_code
+    if learned := learned_line(session.config, name, session.db):
+        message, counts = learned
+        again = None if counts else "syncd check --probe"
+        yield Finding(f"{name}: probe", "ok" if counts else "warn", message, again), EXIT_OK
 
 
 # -- folder and daemon

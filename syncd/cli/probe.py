@@ -8,8 +8,12 @@ from syncd.cli.context import GlobalOptions, run_async
 from syncd.cli.output import counted, print_json, print_line, print_note, print_table
 from syncd.core.errors import EXIT_OK, SyncdError
 from syncd.core.manners import QUESTIONS, Manners
+from syncd.core.plain_text import utc_time
+from syncd.service import signals
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from syncd.config.schema import Config
     from syncd.service.build import Session
     from syncd.targets.base import Probe
@@ -61,6 +65,7 @@ _ANSWERS: dict[str, dict[object, tuple[str, str]]] = {
 
 def probe_targets(options: GlobalOptions, names: Sequence[str], *, as_json: bool) -> int:
     """Probe the targets of some mirrors, all if none is named, and print and store what was learned."""
+    signals.describe_with(lambda: "check: a throw-away item may be left; syncd check --probe removes it")
     config = options.load()
     return run_async(_probe_all(config, names, as_json=as_json))
 
@@ -148,11 +153,19 @@ def _rows(manners: Manners) -> Iterator[tuple[str, str, str]]:
         yield _QUESTIONS[question], *words
 
 
-def summary(manners: Manners) -> str:
-    """Return the answers in one line."""
+def learned_line(config: "Config", name: str, db: "sqlite3.Connection") -> tuple[str, bool] | None:
+    """Return what an earlier probe learned, in one line, and whether it still counts. None: there was no probe."""
+    from syncd.service.build import learned_manners
+
+    learned = learned_manners(config, name, db)
+    at = learned.at()
+    if at is None:
+        return None
+    manners = learned.get()
+    when = utc_time(at)[:10]
     words = [
         f"{_QUESTIONS[question]} {_ANSWERS[question][answer][0]}"
         for question in ("existing", "checksum")
-        if (answer := getattr(manners, question))
+        if (answer := getattr(manners, question)) is not None
     ]
-    return "; ".join(words) or "no answer"
+    return f"{when}: {'; '.join(words) or 'no answer that counts'}", bool(words)
