@@ -58,8 +58,18 @@ def _print_status(status: dict[str, Any]) -> None:
 
 
 def _daemon_line(status: dict[str, Any]) -> str:
-    daemon = status["daemon"]
-    return f"daemon     running, pid {daemon['pid']}" if daemon["running"] else "daemon     not running"
+    from syncd.queries.forecast import span
+
+    daemon, seen, command = status["daemon"], status["last_seen"], status["command"]
+    if daemon["running"]:
+        return f"daemon     running, pid {daemon['pid']}"
+    line = "daemon     not running"
+    if seen:
+        ago = f"{span(time.time() - datetime.fromisoformat(seen).timestamp())} ago"
+        line += (
+            f"; it ended {ago}" if status["ended"] else f": no contact since {seen} ({ago}); it did not end by itself"
+        )
+    return f"{line}; another command is at work, pid {command['pid']}" if command else line
 
 
 def _remaining(mirror: dict[str, Any]) -> str:
@@ -92,15 +102,25 @@ def _mirror_lines(name: str, mirror: dict[str, Any]) -> Iterator[str]:
     target = printable(f"{mirror['path']} → {mirror['target']}{shard_suffix(mirror.get('shard', ''))}")
     yield f"{click.style(name, bold=True)} {styled}  {target}"
     if mirror.get("detail"):
-        yield "  " + click.style(printable(mirror["detail"]), fg=_COLOURS[state])
+        yield "  " + click.style(printable(mirror["detail"] + _next_try(mirror)), fg=_COLOURS[state])
     for label, fact in _facts(mirror):
         yield f"  {label:{_LABEL_WIDTH}}{printable(fact)}"
     yield from _problem_lines(mirror["problems"])
 
 
+def _next_try(mirror: dict[str, Any]) -> str:
+    """Return when a degraded mirror tries again."""
+    from syncd.queries.forecast import span
+
+    if not mirror.get("next_try"):
+        return ""
+    left_s = datetime.fromisoformat(mirror["next_try"]).timestamp() - time.time()
+    return f"; next try in {span(left_s)}" if left_s > 0 else "; it is tried again now"
+
+
 def _facts(mirror: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    items, index = mirror["items"], mirror["index"]
-    yield "items", ", ".join(f"{count} {state}" for state, count in items.items() if count or state == "synced")
+    index = mirror["index"]
+    yield "items", _items(mirror)
     if any(index.values()):
         yield "searchable", f"{mirror['searchable'] or 0} of {sum(index.values())}"
         yield "index", ", ".join(f"{count} {state}" for state, count in index.items() if count)
@@ -113,6 +133,16 @@ def _facts(mirror: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if mirror["watch"]:
         detail = f": {mirror['watch_detail']}" if mirror.get("watch_detail") else ""
         yield "watch", mirror["watch"] + detail
+
+
+def _items(mirror: dict[str, Any]) -> str:
+    """Return the items by what they mean to a person."""
+    if mirror["files"] == 0 and not any(mirror["items"].values()):
+        return "none: the folder is empty, or nothing in it is taken; syncd check --excludes shows what is left out"
+    words = {"in_step": "in step", "ignored": "ignored on purpose"}
+    counts = {state: count for state, count in mirror["counts"].items() if state not in ("searchable", "indexing")}
+    shown = [f"{count:,} {words.get(state, state)}" for state, count in counts.items() if count or state == "in_step"]
+    return ", ".join(shown)
 
 
 def _stuck(keys: list[str], count: int) -> str:
@@ -159,7 +189,7 @@ def _table(status: dict[str, Any]) -> Iterator[str]:
     yield from table_lines(_HEADERS, [_row(name, mirror) for name, mirror in mirrors.items()], _NUMERIC_COLUMNS)
     for name, mirror in mirrors.items():
         if mirror.get("detail"):
-            yield click.style(printable(f"{name}: {mirror['detail']}"), fg=_COLOURS[mirror["state"]])
+            yield click.style(printable(f"{name}: {mirror['detail']}{_next_try(mirror)}"), fg=_COLOURS[mirror["state"]])
     yield from _problem_lines(
         [
             problem | {"key": f"{name}: {problem['key']}"}

@@ -26,6 +26,7 @@ from syncd.cloudflare.auth import Login
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.response import http_date, one_line
 from syncd.core.base_url import is_loopback
+from syncd.core.contact import current_contact
 from syncd.core.errors import Park, Retry
 from syncd.core.manners import Quoting
 from syncd.core.plain_text import shown_size
@@ -225,7 +226,8 @@ class Exchange:
             allowed_s = self._timeout + request.slow_s + (sent + expected_bytes) / SLOWEST_BYTES_PER_S
             try:
                 async with asyncio.timeout(allowed_s):
-                    response = await self._http.handle_async_request(message)
+                    with current_contact().under_way(sent, request.slow_s):
+                        response = await self._http.handle_async_request(message)
                     try:
                         headers = headers_of(response)
                         self._note_headers(headers)

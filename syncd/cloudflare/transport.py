@@ -20,6 +20,7 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.response import Answer, Context, Raw, decode, fail
 from syncd.cloudflare.trust import Trust
 from syncd.core.base_url import check_base_url
+from syncd.core.contact import current_contact
 from syncd.core.errors import Blocked, Later, Park, Retry, SyncdError, Unreachable
 
 ANSWER_LIMIT = 32 * 1024 * 1024
@@ -266,6 +267,7 @@ class Transport:
 
         def on_retry(error: Retry, wait_s: float) -> None:
             self.counters.retries += 1
+            current_contact().failed(str(error), wait_s)
             _log.info("http.retry", **fields, wait_s=round(wait_s, 3), why=str(error))
 
         policy = RetryPolicy(
@@ -313,6 +315,7 @@ class Transport:
     @contextmanager
     def _applied(self, status: int) -> Iterator[None]:
         """Apply one answer to all requests: hold the gate after a Retry, note the time of any other answer."""
+        contact = current_contact()
         try:
             yield
         except Retry as error:
@@ -327,9 +330,11 @@ class Transport:
             raise
         except SyncdError:
             self._answered()  # a Park or Halt is an answer of the API, too
+            contact.answered()
             raise
         else:
             self._answered()
+            contact.answered()
 
     def _answered(self) -> None:
         self._answered_at = self.gate.own_time()

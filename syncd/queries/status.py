@@ -7,17 +7,19 @@ from typing import Any, get_args
 
 from syncd.config.schema import Config, MirrorConfig
 from syncd.core.keys import shown_path
-from syncd.core.model import STORED_NOT_INDEXED, IndexStatus
+from syncd.core.model import HARMLESS, STORED_NOT_INDEXED, IndexStatus
 from syncd.core.plain_text import utc_time
 from syncd.state import ownership
 from syncd.state.db import Meta, open_state_to_read
-from syncd.state.directory import holder
+from syncd.state.directory import Holder, holder
 from syncd.state.history import State, stored_state
 from syncd.state.journal import Journal
 from syncd.state.journal_index import STUCK_S
+from syncd.state.presence import last_contact, last_presence
 from syncd.state.queue import Queue
 
 _INDEX = get_args(IndexStatus)
+COUNTS = ("searchable", "in_step", "indexing", "uploading", "waiting", "failed", "ignored")
 STUCK_SHOWN = 20
 """The largest number of stuck entries that are named."""
 
@@ -27,13 +29,20 @@ def snapshot(config: Config, problems: int = -1) -> dict[str, Any]:
     held = holder(config.state_dir)
     db = open_state_to_read(config.state_dir)
     with closing(db) if db else nullcontext():
-        mirrors = {name: _mirror(config, name, db, problems, running=held is not None) for name in config.mirrors}
+        mirrors = {name: _mirror(config, name, db, problems, held) for name in config.mirrors}
+        presence = last_presence(db) if db else None
     daemon = held if held and held.daemon else None
-    return {"mirrors": mirrors, "daemon": {"running": daemon is not None, "pid": daemon.pid if daemon else None}}
+    return {
+        "mirrors": mirrors,
+        "daemon": {"running": daemon is not None, "pid": daemon.pid if daemon else None},
+        "last_seen": None if presence is None else utc_time(presence.at),
+        "ended": presence.ended if presence else None,
+        "command": {"pid": held.pid} if held and not held.daemon else None,
+    }
 
 
 def _mirror(
-    config: Config, name: str, db: sqlite3.Connection | None, problems: int, *, running: bool
+    config: Config, name: str, db: sqlite3.Connection | None, problems: int, held: Holder | None
 ) -> dict[str, Any]:
     section = config.mirrors[name]
     shown: dict[str, Any] = {
@@ -48,6 +57,10 @@ def _mirror(
         "oldest_pending_s": None,
         "watch": None,
         "problems": [],
+        "counts": dict.fromkeys(COUNTS, 0) | {"searchable": _searchable(section, 0)},
+        "files": None,
+        "since": None,
+        "last_contact": None,
     }
     if section.shard:
         shown["shard"] = section.shard
@@ -56,9 +69,14 @@ def _mirror(
     journal, queue, meta = Journal(db, name), Queue(db, name, 0, 0), Meta(db, name)
     stored = stored_state(meta)
     remaining = int(stored.get("remaining") or 0)
-    shown["state"] = _state(stored.get("state"), running=running)
-    if detail := _detail(stored, shown["state"], remaining):
+    interrupted = _is_interrupted(stored, held)
+    shown["state"] = "degraded" if interrupted else _state(stored.get("state"))
+    if detail := _detail(stored, shown["state"], remaining, interrupted=interrupted):
         shown["detail"] = detail
+    shown["since"] = _time(stored.get("since"))
+    if shown["state"] == "degraded" and not interrupted:
+        shown["next_try"] = _time(stored.get("next_try"))
+    shown["last_contact"] = _time(last_contact(meta))
     if shown["state"] == "syncing":
         shown["remaining"] = remaining
         until = stored.get("until")
@@ -66,14 +84,15 @@ def _mirror(
     shown["items"] = _items(journal, queue, remaining, getattr(section.target, "expiration_ttl", None))
     shown["index"] |= journal.index.index_counts()
     shown["searchable"] = _searchable(section, shown["index"]["completed"])
+    shown["counts"] = _counts(shown, journal, 0 if interrupted else remaining)
+    shown["files"] = meta.get("files")
     if stuck := _stuck(journal):
         shown["stuck"] = stuck
-    last = meta.get("last_reconcile")
-    shown["last_reconcile"] = utc_time(last) if isinstance(last, (int, float)) else None
+    shown["last_reconcile"] = _time(meta.get("last_reconcile"))
     oldest = queue.oldest()
     shown["oldest_pending_s"] = None if oldest is None else round(max(0.0, time.time() - oldest), 1)
     watch = meta.get("watch")
-    if running and isinstance(watch, dict):
+    if held and isinstance(watch, dict):
         shown["watch"] = watch.get("mode")
         if watch.get("detail"):
             shown["watch_detail"] = watch["detail"]
@@ -95,11 +114,21 @@ def foreign_keys(name: str, db: sqlite3.Connection | None) -> list[str]:
     return [problem.key for problem in Journal(db, name).problems.all() if problem.kind == "foreign"] if db else []
 
 
-def _state(stored: object, *, running: bool) -> State:
-    """Return the state of a mirror. A stored "syncing" without a running process means an interrupted pass."""
-    if stored == "syncing":
-        return "syncing" if running else "degraded"
-    return "degraded" if stored == "degraded" else "halted" if stored == "halted" else "idle"
+def _state(stored: object) -> State:
+    """Return the state of a mirror, idle if none is stored."""
+    return next((state for state in get_args(State) if state == stored), "idle")
+
+
+def _is_interrupted(stored: dict[str, Any], held: Holder | None) -> bool:
+    """Return whether the stored pass was under way when its process ended."""
+    if not stored.get("under_way", stored.get("state") == "syncing"):
+        return False
+    return held is None or stored.get("pid", held.pid) != held.pid
+
+
+def _time(stored: object) -> str | None:
+    """Return a stored time for people and programs, None if there is none."""
+    return utc_time(stored) if isinstance(stored, (int, float)) else None
 
 
 def _searchable(section: MirrorConfig, completed: int) -> int | None:
@@ -107,12 +136,32 @@ def _searchable(section: MirrorConfig, completed: int) -> int | None:
     return None if section.target.type == "kv" else completed
 
 
-def _detail(stored: dict[str, Any], state: State, remaining: int) -> str | None:
+def _detail(stored: dict[str, Any], state: State, remaining: int, *, interrupted: bool) -> str | None:
     """Return why a mirror is not idle."""
-    if stored.get("state") == "syncing" and state == "degraded":
+    if interrupted:
         left = f"{remaining} left" if remaining else "before all was compared"
         return f"the last pass was interrupted, {left}; run: syncd reconcile"
     return stored.get("detail") or None if state != "idle" else None
+
+
+def _counts(shown: dict[str, Any], journal: Journal, uploading: int) -> dict[str, int | None]:
+    """Return the items by what they mean to a person. An item that is in step may be searchable, indexing or neither.
+
+    uploading: the actions of the pass under way that are left. ignored: files that are left out on purpose, because
+    the target takes no such type, or no empty file.
+    """
+    items, index = shown["items"], shown["index"]
+    ignored = sum(count for kind, count in journal.problems.counts().items() if kind in HARMLESS)
+    uploading = min(uploading, items["pending"])
+    return {
+        "searchable": shown["searchable"],
+        "in_step": items["synced"],
+        "indexing": index["queued"] + index["running"] + index["outdated"],
+        "uploading": uploading,
+        "waiting": items["pending"] - uploading,
+        "failed": items["failed"] + items["rejected"] - ignored + index["error"] + index["skipped"],
+        "ignored": ignored,
+    }
 
 
 def _items(journal: Journal, queue: Queue, remaining: int, ttl: float | None) -> dict[str, int]:

@@ -3,20 +3,24 @@
 import asyncio
 import contextlib
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
 
-from syncd.core.errors import ConfigError, StateDamaged, StateGone, StateHalt
+from syncd.core.errors import ConfigError, StateBusy, StateDamaged, StateGone, StateHalt
 from syncd.core.keys import normal
 from syncd.core.rules import IGNORE_FILE
 from syncd.local.walk import Tree
+from syncd.queries.forecast import span
 from syncd.service.build import Session
+from syncd.service.mirror_status import MirrorStatus
 from syncd.service.notify import Notifier, Webhook
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import data_version
 from syncd.state.directory import FILE_NAME, writable
+from syncd.state.presence import keep_contact, keep_presence
 from syncd.watch.observer import Inbox, Watcher
 
 log = structlog.get_logger()
@@ -24,13 +28,18 @@ log = structlog.get_logger()
 CREDENTIALS_EVERY_S = 2.0
 """Seconds between two reads of the token file."""
 BEAT_EVERY_S = 1.0
+PRESENCE_EVERY_S = 10.0
+"""Seconds between two writes of a sign of life. Each of them also shows whether the state file can be written."""
+DEGRADED_LONG_S = 300.0
+"""Seconds for which a mirror may be degraded before the daemon counts as unhealthy."""
 
 
 @dataclass(slots=True, eq=False)
 class Runtime:
     """The objects at work under the current configuration.
 
-    watching: whether all watches are set up. closed: whether the state file is closed.
+    watching: whether all watches are set up. closed: whether the state file is closed. state_fault: why the last sign
+    of life could not be stored.
     """
 
     session: Session
@@ -39,17 +48,19 @@ class Runtime:
     watcher: Watcher
     watching: bool = False
     closed: bool = False
+    state_fault: str | None = None
 
     def faults(self) -> list[str]:
-        """Return the reasons why the daemon is not healthy."""
-        reasons = [
-            f"mirror {name} is halted: {worker.status.detail}"
-            for name, worker in self.workers.items()
-            if worker.status.state == "halted"
-        ]
+        """Return the reasons why the daemon cannot do its work: those of `dead`, and those that need a person."""
+        reasons = [reason for name, worker in self.workers.items() if (reason := _fault(name, worker.status))]
         # All mirrors share one state file, so its fault is named once.
-        reasons += sorted({worker.policy.state_fault for worker in self.workers.values() if worker.policy.state_fault})
-        reasons += [f"the loop of mirror {name} is stuck" for name in self.stuck()]
+        faults = {self.state_fault, *(worker.policy.state_fault for worker in self.workers.values())}
+        reasons += sorted(fault for fault in faults if fault)
+        return reasons + self.dead()
+
+    def dead(self) -> list[str]:
+        """Return the reasons why the daemon should be started again: loops that are stuck, and a dead watcher."""
+        reasons = [f"the loop of mirror {name} is stuck" for name in self.stuck()]
         if not self.watcher_alive():
             reasons.append("the watcher is dead")
         return reasons
@@ -71,6 +82,15 @@ class Runtime:
         """Make a full pass of every mirror."""
         for worker in self.workers.values():
             worker.request_full()
+
+
+def _fault(name: str, status: MirrorStatus) -> str | None:
+    """Return why a mirror cannot do its work, None if it can or if it may soon."""
+    if status.state == "halted":
+        return f"mirror {name} is halted: {status.detail}"
+    if (seconds := status.degraded_s()) >= DEGRADED_LONG_S:
+        return f"mirror {name} is degraded for {span(seconds)}: {status.detail}"
+    return None
 
 
 def build_runtime(session: Session) -> Runtime:
@@ -169,17 +189,25 @@ class Heartbeat:
         self._webhook = webhook
         self._stored: dict[str, dict[str, str]] = {}
         self._summary = ""
-        self._fed_at = -math.inf
+        self._fed_at = self._kept_at = -math.inf
 
     async def run(self) -> None:
         """Beat until cancelled. Raises StateGone or StateDamaged if the state directory or file was removed."""
-        session = self._runtime.session
-        interval = self._notifier.watchdog_interval_s
         with writable():
-            seen = data_version(session.db)
+            seen = data_version(self._runtime.session.db)
+        try:
+            await self._beat(seen)
+        finally:
+            with contextlib.suppress(StateHalt):
+                self._keep_presence(ended=True)
+
+    async def _beat(self, seen: int) -> None:
+        session, interval = self._runtime.session, self._notifier.watchdog_interval_s
         while True:
+            self._keep_presence()
             self._store_watch_status()
             for name, worker in self._runtime.workers.items():
+                worker.status.look()
                 self._webhook.update(name, worker.status.state, worker.status.detail)
             _check_state(session)
             with writable():
@@ -192,6 +220,26 @@ class Heartbeat:
             self._feed_watchdog()
             self._show_summary()
             await asyncio.sleep(min(BEAT_EVERY_S, interval / 2) if interval else BEAT_EVERY_S)
+
+    def _keep_presence(self, *, ended: bool = False) -> None:
+        """Store a sign of life every PRESENCE_EVERY_S, and at the end. Note whether the state file can be written."""
+        now = asyncio.get_running_loop().time()
+        if not ended and now - self._kept_at < PRESENCE_EVERY_S:
+            return
+        self._kept_at = now
+        try:
+            with writable(self._runtime.session.config.state_dir / FILE_NAME):
+                keep_presence(self._runtime.session.db, time.time(), ended=ended)
+                for worker in self._runtime.workers.values():
+                    keep_contact(worker.mirror.meta, worker.status.contact.answered_at)
+        except StateBusy:
+            log.debug("presence.busy")
+        except StateDamaged:
+            raise
+        except StateHalt as error:
+            self._runtime.state_fault = str(error)
+        else:
+            self._runtime.state_fault = None
 
     def _store_watch_status(self) -> None:
         """Store how each folder is watched, for `status`. On a full disk it is stored when there is room again."""

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import structlog
 
 from syncd.cloudflare.gate import Gate
+from syncd.core.contact import reporting_to
 from syncd.core.errors import Brake, PlanChanged, Retry, StateDamaged, StateHalt, SyncdError, Unexpected
-from syncd.core.keys import normal, shown
+from syncd.core.keys import normal
 from syncd.core.model import Hint
-from syncd.queries.forecast import Pace, span
 from syncd.service.error_policy import ErrorPolicy
+from syncd.service.mirror_status import MirrorStatus
 from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, writable
-from syncd.state.history import State, set_state, stored_detail, was_halted
 from syncd.state.queue import Dirty
 from syncd.sync.index import IndexFollowup
 from syncd.sync.mirror import Hooks, Mirror, PassOptions, Result, Scope
@@ -40,8 +40,6 @@ POLL_SHARE = 0.03
 """Least share of the budget for a poll of the index, which takes about 25 requests after a long pass."""
 FOLDER_PAUSE_S = 10.0
 """Minimum seconds between two full passes of a halted mirror whose folder changes."""
-PROGRESS_EVERY_S = 2.0
-"""Seconds between two reports of a pass under way. Each report counts all records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,53 +56,6 @@ class Job:
             self.report.cancel()
         elif not self.report.done():
             self.report.set_exception(error)
-
-
-class MirrorStatus:
-    """The current state of a mirror, which is also stored in the state file.
-
-    gate: estimates the time that is left. detail: why the mirror is halted or degraded.
-    remaining: the number of planned actions that are not done yet. until: the expected end of the pass (seconds since
-    the epoch), None if it is unknown. summary: the mirror's part of the status line.
-
-    A halt of an earlier process is shown until a pass of this process replaces it.
-    """
-
-    def __init__(self, mirror: Mirror, gate: Gate) -> None:
-        self.state: State = "halted" if was_halted(mirror.meta) else "idle"
-        self.detail = stored_detail(mirror.meta) if self.state == "halted" else None
-        self.remaining = 0
-        self.until: float | None = None
-        self.summary = f"{mirror.name}: starting"
-        self._mirror = mirror
-        self._pace = Pace(mirror.target.requests, gate.seconds_for, gate.own_time)
-        self._next_report_at = -math.inf
-
-    def set(self, state: State, detail: str | None = None, *, remaining: int = 0, left_s: float | None = None) -> None:
-        """Change the state and store it. left_s: seconds until the pass under way is done."""
-        until = None if left_s is None else round(self._mirror.now() + left_s)
-        self.state, self.detail, self.remaining, self.until = state, detail, remaining, until
-        # If the state file cannot be written, the log and the status line still show the state.
-        with contextlib.suppress(StateHalt), writable():
-            parts = [state, f"{self._mirror.journal.in_step()} in step"]
-            parts += [f"{remaining} to go"] if remaining else []
-            parts += [f"about {span(left_s)} left"] if left_s else []
-            self.summary = f"{self._mirror.name}: {', '.join(parts)}" + (f" ({shown(detail)})" if detail else "")
-            set_state(self._mirror.meta, state, detail, remaining=remaining, until=until)
-
-    def start_pass(self, now: float, *, hidden: bool) -> None:
-        """Show that a pass begins, unless an error is still shown (hidden). now: seconds of a steady clock."""
-        if not hidden:
-            self._next_report_at = now + PROGRESS_EVERY_S
-            self.set("syncing")
-
-    def update_pass(self, result: Result, now: float, *, hidden: bool) -> None:
-        """Show the rest of the pass every PROGRESS_EVERY_S seconds, unless an error is still shown (hidden)."""
-        left_s = self._pace.look(result)
-        if now >= self._next_report_at and not hidden:
-            self._next_report_at = now + PROGRESS_EVERY_S
-            remaining = result.tables.plan.counts.total() - result.done.total()
-            self.set("syncing", remaining=remaining, left_s=left_s)
 
 
 class PendingCheck:
@@ -138,11 +89,11 @@ class MirrorWorker:
 
     def __init__(self, mirror: Mirror, interval: float, gate: Gate) -> None:
         self.mirror = mirror
-        self.status = MirrorStatus(mirror, gate)
+        self._clock = asyncio.get_running_loop().time
+        self.status = MirrorStatus(mirror, gate, self._clock)
         halted = self.status.state == "halted"
         self.policy = ErrorPolicy(interval, halted=halted, refused=mirror.absences.count() > 0)
         self.full_at = math.inf
-        self._clock = asyncio.get_running_loop().time
         self.index = IndexFollowup(mirror, self._clock)
         self._interval = interval
         self._gate = gate
@@ -219,7 +170,7 @@ class MirrorWorker:
             await self._sleep()
             self._moved_at = self._clock()
             try:
-                with writable(directory_of(self.mirror.db) / FILE_NAME):
+                with writable(directory_of(self.mirror.db) / FILE_NAME), reporting_to(self.status.contact):
                     await self._serve()
             except (StateDamaged, sqlite3.Error):
                 # The daemon replaces a damaged file for all mirrors.
@@ -369,7 +320,7 @@ class MirrorWorker:
             log.warning("mirror.degraded", mirror=self.mirror.name, why=str(error), retry_s=pause)
         elif response.log:
             log.error("mirror.halted", mirror=self.mirror.name, why=str(error))
-        self.status.set(response.state, str(error))
+        self.status.set(response.state, str(error), retry_at=response.full_at)
         self.request_full(response.full_at)
 
 

@@ -23,14 +23,36 @@ from syncd.state.directory import REFUSED_ERRNOS, give, refusal
 State = Literal["idle", "syncing", "degraded", "halted"]
 
 
-def set_state(
-    meta: Meta, state: State, detail: str | None = None, *, remaining: int = 0, until: float | None = None
+def set_state(  # noqa: PLR0913 - the fields of one stored value
+    meta: Meta,
+    state: State,
+    detail: str | None = None,
+    *,
+    remaining: int = 0,
+    until: float | None = None,
+    since: float | None = None,
+    next_try: float | None = None,
+    under_way: bool = False,
 ) -> None:
     """Store the state of a mirror. detail: why it is degraded or halted.
 
-    remaining: the number of planned actions that are not done yet. until: the expected end in seconds since the epoch.
+    remaining: the number of planned actions that are not done yet. until: the expected end. since: when the state
+    began. next_try: when a degraded mirror tries again. All times are seconds since the epoch. under_way: a pass is
+    under way. The process is stored, too, because the pass belongs to the process that makes it.
     """
-    meta.set("state", {"state": state, "detail": detail, "remaining": remaining, "until": until})
+    meta.set(
+        "state",
+        {
+            "state": state,
+            "detail": detail,
+            "remaining": remaining,
+            "until": until,
+            "since": since,
+            "next_try": next_try,
+            "under_way": under_way,
+            "pid": os.getpid(),
+        },
+    )
 
 
 def stored_state(meta: Meta) -> dict[str, Any]:

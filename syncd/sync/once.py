@@ -1,29 +1,26 @@
 """One full pass of a mirror, to its end: files that change meanwhile are read again, and the index can be awaited."""
 
 import asyncio
-import contextlib
 import math
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, Brake, DiskRetry, PlanChanged, RootHalt, StateHalt, SyncdError
+from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, Brake, DiskRetry, PlanChanged, RootHalt, SyncdError
 from syncd.core.model import HARMLESS, Problem
 from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, when_free, writable
-from syncd.state.history import State, set_state
+from syncd.state.history import State
 from syncd.state.queue import Dirty
 from syncd.sync import index
 from syncd.sync.mirror import Hooks, Mirror, OnProgress, PassOptions, Result, Scope
 from syncd.sync.observe import ScopeTooLarge
+from syncd.sync.progress import Progress, remaining, store_state, watched
 from syncd.sync.reconcile import reconcile
 from syncd.targets.base import Usage
 
 DISK_PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Pauses between the tries after a temporary failure of the disk."""
-PROGRESS_EVERY_S = 1.0
-"""Seconds between two updates of the stored progress."""
 
 
 @dataclass(slots=True)
@@ -76,12 +73,14 @@ class Report:
 class HasState(Protocol):
     """The state of a mirror in the daemon."""
 
-    state: State
+    @property
+    def state(self) -> State:
+        """The present state."""
 
 
 async def run(mirror: Mirror, options: PassOptions, on_progress: OnProgress, report: Report) -> None:
     """Bring a mirror in step and fill in the report. A SyncdError that stops the mirror is stored in the report."""
-    progress = _Progress(mirror, dry_run=options.dry_run or options.approved is not None)
+    progress = Progress(mirror, dry_run=options.dry_run or options.approved is not None)
 
     def report_progress(result: Result) -> None:
         report.add(result)
@@ -112,12 +111,13 @@ async def run(mirror: Mirror, options: PassOptions, on_progress: OnProgress, rep
         await index.halt_if_standing(mirror)
 
     try:
-        await _run_steps(mirror, run_passes, report)
+        async with watched(mirror, progress):
+            await _run_steps(mirror, run_passes, report)
     except asyncio.CancelledError:
-        progress.store(_remaining(report.results[-1]) if report.results else 0)
+        progress.store(remaining(report.results[-1]) if report.results else 0)
         raise
     if not options.dry_run and not isinstance(report.error, PlanChanged):
-        _store_state(mirror, report.error)
+        _store_result(mirror, report.error)
 
 
 async def serve_due(mirror: Mirror) -> Report:
@@ -132,7 +132,7 @@ async def serve_due(mirror: Mirror) -> Report:
         await _reindex(mirror)
 
     await _run_steps(mirror, serve, report)
-    _store_state(mirror, report.error)
+    _store_result(mirror, report.error)
     return report
 
 
@@ -267,42 +267,9 @@ def _is_worth_waiting(mirror: Mirror, left_s: float) -> bool:
     return left_s > 0 and bool(may_succeed)
 
 
-# -- the stored state
-
-
-class _Progress:
-    """Stores in the state file that a pass is under way, for `status` during the pass and after an interruption."""
-
-    def __init__(self, mirror: Mirror, *, dry_run: bool) -> None:
-        self._mirror = mirror
-        self._dry_run = dry_run
-        self._next_at = -math.inf
-
-    def update(self, result: Result) -> None:
-        """Store how many actions are left, now and then."""
-        if time.monotonic() >= self._next_at:
-            self.store(_remaining(result))
-
-    def store(self, remaining: int) -> None:
-        """Store the number of actions that are left."""
-        if self._dry_run:
-            return
-        self._next_at = time.monotonic() + PROGRESS_EVERY_S
-        _set_state(self._mirror, "syncing", remaining=max(0, remaining))
-
-
-def _remaining(result: Result) -> int:
-    return result.tables.plan.counts.total() - result.done.total()
-
-
-def _store_state(mirror: Mirror, error: SyncdError | None) -> None:
+def _store_result(mirror: Mirror, error: SyncdError | None) -> None:
+    """Store how a pass has ended."""
     if error is None:
-        _set_state(mirror, "idle")
+        store_state(mirror, "idle")
     else:
-        _set_state(mirror, "halted" if error.needs_person else "degraded", str(error))
-
-
-def _set_state(mirror: Mirror, state: State, message: str | None = None, *, remaining: int = 0) -> None:
-    # If the state file cannot be written, the report tells the error.
-    with contextlib.suppress(StateHalt), writable():
-        set_state(mirror.meta, state, message, remaining=remaining)
+        store_state(mirror, "halted" if error.needs_person else "degraded", str(error))

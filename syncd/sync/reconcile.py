@@ -399,6 +399,7 @@ def _record_full(mirror: Mirror, result: Result, started: float) -> None:
         mirror.meta.set("last_reconcile", None)
     elif not result.refusal:
         mirror.meta.set("last_reconcile", mirror.now())
+    mirror.meta.set("files", result.tables.local.files)
     mirror.meta.set("root_replaced", value=False)
 
 

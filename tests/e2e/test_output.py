@@ -19,6 +19,10 @@ from tests.e2e.harness import PATIENCE_S, Ended, Workspace, on_a_terminal, open_
 
 MIRROR = {"dry_run", "complete", "plan", "actions", "problems", "result", "requests", "elapsed_s"}
 STATUS = {
+    "counts",
+    "files",
+    "last_contact",
+    "since",
     "state",
     "path",
     "target",
@@ -85,7 +89,10 @@ def test_status_has_the_shape_of_the_contract_before_while_and_after(tmp_path: P
             workspace.in_step()
             until(lambda: workspace.status()["watch"] == "inotify")
             during = workspace.syncd("status", "--json").json()
-            assert (during.keys(), during["daemon"]) == ({"mirrors", "daemon"}, {"running": True, "pid": daemon.pid})
+            assert (during.keys(), during["daemon"]) == (
+                {"mirrors", "daemon", "last_seen", "ended", "command"},
+                {"running": True, "pid": daemon.pid},
+            )
             seen: dict[str, Any] = during["mirrors"]["docs"]
             assert seen.keys() == STATUS
             assert (seen["state"], seen["path"], seen["target"]) == (

@@ -1,5 +1,6 @@
 """The history of a key, without actions that its record contains already."""
 
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -131,9 +132,11 @@ def test_another_target_has_another_history(core: Core) -> None:
 def test_the_state_of_a_mirror_comes_back_as_it_was_stored(core: Core) -> None:
     meta = core.mirror.meta
     assert (stored_state(meta), stored_detail(meta), was_halted(meta)) == ({}, None, False)
-    set_state(meta, "syncing", remaining=3, until=9.5)
-    assert stored_state(meta) == {"state": "syncing", "detail": None, "remaining": 3, "until": 9.5}
+    set_state(meta, "syncing", remaining=3, until=9.5, under_way=True)
+    stored: dict[str, object] = {"state": "syncing", "detail": None, "remaining": 3, "until": 9.5}
+    assert stored_state(meta) == {**stored, "since": None, "next_try": None, "under_way": True, "pid": os.getpid()}
     assert (stored_detail(meta), was_halted(meta)) == (None, False)
+    set_state(meta, "degraded", "no answer", since=1.0, next_try=2.0)
+    assert [stored_state(meta)[name] for name in ("detail", "since", "next_try")] == ["no answer", 1.0, 2.0]
     set_state(meta, "halted", "no token")
-    assert stored_state(meta) == {"state": "halted", "detail": "no token", "remaining": 0, "until": None}
     assert (stored_detail(meta), was_halted(meta)) == ("no token", True)
