@@ -1,6 +1,6 @@
 """check --probe: learns how an instance answers where no document says it, and stores the answers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,8 @@ async def _probe_all(config: "Config", names: Sequence[str], *, as_json: bool) -
     once = config.model_copy(update={"cloudflare": config.cloudflare.model_copy(update={"retry_for": 0.0})})
     shown: dict[str, Any] = {}
     code = EXIT_OK
+    # A new state decides the owner marks, by which a later pass recognises what a killed probe left.
+    await _in_state(config, lambda _: None)
     async with open_session(once, names, read_only=True) as session:
         for name in session.mirrors:
             try:
@@ -91,6 +93,7 @@ async def _probe_all(config: "Config", names: Sequence[str], *, as_json: bool) -
 
 
 async def _probe(session: "Session", config: "Config", name: str, *, as_json: bool) -> dict[str, Any]:
+    from syncd.service.build import learned_manners
     from syncd.targets.base import Probed
 
     spec, target = config.mirrors[name].target.spec, session.mirrors[name].target
@@ -101,7 +104,7 @@ async def _probe(session: "Session", config: "Config", name: str, *, as_json: bo
     if not as_json:
         print_line(f"{name}: {spec}: uploading a throw-away item, and deleting it again")
     probe = await target.probe()
-    await _keep(config, name, probe.manners)
+    await _in_state(config, lambda db: learned_manners(config, name, db).set(probe.manners))
     if not as_json:
         _print(probe)
     answers = probe.manners.as_json()
@@ -117,15 +120,14 @@ async def _probe(session: "Session", config: "Config", name: str, *, as_json: bo
     }
 
 
-async def _keep(config: "Config", name: str, manners: Manners) -> None:
-    """Store the answers by a connection of its own, so that a running daemon keeps its state file."""
-    from syncd.service.build import learned_manners
+async def _in_state(config: "Config", change: Callable[["sqlite3.Connection"], None]) -> None:
+    """Change the state by a connection of its own, so that a running daemon keeps its state file."""
     from syncd.state.db import open_state
     from syncd.state.directory import FILE_NAME, when_free
 
     async def store() -> None:
         with closing(open_state(config.state_dir)) as db:
-            learned_manners(config, name, db).set(manners)
+            change(db)
 
     await when_free(store, config.state_dir / FILE_NAME)
 

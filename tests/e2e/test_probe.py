@@ -114,3 +114,31 @@ def test_a_target_that_is_missing_is_named_and_nothing_is_learned(tmp_path: Path
         ended = workspace.syncd("check", "--probe")
         assert ended.code == 3
         assert "nothing was learned" in ended.err
+
+
+def test_workers_kv_and_vectorize_have_nothing_to_learn(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace:
+        workspace.configure(
+            more=f'[mirrors.kv]\npath = "{workspace.docs}"\n[mirrors.kv.target]\ntype = "kv"\nnamespace_title = "docs"'
+        )
+        workspace.remote.forget_requests()
+        ended = workspace.syncd("check", "--probe", "-m", "kv")
+        assert (ended.code, ended.out) == (0, "kv: kv:docs: nothing to learn; its answers are documented\n")
+        assert workspace.remote.counted()["total"] == 0
+
+
+def test_the_first_command_of_all_may_be_a_probe_and_its_leftovers_are_known_later(tmp_path: Path) -> None:
+    with open_workspace(tmp_path, latency=0.3) as workspace:
+        workspace.config.write_text(workspace.config.read_text().replace('owner = "docs"\n', ""))
+        workspace.remote.create("docs")
+        running = workspace.start("check", "--probe")
+        until(lambda: bool(workspace.remote.items()), "the item is up")
+        running.send(signal.SIGKILL)
+        running.ends()
+        workspace.write("a.md", "one")
+        assert workspace.syncd("reconcile").code == 0
+        left = [row for row in workspace.remote.items() if PROBE_STEM in row["key"]]
+        [mine] = [row for row in workspace.remote.items() if row["key"] == "a.md"]
+        assert {row["metadata"]["owner"] for row in left} == {mine["metadata"]["owner"]}
+        assert workspace.syncd("check", "--probe").code == 0
+        assert set(workspace.remote.files()) == {"a.md"}
