@@ -1,7 +1,7 @@
 """The base of every command: global options, loading the config, the event loop, choosing a mirror."""
 
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -107,7 +107,7 @@ _COMMANDS = {
     "reload": "syncd.cli.daemon:reload",
     "status": "syncd.cli.status:status",
     "ls": "syncd.cli.items:list_items",
-    "explain": "syncd.cli.items:explain",
+    "explain": "syncd.cli.explain:explain",
     "search": "syncd.cli.items:search",
     "retry": "syncd.cli.items:retry",
     "verify": "syncd.cli.verify_pull:verify",
@@ -122,6 +122,14 @@ _COMMANDS = {
 def os_path(text: str) -> Path:
     """Return a path of the command line, which `main` decoded as UTF-8, as the operating system takes it."""
     return Path(to_os(text))
+
+
+def at_home(path: Path) -> Path:
+    """Return a path with "~" as the home directory. A name such as "~draft.md" that names no user stays as it is."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def _as_given(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
@@ -337,16 +345,45 @@ def one_mirror(config: "Config", names: Sequence[str]) -> str:
     raise ConfigError(f"{why}: {', '.join(chosen)}, such as -m {chosen[0]}")
 
 
-def mirror_containing(config: "Config", path: Path) -> tuple[str, str] | None:
-    """Return the mirror whose folder contains a path and the path relative to that folder, None if no mirror does."""
-    path = os_path(str(path)).expanduser()
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - removes ".." without following links
-    for candidate in (absolute, path.parent.resolve() / absolute.name):
-        for name, section in config.mirrors.items():
-            for root in (section.path, section.path.resolve()):
-                if candidate.is_relative_to(root) and candidate != root:
-                    return name, from_os(candidate.relative_to(root).as_posix())
-    return None
+def mirrors_containing(config: "Config", path: str) -> Iterator[tuple[str, str]]:
+    """Yield each mirror whose folder contains a path, or is it, and the path relative to that folder ("": the folder).
+
+    A relative path starts at the current directory.
+    """
+    given = at_home(os_path(path))
+    absolute = Path(os.path.abspath(given))  # noqa: PTH100 - removes ".." without following links
+    candidates = absolute, _real(given.parent) / absolute.name
+    for name, section in config.mirrors.items():
+        roots = section.path, _real(section.path)
+        inside = (each.relative_to(root) for each in candidates for root in roots if each.is_relative_to(root))
+        if (found := next(inside, None)) is not None:
+            yield name, "" if found == Path() else from_os(found.as_posix())
+
+
+def _real(path: Path) -> Path:
+    """Return a path without links. `Path.resolve` raises an error for a loop of links."""
+    return Path(os.path.realpath(path))
+
+
+def mirror_containing(config: "Config", path: str) -> tuple[str, str] | None:
+    """Return the first mirror whose folder contains a path and the path relative to it, None if no mirror does."""
+    return next(((name, inside) for name, inside in mirrors_containing(config, path) if inside), None)
+
+
+def folder_key(config: "Config", name: str, folder: str) -> str:
+    """Return the beginning of the keys in a folder of a mirror: its path in the mirror, or a path of this machine.
+
+    Raises ConfigError if there is no such folder.
+    """
+    from syncd.core.keys import normal
+    from syncd.queries.lookup import Lookup
+    from syncd.service.build import build_tree
+
+    lookup = Lookup(config, name, build_tree(config.mirrors[name]))
+    inside = dict(mirrors_containing(config, folder)).get(name)
+    found = lookup.find_path(inside) if inside is not None else None
+    path = found.path if found and found.kind == "directory" else lookup.folder(folder)
+    return config.mirrors[name].key_prefix + normal(f"{path}/" if path else "")
 
 
 def folders_of(config: "Config", names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from syncd.cli.context import Duration, GlobalOptions, command, os_path, run_async
+from syncd.cli.context import Duration, GlobalOptions, at_home, command, os_path, run_async
 from syncd.cli.output import ProgressDisplay, print_line, progress
 from syncd.core.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
 from syncd.core.keys import shown_path
@@ -214,7 +214,7 @@ def demo(options: GlobalOptions, path: Path | None, *, watch: bool) -> int:
         tempfile.TemporaryDirectory(prefix="syncd-demo-") as state,
         serve(EmulatorOptions(index_delay=0.2)) as server,
     ):
-        root = path.expanduser().absolute() if path else sample
+        root = at_home(path).absolute() if path else sample
         if not root.is_dir():
             raise ConfigError(f"{shown_path(root)} is no directory; name a folder to mirror: syncd demo PATH")
         config = _demo_config(root, Path(state), server.base_url)

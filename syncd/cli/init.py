@@ -8,7 +8,7 @@ from string import Template
 
 import click
 
-from syncd.cli.context import GlobalOptions, command, os_path
+from syncd.cli.context import GlobalOptions, at_home, command, os_path
 from syncd.cli.output import print_line
 from syncd.core.errors import EXIT_OK, ConfigError
 from syncd.core.keys import from_os, shown_path
@@ -103,7 +103,7 @@ def _root(path: Path, target: str) -> Path:
     """Return the folder to mirror as an absolute path. Raises ConfigError if a config cannot name it."""
     from syncd.core.keys import NOT_UTF8, name_fault
 
-    root = path.expanduser().absolute()
+    root = at_home(path).absolute()
     if not root.is_dir():
         raise ConfigError(
             f"{shown_path(root)} is no directory; name the folder to mirror: syncd init PATH --target {target}"

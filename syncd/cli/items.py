@@ -1,4 +1,4 @@
-"""ls, explain, search, retry: single items of a mirror, as the state file and the target know them."""
+"""ls, search, retry: single items of a mirror, as the state file and the target know them."""
 
 import re
 import time
@@ -14,8 +14,7 @@ from syncd.cli.context import (
     as_json_option,
     chosen_mirrors,
     command,
-    folders_of,
-    mirror_containing,
+    folder_key,
     mirror_option,
     mirrors_argument,
     one_mirror,
@@ -39,19 +38,26 @@ _SHORT_WORD = 3
 """Words with fewer letters are highlighted only where they are whole words."""
 
 
+folder_option = click.option(
+    "--folder", metavar="DIR", default="", show_default=False, help="Only in this folder of the mirror."
+)
+
 # -- ls
 
 
 @command("ls")
 @mirrors_argument
 @click.option("--remote", is_flag=True, help="List the entries in the target, of all owners.")
+@folder_option
 @as_json_option
 @click.pass_obj
-def list_items(options: GlobalOptions, mirrors: tuple[str, ...], *, remote: bool, as_json: bool) -> int:
+def list_items(options: GlobalOptions, mirrors: tuple[str, ...], *, folder: str, remote: bool, as_json: bool) -> int:
     """List items with size, state and index status."""
     config = options.load()
     name = one_mirror(config, mirrors)
-    rows = run_async(_remote_rows(config, name)) if remote else list(_local_rows(config, name))
+    begin = folder_key(config, name, folder) if folder else ""
+    listed = run_async(_remote_rows(config, name)) if remote else _local_rows(config, name)
+    rows = [row for row in listed if row["key"].startswith(begin)]
     if as_json:
         print_json({"mirror": name, **shard_field(config, name), "items": rows})
         return EXIT_OK
@@ -123,60 +129,29 @@ async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: str(row["key"]))
 
 
-# -- explain
-
-
-@command()
-@click.argument("path", type=Path, help="A file, or its path in the mirror.")
-@click.pass_obj
-def explain(options: GlobalOptions, path: Path) -> int:
-    """Show which rule includes or excludes a file, and its state.
-
-    It also shows what the next pass does, and the history of the file.
-    """
-    config = options.load()
-    from syncd.queries.explain import explain as explain_file
-    from syncd.service.build import build_tree
-
-    mirror, path_inside = _mirror_of(config, path)
-    for name, value in explain_file(config, mirror, path_inside, build_tree(config.mirrors[mirror])):
-        print_line(f"{name:<10} {value}")
-    return EXIT_OK
-
-
-def _mirror_of(config: "Config", path: Path) -> tuple[str, str]:
-    """Return the mirror that contains a path and the path relative to its root. Raises ConfigError if none does."""
-    if found := mirror_containing(config, path):
-        return found
-    if len(config.mirrors) == 1 and not path.is_absolute():
-        return next(iter(config.mirrors)), path.as_posix()
-    raise ConfigError(
-        f"{path} is in no mirrored folder; the mirrored folders are: {folders_of(config, list(config.mirrors))}"
-    )
-
-
 # -- search
 
 
 @command()
-@click.argument("query", help="The question.")
+@click.argument("words", metavar="WORDS...", nargs=-1, required=True, help="The question.")
 @mirror_option
 @click.option("--limit", metavar="N", type=click.IntRange(1, 50), default=10, help="The largest number of hits.")
-@click.option("--folder", metavar="PATH", default="", show_default=False, help="Only in this folder of the mirror.")
+@folder_option
 @as_json_option
 @click.pass_obj
 def search(
-    options: GlobalOptions, query: str, mirrors: tuple[str, ...], limit: int, folder: str, *, as_json: bool
+    options: GlobalOptions, words: tuple[str, ...], mirrors: tuple[str, ...], limit: int, folder: str, *, as_json: bool
 ) -> int:
     """Ask the target's own search and print the hits.
 
     Each hit has its file.
     """
+    query = " ".join(words)
     if not query.strip():
-        raise ConfigError("the query is empty; ask for something: syncd search QUERY")
+        raise ConfigError("the query is empty; ask for something: syncd search WORDS")
     config = options.load()
     name = one_mirror(config, mirrors)
-    hits = run_async(_search(config, name, query, limit, folder.strip("/")))
+    hits = run_async(_search(config, name, query, limit, folder_key(config, name, folder) if folder else ""))
     if as_json:
         print_json({"mirror": name, "query": query, "hits": hits})
     else:
@@ -184,14 +159,14 @@ def search(
     return EXIT_OK
 
 
-async def _search(config: "Config", name: str, query: str, limit: int, folder: str) -> list[dict[str, Any]]:
+async def _search(config: "Config", name: str, query: str, limit: int, begin: str) -> list[dict[str, Any]]:
     from syncd.service.build import open_session
     from syncd.targets.base import searchable
 
     async with open_session(config, [name], read_only=True) as session:
         mirror = session.mirrors[name]
         root, prefix = mirror.tree.root, mirror.policy.prefix
-        hits = await searchable(mirror.target).search(query, limit, f"{prefix}{folder}/" if folder else "")
+        hits = await searchable(mirror.target).search(query, limit, begin)
         return [
             {
                 "key": hit.key,

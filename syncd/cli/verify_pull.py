@@ -10,6 +10,7 @@ import click
 from syncd.cli.context import (
     GlobalOptions,
     as_json_option,
+    at_home,
     chosen_mirrors,
     command,
     folders_of,
@@ -183,7 +184,7 @@ def _expected_key(config: "Config", names: Sequence[str], file: str) -> tuple[st
     from syncd.core.keys import normal
 
     path = Path(file)
-    found = mirror_containing(config, path)
+    found = mirror_containing(config, file)
     if found and found[0] in names:
         return found[0], config.mirrors[found[0]].key_prefix + normal(found[1])
     if len(names) != 1 or path.is_absolute() or ".." in path.parts or file in ("", "."):
@@ -263,7 +264,7 @@ def pull(
             with Folder(folder) as target:
                 return await pull(session.mirrors[name], target, force=force, everyone=everyone)
 
-    folder = folder.expanduser()
+    folder = at_home(folder)
     pulled = run_async(work())
     code = EXIT_PROBLEMS if pulled.problems else EXIT_OK
     if as_json:

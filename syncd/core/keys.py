@@ -5,10 +5,12 @@ every file name as UTF-8.
 """
 
 import os
+import re
 import sys
 import unicodedata
 
 NOT_UTF8 = "name is not valid UTF-8; rename the file"
+_ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|(u[0-9a-f]{4}|U[0-9a-f]{8})|([nrt]))")
 _OS_IS_UTF8 = sys.getfilesystemencoding() == "utf-8"
 
 
@@ -26,6 +28,29 @@ def shown(name: str) -> str:
             continue
     # No file name contains half a surrogate pair, but a remote key may.
     return name.encode("utf-8", "surrogatepass").decode("utf-8", "backslashreplace")
+
+
+def spellings(text: str) -> list[str]:
+    """Return the names that a command may have shown as this text: the text, and its escapes as bytes or characters."""
+    if "\\" not in text:
+        return [text]
+    as_bytes = _ESCAPE.sub(lambda found: _character(found, 0xDC00), text)
+    try:
+        as_bytes = as_bytes.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        as_bytes = text
+    return list(dict.fromkeys((text, as_bytes, _ESCAPE.sub(_character, text))))
+
+
+def _character(found: re.Match[str], byte_base: int = 0) -> str:
+    """Return the character of an escape. byte_base: added to a byte that is no ASCII character."""
+    byte, code, letter = found.groups()
+    if letter:
+        return {"n": "\n", "r": "\r", "t": "\t"}[letter]
+    number = int(byte or code[1:], 16)
+    if byte and number >= 0x80:
+        number += byte_base
+    return chr(number) if number <= sys.maxunicode else found[0]
 
 
 def shown_path(path: object) -> str:

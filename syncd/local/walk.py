@@ -311,9 +311,13 @@ class Tree(Disk):
     def is_excluded(self, path: str) -> bool:
         """Return whether the rules exclude a file now. True if they are unreadable. May wait for an ignore file."""
         try:
-            return self.rules.excluded_deep(normal(path), self._above(path)) is not None
+            return self.excluded_by(path) is not None
         except OSError:
             return True
+
+    def excluded_by(self, path: str) -> str | None:
+        """Return the rule that excludes a path (a directory ends with "/"), or None. Raises OSError."""
+        return self.rules.excluded_deep(normal(path), self._above(path))
 
     def included_by(self, path: str) -> str | None:
         """Return the pattern that includes a mirrored file. None: no pattern matches it. Raises OSError."""

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from operator import attrgetter
 
-from syncd.core.model import STORED_NOT_INDEXED, Problem, Record
+from syncd.core.model import STORED_NOT_INDEXED, IndexStatus, Problem, Record
 from syncd.state.db import MirrorRows, in_parts, marks, transaction
 from syncd.state.journal_index import COLUMNS, FIELDS, IndexRows, RecordRows, Reindexing
 
@@ -90,6 +90,15 @@ class Journal(RecordRows):
     def count(self) -> int:
         """Return the number of records."""
         return self._count("SELECT count(*) FROM record WHERE mirror = ?")
+
+    def count_below(self, prefix: str) -> dict[IndexStatus | None, int]:
+        """Return the number of records whose key begins with a prefix, by index status."""
+        return dict(
+            self._run(
+                "SELECT status, count(*) FROM record WHERE mirror = ? AND key >= ? AND key < ? GROUP BY status",
+                *keys_below(prefix),
+            ).fetchall()
+        )
 
     def in_step(self) -> int:
         """Return the number of entries that equal their files, without entries that the index refused or left out."""
@@ -264,6 +273,11 @@ class Problems(MirrorRows):
             f"SELECT count(*) FROM problem AS p WHERE mirror = ? AND kind IN ({_STORED_NOT_INDEXED}) AND NOT EXISTS"
             " (SELECT 1 FROM record AS r WHERE r.mirror = p.mirror AND r.key = p.key)"
         )
+
+
+def keys_below(prefix: str) -> tuple[str, str]:
+    """Return the key range (first, upto) of all keys that begin with any prefix, also with the empty one."""
+    return (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)) if prefix else ("", LAST)
 
 
 def under(prefix: str) -> tuple[str, str]:

@@ -78,4 +78,4 @@ def test_a_shell_completes_commands_and_options() -> None:
             [sys.executable, "-m", "syncd"], env=os.environ | asked, capture_output=True, text=True, check=False
         )
         found = {line.removeprefix("plain,") for line in ended.stdout.splitlines()}
-        assert (ended.returncode, found) == (0, expected or {"--mirror", "--remote", "--json", "--help"})
+        assert (ended.returncode, found) == (0, expected or {"--mirror", "--folder", "--remote", "--json", "--help"})

@@ -1,0 +1,142 @@
+"""What a path or a key of the command line stands for in a mirror: a file, a directory, or nothing."""
+
+import difflib
+import os
+import posixpath
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from syncd.config.schema import Config
+from syncd.core.errors import ConfigError
+from syncd.core.keys import from_os, name_fault, normal, shown, shown_path, spellings, to_os
+from syncd.core.model import Item, Problem
+from syncd.local.walk import Tree
+from syncd.state.db import Meta, open_state_to_read
+from syncd.state.history import History, last_delete
+from syncd.state.journal import Journal
+from syncd.sync.guard import protect_look
+
+FACTS_SHOWN = 20
+"""The largest number of problems that are named for a directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file or directory of a mirror. path: relative to the root, "" for the root itself."""
+
+    mirror: str
+    path: str
+    kind: Literal["file", "directory"]
+
+
+class Lookup:
+    """Looks names up in one mirror: in its folder, its state file and its delete log. Sends no request.
+
+    tree: the folder of the mirror.
+    """
+
+    def __init__(self, config: Config, name: str, tree: Tree) -> None:
+        self._config = config
+        self._name = name
+        self._tree = tree
+        self._prefix = config.mirrors[name].key_prefix
+
+    def find(self, text: str) -> Found | None:
+        """Return what a key or a path relative to the root stands for, None if the mirror does not hold it.
+
+        A name that a command has shown with backslash escapes is found, too.
+        """
+        for name in spellings(text):
+            path = posixpath.normpath(name)
+            if path.startswith(("/", "..")) or "\0" in path:
+                continue
+            path = "" if path == "." else path
+            paths = [path.removeprefix(self._prefix), path] if path.startswith(self._prefix) else [path]
+            for each in dict.fromkeys(paths):
+                if found := self.find_path(each):
+                    return found
+        return None
+
+    def find_path(self, path: str) -> Found | None:
+        """Return what a path relative to the root stands for, None if the mirror does not hold it."""
+        real = self._tree.root / to_os(path)
+        key = self._prefix + normal(path)
+        # A name that cannot be a key is known to the folder only.
+        nameless = name_fault(path) is not None
+        db = None if nameless else open_state_to_read(self._config.state_dir)
+        with closing(db) if db else nullcontext():
+            if self._is_directory(real, path, Journal(db, self._name) if db else None):
+                return Found(self._name, path, "directory")
+            known = os.path.lexists(real) or isinstance(self._tree.look(key), Item | Problem)
+            known = known or (db is not None and self._remembers(db, key))
+        if known or (not nameless and last_delete(self._config.state_dir, self._name, key)):
+            return Found(self._name, path, "file")
+        return None
+
+    def _is_directory(self, real: Path, path: str, journal: Journal | None) -> bool:
+        # A link to a directory is not walked, so it is a file that is not mirrored.
+        here = os.path.isdir(real) and not os.path.islink(real)  # noqa: PTH112, PTH114 - without permission: False
+        return not path or here or bool(journal and journal.count_below(f"{self._prefix}{normal(path)}/"))
+
+    def _remembers(self, db: sqlite3.Connection, key: str) -> bool:
+        """Return whether the state file knows a key. The problem of a file without a key has its escaped name."""
+        journal = Journal(db, self._name)
+        return bool(journal.get(key) or History(db, self._name).of(key)) or (
+            "\\" not in key and any(problem.key == shown(key) for problem in journal.problems.all())
+        )
+
+    def folder(self, text: str) -> str:
+        """Return the path of a directory, "" for the root. Raises ConfigError if there is none."""
+        found = self.find(text)
+        if found and found.kind == "directory":
+            return found.path
+        above = posixpath.dirname(text.strip("/"))
+        with suppress(OSError):
+            places = [each.name for each in (self._tree.root / to_os(above)).iterdir() if each.is_dir()]
+            if near := difflib.get_close_matches(posixpath.basename(text.strip("/")), places, n=1):
+                nearest = posixpath.join(above, from_os(near[0]))
+                raise ConfigError(f"{self._name} has no folder {shown(text)}; did you mean {shown(nearest)}?")
+        raise ConfigError(f"{self._name} has no folder {shown(text)}; name one below {shown_path(self._tree.root)}")
+
+
+def explain_directory(config: Config, name: str, path: str, tree: Tree) -> Iterator[tuple[str, str]]:
+    """Yield (name, value) pairs on the directory at `path` (relative to the root) of mirror `name`.
+
+    tree: the folder of the mirror.
+    """
+    section = config.mirrors[name]
+    folder = f"{path}/" if path else ""
+    key = section.key_prefix + normal(folder)
+    db = open_state_to_read(config.state_dir)
+    with closing(db) if db else nullcontext():
+        journal = Journal(db, name) if db else None
+        if db and journal:
+            protect_look(tree, name, Meta(db, name), journal)
+        yield "mirror", f"{name}: {shown_path(section.path)} → {section.target.spec}"
+        yield "directory", shown(folder) or "the whole folder"
+        problems = {}
+        try:
+            rule = tree.excluded_by(folder) if folder else None
+        except OSError as error:
+            rule = f"nothing for now: an ignore file cannot be read: {error.strerror}"
+        if rule:
+            yield "rule", f"left out by {rule}"
+        else:
+            found = list(tree.walk(folder))
+            problems = {local.key: local for local in found if isinstance(local, Problem)}
+            yield "files", f"{len(found) - len(problems)} to mirror, {len(problems)} with a problem"
+        if journal is None:
+            yield "status", "nothing is known yet; run: syncd reconcile"
+        else:
+            counts = journal.count_below(key)
+            statuses = [f"{count} {status}" for status, count in counts.items() if status]
+            index = f"; index: {', '.join(statuses)}" if statuses else ""
+            yield "entries", f"{sum(counts.values())} in the target{index}"
+            problems |= {each.key: each for each in journal.problems.all() if each.key.startswith(shown(key))}
+        for problem in list(problems.values())[:FACTS_SHOWN]:
+            yield "problem", f"{problem.key}: {problem.kind}: {problem.message}"
+        yield "all", f"syncd ls -m {name}" + (f" --folder {shown(path)}" if path else "")
