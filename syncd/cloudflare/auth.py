@@ -26,13 +26,13 @@ class Credentials:
 
     @classmethod
     def bearer(cls, token: str) -> Self:
-        """An API token, sent as `Authorization: Bearer`."""
+        """Return the credentials of an API token, sent as `Authorization: Bearer`."""
         secret = _printable(token, "the API token")
         return cls("token", secret, {"Authorization": f"Bearer {secret}"})
 
     @classmethod
     def global_key(cls, email: str, key: str) -> Self:
-        """An account's e-mail address and its global API key, sent as `X-Auth-Email` and `X-Auth-Key`."""
+        """Return the credentials of an e-mail address and a global API key, sent as `X-Auth-Email` and `X-Auth-Key`."""
         secret = _printable(key, "the global API key")
         return cls("key", secret, {"X-Auth-Email": _printable(email, "the e-mail address"), "X-Auth-Key": secret})
 
@@ -41,7 +41,7 @@ class Credentials:
         return dict(self._headers)
 
     def fingerprint(self) -> str:
-        """Return eight digits that differ for other credentials, and that tell nothing of the secret."""
+        """Return eight digits that differ for other credentials and do not reveal the secret."""
         return hashlib.sha256(repr(sorted(self._headers.items())).encode()).hexdigest()[:8]
 
     def hide(self, text: str) -> str:
@@ -58,7 +58,7 @@ class Credentials:
         return data
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("credentials do not travel")
+        raise TypeError("credentials cannot be pickled, because they contain a secret")
 
     def __repr__(self) -> str:
         return f"Credentials({self.kind}={HIDDEN})"
@@ -99,9 +99,9 @@ class Login:
         return data
 
 
-def _printable(value: str, what: str) -> str:
+def _printable(value: str, noun: str) -> str:
     # The HTTP library would quote a token with a newline from a token file in its error.
     value = value.strip()
     if not value or not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError(f"{what} is empty or holds characters that no Cloudflare credential has")
+        raise ValueError(f"{noun} is empty or holds characters that no Cloudflare credential has")
     return value

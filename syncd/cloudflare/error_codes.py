@@ -20,7 +20,7 @@ ALLOCATION_PAUSE_S = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """Says which error an answer means.
+    """The error that an answer means.
 
     text: the beginning of the message; `{permission}` is filled in. kind: problem kind of a Park. after_s: seconds
     that a Retry waits if the answer names none. ambiguous: whether a Retry is ambiguous. scope: see Retry.
@@ -48,9 +48,7 @@ _NO_ACCESS = Remedy("park", "the account may not use this model")
 # AI Search reports a time-out of a model with status 400, and documents "retry" for it.
 _MODEL_TIMEOUT = Remedy("retry", "a model behind AI Search took too long", ambiguous=True)
 _CHANGED_MEANWHILE = Remedy("retry", "another request changed it at the same time", scope="request")
-_OVERLOADED = Remedy(
-    "retry", "the AI Search instance is overloaded: it asks for fewer requests of its own", scope="instance"
-)
+_OVERLOADED = Remedy("retry", "the AI Search instance is overloaded and asks for fewer requests", scope="instance")
 
 _TARGET: Mapping[int, Remedy] = {
     7002: Remedy(
@@ -128,7 +126,7 @@ _CONTENT: Mapping[int, Remedy] = {
     7054: Remedy("park", "the file is too large for the target", kind="too_large"),
     7060: Remedy("park", "the target does not take this file type", kind="unsupported_type"),
     7072: Remedy("park", "the key is too long for the target", kind="key_too_long"),
-    7036: Remedy("park", "chunk_size is not what the embedding model takes: set a smaller one"),
+    7036: Remedy("park", "the embedding model does not take this chunk_size: set a smaller one"),
     7055: Remedy("park", "the upload was refused: no file part"),
     7056: Remedy("park", "the metadata was refused"),
     7058: Remedy("park", "the metadata filter was refused"),
@@ -216,7 +214,7 @@ STOPPED = Remedy(
 )
 
 PASSING_STATUSES: frozenset[int] = frozenset({401, 407, 425, 499})
-"""Statuses 4xx that concern the sender or the moment, not the content, if something before the API answered."""
+"""Statuses 4xx that concern the sender or the moment, not the content, if a proxy and not the API answered."""
 
 EDGE_STATUSES: frozenset[int] = frozenset({408, 413, 414, 429})
 """Statuses that mean the same from the API and from a proxy. 401, 403, 404 and 409 count only in an envelope of the
@@ -228,7 +226,7 @@ def remedy_for(status: int, code: int | None) -> Remedy:
     remedy = CODES.get(code) if code is not None else None
     if remedy is None or not _counts(status, code, remedy):
         return _by_status(status)
-    # Only an answer of a service in trouble leaves open whether the request was carried out.
+    # Only after an answer of a service in trouble (5xx) is it unknown whether the request was carried out.
     return replace(remedy, ambiguous=True) if status >= 500 and remedy.action == "retry" else remedy
 
 

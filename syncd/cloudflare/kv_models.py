@@ -44,7 +44,7 @@ BLOCK = 192 * 1024
 """Bytes of a block. The number is divisible by 3, so the base64 of the blocks is the base64 of the value."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
-# One shared encoder: a pass encodes three values for each file.
+# One encoder is shared, because a pass encodes three values for each file.
 _json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -177,7 +177,7 @@ def check_key(key: str, *, in_url: bool = False) -> None:
     if (size := check_text(key)) > KV_KEY_BYTES:
         raise Park("key_too_long", f"the key has {size} bytes, KV takes {KV_KEY_BYTES}; shorten it")
     if in_url and _CONTROL.search(key):
-        raise Park("invalid_key", "a key with control characters does not travel in a URL: use a bulk request")
+        raise Park("invalid_key", "a URL cannot contain a key with control characters: use a bulk request")
 
 
 def check_text(key: str) -> int:

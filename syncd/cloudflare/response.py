@@ -1,4 +1,4 @@
-"""Reads the meaning of one answer: a result in Cloudflare's envelope, or the error by remedy that it stands for.
+"""Decodes one answer: the result in Cloudflare's envelope, or the error, named by its remedy, that it reports.
 
 The table of error codes is in error_codes.py.
 """
@@ -149,7 +149,7 @@ def fail(status: int, headers: Mapping[str, str], body: bytes, context: Context)
         raise_error(REDIRECTED, status, headers, "", context)
     envelope = _parse(body)
     if envelope is None:
-        # The answer may be a 2xx that is cut short or is HTML. The remote may have carried out such a request.
+        # The answer may be HTML, or a 2xx that is cut short. The remote may have carried out the request.
         raise_error(remedy_without_envelope(status), status, headers, _shape(headers, body), context)
     code, reason = _main_error(envelope)
     raise_error(remedy_for(status, code), status, headers, reason, context, code)

@@ -16,7 +16,7 @@ from syncd.core.errors import Halt, NotFound, Park, TooMuch
 TEXTS_LIMIT = 100
 """Maximum number of texts of one request (Workers AI: text embeddings)."""
 TEXTS_LIMITS: Mapping[str, int] = {"@cf/qwen/qwen3-embedding-0.6b": 32}
-"""Models with a smaller limit."""
+"""The limits of the models that take fewer texts."""
 MODELS: Mapping[str, int] = {
     "@cf/baai/bge-small-en-v1.5": 384,
     "@cf/baai/bge-base-en-v1.5": 768,
@@ -37,7 +37,8 @@ NO_ACCESS: frozenset[int] = frozenset({3041, 5016, 5018, 5028, 5035})
 """Error codes of a model that this account may not use: private, retired, on another plan, or without agreement."""
 
 _READ = "Account / Workers AI:Read"
-_UNCLEAR = frozenset({400, 413, 422})  # the refused text is unknown if the request has several
+_UNCLEAR = frozenset({400, 413, 422})
+"""Statuses that do not tell which of several texts is refused."""
 
 
 class WorkersAI:
@@ -76,7 +77,7 @@ class WorkersAI:
 
 
 def _refused(error: Park, count: int) -> Park:
-    """Return the error for a refused request with so many texts."""
+    """Return the error for a refused request. count: the number of its texts."""
     if count > 1 and (error.kind == "too_large" or error.status in _UNCLEAR):
         return TooMuch(f"refused in one request of {count} texts: {error}", code=error.code, status=error.status)
     if count > 1:
