@@ -21,7 +21,7 @@ log = structlog.get_logger()
 DOWNLOADS = 4
 """Entries that `fetch_each` downloads at a time, each with a request of its own."""
 SMALL_FILE_BYTES = 8 * 1024
-"""Largest file that is described without a thread. For such a file, the thread costs more time than the work."""
+"""Largest file that is described without a thread. For a smaller file, a thread takes longer than the work."""
 
 
 # -- names
@@ -55,7 +55,7 @@ class ShortNames:
     async def look_up(self, name: str) -> str:
         """Return the key of the journal or of the folder that has this shortened name, else the name itself.
 
-        So an entry that lost its metadata counts neither as foreign nor as the entry of a deleted file.
+        Without the lookup, an entry that lost its metadata would count as foreign or as the entry of a deleted file.
         """
         if self._by_name is None:
             recorded = self._shortened(self._keys.recorded())
@@ -155,7 +155,7 @@ async def _fetched(reading: Awaitable[bytes]) -> Fetched:
 
 @contextmanager
 def refusals_halt(store: str) -> Iterator[None]:
-    """Raise Halt for a request of the block that the remote refuses, because none of them concerns a single entry.
+    """Raise Halt if the remote refuses a request of the block. No request of the block concerns a single entry.
 
     store: the name of the remote store in the message.
     """

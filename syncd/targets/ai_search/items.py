@@ -197,8 +197,9 @@ class ItemReader:
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:
         """Return the sha-256 of the stored content, None if the item does not exist.
 
-        A remote checksum that equals a digest of the local content proves it. If a probe learned that it is a digest,
-        another one proves the contrary. Otherwise the item is downloaded.
+        A remote checksum that equals a digest of the local content proves that the contents are equal. If a probe
+        learned that the checksum is a digest, a different checksum proves that they differ. Otherwise the method
+        downloads the item.
         """
         if content and entry.version and entry.version.lower() in digests(content.data):
             return content.checksum

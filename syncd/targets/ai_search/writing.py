@@ -42,7 +42,7 @@ LATEST = 1000
 """Ids of our latest uploads that are remembered."""
 NEW_S = 0.25
 """Maximum seconds from the creation of a new item to its last change, both by the remote's clock."""
-_CONSEQUENCES = ("", "entries go up without title and the like", "ownership is known locally only")
+_CONSEQUENCES = ("", "uploads carry no title and no other fields", "only the state file tells who owns an entry")
 """The consequence of each offer of metadata: all of it, the marks alone, none."""
 
 
@@ -122,8 +122,8 @@ class ItemWriter:
     async def _replace(self, put: Put, content: Content, found: StoredItem | None) -> Done:
         """Upload a file. If the remote does not overwrite the present item, delete the item and upload again.
 
-        found: the present item if it was looked for. If a probe learned that the remote refuses such an upload, it is
-        not tried.
+        found: the present item if the caller looked for it. If a probe learned that the remote refuses such an upload,
+        the method does not try it.
         """
         name = self._names.name(put.key)
         if self._manners.current.existing != "conflict":
@@ -138,7 +138,7 @@ class ItemWriter:
                     self._manners.drop("existing", "an upload over an item was refused")
             found = await self._items.find_name(name)
             if found is None:
-                raise Retry("the remote says the key exists, but does not show it; it may still be on its way out")
+                raise Retry("the remote says the key exists, but does not show it; its delete may not be finished")
         if not self._items.is_of(found, put.key):
             raise Retry(f"the name {name!r} was taken meanwhile by the item of another file")
         if await self._holds(found, content):
@@ -179,7 +179,7 @@ class ItemWriter:
 
 
 class _OcrLimit:
-    """Refuses PDFs that only an instance with OCR takes. It reads the instance when the first one is to be sent."""
+    """Refuses PDFs that only an instance with OCR takes. The first such PDF makes it read the instance."""
 
     def __init__(self, api: AISearch) -> None:
         self._api = api
@@ -252,7 +252,7 @@ class _ItemUploader:
             marks[PREFIX] = str(len(self._policy.prefix))
         fields = await describe_content(self._policy.fields, put.key, content)
         offers = (fit_metadata(marks, fields, METADATA_LIMIT), marks, None)
-        self._heed_probe()
+        self._apply_probe()
         first = max(self._first_offer, 0 if fields else 1)
         for number, metadata in enumerate(offers[first:], first):
             try:
@@ -273,8 +273,8 @@ class _ItemUploader:
             return item
         raise AssertionError("the last offer ends with an item or an error")
 
-    def _heed_probe(self) -> None:
-        """Leave out the offers that a probe saw refused, if it offered the fields of this mirror."""
+    def _apply_probe(self) -> None:
+        """Leave out the offers that the remote refused to a probe, if the probe offered the fields of this mirror."""
         manners = self._manners.current
         if manners.metadata is None or manners.fields != offered_fields(self._policy):
             return

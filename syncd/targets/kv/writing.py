@@ -24,9 +24,6 @@ BULK_VALUE = VALUE_LIMIT // 4 * 3
 """Maximum bytes of a value in a bulk body: the API's schema limits its base64 to the length of a value (KV API)."""
 TRIES = 6
 """Number of attempts for keys that the remote reports as unsuccessful. After these, the queue keeps the keys."""
-TRY_AGAIN_S = 1.0
-"""Seconds between two attempts: KV takes one write per second to one key (KV limits)."""
-
 Sleep = Callable[[float], Awaitable[None]]
 SHA256, OWNER, STALE, PREFIX = "sha256", "owner", "stale", "prefix"
 """The marks in the metadata of a value. `stale`: the file no longer exists, and the value only waits to expire."""
@@ -39,7 +36,7 @@ READ_FILES = 8
 READ_BYTES = 256 * 1024
 """Maximum bytes of one call of `read`, by the sizes in the plan."""
 KEY_REST_S = 1.0
-"""Seconds between two writes to one key (KV limits)."""
+"""Seconds between two writes to one key, and between two attempts (KV limits)."""
 
 
 # -- requests
@@ -62,7 +59,7 @@ async def send_bulk(
         """Send until the remote reports no key of the part as unsuccessful. Return the keys that it still reports."""
         for attempt in range(tries):
             if attempt:
-                await sleep(TRY_AGAIN_S)
+                await sleep(KEY_REST_S)
             unsuccessful = frozenset((await send(part)).unsuccessful_keys)
             part = [key for key in part if key in unsuccessful]
             if not part:
@@ -143,7 +140,7 @@ class BodyPipeline:
         self._group = group
         self._next = PendingBody()
         self._left = PendingBody()
-        """Writes to send again that do not fit into the next body. That body is full then."""
+        """Writes to send again that do not fit into the next body, which is full."""
         self._sent = PendingBody()
         self._task: asyncio.Task[PendingBody] | None = None
 
@@ -337,8 +334,9 @@ class ValueWriter:
 
 
 def value_marks(checksum: str, owner: str, size: int, path: str | None, prefix: str = "") -> dict[str, Any]:
-    """Return the marks of a value. path: the full key of a shortened name, else None. The mark of a prefix is its
-    length.
+    """Return the marks of a value. path: the full key of a shortened name, else None.
+
+    The mark of a prefix is its length.
     """
     marks: dict[str, Any] = {SHA256: checksum, OWNER: owner, "size": size} | ({PREFIX: len(prefix)} if prefix else {})
     return marks if path is None else {**marks, FULL_KEY_FIELD: path}

@@ -1,8 +1,8 @@
-"""The target of one index: its entries, its searches, and what it passes to the writer.
+"""The target of one index: its entries and its searches. The writer does its puts.
 
 key = prefix + path; ref = all vectors of one content of the key (see index.py). The index holds chunks of text and
 their vectors, not the files. A listing gives ids only, and the ids prove key, owner and completeness. The index
-processes changes later, so the journal counts until a change is processed.
+processes changes later. Until then, the journal and not the index tells the state of an entry.
 """
 
 import asyncio
@@ -101,8 +101,8 @@ class VectorReader:
     def check_models(self, held: HeldVectors) -> None:
         """Raise Halt if another model made vectors of this owner, unless the user has agreed to replace them.
 
-        Vectors of two models in one index give wrong search results. Each listing is checked once: vectors written
-        since are of our model, and a pass over one file must not look at all keys.
+        Vectors of two models in one index give wrong search results. Each listing is checked once, because later
+        vectors are of our model, and a pass over one file must not look at all keys.
         """
         if held is self._checked:
             return
@@ -205,8 +205,8 @@ class VectorReader:
     async def nearest(self, vector: Vector, limit: int, folder: str) -> list[Hit]:
         """Return at most `limit` chunks of our files that are nearest to a vector.
 
-        The index filters by owner if it has a metadata index for that. The folder is filtered here, among the nearest
-        FULL_QUERY_LIMIT.
+        The index filters by owner if it has a metadata index on the owner. This method filters by folder, among the
+        nearest FULL_QUERY_LIMIT chunks.
         """
         owner, prefix, api = self._policy.owner, folder or self._policy.prefix, self._index.api
         title = title_field(self._policy.fields)
@@ -300,7 +300,8 @@ class VectorizeTarget:
             f"it has no metadata index on {', '.join(missing)}: stored with the vectors, but no query filters by them"
         )
         remedy = (
-            "nothing, without such queries. Else create them (type string); they cover vectors written from then on"
+            "nothing if you make no such queries; otherwise create the indexes (type string), which cover the vectors"
+            " that are written later"
         )
         return (Advice(message, remedy),)
 
@@ -342,7 +343,7 @@ class VectorizeTarget:
             yield entry, Park("failed", "a Vectorize index holds chunks of text, not the file")
 
     async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
-        """Return the chunks of our files that are nearest to the query; with a folder, of the nearest 50."""
+        """Return the chunks of our files that are nearest to the query. A folder selects among the 50 nearest."""
         return await self._reader.nearest(await self._embedder.embed_query(query), limit, folder)
 
     # -- indexing

@@ -151,7 +151,7 @@ async def test_a_conflict_that_shows_nothing_is_tried_again_and_then_given_up_fo
     endless = Scripted(*[no(409, 7042), ok([], total_count=0)] * 100)
     [outcome] = await endless.apply(new())
     assert isinstance(outcome, SyncdError)
-    assert "still be on its way out" in str(outcome)
+    assert "its delete may not be finished" in str(outcome)
     assert len(endless.asked) < 30
 
 
