@@ -35,13 +35,14 @@ from syncd.core.problems import Limits
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
 from syncd.state import ownership
+from syncd.state.age import Age, boot_id, uptime_s
 from syncd.state.caches import Embeddings, StatCache
 from syncd.state.db import Meta, OnDamage, detect_damage, directory_of, open_copy, open_to_write
 from syncd.state.directory import FILE_NAME, Lock, lock, when_free
 from syncd.state.history import DeleteLog, History, log_path
 from syncd.state.journal import Journal
 from syncd.state.manners import LearnedManners
-from syncd.state.ownership import Age, Claims, SupersededEntries, bind, boot_id, reshard, uptime_s
+from syncd.state.ownership import Claims, SupersededEntries, bind, reshard
 from syncd.state.queue import Absences, Queue
 from syncd.state.spent import SpentRequests
 from syncd.sync.mirror import Mirror, Settings

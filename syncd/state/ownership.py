@@ -13,16 +13,15 @@ import hashlib
 import os
 import socket
 import sqlite3
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from syncd.core.key_digests import WHOLE, Shard
 from syncd.core.keys import from_os, to_os
 from syncd.core.model import Delete, Entry
 from syncd.core.plan import UNKNOWN, Claim
+from syncd.state.age import Age, boot_id, uptime_s
 from syncd.state.db import SUCCESSOR, Meta, MirrorRows, in_parts, marks, transaction
 from syncd.state.directory import installation
 from syncd.state.journal import Journal
@@ -35,9 +34,6 @@ _DIGITS = 8
 _NAME_LENGTH = 64 - _DIGITS - 1
 """Maximum characters of the mirror's name in a derived owner, which has at most 64."""
 _OWNERS = "owners"
-_NAME = "age"
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _LISTED = "listed"
 _INSERT = "INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?)"
 
@@ -255,45 +251,6 @@ def _inode(folder: Path) -> int | None:
         return folder.stat().st_ino
     except OSError:
         return None
-
-
-class Age:
-    """The age of the state file: the seconds that this machine was up since the file was made.
-
-    A change of the wall clock does not change it. A reboot, or another machine, adds nothing, so the age is never
-    greater than the time that passed. Times that guard against deleting too much are ages. boot: the id of the start of
-    the machine. uptime: seconds since then.
-    """
-
-    def __init__(self, db: sqlite3.Connection, boot: str, uptime: float) -> None:
-        self._meta = Meta(db, "")
-        self._boot = boot
-        stored = self._meta.get(_NAME)
-        kept: dict[str, Any] = stored if isinstance(stored, dict) else {"boot": boot, "uptime": uptime, "age": 0.0}
-        same = kept["boot"] == boot and uptime >= kept["uptime"]
-        self._offset = kept["age"] - (kept["uptime"] if same else uptime)
-        self.keep(uptime)
-
-    def at(self, uptime: float) -> float:
-        """Return the age at this uptime."""
-        return float(self._offset + uptime)
-
-    def keep(self, uptime: float) -> None:
-        """Store the age, so that the next process, or the next start of the machine, continues from it."""
-        self._meta.set(_NAME, {"boot": self._boot, "uptime": uptime, "age": self.at(uptime)})
-
-
-def boot_id() -> str:
-    """Return the id of this start of the machine, "" if there is none."""
-    try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def uptime_s() -> float:
-    """Return the seconds since the machine started, including sleep if the system counts it."""
-    return time.clock_gettime(_CLOCK)
 
 
 def bind(db: sqlite3.Connection, mirror: str, location: str, prefix: str) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import structlog
 
+from syncd.state.age import boot_id, uptime_s
 from syncd.state.db import BUSY_S, data_version
 from syncd.state.directory import prepare_file
-from syncd.state.ownership import boot_id, uptime_s
 
 FILE_NAME = "budget.db"
 _SCHEMA = """

@@ -48,7 +48,7 @@ class Mirror:
     """A mirror. Only one serial loop uses it.
 
     root_seen, mount_seen: identity and mount of the root when this process last looked, see sync/guard.py.
-    age: returns seconds that do not depend on the wall clock, see state/ownership.py.
+    age: returns seconds that do not depend on the wall clock, see state/age.py.
     on_action: called with the outcome of each action. It must not raise or block.
     """
 
