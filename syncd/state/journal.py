@@ -222,6 +222,16 @@ class Problems(MirrorRows):
         ).fetchall()
         return (Problem(*row) for row in rows)
 
+    def find(self, kind: str, text: str, limit: int, offset: int) -> tuple[list[Problem], int]:
+        """Return problems of a kind whose key or message contains a text (in either case), by key, and their number."""
+        condition = "mirror = ? AND kind = ? AND instr(lower(key || char(10) || message), lower(?))"
+        found = self._count(f"SELECT count(*) FROM problem WHERE {condition}", kind, text)
+        rows = self._run(
+            f"SELECT key, kind, message FROM problem WHERE {condition} ORDER BY key LIMIT ? OFFSET ?",
+            *(kind, text, limit, offset),
+        ).fetchall()
+        return [Problem(*row) for row in rows], found
+
     def counts(self, pass_id: int = 0) -> dict[str, int]:
         """Return the number of problems by kind, of passes from `pass_id` on."""
         return dict(

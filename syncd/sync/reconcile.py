@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from syncd.core.errors import Brake, RootHalt
+from syncd.core.errors import Brake, PlanChanged, RootHalt
 from syncd.core.evidence import DeleteContext
 from syncd.core.model import NOT_INDEXED, Action, Adopt, Delete, Forget, Item, Problem, Put
 from syncd.core.plan import Source
@@ -267,7 +267,7 @@ def _look_at_deletes(current: Pass) -> None:
         result.plan_id = plan_id(mirror.name, result.tables)
     if approved and approved != result.plan_id:
         now = f"its id is {result.plan_id} now" if result.plan_id else "it deletes nothing now"
-        raise Brake(
+        raise PlanChanged(
             f"the plan has changed since {approved}: {now}. Nothing was changed; see it: syncd plan {mirror.name}"
         )
 

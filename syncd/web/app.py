@@ -1,13 +1,15 @@
-"""The routes: the page and its files, its event stream, two buttons, /healthz and /metrics.
+"""The routes: the page and its files, its event stream, its questions and buttons, /healthz and /metrics.
 
 Every answer has headers that protect the page from other pages that are open in the same browser.
 """
 
+import asyncio
 import hmac
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
+from typing import Any
 
 import structlog
 from starlette.applications import Starlette
@@ -18,15 +20,21 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from syncd.queries.explain import explain
+from syncd.service.build import build_tree
 from syncd.service.runtime import Runtime
 from syncd.state.queue import retry_problems
-from syncd.web.metrics import RecentHistory
+from syncd.web.history import RecentHistory
+from syncd.web.problems import find_problems
 from syncd.web.view import EventFeed, EventStream, StatusCache, safe
 
 _log = structlog.get_logger()
 
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-_FILES = ("style.css", "app.js", "chart.js", "icon.svg")
+FILES = (
+    *("style.css", "icon.svg", "app.js", "words.js", "mirror.js", "trouble.js", "problems.js", "actions.js"),
+    *("chart.js", "uplot.js", "uplot.css"),
+)
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 TOKEN_HEADER = "X-Syncd-Token"  # noqa: S105 - the name of a header
 HEADERS = {
@@ -57,7 +65,7 @@ class WebApp:
         self.feed = EventFeed(history, self._status, runtime)
         folder = files("syncd.web") / "page"
         self._page = (folder / "index.html").read_text(encoding="utf-8").replace("{{token}}", self._token)
-        self._files = {name: (folder / name).read_bytes() for name in _FILES}
+        self._files = {name: (folder / name).read_bytes() for name in FILES}
         routes = Starlette(
             routes=[
                 Route("/", self._index),
@@ -65,8 +73,18 @@ class WebApp:
                 Route("/events", self._events),
                 Route("/healthz", self._healthz),
                 Route("/metrics", self._metrics),
-                Route("/mirrors/{name}/reconcile", self._reconcile_now, methods=["POST"]),
-                Route("/mirrors/{name}/retry", self._retry, methods=["POST"]),
+                *(
+                    Route(f"/mirrors/{{name}}/{what}", self._answered_by(answer), methods=[method])
+                    for method, what, answer in (
+                        ("GET", "problems", _problems),
+                        ("GET", "explain", _explain),
+                        ("GET", "plan", self._show_plan),
+                        ("POST", "reconcile", _reconcile_now),
+                        ("POST", "retry", _retry),
+                        ("POST", "plan", self._make_plan),
+                        ("POST", "approve", self._approve),
+                    )
+                ),
             ]
         )
         # After DNS rebinding a foreign page still sends its own name as Host. Every port is allowed: a tunnel may have
@@ -104,28 +122,83 @@ class WebApp:
         body, content_type = self._history.metrics.render(mirrors, runtime, request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type})
 
-    async def _reconcile_now(self, request: Request) -> Response:
-        return self._act(request, "reconcile", lambda runtime, name: runtime.workers[name].request_full())
+    def _answered_by(self, answer: "MirrorAnswer") -> Callable[[Request], Awaitable[Response]]:
+        """Return the endpoint of a question or a button that concerns one mirror. Only the page may use it."""
 
-    async def _retry(self, request: Request) -> Response:
-        def retry(runtime: Runtime, name: str) -> None:
-            worker = runtime.workers[name]
-            retry_problems(worker.mirror.journal, worker.mirror.queue, None, time.time())
-            worker.state_changed()
+        async def endpoint(request: Request) -> Response:
+            if not is_from_page(request.headers, self._token):
+                return JSONResponse({"error": "only the status page itself may ask for this; load it again"}, 403)
+            runtime, name = self._runtime(), request.path_params["name"]
+            if runtime is None:
+                return JSONResponse({"error": "the config is being read again; try once more"}, 503)
+            if name not in runtime.workers:
+                return _not_found()
+            try:
+                given = await request.json() if request.method == "POST" and await request.body() else {}
+                given = {key: str(value) for key, value in given.items()}
+            except (ValueError, AttributeError):
+                return JSONResponse({"error": "this is no JSON object; load the page again"}, 400)
+            if request.method == "POST":
+                _log.info("web.action", mirror=name, action=request.url.path.rpartition("/")[2], **given)
+            status, told = await answer(runtime, name, given or dict(request.query_params))
+            return JSONResponse(safe(told), status)
 
-        return self._act(request, "retry", retry)
+        return endpoint
 
-    def _act(self, request: Request, what: str, act: Callable[[Runtime, str], None]) -> Response:
-        if not is_from_page(request.headers, self._token):
-            return JSONResponse({"error": "only the status page itself may ask for this; load it again"}, 403)
-        runtime, name = self._runtime(), request.path_params["name"]
-        if runtime is None:
-            return JSONResponse({"error": "the config is being read again; try once more"}, 503)
-        if name not in runtime.workers:
-            return _not_found()
-        act(runtime, name)
-        _log.info("web.action", mirror=name, action=what)
-        return JSONResponse({"asked": what}, 202)
+    async def _show_plan(self, _runtime: Runtime, name: str, _given: Mapping[str, str]) -> "Told":
+        job = self.feed.jobs.of(name)
+        return (200, job.plan) if job and job.plan else (404, {"error": "no plan was made; ask for it again"})
+
+    async def _make_plan(self, runtime: Runtime, name: str, _given: Mapping[str, str]) -> "Told":
+        return _ACCEPTED if self.feed.jobs.preview(runtime, name) else _BUSY
+
+    async def _approve(self, runtime: Runtime, name: str, given: Mapping[str, str]) -> "Told":
+        if not given.get("plan"):
+            return 400, {"error": "name the plan that is approved"}
+        return _ACCEPTED if self.feed.jobs.approve(runtime, name, given["plan"]) else _BUSY
+
+
+Told = tuple[int, dict[str, Any]]
+"""The HTTP status and the JSON object of an answer."""
+MirrorAnswer = Callable[[Runtime, str, Mapping[str, str]], Awaitable[Told]]
+"""Answers for one mirror. The last parameter: the values of the request."""
+_ACCEPTED: Told = 202, {}
+_BUSY: Told = 409, {"error": "something that was asked for before is still under way; wait for its end"}
+
+
+async def _problems(runtime: Runtime, name: str, given: Mapping[str, str]) -> Told:
+    offset = given.get("offset", "0")
+    return 200, await asyncio.to_thread(
+        find_problems,
+        *(runtime.session.config, name, given.get("kind", ""), given.get("q", "")),
+        int(offset) if offset.isdecimal() and len(offset) < 12 else 0,
+    )
+
+
+async def _explain(runtime: Runtime, name: str, given: Mapping[str, str]) -> Told:
+    config = runtime.session.config
+    path = given.get("key", "").removeprefix(config.mirrors[name].key_prefix)
+    facts = await asyncio.to_thread(lambda: list(explain(config, name, path, build_tree(config.mirrors[name]))))
+    return 200, {"facts": [[fact, value] for fact, value in facts]}
+
+
+async def _reconcile_now(runtime: Runtime, name: str, _given: Mapping[str, str]) -> Told:
+    worker = runtime.workers[name]
+    worker.request_full()
+    return _ACCEPTED
+
+
+async def _retry(runtime: Runtime, name: str, given: Mapping[str, str]) -> Told:
+    """Make the problem of one key, the problems of one kind, or all of them due."""
+    worker = runtime.workers[name]
+    journal, keys = worker.mirror.journal, None
+    if "key" in given:
+        keys = {given["key"]}
+    elif "kind" in given:
+        keys = {problem.key for problem in journal.problems.all() if problem.kind == given["kind"]}
+    count = retry_problems(journal, worker.mirror.queue, keys, time.time())
+    worker.state_changed()
+    return 202, {"count": count}
 
 
 def _not_found() -> Response:

@@ -18,7 +18,7 @@ from syncd.config.schema import listen_address
 from syncd.core.errors import ConfigError
 from syncd.service.runtime import Runtime
 from syncd.web.app import WebApp
-from syncd.web.metrics import RecentHistory
+from syncd.web.history import RecentHistory
 
 _log = structlog.get_logger()
 
@@ -68,20 +68,25 @@ class WebServer:
         """Show the state of these objects until cancelled."""
         for name, worker in runtime.workers.items():
             worker.mirror.on_action = self._history.listener(name)
+        self._history.load(runtime.session.db)
         self._runtime = runtime
         try:
             while True:
                 self._history.sample(runtime)
+                self._history.note_states(runtime)
+                self._history.save(runtime.session.db)
                 await asyncio.sleep(SAMPLE_S)
         finally:
             self._runtime, runtime.closed = None, True
             self._history.sample(runtime)
+            self._history.save(runtime.session.db, now=True)
 
     async def close(self) -> None:
         """Stop serving, within two seconds."""
         if self._serving is None or self._server is None or self._app is None:
             return
         self._app.feed.close()
+        await self._app.feed.jobs.close()
         self._server.should_exit = True
         await self._serving
         self._listen, self._app, self._server, self._serving = "", None, None, None

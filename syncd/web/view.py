@@ -6,9 +6,11 @@ Nothing here sends a request to the remote.
 import asyncio
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import astuple
 from typing import Any
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -19,14 +21,19 @@ from syncd.core.keys import shown
 from syncd.core.plain_text import printable
 from syncd.queries.status import snapshot
 from syncd.service.runtime import Runtime
-from syncd.web.metrics import RecentAction, RecentHistory
+from syncd.web.history import RecentAction, RecentHistory
+from syncd.web.jobs import Jobs
+from syncd.web.problems import count_problems, plan_of, remedies
 
 MIN_AGE_S = 1.0
 """The status is counted again only after this many seconds."""
 MAX_SHARE = 0.05
 """Counting a large state file takes at most this share of the time."""
-PROBLEMS = 50
-"""The page shows at most this many problems of a mirror."""
+COUNTED = (
+    *("path", "target", "items", "searchable", "index", "stuck"),
+    *("last_reconcile", "oldest_at", "problems", "ignored"),
+)
+"""The fields of `status --json` that the page shows."""
 LISTENERS = 16
 """The server answers 503 to more listeners than this."""
 POLL_S = 1.0
@@ -63,8 +70,12 @@ class StatusCache:
 
 
 def _count(runtime: Runtime) -> dict[str, Any]:
-    mirrors: dict[str, Any] = snapshot(runtime.session.config, PROBLEMS)["mirrors"]
-    for mirror in mirrors.values():
+    config = runtime.session.config
+    mirrors: dict[str, Any] = snapshot(config, problems=0)["mirrors"]
+    kinds = count_problems(config)
+    for name, mirror in mirrors.items():
+        problems = mirror["problems"] = kinds.get(name, [])
+        mirror["ignored"] = sum(kind["count"] for kind in problems if kind["harmless"])
         # The cache shows this later, so it holds a time. An age would be out of date.
         waiting_s = mirror.pop("oldest_pending_s")
         mirror["oldest_at"] = None if waiting_s is None else round(time.time() - waiting_s)
@@ -82,28 +93,19 @@ def safe(value: Any) -> Any:
     return value
 
 
-def _mirror(name: str, mirror: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
-    # The state of the worker is newer than the counted one.
-    worker = runtime.workers[name]
-    shown = worker.status
-    watch = runtime.watcher.status(name)
-    index = mirror["index"]
-    problems = mirror["items"]["failed"] + mirror["items"]["rejected"] + index["error"] + index["skipped"]
-    status = {key: mirror[key] for key in ("path", "target", "items", "index", "last_reconcile", "oldest_at")}
-    if "shard" in mirror:
-        status["target"] += f", shard {mirror['shard']}"
-    return {
-        "name": name,
-        "state": shown.state,
-        "detail": safe(shown.detail),
-        "remaining": shown.remaining,
-        "until": shown.until,
-        **safe(status),
-        "watch": watch.mode,
-        "watch_detail": safe(watch.detail),
-        "problems": safe(mirror["problems"]),
-        "more_problems": max(0, problems - len(mirror["problems"])),
-    }
+class _Times:
+    """Translates times of the event loop. The same time always has the same translation."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, float]] = {}
+
+    def wall(self, name: str, at: float) -> float | None:
+        """Return a time of a mirror in seconds since the epoch, None if there is none."""
+        if not math.isfinite(at):
+            return None
+        if self._known.get(name, (None, 0.0))[0] != at:
+            self._known[name] = at, round(time.time() + at - asyncio.get_running_loop().time())
+        return self._known[name][1]
 
 
 def _action(action: RecentAction) -> dict[str, Any]:
@@ -124,6 +126,7 @@ class EventFeed:
     """Makes the messages for all listeners, until `close`. Names of files are untrusted: every text is printable.
 
     runtime: returns the objects at work, None while the config is read again. poll_s: seconds between two looks.
+    jobs: what the buttons have started.
     """
 
     def __init__(
@@ -137,6 +140,8 @@ class EventFeed:
         self._status = status
         self._runtime = runtime
         self._poll_s = poll_s
+        self.jobs = Jobs()
+        self._times = _Times()
         self._closed = asyncio.Event()
         self.listeners = 0
 
@@ -152,7 +157,7 @@ class EventFeed:
     async def messages(self) -> AsyncIterator[bytes]:
         """Yield the whole state first, then changes."""
         state: dict[str, Any] = {}
-        last: list[list[int]] = []
+        last: list[Any] = []
         action_number, minute_number = 0, 0
         while not self._closed.is_set():
             events = []
@@ -162,13 +167,13 @@ class EventFeed:
             if actions := [_action(action) for action in self._history.actions_after(action_number)]:
                 action_number = actions[-1]["number"]
                 events.append(_event("actions", actions))
-            minutes = [
-                [minute.number, minute.changes, minute.failed, minute.requests]
-                for minute in self._history.minutes_from(minute_number)
-            ]
-            if minutes and minutes != last:
-                minute_number, last = minutes[-1][0], minutes[-1:]
-                events.append(_event("minutes", minutes))
+            rows = [astuple(minute) for minute in self._history.minutes_from(minute_number)]
+            spans = self._history.spans()
+            # The end of the last span moves all the time.
+            seen = [rows[-1:], spans[:-1], [first for first, _ in spans[-1:]]]
+            if seen != last:
+                minute_number, last = rows[-1][0] if rows else 0, seen
+                events.append(_event("minutes", {"rows": rows, "spans": spans}))
             if events:
                 yield b"".join(events)
             with contextlib.suppress(TimeoutError):
@@ -181,17 +186,53 @@ class EventFeed:
         if runtime is None:
             return {**head, "reloading": True}
         mirrors = await self._status.mirrors(runtime)
-        gate = runtime.session.transport.gate
-        held_s = gate.held_s()
+        contact = self._history.contact_at
         return {
             **head,
-            "mirrors": [_mirror(name, mirror, runtime) for name, mirror in mirrors.items() if name in runtime.workers],
-            "gate": {
-                "limit": gate.tpslimit,
-                "rate": round(self._history.rate(), 1),
-                "held_until": round(time.time() + held_s) if held_s > 0 else None,
-                "in_flight": gate.in_flight,
-            },
+            "contact_at": None if contact is None else round(contact),
+            "mirrors": [
+                self._mirror(name, mirror, runtime) for name, mirror in mirrors.items() if name in runtime.workers
+            ],
+            "gate": self._gate(runtime),
+        }
+
+    def _gate(self, runtime: Runtime) -> dict[str, Any]:
+        gate = runtime.session.transport.gate
+        held_s = gate.held_s()
+        quota = gate.budget.quota if gate.budget else None
+        return {
+            "limit": gate.tpslimit,
+            "rate": round(self._history.rate(), 1),
+            "held_until": round(time.time() + held_s) if held_s > 0 else None,
+            "in_flight": gate.in_flight,
+            "left": gate.budget.left() if gate.budget else None,
+            "quota": quota.requests if quota else None,
+            "window_s": quota.window_s if quota else None,
+        }
+
+    def _mirror(self, name: str, mirror: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
+        # The state of the worker is newer than the counted one.
+        worker = runtime.workers[name]
+        now = worker.status
+        watch = runtime.watcher.status(name)
+        status = {key: mirror[key] for key in COUNTED if key in mirror}
+        if "shard" in mirror:
+            status["target"] += f", shard {mirror['shard']}"
+        error, job = self._history.errors.get(name), self.jobs.of(name)
+        return {
+            "name": name,
+            "state": now.state,
+            "detail": safe(now.detail),
+            "remedies": safe(remedies(now.detail or "")),
+            "plan_id": plan_of(now.detail or ""),
+            "remaining": now.remaining,
+            "until": now.until,
+            "next_at": self._times.wall(name, max(worker.full_at, worker.policy.retry_at)),
+            **safe(status),
+            "watch": watch.mode,
+            "watch_detail": safe(watch.detail),
+            "last_error": {"at": round(error.at), "text": safe(error.text)} if error else None,
+            "job": safe(job.view()) if job else None,
         }
 
 

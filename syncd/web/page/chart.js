@@ -1,111 +1,80 @@
-// Draws two small charts of the last hours in SVG.
+// Two bar charts of the last hours. Minutes in which no daemon worked are unknown: they are shaded and have no bar.
 
-const SVG = "http://www.w3.org/2000/svg";
+import { clock, now, number } from "./words.js";
+
 const STEP_OF = { 1: 1, 6: 5, 24: 15 };  // hours shown -> minutes of one bar
+const GAP = 0.72;  // the share of its place that a bar fills
+const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-const node = (name, attributes, text) => {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== undefined) made.textContent = text;
-  return made;
-};
-
-const niceTop = (most) => {
-  if (most <= 4) return 4;
-  const size = 10 ** Math.floor(Math.log10(most));
-  return [1, 2, 2.5, 5, 10].map((each) => each * size).find((each) => each >= most);
-};
-
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-const count = new Intl.NumberFormat();
-
-// minutes: Map of minute number -> [changes, failed, requests]. Returns bars, oldest first. The last bar is not complete.
-export const bars = (minutes, hours, now) => {
-  const step = STEP_OF[hours];
-  const last = Math.floor(now / 60 / step) * step;
-  const first = last - hours * 60 + step;
+// The counts of each bar, null where nothing is known.
+export const bars = (minutes, spans, hours, at) => {
+  const step = STEP_OF[hours], last = Math.floor(at / 60 / step), many = (hours * 60) / step;
   const made = [];
-  for (let start = first; start <= last; start += step) {
-    const bar = { start, changes: 0, failed: 0, requests: 0 };
-    for (let minute = start; minute < start + step; minute += 1) {
+  for (let each = last - many + 1; each <= last; each += 1) {
+    const from = each * step, to = from + step - 1;
+    const known = spans.some(([first, end]) => first <= to && end >= from);
+    const bar = { at: from * 60, known, changes: 0, failed: 0, requests: 0 };
+    for (let minute = from; minute <= to; minute += 1) {
       const [changes, failed, requests] = minutes.get(minute) ?? [0, 0, 0];
-      bar.changes += changes;
-      bar.failed += failed;
-      bar.requests += requests;
+      bar.changes += changes; bar.failed += failed; bar.requests += requests;
     }
     made.push(bar);
   }
   return made;
 };
 
-const frame = (svg, made, hours) => {
-  const width = svg.clientWidth, height = svg.clientHeight, foot = 18, head = 6;
-  const plot = { width, top: head, bottom: height - foot, tall: height - foot - head };
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  const parts = [];
-  for (const share of [0, 0.5, 1]) {
-    const y = Math.round(plot.bottom - share * plot.tall) + 0.5;
-    parts.push(node("line", { class: "grid", x1: 0, x2: width, y1: y, y2: y }));
+const shadeUnknown = (chart) => {
+  const { ctx, bbox } = chart, [from, ...rest] = chart.data[0];
+  if (from === undefined || !rest.length) return;
+  const half = (rest[0] - from) / 2;
+  ctx.save();
+  ctx.fillStyle = css("--faint");
+  chart.data[0].forEach((x, place) => {
+    if (chart.data[1][place] !== null) return;
+    const left = chart.valToPos(x - half, "x", true), right = chart.valToPos(x + half, "x", true);
+    ctx.fillRect(Math.round(left), bbox.top, Math.ceil(right - left) + 1, bbox.height);
+  });
+  ctx.restore();
+};
+
+export class Chart {
+  // colours: the names of the series' colours, the lowest in the picture last. pick: bar -> the values of the series.
+  constructor(box, height, colours, pick, tell) {
+    Object.assign(this, { box, height, colours, pick, tell, bars: [] });
+    new ResizeObserver(() => this.rebuild()).observe(box);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.rebuild());
   }
-  const step = STEP_OF[hours], every = { 1: 15, 6: 60, 24: 240 }[hours] * (width < 300 ? 2 : 1);
-  const offset = new Date().getTimezoneOffset();
-  made.forEach((bar, place) => {
-    if ((((bar.start - offset) % every) + every) % every) return;
-    const x = (place / made.length) * width;
-    if (x < 14 || x > width - 16) return;
-    parts.push(node("text", { x, y: height - 3, "text-anchor": "middle" }, clock.format(bar.start * 60000)));
-  });
-  return { plot, parts, step };
-};
 
-const label = (plot, top) => node("text", { x: 0, y: plot.top + 12, class: "top" }, count.format(top));
-
-const title = (bar, step, text) => {
-  const from = clock.format(bar.start * 60000), to = clock.format((bar.start + step) * 60000);
-  return node("title", {}, `${from}–${to}: ${text}`);
-};
-
-export const drawChanges = (svg, made, hours) => {
-  if (!svg.clientWidth) return;
-  const top = niceTop(Math.max(...made.map((bar) => bar.changes + bar.failed)));
-  const { plot, parts, step } = frame(svg, made, hours);
-  const slot = plot.width / made.length, gap = slot > 4 ? 1.5 : 0.5;
-  made.forEach((bar, place) => {
-    const group = node("g", {});
-    const tall = (bar.changes / top) * plot.tall, bad = (bar.failed / top) * plot.tall;
-    const add = (name, height, from) => {
-      if (!height) return;
-      const shown = Math.max(height, 1.5);
-      group.append(node("rect", { class: name, x: place * slot + gap / 2, width: slot - gap, y: from - shown, height: shown }));
-    };
-    add("bar", tall, plot.bottom);
-    add("failed", bad, plot.bottom - tall);
-    if (!group.childNodes.length) return;
-    group.append(title(bar, step, `${count.format(bar.changes)} changes, ${count.format(bar.failed)} failed`));
-    parts.push(group);
-  });
-  svg.replaceChildren(...parts, label(plot, top));
-};
-
-export const drawRequests = (svg, made, hours) => {
-  if (!svg.clientWidth) return;
-  const top = niceTop(Math.max(...made.map((bar) => bar.requests)));
-  const { plot, parts, step } = frame(svg, made, hours);
-  const slot = plot.width / made.length;
-  const points = made.map((bar, place) => {
-    const y = plot.bottom - (bar.requests / top) * plot.tall;
-    return `${((place + 0.5) * slot).toFixed(1)},${y.toFixed(1)}`;
-  });
-  const from = slot / 2, to = plot.width - slot / 2;
-  if (made.some((bar) => bar.requests)) {
-    parts.push(node("path", { class: "area", d: `M${from},${plot.bottom}L${points.join("L")}L${to},${plot.bottom}Z` }));
-    parts.push(node("path", { class: "path", d: `M${points.join("L")}` }));
+  show(made) {
+    this.bars = made;
+    if (this.chart) this.chart.setData(this.data()); else this.rebuild();
   }
-  made.forEach((bar, place) => {
-    if (!bar.requests) return;
-    const hover = node("rect", { x: place * slot, width: slot, y: plot.top, height: plot.tall, fill: "transparent" });
-    hover.append(title(bar, step, `${count.format(bar.requests)} requests`));
-    parts.push(hover);
-  });
-  svg.replaceChildren(...parts, label(plot, top));
-};
+
+  data() {
+    const half = this.bars.length > 1 ? (this.bars[1].at - this.bars[0].at) / 2 : 30;
+    const columns = this.bars.map((bar) => (bar.known ? this.pick(bar) : this.colours.map(() => null)));
+    return [this.bars.map((bar) => bar.at + half), ...this.colours.map((_, place) => columns.map((each) => each[place]))];
+  }
+
+  rebuild() {
+    const width = this.box.clientWidth;
+    if (!width || !this.bars.length) return;
+    this.chart?.destroy();
+    const axis = { stroke: css("--soft"), font: `11px ${css("--text")}`, ticks: { show: false }, border: { show: false } };
+    const paths = uPlot.paths.bars({ size: [GAP, 14] });
+    this.chart = new uPlot({
+      width,
+      height: this.height,
+      padding: [8, 20, 0, 0],
+      legend: { show: false },
+      cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
+      scales: { y: { range: (_, __, most) => [0, Math.max(4, (most ?? 0) * 1.1)] } },
+      axes: [
+        { ...axis, size: 22, gap: 4, grid: { show: false }, space: 70, values: (_, ticks) => ticks.map(clock) },
+        { ...axis, size: 40, gap: 6, space: 26, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6], grid: { stroke: css("--line"), width: 1 }, values: (_, ticks) => ticks.map((tick) => number.format(tick)) },
+      ],
+      series: [{}, ...this.colours.map((name) => ({ fill: css(name), width: 0, paths, points: { show: false } }))],
+      hooks: { drawClear: [shadeUnknown], setCursor: [(chart) => this.tell(this.bars[chart.cursor.idx] ?? null)] },
+    }, this.data(), this.box);
+  }
+}

@@ -10,7 +10,7 @@ from syncd.config.sources import load
 from syncd.service.build import Session, open_session
 from syncd.service.runtime import Runtime, build_runtime
 from syncd.web.app import WebApp
-from syncd.web.metrics import RecentHistory
+from syncd.web.history import RecentHistory
 
 NOW = 1_800_000_000.0
 HERE = "http://127.0.0.1:8385"
@@ -58,6 +58,17 @@ class Room:
             mirror.on_action = self.history.listener(name)
         self.web = WebApp(self.history, lambda: self.runtime, "127.0.0.2")
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(self.web.asgi), base_url=HERE)
+
+    async def ask(self, mirror: str, what: str, **values: str) -> httpx.Response:
+        """Ask a question as the page does."""
+        given = {"X-Syncd-Token": await self.token()}
+        return await self.http.get(f"/mirrors/{mirror}/{what}", params=values, headers=given)
+
+    async def press(self, mirror: str, what: str, **values: str) -> httpx.Response:
+        """Press a button of the page."""
+        return await self.http.post(
+            f"/mirrors/{mirror}/{what}", json=values, headers={"X-Syncd-Token": await self.token()}
+        )
 
     async def token(self) -> str:
         """Return the token that the page holds."""

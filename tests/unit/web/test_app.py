@@ -5,14 +5,15 @@ import math
 from collections.abc import AsyncIterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from syncd.core.errors import Brake, RootHalt
-from syncd.core.model import ActionEvent, Problem
+from syncd.core.model import HARMLESS, ActionEvent, Problem, ProblemKind
 from syncd.service.worker import STALL_S
-from syncd.web.app import HEADERS
+from syncd.web.app import FILES, HEADERS
+from syncd.web.problems import TITLES
 from tests.unit.web.harness import HERE, Room, open_web_room
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202egnp.\n\x1b[2J\u2028\"'&.md"
@@ -53,7 +54,10 @@ async def test_other_paths_are_not_served(room: Room, path: str) -> None:
     assert (await room.http.get(path)).status_code in (307, 404)
 
 
-@pytest.mark.parametrize("name", ["index.html", "style.css", "app.js", "chart.js", "icon.svg"])
+OWN = ("index.html", *(name for name in FILES if not name.startswith("uplot")))
+
+
+@pytest.mark.parametrize("name", OWN)
 def test_no_file_of_the_page_has_a_foreign_url_or_inserts_markup(name: str) -> None:
     text = (files("syncd.web") / "page" / name).read_text(encoding="utf-8")
     text = text.replace("http://www.w3.org/2000/svg", "")
@@ -132,7 +136,7 @@ async def test_the_page_may_request_a_full_pass(room: Room, headers: dict[str, s
     assert room.workers["settings"].full_at == math.inf
 
 
-@pytest.mark.parametrize("what", ["reconcile", "retry"])
+@pytest.mark.parametrize("what", ["reconcile", "retry", "plan", "approve"])
 @pytest.mark.parametrize("headers", REFUSED)
 async def test_other_origins_may_request_nothing(room: Room, what: str, headers: dict[str, str]) -> None:
     given = {"X-Syncd-Token": await room.token(), **headers}
@@ -141,6 +145,15 @@ async def test_other_origins_may_request_nothing(room: Room, what: str, headers:
     assert (await room.http.post(f"/mirrors/docs/{what}", headers=raw)).status_code == expected
     assert room.workers["docs"].full_at == math.inf
     assert room.workers["docs"].index.due_at == math.inf
+    assert room.web.feed.jobs.of("docs") is None
+
+
+@pytest.mark.parametrize("what", ["problems", "explain", "plan"])
+@pytest.mark.parametrize("headers", [each for each in REFUSED if "Host" not in each])
+async def test_other_origins_may_ask_nothing(room: Room, what: str, headers: dict[str, str]) -> None:
+    given = {"X-Syncd-Token": await room.token(), **headers}
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in given.items()]
+    assert (await room.http.get(f"/mirrors/docs/{what}?kind=failed&key=a.md", headers=raw)).status_code == 403
 
 
 async def test_actions_need_post_and_a_known_mirror(room: Room) -> None:
@@ -158,6 +171,29 @@ async def test_retry_makes_failed_and_refused_items_due(room: Room) -> None:
     assert mirror.queue.next_due(mirror.now()) == 0.0
     assert {row.key for row in mirror.queue.every()} == {"a.md", "b.md"}
     assert mirror.journal.problems.parked("", "z") == {}
+
+
+async def test_retry_can_be_limited_to_a_key_or_to_a_kind(room: Room) -> None:
+    mirror = room.session.mirrors["docs"]
+    keys = {"a.md": "failed", "b.md": "failed", "c.md": "refused", "d.md": "refused"}
+    mirror.journal.problems.add([Problem(key, kind, "no") for key, kind in keys.items()], 1)  # type: ignore[arg-type]
+    assert (await room.press("docs", "retry", key="c.md")).json() == {"count": 1}
+    assert {row.key for row in mirror.queue.every()} == {"c.md"}
+    assert (await room.press("docs", "retry", kind="failed")).json() == {"count": 2}
+    assert {row.key for row in mirror.queue.every()} == {"a.md", "b.md", "c.md"}
+    assert (await room.press("docs", "retry", key="nobody.md")).json() == {"count": 0}
+
+
+@pytest.mark.parametrize("body", ["[]", "{", '"a"', "\xff"])
+async def test_a_request_that_is_no_object_is_refused(room: Room, body: str) -> None:
+    given = {"X-Syncd-Token": await room.token()}
+    answer = await room.http.post("/mirrors/docs/retry", headers=given, content=body.encode("latin-1"))
+    assert answer.status_code == 400
+
+
+async def test_an_approval_names_its_plan(room: Room) -> None:
+    assert (await room.press("docs", "approve")).status_code == 400
+    assert (await room.ask("docs", "plan")).status_code == 404
 
 
 # -- health
@@ -220,7 +256,8 @@ async def test_the_first_message_holds_everything(room: Room) -> None:
     seen = await first_message(room)
     assert [mirror["name"] for mirror in seen["state"]["mirrors"]] == ["docs", "settings"]
     assert seen["state"]["mirrors"][0]["items"] == {"synced": 0, "pending": 0, "failed": 0, "rejected": 0}
-    assert seen["state"]["gate"] == {"limit": 100.0, "rate": 0.0, "held_until": None, "in_flight": 0}
+    gate = {"rate": 0.0, "held_until": None, "in_flight": 0, "left": 1050, "quota": 1050, "window_s": 300.0}
+    assert seen["state"]["gate"] == {"limit": room.session.config.cloudflare.tpslimit, **gate}
     action = {
         "number": 1,
         "mirror": "docs",
@@ -231,7 +268,7 @@ async def test_the_first_message_holds_everything(room: Room) -> None:
         "size": 12,
     }
     assert seen["actions"] == [{**action, "at": room.clock.now}]
-    assert seen["minutes"] == [[int(room.clock.now // 60), 1, 0, 0]]
+    assert seen["minutes"] == {"rows": [[int(room.clock.now // 60), 1, 0, 0]], "spans": []}
 
 
 async def test_a_hostile_name_is_sent_in_printable_ascii(room: Room) -> None:
@@ -241,16 +278,46 @@ async def test_a_hostile_name_is_sent_in_printable_ascii(room: Room) -> None:
     room.workers["docs"]._on_error(Brake(f"{HOSTILE} is too much"))
     seen = await first_message(room)
     shown = seen["state"]["mirrors"][0]
-    texts = [seen["actions"][0]["key"], shown["detail"], *shown["problems"][0].values()]
+    (problem,) = (await room.ask("docs", "problems", kind="unreadable")).json()["problems"]
+    texts = [seen["actions"][0]["key"], shown["detail"], problem["key"], problem["message"]]
     assert all(text.isprintable() for text in texts)
     assert "\\u202egnp.\\n\\x1b[2J\\u2028" in texts[0]
 
 
-async def test_only_the_first_problems_are_sent_and_the_others_counted(room: Room) -> None:
+async def test_problems_are_counted_by_kind_the_worst_first(room: Room) -> None:
     problems = [Problem(f"{each:03}.md", "refused", "no") for each in range(120)]
+    problems += [Problem("a.bin", "unsupported_type", "no"), Problem("b.md", "failed", "no")]
     room.session.mirrors["docs"].journal.problems.add(problems, 1)
-    shown = (await first_message(room))["state"]["mirrors"][0]
-    assert (len(shown["problems"]), shown["more_problems"]) == (50, 70)
+    kinds = (await first_message(room))["state"]["mirrors"][0]["problems"]
+    assert [(kind["kind"], kind["count"], kind["harmless"]) for kind in kinds] == [
+        ("failed", 1, False),
+        ("refused", 120, False),
+        ("unsupported_type", 1, True),
+    ]
+
+
+def test_every_kind_of_problem_has_a_heading_and_the_harmless_ones_are_last() -> None:
+    assert set(TITLES) == set(get_args(ProblemKind))
+    assert set(list(TITLES)[-len(HARMLESS) :]) == HARMLESS
+
+
+async def test_the_files_of_a_kind_are_sent_by_pages_and_can_be_searched(room: Room) -> None:
+    problems = [Problem(f"Guides/{each:03}.md", "refused", f"reason {each}") for each in range(120)]
+    room.session.mirrors["docs"].journal.problems.add(problems, 1)
+    first, last = [(await room.ask("docs", "problems", kind="refused", offset=at)).json() for at in ("0", "100")]
+    assert (first["found"], len(first["problems"]), first["problems"][0]["key"]) == (120, 50, "Guides/000.md")
+    assert (last["found"], len(last["problems"]), last["problems"][-1]["key"]) == (120, 20, "Guides/119.md")
+    for text, found in (("guides/11", 10), ("REASON 7", 11), ("%", 0), ("", 120)):
+        assert (await room.ask("docs", "problems", kind="refused", q=text)).json()["found"] == found, text
+    for kind, offset in (("nonsense", "0"), ("failed", "-1"), ("failed", "9" * 40)):
+        told = (await room.ask("docs", "problems", kind=kind, offset=offset)).json()
+        assert told == {"found": 0, "problems": []}
+
+
+async def test_a_file_is_explained_as_the_command_does(room: Room) -> None:
+    (room.session.config.mirrors["docs"].path / "a.bin").write_text("text")
+    facts = dict((await room.ask("docs", "explain", key="a.bin")).json()["facts"])
+    assert (facts["key"], facts["rule"]) == ("a.bin", "not sent: unsupported_type")
 
 
 async def test_a_running_pass_shows_its_remaining_items_and_time(room: Room) -> None:

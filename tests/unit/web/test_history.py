@@ -9,7 +9,8 @@ import pytest
 
 from syncd.core.model import ActionEvent
 from syncd.service.runtime import Runtime
-from syncd.web.metrics import ACTIONS, BUCKETS_S, MINUTES, RATE_S, RecentHistory
+from syncd.web.history import ACTIONS, MINUTES, RATE_S, RecentHistory
+from syncd.web.metrics import BUCKETS_S
 from tests.unit.web.harness import NOW, Clock
 
 

@@ -1,0 +1,196 @@
+"""What the page shows of the past: recent actions, a day of minutes, the last contact and errors.
+
+All of it survives a reload of the config. The counts of the minutes also survive a restart, in the state file.
+"""
+
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import astuple, dataclass
+from itertools import islice, takewhile
+from typing import Any
+
+from syncd.core.errors import StateHalt
+from syncd.core.model import ActionEvent
+from syncd.service.runtime import Runtime
+from syncd.state.db import Meta
+from syncd.state.directory import writable
+from syncd.web.metrics import Metrics
+
+MINUTE_S = 60
+MINUTES = 24 * 60
+"""Number of minutes in the chart."""
+ACTIONS = 200
+"""The number of recent actions that are kept."""
+RATE_S = 10
+"""The request rate is the mean of this many seconds."""
+SAVE_EVERY_S = 60.0
+"""A crash loses the counts of this many seconds at most."""
+STORED = "page_history"
+"""The name of the stored value for all mirrors."""
+SPANS = 200
+"""Largest number of times of work that are kept. A daemon that restarts all the time has more."""
+
+
+@dataclass(slots=True)
+class Minute:
+    """Counts of one minute. number: minutes since the epoch."""
+
+    number: int
+    changes: int = 0
+    failed: int = 0
+    requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RecentAction:
+    """An action that ended. number: counts up from 1. at: seconds since the epoch."""
+
+    number: int
+    at: float
+    mirror: str
+    event: ActionEvent
+
+
+@dataclass(frozen=True, slots=True)
+class LastError:
+    """Why a mirror was degraded or halted last. at: seconds since the epoch."""
+
+    at: float
+    text: str
+
+
+class RecentHistory:
+    """Records actions and samples counters, for the page and for `metrics`. Use it from the event loop only.
+
+    now: returns seconds since the epoch. started: when the daemon started. errors: the last error of each mirror.
+    contact_at: when the remote last answered a request, None if that is unknown.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self.started = now()
+        self.metrics = Metrics(self.started)
+        self.errors: dict[str, LastError] = {}
+        self.contact_at: float | None = None
+        self._minutes: deque[Minute] = deque(maxlen=MINUTES)
+        self._spans: deque[list[int]] = deque(maxlen=SPANS)
+        self._actions: deque[RecentAction] = deque(maxlen=ACTIONS)
+        self._number = 0
+        self._requests: deque[tuple[float, int]] = deque(maxlen=RATE_S)
+        self._answers: tuple[object, int] = (None, 0)
+        self._in_trouble: dict[str, str | None] = {}
+        self._stored = _Stored()
+
+    def listener(self, mirror: str) -> Callable[[ActionEvent], None]:
+        """Return a function that records the actions of one mirror."""
+
+        def on_action(event: ActionEvent) -> None:
+            self.metrics.on_action(mirror, event)
+            if event.kind == "index" and event.outcome == "done":
+                return  # The list shows the put of this key already.
+            self._number += 1
+            self._actions.append(RecentAction(self._number, self._now(), mirror, event))
+            if event.kind in ("put", "delete"):
+                minute = self._minute()
+                minute.changes += event.outcome == "done"
+                minute.failed += event.outcome == "failed"
+
+        return on_action
+
+    def sample(self, runtime: Runtime) -> None:
+        """Add the counts since the last call. The counters of a new object begin at 0."""
+        count = self.metrics.sample(runtime)
+        self._requests.append((self._now(), count))
+        if count:
+            self._minute().requests += count
+        self._extend_span()
+        counters = runtime.session.transport.counters
+        answers = sum(number for (_, code), number in counters.by.items() if code != "failed")
+        if answers > (self._answers[1] if self._answers[0] is counters else 0):
+            self.contact_at = self._now()
+        self._answers = counters, answers
+
+    def note_states(self, runtime: Runtime) -> None:
+        """Note the error of each mirror that is in trouble."""
+        for name, worker in runtime.workers.items():
+            status = worker.status
+            error = status.detail if status.state in ("degraded", "halted") else None
+            last = self.errors.get(name)
+            # The halt of an earlier process keeps its time.
+            known = self._in_trouble.get(name, last.text if last else None)
+            if error and error != known:
+                self.errors[name] = LastError(self._now(), error)
+            self._in_trouble[name] = error
+
+    def rate(self) -> float:
+        """Return the recent number of requests per second."""
+        since = self._now() - RATE_S
+        return sum(count for at, count in self._requests if at > since) / RATE_S
+
+    def actions_after(self, number: int) -> list[RecentAction]:
+        """Return the actions with a higher number, oldest first."""
+        newer = min(max(self._number - number, 0), len(self._actions))
+        return list(islice(self._actions, len(self._actions) - newer, None))
+
+    def minutes_from(self, number: int) -> Iterator[Minute]:
+        """Return the minutes from that number on in which something happened, oldest first."""
+        oldest = max(number, self._oldest())
+        return reversed(list(takewhile(lambda minute: minute.number >= oldest, reversed(self._minutes))))
+
+    def spans(self) -> list[list[int]]:
+        """Return the times of work as [first minute, last minute], oldest first. The others are unknown."""
+        oldest = self._oldest()
+        return [[max(first, oldest), last] for first, last in self._spans if last >= oldest]
+
+    def load(self, db: sqlite3.Connection) -> None:
+        """Take over the counts of earlier processes, once, before the first sample."""
+        if self._stored.loaded:
+            return
+        self._stored.loaded = True
+        stored = Meta(db, "").get(STORED)
+        if isinstance(stored, dict):
+            self._minutes.extend(Minute(*row) for row in stored["minutes"])
+            self._spans.extend(stored["spans"])
+            self.contact_at = stored["contact_at"]
+            self.errors = {name: LastError(*error) for name, error in stored["errors"].items()}
+
+    def save(self, db: sqlite3.Connection, *, now: bool = False) -> None:
+        """Store the counts every SAVE_EVERY_S, or now. On a full disk they are stored when there is room again."""
+        if not now and self._now() < self._stored.at + SAVE_EVERY_S:
+            return
+        values: dict[str, Any] = {
+            "minutes": [astuple(minute) for minute in self.minutes_from(0)],
+            "spans": self.spans(),
+            "contact_at": self.contact_at,
+            "errors": {name: astuple(error) for name, error in self.errors.items()},
+        }
+        self._stored.at = self._now()
+        with suppress(StateHalt), writable():
+            Meta(db, "").set(STORED, values)
+
+    def _oldest(self) -> int:
+        return int(self._now() // MINUTE_S) - MINUTES + 1
+
+    def _extend_span(self) -> None:
+        number = int(self._now() // MINUTE_S)
+        if not self._spans or number > self._spans[-1][1] + 1:
+            self._spans.append([number, number])
+        self._spans[-1][1] = max(number, self._spans[-1][1])
+
+    def _minute(self) -> Minute:
+        number = int(self._now() // MINUTE_S)
+        # After the clock is set back, the latest minute goes on.
+        if not self._minutes or self._minutes[-1].number < number:
+            self._minutes.append(Minute(number))
+        return self._minutes[-1]
+
+
+@dataclass(slots=True)
+class _Stored:
+    """loaded: whether the counts of earlier processes were read. at: when the counts were stored last."""
+
+    loaded: bool = False
+    at: float = 0.0

@@ -1,0 +1,120 @@
+"""The work that a button of the page has started: at most one job for each mirror, and the result of the last one."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Literal
+
+import structlog
+
+from syncd.core.errors import SyncdError
+from syncd.core.keys import shown
+from syncd.service.approval import Preview, approve, preview
+from syncd.service.runtime import Runtime
+
+_log = structlog.get_logger()
+
+What = Literal["plan", "approve"]
+
+
+@dataclass(slots=True)
+class Job:
+    """One job. number: counts up from 1. text: the result for people, "" while it runs. good: whether it succeeded.
+
+    plan: the result of a preview.
+    """
+
+    number: int
+    what: What
+    running: bool = True
+    good: bool = False
+    text: str = ""
+    plan: dict[str, Any] = field(default_factory=dict)
+
+    def view(self) -> dict[str, Any]:
+        """Return the job as the page shows it, without the list of its plan."""
+        return {
+            "number": self.number,
+            "what": self.what,
+            "running": self.running,
+            "good": self.good,
+            "text": self.text,
+        }
+
+
+class Jobs:
+    """The jobs of all mirrors. Use it from the event loop only."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._numbers = count(1)
+
+    def of(self, name: str) -> Job | None:
+        """Return the last job of a mirror."""
+        return self._jobs.get(name)
+
+    def preview(self, runtime: Runtime, name: str) -> bool:
+        """Find out what the next pass would delete. Return False if a job of this mirror runs already."""
+
+        async def work(job: Job) -> None:
+            found = await preview(runtime.session.config, name)
+            job.plan = _plan(found)
+            job.text = f"The next pass would delete {found.deletes} entries."
+
+        return self._start(name, "plan", work)
+
+    def approve(self, runtime: Runtime, name: str, plan_id: str) -> bool:
+        """Make a plan past the delete guard. Return False if a job of this mirror runs already."""
+
+        async def work(job: Job) -> None:
+            try:
+                deleted, error = await approve(runtime.workers[name], plan_id)
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) and task.cancelling():
+                    raise
+                job.good, job.text = False, "The daemon has read its config again before this was done. Ask once more."
+                return
+            if error:
+                raise error
+            job.text = f"{deleted} {'entry was' if deleted == 1 else 'entries were'} deleted, as approved."
+
+        return self._start(name, "approve", work)
+
+    def _start(self, name: str, what: What, work: Callable[[Job], Awaitable[None]]) -> bool:
+        if (last := self._jobs.get(name)) and last.running:
+            return False
+        job = self._jobs[name] = Job(next(self._numbers), what, good=True)
+        task = asyncio.create_task(_run(job, name, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
+
+    async def close(self) -> None:
+        """Stop all jobs. A plan that was approved is finished by the next pass only if it is approved again."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _run(job: Job, name: str, work: Callable[[Job], Awaitable[None]]) -> None:
+    try:
+        await work(job)
+    except SyncdError as error:
+        job.good, job.text = False, str(error)
+    except Exception as error:  # noqa: BLE001 - a bug in a job must not end the daemon
+        _log.exception("web.job_failed", mirror=name, job=job.what)
+        job.good, job.text = False, f"unexpected {type(error).__name__}; the log has the traceback: report it"
+    finally:
+        job.running = False
+
+
+def _plan(found: Preview) -> dict[str, Any]:
+    return {
+        "plan_id": found.plan_id,
+        "refused": found.refused,
+        "deletes": found.deletes,
+        "puts": found.puts,
+        "first": [{"key": shown(delete.key), "reason": delete.reason} for delete in found.first],
+    }

@@ -1,0 +1,131 @@
+// One mirror: how much is searchable, what is on the way, what is wrong.
+
+import { Problems } from "./problems.js";
+import { ago, copyOf, number, now, order, partsOf, say, showMoment, span, tell, until } from "./words.js";
+
+const cards = new Map();
+
+export const harmful = (mirror) => mirror.problems.filter((each) => !each.harmless).reduce((sum, each) => sum + each.count, 0);
+export const isEmpty = (mirror) => mirror.last_reconcile && mirror.state === "idle" && totalOf(mirror) === 0;
+export const rank = (mirror) => ["halted", "degraded"].indexOf(mirror.state) + 1 || (harmful(mirror) || mirror.stuck ? 3 : 4);
+
+const entriesOf = ({ index }) => Object.values(index).reduce((sum, each) => sum + each, 0);
+
+// The files that should be at the remote and the entries that are still there, as far as they are known.
+const sharesOf = (mirror) => {
+  const { synced, pending, failed, rejected } = mirror.items;
+  const gone = Math.max(0, entriesOf(mirror) - synced);
+  return { synced, pending: Math.max(0, pending - gone), failed, rejected: Math.max(0, rejected - mirror.ignored), gone };
+};
+export const totalOf = (mirror) => Object.values(sharesOf(mirror)).reduce((sum, each) => sum + each, 0);
+
+const card = (name) => {
+  const root = copyOf("mirror"), part = partsOf(root);
+  part("name").textContent = name;
+  root.setAttribute("aria-label", `Mirror ${name}`);
+  root.id = `mirror-${name}`;
+  for (const button of root.querySelectorAll(".acts button")) {
+    button.setAttribute("aria-label", `${button.textContent}: ${name}`);
+    button.addEventListener("click", async () => {
+      const told = await order(name, button.dataset.act);
+      const good = button.dataset.act === "retry" ? "Asked to try failed items again." : "Asked for a full pass.";
+      tell(part("said"), told.ok ? good : told.error, !told.ok);
+    });
+  }
+  return { root, part, problems: new Problems(name, part("problems")) };
+};
+
+const showBar = (name, box, shares, words, first) => {
+  const meter = box.querySelector(".meter"), text = box.querySelector("p");
+  const kinds = Object.keys(shares);
+  if (meter.children.length !== kinds.length) meter.replaceChildren(...kinds.map((kind) => Object.assign(document.createElement("span"), { className: kind })));
+  Object.values(shares).forEach((share, place) => { meter.children[place].style.flexGrow = share; });
+  const told = kinds.filter((kind) => shares[kind] || kind === first).map((kind) => `${number.format(shares[kind])} ${words[kind]}`).join(" · ");
+  say(text, `${name}: ${told}`);
+  meter.setAttribute("aria-label", `${name}: ${told}`);
+};
+
+const showLead = (refs, mirror) => {
+  const total = totalOf(mirror), { items, index } = mirror;
+  const indexed = mirror.searchable !== null;
+  const lead = indexed ? mirror.searchable : items.synced;
+  say(refs.part("lead"), number.format(lead));
+  say(refs.part("total"), total ? `of ${number.format(total)} ${indexed ? "searchable" : "in step"}` : indexed ? "searchable" : "in step");
+  refs.part("upload").hidden = total === 0;
+  showBar(
+    "Upload", refs.part("upload"),
+    sharesOf(mirror),
+    { synced: "in step", pending: mirror.state === "syncing" ? "uploading" : "waiting", failed: "failed", rejected: "rejected", gone: "still there without a file" },
+    "synced",
+  );
+  refs.part("index").hidden = !indexed || entriesOf(mirror) === 0;
+  showBar(
+    "Index", refs.part("index"),
+    { completed: index.completed, running: index.running, queued: index.queued, error: index.error, skipped: index.skipped, outdated: index.outdated },
+    { completed: "searchable", running: "being indexed", queued: "queued", error: "could not be indexed", skipped: "left out by the index", outdated: "outdated" },
+    "completed",
+  );
+};
+
+const toGo = (mirror) => {
+  if (!mirror.remaining) return "";
+  const left = mirror.until === null ? "" : `, about ${span(Math.max(1, mirror.until - now()))} left`;
+  return `, ${number.format(mirror.remaining)} to go${left}`;
+};
+
+const stateText = (mirror) => {
+  if (isEmpty(mirror)) return "idle, nothing to mirror";
+  const first = mirror.state === "syncing" && !mirror.last_reconcile ? ", first pass" : "";
+  return mirror.state + first + toGo(mirror);
+};
+
+const jobText = (job) => {
+  if (!job || job.what !== "approve") return "";
+  return job.running ? "Deleting what was approved…" : job.text;
+};
+
+const showMirror = (mirror) => {
+  const refs = cards.get(mirror.name);
+  refs.root.dataset.is = mirror.state;
+  say(refs.part("path"), mirror.path);
+  say(refs.part("target"), mirror.target);
+  showLead(refs, mirror);
+  const note = refs.part("note");
+  const stuck = mirror.stuck ? `${number.format(mirror.stuck.count)} stored for over half an hour and still not searchable. ` : "";
+  const watching = mirror.watch_detail ? `Watching: ${mirror.watch_detail}` : "";
+  const empty = isEmpty(mirror) ? "The folder holds no file that the rules take." : "";
+  note.hidden = !(stuck || watching || empty);
+  say(note, stuck + watching + empty);
+  say(refs.part("watch"), mirror.watch === "off" ? "full passes only" : mirror.watch === "poll" ? "polling" : mirror.watch);
+  // The reason of a present trouble stands under the headline.
+  refs.part("error-line").hidden = !mirror.last_error || rank(mirror) < 3;
+  say(refs.part("error"), mirror.last_error?.text ?? "");
+  const job = refs.part("job");
+  job.hidden = !jobText(mirror.job);
+  job.classList.toggle("bad", Boolean(mirror.job && !mirror.job.running && !mirror.job.good));
+  say(job, jobText(mirror.job));
+  refs.part("retry").hidden = harmful(mirror) === 0;
+  refs.problems.show(mirror.problems);
+};
+
+export const showMirrors = (box, mirrors) => {
+  const names = new Set(mirrors.map((mirror) => mirror.name));
+  for (const [name, refs] of cards) if (!names.has(name)) { refs.root.remove(); cards.delete(name); }
+  for (const mirror of mirrors) if (!cards.has(mirror.name)) cards.set(mirror.name, card(mirror.name));
+  const wanted = mirrors.map((mirror) => cards.get(mirror.name).root);
+  // A card that moves loses the keyboard focus, so they move only if the order has changed.
+  if (wanted.some((root, place) => box.children[place] !== root)) box.replaceChildren(...wanted);
+  mirrors.forEach(showMirror);
+};
+
+export const showMirrorTimes = (mirrors) => {
+  for (const mirror of mirrors) {
+    const refs = cards.get(mirror.name);
+    say(refs.part("state-text"), stateText(mirror));
+    const last = mirror.last_reconcile && Date.parse(mirror.last_reconcile) / 1000;
+    showMoment(refs.part("last"), last, mirror.state === "syncing" ? "the first is under way" : "never");
+    showMoment(refs.part("next"), mirror.next_at, mirror.state === "syncing" ? "under way" : "not planned", until);
+    showMoment(refs.part("oldest"), mirror.oldest_at, mirror.items.pending ? "found by this pass" : "nothing waits", (at) => span(now() - at));
+    if (mirror.last_error) say(refs.part("error-at"), ago(mirror.last_error.at));
+  }
+};

@@ -1,0 +1,117 @@
+// Words, numbers, times and nodes. Every text from the daemon is inserted as text, never as markup.
+
+export const number = new Intl.NumberFormat("en");
+const time = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const short = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+let skew = 0;  // the daemon's clock minus the browser's, in seconds: a tunnel may lead to another machine
+
+export const $ = (id) => document.getElementById(id);
+
+export const make = (name, className, text) => {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+};
+
+export const say = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+export const setSkew = (theirs) => { skew = theirs - Date.now() / 1000; };
+export const now = () => Date.now() / 1000 + skew;
+export const plural = (count, one, many = `${one}s`) => `${number.format(count)} ${count === 1 ? one : many}`;
+export const copyOf = (id) => $(id).content.firstElementChild.cloneNode(true);
+export const partsOf = (root) => (key) => root.querySelector(`[data-${key}]`);
+
+export const bytes = (size) => {
+  if (size < 1024) return `${size} B`;
+  const place = size < 1024 ** 2 ? 1 : size < 1024 ** 3 ? 2 : 3;
+  const value = size / 1024 ** place;
+  return `${value.toFixed(value < 9.95 ? 1 : 0)} ${["B", "KiB", "MiB", "GiB"][place]}`;
+};
+
+export const span = (seconds) => {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)} h`;
+  return `${Math.floor(whole / 86400)} d`;
+};
+
+export const ago = (at) => (now() - at < 1.5 ? "just now" : `${span(now() - at)} ago`);
+export const until = (at) => (at - now() < 1 ? "now" : `in ${span(at - now())}`);
+export const clock = (at) => short.format(new Date(at * 1000));
+
+export const absolute = (at) => {
+  const date = new Date(at * 1000);
+  const today = date.toDateString() === new Date().toDateString();
+  return today ? time.format(date) : `${day.format(date)}, ${time.format(date)}`;
+};
+
+// Shows a time as "3 min ago" with the time of day below it.
+export const showMoment = (node, at, none, relative = ago) => {
+  if (!at) { say(node, none); return; }
+  if (node.dataset.at !== String(at) || !node.querySelector("time")) {
+    node.dataset.at = at;
+    const made = make("time");
+    made.dateTime = new Date(at * 1000).toISOString();
+    node.replaceChildren(made, make("small"));
+  }
+  say(node.firstChild, relative(at));
+  say(node.lastChild, absolute(at));
+};
+
+// Replaces the children only if they differ, so that the keyboard focus and a selection stay.
+export const showList = (node, told, draw) => {
+  const key = JSON.stringify(told);
+  if (node.dataset.told === key) return;
+  node.dataset.told = key;
+  node.replaceChildren(...told.map(draw));
+};
+
+// -- commands to copy
+
+export const commandRow = (command) => {
+  const row = make("div", "command");
+  const code = make("code", "", command);
+  const button = make("button", "quiet", "Copy");
+  button.type = "button";
+  button.setAttribute("aria-label", `Copy: ${command}`);
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(command);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(code);
+      button.textContent = "Selected";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  });
+  row.append(code, button);
+  return row;
+};
+
+// -- questions to the daemon
+
+const token = () => document.querySelector("meta[name=syncd-token]").content;
+
+const send = async (name, what, options) => {
+  try {
+    const headers = { "X-Syncd-Token": token() };
+    const answer = await fetch(`mirrors/${encodeURIComponent(name)}/${what}`, { ...options, headers });
+    const told = await answer.json();
+    return answer.ok ? { ok: true, ...told } : { ok: false, error: told.error };
+  } catch {
+    return { ok: false, error: "The daemon did not answer." };
+  }
+};
+
+export const ask = (name, what, values = {}) => send(name, `${what}?${new URLSearchParams(values)}`, {});
+export const order = (name, what, values = {}) => send(name, what, { method: "POST", body: JSON.stringify(values) });
+
+// Shows the answer to a button for some seconds.
+export const tell = (said, text, bad = false) => {
+  said.classList.toggle("bad", bad);
+  said.textContent = text;
+  clearTimeout(said.timer);
+  said.timer = setTimeout(() => { said.textContent = ""; }, 8000);
+};
