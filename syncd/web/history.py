@@ -1,4 +1,4 @@
-"""What the page shows of the past: recent actions, a day of minutes, the last contact and errors.
+"""What the page shows of the past: recent actions, a day of minutes, the last errors.
 
 All of it survives a reload of the config. The counts of the minutes also survive a restart, in the state file.
 """
@@ -66,7 +66,6 @@ class RecentHistory:
     """Records actions and samples counters, for the page and for `metrics`. Use it from the event loop only.
 
     now: returns seconds since the epoch. started: when the daemon started. errors: the last error of each mirror.
-    contact_at: when the remote last answered a request, None if that is unknown.
     """
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
@@ -74,13 +73,11 @@ class RecentHistory:
         self.started = now()
         self.metrics = Metrics(self.started)
         self.errors: dict[str, LastError] = {}
-        self.contact_at: float | None = None
         self._minutes: deque[Minute] = deque(maxlen=MINUTES)
         self._spans: deque[list[int]] = deque(maxlen=SPANS)
         self._actions: deque[RecentAction] = deque(maxlen=ACTIONS)
         self._number = 0
         self._requests: deque[tuple[float, int]] = deque(maxlen=RATE_S)
-        self._answers: tuple[object, int] = (None, 0)
         self._in_trouble: dict[str, str | None] = {}
         self._stored = _Stored()
 
@@ -107,11 +104,6 @@ class RecentHistory:
         if count:
             self._minute().requests += count
         self._extend_span()
-        counters = runtime.session.transport.counters
-        answers = sum(number for (_, code), number in counters.by.items() if code != "failed")
-        if answers > (self._answers[1] if self._answers[0] is counters else 0):
-            self.contact_at = self._now()
-        self._answers = counters, answers
 
     def note_states(self, runtime: Runtime) -> None:
         """Note the error of each mirror that is in trouble."""
@@ -154,7 +146,6 @@ class RecentHistory:
         if isinstance(stored, dict):
             self._minutes.extend(Minute(*row) for row in stored["minutes"])
             self._spans.extend(stored["spans"])
-            self.contact_at = stored["contact_at"]
             self.errors = {name: LastError(*error) for name, error in stored["errors"].items()}
 
     def save(self, db: sqlite3.Connection, *, now: bool = False) -> None:
@@ -164,7 +155,6 @@ class RecentHistory:
         values: dict[str, Any] = {
             "minutes": [astuple(minute) for minute in self.minutes_from(0)],
             "spans": self.spans(),
-            "contact_at": self.contact_at,
             "errors": {name: astuple(error) for name, error in self.errors.items()},
         }
         self._stored.at = self._now()

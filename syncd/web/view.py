@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import astuple
+from datetime import datetime
 from typing import Any
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -31,7 +32,7 @@ MAX_SHARE = 0.05
 """Counting a large state file takes at most this share of the time."""
 COUNTED = (
     *("path", "target", "items", "searchable", "index", "stuck"),
-    *("last_reconcile", "oldest_at", "problems", "ignored"),
+    *("last_reconcile", "oldest_at", "problems", "counts"),
 )
 """The fields of `status --json` that the page shows."""
 LISTENERS = 16
@@ -74,8 +75,7 @@ def _count(runtime: Runtime) -> dict[str, Any]:
     mirrors: dict[str, Any] = snapshot(config, problems=0)["mirrors"]
     kinds = count_problems(config)
     for name, mirror in mirrors.items():
-        problems = mirror["problems"] = kinds.get(name, [])
-        mirror["ignored"] = sum(kind["count"] for kind in problems if kind["harmless"])
+        mirror["problems"] = kinds.get(name, [])
         # The cache shows this later, so it holds a time. An age would be out of date.
         waiting_s = mirror.pop("oldest_pending_s")
         mirror["oldest_at"] = None if waiting_s is None else round(time.time() - waiting_s)
@@ -91,6 +91,17 @@ def safe(value: Any) -> Any:
     if isinstance(value, list):
         return [safe(inner) for inner in value]
     return value
+
+
+def _last_contact(mirrors: dict[str, Any], runtime: Runtime) -> int | None:
+    """Return when the remote last answered a request (seconds since the epoch), None if that is unknown."""
+    live = [worker.status.contact.answered_at for worker in runtime.workers.values()]
+    stored = [
+        datetime.fromisoformat(mirror["last_contact"]).timestamp()
+        for mirror in mirrors.values()
+        if mirror["last_contact"]
+    ]
+    return max((round(at) for at in (*live, *stored) if at is not None), default=None)
 
 
 class _Times:
@@ -186,10 +197,9 @@ class EventFeed:
         if runtime is None:
             return {**head, "reloading": True}
         mirrors = await self._status.mirrors(runtime)
-        contact = self._history.contact_at
         return {
             **head,
-            "contact_at": None if contact is None else round(contact),
+            "contact_at": _last_contact(mirrors, runtime),
             "mirrors": [
                 self._mirror(name, mirror, runtime) for name, mirror in mirrors.items() if name in runtime.workers
             ],
@@ -227,7 +237,7 @@ class EventFeed:
             "plan_id": plan_of(now.detail or ""),
             "remaining": now.remaining,
             "until": now.until,
-            "next_at": self._times.wall(name, max(worker.full_at, worker.policy.retry_at)),
+            "next_at": now.next_try or self._times.wall(name, max(worker.full_at, worker.policy.retry_at)),
             **safe(status),
             "watch": watch.mode,
             "watch_detail": safe(watch.detail),

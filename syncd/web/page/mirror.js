@@ -13,9 +13,11 @@ const entriesOf = ({ index }) => Object.values(index).reduce((sum, each) => sum 
 
 // The files that should be at the remote and the entries that are still there, as far as they are known.
 const sharesOf = (mirror) => {
-  const { synced, pending, failed, rejected } = mirror.items;
-  const gone = Math.max(0, entriesOf(mirror) - synced);
-  return { synced, pending: Math.max(0, pending - gone), failed, rejected: Math.max(0, rejected - mirror.ignored), gone };
+  const { failed, rejected } = mirror.items, { in_step, uploading, waiting, ignored } = mirror.counts;
+  const gone = Math.max(0, entriesOf(mirror) - in_step);
+  // The deletes of these entries are among the waiting changes.
+  const later = Math.max(0, waiting - gone), left = Math.max(0, gone - waiting);
+  return { in_step, uploading: Math.max(0, uploading - left), waiting: later, failed, rejected: Math.max(0, rejected - ignored), gone };
 };
 export const totalOf = (mirror) => Object.values(sharesOf(mirror)).reduce((sum, each) => sum + each, 0);
 
@@ -46,17 +48,17 @@ const showBar = (name, box, shares, words, first) => {
 };
 
 const showLead = (refs, mirror) => {
-  const total = totalOf(mirror), { items, index } = mirror;
+  const total = totalOf(mirror), { counts, index } = mirror;
   const indexed = mirror.searchable !== null;
-  const lead = indexed ? mirror.searchable : items.synced;
+  const lead = indexed ? mirror.searchable : counts.in_step;
   say(refs.part("lead"), number.format(lead));
   say(refs.part("total"), total ? `of ${number.format(total)} ${indexed ? "searchable" : "in step"}` : indexed ? "searchable" : "in step");
   refs.part("upload").hidden = total === 0;
   showBar(
     "Upload", refs.part("upload"),
     sharesOf(mirror),
-    { synced: "in step", pending: mirror.state === "syncing" ? "uploading" : "waiting", failed: "failed", rejected: "rejected", gone: "still there without a file" },
-    "synced",
+    { in_step: "in step", uploading: "uploading", waiting: "waiting", failed: "failed", rejected: "rejected", gone: "still there without a file" },
+    "in_step",
   );
   refs.part("index").hidden = !indexed || entriesOf(mirror) === 0;
   showBar(
