@@ -71,7 +71,7 @@ async def fill_remote(
 ) -> bool:
     """Fill the remote table. Return True if the journal filled it, because an audit found nothing to list.
 
-    tick: called now and then. listing: always list. create: a missing target may be created.
+    tick: called after each batch of a listing. listing: always list. create: a missing target may be created.
     """
     try:
         why = "a full listing was requested" if listing else await why_list(mirror)

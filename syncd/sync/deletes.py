@@ -1,4 +1,4 @@
-"""Decide after the puts of a pass which of its deletes may go now and how many lose a content; record what went.
+"""Decides after the puts of a pass which of its deletes may go now, counts lost contents, and records the deletes.
 
 - A delete loses nothing if an entry that stays has its content: the file was moved, or has a copy.
 - A delete waits while an upload that did not succeed may be of its content, so that a search finds the old entry. The
@@ -47,7 +47,7 @@ FIRST_PAUSE_S = 0.25
 
 @dataclass(slots=True)
 class DeleteDecision:
-    """The deletes of a plan, decided.
+    """The decision about the deletes of a plan.
 
     lost: deletes that lose a content, and keys that earlier passes saw disappear and that are not due yet.
     due: deletes that may go. waiting: deletes that wait for an upload. young: deletes that wait for `delete_after`.
@@ -67,7 +67,7 @@ class _Uploads:
     """The uploads that did not succeed, and may have the content that a delete removes.
 
     unsent: key -> checksum of each file that was read and not put.
-    marked_due: when the next file is due that was marked and that this pass has not looked at.
+    marked_due: the due time of the next marked file that this pass has not looked at.
     """
 
     def __init__(self, mirror: Mirror, tables: PassTables, rows: Sequence[Dirty], unsent: Mapping[str, str]) -> None:
@@ -108,7 +108,7 @@ class _Uploads:
 async def postpone_deletes(
     mirror: Mirror, tables: PassTables, rows: Sequence[Dirty], delete_after: float, unsent: Mapping[str, str]
 ) -> DeleteDecision:
-    """Take the deletes that have to wait out of the plan, schedule another look at their keys, and count the losses.
+    """Remove the deletes that have to wait from the plan, schedule another look at their keys, and count the losses.
 
     rows: the rows of the queue that the pass looks at. unsent: see _Uploads.
     """
@@ -123,7 +123,7 @@ async def postpone_deletes(
     decision.lost += mirror.absences.count_lost()
     tables.plan.remove("delete", decision.postponed)
     if decision.postponed:
-        log.info("delete.put_off", mirror=mirror.name, waiting=decision.waiting, young=decision.young)
+        log.info("delete.postponed", mirror=mirror.name, waiting=decision.waiting, young=decision.young)
     return decision
 
 
@@ -206,7 +206,7 @@ async def coming_contents(mirror: Mirror, tables: PassTables) -> Counter[str]:
 
 
 def count_losses(mirror: Mirror, tables: PassTables, coming: Mapping[str, int]) -> int:
-    """Return by how many deletes of a plan a content is lost. coming: the result of `coming_contents`."""
+    """Return the number of deletes of a plan that lose a content. coming: the result of `coming_contents`."""
     other = sum(
         delete.counted and delete.evidence not in GONE for batch in tables.plan.batches("delete") for _, delete in batch
     )
@@ -246,7 +246,7 @@ class Replacements:
                 kept.add(delete)
                 continue
             waited_s = now - replacement.written_at
-            # The limit holds in both directions: a time from a clock that was ahead tells nothing about the age.
+            # The limit holds in both directions, because a time in the future tells nothing about the age.
             if abs(waited_s) <= PATIENCE_S:
                 waiting[delete] = replacement
             else:
@@ -269,7 +269,7 @@ class Replacements:
             mirror.queue.later({delete.key for delete in waiting}, self._due)
         self.waiting += len(waiting)
         delete, replacement = next(iter(waiting.items()))
-        # Level info only in the pass that has written a replacement.
+        # The level is info only in the pass that has written a replacement.
         is_new = any(replacement.written_at >= self._began for replacement in waiting.values())
         about = {"count": len(waiting), "key": shown(delete.key), "until_searchable": shown(replacement.key)}
         log.log(logging.INFO if is_new else logging.DEBUG, "delete.waits", mirror=mirror.name, **about)
@@ -284,7 +284,7 @@ def replacements_of(db: sqlite3.Connection, mirror: str, deletes: Sequence[Delet
     keys = [delete.key for delete in deletes]
     checksums = [delete.checksum for delete in deletes if delete.checksum]
     deleted_refs = {delete.ref for delete in deletes}
-    # An entry that is deleted too replaces nothing: two copies would wait for each other.
+    # An entry that is deleted too is no replacement. Otherwise two copies would wait for each other.
     candidates = [
         candidate
         for candidate in map(Replacement._make, Journal(db, mirror).index.unsearchable(keys, checksums))
@@ -325,7 +325,7 @@ class DeleteRecorder:
         consented = delete in self.consented
         mirror.journal.tombstones.record_delete(delete.key, delete.ref, now, consented=consented, age=mirror.age())
         if copy := self.copies.pop(delete.key, None):
-            # Not earlier: a delete without an answer is planned again, and still needs its copy then.
+            # The copy counts as used only now: a delete without an answer is planned again, and then needs the copy.
             mirror.absences.use_copy(copy)
         mirror.keep_age()
         return why

@@ -245,7 +245,7 @@ def _look_at_tree(tree: Tree, before: AcceptedMounts | None) -> MountSurvey:
 
 
 def protect_mounts(mirror: Mirror, seen: MountSurvey, *, force: bool = False) -> None:
-    """Remember the mounts of a look, and close the paths below the root whose mount is missing.
+    """Store the present mounts, and close the paths below the root whose mount is missing.
 
     force: accept all mounts as they are.
     """
@@ -264,7 +264,7 @@ def protect_mounts(mirror: Mirror, seen: MountSurvey, *, force: bool = False) ->
 
 
 def protect_look(tree: Tree, name: str, meta: Meta, journal: Journal) -> None:
-    """Close in `tree` the paths that a pass of mirror `name` would close. Remember nothing."""
+    """Close in `tree` the paths that a pass of mirror `name` would close, without storing the mounts."""
     before = accepted_mounts(meta)
     if before and before.path == from_os(str(tree.root)):
         _close_paths(tree, name, _mount_changes(tree, journal, before, _look_at_tree(tree, before)))

@@ -206,7 +206,7 @@ async def _fill_from_folder(mirror: Mirror, tables: PassTables, where: Places) -
 def _problems(found: Sequence[Item | Problem], root: str) -> tuple[list[Problem], list[Problem]]:
     """Return the problems without a key, and the problems with a key.
 
-    The root has no key, and an invalid name has none: its problem may show the key of another file.
+    Neither the root nor an invalid name has a key. The text in its problem may equal the key of another file.
     """
     keyless: list[Problem] = []
     keyed: list[Problem] = []
@@ -244,7 +244,7 @@ def _observed(row: KeyRow, entries: Sequence[Entry], owner: str, seen: Source) -
 
 @dataclass(slots=True)
 class FileReader:
-    """Reads files for one pass. files_read: how many.
+    """Reads files for one pass. files_read: the number of files read.
 
     everything: the pass covers the whole folder, so it needs no hints about other names of a changed file.
     """
@@ -258,17 +258,20 @@ class FileReader:
     ) -> tuple[list[Observed], frozenset[str]]:
         """Return the block with the checksums that decisions need, and the keys of files that are changing right now.
 
-        A file needs one if it can be compared: with a record, with an entry, or with content that the remote refused.
+        A file needs a checksum to be compared with a record, with an entry, or with content that the remote refused.
         """
         items = [
-            each.local
-            for each in block
-            if isinstance(each.local, Item)
-            and each.local.checksum is None
-            and (each.record or each.entry or each.key in refused)
+            observed.local
+            for observed in block
+            if isinstance(observed.local, Item)
+            and observed.local.checksum is None
+            and (observed.record or observed.entry or observed.key in refused)
         ]
         found, changing = await self.checksums(items)
-        return [each._replace(local=found[each.key]) if each.key in found else each for each in block], changing
+        with_checksums = [
+            observed._replace(local=found[observed.key]) if observed.key in found else observed for observed in block
+        ]
+        return with_checksums, changing
 
     async def checksums(self, items: Sequence[Item]) -> tuple[dict[str, Item | Problem], frozenset[str]]:
         """Hash files in a thread. Return the files with their checksums, and the keys of files that are changing."""

@@ -1,4 +1,4 @@
-"""One full pass of a mirror, to its end: files that change meanwhile are read again, and the index can be awaited."""
+"""Runs one full pass of a mirror to its end: reads files again that change meanwhile, and can wait for the index."""
 
 import asyncio
 import math
@@ -29,8 +29,8 @@ class Report:
 
     results: one for the full pass, and one for each later pass over files that changed. kinds: the number of problems
     by kind, at the end. error: the error that stopped the mirror. not_indexed: the entries that were not searchable
-    when the wait ended. waiting: the keys of those that have waited longest. usages: what the target uses of the plan's
-    ceilings, for a dry run.
+    when the wait ended. waiting: the keys of the entries that have waited longest. usages: the target's use of the
+    ceilings of the account's plan, for a dry run.
     """
 
     results: list[Result] = field(default_factory=list)
@@ -149,7 +149,7 @@ async def wait_until_indexed(mirror: Mirror, report: Report, seconds: float) -> 
 
 
 async def wait_for_followup(mirror: Mirror, report: Report, seconds: float, status: HasState) -> None:
-    """Wait likewise while the daemon follows the index up, until the mirror is halted."""
+    """Wait as `wait_until_indexed` does while the daemon polls the index. A halt of the mirror ends the wait."""
     clock = asyncio.get_running_loop().time
     end = clock() + seconds
     while True:

@@ -30,7 +30,7 @@ class Progress:
         self._trouble: Trouble | None = None
 
     def update(self, result: Result) -> None:
-        """Store how many actions are left, now and then."""
+        """Store how many actions are left, at most once in PROGRESS_EVERY_S."""
         if time.monotonic() >= self._next_at:
             self.store(remaining(result))
 
@@ -87,6 +87,6 @@ def remaining(result: Result) -> int:
 
 
 def store_state(mirror: Mirror, state: State, message: str | None = None, **more: Any) -> None:
-    """Store the state of a mirror, if the state file can be written. If it cannot, the report tells the error."""
+    """Store the state of a mirror, if the state file can be written. If it cannot, the report has the error."""
     with contextlib.suppress(StateHalt), writable():
         set_state(mirror.meta, state, message, since=mirror.now(), **more)
