@@ -53,7 +53,7 @@ LONG_KEY_LENGTH = 1024
 
 
 CREDENTIALS_WORKED = "credentials_worked"
-"""The name of a stored value for all mirrors: a fingerprint of the credentials, and what they have worked for."""
+"""The name of a stored value: the fingerprint of the credentials, and the kinds of request that accepted them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +201,9 @@ def _transport(config: Config, budget: Budget | None) -> Transport:
 
 @contextmanager
 def _known_credentials(transport: Transport, db: sqlite3.Connection) -> Iterator[None]:
-    """Read from the state file what the present credentials have worked for, and store it again at the end.
+    """Read for which kinds of request the present credentials have worked, and store these kinds at the end.
 
-    A command that changes nothing asks once, so that a person has the answer at once.
+    A command that changes nothing tries a refused request once only, so that a person has the answer at once.
     """
     meta = Meta(db, "")
     stored = meta.get(CREDENTIALS_WORKED)
@@ -214,7 +214,7 @@ def _known_credentials(transport: Transport, db: sqlite3.Connection) -> Iterator
     finally:
         found = {"fingerprint": transport.login.credentials.fingerprint(), "kinds": transport.trust.known()}
         if found != stored:
-            # Without the note, the next process halts at the first refusal.
+            # Without the stored value, the next process halts at the first refusal.
             with suppress(sqlite3.Error):
                 meta.set(CREDENTIALS_WORKED, found)
 
@@ -267,8 +267,8 @@ def _removal_log(deletes: DeleteLog, mirror: str, target: str) -> OpenRemovalLog
     def open_log(removed: Sequence[Removed]) -> Iterator[LogRemoval]:
         lines = {entry: removal_log_entry(entry.key, entry.ref, entry.kind, entry.why) for entry in removed}
         place = {"mirror": mirror, "target": target}
-        with deletes.writing([place | line for line in lines.values()]) as pen:
-            yield lambda entry: pen.write(place | lines[entry], time.time())
+        with deletes.writing([place | line for line in lines.values()]) as writer:
+            yield lambda entry: writer.write(place | lines[entry], time.time())
 
     return open_log
 

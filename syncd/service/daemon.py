@@ -122,7 +122,7 @@ class _Daemon:
             await self._open_page(config.web.listen)
             self._runtime = runtime = build_runtime(session)
             await self._control.open(config.state_dir)
-            self._settle_reloads(None)
+            self._finish_reloads(None)
             try:
                 return await self._serve_runtime(runtime)
             finally:
@@ -204,9 +204,9 @@ class _Daemon:
     def _drop(self, error: SyncdError) -> None:
         """Report a config that cannot be used."""
         log.error("config.invalid", error=str(error), consequence="the former config stays in force")
-        self._settle_reloads(error)
+        self._finish_reloads(error)
 
-    def _settle_reloads(self, error: SyncdError | None) -> None:
+    def _finish_reloads(self, error: SyncdError | None) -> None:
         """Tell the commands that wait for a reload how it ended."""
         for reloaded in self._reloads:
             if not reloaded.done():
@@ -214,7 +214,7 @@ class _Daemon:
         self._reloads.clear()
 
     def _rebuild(self, error: StateDamaged) -> None:
-        """Let the next start replace the state file. Raises the error if a new file was damaged soon."""
+        """Let the next start replace the state file. Raises the error if the previous new file was damaged soon."""
         now = asyncio.get_running_loop().time()
         if now < self._rebuilt_at + REBUILD_EVERY_S:
             raise error

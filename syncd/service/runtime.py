@@ -273,6 +273,6 @@ def _check_state(session: Session) -> None:
     """Raise StateGone if another syncd could take the state directory, StateDamaged if the file was removed."""
     state_dir = session.config.state_dir
     if session.lock is not None and session.lock.gone():
-        raise StateGone(f"{state_dir} was removed or replaced while syncd was at work; start syncd anew")
+        raise StateGone(f"{state_dir} was removed or replaced while syncd was running; start syncd again")
     if not (state_dir / FILE_NAME).exists():
-        raise StateDamaged(f"{state_dir / FILE_NAME} was removed while syncd was at work")
+        raise StateDamaged(f"{state_dir / FILE_NAME} was removed while syncd was running")

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: every command ends soon after one, also as PID 1 and while its main thread hangs in a call.
+"""Ends every command soon after SIGINT or SIGTERM, also as PID 1 and while the main thread hangs in a call.
 
 A process with PID 1 gets no signal for which it has no handler, and Python runs a handler only when the main thread
 returns from its current call. So the handlers are installed at the start, and a thread reads the signals from a pipe.
@@ -16,7 +16,7 @@ from types import FrameType
 GRACE_S = 4.0
 """The process exits this long after a signal, even if a call still hangs, for example on a dead network mount."""
 PRINT_S = 0.5
-"""Maximum time that the last message of such an exit takes."""
+"""Maximum seconds that the last message of such an exit takes."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
