@@ -147,7 +147,7 @@ def _replacement(db: sqlite3.Connection, name: str, record: Record | None, local
 def _next_step(
     journal: Journal, section: MirrorConfig, record: Record | None, local: Local, checksum: str | None
 ) -> Facts:
-    """Yield what the next pass does with a file that differs from the uploaded content."""
+    """Yield the next step for a file that differs from the uploaded content."""
     if isinstance(local, Problem) and record:
         yield "next", "nothing while the problem lasts; the content sent earlier stays in the target"
     elif local is None and record and section.prune == "never":

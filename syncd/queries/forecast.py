@@ -1,4 +1,4 @@
-"""How long requests take, how long a pass still takes, and how long the next pass of a folder takes. PURE."""
+"""Forecasts the time of a number of requests, the rest of a pass, and the next pass of a folder. PURE."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,10 +80,9 @@ class Pace:
 class FolderSurvey:
     """The result of a walk that reads no file.
 
-    unsent: files that are new or look changed; unsent_bytes: their size. html: files that are HTML by
-    their names. known: entries of the journal; found: entries
-    of the journal that have a file. complete: every directory could be read. protected: a mount is missing, so the
-    number of deleted files is unknown.
+    unsent: files that are new or look changed; unsent_bytes: their size. html: files that are HTML by their names.
+    known: entries of the journal; found: entries of the journal that have a file. complete: every directory could be
+    read. protected: a mount is missing, so the number of deleted files is unknown.
     """
 
     files: int = 0

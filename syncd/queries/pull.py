@@ -25,7 +25,7 @@ Wrote = Literal["written", "unchanged", "different"]
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = 1024 * 1024
 _GIT = frozenset({".git", "git~1"})
-"""Names of the Git directory, also on file systems that ignore case, and its short name there."""
+"""The name of the Git directory in lower case, and its short name on file systems that have short names."""
 _BATCH = 1000
 """Entries handed to the target at a time."""
 
@@ -160,7 +160,7 @@ def check_files(mirror: Mirror) -> None:
 async def pull(mirror: Mirror, folder: Folder, *, force: bool = False, everyone: bool = False) -> Pulled:
     """Write the entries of a mirror's shard into a folder, at their keys without the prefix.
 
-    everyone: entries of other owners, too.
+    everyone: also write the entries of other owners.
     """
     check_files(mirror)
     pulled, prefix = Pulled(), mirror.policy.prefix
