@@ -70,9 +70,12 @@ def conflicts(mirrors: Mapping[str, MirrorConfig]) -> Iterator[tuple[str, str]]:
         ):
             continue
         if first.owner and first.owner == second.owner:
-            yield one, f" and mirrors.{other} write as the same owner under the same keys; give one another key_prefix"
+            yield one, f" and mirrors.{other} write as the same owner under the same keys; change one key_prefix"
         elif "all" in (first.prune, second.prune):
-            yield one, f' and mirrors.{other}: prune = "all" deletes what the other writes; give one another key_prefix'
+            yield (
+                one,
+                f' and mirrors.{other}: prune = "all" deletes the entries that the other writes; change one key_prefix',
+            )
 
 
 def _expiry_fault(mirror: MirrorConfig) -> str | None:
@@ -123,7 +126,7 @@ def home() -> Path | None:
 def _contains(root: Path, path: Path) -> bool:
     """Return whether `path` is `root` or lies inside it. Resolves symbolic links, bind mounts and case."""
     # `realpath` leaves a loop of links as it is; `Path.resolve` raises.
-    real_root, real = (Path(os.path.realpath(each)) for each in (root, path))
+    real_root, real = Path(os.path.realpath(root)), Path(os.path.realpath(path))
     return real.is_relative_to(real_root) or any(_same(real_root, above) for above in (real, *real.parents))
 
 
@@ -177,7 +180,7 @@ def _mode(path: Path | None) -> int:
 
 
 def refuse_writable(path: Path, name: str) -> None:
-    """Raise ConfigError if every user may write to a file that contains a secret. name: the key to blame.
+    """Raise ConfigError if every user may write to a file that contains a secret. name: the key that the message names.
 
     A user who changes the file chooses the account that receives the folder. `exposed_files` reports a readable file.
     """
@@ -191,7 +194,7 @@ def refuse_writable(path: Path, name: str) -> None:
 
 def _uploads(mirror: MirrorConfig, secret: Path) -> bool:
     """Return whether a mirror would upload a file that contains a secret."""
-    root, path = (Path(os.path.realpath(each)) for each in (mirror.path, secret))
+    root, path = Path(os.path.realpath(mirror.path)), Path(os.path.realpath(secret))
     if not path.is_file() or not path.is_relative_to(root):
         return False
     rules = Rules(tuple(mirror.include), tuple(mirror.exclude))
@@ -336,7 +339,7 @@ def _keys_at(section: Sequence[str]) -> list[str]:
         if field and field.discriminator and parts:
             # The next part is the type of a target.
             kind = parts.pop(0)
-            inner = next((each for each in _models(inner) if kind in _types(each)), None)
+            inner = next((section for section in _models(inner) if kind in _types(section)), None)
         while args := get_args(inner):
             # The next part is the name of a mirror, which may equal a key, or a number of a list.
             parts = parts[1:] if get_origin(inner) in (dict, list) else parts
@@ -348,7 +351,7 @@ def _keys_at(section: Sequence[str]) -> list[str]:
 
 
 def _models(union: object) -> list[type[BaseModel]]:
-    return [each for each in getattr(union, "__args__", ()) if isinstance(each, type) and issubclass(each, BaseModel)]
+    return [part for part in getattr(union, "__args__", ()) if isinstance(part, type) and issubclass(part, BaseModel)]
 
 
 def _types(model: type[BaseModel]) -> tuple[str, ...]:

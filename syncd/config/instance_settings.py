@@ -29,13 +29,13 @@ ELSEWHERE = {
         "it belongs to an instance with an external source, and a mirror uploads to the built-in storage",
     ),
 }
-"""Settings of the API that are no settings here, and the remedy in place of a suggestion."""
+"""Settings of the API that this section does not take, and the remedy that an error names for each."""
 
 
 class ConfigSection(BaseModel):
     """A section of the config. It rejects unknown keys, cannot be changed, and shows no value in an error.
 
-    defer_build: the model of a section is built as a part of the config that is loaded, and not once more for itself.
+    defer_build: pydantic builds the model of a section only as a part of the whole config, which saves time.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
@@ -91,7 +91,7 @@ class RouteSection(ConfigSection):
 
 
 class MCPSection(RouteSection):
-    """The route for agents. description: what its search tool says about the documents."""
+    """The route for agents. description: the text in which its search tool describes the documents."""
 
     description: str | None = None
 

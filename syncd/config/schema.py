@@ -372,7 +372,7 @@ def _merged(defaults: dict[str, Any], mirror: dict[str, Any]) -> dict[str, Any]:
     if isinstance(defaults.get("target"), dict) and isinstance(mirror.get("target"), dict):
         merged["target"] = {**defaults["target"], **mirror["target"]}
         settings = [values["target"].get("settings") for values in (defaults, mirror)]
-        if all(isinstance(each, dict) for each in settings):
+        if all(isinstance(table, dict) for table in settings):
             merged["target"]["settings"] = _deep(*settings)
     return merged
 

@@ -169,7 +169,7 @@ class _TomlSource(TomlConfigSettingsSource):
 
 
 class _OneLogin(PydanticBaseSettingsSource):
-    """Another source, without its login if a stronger source has a complete one, so that two logins never mix."""
+    """Another source, without its login if a stronger source has a complete login, so that two logins never mix."""
 
     def __init__(self, source: PydanticBaseSettingsSource) -> None:
         super().__init__(source.settings_cls)
@@ -231,7 +231,7 @@ def _credential_values(environ: Mapping[str, str]) -> dict[str, Any]:
     if not directory or not path.is_file():
         return {}
     read_secret(path, f"credential {CREDENTIAL}")
-    # The path and not the token, so that the file is read again when it changes.
+    # The value is the path and not the token, so that the file is read again when it changes.
     return {"cloudflare": {"api_token_file": str(path)}}
 
 
