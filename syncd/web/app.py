@@ -87,8 +87,8 @@ class WebApp:
                 ),
             ]
         )
-        # After DNS rebinding a foreign page still sends its own name as Host. Every port is allowed: a tunnel may have
-        # another port at its other end.
+        # After DNS rebinding a foreign page still sends its own name as Host. Every port is allowed, because the other
+        # end of a tunnel may have another port.
         hosts = [*_LOCAL_HOSTS, f"[{host}]" if ":" in host else host]
         self.asgi: ASGIApp = SecurityMiddleware(TrustedHostMiddleware(routes, hosts, www_redirect=False))
 

@@ -42,7 +42,7 @@ class Metrics:
     """
 
     def __init__(self, started: float) -> None:
-        # A registry of its own: metrics that a library registers elsewhere do not appear.
+        # The registry is our own, so that metrics of libraries do not appear.
         registry = self.registry = CollectorRegistry(auto_describe=False)
         build = {"version": __version__, "python": platform.python_version()}
         Info("syncd_build", "The running program.", registry=registry).info(build)

@@ -25,9 +25,9 @@ _log = structlog.get_logger()
 SAMPLE_S = 1.0
 KEEP_ALIVE_S = 30
 CONNECTIONS = 64
-"""The server answers 503 to requests on more connections than this."""
+"""Maximum number of connections that the server answers. It answers 503 to requests on further connections."""
 OPEN_CONNECTIONS = 2 * CONNECTIONS
-"""The server closes further connections at once. An idle connection also takes a descriptor."""
+"""Maximum number of open connections. The server closes further ones at once, because each takes a descriptor."""
 REQUEST_HEAD_S = 10.0
 """The server closes a connection that has not sent the head of a request within this time."""
 WARN_EVERY_S = 60.0

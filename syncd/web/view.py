@@ -36,7 +36,7 @@ COUNTED = (
 )
 """The fields of `status --json` that the page shows."""
 LISTENERS = 16
-"""The server answers 503 to more listeners than this."""
+"""Maximum number of listeners. The server answers 503 to further listeners."""
 POLL_S = 1.0
 SEND_TIMEOUT_S = 10.0
 """The stream ends if the listener does not take a message within this time. Its browser connects again."""
