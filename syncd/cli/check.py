@@ -59,8 +59,8 @@ def check(
 ) -> int:
     """Check everything that a mirror needs and print how to fix it.
 
-    It looks at config, token, account, targets, folders and watch limits, and changes nothing. Only --probe does: it
-    uploads a throw-away item to each AI Search instance, deletes it again, and keeps what it learned in the state.
+    It looks at config, token, account, targets, folders and watch limits, and changes nothing. Only --probe changes
+    something: it uploads a throw-away item to each AI Search instance, deletes it, and stores what it learned.
     """
     if excludes:
         return _print_excludes(as_json=as_json)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from syncd.sync.mirror import Result
 
 PLAIN_INTERVAL_S = 5.0
-"""Time between two progress lines when stderr is no terminal."""
+"""Seconds between two progress lines when stderr is no terminal."""
 _REFRESH_S = 0.1
-"""Time between two states of the progress bar."""
+"""Seconds between two states of the progress bar."""
 _WAIT_LOOK_S = 1.0
 """Time between two looks whether requests wait for the rate limits."""
 _BAR_WIDTH = 30
@@ -46,7 +46,7 @@ def print_line(text: str) -> None:
 
 
 def print_note(text: str) -> None:
-    """Print one line that is not part of the answer to stderr, escaped likewise."""
+    """Print one line to stderr that is not part of the answer, with control characters and secrets escaped."""
     print(printable(text), file=sys.stderr)  # noqa: T201
 
 
@@ -138,7 +138,7 @@ class ProgressLine:
         self._shown_at = now
         bar = f" [{'#' * (_BAR_WIDTH * done // max(total, done)):{_BAR_WIDTH}}] {done}/{total}" if done else ""
         minutes, seconds = divmod(int(now - self._began), 60)
-        # The cursor stands at the begin of the line, so that a log event replaces it.
+        # The cursor stays at the beginning of the line, so that a log event overwrites the line.
         print(f"\r{_NO_WRAP}{text}{bar} {minutes}:{seconds:02}\x1b[K{_WRAP}\r", end="", file=sys.stderr, flush=True)  # noqa: T201
 
     def clear(self) -> None:
@@ -216,7 +216,7 @@ class ProgressDisplay:
 
 
 def _step(result: "Result") -> str:
-    """Return what the pass is doing."""
+    """Return the present step of a pass in words."""
     if result.waiting:
         return f"waiting until {result.waiting} file{' is' if result.waiting == 1 else 's are'} searchable"
     if result.done.total():

@@ -71,7 +71,7 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
                 await wait_for_followup(mirrors[name], report, request["wait_s"], runtime.workers[name].status)
         code = most_serious(reports.values())
         output, errors = io.StringIO(), io.StringIO()
-        # Nothing else prints meanwhile, because this block awaits nothing.
+        # This block awaits nothing, so no other task prints in the meantime.
         with redirect_stdout(output), redirect_stderr(errors):
             print_result(mine, asked, reports, code)
         channel.out(output.getvalue())
