@@ -52,11 +52,11 @@ class EmulatorOptions:
     quota: "N/S", e.g. "1200/300": more than N requests in any S seconds are answered 429/971, as are all requests of
     the next S seconds. None: no limit.
     quota_headers: False omits the Ratelimit headers from answers under a quota; Retry-After remains.
-    permissions: those of the token for AI Search. Without "run", searches are refused with 10000; without "edit",
-    everything else is. permission_status: the HTTP status of that refusal, which is undocumented.
+    permissions: the permissions of the token for AI Search. Without "run", searches are refused with 10000. Without
+    "edit", all other requests are refused. permission_status: the HTTP status of this refusal, which is undocumented.
     paused: True pauses each instance until a client updates it with {"paused": false}.
     show_defaults: False omits the settings of an instance that no client has set from answers.
-    builtin_storage: False makes instances that cannot take uploads (7053), like those made before 2026-04-16.
+    builtin_storage: False makes instances that cannot take uploads (7053), like instances from before 2026-04-16.
     permanent: the answer to an update of an instance that changes its embedding model or type, which is undocumented:
     "refuse" is 400/7001, "ignore" keeps the old value.
     oversize: the answer to an upload over the limit of its type: "refuse" is 413/7054, "skip" stores an item with the
@@ -175,7 +175,7 @@ def _compiled(text: str) -> re.Pattern[str]:
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError after `seconds`, but only in the main thread, where alone a signal handler can be set."""
+    """Raise TimeoutError after `seconds`. Only the main thread can set a signal handler, so others have no limit."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

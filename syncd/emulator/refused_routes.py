@@ -1,4 +1,4 @@
-"""Routes of the service that the stand-in knows and does not play. It refuses them in words, with HTTP status 501."""
+"""Routes of the service that the stand-in does not implement. It refuses them with an explanation and status 501."""
 
 from starlette.responses import Response
 
@@ -17,12 +17,14 @@ _ROUTES = (
     ("GET", "/tomarkdown/supported"),
     ("POST", "/tomarkdown"),
 )
-"""Everything of Workers AI but the run of a model."""
+"""All routes of Workers AI except the run of a model."""
 
 
 async def _refuse(call: Call) -> Response:
     await call.request.body()
-    raise ApiError(501, 10501, "The stand-in does not play this route; of Workers AI it runs embedding models only")
+    raise ApiError(
+        501, 10501, "The stand-in does not implement this route; of Workers AI it runs embedding models only"
+    )
 
 
 ENDPOINTS = [Endpoint(method, _AI + path, _refuse) for method, path in _ROUTES]

@@ -1,4 +1,4 @@
-"""The endpoint of Vectorize that queries: an exact search over all stored vectors, one block at a time."""
+"""The query endpoint of Vectorize: an exact search over all stored vectors, one block at a time."""
 
 import json
 from collections.abc import Callable
@@ -78,7 +78,7 @@ def _read_request(call: Call, index: IndexRow, body: dict[str, Any]) -> _QueryRe
 
 
 def _vector(call: Call, index: IndexRow, body: dict[str, Any]) -> Floats:
-    """Return the vector of the query, or the stored vector that `vectorId` names; wrangler sends the latter."""
+    """Return the vector of the query, or the stored vector that `vectorId` names, as wrangler sends it."""
     identifier = body.get("vectorId")
     if isinstance(identifier, str) and "vector" not in body:
         sql = "SELECT data FROM vz_vectors WHERE of_index = ? AND id = ?"

@@ -19,7 +19,7 @@ from syncd.emulator.server import Server, serve
 from tests.emulator.harness import ACCOUNT, NDJSON
 
 RESOURCES = ("ai", "aisearch", "kv", "vectorize")
-NOT_PLAYED = "The stand-in does not play this route"
+NOT_PLAYED = "The stand-in does not implement this route"
 
 
 def _methods(resource: SyncAPIResource, path: str) -> Iterator[tuple[str, Callable[..., Any]]]:
