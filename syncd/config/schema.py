@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -16,8 +15,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from syncd.config.daemon_sections import Notify, Web
 from syncd.config.instance_settings import ELSEWHERE, ConfigSection, InstanceSettingsSection
-from syncd.core.base_url import check_base_url, is_loopback
+from syncd.core.base_url import check_base_url
 from syncd.core.budget import parse_quota
 from syncd.core.errors import ConfigError
 from syncd.core.globs import BadPattern, parse
@@ -54,11 +54,6 @@ REMOVED = {
     "replace": "it was removed; changed files always replace their items in place",
 }
 """Keys of earlier versions, and the remedy in place of a suggestion."""
-_LISTEN = (
-    'should be a loopback address and a port, such as "127.0.0.1:8385", "[::1]:8385" or "localhost:8385";'
-    " for access from another machine, use ssh -L or a proxy with a password"
-)
-_WEBHOOK = "should be an https:// address; plain http is allowed for loopback only"
 
 
 # -- values
@@ -98,40 +93,6 @@ def _quota(value: str) -> str:
 
 def _shard(value: str) -> str:
     Shard.parse(value)
-    return value
-
-
-def listen_address(text: str) -> tuple[str, int]:
-    """Return (address to bind, port) of a `web.listen`. Port 0 binds a free port. May raise ValueError."""
-    try:
-        url = urlsplit(f"//{text}")
-        host, port = url.hostname, url.port
-    except ValueError:
-        raise ValueError(_LISTEN) from None
-    if host is None or port is None or url.netloc != text or "@" in text or not is_loopback(host):
-        raise ValueError(_LISTEN)
-    return ("127.0.0.1" if host == "localhost" else host), port
-
-
-def _listen(value: str) -> str:
-    if value:
-        listen_address(value)
-    return value
-
-
-def _webhook(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if not text:
-        return value
-    try:
-        url = urlsplit(text)
-        host, _ = url.hostname, url.port
-    except ValueError:
-        raise ValueError(_WEBHOOK) from None
-    if not host or url.scheme not in ("http", "https") or (url.scheme == "http" and not is_loopback(host)):
-        raise ValueError(_WEBHOOK)
-    if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("should contain only ASCII characters and no spaces")
     return value
 
 
@@ -296,18 +257,6 @@ class MirrorConfig(ConfigSection):
     shard: Annotated[str, AfterValidator(_shard)] = ""
     long_names: Literal["reject", "shorten"] = "reject"
     target: Annotated[TargetSection, Field(discriminator="type")]
-
-
-class Web(ConfigSection):
-    """The status page, /healthz and /metrics; "" serves none. Loopback only, because they need no password."""
-
-    listen: Annotated[str, AfterValidator(_listen)] = ""
-
-
-class Notify(ConfigSection):
-    """The webhook for halts and recoveries. Its address is a secret, because everybody who knows it can post."""
-
-    webhook: Annotated[SecretStr, AfterValidator(_webhook)] = SecretStr("")
 
 
 class Config(BaseSettings):

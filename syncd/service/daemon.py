@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from syncd.config.daemon_sections import Web
 from syncd.config.schema import Config
 from syncd.config.sources import login
 from syncd.core.errors import EXIT_OK, ConfigError, Locked, StateDamaged, StateGone, StateHalt, SyncdError
@@ -29,8 +30,8 @@ REBUILD_EVERY_S = 60.0
 class StatusPage(Protocol):
     """The status page. The command line passes it in, so that the daemon does not import it."""
 
-    async def open(self, listen: str) -> None:
-        """Serve at this address, or nowhere for "". Raises ConfigError if the address is in use."""
+    async def open(self, web: Web) -> None:
+        """Serve at these addresses. Raises ConfigError if one is in use."""
 
     async def run(self, runtime: Runtime) -> None:
         """Show these objects until cancelled."""
@@ -119,7 +120,7 @@ class _Daemon:
         """Serve one config until a signal. Return the next config."""
         on_damage, self._on_damage = self._on_damage, "rebuild"
         async with open_session(config, daemon=True, on_damage=on_damage) as session:
-            await self._open_page(config.web.listen)
+            await self._open_page(config.web)
             self._runtime = runtime = build_runtime(session)
             await self._control.open(config.state_dir)
             self._finish_reloads(None)
@@ -169,13 +170,13 @@ class _Daemon:
             else:
                 return config
 
-    async def _open_page(self, listen: str) -> None:
-        """Serve the status page at this address. A port in use is an error at the start, and a warning later."""
-        if listen and self._page is None:
+    async def _open_page(self, web: Web) -> None:
+        """Serve the status page and the metrics. A port in use is an error at the start, and a warning later."""
+        if (web.listen or web.metrics_listen) and self._page is None:
             self._page = self._make_page()
         try:
             if self._page:
-                await self._page.open(listen)
+                await self._page.open(web)
         except ConfigError as error:
             if not self._started:
                 raise

@@ -58,6 +58,10 @@ class Runtime:
         reasons += sorted(fault for fault in faults if fault)
         return reasons + self.dead()
 
+    def unready(self) -> list[str]:
+        """Return the reasons why the daemon is not at work: those of `faults`, and watches that are not set up yet."""
+        return self.faults() + ([] if self.watching else ["the watches of the folders are being set up"])
+
     def dead(self) -> list[str]:
         """Return the reasons why the daemon should be started again: loops that are stuck, and a dead watcher."""
         reasons = [f"the loop of mirror {name} is stuck" for name in self.stuck()]

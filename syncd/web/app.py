@@ -1,4 +1,4 @@
-"""The routes: the page and its files, its event stream, its questions and buttons, /healthz and /metrics.
+"""The routes: the page and its files, its event stream, its questions and buttons, and the routes of `probes`.
 
 Every answer has headers that protect the page from other pages that are open in the same browser.
 """
@@ -25,6 +25,7 @@ from syncd.service.build import build_tree
 from syncd.service.runtime import Runtime
 from syncd.state.queue import retry_problems
 from syncd.web.history import RecentHistory
+from syncd.web.probes import Probes
 from syncd.web.problems import find_problems
 from syncd.web.view import EventFeed, EventStream, StatusCache, safe
 
@@ -71,8 +72,7 @@ class WebApp:
                 Route("/", self._index),
                 Route("/page/{name}", self._file),
                 Route("/events", self._events),
-                Route("/healthz", self._healthz),
-                Route("/metrics", self._metrics),
+                *Probes(history.metrics, self._status, runtime).routes(),
                 *(
                     Route(f"/mirrors/{{name}}/{what}", self._answered_by(answer), methods=[method])
                     for method, what, answer in (
@@ -105,22 +105,6 @@ class WebApp:
         if self.feed.full:
             return PlainTextResponse("too many pages are open; close one\n", 503, {"Retry-After": "10"})
         return EventStream(self.feed)
-
-    async def _healthz(self, _request: Request) -> Response:
-        runtime = self._runtime()
-        # Reading the config again takes moments. A failing check would make a supervisor restart the daemon.
-        reasons = runtime.faults() if runtime else []
-        if reasons:
-            return JSONResponse({"status": "failing", "reasons": safe(reasons)}, 503)
-        return JSONResponse({"status": "ok"})
-
-    async def _metrics(self, request: Request) -> Response:
-        runtime = self._runtime()
-        if runtime is None:
-            return PlainTextResponse("the config is being read again\n", 503, {"Retry-After": "1"})
-        mirrors = await self._status.mirrors(runtime)
-        body, content_type = self._history.metrics.render(mirrors, runtime, request.headers.get("accept", ""))
-        return Response(body, headers={"Content-Type": content_type})
 
     def _answered_by(self, answer: "MirrorAnswer") -> Callable[[Request], Awaitable[Response]]:
         """Return the endpoint of a question or a button that concerns one mirror. Only the page may use it."""

@@ -20,6 +20,7 @@ from prometheus_client import (
     values,
 )
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from syncd import __version__
 from syncd.core.model import ActionEvent, WatchMode
@@ -92,11 +93,17 @@ class Metrics:
         self._overflows.inc(self._since("overflows", runtime.watcher, {0: runtime.watcher.overflows})[0])
         return round(sum(new.values()))
 
-    def render(self, mirrors: Mapping[str, Any], runtime: Runtime, accept: str) -> tuple[bytes, str]:
-        """Return (body, content type). mirrors: from `StatusCache`. accept: the header; it may ask for OpenMetrics."""
+    def render(self, mirrors: Mapping[str, Any], runtime: Runtime, accept: str, *more: Collector) -> tuple[bytes, str]:
+        """Return (body, content type).
+
+        mirrors: from `StatusCache`. accept: the header; it may ask for OpenMetrics. more: metrics that follow.
+        """
         self._gauges.set(mirrors, runtime)
         encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
+        registry = CollectorRegistry(auto_describe=False)
+        for collector in (self.registry, *more):
+            registry.register(collector)
+        return encode(registry), content_type
 
     def _since(self, name: str, owner: object, counts: Mapping[Any, float]) -> dict[Any, float]:
         last_owner, last = self._last.get(name, (None, {}))

@@ -1,4 +1,4 @@
-"""The HTTP server of the page: its socket, its limits, and its life over reloads."""
+"""The HTTP server of the page and of the metrics: its sockets, its limits, and its life over reloads."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import structlog
@@ -14,11 +14,12 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from syncd.config.schema import listen_address
+from syncd.config.daemon_sections import Web, listen_address, metrics_address
 from syncd.core.errors import ConfigError
 from syncd.service.runtime import Runtime
-from syncd.web.app import WebApp
+from syncd.web.app import SecurityMiddleware, WebApp
 from syncd.web.history import RecentHistory
+from syncd.web.probes import OpenProbes
 
 _log = structlog.get_logger()
 
@@ -35,34 +36,22 @@ WARN_EVERY_S = 60.0
 
 
 class WebServer:
-    """Serves the page from the first `open` to `close`, over reloads of the config."""
+    """Serves the page and the metrics from the first `open` to `close`, over reloads of the config."""
 
     def __init__(self) -> None:
         self._history = RecentHistory(time.time)
         self._runtime: Runtime | None = None
-        self._listen = ""
-        self._app: WebApp | None = None
-        self._server: _Server | None = None
-        self._serving: asyncio.Task[None] | None = None
+        self._page = _Place("web.listen", listen_address, self._make_page, "/")
+        self._metrics = _Place("web.metrics_listen", metrics_address, self._make_metrics, "/metrics")
 
-    async def open(self, listen: str) -> None:
-        """Serve at this address from now on, or nowhere for "".
+    async def open(self, web: Web) -> None:
+        """Serve at these addresses from now on, or nowhere for "".
 
-        Raises ConfigError if the address is in use. The server then stays at its former address.
+        Raises ConfigError if one is in use. The server then stays at its former address.
         """
-        if listen == self._listen:
-            return
-        listener = _bind(listen) if listen else None
-        await self.close()
-        if listener is None:
-            return
-        self._listen = listen
         asyncio.get_running_loop().set_exception_handler(throttle_accept_errors(time.monotonic))
-        self._app = WebApp(self._history, lambda: self._runtime, listen_address(listen)[0])
-        self._server = _Server(_settings(self._app.asgi))
-        self._serving = asyncio.create_task(self._server.serve([listener]))
-        host, port = listener.getsockname()[:2]
-        _log.info("web.ready", url=f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+        await self._page.open(web.listen)
+        await self._metrics.open(web.metrics_listen)
 
     async def run(self, runtime: Runtime) -> None:
         """Show the state of these objects until cancelled."""
@@ -83,13 +72,75 @@ class WebServer:
 
     async def close(self) -> None:
         """Stop serving, within two seconds."""
-        if self._serving is None or self._server is None or self._app is None:
+        await asyncio.gather(self._page.close(), self._metrics.close())
+
+    def _make_page(self, host: str) -> "_Made":
+        app = WebApp(self._history, lambda: self._runtime, host)
+
+        async def end() -> None:
+            app.feed.close()
+            await app.feed.jobs.close()
+
+        return app.asgi, end
+
+    def _make_metrics(self, _host: str) -> "_Made":
+        return SecurityMiddleware(OpenProbes(self._history.metrics, lambda: self._runtime).asgi), _end_nothing
+
+
+_Made = tuple[ASGIApp, Callable[[], Awaitable[None]]]
+"""An application, and the function that ends its streams and jobs."""
+
+
+async def _end_nothing() -> None:
+    """End nothing."""
+
+
+class _Place:
+    """One address at which an application is served.
+
+    key: the key of the config. parse: returns (host, port). make: returns the application for a host.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        parse: Callable[[str], tuple[str, int]],
+        make: Callable[[str], _Made],
+        path: str,
+    ) -> None:
+        self._key = key
+        self._parse = parse
+        self._make = make
+        self._path = path
+        self._listen = ""
+        self._end_streams: Callable[[], Awaitable[None]] = _end_nothing
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def open(self, listen: str) -> None:
+        """Serve at this address from now on, or nowhere for "". Raises ConfigError if it is in use."""
+        if listen == self._listen:
             return
-        self._app.feed.close()
-        await self._app.feed.jobs.close()
+        listener = _bind(self._key, listen, self._parse(listen)) if listen else None
+        await self.close()
+        if listener is None:
+            return
+        self._listen = listen
+        app, self._end_streams = self._make(self._parse(listen)[0])
+        self._server = _Server(_settings(app))
+        self._serving = asyncio.create_task(self._server.serve([listener]))
+        host, port = listener.getsockname()[:2]
+        event = "web.ready" if self._path == "/" else "metrics.ready"
+        _log.info(event, url=f"http://{f'[{host}]' if ':' in host else host}:{port}{self._path}")
+
+    async def close(self) -> None:
+        """Stop serving, within two seconds."""
+        if self._serving is None or self._server is None:
+            return
+        await self._end_streams()
         self._server.should_exit = True
         await self._serving
-        self._listen, self._app, self._server, self._serving = "", None, None, None
+        self._listen, self._server, self._serving = "", None, None
 
 
 class _Server(uvicorn.Server):
@@ -182,8 +233,8 @@ def _settings(app: ASGIApp) -> uvicorn.Config:
     )
 
 
-def _bind(listen: str) -> socket.socket:
-    host, port = listen_address(listen)
+def _bind(key: str, listen: str, address: tuple[str, int]) -> socket.socket:
+    host, port = address
     # asyncio sets TCP_NODELAY only on sockets with this protocol number. Without it every answer takes 40 ms.
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
@@ -194,5 +245,5 @@ def _bind(listen: str) -> socket.socket:
     except OSError as error:
         listener.close()
         why = "is in use; stop what holds it or choose another port" if error.errno == errno.EADDRINUSE else None
-        raise ConfigError(f"web.listen: {listen} {why or f'cannot be used: {os.strerror(error.errno or 0)}'}") from None
+        raise ConfigError(f"{key}: {listen} {why or f'cannot be used: {os.strerror(error.errno or 0)}'}") from None
     return listener

@@ -76,6 +76,27 @@ def test_without_web_listen_no_port_is_open(tmp_path: Path) -> None:
         assert not any(f"socket:[{inode}]" in inodes for inode in listening)
 
 
+def test_the_metrics_have_an_address_of_their_own_without_a_page(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace, taken_port() as port:
+        workspace.configure(more=f'[web]\nmetrics_listen = "0.0.0.0:{port}"')
+        seen = workspace.syncd("run")
+        assert (seen.code, f"web.metrics_listen: 0.0.0.0:{port} is in use" in seen.err) == (2, True)
+        workspace.configure(more='[web]\nmetrics_listen = "0.0.0.0:0"')
+        with workspace.daemon() as daemon:
+            daemon.saw("pass.done")
+            assert daemon.events("web.ready") == []
+            (event,) = daemon.events("metrics.ready")
+            url = event["url"].replace("0.0.0.0", "127.0.0.1")
+            until(lambda: httpx.get(url.replace("/metrics", "/readyz")).is_success)
+            assert httpx.get(url.replace("/metrics", "/")).status_code == 404
+            assert "\nprocess_cpu_seconds_total " in httpx.get(url, headers={"Host": "prometheus.example"}).text
+            workspace.configure()
+            daemon.send(signal.SIGHUP)
+            daemon.saw("pass.done", 2, scope="all")
+            with pytest.raises(httpx.TransportError):
+                httpx.get(url)
+
+
 def test_a_reload_moves_the_page_unless_the_port_is_in_use(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace, taken_port() as port:
         workspace.configure(more=LISTEN)

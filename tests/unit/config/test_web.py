@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.config.schema import listen_address
+from syncd.config.daemon_sections import listen_address
 from syncd.config.sources import secrets
 from tests.unit.config.harness import Place, toml
 
@@ -55,6 +55,22 @@ def test_a_loopback_address_is_taken(place: Place, text: str, address: tuple[str
 def test_any_other_address_is_refused_in_one_line(place: Place, text: str) -> None:
     message = place.fault(place.with_key("web.listen", toml(text)))
     assert 'web.listen: should be a loopback address and a port, such as "127.0.0.1:8385"' in message
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:9385", "[::]:9385", "10.1.2.3:1", "127.0.0.1:0"])
+def test_metrics_may_be_served_at_any_address(place: Place, text: str) -> None:
+    assert place.load(place.with_key("web.metrics_listen", toml(text))).web.metrics_listen == text
+
+
+@pytest.mark.parametrize("text", ["9385", ":9385", "localhost:9385", "0.0.0.0", "0.0.0.0:65536", "http://0.0.0.0:1"])
+def test_another_address_for_metrics_is_refused(place: Place, text: str) -> None:
+    message = place.fault(place.with_key("web.metrics_listen", toml(text)))
+    assert 'web.metrics_listen: should be an IP address and a port, such as "0.0.0.0:9385"' in message
+
+
+def test_the_page_and_the_metrics_have_two_addresses(place: Place) -> None:
+    text = place.with_key("web.listen", toml("127.0.0.1:8385"))
+    assert "another address than listen" in place.fault(f'{text}\nmetrics_listen = "127.0.0.1:8385"')
 
 
 @pytest.mark.parametrize("text", ["", SECRET, "http://127.0.0.1:9/x", "http://[::1]/x", "http://localhost/x"])

@@ -1,0 +1,92 @@
+"""The sections [web] and [notify] of the config: where `syncd run` is seen, and whom it tells. Makes no I/O."""
+
+from ipaddress import ip_address
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, SecretStr, model_validator
+
+from syncd.config.instance_settings import ConfigSection
+from syncd.core.base_url import is_loopback
+
+_LISTEN = (
+    'should be a loopback address and a port, such as "127.0.0.1:8385", "[::1]:8385" or "localhost:8385";'
+    " for access from another machine, use ssh -L or a proxy with a password"
+)
+_METRICS_LISTEN = 'should be an IP address and a port, such as "0.0.0.0:9385", "[::]:9385" or "127.0.0.1:9385"'
+_WEBHOOK = "should be an https:// address; plain http is allowed for loopback only"
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """Return (address to bind, port) of a `web.listen`. Port 0 binds a free port. May raise ValueError."""
+    try:
+        url = urlsplit(f"//{text}")
+        host, port = url.hostname, url.port
+    except ValueError:
+        raise ValueError(_LISTEN) from None
+    if host is None or port is None or url.netloc != text or "@" in text or not is_loopback(host):
+        raise ValueError(_LISTEN)
+    return ("127.0.0.1" if host == "localhost" else host), port
+
+
+def metrics_address(text: str) -> tuple[str, int]:
+    """Return (address to bind, port) of a `web.metrics_listen`. Any address is allowed. May raise ValueError."""
+    try:
+        url = urlsplit(f"//{text}")
+        host = str(ip_address(url.hostname or ""))
+        port = url.port
+    except ValueError:
+        raise ValueError(_METRICS_LISTEN) from None
+    if port is None or url.netloc != text or "@" in text:
+        raise ValueError(_METRICS_LISTEN)
+    return host, port
+
+
+def _listen(value: str) -> str:
+    if value:
+        listen_address(value)
+    return value
+
+
+def _metrics_listen(value: str) -> str:
+    if value:
+        metrics_address(value)
+    return value
+
+
+def _webhook(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text:
+        return value
+    try:
+        url = urlsplit(text)
+        host, _ = url.hostname, url.port
+    except ValueError:
+        raise ValueError(_WEBHOOK) from None
+    if not host or url.scheme not in ("http", "https") or (url.scheme == "http" and not is_loopback(host)):
+        raise ValueError(_WEBHOOK)
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("should contain only ASCII characters and no spaces")
+    return value
+
+
+class Web(ConfigSection):
+    """Addresses; "" serves nothing. listen: the page and all routes, on loopback, because they need no password.
+
+    metrics_listen: /metrics, /livez and /readyz alone, at any address.
+    """
+
+    listen: Annotated[str, AfterValidator(_listen)] = ""
+    metrics_listen: Annotated[str, AfterValidator(_metrics_listen)] = ""
+
+    @model_validator(mode="after")
+    def _two_addresses(self) -> "Web":
+        if self.metrics_listen and self.metrics_listen == self.listen and not self.listen.endswith(":0"):
+            raise ValueError("metrics_listen: should be another address than listen, which serves the metrics too")
+        return self
+
+
+class Notify(ConfigSection):
+    """The webhook for halts and recoveries. Its address is a secret, because everybody who knows it can post."""
+
+    webhook: Annotated[SecretStr, AfterValidator(_webhook)] = SecretStr("")
