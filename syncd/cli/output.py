@@ -1,17 +1,17 @@
 """Printing: JSON, lines, tables and progress. The answer goes to stdout, everything else to stderr."""
 
 import json
-import os
 import sys
 import time
 import unicodedata
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from syncd.core.plain_text import printable, redact_text
+from syncd.service.log_stream import LogStream, is_terminal, shows_colours
 
 if TYPE_CHECKING:
     from syncd.cloudflare.gate import Gate
@@ -25,14 +25,11 @@ _REFRESH_S = 0.1
 _WAIT_LOOK_S = 1.0
 """Time between two looks whether requests wait for the rate limits."""
 _BAR_WIDTH = 30
+_ERASE = b"\x1b[K"
+"""Control sequence: removes the rest of the line."""
 _FIRST_STEP = "listing the target"
 _NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 """Control sequences: a terminal cuts longer lines; a terminal continues them in the next line."""
-
-
-def is_terminal(stream: TextIO) -> bool:
-    """Return whether a stream is a terminal that understands control sequences."""
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def print_json(data: Any) -> None:
@@ -69,7 +66,7 @@ def print_frame(lines: Sequence[str], replaced: int) -> None:
 
 def _styled(text: str) -> str:
     """Return a text without its colours if stdout is no terminal or the user wants none (no-color.org)."""
-    return text if is_terminal(sys.stdout) and not os.environ.get("NO_COLOR") else click.unstyle(text)
+    return text if shows_colours(sys.stdout) else click.unstyle(text)
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -138,8 +135,11 @@ class ProgressLine:
         self._shown_at = now
         bar = f" [{'#' * (_BAR_WIDTH * done // max(total, done)):{_BAR_WIDTH}}] {done}/{total}" if done else ""
         minutes, seconds = divmod(int(now - self._began), 60)
-        # The cursor stays at the beginning of the line, so that a log event overwrites the line.
         print(f"\r{_NO_WRAP}{text}{bar} {minutes}:{seconds:02}\x1b[K{_WRAP}\r", end="", file=sys.stderr, flush=True)  # noqa: T201
+        # The cursor stays at the beginning of the line. The next log event first removes the whole line.
+        raw = getattr(getattr(sys.stderr, "buffer", None), "raw", None)
+        if isinstance(raw, LogStream):
+            raw.before = _ERASE
 
     def clear(self) -> None:
         """Remove the line."""

@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 import click
 
 from syncd.cli.context import GlobalOptions, as_json_option, chosen_mirrors, command, mirrors_argument
-from syncd.cli.output import is_terminal, print_frame, print_json, print_line, print_styled, shard_suffix, table_lines
+from syncd.cli.output import print_frame, print_json, print_line, print_styled, shard_suffix, table_lines
 from syncd.core.errors import EXIT_OK
 from syncd.core.plain_text import printable
+from syncd.service.log_stream import is_terminal
 
 _REFRESH_S = 1.0
 _PROBLEMS_SHOWN = 20

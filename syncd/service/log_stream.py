@@ -5,7 +5,7 @@ import os
 import select
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 CHECK_EVERY_S = 0.1
 """While the stream waits for a slow reader, it checks this often whether it should stop."""
@@ -13,16 +13,28 @@ CHUNK = select.PIPE_BUF
 """A pipe that accepts anything accepts this many bytes at once."""
 
 
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal that understands control sequences."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def shows_colours(stream: TextIO) -> bool:
+    """Return whether a stream is such a terminal, and the user does not refuse colours (no-color.org)."""
+    return is_terminal(stream) and not os.environ.get("NO_COLOR")
+
+
 class LogStream(io.RawIOBase):
     """Writes to a descriptor. Drops and counts lines that a slow reader or a full disk does not take.
 
     patience_s: how long a write waits for a slow reader, None for ever. After such a wait no write waits until the
     reader takes something again. give_up: returns a true value when no write is to wait any longer.
-    lost: the lines dropped since the last line that was written.
+    lost: the lines dropped since the last line that was written. before: bytes that go before the next text once, such
+    as the sequence that removes a progress bar.
     """
 
     def __init__(self, descriptor: int, patience_s: float | None, give_up: Callable[[], object]) -> None:
         self.lost = 0
+        self.before = b""
         self._descriptor = descriptor
         self._patience_s = patience_s
         self._give_up = give_up
@@ -47,7 +59,7 @@ class LogStream(io.RawIOBase):
         """Write the data, or drop the rest of it."""
         text = bytes(data)
         # After half a line the next one begins on a new line.
-        left = b"\n" + text if self._line_cut else text
+        left = b"\n" + text if self._line_cut else self.before + text
         try:
             while left:
                 if not self._wait_for_room():
@@ -55,7 +67,7 @@ class LogStream(io.RawIOBase):
                 left = left[os.write(self._descriptor, left[:CHUNK]) :]
         except OSError:
             return self._drop(text, left)
-        self.lost, self._line_cut = 0, False
+        self.lost, self._line_cut, self.before = 0, False, b""
         return len(text)
 
     def _drop(self, text: bytes, left: bytes) -> int:

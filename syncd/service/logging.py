@@ -16,7 +16,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from syncd.core.plain_text import add_secrets, indented, printable, redact
-from syncd.service.log_stream import LogStream
+from syncd.service.log_stream import LogStream, shows_colours
 
 LogFormatName = Literal["auto", "console", "json"]
 
@@ -41,7 +41,7 @@ def configure(log_format: LogFormatName, level: int, secrets: Collection[str] = 
         journal_lines
         if journal
         else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), pad_event_to=24, exception_formatter=structlog.dev.plain_traceback
+            colors=shows_colours(sys.stderr), pad_event_to=24, exception_formatter=structlog.dev.plain_traceback
         )
         if console
         # ASCII, so that no character of a file's name reaches a terminal unescaped.

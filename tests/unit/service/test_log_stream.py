@@ -2,11 +2,13 @@
 
 import io
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from syncd.cli.output import ProgressLine, print_note
 from syncd.service.log_stream import LogStream
 
 FULL = b"x" * 4096
@@ -85,3 +87,16 @@ def test_a_full_disk_and_a_closed_pipe_are_no_errors() -> None:
     for _ in range(3):
         text.write("line\n" * 10_000)
     os.close(writing)
+
+
+def test_a_log_line_removes_a_longer_progress_line_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    raw = LogStream(writing, 0.0, lambda: False)
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BufferedWriter(raw), write_through=True))
+    ProgressLine().show("docs: syncing a long way", 3, 4)
+    print_note("one")
+    print_note("two")
+    monkeypatch.undo()
+    written = os.read(reading, 65536).decode()
+    os.close(reading)
+    assert written.endswith("\r\x1b[Kone\ntwo\n")

@@ -73,12 +73,24 @@ def test_without_a_terminal_every_line_is_a_json_object(stderr: Stderr) -> None:
 
 
 def test_a_terminal_gets_lines_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     terminal = _replace_stderr(monkeypatch, Stderr(tty=True))
     configure("auto", logging.INFO)
     log().info("put.done", key="a.md")
     assert "put.done" in terminal.getvalue()
     assert "\x1b[" in terminal.getvalue()
     assert not terminal.getvalue().startswith("{")
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_a_terminal_without_colours_gets_none(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    terminal = _replace_stderr(monkeypatch, Stderr(tty=True))
+    configure("auto", logging.INFO)
+    log().info("put.done", key="a.md")
+    assert "put.done" in terminal.getvalue()
+    assert "\x1b" not in terminal.getvalue()
 
 
 def test_the_console_format_can_be_chosen(stderr: Stderr) -> None:
