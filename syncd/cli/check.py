@@ -1,6 +1,7 @@
 """check: looks at everything that a mirror needs, changes nothing and prints a remedy for each fault."""
 
 import os
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -12,13 +13,27 @@ import click
 
 from syncd.cli.context import GlobalOptions, as_json_option, chosen_mirrors, command, mirrors_argument, run_async
 from syncd.cli.output import print_json, print_line, shard_suffix
-from syncd.core.errors import EXIT_CONFIG, EXIT_HALT, EXIT_OK, ConfigError, Halt, SyncdError, TargetMissing, Unreachable
+from syncd.core.errors import (
+    EXIT_CONFIG,
+    EXIT_HALT,
+    EXIT_OK,
+    EXIT_UNREACHABLE,
+    ConfigError,
+    Halt,
+    Retry,
+    SyncdError,
+    TargetMissing,
+    Unreachable,
+)
 from syncd.core.keys import shown_path
 
 if TYPE_CHECKING:
     import sqlite3
 
+    from syncd.cloudflare.ai_search_models import TokenStatus
     from syncd.cloudflare.gate import Gate
+    from syncd.cloudflare.reach import Fault
+    from syncd.cloudflare.transport import Transport
     from syncd.config.schema import Config, MirrorConfig
     from syncd.core.key_digests import Shard
     from syncd.core.model import Item
@@ -184,13 +199,15 @@ def _check_owner(config: "Config", name: str, db: "sqlite3.Connection | None") -
 
 async def _check_remote(session: "Session", usages: "dict[str, Sequence[Usage]]") -> AsyncIterator[_Result]:
     """Check token and targets, and fill in how much of the plan's ceilings each mirror uses."""
-    from syncd.cloudflare.ai_search import AISearch
     from syncd.config.schema import permissions
 
     try:
-        status = await AISearch(session.transport, "default", "check").verify_token()
-    except (Halt, Unreachable) as error:
+        network, status = await _contact(session)
+    except (Halt, Retry) as error:
         yield Finding("token", "FAIL", str(error)), error.exit_code
+        return
+    yield network
+    if network[0].level == "FAIL":
         return
     if status is None:
         yield Finding("token", "ok", "global API key; an API token with only the needed permissions is safer"), EXIT_OK
@@ -215,6 +232,46 @@ async def _check_remote(session: "Session", usages: "dict[str, Sequence[Usage]]"
         except SyncdError as error:
             yield Finding(f"{name}: capacity", "warn", f"unknown: {error}", "run syncd check again later"), EXIT_OK
         counted.add(kind)
+
+
+async def _contact(session: "Session") -> "tuple[_Result, TokenStatus | None]":
+    """Return the finding on the network and, if the API answers, the status of the token.
+
+    Takes no longer than CONTACT_S. Raises Halt, or Retry for a failure of the API itself.
+    """
+    import asyncio
+
+    from syncd.cloudflare.ai_search import AISearch
+    from syncd.cloudflare.reach import CONTACT_S, clock_fault, find_fault
+
+    transport, began = session.transport, time.monotonic()
+    fault, status = await find_fault(transport.base_url), None
+    if fault is None:
+        try:
+            async with asyncio.timeout(CONTACT_S - (time.monotonic() - began)):
+                status = await AISearch(transport, "default", "check").verify_token()
+        except (TimeoutError, Unreachable) as error:
+            fault = _no_answer(transport, error)
+    host = transport.base_url.split("/")[2]
+    if fault:
+        return (Finding("network", "FAIL", fault.message, fault.remedy), EXIT_UNREACHABLE), None
+    if wrong := clock_fault(transport.their_time):
+        return (Finding("clock", "warn", wrong.message, wrong.remedy), EXIT_OK), status
+    return (Finding("network", "ok", f"{host} can be reached"), EXIT_OK), status
+
+
+def _no_answer(transport: "Transport", error: Exception) -> "Fault":
+    """Return why a request got no answer that says anything, although a connection could be made."""
+    from syncd.cloudflare.reach import Fault, connection_fault
+
+    host = transport.base_url.split("/")[2]
+    statuses = sorted({status for _, status in transport.counters.by if status != "failed"})
+    if statuses:
+        what = f"{host} answers with status {', '.join(statuses)} only"
+        return Fault(what, "try again later; see https://www.cloudflarestatus.com")
+    if not transport.counters.requests:
+        return Fault("the quota of requests is used up, so none may be sent now", "wait, or raise cloudflare.quota")
+    return connection_fault(error, host)
 
 
 async def _check_target(session: "Session", name: str) -> AsyncIterator[_Result]:

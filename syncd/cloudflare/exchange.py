@@ -402,6 +402,11 @@ def _parsed(base_url: str) -> httpx.URL:
     return url
 
 
+def proxy_of(base_url: str) -> str | None:
+    """Return the proxy for a checked base_url, None without one. Raises ValueError if it cannot be used."""
+    return _proxy(_parsed(base_url))
+
+
 def _proxy(url: httpx.URL) -> str | None:
     """Return HTTPS_PROXY, else ALL_PROXY; None for plain http, for loopback and for a host in NO_PROXY.
 

@@ -2,6 +2,8 @@
 
 import shutil
 import signal
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -186,3 +188,19 @@ def test_with_several_mirrors_the_most_serious_code_wins(workspace: Workspace) -
     assert (seen.code, seen.json()["exit_code"]) == (3, 3)
     assert [problem["kind"] for problem in seen.json()["mirrors"]["docs"]["problems"]] == ["too_large"]
     assert workspace.syncd("reconcile", "docs").code == 1
+
+
+def test_check_says_within_ten_seconds_which_part_of_the_network_is_missing(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace, socket.create_server(("127.0.0.1", 0)) as silent:
+        seen = workspace.syncd("check")
+        assert "ok    network                127.0.0.1:" in seen.out
+        url = {"SYNCD_CLOUDFLARE__BASE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}/client/v4"}
+        url["SYNCD_CLOUDFLARE__RETRY_FOR"] = "1h"
+        began = time.monotonic()
+        seen = workspace.syncd("check", env=url)
+        assert time.monotonic() - began < 15  # with room for a loaded machine; the wait itself is 9 s
+        assert (seen.code, "does not answer" in seen.out) == (5, True)
+        silent.close()
+        seen = workspace.syncd("check", env=url)
+        assert (seen.code, "refuses the connection" in seen.out) == (5, True)
+        assert "firewall" in seen.out

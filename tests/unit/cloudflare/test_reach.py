@@ -1,0 +1,134 @@
+"""The part of the way to the API that is broken is named: name lookup, connection, proxy, TLS, clock."""
+
+import asyncio
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from syncd.cloudflare import reach
+from syncd.cloudflare.reach import CONTACT_S, clock_fault, connection_fault, find_fault
+from syncd.core.errors import Unreachable
+
+
+def fault_of(base_url: str) -> tuple[str, str]:
+    fault = asyncio.run(find_fault(base_url))
+    assert fault is not None
+    return fault.message, fault.remedy
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "ALL_PROXY", "https_proxy", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_a_port_that_takes_a_connection_is_no_fault() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert asyncio.run(find_fault(f"http://127.0.0.1:{server.getsockname()[1]}/client/v4")) is None
+
+
+def test_a_refused_connection_is_named(closed_port: int) -> None:
+    message, remedy = fault_of(f"http://127.0.0.1:{closed_port}")
+    assert message == f"127.0.0.1:{closed_port} refuses the connection"
+    assert "base_url" in remedy
+
+
+def test_a_proxy_is_blamed_for_its_own_connection(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed_port}")
+    message, remedy = fault_of("https://api.example.org/client/v4")
+    assert message == f"the proxy 127.0.0.1:{closed_port} refuses the connection"
+    assert "HTTPS_PROXY" in remedy
+
+
+def test_a_name_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    message, remedy = fault_of("https://api.example.org")
+    assert message == "DNS: api.example.org: Name or service not known"
+    assert "/etc/resolv.conf" in remedy
+
+
+def test_a_name_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(60))
+    monkeypatch.setattr(reach, "_DNS_S", 0.05)
+    began = time.monotonic()
+    message, _ = fault_of("https://api.example.org")
+    assert message.startswith("DNS: no answer for api.example.org within")
+    assert time.monotonic() - began < 5
+    answered.set()
+
+
+def test_a_server_that_accepts_and_says_nothing_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "_CONNECT_S", 0.1)
+    monkeypatch.setattr(httpx, "create_ssl_context", ssl.create_default_context)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert fault_of(f"https://127.0.0.1:{port}")[0] == f"127.0.0.1:{port} does not answer"
+
+
+def test_the_stages_together_take_less_than_ten_seconds() -> None:
+    assert reach._DNS_S + reach._CONNECT_S < CONTACT_S < 10
+
+
+def certificate(code: int, message: str) -> Callable[[], Exception]:
+    def error() -> Exception:
+        found = ssl.SSLCertVerificationError(1, message)
+        found.verify_code, found.verify_message = code, message
+        return found
+
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "remedy"),
+    [
+        (certificate(9, "not yet valid"), "is not valid yet, by the clock of this machine: 20", "set the clock"),
+        (certificate(10, "has expired"), "has expired, by the clock of this machine: 20", "set the clock"),
+        (certificate(20, "unable to get local issuer"), "unable to get local issuer", "SSL_CERT_FILE"),
+        (certificate(62, "Hostname mismatch"), "Hostname mismatch", "base_url"),
+        (lambda: ssl.SSLError(1, "WRONG_VERSION_NUMBER"), "TLS: api", "base_url"),
+        (
+            lambda: httpx.ProxyError("407 Proxy Authentication Required"),
+            "proxy: it refuses the connection: 407",
+            "PROXY",
+        ),
+        (lambda: socket.gaierror(-2, "Name or service not known"), "DNS: api: Name or service", "resolv.conf"),
+        (lambda: ConnectionRefusedError(111, "refused"), "api refuses the connection", "firewall"),
+        (lambda: httpx.ReadTimeout(""), "api does not answer", "firewall"),
+        (lambda: OSError(101, "Network is unreachable"), "api: [Errno 101] Network is unreachable", "network"),
+        (OSError, "api: OSError", "network"),
+    ],
+)
+def test_the_cause_inside_an_error_decides(error: Callable[[], Exception], message: str, remedy: str) -> None:
+    outer, unreachable = httpx.ConnectError(""), Unreachable("no request was answered for 5 s")
+    outer.__cause__, unreachable.__cause__ = error(), outer
+    direct, wrapped = connection_fault(error(), "api"), connection_fault(unreachable, "api")
+    assert message in direct.message
+    assert remedy in direct.remedy
+    if str(error()):
+        assert message in wrapped.message
+
+
+def test_a_clock_that_is_far_off_is_named() -> None:
+    now = time.time()
+    assert clock_fault(None) is None
+    assert clock_fault(now - 60) is None
+    behind, ahead = clock_fault(now + 7200), clock_fault(now - 7200)
+    assert behind is not None
+    assert ahead is not None
+    assert "120 minutes behind the clock of the API" in behind.message
+    assert "120 minutes ahead of the clock of the API" in ahead.message
