@@ -26,7 +26,7 @@ from syncd.service.runtime import Runtime
 from syncd.state.queue import retry_problems
 from syncd.web.history import RecentHistory
 from syncd.web.probes import Probes
-from syncd.web.problems import find_problems
+from syncd.web.problems import PAGE, find_problems
 from syncd.web.view import EventFeed, EventStream, StatusCache, safe
 
 _log = structlog.get_logger()
@@ -151,12 +151,13 @@ _BUSY: Told = 409, {"error": "something that was asked for before is still under
 
 
 async def _problems(runtime: Runtime, name: str, given: Mapping[str, str]) -> Told:
-    offset = given.get("offset", "0")
-    return 200, await asyncio.to_thread(
-        find_problems,
-        *(runtime.session.config, name, given.get("kind", ""), given.get("q", "")),
-        int(offset) if offset.isdecimal() and len(offset) < 12 else 0,
-    )
+    config, kind, text = runtime.session.config, given.get("kind", ""), given.get("q", "")
+    offset, limit = _number(given.get("offset"), 0), _number(given.get("limit"), PAGE)
+    return 200, await asyncio.to_thread(find_problems, config, name, kind, text, offset, limit)
+
+
+def _number(text: str | None, otherwise: int) -> int:
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 12 else otherwise
 
 
 async def _explain(runtime: Runtime, name: str, given: Mapping[str, str]) -> Told:

@@ -52,13 +52,13 @@ def count_problems(config: Config) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def find_problems(config: Config, name: str, kind: str, text: str, offset: int) -> dict[str, Any]:
+def find_problems(config: Config, name: str, kind: str, text: str, offset: int, limit: int) -> dict[str, Any]:
     """Return one page of the problems of a kind whose key or message contains a text, and their number."""
     db = open_state_to_read(config.state_dir) if kind in get_args(ProblemKind) else None
     if db is None:
         return {"found": 0, "problems": []}
     with closing(db):
-        problems, found = Journal(db, name).problems.find(kind, text, PAGE, offset)
+        problems, found = Journal(db, name).problems.find(kind, text, min(limit, PAGE), offset)
     rows = [{"key": each.key, "message": each.message, "remedies": remedies(each.message)} for each in problems]
     return {"found": found, "problems": rows}
 

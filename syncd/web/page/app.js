@@ -32,7 +32,7 @@ const headline = (mirrors) => {
   if (syncing.length) return "Comparing…";
   if (wrong) return `In step, but for ${plural(wrong, "file")}.`;
   if (waiting) return `${plural(waiting, "change")} waiting.`;
-  if (mirrors.every(isEmpty)) return mirrors.length === 1 ? "The folder is empty." : "All folders are empty.";
+  if (mirrors.every(isEmpty)) return "There is nothing to mirror yet.";
   return "Everything is in step.";
 };
 
@@ -40,10 +40,11 @@ const subline = (mirrors) => {
   const indexed = mirrors.filter((mirror) => mirror.searchable !== null);
   const sum = (some, of) => some.reduce((total, mirror) => total + of(mirror), 0);
   const parts = mirrors.length > 1 ? [plural(mirrors.length, "mirror")] : [];
+  if (mirrors.every(isEmpty)) return parts.join("");
   if (indexed.length) parts.push(`${number.format(sum(indexed, (each) => each.searchable))} of ${plural(sum(indexed, totalOf), "file")} searchable`);
   const plain = mirrors.filter((mirror) => mirror.searchable === null);
   if (plain.length) parts.push(`${number.format(sum(plain, (each) => each.items.synced))} of ${plural(sum(plain, totalOf), "file")} in step`);
-  return parts.join(", ");
+  return (lostAt ? `At ${absolute(lostAt)}: ` : "") + parts.join(", ");
 };
 
 const showState = () => {
@@ -68,10 +69,11 @@ const showHead = (mirrors) => {
 // -- the service
 
 const showGate = ({ gate, contact_at }) => {
-  const held = gate.held_until && gate.held_until > now();
+  const held = !lostAt && gate.held_until && gate.held_until > now();
   $("gate").hidden = !held;
   if (held) say($("gate"), `The remote asked us to wait: nothing is sent for ${span(gate.held_until - now())}, until ${absolute(gate.held_until)}.`);
-  $("budget").hidden = gate.quota === null;
+  $("budget").hidden = gate.quota === null || lostAt !== null;
+  $("rates").hidden = lostAt !== null;
   if (gate.quota !== null) {
     say($("budget-left"), `${number.format(gate.left)} of ${number.format(gate.quota)}`);
     say($("budget-window"), `left in any ${span(gate.window_s)}`);
@@ -86,7 +88,7 @@ const showGate = ({ gate, contact_at }) => {
 const showTimes = () => {
   if (!state || state.reloading) return;
   const mirrors = mirrorsBySeverity();
-  showMirrorTimes(mirrors);
+  showMirrorTimes(mirrors, lostAt !== null);
   showHead(mirrors);
   say($("about"), `syncd ${state.version}, pid ${state.pid}, ${lostAt ? "started" : `up ${span(now() - state.began)}, since`} ${absolute(state.began)}`);
   showGate(state);

@@ -75,7 +75,8 @@ const toGo = (mirror) => {
   return `, ${number.format(mirror.remaining)} to go${left}`;
 };
 
-const stateText = (mirror) => {
+const stateText = (mirror, lost) => {
+  if (lost) return `last known: ${mirror.state}`;
   if (isEmpty(mirror)) return "idle, nothing to mirror";
   const first = mirror.state === "syncing" && !mirror.last_reconcile ? ", first pass" : "";
   return mirror.state + first + toGo(mirror);
@@ -95,7 +96,7 @@ const showMirror = (mirror) => {
   const note = refs.part("note");
   const stuck = mirror.stuck ? `${number.format(mirror.stuck.count)} stored for over half an hour and still not searchable. ` : "";
   const watching = mirror.watch_detail ? `Watching: ${mirror.watch_detail}` : "";
-  const empty = isEmpty(mirror) ? "The folder holds no file that the rules take." : "";
+  const empty = isEmpty(mirror) ? "The folder is empty, or the rules leave everything in it out: syncd check --excludes" : "";
   note.hidden = !(stuck || watching || empty);
   say(note, stuck + watching + empty);
   say(refs.part("watch"), mirror.watch === "off" ? "full passes only" : mirror.watch === "poll" ? "polling" : mirror.watch);
@@ -120,13 +121,14 @@ export const showMirrors = (box, mirrors) => {
   mirrors.forEach(showMirror);
 };
 
-export const showMirrorTimes = (mirrors) => {
+export const showMirrorTimes = (mirrors, lost) => {
   for (const mirror of mirrors) {
     const refs = cards.get(mirror.name);
-    say(refs.part("state-text"), stateText(mirror));
+    say(refs.part("state-text"), stateText(mirror, lost));
     const last = mirror.last_reconcile && Date.parse(mirror.last_reconcile) / 1000;
     showMoment(refs.part("last"), last, mirror.state === "syncing" ? "the first is under way" : "never");
-    showMoment(refs.part("next"), mirror.next_at, mirror.state === "syncing" ? "under way" : "not planned", until);
+    const none = lost ? "not known" : mirror.state === "syncing" ? "under way" : "not planned";
+    showMoment(refs.part("next"), lost ? null : mirror.next_at, none, until);
     showMoment(refs.part("oldest"), mirror.oldest_at, mirror.items.pending ? "found by this pass" : "nothing waits", (at) => span(now() - at));
     if (mirror.last_error) say(refs.part("error-at"), ago(mirror.last_error.at));
   }

@@ -3,43 +3,50 @@
 import { ask, commandRow, make, number, order, plural, say, showList, tell } from "./words.js";
 
 const SEARCH_FROM = 8;  // problems
+const FIRST = 10, MORE = 50;  // rows
 const PAUSE = 250;  // milliseconds after the last key
 
-const rowOf = (view, problem, group) => {
-  const item = make("li");
-  const acts = make("div", "row-acts");
+const explain = async (view, key, why, facts) => {
+  facts.hidden = !facts.hidden;
+  why.setAttribute("aria-expanded", String(!facts.hidden));
+  if (facts.hidden) return;
+  const told = await ask(view.name, "explain", { key });
+  const lines = told.ok ? told.facts : [["error", told.error]];
+  facts.replaceChildren(...lines.map(([name, value]) => {
+    const line = make("div");
+    line.append(make("dt", "", name), make("dd", "", value));
+    return line;
+  }));
+};
+
+const rowOf = (view, problem, group, repeated) => {
+  const item = make("li"), head = make("div", "row"), acts = make("div", "row-acts");
   const why = make("button", "quiet", "Explain"), again = make("button", "quiet", "Retry");
   for (const each of [why, again]) {
     each.type = "button";
     each.dataset.live = "";
     each.setAttribute("aria-label", `${each.textContent}: ${problem.key}`);
-    acts.append(each);
   }
   why.setAttribute("aria-expanded", "false");
   const said = make("span", "said"), facts = make("dl", "explained");
   said.setAttribute("role", "status");
   facts.hidden = true;
-  why.addEventListener("click", async () => {
-    facts.hidden = !facts.hidden;
-    why.setAttribute("aria-expanded", String(!facts.hidden));
-    if (facts.hidden) return;
-    const told = await ask(view.name, "explain", { key: problem.key });
-    const lines = told.ok ? told.facts : [["error", told.error]];
-    facts.replaceChildren(...lines.map(([name, value]) => {
-      const line = make("div");
-      line.append(make("dt", "", name), make("dd", "", value));
-      return line;
-    }));
-  });
+  why.addEventListener("click", () => explain(view, problem.key, why, facts));
   again.hidden = group.harmless;
   again.addEventListener("click", async () => {
     const told = await order(view.name, "retry", { key: problem.key });
     tell(said, told.ok ? (told.count ? "It is due now." : "There is nothing to try again.") : told.error, !told.ok);
   });
-  acts.append(said);
-  item.append(make("code", "key", problem.key), make("p", "", problem.message), acts, facts);
+  acts.append(said, why, again);
+  head.append(make("code", "key", problem.key), acts);
+  item.append(head);
+  if (!repeated) item.append(make("p", "", problem.message));
+  item.append(facts);
   return item;
 };
+
+// Two problems of a kind often differ in the name of the file only.
+const plain = ({ key, message }) => message.replaceAll(key, "");
 
 const groupOf = (view, group) => {
   const root = make("details", group.harmless ? "group harmless" : "group");
@@ -50,16 +57,21 @@ const groupOf = (view, group) => {
   all.type = more.type = "button";
   all.dataset.live = more.dataset.live = "";
   all.hidden = group.harmless;
-  all.setAttribute("aria-label", `Retry all: ${group.title}`);
+  all.setAttribute("aria-label", `Retry all of these: ${group.title}`);
   said.setAttribute("role", "status");
   acts.append(all, said);
   body.append(acts, list, more);
   root.append(title, body);
   const made = { root, list, count, shown: 0, kind: group.kind };
   const fetchMore = async (from) => {
-    const told = await ask(view.name, "problems", { kind: group.kind, q: view.text, offset: from });
+    const told = await ask(view.name, "problems", { kind: group.kind, q: view.text, offset: from, limit: from ? MORE : FIRST });
     if (!told.ok) { tell(said, told.error, true); return; }
-    const rows = told.problems.map((problem) => rowOf(view, problem, group));
+    if (!from) made.last = null;
+    const rows = told.problems.map((problem) => {
+      const before = made.last;
+      made.last = plain(problem);
+      return rowOf(view, problem, group, before === made.last);
+    });
     if (from) list.append(...rows); else list.replaceChildren(...rows);
     made.shown = from + rows.length;
     made.found = told.found;
@@ -67,7 +79,7 @@ const groupOf = (view, group) => {
     say(count, number.format(told.found));
     root.hidden = view.text !== "" && told.found === 0;
     more.hidden = made.shown >= told.found;
-    say(more, `Show ${number.format(Math.min(50, told.found - made.shown))} more of ${number.format(told.found)}`);
+    say(more, `Show ${number.format(Math.min(MORE, told.found - made.shown))} more of ${number.format(told.found)}`);
     if (from && rows.length) { rows[0].tabIndex = -1; rows[0].focus(); }
   };
   made.refresh = () => fetchMore(0);
@@ -75,7 +87,7 @@ const groupOf = (view, group) => {
     const changed = group.count !== told.count;
     group.count = told.count;
     if (!view.text) say(count, number.format(told.count));
-    if (changed && root.open && made.shown <= 50) fetchMore(0);
+    if (changed && root.open && made.shown <= FIRST) fetchMore(0);
   };
   root.addEventListener("toggle", () => { if (root.open && made.seen !== `${group.count} ${view.text}`) fetchMore(0); });
   more.addEventListener("click", () => fetchMore(made.shown));
@@ -125,7 +137,7 @@ export class Problems {
         const made = groupOf(this, { ...told });
         this.groups.set(told.kind, made);
         list.insertBefore(made.root, list.children[place] ?? null);
-        if (first && place === 0 && !told.harmless) made.root.open = true;
+        if (first && place === 0 && !told.harmless && told.count <= FIRST) made.root.open = true;
       }
       this.groups.get(told.kind).update(told);
     });

@@ -1,7 +1,7 @@
 // What is wrong now, why, and what to do: for each mirror in trouble, and for a daemon that is gone.
 
 import { showCommands } from "./problems.js";
-import { absolute, ago, ask, commandRow, copyOf, make, number, order, partsOf, plural, say, showList, tell, until, $ } from "./words.js";
+import { absolute, ago, ask, commandRow, copyOf, make, now, number, order, partsOf, plural, say, showList, tell, until, $ } from "./words.js";
 
 const GONE = ["systemctl status syncd", "journalctl -u syncd -n 50"];
 const items = new Map();
@@ -23,6 +23,13 @@ const itemOf = (name) => {
 
 const lastJob = (name) => latest.find((mirror) => mirror.name === name)?.job?.number ?? 0;
 
+const nextOf = ({ state, plan_id, next_at }) => {
+  if (plan_id) return "Nothing is deleted until you approve. Uploads go on.";
+  if (!next_at) return "";
+  const when = next_at - now() < 1 ? "Trying now." : `Next try ${until(next_at)}, at ${absolute(next_at)}.`;
+  return state === "degraded" ? `${when} Nothing is lost: what waits goes up when it succeeds.` : when;
+};
+
 export const showTrouble = (mirrors, lostAt) => {
   latest = mirrors;
   const troubled = lostAt ? [] : mirrors.filter((mirror) => ["halted", "degraded"].includes(mirror.state));
@@ -38,11 +45,10 @@ export const showTrouble = (mirrors, lostAt) => {
     refs.part("who").hidden = mirrors.length === 1;
     say(refs.part("who"), `${mirror.name} is ${mirror.state}`);
     say(refs.part("why"), mirror.detail ?? "");
-    showCommands(refs.part("remedies"), mirror.remedies);
+    showCommands(refs.part("remedies"), mirror.remedies.length ? mirror.remedies : ["syncd check"]);
     refs.part("preview").hidden = !mirror.plan_id;
     refs.part("again").hidden = Boolean(mirror.plan_id);
-    const next = mirror.next_at && !mirror.plan_id ? `Next try ${until(mirror.next_at)}, at ${absolute(mirror.next_at)}.` : "";
-    say(refs.part("next"), mirror.plan_id ? "Nothing is deleted until you approve. Uploads go on." : next);
+    say(refs.part("next"), nextOf(mirror));
   }
   box.hidden = troubled.length === 0;
   showGone(mirrors, lostAt);
