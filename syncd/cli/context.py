@@ -106,6 +106,7 @@ _COMMANDS = {
     "approve": "syncd.cli.reconcile:approve",
     "reload": "syncd.cli.daemon:reload",
     "status": "syncd.cli.status:status",
+    "log": "syncd.cli.log:log",
     "ls": "syncd.cli.items:list_items",
     "explain": "syncd.cli.explain:explain",
     "search": "syncd.cli.items:search",

@@ -13,8 +13,9 @@ from syncd.core.keys import normal, shown, shown_path
 from syncd.core.model import ON_THE_WAY, Content, Delete, Excluded, Item, Local, Problem, Record
 from syncd.core.plain_text import shown_size, utc_time
 from syncd.local.walk import Tree
+from syncd.state.activity import History, PastAction
 from syncd.state.db import Meta, open_state_to_read
-from syncd.state.history import History, PastAction, last_delete
+from syncd.state.history import last_delete
 from syncd.state.journal import Journal
 from syncd.state.journal_index import STUCK_S
 from syncd.state.queue import Queue
@@ -25,6 +26,8 @@ from syncd.targets.ai_search.items import digests
 Facts = Iterator[tuple[str, str]]
 FactsAndContent = Generator[tuple[str, str], None, Content | None]
 """Facts, then the present content of the file if it can be sent."""
+
+_ACTIONS_SHOWN = 10
 
 
 def explain(config: Config, name: str, path: str, tree: Tree) -> Facts:
@@ -59,7 +62,7 @@ def _explain(config: Config, name: str, path: str, tree: Tree, db: sqlite3.Conne
     journal = Journal(db, name)
     nameless = isinstance(local, Problem) and local.kind == "invalid_key"
     record = None if nameless else journal.get(key)
-    past = [] if nameless else History(db, name).of(key)
+    past = [] if nameless else History(db, name).of(key, _ACTIONS_SHOWN)
     yield from _remembered(record, local)
     if record:
         yield "evidence", _evidence(record, content, past)

@@ -35,11 +35,12 @@ from syncd.core.problems import Limits
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
 from syncd.state import ownership
+from syncd.state.activity import History, Passes
 from syncd.state.age import Age, boot_id, uptime_s
 from syncd.state.caches import Embeddings, StatCache
 from syncd.state.db import Meta, OnDamage, detect_damage, directory_of, open_copy, open_to_write
 from syncd.state.directory import FILE_NAME, Lock, lock, when_free
-from syncd.state.history import DeleteLog, History, log_path
+from syncd.state.history import DeleteLog, log_path
 from syncd.state.journal import Journal
 from syncd.state.manners import LearnedManners
 from syncd.state.ownership import Claims, SupersededEntries, bind, reshard
@@ -252,6 +253,7 @@ def build_mirror(db: sqlite3.Connection, name: str, root: Path, target: Target, 
         meta=Meta(db, name),
         superseded=SupersededEntries(db, name, settings.policy.owner),
         history=History(db, name),
+        passes=Passes(db, name),
         deletes=deletes,
         absences=Absences(db, name),
         age=lambda: age.at(uptime_s()),

@@ -39,7 +39,7 @@ SUCCESSOR = "successor"
 _AT_ONCE = 500
 """Maximum number of values in one statement."""
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 """The user_version of a state file. Numbers below it belong to drafts before the first release."""
 
 SCHEMA = """
@@ -79,8 +79,13 @@ SCHEMA = """
         PRIMARY KEY (mirror, key)) WITHOUT ROWID;
     CREATE TABLE history (
         mirror TEXT NOT NULL, key TEXT NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL, action TEXT NOT NULL,
-        reason TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT NOT NULL,
+        reason TEXT NOT NULL, outcome TEXT NOT NULL, detail TEXT NOT NULL, pass INTEGER NOT NULL,
         PRIMARY KEY (mirror, key, number)) WITHOUT ROWID;
+    CREATE INDEX history_at ON history (mirror, at);
+    CREATE TABLE pass (
+        mirror TEXT NOT NULL, number INTEGER NOT NULL, began REAL NOT NULL, ended REAL NOT NULL, keys INTEGER,
+        outcome TEXT NOT NULL, detail TEXT NOT NULL, counts TEXT NOT NULL, times INTEGER NOT NULL,
+        PRIMARY KEY (mirror, number)) WITHOUT ROWID;
     CREATE TABLE file (
         mirror TEXT NOT NULL, key TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
         ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, checksum TEXT NOT NULL,

@@ -1,4 +1,4 @@
-"""The state of a mirror for `status`, the last actions of each key, and the log of deletes.
+"""The state of a mirror for `status`, and the log of deletes.
 
 The log of deletes is one line of JSON for each deleted entry. Unlike the state file it is no cache: only people and
 `explain` read it, and nothing can rebuild it.
@@ -9,15 +9,14 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from syncd.core.errors import StateHalt
-from syncd.core.model import Action, Adopt
 from syncd.core.plain_text import utc_time
-from syncd.state.db import Meta, MirrorRows, transaction
+from syncd.state.db import Meta
 from syncd.state.directory import REFUSED_ERRNOS, give, refusal
 
 State = Literal["idle", "syncing", "degraded", "halted"]
@@ -70,65 +69,6 @@ def stored_detail(meta: Meta) -> str | None:
     """Return why the mirror was last stored as halted or degraded."""
     detail = stored_state(meta).get("detail")
     return detail if isinstance(detail, str) else None
-
-
-ACTIONS_PER_KEY = 10
-"""Maximum number of actions stored for one key."""
-KEEP_S = 30 * 24 * 3600.0
-"""Seconds after which a full pass deletes an action."""
-DETAIL = 500
-"""Maximum characters of an error, which can contain any answer of the remote."""
-
-
-class PastAction(NamedTuple):
-    """One action that ended. at: seconds since the epoch. outcome: done or failed. detail: the reason or the error."""
-
-    at: float
-    action: str
-    reason: str
-    outcome: str
-    detail: str
-
-
-class History(MirrorRows):
-    """The last actions of the keys of one mirror."""
-
-    def add(self, action: Action, now: float, outcome: str, detail: str = "") -> None:
-        """Store how an action ended, and delete older actions of the key beyond ACTIONS_PER_KEY."""
-        with transaction(self._db):
-            last = self._count("SELECT coalesce(max(number), 0) FROM history WHERE mirror = ? AND key = ?", action.key)
-            self._run(
-                "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                *(action.key, last + 1, now, action.kind, action.reason, outcome, detail[:DETAIL]),
-            )
-            if last >= ACTIONS_PER_KEY:
-                self._run(
-                    "DELETE FROM history WHERE mirror = ? AND key = ? AND number <= ?",
-                    *(action.key, last + 1 - ACTIONS_PER_KEY),
-                )
-
-    def adopted(self, batch: Sequence[Adopt], now: float) -> None:
-        """Store the adopts of keys that have a record, and of content that was fetched.
-
-        Call it before the records of the adopts are written. The first pass after a lost state file adopts all entries
-        at once. Their records are sufficient, so the history does not repeat them.
-        """
-        for adopt in batch:
-            if adopt.reason == "unverified" or self._value(
-                "SELECT 1 FROM record WHERE mirror = ? AND key = ?", adopt.key
-            ):
-                self.add(adopt, now, "done")
-
-    def of(self, key: str) -> list[PastAction]:
-        """Return the stored actions of a key, oldest first."""
-        rows = self._run(
-            "SELECT at, action, reason, outcome, detail FROM history WHERE mirror = ? AND key = ? ORDER BY number", key
-        )
-        return [PastAction(*row) for row in rows]
-
-    def drop_before(self, moment: float) -> None:
-        """Delete the actions before that time."""
-        self._run("DELETE FROM history WHERE mirror = ? AND at < ?", moment)
 
 
 DELETE_LOG_NAME = "deletes.jsonl"

@@ -14,7 +14,7 @@ from syncd.state.journal_index import COLUMNS, FIELDS, IndexRows, RecordRows, Re
 HOUR_S = 3600.0
 _ABOUT_ENTRIES = (
     *("record", "tombstone", "parked", "problem", "dirty"),
-    *("reindex", "index_try", "superseded", "history", "absence", "claim"),
+    *("reindex", "index_try", "superseded", "history", "pass", "absence", "claim"),
 )
 _STILL_GONE = (
     "NOT EXISTS (SELECT 1 FROM record WHERE record.mirror = tombstone.mirror AND record.key = tombstone.key"

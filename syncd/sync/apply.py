@@ -157,11 +157,9 @@ class Outcomes:
             if stored.status == "error":
                 report_failure(mirror, key, stored.error)
             problem = not_indexed(key, stored.status, stored.error)
-            mirror.journal.problems.add([problem], self._result.pass_id)
+            mirror.note([problem], self._result.pass_id)
             self._result.problems[problem.kind] += 1
-        # The record alone is the history of a new entry, so that a first upload writes fewer rows.
-        if action.reason != "new":
-            mirror.history.add(action, now, "done")
+        mirror.history.add(action, now, "done", self._result.pass_id)
         checksum, status = self._read.get(key, ("", None))
         if status:
             mirror.files.store([(key, status, checksum)], time.time_ns())
@@ -196,7 +194,8 @@ class Outcomes:
         self._result.done["failed"] += 1
         self._result.tables.plan.set_outcome(self._seqs[action], action.kind, "failed")
         self._mirror.on_action(ActionEvent(action.kind, action.key, action.reason, "failed"))
-        self._mirror.history.add(action, self._mirror.now(), "failed", f"{problem.kind}: {problem.message}")
+        told = f"{problem.kind}: {problem.message}"
+        self._mirror.history.add(action, self._mirror.now(), "failed", self._result.pass_id, told)
         why = {"reason": action.reason, "kind": problem.kind, "error": problem.message}
         log.warning(_FAILED[action.kind], mirror=self._mirror.name, key=shown(action.key), **why, **fields)
 
@@ -244,7 +243,7 @@ class Applier:
         now = self._mirror.now() - (self._mirror.target.limits.renew_s or 0.0)
 
         def store(adopts: Sequence[tuple[int, Adopt]]) -> None:
-            self._mirror.history.adopted([adopt for _, adopt in adopts], now)
+            self._mirror.history.adopted([adopt for _, adopt in adopts], now, self._result.pass_id)
             for seq, adopt in adopts:
                 claim_previous(self._mirror, adopt.key, adopt)
                 self._mirror.journal.put(Record.of(adopt.key, adopt, now, self._result.pass_id - 1))
@@ -259,7 +258,7 @@ class Applier:
             for seq, forget in forgets:
                 claim_previous(self._mirror, forget.key, None)
                 self._mirror.journal.forget(forget.key)
-                self._mirror.history.add(forget, self._mirror.now(), "done")
+                self._mirror.history.add(forget, self._mirror.now(), "done", self._result.pass_id)
                 self._result.tables.plan.set_outcome(seq, "forget", "done")
 
         self._store_locally(batch, store)
@@ -284,6 +283,7 @@ class Applier:
     def _fail_locally(self, seq: int, action: Adopt | Forget, error: SyncdError) -> None:
         self._mirror.try_later(action.key, None)
         self._mirror.journal.problems.add([Problem(action.key, "failed", str(error))], self._result.pass_id)
+        self._mirror.history.add(action, self._mirror.now(), "failed", self._result.pass_id, f"failed: {error}")
         self._result.problems["failed"] += 1
         self._result.done["failed"] += 1
         self._result.tables.plan.set_outcome(seq, action.kind, "failed")
@@ -334,7 +334,7 @@ class Applier:
         }
         # If the log has no room for all lines, nothing is deleted.
         with mirror.deletes.writing(lines.values()) as writer:
-            recorder = DeleteRecorder(mirror, lines, writer, consented, copies)
+            recorder = DeleteRecorder(mirror, self._result.pass_id, lines, writer, consented, copies)
             outcomes = Outcomes(mirror, self._result, self._hooks, due, recorder)
             run = Run(mirror, outcomes, self._hooks)
             await run.apply(deletes)

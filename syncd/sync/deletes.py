@@ -306,11 +306,12 @@ def pause_s(replacements: Iterable[Replacement], now: float) -> float:
 class DeleteRecorder:
     """Records the finished deletes of one batch in the delete log, the history and the tombstones.
 
-    lines: the line of the delete log for each delete. consented: deletes that do not count for later passes: a person
-    forced them, or they lose no content. copies: deleted key -> a key that has the same content.
+    number: of the pass. lines: the line of the delete log for each delete. consented: deletes that do not count for
+    later passes: a person forced them, or they lose no content. copies: deleted key -> a key that has the same content.
     """
 
     mirror: Mirror
+    number: int
     lines: Mapping[Delete, DeleteLogLine]
     writer: DeleteLogWriter
     consented: Collection[Delete]
@@ -321,7 +322,7 @@ class DeleteRecorder:
         mirror, now, line = self.mirror, self.mirror.now(), self.lines[delete]
         why = str(line["why"])
         self.writer.write(line, now)
-        mirror.history.add(delete, now, "done", why)
+        mirror.history.add(delete, now, "done", self.number, why)
         consented = delete in self.consented
         mirror.journal.tombstones.record_delete(delete.key, delete.ref, now, consented=consented, age=mirror.age())
         if copy := self.copies.pop(delete.key, None):

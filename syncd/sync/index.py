@@ -297,7 +297,7 @@ def recorded_problem(mirror: Mirror, key: str) -> Problem | None:
 
 def _store_problems(mirror: Mirror, problems: list[Problem]) -> None:
     if problems:
-        mirror.journal.problems.add(problems, next_pass_id(mirror.db))
+        mirror.note(problems, next_pass_id(mirror.db))
 
 
 # -- failed entries

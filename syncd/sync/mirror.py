@@ -8,14 +8,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from syncd.core.errors import retry_delay_s
-from syncd.core.model import ActionEvent
+from syncd.core.model import ActionEvent, Problem
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.local.read import Identity
 from syncd.local.walk import Tree
+from syncd.state.activity import History, Passes
 from syncd.state.caches import StatCache
 from syncd.state.db import Meta
-from syncd.state.history import DeleteLog, History
+from syncd.state.history import DeleteLog
 from syncd.state.journal import Journal
 from syncd.state.ownership import Claims, SupersededEntries
 from syncd.state.pass_tables import PassTables
@@ -63,6 +64,7 @@ class Mirror:
     meta: Meta
     superseded: SupersededEntries
     history: History
+    passes: Passes
     deletes: DeleteLog
     absences: Absences
     age: Callable[[], float]
@@ -83,6 +85,11 @@ class Mirror:
         """Return whether a file has kept changing for `settle_max`, so that a pass reads it as it is."""
         first = self.queue.first_seen(key)
         return first is not None and self.now() - first >= self.settings.settle_max
+
+    def note(self, problems: Sequence[Problem], number: int) -> None:
+        """Store the problems that a pass found, and add the new ones to the history. number: of the pass."""
+        self.journal.problems.add(problems, number)
+        self.history.found(problems, self.now(), number)
 
     def try_later(self, key: str, asked_s: float | None) -> tuple[float, int]:
         """Reschedule a key that failed. Return the wait in seconds and the number of failed tries."""

@@ -148,7 +148,7 @@ async def fill_from_listing(mirror: Mirror, tables: PassTables, tick: Callable[[
             add_batch()
     add_batch()
     if mirror.target.unreadable_rows:
-        mirror.journal.problems.add(_row_problems(mirror.target.unreadable_rows), tables.pass_id)
+        mirror.note(_row_problems(mirror.target.unreadable_rows), tables.pass_id)
 
 
 def _row_problems(faults: Sequence[str]) -> list[Problem]:

@@ -15,8 +15,8 @@ from syncd.core.plan import Source
 from syncd.core.priority import Priority, requests_at
 from syncd.core.problems import not_indexed
 from syncd.local.read import Identity
+from syncd.state.activity import KEEP_S as ACTIVITY_S
 from syncd.state.db import transaction
-from syncd.state.history import KEEP_S as HISTORY_S
 from syncd.state.journal import HOUR_S
 from syncd.state.ownership import Listing
 from syncd.state.pass_tables import PassTables, next_pass_id
@@ -40,6 +40,7 @@ from syncd.sync.guard import (
 from syncd.sync.index import halt_if_full, halt_if_paused, learn_status, noting_pause, recorded_problem
 from syncd.sync.mirror import DEFAULT_OPTIONS, NO_HOOKS, Hooks, Mirror, PassOptions, Result, Scope
 from syncd.sync.observe import ROOT, Observed, ScopeTooLarge, fill_from_journal, observe, places
+from syncd.sync.pass_log import logged_pass
 from syncd.sync.resolve import Resolved, Resolver
 from syncd.targets.base import Ordered, Probed
 
@@ -75,11 +76,14 @@ async def reconcile(
     Raises Halt, Brake (nothing was deleted, all uploads were made), Unreachable (the next pass continues), or
     ScopeTooLarge (nothing was done; make a full pass).
     """
-    guard(mirror, force=options.force)
-    with requests_at(Priority(bulk=hooks.bulk)), noting_pause(mirror):
-        if not options.dry_run:
-            await halt_if_paused(mirror)
-        return await _make_pass(_begin(mirror, scope, options, hooks))
+    with logged_pass(mirror, scope, dry_run=options.dry_run) as entry:
+        guard(mirror, force=options.force)
+        with requests_at(Priority(bulk=hooks.bulk)), noting_pause(mirror):
+            if not options.dry_run:
+                await halt_if_paused(mirror)
+            current = _begin(mirror, scope, options, hooks)
+            entry.result = current.result
+            return await _make_pass(current)
 
 
 async def _make_pass(current: Pass) -> Result:
@@ -193,7 +197,7 @@ def _store(mirror: Mirror, resolved: Sequence[Resolved], result: Result, *, ever
         mirror.absences.record(gone, mirror.age(), result.pass_id)
         if not everything:
             mirror.absences.remove([each.observed.key for each in resolved if _is_present(each)], result.pass_id)
-        mirror.journal.problems.add(notes, result.pass_id)
+        mirror.note(notes, result.pass_id)
         for problem, observed in problems:
             _forget_lost(mirror, problem, observed)
         if changed:
@@ -245,7 +249,7 @@ def _drop_unproved(current: Pass) -> None:
     for key in mirror.tree.retry_keys:
         mirror.try_later(key, None)
     unmounted = mirror.tree.protected.problems()
-    mirror.journal.problems.add(unmounted, result.pass_id)
+    mirror.note(unmounted, result.pass_id)
     result.problems.update(problem.kind for problem in unmounted)
     if current.scope.everything and result.complete:
         uncover_mounts(mirror)
@@ -393,7 +397,8 @@ def _record_full(mirror: Mirror, result: Result, started: float) -> None:
     if not result.audited:
         mirror.claims.apply_listing(_listing(mirror, result), mirror.age(), keep_s)
     mirror.journal.tombstones.drop_old(started, keep_s, mirror.age())
-    mirror.history.drop_before(started - HISTORY_S)
+    mirror.history.prune(started - ACTIVITY_S)
+    mirror.passes.prune(started - ACTIVITY_S)
     if result.fresh and (result.refusal or mirror.absences.count()):
         # The mirror stays fresh: deletes that were refused together, or that wait, must not pass ten at a time.
         mirror.meta.set("last_reconcile", None)

@@ -1,0 +1,116 @@
+"""log: prints what was done and why, over restarts."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from syncd.cli.context import Duration, GlobalOptions, as_json_option, chosen_mirrors, command, mirrors_argument
+from syncd.cli.output import print_json, print_line, print_table
+from syncd.core.errors import EXIT_OK
+from syncd.core.units import SECONDS
+
+if TYPE_CHECKING:
+    from syncd.queries.log import Entry
+
+_LINES = 100
+
+
+class _Kinds(click.ParamType[tuple[str, ...]]):
+    """Kinds of entries, separated by commas."""
+
+    name = "kinds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the kinds. A default is a tuple already."""
+        from syncd.queries.log import KINDS
+
+        names = tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else tuple(value)
+        for name in names:
+            if name not in KINDS:
+                self.fail(f"{name!r} is not one of: {', '.join(KINDS)}", param, ctx)
+        return names
+
+
+@command()
+@mirrors_argument
+@click.option("--since", metavar="TIME", type=Duration(), help="How far to look back, such as 12h.  [default: all]")
+@click.option(
+    "--kind",
+    "kinds",
+    metavar="KIND,…",
+    type=_Kinds(),
+    multiple=True,
+    help="put, delete, adopt, forget, problem (also what failed), pass.  [default: all]",
+)
+@click.option("--limit", type=click.IntRange(0), metavar="N", help="The last N lines, 0 for all.  [default: 100]")
+@as_json_option
+@click.pass_obj
+def log(
+    options: GlobalOptions,
+    mirrors: tuple[str, ...],
+    *,
+    since: float | None,
+    kinds: tuple[tuple[str, ...], ...],
+    limit: int | None,
+    as_json: bool,
+) -> int:
+    """Show what was done, and why: each action, new problem and pass of the last 30 days.
+
+    It works with and without a running daemon. The newest line is the last one.
+    """
+    config = options.load(level=None)
+    from syncd.queries.log import KINDS, read_log
+
+    names = chosen_mirrors(config, mirrors)
+    wanted = [kind for group in kinds for kind in group]
+    most = limit if limit is not None else 0 if as_json else _LINES
+    begin = 0.0 if since is None else time.time() - since
+    found = read_log(config.state_dir, names, begin, wanted or KINDS, most or -1)
+    if as_json:
+        print_json({"entries": [entry.as_json() for entry in found.entries], "earlier": found.earlier})
+        return EXIT_OK
+    if not found.entries:
+        print_line("nothing was done" + (" in this time" if since is not None else "; to make a pass: syncd reconcile"))
+        return EXIT_OK
+    _print_entries(found.entries, several=len(names) > 1)
+    if found.earlier:
+        print_line(f"… and {found.earlier:,} earlier: {_for_all(mirrors, since, wanted)}")
+    return EXIT_OK
+
+
+def _print_entries(entries: "Sequence[Entry]", *, several: bool) -> None:
+    rows = [_row(entry) for entry in entries]
+    headers = ("time", "mirror", "kind", "key", "reason", "outcome")
+    columns = [column for column in range(len(headers)) if several or column != 1]
+    print_table([headers[column] for column in columns], [[row[column] for column in columns] for row in rows])
+
+
+def _row(entry: "Entry") -> tuple[str, ...]:
+    """Return the cells of a line: time, mirror, kind, key, reason, outcome."""
+    from syncd.core.keys import shown
+    from syncd.core.plain_text import utc_time
+    from syncd.queries.log import summary
+    from syncd.state.activity import PastPass
+
+    what = entry.what
+    if isinstance(what, PastPass):
+        scope = "(everything)" if what.keys is None else f"({what.keys} key{'' if what.keys == 1 else 's'})"
+        outcome = summary(what)
+        if what.outcome != "done":
+            outcome = f"{what.outcome}: {shown(what.detail)}"
+            outcome += f" ({what.times} times since {utc_time(what.began)})" if what.times > 1 else f"; {summary(what)}"
+        return (utc_time(what.ended), entry.mirror, "pass", scope, "", outcome)
+    told = f"{what.outcome}: {shown(what.detail)}" if what.detail else what.outcome
+    return (utc_time(what.at), entry.mirror, what.action, shown(what.key), what.reason, told)
+
+
+def _for_all(mirrors: Sequence[str], since: float | None, kinds: Sequence[str]) -> str:
+    """Return the command that shows all lines of this log."""
+    parts = ["syncd log", *(f"-m {name}" for name in mirrors)]
+    if since is not None:
+        unit = next(unit for unit in ("d", "h", "m", "s", "") if not unit or since % SECONDS[unit] == 0)
+        parts.append(f"--since {since / SECONDS[unit]:.15g}{unit}")
+    parts += [f"--kind {','.join(kinds)}"] if kinds else []
+    return " ".join([*parts, "--limit 0"])

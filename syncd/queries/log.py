@@ -1,0 +1,94 @@
+"""log: the actions, new problems and passes of some mirrors, from the state file alone."""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from syncd.core.keys import shown
+from syncd.core.plain_text import utc_time
+from syncd.state.activity import History, Passes, PastAction, PastPass
+from syncd.state.db import open_state_to_read
+
+ACTIONS = ("put", "delete", "adopt", "forget", "problem")
+KINDS = (*ACTIONS, "pass")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the log. number: of the pass, which orders entries of the same time."""
+
+    mirror: str
+    what: PastAction | PastPass
+
+    @property
+    def order(self) -> tuple[float, int, bool]:
+        """The place in the log: a pass stands behind its actions."""
+        if isinstance(self.what, PastPass):
+            return (self.what.ended, self.what.number, True)
+        return (self.what.at, self.what.number, False)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the entry as `log --json` prints it."""
+        match self.what:
+            case PastAction(at, key, action, reason, outcome, detail, number):
+                fields = {"kind": action, "key": shown(key), "reason": reason, "outcome": outcome, "detail": detail}
+                return {"time": utc_time(at, "milliseconds"), "mirror": self.mirror, **fields, "pass": number}
+            case PastPass(number, began, ended, keys, outcome, detail, counts, times):
+                return {
+                    "time": utc_time(ended, "milliseconds"),
+                    "mirror": self.mirror,
+                    "kind": "pass",
+                    "began": utc_time(began, "milliseconds"),
+                    "scope": "all" if keys is None else keys,
+                    "outcome": outcome,
+                    "detail": detail,
+                    "counts": dict(counts),
+                    "times": times,
+                    "pass": number,
+                }
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """The last entries, oldest first. earlier: the number of entries that are left out."""
+
+    entries: list[Entry] = field(default_factory=list)
+    earlier: int = 0
+
+
+def read_log(
+    state_dir: Path, mirrors: Sequence[str], since: float, kinds: Collection[str] = KINDS, most: int = -1
+) -> Log:
+    """Return the last entries of mirrors since a moment, at most `most` if that is not negative.
+
+    since: seconds since the epoch. kinds: "problem" also means actions that failed. Sends no request.
+    """
+    db = open_state_to_read(state_dir)
+    if db is None:
+        return Log()
+    actions = [kind for kind in ACTIONS if kind in kinds]
+    found: list[Entry] = []
+    total = 0
+    with closing(db):
+        for name in mirrors:
+            history, passes = History(db, name), Passes(db, name)
+            found += (Entry(name, action) for action in history.since(since, actions, most))
+            total += history.count_since(since, actions)
+            if "pass" in kinds:
+                found += (Entry(name, ended) for ended in passes.since(since, most))
+                total += passes.count_since(since)
+    found.sort(key=lambda entry: entry.order)
+    kept = found if most < 0 else found[len(found) - min(most, len(found)) :]
+    return Log(kept, total - len(kept))
+
+
+def summary(ended: PastPass) -> str:
+    """Return what a pass did, for people: "5 put, 1 delete, 120 unchanged, in 2.1 s"."""
+    return ", ".join([*_counted(ended), f"in {max(0.0, ended.ended - ended.began):.1f} s"])
+
+
+def _counted(ended: PastPass) -> Iterator[str]:
+    for name, count in ended.counts.items():
+        yield f"{count:,} {name.removesuffix('s') if name == 'problems' and count == 1 else name}"
