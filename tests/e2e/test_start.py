@@ -36,6 +36,7 @@ def imported(directory: Path, *command: str) -> set[str]:
     [
         (["--help"], {"httpx", "structlog", "rich", "pydantic", "asyncio", "sqlite3", "syncd.state"}),
         (["status"], {"httpx", "structlog", "rich", "starlette", "watchdog", "tenacity"}),
+        (["log"], {"httpx", "structlog", "rich", "starlette", "watchdog", "tenacity"}),
         (["reconcile"], {"uvicorn", "starlette", "prometheus_client", "watchdog", "yaml", "syncd.text"}),
     ],
 )
