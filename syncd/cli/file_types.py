@@ -57,13 +57,13 @@ def print_types(*, as_json: bool) -> int:
     """Print all classes. Return the exit code."""
     classes = type_classes()
     if as_json:
-        types = {target: [asdict(each) for each in found] for target, found in classes.items()}
+        types = {target: [asdict(type_class) for type_class in found] for target, found in classes.items()}
         print_json({"types": types, "exit_code": EXIT_OK})
         return EXIT_OK
     for target, found in classes.items():
         print_line(f"# {_TITLES[target]}")
-        for each in found:
-            for line in _lines(each):
+        for type_class in found:
+            for line in _lines(type_class):
                 print_line(line)
         print_line("")
     print_line(
@@ -72,12 +72,12 @@ def print_types(*, as_json: bool) -> int:
     return EXIT_OK
 
 
-def _lines(each: TypeClass) -> Iterator[str]:
-    size = shown_size(each.max_bytes)
-    if each.max_bytes_with_ocr != each.max_bytes:
-        size += f", or {shown_size(each.max_bytes_with_ocr)} if the instance has use_ocr"
-    yield f"{each.group}: up to {size}"
-    if each.extensions:
+def _lines(type_class: TypeClass) -> Iterator[str]:
+    size = shown_size(type_class.max_bytes)
+    if type_class.max_bytes_with_ocr != type_class.max_bytes:
+        size += f", or {shown_size(type_class.max_bytes_with_ocr)} if the instance has use_ocr"
+    yield f"{type_class.group}: up to {size}"
+    if type_class.extensions:
         yield from textwrap.wrap(
-            " ".join(each.extensions), _WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+            " ".join(type_class.extensions), _WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
         )

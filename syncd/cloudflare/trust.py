@@ -1,4 +1,4 @@
-"""Judges a refusal of credentials that have worked before: it may be trouble of the service that passes.
+"""Judges a refusal of credentials that have worked before: it may be a temporary failure of the service.
 
 Valid tokens were refused with 401 or 403 for minutes (workers-sdk#13854 and #13828, octodns-cloudflare#121).
 """
@@ -16,11 +16,11 @@ from syncd.cloudflare.gate import Gate
 from syncd.core.errors import AuthHalt, Retry, SyncdError
 
 RENEWALS = 2
-"""Largest number of times that one request is sent again because the credentials were read anew."""
+"""Maximum number of times that one request is sent again because the credentials were read again."""
 PAUSES_S = (5.0, 15.0, 40.0, 120.0)
 """Seconds before each further try of a refused request, three minutes in all, if its credentials have worked before."""
 PASSING = frozenset({401, 403})
-"""HTTP statuses of a refusal that may pass."""
+"""HTTP statuses of a refusal that may be temporary."""
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
@@ -56,7 +56,7 @@ class Trust:
             return await self._send_again(kind, send, error)
 
     async def _send(self, kind: str, send: Callable[[], Awaitable[_T]]) -> _T:
-        """Send once, and again after each time that the credentials were read anew."""
+        """Send once, and again each time that new credentials were read."""
         renewals = 0
         while True:
             used = self._login.credentials

@@ -52,9 +52,9 @@ _FILE: Mapping[str, Fault] = {
     "unsupported_type": _content("files of this type are not indexed", "convert it, or leave it out with exclude"),
     "file_not_found": _again("the service does not find the file that it stored"),
     "invalid_url": _setting("the URL of the item is not valid", _SOURCE),
-    "file_is_corrupt": _content("the file is damaged", "fix it, or save it anew"),
+    "file_is_corrupt": _content("the file is damaged", "fix it, or save it again"),
     "file_is_password_locked": _content("the file is locked with a password", "remove the password"),
-    "invalid_pdf": _content("the file is no valid PDF", "export it anew"),
+    "invalid_pdf": _content("the file is no valid PDF", "export it again"),
     "unable_to_convert_to_markdown": _content(
         _CONVERTER, "save it in another format; for scanned PDFs turn on OCR of the instance"
     ),

@@ -1,4 +1,4 @@
-"""What `syncd check --probe` learns of an AI Search instance: answers to questions that no document answers. PURE."""
+"""The undocumented answers of an AI Search instance that `syncd check --probe` learns. PURE."""
 
 import hashlib
 import math
@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 Existing = Literal["overwrite", "conflict", "beside"]
 """An upload under a present name replaces the item, is refused with 409/7042, or makes a second item."""
 ChecksumKind = Literal["md5", "sha1", "sha256", "zero", "opaque", "absent"]
-"""What the service's `checksum` is. opaque: none of the digests. absent: the answers have none."""
+"""The kind of the field `checksum` of an item. opaque: none of the digests. absent: items have no such field."""
 Offer = Literal["all", "marks", "none"]
 """Which metadata an upload may carry: with the mirror's own fields, the marks of syncd alone, or none."""
 Quoting = Literal["backslash", "percent"]
@@ -43,7 +43,7 @@ class Manners:
     """The answers of one instance. An answer is None as long as it is unknown.
 
     existing: the answer to an upload under a present name. id_kept: whether the replaced item keeps its id.
-    checksum: what the field `checksum` of an item is.
+    checksum: the kind of the field `checksum` of an item.
     metadata: which metadata the instance took. fields: the mirror's own fields that were offered.
     metadata_listed: whether the listing shows the metadata of items.
     list_lag_s: seconds after which a listing showed an upload. delete_gone: whether a deleted item is gone at once.
@@ -84,7 +84,9 @@ def manners_of(value: object) -> Manners:
     known: dict[str, Any] = {
         name: value[name]
         for name, answers in _ANSWERS.items()
-        if any(value.get(name) is each or (isinstance(each, str) and value.get(name) == each) for each in answers)
+        if any(
+            value.get(name) is answer or (isinstance(answer, str) and value.get(name) == answer) for answer in answers
+        )
     }
     lag, names = value.get("list_lag_s"), value.get("fields")
     if isinstance(lag, int | float) and not isinstance(lag, bool) and 0 <= lag < math.inf:

@@ -23,7 +23,7 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def compile_filter(expression: Any) -> MetadataFilter:
-    """Return the filter as a predicate on metadata; all conditions must hold. ValueError describes a mistake.
+    """Return the filter as a predicate on metadata; all conditions must hold. Raises ValueError for a mistake.
 
     An absent field equals nothing: only $ne and $nin hold for it.
     """
@@ -103,7 +103,7 @@ def check_property(name: Any) -> None:
 def indexed_properties(metadata: str | None, types: Mapping[str, str]) -> str:
     """Return {property: value} as JSON for each property that has an index and a value of its type.
 
-    metadata: JSON text; types: property -> type of each metadata index. Texts are cut like filters see them.
+    metadata: JSON text; types: property -> type of each metadata index. Texts are cut to the part that filters see.
     """
     if metadata is None or not types:
         return "{}"
@@ -113,7 +113,7 @@ def indexed_properties(metadata: str | None, types: Mapping[str, str]) -> str:
 
 
 def compile_property_filter(expression: Any) -> MetadataFilter:
-    """Return the filter of a query as a predicate on the result of indexed_properties. ValueError for a mistake.
+    """Return the filter of a query as a predicate on the result of indexed_properties. Raises ValueError for a mistake.
 
     A property without an index has no value there, so it equals nothing.
     """

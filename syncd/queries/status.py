@@ -185,4 +185,6 @@ def _stuck(journal: Journal) -> dict[str, Any] | None:
     """Return the number of entries whose indexing takes too long and the oldest keys, None if there are none."""
     before = time.time() - STUCK_S
     count = journal.index.stuck_count(before)
-    return {"count": count, "keys": [each.key for each in journal.index.stuck(before, STUCK_SHOWN)]} if count else None
+    return (
+        {"count": count, "keys": [record.key for record in journal.index.stuck(before, STUCK_SHOWN)]} if count else None
+    )

@@ -1,4 +1,4 @@
-"""The state of a mirror that the daemon shows: that of its loop, or the trouble of its requests under way."""
+"""The state of a mirror that the daemon shows: the state of its loop, or the trouble of its present requests."""
 
 import math
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class MirrorStatus:
     While requests fail, or get no answer, the mirror is shown as degraded, and as before when one succeeds (`look`).
     A halt of an earlier process is shown until a pass of this process replaces it.
 
-    gate: estimates the time that is left. contact: what the mirror's requests report to. clock: its steady clock.
+    gate: estimates the time that is left. contact: receives the outcomes of the mirror's requests. clock: steady.
     summary: the mirror's part of the status line. since: when the state began, seconds since the epoch.
     fault: why the state could not be stored.
     """
@@ -102,7 +102,7 @@ class MirrorStatus:
         self._show(self._with_trouble(), left_s)
 
     def look(self) -> None:
-        """Show the trouble of requests under way, or that it is over. Call it about every second."""
+        """Show a new trouble of requests, or the end of a trouble. Call it about every second."""
         shown_now = self._with_trouble()
         if shown_now != self._shown or self.fault:
             self._show(shown_now)

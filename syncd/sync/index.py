@@ -40,7 +40,7 @@ NAMED = 20
 DOUBT_S = 60.0
 """Seconds without an end of an indexing after which syncd looks whether the instance is paused. One request."""
 DOUBT_EVERY_S = 300.0
-"""Least seconds between two of these looks."""
+"""Minimum seconds between two such looks."""
 REASONS = 10
 """Errors whose reason is fetched after one poll, one request each. The other errors wait for the next poll."""
 TRIES = 20
@@ -221,11 +221,11 @@ def _report_stuck(mirror: Mirror) -> None:
     mirror.journal.index.mark_reported(record.key for record in stuck)
 
 
-# -- an instance that takes nothing
+# -- a full or paused instance
 
 
 def halt_if_full(mirror: Mirror) -> None:
-    """Raise Halt if the instance is full, by the error of an entry, and nobody has asked for another indexing of it."""
+    """Raise Halt if the error of an entry says that the instance is full, and nobody asked to index the entry again."""
     if error := mirror.journal.index.full():
         raise Halt(full_message(error))
 
@@ -242,7 +242,7 @@ async def halt_if_standing(mirror: Mirror) -> None:
 
 
 async def halt_if_paused(mirror: Mirror) -> None:
-    """Raise PausedHalt if the instance was found paused and still is. This costs one request, and a listing many."""
+    """Raise PausedHalt if the instance was found paused and still is. The check costs one request, a listing many."""
     if mirror.meta.get(PAUSED):
         await mirror.target.check()
         mirror.meta.set(PAUSED, None)
@@ -335,7 +335,7 @@ async def reindex_due(mirror: Mirror) -> int:
     wanted_keys = {record.key for record in wanted}
     due = [record for record in journal.reindexing.due_tries(mirror.now(), TRIES) if record.key not in wanted_keys]
     for record in due:
-        # Counted before the request, so that the limit holds if the answer is lost or the process is killed.
+        # The try is counted before the request, so that the limit holds if the answer is lost or the process is killed.
         journal.reindexing.count_try(record.key)
     with noting_pause(mirror):
         for record in wanted + due:

@@ -170,13 +170,13 @@ async def _make_plan(current: Pass) -> None:
     _drop_unproved(current)
 
 
-def _store(mirror: Mirror, resolved: Sequence[Resolved], result: Result, *, everything: bool) -> None:
+def _store(mirror: Mirror, block: Sequence[Resolved], result: Result, *, everything: bool) -> None:
     """Store the decisions of one block in one transaction."""
     actions: list[Action] = []
     problems: list[tuple[Problem, Observed]] = []
     notes: list[Problem] = []
-    for each in resolved:
-        observed, decision = each.observed, each.decision
+    for resolved in block:
+        observed, decision = resolved.observed, resolved.decision
         if isinstance(decision, Problem):
             problems.append((decision, observed))
         elif decision is not None:
@@ -185,18 +185,20 @@ def _store(mirror: Mirror, resolved: Sequence[Resolved], result: Result, *, ever
             result.unrecorded += observed.record is None and not isinstance(decision, Put)
             if isinstance(decision, Adopt) and decision.status in NOT_INDEXED:
                 notes.append(not_indexed(observed.key, decision.status, decision.error))
-        elif isinstance(observed.local, Item) and not each.changed_during_read:
+        elif isinstance(observed.local, Item) and not resolved.changed_during_read:
             result.unchanged += 1
             notes += _in_step(mirror, observed)
-        actions += each.extra
+        actions += resolved.extra
     notes += [problem for problem, _ in problems]
-    changed = [(each.observed.key, False) for each in resolved if each.changed_during_read]
+    changed = [(resolved.observed.key, False) for resolved in block if resolved.changed_during_read]
     gone = [action for action in actions if isinstance(action, Delete) and action.evidence in GONE]
     with transaction(mirror.db):
         result.tables.plan.add(actions)
         mirror.absences.record(gone, mirror.age(), result.pass_id)
         if not everything:
-            mirror.absences.remove([each.observed.key for each in resolved if _is_present(each)], result.pass_id)
+            mirror.absences.remove(
+                [resolved.observed.key for resolved in block if _is_present(resolved)], result.pass_id
+            )
         mirror.note(notes, result.pass_id)
         for problem, observed in problems:
             _forget_lost(mirror, problem, observed)

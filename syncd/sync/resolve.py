@@ -178,9 +178,9 @@ class Resolver:
 def _waiting_deletes(mirror: Mirror, block: Sequence[Observed]) -> set[str]:
     """Return the keys whose delete would wait until a replacement is searchable."""
     gone = [
-        removal(each.entry, "stale", mirror.policy, each.record)
-        for each in block
-        if each.seen == "journal" and each.local is None and each.entry
+        removal(observed.entry, "stale", mirror.policy, observed.record)
+        for observed in block
+        if observed.seen == "journal" and observed.local is None and observed.entry
     ]
     return {delete.key for delete in replacements_of(mirror.db, mirror.name, gone)} if gone else set()
 

@@ -1,4 +1,4 @@
-"""What the token may do with an instance: read and write it (Edit), and search it (Run).
+"""The permissions of a token for an instance: to read and write it (Edit), and to search it (Run).
 
 The documentation names both permissions, and no route tells which of them a token has ("AI Search: REST API, create an
 API token"). The answer to a search without Run is unknown. A search that is refused while the instance can be read
@@ -35,7 +35,7 @@ async def _may_search(api: AISearch) -> bool:
 
 
 async def search_advice(api: AISearch) -> Advice:
-    """Make one search of an instance that can be read, and return what it says about the permissions."""
+    """Make one search of an instance that can be read. Return advice about the permissions from its answer."""
     try:
         await api.try_search()
     except AuthHalt as refusal:

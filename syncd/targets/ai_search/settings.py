@@ -86,10 +86,10 @@ def settings_advice(wanted: InstanceSettings, instance: Instance) -> Sequence[Ad
     """Return one line for each setting that differs, and one line for the settings that cannot be compared."""
     names = _flat(settings_body(wanted))
     drift = find_drift(wanted, instance)
-    hidden = [each.name for each in drift if each.found is None]
-    different = [each for each in drift if each.found is not None]
+    hidden = [difference.name for difference in drift if difference.found is None]
+    different = [difference for difference in drift if difference.found is not None]
     advice = [*_source_advice(instance)]
-    advice += [Advice(_message(each), _remedy(each, instance), "settings") for each in different]
+    advice += [Advice(_message(difference), _remedy(difference, instance), "settings") for difference in different]
     if same := len(names) - len(drift):
         advice.append(Advice(f"as in the config: {same} of {len(names)}", None, "settings"))
     if hidden:
@@ -171,5 +171,8 @@ def metadata_advice(fields: Mapping[str, str], instance: Instance) -> Sequence[A
         return ()
     message = f"it does not declare {', '.join(missing)}: kept with the items, but searches cannot filter by them"
     types = ", ".join(f"{name} {fields[name]}" for name in missing)
-    remedy = f"nothing, if that is fine. Else declare them ({types}), which indexes all anew, or let create = true"
-    return (Advice(message, f"{remedy} make another instance"),)
+    remedy = (
+        f"nothing, if that is fine. Otherwise declare them ({types}), which indexes all items again, or let"
+        " create = true make another instance"
+    )
+    return (Advice(message, remedy),)

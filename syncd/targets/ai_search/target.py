@@ -67,7 +67,7 @@ class AISearchTarget:
 
     It implements all protocols of a target. Its reader, its index follower and its writer have most of the methods.
     concurrency: most uploads whose content is in memory at a time. shards: the number of mirrors that share the work.
-    learned: the answers of `syncd check --probe`, by which the target goes.
+    learned: the answers of `syncd check --probe`, which the target applies.
     """
 
     def __init__(  # noqa: PLR0913 - the instance, the settings of a mirror, and the answers of a probe
@@ -96,11 +96,11 @@ class AISearchTarget:
         self.statuses, self.counts, self.why, self.reindex = index.statuses, index.counts, index.why, index.reindex
         self._writer = writer = ItemWriter(api, items, names, policy, manners, concurrency)
         self.log_removals, self.apply = writer.log_removals, writer.apply
-        manners.follow(self._go_by)
+        manners.follow(self._apply_manners)
         manners.refresh()
 
-    def _go_by(self, manners: Manners) -> None:
-        """Work by what a probe learned of the instance."""
+    def _apply_manners(self, manners: Manners) -> None:
+        """Apply the answers that a probe learned about the instance."""
         lag_s = manners.lag_s
         self.limits = self._own_limits if lag_s is None else replace(self._own_limits, lag_s=lag_s)
         self._api.quoting = manners.names or "backslash"
@@ -108,7 +108,7 @@ class AISearchTarget:
     # -- the probe
 
     async def probe(self) -> Probe:
-        """Learn how the instance answers where no document says it, with at most ten requests."""
+        """Learn undocumented answers of the instance, with at most ten requests."""
         return await ItemProbe(self._api, self._policy).run()
 
     async def remove_leftovers(self, now: float) -> int:
@@ -223,5 +223,5 @@ def _type(source: str) -> str:
 def _folder_filter(folder: str) -> dict[str, Any] | None:
     """Return a filter for a folder and its subfolders, or for its nearest parent with a short enough name."""
     above = truncated(folder, len(folder), FOLDER_BYTES).rpartition("/")[0]
-    # "0" is the character after "/".
+    # "0" is the character after "/", so the range contains every name that begins with the folder.
     return {"folder": {"$gte": f"{above}/", "$lt": f"{above}0"}} if above else None
