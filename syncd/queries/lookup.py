@@ -15,7 +15,7 @@ from syncd.core.errors import ConfigError
 from syncd.core.keys import from_os, name_fault, normal, shown, shown_path, spellings, to_os
 from syncd.core.model import Item, Problem
 from syncd.local.walk import Tree
-from syncd.state.activity import History
+from syncd.state.activity import PROBLEM, History
 from syncd.state.db import Meta, open_state_to_read
 from syncd.state.history import last_delete
 from syncd.state.journal import Journal
@@ -86,7 +86,8 @@ class Lookup:
     def _remembers(self, db: sqlite3.Connection, key: str) -> bool:
         """Return whether the state file knows a key. The problem of a file without a key has its escaped name."""
         journal = Journal(db, self._name)
-        return bool(journal.get(key) or History(db, self._name).of(key)) or (
+        acted = any(action.action != PROBLEM for action in History(db, self._name).of(key))
+        return bool(journal.get(key) or acted) or (
             "\\" not in key and any(problem.key == shown(key) for problem in journal.problems.all())
         )
 
