@@ -25,7 +25,7 @@ async def usages(mirror: "Mirror") -> "Sequence[Usage]":
 
 
 def print_capacity(report: "Report") -> None:
-    """Print what the ceilings leave after the plan of a dry run."""
+    """Print how much room the ceilings leave after the plan of a dry run."""
     from syncd.queries.capacity import describe
 
     growth = _growth(report)

@@ -331,7 +331,7 @@ def _check_folder(
 
 
 def _capacity(name: str, usages: "Sequence[Usage]", growth: "Growth") -> list[Finding]:
-    """Return what the plans' ceilings leave after the next pass. They are never a reason to refuse it."""
+    """Return how much room the plans' ceilings leave after the next pass. They are never a reason to refuse it."""
     from syncd.queries.capacity import describe
 
     lines = [describe(usage, growth) for usage in usages]

@@ -48,7 +48,7 @@ def explain(options: GlobalOptions, name: str, mirrors: tuple[str, ...]) -> int:
 
 
 def _found(config: "Config", names: "Sequence[str]", text: str) -> "list[Found]":
-    """Return what a path or key stands for in each mirror that holds it. Raises ConfigError if it is in none."""
+    """Return the meaning of a path or key in each mirror that holds it. Raises ConfigError if no mirror holds it."""
     from syncd.queries.lookup import Found, Lookup
     from syncd.service.build import build_tree
 
@@ -61,7 +61,7 @@ def _found(config: "Config", names: "Sequence[str]", text: str) -> "list[Found]"
             found.append(each)
     if found:
         return found
-    # No mirror knows it. The rules still say what would become of such a file.
+    # No mirror knows the path. The rules still decide about such a file.
     if places := [Found(name, path, "file") for name, path in paths.items() if name in names]:
         return places
     if len(names) == 1 and not os.path.isabs(text) and ".." not in text.split("/"):  # noqa: PTH117

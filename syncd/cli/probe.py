@@ -60,7 +60,7 @@ _ANSWERS: dict[str, dict[object, tuple[str, str]]] = {
         "percent": ("are written as %22", "files with such names can be mirrored"),
     },
 }
-"""Question -> answer -> (words, what follows from it)."""
+"""Question -> answer -> (words, consequence)."""
 
 
 def probe_targets(options: GlobalOptions, names: Sequence[str], *, as_json: bool) -> int:
@@ -77,7 +77,7 @@ async def _probe_all(config: "Config", names: Sequence[str], *, as_json: bool) -
     once = config.model_copy(update={"cloudflare": config.cloudflare.model_copy(update={"retry_for": 0.0})})
     shown: dict[str, Any] = {}
     code = EXIT_OK
-    # A new state decides the owner marks, by which a later pass recognises what a killed probe left.
+    # A new state decides the owner marks. By its mark, a later pass recognises an item that a killed probe left.
     await _in_state(config, lambda _: None)
     async with open_session(once, names, read_only=True) as session:
         for name in session.mirrors:
@@ -156,7 +156,7 @@ def _rows(manners: Manners) -> Iterator[tuple[str, str, str]]:
 
 
 def learned_line(config: "Config", name: str, db: "sqlite3.Connection") -> tuple[str, bool] | None:
-    """Return what an earlier probe learned, in one line, and whether it still counts. None: there was no probe."""
+    """Return the answers of an earlier probe in one line, and whether they still count. None: there was no probe."""
     from syncd.service.build import learned_manners
 
     learned = learned_manners(config, name, db)

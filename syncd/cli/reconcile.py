@@ -250,7 +250,7 @@ def _interruption(reports: "dict[str, Report]", mirrors: int, *, dry_run: bool) 
 
 
 def print_reports(session: "Session", reports: "Mapping[str, Report]") -> None:
-    """Print what each mirror did, or would do, and its problems."""
+    """Print the actions of each mirror, done or planned, and its problems."""
     for name, report in reports.items():
         section, mirror = session.config.mirrors[name], session.mirrors[name]
         print_line(f"{name} → {section.target.spec}{shard_suffix(section.shard)}: {_summary(report)}")

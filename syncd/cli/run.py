@@ -41,7 +41,7 @@ def make_page() -> "StatusPage":
 
 
 async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channel: "Channel") -> int:
-    """Let the loops of the daemon make the passes of a `reconcile`, and send what the command prints."""
+    """Let the loops of the daemon make the passes of a `reconcile`, and send its output."""
     from syncd.config.schema import mirror_config
     from syncd.service.build import NO_GRANTS, Grants, add_mirror
     from syncd.sync.mirror import PassOptions

@@ -137,7 +137,7 @@ def _facts(mirror: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _items(mirror: dict[str, Any]) -> str:
-    """Return the items by what they mean to a person."""
+    """Return the numbers of items by their meaning for a person."""
     if mirror["files"] == 0 and not any(mirror["items"].values()):
         return "none: the folder is empty, or nothing in it is taken; syncd check --excludes shows what is left out"
     words = {"in_step": "in step", "ignored": "ignored on purpose"}

@@ -190,7 +190,7 @@ class Counters:
 
 
 class Exchange:
-    """Sends requests below a base URL and returns what comes back, without judging it.
+    """Sends requests below a base URL and returns the responses, without judging them.
 
     timeout: seconds for one request, plus the time of its bodies at SLOWEST_BYTES_PER_S. http: replaces httpx's own
     transport. Raises ValueError for a base_url to which no request may be sent.

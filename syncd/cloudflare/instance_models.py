@@ -152,7 +152,7 @@ class InstanceSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceChanges(InstanceSettings):
-    """The settings that an update takes. An instance cannot be created with those that are listed here."""
+    """Settings that only an update takes. An instance cannot be created with them."""
 
     paused: OptionalBool = None
     summarization: OptionalBool = None
@@ -180,7 +180,7 @@ def settings_body(settings: InstanceSettings, custom_metadata: Mapping[str, str]
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values without those that are None, at any depth."""
+    """Return the values without None, at any depth."""
     return {name: _plain(value) for name, value in values.items() if value is not None}
 
 

@@ -27,7 +27,7 @@ class Trouble:
 
 
 class Contact:
-    """Collects what requests report. clock: seconds of a steady clock. wall: seconds since the epoch.
+    """Collects the outcomes of requests. clock: seconds of a steady clock. wall: seconds since the epoch.
 
     answered_at: when the remote last carried out or refused a request (seconds since the epoch), None for never.
     """
@@ -87,12 +87,12 @@ _current: ContextVar[Contact] = ContextVar("contact", default=_NOBODY)
 
 
 def current_contact() -> Contact:
-    """Return the object that collects what the requests of the current task meet."""
+    """Return the object that collects the outcomes of the requests of the current task."""
     return _current.get()
 
 
 def is_watched() -> bool:
-    """Return whether somebody has asked for what the requests of the current task meet."""
+    """Return whether an object collects the outcomes of the requests of the current task."""
     return _current.get() is not _NOBODY
 
 

@@ -1,4 +1,4 @@
-"""The documented indexing errors of AI Search, and what follows from each of them. PURE.
+"""The documented indexing errors of AI Search and their consequences. PURE.
 
 Source: "AI Search: indexing error codes" (the text of the general availability, September 2026). A value that is not
 listed counts as temporary, is tried a few times, and is then named.

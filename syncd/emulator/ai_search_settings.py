@@ -184,7 +184,7 @@ def shown_settings(config: dict[str, Any], *, defaults: bool) -> dict[str, Any]:
 
 
 def all_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings with the defaults of those that no client has set."""
+    """Return the settings, with a default for each setting that no client has set."""
     shown = DEFAULTS | config
     for name in _MERGED:
         shown[name] = DEFAULTS[name] | (config.get(name) or {})

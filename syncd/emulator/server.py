@@ -286,7 +286,7 @@ def serve(options: EmulatorOptions, port: int = 0) -> Server:
 def run(options: EmulatorOptions, port: int = 0, *, ready: Callable[[str], None]) -> int:
     """Serve in the main thread until SIGINT or SIGTERM, and return the number of the signal.
 
-    `ready` is called with the base URL as soon as the port accepts connections. The errors are those of serve().
+    `ready` is called with the base URL as soon as the port accepts connections. Raises the errors of serve().
     """
     app = create_app(options)
     server = _uvicorn_server(app)

@@ -31,7 +31,7 @@ class Preview:
 
 
 async def preview(config: Config, name: str) -> Preview:
-    """Return what the next full pass of a mirror would delete. It changes nothing.
+    """Return the deletes of the next full pass of a mirror. It changes nothing.
 
     It works on a copy of the state, so the loop of the mirror goes on meanwhile. Raises the SyncdError that stops the
     pass.

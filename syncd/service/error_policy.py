@@ -1,4 +1,4 @@
-"""The reaction of a mirror's loop to errors: its state, its next try, and what it still serves. PURE."""
+"""The reaction of a mirror's loop to errors: its state, its next try, and the keys that it still serves. PURE."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -32,7 +32,7 @@ def retry_pause_s(failures: int, chance: float, requested_s: float = 0.0) -> flo
 
 
 class ErrorPolicy:
-    """The errors of one mirror and their consequences. All times are those of the event loop.
+    """The errors of one mirror and their consequences. All times are times of the event loop.
 
     interval: seconds between full passes. halted: an earlier process left the mirror halted. refused: for its deletes.
 

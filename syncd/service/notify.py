@@ -30,7 +30,7 @@ class Notifier:
     """Sends state datagrams to systemd, see sd_notify(3). No method raises: a service must not fail if nobody listens.
 
     address: a socket path, "@name" for an abstract one, or None to send nothing.
-    watchdog_interval_s: seconds between two `watchdog()` calls, half of what systemd allows. None without a watchdog.
+    watchdog_interval_s: seconds between two `watchdog()` calls, half of the limit of systemd. None without a watchdog.
     """
 
     def __init__(

@@ -51,7 +51,7 @@ class Runtime:
     state_fault: str | None = None
 
     def faults(self) -> list[str]:
-        """Return the reasons why the daemon cannot do its work: those of `dead`, and those that need a person."""
+        """Return the reasons why the daemon cannot do its work: the reasons of `dead`, and faults that need a person."""
         reasons = [reason for name, worker in self.workers.items() if (reason := _fault(name, worker.status))]
         # All mirrors share one state file, so its fault is named once.
         faults = {self.state_fault, *(worker.policy.state_fault for worker in self.workers.values())}
@@ -59,7 +59,7 @@ class Runtime:
         return reasons + self.dead()
 
     def unready(self) -> list[str]:
-        """Return the reasons why the daemon is not at work: those of `faults`, and watches that are not set up yet."""
+        """Return the reasons why the daemon is not ready: the reasons of `faults`, and watches that are not set up."""
         return self.faults() + ([] if self.watching else ["the watches of the folders are being set up"])
 
     def dead(self) -> list[str]:
@@ -116,7 +116,10 @@ def build_runtime(session: Session) -> Runtime:
 
 
 def _ignore(tree: Tree) -> Callable[[str], bool]:
-    """Return the test for paths that need no watch: those that the config excludes. Ignore files may change."""
+    """Return the test for paths that need no watch, because the config excludes them.
+
+    Ignore files have no effect here, because they may change.
+    """
     rules = tree.rules
 
     def ignore(path: str) -> bool:

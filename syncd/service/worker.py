@@ -145,10 +145,10 @@ class MirrorWorker:
         return await job.report
 
     def state_changed(self) -> None:
-        """Check what is due, after another process has written to the state file."""
+        """Check for due keys after another process has written to the state file."""
         self.index.make_due()
         if self.policy.halted_by_target and self.mirror.journal.reindexing.requested():
-            # A person has asked to try again what the target did not take.
+            # A person has asked to try refused files again.
             self.request_full()
         self._wake.set()
 
@@ -205,7 +205,7 @@ class MirrorWorker:
             self._moved_at = self._clock()
 
     async def _serve(self) -> None:
-        """Do what is due: a pass that a person asked for, a full pass or a pass of single keys, a poll of the index."""
+        """Do the due work: a pass that a person asked for, a full pass, a pass of single keys, or a poll of the index."""
         if self._jobs:
             await self._serve_job(self._jobs.popleft())
             return

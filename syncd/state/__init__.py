@@ -1,1 +1,1 @@
-"""The state directory: the SQLite file with what syncd remembers between passes, and all SQL. Makes no decisions."""
+"""The state directory: the SQLite file that keeps the state between passes, and all SQL. Makes no decisions."""

@@ -98,7 +98,7 @@ class History(MirrorRows):
                 self.add(adopt, now, "done", number)
 
     def found(self, problems: Iterable[Problem], now: float, number: int) -> None:
-        """Store the problems that a pass found, but for harmless ones and those that the key had before."""
+        """Store the problems that a pass found, except harmless ones and problems that the key had before."""
         with transaction(self._db):
             for problem in problems:
                 if problem.kind in HARMLESS or self._is_known(problem) or not self._has_room(PROBLEM, number):

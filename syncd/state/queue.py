@@ -171,7 +171,7 @@ class Queue(QueueReader):
         )
 
     def done(self, rows: Iterable[Dirty]) -> None:
-        """Remove processed rows, except those that were marked again since they were read."""
+        """Remove processed rows, except rows that were marked again since they were read."""
         self._run_each(
             "DELETE FROM dirty WHERE mirror = ? AND key = ? AND seq = ?", ((row.key, row.seq) for row in rows)
         )
@@ -328,7 +328,7 @@ def _far(now: float, settle_max: float) -> tuple[float, float, float]:
 
 
 def retry_problems(journal: Journal, queue: Queue, keys: Collection[str] | None, now: float) -> int:
-    """Make the failed and rejected items of a mirror due, only those of `keys` if they are given. Return their number.
+    """Make the failed and rejected items of a mirror due; with `keys`, only these items. Return their number.
 
     An entry that could not be indexed is indexed again, without an upload. now: seconds since the epoch.
     """

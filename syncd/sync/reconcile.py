@@ -261,7 +261,7 @@ def _drop_unproved(current: Pass) -> None:
 
 
 def _look_at_deletes(current: Pass) -> None:
-    """Raise RootHalt if an emptied folder would delete everything. Note what the brake has to know of the mirror."""
+    """Raise RootHalt if an emptied folder would delete everything. Note the facts that the brake needs."""
     mirror, result = current.mirror, current.result
     if not current.options.force:
         halt_if_emptied(mirror, result.tables)
@@ -389,7 +389,7 @@ def _record(current: Pass) -> None:
 
 
 def _record_full(mirror: Mirror, result: Result, started: float) -> None:
-    """Store what a full pass has learned."""
+    """Store the results of a full pass."""
     keep_s = max(mirror.target.limits.lag_s, HOUR_S)
     mirror.journal.problems.clear_before(result.pass_id)
     if result.complete:

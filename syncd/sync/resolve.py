@@ -151,7 +151,7 @@ class Resolver:
         return with_evidence(decision, observed.local, observed.entry, everything=self._everything)
 
     def _duplicates(self, observed: Observed) -> tuple[Delete, ...]:
-        """Return deletes for further entries under the key: those of this mirror, and all if a takeover puts the file.
+        """Return deletes for further entries of the key: entries of this mirror, or all if a takeover puts the file.
 
         With prune = "never" only superseded entries go: a put replaced them.
         """

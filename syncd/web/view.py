@@ -137,7 +137,7 @@ class EventFeed:
     """Makes the messages for all listeners, until `close`. Names of files are untrusted: every text is printable.
 
     runtime: returns the objects at work, None while the config is read again. poll_s: seconds between two looks.
-    jobs: what the buttons have started.
+    jobs: the work that the buttons have started.
     """
 
     def __init__(

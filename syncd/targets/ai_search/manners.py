@@ -1,4 +1,4 @@
-"""The manners of the instance that a target goes by: what `syncd check --probe` learned, if it was asked."""
+"""The manners of an instance that its target applies, as the last `syncd check --probe` learned them."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ class MannersInUse:
         follower(self.current)
 
     def refresh(self) -> None:
-        """Read what is stored. `syncd check --probe` may have learned more meanwhile."""
+        """Read the stored answers again, because `syncd check --probe` may have stored new ones."""
         if self._learned is not None:
             self._set(self._learned.get())
 

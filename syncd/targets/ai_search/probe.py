@@ -101,7 +101,7 @@ class ItemProbe:
         self._clock = clock
         self._hex = secrets.token_hex(8)
         self._plain = f"{PROBE_STEM}{self._hex}.md"
-        # Some servers keep only what follows the last backslash. That begins like a throw-away item, too.
+        # Some servers keep only the part after the last backslash. This part begins like a throw-away item, too.
         self._odd = f'{PROBE_STEM}{self._hex}-"q"\\{self._plain.removesuffix(".md")}-\u00e9.md'
 
     async def run(self) -> Probe:

@@ -1,4 +1,4 @@
-"""The settings of an instance, compared with the config: the differences, and what a change of each costs."""
+"""The settings of an instance, compared with the config: the differences, and the cost of each change."""
 
 import json
 import math
