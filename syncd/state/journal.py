@@ -170,6 +170,18 @@ class Tombstones(MirrorRows):
         )
         return {ref for (ref,) in rows}
 
+    def deleted_between(self, refs: Sequence[str], first: float, last: float) -> set[str]:
+        """Return the entries that we deleted in a time, and that were not written again."""
+        return {
+            ref
+            for part in in_parts(refs)
+            for (ref,) in self._run(
+                "SELECT ref FROM tombstone WHERE mirror = ? AND deleted_at BETWEEN ? AND ?"
+                f" AND ref IN ({marks(part)}) AND {_STILL_GONE}",
+                *(first, last, *part),
+            )
+        }
+
     def any_about(self, now: float, within_s: float) -> bool:
         """Return whether we deleted any entry in that time, see `deleted_about`."""
         deleted = "SELECT 1 FROM tombstone WHERE mirror = ? AND deleted_at BETWEEN ? AND ? LIMIT 1"

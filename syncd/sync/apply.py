@@ -317,10 +317,21 @@ class Applier:
         """
         left = batch
         while left:
-            due = self.replacements.without_waiting(await self._still_gone(left, context))
+            due = self.replacements.without_waiting(await self._still_gone(self.not_deleted_since(left), context))
             deferred = await self._delete(due, context) if due else set()
             left = [(seq, delete) for seq, delete in due if delete in deferred]
             await self._hooks.serve_pending()
+
+    def not_deleted_since(self, batch: Sequence[tuple[int, Delete]]) -> Sequence[tuple[int, Delete]]:
+        """Return the deletes without those that the pass of a hint has made since this pass began. They leave the plan.
+
+        So each delete is logged once, and the brake counts it once.
+        """
+        refs = [delete.ref for _, delete in batch]
+        gone = self._mirror.journal.tombstones.deleted_between(refs, self._started, self._mirror.now())
+        if gone:
+            self._result.tables.plan.remove("delete", [seq for seq, delete in batch if delete.ref in gone])
+        return [(seq, delete) for seq, delete in batch if delete.ref not in gone]
 
     async def _delete(self, due: Sequence[tuple[int, Delete]], context: DeleteContext) -> Collection[Put | Delete]:
         """Delete entries. Return the deletes that have not begun because hints are pending."""
@@ -392,6 +403,9 @@ class Run:
         self._open = set(actions)
         try:
             await self._mirror.target.apply(actions, self._read, self._report)
+        except Deferred:
+            # A request before the first change of the target gave way.
+            self.deferred |= self._open
         except Exception as error:
             reraise_general(error)
             left = [action for action in actions if action in self._open]

@@ -342,6 +342,8 @@ async def _apply_uploads(current: Pass) -> Applier:
         applier.forget(forgets)
     for puts in plan.batches("put", mirror.target.limits.turn):
         await applier.put(puts)
+    for deletes in plan.batches("delete"):
+        applier.not_deleted_since(deletes)
     return applier
 
 

@@ -304,7 +304,9 @@ class VectorWriter:
         if due:
             await self.check_dimensions(MODELS.get(self._embedder.model))
         embeddings = await self._embedder.embed([vector.text for vector in due], await self._index.dimensions())
-        lines = [line for vector in due if (line := self._encode(vector, embeddings[vector.text]))]
+        encoded = [(vector.file, self._encode(vector, embeddings[vector.text])) for vector in due]
+        # A file that has failed, or gives way, would only be removed again.
+        lines = [line for file, line in encoded if line and not file.error]
         if lines:
             values = (value for value in embeddings.values() if not isinstance(value, SyncdError))
             await self.check_dimensions(len(next(values)))
