@@ -51,7 +51,7 @@ class Runtime:
     state_fault: str | None = None
 
     def faults(self) -> list[str]:
-        """Return the reasons why the daemon cannot do its work: the reasons of `dead`, and faults that need a person."""
+        """Return the reasons why the daemon cannot work: the reasons of `dead`, and faults that need a person."""
         reasons = [reason for name, worker in self.workers.items() if (reason := _fault(name, worker.status))]
         # All mirrors share one state file, so its fault is named once.
         faults = {self.state_fault, *(worker.policy.state_fault for worker in self.workers.values())}

@@ -205,7 +205,7 @@ class MirrorWorker:
             self._moved_at = self._clock()
 
     async def _serve(self) -> None:
-        """Do the due work: a pass that a person asked for, a full pass, a pass of single keys, or a poll of the index."""
+        """Do the due work: a job that a person asked for, a full pass, a pass of single keys, a poll of the index."""
         if self._jobs:
             await self._serve_job(self._jobs.popleft())
             return
