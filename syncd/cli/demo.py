@@ -256,7 +256,7 @@ def _demo_config(root: Path, state: Path, base_url: str) -> "Config":
 async def _show(config: "Config", query: str | None) -> int:
     """Make two passes, then search. query: None takes a heading of a file. Return the exit code."""
     from syncd.cli.items import print_hits
-    from syncd.cli.reconcile import print_reports
+    from syncd.cli.reports import print_reports
     from syncd.service.build import open_session
     from syncd.targets.base import searchable
 

@@ -83,17 +83,17 @@ def table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]], right: Co
     """
     lines = [[click.style(header, dim=True) for header in headers]] if any(headers) else []
     lines += [list(row) for row in rows]
-    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         yield "  ".join(map(_aligned, line, widths, (header in right for header in headers))).rstrip()
 
 
-def _aligned(cell: str, width: int, right: bool) -> str:
-    space = " " * (width - _width(cell))
+def _aligned(cell: str, columns: int, right: bool) -> str:
+    space = " " * (columns - width(cell))
     return space + cell if right else cell + space
 
 
-def _width(text: str) -> int:
+def width(text: str) -> int:
     """Return the number of columns that a text takes on a terminal: two for a wide character, none for an accent."""
     plain = click.unstyle(text)
     if plain.isascii():
@@ -101,6 +101,15 @@ def _width(text: str) -> int:
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in plain
     )
+
+
+def cut(text: str, columns: int) -> str:
+    """Return a text without colours, shortened with "…" to the columns of a terminal."""
+    if width(text) <= columns:
+        return text
+    while width(text) > columns - 1:
+        text = text[:-1]
+    return f"{text}…"
 
 
 def shard_suffix(shard: str) -> str:

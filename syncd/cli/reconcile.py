@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from syncd.cli.capacity import capacity_object, print_capacity, usages
+from syncd.cli.capacity import capacity_object, usages
 from syncd.cli.context import Command, Duration, GlobalOptions, as_json_option, command, mirrors_argument, run_async
-from syncd.cli.output import counted, print_error, print_line, print_table, shard_suffix
+from syncd.cli.reports import done, forecast, planned, print_reports
 from syncd.core.errors import ConfigError
 from syncd.core.keys import shown
-from syncd.core.plain_text import shown_size
 from syncd.core.units import parse_duration
 from syncd.service import signals
 
@@ -236,82 +235,14 @@ def _interruption(reports: "dict[str, Report]", mirrors: int, *, dry_run: bool) 
     if dry_run:
         return "reconcile: nothing was changed"
     results = [result for report in reports.values() for result in report.results]
-    done = {kind: sum(result.done[kind] for result in results) for kind in ("put", "delete")}
+    finished = {kind: sum(result.done[kind] for result in results) for kind in ("put", "delete")}
     left = sum(max(0, result.tables.plan.counts.total() - result.done.total()) for result in results)
-    if not left and not sum(done.values()):
+    if not left and not sum(finished.values()):
         return "reconcile: nothing was changed; the comparison was not finished"
-    deleted = f", {done['delete']} deleted" if done["delete"] else ""
+    deleted = f", {finished['delete']} deleted" if finished["delete"] else ""
     # The plan of a mirror is complete only when everything was compared.
     scope = "" if len(reports) == mirrors and results else " of the compared part"
-    return f"reconcile: {done['put']} uploaded{deleted}, {left} left{scope}; the next pass goes on there"
-
-
-# -- the result for people
-
-
-def print_reports(session: "Session", reports: "Mapping[str, Report]") -> None:
-    """Print the actions of each mirror, done or planned, and its problems."""
-    for name, report in reports.items():
-        section, mirror = session.config.mirrors[name], session.mirrors[name]
-        print_line(f"{name} → {section.target.spec}{shard_suffix(section.shard)}: {_summary(report)}")
-        if report.results and report.results[0].dry_run:
-            _print_plan(session, mirror, report)
-        _print_problems(mirror, report)
-        if report.not_indexed:
-            keys = ", ".join(shown(key) for key in report.waiting)
-            more = ", …" if report.not_indexed > len(report.waiting) else ""
-            print_line(f"  {report.not_indexed} not searchable yet: {keys}{more}")
-        if report.postponed_deletes:
-            deletes = counted(report.postponed_deletes, "delete")
-            print_line(f"  {deletes} postponed until the replacement is searchable: syncd status")
-        if report.error:
-            print_error(str(report.error))
-
-
-def _summary(report: "Report") -> str:
-    if not report.results:
-        return "not begun"
-    dry_run = report.results[0].dry_run
-    planned, done = _planned(report), _done(report)
-    counts = planned if dry_run else done
-    parts = [f"{counts[kind]} {kind}" for kind in _KINDS if counts.get(kind)]
-    if done.get("failed"):
-        parts.append(f"{done['failed']} failed")
-    tail = "" if dry_run else f" ({counted(report.requests, 'request')}, {report.elapsed_s:.1f} s)"
-    if report.error and not parts:
-        return f"stopped, nothing done{tail}"
-    parts.append(f"{planned['unchanged']} unchanged")
-    begin = "stopped after " if report.error else "would be " if dry_run and len(parts) > 1 else ""
-    return begin + ", ".join(parts) + tail
-
-
-def _print_plan(session: "Session", mirror: "Mirror", report: "Report") -> None:
-    from syncd.queries.forecast import span
-
-    rows = [
-        (f"  {action.kind}", action.reason, action.key, shown_size(action.size) if action.kind == "put" else "")
-        for result in report.results
-        for action, _ in result.tables.plan.actions()
-    ]
-    if rows:
-        print_table(("", "", "", "size"), rows)
-        forecast = _forecast(session, mirror, report)
-        requests = counted(int(forecast["requests"]), "request")
-        print_line(f"  about {requests}, {span(forecast['seconds'])} at the present rate limit")
-    print_capacity(report)
-    for result in report.results:
-        if result.plan_id:
-            print_line(f"  plan {result.plan_id}")
-        if result.refusal:
-            print_line(f"  refused when run: {result.refusal}")
-
-
-def _print_problems(mirror: "Mirror", report: "Report") -> None:
-    problems = report.problems(mirror)
-    if problems:
-        print_table(("", "", ""), [(f"  {p.kind}", p.key, p.message) for p in problems[:_PROBLEMS_SHOWN]])
-    if len(problems) > _PROBLEMS_SHOWN:
-        print_line(f"  … and {len(problems) - _PROBLEMS_SHOWN} more: syncd status")
+    return f"reconcile: {finished['put']} uploaded{deleted}, {left} left{scope}; the next pass goes on there"
 
 
 # -- the result for scripts
@@ -330,7 +261,7 @@ def write_json(session: "Session", reports: "Mapping[str, Report]", exit_code: i
 def _write_mirror(session: "Session", mirror: "Mirror", report: "Report") -> None:
     dry_run = any(result.dry_run for result in report.results)
     complete = bool(report.results) and not report.error and all(result.complete for result in report.results)
-    head: dict[str, Any] = {"dry_run": dry_run, "complete": complete, "plan": _planned(report)}
+    head: dict[str, Any] = {"dry_run": dry_run, "complete": complete, "plan": planned(report)}
     if shard := session.config.mirrors[mirror.name].shard:
         head["shard"] = shard
     if report.error:
@@ -346,12 +277,12 @@ def _write_mirror(session: "Session", mirror: "Mirror", report: "Report") -> Non
     )
     sys.stdout.write('], "problems": [')
     _write_list(asdict(problem) for problem in report.problems(mirror))
-    done = _done(report)
-    tail: dict[str, Any] = {"result": {kind: done.get(kind, 0) for kind in ("put", "delete", "failed")}}
+    counts = done(report)
+    tail: dict[str, Any] = {"result": {kind: counts.get(kind, 0) for kind in ("put", "delete", "failed")}}
     if report.not_indexed:
         tail["not_searchable"] = {"count": report.not_indexed, "keys": [shown(key) for key in report.waiting]}
     if dry_run:
-        tail["forecast"] = _forecast(session, mirror, report)
+        tail["forecast"] = forecast(session, mirror, report)
         tail |= capacity_object(report)
     tail |= {"requests": report.requests, "elapsed_s": round(report.elapsed_s, 3)}
     sys.stdout.write("], " + json.dumps(tail)[1:])
@@ -371,27 +302,3 @@ def _action_object(action: "Action", outcome: str | None) -> dict[str, Any]:
     if outcome is not None:
         fields["outcome"] = outcome
     return fields
-
-
-# -- counts
-
-
-def _forecast(session: "Session", mirror: "Mirror", report: "Report") -> dict[str, float]:
-    """Return how many requests the plan takes, and how many seconds at the present rate limits."""
-    planned = _planned(report)
-    size = sum(result.tables.plan.put_bytes for result in report.results)
-    requests = mirror.target.requests(planned["put"], planned["delete"], size)
-    return {"requests": requests, "seconds": round(session.transport.gate.seconds_for(requests), 1)}
-
-
-def _planned(report: "Report") -> dict[str, int]:
-    results = report.results
-    counts: dict[str, int] = {kind: sum(result.tables.plan.counts[kind] for result in results) for kind in _KINDS}
-    # Only the last pass still has the postponed deletes in its plan.
-    counts["delete"] += report.postponed_deletes
-    # Files that a later pass takes again were counted by the full pass.
-    return {**counts, "unchanged": results[0].unchanged if results else 0}
-
-
-def _done(report: "Report") -> dict[str, int]:
-    return {kind: sum(result.done[kind] for result in report.results) for kind in (*_KINDS, "failed")}

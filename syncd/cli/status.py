@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from syncd.cli.context import GlobalOptions, as_json_option, chosen_mirrors, command, mirrors_argument
-from syncd.cli.output import print_frame, print_json, print_line, print_styled, shard_suffix, table_lines
+from syncd.cli.output import cut, print_frame, print_json, print_line, print_styled, shard_suffix, table_lines, width
 from syncd.core.errors import EXIT_OK
 from syncd.core.plain_text import printable
 from syncd.service.log_stream import is_terminal
@@ -21,15 +21,18 @@ _STUCK_SHOWN = 3
 _COLOURS = {"idle": "green", "syncing": "cyan", "degraded": "yellow", "halted": "red"}
 _LABEL_WIDTH = 11
 _HEADERS = ("mirror", "state", "in step", "to go", "left", "indexing", "problems", "last pass", "watch")
+_SPARE = ("watch", "left", "indexing", "last pass", "to go")
+"""The columns that a narrow terminal does without, in this order."""
 _NUMERIC_COLUMNS = frozenset({"in step", "to go", "indexing", "problems"})
 
 
 @command()
 @mirrors_argument
 @as_json_option
+@click.option("--all", "everything", is_flag=True, help="Show every problem, not only the first ones.")
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
 @click.pass_obj
-def status(options: GlobalOptions, mirrors: tuple[str, ...], *, as_json: bool, watch: bool) -> int:
+def status(options: GlobalOptions, mirrors: tuple[str, ...], *, as_json: bool, everything: bool, watch: bool) -> int:
     """Show which items are in step, waiting, indexing and failed.
 
     It works with and without a running daemon.
@@ -43,18 +46,19 @@ def status(options: GlobalOptions, mirrors: tuple[str, ...], *, as_json: bool, w
     elif as_json:
         print_json(snapshot(chosen))
     else:
-        _print_status(snapshot(chosen))
+        _print_status(snapshot(chosen), None if everything else _PROBLEMS_SHOWN)
     return EXIT_OK
 
 
 # -- one block of lines for each mirror
 
 
-def _print_status(status: dict[str, Any]) -> None:
+def _print_status(status: dict[str, Any], most: int | None) -> None:
+    """Print the state of each mirror. most: the largest number of problems of a mirror, None for all."""
     print_line(_daemon_line(status))
     for name, mirror in status["mirrors"].items():
         print_line("")
-        for line in _mirror_lines(name, mirror):
+        for line in _mirror_lines(name, mirror, most):
             print_styled(line)
 
 
@@ -83,21 +87,20 @@ def _remaining(mirror: dict[str, Any]) -> str:
     return f", {mirror['remaining']:,} to go{time_left}"
 
 
-def _problem_lines(problems: list[dict[str, str]]) -> Iterator[str]:
-    """Yield the first problems in columns and the number of the others."""
+def _problem_lines(problems: list[dict[str, str]], most: int | None, rest: str) -> Iterator[str]:
+    """Yield the first problems in columns and the number of the others. rest: the command that shows all."""
     if not problems:
         return
     yield "  problems"
-    rows = [[printable(problem[part]) for part in ("kind", "key", "message")] for problem in problems[:_PROBLEMS_SHOWN]]
-    kind_width, key_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+    rows = [[printable(problem[part]) for part in ("kind", "key", "message")] for problem in problems[:most]]
+    kind_width, key_width = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
     for kind, key, message in rows:
         yield f"    {kind:{kind_width}}  {key:{key_width}}  {message}"
-    more = len(problems) - _PROBLEMS_SHOWN
-    if more > 0:
-        yield f"    … and {more} more: syncd status --json"
+    if len(problems) > len(rows):
+        yield f"    … and {len(problems) - len(rows)} more: {rest}"
 
 
-def _mirror_lines(name: str, mirror: dict[str, Any]) -> Iterator[str]:
+def _mirror_lines(name: str, mirror: dict[str, Any], most: int | None) -> Iterator[str]:
     state = mirror["state"]
     styled = click.style(f"{state}{_remaining(mirror)}", fg=_COLOURS[state], bold=state == "halted")
     target = printable(f"{mirror['path']} → {mirror['target']}{shard_suffix(mirror.get('shard', ''))}")
@@ -106,7 +109,7 @@ def _mirror_lines(name: str, mirror: dict[str, Any]) -> Iterator[str]:
         yield "  " + click.style(printable(mirror["detail"] + _next_try(mirror)), fg=_COLOURS[state])
     for label, fact in _facts(mirror):
         yield f"  {label:{_LABEL_WIDTH}}{printable(fact)}"
-    yield from _problem_lines(mirror["problems"])
+    yield from _problem_lines(mirror["problems"], most, f"syncd status {name} --all")
 
 
 def _next_try(mirror: dict[str, Any]) -> str:
@@ -164,7 +167,8 @@ def _watch(snapshot: Callable[[], dict[str, Any]]) -> NoReturn:
         _print_changes(snapshot)
     shown = 0
     while True:
-        lines = list(_table(snapshot()))[: shutil.get_terminal_size().lines - 1]
+        size = shutil.get_terminal_size()
+        lines = frame(snapshot(), size.columns, size.lines - 1)
         print_frame(lines, shown)
         shown = len(lines)
         time.sleep(_REFRESH_S)
@@ -182,22 +186,40 @@ def _print_changes(snapshot: Callable[[], dict[str, Any]]) -> NoReturn:
         time.sleep(_REFRESH_S)
 
 
-def _table(status: dict[str, Any]) -> Iterator[str]:
-    """Yield one row for each mirror, then the reasons for trouble, then the first problems."""
+def frame(status: dict[str, Any], columns: int, rows: int) -> list[str]:
+    """Return a row for each mirror, the reasons for trouble and the first problems, in so many columns and rows."""
     mirrors = status["mirrors"]
-    yield _daemon_line(status)
-    yield ""
-    yield from table_lines(_HEADERS, [_row(name, mirror) for name, mirror in mirrors.items()], _NUMERIC_COLUMNS)
+    lines = [_daemon_line(status), "", *_table(mirrors, columns)]
     for name, mirror in mirrors.items():
         if mirror.get("detail"):
-            yield click.style(printable(f"{name}: {mirror['detail']}{_next_try(mirror)}"), fg=_COLOURS[mirror["state"]])
-    yield from _problem_lines(
-        [
-            problem | {"key": f"{name}: {problem['key']}"}
-            for name, mirror in mirrors.items()
-            for problem in mirror["problems"]
-        ]
-    )
+            reason = printable(f"{name}: {mirror['detail']}{_next_try(mirror)}")
+            lines.append(click.style(cut(reason, columns), fg=_COLOURS[mirror["state"]]))
+    problems = [
+        problem | {"key": f"{name}: {problem['key']}"}
+        for name, mirror in mirrors.items()
+        for problem in mirror["problems"]
+    ]
+    # The heading and the number of the others take two rows.
+    room = max(0, min(_PROBLEMS_SHOWN, rows - len(lines) - 2))
+    lines += _problem_lines(problems, room, "syncd status --all")
+    if len(lines) > rows:
+        lines[rows - 1 :] = [f"… and {len(lines) - rows + 1} more lines: syncd status"]
+    return [cut(line, columns) if "\x1b" not in line else line for line in lines]
+
+
+def _table(mirrors: dict[str, Any], columns: int) -> list[str]:
+    """Return the table of the mirrors, without the columns that are least important if they have no room."""
+    rows = [_row(name, mirror) for name, mirror in mirrors.items()]
+    headers = list(_HEADERS)
+    for spare in _SPARE:
+        lines = list(table_lines(headers, rows, _NUMERIC_COLUMNS))
+        if max(map(width, lines)) <= columns:
+            break
+        place = headers.index(spare)
+        headers.pop(place)
+        for row in rows:
+            row.pop(place)
+    return list(table_lines(headers, rows, _NUMERIC_COLUMNS))
 
 
 def _row(name: str, mirror: dict[str, Any]) -> list[str]:

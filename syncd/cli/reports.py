@@ -1,0 +1,159 @@
+"""Prints the reports of passes for people: what was done or would be done, and the problems. Also their counts."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from syncd.cli.capacity import print_capacity
+from syncd.cli.output import counted, print_error, print_line, print_table, shard_suffix
+from syncd.core.keys import shown
+from syncd.core.plain_text import shown_size
+
+if TYPE_CHECKING:
+    from syncd.service.build import Session
+    from syncd.sync.mirror import Mirror
+    from syncd.sync.once import Report
+
+KINDS: tuple[Literal["put", "delete", "adopt", "forget"], ...] = ("put", "delete", "adopt", "forget")
+_PROBLEMS_SHOWN = 20
+_ACTIONS_SHOWN = 200
+"""The largest number of actions that a dry run prints one by one. More have one line for each directory."""
+_Row = tuple[str, str, str, str]
+
+
+def print_reports(session: "Session", reports: "Mapping[str, Report]") -> None:
+    """Print the actions of each mirror, done or planned, and its problems. A dry run ends with its summary."""
+    for name, report in reports.items():
+        section, mirror = session.config.mirrors[name], session.mirrors[name]
+        title = f"{name} → {section.target.spec}{shard_suffix(section.shard)}"
+        dry_run = bool(report.results) and report.results[0].dry_run
+        if not dry_run:
+            print_line(f"{title}: {_summary(report)}")
+        elif any(result.tables.plan.counts for result in report.results) or report.problems(mirror):
+            print_line(f"{title}:")
+            print_table(("", "", "", "size"), _plan_rows(report))
+            if _actions(report) > _ACTIONS_SHOWN:
+                print_line(f"  each file: syncd plan {name} --json")
+        _print_problems(name, mirror, report, dry_run=dry_run)
+        if report.not_indexed:
+            keys = ", ".join(shown(key) for key in report.waiting)
+            left = report.not_indexed - len(report.waiting)
+            more = f" and {left} more: syncd ls {name}" if left > 0 else ""
+            print_line(f"  {report.not_indexed} not searchable yet: {keys}{more}")
+        if report.postponed_deletes:
+            deletes = counted(report.postponed_deletes, "delete")
+            print_line(f"  {deletes} postponed until the replacement is searchable: syncd status")
+        if dry_run:
+            _print_end_of_plan(session, mirror, report, title)
+        if report.error:
+            print_error(str(report.error))
+
+
+def _summary(report: "Report") -> str:
+    if not report.results:
+        return "not begun"
+    dry_run = report.results[0].dry_run
+    plan, finished = planned(report), done(report)
+    counts = plan if dry_run else finished
+    parts = [f"{counts[kind]} {kind}" for kind in KINDS if counts.get(kind)]
+    if dry_run and counts.get("put"):
+        parts[0] += f" ({shown_size(put_bytes(report))})"
+    if finished.get("failed"):
+        parts.append(f"{finished['failed']} failed")
+    tail = "" if dry_run else f" ({counted(report.requests, 'request')}, {report.elapsed_s:.1f} s)"
+    if report.error and not parts:
+        return f"stopped, nothing done{tail}"
+    parts.append(f"{plan['unchanged']} unchanged")
+    begin = "stopped after " if report.error else "would be " if dry_run and len(parts) > 1 else ""
+    return begin + ", ".join(parts) + tail
+
+
+# -- dry runs
+
+
+@dataclass(slots=True)
+class _Directory:
+    """The actions of one kind in one directory."""
+
+    actions: int = 0
+    size: int = 0
+
+
+def _plan_rows(report: "Report") -> Iterator[_Row]:
+    """Yield a row for each action, or for each directory if there are many."""
+    actions = (action for result in report.results for action, _ in result.tables.plan.actions())
+    if _actions(report) <= _ACTIONS_SHOWN:
+        for action in actions:
+            size = shown_size(action.size) if action.kind == "put" else ""
+            yield f"  {action.kind}", action.reason, action.key, size
+        return
+    directories: dict[tuple[str, str], _Directory] = {}
+    for action in actions:
+        key = action.kind, action.key.rpartition("/")[0]
+        directory = directories.setdefault(key, _Directory())
+        directory.actions += 1
+        directory.size += action.size if action.kind == "put" else 0
+    for (kind, path), directory in sorted(directories.items(), key=lambda entry: (entry[0][1], entry[0][0])):
+        size = shown_size(directory.size) if kind == "put" else ""
+        yield f"  {kind}", counted(directory.actions, "file"), f"{path}/" if path else "./", size
+
+
+def _print_end_of_plan(session: "Session", mirror: "Mirror", report: "Report", title: str) -> None:
+    from syncd.queries.forecast import span
+
+    print_capacity(report)
+    for result in report.results:
+        if result.plan_id:
+            print_line(f"  plan {result.plan_id}")
+        if result.refusal:
+            print_line(f"  refused when run: {result.refusal}")
+    cost = ""
+    if any(result.tables.plan.counts for result in report.results):
+        expected = forecast(session, mirror, report)
+        requests = counted(int(expected["requests"]), "request")
+        cost = f"; about {requests}, {span(expected['seconds'])} at the present rate limit"
+    print_line(f"{title}: {_summary(report)}{cost}")
+
+
+def _print_problems(name: str, mirror: "Mirror", report: "Report", *, dry_run: bool) -> None:
+    problems = report.problems(mirror)
+    if problems:
+        print_table(("", "", ""), [(f"  {p.kind}", p.key, p.message) for p in problems[:_PROBLEMS_SHOWN]])
+    if len(problems) > _PROBLEMS_SHOWN:
+        # A dry run stores no problems.
+        rest = f"syncd plan {name} --json" if dry_run else f"syncd status {name} --all"
+        print_line(f"  … and {len(problems) - _PROBLEMS_SHOWN} more: {rest}")
+
+
+# -- counts
+
+
+def forecast(session: "Session", mirror: "Mirror", report: "Report") -> dict[str, float]:
+    """Return how many requests the plan takes, and how many seconds at the present rate limits."""
+    plan = planned(report)
+    requests = mirror.target.requests(plan["put"], plan["delete"], put_bytes(report))
+    return {"requests": requests, "seconds": round(session.transport.gate.seconds_for(requests), 1)}
+
+
+def planned(report: "Report") -> dict[str, int]:
+    """Return the number of planned actions by kind, and of entries that are in step."""
+    results = report.results
+    counts: dict[str, int] = {kind: sum(result.tables.plan.counts[kind] for result in results) for kind in KINDS}
+    # Only the last pass still has the postponed deletes in its plan.
+    counts["delete"] += report.postponed_deletes
+    # Files that a later pass takes again were counted by the full pass.
+    return {**counts, "unchanged": results[0].unchanged if results else 0}
+
+
+def done(report: "Report") -> dict[str, int]:
+    """Return the number of carried out actions by kind, and of failed ones."""
+    return {kind: sum(result.done[kind] for result in report.results) for kind in (*KINDS, "failed")}
+
+
+def _actions(report: "Report") -> int:
+    return sum(result.tables.plan.counts.total() for result in report.results)
+
+
+def put_bytes(report: "Report") -> int:
+    """Return the size of all puts in bytes."""
+    return sum(result.tables.plan.put_bytes for result in report.results)
