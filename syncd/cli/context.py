@@ -113,6 +113,7 @@ _COMMANDS = {
     "retry": "syncd.cli.items:retry",
     "verify": "syncd.cli.verify_pull:verify",
     "pull": "syncd.cli.verify_pull:pull",
+    "notify": "syncd.cli.notify:notify",
     "kv": "syncd.cli.kv:group",
     "emulate": "syncd.cli.demo:emulate",
     "demo": "syncd.cli.demo:demo",

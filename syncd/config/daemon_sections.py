@@ -1,10 +1,11 @@
 """The sections [web] and [notify] of the config: where `syncd run` is seen, and whom it tells. Makes no I/O."""
 
+import re
 from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from syncd.config.instance_settings import ConfigSection
 from syncd.core.base_url import is_loopback
@@ -14,6 +15,8 @@ _LISTEN = (
     " for access from another machine, use ssh -L or a proxy with a password"
 )
 _METRICS_LISTEN = 'should be an IP address and a port, such as "0.0.0.0:9385", "[::]:9385" or "127.0.0.1:9385"'
+MOST_URLS = 20
+"""Our own limit: each notice is sent to all of them at a time."""
 _WEBHOOK = "should be an https:// address; plain http is allowed for loopback only"
 
 
@@ -70,6 +73,12 @@ def _webhook(value: SecretStr) -> SecretStr:
     return value
 
 
+def _apprise_url(value: SecretStr) -> SecretStr:
+    if not re.match(r"[a-zA-Z0-9]+://", value.get_secret_value()):
+        raise ValueError("should be an address of apprise, such as mailtos://…, ntfys://… or pagerduty://…")
+    return value
+
+
 class Web(ConfigSection):
     """Addresses; "" serves nothing. listen: the page and all routes, on loopback, because they need no password.
 
@@ -87,6 +96,14 @@ class Web(ConfigSection):
 
 
 class Notify(ConfigSection):
-    """The webhook for halts and recoveries. Its address is a secret, because everybody who knows it can post."""
+    """Whom `syncd run` tells of trouble. Addresses are secrets, because everybody who knows one can post.
+
+    webhook: a web address. urls: addresses of apprise, for mail, ntfy, PagerDuty and others. problems: a mirror with
+    more problems than this is told of.
+    """
 
     webhook: Annotated[SecretStr, AfterValidator(_webhook)] = SecretStr("")
+    urls: Annotated[list[Annotated[SecretStr, AfterValidator(_apprise_url)]], Field(max_length=MOST_URLS)] = Field(
+        default=[]
+    )
+    problems: Annotated[int, Field(ge=0)] = 10

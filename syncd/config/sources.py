@@ -274,7 +274,7 @@ def login(config: Config) -> tuple[str, str | None]:
 def secrets(config: Config) -> list[str]:
     """Return every token and key of the config, which must never be printed."""
     section = config.cloudflare
-    given = (section.api_token, section.api_key, config.notify.webhook)
+    given = (section.api_token, section.api_key, config.notify.webhook, *config.notify.urls)
     found = [secret.get_secret_value().strip() for secret in given if secret]
     if section.api_token_file:
         with contextlib.suppress(ConfigError):

@@ -15,7 +15,9 @@ from syncd.core.errors import EXIT_OK, ConfigError, Locked, StateDamaged, StateG
 from syncd.service import signals
 from syncd.service.build import open_session
 from syncd.service.control import Channel, ControlServer
-from syncd.service.notify import Notifier, Webhook
+from syncd.service.lookout import Lookout
+from syncd.service.notify import Notifier
+from syncd.service.outbox import check_urls
 from syncd.service.runtime import Heartbeat, Runtime, build_runtime, deliver_hints, follow_credentials, start_watching
 from syncd.state.db import OnDamage
 
@@ -70,7 +72,7 @@ class _Daemon:
         self._make_page = make_page
         self._page: StatusPage | None = None
         self._notifier = Notifier.from_environ(os.environ)
-        self._webhook = Webhook()
+        self._lookout = Lookout()
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
         self._code = EXIT_OK
@@ -119,6 +121,7 @@ class _Daemon:
     async def _serve_config(self, config: Config) -> Config:
         """Serve one config until a signal. Return the next config."""
         on_damage, self._on_damage = self._on_damage, "rebuild"
+        check_urls([url.get_secret_value() for url in config.notify.urls])
         async with open_session(config, daemon=True, on_damage=on_damage) as session:
             await self._open_page(config.web)
             self._runtime = runtime = build_runtime(session)
@@ -136,8 +139,8 @@ class _Daemon:
             start_watching(runtime, self._notifier.ready, READY_S),
             *(worker.run() for worker in runtime.workers.values()),
             deliver_hints(runtime),
-            Heartbeat(runtime, self._notifier, self._webhook).run(),
-            self._webhook.run(config.notify.webhook.get_secret_value()),
+            Heartbeat(runtime, self._notifier, self._lookout).run(),
+            self._lookout.run(config.notify),
         ]
         if config.cloudflare.api_token_file:
             work.append(follow_credentials(runtime))

@@ -58,6 +58,11 @@ class ErrorPolicy:
         return self.compared_all and (self._halt is None or isinstance(self._halt, Brake))
 
     @property
+    def refused(self) -> bool:
+        """Whether a halt is the refusal of deletes, which a person may approve."""
+        return self._refused
+
+    @property
     def halted_by_folder(self) -> bool:
         """Whether a change in the folder may end the halt."""
         return isinstance(self._halt, (Brake, RootHalt))

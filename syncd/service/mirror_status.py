@@ -14,6 +14,8 @@ from syncd.state.history import State, set_state, stored_detail, was_halted
 from syncd.state.presence import keep_contact
 from syncd.sync.mirror import Mirror, Result
 
+DEGRADED_LONG_S = 300.0
+"""Seconds for which a mirror may be degraded before the daemon counts as unhealthy."""
 PROGRESS_EVERY_S = 2.0
 """Seconds between two reports of a pass under way. Each report counts all records."""
 

@@ -15,8 +15,9 @@ from syncd.core.rules import IGNORE_FILE
 from syncd.local.walk import Tree
 from syncd.queries.forecast import span
 from syncd.service.build import Session
-from syncd.service.mirror_status import MirrorStatus
-from syncd.service.notify import Notifier, Webhook
+from syncd.service.lookout import Lookout
+from syncd.service.mirror_status import DEGRADED_LONG_S, MirrorStatus
+from syncd.service.notify import Notifier
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import data_version
 from syncd.state.directory import FILE_NAME, writable
@@ -30,8 +31,6 @@ CREDENTIALS_EVERY_S = 2.0
 BEAT_EVERY_S = 1.0
 PRESENCE_EVERY_S = 10.0
 """Seconds between two writes of a sign of life. Each of them also shows whether the state file can be written."""
-DEGRADED_LONG_S = 300.0
-"""Seconds for which a mirror may be degraded before the daemon counts as unhealthy."""
 
 
 @dataclass(slots=True, eq=False)
@@ -190,10 +189,10 @@ async def follow_credentials(runtime: Runtime) -> None:
 class Heartbeat:
     """Feeds the watchdog of systemd, and passes on the states of the mirrors and changes of the state file."""
 
-    def __init__(self, runtime: Runtime, notifier: Notifier, webhook: Webhook) -> None:
+    def __init__(self, runtime: Runtime, notifier: Notifier, lookout: Lookout) -> None:
         self._runtime = runtime
         self._notifier = notifier
-        self._webhook = webhook
+        self._lookout = lookout
         self._stored: dict[str, dict[str, str]] = {}
         self._summary = ""
         self._fed_at = self._kept_at = -math.inf
@@ -213,9 +212,10 @@ class Heartbeat:
         while True:
             self._keep_presence()
             self._store_watch_status()
-            for name, worker in self._runtime.workers.items():
+            for worker in self._runtime.workers.values():
                 worker.status.look()
-                self._webhook.update(name, worker.status.state, worker.status.detail)
+            gate, problems = session.transport.gate, session.config.notify.problems
+            self._lookout.look(self._runtime.workers, gate, problems)
             _check_state(session)
             with writable():
                 version = data_version(session.db)

@@ -230,8 +230,49 @@ def test_health_and_webhook_report_a_halt_and_the_recovery(tmp_path: Path) -> No
             assert health(url)[0] == 200
             assert [(each["mirror"], each["state"]) for each in messages] == [("docs", "halted"), ("docs", "recovered")]
             assert "Bring the folder back" in messages[0]["detail"]
+            assert messages[0]["text"] == messages[0]["content"]
             daemon.stop()
             assert "s3cr3t-path" not in daemon.text()
+
+
+def test_a_refusal_is_told_with_the_command_that_approves_it(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace, hook() as (address, messages):
+        workspace.configure(more=f'[notify]\nwebhook = "{address}"')
+        for number in range(40):
+            workspace.write(f"{number}.md", f"text {number}")
+        with workspace.daemon() as daemon:
+            workspace.in_step()
+            for number in range(30):
+                (workspace.docs / f"{number}.md").unlink()
+            until(lambda: messages)
+            assert (messages[0]["state"], messages[0]["kind"]) == ("halted", "refused")
+            plan = workspace.syncd("plan", "--json").json()["mirrors"]["docs"]["plan_id"]
+            assert f"syncd approve {plan}" in messages[0]["text"]
+            assert workspace.syncd("approve", plan).code == 0
+            until(lambda: len(messages) == 2)
+            assert messages[1]["state"] == "recovered"
+            daemon.stop()
+
+
+def test_a_test_notice_says_what_happened(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace, hook() as (address, messages):
+        seen = workspace.syncd("notify", "--test")
+        assert (seen.code, "set notify.webhook" in seen.err) == (2, True)
+        workspace.configure(more=f'[notify]\nwebhook = "{address}"')
+        seen = workspace.syncd("notify", "--test")
+        assert (seen.code, seen.out) == (0, "webhook    sent\n")
+        assert messages[0]["state"] == "test"
+        workspace.configure(
+            more='[notify]\nwebhook = "http://127.0.0.1:9/s3cr3t"\nurls = ["json://127.0.0.1:9/s3cr3t"]'
+        )
+        seen = workspace.syncd("notify", "--test")
+        assert (seen.code, seen.out.count("FAILED"), "s3cr3t" in seen.out + seen.err) == (1, 2, False)
+        assert workspace.syncd("notify").code == 2
+        workspace.configure(more='[notify]\nurls = ["nothing://s3cr3t"]')
+        for command in (("run",), ("notify", "--test")):
+            seen = workspace.syncd(*command)
+            assert (seen.code, "notify.urls: address 1 is none that apprise knows" in seen.err) == (2, True)
+            assert "s3cr3t" not in seen.err
 
 
 def processor_s(pid: int) -> float:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.config.daemon_sections import listen_address
+from syncd.config.daemon_sections import MOST_URLS, listen_address
 from syncd.config.sources import secrets
 from tests.unit.config.harness import Place, toml
 
@@ -105,3 +105,22 @@ def test_the_webhook_is_masked_in_whatever_is_printed(place: Place) -> None:
 def test_the_webhook_can_come_from_the_environment(place: Place) -> None:
     config = place.load(environ={"SYNCD_NOTIFY__WEBHOOK": SECRET, "SYNCD_WEB__LISTEN": "localhost:1"})
     assert (config.notify.webhook.get_secret_value(), config.web.listen) == (SECRET, "localhost:1")
+
+
+def test_addresses_of_apprise_are_secrets_and_a_wrong_one_is_not_quoted(place: Place) -> None:
+    config = place.load(place.with_key("notify.urls", '["ntfys://s3cr3t", "json://127.0.0.1:9/s3cr3t"]'))
+    assert [url.get_secret_value() for url in config.notify.urls] == ["ntfys://s3cr3t", "json://127.0.0.1:9/s3cr3t"]
+    assert {"ntfys://s3cr3t", "json://127.0.0.1:9/s3cr3t"} <= set(secrets(config))
+    assert "s3cr3t" not in repr(config)
+    message = place.fault(place.with_key("notify.urls", '["s3cr3t"]'))
+    assert "should be an address of apprise" in message
+    assert "s3cr3t" not in message
+
+
+@pytest.mark.parametrize(("count", "works"), [(MOST_URLS, True), (MOST_URLS + 1, False)])
+def test_the_number_of_addresses_is_bounded(place: Place, count: int, *, works: bool) -> None:
+    text = place.with_key("notify.urls", str(["json://127.0.0.1:9"] * count).replace("'", '"'))
+    if works:
+        assert len(place.load(text).notify.urls) == count
+    else:
+        assert f"notify.urls: List should have at most {MOST_URLS}" in place.fault(text)

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from syncd.service.runtime import DEGRADED_LONG_S
+from syncd.service.mirror_status import DEGRADED_LONG_S
 from syncd.web.probes import RENDERED_S, OpenProbes
 from tests.unit.web.harness import Clock, Room, open_web_room
 

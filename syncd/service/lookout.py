@@ -1,0 +1,130 @@
+"""Looks at the daemon for what people should be told, and hands the notices over to be sent."""
+
+import asyncio
+import contextlib
+import math
+import sqlite3
+from collections.abc import Mapping
+
+from syncd.cloudflare.gate import Gate
+from syncd.config.daemon_sections import Notify
+from syncd.core.errors import StateHalt
+from syncd.core.model import HARMLESS
+from syncd.queries.forecast import span
+from syncd.service.mirror_status import DEGRADED_LONG_S
+from syncd.service.notices import Conditions, Notice, NoticeBoard, Topic
+from syncd.service.outbox import Outbox, Send, apprise, webhook
+from syncd.service.worker import MirrorWorker
+from syncd.state.db import Meta
+from syncd.state.directory import writable
+from syncd.state.journal_index import STUCK_S
+from syncd.sync.mirror import Mirror
+
+COUNT_EVERY_S = 60.0
+"""Seconds between two counts of the problems of a mirror."""
+BUDGET_LONG_S = 900.0
+"""Seconds for which requests have waited for the quota before people are told."""
+BUDGET_PAUSE_S = 60.0
+"""Requests that have not waited for this long, in seconds, do not wait any more."""
+SPENT_SHARE = 0.5
+"""Requests wait for the quota only if at most this share of it is left; edits have a reserve of up to half."""
+_TOLD = "told"
+
+
+class Lookout:
+    """Tells people about the states of mirrors. It survives reloads of the config."""
+
+    def __init__(self) -> None:
+        self.webhook = Outbox("webhook")
+        self.apprise = Outbox("apprise")
+        self._board = NoticeBoard()
+        self._count_at: dict[str, float] = {}
+        self._waits = Waits()
+
+    async def run(self, section: Notify) -> None:
+        """Send notices until cancelled. Raises ConfigError if `urls` cannot be used."""
+        to_apprise: Send | None = apprise([url.get_secret_value() for url in section.urls])
+        async with webhook(section.webhook.get_secret_value()) as to_webhook:
+            await asyncio.gather(self.webhook.run(to_webhook), self.apprise.run(to_apprise))
+
+    def look(self, workers: Mapping[str, MirrorWorker], gate: Gate, problems: int) -> None:
+        """Take the present states, once a second. problems: people are told of more problems than this."""
+        now = asyncio.get_running_loop().time()
+        for name, worker in workers.items():
+            conditions: dict[Topic, str | None] = {**of_state(worker)}
+            if now >= self._count_at.get(name, -math.inf):
+                self._count_at[name] = now + COUNT_EVERY_S
+                conditions |= of_problems(worker.mirror, problems)
+            self._tell(worker.mirror.db, name, conditions, worker.mirror.now())
+        if mirrors := [worker.mirror for worker in workers.values()]:
+            self._tell(mirrors[0].db, None, {"budget": self._waits.look(gate, now)}, mirrors[0].now())
+
+    def _tell(self, db: sqlite3.Connection, mirror: str | None, conditions: Conditions, now: float) -> None:
+        # A state file that cannot be written forgets after a restart what was told.
+        with contextlib.suppress(StateHalt), writable():
+            meta = Meta(db, mirror or "")
+            if not self._board.knows(mirror):
+                stored = meta.get(_TOLD)
+                self._board.restore(mirror, stored if isinstance(stored, list) else [])
+            before = self._board.raised(mirror)
+            notices = self._board.update(mirror, conditions, now)
+            for notice in notices:
+                self._send(notice)
+            if (raised := self._board.raised(mirror)) != before:
+                meta.set(_TOLD, raised or None)
+
+    def _send(self, notice: Notice) -> None:
+        self.webhook.add(notice)
+        self.apprise.add(notice)
+
+
+def of_state(worker: MirrorWorker) -> Conditions:
+    """Return what the state of a mirror says. One that tries again after a halt says nothing until it is in step."""
+    status = worker.status
+    if status.state == "idle":
+        return {"halted": None, "refused": None, "degraded": None}
+    if status.state == "halted":
+        return {"refused" if worker.policy.refused else "halted": status.detail or "see: syncd status"}
+    if (seconds := status.degraded_s()) >= DEGRADED_LONG_S:
+        return {"degraded": f"for {span(seconds)}: {status.detail}"}
+    return {}
+
+
+def of_problems(mirror: Mirror, most: int) -> Conditions:
+    """Return what the problems of a mirror say. most: the largest number that nobody is told of."""
+    kinds = {kind: count for kind, count in mirror.journal.problems.counts().items() if kind not in HARMLESS}
+    foreign = kinds.pop("foreign", 0)
+    if stuck := mirror.journal.index.stuck_count(mirror.now() - STUCK_S):
+        kinds["stuck in the index"] = stuck
+    count, remedy = sum(kinds.values()), f"see: syncd status -m {mirror.name}"
+    conditions: dict[Topic, str | None] = {}
+    if count > most:
+        each = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items(), key=lambda pair: -pair[1]))
+        conditions["problems"] = f"{count} items: {each}; {remedy}"
+    elif count <= most // 2:
+        # Between the two numbers everything stays as it was told.
+        conditions["problems"] = None
+    consent = f"{remedy}; if they should be this mirror's: syncd reconcile --takeover -m {mirror.name}"
+    conditions["foreign"] = f"{foreign} entries are not overwritten or deleted; {consent}" if foreign else None
+    return conditions
+
+
+class Waits:
+    """Notes for how long requests have waited for the quota. Short breaks between two waits do not count."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._seen_at = -math.inf
+
+    def look(self, gate: Gate, now: float) -> str | None:
+        """Return for how long requests have waited if that is long, else None. now: seconds of a steady clock."""
+        # Waits for `tpslimit` are short and end by themselves.
+        spent = gate.budget is not None and gate.share_left <= SPENT_SHARE
+        if gate.held_s() > 0 or (spent and gate.waiting_s > 0):
+            self._since = now if self._since is None else self._since
+            self._seen_at = now
+        elif now - self._seen_at >= BUDGET_PAUSE_S:
+            self._since = None
+        if self._since is None or now - self._since < BUDGET_LONG_S:
+            return None
+        return f"for {span(now - self._since)}: requests are sent {gate.limit}; see cloudflare.quota and syncd status"

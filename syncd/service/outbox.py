@@ -1,0 +1,180 @@
+"""Sends notices: to one web address, and to the addresses of apprise. Neither waits for the other."""
+
+import asyncio
+import json
+import logging
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import httpx
+import structlog
+
+from syncd.core.errors import ConfigError
+from syncd.service.notices import Notice
+
+_log = structlog.get_logger()
+
+TIMEOUT_S = 10.0
+PAUSES_S = (2.0, 15.0, 60.0)
+"""Pauses between the tries of one message. After the last try the log has a line, and the message is dropped."""
+WAITING = 100
+"""Maximum waiting messages. Later ones replace the oldest."""
+_EXTRA = "notify.urls needs the package apprise: pip install 'syncd[notify]'"
+
+Send = Callable[[Notice], Awaitable[str]]
+"""Sends a notice once. Returns the fault, "" for none. A fault names no address, because addresses are secret."""
+
+
+class Outbox:
+    """The waiting notices of one way to send. It survives reloads of the config. sleep: for tests.
+
+    name: how the log names it.
+    """
+
+    def __init__(self, name: str, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self._name = name
+        self._sleep = sleep
+        self._waiting: deque[Notice] = deque(maxlen=WAITING)
+        self._wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, notice: Notice) -> None:
+        """Let a notice be sent."""
+        self._waiting.append(notice)
+        self._wake.set()
+
+    async def run(self, send: Send | None) -> None:
+        """Send waiting notices until cancelled. None drops all of them."""
+        if send is None:
+            self._waiting.clear()
+            return
+        while True:
+            while self._waiting:
+                notice = self._waiting[0]
+                await self._deliver(send, notice)
+                if self._waiting and self._waiting[0] is notice:
+                    self._waiting.popleft()
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def _deliver(self, send: Send, notice: Notice) -> None:
+        fault = ""
+        for pause_s in (*PAUSES_S, None):
+            fault = await send(notice)
+            if not fault or pause_s is None:
+                break
+            await self._sleep(pause_s)
+        fields = {"mirror": notice.mirror, "state": notice.state}
+        if fault:
+            _log.warning(f"{self._name}.failed", why=fault, tries=len(PAUSES_S) + 1, **fields)
+        else:
+            _log.info(f"{self._name}.sent", **fields)
+
+
+# -- the webhook
+
+
+@asynccontextmanager
+async def webhook(url: str, http: httpx.AsyncBaseTransport | None = None) -> AsyncIterator[Send | None]:
+    """Yield what posts to a web address, None for "". http: for tests."""
+    if not url:
+        yield None
+        return
+    # No redirects: the config checks this address only.
+    async with httpx.AsyncClient(transport=http, timeout=TIMEOUT_S, follow_redirects=False) as client:
+
+        async def post(notice: Notice) -> str:
+            return await _post(client, url, json.dumps(notice.body()).encode())
+
+        yield post
+
+
+async def _post(client: httpx.AsyncClient, url: str, body: bytes) -> str:
+    """Post once. Return the error, or "". Only the status of the answer is read."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            async with client.stream("POST", url, content=body, headers={"Content-Type": "application/json"}) as answer:
+                return "" if answer.is_success else f"status {answer.status_code}"
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
+        # The address is a secret, and messages of the library contain it.
+        return type(error).__name__
+
+
+# -- apprise
+
+
+def check_urls(urls: Sequence[str]) -> None:
+    """Raise ConfigError if apprise is not installed, or does not know an address."""
+    if urls:
+        _services(urls)
+
+
+def apprise(urls: Sequence[str]) -> Send | None:
+    """Return what sends to the addresses of apprise, None without any. Raises ConfigError like `check_urls`."""
+    if not urls:
+        return None
+    services = _services(urls)
+
+    async def send(notice: Notice) -> str:
+        sent = await asyncio.gather(*(_in_thread(partial(_notify, each, notice)) for each in services))
+        failed = [str(number) for number, done in enumerate(sent, 1) if not done]
+        which = f"address {', '.join(failed)} of {len(sent)}" if len(sent) > 1 else "the address"
+        return f"{which} refused it or did not answer" if failed else ""
+
+    return send
+
+
+def _services(urls: Sequence[str]) -> list[Any]:
+    try:
+        from apprise import Apprise, AppriseAsset
+    except ImportError:
+        raise ConfigError(_EXTRA) from None
+    # Its messages contain addresses.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+    asset = AppriseAsset(app_id="syncd", app_desc="syncd", secure_logging=True, storage_mode="memory")
+    services = []
+    for number, url in enumerate(urls, 1):
+        service = Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
+        if service is None:
+            raise ConfigError(
+                f"notify.urls: address {number} is none that apprise knows, such as mailtos://… or ntfys://…;"
+                " see the list of its services"
+            )
+        services.append(service)
+    return services
+
+
+def _notify(service: Any, notice: Notice) -> bool:
+    try:
+        return bool(service.notify(body=notice.text, title=notice.title))
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and its message may hold the address
+        _log.debug("apprise.raised", error=type(error).__name__)
+        return False
+
+
+async def _in_thread(work: Callable[[], bool]) -> bool:
+    """Return the result of blocking work. Its thread does not delay the end of the process."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[bool] = loop.create_future()
+
+    def finish(done: bool) -> None:
+        if not future.done():
+            future.set_result(done)
+
+    def run() -> None:
+        done = work()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(finish, done)
+
+    threading.Thread(target=run, name="notice", daemon=True).start()
+    try:
+        async with asyncio.timeout(TIMEOUT_S * 3):
+            return await future
+    except TimeoutError:
+        return False

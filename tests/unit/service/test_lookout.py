@@ -1,0 +1,116 @@
+"""What the states, the problems and the waits of mirrors say to people."""
+
+import asyncio
+import math
+from collections.abc import Callable
+
+import pytest
+
+from syncd.cloudflare.gate import Budget, Gate
+from syncd.core.budget import Quota
+from syncd.core.model import Problem, ProblemKind, Record
+from syncd.service.lookout import BUDGET_LONG_S, BUDGET_PAUSE_S, COUNT_EVERY_S, Lookout, Waits, of_problems, of_state
+from syncd.service.mirror_status import DEGRADED_LONG_S
+from syncd.service.worker import MirrorWorker
+from syncd.state.journal_index import STUCK_S
+from tests.harness import START, Core
+
+
+def problems(core: Core, kind: ProblemKind, count: int) -> None:
+    core.mirror.journal.problems.clear("", subtree=True)
+    core.mirror.journal.problems.add([Problem(f"{number}.md", kind, "why") for number in range(count)], 1)
+
+
+async def test_the_states_that_need_a_person_are_told(core: Core) -> None:
+    worker = MirrorWorker(core.mirror, 3600.0, Gate(0, 1))
+    assert of_state(worker) == {"halted": None, "refused": None, "degraded": None}
+    worker.status.set("syncing")
+    assert of_state(worker) == {}
+    worker.status.set("degraded", "no answer")
+    core.clock.forward(DEGRADED_LONG_S - 1)
+    assert of_state(worker) == {}
+    core.clock.forward(1)
+    assert of_state(worker) == {"degraded": "for 5 min: no answer"}
+    worker.status.set("halted", "too many deletes: syncd approve docs-1")
+    assert of_state(worker) == {"halted": "too many deletes: syncd approve docs-1"}
+    worker.policy._refused = True
+    assert of_state(worker) == {"refused": "too many deletes: syncd approve docs-1"}
+
+
+@pytest.mark.parametrize(("count", "told"), [(10, None), (11, "11 items: 11 failed; see: syncd status -m docs")])
+def test_problems_above_the_number_are_told(core: Core, count: int, told: str | None) -> None:
+    problems(core, "failed", count)
+    assert of_problems(core.mirror, 10).get("problems") == told
+    problems(core, "unsupported_type", 100)
+    assert of_problems(core.mirror, 10)["problems"] is None, "left out on purpose"
+
+
+@pytest.mark.parametrize(("count", "is_over"), [(5, True), (6, False)])
+def test_problems_are_over_at_half_the_number(core: Core, count: int, *, is_over: bool) -> None:
+    problems(core, "failed", count)
+    assert ("problems" in of_problems(core.mirror, 10)) is is_over
+
+
+def test_entries_that_are_stuck_and_those_of_another_writer_are_told(core: Core) -> None:
+    core.mirror.journal.put(Record("a.md", "r1", "0" * 64, 1, START - STUCK_S, status="queued"))
+    assert of_problems(core.mirror, 0)["problems"] == "1 items: 1 stuck in the index; see: syncd status -m docs"
+    assert of_problems(core.mirror, 0)["foreign"] is None
+    problems(core, "foreign", 3)
+    assert "syncd reconcile --takeover -m docs" in str(of_problems(core.mirror, 10)["foreign"])
+
+
+class Spent:
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.clock: Callable[[], float] = lambda: 0.0
+
+    def sent(self) -> list[float]:
+        return self.times
+
+    def add(self) -> None:
+        self.times.append(0.0)
+
+
+def test_waits_for_the_quota_are_told_when_they_last() -> None:
+    spent = Spent()
+    gate, waits = Gate(0, 1, lambda: 0.0, budget=Budget(Quota(10, 300.0), spent)), Waits()
+    gate._waits_until[True] = 100.0
+    assert waits.look(gate, 0.0) is None, "the rate limit alone"
+    assert waits.look(gate, BUDGET_LONG_S) is None
+    spent.times = [0.0] * 10
+    assert waits.look(gate, 0.0) is None
+    gate._waits_until.clear()
+    assert waits.look(gate, BUDGET_PAUSE_S - 1) is None
+    gate._waits_until[True] = 100.0
+    assert waits.look(gate, BUDGET_LONG_S - 1) is None
+    assert "for 15 min: requests are sent within 10 requests in 300 s" in str(waits.look(gate, BUDGET_LONG_S))
+    gate._waits_until.clear()
+    assert waits.look(gate, BUDGET_LONG_S + BUDGET_PAUSE_S - 1), "a short break"
+    assert waits.look(gate, BUDGET_LONG_S + BUDGET_PAUSE_S) is None
+
+
+async def test_nothing_is_told_twice_not_even_by_the_next_process(core: Core) -> None:
+    worker = MirrorWorker(core.mirror, 3600.0, Gate(0, 1))
+    first, second = Lookout(), Lookout()
+    worker.status.set("halted", "no token")
+    for _ in range(3):
+        first.look({"docs": worker}, worker._gate, 10)
+        second.look({"docs": worker}, worker._gate, 10)
+    assert (len(first.webhook), len(first.apprise), len(second.webhook)) == (1, 1, 0)
+    worker.status.set("idle")
+    second.look({"docs": worker}, worker._gate, 10)
+    assert len(second.webhook) == 1, "the recovery"
+
+
+async def test_problems_are_counted_now_and_then(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, lookout, now = MirrorWorker(core.mirror, 3600.0, Gate(0, 1)), Lookout(), 1000.0
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+    lookout.look({"docs": worker}, worker._gate, 0)
+    problems(core, "failed", 1)
+    now += COUNT_EVERY_S - 1
+    lookout.look({"docs": worker}, worker._gate, 0)
+    assert len(lookout.webhook) == 0
+    now += 1
+    lookout.look({"docs": worker}, worker._gate, 0)
+    assert len(lookout.webhook) == 1
+    assert math.isfinite(lookout._count_at["docs"])
