@@ -1,4 +1,4 @@
-"""What the page shows of the past: recent actions, a day of minutes, the last errors.
+"""What the page shows of the past beside the log: a day of minutes, and the last errors.
 
 All of it survives a reload of the config. The counts of the minutes also survive a restart, in the state file.
 """
@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import astuple, dataclass
-from itertools import islice, takewhile
+from itertools import takewhile
 from typing import Any
 
 from syncd.core.errors import StateHalt
@@ -22,8 +22,6 @@ from syncd.web.metrics import Metrics
 MINUTE_S = 60
 MINUTES = 24 * 60
 """Number of minutes in the chart."""
-ACTIONS = 200
-"""The number of recent actions that are kept."""
 RATE_S = 10
 """The request rate is the mean of this many seconds."""
 SAVE_EVERY_S = 60.0
@@ -45,16 +43,6 @@ class Minute:
 
 
 @dataclass(frozen=True, slots=True)
-class RecentAction:
-    """An action that ended. number: counts up from 1. at: seconds since the epoch."""
-
-    number: int
-    at: float
-    mirror: str
-    event: ActionEvent
-
-
-@dataclass(frozen=True, slots=True)
 class LastError:
     """Why a mirror was degraded or halted last. at: seconds since the epoch."""
 
@@ -63,7 +51,7 @@ class LastError:
 
 
 class RecentHistory:
-    """Records actions and samples counters, for the page and for `metrics`. Use it from the event loop only.
+    """Counts actions and samples counters, for the page and for `metrics`. Use it from the event loop only.
 
     now: returns seconds since the epoch. started: when the daemon started. errors: the last error of each mirror.
     """
@@ -75,21 +63,15 @@ class RecentHistory:
         self.errors: dict[str, LastError] = {}
         self._minutes: deque[Minute] = deque(maxlen=MINUTES)
         self._spans: deque[list[int]] = deque(maxlen=SPANS)
-        self._actions: deque[RecentAction] = deque(maxlen=ACTIONS)
-        self._number = 0
         self._requests: deque[tuple[float, int]] = deque(maxlen=RATE_S)
         self._in_trouble: dict[str, str | None] = {}
         self._stored = _Stored()
 
     def listener(self, mirror: str) -> Callable[[ActionEvent], None]:
-        """Return a function that records the actions of one mirror."""
+        """Return a function that counts the actions of one mirror."""
 
         def on_action(event: ActionEvent) -> None:
             self.metrics.on_action(mirror, event)
-            if event.kind == "index" and event.outcome == "done":
-                return  # The list shows the put of this key already.
-            self._number += 1
-            self._actions.append(RecentAction(self._number, self._now(), mirror, event))
             if event.kind in ("put", "delete"):
                 minute = self._minute()
                 minute.changes += event.outcome == "done"
@@ -121,11 +103,6 @@ class RecentHistory:
         """Return the recent number of requests per second."""
         since = self._now() - RATE_S
         return sum(count for at, count in self._requests if at > since) / RATE_S
-
-    def actions_after(self, number: int) -> list[RecentAction]:
-        """Return the actions with a higher number, oldest first."""
-        newer = min(max(self._number - number, 0), len(self._actions))
-        return list(islice(self._actions, len(self._actions) - newer, None))
 
     def minutes_from(self, number: int) -> Iterator[Minute]:
         """Return the minutes from that number on in which something happened, oldest first."""

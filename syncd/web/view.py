@@ -20,9 +20,10 @@ from starlette.types import Message, Receive, Scope, Send
 from syncd import __version__
 from syncd.core.keys import shown
 from syncd.core.plain_text import printable
+from syncd.queries.log import read_log
 from syncd.queries.status import snapshot
 from syncd.service.runtime import Runtime
-from syncd.web.history import RecentAction, RecentHistory
+from syncd.web.history import RecentHistory
 from syncd.web.jobs import Jobs
 from syncd.web.problems import count_problems, plan_of, remedies
 
@@ -35,6 +36,10 @@ COUNTED = (
     *("last_reconcile", "oldest_at", "problems", "counts"),
 )
 """The fields of `status --json` that the page shows."""
+ENTRIES = 300
+"""The page shows so many entries of the log."""
+LOG_S = 7 * 24 * 3600.0
+"""The page shows entries of so many seconds."""
 LISTENERS = 16
 """Maximum number of listeners. The server answers 503 to further listeners."""
 POLL_S = 1.0
@@ -43,9 +48,10 @@ SEND_TIMEOUT_S = 10.0
 
 
 class StatusCache:
-    """Counts the object of `status --json` again after a change, but not too often.
+    """Counts the object of `status --json`, and reads the log, again after a change, but not too often.
 
-    A thread counts with its own connection, so the daemon's event loop does not wait.
+    A thread counts with its own connection, so the daemon's event loop does not wait. log: the last entries of
+    `log --json`, oldest first.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,6 +59,7 @@ class StatusCache:
         self._lock = asyncio.Lock()
         self._version: tuple[object, ...] = ()
         self._mirrors: dict[str, Any] = {}
+        self.log: list[dict[str, Any]] = []
         self._next = 0.0
 
     async def mirrors(self, runtime: Runtime) -> dict[str, Any]:
@@ -64,13 +71,13 @@ class StatusCache:
             reloaded = version[:1] != self._version[:1]
             if reloaded or (version != self._version and self._clock() >= self._next):
                 started = self._clock()
-                self._mirrors = await asyncio.to_thread(_count, runtime)
+                self._mirrors, self.log = await asyncio.to_thread(_count, runtime)
                 ended = self._clock()
                 self._version, self._next = version, ended + max(MIN_AGE_S, (ended - started) / MAX_SHARE)
             return self._mirrors
 
 
-def _count(runtime: Runtime) -> dict[str, Any]:
+def _count(runtime: Runtime) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     config = runtime.session.config
     mirrors: dict[str, Any] = snapshot(config, problems=0)["mirrors"]
     kinds = count_problems(config)
@@ -79,7 +86,8 @@ def _count(runtime: Runtime) -> dict[str, Any]:
         # The cache shows this later, so it holds a time. An age would be out of date.
         waiting_s = mirror.pop("oldest_pending_s")
         mirror["oldest_at"] = None if waiting_s is None else round(time.time() - waiting_s)
-    return mirrors
+    log = read_log(config.state_dir, list(config.mirrors), time.time() - LOG_S, most=ENTRIES)
+    return mirrors, [entry.as_json() for entry in log.entries]
 
 
 def safe(value: Any) -> Any:
@@ -119,20 +127,6 @@ class _Times:
         return self._known[name][1]
 
 
-def _action(action: RecentAction) -> dict[str, Any]:
-    event = action.event
-    return {
-        "number": action.number,
-        "at": round(action.at, 1),
-        "mirror": action.mirror,
-        "kind": event.kind,
-        "key": safe(event.key),
-        "reason": event.reason,
-        "outcome": event.outcome,
-        "size": event.size if event.kind == "put" else None,
-    }
-
-
 class EventFeed:
     """Makes the messages for all listeners, until `close`. Names of files are untrusted: every text is printable.
 
@@ -169,15 +163,18 @@ class EventFeed:
         """Yield the whole state first, then changes."""
         state: dict[str, Any] = {}
         last: list[Any] = []
-        action_number, minute_number = 0, 0
+        shown: list[dict[str, Any]] = []
+        minute_number = 0
         while not self._closed.is_set():
             events = []
             if (now := await self._state()) != state:
                 state = now
                 events.append(_event("state", {**state, "now": round(time.time(), 1)}))
-            if actions := [_action(action) for action in self._history.actions_after(action_number)]:
-                action_number = actions[-1]["number"]
-                events.append(_event("actions", actions))
+            if (log := self._status.log) is not shown:
+                added = [entry for entry in log if entry not in shown]
+                shown = log
+                if added:
+                    events.append(_event("log", safe(added)))
             rows = [astuple(minute) for minute in self._history.minutes_from(minute_number)]
             spans = self._history.spans()
             # The end of the last span moves all the time.
@@ -191,7 +188,7 @@ class EventFeed:
                 await asyncio.wait_for(self._closed.wait(), self._poll_s)
 
     async def _state(self) -> dict[str, Any]:
-        """Return everything but the actions and the chart."""
+        """Return everything but the log and the chart."""
         head = {"version": __version__, "pid": os.getpid(), "began": round(self._history.started)}
         runtime = self._runtime()
         if runtime is None:

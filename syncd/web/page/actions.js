@@ -1,75 +1,112 @@
-// The latest actions, grouped by pass, with a filter.
+// The latest actions and problems, grouped by pass, with a filter.
 
-import { absolute, ago, bytes, make, now, plural, say, $ } from "./words.js";
+import { absolute, ago, make, now, number, plural, say, $ } from "./words.js";
 
-const KEPT = 200;  // actions
-const WORDS = { put: "uploaded", delete: "deleted", adopt: "adopted", forget: "forgotten", index: "indexed" };
-const KINDS = { all: () => true, put: (each) => each.kind === "put", delete: (each) => each.kind === "delete", failed: (each) => each.outcome === "failed" };
-let actions = [];
+const KEPT = 300;  // entries
+const FIRST = 6;  // rows of a pass
+const DONE = { put: "uploaded", delete: "deleted", adopt: "adopted", forget: "forgotten" };
+const COUNTS = { ...DONE, failed: "failed", waiting: "waiting", problems: "with a problem", unchanged: "unchanged" };
+const bad = (entry) => entry.kind === "problem" || entry.outcome === "failed";
+const KINDS = { all: () => true, put: (each) => each.kind === "put", delete: (each) => each.kind === "delete", bad };
+const opened = new Set();  // passes whose rows are all shown
+let entries = [];  // the newest first
 let several = false;  // mirrors
 
-const rowOf = (action) => {
-  const row = make("li");
-  const failed = action.outcome === "failed";
-  const what = make("span", `what ${failed ? "failed" : action.kind}`);
-  const words = { done: WORDS[action.kind], failed: `${action.kind} failed`, again: `${action.kind} put off` };
-  what.append(make("b", "", words[action.outcome]), action.kind === "index" ? "" : ` ${action.reason}`);
-  const middle = make("div");
-  middle.append(make("code", "key", action.key), what);
-  row.append(middle, make("span", "size", action.size === null ? "" : bytes(action.size)));
+const idOf = (entry) => `${entry.mirror} ${entry.pass}`;
+const at = (entry) => Date.parse(entry.time) / 1000;
+
+const showAge = (node) => {
+  const moment = Number(node.dataset.at);
+  node.title = `${absolute(moment)}, ${ago(moment)}`;
+  say(node, now() - moment < 60 ? ago(moment) : absolute(moment));
+};
+
+const rowOf = (entry) => {
+  const row = make("li"), what = make("span", `what ${bad(entry) ? "failed" : entry.kind}`);
+  const word = entry.kind === "problem" ? entry.reason.replaceAll("_", " ") : entry.outcome === "failed" ? `${entry.kind} failed` : DONE[entry.kind];
+  what.append(make("b", "", word), entry.kind === "problem" ? "" : ` ${entry.reason}`);
+  row.append(make("code", "key", entry.key), what);
+  if (bad(entry) && entry.detail) row.append(make("p", "", entry.detail));
   return row;
 };
 
-const sumOf = (group) => {
-  const counts = new Map();
-  for (const { kind, outcome } of group) {
-    const word = outcome === "failed" ? "failed" : outcome === "again" ? "put off" : WORDS[kind];
-    counts.set(word, (counts.get(word) ?? 0) + 1);
-  }
-  return [...counts].map(([word, count]) => `${count} ${word}`).join(", ");
+const seconds = (ended) => {
+  const took = Math.max(0, (Date.parse(ended.time) - Date.parse(ended.began)) / 1000);
+  return `${took < 10 ? took.toFixed(1) : Math.round(took)} s`;
 };
 
-const groupOf = (group) => {
-  const root = make("section", "pass"), head = make("h3"), when = make("time"), list = make("ol");
-  when.dateTime = new Date(group[0].at * 1000).toISOString();
-  when.dataset.at = group[0].at;
+const countsOf = (counts) => Object.entries(COUNTS).filter(([kind]) => counts[kind]).map(([kind, word]) => `${number.format(counts[kind])} ${word}`);
+
+const sumOf = ({ ended, rows }) => {
+  if (ended) {
+    const scope = ended.scope === "all" ? "Full pass" : plural(ended.scope, "change");
+    const times = ended.times > 1 ? `, ${number.format(ended.times)} times` : "";
+    return `${scope}: ${[...countsOf(ended.counts), seconds(ended)].join(", ")}${times}`;
+  }
+  const counts = {};
+  for (const row of rows) {
+    const kind = row.kind === "problem" ? "problems" : row.outcome === "failed" ? "failed" : row.kind;
+    counts[kind] = (counts[kind] ?? 0) + 1;
+  }
+  return countsOf(counts).join(", ");
+};
+
+const drawGroup = (group) => {
+  const { ended, rows, id } = group, root = make("section", "pass"), head = make("h3"), when = make("time"), list = make("ol");
+  const moment = at(ended ?? rows[0]);
+  when.dateTime = new Date(moment * 1000).toISOString();
+  when.dataset.at = moment;
   showAge(when);
-  head.append(when, make("span", "muted", `${several ? `${group[0].mirror}: ` : ""}${sumOf(group)}`));
-  list.append(...group.map(rowOf));
-  root.append(head, list);
+  head.append(when, make("span", "muted", `${several ? `${(ended ?? rows[0]).mirror}. ` : ""}${sumOf(group)}`));
+  root.append(head);
+  if (ended && ended.outcome !== "done") root.append(make("p", "stopped", `${ended.outcome}: ${ended.detail}`));
+  if (!rows.length) return root;
+  const all = rows.length <= FIRST + 1 || opened.has(id);
+  list.append(...(all ? rows : rows.slice(0, FIRST)).map(rowOf));
+  root.append(list);
+  if (!all) {
+    const more = make("button", "quiet", `Show ${number.format(rows.length - FIRST)} more of this pass`);
+    more.type = "button";
+    more.addEventListener("click", () => {
+      list.append(...rows.slice(FIRST).map(rowOf));
+      opened.add(id);
+      list.children[FIRST].tabIndex = -1;
+      list.children[FIRST].focus();
+      more.remove();
+    });
+    root.append(more);
+  }
   return root;
 };
 
-const showAge = (node) => {
-  const at = Number(node.dataset.at);
-  node.title = `${absolute(at)}, ${ago(at)}`;
-  say(node, now() - at < 60 ? ago(at) : absolute(at));
-};
-
 const draw = () => {
-  const text = $("filter").value.trim().toLowerCase(), fits = KINDS[$("filter-kind").value];
-  const groups = [];
-  for (const action of actions) {
-    if (!fits(action) || (text && !action.key.toLowerCase().includes(text))) continue;
-    const last = groups.at(-1);
-    if (last && last[0].pass === action.pass && last[0].mirror === action.mirror) last.push(action);
-    else groups.push([action]);
+  const text = $("filter").value.trim().toLowerCase(), kind = $("filter-kind").value, filtered = text || kind !== "all";
+  const groups = new Map();
+  for (const entry of entries) {
+    const id = idOf(entry);
+    if (!groups.has(id)) groups.set(id, { id, ended: null, rows: [] });
+    if (entry.kind === "pass") groups.get(id).ended = entry;
+    else if (KINDS[kind](entry) && (!text || entry.key.toLowerCase().includes(text))) groups.get(id).rows.push(entry);
   }
-  $("actions").replaceChildren(...groups.map(groupOf));
-  $("no-actions").hidden = groups.length > 0;
-  say($("no-actions"), actions.length ? "No action fits the filter." : "None since the daemon started.");
-  const found = groups.reduce((sum, group) => sum + group.length, 0);
-  say($("latest-count"), found ? `${plural(found, "action")} in ${plural(groups.length, "pass", "passes")}` : "");
+  const shown = [...groups.values()].filter((group) => group.rows.length || !filtered);
+  $("actions").replaceChildren(...shown.map(drawGroup));
+  $("no-actions").hidden = shown.length > 0;
+  say($("no-actions"), entries.length ? "Nothing fits the filter." : "Nothing was done in the last seven days.");
+  const found = shown.reduce((sum, group) => sum + group.rows.length, 0);
+  say($("latest-count"), shown.length ? `${number.format(found)} in ${plural(shown.length, "pass", "passes")}` : "");
 };
 
-export const showActions = (added, mirrors) => {
+export const showLog = (added, mirrors) => {
   several = mirrors > 1;
-  actions = [...added.slice(-KEPT).reverse(), ...actions].slice(0, KEPT);
+  // A pass that stops again for the same reason replaces the one before.
+  const repeated = new Set(added.filter((each) => each.kind === "pass" && each.times > 1).map((each) => `${each.mirror} ${each.began}`));
+  const kept = entries.filter((each) => each.kind !== "pass" || !repeated.has(`${each.mirror} ${each.began}`));
+  entries = [...added.reverse(), ...kept].slice(0, KEPT);
   draw();
 };
 
-export const forgetActions = () => { actions = []; draw(); };
-export const showActionTimes = () => { for (const each of $("actions").querySelectorAll("time")) showAge(each); };
+export const forgetLog = () => { entries = []; draw(); };
+export const showLogTimes = () => { for (const each of $("actions").querySelectorAll("time")) showAge(each); };
 
 $("filter").addEventListener("input", draw);
 $("filter-kind").addEventListener("change", draw);

@@ -1,8 +1,8 @@
-// Follows the events of /events: the state, the latest actions, the counts of the last day.
+// Follows the events of /events: the state, the log, the counts of the last day.
 
-import { forgetActions, showActions, showActionTimes } from "./actions.js";
+import { forgetLog, showLog, showLogTimes } from "./actions.js";
 import { bars, Chart } from "./chart.js";
-import { harmful, isEmpty, rank, showMirrors, showMirrorTimes, totalOf } from "./mirror.js";
+import { harmful, isEmpty, isGrowing, rank, showMirrors, showMirrorTimes, totalOf } from "./mirror.js";
 import { showTrouble } from "./trouble.js";
 import { absolute, clock, now, number, plural, say, setSkew, showMoment, span, $ } from "./words.js";
 
@@ -41,6 +41,8 @@ const subline = (mirrors) => {
   const sum = (some, of) => some.reduce((total, mirror) => total + of(mirror), 0);
   const parts = mirrors.length > 1 ? [plural(mirrors.length, "mirror")] : [];
   if (mirrors.every(isEmpty)) return parts.join("");
+  const toGo = sum(mirrors, (mirror) => mirror.remaining);
+  if (mirrors.some(isGrowing)) return [...parts, `${number.format(sum(mirrors, (each) => each.counts.in_step))} in step, ${number.format(toGo)} to go`].join(", ");
   if (indexed.length) parts.push(`${number.format(sum(indexed, (each) => each.searchable))} of ${plural(sum(indexed, totalOf), "file")} searchable`);
   const plain = mirrors.filter((mirror) => mirror.searchable === null);
   if (plain.length) parts.push(`${number.format(sum(plain, (each) => each.items.synced))} of ${plural(sum(plain, totalOf), "file")} in step`);
@@ -92,7 +94,7 @@ const showTimes = () => {
   showHead(mirrors);
   say($("about"), `syncd ${state.version}, pid ${state.pid}, ${lostAt ? "started" : `up ${span(now() - state.began)}, since`} ${absolute(state.began)}`);
   showGate(state);
-  showActionTimes();
+  showLogTimes();
 };
 
 // -- the charts
@@ -137,7 +139,7 @@ const connect = () => {
   const on = (name, take) => events.addEventListener(name, (event) => take(JSON.parse(event.data)));
   events.addEventListener("open", () => {
     // The first messages of a connection hold the whole state.
-    forgetActions();
+    forgetLog();
     minutes.clear();
     lostAt = null;
     link("live", "live");
@@ -158,7 +160,7 @@ const connect = () => {
     showState();
     showTimes();
   });
-  on("actions", (added) => showActions(added, state?.mirrors?.length ?? 1));
+  on("log", (added) => showLog(added, state?.mirrors?.length ?? 1));
   on("minutes", (told) => {
     for (const [minute, ...counts] of told.rows) minutes.set(minute, counts);
     for (const minute of minutes.keys()) if (minute < now() / 60 - DAY) minutes.delete(minute);

@@ -19,6 +19,8 @@ const sharesOf = (mirror) => {
   const later = Math.max(0, waiting - gone), left = Math.max(0, gone - waiting);
   return { in_step, uploading: Math.max(0, uploading - left), waiting: later, failed, rejected: Math.max(0, rejected - ignored), gone };
 };
+// While a pass is under way its numbers are of different moments, so their sum is none to believe.
+export const isGrowing = (mirror) => mirror.state === "syncing" && mirror.counts.uploading > 0;
 export const totalOf = (mirror) => Object.values(sharesOf(mirror)).reduce((sum, each) => sum + each, 0);
 
 const card = (name) => {
@@ -52,7 +54,8 @@ const showLead = (refs, mirror) => {
   const indexed = mirror.searchable !== null;
   const lead = indexed ? mirror.searchable : counts.in_step;
   say(refs.part("lead"), number.format(lead));
-  say(refs.part("total"), total ? `of ${number.format(total)} ${indexed ? "searchable" : "in step"}` : indexed ? "searchable" : "in step");
+  const word = indexed ? "searchable" : "in step";
+  say(refs.part("total"), isGrowing(mirror) ? `${word} so far` : total ? `of ${number.format(total)} ${word}` : word);
   refs.part("upload").hidden = total === 0;
   showBar(
     "Upload", refs.part("upload"),

@@ -22,13 +22,6 @@ export const plural = (count, one, many = `${one}s`) => `${number.format(count)}
 export const copyOf = (id) => $(id).content.firstElementChild.cloneNode(true);
 export const partsOf = (root) => (key) => root.querySelector(`[data-${key}]`);
 
-export const bytes = (size) => {
-  if (size < 1024) return `${size} B`;
-  const place = size < 1024 ** 2 ? 1 : size < 1024 ** 3 ? 2 : 3;
-  const value = size / 1024 ** place;
-  return `${value.toFixed(value < 9.95 ? 1 : 0)} ${["B", "KiB", "MiB", "GiB"][place]}`;
-};
-
 export const span = (seconds) => {
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 60) return `${whole} s`;

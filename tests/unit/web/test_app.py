@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import AsyncIterator
 from importlib.resources import files
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from syncd.core.errors import Brake, RootHalt
-from syncd.core.model import HARMLESS, ActionEvent, Problem, ProblemKind
+from syncd.core.model import HARMLESS, ActionEvent, Delete, Problem, ProblemKind
 from syncd.service.worker import STALL_S
 from syncd.web.app import FILES, HEADERS
 from syncd.web.problems import TITLES
@@ -252,34 +253,29 @@ async def first_message(room: Room) -> dict[str, Any]:
 
 
 async def test_the_first_message_holds_everything(room: Room) -> None:
-    room.session.mirrors["docs"].on_action(ActionEvent("put", "a.md", "new", "done", 12))
+    mirror = room.session.mirrors["docs"]
+    mirror.on_action(ActionEvent("delete", "a.md", "stale", "done"))
+    mirror.history.add(Delete("a.md", "stale", "", "1", None), time.time(), "done", 7)
     seen = await first_message(room)
     assert [mirror["name"] for mirror in seen["state"]["mirrors"]] == ["docs", "settings"]
     assert seen["state"]["mirrors"][0]["items"] == {"synced": 0, "pending": 0, "failed": 0, "rejected": 0}
     gate = {"rate": 0.0, "held_until": None, "in_flight": 0, "left": 1050, "quota": 1050, "window_s": 300.0}
     assert seen["state"]["gate"] == {"limit": room.session.config.cloudflare.tpslimit, **gate}
-    action = {
-        "number": 1,
-        "mirror": "docs",
-        "kind": "put",
-        "key": "a.md",
-        "reason": "new",
-        "outcome": "done",
-        "size": 12,
-    }
-    assert seen["actions"] == [{**action, "at": room.clock.now}]
+    (entry,) = seen["log"]
+    fields = ("mirror", "kind", "key", "reason", "outcome", "pass")
+    assert [entry[name] for name in fields] == ["docs", "delete", "a.md", "stale", "done", 7]
     assert seen["minutes"] == {"rows": [[int(room.clock.now // 60), 1, 0, 0]], "spans": []}
 
 
 async def test_a_hostile_name_is_sent_in_printable_ascii(room: Room) -> None:
     mirror = room.session.mirrors["docs"]
-    mirror.on_action(ActionEvent("put", HOSTILE + "\udcff", "new", "done"))
+    mirror.history.add(Delete(HOSTILE, "stale", "", "1", None), time.time(), "done", 1)
     mirror.journal.problems.add([Problem(HOSTILE, "unreadable", f"{HOSTILE}: cannot")], 1)
     room.workers["docs"]._on_error(Brake(f"{HOSTILE} is too much"))
     seen = await first_message(room)
     shown = seen["state"]["mirrors"][0]
     (problem,) = (await room.ask("docs", "problems", kind="unreadable")).json()["problems"]
-    texts = [seen["actions"][0]["key"], shown["detail"], problem["key"], problem["message"]]
+    texts = [seen["log"][0]["key"], shown["detail"], problem["key"], problem["message"]]
     assert all(text.isprintable() for text in texts)
     assert "\\u202egnp.\\n\\x1b[2J\\u2028" in texts[0]
 

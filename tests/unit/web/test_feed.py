@@ -1,14 +1,15 @@
 """The event stream: what it sends, and its limits of listeners and time."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from syncd.core.model import ActionEvent, Problem
-from syncd.web.view import LISTENERS, EventFeed, EventStream, StatusCache
+from syncd.core.model import ActionEvent, Delete, Problem
+from syncd.web.view import ENTRIES, LISTENERS, EventFeed, EventStream, StatusCache
 from tests.unit.web.harness import Room, open_web_room
 
 
@@ -34,20 +35,29 @@ async def never(*_: object) -> Any:
 async def test_only_changes_are_sent_again(room: Room) -> None:
     messages = feed(room).messages()
     assert b"event: state" in await anext(messages)
-    room.session.mirrors["docs"].on_action(ActionEvent("put", "a.md", "new", "done"))
-    message = await anext(messages)
-    assert (b"event: state" in message, b"event: actions" in message, b"event: minutes" in message) == (
-        False,
-        True,
-        True,
-    )
-    room.session.mirrors["docs"].journal.problems.add([Problem("b.md", "refused", "no")], 1)
-    message = await anext(messages)
-    assert (b"event: state" in message, b"event: actions" in message, b"event: minutes" in message) == (
-        True,
-        False,
-        False,
-    )
+    mirror = room.session.mirrors["docs"]
+
+    async def sent() -> tuple[bool, bool, bool]:
+        message = await anext(messages)
+        return b"event: state" in message, b"event: log" in message, b"event: minutes" in message
+
+    mirror.on_action(ActionEvent("put", "a.md", "new", "done"))
+    assert await sent() == (False, False, True)
+    mirror.journal.problems.add([Problem("b.md", "refused", "no")], 1)
+    assert await sent() == (True, False, False)
+    mirror.history.add(Delete("a.md", "stale", "", "1", None), time.time(), "done", 1)
+    assert await sent() == (False, True, False)
+
+
+async def test_only_new_entries_of_the_log_are_sent_again_and_the_last_ones_first(room: Room) -> None:
+    history, messages = room.session.mirrors["docs"].history, feed(room).messages()
+    for each in range(ENTRIES + 1):
+        history.add(Delete(f"{each:03}.md", "stale", "", "1", None), time.time() - 9 + each / 1000, "done", 1)
+    first = await anext(messages)
+    assert (first.count(b'"kind":"delete"'), b"000.md" in first, b"001.md" in first) == (ENTRIES, False, True)
+    history.add(Delete("new.md", "stale", "", "1", None), time.time(), "done", 2)
+    second = await anext(messages)
+    assert (second.count(b'"kind":"delete"'), b"new.md" in second) == (1, True)
 
 
 async def test_a_reload_and_its_end_are_sent(room: Room) -> None:

@@ -1,7 +1,9 @@
 """The history of the last day, and its bounds."""
 
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -9,7 +11,8 @@ import pytest
 
 from syncd.core.model import ActionEvent
 from syncd.service.runtime import Runtime
-from syncd.web.history import ACTIONS, MINUTES, RATE_S, RecentHistory
+from syncd.state.db import open_to_write
+from syncd.web.history import MINUTES, RATE_S, SAVE_EVERY_S, LastError, RecentHistory
 from syncd.web.metrics import BUCKETS_S
 from tests.unit.web.harness import NOW, Clock
 
@@ -71,10 +74,9 @@ def test_changes_and_failures_are_counted_per_minute(history: RecentHistory, clo
     assert minutes(history, first + 1) == [(first + 2, 1, 0, 0)]
 
 
-def test_an_adopt_is_an_action_but_no_change(history: RecentHistory) -> None:
+def test_an_adopt_is_no_change(history: RecentHistory) -> None:
     history.listener("docs")(ActionEvent("adopt", "a", "found", "done"))
     assert minutes(history) == []
-    assert [seen.event.kind for seen in history.actions_after(0)] == ["adopt"]
 
 
 def test_one_day_of_minutes_is_kept(history: RecentHistory, clock: Clock) -> None:
@@ -98,22 +100,10 @@ def test_a_clock_that_is_set_back_loses_no_change(history: RecentHistory, clock:
     assert minutes(history)[-1][1] == 2
 
 
-@pytest.mark.parametrize("count", [ACTIONS - 1, ACTIONS, ACTIONS + 1])
-def test_the_latest_actions_are_kept(history: RecentHistory, count: int) -> None:
-    on_action = history.listener("docs")
-    for each in range(count):
-        on_action(put(str(each)))
-    seen = history.actions_after(0)
-    assert [each.event.key for each in seen] == [str(each) for each in range(count)][-ACTIONS:]
-    assert [each.number for each in history.actions_after(count - 1)] == [count]
-    assert history.actions_after(count) == []
-
-
-def test_an_indexed_entry_is_timed_but_is_no_second_action(history: RecentHistory) -> None:
+def test_an_indexed_entry_is_timed_but_is_no_change(history: RecentHistory) -> None:
     on_action = history.listener("docs")
     on_action(ActionEvent("index", "a", "searchable", "done", waited_s=1.5))
     on_action(ActionEvent("index", "b", "error", "failed"))
-    assert [seen.event.key for seen in history.actions_after(0)] == ["b"]
     assert value(history, "syncd_searchable_seconds_sum", mirror="docs") == 1.5
 
 
@@ -152,3 +142,47 @@ def test_the_rate_is_the_mean_of_ten_seconds(history: RecentHistory, clock: Cloc
     assert history.rate() == 4.0
     clock.now += RATE_S
     assert history.rate() == 0.0
+
+
+async def test_the_counts_survive_a_restart_and_the_time_between_is_unknown(clock: Clock, tmp_path: Path) -> None:
+    first, second = RecentHistory(clock), RecentHistory(clock)
+    with closing(await open_to_write(tmp_path, "refuse")) as db:
+        runtime = at_work(Wire(), Gate(), Watched())
+        first.load(db)
+        first.sample(runtime)
+        first.listener("docs")(put("a"))
+        first.errors["docs"] = LastError(clock.now, "the folder is gone")
+        clock.now += 120
+        first.sample(runtime)
+        first.save(db)
+        clock.now += 600
+        second.load(db)
+        second.listener("docs")(put("b"))
+        second.sample(runtime)
+    began = int(NOW // 60)
+    assert minutes(second) == [(began, 1, 0, 0), (began + 12, 1, 0, 0)]
+    assert second.spans() == [[began, began], [began + 2, began + 2], [began + 12, began + 12]]
+    assert second.errors == {"docs": LastError(NOW, "the folder is gone")}
+
+
+def test_a_daemon_that_samples_every_second_has_one_span(history: RecentHistory, clock: Clock) -> None:
+    for _ in range(300):
+        history.sample(at_work(Wire(), Gate(), Watched()))
+        clock.now += 1
+    assert history.spans() == [[int(NOW // 60), int((clock.now - 1) // 60)]]
+
+
+async def test_the_counts_are_stored_once_a_minute_and_at_the_end(
+    history: RecentHistory, clock: Clock, tmp_path: Path
+) -> None:
+    with closing(await open_to_write(tmp_path, "refuse")) as db:
+        history.save(db)
+        before = db.total_changes
+        clock.now += SAVE_EVERY_S - 1
+        history.save(db)
+        assert db.total_changes == before
+        history.save(db, now=True)
+        assert db.total_changes == before + 1
+        clock.now += SAVE_EVERY_S
+        history.save(db)
+        assert db.total_changes == before + 2
