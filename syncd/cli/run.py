@@ -1,7 +1,7 @@
 """run: the daemon, and the requests of other commands that it carries out."""
 
 import io
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
@@ -11,13 +11,13 @@ import click
 
 from syncd.cli.context import GlobalOptions, command
 from syncd.cli.reconcile import Request, make_reports, most_serious, print_result
-from syncd.core.errors import EXIT_OK, Locked
+from syncd.core.errors import EXIT_OK, ConfigError
 
 if TYPE_CHECKING:
+    from syncd.config.schema import Config
     from syncd.service.control import Channel
     from syncd.service.daemon import StatusPage
     from syncd.service.runtime import Runtime
-    from syncd.service.worker import MirrorWorker
     from syncd.sync.once import Report
 
 
@@ -42,7 +42,6 @@ def make_page() -> "StatusPage":
 
 async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channel: "Channel") -> int:
     """Let the loops of the daemon make the passes of a `reconcile`, and send its output."""
-    from syncd.config.schema import mirror_config
     from syncd.service.build import NO_GRANTS, Grants, add_mirror
     from syncd.sync.mirror import PassOptions
     from syncd.sync.once import wait_for_followup
@@ -50,8 +49,7 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
     session = runtime.session
     asked = Request(PassOptions(**request["options"]), Grants(**request["grants"]), None, bool(request["json"]))
     names = request["mirrors"] or list(session.mirrors)
-    for name in names:
-        mirror_config(session.config, name)
+    _check_mirrors(session.config, names)
     async with AsyncExitStack() as stack:
         mirrors = {
             name: session.mirrors[name] if asked.grants == NO_GRANTS else add_mirror(stack, session, name, asked.grants)
@@ -62,7 +60,7 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
 
         async def in_the_loop(name: str, work: "Callable[[], Awaitable[Report]]") -> None:
             channel.show(f"{name}: waiting for the pass under way", 0, 0)
-            await _in_the_loop(runtime.workers[name], work)
+            await runtime.workers[name].run_job(work)
 
         await make_reports(mine, asked, reports, channel, in_the_loop)
         if request["wait_s"] is not None:
@@ -79,33 +77,33 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
         return code
 
 
-async def _in_the_loop(
-    worker: "MirrorWorker", work: "Callable[[], Awaitable[Report]]", *, everything: bool = True
-) -> "Report":
-    """Let the loop of a mirror do the work. Raises Locked if the loop ends before."""
-    import asyncio
-
-    try:
-        return await worker.run_job(work, everything=everything)
-    except asyncio.CancelledError:
-        raise Locked("the daemon ended or re-read its config before this was done; run it again") from None
-
-
 async def retry_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channel: "Channel") -> int:
     """Let the loops of the daemon serve the keys that `retry` made due, and send the problems that are left."""
     from syncd.cli.items import print_retried
     from syncd.sync.once import serve_due
 
     code = EXIT_OK
+    _check_mirrors(runtime.session.config, request["mirrors"])
     for name in request["mirrors"]:
         worker = runtime.workers[name]
-        report = await _in_the_loop(worker, partial(serve_due, worker.mirror), everything=False)
+        report = await worker.run_job(partial(serve_due, worker.mirror), everything=False)
         errors = io.StringIO()
         with redirect_stderr(errors):
             print_retried(name, worker.mirror, report)
         channel.err(errors.getvalue())
         code = max(code, report.exit_code)
     return code
+
+
+def _check_mirrors(config: "Config", names: Sequence[str]) -> None:
+    """Raise ConfigError for a mirror that the daemon does not have. The command may have read a newer config."""
+    from syncd.config.schema import mirror_config
+
+    for name in names:
+        try:
+            mirror_config(config, name)
+        except ConfigError as error:
+            raise ConfigError(f"{error} (after a change of the config: syncd reload)") from None
 
 
 COMMANDS = {"reconcile": reconcile_in_daemon, "retry": retry_in_daemon}

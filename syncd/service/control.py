@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 
-from syncd.core.errors import EXIT_BUG, EXIT_LOCKED, SyncdError
+from syncd.core.errors import EXIT_BUG, EXIT_LOCKED, Locked, SyncdError
 from syncd.state.directory import no_follow
 
 SOCKET_NAME = "control.sock"
@@ -30,8 +30,10 @@ REQUEST_LIMIT = 64 * 1024
 """Largest request, in bytes."""
 REQUEST_S = 5.0
 """Seconds in which a command must send its request."""
-CLIENTS = 16
-"""Most commands that are served at a time."""
+COMMANDS = 16
+"""Most commands that are carried out at a time."""
+CONNECTIONS = 256
+"""Most connections at a time, also of clients that have not sent a request yet."""
 PROGRESS_EVERY_S = 0.2
 """Least seconds between two progress events."""
 
@@ -81,6 +83,7 @@ class ControlServer:
         self._directory: Path | None = None
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
+        self._at_work = 0
 
     async def open(self, directory: Path) -> None:
         """Listen in a state directory. If that fails, the daemon works without the socket and logs why."""
@@ -111,7 +114,7 @@ class ControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is None or len(self._clients) >= CLIENTS or not _may_ask(writer.get_extra_info("socket")):
+        if task is None or len(self._clients) >= CONNECTIONS or not _may_ask(writer.get_extra_info("socket")):
             writer.close()
             return
         self._clients.add(task)
@@ -133,7 +136,13 @@ class ControlServer:
             async with asyncio.timeout(REQUEST_S):
                 request = json.loads(await reader.readline())
             log.info("control.request", command=request["command"])
-            return await self._handle(request, channel)
+            if self._at_work >= COMMANDS:
+                raise Locked(f"the daemon carries out {COMMANDS} commands already; try again")
+            self._at_work += 1
+            try:
+                return await self._handle(request, channel)
+            finally:
+                self._at_work -= 1
         except SyncdError as error:
             channel.err(f"syncd: {error}\n")
             return error.exit_code
@@ -202,7 +211,9 @@ async def ask(directory: Path, request: Mapping[str, Any]) -> AsyncIterator[dict
 
 async def _events(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> AsyncIterator[dict[str, Any]]:
     try:
-        while line := await reader.readline():
-            yield json.loads(line)
+        with contextlib.suppress(ConnectionError):
+            # A daemon that is killed may leave half a line.
+            while (line := await reader.readline()).endswith(b"\n"):
+                yield json.loads(line)
     finally:
         writer.close()

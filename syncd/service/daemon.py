@@ -68,6 +68,7 @@ class _Daemon:
         self._commands = commands
         self._control = ControlServer(self._answer)
         self._runtime: Runtime | None = None
+        self._at_work: set[asyncio.Task[int]] = set()
         self._reloads: list[asyncio.Future[None]] = []
         self._make_page = make_page
         self._page: StatusPage | None = None
@@ -131,6 +132,7 @@ class _Daemon:
                 return await self._serve_runtime(runtime)
             finally:
                 self._runtime = None
+                await self._end_commands()
                 await runtime.watcher.stop()
 
     async def _serve_runtime(self, runtime: Runtime) -> Config:
@@ -194,7 +196,23 @@ class _Daemon:
             return await self._reload_now(channel)
         if self._runtime is None:
             raise Locked("the daemon is starting or re-reads its config; try again")
-        return await self._commands[request["command"]](self._runtime, request, channel)
+        work = asyncio.ensure_future(self._commands[request["command"]](self._runtime, request, channel))
+        self._at_work.add(work)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            raise Locked("the daemon ended or re-read its config before this was done; run it again") from None
+        finally:
+            self._at_work.discard(work)
+
+    async def _end_commands(self) -> None:
+        """End the commands under way, because the state file that they use is closed next."""
+        commands = [*self._at_work]
+        for command in commands:
+            command.cancel()
+        await asyncio.gather(*commands, return_exceptions=True)
 
     async def _reload_now(self, channel: Channel) -> int:
         """Re-read the config as after SIGHUP. Raises the error of a config that cannot be used."""

@@ -2,14 +2,16 @@
 
 import json
 import os
+import signal
 import socket
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from syncd.service.control import REQUEST_LIMIT, SOCKET_NAME
+from syncd.service.control import COMMANDS, CONNECTIONS, REQUEST_LIMIT, SOCKET_NAME
 from tests.e2e.harness import Workspace, open_workspace
 
 
@@ -195,3 +197,66 @@ def test_a_retry_beside_the_daemon_names_what_is_left_and_ends_with_its_code(wor
         huge.write_bytes(b"small")
         workspace.in_step()
         assert workspace.syncd("retry").code == 0
+
+
+@pytest.mark.parametrize("end", ["reload", "kill"])
+def test_a_command_that_waits_ends_when_the_daemon_reloads_or_is_killed(tmp_path: Path, end: str) -> None:
+    with open_workspace(tmp_path, index_delay=3600.0) as workspace:
+        workspace.write("a.md")
+        with ExitStack() as stack:
+            daemon = stack.enter_context(workspace.daemon())
+            daemon.saw("pass.done")
+            waiting = workspace.start("reconcile", "--wait")
+            daemon.saw("pass.done", 2)
+            if end == "reload":
+                assert workspace.syncd("reload").code == 0
+            else:
+                daemon.send(signal.SIGKILL)
+                stack.pop_all()
+            ended = waiting.ended()
+            assert (ended.code, ended.out) == (11, "")
+            assert "run it again" in ended.err or "see its log" in ended.err
+            if end == "reload":
+                assert workspace.syncd("reconcile").code == 0, "the socket still serves"
+
+
+def test_clients_that_say_nothing_do_not_keep_a_command_waiting(workspace: Workspace) -> None:
+    with workspace.daemon() as daemon, ExitStack() as silent:
+        daemon.saw("pass.done")
+        for _ in range(100):
+            silent.enter_context(socket.socket(socket.AF_UNIX)).connect(str(workspace.state / SOCKET_NAME))
+        assert workspace.syncd("reconcile").code == 0
+        for _ in range(CONNECTIONS):
+            silent.enter_context(socket.socket(socket.AF_UNIX)).connect(str(workspace.state / SOCKET_NAME))
+        assert workspace.syncd("reconcile").code == 11
+        assert daemon.stop()[0] == 0
+
+
+def test_a_daemon_with_too_many_commands_says_so(tmp_path: Path) -> None:
+    with open_workspace(tmp_path, index_delay=3600.0) as workspace, ExitStack() as waiting:
+        workspace.write("a.md")
+        with workspace.daemon() as daemon:
+            daemon.saw("pass.done")
+            request = {"command": "reconcile", "mirrors": [], "options": {}, "grants": {}, "wait_s": 60, "json": False}
+            for _ in range(COMMANDS):
+                client = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                client.connect(str(workspace.state / SOCKET_NAME))
+                client.sendall(json.dumps(request).encode() + b"\n")
+            daemon.saw("control.request", COMMANDS)
+            busy = workspace.syncd("reconcile")
+            assert (busy.code, "commands already; try again" in busy.err) == (11, True), busy
+            assert daemon.stop()[0] == 0
+
+
+def test_a_mirror_that_the_daemon_has_not_read_yet_is_named_with_the_remedy(workspace: Workspace) -> None:
+    with workspace.daemon() as daemon:
+        daemon.saw("pass.done")
+        (workspace.path / "more").mkdir()
+        section = (
+            '[mirrors.more-docs]\npath = "{}/more"\n[mirrors.more-docs.target]\ntype = "kv"\nnamespace_title = "more"'
+        )
+        workspace.configure(more=f"{section.format(workspace.path)}\ncreate = true\n")
+        unknown = workspace.syncd("reconcile", "more-docs")
+        assert (unknown.code, "syncd reload" in unknown.err) == (2, True)
+        assert workspace.syncd("reload").code == 0
+        assert workspace.syncd("reconcile", "more-docs").code == 0

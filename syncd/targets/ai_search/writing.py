@@ -17,6 +17,7 @@ from syncd.core.keys import shown
 from syncd.core.manners import Offer
 from syncd.core.model import Content, Delete, Put
 from syncd.core.plain_text import over_limit
+from syncd.core.priority import Priority, requests_at
 from syncd.targets.ai_search.items import OWNER, PREFIX, SHA256, ItemReader, ItemWritePolicy, entry_of, stored_of
 from syncd.targets.ai_search.manners import MannersInUse
 from syncd.targets.base import (
@@ -146,7 +147,9 @@ class ItemWriter:
         self._check_replaceable(put, found)
         await self._remover.make_room(put.key, found.id)
         try:
-            return Done(stored_of(await self._upload(put, content, name), content))
+            # Until the upload is there the key has no item, so it does not leave a reserve to other edits.
+            with requests_at(Priority()):
+                return Done(stored_of(await self._upload(put, content, name), content))
         except Conflict as error:
             raise Retry("the deleted item is not gone yet") from error
 

@@ -9,8 +9,11 @@ import httpx
 import pytest
 
 from syncd.core.errors import Unreachable
+from syncd.core.priority import current
 from syncd.state.db import directory_of
 from syncd.state.history import log_path
+from syncd.sync.mirror import Hooks, PassOptions, Scope
+from syncd.sync.reconcile import reconcile
 from tests.unit.targets.harness_ai_search import (
     Act,
     Forward,
@@ -290,3 +293,22 @@ async def test_an_upload_that_fails_after_its_item_was_deleted_is_made_good_by_t
         await fixture.full()
         assert await h.contents() == {"a.md": "two"}
         assert fixture.problems() == {}
+
+
+async def test_the_upload_into_the_place_of_a_deleted_item_leaves_no_reserve_to_edits(tmp_path: Path) -> None:
+    async with open_harness(tmp_path, on_existing="conflict") as h:
+        fixture = h.add_mirror()
+        fixture.write("a.md", "one")
+        await fixture.full()
+        fixture.write("a.md", "two")
+        seen: list[tuple[str, bool]] = []
+
+        async def notes(request: httpx.Request, forward: Forward) -> httpx.Response:
+            seen.append((request.method, current().bulk))
+            return await forward()
+
+        h.wire.plays("POST", "/items", notes, times=None)
+        h.clock.now += 1
+        await reconcile(fixture.mirror, Scope(), PassOptions(), Hooks(bulk=True))
+        assert seen == [("POST", True), ("POST", False)]
+        assert await h.contents() == {"a.md": "two"}
