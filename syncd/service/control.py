@@ -136,13 +136,7 @@ class ControlServer:
             async with asyncio.timeout(REQUEST_S):
                 request = json.loads(await reader.readline())
             log.info("control.request", command=request["command"])
-            if self._at_work >= COMMANDS:
-                raise Locked(f"the daemon carries out {COMMANDS} commands already; try again")
-            self._at_work += 1
-            try:
-                return await self._handle(request, channel)
-            finally:
-                self._at_work -= 1
+            return await self._carry_out(request, channel)
         except SyncdError as error:
             channel.err(f"syncd: {error}\n")
             return error.exit_code
@@ -154,6 +148,15 @@ class ControlServer:
             log.exception("control.failed")
             channel.err("syncd: the daemon failed in an unexpected way; its log has the traceback: report it\n")
             return EXIT_BUG
+
+    async def _carry_out(self, request: Mapping[str, Any], channel: Channel) -> int:
+        if self._at_work >= COMMANDS:
+            raise Locked(f"the daemon carries out {COMMANDS} commands already; try again")
+        self._at_work += 1
+        try:
+            return await self._handle(request, channel)
+        finally:
+            self._at_work -= 1
 
 
 def _may_ask(peer: socket.socket) -> bool:
