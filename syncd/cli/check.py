@@ -284,12 +284,12 @@ async def _check_target(session: "Session", name: str) -> AsyncIterator[_Result]
             level: Literal["ok", "warn"] = "warn" if advice.remedy else "ok"
             yield Finding(f"{name}: {advice.about}", level, advice.message, advice.remedy), EXIT_OK
     except SyncdError as error:
+        spec = session.config.mirrors[name].target.spec
         if isinstance(error, TargetMissing) and mirror.settings.create:
             remedy = "nothing: the first reconcile makes it (create = true)"
-            spec = session.config.mirrors[name].target.spec
             yield Finding(what, "warn", f"{spec} is not there yet", remedy), EXIT_OK
         else:
-            yield Finding(what, "FAIL", str(error)), error.exit_code
+            yield Finding(what, "FAIL", f"{spec}: {error}"), error.exit_code
     if learned := learned_line(session.config, name, session.db):
         message, counts = learned
         again = None if counts else "syncd check --probe"

@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 _AFTER_SIGNAL = {
     "kv": "the request may have been carried out or not; ask again",
-    "pull": "the files that were written are whole; run it again for the others",
+    "pull": "nothing was written",
     "retry": "the remaining items are kept; run it again",
     "demo": "the stand-in and everything in it are gone",
 }

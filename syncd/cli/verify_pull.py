@@ -25,6 +25,7 @@ from syncd.cli.context import (
 from syncd.cli.output import counted, print_error, print_json, print_line, print_table, shard_suffix
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError
 from syncd.core.keys import shown_path
+from syncd.service import signals
 
 if TYPE_CHECKING:
     from syncd.config.schema import Config
@@ -255,17 +256,22 @@ def pull(
     config = options.load()
     name = one_mirror(config, mirrors)
 
-    async def work() -> "Pulled":
+    from syncd.queries.pull import Pulled
+
+    pulled = Pulled()
+    signals.describe_with(lambda: _pull_interruption(pulled))
+
+    async def work() -> None:
         from syncd.queries.pull import Folder, check_files, pull
         from syncd.service.build import open_session
 
         async with open_session(config, [name], read_only=True) as session:
             check_files(session.mirrors[name])
             with Folder(folder) as target:
-                return await pull(session.mirrors[name], target, force=force, everyone=everyone)
+                await pull(session.mirrors[name], target, force=force, everyone=everyone, pulled=pulled)
 
     folder = at_home(folder)
-    pulled = run_async(work())
+    run_async(work())
     code = EXIT_PROBLEMS if pulled.problems else EXIT_OK
     if as_json:
         counts = {outcome: pulled.done[outcome] for outcome in _OUTCOMES}
@@ -279,3 +285,12 @@ def pull(
     if pulled.problems:
         print_table(("", ""), [(f"  {problem.key}", problem.message) for problem in pulled.problems])
     return code
+
+
+def _pull_interruption(pulled: "Pulled") -> str:
+    """Return how far an interrupted pull came."""
+    if pulled.listed is None:
+        return "pull: nothing was written; the listing was not finished"
+    written = pulled.done["written"]
+    left = max(0, pulled.listed - sum(pulled.done[each] for each in ("written", "unchanged", "different", "gone")))
+    return f"pull: {counted(written, 'file')} written, each one whole, {left} left; run it again for them"

@@ -140,8 +140,12 @@ def _replace(folder: int, name: bytes, data: bytes) -> int:
 
 @dataclass(slots=True)
 class Pulled:
-    """The result of a pull. done: counts of written, unchanged, different, refused, gone and foreign entries."""
+    """The result of a pull. done: counts of written, unchanged, different, refused, gone and foreign entries.
 
+    listed: the number of entries to write, None until the listing is complete.
+    """
+
+    listed: int | None = None
     done: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
 
@@ -157,13 +161,15 @@ def check_files(mirror: Mirror) -> None:
         raise ConfigError("this target holds pieces of text and not the files, so there is nothing to pull")
 
 
-async def pull(mirror: Mirror, folder: Folder, *, force: bool = False, everyone: bool = False) -> Pulled:
+async def pull(
+    mirror: Mirror, folder: Folder, *, force: bool = False, everyone: bool = False, pulled: Pulled | None = None
+) -> Pulled:
     """Write the entries of a mirror's shard into a folder, at their keys without the prefix.
 
-    everyone: also write the entries of other owners.
+    everyone: also write the entries of other owners. pulled: the result, which grows during the pull.
     """
     check_files(mirror)
-    pulled, prefix = Pulled(), mirror.policy.prefix
+    pulled, prefix = Pulled() if pulled is None else pulled, mirror.policy.prefix
     wanted: dict[str, Entry] = {}
     async for entry in shard_entries(mirror):
         if not (everyone or is_ours(mirror.journal.get(entry.key), entry, mirror.policy)):
@@ -173,6 +179,7 @@ async def pull(mirror: Mirror, folder: Folder, *, force: bool = False, everyone:
         elif wanted.setdefault(entry.key, entry).ref != entry.ref:
             pulled.refuse(entry.key, Park("key_collision", "the key is there twice; the first was taken"))
     entries = [wanted[key] for key in sorted(wanted)]
+    pulled.listed = len(entries)
     del wanted
     for start in range(0, len(entries), _BATCH):
         async for entry, data in mirror.target.fetch(entries[start : start + _BATCH]):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import select
 import shutil
 import signal
@@ -66,6 +67,7 @@ def test_an_interrupted_pass_prints_how_much_is_done_and_left(tmp_path: Path, nu
         ("search text", "search: nothing was changed"),
         ("kv namespaces", "kv: the request may have been carried out or not"),
         ("ls --remote", "ls: nothing was changed"),
+        ("pull out", "pull: nothing was written; the listing was not finished"),
         ("status --watch", "status: nothing was changed"),
     ],
 )
@@ -80,6 +82,23 @@ def test_other_commands_print_what_was_changed(tmp_path: Path, command: str, don
         exit_code, seconds = running.ends()
         assert (exit_code, seconds < 5) == (code, True)
         assert running.text().startswith(f"syncd: interrupted by {signal.Signals(number).name}; {done}")
+
+
+def test_an_interrupted_pull_prints_how_much_is_written_and_left(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace:
+        for number in range(100):
+            workspace.write(f"{number}.md", f"text {number}")
+        assert workspace.syncd("reconcile").code == 0
+        out = workspace.path / "out"
+        running = workspace.start("pull", "out", env={"SYNCD_CLOUDFLARE__TPSLIMIT": "10"})
+        until(lambda: out.exists() and len(list(out.iterdir())) > 3)
+        running.send(signal.SIGINT)
+        assert running.ends()[0] == 130
+        found = re.search(r"pull: (\d+) files written, each one whole, (\d+) left; run it again", running.text())
+        assert found, running.text()
+        assert int(found[1]) + int(found[2]) == 100
+        assert workspace.syncd("pull", "out", env={"SYNCD_CLOUDFLARE__TPSLIMIT": "0"}).code == 0
+        assert len(list(out.iterdir())) == 100
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs a process with PID 1")
