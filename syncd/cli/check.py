@@ -137,6 +137,8 @@ async def _check(options: GlobalOptions, names: Sequence[str]) -> AsyncIterator[
     yield Finding("config", "ok", f"{len(config.mirrors)} mirror(s): {', '.join(config.mirrors)}"), EXIT_OK
     for file in options.exposed_files(config):
         yield Finding("permissions", "warn", file.message, file.remedy), EXIT_OK
+    if config.notify.urls:
+        yield _notices(config)
     config = config.with_mirrors(chosen)
     for finding in _check_owners(config):
         yield finding, EXIT_OK
@@ -403,6 +405,16 @@ def _check_watches(name: str, section: "MirrorConfig") -> Finding:
         remedy = f"sysctl fs.inotify.max_user_watches={max(folders * 2, 524288)}; until then syncd polls"
         return Finding(what, "warn", f"{folders} directories, but inotify allows {limit} watches", remedy)
     return Finding(what, "ok", f"{folders} directories, inotify allows {limit} watches")
+
+
+def _notices(config: "Config") -> _Result:
+    from syncd.service.outbox import check_urls
+
+    try:
+        check_urls([url.get_secret_value() for url in config.notify.urls])
+    except ConfigError as error:
+        return Finding("notices", "FAIL", str(error)), EXIT_CONFIG
+    return Finding("notices", "ok", f"{len(config.notify.urls)} addresses; to try them: syncd notify --test"), EXIT_OK
 
 
 def _check_daemon(config: "Config") -> Finding:

@@ -205,7 +205,7 @@ def open_copy(state_dir: Path) -> sqlite3.Connection:
 
 
 def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
-    """Open the state file for reading, None if there is none. Needs no permission to write."""
+    """Open the state file for reading, None if there is none, or one without tables yet. Needs no right to write."""
     path = state_dir / FILE_NAME
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
@@ -222,6 +222,10 @@ def open_state_to_read(state_dir: Path) -> sqlite3.Connection | None:
         return _copied_with_log(path)
     with opened(path, _way_to_read(path)) as connection:
         connection.execute("PRAGMA query_only = ON")
+        if not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            # Another process is making the file. Its tables appear together.
+            connection.close()
+            return None
         connection.execute("SELECT 1 FROM meta LIMIT 1").fetchone()
         check_version(connection, path)
     return connection

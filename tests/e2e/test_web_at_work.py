@@ -269,10 +269,10 @@ def test_a_test_notice_says_what_happened(tmp_path: Path) -> None:
         assert (seen.code, seen.out.count("FAILED"), "s3cr3t" in seen.out + seen.err) == (1, 2, False)
         assert workspace.syncd("notify").code == 2
         workspace.configure(more='[notify]\nurls = ["nothing://s3cr3t"]')
-        for command in (("run",), ("notify", "--test")):
+        for command in (("run",), ("notify", "--test"), ("check",)):
             seen = workspace.syncd(*command)
-            assert (seen.code, "notify.urls: address 1 is none that apprise knows" in seen.err) == (2, True)
-            assert "s3cr3t" not in seen.err
+            assert (seen.code, "notify.urls: address 1 is none that apprise knows" in seen.out + seen.err) == (2, True)
+            assert "s3cr3t" not in seen.out + seen.err
 
 
 def processor_s(pid: int) -> float:

@@ -122,6 +122,15 @@ def test_a_copy_has_the_values_and_does_not_change_the_file(tmp_path: Path) -> N
         assert Meta(db, "docs").get("x") == 1
 
 
+def test_a_file_that_another_process_is_making_is_no_file_yet(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as making:
+        making.execute("PRAGMA journal_mode = WAL")
+        assert open_state_to_read(tmp_path) is None
+        making.executescript("BEGIN; CREATE TABLE other (a); COMMIT;")
+        with pytest.raises(StateDamaged, match="no such table: meta"):
+            open_state_to_read(tmp_path)
+
+
 @pytest.mark.parametrize("temporary", [True, False])
 def test_a_copy_of_no_file_is_an_empty_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, temporary: bool
