@@ -3,6 +3,7 @@
 They have a file of their own, because a command that may only read the state file counts its requests too.
 """
 
+import math
 import os
 import sqlite3
 import time
@@ -13,8 +14,8 @@ from pathlib import Path
 import structlog
 
 from syncd.state.age import boot_id, uptime_s
-from syncd.state.db import BUSY_S, data_version
-from syncd.state.directory import prepare_file
+from syncd.state.db import BUSY_S, data_version, transaction
+from syncd.state.directory import companions, prepare_file
 
 FILE_NAME = "budget.db"
 _SCHEMA = """
@@ -22,6 +23,8 @@ _SCHEMA = """
     PRAGMA synchronous = NORMAL;
     CREATE TABLE IF NOT EXISTS spent (at REAL NOT NULL, wall REAL NOT NULL, boot TEXT NOT NULL);
 """
+RETRY_S = 10.0
+"""Seconds until the file is used again after an error that may end by itself. A locked file holds the process up."""
 _PRUNE = 100
 """Requests between two removals of rows that have left the window."""
 
@@ -32,6 +35,7 @@ class SpentRequests:
     """The times of the requests in the present window, in seconds since the machine started.
 
     directory: the state directory; None, or a directory that cannot be written, keeps the times in this process only.
+    So does a locked file or a full disk, for as long as it lasts.
     While the machine is up, changes of the wall clock have no effect. After a reboot the wall clock translates the
     times, and a time in the future counts as now.
     """
@@ -52,17 +56,20 @@ class SpentRequests:
         self._sent: deque[float] = deque()
         self._version: int | None = None
         self._adds = 0
+        self._unsaved: deque[tuple[float, float, str]] = deque()
+        self._retry_at = -math.inf
+        self._failing = False
         self._db = _opened(directory) if directory else None
 
     def sent(self) -> Sequence[float]:
         """Return the sorted times of the requests in the window that ends now."""
-        if self._db:
+        now = self.clock()
+        if self._db and now >= self._retry_at:
             try:
                 self._read_others(self._db)
             except sqlite3.Error as error:
-                self._go_on_in_memory(error)
-        ends = self.clock() - self._window_s
-        while self._sent and self._sent[0] <= ends:
+                self._note(error)
+        while self._sent and self._sent[0] <= now - self._window_s:
             self._sent.popleft()
         return self._sent
 
@@ -73,18 +80,30 @@ class SpentRequests:
         if not self._db:
             return
         self._adds += 1
+        self._unsaved.append((now, self._wall(), self._boot))
+        if now < self._retry_at:
+            return
         try:
-            self._db.execute("INSERT INTO spent VALUES (?, ?, ?)", (now, self._wall(), self._boot))
-            if self._adds % _PRUNE == 1:
-                self._db.execute("DELETE FROM spent WHERE boot = ? AND at <= ?", (self._boot, now - self._window_s))
+            self._save(self._db, now - self._window_s)
         except sqlite3.Error as error:
-            self._go_on_in_memory(error)
+            self._note(error)
 
     def close(self) -> None:
         """Close the file."""
         if self._db:
             self._db.close()
             self._db = None
+
+    def _save(self, db: sqlite3.Connection, ends: float) -> None:
+        """Store the requests that are not stored yet. ends: the time before which they have left the window."""
+        while self._unsaved and self._unsaved[0][0] <= ends:
+            self._unsaved.popleft()
+        with transaction(db):
+            db.executemany("INSERT INTO spent VALUES (?, ?, ?)", self._unsaved)
+            if self._adds % _PRUNE == 1:
+                db.execute("DELETE FROM spent WHERE boot = ? AND at <= ?", (self._boot, ends))
+        self._unsaved.clear()
+        self._failing = False
 
     def _read_others(self, db: sqlite3.Connection) -> None:
         """Read all rows after another process has written to the file, and at the first call."""
@@ -93,7 +112,7 @@ class SpentRequests:
             return
         self._adopt_other_boots(db)
         rows = db.execute("SELECT at FROM spent WHERE at > ? ORDER BY at", (self.clock() - self._window_s,))
-        self._sent = deque(at for (at,) in rows)
+        self._sent = deque(sorted([*(at for (at,) in rows), *(at for at, _, _ in self._unsaved)]))
         self._version = version
 
     def _adopt_other_boots(self, db: sqlite3.Connection) -> None:
@@ -105,9 +124,14 @@ class SpentRequests:
                 (now, self._wall(), self._window_s, self._boot, *others),
             )
 
-    def _go_on_in_memory(self, error: sqlite3.Error) -> None:
-        self.close()
-        _log_not_kept(error)
+    def _note(self, error: sqlite3.Error) -> None:
+        """Use the file again after RETRY_S: a lock or a full disk may end. A damaged file is given up."""
+        self._retry_at = self.clock() + RETRY_S
+        if not isinstance(error, sqlite3.OperationalError):
+            self.close()
+        if not self._failing:
+            self._failing = True
+            _log_not_kept(error)
 
 
 def _opened(directory: Path) -> sqlite3.Connection | None:
@@ -121,7 +145,9 @@ def _opened(directory: Path) -> sqlite3.Connection | None:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            path.unlink()
+            for file in companions(path):
+                # The log of a damaged file would be applied to the new one.
+                file.unlink(missing_ok=True)
             return _connected(path)
     except (sqlite3.Error, OSError) as error:
         _log_not_kept(error)
@@ -133,10 +159,18 @@ def _connected(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
     try:
         db.executescript(_SCHEMA)
+        _check(db)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _check(db: sqlite3.Connection) -> None:
+    """Raise DatabaseError if a page of the file is damaged."""
+    found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
 
 
 def _log_not_kept(error: Exception) -> None:

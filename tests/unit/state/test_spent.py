@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from syncd.state.spent import FILE_NAME, SpentRequests
+from syncd.state.spent import FILE_NAME, RETRY_S, SpentRequests
 
 
 class Clocks:
@@ -117,7 +117,7 @@ def test_root_leaves_the_file_to_the_owner_of_the_directory(clocks: Clocks, tmp_
     assert {file.stat().st_uid for file in tmp_path.iterdir()} == {12345}
 
 
-def test_a_file_that_cannot_be_written_ends_the_sharing_but_not_the_counting(clocks: Clocks, tmp_path: Path) -> None:
+def test_a_locked_file_is_used_again_later_and_no_request_is_lost(clocks: Clocks, tmp_path: Path) -> None:
     spent, other = clocks.open(tmp_path), clocks.open(tmp_path)
     spent.add()
     with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as blocker:
@@ -125,8 +125,49 @@ def test_a_file_that_cannot_be_written_ends_the_sharing_but_not_the_counting(clo
         spent.add()
         spent.add()
         blocker.execute("ROLLBACK")
+    other.add()
     assert len(spent.sent()) == 3
-    assert len(other.sent()) == 1
+    assert len(other.sent()) == 2
+    clocks.pass_time(RETRY_S)
+    assert len(spent.sent()) == 4
+    spent.add()
+    assert len(spent.sent()) == len(other.sent()) == len(clocks.open(tmp_path).sent()) == 5
+
+
+@pytest.mark.parametrize("keeps_log", [False, True])
+def test_a_file_with_a_damaged_page_is_made_anew(clocks: Clocks, tmp_path: Path, *, keeps_log: bool) -> None:
+    spent = clocks.open(tmp_path)
+    for _ in range(300):
+        spent.add()
+    log = (tmp_path / f"{FILE_NAME}-wal").read_bytes()
+    spent.close()
+    file = tmp_path / FILE_NAME
+    data = file.read_bytes()
+    file.write_bytes(b"no database" * 500 if keeps_log else data[:4096] + b"\xff" * (len(data) - 4096))
+    if keeps_log:
+        file.with_name(f"{FILE_NAME}-wal").write_bytes(log[: len(log) // 2] + b"\xff" * 500)
+    clocks.open(tmp_path).add()
+    reopened = clocks.open(tmp_path)
+    before = len(reopened.sent())
+    assert before >= 1
+    reopened.add()
+    assert len(clocks.open(tmp_path).sent()) == before + 1
+
+
+def test_damage_while_the_file_is_in_use_ends_the_sharing_but_not_the_counting(
+    clocks: Clocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = clocks.open(tmp_path)
+    spent.add()
+
+    def malformed(*_: object) -> None:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    monkeypatch.setattr(spent, "_save", malformed)
+    for _ in range(3):
+        spent.add()
+        clocks.pass_time(RETRY_S)
+    assert len(spent.sent()) == 4
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
