@@ -1,6 +1,7 @@
 """The states that people see: a remote that is dead or silent, a daemon that is gone, a cut pass, an empty folder."""
 
 import re
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -155,6 +156,22 @@ def test_a_pass_of_a_command_is_shown_and_so_is_its_end_by_a_signal(workspace: W
     # Another command that holds the state directory does not go on with that pass.
     with lock(workspace.state):
         assert workspace.status()["state"] == "degraded"
+
+
+def test_a_command_whose_requests_are_retried_is_shown_as_degraded(workspace: Workspace) -> None:
+    workspace.write("a.md", "text a")
+    assert workspace.syncd("reconcile").code == 0
+    workspace.write("b.md", "text b")
+    dead = {"SYNCD_CLOUDFLARE__BASE_URL": "http://127.0.0.1:9/client/v4", "SYNCD_CLOUDFLARE__RETRY_FOR": "600"}
+    # Another address is another target, of which nothing is known yet.
+    command = workspace.start("reconcile", env=dead)
+    until(lambda: workspace.status()["state"] == "degraded", within_s=SEEN_WITHIN_S + 5, every_s=0.2)
+    shown = workspace.status()
+    assert "could not connect" in shown["detail"]
+    assert shown["next_try"]
+    command.send(signal.SIGINT)
+    assert command.ends()[0] == 130
+    assert "the last pass was interrupted" in workspace.status()["detail"]
 
 
 def test_an_empty_folder_says_so(workspace: Workspace) -> None:
