@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from syncd.cli.context import GlobalOptions, run_async
 from syncd.cli.output import counted, print_json, print_line, print_note, print_table
 from syncd.core.errors import EXIT_OK, SyncdError
-from syncd.core.manners import QUESTIONS, Manners
 from syncd.core.plain_text import utc_time
+from syncd.core.probe_answers import QUESTIONS, ProbeAnswers
 from syncd.service import signals
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ async def _probe_all(config: "Config", names: Sequence[str], *, as_json: bool) -
 
 
 async def _probe(session: "Session", config: "Config", name: str, *, as_json: bool) -> dict[str, Any]:
-    from syncd.service.build import learned_manners
+    from syncd.service.build import stored_answers
     from syncd.targets.base import Probed
 
     spec, target = config.mirrors[name].target.spec, session.mirrors[name].target
@@ -104,10 +104,10 @@ async def _probe(session: "Session", config: "Config", name: str, *, as_json: bo
     if not as_json:
         print_line(f"{name}: {spec}: uploading a throw-away item, and deleting it again")
     probe = await target.probe()
-    await _in_state(config, lambda db: learned_manners(config, name, db).set(probe.manners))
+    await _in_state(config, lambda db: stored_answers(config, name, db).set(probe.answers))
     if not as_json:
         _print(probe)
-    answers = probe.manners.as_json()
+    answers = probe.answers.as_json()
     fields = answers.pop("fields")
     return {
         "target": spec,
@@ -133,22 +133,22 @@ async def _in_state(config: "Config", change: Callable[["sqlite3.Connection"], N
 
 
 def _print(probe: "Probe") -> None:
-    print_table(("QUESTION", "ANSWER", "SO"), _rows(probe.manners))
+    print_table(("QUESTION", "ANSWER", "SO"), _rows(probe.answers))
     for note in probe.notes:
         print_line(f"  {note}")
     left = f"; {counted(probe.removed, 'item')} of an earlier probe removed" if probe.removed else ""
     print_line(f"  {counted(probe.requests, 'request')}, {probe.seconds:.1f} s{left}; kept in the state for 90 days")
 
 
-def _rows(manners: Manners) -> Iterator[tuple[str, str, str]]:
+def _rows(answers: ProbeAnswers) -> Iterator[tuple[str, str, str]]:
     for question in QUESTIONS:
-        answer = getattr(manners, question)
-        if question == "id_kept" and manners.existing in ("conflict", "beside"):
+        answer = getattr(answers, question)
+        if question == "id_kept" and answers.existing in ("conflict", "beside"):
             continue
         if question == "list_lag_s" and answer is not None:
             words = (
                 "at once" if answer < 1 else f"within {answer:g} s",
-                f"a listing is believed after {manners.lag_s:.0f} s",
+                f"a listing is believed after {answers.lag_s:.0f} s",
             )
         else:
             words = _ANSWERS.get(question, {}).get(answer, (_UNKNOWN, "syncd works with either answer"))
@@ -157,17 +157,17 @@ def _rows(manners: Manners) -> Iterator[tuple[str, str, str]]:
 
 def learned_line(config: "Config", name: str, db: "sqlite3.Connection") -> tuple[str, bool] | None:
     """Return the answers of an earlier probe in one line, and whether they still count. None: there was no probe."""
-    from syncd.service.build import learned_manners
+    from syncd.service.build import stored_answers
 
-    learned = learned_manners(config, name, db)
+    learned = stored_answers(config, name, db)
     at = learned.at()
     if at is None:
         return None
-    manners = learned.get()
+    answers = learned.get()
     when = utc_time(at)[:10]
     words = [
         f"{_QUESTIONS[question]} {_ANSWERS[question][answer][0]}"
         for question in ("existing", "checksum")
-        if (answer := getattr(manners, question)) is not None
+        if (answer := getattr(answers, question)) is not None
     ]
     return f"{when}: {'; '.join(words) or 'no answer that counts'}", bool(words)

@@ -35,7 +35,7 @@ from syncd.cloudflare.instance_models import (
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Halt, Park, Retry
-from syncd.core.manners import Quoting
+from syncd.core.probe_answers import Quoting
 
 BUILTIN = "builtin"
 """source_id of uploaded items. A key is unique only within a source."""

@@ -28,8 +28,8 @@ from syncd.cloudflare.response import http_date, one_line
 from syncd.core.base_url import is_loopback
 from syncd.core.contact import current_contact
 from syncd.core.errors import Park, Retry
-from syncd.core.manners import Quoting
 from syncd.core.plain_text import shown_size
+from syncd.core.probe_answers import Quoting
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 

@@ -6,7 +6,7 @@ from functools import cache, cached_property
 
 from syncd.core.globs import NumberedLine, PatternList, lines_of
 from syncd.core.keys import name_fault, normal
-from syncd.core.manners import PROBE_STEM
+from syncd.core.probe_answers import PROBE_STEM
 
 IGNORE_FILE = ".syncdignore"
 INCLUDE_ALL: tuple[str, ...] = ("**/*",)

@@ -42,8 +42,8 @@ from syncd.state.db import Meta, OnDamage, detect_damage, directory_of, open_cop
 from syncd.state.directory import FILE_NAME, Lock, lock, when_free
 from syncd.state.history import DeleteLog, log_path
 from syncd.state.journal import Journal
-from syncd.state.manners import LearnedManners
 from syncd.state.ownership import Claims, SupersededEntries, bind, reshard
+from syncd.state.probe_answers import StoredAnswers
 from syncd.state.queue import Absences, Queue
 from syncd.state.spent import SpentRequests
 from syncd.sync.mirror import Mirror, Settings
@@ -157,9 +157,9 @@ def _place(base_url: str, account_id: str, spec: str) -> str:
     return f"{account_id} {spec}{suffix}"
 
 
-def learned_manners(config: Config, name: str, db: sqlite3.Connection) -> LearnedManners:
+def stored_answers(config: Config, name: str, db: sqlite3.Connection) -> StoredAnswers:
     """Return the stored answers of `syncd check --probe` about the target of one mirror."""
-    return LearnedManners(db, _location(config, mirror_config(config, name)))
+    return StoredAnswers(db, _location(config, mirror_config(config, name)))
 
 
 # -- the transport
@@ -341,7 +341,7 @@ def build_target(
         case KVSection() as target:
             return _kv(transport, section, target, keys)
         case AISearchSection() as target:
-            learned = LearnedManners(db, _place(transport.base_url, transport.account_id, target.spec))
+            learned = StoredAnswers(db, _place(transport.base_url, transport.account_id, target.spec))
             return _ai_search(transport, section, target, grants, keys, learned)
 
 
@@ -355,7 +355,7 @@ def _ai_search(
     target: AISearchSection,
     grants: Grants,
     keys: KeySources,
-    learned: LearnedManners,
+    learned: StoredAnswers,
 ) -> Target:
     from syncd.cloudflare.ai_search import AISearch
     from syncd.cloudflare.instance_models import instance_settings

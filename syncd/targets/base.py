@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from syncd.core.errors import ConfigError, Halt, Park, SyncdError, Unreachable
-from syncd.core.manners import Manners
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put, Stored
 from syncd.core.priority import current, requests_at
+from syncd.core.probe_answers import ProbeAnswers
 from syncd.core.problems import Limits
 
 T = TypeVar("T")
@@ -294,7 +294,7 @@ class Probe:
     could not learn, and why. seconds: its duration.
     """
 
-    manners: Manners
+    answers: ProbeAnswers
     requests: int
     removed: int = 0
     notes: tuple[str, ...] = ()
@@ -303,10 +303,10 @@ class Probe:
 
 @runtime_checkable
 class Probed(Protocol):
-    """A target with manners that no document tells."""
+    """A target whose remote answers in ways that no document tells."""
 
     async def probe(self) -> Probe:
-        """Learn the manners of the remote store with throw-away items. Raises Halt or Unreachable without an answer."""
+        """Learn how the remote answers, with throw-away items. Raises Halt or Unreachable without an answer."""
         ...
 
     async def remove_leftovers(self, now: float) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from syncd.core.manners import PROBE_STEM
+from syncd.core.probe_answers import PROBE_STEM
 from tests.e2e.harness import Workspace, open_workspace, until
 
 OVERWRITE = {"on_existing": "overwrite", "checksum": "zero", "list_lag": 0}

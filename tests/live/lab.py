@@ -24,7 +24,7 @@ from syncd.cloudflare.transport import Seams, Transport
 from syncd.cloudflare.vectorize import Vectorize
 from syncd.core.base_url import check_base_url, is_loopback
 from syncd.core.errors import ConfigError, Halt, NotFound, SyncdError, TargetMissing
-from syncd.core.manners import UNKNOWN_MANNERS, Manners
+from syncd.core.probe_answers import NO_ANSWERS
 
 LIMIT = 300
 """Maximum requests of a run, with its cleaning up."""
@@ -157,7 +157,7 @@ class Lab:
     transport: Transport
     state: Path
     name: str = field(default_factory=lambda: scratch_name(time.time()))
-    manners: Manners = UNKNOWN_MANNERS
+    manners: ProbeAnswers = NO_ANSWERS
     removed: int = 0
     """Leftovers of earlier runs that were removed."""
     faults: list[str] = field(default_factory=list)

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, Literal
 
 from syncd import __version__
-from syncd.core.manners import QUESTIONS, Manners
+from syncd.core.probe_answers import QUESTIONS
 from tests.live.lab import Lab
 
 Outcome = Literal["passed", "failed", "skipped", "not run"]
@@ -101,7 +101,7 @@ class LiveReport:
         yield f"Stores of earlier runs that were removed: {self.removed}. Stores that could not be removed: {left}."
 
 
-def _answers(manners: Manners) -> dict[str, Any]:
+def _answers(manners: ProbeAnswers) -> dict[str, Any]:
     return {question: getattr(manners, question) for question in QUESTIONS}
 
 

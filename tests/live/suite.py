@@ -17,11 +17,11 @@ from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.kv import KV, KVNamespace
 from syncd.cloudflare.vectorize import VectorizeIndex
 from syncd.cloudflare.workers_ai import WorkersAI
-from syncd.core.manners import UNKNOWN_MANNERS
+from syncd.core.probe_answers import NO_ANSWERS
 from syncd.service.build import LONG_KEY_LENGTH
 from syncd.state.caches import Embeddings
 from syncd.state.db import open_state
-from syncd.state.manners import LearnedManners
+from syncd.state.probe_answers import StoredAnswers
 from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.probe import ItemProbe
 from syncd.targets.ai_search.target import AISearchTarget
@@ -48,8 +48,8 @@ PROCESSED_S = 180.0
 async def test_the_probe_learns_the_manners_of_the_instance(lab: Lab, instance: AISearch) -> None:
     """The tests of AI Search go by what was learned."""
     probe = await ItemProbe(instance, ItemWritePolicy("me", PREFIX)).run()
-    lab.manners = probe.manners
-    assert probe.manners != UNKNOWN_MANNERS
+    lab.manners = probe.answers
+    assert probe.answers != NO_ANSWERS
     assert probe.requests <= 10
 
 
@@ -96,7 +96,7 @@ class LiveContract:
 class AISearchRemote:
     indexes = True
 
-    def __init__(self, api: AISearch, learned: LearnedManners) -> None:
+    def __init__(self, api: AISearch, learned: StoredAnswers) -> None:
         self._api = api
         self._learned = learned
 
@@ -124,7 +124,7 @@ class TestAISearch(LiveContract, FilesContract):
     @pytest.fixture
     async def remote(self, lab: Lab, instance: AISearch) -> AsyncIterator[AISearchRemote]:
         with closing(open_state(lab.state / "ai-search")) as db:
-            learned = LearnedManners(db, lab.name)
+            learned = StoredAnswers(db, lab.name)
             learned.set(lab.manners)
             try:
                 yield AISearchRemote(instance, learned)

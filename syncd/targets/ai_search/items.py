@@ -13,9 +13,9 @@ from syncd.cloudflare.decoding import parse_time
 from syncd.cloudflare.instance_models import NO_SETTINGS, InstanceSettings
 from syncd.core.errors import NotFound
 from syncd.core.key_digests import FULL_KEY_FIELD, prefix_of
-from syncd.core.manners import DIGESTS, is_probe_name
 from syncd.core.model import Content, Entry, Stored
-from syncd.targets.ai_search.manners import MannersInUse
+from syncd.core.probe_answers import DIGESTS, is_probe_name
+from syncd.targets.ai_search.probe_answers import CurrentAnswers
 from syncd.targets.base import Landmark, Newest, NewestPage
 from syncd.targets.shared import ShortNames, refusals_halt
 
@@ -110,7 +110,7 @@ class ItemReader:
     items of probes that the last listing showed.
     """
 
-    def __init__(self, api: AISearch, policy: ItemWritePolicy, names: ShortNames, manners: MannersInUse) -> None:
+    def __init__(self, api: AISearch, policy: ItemWritePolicy, names: ShortNames, answers: CurrentAnswers) -> None:
         self.leftovers: list[StoredItem] = []
         self.listed_whole = True
         self.landmark: Landmark | None = None
@@ -118,7 +118,7 @@ class ItemReader:
         self._api = api
         self._prefix = policy.prefix
         self._names = names
-        self._manners = manners
+        self._answers = answers
 
     async def entries(self) -> AsyncIterator[Entry]:
         """Yield every uploaded item under the prefix, each id at least once, even if pages shift during the listing.
@@ -203,7 +203,7 @@ class ItemReader:
         """
         if content and entry.version and entry.version.lower() in digests(content.data):
             return content.checksum
-        kind = self._manners.current.checksum
+        kind = self._answers.current.checksum
         if content and entry.version and kind in DIGESTS:
             return entry.version.lower() if kind == "sha256" else f"{kind}:{entry.version}"
         try:

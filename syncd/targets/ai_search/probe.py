@@ -18,7 +18,7 @@ import structlog
 from syncd.cloudflare.ai_search import BUILTIN, AISearch, Misnamed
 from syncd.cloudflare.ai_search_models import StoredItem
 from syncd.core.errors import Conflict, NotFound, Park, SyncdError
-from syncd.core.manners import PROBE_STEM, UNKNOWN_MANNERS, Manners, Offer, Quoting, checksum_kind, is_probe_name
+from syncd.core.probe_answers import NO_ANSWERS, PROBE_STEM, Offer, ProbeAnswers, Quoting, checksum_kind, is_probe_name
 from syncd.targets.ai_search.items import INSTANCE, OWNER, PREFIX, SHA256, ItemWritePolicy
 from syncd.targets.ai_search.writing import METADATA_REFUSED, offered_fields
 from syncd.targets.base import Probe
@@ -63,7 +63,7 @@ class _Sight:
     spare: requests beyond FIXED that are left. sent: name -> latest content. pairs: checksums and their contents.
     """
 
-    manners: Manners = UNKNOWN_MANNERS
+    answers: ProbeAnswers = NO_ANSWERS
     spare: int = REQUESTS - FIXED
     notes: list[str] = field(default_factory=list)
     present: dict[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class _Sight:
         return self.spare >= 0
 
     def learn(self, **answers: object) -> None:
-        self.manners = replace(self.manners, **answers)  # type: ignore[arg-type]
+        self.answers = replace(self.answers, **answers)  # type: ignore[arg-type]
 
 
 class ItemProbe:
@@ -116,7 +116,7 @@ class ItemProbe:
         self._api.quoting = quoting
         sight.learn(checksum=checksum_kind(sight.pairs))
         return Probe(
-            sight.manners, counters.requests - before, sight.removed, tuple(sight.notes), self._clock() - began
+            sight.answers, counters.requests - before, sight.removed, tuple(sight.notes), self._clock() - began
         )
 
     async def _ask(self, sight: _Sight) -> None:
@@ -154,7 +154,7 @@ class ItemProbe:
         """Upload the same name with another content. Return the item that the name has then."""
         content = self._content("second, and longer than the first")
         try:
-            again = await self._upload(sight, self._plain, content, sight.manners.metadata or "none")
+            again = await self._upload(sight, self._plain, content, sight.answers.metadata or "none")
         except Conflict:
             sight.learn(existing="conflict")
         except Park as error:
@@ -177,7 +177,7 @@ class ItemProbe:
         for quoting in quotings:
             self._api.quoting = quoting
             try:
-                await self._upload(sight, self._odd, self._content("name"), sight.manners.metadata or "none")
+                await self._upload(sight, self._odd, self._content("name"), sight.answers.metadata or "none")
             except Misnamed as error:
                 sight.notes.append(f"a name with quotes escaped by {quoting} was stored as {error.item.key!r}")
                 sight.present[error.item.id] = error.item.key
@@ -229,14 +229,14 @@ class ItemProbe:
         if any(len({row.id for row in rows if row.key == name}) > 1 for name in sight.sent):
             sight.learn(existing="beside", id_kept=None)
         sight.present |= {row.id: row.key for row in rows}
-        if rows and sight.manners.metadata != "none":
+        if rows and sight.answers.metadata != "none":
             sight.learn(metadata_listed=all(SHA256 in (row.metadata or {}) for row in rows))
 
     def _shows_all(self, rows: list[StoredItem], sight: _Sight) -> bool:
         sizes = {row.key: row.file_size for row in rows}
         if not sight.sent.keys() <= sizes.keys():
             return False
-        refused = sight.manners.existing == "conflict"
+        refused = sight.answers.existing == "conflict"
         return refused or all(sizes[name] in (None, len(content)) for name, content in sight.sent.items())
 
     async def _listed(self, sight: _Sight) -> list[StoredItem]:

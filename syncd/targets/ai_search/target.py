@@ -15,16 +15,16 @@ from syncd.cloudflare.error_codes import PAUSED
 from syncd.cloudflare.file_types import LARGE, LARGE_WITH_OCR, MAX_FILE_SIZE, MAX_LARGE_FILE_SIZE, SUPPORTED
 from syncd.core.errors import Conflict, PausedHalt, TargetMissing
 from syncd.core.key_digests import truncated
-from syncd.core.manners import Manners
 from syncd.core.model import Entry
+from syncd.core.probe_answers import ProbeAnswers
 from syncd.core.problems import Limits
-from syncd.state.manners import LearnedManners
+from syncd.state.probe_answers import StoredAnswers
 from syncd.targets.ai_search.access import readable_instance, search_advice
 from syncd.targets.ai_search.capacity import instance_usage
 from syncd.targets.ai_search.following import IndexFollower
 from syncd.targets.ai_search.items import INSTANCE, OWNER, SHA256, ItemReader, ItemWritePolicy
-from syncd.targets.ai_search.manners import MannersInUse
 from syncd.targets.ai_search.probe import ItemProbe, is_leftover, is_old
+from syncd.targets.ai_search.probe_answers import CurrentAnswers
 from syncd.targets.ai_search.settings import metadata_advice, settings_advice
 from syncd.targets.ai_search.writing import ItemWriter
 from syncd.targets.base import NO_KEYS, Advice, Fetched, Hit, KeySources, Landmark, Probe, Usage
@@ -79,31 +79,31 @@ class AISearchTarget:
         keys: KeySources = NO_KEYS,
         concurrency: int = 8,
         shards: int = 1,
-        learned: LearnedManners | None = None,
+        learned: StoredAnswers | None = None,
     ) -> None:
         self.limits = self._own_limits = limits
         self._api = api
         self._settings = policy.settings
         self._policy = policy
-        self._manners = manners = MannersInUse(learned)
+        self._answers = answers = CurrentAnswers(learned)
         names = ShortNames(limits, keys)
         self._title = title_field(policy.fields)
         self._fields = {SHA256: "text", OWNER: "text"} | {name: _type(source) for name, source in policy.fields.items()}
-        self._items = items = ItemReader(api, policy, names, manners)
+        self._items = items = ItemReader(api, policy, names, answers)
         self.newest = items.newest
         self.confirm, self.checksum = items.confirm, items.checksum
         index = IndexFollower(api, items, names, shards)
         self.statuses, self.counts, self.why, self.reindex = index.statuses, index.counts, index.why, index.reindex
-        self._writer = writer = ItemWriter(api, items, names, policy, manners, concurrency)
+        self._writer = writer = ItemWriter(api, items, names, policy, answers, concurrency)
         self.log_removals, self.apply = writer.log_removals, writer.apply
-        manners.follow(self._apply_manners)
-        manners.refresh()
+        answers.follow(self._apply_answers)
+        answers.refresh()
 
-    def _apply_manners(self, manners: Manners) -> None:
+    def _apply_answers(self, answers: ProbeAnswers) -> None:
         """Apply the answers that a probe learned about the instance."""
-        lag_s = manners.lag_s
+        lag_s = answers.lag_s
         self.limits = self._own_limits if lag_s is None else replace(self._own_limits, lag_s=lag_s)
-        self._api.quoting = manners.names or "backslash"
+        self._api.quoting = answers.names or "backslash"
 
     # -- the probe
 
@@ -184,7 +184,7 @@ class AISearchTarget:
 
     async def entries(self) -> AsyncIterator[Entry]:
         """Yield every uploaded item under the prefix (see ItemReader.entries)."""
-        self._manners.refresh()
+        self._answers.refresh()
         async for entry in self._items.entries():
             yield entry
 

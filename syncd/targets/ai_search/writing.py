@@ -14,12 +14,12 @@ from syncd.cloudflare.file_types import LARGE_WITH_OCR, MAX_FILE_SIZE, content_t
 from syncd.core.errors import Conflict, NotFound, Park, Retry, file_error
 from syncd.core.key_digests import FULL_KEY_FIELD
 from syncd.core.keys import shown
-from syncd.core.manners import Offer
 from syncd.core.model import Content, Delete, Put
 from syncd.core.plain_text import over_limit
 from syncd.core.priority import Priority, requests_at
+from syncd.core.probe_answers import Offer
 from syncd.targets.ai_search.items import OWNER, PREFIX, SHA256, ItemReader, ItemWritePolicy, entry_of, stored_of
-from syncd.targets.ai_search.manners import MannersInUse
+from syncd.targets.ai_search.probe_answers import CurrentAnswers
 from syncd.targets.base import (
     Done,
     OpenRemovalLog,
@@ -56,17 +56,17 @@ class ItemWriter:
         items: ItemReader,
         names: ShortNames,
         policy: ItemWritePolicy,
-        manners: MannersInUse,
+        answers: CurrentAnswers,
         concurrency: int,
     ) -> None:
         self._api = api
         self._items = items
         self._names = names
         self._policy = policy
-        self._manners = manners
+        self._answers = answers
         self._concurrency = concurrency
         self._remover = _ItemRemover(api)
-        self._uploader = _ItemUploader(api, policy, self._remover, manners)
+        self._uploader = _ItemUploader(api, policy, self._remover, answers)
         self._ocr_limit = _OcrLimit(api)
 
     async def remove_leftover(self, item: StoredItem) -> None:
@@ -81,7 +81,7 @@ class ItemWriter:
     async def apply(self, batch: Sequence[Put | Delete], read: ReadContents, report: ReportOutcomes) -> None:
         """Apply a batch, at most `concurrency` actions at a time."""
         self._ocr_limit.forget()
-        self._manners.refresh()
+        self._answers.refresh()
 
         async def one(action: Put | Delete) -> None:
             report({action: await self._apply_one(action, read)})
@@ -127,7 +127,7 @@ class ItemWriter:
         the method does not try it.
         """
         name = self._names.name(put.key)
-        if self._manners.current.existing != "conflict":
+        if self._answers.current.existing != "conflict":
             found = None
         elif found is None and put.ref is not None:
             found = await self._items.look(put.key, put.ref)
@@ -135,8 +135,8 @@ class ItemWriter:
             try:
                 return Done(stored_of(await self._upload(put, content, name), content))
             except Conflict:
-                if self._manners.current.existing == "overwrite":
-                    self._manners.drop("existing", "an upload over an item was refused")
+                if self._answers.current.existing == "overwrite":
+                    self._answers.drop("existing", "an upload over an item was refused")
             found = await self._items.find_name(name)
             if found is None:
                 raise Retry("the remote says the key exists, but does not show it; its delete may not be finished")
@@ -155,7 +155,7 @@ class ItemWriter:
 
     async def _upload(self, put: Put, content: Content, name: str) -> StoredItem:
         item = await self._uploader.upload(put, content, name)
-        self._manners.check_checksum(item.checksum, content)
+        self._answers.check_checksum(item.checksum, content)
         if item.file_size and item.file_size != len(content.data) and not await self._holds(item, content):
             # The remote answered with success and kept the old bytes.
             self._check_replaceable(put, item)
@@ -236,11 +236,11 @@ class _ItemRemover:
 class _ItemUploader:
     """Sends uploads with as much metadata as the instance takes."""
 
-    def __init__(self, api: AISearch, policy: ItemWritePolicy, remover: _ItemRemover, manners: MannersInUse) -> None:
+    def __init__(self, api: AISearch, policy: ItemWritePolicy, remover: _ItemRemover, answers: CurrentAnswers) -> None:
         self._api = api
         self._policy = policy
         self._remover = remover
-        self._manners = manners
+        self._answers = answers
         self._first_offer = 0
         """The first offer of metadata that the instance may take."""
         self._latest: deque[str] = deque(maxlen=LATEST)
@@ -262,8 +262,8 @@ class _ItemUploader:
                 item = (await self._api.upload(name, content.data, kind, metadata)).item
             except Misnamed as error:
                 await self._undo(put.key, error.item)
-                if self._manners.current.names not in (None, "backslash"):
-                    self._manners.drop("names", str(error))
+                if self._answers.current.names not in (None, "backslash"):
+                    self._answers.drop("names", str(error))
                     raise Retry(str(error)) from error
                 raise
             except Park as error:
@@ -278,10 +278,10 @@ class _ItemUploader:
 
     def _apply_probe(self) -> None:
         """Leave out the offers that the remote refused to a probe, if the probe offered the fields of this mirror."""
-        manners = self._manners.current
-        if manners.metadata is None or manners.fields != offered_fields(self._policy):
+        answers = self._answers.current
+        if answers.metadata is None or answers.fields != offered_fields(self._policy):
             return
-        if (number := get_args(Offer).index(manners.metadata)) > self._first_offer:
+        if (number := get_args(Offer).index(answers.metadata)) > self._first_offer:
             self._offer_less(number)
 
     def _offer_less(self, number: int) -> None:

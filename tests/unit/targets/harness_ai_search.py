@@ -24,7 +24,7 @@ from syncd.local.walk import Tree
 from syncd.service.build import LONG_KEY_LENGTH, build_mirror
 from syncd.state.db import open_state
 from syncd.state.journal import Journal
-from syncd.state.manners import LearnedManners
+from syncd.state.probe_answers import StoredAnswers
 from syncd.sync.mirror import Mirror, Settings
 from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.target import AISearchTarget, limits
@@ -157,7 +157,7 @@ class MirrorFixture(BaseMirrorFixture):
     transport: Transport
     mirror: Mirror
     long_names: bool = False
-    learned: LearnedManners = field(init=False)
+    learned: StoredAnswers = field(init=False)
 
     def shorten(self, *, on: bool = True) -> None:
         """Restart with long_names = "shorten", or "reject"."""
@@ -224,7 +224,7 @@ class Harness:
         keys = KeySources(
             Journal(db, fixture.name).keys, lambda: [each.key for each in tree.walk() if isinstance(each, Item)]
         )
-        fixture.learned = LearnedManners(db, f"{ACCOUNT} {instance}", self.clock)
+        fixture.learned = StoredAnswers(db, f"{ACCOUNT} {instance}", self.clock)
         target = AISearchTarget(api, fixture.marks, most, keys=keys, learned=fixture.learned)
         mirror = build_mirror(db, fixture.name, fixture.root, target, fixture.settings)
         mirror.now = self.clock

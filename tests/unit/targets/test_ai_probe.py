@@ -14,7 +14,7 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.core.errors import Halt, Retry
-from syncd.core.manners import PROBE_STEM, UNKNOWN_MANNERS, VALID_S, Manners
+from syncd.core.probe_answers import NO_ANSWERS, PROBE_STEM, VALID_S, ProbeAnswers
 from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.probe import OLD_S, REQUESTS, ItemProbe
 from syncd.targets.base import Probe
@@ -72,7 +72,7 @@ async def test_each_manner_of_the_service_is_learned(
     async with open_harness(tmp_path, **{manners: answer}) as h:
         policy = ItemWritePolicy("me", "p/", fields={"title": "title", "changed": "modified"})
         found = await probe(h, policy)
-        assert {name: getattr(found.manners, name) for name in learned} == learned
+        assert {name: getattr(found.answers, name) for name in learned} == learned
 
 
 async def test_with_every_surprise_at_once_ten_requests_are_not_exceeded(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ async def test_with_every_surprise_at_once_ten_requests_are_not_exceeded(tmp_pat
         checksum="zero",
     ) as h:
         found = await probe(h, ItemWritePolicy("me", fields={"title": "title"}))
-        assert (found.manners.metadata, found.manners.existing) == ("none", "overwrite")
-        assert found.manners.names is None
+        assert (found.answers.metadata, found.answers.existing) == ("none", "overwrite")
+        assert found.answers.names is None
         assert found.notes
 
 
@@ -113,7 +113,7 @@ async def test_a_probe_that_fails_anywhere_deletes_what_it_knows_of(tmp_path: Pa
         assert len(left) <= 1
         found = await probe(h)
         assert found.removed == len(left)
-        assert found.manners.existing == "overwrite"
+        assert found.answers.existing == "overwrite"
 
 
 async def test_items_of_a_killed_probe_are_removed_and_all_others_stay(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ async def test_a_paused_instance_is_reported_and_nothing_is_learned(tmp_path: Pa
 
 
 def learn(fixture: MirrorFixture, **manners: Any) -> None:
-    fixture.learned.set(replace(UNKNOWN_MANNERS, **manners))
+    fixture.learned.set(replace(NO_ANSWERS, **manners))
 
 
 async def requests_of_a_change(h: Harness, fixture: MirrorFixture, text: str) -> list[str]:
@@ -198,7 +198,7 @@ async def test_an_overwrite_that_became_a_conflict_is_noticed_and_the_answer_is_
         await requests_of_a_change(h, fixture, "one")
         learn(fixture, existing="overwrite", checksum="opaque")
         await requests_of_a_change(h, fixture, "two")
-        assert fixture.learned.get() == Manners(checksum="opaque")
+        assert fixture.learned.get() == ProbeAnswers(checksum="opaque")
 
 
 async def test_an_item_of_another_owner_is_not_deleted_although_uploads_conflict(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ async def test_a_digest_that_became_opaque_is_noticed_at_the_next_upload(tmp_pat
         fixture = h.add_mirror()
         learn(fixture, checksum="sha256", existing="overwrite")
         await requests_of_a_change(h, fixture, "one")
-        assert fixture.learned.get() == Manners(existing="overwrite")
+        assert fixture.learned.get() == ProbeAnswers(existing="overwrite")
 
 
 async def test_metadata_that_the_instance_refuses_is_not_offered(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ async def test_a_wrong_answer_on_names_is_dropped_and_the_file_goes_up(tmp_path:
         fixture.write('say "hello".md', "one")
         await fixture.full()
         assert await h.contents() == {'say "hello".md': "one"}
-        assert fixture.learned.get() == UNKNOWN_MANNERS
+        assert fixture.learned.get() == NO_ANSWERS
 
 
 async def test_a_known_lag_replaces_the_assumed_one_until_the_answer_is_too_old(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ _ANSWERS: Mapping[str, tuple[object, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class ProbeAnswers:
     """The answers of one instance. An answer is None as long as it is unknown.
 
     existing: the answer to an upload under a present name. id_kept: whether the replaced item keeps its id.
@@ -65,8 +65,8 @@ class Manners:
         """The seconds for which a listing may miss a write, with a margin; None if this is unknown."""
         return None if self.list_lag_s is None else LAG_MARGIN_S + LAG_FACTOR * self.list_lag_s
 
-    def without(self, answer: str) -> "Manners":
-        """Return the manners without one answer, which turned out to be wrong."""
+    def without(self, answer: str) -> "ProbeAnswers":
+        """Return the answers without one answer, which turned out to be wrong."""
         return replace(self, **{answer: None})  # type: ignore[arg-type]
 
     def as_json(self) -> dict[str, Any]:
@@ -74,13 +74,13 @@ class Manners:
         return asdict(self) | {"fields": [*self.fields]}
 
 
-UNKNOWN_MANNERS = Manners()
+NO_ANSWERS = ProbeAnswers()
 
 
-def manners_of(value: object) -> Manners:
-    """Return the manners of a stored JSON object. An answer that no version of syncd writes counts as unknown."""
+def answers_of(value: object) -> ProbeAnswers:
+    """Return the answers of a stored JSON object. An answer that no version of syncd writes counts as unknown."""
     if not isinstance(value, dict):
-        return UNKNOWN_MANNERS
+        return NO_ANSWERS
     known: dict[str, Any] = {
         name: value[name]
         for name, answers in _ANSWERS.items()
@@ -93,10 +93,10 @@ def manners_of(value: object) -> Manners:
         known["list_lag_s"] = float(lag)
     if isinstance(names, list) and all(isinstance(name, str) for name in names):
         known["fields"] = tuple(names)
-    return Manners(**known)
+    return ProbeAnswers(**known)
 
 
-QUESTIONS: tuple[str, ...] = tuple(field.name for field in fields(Manners) if field.name != "fields")
+QUESTIONS: tuple[str, ...] = tuple(field.name for field in fields(ProbeAnswers) if field.name != "fields")
 """The names of all questions."""
 
 

@@ -1,25 +1,25 @@
-"""The manners of an instance that its target applies, as the last `syncd check --probe` learned them."""
+"""The answers of the last `syncd check --probe` that a target goes by."""
 
 from collections.abc import Callable
 
-from syncd.core.manners import DIGESTS, UNKNOWN_MANNERS, Manners, digest_of, plain_digest
 from syncd.core.model import Content
-from syncd.state.manners import LearnedManners
+from syncd.core.probe_answers import DIGESTS, NO_ANSWERS, ProbeAnswers, digest_of, plain_digest
+from syncd.state.probe_answers import StoredAnswers
 
 
-class MannersInUse:
-    """The manners at the last `refresh`. learned: where they are stored, None if nothing is.
+class CurrentAnswers:
+    """The answers at the last `refresh`. learned: where they are stored, None if nothing is.
 
     An answer that turns out to be wrong is dropped, and the target works as without it.
     """
 
-    def __init__(self, learned: LearnedManners | None = None) -> None:
-        self.current: Manners = UNKNOWN_MANNERS
+    def __init__(self, learned: StoredAnswers | None = None) -> None:
+        self.current: ProbeAnswers = NO_ANSWERS
         self._learned = learned
-        self._followers: list[Callable[[Manners], None]] = []
+        self._followers: list[Callable[[ProbeAnswers], None]] = []
 
-    def follow(self, follower: Callable[[Manners], None]) -> None:
-        """Call `follower` with the manners now and at every change."""
+    def follow(self, follower: Callable[[ProbeAnswers], None]) -> None:
+        """Call `follower` with the answers now and at every change."""
         self._followers.append(follower)
         follower(self.current)
 
@@ -40,8 +40,8 @@ class MannersInUse:
         if kind in DIGESTS and checksum and plain_digest(checksum) != digest_of(kind, content.data):
             self.drop("checksum", f"an upload got the checksum {checksum[:64]!r}")
 
-    def _set(self, manners: Manners) -> None:
-        if manners != self.current:
-            self.current = manners
+    def _set(self, answers: ProbeAnswers) -> None:
+        if answers != self.current:
+            self.current = answers
             for follower in self._followers:
-                follower(manners)
+                follower(answers)
