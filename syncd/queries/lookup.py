@@ -72,7 +72,7 @@ class Lookup:
         with closing(db) if db else nullcontext():
             if self._is_directory(real, path, Journal(db, self._name) if db else None):
                 return Found(self._name, path, "directory")
-            known = os.path.lexists(real) or isinstance(self._tree.look(key), Item | Problem)
+            known = os.path.lexists(real) or (not nameless and isinstance(self._tree.look(key), Item | Problem))
             known = known or (db is not None and self._remembers(db, key))
         if known or (not nameless and last_delete(self._config.state_dir, self._name, key)):
             return Found(self._name, path, "file")

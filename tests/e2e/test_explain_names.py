@@ -70,6 +70,13 @@ def test_a_name_that_is_not_utf_8_is_taken_as_a_problem_shows_it(tmp_path: Path)
         assert (seen.code, "not sent: invalid_key" in seen.out) == (0, True)
 
 
+def test_a_key_is_taken_as_a_terminal_without_unicode_shows_it(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace:
+        workspace.write("grüße-日本.md")
+        assert workspace.syncd("reconcile").code == 0
+        assert "uploaded or adopted" in workspace.syncd("explain", "gr\\xfc\\xdfe-\\u65e5\\u672c.md").out
+
+
 def test_a_directory_is_summed_up_with_a_command_that_lists_it(workspace: Workspace) -> None:
     seen = workspace.syncd("explain", "docs/guides").out
     assert "files      2 to mirror, 1 with a problem" in seen
