@@ -24,7 +24,7 @@ from syncd.cloudflare.transport import Seams, Transport
 from syncd.cloudflare.vectorize import Vectorize
 from syncd.core.base_url import check_base_url, is_loopback
 from syncd.core.errors import ConfigError, Halt, NotFound, SyncdError, TargetMissing
-from syncd.core.probe_answers import NO_ANSWERS
+from syncd.core.probe_answers import NO_ANSWERS, ProbeAnswers
 
 LIMIT = 300
 """Maximum requests of a run, with its cleaning up."""

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, Literal
 
 from syncd import __version__
-from syncd.core.probe_answers import QUESTIONS
+from syncd.core.probe_answers import QUESTIONS, ProbeAnswers
 from tests.live.lab import Lab
 
 Outcome = Literal["passed", "failed", "skipped", "not run"]
