@@ -30,7 +30,7 @@ EvidenceKind = Literal["seen_to_go", "absent", "excluded", "orphan", "duplicate"
 """Why an entry may be deleted; see `core.evidence.why`."""
 
 HARMLESS: frozenset[ProblemKind] = frozenset({"unsupported_type", "empty"})
-"""Problem kinds that are reported but do not set exit code 1 (contract). web/page/app.js has the same list."""
+"""Problem kinds that are reported but do not set exit code 1 (contract)."""
 STORED_NOT_INDEXED: frozenset[ProblemKind] = frozenset({"index_error", "skipped"})
 """Problem kinds of entries that are stored and not searchable."""
 

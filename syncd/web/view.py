@@ -127,6 +127,11 @@ class _Times:
         return self._known[name][1]
 
 
+def _identity(entry: dict[str, Any]) -> tuple[object, ...]:
+    """Return what tells an entry of the log from the others."""
+    return entry["mirror"], entry["pass"], entry["kind"], entry["time"], entry.get("key")
+
+
 class EventFeed:
     """Makes the messages for all listeners, until `close`. Names of files are untrusted: every text is printable.
 
@@ -164,6 +169,7 @@ class EventFeed:
         state: dict[str, Any] = {}
         last: list[Any] = []
         shown: list[dict[str, Any]] = []
+        shown_log: set[tuple[object, ...]] = set()
         minute_number = 0
         while not self._closed.is_set():
             events = []
@@ -171,8 +177,8 @@ class EventFeed:
                 state = now
                 events.append(_event("state", {**state, "now": round(time.time(), 1)}))
             if (log := self._status.log) is not shown:
-                added = [entry for entry in log if entry not in shown]
-                shown = log
+                added = [entry for entry in log if _identity(entry) not in shown_log]
+                shown, shown_log = log, {_identity(entry) for entry in log}
                 if added:
                     events.append(_event("log", safe(added)))
             rows = [astuple(minute) for minute in self._history.minutes_from(minute_number)]

@@ -21,12 +21,15 @@ const showAge = (node) => {
   say(node, now() - moment < 60 ? ago(moment) : absolute(moment));
 };
 
-const rowOf = (entry) => {
+// The details of two files often differ in the name only.
+const plain = (entry) => (bad(entry) ? entry.detail.replaceAll(entry.key, "") : "");
+
+const rowOf = (entry, place, rows) => {
   const row = make("li"), what = make("span", `what ${bad(entry) ? "failed" : entry.kind}`);
   const word = entry.kind === "problem" ? entry.reason.replaceAll("_", " ") : entry.outcome === "failed" ? `${entry.kind} failed` : DONE[entry.kind];
   what.append(make("b", "", word), entry.kind === "problem" ? "" : ` ${entry.reason}`);
   row.append(make("code", "key", entry.key), what);
-  if (bad(entry) && entry.detail) row.append(make("p", "", entry.detail));
+  if (bad(entry) && entry.detail && (!place || plain(rows[place - 1]) !== plain(entry))) row.append(make("p", "", entry.detail));
   return row;
 };
 
@@ -68,7 +71,7 @@ const drawGroup = (group) => {
     const more = make("button", "quiet", `Show ${number.format(rows.length - FIRST)} more of this pass`);
     more.type = "button";
     more.addEventListener("click", () => {
-      list.append(...rows.slice(FIRST).map(rowOf));
+      list.append(...rows.map(rowOf).slice(FIRST));
       opened.add(id);
       list.children[FIRST].tabIndex = -1;
       list.children[FIRST].focus();
