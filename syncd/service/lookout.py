@@ -38,6 +38,7 @@ class Lookout:
         self.webhook = Outbox("webhook")
         self.apprise = Outbox("apprise")
         self._board = NoticeBoard()
+        self._has_listeners = False
         self._count_at: dict[str, float] = {}
         self._waits = Waits()
 
@@ -45,10 +46,19 @@ class Lookout:
         """Send notices until cancelled. Raises ConfigError if `urls` cannot be used."""
         to_apprise: Send | None = apprise([url.get_secret_value() for url in section.urls])
         async with webhook(section.webhook.get_secret_value()) as to_webhook:
-            await asyncio.gather(self.webhook.run(to_webhook), self.apprise.run(to_apprise))
+            # Both are open before `look` counts anything as told.
+            self.webhook.open(to_webhook)
+            self.apprise.open(to_apprise)
+            self._has_listeners = to_webhook is not None or to_apprise is not None
+            await asyncio.gather(self.webhook.run(), self.apprise.run())
 
     def look(self, workers: Mapping[str, MirrorWorker], gate: Gate, problems: int) -> None:
-        """Take the present states, once a second. problems: people are told of more problems than this."""
+        """Take the present states, once a second. problems: people are told of more problems than this.
+
+        While there is nobody to tell, nothing counts as told.
+        """
+        if not self._has_listeners:
+            return
         now = asyncio.get_running_loop().time()
         for name, worker in workers.items():
             conditions: dict[Topic, str | None] = {**of_state(worker)}

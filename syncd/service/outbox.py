@@ -39,25 +39,32 @@ class Outbox:
         self._name = name
         self._sleep = sleep
         self._waiting: deque[Notice] = deque(maxlen=WAITING)
+        self._send: Send | None = None
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, notice: Notice) -> None:
-        """Let a notice be sent."""
-        self._waiting.append(notice)
-        self._wake.set()
-
-    async def run(self, send: Send | None) -> None:
-        """Send waiting notices until cancelled. None drops all of them."""
+    def open(self, send: Send | None) -> None:
+        """Send in this way from now on. None: there is no address, so waiting and later notices are dropped."""
+        self._send = send
         if send is None:
             self._waiting.clear()
+
+    def add(self, notice: Notice) -> None:
+        """Let a notice be sent, if there is an address."""
+        if self._send:
+            self._waiting.append(notice)
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Send waiting notices until cancelled, or return if there is no address."""
+        if self._send is None:
             return
         while True:
             while self._waiting:
                 notice = self._waiting[0]
-                await self._deliver(send, notice)
+                await self._deliver(self._send, notice)
                 if self._waiting and self._waiting[0] is notice:
                     self._waiting.popleft()
             self._wake.clear()

@@ -5,8 +5,10 @@ import math
 from collections.abc import Callable
 
 import pytest
+from pydantic import SecretStr
 
 from syncd.cloudflare.gate import Budget, Gate
+from syncd.config.daemon_sections import Notify
 from syncd.core.budget import Quota
 from syncd.core.model import Problem, ProblemKind, Record
 from syncd.service.lookout import BUDGET_LONG_S, BUDGET_PAUSE_S, COUNT_EVERY_S, Lookout, Waits, of_problems, of_state
@@ -19,6 +21,30 @@ from tests.harness import START, Core
 def problems(core: Core, kind: ProblemKind, count: int) -> None:
     core.mirror.journal.problems.clear("", subtree=True)
     core.mirror.journal.problems.add([Problem(f"{number}.md", kind, "why") for number in range(count)], 1)
+
+
+async def listened() -> Lookout:
+    """Return a lookout with an address that nothing reaches in these tests."""
+    lookout = Lookout()
+    task = asyncio.create_task(lookout.run(Notify(webhook=SecretStr("http://127.0.0.1:9"))))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return lookout
+
+
+async def test_without_an_address_nothing_counts_as_told(core: Core) -> None:
+    worker, lookout = MirrorWorker(core.mirror, 3600.0, Gate(0, 1)), Lookout()
+    await lookout.run(Notify())
+    worker.status.set("halted", "no token")
+    lookout.look({"docs": worker}, worker._gate, 10)
+    assert len(lookout.webhook) == 0
+    task = asyncio.create_task(lookout.run(Notify(webhook=SecretStr("http://127.0.0.1:9"))))
+    await asyncio.sleep(0)
+    lookout.look({"docs": worker}, worker._gate, 10)
+    assert len(lookout.webhook) == 1
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_the_states_that_need_a_person_are_told(core: Core) -> None:
@@ -91,19 +117,19 @@ def test_waits_for_the_quota_are_told_when_they_last() -> None:
 
 async def test_nothing_is_told_twice_not_even_by_the_next_process(core: Core) -> None:
     worker = MirrorWorker(core.mirror, 3600.0, Gate(0, 1))
-    first, second = Lookout(), Lookout()
+    first, second = await listened(), await listened()
     worker.status.set("halted", "no token")
     for _ in range(3):
         first.look({"docs": worker}, worker._gate, 10)
         second.look({"docs": worker}, worker._gate, 10)
-    assert (len(first.webhook), len(first.apprise), len(second.webhook)) == (1, 1, 0)
+    assert (len(first.webhook), len(first.apprise), len(second.webhook)) == (1, 0, 0), "apprise has no address"
     worker.status.set("idle")
     second.look({"docs": worker}, worker._gate, 10)
     assert len(second.webhook) == 1, "the recovery"
 
 
 async def test_problems_are_counted_now_and_then(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    worker, lookout, now = MirrorWorker(core.mirror, 3600.0, Gate(0, 1)), Lookout(), 1000.0
+    worker, lookout, now = MirrorWorker(core.mirror, 3600.0, Gate(0, 1)), await listened(), 1000.0
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
     lookout.look({"docs": worker}, worker._gate, 0)
     problems(core, "failed", 1)

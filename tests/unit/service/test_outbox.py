@@ -43,10 +43,13 @@ class Address:
 
 
 @asynccontextmanager
-async def running(address: Address) -> AsyncIterator[None]:
-    """Run an outbox for the block, and until it has sent all notices."""
+async def running(address: Address, *notices: Notice) -> AsyncIterator[None]:
+    """Run an outbox with these notices for the block, and until it has sent all of them."""
     async with webhook(URL, httpx.MockTransport(address)) as send:
-        task = asyncio.create_task(address.outbox.run(send))
+        address.outbox.open(send)
+        for notice in notices:
+            address.outbox.add(notice)
+        task = asyncio.create_task(address.outbox.run())
         try:
             yield
             for _ in range(1000):
@@ -61,8 +64,7 @@ async def running(address: Address) -> AsyncIterator[None]:
 async def test_a_failed_post_is_retried_a_few_times(failures: int) -> None:
     faults: list[int | Exception] = [500, httpx.ConnectError("refused"), 302]
     address = Address(*faults[:failures])
-    address.outbox.add(NOTICE)
-    async with running(address):
+    async with running(address, NOTICE):
         pass
     assert len(address.requests) == failures + 1
     assert address.pauses == list(PAUSES_S[:failures])
@@ -72,8 +74,7 @@ async def test_a_failed_post_is_retried_a_few_times(failures: int) -> None:
 
 async def test_after_the_last_try_the_log_has_a_line_without_the_address(capsys: pytest.CaptureFixture[str]) -> None:
     address = Address(*[httpx.ConnectError(f"cannot reach {URL}")] * (len(PAUSES_S) + 1))
-    address.outbox.add(NOTICE)
-    async with running(address):
+    async with running(address, NOTICE):
         pass
     log = capsys.readouterr().out
     assert "webhook.failed" in log
@@ -90,8 +91,9 @@ async def test_a_notice_that_waits_at_a_reload_is_sent_after_it() -> None:
         await asyncio.Event().wait()
         return ""
 
-    task = asyncio.create_task(address.outbox.run(hang))
+    address.outbox.open(hang)
     address.outbox.add(NOTICE)
+    task = asyncio.create_task(address.outbox.run())
     for _ in range(20):
         await asyncio.sleep(0)
     task.cancel()
@@ -101,14 +103,18 @@ async def test_a_notice_that_waits_at_a_reload_is_sent_after_it() -> None:
     assert address.details() == ["why"]
 
 
-async def test_without_an_address_notices_are_dropped() -> None:
+async def test_waiting_notices_are_bounded_and_dropped_without_an_address() -> None:
     outbox = Outbox("webhook")
+    async with webhook(URL) as send:
+        outbox.open(send)
     for _ in range(WAITING * 2):
         outbox.add(NOTICE)
     assert len(outbox) == WAITING
     async with webhook("") as send:
-        await outbox.run(send)
-    assert len(outbox) == 0
+        outbox.open(send)
+    outbox.add(NOTICE)
+    await outbox.run()
+    assert len(outbox) == 0, "a later address gets no old notices"
 
 
 # -- apprise
