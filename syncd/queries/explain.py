@@ -192,7 +192,7 @@ def _deleted(config: Config, name: str, key: str) -> Facts:
 
 
 def _past(record: Record | None, past: list[PastAction]) -> Facts:
-    """Yield the last actions on the key, oldest first. The record stands for the first upload, which has no row."""
+    """Yield the last actions on the key, oldest first. The record stands for a first upload without a row."""
     lines = [(action.at, f"{action.action} {action.outcome}, {action.reason}", action.detail) for action in past]
     if record and not any(action.at == record.written_at for action in past):
         lines.append((record.written_at, "put or adopt done", "first seen in step"))

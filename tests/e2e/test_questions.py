@@ -71,9 +71,9 @@ def test_explain_shows_rule_evidence_and_the_last_actions(workspace: Workspace) 
     output = workspace.syncd("explain", str(workspace.docs / "a.md")).out
     assert "evidence   the mark of the entry has this sha-256" in output
     history = [line for line in output.splitlines() if line.startswith("history")]
-    assert [line.partition("Z  ")[2] for line in history] == ["put done, changed"]
+    assert [line.partition("Z  ")[2] for line in history] == ["put done, new", "put done, changed"]
     first = workspace.syncd("explain", str(workspace.docs / "draft-ok.md")).out
-    assert "put or adopt done: first seen in step" in first
+    assert "put done, new" in first
 
 
 def verify(workspace: Workspace, *options: str, code: int) -> Any:
