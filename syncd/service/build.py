@@ -213,11 +213,17 @@ def _known_credentials(transport: Transport, db: sqlite3.Connection) -> Iterator
     try:
         yield
     finally:
-        found = {"fingerprint": transport.login.credentials.fingerprint(), "kinds": transport.trust.known()}
-        if found != stored:
-            # Without the stored value, the next process halts at the first refusal.
-            with suppress(sqlite3.Error):
-                meta.set(CREDENTIALS_WORKED, found)
+        # Without the stored value, the next process halts at the first refusal.
+        with suppress(sqlite3.Error):
+            keep_known_credentials(transport, db)
+
+
+def keep_known_credentials(transport: Transport, db: sqlite3.Connection) -> None:
+    """Store for which kinds of request the present credentials have worked, if that is news."""
+    meta = Meta(db, "")
+    found = {"fingerprint": transport.login.credentials.fingerprint(), "kinds": transport.trust.known()}
+    if found != meta.get(CREDENTIALS_WORKED):
+        meta.set(CREDENTIALS_WORKED, found)
 
 
 def _credentials(config: Config) -> Credentials:

@@ -14,7 +14,7 @@ from syncd.core.keys import normal
 from syncd.core.rules import IGNORE_FILE
 from syncd.local.walk import Tree
 from syncd.queries.forecast import span
-from syncd.service.build import Session
+from syncd.service.build import Session, keep_known_credentials
 from syncd.service.lookout import Lookout
 from syncd.service.mirror_status import DEGRADED_LONG_S, MirrorStatus
 from syncd.service.notify import Notifier
@@ -212,6 +212,9 @@ class Heartbeat:
         while True:
             self._keep_presence()
             self._store_watch_status()
+            # A process that is killed stores nothing at its end.
+            with contextlib.suppress(StateHalt), writable():
+                keep_known_credentials(session.transport, session.db)
             for worker in self._runtime.workers.values():
                 worker.status.look()
             gate, problems = session.transport.gate, session.config.notify.problems

@@ -249,11 +249,15 @@ class MirrorWorker:
         if report.error:
             self._on_error(report.error)
             return
+        was_halted = not self.policy.serves_keys
         halt = self.policy.on_success(everything=job.everything)
         self.index.start_over(keep_pauses=False)
         self.status.set("halted" if halt else "idle", halt)
         if job.everything:
             self.request_full(self._clock() + self._interval)
+        elif was_halted:
+            # What the halt held up is not all in the queue.
+            self.request_full()
 
     async def _pass(self, scope: Scope) -> bool:
         """Make a pass. Return whether it held deletes back."""

@@ -1,11 +1,16 @@
 """After a SIGKILL the next pass completes the work, and uploads only files again that were in flight."""
 
 import random
+import sqlite3
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
+from syncd.service.build import CREDENTIALS_WORKED
+from syncd.state.db import Meta
+from syncd.state.directory import FILE_NAME
 from tests.e2e.harness import files_of, open_workspace, until
 
 FILES = 60
@@ -36,6 +41,23 @@ def test_the_next_pass_completes_a_killed_one(tmp_path: Path, on_existing: str, 
         assert workspace.remote.files() == files_of(workspace.docs)
         assert uploads <= FILES - there + TRANSFERS
         workspace.nothing_left_to_do()
+
+
+def test_a_killed_daemon_knows_that_its_token_has_worked(tmp_path: Path) -> None:
+    """A token that has worked is tried again for minutes before its refusal halts the mirror."""
+    with open_workspace(tmp_path) as workspace, ExitStack() as stack:
+        daemon = stack.enter_context(workspace.daemon())
+        daemon.saw("pass.done")
+
+        def stored() -> object:
+            with closing(sqlite3.connect(workspace.state / FILE_NAME)) as db:
+                found = Meta(db, "").get(CREDENTIALS_WORKED)
+                return isinstance(found, dict) and found["kinds"]
+
+        until(stored, "the kinds of requests that worked are stored while the daemon runs", within_s=10)
+        stack.pop_all()
+        daemon.kill()
+        assert stored()
 
 
 def _still(count: Callable[[], int]) -> Callable[[], bool]:

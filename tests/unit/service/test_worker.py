@@ -18,6 +18,7 @@ from syncd.service.error_policy import PAUSED_PAUSE_S, REFUSED_PAUSE_S
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import Meta
 from syncd.state.queue import retry_problems
+from syncd.sync.once import serve_due
 from tests.harness import Core, in_step, open_core
 from tests.memory_target import Indexed
 
@@ -186,6 +187,27 @@ def test_a_retry_by_a_person_ends_the_halt_of_a_full_instance_at_once(core: Core
     assert core.target.reindexed == ["a.md"]
     assert sorted(core.target.store) == ["a.md", "b.md"]
     assert core.problems() == {}
+
+
+def test_a_retry_that_the_halted_loop_makes_itself_is_followed_by_a_full_pass(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = PausedTarget(core, monkeypatch)
+    core.write("a.md", "x")
+
+    async def serve() -> None:
+        worker = MirrorWorker(core.mirror, 3600.0, Gate(0, 1))
+        worker.request_full()
+        await run_worker(worker, core, 20, every_s=10)
+        assert shown(worker) == "halted"
+        remote.paused = False
+        retried = asyncio.ensure_future(worker.run_job(lambda: serve_due(core.mirror), everything=False))
+        await run_worker(worker, core, 20, every_s=10)
+        assert (await retried).error is None
+        assert shown(worker) == "idle"
+
+    simulate(serve())
+    assert list(core.target.store) == ["a.md"]
 
 
 def remove(core: Core, first: int, last: int) -> None:
