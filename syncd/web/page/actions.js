@@ -44,7 +44,8 @@ const sumOf = ({ ended, rows }) => {
   if (ended) {
     const scope = ended.scope === "all" ? "Full pass" : plural(ended.scope, "change");
     const times = ended.times > 1 ? `, ${number.format(ended.times)} times` : "";
-    return `${scope}: ${[...countsOf(ended.counts), seconds(ended)].join(", ")}${times}`;
+    const counts = countsOf(ended.counts);
+    return `${scope}: ${[...(counts.length ? counts : ["nothing to do"]), seconds(ended)].join(", ")}${times}`;
   }
   const counts = {};
   for (const row of rows) {
@@ -96,7 +97,7 @@ const draw = () => {
   $("no-actions").hidden = shown.length > 0;
   say($("no-actions"), entries.length ? "Nothing fits the filter." : "Nothing was done in the last seven days.");
   const found = shown.reduce((sum, group) => sum + group.rows.length, 0);
-  say($("latest-count"), shown.length ? `${number.format(found)} in ${plural(shown.length, "pass", "passes")}` : "");
+  say($("latest-count"), shown.length ? `${found ? `${number.format(found)} in ` : ""}${plural(shown.length, "pass", "passes")}` : "");
 };
 
 export const showLog = (added, mirrors) => {
