@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, Brake, DiskRetry, PlanChanged, RootHalt, SyncdError
+from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, Brake, DiskRetry, Halt, PlanChanged, RootHalt, SyncdError
 from syncd.core.model import HARMLESS, Problem
 from syncd.state.db import directory_of
 from syncd.state.directory import FILE_NAME, when_free, writable
@@ -76,6 +76,10 @@ class HasState(Protocol):
     @property
     def state(self) -> State:
         """The present state."""
+
+    @property
+    def detail(self) -> str | None:
+        """The reason of the state."""
 
 
 async def run(mirror: Mirror, options: PassOptions, on_progress: OnProgress, report: Report) -> None:
@@ -149,11 +153,17 @@ async def wait_until_indexed(mirror: Mirror, report: Report, seconds: float) -> 
 
 
 async def wait_for_followup(mirror: Mirror, report: Report, seconds: float, status: HasState) -> None:
-    """Wait as `wait_until_indexed` does while the daemon polls the index. A halt of the mirror ends the wait."""
+    """Wait as `wait_until_indexed` does while the daemon polls the index.
+
+    A halt of the mirror ends the wait and is stored in the report.
+    """
     clock = asyncio.get_running_loop().time
     end = clock() + seconds
     while True:
-        if report.error or status.state == "halted" or not _is_worth_waiting(mirror, end - clock()):
+        if report.error or not _is_worth_waiting(mirror, end - clock()):
+            break
+        if status.state == "halted":
+            report.error = Halt(f"{status.detail or 'the mirror is halted'}; not all is searchable yet")
             break
         await asyncio.sleep(index.FIRST_POLL_S / 2)
     note_unindexed(mirror, report)

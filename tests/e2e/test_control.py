@@ -220,6 +220,20 @@ def test_a_command_that_waits_ends_when_the_daemon_reloads_or_is_killed(tmp_path
                 assert workspace.syncd("reconcile").code == 0, "the socket still serves"
 
 
+def test_a_wait_ends_with_the_reason_when_the_mirror_halts_meanwhile(tmp_path: Path) -> None:
+    with open_workspace(tmp_path, index_delay=3600.0) as workspace:
+        workspace.configure(mirror="reconcile_interval = 1")
+        workspace.write("a.md")
+        with workspace.daemon() as daemon:
+            daemon.saw("pass.done")
+            waiting = workspace.start("reconcile", "--wait")
+            daemon.saw("control.request")
+            workspace.docs.rename(workspace.path / "elsewhere")
+            ended = waiting.ended()
+            assert ended.code == 3, ended
+            assert "Bring the folder back" in ended.err
+
+
 def test_clients_that_say_nothing_do_not_keep_a_command_waiting(workspace: Workspace) -> None:
     with workspace.daemon() as daemon, ExitStack() as silent:
         daemon.saw("pass.done")
