@@ -140,7 +140,7 @@ class ControlServer:
         except SyncdError as error:
             channel.err(f"syncd: {error}\n")
             return error.exit_code
-        except (ValueError, LookupError, TypeError, TimeoutError) as error:
+        except (ValueError, LookupError, TypeError, TimeoutError, RecursionError) as error:
             log.warning("control.invalid", why=type(error).__name__)
             channel.err("syncd: the daemon does not understand this request; restart it after an upgrade\n")
             return EXIT_LOCKED

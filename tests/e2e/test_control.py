@@ -131,7 +131,9 @@ def test_a_config_that_only_the_daemon_can_refuse_is_reported(workspace: Workspa
         workspace.in_step()
 
 
-@pytest.mark.parametrize("request_", [b"nonsense\n", b"{}\n", b'{"command": "nix"}\n', b"[]\n", b"\xff\n", b"\n", b""])
+@pytest.mark.parametrize(
+    "request_", [b"nonsense\n", b"{}\n", b'{"command": "nix"}\n', b"[]\n", b"[" * 50_000 + b"\n", b"\xff\n", b"\n", b""]
+)
 def test_nonsense_is_answered_and_harms_nobody(workspace: Workspace, request_: bytes) -> None:
     with workspace.daemon() as daemon:
         daemon.saw("pass.done")
