@@ -74,6 +74,8 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
             print_result(mine, asked, reports, code)
         channel.out(output.getvalue())
         channel.err(errors.getvalue())
+        for report in reports.values():
+            report.drop_tables()
         return code
 
 
@@ -91,6 +93,7 @@ async def retry_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channe
         with redirect_stderr(errors):
             print_retried(name, worker.mirror, report)
         channel.err(errors.getvalue())
+        report.drop_tables()
         code = max(code, report.exit_code)
     return code
 

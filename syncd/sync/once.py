@@ -60,6 +60,11 @@ class Report:
         if not self.results or self.results[-1] is not result:
             self.results.append(result)
 
+    def drop_tables(self) -> None:
+        """Drop the tables of the passes. A command need not do so, because its tables end with its process."""
+        for result in self.results:
+            result.tables.drop()
+
     def count_problems(self, mirror: Mirror) -> None:
         """Count the problems that are left at the end."""
         if self.results:

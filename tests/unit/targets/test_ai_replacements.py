@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from syncd.core.contact import Contact, reporting_to
 from syncd.core.errors import Unreachable
 from syncd.state.pass_tables import PassTables
 from syncd.sync import index, once
@@ -304,7 +305,9 @@ async def one_shot(
     report = once.Report()
     h.clock.now += 1
     monkeypatch.setattr(once.asyncio, "sleep", sleep)  # type: ignore[attr-defined]
-    await once.run(fixture.mirror, PassOptions(), lambda result: said.append(result.waiting), report)
+    # In the daemon, which shows the trouble of requests by itself. A command looks for it in sleeps of its own.
+    with reporting_to(Contact(lambda: h.clock.now, lambda: h.clock.now)):
+        await once.run(fixture.mirror, PassOptions(), lambda result: said.append(result.waiting), report)
     monkeypatch.undo()
     return report, said
 
