@@ -64,7 +64,7 @@ def test_a_running_daemon_goes_by_a_probe_that_is_made_meanwhile(tmp_path: Path)
             assert probed(workspace)["answers"]["existing"] == "conflict"
             workspace.remote.forget_requests()
             workspace.write("a.md", "two")
-            until(lambda: workspace.remote.files().get("a.md") == b"two", "the edit is up")
+            workspace.in_step(very_bytes=False)
             routes = workspace.remote.counted()["routes"]
             assert sum(number for route, number in routes.items() if route.startswith("POST ")) == 1
 

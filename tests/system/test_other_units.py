@@ -30,7 +30,7 @@ def test_the_timer_makes_a_pass_and_leaves_nothing_running(site: Site) -> None:
 
 def test_a_pass_by_hand_shows_as_failed_if_a_file_was_refused(site: Site) -> None:
     site.machine.write("/srv/docs/a.md", "text")
-    site.machine.write("/srv/docs/huge.md", "x" * (5 << 20))
+    site.machine.write("/srv/docs/huge.md", "x" * (11 << 20))
     assert site.machine.tries("systemctl", "start", PASS).returncode == 1
     shown = site.machine.show(PASS)
     assert (shown["ActiveState"], shown["ExecMainStatus"]) == ("failed", "1")

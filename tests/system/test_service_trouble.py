@@ -20,8 +20,8 @@ def fails(site: Site, **properties: str) -> list[str]:
 def test_a_wrong_config_is_told_and_not_tried_again(site: Site) -> None:
     site.drop_in(UNIT, "RestartSec=0")
     site.machine.write("/etc/syncd/config.toml", "[cloudflare]\naccount_id = 5\n")
-    [said] = [line for line in fails(site, Result="exit-code", ExecMainStatus="2") if line.startswith("syncd: ")]
-    assert "cloudflare.account_id" in said
+    said = fails(site, Result="exit-code", ExecMainStatus="2")
+    assert any("config.toml:2: cloudflare.account_id" in line for line in said), said
 
 
 def test_without_its_token_it_fails_at_once_and_is_not_tried_again(site: Site) -> None:
