@@ -43,12 +43,14 @@ def make_page() -> "StatusPage":
 async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channel: "Channel") -> int:
     """Let the loops of the daemon make the passes of a `reconcile`, and send its output."""
     from syncd.service.build import NO_GRANTS, Grants, add_mirror
+    from syncd.service.control import understanding
     from syncd.sync.mirror import PassOptions
     from syncd.sync.once import wait_for_followup
 
     session = runtime.session
-    asked = Request(PassOptions(**request["options"]), Grants(**request["grants"]), None, bool(request["json"]))
-    names = request["mirrors"] or list(session.mirrors)
+    with understanding():
+        asked = Request(PassOptions(**request["options"]), Grants(**request["grants"]), None, bool(request["json"]))
+        names, wait_s = request["mirrors"] or list(session.mirrors), request["wait_s"]
     _check_mirrors(session.config, names)
     async with AsyncExitStack() as stack:
         mirrors = {
@@ -63,10 +65,10 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
             await runtime.workers[name].run_job(work)
 
         await make_reports(mine, asked, reports, channel, in_the_loop)
-        if request["wait_s"] is not None:
+        if wait_s is not None:
             for name, report in reports.items():
                 channel.show(f"{name}: waiting until all is searchable", 0, 0)
-                await wait_for_followup(mirrors[name], report, request["wait_s"], runtime.workers[name].status)
+                await wait_for_followup(mirrors[name], report, wait_s, runtime.workers[name].status)
         code = most_serious(reports.values())
         output, errors = io.StringIO(), io.StringIO()
         # This block awaits nothing, so no other task prints in the meantime.
@@ -82,11 +84,14 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
 async def retry_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channel: "Channel") -> int:
     """Let the loops of the daemon serve the keys that `retry` made due, and send the problems that are left."""
     from syncd.cli.items import print_retried
+    from syncd.service.control import understanding
     from syncd.sync.once import serve_due
 
+    with understanding():
+        names = request["mirrors"]
     code = EXIT_OK
-    _check_mirrors(runtime.session.config, request["mirrors"])
-    for name in request["mirrors"]:
+    _check_mirrors(runtime.session.config, names)
+    for name in names:
         worker = runtime.workers[name]
         report = await worker.run_job(partial(serve_due, worker.mirror), everything=False)
         errors = io.StringIO()

@@ -133,17 +133,14 @@ class ControlServer:
 
     async def _answer(self, reader: asyncio.StreamReader, channel: Channel) -> int:
         try:
-            async with asyncio.timeout(REQUEST_S):
-                request = json.loads(await reader.readline())
-            log.info("control.request", command=request["command"])
+            with understanding():
+                async with asyncio.timeout(REQUEST_S):
+                    request = json.loads(await reader.readline())
+                log.info("control.request", command=request["command"])
             return await self._carry_out(request, channel)
         except SyncdError as error:
             channel.err(f"syncd: {error}\n")
             return error.exit_code
-        except (ValueError, LookupError, TypeError, TimeoutError, RecursionError) as error:
-            log.warning("control.invalid", why=type(error).__name__)
-            channel.err("syncd: the daemon does not understand this request; restart it after an upgrade\n")
-            return EXIT_LOCKED
         except Exception:
             log.exception("control.failed")
             channel.err("syncd: the daemon failed in an unexpected way; its log has the traceback: report it\n")
@@ -157,6 +154,16 @@ class ControlServer:
             return await self._handle(request, channel)
         finally:
             self._at_work -= 1
+
+
+@contextmanager
+def understanding() -> Iterator[None]:
+    """Raise Locked if the block cannot read a request. A command of another version may have sent it."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, TimeoutError, RecursionError) as error:
+        log.warning("control.invalid", why=type(error).__name__)
+        raise Locked("the daemon does not understand this request; restart it after an upgrade") from error
 
 
 def _may_ask(peer: socket.socket) -> bool:

@@ -14,7 +14,7 @@ from syncd.config.sources import login
 from syncd.core.errors import EXIT_OK, ConfigError, Locked, StateDamaged, StateGone, StateHalt, SyncdError
 from syncd.service import signals
 from syncd.service.build import open_session
-from syncd.service.control import Channel, ControlServer
+from syncd.service.control import Channel, ControlServer, understanding
 from syncd.service.lookout import Lookout
 from syncd.service.notify import Notifier
 from syncd.service.outbox import check_urls
@@ -196,7 +196,9 @@ class _Daemon:
             return await self._reload_now(channel)
         if self._runtime is None:
             raise Locked("the daemon is starting or re-reads its config; try again")
-        work = asyncio.ensure_future(self._commands[request["command"]](self._runtime, request, channel))
+        with understanding():
+            carry_out = self._commands[request["command"]]
+        work = asyncio.ensure_future(carry_out(self._runtime, request, channel))
         self._at_work.add(work)
         try:
             return await work

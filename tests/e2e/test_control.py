@@ -276,3 +276,15 @@ def test_a_mirror_that_the_daemon_has_not_read_yet_is_named_with_the_remedy(work
         assert (unknown.code, "syncd reload" in unknown.err) == (2, True)
         assert workspace.syncd("reload").code == 0
         assert workspace.syncd("reconcile", "more-docs").code == 0
+
+
+@pytest.mark.parametrize(
+    "request_", [{"command": "reconcile"}, {"command": "retry"}, {"command": "reconcile", "options": {"new": 1}}]
+)
+def test_a_request_of_another_version_is_not_understood(workspace: Workspace, request_: dict[str, object]) -> None:
+    with workspace.daemon() as daemon:
+        daemon.saw("pass.done")
+        *_, said, end = talk(workspace, json.dumps(request_).encode() + b"\n")
+        assert "restart it after an upgrade" in str(said["err"])
+        assert end == {"exit_code": 11}
+        assert not daemon.events("control.failed")
