@@ -1,4 +1,5 @@
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,10 @@ pytest.register_assert_rewrite("tests.contract.harness")
 
 # filterwarnings makes an error of what it warns of.
 unclosed.watch()
+
+# The programs that tests start see no settings of the shell, which change their output.
+for name in [name for name in os.environ if name.startswith(("SYNCD_", "CLOUDFLARE_"))]:
+    del os.environ[name]
 
 # The same examples on every machine and in every run; deadlines are for pytest-timeout.
 settings.register_profile("syncd", derandomize=True, deadline=None, database=None)

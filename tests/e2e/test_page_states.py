@@ -1,6 +1,6 @@
 """The page in each state that an operator meets, at three widths, in light and dark. Skipped without a browser.
 
-With SYNCD_PICTURES=DIRECTORY the tests write pictures of the states there.
+With PICTURES=DIRECTORY the tests write pictures of the states there.
 """
 
 import os
@@ -128,7 +128,7 @@ STATES: list[States] = [first_pass, in_step, halted, dead_remote, dead_daemon, p
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 def test_a_state_is_shown_without_a_fault(state: States, tmp_path: Path, axe: str) -> None:
-    pictures = os.environ.get("SYNCD_PICTURES")
+    pictures = os.environ.get("PICTURES")
     with state(tmp_path) as (page, _, _):
         if state is problems:
             page.run("[...document.querySelectorAll('details')].slice(0, 2).forEach((each) => { each.open = true; })")

@@ -1,6 +1,6 @@
 """Four processes with one shard each, one folder and one target. Together they do the work of one process.
 
-SYNCD_SHARD_FILES says how many files; the figure that is kept is that of 20,000.
+SHARD_FILES says how many files; the figure that is kept is that of 20,000.
 """
 
 import json
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from syncd.core.key_digests import shard_index
 from tests.e2e.harness import Running, Workspace, files_of, open_workspace, until
 
-FILES = int(os.environ.get("SYNCD_SHARD_FILES", "800"))
+FILES = int(os.environ.get("SHARD_FILES", "800"))
 SHARDS = 4
 EXTRA = 1.05
 """All shards together may make 5 % more requests than one process."""
