@@ -15,6 +15,8 @@ LOCK := requirements.txt
 DEV_LOCK := requirements-dev.txt
 # Apart from the others, because a package of it must be compiled on some systems.
 MUTATE_LOCK := .ci/mutate-requirements.txt
+# Apart from the others, because only `make docs` needs it.
+DOCS_LOCK := .ci/docs-requirements.txt
 # PIP_USER: a user's setting may install into the home directory, which fails in an environment.
 PIP := PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q
 # Install the locked packages and check their hashes, then this checkout without further packages.
@@ -25,7 +27,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11.0 --generate-h
 FOUND := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check live torture soak mutants mutate bench fmt lock clean
+.PHONY: help demo test check live torture soak mutants mutate bench docs fmt lock clean
 # Two parallel set-ups would write to the same environment.
 .NOTPARALLEL:
 
@@ -67,6 +69,9 @@ mutate: $(VENV)/.mutate ## change single expressions of core, state and sync, an
 bench: $(VENV)/.dev ## measure speed, memory and requests, and compare them with limits and other programs
 	$(BIN)/python -m bench $(ARGS)
 
+docs: $(VENV)/.docs ## build the documentation site into build/docs/site, and check its links
+	$(BIN)/python .ci/docs.py
+
 fmt: $(VENV)/.dev ## format the code, and apply the fixes of the linter
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
@@ -77,7 +82,8 @@ lock: ## resolve all dependencies again for every supported Python and system (n
 	@$(COMPILE) --upgrade --all-extras -o $(DEV_LOCK) pyproject.toml
 	@$(COMPILE) -c $(DEV_LOCK) --extra emulator --extra vectorize --group build -o $(LOCK) pyproject.toml
 	@$(COMPILE) --upgrade -c $(DEV_LOCK) --group mutate -o $(MUTATE_LOCK)
-	@grep -c == $(LOCK) $(DEV_LOCK) $(MUTATE_LOCK)
+	@$(COMPILE) --upgrade -c $(DEV_LOCK) --group docs -o $(DOCS_LOCK)
+	@grep -c == $(LOCK) $(DEV_LOCK) $(MUTATE_LOCK) $(DOCS_LOCK)
 
 clean: ## remove the environment, builds and caches
 	rm -rf $(VENV) dist build mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -99,6 +105,10 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml $(LOCK) $(DEV_LOCK)
 
 $(VENV)/.mutate: $(VENV)/.dev $(MUTATE_LOCK)
 	@$(INSTALL) $(MUTATE_LOCK)
+	@touch $@
+
+$(VENV)/.docs: $(BIN)/python $(DOCS_LOCK)
+	@$(INSTALL) $(DOCS_LOCK)
 	@touch $@
 
 # No prerequisites: the environment is created once. `make clean` removes it.

@@ -67,7 +67,7 @@ def print_types(*, as_json: bool) -> int:
                 print_line(line)
         print_line("")
     print_line(
-        "# Upper and lower case are the same. max_file_size of the config is a limit besides (docs/file-types.md)."
+        "# Upper and lower case are the same. max_file_size of the config is a limit besides (docs/reference/file-types.md)."
     )
     return EXIT_OK
 

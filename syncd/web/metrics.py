@@ -1,6 +1,6 @@
 """Counts for Prometheus, which survive a reload of the config.
 
-docs/metrics.md describes each metric.
+docs/reference/metrics.md describes each metric.
 """
 
 import platform

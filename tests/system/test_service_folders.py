@@ -1,4 +1,4 @@
-"""Folders that not everybody may read, let in as docs/systemd.md shows."""
+"""Folders that not everybody may read, let in as docs/how-to/systemd.md shows."""
 
 from tests.system.conftest import Site
 

@@ -12,7 +12,7 @@ from syncd.cloudflare.file_types import GROUPS, LARGE, LARGE_WITH_OCR, MIB, SUPP
 from syncd.targets.ai_search.target import limits
 from syncd.text.documents import SUPPORTED as TEXTS
 
-PAGE = Path(__file__).parents[3] / "docs/file-types.md"
+PAGE = Path(__file__).parents[3] / "docs/reference/file-types.md"
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, list[dict[str, Any]]]:

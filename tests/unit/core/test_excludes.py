@@ -5,7 +5,7 @@ import pytest
 
 from syncd.core.rules import BUILTIN_EXCLUDES, GROUPS, IgnoreFile, Rules
 
-PAGE = Path(__file__).parents[3] / "docs/excludes.md"
+PAGE = Path(__file__).parents[3] / "docs/reference/excludes.md"
 
 OUT = """
 .env .ENV prod.env a/.env.local .env.production .env-prod .envrc .dev.vars web/.dev.vars.staging .wrangler/

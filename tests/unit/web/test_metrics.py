@@ -109,7 +109,7 @@ async def test_openmetrics_is_served_on_request(room: Room) -> None:
 
 
 async def test_the_documented_metrics_and_labels_are_those_served(room: Room) -> None:
-    rows = re.findall(r"^\| `(syncd_\w+)` \|([^|]*)\|", (DOCS / "metrics.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `(syncd_\w+)` \|([^|]*)\|", (DOCS / "reference/metrics.md").read_text(), re.MULTILINE)
     documented = {name: frozenset(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     served = {}
     for family in families(await scraped(room)):

@@ -1,0 +1,187 @@
+"""Build the documentation site of docs/ into build/docs/site, and check it; run by `make docs`.
+
+Zensical reports broken links between pages and broken anchors. This script checks what Zensical does not: that the
+navigation names every page and no other, that images and files exist, and that no page loads from another host.
+
+The pages are built from a copy. In the copy, a link to a file outside docs/ leads to the project's address.
+"""
+
+import html.parser
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+BUILD = ROOT / "build" / "docs"
+SITE = BUILD / "site"
+DECISIONS = Path("decisions/index.md")
+"""The list of decisions. It is generated, because a list by hand would miss the newest."""
+
+LINK = re.compile(r"(?<=\]\()([^)#:\s]+)(#[^)\s]*)?(?=\))")
+FENCE = re.compile(r"^ *(```|~~~)")
+LOADS = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "audio": "src",
+    "embed": "src",
+}
+NEEDED = {"stylesheet", "icon", "preload", "modulepreload", "prefetch", "preconnect", "dns-prefetch", "manifest"}
+"""The kinds of <link> that make a browser ask a host."""
+
+SCRIPTED = ("mermaid", "glightbox", "pyodide", "arithmatex")
+"""Classes of elements for which the theme's script loads a library from another host."""
+
+
+def pages(nav: list[object]) -> Iterator[str]:
+    """Yield the pages that a navigation names."""
+    for item in nav:
+        for value in item.values() if isinstance(item, dict) else [item]:
+            if isinstance(value, list):
+                yield from pages(value)
+            else:
+                yield str(value)
+
+
+def nav_faults(nav: list[object], docs: Path) -> Iterator[str]:
+    """Yield pages that the navigation misses, names twice, or names although they do not exist."""
+    named = list(pages(nav))
+    there = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md") if path.parent.name != "decisions"}
+    there.add(DECISIONS.as_posix())
+    for page in sorted({page for page in named if named.count(page) > 1}):
+        yield f"zensical.toml: nav names {page} twice"
+    for page in sorted(set(named) - there):
+        yield f"zensical.toml: nav names {page}, which does not exist"
+    for page in sorted(there - set(named)):
+        yield f"zensical.toml: nav does not name {page}"
+
+
+def on_the_site(text: str, page: Path, root: Path, repository: str) -> str:
+    """Return the text of a page with links to files outside docs/ that lead to the repository."""
+    docs = root / "docs"
+
+    def target(match: re.Match[str]) -> str:
+        path, anchor = match[1], match[2] or ""
+        full = Path(os.path.normpath(page.parent / path))
+        if full == docs / "decisions":
+            return os.path.relpath(docs / DECISIONS, page.parent) + anchor
+        if full.is_relative_to(docs) or not full.is_relative_to(root):
+            return match[0]
+        kind = "tree" if full.is_dir() else "blob"
+        return f"{repository}/{kind}/main/{full.relative_to(root).as_posix()}{anchor}"
+
+    lines, fenced = [], False
+    for line in text.splitlines(keepends=True):
+        fenced ^= bool(FENCE.match(line))
+        lines.append(line if fenced else LINK.sub(target, line))
+    return "".join(lines)
+
+
+def list_of_decisions(docs: Path) -> str:
+    """Return the page that lists the decisions by number."""
+    rows = []
+    for path in sorted((docs / "decisions").glob("*.md")):
+        number, _, title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").partition(" ")
+        rows.append(f"| {number} | [{title}]({path.name}) |\n")
+    return (
+        "# Decisions\n\nEach page gives the context of a decision, the decision, its reasons and its consequences.\n\n"
+        f"| number | decision |\n|---|---|\n{''.join(rows)}"
+    )
+
+
+def stage(repository: str, address: str) -> None:
+    """Write the copy of docs/ and the config that Zensical builds from."""
+    shutil.rmtree(BUILD, ignore_errors=True)
+    shutil.copytree(DOCS, BUILD / "docs")
+    for path in sorted(DOCS.rglob("*.md")):
+        text = on_the_site(path.read_text(encoding="utf-8"), path, ROOT, repository)
+        (BUILD / "docs" / path.relative_to(DOCS)).write_text(text, encoding="utf-8")
+    (BUILD / "docs" / DECISIONS).write_text(list_of_decisions(DOCS), encoding="utf-8")
+    config = (ROOT / "zensical.toml").read_text(encoding="utf-8")
+    added = f'[project]\nsite_url = "{address}"\nrepo_url = "{repository}"\n'
+    (BUILD / "zensical.toml").write_text(config.replace("[project]\n", added, 1), encoding="utf-8")
+
+
+class Page(html.parser.HTMLParser):
+    """The ids, links and loads of one page of the site."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.scripted: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the attributes that matter."""
+        values = {name: value or "" for name, value in attrs}
+        self.ids.update(value for name in ("id", "name") if (value := values.get(name)))
+        self.scripted += sorted(set(values.get("class", "").split()) & set(SCRIPTED))
+        if tag == "a" and "href" in values:
+            self.links.append(values["href"])
+        elif tag == "link" and set(values.get("rel", "").split()) & NEEDED:
+            self.loads.append(values.get("href", ""))
+        elif tag in LOADS and "src" in values:
+            self.loads.append(values["src"])
+
+
+def is_outside(address: str) -> bool:
+    """Return whether an address names a host."""
+    return bool(urlsplit(address).netloc)
+
+
+def site_faults(site: Path) -> Iterator[str]:
+    """Yield links, images and files that are not there, and loads from other hosts."""
+    found: dict[Path, Page] = {}
+    for path in sorted(site.rglob("*.html")):
+        found[path] = page = Page()
+        page.feed(path.read_text(encoding="utf-8"))
+    for path, page in found.items():
+        where = path.relative_to(site)
+        if where.name == "404.html":  # its links are absolute, and hold under the site's own address only
+            continue
+        yield from (f"{where}: loads {load}" for load in page.loads if is_outside(load))
+        yield from (f"{where}: class {name} loads a script of another host" for name in page.scripted)
+        for link in (*page.links, *page.loads):
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = Path(os.path.normpath(path.parent / unquote(parts.path))) if parts.path else path
+            target = target / "index.html" if target.is_dir() else target
+            if not target.is_file():
+                yield f"{where}: {link} does not exist"
+            elif parts.fragment and target in found and unquote(parts.fragment) not in found[target].ids:
+                yield f"{where}: {link} has no such anchor"
+    for path in sorted(site.rglob("*.css")):
+        for load in re.findall(r"(?:url\(|@import )[\"']?((?:https?:)?//[^\"')]+)", path.read_text(encoding="utf-8")):
+            yield f"{path.relative_to(site)}: loads {load}"
+
+
+def main() -> int:
+    """Build and check the site; return the exit code."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+    nav = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"]
+    stage(urls["Source"], urls["Documentation"])
+    built = subprocess.run([sys.executable, "-m", "zensical", "build", "--strict", "--clean"], cwd=BUILD, check=False)
+    faults = list(nav_faults(nav, DOCS))
+    if built.returncode:
+        faults.append("zensical refused the pages (see above)")
+    else:
+        faults += site_faults(SITE)
+    for fault in faults:
+        print(f"docs: {fault}")
+    print(f"docs: {len(list(SITE.rglob('*.html')))} pages in {SITE.relative_to(ROOT)}, {len(faults)} mistakes")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
