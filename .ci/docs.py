@@ -90,8 +90,8 @@ def list_of_decisions(docs: Path) -> str:
     """Return the page that lists the decisions by number."""
     rows = []
     for path in sorted((docs / "decisions").glob("*.md")):
-        number, _, title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ").partition(" ")
-        rows.append(f"| {number} | [{title}]({path.name}) |\n")
+        title = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# 0123456789.:")
+        rows.append(f"| {path.name[:4]} | [{title}]({path.name}) |\n")
     return (
         "# Decisions\n\nEach page gives the context of a decision, the decision, its reasons and its consequences.\n\n"
         f"| number | decision |\n|---|---|\n{''.join(rows)}"

@@ -66,9 +66,7 @@ def print_types(*, as_json: bool) -> int:
             for line in _lines(type_class):
                 print_line(line)
         print_line("")
-    print_line(
-        "# Upper and lower case are the same. max_file_size of the config is a limit besides (docs/reference/file-types.md)."
-    )
+    print_line("# Case does not matter. max_file_size of the config is another limit (docs/reference/file-types.md).")
     return EXIT_OK
 
 

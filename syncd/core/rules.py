@@ -173,7 +173,7 @@ def _patterns(lines: Iterable[NumberedLine]) -> PatternList:
 # -- the built-in excludes: secrets and files of tools that must not be uploaded
 #
 # The patterns ignore case. A "!" overrides patterns of this list only. The list names data formats only, because a page
-# about secrets (secrets.md, passwords.html) is an ordinary document. docs/reference/excludes.md describes the list for users.
+# about secrets (secrets.md, passwords.html) is an ordinary document. docs/reference/excludes.md explains the list.
 
 SECRETS: tuple[str, ...] = (
     # environment variables, except for templates

@@ -118,7 +118,7 @@ def _wheel(into: Path) -> Path:
 
 
 def _install(machine: Machine, python: str, wheel: str) -> None:
-    """Make /opt/syncd as docs/how-to/systemd.md says, but for the dependencies: they are those that these tests run with."""
+    """Make /opt/syncd as docs/how-to/systemd.md says, with the dependencies that these tests run with."""
     config = machine.path("/etc/ld.so.conf")
     config.write_text(f"{Path(python).parents[1]}/lib\n{config.read_text()}")
     machine.does("ldconfig")
