@@ -27,12 +27,12 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11.0 --generate-h
 FOUND := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check live torture soak mutants mutate bench docs fmt lock clean
+.PHONY: help demo test check live torture soak mutants mutate bench docs generate fmt lock clean
 # Two parallel set-ups would write to the same environment.
 .NOTPARALLEL:
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## mirror a sample folder into a local stand-in for the API, and search it
 	@$(BIN)/syncd demo $(ARGS)
@@ -72,6 +72,9 @@ bench: $(VENV)/.dev ## measure speed, memory and requests, and compare them with
 docs: $(VENV)/.docs ## build the documentation site into build/docs/site, and check its links
 	$(BIN)/python .ci/docs.py
 
+generate: $(VENV)/.dev ## write the reference pages, man pages, completions and the example of a config from the program
+	$(BIN)/python -m generate
+
 fmt: $(VENV)/.dev ## format the code, and apply the fixes of the linter
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
@@ -87,7 +90,7 @@ lock: ## resolve all dependencies again for every supported Python and system (n
 
 clean: ## remove the environment, builds and caches
 	rm -rf $(VENV) dist build mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find syncd tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	find syncd tests bench generate -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- set-up. A stamp is out of date only after a change of pyproject.toml or the lock.
 

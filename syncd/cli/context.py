@@ -152,9 +152,13 @@ def _global_options(*, after: bool) -> list[click.Option]:
     settings: dict[str, Any] = {"hidden": True, "expose_value": False, "callback": _as_given} if after else {}
     formats = click.Choice(get_args(LogFormat))
     return [
-        click.Option(["-c", "--config"], metavar="PATH", type=os_path, help="The config file.", **settings),
+        click.Option(["-c", "--config"], metavar="PATH", type=os_path, help="Read this config file.", **settings),
         click.Option(
-            ["-v", "--verbose"], count=True, help="Log more; twice: everything.", show_default=False, **settings
+            ["-v", "--verbose"],
+            count=True,
+            help="Log more. Twice: log everything.",
+            show_default=False,
+            **settings,
         ),
         click.Option(["-q", "--quiet"], is_flag=True, help="Log errors only.", **settings),
         click.Option(["--log-format"], type=formats, default="auto", help="The format of the log.", **settings),
@@ -316,9 +320,11 @@ def _add_mirrors(ctx: click.Context, _: click.Parameter, names: Sequence[str]) -
 
 _SHARED: dict[str, Any] = {"expose_value": False, "callback": _add_mirrors}
 mirror_option = click.option(
-    "-m", "--mirror", metavar="NAME", multiple=True, help="Choose a mirror; may be repeated.", **_SHARED
+    "-m", "--mirror", metavar="NAME", multiple=True, help="Choose this mirror. May be repeated.", **_SHARED
 )
-_argument = click.argument("mirror_names", metavar="[MIRROR]...", nargs=-1, **_SHARED)
+_argument = click.argument(
+    "mirror_names", metavar="[MIRROR]...", nargs=-1, help="Names of mirrors. Default: all.", **_SHARED
+)
 
 
 def mirrors_argument(function: Callable[..., int]) -> Callable[..., int]:

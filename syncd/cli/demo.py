@@ -40,10 +40,10 @@ _PATTERN = "Keys (regular expression) "
 
 @command()
 @click.option(
-    "--port", metavar="N", type=click.IntRange(0, 65535), default=8787, help="Loopback port; 0 takes a free one."
+    "--port", metavar="N", type=click.IntRange(0, 65535), default=8787, help="The loopback port; 0 takes a free one."
 )
-@click.option("--store", type=os_path, metavar="PATH", help="SQLite file for all data; default: memory.")
-@click.option("--token", help="Accept this token only; default: any.")
+@click.option("--store", type=os_path, metavar="PATH", help="The SQLite file for all data. Default: memory.")
+@click.option("--token", help="Accept this token only. Default: any.")
 @click.option(
     "--on-existing",
     type=click.Choice(("overwrite", "conflict")),
@@ -60,14 +60,14 @@ _PATTERN = "Keys (regular expression) "
     "--form-names",
     type=click.Choice(("backslash", "percent")),
     default="backslash",
-    help="What escapes in the filename of an upload.",
+    help="The escapes in the file name of an upload.",
 )
 @click.option("--delete-delay", metavar="TIME", type=Duration(), default=0.0, help="Time until a deleted item is gone.")
 @click.option(
     "--metadata",
     type=click.Choice(("keep", "texts", "declared", "refuse")),
     default="keep",
-    help="Which custom metadata of an upload are accepted.",
+    help="The custom metadata that an upload may have.",
 )
 @click.option(
     "--list-metadata/--no-list-metadata", default=True, help="Show the metadata of items, as since July 2026."
@@ -158,8 +158,8 @@ _PATTERN = "Keys (regular expression) "
 def emulate(port: int, store: Path | None, permission_status: Literal["403", "401"], **behaviour: Any) -> int:
     """Serve the stand-in for the Cloudflare API on loopback.
 
-    Prints its base URL. GET /_syncd/requests on the same port returns the number of requests by route, and with --quota
-    the most requests in a window and the number of 429s; POST /_syncd/requests/reset starts the counters again.
+    It prints its base URL. GET /_syncd/requests on the same port returns the number of requests by route, and with
+    --quota the most requests in a window and the number of 429s. POST /_syncd/requests/reset starts the counters again.
 
     It answers AI Search, KV, Vectorize and the embedding models of Workers AI. The following routes are known and
     answered in part: jobs end by themselves, chats quote a chunk, as there is no language model, and instances with an
@@ -193,8 +193,8 @@ def _print_url(base_url: str) -> None:
 
 
 @command()
-@click.argument("path", type=os_path, required=False, help="A folder; default: a bundled sample.")
-@click.option("--watch", is_flag=True, help="Stay, and follow edits until Ctrl-C.")
+@click.argument("path", type=os_path, required=False, help="The folder to mirror. Default: a bundled sample.")
+@click.option("--watch", is_flag=True, help="Stay and follow edits until Ctrl-C.")
 @click.pass_obj
 def demo(options: GlobalOptions, path: Path | None, *, watch: bool) -> int:
     """Mirror a folder into the stand-in and search it.

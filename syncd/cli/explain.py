@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.argument("name", metavar="PATH-OR-KEY", help="A file, a directory, or a key as any command shows it.")
+@click.argument("name", metavar="PATH-OR-KEY", help="A file, a directory, or a key as another command shows it.")
 @mirror_option
 @click.pass_obj
 def explain(options: GlobalOptions, name: str, mirrors: tuple[str, ...]) -> int:

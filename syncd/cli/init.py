@@ -73,12 +73,12 @@ model = "@cf/baai/bge-base-en-v1.5"   # a model of Workers AI; a change of the m
 
 
 @command()
-@click.argument("path", default=".", type=os_path, help="The folder to mirror; default: the current one.")
+@click.argument("path", default=".", type=os_path, help="The folder to mirror. Default: the current one.")
 @click.option(
     "--target",
     metavar="SPEC",
     required=True,
-    help="ai-search:NAMESPACE/INSTANCE, kv:TITLE-OR-ID or vectorize:INDEX",
+    help="The target: ai-search:NAMESPACE/INSTANCE, kv:TITLE-OR-ID or vectorize:INDEX.",
 )
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @click.pass_obj

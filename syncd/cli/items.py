@@ -39,7 +39,7 @@ _SHORT_WORD = 3
 
 
 folder_option = click.option(
-    "--folder", metavar="DIR", default="", show_default=False, help="Only in this folder of the mirror."
+    "--folder", metavar="DIR", default="", show_default=False, help="Look only in this folder of the mirror."
 )
 
 # -- ls
@@ -133,7 +133,7 @@ async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
 
 
 @command()
-@click.argument("words", metavar="WORDS...", nargs=-1, required=True, help="The question.")
+@click.argument("words", metavar="WORDS...", nargs=-1, required=True, help="The words of the query.")
 @mirror_option
 @click.option("--limit", metavar="N", type=click.IntRange(1, 50), default=10, help="The largest number of hits.")
 @folder_option
@@ -142,7 +142,7 @@ async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
 def search(
     options: GlobalOptions, words: tuple[str, ...], mirrors: tuple[str, ...], limit: int, folder: str, *, as_json: bool
 ) -> int:
-    """Ask the target's own search and print the hits.
+    """Ask the search of the target and print the hits.
 
     Each hit has its file.
     """
@@ -230,7 +230,7 @@ def _snippet(text: str, query: str) -> str:
 
 
 @command()
-@click.argument("keys", metavar="[KEY]...", nargs=-1)
+@click.argument("keys", metavar="[KEY]...", nargs=-1, help="The keys. Default: all failed and rejected items.")
 @mirror_option
 @click.pass_obj
 def retry(options: GlobalOptions, keys: tuple[str, ...], mirrors: tuple[str, ...] = ()) -> int:

@@ -25,10 +25,12 @@ _T = TypeVar("_T")
 _BULK_DELETE_KEYS = 1000
 """The largest number of keys in one bulk delete."""
 
-_namespace_argument = click.argument("namespace", metavar="TITLE-OR-ID", help="The title, or 32 hex digits.")
-_title_argument = click.argument("title")
-_key_argument = click.argument("key")
-_namespace_option = click.option("--namespace", metavar="TITLE-OR-ID", help="Default: that of the only kv mirror.")
+_namespace_argument = click.argument("namespace", metavar="TITLE-OR-ID", help="The title of the namespace, or its id.")
+_title_argument = click.argument("title", help="The title of the namespace.")
+_key_argument = click.argument("key", help="The key.")
+_namespace_option = click.option(
+    "--namespace", metavar="TITLE-OR-ID", help="The namespace. Default: the one of the only mirror of type kv."
+)
 
 
 @click.group("kv", cls=CommandGroup, no_args_is_help=True)
@@ -61,7 +63,7 @@ def namespaces(options: GlobalOptions, *, as_json: bool) -> int:
 @as_json_option
 @click.pass_obj
 def create(options: GlobalOptions, title: str, *, as_json: bool) -> int:
-    """Make a namespace."""
+    """Create a namespace."""
 
     async def work(kv: "KV") -> str:
         try:
@@ -99,7 +101,7 @@ def rename(options: GlobalOptions, namespace: str, title: str, *, as_json: bool)
 
 @group.command
 @_namespace_argument
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Delete without a question.")
 @as_json_option
 @click.pass_obj
 def delete(options: GlobalOptions, namespace: str, *, yes: bool, as_json: bool) -> int:
@@ -151,7 +153,7 @@ def _title_taken(title: str) -> Conflict:
 
 
 @group.command
-@click.option("--prefix", metavar="P", default="", show_default=False, help="Only keys that begin with it.")
+@click.option("--prefix", metavar="P", default="", show_default=False, help="List only keys that begin with this text.")
 @_namespace_option
 @as_json_option
 @click.pass_obj
@@ -219,8 +221,8 @@ def meta(options: GlobalOptions, key: str, namespace: str | None, *, as_json: bo
 
 @group.command
 @_key_argument
-@click.argument("file", type=os_path, help="- reads stdin.")
-@click.option("--metadata", metavar="JSON", help="A JSON object.")
+@click.argument("file", type=os_path, help="The file with the value; - reads stdin.")
+@click.option("--metadata", metavar="JSON", help="The metadata of the key, as a JSON object.")
 @click.option("--expiration-ttl", metavar="TIME", type=Duration(60), help="Time until the key expires, such as 1h.")
 @_namespace_option
 @as_json_option
@@ -251,7 +253,7 @@ def put(  # noqa: PLR0913 - the options of the command
 
 
 @group.command
-@click.argument("names", metavar="KEY...", nargs=-1, required=True)
+@click.argument("names", metavar="KEY...", nargs=-1, required=True, help="The keys.")
 @_namespace_option
 @as_json_option
 @click.pass_obj

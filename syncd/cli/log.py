@@ -35,16 +35,21 @@ class _Kinds(click.ParamType[tuple[str, ...]]):
 
 @command()
 @mirrors_argument
-@click.option("--since", metavar="TIME", type=Duration(), help="How far to look back, such as 12h.  [default: all]")
+@click.option(
+    "--since",
+    metavar="TIME",
+    type=Duration(),
+    help="Look back this long, such as 12h.  [default: all]",
+)
 @click.option(
     "--kind",
     "kinds",
     metavar="KIND,…",
     type=_Kinds(),
     multiple=True,
-    help="put, delete, adopt, forget, problem (also what failed), pass.  [default: all]",
+    help="Show only these kinds: put, delete, adopt, forget, problem (also failures), pass.  [default: all]",
 )
-@click.option("--limit", type=click.IntRange(0), metavar="N", help="The last N lines, 0 for all.  [default: 100]")
+@click.option("--limit", type=click.IntRange(0), metavar="N", help="Show the last N lines; 0: all.  [default: 100]")
 @as_json_option
 @click.pass_obj
 def log(

@@ -85,12 +85,12 @@ def _is_duration(text: str) -> bool:
 
 @click.command(cls=_ReconcileCommand)
 @mirrors_argument
-@click.option("-n", "--dry-run", is_flag=True, help="Show the plan, change nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show the plan and change nothing.")
 @as_json_option
-@click.option("--wait", type=Duration(), metavar="[TIME]", help="Wait until every item is indexed, at most this long.")
-@click.option("--force", is_flag=True, help="Pass the delete guard, once.")
+@click.option("--wait", type=Duration(), metavar="[TIME]", help="Wait until every item is indexed, at most for TIME.")
+@click.option("--force", is_flag=True, help="Make the deletes that the delete guard refuses, once.")
 @click.option("--takeover", is_flag=True, help="Adopt entries of another owner.")
-@click.option("--full", is_flag=True, help="Trust no cache: read every file, list every entry.")
+@click.option("--full", is_flag=True, help="Trust no cache: read every file and list every entry.")
 @click.option("--delete-excluded", is_flag=True, help="Also remove entries that the rules now exclude.")
 @click.pass_obj
 def reconcile(  # noqa: PLR0913 - the options of the command
@@ -134,11 +134,11 @@ def plan(options: GlobalOptions, mirrors: tuple[str, ...], *, as_json: bool) -> 
 
 
 @command()
-@click.argument("plan_id", metavar="ID")
+@click.argument("plan_id", metavar="ID", help="The id of the plan, as `syncd plan` prints it.")
 @as_json_option
 @click.pass_obj
 def approve(options: GlobalOptions, plan_id: str, *, as_json: bool) -> int:
-    """Make the plan that `syncd plan` showed, past the delete guard.
+    """Make the pass of a plan, with the deletes that the delete guard refuses.
 
     A plan whose deletes have changed since is refused.
     """

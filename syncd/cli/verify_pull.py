@@ -57,9 +57,17 @@ class _Search:
 @command()
 @mirrors_argument
 @click.option("--deep", is_flag=True, help="Download every entry and compare its content.")
-@click.option("--query", metavar="Q", multiple=True, help="Ask the target's own search; alone, nothing is compared.")
-@click.option("--expect", metavar="FILE", multiple=True, help="The file that the query should find.")
-@click.option("--top", metavar="N", type=click.IntRange(1, 50), default=10, help="How many hits count.")
+@click.option(
+    "--query", metavar="Q", multiple=True, help="Ask the search of the target. Without --deep, do nothing else."
+)
+@click.option("--expect", metavar="FILE", multiple=True, help="The file that the query before it should find.")
+@click.option(
+    "--top",
+    metavar="N",
+    type=click.IntRange(1, 50),
+    default=10,
+    help="The number of hits that count.",
+)
 @as_json_option
 @click.pass_obj
 def verify(  # noqa: PLR0913 - the options of the command
@@ -72,9 +80,9 @@ def verify(  # noqa: PLR0913 - the options of the command
     deep: bool,
     as_json: bool,
 ) -> int:
-    """Compare local with remote, change nothing.
+    """Compare the folder with the target and change nothing.
 
-    Exit code 6 if there is any difference, or a query does not find its file.
+    The exit code is 6 if there is a difference, or if a query does not find its file.
     """
     config = options.load()
     chosen_mirrors(config, mirrors)
@@ -240,10 +248,10 @@ def _other_hits(answer: "SearchAnswer") -> str:
 
 
 @command()
-@click.argument("folder", metavar="DIR", type=os_path, help="The folder to write into; made if it is not there.")
+@click.argument("folder", metavar="DIR", type=os_path, help="The folder to write into. It is created if it is missing.")
 @mirror_option
 @click.option("--force", is_flag=True, help="Overwrite files that differ.")
-@click.option("--all", "everyone", is_flag=True, help="Entries of other owners too.")
+@click.option("--all", "everyone", is_flag=True, help="Also write the entries of other owners.")
 @as_json_option
 @click.pass_obj
 def pull(
@@ -251,7 +259,7 @@ def pull(
 ) -> int:
     """Write the remote entries into a folder.
 
-    Never outside it, and never over a file that differs without --force.
+    It never writes outside the folder, and never over a file that differs without --force.
     """
     config = options.load()
     name = one_mirror(config, mirrors)

@@ -1,0 +1,42 @@
+"""All generated files: their names and texts."""
+
+from pathlib import Path
+
+from generate import commands, man
+from generate.blocks import Block, Heading, Table, Text, markdown
+from syncd.core.errors import EXIT_MEANINGS
+
+ROOT = Path(__file__).parents[1]
+
+
+def files() -> dict[str, str]:
+    """Return {path below the root of the project: text}."""
+    return {
+        "docs/reference/commands.md": _commands(),
+        "docs/reference/exit-codes.md": _exit_codes(),
+        "docs/man/syncd.1": man.page(),
+    }
+
+
+def _commands() -> str:
+    blocks: list[Block] = [
+        Text("`python -m syncd` is the same program. stdout carries the answer of a command, stderr the log."),
+        Heading("Global options"),
+        Text("They stand before or after the command."),
+        *commands.global_options(),
+    ]
+    for context in commands.every_command():
+        blocks += commands.blocks(context, 1)
+    return markdown("Commands", blocks, "the help of the program")
+
+
+def _exit_codes() -> str:
+    blocks: list[Block] = [
+        Table(("code", "meaning"), [(str(code), text) for code, text in EXIT_MEANINGS.items()]),
+        Text(
+            "With several mirrors the most serious code wins, in the order 3, 4, 5, 1, 0. Nothing that the network, the"
+            " disk, the clock, the environment or a file does leads to exit code 70. If the reader of stdout goes away,"
+            " as in `syncd ls | head`, the exit code is 141."
+        ),
+    ]
+    return markdown("Exit codes", blocks, "`syncd/core/errors.py`")
