@@ -56,8 +56,9 @@ def _blocks() -> Iterator[Block]:
     yield Text("`syncd` [OPTIONS] COMMAND [ARGS]...")
     yield Heading("Description")
     yield Text(
-        f"{program.help} One folder and one target are a mirror. The config, syncd.toml(5), names the mirrors. `syncd run` is the daemon: it watches the folders and"
-        " uploads what changes. `syncd reconcile` makes one pass and ends."
+        f"{program.help} One folder and one target are a mirror. The config, syncd.toml(5), names the mirrors."
+        " `syncd run` is the daemon: it watches the folders and uploads what changes. `syncd reconcile` makes one pass"
+        " and ends."
     )
     yield Text("stdout carries the answer of a command, stderr the log.")
     yield Heading("Options")
