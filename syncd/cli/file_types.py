@@ -35,7 +35,7 @@ def type_classes() -> dict[str, list[TypeClass]]:
     """Return the classes of each kind of target."""
     from syncd.cloudflare.file_types import GROUPS
     from syncd.cloudflare.kv_models import VALUE_LIMIT
-    from syncd.config.schema import VECTORIZE_MAX_FILE_SIZE
+    from syncd.config.target_sections import VECTORIZE_MAX_FILE_SIZE
     from syncd.text.documents import HTML, MARKDOWN, PLAIN
 
     vectorize = {

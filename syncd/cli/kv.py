@@ -299,7 +299,7 @@ def _with_namespace(options: GlobalOptions, given: str | None, work: "Callable[[
 
 def _only_namespace(config: "Config") -> str:
     """Return the namespace of the only kv mirror. Raises ConfigError with the choices if there is not exactly one."""
-    from syncd.config.schema import KVSection
+    from syncd.config.target_sections import KVSection
 
     namespaces = {
         name: section.target.namespace_id or section.target.namespace_title or ""

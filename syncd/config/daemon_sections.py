@@ -80,13 +80,21 @@ def _apprise_url(value: SecretStr) -> SecretStr:
 
 
 class Web(ConfigSection):
-    """Addresses; "" serves nothing. listen: the page and all routes, on loopback, because they need no password.
-
-    metrics_listen: /metrics, /livez and /readyz alone, at any address.
-    """
+    """Addresses at which `syncd run` is seen."""
 
     listen: Annotated[str, AfterValidator(_listen)] = ""
+    """The address at which `syncd run` serves the status page, /healthz, /livez, /readyz and /metrics. "" serves none.
+    Only loopback addresses are allowed, because the page requires no login. For access from another machine use ssh
+    -L, or a proxy that asks for a password.
+
+    Example: "127.0.0.1:8385"
+    """
     metrics_listen: Annotated[str, AfterValidator(_metrics_listen)] = ""
+    """The address at which it serves /metrics, /livez and /readyz alone, for Prometheus and the kubelet. Any IP address
+    is allowed: there is no page, no action and no name of a file. "" serves nothing.
+
+    Example: "0.0.0.0:9385"
+    """
 
     @model_validator(mode="after")
     def _two_addresses(self) -> "Web":
@@ -96,14 +104,26 @@ class Web(ConfigSection):
 
 
 class Notify(ConfigSection):
-    """Whom `syncd run` tells of trouble. Addresses are secrets, because everybody who knows one can post.
-
-    webhook: a web address. urls: addresses of apprise, for mail, ntfy, PagerDuty and others. problems: a mirror with
-    more problems than this is told of.
-    """
+    """Whom `syncd run` tells of trouble. Addresses are secrets, because everybody who knows one can post."""
 
     webhook: Annotated[SecretStr, AfterValidator(_webhook)] = SecretStr("")
+    """The URL to which `syncd run` posts JSON. Slack, Mattermost and Discord show it. "" posts nothing. The URL must be
+    https, or http on loopback. It appears in no log, because everybody who knows it may write there. To try it:
+    `syncd notify --test`.
+
+    Example: "https://hooks.example.org/…"
+    """
     urls: Annotated[list[Annotated[SecretStr, AfterValidator(_apprise_url)]], Field(max_length=MOST_URLS)] = Field(
         default=[]
     )
+    """Addresses of apprise for the same notices: mail, ntfy, PagerDuty and others. Needs pip install 'syncd[notify]'.
+    At most 20, because each notice goes to all of them at a time; they are secrets, too.
+
+    Example: ["mailtos://user:password@example.org"]
+    """
     problems: Annotated[int, Field(ge=0)] = 10
+    """People are told if more items of a mirror than this fail, are refused or skipped, or are stuck in the index.
+    Raise it if a mirror has known problems.
+
+    Unit: items
+    """

@@ -54,7 +54,9 @@ class IndexMethodSection(ConfigSection):
     """The indexes of an instance. Both together are hybrid search."""
 
     vector: bool
+    """Whether a search looks for the meaning."""
     keyword: bool
+    """Whether a search looks for the words."""
 
     @model_validator(mode="after")
     def _one_is_true(self) -> "IndexMethodSection":
@@ -67,54 +69,132 @@ class IndexingOptionsSection(ConfigSection):
     """Options of the indexing. A change indexes all items again."""
 
     keyword_tokenizer: Literal["porter", "trigram"] | None = None
+    """How the keyword index divides text. "porter" finds other forms of English words, "trigram" finds parts of words.
+
+    Example: "porter"
+    """
     use_ocr: bool | None = None
+    """Whether the text of images and scanned PDFs is read. It has a price.
+
+    Example: false
+    """
 
 
 class BoostSection(ConfigSection):
     """A metadata field that raises the rank of a hit."""
 
     field: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    """A field: "timestamp", or one of `metadata`.
+
+    Example: "modified"
+    """
     direction: Literal["asc", "desc", "exists", "not_exists"] | None = None
+    """The values that rank higher.
+
+    Example: "desc"
+    """
 
 
 class RetrievalOptionsSection(ConfigSection):
     """Options of a search."""
 
     keyword_match_mode: Literal["and", "or"] | None = None
+    """Whether a hit contains all words of a query or one of them.
+
+    Example: "and"
+    """
     boost_by: Annotated[list[BoostSection], Field(max_length=BOOSTS)] | None = None
+    """Fields that raise the rank of a hit, at most three (a limit of the service).
+
+    Example: [{ field = "modified", direction = "desc" }]
+    """
 
 
 class RouteSection(ConfigSection):
     """A route of a public endpoint."""
 
     disabled: bool | None = None
+    """Whether the route is off.
+
+    Example: true
+    """
 
 
 class MCPSection(RouteSection):
     """The route for agents. description: the text in which its search tool describes the documents."""
 
     description: str | None = None
+    """The text in which the search tool describes the documents to agents.
+
+    Example: "Our handbook"
+    """
 
 
 class PublicRateLimitSection(ConfigSection):
     """Requests in a period of milliseconds."""
 
     requests: Annotated[int, Field(ge=1)] | None = None
+    """Requests in a period.
+
+    Unit: requests
+    Example: 60
+    """
     period_ms: Annotated[int, Field(ge=1)] | None = None
+    """The length of the period.
+
+    Unit: milliseconds
+    Example: 60000
+    """
     technique: Literal["fixed", "sliding"] | None = None
+    """Whether the period slides.
+
+    Example: "sliding"
+    """
 
 
 class PublicEndpointSection(ConfigSection):
     """Access to the instance without a token."""
 
     enabled: bool | None = None
+    """Whether the instance answers without a token.
+
+    Example: true
+    """
     authorized_hosts: list[str] | None = None
+    """Hosts whose pages may ask.
+
+    Example: ["docs.example.org"]
+    """
     mcp: MCPSection | None = None
+    """The route for agents, /mcp.
+
+    Example: { description = "Our handbook" }
+    """
     search_endpoint: RouteSection | None = None
+    """The route of searches.
+
+    Example: { disabled = true }
+    """
     chat_completions_endpoint: RouteSection | None = None
+    """The route of chats.
+
+    Example: { disabled = true }
+    """
     rate_limit: PublicRateLimitSection | None = None
+    """The limit on requests of one client.
+
+    Example: { requests = 60, period_ms = 60000, technique = "sliding" }
+    """
     custom_domains: list[str] | None = None
+    """Domains of the account under which the endpoint answers.
+
+    Example: ["search.example.org"]
+    """
     default_domain_enabled: bool | None = None
+    """Whether the endpoint answers under the domain of the service, too. false needs one of `custom_domains`.
+
+    Example: true
+    """
 
     @model_validator(mode="after")
     def _has_a_domain(self) -> "PublicEndpointSection":
@@ -127,22 +207,111 @@ class InstanceSettingsSection(ConfigSection):
     """The settings of an instance. A setting without a value gets the default of the service, and is not compared."""
 
     embedding_model: Model | None = None
+    """The model of the vectors. It can never be changed. Choose another one for languages that it knows better.
+
+    Example: "@cf/qwen/qwen3-embedding-0.6b"
+    """
     index_method: IndexMethodSection | None = None
+    """The indexes. Both are hybrid search, with room for 500,000 files in place of 1,000,000.
+
+    Example: { vector = true, keyword = true }
+    """
     indexing_options: IndexingOptionsSection | None = None
+    """Options of the indexing: `keyword_tokenizer` ("porter", or "trigram", which finds parts of words) and `use_ocr`
+    (of PDFs and images, which has a price).
+
+    Example: { keyword_tokenizer = "porter", use_ocr = false }
+    """
     chunk: bool | None = None
+    """Whether files are divided into chunks.
+
+    Example: true
+    """
     chunk_size: Annotated[int, Field(ge=CHUNK_SIZE_MIN)] | None = None
+    """The length of a chunk, at least 64 and at most the input of the embedding model (limits of the service). Lower it
+    for short answers.
+
+    Unit: tokens
+    Example: 256
+    """
     chunk_overlap: Annotated[int, Field(ge=0, le=CHUNK_OVERLAP_MAX)] | None = None
+    """The part of a chunk that the next one repeats, 0 to 30 (a limit of the service).
+
+    Unit: percent
+    Example: 10
+    """
     retrieval_options: RetrievalOptionsSection | None = None
+    """Options of a search: `keyword_match_mode` ("and" or "or") and `boost_by`, up to three fields that raise the rank
+    of a hit: "timestamp" or one of `metadata`, with the direction asc, desc, exists or not_exists.
+
+    Example: { keyword_match_mode = "and", boost_by = [{ field = "modified", direction = "desc" }] }
+    """
     fusion_method: Literal["max", "rrf"] | None = None
+    """How hybrid search joins its two lists.
+
+    Example: "rrf"
+    """
     max_num_results: Annotated[int, Field(ge=1, le=MAX_RESULTS)] | None = None
+    """The largest number of hits of a search, 1 to 50 (a limit of the service).
+
+    Unit: hits
+    Example: 10
+    """
     score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The least score of a hit, 0 to 1. Raise it if searches find too much.
+
+    Unit: score
+    Example: 0.4
+    """
     reranking: bool | None = None
+    """Whether a second model sorts the hits. It has a price.
+
+    Example: false
+    """
     reranking_model: Model | None = None
+    """The model that sorts the hits.
+
+    Example: "@cf/baai/bge-reranker-base"
+    """
     rewrite_query: bool | None = None
+    """Whether a model words the query again, which has a price.
+
+    Example: false
+    """
     rewrite_model: Model | None = None
+    """The model that words the query again.
+
+    Example: "@cf/meta/llama-3.3-70b-instruct-fp8-fast"
+    """
     ai_search_model: Model | None = None
+    """The model that answers chat completions.
+
+    Example: "@cf/meta/llama-3.3-70b-instruct-fp8-fast"
+    """
     ai_gateway_id: Model | None = None
+    """The AI Gateway through which the models are asked.
+
+    Example: "my-gateway"
+    """
     cache: bool | None = None
+    """Whether similar questions get the same answer.
+
+    Example: true
+    """
     cache_threshold: Literal["super_strict_match", "close_enough", "flexible_friend", "anything_goes"] | None = None
+    """How similar such questions are.
+
+    Example: "close_enough"
+    """
     cache_ttl: Annotated[int, BeforeValidator(seconds), AfterValidator(_cache_ttl)] | None = None
+    """How long answers are kept: 10m, 30m, 1h, 2h, 6h, 12h, 1d, 2d, 3d or 6d (the values of the service).
+
+    Example: "2d"
+    """
     public_endpoint_params: PublicEndpointSection | None = None
+    """Search without a token, for agents at /mcp and for pages. It takes `enabled`, `authorized_hosts`, `mcp`,
+    `search_endpoint` and `chat_completions_endpoint` (each with `disabled`), `rate_limit`, `custom_domains` and
+    `default_domain_enabled`.
+
+    Example: { enabled = true, mcp = { description = "Our handbook" } }
+    """

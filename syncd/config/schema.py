@@ -1,48 +1,23 @@
-"""The schema of the config: every section and key, with its type, default and limits. Makes no I/O."""
+"""The schema of the config: every section and key, with its type, default, limits and description. Makes no I/O.
 
-import re
-from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
+target_sections.py says how the text below a setting is used.
+"""
+
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    SecretStr,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from syncd.config.daemon_sections import Notify, Web
 from syncd.config.instance_settings import ELSEWHERE, ConfigSection, InstanceSettingsSection
+from syncd.config.target_sections import AISearchSection, TargetSection
+from syncd.config.values import AccountId, Duration, LocalPath, MaxDelete, Patterns, Quota, Seconds, ShardText
 from syncd.core.base_url import check_base_url
-from syncd.core.budget import parse_quota
 from syncd.core.errors import ConfigError
-from syncd.core.globs import BadPattern, parse
-from syncd.core.key_digests import Shard
-from syncd.core.keys import to_os
-from syncd.core.model import FIELD_SOURCES, WatchSetting, is_field_source
+from syncd.core.model import WatchSetting
 from syncd.core.rules import INCLUDE_ALL
-from syncd.core.units import seconds, size
 
-KV_MAX_VALUE_SIZE = 25 * 1024 * 1024
-"""Bytes (KV limits)."""
-KV_MIN_TTL_S = 60
-"""Seconds (KV API: expiration_ttl)."""
-AI_SEARCH_MAX_FILE_SIZE = 10 * 1024 * 1024
-"""Bytes that AI Search takes of text and code (AI Search limits). Of most other types it takes 4 MiB."""
-VECTORIZE_MAX_FILE_SIZE = 25 * 1024 * 1024
-"""Bytes. Our own limit on the text that is read, split and embedded at a time. Vectorize gets the chunks only."""
-CHUNK_SIZE_MIN, CHUNK_SIZE_MAX = 100, 8000
-"""Characters. A shorter chunk has too little meaning. Most models (512 tokens) ignore the end of a longer one."""
-AI_SEARCH_FIELDS = 3
-"""An instance declares at most five fields (AI Search metadata docs), and syncd uses two."""
-KV_FIELDS = 8
-"""Our own limit: fields and owner marks share 1,024 bytes of metadata (KV limits)."""
-VECTORIZE_FIELDS = 9
-"""An index has at most ten metadata indexes (Vectorize limits), and syncd uses one."""
 PERMISSIONS = {
     "ai-search": "Account / AI Search: Edit and Account / AI Search: Run",
     "kv": "Account / Workers KV Storage: Edit",
@@ -56,207 +31,177 @@ REMOVED = {
 """Keys of earlier versions, and the remedy in place of a suggestion."""
 
 
-# -- values
-
-
-def _path(value: Path) -> Path:
-    if "\0" in str(value):
-        raise ValueError("should be a path without NUL characters")
-    try:
-        return Path(to_os(str(value))).expanduser()
-    except RuntimeError:
-        raise ValueError("begins with ~ of a user without a home directory; write the whole path") from None
-
-
-def _patterns(value: list[str]) -> list[str]:
-    for number, pattern in enumerate(value, 1):
-        try:
-            parse(number, pattern)
-        except BadPattern as error:
-            raise ValueError(f"pattern {number} is no gitignore-style pattern: {error.why}") from None
-    return value
-
-
-def _max_delete(value: object) -> object:
-    text = str(value)
-    if re.fullmatch(r"\d+", text):
-        return int(text)
-    if re.fullmatch(r"\d+(\.\d+)?%", text) and float(text[:-1]) <= 100:
-        return text
-    raise ValueError('should be a number of entries, such as 50, or a percentage, such as "25%"')
-
-
-def _quota(value: str) -> str:
-    parse_quota(value)
-    return value
-
-
-def _shard(value: str) -> str:
-    Shard.parse(value)
-    return value
-
-
-LocalPath = Annotated[Path, AfterValidator(_path)]
-Patterns = Annotated[list[str], AfterValidator(_patterns)]
-Duration = Annotated[float, BeforeValidator(seconds), Field(allow_inf_nan=False)]
-"""Seconds, as a number or a text such as "5m"."""
-Seconds = Annotated[Duration, Field(ge=0)]
-WholeSeconds = Annotated[int, BeforeValidator(seconds), Field(ge=KV_MIN_TTL_S)]
-Size = Annotated[int, BeforeValidator(size), Field(ge=1)]
-"""Bytes, as a number or a text such as "4MiB"."""
-AccountId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-
-
-# -- targets
-
-
-def _fields(reserved: str, most: int, given: str = "") -> Callable[[dict[str, str]], dict[str, str]]:
-    """Return a check of a metadata map. reserved: fields of syncd. given: fields that the target itself sets."""
-
-    def check(fields: dict[str, str]) -> dict[str, str]:
-        for name, source in fields.items():
-            if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name):
-                raise ValueError(f"{name}: a field's name is 1-64 of a-z 0-9 _, beginning with a letter")
-            if name in given.split():
-                raise ValueError(f"{name} is set by the target itself, and searches can filter by it; leave it out")
-            if name in reserved.split():
-                raise ValueError(f"{name} is used by syncd itself; choose another name")
-            if not is_field_source(source):
-                raise ValueError(f'{name} should be one of {", ".join(FIELD_SOURCES)}, or "front:NAME"')
-        if len(fields) > most:
-            raise ValueError(f"should have at most {most} fields, not {len(fields)}")
-        return fields
-
-    return check
-
-
-class AISearchSection(ConfigSection):
-    """An AI Search instance. Instance ids: 1-64 of a-z 0-9 - _ (API reference)."""
-
-    type: Literal["ai-search"]
-    namespace: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "default"
-    instance: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
-    max_file_size: Annotated[Size, Field(le=AI_SEARCH_MAX_FILE_SIZE)] = AI_SEARCH_MAX_FILE_SIZE
-    max_key_length: Annotated[int, Field(ge=1, le=128)] = 128
-    create: bool = False
-    settings: InstanceSettingsSection = Field(default={}, validate_default=True)
-    metadata: Annotated[
-        dict[str, str],
-        AfterValidator(_fields("sha256 owner path prefix", AI_SEARCH_FIELDS, "folder filename timestamp")),
-    ] = Field(default_factory=lambda: {"title": "title", "description": "description", "modified": "modified"})
-
-    @property
-    def spec(self) -> str:
-        """The target, as `init --target` reads it and `status` shows it."""
-        return f"ai-search:{self.namespace}/{self.instance}"
-
-
-class KVSection(ConfigSection):
-    """A Workers KV namespace, named by its id or its title. Sizes in bytes, times in seconds."""
-
-    type: Literal["kv"]
-    namespace_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
-    namespace_title: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
-    max_file_size: Annotated[Size, Field(le=KV_MAX_VALUE_SIZE)] = 4 * 1024 * 1024
-    max_key_length: Annotated[int, Field(ge=1, le=512)] = 128
-    expiration_ttl: WholeSeconds | None = None
-    stale_ttl: WholeSeconds | None = None
-    create: bool = False
-    jurisdiction: Literal["eu", "fedramp", "us"] | None = None
-    metadata: Annotated[dict[str, str], AfterValidator(_fields("sha256 owner size stale path prefix", KV_FIELDS))] = (
-        Field(default={})
-    )
-
-    @model_validator(mode="after")
-    def _named_once(self) -> "KVSection":
-        if (self.namespace_id is None) == (self.namespace_title is None):
-            raise ValueError("set one of namespace_id and namespace_title")
-        return self
-
-    @property
-    def spec(self) -> str:
-        """The target, as `init --target` reads it and `status` shows it."""
-        return f"kv:{self.namespace_id or self.namespace_title}"
-
-
-class VectorizeSection(ConfigSection):
-    """A Vectorize index and its embeddings. Chunk sizes in characters, file sizes in bytes."""
-
-    type: Literal["vectorize"]
-    index: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-    model: Annotated[str, StringConstraints(pattern=r"^@[\w.-]+(/[\w.-]+)+$")] = "@cf/baai/bge-base-en-v1.5"
-    pooling: Literal["mean", "cls"] | None = None
-    chunk_size: Annotated[int, Field(ge=CHUNK_SIZE_MIN, le=CHUNK_SIZE_MAX)] = 1000
-    chunk_overlap: Annotated[int, Field(ge=0)] = 150
-    max_file_size: Annotated[Size, Field(le=VECTORIZE_MAX_FILE_SIZE)] = 4 * 1024 * 1024
-    max_key_length: Annotated[int, Field(ge=1, le=512)] = 128
-    create: bool = False
-    metadata: Annotated[dict[str, str], AfterValidator(_fields("sha256 owner key heading text", VECTORIZE_FIELDS))] = (
-        Field(default_factory=lambda: {"title": "title", "folder": "folder", "modified": "modified"})
-    )
-
-    @model_validator(mode="after")
-    def _overlap_is_small(self) -> "VectorizeSection":
-        if self.chunk_overlap * 2 >= self.chunk_size:
-            raise ValueError("chunk_overlap should be less than half of chunk_size")
-        return self
-
-    @property
-    def spec(self) -> str:
-        """The target, as `init --target` reads it and `status` shows it."""
-        return f"vectorize:{self.index}"
-
-    @property
-    def fixed_pooling(self) -> Literal["mean", "cls"] | None:
-        """The pooling to request, so that a new default cannot mix vectors. None for a model without a choice."""
-        english_bge = self.model.startswith("@cf/baai/bge-") and "-en-" in self.model
-        return self.pooling or ("mean" if english_bge else None)
-
-
-TargetSection = AISearchSection | KVSection | VectorizeSection
-
-
 # -- sections
 
 
 class Cloudflare(ConfigSection):
-    """Access to the API. Times in seconds, tpslimit in requests per second, quota in requests per window."""
+    """Access to the API of Cloudflare, and its limits."""
 
     account_id: AccountId
+    """The account: 32 hex digits, from the URL of the Cloudflare dashboard. Or set CLOUDFLARE_ACCOUNT_ID.
+
+    Example: "0123456789abcdef0123456789abcdef"
+    """
     api_token: SecretStr | None = None
+    """The API token itself. A place outside this file is better: CLOUDFLARE_API_TOKEN in the environment, the systemd
+    credential `cloudflare_api_token`, or `api_token_file`. Set the mode of a config with a token to 0600: syncd
+    warns if others can read it, and refuses it if everybody may write it. The token needs two permissions: Account /
+    AI Search: Edit, and for searches Account / AI Search: Run. For KV it needs Account / Workers KV Storage: Edit;
+    for Vectorize, Account / Vectorize: Edit and Account / Workers AI: Read.
+
+    Example: "…"
+    """
     api_token_file: LocalPath | None = None
+    """A file that contains only the API token, mode 0600. It is read again when it changes. syncd refuses a file that
+    everybody may write, and a mirror whose folder would upload it.
+
+    Example: "/etc/syncd/token"
+    """
     email: str | None = None
+    """The e-mail address of the user, for `api_key`. Or set CLOUDFLARE_EMAIL.
+
+    Example: "me@example.com"
+    """
     api_key: SecretStr | None = None
+    """The global API key of a user, in place of a token. It has far more rights than syncd needs. Or set
+    CLOUDFLARE_API_KEY.
+
+    Example: "…"
+    """
     base_url: Annotated[str, AfterValidator(check_base_url)] = "https://api.cloudflare.com/client/v4"
-    quota: Annotated[str, AfterValidator(_quota)] = "1050/300s"
+    """The URL of the API. Plain http is allowed for loopback only. For `syncd emulate` use
+    http://127.0.0.1:8787/client/v4. Or set CLOUDFLARE_API_BASE_URL.
+    """
+    quota: Quota = "1050/300s"
+    """Requests in a window of time, over all mirrors: at most 1,050 in any 300 seconds. Cloudflare allows a user 1,200
+    in 5 minutes, and the dashboard and other tools share them. Within the quota, requests go as fast as `transfers`
+    and `tpslimit` allow. A long first pass leaves a part of it to changes, which go first. The count is kept over
+    restarts, and all processes with this state_dir share it. Lower the value if another program or state_dir uses
+    the same token. With any value, syncd leaves a tenth of the allowance in Cloudflare's Ratelimit headers, and at
+    least 5 requests, to other clients. "" means no quota and is meant for the emulator.
+
+    Unit: requests/time
+    """
     tpslimit: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 100.0
+    """Requests per second, besides the quota. Cloudflare allows 200 from one address. Lower it if other programs use
+    the same address. 0 means no limit.
+
+    Unit: requests per second
+    """
     transfers: Annotated[int, Field(ge=1, le=256)] = 8
+    """Requests in flight, 1 to 256. This is also the number of files that are held in memory at a time, so the largest
+    number limits the memory. A higher value helps only if answers are slow.
+
+    Unit: requests
+    """
     timeout: Annotated[Duration, Field(gt=0)] = 60.0
+    """The time for one try of one request. Large bodies get additional time. Raise it on slow lines."""
     retry_for: Seconds = 120.0
+    """The time of trying one request before this pass gives it up and keeps it for later. syncd waits for a Retry-After
+    of the remote, and does not count that time. Lower the value for cron jobs that must end soon.
+    """
 
 
 class MirrorConfig(ConfigSection):
-    """A [mirrors.NAME] section, merged with [defaults]. Times in seconds."""
+    """One folder and one target."""
 
     path: LocalPath
+    """The folder. It must not be "/", the home directory or a directory above it, and must not contain the state
+    directory.
+
+    Example: "/srv/docs"
+    """
     include: Patterns = Field(default_factory=lambda: list(INCLUDE_ALL))
+    """Files to upload, as gitignore-style patterns. A file that no pattern matches is left out.
+
+    Example: ["**/*.md", "manuals/"]
+    """
     exclude: Patterns = Field(default=[])
+    """Files to leave out, in addition to the built-in list (secrets, dependencies, trash, editor files: `syncd check
+    --excludes`). The last match decides. "!pattern" takes files back. A .syncdignore in any directory works like a
+    .gitignore. Entries that were uploaded before their file was excluded stay until `syncd reconcile
+    --delete-excluded`.
+
+    Example: ["drafts/", "*.tmp"]
+    """
     gitignore: bool = True
+    """Whether .gitignore files inside the folder leave files out, too. They cannot take back files that the lists above
+    leave out. Set it to false if the folder is a checkout whose ignored files belong to the mirror.
+    """
     links: Literal["skip", "inside"] = "skip"
+    """Symbolic links. "inside" treats a link to a regular file inside the folder as that file, which includes the links
+    of a mounted Kubernetes ConfigMap. The rules also apply to the target of the link. Directories behind links are
+    not walked.
+    """
     key_prefix: str = ""
+    """Prefix of every key: with "handbook/" the file guide.md has the key handbook/guide.md. Two mirrors with different
+    prefixes can share one instance. A change uploads all files again. Entries under the old prefix stay until their
+    file is gone or `syncd reconcile --delete-excluded`.
+
+    Example: "handbook/"
+    """
     owner: Annotated[str, StringConstraints(max_length=64)] = ""
+    """Owner mark of the entries that this mirror writes, at most 64 characters. Default: the mirror's name and 8 hex
+    digits of a hash over this machine and the folder, as `syncd status` shows it. Two machines therefore never share
+    a mark. Entries with another mark are left alone (except with `prune = "all"` and --takeover). A mark in the
+    config means this folder on any machine. Set it for shards, for containers whose state directory is temporary,
+    and before you rename a mirror.
+
+    Example: "docs-1a2b3c4d"
+    """
     prune: Literal["owned", "all", "never"] = "owned"
-    max_delete: Annotated[int | str, BeforeValidator(_max_delete)] = "25%"
+    """Remote entries without a local file that are removed: "owned" (only entries of this mirror), "all" (entries of
+    every owner under the prefix), "never".
+    """
+    max_delete: MaxDelete = "25%"
+    """A plan is refused until `syncd reconcile --force` if it deletes more than this, including the deletes of the last
+    hour, and more than 10 entries. Its uploads are made. The value is a number of entries or a percentage. 0 deletes
+    nothing. A moved file does not count as a delete.
+
+    Unit: entries, or %
+    """
     delete_after: Seconds = 30.0
+    """In `syncd run`: how long a file must have been gone before its entry is deleted. A deploy that removes and writes
+    the same pages therefore deletes nothing. The old name of a moved file waits as long. `syncd reconcile` deletes
+    at once.
+    """
     settle: Seconds = 0.5
+    """The time without a change before a changed file is uploaded. Raise it if editors or builds write in bursts."""
     settle_max: Seconds = 30.0
+    """The time after which a file that keeps changing, such as a log, is uploaded all the same."""
     reconcile_interval: Annotated[Duration, Field(ge=1)] = 3600.0
+    """The time between full passes, at least one second. A pass lists the target: one request for 1,000 entries of KV,
+    for 1,000 vectors, or for 50 entries of AI Search. AI Search is listed only once in `audit_interval`. Lower it if
+    the folder cannot be watched, or if other programs change the target.
+    """
     audit_interval: Seconds = 86400.0
+    """AI Search only: the time between full passes that list everything. The passes between them read the number of
+    items and the newest items, in five requests at most, and list everything if something is unexpected. 0 lists
+    everything in each pass.
+    """
     watch: WatchSetting = "auto"
+    """How syncd notices changes: "auto" (inotify, or polling on network file systems and where watches run out),
+    "inotify", "poll", or "off" (full passes only). Choose "poll" for folders that other machines or containers write
+    to.
+    """
     poll_interval: Annotated[Duration, Field(ge=0.1)] = 30.0
-    shard: Annotated[str, AfterValidator(_shard)] = ""
+    """The time between two scans of the folder when polling, at least 100 ms. Raise it for large folders on slow disks.
+    """
+    shard: ShardText = ""
+    """With "i/n" this process has only the keys whose stable hash falls into part i of n. i is 0 to n - 1, and n is at
+    most 1024. n processes, each with its own state_dir, together do the work of one. "" means all keys. Or set
+    SYNCD_DEFAULTS__SHARD=0/4.
+
+    Example: "0/4"
+    """
     long_names: Literal["reject", "shorten"] = "reject"
+    """Treatment of names over `max_key_length`. "reject" reports them as a problem. "shorten" uploads them under a name
+    that fits, guides/a-very-long-na~3fa9c1d27b04~-of-the-story.md, and writes the full name, up to 1,024 characters
+    (in KV some 900 bytes), into the metadata. syncd shows and pulls the full name. Vectorize takes such names
+    unchanged. After a change back to "reject", existing entries stay until their file is gone.
+    """
     target: Annotated[TargetSection, Field(discriminator="type")]
+    """Where the files go: an AI Search instance, a Workers KV namespace or a Vectorize index."""
 
 
 class Config(BaseSettings):
@@ -268,11 +213,23 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(extra="forbid", case_sensitive=True, hide_input_in_errors=True, defer_build=True)
 
     state_dir: LocalPath
+    """The directory of the state file and its lock, mode 0700. Default: $STATE_DIRECTORY (set by systemd), else
+    $XDG_STATE_HOME/syncd, else ~/.local/state/syncd. Set it if a service and a person at the shell share one state.
+
+    Example: "/var/lib/syncd"
+    """
     cloudflare: Cloudflare
+    """Access to the API of Cloudflare, and its limits."""
     web: Web = Field(default={}, validate_default=True)
+    """Addresses at which `syncd run` is seen."""
     notify: Notify = Field(default={}, validate_default=True)
+    """Whom `syncd run` tells of trouble: when a mirror halts, when the delete guard refuses a plan, when the target is
+    out of reach for long, when many items have problems, when another writer is in the way, and when it is over.
+    """
     defaults: MirrorConfig | None = None
+    """Defaults for all mirrors. Any key of a mirror is allowed. The value of a mirror has priority."""
     mirrors: dict[str, MirrorConfig] = Field(min_length=1)
+    """One section for each mirror. Commands and status use its name (1-64 of a-z 0-9 - _)."""
 
     @classmethod
     def settings_customise_sources(

@@ -14,16 +14,9 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Budget, Gate
 from syncd.cloudflare.transport import Transport
 from syncd.config.checks import conflicts
-from syncd.config.schema import (
-    AISearchSection,
-    Cloudflare,
-    Config,
-    KVSection,
-    MirrorConfig,
-    VectorizeSection,
-    mirror_config,
-)
+from syncd.config.schema import Cloudflare, Config, MirrorConfig, mirror_config
 from syncd.config.sources import login
+from syncd.config.target_sections import AISearchSection, KVSection, VectorizeSection
 from syncd.core.budget import parse_quota
 from syncd.core.errors import ConfigError
 from syncd.core.evidence import removal_log_entry

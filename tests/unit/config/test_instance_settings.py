@@ -10,7 +10,7 @@ import pytest
 from syncd.cli.main import run
 from syncd.cloudflare.instance_models import InstanceSettings, instance_settings, settings_body
 from syncd.config.instance_settings import InstanceSettingsSection
-from syncd.config.schema import AISearchSection
+from syncd.config.target_sections import AISearchSection
 from tests.unit.config.harness import ACCOUNT, MINIMAL, Place
 
 EVERYTHING: dict[str, Any] = {

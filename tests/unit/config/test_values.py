@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from syncd.config.schema import AISearchSection, Config, mirror_config
+from syncd.config.schema import Config, mirror_config
 from syncd.config.sources import load, login, secrets
+from syncd.config.target_sections import AISearchSection
 from syncd.core.errors import ConfigError
 from tests.unit.config.harness import ACCOUNT, MINIMAL, Place, toml
 

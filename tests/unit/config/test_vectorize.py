@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from syncd.cli.main import run
-from syncd.config.schema import VectorizeSection
+from syncd.config.target_sections import VectorizeSection
 from syncd.service.build import build_limits
 from tests.unit.config.harness import ACCOUNT, Place
 
