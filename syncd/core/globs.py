@@ -283,6 +283,9 @@ def _segment(tokens: Sequence[object]) -> str:
     first, *others = ["".join(map(str, piece)) for piece in _split(tokens, _STAR)]
     if not others:
         return first
+    if not first and others == [""]:
+        # A name is not empty: `docs/*` does not match the directory `docs/` itself.
+        return "[^/]+"
     middle = "".join(f"(?>[^/]*?{piece})" for piece in others[:-1] if piece)
     return f"{first}{middle}[^/]*{others[-1]}"
 

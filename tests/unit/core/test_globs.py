@@ -124,6 +124,13 @@ def test_names_between_two_double_stars_are_adjacent(path: str, *, matches: bool
     assert (Rules(exclude=("a/**/b/c/**/d",)).excluded(path) is not None) == matches
 
 
+def test_a_star_below_a_directory_does_not_match_the_directory_itself() -> None:
+    rules = Rules(exclude=("docs/*", "!docs/man"))
+    assert rules.excluded("docs/") is None
+    assert rules.excluded_deep("docs/man/syncd.1") is None
+    assert rules.excluded_deep("docs/design.md") == "exclude: docs/*"
+
+
 @pytest.mark.parametrize(
     ("pattern", "path"),
     [
