@@ -17,6 +17,8 @@ DEV_LOCK := requirements-dev.txt
 MUTATE_LOCK := .ci/mutate-requirements.txt
 # Apart from the others, because only `make docs` needs it.
 DOCS_LOCK := .ci/docs-requirements.txt
+# The tools of `make dist`.
+DIST_LOCK := .ci/dist-requirements.txt
 # PIP_USER: a user's setting may install into the home directory, which fails in an environment.
 PIP := PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q
 # Install the locked packages and check their hashes, then this checkout without further packages.
@@ -27,7 +29,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11.0 --generate-h
 FOUND := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check live torture soak mutants mutate bench docs generate fmt lock clean
+.PHONY: help demo test check live torture soak mutants mutate bench docs generate dist fmt lock clean
 # Two parallel set-ups would write to the same environment.
 .NOTPARALLEL:
 
@@ -75,6 +77,9 @@ docs: $(VENV)/.docs ## build the documentation site into build/docs/site, and ch
 generate: $(VENV)/.dev ## write the reference pages, man pages, completions and the example of a config from the program
 	$(BIN)/python -m generate
 
+dist: $(VENV)/.dist ## build the wheel, the sdist and the SBOM of the last commit into dist/, reproducibly, and check them
+	.ci/dist $(BIN)/python
+
 fmt: $(VENV)/.dev ## format the code, and apply the fixes of the linter
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
@@ -86,7 +91,8 @@ lock: ## resolve all dependencies again for every supported Python and system (n
 	@$(COMPILE) -c $(DEV_LOCK) --extra emulator --extra vectorize --group build -o $(LOCK) pyproject.toml
 	@$(COMPILE) --upgrade -c $(DEV_LOCK) --group mutate -o $(MUTATE_LOCK)
 	@$(COMPILE) --upgrade -c $(DEV_LOCK) --group docs -o $(DOCS_LOCK)
-	@grep -c == $(LOCK) $(DEV_LOCK) $(MUTATE_LOCK) $(DOCS_LOCK)
+	@$(COMPILE) --upgrade -c $(DEV_LOCK) --group dist -o $(DIST_LOCK)
+	@grep -c == $(LOCK) $(DEV_LOCK) $(MUTATE_LOCK) $(DOCS_LOCK) $(DIST_LOCK)
 
 clean: ## remove the environment, builds and caches
 	rm -rf $(VENV) dist build mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -112,6 +118,10 @@ $(VENV)/.mutate: $(VENV)/.dev $(MUTATE_LOCK)
 
 $(VENV)/.docs: $(BIN)/python $(DOCS_LOCK)
 	@$(INSTALL) $(DOCS_LOCK)
+	@touch $@
+
+$(VENV)/.dist: $(VENV)/.dev $(DIST_LOCK)
+	@$(INSTALL) $(DIST_LOCK)
 	@touch $@
 
 # No prerequisites: the environment is created once. `make clean` removes it.

@@ -15,6 +15,7 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(enco
 LOCKS = ["requirements.txt", "requirements-dev.txt"]
 MUTATE_LOCK = ".ci/mutate-requirements.txt"
 DOCS_LOCK = ".ci/docs-requirements.txt"
+DIST_LOCK = ".ci/dist-requirements.txt"
 OLDEST = "3.11.0"
 PYTHONS = [OLDEST, "3.11.2", "3.11.5", "3.12.0", "3.13.0", "3.14.0"]
 SYSTEMS = ["linux", "darwin"]
@@ -53,7 +54,7 @@ def asked(lock: str) -> list[Requirement]:
     return [Requirement(each) for each in wanted + [each for name in names for each in extras[name]]]
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, MUTATE_LOCK, DOCS_LOCK])
+@pytest.mark.parametrize("lock", [*LOCKS, MUTATE_LOCK, DOCS_LOCK, DIST_LOCK])
 def test_every_entry_is_one_version_with_hashes(lock: str) -> None:
     assert len(entries(lock)) > 10
     for entry in entries(lock):
@@ -77,13 +78,13 @@ def test_the_demo_runs_with_the_versions_the_tests_run_with(python: str) -> None
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize(("group", "lock"), [("mutate", MUTATE_LOCK), ("docs", DOCS_LOCK)])
+@pytest.mark.parametrize(("group", "lock"), [("mutate", MUTATE_LOCK), ("docs", DOCS_LOCK), ("dist", DIST_LOCK)])
 def test_further_tools_run_with_the_versions_the_tests_run_with(python: str, group: str, lock: str) -> None:
     tested, there = (installed_there(each, python, "linux") for each in ("requirements-dev.txt", lock))
     shared = there.keys() & tested
     assert {name: there[name] for name in shared} == {name: tested[name] for name in shared}
-    (wanted,) = map(Requirement, PROJECT["dependency-groups"][group])
-    assert wanted.specifier.contains(there[wanted.name])
+    for wanted in map(Requirement, PROJECT["dependency-groups"][group]):
+        assert wanted.specifier.contains(there[wanted.name])
 
 
 def test_what_builds_syncd_is_locked_as_it_is_asked_for() -> None:
