@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import sqlite3
 
     from syncd.cloudflare.ai_search_models import TokenStatus
+    from syncd.cloudflare.faults import Fault
     from syncd.cloudflare.gate import Gate
-    from syncd.cloudflare.reach import Fault
     from syncd.cloudflare.transport import Transport
     from syncd.config.schema import Config, MirrorConfig
     from syncd.core.key_digests import Shard
@@ -264,7 +264,7 @@ async def _contact(session: "Session") -> "tuple[_Result, TokenStatus | None]":
 
 def _no_answer(transport: "Transport", error: Exception) -> "Fault":
     """Return why a request got no answer that says anything, although a connection could be made."""
-    from syncd.cloudflare.reach import Fault, connection_fault
+    from syncd.cloudflare.faults import connection_fault
 
     host = transport.base_url.split("/")[2]
     statuses = sorted({status for _, status in transport.counters.by if status != "failed"})

@@ -1,5 +1,6 @@
 """Asks the running daemon to carry out a command. Also: reload."""
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,10 @@ from syncd.service import signals
 
 if TYPE_CHECKING:
     pass
+
+
+LOOK_S = 1.5
+"""Seconds for which `status` waits until the daemon has looked at its remote."""
 
 
 async def ask_daemon(state_dir: Path, request: Mapping[str, Any], *, quiet: bool = False) -> int | None:
@@ -40,6 +45,25 @@ async def ask_daemon(state_dir: Path, request: Mapping[str, Any], *, quiet: bool
             if "exit_code" in event:
                 return int(event["exit_code"])
     raise Locked("the daemon ended before it answered; see its log")
+
+
+def let_daemon_look(state_dir: Path) -> None:
+    """Let the daemon find out whether idle mirrors can reach their remote, and wait a moment for the result.
+
+    Without a daemon, or if this user may not ask it, nothing happens.
+    """
+    from syncd.service.control import LOOK, ask
+
+    async def look() -> None:
+        import asyncio
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                if events := await ask(state_dir, {"command": LOOK}):
+                    async for _ in events:
+                        pass
+
+    run_async(look())
 
 
 def _show(line: ProgressLine | None, event: Sequence[Any], printed_at: float, *, quiet: bool) -> float:

@@ -103,6 +103,13 @@ async def retry_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channe
     return code
 
 
+async def look_in_daemon(runtime: "Runtime", _request: Mapping[str, Any], _channel: "Channel") -> int:
+    """Find out whether idle mirrors can reach their remote. `status` shows it."""
+    runtime.way.note_reader()
+    await runtime.way.look()
+    return EXIT_OK
+
+
 def _check_mirrors(config: "Config", names: Sequence[str]) -> None:
     """Raise ConfigError for a mirror that the daemon does not have. The command may have read a newer config."""
     from syncd.config.schema import mirror_config
@@ -114,5 +121,5 @@ def _check_mirrors(config: "Config", names: Sequence[str]) -> None:
             raise ConfigError(f"{error} (after a change of the config: syncd reload)") from None
 
 
-COMMANDS = {"reconcile": reconcile_in_daemon, "retry": retry_in_daemon}
+COMMANDS = {"reconcile": reconcile_in_daemon, "retry": retry_in_daemon, "look": look_in_daemon}
 """The requests that the daemon carries out."""

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from syncd.cli.context import GlobalOptions, as_json_option, chosen_mirrors, command, mirrors_argument
+from syncd.cli.daemon import let_daemon_look
 from syncd.cli.output import cut, print_frame, print_json, print_line, print_styled, shard_suffix, table_lines, width
 from syncd.core.errors import EXIT_OK
 from syncd.core.plain_text import printable
@@ -41,12 +42,17 @@ def status(options: GlobalOptions, mirrors: tuple[str, ...], *, as_json: bool, e
     from syncd.queries.status import snapshot
 
     chosen = config.with_mirrors(chosen_mirrors(config, mirrors))
+
+    def look() -> dict[str, Any]:
+        let_daemon_look(chosen.state_dir)
+        return snapshot(chosen)
+
     if watch:
-        _watch(lambda: snapshot(chosen))
+        _watch(look)
     elif as_json:
-        print_json(snapshot(chosen))
+        print_json(look())
     else:
-        _print_status(snapshot(chosen), None if everything else _PROBLEMS_SHOWN)
+        _print_status(look(), None if everything else _PROBLEMS_SHOWN)
     return EXIT_OK
 
 

@@ -1,6 +1,6 @@
 """One request as a value, and its exchange: sends it through the gate, reads the bytes of its answer, counts both.
 
-The module also chooses the proxy, the TLS context and the connection pool.
+The module also chooses the TLS context and the connection pool.
 """
 
 import asyncio
@@ -8,24 +8,21 @@ import ssl
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.util import find_spec
-from ipaddress import ip_address, ip_network
 from secrets import token_hex
 from typing import Any, Literal, NoReturn, Protocol
 from urllib.parse import quote
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 import structlog
 
 from syncd import __version__
 from syncd.cloudflare.auth import Login
+from syncd.cloudflare.faults import connection_fault
 from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.proxies import other_side, parsed, proxy_of
 from syncd.cloudflare.response import http_date, one_line
-from syncd.core.base_url import is_loopback
 from syncd.core.contact import current_contact
 from syncd.core.errors import Park, Retry
 from syncd.core.plain_text import shown_size
@@ -207,6 +204,7 @@ class Exchange:
         self._gate = gate
         self._timeout = timeout
         self._http = http or make_transport(base_url)
+        self._other_side = other_side(base_url)
 
     async def send(self, request: Request, limit: int, expected_bytes: int = 0) -> tuple[int, Mapping[str, str], bytes]:
         """Return status, headers (names in lower case) and body of the answer.
@@ -279,9 +277,12 @@ class Exchange:
         ambiguous = not isinstance(error, _NOT_SENT)
         name = type(error).__name__
         _log.debug("http.failed", method=request.method, path=request.path, error=name)
-        what = "no whole answer" if ambiguous else "could not connect"
-        why = one_line(self._login.hide(str(error)), 200)
-        raise Retry(f"{what}: {name}{why and f': {why}'}", ambiguous=ambiguous) from error
+        # An error before the connection has no detail of its own: httpx keeps the cause in the chain.
+        text = str(error) if ambiguous else connection_fault(error, self._other_side).message
+        why = one_line(self._login.hide(text), 200)
+        if not ambiguous:
+            raise Retry(f"could not connect: {why}", ambiguous=False) from error
+        raise Retry(f"no whole answer: {name}{why and f': {why}'}", ambiguous=True) from error
 
 
 def headers_of(response: httpx.Response) -> dict[str, str]:
@@ -364,11 +365,11 @@ def make_transport(base_url: str) -> httpx.AsyncHTTPTransport:
 
     Raises ValueError if no request may be sent to base_url, or if the proxy cannot be used.
     """
-    url = _parsed(base_url)
+    url = parsed(base_url)
     # Plain http needs no CA file, and loading one takes longer than a request. The empty context trusts no server.
     context = httpx.create_ssl_context() if url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # trust_env is False because `_proxy` and the context have read the environment already.
-    return httpx.AsyncHTTPTransport(verify=context, limits=POOL, trust_env=False, proxy=_proxy(url))
+    # trust_env is False because `proxy_of` and the context have read the environment already.
+    return httpx.AsyncHTTPTransport(verify=context, limits=POOL, trust_env=False, proxy=proxy_of(base_url))
 
 
 def unrequested_answer_check() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
@@ -389,58 +390,3 @@ def unrequested_answer_check() -> Callable[[str, Mapping[str, Any]], Awaitable[N
             raise httpx.RemoteProtocolError("the connection held an answer that nobody had requested")
 
     return trace
-
-
-def _parsed(base_url: str) -> httpx.URL:
-    """Check base_url again as httpx reads it: two parsers must not disagree on where the token is sent."""
-    try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL:
-        raise ValueError("base_url is no URL") from None
-    if "?" in base_url or "#" in base_url or (url.scheme != "https" and not is_loopback(url.host)):
-        raise ValueError("base_url must be https (plain http for loopback only), without query or fragment")
-    return url
-
-
-def proxy_of(base_url: str) -> str | None:
-    """Return the proxy for a checked base_url, None without one. Raises ValueError if it cannot be used."""
-    return _proxy(_parsed(base_url))
-
-
-def _proxy(url: httpx.URL) -> str | None:
-    """Return HTTPS_PROXY, else ALL_PROXY; None for plain http, for loopback and for a host in NO_PROXY.
-
-    As in curl, a name in lower case takes precedence.
-    """
-    if url.scheme != "https" or is_loopback(url.host) or _bypassed(url):
-        return None
-    proxies = getproxies()
-    name = "https" if proxies.get("https") else "all"
-    if not (proxy := proxies.get(name)):
-        return None
-    if "://" not in proxy:
-        proxy = f"http://{proxy}"
-    try:
-        scheme = httpx.URL(proxy).scheme
-    except httpx.InvalidURL:
-        scheme = ""
-    if scheme in {"socks5", "socks5h"} and not find_spec("socksio"):
-        raise ValueError(f"{name.upper()}_PROXY is a SOCKS proxy: pip install socksio, or name an http or https proxy")
-    if scheme not in {"http", "https", "socks5", "socks5h"}:
-        raise ValueError(f"{name.upper()}_PROXY must be an http or https proxy")
-    return proxy
-
-
-def _bypassed(url: httpx.URL) -> bool:
-    """Return whether NO_PROXY holds the host, with or without its port, its domain, or a network with its address."""
-    if proxy_bypass(f"{url.host}:{url.port or 443}"):
-        return True
-    try:
-        address = ip_address(url.host)
-    except ValueError:
-        return False
-    for network in getproxies().get("no", "").split(","):
-        with suppress(ValueError):
-            if address in ip_network(network.strip(), strict=False):
-                return True
-    return False

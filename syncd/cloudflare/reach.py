@@ -2,62 +2,48 @@
 
 import asyncio
 import socket
-import ssl
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import httpx
 
-from syncd.cloudflare.exchange import proxy_of
+from syncd.cloudflare.faults import Fault, connection_fault
+from syncd.cloudflare.proxies import other_side, proxy_of
 
 CONTACT_S = 9.0
 """Longest time, in seconds, until a person learns that a network is not there."""
-_DNS_S = 3.0
-_CONNECT_S = 3.0
-"""Longest time, in seconds, of a name lookup and of a connection with its TLS handshake."""
+STEP_S = 3.0
+"""Longest time, in seconds, of a name lookup, and of a connection with its TLS handshake."""
 CLOCK_S = 300.0
 """Difference between two clocks, in seconds, from which tokens, certificates and expiry times are judged wrongly."""
-_NOT_YET_VALID, _EXPIRED, _WRONG_HOST = 9, 10, (62, 64)
-"""Verification errors of OpenSSL (X509_V_ERR_*)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """The broken part of the way to the API, and how to fix it."""
-
-    message: str
-    remedy: str
-
-
-async def find_fault(base_url: str) -> Fault | None:
+async def find_fault(base_url: str, *, handshake: bool = True, limit_s: float = STEP_S) -> Fault | None:
     """Return the broken part of the way to a base URL, None if a connection can be made.
 
-    With a proxy, the way to the proxy is examined. Takes at most 6 s. Raises ValueError for a proxy that cannot be
-    used.
+    With a proxy, the way to the proxy is examined. handshake: whether the connection includes that of TLS. limit_s:
+    longest time of the name lookup, and again of the connection. Raises ValueError for a proxy that cannot be used.
     """
     proxy = proxy_of(base_url)
     url = httpx.URL(proxy or base_url)
     tls = url.scheme == "https"
     host, port = url.host, url.port or (443 if tls else 80)
-    subject = f"the proxy {host}:{port}" if proxy else f"{host}:{port}"
     # The environment names the proxy, so the network may be in order without it.
     remedy = "correct HTTPS_PROXY or ALL_PROXY, or unset it" if proxy else ""
     try:
-        await asyncio.wait_for(_resolve(host, port), _DNS_S)
+        await asyncio.wait_for(_resolve(host, port), limit_s)
     except TimeoutError:
-        message = f"DNS: no answer for {host} within {_DNS_S:.0f} s"
+        message = f"DNS: no answer for {host} within {limit_s:.0f} s"
         return Fault(message, remedy or "check the network and the servers in /etc/resolv.conf")
     except OSError as error:
         return Fault(
             f"DNS: {host}: {error.strerror or error}", remedy or "check base_url, the network and /etc/resolv.conf"
         )
     try:
-        await asyncio.wait_for(_connect(host, port, tls=tls), _CONNECT_S)
+        await asyncio.wait_for(_connect(host, port, tls=tls and handshake), limit_s)
     except Exception as error:  # noqa: BLE001 - any error of a connection is the answer
-        fault = connection_fault(error, subject)
+        fault = connection_fault(error, other_side(base_url))
         return Fault(fault.message, remedy or fault.remedy)
     return None
 
@@ -91,49 +77,6 @@ async def _connect(host: str, port: int, *, tls: bool) -> None:
     context = httpx.create_ssl_context() if tls else None
     _, writer = await asyncio.open_connection(host, port, ssl=context, happy_eyeballs_delay=0.25)
     writer.close()
-
-
-def connection_fault(error: BaseException, subject: str) -> Fault:
-    """Return the fault that an error of a connection means. subject: the host and port of the other side."""
-    chain: list[BaseException] = []
-    while error not in chain:
-        chain.append(error)
-        error = error.__cause__ or error.__context__ or error
-    for each in chain:
-        if isinstance(each, ssl.SSLCertVerificationError):
-            return _certificate_fault(each, subject)
-        if isinstance(each, socket.gaierror):
-            return Fault(f"DNS: {subject}: {each.strerror}", "check the network and /etc/resolv.conf")
-        if isinstance(each, httpx.ProxyError):
-            return Fault(
-                f"proxy: it refuses the connection: {each}", "correct HTTPS_PROXY or ALL_PROXY, with its password"
-            )
-        if isinstance(each, ssl.SSLError):
-            why = getattr(each, "reason", None) or "the handshake failed"
-            return Fault(
-                f"TLS: {subject}: {why}", "check base_url, and whether a proxy or firewall answers in its place"
-            )
-        if isinstance(each, ConnectionRefusedError):
-            return Fault(f"{subject} refuses the connection", "check base_url, and whether a firewall blocks it")
-    for each in chain:
-        if isinstance(each, (TimeoutError, httpx.TimeoutException)):
-            return Fault(f"{subject} does not answer", "check the network, and whether a firewall drops the packets")
-    last = next((each for each in reversed(chain) if str(each)), chain[-1])
-    return Fault(f"{subject}: {str(last) or type(last).__name__}", "check the network")
-
-
-def _certificate_fault(error: ssl.SSLCertVerificationError, subject: str) -> Fault:
-    today = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    if error.verify_code in (_NOT_YET_VALID, _EXPIRED):
-        when = "is not valid yet" if error.verify_code == _NOT_YET_VALID else "has expired"
-        return Fault(
-            f"TLS: the certificate of {subject} {when}, by the clock of this machine: {today}",
-            "set the clock (timedatectl set-ntp true) if this is not the time",
-        )
-    remedy = "if a proxy inspects TLS, name the file of its CA in SSL_CERT_FILE"
-    if error.verify_code in _WRONG_HOST:
-        remedy = "check base_url, and whether a proxy or firewall answers in its place"
-    return Fault(f"TLS: the certificate of {subject} is not accepted: {error.verify_message}", remedy)
 
 
 def clock_fault(their_time: float | None) -> Fault | None:

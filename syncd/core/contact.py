@@ -38,12 +38,14 @@ class Contact:
         self._wall = wall
         self._failure: Trouble | None = None
         self._failing_since = math.inf
+        self._unreachable: Trouble | None = None
         self._numbers = itertools.count()
         self._silent_at: dict[int, float] = {}
 
     def answered(self) -> None:
         """Note that the remote has carried out or refused a request: it works."""
         self.answered_at = self._wall()
+        self._unreachable = None
         self.reset()
         # A request that was sent before this answer may still be the next one to be answered.
         now = self._clock()
@@ -60,6 +62,10 @@ class Contact:
         """Forget the failures. Call it when nothing is tried again any more."""
         self._failure, self._failing_since = None, math.inf
 
+    def looked(self, fault: str | None, pause_s: float) -> None:
+        """Note whether a connection can be made while no request is under way. pause_s: seconds until the next look."""
+        self._unreachable = Trouble(fault, self._clock() + pause_s) if fault else None
+
     @contextmanager
     def under_way(self, size: int, slow_s: float) -> Iterator[None]:
         """Note that a request is under way. size: bytes of its body. slow_s: more seconds that the remote may take."""
@@ -71,7 +77,7 @@ class Contact:
             self._silent_at.pop(number, None)
 
     def trouble(self) -> Trouble | None:
-        """Return why requests do not succeed at present, None if they do or if none is under way."""
+        """Return why requests do not succeed at present, or would not. None if they do, or if nothing is known."""
         now = self._clock()
         if failure := self._failure:
             long_pause = (failure.next_at or now) - now >= GRACE_S
@@ -79,7 +85,7 @@ class Contact:
                 return failure
         if any(at <= now for at in self._silent_at.values()):
             return Trouble("the remote does not answer: requests are under way, and no answer comes")
-        return None
+        return self._unreachable
 
 
 _NOBODY = Contact(lambda: 0.0, lambda: 0.0)

@@ -68,7 +68,7 @@ def _mirror(
         return shown
     journal, queue, meta = Journal(db, name), Queue(db, name, 0, 0), Meta(db, name)
     stored = stored_state(meta)
-    remaining = int(stored.get("remaining") or 0)
+    remaining = _remaining(stored, journal)
     interrupted = _is_interrupted(stored, held)
     shown["state"] = "degraded" if interrupted else _state(stored.get("state"))
     if detail := _detail(stored, shown["state"], remaining, interrupted=interrupted):
@@ -124,6 +124,16 @@ def _is_interrupted(stored: dict[str, Any], held: Holder | None) -> bool:
     if not stored.get("under_way", stored.get("state") == "syncing"):
         return False
     return held is None or stored.get("pid", held.pid) != held.pid
+
+
+def _remaining(stored: dict[str, Any], journal: Journal) -> int:
+    """Return how many actions of the pass under way are left.
+
+    The number is stored every few seconds. Entries that are in step since then are subtracted, so that the numbers of
+    one answer fit together.
+    """
+    remaining, then = int(stored.get("remaining") or 0), stored.get("stored")
+    return remaining if then is None else max(0, remaining - max(0, journal.stored() - then))
 
 
 def _time(stored: object) -> str | None:

@@ -34,6 +34,8 @@ COMMANDS = 16
 """Most commands that are carried out at a time."""
 CONNECTIONS = 256
 """Most connections at a time, also of clients that have not sent a request yet."""
+LOOK = "look"
+"""The command that asks whether idle mirrors can reach their remote. It has no output."""
 PROGRESS_EVERY_S = 0.2
 """Least seconds between two progress events."""
 
@@ -136,7 +138,9 @@ class ControlServer:
             with understanding():
                 async with asyncio.timeout(REQUEST_S):
                     request = json.loads(await reader.readline())
-                log.info("control.request", command=request["command"])
+                # `status --watch` asks for a look every second.
+                note = log.debug if request["command"] == LOOK else log.info
+                note("control.request", command=request["command"])
             return await self._carry_out(request, channel)
         except SyncdError as error:
             channel.err(f"syncd: {error}\n")

@@ -82,6 +82,11 @@ class MirrorStatus:
         """When a degraded mirror tries again (seconds since the epoch), None if it is unknown."""
         return self._shown.next_try
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether the loop has nothing to do, so that no request shows whether the remote can be reached."""
+        return self._own.state == "idle"
+
     def degraded_s(self) -> float:
         """Return for how many seconds the mirror has been degraded, 0 if it is not."""
         return max(0.0, self._mirror.now() - self.since) if self.state == "degraded" else 0.0
@@ -147,6 +152,7 @@ class MirrorStatus:
                     now.state,
                     now.detail,
                     remaining=now.remaining,
+                    stored=self._mirror.journal.stored() if now.remaining else None,
                     until=now.until,
                     since=self.since,
                     next_try=now.next_try,

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 import structlog
 
+from syncd.cloudflare.reach import find_fault
 from syncd.core.errors import ConfigError, StateBusy, StateDamaged, StateGone, StateHalt
 from syncd.core.keys import normal
 from syncd.core.rules import IGNORE_FILE
 from syncd.local.walk import Tree
 from syncd.queries.forecast import span
 from syncd.service.build import Session, keep_known_credentials
+from syncd.service.idle_look import LIMIT_S, IdleLook
 from syncd.service.lookout import Lookout
 from syncd.service.mirror_status import DEGRADED_LONG_S, MirrorStatus
 from syncd.service.notify import Notifier
@@ -37,14 +39,15 @@ PRESENCE_EVERY_S = 10.0
 class Runtime:
     """The objects at work under the current configuration.
 
-    watching: whether all watches are set up. closed: whether the state file is closed. state_fault: why the last sign
-    of life could not be stored.
+    way: looks whether idle mirrors can reach the remote. watching: whether all watches are set up. closed: whether the
+    state file is closed. state_fault: why the last sign of life could not be stored.
     """
 
     session: Session
     workers: Mapping[str, MirrorWorker]
     inbox: Inbox
     watcher: Watcher
+    way: IdleLook
     watching: bool = False
     closed: bool = False
     state_fault: str | None = None
@@ -111,7 +114,13 @@ def build_runtime(session: Session) -> Runtime:
             ignore=_ignore(mirror.tree),
             unwanted=_unwanted(mirror.tree),
         )
-    return Runtime(session, workers, inbox, watcher)
+    base_url = session.transport.base_url
+    way = IdleLook(
+        lambda: find_fault(base_url, handshake=False, limit_s=LIMIT_S),
+        [*workers.values()],
+        asyncio.get_running_loop().time,
+    )
+    return Runtime(session, workers, inbox, watcher, way)
 
 
 def _ignore(tree: Tree) -> Callable[[str], bool]:

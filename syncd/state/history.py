@@ -28,6 +28,7 @@ def set_state(  # noqa: PLR0913 - the fields of one stored value
     detail: str | None = None,
     *,
     remaining: int = 0,
+    stored: int | None = None,
     until: float | None = None,
     since: float | None = None,
     next_try: float | None = None,
@@ -35,9 +36,10 @@ def set_state(  # noqa: PLR0913 - the fields of one stored value
 ) -> None:
     """Store the state of a mirror. detail: why it is degraded or halted.
 
-    remaining: the number of planned actions that are not done yet. until: the expected end. since: when the state
-    began. next_try: when a degraded mirror tries again. All times are seconds since the epoch. under_way: a pass is
-    under way. The process is stored, too, because the pass belongs to the process that makes it.
+    remaining: the number of planned actions that are not done yet. stored: the number of entries in step at the same
+    moment. until: the expected end. since: when the state began. next_try: when a degraded mirror tries again. All
+    times are seconds since the epoch. under_way: a pass is under way. The process is stored, too, because the pass
+    belongs to the process that makes it.
     """
     meta.set(
         "state",
@@ -45,6 +47,7 @@ def set_state(  # noqa: PLR0913 - the fields of one stored value
             "state": state,
             "detail": detail,
             "remaining": remaining,
+            "stored": stored,
             "until": until,
             "since": since,
             "next_try": next_try,

@@ -89,4 +89,5 @@ def remaining(result: Result) -> int:
 def store_state(mirror: Mirror, state: State, message: str | None = None, **more: Any) -> None:
     """Store the state of a mirror, if the state file can be written. If it cannot, the report has the error."""
     with contextlib.suppress(StateHalt), writable():
-        set_state(mirror.meta, state, message, since=mirror.now(), **more)
+        stored = mirror.journal.stored() if more.get("remaining") else None
+        set_state(mirror.meta, state, message, since=mirror.now(), stored=stored, **more)

@@ -1,6 +1,7 @@
 """Collects the state of the running daemon for the page, /healthz and /metrics, and streams it to open pages.
 
-Nothing here sends a request to the remote.
+Nothing here sends a request to the remote. While a page is open, the daemon looks more often whether the remote of idle
+mirrors can be reached.
 """
 
 import asyncio
@@ -199,6 +200,7 @@ class EventFeed:
         runtime = self._runtime()
         if runtime is None:
             return {**head, "reloading": True}
+        runtime.way.note_reader()
         mirrors = await self._status.mirrors(runtime)
         return {
             **head,
@@ -238,7 +240,8 @@ class EventFeed:
             "detail": safe(now.detail),
             "remedies": safe(remedies(now.detail or "")),
             "plan_id": plan_of(now.detail or ""),
-            "remaining": now.remaining,
+            # It was counted together with the other numbers.
+            "remaining": min(now.remaining, mirror.get("remaining", now.remaining)),
             "until": now.until,
             "next_at": now.next_try or self._times.wall(name, max(worker.full_at, worker.policy.retry_at)),
             **safe(status),

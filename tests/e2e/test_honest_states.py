@@ -124,6 +124,28 @@ def test_a_dead_remote_is_seen_while_requests_are_retried_and_so_is_its_return(w
             assert "b.md" in workspace.remote.files()
 
 
+def test_an_idle_mirror_whose_remote_dies_is_shown_as_degraded_without_a_request(workspace: Workspace) -> None:
+    with switch(workspace.server.base_url) as relay:
+        base_url = re.sub(r":\d+", f":{relay.port}", workspace.server.base_url)
+        workspace.write("a.md", "text a")
+        with workspace.daemon(env={"SYNCD_CLOUDFLARE__BASE_URL": base_url}) as daemon:
+            workspace.in_step()
+            until(lambda: workspace.status()["state"] == "idle")
+            sent = workspace.remote.counted()
+            relay.off()
+            until(lambda: workspace.status()["state"] == "degraded", within_s=SEEN_WITHIN_S, every_s=0.2)
+            shown = workspace.status()
+            assert shown["detail"] == f"could not connect: 127.0.0.1:{relay.port} refuses the connection"
+            assert shown["next_try"]
+            daemon.saw("remote.unreachable")
+            relay.on()
+            until(lambda: workspace.status()["state"] == "idle", within_s=SEEN_WITHIN_S, every_s=0.2)
+            daemon.saw("remote.reachable")
+            assert workspace.remote.counted() == sent
+            workspace.write("b.md", "text b")
+            daemon.saw("put.done", key="b.md")
+
+
 def test_a_daemon_that_is_killed_or_stopped_is_told_apart(workspace: Workspace) -> None:
     workspace.write("a.md", "text a")
     assert (whole(workspace)["last_seen"], "not running\n" in workspace.syncd("status").out) == (None, True)

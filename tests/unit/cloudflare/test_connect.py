@@ -4,8 +4,9 @@ import httpx
 import pytest
 
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.exchange import Request, _proxy, make_transport, path
+from syncd.cloudflare.exchange import Request, make_transport, path
 from syncd.cloudflare.gate import Gate
+from syncd.cloudflare.proxies import _proxy
 from syncd.cloudflare.transport import Transport
 from syncd.core.base_url import check_base_url, is_loopback
 from tests.unit.cloudflare.harness import VirtualTime
@@ -173,7 +174,7 @@ def test_a_network_in_no_proxy_holds_addresses(monkeypatch: pytest.MonkeyPatch) 
 def test_a_proxy_that_cannot_be_used_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, name: str, scheme: str
 ) -> None:
-    monkeypatch.setattr("syncd.cloudflare.exchange.find_spec", lambda _: None)
+    monkeypatch.setattr("syncd.cloudflare.proxies.find_spec", lambda _: None)
     monkeypatch.setenv(name, f"{scheme}://me:hush@proxy:1")
     with pytest.raises(ValueError, match=f"(?i){name}") as caught:
         _proxy(httpx.URL(API))

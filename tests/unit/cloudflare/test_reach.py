@@ -10,13 +10,13 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from syncd.cloudflare import reach
-from syncd.cloudflare.reach import CONTACT_S, clock_fault, connection_fault, find_fault
+from syncd.cloudflare.faults import connection_fault
+from syncd.cloudflare.reach import CONTACT_S, STEP_S, clock_fault, find_fault
 from syncd.core.errors import Unreachable
 
 
-def fault_of(base_url: str) -> tuple[str, str]:
-    fault = asyncio.run(find_fault(base_url))
+def fault_of(base_url: str, limit_s: float = STEP_S) -> tuple[str, str]:
+    fault = asyncio.run(find_fault(base_url, limit_s=limit_s))
     assert fault is not None
     return fault.message, fault.remedy
 
@@ -64,24 +64,33 @@ def test_a_name_that_does_not_exist_is_named(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_name_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     answered = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(60))
-    monkeypatch.setattr(reach, "_DNS_S", 0.05)
     began = time.monotonic()
-    message, _ = fault_of("https://api.example.org")
+    message, _ = fault_of("https://api.example.org", limit_s=0.05)
     assert message.startswith("DNS: no answer for api.example.org within")
     assert time.monotonic() - began < 5
     answered.set()
 
 
 def test_a_server_that_accepts_and_says_nothing_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reach, "_CONNECT_S", 0.1)
     monkeypatch.setattr(httpx, "create_ssl_context", ssl.create_default_context)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert fault_of(f"https://127.0.0.1:{port}")[0] == f"127.0.0.1:{port} does not answer"
+        assert fault_of(f"https://127.0.0.1:{port}", limit_s=0.1)[0] == f"127.0.0.1:{port} does not answer"
 
 
 def test_the_stages_together_take_less_than_ten_seconds() -> None:
-    assert reach._DNS_S + reach._CONNECT_S < CONTACT_S < 10
+    assert 2 * STEP_S < CONTACT_S < 10
+
+
+def test_without_a_handshake_a_server_that_says_nothing_is_reached() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert asyncio.run(find_fault(f"https://127.0.0.1:{server.getsockname()[1]}", handshake=False)) is None
+
+
+def test_the_first_of_several_addresses_is_named() -> None:
+    outer = httpx.ConnectError("All connection attempts failed")
+    outer.__cause__ = ExceptionGroup("multiple errors", [ConnectionRefusedError(), OSError("no route")])
+    assert connection_fault(outer, "localhost:1").message == "localhost:1 refuses the connection"
 
 
 def certificate(code: int, message: str) -> Callable[[], Exception]:

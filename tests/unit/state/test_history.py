@@ -141,8 +141,8 @@ def test_another_target_has_another_history(core: Core) -> None:
 def test_the_state_of_a_mirror_comes_back_as_it_was_stored(core: Core) -> None:
     meta = core.mirror.meta
     assert (stored_state(meta), stored_detail(meta), was_halted(meta)) == ({}, None, False)
-    set_state(meta, "syncing", remaining=3, until=9.5, under_way=True)
-    stored: dict[str, object] = {"state": "syncing", "detail": None, "remaining": 3, "until": 9.5}
+    set_state(meta, "syncing", remaining=3, stored=7, until=9.5, under_way=True)
+    stored: dict[str, object] = {"state": "syncing", "detail": None, "remaining": 3, "stored": 7, "until": 9.5}
     assert stored_state(meta) == {**stored, "since": None, "next_try": None, "under_way": True, "pid": os.getpid()}
     assert (stored_detail(meta), was_halted(meta)) == (None, False)
     set_state(meta, "degraded", "no answer", since=1.0, next_try=2.0)

@@ -1,0 +1,113 @@
+"""Finds out whether the remote can be reached while no mirror has a request to send.
+
+Each look is a connection without a request, so it costs nothing of the quota.
+"""
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from syncd.cloudflare.faults import Fault
+from syncd.service.worker import MirrorWorker
+
+READ_EVERY_S = 2.0
+"""Seconds between two looks while somebody reads the state, on the page or by `status`."""
+READER_S = 5.0
+"""A reader that has not asked for so many seconds has gone."""
+FAULT_EVERY_S = 10.0
+IDLE_EVERY_S = 60.0
+"""Seconds between two looks without a reader, after a fault and otherwise."""
+FRESH_S = 1.0
+"""A look that ended less than so many seconds ago is not repeated."""
+LIMIT_S = 2.0
+"""Longest time of a name lookup, and of a connection. A lost packet is sent again after a second."""
+AGAIN_S = 0.3
+"""A connection that fails sooner than FRESH_S is tried once more after this pause in seconds."""
+
+log = structlog.get_logger()
+
+
+class IdleLook:
+    """Looks for all mirrors of a config. find_fault: makes a connection. clock: seconds of a steady clock."""
+
+    def __init__(
+        self,
+        find_fault: Callable[[], Awaitable[Fault | None]],
+        workers: Sequence[MirrorWorker],
+        clock: Callable[[], float],
+    ) -> None:
+        self._find_fault = find_fault
+        self._workers = workers
+        self._clock = clock
+        self._fault: str | None = None
+        # The first pass looks by itself.
+        self._looked_at = clock()
+        self._read_at = -math.inf
+        self._looking = asyncio.Lock()
+        self._reader = asyncio.Event()
+
+    def note_reader(self) -> None:
+        """Note that somebody reads the state."""
+        self._read_at = self._clock()
+        self._reader.set()
+
+    async def run(self) -> None:
+        """Look when it is time, until cancelled."""
+        while True:
+            self._reader.clear()
+            left_s = self._looked_at + self._pause_s() - self._clock()
+            if left_s <= 0:
+                await self.look()
+                left_s = max(FRESH_S, self._pause_s())
+            if self._has_reader():
+                await asyncio.sleep(left_s)
+                continue
+            # A reader that comes makes the pause shorter.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._reader.wait()
+
+    async def look(self) -> None:
+        """Look now, unless the last look is fresh, and show the result in the states of the mirrors at rest."""
+        async with self._looking:
+            if self._clock() - self._looked_at < FRESH_S:
+                return
+            resting = [worker for worker in self._workers if worker.status.at_rest]
+            fault = await self._find_lasting() if resting else None
+            self._looked_at = self._clock()
+            if not resting:
+                return
+            if fault != self._fault:
+                self._log(fault)
+            self._fault = fault
+            for worker in resting:
+                # Requests that were made in the meantime know better.
+                if worker.status.at_rest:
+                    worker.status.contact.looked(fault, self._pause_s())
+                    worker.status.look()
+
+    async def _find_lasting(self) -> str | None:
+        """Return a fault that is still there after a moment."""
+        began = self._clock()
+        fault = await self._find_fault()
+        if fault and not self._fault and self._clock() - began < FRESH_S:
+            await asyncio.sleep(AGAIN_S)
+            fault = await self._find_fault()
+        return f"could not connect: {fault.message}" if fault else None
+
+    def _has_reader(self) -> bool:
+        return self._clock() - self._read_at < READER_S
+
+    def _pause_s(self) -> float:
+        if self._has_reader():
+            return READ_EVERY_S
+        return FAULT_EVERY_S if self._fault else IDLE_EVERY_S
+
+    def _log(self, fault: str | None) -> None:
+        if fault:
+            log.warning("remote.unreachable", why=fault, consequence="it is tried again; idle mirrors are degraded")
+        elif self._fault:
+            log.info("remote.reachable")
