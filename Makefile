@@ -29,7 +29,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11.0 --generate-h
 FOUND := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check live torture soak mutants mutate bench docs generate dist fmt lock clean
+.PHONY: help demo test check live torture soak mutants mutate bench docs generate dist image fmt lock clean
 # Two parallel set-ups would write to the same environment.
 .NOTPARALLEL:
 
@@ -79,6 +79,9 @@ generate: $(VENV)/.dev ## write the reference pages, man pages, completions and 
 
 dist: $(VENV)/.dist ## build the wheel, the sdist and the SBOM of the last commit into dist/, reproducibly, and check them
 	.ci/dist $(BIN)/python
+
+image: ## build the container image with podman or docker
+	.ci/image $(ARGS)
 
 fmt: $(VENV)/.dev ## format the code, and apply the fixes of the linter
 	$(BIN)/ruff check --fix --exit-zero

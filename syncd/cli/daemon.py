@@ -5,19 +5,17 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from syncd.cli.context import GlobalOptions, command, run_async
 from syncd.cli.output import PLAIN_INTERVAL_S, ProgressLine, print_note, progress
-from syncd.core.errors import ConfigError, Locked
+from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Locked
 from syncd.service import signals
 
-if TYPE_CHECKING:
-    pass
-
-
+ALIVE_S = 5.0
+"""Seconds in which a daemon that is not stuck answers a health check."""
 LOOK_S = 1.5
 """Seconds for which `status` waits until the daemon has looked at its remote."""
 
@@ -64,6 +62,28 @@ def let_daemon_look(state_dir: Path) -> None:
                         pass
 
     run_async(look())
+
+
+async def check_alive(state_dir: Path) -> int:
+    """Return 0 if a syncd with this state directory is at work and not stuck, else print the reason and return 1."""
+    import asyncio
+
+    from syncd.service.control import ALIVE
+    from syncd.state.directory import holder
+
+    held = holder(state_dir)
+    if held and not held.daemon:
+        return EXIT_OK
+    try:
+        async with asyncio.timeout(ALIVE_S):
+            code = await ask_daemon(state_dir, {"command": ALIVE}, quiet=True)
+    except TimeoutError:
+        print_note(f"the daemon does not answer within {ALIVE_S:.0f} s; restart it")
+        return EXIT_PROBLEMS
+    if code is None:
+        print_note(f"no daemon listens in {state_dir}; start it with: syncd run")
+        return EXIT_PROBLEMS
+    return code
 
 
 def _show(line: ProgressLine | None, event: Sequence[Any], printed_at: float, *, quiet: bool) -> float:

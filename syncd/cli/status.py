@@ -9,8 +9,15 @@ from typing import Any, NoReturn
 
 import click
 
-from syncd.cli.context import GlobalOptions, as_json_option, chosen_mirrors, command, mirrors_argument
-from syncd.cli.daemon import let_daemon_look
+from syncd.cli.context import (
+    GlobalOptions,
+    as_json_option,
+    chosen_mirrors,
+    command,
+    mirrors_argument,
+    run_async,
+)
+from syncd.cli.daemon import check_alive, let_daemon_look
 from syncd.cli.output import cut, print_frame, print_json, print_line, print_styled, shard_suffix, table_lines, width
 from syncd.core.errors import EXIT_OK
 from syncd.core.plain_text import printable
@@ -32,13 +39,18 @@ _NUMERIC_COLUMNS = frozenset({"in step", "to go", "indexing", "problems"})
 @as_json_option
 @click.option("--all", "everything", is_flag=True, help="Show every problem, not only the first ones.")
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
+@click.option("--alive", is_flag=True, help="Only check that a daemon is running and not stuck; if not, exit with 1.")
 @click.pass_obj
-def status(options: GlobalOptions, mirrors: tuple[str, ...], *, as_json: bool, everything: bool, watch: bool) -> int:
+def status(
+    options: GlobalOptions, mirrors: tuple[str, ...], *, as_json: bool, everything: bool, watch: bool, alive: bool
+) -> int:
     """Show which items are in step, waiting, indexing and failed.
 
     It works with and without a running daemon.
     """
     config = options.load(level=None)
+    if alive:
+        return run_async(check_alive(config.state_dir))
     from syncd.queries.status import snapshot
 
     chosen = config.with_mirrors(chosen_mirrors(config, mirrors))

@@ -36,6 +36,8 @@ CONNECTIONS = 256
 """Most connections at a time, also of clients that have not sent a request yet."""
 LOOK = "look"
 """The command that asks whether idle mirrors can reach their remote. It has no output."""
+ALIVE = "alive"
+"""The request of a health check: whether nothing in the daemon is stuck."""
 PROGRESS_EVERY_S = 0.2
 """Least seconds between two progress events."""
 
@@ -138,8 +140,8 @@ class ControlServer:
             with understanding():
                 async with asyncio.timeout(REQUEST_S):
                     request = json.loads(await reader.readline())
-                # `status --watch` asks for a look every second.
-                note = log.debug if request["command"] == LOOK else log.info
+                # Health checks ask every minute, and `status --watch` asks for a look every second.
+                note = log.debug if request["command"] in (ALIVE, LOOK) else log.info
                 note("control.request", command=request["command"])
             return await self._carry_out(request, channel)
         except SyncdError as error:

@@ -11,10 +11,19 @@ import structlog
 from syncd.config.daemon_sections import Web
 from syncd.config.schema import Config
 from syncd.config.sources import login
-from syncd.core.errors import EXIT_OK, ConfigError, Locked, StateDamaged, StateGone, StateHalt, SyncdError
+from syncd.core.errors import (
+    EXIT_OK,
+    EXIT_PROBLEMS,
+    ConfigError,
+    Locked,
+    StateDamaged,
+    StateGone,
+    StateHalt,
+    SyncdError,
+)
 from syncd.service import signals
 from syncd.service.build import open_session
-from syncd.service.control import Channel, ControlServer, understanding
+from syncd.service.control import ALIVE, Channel, ControlServer, understanding
 from syncd.service.lookout import Lookout
 from syncd.service.notify import Notifier
 from syncd.service.outbox import check_urls
@@ -52,7 +61,7 @@ def serve(
     """Run until SIGTERM (0) or SIGINT (130).
 
     load: reads the config, again at every SIGHUP. make_page: called if the config wants a status page. commands: the
-    requests that the control socket takes besides "reload".
+    requests that the control socket takes besides "reload" and "alive".
     Raises ConfigError or Locked if the daemon cannot start.
     """
     return asyncio.run(_Daemon(load, make_page, commands or {}).run())
@@ -195,6 +204,8 @@ class _Daemon:
         """Carry out a request of the control socket."""
         if request["command"] == "reload":
             return await self._reload_now(channel)
+        if request["command"] == ALIVE:
+            return self._report_stuck(channel)
         if self._runtime is None:
             raise Locked("the daemon is starting or re-reads its config; try again")
         with understanding():
@@ -209,6 +220,13 @@ class _Daemon:
             raise Locked("the daemon ended or re-read its config before this was done; run it again") from None
         finally:
             self._at_work.discard(work)
+
+    def _report_stuck(self, channel: Channel) -> int:
+        """Send the reasons to start the daemon again. Like /livez, it has none while the config is read again."""
+        reasons = self._runtime.dead() if self._runtime else []
+        for reason in reasons:
+            channel.err(f"syncd: {reason}\n")
+        return EXIT_PROBLEMS if reasons else EXIT_OK
 
     async def _end_commands(self) -> None:
         """End the commands under way, because the state file that they use is closed next."""

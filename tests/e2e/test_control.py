@@ -288,3 +288,21 @@ def test_a_request_of_another_version_is_not_understood(workspace: Workspace, re
         assert "restart it after an upgrade" in str(said["err"])
         assert end == {"exit_code": 11}
         assert not daemon.events("control.failed")
+
+
+def test_a_health_check_passes_while_the_daemon_answers(workspace: Workspace) -> None:
+    workspace.write("a.md")
+    absent = workspace.syncd("status", "--alive")
+    assert (absent.code, absent.out) == (1, "")
+    assert "no daemon listens in" in absent.err
+    with workspace.daemon() as daemon:
+        workspace.in_step()
+        healthy = workspace.syncd("status", "--alive")
+        assert (healthy.code, healthy.out, healthy.err) == (0, "", "")
+        assert daemon.events("control.request") == [], "it asks every minute, so it does not fill the log"
+        daemon.send(signal.SIGSTOP)
+        stopped = workspace.syncd("status", "--alive")
+        daemon.send(signal.SIGCONT)
+        assert stopped.code == 1
+        assert "does not answer" in stopped.err
+        assert daemon.stop()[0] == 0

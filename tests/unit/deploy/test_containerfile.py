@@ -4,15 +4,19 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from syncd import __version__
 from syncd.core.rules import Rules
 
 ROOT = Path(__file__).parents[3]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 TEXT = (ROOT / "Containerfile").read_text(encoding="utf-8").replace("\\\n", " ")
 
 
@@ -20,6 +24,12 @@ def copied() -> list[str]:
     """Every path that comes from the checkout."""
     lines = re.findall(r"^COPY (?!--from)(.+) (\S+)$", TEXT, re.MULTILINE)
     return [path for sources, _ in lines for path in sources.split()]
+
+
+def extras() -> list[str]:
+    """The extras that the image has by default."""
+    (names,) = re.findall(r"^ARG EXTRAS=(\S+)$", TEXT, re.MULTILINE)
+    return str(names).split(",")
 
 
 def instructions(name: str) -> list[str]:
@@ -69,10 +79,20 @@ def _of_the_file(rules: Rules, path: str) -> bool:
 
 
 def test_the_versions_are_those_the_tests_run_with() -> None:
-    (lock,) = re.findall(r"pip install --require-hashes -r (\S+)", TEXT)
+    (lock,) = re.findall(r"pip download .*--require-hashes .*-r (\S+)", TEXT)
     assert lock in copied()
-    installs = re.findall(r"pip install ([^&\n]+)", TEXT)
-    assert all("--require-hashes" in each or "--no-deps --no-build-isolation" in each for each in installs), installs
+    others = re.findall(r"pip [^&\n]*(?:install|wheel) [^&\n]+", TEXT)
+    assert len(others) == 3
+    for each in others:
+        assert "--no-index" in each, each
+    assert set(extras()) <= PROJECT["optional-dependencies"].keys()
+
+
+def test_the_lock_contains_the_extras_of_the_image() -> None:
+    locked = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    for extra in extras():
+        for requirement in PROJECT["optional-dependencies"][extra]:
+            assert f"\n{Requirement(requirement).name}==" in locked, requirement
 
 
 def test_it_runs_as_nobody_in_particular_and_ends_on_sigterm() -> None:
@@ -82,5 +102,10 @@ def test_it_runs_as_nobody_in_particular_and_ends_on_sigterm() -> None:
     assert instructions("CMD") == ['["run"]']
 
 
-def test_the_image_names_no_registry() -> None:
-    assert {image.split()[0] for image in instructions("FROM")} == {"python:3.13-slim"}
+def test_the_base_is_an_argument_and_names_no_registry() -> None:
+    assert {image.split()[0] for image in instructions("FROM")} == {"${BASE}"}
+    assert [each for each in instructions("ARG") if each.startswith("BASE=")] == ["BASE=python:3.13-slim"]
+
+
+def test_podman_and_docker_read_the_same_ignore_file() -> None:
+    assert (ROOT / ".containerignore").read_bytes() == (ROOT / ".dockerignore").read_bytes()
