@@ -106,6 +106,9 @@ def stage(repository: str, address: str) -> None:
         text = on_the_site(path.read_text(encoding="utf-8"), path, ROOT, repository)
         (BUILD / "docs" / path.relative_to(DOCS)).write_text(text, encoding="utf-8")
     (BUILD / "docs" / DECISIONS).write_text(list_of_decisions(DOCS), encoding="utf-8")
+    # The address of the JSON Schema, which "#:schema" names in config files.
+    (BUILD / "docs" / "schema").mkdir()
+    shutil.copy(ROOT / "syncd" / "config" / "syncd.schema.json", BUILD / "docs" / "schema" / "syncd.json")
     config = (ROOT / "zensical.toml").read_text(encoding="utf-8")
     added = f'[project]\nsite_url = "{address}"\nrepo_url = "{repository}"\n'
     (BUILD / "zensical.toml").write_text(config.replace("[project]\n", added, 1), encoding="utf-8")

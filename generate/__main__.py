@@ -1,6 +1,7 @@
 """Write every generated file. `make generate` calls this after a change of a command, a setting or a list."""
 
-from generate.files import ROOT, files
+from generate.files import files
+from generate.project import ROOT
 
 
 def main() -> None:

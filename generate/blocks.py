@@ -105,7 +105,7 @@ def man_page(name: str, section: int, summary: str, version: str, blocks: Sequen
     """Return a page for man(1)."""
     header = f'.TH "{name.upper()}" "{section}" "{DATE}" "syncd {version}" "syncd"'
     # .nh: no word is divided, since most long words are names of keys and options.
-    lines = [header, ".nh", ".SH NAME", f"{_roff(name)} \\- {_roff(summary)}"]
+    lines = [header, ".nh", ".ad l", ".SH NAME", f"{_roff(name)} \\- {_roff(summary)}"]
     before: Block | None = None
     for block in blocks:
         if isinstance(block, (Text, Code)) and not isinstance(before, (Heading, type(None))):
@@ -118,7 +118,8 @@ def man_page(name: str, section: int, summary: str, version: str, blocks: Sequen
 def _roff_lines(block: Block) -> Iterator[str]:
     match block:
         case Heading(text, level):
-            yield f'.{"SH" if level == 1 else "SS"} "{_roff(text.upper() if level == 1 else text)}"'
+            upper = level == 1 and "[" not in text
+            yield f'.{"SH" if level == 1 else "SS"} "{_roff(text.upper() if upper else text)}"'
         case Text(text):
             yield from _roff_text(text)
         case Code(text):

@@ -1,12 +1,8 @@
 """All generated files: their names and texts."""
 
-from pathlib import Path
-
-from generate import commands, man
+from generate import commands, config_page, example, json_schema, man
 from generate.blocks import Block, Heading, Table, Text, markdown
 from syncd.core.errors import EXIT_MEANINGS
-
-ROOT = Path(__file__).parents[1]
 
 
 def files() -> dict[str, str]:
@@ -14,7 +10,11 @@ def files() -> dict[str, str]:
     return {
         "docs/reference/commands.md": _commands(),
         "docs/reference/exit-codes.md": _exit_codes(),
+        "docs/reference/config.md": config_page.page(),
         "docs/man/syncd.1": man.page(),
+        "docs/man/syncd.toml.5": config_page.manual(),
+        "config.example.toml": example.example(),
+        "syncd/config/syncd.schema.json": json_schema.json_schema(),
     }
 
 

@@ -10,13 +10,15 @@ import click
 
 from syncd.cli.context import GlobalOptions, at_home, command, os_path
 from syncd.cli.output import print_line
+from syncd.cli.schema import schema_url
 from syncd.core.errors import EXIT_OK, ConfigError
 from syncd.core.keys import from_os, shown_path
 
 _EXAMPLE_ACCOUNT = "0123456789abcdef0123456789abcdef"
 """The account in the written config if the environment names none."""
 
-_CONFIG = Template("""# syncd: keeps a folder in step, one way, with Cloudflare. All keys: config.example.toml
+_CONFIG = Template("""#:schema $schema
+# syncd: keeps a folder in step, one way, with Cloudflare. All keys: config.example.toml
 # state_dir = "/var/lib/syncd"        # default: $$STATE_DIRECTORY, else ~/.local/state/syncd
 
 [cloudflare]
@@ -89,7 +91,7 @@ def init(options: GlobalOptions, path: Path, *, target: str, force: bool) -> int
     place = options.config or Path("syncd.toml")
     account = os.environ.get("CLOUDFLARE_ACCOUNT_ID", _EXAMPLE_ACCOUNT)
     text = _CONFIG.substitute(
-        name=_mirror_name(root), path=_quoted(from_os(str(root))), target=section, account=account
+        schema=schema_url(), name=_mirror_name(root), path=_quoted(from_os(str(root))), target=section, account=account
     )
     _write(place, text, force=force)
     print_line(f"wrote {place}")

@@ -45,19 +45,22 @@ def metrics_address(text: str) -> tuple[str, int]:
     return host, port
 
 
-def _listen(value: str) -> str:
+def check_listen(value: str) -> str:
+    """Return a `web.listen`. Raises ValueError."""
     if value:
         listen_address(value)
     return value
 
 
-def _metrics_listen(value: str) -> str:
+def check_metrics_listen(value: str) -> str:
+    """Return a `web.metrics_listen`. Raises ValueError."""
     if value:
         metrics_address(value)
     return value
 
 
-def _webhook(value: SecretStr) -> SecretStr:
+def check_webhook(value: SecretStr) -> SecretStr:
+    """Return the address of a webhook. Raises ValueError."""
     text = value.get_secret_value()
     if not text:
         return value
@@ -73,7 +76,8 @@ def _webhook(value: SecretStr) -> SecretStr:
     return value
 
 
-def _apprise_url(value: SecretStr) -> SecretStr:
+def check_apprise_url(value: SecretStr) -> SecretStr:
+    """Return an address of apprise. Raises ValueError."""
     if not re.match(r"[a-zA-Z0-9]+://", value.get_secret_value()):
         raise ValueError("should be an address of apprise, such as mailtos://…, ntfys://… or pagerduty://…")
     return value
@@ -82,14 +86,14 @@ def _apprise_url(value: SecretStr) -> SecretStr:
 class Web(ConfigSection):
     """Addresses at which `syncd run` is seen."""
 
-    listen: Annotated[str, AfterValidator(_listen)] = ""
+    listen: Annotated[str, AfterValidator(check_listen)] = ""
     """The address at which `syncd run` serves the status page, /healthz, /livez, /readyz and /metrics. "" serves none.
     Only loopback addresses are allowed, because the page requires no login. For access from another machine use ssh
     -L, or a proxy that asks for a password.
 
     Example: "127.0.0.1:8385"
     """
-    metrics_listen: Annotated[str, AfterValidator(_metrics_listen)] = ""
+    metrics_listen: Annotated[str, AfterValidator(check_metrics_listen)] = ""
     """The address at which it serves /metrics, /livez and /readyz alone, for Prometheus and the kubelet. Any IP address
     is allowed: there is no page, no action and no name of a file. "" serves nothing.
 
@@ -106,14 +110,14 @@ class Web(ConfigSection):
 class Notify(ConfigSection):
     """Whom `syncd run` tells of trouble. Addresses are secrets, because everybody who knows one can post."""
 
-    webhook: Annotated[SecretStr, AfterValidator(_webhook)] = SecretStr("")
+    webhook: Annotated[SecretStr, AfterValidator(check_webhook)] = SecretStr("")
     """The URL to which `syncd run` posts JSON. Slack, Mattermost and Discord show it. "" posts nothing. The URL must be
     https, or http on loopback. It appears in no log, because everybody who knows it may write there. To try it:
     `syncd notify --test`.
 
     Example: "https://hooks.example.org/…"
     """
-    urls: Annotated[list[Annotated[SecretStr, AfterValidator(_apprise_url)]], Field(max_length=MOST_URLS)] = Field(
+    urls: Annotated[list[Annotated[SecretStr, AfterValidator(check_apprise_url)]], Field(max_length=MOST_URLS)] = Field(
         default=[]
     )
     """Addresses of apprise for the same notices: mail, ntfy, PagerDuty and others. Needs pip install 'syncd[notify]'.

@@ -41,7 +41,8 @@ class ConfigSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
-def _cache_ttl(value: int) -> int:
+def check_cache_ttl(value: int) -> int:
+    """Return a time that the service takes. Raises ValueError."""
     if value not in CACHE_TTLS:
         raise ValueError(f"should be one of {', '.join(map(str, CACHE_TTLS))} seconds")
     return value
@@ -161,7 +162,7 @@ class PublicEndpointSection(ConfigSection):
     Example: true
     """
     authorized_hosts: list[str] | None = None
-    """Hosts whose pages may ask.
+    """Hosts that may use the endpoint.
 
     Example: ["docs.example.org"]
     """
@@ -181,7 +182,7 @@ class PublicEndpointSection(ConfigSection):
     Example: { disabled = true }
     """
     rate_limit: PublicRateLimitSection | None = None
-    """The limit on requests of one client.
+    """The limit on requests to the endpoint.
 
     Example: { requests = 60, period_ms = 60000, technique = "sliding" }
     """
@@ -264,7 +265,7 @@ class InstanceSettingsSection(ConfigSection):
     Example: 0.4
     """
     reranking: bool | None = None
-    """Whether a second model sorts the hits. It has a price.
+    """Whether a second model sorts the hits.
 
     Example: false
     """
@@ -303,7 +304,7 @@ class InstanceSettingsSection(ConfigSection):
 
     Example: "close_enough"
     """
-    cache_ttl: Annotated[int, BeforeValidator(seconds), AfterValidator(_cache_ttl)] | None = None
+    cache_ttl: Annotated[int, BeforeValidator(seconds), AfterValidator(check_cache_ttl)] | None = None
     """How long answers are kept: 10m, 30m, 1h, 2h, 6h, 12h, 1d, 2d, 3d or 6d (the values of the service).
 
     Example: "2d"

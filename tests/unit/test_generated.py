@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from generate.files import files
+from generate.settings import every_model, settings
+from syncd.core import errors
 from tests.skips import NotHere
 
 ROOT = Path(__file__).parents[2]
@@ -26,3 +28,29 @@ def test_a_man_page_is_free_of_warnings(name: str) -> None:
         raise NotHere("mandoc is not installed")
     done = subprocess.run(["mandoc", "-T", "lint", ROOT / name], capture_output=True, text=True, check=False)
     assert (done.stdout + done.stderr).replace(str(ROOT), "") == ""
+
+
+def test_every_setting_has_a_description_and_a_number_has_a_unit() -> None:
+    for model in every_model():
+        for setting in settings(model):
+            assert setting.description.endswith("."), f"{model.__name__}.{setting.name}"
+            assert (setting.unit == "") == (setting.kind not in ("integer", "number")) or setting.name in (
+                "quota",
+                "max_delete",
+            ), f"{model.__name__}.{setting.name}: add a line Unit"
+            assert (
+                setting.example
+                or setting.default is not None
+                or setting.table
+                or setting.kind
+                in (
+                    "true or false",
+                    "table",
+                )
+                or setting.choices
+            ), f"{model.__name__}.{setting.name}: add a line Example"
+
+
+def test_every_exit_code_has_a_meaning() -> None:
+    codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_") and isinstance(value, int)}
+    assert codes == errors.EXIT_MEANINGS.keys()

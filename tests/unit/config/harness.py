@@ -1,6 +1,7 @@
 """Config files in a temporary directory, loaded under an environment that the test decides."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,14 @@ path = "docs"
 type = "ai-search"
 instance = "docs"
 """
+
+
+def keys_of_example(section: str) -> list[str]:
+    """Return the keys that config.example.toml shows in a section, also those in comments."""
+    example = (Path(__file__).parents[3] / "config.example.toml").read_text(encoding="utf-8")
+    _, _, rest = example.partition(f"[{section}]\n")
+    text = rest.partition("\n\n## ")[0]
+    return re.findall(r"^(?:# )?([a-z_]+ = .+)$", text, re.MULTILINE)
 
 
 class Place:

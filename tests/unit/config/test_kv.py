@@ -9,7 +9,7 @@ from syncd.cli.main import run
 from syncd.config.target_sections import KVSection
 from syncd.core.errors import ConfigError
 from syncd.service.build import build_limits
-from tests.unit.config.harness import ACCOUNT, Place
+from tests.unit.config.harness import ACCOUNT, Place, keys_of_example
 
 ID = "ab" * 16
 
@@ -151,10 +151,9 @@ def test_init_names_the_targets_that_it_knows(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_the_section_in_the_example_is_one_that_loads(place: Place) -> None:
-    example = (Path(__file__).parents[3] / "config.example.toml").read_text(encoding="utf-8")
-    _, _, section = example.partition("# [mirrors.settings.target]\n")
-    lines = [line.removeprefix("# ") for line in section.partition("\n#\n")[0].splitlines()]
-    keys = [line for line in lines if not line.startswith(("type", "namespace_id"))]
+    keys = [
+        line for line in keys_of_example("mirrors.settings.target") if not line.startswith(("type", "namespace_id"))
+    ]
     target = place.load(kv(*keys)).mirrors["docs"].target
     assert target.model_fields_set == KVSection.model_fields.keys() - {"namespace_id"}
 

@@ -8,7 +8,7 @@ import pytest
 from syncd.cli.main import run
 from syncd.config.target_sections import VectorizeSection
 from syncd.service.build import build_limits
-from tests.unit.config.harness import ACCOUNT, Place
+from tests.unit.config.harness import ACCOUNT, Place, keys_of_example
 
 
 @pytest.fixture
@@ -113,8 +113,5 @@ def test_init_writes_a_section_that_loads(
 
 
 def test_the_section_in_the_example_is_one_that_loads_and_names_every_key(place: Place) -> None:
-    example = (Path(__file__).parents[3] / "config.example.toml").read_text(encoding="utf-8")
-    _, _, section = example.partition("# [mirrors.vectors.target]\n")
-    lines = [line.removeprefix("# ") for line in section.partition("\n#\n")[0].splitlines()]
-    keys = [line for line in lines if not line.startswith(("type", "index"))]
+    keys = [line for line in keys_of_example("mirrors.vectors.target") if not line.startswith(("type", "index"))]
     assert target_of(place, *keys).model_fields_set == set(VectorizeSection.model_fields)
