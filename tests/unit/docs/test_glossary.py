@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from syncd.core.model import IndexStatus, Reason
+from syncd.core.model import HARMLESS, IndexStatus, ProblemKind, Reason
 from syncd.state.history import State
 from tests.unit.docs.messages import ROOT
 
@@ -20,3 +20,8 @@ def test_the_glossary_has_every_shown_word(shown: tuple[str, ...]) -> None:
 
 def test_the_words_stand_in_the_order_of_the_alphabet() -> None:
     assert sorted(set(WORDS)) == WORDS
+
+
+def test_the_reference_of_json_has_every_kind_of_problem_and_whether_it_is_harmless() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| .+ \| (yes|no) \|$", (ROOT / "docs/reference/json.md").read_text(), re.MULTILINE)
+    assert dict(rows) == {kind: "no" if kind in HARMLESS else "yes" for kind in get_args(ProblemKind)}
