@@ -32,12 +32,13 @@ def test_every_heading_is_a_message_in_the_marks_of_code() -> None:
 
 def test_every_quoted_message_stands_in_the_code() -> None:
     strange = [message for message in quoted() if not any(quotes(message, text) for text in all_texts())]
-    assert strange == []
+    assert strange == [], "correct these words in docs/troubleshooting.md"
     assert [message for message in quoted() if letters(message) < FEWEST_LETTERS] == []
 
 
 def test_every_message_that_ends_a_command_is_explained_or_listed() -> None:
-    assert uncovered(set(Sources().raised()), quoted()) == []
+    missing = uncovered(set(Sources().raised()), quoted())
+    assert missing == [], "explain these messages in docs/troubleshooting.md, or list them at its end"
 
 
 def test_a_changed_and_a_new_message_are_found() -> None:
