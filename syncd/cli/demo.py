@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from syncd.cli.context import Duration, GlobalOptions, at_home, command, os_path, run_async
-from syncd.cli.output import ProgressDisplay, print_line, progress
+from syncd.cli.output import ProgressDisplay, print_line, print_now, progress
 from syncd.core.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
 from syncd.core.keys import shown_path
 
@@ -186,7 +186,7 @@ def emulate(port: int, store: Path | None, permission_status: Literal["403", "40
 
 
 def _print_url(base_url: str) -> None:
-    print_line(base_url)
+    print_now(base_url)
 
 
 # -- demo
@@ -224,7 +224,7 @@ def demo(options: GlobalOptions, path: Path | None, *, watch: bool) -> int:
             from syncd.cli.run import make_page
             from syncd.service.daemon import serve as serve_mirrors
 
-            print_line(f"watching  {shown_path(root)}: edit, rename or delete a file there; Ctrl-C ends")
+            print_now(f"watching  {shown_path(root)}: edit, rename or delete a file there; Ctrl-C ends")
             options.set_up_logging("INFO")
             code = serve_mirrors(lambda: config, make_page)
         return code

@@ -42,6 +42,11 @@ def print_line(text: str) -> None:
     print(printable(text))  # noqa: T201
 
 
+def print_now(text: str) -> None:
+    """Print one line of a command that goes on for long. A script that reads it through a pipe gets it at once."""
+    print(printable(text), flush=True)  # noqa: T201
+
+
 def print_note(text: str) -> None:
     """Print one line to stderr that is not part of the answer, with control characters and secrets escaped."""
     print(printable(text), file=sys.stderr)  # noqa: T201
