@@ -31,7 +31,6 @@ from syncd.emulator import (
     ai_search_upload,
     kv_store,
     kv_values,
-    refused_routes,
     vectorize_indexes,
     vectorize_query,
     vectorize_store,
@@ -109,7 +108,6 @@ class _Dispatcher:
                 *vectorize_vectors.ENDPOINTS,
                 *vectorize_query.ENDPOINTS,
                 *workers_ai.ENDPOINTS,
-                *refused_routes.ENDPOINTS,
             ]
         )
 

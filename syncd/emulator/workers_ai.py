@@ -1,4 +1,4 @@
-"""The endpoint of Workers AI that runs a model. Only the models for text embeddings exist.
+"""The endpoint of Workers AI that runs a model. Only models for text embeddings exist; other routes are refused.
 
 A vector is made by hashing, so that texts with common words or common parts of words are near each other. The meaning
 has no effect: a synonym is as far away as any other word.
@@ -206,8 +206,29 @@ def _unit(vector: Doubles) -> Doubles:
     return vector / length if length else vector
 
 
-_RUN = "/accounts/{account_id}/ai/run"
+async def _refuse(call: Call) -> Response:
+    await call.request.body()
+    raise ApiError(
+        501, 10501, "The stand-in does not implement this route; of Workers AI it runs embedding models only"
+    )
+
+
+_AI = "/accounts/{account_id}/ai"
+_REFUSED = (
+    ("GET", "/authors/search"),
+    ("GET", "/finetunes"),
+    ("POST", "/finetunes"),
+    ("GET", "/finetunes/public"),
+    ("POST", "/finetunes/{finetune_id}/finetune-assets"),
+    ("GET", "/models/search"),
+    ("GET", "/models/schema"),
+    ("GET", "/tasks/search"),
+    ("GET", "/tomarkdown/supported"),
+    ("POST", "/tomarkdown"),
+)
+"""All routes of Workers AI except the run of a model."""
 ENDPOINTS = [
-    Endpoint("POST", f"{_RUN}/{{model_name}}", _run),
-    Endpoint("POST", f"{_RUN}/{{scope}}/{{author}}/{{name}}", _run),
+    Endpoint("POST", f"{_AI}/run/{{model_name}}", _run),
+    Endpoint("POST", f"{_AI}/run/{{scope}}/{{author}}/{{name}}", _run),
+    *(Endpoint(method, _AI + path, _refuse) for method, path in _REFUSED),
 ]

@@ -19,8 +19,7 @@ from syncd.core.model import Entry
 from syncd.core.probe_answers import ProbeAnswers
 from syncd.core.problems import Limits
 from syncd.state.probe_answers import StoredAnswers
-from syncd.targets.ai_search.access import readable_instance, search_advice
-from syncd.targets.ai_search.capacity import instance_usage
+from syncd.targets.ai_search.advice import instance_usage, readable_instance, search_advice
 from syncd.targets.ai_search.following import IndexFollower
 from syncd.targets.ai_search.items import INSTANCE, OWNER, SHA256, ItemReader, ItemWritePolicy
 from syncd.targets.ai_search.probe import ItemProbe, is_leftover, is_old

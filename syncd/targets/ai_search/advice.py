@@ -1,4 +1,8 @@
-"""How much of the plan's ceilings an AI Search instance and its account use.
+"""Facts about an instance for `syncd check`: the permissions of the token, and the use of the plan's ceilings.
+
+The documentation names two permissions: to read and write an instance (Edit), and to search it (Run). No route tells
+which of them a token has ("AI Search: REST API, create an API token"), and the answer to a search without Run is
+unknown. A search that is refused while the instance can be read therefore means that Run is missing.
 
 The ceilings are those of "AI Search: limits and pricing", October 2026. Cloudflare raises them for single accounts on
 request, and no route tells the plan of an account. They are therefore advice, and nothing is refused because of them.
@@ -6,11 +10,13 @@ request, and no route tells the plan of an account. They are therefore advice, a
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from syncd.cloudflare.ai_search import AISearch
-from syncd.cloudflare.instance_models import InstanceSettings
-from syncd.core.errors import TargetMissing
+from syncd.cloudflare.ai_search import EDIT, RUN, AISearch
+from syncd.cloudflare.instance_models import Instance, InstanceSettings
+from syncd.core.errors import AuthHalt, SyncdError, TargetMissing
 from syncd.core.model import IndexStatus
-from syncd.targets.base import Usage
+from syncd.targets.base import Advice, Usage
+
+_MANAGE = "in the dashboard, give the token the permission"
 
 FILES_FREE = 100_000
 FILES_PAID = 1_000_000
@@ -25,6 +31,40 @@ COUNTED = 10
 
 Counts = Callable[[], Awaitable[Mapping[IndexStatus, int] | None]]
 """Returns the number of items by status, None if it is unknown."""
+
+
+async def readable_instance(api: AISearch) -> Instance:
+    """Return the instance. Raises TargetMissing without one, AuthHalt that names the missing permission."""
+    try:
+        return await api.read_instance()
+    except AuthHalt as refusal:
+        if await _may_search(api):
+            raise AuthHalt(f"the token has {RUN} but not {EDIT}: {_MANAGE} {EDIT}: {refusal}") from refusal
+        raise AuthHalt(f"{refusal}; it needs {EDIT}, and for searches {RUN}") from refusal
+
+
+async def _may_search(api: AISearch) -> bool:
+    """Return whether one search passes the check of the token. Most other failures prove nothing."""
+    try:
+        await api.try_search()
+    except TargetMissing:
+        return True
+    except SyncdError:
+        return False
+    return True
+
+
+async def search_advice(api: AISearch) -> Advice:
+    """Make one search of an instance that can be read. Return advice about the permissions from its answer."""
+    try:
+        await api.try_search()
+    except AuthHalt as refusal:
+        message = f"{RUN} is missing: the mirror works, but search and verify --query do not: {refusal}"
+        return Advice(message, f"{_MANAGE} {RUN}, beside {EDIT}", "permissions")
+    except SyncdError as failure:
+        remedy = "search and verify --query fail like this; run syncd check again later"
+        return Advice(f"one search failed: {failure}", remedy, "search")
+    return Advice(f"the token reads the instance ({EDIT}) and searches it ({RUN})", None, "permissions")
 
 
 async def instance_usage(api: AISearch, settings: InstanceSettings, counts: Counts, *, account: bool) -> list[Usage]:
