@@ -1,0 +1,20 @@
+"""The README is short, and has the two commands that .ci/run and .ci/newcomer read."""
+
+import re
+
+import pytest
+
+from tests.unit.docs.messages import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MOST_LINES = 150
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("name", ["demo", "test"])
+def test_there_is_one_command_between_the_markers(name: str) -> None:
+    [block] = re.findall(f"<!-- {name}-command -->\n(.*?)<!-- /{name}-command -->\n", README, re.DOTALL)
+    assert block == f"```sh\nmake {name}\n```\n"
