@@ -1,4 +1,4 @@
-"""deploy/kubernetes/ fits syncd: its config loads, its shards are all there, its probes ask a daemon that runs."""
+"""deploy/ fits syncd: its config loads, its shards are all there, its probes ask a daemon that runs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +15,11 @@ from syncd.service.build import build_settings
 from tests.e2e.harness import Daemon, open_workspace
 
 ROOT = Path(__file__).parents[3]
-FOLDER = ROOT / "deploy" / "kubernetes"
-WORKLOADS = ["statefulset.yaml", "job.yaml"]
+FOLDER = ROOT / "deploy"
+DAEMON, JOB = "overlays/shards/statefulset.yaml", "overlays/job/job.yaml"
+WORKLOADS = [DAEMON, JOB]
+SECRET = {("syncd", "token"): "a-token"}
+"""The Secret that docs/how-to/kubernetes.md creates."""
 PROBED = "0.0.0.0:9385"
 
 
@@ -39,7 +42,7 @@ def expanded(name: str, index: str) -> dict[str, str]:
     for each in container(name)["env"]:
         source = each.get("valueFrom", {})
         if "secretKeyRef" in source:
-            made[each["name"]] = secret()[source["secretKeyRef"]["key"]]
+            made[each["name"]] = SECRET[source["secretKeyRef"]["name"], source["secretKeyRef"]["key"]]
         elif "fieldRef" in source:
             made[each["name"]] = index
         else:
@@ -50,49 +53,40 @@ def expanded(name: str, index: str) -> dict[str, str]:
     return made
 
 
-def secret() -> dict[str, str]:
-    found: dict[str, str] = read("secret.example.yaml")["stringData"]
-    return found
-
-
 def config_of(name: str, index: int, place: Path) -> Config:
     """The config as this pod reads it."""
-    file = place / "config.toml"
-    file.write_text(read("config.yaml")["data"]["config.toml"], encoding="utf-8")
     environ = expanded(name, str(index))
     assert environ.pop("SYNCD_CONFIG") == "/etc/syncd/config.toml"
-    return load(file, environ)
+    place.joinpath("config.toml").write_bytes((FOLDER / "base/config.toml").read_bytes())
+    return load(place / "config.toml", environ)
 
 
-def replicas(name: str) -> int:
-    spec = read(name)["spec"]
-    return int(spec["replicas"] if "replicas" in spec else spec["completions"])
+def test_the_pods_together_answer_for_every_part_once(tmp_path: Path) -> None:
+    count = read(DAEMON)["spec"]["replicas"]
+    configs = [config_of(DAEMON, index, tmp_path) for index in range(count)]
+    shards = [build_settings(config.mirrors["docs"]).policy.shard for config in configs]
+    assert shards == [Shard(index, count) for index in range(count)]
+    assert {config.cloudflare.quota for config in configs} == {f"{1050 // count}/300s"}
+    assert {config.mirrors["docs"].owner for config in configs} == {"docs"}
+
+
+def test_the_job_answers_for_all_keys(tmp_path: Path) -> None:
+    config = config_of(JOB, 0, tmp_path)
+    assert build_settings(config.mirrors["docs"]).policy.shard == Shard(0, 1)
+    assert config.cloudflare.quota == "1050/300s"
+    assert config.mirrors["docs"].owner == config_of(DAEMON, 0, tmp_path).mirrors["docs"].owner
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
-def test_the_pods_together_answer_for_every_part_once(tmp_path: Path, name: str) -> None:
-    count = replicas(name)
-    shards = [build_settings(config_of(name, index, tmp_path).mirrors["docs"]).policy.shard for index in range(count)]
-    assert shards == [Shard(index, count) for index in range(count)]
-    assert login(config_of(name, 0, tmp_path)) == (secret()["token"], None)
+def test_the_token_is_that_of_the_secret(tmp_path: Path, name: str) -> None:
+    assert login(config_of(name, 0, tmp_path)) == ("a-token", None)
+    page = (ROOT / "docs/how-to/kubernetes.md").read_text(encoding="utf-8")
+    assert "kubectl create secret generic syncd --from-file=token=" in page
 
 
-def test_both_name_as_many_parts_and_divide_the_rate_by_them(tmp_path: Path) -> None:
-    counts = {replicas(name) for name in WORKLOADS} | {read("job.yaml")["spec"]["parallelism"]}
-    (count,) = counts
-    assert config_of("job.yaml", 0, tmp_path).cloudflare.quota == f"{1050 // count}/300s"
-
-
-@pytest.mark.parametrize(
-    ("name", "path"),
-    [
-        ("statefulset.yaml", "metadata.labels['apps.kubernetes.io/pod-index']"),
-        ("job.yaml", "metadata.annotations['batch.kubernetes.io/job-completion-index']"),
-    ],
-)
-def test_the_index_is_the_one_that_kubernetes_gives(name: str, path: str) -> None:
-    (index,) = [each for each in container(name)["env"] if each["name"] == "POD_INDEX"]
-    assert index["valueFrom"]["fieldRef"]["fieldPath"] == path
+def test_the_index_is_the_one_that_kubernetes_gives() -> None:
+    (index,) = [each for each in container(DAEMON)["env"] if each["name"] == "POD_INDEX"]
+    assert index["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.labels['apps.kubernetes.io/pod-index']"
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
@@ -103,8 +97,10 @@ def test_everything_a_pod_mounts_is_there_and_where_the_config_looks(tmp_path: P
     assert mounts.keys() == volumes.keys()
     assert mounts["docs"] == {"name": "docs", "mountPath": str(config.mirrors["docs"].path), "readOnly": True}
     assert config.state_dir.parent == Path(mounts["state"]["mountPath"])
-    assert volumes["config"]["configMap"]["name"] == read("config.yaml")["metadata"]["name"]
-    assert volumes["docs"]["persistentVolumeClaim"]["claimName"] == read("volume.yaml")["metadata"]["name"]
+    (config_map,) = read("base/kustomization.yaml")["configMapGenerator"]
+    assert volumes["config"]["configMap"]["name"] == config_map["name"]
+    assert config_map["files"] == ["config.toml"]
+    assert volumes["docs"]["persistentVolumeClaim"]["claimName"] == read("base/volume.yaml")["metadata"]["name"]
     assert volumes["state"]["emptyDir"]["sizeLimit"]
 
 
@@ -122,17 +118,25 @@ def test_a_pod_has_no_right_it_does_not_need(name: str) -> None:
 
 
 def test_the_user_is_that_of_the_image() -> None:
-    user = pod("job.yaml")["securityContext"]
+    user = pod(JOB)["securityContext"]
     assert f"USER {user['runAsUser']}:{user['runAsGroup']}\n" in (ROOT / "Containerfile").read_text()
-    assert user == pod("statefulset.yaml")["securityContext"]
+    assert user == pod(DAEMON)["securityContext"]
 
 
 def test_the_job_tries_again_only_what_may_pass_by_itself() -> None:
-    rules = read("job.yaml")["spec"]["podFailurePolicy"]["rules"]
+    rules = read(JOB)["spec"]["podFailurePolicy"]["rules"]
     actions = {code: rule["action"] for rule in rules for code in rule.get("onExitCodes", {}).get("values", [])}
-    assert actions == {1: "FailIndex", 2: "FailJob", 3: "FailJob", 4: "FailJob"}
-    assert pod("job.yaml")["restartPolicy"] == "Never", "podFailurePolicy wants it so"
-    assert container("job.yaml")["args"][-1] == "reconcile"
+    assert actions == dict.fromkeys([1, 2, 3, 4], "FailJob")
+    assert pod(JOB)["restartPolicy"] == "Never", "podFailurePolicy wants it so"
+    assert container(JOB)["args"][-1] == "reconcile"
+
+
+def test_the_pod_monitor_chooses_the_pods_of_the_daemon() -> None:
+    spec = read("components/podmonitor/podmonitor.yaml")["spec"]
+    assert spec["selector"] == read(DAEMON)["spec"]["selector"]
+    assert spec["selector"]["matchLabels"].items() <= read(DAEMON)["spec"]["template"]["metadata"]["labels"].items()
+    (endpoint,) = spec["podMetricsEndpoints"]
+    assert endpoint["port"] in [port["name"] for port in container(DAEMON)["ports"]]
 
 
 def test_no_variable_of_a_pod_is_unknown_to_syncd(tmp_path: Path) -> None:
@@ -141,7 +145,7 @@ def test_no_variable_of_a_pod_is_unknown_to_syncd(tmp_path: Path) -> None:
 
 
 def test_the_daemon_has_time_to_end() -> None:
-    assert pod("statefulset.yaml")["terminationGracePeriodSeconds"] > 5
+    assert pod(DAEMON)["terminationGracePeriodSeconds"] > 5
 
 
 # -- the probes
@@ -149,10 +153,8 @@ def test_the_daemon_has_time_to_end() -> None:
 
 def probe(kind: str, address: str) -> bool:
     """Return whether a probe of the kubelet succeeds at the address of a daemon."""
-    asked = container("statefulset.yaml")[kind]["httpGet"]
-    assert {"name": asked["port"], "containerPort": int(PROBED.rpartition(":")[2])} in container("statefulset.yaml")[
-        "ports"
-    ]
+    asked = container(DAEMON)[kind]["httpGet"]
+    assert {"name": asked["port"], "containerPort": int(PROBED.rpartition(":")[2])} in container(DAEMON)["ports"]
     try:
         # The kubelet asks the address of the pod, and names it as host.
         answer = httpx.get(f"http://{address}{asked['path']}", headers={"Host": "10.1.2.3:9385"}, timeout=10)
@@ -178,7 +180,7 @@ def address(daemon: Daemon) -> str:
 
 
 def test_the_probes_ask_where_the_config_listens(tmp_path: Path) -> None:
-    assert config_of("statefulset.yaml", 0, tmp_path).web.metrics_listen == PROBED
+    assert config_of(DAEMON, 0, tmp_path).web.metrics_listen == PROBED
 
 
 def test_a_daemon_in_step_is_alive_and_ready(at_work: tuple[Daemon, str]) -> None:
