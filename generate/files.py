@@ -1,6 +1,6 @@
 """All generated files: their names and texts."""
 
-from generate import commands, config_page, example, json_schema, man
+from generate import commands, completions, config_page, example, json_schema, man
 from generate.blocks import Block, Heading, Table, Text, markdown
 from syncd.core.errors import EXIT_MEANINGS
 
@@ -15,6 +15,7 @@ def files() -> dict[str, str]:
         "docs/man/syncd.toml.5": config_page.manual(),
         "config.example.toml": example.example(),
         "syncd/config/syncd.schema.json": json_schema.json_schema(),
+        **completions.completions(),
     }
 
 

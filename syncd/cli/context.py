@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from syncd import __version__
+from syncd.cli import completion
 from syncd.core.errors import ConfigError
 from syncd.core.keys import from_os, shown_path, to_os
 from syncd.service import signals
@@ -68,7 +69,8 @@ class GlobalOptions:
     def exposed_files(self, config: "Config") -> "list[Exposed]":
         """Return the files of a loaded config that other users can read or change and should not."""
         from syncd.config.checks import exposed_files
-        from syncd.config.sources import config_path, file_values, holds_secret
+        from syncd.config.file import config_path, file_values
+        from syncd.config.sources import holds_secret
 
         path = config_path(self.config)
         return exposed_files(config, path, holds_secret=holds_secret(file_values(path)))
@@ -127,6 +129,9 @@ def os_path(text: str) -> Path:
     return Path(to_os(text))
 
 
+file_path, directory_path = completion.OsPath("file"), completion.OsPath("dir")
+
+
 def at_home(path: Path) -> Path:
     """Return a path with "~" as the home directory. A name such as "~draft.md" that names no user stays as it is."""
     try:
@@ -139,6 +144,8 @@ def _as_given(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     """Apply a global option that stands after the command: it wins over the same option before it."""
     if ctx.resilient_parsing:
         # A shell completes the command line. No command runs.
+        if param.name == "config" and value:
+            ctx.meta[completion.CONFIG] = value
         return value
     given: GlobalOptions = ctx.obj
     if param.name == "verbose":
@@ -153,7 +160,7 @@ def _global_options(*, after: bool) -> list[click.Option]:
     settings: dict[str, Any] = {"hidden": True, "expose_value": False, "callback": _as_given} if after else {}
     formats = click.Choice(get_args(LogFormat))
     return [
-        click.Option(["-c", "--config"], metavar="PATH", type=os_path, help="Read this config file.", **settings),
+        click.Option(["-c", "--config"], metavar="PATH", type=file_path, help="Read this config file.", **settings),
         click.Option(
             ["-v", "--verbose"],
             count=True,
@@ -319,7 +326,7 @@ def _add_mirrors(ctx: click.Context, _: click.Parameter, names: Sequence[str]) -
     ctx.params["mirrors"] = tuple(dict.fromkeys((*ctx.params.get("mirrors", ()), *names)))
 
 
-_SHARED: dict[str, Any] = {"expose_value": False, "callback": _add_mirrors}
+_SHARED: dict[str, Any] = {"expose_value": False, "callback": _add_mirrors, "shell_complete": completion.mirrors}
 mirror_option = click.option(
     "-m", "--mirror", metavar="NAME", multiple=True, help="Choose this mirror. May be repeated.", **_SHARED
 )

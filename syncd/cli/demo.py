@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from syncd.cli.context import Duration, GlobalOptions, at_home, command, os_path, run_async
+from syncd.cli.context import Duration, GlobalOptions, at_home, command, directory_path, file_path, run_async
 from syncd.cli.output import ProgressDisplay, print_line, print_now, progress
 from syncd.core.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
 from syncd.core.keys import shown_path
@@ -42,7 +42,7 @@ _PATTERN = "Keys (regular expression) "
 @click.option(
     "--port", metavar="N", type=click.IntRange(0, 65535), default=8787, help="The loopback port; 0 takes a free one."
 )
-@click.option("--store", type=os_path, metavar="PATH", help="The SQLite file for all data. Default: memory.")
+@click.option("--store", type=file_path, metavar="PATH", help="The SQLite file for all data. Default: memory.")
 @click.option("--token", help="Accept this token only. Default: any.")
 @click.option(
     "--on-existing",
@@ -193,7 +193,7 @@ def _print_url(base_url: str) -> None:
 
 
 @command()
-@click.argument("path", type=os_path, required=False, help="The folder to mirror. Default: a bundled sample.")
+@click.argument("path", type=directory_path, required=False, help="The folder to mirror. Default: a bundled sample.")
 @click.option("--watch", is_flag=True, help="Stay and follow edits until Ctrl-C.")
 @click.pass_obj
 def demo(options: GlobalOptions, path: Path | None, *, watch: bool) -> int:

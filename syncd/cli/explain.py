@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from syncd.cli import completion
 from syncd.cli.context import (
     GlobalOptions,
     chosen_mirrors,
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.argument("name", metavar="PATH-OR-KEY", help="A file, a directory, or a key as another command shows it.")
+@click.argument(
+    "name",
+    metavar="PATH-OR-KEY",
+    help="A file, a directory, or a key as another command shows it.",
+    shell_complete=completion.files,
+)
 @mirror_option
 @click.pass_obj
 def explain(options: GlobalOptions, name: str, mirrors: tuple[str, ...]) -> int:

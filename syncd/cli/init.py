@@ -8,7 +8,7 @@ from string import Template
 
 import click
 
-from syncd.cli.context import GlobalOptions, at_home, command, os_path
+from syncd.cli.context import GlobalOptions, at_home, command, directory_path
 from syncd.cli.output import print_line
 from syncd.cli.schema import schema_url
 from syncd.core.errors import EXIT_OK, ConfigError
@@ -75,7 +75,7 @@ model = "@cf/baai/bge-base-en-v1.5"   # a model of Workers AI; a change of the m
 
 
 @command()
-@click.argument("path", default=".", type=os_path, help="The folder to mirror. Default: the current one.")
+@click.argument("path", default=".", type=directory_path, help="The folder to mirror. Default: the current one.")
 @click.option(
     "--target",
     metavar="SPEC",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from syncd.cli import completion
 from syncd.cli.context import (
     GlobalOptions,
     as_json_option,
@@ -39,7 +40,12 @@ _SHORT_WORD = 3
 
 
 folder_option = click.option(
-    "--folder", metavar="DIR", default="", show_default=False, help="Look only in this folder of the mirror."
+    "--folder",
+    metavar="DIR",
+    default="",
+    show_default=False,
+    help="Look only in this folder of the mirror.",
+    shell_complete=completion.directories,
 )
 
 # -- ls

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from syncd.cli.context import CommandGroup, Duration, GlobalOptions, as_json_option, os_path, run_async
+from syncd.cli import completion
+from syncd.cli.context import CommandGroup, Duration, GlobalOptions, as_json_option, file_path, run_async
 from syncd.cli.output import print_error, print_json, print_line, print_note, print_table
 from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Conflict, NotFound, SyncdError
 from syncd.core.plain_text import printable, shown_size
@@ -25,11 +26,19 @@ _T = TypeVar("_T")
 _BULK_DELETE_KEYS = 1000
 """The largest number of keys in one bulk delete."""
 
-_namespace_argument = click.argument("namespace", metavar="TITLE-OR-ID", help="The title of the namespace, or its id.")
+_namespace_argument = click.argument(
+    "namespace",
+    metavar="TITLE-OR-ID",
+    help="The title of the namespace, or its id.",
+    shell_complete=completion.titles,
+)
 _title_argument = click.argument("title", help="The title of the namespace.")
 _key_argument = click.argument("key", help="The key.")
 _namespace_option = click.option(
-    "--namespace", metavar="TITLE-OR-ID", help="The namespace. Default: the one of the only mirror of type kv."
+    "--namespace",
+    metavar="TITLE-OR-ID",
+    help="The namespace. Default: the one of the only mirror of type kv.",
+    shell_complete=completion.titles,
 )
 
 
@@ -221,7 +230,7 @@ def meta(options: GlobalOptions, key: str, namespace: str | None, *, as_json: bo
 
 @group.command
 @_key_argument
-@click.argument("file", type=os_path, help="The file with the value; - reads stdin.")
+@click.argument("file", type=file_path, help="The file with the value; - reads stdin.")
 @click.option("--metadata", metavar="JSON", help="The metadata of the key, as a JSON object.")
 @click.option("--expiration-ttl", metavar="TIME", type=Duration(60), help="Time until the key expires, such as 1h.")
 @_namespace_option

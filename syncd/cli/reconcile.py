@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from syncd.cli import completion
 from syncd.cli.capacity import capacity_object, usages
 from syncd.cli.context import Command, Duration, GlobalOptions, as_json_option, command, mirrors_argument, run_async
 from syncd.cli.reports import done, forecast, planned, print_reports
@@ -134,7 +135,9 @@ def plan(options: GlobalOptions, mirrors: tuple[str, ...], *, as_json: bool) -> 
 
 
 @command()
-@click.argument("plan_id", metavar="ID", help="The id of the plan, as `syncd plan` prints it.")
+@click.argument(
+    "plan_id", metavar="ID", help="The id of the plan, as `syncd plan` prints it.", shell_complete=completion.plans
+)
 @as_json_option
 @click.pass_obj
 def approve(options: GlobalOptions, plan_id: str, *, as_json: bool) -> int:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from syncd.cli import completion
 from syncd.cli.context import (
     GlobalOptions,
     as_json_option,
     at_home,
     chosen_mirrors,
     command,
+    directory_path,
     folders_of,
     mirror_containing,
     mirror_option,
@@ -60,7 +62,13 @@ class _Search:
 @click.option(
     "--query", metavar="Q", multiple=True, help="Ask the search of the target. Without --deep, do nothing else."
 )
-@click.option("--expect", metavar="FILE", multiple=True, help="The file that the query before it should find.")
+@click.option(
+    "--expect",
+    metavar="FILE",
+    multiple=True,
+    shell_complete=completion.files,
+    help="The file that the query before it should find.",
+)
 @click.option(
     "--top",
     metavar="N",
@@ -248,7 +256,9 @@ def _other_hits(answer: "SearchAnswer") -> str:
 
 
 @command()
-@click.argument("folder", metavar="DIR", type=os_path, help="The folder to write into. It is created if it is missing.")
+@click.argument(
+    "folder", metavar="DIR", type=directory_path, help="The folder to write into. It is created if it is missing."
+)
 @mirror_option
 @click.option("--force", is_flag=True, help="Overwrite files that differ.")
 @click.option("--all", "everyone", is_flag=True, help="Also write the entries of other owners.")

@@ -11,6 +11,7 @@ from typing import get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from syncd.config.file import CONFIG_VARIABLE, home
 from syncd.config.places import PREFIX, Places
 from syncd.config.schema import Config, MirrorConfig, known_keys, unknown_key
 from syncd.core.errors import ConfigError, ConfigFaults
@@ -19,7 +20,6 @@ from syncd.core.keys import from_os, name_fault, normal
 from syncd.core.problems import KV_KEY_BYTES
 from syncd.core.rules import Rules
 
-CONFIG_VARIABLE = "SYNCD_CONFIG"
 CREDENTIAL = "cloudflare_api_token"
 """The name of the systemd credential (LoadCredential)."""
 TARGET_TYPES = ("ai-search", "kv", "vectorize")
@@ -113,14 +113,6 @@ def _root_fault(mirror: MirrorConfig, state_dir: Path, secrets: Sequence[Path]) 
         # The message does not name the file, because its configured path may be a token by mistake.
         return "holds a file with the API token, which would be uploaded; move it out"
     return None
-
-
-def home() -> Path | None:
-    """Return the user's home directory, or None if there is none."""
-    try:
-        return Path.home()
-    except RuntimeError:
-        return None
 
 
 def _contains(root: Path, path: Path) -> bool:

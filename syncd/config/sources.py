@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,19 +18,18 @@ from pydantic_settings import (
 )
 
 from syncd.config.checks import (
-    CONFIG_VARIABLE,
     CREDENTIAL,
     check_mirrors,
     describe,
-    home,
     mirror_fault,
     refuse_writable,
     variable_faults,
 )
+from syncd.config.file import config_path, file_values, home, text_of
 from syncd.config.places import CLOUDFLARE_VARIABLES, PREFIX, Places, key_lines
 from syncd.config.schema import AccountConfig, Config, permissions
 from syncd.core.errors import ConfigError, ConfigFaults
-from syncd.core.keys import from_os, shown_path
+from syncd.core.keys import from_os
 from syncd.core.plain_text import decode
 
 _LOGIN = ("api_token", "api_token_file", "email", "api_key")
@@ -75,47 +73,9 @@ def load(flag: Path | None = None, environ: Mapping[str, str] | None = None, *, 
 def _places(path: Path, environ: Mapping[str, str]) -> Places:
     """Return the places of the keys. The file is read once more, because only an error needs them."""
     try:
-        return Places(path, key_lines(_text_of(path)), environ)
+        return Places(path, key_lines(text_of(path)), environ)
     except ConfigError:
         return Places(path, {}, environ)
-
-
-def config_path(flag: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the path of the config file. Raises ConfigError if the named file is missing, or if none is found."""
-    named = flag or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
-    if named:
-        if not os.path.isfile(named):  # noqa: PTH113 - without permission this returns False
-            if os.path.exists(named):  # noqa: PTH110 - the same
-                raise ConfigError(
-                    f"config file {shown_path(named)} is no regular file; name one with: syncd --config PATH"
-                )
-            if refused := _refusal(named):
-                raise ConfigError(f"config file {shown_path(named)}: {refused}; let this user read it")
-            raise ConfigError(
-                f"config file {shown_path(named)} does not exist; make one with: syncd init PATH --target SPEC"
-            )
-        return named
-    candidates = [Path("syncd.toml"), Path("/etc/syncd/config.toml")]
-    if environ.get("XDG_CONFIG_HOME"):
-        candidates.insert(1, Path(environ["XDG_CONFIG_HOME"]) / "syncd" / "config.toml")
-    elif at_home := home():
-        candidates.insert(1, at_home / ".config" / "syncd" / "config.toml")
-    for candidate in candidates:
-        if os.path.isfile(candidate):  # noqa: PTH113 - as above
-            return candidate
-    tried = ", ".join(map(str, candidates))
-    raise ConfigError(f"no config file (tried {tried}); make one with: syncd init PATH --target SPEC")
-
-
-def _refusal(path: Path) -> str | None:
-    """Return the reason why this user cannot find out whether a file exists, None if the user can."""
-    try:
-        path.lstat()
-    except PermissionError as error:
-        return error.strerror
-    except (OSError, ValueError):
-        return None
-    return None
 
 
 def _with_absolute_paths(config: Config, base: Path) -> Config:
@@ -199,29 +159,6 @@ def _has_token(section: Mapping[str, Any]) -> bool:
 
 def _has_key(section: Mapping[str, Any]) -> bool:
     return bool(section.get("email") and section.get("api_key"))
-
-
-def file_values(path: Path) -> dict[str, Any]:
-    """Read the TOML file. Raises ConfigError that names the line of a syntax error."""
-    text = _text_of(path)
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
-    except RecursionError:
-        raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from None
-    except Exception as error:  # noqa: BLE001 - such as a number of 5,000 digits; its text may quote a secret
-        why = f"a value cannot be understood ({type(error).__name__}); look for a number that is too large"
-        raise ConfigError(f"{path} is not valid TOML: {why}") from None
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return decode(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
-    except ValueError as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; let syncd read it") from None
 
 
 def _credential_values(environ: Mapping[str, str]) -> dict[str, Any]:

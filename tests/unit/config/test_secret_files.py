@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from syncd.config.checks import Exposed, exposed_files
-from syncd.config.sources import file_values, holds_secret, load, login
+from syncd.config.file import file_values
+from syncd.config.sources import holds_secret, load, login
 from syncd.core.errors import ConfigError
 from tests.unit.config.harness import MINIMAL, Place, toml
 
