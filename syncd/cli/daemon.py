@@ -11,7 +11,7 @@ import click
 
 from syncd.cli.context import GlobalOptions, command, run_async
 from syncd.cli.output import PLAIN_INTERVAL_S, ProgressLine, print_note, progress
-from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Locked
+from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Locked, StateHalt
 from syncd.service import signals
 
 ALIVE_S = 5.0
@@ -50,6 +50,13 @@ def let_daemon_look(state_dir: Path) -> None:
 
     Without a daemon, or if this user may not ask it, nothing happens.
     """
+    from syncd.state.directory import holder
+
+    # Without a daemon, asyncio and the log library need not be imported.
+    with contextlib.suppress(StateHalt):
+        held = holder(state_dir)
+        if not held or not held.daemon:
+            return
     from syncd.service.control import LOOK, ask
 
     async def look() -> None:
