@@ -11,11 +11,12 @@ import click
 
 from syncd.cli.context import GlobalOptions, command, run_async
 from syncd.cli.output import PLAIN_INTERVAL_S, ProgressLine, print_note, progress
-from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, Locked, StateHalt
+from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, ConfigError, ConfigFaults, Locked, StateHalt
 from syncd.service import signals
 
 ALIVE_S = 5.0
 """Seconds in which a daemon that is not stuck answers a health check."""
+FORMER_STAYS = "the config cannot be used; a daemon that is running goes on with the former one"
 LOOK_S = 1.5
 """Seconds for which `status` waits until the daemon has looked at its remote."""
 
@@ -115,12 +116,19 @@ def reload(options: GlobalOptions) -> int:
     from syncd.config.sources import CREDENTIALS_DIRECTORY, load
 
     # Only the daemon reads the token: systemd lets no other process of the unit read its credentials.
-    config = load(options.config, {name: value for name, value in os.environ.items() if name != CREDENTIALS_DIRECTORY})
+    environ = {name: value for name, value in os.environ.items() if name != CREDENTIALS_DIRECTORY}
+    try:
+        config = load(options.config, environ)
+    except ConfigError as error:
+        raise ConfigFaults([f"{FORMER_STAYS}:", *error.lines]) from None
 
     async def ask() -> int:
         code = await ask_daemon(config.state_dir, {"command": "reload"}, quiet=options.quiet)
         if code is None:
-            raise ConfigError(f"no daemon is running with state_dir {config.state_dir}; start it with: syncd run")
+            raise ConfigError(
+                f"no daemon is running with state_dir {config.state_dir}; start it with: systemctl start syncd"
+                " (if it is a service), or: syncd run"
+            )
         return code
 
     return run_async(ask())

@@ -240,7 +240,11 @@ class _Daemon:
         reloaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reloads.append(reloaded)
         self._reload.set()
-        await reloaded
+        try:
+            await reloaded
+        except SyncdError:
+            channel.err("syncd: the config cannot be used; the daemon goes on with the former one:\n")
+            raise
         channel.out("the daemon uses the config as it is now, and makes a full pass of every mirror\n")
         return EXIT_OK
 

@@ -28,7 +28,7 @@ from syncd.state.history import DeleteLogLine, DeleteLogWriter
 from syncd.state.journal import Journal
 from syncd.state.pass_tables import PassTables
 from syncd.state.queue import LATER_S, Absence, Dirty
-from syncd.sync.mirror import Mirror
+from syncd.sync.mirror import Mirror, PassOptions
 
 log = structlog.get_logger()
 
@@ -106,7 +106,7 @@ class _Uploads:
 
 
 async def postpone_deletes(
-    mirror: Mirror, tables: PassTables, rows: Sequence[Dirty], delete_after: float, unsent: Mapping[str, str]
+    mirror: Mirror, tables: PassTables, rows: Sequence[Dirty], options: PassOptions, unsent: Mapping[str, str]
 ) -> DeleteDecision:
     """Remove the deletes that have to wait from the plan, schedule another look at their keys, and count the losses.
 
@@ -117,8 +117,11 @@ async def postpone_deletes(
         return decision
     uploads = _Uploads(mirror, tables, rows, unsent)
     await uploads.look()
+    if options.approved is not None:
+        # A later pass has no approval, so an approved delete does not wait for files that nobody has looked at yet.
+        uploads.marked_due = None
     for batch in tables.plan.batches("delete"):
-        _decide_batch(mirror, decision, uploads, batch, delete_after)
+        _decide_batch(mirror, decision, uploads, batch, options.delete_after)
         await asyncio.sleep(0)
     decision.lost += mirror.absences.count_lost()
     tables.plan.remove("delete", decision.postponed)

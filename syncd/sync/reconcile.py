@@ -298,7 +298,7 @@ async def _forecast_brake(current: Pass) -> None:
 async def _brake(current: Pass) -> DeleteContext:
     """Remove the deletes that may not go, or not yet, from the plan. Return the context of the others."""
     mirror, options, result = current.mirror, current.options, current.result
-    postponed = await postpone_deletes(mirror, result.tables, current.rows, options.delete_after, result.unsent)
+    postponed = await postpone_deletes(mirror, result.tables, current.rows, options, result.unsent)
     result.waiting = postponed.waiting
     result.held_back = postponed.needs_full_pass
     weighed = brake_input(mirror, postponed.lost, result.known, fresh=result.fresh)

@@ -1,6 +1,7 @@
 """The work that a button of the page has started: at most one job for each mirror, and the result of the last one."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -22,7 +23,7 @@ What = Literal["plan", "approve"]
 class Job:
     """One job. number: counts up from 1. text: the result for people, "" while it runs. good: whether it succeeded.
 
-    plan: the result of a preview.
+    plan: the result of a preview. ended_at: seconds since the epoch, None while it runs.
     """
 
     number: int
@@ -31,6 +32,7 @@ class Job:
     good: bool = False
     text: str = ""
     plan: dict[str, Any] = field(default_factory=dict)
+    ended_at: float | None = None
 
     def view(self) -> dict[str, Any]:
         """Return the job as the page shows it, without the list of its plan."""
@@ -40,6 +42,7 @@ class Job:
             "running": self.running,
             "good": self.good,
             "text": self.text,
+            "ended_at": self.ended_at,
         }
 
 
@@ -107,7 +110,7 @@ async def _run(job: Job, name: str, work: Callable[[Job], Awaitable[None]]) -> N
         _log.exception("web.job_failed", mirror=name, job=job.what)
         job.good, job.text = False, f"unexpected {type(error).__name__}; the log has the traceback: report it"
     finally:
-        job.running = False
+        job.running, job.ended_at = False, round(time.time())
 
 
 def _plan(found: Preview) -> dict[str, Any]:

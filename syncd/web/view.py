@@ -243,6 +243,7 @@ class EventFeed:
             # It was counted together with the other numbers.
             "remaining": min(now.remaining, mirror.get("remaining", now.remaining)),
             "until": now.until,
+            "full_at": self._times.wall(name, max(worker.full_at, worker.policy.retry_at)),
             "next_at": now.next_try or self._times.wall(name, max(worker.full_at, worker.policy.retry_at)),
             **safe(status),
             "watch": watch.mode,

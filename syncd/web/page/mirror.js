@@ -1,7 +1,7 @@
 // One mirror: how much is searchable, what is on the way, what is wrong.
 
 import { Problems } from "./problems.js";
-import { ago, copyOf, number, now, order, partsOf, say, showMoment, span, tell, until } from "./words.js";
+import { absolute, ago, copyOf, number, now, order, partsOf, say, showMoment, span, tell, until } from "./words.js";
 
 const cards = new Map();
 
@@ -87,7 +87,7 @@ const stateText = (mirror, lost) => {
 
 const jobText = (job) => {
   if (!job || job.what !== "approve") return "";
-  return job.running ? "Deleting what was approved…" : job.text;
+  return job.running ? "Deleting what was approved…" : `${absolute(job.ended_at)}: ${job.text}`;
 };
 
 const showMirror = (mirror) => {
@@ -131,7 +131,7 @@ export const showMirrorTimes = (mirrors, lost) => {
     const last = mirror.last_reconcile && Date.parse(mirror.last_reconcile) / 1000;
     showMoment(refs.part("last"), last, mirror.state === "syncing" ? "the first is under way" : "never");
     const none = lost ? "not known" : mirror.state === "syncing" ? "under way" : "not planned";
-    showMoment(refs.part("next"), lost ? null : mirror.next_at, none, until);
+    showMoment(refs.part("next"), lost ? null : mirror.full_at, none, until);
     showMoment(refs.part("oldest"), mirror.oldest_at, mirror.items.pending ? "found by this pass" : "nothing waits", (at) => span(now() - at));
     if (mirror.last_error) say(refs.part("error-at"), ago(mirror.last_error.at));
   }

@@ -296,6 +296,18 @@ async def test_a_pending_mark_postpones_deletes_for_settle_max_at_most(core: Cor
     assert core.target.texts() == {"other": "o"}
 
 
+async def test_an_approved_delete_does_not_wait_for_a_file_that_is_marked_meanwhile(core: Core) -> None:
+    await forty(core)
+    for name in names("guides", 20):
+        core.remove(name)
+    with pytest.raises(Brake):
+        await core.full()
+    plan = (await core.full(dry_run=True)).plan_id
+    core.mark("busy.log")
+    await reconcile(core.mirror, Scope(), PassOptions(approved=plan))
+    assert core.target.texts() == names("news", 20)
+
+
 async def run_now(core: Core, *but: str) -> None:
     rows = [row for row in core.mirror.queue.settled(core.clock.now) if row.key not in but]
     await reconcile(core.mirror, Scope(rows))
