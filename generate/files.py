@@ -1,6 +1,6 @@
 """All generated files: their names and texts."""
 
-from generate import commands, completions, config_page, example, json_schema, man
+from generate import commands, completions, config_page, example, json_schema, log_events, man
 from generate.blocks import Block, Heading, Table, Text, markdown
 from syncd.core.errors import EXIT_MEANINGS
 
@@ -11,6 +11,7 @@ def files() -> dict[str, str]:
         "docs/reference/commands.md": _commands(),
         "docs/reference/exit-codes.md": _exit_codes(),
         "docs/reference/config.md": config_page.page(),
+        "docs/reference/log-events.md": log_events.page(),
         "docs/man/syncd.1": man.page(),
         "docs/man/syncd.toml.5": config_page.manual(),
         "config.example.toml": example.example(),
