@@ -50,8 +50,8 @@ def page() -> str:
             Text(
                 "Each line of the log has an event with a constant name, a level and fields. On a terminal the log is"
                 " for people, under systemd it has the priorities of the journal, and elsewhere each line is a JSON"
-                " object; `--log-format` chooses. The log goes to stderr. `syncd run` shows the level info and above, other"
-                " commands show warnings and errors. `-v` shows one level more, `-q` errors only."
+                " object; `--log-format` chooses. The log goes to stderr. `syncd run` shows the level info and above,"
+                " other commands show warnings and errors. `-v` shows one level more, `-q` errors only."
             ),
             Code('{"mirror": "docs", "key": "a/b.md", "event": "put.done", "level": "info", "timestamp": "…"}', "json"),
             Text("Secrets are in no line. Control characters in the names of files are escaped."),
