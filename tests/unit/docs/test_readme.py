@@ -17,4 +17,7 @@ def test_the_readme_is_short() -> None:
 @pytest.mark.parametrize("name", ["demo", "test"])
 def test_there_is_one_command_between_the_markers(name: str) -> None:
     [block] = re.findall(f"<!-- {name}-command -->\n(.*?)<!-- /{name}-command -->\n", README, re.DOTALL)
-    assert block == f"```sh\nmake {name}\n```\n"
+    lines = block.splitlines()
+    # .ci/run takes the lines that are neither a comment nor a fence.
+    assert [line for line in lines if not line.startswith(("<!--", "```"))] == [f"make {name}"]
+    assert lines.count("```sh") == 1
