@@ -114,6 +114,7 @@ def reload(options: GlobalOptions) -> int:
     If the config cannot be used, the reason is printed, and the daemon goes on with the former one.
     """
     from syncd.config.sources import CREDENTIALS_DIRECTORY, load
+    from syncd.service.control import is_forbidden
 
     # Only the daemon reads the token: systemd lets no other process of the unit read its credentials.
     environ = {name: value for name, value in os.environ.items() if name != CREDENTIALS_DIRECTORY}
@@ -124,6 +125,8 @@ def reload(options: GlobalOptions) -> int:
 
     async def ask() -> int:
         code = await ask_daemon(config.state_dir, {"command": "reload"}, quiet=options.quiet)
+        if code is None and is_forbidden(config.state_dir):
+            raise ConfigError(f"only its own user and root may ask the daemon of {config.state_dir}: sudo syncd reload")
         if code is None:
             raise ConfigError(
                 f"no daemon is running with state_dir {config.state_dir}; start it with: systemctl start syncd"

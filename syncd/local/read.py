@@ -111,9 +111,12 @@ class Disk:
         try:
             status = self.root.stat()
         except OSError as error:
-            raise self._root_error(error, "Bring the folder back") from error
+            raise self._root_error(error, "Bring the folder back, or correct path in the config") from error
         if not stat.S_ISDIR(status.st_mode):
-            raise RootHalt(f"path {self.label} is no directory; nothing was deleted. Bring the folder back")
+            raise RootHalt(
+                f"path {self.label} is no directory; nothing was deleted. Bring the folder back, or correct path in the"
+                " config"
+            )
         return status.st_dev, status.st_ino
 
     def is_empty(self) -> bool:

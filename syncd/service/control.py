@@ -214,6 +214,15 @@ def _bound(directory: Path) -> socket.socket:
     return listener
 
 
+def is_forbidden(directory: Path) -> bool:
+    """Return whether this user may not reach the socket of a state directory, so that it may have a daemon."""
+    try:
+        (directory / SOCKET_NAME).lstat()
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return not os.access(directory / SOCKET_NAME, os.W_OK)
+
+
 async def ask(directory: Path, request: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]] | None:
     """Send a request to the daemon of a state directory. Return its events, None if no daemon listens."""
     try:

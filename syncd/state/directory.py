@@ -107,7 +107,8 @@ def refusal(path: Path | None, error: Exception, *, reading: bool = False) -> st
         return f"{refused} is on a read-only file system; mount it read-write, or choose another state_dir"
     owner, user = user_name(refused.lstat().st_uid), user_name(os.geteuid())
     return (
-        f"{refused} belongs to {owner}, and syncd runs as {user} ({why}); run it as {owner}, or: chown {user} {refused}"
+        f"{refused} belongs to {owner}, and syncd runs as {user} ({why}); run it as {owner}, or, if no service uses it:"
+        f" chown {user} {refused}"
     )
 
 

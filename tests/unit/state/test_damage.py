@@ -199,7 +199,8 @@ def test_a_refused_file_is_named_with_its_owner_and_the_remedy(tmp_path: Path, m
     with pytest.raises(StateHalt) as caught:
         check(error, path)
     assert str(caught.value) == (
-        f"{path} belongs to {me}, and syncd runs as {me} (Permission denied); run it as {me}, or: chown {me} {path}"
+        f"{path} belongs to {me}, and syncd runs as {me} (Permission denied); run it as {me},"
+        f" or, if no service uses it: chown {me} {path}"
     )
     assert need[-1] == os.R_OK | os.W_OK
     refusal(path, error, reading=True)
