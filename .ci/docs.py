@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -38,8 +38,8 @@ LOADS = {
 NEEDED = {"stylesheet", "icon", "preload", "modulepreload", "prefetch", "preconnect", "dns-prefetch", "manifest"}
 """The kinds of <link> that make a browser ask a host."""
 
-SCRIPTED = ("mermaid", "glightbox", "pyodide", "arithmatex")
-"""Classes of elements for which the theme's script loads a library from another host."""
+POLICY = "default-src 'self';"
+"""The beginning of the policy of each page, which keeps the scripts of the theme from asking other hosts."""
 
 
 def pages(nav: list[object]) -> Iterator[str]:
@@ -102,6 +102,7 @@ def stage(repository: str, address: str) -> None:
     """Write the copy of docs/ and the config that Zensical builds from."""
     shutil.rmtree(BUILD, ignore_errors=True)
     shutil.copytree(DOCS, BUILD / "docs")
+    shutil.copytree(ROOT / ".ci" / "docs-theme", BUILD / "theme")
     for path in sorted(DOCS.rglob("*.md")):
         text = on_the_site(path.read_text(encoding="utf-8"), path, ROOT, repository)
         (BUILD / "docs" / path.relative_to(DOCS)).write_text(text, encoding="utf-8")
@@ -110,8 +111,12 @@ def stage(repository: str, address: str) -> None:
     (BUILD / "docs" / "schema").mkdir()
     shutil.copy(ROOT / "syncd" / "config" / "syncd.schema.json", BUILD / "docs" / "schema" / "syncd.json")
     config = (ROOT / "zensical.toml").read_text(encoding="utf-8")
-    added = f'[project]\nsite_url = "{address}"\nrepo_url = "{repository}"\n'
-    (BUILD / "zensical.toml").write_text(config.replace("[project]\n", added, 1), encoding="utf-8")
+    config = config.replace("[project]\n", f'[project]\nsite_url = "{address}"\n', 1)
+    # Not `repo_url`: with it, a script of the theme asks api.github.com for the number of stars.
+    config += (
+        f'\n[[project.extra.social]]\nicon = "fontawesome/brands/git-alt"\nlink = "{repository}"\nname = "Source"\n'
+    )
+    (BUILD / "zensical.toml").write_text(config, encoding="utf-8")
 
 
 class Page(html.parser.HTMLParser):
@@ -122,13 +127,14 @@ class Page(html.parser.HTMLParser):
         self.ids: set[str] = set()
         self.links: list[str] = []
         self.loads: list[str] = []
-        self.scripted: list[str] = []
+        self.policy = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note the attributes that matter."""
         values = {name: value or "" for name, value in attrs}
         self.ids.update(value for name in ("id", "name") if (value := values.get(name)))
-        self.scripted += sorted(set(values.get("class", "").split()) & set(SCRIPTED))
+        if values.get("http-equiv") == "Content-Security-Policy":
+            self.policy = values.get("content", "")
         if tag == "a" and "href" in values:
             self.links.append(values["href"])
         elif tag == "link" and set(values.get("rel", "").split()) & NEEDED:
@@ -150,23 +156,28 @@ def site_faults(site: Path) -> Iterator[str]:
         page.feed(path.read_text(encoding="utf-8"))
     for path, page in found.items():
         where = path.relative_to(site)
-        if where.name == "404.html":  # its links are absolute, and hold under the site's own address only
-            continue
         yield from (f"{where}: loads {load}" for load in page.loads if is_outside(load))
-        yield from (f"{where}: class {name} loads a script of another host" for name in page.scripted)
-        for link in (*page.links, *page.loads):
-            parts = urlsplit(link)
-            if parts.scheme or parts.netloc:
-                continue
-            target = Path(os.path.normpath(path.parent / unquote(parts.path))) if parts.path else path
-            target = target / "index.html" if target.is_dir() else target
-            if not target.is_file():
-                yield f"{where}: {link} does not exist"
-            elif parts.fragment and target in found and unquote(parts.fragment) not in found[target].ids:
-                yield f"{where}: {link} has no such anchor"
+        if not page.policy.startswith(POLICY):
+            yield f"{where}: has no policy against loads from other hosts"
+        if where.name != "404.html":  # its links are absolute, and hold under the site's own address only
+            yield from (f"{where}: {fault}" for fault in link_faults(path, found))
     for path in sorted(site.rglob("*.css")):
         for load in re.findall(r"(?:url\(|@import )[\"']?((?:https?:)?//[^\"')]+)", path.read_text(encoding="utf-8")):
             yield f"{path.relative_to(site)}: loads {load}"
+
+
+def link_faults(path: Path, found: Mapping[Path, Page]) -> Iterator[str]:
+    """Yield the relative links and loads of a page that lead nowhere."""
+    for link in (*found[path].links, *found[path].loads):
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc:
+            continue
+        target = Path(os.path.normpath(path.parent / unquote(parts.path))) if parts.path else path
+        target = target / "index.html" if target.is_dir() else target
+        if not target.is_file():
+            yield f"{link} does not exist"
+        elif parts.fragment and target in found and unquote(parts.fragment) not in found[target].ids:
+            yield f"{link} has no such anchor"
 
 
 def main() -> int:
