@@ -11,10 +11,16 @@ from syncd.core.keys import shown_path
 from syncd.core.plain_text import decode
 
 CONFIG_VARIABLE = "SYNCD_CONFIG"
+MIRROR_VARIABLES = "SYNCD_MIRRORS__"
+"""The beginning of the variables that define mirrors."""
 
 
 def config_path(flag: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the path of the config file. Raises ConfigError if the named file is missing, or if none is found."""
+    """Return the path of the config file. Raises ConfigError if the named file is missing, or if none is found.
+
+    If none is found but the environment defines a mirror, the environment is the config. Then this returns the first
+    place.
+    """
     named = flag or (Path(environ[CONFIG_VARIABLE]) if environ.get(CONFIG_VARIABLE) else None)
     if named:
         if not os.path.isfile(named):  # noqa: PTH113 - without permission this returns False
@@ -36,6 +42,8 @@ def config_path(flag: Path | None, environ: Mapping[str, str] = os.environ) -> P
     for candidate in candidates:
         if os.path.isfile(candidate):  # noqa: PTH113 - as above
             return candidate
+    if any(name.upper().startswith(MIRROR_VARIABLES) for name in environ):
+        return candidates[0]
     tried = ", ".join(map(str, candidates))
     raise ConfigError(f"no config file (tried {tried}); make one with: syncd init PATH --target SPEC")
 
@@ -60,7 +68,9 @@ def home() -> Path | None:
 
 
 def file_values(path: Path) -> dict[str, Any]:
-    """Read the TOML file. Raises ConfigError that names the line of a syntax error."""
+    """Read the TOML file, if there is one. Raises ConfigError that names the line of a syntax error."""
+    if not os.path.lexists(path):
+        return {}
     text = text_of(path)
     try:
         return tomllib.loads(text)

@@ -1,4 +1,4 @@
-"""A booted machine on which syncd is installed from the wheel of this checkout, and one mirror on it, as fixtures."""
+"""Fixtures: a booted machine with the wheel of this checkout and one mirror, and the image of this checkout."""
 
 import shutil
 import subprocess
@@ -14,6 +14,7 @@ from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
 from tests.e2e.harness import ACCOUNT, TOKEN, Remote, until
 from tests.system.machine import LOOK_EVERY_S, Machine, booted
+from tests.system.podman import IMAGE, Podman, podman
 
 REPOSITORY = Path(__file__).parents[2]
 UNITS = REPOSITORY / "systemd"
@@ -107,6 +108,24 @@ def site(machine: Machine) -> Iterator[Site]:
             yield made
         finally:
             made.clear()
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+    with podman(tmp_path_factory.mktemp("podman")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def base(engine: Podman) -> str:
+    return engine.base()
+
+
+@pytest.fixture(scope="session")
+def image(engine: Podman, base: str) -> str:
+    """The image of this checkout, without a token or a config."""
+    engine.build(REPOSITORY, base, "now")
+    return f"{IMAGE}:now"
 
 
 def _wheel(into: Path) -> Path:

@@ -267,6 +267,29 @@ def test_the_config_is_sought_in_the_documented_order(tmp_path: Path, monkeypatc
         taken()
 
 
+def test_without_a_file_the_environment_is_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    environ = {
+        "XDG_CONFIG_HOME": str(tmp_path),
+        "CLOUDFLARE_ACCOUNT_ID": "0" * 32,
+        "SYNCD_STATE_DIR": "state",
+        "SYNCD_MIRRORS__DOCS__PATH": "docs",
+        "SYNCD_MIRRORS__DOCS__TARGET__TYPE": "ai-search",
+        "SYNCD_MIRRORS__DOCS__TARGET__INSTANCE": "docs",
+    }
+    config = load(None, environ)
+    assert (config.mirrors["docs"].path, config.state_dir) == (tmp_path / "docs", tmp_path / "state")
+    with pytest.raises(ConfigError, match="does not exist"):
+        load(None, environ | {"SYNCD_CONFIG": str(tmp_path / "missing.toml")})
+    with pytest.raises(ConfigError, match="SYNCD_MIRRORS__DOCS__PAHT"):
+        load(None, environ | {"SYNCD_MIRRORS__DOCS__PAHT": "docs"})
+    with pytest.raises(ConfigError, match=r"mirrors\.docs\.path"):
+        load(None, {name: text for name, text in environ.items() if not name.endswith("__PATH")})
+    (tmp_path / "syncd.toml").write_text("[mirrors.docs]\npath = 'other'\n[mirrors.docs.target]\ninstance = 'file'\n")
+    del environ["SYNCD_MIRRORS__DOCS__PATH"]
+    assert load(None, environ).mirrors["docs"].path == tmp_path / "other"
+
+
 @pytest.mark.parametrize("name", ["missing.toml", "n" * 300, "folder"])
 def test_a_named_config_that_is_no_file_is_an_error_and_no_other_is_taken(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
