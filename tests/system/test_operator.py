@@ -42,7 +42,7 @@ class Desk:
         return self.site.machine
 
     def syncd(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command as root, as docs/systemd.md says."""
+        """Run a command as root, as docs/how-to/systemd.md says."""
         return self.machine.tries("/opt/syncd/bin/syncd", "-c", "/etc/syncd/config.toml", *arguments)
 
     def shows(self, selector: str, pattern: str, within_s: float = PATIENCE_S) -> None:
