@@ -241,7 +241,7 @@ class EventFeed:
             "remedies": safe(remedies(now.detail or "")),
             "plan_id": plan_of(now.detail or ""),
             # It was counted together with the other numbers.
-            "remaining": min(now.remaining, mirror.get("remaining", now.remaining)),
+            "remaining": mirror.get("remaining", now.remaining) if now.remaining else 0,
             "until": now.until,
             "full_at": self._times.wall(name, max(worker.full_at, worker.policy.retry_at)),
             "next_at": now.next_try or self._times.wall(name, max(worker.full_at, worker.policy.retry_at)),
