@@ -84,7 +84,7 @@ def check_apprise_url(value: SecretStr) -> SecretStr:
 
 
 class Web(ConfigSection):
-    """Addresses at which `syncd run` is seen."""
+    """Addresses at which `syncd run` serves its page and its metrics."""
 
     listen: Annotated[str, AfterValidator(check_listen)] = ""
     """The address at which `syncd run` serves the status page, /healthz, /livez, /readyz and /metrics. "" serves none.
@@ -94,8 +94,8 @@ class Web(ConfigSection):
     Example: "127.0.0.1:8385"
     """
     metrics_listen: Annotated[str, AfterValidator(check_metrics_listen)] = ""
-    """The address at which it serves /metrics, /livez and /readyz alone, for Prometheus and the kubelet. Any IP address
-    is allowed: there is no page, no action and no name of a file. "" serves nothing.
+    """The address at which `syncd run` serves /metrics, /livez and /readyz alone, for Prometheus and the kubelet. Any
+    IP address is allowed, because there is no page, no action and no name of a file. "" serves nothing.
 
     Example: "0.0.0.0:9385"
     """
@@ -108,7 +108,7 @@ class Web(ConfigSection):
 
 
 class Notify(ConfigSection):
-    """Whom `syncd run` tells of trouble. Addresses are secrets, because everybody who knows one can post."""
+    """Notices of `syncd run` to people. Addresses are secrets, because everybody who knows one can post."""
 
     webhook: Annotated[SecretStr, AfterValidator(check_webhook)] = SecretStr("")
     """The URL to which `syncd run` posts JSON. Slack, Mattermost and Discord show it. "" posts nothing. The URL must be
@@ -126,7 +126,7 @@ class Notify(ConfigSection):
     Example: ["mailtos://user:password@example.org"]
     """
     problems: Annotated[int, Field(ge=0)] = 10
-    """People are told if more items of a mirror than this fail, are refused or skipped, or are stuck in the index.
+    """A notice is sent if more items of a mirror than this fail, are refused or skipped, or are stuck in the index.
     Raise it if a mirror has known problems.
 
     Unit: items

@@ -154,9 +154,9 @@ class MirrorConfig(ConfigSection):
     every owner under the prefix), "never".
     """
     max_delete: MaxDelete = "25%"
-    """A plan is refused until `syncd reconcile --force` if it deletes more than this, including the deletes of the last
-    hour, and more than 10 entries. Its uploads are made. The value is a number of entries or a percentage. 0 deletes
-    nothing. A moved file does not count as a delete.
+    """The delete guard refuses the deletes of a plan until a person approves them (`syncd approve`), if they are more
+    than this, including the deletes of the last hour, and more than 10. Its uploads are made. The value is a number of
+    entries or a percentage. 0 deletes nothing. A moved file does not count as a delete.
 
     Unit: entries, or %
     """
@@ -221,10 +221,11 @@ class Config(BaseSettings):
     cloudflare: Cloudflare
     """Access to the API of Cloudflare, and its limits."""
     web: Web = Field(default={}, validate_default=True)
-    """Addresses at which `syncd run` is seen."""
+    """Addresses at which `syncd run` serves its page and its metrics."""
     notify: Notify = Field(default={}, validate_default=True)
-    """Whom `syncd run` tells of trouble: when a mirror halts, when the delete guard refuses a plan, when the target is
-    out of reach for long, when many items have problems, when another writer is in the way, and when it is over.
+    """Notices of `syncd run` to people: when a mirror halts, when the delete guard refuses a plan, when the target is
+    out of reach for long, when many items have problems, when another writer is in the way, and when such trouble is
+    over.
     """
     defaults: MirrorConfig | None = None
     """Defaults for all mirrors. Any key of a mirror is allowed. The value of a mirror has priority."""

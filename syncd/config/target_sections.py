@@ -70,7 +70,7 @@ class AISearchSection(ConfigSection):
     Example: "docs"
     """
     max_file_size: Annotated[Size, Field(le=AI_SEARCH_MAX_FILE_SIZE)] = AI_SEARCH_MAX_FILE_SIZE
-    """The largest file that is uploaded, up to 10 MiB. The limits of the service hold besides: 10 MiB for plain text
+    """The largest file that is uploaded, up to 10 MiB. The limits of the service apply, too: 10 MiB for plain text
     and code, and for a PDF if the instance has use_ocr; 4 MiB for every other type (`syncd check --types`). Lower it
     to keep large files out of the index.
     """
