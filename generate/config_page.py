@@ -52,6 +52,10 @@ def page() -> str:
             " such as Visual Studio Code with Even Better TOML. `syncd schema` prints the same schema:"
         ),
         Code(f"#:schema {SCHEMA_URL}", "toml"),
+        Text(
+            "The schema requires no key, since each may come from the environment or from `[defaults]`. syncd also"
+            " takes numbers, `true` and `false` in quotes, as the environment has them; the schema asks for plain ones."
+        ),
     ]
     for title, text, model, skipped in _sections():
         blocks += [Heading(title), *([Text(text)] if text else [])]

@@ -1,7 +1,7 @@
 """All generated files: their names and texts."""
 
 from generate import commands, completions, config_page, example, json_schema, log_events, man
-from generate.blocks import Block, Heading, Table, Text, markdown
+from generate.blocks import Block, Code, Heading, Table, Text, markdown
 from syncd.core.errors import EXIT_MEANINGS
 
 
@@ -29,6 +29,17 @@ def _commands() -> str:
     ]
     for context in commands.every_command():
         blocks += commands.blocks(context, 1)
+    blocks += [
+        Heading("Completion in the shell"),
+        Text(
+            "The Tab key completes commands, options and paths, the names of mirrors, the titles of namespaces in the"
+            " config, and the ids of plans that wait for `syncd approve`. The Debian package installs the files for"
+            " bash, zsh and fish. After an installation with pip, pipx or uv, one line enables it:"
+        ),
+        Code('eval "$(_SYNCD_COMPLETE=bash_source syncd)"   # in ~/.bashrc', "bash"),
+        Code('eval "$(_SYNCD_COMPLETE=zsh_source syncd)"    # in ~/.zshrc, after compinit', "bash"),
+        Code("_SYNCD_COMPLETE=fish_source syncd | source    # in ~/.config/fish/config.fish", "bash"),
+    ]
     return markdown("Commands", blocks, "the help of the program")
 
 

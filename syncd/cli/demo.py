@@ -62,7 +62,9 @@ _PATTERN = "Keys (regular expression) "
     default="backslash",
     help="The escapes in the file name of an upload.",
 )
-@click.option("--delete-delay", metavar="TIME", type=Duration(), default=0.0, help="Time until a deleted item is gone.")
+@click.option(
+    "--delete-delay", metavar="TIME", type=Duration(), default="0s", help="Time until a deleted item is gone."
+)
 @click.option(
     "--metadata",
     type=click.Choice(("keep", "texts", "declared", "refuse")),
@@ -78,7 +80,9 @@ _PATTERN = "Keys (regular expression) "
     default="opaque",
     help="The kind of an item's checksum.",
 )
-@click.option("--index-delay", metavar="TIME", type=Duration(), default=0.2, help="Time until an upload is indexed.")
+@click.option(
+    "--index-delay", metavar="TIME", type=Duration(), default="200ms", help="Time until an upload is indexed."
+)
 @click.option("--fail-index", help=f"{_PATTERN}whose content cannot be indexed.")
 @click.option("--fail-index-transient", help=f"{_PATTERN}whose first indexings fail.")
 @click.option(
@@ -97,10 +101,10 @@ _PATTERN = "Keys (regular expression) "
 )
 @click.option("--slow-index", help=f"{_PATTERN}whose indexing takes longer.")
 @click.option(
-    "--slow-index-delay", metavar="TIME", type=Duration(), default=3600.0, help="Time until the slow keys are indexed."
+    "--slow-index-delay", metavar="TIME", type=Duration(), default="1h", help="Time until the slow keys are indexed."
 )
-@click.option("--list-lag", metavar="TIME", type=Duration(), default=0.0, help="Time by which listings are behind.")
-@click.option("--latency", metavar="TIME", type=Duration(), default=0.0, help="Time from a request to its answer.")
+@click.option("--list-lag", metavar="TIME", type=Duration(), default="0s", help="Time by which listings are behind.")
+@click.option("--latency", metavar="TIME", type=Duration(), default="0s", help="Time from a request to its answer.")
 @click.option(
     "--quota",
     metavar="N/S",
@@ -152,7 +156,7 @@ _PATTERN = "Keys (regular expression) "
     "--mutation-lag",
     metavar="TIME",
     type=Duration(),
-    default=0.2,
+    default="200ms",
     help="Time until a change of a Vectorize index is seen.",
 )
 def emulate(port: int, store: Path | None, permission_status: Literal["403", "401"], **behaviour: Any) -> int:

@@ -7,6 +7,7 @@ from click import Option
 from click.testing import CliRunner
 
 from syncd.cli.demo import emulate
+from syncd.core.units import parse_duration
 from syncd.emulator.options import EmulatorOptions
 
 OWN = {"port"}
@@ -27,7 +28,10 @@ def test_the_command_has_the_defaults_of_the_stand_in() -> None:
     for name, default in _of_the_command().items():
         if name not in OWN and isinstance(default, (str, int, float)):
             expected = getattr(options, name)
-            assert default == (str(expected) if name == "permission_status" else expected), name
+            if name == "permission_status":
+                expected = str(expected)
+            is_duration = isinstance(default, str) and isinstance(expected, (int, float))
+            assert (parse_duration(str(default)) if is_duration else default) == expected, name
 
 
 def test_the_help_names_the_routes_that_the_stand_in_refuses() -> None:

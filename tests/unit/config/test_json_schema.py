@@ -134,6 +134,16 @@ def test_a_config_that_is_refused_by_its_form_is_invalid(place: Place, name: str
     assert faults(BAD[name])
 
 
+@pytest.mark.parametrize("line", ['gitignore = "no"', 'target.max_key_length = "64"'])
+def test_a_number_or_boolean_in_quotes_is_for_the_environment(place: Place, line: str) -> None:
+    text = mirror(target='type = "kv"\nnamespace_title = "docs"').replace('path = "docs"', f'path = "docs"\n{line}')
+    if line.startswith("target."):
+        text = text.replace("[mirrors.docs.target]\n", "").replace("type =", "target.type =")
+        text = text.replace("namespace_title =", "target.namespace_title =")
+    place.load(text)
+    assert faults(text)
+
+
 def test_the_schema_is_one_and_the_example_is_valid() -> None:
     jsonschema.Draft202012Validator.check_schema(json.loads(SCHEMA.read_text(encoding="utf-8")))
     assert faults(EXAMPLE.read_text(encoding="utf-8")) == []
