@@ -80,3 +80,15 @@ def test_a_shell_completes_commands_and_options() -> None:
         )
         found = {line.removeprefix("plain,") for line in ended.stdout.splitlines()}
         assert (ended.returncode, found) == (0, expected or {"--mirror", "--folder", "--remote", "--json", "--help"})
+
+
+def test_the_stand_in_tells_a_pipe_its_address_at_once() -> None:
+    program = [sys.executable, "-m", "syncd", "emulate", "--port", "0"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, env=buffered) as stand_in:
+        assert stand_in.stdout is not None
+        try:
+            assert stand_in.stdout.readline().startswith("http://127.0.0.1:")
+        finally:
+            stand_in.terminate()
+    assert stand_in.returncode == 0
