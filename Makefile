@@ -29,7 +29,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11.0 --generate-h
 FOUND := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check live torture soak mutants mutate bench docs generate dist image fmt lock clean
+.PHONY: help demo test check live torture soak mutants mutate bench docs generate dist deb image fmt lock clean
 # Two parallel set-ups would write to the same environment.
 .NOTPARALLEL:
 
@@ -82,6 +82,9 @@ dist: $(VENV)/.dist ## build the wheel, the sdist and the SBOM of the last commi
 
 image: ## build the container image with podman or docker
 	.ci/image $(ARGS)
+
+deb: $(VENV)/.run ## build a package for this release of Debian or Ubuntu into dist/ (needs dpkg-dev and debhelper)
+	.ci/deb $(BIN)/python
 
 fmt: $(VENV)/.dev ## format the code, and apply the fixes of the linter
 	$(BIN)/ruff check --fix --exit-zero

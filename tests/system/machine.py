@@ -62,7 +62,7 @@ class Machine:
         path.write_text(text)
         path.chmod(mode)
 
-    def tries(self, *command: str, given: str = "") -> "subprocess.CompletedProcess[str]":
+    def tries(self, *command: str, given: str = "", within_s: float = COMMAND_S) -> "subprocess.CompletedProcess[str]":
         """Run a command in there, as root."""
         spaces = [f"--{name}=/proc/self/fd/{descriptor}" for name, descriptor in self._spaces.items()]
         return subprocess.run(
@@ -71,13 +71,13 @@ class Machine:
             pass_fds=tuple(self._spaces.values()),
             capture_output=True,
             text=True,
-            timeout=COMMAND_S,
+            timeout=within_s,
             check=False,
         )
 
-    def does(self, *command: str, given: str = "") -> str:
+    def does(self, *command: str, given: str = "", within_s: float = COMMAND_S) -> str:
         """Run a command that must succeed; return its stdout."""
-        ended = self.tries(*command, given=given)
+        ended = self.tries(*command, given=given, within_s=within_s)
         assert ended.returncode == 0, f"{command}: {ended.returncode}: {ended.stdout}{ended.stderr}"
         return ended.stdout
 
@@ -120,15 +120,17 @@ class Machine:
 
 
 @contextmanager
-def booted(scratch: Path, shown: Mapping[Path, str] | None = None) -> Iterator[Machine]:
+def booted(scratch: Path, shown: Mapping[Path, str] | None = None, base: Path | None = None) -> Iterator[Machine]:
     """A machine, gone at the end with all it held. scratch: an empty directory. shown: directories it sees read-only.
 
+    base: the directory of an installed system to use instead of this machine's files. The directory stays as it is.
     Raises NotHere where none can be booted.
     """
     group = _cgroup()
     (scratch / "root").mkdir()
     pairs = [part for directory, inside in (shown or {}).items() for part in (str(directory), inside)]
-    command = [*UNSHARE, "sh", str(Path(__file__).with_name("boot.sh")), str(scratch / "root"), str(group), *pairs]
+    program = ["sh", str(Path(__file__).with_name("boot.sh")), str(scratch / "root"), str(group), str(base or "-")]
+    command = [*UNSHARE, *program, *pairs]
     with (scratch / "console").open("w") as console:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
     try:
