@@ -36,9 +36,9 @@ def _commands() -> str:
             " config, and the ids of plans that wait for `syncd approve`. The Debian package installs the files for"
             " bash, zsh and fish. After an installation with pip, pipx or uv, one line enables it:"
         ),
-        Code('eval "$(_SYNCD_COMPLETE=bash_source syncd)"   # in ~/.bashrc', "bash"),
-        Code('eval "$(_SYNCD_COMPLETE=zsh_source syncd)"    # in ~/.zshrc, after compinit', "bash"),
-        Code("_SYNCD_COMPLETE=fish_source syncd | source    # in ~/.config/fish/config.fish", "bash"),
+        Code('eval "$(_SYNCD_COMPLETE=bash_source syncd)"   # in ~/.bashrc', "text"),
+        Code('eval "$(_SYNCD_COMPLETE=zsh_source syncd)"    # in ~/.zshrc, after compinit', "text"),
+        Code("_SYNCD_COMPLETE=fish_source syncd | source    # in ~/.config/fish/config.fish", "text"),
     ]
     return markdown("Commands", blocks, "the help of the program")
 
