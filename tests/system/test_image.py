@@ -17,10 +17,6 @@ pytestmark = pytest.mark.timeout(1800)
 USER = 10001
 NEXT = "999.0.0"
 """The version to which the image is upgraded."""
-COPIED = (
-    *("pyproject.toml", "hatch_build.py", "requirements.txt", "README.md", "LICENSE", "docs/man", "syncd"),
-    *("Containerfile", ".dockerignore", ".ci/image"),
-)
 UNWANTED = "gcc cc g++ make git pip pip3 hatchling curl"
 
 
@@ -58,7 +54,9 @@ def commands() -> tuple[str, str]:
 
 def next_checkout(place: Path) -> Path:
     """Return a copy of the files that the build needs, with another version."""
-    for name in COPIED:
+    lines = re.findall(r"^COPY (?!--from)(.+) \S+$", (REPOSITORY / "Containerfile").read_text(), re.MULTILINE)
+    needed = [name for line in lines for name in line.split()]
+    for name in (*needed, "Containerfile", ".dockerignore", ".ci/image"):
         source, copy = REPOSITORY / name, place / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
