@@ -26,6 +26,7 @@ DECISIONS = Path("decisions/index.md")
 
 LINK = re.compile(r"(?<=\]\()([^)#:\s]+)(#[^)\s]*)?(?=\))")
 FENCE = re.compile(r"^ *(```|~~~)")
+ITEM = re.compile(r"^ *(?:[-*+]|\d+\.) +(?=\S)")
 LOADS = {
     "script": "src",
     "img": "src",
@@ -83,6 +84,29 @@ def on_the_site(text: str, page: Path, root: Path, repository: str) -> str:
     for line in text.splitlines(keepends=True):
         fenced ^= bool(FENCE.match(line))
         lines.append(line if fenced else LINK.sub(target, line))
+    return indented("".join(lines))
+
+
+def indented(text: str) -> str:
+    """Return a page with four spaces for each level of a list, as Zensical's Markdown wants it.
+
+    Elsewhere the content of an item may stand below its first letter, as the formatted pages have it.
+    """
+    lines: list[str] = []
+    columns: list[int] = []
+    fenced = False
+    for line in text.splitlines(keepends=True):
+        rest = line.lstrip(" ")
+        column = len(line) - len(rest)
+        if not rest.strip():
+            lines.append(line)
+            continue
+        while not fenced and columns and column < columns[-1]:
+            columns.pop()
+        lines.append(" " * (4 * len(columns) + column - (columns[-1] if columns else 0)) + rest)
+        fenced ^= bool(FENCE.match(line))
+        if not fenced and (marker := ITEM.match(line)):
+            columns.append(marker.end())
     return "".join(lines)
 
 

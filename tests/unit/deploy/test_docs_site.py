@@ -59,6 +59,18 @@ def test_links_to_files_outside_the_docs_lead_to_the_repository(docs: ModuleType
     assert docs.on_the_site(before, ROOT / "docs/how-to/page.md", ROOT, "https://x.example/r") == after
 
 
+def test_lists_get_the_indent_that_the_builder_wants(docs: ModuleType) -> None:
+    for before, after in [
+        (
+            "1. a\n   b\n\n   ```sh\n   if x\n     - y\n   ```\n",
+            "1. a\n    b\n\n    ```sh\n    if x\n      - y\n    ```\n",
+        ),
+        ("2. c\n   - d\n     e\n10. f\n    g\n", "2. c\n    - d\n        e\n10. f\n    g\n"),
+        ("- a\n\nh\n\n    code\n```\n- x\n  y\n```\n", "- a\n\nh\n\n    code\n```\n- x\n  y\n```\n"),
+    ]:
+        assert docs.indented(before) == after
+
+
 def test_the_list_of_decisions_holds_each_of_them(docs: ModuleType) -> None:
     page = docs.list_of_decisions(ROOT / "docs")
     for path in (ROOT / "docs/decisions").glob("*.md"):
