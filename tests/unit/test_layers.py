@@ -4,6 +4,7 @@ import ast
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -85,10 +86,16 @@ PURE = {
 """What core may import of the standard library."""
 
 
-def imports(module: str) -> set[str]:
+@cache
+def parsed(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
     """Return every module that a module imports, at its top or in a function, for types or at run time."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    for node in ast.walk(parsed(module)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -96,7 +103,7 @@ def imports(module: str) -> set[str]:
             assert node.module is not None
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= {name if name in MODULES else node.module for name in names}
-    return found
+    return frozenset(found)
 
 
 def own(module: str) -> set[str]:
@@ -119,7 +126,7 @@ def test_every_module_lies_in_a_room() -> None:
 
 @pytest.mark.parametrize("name", ARROWS)
 def test_a_room_says_what_belongs_there(name: str) -> None:
-    text = ast.get_docstring(ast.parse(MODULES[f"syncd.{name}"].read_text()))
+    text = ast.get_docstring(parsed(f"syncd.{name}"))
     assert text
     assert text.partition("\n")[0].endswith(".")
 
@@ -191,7 +198,7 @@ def test_a_circle_would_be_seen() -> None:
 
 
 def _calls(module: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    for node in ast.walk(parsed(module)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             yield node.func.id
 
@@ -236,7 +243,7 @@ def test_only_state_speaks_sql() -> None:
 
 def test_the_emulator_and_cloudflare_use_the_version_alone_of_the_package() -> None:
     for module in [*within("emulator"), *within("cloudflare")]:
-        for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        for node in ast.walk(parsed(module)):
             if isinstance(node, ast.ImportFrom) and node.module == "syncd":
                 names = {alias.name for alias in node.names if f"syncd.{alias.name}" not in MODULES}
                 assert names <= {"__version__"}, module
