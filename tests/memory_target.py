@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 from syncd.core.errors import FileChanged, Halt, NotFound, SyncdError
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put, Stored
@@ -195,8 +196,11 @@ class MemoryTarget:
         self.reindexed.append(key)
         return self.index[key].again
 
-    async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
-        """Return the entries whose text contains the query."""
+    async def search(
+        self, query: str, limit: int, folder: str = "", filters: Mapping[str, Any] | None = None
+    ) -> Sequence[Hit]:
+        """Return the entries whose text contains the query. The entries have no metadata to filter by."""
+        assert not filters
         found = [(key, held.data.decode(errors="replace")) for key, held in sorted(self.store.items())]
         return [Hit(key, 1.0, text) for key, text in found if query in text and key.startswith(folder)][:limit]
 

@@ -1,7 +1,7 @@
 """The base of every command: global options, loading the config, the event loop, choosing a mirror."""
 
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from syncd import __version__
 from syncd.cli import completion
 from syncd.core.errors import ConfigError
-from syncd.core.keys import from_os, shown_path, to_os
+from syncd.core.keys import to_os
 from syncd.service import signals
 
 if TYPE_CHECKING:
@@ -130,14 +130,6 @@ def os_path(text: str) -> Path:
 
 
 file_path, directory_path = completion.OsPath("file"), completion.OsPath("dir")
-
-
-def at_home(path: Path) -> Path:
-    """Return a path with "~" as the home directory. A name such as "~draft.md" that names no user stays as it is."""
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        return path
 
 
 def _as_given(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
@@ -361,50 +353,15 @@ def one_mirror(config: "Config", names: Sequence[str]) -> str:
     raise ConfigError(f"{why}: {', '.join(chosen)}, such as -m {chosen[0]}")
 
 
-def mirrors_containing(config: "Config", path: str) -> Iterator[tuple[str, str]]:
-    """Yield each mirror whose folder contains a path, or is it, and the path relative to that folder ("": the folder).
-
-    A relative path starts at the current directory.
-    """
-    given = at_home(os_path(path))
-    absolute = Path(os.path.abspath(given))  # noqa: PTH100 - removes ".." without following links
-    candidates = absolute, _real(given.parent) / absolute.name
-    for name, section in config.mirrors.items():
-        roots = section.path, _real(section.path)
-        inside = (each.relative_to(root) for each in candidates for root in roots if each.is_relative_to(root))
-        if (found := next(inside, None)) is not None:
-            yield name, "" if found == Path() else from_os(found.as_posix())
-
-
-def _real(path: Path) -> Path:
-    """Return a path without links. `Path.resolve` raises an error for a loop of links."""
-    return Path(os.path.realpath(path))
-
-
-def mirror_containing(config: "Config", path: str) -> tuple[str, str] | None:
-    """Return the first mirror whose folder contains a path and the path relative to it, None if no mirror does."""
-    return next(((name, inside) for name, inside in mirrors_containing(config, path) if inside), None)
-
-
 def folder_key(config: "Config", name: str, folder: str) -> str:
     """Return the beginning of the keys in a folder of a mirror: its path in the mirror, or a path of this machine.
 
     Raises ConfigError if there is no such folder.
     """
-    from syncd.core.keys import normal
-    from syncd.queries.lookup import Lookup
+    from syncd.queries.lookup import folder_key as key_of
     from syncd.service.build import build_tree
 
-    lookup = Lookup(config, name, build_tree(config.mirrors[name]))
-    inside = dict(mirrors_containing(config, folder)).get(name)
-    found = lookup.find_path(inside) if inside is not None else None
-    path = found.path if found and found.kind == "directory" else lookup.folder(folder)
-    return config.mirrors[name].key_prefix + normal(f"{path}/" if path else "")
-
-
-def folders_of(config: "Config", names: Sequence[str]) -> str:
-    """Return the folders of some mirrors for a message."""
-    return ", ".join(shown_path(config.mirrors[name].path) for name in names)
+    return key_of(config, name, folder, build_tree(config.mirrors[name]))
 
 
 def shard_field(config: "Config", name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from syncd.cli.context import Duration, GlobalOptions, at_home, command, directory_path, file_path, run_async
+from syncd.cli.context import Duration, GlobalOptions, command, directory_path, file_path, run_async
 from syncd.cli.output import ProgressDisplay, print_line, print_now, progress
 from syncd.core.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
 from syncd.core.keys import shown_path
@@ -209,6 +209,7 @@ def demo(options: GlobalOptions, path: Path | None, *, watch: bool) -> int:
     import tempfile
     from importlib.resources import as_file, files
 
+    from syncd.config.file import at_home
     from syncd.emulator.options import EmulatorOptions
     from syncd.emulator.server import serve
 

@@ -8,7 +8,7 @@ from string import Template
 
 import click
 
-from syncd.cli.context import GlobalOptions, at_home, command, directory_path
+from syncd.cli.context import GlobalOptions, command, directory_path
 from syncd.cli.output import print_line
 from syncd.cli.schema import schema_url
 from syncd.core.errors import EXIT_OK, ConfigError
@@ -103,6 +103,7 @@ def init(options: GlobalOptions, path: Path, *, target: str, force: bool) -> int
 
 def _root(path: Path, target: str) -> Path:
     """Return the folder to mirror as an absolute path. Raises ConfigError if a config cannot name it."""
+    from syncd.config.file import at_home
     from syncd.core.keys import NOT_UTF8, name_fault
 
     root = at_home(path).absolute()

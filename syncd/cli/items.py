@@ -26,13 +26,6 @@ from syncd.cli.output import counted, print_json, print_line, print_note, print_
 from syncd.core.errors import EXIT_OK, ConfigError
 from syncd.core.plain_text import printable
 
-if TYPE_CHECKING:
-    import sqlite3
-
-    from syncd.config.schema import Config
-
-_BATCH = 1000
-"""Records read from the journal at a time."""
 _SNIPPET_LENGTH = 160
 """Characters of a hit's text that are printed."""
 _SHORT_WORD = 3
@@ -59,10 +52,12 @@ folder_option = click.option(
 @click.pass_obj
 def list_items(options: GlobalOptions, mirrors: tuple[str, ...], *, folder: str, remote: bool, as_json: bool) -> int:
     """List items with size, state and index status."""
+    from syncd.queries.items import local_rows
+
     config = options.load()
     name = one_mirror(config, mirrors)
     begin = folder_key(config, name, folder) if folder else ""
-    listed = run_async(_remote_rows(config, name)) if remote else _local_rows(config, name)
+    listed = run_async(_remote_rows(config, name)) if remote else local_rows(config, name)
     rows = [row for row in listed if row["key"].startswith(begin)]
     if as_json:
         print_json({"mirror": name, **shard_field(config, name), "items": rows})
@@ -72,53 +67,6 @@ def list_items(options: GlobalOptions, mirrors: tuple[str, ...], *, folder: str,
     headers = ("key", "size", "owner", "index", "ref") if remote else ("key", "size", "state", "index")
     print_table(headers, ([row.get(header) for header in headers] for row in rows))
     return EXIT_OK
-
-
-def _local_rows(config: "Config", name: str) -> Iterator[dict[str, Any]]:
-    from syncd.state.db import open_state_to_read
-
-    db = open_state_to_read(config.state_dir)
-    if db is None:
-        return
-    with closing(db):
-        yield from _rows_of(db, name)
-
-
-def _rows_of(db: "sqlite3.Connection", name: str) -> Iterator[dict[str, Any]]:
-    """Yield the records of the journal, then the problems of files that have no record."""
-    from syncd.core.model import STORED_NOT_INDEXED
-    from syncd.state.journal import LAST, Journal
-    from syncd.state.queue import Queue
-
-    journal = Journal(db, name)
-    queued = {row.key for row in Queue(db, name, 0, 0).every()}
-    problems = {problem.key: problem.kind for problem in journal.problems.all()}
-    after = ""
-    while records := journal.after(after, LAST, _BATCH):
-        for record in records:
-            yield {
-                "key": record.key,
-                "size": record.size,
-                "state": state_of(problems.pop(record.key, None), queued=record.key in queued),
-                "index": record.status,
-                "searchable_s": record.searchable_s,
-            }
-        after = records[-1].key
-    for key, kind in sorted(problems.items()):
-        # An item with an index problem counts as in step only while it is stored, and this one has no record.
-        state = f"rejected: {kind}" if kind in STORED_NOT_INDEXED else state_of(kind, queued=False)
-        yield {"key": key, "size": None, "state": state, "index": None, "searchable_s": None}
-
-
-def state_of(problem_kind: str | None, *, queued: bool) -> str:
-    """Return the state of an item in one word, as `status` counts it."""
-    from syncd.core.model import STORED_NOT_INDEXED
-
-    if problem_kind == "failed":
-        return "failed"
-    if problem_kind is not None and problem_kind not in STORED_NOT_INDEXED:
-        return f"rejected: {problem_kind}"
-    return "pending" if queued else "synced"
 
 
 async def _remote_rows(config: "Config", name: str) -> list[dict[str, Any]]:
@@ -166,24 +114,11 @@ def search(
 
 
 async def _search(config: "Config", name: str, query: str, limit: int, begin: str) -> list[dict[str, Any]]:
+    from syncd.queries.search import search as ask
     from syncd.service.build import open_session
-    from syncd.targets.base import searchable
 
     async with open_session(config, [name], read_only=True) as session:
-        mirror = session.mirrors[name]
-        root, prefix = mirror.tree.root, mirror.policy.prefix
-        hits = await searchable(mirror.target).search(query, limit, begin)
-        return [
-            {
-                "key": hit.key,
-                "path": str(root / hit.key.removeprefix(prefix)),
-                "score": hit.score,
-                "title": hit.title,
-                "heading": hit.heading,
-                "text": hit.text,
-            }
-            for hit in hits
-        ]
+        return await ask(session.mirrors[name].target, config.mirrors[name], query, limit, begin)
 
 
 def print_hits(hits: Sequence[dict[str, Any]], query: str) -> None:

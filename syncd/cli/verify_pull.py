@@ -11,12 +11,9 @@ from syncd.cli import completion
 from syncd.cli.context import (
     GlobalOptions,
     as_json_option,
-    at_home,
     chosen_mirrors,
     command,
     directory_path,
-    folders_of,
-    mirror_containing,
     mirror_option,
     mirrors_argument,
     one_mirror,
@@ -199,6 +196,7 @@ def _questions(config: "Config", names: Sequence[str], queries: Sequence[str], f
 def _expected_key(config: "Config", names: Sequence[str], file: str) -> tuple[str, str]:
     """Return the mirror and the key that FILE names: a file of a folder, a path relative to one, or a key."""
     from syncd.core.keys import normal
+    from syncd.queries.lookup import folders_of, mirror_containing
 
     path = Path(file)
     found = mirror_containing(config, file)
@@ -274,6 +272,7 @@ def pull(
     config = options.load()
     name = one_mirror(config, mirrors)
 
+    from syncd.config.file import at_home
     from syncd.queries.pull import Pulled
 
     pulled = Pulled()

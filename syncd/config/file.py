@@ -67,6 +67,14 @@ def home() -> Path | None:
         return None
 
 
+def at_home(path: Path) -> Path:
+    """Return a path with "~" as the home directory. A name such as "~draft.md" that names no user stays as it is."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def file_values(path: Path) -> dict[str, Any]:
     """Read the TOML file, if there is one. Raises ConfigError that names the line of a syntax error."""
     if not os.path.lexists(path):

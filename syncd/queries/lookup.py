@@ -4,13 +4,14 @@ import difflib
 import os
 import posixpath
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from syncd.config.schema import Config
+from syncd.config.file import at_home
+from syncd.config.schema import Config, MirrorConfig
 from syncd.core.errors import ConfigError
 from syncd.core.keys import from_os, name_fault, normal, shown, shown_path, spellings, to_os
 from syncd.core.model import Item, Problem
@@ -103,6 +104,83 @@ class Lookup:
                 nearest = posixpath.join(above, from_os(near[0]))
                 raise ConfigError(f"{self._name} has no folder {shown(text)}; did you mean {shown(nearest)}?")
         raise ConfigError(f"{self._name} has no folder {shown(text)}; name one below {shown_path(self._tree.root)}")
+
+
+# -- a text that may be a path of this machine
+
+
+def mirrors_containing(config: Config, path: str) -> Iterator[tuple[str, str]]:
+    """Yield each mirror whose folder contains a path, or is it, and the path relative to that folder ("": the folder).
+
+    A relative path starts at the current directory.
+    """
+    given = at_home(Path(to_os(path)))
+    absolute = Path(os.path.abspath(given))  # noqa: PTH100 - removes ".." without following links
+    candidates = absolute, _real(given.parent) / absolute.name
+    for name, section in config.mirrors.items():
+        roots = section.path, _real(section.path)
+        inside = (each.relative_to(root) for each in candidates for root in roots if each.is_relative_to(root))
+        if (found := next(inside, None)) is not None:
+            yield name, "" if found == Path() else from_os(found.as_posix())
+
+
+def _real(path: Path) -> Path:
+    """Return a path without links. `Path.resolve` raises an error for a loop of links."""
+    return Path(os.path.realpath(path))
+
+
+def mirror_containing(config: Config, path: str) -> tuple[str, str] | None:
+    """Return the first mirror whose folder contains a path and the path relative to it, None if no mirror does."""
+    return next(((name, inside) for name, inside in mirrors_containing(config, path) if inside), None)
+
+
+def folder_key(config: Config, name: str, folder: str, tree: Tree) -> str:
+    """Return the beginning of the keys in a folder of a mirror: its path in the mirror, or a path of this machine.
+
+    tree: the folder of the mirror. Raises ConfigError if there is no such folder.
+    """
+    lookup = Lookup(config, name, tree)
+    inside = dict(mirrors_containing(config, folder)).get(name)
+    found = lookup.find_path(inside) if inside is not None else None
+    path = found.path if found and found.kind == "directory" else lookup.folder(folder)
+    return config.mirrors[name].key_prefix + normal(f"{path}/" if path else "")
+
+
+def find_all(config: Config, names: Sequence[str], text: str, tree_of: Callable[[MirrorConfig], Tree]) -> list[Found]:
+    """Return the meaning of a path or key in each mirror that holds it. Raises ConfigError if no mirror holds it.
+
+    tree_of: returns the folder of a mirror.
+    """
+    paths = dict(mirrors_containing(config, text))
+    found = []
+    for name in names:
+        lookup = Lookup(config, name, tree_of(config.mirrors[name]))
+        by_path = lookup.find_path(paths[name]) if name in paths else None
+        if each := by_path or lookup.find(text):
+            found.append(each)
+    if found:
+        return found
+    # No mirror knows the path. The rules still decide about such a file.
+    if places := [Found(name, path, "file") for name, path in paths.items() if name in names]:
+        return places
+    if len(names) == 1 and not os.path.isabs(text) and ".." not in text.split("/"):  # noqa: PTH117
+        return [Found(names[0], os.path.normpath(text), "file")]
+    raise ConfigError(
+        f"{shown(text)} is in no mirrored folder and is no key; the mirrored folders are: {folders_of(config, names)}"
+    )
+
+
+def folders_of(config: Config, names: Sequence[str]) -> str:
+    """Return the folders of some mirrors for a message."""
+    return ", ".join(shown_path(config.mirrors[name].path) for name in names)
+
+
+def explain_found(config: Config, found: Found, tree_of: Callable[[MirrorConfig], Tree]) -> Iterator[tuple[str, str]]:
+    """Yield (name, value) pairs on a file or directory of a mirror. tree_of: returns the folder of a mirror."""
+    from syncd.queries.explain import explain
+
+    explained = explain_directory if found.kind == "directory" else explain
+    return explained(config, found.mirror, found.path, tree_of(config.mirrors[found.mirror]))
 
 
 def explain_directory(config: Config, name: str, path: str, tree: Tree) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from syncd.core.errors import ConfigError, Halt, Park, SyncdError, Unreachable
 from syncd.core.model import Content, Delete, Entry, IndexStatus, Put, Stored
@@ -209,8 +209,13 @@ class Indexed(Protocol):
 class Searchable(Protocol):
     """A target with a search."""
 
-    async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
-        """Return at most `limit` hits. folder: "" or the start of their keys, which ends with "/"."""
+    async def search(
+        self, query: str, limit: int, folder: str = "", filters: Mapping[str, Any] | None = None
+    ) -> Sequence[Hit]:
+        """Return at most `limit` hits. folder: "" or the start of their keys, which ends with "/".
+
+        filters: conditions on metadata, in the syntax of Vectorize, which AI Search shares.
+        """
         ...
 
 

@@ -3,7 +3,7 @@
 key = prefix + path; ref = item id. Only items of source "builtin" belong to syncd.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -205,9 +205,12 @@ class AISearchTarget:
         async for pair in fetch_each(entries, lambda entry: self._api.download(entry.ref)):
             yield pair
 
-    async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
+    async def search(
+        self, query: str, limit: int, folder: str = "", filters: Mapping[str, Any] | None = None
+    ) -> Sequence[Hit]:
         """Return the hits of the instance's own search. A folder filters by the service's own field `folder`."""
-        hits = await self._api.search(query, max_num_results=limit, filters=_folder_filter(folder))
+        conditions = {**(filters or {}), **_folder_filter(folder)}
+        hits = await self._api.search(query, max_num_results=limit, filters=conditions or None)
         found = [
             Hit(
                 self._items.key(hit.key or "", hit.metadata),
@@ -232,8 +235,8 @@ def _type(source: str) -> str:
     return "datetime" if source == "modified" else "text"
 
 
-def _folder_filter(folder: str) -> dict[str, Any] | None:
+def _folder_filter(folder: str) -> dict[str, Any]:
     """Return a filter for a folder and its subfolders, or for its nearest parent with a short enough name."""
     above = truncated(folder, len(folder), FOLDER_BYTES).rpartition("/")[0]
     # "0" is the character after "/", so the range contains every name that begins with the folder.
-    return {"folder": {"$gte": f"{above}/", "$lt": f"{above}0"}} if above else None
+    return {"folder": {"$gte": f"{above}/", "$lt": f"{above}0"}} if above else {}

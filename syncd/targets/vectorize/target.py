@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import structlog
 
@@ -202,19 +203,20 @@ class VectorReader:
         owner = self._policy.owner if ref.owner == self._maker.owner else f"#{ref.owner}"
         return Entry(key, str(ref), version=state, owner=owner, marked=True, status="completed")
 
-    async def nearest(self, vector: Vector, limit: int, folder: str) -> list[Hit]:
+    async def nearest(self, vector: Vector, limit: int, folder: str, filters: Mapping[str, Any]) -> list[Hit]:
         """Return at most `limit` chunks of our files that are nearest to a vector.
 
-        The index filters by owner if it has a metadata index on the owner. This method filters by folder, among the
-        nearest FULL_QUERY_LIMIT chunks.
+        The index filters by owner if it has a metadata index on the owner, and by `filters`, whose fields need such
+        an index. This method filters by folder, among the nearest FULL_QUERY_LIMIT chunks.
         """
         owner, prefix, api = self._policy.owner, folder or self._policy.prefix, self._index.api
         title = title_field(self._policy.fields)
-        filters = any(index.property_name == OWNER for index in await api.list_metadata_indexes())
+        by_owner = any(index.property_name == OWNER for index in await api.list_metadata_indexes())
+        conditions = {**filters, **({OWNER: owner} if by_owner else {})}
         matches = await api.query(
             vector,
-            min(limit, FULL_QUERY_LIMIT) if filters and not prefix else FULL_QUERY_LIMIT,
-            filter={OWNER: owner} if filters else None,
+            min(limit, FULL_QUERY_LIMIT) if by_owner and not prefix else FULL_QUERY_LIMIT,
+            filter=conditions or None,
             return_metadata="all",
         )
         hits = [
@@ -342,9 +344,11 @@ class VectorizeTarget:
         for entry in entries:
             yield entry, Park("failed", "a Vectorize index holds chunks of text, not the file")
 
-    async def search(self, query: str, limit: int, folder: str = "") -> Sequence[Hit]:
+    async def search(
+        self, query: str, limit: int, folder: str = "", filters: Mapping[str, Any] | None = None
+    ) -> Sequence[Hit]:
         """Return the chunks of our files that are nearest to the query. A folder selects among the 50 nearest."""
-        return await self._reader.nearest(await self._embedder.embed_query(query), limit, folder)
+        return await self._reader.nearest(await self._embedder.embed_query(query), limit, folder, filters or {})
 
     # -- indexing
 

@@ -1,0 +1,89 @@
+"""search: asks the search of a target, and tells whether the file of a hit has changed since it was indexed."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import closing, nullcontext
+from typing import Any, Literal
+
+from syncd.config.schema import Config, MirrorConfig
+from syncd.core.errors import FileChanged, SyncdError
+from syncd.core.model import Excluded, Item, Record
+from syncd.local.walk import Tree
+from syncd.state.caches import StatCache
+from syncd.state.db import Meta, open_state_to_read
+from syncd.state.journal import Journal
+from syncd.sync.guard import protect_look
+from syncd.targets.base import Store, searchable
+
+Freshness = Literal["current", "indexing", "changed", "missing", "excluded", "unknown"]
+"""current: the file is as it was indexed. indexing: the present content was sent, but the index does not hold it.
+changed: the file has changed since it was sent. missing: there is no such file. excluded: the rules leave it out now.
+unknown: the state file has no record of it, or the file cannot be read.
+"""
+
+
+async def search(
+    target: Store,
+    section: MirrorConfig,
+    query: str,
+    limit: int,
+    begin: str = "",
+    filters: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Return the hits of a target's own search, best first.
+
+    begin: the start of their keys, which ends with "/", or "". filters: conditions on metadata, in the syntax of
+    the target. Raises ConfigError if the target has no search.
+    """
+    hits = await searchable(target).search(query, limit, begin, filters)
+    return [
+        {
+            "key": hit.key,
+            "path": str(section.path / hit.key.removeprefix(section.key_prefix)),
+            "score": hit.score,
+            "title": hit.title,
+            "heading": hit.heading,
+            "text": hit.text,
+        }
+        for hit in hits
+    ]
+
+
+def freshness(config: Config, name: str, keys: Iterable[str], tree: Tree) -> dict[str, Freshness]:
+    """Return whether the files of some keys are as they were indexed. Sends no request.
+
+    tree: the folder of the mirror. A file that looks as it did when it was read last is not read again.
+    """
+    db = open_state_to_read(config.state_dir)
+    with closing(db) if db else nullcontext():
+        if db:
+            protect_look(tree, name, Meta(db, name), Journal(db, name))
+        return {key: _freshness(db, name, key, tree) for key in dict.fromkeys(keys)}
+
+
+def _freshness(db: sqlite3.Connection | None, name: str, key: str, tree: Tree) -> Freshness:
+    local = tree.look(key)
+    if local is None:
+        return "missing"
+    if isinstance(local, Excluded):
+        return "excluded"
+    record = Journal(db, name).get(key) if db else None
+    if db is None or record is None:
+        return "unknown"
+    if not isinstance(local, Item):
+        # The target takes no such content any more, so it holds an earlier one.
+        return "changed" if local.kind in ("too_large", "empty") else "unknown"
+    return _compared(record, local, StatCache(db, name), tree)
+
+
+def _compared(record: Record, item: Item, cache: StatCache, tree: Tree) -> Freshness:
+    known = cache.fill([item]).get(item.key)
+    try:
+        checksum = known.checksum if known else tree.read(item.path)[0].checksum
+    except FileChanged:
+        return "changed"
+    except (SyncdError, OSError):
+        return "unknown"
+    if checksum != record.checksum:
+        return "changed"
+    return "current" if record.status in (None, "completed") else "indexing"
