@@ -348,7 +348,7 @@ def test_after_any_sequence_the_mirror_converges_and_foreign_entries_are_unchang
         run_state_machine_as_test(
             Harness,
             settings=settings(
-                max_examples=150,
+                max_examples=60,
                 stateful_step_count=30,
                 derandomize=True,
                 deadline=None,
