@@ -6,7 +6,7 @@ Every method except `upload` repeats failed requests and raises the errors of Tr
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
+from typing import Any, Literal, TypeVar, Unpack
 
 from tenacity import AsyncRetrying
 
@@ -24,13 +24,18 @@ from syncd.cloudflare.ai_search_models import (
 )
 from syncd.cloudflare.decoding import decode, decode_rows, parse_whole_number
 from syncd.cloudflare.exchange import Request, path
+from syncd.cloudflare.instance_models import (
+    NO_SETTINGS,
+    Instance,
+    InstanceChanges,
+    InstanceSettings,
+    Namespace,
+    settings_body,
+)
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Transport
 from syncd.core.errors import Halt, Park, Retry
 from syncd.core.probe_answers import Quoting
-
-if TYPE_CHECKING:
-    from syncd.cloudflare.instance_models import Instance, InstanceChanges, InstanceSettings, Namespace
 
 BUILTIN = "builtin"
 """source_id of uploaded items. A key is unique only within a source."""
@@ -236,60 +241,52 @@ class AISearch:
         body = {"query": query, "ai_search_options": options}
         return Request("POST", self._instance + "/search", json=body, permission=RUN, reads=True)
 
-    async def read_instance(self) -> "Instance":
+    async def read_instance(self) -> Instance:
         """Return this instance. Raises TargetMissing if the instance or its namespace does not exist."""
         return await self._get(self._instance, _instance)
 
     async def create_instance(
-        self, custom_metadata: Mapping[str, str] | None = None, settings: "InstanceSettings | None" = None
-    ) -> "Instance":
+        self, custom_metadata: Mapping[str, str] | None = None, settings: InstanceSettings = NO_SETTINGS
+    ) -> Instance:
         """Create this instance with built-in storage. Raises Conflict if it exists.
 
         custom_metadata: maps at most 5 field names to text, number, boolean or datetime. settings: those that are None
         get the defaults of the service.
         """
-        from syncd.cloudflare.instance_models import NO_SETTINGS, settings_body
-
-        body = {"id": self.instance} | settings_body(settings or NO_SETTINGS, custom_metadata)
+        body = {"id": self.instance} | settings_body(settings, custom_metadata)
         request = Request("POST", self._namespace + "/instances", json=body, permission=EDIT)
         return await self.transport.ask(request, _instance)
 
     async def update_instance(
-        self, changes: "InstanceChanges", custom_metadata: Mapping[str, str] | None = None
-    ) -> "Instance":
+        self, changes: InstanceChanges, custom_metadata: Mapping[str, str] | None = None
+    ) -> Instance:
         """Change settings of this instance. A setting that is None keeps its value.
 
         public_endpoint_params is replaced as a whole. A change of index_method, indexing_options, the chunks or
         custom_metadata makes the service index all items again (AI Search: instance settings).
         """
-        from syncd.cloudflare.instance_models import settings_body
-
         body = settings_body(changes, custom_metadata)
         return await self.transport.ask(Request("PUT", self._instance, json=body, permission=EDIT), _instance)
 
-    async def list_instances(self, page: int = 1, per_page: int = PER_PAGE) -> "tuple[Instance, ...]":
+    async def list_instances(self, page: int = 1, per_page: int = PER_PAGE) -> tuple[Instance, ...]:
         """Return one page of the instances of the namespace. An empty page is the end."""
-        from syncd.cloudflare.instance_models import Instance
-
         params = {"page": str(page), "per_page": str(per_page)}
         return await self._get(self._namespace + "/instances", _rows(Instance, "instance"), params)
 
     # namespaces and token
 
-    async def read_namespace(self) -> "Namespace":
+    async def read_namespace(self) -> Namespace:
         """Return this namespace. Raises TargetMissing if it does not exist."""
         return await self._get(self._namespace, _namespace)
 
-    async def create_namespace(self) -> "Namespace":
+    async def create_namespace(self) -> Namespace:
         """Create this namespace."""
         body = {"name": self.namespace}
         request = Request("POST", self._base + "/namespaces", json=body, permission=EDIT)
         return await self.transport.ask(request, _namespace)
 
-    async def list_namespaces(self, page: int = 1, per_page: int = PER_PAGE) -> "tuple[Namespace, ...]":
+    async def list_namespaces(self, page: int = 1, per_page: int = PER_PAGE) -> tuple[Namespace, ...]:
         """Return one page of the namespaces of the account. An empty page is the end."""
-        from syncd.cloudflare.instance_models import Namespace
-
         params = {"page": str(page), "per_page": str(per_page)}
         return await self._get(self._base + "/namespaces", _rows(Namespace, "namespace"), params)
 
@@ -345,18 +342,8 @@ def _rows(kind: type[_T], name: str) -> Callable[[Answer], tuple[_T, ...]]:
 
 
 _item = _one(StoredItem, "item")
-
-
-def _instance(answer: Answer) -> "Instance":
-    from syncd.cloudflare.instance_models import Instance
-
-    return decode(Instance, answer.result, "instance")
-
-
-def _namespace(answer: Answer) -> "Namespace":
-    from syncd.cloudflare.instance_models import Namespace
-
-    return decode(Namespace, answer.result, "namespace")
+_instance = _one(Instance, "instance")
+_namespace = _one(Namespace, "namespace")
 
 
 def _uploaded(page: ItemPage, key: str) -> StoredItem | None:

@@ -1,24 +1,27 @@
-"""One request as a value, and its exchange: sends it through the gate, reads the bytes of its answer, counts both."""
+"""One request as a value, and its exchange: sends it through the gate, reads the bytes of its answer, counts both.
+
+The module also chooses the TLS context and the connection pool.
+"""
 
 import asyncio
-import json
+import ssl
 import zlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from secrets import token_hex
 from typing import Any, Literal, NoReturn, Protocol
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
-import httpcore
+import httpx
 import structlog
 
 from syncd import __version__
 from syncd.cloudflare.auth import Login
 from syncd.cloudflare.faults import connection_fault
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.network import FAILED, NOT_SENT, Pool, make_pool, unrequested_answer_check
-from syncd.cloudflare.proxies import other_side, parse_url
+from syncd.cloudflare.proxies import other_side, parsed, proxy_of
 from syncd.cloudflare.response import http_date, one_line
 from syncd.core.contact import current_contact
 from syncd.core.errors import Park, Retry
@@ -137,6 +140,13 @@ def quoted(name: str, quoting: Quoting = "backslash") -> str:
     return name.replace("\\", "\\\\").replace('"', '\\"')
 
 
+def body_of(content: bytes | Stream | None) -> tuple[bytes | AsyncIterator[bytes] | None, dict[str, str]]:
+    """Return a request's content as httpx takes it, and the header that a stream needs."""
+    if content is None or isinstance(content, bytes):
+        return content, {}
+    return _pieces(content), {"Content-Length": str(content.size)}
+
+
 async def _pieces(body: Stream) -> AsyncIterator[bytes]:
     for piece in body:
         yield piece
@@ -147,12 +157,17 @@ SLOWEST_BYTES_PER_S = 32 * 1024
 ONE_PIECE = 256 * 1024
 """Largest multipart body, in bytes, that is joined before it is sent. Each piece of a body costs a write."""
 
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+
 _HEADERS = {
     "User-Agent": f"syncd/{__version__}",
     "Accept": "application/json",
     "Accept-Encoding": "gzip, deflate",
     "Connection": "keep-alive",
 }
+
+# Parsing a URL costs as much as sending it, and all uploads of a pass have the same one.
+_url = lru_cache(maxsize=128)(httpx.URL)
 
 _log = structlog.get_logger(__name__)
 
@@ -174,19 +189,21 @@ class Counters:
 class Exchange:
     """Sends requests below a base URL and returns the responses, without judging them.
 
-    timeout: seconds for one request, plus the time of its bodies at SLOWEST_BYTES_PER_S. pool: replaces the connection
-    pool. Raises ValueError for a base_url to which no request may be sent.
+    timeout: seconds for one request, plus the time of its bodies at SLOWEST_BYTES_PER_S. http: replaces httpx's own
+    transport. Raises ValueError for a base_url to which no request may be sent.
     """
 
-    def __init__(self, base_url: str, login: Login, gate: Gate, timeout: float, pool: Pool | None = None) -> None:
+    def __init__(
+        self, base_url: str, login: Login, gate: Gate, timeout: float, http: httpx.AsyncBaseTransport | None = None
+    ) -> None:
         self.counters = Counters()
         self.their_time: float | None = None
         """Time of the remote's clock in its latest answer, as Unix seconds."""
-        self._url = parse_url(base_url)
+        self._base_url = base_url
         self._login = login
         self._gate = gate
         self._timeout = timeout
-        self._pool = pool or make_pool(base_url)
+        self._http = http or make_transport(base_url)
         self._other_side = other_side(base_url)
 
     async def send(self, request: Request, limit: int, expected_bytes: int = 0) -> tuple[int, Mapping[str, str], bytes]:
@@ -196,9 +213,10 @@ class Exchange:
         the body of a success is larger than limit.
         """
         # The message is built before it has a slot in the gate, while other requests are in flight.
-        body, content_type = body_of(request)
-        sent = len(body) if isinstance(body, bytes) else body.size
-        message = self._build(request, body, sent, content_type)
+        message = self._build(request)
+        sent = int(message.headers.get("content-length", 0))
+        if sent <= ONE_PIECE:
+            await message.aread()
         async with self._gate.slot(changing=request.changing):
             self.counters.requests += 1
             self.counters.changing += request.changing
@@ -207,42 +225,42 @@ class Exchange:
             try:
                 async with asyncio.timeout(allowed_s):
                     with current_contact().under_way(sent, request.slow_s):
-                        response = await self._pool.handle_async_request(message)
+                        response = await self._http.handle_async_request(message)
                     try:
                         headers = headers_of(response)
                         self._note_headers(headers)
-                        answer = await read(response, headers, limit)
+                        body = await read(response, headers, limit)
                     finally:
                         await response.aclose()
-            except (*FAILED, DecodingError, TimeoutError) as error:
+            except (httpx.RequestError, TimeoutError) as error:
                 self._raise_failed(request, error)
-            self.counters.by[request.method, str(response.status)] += 1
-            self.counters.received_bytes += len(answer)
-            _log.debug("http.request", method=request.method, path=request.path, status=response.status)
+            self.counters.by[request.method, str(response.status_code)] += 1
+            self.counters.received_bytes += len(body)
+            _log.debug("http.request", method=request.method, path=request.path, status=response.status_code)
         if self._gate.crowded:
             # The request that waited for this slot is sent before this answer is parsed.
             await asyncio.sleep(0)
-        if 200 <= response.status < 300 and len(answer) > limit:
+        if response.is_success and len(body) > limit:
             raise Park("too_large", f"the answer is over {shown_size(limit)}")
-        return response.status, headers, answer
+        return response.status_code, headers, body
 
     async def aclose(self) -> None:
         """Close all connections. The caller cancels requests in flight before."""
-        await self._pool.aclose()
+        await self._http.aclose()
 
-    def _build(self, request: Request, body: bytes | Stream, size: int, content_type: str | None) -> httpcore.Request:
-        url, seconds = self._url, self._timeout
-        query = f"?{urlencode(request.params)}" if request.params else ""
-        headers = {"Host": url.netloc, **_HEADERS, **self._login.headers}
-        if content_type:
-            headers["Content-Type"] = content_type
-        if size or request.method in ("POST", "PUT", "PATCH"):
-            headers["Content-Length"] = str(size)
-        return httpcore.Request(
+    def _build(self, request: Request) -> httpx.Request:
+        form = Form(request.form, request.part, request.file, request.quoting) if request.file else None
+        body, length = body_of(form or request.content)
+        if form:
+            length["Content-Type"] = form.content_type
+        seconds = self._timeout
+        return httpx.Request(
             request.method,
-            httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=f"{url.path}{request.path}{query}"),
-            headers=[(name.encode(), value.encode("ascii")) for name, value in (headers | {**request.headers}).items()],
-            content=body if isinstance(body, bytes) else _pieces(body),
+            _url(self._base_url + request.path),
+            params=dict(request.params) or None,
+            json=request.json,
+            content=body,
+            headers={**_HEADERS, **self._login.headers, **request.headers, **length},
             extensions={
                 "timeout": {"connect": seconds, "write": seconds, "read": seconds + request.slow_s},
                 "trace": unrequested_answer_check(),
@@ -256,10 +274,10 @@ class Exchange:
 
     def _raise_failed(self, request: Request, error: Exception) -> NoReturn:
         self.counters.by[request.method, "failed"] += 1
-        ambiguous = not isinstance(error, NOT_SENT)
+        ambiguous = not isinstance(error, _NOT_SENT)
         name = type(error).__name__
         _log.debug("http.failed", method=request.method, path=request.path, error=name)
-        # An error before the connection has no detail of its own: httpcore keeps the cause in the chain.
+        # An error before the connection has no detail of its own: httpx keeps the cause in the chain.
         text = str(error) if ambiguous else connection_fault(error, self._other_side).message
         why = one_line(self._login.hide(text), 200)
         if not ambiguous:
@@ -267,35 +285,27 @@ class Exchange:
         raise Retry(f"no whole answer: {name}{why and f': {why}'}", ambiguous=True) from error
 
 
-def body_of(request: Request) -> tuple[bytes | Stream, str | None]:
-    """Return the body of a request and the content type that its form requires. A small multipart body is joined."""
-    if request.file:
-        form = Form(request.form, request.part, request.file, request.quoting)
-        return b"".join(form) if form.size <= ONE_PIECE else form, form.content_type
-    if request.json is not None:
-        text = json.dumps(request.json, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return text.encode(), "application/json"
-    return request.content or b"", None
-
-
-def headers_of(response: httpcore.Response) -> dict[str, str]:
+def headers_of(response: httpx.Response) -> dict[str, str]:
     """Return the headers with names in lower case. Values are read as Latin-1; repeated headers are joined."""
     headers: dict[str, str] = {}
-    for raw_name, raw_value in response.headers:
+    for raw_name, raw_value in response.headers.raw:
         name, value = raw_name.lower().decode("latin-1"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
 
-async def read(response: httpcore.Response, headers: Mapping[str, str], limit: int) -> bytes:
+async def read(response: httpx.Response, headers: Mapping[str, str], limit: int) -> bytes:
     """Return the decoded body. If it is longer than limit, return its beginning of at least limit + 1 bytes.
 
-    Raises DecodingError if the body is not compressed as the headers say, or in a way that was not requested.
+    httpx's own decoders decompress a whole piece at once, which may be a thousand times as large.
+    Raises httpx.DecodingError if the body is not compressed as the headers say, or in a way that was not requested.
     """
     parts: list[bytes] = []
     size = 0
     decoder = _Decoder(headers["content-encoding"]) if "content-encoding" in headers else None
-    async for piece in response.aiter_stream():
+    # A response that a test makes of bytes counts as read already; its stream can still be iterated.
+    stream = response.stream
+    async for piece in stream if isinstance(stream, httpx.AsyncByteStream) else response.aiter_raw():
         part = decoder.decode(piece, limit + 1 - size) if decoder else piece
         parts.append(part)
         size += len(part)
@@ -306,17 +316,13 @@ async def read(response: httpcore.Response, headers: Mapping[str, str], limit: i
     return b"".join(parts)
 
 
-class DecodingError(Exception):
-    """The body of an answer cannot be decompressed."""
-
-
 class _Decoder:
     """Decompresses one gzip or deflate body, at most as many bytes at a time as the caller accepts."""
 
     def __init__(self, encoding: str) -> None:
         name = encoding.strip().lower()
         if name not in ("gzip", "x-gzip", "deflate", "identity"):
-            raise DecodingError(f"the answer is encoded as {name[:50]!r}, which was not asked for")
+            raise httpx.DecodingError(f"the answer is encoded as {name[:50]!r}, which was not asked for")
         self._begun = False
         self._plain = name == "identity"
         # 32 makes zlib detect gzip and zlib headers.
@@ -331,7 +337,7 @@ class _Decoder:
             return self._zlib.decompress(piece, room)
         except zlib.error as error:
             if begun:
-                raise DecodingError(str(error)) from error
+                raise httpx.DecodingError(str(error)) from error
             return self._without_header(piece, room)
 
     def _without_header(self, piece: bytes, room: int) -> bytes:
@@ -340,9 +346,47 @@ class _Decoder:
         try:
             return self._zlib.decompress(piece, room)
         except zlib.error as error:
-            raise DecodingError(str(error)) from error
+            raise httpx.DecodingError(str(error)) from error
 
     def end(self) -> None:
-        """Raise DecodingError if the body was cut short."""
+        """Raise httpx.DecodingError if the body was cut short."""
         if not self._plain and self._begun and not self._zlib.eof:
-            raise DecodingError("the answer's encoding is cut short")
+            raise httpx.DecodingError("the answer's encoding is cut short")
+
+
+# -- the connection
+
+POOL = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=5.0)
+"""The gate limits the number of requests in flight, so the pool sets no limit of its own."""
+
+
+def make_transport(base_url: str) -> httpx.AsyncHTTPTransport:
+    """Return httpx's transport for a checked base_url. It verifies TLS and uses the proxy of the environment.
+
+    Raises ValueError if no request may be sent to base_url, or if the proxy cannot be used.
+    """
+    url = parsed(base_url)
+    # Plain http needs no CA file, and loading one takes longer than a request. The empty context trusts no server.
+    context = httpx.create_ssl_context() if url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # trust_env is False because `proxy_of` and the context have read the environment already.
+    return httpx.AsyncHTTPTransport(verify=context, limits=POOL, trust_env=False, proxy=proxy_of(base_url))
+
+
+def unrequested_answer_check() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
+    """Return a value for the extension "trace" of one request, which fails on an answer that came before the request.
+
+    A server may send a second answer behind the first one. httpx would take it for the answer to the next request on
+    that connection, and each later answer for the answer to the request after its own. The head of a requested answer
+    is read from the socket, so the event loop turns at least once between the two events. Raises
+    httpx.RemoteProtocolError, after which httpx closes the connection.
+    """
+    turned = asyncio.Event()
+
+    async def trace(event: str, info: Mapping[str, Any]) -> None:
+        del info
+        if event == "http11.receive_response_headers.started":
+            asyncio.get_running_loop().call_soon(turned.set)
+        elif event == "http11.receive_response_headers.complete" and not turned.is_set():
+            raise httpx.RemoteProtocolError("the connection held an answer that nobody had requested")
+
+    return trace

@@ -5,7 +5,7 @@ import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import httpcore
+import httpx
 
 _NOT_YET_VALID, _EXPIRED, _WRONG_HOST = 9, 10, (62, 64)
 """Verification errors of OpenSSL (X509_V_ERR_*)."""
@@ -31,7 +31,7 @@ def connection_fault(error: BaseException, subject: str) -> Fault:
             return _certificate_fault(each, subject)
         if isinstance(each, socket.gaierror):
             return Fault(f"DNS: {subject}: {each.strerror}", "check the network and /etc/resolv.conf")
-        if isinstance(each, httpcore.ProxyError):
+        if isinstance(each, httpx.ProxyError):
             return Fault(
                 f"proxy: it refuses the connection: {each}", "correct HTTPS_PROXY or ALL_PROXY, with its password"
             )
@@ -43,7 +43,7 @@ def connection_fault(error: BaseException, subject: str) -> Fault:
         if isinstance(each, ConnectionRefusedError):
             return Fault(f"{subject} refuses the connection", "check base_url, and whether a firewall blocks it")
     for each in chain:
-        if isinstance(each, (TimeoutError, httpcore.TimeoutException)):
+        if isinstance(each, (TimeoutError, httpx.TimeoutException)):
             return Fault(f"{subject} does not answer", "check the network, and whether a firewall drops the packets")
     last = next((each for each in reversed(chain) if str(each)), chain[-1])
     return Fault(f"{subject}: {str(last) or type(last).__name__}", "check the network")

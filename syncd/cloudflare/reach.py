@@ -5,11 +5,11 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from urllib.parse import urlsplit
+
+import httpx
 
 from syncd.cloudflare.faults import Fault, connection_fault
-from syncd.cloudflare.network import tls_context
-from syncd.cloudflare.proxies import PORTS, other_side, proxy_of
+from syncd.cloudflare.proxies import other_side, proxy_of
 
 CONTACT_S = 9.0
 """Longest time, in seconds, until a person learns that a network is not there."""
@@ -26,9 +26,9 @@ async def find_fault(base_url: str, *, handshake: bool = True, limit_s: float = 
     longest time of the name lookup, and again of the connection. Raises ValueError for a proxy that cannot be used.
     """
     proxy = proxy_of(base_url)
-    url = urlsplit(proxy or base_url)
+    url = httpx.URL(proxy or base_url)
     tls = url.scheme == "https"
-    host, port = url.hostname or "", url.port or PORTS.get(url.scheme, 1080)
+    host, port = url.host, url.port or (443 if tls else 80)
     # The environment names the proxy, so the network may be in order without it.
     remedy = "correct HTTPS_PROXY or ALL_PROXY, or unset it" if proxy else ""
     try:
@@ -74,7 +74,7 @@ async def _resolve(host: str, port: int) -> None:
 
 
 async def _connect(host: str, port: int, *, tls: bool) -> None:
-    context = tls_context() if tls else None
+    context = httpx.create_ssl_context() if tls else None
     _, writer = await asyncio.open_connection(host, port, ssl=context, happy_eyeballs_delay=0.25)
     writer.close()
 

@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
+import httpx
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 
 from syncd.cloudflare.auth import Credentials, Login
 from syncd.cloudflare.exchange import Exchange, Request
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.network import Pool
 from syncd.cloudflare.response import Answer, Context, Raw, decode, fail
 from syncd.cloudflare.trust import Trust
 from syncd.core.base_url import check_base_url
@@ -43,8 +43,6 @@ SHUT_S = 20.0
 """Seconds without another probe after a probe did not reach the API."""
 
 _T = TypeVar("_T")
-
-OK, TOO_MANY_REQUESTS = 200, 429
 
 _log = structlog.get_logger(__name__)
 
@@ -184,9 +182,9 @@ class Refusals:
 
 @dataclass(frozen=True, slots=True)
 class Seams:
-    """Parts that a test replaces: the connection pool, and random numbers in [0, 1). The gate has clock and sleep."""
+    """Parts that a test replaces: the HTTP layer, and random numbers in [0, 1). The gate has clock and sleep."""
 
-    pool: Pool | None = None
+    http: httpx.AsyncBaseTransport | None = None
     rng: Callable[[], float] = random.random
 
 
@@ -218,7 +216,7 @@ class Transport:
         self._retry_for = retry_for
         self._rng = seams.rng
         self._answered_at: float | None = None
-        self._exchange = Exchange(self.base_url, self.login, gate, timeout, seams.pool)
+        self._exchange = Exchange(self.base_url, self.login, gate, timeout, seams.http)
         self.counters = self._exchange.counters
         self.trust = Trust(self.login, gate)
         self._refusals = Refusals(self._once, self.trust, gate)
@@ -307,7 +305,7 @@ class Transport:
     async def _once_raw(self, request: Request, max_bytes: int) -> Raw:
         status, headers, body = await self._exchange.send(request, max_bytes, max_bytes)
         with self._applied(status):
-            if status != OK or "cf-mitigated" in headers:
+            if status != httpx.codes.OK or "cf-mitigated" in headers:
                 fail(status, headers, body, self._context(request))
             return Raw(body, headers)
 
@@ -327,7 +325,7 @@ class Transport:
                 pass  # the account has other instances; this request waits alone
             elif error.after_s:
                 self.gate.hold(error.after_s)
-            elif status == TOO_MANY_REQUESTS:
+            elif status == httpx.codes.TOO_MANY_REQUESTS:
                 self.gate.throttle()
             raise
         except SyncdError:

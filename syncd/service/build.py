@@ -357,10 +357,11 @@ def _ai_search(
     learned: StoredAnswers,
 ) -> Target:
     from syncd.cloudflare.ai_search import AISearch
+    from syncd.cloudflare.instance_models import instance_settings
     from syncd.targets.ai_search.items import ItemWritePolicy
     from syncd.targets.ai_search.target import AISearchTarget
 
-    settings = target.settings.model_dump(exclude_none=True)
+    settings = instance_settings(target.settings.model_dump(exclude_none=True))
     return AISearchTarget(
         AISearch(transport, target.namespace, target.instance),
         ItemWritePolicy(section.owner, section.key_prefix, grants.takeover, target.metadata, settings),

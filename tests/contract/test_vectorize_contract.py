@@ -19,7 +19,6 @@ from syncd.targets.vectorize.index import VectorStore
 from syncd.targets.vectorize.target import VectorizeTarget, limits
 from syncd.targets.vectorize.writing import ChunkSettings, Embedder, VectorWritePolicy
 from tests.contract.harness import PREFIX, TargetContract, apply, content, gone, held, listing, new, put
-from tests.httpx_pool import HttpxPool
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE
 from tests.unit.targets.harness_vectorize import MODEL, Harness, open_harness
 
@@ -39,7 +38,7 @@ class VectorizeRemote:
 
     def _transport(self) -> Transport:
         clock = self._harness.clock
-        seams = Seams(HttpxPool(self._harness.wire), rng=lambda: 0.5)
+        seams = Seams(self._harness.wire, rng=lambda: 0.5)
         gate = Gate(0, 8, clock, clock.sleep)
         made = Transport(BASE, ACCOUNT, Credentials.bearer("any"), gate, retry_for=5, seams=seams)
         self.transports.append(made)

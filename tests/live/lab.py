@@ -13,15 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpcore
 import httpx
 
 from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.exchange import Request, path
+from syncd.cloudflare.exchange import Request, make_transport, path
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KV
-from syncd.cloudflare.network import Pool, make_pool
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.cloudflare.vectorize import Vectorize
 from syncd.core.base_url import check_base_url, is_loopback
@@ -83,14 +81,14 @@ class Account:
 
 
 @dataclass(slots=True)
-class Wire:
+class Wire(httpx.AsyncBaseTransport):
     """The connection of a run. It counts requests, refuses those over the limit, and waits where a listing lags.
 
     lags: seconds after a write until a listing of "items" or "keys" shows it. items: present items, by the answers.
     refused: requests that the limit refused. routes: requests by route. latency: seconds of the answers.
     """
 
-    inner: Pool
+    inner: httpx.AsyncBaseTransport
     limit: int = LIMIT
     requests: int = 0
     refused: int = 0
@@ -102,31 +100,33 @@ class Wire:
     latency: list[float] = field(default_factory=list)
     _written_at: dict[str, float] = field(default_factory=dict)
 
-    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-        method, path = request.method.decode(), request.url.target.decode().partition("?")[0]
-        await self._wait_for_listing(method, path)
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await self._wait_for_listing(request)
         if self.requests >= self.limit - (0 if self.cleaning else RESERVE):
             self.refused += 1
             raise Halt(f"the limit of {self.limit} requests of a live run is reached")
         self.requests += 1
-        self.routes[f"{method} {_route(path)}"] += 1
+        self.routes[f"{request.method} {_route(request.url.path)}"] += 1
         began = time.monotonic()
         answer = await self.inner.handle_async_request(request)
         # The body as it was sent, which the transport decodes.
-        raw = b"".join([piece async for piece in answer.aiter_stream()])
+        raw = b"".join([piece async for piece in answer.aiter_raw()])
         await answer.aclose()
+        response = httpx.Response(answer.status_code, headers=answer.headers, stream=httpx.ByteStream(raw))
         self.latency.append(time.monotonic() - began)
-        self.statuses[answer.status] += 1
+        self.statuses[response.status_code] += 1
         for kind, written in _WRITES.items():
-            if method != "GET" and written.search(path):
+            if request.method != "GET" and written.search(request.url.path):
                 self._written_at[kind] = time.monotonic()
-        if (found := _ITEMS.search(path)) and method in ("POST", "DELETE"):
-            self._note_item(method, found[2], httpx.Response(answer.status, headers=answer.headers, content=raw))
-        return httpcore.Response(answer.status, headers=answer.headers, content=raw)
+        if (found := _ITEMS.search(request.url.path)) and request.method in ("POST", "DELETE"):
+            self._note_item(
+                request.method, found[2], httpx.Response(answer.status_code, headers=answer.headers, content=raw)
+            )
+        return response
 
-    async def _wait_for_listing(self, method: str, path: str) -> None:
+    async def _wait_for_listing(self, request: httpx.Request) -> None:
         for kind, listed in _LISTINGS.items():
-            if method == "GET" and listed.search(path):
+            if request.method == "GET" and listed.search(request.url.path):
                 shown_at = self._written_at.get(kind, -math.inf) + self.lags.get(kind, 0.0)
                 await asyncio.sleep(max(0.0, shown_at - time.monotonic()))
 
@@ -213,7 +213,7 @@ class Lab:
 async def open_lab(account: Account, state: Path, limit: int) -> AsyncIterator[Lab]:
     """Yield a lab, and remove everything that it made, however the run ends."""
     async with AsyncExitStack() as stack:
-        wire = Wire(make_pool(account.base_url), limit)
+        wire = Wire(make_transport(account.base_url), limit)
         gate = Gate(0 if account.rehearsal else TPS, 4)
         transport = Transport(
             account.base_url, account.account_id, account.credentials, gate, retry_for=60, seams=Seams(wire)

@@ -213,7 +213,7 @@ def test_core_has_no_side_effects(module: str) -> None:
 def test_sync_and_state_know_the_protocols_of_targets_only() -> None:
     for module in [*within("sync"), *within("state")]:
         assert {each for each in own(module) if room(each) == "targets"} <= {"syncd.targets.base"}, module
-        assert not {"httpcore", "httpx", "starlette", "watchdog", "click", "pydantic"} & imports(module), module
+        assert not {"httpx", "starlette", "watchdog", "click", "pydantic"} & imports(module), module
 
 
 def test_only_the_composition_root_knows_all_kinds_of_target() -> None:
@@ -231,7 +231,7 @@ def test_only_cloudflare_speaks_http() -> None:
     for module in MODULES:
         # The webhook belongs to nobody's API.
         if room(module) not in {"cloudflare", "emulator"} and module != "syncd.service.outbox":
-            assert not {"httpcore", "httpx", "h11"} & imports(module), module
+            assert not {"httpx", "h11"} & imports(module), module
 
 
 def test_only_state_speaks_sql() -> None:
@@ -266,7 +266,7 @@ def test_a_file_stays_readable(module: str) -> None:
 
 def test_everything_imported_is_the_standard_library_syncd_or_declared() -> None:
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
-    declared = _packages(project["dependencies"]) | {"anyio"}  # starlette's and httpcore's own base
+    declared = _packages(project["dependencies"]) | {"anyio"}  # starlette's and httpx's own base
     extras = {name: _packages(project["optional-dependencies"][name]) for name in ("emulator", "vectorize", "notify")}
     for module in MODULES:
         allowed = declared | (extras["emulator"] if room(module) == "emulator" else set())

@@ -6,7 +6,7 @@ key = prefix + path; ref = item id. Only items of source "builtin" belong to syn
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
@@ -19,16 +19,15 @@ from syncd.core.model import Entry
 from syncd.core.probe_answers import ProbeAnswers
 from syncd.core.problems import Limits
 from syncd.state.probe_answers import StoredAnswers
+from syncd.targets.ai_search.advice import instance_usage, readable_instance, search_advice
 from syncd.targets.ai_search.following import IndexFollower
 from syncd.targets.ai_search.items import INSTANCE, OWNER, SHA256, ItemReader, ItemWritePolicy
 from syncd.targets.ai_search.probe import ItemProbe, is_leftover, is_old
 from syncd.targets.ai_search.probe_answers import CurrentAnswers
+from syncd.targets.ai_search.settings import metadata_advice, settings_advice
 from syncd.targets.ai_search.writing import ItemWriter
 from syncd.targets.base import NO_KEYS, Advice, Fetched, Hit, KeySources, Landmark, Probe, Usage
 from syncd.targets.shared import ShortNames, fetch_each, refusals_halt, title_field
-
-if TYPE_CHECKING:
-    from syncd.cloudflare.instance_models import InstanceSettings
 
 log = structlog.get_logger()
 
@@ -83,6 +82,7 @@ class AISearchTarget:
     ) -> None:
         self.limits = self._own_limits = limits
         self._api = api
+        self._settings = policy.settings
         self._policy = policy
         self._answers = answers = CurrentAnswers(learned)
         names = ShortNames(limits, keys)
@@ -127,8 +127,6 @@ class AISearchTarget:
 
         Raises TargetMissing if it does not exist, PausedHalt if it is paused, Halt if access is refused.
         """
-        from syncd.targets.ai_search.advice import readable_instance
-
         with refusals_halt(INSTANCE):
             instance = await readable_instance(self._api)
         if instance.paused:
@@ -137,20 +135,15 @@ class AISearchTarget:
 
     async def advice(self) -> Sequence[Advice]:
         """Make one search, and name undeclared metadata fields and settings that differ from the config."""
-        from syncd.targets.ai_search.advice import search_advice
-        from syncd.targets.ai_search.settings import metadata_advice, settings_advice
-
         with refusals_halt(INSTANCE):
             instance = await self._api.read_instance()
-        settings = settings_advice(self._settings(), instance)
+        settings = settings_advice(self._settings, instance)
         return (*metadata_advice(self._fields, instance), *settings, await search_advice(self._api))
 
     async def usage(self, *, account: bool) -> Sequence[Usage]:
         """Return the use of the instance, and of the account if `account` or if the instance is missing."""
-        from syncd.targets.ai_search.advice import instance_usage
-
         with refusals_halt(INSTANCE):
-            return await instance_usage(self._api, self._settings(), self.counts, account=account)
+            return await instance_usage(self._api, self._settings, self.counts, account=account)
 
     async def create(self) -> None:
         """Create the instance, and its namespace if necessary, with the settings of the config.
@@ -171,16 +164,10 @@ class AISearchTarget:
     async def _create_instance(self) -> bool:
         """Create the instance. Return False if it exists."""
         try:
-            await self._api.create_instance(self._fields, self._settings())
+            await self._api.create_instance(self._fields, self._settings)
         except Conflict:
             return False
         return True
-
-    def _settings(self) -> "InstanceSettings":
-        """Return the settings of the config. Most passes do not need them."""
-        from syncd.cloudflare.instance_models import instance_settings
-
-        return instance_settings(self._policy.settings)
 
     # -- reading
 

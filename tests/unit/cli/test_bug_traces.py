@@ -15,7 +15,6 @@ from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.config.sources import load
 from syncd.emulator.options import EmulatorOptions
-from tests.httpx_pool import HttpxPool
 from tests.unit.config.harness import MINIMAL
 
 TOKEN = "a-token-that-nobody-may-see-4713"
@@ -74,7 +73,7 @@ async def test_neither_does_a_request_on_its_way() -> None:
         seen.append(f"{request!r} {request.headers!r}")
         return httpx.Response(200, json={"success": True, "result": {}})
 
-    way = Seams(HttpxPool(httpx.MockTransport(answer)))
+    way = Seams(httpx.MockTransport(answer))
     base = "https://api.cloudflare.com/client/v4"
     async with Transport(base, "a" * 32, Credentials.bearer(TOKEN), Gate(0, 1), seams=way) as transport:
         await transport.request(Request("GET", "/x"))

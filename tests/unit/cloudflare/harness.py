@@ -12,7 +12,6 @@ import httpx
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
-from tests.httpx_pool import HttpxPool
 
 T = TypeVar("T")
 Script = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
@@ -109,7 +108,7 @@ class Remote:
             timeout=timeout,
             retry_for=retry_for,
             login=login,
-            seams=Seams(HttpxPool(httpx.MockTransport(self._handle)), rng=lambda: chance),
+            seams=Seams(httpx.MockTransport(self._handle), rng=lambda: chance),
         )
 
 

@@ -12,7 +12,6 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.instance_models import InstanceChanges, instance_settings
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.core.errors import Halt, NotFound, Park, Retry, Unreachable
-from tests.httpx_pool import HttpxPool
 from tests.unit.cloudflare.harness import ACCOUNT, BASE, Remote, VirtualTime, bad, ok, row, sent_json
 
 API = f"{BASE}/accounts/{ACCOUNT}/ai-search"
@@ -363,7 +362,7 @@ async def test_a_token_that_nobody_knows_halts(remote: Remote, client: AISearch)
 
 
 async def test_a_global_key_is_no_token(remote: Remote) -> None:
-    seams = Seams(HttpxPool(httpx.MockTransport(lambda _: ok())))
+    seams = Seams(httpx.MockTransport(lambda _: ok()))
     transport = Transport(BASE, ACCOUNT, Credentials.global_key("me@x", "k"), remote.gate(), seams=seams)
     assert await AISearch(transport, "default", "docs").verify_token() is None
     assert transport.counters.requests == 0

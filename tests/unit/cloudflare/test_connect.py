@@ -1,14 +1,13 @@
 from urllib.parse import unquote
 
-import httpcore
+import httpx
 import pytest
 
 from syncd.cloudflare.auth import Credentials
-from syncd.cloudflare.exchange import Request, path
+from syncd.cloudflare.exchange import Request, make_transport, path
 from syncd.cloudflare.gate import Gate
-from syncd.cloudflare.network import httpcore_proxy, make_pool
-from syncd.cloudflare.proxies import proxy_of
-from syncd.cloudflare.transport import Seams, Transport
+from syncd.cloudflare.proxies import _proxy
+from syncd.cloudflare.transport import Transport
 from syncd.core.base_url import check_base_url, is_loopback
 from tests.unit.cloudflare.harness import VirtualTime
 
@@ -76,100 +75,21 @@ def test_loopback_is_known_without_a_look_up(host: str, expected: bool) -> None:
 def test_https_proxy_is_honoured_for_https_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "proxy.example:3128")
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
-    assert proxy_of(API) == "http://proxy.example:3128"
-    assert proxy_of("https://localhost:1") is None
-    assert proxy_of("http://127.0.0.1:1") is None
+    assert _proxy(httpx.URL(API)) == "http://proxy.example:3128"
+    assert _proxy(httpx.URL("https://localhost:1")) is None
+    assert _proxy(httpx.URL("http://127.0.0.1:1")) is None
 
 
 def test_no_proxy_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", "cloudflare.com")
-    assert proxy_of(API) is None
+    assert _proxy(httpx.URL(API)) is None
 
 
 def test_a_proxy_that_cannot_be_used_is_refused_and_not_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy.example:1080")
     with pytest.raises(ValueError, match="HTTPS_PROXY"):
-        make_pool(API)
-
-
-async def sent(request: Request, base_url: str = "http://127.0.0.1:1/v4") -> httpcore.Request:
-    """Return a request as the connection pool gets it."""
-    found: list[httpcore.Request] = []
-
-    class Pool:
-        async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-            found.append(request)
-            return httpcore.Response(200, content=b'{"success": true}')
-
-        async def aclose(self) -> None:
-            pass
-
-    seams = Seams(Pool())
-    async with Transport(base_url, "a", Credentials.bearer("t"), Gate(0, 1), seams=seams) as transport:
-        await transport.once(request)
-    return found[0]
-
-
-@pytest.mark.parametrize(
-    ("base_url", "origin", "host"),
-    [
-        ("https://api.example.org", ("https", "api.example.org", None), "api.example.org"),
-        ("https://api.example.org:443", ("https", "api.example.org", None), "api.example.org"),
-        ("https://api.example.org:8443", ("https", "api.example.org", 8443), "api.example.org:8443"),
-        ("https://API.example.org", ("https", "api.example.org", None), "api.example.org"),
-        ("https://bücher.example", ("https", "xn--bcher-kva.example", None), "xn--bcher-kva.example"),
-        ("http://[::1]:80", ("http", "::1", None), "[::1]"),
-        ("http://[::1]:8080", ("http", "::1", 8080), "[::1]:8080"),
-    ],
-)
-async def test_the_connection_and_the_host_header_follow_the_base_url(
-    base_url: str, origin: tuple[str, str, int | None], host: str
-) -> None:
-    request = await sent(Request("GET", "/x"), f"{base_url}/client/ä%20/v4")
-    url = request.url
-    assert (url.scheme.decode(), url.host.decode(), url.port) == origin
-    assert url.target == b"/client/%C3%A4%20/v4/x"
-    assert dict(request.headers)[b"Host"].decode() == host
-
-
-@pytest.mark.parametrize(
-    ("request_", "length"),
-    [
-        (Request("GET", "/"), None),
-        (Request("DELETE", "/"), None),
-        (Request("POST", "/"), b"0"),
-        (Request("PUT", "/", content=b""), b"0"),
-        (Request("DELETE", "/", json=["a"]), b"5"),
-        (Request("POST", "/", json={"a": "ä"}), b"10"),
-        (Request("PUT", "/", content=b"abc"), b"3"),
-    ],
-)
-async def test_a_request_names_the_length_of_its_body(request_: Request, length: bytes | None) -> None:
-    assert dict((await sent(request_)).headers).get(b"Content-Length") == length
-
-
-async def test_parameters_are_encoded_like_a_form() -> None:
-    request = await sent(Request("GET", "/x", params={"a": "b c&d", "e": "ä/"}))
-    assert request.url.target == b"/v4/x?a=b+c%26d&e=%C3%A4%2F"
-
-
-@pytest.mark.parametrize(
-    ("proxy", "origin", "authorization"),
-    [
-        ("proxy.example:3128", (b"http", b"proxy.example", 3128), None),
-        ("http://proxy.example", (b"http", b"proxy.example", 80), None),
-        ("https://[::1]:3129", (b"https", b"::1", 3129), None),
-        ("http://me:p%40ss@proxy.example:1", (b"http", b"proxy.example", 1), b"Basic bWU6cEBzcw=="),
-    ],
-)
-def test_a_proxy_gets_its_name_and_password(
-    monkeypatch: pytest.MonkeyPatch, proxy: str, origin: tuple[bytes, bytes, int], authorization: bytes | None
-) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", proxy)
-    found = httpcore_proxy(proxy_of(API) or "")
-    assert (found.url.scheme, found.url.host, found.url.port) == origin
-    assert dict(found.headers).get(b"Proxy-Authorization") == authorization
+        make_transport(API)
 
 
 @pytest.mark.parametrize(
@@ -186,9 +106,10 @@ def test_a_proxy_gets_its_name_and_password(
         ("\n", "/%0A"),
     ],
 )
-async def test_a_path_segment_arrives_as_it_was(segment: str, encoded: str) -> None:
+def test_a_path_segment_arrives_as_it_was(segment: str, encoded: str) -> None:
     assert path(segment) == encoded
-    raw = (await sent(Request("GET", path(segment, "x")))).url.target.decode()
+    sent = httpx.Request("GET", "http://127.0.0.1:1/v4" + path(segment, "x"))
+    raw = sent.url.raw_path.decode()
     assert raw == f"/v4{encoded}/x"
     assert unquote(raw.split("/")[2]) == segment
 
@@ -238,14 +159,14 @@ def test_all_proxy_stands_behind_the_schemes_own(
 ) -> None:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert proxy_of(API) == expected
+    assert _proxy(httpx.URL(API)) == expected
 
 
 def test_a_network_in_no_proxy_holds_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "http://all:1")
     monkeypatch.setenv("NO_PROXY", "example.com, 10.0.0.0/8")
-    assert proxy_of("https://10.1.2.3/client/v4") is None
-    assert proxy_of("https://11.1.2.3/client/v4") == "http://all:1"
+    assert _proxy(httpx.URL("https://10.1.2.3/client/v4")) is None
+    assert _proxy(httpx.URL("https://11.1.2.3/client/v4")) == "http://all:1"
 
 
 @pytest.mark.parametrize("name", ["ALL_PROXY", "HTTPS_PROXY", "all_proxy"])
@@ -256,5 +177,5 @@ def test_a_proxy_that_cannot_be_used_is_refused_by_name(
     monkeypatch.setattr("syncd.cloudflare.proxies.find_spec", lambda _: None)
     monkeypatch.setenv(name, f"{scheme}://me:hush@proxy:1")
     with pytest.raises(ValueError, match=f"(?i){name}") as caught:
-        proxy_of(API)
+        _proxy(httpx.URL(API))
     assert "hush" not in str(caught.value)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-import httpcore
+import httpx
 import pytest
 
 from syncd.cloudflare.faults import connection_fault
@@ -72,7 +72,7 @@ def test_a_name_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytes
 
 
 def test_a_server_that_accepts_and_says_nothing_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("syncd.cloudflare.reach.tls_context", ssl.create_default_context)
+    monkeypatch.setattr(httpx, "create_ssl_context", ssl.create_default_context)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert fault_of(f"https://127.0.0.1:{port}", limit_s=0.1)[0] == f"127.0.0.1:{port} does not answer"
@@ -88,7 +88,7 @@ def test_without_a_handshake_a_server_that_says_nothing_is_reached() -> None:
 
 
 def test_the_first_of_several_addresses_is_named() -> None:
-    outer = httpcore.ConnectError("All connection attempts failed")
+    outer = httpx.ConnectError("All connection attempts failed")
     outer.__cause__ = ExceptionGroup("multiple errors", [ConnectionRefusedError(), OSError("no route")])
     assert connection_fault(outer, "localhost:1").message == "localhost:1 refuses the connection"
 
@@ -111,19 +111,19 @@ def certificate(code: int, message: str) -> Callable[[], Exception]:
         (certificate(62, "Hostname mismatch"), "Hostname mismatch", "base_url"),
         (lambda: ssl.SSLError(1, "WRONG_VERSION_NUMBER"), "TLS: api", "base_url"),
         (
-            lambda: httpcore.ProxyError("407 Proxy Authentication Required"),
+            lambda: httpx.ProxyError("407 Proxy Authentication Required"),
             "proxy: it refuses the connection: 407",
             "PROXY",
         ),
         (lambda: socket.gaierror(-2, "Name or service not known"), "DNS: api: Name or service", "resolv.conf"),
         (lambda: ConnectionRefusedError(111, "refused"), "api refuses the connection", "firewall"),
-        (lambda: httpcore.ReadTimeout(""), "api does not answer", "firewall"),
+        (lambda: httpx.ReadTimeout(""), "api does not answer", "firewall"),
         (lambda: OSError(101, "Network is unreachable"), "api: [Errno 101] Network is unreachable", "network"),
         (OSError, "api: OSError", "network"),
     ],
 )
 def test_the_cause_inside_an_error_decides(error: Callable[[], Exception], message: str, remedy: str) -> None:
-    outer, unreachable = httpcore.ConnectError(""), Unreachable("no request was answered for 5 s")
+    outer, unreachable = httpx.ConnectError(""), Unreachable("no request was answered for 5 s")
     outer.__cause__, unreachable.__cause__ = error(), outer
     direct, wrapped = connection_fault(error(), "api"), connection_fault(unreachable, "api")
     assert message in direct.message

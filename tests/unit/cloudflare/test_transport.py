@@ -13,7 +13,6 @@ from syncd.cloudflare.exchange import Request, path
 from syncd.cloudflare.response import Answer
 from syncd.cloudflare.transport import Seams, Transport
 from syncd.core.errors import Halt, Later, Park, Retry, Unreachable
-from tests.httpx_pool import HttpxPool
 from tests.unit.cloudflare.harness import ACCOUNT, BASE, TOKEN, Remote, VirtualTime, bad, html, ok, sent_json
 
 GET = Request("GET", "/thing")
@@ -447,6 +446,6 @@ class Way(httpx.AsyncBaseTransport):
 async def test_a_transport_closes_with_its_block(remote: Remote, account_id: str) -> None:
     way = Way()
     bearer = Credentials.bearer(TOKEN)
-    async with Transport(BASE, account_id, bearer, remote.gate(), seams=Seams(HttpxPool(way))) as transport:
+    async with Transport(BASE, account_id, bearer, remote.gate(), seams=Seams(way)) as transport:
         assert transport.account_id == account_id
     assert way.closed

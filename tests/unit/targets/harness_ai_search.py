@@ -29,7 +29,6 @@ from syncd.sync.mirror import Mirror, Settings
 from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.target import AISearchTarget, limits
 from syncd.targets.base import KeySources
-from tests.httpx_pool import HttpxPool
 from tests.unit.targets.harness_mirrors import BaseMirrorFixture
 
 ACCOUNT = "0123456789abcdef0123456789abcdef"
@@ -205,7 +204,7 @@ class Harness:
             Credentials.bearer(token),
             Gate(0, 8, self.clock, self.clock.sleep),
             retry_for=retry_for,
-            seams=Seams(HttpxPool(self.wire), rng=lambda: 0.5),
+            seams=Seams(self.wire, rng=lambda: 0.5),
         )
         policy = Policy(name, prefix, prune)
         settings = Settings(policy, Rules(), max_delete="100%", create=create, audit_interval=audit_interval)

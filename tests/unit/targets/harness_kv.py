@@ -24,7 +24,6 @@ from syncd.state.db import open_state
 from syncd.sync.mirror import Mirror, Result, Settings
 from syncd.targets.kv.target import KVTarget, NamespaceChoice, limits, long_key_bytes
 from syncd.targets.kv.writing import ValueWritePolicy
-from tests.httpx_pool import HttpxPool
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Act, Clock, Forward, Wire
 from tests.unit.targets.harness_mirrors import BaseMirrorFixture
 
@@ -95,7 +94,7 @@ class Harness:
             Credentials.bearer("any"),
             Gate(0, 8, self.clock, self.clock.sleep),
             retry_for=30.0,
-            seams=Seams(HttpxPool(self.wire), rng=lambda: 0.5),
+            seams=Seams(self.wire, rng=lambda: 0.5),
         )
         terms = ValueWritePolicy(owner or name, prefix, **ttls)
         policy = Policy(terms.owner, prefix, prune, takeover)

@@ -22,7 +22,6 @@ from syncd.state.db import open_state
 from syncd.sync.mirror import Mirror
 from syncd.targets.vectorize.target import VectorizeTarget
 from syncd.targets.vectorize.writing import VectorWritePolicy, split_file
-from tests.httpx_pool import HttpxPool
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Clock, Wire
 from tests.unit.targets.harness_mirrors import BaseMirrorFixture
 
@@ -112,7 +111,7 @@ class Harness:
             Credentials.bearer("any"),
             Gate(0, 8, self.clock, self.clock.sleep),
             retry_for=30.0,
-            seams=Seams(HttpxPool(self.wire), rng=lambda: 0.5),
+            seams=Seams(self.wire, rng=lambda: 0.5),
         )
         made = MirrorFixture(self, name, folder, self.base / f"state-{name}", section, Grants(), transport, None)  # type: ignore[arg-type]
         made.mirror = self.assemble(made)

@@ -23,7 +23,6 @@ from syncd.sync.mirror import Scope, Settings
 from syncd.sync.reconcile import reconcile
 from syncd.targets.kv.target import KVTarget, NamespaceChoice, limits
 from syncd.targets.kv.writing import ValueWritePolicy
-from tests.httpx_pool import HttpxPool
 
 NAMESPACE = "0" * 32
 
@@ -52,7 +51,7 @@ class Swallow(httpx.AsyncBaseTransport):
 
 async def main(root: Path, state: Path) -> None:
     wire = Swallow()
-    gate, seams = Gate(0, 8), Seams(HttpxPool(wire))
+    gate, seams = Gate(0, 8), Seams(wire)
     async with Transport(
         "http://127.0.0.1/client/v4", "0" * 32, Credentials.bearer("any"), gate, seams=seams
     ) as transport:

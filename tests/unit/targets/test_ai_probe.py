@@ -18,7 +18,6 @@ from syncd.core.probe_answers import NO_ANSWERS, PROBE_STEM, VALID_S, ProbeAnswe
 from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.probe import OLD_S, REQUESTS, ItemProbe
 from syncd.targets.base import Probe
-from tests.httpx_pool import HttpxPool
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Forward, Harness, MirrorFixture, answers, open_harness
 
 POLICY = ItemWritePolicy("me")
@@ -27,7 +26,7 @@ POLICY = ItemWritePolicy("me")
 @asynccontextmanager
 async def prober(h: Harness, policy: ItemWritePolicy = POLICY) -> AsyncIterator[ItemProbe]:
     """Yield a probe whose requests are tried once."""
-    gate, seams = Gate(0, 8, h.clock, h.clock.sleep), Seams(HttpxPool(h.wire), rng=lambda: 0.5)
+    gate, seams = Gate(0, 8, h.clock, h.clock.sleep), Seams(h.wire, rng=lambda: 0.5)
     async with Transport(BASE, ACCOUNT, Credentials.bearer("any"), gate, retry_for=0, seams=seams) as transport:
         yield ItemProbe(AISearch(transport, "default", "docs"), policy, sleep=h.clock.sleep, clock=h.clock)
 

@@ -16,7 +16,6 @@ from syncd.core.model import Content, Delete, Entry, Put
 from syncd.targets.ai_search.items import ItemWritePolicy
 from syncd.targets.ai_search.target import AISearchTarget, limits
 from syncd.targets.base import Done, Outcome
-from tests.httpx_pool import HttpxPool
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Clock
 
 DATA = b"the content"
@@ -51,7 +50,7 @@ class Scripted:
             Credentials.bearer("token"),
             Gate(0, 8, clock, clock.sleep),
             retry_for=20,
-            seams=Seams(HttpxPool(httpx.MockTransport(self._answer)), rng=lambda: 0.5),
+            seams=Seams(httpx.MockTransport(self._answer), rng=lambda: 0.5),
         )
         api = AISearch(transport, "default", "docs")
         self.target = AISearchTarget(api, ItemWritePolicy("me", "", takeover), limits(128, 1000), shards=shards)

@@ -171,7 +171,7 @@ WANTED = {
 async def test_an_instance_is_made_with_the_settings_and_keeps_its_own_afterwards(tmp_path: Path) -> None:
     async with open_harness(tmp_path, instance=False) as h:
         fixture = h.add_mirror(create=True, fields={"title": "title"})
-        fixture.marks = replace(fixture.marks, settings=WANTED)
+        fixture.marks = replace(fixture.marks, settings=instance_settings(WANTED))
         fixture.restart()
         fixture.write("a.md", "# A\n\ntext")
         await fixture.full()
@@ -180,7 +180,7 @@ async def test_an_instance_is_made_with_the_settings_and_keeps_its_own_afterward
         assert {field["field_name"] for field in made["custom_metadata"]} == {"sha256", "owner", "title"}
         [advice] = [each for each in await fixture.mirror.target.advice() if each.about == "settings"]
         assert (advice.message, advice.remedy) == ("as in the config: 9 of 9", None)
-        fixture.marks = replace(fixture.marks, settings={"chunk_size": 128})
+        fixture.marks = replace(fixture.marks, settings=instance_settings({"chunk_size": 128}))
         fixture.restart()
         fixture.write("b.md", "# B")
         await fixture.full()
