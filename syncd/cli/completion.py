@@ -4,7 +4,6 @@ A shell shows an error in the middle of the line, so a config that cannot be rea
 """
 
 import os
-import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -51,6 +50,8 @@ def _mirrors_of_file(ctx: click.Context) -> dict[str, Any]:
 
 def plans(ctx: click.Context, _: click.Parameter, incomplete: str) -> "list[CompletionItem]":
     """Return the ids of the plans that the delete guard has refused, each with the reason."""
+    import sqlite3
+
     from click.shell_completion import CompletionItem
 
     found: dict[str, str] = {}
