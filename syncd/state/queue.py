@@ -322,6 +322,13 @@ class Absences(MirrorRows):
         """Return the number of keys."""
         return self._count("SELECT count(*) FROM absence WHERE mirror = ?")
 
+    def count_unrecorded(self) -> int:
+        """Return the number of keys that have no record: an earlier full pass found their entries by the marks."""
+        return self._count(
+            "SELECT count(*) FROM absence WHERE mirror = ?1 AND NOT EXISTS"
+            " (SELECT 1 FROM record WHERE record.mirror = ?1 AND record.key = absence.key)"
+        )
+
 
 def _far(now: float, settle_max: float) -> tuple[float, float, float]:
     return now, FAR_S + settle_max, max(settle_max, LATER_S)

@@ -265,7 +265,8 @@ def _look_at_deletes(current: Pass) -> None:
     mirror, result = current.mirror, current.result
     if not current.options.force:
         halt_if_emptied(mirror, result.tables)
-    result.known = mirror.journal.count() + result.unrecorded
+    # A pass over single keys does not see the unrecorded entries whose deletes an earlier full pass planned.
+    result.known = mirror.journal.count() + max(result.unrecorded, mirror.absences.count_unrecorded())
     other_folder = current.scope.everything and is_other_folder(mirror, result.tables, result.known)
     result.fresh = is_fresh(mirror) or other_folder
     approved = current.options.approved

@@ -348,7 +348,7 @@ def test_after_any_sequence_the_mirror_converges_and_foreign_entries_are_unchang
         run_state_machine_as_test(
             Harness,
             settings=settings(
-                max_examples=60,
+                max_examples=150,
                 stateful_step_count=30,
                 derandomize=True,
                 deadline=None,
@@ -356,6 +356,18 @@ def test_after_any_sequence_the_mirror_converges_and_foreign_entries_are_unchang
                 suppress_health_check=list(HealthCheck),
             ),
         )
+
+
+def test_deletes_of_unrecorded_entries_are_counted_against_all_entries() -> None:
+    """Check a sequence that a random run found: the plan deleted 4 of 3 entries, and max_delete = 100% refused it."""
+    harness = Harness()
+    with structlog.testing.capture_logs():
+        harness.begin(marks=True, seed=0, first=dict.fromkeys(FILES, "one"))
+        harness.lose_the_journal()
+        gone: list[tuple[str, str | None]] = [("a.md", None), ("d/e/c.md", None), ("f", None)]
+        harness.edit_and_look(gone, "everything", ["crash before"], 0, full=False)
+        harness.edit_and_look([("d/a.md", None)], "hints", [], 0, full=False)
+        harness.teardown()
 
 
 def test_the_lying_target_produces_its_faults() -> None:
