@@ -116,6 +116,7 @@ _COMMANDS = {
     "verify": "syncd.cli.verify_pull:verify",
     "pull": "syncd.cli.verify_pull:pull",
     "notify": "syncd.cli.notify:notify",
+    "mcp": "syncd.cli.mcp:mcp",
     "schema": "syncd.cli.schema:schema",
     "kv": "syncd.cli.kv:group",
     "emulate": "syncd.cli.demo:emulate",

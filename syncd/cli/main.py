@@ -18,7 +18,7 @@ from syncd.service.log_stream import LogStream
 if TYPE_CHECKING:
     from click import UsageError
 
-_SERVICES = frozenset({"run", "emulate"})
+_SERVICES = frozenset({"run", "emulate", "mcp"})
 """Commands that run until they are stopped. SIGTERM ends them with exit code 0."""
 _OPTIONS_WITH_VALUE = frozenset({"-c", "--config", "--log-format"})
 """Global options that take the next argument as their value."""

@@ -6,7 +6,7 @@ Each kind of target is imported only when a mirror uses it.
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from syncd.state import ownership
 from syncd.state.activity import History, Passes
 from syncd.state.age import Age, boot_id, uptime_s
 from syncd.state.caches import Embeddings, StatCache
-from syncd.state.db import Meta, OnDamage, detect_damage, directory_of, open_copy, open_to_write
+from syncd.state.db import Meta, OnDamage, detect_damage, directory_of, open_copy, open_state_to_read, open_to_write
 from syncd.state.directory import FILE_NAME, Lock, lock, when_free
 from syncd.state.history import DeleteLog, log_path
 from syncd.state.journal import Journal
@@ -111,6 +111,23 @@ async def open_session(
             reshard(db, name, Shard.parse(section.shard))
             mirrors[name] = add_mirror(stack, session, name, grants)
         yield session
+
+
+@asynccontextmanager
+async def open_target(transport: Transport, config: Config, name: str) -> AsyncIterator[Target]:
+    """Build the target of one mirror for a search, and yield it.
+
+    It reads the state file itself. `open_session` makes a copy, which takes longer for a large state.
+    """
+    section = mirror_config(config, name)
+    with closing(open_state_to_read(config.state_dir) or open_copy(config.state_dir)) as db:
+        machine = ownership.machine(config.state_dir) or ownership.UNDECIDED
+        owner = section.owner or ownership.known_or_derived(name, section.path, Meta(db, name), machine)
+        target = build_target(transport, db, name, section.model_copy(update={"owner": owner}), NO_GRANTS)
+        try:
+            yield target
+        finally:
+            await target.aclose()
 
 
 def add_mirror(stack: AsyncExitStack, session: Session, name: str, grants: Grants) -> Mirror:

@@ -32,6 +32,7 @@ ARROWS = {
     "config": {"core"},
     "service": {"core", "local", "watch", "state", "text", "cloudflare", "targets", "sync", "queries", "config"},
     "web": {"core", "state", "queries", "service", "config"},
+    "agents": {"core", "state", "cloudflare", "queries", "service", "config"},
     "emulator": set(),
     "cli": {
         "core",
@@ -46,6 +47,7 @@ ARROWS = {
         "service",
         "web",
         "emulator",
+        "agents",
     },
 }
 """Room -> the rooms that it may import. The drawing in docs/design.md shows the same arrows."""
@@ -267,10 +269,13 @@ def test_a_file_stays_readable(module: str) -> None:
 def test_everything_imported_is_the_standard_library_syncd_or_declared() -> None:
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
     declared = _packages(project["dependencies"]) | {"anyio"}  # starlette's and httpx's own base
-    extras = {name: _packages(project["optional-dependencies"][name]) for name in ("emulator", "vectorize", "notify")}
+    extras = {
+        name: _packages(project["optional-dependencies"][name]) for name in ("emulator", "vectorize", "notify", "mcp")
+    }
     for module in MODULES:
         allowed = declared | (extras["emulator"] if room(module) == "emulator" else set())
         allowed |= extras["vectorize"] if room(module) == "text" else set()
+        allowed |= extras["mcp"] | {"mcp_types"} if room(module) == "agents" else set()
         allowed |= extras["notify"] if module == "syncd.service.outbox" else set()
         for each in imports(module):
             top = each.partition(".")[0]

@@ -1,0 +1,255 @@
+"""The tools: search, read, list, explain, status. Each asks the queries that the commands ask, and changes nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from syncd.agents.values import (
+    Explained,
+    ExplainParameters,
+    ExplainResult,
+    Fact,
+    ListedItem,
+    ListParameters,
+    ListResult,
+    MirrorState,
+    Parameters,
+    ReadParameters,
+    ReadResult,
+    ReportedProblem,
+    SearchHit,
+    SearchParameters,
+    SearchResult,
+    StatusParameters,
+    StatusResult,
+)
+from syncd.cloudflare.transport import Transport
+from syncd.config.schema import Config, mirror_config
+from syncd.core.errors import ConfigError
+from syncd.core.keys import shown, shown_path
+from syncd.queries.items import page
+from syncd.queries.lookup import explain_found, find_all, folder_key
+from syncd.queries.reading import Bytes, Lines, read_part
+from syncd.queries.search import freshness, search
+from syncd.queries.status import snapshot
+from syncd.service.build import build_tree, open_target, open_transport
+
+
+class Agent:
+    """What the tools work with: the config, and the connections to the API.
+
+    load: returns the config, a new one if its file has changed. names: the mirrors that agents may see; none: all.
+    """
+
+    def __init__(self, load: Callable[[], Config], names: Sequence[str] = ()) -> None:
+        self._load = load
+        self._names = names
+        self._stack = AsyncExitStack()
+        self._transport: tuple[Config, Transport] | None = None
+        self._opening = asyncio.Lock()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._stack.aclose()
+
+    def config(self) -> Config:
+        """Return the config. Raises ConfigError if it has changed and is wrong now."""
+        return self._load()
+
+    def names(self, config: Config) -> list[str]:
+        """Return the mirrors that agents may see."""
+        for name in self._names:
+            mirror_config(config, name)
+        return list(self._names or config.mirrors)
+
+    def mirrors(self, config: Config, wanted: str | None) -> list[str]:
+        """Return the wanted mirror, all if none is wanted. Raises ConfigError if there is no such mirror."""
+        names = self.names(config)
+        if wanted is None:
+            return names
+        if wanted not in names:
+            raise ConfigError(f"there is no mirror {shown(wanted)}; name one of: {', '.join(names)}")
+        return [wanted]
+
+    def mirror(self, config: Config, wanted: str | None) -> str:
+        """Return the wanted mirror, the only one if none is wanted. Raises ConfigError."""
+        names = self.mirrors(config, wanted)
+        if len(names) != 1:
+            raise ConfigError(f"which mirror? Name one of: {', '.join(names)}")
+        return names[0]
+
+    async def transport(self, config: Config) -> Transport:
+        """Return the connections for a config. They stay open for the next search."""
+        async with self._opening:
+            # After a change of the config, a search under way still uses the former connections.
+            if self._transport is None or self._transport[0].cloudflare != config.cloudflare:
+                self._transport = config, await self._stack.enter_async_context(open_transport(config))
+            return self._transport[1]
+
+
+@asynccontextmanager
+async def open_agent(load: Callable[[], Config], names: Sequence[str]) -> AsyncIterator[Agent]:
+    """Yield an agent, and close its connections."""
+    agent = Agent(load, names)
+    try:
+        yield agent
+    finally:
+        await agent.close()
+
+
+async def _search(agent: Agent, given: SearchParameters) -> SearchResult:
+    config = agent.config()
+    name = agent.mirror(config, given.mirror)
+    section = config.mirrors[name]
+    if not given.query.strip():
+        raise ConfigError("the query is empty; ask a question")
+    tree = build_tree(section)
+    begin = await asyncio.to_thread(folder_key, config, name, given.folder, tree) if given.folder else ""
+    async with open_target(await agent.transport(config), config, name) as target:
+        hits = await search(target, section, given.query, given.limit, begin, given.filters)
+    keys = [hit["key"] for hit in hits]
+    fresh = await asyncio.to_thread(freshness, config, name, keys, tree) if keys else {}
+    found = [SearchHit(**{**hit, "path": shown_path(hit["path"])}, freshness=fresh[hit["key"]]) for hit in hits]
+    return SearchResult(mirror=name, hits=found)
+
+
+async def _read(agent: Agent, given: ReadParameters) -> ReadResult:
+    return await asyncio.to_thread(_read_now, agent, given)
+
+
+def _read_now(agent: Agent, given: ReadParameters) -> ReadResult:
+    config = agent.config()
+    names = agent.mirrors(config, given.mirror)
+    found = find_all(config, names, given.path, build_tree)
+    if len(found) > 1:
+        raise ConfigError(f"which mirror? Name one of: {', '.join(each.mirror for each in found)}")
+    [file] = found
+    if file.kind == "directory":
+        raise ConfigError(f"{shown(given.path)} is a directory; list shows its files")
+    wanted = Bytes(given.offset, given.limit) if given.line is None else Lines(given.line, given.lines)
+    part = read_part(config, file.mirror, file.path, build_tree(config.mirrors[file.mirror]), wanted)
+    return ReadResult(
+        mirror=file.mirror,
+        key=part.key,
+        path=part.path,
+        text=part.text,
+        offset=part.offset,
+        next_offset=part.next_offset,
+        size=part.size,
+        line=part.line,
+    )
+
+
+async def _list(agent: Agent, given: ListParameters) -> ListResult:
+    return await asyncio.to_thread(_list_now, agent, given)
+
+
+def _list_now(agent: Agent, given: ListParameters) -> ListResult:
+    config = agent.config()
+    name = agent.mirror(config, given.mirror)
+    begin = folder_key(config, name, given.folder, build_tree(config.mirrors[name])) if given.folder else ""
+    rows = page(config, name, begin, given.cursor or "", given.limit)
+    note = "nothing is known yet; run: syncd reconcile" if rows is None else ""
+    shown_rows = (rows or [])[: given.limit]
+    return ListResult(
+        mirror=name,
+        items=[
+            ListedItem(key=row["key"], size=row["size"], state=row["state"], index=row["index"]) for row in shown_rows
+        ],
+        next_cursor=shown_rows[-1]["key"] if len(rows or []) > given.limit else None,
+        note=note,
+    )
+
+
+async def _explain(agent: Agent, given: ExplainParameters) -> ExplainResult:
+    return await asyncio.to_thread(_explain_now, agent, given)
+
+
+def _explain_now(agent: Agent, given: ExplainParameters) -> ExplainResult:
+    config = agent.config()
+    found = find_all(config, agent.mirrors(config, given.mirror), given.path, build_tree)
+    return ExplainResult(
+        found=[
+            Explained(
+                mirror=each.mirror,
+                path=shown(each.path),
+                kind=each.kind,
+                facts=[Fact(name=name, value=shown(value)) for name, value in explain_found(config, each, build_tree)],
+            )
+            for each in found
+        ]
+    )
+
+
+async def _status(agent: Agent, given: StatusParameters) -> StatusResult:
+    return await asyncio.to_thread(_status_now, agent, given)
+
+
+def _status_now(agent: Agent, given: StatusParameters) -> StatusResult:
+    config = agent.config()
+    names = agent.mirrors(config, given.mirror)
+    told = snapshot(
+        config.model_copy(update={"mirrors": {name: config.mirrors[name] for name in names}}), given.problems
+    )
+    return StatusResult(
+        daemon_running=told["daemon"]["running"],
+        mirrors={
+            name: MirrorState(
+                state=mirror["state"],
+                detail=mirror.get("detail") or "",
+                path=mirror["path"],
+                target=mirror["target"],
+                can_search=config.mirrors[name].target.type != "kv",
+                searchable=mirror["searchable"],
+                items=mirror["items"],
+                index=mirror["index"],
+                last_reconcile=mirror["last_reconcile"],
+                oldest_pending_s=mirror["oldest_pending_s"],
+                problems=[ReportedProblem(**problem) for problem in mirror["problems"]],
+            )
+            for name, mirror in told["mirrors"].items()
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTool:
+    """A tool. online: whether it sends requests."""
+
+    name: str
+    title: str
+    description: str
+    parameters: type[Parameters]
+    result: type[BaseModel]
+    run: Callable[[Agent, Any], Awaitable[BaseModel]]
+    online: bool = False
+
+
+_SEARCH = """\
+Search the documents of a mirror by meaning, and return the best passages with their files. Each hit tells whether its\
+ file has changed since it was indexed; if so, read shows the present text."""
+_READ = """\
+Read a text file of a mirror as it is on this machine now: a part by bytes (offset, limit) or by lines (line, lines).\
+ Only files that the mirror sends can be read."""
+_LIST = """\
+List the files of a mirror, or of one of its folders, by name, with their state in the target."""
+_EXPLAIN = """\
+Explain one file or folder: the rule that takes it or leaves it out, its state, its last error, its history, and the\
+ next step."""
+_STATUS = """\
+Show the mirrors with their folders and targets, how much of them can be searched, and what is wrong."""
+
+TOOLS: Mapping[str, AgentTool] = {
+    tool.name: tool
+    for tool in (
+        AgentTool("search", "Search documents", _SEARCH, SearchParameters, SearchResult, _search, online=True),
+        AgentTool("read", "Read a document", _READ, ReadParameters, ReadResult, _read),
+        AgentTool("list", "List documents", _LIST, ListParameters, ListResult, _list),
+        AgentTool("explain", "Explain a file", _EXPLAIN, ExplainParameters, ExplainResult, _explain),
+        AgentTool("status", "Show the state", _STATUS, StatusParameters, StatusResult, _status),
+    )
+}
