@@ -22,10 +22,10 @@ _CONFIG = Template("""#:schema $schema
 # state_dir = "/var/lib/syncd"        # default: $$STATE_DIRECTORY, else ~/.local/state/syncd
 
 [cloudflare]
-account_id = "$account"   # 32 hex digits, in the dashboard's address
-# The token: export CLOUDFLARE_API_TOKEN=…, or the file that holds it (permissions: Account / AI Search: Edit and
-# Account / AI Search: Run; or Account / Workers KV Storage: Edit; or Account / Vectorize: Edit and
-# Account / Workers AI: Read).
+account_id = $account   # 32 hex digits, in the dashboard's address
+${base_url}# The token: export CLOUDFLARE_API_TOKEN=…, or
+# the file that holds it (permissions: Account / AI Search: Edit and Account / AI Search: Run; or
+# Account / Workers KV Storage: Edit; or Account / Vectorize: Edit and Account / Workers AI: Read).
 # api_token_file = "/etc/syncd/token"
 # quota = "1050/300s"                 # requests in any 300 s, kept over restarts; Cloudflare allows a user 1200
 # tpslimit = 100                      # besides: requests per second; Cloudflare allows an address 200; 0: no limit
@@ -89,15 +89,21 @@ def init(options: GlobalOptions, path: Path, *, target: str, force: bool) -> int
     root = _root(path, target)
     section, permission = _target_section(target, _mirror_name(root))
     place = options.config or Path("syncd.toml")
-    account = os.environ.get("CLOUDFLARE_ACCOUNT_ID", _EXAMPLE_ACCOUNT)
+    account, url, token = (os.environ.get(f"CLOUDFLARE_{name}") for name in ("ACCOUNT_ID", "API_BASE_URL", "API_TOKEN"))
     text = _CONFIG.substitute(
-        schema=schema_url(), name=_mirror_name(root), path=_quoted(from_os(str(root))), target=section, account=account
+        schema=schema_url(),
+        name=_mirror_name(root),
+        path=_quoted(from_os(str(root))),
+        target=section,
+        account=_quoted(account or _EXAMPLE_ACCOUNT),
+        base_url=f"base_url = {_quoted(url)}\n" if url else "",
     )
     _write(place, text, force=force)
     print_line(f"wrote {place}")
-    if account == _EXAMPLE_ACCOUNT:
+    if not account:
         print_line("next: set account_id in it")
-    print_line(f"next: export CLOUDFLARE_API_TOKEN=… (with {permission}), then: syncd check")
+    to_check = "syncd check" if token else f"export CLOUDFLARE_API_TOKEN=… (with {permission}), then: syncd check"
+    print_line(f"next: {to_check}")
     return EXIT_OK
 
 

@@ -128,7 +128,8 @@ def _end_by_usage(error: "UsageError", arguments: Sequence[str]) -> int:
     else:
         # An error of an option without its value has no context.
         command = error.ctx.command_path if error.ctx else f"syncd {_command_name(arguments) or ''}".rstrip()
-        _print_error(f"{error.format_message().rstrip('.')}; see: {command} --help")
+        text, see = error.format_message().rstrip("."), f"see: {command} --help"
+        _print_error(f"{text} ({see})" if text.endswith("?") else f"{text}; {see}")
     return EXIT_CONFIG
 
 

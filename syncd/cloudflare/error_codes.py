@@ -52,11 +52,12 @@ _OVERLOADED = Remedy("retry", "the AI Search instance is overloaded and asks for
 
 _TARGET: Mapping[int, Remedy] = {
     7002: Remedy(
-        "missing", "the AI Search instance does not exist: correct its name in the config, or let create = true make it"
+        "missing",
+        "the AI Search instance does not exist: correct its name, or set create = true and run syncd reconcile",
     ),
     7063: Remedy(
         "missing",
-        "the AI Search namespace does not exist: correct its name in the config, or let create = true make it",
+        "the AI Search namespace does not exist: correct its name, or set create = true and run syncd reconcile",
     ),
     # A service answers 7000 for an endpoint that it does not offer. The target still exists.
     7000: Remedy("park", "Cloudflare does not offer this endpoint"),
@@ -73,10 +74,12 @@ _TARGET: Mapping[int, Remedy] = {
     7069: Remedy("halt", "the AI Search quota of this month is used up: wait for its reset or upgrade the plan"),
     10048: Remedy("halt", "the KV quota of this day is used up: wait for 00:00 UTC or upgrade the plan"),
     10013: Remedy(
-        "missing", "the KV namespace does not exist: correct its name in the config, or let create = true make it"
+        "missing",
+        "the KV namespace does not exist: correct its name, or set create = true and run syncd reconcile",
     ),
     3000: Remedy(
-        "missing", "the Vectorize index does not exist: correct its name in the config, or let create = true make it"
+        "missing",
+        "the Vectorize index does not exist: correct its name, or set create = true and run syncd reconcile",
     ),
     3005: Remedy("missing", "the Vectorize index was deleted: create = true creates a new one"),
     40012: Remedy(

@@ -278,6 +278,8 @@ def test_init_writes_a_private_config_that_check_accepts_and_never_overwrites_on
         environment = {"CLOUDFLARE_ACCOUNT_ID": "0" * 32, "CLOUDFLARE_API_BASE_URL": workspace.server.base_url}
         made = workspace.syncd("init", str(folder), "--target", "ai-search:default/docs", env=environment)
         assert (made.code, workspace.config.stat().st_mode & 0o777) == (0, 0o600)
+        assert f'base_url = "{workspace.server.base_url}"' in workspace.config.read_text()
+        assert "account_id" not in made.out
         assert (
             workspace.syncd("reconcile", "--json", env=environment).json()["mirrors"]["od-d-n-me"]["result"]["put"] == 1
         )

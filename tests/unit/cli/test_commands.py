@@ -85,7 +85,7 @@ def test_a_global_option_means_the_same_before_and_after_the_command() -> None:
         ("kv nothing", "see: syncd kv --help"),
         ("reconcile -c", "see: syncd reconcile --help"),
         ("-c", "see: syncd --help"),
-        ("statsu", "Did you mean 'status'?; see: syncd --help"),
+        ("statsu", "Did you mean 'status'? (see: syncd --help)"),
         ("reconcile --wait=soon", "a duration such as"),
         ("emulate --index-delay=soon", "see: syncd emulate --help"),
         ("kv put key file --expiration-ttl 59s", "should be at least 60 seconds"),
