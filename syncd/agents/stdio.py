@@ -2,22 +2,28 @@
 
 import asyncio
 import os
-import sys
+import queue
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from mcp.server.lowlevel import Server
+import structlog
 from mcp.server.stdio import stdio_server
 
-from syncd.core.errors import ConfigError
+from syncd.agents.server import make_server
+from syncd.agents.tools import Agent
+
+_log = structlog.get_logger()
 
 MOST_LINE = 4 * 1024 * 1024
 """Bytes of a message (our own limit, and the one that the library has for HTTP)."""
 _CHUNK = 64 * 1024
+_WAITING = 64
+"""Lines that wait for the event loop."""
 
 
-class Lines:
+class InputLines:
     """The lines of a descriptor, read in a thread.
 
     The library reads in a thread, too, but waits for its end. So a signal could not end the program before the client
@@ -28,10 +34,10 @@ class Lines:
         self._descriptor = descriptor
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._room = threading.Semaphore(64)
+        self._room = threading.Semaphore(_WAITING)
         threading.Thread(target=self._read, name="syncd-stdin", daemon=True).start()
 
-    def __aiter__(self) -> "Lines":
+    def __aiter__(self) -> "InputLines":
         return self
 
     async def __anext__(self) -> str:
@@ -42,64 +48,91 @@ class Lines:
         return line.decode("utf-8", "replace")
 
     def _read(self) -> None:
-        # The event loop may be closed before the client closes stdin.
-        with suppress(OSError, RuntimeError):
+        # RuntimeError: the event loop may be closed before the client closes stdin.
+        with suppress(RuntimeError):
             for line in self._lines():
                 self._put(line)
-        with suppress(RuntimeError):
             self._put(None)
 
     def _put(self, line: bytes | None) -> None:
         self._room.acquire()
         self._loop.call_soon_threadsafe(self._queue.put_nowait, line)
 
-    def _lines(self) -> "Any":
-        kept = b""
-        too_long = False
-        while chunk := os.read(self._descriptor, _CHUNK):
+    def _lines(self) -> Iterator[bytes]:
+        """Yield the lines. A line that is too long is cut. It is no JSON then, so the library answers with an error."""
+        kept, cut = b"", False
+        while chunk := self._chunk():
             *whole, kept = (kept + chunk).split(b"\n")
             for line in whole:
-                # A line that is cut is no JSON, so the library answers with an error.
-                yield line[:1] if too_long else line
-                too_long = False
+                yield line[:1] if cut else line
+                cut = False
             if len(kept) > MOST_LINE:
-                too_long, kept = True, b"x"
+                kept, cut = kept[:1], True
         if kept:
-            yield kept
+            yield kept[:1] if cut else kept
+
+    def _chunk(self) -> bytes:
+        try:
+            return os.read(self._descriptor, _CHUNK)
+        except OSError as error:
+            _log.warning("mcp.unreadable", why=error.strerror, remedy="start it with a pipe as stdin, as agents do")
+            return b""
 
 
 class Output:
-    """Writes to a descriptor in a thread, so that a client that does not read never stops the event loop."""
+    """Writes to a descriptor in a thread, so that a client that does not read stops neither the loop nor its end."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[tuple[bytes, asyncio.Future[None]]] = queue.SimpleQueue()
+        threading.Thread(target=self._write_all, name="syncd-stdout", daemon=True).start()
 
     async def write(self, text: str) -> None:
-        """Write a text whole. Raises BrokenPipeError if the client is gone."""
-        await asyncio.get_running_loop().run_in_executor(None, self._write, text.encode())
+        """Write a text whole. Raises OSError, such as BrokenPipeError if the client is gone."""
+        written = self._loop.create_future()
+        self._queue.put((text.encode(), written))
+        await written
 
     async def flush(self) -> None:
         """Do nothing. Nothing is buffered."""
 
-    def _write(self, data: bytes) -> None:
+    def _write_all(self) -> None:
+        # RuntimeError: the event loop may be closed before the client reads.
+        with suppress(RuntimeError):
+            while True:
+                data, written = self._queue.get()
+                self._loop.call_soon_threadsafe(_settle, written, self._write(data))
+
+    def _write(self, data: bytes) -> OSError | None:
         left = memoryview(data)
-        while left:
-            left = left[os.write(self._descriptor, left) :]
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except OSError as error:
+            return error
+        return None
 
 
-async def serve(server: Server[Any]) -> None:
-    """Serve one client until it closes stdin."""
-    if sys.stdin.isatty():
-        raise ConfigError("mcp: an agent starts this command; docs/how-to/agents.md has the line for each client")
+def _settle(written: "asyncio.Future[None]", error: OSError | None) -> None:
+    if written.done():
+        return
+    if error:
+        written.set_exception(error)
+    else:
+        written.set_result(None)
+
+
+async def serve(agent: Agent) -> None:
+    """Serve one client until it closes stdin or no longer reads stdout."""
+    server = make_server(agent)
     wire = os.dup(1)
     # A stray print of a library must not reach the client.
     os.dup2(2, 1)
+    stdin: Any = InputLines(0)
+    stdout: Any = Output(wire)
     try:
-        stdin: Any = Lines(0)
-        stdout: Any = Output(wire)
-        with suppress(BrokenPipeError):
-            async with stdio_server(stdin, stdout) as (incoming, outgoing):
-                await server.run(incoming, outgoing, server.create_initialization_options())
-    finally:
-        os.dup2(wire, 1)
-        os.close(wire)
+        async with stdio_server(stdin, stdout) as (incoming, outgoing):
+            await server.run(incoming, outgoing, server.create_initialization_options())
+    except* BrokenPipeError:
+        _log.info("mcp.gone")

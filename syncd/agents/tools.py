@@ -69,7 +69,8 @@ class Agent:
     def mirrors(self, config: Config, wanted: str | None) -> list[str]:
         """Return the wanted mirror, all if none is wanted. Raises ConfigError if there is no such mirror."""
         names = self.names(config)
-        if wanted is None:
+        # Some agents send an empty text for a parameter that they leave out.
+        if not wanted:
             return names
         if wanted not in names:
             raise ConfigError(f"there is no mirror {shown(wanted)}; name one of: {', '.join(names)}")
@@ -101,6 +102,11 @@ async def open_agent(load: Callable[[], Config], names: Sequence[str]) -> AsyncI
         await agent.close()
 
 
+def _begin(config: Config, name: str, folder: str) -> str:
+    """Return the start of the keys in a folder. The current directory of the server means nothing to an agent."""
+    return folder_key(config, name, folder, build_tree(config.mirrors[name]), from_here=False)
+
+
 async def _search(agent: Agent, given: SearchParameters) -> SearchResult:
     config = agent.config()
     name = agent.mirror(config, given.mirror)
@@ -108,7 +114,7 @@ async def _search(agent: Agent, given: SearchParameters) -> SearchResult:
     if not given.query.strip():
         raise ConfigError("the query is empty; ask a question")
     tree = build_tree(section)
-    begin = await asyncio.to_thread(folder_key, config, name, given.folder, tree) if given.folder else ""
+    begin = await asyncio.to_thread(_begin, config, name, given.folder) if given.folder else ""
     async with open_target(await agent.transport(config), config, name) as target:
         hits = await search(target, section, given.query, given.limit, begin, given.filters)
     keys = [hit["key"] for hit in hits]
@@ -124,7 +130,7 @@ async def _read(agent: Agent, given: ReadParameters) -> ReadResult:
 def _read_now(agent: Agent, given: ReadParameters) -> ReadResult:
     config = agent.config()
     names = agent.mirrors(config, given.mirror)
-    found = find_all(config, names, given.path, build_tree)
+    found = find_all(config, names, given.path, build_tree, from_here=False)
     if len(found) > 1:
         raise ConfigError(f"which mirror? Name one of: {', '.join(each.mirror for each in found)}")
     [file] = found
@@ -151,7 +157,7 @@ async def _list(agent: Agent, given: ListParameters) -> ListResult:
 def _list_now(agent: Agent, given: ListParameters) -> ListResult:
     config = agent.config()
     name = agent.mirror(config, given.mirror)
-    begin = folder_key(config, name, given.folder, build_tree(config.mirrors[name])) if given.folder else ""
+    begin = _begin(config, name, given.folder) if given.folder else ""
     rows = page(config, name, begin, given.cursor or "", given.limit)
     note = "nothing is known yet; run: syncd reconcile" if rows is None else ""
     shown_rows = (rows or [])[: given.limit]
@@ -171,7 +177,7 @@ async def _explain(agent: Agent, given: ExplainParameters) -> ExplainResult:
 
 def _explain_now(agent: Agent, given: ExplainParameters) -> ExplainResult:
     config = agent.config()
-    found = find_all(config, agent.mirrors(config, given.mirror), given.path, build_tree)
+    found = find_all(config, agent.mirrors(config, given.mirror), given.path, build_tree, from_here=False)
     return ExplainResult(
         found=[
             Explained(

@@ -1,44 +1,111 @@
 """mcp: the server by which agents search and read the mirrors."""
 
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from syncd.cli.context import GlobalOptions, chosen_mirrors, command, mirror_option, run_async
+from syncd.cli.context import GlobalOptions, chosen_mirrors, command, file_path, mirror_option, run_async
+from syncd.cli.output import print_note, print_now
 from syncd.core.errors import EXIT_OK, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
+    from syncd.agents.tools import Agent
     from syncd.config.schema import Config
+
+
+LEAST_TOKEN = 16
+"""Characters of the token of the HTTP server (our own limit)."""
 
 
 @command()
 @mirror_option
+@click.option(
+    "--http",
+    "listen",
+    metavar="HOST:PORT",
+    help="Serve over HTTP at this loopback address instead, to clients with the token. Port 0 takes a free one.",
+)
+@click.option(
+    "--token-file",
+    type=file_path,
+    metavar="PATH",
+    help="The file with the token for --http. Default: the variable SYNCD_MCP_TOKEN.",
+)
 @click.pass_obj
-def mcp(options: GlobalOptions, mirrors: tuple[str, ...]) -> int:
+def mcp(options: GlobalOptions, mirrors: tuple[str, ...], listen: str | None, token_file: Path | None) -> int:
     """Serve search, read, list, explain and status to agents.
 
-    The server speaks the Model Context Protocol over stdin and stdout. An agent starts it.
+    The server speaks the Model Context Protocol over stdin and stdout, and an agent starts it. With --http, it prints
+    its URL, and runs until it is stopped.
     """
     if not find_spec("mcp"):
         raise ConfigError("mcp: needs the extra 'mcp'; install it: pip install 'syncd[mcp]'")
+    if token_file and listen is None:
+        raise click.UsageError("--token-file needs --http")
     config = options.load()
     names = chosen_mirrors(config, mirrors) if mirrors else []
-    run_async(_serve(_following(options, config), names))
+    way = _over_http(listen, token_file) if listen is not None else _over_stdio()
+    run_async(_serve(_following(options, config), names, way))
     return EXIT_OK
 
 
-async def _serve(load: "Callable[[], Config]", names: list[str]) -> None:
-    from syncd.agents.server import make_server
-    from syncd.agents.stdio import serve
+async def _serve(load: "Callable[[], Config]", names: list[str], way: "Callable[[Agent], Awaitable[None]]") -> None:
     from syncd.agents.tools import open_agent
 
     async with open_agent(load, names) as agent:
-        await serve(make_server(agent))
+        await way(agent)
+
+
+def _over_stdio() -> "Callable[[Agent], Awaitable[None]]":
+    from syncd.agents.stdio import serve
+
+    if sys.stdin.isatty():
+        print_note("mcp: waiting for an agent, which usually starts this: claude mcp add syncd -- syncd mcp")
+    return serve
+
+
+def _over_http(listen: str, token_file: Path | None) -> "Callable[[Agent], Awaitable[None]]":
+    """Return the function that serves over HTTP. Raises ConfigError for a wrong address or token."""
+    from syncd.config.daemon_sections import listen_address
+
+    try:
+        address = listen_address(listen)
+    except ValueError as error:
+        raise ConfigError(f"--http {listen}: {error}") from None
+    token = _token(token_file)
+
+    async def serve_http(agent: "Agent") -> None:
+        from syncd.agents.http import serve
+
+        await serve(agent, listen, address, token, print_now)
+
+    return serve_http
+
+
+def _token(file: Path | None) -> str:
+    """Return the token that clients of the HTTP server must send. It is never printed."""
+    from syncd.config.file import MCP_TOKEN_VARIABLE
+    from syncd.config.sources import read_secret
+    from syncd.core.plain_text import add_secrets
+
+    token = read_secret(file, "--token-file") if file else os.environ.get(MCP_TOKEN_VARIABLE, "").strip()
+    if not token:
+        raise ConfigError(
+            f"--http needs a token: set {MCP_TOKEN_VARIABLE}, or name the file that holds it: --token-file"
+        )
+    add_secrets([token])
+    if len(token) < LEAST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(
+            f"the token for --http should have at least {LEAST_TOKEN} ASCII characters and no spaces; make one:"
+            " openssl rand -hex 32"
+        )
+    return token
 
 
 def _following(options: GlobalOptions, config: "Config") -> "Callable[[], Config]":

@@ -11,7 +11,7 @@ from typing import get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from syncd.config.file import CONFIG_VARIABLE, home
+from syncd.config.file import CONFIG_VARIABLE, MCP_TOKEN_VARIABLE, home
 from syncd.config.places import PREFIX, Places
 from syncd.config.schema import Config, MirrorConfig, known_keys, unknown_key
 from syncd.core.errors import ConfigError, ConfigFaults
@@ -248,7 +248,9 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         variable: variable.removeprefix(PREFIX).lower()
         for variable in sorted(environ)
-        if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE and not variable.startswith("SYNCD_COMPLETE")
+        if variable.startswith(PREFIX)
+        and variable not in (CONFIG_VARIABLE, MCP_TOKEN_VARIABLE)
+        and not variable.startswith("SYNCD_COMPLETE")
     }
 
 

@@ -11,6 +11,8 @@ from syncd.core.keys import shown_path
 from syncd.core.plain_text import decode
 
 CONFIG_VARIABLE = "SYNCD_CONFIG"
+MCP_TOKEN_VARIABLE = "SYNCD_MCP_TOKEN"  # noqa: S105 - the name of a variable
+"""The variable with the token that clients of `syncd mcp --http` send."""
 MIRROR_VARIABLES = "SYNCD_MIRRORS__"
 """The beginning of the variables that define mirrors."""
 

@@ -134,24 +134,36 @@ def mirror_containing(config: Config, path: str) -> tuple[str, str] | None:
     return next(((name, inside) for name, inside in mirrors_containing(config, path) if inside), None)
 
 
-def folder_key(config: Config, name: str, folder: str, tree: Tree) -> str:
+def folder_key(config: Config, name: str, folder: str, tree: Tree, *, from_here: bool = True) -> str:
     """Return the beginning of the keys in a folder of a mirror: its path in the mirror, or a path of this machine.
 
-    tree: the folder of the mirror. Raises ConfigError if there is no such folder.
+    tree: the folder of the mirror. from_here: whether a relative path may start at the current directory. Raises
+    ConfigError if there is no such folder.
     """
     lookup = Lookup(config, name, tree)
-    inside = dict(mirrors_containing(config, folder)).get(name)
+    inside = dict(_containing(config, folder, from_here=from_here)).get(name)
     found = lookup.find_path(inside) if inside is not None else None
     path = found.path if found and found.kind == "directory" else lookup.folder(folder)
     return config.mirrors[name].key_prefix + normal(f"{path}/" if path else "")
 
 
-def find_all(config: Config, names: Sequence[str], text: str, tree_of: Callable[[MirrorConfig], Tree]) -> list[Found]:
+def _containing(config: Config, path: str, *, from_here: bool) -> Iterator[tuple[str, str]]:
+    return mirrors_containing(config, path) if from_here or os.path.isabs(path) else iter(())  # noqa: PTH117
+
+
+def find_all(
+    config: Config,
+    names: Sequence[str],
+    text: str,
+    tree_of: Callable[[MirrorConfig], Tree],
+    *,
+    from_here: bool = True,
+) -> list[Found]:
     """Return the meaning of a path or key in each mirror that holds it. Raises ConfigError if no mirror holds it.
 
-    tree_of: returns the folder of a mirror.
+    tree_of: returns the folder of a mirror. from_here: whether a relative path may start at the current directory.
     """
-    paths = dict(mirrors_containing(config, text))
+    paths = dict(_containing(config, text, from_here=from_here))
     found = []
     for name in names:
         lookup = Lookup(config, name, tree_of(config.mirrors[name]))

@@ -34,7 +34,7 @@ def imported(directory: Path, *command: str) -> set[str]:
 @pytest.mark.parametrize(
     ("command", "without"),
     [
-        (["--help"], {"httpx", "structlog", "rich", "pydantic", "asyncio", "sqlite3", "syncd.state"}),
+        (["--help"], {"mcp", "httpx", "structlog", "rich", "pydantic", "asyncio", "sqlite3", "syncd.state"}),
         (["status"], {"httpx", "structlog", "rich", "starlette", "watchdog", "tenacity"}),
         (["log"], {"httpx", "structlog", "rich", "starlette", "watchdog", "tenacity"}),
         (["reconcile"], {"uvicorn", "starlette", "prometheus_client", "watchdog", "yaml", "syncd.text"}),
@@ -46,16 +46,25 @@ def test_a_command_imports_only_what_it_needs(tmp_path: Path, command: list[str]
     assert not without & packages
 
 
-@pytest.mark.parametrize("package", ["numpy", "python_multipart"])
-@pytest.mark.parametrize("command", ["demo", "emulate"])
-def test_a_command_names_its_missing_extra(command: str, package: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "package", "extra"),
+    [
+        *(
+            (command, package, "emulator")
+            for command in ("demo", "emulate")
+            for package in ("numpy", "python_multipart")
+        ),
+        ("mcp", "mcp", "mcp"),
+    ],
+)
+def test_a_command_names_its_missing_extra(command: str, package: str, extra: str) -> None:
     program = f"import sys; sys.modules[{package!r}] = None; from syncd.cli.main import main; main()"
     ended = subprocess.run(
         [sys.executable, "-c", program, command], capture_output=True, text=True, timeout=60, check=False
     )
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert f"{command}: needs the extra 'emulator'" in ended.stderr
-    assert "pip install 'syncd[emulator]'" in ended.stderr
+    assert f"{command}: needs the extra {extra!r}" in ended.stderr
+    assert f"pip install 'syncd[{extra}]'" in ended.stderr
 
 
 def test_the_demo_shows_six_files_in_step_and_finds_one() -> None:

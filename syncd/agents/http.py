@@ -1,0 +1,75 @@
+"""The server over HTTP on loopback, for clients that know its token."""
+
+import asyncio
+import hmac
+from collections.abc import Callable
+
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from syncd.agents.server import make_server
+from syncd.agents.tools import Agent
+from syncd.web.listening import SignallessServer, bind, server_settings, throttle_accept_errors, url_of
+
+PATH = "/mcp"
+MOST_SESSIONS = 64
+"""Open sessions of clients that speak an older version of the protocol (our own limit)."""
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+_REFUSAL = "send the token of this server: Authorization: Bearer TOKEN\n"
+
+
+async def serve(
+    agent: Agent, listen: str, address: tuple[str, int], token: str, on_ready: Callable[[str], object]
+) -> None:
+    """Serve until cancelled. address: host and port of `listen`. on_ready: called with the URL.
+
+    Raises ConfigError if the address is in use.
+    """
+    server = make_server(agent)
+    listener = bind("--http", listen, address)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(throttle_accept_errors(loop.time))
+    app = server.streamable_http_app(
+        streamable_http_path=PATH, max_sessions=MOST_SESSIONS, transport_security=_allowed(address[0])
+    )
+    web = SignallessServer(server_settings(TokenMiddleware(app, token)))
+    async with server.session_manager.run():
+        serving = asyncio.create_task(web.serve([listener]))
+        on_ready(url_of(listener, PATH))
+        try:
+            await asyncio.shield(serving)
+        finally:
+            web.should_exit = True
+            await serving
+
+
+def _allowed(host: str) -> TransportSecuritySettings:
+    """Return the names by which the server may be asked.
+
+    After DNS rebinding, a page of another site still sends its own name as Host and as Origin. Every port is allowed,
+    because the other end of a tunnel may have another port.
+    """
+    hosts = dict.fromkeys([*_LOCAL_HOSTS, f"[{host}]" if ":" in host else host])
+    names = [name for each in hosts for name in (each, f"{each}:*")]
+    return TransportSecuritySettings(allowed_hosts=names, allowed_origins=[f"http://{name}" for name in names])
+
+
+class TokenMiddleware:
+    """Answers 401 to a request without the token, whatever it asks for."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        given = Headers(scope=scope).get("authorization", "")
+        app = self._app if hmac.compare_digest(given.encode("latin-1"), self._expected) else _refused
+        await app(scope, receive, send)
+
+
+_refused = PlainTextResponse(_REFUSAL, 401, {"WWW-Authenticate": "Bearer"})

@@ -1,0 +1,142 @@
+"""What the HTTP servers of syncd have in common: their sockets and their limits."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from syncd.core.errors import ConfigError
+
+_log = structlog.get_logger()
+
+KEEP_ALIVE_S = 30
+CONNECTIONS = 64
+"""Maximum number of connections that the server answers. It answers 503 to requests on further connections."""
+OPEN_CONNECTIONS = 2 * CONNECTIONS
+"""Maximum number of open connections. The server closes further ones at once, because each takes a descriptor."""
+REQUEST_HEAD_S = 10.0
+"""The server closes a connection that has not sent the head of a request within this time."""
+WARN_EVERY_S = 60.0
+"""Seconds between two warnings that no descriptor is left for connections."""
+
+
+def url_of(listener: socket.socket, path: str) -> str:
+    """Return the URL of a path at a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
+
+
+class SignallessServer(uvicorn.Server):
+    """A server that leaves the signals of the process to the program."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture no signal."""
+        yield
+
+
+class LimitedProtocol(H11Protocol):
+    """Adds a limit of open connections and a time limit for the head of the first request to uvicorn's protocol."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Accept the connection, or close it at once."""
+        super().connection_made(transport)
+        if len(self.connections) > OPEN_CONNECTIONS:
+            transport.abort()
+        else:
+            self._start_timer()
+
+    def data_received(self, data: bytes) -> None:
+        """Stop the timer when the head is complete."""
+        super().data_received(data)
+        if self._is_answering():
+            self._stop_timer()
+        elif self._head_timer is None:
+            self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Release the connection."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _start_timer(self) -> None:
+        self._head_timer = self.loop.call_later(REQUEST_HEAD_S, self._on_timeout)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _on_timeout(self) -> None:
+        self._head_timer = None
+        if not self._is_answering():
+            self.transport.abort()
+
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+
+def throttle_accept_errors(
+    clock: Callable[[], float],
+) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """Return an exception handler that warns once in WARN_EVERY_S of connections that asyncio cannot accept."""
+    warned = -WARN_EVERY_S
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal warned
+        if "out of system resource" not in context.get("message", ""):
+            loop.default_exception_handler(context)
+        elif clock() >= warned + WARN_EVERY_S:
+            warned = clock()
+            why, remedy = str(context.get("exception")), "raise the limit of open files (LimitNOFILE, ulimit -n)"
+            _log.warning("web.cannot_accept", why=why, remedy=remedy)
+
+    return handle
+
+
+def server_settings(app: ASGIApp) -> uvicorn.Config:
+    """Return the settings of a server: its limits, and no log of its own."""
+    return uvicorn.Config(
+        app,
+        http=LimitedProtocol,
+        # asyncio calls accept this many times in a row, and logs an error for each call that fails.
+        backlog=CONNECTIONS,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=1,
+    )
+
+
+def bind(key: str, listen: str, address: tuple[str, int]) -> socket.socket:
+    """Return a listening socket. key: the setting or option with the address. Raises ConfigError if it is in use."""
+    host, port = address
+    # asyncio sets TCP_NODELAY only on sockets with this protocol number. Without it every answer takes 40 ms.
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        # Only `listen` fails if another socket listens on the port.
+        listener.listen(CONNECTIONS)
+    except OSError as error:
+        listener.close()
+        why = "is in use; stop what holds it or choose another port" if error.errno == errno.EADDRINUSE else None
+        raise ConfigError(f"{key}: {listen} {why or f'cannot be used: {os.strerror(error.errno or 0)}'}") from None
+    return listener
