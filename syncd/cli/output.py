@@ -161,9 +161,9 @@ class ProgressLine:
 
 
 class ProgressDisplay:
-    """Shows a growing result: a bar on a terminal, a line every few seconds elsewhere, nothing if quiet.
+    """Shows growing work: a bar on a terminal, a line every few seconds elsewhere, nothing if quiet.
 
-    pace: estimates the remaining time. gate: tells how long requests wait for the rate limits.
+    pace: estimates the remaining time. gate: tells how long requests wait for the rate limits. first: the first step.
     """
 
     def __init__(
@@ -174,6 +174,7 @@ class ProgressDisplay:
         quiet: bool = False,
         pace: "Pace | None" = None,
         gate: "Gate | None" = None,
+        first: str = _FIRST_STEP,
     ) -> None:
         self._name = name
         self._line = line
@@ -181,13 +182,17 @@ class ProgressDisplay:
         self._quiet = quiet
         self._pace = pace
         self._gate = gate
-        self._result: Result | None = None
+        self._state: tuple[str, int, int] = first, 0, 0
         if line:
-            line.show(f"{name}: {_FIRST_STEP}", 0, 0)
+            line.show(f"{name}: {first}", 0, 0)
 
     def __call__(self, result: "Result") -> None:
-        self._result = result
-        self._show(result.tables.plan.counts.total(), result.done.total(), _step(result), self._left(result))
+        self.show(_step(result), result.done.total(), result.tables.plan.counts.total(), self._left(result))
+
+    def show(self, step: str, done: int, total: int, left: str = "") -> None:
+        """Show a step in words, how much of it is done, and what else is known of the rest."""
+        self._state = step, done, total
+        self._show(total, done, step, left)
 
     @asynccontextmanager
     async def refreshed(self) -> AsyncIterator[None]:
@@ -208,9 +213,7 @@ class ProgressDisplay:
         while True:
             await asyncio.sleep(_WAIT_LOOK_S)
             if self._gate and (wait_s := self._gate.waiting_s) > 1.0:
-                total, done, step = 0, 0, _FIRST_STEP
-                if result := self._result:
-                    total, done, step = result.tables.plan.counts.total(), result.done.total(), _step(result)
+                step, done, total = self._state
                 self._show(total, done, step, f", waiting {span(wait_s)} for the rate limits")
 
     def _show(self, total: int, done: int, step: str, left: str) -> None:

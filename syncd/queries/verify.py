@@ -1,37 +1,35 @@
-"""verify: compares local with remote by the plan of a dry run and, on request, by content. Changes nothing.
-
-On request it also tests the search of the target: it asks questions and looks for the expected files among the hits.
-"""
+"""verify: compares local with remote by the plan of a dry run and, on request, by content. Changes nothing."""
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
-from syncd.core.errors import EXIT_DIFFERENT, EXIT_OK, ConfigError, FileChanged, Halt, Park, SyncdError, Unreachable
-from syncd.core.model import (
-    HARMLESS,
-    ON_THE_WAY,
-    STORED_NOT_INDEXED,
-    Action,
-    Delete,
-    Entry,
-    Excluded,
-    Item,
-    Local,
-    Problem,
-    Put,
-    Record,
+from syncd.core.errors import (
+    EXIT_BRAKE,
+    EXIT_DIFFERENT,
+    EXIT_HALT,
+    EXIT_OK,
+    EXIT_PROBLEMS,
+    EXIT_UNREACHABLE,
+    FileChanged,
+    Halt,
+    Park,
+    SyncdError,
+    Unreachable,
 )
+from syncd.core.model import HARMLESS, STORED_NOT_INDEXED, Action, Delete, Entry, Item, Put
+from syncd.queries.measure import Measurement
 from syncd.sync import once
 from syncd.sync.mirror import Mirror, OnProgress, PassOptions, Result
 from syncd.sync.observe import changed
-from syncd.targets.base import Hit, Indexed, searchable
 
 MISSING = frozenset({"new", "missing"})
 """Reasons of a put for a key that the remote does not have."""
 NO_DIFFERENCE = HARMLESS | STORED_NOT_INDEXED
 """Problem kinds that are no difference: files that are never mirrored, and entries that are stored but not indexed."""
+SEVERITY = (EXIT_HALT, EXIT_BRAKE, EXIT_UNREACHABLE, EXIT_PROBLEMS, EXIT_DIFFERENT, EXIT_OK)
+"""Exit codes, the most serious first. Of several results the most serious one counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,38 +41,12 @@ class Difference:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A query and the key that should be among its hits."""
-
-    query: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class SearchAnswer:
-    """The answer to a question.
-
-    rank: the place of the first hit with the key, from 1; None if there is none. why: the reason if it was not found.
-    """
-
-    question: Question
-    hits: Sequence[Hit]
-    rank: int | None
-    why: str = ""
-
-    @property
-    def score(self) -> float | None:
-        """The score of the first hit with the key."""
-        return None if self.rank is None else self.hits[self.rank - 1].score
-
-
 @dataclass(slots=True)
 class Verdict:
     """The result of a comparison.
 
     files: the target keeps files, so that "deep" compares bytes. checked: the number of compared keys. error: the error
-    that stopped it. answers: the answers to the questions. compared: False if only questions were asked.
+    that stopped it. search: the answers to the questions. compared: False if only questions were asked.
     """
 
     deep: bool
@@ -82,16 +54,21 @@ class Verdict:
     checked: int = 0
     differences: list[Difference] = field(default_factory=list)
     error: SyncdError | None = None
-    answers: list[SearchAnswer] = field(default_factory=list)
+    search: Measurement | None = None
     compared: bool = True
 
     @property
     def exit_code(self) -> int:
         """The contract's code for this mirror."""
-        if self.error:
-            return self.error.exit_code
-        unfound = any(answer.rank is None for answer in self.answers)
-        return EXIT_DIFFERENT if self.differences or unfound else EXIT_OK
+        codes = self.search.exit_codes if self.search else set()
+        codes |= {self.error.exit_code} if self.error else {EXIT_DIFFERENT} if self.differences else {EXIT_OK}
+        return most_serious(codes)
+
+
+def most_serious(codes: Iterable[int]) -> int:
+    """Return the exit code of several results."""
+    found = set(codes)
+    return next(code for code in SEVERITY if code in found)
 
 
 async def verify(mirror: Mirror, on_progress: OnProgress, *, deep: bool = False) -> Verdict:
@@ -185,72 +162,3 @@ async def _compare(mirror: Mirror, item: Item, checksum: str) -> Difference | No
     if record and limits.reads_lag and mirror.now() <= record.written_at + limits.lag_s:
         why += f"; it was written less than {limits.lag_s:.0f} s ago and may not be readable yet, so verify again"
     return Difference(item.key, "changed", why)
-
-
-# -- the search
-
-
-async def ask_questions(mirror: Mirror, questions: Sequence[Question], top: int, verdict: Verdict) -> None:
-    """Ask the target of a mirror for at most `top` hits of each query, and add the answers to the verdict.
-
-    Raises ConfigError if the target has no search.
-    """
-    target = searchable(mirror.target)
-    try:
-        for question in questions:
-            hits = list(await target.search(question.query, top))[:top]
-            rank = next((place for place, hit in enumerate(hits, 1) if hit.key == question.key), None)
-            why = "" if rank else await _why(mirror, question.key)
-            verdict.answers.append(SearchAnswer(question, hits, rank, why))
-    except ConfigError:
-        raise
-    except SyncdError as error:
-        verdict.error = error
-
-
-async def _why(mirror: Mirror, key: str) -> str:
-    local = await asyncio.to_thread(mirror.tree.look, key)
-    if isinstance(local, Problem):
-        return f"{local.kind}: {local.message}"
-    record = mirror.journal.get(key)
-    if record is None or not isinstance(local, Item):
-        return _unsent(mirror, key, local, record)
-    if trouble := await _index_trouble(mirror, record):
-        return trouble
-    if await _changed(mirror, local, record):
-        return "it has changed since it was sent; run: syncd reconcile"
-    return "it is in the index; the search ranks other text higher"
-
-
-async def _index_trouble(mirror: Mirror, record: Record) -> str | None:
-    """Return why an entry is not in the index, None if it is. Asks the target unless the record says completed."""
-    status, error = record.status, record.error
-    target = mirror.target
-    if status not in (None, "completed") and isinstance(target, Indexed):
-        shown = await target.statuses(frozenset({record.ref}))
-        entry = shown.get(record.ref)
-        if record.ref in shown and entry is None:
-            return "it was uploaded, but the target does not have it any more; run: syncd reconcile"
-        status, error = (entry.status, entry.error) if entry else (status, error)
-    if status == "error":
-        return f"it could not be indexed ({error or 'no reason given'}); try again with: syncd retry"
-    if status in ON_THE_WAY:
-        return f"it is uploaded, and still on its way into the index ({status})"
-    return "the target took it, but skipped it when indexing" if status == "skipped" else None
-
-
-def _unsent(mirror: Mirror, key: str, local: Local, record: Record | None) -> str:
-    if isinstance(local, Excluded):
-        return f"left out by {local.rule}"
-    if local is None:
-        return "there is no such file" + ("; the next pass removes its entry" if record else "")
-    problem = next((problem for problem in mirror.journal.problems.all() if problem.key == key), None)
-    return f"{problem.kind}: {problem.message}" if problem else "it was never uploaded; run: syncd reconcile"
-
-
-async def _changed(mirror: Mirror, item: Item, record: Record) -> bool:
-    try:
-        content, _ = await asyncio.to_thread(mirror.tree.read, item.path)
-    except (FileChanged, Park):
-        return True
-    return content.checksum != record.checksum

@@ -91,12 +91,34 @@ def files_of_ai_search(workspace: Workspace, collector: Collector) -> None:
     workspace.write("broken.md", "other words")
     collector.run("verify", "verify")
     collector.run("verify", "verify", "--query", "words about number 3", "--expect", "page-3.md")
+    collect_retrieval(workspace, collector)
     for number in range(MORE_THAN_THE_FLOOR):
         (workspace.docs / f"page-{number}.md").unlink()
     collector.run(PASS, "reconcile")
     plan = collector.run(PASS, "plan")["mirrors"]["docs"]["plan_id"]
     collector.run(PASS, "approve", plan)
     collector.run("log", "log")
+
+
+def collect_retrieval(workspace: Workspace, collector: Collector) -> None:
+    """Collect what `verify --queries` shows: found, missed, and compared with earlier results."""
+    questions, saved = workspace.path / "q.jsonl", workspace.path / "saved.json"
+
+    def ask(*rows: tuple[str, str, str], options: tuple[str, ...]) -> None:
+        lines = [json.dumps({"query": query, "expect": file, "answer": answer}) for query, file, answer in rows]
+        questions.write_text("\n".join(lines))
+        collector.run("verify", "verify", "--queries", str(questions), *options)
+
+    same, old, new = (
+        ("words about number 4", "page-4.md", "number 4"),
+        ("old", "page-7.md", ""),
+        ("new", "page-8.md", ""),
+    )
+    up, down = ("unheard of", "page-5.md", "5"), ("number 6", "page-6.md", "6")
+    ask(same, up, down, old, options=("--save", str(saved)))
+    # As if the texts of the two questions had changed places.
+    saved.write_text(saved.read_text().replace(up[0], "words about number 5").replace(down[0], "something else"))
+    ask(same, ("words about number 5", *up[1:]), ("something else", *down[1:]), new, options=("--against", str(saved)))
 
 
 def values_of_kv(workspace: Workspace, collector: Collector) -> None:

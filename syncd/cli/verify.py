@@ -1,0 +1,327 @@
+"""verify: compare the entries of a target with the folder, and measure what its search finds."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from syncd.cli import completion
+from syncd.cli.context import (
+    GlobalOptions,
+    as_json_option,
+    chosen_mirrors,
+    command,
+    file_path,
+    mirrors_argument,
+    run_async,
+    shard_field,
+)
+from syncd.cli.output import (
+    ProgressDisplay,
+    ProgressLine,
+    counted,
+    print_error,
+    print_json,
+    print_line,
+    print_note,
+    print_table,
+    shard_suffix,
+)
+from syncd.cli.retrieval import print_answers, print_comparison, search_fields, search_summary
+from syncd.core.errors import EXIT_INTERRUPTED
+from syncd.service import signals
+
+if TYPE_CHECKING:
+    from syncd.config.schema import Config
+    from syncd.queries.baseline import Baseline, SavePlace
+    from syncd.queries.questions import MirrorQuestions
+    from syncd.queries.retrieval import Comparison
+    from syncd.queries.verify import Verdict
+    from syncd.service.build import Session
+
+_ASKING = "asking the search"
+
+
+class _Share(click.FloatRange):
+    """A number from 0 to 1."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number. The library takes the value "nan" for one within the range."""
+        found: float = super().convert(value, param, ctx)
+        if isnan(found):
+            self.fail(f"{value!r} is not in the range 0<=x<=1.", param, ctx)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """The questions to the targets' own search, and what becomes of the answers.
+
+    top: the hits that count. names_found: also print the questions that found their file.
+    """
+
+    questions: "MirrorQuestions"
+    top: int
+    min_hit: float | None
+    names_found: bool
+    save: "SavePlace | None" = None
+    against: "Baseline | None" = None
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run of the command. names: the chosen mirrors. verdicts: the results by mirror, which grow."""
+
+    options: GlobalOptions
+    config: "Config"
+    names: Sequence[str]
+    search: _Search
+    deep: bool
+    as_json: bool
+    verdicts: "dict[str, Verdict]" = field(default_factory=dict)
+
+    @property
+    def questions_only(self) -> bool:
+        """Whether the folder is not compared: a smoke test costs one request for each question."""
+        return bool(self.search.questions) and not self.deep
+
+    @property
+    def asked(self) -> int:
+        """The number of questions that were answered or failed."""
+        return sum(len(verdict.search.found) for verdict in self.verdicts.values() if verdict.search)
+
+    def describe(self) -> str:
+        """Return how far an interrupted run came."""
+        total = sum(map(len, self.search.questions.values()))
+        asked = f"{self.asked} of {counted(total, 'question')} asked; " if total else ""
+        return f"verify: {asked}nothing was changed"
+
+
+@command()
+@mirrors_argument
+@click.option("--deep", is_flag=True, help="Download every entry and compare its content.")
+@click.option(
+    "--query", metavar="Q", multiple=True, help="Ask the search of the target. Without --deep, do nothing else."
+)
+@click.option(
+    "--expect",
+    metavar="FILE",
+    multiple=True,
+    shell_complete=completion.files,
+    help="The file or folder that the query before it should find.",
+)
+@click.option(
+    "--queries",
+    metavar="FILE",
+    type=file_path,
+    help="Ask the questions of a .jsonl or .csv file: query, expect and, if wanted, answer.",
+)
+@click.option(
+    "--top",
+    metavar="N",
+    type=click.IntRange(1, 50),
+    default=10,
+    help="The number of hits that count.",
+)
+@click.option(
+    "--min-hit",
+    metavar="X",
+    type=_Share(),
+    help="The share of the questions that must find their file, such as 0.9.  [default: all]",
+)
+@click.option("--save", metavar="FILE", type=file_path, help="Keep the results in this file.")
+@click.option("--against", metavar="FILE", type=file_path, help="Compare with the results in this file.")
+@as_json_option
+@click.pass_obj
+def verify(  # noqa: PLR0913 - the options of the command
+    options: GlobalOptions,
+    mirrors: tuple[str, ...],
+    *,
+    query: tuple[str, ...],
+    expect: tuple[str, ...],
+    queries: Path | None,
+    top: int,
+    min_hit: float | None,
+    save: Path | None,
+    against: Path | None,
+    deep: bool,
+    as_json: bool,
+) -> int:
+    """Compare the folder with the target and change nothing.
+
+    The exit code is 6 if there is a difference, if a query does not find its file, or if fewer than --min-hit do.
+    """
+    if queries and (query or expect):
+        raise click.UsageError("--queries stands in place of --query and --expect")
+    if not (queries or query or expect) and (save or against or min_hit is not None):
+        raise click.UsageError("--min-hit, --save and --against need --queries FILE or --query Q --expect FILE")
+    config = options.load()
+    names = chosen_mirrors(config, mirrors)
+    questions = _questions(config, mirrors, query, expect, queries)
+    search = _with_files(_Search(questions, top, min_hit, names_found=not queries), save, against)
+    run = _Run(options, config, names, search, deep, as_json)
+    signals.describe_with(run.describe)
+    try:
+        run_async(_verify(run))
+    except signals.Interrupted:
+        if run.asked:
+            _print_results(run, EXIT_INTERRUPTED)
+        raise
+    from syncd.queries.verify import most_serious
+
+    code = most_serious(verdict.exit_code for verdict in run.verdicts.values())
+    _print_results(run, code)
+    _save(run)
+    return code
+
+
+def _questions(
+    config: "Config", mirrors: Sequence[str], query: Sequence[str], expect: Sequence[str], queries: Path | None
+) -> "MirrorQuestions":
+    if not (queries or query or expect):
+        return {}
+    from syncd.config.file import at_home
+    from syncd.queries.questions import questions_of_file, questions_of_options
+
+    if queries:
+        return questions_of_file(config, mirrors, at_home(queries))
+    return questions_of_options(config, mirrors, query, expect)
+
+
+def _with_files(search: _Search, save: Path | None, against: Path | None) -> _Search:
+    """Return the search with its files, which are checked before anything is asked."""
+    if not save and not against:
+        return search
+    from syncd.queries.baseline import SavePlace, read_baseline
+
+    return replace(
+        search,
+        save=SavePlace(save) if save else None,
+        against=read_baseline(against, search.top) if against else None,
+    )
+
+
+async def _verify(run: _Run) -> None:
+    from syncd.cli.output import progress
+    from syncd.queries.verify import Verdict, verify
+    from syncd.service.build import open_session
+
+    names = list(run.search.questions) if run.questions_only else run.names
+    async with open_session(run.config, names, read_only=True) as session:
+        run.verdicts.update({name: Verdict(run.deep, compared=False) for name in session.mirrors})
+        with progress(quiet=run.options.quiet) as bar:
+            for name in run.search.questions:
+                await _ask(run, session, name, bar)
+            for name, mirror in session.mirrors.items() if not run.questions_only else ():
+                search = run.verdicts[name].search
+                if search and search.error:
+                    continue
+                display = ProgressDisplay(name, bar, quiet=run.options.quiet, gate=session.transport.gate)
+                async with display.refreshed():
+                    run.verdicts[name] = replace(await verify(mirror, display, deep=run.deep), search=search)
+
+
+async def _ask(run: _Run, session: "Session", name: str, bar: ProgressLine | None) -> None:
+    from syncd.queries.measure import Measurement, ask_questions
+
+    search = Measurement(run.search.questions[name], run.search.top, run.search.min_hit)
+    run.verdicts[name].search = search
+    gate, quiet = session.transport.gate, run.options.quiet
+    display = ProgressDisplay(name, bar, quiet=quiet, gate=gate, first=_ASKING)
+    async with display.refreshed():
+        await ask_questions(
+            session.mirrors[name],
+            search,
+            lambda: display.show(_ASKING, len(search.found), len(search.questions)),
+        )
+
+
+def _comparisons(run: _Run) -> "dict[str, Comparison]":
+    """Return the comparison of each mirror whose earlier results are known."""
+    if not run.search.against:
+        return {}
+    from syncd.queries.baseline import comparison
+
+    asked = {name: verdict.search for name, verdict in run.verdicts.items() if verdict.search}
+    before = {name: run.search.against.of(name, len(asked)) for name in asked}
+    return {
+        name: comparison(run.config, name, search, saved) for name, search in asked.items() if (saved := before[name])
+    }
+
+
+def _save(run: _Run) -> None:
+    """Keep the results, unless a question has none: such a file would hide a later loss."""
+    if not run.search.save:
+        return
+    from syncd.core.plain_text import utc_time
+    from syncd.queries.baseline import baseline_of
+
+    searches = {name: verdict.search for name, verdict in run.verdicts.items() if verdict.search}
+    left = sum(result.failed for search in searches.values() for _, result in search.measured)
+    if left:
+        print_error(f"the results are not saved, because {counted(left, 'question')} got no answer")
+        return
+    run.search.save.write(baseline_of(run.config, searches, run.search.top, utc_time(time.time())))
+
+
+# -- printing
+
+
+def _print_results(run: _Run, code: int) -> None:
+    comparisons = _comparisons(run)
+    if run.as_json:
+        objects = {
+            name: shard_field(run.config, name) | _verdict_object(verdict, comparisons.get(name))
+            for name, verdict in run.verdicts.items()
+        }
+        print_json({"mirrors": objects, "exit_code": code})
+        return
+    for name, verdict in run.verdicts.items():
+        print_line(f"{name}{shard_suffix(run.config.mirrors[name].shard)}: {_headline(verdict)}")
+        if verdict.search:
+            print_answers(verdict.search, found=run.search.names_found)
+        if verdict.differences:
+            print_table(("", "", ""), [(f"  {d.difference}", d.key, d.message) for d in verdict.differences])
+        if verdict.error:
+            print_error(str(verdict.error))
+        if compared := comparisons.get(name):
+            print_comparison(compared, run.search.top)
+        elif run.search.against and verdict.search:
+            print_note(f"{name}: the file of --against has no results of this mirror")
+
+
+def _verdict_object(verdict: "Verdict", compared: "Comparison | None") -> dict[str, Any]:
+    from syncd.core.keys import shown
+
+    fields: dict[str, Any] = {
+        "checked": verdict.checked,
+        "differences": [asdict(difference) for difference in verdict.differences],
+        "deep": verdict.deep,
+    }
+    if verdict.search:
+        fields |= search_fields(verdict.search, compared)
+    error = verdict.error or (verdict.search.error if verdict.search else None)
+    return fields | ({"error": shown(str(error))} if error else {})
+
+
+def _headline(verdict: "Verdict") -> str:
+    answers = search_summary(verdict.search) if verdict.search else ""
+    if not verdict.compared:
+        return answers
+    return "; ".join(part for part in (_comparison_summary(verdict), answers) if part)
+
+
+def _comparison_summary(verdict: "Verdict") -> str:
+    found, checked = len(verdict.differences), counted(verdict.checked, "key")
+    differences = counted(found, "difference")
+    if verdict.error:
+        return f"stopped, {differences} until then" if found else "not compared"
+    content = ", bytes and all" if verdict.files else ", with what each vector says of its file"
+    return f"{checked} compared{content if verdict.deep else ''}, {differences if found else 'no difference'}"

@@ -1,0 +1,166 @@
+"""Keeps the results of a search in a file, and compares them with later ones."""
+
+import os
+import stat
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from syncd.config.file import at_home
+from syncd.config.schema import Config
+from syncd.core.errors import ConfigError
+from syncd.core.keys import shown_path
+from syncd.queries.measure import Measurement
+from syncd.queries.retrieval import Comparison, Measured, Named, compare
+
+MOST_BYTES = 64 * 1024 * 1024
+"""The largest file that is read (our own limit)."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class SavedQuestion(_Model):
+    """The result of one question. expect: the path of a file, or of a folder with "/" at its end, in the mirror."""
+
+    query: str
+    expect: str
+    rank: int | None = Field(ge=1)
+    score: float | None
+    answered: bool | None
+
+
+class SavedMirror(_Model):
+    """The results of one mirror."""
+
+    target: str
+    queries: list[SavedQuestion]
+
+    @property
+    def measured(self) -> dict[Named, Measured]:
+        """The result of each question."""
+        return {(each.query, each.expect): Measured(each.rank, each.answered) for each in self.queries}
+
+
+class Baseline(_Model):
+    """The results of one run. top: the number of hits that counted."""
+
+    kind: Literal["syncd verify"] = "syncd verify"
+    version: Literal[1] = 1
+    time: str
+    top: int = Field(ge=1)
+    mirrors: dict[str, SavedMirror]
+
+    def of(self, name: str, names: int) -> SavedMirror | None:
+        """Return the results to compare a mirror with. names: the number of measured mirrors.
+
+        The results of a single mirror are those of the only mirror with another name: it may have a new target.
+        """
+        if found := self.mirrors.get(name):
+            return found
+        return next(iter(self.mirrors.values())) if len(self.mirrors) == names == 1 else None
+
+
+def baseline_of(config: Config, searches: Mapping[str, Measurement], top: int, time: str) -> Baseline:
+    """Return the results of a complete run."""
+    mirrors = {}
+    for name, search in searches.items():
+        prefix = config.mirrors[name].key_prefix
+        queries = [
+            SavedQuestion(
+                query=answer.question.query,
+                expect=answer.question.key.removeprefix(prefix),
+                rank=answer.rank,
+                score=answer.score,
+                answered=answer.answered,
+            )
+            for answer in search.answers
+        ]
+        mirrors[name] = SavedMirror(target=config.mirrors[name].target.spec, queries=queries)
+    return Baseline(time=time, top=top, mirrors=mirrors)
+
+
+def comparison(config: Config, name: str, search: Measurement, before: SavedMirror) -> Comparison:
+    """Return what got better and worse since the results were saved."""
+    prefix = config.mirrors[name].key_prefix
+    now = {(question.query, question.key.removeprefix(prefix)): result for question, result in search.measured}
+    return compare(before.measured, now)
+
+
+# -- the file
+
+
+def read_baseline(path: Path, top: int) -> Baseline:
+    """Return the results of a file. Raises ConfigError if it holds no results, or results of another --top."""
+    path, name = at_home(path), shown_path(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"--against {name}: {error.strerror}; make it with --save") from error
+    try:
+        found = Baseline.model_validate_json(data)
+    except ValidationError:
+        raise ConfigError(f"--against {name}: it holds no results of this version; make it with --save") from None
+    if found.top != top:
+        raise ConfigError(f"--against {name}: it was measured with --top {found.top}; use the same number")
+    return found
+
+
+class SavePlace:
+    """The file that gets the results. It is checked before the first question is asked.
+
+    It may be new, or an earlier result. Raises ConfigError for anything else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._name = shown_path(path)
+        self._path = Path(os.path.realpath(at_home(path)))
+        try:
+            if self._path.exists() or self._path.is_symlink():
+                self._check_present()
+            elif not os.access(self._path.parent, os.W_OK | os.X_OK):
+                folder = shown_path(self._path.parent)
+                raise ConfigError(f"--save {self._name}: {folder} is no folder that this user may write into")
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _check_present(self) -> None:
+        if stat.S_ISREG(self._path.stat().st_mode):
+            with self._path.open("rb") as file, suppress(ValidationError):
+                Baseline.model_validate_json(file.read(MOST_BYTES + 1))
+                return
+        raise ConfigError(f"--save {self._name}: it holds something else than results of verify; name another file")
+
+    def write(self, results: Baseline) -> None:
+        """Replace the file in one step, so that no reader sees half of it. Raises ConfigError."""
+        text = results.model_dump_json(indent=1) + "\n"
+        try:
+            descriptor, beside = tempfile.mkstemp(prefix=".syncd-save-", dir=self._path.parent)
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    file.write(text)
+                Path(beside).chmod(self._mode())
+                Path(beside).replace(self._path)
+            except BaseException:
+                with suppress(OSError):
+                    Path(beside).unlink()
+                raise
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _mode(self) -> int:
+        """Return the mode of the file: as before, or as the umask of the process gives a new file."""
+        with suppress(FileNotFoundError):
+            return stat.S_IMODE(self._path.stat().st_mode)
+        mask = os.umask(0o077)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+    def _failed(self, error: OSError) -> ConfigError:
+        return ConfigError(f"--save {self._name}: {error.strerror}; name a file that can be written")
