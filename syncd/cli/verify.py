@@ -32,7 +32,6 @@ from syncd.cli.output import (
     shard_suffix,
 )
 from syncd.cli.retrieval import print_answers, print_comparison, search_fields, search_summary
-from syncd.core.errors import EXIT_INTERRUPTED
 from syncd.service import signals
 
 if TYPE_CHECKING:
@@ -170,9 +169,9 @@ def verify(  # noqa: PLR0913 - the options of the command
     signals.describe_with(run.describe)
     try:
         run_async(_verify(run))
-    except signals.Interrupted:
+    except signals.Interrupted as interruption:
         if run.asked:
-            _print_results(run, EXIT_INTERRUPTED)
+            _print_results(run, signals.exit_code(interruption.number))
         raise
     from syncd.queries.verify import most_serious
 

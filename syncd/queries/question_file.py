@@ -134,8 +134,11 @@ def _json_lines(text: str) -> _Parsed:
             continue
         try:
             found = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            yield number, f"it is not JSON ({error}); each line should be one object"
+        except json.JSONDecodeError as error:
+            yield number, f"it is not JSON ({error.msg}, column {error.colno}); each line should be one object"
+            continue
+        except (ValueError, RecursionError):
+            yield number, "it holds a number that is too long, or too many brackets; each line should be one object"
             continue
         if isinstance(found, dict):
             yield number, found
@@ -160,7 +163,7 @@ def _csv(text: str) -> _Parsed:
             elif len(cells) != len(header):
                 yield (
                     begin,
-                    f"it has {len(cells)} columns, but the first line names {len(header)}; quote texts with commas",
+                    f"it should have {len(header)} columns, and has {len(cells)}; put a text with a comma in quotes",
                 )
             else:
                 yield begin, {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
