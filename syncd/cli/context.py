@@ -115,6 +115,7 @@ _COMMANDS = {
     "retry": "syncd.cli.items:retry",
     "verify": "syncd.cli.verify:verify",
     "pull": "syncd.cli.pull:pull",
+    "rebuild": "syncd.cli.rebuild:rebuild",
     "notify": "syncd.cli.notify:notify",
     "mcp": "syncd.cli.mcp:mcp",
     "schema": "syncd.cli.schema:schema",

@@ -39,6 +39,7 @@ from syncd.state.ownership import Claims, SupersededEntries, bind, reshard
 from syncd.state.probe_answers import StoredAnswers
 from syncd.state.queue import Absences, Queue
 from syncd.state.spent import SpentRequests
+from syncd.state.succession import succeed
 from syncd.sync.mirror import Mirror, Settings
 from syncd.targets.base import KeySources, LogRemoval, OpenRemovalLog, Removed, Target
 
@@ -107,7 +108,9 @@ async def open_session(
         session = Session(config, transport, db, mirrors, held)
         for name in names or config.mirrors:
             section = config.mirrors[name]
-            bind(db, name, _location(config, section), section.key_prefix)
+            binding = location(config, section), section.key_prefix
+            succeed(db, config.state_dir, name, binding, keep=read_only)
+            bind(db, name, *binding)
             reshard(db, name, Shard.parse(section.shard))
             mirrors[name] = add_mirror(stack, session, name, grants)
         yield session
@@ -135,7 +138,8 @@ def add_mirror(stack: AsyncExitStack, session: Session, name: str, grants: Grant
     section = session.config.mirrors[name]
     target = build_target(session.transport, session.db, name, section, grants)
     stack.push_async_callback(target.aclose)
-    return build_mirror(session.db, name, section.path, target, build_settings(section, grants))
+    settings = build_settings(section, grants)
+    return build_mirror(session.db, name, section.path, target, settings, log_dir=session.config.state_dir)
 
 
 async def _open_state(state_dir: Path, on_damage: OnDamage | None) -> sqlite3.Connection:
@@ -157,7 +161,7 @@ def _with_owners(config: Config, db: sqlite3.Connection) -> Config:
     return config.model_copy(update={"mirrors": mirrors})
 
 
-def _location(config: Config, section: MirrorConfig) -> str:
+def location(config: Config, section: MirrorConfig) -> str:
     """Return the account and target of a mirror, with the base URL if it is not Cloudflare's own."""
     return _place(config.cloudflare.base_url, config.cloudflare.account_id, section.target.spec)
 
@@ -169,7 +173,7 @@ def _place(base_url: str, account_id: str, spec: str) -> str:
 
 def stored_answers(config: Config, name: str, db: sqlite3.Connection) -> StoredAnswers:
     """Return the stored answers of `syncd check --probe` about the target of one mirror."""
-    return StoredAnswers(db, _location(config, mirror_config(config, name)))
+    return StoredAnswers(db, location(config, mirror_config(config, name)))
 
 
 # -- the transport
@@ -249,10 +253,18 @@ def _credentials(config: Config) -> Credentials:
 # -- mirrors
 
 
-def build_mirror(db: sqlite3.Connection, name: str, root: Path, target: Target, settings: Settings) -> Mirror:
-    """Build a mirror on an open state file."""
+def build_mirror(
+    db: sqlite3.Connection,
+    name: str,
+    root: Path,
+    target: Target,
+    settings: Settings,
+    *,
+    log_dir: Path | None = None,
+) -> Mirror:
+    """Build a mirror on an open state file. log_dir: where the log of deletes is; default: beside the state file."""
     prefix = settings.policy.prefix
-    deletes = DeleteLog(log_path(directory_of(db)))
+    deletes = DeleteLog(log_path(log_dir or directory_of(db)))
     target.log_removals(_removal_log(deletes, name, settings.spec))
     age = Age(db, boot_id(), uptime_s())
     tree = Tree(root, settings.rules, target.limits, prefix)

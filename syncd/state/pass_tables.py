@@ -388,11 +388,20 @@ class PassTables:
 
 def next_pass_id(db: sqlite3.Connection) -> int:
     """Return the number of a new pass. The mirrors of a state file share one sequence."""
-    meta = Meta(db, "")
-    last = meta.get("pass")
-    pass_id = (last if isinstance(last, int) else 0) + 1
-    meta.set("pass", pass_id)
+    pass_id = last_pass_id(db) + 1
+    keep_pass_id(db, pass_id)
     return pass_id
+
+
+def last_pass_id(db: sqlite3.Connection) -> int:
+    """Return the number of the last pass, 0 if there was none."""
+    last = Meta(db, "").get("pass")
+    return last if isinstance(last, int) else 0
+
+
+def keep_pass_id(db: sqlite3.Connection, pass_id: int) -> None:
+    """Store the number of the last pass."""
+    Meta(db, "").set("pass", pass_id)
 
 
 def _key_row(row: Sequence[Any]) -> KeyRow:

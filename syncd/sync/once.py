@@ -87,8 +87,13 @@ class HasState(Protocol):
         """The reason of the state."""
 
 
-async def run(mirror: Mirror, options: PassOptions, on_progress: OnProgress, report: Report) -> None:
-    """Bring a mirror in step and fill in the report. A SyncdError that stops the mirror is stored in the report."""
+async def run(
+    mirror: Mirror, options: PassOptions, on_progress: OnProgress, report: Report, *, bulk: bool = False
+) -> None:
+    """Bring a mirror in step and fill in the report. A SyncdError that stops the mirror is stored in the report.
+
+    bulk: the requests leave room for the edits of a daemon with the same budget.
+    """
     progress = Progress(mirror, dry_run=options.dry_run or options.approved is not None)
 
     def report_progress(result: Result) -> None:
@@ -97,7 +102,7 @@ async def run(mirror: Mirror, options: PassOptions, on_progress: OnProgress, rep
         on_progress(result)
 
     progress.store(0)
-    hooks = Hooks(on_progress=report_progress)
+    hooks = Hooks(on_progress=report_progress, bulk=bulk)
 
     async def run_passes() -> None:
         report.results.clear()

@@ -1,0 +1,297 @@
+"""rebuild: fill a second target with other settings, compare it with the first, and switch to it."""
+
+import sys
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from syncd.cli import completion
+from syncd.cli.context import GlobalOptions, as_json_option, command, run_async
+from syncd.cli.output import counted, print_error, print_json, print_line, print_note, print_table
+from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, Brake, ConfigError, SyncdError
+from syncd.service import signals
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from syncd.config.schema import Config
+    from syncd.core.model import Problem
+    from syncd.service.build import Session
+    from syncd.service.rebuild import Rebuild, Side
+    from syncd.sync.mirror import Result
+    from syncd.sync.once import Report
+
+_PROBLEMS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """The end of a fill. worse: the problems that only the second target has. requests: of this command."""
+
+    first: "Side"
+    second: "Side"
+    worse: "list[Problem]"
+    report: "Report"
+    requests: int
+
+
+@command()
+@click.argument("mirror", metavar="MIRROR", help="The name of the mirror.", shell_complete=completion.mirrors)
+@click.option(
+    "--into",
+    metavar="TARGET",
+    help="The second target: NAMESPACE/INSTANCE or INSTANCE, an index of Vectorize, or a key prefix of KV.",
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A setting of the target that the second one has otherwise. May be repeated.",
+)
+@click.option("--switch", is_flag=True, help="When the second target is in step, let the mirror use it.")
+@click.option("--drop-old", is_flag=True, help="After a switch: delete the mirror's entries in the old target.")
+@click.option("--force", is_flag=True, help="Make the deletes that the delete guard refuses.")
+@as_json_option
+@click.pass_obj
+def rebuild(  # noqa: PLR0913 - the options of the command
+    options: GlobalOptions,
+    mirror: str,
+    into: str | None,
+    settings: tuple[str, ...],
+    *,
+    switch: bool,
+    drop_old: bool,
+    force: bool,
+    as_json: bool,
+) -> int:
+    """Fill a second target with other settings, compare it with the first, and switch to it.
+
+    The first target stays in use and fresh until the switch. Run the same command again to go on after an interruption.
+    """
+    if drop_old and (into is not None or settings or switch):
+        raise ConfigError("--drop-old stands alone; switch first, and drop the old entries in a later command")
+    config = options.load()
+
+    from syncd.config.schema import mirror_config
+
+    mirror_config(config, mirror)
+    if drop_old:
+        return run_async(_drop_old(options, config, mirror, force=force))
+    return run_async(
+        _rebuild(options, config, _Wanted(mirror, into, settings, switch=switch, force=force, as_json=as_json))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The arguments of one command."""
+
+    mirror: str
+    into: str | None
+    settings: tuple[str, ...]
+    switch: bool
+    force: bool
+    as_json: bool
+
+
+async def _rebuild(options: GlobalOptions, config: "Config", wanted: _Wanted) -> int:
+    from syncd.service.build import open_session
+    from syncd.service.rebuild import check_second, is_known, is_same_target, second_target
+
+    name = wanted.mirror
+    async with open_session(config, [name], read_only=True) as session:
+        rebuild = second_target(session, name, wanted.into, wanted.settings)
+        if is_same_target(rebuild) and wanted.switch:
+            # An earlier command was killed after it had changed the config.
+            await _take_effect(options, config, rebuild, as_json=wanted.as_json)
+            return EXIT_OK
+        check_second(session.config, rebuild)
+        if not is_known(session, name):
+            raise ConfigError(f"mirror {name} has made no full pass yet; make one first: syncd reconcile {name}")
+        filled = await _fill(options, session, rebuild, force=wanted.force)
+    if not wanted.as_json:
+        _print_filled(filled)
+    fault = _fault(name, filled)
+    switches = wanted.switch and not fault
+    if switches:
+        fault = await _switch(options, rebuild, as_json=wanted.as_json)
+    if wanted.as_json:
+        print_json(_filled_object(name, filled, fault, switched=switches and not fault))
+    elif fault:
+        print_error(str(fault))
+    elif not wanted.switch:
+        print_line(f"the second target is in step; to use it: syncd rebuild {name} --switch")
+    return fault.exit_code if fault else EXIT_OK
+
+
+async def _fill(options: GlobalOptions, session: "Session", rebuild: "Rebuild", *, force: bool) -> _Filled:
+    from syncd.cli.output import ProgressDisplay, progress
+    from syncd.queries.forecast import Pace
+    from syncd.service.rebuild import check_settings, fill, open_second, side_of, worse
+
+    gate, counters = session.transport.gate, session.transport.counters
+    reports: list[Report] = []
+    signals.describe_with(lambda: _interruption(reports))
+    before = counters.requests
+    async with open_second(session, rebuild) as mirror:
+        await check_settings(mirror)
+        with progress(quiet=options.quiet) as bar:
+            pace = Pace(mirror.target.requests, gate.seconds_for, gate.own_time)
+            display = ProgressDisplay(f"{rebuild.name} (second)", bar, quiet=options.quiet, pace=pace, gate=gate)
+            async with display.refreshed():
+                await fill(mirror, display, reports, force=force)
+        first, second = side_of(session.mirrors[rebuild.name]), side_of(mirror)
+    return _Filled(first, second, worse(first, second), reports[-1], counters.requests - before)
+
+
+def _interruption(reports: "list[Report]") -> str:
+    results: list[Result] = [result for report in reports for result in report.results]
+    put = sum(result.done["put"] for result in results)
+    return f"rebuild: {put} uploaded to the second target; run the same command again to go on"
+
+
+def _print_filled(filled: _Filled) -> None:
+    """Print the comparison of the two targets."""
+    rows = [
+        (label, side.spec, side.entries, "-" if side.searchable is None else side.searchable, len(side.problems))
+        for label, side in (("first", filled.first), ("second", filled.second))
+    ]
+    print_table(("", "target", "entries", "searchable", "problems"), rows)
+    if filled.worse:
+        print_line("only in the second target:")
+        print_table(("", "", ""), [(f"  {p.kind}", p.key, p.message) for p in filled.worse[:_PROBLEMS_SHOWN]])
+    print_line(f"{counted(filled.requests, 'request')} for the second target")
+
+
+def _filled_object(name: str, filled: _Filled, fault: SyncdError | None, *, switched: bool) -> dict[str, Any]:
+    def side(found: "Side") -> dict[str, Any]:
+        counts = {"entries": found.entries, "searchable": found.searchable, "problems": len(found.problems)}
+        return {"target": found.spec, **counts}
+
+    return {
+        "mirror": name,
+        "first": side(filled.first),
+        "second": side(filled.second),
+        "new_problems": [asdict(problem) for problem in filled.worse],
+        "switched": switched,
+        **({"error": str(fault)} if fault else {}),
+        "requests": filled.requests,
+        "exit_code": fault.exit_code if fault else EXIT_OK,
+    }
+
+
+def _fault(name: str, filled: _Filled) -> SyncdError | None:
+    """Return why the second target cannot take the place of the first, None if it can."""
+    from syncd.service.rebuild import in_own_words
+
+    report = filled.report
+    if report.error:
+        return _Stopped(in_own_words(str(report.error), name), report.error.exit_code)
+    if report.not_indexed:
+        return _Stopped("the second target is not searchable yet; run the same command again", EXIT_PROBLEMS)
+    if filled.worse:
+        problems = counted(len(filled.worse), "problem")
+        return _Stopped(
+            f"the second target has {problems} that the first does not have; solve them before a switch", EXIT_PROBLEMS
+        )
+    return None
+
+
+class _Stopped(SyncdError):
+    """The second target cannot be used. exit_code: of the command."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+# -- the switch
+
+
+async def _switch(options: GlobalOptions, rebuild: "Rebuild", *, as_json: bool) -> SyncdError | None:
+    """Let the config name the second target, and let the daemon read it. Return the error that prevented it."""
+    try:
+        _change_config(options, rebuild, as_json=as_json)
+        await _take_effect(options, options.load(warn=False), rebuild, as_json=as_json)
+    except SyncdError as error:
+        return error
+    return None
+
+
+def _change_config(options: GlobalOptions, rebuild: "Rebuild", *, as_json: bool) -> None:
+    """Let the config name the second target."""
+    from syncd.config.edit import change_config, described
+    from syncd.config.file import config_path
+    from syncd.config.sources import load
+    from syncd.service.rebuild import check_edit
+
+    path = config_path(options.config)
+
+    def check(new: "Path") -> None:
+        check_edit(rebuild, load(new))
+
+    change_config(path, rebuild.name, rebuild.changes, check)
+    for line in described(rebuild.name, rebuild.changes):
+        _say(f"{path}: {line}", as_json=as_json)
+
+
+async def _take_effect(options: GlobalOptions, config: "Config", rebuild: "Rebuild", *, as_json: bool) -> None:
+    """Let the daemon read the config. Without a daemon, let the journal of the rebuild take over here."""
+    from syncd.cli.daemon import ask_daemon
+    from syncd.service.build import open_session
+    from syncd.service.rebuild import is_in_effect
+
+    name, section = rebuild.name, config.mirrors[rebuild.name]
+    if not is_in_effect(config, name, section):
+        # The words of the daemon are no part of the answer.
+        with redirect_stdout(sys.stderr):
+            code = await ask_daemon(config.state_dir, {"command": "reload"}, quiet=options.quiet)
+        if code is None:
+            async with open_session(config, [name]):
+                pass
+    if not is_in_effect(config, name, section):
+        raise ConfigError(
+            f"the config of mirror {name} names {section.target.spec}, and the daemon uses another target; give the"
+            " daemon the same config and environment, then: syncd reload"
+        )
+    _say(f"mirror {name} uses {section.target.spec}; old entries: syncd rebuild {name} --drop-old", as_json=as_json)
+
+
+def _say(text: str, *, as_json: bool) -> None:
+    """Print a line of the answer. Beside a JSON object it goes to stderr."""
+    (print_note if as_json else print_line)(text)
+
+
+# -- the old target
+
+
+async def _drop_old(options: GlobalOptions, config: "Config", name: str, *, force: bool) -> int:
+    from syncd.cli.output import ProgressDisplay, progress
+    from syncd.service.build import open_session
+    from syncd.service.rebuild import open_old
+    from syncd.sync import once
+    from syncd.sync.mirror import PassOptions
+
+    async with open_session(config, [name], read_only=True) as session, open_old(session, name) as old:
+        report = once.Report()
+        with progress(quiet=options.quiet) as bar:
+            display = ProgressDisplay(f"{name} (old)", bar, quiet=options.quiet, gate=session.transport.gate)
+            await once.run(old, PassOptions(dry_run=not force, force=True), display, report, bulk=True)
+        if report.error:
+            raise report.error
+        spec = old.settings.spec
+        planned = sum(result.tables.plan.counts["delete"] for result in report.results)
+        if not planned:
+            print_line(f"{spec} has no entry of mirror {name}")
+            return EXIT_OK
+        if not force:
+            raise Brake(
+                f"{spec} has {planned} entries of mirror {name}; nothing was deleted. If it is meant:"
+                f" syncd rebuild {name} --drop-old --force"
+            )
+        deleted = sum(result.done["delete"] for result in report.results)
+        print_line(f"{spec}: {deleted} of {planned} entries of mirror {name} deleted; entries of others stay")
+        return report.exit_code

@@ -1,0 +1,316 @@
+"""A rebuild: a second target for the folder of a mirror, with other settings, that takes the place of the first.
+
+The second target is an ordinary mirror with a state file of its own, so a rebuild has no engine of its own. It works
+beside a running daemon, which keeps the first target fresh. Both share the budget of requests, and the rebuild gives
+way. The switch is a change of the config: see state/succession.py.
+"""
+
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from syncd.config.schema import Config, MirrorConfig
+from syncd.config.target_sections import AISearchSection, TargetSection, VectorizeSection
+from syncd.core.errors import ConfigError, TargetMissing
+from syncd.core.key_digests import Shard
+from syncd.core.model import HARMLESS, Problem
+from syncd.core.priority import Priority, requests_at
+from syncd.service.build import NO_GRANTS, Session, add_mirror, location
+from syncd.state.db import Meta, detect_damage, open_to_write
+from syncd.state.directory import FILE_NAME, lock, when_free
+from syncd.state.ownership import bind, reshard
+from syncd.state.succession import REBUILD, rebuild_description, rebuild_directory, stored_binding
+from syncd.sync import once
+from syncd.sync.mirror import Mirror, OnProgress, PassOptions
+
+ROUNDS = 5
+"""Most passes of one command. A pass follows another one that found changes, and a folder may never rest."""
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """The second target of a mirror.
+
+    first, second: the section of the mirror in the config, and with the second target. changes: the keys below the
+    mirror that differ, and their new values.
+    """
+
+    name: str
+    first: MirrorConfig
+    second: MirrorConfig
+    changes: Mapping[Key, Any]
+
+    def description(self, config: Config) -> dict[str, Any]:
+        """Return the values that the state of the rebuild keeps: for the next command, and for `--drop-old`."""
+        return {
+            "changes": [[list(key), value] for key, value in self.changes.items()],
+            "former": {
+                "target": self.first.target.model_dump(mode="json", exclude_none=True),
+                "key_prefix": self.first.key_prefix,
+                "location": location(config, self.first),
+            },
+        }
+
+
+# -- the second target
+
+
+def second_target(session: Session, name: str, into: str | None, settings: Sequence[str]) -> Rebuild:
+    """Return the rebuild that a command names, or the last one if it names none.
+
+    into: the second target. settings: KEY=VALUE. Raises ConfigError.
+    """
+    first = session.config.mirrors[name]
+    directory = rebuild_directory(session.config.state_dir, name)
+    kept = rebuild_description(directory, name) or Meta(session.db, name).get(REBUILD)
+    if into is not None:
+        changes = _named(first, into)
+    elif isinstance(kept, dict):
+        changes = {tuple(key): value for key, value in kept["changes"]}
+    else:
+        raise ConfigError(f"mirror {name} has no rebuild; begin one with: syncd rebuild {name} --into TARGET")
+    for setting in settings:
+        key, value = _setting(first, setting)
+        changes[key] = value
+    if into is not None and not settings and isinstance(kept, dict):
+        changes = _with_kept(changes, {tuple(key): value for key, value in kept["changes"]})
+    return Rebuild(name, first, _changed(first, changes), changes)
+
+
+def _with_kept(named: dict[Key, Any], kept: dict[Key, Any]) -> dict[Key, Any]:
+    """Return the kept changes if they name the same target: a repeated command need not repeat the settings."""
+    return kept if named.items() <= kept.items() else named
+
+
+def _named(first: MirrorConfig, into: str) -> dict[Key, Any]:
+    """Return the keys that name a target: NAMESPACE/INSTANCE, INDEX, or the key prefix of a KV mirror."""
+    match first.target:
+        case AISearchSection() as target:
+            namespace, _, instance = into.rpartition("/")
+            named: dict[Key, Any] = {("target", "instance"): instance}
+            if namespace and namespace != target.namespace:
+                named[("target", "namespace")] = namespace
+            return named
+        case VectorizeSection():
+            return {("target", "index"): into}
+        case _:
+            return {("key_prefix",): into}
+
+
+def _setting(first: MirrorConfig, text: str) -> tuple[Key, Any]:
+    """Return the key and the value of KEY=VALUE. The key is one of the target, or of its settings."""
+    import tomllib
+
+    name, equals, written = text.partition("=")
+    if not equals or not name:
+        raise ConfigError(f"--set {text}: should be KEY=VALUE, such as --set embedding_model=@cf/baai/bge-m3")
+    parts = tuple(name.split("."))
+    fields = type(first.target).model_fields
+    if parts[0] not in fields and "settings" in fields:
+        parts = ("settings", *parts)
+    if parts[0] not in fields or parts[0] in ("type", "create"):
+        raise ConfigError(f"--set {name}: is no setting of the target; known here: {', '.join(fields)}")
+    value: Any = written
+    with suppress(tomllib.TOMLDecodeError):
+        value = tomllib.loads(f"value = {written}")["value"]
+    if not isinstance(value, str | int | float | bool):
+        raise ConfigError(f"--set {name}: takes a text, a number, true or false; write lists into the config")
+    return ("target", *parts), value
+
+
+def _changed(first: MirrorConfig, changes: Mapping[Key, Any]) -> MirrorConfig:
+    """Return the section of a mirror with changed keys. Raises ConfigError for a value that the schema refuses."""
+    target: dict[str, Any] = first.target.model_dump(exclude_none=True) | {"create": True}
+    update: dict[str, Any] = {}
+    for key, value in changes.items():
+        table = target if key[0] == "target" else update
+        for part in key[1:-1]:
+            table = table.setdefault(part, {})
+        table[key[-1]] = value
+    try:
+        section = type(first.target).model_validate(target)
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        where, why = ".".join(map(str, found["loc"])), found["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"the second target cannot be used: {where}: {why}; change --into or --set") from None
+    return first.model_copy(update={**update, "target": section})
+
+
+def check_second(config: Config, rebuild: Rebuild) -> None:
+    """Raise ConfigError if the second target is the target of this or another mirror."""
+    for name, mirror in config.mirrors.items():
+        prefixes = mirror.key_prefix, rebuild.second.key_prefix
+        shared = prefixes[0].startswith(prefixes[1]) or prefixes[1].startswith(prefixes[0])
+        if not shared or mirror.target.spec != rebuild.second.target.spec:
+            continue
+        where = f"{mirror.target.spec}{f' with the prefix {prefixes[0]!r}' if any(prefixes) else ''}"
+        if name != rebuild.name:
+            raise ConfigError(f"mirrors.{name} has the target {where}; name another one with --into")
+        more = ", of which neither prefix begins with the other" if any(prefixes) else ""
+        raise ConfigError(f"mirror {name} has the target {where} already; name another one with --into{more}")
+
+
+async def check_settings(mirror: Mirror) -> None:
+    """Raise ConfigError if the second target exists with other settings than the wanted ones."""
+    if mirror.journal.count():
+        # An earlier command has begun to fill it.
+        return
+    target = mirror.target
+    with suppress(TargetMissing):
+        await target.check()
+        for advice in await target.advice():
+            if advice.about == "settings" and advice.remedy:
+                spec = mirror.settings.spec
+                raise ConfigError(f"{spec} exists with other settings: {advice.message}; name a new one with --into")
+
+
+def is_known(session: Session, name: str) -> bool:
+    """Return whether a full pass of the mirror has ended, so that its owner mark is decided."""
+    return Meta(session.db, name).get("last_reconcile") is not None
+
+
+@asynccontextmanager
+async def open_second(session: Session, rebuild: Rebuild) -> AsyncIterator[Mirror]:
+    """Yield the mirror of the second target. Raises Locked if another command is at work on it."""
+    name, section = rebuild.name, rebuild.second
+    directory = rebuild_directory(session.config.state_dir, name)
+    async with AsyncExitStack() as stack:
+        held = stack.enter_context(lock(directory))
+        db = await when_free(lambda: open_to_write(directory, "rebuild"))
+        stack.callback(db.close)
+        stack.enter_context(detect_damage(db, directory / FILE_NAME))
+        bind(db, name, location(session.config, section), section.key_prefix)
+        reshard(db, name, Shard.parse(section.shard))
+        Meta(db, name).set(REBUILD, rebuild.description(session.config))
+        config = session.config.model_copy(update={"mirrors": {name: section}})
+        yield add_mirror(stack, replace(session, config=config, db=db, mirrors={}, lock=held), name, NO_GRANTS)
+
+
+async def fill(mirror: Mirror, on_progress: OnProgress, reports: list[once.Report], *, force: bool) -> None:
+    """Make passes until the second target is in step and searchable. reports: gets the report of each pass."""
+    with requests_at(Priority(bulk=True)):
+        for _ in range(ROUNDS):
+            report = once.Report()
+            reports.append(report)
+            await once.run(mirror, PassOptions(force=force), on_progress, report, bulk=True)
+            await once.wait_until_indexed(mirror, report, math.inf)
+            if report.error or not sum(result.done.total() for result in report.results):
+                return
+
+
+def in_own_words(text: str, name: str) -> str:
+    """Return the message of a pass with the remedy of a rebuild. A `reconcile` concerns the first target only."""
+    forced = f"syncd rebuild {name} --force"
+    begin, meant, _ = text.partition(" See all of it: ")
+    if meant:
+        return f"{begin} If it is meant: {forced}"
+    return text.partition(" To make it this mirror's: ")[0].replace(f"syncd reconcile --force {name}", forced)
+
+
+# -- the comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two targets. searchable: None if the target has no search. problems: of its files, by path."""
+
+    spec: str
+    entries: int
+    searchable: int | None
+    problems: Mapping[str, Problem]
+
+
+def side_of(mirror: Mirror) -> Side:
+    """Return the numbers of a target, as the journal knows them."""
+    status = mirror.journal.count_below("")
+    prefix = mirror.policy.prefix
+    problems = {
+        problem.key.removeprefix(prefix): problem
+        for problem in mirror.journal.problems.all()
+        if problem.kind not in HARMLESS
+    }
+    searchable = None if mirror.settings.spec.startswith("kv:") else status.get("completed", 0)
+    return Side(mirror.settings.spec, mirror.journal.count(), searchable, problems)
+
+
+def worse(first: Side, second: Side) -> list[Problem]:
+    """Return the problems of the second target that the first one does not have."""
+    return [problem for path, problem in second.problems.items() if path not in first.problems]
+
+
+# -- the switch
+
+
+def is_same_target(rebuild: Rebuild) -> bool:
+    """Return whether the config names the second target already."""
+    first, second = rebuild.first, rebuild.second
+    return (first.target.spec, first.key_prefix) == (second.target.spec, second.key_prefix)
+
+
+def is_in_effect(config: Config, name: str, section: MirrorConfig) -> bool:
+    """Return whether the state file of a mirror describes the target of a section."""
+    return stored_binding(config.state_dir, name) == [location(config, section), section.key_prefix]
+
+
+def check_edit(rebuild: Rebuild, config: Config) -> None:
+    """Raise ConfigError if a changed config does not name the second target, because another source wins."""
+    section = config.mirrors[rebuild.name]
+    for key, value in rebuild.changes.items():
+        found: Any = section
+        for part in key:
+            found = getattr(found, part, None)
+        if found != value:
+            where = f"mirrors.{rebuild.name}.{'.'.join(key)}"
+            raise ConfigError(f"{where} is set in the environment, too; change it there, then: syncd reload")
+
+
+# -- the old target
+
+
+def former_section(session: Session, name: str) -> tuple[MirrorConfig, str] | None:
+    """Return the mirror's section with its former target, and the location of that; None if there is none."""
+    kept = Meta(session.db, name).get(REBUILD)
+    if not isinstance(kept, dict):
+        return None
+    section, former = session.config.mirrors[name], kept["former"]
+    adapter: TypeAdapter[TargetSection] = TypeAdapter(TargetSection)
+    target = adapter.validate_python(former["target"] | {"create": False})
+    return section.model_copy(update={"target": target, "key_prefix": former["key_prefix"]}), former["location"]
+
+
+@asynccontextmanager
+async def open_old(session: Session, name: str) -> AsyncIterator[Mirror]:
+    """Yield a mirror of an empty folder with the old target, whose stale entries are all entries of the mirror there.
+
+    Raises ConfigError if there is no old target, or if it is in use.
+    """
+    config = session.config
+    former = former_section(session, name)
+    if former is None:
+        raise ConfigError(f"mirror {name} has no old target; a switch leaves one: syncd rebuild {name} --switch")
+    if not is_in_effect(config, name, config.mirrors[name]):
+        raise ConfigError(
+            f"the switch of mirror {name} is not in effect yet; let the daemon read the config: syncd reload"
+        )
+    section, where = former
+    for other, mirror in config.mirrors.items():
+        shared = mirror.key_prefix.startswith(section.key_prefix) or section.key_prefix.startswith(mirror.key_prefix)
+        if location(config, mirror) == where and shared and mirror.owner == section.owner:
+            raise ConfigError(f"{section.target.spec} is the target of mirrors.{other}; nothing was deleted")
+    directory = rebuild_directory(config.state_dir, f"{name}.old")
+    async with AsyncExitStack() as stack:
+        held = stack.enter_context(lock(directory))
+        folder = directory / "empty"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        db = await when_free(lambda: open_to_write(directory, "rebuild"))
+        stack.callback(db.close)
+        bind(db, name, where, section.key_prefix)
+        reshard(db, name, Shard.parse(section.shard))
+        section = section.model_copy(update={"path": folder, "prune": "owned"})
+        config = config.model_copy(update={"mirrors": {name: section}})
+        yield add_mirror(stack, replace(session, config=config, db=db, mirrors={}, lock=held), name, NO_GRANTS)

@@ -1,0 +1,146 @@
+"""Succession: the journal of a rebuild becomes the journal of its mirror.
+
+`syncd rebuild` fills a second target with a state file of its own, in a directory below the state directory. The config
+names the target of a mirror, and nothing else does. So the journal of the rebuild takes over at the moment when a
+process opens the state with a config that names the second target. One transaction does it, and no file is uploaded
+again.
+"""
+
+import shutil
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from syncd.core.errors import StateDamaged
+from syncd.state.age import Age, boot_id, uptime_s
+from syncd.state.db import Meta, open_copy, open_state_to_read, transaction
+from syncd.state.directory import FILE_NAME, lock
+from syncd.state.pass_tables import keep_pass_id, last_pass_id
+
+# All statements consist of constants.
+# ruff: noqa: S608
+
+DIRECTORY = "rebuild"
+REBUILD = "rebuild"
+"""The name of a stored value: the description of the rebuild that wrote a journal."""
+BINDING = "binding"
+_OWNERS = "owners"
+_LISTED = "listed"
+_REPLACED = ("record", "tombstone", "claim", "superseded", "parked", "problem", "reindex", "index_try", "file")
+"""Tables whose rows of the mirror are replaced. Its history stays."""
+_EMPTIED = ("dirty", "absence")
+"""Tables about changes of the folder. The next full pass fills them again."""
+_SHIFTED: Mapping[str, Mapping[str, str]] = {
+    "record": {"pass_id": "pass"},
+    "problem": {"pass": "pass"},
+    "tombstone": {"age": "age"},
+    "claim": {"at": "age"},
+}
+"""Columns that count passes, or ages of the state file. They move by the difference between the two files."""
+
+log = structlog.get_logger()
+
+Binding = Sequence[str]
+"""The account and target of a mirror, and its key prefix."""
+
+
+def rebuild_directory(state_dir: Path, mirror: str) -> Path:
+    """Return the state directory of the rebuild of a mirror."""
+    return state_dir / DIRECTORY / mirror
+
+
+def rebuild_description(directory: Path, mirror: str) -> dict[str, Any] | None:
+    """Return the description of the rebuild in a state directory, None if there is none that can be read."""
+    try:
+        db = open_state_to_read(directory)
+    except StateDamaged:
+        return None
+    if db is None:
+        return None
+    with closing(db):
+        found = Meta(db, mirror).get(REBUILD)
+    return found if isinstance(found, dict) else None
+
+
+def stored_binding(directory: Path, mirror: str) -> object:
+    """Return the binding that the state file of a directory has for a mirror, None if there is none."""
+    try:
+        db = open_state_to_read(directory)
+    except StateDamaged as error:
+        log.warning("rebuild.damaged", mirror=mirror, why=str(error), consequence="the next full pass lists the target")
+        return None
+    if db is None:
+        return None
+    with closing(db):
+        return Meta(db, mirror).get(BINDING)
+
+
+def succeed(db: sqlite3.Connection, state_dir: Path, mirror: str, binding: Binding, *, keep: bool) -> bool:
+    """Let the journal of a rebuild take over if it describes the target that the mirror has from now on.
+
+    keep: leave the files of the rebuild alone, because `db` is a copy. Return whether the journal was replaced.
+    Raises Locked if the rebuild is still at work.
+    """
+    directory = rebuild_directory(state_dir, mirror)
+    aside = directory.with_name(f"{mirror}.done")
+    if not keep and aside.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+    if not (directory / FILE_NAME).exists():
+        return False
+    if stored_binding(directory, mirror) != list(binding):
+        return False
+    with ExitStack() as stack:
+        if not keep:
+            stack.enter_context(lock(directory))
+        if replaced := Meta(db, mirror).get(BINDING) != list(binding):
+            with closing(open_copy(directory)) as source:
+                _replace(db, source, mirror)
+            log.info("rebuild.in_effect", mirror=mirror, target=binding[0])
+        if not keep:
+            # A rename is one step, so a kill leaves either all files of the rebuild or none.
+            directory.rename(aside)
+    if not keep:
+        shutil.rmtree(aside, ignore_errors=True)
+    return replaced
+
+
+def _replace(db: sqlite3.Connection, source: sqlite3.Connection, mirror: str) -> None:
+    """Replace the rows of a mirror by the rows of another state file."""
+    now = uptime_s()
+    passes = last_pass_id(db)
+    older_s = Age(db, boot_id(), now).at(now) - Age(source, boot_id(), now).at(now)
+    shifts = {"pass": passes, "age": older_s}
+    with transaction(db):
+        for table in (*_REPLACED, *_EMPTIED):
+            db.execute(f"DELETE FROM {table} WHERE mirror = ?", (mirror,))
+        for table in _REPLACED:
+            _copy(db, source, table, mirror, {name: shifts[kind] for name, kind in _SHIFTED.get(table, {}).items()})
+        db.executemany("INSERT OR IGNORE INTO embedding VALUES (?, ?, ?, ?)", source.execute("SELECT * FROM embedding"))
+        _replace_values(db, source, mirror, older_s)
+        keep_pass_id(db, passes + last_pass_id(source))
+
+
+def _copy(
+    db: sqlite3.Connection, source: sqlite3.Connection, table: str, mirror: str, shifts: Mapping[str, float]
+) -> None:
+    cursor = source.execute(f"SELECT * FROM {table} WHERE mirror = ?", (mirror,))
+    names = [column[0] for column in cursor.description]
+    values = ", ".join(f"? + {shifts[name]!r}" if name in shifts else "?" for name in names)
+    db.executemany(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({values})", cursor)
+
+
+def _replace_values(db: sqlite3.Connection, source: sqlite3.Connection, mirror: str, older_s: float) -> None:
+    """Replace the named values of a mirror, except the owner of its folder."""
+    db.execute("DELETE FROM meta WHERE mirror = ? AND name != ?", (mirror, _OWNERS))
+    db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?, ?)", _values(source, mirror))
+    listed = Meta(db, mirror).get(_LISTED)
+    if isinstance(listed, dict):
+        Meta(db, mirror).set(_LISTED, {**listed, "at": listed["at"] + older_s})
+
+
+def _values(source: sqlite3.Connection, mirror: str) -> Iterator[tuple[str, str, str]]:
+    yield from source.execute("SELECT mirror, name, value FROM meta WHERE mirror = ?", (mirror,))
