@@ -21,7 +21,7 @@ from syncd import __version__
 from syncd.agents.tools import TOOLS, Agent, AgentTool
 from syncd.core.errors import SyncdError
 from syncd.core.keys import shown_path
-from syncd.core.plain_text import redact_text
+from syncd.core.plain_text import printable
 from syncd.state.directory import check
 
 _log = structlog.get_logger()
@@ -102,7 +102,7 @@ def _answered(result: BaseModel) -> CallToolResult:
 
 
 def _refused(why: str) -> CallToolResult:
-    return CallToolResult(content=[TextContent(type="text", text=redact_text(why))], is_error=True)
+    return CallToolResult(content=[TextContent(type="text", text=printable(why))], is_error=True)
 
 
 def _fault(fault: Any) -> str:
