@@ -26,6 +26,7 @@ from syncd.core.errors import (
     Unreachable,
 )
 from syncd.core.keys import shown_path
+from syncd.core.plain_text import LEAST_SECRET
 
 if TYPE_CHECKING:
     import sqlite3
@@ -201,8 +202,6 @@ def _check_owner(config: "Config", name: str, db: "sqlite3.Connection | None") -
 
 async def _check_remote(session: "Session", usages: "dict[str, Sequence[Usage]]") -> AsyncIterator[_Result]:
     """Check token and targets, and fill in how much of the plan's ceilings each mirror uses."""
-    from syncd.config.schema import permissions
-
     try:
         network, status = await _contact(session)
     except (Halt, Retry) as error:
@@ -211,13 +210,9 @@ async def _check_remote(session: "Session", usages: "dict[str, Sequence[Usage]]"
     yield network
     if network[0].level == "FAIL":
         return
-    if status is None:
-        yield Finding("token", "ok", "global API key; an API token with only the needed permissions is safer"), EXIT_OK
-    elif status.status == "active":
-        yield Finding("token", "ok", f"active ({status.kind} token)"), EXIT_OK
-    else:
-        remedy = f"make a new token with {permissions(session.config)}"
-        yield Finding("token", "FAIL", f"the token is {status.status}", remedy), EXIT_HALT
+    token = _token_finding(session, status)
+    yield token
+    if token[0].level == "FAIL":
         return
     counted: set[str] = set()
     for name, mirror in session.mirrors.items():
@@ -234,6 +229,20 @@ async def _check_remote(session: "Session", usages: "dict[str, Sequence[Usage]]"
         except SyncdError as error:
             yield Finding(f"{name}: capacity", "warn", f"unknown: {error}", "run syncd check again later"), EXIT_OK
         counted.add(kind)
+
+
+def _token_finding(session: "Session", status: "TokenStatus | None") -> _Result:
+    from syncd.config.schema import permissions
+
+    if status is not None and status.status != "active":
+        remedy = f"make a new token with {permissions(session.config)}"
+        return Finding("token", "FAIL", f"the token is {status.status}", remedy), EXIT_HALT
+    if session.transport.login.credentials.too_short:
+        message = f"shorter than {LEAST_SECRET} characters, so the log and messages do not hide it"
+        return Finding("token", "warn", message, "use a longer one; the secrets of Cloudflare are longer"), EXIT_OK
+    if status is None:
+        return Finding("token", "ok", "global API key; an API token with only the needed permissions is safer"), EXIT_OK
+    return Finding("token", "ok", f"active ({status.kind} token)"), EXIT_OK
 
 
 async def _contact(session: "Session") -> "tuple[_Result, TokenStatus | None]":

@@ -6,7 +6,7 @@ from typing import NoReturn, Self
 
 import structlog
 
-from syncd.core.plain_text import HIDDEN, LEAST_ENCODED, encoded_forms
+from syncd.core.plain_text import HIDDEN, encoded_forms
 
 _log = structlog.get_logger(__name__)
 
@@ -36,6 +36,11 @@ class Credentials:
         secret = _printable(key, "the global API key")
         return cls("key", secret, {"X-Auth-Email": _printable(email, "the e-mail address"), "X-Auth-Key": secret})
 
+    @property
+    def too_short(self) -> bool:
+        """Whether the secret is too short to be removed from texts."""
+        return not self._forms
+
     def headers(self) -> dict[str, str]:
         """Return the headers of one request, as a new dict."""
         return dict(self._headers)
@@ -51,10 +56,9 @@ class Credentials:
         return text
 
     def hide_bytes(self, data: bytes) -> bytes:
-        """Return undecoded data without the secret. Short forms stay, because names and numbers may contain them."""
+        """Return undecoded data without the secret."""
         for form in self._forms:
-            if len(form) >= LEAST_ENCODED:
-                data = data.replace(form.encode(), HIDDEN.encode())
+            data = data.replace(form.encode(), HIDDEN.encode())
         return data
 
     def __reduce__(self) -> NoReturn:

@@ -16,8 +16,11 @@ from typing import Any
 from urllib.parse import quote
 
 HIDDEN = "[hidden]"
-LEAST_ENCODED = 8
-"""Minimum characters of a secret that is also searched for in encoded forms. Shorter forms match unrelated text."""
+LEAST_SECRET = 8
+"""Minimum characters of a secret that is removed from texts. A shorter one, such as "x", stands in unrelated words.
+
+The tokens of Cloudflare have 40 characters or more, its global keys 37.
+"""
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     # Before UTF-16, because its mark is the start of this one.
@@ -31,14 +34,14 @@ _secrets: list[str] = []
 
 
 def add_secrets(secrets: Collection[str]) -> None:
-    """Add secrets that `redact` and `redact_text` remove. Earlier ones stay: an old token is still a secret."""
+    """Add secrets that `redact` and `redact_text` remove, unless they are too short. Earlier ones stay secret."""
     _secrets.extend(form for secret in secrets for form in encoded_forms(secret) if form not in _secrets)
 
 
 def encoded_forms(secret: str) -> list[str]:
-    """Return a secret in plain form, in URL encoding, and as a part of base64. An empty secret has no forms."""
-    if len(secret) < LEAST_ENCODED:
-        return [secret] if secret else []
+    """Return a secret in plain form, in URL encoding, and as a part of base64. One that is too short has no forms."""
+    if len(secret) < LEAST_SECRET:
+        return []
     data = secret.encode("utf-8", "surrogatepass")
     inside = []
     for before in range(3):

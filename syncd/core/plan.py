@@ -151,15 +151,19 @@ class BrakeInput:
         """The number of deletes that max_delete allows."""
         return allowed_deletes(self.known + self.recent, self.max_delete)
 
+    @property
+    def floor(self) -> int:
+        """The number of deletes that pass whatever max_delete is, except for max_delete = 0."""
+        return 0 if self.fresh or _nothing(self.max_delete) else BRAKE_FLOOR
+
 
 def brake(weighed: BrakeInput) -> int | None:
     """Return the allowed number of deletes if the plan exceeds it, None if the plan may pass.
 
-    Plans with at most BRAKE_FLOOR deletes always pass, unless max_delete is 0 or the state is fresh.
+    Up to `floor` deletes always pass.
     """
     total = weighed.deletes + weighed.recent
-    floor = 0 if weighed.fresh or _nothing(weighed.max_delete) else BRAKE_FLOOR
-    if weighed.deletes == 0 or total <= max(weighed.allowed, floor):
+    if weighed.deletes == 0 or total <= max(weighed.allowed, weighed.floor):
         return None
     return weighed.allowed
 

@@ -128,11 +128,19 @@ def refusal(mirror: Mirror, tables: PassTables, weighed: BrakeInput, put: int | 
     uploads = f"{put} upload{'' if put == 1 else 's'} {'was' if put == 1 else 'were'} made"
     done = "Nothing would be deleted; uploads would be made" if put is None else f"Nothing was deleted; {uploads}"
     earlier = f", after {weighed.recent} in the last hour" if weighed.recent else ""
+    floor = _floor_clause(weighed) if allowed < BRAKE_FLOOR else ""
     return (
         f"the plan deletes {deletes} of {weighed.known} entries ({names}{', …' if deletes > 3 else ''}){earlier};"
-        f" max_delete = {weighed.max_delete} allows {allowed}. {done}. See all of it:"
+        f" max_delete = {weighed.max_delete} allows {allowed}{floor}. {done}. See all of it:"
         f" syncd plan {mirror.name}; if it is meant: syncd approve {plan}"
     )
+
+
+def _floor_clause(weighed: BrakeInput) -> str:
+    """Return the part of a refusal about the deletes that pass although max_delete allows fewer."""
+    if weighed.floor:
+        return f", and up to {weighed.floor} in an hour always pass"
+    return ", and no full pass has ended with this state file" if weighed.fresh else ""
 
 
 def hold_back(mirror: Mirror, tables: PassTables, weighed: BrakeInput) -> bool:

@@ -43,6 +43,22 @@ def test_the_token_appears_nowhere(tmp_path: Path) -> None:
         assert file.stat().st_mode & 0o077 == 0, file
 
 
+def test_a_token_as_short_as_a_letter_leaves_the_log_readable_and_is_warned_about(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace:
+        workspace.write("x.md", "text")
+        env: dict[str, str | None] = {"CLOUDFLARE_API_TOKEN": "x"}
+        seen = workspace.syncd("-vv", "--log-format", "json", "reconcile", env=env)
+        assert (seen.code, "[hidden]" in seen.err + seen.out) == (0, False)
+        assert '"x.md"' in seen.err
+        checked = workspace.syncd("check", "--json", env=env)
+        (token,) = [each for each in checked.json()["checks"] if each["what"] == "token"]
+        assert (token["level"], token["message"]) == (
+            "warn",
+            "shorter than 8 characters, so the log and messages do not hide it",
+        )
+        assert checked.code == 0
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder

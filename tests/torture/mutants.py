@@ -274,8 +274,8 @@ MUTANTS = (
     Mutant(
         "the first pass over a lost state may delete ten files unweighed",
         "syncd/core/plan.py",
-        "0 if weighed.fresh or _nothing(weighed.max_delete)",
-        "0 if _nothing(weighed.max_delete)",
+        "0 if self.fresh or _nothing(self.max_delete)",
+        "0 if _nothing(self.max_delete)",
         ("tests/unit/sync/test_empty_files.py",),
     ),
     Mutant(

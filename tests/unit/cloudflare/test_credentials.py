@@ -25,7 +25,15 @@ def test_no_secret_is_printable(credentials: Credentials) -> None:
 
 
 def test_a_secret_is_hidden_in_any_text() -> None:
-    assert Credentials.bearer("s3cr3t").hide("a s3cr3t b s3cr3t") == "a [hidden] b [hidden]"
+    assert Credentials.bearer("s3cr3t-8").hide("a s3cr3t-8 b s3cr3t-8") == "a [hidden] b [hidden]"
+
+
+@pytest.mark.parametrize(("secret", "too_short"), [("x", True), ("1234567", True), ("12345678", False)])
+def test_a_secret_that_is_too_short_leaves_texts_as_they_are(secret: str, too_short: bool) -> None:
+    credentials = Credentials.bearer(secret)
+    assert credentials.too_short == too_short
+    assert (secret in credentials.hide(f"put.done {secret}.md")) == too_short
+    assert (secret.encode() in credentials.hide_bytes(f"put.done {secret}.md".encode())) == too_short
 
 
 @pytest.mark.parametrize("value", ["", "  ", "s3c\nr3t", "s3c r3t", "s3cr3té", "s3cr3t\x00"])

@@ -34,6 +34,27 @@ async def test_a_small_mirror_may_lose_ten(core: Core, removed: int, refused: bo
     assert len(core.target.store) == (20 if refused else 20 - removed)
 
 
+@pytest.mark.parametrize(
+    ("files", "removed", "max_delete", "said"),
+    [
+        (20, 11, "25%", "max_delete = 25% allows 5, and up to 10 in an hour always pass. Nothing"),
+        (36, 11, "25%", "max_delete = 25% allows 9, and up to 10 in an hour always pass. Nothing"),
+        (40, 11, "25%", "max_delete = 25% allows 10. Nothing"),
+        (48, 13, "25%", "max_delete = 25% allows 12. Nothing"),
+        (20, 11, 3, "max_delete = 3 allows 3, and up to 10 in an hour always pass. Nothing"),
+        (20, 1, 0, "max_delete = 0 allows 0. Nothing"),
+    ],
+)
+async def test_a_refusal_names_the_number_that_would_have_passed(
+    core: Core, files: int, removed: int, max_delete: str | int, said: str
+) -> None:
+    await braked(core, files, max_delete)
+    drop(core, 0, removed)
+    with pytest.raises(Brake) as caught:
+        await core.full()
+    assert said in str(caught.value)
+
+
 async def test_a_refused_plan_deletes_nothing_uploads_all_and_names_the_remedy(core: Core) -> None:
     await braked(core, 48, "25%")
     drop(core, 0, 13)
