@@ -36,9 +36,9 @@ from syncd.service import signals
 
 if TYPE_CHECKING:
     from syncd.config.schema import Config
-    from syncd.queries.baseline import Baseline, SavePlace
     from syncd.queries.questions import MirrorQuestions
     from syncd.queries.retrieval import Comparison
+    from syncd.queries.saved_run import SavedRun, SavePlace
     from syncd.queries.verify import Verdict
     from syncd.service.build import Session
 
@@ -71,7 +71,7 @@ class _Search:
     min_hit: float | None
     names_found: bool
     save: "SavePlace | None" = None
-    against: "Baseline | None" = None
+    against: "SavedRun | None" = None
 
 
 @dataclass(slots=True)
@@ -198,12 +198,12 @@ def _with_files(search: _Search, save: Path | None, against: Path | None) -> _Se
     """Return the search with its files, which are checked before anything is asked."""
     if not save and not against:
         return search
-    from syncd.queries.baseline import SavePlace, read_baseline
+    from syncd.queries.saved_run import SavePlace, read_saved_run
 
     return replace(
         search,
         save=SavePlace(save) if save else None,
-        against=read_baseline(against, search.top) if against else None,
+        against=read_saved_run(against, search.top) if against else None,
     )
 
 
@@ -246,7 +246,7 @@ def _comparisons(run: _Run) -> "dict[str, Comparison]":
     """Return the comparison of each mirror whose earlier results are known."""
     if not run.search.against:
         return {}
-    from syncd.queries.baseline import comparison
+    from syncd.queries.saved_run import comparison
 
     asked = {name: verdict.search for name, verdict in run.verdicts.items() if verdict.search}
     before = {name: run.search.against.of(name, len(asked)) for name in asked}
@@ -260,14 +260,14 @@ def _save(run: _Run) -> None:
     if not run.search.save:
         return
     from syncd.core.plain_text import utc_time
-    from syncd.queries.baseline import baseline_of
+    from syncd.queries.saved_run import saved_run_of
 
     searches = {name: verdict.search for name, verdict in run.verdicts.items() if verdict.search}
     left = sum(result.failed for search in searches.values() for _, result in search.measured)
     if left:
         print_error(f"the results are not saved, because {counted(left, 'question')} got no answer")
         return
-    run.search.save.write(baseline_of(run.config, searches, run.search.top, utc_time(time.time())))
+    run.search.save.write(saved_run_of(run.config, searches, run.search.top, utc_time(time.time())))
 
 
 # -- printing

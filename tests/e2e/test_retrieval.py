@@ -80,7 +80,7 @@ def test_the_share_decides_the_exit_code(workspace: Workspace, share: str, code:
     ask(workspace, "--min-hit", share, code=code)
 
 
-def test_a_baseline_is_saved_and_compared(workspace: Workspace) -> None:
+def test_results_are_saved_and_compared(workspace: Workspace) -> None:
     ask(workspace, "--save", "saved.json")
     workspace.write("coffee.md", "Prune and brew for 30 minutes.")
     workspace.syncd("reconcile", "--wait")

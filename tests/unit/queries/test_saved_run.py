@@ -6,22 +6,22 @@ from pathlib import Path
 import pytest
 
 from syncd.core.errors import ConfigError
-from syncd.queries.baseline import Baseline, SavedMirror, SavedQuestion, SavePlace, read_baseline
+from syncd.queries.saved_run import SavedMirror, SavedQuestion, SavedRun, SavePlace, read_saved_run
 
 QUESTION = SavedQuestion(query="q", expect="a.md", rank=1, score=0.5, answered=None)
 
 
-def results(*names: str, top: int = 10) -> Baseline:
+def results(*names: str, top: int = 10) -> SavedRun:
     mirrors = {name: SavedMirror(target=f"ai-search:default/{name}", queries=[QUESTION]) for name in names}
-    return Baseline(time="2026-11-22T10:00:00Z", top=top, mirrors=mirrors)
+    return SavedRun(time="2026-11-22T10:00:00Z", top=top, mirrors=mirrors)
 
 
 def test_saved_results_are_read_again(tmp_path: Path) -> None:
     file = tmp_path / "saved.json"
     SavePlace(file).write(results("docs"))
-    assert read_baseline(file, 10) == results("docs")
+    assert read_saved_run(file, 10) == results("docs")
     SavePlace(file).write(results("docs", "more"))
-    assert read_baseline(file, 10) == results("docs", "more")
+    assert read_saved_run(file, 10) == results("docs", "more")
     assert [each.name for each in tmp_path.iterdir()] == ["saved.json"]
 
 
@@ -43,7 +43,7 @@ def test_the_file_behind_a_link_is_replaced_and_not_the_link(tmp_path: Path) -> 
     for _ in range(2):
         SavePlace(tmp_path / "link").write(results("docs"))
     assert (tmp_path / "link").is_symlink()
-    assert read_baseline(tmp_path / "real.json", 10) == results("docs")
+    assert read_saved_run(tmp_path / "real.json", 10) == results("docs")
 
 
 @pytest.mark.parametrize("text", ["", "query,expect\n", "{}", '{"kind": "another", "version": 1}', "\udcff"])
@@ -53,7 +53,7 @@ def test_a_file_of_another_kind_stays(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match="something else than results of verify"):
         SavePlace(file)
     with pytest.raises(ConfigError, match="holds no results of this version"):
-        read_baseline(file, 10)
+        read_saved_run(file, 10)
     assert file.read_bytes() == os.fsencode(text)
 
 
@@ -81,16 +81,16 @@ def test_a_failed_write_keeps_the_earlier_results(tmp_path: Path, monkeypatch: p
         patch.setattr(Path, "replace", full)
         with pytest.raises(ConfigError, match="No space left on device"):
             place.write(results("more"))
-    assert read_baseline(file, 10) == results("docs")
+    assert read_saved_run(file, 10) == results("docs")
     assert [each.name for each in tmp_path.iterdir()] == ["saved.json"]
 
 
 def test_results_of_another_number_of_hits_are_not_compared(tmp_path: Path) -> None:
     SavePlace(tmp_path / "saved.json").write(results("docs", top=5))
     with pytest.raises(ConfigError, match="measured with --top 5"):
-        read_baseline(tmp_path / "saved.json", 10)
+        read_saved_run(tmp_path / "saved.json", 10)
     with pytest.raises(ConfigError, match="No such file"):
-        read_baseline(tmp_path / "missing.json", 10)
+        read_saved_run(tmp_path / "missing.json", 10)
 
 
 def test_a_single_mirror_is_compared_with_the_only_other_one() -> None:

@@ -47,7 +47,7 @@ class SavedMirror(_Model):
         return {(each.query, each.expect): Measured(each.rank, each.answered) for each in self.queries}
 
 
-class Baseline(_Model):
+class SavedRun(_Model):
     """The results of one run. top: the number of hits that counted."""
 
     kind: Literal["syncd verify"] = "syncd verify"
@@ -66,7 +66,7 @@ class Baseline(_Model):
         return next(iter(self.mirrors.values())) if len(self.mirrors) == names == 1 else None
 
 
-def baseline_of(config: Config, searches: Mapping[str, Measurement], top: int, time: str) -> Baseline:
+def saved_run_of(config: Config, searches: Mapping[str, Measurement], top: int, time: str) -> SavedRun:
     """Return the results of a complete run."""
     mirrors = {}
     for name, search in searches.items():
@@ -82,7 +82,7 @@ def baseline_of(config: Config, searches: Mapping[str, Measurement], top: int, t
             for answer in search.answers
         ]
         mirrors[name] = SavedMirror(target=config.mirrors[name].target.spec, queries=queries)
-    return Baseline(time=time, top=top, mirrors=mirrors)
+    return SavedRun(time=time, top=top, mirrors=mirrors)
 
 
 def comparison(config: Config, name: str, search: Measurement, before: SavedMirror) -> Comparison:
@@ -95,7 +95,7 @@ def comparison(config: Config, name: str, search: Measurement, before: SavedMirr
 # -- the file
 
 
-def read_baseline(path: Path, top: int) -> Baseline:
+def read_saved_run(path: Path, top: int) -> SavedRun:
     """Return the results of a file. Raises ConfigError if it holds no results, or results of another --top."""
     path, name = at_home(path), shown_path(path)
     try:
@@ -104,7 +104,7 @@ def read_baseline(path: Path, top: int) -> Baseline:
     except OSError as error:
         raise ConfigError(f"--against {name}: {error.strerror}; make it with --save") from error
     try:
-        found = Baseline.model_validate_json(data)
+        found = SavedRun.model_validate_json(data)
     except ValidationError:
         raise ConfigError(f"--against {name}: it holds no results of this version; make it with --save") from None
     if found.top != top:
@@ -133,11 +133,11 @@ class SavePlace:
     def _check_present(self) -> None:
         if stat.S_ISREG(self._path.stat().st_mode):
             with self._path.open("rb") as file, suppress(ValidationError):
-                Baseline.model_validate_json(file.read(MOST_BYTES + 1))
+                SavedRun.model_validate_json(file.read(MOST_BYTES + 1))
                 return
         raise ConfigError(f"--save {self._name}: it holds something else than results of verify; name another file")
 
-    def write(self, results: Baseline) -> None:
+    def write(self, results: SavedRun) -> None:
         """Replace the file in one step, so that no reader sees half of it. Raises ConfigError."""
         text = results.model_dump_json(indent=1) + "\n"
         try:
