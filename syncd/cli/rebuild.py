@@ -3,27 +3,33 @@
 import sys
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from syncd.cli import completion
-from syncd.cli.context import GlobalOptions, as_json_option, command, run_async
+from syncd.cli.context import GlobalOptions, as_json_option, command, file_path, run_async
 from syncd.cli.output import counted, print_error, print_json, print_line, print_note, print_table
-from syncd.core.errors import EXIT_OK, EXIT_PROBLEMS, Brake, ConfigError, SyncdError
+from syncd.cli.retrieval import print_comparison
+from syncd.core.errors import EXIT_DIFFERENT, EXIT_OK, EXIT_PROBLEMS, Brake, ConfigError, SyncdError
+from syncd.core.keys import shown
 from syncd.service import signals
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from syncd.cli.output import ProgressDisplay
     from syncd.config.schema import Config
     from syncd.core.model import Problem
+    from syncd.queries.measure import Measurement
+    from syncd.queries.retrieval import Comparison, Question
     from syncd.service.build import Session
     from syncd.service.rebuild import Rebuild, Side
-    from syncd.sync.mirror import Result
+    from syncd.sync.mirror import Mirror, Result
     from syncd.sync.once import Report
 
 _PROBLEMS_SHOWN = 20
+_TOP = 10
+"""The hits of a question that count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,26 @@ class _Filled:
     worse: "list[Problem]"
     report: "Report"
     requests: int
+    retrieval: "_Retrieval | None"
+
+
+@dataclass(frozen=True, slots=True)
+class _Retrieval:
+    """What the search of each target finds."""
+
+    first: "Measurement"
+    second: "Measurement"
+
+    @property
+    def comparison(self) -> "Comparison":
+        """The differences of the second target from the first."""
+        from syncd.queries.retrieval import compare
+
+        before, now = (
+            {(question.query, question.key): result for question, result in search.measured}
+            for search in (self.first, self.second)
+        )
+        return compare(before, now)
 
 
 @command()
@@ -51,6 +77,12 @@ class _Filled:
     multiple=True,
     help="A setting of the target that the second one has otherwise. May be repeated.",
 )
+@click.option(
+    "--queries",
+    metavar="FILE",
+    type=file_path,
+    help="Ask both targets the questions of this file, as `syncd verify` does, and compare the answers.",
+)
 @click.option("--switch", is_flag=True, help="When the second target is in step, let the mirror use it.")
 @click.option("--drop-old", is_flag=True, help="After a switch: delete the mirror's entries in the old target.")
 @click.option("--force", is_flag=True, help="Make the deletes that the delete guard refuses.")
@@ -61,6 +93,7 @@ def rebuild(  # noqa: PLR0913 - the options of the command
     mirror: str,
     into: str | None,
     settings: tuple[str, ...],
+    queries: Path | None,
     *,
     switch: bool,
     drop_old: bool,
@@ -71,7 +104,7 @@ def rebuild(  # noqa: PLR0913 - the options of the command
 
     The first target stays in use and fresh until the switch. Run the same command again to go on after an interruption.
     """
-    if drop_old and (into is not None or settings or switch):
+    if drop_old and (into is not None or settings or queries or switch):
         raise ConfigError("--drop-old stands alone; switch first, and drop the old entries in a later command")
     config = options.load()
 
@@ -81,7 +114,7 @@ def rebuild(  # noqa: PLR0913 - the options of the command
     if drop_old:
         return run_async(_drop_old(options, config, mirror, force=force))
     return run_async(
-        _rebuild(options, config, _Wanted(mirror, into, settings, switch=switch, force=force, as_json=as_json))
+        _rebuild(options, config, _Wanted(mirror, into, settings, queries, switch=switch, force=force, as_json=as_json))
     )
 
 
@@ -92,6 +125,7 @@ class _Wanted:
     mirror: str
     into: str | None
     settings: tuple[str, ...]
+    queries: Path | None
     switch: bool
     force: bool
     as_json: bool
@@ -111,7 +145,8 @@ async def _rebuild(options: GlobalOptions, config: "Config", wanted: _Wanted) ->
         check_second(session.config, rebuild)
         if not is_known(session, name):
             raise ConfigError(f"mirror {name} has made no full pass yet; make one first: syncd reconcile {name}")
-        filled = await _fill(options, session, rebuild, force=wanted.force)
+        questions = _questions(session, name, wanted.queries)
+        filled = await _fill(options, session, rebuild, questions, force=wanted.force)
     if not wanted.as_json:
         _print_filled(filled)
     fault = _fault(name, filled)
@@ -127,7 +162,21 @@ async def _rebuild(options: GlobalOptions, config: "Config", wanted: _Wanted) ->
     return fault.exit_code if fault else EXIT_OK
 
 
-async def _fill(options: GlobalOptions, session: "Session", rebuild: "Rebuild", *, force: bool) -> _Filled:
+def _questions(session: "Session", name: str, queries: Path | None) -> "list[Question]":
+    """Return the questions of the file. Raises ConfigError if it has mistakes, or if the target has no search."""
+    if queries is None:
+        return []
+    from syncd.config.file import at_home
+    from syncd.queries.questions import questions_of_file
+    from syncd.targets.base import searchable
+
+    searchable(session.mirrors[name].target)
+    return questions_of_file(session.config, [name], at_home(queries))[name]
+
+
+async def _fill(
+    options: GlobalOptions, session: "Session", rebuild: "Rebuild", questions: "list[Question]", *, force: bool
+) -> _Filled:
     from syncd.cli.output import ProgressDisplay, progress
     from syncd.queries.forecast import Pace
     from syncd.service.rebuild import check_settings, fill, open_second, side_of, worse
@@ -143,8 +192,28 @@ async def _fill(options: GlobalOptions, session: "Session", rebuild: "Rebuild", 
             display = ProgressDisplay(f"{rebuild.name} (second)", bar, quiet=options.quiet, pace=pace, gate=gate)
             async with display.refreshed():
                 await fill(mirror, display, reports, force=force)
+            used = counters.requests - before
+            retrieval = None
+            if questions and not reports[-1].error:
+                retrieval = await _ask_both(questions, session.mirrors[rebuild.name], mirror, display)
         first, second = side_of(session.mirrors[rebuild.name]), side_of(mirror)
-    return _Filled(first, second, worse(first, second), reports[-1], counters.requests - before)
+    return _Filled(first, second, worse(first, second), reports[-1], used, retrieval)
+
+
+async def _ask_both(
+    questions: "list[Question]", first: "Mirror", second: "Mirror", display: "ProgressDisplay"
+) -> _Retrieval:
+    from syncd.queries.measure import Measurement, ask_questions
+
+    searches = Measurement(questions, _TOP), Measurement(questions, _TOP)
+
+    def show() -> None:
+        asked = sum(len(search.found) for search in searches)
+        display.show("asking the search of both targets", asked, 2 * len(questions))
+
+    for mirror, search in zip((first, second), searches, strict=True):
+        await ask_questions(mirror, search, show)
+    return _Retrieval(*searches)
 
 
 def _interruption(reports: "list[Report]") -> str:
@@ -164,6 +233,9 @@ def _print_filled(filled: _Filled) -> None:
         print_line("only in the second target:")
         print_table(("", "", ""), [(f"  {p.kind}", p.key, p.message) for p in filled.worse[:_PROBLEMS_SHOWN]])
     print_line(f"{counted(filled.requests, 'request')} for the second target")
+    if filled.retrieval:
+        print_line(f"{counted(len(filled.retrieval.first.questions), 'question')}:")
+        print_comparison(filled.retrieval.comparison, _TOP)
 
 
 def _filled_object(name: str, filled: _Filled, fault: SyncdError | None, *, switched: bool) -> dict[str, Any]:
@@ -177,9 +249,20 @@ def _filled_object(name: str, filled: _Filled, fault: SyncdError | None, *, swit
         "second": side(filled.second),
         "new_problems": [asdict(problem) for problem in filled.worse],
         "switched": switched,
-        **({"error": str(fault)} if fault else {}),
+        **({"retrieval": _retrieval_object(filled.retrieval)} if filled.retrieval else {}),
+        **({"error": shown(str(fault))} if fault else {}),
         "requests": filled.requests,
         "exit_code": fault.exit_code if fault else EXIT_OK,
+    }
+
+
+def _retrieval_object(retrieval: _Retrieval) -> dict[str, Any]:
+    compared = retrieval.comparison
+    return {
+        "first": asdict(compared.before),
+        "second": asdict(compared.now),
+        "better": len(compared.better),
+        "worse": len(compared.worse),
     }
 
 
@@ -197,7 +280,23 @@ def _fault(name: str, filled: _Filled) -> SyncdError | None:
         return _Stopped(
             f"the second target has {problems} that the first does not have; solve them before a switch", EXIT_PROBLEMS
         )
-    return None
+    return _retrieval_fault(name, filled.retrieval) if filled.retrieval else None
+
+
+def _retrieval_fault(name: str, retrieval: _Retrieval) -> SyncdError | None:
+    """Return why the answers of the second target do not suffice: a search failed, or it finds less than the first."""
+    for search in (retrieval.first, retrieval.second):
+        errors = [search.error, *(answer.error for answer in search.answers)]
+        if error := next((error for error in errors if error), None):
+            return error
+    before, now = retrieval.first.figures, retrieval.second.figures
+    if (now.found, now.texts_found) >= (before.found, before.texts_found):
+        return None
+    return _Stopped(
+        f"of {counted(now.answered, 'question')} the first target answers {before.found}, the second {now.found}; to"
+        f" use it all the same: syncd rebuild {name} --switch",
+        EXIT_DIFFERENT,
+    )
 
 
 class _Stopped(SyncdError):
@@ -230,7 +329,7 @@ def _change_config(options: GlobalOptions, rebuild: "Rebuild", *, as_json: bool)
 
     path = config_path(options.config)
 
-    def check(new: "Path") -> None:
+    def check(new: Path) -> None:
         check_edit(rebuild, load(new))
 
     change_config(path, rebuild.name, rebuild.changes, check)

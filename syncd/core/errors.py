@@ -39,7 +39,8 @@ EXIT_MEANINGS = {
     " the quota of the account is used up. Nothing was deleted.",
     EXIT_BRAKE: "The delete guard refused the deletes. Nothing was deleted.",
     EXIT_UNREACHABLE: "The remote could not be reached for `retry_for` seconds. The next pass continues the work.",
-    EXIT_DIFFERENT: "`syncd verify` found a difference, or a query did not find its file.",
+    EXIT_DIFFERENT: "`syncd verify` found a difference, or a query did not find its file. `syncd rebuild`: the second"
+    " target answers fewer questions than the first.",
     EXIT_LOCKED: "Another syncd holds the state directory and cannot be asked to do the work.",
     EXIT_BUG: "A bug. Please report it with the traceback.",
     EXIT_INTERRUPTED: "Interrupted by SIGINT. SIGTERM ends `syncd run` with 0, and any other command with 143.",

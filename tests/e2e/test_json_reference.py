@@ -7,11 +7,12 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
-from tests.e2e.harness import REPOSITORY, Workspace, open_workspace
+from tests.e2e.harness import REPOSITORY, Remote, Workspace, open_workspace
 
 PAGE = (REPOSITORY / "docs/reference/json.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `([^`]+)` \| (\w+) \| (.+) \|$", re.MULTILINE)
@@ -92,6 +93,7 @@ def files_of_ai_search(workspace: Workspace, collector: Collector) -> None:
     collector.run("verify", "verify")
     collector.run("verify", "verify", "--query", "words about number 3", "--expect", "page-3.md")
     collect_retrieval(workspace, collector)
+    collect_rebuild(workspace, collector)
     for number in range(MORE_THAN_THE_FLOOR):
         (workspace.docs / f"page-{number}.md").unlink()
     collector.run(PASS, "reconcile")
@@ -119,6 +121,17 @@ def collect_retrieval(workspace: Workspace, collector: Collector) -> None:
     # As if the texts of the two questions had changed places.
     saved.write_text(saved.read_text().replace(up[0], "words about number 5").replace(down[0], "something else"))
     ask(same, ("words about number 5", *up[1:]), ("something else", *down[1:]), new, options=("--against", str(saved)))
+
+
+def collect_rebuild(workspace: Workspace, collector: Collector) -> None:
+    """Collect what `rebuild` shows: with questions, and with a problem that only the second target has."""
+    questions = workspace.path / "rebuild.csv"
+    questions.write_text("query,expect\nwords about number 3,page-3.md\n")
+    collector.run("rebuild", "rebuild", "docs", "--into", "docs-2", "--queries", str(questions))
+    with closing(Remote(workspace.server.base_url, "docs-3")) as third:
+        third.create("docs-3")
+        third.upload("page-3.md", b"of another writer")
+        collector.run("rebuild", "rebuild", "docs", "--into", "docs-3")
 
 
 def values_of_kv(workspace: Workspace, collector: Collector) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.harness import Remote, Workspace, files_of, open_workspace, until
+from tests.e2e.harness_vectorize import VectorIndex
 
 UPLOAD = "POST /accounts/{account_id}/ai-search/namespaces/{name}/instances/{id}/items"
 SETTING = "embedding_model=@cf/baai/bge-m3"
 INTO = ("rebuild", "docs", "--into", "docs-2")
+M3 = "@cf/baai/bge-m3"
 KILLS = 10
 
 
@@ -194,6 +196,25 @@ def test_old_entries_stay_while_their_target_is_in_use(tmp_path: Path) -> None:
         assert workspace.remote.files() == files_of(workspace.docs)
 
 
+def test_questions_are_asked_to_both_targets_and_decide_about_the_switch(tmp_path: Path) -> None:
+    with two_targets(tmp_path) as (workspace, remote):
+        questions = workspace.path / "questions.csv"
+        questions.write_text("query,expect\nfile 3,part1/file4.md\nfile 4,part0/file3.md\n")
+        assert workspace.syncd(*INTO, "--queries", str(questions)).code == 0
+        remote.instance(score_threshold=0.99)
+
+        seen = workspace.syncd(*INTO, "--queries", str(questions), "--switch")
+
+        assert seen.code == 6, seen
+        assert "2 worse" in seen.out
+        assert "of 2 questions the first target answers 2, the second 0" in seen.err
+        assert 'instance = "docs"' in workspace.config.read_text()
+
+        remote.instance(score_threshold=0.1)
+        seen = workspace.syncd(*INTO, "--queries", str(questions), "--switch", "--json")
+        assert (seen.code, seen.json()["switched"], seen.json()["retrieval"]["second"]["found"]) == (0, True, 2), seen
+
+
 def test_a_rebuild_of_many_files_makes_about_one_request_a_file(tmp_path: Path) -> None:
     with open_workspace(tmp_path, index_delay=0.5) as workspace:
         for number in range(300):
@@ -205,3 +226,62 @@ def test_a_rebuild_of_many_files_makes_about_one_request_a_file(tmp_path: Path) 
 
         assert seen.code == 0, seen.err
         assert workspace.remote.counted()["total"] <= 2.1 * 300
+
+
+def test_a_mirror_of_vectors_gets_another_model(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace:
+        for number in range(5):
+            workspace.write(f"file{number}.md", f"# Page {number}\n\nWords about number {number}.\n")
+        index = VectorIndex(workspace)
+        try:
+            assert workspace.syncd("reconcile", "--wait").code == 0
+            before = index.ids()
+
+            seen = workspace.syncd(*INTO, "--set", f"model={M3}", "--set", "chunk_size=300", "--switch")
+
+            assert seen.code == 0, seen
+            assert f'model = "{M3}"' in workspace.config.read_text()
+            assert "chunk_size = 300" in workspace.config.read_text()
+            workspace.nothing_left_to_do()
+            assert index.ids() == before
+            assert "page" in workspace.syncd("search", "number 3").out.lower()
+            assert workspace.syncd("rebuild", "docs", "--drop-old", "--force").code == 0
+            until(lambda: index.ids() == [], "the old index is empty")
+            workspace.nothing_left_to_do()
+        finally:
+            index.close()
+
+
+def test_a_mirror_of_values_gets_another_prefix(tmp_path: Path) -> None:
+    with open_workspace(tmp_path) as workspace:
+        workspace.configure(
+            target='create = true\n[mirrors.kv]\npath = "docs"\nowner = "kv"\nkey_prefix = "v1/"\n'
+            '[mirrors.kv.target]\ntype = "kv"\nnamespace_title = "docs"\ncreate = true'
+        )
+        for number in range(5):
+            workspace.write(f"file{number}.md", f"text of file {number}")
+        assert workspace.syncd("reconcile", "kv").code == 0
+        keys = {f"file{number}.md" for number in range(5)}
+
+        for wrong in ("v1/", "v1/more/", ""):
+            seen = workspace.syncd("rebuild", "kv", "--into", wrong)
+            assert (seen.code, "neither prefix begins with the other" in seen.err) == (2, True), (wrong, seen)
+        seen = workspace.syncd("rebuild", "kv", "--into", "v2/", "--switch")
+
+        assert seen.code == 0, seen
+        assert 'key_prefix = "v2/"' in workspace.config.read_text()
+        assert values(workspace) == {f"{prefix}/{key}" for prefix in ("v1", "v2") for key in keys}
+        seen = workspace.syncd("reconcile", "kv", "--json").json()["mirrors"]["kv"]
+        assert seen["actions"] == []
+        seen = workspace.syncd("rebuild", "kv", "--drop-old", "--force")
+        assert seen.code == 0, seen
+        assert values(workspace) == {f"v2/{key}" for key in keys}
+        questions = workspace.path / "questions.csv"
+        questions.write_text("query,expect\na,file1.md\n")
+        seen = workspace.syncd("rebuild", "kv", "--into", "v3/", "--queries", str(questions))
+        assert (seen.code, "has no search" in seen.err) == (2, True), seen
+
+
+def values(workspace: Workspace) -> set[str]:
+    found = workspace.syncd("kv", "keys", "--namespace", "docs", "--json").json()
+    return {row["name"] for row in found["keys"]}
