@@ -71,7 +71,7 @@ def walk(found: list[Block], folder: Path, base_url: str) -> None:
     """Run the blocks in a new home, and compare their output with the output that the page shows."""
     home = folder / "ann"
     (home / "tmp").mkdir(parents=True)
-    names = {port: str(free_port()) for port in ("8787", "8385", "9385")}
+    names = {port: str(free_port()) for port in ("8787", "8385", "8386", "9385")}
     environment = {
         "HOME": str(home),
         "TMPDIR": str(home / "tmp"),
