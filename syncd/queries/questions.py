@@ -1,9 +1,10 @@
 """Finds the mirror and the key that each question to a search expects."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from syncd.config.schema import Config
+from syncd.config.schema import Config, MirrorConfig
 from syncd.core.errors import ConfigError
 from syncd.core.keys import normal, shown, to_os
 from syncd.queries.lookup import folders_of, mirrors_containing
@@ -65,27 +66,37 @@ def _expected(config: Config, names: Sequence[str], text: str) -> tuple[str, str
     """
     names = names or [name for name in config.mirrors if config.mirrors[name].target.type != "kv"]
     names = names or list(config.mirrors)
-    path = Path(to_os(text))
-    found = next(
-        ((name, inside) for name, inside in mirrors_containing(config, text) if inside and name in names), None
-    )
-    is_relative = not path.is_absolute() and ".." not in path.parts and text not in ("", ".", "./")
-    if len(names) == 1 and is_relative:
-        section = config.mirrors[names[0]]
-        prefix = section.key_prefix
-        inside = normal(path.as_posix())
-        if not found or (_exists(section.path / path) and not _exists(section.path / to_os(found[1]))):
-            if prefix and inside.startswith(prefix) and not _exists(section.path / path):
-                inside = inside.removeprefix(prefix)
-            found = names[0], inside
+    found = _place(config, names, text)
     if not found:
         more = "; name its mirror, too" if len(names) > 1 else ""
         folders = folders_of(config, names)
         raise ConfigError(f"{shown(text)}: lies in no folder that is verified; they are: {folders}{more}")
     name, inside = found
     section = config.mirrors[name]
-    is_folder = text.endswith("/") or (section.path / to_os(inside)).is_dir()
+    is_folder = text.endswith("/") or _exists(section, inside, Path.is_dir)
     return name, section.key_prefix + normal(inside) + ("/" if is_folder else "")
+
+
+def _place(config: Config, names: Sequence[str], text: str) -> tuple[str, str] | None:
+    """Return the mirror that a text means, and the path in its folder. A path that exists wins."""
+    places = mirrors_containing(config, text)
+    found = next(((name, inside) for name, inside in places if inside and name in names), None)
+    path = Path(to_os(text))
+    if len(names) != 1 or path.is_absolute() or ".." in path.parts or path == Path():
+        return found
+    section = config.mirrors[names[0]]
+    if found and (_exists(section, found[1]) or not _exists(section, text)):
+        return found
+    inside, prefix = normal(path.as_posix()), section.key_prefix
+    is_key = bool(prefix) and inside.startswith(prefix) and not _exists(section, text)
+    return names[0], inside.removeprefix(prefix) if is_key else inside
+
+
+def _exists(section: MirrorConfig, path: str, test: Callable[[Path], bool] = Path.exists) -> bool:
+    """Return whether a path is in the folder of a mirror, in the given or in the normal form of its characters."""
+    with suppress(OSError):
+        return any(test(section.path / to_os(each)) for each in (path, normal(path)))
+    return False
 
 
 def _is_utf8(text: str) -> bool:
@@ -94,10 +105,3 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        return False
