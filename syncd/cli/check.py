@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from syncd.cloudflare.gate import Gate
     from syncd.cloudflare.transport import Transport
     from syncd.config.schema import Config, MirrorConfig
+    from syncd.core.forms import Forms
     from syncd.core.key_digests import Shard
     from syncd.core.model import Item
     from syncd.local.walk import Tree
@@ -338,7 +339,20 @@ def _check_folder(
     if target and gate:
         findings.append(Finding(f"{name}: forecast", "ok", describe(survey, target, gate.seconds_for, gate.limit)))
     findings += _capacity(name, usages, Growth(survey.files - survey.known, survey.unsent))
-    return [(finding, EXIT_OK) for finding in findings]
+    forms = [_check_forms(name, tree.limits.forms, survey)] if tree.limits.forms else []
+    return [*((finding, EXIT_OK) for finding in findings), *forms]
+
+
+def _check_forms(name: str, forms: "Forms", survey: "FolderSurvey") -> _Result:
+    """Return how many files are sent in another form, and whether the converter is there."""
+    from syncd.text.conversion import CONVERT_REMEDY, converter_version
+
+    what, converted, as_text = f"{name}: convert", survey.forms["convert"], survey.forms["text"]
+    if forms.convert and converter_version() is None:
+        message = f"{converted} files cannot be converted; the extra 'convert' is not installed"
+        return Finding(what, "FAIL", message, CONVERT_REMEDY), EXIT_CONFIG
+    by = f" by {forms.converter}" if forms.convert else ""
+    return Finding(what, "ok", f"{converted} files to convert{by}, {as_text} to send as text"), EXIT_OK
 
 
 def _capacity(name: str, usages: "Sequence[Usage]", growth: "Growth") -> list[Finding]:
@@ -382,6 +396,8 @@ def survey(tree: "Tree", shard: "Shard", db: "sqlite3.Connection | None", name: 
         result.files += len(items)
         result.html += sum(ending(item.key) in HTML for item in items)
         result.problems += len(batch) - len(items)
+        forms = tree.limits.forms
+        result.forms.update(form for item in items if forms and (form := forms.of(item.key)))
         _compare(items, db, name, result)
     result.complete = tree.complete
     result.protected = bool(tree.protected.closed or tree.protected.covered)
@@ -390,6 +406,7 @@ def survey(tree: "Tree", shard: "Shard", db: "sqlite3.Connection | None", name: 
 
 def _compare(items: "Sequence[Item]", db: "sqlite3.Connection | None", name: str, result: "FolderSurvey") -> None:
     """Count the items that have no record, or that seem to have changed since their upload."""
+    from syncd.core.forms import same_source
     from syncd.state.caches import StatCache
     from syncd.state.journal import Journal
 
@@ -398,7 +415,7 @@ def _compare(items: "Sequence[Item]", db: "sqlite3.Connection | None", name: str
         record = journal.get(item.key) if journal else None
         result.found += record is not None
         cached = unchanged.get(item.key)
-        if record is None or cached is None or cached.checksum != record.checksum:
+        if record is None or cached is None or not same_source(cached.checksum, record.checksum):
             result.unsent += 1
             result.unsent_bytes += item.size
 

@@ -194,6 +194,21 @@ class MirrorConfig(ConfigSection):
 
     Example: "0/4"
     """
+    convert: Patterns = Field(default=[])
+    """Files to convert to Markdown, as gitignore-style patterns: Word, PowerPoint, Excel, OpenDocument, RTF, EPUB, PDF,
+    mail and Jupyter notebooks (docs/how-to/convert.md). The entry of talk.pptx has the name talk.pptx.md; syncd shows
+    it as talk.pptx. It needs the extra `convert`: pip install 'syncd[convert]'. A newer converter converts a file
+    again when the file changes, or with `syncd reconcile --full`.
+
+    Example: ["*.pptx", "*.epub", "*.ipynb", "*.doc", "*.rtf", "*.eml"]
+    """
+    as_text: Patterns = Field(default=[])
+    """Files to send as plain text, because the target does not take their type: src/app.ts has an entry with the name
+    src/app.ts.txt. syncd shows it as src/app.ts. If there is a file src/app.ts.txt, too, none of the two is sent:
+    the problem key_collision.
+
+    Example: ["*.ts", "*.tsx", "*.kt", "*.adoc", "*.org", "LICENSE", "README"]
+    """
     long_names: Literal["reject", "shorten"] = "reject"
     """Treatment of names over `max_key_length`. "reject" reports them as a problem. "shorten" uploads them under a name
     that fits, guides/a-very-long-na~3fa9c1d27b04~-of-the-story.md, and writes the full name, up to 1,024 characters

@@ -21,6 +21,8 @@ import unicodedata
 from dataclasses import dataclass
 from hashlib import sha256
 
+from syncd.core.forms import SUFFIXES, keys_of
+
 FULL_KEY_FIELD = "path"
 """The metadata field with the full key of an entry that has a short name."""
 DIGITS = 12
@@ -59,15 +61,26 @@ def remote_name(key: str, length: int, max_bytes: int | None = None) -> str:
 
 
 def full_key(name: str, marked_key: object) -> str:
-    """Return the key of the entry with this name. marked_key: the full key in its metadata."""
-    if not isinstance(marked_key, str) or not looks_shortened(name):
+    """Return the key of the entry with this name. marked_key: the full key in its metadata.
+
+    The name is the key, its short name, or either of them for the key with the suffix of a form (core/forms.py).
+    """
+    if not isinstance(marked_key, str):
         return name
+    if marked_key in keys_of(name):
+        return marked_key
+    whole = (marked_key, *(marked_key + suffix for suffix in SUFFIXES.values()))
+    return marked_key if looks_shortened(name) and any(_is_short_name(name, each) for each in whole) else name
+
+
+def _is_short_name(name: str, whole: str) -> bool:
+    """Return whether a name is the short name of another name."""
     try:
-        head, mark, tail = name.partition(_mark(marked_key))
+        head, mark, tail = name.partition(_mark(whole))
     except UnicodeEncodeError:
-        return name
-    proved = mark and "/" not in tail and len(head) + len(tail) <= len(marked_key)
-    return marked_key if proved and marked_key.startswith(head) and marked_key.endswith(tail) else name
+        return False
+    proved = bool(mark) and "/" not in tail and len(head) + len(tail) <= len(whole)
+    return proved and whole.startswith(head) and whole.endswith(tail)
 
 
 def looks_shortened(name: str) -> bool:

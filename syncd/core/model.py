@@ -165,11 +165,16 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The bytes of a file as they are sent. checksum: their sha-256 in hex. mtime_ns: the file's, None if unknown."""
+    """The bytes of a file as they are sent.
+
+    checksum: their sha-256 in hex; for a file in another form the checksum of its source, see core/forms.py.
+    mtime_ns: the file's, None if unknown. suffix: the ending that the form adds to the name, "" without a form.
+    """
 
     data: bytes
     checksum: str
     mtime_ns: int | None = None
+    suffix: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,17 @@
 import shlex
 from dataclasses import dataclass
 
+from syncd.core.forms import MAX_SOURCE, NO_FORMS, Forms, can_convert
 from syncd.core.indexing_errors import CONTENT_FAULTS, FAULTS, UNKNOWN
 from syncd.core.model import IndexStatus, Problem, Record
-from syncd.core.plain_text import over_limit
+from syncd.core.plain_text import over_limit, shown_size
 
 KV_KEY_BYTES = 512
 """Longest key of Workers KV, in bytes of UTF-8 (KV limits)."""
 _SHORTEN = 'long_names = "shorten"'
+_NOT_CONVERTIBLE = (
+    "syncd cannot convert this type of file to Markdown; leave its pattern out of convert (as_text sends text files)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class Limits:
     long_key_length, long_key_bytes: the limits of a key that the target stores under a shortened name
     (core/key_digests.py); None if the target does not shorten names.
     renew_s: seconds after which an entry is written again before it expires; None if entries do not expire.
+    forms: the files that are sent in another form. The other limits concern the entry, so its name and its content.
     """
 
     max_key_length: int = 128
@@ -52,26 +57,47 @@ class Limits:
     small_file_size: int | None = None
     large_extensions: frozenset[str] = frozenset()
     small_remedy: str = ""
+    forms: Forms = NO_FORMS
 
     def refuse(self, key: str, size: int) -> Problem | None:
         """Return the problem of a file with this key and size in bytes. None: the target takes the file."""
-        if over := self._too_long(key):
+        form = self.forms.of(key)
+        name = self.forms.name(key)
+        if over := self._too_long(name):
             return Problem(key, "key_too_long", over)
-        if not (self.extensions is None or _has_extension(key, self.extensions)):
+        if form == "convert" and not can_convert(key):
+            return Problem(key, "unsupported_type", _NOT_CONVERTIBLE)
+        if not (self.extensions is None or _has_extension(name, self.extensions)):
             return Problem(key, "unsupported_type", "the target does not index this type of file")
         if size > self.size_limit(key):
-            return Problem(key, "too_large", self._too_large(key, size))
-        if size == 0 and not self.empty:
+            return Problem(
+                key, "too_large", _source_too_large(size) if form == "convert" else self._too_large(name, size)
+            )
+        if size == 0 and (form == "convert" or not self.empty):
             return Problem(key, "empty", "the file is empty, so there is nothing to index")
         return None
 
+    def refuse_converted(self, key: str, size: int) -> Problem | None:
+        """Return the problem of a file whose text after the conversion has this size. None: the target takes it."""
+        name = self.forms.name(key)
+        if size > self._most(name):
+            return Problem(key, "too_large", f"after its conversion, {self._too_large(name, size)}")
+        return None if size else Problem(key, "empty", "its conversion gives no text, so there is nothing to index")
+
     def size_limit(self, key: str) -> int:
-        """Return the most bytes of the file with this key: the limit of its type, but at most max_file_size."""
-        most = self._type_limit(key)
+        """Return the most bytes of the file with this key: the limit of its type, but at most max_file_size.
+
+        For a file to convert, these limits concern the text, and the file may be larger.
+        """
+        return MAX_SOURCE if self.forms.of(key) == "convert" else self._most(self.forms.name(key))
+
+    def _most(self, name: str) -> int:
+        """Return the most bytes of an entry with this name."""
+        most = self._type_limit(name)
         return self.max_file_size if most is None else min(self.max_file_size, most)
 
     def _too_large(self, key: str, size: int) -> str:
-        limit, most = self.size_limit(key), self._type_limit(key)
+        limit, most = self._most(key), self._type_limit(key)
         over = over_limit(size, limit)
         if most is None or limit < most:
             return f"{over}; make the file smaller, or raise max_file_size"
@@ -94,6 +120,12 @@ class Limits:
         if most_bytes is not None and len(key.encode()) > most_bytes:
             return f"the name has {len(key.encode())} bytes, the target takes {most_bytes}; {remedy}"
         return None
+
+
+def _source_too_large(size: int) -> str:
+    limit = shown_size(MAX_SOURCE)
+    remedy = "make the file smaller, or leave it out with exclude"
+    return f"{shown_size(size)} is over the {limit} of a file to convert; {remedy}"
 
 
 def _has_extension(key: str, extensions: frozenset[str]) -> bool:

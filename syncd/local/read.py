@@ -128,7 +128,7 @@ class Disk:
             raise self._root_error(error, "Let syncd read it") from error
 
     def read(self, path: str, *, allow_changing: bool = False) -> tuple[Content, os.stat_result]:
-        """Read a file once. Returns its content and its stat result.
+        """Read a file once. Returns its content and its stat result. A file to convert is not converted here.
 
         allow_changing: return the bytes even if the file changed while it was read. Otherwise the method raises
         FileChanged for such a file. Raises Park if the file cannot be sent, DiskRetry for a temporary error.
@@ -152,7 +152,9 @@ class Disk:
         same = fingerprint(before) == fingerprint(after) and len(data) == after.st_size
         if not (same or allow_changing):
             raise FileChanged(f"{shown(path)} changed while it was read")
-        return Content(data, hashlib.sha256(data).hexdigest(), after.st_mtime_ns), after
+        forms = self.limits.forms
+        checksum = forms.checksum(key, hashlib.sha256(data).hexdigest())
+        return Content(data, checksum, after.st_mtime_ns, forms.name(key)[len(key) :]), after
 
     def _root_error(self, error: OSError, remedy: str) -> DiskRetry | RootHalt:
         why = f"path {self.label}: {error.strerror}; nothing was deleted."

@@ -201,7 +201,18 @@ class Tree(Disk):
             _, mode, found = target
         if not stat.S_ISREG(mode):
             return Problem(key, "unsupported_type", f"{_kind(mode)} is not mirrored; only regular files are")
-        return self.limits.refuse(key, found[0]) or Item(key, path, *found)
+        return self.limits.refuse(key, found[0]) or self._collision(key, path) or Item(key, path, *found)
+
+    def _collision(self, key: str, path: str) -> Problem | None:
+        """Return the problem of a file whose entry would have the same name as the entry of another file."""
+        for rival in self.limits.forms.rivals(key):
+            folder, _, name = path.rpartition("/")
+            for twin in self._twins([f"{folder}/" if folder else ""], rival.rpartition("/")[2]):
+                if not stat.S_ISDIR(twin.mode) and self.excluded_by(twin.path) is None:
+                    sent = self.limits.forms.name(key)
+                    why = f"{name!a} and {twin.path.rpartition('/')[2]!a} would both be sent as {sent!a}"
+                    return Problem(key, "key_collision", f"{why}; rename one of them, or exclude it")
+        return None
 
     def _link_target(self, key: str, path: str) -> _DirEntry | Problem | Excluded:
         """Return the target of a link under the path of the link, or the reason why the link is not mirrored."""

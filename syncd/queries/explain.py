@@ -8,6 +8,7 @@ from contextlib import closing, nullcontext
 from syncd.config.schema import Config, MirrorConfig
 from syncd.core.errors import FileChanged, Park
 from syncd.core.evidence import content_evidence
+from syncd.core.forms import converter_of, same_source, shown_checksum
 from syncd.core.key_digests import Shard, shard_index
 from syncd.core.keys import normal, shown, shown_path
 from syncd.core.model import ON_THE_WAY, Content, Delete, Excluded, Item, Local, Problem, Record
@@ -106,8 +107,11 @@ def _taken(item: Item, tree: Tree) -> FactsAndContent:
         yield "rule", f"taken, but a .syncdignore cannot be read now: {error.strerror}"
         return content
     yield "rule", f"taken by {rule}" if rule else "taken: nothing excludes it"
+    if (name := tree.limits.forms.name(item.key)) != item.key:
+        how = "converted to Markdown" if tree.limits.forms.of(item.key) == "convert" else "as plain text"
+        yield "sent as", f"{shown(name)}, {how}" if tree.limits.forms.renames else how
     yield "size", shown_size(item.size)
-    yield "checksum", f"{content.checksum} (sha-256)" if content else "the file is changing right now"
+    yield "checksum", shown_checksum(content.checksum) if content else "the file is changing right now"
     return content
 
 
@@ -117,7 +121,7 @@ def _remembered(record: Record | None, local: Local) -> Facts:
         return
     yield "status", f"uploaded or adopted {utc_time(record.written_at)}"
     yield "remote id", record.ref
-    yield "sent", f"{record.checksum} (sha-256), {shown_size(record.size)}"
+    yield "sent", f"{shown_checksum(record.checksum)}, {shown_size(record.size)}"
     yield from _indexed(record)
 
 
@@ -157,7 +161,7 @@ def _next_step(
         yield "next", 'nothing: the entry stays in the target (prune = "never")'
     elif local is None and record:
         yield "next", "the file is gone, so the next pass removes its entry"
-    elif isinstance(local, Item) and checksum and not (record and record.checksum == checksum):
+    elif isinstance(local, Item) and checksum and not (record and same_source(record.checksum, checksum)):
         parked = journal.problems.parked(local.key, local.key).get(local.key)
         if parked and parked[0] == checksum:
             yield "next", "nothing until the file changes, or you run: syncd retry"
@@ -178,7 +182,7 @@ def _trouble(journal: Journal, queue: Queue, key: str) -> Facts:
 
 
 def _evidence(record: Record, content: Content | None, past: list[PastAction]) -> str:
-    same = content is not None and content.checksum == record.checksum
+    same = content and content.checksum == record.checksum and converter_of(content.checksum) is None
     downloaded = any(action.reason == "unverified" and action.at == record.written_at for action in past)
     return content_evidence(record, digests(content.data) if content and same else (), downloaded=downloaded)
 

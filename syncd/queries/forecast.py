@@ -1,7 +1,8 @@
 """Forecasts the time of a number of requests, the rest of a pass, and the next pass of a folder. PURE."""
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ class FolderSurvey:
     """The result of a walk that reads no file.
 
     unsent: files that are new or look changed; unsent_bytes: their size. html: files that are HTML by their names.
-    known: entries of the journal; found: entries of the journal that have a file. complete: every directory could be
-    read. protected: a mount is missing, so the number of deleted files is unknown.
+    forms: files of each form. known: entries of the journal; found: entries of the journal that have a file.
+    complete: every directory could be read. protected: a mount is missing, so the number of deleted files is unknown.
     """
 
     files: int = 0
@@ -90,6 +91,7 @@ class FolderSurvey:
     unsent: int = 0
     unsent_bytes: int = 0
     html: int = 0
+    forms: Counter[str] = field(default_factory=Counter)
     known: int = 0
     found: int = 0
     complete: bool = True

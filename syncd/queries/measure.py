@@ -13,6 +13,7 @@ from syncd.core.errors import (
     SyncdError,
     Unreachable,
 )
+from syncd.core.forms import same_source
 from syncd.core.model import ON_THE_WAY, Excluded, Item, Local, Problem, Record
 from syncd.queries.retrieval import Figures, Measured, Question, SearchAnswer, figures, judged
 from syncd.sync.mirror import Mirror
@@ -163,4 +164,4 @@ async def _changed(mirror: Mirror, item: Item, record: Record) -> bool:
         content, _ = await asyncio.to_thread(mirror.tree.read, item.path)
     except (FileChanged, Park):
         return True
-    return content.checksum != record.checksum
+    return not same_source(content.checksum, record.checksum)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from syncd.core.errors import ConfigError, Park, SyncdError
+from syncd.core.forms import SUFFIXES, converter_of
 from syncd.core.keys import name_fault, shown, shown_path, to_bytes
 from syncd.core.model import Entry, Problem
 from syncd.core.plan import is_ours
@@ -166,6 +167,8 @@ async def pull(
 ) -> Pulled:
     """Write the entries of a mirror's shard into a folder, at their keys without the prefix.
 
+    A converted file is written as Markdown beside the place of its source: talk.pptx.md.
+
     everyone: also write the entries of other owners. pulled: the result, which grows during the pull.
     """
     check_files(mirror)
@@ -188,8 +191,14 @@ async def pull(
             elif isinstance(data, SyncdError):
                 pulled.refuse(entry.key, data)
             else:
-                _write(folder, entry.key, entry.key.removeprefix(prefix), data, pulled, force=force)
+                path = entry.key.removeprefix(prefix) + _suffix(entry)
+                _write(folder, entry.key, path, data, pulled, force=force)
     return pulled
+
+
+def _suffix(entry: Entry) -> str:
+    """Return the ending of a converted file, which is not the file of its key."""
+    return SUFFIXES["convert"] if converter_of(entry.checksum or "") else ""
 
 
 def _write(folder: Folder, key: str, path: str, data: bytes, pulled: Pulled, *, force: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from syncd.config.schema import Config, MirrorConfig
 from syncd.core.errors import FileChanged, SyncdError
+from syncd.core.forms import same_source
 from syncd.core.model import Excluded, Item, Record
 from syncd.local.walk import Tree
 from syncd.state.caches import StatCache
@@ -84,6 +85,6 @@ def _compared(record: Record, item: Item, cache: StatCache, tree: Tree) -> Fresh
         return "changed"
     except (SyncdError, OSError):
         return "unknown"
-    if checksum != record.checksum:
+    if not same_source(checksum, record.checksum):
         return "changed"
     return "current" if record.status in (None, "completed") else "indexing"

@@ -18,6 +18,7 @@ from syncd.core.errors import (
     SyncdError,
     Unreachable,
 )
+from syncd.core.forms import same_source
 from syncd.core.model import HARMLESS, STORED_NOT_INDEXED, Action, Delete, Entry, Item, Put
 from syncd.queries.measure import Measurement
 from syncd.sync import once
@@ -124,12 +125,12 @@ async def _deep(mirror: Mirror, result: Result, known: set[str]) -> AsyncIterato
             if isinstance(observed.local, Item) and entry and observed.key not in known:
                 pairs[observed.key] = observed.local, entry
         async for entry, checksum in _checksums(mirror, [entry for _, entry in pairs.values()]):
-            item = pairs[entry.key][0]
+            item, compared = pairs[entry.key]
             if checksum is None:
                 yield Difference(entry.key, "missing", "the target listed it, but does not have it")
             elif isinstance(checksum, SyncdError):
                 yield Difference(entry.key, "failed", f"it cannot be downloaded: {checksum}")
-            elif difference := await _compare(mirror, item, checksum):
+            elif difference := await _compare(mirror, item, compared, checksum):
                 yield difference
 
 
@@ -148,17 +149,32 @@ async def _checksums(mirror: Mirror, entries: list[Entry]) -> AsyncIterator[tupl
             yield entry, error
 
 
-async def _compare(mirror: Mirror, item: Item, checksum: str) -> Difference | None:
+async def _compare(mirror: Mirror, item: Item, entry: Entry, checksum: str) -> Difference | None:
     try:
-        content, _ = await asyncio.to_thread(mirror.tree.read, item.path)
+        own = await asyncio.to_thread(_checksum_sent, mirror, item, entry)
     except FileChanged:
         return Difference(item.key, "changing", "the file changed while it was compared; run verify again")
     except Park as error:
         return Difference(item.key, error.kind, str(error))
-    if checksum == content.checksum:
+    if own is None or same_source(checksum, own):
         return None
     why = "the target holds other content than the file"
     record, limits = mirror.journal.get(item.key), mirror.target.limits
     if record and limits.reads_lag and mirror.now() <= record.written_at + limits.lag_s:
         why += f"; it was written less than {limits.lag_s:.0f} s ago and may not be readable yet, so verify again"
     return Difference(item.key, "changed", why)
+
+
+def _checksum_sent(mirror: Mirror, item: Item, entry: Entry) -> str | None:
+    """Return the checksum of a file that the target holds if it is in step. Converts the file if necessary.
+
+    None: another version of the converter made the text, so that only the mark of its source can be compared.
+    """
+    content, _ = mirror.tree.read(item.path)
+    limits = mirror.target.limits
+    if not limits.keeps_files:
+        return content.checksum
+    known = entry.checksum
+    if known is not None and known != content.checksum and same_source(known, content.checksum):
+        return None
+    return hashlib.sha256(mirror.convert(item.key, content, limits).data).hexdigest()

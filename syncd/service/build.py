@@ -3,6 +3,7 @@
 Each kind of target is imported only when a mirror uses it.
 """
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -20,6 +21,7 @@ from syncd.config.target_sections import AISearchSection, KVSection, VectorizeSe
 from syncd.core.budget import parse_quota
 from syncd.core.errors import ConfigError
 from syncd.core.evidence import removal_log_entry
+from syncd.core.forms import NO_FORMS, Forms
 from syncd.core.key_digests import Shard
 from syncd.core.model import Item
 from syncd.core.plain_text import add_secrets
@@ -42,6 +44,8 @@ from syncd.state.spent import SpentRequests
 from syncd.state.succession import succeed
 from syncd.sync.mirror import Mirror, Settings
 from syncd.targets.base import KeySources, LogRemoval, OpenRemovalLog, Removed, Target
+from syncd.text.conversion import close as close_converter
+from syncd.text.conversion import converted, converter_name
 
 LONG_KEY_LENGTH = 1024
 """Maximum characters of a full key in an entry's metadata. Our own limit; AI Search allows 10 KiB of metadata."""
@@ -49,6 +53,10 @@ LONG_KEY_LENGTH = 1024
 
 CREDENTIALS_WORKED = "credentials_worked"
 """The name of a stored value: the fingerprint of the credentials, and the kinds of request that accepted them."""
+
+
+FORMS = "forms"
+"""The name of a stored value: the patterns of `convert` and `as_text` of the last session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,7 @@ async def open_session(
         held = None if read_only else stack.enter_context(lock(config.state_dir, daemon=daemon))
         db = await when_free(lambda: _open_state(config.state_dir, None if read_only else on_damage))
         stack.callback(db.close)
+        stack.push_async_callback(asyncio.to_thread, close_converter)
         stack.enter_context(detect_damage(db, config.state_dir / FILE_NAME))
         config = _with_owners(config, db)
         transport = await stack.enter_async_context(open_transport(config))
@@ -269,6 +278,11 @@ def build_mirror(
     age = Age(db, boot_id(), uptime_s())
     tree = Tree(root, settings.rules, target.limits, prefix)
     tree.ignores = tree.ignores.settling(settings.settle, settings.settle_max)
+    files, meta = StatCache(db, name), Meta(db, name)
+    if (patterns := target.limits.forms.patterns) != (meta.get(FORMS) or NO_FORMS.patterns):
+        # The stored checksums are those of the earlier forms.
+        files.invalidate()
+        meta.set(FORMS, patterns)
     return Mirror(
         name=name,
         tree=tree,
@@ -277,8 +291,8 @@ def build_mirror(
         db=db,
         journal=Journal(db, name),
         queue=Queue(db, name, settings.settle, settings.settle_max),
-        files=StatCache(db, name),
-        meta=Meta(db, name),
+        files=files,
+        meta=meta,
         superseded=SupersededEntries(db, name, settings.policy.owner),
         history=History(db, name),
         passes=Passes(db, name),
@@ -287,6 +301,7 @@ def build_mirror(
         age=lambda: age.at(uptime_s()),
         keep_age=lambda: age.keep(uptime_s()),
         claims=Claims(db, name),
+        convert=converted,
     )
 
 
@@ -332,6 +347,15 @@ def _rules(section: MirrorConfig) -> Rules:
 
 def build_limits(section: MirrorConfig) -> Limits:
     """Return the limits of a mirror's target."""
+    limits = _target_limits(section)
+    if not (section.convert or section.as_text):
+        return limits
+    patterns, renames = (tuple(section.convert), tuple(section.as_text)), section.target.type != "vectorize"
+    return replace(limits, forms=Forms(*patterns, section.key_prefix, converter_name(), renames))
+
+
+def _target_limits(section: MirrorConfig) -> Limits:
+    """Return the limits of a target for files that are sent as they are."""
     wanted = section.target.max_key_length, section.target.max_file_size
     shorten = section.long_names == "shorten"
     if section.target.type == "vectorize":

@@ -1,11 +1,10 @@
 """Apply the plan of one pass batch by batch, and record the outcome of each action in the state and in the log."""
 
 import asyncio
-import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TypeVar
 
 import structlog
@@ -23,6 +22,7 @@ from syncd.core.errors import (
     unexpected_error,
 )
 from syncd.core.evidence import DeleteContext, delete_log_entry
+from syncd.core.forms import neighbours
 from syncd.core.keys import shown
 from syncd.core.model import (
     NOT_INDEXED,
@@ -42,50 +42,20 @@ from syncd.core.problems import not_indexed
 from syncd.state.db import savepoint, transaction
 from syncd.sync.deletes import DeleteRecorder, Replacements
 from syncd.sync.index import report_failure
-from syncd.sync.mirror import Hooks, Mirror, Result
+from syncd.sync.log_throttle import LogThrottle
+from syncd.sync.mirror import CONVERSIONS, Hooks, Mirror, Result
 from syncd.targets.base import Done, Outcome
 
 log = structlog.get_logger()
-
-LINES = 20
-"""Actions of one batch that are logged one by one at level info. The other actions are counted."""
-MORE = 100
-"""Actions that one line of the log counts."""
 
 # Complete names, so that a search for an event name finds it in the source.
 _DONE = {"put": "put.done", "delete": "delete.done"}
 _AGAIN = {"put": "put.again", "delete": "delete.again"}
 _FAILED = {"put": "put.failed", "delete": "delete.failed"}
-_MORE = {"put": "put.more", "delete": "delete.more"}
 L = TypeVar("L", Adopt, Forget)
 
 
 # -- outcomes
-
-
-class LogThrottle:
-    """Chooses the log level of each action of one batch, so that a first upload of 100,000 files logs few lines."""
-
-    def __init__(self, mirror: str) -> None:
-        self._mirror = mirror
-        self._lines = 0
-        self._more: Counter[str] = Counter()
-
-    def level(self, kind: str) -> int:
-        """Return the level of the next line: info for the first LINES actions, debug for the others."""
-        self._lines += 1
-        if self._lines <= LINES:
-            return logging.INFO
-        self._more[kind] += 1
-        if self._more.total() >= MORE:
-            self.flush()
-        return logging.DEBUG
-
-    def flush(self) -> None:
-        """Log how many actions were not logged one by one since the last call."""
-        for kind, count in self._more.items():
-            log.info(_MORE[kind], mirror=self._mirror, count=count)
-        self._more.clear()
 
 
 class Outcomes:
@@ -360,12 +330,18 @@ class Applier:
         due = []
         for (seq, delete), local in zip(batch, looks, strict=True):
             duplicate = delete.reason == "orphan" and self._has_other_entry(delete)
-            if local is None or duplicate or (context.delete_excluded and isinstance(local, Excluded)):
+            wanted = local is None or duplicate or (context.delete_excluded and isinstance(local, Excluded))
+            if wanted and not self._is_of_other_file(delete):
                 due.append((seq, delete))
             else:
                 self._result.tables.plan.set_outcome(seq, "delete", "again")
                 self._mirror.queue.mark([(delete.key, False)], self._mirror.now())
         return due
+
+    def _is_of_other_file(self, delete: Delete) -> bool:
+        """Return whether another file has its content in the entry by now, under the name of a file in another form."""
+        records = (self._mirror.journal.get(key) for key in neighbours(delete.key))
+        return any(record is not None and record.ref == delete.ref for record in records)
 
     def _has_other_entry(self, delete: Delete) -> bool:
         record = self._mirror.journal.get(delete.key)
@@ -381,6 +357,7 @@ class Run:
         self._hooks = hooks
         self._open: set[Put | Delete] = set()
         self._has_read = False
+        self._converting = asyncio.Semaphore(CONVERSIONS)
         self.deferred: set[Put | Delete] = set()
 
     async def apply(self, actions: Sequence[Put | Delete]) -> None:
@@ -424,23 +401,24 @@ class Run:
             return [Deferred(put.key) for put in puts]
         self._has_read = True
         changing = {put.key for put in puts if self._mirror.settle_expired(put.key)}
-        contents = await asyncio.to_thread(
-            lambda: [self._read_one(put, allow_changing=put.key in changing) for put in puts]
-        )
-        for put, (content, status) in zip(puts, contents, strict=True):
-            if isinstance(content, Content):
-                self._outcomes.note_read(put.key, content.checksum, None if put.key in changing else status)
-        return [content for content, _ in contents]
+        forms = self._mirror.target.limits.forms
+        # A thread that waits for a conversion would keep other files waiting.
+        async with self._converting if any(forms.of(put.key) == "convert" for put in puts) else nullcontext():
+            return await asyncio.to_thread(
+                lambda: [self._read_one(put, allow_changing=put.key in changing) for put in puts]
+            )
 
-    def _read_one(self, put: Put, *, allow_changing: bool) -> tuple[Content | SyncdError, os.stat_result | None]:
+    def _read_one(self, put: Put, *, allow_changing: bool) -> Content | SyncdError:
         tree = self._mirror.tree
         try:
             if tree.is_excluded(put.path):
                 # An ignore file has changed since the plan was made.
-                return FileChanged(f"{shown(put.path)} may be left out by now"), None
-            return tree.read(put.path, allow_changing=allow_changing)
+                return FileChanged(f"{shown(put.path)} may be left out by now")
+            content, status = tree.read(put.path, allow_changing=allow_changing)
+            self._outcomes.note_read(put.key, content.checksum, None if allow_changing else status)
+            return self._mirror.convert(put.key, content, self._mirror.target.limits)
         except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one
-            return file_error(error, put.key), None
+            return file_error(error, put.key)
 
     def _report(self, outcomes: Mapping[Put | Delete, Outcome]) -> None:
         """Record outcomes. Keep the deferred actions for another batch."""

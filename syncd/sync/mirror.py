@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from syncd.core.errors import retry_delay_s
-from syncd.core.model import ActionEvent, Problem
+from syncd.core.model import ActionEvent, Content, Problem
 from syncd.core.plan import Policy
+from syncd.core.problems import Limits
 from syncd.core.rules import Rules
 from syncd.local.read import Identity
 from syncd.local.walk import Tree
@@ -22,6 +23,9 @@ from syncd.state.ownership import Claims, SupersededEntries
 from syncd.state.pass_tables import PassTables
 from syncd.state.queue import FAR_S, Absences, Dirty, Queue
 from syncd.targets.base import Target
+
+CONVERSIONS = 2
+"""Files that are read to be converted at a time. Their bytes are in memory, so more of them do not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class Mirror:
     root_seen, mount_seen: identity and mount of the root when this process last looked, see sync/guard.py.
     age: returns seconds that do not depend on the wall clock, see state/age.py.
     on_action: called with the outcome of each action. It must not raise or block.
+    convert: returns the content to send of the file with a key. It blocks, and raises SyncdError.
     """
 
     name: str
@@ -75,6 +80,7 @@ class Mirror:
     now: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
     on_action: Callable[[ActionEvent], None] = lambda _: None
+    convert: Callable[[str, Content, Limits], Content] = lambda _key, content, _limits: content
 
     @property
     def policy(self) -> Policy:

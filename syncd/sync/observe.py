@@ -14,7 +14,8 @@ import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ from syncd.core.plan import Source
 from syncd.state.journal import LAST
 from syncd.state.pass_tables import ChangeQuery, KeyRow, PassTables
 from syncd.state.queue import Dirty
-from syncd.sync.mirror import Mirror
+from syncd.sync.mirror import CONVERSIONS, Mirror
 
 WALK_BATCH = 1000
 """The number of files that a walk reads before the event loop runs again."""
@@ -252,6 +253,7 @@ class FileReader:
     mirror: Mirror
     everything: bool
     files_read: int = 0
+    converting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONVERSIONS))
 
     async def add_checksums(
         self, block: Sequence[Observed], refused: Collection[str]
@@ -305,11 +307,20 @@ class FileReader:
         return found, frozenset(changing)
 
     async def content(self, item: Item) -> Content:
-        """Read one file. Raises FileChanged if it is changing right now."""
+        """Read one file, as it is sent. Raises FileChanged if it is changing right now.
+
+        A target that keeps no files compares checksums only, so its files are not converted.
+        """
         self.files_read += 1
-        allow_changing = self.mirror.settle_expired(item.key)
-        content, _ = await asyncio.to_thread(self.mirror.tree.read, item.path, allow_changing=allow_changing)
-        return content
+        mirror, allow_changing = self.mirror, self.mirror.settle_expired(item.key)
+
+        def read() -> Content:
+            content, _ = mirror.tree.read(item.path, allow_changing=allow_changing)
+            limits = mirror.target.limits
+            return mirror.convert(item.key, content, limits) if limits.keeps_files else content
+
+        async with self.converting if mirror.target.limits.forms.of(item.key) == "convert" else nullcontext():
+            return await asyncio.to_thread(read)
 
     def _mark_links(self, read: Mapping[str, tuple[int, str]]) -> None:
         """Mark the other hard links of changed files. The kernel reports only the name that was written to."""

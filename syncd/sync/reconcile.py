@@ -158,7 +158,12 @@ async def _make_plan(current: Pass) -> None:
         with transaction(mirror.db):
             for row in scope.rows:
                 mirror.journal.problems.clear(row.key, subtree=row.subtree)
-    resolver = Resolver(mirror, delete_excluded=options.delete_excluded, everything=scope.everything)
+    resolver = Resolver(
+        mirror,
+        delete_excluded=options.delete_excluded,
+        everything=scope.everything,
+        convert_again=options.full,
+    )
     decided = 0
     async for block in observe(mirror, result.tables, where, seen, full=options.full):
         if block:

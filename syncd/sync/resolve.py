@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from syncd.core.errors import FileChanged, Halt, Park, Retry, Unreachable, unexpected_error
 from syncd.core.evidence import with_evidence
+from syncd.core.forms import converter_of, same_source
 from syncd.core.key_digests import remote_name
 from syncd.core.keys import shown
 from syncd.core.model import Action, Adopt, Delete, Entry, Excluded, Forget, Item, Problem, Put, Record
@@ -43,13 +44,16 @@ class Resolver:
     """Decides the observed keys of one pass.
 
     everything: the pass covers the whole folder. delete_excluded: a person wants to delete the entries of excluded
-    files. reader: counts the files that were read.
+    files. convert_again: an earlier version of the converter does not count. reader: counts the files that were read.
     """
 
-    def __init__(self, mirror: Mirror, *, delete_excluded: bool, everything: bool = True) -> None:
+    def __init__(
+        self, mirror: Mirror, *, delete_excluded: bool, everything: bool = True, convert_again: bool = False
+    ) -> None:
         self._mirror = mirror
         self._delete_excluded = delete_excluded
         self._everything = everything
+        self._convert_again = convert_again
         self.reader = FileReader(mirror, everything)
         self._questions = Questions(mirror, self.reader, delete_excluded)
 
@@ -97,6 +101,7 @@ class Resolver:
         if observed.seen == "listing":
             observed = self._questions.prefer_record(observed)
         for _ in range(_ROUNDS):
+            observed = _as_converted(observed, again=self._convert_again)
             decision: Decision = decide(observed.local, observed.record, observed.entry, policy, observed.seen)
             if self._needs_confirmation(observed, decision, waits=waits):
                 observed = await self._questions.confirm_first(observed)
@@ -173,6 +178,22 @@ class Resolver:
             with_evidence(delete, observed.local, entry, everything=self._everything, kept=kept)
             for delete, entry in deletes
         )
+
+
+def _as_converted(observed: Observed, *, again: bool) -> Observed:
+    """Return a file to convert with the checksum that is known of its source, even of another version of the converter.
+
+    again: keep the checksum with the present version, so that the file counts as changed. The size of the entry is
+    left out where it would be compared with the size of the source.
+    """
+    local, record, entry = observed.local, observed.record, observed.entry
+    if not isinstance(local, Item) or local.checksum is None or converter_of(local.checksum) is None:
+        return observed
+    if record is None and entry is not None and entry.size is not None:
+        observed = observed._replace(entry=entry._replace(size=None))
+    known = (each.checksum for each in (entry, record) if each is not None and each.checksum is not None)
+    same = None if again else next((each for each in known if same_source(each, local.checksum)), None)
+    return observed._replace(local=local._replace(checksum=same)) if same else observed
 
 
 def _waiting_deletes(mirror: Mirror, block: Sequence[Observed]) -> set[str]:

@@ -1,6 +1,7 @@
 """Helpers that several kinds of target use: short names, metadata fields, downloads, refusals."""
 
 import asyncio
+import hashlib
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,9 +29,10 @@ SMALL_FILE_BYTES = 8 * 1024
 
 
 class ShortNames:
-    """Translates between keys and names of entries (see core/key_digests.py).
+    """Translates between keys and names of entries (see core/forms.py and core/key_digests.py).
 
-    Keys are shortened only if the limits allow it. Names that an earlier configuration shortened are always understood.
+    The name of a file in another form has a suffix. Names are shortened only if the limits allow it. Names that an
+    earlier configuration made are always understood.
     """
 
     def __init__(self, limits: Limits, keys: KeySources = NO_KEYS) -> None:
@@ -38,40 +40,67 @@ class ShortNames:
         self._keys = keys
         self._by_name: dict[str, str] | None = None
 
+    @property
+    def has_forms(self) -> bool:
+        """Whether any file is sent in another form."""
+        return bool(self._limits.forms)
+
     def name(self, key: str) -> str:
         """Return the name under which the target stores this key."""
+        name = self._limits.forms.name(key)
         if self._limits.long_key_length is None:
-            return key
-        return key_digests.remote_name(key, self._limits.max_key_length, self._limits.max_key_bytes)
+            return name
+        return self._short(name)
 
     def key(self, name: str, path: object) -> str:
         """Return the key of an entry. path: the full key by its metadata, which counts if the name proves it."""
         return key_digests.full_key(name, path)
 
-    def unproved(self, name: str, key: str) -> bool:
-        """Return whether the name may be a shortened one whose metadata does not contain the full key."""
-        return name == key and key_digests.looks_shortened(name)
+    def unproved(self, name: str, key: str, *, ours: bool) -> bool:
+        """Return whether the name may be the name of another key, although the metadata does not contain a full key.
+
+        ours: whether the entry has the marks of this mirror, which include the full key if a form has changed the name.
+        """
+        if name != key:
+            return False
+        return key_digests.looks_shortened(name) or (not ours and any(self._limits.forms.sources(name)))
+
+    def is_of(self, name: str, own: str, key: str, *, ours: bool) -> bool:
+        """Return whether an entry belongs to a key. own: its key by `key`. ours: see `unproved`.
+
+        An entry of another owner under the name of a file belongs to the key of the file, so that it is foreign.
+        """
+        return own == key or (own == name == self.name(key) and self.unproved(name, own, ours=ours))
 
     async def look_up(self, name: str) -> str:
-        """Return the key of the journal or of the folder that has this shortened name, else the name itself.
+        """Return the key of the journal or of the folder that has this name, else the name itself.
 
         Without the lookup, an entry that lost its metadata would count as foreign or as the entry of a deleted file.
         """
         if self._by_name is None:
-            recorded = self._shortened(self._keys.recorded())
-            self._by_name = await asyncio.to_thread(lambda: self._shortened(self._keys.walked())) | recorded
+            recorded = self._renamed(self._keys.recorded())
+            self._by_name = await asyncio.to_thread(lambda: self._renamed(self._keys.walked())) | recorded
         return self._by_name.get(name, name)
 
     def forget(self) -> None:
         """Read the keys again at the next `look_up`. Each listing begins with this call."""
         self._by_name = None
 
-    def _shortened(self, keys: Iterable[str]) -> dict[str, str]:
-        most = self._limits.max_key_length, self._limits.max_key_bytes
-        return {key_digests.remote_name(key, *most): key for key in keys if not key_digests.fits(key, *most)}
+    def _renamed(self, keys: Iterable[str]) -> dict[str, str]:
+        most, name = (self._limits.max_key_length, self._limits.max_key_bytes), self._limits.forms.name
+        long_or_mapped = (key for key in keys if name(key) != key or not key_digests.fits(key, *most))
+        return {self._short(name(key)): key for key in long_or_mapped}
+
+    def _short(self, name: str) -> str:
+        return key_digests.remote_name(name, self._limits.max_key_length, self._limits.max_key_bytes)
 
 
 # -- metadata
+
+
+def content_checksum(data: bytes, content: Content | None) -> str:
+    """Return the checksum of stored bytes: that of the local content if it has the same bytes, else their sha-256."""
+    return content.checksum if content and content.data == data else hashlib.sha256(data).hexdigest()
 
 
 async def describe_content(sources: Mapping[str, str], key: str, content: Content) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""Converts HTML to Markdown in separate processes, because the library limits neither its time nor its memory.
+"""Converts HTML and documents to Markdown in separate processes, because no library limits its time and its memory.
 
 `Converter` starts the processes, and `main` runs in each of them. A process answers requests until its input ends. A
-request is a header and UTF-8 text. A header has a letter and the length of the text. The letter of an answer is M for
-Markdown, E for an error message, or L for the limit that was exceeded. A hard limit ends the process.
+request is a header and its content: H for HTML in UTF-8, or D for the name and the bytes of a document. A header has a
+letter and the length of the content. The letter of an answer is M for Markdown, E for an error message, or L for the
+limit that was exceeded. A hard limit ends the process.
 """
 
 import atexit
@@ -15,8 +16,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, BinaryIO
 
 from syncd.core.errors import Park, Retry, SyncdError
@@ -36,9 +38,28 @@ MAX_PROCESSES = 2
 """A slow page blocks only one of them."""
 COMMAND = ("-m", "syncd.text.converter")
 _TOO_MUCH = (
-    f"converting this HTML takes over {CPU_S:.0f} s of processor time, or {MEMORY_BYTES // 1024**2} MiB of memory;"
-    " cut it into several pages, or exclude it"
+    f"takes over {CPU_S:.0f} s of processor time, or {MEMORY_BYTES // 1024**2} MiB of memory, or gives over"
+    f" {ANSWER_BYTES // 1024**2} MiB of text; cut it into several"
 )
+_QUIET = {"MALLOC_ARENA_MAX": "2", "RAYON_NUM_THREADS": "1", "TOKIO_WORKER_THREADS": "1"}
+"""Variables of the process. Each thread and each arena of the allocator takes memory within the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of content.
+
+    letter: of its requests. what, piece: its names in messages. limit_signals: further ends of a process at a limit.
+    """
+
+    letter: bytes
+    what: str
+    piece: str
+    limit_signals: tuple[int, ...] = ()
+
+
+_HTML = _Kind(b"H", "HTML", "pages")
+_DOCUMENT = _Kind(b"D", "document", "files", (-signal.SIGABRT,))
 
 
 class Converter:
@@ -55,6 +76,16 @@ class Converter:
 
     def markdown(self, html: str) -> str:
         """Return a page as Markdown. Raises Park for an invalid or too large page, Retry if the process was killed."""
+        return self._convert(_HTML, html.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+
+    def document(self, name: str, data: bytes) -> bytes:
+        """Return a document as Markdown in UTF-8. name: its file name, whose ending is its type.
+
+        Raises Park for an invalid or too large document, Retry if the process was killed.
+        """
+        return self._convert(_DOCUMENT, name.encode("utf-8", "surrogatepass") + b"\0" + data)
+
+    def _convert(self, kind: _Kind, data: bytes) -> bytes:
         with self._places, self._process() as process:
             overdue = threading.Event()
 
@@ -66,18 +97,20 @@ class Converter:
             timer.daemon = True
             timer.start()
             try:
-                letter, answer = _ask(process, html.encode("utf-8", "surrogatepass"))
+                letter, answer = _ask(process, kind.letter, data)
             except (OSError, EOFError) as error:
                 process.kill()
-                raise _exit_error(process.wait(), overdue=overdue.is_set()) from error
+                raise _exit_error(kind, process.wait(), overdue=overdue.is_set()) from error
             finally:
                 timer.cancel()
             if letter == b"L":
                 # The memory of this process holds the long answer, so the process ends too.
-                raise Park("too_large", _TOO_MUCH)
+                raise Park("too_large", _too_much(kind))
         if letter == b"M":
-            return answer.decode("utf-8", "surrogatepass")
-        raise Park("refused", f"the file is no readable HTML ({answer.decode()}); fix it, or exclude it")
+            return answer
+        if letter == b"R":
+            raise Retry(f"the converter of files cannot be loaded ({answer.decode()}); reinstall it")
+        raise Park("refused", f"the file is no readable {kind.what} ({answer.decode()}); fix it, or exclude it")
 
     def close(self) -> None:
         """Kill all processes, also during a conversion."""
@@ -127,7 +160,7 @@ class Converter:
 
 def _start() -> subprocess.Popen[bytes]:
     # The process must not see the API token, and needs no other variable.
-    environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONUTF8": "1"}
+    environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONUTF8": "1", **_QUIET}
     try:
         return subprocess.Popen(  # noqa: S603 - starts this program
             [sys.executable, "-P", *COMMAND],
@@ -140,13 +173,13 @@ def _start() -> subprocess.Popen[bytes]:
             start_new_session=True,
         )
     except OSError as error:
-        raise Retry(f"the process that converts HTML cannot be started ({error.strerror})") from error
+        raise Retry(f"the process that converts files cannot be started ({error.strerror})") from error
 
 
-def _ask(process: subprocess.Popen[bytes], data: bytes) -> tuple[bytes, bytes]:
+def _ask(process: subprocess.Popen[bytes], letter: bytes, data: bytes) -> tuple[bytes, bytes]:
     if process.stdin is None or process.stdout is None:
         raise AssertionError("a process without pipes")
-    process.stdin.write(HEADER.pack(b"H", len(data)))
+    process.stdin.write(HEADER.pack(letter, len(data)))
     process.stdin.write(data)
     process.stdin.flush()
     letter, size = HEADER.unpack(_read_exactly(process.stdout, HEADER.size))
@@ -160,15 +193,20 @@ def _read_exactly(pipe: IO[bytes], size: int) -> bytes:
     return data
 
 
-def _exit_error(code: int, *, overdue: bool) -> SyncdError:
+def _too_much(kind: _Kind) -> str:
+    return f"converting this {kind.what} {_TOO_MUCH} {kind.piece}, or exclude it"
+
+
+def _exit_error(kind: _Kind, code: int, *, overdue: bool) -> SyncdError:
     """Return the error of a process that ended before its answer."""
     if overdue:
-        return Retry("the conversion of its HTML took too long, because the machine is busy; it is tried again")
-    if code in (LIMIT_CODE, -signal.SIGXCPU):
-        return Park("too_large", _TOO_MUCH)
+        return Retry(f"the conversion of its {kind.what} took too long, because the machine is busy; it is tried again")
+    # A library in Rust aborts the process when the memory limit refuses an allocation.
+    if code in (LIMIT_CODE, -signal.SIGXCPU, *kind.limit_signals):
+        return Park("too_large", _too_much(kind))
     if code == -signal.SIGKILL:
-        return Retry("the conversion of its HTML was interrupted; it is tried again")
-    return Park("refused", f"the file's HTML ends the process that converts it ({code}); fix it, or exclude it")
+        return Retry(f"the conversion of its {kind.what} was interrupted; it is tried again")
+    return Park("refused", f"the file's {kind.what} ends the process that converts it ({code}); fix it, or exclude it")
 
 
 converter = Converter()
@@ -189,28 +227,49 @@ def main() -> None:
     threading.Thread(target=_watch, args=(begun,), daemon=True).start()
     source, answers = sys.stdin.buffer, sys.stdout.buffer
     while header := source.read(HEADER.size):
-        _, size = HEADER.unpack(header)
+        kind, size = HEADER.unpack(header)
         begun[0] = time.process_time()
         with contextlib.suppress(OSError, ValueError):
             seconds = int(begun[0] + CPU_S) + 2
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
-        letter, answer = _answer(source, size)
+        letter, answer = _answer(source, kind, size)
         answers.write(HEADER.pack(letter, len(answer)))
         answers.write(answer)
         answers.flush()
 
 
-def _answer(source: BinaryIO, size: int) -> tuple[bytes, bytes]:
+def _answer(source: BinaryIO, kind: bytes, size: int) -> tuple[bytes, bytes]:
     try:
-        from syncd.text.html_text import markdown
-
-        made = markdown(source.read(size).decode("utf-8", "surrogatepass")).encode("utf-8", "surrogatepass")
+        data = source.read(size)
+        convert = _converter(kind)
+        made = convert(data)
+    except ImportError as error:
+        return b"R", _told(error)
     except MemoryError:
         # Part of the page can be unread, so the next bytes of the input are no header.
         os._exit(LIMIT_CODE)
-    except Exception as error:  # noqa: BLE001 - any exception of the parser is a fault of the page
-        return b"E", " ".join(f"{type(error).__name__}: {error}".split())[:200].encode("utf-8", "backslashreplace")
+    except BaseException as error:  # noqa: BLE001 - any exception of the parser, also a panic of Rust, is a fault of the file
+        return b"E", _told(error)
     return (b"M", made) if len(made) <= ANSWER_BYTES else (b"L", b"text")
+
+
+def _told(error: BaseException) -> bytes:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200].encode("utf-8", "backslashreplace")
+
+
+def _converter(kind: bytes) -> Callable[[bytes], bytes]:
+    """Return the function that converts the content of a request. Raises ImportError if its package is missing."""
+    if kind == _DOCUMENT.letter:
+        from syncd.text.document_text import markdown as document_markdown
+
+        def convert_document(data: bytes) -> bytes:
+            name, _, content = data.partition(b"\0")
+            return document_markdown(name.decode("utf-8", "surrogatepass"), content)
+
+        return convert_document
+    from syncd.text.html_text import markdown
+
+    return lambda data: markdown(data.decode("utf-8", "surrogatepass")).encode("utf-8", "surrogatepass")
 
 
 def peak_memory() -> int:

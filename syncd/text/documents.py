@@ -135,7 +135,7 @@ def describe(sources: Mapping[str, str], key: str, content: Content) -> tuple[di
     A value of front matter is the text as it is written: dates, numbers and `yes` are not interpreted. A list of plain
     values becomes one text with commas. Nested values are left out.
     """
-    head = _read_head(key, content.data) if set(sources.values()) - {"modified", "folder"} else Head()
+    head = _read_head(key + content.suffix, content.data) if set(sources.values()) - {"modified", "folder"} else Head()
     folder, slash, name = key.rpartition("/")
     values_by_source = {
         "title": head.fields.get("title") or head.heading or name.rpartition(".")[0] or name,

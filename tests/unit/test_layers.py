@@ -269,12 +269,11 @@ def test_a_file_stays_readable(module: str) -> None:
 def test_everything_imported_is_the_standard_library_syncd_or_declared() -> None:
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
     declared = _packages(project["dependencies"]) | {"anyio"}  # starlette's and httpx's own base
-    extras = {
-        name: _packages(project["optional-dependencies"][name]) for name in ("emulator", "vectorize", "notify", "mcp")
-    }
+    names = ("emulator", "vectorize", "convert", "notify", "mcp")
+    extras = {name: _packages(project["optional-dependencies"][name]) for name in names}
     for module in MODULES:
         allowed = declared | (extras["emulator"] if room(module) == "emulator" else set())
-        allowed |= extras["vectorize"] if room(module) == "text" else set()
+        allowed |= extras["vectorize"] | extras["convert"] if room(module) == "text" else set()
         allowed |= extras["mcp"] | {"mcp_types"} if room(module) == "agents" else set()
         allowed |= extras["notify"] if module == "syncd.service.outbox" else set()
         for each in imports(module):

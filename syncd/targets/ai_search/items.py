@@ -12,12 +12,13 @@ from syncd.cloudflare.ai_search_models import ItemPage, StoredItem
 from syncd.cloudflare.decoding import parse_time
 from syncd.cloudflare.instance_models import NO_SETTINGS, InstanceSettings
 from syncd.core.errors import NotFound
+from syncd.core.forms import neighbours
 from syncd.core.key_digests import FULL_KEY_FIELD, prefix_of
 from syncd.core.model import Content, Entry, Stored
 from syncd.core.probe_answers import DIGESTS, is_probe_name
 from syncd.targets.ai_search.probe_answers import CurrentAnswers
 from syncd.targets.base import Landmark, Newest, NewestPage
-from syncd.targets.shared import ShortNames, refusals_halt
+from syncd.targets.shared import ShortNames, content_checksum, refusals_halt
 
 log = structlog.get_logger()
 
@@ -117,6 +118,7 @@ class ItemReader:
         self.unreadable_rows: list[str] = []
         self._api = api
         self._prefix = policy.prefix
+        self._owner = policy.owner
         self._names = names
         self._answers = answers
 
@@ -192,7 +194,19 @@ class ItemReader:
     def is_of(self, item: StoredItem, key: str) -> bool:
         """Return whether the item belongs to this key. An item whose metadata has no key is judged by its name."""
         own = self.key(item.key, item.metadata)
-        return own == key or (own == item.key == self._names.name(key))
+        return self._names.is_of(item.key, own, key, ours=self._is_ours(item))
+
+    def is_left_by_other(self, item: StoredItem, key: str) -> bool:
+        """Return whether our own item has the name of a key because of another file, which no longer exists.
+
+        If both files existed, neither of them would be sent.
+        """
+        own = self.key(item.key, item.metadata)
+        return own != key and self._is_ours(item) and own in neighbours(key)
+
+    def _is_ours(self, item: StoredItem) -> bool:
+        marks = item.metadata or {}
+        return SHA256 in marks and marks.get(OWNER) == self._owner
 
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:
         """Return the sha-256 of the stored content, None if the item does not exist.
@@ -207,7 +221,7 @@ class ItemReader:
         if content and entry.version and kind in DIGESTS:
             return entry.version.lower() if kind == "sha256" else f"{kind}:{entry.version}"
         try:
-            return hashlib.sha256(await self._api.download(entry.ref)).hexdigest()
+            return content_checksum(await self._api.download(entry.ref), content)
         except NotFound:
             return None
 
@@ -223,7 +237,7 @@ class ItemReader:
 
     async def _entry(self, item: StoredItem) -> Entry:
         key = self.key(item.key, item.metadata)
-        if self._names.unproved(item.key, key):
+        if self._names.unproved(item.key, key, ours=self._is_ours(item)):
             key = await self._names.look_up(item.key)
         return entry_of(item) if key == item.key else entry_of(item)._replace(key=key)
 

@@ -94,7 +94,7 @@ class ItemWriter:
                 await self._remover.delete(action.ref)
                 return Done()
             content = await read_one(read, action)
-            await self._ocr_limit.check(action.key, len(content.data))
+            await self._ocr_limit.check(action.key + content.suffix, len(content.data))
             return await self._put(action, content)
         except Exception as error:  # noqa: BLE001 - file_error logs an unexpected one
             return file_error(error, action.key)
@@ -140,9 +140,10 @@ class ItemWriter:
             found = await self._items.find_name(name)
             if found is None:
                 raise Retry("the remote says the key exists, but does not show it; its delete may not be finished")
-        if not self._items.is_of(found, put.key):
+        is_left = self._items.is_left_by_other(found, put.key)
+        if not (is_left or self._items.is_of(found, put.key)):
             raise Retry(f"the name {name!r} was taken meanwhile by the item of another file")
-        if await self._holds(found, content):
+        if not is_left and await self._holds(found, content):
             return Done(stored_of(found, content), unchanged=True)
         self._check_replaceable(put, found)
         await self._remover.make_room(put.key, found.id)
@@ -247,7 +248,7 @@ class _ItemUploader:
 
     async def upload(self, put: Put, content: Content, name: str) -> StoredItem:
         """Upload a content under this name. Raises Misnamed if the remote stored it under another name."""
-        kind = content_type(put.key) or "application/octet-stream"
+        kind = content_type(put.key + content.suffix) or "application/octet-stream"
         marks = {SHA256: content.checksum, OWNER: self._policy.owner}
         if name != put.key:
             marks[FULL_KEY_FIELD] = put.key

@@ -45,7 +45,7 @@ from syncd.targets.kv.writing import (
     ValueWriter,
     value_marks,
 )
-from syncd.targets.shared import ShortNames, fetch_each, json_size
+from syncd.targets.shared import ShortNames, content_checksum, fetch_each, json_size
 
 log = structlog.get_logger()
 
@@ -84,6 +84,7 @@ class ValueReader:
         self._namespace = namespace
         self._policy = policy
         self._names = names
+        self._has_forms = names.has_forms
 
     async def entry_pages(self) -> AsyncGenerator[Iterator[Entry], None]:
         """Yield the entries under the prefix by page, except for stale entries of this owner.
@@ -107,7 +108,7 @@ class ValueReader:
 
     async def with_full_key(self, entry: Entry) -> Entry:
         """Return the entry under its full key, which its metadata may not contain."""
-        if self._names.unproved(entry.ref, entry.key):
+        if self._names.unproved(entry.ref, entry.key, ours=self._is_ours(entry)):
             return entry._replace(key=await self._names.look_up(entry.ref))
         return entry
 
@@ -119,18 +120,28 @@ class ValueReader:
                 entry = self._entry(name, await namespace.read_metadata(name))
             except NotFound:
                 continue
-            if entry is not None and (name == present or entry.key == key):
+            if entry is None or (name == entry.key == present != key and self._is_ours(entry)):
+                # The second case: the value of a file whose own name this is.
+                continue
+            if name == present or entry.key == key:
                 return entry._replace(key=key)
         return None
 
+    def may_have_other_key(self, entry: Entry) -> bool:
+        """Return whether `with_full_key` may change the entry. Quick, because a listing asks for each entry."""
+        # "~" is in every short name.
+        return "~" in entry.ref or (self._has_forms and not self._is_ours(entry))
+
+    def _is_ours(self, entry: Entry) -> bool:
+        return entry.owner == self._policy.owner and entry.marked is True
+
     async def checksum(self, entry: Entry, content: Content | None) -> str | None:
-        """Download the value and return its sha-256, None if the value does not exist."""
-        del content
+        """Download the value and return its checksum, None if the value does not exist."""
         try:
             value = await (await self._namespace()).read_value(entry.ref)
         except NotFound:
             return None
-        return hashlib.sha256(value.content).hexdigest()
+        return content_checksum(value.content, content)
 
     def _entry(self, name: str, metadata: Any) -> Entry | None:
         marks = metadata if isinstance(metadata, dict) else {}
@@ -362,8 +373,8 @@ class KVTarget:
             async with aclosing(self._reader.entry_pages()) as pages:
                 async for entries in pages:
                     for entry in entries:
-                        # "~" is in every short name.
-                        yield await self._reader.with_full_key(entry) if "~" in entry.ref else entry
+                        renamed = self._reader.may_have_other_key(entry)
+                        yield await self._reader.with_full_key(entry) if renamed else entry
         except TargetMissing:
             self._namespace.forget()
             raise

@@ -199,7 +199,7 @@ def split_file(
     put: Put, content: Content, maker: RefMaker, settings: ChunkSettings, policy: VectorWritePolicy
 ) -> list[PendingVector]:
     """Split a file into chunks. Raises Park if the content is no text, has no text, or has over CHUNKS_LIMIT chunks."""
-    document = read_document(put.key, content.data)
+    document = read_document(put.key + content.suffix, content.data)
     parts = chunks(document.text, document.kind, settings.size, settings.overlap)
     if len(parts) > CHUNKS_LIMIT:
         over = f"the file has {len(parts)} chunks, and a file can have {CHUNKS_LIMIT} at most; raise chunk_size"

@@ -15,6 +15,7 @@ from syncd.cloudflare.ai_search import AISearch
 from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.transport import Seams, Transport
+from syncd.core.forms import NO_FORMS, Forms
 from syncd.core.model import Item
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
@@ -157,6 +158,8 @@ class MirrorFixture(BaseMirrorFixture):
     transport: Transport
     mirror: Mirror
     long_names: bool = False
+    forms: Forms = NO_FORMS
+    converted: list[str] = field(default_factory=list)
     learned: StoredAnswers = field(init=False)
 
     def shorten(self, *, on: bool = True) -> None:
@@ -220,6 +223,7 @@ class Harness:
         db, most = open_state(fixture.state), limits(128, 10 * MIB)
         if fixture.long_names:
             most = replace(most, long_key_length=LONG_KEY_LENGTH)
+        most = replace(most, forms=fixture.forms)
         tree = Tree(fixture.root, Rules(), most, fixture.marks.prefix)
         keys = KeySources(
             Journal(db, fixture.name).keys, lambda: [each.key for each in tree.walk() if isinstance(each, Item)]
@@ -230,6 +234,7 @@ class Harness:
         mirror.now = self.clock
         mirror.age = self.clock
         mirror.chance = lambda: 0.5
+        mirror.convert = fixture.convert
         return mirror
 
     # -- another client

@@ -15,13 +15,18 @@ from syncd.cloudflare.auth import Credentials
 from syncd.cloudflare.gate import Gate
 from syncd.cloudflare.kv import KV
 from syncd.cloudflare.transport import Seams, Transport
+from syncd.core.forms import NO_FORMS, Forms
+from syncd.core.model import Item
 from syncd.core.plan import Policy
 from syncd.core.rules import Rules
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import create_app
+from syncd.local.walk import Tree
 from syncd.service.build import build_mirror
 from syncd.state.db import open_state
+from syncd.state.journal import Journal
 from syncd.sync.mirror import Mirror, Result, Settings
+from syncd.targets.base import KeySources
 from syncd.targets.kv.target import KVTarget, NamespaceChoice, limits, long_key_bytes
 from syncd.targets.kv.writing import ValueWritePolicy
 from tests.unit.targets.harness_ai_search import ACCOUNT, BASE, Act, Clock, Forward, Wire
@@ -48,6 +53,8 @@ class MirrorFixture(BaseMirrorFixture):
     transport: Transport
     mirror: Mirror
     long_names: bool = False
+    forms: Forms = NO_FORMS
+    converted: list[str] = field(default_factory=list)
 
     def shorten(self, *, on: bool = True) -> None:
         """Restart with long_names = "shorten", or "reject"."""
@@ -110,12 +117,20 @@ class Harness:
         most = limits(*fixture.sizes)
         if fixture.long_names:
             most = replace(most, long_key_length=1024, long_key_bytes=long_key_bytes(fixture.terms.owner))
-        target = KVTarget(KV(fixture.transport), fixture.place, fixture.terms, most)
+        most = replace(most, forms=fixture.forms)
+        db, tree = open_state(fixture.state), Tree(fixture.root, Rules(), most, fixture.terms.prefix)
+
+        def walked() -> list[str]:
+            return [each.key for each in tree.walk() if isinstance(each, Item)]
+
+        keys = KeySources(Journal(db, fixture.name).keys, walked)
+        target = KVTarget(KV(fixture.transport), fixture.place, fixture.terms, most, keys=keys)
         target.writer.clock, target.writer.sleep = self.clock, self.clock.sleep
-        mirror = build_mirror(open_state(fixture.state), fixture.name, fixture.root, target, fixture.settings)
+        mirror = build_mirror(db, fixture.name, fixture.root, target, fixture.settings)
         mirror.now = self.clock
         mirror.age = self.clock
         mirror.chance = lambda: 0.5
+        mirror.convert = fixture.convert
         return mirror
 
     def changes(self) -> list[str]:

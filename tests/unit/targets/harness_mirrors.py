@@ -1,10 +1,15 @@
 """Operations on a mirror with any target: change its folder, make passes, restart."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from syncd.cloudflare.transport import Transport
+from syncd.core.errors import Park
+from syncd.core.forms import Forms
+from syncd.core.model import Content
+from syncd.core.problems import Limits
 from syncd.state.directory import FILE_NAME
 from syncd.sync.mirror import Mirror, PassOptions, Result, Scope
 from syncd.sync.reconcile import reconcile
@@ -19,6 +24,22 @@ class BaseMirrorFixture:
     state: Path
     transport: Transport
     mirror: Mirror
+    forms: Forms
+    converted: list[str]
+
+    def convert(self, key: str, content: Content, limits: Limits) -> Content:
+        """Convert a file without a library. A file whose text contains "broken" cannot be converted."""
+        if limits.forms.of(key) != "convert":
+            return content
+        self.converted.append(key)
+        if b"broken" in content.data:
+            raise Park("refused", "the file is no readable document")
+        return replace(content, data=b"Text: " + content.data.upper())
+
+    def send(self, **forms: Any) -> None:
+        """Restart with these values of Forms."""
+        self.forms = Forms(**forms)
+        self.restart()
 
     def write(self, path: str, data: str | bytes, *, age_s: float = 0.0) -> Path:
         """Write a file. age_s: the age of its time, which the stat cache needs."""

@@ -1,0 +1,51 @@
+"""Converts the files of `convert` to Markdown before they are sent (core/forms.py)."""
+
+import sys
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+
+from syncd.core.errors import Park, Retry
+from syncd.core.model import Content
+from syncd.core.problems import Limits
+
+PACKAGE = "kreuzberg"
+CONVERT_REMEDY = "pip install 'syncd[convert]'"
+
+
+def converter_version() -> str | None:
+    """Return the version of the converter, None if the extra `convert` is not installed."""
+    try:
+        return version(PACKAGE)
+    except PackageNotFoundError:
+        return None
+
+
+def converter_name() -> str:
+    """Return the converter as a part of the checksums of converted files, such as kreuzberg-4.10.4."""
+    return f"{PACKAGE}-{converter_version() or 'missing'}"
+
+
+def close() -> None:
+    """End the processes that convert files, so that no thread waits for them."""
+    if loaded := sys.modules.get("syncd.text.converter"):
+        loaded.converter.close()
+
+
+def converted(key: str, content: Content, limits: Limits) -> Content:
+    """Return a file as it is sent. Blocks while the file is converted, if its form is `convert`.
+
+    Raises Park if the file cannot be converted or its text cannot be sent, and Retry if the extra `convert` is not
+    installed.
+    """
+    if limits.forms.of(key) != "convert":
+        return content
+    if converter_version() is None:
+        # Retry, because a parked file would be retried only after a change of the file.
+        raise Retry(f"converting documents needs the extra 'convert': {CONVERT_REMEDY}, then start syncd again")
+    # Imported late, because few folders contain documents.
+    from syncd.text.converter import converter
+
+    text = converter.document(key.rpartition("/")[2], content.data)
+    if problem := limits.refuse_converted(key, len(text)):
+        raise Park(problem.kind, problem.message)
+    return replace(content, data=text)
