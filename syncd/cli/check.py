@@ -344,15 +344,13 @@ def _check_folder(
 
 
 def _check_forms(name: str, forms: "Forms", survey: "FolderSurvey") -> _Result:
-    """Return how many files are sent in another form, and whether the converter is there."""
+    from syncd.queries.forecast import describe_forms
     from syncd.text.conversion import CONVERT_REMEDY, converter_version
 
-    what, converted, as_text = f"{name}: convert", survey.forms["convert"], survey.forms["text"]
-    if forms.convert and converter_version() is None:
-        message = f"{converted} files cannot be converted; the extra 'convert' is not installed"
-        return Finding(what, "FAIL", message, CONVERT_REMEDY), EXIT_CONFIG
-    by = f" by {forms.converter}" if forms.convert else ""
-    return Finding(what, "ok", f"{converted} files to convert{by}, {as_text} to send as text"), EXIT_OK
+    missing = bool(forms.convert) and converter_version() is None
+    what, message = f"{name}: convert", describe_forms(survey, forms, missing=missing)
+    found = Finding(what, "FAIL" if missing else "ok", message, CONVERT_REMEDY if missing else None)
+    return found, EXIT_CONFIG if missing else EXIT_OK
 
 
 def _capacity(name: str, usages: "Sequence[Usage]", growth: "Growth") -> list[Finding]:
@@ -396,11 +394,9 @@ def survey(tree: "Tree", shard: "Shard", db: "sqlite3.Connection | None", name: 
         result.files += len(items)
         result.html += sum(ending(item.key) in HTML for item in items)
         result.problems += len(batch) - len(items)
-        forms = tree.limits.forms
-        result.forms.update(form for item in items if forms and (form := forms.of(item.key)))
+        result.forms.update(form for item in items if (form := tree.limits.forms.of(item.key)))
         _compare(items, db, name, result)
-    result.complete = tree.complete
-    result.protected = bool(tree.protected.closed or tree.protected.covered)
+    result.complete, result.protected = tree.complete, bool(tree.protected.closed or tree.protected.covered)
     return result
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from syncd.core.forms import Forms
+
 if TYPE_CHECKING:
     from syncd.sync.mirror import Result
     from syncd.targets.base import Target
@@ -82,8 +84,8 @@ class FolderSurvey:
     """The result of a walk that reads no file.
 
     unsent: files that are new or look changed; unsent_bytes: their size. html: files that are HTML by their names.
-    forms: files of each form. known: entries of the journal; found: entries of the journal that have a file.
-    complete: every directory could be read. protected: a mount is missing, so the number of deleted files is unknown.
+    known: entries of the journal; found: entries of the journal that have a file. complete: every directory could be
+    read. protected: a mount is missing, so the number of deleted files is unknown. forms: files of each form.
     """
 
     files: int = 0
@@ -91,11 +93,19 @@ class FolderSurvey:
     unsent: int = 0
     unsent_bytes: int = 0
     html: int = 0
-    forms: Counter[str] = field(default_factory=Counter)
     known: int = 0
     found: int = 0
     complete: bool = True
     protected: bool = False
+    forms: Counter[str] = field(default_factory=Counter)
+
+
+def describe_forms(survey: FolderSurvey, forms: Forms, *, missing: bool) -> str:
+    """Return how many files are sent in another form. missing: the converter is not installed."""
+    if missing:
+        return f"{survey.forms['convert']} files cannot be converted; the extra 'convert' is not installed"
+    by = f" by {forms.converter}" if forms.convert else ""
+    return f"{survey.forms['convert']} files to convert{by}, {survey.forms['text']} to send as text"
 
 
 def describe(survey: FolderSurvey, target: "Target", seconds_for: Callable[[int], float], limit: str) -> str:

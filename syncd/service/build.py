@@ -7,7 +7,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from syncd.core.plan import Policy
 from syncd.core.problems import Limits
 from syncd.core.rules import Rules
 from syncd.local.walk import Tree
+from syncd.service.trusted import known_credentials
 from syncd.state import ownership
 from syncd.state.activity import History, Passes
 from syncd.state.age import Age, boot_id, uptime_s
@@ -49,10 +50,6 @@ from syncd.text.conversion import converted, converter_name
 
 LONG_KEY_LENGTH = 1024
 """Maximum characters of a full key in an entry's metadata. Our own limit; AI Search allows 10 KiB of metadata."""
-
-
-CREDENTIALS_WORKED = "credentials_worked"
-"""The name of a stored value: the fingerprint of the credentials, and the kinds of request that accepted them."""
 
 
 FORMS = "forms"
@@ -112,7 +109,7 @@ async def open_session(
         config = _with_owners(config, db)
         transport = await stack.enter_async_context(open_transport(config))
         if not read_only:
-            stack.enter_context(_known_credentials(transport, db))
+            stack.enter_context(known_credentials(transport, db))
         mirrors: dict[str, Mirror] = {}
         session = Session(config, transport, db, mirrors, held)
         for name in names or config.mirrors:
@@ -221,32 +218,6 @@ def _transport(config: Config, budget: Budget | None) -> Transport:
     except OSError as error:
         why = f"the certificates named by SSL_CERT_FILE or SSL_CERT_DIR cannot be used: {error.strerror or error}"
         raise ConfigError(f"cloudflare: {why}") from None
-
-
-@contextmanager
-def _known_credentials(transport: Transport, db: sqlite3.Connection) -> Iterator[None]:
-    """Read for which kinds of request the present credentials have worked, and store these kinds at the end.
-
-    A command that changes nothing tries a refused request once only, so that a person has the answer at once.
-    """
-    meta = Meta(db, "")
-    stored = meta.get(CREDENTIALS_WORKED)
-    if isinstance(stored, dict) and stored.get("fingerprint") == transport.login.credentials.fingerprint():
-        transport.trust.add_known(str(kind) for kind in stored.get("kinds") or ())
-    try:
-        yield
-    finally:
-        # Without the stored value, the next process halts at the first refusal.
-        with suppress(sqlite3.Error):
-            keep_known_credentials(transport, db)
-
-
-def keep_known_credentials(transport: Transport, db: sqlite3.Connection) -> None:
-    """Store for which kinds of request the present credentials have worked, if that is news."""
-    meta = Meta(db, "")
-    found = {"fingerprint": transport.login.credentials.fingerprint(), "kinds": transport.trust.known()}
-    if found != meta.get(CREDENTIALS_WORKED):
-        meta.set(CREDENTIALS_WORKED, found)
 
 
 def _credentials(config: Config) -> Credentials:

@@ -15,11 +15,12 @@ from syncd.core.keys import normal
 from syncd.core.rules import IGNORE_FILE
 from syncd.local.walk import Tree
 from syncd.queries.forecast import span
-from syncd.service.build import Session, keep_known_credentials
+from syncd.service.build import Session
 from syncd.service.idle_look import LIMIT_S, IdleLook
 from syncd.service.lookout import Lookout
 from syncd.service.mirror_status import DEGRADED_LONG_S, MirrorStatus
 from syncd.service.notify import Notifier
+from syncd.service.trusted import keep_known_credentials
 from syncd.service.worker import MirrorWorker
 from syncd.state.db import data_version
 from syncd.state.directory import FILE_NAME, writable

@@ -89,10 +89,11 @@ def places(mirror: Mirror, rows: Sequence[Dirty]) -> Places:
 
     left = [row for row in rows if not covered(row.key)]
     folders = [row.key.removeprefix(prefix) for row in left if row.subtree]
-    return Places(
-        [folder and folder + "/" for folder in folders],
-        [row.key for row in left if row.key != prefix and shard.holds(row.key)],
-    )
+    keys = [row.key for row in left if row.key != prefix and shard.holds(row.key)]
+    # The file decides whether another file of the same name can be sent.
+    rivals = (rival for key in keys for rival in mirror.target.limits.forms.rivals(key))
+    keys = list(dict.fromkeys([*keys, *(rival for rival in rivals if shard.holds(rival) and not covered(rival))]))
+    return Places([folder and folder + "/" for folder in folders], keys)
 
 
 async def observe(

@@ -158,6 +158,8 @@ async def _make_plan(current: Pass) -> None:
         with transaction(mirror.db):
             for row in scope.rows:
                 mirror.journal.problems.clear(row.key, subtree=row.subtree)
+            for key in set(where.keys).difference(row.key for row in scope.rows):
+                mirror.journal.problems.clear(key, subtree=False)
     resolver = Resolver(
         mirror,
         delete_excluded=options.delete_excluded,

@@ -134,6 +134,24 @@ async def test_two_files_of_one_name_are_both_a_problem(tmp_path: Path, opened: 
 
 
 @BOTH
+async def test_a_hint_ends_and_begins_a_collision(tmp_path: Path, opened: Callable[..., Any]) -> None:
+    async with opened(tmp_path) as (h, fixture):
+        fixture.send(**FORMS)
+        fixture.write("app.ts", "let x", age_s=10)
+        fixture.write("app.ts.txt", "notes", age_s=10)
+        await passed(h, fixture)
+        assert set(fixture.problems()) == {"app.ts", "app.ts.txt"}
+        fixture.remove("app.ts.txt")
+        await fixture.hint("app.ts.txt")
+        assert fixture.problems() == {}
+        assert await contents(h) == {"app.ts.txt": "let x"}
+        fixture.write("app.ts.txt", "notes", age_s=10)
+        await fixture.hint("app.ts.txt")
+        assert set(fixture.problems()) == {"app.ts", "app.ts.txt"}
+        assert await contents(h) == {"app.ts.txt": "let x"}
+
+
+@BOTH
 async def test_a_name_goes_from_one_file_to_another(tmp_path: Path, opened: Callable[..., Any]) -> None:
     async with opened(tmp_path) as (h, fixture):
         fixture.send(**FORMS)

@@ -30,7 +30,7 @@ def _office(main: str, kind: str, files: Mapping[str, str | bytes]) -> bytes:
         "[Content_Types].xml": f'<Types xmlns="{_PACKAGE}/content-types">{types}</Types>',
         "_rels/.rels": f'<Relationships xmlns="{_PACKAGE}/relationships">{relation}</Relationships>',
     }
-    return packed(head | files)
+    return packed({**head, **files})
 
 
 def docx(body: str, doctype: str = "") -> bytes:
