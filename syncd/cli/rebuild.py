@@ -179,7 +179,7 @@ async def _fill(
 ) -> _Filled:
     from syncd.cli.output import ProgressDisplay, progress
     from syncd.queries.forecast import Pace
-    from syncd.service.rebuild import check_settings, fill, open_second, side_of, worse
+    from syncd.service.rebuild import check_settings, fill, first_side, open_second, side_of, worse
 
     gate, counters = session.transport.gate, session.transport.counters
     reports: list[Report] = []
@@ -196,7 +196,7 @@ async def _fill(
             retrieval = None
             if questions and not reports[-1].error:
                 retrieval = await _ask_both(questions, session.mirrors[rebuild.name], mirror, display)
-        first, second = side_of(session.mirrors[rebuild.name]), side_of(mirror)
+        first, second = first_side(session.config, rebuild), side_of(mirror.journal, rebuild.second)
     return _Filled(first, second, worse(first, second), reports[-1], used, retrieval)
 
 

@@ -7,10 +7,8 @@ the person changes the lines. So a construct that the line editor does not know 
 import json
 import os
 import re
-import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +106,10 @@ def change_config(path: Path, mirror: str, changes: Changes, check: Callable[[Pa
 
 def _replace(path: Path, data: bytes, check: Callable[[Path], None]) -> None:
     seen = path.stat()
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    new = Path(name)
+    # A fixed name: the next command removes what a killed one has left.
+    new = path.with_name(f".{path.name}.syncd-new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -121,5 +121,4 @@ def _replace(path: Path, data: bytes, check: Callable[[Path], None]) -> None:
         check(new)
         new.replace(path)
     finally:
-        with suppress(FileNotFoundError):
-            new.unlink()
+        new.unlink(missing_ok=True)

@@ -7,12 +7,13 @@ way. The switch is a change of the config: see state/succession.py.
 
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from syncd.config.checks import check_mirrors
 from syncd.config.schema import Config, MirrorConfig
 from syncd.config.target_sections import AISearchSection, TargetSection, VectorizeSection
 from syncd.core.errors import ConfigError, TargetMissing
@@ -20,8 +21,9 @@ from syncd.core.key_digests import Shard
 from syncd.core.model import HARMLESS, Problem
 from syncd.core.priority import Priority, requests_at
 from syncd.service.build import NO_GRANTS, Session, add_mirror, location
-from syncd.state.db import Meta, detect_damage, open_to_write
+from syncd.state.db import Meta, detect_damage, open_state_to_read, open_to_write
 from syncd.state.directory import FILE_NAME, lock, when_free
+from syncd.state.journal import Journal
 from syncd.state.ownership import bind, reshard
 from syncd.state.succession import REBUILD, rebuild_description, rebuild_directory, stored_binding
 from syncd.sync import once
@@ -142,7 +144,9 @@ def _changed(first: MirrorConfig, changes: Mapping[Key, Any]) -> MirrorConfig:
 
 
 def check_second(config: Config, rebuild: Rebuild) -> None:
-    """Raise ConfigError if the second target is the target of this or another mirror."""
+    """Raise ConfigError if the second target is invalid, or is the target of this or another mirror."""
+    for _, fault in check_mirrors(config.model_copy(update={"mirrors": {rebuild.name: rebuild.second}})):
+        raise ConfigError(f"the second target cannot be used: {fault.removeprefix('.')}")
     for name, mirror in config.mirrors.items():
         prefixes = mirror.key_prefix, rebuild.second.key_prefix
         shared = prefixes[0].startswith(prefixes[1]) or prefixes[1].startswith(prefixes[0])
@@ -225,17 +229,24 @@ class Side:
     problems: Mapping[str, Problem]
 
 
-def side_of(mirror: Mirror) -> Side:
-    """Return the numbers of a target, as the journal knows them."""
-    status = mirror.journal.count_below("")
-    prefix = mirror.policy.prefix
+def first_side(config: Config, rebuild: Rebuild) -> Side:
+    """Return the numbers of the first target at this moment. A daemon may have changed them during the fill."""
+    db = open_state_to_read(config.state_dir)
+    if db is None:
+        raise ConfigError(f"the state file in {config.state_dir} is gone; run: syncd reconcile {rebuild.name}")
+    with closing(db):
+        return side_of(Journal(db, rebuild.name), rebuild.first)
+
+
+def side_of(journal: Journal, section: MirrorConfig) -> Side:
+    """Return the numbers of a target, as a journal knows them."""
     problems = {
-        problem.key.removeprefix(prefix): problem
-        for problem in mirror.journal.problems.all()
+        problem.key.removeprefix(section.key_prefix): problem
+        for problem in journal.problems.all()
         if problem.kind not in HARMLESS
     }
-    searchable = None if mirror.settings.spec.startswith("kv:") else status.get("completed", 0)
-    return Side(mirror.settings.spec, mirror.journal.count(), searchable, problems)
+    searchable = None if section.target.type == "kv" else journal.count_below("").get("completed", 0)
+    return Side(section.target.spec, journal.count(), searchable, problems)
 
 
 def worse(first: Side, second: Side) -> list[Problem]:
@@ -260,11 +271,12 @@ def is_in_effect(config: Config, name: str, section: MirrorConfig) -> bool:
 def check_edit(rebuild: Rebuild, config: Config) -> None:
     """Raise ConfigError if a changed config does not name the second target, because another source wins."""
     section = config.mirrors[rebuild.name]
-    for key, value in rebuild.changes.items():
+    for key in rebuild.changes:
         found: Any = section
+        wanted: Any = rebuild.second
         for part in key:
-            found = getattr(found, part, None)
-        if found != value:
+            found, wanted = getattr(found, part, None), getattr(wanted, part, None)
+        if found != wanted:
             where = f"mirrors.{rebuild.name}.{'.'.join(key)}"
             raise ConfigError(f"{where} is set in the environment, too; change it there, then: syncd reload")
 

@@ -6,6 +6,7 @@ process opens the state with a config that names the second target. One transact
 again.
 """
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,10 +16,10 @@ from typing import Any
 
 import structlog
 
-from syncd.core.errors import StateDamaged
+from syncd.core.errors import ConfigError, StateHalt, SyncdError
 from syncd.state.age import Age, boot_id, uptime_s
 from syncd.state.db import Meta, open_copy, open_state_to_read, transaction
-from syncd.state.directory import FILE_NAME, lock
+from syncd.state.directory import FILE_NAME, lock, no_database
 from syncd.state.pass_tables import keep_pass_id, last_pass_id
 
 # All statements consist of constants.
@@ -56,56 +57,80 @@ def rebuild_directory(state_dir: Path, mirror: str) -> Path:
 def rebuild_description(directory: Path, mirror: str) -> dict[str, Any] | None:
     """Return the description of the rebuild in a state directory, None if there is none that can be read."""
     try:
-        db = open_state_to_read(directory)
-    except StateDamaged:
+        found = _value(directory, mirror, REBUILD)
+    except SyncdError:
+        # Whoever opens the file to write says why.
         return None
-    if db is None:
-        return None
-    with closing(db):
-        found = Meta(db, mirror).get(REBUILD)
     return found if isinstance(found, dict) else None
 
 
-def stored_binding(directory: Path, mirror: str) -> object:
-    """Return the binding that the state file of a directory has for a mirror, None if there is none."""
-    try:
-        db = open_state_to_read(directory)
-    except StateDamaged as error:
-        log.warning("rebuild.damaged", mirror=mirror, why=str(error), consequence="the next full pass lists the target")
-        return None
+def stored_binding(state_dir: Path, mirror: str) -> object:
+    """Return the binding that a state file has for a mirror, None if there is none."""
+    return _value(state_dir, mirror, BINDING)
+
+
+def _value(directory: Path, mirror: str, name: str) -> object:
+    db = open_state_to_read(directory)
     if db is None:
         return None
     with closing(db):
-        return Meta(db, mirror).get(BINDING)
+        return Meta(db, mirror).get(name)
 
 
 def succeed(db: sqlite3.Connection, state_dir: Path, mirror: str, binding: Binding, *, keep: bool) -> bool:
     """Let the journal of a rebuild take over if it describes the target that the mirror has from now on.
 
     keep: leave the files of the rebuild alone, because `db` is a copy. Return whether the journal was replaced.
-    Raises Locked if the rebuild is still at work.
+    Raises Locked if the rebuild is still at work. A rebuild that cannot be read has no effect: the next full pass then
+    recognizes the entries by their marks.
     """
-    directory = rebuild_directory(state_dir, mirror)
-    aside = directory.with_name(f"{mirror}.done")
-    if not keep and aside.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-    if not (directory / FILE_NAME).exists():
-        return False
-    if stored_binding(directory, mirror) != list(binding):
-        return False
-    with ExitStack() as stack:
-        if not keep:
-            stack.enter_context(lock(directory))
-        if replaced := Meta(db, mirror).get(BINDING) != list(binding):
-            with closing(open_copy(directory)) as source:
-                _replace(db, source, mirror)
-            log.info("rebuild.in_effect", mirror=mirror, target=binding[0])
-        if not keep:
-            # A rename is one step, so a kill leaves either all files of the rebuild or none.
-            directory.rename(aside)
+    directory, now = rebuild_directory(state_dir, mirror), list(binding)
     if not keep:
-        shutil.rmtree(aside, ignore_errors=True)
+        _remove(_aside(directory))
+    if not os.path.exists(directory / FILE_NAME):  # noqa: PTH110 - without permission this returns False
+        return False
+    before = Meta(db, mirror).get(BINDING)
+    try:
+        if stored_binding(directory, mirror) != now:
+            return False
+        with ExitStack() as stack:
+            if not keep:
+                stack.enter_context(lock(directory))
+            # A mirror without a binding has lost its state, and begins with the caution of a new one.
+            replaced = before not in (None, now)
+            if replaced:
+                with closing(_sound_copy(directory)) as source:
+                    _replace(db, source, mirror)
+                log.info("rebuild.in_effect", mirror=mirror, target=now[0])
+            if not keep and before is not None:
+                # A rename is one step, so a kill leaves either all files of the rebuild or none.
+                directory.rename(_aside(directory))
+    except (StateHalt, ConfigError, OSError) as error:
+        log.warning(
+            "rebuild.unusable", mirror=mirror, why=str(error), consequence="the next full pass lists the target"
+        )
+        return False
+    if not keep:
+        _remove(_aside(directory))
     return replaced
+
+
+def _aside(directory: Path) -> Path:
+    return directory.with_name(f"{directory.name}.done")
+
+
+def _remove(directory: Path) -> None:
+    """Remove the files of a rebuild that has taken over. What cannot be removed is tried again at the next start."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _sound_copy(directory: Path) -> sqlite3.Connection:
+    """Return a copy of the state file of a rebuild. Raises StateDamaged if a page is damaged."""
+    copy = open_copy(directory)
+    if damage := no_database(copy, directory / FILE_NAME):
+        copy.close()
+        raise damage
+    return copy
 
 
 def _replace(db: sqlite3.Connection, source: sqlite3.Connection, mirror: str) -> None:

@@ -130,6 +130,37 @@ def test_a_switch_that_a_person_makes_in_the_config_needs_no_upload(tmp_path: Pa
         assert remote.files() == files_of(workspace.docs)
 
 
+def test_a_config_that_another_source_overrides_is_left_alone(tmp_path: Path) -> None:
+    with two_targets(tmp_path) as (workspace, _):
+        before = workspace.config.read_text()
+
+        seen = workspace.syncd(*INTO, "--switch", env={"SYNCD_MIRRORS__DOCS__TARGET__INSTANCE": "docs"})
+
+        assert seen.code == 2, seen
+        assert "mirrors.docs.target.instance is set in the environment, too" in seen.err
+        assert workspace.config.read_text() == before
+
+
+def test_a_daemon_with_another_config_is_noticed(tmp_path: Path) -> None:
+    with two_targets(tmp_path) as (workspace, remote):
+        elsewhere = workspace.path / "elsewhere.toml"
+        elsewhere.write_text(workspace.config.read_text())
+        with workspace.daemon("--config", str(elsewhere)) as daemon:
+            daemon.saw("pass.done")
+
+            seen = workspace.syncd(*INTO, "--switch")
+
+            assert seen.code == 2, seen
+            assert "the daemon uses another target" in seen.err
+            seen = workspace.syncd("rebuild", "docs", "--drop-old", "--force")
+            assert (seen.code, "is not in effect yet" in seen.err) == (2, True), seen
+            workspace.write("later.md", "the daemon goes on with the first target")
+            until(lambda: "later.md" in workspace.remote.files(), "the first target stays in use")
+            elsewhere.write_text(workspace.config.read_text())
+            assert workspace.syncd("rebuild", "docs", "--switch").code == 0
+            until(lambda: remote.files() == files_of(workspace.docs), "the second target is in use")
+
+
 def test_a_second_target_with_more_problems_is_not_used(tmp_path: Path) -> None:
     with two_targets(tmp_path) as (workspace, remote):
         remote.create("docs-2")
