@@ -87,6 +87,18 @@ def test_a_client_that_goes_away_and_one_that_does_not_read(workspace: Workspace
         assert client.process.wait(5) == 0
 
 
+def test_the_end_of_stdin_cancels_a_search(tmp_path: Path) -> None:
+    with open_workspace(tmp_path, latency=60.0) as workspace, pipe(workspace) as client:
+        client.begin()
+        number = client.start("tools/call", name="search", arguments={"query": "zebra"})
+        until(lambda: workspace.remote.counted()["total"] == 1, "the search was not sent")
+        assert client.process.stdin
+        client.process.stdin.close()
+        client.process.stdin = None
+        assert client.process.wait(10) == 0
+        assert all(message.get("id") == number and "error" in message for message in client.ends()[1])
+
+
 def test_what_others_print_does_not_reach_the_client(workspace: Workspace) -> None:
     program = (
         "import os, sys\n"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.harness import ACCOUNT, Ended, open_workspace
+from tests.e2e.harness_mcp import inner_agent
 from tests.e2e.harness_vectorize import SMALL, VectorIndex
 
 LARGE, M3 = "@cf/baai/bge-large-en-v1.5", "@cf/baai/bge-m3"
@@ -172,6 +173,12 @@ def test_search_finds_the_file_and_its_heading(synced: VectorIndex) -> None:
     assert (hits[0]["key"], hits[0]["heading"]) == ("sea/anchors.md", "Mooring > Anchors")
     assert hits[0]["path"] == str(workspace.docs / "sea/anchors.md")
     said(workspace.syncd("search", "diesel engine", "--limit", "1"), "sea/engines.txt")
+
+
+async def test_an_agent_gets_the_headings(synced: VectorIndex) -> None:
+    async with inner_agent(synced.workspace) as it:
+        [hit] = (await it.ask("search", query="drop an anchor in shallow water", limit=1, folder="sea"))["hits"]
+        assert (hit["key"], hit["heading"], hit["freshness"]) == ("sea/anchors.md", "Mooring > Anchors", "current")
 
 
 def test_verify_compares_the_metadata_of_the_vectors(synced: VectorIndex) -> None:

@@ -142,3 +142,5 @@ async def test_a_hit_knows_its_title_and_a_search_may_stay_in_a_folder(tmp_path:
         assert await keys("x" * 70 + "/") == {"x" * 70 + "/a.md", "x" * 70 + "/deep/a.md"}
         assert len(await keys("")) == len(folders)
         assert {hit.title for hit in await fixture.searchable.search("zebra", 20)} == {"The guide"}
+        for filters, number in (({"timestamp": {"$gt": 0}}, 2), ({"timestamp": {"$lt": 0}}, 0)):
+            assert len(await fixture.searchable.search("zebra", 20, "docs/", filters)) == number

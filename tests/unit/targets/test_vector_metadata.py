@@ -29,6 +29,14 @@ async def test_fields_go_into_every_vector_and_get_an_index(tmp_path: Path) -> N
         hits = {hit.key: hit for hit in await fixture.searchable.search("zebra", 5)}
         assert {key: hit.title for key, hit in hits.items()} == {"docs/a.md": "Front", "b.md": "b"}
         assert [hit.key for hit in await fixture.searchable.search("zebra", 5, "docs/")] == ["docs/a.md"]
+        for filters, folder, found in (
+            ({"name": "Front"}, "", ["docs/a.md"]),
+            ({"name": "b"}, "docs/", []),
+            ({"name": {"$in": ["b", "Front"]}}, "docs/", ["docs/a.md"]),
+            # The owner of the mirror counts, and not another one that a filter names.
+            ({"owner": "someone else", "name": "b"}, "", ["b.md"]),
+        ):
+            assert [hit.key for hit in await fixture.searchable.search("zebra", 5, folder, filters)] == found
         [vector] = [
             each for each in await index_of(fixture).read(list(await h.ids())) if each.metadata["key"] != "b.md"
         ]
