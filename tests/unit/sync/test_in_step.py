@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,6 +97,12 @@ entries: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+@cache
+def others(name: str) -> st.SearchStrategy[list[Entry]]:
+    """Up to two entries of a key with any values. Hypothesis takes long to find a strategy for each type."""
+    return st.lists(st.builds(Entry, st.just(name), st.sampled_from(["1", "2"]), sums), max_size=2)
+
+
 @st.composite
 def changed(draw: st.DrawFn, name: str) -> Key:
     """A plain key with up to three things that are not plain about it."""
@@ -114,7 +121,7 @@ def changed(draw: st.DrawFn, name: str) -> Key:
             which = draw(st.sampled_from(sorted(entries)))
             key = key._replace(entries=(key.entries[0]._replace(**{which: draw(entries[which])}), *key.entries[1:]))
         elif what == "entries":
-            more = draw(st.lists(st.builds(Entry, st.just(name), st.sampled_from(["1", "2"]), sums), max_size=2))
+            more = draw(others(name))
             key = key._replace(entries=(*(key.entries if draw(st.booleans()) else ()), *more))
         elif what == "parked":
             key = key._replace(parked=draw(sums))
