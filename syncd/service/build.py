@@ -322,7 +322,10 @@ def build_limits(section: MirrorConfig) -> Limits:
     if not (section.convert or section.as_text):
         return limits
     patterns, renames = (tuple(section.convert), tuple(section.as_text)), section.target.type != "vectorize"
-    return replace(limits, forms=Forms(*patterns, section.key_prefix, converter_name(), renames))
+    forms = Forms(*patterns, section.key_prefix, converter_name(), renames)
+    # The mark of a converted file is longer.
+    room = limits.long_key_bytes and limits.long_key_bytes - len(f"+{forms.converter}")
+    return replace(limits, forms=forms, long_key_bytes=room)
 
 
 def _target_limits(section: MirrorConfig) -> Limits:
