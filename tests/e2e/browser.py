@@ -78,6 +78,13 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
+    def text(self, selector: str) -> str:
+        """Return the text of an element; "" if it is missing, or while the page loads itself again."""
+        try:
+            return str(self.run(f"document.querySelector({selector!r})?.innerText ?? ''"))
+        except Moved:
+            return ""
+
     def until(self, script: str) -> None:
         """Wait until an expression in the page is true."""
         end = time.monotonic() + PATIENCE_S

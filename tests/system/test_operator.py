@@ -47,9 +47,7 @@ class Desk:
 
     def shows(self, selector: str, pattern: str, within_s: float = PATIENCE_S) -> None:
         """Wait until the text of an element of the page matches a pattern."""
-        # The page loads itself again after a restart, so an element may be missing for a moment.
-        text = f"document.querySelector({selector!r})?.innerText ?? ''"
-        until(lambda: re.search(pattern, str(self.page.run(text))), lambda: str(self.page.run(text)), within_s)
+        until(lambda: re.search(pattern, self.page.text(selector)), lambda: self.page.text(selector), within_s)
 
     def reads(self, headline: str, picture: str, within_s: float = PATIENCE_S) -> None:
         """Wait until the page has this headline, and take its picture."""
