@@ -133,12 +133,12 @@ class _Wanted:
 
 async def _rebuild(options: GlobalOptions, config: "Config", wanted: _Wanted) -> int:
     from syncd.service.build import open_session
-    from syncd.service.rebuild import check_second, is_known, is_same_target, second_target
+    from syncd.service.rebuild import check_second, is_configured, is_known, second_target
 
     name = wanted.mirror
     async with open_session(config, [name], read_only=True) as session:
         rebuild = second_target(session, name, wanted.into, wanted.settings)
-        if is_same_target(rebuild) and wanted.switch:
+        if is_configured(rebuild) and wanted.switch:
             # An earlier command was killed after it had changed the config.
             await _take_effect(options, config, rebuild, as_json=wanted.as_json)
             return EXIT_OK
@@ -185,7 +185,7 @@ async def _fill(
     reports: list[Report] = []
     signals.describe_with(lambda: _interruption(reports))
     before = counters.requests
-    async with open_second(session, rebuild) as mirror:
+    async with open_second(session, rebuild, force=force) as mirror:
         await check_settings(mirror)
         with progress(quiet=options.quiet) as bar:
             pace = Pace(mirror.target.requests, gate.seconds_for, gate.own_time)
@@ -197,7 +197,7 @@ async def _fill(
             if questions and not reports[-1].error:
                 retrieval = await _ask_both(questions, session.mirrors[rebuild.name], mirror, display)
         first, second = first_side(session.config, rebuild), side_of(mirror.journal, rebuild.second)
-    return _Filled(first, second, worse(first, second), reports[-1], used, retrieval)
+    return _Filled(first, second, worse(rebuild.name, first, second), reports[-1], used, retrieval)
 
 
 async def _ask_both(

@@ -20,7 +20,7 @@ from syncd.core.errors import ConfigError, TargetMissing
 from syncd.core.key_digests import Shard
 from syncd.core.model import HARMLESS, Problem
 from syncd.core.priority import Priority, requests_at
-from syncd.service.build import NO_GRANTS, Session, add_mirror, location
+from syncd.service.build import NO_GRANTS, Grants, Session, add_mirror, location
 from syncd.state.db import Meta, detect_damage, open_state_to_read, open_to_write
 from syncd.state.directory import FILE_NAME, lock, when_free
 from syncd.state.journal import Journal
@@ -69,24 +69,26 @@ def second_target(session: Session, name: str, into: str | None, settings: Seque
     """
     first = session.config.mirrors[name]
     directory = rebuild_directory(session.config.state_dir, name)
-    kept = rebuild_description(directory, name) or Meta(session.db, name).get(REBUILD)
+    under_way = _kept_changes(rebuild_description(directory, name))
+    kept = under_way or _kept_changes(Meta(session.db, name).get(REBUILD))
     if into is not None:
         changes = _named(first, into)
-    elif isinstance(kept, dict):
-        changes = {tuple(key): value for key, value in kept["changes"]}
+        if not settings and changes.items() <= under_way.items():
+            # A repeated command need not repeat the settings.
+            changes = under_way
+    elif kept:
+        changes = kept
     else:
         raise ConfigError(f"mirror {name} has no rebuild; begin one with: syncd rebuild {name} --into TARGET")
     for setting in settings:
         key, value = _setting(first, setting)
         changes[key] = value
-    if into is not None and not settings and isinstance(kept, dict):
-        changes = _with_kept(changes, {tuple(key): value for key, value in kept["changes"]})
     return Rebuild(name, first, _changed(first, changes), changes)
 
 
-def _with_kept(named: dict[Key, Any], kept: dict[Key, Any]) -> dict[Key, Any]:
-    """Return the kept changes if they name the same target: a repeated command need not repeat the settings."""
-    return kept if named.items() <= kept.items() else named
+def _kept_changes(description: object) -> dict[Key, Any]:
+    """Return the changes of a stored description, none if there is none."""
+    return {tuple(key): value for key, value in description["changes"]} if isinstance(description, dict) else {}
 
 
 def _named(first: MirrorConfig, into: str) -> dict[Key, Any]:
@@ -179,8 +181,11 @@ def is_known(session: Session, name: str) -> bool:
 
 
 @asynccontextmanager
-async def open_second(session: Session, rebuild: Rebuild) -> AsyncIterator[Mirror]:
-    """Yield the mirror of the second target. Raises Locked if another command is at work on it."""
+async def open_second(session: Session, rebuild: Rebuild, *, force: bool = False) -> AsyncIterator[Mirror]:
+    """Yield the mirror of the second target. Raises Locked if another command is at work on it.
+
+    force: embed all files again if an earlier command named another model.
+    """
     name, section = rebuild.name, rebuild.second
     directory = rebuild_directory(session.config.state_dir, name)
     async with AsyncExitStack() as stack:
@@ -192,7 +197,8 @@ async def open_second(session: Session, rebuild: Rebuild) -> AsyncIterator[Mirro
         reshard(db, name, Shard.parse(section.shard))
         Meta(db, name).set(REBUILD, rebuild.description(session.config))
         config = session.config.model_copy(update={"mirrors": {name: section}})
-        yield add_mirror(stack, replace(session, config=config, db=db, mirrors={}, lock=held), name, NO_GRANTS)
+        second = replace(session, config=config, db=db, mirrors={}, lock=held)
+        yield add_mirror(stack, second, name, Grants(reembed=force))
 
 
 async def fill(mirror: Mirror, on_progress: OnProgress, reports: list[once.Report], *, force: bool) -> None:
@@ -213,7 +219,8 @@ def in_own_words(text: str, name: str) -> str:
     begin, meant, _ = text.partition(" See all of it: ")
     if meant:
         return f"{begin} If it is meant: {forced}"
-    return text.partition(" To make it this mirror's: ")[0].replace(f"syncd reconcile --force {name}", forced)
+    text = text.partition(" To make it this mirror's: ")[0]
+    return text.replace(f"syncd reconcile --force {name}", forced).replace("syncd reconcile --force", forced)
 
 
 # -- the comparison
@@ -249,18 +256,33 @@ def side_of(journal: Journal, section: MirrorConfig) -> Side:
     return Side(section.target.spec, journal.count(), searchable, problems)
 
 
-def worse(first: Side, second: Side) -> list[Problem]:
+def worse(name: str, first: Side, second: Side) -> list[Problem]:
     """Return the problems of the second target that the first one does not have."""
-    return [problem for path, problem in second.problems.items() if path not in first.problems]
+    return [
+        replace(problem, message=in_own_words(problem.message, name))
+        for path, problem in second.problems.items()
+        if path not in first.problems
+    ]
 
 
 # -- the switch
 
 
-def is_same_target(rebuild: Rebuild) -> bool:
-    """Return whether the config names the second target already."""
-    first, second = rebuild.first, rebuild.second
-    return (first.target.spec, first.key_prefix) == (second.target.spec, second.key_prefix)
+def is_configured(rebuild: Rebuild) -> bool:
+    """Return whether the config names the second target with its settings already."""
+    return not _missing(rebuild, rebuild.first)
+
+
+def _missing(rebuild: Rebuild, section: MirrorConfig) -> list[Key]:
+    """Return the changed keys that have another value in a section."""
+    return [key for key in rebuild.changes if _at(section, key) != _at(rebuild.second, key)]
+
+
+def _at(section: MirrorConfig, key: Key) -> object:
+    found: object = section
+    for part in key:
+        found = getattr(found, part, None)
+    return found
 
 
 def is_in_effect(config: Config, name: str, section: MirrorConfig) -> bool:
@@ -270,15 +292,9 @@ def is_in_effect(config: Config, name: str, section: MirrorConfig) -> bool:
 
 def check_edit(rebuild: Rebuild, config: Config) -> None:
     """Raise ConfigError if a changed config does not name the second target, because another source wins."""
-    section = config.mirrors[rebuild.name]
-    for key in rebuild.changes:
-        found: Any = section
-        wanted: Any = rebuild.second
-        for part in key:
-            found, wanted = getattr(found, part, None), getattr(wanted, part, None)
-        if found != wanted:
-            where = f"mirrors.{rebuild.name}.{'.'.join(key)}"
-            raise ConfigError(f"{where} is set in the environment, too; change it there, then: syncd reload")
+    for key in _missing(rebuild, config.mirrors[rebuild.name]):
+        where = f"mirrors.{rebuild.name}.{'.'.join(key)}"
+        raise ConfigError(f"{where} is set in the environment, too; change it there, then: syncd reload")
 
 
 # -- the old target

@@ -13,7 +13,8 @@ from tests.e2e.harness_vectorize import VectorIndex
 UPLOAD = "POST /accounts/{account_id}/ai-search/namespaces/{name}/instances/{id}/items"
 SETTING = "embedding_model=@cf/baai/bge-m3"
 INTO = ("rebuild", "docs", "--into", "docs-2")
-M3 = "@cf/baai/bge-m3"
+LARGE, M3 = "@cf/baai/bge-large-en-v1.5", "@cf/baai/bge-m3"
+"""Two models of 1,024 dimensions."""
 KILLS = 10
 
 
@@ -170,6 +171,7 @@ def test_a_second_target_with_more_problems_is_not_used(tmp_path: Path) -> None:
 
         assert seen.code == 1
         assert "foreign" in seen.out
+        assert "--takeover" not in seen.out
         assert "1 problem that the first does not have" in seen.err
         assert 'instance = "docs"' in workspace.config.read_text()
 
@@ -182,6 +184,7 @@ def test_wrong_use_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
         )
         refused = {
             ("docs", "--into", "docs"): "has the target ai-search:default/docs already",
+            ("docs", "--into", "docs", "--set", SETTING, "--switch"): "has the target ai-search:default/docs already",
             ("docs", "--into", "others"): "mirrors.other has the target ai-search:default/others",
             ("dosc", "--into", "docs-2"): "did you mean docs?",
             ("other", "--into", "docs-2"): "has made no full pass yet",
@@ -210,6 +213,25 @@ def test_an_instance_with_other_settings_is_refused(tmp_path: Path) -> None:
         assert seen.code == 2
         assert "exists with other settings: embedding_model" in seen.err
         assert remote.items() == []
+
+
+def test_the_delete_guard_guards_the_second_target_too(tmp_path: Path) -> None:
+    with two_targets(tmp_path) as (workspace, remote):
+        for number in range(20):
+            workspace.write(f"more{number}.md", "text")
+        assert workspace.syncd("reconcile").code == 0
+        assert workspace.syncd(*INTO).code == 0
+        for number in range(20):
+            (workspace.docs / f"more{number}.md").unlink()
+        assert workspace.syncd("reconcile", "--force").code == 0
+
+        seen = workspace.syncd("rebuild", "docs", "--switch")
+
+        assert (seen.code, len(remote.items())) == (4, 28), seen
+        assert "If it is meant: syncd rebuild docs --force" in seen.err
+        assert 'instance = "docs"' in workspace.config.read_text()
+        assert workspace.syncd("rebuild", "docs", "--switch", "--force").code == 0
+        assert remote.files() == files_of(workspace.docs)
 
 
 def test_old_entries_stay_while_their_target_is_in_use(tmp_path: Path) -> None:
@@ -267,6 +289,11 @@ def test_a_mirror_of_vectors_gets_another_model(tmp_path: Path) -> None:
         try:
             assert workspace.syncd("reconcile", "--wait").code == 0
             before = index.ids()
+            assert workspace.syncd(*INTO, "--set", f"model={LARGE}").code == 0
+            seen = workspace.syncd(*INTO, "--set", f"model={M3}")
+            assert seen.code == 3, seen
+            assert "syncd rebuild docs --force" in seen.err
+            assert workspace.syncd(*INTO, "--set", f"model={M3}", "--force").code == 0
 
             seen = workspace.syncd(*INTO, "--set", f"model={M3}", "--set", "chunk_size=300", "--switch")
 

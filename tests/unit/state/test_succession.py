@@ -9,6 +9,7 @@ import pytest
 
 from syncd.core.errors import Locked
 from syncd.core.model import Record
+from syncd.state import succession
 from syncd.state.age import Age, boot_id, uptime_s
 from syncd.state.db import Meta, open_state
 from syncd.state.directory import FILE_NAME, lock
@@ -153,3 +154,13 @@ def test_a_mirror_that_has_lost_its_state_begins_with_caution(tmp_path: Path) ->
         bind(db, "docs", *SECOND)
         assert not succeed(db, tmp_path, "docs", SECOND, keep=False)
         assert list((tmp_path / "rebuild").iterdir()) == []
+
+
+def test_every_table_of_a_mirror_is_replaced_emptied_or_kept(db: sqlite3.Connection) -> None:
+    """A new table needs a decision: does it describe the entries in the target, or the folder?"""
+    found = db.execute(
+        "SELECT name FROM sqlite_schema AS made WHERE type = 'table'"
+        " AND EXISTS (SELECT 1 FROM pragma_table_info(made.name) WHERE name = 'mirror')"
+    )
+    decided = {*succession._REPLACED, *succession._EMPTIED, "history", "pass", "meta"}
+    assert {name for (name,) in found} == decided
