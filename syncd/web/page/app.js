@@ -49,8 +49,11 @@ const subline = (mirrors) => {
   return (lostAt ? `At ${absolute(lostAt)}: ` : "") + parts.join(", ");
 };
 
+// A daemon that ends reports a reload, too. After the connection is lost, the page shows the last mirrors.
+const isShown = () => state?.mirrors && (lostAt || !state.reloading);
+
 const showState = () => {
-  if (!state || state.reloading) {
+  if (!isShown()) {
     if (state) say($("headline"), "Reading the configuration again…");
     return;
   }
@@ -88,7 +91,7 @@ const showGate = ({ gate, contact_at }) => {
 };
 
 const showTimes = () => {
-  if (!state || state.reloading) return;
+  if (!isShown()) return;
   const mirrors = mirrorsBySeverity();
   showMirrorTimes(mirrors, lostAt !== null);
   showHead(mirrors);
@@ -156,7 +159,7 @@ const connect = () => {
     setSkew(told.now);
     // A new process has a new token.
     if (state && state.pid !== told.pid) location.reload();
-    state = told;
+    state = { ...state, reloading: false, ...told };
     showState();
     showTimes();
   });
