@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.browser import Browser
+from tests.e2e.browser import Page
 
 VERSION = "4.14.1"
 SHA512 = "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
@@ -44,7 +44,7 @@ def fetch_axe(folder: Path) -> str:
         return found.read().decode()
 
 
-def violations(page: Browser, axe: str) -> list[str]:
+def violations(page: Page, axe: str) -> list[str]:
     """Return what axe finds on the page as it is shown now, one line for each rule."""
     if not page.run("Boolean(window.axe)"):
         page.run(f"{axe};1")

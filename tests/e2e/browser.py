@@ -28,35 +28,28 @@ class Moved(Exception):
 
 
 class Browser:
-    """One page of one headless browser."""
+    """A headless browser. It opens pages, and answers the commands that are sent to them."""
 
     def __init__(self, to: int, answers: int) -> None:
         self._to = to
         self._from = answers
         self._rest = b""
         self._numbers = itertools.count(1)
-        self._session: str | None = None
-        self.events: list[dict[str, Any]] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
 
-    def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer. Events that arrive meanwhile are added to `events`."""
-        number = next(self._numbers)
-        message = {"id": number, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
+    def call(self, method: str, params: dict[str, Any], session: str | None, events: list[dict[str, Any]]) -> Any:
+        """Send a command and return its result. Events of the session that arrive meanwhile are added to `events`."""
+        message: dict[str, Any] = {"id": next(self._numbers), "method": method, "params": params}
+        if session:
+            message["sessionId"] = session
         os.write(self._to, json.dumps(message).encode() + b"\0")
         while True:
             answer = self._next()
-            if answer.get("id") == number:
+            if answer.get("id") == message["id"]:
                 if "error" in answer:
                     raise Moved(answer["error"])
-                result: dict[str, Any] = answer["result"]
-                return result
-            self.events.append(answer)
+                return answer["result"]
+            if answer.get("sessionId") == session:
+                events.append(answer)
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
@@ -68,6 +61,33 @@ class Browser:
         line, self._rest = self._rest.split(b"\0", 1)
         message: dict[str, Any] = json.loads(line)
         return message
+
+    @contextmanager
+    def page(self) -> Iterator["Page"]:
+        """Open a page within the block. It shares no cookies, no storage and no cache with other pages."""
+        context = self.call("Target.createBrowserContext", {}, None, [])["browserContextId"]
+        try:
+            target = {"url": "about:blank", "browserContextId": context}
+            opened = {"targetId": self.call("Target.createTarget", target, None, [])["targetId"], "flatten": True}
+            yield Page(self, self.call("Target.attachToTarget", opened, None, [])["sessionId"])
+        finally:
+            self.call("Target.disposeBrowserContext", {"browserContextId": context}, None, [])
+
+
+class Page:
+    """One page of a browser."""
+
+    def __init__(self, browser: Browser, session: str) -> None:
+        self._browser = browser
+        self._session = session
+        self.events: list[dict[str, Any]] = []
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer. Events that arrive meanwhile are added to `events`."""
+        result: dict[str, Any] = self._browser.call(method, params, self._session, self.events)
+        return result
 
     def open(self, url: str) -> None:
         self.call("Page.navigate", url=url)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.browser import Browser, browser_path, open_browser
+from tests.e2e.browser import Browser, Page, browser_path
 from tests.e2e.harness import Daemon, Workspace, open_workspace
 
 WITHOUT = "there is no Chromium or Chrome here (Debian: the package chromium)"
@@ -36,21 +36,19 @@ def daemon(workspace: Workspace) -> Iterator[Daemon]:
 
 
 @pytest.fixture
-def page(daemon: Daemon, tmp_path: Path) -> Iterator[Browser]:
-    program = browser_path()
-    assert program is not None
-    with open_browser(program, tmp_path / "profile") as browser:
-        browser.size(1280, 900)
-        browser.open(daemon.events("web.ready")[0]["url"])
-        browser.until("document.querySelectorAll('.mirror').length === 2 && document.querySelector('#actions li')")
-        yield browser
+def page(daemon: Daemon, browser: Browser) -> Iterator[Page]:
+    with browser.page() as page:
+        page.size(1280, 900)
+        page.open(daemon.events("web.ready")[0]["url"])
+        page.until("document.querySelectorAll('.mirror').length === 2 && document.querySelector('#actions li')")
+        yield page
 
 
-def text(page: Browser, selector: str) -> str:
+def text(page: Page, selector: str) -> str:
     return str(page.run(f"document.querySelector({selector!r}).innerText"))
 
 
-def test_the_page_shows_the_state_and_follows_changes(page: Browser, workspace: Workspace, daemon: Daemon) -> None:
+def test_the_page_shows_the_state_and_follows_changes(page: Page, workspace: Workspace, daemon: Daemon) -> None:
     assert text(page, "h1") == "gone is halted and needs you."
     assert "gone: No such file or directory" in text(page, "#trouble [data-why]")
     page.until("document.querySelector('#mirror-docs .problems').innerText.includes('bad.md')")
@@ -69,7 +67,7 @@ def test_the_page_shows_the_state_and_follows_changes(page: Browser, workspace: 
     assert [each for each in page.complaints() if "ERR_" not in each] == []
 
 
-def test_a_hostile_name_is_shown_as_text(page: Browser) -> None:
+def test_a_hostile_name_is_shown_as_text(page: Page) -> None:
     page.until("[...document.querySelectorAll('#actions code')].some(each => each.innerText.startsWith('<img'))")
     shown = page.run("[...document.querySelectorAll('code')].map(each => each.innerText).find(each => each[0] === '<')")
     assert shown == HOSTILE.replace("\u202e", "\\u202e")
@@ -77,7 +75,7 @@ def test_a_hostile_name_is_shown_as_text(page: Browser) -> None:
     assert page.run("document.title") == "gone is halted and needs you · syncd"
 
 
-def test_the_page_loads_only_its_own_files_and_its_policy_holds(page: Browser, daemon: Daemon) -> None:
+def test_the_page_loads_only_its_own_files_and_its_policy_holds(page: Page, daemon: Daemon) -> None:
     url = daemon.events("web.ready")[0]["url"]
     assert {each for each in page.requested() if not each.startswith(url)} <= {"about:blank"}
     assert page.complaints() == []
@@ -87,7 +85,7 @@ def test_the_page_loads_only_its_own_files_and_its_policy_holds(page: Browser, d
     assert any("Content Security Policy" in each for each in page.complaints())
 
 
-def test_no_element_overflows_at_any_width(page: Browser) -> None:
+def test_no_element_overflows_at_any_width(page: Page) -> None:
     out = "[...document.querySelectorAll('main *')].filter(each => each.getBoundingClientRect().right > innerWidth)"
     for width in (320, 360, 390, 768, 1280, 2560):
         page.size(width, 800)
@@ -97,7 +95,7 @@ def test_no_element_overflows_at_any_width(page: Browser) -> None:
         page.until(f"{out}.length === 0")
 
 
-def test_the_buttons_work_by_keyboard_and_show_their_effect(page: Browser, daemon: Daemon) -> None:
+def test_the_buttons_work_by_keyboard_and_show_their_effect(page: Page, daemon: Daemon) -> None:
     before = len([event for event in daemon.events("pass.done") if event["scope"] == "all"])
     reached: list[str] = []
     while not (reached and reached[-1] == "Full pass now: docs"):
@@ -115,7 +113,7 @@ def test_the_buttons_work_by_keyboard_and_show_their_effect(page: Browser, daemo
     daemon.saw("index.again")
 
 
-def test_every_text_can_be_read_in_light_and_dark(page: Browser) -> None:
+def test_every_text_can_be_read_in_light_and_dark(page: Page) -> None:
     for scheme, ground in (("light", "rgb(250, 249, 246)"), ("dark", "rgb(20, 22, 26)")):
         page.scheme(scheme)
         assert page.run("getComputedStyle(document.documentElement).backgroundColor") == ground
@@ -149,7 +147,7 @@ CONTRAST = """
 """
 
 
-def test_the_page_comes_back_when_the_daemon_does(page: Browser, workspace: Workspace, daemon: Daemon) -> None:
+def test_the_page_comes_back_when_the_daemon_does(page: Page, workspace: Workspace, daemon: Daemon) -> None:
     port = daemon.events("web.ready")[0]["url"].split(":")[-1].strip("/")
     token = page.run("document.querySelector('meta[name=syncd-token]').content")
     daemon.stop()

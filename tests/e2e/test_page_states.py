@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.e2e.axe import NoAxe, fetch_axe, violations
-from tests.e2e.browser import Browser, browser_path, open_browser
+from tests.e2e.browser import Browser, Page, browser_path
 from tests.e2e.harness import Daemon, Workspace, open_workspace
 from tests.e2e.test_browser import CONTRAST, WITHOUT
 from tests.skips import NotHere
@@ -23,7 +23,19 @@ WIDTHS = ((390, 844), (800, 1000), (1440, 900))
 WEB = '[web]\nlisten = "127.0.0.1:0"\n'
 HEADLINE = "document.querySelector('h1').innerText"
 STATE = "document.querySelector('[data-state-text]').innerText"
-Opened = Iterator[tuple[Browser, Workspace, Daemon]]
+Opened = Iterator[tuple[Page, Workspace, Daemon]]
+
+
+class Place(NamedTuple):
+    """A directory, and the browser that shows its page."""
+
+    path: Path
+    browser: Browser
+
+
+@pytest.fixture
+def place(tmp_path: Path, browser: Browser) -> Place:
+    return Place(tmp_path, browser)
 
 
 @pytest.fixture(scope="session")
@@ -35,16 +47,14 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @contextmanager
-def opened(path: Path, files: dict[str, str], **options: Any) -> Opened:
+def opened(place: Place, files: dict[str, str], **options: Any) -> Opened:
     """Run a daemon over some files and open its page."""
-    program = browser_path()
-    assert program is not None
-    with open_workspace(path, **{"index_delay": 0.1, **options}) as workspace:
+    with open_workspace(place.path, **{"index_delay": 0.1, **options}) as workspace:
         workspace.configure(more=WEB)
         workspace.config.write_text(workspace.config.read_text().replace("quota = ''", 'quota = "1050/300s"'))
         for name, text in files.items():
             workspace.write(name, text)
-        with workspace.daemon() as daemon, open_browser(program, path / "profile") as page:
+        with workspace.daemon() as daemon, place.browser.page() as page:
             daemon.saw("web.ready")
             page.size(1440, 900)
             page.open(daemon.events("web.ready")[0]["url"])
@@ -57,23 +67,23 @@ def guides(number: int) -> dict[str, str]:
 
 
 @contextmanager
-def first_pass(path: Path) -> Opened:
-    with opened(path, guides(400), index_delay=60.0, latency=0.2) as room:
+def first_pass(place: Place) -> Opened:
+    with opened(place, guides(400), index_delay=60.0, latency=0.2) as room:
         room[0].until(f"{STATE}.includes('first pass') && {STATE}.includes('to go')")
         yield room
 
 
 @contextmanager
-def in_step(path: Path) -> Opened:
-    with opened(path, {**guides(60), "notes/empty.md": "", "notes/logo.bin": "x"}) as room:
+def in_step(place: Place) -> Opened:
+    with opened(place, {**guides(60), "notes/empty.md": "", "notes/logo.bin": "x"}) as room:
         room[0].until(f"{HEADLINE} === 'Everything is in step.'")
         room[0].until("document.querySelector('.big').innerText === '60 of 60 searchable'")
         yield room
 
 
 @contextmanager
-def halted(path: Path) -> Opened:
-    with opened(path, guides(60)) as room:
+def halted(place: Place) -> Opened:
+    with opened(place, guides(60)) as room:
         page, workspace, _ = room
         page.until("document.querySelector('.big').innerText === '60 of 60 searchable'")
         for each in range(40):
@@ -83,8 +93,8 @@ def halted(path: Path) -> Opened:
 
 
 @contextmanager
-def dead_remote(path: Path) -> Opened:
-    with opened(path, guides(20)) as room:
+def dead_remote(place: Place) -> Opened:
+    with opened(place, guides(20)) as room:
         page, workspace, _ = room
         page.until("document.querySelector('.big').innerText === '20 of 20 searchable'")
         workspace.server.close()
@@ -94,8 +104,8 @@ def dead_remote(path: Path) -> Opened:
 
 
 @contextmanager
-def dead_daemon(path: Path) -> Opened:
-    with opened(path, guides(20)) as room:
+def dead_daemon(place: Place) -> Opened:
+    with opened(place, guides(20)) as room:
         page, _, daemon = room
         page.until("document.querySelector('.big').innerText === '20 of 20 searchable'")
         daemon.stop()
@@ -104,32 +114,32 @@ def dead_daemon(path: Path) -> Opened:
 
 
 @contextmanager
-def problems(path: Path) -> Opened:
+def problems(place: Place) -> Opened:
     files = guides(20) | {f"broken/bad{each:03}.md": "text" for each in range(140)}
     files |= {f"long/{'a-very-long-name-' * 8}{each}.md": "x" for each in range(36)}
     files |= {f"images/photo-{each:03}.heic": "x" for each in range(140)} | {
         f"empty/{each}.md": "" for each in range(84)
     }
-    with opened(path, files, fail_index="bad") as room:
+    with opened(place, files, fail_index="bad") as room:
         room[0].until(f"{HEADLINE} === 'In step, but for 176 files.'")
         yield room
 
 
 @contextmanager
-def empty(path: Path) -> Opened:
-    with opened(path, {}) as room:
+def empty(place: Place) -> Opened:
+    with opened(place, {}) as room:
         room[0].until(f"{HEADLINE} === 'There is nothing to mirror yet.'")
         yield room
 
 
-States = Callable[[Path], AbstractContextManager[tuple[Browser, Workspace, Daemon]]]
+States = Callable[[Place], AbstractContextManager[tuple[Page, Workspace, Daemon]]]
 STATES: list[States] = [first_pass, in_step, halted, dead_remote, dead_daemon, problems, empty]
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
-def test_a_state_is_shown_without_a_fault(state: States, tmp_path: Path, axe: str) -> None:
+def test_a_state_is_shown_without_a_fault(state: States, place: Place, axe: str) -> None:
     pictures = os.environ.get("PICTURES")
-    with state(tmp_path) as (page, _, _):
+    with state(place) as (page, _, _):
         if state is problems:
             page.run("[...document.querySelectorAll('details')].slice(0, 2).forEach((each) => { each.open = true; })")
             page.until("document.querySelectorAll('.group li').length >= 20")
@@ -148,8 +158,8 @@ def test_a_state_is_shown_without_a_fault(state: States, tmp_path: Path, axe: st
         assert [each for each in page.complaints() if "ERR_" not in each] == []
 
 
-def test_a_refused_plan_is_previewed_and_approved(tmp_path: Path, axe: str) -> None:
-    with halted(tmp_path) as (page, workspace, daemon):
+def test_a_refused_plan_is_previewed_and_approved(place: Place, axe: str) -> None:
+    with halted(place) as (page, workspace, daemon):
         page.run("document.querySelector('[data-preview]').click()")
         page.until("!document.querySelector('[data-yes]').hidden")
         assert page.run("document.querySelectorAll('[data-plan-list] li').length") == 40
@@ -165,8 +175,8 @@ def test_a_refused_plan_is_previewed_and_approved(tmp_path: Path, axe: str) -> N
         workspace.in_step()
 
 
-def test_a_plan_that_has_changed_since_the_preview_is_not_made(tmp_path: Path) -> None:
-    with halted(tmp_path) as (page, workspace, _):
+def test_a_plan_that_has_changed_since_the_preview_is_not_made(place: Place) -> None:
+    with halted(place) as (page, workspace, _):
         page.run("document.querySelector('[data-preview]').click()")
         page.until("!document.querySelector('[data-yes]').hidden")
         (workspace.docs / "guides/chapter-050.md").unlink()
@@ -177,15 +187,15 @@ def test_a_plan_that_has_changed_since_the_preview_is_not_made(tmp_path: Path) -
         page.until("document.querySelector('[data-yes]').innerText === 'Delete these 41 entries'")
 
 
-def test_a_dead_remote_is_shown_with_its_reason_and_the_next_try(tmp_path: Path) -> None:
-    with dead_remote(tmp_path) as (page, _, _):
+def test_a_dead_remote_is_shown_with_its_reason_and_the_next_try(place: Place) -> None:
+    with dead_remote(place) as (page, _, _):
         assert "connect" in page.run("document.querySelector('#trouble [data-why]').innerText")
         page.until("/Next try in|Trying now/.test(document.querySelector('#trouble [data-next]').innerText)")
         assert page.run("document.querySelector('#contact time').innerText.length") > 0
 
 
-def test_problems_are_searched_explained_and_tried_again(tmp_path: Path) -> None:
-    with problems(tmp_path) as (page, _, daemon):
+def test_problems_are_searched_explained_and_tried_again(place: Place) -> None:
+    with problems(place) as (page, _, daemon):
         assert page.run("document.querySelector('.group.harmless').open") is False
         titles = page.run("[...document.querySelectorAll('.group .title')].map((each) => each.innerText)")
         assert titles[0] == "Stored, but could not be indexed"

@@ -15,7 +15,7 @@ import pytest
 
 from syncd.emulator.options import EmulatorOptions
 from syncd.emulator.server import Server, serve
-from tests.e2e.browser import Browser, browser_path, open_browser
+from tests.e2e.browser import Page, browser_path, open_browser
 from tests.e2e.harness import PATIENCE_S, until
 from tests.e2e.test_browser import WITHOUT
 from tests.system.conftest import Site
@@ -34,7 +34,7 @@ class Desk:
     """The machine, the page of its daemon, and the stand-in that may be killed."""
 
     site: Site
-    page: Browser
+    page: Page
     server: Server
 
     @property
@@ -95,7 +95,11 @@ def free_port() -> int:
 def desk(machine: Machine, tmp_path: Path) -> Iterator[Desk]:
     program = browser_path()
     assert program is not None
-    with serve(EmulatorOptions(index_delay=0.0)) as server, open_browser(program, tmp_path / "profile") as page:
+    with (
+        serve(EmulatorOptions(index_delay=0.0)) as server,
+        open_browser(program, tmp_path / "profile") as browser,
+        browser.page() as page,
+    ):
         site, port = Site(machine, server), free_port()
         site.configure(more=f'[web]\nlisten = "127.0.0.1:{port}"\n')
         # With these two, commands use the state and the token of the service.
