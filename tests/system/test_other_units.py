@@ -85,7 +85,7 @@ def test_the_unit_of_a_user_follows_a_folder_that_only_this_user_may_read(site: 
         machine.write("/home/ann/.config/systemd/user/syncd.service.d/sandbox.conf", drop_in)
         machine.path("/home/ann/.local/state/syncd").mkdir(parents=True)
     machine.write("/home/ann/docs/a.md", "of Ann", 0o600)
-    machine.path("/home/ann/syncd").symlink_to("/opt/syncd")
+    machine.path("/home/ann/syncd-venv").symlink_to("/opt/syncd")
     machine.does("chown", "-R", "ann", "/home/ann")
     machine.path("/home/ann/docs").chmod(0o700)
     machine.does("systemd-run", *USER_MANAGER)

@@ -29,7 +29,7 @@ def copied(scratch: Path, unit: str, *drop_ins: str) -> str:
     """A copy whose program is there on every machine; its path."""
     path = scratch / Path(unit).name
     text = (UNITS / unit).read_text()
-    path.write_text(text.replace("/opt/syncd/bin/syncd", "/bin/true").replace("%h/syncd/bin/syncd", "/bin/true"))
+    path.write_text(text.replace("/opt/syncd/bin/syncd", "/bin/true").replace("%h/syncd-venv/bin/syncd", "/bin/true"))
     for drop_in in drop_ins:
         folder = scratch / f"{path.name}.d"
         folder.mkdir()
