@@ -48,8 +48,8 @@ def page() -> str:
         Code(_MINIMAL, "toml"),
         *_general(),
         Text(
-            "The line `#:schema` at the begin of a file lets an editor complete the keys and show their descriptions,"
-            " such as Visual Studio Code with Even Better TOML. `syncd schema` prints the same schema:"
+            "The line `#:schema` at the beginning of a file lets an editor complete the keys and show their"
+            " descriptions, such as Visual Studio Code with Even Better TOML. `syncd schema` prints the same schema:"
         ),
         Code(f"#:schema {SCHEMA_URL}", "toml"),
         Text(

@@ -298,7 +298,7 @@ async def _check_target(session: "Session", name: str) -> AsyncIterator[_Result]
     except SyncdError as error:
         spec = session.config.mirrors[name].target.spec
         if isinstance(error, TargetMissing) and mirror.settings.create:
-            remedy = "nothing: the first reconcile makes it (create = true)"
+            remedy = "nothing to do: the first reconcile makes it (create = true)"
             yield Finding(what, "warn", f"{spec} is not there yet", remedy), EXIT_OK
         else:
             yield Finding(what, "FAIL", f"{spec}: {error}"), error.exit_code
@@ -417,16 +417,15 @@ def _compare(items: "Sequence[Item]", db: "sqlite3.Connection | None", name: str
 
 
 def _check_watches(name: str, section: "MirrorConfig") -> Finding:
-    what = f"{name}: watch"
     limit_file = Path("/proc/sys/fs/inotify/max_user_watches")
     if section.watch not in ("auto", "inotify") or not limit_file.exists():
-        return Finding(what, "ok", section.watch)
+        return Finding(f"{name}: watch", "ok", section.watch)
     limit = int(limit_file.read_text())
     folders = 1 + sum(len(dirs) for _, dirs, _ in os.walk(section.path))
     if folders > limit:
         remedy = f"sysctl fs.inotify.max_user_watches={max(folders * 2, 524288)}; until then syncd polls"
-        return Finding(what, "warn", f"{folders} directories, but inotify allows {limit} watches", remedy)
-    return Finding(what, "ok", f"{folders} directories, inotify allows {limit} watches")
+        return Finding(f"{name}: watch", "warn", f"{folders} directories, but inotify allows {limit} watches", remedy)
+    return Finding(f"{name}: watch", "ok", f"{folders} directories, inotify allows {limit} watches")
 
 
 def _notices(config: "Config") -> _Result:
@@ -446,5 +445,6 @@ def _check_daemon(config: "Config") -> Finding:
     times = [mirror["last_reconcile"] for mirror in status["mirrors"].values()]
     daemon = f"running (pid {status['daemon']['pid']})" if status["daemon"]["running"] else "not running"
     if None in times:
-        return Finding("last reconcile", "warn", f"never, for some mirror; daemon {daemon}", "syncd reconcile")
+        of = f", for {times.count(None)} of {len(times)} mirrors" if len(times) > 1 else ""
+        return Finding("last reconcile", "warn", f"never{of}; daemon {daemon}", "syncd reconcile")
     return Finding("last reconcile", "ok", f"{min(times)}; daemon {daemon}")

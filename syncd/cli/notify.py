@@ -26,7 +26,7 @@ def notify(options: GlobalOptions, *, test: bool) -> int:
     del test
     section = options.load(level="ERROR").notify
     if not (section.webhook.get_secret_value() or section.urls):
-        raise ConfigError("nobody is told of anything; set notify.webhook, or notify.urls")
+        raise ConfigError("no notices are configured; set notify.webhook, or notify.urls")
     from syncd.service.notices import Notice
 
     detail = "If you can read this, syncd can reach you."

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from syncd.cli.output import Bar
+    from syncd.config.schema import Config
     from syncd.core.model import Action
     from syncd.service.build import Grants, Session
     from syncd.sync.mirror import Mirror, PassOptions
@@ -45,11 +46,14 @@ class Request:
     wait_s: float | None
     as_json: bool
 
-    def for_daemon(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the request as the daemon takes it. names: the mirrors, none for all."""
+    def for_daemon(self, config: "Config", names: Sequence[str]) -> dict[str, Any]:
+        """Return the request as the daemon takes it. config: of this command. names: the mirrors, none for all."""
+        from syncd.config.schema import settings_digest
+
         return {
             "command": "reconcile",
             "mirrors": list(names),
+            "settings": settings_digest(config, names),
             "options": asdict(self.options),
             "grants": asdict(self.grants),
             "wait_s": self.wait_s,
@@ -162,7 +166,7 @@ async def _reconcile(options: GlobalOptions, names: Sequence[str], request: Requ
     config = options.load()
     dry_run = request.options.dry_run
     if not dry_run:
-        code = await ask_daemon(config.state_dir, request.for_daemon(names), quiet=options.quiet)
+        code = await ask_daemon(config.state_dir, request.for_daemon(config, names), quiet=options.quiet)
         if code is not None:
             return code
 

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from syncd.service.runtime import Runtime
     from syncd.sync.once import Report
 
+OTHER_SETTINGS = (
+    "syncd: the daemon has other settings of the mirrors than this command, and this pass uses those of the daemon."
+    " After a change of the config, run syncd reload. Variables that are set for this command alone do not reach the"
+    " daemon: stop it, or write the setting into the config\n"
+)
+
 
 @command()
 @click.pass_obj
@@ -42,6 +48,7 @@ def make_page() -> "StatusPage":
 
 async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channel: "Channel") -> int:
     """Let the loops of the daemon make the passes of a `reconcile`, and send its output."""
+    from syncd.config.schema import settings_digest
     from syncd.service.build import NO_GRANTS, Grants, add_mirror
     from syncd.service.control import understanding
     from syncd.sync.mirror import PassOptions
@@ -52,6 +59,8 @@ async def reconcile_in_daemon(runtime: "Runtime", request: Mapping[str, Any], ch
         asked = Request(PassOptions(**request["options"]), Grants(**request["grants"]), None, bool(request["json"]))
         names, wait_s = request["mirrors"] or list(session.mirrors), request["wait_s"]
     _check_mirrors(session.config, names)
+    if request.get("settings") not in (None, settings_digest(session.config, request["mirrors"])):
+        channel.err(OTHER_SETTINGS)
     async with AsyncExitStack() as stack:
         mirrors = {
             name: session.mirrors[name] if asked.grants == NO_GRANTS else add_mirror(stack, session, name, asked.grants)

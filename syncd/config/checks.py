@@ -312,6 +312,12 @@ _REMEDIES = (
     ("", ".model", 'should be an embedding model of Workers AI, such as "@cf/baai/bge-base-en-v1.5"'),
     ("string_pattern_mismatch", "", "should be 1-64 of a-z 0-9 - _"),
     ("path", "", "should be a path, in quotes"),
+    ("dict_type", "mirrors", "should be sections with the headings [mirrors.NAME]"),
+    ("dict_type", "", 'should be a table, such as { a = "b" }'),
+    ("bool_", "", "should be true or false"),
+    ("int_", "", "should be a whole number"),
+    ("float_", "", "should be a number"),
+    ("string_type", "", "should be a text, in quotes"),
 )
 """The begin of a kind of error, the end of a key, and a better remedy than pydantic's."""
 

@@ -85,7 +85,8 @@ def file_values(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+        hint = "; a text stands in quotes" if str(error).startswith("Invalid value") else ""
+        raise ConfigError(f"{path} is not valid TOML: {error}{hint}") from None
     except RecursionError:
         raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from None
     except Exception as error:  # noqa: BLE001 - such as a number of 5,000 digits; its text may quote a secret

@@ -3,6 +3,8 @@
 target_sections.py says how the text below a setting is used.
 """
 
+import hashlib
+import json
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal
 
@@ -335,6 +337,16 @@ def known_keys() -> frozenset[str]:
     keys = {f"{name}__{key}" for name, section in sections.items() for key in section.model_fields}
     of_mirrors = {f"{start}__{key}" for start in ("mirrors__*", "defaults") for key in MirrorConfig.model_fields}
     return frozenset({*Config.model_fields, *keys, *of_mirrors})
+
+
+def settings_digest(config: Config, names: Collection[str]) -> str:
+    """Return a digest of the settings of some mirrors, or of all if names is empty.
+
+    It ignores unknown names, and owners, because a daemon fills in the default ones.
+    """
+    chosen = {name: config.mirrors[name] for name in names or config.mirrors if name in config.mirrors}
+    settings = {name: mirror.model_dump(exclude={"owner"}) for name, mirror in chosen.items()}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def mirror_config(config: Config, name: str) -> MirrorConfig:

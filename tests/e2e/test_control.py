@@ -278,6 +278,20 @@ def test_a_mirror_that_the_daemon_has_not_read_yet_is_named_with_the_remedy(work
         assert workspace.syncd("reconcile", "more-docs").code == 0
 
 
+def test_a_pass_by_other_settings_than_the_commands_is_reported(workspace: Workspace) -> None:
+    workspace.write("a.md", "text a")
+    default = {"SYNCD_MIRRORS__DOCS__OWNER": ""}
+    with workspace.daemon(env=default):
+        workspace.in_step()
+        same = workspace.syncd("reconcile", "docs", env=default)
+        assert (same.code, same.err) == (0, "")
+        variables = {**default, "SYNCD_MIRRORS__DOCS__EXCLUDE": '["*"]'}
+        other = workspace.syncd("reconcile", "--delete-excluded", env=variables)
+        assert (other.code, "1 unchanged" in other.out) == (0, True), other
+        assert "other settings of the mirrors than this command" in other.err
+        assert "syncd reload" in other.err
+
+
 @pytest.mark.parametrize(
     "request_", [{"command": "reconcile"}, {"command": "retry"}, {"command": "reconcile", "options": {"new": 1}}]
 )

@@ -74,7 +74,8 @@ def test_init_writes_a_config_that_checks_and_makes_the_index(index: VectorIndex
     workspace.config.unlink()
     env = {"CLOUDFLARE_ACCOUNT_ID": ACCOUNT, "CLOUDFLARE_API_BASE_URL": workspace.server.base_url}
     env |= {"SYNCD_STATE_DIR": str(workspace.state)}
-    seen = workspace.syncd("init", str(workspace.docs), "--target", "vectorize:docs", env=env)
+    without_token = {**env, "CLOUDFLARE_API_TOKEN": None}
+    seen = workspace.syncd("init", str(workspace.docs), "--target", "vectorize:docs", env=without_token)
     assert seen.code == 0
     said(seen, "Account / Vectorize: Edit and Account / Workers AI: Read")
     before = workspace.syncd("check", env=env)

@@ -44,16 +44,16 @@ MISTAKES = {
     "mirrors.docs.poll_interval": ("nan", "mirrors.docs.poll_interval: should be"),
     "mirrors.docs.shard": ('"4/4"', 'mirrors.docs.shard: should be "i/n" with 0 <= i < n <= 1024, such as "0/4"'),
     "mirrors.docs.long_names": ('"hash"', "mirrors.docs.long_names: should be 'reject' or 'shorten'"),
-    "mirrors.docs.target.metadata": ('"title"', "mirrors.docs.target.metadata: should be a valid dictionary"),
+    "mirrors.docs.target.metadata": ('"title"', "mirrors.docs.target.metadata: should be a table, such as"),
     "mirrors.docs.target.type": ('"r2"', 'mirrors.docs.target: its type should be "ai-search", "kv" or "vectorize"'),
     "mirrors.docs.target.namespace": ('".."', "mirrors.docs.target.namespace: should"),
     "mirrors.docs.target.instance": ('"My Docs"', "mirrors.docs.target.instance: should"),
     "mirrors.docs.target.max_file_size": ("10485761", "mirrors.docs.target.max_file_size: should be less"),
     "mirrors.docs.target.max_key_length": ("129", "mirrors.docs.target.max_key_length: should be less"),
-    "mirrors.docs.target.create": ('"perhaps"', "mirrors.docs.target.create: should be a valid boolean"),
+    "mirrors.docs.target.create": ('"perhaps"', "mirrors.docs.target.create: should be true or false"),
     "state_dir": ("[]", "state_dir: should be a path, in quotes"),
     "defaults": ("3", "defaults: should be a table"),
-    "mirrors": ("3", "mirrors: should be a valid dictionary"),
+    "mirrors": ("3", "mirrors: should be sections with the headings [mirrors.NAME]"),
 }
 
 
@@ -209,6 +209,7 @@ def test_the_lines_of_a_huge_file_are_left_out(place: Place) -> None:
     ("data", "said"),
     [
         (b"a = = 1", "is not valid TOML"),
+        (b"path = ~/notes", "at line 1, column 8); a text stands in quotes"),
         (b"a = 1\na = 2", "is not valid TOML"),
         (b"a = '\xff'", "is not UTF-8 text"),
         (b"a = " + b"[" * 20_000, "is not valid TOML"),

@@ -133,7 +133,7 @@ MISTAKES = {
     "retrieval_options = { boost_by = [{}] }": "retrieval_options.boost_by.0.field is missing",
     "public_endpoint_params = { default_domain_enabled = false }": "default_domain_enabled = false needs one of",
     "public_endpoint_params = { rate_limit = { requests = 0 } }": "requests: should be greater than or equal",
-    "reranking = 3": "reranking: should be a valid boolean",
+    "reranking = 3": "reranking: should be true or false",
 }
 
 

@@ -78,7 +78,7 @@ def test_there_are_only_so_many_fields(place: Place, kind: str, most: int) -> No
         ("kv", '"a.b" = "title"', "a.b: a field's name"),
         ("kv", 'a = "front:"', 'a should be one of title, description, modified, folder, or "front:NAME"'),
         ("kv", 'a = "size"', "a should be one of title"),
-        ("kv", "a = 1", "mirrors.docs.target.metadata.a: should be a valid string"),
+        ("kv", "a = 1", "mirrors.docs.target.metadata.a: should be a text, in quotes"),
     ],
 )
 def test_a_field_that_cannot_be_is_named(place: Place, kind: str, field: str, said: str) -> None:
