@@ -102,8 +102,9 @@ def init(options: GlobalOptions, path: Path, *, target: str, force: bool) -> int
     print_line(f"wrote {place}")
     if not account:
         print_line("next: set account_id in it")
-    to_check = "syncd check" if token else f"export CLOUDFLARE_API_TOKEN=… (with {permission}), then: syncd check"
-    print_line(f"next: {to_check}")
+    if not token:
+        print_line(f"next: export CLOUDFLARE_API_TOKEN=… (with {permission})")
+    print_line(f"next: syncd check{f' (the token needs {permission})' if token else ''}")
     return EXIT_OK
 
 
