@@ -45,8 +45,6 @@ from syncd.state.spent import SpentRequests
 from syncd.state.succession import succeed
 from syncd.sync.mirror import Mirror, Settings
 from syncd.targets.base import KeySources, LogRemoval, OpenRemovalLog, Removed, Target
-from syncd.text.conversion import close as close_converter
-from syncd.text.conversion import converted, converter_name
 
 LONG_KEY_LENGTH = 1024
 """Maximum characters of a full key in an entry's metadata. Our own limit; AI Search allows 10 KiB of metadata."""
@@ -104,7 +102,11 @@ async def open_session(
         held = None if read_only else stack.enter_context(lock(config.state_dir, daemon=daemon))
         db = await when_free(lambda: _open_state(config.state_dir, None if read_only else on_damage))
         stack.callback(db.close)
-        stack.push_async_callback(asyncio.to_thread, close_converter)
+        sections = [config.mirrors[name] for name in names]
+        if any(section.convert or section.target.type == "vectorize" for section in sections):
+            from syncd.text.conversion import close
+
+            stack.push_async_callback(asyncio.to_thread, close)
         stack.enter_context(detect_damage(db, config.state_dir / FILE_NAME))
         config = _with_owners(config, db)
         transport = await stack.enter_async_context(open_transport(config))
@@ -254,7 +256,7 @@ def build_mirror(
         # The stored checksums are those of the earlier forms.
         files.invalidate()
         meta.set(FORMS, patterns)
-    return Mirror(
+    mirror = Mirror(
         name=name,
         tree=tree,
         target=target,
@@ -272,8 +274,13 @@ def build_mirror(
         age=lambda: age.at(uptime_s()),
         keep_age=lambda: age.keep(uptime_s()),
         claims=Claims(db, name),
-        convert=converted,
     )
+    if target.limits.forms.convert:
+        # Imported late, because few folders contain documents.
+        from syncd.text.conversion import converted
+
+        mirror.convert = converted
+    return mirror
 
 
 def _removal_log(deletes: DeleteLog, mirror: str, target: str) -> OpenRemovalLog:
@@ -321,6 +328,8 @@ def build_limits(section: MirrorConfig) -> Limits:
     limits = _target_limits(section)
     if not (section.convert or section.as_text):
         return limits
+    from syncd.text.conversion import converter_name
+
     patterns, renames = (tuple(section.convert), tuple(section.as_text)), section.target.type != "vectorize"
     forms = Forms(*patterns, section.key_prefix, converter_name(), renames)
     # The mark of a converted file is longer.

@@ -79,7 +79,7 @@ def test_the_demo_shows_six_files_in_step_and_finds_one() -> None:
 
 def test_a_shell_completes_commands_and_options() -> None:
     for words, expected in (
-        ("syncd re", {"reconcile", "reload", "retry"}),
+        ("syncd re", {"rebuild", "reconcile", "reload", "retry"}),
         ("syncd kv re", {"rename"}),
         ("syncd ls --", None),
     ):

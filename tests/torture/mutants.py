@@ -85,11 +85,12 @@ MUTANTS = (
     Mutant(
         "journal written before the request is answered",
         "syncd/sync/apply.py",
-        "            if isinstance(content, Content):\n",
-        "            if isinstance(content, Content):\n"
-        "                from syncd.core.model import Record, Stored\n"
-        "                early = Stored(put.ref or put.key, content.checksum, len(content.data))\n"
-        "                self._mirror.journal.put(Record.of(put.key, early, 0.0, 0))\n",
+        "        # A thread that waits for a conversion would keep other files waiting.\n",
+        "        for put in puts:\n"
+        "            from syncd.core.model import Record, Stored\n"
+        "            content, _ = self._mirror.tree.read(put.path)\n"
+        "            early = Stored(put.ref or put.key, content.checksum, len(content.data))\n"
+        "            self._mirror.journal.put(Record.of(put.key, early, 0.0, 0))\n",
         ("tests/simulation", "tests/unit/sync/test_failures.py"),
     ),
     Mutant(
