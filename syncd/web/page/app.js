@@ -158,7 +158,10 @@ const connect = () => {
   on("state", (told) => {
     setSkew(told.now);
     // A new process has a new token.
-    if (state && state.pid !== told.pid) location.reload();
+    if (state && state.pid !== told.pid) {
+      location.reload();
+      return;
+    }
     state = { ...state, reloading: false, ...told };
     showState();
     showTimes();
