@@ -1,6 +1,5 @@
 """The audit of dependencies in `make check`: strict where it was answered, one line where it was not."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -10,17 +9,14 @@ from typing import Any
 
 import pytest
 
+from tests.unit.deploy.harness import load_script
+
 SCRIPT = Path(__file__).parents[3] / ".ci/audit.py"
 
 
 @pytest.fixture
 def audit() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("audit", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(".ci/audit.py")
 
 
 def package(*advisories: str) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """The checks of `make docs`: navigation, links, images, and loads from other hosts."""
 
-import importlib.util
 import tomllib
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.unit.deploy.harness import load_script
 
 ROOT = Path(__file__).parents[3]
 POLICY = """<meta http-equiv="Content-Security-Policy" content="default-src 'self'; img-src data:">"""
@@ -13,12 +14,7 @@ POLICY = """<meta http-equiv="Content-Security-Policy" content="default-src 'sel
 
 @pytest.fixture(scope="module")
 def docs() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs", ROOT / ".ci/docs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(".ci/docs.py")
 
 
 def write(folder: Path, **files: str) -> Path:

@@ -1,6 +1,5 @@
 """The check of deploy/ in `make check` finds mistakes, and the overlays of the documentation are valid."""
 
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -12,6 +11,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from tests.unit.deploy.harness import load_script
+
 ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / ".ci/manifests.py"
 PAGE = ROOT / "docs/how-to/kubernetes.md"
@@ -19,12 +20,7 @@ PAGE = ROOT / "docs/how-to/kubernetes.md"
 
 @pytest.fixture(scope="module")
 def manifests() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("manifests", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(".ci/manifests.py")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The package for the index: its links lead somewhere from there, and it contains what it should."""
 
-import importlib.util
 import subprocess
 import sys
 import tarfile
@@ -13,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from syncd import __version__
+from tests.unit.deploy.harness import load_script
 
 ROOT = Path(__file__).parents[3]
 HOST = "https://code.example/syncd"
@@ -20,12 +20,7 @@ HOST = "https://code.example/syncd"
 
 @pytest.fixture(scope="module")
 def hook() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("hatch_build.py")
 
 
 @pytest.fixture(scope="module")
