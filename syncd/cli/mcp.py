@@ -50,16 +50,16 @@ def mcp(options: GlobalOptions, mirrors: tuple[str, ...], listen: str | None, to
         raise click.UsageError("--token-file needs --http")
     config = options.load()
     names = chosen_mirrors(config, mirrors) if mirrors else []
-    way = _over_http(listen, token_file) if listen is not None else _over_stdio()
-    run_async(_serve(_following(options, config), names, way))
+    serve = _over_http(listen, token_file) if listen is not None else _over_stdio()
+    run_async(_serve(_following(options, config), names, serve))
     return EXIT_OK
 
 
-async def _serve(load: "Callable[[], Config]", names: list[str], way: "Callable[[Agent], Awaitable[None]]") -> None:
+async def _serve(load: "Callable[[], Config]", names: list[str], serve: "Callable[[Agent], Awaitable[None]]") -> None:
     from syncd.agents.tools import open_agent
 
     async with open_agent(load, names) as agent:
-        await way(agent)
+        await serve(agent)
 
 
 def _over_stdio() -> "Callable[[Agent], Awaitable[None]]":

@@ -114,8 +114,8 @@ async def retry_in_daemon(runtime: "Runtime", request: Mapping[str, Any], channe
 
 async def look_in_daemon(runtime: "Runtime", _request: Mapping[str, Any], _channel: "Channel") -> int:
     """Find out whether idle mirrors can reach their remote. `status` shows it."""
-    runtime.way.note_reader()
-    await runtime.way.look()
+    runtime.idle_look.note_reader()
+    await runtime.idle_look.look()
     return EXIT_OK
 
 

@@ -152,7 +152,7 @@ class _Daemon:
             deliver_hints(runtime),
             Heartbeat(runtime, self._notifier, self._lookout).run(),
             self._lookout.run(config.notify),
-            runtime.way.run(),
+            runtime.idle_look.run(),
         ]
         if config.cloudflare.api_token_file:
             work.append(follow_credentials(runtime))

@@ -40,15 +40,15 @@ PRESENCE_EVERY_S = 10.0
 class Runtime:
     """The objects at work under the current configuration.
 
-    way: looks whether idle mirrors can reach the remote. watching: whether all watches are set up. closed: whether the
-    state file is closed. state_fault: why the last sign of life could not be stored.
+    idle_look: looks whether idle mirrors can reach the remote. watching: whether all watches are set up. closed:
+    whether the state file is closed. state_fault: why the last sign of life could not be stored.
     """
 
     session: Session
     workers: Mapping[str, MirrorWorker]
     inbox: Inbox
     watcher: Watcher
-    way: IdleLook
+    idle_look: IdleLook
     watching: bool = False
     closed: bool = False
     state_fault: str | None = None
@@ -116,12 +116,12 @@ def build_runtime(session: Session) -> Runtime:
             unwanted=_unwanted(mirror.tree),
         )
     base_url = session.transport.base_url
-    way = IdleLook(
+    idle_look = IdleLook(
         lambda: find_fault(base_url, handshake=False, limit_s=LIMIT_S),
         [*workers.values()],
         asyncio.get_running_loop().time,
     )
-    return Runtime(session, workers, inbox, watcher, way)
+    return Runtime(session, workers, inbox, watcher, idle_look)
 
 
 def _ignore(tree: Tree) -> Callable[[str], bool]:

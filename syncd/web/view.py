@@ -200,7 +200,7 @@ class EventFeed:
         runtime = self._runtime()
         if runtime is None:
             return {**head, "reloading": True}
-        runtime.way.note_reader()
+        runtime.idle_look.note_reader()
         mirrors = await self._status.mirrors(runtime)
         return {
             **head,
