@@ -38,7 +38,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     build(ROOT, "build_sdist")
     with tarfile.open(place / f"syncd-{__version__}.tar.gz") as archive:
-        archive.extractall(place / "unpacked", filter="data")
+        # extractall has the argument filter since Python 3.11.4.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(place / "unpacked")
     build(place / "unpacked" / f"syncd-{__version__}", "build_wheel")
     return place
 
