@@ -46,6 +46,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ]
 
 
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say that slow tests are left out, because pytest-xdist does not count them."""
+    return "tests marked slow are left out; ARGS='-m slow' runs them" if config.option.markexpr == "not slow" else None
+
+
 def pytest_runtest_teardown() -> None:
     """Reset the log after each test, because the stream that the test configured is closed."""
     if structlog.is_configured():

@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,12 @@ DOCUMENTS = {
     "LICENSE": b"Permission is granted\n",
     "plain.md": b"# Plain\n\ntext\n",
 }
-HOSTILE = {
-    "broken.pptx": (b"PK\x03\x04" + bytes(1000), "refused"),
-    "bomb.docx": (docx(paragraph("a" * 150_000_000)), "refused"),
-    "memory.docx": (docx(paragraph("a" * 50) * 1_000_000), "too_large"),
-    "empty.docx": (docx(""), "empty"),
+# Functions, because every worker of the tests imports this module, and the large documents take a second.
+HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
+    "broken.pptx": (lambda: b"PK\x03\x04" + bytes(1000), "refused"),
+    "bomb.docx": (lambda: docx(paragraph("a" * 150_000_000)), "refused"),
+    "memory.docx": (lambda: docx(paragraph("a" * 50) * 1_000_000), "too_large"),
+    "empty.docx": (lambda: docx(""), "empty"),
 }
 
 
@@ -84,8 +85,8 @@ def test_a_folder_of_documents_is_in_step_and_stays_so(workspace: Workspace) -> 
 
 
 def test_hostile_documents_are_problems_of_their_own(workspace: Workspace) -> None:
-    for name, (data, _) in HOSTILE.items():
-        workspace.write(name, data)
+    for name, (make, _) in HOSTILE.items():
+        workspace.write(name, make())
     first = reconciled(workspace, code=1)
     assert first["result"]["put"] == len(DOCUMENTS)
     kinds = {name: kind for name, (_, kind) in HOSTILE.items()}

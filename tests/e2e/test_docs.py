@@ -59,7 +59,7 @@ def test_every_block_has_a_known_language_and_every_skip_a_reason(page: Path) ->
     assert loose_commands(page.read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.skipif(not os.environ.get("REHEARSE"), reason="REHEARSE is not set; .ci/run sets it")
+@pytest.mark.slow
 @pytest.mark.timeout(PATIENCE_S + 30)
 @pytest.mark.parametrize("page", [page for page in PAGES if runs(page)], ids=name)
 def test_the_commands_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ OPPOSITES = [
 ]
 
 
-@pytest.mark.skipif(not os.environ.get("REHEARSE"), reason="REHEARSE is not set; .ci/run sets it")
+@pytest.mark.slow
 @pytest.mark.parametrize("manners", OPPOSITES, ids=["overwrite", "conflict"])
 def test_a_rehearsal_passes_within_the_limit_and_leaves_nothing(tmp_path: Path, manners: EmulatorOptions) -> None:
     with serve(manners, 0) as server:
@@ -72,7 +72,7 @@ def test_a_rehearsal_passes_within_the_limit_and_leaves_nothing(tmp_path: Path, 
         assert stores(server) == before
 
 
-@pytest.mark.skipif(not os.environ.get("REHEARSE"), reason="REHEARSE is not set; .ci/run sets it")
+@pytest.mark.slow
 def test_requests_over_the_limit_are_refused_and_everything_is_removed(tmp_path: Path) -> None:
     with serve(EmulatorOptions(index_delay=0), 0) as server:
         before = stores(server)

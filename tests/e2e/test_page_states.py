@@ -17,7 +17,7 @@ from tests.e2e.harness import Daemon, Workspace, open_workspace
 from tests.e2e.test_browser import CONTRAST, WITHOUT
 from tests.skips import NotHere
 
-pytestmark = pytest.mark.skipif(browser_path() is None, reason=WITHOUT)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(browser_path() is None, reason=WITHOUT)]
 
 WIDTHS = ((390, 844), (800, 1000), (1440, 900))
 WEB = '[web]\nlisten = "127.0.0.1:0"\n'

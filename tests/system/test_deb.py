@@ -24,7 +24,7 @@ DPKG_S = 300.0
 LEFT_BY_DEBIAN = {"/etc/group-", "/etc/gshadow-", "/etc/passwd-", "/etc/shadow-", "/etc/.pwd.lock", "/var/lib/private"}
 """Files and folders of the system, which the first package or unit of their kind makes."""
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from syncd import __version__
 from tests.e2e.harness import ACCOUNT, TOKEN, Workspace, files_of, open_workspace
 from tests.system.podman import IMAGE, REPOSITORY, Podman
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 USER = 10001
 NEXT = "999.0.0"
 """The version to which the image is upgraded."""

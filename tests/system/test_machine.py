@@ -10,6 +10,8 @@ import pytest
 from tests.e2e.harness import until
 from tests.system.machine import Machine, booted
 
+pytestmark = pytest.mark.slow
+
 
 def groups(pid: int) -> list[Path]:
     """The cgroups that a process has made for its machines."""

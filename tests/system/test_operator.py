@@ -21,7 +21,7 @@ from tests.e2e.test_browser import WITHOUT
 from tests.system.conftest import Site
 from tests.system.machine import LOOK_EVERY_S, Machine
 
-pytestmark = pytest.mark.skipif(browser_path() is None, reason=WITHOUT)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(browser_path() is None, reason=WITHOUT)]
 
 UNIT = "syncd.service"
 SEEN_WITHIN_S = 5.0

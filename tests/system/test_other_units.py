@@ -5,6 +5,8 @@ import pytest
 from tests.e2e.harness import TOKEN
 from tests.system.conftest import UNITS, Site
 
+pytestmark = pytest.mark.slow
+
 PASS, TIMER = "syncd-reconcile.service", "syncd-reconcile.timer"
 ANN = "getent passwd ann || useradd -u 1000 -g nogroup -d /home/ann ann; install -d -m 700 -o ann /run/user/1000"
 OF_ANN = ("HOME=/home/ann", "XDG_RUNTIME_DIR=/run/user/1000")

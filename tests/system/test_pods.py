@@ -25,7 +25,7 @@ from tests.e2e.harness import TOKEN, Workspace, open_workspace, until
 from tests.skips import NotHere
 from tests.system.podman import LOOK_EVERY_S, REPOSITORY, Podman
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 DEPLOY = REPOSITORY / "deploy"
 STATEFULSET = yaml.safe_load((DEPLOY / "overlays/shards/statefulset.yaml").read_text(encoding="utf-8"))["spec"]
 COUNT: int = STATEFULSET["replicas"]

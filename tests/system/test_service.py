@@ -2,8 +2,12 @@
 
 import time
 
+import pytest
+
 from tests.e2e.harness import TOKEN, until
 from tests.system.conftest import Site
+
+pytestmark = pytest.mark.slow
 
 UNIT = "syncd.service"
 

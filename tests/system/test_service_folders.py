@@ -1,6 +1,10 @@
 """Folders that not everybody may read, let in as docs/how-to/systemd.md shows."""
 
+import pytest
+
 from tests.system.conftest import Site
+
+pytestmark = pytest.mark.slow
 
 UNIT = "syncd.service"
 

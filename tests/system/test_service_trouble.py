@@ -1,7 +1,11 @@
 """What syncd.service does when it cannot start: one clear state, and no start after the other for ever."""
 
+import pytest
+
 from tests.e2e.harness import TOKEN, until
 from tests.system.conftest import Site
+
+pytestmark = pytest.mark.slow
 
 UNIT = "syncd.service"
 ENCRYPTED = "/etc/credstore.encrypted/cloudflare_api_token"

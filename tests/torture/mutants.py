@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 COPIED = ("syncd", "tests", "pyproject.toml", "config.example.toml")
 LONGEST_S = 600.0
-PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
+PYTEST = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "")
 
 
 @dataclass(frozen=True, slots=True)

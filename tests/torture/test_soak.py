@@ -25,6 +25,7 @@ def test_a_growing_resource_is_named(what: dict[str, int]) -> None:
     assert len(wrong(soaked(**what))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_daemon_under_faults_ends_on_sigterm_and_is_in_step_afterwards() -> None:
     seen = soak(SHORT, 1)

@@ -22,6 +22,7 @@ def of_zero(tally: Tally) -> None:
     assert tally.counts["requests"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "script"),
     [
@@ -36,6 +37,7 @@ def test_kills_and_faults_lose_nothing_copy_nothing_and_touch_nothing_foreign(se
     assert tally.faults.keys() & {*DONE, *NOT_DONE, *LISTING}
 
 
+@pytest.mark.slow
 def test_a_refused_token_is_not_used_again() -> None:
     of_zero(play(Script("refused", "ai-search", {}, refusal=True), 4, Size(files=20, seconds=1.0)))
 

@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -52,26 +52,27 @@ def test_structure_becomes_markdown(shared: Converter) -> None:
 
 
 ENTITIES = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10))
-HOSTILE = {
-    "empty.docx": (b"", "refused"),
-    "random.pptx": (bytes(range(256)) * 400, "refused"),
-    "half.docx": (DOCUMENTS["a.docx"][: len(DOCUMENTS["a.docx"]) // 2], "refused"),
-    "other.docx": (DOCUMENTS["a.rtf"], "refused"),
-    "bomb.docx": (docx(paragraph("a" * 150_000_000)), "refused"),
-    "memory.docx": (docx(paragraph("a" * 50) * 1_000_000), "too_large"),
-    "deep.epub": (epub("<div>" * 1_000_000), "refused"),
-    "deep.ipynb": (b'{"cells":' + b"[" * 500_000 + b"]" * 500_000 + b"}", "refused"),
-    "no.ipynb": (b"[1, 2]", "refused"),
-    "long.ipynb": (ipynb({"cell_type": "raw", "source": "x" * 34_000_000}), "too_large"),
-    "text.doc": (b"hello", "refused"),
+# Functions, because every worker of the tests imports this module, and the large documents take a second.
+HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
+    "empty.docx": (lambda: b"", "refused"),
+    "random.pptx": (lambda: bytes(range(256)) * 400, "refused"),
+    "half.docx": (lambda: DOCUMENTS["a.docx"][: len(DOCUMENTS["a.docx"]) // 2], "refused"),
+    "other.docx": (lambda: DOCUMENTS["a.rtf"], "refused"),
+    "bomb.docx": (lambda: docx(paragraph("a" * 150_000_000)), "refused"),
+    "memory.docx": (lambda: docx(paragraph("a" * 50) * 1_000_000), "too_large"),
+    "deep.epub": (lambda: epub("<div>" * 1_000_000), "refused"),
+    "deep.ipynb": (lambda: b'{"cells":' + b"[" * 500_000 + b"]" * 500_000 + b"}", "refused"),
+    "no.ipynb": (lambda: b"[1, 2]", "refused"),
+    "long.ipynb": (lambda: ipynb({"cell_type": "raw", "source": "x" * 34_000_000}), "too_large"),
+    "text.doc": (lambda: b"hello", "refused"),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_document_is_its_own_problem(shared: Converter, name: str) -> None:
-    data, kind = HOSTILE[name]
+    make, kind = HOSTILE[name]
     with pytest.raises(Park) as caught:
-        shared.document(name, data)
+        shared.document(name, make())
     assert caught.value.kind == kind, str(caught.value)
     assert "or exclude it" in str(caught.value)
     assert b"K\xc3\xb6ln" in shared.document("a.odt", DOCUMENTS["a.odt"]), "the next document is converted"
