@@ -1,5 +1,7 @@
-# Minimal roots of Debian, for .ci/newcomer and .ci/packages, which source this file. They set `title` for the messages before
-# that, and `packages` and `limit_s` before they use the functions.
+# shellcheck shell=bash
+# Minimal roots of Debian, for .ci/newcomer and .ci/packages, which source this file and set these variables before that: the
+# title of the messages, the packages of a root, and the time limit of a command in a root.
+: "${title:?}" "${packages:?}" "${limit_s:?}"
 
 skip() {
   echo "$title: skipped, $1"
